@@ -1,0 +1,157 @@
+"""``hetsyn export``: a checkpoint, or a seeded example, becomes an artifact folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from export.parity import ParityError
+from export.write import Evaluation, FormReport, Source, padded, seeded_streams, write_artifact
+from hetsyn_model.bank import BankError
+from hetsyn_model.encoder import Encoder, EncoderSpec
+from hetsyn_model.network import ERROR_BOUND, Network
+from hetsyn_model.spec import DecisionSpec, NetworkSpec, NeuronSpec
+from hetsyn_model.training.augment import encode_batch
+from hetsyn_model.training.data import DataError, read_folder, split_takes
+from hetsyn_model.training.speech import LABELS, VALIDATION_EVERY, WORDS
+from service.errors import HetsynError
+
+export = typer.Typer(help="Export a trained network as an artifact that the server reads.")
+console = Console()
+
+SHD_SIZE = "shd-size"
+
+
+@export.command("export")
+def export_checkpoint(
+    checkpoint: Annotated[
+        str,
+        typer.Argument(
+            help=f"best.pt of a training run, or {SHD_SIZE!r}: the SHD network, 700-128-64-20, with seeded weights."
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="Artifact folder NAME/VERSION; must not exist.")],
+    data: Annotated[
+        Path | None,
+        typer.Option(help="Folder of recordings; its validation takes verify the artifact and give its accuracy."),
+    ] = None,
+    bank_size: Annotated[
+        int | None, typer.Option(min=1, help="Decays of each layer's bank, instead of a bound.")
+    ] = None,
+    error_bound: Annotated[
+        float, typer.Option(min=1e-7, max=1.0, help="Relative L2 error of the worst kernel.")
+    ] = ERROR_BOUND,
+    seed: Annotated[int, typer.Option(help=f"Of the {SHD_SIZE} weights.")] = 0,
+) -> None:
+    """Write, verify and describe an artifact; nothing is written if implementations disagree."""
+    try:
+        if checkpoint == SHD_SIZE:
+            source, evaluation, audio = _shd_size(out, seed)
+        else:
+            source, evaluation, audio = _speech(Path(checkpoint), out, data)
+        reports = write_artifact(source, evaluation, out, bank_size=bank_size, error_bound=error_bound, audio=audio)
+    except (BankError, ParityError, DataError, HetsynError, FileExistsError) as error:
+        console.print(f"[red]{error}[/red]")
+        raise typer.Exit(2) from error
+    _print(out, reports, len(evaluation.streams.steps))
+
+
+def _speech(checkpoint: Path, out: Path, data: Path | None) -> tuple[Source, Evaluation, torch.Tensor | None]:
+    try:
+        saved = torch.load(checkpoint, weights_only=True)
+        network, spec = Network.load(saved["network"]), EncoderSpec(**saved["encoder"])
+    except FileNotFoundError as error:
+        raise DataError(f"{checkpoint}: no such checkpoint") from error
+    except (KeyError, RuntimeError, TypeError, ValueError) as error:
+        raise DataError(f"{checkpoint}: not a checkpoint of `hetsyn train` ({error})") from error
+    source = Source(
+        network,
+        out.parent.name,
+        out.name,
+        "Ten spoken English digits, 8 kHz audio",
+        WORDS,
+        "Crossings of log Mel band levels: direction (up, down), band, level",
+        spec,
+        saved["tail_steps"],
+        {"epoch": saved["epoch"], **saved.get("provenance", {})},
+    )
+    if data is None:
+        return source, Evaluation(seeded_streams(spec.channels, 0.03, streams=8, steps=60)), None
+    _, recordings = split_takes(read_folder(data, LABELS, spec.sample_rate_hz), VALIDATION_EVERY)
+    encoder = Encoder(spec)
+    encoded = encode_batch(encoder, recordings, saved["tail_steps"])
+    dense = encoded.events.dense()
+    streams = padded([stream[:steps] for stream, steps in zip(dense, encoded.steps.tolist(), strict=True)])
+    hop = spec.step_samples
+    longest = max(-(-recording.audio.size // hop) for recording in recordings[:16])
+    audio = torch.zeros(min(16, len(recordings)), longest * hop)
+    for row, recording in zip(audio, recordings, strict=False):
+        row[: recording.audio.size] = torch.from_numpy(recording.audio)
+    return source, Evaluation(streams, encoded.labels), audio
+
+
+def _shd_size(out: Path, seed: int) -> tuple[Source, Evaluation, None]:
+    """The paper's network for SHD, untrained: for benchmarks and spike input."""
+    spec = NetworkSpec(
+        channels=700,
+        hidden=(128, 64),
+        outputs=20,
+        step_s=4e-3,
+        neuron=NeuronSpec(tau_init_steps=(5, 20)),
+        decision=DecisionSpec("sum_softmax", skip_steps=11),
+    )
+    network = Network(spec, seed=seed)
+    with torch.no_grad():
+        for layer in network.layers:
+            layer.get_parameter("w_in").mul_(2.0)  # at 4.5% of channels a step, 2-5% of hidden neurons fire
+    source = Source(
+        network,
+        out.parent.name,
+        out.name,
+        "The SHD network of the paper with seeded weights: untrained, for benchmarks",
+        tuple(f"class-{index}" for index in range(20)),
+        "SHD's 700 cochlea channels, 4 ms steps",
+        provenance={"seed": seed, "trained": False},
+    )
+    return source, Evaluation(seeded_streams(700, 0.045, streams=16, steps=250, seed=seed)), None
+
+
+def _print(out: Path, reports: list[FormReport], streams: int) -> None:
+    table = Table(
+        "form",
+        "state bytes a session",
+        "file bytes",
+        "decays a layer",
+        "kernel error",
+        "spikes that differ",
+        "accuracy",
+        title=f"{out}, {streams} streams",
+    )
+    for report in reports:
+        table.add_row(
+            report.form,
+            f"{report.state_bytes:,}",
+            f"{report.file_bytes:,}",
+            " ".join(str(size) for size in report.bank_sizes.values()) or "-",
+            f"{report.kernel_error:.1e}",
+            f"{report.spike_mismatch:.2%}",
+            "-" if report.accuracy is None else f"{report.accuracy:.1%}",
+        )
+    console.print(table)
+    console.print(f"state: exact / bank = {reports[0].state_bytes / reports[1].state_bytes:.1f}")
+    agreement = Table("implementation against torch", "labels", "spikes", "readout", "probabilities")
+    for report in reports:
+        for item in report.differences:
+            agreement.add_row(
+                item.implementation,
+                str(item.labels),
+                str(item.spikes),
+                f"{item.readout:.1e}",
+                f"{item.probabilities:.1e}",
+            )
+    console.print(agreement)

@@ -1,0 +1,119 @@
+"""The audio encoder as an ONNX graph: the same equations as ``hetsyn_model/encoder.py``, in float64.
+
+The contract of names and shapes is in ``service/artifact.py``.
+"""
+
+from __future__ import annotations
+
+import math
+
+from export.build import GraphBuilder
+from hetsyn_model.encoder import SILENCE_DB, EncoderSpec
+from service.artifact import StateTensor
+
+
+def encoder_state(spec: EncoderSpec) -> tuple[StateTensor, ...]:
+    """The encoder's state tensors of one stream, before any sound."""
+    return (
+        StateTensor(name="encoder.history", shape=(spec.history_samples,), dtype="float32", initial=0.0),
+        StateTensor(name="encoder.gain_db", shape=(), dtype="float64", initial=spec.quietest_db),
+        StateTensor(name="encoder.level_db", shape=(spec.bands,), dtype="float64", initial=SILENCE_DB),
+    )
+
+
+def encoder_graph(spec: EncoderSpec) -> bytes:
+    """The encoder, as a serialised ONNX model."""
+    graph = GraphBuilder("encoder")
+    hop, history = spec.step_samples, spec.history_samples
+    audio = graph.input("audio", "float32", ["batch", "samples"])
+    steps = graph.input("steps", "int64", ["batch"])
+    states = {t.name: graph.input(f"state.{t.name}", t.dtype, ["batch", *t.shape]) for t in encoder_state(spec)}
+
+    def one(value: int) -> str:
+        return graph.constant(value, "int64")
+
+    longest = graph.node("ReduceMax", steps, keepdims=0)
+    index = graph.node("Range", one(0), longest, one(1))
+    active = graph.node("Less", graph.unsqueeze(index, 0), graph.unsqueeze(steps, 1))
+    samples = graph.node("Concat", states["encoder.history"], audio, axis=1)
+
+    # frames [batch, steps, window]: step t ends with its own samples and begins with earlier ones
+    places = graph.node(
+        "Add",
+        graph.unsqueeze(graph.node("Mul", index, one(hop)), 1),
+        graph.constant(list(range(spec.window_samples)), "int64"),
+    )
+    frames = graph.cast(graph.node("Gather", samples, places, axis=1), "float64")
+    spectrum = graph.node("MatMul", frames, graph.constant(spec.spectrum_matrix(), name="spectrum"))
+    energy = graph.node("MatMul", graph.node("Mul", spectrum, spectrum), graph.constant(spec.mel_matrix(), name="mel"))
+    floor = graph.constant(10.0 ** (spec.floor_db / 10.0), "float64")
+    levels = graph.node(
+        "Mul", graph.node("Log", graph.node("Add", energy, floor)), graph.constant(10.0 / math.log(10.0), "float64")
+    )
+    levels = graph.node("Add", levels, graph.constant(spec.emphasis_db(), name="emphasis"))
+    shaped = graph.node("MatMul", levels, graph.constant(spec.contrast_matrix(), name="contrast"))
+    loudest = graph.node("ReduceMax", levels, graph.constant([-1], "int64"), keepdims=0)
+
+    gain, last, normalised = graph.node(
+        "Scan",
+        states["encoder.gain_db"],
+        states["encoder.level_db"],
+        shaped,
+        loudest,
+        active,
+        outputs=3,
+        body=_gain_graph(spec).graph(),
+        num_scan_inputs=3,
+        scan_input_axes=[1, 1, 1],
+        scan_output_axes=[1],
+    )
+
+    thresholds = graph.constant(spec.thresholds_db(), name="thresholds")
+    above = graph.node("Greater", graph.unsqueeze(normalised, 3), thresholds)
+    initial = graph.node("Greater", graph.unsqueeze(states["encoder.level_db"], 1, 3), thresholds)
+    earlier = graph.node(
+        "Slice",
+        graph.node("Concat", initial, above, axis=1),
+        graph.constant([0], "int64"),
+        graph.unsqueeze(longest, 0),
+        graph.constant([1], "int64"),
+    )
+    crossed = graph.node(
+        "Concat",
+        graph.unsqueeze(graph.node("And", above, graph.node("Not", earlier)), 2),
+        graph.unsqueeze(graph.node("And", graph.node("Not", above), earlier), 2),
+        axis=2,
+    )
+    spikes = graph.node("And", crossed, graph.unsqueeze(active, 2, 3, 4))
+    cells = graph.reshape(spikes, [-1, spec.channels])
+    row, unit = graph.node("Split", graph.node("NonZero", cells), outputs=2, axis=0, num_outputs=2)
+
+    # the history of each stream ends where its own audio ends
+    start = graph.unsqueeze(graph.node("Mul", steps, one(hop)), 1)
+    ends = graph.node("Add", start, graph.constant(list(range(history)), "int64"))
+    graph.output("events.row", "int64", ["events"], graph.reshape(row, [-1]))
+    graph.output("events.unit", "int64", ["events"], graph.reshape(unit, [-1]))
+    graph.output(
+        "next.encoder.history", "float32", ["batch", history], graph.node("GatherElements", samples, ends, axis=1)
+    )
+    graph.output("next.encoder.gain_db", "float64", ["batch"], gain)
+    graph.output("next.encoder.level_db", "float64", ["batch", spec.bands], last)
+    return graph.model()
+
+
+def _gain_graph(spec: EncoderSpec) -> GraphBuilder:
+    """Body of the Scan: the gain follows the loudest band of one step."""
+    body = GraphBuilder("gain")
+    gain = body.input("gain_before", "float64", ["batch"])
+    last = body.input("last_before", "float64", ["batch", spec.bands])
+    shaped = body.input("shaped", "float64", ["batch", spec.bands])
+    loudest = body.input("loudest", "float64", ["batch"])
+    active = body.input("active", "bool", ["batch"])
+    released = body.node("Sub", gain, body.constant(spec.release_db, "float64"))
+    followed = body.node("Max", released, body.node("Max", loudest, body.constant(spec.quietest_db, "float64")))
+    share = body.node("Mul", followed, body.constant(1.0 - spec.contrast, "float64"))
+    y = body.node("Sub", shaped, body.unsqueeze(share, 1))
+    body.output("gain_after", "float64", ["batch"], body.node("Where", active, followed, gain))
+    body.output("last_after", "float64", ["batch", spec.bands], body.node("Where", body.unsqueeze(active, 1), y, last))
+    body.output("normalised", "float64", ["batch", spec.bands], y)
+    return body

@@ -1,0 +1,202 @@
+"""The same streams through torch, ONNX Runtime and TorchScript, and how far they are apart.
+
+ONNX Runtime runs them as one batch of whole streams, in chunks of uneven lengths, and step by step;
+TorchScript step by step. The reference is torch's rollout of the same form. An artifact whose
+implementations differ in a label, or in a probability by more than the tolerance, is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from export.torchscript import load_torchscript
+from hetsyn_model.encoder import Encoder
+from hetsyn_model.network import Network
+from hetsyn_model.readout import probabilities
+from hetsyn_model.rollout import Rollout
+from hetsyn_model.state import Form, StateTensor, initial_state
+from service.artifact import StateTensor as ManifestStateTensor
+from service.runtime import Graph
+
+TOLERANCE = 1e-4  # of a probability
+_NUMPY = {"float32": np.float32, "float64": np.float64, "int64": np.int64}
+
+Array = NDArray[np.generic]
+
+
+class ParityError(ValueError):
+    """Two implementations of one network do not agree; the message says which, where and by how much."""
+
+
+@dataclass(frozen=True)
+class Streams:
+    """Spikes float32 [stream, longest, channels] and lengths int64 [stream]."""
+
+    spikes: Tensor
+    steps: Tensor
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Of one implementation from torch, over all streams: counts, and largest absolute differences."""
+
+    implementation: str
+    labels: int
+    spikes: int
+    readout: float
+    probabilities: float
+
+
+@dataclass(frozen=True)
+class Traces:
+    """readout, hidden spikes: [stream, longest, …], zero past a stream's end; probabilities [stream, outputs]."""
+
+    readout: NDArray[np.float32]
+    hidden: list[NDArray[np.float32]]
+    probabilities: NDArray[np.float32]
+
+
+def initial_arrays(layout: Sequence[StateTensor | ManifestStateTensor], batch: int) -> dict[str, Array]:
+    """State of ``batch`` streams before their first step, as a graph takes it."""
+    return {t.name: np.full((batch, *t.shape), t.initial, _NUMPY[t.dtype]) for t in layout}
+
+
+def chunk_feed(spikes: NDArray[np.float32], steps: NDArray[np.int64]) -> dict[str, Array]:
+    """A graph's inputs, without state, for a chunk [stream, at least longest, channels]."""
+    stream, t, unit = np.nonzero(spikes)
+    kept = t < steps[stream]
+    row = stream[kept] * int(steps.max()) + t[kept]
+    return {"events.row": row.astype(np.int64), "events.unit": unit[kept].astype(np.int64), "steps": steps}
+
+
+def run_graph(
+    graph: Graph, layout: Sequence[StateTensor], streams: Streams, hidden: int, cuts: Sequence[int]
+) -> Traces:
+    """Streams through a network graph in chunks of the given lengths, which repeat."""
+    spikes, lengths = streams.spikes.numpy(), streams.steps.numpy()
+    longest = int(lengths.max())
+    state = initial_arrays(layout, len(lengths))
+    names = ["readout", *(f"hidden{index + 1}.spikes" for index in range(hidden)), "probabilities"]
+    pieces: list[list[Array]] = [[] for _ in names[:-1]]
+    final = np.zeros((0,), np.float32)
+    start = 0
+    for cut in _repeat(cuts):
+        if start >= longest:
+            break
+        steps = np.clip(lengths - start, 0, cut)
+        width = int(steps.max())
+        feed = chunk_feed(spikes[:, start : start + width], steps) | {f"state.{k}": v for k, v in state.items()}
+        out = graph.run(feed, [*names, *(f"next.{name}" for name in state)])
+        state = {name: out[f"next.{name}"] for name in state}
+        for piece, name in zip(pieces, names[:-1], strict=True):
+            piece.append(out[name])
+        final = out["probabilities"]
+        start += width
+    joined = [_silence(np.concatenate(piece, 1), lengths) for piece in pieces]
+    return Traces(joined[0], joined[1:], final)
+
+
+def _repeat(cuts: Sequence[int]) -> Iterator[int]:
+    while True:
+        yield from cuts
+
+
+def _silence(trace: Array, lengths: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Zero past each stream's end, where a trace is undefined."""
+    inside = np.arange(trace.shape[1]) < lengths[:, None]
+    return np.where(inside[..., None], trace, 0.0).astype(np.float32)
+
+
+@torch.no_grad()
+def run_torch(network: Network, form: Form, streams: Streams) -> Traces:
+    rolled: Rollout = network.rollout(streams.spikes, form, streams.steps)
+    lengths = streams.steps.numpy()
+    return Traces(
+        _silence(rolled.readout.numpy(), lengths),
+        [_silence(z.numpy(), lengths) for z in rolled.hidden_spikes],
+        rolled.probabilities.numpy(),
+    )
+
+
+@torch.no_grad()
+def run_script(content: bytes, network: Network, form: Form, streams: Streams) -> Traces:
+    script = load_torchscript(content)
+    layout = network.state_layout(form)
+    state = list(initial_state(layout, len(streams.steps)).values())
+    hidden_count = len(network.spec.hidden)
+    outputs: list[list[Tensor]] = [[] for _ in range(1 + hidden_count)]
+    score_at = [tensor.name for tensor in layout].index("decision.score")
+    scores = state[score_at].clone()
+    for t in range(int(streams.steps.max())):
+        out = script(streams.spikes[:, t], *state)
+        state = list(out[1 + hidden_count :])
+        scores = torch.where((t < streams.steps).unsqueeze(-1), state[score_at], scores)
+        for trace, value in zip(outputs, out[: 1 + hidden_count], strict=True):
+            trace.append(value)
+    lengths = streams.steps.numpy()
+    readout, *hidden = (_silence(torch.stack(trace, 1).numpy(), lengths) for trace in outputs)
+    return Traces(readout, hidden, probabilities(network.spec.decision, scores, streams.steps).numpy())
+
+
+def difference(implementation: str, reference: Traces, other: Traces) -> Difference:
+    return Difference(
+        implementation,
+        int((reference.probabilities.argmax(-1) != other.probabilities.argmax(-1)).sum()),
+        sum(int((a != b).sum()) for a, b in zip(reference.hidden, other.hidden, strict=True)),
+        float(np.abs(reference.readout - other.readout).max(initial=0.0)),
+        float(np.abs(reference.probabilities - other.probabilities).max(initial=0.0)),
+    )
+
+
+def verify_form(network: Network, form: Form, graph: Graph, script: bytes, streams: Streams) -> list[Difference]:
+    """Differences of every implementation and chunking from torch.
+
+    Raises:
+        ParityError: one differs in a label or by more than the tolerance.
+    """
+    layout, hidden = network.state_layout(form), len(network.spec.hidden)
+    reference = run_torch(network, form, streams)
+    found = [
+        difference(f"{form}: ONNX Runtime, whole", reference, run_graph(graph, layout, streams, hidden, [1 << 30])),
+        difference(f"{form}: ONNX Runtime, chunks", reference, run_graph(graph, layout, streams, hidden, [7, 1, 13])),
+        difference(f"{form}: ONNX Runtime, steps", reference, run_graph(graph, layout, streams, hidden, [1])),
+        difference(f"{form}: TorchScript, steps", reference, run_script(script, network, form, streams)),
+    ]
+    for item in found:
+        if item.labels or item.probabilities > TOLERANCE:
+            raise ParityError(
+                f"{item.implementation} differs from torch: {item.labels} labels, {item.spikes} spikes, "
+                f"probabilities by {item.probabilities:.2g} (allowed: none, any, {TOLERANCE:.0e})"
+            )
+    return found
+
+
+def verify_encoder(encoder: Encoder, graph: Graph, layout: Sequence[ManifestStateTensor], audio: Tensor) -> None:
+    """The encoder's graph against torch, whole and in chunks, for float32 audio [stream, whole steps].
+
+    Raises:
+        ParityError: a spike differs.
+    """
+    expected = encoder.step(audio, encoder.initial_state(audio.shape[0]))[0].numpy()
+    hop = encoder.spec.step_samples
+    for cut in (expected.shape[1], 3, 1):
+        state = initial_arrays(layout, audio.shape[0])
+        for start in range(0, expected.shape[1], cut):
+            width = min(cut, expected.shape[1] - start)
+            feed = {
+                "audio": audio[:, start * hop : (start + width) * hop].numpy(),
+                "steps": np.full(audio.shape[0], width, np.int64),
+            } | {f"state.{k}": v for k, v in state.items()}
+            out = graph.run(feed, ["events.row", "events.unit", *(f"next.{name}" for name in state)])
+            state = {name: out[f"next.{name}"] for name in state}
+            got = np.zeros((audio.shape[0] * width, expected.shape[2]), np.uint8)
+            got[out["events.row"], out["events.unit"]] = 1
+            wrong = int((got.reshape(-1, width, expected.shape[2]) != expected[:, start : start + width]).sum())
+            if wrong:
+                raise ParityError(f"encoder: ONNX Runtime differs from torch in {wrong} spikes, chunks of {cut} steps")

@@ -1,0 +1,263 @@
+"""Write an artifact folder: all of it, verified, or nothing."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import platform
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from export.encoder_graph import encoder_graph, encoder_state
+from export.network_graph import network_graph
+from export.parity import Difference, ParityError, Streams, run_torch, verify_encoder, verify_form
+from export.torchscript import torchscript
+from hetsyn_model.encoder import Encoder, EncoderSpec
+from hetsyn_model.network import ERROR_BOUND, Network
+from hetsyn_model.state import Form, state_bytes
+from service import artifact
+from service.runtime import load_graph
+
+FORMS: tuple[Form, ...] = ("exact", "bank")
+SEGMENT = 32  # streams that a verification holds in memory at once, in the exact form
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Streams to verify and judge with. labels: int64 [stream], or None where there are none."""
+
+    streams: Streams
+    labels: torch.Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Source:
+    """A network and what the manifest says of it."""
+
+    network: Network
+    name: str
+    version: str
+    description: str
+    labels: tuple[str, ...]
+    input_description: str
+    encoder: EncoderSpec | None = None
+    tail_steps: int = 0
+    provenance: dict[str, str | int | float | bool | None] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class FormReport:
+    """A row of the table that ``hetsyn export`` prints."""
+
+    form: Form
+    state_bytes: int
+    file_bytes: int
+    bank_sizes: dict[str, int]
+    kernel_error: float
+    spike_mismatch: float
+    accuracy: float | None
+    differences: list[Difference]
+
+
+def write_artifact(
+    source: Source,
+    evaluation: Evaluation,
+    out: Path,
+    *,
+    bank_size: int | None = None,
+    error_bound: float = ERROR_BOUND,
+    audio: torch.Tensor | None = None,
+) -> list[FormReport]:
+    """Export a network into ``out``, a folder NAME/VERSION that does not exist yet.
+
+    Args:
+        evaluation: verified in every implementation; its labels, if any, give the accuracy.
+        bank_size: decays a layer; without it the smallest number that meets the error bound.
+        audio: float32 [stream, whole steps], to verify the encoder with.
+
+    Raises:
+        ParityError: implementations disagree, or a kernel is off by more than the bound. Nothing is written.
+        FileExistsError: there is something at ``out``.
+    """
+    if out.exists():
+        raise FileExistsError(f"{out} exists: artifacts are never overwritten, choose another version")
+    network = source.network.eval()
+    errors = network.fit_banks(size=bank_size, error_bound=error_bound)
+    if bank_size is None and max(errors.values()) > error_bound:
+        raise ParityError(f"kernel error {max(errors.values()):.2g} is above the bound {error_bound:.2g}")
+
+    files: dict[str, bytes] = {}
+    if source.encoder is not None:
+        files["encoder.onnx"] = encoder_graph(source.encoder)
+        if audio is not None:
+            verify_encoder(
+                Encoder(source.encoder), load_graph(files["encoder.onnx"]), encoder_state(source.encoder), audio
+            )
+    forms: dict[artifact.FormName, artifact.Form] = {}
+    reports: list[FormReport] = []
+    spikes_of: dict[Form, list[np.ndarray[tuple[int, ...], np.dtype[np.float32]]]] = {}
+    golden: dict[str, np.ndarray[tuple[int, ...], np.dtype[np.generic]]] = {}
+    for form in FORMS:
+        files[f"{form}.onnx"], files[f"{form}.pt"] = network_graph(network, form), torchscript(network, form)
+        graph = load_graph(files[f"{form}.onnx"])
+        differences: list[Difference] = []
+        hits = 0
+        spikes_of[form] = []
+        for part, truth in _segments(evaluation):
+            differences = _worst(differences, verify_form(network, form, graph, files[f"{form}.pt"], part))
+            traces = run_torch(network, form, part)
+            spikes_of[form] += traces.hidden
+            if truth is not None:
+                hits += int((torch.from_numpy(traces.probabilities).argmax(-1) == truth).sum())
+            if f"{form}.readout" not in golden:
+                few = Streams(part.spikes[:4, : int(part.steps[:4].max())], part.steps[:4])
+                golden |= _golden(form, few, network)
+        mismatch = sum(float((a != b).sum()) for a, b in zip(spikes_of["exact"], spikes_of[form], strict=True))
+        fired = sum(float(a.sum()) for a in spikes_of["exact"])
+        layout = network.state_layout(form)
+        accuracy = None if evaluation.labels is None else hits / len(evaluation.labels)
+        sizes = {name: bank.size for name, bank in network.banks.items()} if form == "bank" else {}
+        forms[form] = artifact.Form(
+            file=f"{form}.onnx",
+            torchscript=f"{form}.pt",
+            state=tuple(
+                artifact.StateTensor(name=t.name, shape=t.shape, dtype=t.dtype, initial=t.initial) for t in layout
+            ),
+            state_bytes=state_bytes(layout),
+            bank_sizes=sizes,
+            kernel_error=errors if form == "bank" else dict.fromkeys(errors, 0.0),
+            accuracy=accuracy,
+            spike_mismatch=mismatch / max(fired, 1.0),
+        )
+        reports.append(
+            FormReport(
+                form,
+                state_bytes(layout),
+                len(files[f"{form}.onnx"]),
+                sizes,
+                max(forms[form].kernel_error.values()),
+                mismatch / max(fired, 1.0),
+                accuracy,
+                differences,
+            )
+        )
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **golden)  # type: ignore[arg-type]
+    files["golden.npz"] = buffer.getvalue()
+    manifest = _manifest(source, forms, files)
+    _write_all(out, files | {artifact.MANIFEST: (manifest.model_dump_json(indent=1) + "\n").encode()})
+    artifact.Artifact.open(out)
+    return reports
+
+
+def _segments(evaluation: Evaluation) -> list[tuple[Streams, torch.Tensor | None]]:
+    streams, labels = evaluation.streams, evaluation.labels
+    parts = []
+    for start in range(0, len(streams.steps), SEGMENT):
+        chosen = slice(start, start + SEGMENT)
+        steps = streams.steps[chosen]
+        parts.append(
+            (Streams(streams.spikes[chosen, : int(steps.max())], steps), None if labels is None else labels[chosen])
+        )
+    return parts
+
+
+def _worst(before: list[Difference], now: list[Difference]) -> list[Difference]:
+    if not before:
+        return now
+    return [
+        replace(
+            a,
+            labels=a.labels + b.labels,
+            spikes=a.spikes + b.spikes,
+            readout=max(a.readout, b.readout),
+            probabilities=max(a.probabilities, b.probabilities),
+        )
+        for a, b in zip(before, now, strict=True)
+    ]
+
+
+def _golden(
+    form: Form, streams: Streams, network: Network
+) -> dict[str, np.ndarray[tuple[int, ...], np.dtype[np.generic]]]:
+    """A few streams and what the form makes of them; a reader can check itself against it."""
+    traces = run_torch(network, form, streams)
+    return {
+        "spikes": streams.spikes.numpy().astype(np.uint8),
+        "steps": streams.steps.numpy(),
+        f"{form}.readout": traces.readout,
+        f"{form}.probabilities": traces.probabilities,
+    }
+
+
+def _manifest(
+    source: Source, forms: dict[artifact.FormName, artifact.Form], files: dict[str, bytes]
+) -> artifact.Manifest:
+    spec, encoder = source.network.spec, source.encoder
+    made_with: dict[str, str | int | float | bool | None] = {
+        "hetsyn": version("hetsyn"),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+    }
+    return artifact.Manifest(
+        format_version=1,
+        name=source.name,
+        version=source.version,
+        description=source.description,
+        labels=source.labels,
+        input=artifact.Input(channels=spec.channels, step_s=spec.step_s, description=source.input_description),
+        encoder=None
+        if encoder is None
+        else artifact.Encoder(
+            file="encoder.onnx",
+            sample_rate_hz=encoder.sample_rate_hz,
+            samples_per_step=encoder.step_samples,
+            state=encoder_state(encoder),
+        ),
+        hidden=spec.hidden,
+        outputs=spec.outputs,
+        decision=artifact.Decision(
+            rule=spec.decision.rule, skip_steps=spec.decision.skip_steps, tail_steps=source.tail_steps
+        ),
+        default_form="bank" if forms["bank"].state_bytes <= forms["exact"].state_bytes else "exact",
+        forms=forms,
+        files={
+            name: artifact.FileEntry(bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
+            for name, content in files.items()
+        },
+        provenance=made_with | source.provenance,
+    )
+
+
+def _write_all(out: Path, files: dict[str, bytes]) -> None:
+    """The folder appears complete or not at all."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
+    try:
+        for name, content in files.items():
+            (scratch / name).write_bytes(content)
+        scratch.chmod(0o755)
+        scratch.rename(out)
+    except BaseException:
+        shutil.rmtree(scratch)
+        raise
+
+
+def seeded_streams(channels: int, density: float, *, streams: int, steps: int, seed: int = 0) -> Streams:
+    """Random spikes of one density, lengths between half and all of ``steps``."""
+    rng = np.random.default_rng(seed)
+    spikes = (rng.random((streams, steps, channels)) < density).astype(np.float32)
+    return Streams(torch.from_numpy(spikes), torch.from_numpy(rng.integers(steps // 2, steps + 1, streams)))
+
+
+def padded(spikes: Sequence[torch.Tensor]) -> Streams:
+    """Streams of different lengths, each [steps, channels], as one tensor."""
+    steps = torch.tensor([len(stream) for stream in spikes], dtype=torch.int64)
+    return Streams(torch.nn.utils.rnn.pad_sequence(list(spikes), batch_first=True).float(), steps)

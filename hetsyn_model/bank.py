@@ -1,0 +1,243 @@
+"""Synapses in the bank form: K decays shared by a layer instead of one a synapse.
+
+A synapse's kernel ``r^n`` is written in the basis of the bank's decays, ``r^n ~ sum_k c_k(r) alpha_k^n``
+for n >= 0. The least-squares coefficients solve ``G c = b(r)`` with ``G_kl = 1 / (1 - alpha_k alpha_l)``
+and ``b_k(r) = 1 / (1 - r alpha_k)``. G is a Cauchy matrix in disguise, so the solution is a product:
+
+    B(r)   = prod_l (r - alpha_l) / (1 - r alpha_l)
+    c_k(r) = B(r) * gamma_k / (r - alpha_k),
+    gamma_k = (1 - alpha_k^2) * prod_{l != k} (1 - alpha_k alpha_l) / (alpha_k - alpha_l)
+
+It is accurate to the last digits where a solver loses all of them (G's condition number passes 1e11 at
+K = 8), and differentiable in r. ``|B(r)|`` is the relative L2 error of the kernel: with h = atanh(r) it is
+``prod_k |tanh(h_r - h_k)|``, which makes fitting the grid a small smooth problem.
+
+A layer's currents are then ``U_k(t) = alpha_k U_k(t-1) + sum_i (w_ji c_k(r_ji)) x_i(t)``, [K, neurons]
+instead of [neurons, inputs]. Input and recurrent synapses of a layer share one U. A decay of exactly 1
+(a perfect integrator) has no square-summable kernel and gets a column of its own, alpha = 1.
+
+The weights ``w c`` are rounded to multiples of a power of two, fine enough that any sum of a column's
+entries is exact in the state's type. The order in which spikes are added up then cannot matter: torch,
+ONNX Runtime and any batch give the same currents, bit for bit.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.optimize import minimize
+from torch import Tensor
+
+from hetsyn_model.state import State
+from hetsyn_model.synapse import ExactWeights
+
+KERNEL_SAMPLES = 400  # decays, spread over a layer's own, that the grid is fitted to
+LARGEST_BANK = 24
+RESOLVED = 1e-8  # a kernel error below which more decays only crowd the grid
+NEAREST = 1e-8  # a decay this close to a grid point moves that far away: the formula divides by the distance
+
+
+class BankError(ValueError):
+    """No bank of the allowed size meets the error bound; the message says what was reached."""
+
+
+@dataclass(frozen=True)
+class Bank:
+    """The decays of one layer's bank, fastest first; an integrator (1.0), if any, comes last."""
+
+    decays: tuple[float, ...]
+
+    @property
+    def size(self) -> int:
+        return len(self.decays)
+
+    @property
+    def integrator(self) -> bool:
+        return self.decays[-1] == 1.0
+
+    def coefficients(self, r: Tensor) -> Tensor:
+        """c_k(r), [*r.shape, K] float64, differentiable in r (any shape, each in [0, 1])."""
+        leaky = torch.tensor([alpha for alpha in self.decays if alpha < 1.0], dtype=torch.float64)
+        wide = r.to(torch.float64).unsqueeze(-1)
+        # all of c is taken at the shifted r: its terms cancel only if they agree on where r is
+        offset = (wide - leaky).detach()
+        wide = wide + torch.where(offset.abs() < NEAREST, NEAREST - offset, 0.0).sum(-1, keepdim=True)
+        distance = wide - leaky
+        c = (distance / (1.0 - wide * leaky)).prod(-1, keepdim=True) * _gamma(leaky) / distance
+        if not self.integrator:
+            return c
+        at_one = (r >= 1.0).unsqueeze(-1)
+        # the value of the exact term, the gradient of the fit: r = 1 must be able to leave 1 in training
+        c = torch.where(at_one, c - c.detach(), c)
+        return torch.cat([c, at_one.to(torch.float64)], dim=-1)
+
+
+def _gamma(alpha: Tensor) -> Tensor:
+    products = 1.0 - alpha.unsqueeze(1) * alpha
+    gaps = alpha.unsqueeze(1) - alpha
+    gaps.fill_diagonal_(1.0)
+    return (products / gaps).prod(1)  # the diagonal brings in 1 - alpha_k^2
+
+
+@dataclass(frozen=True)
+class BankWeights:
+    """One layer's synapses through its bank. Columns are k-major: column ``k * neurons + j``.
+
+    weight_in: [i, K * neurons]; weight_rec: [neurons, K * neurons] or None; bias: [K * neurons] or
+    None; decays: [K].
+    """
+
+    weight_in: Tensor
+    weight_rec: Tensor | None
+    bias: Tensor | None
+    decays: Tensor
+
+    def step(self, layer: str, state: State, x: Tensor, spikes_before: Tensor | None) -> tuple[State, Tensor]:
+        """One step: the layer's new current tensor, and its sum a neuron [b, j].
+
+        Args:
+            state: holds ``{layer}.bank_current`` [b, K, j].
+            x: [b, i] input spikes; spikes_before: [b, j] the layer's own at the step before.
+        """
+        before = state[f"{layer}.bank_current"]
+        arriving = x @ self.weight_in
+        if self.weight_rec is not None:
+            assert spikes_before is not None
+            arriving = arriving + spikes_before @ self.weight_rec
+        if self.bias is not None:
+            arriving = arriving + self.bias
+        current = self.decays.unsqueeze(-1) * before + arriving.view(before.shape)
+        total = current[:, 0]
+        for k in range(1, self.decays.shape[0]):  # a fixed order, the same in every implementation
+            total = total + current[:, k]
+        return {f"{layer}.bank_current": current}, total
+
+
+def compile_bank(bank: Bank, exact: ExactWeights) -> BankWeights:
+    """A layer's synapses in the bank's basis, differentiable in its weights, decays and biases."""
+
+    def rows(weight: Tensor, decay: Tensor) -> Tensor:
+        c = bank.coefficients(decay).to(weight.dtype)  # [j | 1, i | 1, K]
+        return (weight.unsqueeze(-1) * c).permute(1, 2, 0).reshape(weight.shape[1], -1)
+
+    def drive(bias: Tensor, decay: Tensor) -> Tensor:
+        c = bank.coefficients(decay).to(bias.dtype)
+        return (bias.unsqueeze(-1) * c).sum(1).T.reshape(1, -1)
+
+    weight_rec = bias = None
+    if exact.weight_rec is not None:
+        assert exact.decay_rec is not None
+        weight_rec = rows(exact.weight_rec, exact.decay_rec)
+    if exact.bias_in is not None:
+        bias = drive(exact.bias_in, exact.decay_in)
+        if exact.bias_rec is not None:
+            assert exact.decay_rec is not None
+            bias = bias + drive(exact.bias_rec, exact.decay_rec)
+    weight_in, weight_rec, bias = dyadic(rows(exact.weight_in, exact.decay_in), weight_rec, bias)
+    assert weight_in is not None
+    return BankWeights(
+        weight_in,
+        weight_rec,
+        None if bias is None else bias.squeeze(0),
+        torch.tensor(bank.decays, dtype=weight_in.dtype),
+    )
+
+
+def kernel_error(bank: Bank, r: Tensor) -> float:
+    """Relative L2 error of the worst kernel in the bank's basis, over the decays in ``r``."""
+    leaky = np.array([alpha for alpha in bank.decays if alpha < 1.0])
+    decays = np.unique(r.detach().to(torch.float64).numpy())
+    decays = decays[decays < 1.0] if bank.integrator else np.minimum(decays, 1 - 1e-15)
+    if not decays.size:
+        return 0.0
+    if not leaky.size:
+        return 1.0
+    return float(np.exp(_log_error(np.arctanh(leaky), np.arctanh(decays))[0].max()))
+
+
+def _log_error(grid: np.ndarray[Any, Any], decays: np.ndarray[Any, Any]) -> tuple[np.ndarray[Any, Any], ...]:
+    """Log relative error at each decay, [decays], and its gradient [decays, grid]; both in atanh."""
+    gap = decays[:, None] - grid
+    gap = np.clip(np.where(np.abs(gap) < 1e-9, 1e-9, gap), -300.0, 300.0)
+    return np.log(np.abs(np.tanh(gap))).sum(1), -2.0 / np.sinh(2.0 * gap)
+
+
+def fit_bank(r: Tensor, *, size: int | None = None, error_bound: float = 1e-3) -> Bank:
+    """Fit a bank to a layer's own decays.
+
+    Args:
+        r: every decay of the layer, any shape, each in [0, 1].
+        size: number of decays K (fewer where fewer are exact); without it the smallest that keeps
+            every kernel within the bound.
+        error_bound: relative L2 error of the worst kernel.
+
+    Raises:
+        BankError: the size holds nothing, or LARGEST_BANK decays do not meet the bound.
+    """
+    if size is not None and size < 1:
+        raise BankError(f"a bank of {size} decays holds nothing: give 1 or more")
+    distinct = np.unique(r.detach().to(torch.float64).numpy())
+    integrator = bool(distinct[-1] >= 1.0)
+    leaky = distinct[distinct < 1.0]
+    if not leaky.size:
+        return Bank((1.0,))
+    enough = RESOLVED if size is not None else max(error_bound, RESOLVED)
+    largest = LARGEST_BANK if size is None else max(size - integrator, 1)
+    for count in range(1, largest + 1):
+        bank = _fit_leaky(leaky, count, integrator)
+        worst = kernel_error(bank, r)
+        if worst <= enough:
+            return bank
+    if size is not None:
+        return bank
+    raise BankError(
+        f"{LARGEST_BANK} decays leave a kernel error of {worst:.2g}, above the bound {error_bound:.2g}: "
+        "raise the bound, give the size, or use the exact form"
+    )
+
+
+def _fit_leaky(r: np.ndarray[Any, Any], count: int, integrator: bool) -> Bank:
+    """Minimise the worst kernel's error over the grid, as a soft maximum that hardens."""
+    spread = r[np.linspace(0, r.size - 1, min(r.size, KERNEL_SAMPLES)).round().astype(int)]
+    between = np.tanh(np.linspace(np.arctanh(r[0]), np.arctanh(r[-1]), 64))  # gaps in r do not hide the ends
+    near = r[np.clip(np.searchsorted(r, between), 0, r.size - 1)]
+    decays = np.arctanh(np.unique(np.concatenate([spread, near])))
+    low, high = float(decays[0]), float(decays[-1])
+    # Chebyshev nodes in atanh: near the optimum already for a filled interval
+    grid = (low + high) / 2 - (high - low) / 2 * np.cos(np.pi * (2 * np.arange(count) + 1) / (2 * count))
+
+    for hardness in (4.0, 16.0, 64.0):
+
+        def cost(grid: np.ndarray[Any, Any], hardness: float = hardness) -> tuple[float, np.ndarray[Any, Any]]:
+            error, gradient = _log_error(grid, decays)
+            shifted = np.exp(hardness * (error - error.max()))
+            total = float(shifted.sum())
+            return error.max() + math.log(total) / hardness, (shifted / total) @ gradient
+
+        grid = minimize(cost, grid, jac=True, method="L-BFGS-B", options={"maxiter": 200}).x
+    alpha = np.sort(np.tanh(grid))
+    return Bank((*alpha.tolist(), *((1.0,) if integrator else ())))
+
+
+def dyadic(*rows: Tensor | None) -> tuple[Tensor | None, ...]:
+    """Round weight rows so that every sum of any of them is exact in their type.
+
+    Args:
+        rows: tensors [inputs, columns] (None passes through) that add up in the same columns.
+
+    With p mantissa bits and S the largest possible magnitude of a column's sum over all tensors, the
+    column is rounded to multiples of ``2^(ceil(log2 S) + 1 - p)``. Gradients pass through unchanged.
+    """
+    present = [weight for weight in rows if weight is not None]
+    with torch.no_grad():
+        largest = torch.stack([weight.abs().sum(0) for weight in present]).sum(0)
+        mantissa = 24 if largest.dtype == torch.float32 else 53
+        # one bit to spare: rounding can carry a sum over the next power of two
+        grid = torch.exp2(torch.ceil(torch.log2(largest.clamp_min(1e-30))) + 1 - mantissa)
+    return tuple(
+        None if weight is None else weight + (torch.round(weight / grid) * grid - weight).detach() for weight in rows
+    )

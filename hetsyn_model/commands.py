@@ -1,0 +1,134 @@
+"""``hetsyn train``: networks from data, and the synthesised voices that help."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from hetsyn_model.spec import SpecError
+from hetsyn_model.training import speech
+from hetsyn_model.training.data import DataError, Recording, read_folder
+from hetsyn_model.training.loop import Metrics, RunError
+from hetsyn_model.training.plot import plot_curves
+from hetsyn_model.training.voices import synthesise
+
+train = typer.Typer(no_args_is_help=True, help="Train a network, or make voices to train on.")
+console = Console()
+
+
+class _Bars:
+    """Progress bars of a run: epochs, and the batches of the epoch."""
+
+    def __init__(self, bars: Progress, title: str, run: Path) -> None:
+        self._bars, self._title, self._run = bars, title, run
+        self._epochs: TaskID = bars.add_task(title, total=None)
+        self._batches: TaskID = bars.add_task("  batches")
+
+    def on_batch(self, index: int, count: int, loss: float) -> None:
+        self._bars.update(self._batches, completed=index + 1, total=count, description=f"  loss {loss:.3f}")
+
+    def on_epoch(self, epoch: int, metrics: Metrics) -> None:
+        self._bars.update(self._epochs, completed=epoch + 1)
+        self._bars.console.print(
+            f"{self._title} epoch {epoch + 1}: loss {metrics.loss[-1]:.3f}, training {metrics.train_accuracy[-1]:.1%}, "
+            f"validation {metrics.validation_accuracy[-1]:.1%} (chosen: {metrics.best_epoch + 1}), "
+            f"{metrics.firing_rate[-1]:.1%} of neurons a step, {metrics.seconds[-1]:.0f} s"
+        )
+        plot_curves(metrics, self._run / "curves.png", self._title)
+
+
+def _bars() -> Progress:
+    return Progress(
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=console
+    )
+
+
+def _run(
+    out: Path, title: str, recordings: list[Recording], voices: list[Recording], epochs: int | None, seed: int
+) -> None:
+    with _bars() as bars:
+        shown = _Bars(bars, title, out)
+        speech.train_digits(
+            out, recordings, voices, epochs=epochs, seed=seed, progress=speech.Progress(shown.on_batch, shown.on_epoch)
+        )
+
+
+@train.command("speech-digits")
+def speech_digits(
+    data: Annotated[Path, typer.Option(help="Folder of digit_speaker_take.wav, real speech.")],
+    voices: Annotated[
+        Path | None, typer.Option(help="Folder of the same, synthesised; see `hetsyn train voices`.")
+    ] = None,
+    out: Annotated[
+        Path, typer.Option(help="Run folder: checkpoints, metrics, curves. An unfinished run goes on.")
+    ] = Path("runs/speech-digits"),
+    leave_out: Annotated[
+        list[str] | None,
+        typer.Option(help="Train without this speaker, then judge on them; may be repeated, one run each."),
+    ] = None,
+    leave_one_out: Annotated[bool, typer.Option(help="One run for each speaker of the data.")] = False,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Other than the task's own.")] = None,
+    seed: Annotated[int, typer.Option(help="Of weights, batches and augmentation.")] = 0,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 2,
+) -> None:
+    """Ten spoken digits: train on recordings, or measure by leaving out one speaker at a time."""
+    torch.set_num_threads(threads)
+    try:
+        recordings = read_folder(data, speech.LABELS, speech.ENCODER.sample_rate_hz)
+        extra = read_folder(voices, speech.LABELS, speech.ENCODER.sample_rate_hz) if voices else []
+        speakers = sorted({recording.speaker for recording in recordings})
+        left_out = speakers if leave_one_out else leave_out or []
+        unknown = sorted(set(left_out) - set(speakers))
+        if unknown:
+            raise DataError(f"speaker {unknown[0]!r} is not in {data}: it has {', '.join(speakers)}")
+        if not left_out:
+            _run(out, "speech-digits", recordings, extra, epochs, seed)
+            console.print(
+                f"network: {out / 'best.pt'}   export it: hetsyn export {out / 'best.pt'} --out models/NAME/VERSION"
+            )
+            return
+        for speaker in left_out:
+            run = out / f"without-{speaker}"
+            if speech.read_figure(run) is None:
+                _run(run, f"without {speaker}", [r for r in recordings if r.speaker != speaker], extra, epochs, seed)
+                speech.judge_speaker(run, [r for r in recordings if r.speaker == speaker], speaker)
+        _report(out, left_out)
+    except (DataError, RunError, SpecError) as error:
+        console.print(f"[red]{error}[/red]")
+        raise typer.Exit(2) from error
+
+
+def _report(out: Path, speakers: list[str]) -> None:
+    figures = [figure for speaker in speakers if (figure := speech.read_figure(out / f"without-{speaker}")) is not None]
+    table = Table("speaker left out", "recordings", "accuracy, bank", "accuracy, exact", "epoch")
+    for figure in figures:
+        table.add_row(
+            figure.speaker, str(figure.recordings), f"{figure.bank:.1%}", f"{figure.exact:.1%}", str(figure.epoch + 1)
+        )
+    mean = {form: sum(getattr(figure, form) for figure in figures) / len(figures) for form in ("bank", "exact")}
+    table.add_row("mean", "", f"{mean['bank']:.1%}", f"{mean['exact']:.1%}", "", style="bold")
+    console.print(table)
+    (out / "leave-one-out.json").write_text(
+        json.dumps({"mean": mean, "speakers": [vars(figure) for figure in figures]}, indent=1) + "\n"
+    )
+
+
+@train.command("voices")
+def make_voices(
+    out: Annotated[Path, typer.Option(help="Folder for the wav files; what is there is kept.")],
+    seed: Annotated[int, typer.Option()] = 0,
+) -> None:
+    """Synthesise spoken digits with every speech engine on this machine, to train on."""
+    with _bars() as bars:
+        task = bars.add_task("recordings")
+        report = synthesise(
+            out, seed=seed, on_progress=lambda done, total: bars.update(task, completed=done, total=total)
+        )
+    console.print(report)

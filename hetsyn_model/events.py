@@ -1,0 +1,111 @@
+"""Spikes as event lists, and the product of spikes and weights that costs only what fires."""
+
+from __future__ import annotations
+
+import ctypes
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hetsyn_model import native
+
+
+@dataclass(frozen=True)
+class Events:
+    """Spikes of a batch: row ``b * steps + t`` fires ``units[row_splits[row] : row_splits[row + 1]]``.
+
+    row_splits: int64 [batch * steps + 1]; units: int32 [events]; values: [events], 1 for a plain spike.
+    """
+
+    batch: int
+    steps: int
+    channels: int
+    row_splits: Tensor
+    units: Tensor
+    values: Tensor
+
+    @staticmethod
+    def of(spikes: Tensor) -> Events:
+        """Events of a dense [batch, steps, channels] tensor; every non-zero is one."""
+        batch, steps, channels = spikes.shape
+        rows = spikes.detach().reshape(batch * steps, channels)
+        row, unit = rows.nonzero(as_tuple=True)
+        splits = torch.zeros(batch * steps + 1, dtype=torch.int64)
+        torch.cumsum(torch.bincount(row, minlength=batch * steps), 0, out=splits[1:])
+        return Events(batch, steps, channels, splits, unit.to(torch.int32), rows[row, unit].contiguous())
+
+    def dense(self, dtype: torch.dtype = torch.float32) -> Tensor:
+        """[batch, steps, channels]."""
+        rows = torch.zeros(self.batch * self.steps, self.channels, dtype=dtype)
+        row = torch.repeat_interleave(torch.arange(rows.shape[0]), self.row_splits.diff())
+        rows[row, self.units.long()] = self.values.to(dtype)
+        return rows.view(self.batch, self.steps, self.channels)
+
+
+def pointer(tensor: Tensor | None) -> ctypes.c_void_p:
+    """Address for the compiled library, which takes contiguous memory only; None is its null."""
+    assert tensor is None or tensor.is_contiguous()
+    return ctypes.c_void_p(None if tensor is None else tensor.data_ptr())
+
+
+def suffix(tensor: Tensor) -> str:
+    return "float" if tensor.dtype == torch.float32 else "double"
+
+
+class _EventProduct(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, spikes: Tensor | None, weight: Tensor, events: Events) -> Tensor:  # noqa: ARG004 (spikes carry the gradient)
+        library = native.library()
+        assert library is not None
+        weight = weight.contiguous()
+        rows, columns = events.row_splits.numel() - 1, weight.shape[1]
+        out = torch.empty(rows, columns, dtype=weight.dtype)
+        values = events.values.to(weight.dtype)
+        getattr(library, f"hetsyn_event_product_{suffix(weight)}")(
+            *(pointer(t) for t in (events.row_splits, events.units, values, weight, out)),
+            ctypes.c_int64(rows),
+            ctypes.c_int64(columns),
+            torch.get_num_threads(),
+        )
+        ctx.save_for_backward(weight, events.row_splits, events.units, values)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        library = native.library()
+        assert library is not None
+        weight, splits, units, values = ctx.saved_tensors
+        rows_grad = grads[0].contiguous()
+        grad_weight = torch.zeros_like(weight)
+        getattr(library, f"hetsyn_event_product_backward_{suffix(weight)}")(
+            *(pointer(t) for t in (splits, units, values, rows_grad, grad_weight)),
+            *map(ctypes.c_int64, rows_grad.shape),
+            torch.get_num_threads(),
+        )
+        return rows_grad @ weight.T if ctx.needs_input_grad[0] else None, grad_weight, None
+
+
+def event_product(spikes: Tensor | Events, weight: Tensor) -> Tensor:
+    """``spikes @ weight``, [batch, steps, columns], at the cost of the spikes.
+
+    Args:
+        spikes: [batch, steps, channels] or its events; differentiable if a tensor.
+        weight: [channels, columns].
+    """
+    if native.library() is not None:
+        events = spikes if isinstance(spikes, Events) else Events.of(spikes)
+        dense = spikes.reshape(-1, spikes.shape[-1]) if isinstance(spikes, Tensor) else None
+        out: Tensor = _EventProduct.apply(dense, weight, events)  # type: ignore[no-untyped-call]
+        return out.view(events.batch, events.steps, weight.shape[1])
+    if isinstance(spikes, Tensor):
+        return spikes @ weight
+    return torch.nn.functional.embedding_bag(
+        spikes.units.long(),
+        weight,
+        spikes.row_splits,
+        mode="sum",
+        include_last_offset=True,
+        per_sample_weights=spikes.values.to(weight.dtype),
+    ).view(spikes.batch, spikes.steps, weight.shape[1])

@@ -1,0 +1,257 @@
+// Event-driven products and the sequential part of a bank layer, forward and backward.
+//
+// Index letters: b stream, t step, k bank decay, n neuron, i presynaptic unit. A layer's columns are
+// k-major: column k * neurons + n, so that the sum over k and the decay run over contiguous neurons.
+// Plain C interface: torch tensors come as pointers, so nothing of torch has to be compiled.
+//
+// Compiled with -ffp-contract=off: a fused multiply-add would round once where torch and ONNX Runtime
+// round twice, and a spike is a threshold.
+
+#include <algorithm>
+#include <cstdint>
+#include <cstring>
+#include <thread>
+#include <vector>
+
+namespace {
+
+template <typename F>
+void parallel_over(int64_t count, int threads, F&& work) {
+    threads = static_cast<int>(std::min<int64_t>(std::max(threads, 1), std::max<int64_t>(count, 1)));
+    if (threads == 1) {
+        work(int64_t{0}, count);
+        return;
+    }
+    std::vector<std::thread> pool;
+    for (int index = 0; index < threads; ++index) {
+        const int64_t begin = count * index / threads, end = count * (index + 1) / threads;
+        pool.emplace_back([&work, begin, end] { work(begin, end); });
+    }
+    for (auto& thread : pool) thread.join();
+}
+
+// out[row, :] = sum over the row's events of value * weight[unit, :]
+template <typename T>
+void event_product(const int64_t* splits, const int32_t* units, const T* values, const T* weight, T* out,
+                   int64_t rows, int64_t columns, int threads) {
+    parallel_over(rows, threads, [=](int64_t begin, int64_t end) {
+        for (int64_t row = begin; row < end; ++row) {
+            T* target = out + row * columns;
+            std::memset(target, 0, sizeof(T) * columns);
+            for (int64_t event = splits[row]; event < splits[row + 1]; ++event) {
+                const T* source = weight + static_cast<int64_t>(units[event]) * columns;
+                const T value = values[event];
+                for (int64_t column = 0; column < columns; ++column) target[column] += value * source[column];
+            }
+        }
+    });
+}
+
+// grad[unit, :] += value * rows_grad[row, :]; threads share out the columns, so no two write one place
+template <typename T>
+void event_product_backward(const int64_t* splits, const int32_t* units, const T* values, const T* rows_grad,
+                            T* grad, int64_t rows, int64_t columns, int threads) {
+    parallel_over(columns, threads, [=](int64_t begin, int64_t end) {
+        for (int64_t row = 0; row < rows; ++row) {
+            const T* source = rows_grad + row * columns;
+            for (int64_t event = splits[row]; event < splits[row + 1]; ++event) {
+                T* target = grad + static_cast<int64_t>(units[event]) * columns;
+                const T value = values[event];
+                for (int64_t column = begin; column < end; ++column) target[column] += value * source[column];
+            }
+        }
+    });
+}
+
+struct Layer {
+    int64_t batch, steps, bank, neurons;
+    int spiking, recurrent;
+    double threshold, adaptation_decay, adaptation_strength;
+};
+
+template <typename T>
+void layer_forward(const Layer& layer, const T* drive, const T* recurrent_weight, const T* decay,
+                   const T* reset_decay, T* spikes, T* potential, int threads) {
+    const int64_t N = layer.neurons, K = layer.bank, KN = K * N;
+    const T threshold = static_cast<T>(layer.threshold);
+    const T adaptation_decay = static_cast<T>(layer.adaptation_decay);
+    const T adaptation_strength = static_cast<T>(layer.adaptation_strength);
+    parallel_over(layer.batch, threads, [=](int64_t begin, int64_t end) {
+        std::vector<T> current(KN), arriving(KN), reset(N), adaptation(N);
+        std::vector<int32_t> fired;
+        fired.reserve(N);
+        for (int64_t b = begin; b < end; ++b) {
+            std::fill(current.begin(), current.end(), T(0));
+            std::fill(reset.begin(), reset.end(), T(0));
+            std::fill(adaptation.begin(), adaptation.end(), T(0));
+            fired.clear();
+            const T* before = nullptr;
+            for (int64_t t = 0; t < layer.steps; ++t) {
+                const int64_t row = b * layer.steps + t;
+                std::memcpy(arriving.data(), drive + row * KN, sizeof(T) * KN);
+                if (layer.recurrent)
+                    for (const int32_t unit : fired) {
+                        const T* source = recurrent_weight + static_cast<int64_t>(unit) * KN;
+                        T* target = arriving.data();
+                        for (int64_t c = 0; c < KN; ++c) target[c] += source[c];
+                    }
+                T* v = potential + row * N;
+                for (int64_t k = 0; k < K; ++k) {
+                    T* u = current.data() + k * N;
+                    const T* a = arriving.data() + k * N;
+                    const T alpha = decay[k];
+                    if (k == 0)
+                        for (int64_t n = 0; n < N; ++n) v[n] = u[n] = alpha * u[n] + a[n];
+                    else
+                        for (int64_t n = 0; n < N; ++n) v[n] += u[n] = alpha * u[n] + a[n];
+                }
+                if (!layer.spiking) continue;
+                T* z = spikes + row * N;
+                if (before)
+                    for (int64_t n = 0; n < N; ++n) {
+                        reset[n] = reset_decay[n] * reset[n] + threshold * before[n];
+                        adaptation[n] = adaptation_decay * adaptation[n] + adaptation_strength * before[n];
+                    }
+                fired.clear();
+                for (int64_t n = 0; n < N; ++n) {
+                    v[n] -= reset[n];
+                    z[n] = v[n] > threshold + adaptation[n] ? T(1) : T(0);
+                }
+                for (int64_t n = 0; n < N; ++n)
+                    if (z[n] != T(0)) fired.push_back(static_cast<int32_t>(n));
+                before = z;
+            }
+        }
+    });
+}
+
+// Adjoint of layer_forward. surrogate is dz/du at each place; grad_spikes and grad_potential come from
+// outside the layer. Writes grad_drive; adds to grad_recurrent and grad_reset_decay.
+template <typename T>
+void layer_backward(const Layer& layer, const T* spikes, const T* surrogate, const T* grad_spikes,
+                    const T* grad_potential, const T* recurrent_weight, const T* decay, const T* reset_decay,
+                    T* grad_drive, T* grad_recurrent, T* grad_reset_decay, int threads) {
+    const int64_t N = layer.neurons, K = layer.bank, KN = K * N, S = layer.steps;
+    const T threshold = static_cast<T>(layer.threshold);
+    const T adaptation_decay = static_cast<T>(layer.adaptation_decay);
+    const T adaptation_strength = static_cast<T>(layer.adaptation_strength);
+    constexpr int64_t block = 4;  // streams that share one pass over the recurrent weights
+    parallel_over((layer.batch + block - 1) / block, threads, [=](int64_t begin, int64_t end) {
+        std::vector<T> reset_grad(block * N), adaptation_grad(block * N), spike_grad(block * N);
+        std::vector<T> resets(grad_reset_decay ? block * S * N : 0);
+        for (int64_t group = begin; group < end; ++group) {
+            const int64_t first = group * block, width = std::min(block, layer.batch - first);
+            std::fill(reset_grad.begin(), reset_grad.end(), T(0));
+            std::fill(adaptation_grad.begin(), adaptation_grad.end(), T(0));
+            for (int64_t t = S - 1; t >= 0; --t) {
+                std::fill(spike_grad.begin(), spike_grad.end(), T(0));
+                const bool later = t + 1 < S;
+                if (layer.spiking && layer.recurrent && later) {
+                    const T* next[block];
+                    for (int64_t s = 0; s < block; ++s)
+                        next[s] = grad_drive + ((first + std::min(s, width - 1)) * S + t + 1) * KN;
+                    for (int64_t i = 0; i < N; ++i) {
+                        const T* w = recurrent_weight + i * KN;
+                        T s0 = 0, s1 = 0, s2 = 0, s3 = 0;
+#pragma omp simd reduction(+ : s0, s1, s2, s3)
+                        for (int64_t c = 0; c < KN; ++c) {
+                            s0 += w[c] * next[0][c];
+                            s1 += w[c] * next[1][c];
+                            s2 += w[c] * next[2][c];
+                            s3 += w[c] * next[3][c];
+                        }
+                        spike_grad[i] = s0;
+                        spike_grad[N + i] = s1;
+                        spike_grad[2 * N + i] = s2;
+                        spike_grad[3 * N + i] = s3;
+                    }
+                }
+                for (int64_t s = 0; s < width; ++s) {
+                    const int64_t row = (first + s) * S + t;
+                    T* gz = spike_grad.data() + s * N;
+                    T* gj = reset_grad.data() + s * N;
+                    T* ga = adaptation_grad.data() + s * N;
+                    T* gu = grad_drive + row * KN;
+                    if (layer.spiking) {
+                        const T* sigma = surrogate + row * N;
+                        for (int64_t n = 0; n < N; ++n) {
+                            // gj and ga still hold their values at t + 1
+                            gz[n] += grad_spikes[row * N + n] + threshold * gj[n] + adaptation_strength * ga[n];
+                            const T through_spike = gz[n] * sigma[n];
+                            gz[n] = through_spike + grad_potential[row * N + n];
+                            gj[n] = reset_decay[n] * gj[n] - gz[n];
+                            ga[n] = adaptation_decay * ga[n] - through_spike;
+                        }
+                    } else {
+                        std::memcpy(gz, grad_potential + row * N, sizeof(T) * N);
+                    }
+                    for (int64_t k = 0; k < K; ++k) {
+                        const T alpha = decay[k];
+                        if (later)
+                            for (int64_t n = 0; n < N; ++n) gu[k * N + n] = gz[n] + alpha * gu[KN + k * N + n];
+                        else
+                            for (int64_t n = 0; n < N; ++n) gu[k * N + n] = gz[n];
+                    }
+                    // kept for the reset decay's own gradient below
+                    if (grad_reset_decay) std::memcpy(resets.data() + (s * S + t) * N, gj, sizeof(T) * N);
+                }
+            }
+            if (grad_reset_decay) {
+                std::vector<T> reset(N);
+                for (int64_t s = 0; s < width; ++s) {
+                    std::fill(reset.begin(), reset.end(), T(0));  // J(t-1), run forward once more
+                    const T* z = spikes + (first + s) * S * N;
+                    for (int64_t t = 0; t < S; ++t) {
+                        T* into = grad_reset_decay + (first + s) * N;
+                        for (int64_t n = 0; n < N; ++n) into[n] += resets[(s * S + t) * N + n] * reset[n];
+                        if (t == 0) continue;
+                        for (int64_t n = 0; n < N; ++n)
+                            reset[n] = reset_decay[n] * reset[n] + threshold * z[(t - 1) * N + n];
+                    }
+                }
+            }
+        }
+    });
+    if (layer.recurrent)
+        parallel_over(KN, threads, [=](int64_t begin, int64_t end) {
+            for (int64_t b = 0; b < layer.batch; ++b)
+                for (int64_t t = 1; t < S; ++t) {
+                    const T* z = spikes + (b * S + t - 1) * N;
+                    const T* source = grad_drive + (b * S + t) * KN;
+                    for (int64_t n = 0; n < N; ++n)
+                        if (z[n] != T(0)) {
+                            T* target = grad_recurrent + n * KN;
+                            for (int64_t c = begin; c < end; ++c) target[c] += source[c];
+                        }
+                }
+        });
+}
+
+}  // namespace
+
+#define HETSYN_EXPORT(SUFFIX, T)                                                                               \
+    extern "C" void hetsyn_event_product_##SUFFIX(const int64_t* splits, const int32_t* units, const T* values, \
+                                                  const T* weight, T* out, int64_t rows, int64_t columns,      \
+                                                  int threads) {                                               \
+        event_product<T>(splits, units, values, weight, out, rows, columns, threads);                          \
+    }                                                                                                          \
+    extern "C" void hetsyn_event_product_backward_##SUFFIX(                                                    \
+        const int64_t* splits, const int32_t* units, const T* values, const T* rows_grad, T* grad,             \
+        int64_t rows, int64_t columns, int threads) {                                                          \
+        event_product_backward<T>(splits, units, values, rows_grad, grad, rows, columns, threads);             \
+    }                                                                                                          \
+    extern "C" void hetsyn_layer_forward_##SUFFIX(const Layer* layer, const T* drive, const T* recurrent,      \
+                                                  const T* decay, const T* reset_decay, T* spikes,             \
+                                                  T* potential, int threads) {                                 \
+        layer_forward<T>(*layer, drive, recurrent, decay, reset_decay, spikes, potential, threads);            \
+    }                                                                                                          \
+    extern "C" void hetsyn_layer_backward_##SUFFIX(                                                            \
+        const Layer* layer, const T* spikes, const T* surrogate, const T* grad_spikes, const T* grad_potential, \
+        const T* recurrent, const T* decay, const T* reset_decay, T* grad_drive, T* grad_recurrent,            \
+        T* grad_reset_decay, int threads) {                                                                    \
+        layer_backward<T>(*layer, spikes, surrogate, grad_spikes, grad_potential, recurrent, decay,            \
+                          reset_decay, grad_drive, grad_recurrent, grad_reset_decay, threads);                 \
+    }
+
+HETSYN_EXPORT(float, float)
+HETSYN_EXPORT(double, double)

@@ -1,0 +1,217 @@
+"""Frozen description of a network: layers, neurons, synapses, decision, all with units.
+
+Index letters, used in every file: ``b`` stream, ``t`` step, ``j`` (or ``n``) postsynaptic neuron,
+``i`` presynaptic unit, ``k`` decay of a timescale bank. Times are in steps unless a name says ``_s``.
+
+The four neuron models of the paper are values of one description, not classes
+(arXiv 2508.11644, Propositions 1-3): see :func:`variant`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal, get_args
+
+Decays = Literal["synapse", "neuron", "shared"]
+Rule = Literal["sum_softmax", "spike_count", "last", "trace"]
+SurrogateKind = Literal["gaussian", "triangular"]
+Variant = Literal["hetsyn", "hetneu", "homneu", "alif"]
+
+
+class SpecError(ValueError):
+    """A description that no network can have; the message names the field and what it may be."""
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise SpecError(message)
+
+
+def decay_of(tau_steps: float) -> float:
+    """Decay a step, ``exp(-1 / tau)``, of a time constant in steps."""
+    return math.exp(-1.0 / tau_steps)
+
+
+@dataclass(frozen=True)
+class SurrogateSpec:
+    """Derivative that stands in for that of the spike threshold.
+
+    ``gaussian``: the paper's three-Gaussian shape for speech, of u = v - threshold.
+    ``triangular``: ``gain * max(0, 1 - |u| / (width * threshold))``.
+    """
+
+    kind: SurrogateKind = "gaussian"
+    gain: float = 1.0
+    width: float = 1.0
+
+    def __post_init__(self) -> None:
+        _require(
+            self.kind in get_args(SurrogateKind), f"surrogate.kind: {self.kind!r} is none of {get_args(SurrogateKind)}"
+        )
+        _require(self.width > 0, f"surrogate.width: {self.width} is not above 0")
+
+
+@dataclass(frozen=True)
+class NeuronSpec:
+    """What a neuron does with its currents, and where its decays live.
+
+    decays: one decay a ``synapse`` (HetSyn), a ``neuron`` and path, or one ``shared`` by a layer.
+    tied: input, recurrent and reset path of a neuron share one decay (needs ``neuron`` or ``shared``).
+    learn_decays: whether training changes the decays.
+    threshold: potential above which (strictly) a neuron fires; also the size of its reset.
+    tau_reset_steps: time constant of the reset current where it is not tied.
+    tau_init_steps: lower and upper end of the uniform distribution of initial time constants.
+    decay_range: the decays are clamped to this range after every optimiser step; 1 is legal.
+    adaptation_strength, adaptation_tau_steps: a spike raises the threshold by the strength, which
+        then decays (ALIF); a strength of 0 means no adaptation and no state for it.
+    """
+
+    decays: Decays = "synapse"
+    tied: bool = False
+    learn_decays: bool = True
+    threshold: float = 1.0
+    tau_reset_steps: float = 20.0
+    tau_init_steps: tuple[float, float] = (5.0, 20.0)
+    decay_range: tuple[float, float] = (0.0, 1.0)
+    adaptation_strength: float = 0.0
+    adaptation_tau_steps: float = 100.0
+
+    def __post_init__(self) -> None:
+        _require(self.decays in get_args(Decays), f"neuron.decays: {self.decays!r} is none of {get_args(Decays)}")
+        _require(
+            not (self.tied and self.decays == "synapse"),
+            "neuron.tied: one decay for all paths needs decays 'neuron' or 'shared'",
+        )
+        _require(self.threshold > 0, f"neuron.threshold: {self.threshold} is not above 0")
+        _require(self.tau_reset_steps > 0, f"neuron.tau_reset_steps: {self.tau_reset_steps} is not above 0")
+        low, high = self.tau_init_steps
+        _require(0 < low <= high, f"neuron.tau_init_steps: {self.tau_init_steps} is not 0 < low <= high")
+        low, high = self.decay_range
+        _require(0 <= low < high <= 1, f"neuron.decay_range: {self.decay_range} is not 0 <= low < high <= 1")
+        _require(self.adaptation_strength >= 0, f"neuron.adaptation_strength: {self.adaptation_strength} is below 0")
+        _require(
+            self.adaptation_tau_steps > 0, f"neuron.adaptation_tau_steps: {self.adaptation_tau_steps} is not above 0"
+        )
+
+    @property
+    def adaptive(self) -> bool:
+        return self.adaptation_strength > 0
+
+
+@dataclass(frozen=True)
+class DecisionSpec:
+    """How the readout becomes a decision.
+
+    rule: ``sum_softmax`` adds up softmax(readout potential) over the steps that count;
+        ``spike_count`` gives the output neurons a threshold and counts their spikes;
+        ``last`` is the potential at the latest step; ``trace`` is a continuous output, no class.
+    skip_steps: the first steps, which do not count (the paper's "step index > 10" is 11).
+    """
+
+    rule: Rule = "sum_softmax"
+    skip_steps: int = 0
+
+    def __post_init__(self) -> None:
+        _require(self.rule in get_args(Rule), f"decision.rule: {self.rule!r} is none of {get_args(Rule)}")
+        _require(self.skip_steps >= 0, f"decision.skip_steps: {self.skip_steps} is below 0")
+
+
+@dataclass(frozen=True)
+class NetworkSpec:
+    """A whole network.
+
+    channels: spike channels of the input; hidden: neurons of each hidden layer; outputs: classes or
+    traces. bias: a constant drive for each decay. dropout: of spikes between layers, in training.
+    step_s: duration of a step in seconds.
+    """
+
+    channels: int
+    hidden: tuple[int, ...]
+    outputs: int
+    recurrent: bool = True
+    self_recurrent: bool = True
+    bias: bool = False
+    dropout: float = 0.0
+    step_s: float = 1e-3
+    neuron: NeuronSpec = field(default_factory=NeuronSpec)
+    surrogate: SurrogateSpec = field(default_factory=SurrogateSpec)
+    decision: DecisionSpec = field(default_factory=DecisionSpec)
+
+    def __post_init__(self) -> None:
+        for name, value in (("channels", self.channels), ("outputs", self.outputs)):
+            _require(value >= 1, f"{name}: {value} is below 1")
+        _require(
+            len(self.hidden) >= 1 and min(self.hidden) >= 1,
+            f"hidden: {self.hidden} needs at least one layer of at least one neuron",
+        )
+        _require(0 <= self.dropout < 1, f"dropout: {self.dropout} is not in [0, 1)")
+        _require(self.step_s > 0, f"step_s: {self.step_s} is not above 0")
+
+    @property
+    def layer_names(self) -> tuple[str, ...]:
+        """``hidden1``, ``hidden2``, …, ``readout``: in the order in which a step runs through them."""
+        return (*(f"hidden{index + 1}" for index in range(len(self.hidden))), "readout")
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @staticmethod
+    def from_dict(values: Mapping[str, Any]) -> NetworkSpec:
+        """Inverse of :meth:`to_dict`, also after a trip through JSON.
+
+        Raises:
+            SpecError: a field is unknown or missing, or its value is out of range.
+        """
+        parts = dict(values)
+        try:
+            neuron = dict(parts.pop("neuron"))
+            for pair in ("tau_init_steps", "decay_range"):
+                neuron[pair] = tuple(neuron[pair])
+            return NetworkSpec(
+                neuron=NeuronSpec(**neuron),
+                surrogate=SurrogateSpec(**parts.pop("surrogate")),
+                decision=DecisionSpec(**parts.pop("decision")),
+                hidden=tuple(parts.pop("hidden")),
+                **parts,
+            )
+        except (KeyError, TypeError) as error:
+            raise SpecError(f"not a network description: {error}") from error
+
+
+def variant(
+    name: Variant,
+    *,
+    tau_steps: float = 20.0,
+    tau_init_steps: tuple[float, float] = (5.0, 20.0),
+    threshold: float = 1.0,
+    adaptation_tau_steps: float = 100.0,
+    adaptation_strength: float = 0.05,
+) -> NeuronSpec:
+    """The paper's neuron models as descriptions of one neuron.
+
+    ``hetsyn``: a learned decay a synapse, fixed reset. ``hetneu``: a learned decay a neuron, tied.
+    ``homneu``: one fixed decay for all. ``alif``: that, with an adaptive threshold.
+
+    Raises:
+        SpecError: no model has that name.
+    """
+    if name == "hetsyn":
+        return NeuronSpec(threshold=threshold, tau_reset_steps=tau_steps, tau_init_steps=tau_init_steps)
+    if name == "hetneu":
+        return NeuronSpec(decays="neuron", tied=True, threshold=threshold, tau_init_steps=tau_init_steps)
+    fixed = (tau_steps, tau_steps)
+    if name == "homneu":
+        return NeuronSpec(decays="shared", tied=True, learn_decays=False, threshold=threshold, tau_init_steps=fixed)
+    if name == "alif":
+        return NeuronSpec(
+            decays="shared",
+            tied=True,
+            learn_decays=False,
+            threshold=threshold,
+            tau_init_steps=fixed,
+            adaptation_strength=adaptation_strength,
+            adaptation_tau_steps=adaptation_tau_steps,
+        )
+    raise SpecError(f"variant: {name!r} is none of {get_args(Variant)}")

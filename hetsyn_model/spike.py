@@ -1,0 +1,79 @@
+"""Threshold, reset current and adaptation of a spiking layer, and the surrogate derivatives.
+
+J(t) = kappa * J(t-1) + threshold * z(t-1)
+A(t) = rho_a * A(t-1) + strength * z(t-1)
+v(t) = currents(t) - J(t)
+z(t) = 1 where v(t) > threshold + A(t), else 0
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hetsyn_model.spec import NeuronSpec, SurrogateSpec, decay_of
+
+
+def surrogate_derivative(u: Tensor, spec: SurrogateSpec, threshold: float) -> Tensor:
+    """Stand-in for dz/du at u = v - threshold - adaptation, elementwise.
+
+    ``gaussian`` is ``0.5 * (1.15 N(u; 0, 0.5) - 0.15 N(u; 0.5, 3) - 0.15 N(u; -0.5, 3))``
+    (0.4391 at 0), the paper's choice for speech; ``triangular`` its choice for the other tasks.
+    """
+    if spec.kind == "triangular":
+        return spec.gain * (1 - u.abs() / (spec.width * threshold)).clamp_min(0)
+
+    def normal(mean: float, deviation: float) -> Tensor:
+        return torch.exp(-0.5 * ((u - mean) / deviation) ** 2) / (deviation * math.sqrt(2 * math.pi))
+
+    return spec.gain * 0.5 * (1.15 * normal(0, 0.5) - 0.15 * normal(0.5, 3.0) - 0.15 * normal(-0.5, 3.0))
+
+
+class _Threshold(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, u: Tensor, spec: SurrogateSpec, threshold: float) -> Tensor:
+        ctx.save_for_backward(u)
+        ctx.spec, ctx.threshold = spec, threshold
+        return (u > 0).to(u.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        (u,) = ctx.saved_tensors
+        return grads[0] * surrogate_derivative(u, ctx.spec, ctx.threshold), None, None
+
+
+def spike_step(
+    currents: Tensor,
+    spikes_before: Tensor,
+    reset: Tensor,
+    adaptation: Tensor | None,
+    reset_decay: Tensor,
+    neuron: NeuronSpec,
+    surrogate: SurrogateSpec | None,
+) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+    """One step of threshold and reset.
+
+    Args:
+        currents: [b, n], sum of all synaptic currents of this step.
+        spikes_before, reset, adaptation: [b, n] at the step before; no adaptation without ALIF.
+        reset_decay: kappa, broadcast against [b, n].
+        surrogate: None outside training; the threshold is then a plain comparison, which exports.
+
+    Returns:
+        potential, spikes, reset, adaptation: each [b, n] at this step.
+    """
+    reset = reset_decay * reset + neuron.threshold * spikes_before
+    potential = currents - reset
+    if adaptation is None:
+        above, level = potential > neuron.threshold, torch.full((), neuron.threshold)
+    else:
+        adaptation = decay_of(neuron.adaptation_tau_steps) * adaptation + neuron.adaptation_strength * spikes_before
+        level = neuron.threshold + adaptation
+        above = potential > level
+    if surrogate is None:
+        return potential, above.to(currents.dtype), reset, adaptation
+    spikes: Tensor = _Threshold.apply(potential - level, surrogate, neuron.threshold)  # type: ignore[no-untyped-call]
+    return potential, spikes, reset, adaptation

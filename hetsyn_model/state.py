@@ -1,0 +1,77 @@
+"""Name, shape, type and initial value of every state tensor, in one fixed order.
+
+Everything else reads the state from here: the rollout, the exported graphs, the manifest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from hetsyn_model.spec import NetworkSpec
+
+Form = Literal["exact", "bank"]
+State = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class StateTensor:
+    """One state tensor of one stream; a batch of streams adds a leading axis."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: Literal["float32", "int64"] = "float32"
+    initial: float = 0.0
+
+    @property
+    def bytes(self) -> int:
+        return prod(self.shape) * (4 if self.dtype == "float32" else 8)
+
+
+def state_layout(spec: NetworkSpec, form: Form, bank_sizes: Mapping[str, int] | None = None) -> tuple[StateTensor, ...]:
+    """State tensors of one stream.
+
+    Args:
+        bank_sizes: number of decays of each layer's bank, by layer name; needed for form ``bank``.
+    """
+    fan_in = (spec.channels, *spec.hidden)
+    neurons = (*spec.hidden, spec.outputs)
+    layout: list[StateTensor] = []
+    for index, layer in enumerate(spec.layer_names):
+        n, hidden = neurons[index], index < len(spec.hidden)
+        if form == "bank":
+            assert bank_sizes is not None
+            layout.append(StateTensor(f"{layer}.bank_current", (bank_sizes[layer], n)))
+        else:
+            per_synapse = spec.neuron.decays == "synapse"
+            layout.append(StateTensor(f"{layer}.input_current", (n, fan_in[index] if per_synapse else 1)))
+            if hidden and spec.recurrent:
+                layout.append(StateTensor(f"{layer}.recurrent_current", (n, n if per_synapse else 1)))
+        if hidden or spec.decision.rule == "spike_count":
+            layout.append(StateTensor(f"{layer}.reset_current", (n,)))
+            layout.append(StateTensor(f"{layer}.spikes", (n,)))
+            if spec.neuron.adaptive:
+                layout.append(StateTensor(f"{layer}.adaptation_current", (n,)))
+    layout.append(StateTensor("decision.score", (spec.outputs,)))
+    layout.append(StateTensor("decision.step", (), "int64"))
+    return tuple(layout)
+
+
+def state_bytes(layout: Sequence[StateTensor]) -> int:
+    """Bytes that one stream's state takes."""
+    return sum(tensor.bytes for tensor in layout)
+
+
+def initial_state(layout: Sequence[StateTensor], batch: int, dtype: torch.dtype = torch.float32) -> State:
+    """State of ``batch`` streams before their first step; float tensors get ``dtype``."""
+    return {
+        tensor.name: torch.full(
+            (batch, *tensor.shape), tensor.initial, dtype=torch.int64 if tensor.dtype == "int64" else dtype
+        )
+        for tensor in layout
+    }

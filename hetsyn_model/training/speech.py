@@ -1,0 +1,111 @@
+"""The spoken-digits task: its network, its encoder, its schedule, and the figure by left-out speaker."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from hetsyn_model.encoder import Encoder, EncoderSpec
+from hetsyn_model.network import Network
+from hetsyn_model.spec import DecisionSpec, NetworkSpec, NeuronSpec
+from hetsyn_model.training.augment import AugmentSpec
+from hetsyn_model.training.data import Recording, split_takes
+from hetsyn_model.training.loop import Metrics, TrainSpec, accuracy, classify, train_run
+
+LABELS = tuple("0123456789")
+WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+VALIDATION_EVERY = 10  # of each speaker and digit, takes 0, 10, 20, … choose the epoch
+
+ENCODER = EncoderSpec()
+NETWORK = NetworkSpec(
+    channels=ENCODER.channels,
+    hidden=(128, 64),
+    outputs=len(LABELS),
+    dropout=0.2,
+    step_s=ENCODER.step_s,
+    neuron=NeuronSpec(tau_init_steps=(2.0, 15.0), tau_reset_steps=10.0, decay_range=(0.0, 0.985)),
+    decision=DecisionSpec("sum_softmax"),
+)
+TRAIN = TrainSpec(augment=AugmentSpec())
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Callbacks of a training run; see :func:`hetsyn_model.training.loop.train_run`."""
+
+    on_batch: Callable[[int, int, float], None] | None = None
+    on_epoch: Callable[[int, Metrics], None] | None = None
+
+
+def train_digits(
+    out: Path,
+    recordings: Sequence[Recording],
+    voices: Sequence[Recording],
+    *,
+    epochs: int | None = None,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Network:
+    """Train, or go on training, the digits network in the folder ``out``.
+
+    Args:
+        recordings: real speech; every tenth take of each speaker and digit chooses the epoch.
+        voices: synthesised speech, sampled anew every epoch; may be empty.
+        epochs: other than the task's own.
+    """
+    train = TRAIN if epochs is None else replace(TRAIN, epochs=epochs)
+    progress = progress or Progress()
+    real, validation = split_takes(recordings, VALIDATION_EVERY)
+    return train_run(
+        out,
+        NETWORK,
+        ENCODER,
+        train,
+        real,
+        voices,
+        validation,
+        seed=seed,
+        on_batch=progress.on_batch,
+        on_epoch=progress.on_epoch,
+    )
+
+
+@dataclass(frozen=True)
+class SpeakerFigure:
+    """Accuracy on one speaker of a network that never heard them, in both forms."""
+
+    speaker: str
+    recordings: int
+    bank: float
+    exact: float
+    epoch: int
+
+
+def judge_speaker(run: Path, heard: Sequence[Recording], speaker: str) -> SpeakerFigure:
+    """The run's chosen network on the recordings of the speaker that it was trained without."""
+    saved = torch.load(run / "best.pt", weights_only=True)
+    network, encoder = Network.load(saved["network"]), Encoder(EncoderSpec(**saved["encoder"]))
+    figures = {}
+    for form in ("bank", "exact"):
+        labels, _ = classify(
+            network,
+            encoder,
+            heard,
+            saved["tail_steps"],
+            "exact" if form == "exact" else "bank",
+            batch=32 if form == "exact" else 128,
+        )
+        figures[form] = accuracy(labels, heard)
+    figure = SpeakerFigure(speaker, len(heard), figures["bank"], figures["exact"], saved["epoch"])
+    (run / "speaker.json").write_text(json.dumps(vars(figure), indent=1))
+    return figure
+
+
+def read_figure(run: Path) -> SpeakerFigure | None:
+    """The figure that :func:`judge_speaker` left in a finished run."""
+    path = run / "speaker.json"
+    return SpeakerFigure(**json.loads(path.read_text())) if path.exists() else None

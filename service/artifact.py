@@ -1,0 +1,227 @@
+"""The artifact: a folder that describes a model completely, and the reader that trusts nothing in it.
+
+    models/NAME/VERSION/
+        manifest.json     this file's schema; names every other file with its size and SHA-256
+        exact.onnx        network, one current a synapse
+        bank.onnx         network, K shared decays a layer
+        encoder.onnx      audio to spikes, where the model hears audio
+        exact.pt bank.pt  TorchScript of one step
+        golden.npz        inputs, and the outputs that each form gives for them
+
+The reader owns the contract and the exporter imports it. A network graph runs a chunk of ``steps`` steps
+for ``batch`` streams:
+
+    in   events.row int64 [events]       stream * longest + step of each spike, ascending
+         events.unit int64 [events]      its channel; a pair (row, unit) occurs once
+         steps int64 [batch]             steps of each stream's chunk; longest is their maximum
+         state.NAME                      [batch, *shape] for each state tensor of the form
+    out  next.NAME                       the same, after the chunk
+         scores, probabilities           float32 [batch, outputs] after each stream's last step
+         readout                         float32 [batch, longest, outputs]; past a stream's end undefined
+         LAYER.spikes                    float32 [batch, longest, neurons], hidden layers, likewise
+
+An encoder graph makes the events of whole steps:
+
+    in   audio float32 [batch, longest * samples_per_step]  in [-1, 1]
+         steps int64 [batch], state.NAME
+    out  events.row, events.unit, next.NAME
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from math import prod
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from service.errors import ArtifactError
+
+FORMAT_VERSION = 1
+MANIFEST = "manifest.json"
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+FormName = Literal["exact", "bank"]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class FileEntry(_Part):
+    """One file of the folder."""
+
+    bytes: int = Field(ge=0)
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+
+
+class StateTensor(_Part):
+    """A state tensor of one stream; graphs take and give it with a leading batch axis."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: Literal["float32", "float64", "int64"]
+    initial: float
+
+    @property
+    def bytes(self) -> int:
+        return prod(self.shape) * (4 if self.dtype == "float32" else 8)
+
+
+class Encoder(_Part):
+    """Audio to spikes. Audio comes in whole steps; samples that do not fill one wait in the session."""
+
+    file: str
+    sample_rate_hz: int = Field(ge=1)
+    samples_per_step: int = Field(ge=1)
+    state: tuple[StateTensor, ...]
+
+
+class Input(_Part):
+    """What a stream is made of: spikes on channels, and audio where there is an encoder."""
+
+    channels: int = Field(ge=1)
+    step_s: float = Field(gt=0)
+    description: str = ""
+
+
+class Decision(_Part):
+    """How scores come about: see ``hetsyn_model.readout``. tail_steps: steps without sound (audio) or
+    spikes that end a session, so that the last sound is heard out."""
+
+    rule: Literal["sum_softmax", "spike_count", "last", "trace"]
+    skip_steps: int = Field(ge=0)
+    tail_steps: int = Field(ge=0)
+
+
+class Form(_Part):
+    """One form of the network. kernel_error: relative L2 error of the worst synaptic kernel of each layer
+    (0 in the exact form). accuracy, spike_mismatch: on the validation set, the latter against the exact
+    form; None where there is none. bank_sizes: decays of each layer."""
+
+    file: str
+    torchscript: str
+    state: tuple[StateTensor, ...]
+    state_bytes: int
+    bank_sizes: dict[str, int]
+    kernel_error: dict[str, float]
+    accuracy: float | None = None
+    spike_mismatch: float | None = None
+
+    @model_validator(mode="after")
+    def _bytes_add_up(self) -> Form:
+        total = sum(tensor.bytes for tensor in self.state)
+        if total != self.state_bytes:
+            raise ValueError(f"state_bytes is {self.state_bytes}, the state tensors add up to {total}")
+        return self
+
+
+class Manifest(_Part):
+    """Everything that a server knows about a model."""
+
+    format_version: Literal[1]
+    name: Name
+    version: Name
+    description: str
+    labels: tuple[str, ...]
+    input: Input
+    encoder: Encoder | None
+    hidden: tuple[int, ...]
+    outputs: int = Field(ge=1)
+    decision: Decision
+    default_form: FormName
+    forms: dict[FormName, Form]
+    files: dict[str, FileEntry]
+    provenance: dict[str, str | int | float | bool | None]
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Manifest:
+        if self.decision.rule != "trace" and len(self.labels) != self.outputs:
+            raise ValueError(f"{len(self.labels)} labels for {self.outputs} outputs")
+        if self.default_form not in self.forms:
+            raise ValueError(f"default_form {self.default_form!r} is not among the forms")
+        named = [file for form in self.forms.values() for file in (form.file, form.torchscript)]
+        named += [self.encoder.file] if self.encoder else []
+        for file in [*named, *self.files]:
+            if file not in self.files:
+                raise ValueError(f"file {file!r} is used but not listed under files")
+            if Path(file).name != file or file in (MANIFEST, ".", ".."):
+                raise ValueError(f"file {file!r} is not a plain name in the artifact's folder")
+        return self
+
+
+def parse_manifest(text: str | bytes, where: Path) -> Manifest:
+    """A manifest from its JSON.
+
+    Raises:
+        ArtifactError: another format version, or not a manifest; says which field.
+    """
+    try:
+        raw = json.loads(text)
+    except ValueError as error:
+        raise ArtifactError(f"{where}: not JSON ({error})") from error
+    found = raw.get("format_version") if isinstance(raw, dict) else None
+    if found != FORMAT_VERSION:
+        raise ArtifactError(f"{where}: manifest format {found!r}, this server reads {FORMAT_VERSION}: "
+                            "export the model again with a matching hetsyn")
+    try:
+        return Manifest.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"])) or "manifest"
+        raise ArtifactError(f"{where}: {place}: {first['msg']}") from error
+
+
+class Artifact:
+    """An artifact folder whose manifest was read; files are verified when they are."""
+
+    def __init__(self, folder: Path, manifest: Manifest) -> None:
+        self.folder = folder
+        self.manifest = manifest
+
+    @staticmethod
+    def open(folder: Path) -> Artifact:
+        """Read the manifest and check every file's size and hash.
+
+        Raises:
+            ArtifactError: the folder is no artifact, or a file is missing, extra-long or altered.
+        """
+        path = folder / MANIFEST
+        try:
+            text = path.read_bytes()
+        except OSError as error:
+            raise ArtifactError(f"{folder}: no readable {MANIFEST} ({error.strerror})") from error
+        artifact = Artifact(folder, parse_manifest(text, path))
+        for name in artifact.manifest.files:
+            artifact.read(name)
+        return artifact
+
+    def read(self, name: str) -> bytes:
+        """A file's verified content.
+
+        Raises:
+            ArtifactError: the manifest does not list it, or its content is not the listed one.
+        """
+        entry = self.manifest.files.get(name)
+        if entry is None:
+            raise ArtifactError(f"{self.folder}: the manifest lists no file {name!r}")
+        try:
+            content = (self.folder / name).read_bytes()
+        except OSError as error:
+            raise ArtifactError(f"{self.folder / name}: cannot be read ({error.strerror})") from error
+        if len(content) != entry.bytes or hashlib.sha256(content).hexdigest() != entry.sha256:
+            raise ArtifactError(f"{self.folder / name}: differs from what the manifest lists: copy the artifact again")
+        return content
+
+
+def find_artifacts(models: Path) -> list[Path]:
+    """Folders ``models/NAME/VERSION`` that hold a manifest, sorted.
+
+    Raises:
+        ArtifactError: the folder does not exist.
+    """
+    if not models.is_dir():
+        raise ArtifactError(f"{models}: no such folder of models")
+    return sorted(path.parent for path in models.glob(f"*/*/{MANIFEST}"))

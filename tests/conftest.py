@@ -1,0 +1,38 @@
+"""Settings of the tests, and fixtures that several of them use."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+from service.models import Model, ModelCatalog
+from tests.fakes import Gate, write_artifact
+
+# a shared machine is slow at times: no deadline; the same examples in every run
+settings.register_profile("hetsyn", deadline=None, derandomize=True, max_examples=60)
+settings.load_profile("hetsyn")
+
+
+@pytest.fixture
+def gate() -> Gate:
+    """Holds, fails and counts the runs of the fake graphs."""
+    return Gate()
+
+
+@pytest.fixture
+def models(tmp_path: Path) -> Path:
+    """A folder with one fake model, ``digits``."""
+    write_artifact(tmp_path / "models")
+    return tmp_path / "models"
+
+
+@pytest.fixture
+def catalog(models: Path, gate: Gate) -> ModelCatalog:
+    return ModelCatalog(models, load=gate.load)
+
+
+@pytest.fixture
+def model(catalog: ModelCatalog) -> Model:
+    return catalog.get("digits")

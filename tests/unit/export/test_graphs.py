@@ -1,0 +1,132 @@
+"""Exported graphs and scripts against torch: every neuron model and decision rule, any chunks, any company."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from export.encoder_graph import encoder_graph, encoder_state
+from export.network_graph import network_graph
+from export.parity import ParityError, Streams, run_graph, run_script, run_torch, verify_encoder, verify_form
+from export.torchscript import torchscript
+from hetsyn_model import DecisionSpec, Network, NetworkSpec, variant
+from hetsyn_model.encoder import Encoder, EncoderSpec
+from hetsyn_model.spec import Rule, Variant
+from hetsyn_model.state import Form
+from service.runtime import load_graph
+
+FORMS: tuple[Form, ...] = ("exact", "bank")
+
+
+def network(
+    name: Variant = "hetsyn", rule: Rule = "sum_softmax", *, recurrent: bool = True, bias: bool = False
+) -> Network:
+    spec = NetworkSpec(
+        channels=30,
+        hidden=(17, 9),
+        outputs=5,
+        recurrent=recurrent,
+        bias=bias,
+        neuron=variant(name),
+        decision=DecisionSpec(rule, skip_steps=3),
+    )
+    made = Network(spec, seed=3).eval()
+    with torch.no_grad():
+        for layer in made.layers:
+            layer.get_parameter("w_in").mul_(2.0)
+            if bias:
+                layer.get_parameter("b_in").normal_(0.0, 0.01)
+    made.fit_banks()
+    return made
+
+
+def streams(count: int = 5, steps: int = 40) -> Streams:
+    spikes = (torch.rand(count, steps, 30, generator=torch.Generator().manual_seed(0)) < 0.1).float()
+    return Streams(spikes, torch.tensor([steps, 3, steps // 2, 1, steps][:count]))
+
+
+@pytest.mark.parametrize("name", ["hetsyn", "hetneu", "homneu", "alif"])
+@pytest.mark.parametrize("rule", ["sum_softmax", "spike_count", "last", "trace"])
+@pytest.mark.parametrize("form", FORMS)
+def test_implementations_agree_to_the_bit(name: Variant, rule: Rule, form: Form) -> None:
+    made = network(name, rule, bias=rule == "last", recurrent=rule != "trace")
+    differences = verify_form(made, form, load_graph(network_graph(made, form)), torchscript(made, form), streams())
+    assert run_torch(made, form, streams()).hidden[1].any()
+    assert [(d.labels, d.spikes, d.readout) for d in differences] == [(0, 0, 0.0)] * 4
+    assert max(d.probabilities for d in differences) < 1e-6
+
+
+@pytest.fixture(scope="module")
+def bank_graph() -> tuple[Network, object]:
+    made = network()
+    return made, load_graph(network_graph(made, "bank"))
+
+
+@given(st.lists(st.integers(1, 15), min_size=1, max_size=6))
+@settings(max_examples=25)
+def test_any_chunking_gives_the_same_bits(bank_graph: tuple[Network, object], cuts: list[int]) -> None:
+    made, graph = bank_graph
+    layout = made.state_layout("bank")
+    whole = run_graph(graph, layout, streams(), 2, [1 << 30])  # type: ignore[arg-type]
+    parts = run_graph(graph, layout, streams(), 2, cuts)  # type: ignore[arg-type]
+    assert np.array_equal(whole.readout, parts.readout)
+    assert np.array_equal(whole.probabilities, parts.probabilities)
+
+
+@given(st.permutations(range(5)), st.integers(1, 5))
+@settings(max_examples=25)
+def test_any_batch_mates_give_the_same_bits(bank_graph: tuple[Network, object], order: list[int], count: int) -> None:
+    made, graph = bank_graph
+    layout = made.state_layout("bank")
+    chosen = order[:count]
+    everyone = run_graph(graph, layout, streams(), 2, [13])  # type: ignore[arg-type]
+    some = Streams(streams().spikes[chosen], streams().steps[chosen])
+    got = run_graph(graph, layout, some, 2, [13])  # type: ignore[arg-type]
+    assert np.array_equal(got.readout, everyone.readout[chosen, : got.readout.shape[1]])
+    assert np.array_equal(got.probabilities, everyone.probabilities[chosen])
+
+
+def test_a_script_takes_any_batch() -> None:
+    made = network()
+    script = torchscript(made, "bank")
+    for count in (1, 2, 5):
+        traces = run_script(script, made, "bank", streams(count))
+        assert np.array_equal(traces.readout, run_torch(made, "bank", streams(count)).readout)
+
+
+def test_a_graph_of_another_network_is_refused() -> None:
+    made, other = network(), network(bias=True)
+    with pytest.raises(ParityError, match="ONNX Runtime, whole differs from torch"):
+        verify_form(made, "bank", load_graph(network_graph(other, "bank")), torchscript(made, "bank"), streams())
+
+
+@pytest.mark.parametrize(
+    "spec", [EncoderSpec(), EncoderSpec(bands=12, levels=6, contrast=0.5, emphasis_db_per_octave=6.0)]
+)
+def test_the_encoder_graph_gives_the_same_spikes(spec: EncoderSpec) -> None:
+    rng = np.random.default_rng(0)
+    audio = torch.from_numpy((rng.normal(size=(3, 30 * 80)) * np.array([[0.3], [0.01], [0.0001]])).astype(np.float32))
+    verify_encoder(Encoder(spec), load_graph(encoder_graph(spec)), encoder_state(spec), audio)
+    other = Encoder(EncoderSpec(**{**spec.to_dict(), "spacing_db": spec.spacing_db + 1}))
+    with pytest.raises(ParityError, match="encoder"):
+        verify_encoder(other, load_graph(encoder_graph(spec)), encoder_state(spec), audio)
+
+
+def test_streams_of_one_encoder_batch_may_differ_in_length() -> None:
+    spec = EncoderSpec(bands=12, levels=6)
+    encoder, graph = Encoder(spec), load_graph(encoder_graph(spec))
+    rng = np.random.default_rng(0)
+    audio = (0.1 * rng.normal(size=(2, 20 * 80))).astype(np.float32)
+    steps = np.array([20, 7])
+    feed: dict[str, np.ndarray] = {"audio": audio, "steps": steps}  # type: ignore[type-arg]
+    feed |= {f"state.{t.name}": np.full((2, *t.shape), t.initial, t.dtype) for t in encoder_state(spec)}
+    out = graph.run(feed, ["events.row", "next.encoder.gain_db", "next.encoder.history", "next.encoder.level_db"])
+    alone, state = encoder.step(torch.from_numpy(audio[1:, : 7 * 80]), encoder.initial_state(1))
+    assert int((out["events.row"] >= 20).sum()) == int(alone.sum())
+    assert out["events.row"].max() < 27
+    assert float(out["next.encoder.gain_db"][1]) == pytest.approx(float(state.gain_db), abs=1e-12)
+    assert np.array_equal(out["next.encoder.history"][1], state.history[0].float().numpy())
+    assert np.allclose(out["next.encoder.level_db"][1], state.level_db[0].numpy(), atol=1e-12)

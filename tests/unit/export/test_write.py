@@ -1,0 +1,83 @@
+"""Artifact folders: complete, verified, never half-written, never overwritten."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from export.parity import ParityError
+from export.write import Evaluation, Source, seeded_streams, write_artifact
+from hetsyn_model import DecisionSpec, Network, NetworkSpec
+from hetsyn_model.encoder import EncoderSpec
+from service.artifact import Artifact
+
+ENCODER = EncoderSpec(bands=5, levels=3)
+
+
+def source(version: str = "1") -> Source:
+    spec = NetworkSpec(channels=ENCODER.channels, hidden=(12,), outputs=3, step_s=0.01, decision=DecisionSpec())
+    return Source(Network(spec, seed=1), "tiny", version, "a test", ("a", "b", "c"), "bands", ENCODER, 4, {"seed": 1})
+
+
+def evaluation() -> Evaluation:
+    return Evaluation(seeded_streams(ENCODER.channels, 0.1, streams=40, steps=20), torch.arange(40) % 3)
+
+
+def test_the_manifest_tells_all(tmp_path: Path) -> None:
+    reports = write_artifact(source(), evaluation(), tmp_path / "tiny/1", audio=torch.zeros(1, 800))
+    manifest = Artifact.open(tmp_path / "tiny/1").manifest
+    assert (manifest.name, manifest.version, manifest.labels, manifest.decision.tail_steps) == (
+        "tiny",
+        "1",
+        ("a", "b", "c"),
+        4,
+    )
+    assert manifest.encoder is not None
+    assert manifest.encoder.samples_per_step == 80
+    assert set(manifest.files) == {"encoder.onnx", "exact.onnx", "bank.onnx", "exact.pt", "bank.pt", "golden.npz"}
+    assert manifest.default_form == "bank"
+    assert max(manifest.forms["bank"].kernel_error.values()) <= 1e-3
+    assert manifest.forms["exact"].spike_mismatch == 0.0
+    for report in reports:
+        assert report.state_bytes == manifest.forms[report.form].state_bytes
+        assert report.accuracy == manifest.forms[report.form].accuracy
+    assert manifest.provenance["seed"] == 1
+    golden = np.load(tmp_path / "tiny/1/golden.npz")
+    assert golden["bank.readout"].shape == (4, int(golden["steps"].max()), 3)
+
+
+def test_the_size_of_the_banks_can_be_given(tmp_path: Path) -> None:
+    write_artifact(source(), evaluation(), tmp_path / "tiny/1", bank_size=3)
+    assert set(Artifact.open(tmp_path / "tiny/1").manifest.forms["bank"].bank_sizes.values()) == {3}
+
+
+def test_nothing_is_overwritten(tmp_path: Path) -> None:
+    (tmp_path / "tiny/1").mkdir(parents=True)
+    with pytest.raises(FileExistsError, match="never overwritten"):
+        write_artifact(source(), evaluation(), tmp_path / "tiny/1")
+
+
+def test_a_refused_artifact_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("export.write.torchscript", lambda _, form: wrong(form))
+
+    def wrong(form: str) -> bytes:
+        from export.torchscript import torchscript
+
+        return torchscript(Network(source().network.spec, seed=2), "exact" if form == "exact" else "bank")
+
+    with pytest.raises(ParityError, match="TorchScript"):
+        write_artifact(source(), evaluation(), tmp_path / "tiny/1")
+    assert list(tmp_path.rglob("*")) == []
+
+
+def test_a_killed_write_leaves_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(self: Path, target: Path) -> Path:  # noqa: ARG001
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "rename", stop)
+    with pytest.raises(KeyboardInterrupt):
+        write_artifact(source(), evaluation(), tmp_path / "tiny/1")
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []

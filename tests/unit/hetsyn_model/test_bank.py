@@ -1,0 +1,129 @@
+"""The timescale bank: coefficients, grid, and sums that no order can change."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hetsyn_model.bank import Bank, BankError, dyadic, fit_bank, kernel_error
+
+TAU = torch.linspace(3.0, 200.0, 300, dtype=torch.float64)
+R = torch.exp(-1 / TAU)
+
+
+def direct_error(bank: Bank, r: torch.Tensor, steps: int = 4000) -> float:
+    """Relative L2 error of the worst kernel, summed term by term."""
+    n = torch.arange(steps, dtype=torch.float64)
+    kernels = r.unsqueeze(1) ** n
+    fitted = bank.coefficients(r) @ (torch.tensor(bank.decays, dtype=torch.float64).unsqueeze(1) ** n)
+    return float(((kernels - fitted).square().sum(1) / kernels.square().sum(1)).sqrt().max())
+
+
+@pytest.mark.parametrize("size", [2, 4, 8, 12])
+def test_kernel_error_is_the_error_of_the_kernels(size: int) -> None:
+    bank = fit_bank(R, size=size)
+    assert kernel_error(bank, R) == pytest.approx(direct_error(bank, R), rel=1e-3, abs=1e-9)
+
+
+def test_coefficients_solve_the_normal_equations() -> None:
+    bank = fit_bank(R, size=5)
+    alpha = torch.tensor(bank.decays, dtype=torch.float64)
+    gram = 1 / (1 - alpha.unsqueeze(1) * alpha)
+    solved = torch.linalg.solve(gram, (1 / (1 - R.unsqueeze(1) * alpha)).T).T
+    assert torch.allclose(bank.coefficients(R), solved, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "size", "bound"),
+    [
+        (5, 20, 4, 2.4e-3),
+        (5, 20, 6, 9e-5),
+        (5, 20, 8, 4e-6),
+        (3, 200, 8, 3.9e-3),
+        (3, 200, 12, 2.6e-4),
+        (1, 1000, 16, 5.9e-4),
+    ],
+)
+def test_the_grid_is_no_worse_than_first_measured(low: float, high: float, size: int, bound: float) -> None:
+    r = torch.exp(-1 / torch.logspace(np.log10(low), np.log10(high), 500, dtype=torch.float64))
+    bank = fit_bank(r, size=size)
+    assert kernel_error(bank, r) <= bound
+    assert float(bank.coefficients(r).abs().sum(-1).max()) < 7
+
+
+def test_size_is_the_smallest_that_meets_the_bound() -> None:
+    bank = fit_bank(R, error_bound=1e-3)
+    assert kernel_error(bank, R) <= 1e-3 < kernel_error(fit_bank(R, size=bank.size - 1), R)
+
+
+def test_one_shared_decay_is_its_own_bank() -> None:
+    r = torch.full((1, 1), 0.9)
+    bank = fit_bank(r)
+    assert bank.size == 1
+    assert float(bank.coefficients(r.double()).squeeze()) == pytest.approx(1.0, abs=1e-6)
+
+
+def test_a_perfect_integrator_has_its_own_column() -> None:
+    r = torch.tensor([0.8, 0.9, 1.0], dtype=torch.float64)
+    bank = fit_bank(r, size=4)
+    assert bank.integrator
+    assert bank.coefficients(r)[2].tolist() == [0.0] * (bank.size - 1) + [1.0]
+    assert kernel_error(bank, r) < 1e-2
+
+
+def test_an_integrator_still_has_a_gradient() -> None:
+    r = torch.tensor([0.8, 1.0], dtype=torch.float64, requires_grad=True)
+    bank = fit_bank(r.detach(), size=3)
+    bank.coefficients(r).sum().backward()  # type: ignore[no-untyped-call]
+    assert r.grad is not None
+    assert bool(torch.isfinite(r.grad).all())
+    assert float(r.grad[1]) != 0.0
+
+
+def test_decays_of_zero_are_legal() -> None:
+    r = torch.tensor([0.0, 0.5, 0.9], dtype=torch.float64)
+    assert kernel_error(fit_bank(r, size=3), r) < 1e-6
+
+
+@given(st.lists(st.floats(0.0, 0.999), min_size=2, max_size=30, unique=True), st.integers(1, 8))
+@settings(max_examples=60, deadline=None)
+def test_gradient_is_the_derivative(decays: list[float], size: int) -> None:
+    bank = fit_bank(torch.tensor(decays, dtype=torch.float64), size=size)
+    r = torch.tensor([d for d in decays if 0.01 < d < 0.99], dtype=torch.float64, requires_grad=True)
+    weights = torch.linspace(1, 2, bank.size, dtype=torch.float64)
+    if r.numel():
+        (bank.coefficients(r) @ weights).sum().backward()  # type: ignore[no-untyped-call]
+        step = 1e-6
+        with torch.no_grad():
+            slope = ((bank.coefficients(r + step) - bank.coefficients(r - step)) @ weights) / (2 * step)
+        assert r.grad is not None
+        scale = 1 + float(slope.abs().max())
+        assert float((r.grad - slope).abs().max()) < 2e-3 * scale
+
+
+def test_an_unreachable_bound_says_what_was_reached() -> None:
+    r = 1 - torch.logspace(-9, 0, 500, dtype=torch.float64)
+    with pytest.raises(BankError, match="kernel error of"):
+        fit_bank(r, error_bound=1e-7)
+
+
+@pytest.mark.parametrize("size", [0, -1])
+def test_an_empty_bank_is_refused(size: int) -> None:
+    with pytest.raises(BankError, match="holds nothing"):
+        fit_bank(R, size=size)
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(2, 300))
+@settings(max_examples=50, deadline=None)
+def test_sums_of_dyadic_rows_do_not_depend_on_their_order(seed: int, rows: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    weight = torch.randn(rows, 7, generator=generator) * torch.logspace(-3, 2, 7)
+    (rounded,) = dyadic(weight)
+    assert rounded is not None
+    order = torch.randperm(rows, generator=generator)
+    assert torch.equal(rounded.cumsum(0)[-1], rounded[order].cumsum(0)[-1])
+    assert torch.equal(rounded.sum(0), rounded.double().sum(0).float())
+    assert float((rounded - weight).abs().max()) <= float(weight.abs().sum(0).max()) * 2.0**-22

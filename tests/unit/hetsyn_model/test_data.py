@@ -1,0 +1,120 @@
+"""Folders of recordings and SHD's files, read and refused."""
+
+from __future__ import annotations
+
+import wave
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import torch
+
+from hetsyn_model.training.data import DataError, collate, read_folder, read_shd, read_wav, split_takes
+
+
+def write_wav(path: Path, samples: np.ndarray, rate_hz: int = 8000, channels: int = 1, width: int = 2) -> None:  # type: ignore[type-arg]
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(channels)
+        file.setsampwidth(width)
+        file.setframerate(rate_hz)
+        file.writeframes(samples.tobytes())
+
+
+def tone(samples: int = 800) -> np.ndarray:  # type: ignore[type-arg]
+    return (8000 * np.sin(np.arange(samples) / 5)).astype("<i2")
+
+
+def test_a_folder_gives_label_speaker_and_take(tmp_path: Path) -> None:
+    write_wav(tmp_path / "7_anna_12.wav", tone())
+    write_wav(tmp_path / "0_bob-2_3.wav", tone(), rate_hz=16000)
+    first, second = read_folder(tmp_path, [str(digit) for digit in range(10)], 8000)
+    assert (first.label, first.speaker, first.take, first.audio.size) == (0, "bob-2", 3, 400)
+    assert (second.label, second.speaker, second.take, second.audio.size) == (7, "anna", 12, 800)
+    assert np.array_equal(second.audio, tone().astype(np.float32) / 32768)
+
+
+def test_stereo_is_averaged(tmp_path: Path) -> None:
+    write_wav(tmp_path / "a.wav", np.repeat(tone(), 2), channels=2)
+    assert np.allclose(read_wav(tmp_path / "a.wav", 8000), tone() / 32768)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("x.wav", None, "label_speaker_take"),
+        ("z_anna_1.wav", None, "'z' is none of"),
+        ("1_anna_1.wav", b"RIFF", "not a PCM wav"),
+        ("1_anna_1.wav", b"", "not a PCM wav"),
+    ],
+)
+def test_a_wrong_file_is_named(tmp_path: Path, name: str, content: bytes | None, message: str) -> None:
+    if content is None:
+        write_wav(tmp_path / name, tone())
+    else:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataError, match=message) as error:
+        read_folder(tmp_path, ["1"], 8000)
+    assert name in str(error.value)
+
+
+def test_eight_bits_and_no_samples_are_refused(tmp_path: Path) -> None:
+    write_wav(tmp_path / "a.wav", tone().astype("u1"), width=1)
+    with pytest.raises(DataError, match="16-bit"):
+        read_wav(tmp_path / "a.wav", 8000)
+    write_wav(tmp_path / "a.wav", tone(0))
+    with pytest.raises(DataError, match="no samples"):
+        read_wav(tmp_path / "a.wav", 8000)
+
+
+def test_an_empty_or_absent_folder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="holds no"):
+        read_folder(tmp_path, ["1"], 8000)
+    with pytest.raises(DataError, match="no such folder"):
+        read_folder(tmp_path / "none", ["1"], 8000)
+
+
+def test_validation_takes_are_apart(tmp_path: Path) -> None:
+    for take in range(20):
+        write_wav(tmp_path / f"1_anna_{take}.wav", tone())
+    train, validation = split_takes(read_folder(tmp_path, ["1"], 8000), 10)
+    assert sorted(r.take for r in validation) == [0, 10]
+    assert len(train) == 18
+
+
+def write_shd(path: Path, times: list[list[float]], units: list[list[int]], labels: list[int]) -> None:
+    """A file in the layout of the Spiking Heidelberg Digits."""
+    with h5py.File(path, "w") as file:
+        spikes = file.create_group("spikes")
+        for name, rows, dtype in (("times", times, "f2"), ("units", units, "u2")):
+            data = spikes.create_dataset(name, (len(rows),), dtype=h5py.vlen_dtype(np.dtype(dtype)))
+            for index, row in enumerate(rows):
+                data[index] = np.array(row, dtype)
+        file["labels"] = np.array(labels, "u2")
+
+
+def test_shd_is_binned_as_the_reference_bins_it(tmp_path: Path) -> None:
+    #   bin b holds ((b-1)*4 ms, b*4 ms]; repeats collapse; channel 700 - unit; unit 0 and late spikes dropped
+    write_shd(
+        tmp_path / "shd.h5", [[0.0, 0.003, 0.0031, 0.5, 0.9961, 1.2], [0.1]], [[699, 10, 10, 0, 1, 5], [1]], [3, 19]
+    )
+    first, second = read_shd(tmp_path / "shd.h5")
+    assert list(zip(first.steps.tolist(), first.units.tolist(), strict=True))[:2] == [(0, 1), (1, 690)]
+    assert first.label == 3
+    assert (second.steps.tolist(), second.units.tolist(), second.label) == ([25], [699], 19)
+    events = collate([first, second])
+    dense = events.dense()
+    assert tuple(dense.shape) == (2, 250, 700)
+    assert dense.sum() == first.units.size + 1
+    assert dense[0, 1, 690] == 1 and dense[1, 25, 699] == 1  # noqa: PT018
+    assert torch.equal(events.values, torch.ones(events.units.numel()))
+
+
+def test_a_file_that_is_not_shd_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.h5").write_bytes(b"no")
+    with pytest.raises(DataError, match="not an SHD file"):
+        read_shd(tmp_path / "a.h5")
+    with h5py.File(tmp_path / "b.h5", "w") as file:
+        file["labels"] = [1]
+    with pytest.raises(DataError, match="not an SHD file"):
+        read_shd(tmp_path / "b.h5")

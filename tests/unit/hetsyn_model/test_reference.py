@@ -1,0 +1,105 @@
+"""The paper's reference cells, through their golden vectors, and what its checkpoints may get wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from hetsyn_model import CheckpointError, Network, from_reference
+
+GOLDEN = sorted((Path(__file__).parents[2] / "golden").glob("*.npz"))
+
+
+def golden(name: str) -> tuple[dict[str, Tensor], dict[str, np.ndarray]]:  # type: ignore[type-arg]
+    with np.load(Path(__file__).parents[2] / "golden" / name) as file:
+        values = dict(file)
+    return {k.removeprefix("param/"): torch.from_numpy(v) for k, v in values.items() if k.startswith("param/")}, values
+
+
+def network_of(name: str) -> tuple[Network, dict[str, np.ndarray]]:  # type: ignore[type-arg]
+    weights, values = golden(name)
+    network = from_reference(
+        weights,
+        threshold=float(values["threshold"]),
+        step_s=float(values["dt_s"]),
+        tau_reset_s=float(values["tau_reset_s"]),
+        dtype=torch.float64,
+    )
+    return network, values
+
+
+def test_there_are_golden_files() -> None:
+    assert len(GOLDEN) == 6
+
+
+@pytest.mark.parametrize("path", GOLDEN, ids=lambda path: path.stem)
+def test_exact_form_is_the_reference(path: Path) -> None:
+    network, values = network_of(path.name)
+    with torch.no_grad():
+        rolled = network.rollout(torch.from_numpy(values["input_spikes"]).double(), form="exact")
+    assert np.array_equal(rolled.hidden_spikes[-1].numpy(), values["hidden_spikes"])
+    assert np.abs(rolled.readout.numpy() - values["readout"]).max() < 1e-9
+    if "decision_sum" in values:
+        assert np.abs(rolled.scores.numpy() - values["decision_sum"]).max() < 1e-9
+
+
+@pytest.mark.parametrize("path", GOLDEN, ids=lambda path: path.stem)
+def test_bank_form_follows_it(path: Path) -> None:
+    network, values = network_of(path.name)
+    errors = network.fit_banks(error_bound=1e-5)
+    with torch.no_grad():
+        rolled = network.rollout(torch.from_numpy(values["input_spikes"]).double(), form="bank")
+    assert max(errors.values()) <= 1e-5
+    assert np.array_equal(rolled.hidden_spikes[-1].numpy(), values["hidden_spikes"])
+    assert np.abs(rolled.readout.numpy() - values["readout"]).max() < 1e-3
+
+
+def test_either_alias_alone_is_enough() -> None:
+    weights, _ = golden("hetsyn_rsnn2_small.npz")
+    short = {name: tensor for name, tensor in weights.items() if "." not in name}
+    nested = {name: tensor for name, tensor in weights.items() if ".layer_" in name}
+    for subset in (short, nested):
+        assert torch.equal(from_reference(subset).layer("hidden2").w_in, from_reference(weights).layer("hidden2").w_in)
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (lambda w: [w.pop(n) for n in ("w_rec1", "layer_hidden1.w_rec", "layer_hidden1.layer_rec.w")], "w_rec1"),
+        (lambda w: [w.pop(n) for n in ("rho_out", "layer_out.rho_in", "layer_out.layer_in.rho")], "rho_out"),
+        (lambda w: w.update(w_in3=torch.zeros(2, 2)), "w_in3"),
+        (
+            lambda w: w.update(
+                {n: torch.zeros(16, 23) for n in ("w_rec1", "layer_hidden1.w_rec", "layer_hidden1.layer_rec.w")}
+            ),
+            "w_rec1",
+        ),
+        (lambda w: w.update(w_in2=w["w_in2"] + 1), "layer_hidden2.w_in"),
+        (
+            lambda w: w.update(
+                {n: w["w_out"] * float("nan") for n in ("w_out", "layer_out.w_in", "layer_out.layer_in.w")}
+            ),
+            "w_out",
+        ),
+        (
+            lambda w: w.update(
+                dict.fromkeys(("rho_in1", "layer_hidden1.rho_in", "layer_hidden1.layer_in.rho"), w["rho_in1"] + 1)
+            ),
+            "rho_in1",
+        ),
+    ],
+)
+def test_a_wrong_entry_is_named(change, named: str) -> None:  # type: ignore[no-untyped-def]
+    weights, _ = golden("hetsyn_rsnn2_small.npz")
+    change(weights)
+    with pytest.raises(CheckpointError, match=named.replace(".", r"\.")):
+        from_reference(weights)
+
+
+def test_a_network_of_another_shape_is_refused() -> None:
+    with pytest.raises(CheckpointError, match="w_in"):
+        from_reference({"w_out": torch.zeros(2, 3)})

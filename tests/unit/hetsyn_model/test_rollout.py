@@ -1,0 +1,207 @@
+"""Whole streams: exact against bank, compiled against plain torch, and their gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+from torch import Tensor
+
+from hetsyn_model import DecisionSpec, Events, Network, NetworkSpec, SurrogateSpec, initial_state, native, variant
+from hetsyn_model.network import step
+from hetsyn_model.rollout import Rollout
+from hetsyn_model.spec import Rule, Variant
+
+VARIANTS: tuple[Variant, ...] = ("hetsyn", "hetneu", "homneu", "alif")
+RULES: tuple[Rule, ...] = ("sum_softmax", "spike_count", "last", "trace")
+
+
+@pytest.fixture
+def plain_torch(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("HETSYN_NATIVE", "0")
+    native.library.cache_clear()
+    yield
+    native.library.cache_clear()
+
+
+def network(
+    name: Variant = "hetsyn",
+    rule: Rule = "sum_softmax",
+    *,
+    recurrent: bool = True,
+    bias: bool = False,
+    surrogate: SurrogateSpec | None = None,
+) -> Network:
+    spec = NetworkSpec(
+        channels=20,
+        hidden=(13, 9),
+        outputs=4,
+        recurrent=recurrent,
+        bias=bias,
+        neuron=variant(name),
+        decision=DecisionSpec(rule, skip_steps=3),
+        surrogate=surrogate or SurrogateSpec(),
+    )
+    made = Network(spec, seed=5).double()
+    with torch.no_grad():
+        for layer in made.layers:
+            layer.w_in.mul_(3.0)  # type: ignore[operator, union-attr]
+            if bias:
+                layer.b_in.normal_(0.0, 0.01)  # type: ignore[operator, union-attr]
+    made.fit_banks(error_bound=1e-8)
+    return made
+
+
+def spikes(batch: int = 5, steps: int = 40) -> Tensor:
+    return (torch.rand(batch, steps, 20, generator=torch.Generator().manual_seed(0)) < 0.12).double()
+
+
+def gradients(made: Network, rolled: Rollout) -> dict[str, Tensor]:
+    made.zero_grad()
+    loss = (
+        (rolled.scores * torch.arange(4)).sum() + rolled.readout.square().mean() + 0.3 * rolled.hidden_spikes[0].sum()
+    )
+    loss.backward()  # type: ignore[no-untyped-call]
+    return {name: p.grad.clone() for name, p in made.named_parameters() if p.grad is not None}
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.parametrize("rule", RULES)
+def test_bank_is_exact_when_its_kernels_are(name: Variant, rule: Rule) -> None:
+    made = network(name, rule, bias=True)
+    exact, bank = made.rollout(spikes(), "exact"), made.rollout(spikes(), "bank")
+    assert bool(exact.hidden_spikes[1].any())
+    for a, b in zip(exact.hidden_spikes, bank.hidden_spikes, strict=True):
+        assert torch.equal(a, b)
+    assert torch.allclose(exact.readout, bank.readout, atol=1e-4)
+    assert torch.allclose(exact.scores, bank.scores, atol=1e-4)
+    wanted, got = gradients(made, exact), gradients(made, bank)
+    assert wanted.keys() == got.keys()
+    for key, value in wanted.items():
+        # a bank's error in r^n says nothing of its error in d(r^n)/dr where a grid point is r itself
+        bound = 3e-2 if "r_" in key else 1e-3
+        assert float((value - got[key]).abs().max()) < bound * float(value.abs().max()), key
+
+
+@pytest.mark.parametrize("surrogate", [SurrogateSpec(), SurrogateSpec("triangular", gain=0.8, width=1.2)])
+@pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.parametrize("recurrent", [True, False])
+def test_compiled_is_plain_torch(
+    name: Variant, recurrent: bool, surrogate: SurrogateSpec, request: pytest.FixtureRequest
+) -> None:
+    if native.library() is None:
+        pytest.skip("no C++ compiler on this machine")
+    made = network(name, "spike_count", recurrent=recurrent, surrogate=surrogate)
+    compiled = made.rollout(spikes(), "bank")
+    wanted = gradients(made, compiled)
+    request.getfixturevalue("plain_torch")
+    plain = made.rollout(spikes(), "bank")
+    assert torch.equal(compiled.readout, plain.readout)
+    for a, b in zip(compiled.hidden_spikes, plain.hidden_spikes, strict=True):
+        assert torch.equal(a, b)
+    for key, value in gradients(made, plain).items():
+        assert torch.allclose(wanted[key], value, rtol=1e-9, atol=1e-12), key
+
+
+@pytest.mark.usefixtures("plain_torch")
+def test_plain_torch_takes_events() -> None:
+    made = network()
+    assert torch.equal(made.rollout(Events.of(spikes()), "bank").readout, made.rollout(spikes(), "bank").readout)
+
+
+def test_events_are_the_dense_spikes() -> None:
+    made = network()
+    events = Events.of(spikes())
+    assert torch.equal(events.dense(torch.float64), spikes())
+    assert torch.equal(made.rollout(events, "bank").readout, made.rollout(spikes(), "bank").readout)
+    assert torch.equal(made.rollout(events, "exact").readout, made.rollout(spikes(), "exact").readout)
+
+
+@pytest.mark.parametrize("form", ["exact", "bank"])
+@pytest.mark.parametrize("rule", RULES)
+@torch.no_grad()
+def test_steps_are_the_rollout(form: str, rule: Rule) -> None:
+    made = network("alif", rule).float()
+    assert form in ("exact", "bank")
+    rolled = made.rollout(spikes(), "exact" if form == "exact" else "bank")
+    weights = made.weights("exact" if form == "exact" else "bank")
+    state = initial_state(made.state_layout("exact" if form == "exact" else "bank"), 5)
+    for t in range(40):
+        state, output = step(made.spec, weights, state, spikes()[:, t].float())
+        assert torch.equal(output.readout, rolled.readout[:, t])
+    assert torch.allclose(state["decision.score"], rolled.scores, atol=1e-5)
+    assert state["decision.step"].tolist() == [40] * 5
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_what_follows_a_streams_end_does_not_count(rule: Rule) -> None:
+    made = network(rule=rule)
+    lengths = torch.tensor([40, 20, 1, 33, 4])
+    together = made.rollout(spikes(), "bank", lengths)
+    for index, length in enumerate(lengths.tolist()):
+        alone = made.rollout(spikes()[index : index + 1, :length], "bank")
+        assert torch.allclose(together.scores[index], alone.scores[0])
+        assert torch.allclose(together.probabilities[index], alone.probabilities[0])
+
+
+def test_no_steps_are_no_evidence() -> None:
+    rolled = network().rollout(torch.zeros(2, 0, 20), "bank")
+    assert rolled.probabilities.tolist() == [[0.25] * 4] * 2
+
+
+def test_self_recurrence_can_be_switched_off() -> None:
+    spec = NetworkSpec(channels=20, hidden=(13,), outputs=4, self_recurrent=False)
+    made = Network(spec).double()
+    with torch.no_grad():
+        made.layer("hidden1").w_rec.fill_(0.1)  # type: ignore[union-attr]
+    for form in ("exact", "bank"):
+        weights = made.weights("exact" if form == "exact" else "bank")[0].synapses.weight_rec
+        assert weights is not None
+    recurrent = made.weights("exact")[0].synapses.weight_rec
+    assert recurrent is not None
+    assert recurrent.diagonal().tolist() == [0.0] * 13
+
+
+def test_dropout_acts_in_training_only() -> None:
+    spec = NetworkSpec(channels=20, hidden=(13, 9), outputs=4, dropout=0.5)
+    made = Network(spec)
+    with torch.no_grad():
+        for layer in made.layers:
+            layer.w_in.mul_(3.0)  # type: ignore[operator, union-attr]
+    x = spikes().float()
+    torch.manual_seed(0)
+    assert not torch.equal(made.train().rollout(x).readout, made.rollout(x).readout)
+    assert torch.equal(made.eval().rollout(x).readout, made.rollout(x).readout)
+
+
+def test_clamping_keeps_decays_legal() -> None:
+    made = network()
+    with torch.no_grad():
+        made.layer("hidden1").r_in.add_(2.0)
+    made.clamp_decays_()
+    assert float(made.layer("hidden1").r_in.max()) == 1.0
+    assert made.fit_banks(size=4)["hidden1"] < 1.0
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (torch.zeros(2, 5, 21), "21 channels, the network takes 20"),
+        (torch.zeros(5, 20), r"not \[batch, steps, channels\]"),
+    ],
+)
+def test_misshaped_spikes_are_refused(value: Tensor, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        network().rollout(value)
+
+
+def test_an_unknown_form_is_refused() -> None:
+    with pytest.raises(ValueError, match="neither"):
+        network().rollout(spikes(), "dense")  # type: ignore[arg-type]
+
+
+def test_a_saved_network_is_the_same() -> None:
+    made = network("hetneu")
+    loaded = Network.load(made.float().save())
+    assert torch.equal(loaded.rollout(spikes().float()).readout, made.rollout(spikes().float()).readout)

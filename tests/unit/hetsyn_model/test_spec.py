@@ -1,0 +1,88 @@
+"""Descriptions: what they refuse, and their trip through JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from hetsyn_model import DecisionSpec, Network, NetworkSpec, NeuronSpec, SpecError, SurrogateSpec, state_bytes, variant
+from hetsyn_model.spike import surrogate_derivative
+from hetsyn_model.state import initial_state
+
+
+@pytest.mark.parametrize(
+    ("make", "named"),
+    [
+        (lambda: NeuronSpec(decays="layer"), "neuron.decays"),  # type: ignore[arg-type]
+        (lambda: NeuronSpec(tied=True), "neuron.tied"),
+        (lambda: NeuronSpec(threshold=0), "neuron.threshold"),
+        (lambda: NeuronSpec(tau_reset_steps=0), "neuron.tau_reset_steps"),
+        (lambda: NeuronSpec(tau_init_steps=(5, 2)), "neuron.tau_init_steps"),
+        (lambda: NeuronSpec(decay_range=(0.5, 1.5)), "neuron.decay_range"),
+        (lambda: NeuronSpec(adaptation_strength=-1), "neuron.adaptation_strength"),
+        (lambda: NeuronSpec(adaptation_tau_steps=0), "neuron.adaptation_tau_steps"),
+        (lambda: SurrogateSpec(kind="box"), "surrogate.kind"),  # type: ignore[arg-type]
+        (lambda: SurrogateSpec(width=0), "surrogate.width"),
+        (lambda: DecisionSpec(rule="vote"), "decision.rule"),  # type: ignore[arg-type]
+        (lambda: DecisionSpec(skip_steps=-1), "decision.skip_steps"),
+        (lambda: NetworkSpec(channels=0, hidden=(1,), outputs=1), "channels"),
+        (lambda: NetworkSpec(channels=1, hidden=(), outputs=1), "hidden"),
+        (lambda: NetworkSpec(channels=1, hidden=(0,), outputs=1), "hidden"),
+        (lambda: NetworkSpec(channels=1, hidden=(1,), outputs=1, dropout=1.0), "dropout"),
+        (lambda: NetworkSpec(channels=1, hidden=(1,), outputs=1, step_s=0), "step_s"),
+        (lambda: variant("rnn"), "variant"),  # type: ignore[arg-type]
+    ],
+)
+def test_an_impossible_description_names_its_field(make: Callable[[], object], named: str) -> None:
+    with pytest.raises(SpecError, match=named):
+        make()
+
+
+def test_a_description_survives_json() -> None:
+    spec = NetworkSpec(
+        channels=7,
+        hidden=(5, 4),
+        outputs=3,
+        bias=True,
+        neuron=variant("alif"),
+        surrogate=SurrogateSpec("triangular"),
+        decision=DecisionSpec("last", 2),
+    )
+    assert NetworkSpec.from_dict(json.loads(json.dumps(spec.to_dict()))) == spec
+
+
+@pytest.mark.parametrize("change", [{"layers": 3}, {"neuron": {"decay": 1}}, {"hidden": None}])
+def test_a_foreign_description_is_refused(change: dict[str, object]) -> None:
+    with pytest.raises(SpecError):
+        NetworkSpec.from_dict(NetworkSpec(channels=7, hidden=(5,), outputs=3).to_dict() | change)
+
+
+def test_state_of_the_papers_network() -> None:
+    network = Network(NetworkSpec(channels=700, hidden=(128, 64), outputs=20, decision=DecisionSpec(skip_steps=11)))
+    decision = 20 * 4 + 8
+    assert state_bytes(network.state_layout("exact")) == 119_936 * 4 + decision
+    network.fit_banks(size=8)
+    assert state_bytes(network.state_layout("bank")) == (212 * 8 + 2 * 192) * 4 + decision
+    assert 40 * state_bytes(network.state_layout("bank")) < state_bytes(network.state_layout("exact"))
+
+
+def test_initial_state_has_the_layouts_shapes() -> None:
+    network = Network(NetworkSpec(channels=6, hidden=(5,), outputs=3, neuron=variant("alif")))
+    for form in ("exact", "bank"):
+        layout = network.state_layout("exact" if form == "exact" else "bank")
+        state = initial_state(layout, 4)
+        assert [(name, tuple(tensor.shape[1:])) for name, tensor in state.items()] == [
+            (t.name, t.shape) for t in layout
+        ]
+        assert state["decision.step"].dtype == torch.int64
+    assert "hidden1.adaptation_current" in state
+
+
+def test_surrogate_has_the_papers_value_at_the_threshold() -> None:
+    at_zero = surrogate_derivative(torch.zeros(1, dtype=torch.float64), SurrogateSpec(), 1.0)
+    assert float(at_zero) == pytest.approx(0.4391, abs=1e-4)
+    triangle = surrogate_derivative(torch.tensor([-2.0, -0.5, 0.0, 0.5]), SurrogateSpec("triangular"), 1.0)
+    assert triangle.tolist() == [0.0, 0.5, 1.0, 0.5]
