@@ -26,6 +26,7 @@ from service import artifact
 from service.runtime import load_graph
 
 FORMS: tuple[Form, ...] = ("exact", "bank")
+CHECKPOINT = "network.pt"
 SEGMENT = 32  # streams that a verification holds in memory at once, in the exact form
 
 
@@ -151,10 +152,26 @@ def write_artifact(
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **golden)  # type: ignore[arg-type]
     files["golden.npz"] = buffer.getvalue()
+    files[CHECKPOINT] = _checkpoint(source)
     manifest = _manifest(source, forms, files)
     _write_all(out, files | {artifact.MANIFEST: (manifest.model_dump_json(indent=1) + "\n").encode()})
     artifact.Artifact.open(out)
     return reports
+
+
+def _checkpoint(source: Source) -> bytes:
+    """The network as ``hetsyn train`` leaves one: the artifact can be exported anew, and compared with torch."""
+    buffer = io.BytesIO()
+    torch.save(
+        {
+            "network": source.network.save(),
+            "encoder": None if source.encoder is None else source.encoder.to_dict(),
+            "tail_steps": source.tail_steps,
+            "epoch": source.provenance.get("epoch"),
+        },
+        buffer,
+    )
+    return buffer.getvalue()
 
 
 def _segments(evaluation: Evaluation) -> list[tuple[Streams, torch.Tensor | None]]:

@@ -7,6 +7,7 @@
         encoder.onnx      audio to spikes, where the model hears audio
         exact.pt bank.pt  TorchScript of one step
         golden.npz        inputs, and the outputs that each form gives for them
+        network.pt        the torch checkpoint that all of it was made from; the server does not read it
 
 The reader owns the contract and the exporter imports it. A network graph runs a chunk of ``steps`` steps
 for ``batch`` streams:
@@ -164,8 +165,10 @@ def parse_manifest(text: str | bytes, where: Path) -> Manifest:
         raise ArtifactError(f"{where}: not JSON ({error})") from error
     found = raw.get("format_version") if isinstance(raw, dict) else None
     if found != FORMAT_VERSION:
-        raise ArtifactError(f"{where}: manifest format {found!r}, this server reads {FORMAT_VERSION}: "
-                            "export the model again with a matching hetsyn")
+        raise ArtifactError(
+            f"{where}: manifest format {found!r}, this server reads {FORMAT_VERSION}: "
+            "export the model again with a matching hetsyn"
+        )
     try:
         return Manifest.model_validate_json(text)
     except ValidationError as error:

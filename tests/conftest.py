@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import random
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import settings
 
@@ -13,6 +16,15 @@ from tests.fakes import Gate, write_artifact
 # a shared machine is slow at times: no deadline; the same examples in every run
 settings.register_profile("hetsyn", deadline=None, derandomize=True, max_examples=60)
 settings.load_profile("hetsyn")
+
+# tests share two cores with the servers that they start; read when torch and its kind are imported
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    random.seed(0)
+    np.random.seed(0)
 
 
 @pytest.fixture

@@ -20,7 +20,9 @@ LABELS = tuple("0123456789")
 WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 VALIDATION_EVERY = 10  # of each speaker and digit, takes 0, 10, 20, … choose the epoch
 
-ENCODER = EncoderSpec()
+# Emphasis and contrast against what microphones and vocal tracts do to the high formants: on an unseen
+# speaker with weak ones (nicolas) 12 epochs gave 75% without, 80% with them.
+ENCODER = EncoderSpec(emphasis_db_per_octave=6.0, contrast=0.5, top_db=-9.0, spacing_db=2.0)
 NETWORK = NetworkSpec(
     channels=ENCODER.channels,
     hidden=(128, 64),
@@ -30,7 +32,13 @@ NETWORK = NetworkSpec(
     neuron=NeuronSpec(tau_init_steps=(2.0, 15.0), tau_reset_steps=10.0, decay_range=(0.0, 0.985)),
     decision=DecisionSpec("sum_softmax"),
 )
-TRAIN = TrainSpec(augment=AugmentSpec())
+TRAIN = TrainSpec(
+    epochs=36,
+    learning_rate=5e-3,
+    augment=AugmentSpec(
+        tempo=1.35, noise_db=(-60.0, -18.0), tilt_db=8.0, ripple_db=4.0, delete=0.05, mask_bands=2, mask_steps=2
+    ),
+)
 
 
 @dataclass(frozen=True)

@@ -121,7 +121,7 @@ def test_streams_of_one_encoder_batch_may_differ_in_length() -> None:
     rng = np.random.default_rng(0)
     audio = (0.1 * rng.normal(size=(2, 20 * 80))).astype(np.float32)
     steps = np.array([20, 7])
-    feed: dict[str, np.ndarray] = {"audio": audio, "steps": steps}  # type: ignore[type-arg]
+    feed: dict[str, np.ndarray] = {"audio": audio, "steps": steps}
     feed |= {f"state.{t.name}": np.full((2, *t.shape), t.initial, t.dtype) for t in encoder_state(spec)}
     out = graph.run(feed, ["events.row", "next.encoder.gain_db", "next.encoder.history", "next.encoder.level_db"])
     alone, state = encoder.step(torch.from_numpy(audio[1:, : 7 * 80]), encoder.initial_state(1))

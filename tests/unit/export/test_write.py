@@ -37,7 +37,15 @@ def test_the_manifest_tells_all(tmp_path: Path) -> None:
     )
     assert manifest.encoder is not None
     assert manifest.encoder.samples_per_step == 80
-    assert set(manifest.files) == {"encoder.onnx", "exact.onnx", "bank.onnx", "exact.pt", "bank.pt", "golden.npz"}
+    assert set(manifest.files) == {
+        "encoder.onnx",
+        "exact.onnx",
+        "bank.onnx",
+        "exact.pt",
+        "bank.pt",
+        "golden.npz",
+        "network.pt",
+    }
     assert manifest.default_form == "bank"
     assert max(manifest.forms["bank"].kernel_error.values()) <= 1e-3
     assert manifest.forms["exact"].spike_mismatch == 0.0

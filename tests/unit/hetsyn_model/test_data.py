@@ -13,7 +13,7 @@ import torch
 from hetsyn_model.training.data import DataError, collate, read_folder, read_shd, read_wav, split_takes
 
 
-def write_wav(path: Path, samples: np.ndarray, rate_hz: int = 8000, channels: int = 1, width: int = 2) -> None:  # type: ignore[type-arg]
+def write_wav(path: Path, samples: np.ndarray, rate_hz: int = 8000, channels: int = 1, width: int = 2) -> None:
     with wave.open(str(path), "wb") as file:
         file.setnchannels(channels)
         file.setsampwidth(width)
@@ -21,7 +21,7 @@ def write_wav(path: Path, samples: np.ndarray, rate_hz: int = 8000, channels: in
         file.writeframes(samples.tobytes())
 
 
-def tone(samples: int = 800) -> np.ndarray:  # type: ignore[type-arg]
+def tone(samples: int = 800) -> np.ndarray:
     return (8000 * np.sin(np.arange(samples) / 5)).astype("<i2")
 
 

@@ -14,13 +14,13 @@ from hetsyn_model import CheckpointError, Network, from_reference
 GOLDEN = sorted((Path(__file__).parents[2] / "golden").glob("*.npz"))
 
 
-def golden(name: str) -> tuple[dict[str, Tensor], dict[str, np.ndarray]]:  # type: ignore[type-arg]
+def golden(name: str) -> tuple[dict[str, Tensor], dict[str, np.ndarray]]:
     with np.load(Path(__file__).parents[2] / "golden" / name) as file:
         values = dict(file)
     return {k.removeprefix("param/"): torch.from_numpy(v) for k, v in values.items() if k.startswith("param/")}, values
 
 
-def network_of(name: str) -> tuple[Network, dict[str, np.ndarray]]:  # type: ignore[type-arg]
+def network_of(name: str) -> tuple[Network, dict[str, np.ndarray]]:
     weights, values = golden(name)
     network = from_reference(
         weights,

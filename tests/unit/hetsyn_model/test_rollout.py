@@ -46,9 +46,9 @@ def network(
     made = Network(spec, seed=5).double()
     with torch.no_grad():
         for layer in made.layers:
-            layer.w_in.mul_(3.0)  # type: ignore[operator, union-attr]
+            layer.get_parameter("w_in").mul_(3.0)
             if bias:
-                layer.b_in.normal_(0.0, 0.01)  # type: ignore[operator, union-attr]
+                layer.get_parameter("b_in").normal_(0.0, 0.01)
     made.fit_banks(error_bound=1e-8)
     return made
 
@@ -168,7 +168,7 @@ def test_dropout_acts_in_training_only() -> None:
     made = Network(spec)
     with torch.no_grad():
         for layer in made.layers:
-            layer.w_in.mul_(3.0)  # type: ignore[operator, union-attr]
+            layer.get_parameter("w_in").mul_(3.0)
     x = spikes().float()
     torch.manual_seed(0)
     assert not torch.equal(made.train().rollout(x).readout, made.rollout(x).readout)
@@ -180,7 +180,7 @@ def test_clamping_keeps_decays_legal() -> None:
     with torch.no_grad():
         made.layer("hidden1").r_in.add_(2.0)
     made.clamp_decays_()
-    assert float(made.layer("hidden1").r_in.max()) == 1.0
+    assert made.layer("hidden1").r_in.detach().max().item() == 1.0
     assert made.fit_banks(size=4)["hidden1"] < 1.0
 
 

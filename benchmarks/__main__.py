@@ -1,0 +1,41 @@
+"""``python -m benchmarks NAME [--quick] [--json PATH]``: run one benchmark, print its table, keep its JSON."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+from pathlib import Path
+
+from benchmarks import agreement
+
+BENCHMARKS = {"agreement": agreement}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    commands = parser.add_subparsers(dest="name", required=True)
+    for name, module in BENCHMARKS.items():
+        command = commands.add_parser(name, help=(module.__doc__ or "").splitlines()[0])
+        command.add_argument("--quick", action="store_true", help="smaller, in under a minute")
+        command.add_argument("--json", type=Path, help="where the results go")
+        module.add_arguments(command)
+    arguments = parser.parse_args()
+    results = BENCHMARKS[arguments.name].run(arguments)
+    results["machine"] = {"processor": _processor(), "python": platform.python_version(), "system": platform.platform()}
+    if arguments.json is not None:
+        arguments.json.parent.mkdir(parents=True, exist_ok=True)
+        arguments.json.write_text(json.dumps(results, indent=1) + "\n")
+
+
+def _processor() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor()
+
+
+if __name__ == "__main__":
+    main()

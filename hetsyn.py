@@ -1,0 +1,103 @@
+"""The ``hetsyn`` command. A subcommand's code is imported when it runs, so that ``hetsyn serve`` needs no
+torch and ``hetsyn --help`` needs nothing."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from dataclasses import dataclass
+from importlib import metadata
+from typing import Annotated
+
+import typer
+
+from service.errors import HetsynError
+
+
+@dataclass(frozen=True)
+class Subcommand:
+    """Where a subcommand lives: a module with a ``typer.Typer`` of the subcommand's name."""
+
+    module: str
+    help: str
+
+
+SUBCOMMANDS = {
+    "train": Subcommand("hetsyn_model.commands", "Train a network on recordings or spikes."),
+    "export": Subcommand("export.commands", "Turn a trained checkpoint into an artifact that can be served."),
+    "serve": Subcommand("service.commands", "Serve the models of a folder over HTTP."),
+    "stream": Subcommand("service.commands", "Stream a recording to a server and show what it hears."),
+    "inspect": Subcommand("service.commands", "Check an artifact and show its sizes, errors and accuracy."),
+}
+EXTRAS = dict.fromkeys(("torch", "h5py", "matplotlib", "onnx", "scipy"), "train") | {"onnxruntime": "cpu"}
+
+app = typer.Typer(
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    no_args_is_help=True,
+    help="Train, export and serve HetSynLIF spiking networks as a streaming classifier.",
+)
+
+
+def version() -> str:
+    try:
+        return metadata.version("hetsyn")
+    except metadata.PackageNotFoundError:
+        return "unknown (not installed)"
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"hetsyn {version()}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    _: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
+def _register(name: str, subcommand: Subcommand) -> None:
+    """A stand-in that hands its arguments, --help included, to the real command."""
+
+    @app.command(
+        name,
+        help=subcommand.help,
+        context_settings={
+            "allow_extra_args": True,
+            "ignore_unknown_options": True,
+            "allow_interspersed_args": False,
+            "help_option_names": [],
+        },
+    )
+    def run(context: typer.Context) -> None:
+        module = importlib.import_module(subcommand.module)
+        command = typer.main.get_command(getattr(module, name))
+        command(args=list(context.args), prog_name=f"hetsyn {name}")
+
+
+for _name, _subcommand in SUBCOMMANDS.items():
+    _register(_name, _subcommand)
+
+
+def main() -> None:
+    """Run the command line; exits with 2 where a dependency is missing, with 1 on errors of ours."""
+    try:
+        app(prog_name="hetsyn")
+    except ModuleNotFoundError as error:
+        missing = (error.name or "").partition(".")[0]
+        if missing not in EXTRAS:
+            raise
+        typer.echo(f"hetsyn: this needs {missing}: pip install 'hetsyn[{EXTRAS[missing]}]'", err=True)
+        sys.exit(2)
+    except HetsynError as error:
+        typer.echo(f"hetsyn: {error}", err=True)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

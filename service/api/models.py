@@ -1,0 +1,38 @@
+"""``/models``: what the server can run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter
+
+from service.models import ModelCatalog, summary
+
+
+def router(catalog: ModelCatalog) -> APIRouter:
+    routes = APIRouter(tags=["models"])
+
+    @routes.get("/models")
+    async def models() -> dict[str, Any]:
+        """The models, each in its newest version."""
+        listed = []
+        for name in catalog.names:
+            manifest = catalog.get(name).manifest
+            listed.append(
+                {
+                    "name": name,
+                    "version": manifest.version,
+                    "versions": catalog.versions(name),
+                    "description": manifest.description,
+                    "labels": list(manifest.labels),
+                    "inputs": ["audio", "events", "dense"] if manifest.encoder else ["events", "dense"],
+                }
+            )
+        return {"models": listed, "default_model": catalog.default_name}
+
+    @routes.get("/models/{name}")
+    async def model(name: str, version: str | None = None) -> dict[str, Any]:
+        """Everything that a model's manifest says; by default of the newest version."""
+        return {**summary(catalog.get(name, version).manifest), "versions": catalog.versions(name)}
+
+    return routes

@@ -1,0 +1,28 @@
+"""Echoes ``X-Request-ID``, so that a client and a proxy find the reply to a request in their logs."""
+
+from __future__ import annotations
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.api.problems import REQUEST_ID
+
+
+class RequestIdEcho:
+    """ASGI middleware; plain, so that a request is not moved to another task and cancellation stays direct."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        sent = Headers(scope=scope).get(REQUEST_ID) if scope["type"] == "http" else None
+        if sent is None:
+            await self._app(scope, receive, send)
+            return
+
+        async def echo(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message)[REQUEST_ID] = sent
+            await send(message)
+
+        await self._app(scope, receive, echo)

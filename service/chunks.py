@@ -1,0 +1,110 @@
+"""A chunk: what one request adds to a stream, whatever it was written in."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.audio import Samples
+from service.errors import InputError
+
+Integers = NDArray[np.int64]
+
+LARGEST = 2**31 - 1
+
+
+@dataclass(frozen=True)
+class AudioChunk:
+    """samples: float32 [n], n >= 1, one channel in [-1, 1)."""
+
+    samples: Samples
+    rate_hz: int
+
+
+@dataclass(frozen=True)
+class SpikeChunk:
+    """steps >= 1. step, unit: int64 [spikes], one pair a spike, ascending, no pair twice; step < steps.
+
+    channels: how many the client believes there are, where its input says so (dense).
+    """
+
+    steps: int
+    step: Integers
+    unit: Integers
+    channels: int | None = None
+
+
+Chunk = AudioChunk | SpikeChunk
+
+
+def spike_chunk(steps: int, times: Sequence[int] | Integers, units: Sequence[int] | Integers) -> SpikeChunk:
+    """A chunk of ``steps`` steps from its events, in any order; a pair that occurs twice is one spike.
+
+    Raises:
+        InputError: lengths that differ, a time outside the chunk, a negative unit; names the place.
+    """
+    if len(times) != len(units):
+        raise InputError(f"{len(times)} times and {len(units)} units: every spike needs one of each")
+    if steps < 0:
+        raise InputError(f"steps is {steps}: send the number of steps of the chunk, at least 1")
+    step, unit = _integers(times, "times"), _integers(units, "units")
+    outside = np.flatnonzero((step < 0) | (step >= steps))
+    if len(outside):
+        place = int(outside[0])
+        raise InputError(
+            f"times[{place}] is {step[place]}, outside the chunk's {steps} steps: "
+            "count the times from 0 at the chunk's beginning"
+        )
+    outside = np.flatnonzero((unit < 0) | (unit > LARGEST))
+    if len(outside):
+        place = int(outside[0])
+        raise InputError(f"units[{place}] is {unit[place]}: units are channel numbers from 0")
+    pairs = np.unique(step << 32 | unit)
+    return SpikeChunk(min(steps, LARGEST), pairs >> 32, pairs & 0xFFFF_FFFF)
+
+
+def dense_chunk(rows: Sequence[Sequence[float]]) -> SpikeChunk:
+    """A chunk from one row a step, one number a channel, each 0 or 1.
+
+    Raises:
+        InputError: rows of different lengths, or another number; names the place.
+    """
+    channels = len(rows[0]) if rows else 0
+    for index, row in enumerate(rows):
+        if len(row) != channels:
+            raise InputError(f"spikes[{index}] has {len(row)} values and spikes[0] has {channels}: one a channel")
+    if rows and not channels:
+        raise InputError("spikes[0] is empty: send one value a channel, 0 or 1")
+    values = np.array(rows, dtype=np.float64).reshape(len(rows), channels)
+    wrong = np.argwhere((values != 0) & (values != 1))
+    if len(wrong):
+        step, unit = (int(index) for index in wrong[0])
+        raise InputError(f"spikes[{step}][{unit}] is {values[step, unit]:g}: a channel has 0 or 1 spikes in a step")
+    step_of, unit_of = np.nonzero(values)
+    return SpikeChunk(len(rows), step_of.astype(np.int64), unit_of.astype(np.int64), channels)
+
+
+def digest(chunk: Chunk | None, end: bool) -> bytes:
+    """Of a chunk's content and end flag, whatever encoding it came in; None is a chunk without input."""
+    content = hashlib.blake2b(digest_size=16)
+    if isinstance(chunk, AudioChunk):
+        content.update(f"audio {chunk.rate_hz} {len(chunk.samples)} {end}\n".encode())
+        content.update(np.ascontiguousarray(chunk.samples).data)
+    elif isinstance(chunk, SpikeChunk):
+        content.update(f"spikes {chunk.steps} {len(chunk.step)} {end}\n".encode())
+        content.update(np.ascontiguousarray(chunk.step).data)
+        content.update(np.ascontiguousarray(chunk.unit).data)
+    else:
+        content.update(f"none {end}\n".encode())
+    return content.digest()
+
+
+def _integers(values: Sequence[int] | Integers, name: str) -> Integers:
+    try:
+        return np.asarray(values, dtype=np.int64)
+    except OverflowError as error:
+        raise InputError(f"{name} has a number beyond 64 bits") from error

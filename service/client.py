@@ -1,0 +1,184 @@
+"""A client of the server: streams a recording in numbered chunks, and repeats one when the connection breaks.
+
+A repeated chunk is safe because it has a number: the server gives the stored reply if it was applied.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import httpx
+import numpy as np
+from numpy.typing import NDArray
+
+from service.audio import decode_wav
+from service.errors import HetsynError
+from service.packed_events import MEDIA_TYPE as EVENTS_TYPE
+from service.packed_events import pack_events
+
+Reply = dict[str, Any]
+
+
+class ServiceProblem(HetsynError):
+    """The server refused a request.
+
+    status: of HTTP. detail: the server's sentence. expected_seq: the chunk to send next, where it said so.
+    retry_after_s: when to try again, where it said so.
+    """
+
+    def __init__(self, status: int, detail: str, expected_seq: int | None, retry_after_s: float | None) -> None:
+        super().__init__(f"the server refused ({status}): {detail}")
+        self.status = status
+        self.detail = detail
+        self.expected_seq = expected_seq
+        self.retry_after_s = retry_after_s
+
+
+class ServiceUnreachable(HetsynError):
+    """No connection, or it broke too often."""
+
+
+class StreamingClient:
+    """Connections to one server. Close it, or use it as a context manager.
+
+    Args:
+        url: as ``http://127.0.0.1:8000``.
+        timeout_s: for one request.
+        repeats: how often a numbered chunk is sent again when the connection breaks.
+        transport: in place of the network, for tests.
+        sleep: between two tries, for tests.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        timeout_s: float = 30.0,
+        repeats: int = 3,
+        transport: httpx.BaseTransport | None = None,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._url = url
+        self._repeats = repeats
+        self._sleep = sleep
+        self._http = httpx.Client(base_url=url, timeout=timeout_s, transport=transport)
+
+    def __enter__(self) -> StreamingClient:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._http.close()
+
+    def infer_chunk(
+        self,
+        samples: NDArray[np.int16],
+        sample_rate_hz: int,
+        *,
+        session: str | None = None,
+        seq: int | None = None,
+        end: bool = False,
+        model: str | None = None,
+        version: str | None = None,
+        form: str | None = None,
+    ) -> Reply:
+        """Send 16-bit samples [n], one channel.
+
+        Raises:
+            ServiceProblem: the server refused it. ServiceUnreachable: it cannot be reached.
+        """
+        content = np.asarray(samples).astype(">i2").tobytes()
+        named = {"session": session, "seq": seq, "end": end, "model": model, "version": version, "form": form}
+        return self._send(content, f"audio/L16;rate={sample_rate_hz}", named)
+
+    def infer_events(
+        self,
+        steps: int,
+        times: NDArray[np.int64],
+        units: NDArray[np.int64],
+        *,
+        session: str | None = None,
+        seq: int | None = None,
+        end: bool = False,
+        model: str | None = None,
+        version: str | None = None,
+        form: str | None = None,
+    ) -> Reply:
+        """Send spikes: the i-th in step times[i] of ``steps``, on channel units[i]. Errors as ``infer_chunk``."""
+        named = {"session": session, "seq": seq, "end": end, "model": model, "version": version, "form": form}
+        return self._send(pack_events(steps, times, units), EVENTS_TYPE, named)
+
+    def stream_wav(
+        self,
+        path: Path,
+        chunk_s: float = 0.1,
+        *,
+        model: str | None = None,
+        form: str | None = None,
+        before_chunk: Callable[[float], None] | None = None,
+    ) -> Iterator[Reply]:
+        """The replies to a recording's chunks, the last with ``end``.
+
+        Args:
+            before_chunk: called with the chunk's end in the recording, in seconds, before it is sent; it may
+                wait until a microphone would have heard so much.
+
+        Raises:
+            InputError: no WAV file of 16-bit PCM. ServiceProblem, ServiceUnreachable: as ``infer_chunk``.
+        """
+        samples, rate_hz = decode_wav(path.read_bytes())
+        pcm = np.round(samples * 32_768.0).clip(-32_768, 32_767).astype(np.int16)
+        length = max(1, round(chunk_s * rate_hz))
+        session = secrets.token_urlsafe(16)
+        begins = range(0, max(1, len(pcm)), length)
+        for seq, begin in enumerate(begins):
+            piece = pcm[begin : begin + length]
+            if before_chunk is not None:
+                before_chunk((begin + len(piece)) / rate_hz)
+            end = seq == len(begins) - 1
+            yield self.infer_chunk(piece, rate_hz, session=session, seq=seq, end=end, model=model, form=form)
+
+    def _send(self, content: bytes, content_type: str, named: dict[str, Any]) -> Reply:
+        query = {name: value for name, value in named.items() if value is not None}
+        is_numbered = "session" in query and "seq" in query
+        tries = 1 + (self._repeats if is_numbered else 0)
+        for attempt in range(tries):
+            try:
+                response = self._http.post(
+                    "/infer", params=query, content=content, headers={"Content-Type": content_type}
+                )
+                break
+            except httpx.TransportError as error:
+                if attempt == tries - 1:
+                    raise ServiceUnreachable(f"{self._url}: {error}: is 'hetsyn serve' running there?") from error
+            self._sleep(0.1 * 2**attempt)
+        if response.is_success:
+            reply: Reply = response.json()
+            return reply
+        raise _problem(response)
+
+
+def _problem(response: httpx.Response) -> ServiceProblem:
+    try:
+        body = response.json()
+    except ValueError:
+        body = None
+    if not isinstance(body, dict):
+        body = {}
+    detail = str(body.get("detail") or response.reason_phrase)
+    retry_after = response.headers.get("Retry-After", "")
+    return ServiceProblem(
+        response.status_code,
+        detail,
+        body.get("expected_seq"),
+        float(retry_after) if retry_after.isdecimal() else None,
+    )

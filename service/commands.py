@@ -1,0 +1,173 @@
+"""``hetsyn serve``, ``hetsyn stream`` and ``hetsyn inspect``. Each imports what it needs when it runs."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.live import Live
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+serve = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+stream = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+inspect = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+BAR_WIDTH = 30
+
+
+@serve.command()
+def serve_models(
+    models: Annotated[Path, typer.Option(help="Folder of models: NAME/VERSION/manifest.json.")] = Path("models"),
+    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for all.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65_535)] = 8000,
+    default_model: Annotated[str | None, typer.Option(help="Model of requests that name none.")] = None,
+    session_idle_s: Annotated[float, typer.Option(min=1, help="Drop a session that lies idle for longer.")] = 600.0,
+    max_sessions: Annotated[int, typer.Option(min=1, help="Open sessions at most.")] = 1_000,
+    engine_threads: Annotated[int, typer.Option(min=1, help="Chunks computed at the same time.")] = 2,
+) -> None:
+    """Serve the models of a folder over HTTP."""
+    import uvicorn
+
+    from service.api.app import create_app
+    from service.models import ModelCatalog
+    from service.runtime import check_runtime
+    from service.settings import Settings
+
+    check_runtime()
+    settings = Settings(
+        models=models,
+        default_model=default_model,
+        host=host,
+        port=port,
+        session_idle_s=session_idle_s,
+        max_sessions=max_sessions,
+        engine_threads=engine_threads,
+    )
+    catalog = ModelCatalog(settings.models, settings.default_model)
+    catalog.load_defaults()
+    app = create_app(settings, catalog)
+    Console(stderr=True).print(f"models: {', '.join(catalog.names)}", markup=False, highlight=False)
+    uvicorn.run(app, host=settings.host, port=settings.port)
+
+
+@stream.command()
+def stream_file(
+    file: Annotated[Path, typer.Argument(help="WAV file, 16-bit PCM.", exists=True, dir_okay=False)],
+    url: Annotated[str, typer.Option(help="The server.")] = "http://127.0.0.1:8000",
+    model: Annotated[str | None, typer.Option(help="By default the server's default model.")] = None,
+    chunk_ms: Annotated[float, typer.Option(min=1, help="Length of a chunk.")] = 100.0,
+    realtime: Annotated[bool, typer.Option(help="Send no faster than the sound lasts.")] = True,
+) -> None:
+    """Stream a recording to a server, chunk by chunk, and show what it makes of it."""
+    from service.client import StreamingClient
+
+    console = Console()
+    chunk_s = chunk_ms / 1000
+    duration_s = 0.0
+    began_s = time.monotonic()
+
+    def keep_pace(until_s: float) -> None:
+        nonlocal duration_s
+        duration_s = until_s
+        if realtime:
+            time.sleep(max(0.0, began_s + until_s - time.monotonic()))
+
+    with StreamingClient(url) as client, _line_printer(console) as show:
+        for reply in client.stream_wav(file, chunk_s, model=model, before_chunk=keep_pace):
+            show(_progress_line(duration_s, reply), reply["end"])
+    console.print(_verdict(file, reply))
+
+
+@inspect.command()
+def inspect_model(
+    model: Annotated[Path, typer.Argument(help="Folder of an artifact, or of a model's versions (the newest).")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Check an artifact's files and show what it says of itself."""
+    from service.models import newest_artifact, summary
+
+    described = summary(newest_artifact(model).manifest)
+    if as_json:
+        typer.echo(json.dumps(described, indent=2))
+        return
+    console = Console()
+    console.print(_facts(described))
+    console.print(_forms(described))
+
+
+@contextmanager
+def _line_printer(console: Console) -> Iterator[Callable[[Text, bool], None]]:
+    """A line that is overwritten on a terminal; lines one below the other elsewhere."""
+    if not console.is_terminal:
+        yield lambda line, is_last: console.print(line)  # noqa: ARG005
+        return
+    with Live(console=console, auto_refresh=False) as live:
+        yield lambda line, is_last: live.update(line, refresh=True)  # noqa: ARG005
+
+
+def _progress_line(time_s: float, reply: dict[str, Any]) -> Text:
+    line = Text(f"{time_s:7.2f} s  ")
+    if reply["probabilities"] is None:
+        last = reply["readout"][-1] if reply["readout"] else []
+        return line.append("  ".join(f"{value:+.3f}" for value in last))
+    share = max(reply["probabilities"])
+    filled = round(share * BAR_WIDTH) if reply["label"] else 0
+    line.append(f"{reply['label'] or '...':<12} ", style="bold")
+    line.append("█" * filled, style="green").append("░" * (BAR_WIDTH - filled), style="dim")
+    return line.append(f" {share:6.1%}" if reply["label"] else "")
+
+
+def _verdict(file: Path, reply: dict[str, Any]) -> Text:
+    model = f"{reply['model']} {reply['version']}, {reply['form']}"
+    if reply["label"] is None:
+        return Text(f"{file.name}: {reply['total_steps']} steps ({model})")
+    verdict = Text(f"{file.name}: ").append(reply["label"], style="bold green")
+    return verdict.append(f"  {max(reply['probabilities']):.1%} ({model})")
+
+
+def _facts(described: dict[str, Any]) -> Table:
+    table = Table(title=escape(f"{described['name']} {described['version']}"), show_header=False, title_justify="left")
+    encoder, decision = described["encoder"], described["decision"]
+    hidden = "-".join(map(str, [described["input"]["channels"], *described["hidden"], described["outputs"]]))
+    facts = {
+        "description": described["description"],
+        "layers": hidden,
+        "step": f"{1000 * described['input']['step_s']:g} ms",
+        "input": described["input"]["description"] or "spikes",
+        "encoder": "none: takes spikes"
+        if encoder is None
+        else f"audio at {encoder['sample_rate_hz']} Hz, {encoder['samples_per_step']} samples a step, "
+        f"{encoder['state_bytes']:,} bytes of state",
+        "labels": ", ".join(described["labels"]) or "none",
+        "decision": f"{decision['rule']}, skips {decision['skip_steps']} steps, tail of {decision['tail_steps']}",
+        "files": f"{len(described['files'])}, {described['total_bytes']:,} bytes, hashes match",
+    }
+    for name, value in (facts | described["provenance"]).items():
+        table.add_row(escape(name), escape(str(value)))
+    return table
+
+
+def _forms(described: dict[str, Any]) -> Table:
+    table = Table()
+    table.add_column("form", no_wrap=True)
+    for heading in ("state bytes a session", "file bytes", "kernel error", "spike mismatch", "accuracy"):
+        table.add_column(heading, justify="right")
+    for name, form in described["forms"].items():
+        is_default = name == described["default_form"]
+        table.add_row(
+            f"{name} (default)" if is_default else name,
+            f"{form['state_bytes']:,}",
+            f"{form['file_bytes']:,}",
+            f"{max(form['kernel_error'].values(), default=0.0):.2g}",
+            "-" if form["spike_mismatch"] is None else f"{form['spike_mismatch']:.2%}",
+            "-" if form["accuracy"] is None else f"{form['accuracy']:.2%}",
+        )
+    return table

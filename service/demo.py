@@ -1,0 +1,58 @@
+"""``make demo``: start a server on the shipped models, stream a recording through it, show the answer."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx
+
+ROOT = Path(__file__).resolve().parent.parent
+RECORDING = ROOT / "docs/recordings/seven.wav"
+MODEL = "speech-digits"
+START_TIMEOUT_S = 60.0
+
+
+def main() -> int:
+    """Serve, stream, stop; the exit code is the stream's."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    url = f"http://127.0.0.1:{port}"
+    hetsyn = [sys.executable, "-m", "hetsyn"]
+    print(f"$ hetsyn serve --models models --port {port}", flush=True)
+    server = subprocess.Popen(
+        [*hetsyn, "serve", "--models", str(ROOT / "models"), "--port", str(port), "--default-model", MODEL],
+        stdout=subprocess.DEVNULL,
+    )
+    try:
+        if not _ready(url, server):
+            print("the server did not start; its message stands above", file=sys.stderr)
+            return 1
+        print(f"$ hetsyn stream {RECORDING.relative_to(ROOT)} --url {url} --chunk-ms 100", flush=True)
+        return subprocess.run(
+            [*hetsyn, "stream", str(RECORDING), "--url", url, "--chunk-ms", "100"], check=False
+        ).returncode
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def _ready(url: str, server: subprocess.Popen[bytes]) -> bool:
+    """Whether the server answers that it is ready, before it ends or the time is up."""
+    deadline_s = time.monotonic() + START_TIMEOUT_S
+    while time.monotonic() < deadline_s and server.poll() is None:
+        try:
+            if httpx.get(f"{url}/health/ready", timeout=1.0).is_success:
+                return True
+        except httpx.TransportError:
+            pass
+        time.sleep(0.1)
+    return False
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,300 @@
+"""Runs batches: chunks of several streams of one model and form, states in, new states and results out.
+
+    audio chunk -> resampler -> whole steps -> encoder graph -> events ┐
+    spike chunk -----------------------------------------------> events┴-> network graph -> result
+
+Pure: no state is changed in place, so when a batch fails all its streams are as they were. Long chunks run
+in segments of bounded length; a graph's state makes that the same as one call. Index letters: b stream,
+t step, k channel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from math import ceil
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.artifact import Decision, FormName, StateTensor
+from service.audio import Resampler, Samples
+from service.chunks import AudioChunk, Chunk, Integers, SpikeChunk
+from service.errors import ArtifactError, InputError, TooLarge
+from service.models import AUDIO, EVENT_ROW, EVENT_UNIT, PROBABILITIES, READOUT, SCORES, STEPS, Model, State
+from service.runtime import Array, Graph
+from service.stream import StreamState
+
+Floats = NDArray[np.floating[Any]]
+
+SCORE_STATE, STEP_STATE = "decision.score", "decision.step"
+
+
+@dataclass(frozen=True)
+class Work:
+    """A chunk for a stream. chunk: None when the stream only ends."""
+
+    stream: StreamState
+    chunk: Chunk | None
+    end: bool
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a stream says after a chunk.
+
+    steps: network steps run, the tail at the end included. scores, probabilities: [outputs].
+    counted: a step that counts for the decision has been run. readout: [steps, outputs] where the rule is
+    ``trace``, else None.
+    """
+
+    steps: int
+    scores: Floats
+    probabilities: Floats
+    counted: bool
+    readout: Floats | None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The stream after the chunk, and the result."""
+
+    stream: StreamState
+    result: Result
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """A chunk cut into whole steps: samples [steps * samples_per_step] or events; the stream that is left
+    when they are taken out of it."""
+
+    stream: StreamState
+    steps: int
+    samples: Samples
+    step: Integers
+    unit: Integers
+
+
+class Engine:
+    """Bounds on one batch, and ``run``. Holds nothing else; may be used by several threads."""
+
+    def __init__(self, max_chunk_steps: int, segment_steps: int) -> None:
+        self._max_chunk_steps = max_chunk_steps
+        self._segment_steps = segment_steps
+
+    def check(self, model: Model, stream: StreamState, chunk: Chunk | None) -> None:
+        """Whether a stream takes a chunk. ``run`` relies on it.
+
+        Raises:
+            InputError: a channel that the model lacks, another kind or sample rate than the stream's, nothing
+                at all.
+            TooLarge: more steps than a chunk may have.
+            UnsupportedInput: audio for a model without encoder.
+        """
+        if chunk is None:
+            if stream.kind is None:
+                raise InputError("the session is empty: send input before you end it, or with end=true")
+            return
+        kind = "audio" if isinstance(chunk, AudioChunk) else "spikes"
+        if stream.kind not in (None, kind):
+            raise InputError(f"the session began with {stream.kind}: go on with that, or open another for {kind}")
+        if isinstance(chunk, AudioChunk):
+            encoder = model.encoder
+            if stream.resampler is not None and chunk.rate_hz != stream.resampler.rate_hz:
+                raise InputError(
+                    f"the session's sample rate is {stream.resampler.rate_hz} Hz, this chunk's is {chunk.rate_hz} Hz: "
+                    "keep the rate, or open another session"
+                )
+            samples = len(chunk.samples) * encoder.sample_rate_hz / chunk.rate_hz
+            steps = ceil(samples / encoder.samples_per_step)
+        else:
+            steps = chunk.steps
+            _check_channels(model, chunk)
+        if steps > self._max_chunk_steps:
+            raise TooLarge(
+                f"the chunk has {steps} steps of {model.manifest.input.step_s:g} s, at most {self._max_chunk_steps} "
+                "are taken: cut it into several"
+            )
+
+    def run(self, model: Model, form: FormName, batch: Sequence[Work]) -> list[Outcome]:
+        """The outcome of each chunk, in order. The chunks must have passed ``check``.
+
+        Raises:
+            ArtifactError, RuntimeUnavailable: a graph does not load, fails, or gives what it should not.
+        """
+        plans = [_plan(model, work) for work in batch]
+        outcomes: dict[int, Outcome] = {}
+        for kind in ("audio", "spikes"):
+            # longest first: the streams that go on beyond a segment are then a prefix of the batch
+            chosen = [b for b, plan in enumerate(plans) if plan.steps and plan.stream.kind == kind]
+            chosen.sort(key=lambda b: -plans[b].steps)
+            if chosen:
+                done = self._run_group(model, form, [plans[b] for b in chosen])
+                outcomes |= dict(zip(chosen, done, strict=True))
+        for b, plan in enumerate(plans):
+            if b not in outcomes:
+                outcomes[b] = Outcome(plan.stream, _result_of_state(model, plan.stream.network))
+        return [outcomes[b] for b in range(len(plans))]
+
+    def _run_group(self, model: Model, form: FormName, plans: Sequence[_Plan]) -> list[Outcome]:
+        """Plans of one kind, longest first, each of at least one step."""
+        manifest = model.manifest
+        graph = model.network(form)
+        layout = manifest.forms[form].state
+        is_audio = plans[0].stream.kind == "audio"
+        trace = manifest.decision.rule == "trace"
+        asked = [SCORES, PROBABILITIES, *([READOUT] if trace else [])]
+        network = _stack([plan.stream.network for plan in plans])
+        encoder = _stack([plan.stream.encoder for plan in plans])
+        scores = np.zeros((len(plans), manifest.outputs), np.float32)
+        probabilities = np.zeros_like(scores)
+        readouts: list[list[Floats]] = [[] for _ in plans]
+        for begin in range(0, plans[0].steps, self._segment_steps):
+            active = [plan for plan in plans if plan.steps > begin]
+            steps = np.array([min(plan.steps - begin, self._segment_steps) for plan in active], np.int64)
+            if is_audio:
+                events, encoder = _encode(model, active, begin, steps, encoder)
+            else:
+                events = _events(active, begin, steps)
+            inputs = {**events, STEPS: steps}
+            outputs, network = _step_states(model, graph, inputs, asked, layout, network, len(active))
+            scores[: len(active)] = outputs[SCORES]
+            probabilities[: len(active)] = outputs[PROBABILITIES]
+            if trace:
+                for b, count in enumerate(steps):
+                    readouts[b].append(outputs[READOUT][b, :count])
+        if not (np.isfinite(scores).all() and np.isfinite(probabilities).all()):
+            raise ArtifactError(f"model {model.name!r} version {model.version!r} gave numbers that are not finite")
+        outcomes = []
+        for b, plan in enumerate(plans):
+            after = replace(plan.stream, network=_unstack(network, b), encoder=_unstack(encoder, b))
+            readout = np.concatenate(readouts[b]) if trace else None
+            counted = int(after.network[STEP_STATE]) > manifest.decision.skip_steps
+            outcomes.append(Outcome(after, Result(plan.steps, scores[b], probabilities[b], counted, readout)))
+        return outcomes
+
+
+def probabilities_of(decision: Decision, score: Floats, step: int) -> Floats:
+    """Class probabilities [outputs] from the decision's state; uniform before the first step that counts.
+
+    Args:
+        score: [outputs]. step: steps done.
+    """
+    if decision.rule == "sum_softmax":
+        counted = step - decision.skip_steps
+        return score / np.float32(counted) if counted > 0 else np.full_like(score, 1 / len(score))
+    powers = np.exp(score - score.max())
+    share: Floats = powers / powers.sum()
+    return share
+
+
+def _check_channels(model: Model, chunk: SpikeChunk) -> None:
+    channels = model.manifest.input.channels
+    if chunk.channels is not None and chunk.channels != channels:
+        raise InputError(f"the rows have {chunk.channels} values, model {model.name!r} has {channels} channels")
+    if len(chunk.unit) and int(chunk.unit.max()) >= channels:
+        raise InputError(f"unit {int(chunk.unit.max())} is outside model {model.name!r}'s channels 0-{channels - 1}")
+
+
+def _plan(model: Model, work: Work) -> _Plan:
+    stream, chunk = work.stream, work.chunk
+    tail = model.manifest.decision.tail_steps if work.end else 0
+    none = np.zeros(0, np.int64)
+    if isinstance(chunk, SpikeChunk) or (chunk is None and stream.kind == "spikes"):
+        steps, step, unit = (chunk.steps, chunk.step, chunk.unit) if chunk else (0, none, none)
+        return _Plan(replace(stream, kind="spikes"), steps + tail, np.zeros(0, np.float32), step, unit)
+    per_step = model.encoder.samples_per_step
+    parts = [stream.pending]
+    resampler = stream.resampler
+    if chunk is not None:
+        resampler = resampler or Resampler.between(chunk.rate_hz, model.encoder.sample_rate_hz)
+        resampler, samples = resampler.push(chunk.samples)
+        parts.append(samples)
+    if work.end and resampler is not None:
+        resampler, samples = resampler.flush()
+        parts.append(samples)
+    if work.end:
+        unfilled = -sum(map(len, parts)) % per_step
+        parts.append(np.zeros(unfilled + tail * per_step, np.float32))
+    samples = np.concatenate(parts)
+    steps = len(samples) // per_step
+    # a copy, or what is left would keep the whole chunk in memory
+    pending = samples[steps * per_step :].copy()
+    after = replace(stream, kind="audio", resampler=resampler, pending=pending)
+    return _Plan(after, steps, samples[: steps * per_step], none, none)
+
+
+def _events(plans: Sequence[_Plan], begin: int, steps: Integers) -> State:
+    """Events of a segment that begins at step ``begin``; steps: int64 [b] of each plan in it."""
+    longest = int(steps.max())
+    rows, units = [], []
+    for b, plan in enumerate(plans):
+        first, last = np.searchsorted(plan.step, (begin, begin + int(steps[b])))
+        rows.append(b * longest + plan.step[first:last] - begin)
+        units.append(plan.unit[first:last])
+    return {EVENT_ROW: np.concatenate(rows), EVENT_UNIT: np.concatenate(units)}
+
+
+def _encode(model: Model, plans: Sequence[_Plan], begin: int, steps: Integers, state: State) -> tuple[State, State]:
+    """Events of a segment of audio, and the encoder's state [b, ...] after it."""
+    per_step = model.encoder.samples_per_step
+    audio = np.zeros((len(plans), int(steps.max()) * per_step), np.float32)
+    for b, plan in enumerate(plans):
+        piece = plan.samples[begin * per_step : (begin + int(steps[b])) * per_step]
+        audio[b, : len(piece)] = piece
+    inputs: State = {AUDIO: audio, STEPS: steps}
+    asked = [EVENT_ROW, EVENT_UNIT]
+    return _step_states(model, model.encoder_graph(), inputs, asked, model.encoder.state, state, len(plans))
+
+
+def _step_states(
+    model: Model,
+    graph: Graph,
+    inputs: State,
+    asked: Sequence[str],
+    layout: Sequence[StateTensor],
+    state: State,
+    active: int,
+) -> tuple[State, State]:
+    """Run a graph on the first ``active`` streams of ``state``; the outputs asked for, and the new state.
+
+    Raises:
+        ArtifactError: a state tensor comes back in another shape or type than the manifest has.
+    """
+    given = {f"state.{tensor.name}": state[tensor.name][:active] for tensor in layout}
+    outputs = graph.run({**inputs, **given}, [*asked, *(f"next.{tensor.name}" for tensor in layout)])
+    after: State = {}
+    for tensor in layout:
+        value = outputs[f"next.{tensor.name}"]
+        if value.shape != (active, *tensor.shape) or value.dtype != tensor.dtype:
+            raise ArtifactError(
+                f"model {model.name!r}: the graph gave {tensor.name} as {value.dtype}{list(value.shape)}, "
+                f"its manifest has {tensor.dtype}{list(tensor.shape)} a stream"
+            )
+        rest = state[tensor.name][active:]
+        after[tensor.name] = np.concatenate([value, rest]) if len(rest) else value
+    return {name: outputs[name] for name in asked}, after
+
+
+def _stack(states: Sequence[State]) -> State:
+    if len(states) == 1:
+        return {name: value[np.newaxis] for name, value in states[0].items()}
+    return {name: np.stack([state[name] for state in states]) for name in states[0]}
+
+
+def _unstack(states: State, b: int) -> State:
+    """State of stream b; a copy where it would keep the whole batch in memory."""
+    return {name: _own(value[b, ...], alone=len(value) == 1) for name, value in states.items()}
+
+
+def _own(value: Array, alone: bool) -> Array:
+    return value if alone else value.copy()
+
+
+def _result_of_state(model: Model, network: State) -> Result:
+    """The result of a chunk without a whole step."""
+    decision, step = model.manifest.decision, int(network[STEP_STATE])
+    score = network[SCORE_STATE].astype(np.float32)
+    readout = np.zeros((0, model.manifest.outputs), np.float32) if decision.rule == "trace" else None
+    return Result(0, score, probabilities_of(decision, score, step), step > decision.skip_steps, readout)

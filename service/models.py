@@ -1,0 +1,250 @@
+"""Models and the folder that they live in."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+import numpy as np
+
+from service.artifact import MANIFEST, Artifact, Encoder, FormName, Manifest, StateTensor, find_artifacts
+from service.errors import ArtifactError, NotFound, UnsupportedInput
+from service.runtime import Array, Graph, GraphLoader, load_graph
+
+State = dict[str, Array]
+
+EVENT_ROW, EVENT_UNIT, STEPS, AUDIO = "events.row", "events.unit", "steps", "audio"
+SCORES, PROBABILITIES, READOUT = "scores", "probabilities", "readout"
+
+
+class Model:
+    """One version of a model, ready to run. Its graphs are loaded when they are first needed."""
+
+    def __init__(self, artifact: Artifact, load: GraphLoader) -> None:
+        self.artifact = artifact
+        self._load = load
+        self._graphs: dict[str, Graph] = {}
+        self._loading = Lock()
+
+    @property
+    def manifest(self) -> Manifest:
+        return self.artifact.manifest
+
+    @property
+    def name(self) -> str:
+        return self.manifest.name
+
+    @property
+    def version(self) -> str:
+        return self.manifest.version
+
+    @property
+    def encoder(self) -> Encoder:
+        """
+        Raises:
+            UnsupportedInput: the model hears no audio.
+        """
+        if self.manifest.encoder is None:
+            raise UnsupportedInput(f"model {self.name!r} takes spikes, not audio: send kind 'events' or 'dense'")
+        return self.manifest.encoder
+
+    def choose_form(self, form: FormName | None) -> FormName:
+        """The form, or the model's default for None.
+
+        Raises:
+            NotFound: the model was not exported in this form.
+        """
+        chosen = form or self.manifest.default_form
+        if chosen not in self.manifest.forms:
+            raise NotFound(f"model {self.name!r} has no form {chosen!r}, it has {_listing(list(self.manifest.forms))}")
+        return chosen
+
+    def initial_state(self, form: FormName) -> State:
+        """The network's state tensors before the first step, without a batch axis."""
+        return _initial(self.manifest.forms[form].state)
+
+    def initial_encoder_state(self) -> State:
+        """The encoder's, likewise; empty where there is no encoder."""
+        return _initial(self.manifest.encoder.state if self.manifest.encoder else ())
+
+    def network(self, form: FormName) -> Graph:
+        """The graph of a form; contract in ``service.artifact``.
+
+        Raises:
+            ArtifactError: it does not load, or its inputs and outputs are not those that the manifest promises.
+        """
+        part = self.manifest.forms[form]
+        promised = (SCORES, PROBABILITIES, READOUT)
+        return self._graph(part.file, (EVENT_ROW, EVENT_UNIT, STEPS), promised, part.state)
+
+    def encoder_graph(self) -> Graph:
+        """The graph from audio to spikes; errors as for ``network`` and ``encoder``."""
+        return self._graph(self.encoder.file, (AUDIO, STEPS), (EVENT_ROW, EVENT_UNIT), self.encoder.state)
+
+    def _graph(self, file: str, inputs: Sequence[str], outputs: Sequence[str], state: Sequence[StateTensor]) -> Graph:
+        with self._loading:
+            graph = self._graphs.get(file)
+            if graph is None:
+                where = self.artifact.folder / file
+                try:
+                    graph = self._load(self.artifact.read(file))
+                except ArtifactError as error:
+                    raise ArtifactError(f"{where}: {error}") from error
+                _check_names(
+                    where,
+                    graph,
+                    {*inputs, *(f"state.{tensor.name}" for tensor in state)},
+                    {*outputs, *(f"next.{tensor.name}" for tensor in state)},
+                )
+                self._graphs[file] = graph
+            return graph
+
+
+class ModelCatalog:
+    """The models of a folder, by name and version; versions in natural order (10 after 9)."""
+
+    def __init__(self, folder: Path, default_model: str | None = None, load: GraphLoader = load_graph) -> None:
+        """Open every artifact of the folder.
+
+        Raises:
+            ArtifactError: the folder holds no model, or one that is damaged or misplaced.
+            NotFound: there is no model named ``default_model``.
+        """
+        self._models: dict[str, dict[str, Model]] = {}
+        for path in sorted(find_artifacts(folder), key=lambda path: (path.parent.name, natural_key(path.name))):
+            model = Model(Artifact.open(path), load)
+            if (model.name, model.version) != (path.parent.name, path.name):
+                raise ArtifactError(
+                    f"{path}: holds {model.name!r} version {model.version!r}: "
+                    f"move it to {folder / model.name / model.version}"
+                )
+            self._models.setdefault(model.name, {})[model.version] = model
+        if not self._models:
+            raise ArtifactError(f"{folder}: holds no model (NAME/VERSION/{MANIFEST}): export one into it")
+        self.default_name = default_model or (self.names[0] if len(self._models) == 1 else None)
+        if self.default_name is not None:
+            self.get(self.default_name)
+
+    @property
+    def names(self) -> list[str]:
+        return list(self._models)
+
+    def versions(self, name: str) -> list[str]:
+        """From the oldest to the newest.
+
+        Raises:
+            NotFound: no such model.
+        """
+        return list(self._versions(name))
+
+    def get(self, name: str | None = None, version: str | None = None) -> Model:
+        """A model; by default the default model, and its newest version.
+
+        Raises:
+            NotFound: no such model or version, or several models and no default; says which there are.
+        """
+        if name is None and self.default_name is None:
+            raise NotFound(f"name a model: the server has {_listing(self.names)} and no default")
+        versions = self._versions(name or self.default_name or "")
+        if version is None:
+            return versions[list(versions)[-1]]
+        if version not in versions:
+            raise NotFound(f"model {name!r} has no version {version!r}, it has {_listing(list(versions))}")
+        return versions[version]
+
+    def load_defaults(self) -> None:
+        """Load what requests without a version and a form will run, so that damage shows before they come.
+
+        Raises:
+            ArtifactError, RuntimeUnavailable: as loading does.
+        """
+        for name in self.names:
+            model = self.get(name)
+            model.network(model.manifest.default_form)
+            if model.manifest.encoder is not None:
+                model.encoder_graph()
+
+    def _versions(self, name: str) -> dict[str, Model]:
+        if name not in self._models:
+            raise NotFound(f"no model {name!r}: the server has {_listing(self.names)}")
+        return self._models[name]
+
+
+def natural_key(text: str) -> list[tuple[int, int, str]]:
+    """Sorts '9' before '10' and '1.9' before '1.10'."""
+    parts = re.findall(r"\d+|\D+", text)
+    return [(0, int(part), part) if part.isdecimal() else (1, 0, part) for part in parts]
+
+
+def newest_artifact(path: Path) -> Artifact:
+    """The artifact in a folder, or the newest one of a folder ``NAME`` of versions.
+
+    Raises:
+        ArtifactError: neither.
+    """
+    if (path / MANIFEST).is_file():
+        return Artifact.open(path)
+    versions = sorted((found.parent for found in path.glob(f"*/{MANIFEST}")), key=lambda found: natural_key(found.name))
+    if not versions:
+        raise ArtifactError(f"{path}: neither an artifact ({MANIFEST}) nor a folder of its versions")
+    return Artifact.open(versions[-1])
+
+
+def summary(manifest: Manifest) -> dict[str, Any]:
+    """What a user wants to know of a model, as JSON can say it; ``*_bytes`` of state are per session."""
+    encoder = manifest.encoder
+    return {
+        "name": manifest.name,
+        "version": manifest.version,
+        "description": manifest.description,
+        "labels": list(manifest.labels),
+        "input": manifest.input.model_dump(mode="json"),
+        "encoder": encoder
+        and {
+            "sample_rate_hz": encoder.sample_rate_hz,
+            "samples_per_step": encoder.samples_per_step,
+            "state_bytes": sum(tensor.bytes for tensor in encoder.state),
+            "file_bytes": manifest.files[encoder.file].bytes,
+        },
+        "hidden": list(manifest.hidden),
+        "outputs": manifest.outputs,
+        "decision": manifest.decision.model_dump(mode="json"),
+        "default_form": manifest.default_form,
+        "forms": {
+            name: {
+                "state_bytes": form.state_bytes,
+                "file_bytes": manifest.files[form.file].bytes,
+                "torchscript_bytes": manifest.files[form.torchscript].bytes,
+                "bank_sizes": form.bank_sizes,
+                "kernel_error": form.kernel_error,
+                "accuracy": form.accuracy,
+                "spike_mismatch": form.spike_mismatch,
+                "state": [tensor.model_dump(mode="json") for tensor in form.state],
+            }
+            for name, form in manifest.forms.items()
+        },
+        "files": {name: entry.model_dump(mode="json") for name, entry in manifest.files.items()},
+        "total_bytes": sum(entry.bytes for entry in manifest.files.values()),
+        "provenance": manifest.provenance,
+    }
+
+
+def _initial(tensors: Sequence[StateTensor]) -> State:
+    return {tensor.name: np.full(tensor.shape, tensor.initial, dtype=tensor.dtype) for tensor in tensors}
+
+
+def _check_names(where: Path, graph: Graph, inputs: set[str], outputs: set[str]) -> None:
+    """The inputs must be these; of the outputs there may be more (the spikes of hidden layers)."""
+    found = set(graph.inputs)
+    wrong = [f"lacks input {name}" for name in sorted(inputs - found)]
+    wrong += [f"has an unknown input {name}" for name in sorted(found - inputs)]
+    wrong += [f"lacks output {name}" for name in sorted(outputs - set(graph.outputs))]
+    if wrong:
+        raise ArtifactError(f"{where}: {', '.join(wrong)}: export the model again with a matching hetsyn")
+
+
+def _listing(names: Sequence[str]) -> str:
+    return ", ".join(repr(name) for name in names) or "none"

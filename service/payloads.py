@@ -1,0 +1,238 @@
+"""The wire schemas of ``/infer`` and the way from bytes to a request and from a reply to JSON.
+
+A body is JSON, or raw bytes whose session, model, version, form, seq and end are query parameters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from service import packed_events
+from service.artifact import FormName
+from service.audio import check_rate, decode_base64_pcm, decode_l16, decode_wav
+from service.chunks import AudioChunk, Chunk, SpikeChunk, dense_chunk, digest, spike_chunk
+from service.errors import InputError, UnsupportedInput
+
+JSON_TYPE = "application/json"
+L16_TYPE = "audio/l16"
+WAV_TYPES = ("audio/wav", "audio/x-wav", "audio/wave", "audio/vnd.wave")
+CONTENT_TYPES = (JSON_TYPE, WAV_TYPES[0], "audio/L16;rate=8000", packed_events.MEDIA_TYPE)
+
+SessionId = Annotated[str, Field(pattern=r"^[A-Za-z0-9._~:-]{1,128}$")]
+ModelName = Annotated[str, Field(min_length=1, max_length=64)]
+
+
+class _Wire(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class AudioInput(_Wire):
+    """A piece of sound; it need not be a whole number of steps."""
+
+    kind: Literal["audio"]
+    encoding: Literal["pcm_s16le"] = Field(description="16-bit little-endian PCM, mono")
+    sample_rate: int = Field(description="Hz, the same for a whole session")
+    data: str = Field(description="base64")
+
+    def chunk(self) -> AudioChunk:
+        return AudioChunk(decode_base64_pcm(self.data), check_rate(self.sample_rate))
+
+
+class EventsInput(_Wire):
+    """Spikes as a list; the i-th is on channel units[i] in step times[i]."""
+
+    kind: Literal["events"]
+    steps: int = Field(ge=0, description="length of the chunk")
+    times: list[int] = Field(description="from 0, below steps, in any order")
+    units: list[int] = Field(description="channels, from 0")
+
+    def chunk(self) -> SpikeChunk:
+        return spike_chunk(self.steps, self.times, self.units)
+
+
+class DenseInput(_Wire):
+    """Spikes as zeros and ones."""
+
+    kind: Literal["dense"]
+    spikes: list[list[float]] = Field(description="one row a step, one value a channel, 0 or 1")
+
+    def chunk(self) -> SpikeChunk:
+        return dense_chunk(self.spikes)
+
+
+Input = Annotated[AudioInput | EventsInput | DenseInput, Field(discriminator="kind")]
+LONGEST_PLACE = 100
+INPUT_KINDS = ("audio", "events", "dense")
+
+
+class Envelope(_Wire):
+    """What goes with a chunk, in the JSON body or as query parameters."""
+
+    session: SessionId | None = Field(default=None, description="made by the server if left out")
+    model: ModelName | None = Field(default=None, description="by default the only or the configured model")
+    version: ModelName | None = Field(default=None, description="by default the newest")
+    form: FormName | None = Field(default=None, description="by default the model's default form")
+    seq: int | None = Field(default=None, ge=0, le=2**53, description="number of the chunk, from 0")
+    end: bool = Field(default=False, description="the session ends with this chunk")
+
+
+class InferBody(Envelope):
+    """The JSON body of ``POST /infer``."""
+
+    input: Input | None = Field(default=None, description="only an end may come without")
+
+
+class Reply(BaseModel):
+    """The answer to a chunk, kept to be given again.
+
+    probabilities: [labels] from the session's beginning to this chunk; None where the rule is ``trace``.
+    label: the likeliest; None before the first step that counts. steps: network steps of this chunk, with
+    the tail of silence at the end. readout: [steps][outputs] of this chunk; only where the rule is ``trace``.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    session: str
+    model: str
+    version: str
+    form: FormName
+    seq: int
+    steps: int
+    total_steps: int
+    label: str | None
+    labels: tuple[str, ...]
+    probabilities: tuple[float, ...] | None
+    end: bool
+    readout: tuple[tuple[float, ...], ...] | None = None
+
+    def to_json(self) -> bytes:
+        return self.model_dump_json(exclude={"readout"} if self.readout is None else None).encode()
+
+
+@dataclass(frozen=True)
+class InferRequest:
+    """A decoded request. chunk: None when it only ends its session. digest: of chunk and end."""
+
+    envelope: Envelope
+    chunk: Chunk | None
+    digest: bytes
+
+
+_BODY: TypeAdapter[InferBody] = TypeAdapter(InferBody)
+
+
+def decode_json(body: bytes) -> InferRequest:
+    """
+    Raises:
+        InputError: not JSON, or not this schema; names the first wrong place.
+        UnsupportedInput: an input kind that does not exist.
+    """
+    try:
+        parsed = _BODY.validate_json(body)
+    except ValidationError as error:
+        raise _explained(error, "the body") from error
+    # without the input, whose numbers would stay in memory a second time
+    envelope = Envelope.model_validate(parsed.model_dump(exclude={"input"}))
+    return _request(envelope, parsed.input.chunk() if parsed.input else None)
+
+
+def decode_raw(content_type: str, query: Iterable[tuple[str, str]], body: bytes) -> InferRequest:
+    """
+    Args:
+        content_type: with its parameters.
+        query: names and values of the query parameters.
+
+    Raises:
+        InputError: a wrong parameter or body.
+        UnsupportedInput: a content type that is not taken.
+    """
+    media_type, parameters = parse_content_type(content_type)
+    decode = _raw_decoder(media_type, parameters)
+    envelope = decode_query(query)
+    return _request(envelope, decode(body) if body else None)
+
+
+def decode_query(query: Iterable[tuple[str, str]]) -> Envelope:
+    """
+    Raises:
+        InputError: a parameter that is unknown, there twice, or wrong.
+    """
+    values: dict[str, str] = {}
+    for name, value in query:
+        if name in values:
+            raise InputError(f"query parameter {name!r} is there twice: send it once")
+        values[name] = value
+    try:
+        return Envelope.model_validate_strings(values)
+    except ValidationError as error:
+        raise _explained(error, "the query") from error
+
+
+def parse_content_type(content_type: str) -> tuple[str, dict[str, str]]:
+    """Media type and parameters; names in lower case, values unquoted."""
+    media_type, *rest = content_type.split(";")
+    parameters: dict[str, str] = {}
+    for part in rest:
+        name, _, value = part.partition("=")
+        if name.strip():
+            parameters[name.strip().lower()] = value.strip().strip('"')
+    return media_type.strip().lower(), parameters
+
+
+def unsupported(content_type: str) -> UnsupportedInput:
+    named = f"content type {content_type!r} is not taken" if content_type else "the request has no content type"
+    return UnsupportedInput(f"{named}: send one of {', '.join(CONTENT_TYPES)}")
+
+
+def _raw_decoder(media_type: str, parameters: dict[str, str]) -> Any:
+    if media_type in WAV_TYPES:
+        return lambda body: AudioChunk(*decode_wav(body))
+    if media_type == L16_TYPE:
+        return lambda body: AudioChunk(*decode_l16(body, parameters))
+    if media_type == packed_events.MEDIA_TYPE:
+        return packed_events.unpack_events
+    raise unsupported(media_type)
+
+
+def _request(envelope: Envelope, chunk: Chunk | None) -> InferRequest:
+    if chunk is not None and not (len(chunk.samples) if isinstance(chunk, AudioChunk) else chunk.steps):
+        chunk = None
+    if chunk is None and not envelope.end:
+        raise InputError("the chunk is empty: send at least one sample or step, or end the session with end=true")
+    return InferRequest(envelope, chunk, digest(chunk, envelope.end))
+
+
+def _explained(error: ValidationError, what: str) -> InputError | UnsupportedInput:
+    """The first thing that is wrong, as a sentence; input values are not repeated, they may be long."""
+    first, *others = error.errors(include_url=False, include_input=False)
+    place = _place(first["loc"])
+    kind = first["type"]
+    more = f" ({len(others)} more)" if others else ""
+    if kind == "json_invalid":
+        return InputError(f"{what} is not JSON ({first['ctx']['error']}): send one JSON object")
+    if kind == "union_tag_invalid":
+        return UnsupportedInput(f"input.kind is not taken: send one of {', '.join(INPUT_KINDS)}")
+    if kind == "union_tag_not_found":
+        return InputError(f"input.kind is missing: send one of {', '.join(INPUT_KINDS)}")
+    if kind == "missing":
+        return InputError(f"{place} is missing{more}")
+    if kind == "extra_forbidden":
+        return InputError(f"{place} is not a field of this request: leave it out{more}")
+    if place == "session":
+        return InputError("session is not an id: send 1 to 128 characters of A-Z a-z 0-9 . _ ~ : -")
+    return InputError(f"{place or what}: {first['msg']}{more}")
+
+
+def _place(location: tuple[int | str, ...]) -> str:
+    """``input.times[3]``; pydantic puts the chosen kind between."""
+    parts = list(location)
+    if len(parts) > 1 and parts[0] == "input" and parts[1] in INPUT_KINDS:
+        del parts[1]
+    text = ""
+    for part in parts:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
+    return text if len(text) <= LONGEST_PLACE else f"{text[:LONGEST_PLACE]}..."

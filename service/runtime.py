@@ -1,0 +1,146 @@
+"""The seam to ONNX Runtime, and the only file that imports it.
+
+A graph has no memory: state goes in and comes out with every call.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Callable, Mapping, Sequence
+from importlib import metadata
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.errors import ArtifactError, RuntimeUnavailable
+
+Array = NDArray[Any]
+
+DISTRIBUTIONS = ("onnxruntime", "onnxruntime-gpu")
+INSTALL = "pip install 'hetsyn[cpu]' (or 'hetsyn[gpu]' on a machine with an NVIDIA GPU)"
+WARNINGS_UP = 3  # ONNX Runtime's log severity: errors alone
+
+
+class Graph(Protocol):
+    """A loaded graph. ``run`` may be called from several threads; what it returns is the caller's to keep."""
+
+    @property
+    def inputs(self) -> tuple[str, ...]: ...
+
+    @property
+    def outputs(self) -> tuple[str, ...]: ...
+
+    def run(self, inputs: Mapping[str, Array], outputs: Sequence[str]) -> dict[str, Array]:
+        """The named outputs for these inputs.
+
+        Raises:
+            ArtifactError: the graph does not take these inputs, or fails on them.
+        """
+        ...
+
+
+GraphLoader = Callable[[bytes], Graph]
+
+
+def explain(installed: Sequence[str], importable: bool) -> str | None:
+    """What is wrong with this installation of ONNX Runtime and the command that mends it; None if nothing is.
+
+    Args:
+        installed: those of ``DISTRIBUTIONS`` that are installed.
+        importable: the module ``onnxruntime`` is there.
+    """
+    if len(installed) > 1:
+        return (
+            f"{' and '.join(installed)} are both installed and overwrite each other: "
+            f"pip uninstall -y {' '.join(installed)}, then {INSTALL}"
+        )
+    if not importable:
+        return f"ONNX Runtime is not installed: {INSTALL}"
+    return None
+
+
+def check_runtime() -> None:
+    """Make sure that exactly one ONNX Runtime is there and that it can be imported.
+
+    Raises:
+        RuntimeUnavailable: with the command that mends it.
+    """
+    problem = explain([name for name in DISTRIBUTIONS if _is_installed(name)], importable=True)
+    if problem:
+        raise RuntimeUnavailable(problem)
+    _onnxruntime()
+
+
+def load_graph(content: bytes, *, threads: int = 1) -> Graph:
+    """A graph from the bytes of an ONNX file, on the CPU.
+
+    Bytes, not a path: what was verified is what is loaded, and external data cannot be referred to.
+
+    Args:
+        threads: of one call of ``run``.
+
+    Raises:
+        RuntimeUnavailable: there is no ONNX Runtime.
+        ArtifactError: ONNX Runtime cannot load it.
+    """
+    ort = _onnxruntime()
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+    options.log_severity_level = WARNINGS_UP
+    failures = _failures()
+    try:
+        session = ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    except failures as error:
+        raise ArtifactError(f"ONNX Runtime {ort.__version__} cannot load the graph ({_first_line(error)})") from error
+    return _OrtGraph(session, failures)
+
+
+class _OrtGraph:
+    def __init__(self, session: Any, failures: tuple[type[Exception], ...]) -> None:
+        self._session = session
+        self._failures = failures
+        self.inputs: tuple[str, ...] = tuple(value.name for value in session.get_inputs())
+        self.outputs: tuple[str, ...] = tuple(value.name for value in session.get_outputs())
+
+    def run(self, inputs: Mapping[str, Array], outputs: Sequence[str]) -> dict[str, Array]:
+        try:
+            values = self._session.run(list(outputs), dict(inputs))
+        except self._failures as error:
+            raise ArtifactError(f"the graph failed in ONNX Runtime ({_first_line(error)})") from error
+        return dict(zip(outputs, (np.asarray(value) for value in values), strict=True))
+
+
+def _onnxruntime() -> Any:
+    # wheels since 1.29 write device ids into the user's cache unless this stands before the import
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+    try:
+        return importlib.import_module("onnxruntime")
+    except ModuleNotFoundError as error:
+        if error.name != "onnxruntime":
+            raise
+        raise RuntimeUnavailable(str(explain([], importable=False))) from error
+    except ImportError as error:
+        raise RuntimeUnavailable(f"ONNX Runtime is broken ({error}): reinstall it, {INSTALL}") from error
+
+
+def _failures() -> tuple[type[Exception], ...]:
+    """What ONNX Runtime raises; its classes have no common base."""
+    state = importlib.import_module("onnxruntime.capi.onnxruntime_pybind11_state")
+    names = ("Fail", "InvalidArgument", "InvalidGraph", "InvalidProtobuf", "NoModel", "NotImplemented", "EPFail")
+    return (RuntimeError, ValueError, *(getattr(state, name) for name in (*names, "RuntimeException")))
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0]
+
+
+def _is_installed(distribution: str) -> bool:
+    try:
+        metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return False
+    return True

@@ -1,0 +1,56 @@
+"""Settings of a server: one frozen object, nothing read from the environment."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What an operator decides.
+
+    Models:
+        models: folder of artifacts, ``models/NAME/VERSION``.
+        default_model: model of requests that name none; None takes the only model of the folder.
+    Address:
+        host, port: where ``hetsyn serve`` listens.
+    Limits of one request:
+        max_body_bytes: a longer body is refused while it is read.
+        max_chunk_steps: a chunk of more network steps is refused.
+    Sessions:
+        max_sessions: open sessions; one more is refused.
+        session_idle_s: a session that lies idle for longer is dropped.
+        ended_keep_s: for how long the last reply of an ended session can be asked for again.
+        gone_keep_s: for how long the server remembers that it dropped a session.
+        max_remembered: ended sessions, and dropped ones, that are remembered at most (each).
+        sweep_interval_s: pause between two searches for idle sessions.
+    Work:
+        max_waiting: requests that may be waiting or running; one more is refused at once.
+        engine_threads: chunks that are computed at the same time, on one CPU core each.
+        segment_steps: steps that a graph runs in one call; longer chunks take several, to bound the memory.
+    """
+
+    models: Path
+    default_model: str | None = None
+    host: str = "127.0.0.1"
+    port: int = 8000
+    max_body_bytes: int = 16 * 1024 * 1024
+    max_chunk_steps: int = 20_000
+    max_sessions: int = 1_000
+    session_idle_s: float = 600.0
+    ended_keep_s: float = 60.0
+    gone_keep_s: float = 3_600.0
+    max_remembered: int = 10_000
+    sweep_interval_s: float = 5.0
+    max_waiting: int = 256
+    engine_threads: int = 2
+    segment_steps: int = 500
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.port <= 65_535:
+            raise ValueError(f"port: {self.port} is not within 0-65535")
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.name != "port" and isinstance(value, int | float) and value <= 0:
+                raise ValueError(f"{field.name}: {value} is not above 0")

@@ -1,0 +1,45 @@
+"""What a session holds between two chunks: the state of one stream, as a value.
+
+Nothing in it is changed in place; the engine takes one and gives the next.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from service.artifact import FormName
+from service.audio import Resampler, Samples
+from service.models import Model, State
+
+Kind = Literal["audio", "spikes"]
+
+
+@dataclass(frozen=True)
+class StreamState:
+    """
+    network, encoder: state tensors by name, without a batch axis.
+    kind: of the input, fixed by the first chunk; None before it.
+    resampler: to the model's sample rate; None before the first audio.
+    pending: float32, samples at the model's rate that do not fill a step yet.
+    """
+
+    network: State
+    encoder: State
+    kind: Kind | None
+    resampler: Resampler | None
+    pending: Samples
+
+    @property
+    def bytes(self) -> int:
+        """Memory of the arrays."""
+        tensors = [*self.network.values(), *self.encoder.values(), self.pending]
+        waiting = self.resampler.waiting.nbytes if self.resampler else 0
+        return sum(tensor.nbytes for tensor in tensors) + waiting
+
+
+def initial_stream(model: Model, form: FormName) -> StreamState:
+    """A stream before its first chunk."""
+    return StreamState(model.initial_state(form), model.initial_encoder_state(), None, None, np.zeros(0, np.float32))

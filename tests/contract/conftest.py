@@ -1,0 +1,41 @@
+"""An artifact exported by ``export``, read by the service."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from export.write import Evaluation, Source, seeded_streams, write_artifact
+from hetsyn_model import DecisionSpec, Network, NetworkSpec, NeuronSpec
+from hetsyn_model.encoder import EncoderSpec
+
+torch.set_num_threads(1)
+
+ENCODER = EncoderSpec(bands=16, levels=6, spacing_db=4.0, contrast=0.4, emphasis_db_per_octave=6.0)
+
+
+@pytest.fixture(scope="session")
+def network() -> Network:
+    spec = NetworkSpec(
+        channels=ENCODER.channels,
+        hidden=(24, 12),
+        outputs=3,
+        step_s=ENCODER.step_s,
+        neuron=NeuronSpec(tau_init_steps=(2, 15)),
+        decision=DecisionSpec("sum_softmax", skip_steps=5),
+    )
+    made = Network(spec, seed=4).eval()
+    with torch.no_grad():
+        for layer in made.layers:
+            layer.get_parameter("w_in").mul_(2.0)
+    return made
+
+
+@pytest.fixture(scope="session")
+def models(network: Network, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("models")
+    source = Source(network, "words", "1", "three words", ("a", "b", "c"), "bands", ENCODER, tail_steps=7)
+    write_artifact(source, Evaluation(seeded_streams(ENCODER.channels, 0.05, streams=4, steps=20)), folder / "words/1")
+    return folder

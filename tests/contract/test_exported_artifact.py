@@ -1,0 +1,105 @@
+"""What ``export`` writes is what the service reads: the same answers as torch, through the engine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from hetsyn_model import Network
+from hetsyn_model.encoder import Encoder
+from hetsyn_model.state import Form
+from service.artifact import Artifact
+from service.chunks import AudioChunk, Chunk, spike_chunk
+from service.engine import Engine, Outcome, Work
+from service.models import Model, ModelCatalog
+from service.stream import initial_stream
+from tests.contract.conftest import ENCODER
+
+FORMS: tuple[Form, ...] = ("exact", "bank")
+TAIL_STEPS = 7
+
+
+@pytest.fixture
+def model(models: Path) -> Model:
+    return ModelCatalog(models, None).get(None, None)
+
+
+def through(model: Model, form: Form, chunks: list[Chunk]) -> list[Outcome]:
+    """One stream's chunks through the engine, the last one with the end."""
+    engine, stream, outcomes = Engine(10_000, 64), initial_stream(model, form), []
+    for index, chunk in enumerate(chunks):
+        engine.check(model, stream, chunk)
+        (outcome,) = engine.run(model, form, [Work(stream, chunk, index + 1 == len(chunks))])
+        stream = outcome.stream
+        outcomes.append(outcome)
+    return outcomes
+
+
+def sound(samples: int = 3333) -> np.ndarray:
+    rng = np.random.default_rng(1)
+    n = np.arange(samples)
+    return (0.4 * np.sin(2 * np.pi * (300 + 0.2 * n) * n / 8000) + 0.01 * rng.normal(size=samples)).astype(np.float32)
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("cut", [56, 800, 100_000])
+def test_audio_gives_torchs_answer(model: Model, network: Network, form: Form, cut: int) -> None:
+    audio = sound()
+    encoder = Encoder(ENCODER)
+    steps = -(-audio.size // 80) + TAIL_STEPS
+    whole = torch.zeros(1, steps * 80)
+    whole[0, : audio.size] = torch.from_numpy(audio)
+    spikes, _ = encoder.step(whole, encoder.initial_state(1))
+    with torch.no_grad():
+        expected = network.rollout(spikes.float(), form)
+    assert expected.hidden_spikes[1].any()
+    chunks: list[Chunk] = [AudioChunk(audio[start : start + cut], 8000) for start in range(0, audio.size, cut)]
+    last = through(model, form, chunks)[-1]
+    assert np.allclose(last.result.scores, expected.scores[0], atol=1e-5)
+    assert np.allclose(last.result.probabilities, expected.probabilities[0], atol=1e-6)
+    assert int(last.stream.network["decision.step"]) == steps
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_spikes_give_torchs_answer(model: Model, network: Network, form: Form) -> None:
+    dense = torch.rand(30, ENCODER.channels, generator=torch.Generator().manual_seed(0)) < 0.05
+    chunks: list[Chunk] = [
+        spike_chunk(10, *dense[start : start + 10].nonzero().T.numpy()) for start in range(0, 30, 10)
+    ]
+    padded = torch.cat([dense.float(), torch.zeros(TAIL_STEPS, ENCODER.channels)])
+    with torch.no_grad():
+        expected = network.rollout(padded.unsqueeze(0), form)
+    last = through(model, form, chunks)[-1]
+    assert np.allclose(last.result.scores, expected.scores[0], atol=1e-5)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_state_has_the_manifests_size(model: Model, form: Form) -> None:
+    state = model.initial_state(form)
+    assert sum(tensor.nbytes for tensor in state.values()) == model.manifest.forms[form].state_bytes
+
+
+def test_the_golden_file_is_what_the_graphs_give(models: Path, model: Model) -> None:
+    golden = np.load(models / "words/1/golden.npz")
+    for form in FORMS:
+        for index, steps in enumerate(golden["steps"].tolist()):
+            t, unit = golden["spikes"][index, :steps].nonzero()
+            (outcome,) = Engine(10_000, 64).run(
+                model, form, [Work(initial_stream(model, form), spike_chunk(steps, t, unit), end=False)]
+            )
+            assert np.allclose(outcome.result.probabilities, golden[f"{form}.probabilities"][index], atol=1e-6)
+
+
+def test_a_changed_file_is_noticed(models: Path, tmp_path: Path) -> None:
+    import shutil
+
+    from service.errors import ArtifactError
+
+    shutil.copytree(models / "words/1", tmp_path / "words/1")
+    path = tmp_path / "words/1/bank.onnx"
+    path.write_bytes(path.read_bytes()[:-1] + b"\0")
+    with pytest.raises(ArtifactError, match="differs from what the manifest lists"):
+        Artifact.open(tmp_path / "words/1")

@@ -1,0 +1,659 @@
+"""The wire contract, through HTTP without a network; ``docs/http-api.md`` describes what is tested here."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from fastapi import FastAPI
+from starlette.types import Message
+
+from service.api.app import create_app
+from service.errors import ArtifactError, RuntimeUnavailable
+from service.models import ModelCatalog
+from service.packed_events import MEDIA_TYPE as EVENTS_TYPE
+from service.packed_events import pack_events
+from service.payloads import decode_json
+from service.runtime import Array
+from service.settings import Settings
+from tests.fakes import CHANNELS, LABELS, TAIL, Gate, sound, spikes, write_artifact
+from tests.unit.service.test_audio import wav
+
+PROBLEM = "application/problem+json"
+Json = dict[str, Any]
+
+
+@dataclass
+class Clock:
+    now_s: float = 0.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+class Server:
+    """An app on fake models, a client of it, and the knobs of the tests."""
+
+    def __init__(self, folder: Path, gate: Gate, default_model: str | None = None, **limits: Any) -> None:
+        self.gate = gate
+        self.clock = Clock()
+        settings = Settings(models=folder, default_model=default_model, **limits)
+        catalog = ModelCatalog(folder, default_model, gate.load)
+        self.app: FastAPI = create_app(settings, catalog, self.clock)
+
+    def run(self, body: Callable[[httpx.AsyncClient], Awaitable[None]]) -> None:
+        async def whole() -> None:
+            transport = httpx.ASGITransport(self.app, raise_app_exceptions=False)
+            async with (
+                self.app.router.lifespan_context(self.app),
+                httpx.AsyncClient(transport=transport, base_url="http://server") as client,
+            ):
+                try:
+                    await asyncio.wait_for(_as_coroutine(body(client)), timeout=30)
+                finally:
+                    self.gate.opened.set()
+
+        asyncio.run(whole())
+
+    async def entered(self) -> None:
+        """Until a graph runs."""
+        assert await asyncio.to_thread(self.gate.entered.acquire, timeout=10)
+
+
+async def _as_coroutine(body: Awaitable[None]) -> None:
+    await body
+
+
+@pytest.fixture
+def server(models: Path, gate: Gate) -> Server:
+    return Server(models, gate, session_idle_s=60, ended_keep_s=10, max_body_bytes=60_000, max_chunk_steps=500)
+
+
+def audio(samples: Array, rate_hz: int = 8000) -> Json:
+    data = base64.b64encode(samples.astype("<i2").tobytes()).decode()
+    return {"kind": "audio", "encoding": "pcm_s16le", "sample_rate": rate_hz, "data": data}
+
+
+def events(steps: int, seed: int = 0) -> Json:
+    times, units = spikes(steps, seed)
+    return {"kind": "events", "steps": steps, "times": times.tolist(), "units": units.tolist()}
+
+
+def dense(steps: int, seed: int = 0) -> Json:
+    rows = np.zeros((steps, CHANNELS), int)
+    rows[spikes(steps, seed)] = 1
+    return {"kind": "dense", "spikes": rows.tolist()}
+
+
+async def ok(client: httpx.AsyncClient, **body: Any) -> Json:
+    response = await client.post("/infer", json=body)
+    assert response.status_code == 200, response.text
+    reply: Json = response.json()
+    return reply
+
+
+def is_problem(response: httpx.Response, status: int, sentence: str) -> Json:
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == PROBLEM
+    problem: Json = response.json()
+    assert problem["status"] == status
+    assert sentence in problem["detail"]
+    assert problem["error"] == problem["detail"]
+    assert problem["type"].startswith("urn:hetsyn:problem:")
+    assert problem["title"]
+    return problem
+
+
+def test_a_session_from_its_first_chunk_to_its_end(server: Server) -> None:
+    async def body(client: httpx.AsyncClient) -> None:
+        first = await ok(client, session="abc", model="digits", seq=0, end=False, input=events(25))
+        assert set(first) == {
+            "session", "model", "version", "form", "seq", "steps", "total_steps", "label", "labels", "probabilities",
+            "end",
+        }  # fmt: skip
+        assert (first["session"], first["model"], first["version"], first["form"]) == ("abc", "digits", "1", "exact")
+        assert (first["seq"], first["steps"], first["total_steps"], first["end"]) == (0, 25, 25, False)
+        assert first["labels"] == list(LABELS)
+        assert sum(first["probabilities"]) == pytest.approx(1)
+        assert first["label"] == LABELS[int(np.argmax(first["probabilities"]))]
+        last = await ok(client, session="abc", end=True)
+        assert (last["seq"], last["steps"], last["total_steps"], last["end"]) == (1, TAIL, 25 + TAIL, True)
+
+    server.run(body)
+
+
+def test_no_label_before_a_step_counts(server: Server) -> None:
+    async def body(client: httpx.AsyncClient) -> None:
+        reply = await ok(client, input={"kind": "events", "steps": 1, "times": [], "units": []})
+        assert reply["label"] is None
+        assert reply["probabilities"] == pytest.approx([1 / 3] * 3)
+
+    server.run(body)
+
+
+def test_a_tracer_gives_readouts(tmp_path: Path, gate: Gate) -> None:
+    write_artifact(tmp_path, "tracer", rule="trace")
+    server = Server(tmp_path, gate)
+
+    async def body(client: httpx.AsyncClient) -> None:
+        reply = await ok(client, input=events(25), end=True)
+        assert (reply["label"], reply["labels"], reply["probabilities"]) == (None, [], None)
+        assert np.array(reply["readout"]).shape == (25 + TAIL, 3)
+
+    server.run(body)
+
+
+def test_every_way_to_send_sound_gives_the_same_answer(server: Server) -> None:
+    samples = sound(4000)
+
+    async def body(client: httpx.AsyncClient) -> None:
+        big, little = samples.astype(">i2").tobytes(), samples.astype("<i2").tobytes()
+        expected = await ok(client, input=audio(samples), end=True)
+        for content_type, content in (
+            ("audio/wav", wav(little)),
+            ("audio/x-wav", wav(little)),
+            ("audio/wave", wav(little)),
+            ("audio/L16;rate=8000", big),
+            ("audio/l16; rate=8000; channels=1", big),
+            ("audio/L16;rate=8000;endianness=little-endian", little),
+            ("audio/L16;rate=8000;channels=2", samples.astype(">i2").repeat(2).tobytes()),
+        ):
+            response = await client.post(
+                "/infer", params={"end": "true"}, content=content, headers={"Content-Type": content_type}
+            )
+            assert response.status_code == 200, response.text
+            assert response.json() == expected | {"session": response.json()["session"]}
+
+    server.run(body)
+
+
+def test_every_way_to_send_spikes_gives_the_same_answer(server: Server) -> None:
+    async def body(client: httpx.AsyncClient) -> None:
+        expected = await ok(client, input=events(40), end=True)
+        twice = events(40)
+        twice["times"], twice["units"] = twice["times"] * 2, twice["units"] * 2
+        packed = await client.post(
+            "/infer",
+            params={"end": "true"},
+            content=pack_events(40, *spikes(40)),
+            headers={"Content-Type": EVENTS_TYPE},
+        )
+        for reply in (
+            await ok(client, input=dense(40), end=True),
+            await ok(client, input=twice, end=True),
+            packed.json(),
+        ):
+            assert reply == expected | {"session": reply["session"]}
+
+    server.run(body)
+
+
+@pytest.mark.parametrize("rate_hz", [8000, 11_025, 16_000, 44_100])
+@pytest.mark.parametrize("chunk_s", [0.007, 0.1])
+def test_any_length_of_chunks_gives_the_same_answer(server: Server, rate_hz: int, chunk_s: float) -> None:
+    samples = sound(int(0.45 * rate_hz))
+
+    async def body(client: httpx.AsyncClient) -> None:
+        expected = await ok(client, input=audio(samples, rate_hz), end=True)
+        length = int(chunk_s * rate_hz)
+        for seq, begin in enumerate(range(0, len(samples), length)):
+            response = await client.post(
+                "/infer",
+                params={"session": "s", "seq": seq},
+                content=samples[begin : begin + length].astype(">i2").tobytes(),
+                headers={"Content-Type": f"audio/L16;rate={rate_hz}"},
+            )
+            assert response.status_code == 200, response.text
+        last = await ok(client, session="s", seq=seq + 1, end=True)
+        assert last["probabilities"] == expected["probabilities"]
+        assert last["total_steps"] == expected["total_steps"]
+
+    server.run(body)
+
+
+def test_query_parameters_name_session_model_version_form_seq_and_end(server: Server) -> None:
+    async def body(client: httpx.AsyncClient) -> None:
+        query = {"session": "s", "model": "digits", "version": "1", "form": "bank", "seq": "0", "end": "true"}
+        response = await client.post(
+            "/infer", params=query, content=pack_events(9, [1], [1]), headers={"Content-Type": EVENTS_TYPE}
+        )
+        assert {name: str(response.json()[name]).lower() for name in query} == query
+
+    server.run(body)
+
+
+BAD_JSON: Mapping[str, tuple[Json, int, str]] = {
+    "unknown model": ({"model": "digitz", "input": events(5)}, 409, "the session runs on model 'digits'"),
+    "unknown kind": ({"input": {"kind": "video"}}, 415, "send one of audio, events, dense"),
+    "unknown field": ({"input": {**events(5), "label": "seven"}}, 422, "input.label is not a field"),
+    "unit out of range": (
+        {"input": {"kind": "events", "steps": 2, "times": [0], "units": [CHANNELS]}}, 422, f"0-{CHANNELS - 1}"
+    ),
+    "negative unit": ({"input": {"kind": "events", "steps": 2, "times": [0], "units": [-1]}}, 422, "units[0] is -1"),
+    "time outside": ({"input": {"kind": "events", "steps": 2, "times": [2], "units": [0]}}, 422, "times[0] is 2"),
+    "lengths differ": ({"input": {"kind": "events", "steps": 2, "times": [0], "units": []}}, 422, "1 times and 0"),
+    "NaN": ({"input": {"kind": "dense", "spikes": [[float("nan")] * CHANNELS]}}, 422, "spikes[0][0] is nan"),
+    "not 0 or 1": ({"input": {"kind": "dense", "spikes": [[0, 0, 2, 0, 0, 0]]}}, 422, "spikes[0][2] is 2"),
+    "wrong width": ({"input": {"kind": "dense", "spikes": [[0, 1]]}}, 422, "2 values, model 'digits' has 6 channels"),
+    "empty": ({}, 422, "the chunk is empty"),
+    "no steps": ({"input": {"kind": "events", "steps": 0, "times": [], "units": []}}, 422, "the chunk is empty"),
+    "too many steps": ({"input": {"kind": "events", "steps": 501, "times": [], "units": []}}, 413, "at most 500"),
+    "other kind": ({"input": audio(sound(10))}, 422, "the session began with spikes"),
+    "other version": ({"version": "9", "input": events(5)}, 409, "version '1', not '9'"),
+    "other form": ({"form": "bank", "input": events(5)}, 409, "form 'exact', not 'bank'"),
+    "gap": ({"seq": 3, "input": events(5)}, 409, "send seq 1 next"),
+    "conflict": ({"seq": 0, "input": events(5, seed=9)}, 409, "other content"),
+    "bad seq": ({"seq": -1, "input": events(5)}, 422, "seq: "),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BAD_JSON)
+def test_bad_input_gets_a_problem_and_leaves_the_session(server: Server, name: str) -> None:
+    fields, status, sentence = BAD_JSON[name]
+
+    async def body(client: httpx.AsyncClient) -> None:
+        for session in ("disturbed", "undisturbed"):
+            await ok(client, session=session, seq=0, input=events(12))
+        content = json.dumps({"session": "disturbed", **fields})
+        response = await client.post("/infer", content=content, headers={"Content-Type": "application/json"})
+        problem = is_problem(response, status, sentence)
+        if name in ("gap", "conflict"):
+            assert problem["expected_seq"] == 1
+        await both_go_on(client, [{"seq": 1, "input": events(20, 1)}, {"input": dense(7, 2), "end": True}])
+
+    server.run(body)
+
+
+BAD_SOUND: Mapping[str, tuple[Json, int, str]] = {
+    "truncated base64": ({"input": {**audio(sound(10)), "data": "AAABA"}}, 422, "not complete base64"),
+    "half a sample": ({"input": {**audio(sound(10)), "data": "AAAA"}}, 422, "3 bytes are not a whole number"),
+    "other rate": ({"input": audio(sound(10), 16_000)}, 422, "8000 Hz, this chunk's is 16000 Hz"),
+    "no rate": ({"input": audio(sound(10), 0)}, 422, "sample rate 0 Hz"),
+    "other encoding": ({"input": {**audio(sound(10)), "encoding": "mulaw"}}, 422, "input.encoding"),
+    "spikes": ({"input": events(5)}, 422, "the session began with audio"),
+    "too long": ({"input": audio(sound(24_000))}, 413, "longer than 60000 bytes"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_SOUND)
+def test_bad_sound_gets_a_problem_and_leaves_the_session(server: Server, name: str) -> None:
+    fields, status, sentence = BAD_SOUND[name]
+
+    async def body(client: httpx.AsyncClient) -> None:
+        for session in ("disturbed", "undisturbed"):
+            await ok(client, session=session, input=audio(sound(1030)))
+        is_problem(await client.post("/infer", json={"session": "disturbed", **fields}), status, sentence)
+        await both_go_on(
+            client, [{"seq": 1, "input": audio(sound(999, 1))}, {"input": audio(sound(5, 2)), "end": True}]
+        )
+
+    server.run(body)
+
+
+async def both_go_on(client: httpx.AsyncClient, chunks: list[Json]) -> None:
+    """The disturbed session answers as the undisturbed one does."""
+    for chunk in chunks:
+        disturbed = await ok(client, session="disturbed", **chunk)
+        assert await ok(client, session="undisturbed", **chunk) == disturbed | {"session": "undisturbed"}
+
+
+@pytest.mark.parametrize(
+    ("content_type", "content", "query", "status", "sentence"),
+    [
+        ("application/json", b"{", "", 422, "the body is not JSON"),
+        ("application/json; charset=utf-8", b"[1]", "", 422, "the body: Input should be an object"),
+        ("application/json", b"{}", "?session=a", 422, "'session': with a JSON body, put it into the body"),
+        ("audio/wav", b"RIFF", "", 422, "cut off within its header"),
+        ("audio/wav", wav(bytes(100), width=1), "", 422, "8-bit"),
+        ("audio/wav", wav(bytes(200))[:-10], "", 422, "declares 200 bytes"),
+        ("audio/wav", wav(b""), "", 422, "the chunk is empty"),
+        ("audio/wav", b"", "", 422, "the chunk is empty"),
+        ("audio/wav", b"", "?end=true", 422, "the session is empty"),
+        ("audio/L16", bytes(20), "", 422, "needs its sample rate"),
+        ("audio/L16;rate=8000", bytes(21), "", 422, "21 bytes are not a whole number"),
+        ("audio/L16;rate=8000", bytes(20), "?seqq=1", 422, "seqq is not a field"),
+        ("audio/L16;rate=8000", bytes(20), "?seq=one", 422, "seq: "),
+        ("audio/L16;rate=8000", bytes(20), "?seq=1", 404, "begin it with seq 0"),
+        ("audio/L16;rate=8000", bytes(20), "?model=digitz", 404, "no model 'digitz': the server has 'digits'"),
+        ("audio/L16;rate=8000", bytes(20), "?version=7", 404, "no version '7', it has '1'"),
+        ("audio/L16;rate=8000", bytes(20), "?form=sparse", 422, "form: "),
+        ("audio/L16;rate=8000", bytes(20), "?session=a%20b", 422, "session is not an id"),
+        (EVENTS_TYPE, b"HSE1", "", 422, "does not begin with HSE1"),
+        (EVENTS_TYPE, pack_events(5, [1], [1]) + b"x", "", 422, "the body has 17"),
+        (EVENTS_TYPE, pack_events(501, [1], [1]), "", 413, "at most 500"),
+        ("audio/mpeg", bytes(20), "", 415, "'audio/mpeg' is not taken: send one of application/json"),
+        ("application/x-www-form-urlencoded", b"{}", "", 415, "send one of application/json"),
+        ("", b"{}", "", 415, "has no content type"),
+        ("audio/L16;rate=8000", bytes(60_001), "", 413, "longer than 60000 bytes"),
+    ],
+)
+def test_bad_bodies_get_a_problem_and_open_nothing(
+    server: Server, content_type: str, content: bytes, query: str, status: int, sentence: str
+) -> None:
+    async def body(client: httpx.AsyncClient) -> None:
+        headers = {"Content-Type": content_type} if content_type else {}
+        response = await client.post(f"/infer{query}", content=content, headers=headers)
+        is_problem(response, status, sentence)
+        is_problem(await client.get("/sessions/a"), 404, "no session 'a'")
+
+    server.run(body)
+
+
+def test_a_body_without_a_declared_length_is_limited_too(server: Server) -> None:
+    sent = 0
+
+    async def endless() -> AsyncIterator[bytes]:
+        nonlocal sent
+        while True:
+            sent += 1000
+            yield bytes(1000)
+
+    async def body(_: httpx.AsyncClient) -> None:
+        parts = endless()
+        messages: list[Message] = []
+
+        async def receive() -> Message:
+            return {"type": "http.request", "body": await anext(parts), "more_body": True}
+
+        async def send(message: Message) -> None:
+            messages.append(message)
+
+        await server.app(_scope([(b"content-type", b"audio/l16;rate=8000")]), receive, send)
+        assert messages[0]["status"] == 413
+        assert sent == 61_000
+
+    server.run(body)
+
+
+def test_a_client_that_leaves_within_its_body_applies_nothing(server: Server) -> None:
+    async def body(client: httpx.AsyncClient) -> None:
+        messages: list[Message] = [
+            {"type": "http.request", "body": bytes(1000), "more_body": True},
+            {"type": "http.disconnect"},
+        ]
+
+        async def receive() -> Message:
+            return messages.pop(0)
+
+        async def send(_: Message) -> None:
+            pass
+
+        await server.app(_scope([(b"content-type", b"audio/l16;rate=8000")]), receive, send)
+        is_problem(await client.get("/sessions/a"), 404, "no session 'a'")
+
+    server.run(body)
+
+
+def _scope(headers: list[tuple[bytes, bytes]]) -> dict[str, Any]:
+    return {
+        "type": "http",
+        "asgi": {"version": "3.0"},
+        "http_version": "1.1",
+        "method": "POST",
+        "scheme": "http",
+        "path": "/infer",
+        "raw_path": b"/infer",
+        "query_string": b"session=a",
+        "root_path": "",
+        "headers": headers,
+        "client": ("test", 1),
+        "server": ("test", 80),
+    }
+
+
+def test_compressed_bodies_are_refused(server: Server) -> None:
+    async def body(client: httpx.AsyncClient) -> None:
+        headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
+        is_problem(await client.post("/infer", content=b"x", headers=headers), 415, "content encoding 'gzip'")
+        headers["Content-Encoding"] = "identity"
+        content = json.dumps({"input": events(3)}).encode()
+        assert (await client.post("/infer", content=content, headers=headers)).status_code == 200
+
+    server.run(body)
+
+
+def test_large_bodies_are_decoded_beside_the_loop(models: Path, gate: Gate) -> None:
+    server = Server(models, gate)
+
+    async def body(client: httpx.AsyncClient) -> None:
+        whole = await ok(client, input=audio(sound(60_000)), end=True)
+        await ok(client, session="s", input=audio(sound(60_000)[:30_000]))
+        last = await ok(client, session="s", input=audio(sound(60_000)[30_000:]), end=True)
+        assert last["probabilities"] == whole["probabilities"]
+
+    server.run(body)
+
+
+def test_a_deaf_model_takes_no_sound(tmp_path: Path, gate: Gate) -> None:
+    write_artifact(tmp_path, "deaf", hears=False)
+    server = Server(tmp_path, gate)
+
+    async def body(client: httpx.AsyncClient) -> None:
+        is_problem(await client.post("/infer", json={"input": audio(sound(10))}), 415, "'deaf' takes spikes, not audio")
+        assert (await client.get("/models")).json()["models"][0]["inputs"] == ["events", "dense"]
+        assert (await client.get("/models/deaf")).json()["encoder"] is None
+
+    server.run(body)
+
+
+def test_a_repeated_chunk_gets_the_stored_reply(server: Server) -> None:
+    async def body(client: httpx.AsyncClient) -> None:
+        for seq, end in ((0, False), (1, False), (2, True)):
+            chunk = {"session": "s", "seq": seq, "end": end, "input": events(9, seq)}
+            first = await client.post("/infer", json=chunk)
+            calls = server.gate.calls
+            again = await client.post("/infer", json=chunk)
+            assert again.content == first.content
+            assert server.gate.calls == calls
+        dense_again = await client.post("/infer", json=chunk | {"input": dense(9, 2)})
+        assert dense_again.content == first.content
+        is_problem(await client.post("/infer", json=chunk | {"end": False}), 409, "chunk 2 was applied with other")
+        is_problem(await client.post("/infer", json=chunk | {"seq": 3}), 409, "the session has ended")
+        is_problem(await client.post("/infer", json={"session": "s", "end": True}), 409, "the session has ended")
+        problem = is_problem(await client.post("/infer", json=chunk | {"session": "new"}), 404, "begin it with seq 0")
+        assert "expected_seq" not in problem
+
+    server.run(body)
+
+
+def test_chunks_sent_at_once_run_in_order(server: Server) -> None:
+    async def body(client: httpx.AsyncClient) -> None:
+        server.gate.opened.clear()
+        sent = [asyncio.create_task(ok(client, session="s", seq=seq, input=events(9, seq))) for seq in range(6)]
+        await server.entered()
+        server.gate.opened.set()
+        replies = await asyncio.gather(*sent)
+        assert [reply["total_steps"] for reply in replies] == [9, 18, 27, 36, 45, 54]
+        for seq in range(6):
+            alone = await ok(client, session="alone", input=events(9, seq))
+        assert alone["probabilities"] == replies[-1]["probabilities"]
+
+    server.run(body)
+
+
+def test_a_cancelled_request_may_be_repeated(server: Server) -> None:
+    async def body(client: httpx.AsyncClient) -> None:
+        await ok(client, session="s", seq=0, input=events(9))
+        assert server.gate.entered.acquire(blocking=False)
+        server.gate.opened.clear()
+        running = asyncio.create_task(ok(client, session="s", seq=1, input=events(9, 1)))
+        await server.entered()
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+        server.gate.opened.set()
+        again = await ok(client, session="s", seq=1, input=events(9, 1))
+        assert (again["seq"], again["total_steps"]) == (1, 18)
+        last = await ok(client, session="s", seq=2, input=events(9, 2))
+        for seq in range(3):
+            alone = await ok(client, session="alone", input=events(9, seq))
+        assert alone["probabilities"] == last["probabilities"]
+
+    server.run(body)
+
+
+def test_an_idle_session_is_gone(server: Server) -> None:
+    async def body(client: httpx.AsyncClient) -> None:
+        await ok(client, session="s", seq=0, input=events(9))
+        server.clock.now_s += 59
+        await ok(client, session="s", seq=1, input=events(9))
+        server.clock.now_s += 60
+        is_problem(await client.post("/infer", json={"session": "s", "seq": 2, "input": events(9)}), 410, "60 s idle")
+        is_problem(await client.get("/sessions/s"), 410, "begin another")
+        is_problem(await client.delete("/sessions/s"), 410, "begin another")
+
+    server.run(body)
+
+
+def test_a_full_server_says_when_to_come_back(models: Path, gate: Gate) -> None:
+    server = Server(models, gate, max_sessions=1, max_waiting=2)
+
+    async def body(client: httpx.AsyncClient) -> None:
+        await ok(client, session="a", input=events(9))
+        refused = await client.post("/infer", json={"session": "b", "input": events(9)})
+        is_problem(refused, 503, "1 sessions are open")
+        assert int(refused.headers["Retry-After"]) >= 1
+        assert server.gate.entered.acquire(blocking=False)
+        server.gate.opened.clear()
+        running = [asyncio.create_task(ok(client, session="a", input=events(9, seed))) for seed in range(2)]
+        await server.entered()
+        refused = await client.post("/infer", json={"session": "a", "input": events(9)})
+        is_problem(refused, 503, "2 requests are waiting")
+        assert refused.headers["Retry-After"] == "1"
+        server.gate.opened.set()
+        assert [reply["seq"] for reply in await asyncio.gather(*running)] == [1, 2]
+
+    server.run(body)
+
+
+def test_sessions_are_looked_at_and_dropped(server: Server) -> None:
+    async def body(client: httpx.AsyncClient) -> None:
+        is_problem(await client.get("/sessions/s"), 404, "no session 's'")
+        is_problem(await client.delete("/sessions/s"), 404, "no session 's'")
+        await ok(client, session="s", input=audio(sound(4000)))
+        described = (await client.get("/sessions/s")).json()
+        assert (described["expected_seq"], described["total_steps"], described["kind"]) == (1, 50, "audio")
+        deleted = await client.delete("/sessions/s")
+        assert (deleted.status_code, deleted.content) == (204, b"")
+        is_problem(await client.get("/sessions/s"), 404, "no session 's'")
+        assert (await ok(client, session="s", seq=0, input=events(9)))["total_steps"] == 9
+
+    server.run(body)
+
+
+def test_models_are_listed_and_described(tmp_path: Path, gate: Gate) -> None:
+    for name, version in (("digits", "9"), ("digits", "10"), ("words", "1")):
+        write_artifact(tmp_path, name, version)
+    server = Server(tmp_path, gate)
+
+    async def body(client: httpx.AsyncClient) -> None:
+        listed = (await client.get("/models")).json()
+        assert listed["default_model"] is None
+        assert [(model["name"], model["version"], model["versions"]) for model in listed["models"]] == [
+            ("digits", "10", ["9", "10"]),
+            ("words", "1", ["1"]),
+        ]
+        described = (await client.get("/models/digits")).json()
+        assert (described["version"], described["versions"]) == ("10", ["9", "10"])
+        assert described["forms"]["bank"]["state_bytes"] == 32
+        assert (await client.get("/models/digits", params={"version": "9"})).json()["version"] == "9"
+        is_problem(await client.get("/models/nothing"), 404, "the server has 'digits', 'words'")
+        is_problem(await client.get("/models/digits?version=3"), 404, "it has '9', '10'")
+        is_problem(await client.post("/infer", json={"input": events(3)}), 404, "name a model")
+        assert (await ok(client, model="words", input=events(3)))["model"] == "words"
+        assert (await ok(client, model="digits", version="9", input=events(3)))["version"] == "9"
+
+    server.run(body)
+
+
+def test_health(server: Server) -> None:
+    async def body(client: httpx.AsyncClient) -> None:
+        assert (await client.get("/health/live")).json() == {"status": "live"}
+        assert (await client.get("/health/ready")).json() == {"status": "ready"}
+
+    server.run(body)
+
+
+@pytest.mark.parametrize(("error", "status"), [(ArtifactError, 500), (RuntimeUnavailable, 503)])
+def test_a_server_that_cannot_run_its_models_is_not_ready(
+    models: Path, gate: Gate, monkeypatch: pytest.MonkeyPatch, error: type[Exception], status: int
+) -> None:
+    def broken(_: bytes) -> Any:
+        raise error("it does not load")
+
+    monkeypatch.setattr(gate, "load", broken)
+    server = Server(models, gate)
+
+    async def body(client: httpx.AsyncClient) -> None:
+        assert (await client.get("/health/live")).status_code == 200
+        is_problem(await client.get("/health/ready"), status, "it does not load")
+        is_problem(await client.post("/infer", json={"input": events(3)}), status, "it does not load")
+
+    server.run(body)
+
+
+def test_unexpected_errors_are_problems_without_a_traceback(server: Server, caplog: pytest.LogCaptureFixture) -> None:
+    async def body(client: httpx.AsyncClient) -> None:
+        await ok(client, session="disturbed", input=events(9))
+        await ok(client, session="undisturbed", input=events(9))
+        server.gate.failure = ZeroDivisionError("secret")
+        response = await client.post(
+            "/infer", json={"session": "disturbed", "input": events(9)}, headers={"X-Request-ID": "r-1"}
+        )
+        is_problem(response, 500, "the server failed on this request")
+        assert "secret" not in response.text
+        assert response.headers["X-Request-ID"] == "r-1"
+        assert "secret" in caplog.text
+        server.gate.failure = None
+        await both_go_on(client, [{"seq": 1, "input": events(20, 1)}])
+
+    server.run(body)
+
+
+def test_request_ids_are_echoed(server: Server) -> None:
+    async def body(client: httpx.AsyncClient) -> None:
+        headers = {"X-Request-ID": "r-7"}
+        for response in (
+            await client.get("/health/live", headers=headers),
+            await client.get("/nowhere", headers=headers),
+            await client.post("/infer", json={}, headers=headers),
+        ):
+            assert response.headers["X-Request-ID"] == "r-7"
+        assert "X-Request-ID" not in (await client.get("/health/live")).headers
+
+    server.run(body)
+
+
+def test_the_frameworks_own_errors_are_problems(server: Server) -> None:
+    async def body(client: httpx.AsyncClient) -> None:
+        is_problem(await client.get("/nowhere"), 404, "nothing at /nowhere")
+        response = await client.get("/infer")
+        is_problem(response, 405, "/infer does not take GET")
+        assert response.headers["Allow"] == "POST"
+
+    server.run(body)
+
+
+def test_openapi_describes_the_body_with_examples_that_work(server: Server) -> None:
+    async def body(client: httpx.AsyncClient) -> None:
+        document = (await client.get("/openapi.json")).json()
+        infer = document["paths"]["/infer"]["post"]
+        content = infer["requestBody"]["content"]
+        assert list(content) == ["application/json", "audio/wav", "audio/L16;rate=8000", EVENTS_TYPE]
+        assert "$ref" not in json.dumps(content)
+        for example in content["application/json"]["examples"].values():
+            decode_json(json.dumps(example["value"]).encode())
+        assert {parameter["name"] for parameter in infer["parameters"]} == {
+            "session", "model", "version", "form", "seq", "end",
+        }  # fmt: skip
+        assert {"200", "404", "409", "410", "413", "415", "422", "503"} <= set(infer["responses"])
+
+    server.run(body)

@@ -1,0 +1,68 @@
+"""``docs/http-api.md`` against the code: its curl calls are sent, its table of errors is the table."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import shlex
+from pathlib import Path
+
+import httpx
+import pytest
+
+from service.api.app import create_app
+from service.api.problems import STATUS, TITLES
+from service.models import ModelCatalog
+from service.settings import Settings
+from tests.fakes import CHANNELS, Gate, sound
+from tests.unit.service.test_audio import wav
+
+DOCUMENT = (Path(__file__).parents[2] / "docs/http-api.md").read_text()
+CODE = [block.replace("\n    ", "\n") for block in re.findall(r"(?<=\n\n) {4}((?:.|\n    )+)", DOCUMENT)]
+CALLS = [block for block in CODE if "curl" in block]
+FILES = {"@seven.wav": wav(sound(2000).tobytes()), "@chunk.raw": sound(800).tobytes()}
+
+
+def test_the_table_of_errors_is_the_table() -> None:
+    listed = dict(re.findall(r"^\| `([a-z-]+)` \| (\d{3}) \|", DOCUMENT, re.MULTILINE))
+    expected = {slug: str(STATUS[kind]) for kind, (slug, _) in TITLES.items()}
+    assert {slug: status for slug, status in listed.items() if slug != "internal"} == expected
+
+
+def test_there_are_calls_of_every_kind() -> None:
+    assert len(CALLS) == 7
+
+
+@pytest.mark.parametrize("call", CALLS, ids=range(len(CALLS)))
+def test_the_calls_work(models: Path, gate: Gate, call: str) -> None:
+    printed, _, curl = call.replace("\\\n", "").rpartition("|\n")
+    words = shlex.split(curl or call)
+    options = dict(zip(words[2::2], words[3::2], strict=True))
+    data = options.get("--data-binary") or options["-d"]
+    if data == "@-":
+        content = shlex.split(printed)[1].encode().decode("unicode_escape").encode("latin-1")
+    else:
+        content = FILES.get(data, data.encode())
+    # the fake model has fewer channels than the document's
+    content = re.sub(rb"\b(17|204)\b", b"1", content).replace(b"\x11\0", b"\x01\0")
+    content = content.replace(b", 0, 0]", b"]").replace(b"[0, 1]", _row(1)).replace(b"[1, 0]", _row(0))
+
+    async def send() -> httpx.Response:
+        app = create_app(Settings(models=models), ModelCatalog(models, load=gate.load))
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app)) as client:
+            if b'"end": true}' in content:
+                await client.post("http://server/infer?session=abc", content=bytes(80), headers={"Content-Type": L16})
+            name, _, value = options["-H"].partition(": ")
+            return await client.post(f"http://{words[1]}", content=content, headers={name: value})
+
+    response = asyncio.run(send())
+    assert response.status_code == 200, response.text
+    assert "probabilities" in json.loads(response.content)
+
+
+L16 = "audio/L16;rate=8000"
+
+
+def _row(unit: int) -> bytes:
+    return json.dumps([int(channel == unit) for channel in range(CHANNELS)]).encode()

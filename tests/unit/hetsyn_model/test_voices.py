@@ -1,0 +1,198 @@
+"""The corpus writer with an engine made of tones: no text-to-speech program is needed."""
+
+from __future__ import annotations
+
+import re
+import wave
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hetsyn_model.training import voices
+from hetsyn_model.training.voices import Samples, Settings, SpeechError, Voice
+
+SOURCE_RATE_HZ = 16000
+
+
+def tone(duration_s: float, *, rate_hz: int = SOURCE_RATE_HZ, level: float = 0.5) -> Samples:
+    times_s = np.arange(round(duration_s * rate_hz)) / rate_hz
+    return (level * np.sin(2 * np.pi * 440.0 * times_s)).astype(np.float32)
+
+
+class ToneEngine:
+    """Says a digit as a tone between silences, its length the stretch; counts its calls."""
+
+    name = "tone"
+    package = "apt-get install tone-generator"
+
+    def __init__(self, *speakers: str, present: bool = True, level: float = 0.5) -> None:
+        self._speakers = speakers or ("tone-a", "tone-b")
+        self._present = present
+        self._level = level
+        self.texts: list[str] = []
+
+    def installed(self) -> bool:
+        return self._present
+
+    def voices(self) -> Sequence[Voice]:
+        return [Voice(speaker, speaker, takes=2) for speaker in self._speakers]
+
+    def say(self, text: str, _voice: Voice, settings: Settings) -> tuple[Samples, int]:
+        self.texts.append(text)
+        silence = np.zeros(SOURCE_RATE_HZ // 4, dtype=np.float32)
+        spoken = tone(0.4 * settings.stretch, level=self._level)
+        return np.concatenate([silence, spoken, silence]), SOURCE_RATE_HZ
+
+
+class BrokenEngine(ToneEngine):
+    name = "broken"
+
+    def say(self, _text: str, _voice: Voice, _settings: Settings) -> tuple[Samples, int]:
+        raise SpeechError("out of breath")
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_writes_8_khz_mono_16_bit_files_named_digit_speaker_take(tmp_path: Path) -> None:
+    report = voices.synthesise(tmp_path, available=[ToneEngine()])
+
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {
+        f"{digit}_{speaker_take}.wav"
+        for digit in range(10)
+        for speaker_take in ("tone-a_0", "tone-a_1", "tone-b_0", "tone-b_1")
+    }
+    assert report.files_by_engine == {"tone": 40}
+    assert report.files_by_speaker == {"tone-a": 20, "tone-b": 20}
+    assert (report.total, report.made, report.rejected, report.missing) == (40, 40, (), {})
+    with wave.open(str(tmp_path / "7_tone-a_1.wav")) as reader:
+        assert (reader.getframerate(), reader.getnchannels(), reader.getsampwidth()) == (8000, 1, 2)
+        assert 0.15 <= reader.getnframes() / 8000 <= 1.2
+
+
+def test_reads_the_digit_as_a_word(tmp_path: Path) -> None:
+    engine = ToneEngine("tone-a")
+    voices.synthesise(tmp_path, available=[engine])
+    assert {re.sub(r"[.,?!]$", "", text) for text in engine.texts} == set(voices.ENGLISH)
+
+
+def test_trim_keeps_a_short_margin_whatever_the_level() -> None:
+    silence = np.zeros(4000, dtype=np.float32)
+    for level in (0.5, 0.02):
+        spoken = tone(0.3, rate_hz=8000, level=level)
+        trimmed = voices.trim(np.concatenate([silence, spoken, silence]), 8000)
+        margin_s = (len(trimmed) - len(spoken)) / 8000
+        assert 0.02 <= margin_s <= 0.045
+
+
+def test_trim_of_nothing_is_empty() -> None:
+    assert voices.trim(np.zeros(800, dtype=np.float32), 8000).size == 0
+    assert voices.trim(np.zeros(0, dtype=np.float32), 8000).size == 0
+
+
+def test_prepare_leaves_the_level_natural() -> None:
+    pcm = voices.prepare(tone(0.5, level=0.3), SOURCE_RATE_HZ)
+    assert np.abs(pcm).max() / 32767 == pytest.approx(0.3, rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("samples", "reason"),
+    [
+        (tone(0.0), "silent"),
+        (tone(0.5, level=0.001), "silent"),
+        (np.clip(3 * tone(0.5), -1, 1), "clipped"),
+        (tone(0.05), "0.05 s long"),
+        (tone(2.0), "2.00 s long"),
+    ],
+)
+def test_prepare_refuses_what_is_not_a_spoken_word(samples: Samples, reason: str) -> None:
+    with pytest.raises(SpeechError, match=reason):
+        voices.prepare(samples, SOURCE_RATE_HZ)
+
+
+def test_a_file_depends_on_seed_speaker_digit_and_take_only(tmp_path: Path) -> None:
+    voices.synthesise(tmp_path / "both", available=[ToneEngine("tone-a", "tone-b")])
+    voices.synthesise(tmp_path / "alone", available=[ToneEngine("tone-b")], takes_scale=0.5)
+    voices.synthesise(tmp_path / "seeded", available=[ToneEngine("tone-b")], seed=1)
+
+    both, alone = contents(tmp_path / "both"), contents(tmp_path / "alone")
+    assert len(alone) == 10
+    assert all(both[name] == data for name, data in alone.items())
+    assert contents(tmp_path / "seeded")["3_tone-b_0.wav"] != both["3_tone-b_0.wav"]
+    assert both["3_tone-b_0.wav"] != both["3_tone-b_1.wav"] != both["3_tone-a_1.wav"]
+
+
+def test_restart_keeps_existing_files_and_fills_the_gaps(tmp_path: Path) -> None:
+    voices.synthesise(tmp_path, available=[ToneEngine()])
+    before = contents(tmp_path)
+    (tmp_path / "4_tone-a_0.wav").unlink()
+    (tmp_path / "5_tone-a_0.wav").write_bytes(b"kept as it is")
+
+    engine = ToneEngine()
+    report = voices.synthesise(tmp_path, available=[engine])
+
+    assert (report.made, report.total, len(engine.texts)) == (1, 40, 1)
+    assert contents(tmp_path) == before | {"5_tone-a_0.wav": b"kept as it is"}
+
+
+def test_a_missing_engine_is_reported_and_skipped(tmp_path: Path) -> None:
+    missing = BrokenEngine(present=False)
+    report = voices.synthesise(tmp_path, available=[missing, ToneEngine()])
+    assert report.missing == {"broken": "apt-get install tone-generator"}
+    assert report.files_by_engine == {"tone": 40}
+
+
+def test_no_engine_at_all_says_what_to_install(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="apt-get install tone-generator"):
+        voices.synthesise(tmp_path / "out", available=[ToneEngine(present=False)])
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_unknown_engine_name_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="unknown engines: hal9000"):
+        voices.synthesise(tmp_path, engines=["tone", "hal9000"], available=[ToneEngine()])
+
+
+def test_engines_are_selected_by_name(tmp_path: Path) -> None:
+    available = [ToneEngine("tone-a"), BrokenEngine("tone-c")]
+    report = voices.synthesise(tmp_path, engines=["tone"], available=available)
+    assert report.files_by_speaker == {"tone-a": 20}
+
+
+def test_what_fails_every_attempt_is_rejected_without_a_file(tmp_path: Path) -> None:
+    clipping = ToneEngine("tone-a", level=5.0)
+    report = voices.synthesise(tmp_path, available=[clipping, BrokenEngine("tone-c")])
+    assert (report.total, report.made, len(report.rejected)) == (0, 0, 40)
+    assert len(clipping.texts) == 20 * voices.ATTEMPTS
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_held_out_speakers_never_enter_the_corpus(tmp_path: Path) -> None:
+    engine = ToneEngine("flite-rms", "tone-a")
+    corpus = voices.synthesise(tmp_path / "corpus", available=[engine])
+    reserve = voices.synthesise(tmp_path / "reserve", available=[engine], held_out=True)
+    assert set(corpus.files_by_speaker) == {"tone-a"}
+    assert set(reserve.files_by_speaker) == {"flite-rms"}
+
+
+def test_progress_counts_up_to_the_wanted_files(tmp_path: Path) -> None:
+    seen: list[tuple[int, int]] = []
+    voices.synthesise(
+        tmp_path,
+        available=[ToneEngine("tone-a")],
+        on_progress=lambda done, wanted: seen.append((done, wanted)),
+    )
+    assert seen == [(done, 20) for done in range(1, 21)]
+
+
+def test_every_real_voice_has_a_valid_unique_speaker_id_and_ten_words() -> None:
+    every = [voice for engine in voices.ENGINES for voice in engine.voices()]
+    speakers = [voice.speaker for voice in every]
+    assert all(re.fullmatch(r"[a-z0-9-]+", speaker) for speaker in speakers)
+    assert len(set(speakers)) == len(speakers)
+    assert all(len(voice.words) == 10 for voice in every)
+    assert "flite-rms" in speakers

@@ -1,0 +1,148 @@
+"""The three commands: inspect and stream as a user runs them, serve up to its last step."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+import uvicorn
+from typer.testing import CliRunner
+
+from service import commands
+from service.api.app import create_app
+from service.client import StreamingClient
+from service.errors import ArtifactError
+from service.models import ModelCatalog
+from service.settings import Settings
+from tests.fakes import LABELS, OUTPUTS, TAIL, load_fake, sound, write_artifact
+from tests.unit.service.test_audio import wav
+
+
+class _Announced(uvicorn.Server):
+    """Says when it listens."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.listening = threading.Event()
+
+    async def startup(self, sockets: list[object] | None = None) -> None:  # type: ignore[override]
+        await super().startup(sockets)  # type: ignore[arg-type]
+        self.listening.set()
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> Iterator[str]:
+    """A server on a free port, with a fake of a classifier and one of a tracer."""
+    write_artifact(tmp_path, "digits")
+    write_artifact(tmp_path, "tracer", rule="trace")
+    catalog = ModelCatalog(tmp_path, "digits", load=load_fake)
+    app = create_app(Settings(models=tmp_path), catalog)
+    server = _Announced(uvicorn.Config(app, port=0, log_level="error"))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    assert server.listening.wait(timeout=20)
+    port = server.servers[0].sockets[0].getsockname()[1]
+    yield f"http://127.0.0.1:{port}"
+    server.should_exit = True
+    thread.join(timeout=20)
+
+
+@pytest.fixture
+def recording(tmp_path: Path) -> Path:
+    path = tmp_path / "seven.wav"
+    path.write_bytes(wav(sound(2000).tobytes()))
+    return path
+
+
+def test_stream_prints_a_line_a_chunk_and_the_verdict(url: str, recording: Path) -> None:
+    done = CliRunner().invoke(commands.stream, [str(recording), "--url", url, "--no-realtime", "--chunk-ms", "50"])
+    assert done.exit_code == 0, done.output
+    lines = done.output.splitlines()
+    assert len(lines) == 6
+    assert [line.split()[0] for line in lines[:5]] == ["0.05", "0.10", "0.15", "0.20", "0.25"]
+    assert lines[-1].startswith("seven.wav: ")
+    assert lines[-1].split()[1] in LABELS
+    with StreamingClient(url) as client:
+        whole = client.infer_chunk(sound(2000), 8000, end=True)
+    assert lines[-1].split()[1] == whole["label"]
+    assert whole["total_steps"] == 25 + TAIL
+
+
+def test_stream_shows_the_traces_of_a_tracer(url: str, recording: Path) -> None:
+    done = CliRunner().invoke(commands.stream, [str(recording), "--url", url, "--no-realtime", "--model", "tracer"])
+    assert done.exit_code == 0, done.output
+    assert len(done.output.splitlines()[0].split()) == 2 + OUTPUTS
+    assert f"{25 + TAIL} steps" in done.output.splitlines()[-1]
+
+
+def test_the_client_streams_what_the_server_classifies(url: str, recording: Path) -> None:
+    with StreamingClient(url) as client:
+        by_chunks = list(client.stream_wav(recording, 0.007, form="bank"))
+        whole = client.infer_chunk(sound(2000), 8000, end=True, form="bank")
+    assert by_chunks[-1]["probabilities"] == whole["probabilities"]
+    assert by_chunks[-1]["total_steps"] == whole["total_steps"]
+
+
+@pytest.mark.parametrize("path", ["digits", "digits/1"])
+def test_inspect_prints_json(tmp_path: Path, path: str) -> None:
+    write_artifact(tmp_path)
+    done = CliRunner().invoke(commands.inspect, [str(tmp_path / path), "--json"])
+    assert done.exit_code == 0, done.output
+    described = json.loads(done.output)
+    assert described["forms"]["exact"]["state_bytes"] == described["forms"]["bank"]["state_bytes"] == 8 * OUTPUTS + 8
+    assert described["labels"] == list(LABELS)
+
+
+@pytest.mark.parametrize("hears", [True, False])
+def test_inspect_prints_tables(tmp_path: Path, hears: bool) -> None:
+    write_artifact(tmp_path, hears=hears, change={"description": "[bold]a fake"})
+    done = CliRunner().invoke(commands.inspect, [str(tmp_path / "digits")])
+    assert done.exit_code == 0, done.output
+    for expected in ("exact (default)", "bank", "0.001", "1.00%", "90.00%", "6-4-3", "[bold]a fake", "sum_softmax"):
+        assert expected in done.output
+    assert ("audio at 8000 Hz" in done.output) is hears
+
+
+def test_inspect_explains_a_damaged_artifact(tmp_path: Path) -> None:
+    (write_artifact(tmp_path) / "exact.pt").write_bytes(b"")
+    done = CliRunner().invoke(commands.inspect, [str(tmp_path / "digits")])
+    assert isinstance(done.exception, ArtifactError)
+
+
+def test_inspect_needs_no_runtime(tmp_path: Path) -> None:
+    write_artifact(tmp_path)
+    code = (
+        "import sys; sys.modules |= dict.fromkeys(('onnxruntime', 'torch', 'fastapi', 'uvicorn'))\n"
+        "from service.commands import inspect\n"
+        f"inspect([{str(tmp_path / 'digits')!r}, '--json'])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["name"] == "digits"
+
+
+def test_serve_loads_the_models_and_runs(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    served = []
+    monkeypatch.setattr("uvicorn.run", lambda app, host, port: served.append((app.title, host, port)))
+    monkeypatch.setattr("service.models.ModelCatalog", partial(ModelCatalog, load=load_fake))
+    done = CliRunner().invoke(commands.serve, ["--models", str(models), "--host", "0.0.0.0", "--port", "8123"])
+    assert done.exit_code == 0, done.output
+    assert served == [("hetsyn", "0.0.0.0", 8123)]
+    assert "models: digits" in done.output
+
+
+def test_serve_refuses_a_folder_without_models(tmp_path: Path) -> None:
+    done = CliRunner().invoke(commands.serve, ["--models", str(tmp_path)])
+    assert isinstance(done.exception, ArtifactError)
+
+
+def test_real_graphs_that_are_none_are_refused_before_serving(models: Path) -> None:
+    done = CliRunner().invoke(commands.serve, ["--models", str(models)])
+    assert isinstance(done.exception, ArtifactError)
+    assert "cannot load the graph" in str(done.exception)

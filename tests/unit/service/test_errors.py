@@ -1,0 +1,21 @@
+from __future__ import annotations
+
+import inspect
+
+from service import errors
+from service.api.problems import STATUS, TITLES
+
+
+def test_every_error_has_its_status_and_title() -> None:
+    leaves = {
+        kind
+        for _, kind in inspect.getmembers(errors, inspect.isclass)
+        if kind.__module__ == errors.__name__ and kind not in (errors.HetsynError, errors.SessionError)
+    }
+    assert set(STATUS) == leaves
+    assert set(TITLES) == leaves
+
+
+def test_the_tree_in_the_docstring_is_the_tree() -> None:
+    for name, _ in inspect.getmembers(errors, inspect.isclass):
+        assert name in (errors.__doc__ or "") or name == "annotations"

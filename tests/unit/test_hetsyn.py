@@ -1,0 +1,81 @@
+"""The ``hetsyn`` command as a user runs it, in processes of their own: what is imported is the point."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import hetsyn
+from tests.fakes import write_artifact
+
+
+def run(*arguments: str, without: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
+    """``hetsyn ARGUMENTS`` in a Python that lacks some modules; prints the heavy modules that it imported."""
+    code = (
+        f"import sys; sys.modules |= dict.fromkeys({without!r}); sys.argv = ['hetsyn', *{arguments!r}]\n"
+        "import hetsyn\n"
+        "try: hetsyn.main()\n"
+        "finally: print('imported:', *(n for n in ('torch', 'onnxruntime', 'fastapi') if sys.modules.get(n)))"
+    )
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
+
+
+def test_help_has_a_line_for_each_subcommand_and_imports_nothing() -> None:
+    done = run("--help")
+    assert done.returncode == 0
+    for name, subcommand in hetsyn.SUBCOMMANDS.items():
+        assert name in done.stdout
+        assert subcommand.help.split()[0] in done.stdout
+    assert done.stdout.rstrip().endswith("imported:")
+
+
+def test_version() -> None:
+    done = run("--version")
+    assert done.returncode == 0
+    assert done.stdout.startswith(f"hetsyn {hetsyn.version()}")
+
+
+def test_a_subcommand_has_its_own_help() -> None:
+    done = run("serve", "--help", without=("torch",))
+    assert done.returncode == 0
+    assert "Usage: hetsyn serve" in done.stdout
+    assert "--default-model" in done.stdout
+
+
+def test_arguments_reach_the_subcommand(tmp_path: Path) -> None:
+    write_artifact(tmp_path)
+    done = run("inspect", str(tmp_path / "digits"), "--json", without=("torch", "onnxruntime"))
+    assert done.returncode == 0, done.stderr
+    assert '"state_bytes"' in done.stdout
+    assert done.stdout.rstrip().endswith("imported:")
+
+
+def test_an_error_of_ours_is_one_line(tmp_path: Path) -> None:
+    done = run("inspect", str(tmp_path))
+    assert done.returncode == 1
+    assert done.stderr.startswith("hetsyn: ")
+    assert "Traceback" not in done.stderr
+
+
+def test_a_wrong_option_is_explained_by_the_subcommand() -> None:
+    done = run("stream", "--nonsense")
+    assert done.returncode == 2
+    assert "--nonsense" in done.stderr
+
+
+@pytest.mark.parametrize("name", ["train", "export"])
+def test_a_missing_dependency_names_its_extra(name: str) -> None:
+    done = run(name, "--help", without=("torch", "onnx"))
+    assert done.returncode == 2
+    assert "pip install 'hetsyn[train]'" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_serve_explains_a_missing_runtime(tmp_path: Path) -> None:
+    write_artifact(tmp_path)
+    done = run("serve", "--models", str(tmp_path), without=("torch", "onnxruntime"))
+    assert done.returncode == 1
+    assert "ONNX Runtime is not installed: pip install 'hetsyn[cpu]'" in done.stderr
