@@ -8,6 +8,7 @@ from typing import Annotated
 import torch
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from export.parity import ParityError
@@ -56,7 +57,7 @@ def export_checkpoint(
             source, evaluation, audio = _speech(Path(checkpoint), out, data)
         reports = write_artifact(source, evaluation, out, bank_size=bank_size, error_bound=error_bound, audio=audio)
     except (BankError, ParityError, DataError, HetsynError, FileExistsError) as error:
-        console.print(f"[red]{error}[/red]")
+        console.print(f"[red]{escape(str(error))}[/red]")
         raise typer.Exit(2) from error
     _print(out, reports, len(evaluation.streams.steps))
 

@@ -9,6 +9,7 @@ from typing import Annotated
 import torch
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
@@ -101,7 +102,7 @@ def speech_digits(
                 speech.judge_speaker(run, [r for r in recordings if r.speaker == speaker], speaker)
         _report(out, left_out)
     except (DataError, RunError, SpecError) as error:
-        console.print(f"[red]{error}[/red]")
+        console.print(f"[red]{escape(str(error))}[/red]")
         raise typer.Exit(2) from error
 
 
@@ -123,12 +124,25 @@ def _report(out: Path, speakers: list[str]) -> None:
 @train.command("voices")
 def make_voices(
     out: Annotated[Path, typer.Option(help="Folder for the wav files; what is there is kept.")],
-    seed: Annotated[int, typer.Option()] = 0,
+    seed: Annotated[int, typer.Option(help="Of pitch, tempo and punctuation.")] = 0,
+    held_out: Annotated[bool, typer.Option(help="Only the voices that are never trained on.")] = False,
 ) -> None:
     """Synthesise spoken digits with every speech engine on this machine, to train on."""
-    with _bars() as bars:
-        task = bars.add_task("recordings")
-        report = synthesise(
-            out, seed=seed, on_progress=lambda done, total: bars.update(task, completed=done, total=total)
-        )
-    console.print(report)
+    try:
+        with _bars() as bars:
+            task = bars.add_task("recordings")
+            report = synthesise(
+                out,
+                seed=seed,
+                held_out=held_out,
+                on_progress=lambda done, total: bars.update(task, completed=done, total=total),
+            )
+    except RuntimeError as error:
+        console.print(f"[red]{escape(str(error))}[/red]")
+        raise typer.Exit(2) from error
+    table = Table("engine", "recordings", title=f"{report.total} recordings, {len(report.files_by_speaker)} voices")
+    for engine, count in report.files_by_engine.items():
+        table.add_row(engine, str(count))
+    for engine, package in report.missing.items():
+        table.add_row(engine, f"not installed: {escape(package)}")
+    console.print(table)

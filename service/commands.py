@@ -30,7 +30,7 @@ def serve_models(
     port: Annotated[int, typer.Option(min=0, max=65_535)] = 8000,
     default_model: Annotated[str | None, typer.Option(help="Model of requests that name none.")] = None,
     session_idle_s: Annotated[float, typer.Option(min=1, help="Drop a session that lies idle for longer.")] = 600.0,
-    max_sessions: Annotated[int, typer.Option(min=1, help="Open sessions at most.")] = 1_000,
+    max_sessions: Annotated[int, typer.Option(min=1, help="Open sessions at most.")] = 10_000,
     engine_threads: Annotated[int, typer.Option(min=1, help="Chunks computed at the same time.")] = 2,
 ) -> None:
     """Serve the models of a folder over HTTP."""

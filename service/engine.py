@@ -83,8 +83,8 @@ class Engine:
         self._max_chunk_steps = max_chunk_steps
         self._segment_steps = segment_steps
 
-    def check(self, model: Model, stream: StreamState, chunk: Chunk | None) -> None:
-        """Whether a stream takes a chunk. ``run`` relies on it.
+    def check(self, model: Model, stream: StreamState, chunk: Chunk | None) -> int:
+        """Steps that a chunk will take, about; whether the stream takes it. ``run`` relies on it.
 
         Raises:
             InputError: a channel that the model lacks, another kind or sample rate than the stream's, nothing
@@ -95,7 +95,7 @@ class Engine:
         if chunk is None:
             if stream.kind is None:
                 raise InputError("the session is empty: send input before you end it, or with end=true")
-            return
+            return 0
         kind = "audio" if isinstance(chunk, AudioChunk) else "spikes"
         if stream.kind not in (None, kind):
             raise InputError(f"the session began with {stream.kind}: go on with that, or open another for {kind}")
@@ -116,6 +116,7 @@ class Engine:
                 f"the chunk has {steps} steps of {model.manifest.input.step_s:g} s, at most {self._max_chunk_steps} "
                 "are taken: cut it into several"
             )
+        return steps
 
     def run(self, model: Model, form: FormName, batch: Sequence[Work]) -> list[Outcome]:
         """The outcome of each chunk, in order. The chunks must have passed ``check``.

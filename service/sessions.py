@@ -12,11 +12,12 @@ import secrets
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 from service.artifact import FormName
+from service.batch_policy import BatchPolicy
+from service.batcher import Batcher
 from service.engine import Engine, Outcome, Work
 from service.errors import ModelMismatch, NotFound, Overloaded, SessionEnded, SessionGone
 from service.models import Model, ModelCatalog
@@ -76,7 +77,8 @@ class SessionRegistry:
         self._catalog = catalog
         self._clock = clock
         self._engine = Engine(settings.max_chunk_steps, settings.segment_steps)
-        self._pool = self._new_pool()
+        policy = BatchPolicy(settings.max_batch, settings.max_batch_steps, settings.max_batch_wait_s)
+        self._batcher = Batcher(self._engine, policy, settings.engine_threads)
         self._sessions: dict[str, _Session] = {}
         self._ended: OrderedDict[str, float] = OrderedDict()  # id to time, oldest first
         self._gone: OrderedDict[str, float] = OrderedDict()
@@ -161,11 +163,7 @@ class SessionRegistry:
         """Finish what is running, and end the threads."""
         if self._running:
             await asyncio.wait(self._running)
-        self._pool.shutdown()
-        self._pool = self._new_pool()  # starts no thread before it is used
-
-    def _new_pool(self) -> ThreadPoolExecutor:
-        return ThreadPoolExecutor(self._settings.engine_threads, thread_name_prefix="engine")
+        await self._batcher.close()
 
     async def _infer(self, request: InferRequest) -> Reply:
         session = self._enter(request.envelope.session or secrets.token_urlsafe(16))
@@ -187,10 +185,9 @@ class SessionRegistry:
             return decision.reply
         if current.stream is None:
             raise SessionEnded("the session has ended")  # admit has refused this before; states it for the types
-        self._engine.check(current.model, current.stream, request.chunk)
+        steps = self._engine.check(current.model, current.stream, request.chunk)
         work = Work(current.stream, request.chunk, asked.end)
-        loop = asyncio.get_running_loop()
-        (outcome,) = await loop.run_in_executor(self._pool, self._engine.run, current.model, current.form, [work])
+        outcome = await self._batcher.run(current.model, current.form, work, steps)
         reply = _reply(session.id, current, decision.seq, asked.end, outcome)
         progress = applied(
             current.progress,

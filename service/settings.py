@@ -27,7 +27,10 @@ class Settings:
         sweep_interval_s: pause between two searches for idle sessions.
     Work:
         max_waiting: requests that may be waiting or running; one more is refused at once.
-        engine_threads: chunks that are computed at the same time, on one CPU core each.
+        engine_threads: batches that are computed at the same time, on one CPU core each.
+        max_batch: chunks, of as many sessions, that are computed together.
+        max_batch_steps: chunks of a batch times the steps of its longest.
+        max_batch_wait_s: for how long an idle thread waits for more chunks; 0 starts at once.
         segment_steps: steps that a graph runs in one call; longer chunks take several, to bound the memory.
     """
 
@@ -37,14 +40,17 @@ class Settings:
     port: int = 8000
     max_body_bytes: int = 16 * 1024 * 1024
     max_chunk_steps: int = 20_000
-    max_sessions: int = 1_000
+    max_sessions: int = 10_000
     session_idle_s: float = 600.0
     ended_keep_s: float = 60.0
     gone_keep_s: float = 3_600.0
     max_remembered: int = 10_000
     sweep_interval_s: float = 5.0
-    max_waiting: int = 256
+    max_waiting: int = 1_024
     engine_threads: int = 2
+    max_batch: int = 64
+    max_batch_steps: int = 4_096
+    max_batch_wait_s: float = 0.0
     segment_steps: int = 500
 
     def __post_init__(self) -> None:
@@ -52,5 +58,6 @@ class Settings:
             raise ValueError(f"port: {self.port} is not within 0-65535")
         for field in fields(self):
             value = getattr(self, field.name)
-            if field.name != "port" and isinstance(value, int | float) and value <= 0:
+            zero_is_legal = field.name in ("port", "max_batch_wait_s")
+            if isinstance(value, int | float) and (value < 0 or (value == 0 and not zero_is_legal)):
                 raise ValueError(f"{field.name}: {value} is not above 0")

@@ -33,7 +33,7 @@ NETWORK = NetworkSpec(
     decision=DecisionSpec("sum_softmax"),
 )
 TRAIN = TrainSpec(
-    epochs=36,
+    epochs=30,
     learning_rate=5e-3,
     augment=AugmentSpec(
         tempo=1.35, noise_db=(-60.0, -18.0), tilt_db=8.0, ripple_db=4.0, delete=0.05, mask_bands=2, mask_steps=2

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hetsyn_model.training import voices
-from hetsyn_model.training.voices import Samples, Settings, SpeechError, Voice
+from hetsyn_model.training.voices import corpus as voices
+from hetsyn_model.training.voices.speech import ENGLISH, Samples, Settings, SpeechError, Voice
 
 SOURCE_RATE_HZ = 16000
 
@@ -77,7 +77,7 @@ def test_writes_8_khz_mono_16_bit_files_named_digit_speaker_take(tmp_path: Path)
 def test_reads_the_digit_as_a_word(tmp_path: Path) -> None:
     engine = ToneEngine("tone-a")
     voices.synthesise(tmp_path, available=[engine])
-    assert {re.sub(r"[.,?!]$", "", text) for text in engine.texts} == set(voices.ENGLISH)
+    assert {re.sub(r"[.,?!]$", "", text) for text in engine.texts} == set(ENGLISH)
 
 
 def test_trim_keeps_a_short_margin_whatever_the_level() -> None:

@@ -1,0 +1,183 @@
+"""Synthesise a corpus of the spoken English digits with every text-to-speech engine at hand.
+
+A speaker is one voice of one engine. Every engine that is installed contributes its voices, the others are
+reported with the package that would bring them. The audio is written as 8 kHz mono 16-bit WAV,
+``{digit}_{speaker}_{take}.wav``, close-trimmed. Generated audio stays out of the repository: it is cheap to
+make again and its licence depends on the engines that made it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import wave
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import soxr
+from numpy.typing import NDArray
+
+from hetsyn_model.training.voices.kokoro import Kokoro
+from hetsyn_model.training.voices.programs import Espeak, Festival, Flite, Pico
+from hetsyn_model.training.voices.speech import Engine, Samples, Settings, SpeechError, Voice
+
+RATE_HZ: Final = 8000
+WORKERS: Final = 2
+# Telephone-band words shorter or longer than this are a synthesis accident, not a digit.
+MIN_DURATION_S: Final = 0.15
+MAX_DURATION_S: Final = 1.2
+TRIM_BELOW_PEAK_DB: Final = 40.0
+TRIM_FRAME_S: Final = 0.005
+TRIM_KEEP_S: Final = 0.015
+ATTEMPTS: Final = 4
+PUNCTUATION: Final = ("", ".", ".", "?", ",", "!")
+
+# Never in the training corpus: `rms` is a natural voice (unit statistics of a real American
+# speaker) that demos and evaluation play to the model, so the model must not have heard it.
+HELD_OUT: Final = frozenset({"flite-rms"})
+
+ENGINES: Final[tuple[Engine, ...]] = (Kokoro(), Pico(), Flite(), Festival(), Espeak())
+
+
+@dataclass(frozen=True)
+class CorpusReport:
+    """What a run left in the output folder.
+
+    `files_by_engine` and `files_by_speaker` count the wanted files that exist now, `made` those
+    that this run wrote. `rejected` names files that failed the checks in every attempt.
+    `missing` maps an engine that is not installed to what installs it.
+    """
+
+    files_by_engine: Mapping[str, int]
+    files_by_speaker: Mapping[str, int]
+    missing: Mapping[str, str]
+    made: int
+    rejected: tuple[str, ...]
+
+    @property
+    def total(self) -> int:
+        return sum(self.files_by_engine.values())
+
+
+def trim(samples: Samples, rate_hz: int) -> Samples:
+    """Cut leading and trailing silence from samples of shape (n,), keeping 15 ms on each side.
+
+    Silence is what lies 40 dB below the loudest 5 ms frame, so the level does not matter.
+    Returns an empty array for an all-zero input.
+    """
+    frame = max(1, round(TRIM_FRAME_S * rate_hz))
+    padded = np.pad(samples, (0, -len(samples) % frame))
+    energy = np.square(padded.reshape(-1, frame)).mean(axis=1)
+    loudest = energy.max(initial=0.0)
+    if loudest == 0.0:
+        return samples[:0]
+    loud = np.flatnonzero(energy > loudest * 10 ** (-TRIM_BELOW_PEAK_DB / 10))
+    keep = round(TRIM_KEEP_S * rate_hz)
+    return samples[max(0, loud[0] * frame - keep) : (loud[-1] + 1) * frame + keep]
+
+
+def prepare(samples: Samples, rate_hz: int) -> NDArray[np.int16]:
+    """Turn an engine's samples into corpus audio: 8 kHz int16, trimmed, level left natural.
+
+    Raises SpeechError when the result is silent, clipped, or not 0.15 to 1.2 s long.
+    """
+    if len(samples) == 0 or float(np.abs(samples).max()) < 0.01:
+        raise SpeechError("silent")
+    # One full-scale sample may be a normalised peak; several are a flat top.
+    if np.count_nonzero(np.abs(samples) >= 0.999) > 3:
+        raise SpeechError("clipped")
+    narrow = trim(soxr.resample(samples, rate_hz, RATE_HZ, quality="VHQ"), RATE_HZ)
+    duration_s = len(narrow) / RATE_HZ
+    if not MIN_DURATION_S <= duration_s <= MAX_DURATION_S:
+        raise SpeechError(f"{duration_s:.2f} s long")
+    # The band limit can overshoot the engine's own peak: scale only then.
+    narrow = narrow * min(1.0, 0.99 / float(np.abs(narrow).max()))
+    return np.round(narrow * 32767.0).astype(np.int16)
+
+
+def synthesise(
+    out_dir: Path,
+    *,
+    seed: int = 0,
+    engines: Sequence[str] | None = None,
+    takes_scale: float = 1.0,
+    on_progress: Callable[[int, int], None] | None = None,
+    held_out: bool = False,
+    available: Sequence[Engine] = ENGINES,
+) -> CorpusReport:
+    """Write the corpus to `out_dir` and report it. Existing files are kept, so it can restart.
+
+    `engines` selects by name (all by default); `takes_scale` multiplies every voice's takes (one
+    at least). `on_progress` gets (done, wanted). `held_out` writes the speakers of HELD_OUT
+    instead of all the others. What a file holds depends on seed, speaker, digit and take alone.
+    Raises ValueError for an unknown engine name and RuntimeError when no engine is installed.
+    """
+    unknown = set(engines or ()) - {engine.name for engine in available}
+    if unknown:
+        raise ValueError(f"unknown engines: {', '.join(sorted(unknown))}")
+    wanted = [engine for engine in available if engines is None or engine.name in engines]
+    present = [engine for engine in wanted if engine.installed()]
+    missing = {engine.name: engine.package for engine in wanted if engine not in present}
+    if not present:
+        hints = "\n".join(f"  {name}: {package}" for name, package in missing.items())
+        raise RuntimeError(f"no text-to-speech engine found; install at least one:\n{hints}")
+    out_dir.mkdir(parents=True, exist_ok=True)
+    jobs = [
+        (engine, voice, digit, take)
+        for engine in present
+        for voice in engine.voices()
+        if (voice.speaker in HELD_OUT) == held_out
+        for take in range(max(1, round(voice.takes * takes_scale)))
+        for digit in range(10)
+    ]
+    made = 0
+    rejected: list[str] = []
+    files_by_engine: Counter[str] = Counter()
+    files_by_speaker: Counter[str] = Counter()
+    with ThreadPoolExecutor(WORKERS) as pool:
+        futures = {pool.submit(_make, out_dir, seed, *job): job for job in jobs}
+        for done, future in enumerate(as_completed(futures), start=1):
+            engine, voice, digit, take = futures[future]
+            outcome = future.result()
+            if outcome is None:
+                rejected.append(file_name(digit, voice.speaker, take))
+            else:
+                made += outcome
+                files_by_engine[engine.name] += 1
+                files_by_speaker[voice.speaker] += 1
+            if on_progress is not None:
+                on_progress(done, len(jobs))
+    rejected.sort()
+    return CorpusReport(files_by_engine, files_by_speaker, missing, made, tuple(rejected))
+
+
+def file_name(digit: int, speaker: str, take: int) -> str:
+    return f"{digit}_{speaker}_{take}.wav"
+
+
+def _make(out_dir: Path, seed: int, engine: Engine, voice: Voice, digit: int, take: int) -> bool | None:
+    """Write one file: True when made, False when it was there, None when every attempt failed."""
+    path = out_dir / file_name(digit, voice.speaker, take)
+    if path.exists():
+        return False
+    key = hashlib.sha256(f"{seed}/{voice.speaker}/{digit}/{take}".encode()).digest()
+    draw = np.random.default_rng(int.from_bytes(key[:8], "little"))
+    for _ in range(ATTEMPTS):
+        text = voice.words[digit] + PUNCTUATION[draw.integers(len(PUNCTUATION))]
+        settings = Settings(float(draw.uniform(0.85, 1.25)), float(draw.uniform(0.9, 1.12)))
+        try:
+            pcm = prepare(*engine.say(text, voice, settings))
+        except SpeechError:
+            continue
+        # Written aside and renamed: an interrupted run leaves no half file that a restart keeps.
+        partial = path.with_suffix(".part")
+        with wave.open(str(partial), "wb") as writer:
+            writer.setparams((1, 2, RATE_HZ, len(pcm), "NONE", "not compressed"))
+            writer.writeframes(pcm.astype("<i2").tobytes())
+        partial.replace(path)
+        return True
+    return None

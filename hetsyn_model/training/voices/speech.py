@@ -1,0 +1,69 @@
+"""What a text-to-speech engine is, and how the digits are written for readers of several languages."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def words(spaced: str) -> tuple[str, ...]:
+    return tuple(spaced.split())
+
+
+ENGLISH: Final = words("zero one two three four five six seven eight nine")
+# English digits spelt for readers of another language give a foreign accent. These spellings are
+# the ones that a speech recogniser (pocketsphinx) understood best.
+GERMAN: Final = words("siro uann tuh srie foor feif sicks seven ejt nein")
+FRENCH: Final = words("zéro ouane tu srî fôr faille-ve sixe sèvène èïte naille-ne")
+DUTCH: Final = words("ziero wun toe srie foor faaiv siks sefven eet naain")
+# Kokoro reads phonemes, with one-letter diphthongs of its own (A I O Q).
+US_IPA: Final = words("zˈɪɹO wˈʌn tˈu θɹˈi fˈɔɹ fˈIv sˈɪks sˈɛvən ˈAt nˈIn")
+GB_IPA: Final = words("zˈɪəɹQ wˈʌn tˈuː θɹˈiː fˈɔː fˈIv sˈɪks sˈɛvən ˈAt nˈIn")
+GERMAN_IPA: Final = words("zˈiːʁoː vˈan tˈuː sʁˈiː fˈoːɐ fˈajf zˈɪks zˈɛvən ˈeːt nˈajn")
+FRENCH_IPA: Final = words("zeʁˈo wˈan tˈu sʁˈi fˈɔʁ fˈajv sˈiks sˈɛvɛn ˈɛjt nˈajn")
+
+Samples = NDArray[np.float32]
+
+
+class SpeechError(RuntimeError):
+    """An engine produced no usable audio for one utterance."""
+
+
+@dataclass(frozen=True)
+class Voice:
+    """One speaker: its corpus id, the engine's own code for it and what it reads per digit."""
+
+    speaker: str
+    code: str
+    takes: int
+    words: tuple[str, ...] = ENGLISH
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Prosody of one take: duration and pitch as multiples of the voice's natural ones."""
+
+    stretch: float = 1.0
+    pitch_ratio: float = 1.0
+
+
+class Engine(Protocol):
+    """A text-to-speech engine; `say` is called from several threads."""
+
+    name: str
+    package: str
+
+    def installed(self) -> bool: ...
+
+    def voices(self) -> Sequence[Voice]: ...
+
+    def say(self, text: str, voice: Voice, settings: Settings) -> tuple[Samples, int]:
+        """Return mono samples in [-1, 1], shape (n,), and their rate in Hz.
+
+        Raises SpeechError when the engine fails.
+        """
+        ...

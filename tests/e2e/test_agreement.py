@@ -1,0 +1,44 @@
+"""Torch, ONNX Runtime, TorchScript and ``/infer`` give one answer to every recording."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.agreement import compare
+from hetsyn_model.training.data import Recording, read_folder, read_wav
+from hetsyn_model.training.speech import LABELS, WORDS
+
+ROOT = Path(__file__).parents[2]
+FSDD = ROOT.parent / "shared/data/fsdd/recordings"
+TOLERANCE = 1e-4  # of a probability
+
+
+def check(results: dict[str, Any]) -> None:
+    for item in [*results["implementations"], *results["served"]]:
+        assert item["labels"] == 0, item
+        assert item["probabilities"] <= TOLERANCE, item
+
+
+def test_the_shipped_recordings() -> None:
+    recordings = [
+        Recording(read_wav(ROOT / f"docs/recordings/{word}.wav", 8000), label, "flite-rms", 0)
+        for label, word in enumerate(WORDS)
+    ]
+    check(compare(ROOT / "models", "speech-digits", "1", recordings))
+
+
+def test_real_speech(capsys: pytest.CaptureFixture[str]) -> None:
+    if not FSDD.is_dir():
+        pytest.skip("the Free Spoken Digit Dataset is not beside this checkout")
+    chosen = read_folder(FSDD, LABELS, 8000)[::12]
+    assert len(chosen) >= 200
+    results = compare(ROOT / "models", "speech-digits", "1", chosen)
+    with capsys.disabled():
+        print(json.dumps(results["bank_against_exact"]))
+    check(results)
+    forms = results["bank_against_exact"]
+    assert abs(forms["accuracy_exact"] - forms["accuracy_bank"]) <= 1 / len(chosen)

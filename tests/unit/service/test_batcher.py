@@ -1,0 +1,136 @@
+"""Batches across callers: gathered while the engine is busy, and no caller harmed by another."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from service.artifact import FormName
+from service.batch_policy import BatchPolicy
+from service.batcher import Batcher
+from service.chunks import spike_chunk
+from service.engine import Engine, Outcome, Work
+from service.errors import ArtifactError
+from service.models import Model
+from service.stream import initial_stream
+from tests.fakes import Gate
+
+
+class Recorder(Engine):
+    """An engine that keeps the sizes of its batches, and refuses chunks that spike on a poisonous channel."""
+
+    POISON = 3
+
+    def __init__(self) -> None:
+        super().__init__(10_000, 64)
+        self.sizes: list[int] = []
+
+    def run(self, model: Model, form: FormName, batch: Sequence[Work]) -> list[Outcome]:
+        self.sizes.append(len(batch))
+        for work in batch:
+            if work.chunk is not None and getattr(work.chunk, "unit", np.zeros(0)).tolist() == [self.POISON]:
+                raise ArtifactError("poisoned")
+        return super().run(model, form, batch)
+
+
+def work(model: Model, unit: int = 1, steps: int = 4) -> Work:
+    return Work(initial_stream(model, "bank"), spike_chunk(steps, [0], [unit]), end=False)
+
+
+async def gathered(batcher: Batcher, model: Model, gate: Gate, works: Sequence[Work]) -> list[asyncio.Task[Outcome]]:
+    """The works as tasks that all wait while a first one holds the only engine thread."""
+    gate.opened.clear()
+    blocker = asyncio.create_task(batcher.run(model, "bank", work(model), 4))
+    await asyncio.to_thread(gate.entered.acquire)
+    tasks = [asyncio.create_task(batcher.run(model, "bank", item, 4)) for item in works]
+    await asyncio.sleep(0)
+    return [blocker, *tasks]
+
+
+def test_what_gathers_while_the_engine_is_busy_is_one_batch(model: Model, gate: Gate) -> None:
+    async def main() -> None:
+        engine = Recorder()
+        batcher = Batcher(engine, BatchPolicy(), threads=1)
+        tasks = await gathered(batcher, model, gate, [work(model, unit) for unit in (0, 1, 2, 4)])
+        gate.opened.set()
+        together = await asyncio.gather(*tasks)
+        assert engine.sizes == [1, 4]
+        for unit, outcome in zip((0, 1, 2, 4), together[1:], strict=True):
+            (alone,) = engine.run(model, "bank", [work(model, unit)])
+            assert np.array_equal(alone.result.scores, outcome.result.scores)
+        await batcher.close()
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("leaving", [0, 2, 3])
+def test_a_caller_that_leaves_harms_nobody(model: Model, gate: Gate, leaving: int) -> None:
+    async def main() -> None:
+        batcher = Batcher(Recorder(), BatchPolicy(), threads=1)
+        tasks = await gathered(batcher, model, gate, [work(model, unit) for unit in (0, 1, 2, 4)])
+        tasks[1 + leaving].cancel()
+        gate.opened.set()
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+        assert [isinstance(result, asyncio.CancelledError) for result in results] == [
+            index == 1 + leaving for index in range(5)
+        ]
+        assert isinstance(await batcher.run(model, "bank", work(model), 4), Outcome)
+        await batcher.close()
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("place", [0, 2, 3])
+def test_an_error_reaches_only_the_caller_whose_chunk_it_is(model: Model, gate: Gate, place: int) -> None:
+    async def main() -> None:
+        units = [0, 1, 2, 4]
+        units[place] = Recorder.POISON
+        batcher = Batcher(Recorder(), BatchPolicy(), threads=1)
+        tasks = await gathered(batcher, model, gate, [work(model, unit) for unit in units])
+        gate.opened.set()
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+        assert [isinstance(result, ArtifactError) for result in results[1:]] == [i == place for i in range(4)]
+        await batcher.close()
+
+    asyncio.run(main())
+
+
+def test_an_unexpected_error_leaves_nobody_waiting(model: Model, gate: Gate) -> None:
+    async def main() -> None:
+        batcher = Batcher(Recorder(), BatchPolicy(), threads=1)
+        tasks = await gathered(batcher, model, gate, [work(model), work(model)])
+        gate.failure = RuntimeError("defect")
+        gate.opened.set()
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+        assert all(isinstance(result, RuntimeError | ArtifactError) for result in results)
+        await batcher.close()
+
+    asyncio.run(main())
+
+
+def test_an_idle_engine_may_wait_for_a_batch(model: Model) -> None:
+    async def main() -> None:
+        engine, now = Recorder(), [0.0]
+        batcher = Batcher(engine, BatchPolicy(max_batch=2, max_wait_s=3600.0), threads=1, clock=lambda: now[0])
+        first = asyncio.create_task(batcher.run(model, "bank", work(model), 4))
+        await asyncio.sleep(0)
+        assert engine.sizes == []
+        await asyncio.gather(first, batcher.run(model, "bank", work(model), 4))
+        assert engine.sizes == [2]
+        await batcher.close()
+
+    asyncio.run(main())
+
+
+def test_closing_runs_what_waits(model: Model) -> None:
+    async def main() -> None:
+        batcher = Batcher(Recorder(), BatchPolicy(max_wait_s=3600.0), threads=1)
+        task = asyncio.create_task(batcher.run(model, "bank", work(model), 4))
+        await asyncio.sleep(0)
+        await batcher.close()
+        assert isinstance(await task, Outcome)
+
+    asyncio.run(main())
