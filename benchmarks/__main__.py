@@ -7,9 +7,9 @@ import json
 import platform
 from pathlib import Path
 
-from benchmarks import agreement
+from benchmarks import agreement, training
 
-BENCHMARKS = {"agreement": agreement}
+BENCHMARKS = {"agreement": agreement, "training": training}
 
 
 def main() -> None:

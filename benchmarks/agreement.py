@@ -20,17 +20,16 @@ from typing import Any
 
 import httpx
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
 from export.parity import Difference, Streams, run_torch, verify_form
 from export.write import CHECKPOINT, padded
-from hetsyn_model.encoder import Encoder, EncoderSpec
-from hetsyn_model.network import Network
+from hetsyn_model.encoder import Encoder
 from hetsyn_model.state import Form
 from hetsyn_model.training.augment import encode_batch
+from hetsyn_model.training.checkpoint import Checkpoint
 from hetsyn_model.training.data import Recording, read_folder
 from hetsyn_model.training.speech import LABELS
 from service.api.app import create_app
@@ -59,8 +58,10 @@ def compare(models: Path, name: str, version: str, recordings: Sequence[Recordin
     """The whole comparison, as plain values: ``implementations``, ``served`` and ``forms``."""
     folder = models / name / version
     manifest = Artifact.open(folder).manifest
-    saved = torch.load(folder / CHECKPOINT, weights_only=True)
-    network, encoder = Network.load(saved["network"]).eval(), Encoder(EncoderSpec(**saved["encoder"]))
+    checkpoint = Checkpoint.load(folder / CHECKPOINT)
+    if checkpoint.encoder is None:
+        raise SystemExit(f"{folder}: takes spikes; this compares networks that hear recordings")
+    network, encoder = checkpoint.network.eval(), Encoder(checkpoint.encoder)
     truth = np.array([recording.label for recording in recordings])
     implementations: list[Difference] = []
     served: list[dict[str, Any]] = []
@@ -71,7 +72,7 @@ def compare(models: Path, name: str, version: str, recordings: Sequence[Recordin
         script = (folder / manifest.forms[form].torchscript).read_bytes()
         by_torch = []
         for start in range(0, len(recordings), AT_ONCE):
-            streams = _streams(encoder, recordings[start : start + AT_ONCE], saved["tail_steps"])
+            streams = _streams(encoder, recordings[start : start + AT_ONCE], checkpoint.tail_steps)
             implementations += verify_form(network, form, graph, script, streams)
             traces = run_torch(network, form, streams)
             by_torch.append(traces.probabilities)

@@ -14,10 +14,11 @@ from rich.table import Table
 from export.parity import ParityError
 from export.write import Evaluation, FormReport, Source, padded, seeded_streams, write_artifact
 from hetsyn_model.bank import BankError
-from hetsyn_model.encoder import Encoder, EncoderSpec
+from hetsyn_model.encoder import Encoder
 from hetsyn_model.network import ERROR_BOUND, Network
 from hetsyn_model.spec import DecisionSpec, NetworkSpec, NeuronSpec
 from hetsyn_model.training.augment import encode_batch
+from hetsyn_model.training.checkpoint import Checkpoint, CheckpointFileError
 from hetsyn_model.training.data import DataError, read_folder, split_takes
 from hetsyn_model.training.speech import LABELS, VALIDATION_EVERY, WORDS
 from service.errors import HetsynError
@@ -56,20 +57,17 @@ def export_checkpoint(
         else:
             source, evaluation, audio = _speech(Path(checkpoint), out, data)
         reports = write_artifact(source, evaluation, out, bank_size=bank_size, error_bound=error_bound, audio=audio)
-    except (BankError, ParityError, DataError, HetsynError, FileExistsError) as error:
+    except (BankError, CheckpointFileError, ParityError, DataError, HetsynError, FileExistsError) as error:
         console.print(f"[red]{escape(str(error))}[/red]")
         raise typer.Exit(2) from error
     _print(out, reports, len(evaluation.streams.steps))
 
 
 def _speech(checkpoint: Path, out: Path, data: Path | None) -> tuple[Source, Evaluation, torch.Tensor | None]:
-    try:
-        saved = torch.load(checkpoint, weights_only=True)
-        network, spec = Network.load(saved["network"]), EncoderSpec(**saved["encoder"])
-    except FileNotFoundError as error:
-        raise DataError(f"{checkpoint}: no such checkpoint") from error
-    except (KeyError, RuntimeError, TypeError, ValueError) as error:
-        raise DataError(f"{checkpoint}: not a checkpoint of `hetsyn train` ({error})") from error
+    saved = Checkpoint.load(checkpoint)
+    network, spec = saved.network, saved.encoder
+    if spec is None:
+        raise DataError(f"{checkpoint}: a network that takes spikes, not a speech network")
     source = Source(
         network,
         out.parent.name,
@@ -78,14 +76,14 @@ def _speech(checkpoint: Path, out: Path, data: Path | None) -> tuple[Source, Eva
         WORDS,
         "Crossings of log Mel band levels: direction (up, down), band, level",
         spec,
-        saved["tail_steps"],
-        {"epoch": saved["epoch"], **saved.get("provenance", {})},
+        saved.tail_steps,
+        {"epoch": saved.epoch},
     )
     if data is None:
         return source, Evaluation(seeded_streams(spec.channels, 0.03, streams=8, steps=60)), None
     _, recordings = split_takes(read_folder(data, LABELS, spec.sample_rate_hz), VALIDATION_EVERY)
     encoder = Encoder(spec)
-    encoded = encode_batch(encoder, recordings, saved["tail_steps"])
+    encoded = encode_batch(encoder, recordings, saved.tail_steps)
     dense = encoded.events.dense()
     streams = padded([stream[:steps] for stream, steps in zip(dense, encoded.steps.tolist(), strict=True)])
     hop = spec.step_samples

@@ -22,6 +22,7 @@ from export.torchscript import torchscript
 from hetsyn_model.encoder import Encoder, EncoderSpec
 from hetsyn_model.network import ERROR_BOUND, Network
 from hetsyn_model.state import Form, state_bytes
+from hetsyn_model.training.checkpoint import Checkpoint
 from service import artifact
 from service.runtime import load_graph
 
@@ -152,26 +153,13 @@ def write_artifact(
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **golden)  # type: ignore[arg-type]
     files["golden.npz"] = buffer.getvalue()
-    files[CHECKPOINT] = _checkpoint(source)
+    epoch = source.provenance.get("epoch")
+    checkpoint = Checkpoint(network, source.encoder, source.tail_steps, epoch if isinstance(epoch, int) else None)
+    files[CHECKPOINT] = checkpoint.to_bytes()
     manifest = _manifest(source, forms, files)
     _write_all(out, files | {artifact.MANIFEST: (manifest.model_dump_json(indent=1) + "\n").encode()})
     artifact.Artifact.open(out)
     return reports
-
-
-def _checkpoint(source: Source) -> bytes:
-    """The network as ``hetsyn train`` leaves one: the artifact can be exported anew, and compared with torch."""
-    buffer = io.BytesIO()
-    torch.save(
-        {
-            "network": source.network.save(),
-            "encoder": None if source.encoder is None else source.encoder.to_dict(),
-            "tail_steps": source.tail_steps,
-            "epoch": source.provenance.get("epoch"),
-        },
-        buffer,
-    )
-    return buffer.getvalue()
 
 
 def _segments(evaluation: Evaluation) -> list[tuple[Streams, torch.Tensor | None]]:

@@ -12,6 +12,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from hetsyn_model.network import Network
 from hetsyn_model.spec import NetworkSpec, Rule
 from hetsyn_model.state import Form
 from hetsyn_model.training.augment import AugmentSpec, Batch, augment_batch, encode_batch
+from hetsyn_model.training.checkpoint import Checkpoint
 from hetsyn_model.training.data import Recording
 
 
@@ -216,15 +218,7 @@ def train_run(
         metrics.seconds.append(time.monotonic() - started)
         if metrics.best_epoch < 0 or metrics.validation_loss[-1] <= min(metrics.validation_loss[:-1]):
             metrics.best_epoch = epoch
-            _save(
-                out / "best.pt",
-                {
-                    "network": mean.save(),
-                    "encoder": encoder_spec.to_dict(),
-                    "tail_steps": train.tail_steps,
-                    "epoch": epoch,
-                },
-            )
+            _replace(out / "best.pt", Checkpoint(mean, encoder_spec, train.tail_steps, epoch).to_bytes())
         _save(
             out / "checkpoint.pt",
             {
@@ -238,7 +232,7 @@ def train_run(
         (out / "metrics.json").write_text(json.dumps(asdict(metrics), indent=1))
         if on_epoch is not None:
             on_epoch(epoch, metrics)
-    return Network.load(torch.load(out / "best.pt", weights_only=True)["network"])
+    return Checkpoint.load(out / "best.pt").network
 
 
 def _claim(out: Path, config: dict[str, Any]) -> None:
@@ -252,9 +246,16 @@ def _claim(out: Path, config: dict[str, Any]) -> None:
 
 
 def _save(path: Path, values: dict[str, Any]) -> None:
+    buffer = BytesIO()
+    torch.save(values, buffer)
+    _replace(path, buffer.getvalue())
+
+
+def _replace(path: Path, content: bytes) -> None:
+    """A kill leaves the old file or the new one, never half of one."""
     fresh = path.with_suffix(".fresh")
-    torch.save(values, fresh)
-    fresh.replace(path)  # a kill leaves the old file or the new one, never half of one
+    fresh.write_bytes(content)
+    fresh.replace(path)
 
 
 @torch.no_grad()

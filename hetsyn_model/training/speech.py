@@ -7,12 +7,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import torch
-
 from hetsyn_model.encoder import Encoder, EncoderSpec
 from hetsyn_model.network import Network
 from hetsyn_model.spec import DecisionSpec, NetworkSpec, NeuronSpec
 from hetsyn_model.training.augment import AugmentSpec
+from hetsyn_model.training.checkpoint import Checkpoint
 from hetsyn_model.training.data import Recording, split_takes
 from hetsyn_model.training.loop import Metrics, TrainSpec, accuracy, classify, train_run
 
@@ -95,20 +94,21 @@ class SpeakerFigure:
 
 def judge_speaker(run: Path, heard: Sequence[Recording], speaker: str) -> SpeakerFigure:
     """The run's chosen network on the recordings of the speaker that it was trained without."""
-    saved = torch.load(run / "best.pt", weights_only=True)
-    network, encoder = Network.load(saved["network"]), Encoder(EncoderSpec(**saved["encoder"]))
+    checkpoint = Checkpoint.load(run / "best.pt")
+    network, encoder = checkpoint.network, Encoder(checkpoint.encoder or ENCODER)
+    network.fit_banks()  # as the export does: the bank of the artifact, not the smaller one of the training
     figures = {}
     for form in ("bank", "exact"):
         labels, _ = classify(
             network,
             encoder,
             heard,
-            saved["tail_steps"],
+            checkpoint.tail_steps,
             "exact" if form == "exact" else "bank",
             batch=32 if form == "exact" else 128,
         )
         figures[form] = accuracy(labels, heard)
-    figure = SpeakerFigure(speaker, len(heard), figures["bank"], figures["exact"], saved["epoch"])
+    figure = SpeakerFigure(speaker, len(heard), figures["bank"], figures["exact"], checkpoint.epoch or 0)
     (run / "speaker.json").write_text(json.dumps(vars(figure), indent=1))
     return figure
 

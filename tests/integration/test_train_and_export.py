@@ -1,0 +1,102 @@
+"""``hetsyn train`` and ``hetsyn export`` as a user runs them, on a small folder of made-up words."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import wave
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from service.artifact import Artifact
+
+
+def hetsyn(*arguments: str, code: int = 0) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "hetsyn", *arguments],
+        env=os.environ | {"COLUMNS": "200"},  # tables are not broken
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert done.returncode == code, done.stdout + done.stderr
+    return " ".join((done.stdout + done.stderr).split())
+
+
+def write_words(folder: Path, speakers: tuple[str, ...]) -> Path:
+    """Digits as tones: takes 0 (validation) and 1 of each speaker."""
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for speaker in speakers:
+        for digit in range(10):
+            for take in (0, 1):
+                n = np.arange(1200)
+                tone = np.sin(2 * np.pi * (250 + 330 * digit) * n / 8000) * np.hanning(n.size)
+                pcm = (12000 * tone + 30 * rng.normal(size=n.size)).astype("<i2")
+                with wave.open(str(folder / f"{digit}_{speaker}_{take}.wav"), "wb") as file:
+                    file.setparams((1, 2, 8000, n.size, "NONE", "not compressed"))
+                    file.writeframes(pcm.tobytes())
+    return folder
+
+
+@pytest.fixture(scope="module")
+def words(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_words(tmp_path_factory.mktemp("data") / "words", ("anna", "bert"))
+
+
+@pytest.fixture(scope="module")
+def run(words: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("runs") / "digits"
+    voices = write_words(tmp_path_factory.mktemp("data") / "voices", ("robot",))
+    hetsyn("train", "speech-digits", "--data", str(words), "--voices", str(voices), "--out", str(out), "--epochs", "1")
+    return out
+
+
+def test_training_leaves_network_metrics_and_curves(run: Path) -> None:
+    assert len(json.loads((run / "metrics.json").read_text())["loss"]) == 1
+    assert (run / "curves.png").read_bytes().startswith(b"\x89PNG")
+    assert (run / "best.pt").exists()
+
+
+def test_the_network_becomes_an_artifact(run: Path, words: Path, tmp_path: Path) -> None:
+    out = tmp_path / "digits/1"
+    printed = hetsyn("export", str(run / "best.pt"), "--out", str(out), "--data", str(words))
+    assert "state bytes" in printed
+    manifest = Artifact.open(out).manifest
+    assert manifest.labels[7] == "seven"
+    assert manifest.forms["bank"].accuracy is not None
+    described = json.loads(hetsyn("inspect", str(out), "--json"))
+    assert described["forms"]["bank"]["state_bytes"] * 10 < described["forms"]["exact"]["state_bytes"]
+    again = hetsyn("export", str(run / "best.pt"), "--out", str(out), code=2)
+    assert "never overwritten" in again
+
+
+def test_leaving_a_speaker_out_reports_on_them(words: Path, tmp_path: Path) -> None:
+    arguments = ("train", "speech-digits", "--data", str(words), "--out", str(tmp_path), "--epochs", "1")
+    assert "anna" in hetsyn(*arguments, "--leave-out", "anna")
+    figures = json.loads((tmp_path / "leave-one-out.json").read_text())
+    assert [figure["speaker"] for figure in figures["speakers"]] == ["anna"]
+    assert figures["speakers"][0]["recordings"] == 20
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("train", "speech-digits", "--data", "nowhere"), "nowhere: no such folder"),
+        (("export", "nowhere.pt", "--out", "x/1"), "nowhere.pt: no readable checkpoint"),
+        (("export", __file__, "--out", "x/1"), "not a checkpoint"),
+    ],
+)
+def test_what_is_wrong_is_said(arguments: tuple[str, ...], message: str) -> None:
+    assert message in hetsyn(*arguments, code=2)
+
+
+def test_an_unknown_speaker_is_named(words: Path) -> None:
+    printed = hetsyn("train", "speech-digits", "--data", str(words), "--leave-out", "carl", code=2)
+    assert "'carl' is not in" in printed
+    assert "anna, bert" in printed
