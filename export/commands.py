@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from export.parity import ParityError
-from export.write import Evaluation, FormReport, Source, padded, seeded_streams, write_artifact
+from export.write import ArtifactPathError, Evaluation, FormReport, Source, padded, seeded_streams, write_artifact
 from hetsyn_model.bank import BankError
 from hetsyn_model.encoder import Encoder
 from hetsyn_model.network import ERROR_BOUND, Network
@@ -51,13 +51,22 @@ def export_checkpoint(
     seed: Annotated[int, typer.Option(help=f"Of the {SHD_SIZE} weights.")] = 0,
 ) -> None:
     """Write, verify and describe an artifact; nothing is written if implementations disagree."""
+    out = out.resolve()  # its last two names are the model's name and version
     try:
         if checkpoint == SHD_SIZE:
             source, evaluation, audio = _shd_size(out, seed)
         else:
             source, evaluation, audio = _speech(Path(checkpoint), out, data)
         reports = write_artifact(source, evaluation, out, bank_size=bank_size, error_bound=error_bound, audio=audio)
-    except (BankError, CheckpointFileError, ParityError, DataError, HetsynError, FileExistsError) as error:
+    except (
+        ArtifactPathError,
+        BankError,
+        CheckpointFileError,
+        ParityError,
+        DataError,
+        HetsynError,
+        FileExistsError,
+    ) as error:
         console.print(f"[red]{escape(str(error))}[/red]")
         raise typer.Exit(2) from error
     _print(out, reports, len(evaluation.streams.steps))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import io
 import platform
+import re
 import shutil
 import tempfile
 from collections.abc import Sequence
@@ -28,6 +30,13 @@ from service.runtime import load_graph
 
 FORMS: tuple[Form, ...] = ("exact", "bank")
 CHECKPOINT = "network.pt"
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")  # as the manifest has it
+
+
+class ArtifactPathError(ValueError):
+    """Not a folder NAME/VERSION that a server could read."""
+
+
 SEGMENT = 32  # streams that a verification holds in memory at once, in the exact form
 
 
@@ -82,15 +91,20 @@ def write_artifact(
     Args:
         evaluation: verified in every implementation; its labels, if any, give the accuracy.
         bank_size: decays a layer; without it the smallest number that meets the error bound.
-        audio: float32 [stream, whole steps], to verify the encoder with.
+        audio: float32 [stream, whole steps], to verify the encoder with; noise and silence where there is none.
 
     Raises:
         ParityError: implementations disagree, or a kernel is off by more than the bound. Nothing is written.
-        FileExistsError: there is something at ``out``.
+        ArtifactPathError: a name or version that no server reads. FileExistsError: there is something at ``out``.
     """
+    for what, name in (("name", source.name), ("version", source.version)):
+        if not NAME.fullmatch(name):
+            raise ArtifactPathError(
+                f"{what} {name!r}: write to a folder NAME/VERSION, each of letters, digits and . _ -, at most 64"
+            )
     if out.exists():
         raise FileExistsError(f"{out} exists: artifacts are never overwritten, choose another version")
-    network = source.network.eval()
+    network = copy.deepcopy(source.network).float().eval()
     errors = network.fit_banks(size=bank_size, error_bound=error_bound)
     if bank_size is None and max(errors.values()) > error_bound:
         raise ParityError(f"kernel error {max(errors.values()):.2g} is above the bound {error_bound:.2g}")
@@ -98,10 +112,8 @@ def write_artifact(
     files: dict[str, bytes] = {}
     if source.encoder is not None:
         files["encoder.onnx"] = encoder_graph(source.encoder)
-        if audio is not None:
-            verify_encoder(
-                Encoder(source.encoder), load_graph(files["encoder.onnx"]), encoder_state(source.encoder), audio
-            )
+        heard = noise_and_silence(source.encoder) if audio is None else audio
+        verify_encoder(Encoder(source.encoder), load_graph(files["encoder.onnx"]), encoder_state(source.encoder), heard)
     forms: dict[artifact.FormName, artifact.Form] = {}
     reports: list[FormReport] = []
     spikes_of: dict[Form, list[np.ndarray[tuple[int, ...], np.dtype[np.float32]]]] = {}
@@ -260,6 +272,15 @@ def seeded_streams(channels: int, density: float, *, streams: int, steps: int, s
     rng = np.random.default_rng(seed)
     spikes = (rng.random((streams, steps, channels)) < density).astype(np.float32)
     return Streams(torch.from_numpy(spikes), torch.from_numpy(rng.integers(steps // 2, steps + 1, streams)))
+
+
+def noise_and_silence(encoder: EncoderSpec, seconds: float = 1.0) -> torch.Tensor:
+    """Seeded audio, float32 [4, whole steps]: loud and faint noise, noise that begins late, and silence."""
+    steps = max(1, round(seconds * encoder.sample_rate_hz / encoder.step_samples))
+    noise = np.random.default_rng(0).normal(size=(4, steps * encoder.step_samples))
+    noise *= np.array([[0.2], [0.002], [0.05], [0.0]])
+    noise[2, : noise.shape[1] // 2] = 0.0
+    return torch.from_numpy(noise.astype(np.float32))
 
 
 def padded(spikes: Sequence[torch.Tensor]) -> Streams:

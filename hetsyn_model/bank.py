@@ -4,8 +4,8 @@ A synapse's kernel ``r^n`` is written in the basis of the bank's decays, ``r^n ~
 for n >= 0. The least-squares coefficients solve ``G c = b(r)`` with ``G_kl = 1 / (1 - alpha_k alpha_l)``
 and ``b_k(r) = 1 / (1 - r alpha_k)``. G is a Cauchy matrix in disguise, so the solution is a product:
 
-    B(r)   = prod_l (r - alpha_l) / (1 - r alpha_l)
-    c_k(r) = B(r) * gamma_k / (r - alpha_k),
+    B(r)    = prod_l (r - alpha_l) / (1 - r alpha_l)
+    c_k(r)  = B(r) * gamma_k / (r - alpha_k), the factor of alpha_k cancelled
     gamma_k = (1 - alpha_k^2) * prod_{l != k} (1 - alpha_k alpha_l) / (alpha_k - alpha_l)
 
 It is accurate to the last digits where a solver loses all of them (G's condition number passes 1e11 at
@@ -24,6 +24,7 @@ ONNX Runtime and any batch give the same currents, bit for bit.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,7 +39,6 @@ from hetsyn_model.synapse import ExactWeights
 KERNEL_SAMPLES = 400  # decays, spread over a layer's own, that the grid is fitted to
 LARGEST_BANK = 24
 RESOLVED = 1e-8  # a kernel error below which more decays only crowd the grid
-NEAREST = 1e-8  # a decay this close to a grid point moves that far away: the formula divides by the distance
 
 
 class BankError(ValueError):
@@ -61,13 +61,18 @@ class Bank:
 
     def coefficients(self, r: Tensor) -> Tensor:
         """c_k(r), [*r.shape, K] float64, differentiable in r (any shape, each in [0, 1])."""
-        leaky = torch.tensor([alpha for alpha in self.decays if alpha < 1.0], dtype=torch.float64)
-        wide = r.to(torch.float64).unsqueeze(-1)
-        # all of c is taken at the shifted r: its terms cancel only if they agree on where r is
-        offset = (wide - leaky).detach()
-        wide = wide + torch.where(offset.abs() < NEAREST, NEAREST - offset, 0.0).sum(-1, keepdim=True)
-        distance = wide - leaky
-        c = (distance / (1.0 - wide * leaky)).prod(-1, keepdim=True) * _gamma(leaky) / distance
+        leaky = [alpha for alpha in self.decays if alpha < 1.0]
+        wide = r.to(torch.float64)
+        factors = [(wide - alpha) / (1.0 - wide * alpha) for alpha in leaky]
+        # products of all factors but one, from both ends: dividing B by its own factor fails where r is on the grid
+        before, after = [torch.ones_like(wide)], [torch.ones_like(wide)]
+        for factor in factors[:-1]:
+            before.append(before[-1] * factor)
+        for factor in reversed(factors[1:]):
+            after.insert(0, after[0] * factor)
+        gamma = _gamma(leaky)
+        columns = [gamma[k] * before[k] * after[k] / (1.0 - wide * leaky[k]) for k in range(len(leaky))]
+        c = torch.stack(columns, -1) if columns else wide.new_zeros(*r.shape, 0)
         if not self.integrator:
             return c
         at_one = (r >= 1.0).unsqueeze(-1)
@@ -76,11 +81,11 @@ class Bank:
         return torch.cat([c, at_one.to(torch.float64)], dim=-1)
 
 
-def _gamma(alpha: Tensor) -> Tensor:
-    products = 1.0 - alpha.unsqueeze(1) * alpha
-    gaps = alpha.unsqueeze(1) - alpha
-    gaps.fill_diagonal_(1.0)
-    return (products / gaps).prod(1)  # the diagonal brings in 1 - alpha_k^2
+def _gamma(leaky: Sequence[float]) -> list[float]:
+    return [
+        (1 - alpha * alpha) * math.prod((1 - alpha * other) / (alpha - other) for other in leaky if other != alpha)
+        for alpha in leaky
+    ]
 
 
 @dataclass(frozen=True)
@@ -180,13 +185,17 @@ def fit_bank(r: Tensor, *, size: int | None = None, error_bound: float = 1e-3) -
     """
     if size is not None and size < 1:
         raise BankError(f"a bank of {size} decays holds nothing: give 1 or more")
+    if not r.numel():
+        raise BankError("there are no decays to fit a bank to")
     distinct = np.unique(r.detach().to(torch.float64).numpy())
     integrator = bool(distinct[-1] >= 1.0)
     leaky = distinct[distinct < 1.0]
     if not leaky.size:
         return Bank((1.0,))
+    if size is not None and size < 1 + integrator:
+        raise BankError("a bank of 1 decay cannot hold both r = 1 and others: give 2 or more")
     enough = RESOLVED if size is not None else max(error_bound, RESOLVED)
-    largest = LARGEST_BANK if size is None else max(size - integrator, 1)
+    largest = LARGEST_BANK if size is None else size - integrator
     for count in range(1, largest + 1):
         bank = _fit_leaky(leaky, count, integrator)
         worst = kernel_error(bank, r)
@@ -235,7 +244,7 @@ def dyadic(*rows: Tensor | None) -> tuple[Tensor | None, ...]:
     present = [weight for weight in rows if weight is not None]
     with torch.no_grad():
         largest = torch.stack([weight.abs().sum(0) for weight in present]).sum(0)
-        mantissa = 24 if largest.dtype == torch.float32 else 53
+        mantissa = 1 - round(math.log2(torch.finfo(largest.dtype).eps))
         # one bit to spare: rounding can carry a sum over the next power of two
         grid = torch.exp2(torch.ceil(torch.log2(largest.clamp_min(1e-30))) + 1 - mantissa)
     return tuple(

@@ -97,8 +97,9 @@ def speech_digits(
             return
         for speaker in left_out:
             run = out / f"without-{speaker}"
+            # a finished run trains no further, but is refused if it was made with another configuration
+            _run(run, f"without {speaker}", [r for r in recordings if r.speaker != speaker], extra, epochs, seed)
             if speech.read_figure(run) is None:
-                _run(run, f"without {speaker}", [r for r in recordings if r.speaker != speaker], extra, epochs, seed)
                 speech.judge_speaker(run, [r for r in recordings if r.speaker == speaker], speaker)
         _report(out, left_out)
     except (DataError, RunError, SpecError) as error:

@@ -94,7 +94,7 @@ def event_product(spikes: Tensor | Events, weight: Tensor) -> Tensor:
         spikes: [batch, steps, channels] or its events; differentiable if a tensor.
         weight: [channels, columns].
     """
-    if native.library() is not None:
+    if native.runs(weight):
         events = spikes if isinstance(spikes, Events) else Events.of(spikes)
         dense = spikes.reshape(-1, spikes.shape[-1]) if isinstance(spikes, Tensor) else None
         out: Tensor = _EventProduct.apply(dense, weight, events)  # type: ignore[no-untyped-call]

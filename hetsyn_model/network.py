@@ -219,7 +219,7 @@ class Network(nn.Module):
         spec, banks, tensors = saved["spec"], saved["banks"], saved["tensors"]
         if not (isinstance(spec, Mapping) and isinstance(banks, Mapping) and isinstance(tensors, Mapping)):
             raise ValueError("not what Network.save() gave: spec, banks and tensors are mappings")
-        network = Network(NetworkSpec.from_dict(spec))
+        network = Network(NetworkSpec.from_dict(spec)).to(next(iter(tensors.values())).dtype)
         network.load_state_dict(tensors)
         network.banks = {name: Bank(tuple(decays)) for name, decays in banks.items()}
         return network
@@ -231,6 +231,7 @@ def step(
     state: State,
     spikes: Tensor,
     surrogate: SurrogateSpec | None = None,
+    dropout: float = 0.0,
 ) -> tuple[State, StepOutput]:
     """One step of the whole network, pure.
 
@@ -239,6 +240,7 @@ def step(
         state: every tensor of the form's layout, with a leading batch axis.
         spikes: [b, channels] of this step.
         surrogate: None outside training.
+        dropout: probability with which a spike does not reach the next layer, in training.
     """
     after: State = {}
     hidden: list[Tensor] = []
@@ -262,7 +264,7 @@ def step(
         after |= {f"{layer.name}.reset_current": reset, f"{layer.name}.spikes": fired}
         if adaptation is not None:
             after[f"{layer.name}.adaptation_current"] = adaptation
-        x = fired
+        x = torch.nn.functional.dropout(fired, dropout) if dropout else fired
         if layer.name != "readout":
             hidden.append(fired)
     after["decision.score"], after["decision.step"] = decision_step(

@@ -9,11 +9,13 @@ and ``b`` a constant drive shaped as the decays.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from hetsyn_model.network import Network
 from hetsyn_model.spec import DecisionSpec, NetworkSpec, NeuronSpec
@@ -51,15 +53,36 @@ def _entries(suffixes: tuple[str, ...], recurrent: bool) -> list[_Entry]:
     return entries
 
 
-def _collect(entries: list[_Entry], state_dict: Mapping[str, Tensor]) -> dict[_Entry, Tensor]:
+@dataclass(frozen=True)
+class _Found:
+    """An entry of a checkpoint: the name that it was found under."""
+
+    name: str
+    tensor: Tensor
+
+
+def _architecture(names: set[str]) -> tuple[tuple[str, ...], bool]:
+    """Suffixes of the hidden layers and recurrence of the network that explains the names best."""
+
+    def unexplained(candidate: tuple[tuple[str, ...], bool]) -> int:
+        entries = _entries(*candidate)
+        known = {name for entry in entries for name in entry.names}
+        return len(names - known) + sum(not names.intersection(entry.names) for entry in entries)
+
+    return min(((("1", "2"), True), (("",), True), (("",), False)), key=unexplained)
+
+
+def _collect(entries: list[_Entry], state_dict: Mapping[str, Tensor]) -> dict[tuple[int, str], _Found]:
+    """Each tensor by its place (layer, parameter)."""
     known = {name for entry in entries for name in entry.names}
     extra = sorted(set(state_dict) - known)
     if extra:
         raise CheckpointError(
             f"unknown entry {extra[0]!r}: not a tensor of this network"
             + (f" (and {len(extra) - 1} more)" if len(extra) > 1 else "")
+            + ("; strip the prefix of the names" if extra[0].startswith(("param/", "module.")) else "")
         )
-    found: dict[_Entry, Tensor] = {}
+    found: dict[tuple[int, str], _Found] = {}
     for entry in entries:
         present = [name for name in entry.names if name in state_dict]
         if not present:
@@ -68,15 +91,53 @@ def _collect(entries: list[_Entry], state_dict: Mapping[str, Tensor]) -> dict[_E
                 + " or ".join(repr(name) for name in entry.names[1:])
                 + ")"
             )
-        first = torch.as_tensor(state_dict[present[0]]).detach()
-        for other in present[1:]:
-            alias = torch.as_tensor(state_dict[other])
-            if alias.shape != first.shape or not torch.equal(alias, first):
-                raise CheckpointError(f"entry {other!r} differs from {present[0]!r}: both name one tensor")
-        if not bool(torch.isfinite(first).all()):
-            raise CheckpointError(f"entry {present[0]!r} holds values that are not finite")
-        found[entry] = first
+        tensors = [_tensor(name, state_dict[name]) for name in present]
+        for name, alias in zip(present[1:], tensors[1:], strict=True):
+            if alias.shape != tensors[0].shape or not torch.equal(alias, tensors[0]):
+                raise CheckpointError(f"entry {name!r} differs from {present[0]!r}: both name one tensor")
+        found[entry.layer, entry.parameter] = _Found(present[0], tensors[0])
     return found
+
+
+def _tensor(name: str, value: object) -> Tensor:
+    """A float64 copy of a tensor or array of any kind."""
+    try:
+        if isinstance(value, Tensor):
+            tensor = value.detach().to("cpu", torch.float64)
+        else:
+            tensor = torch.from_numpy(np.array(value, dtype=np.float64))
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(f"entry {name!r} is not a tensor of numbers ({error})") from error
+    if not bool(torch.isfinite(tensor).all()):
+        raise CheckpointError(f"entry {name!r} holds values that are not finite")
+    return tensor
+
+
+def _axes(place: tuple[int, str], per_synapse: bool) -> tuple[int, ...]:
+    """Which layers' sizes a tensor's shape is made of: 0 the input, then the layers in order."""
+    layer, parameter = place
+    fan_in = layer + 1 if parameter.endswith("rec") else layer
+    return (layer + 1, fan_in) if parameter.startswith("w") or per_synapse else (layer + 1,)
+
+
+def _check_shapes(found: Mapping[tuple[int, str], _Found]) -> tuple[list[int], bool]:
+    """Sizes of input and layers, and whether each synapse has a decay; most entries decide, the odd one is named."""
+    kinds = Counter(item.tensor.dim() == 2 for (_, parameter), item in found.items() if parameter[0] != "w")
+    per_synapse = kinds.most_common(1)[0][0]
+    votes: dict[int, Counter[int]] = {}
+    for place, item in found.items():
+        axes = _axes(place, per_synapse)
+        if len(axes) == item.tensor.dim():
+            for axis, size in zip(axes, item.tensor.shape, strict=True):
+                votes.setdefault(axis, Counter())[size] += 1
+    sizes = {axis: counted.most_common(1)[0][0] for axis, counted in votes.items()}
+    for place, item in found.items():
+        expected = tuple(sizes.get(axis, 0) for axis in _axes(place, per_synapse))
+        if tuple(item.tensor.shape) != expected or 0 in expected:
+            raise CheckpointError(
+                f"entry {item.name!r} has shape {tuple(item.tensor.shape)}, the others make it {expected}"
+            )
+    return [sizes[axis] for axis in sorted(sizes)], per_synapse
 
 
 def from_reference(
@@ -93,49 +154,30 @@ def from_reference(
         state_dict: name to tensor (or NumPy array); every alias of a tensor may be there or not.
         threshold: of all hidden neurons.
         step_s, tau_reset_s: duration of a step and time constant of the reset, in seconds.
-        dtype: of the network's tensors.
+        dtype: of the network's tensors, float32 or float64.
 
     Raises:
         CheckpointError: an entry is missing, unknown, misshaped, not finite, or not a decay in [0, 1].
+        ValueError: another dtype, or a duration that is not above 0.
     """
-    two = any(name.startswith(("w_in1", "layer_hidden1.", "w_in2", "layer_hidden2.")) for name in state_dict)
-    recurrent = any(
-        name.startswith(("w_rec", "rho_rec", "b_rec"))
-        or ".w_rec" in name
-        or ".layer_rec." in name
-        or ".rho_rec" in name
-        or ".b_rec" in name
-        for name in state_dict
-    )
-    suffixes = ("1", "2") if two else ("",)
-    entries = _entries(suffixes, recurrent or two)
-    tensors = _collect(entries, state_dict)
-    by_place = {(entry.layer, entry.parameter): (entry.names[0], tensor) for entry, tensor in tensors.items()}
+    if dtype not in (torch.float32, torch.float64):
+        raise ValueError(f"dtype {dtype}: a network is float32 or float64")
+    if not (step_s > 0 and tau_reset_s > 0):
+        raise ValueError(f"step_s {step_s} and tau_reset_s {tau_reset_s} must be above 0")
+    suffixes, recurrent = _architecture(set(state_dict))
+    found = _collect(_entries(suffixes, recurrent), state_dict)
+    sizes, per_synapse = _check_shapes(found)
+    for (_, parameter), item in found.items():
+        if parameter[0] == "r" and not bool(((item.tensor >= 0) & (item.tensor <= 1)).all()):
+            raise CheckpointError(f"entry {item.name!r} holds decays outside [0, 1]")
 
-    sizes: list[int] = []
-    for index in range(len(suffixes) + 1):
-        name, weight = by_place[(index, "w_in")]
-        if weight.dim() != 2 or 0 in weight.shape:
-            raise CheckpointError(f"entry {name!r} has shape {tuple(weight.shape)}: weights are [out, in]")
-        sizes = sizes or [weight.shape[1]]
-        sizes.append(weight.shape[0])
-    per_synapse = by_place[(0, "r_in")][1].dim() == 2
-    for (index, parameter), (name, tensor) in by_place.items():
-        fan_in = sizes[index + 1] if parameter.endswith("rec") else sizes[index]
-        matrix = (sizes[index + 1], fan_in)
-        expected = matrix if parameter.startswith("w") or per_synapse else matrix[:1]
-        if tuple(tensor.shape) != expected:
-            raise CheckpointError(f"entry {name!r} has shape {tuple(tensor.shape)}, this network needs {expected}")
-        if parameter.startswith("r") and not bool(((tensor >= 0) & (tensor <= 1)).all()):
-            raise CheckpointError(f"entry {name!r} holds decays outside [0, 1]")
-
-    weights_rec = [tensor for (_, parameter), (_, tensor) in by_place.items() if parameter == "w_rec"]
-    biased = any(bool(tensor.any()) for (_, parameter), (_, tensor) in by_place.items() if parameter[0] == "b")
+    weights_rec = [item.tensor for (_, parameter), item in found.items() if parameter == "w_rec"]
+    biased = any(bool(item.tensor.any()) for (_, parameter), item in found.items() if parameter[0] == "b")
     spec = NetworkSpec(
         channels=sizes[0],
         hidden=tuple(sizes[1:-1]),
         outputs=sizes[-1],
-        recurrent=recurrent or two,
+        recurrent=recurrent,
         self_recurrent=any(bool(w.diagonal().any()) for w in weights_rec),
         bias=biased,
         step_s=step_s,
@@ -146,10 +188,9 @@ def from_reference(
     )
     network = Network(spec).to(dtype)
     with torch.no_grad():
-        for (index, parameter), (_, tensor) in by_place.items():
+        for (index, parameter), item in found.items():
             if parameter[0] == "b" and not biased:
                 continue
-            target = getattr(network.layers[index], parameter)
-            assert isinstance(target, nn.Parameter)
-            target.copy_(tensor.reshape(target.shape))
+            target = network.layers[index].get_parameter(parameter)
+            target.copy_(item.tensor.reshape(target.shape))
     return network

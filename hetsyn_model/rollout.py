@@ -58,9 +58,13 @@ def rollout(network: Network, spikes: Tensor | Events, form: Form, steps: Tensor
     """
     if form not in ("exact", "bank"):
         raise ValueError(f"form {form!r} is neither 'exact' nor 'bank'")
-    channels = spikes.channels if isinstance(spikes, Events) else spikes.shape[-1]
+    if not isinstance(spikes, Tensor | Events):
+        raise ValueError(f"spikes are a {type(spikes).__name__}: give a tensor [batch, steps, channels], or Events")
+    if isinstance(spikes, Tensor) and not bool(torch.isfinite(spikes).all()):
+        raise ValueError("spikes hold values that are not finite")
     if isinstance(spikes, Tensor) and spikes.dim() != 3:
         raise ValueError(f"spikes of shape {tuple(spikes.shape)} are not [batch, steps, channels]")
+    channels = spikes.channels if isinstance(spikes, Events) else spikes.shape[-1]
     if channels != network.spec.channels:
         raise ValueError(f"spikes have {channels} channels, the network takes {network.spec.channels}")
     batch, longest = (spikes.batch, spikes.steps) if isinstance(spikes, Events) else spikes.shape[:2]
@@ -82,7 +86,8 @@ def _by_step(network: Network, spikes: Tensor | Events) -> Traces:
     fired: list[Tensor] = []
     hidden: list[list[Tensor]] = [[] for _ in spec.hidden]
     for t in range(dense.shape[1]):
-        state, output = step(spec, weights, state, dense[:, t], spec.surrogate if torch.is_grad_enabled() else None)
+        surrogate = spec.surrogate if torch.is_grad_enabled() else None
+        state, output = step(spec, weights, state, dense[:, t], surrogate, spec.dropout if network.training else 0.0)
         readout.append(output.readout)
         if "readout.spikes" in state:
             fired.append(state["readout.spikes"])
@@ -127,7 +132,7 @@ def layer_rollout(spec: NetworkSpec, layer: LayerWeights, drive: Tensor) -> tupl
     """
     synapses = layer.synapses
     assert isinstance(synapses, BankWeights)
-    if native.library() is not None:
+    if native.runs(drive):
         spikes, potential = _LayerRollout.apply(  # type: ignore[no-untyped-call]
             drive, synapses.weight_rec, layer.reset_decay, synapses.decays, spec
         )

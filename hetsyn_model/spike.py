@@ -68,12 +68,11 @@ def spike_step(
     reset = reset_decay * reset + neuron.threshold * spikes_before
     potential = currents - reset
     if adaptation is None:
-        above, level = potential > neuron.threshold, torch.full((), neuron.threshold)
+        level: Tensor | float = neuron.threshold
     else:
         adaptation = decay_of(neuron.adaptation_tau_steps) * adaptation + neuron.adaptation_strength * spikes_before
         level = neuron.threshold + adaptation
-        above = potential > level
     if surrogate is None:
-        return potential, above.to(currents.dtype), reset, adaptation
+        return potential, (potential > level).to(currents.dtype), reset, adaptation
     spikes: Tensor = _Threshold.apply(potential - level, surrogate, neuron.threshold)  # type: ignore[no-untyped-call]
     return potential, spikes, reset, adaptation

@@ -11,10 +11,14 @@ import functools
 import hashlib
 import logging
 import os
+import shlex
 import shutil
 import subprocess
 import tempfile
 from pathlib import Path
+
+import torch
+from torch import Tensor
 
 _SOURCE = Path(__file__).with_name("rollout.cpp")
 _FLAGS = ("-O3", "-march=native", "-ffp-contract=off", "-fopenmp-simd", "-fPIC", "-shared", "-std=c++17", "-pthread")
@@ -42,7 +46,8 @@ def library() -> ctypes.CDLL | None:
     """The compiled library, or None where there is no compiler or it failed (logged once)."""
     if os.environ.get("HETSYN_NATIVE") == "0":
         return None
-    compiler = shutil.which(os.environ.get("CXX", "g++")) or shutil.which("clang++")
+    wanted = [shlex.split(os.environ.get("CXX", "")), ["g++"], ["clang++"]]
+    compiler = next((command for command in wanted if command and shutil.which(command[0])), None)
     if compiler is None:
         _log.warning(
             "no C++ compiler found (apt-get install g++): training runs in plain torch, about ten times slower"
@@ -54,20 +59,25 @@ def library() -> ctypes.CDLL | None:
         if Path("/proc/cpuinfo").exists()
         else ""
     )
-    key = hashlib.sha256("\0".join([_SOURCE.read_text(), *_FLAGS, compiler, cpu]).encode()).hexdigest()[:16]
-    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "hetsyn"
-    built = cache / f"rollout-{key}.so"
+    key = hashlib.sha256("\0".join([_SOURCE.read_text(), *_FLAGS, *compiler, cpu]).encode()).hexdigest()[:16]
     try:
+        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hetsyn"
+        built = cache / f"rollout-{key}.so"
         if not built.exists():
             cache.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(dir=cache) as scratch:
                 fresh = Path(scratch) / "rollout.so"
                 subprocess.run(
-                    [compiler, *_FLAGS, str(_SOURCE), "-o", str(fresh)], check=True, capture_output=True, text=True
+                    [*compiler, *_FLAGS, str(_SOURCE), "-o", str(fresh)], check=True, capture_output=True, text=True
                 )
                 fresh.replace(built)  # atomic: two processes may build at once
         return ctypes.CDLL(str(built))
-    except (OSError, subprocess.CalledProcessError) as error:
+    except (OSError, RuntimeError, subprocess.CalledProcessError) as error:
         detail = error.stderr if isinstance(error, subprocess.CalledProcessError) else error
         _log.warning("the compiled rollout cannot be used, plain torch takes over: %s", detail)
         return None
+
+
+def runs(tensor: Tensor) -> bool:
+    """Whether the compiled library takes such a tensor: float32 or float64 in the CPU's memory."""
+    return tensor.device.type == "cpu" and tensor.dtype in (torch.float32, torch.float64) and library() is not None

@@ -7,6 +7,7 @@ the best validation figure), ``metrics.json`` and ``curves.png``.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import time
@@ -150,7 +151,7 @@ def train_run(
             "encoder": encoder_spec.to_dict(),
             "train": asdict(train),
             "seed": seed,
-            "recordings": [len(real), len(extra), len(validation)],
+            "recordings": [_identity(real), _identity(extra), _identity(validation)],
         },
     )
     encoder = Encoder(encoder_spec)
@@ -229,7 +230,7 @@ def train_run(
                 "epoch": epoch,
             },
         )
-        (out / "metrics.json").write_text(json.dumps(asdict(metrics), indent=1))
+        _replace(out / "metrics.json", json.dumps(asdict(metrics), indent=1).encode())
         if on_epoch is not None:
             on_epoch(epoch, metrics)
     return Checkpoint.load(out / "best.pt").network
@@ -242,7 +243,16 @@ def _claim(out: Path, config: dict[str, Any]) -> None:
         before, now = json.loads(path.read_text()), json.loads(text)
         differing = [key for key in now if before.get(key) != now[key]]
         raise RunError(f"{out} holds a run with another {', '.join(differing)}: choose another folder, or delete it")
-    path.write_text(text)
+    _replace(path, text.encode())
+
+
+def _identity(recordings: Sequence[Recording]) -> str:
+    """Count and digest of recordings: what, who, and every sample."""
+    digest = hashlib.blake2b(digest_size=8)
+    for recording in recordings:
+        digest.update(f"{recording.label} {recording.speaker} {recording.take} {recording.audio.size}\n".encode())
+        digest.update(np.ascontiguousarray(recording.audio).data)
+    return f"{len(recordings)} recordings, {digest.hexdigest()}"
 
 
 def _save(path: Path, values: dict[str, Any]) -> None:

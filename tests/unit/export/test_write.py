@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from export.encoder_graph import encoder_graph
 from export.parity import ParityError
-from export.write import Evaluation, Source, seeded_streams, write_artifact
+from export.write import CHECKPOINT, ArtifactPathError, Evaluation, Source, seeded_streams, write_artifact
 from hetsyn_model import DecisionSpec, Network, NetworkSpec
 from hetsyn_model.encoder import EncoderSpec
+from hetsyn_model.training.checkpoint import Checkpoint
 from service.artifact import Artifact
 
 ENCODER = EncoderSpec(bands=5, levels=3)
@@ -89,3 +92,25 @@ def test_a_killed_write_leaves_no_folder(tmp_path: Path, monkeypatch: pytest.Mon
     with pytest.raises(KeyboardInterrupt):
         write_artifact(source(), evaluation(), tmp_path / "tiny/1")
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+def test_a_name_that_no_server_reads_is_refused_at_once(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactPathError, match="NAME/VERSION"):
+        write_artifact(replace(source(), name="my model"), evaluation(), tmp_path / "my model/1")
+    with pytest.raises(ArtifactPathError, match="version ''"):
+        write_artifact(replace(source(), version=""), evaluation(), tmp_path / "tiny")
+
+
+def test_the_encoder_is_verified_without_recordings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = replace(ENCODER, spacing_db=ENCODER.spacing_db + 1)
+    monkeypatch.setattr("export.write.encoder_graph", lambda _: encoder_graph(other))
+    with pytest.raises(ParityError, match="encoder"):
+        write_artifact(source(), evaluation(), tmp_path / "tiny/1")
+
+
+def test_a_network_of_double_precision_is_exported_in_single(tmp_path: Path) -> None:
+    doubled = source()
+    doubled.network.double()
+    write_artifact(doubled, evaluation(), tmp_path / "tiny/1")
+    assert doubled.network.dtype == torch.float64
+    assert Checkpoint.load(tmp_path / "tiny/1" / CHECKPOINT).network.dtype == torch.float32

@@ -127,3 +127,17 @@ def test_sums_of_dyadic_rows_do_not_depend_on_their_order(seed: int, rows: int) 
     assert torch.equal(rounded.cumsum(0)[-1], rounded[order].cumsum(0)[-1])
     assert torch.equal(rounded.sum(0), rounded.double().sum(0).float())
     assert float((rounded - weight).abs().max()) <= float(weight.abs().sum(0).max()) * 2.0**-22
+
+
+@pytest.mark.parametrize("exponent", range(2, 13))
+def test_a_decay_on_the_grid_is_exact_however_slow(exponent: int) -> None:
+    slow = 1 - 10.0**-exponent
+    c = Bank((0.5, slow)).coefficients(torch.tensor([0.5, slow], dtype=torch.float64))
+    assert torch.allclose(c, torch.eye(2, dtype=torch.float64), atol=1e-12)
+
+
+def test_what_no_bank_can_hold_is_refused() -> None:
+    with pytest.raises(BankError, match="2 or more"):
+        fit_bank(torch.tensor([0.5, 0.9, 1.0]), size=1)
+    with pytest.raises(BankError, match="no decays"):
+        fit_bank(torch.zeros(0))

@@ -94,6 +94,8 @@ def test_another_seed_is_another_run(tmp_path: Path) -> None:
     train(tmp_path, epochs=1)
     with pytest.raises(RunError, match="another seed"):
         train(tmp_path, epochs=1, seed=1)
+    with pytest.raises(RunError, match="another recordings"):
+        train_run(tmp_path, NETWORK, ENCODER, replace(TRAIN, epochs=1), words(48, 9), words(24, 1), words(15, 2))
 
 
 def test_the_rate_rises_falls_and_stays() -> None:

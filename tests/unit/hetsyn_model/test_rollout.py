@@ -11,9 +11,11 @@ from torch import Tensor
 from hetsyn_model import DecisionSpec, Events, Network, NetworkSpec, SurrogateSpec, initial_state, native, variant
 from hetsyn_model.network import step
 from hetsyn_model.rollout import Rollout
-from hetsyn_model.spec import Rule, Variant
+from hetsyn_model.spec import NeuronSpec, Rule, Variant
+from hetsyn_model.state import Form
 
 VARIANTS: tuple[Variant, ...] = ("hetsyn", "hetneu", "homneu", "alif")
+FORMS: tuple[Form, ...] = ("exact", "bank")
 RULES: tuple[Rule, ...] = ("sum_softmax", "spike_count", "last", "trace")
 
 
@@ -170,9 +172,31 @@ def test_dropout_acts_in_training_only() -> None:
         for layer in made.layers:
             layer.get_parameter("w_in").mul_(3.0)
     x = spikes().float()
-    torch.manual_seed(0)
-    assert not torch.equal(made.train().rollout(x).readout, made.rollout(x).readout)
-    assert torch.equal(made.eval().rollout(x).readout, made.rollout(x).readout)
+    for form in FORMS:
+        assert not torch.equal(made.train().rollout(x, form).readout, made.rollout(x, form).readout)
+        assert torch.equal(made.eval().rollout(x, form).readout, made.rollout(x, form).readout)
+
+
+def test_a_spike_at_the_threshold_does_not_depend_on_gradients() -> None:
+    spec = NetworkSpec(channels=1, hidden=(1,), outputs=1, recurrent=False, neuron=NeuronSpec(threshold=0.3))
+    made = Network(spec).double()
+    with torch.no_grad():
+        made.layer("hidden1").w_in.fill_(0.3 + 5e-9)
+    x = torch.ones(1, 1, 1).double()
+    with torch.no_grad():
+        without = made.rollout(x, "exact").hidden_spikes[0]
+    assert torch.equal(without, made.rollout(x, "exact").hidden_spikes[0])
+    assert without.item() == 1.0
+
+
+def test_half_precision_runs_in_plain_torch() -> None:
+    made = network().to(torch.bfloat16)
+    assert made.rollout(spikes(), "bank").readout.dtype == torch.bfloat16
+
+
+def test_double_precision_survives_a_trip_to_disk() -> None:
+    made = network()
+    assert Network.load(made.save()).dtype == torch.float64
 
 
 def test_clamping_keeps_decays_legal() -> None:
@@ -189,6 +213,8 @@ def test_clamping_keeps_decays_legal() -> None:
     [
         (torch.zeros(2, 5, 21), "21 channels, the network takes 20"),
         (torch.zeros(5, 20), r"not \[batch, steps, channels\]"),
+        (torch.full((1, 1, 20), float("nan")), "not finite"),
+        (torch.zeros(1, 1, 20).numpy(), "ndarray"),
     ],
 )
 def test_misshaped_spikes_are_refused(value: Tensor, message: str) -> None:
