@@ -131,10 +131,14 @@ class EncoderSpec:
         return np.concatenate([bank, bank])
 
     def emphasis_db(self) -> Array:
-        """[bands]."""
+        """[bands], what is added to each band's level."""
+        return np.asarray(self.emphasis_db_per_octave * self.octaves())
+
+    def octaves(self) -> Array:
+        """[bands], octaves of each band's centre above EMPHASIS_FROM_HZ, at least 0."""
         mel = np.linspace(_mel(self.low_hz), _mel(self.high_hz), self.bands + 2)[1:-1]
         centre_hz = 700.0 * (10 ** (mel / 2595.0) - 1.0)
-        return np.asarray(self.emphasis_db_per_octave * np.log2(np.maximum(centre_hz / EMPHASIS_FROM_HZ, 1.0)))
+        return np.asarray(np.log2(np.maximum(centre_hz / EMPHASIS_FROM_HZ, 1.0)))
 
     def contrast_matrix(self) -> Array:
         """[bands, bands]: ``levels @ matrix`` is the level less its share of the neighbourhood's mean."""

@@ -8,6 +8,7 @@
         exact.pt bank.pt  TorchScript of one step
         golden.npz        inputs, and the outputs that each form gives for them
         network.pt        the torch checkpoint that all of it was made from; the server does not read it
+    models/default        a text file with the NAME that requests mean which name none; may be left out
 
 The reader owns the contract and the exporter imports it. A network graph runs a chunk of ``steps`` steps
 for ``batch`` streams:
@@ -32,6 +33,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from math import prod
 from pathlib import Path
 from typing import Annotated, Literal
@@ -42,8 +44,10 @@ from service.errors import ArtifactError
 
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
+DEFAULT = "default"
 
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
+Name = Annotated[str, Field(pattern=NAME)]
 FormName = Literal["exact", "bank"]
 
 
@@ -227,4 +231,33 @@ def find_artifacts(models: Path) -> list[Path]:
     """
     if not models.is_dir():
         raise ArtifactError(f"{models}: no such folder of models")
-    return sorted(path.parent for path in models.glob(f"*/*/{MANIFEST}"))
+    found = (path.parent for path in models.glob(f"*/*/{MANIFEST}"))
+    return sorted(folder for folder in found if is_name(folder.parent.name, folder.name))
+
+
+def find_versions(model: Path) -> list[Path]:
+    """Folders ``model/VERSION`` that hold a manifest, sorted."""
+    return sorted(path.parent for path in model.glob(f"*/{MANIFEST}") if is_name(path.parent.name))
+
+
+def is_name(*texts: str) -> bool:
+    """Whether they may name a model or a version. An export that was killed leaves folders that may not."""
+    return all(re.fullmatch(NAME, text) for text in texts)
+
+
+def read_default(models: Path) -> str | None:
+    """The model that ``models/default`` names; None where there is no such file.
+
+    Raises:
+        ArtifactError: the file does not hold one name.
+    """
+    path = models / DEFAULT
+    if not path.is_file():  # a model may be called so
+        return None
+    try:
+        name = path.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ArtifactError(f"{path}: cannot be read as text ({error}): write the name of a model into it") from error
+    if not is_name(name):
+        raise ArtifactError(f"{path}: does not hold the name of a model: write one into it, or delete it")
+    return name

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import io
-import wave
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from math import ceil, gcd
@@ -18,13 +16,12 @@ import soxr
 from numpy.typing import NDArray
 
 from service.errors import InputError
+from service.wav import read_wav
 
 Samples = NDArray[np.float32]
 
 LOWEST_RATE_HZ, HIGHEST_RATE_HZ = 1_000, 192_000
 FULL_SCALE = np.float32(32_768.0)
-# lengths that programs write which do not know yet how much will follow
-STREAMED_WAV_BYTES = 0x7FFF_0000
 
 
 def check_rate(rate_hz: int) -> int:
@@ -102,26 +99,8 @@ def decode_wav(data: bytes) -> tuple[Samples, int]:
     Raises:
         InputError: another format, damaged, or cut off.
     """
-    try:
-        with wave.open(io.BytesIO(data)) as file:
-            channels, width, rate_hz, frames = file.getparams()[:4]
-            content = file.readframes(frames)
-    except EOFError as error:
-        raise InputError("the WAV file is cut off within its header: send the whole file") from error
-    except wave.Error as error:
-        raise InputError(
-            f"not a WAV file of 16-bit PCM ({error}): convert it, as with 'sox IN -b 16 OUT.wav'"
-        ) from error
-    if width != 2:
-        raise InputError(f"the WAV file has {8 * width}-bit samples: convert it to 16-bit PCM")
-    if channels not in (1, 2):
-        raise InputError(f"the WAV file has {channels} channels: send one, or two to be averaged")
-    declared = frames * width * channels
-    if declared != len(content) and declared < STREAMED_WAV_BYTES:
-        raise InputError(
-            f"the WAV file declares {declared} bytes of samples and holds {len(content)}: send the whole file"
-        )
-    return decode_pcm(content, "<i2", channels), check_rate(rate_hz)
+    pcm = read_wav(data)
+    return decode_pcm(pcm.content, "<i2", pcm.channels), check_rate(pcm.rate_hz)
 
 
 BLOCK_S = 0.02

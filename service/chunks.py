@@ -15,6 +15,7 @@ from service.errors import InputError
 Integers = NDArray[np.int64]
 
 LARGEST = 2**31 - 1
+LARGEST_FLOAT = 2.0**53  # up to here floats have every whole number
 
 
 @dataclass(frozen=True)
@@ -41,11 +42,12 @@ class SpikeChunk:
 Chunk = AudioChunk | SpikeChunk
 
 
-def spike_chunk(steps: int, times: Sequence[int] | Integers, units: Sequence[int] | Integers) -> SpikeChunk:
+def spike_chunk(steps: int, times: Sequence[float] | Integers, units: Sequence[float] | Integers) -> SpikeChunk:
     """A chunk of ``steps`` steps from its events, in any order; a pair that occurs twice is one spike.
 
     Raises:
-        InputError: lengths that differ, a time outside the chunk, a negative unit; names the place.
+        InputError: lengths that differ, a number that is not whole, a time outside the chunk, a negative unit;
+            names the place.
     """
     if len(times) != len(units):
         raise InputError(f"{len(times)} times and {len(units)} units: every spike needs one of each")
@@ -103,8 +105,19 @@ def digest(chunk: Chunk | None, end: bool) -> bytes:
     return content.digest()
 
 
-def _integers(values: Sequence[int] | Integers, name: str) -> Integers:
+def _integers(values: Sequence[float] | Integers, name: str) -> Integers:
+    """Whole numbers, which may have come as floats."""
+    given = np.asarray(values)
+    if np.can_cast(given.dtype, np.int64):
+        return given.astype(np.int64)
     try:
-        return np.asarray(values, dtype=np.int64)
-    except OverflowError as error:
-        raise InputError(f"{name} has a number beyond 64 bits") from error
+        numbers = given.astype(np.float64)
+    except OverflowError:
+        raise InputError(f"{name} has a number beyond all floats: send whole numbers of at most 53 bits") from None
+    wrong = np.flatnonzero(~(np.abs(numbers) <= LARGEST_FLOAT) | (numbers != np.floor(numbers)))
+    if len(wrong):
+        place = int(wrong[0])
+        raise InputError(
+            f"{name}[{place}] is {numbers[place]:g}, which is not a whole number of at most 53 bits: send one"
+        )
+    return numbers.astype(np.int64)

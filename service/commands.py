@@ -28,7 +28,9 @@ def serve_models(
     models: Annotated[Path, typer.Option(help="Folder of models: NAME/VERSION/manifest.json.")] = Path("models"),
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for all.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65_535)] = 8000,
-    default_model: Annotated[str | None, typer.Option(help="Model of requests that name none.")] = None,
+    default_model: Annotated[
+        str | None, typer.Option(help="Model of requests that name none; else the one that the file 'default' names.")
+    ] = None,
     session_idle_s: Annotated[float, typer.Option(min=1, help="Drop a session that lies idle for longer.")] = 600.0,
     max_sessions: Annotated[int, typer.Option(min=1, help="Open sessions at most.")] = 10_000,
     engine_threads: Annotated[int, typer.Option(min=1, help="Chunks computed at the same time.")] = 2,

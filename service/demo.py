@@ -12,7 +12,6 @@ import httpx
 
 ROOT = Path(__file__).resolve().parent.parent
 RECORDING = ROOT / "docs/recordings/seven.wav"
-MODEL = "speech-digits"
 START_TIMEOUT_S = 60.0
 
 
@@ -25,7 +24,7 @@ def main() -> int:
     hetsyn = [sys.executable, "-m", "hetsyn"]
     print(f"$ hetsyn serve --models models --port {port}", flush=True)
     server = subprocess.Popen(
-        [*hetsyn, "serve", "--models", str(ROOT / "models"), "--port", str(port), "--default-model", MODEL],
+        [*hetsyn, "serve", "--models", str(ROOT / "models"), "--port", str(port)],
         stdout=subprocess.DEVNULL,
     )
     try:

@@ -10,7 +10,18 @@ from typing import Any
 
 import numpy as np
 
-from service.artifact import MANIFEST, Artifact, Encoder, FormName, Manifest, StateTensor, find_artifacts
+from service.artifact import (
+    DEFAULT,
+    MANIFEST,
+    Artifact,
+    Encoder,
+    FormName,
+    Manifest,
+    StateTensor,
+    find_artifacts,
+    find_versions,
+    read_default,
+)
 from service.errors import ArtifactError, NotFound, UnsupportedInput
 from service.runtime import Array, Graph, GraphLoader, load_graph
 
@@ -109,8 +120,13 @@ class ModelCatalog:
     def __init__(self, folder: Path, default_model: str | None = None, load: GraphLoader = load_graph) -> None:
         """Open every artifact of the folder.
 
+        Args:
+            default_model: of requests that name none; None is the one that the folder's file ``default`` names,
+                else its only model.
+
         Raises:
-            ArtifactError: the folder holds no model, or one that is damaged or misplaced.
+            ArtifactError: the folder holds no model, one that is damaged or misplaced, or not the one that its
+                file ``default`` names.
             NotFound: there is no model named ``default_model``.
         """
         self._models: dict[str, dict[str, Model]] = {}
@@ -124,7 +140,7 @@ class ModelCatalog:
             self._models.setdefault(model.name, {})[model.version] = model
         if not self._models:
             raise ArtifactError(f"{folder}: holds no model (NAME/VERSION/{MANIFEST}): export one into it")
-        self.default_name = default_model or (self.names[0] if len(self._models) == 1 else None)
+        self.default_name = default_model or self._folders_default(folder)
         if self.default_name is not None:
             self.get(self.default_name)
 
@@ -167,6 +183,17 @@ class ModelCatalog:
             if model.manifest.encoder is not None:
                 model.encoder_graph()
 
+    def _folders_default(self, folder: Path) -> str | None:
+        named = read_default(folder)
+        if named is None:
+            return self.names[0] if len(self._models) == 1 else None
+        if named not in self._models:
+            raise ArtifactError(
+                f"{folder / DEFAULT}: names {named!r}, but the folder has {_listing(self.names)}: "
+                "name one of these in it, or delete it"
+            )
+        return named
+
     def _versions(self, name: str) -> dict[str, Model]:
         if name not in self._models:
             raise NotFound(f"no model {name!r}: the server has {_listing(self.names)}")
@@ -187,7 +214,7 @@ def newest_artifact(path: Path) -> Artifact:
     """
     if (path / MANIFEST).is_file():
         return Artifact.open(path)
-    versions = sorted((found.parent for found in path.glob(f"*/{MANIFEST}")), key=lambda found: natural_key(found.name))
+    versions = sorted(find_versions(path), key=lambda found: natural_key(found.name))
     if not versions:
         raise ArtifactError(f"{path}: neither an artifact ({MANIFEST}) nor a folder of its versions")
     return Artifact.open(versions[-1])

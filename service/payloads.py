@@ -5,11 +5,20 @@ A body is JSON, or raw bytes whose session, model, version, form, seq and end ar
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    WithJsonSchema,
+    field_validator,
+)
 
 from service import packed_events
 from service.artifact import FormName
@@ -26,6 +35,18 @@ SessionId = Annotated[str, Field(pattern=r"^[A-Za-z0-9._~:-]{1,128}$")]
 ModelName = Annotated[str, Field(min_length=1, max_length=64)]
 
 
+def _whole(value: Any) -> Any:
+    """JSON has one kind of number, and some programs write 25 as 25.0."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+Whole = Annotated[int, BeforeValidator(_whole)]
+# floats for the same reason: ``spike_chunk`` checks all of them at once that they are whole
+Wholes = Annotated[list[float], WithJsonSchema({"type": "array", "items": {"type": "integer"}})]
+# read from the left, so that booleans cost numbers nothing
+Bit = Annotated[float | bool, Field(union_mode="left_to_right")]
+
+
 class _Wire(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
@@ -35,7 +56,7 @@ class AudioInput(_Wire):
 
     kind: Literal["audio"]
     encoding: Literal["pcm_s16le"] = Field(description="16-bit little-endian PCM, mono")
-    sample_rate: int = Field(description="Hz, the same for a whole session")
+    sample_rate: Whole = Field(description="Hz, the same for a whole session")
     data: str = Field(description="base64")
 
     def chunk(self) -> AudioChunk:
@@ -46,9 +67,9 @@ class EventsInput(_Wire):
     """Spikes as a list; the i-th is on channel units[i] in step times[i]."""
 
     kind: Literal["events"]
-    steps: int = Field(ge=0, description="length of the chunk")
-    times: list[int] = Field(description="from 0, below steps, in any order")
-    units: list[int] = Field(description="channels, from 0")
+    steps: Whole = Field(ge=0, description="length of the chunk")
+    times: Wholes = Field(description="from 0, below steps, in any order")
+    units: Wholes = Field(description="channels, from 0")
 
     def chunk(self) -> SpikeChunk:
         return spike_chunk(self.steps, self.times, self.units)
@@ -58,7 +79,7 @@ class DenseInput(_Wire):
     """Spikes as zeros and ones."""
 
     kind: Literal["dense"]
-    spikes: list[list[float]] = Field(description="one row a step, one value a channel, 0 or 1")
+    spikes: list[list[Bit]] = Field(description="one row a step, one value a channel, 0 or 1")
 
     def chunk(self) -> SpikeChunk:
         return dense_chunk(self.spikes)
@@ -73,7 +94,7 @@ class Envelope(_Wire):
     """What goes with a chunk, in the JSON body or as query parameters."""
 
     session: SessionId | None = Field(default=None, description="made by the server if left out")
-    model: ModelName | None = Field(default=None, description="by default the only or the configured model")
+    model: ModelName | None = Field(default=None, description="by default the configured or the only model")
     version: ModelName | None = Field(default=None, description="by default the newest")
     form: FormName | None = Field(default=None, description="by default the model's default form")
     seq: int | None = Field(default=None, ge=0, le=2**53, description="number of the chunk, from 0")
@@ -84,6 +105,16 @@ class InferBody(Envelope):
     """The JSON body of ``POST /infer``."""
 
     input: Input | None = Field(default=None, description="only an end may come without")
+
+    @field_validator("seq", mode="before")
+    @classmethod
+    def _seq_may_be_a_float(cls, value: Any) -> Any:
+        return _whole(value)
+
+    @field_validator("end", mode="before")
+    @classmethod
+    def _null_is_the_default(cls, value: Any) -> Any:
+        return False if value is None else value
 
 
 class Reply(BaseModel):
@@ -134,7 +165,7 @@ def decode_json(body: bytes) -> InferRequest:
     try:
         parsed = _BODY.validate_json(body)
     except ValidationError as error:
-        raise _explained(error, "the body") from error
+        raise _explained(error, "the body", "a field of this request: leave it out") from error
     # without the input, whose numbers would stay in memory a second time
     envelope = Envelope.model_validate(parsed.model_dump(exclude={"input"}))
     return _request(envelope, parsed.input.chunk() if parsed.input else None)
@@ -169,17 +200,24 @@ def decode_query(query: Iterable[tuple[str, str]]) -> Envelope:
     try:
         return Envelope.model_validate_strings(values)
     except ValidationError as error:
-        raise _explained(error, "the query") from error
+        raise _explained(error, "the query", _QUERY_FIELDS) from error
 
 
 def parse_content_type(content_type: str) -> tuple[str, dict[str, str]]:
-    """Media type and parameters; names in lower case, values unquoted."""
+    """Media type and parameters; names in lower case, values unquoted.
+
+    Raises:
+        InputError: a parameter is there twice.
+    """
     media_type, *rest = content_type.split(";")
     parameters: dict[str, str] = {}
     for part in rest:
         name, _, value = part.partition("=")
-        if name.strip():
-            parameters[name.strip().lower()] = value.strip().strip('"')
+        name = name.strip().lower()
+        if name in parameters:
+            raise InputError(f"the content type's parameter {name[:LONGEST_PLACE]!r} is there twice: send it once")
+        if name:
+            parameters[name] = value.strip().strip('"')
     return media_type.strip().lower(), parameters
 
 
@@ -206,9 +244,34 @@ def _request(envelope: Envelope, chunk: Chunk | None) -> InferRequest:
     return InferRequest(envelope, chunk, digest(chunk, envelope.end))
 
 
-def _explained(error: ValidationError, what: str) -> InputError | UnsupportedInput:
-    """The first thing that is wrong, as a sentence; input values are not repeated, they may be long."""
-    first, *others = error.errors(include_url=False, include_input=False)
+_QUERY_FIELDS = f"a query parameter of this request: it takes {', '.join(Envelope.model_fields)}"
+
+# by pydantic's kind of error; in braces what its context says
+_ADVICE: Mapping[str, str] = {
+    **dict.fromkeys(("int_type", "int_parsing", "int_parsing_size", "int_from_float"), "send a whole number"),
+    **dict.fromkeys(("float_type", "float_parsing", "finite_number"), "send a number"),
+    **dict.fromkeys(("bool_type", "bool_parsing"), "send true or false"),
+    **dict.fromkeys(("model_type", "model_attributes_type", "dict_type"), "send one JSON object"),
+    "list_type": "send an array",
+    "string_type": "send a string",
+    "literal_error": "send {expected}",
+    "greater_than_equal": "send a number of at least {ge}",
+    "less_than_equal": "send a number of at most {le}",
+    "string_too_short": "send at least {min_length} character(s)",
+    "string_too_long": "send at most {max_length} characters",
+}
+
+
+def _explained(error: ValidationError, what: str, fields: str) -> InputError | UnsupportedInput:
+    """The first thing that is wrong, as a sentence; input values are not repeated, they may be long.
+
+    Args:
+        fields: how the sentence about an unknown field goes on after "is not".
+    """
+    # a number in a dense row is refused twice, as a number and as a boolean
+    first, *others = (
+        item for item in error.errors(include_url=False, include_input=False) if item["loc"][-2:][1:] != ("bool",)
+    )
     place = _place(first["loc"])
     kind = first["type"]
     more = f" ({len(others)} more)" if others else ""
@@ -219,12 +282,13 @@ def _explained(error: ValidationError, what: str) -> InputError | UnsupportedInp
     if kind == "union_tag_not_found":
         return InputError(f"input.kind is missing: send one of {', '.join(INPUT_KINDS)}")
     if kind == "missing":
-        return InputError(f"{place} is missing{more}")
+        return InputError(f"{place} is missing: send it{more}")
     if kind == "extra_forbidden":
-        return InputError(f"{place} is not a field of this request: leave it out{more}")
+        return InputError(f"{place} is not {fields}{more}")
     if place == "session":
         return InputError("session is not an id: send 1 to 128 characters of A-Z a-z 0-9 . _ ~ : -")
-    return InputError(f"{place or what}: {first['msg']}{more}")
+    advice = _ADVICE.get(kind, f"{first['msg']}: send what /docs describes").format_map(first.get("ctx", {}))
+    return InputError(f"{place or what}: {advice}{more}")
 
 
 def _place(location: tuple[int | str, ...]) -> str:
@@ -232,6 +296,8 @@ def _place(location: tuple[int | str, ...]) -> str:
     parts = list(location)
     if len(parts) > 1 and parts[0] == "input" and parts[1] in INPUT_KINDS:
         del parts[1]
+    if parts[-1:] == ["float"]:  # of ``Bit``
+        del parts[-1]
     text = ""
     for part in parts:
         text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part

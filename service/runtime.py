@@ -20,6 +20,8 @@ Array = NDArray[Any]
 
 DISTRIBUTIONS = ("onnxruntime", "onnxruntime-gpu")
 INSTALL = "pip install 'hetsyn[cpu]' (or 'hetsyn[gpu]' on a machine with an NVIDIA GPU)"
+REPAIR = "pip uninstall -y onnxruntime onnxruntime-gpu && pip install 'hetsyn[cpu]' (or 'hetsyn[gpu]')"
+NEEDED = ("InferenceSession", "SessionOptions", "ExecutionMode")
 WARNINGS_UP = 3  # ONNX Runtime's log severity: errors alone
 
 
@@ -52,10 +54,9 @@ def explain(installed: Sequence[str], importable: bool) -> str | None:
         importable: the module ``onnxruntime`` is there.
     """
     if len(installed) > 1:
-        return (
-            f"{' and '.join(installed)} are both installed and overwrite each other: "
-            f"pip uninstall -y {' '.join(installed)}, then {INSTALL}"
-        )
+        return f"{' and '.join(installed)} are both installed and overwrite each other: {REPAIR}"
+    if installed and not importable:
+        return f"{installed[0]} is installed, but its module is not there: {REPAIR}"
     if not importable:
         return f"ONNX Runtime is not installed: {INSTALL}"
     return None
@@ -67,7 +68,7 @@ def check_runtime() -> None:
     Raises:
         RuntimeUnavailable: with the command that mends it.
     """
-    problem = explain([name for name in DISTRIBUTIONS if _is_installed(name)], importable=True)
+    problem = explain(_installed(), importable=True)
     if problem:
         raise RuntimeUnavailable(problem)
     _onnxruntime()
@@ -118,13 +119,16 @@ def _onnxruntime() -> Any:
     # wheels since 1.29 write device ids into the user's cache unless this stands before the import
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"
     try:
-        return importlib.import_module("onnxruntime")
-    except ModuleNotFoundError as error:
-        if error.name != "onnxruntime":
-            raise
-        raise RuntimeUnavailable(str(explain([], importable=False))) from error
+        module = importlib.import_module("onnxruntime")
     except ImportError as error:
-        raise RuntimeUnavailable(f"ONNX Runtime is broken ({error}): reinstall it, {INSTALL}") from error
+        if isinstance(error, ModuleNotFoundError) and error.name == "onnxruntime":
+            raise RuntimeUnavailable(str(explain(_installed(), importable=False))) from error
+        raise RuntimeUnavailable(f"ONNX Runtime is broken ({error}): {REPAIR}") from error
+    # of two doubled wheels, uninstalling one leaves a folder that Python imports as an empty package
+    missing = [name for name in NEEDED if not hasattr(module, name)]
+    if missing:
+        raise RuntimeUnavailable(f"ONNX Runtime is half removed (its module lacks {missing[0]}): {REPAIR}")
+    return module
 
 
 def _failures() -> tuple[type[Exception], ...]:
@@ -136,6 +140,10 @@ def _failures() -> tuple[type[Exception], ...]:
 
 def _first_line(error: Exception) -> str:
     return str(error).strip().partition("\n")[0]
+
+
+def _installed() -> list[str]:
+    return [name for name in DISTRIBUTIONS if _is_installed(name)]
 
 
 def _is_installed(distribution: str) -> bool:

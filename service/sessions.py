@@ -11,7 +11,8 @@ import asyncio
 import secrets
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -83,28 +84,42 @@ class SessionRegistry:
         self._ended: OrderedDict[str, float] = OrderedDict()  # id to time, oldest first
         self._gone: OrderedDict[str, float] = OrderedDict()
         self._running: set[asyncio.Task[Reply]] = set()
+        self._in_flight = 0
 
-    def check_admission(self) -> None:
-        """
+    @contextmanager
+    def admission(self) -> Iterator[None]:
+        """A place among the requests in flight: take one before the body is read, and answer within it.
+
         Raises:
-            Overloaded: as many requests are waiting or running as may.
+            Overloaded: all places are taken.
         """
-        if len(self._running) >= self._settings.max_waiting:
+        if self._in_flight >= self._settings.max_waiting:
             raise Overloaded(
-                f"{len(self._running)} requests are waiting: send the chunk again in {BUSY_RETRY_S:g} s", BUSY_RETRY_S
+                f"{self._in_flight} requests are waiting: send the chunk again in {BUSY_RETRY_S:g} s", BUSY_RETRY_S
             )
+        self._in_flight += 1
+        try:
+            yield
+        finally:
+            self._in_flight -= 1
 
     async def infer(self, request: InferRequest) -> Reply:
-        """Apply a chunk, in order of arrival within its session, and answer it.
+        """Apply a chunk, in order of arrival within its session, and answer it. To be called within ``admission``.
 
         Raises:
             HetsynError: any but ArtifactError leaves the client something to do; the session is as it was.
         """
-        self.check_admission()
         task = asyncio.create_task(self._infer(request))
         self._running.add(task)
         task.add_done_callback(self._finished)
-        return await asyncio.shield(task)
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            if not task.done():
+                # the caller gives its place back, but the chunk is still computed
+                self._in_flight += 1
+                task.add_done_callback(self._abandoned_finished)
+            raise
 
     async def delete(self, session_id: str) -> None:
         """Drop a session, after the chunks that came before.
@@ -261,6 +276,9 @@ class SessionRegistry:
         self._running.discard(task)
         if not task.cancelled():
             task.exception()  # the caller may be gone; asyncio logs exceptions that nobody has asked for
+
+    def _abandoned_finished(self, _: asyncio.Task[Reply]) -> None:
+        self._in_flight -= 1
 
     def _was_dropped(self, session_id: str) -> SessionGone:
         idle_s = self._settings.session_idle_s

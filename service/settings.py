@@ -12,11 +12,13 @@ class Settings:
 
     Models:
         models: folder of artifacts, ``models/NAME/VERSION``.
-        default_model: model of requests that name none; None takes the only model of the folder.
+        default_model: model of requests that name none; None takes the one that the folder's file ``default``
+            names, else the only model of the folder.
     Address:
         host, port: where ``hetsyn serve`` listens.
     Limits of one request:
         max_body_bytes: a longer body is refused while it is read.
+        max_json_bytes: the same for JSON, which takes many times its length in memory while it is decoded.
         max_chunk_steps: a chunk of more network steps is refused.
     Sessions:
         max_sessions: open sessions; one more is refused.
@@ -26,7 +28,8 @@ class Settings:
         max_remembered: ended sessions, and dropped ones, that are remembered at most (each).
         sweep_interval_s: pause between two searches for idle sessions.
     Work:
-        max_waiting: requests that may be waiting or running; one more is refused at once.
+        max_waiting: requests that may be in flight, from before their body is read until they are answered;
+            one more is refused at once.
         engine_threads: batches that are computed at the same time, on one CPU core each.
         max_batch: chunks, of as many sessions, that are computed together.
         max_batch_steps: chunks of a batch times the steps of its longest.
@@ -39,6 +42,7 @@ class Settings:
     host: str = "127.0.0.1"
     port: int = 8000
     max_body_bytes: int = 16 * 1024 * 1024
+    max_json_bytes: int = 4 * 1024 * 1024
     max_chunk_steps: int = 20_000
     max_sessions: int = 10_000
     session_idle_s: float = 600.0

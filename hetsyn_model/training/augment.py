@@ -20,12 +20,13 @@ class AugmentSpec:
     """How far a recording is changed; each draw is uniform in its range.
 
     speed: largest factor on the playing speed (pitch, formants and tempo at once), both ways, log-uniform.
-    tempo: the same on the tempo alone. level_db: range of the peak level. noise_db: range of the level of
-    white or pink noise below the peak. tilt_db, ripple_db: largest slope across the bands, and deviation
-    of a smooth random curve (microphone and line). lead_steps: most steps of near-silence before the word.
-    delete: largest probability of a spike's deletion. shift_bands: most bands that a word is moved by.
-    mask_bands, mask_steps: widest stripes of bands and of steps that are silenced. warp: largest factor on
-    the Mel filters' frequencies (vocal tract length).
+    tempo: the same on the tempo alone. level_db: range of the peak level. noise_db: range of the level of white or
+    pink noise below the peak. tilt_db, ripple_db: largest slope across the bands, and deviation of a smooth random
+    curve (microphone and line). brighten_db_per_octave: emphasis that training adds to the encoder's own: what a
+    network hears later is duller than what it learned. lead_steps: most steps of near-silence before the word.
+    delete: largest probability of a spike's deletion. shift_bands: most bands that a word is moved by. mask_bands,
+    mask_steps: widest stripes of bands and of steps that are silenced. warp: largest factor on the Mel filters'
+    frequencies (vocal tract length).
     """
 
     speed: float = 1.15
@@ -34,6 +35,7 @@ class AugmentSpec:
     noise_db: tuple[float, float] = (-60.0, -12.0)
     tilt_db: float = 6.0
     ripple_db: float = 3.0
+    brighten_db_per_octave: float = 0.0
     lead_steps: int = 12
     delete: float = 0.1
     shift_bands: int = 1
@@ -84,14 +86,16 @@ def augment_batch(
     lengths = [len(frame) for frame in frames]
     mel = torch.from_numpy(spec.mel_matrix(_factor(rng, augment.warp)))
     levels = encoder.levels_db(torch.from_numpy(np.concatenate(frames)), mel).numpy()
-    stacked = np.tile(spec.floor_db + spec.emphasis_db(), (len(recordings), max(lengths), 1))
+    brighter_db = augment.brighten_db_per_octave * spec.octaves()
+    quiet_db = spec.floor_db + spec.emphasis_db() + brighter_db
+    stacked = np.tile(quiet_db, (len(recordings), max(lengths), 1))
     start = 0
     bands = np.linspace(-1.0, 1.0, spec.bands)
     for index, length in enumerate(lengths):
-        line = rng.uniform(-augment.tilt_db, augment.tilt_db) * bands
+        line = brighter_db + rng.uniform(-augment.tilt_db, augment.tilt_db) * bands
         knots = rng.normal(0.0, augment.ripple_db, 6)
         line += np.interp(bands, np.linspace(-1, 1, 6), knots)
-        stacked[index, :length] = np.maximum(levels[start : start + length] + line, spec.floor_db + spec.emphasis_db())
+        stacked[index, :length] = np.maximum(levels[start : start + length] + line, quiet_db)
         start += length
     state = encoder.initial_state(len(recordings))
     spikes, _, _ = encoder.crossings(torch.from_numpy(stacked), state.gain_db, state.level_db)

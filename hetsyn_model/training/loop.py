@@ -41,7 +41,8 @@ class TrainSpec:
     epochs; batch: recordings of an optimiser step; learning_rate of the weights, decay_rate_factor times
     that for the decays; weight_decay; warmup and final: shares of the steps with a rising, and with a
     constant last rate, cosine between; extra_per_real: recordings of the extra (synthesised) voices for
-    each real one, redrawn every epoch; tail_steps: silence after a word; bank_size: decays of each bank;
+    each real one, redrawn every epoch; tail_steps: silence after a word in training, served_tail_steps: in
+    validation and in the artifact; bank_size: decays of each bank;
     smoothing: of the labels; average: decay of the running mean of the weights that is evaluated;
     sharpness: factor on the score before the cross entropy, for a mean of softmax it is the logits' scale.
     """
@@ -55,6 +56,7 @@ class TrainSpec:
     final: float = 0.05
     extra_per_real: float = 1.0
     tail_steps: int = 15
+    served_tail_steps: int = 10
     bank_size: int = 6
     smoothing: float = 0.05
     average: float = 0.998
@@ -207,7 +209,7 @@ def train_run(
                 on_batch(index, per_epoch, losses[-1])
         network.fit_banks(size=train.bank_size)  # the grid follows the decays that were learned
         mean.fit_banks(size=train.bank_size)
-        labels, probabilities = classify(mean, encoder, validation, train.tail_steps)
+        labels, probabilities = classify(mean, encoder, validation, train.served_tail_steps)
         truth = torch.tensor([recording.label for recording in validation])
         metrics.loss.append(float(np.mean(losses)))
         metrics.train_accuracy.append(hits / seen)
@@ -219,7 +221,7 @@ def train_run(
         metrics.seconds.append(time.monotonic() - started)
         if metrics.best_epoch < 0 or metrics.validation_loss[-1] <= min(metrics.validation_loss[:-1]):
             metrics.best_epoch = epoch
-            _replace(out / "best.pt", Checkpoint(mean, encoder_spec, train.tail_steps, epoch).to_bytes())
+            _replace(out / "best.pt", Checkpoint(mean, encoder_spec, train.served_tail_steps, epoch).to_bytes())
         _save(
             out / "checkpoint.pt",
             {

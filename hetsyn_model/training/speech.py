@@ -20,8 +20,9 @@ WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight",
 VALIDATION_EVERY = 10  # of each speaker and digit, takes 0, 10, 20, … choose the epoch
 
 # Emphasis and contrast against what microphones and vocal tracts do to the high formants: on an unseen
-# speaker with weak ones (nicolas) 12 epochs gave 75% without, 80% with them.
-ENCODER = EncoderSpec(emphasis_db_per_octave=6.0, contrast=0.5, top_db=-9.0, spacing_db=2.0)
+# speaker with weak ones (nicolas) 12 epochs gave 75% without, 80% with them. Training hears 6 dB an octave: on the
+# speakers left out, 4 dB of it at listening time gave 85.5% where 6 dB gave 84.6%.
+ENCODER = EncoderSpec(emphasis_db_per_octave=4.0, contrast=0.5, top_db=-9.0, spacing_db=2.0)
 NETWORK = NetworkSpec(
     channels=ENCODER.channels,
     hidden=(128, 64),
@@ -35,7 +36,14 @@ TRAIN = TrainSpec(
     epochs=30,
     learning_rate=5e-3,
     augment=AugmentSpec(
-        tempo=1.35, noise_db=(-60.0, -18.0), tilt_db=8.0, ripple_db=4.0, delete=0.05, mask_bands=2, mask_steps=2
+        tempo=1.35,
+        noise_db=(-60.0, -18.0),
+        tilt_db=8.0,
+        ripple_db=4.0,
+        brighten_db_per_octave=2.0,
+        delete=0.05,
+        mask_bands=2,
+        mask_steps=2,
     ),
 )
 

@@ -48,7 +48,7 @@ def create_app(settings: Settings, catalog: ModelCatalog | None = None, clock: C
     app.state.sessions = registry
     app.add_middleware(RequestIdEcho)
     problems.install(app)
-    app.include_router(infer.router(registry, settings.max_body_bytes))
+    app.include_router(infer.router(registry, settings.max_body_bytes, settings.max_json_bytes))
     app.include_router(sessions.router(registry))
     app.include_router(models.router(catalog))
     app.include_router(health.router(catalog))

@@ -28,10 +28,13 @@ from service.sessions import SessionRegistry
 
 # below this, decoding costs less than handing it to a thread
 DECODE_IN_LOOP_BYTES = 64 * 1024
+# larger bodies that are decoded at the same time; each takes many times its length in memory
+LARGE_DECODES = 2
 
 
-def router(sessions: SessionRegistry, max_body_bytes: int) -> APIRouter:
+def router(sessions: SessionRegistry, max_body_bytes: int, max_json_bytes: int) -> APIRouter:
     routes = APIRouter(tags=["streaming"])
+    large_decodes = asyncio.Semaphore(LARGE_DECODES)
 
     @routes.post("/infer", response_model=Reply, openapi_extra=_openapi(), responses=_PROBLEMS)
     async def infer(request: Request) -> Response:
@@ -40,15 +43,18 @@ def router(sessions: SessionRegistry, max_body_bytes: int) -> APIRouter:
         The first chunk opens the session; `end` closes it. A chunk that is sent again under its number gets
         the first reply again and is not applied twice.
         """
-        sessions.check_admission()  # before the body is read
-        content_type = _checked_content_type(request)
-        body = await _read(request, max_body_bytes)
-        if len(body) <= DECODE_IN_LOOP_BYTES:
-            decoded = _decode(content_type, request, body)
-        else:
-            decoded = await asyncio.to_thread(_decode, content_type, request, body)
-        reply = await sessions.infer(decoded)
-        return Response(reply.to_json(), media_type=JSON_TYPE)
+        with sessions.admission():
+            content_type = _checked_content_type(request)
+            is_json = parse_content_type(content_type)[0] == JSON_TYPE
+            body = await _read(request, min(max_json_bytes, max_body_bytes) if is_json else max_body_bytes)
+            if len(body) <= DECODE_IN_LOOP_BYTES:
+                decoded = _decode(content_type, request, body)
+            else:
+                async with large_decodes:
+                    decoded = await asyncio.to_thread(_decode, content_type, request, body)
+            del body  # not needed while the chunk waits for its turn
+            reply = await sessions.infer(decoded)
+            return Response(reply.to_json(), media_type=JSON_TYPE)
 
     return routes
 

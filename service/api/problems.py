@@ -69,8 +69,8 @@ def problem(
     return Response(content, status, dict(headers or {}), media_type=MEDIA_TYPE)
 
 
-def of_error(error: errors.HetsynError) -> Response:
-    """The response to a domain error."""
+def of_error(error: errors.HetsynError, status: int | None = None) -> Response:
+    """The response to a domain error. status: in place of the table's."""
     known = next(kind for kind in type(error).__mro__ if kind in STATUS)
     slug, title = TITLES[known]
     extra: dict[str, Any] = {}
@@ -79,7 +79,7 @@ def of_error(error: errors.HetsynError) -> Response:
         extra["expected_seq"] = error.expected_seq
     if isinstance(error, errors.Overloaded):
         headers["Retry-After"] = str(ceil(error.retry_after_s))
-    return problem(STATUS[known], slug, title, str(error), extra, headers)
+    return problem(status or STATUS[known], slug, title, str(error), extra, headers)
 
 
 def install(app: FastAPI) -> None:

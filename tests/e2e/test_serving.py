@@ -21,7 +21,7 @@ START_TIMEOUT_S = 60.0
 
 def start(port: int) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "hetsyn", "serve", "--models", str(ROOT / "models"), "--port", str(port)]
-    return subprocess.Popen([*command, "--default-model", "speech-digits"], cwd=ROOT)
+    return subprocess.Popen(command, cwd=ROOT)
 
 
 def wait_until_ready(url: str, server: subprocess.Popen[bytes]) -> None:
@@ -88,6 +88,7 @@ def test_streaming_a_file_ends_with_the_same_word(url: str) -> None:
 def test_the_server_lists_both_models(url: str) -> None:
     listed = httpx.get(f"{url}/models").json()
     assert {"speech-digits", "shd-size"} <= {model["name"] for model in listed["models"]}
+    assert listed["default_model"] == "speech-digits"
 
 
 def test_the_shd_size_network_takes_spikes(url: str) -> None:
@@ -125,8 +126,8 @@ def test_serving_imports_no_torch() -> None:
         "import sys; sys.modules['torch'] = None; sys.modules['onnx'] = None; sys.modules['scipy'] = None\n"
         "from pathlib import Path; from service.api.app import create_app; from service.models import ModelCatalog\n"
         "from service.settings import Settings\n"
-        "catalog = ModelCatalog(Path('models'), 'speech-digits'); catalog.load_defaults()\n"
-        "create_app(Settings(models=Path('models'), default_model='speech-digits'), catalog); print('served')"
+        "catalog = ModelCatalog(Path('models')); catalog.load_defaults()\n"
+        "create_app(Settings(models=Path('models')), catalog); print('served')"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout == "served\n"

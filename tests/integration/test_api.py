@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import threading
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,12 +18,13 @@ import pytest
 from fastapi import FastAPI
 from starlette.types import Message
 
+from service.api import infer
 from service.api.app import create_app
 from service.errors import ArtifactError, RuntimeUnavailable
 from service.models import ModelCatalog
 from service.packed_events import MEDIA_TYPE as EVENTS_TYPE
 from service.packed_events import pack_events
-from service.payloads import decode_json
+from service.payloads import InferRequest, decode_json
 from service.runtime import Array
 from service.settings import Settings
 from tests.fakes import CHANNELS, LABELS, TAIL, Gate, sound, spikes, write_artifact
@@ -309,7 +312,7 @@ async def both_go_on(client: httpx.AsyncClient, chunks: list[Json]) -> None:
     ("content_type", "content", "query", "status", "sentence"),
     [
         ("application/json", b"{", "", 422, "the body is not JSON"),
-        ("application/json; charset=utf-8", b"[1]", "", 422, "the body: Input should be an object"),
+        ("application/json; charset=utf-8", b"[1]", "", 422, "the body: send one JSON object"),
         ("application/json", b"{}", "?session=a", 422, "'session': with a JSON body, put it into the body"),
         ("audio/wav", b"RIFF", "", 422, "cut off within its header"),
         ("audio/wav", wav(bytes(100), width=1), "", 422, "8-bit"),
@@ -319,7 +322,8 @@ async def both_go_on(client: httpx.AsyncClient, chunks: list[Json]) -> None:
         ("audio/wav", b"", "?end=true", 422, "the session is empty"),
         ("audio/L16", bytes(20), "", 422, "needs its sample rate"),
         ("audio/L16;rate=8000", bytes(21), "", 422, "21 bytes are not a whole number"),
-        ("audio/L16;rate=8000", bytes(20), "?seqq=1", 422, "seqq is not a field"),
+        ("audio/L16;rate=8000;rate=8000", bytes(20), "", 422, "'rate' is there twice"),
+        ("audio/L16;rate=8000", bytes(20), "?seqq=1", 422, "seqq is not a query parameter"),
         ("audio/L16;rate=8000", bytes(20), "?seq=one", 422, "seq: "),
         ("audio/L16;rate=8000", bytes(20), "?seq=1", 404, "begin it with seq 0"),
         ("audio/L16;rate=8000", bytes(20), "?model=digitz", 404, "no model 'digitz': the server has 'digits'"),
@@ -416,6 +420,79 @@ def test_compressed_bodies_are_refused(server: Server) -> None:
         headers["Content-Encoding"] = "identity"
         content = json.dumps({"input": events(3)}).encode()
         assert (await client.post("/infer", content=content, headers=headers)).status_code == 200
+
+    server.run(body)
+
+
+def test_json_has_a_limit_of_its_own(models: Path, gate: Gate) -> None:
+    server = Server(models, gate, max_body_bytes=60_000, max_json_bytes=1000)
+
+    async def body(client: httpx.AsyncClient) -> None:
+        is_problem(await client.post("/infer", json={"input": audio(sound(600))}), 413, "longer than 1000 bytes")
+        content, headers = sound(600).astype(">i2").tobytes(), {"Content-Type": "audio/L16;rate=8000"}
+        assert (await client.post("/infer", content=content, headers=headers)).status_code == 200
+
+    server.run(body)
+
+
+def test_an_upload_holds_its_place(models: Path, gate: Gate) -> None:
+    server = Server(models, gate, max_waiting=1)
+
+    async def body(client: httpx.AsyncClient) -> None:
+        began, rest = asyncio.Event(), asyncio.Event()
+
+        async def slowly() -> AsyncIterator[bytes]:
+            yield bytes(100)
+            began.set()
+            await rest.wait()
+            yield bytes(100)
+
+        headers = {"Content-Type": "audio/L16;rate=8000"}
+        messages: list[Message] = []
+        parts = slowly()
+
+        async def receive() -> Message:
+            part = await anext(parts, b"")
+            return {"type": "http.request", "body": part, "more_body": bool(part)}
+
+        async def send(message: Message) -> None:
+            messages.append(message)
+
+        scope = _scope([(b"content-type", b"audio/l16;rate=8000")])
+        upload = asyncio.create_task(_as_coroutine(server.app(scope, receive, send)))
+        await began.wait()
+        refused = await client.post("/infer", content=bytes(20), headers=headers)
+        is_problem(refused, 503, "1 requests are waiting")
+        rest.set()
+        await upload
+        assert messages[0]["status"] == 200
+        assert (await client.post("/infer", content=bytes(20), headers=headers)).status_code == 200
+
+    server.run(body)
+
+
+def test_few_large_bodies_are_decoded_at_once(models: Path, gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
+    server = Server(models, gate)
+    lock, running, most = threading.Lock(), 0, 0
+
+    def decode(content: bytes) -> InferRequest:
+        nonlocal running, most
+        with lock:
+            running += 1
+            most = max(most, running)
+        try:
+            time.sleep(0.01)  # so that others would come in
+            return decode_json(content)
+        finally:
+            with lock:
+                running -= 1
+
+    monkeypatch.setattr(infer, "decode_json", decode)
+
+    async def body(client: httpx.AsyncClient) -> None:
+        large = audio(sound(30_000))
+        await asyncio.gather(*(ok(client, input=large) for _ in range(6)))
+        assert most == infer.LARGE_DECODES
 
     server.run(body)
 
@@ -578,6 +655,19 @@ def test_health(server: Server) -> None:
     async def body(client: httpx.AsyncClient) -> None:
         assert (await client.get("/health/live")).json() == {"status": "live"}
         assert (await client.get("/health/ready")).json() == {"status": "ready"}
+        for path in ("/health/live", "/health/ready"):
+            assert (await client.head(path)).status_code == 200
+
+    server.run(body)
+
+
+def test_a_server_whose_model_was_damaged_is_not_ready(models: Path, gate: Gate) -> None:
+    server = Server(models, gate)
+    (models / "digits/1/exact.onnx").write_bytes(b"other")
+
+    async def body(client: httpx.AsyncClient) -> None:
+        is_problem(await client.get("/health/ready"), 503, "copy the artifact again")
+        assert (await client.head("/health/ready")).status_code == 503
 
     server.run(body)
 
@@ -594,7 +684,7 @@ def test_a_server_that_cannot_run_its_models_is_not_ready(
 
     async def body(client: httpx.AsyncClient) -> None:
         assert (await client.get("/health/live")).status_code == 200
-        is_problem(await client.get("/health/ready"), status, "it does not load")
+        is_problem(await client.get("/health/ready"), 503, "it does not load")
         is_problem(await client.post("/infer", json={"input": events(3)}), status, "it does not load")
 
     server.run(body)

@@ -32,6 +32,7 @@ TRAIN = TrainSpec(
     learning_rate=1e-2,
     bank_size=4,
     tail_steps=4,
+    served_tail_steps=4,
     average=0.9,
     augment=AugmentSpec(noise_db=(-60, -30), mask_bands=1, mask_steps=1, shift_bands=0),
 )

@@ -8,10 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from service.artifact import read_default
 from service.errors import ArtifactError, NotFound, UnsupportedInput
 from service.models import Model, ModelCatalog, natural_key, newest_artifact, summary
 from service.runtime import Graph
 from tests.fakes import OUTPUTS, load_fake, write_artifact
+
+ROOT = Path(__file__).parents[3]
 
 
 def test_versions_are_in_natural_order_and_the_newest_is_the_default(tmp_path: Path) -> None:
@@ -40,6 +43,49 @@ def test_the_default_is_the_only_model_or_the_configured_one(tmp_path: Path) -> 
         undecided.get()
     with pytest.raises(NotFound, match=r"no model 'nothing'.*'digits', 'words'"):
         ModelCatalog(tmp_path, "nothing", load=load_fake)
+
+
+def test_the_folder_may_name_its_default(tmp_path: Path) -> None:
+    for name in ("digits", "words"):
+        write_artifact(tmp_path, name)
+    (tmp_path / "default").write_text("words\n")
+    assert ModelCatalog(tmp_path, load=load_fake).get().name == "words"
+    assert ModelCatalog(tmp_path, "digits", load=load_fake).get().name == "digits"
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (b"letters", "default: names 'letters', but the folder has 'digits': name one"),
+        (b"", "default: does not hold the name"),
+        (b"digits\nwords\n", "default: does not hold the name"),
+        (b"../digits", "default: does not hold the name"),
+        (b"\xff", "default: cannot be read as text"),
+    ],
+)
+def test_a_folders_default_that_is_none_is_refused(models: Path, content: bytes, sentence: str) -> None:
+    (models / "default").write_bytes(content)
+    with pytest.raises(ArtifactError, match=sentence):
+        ModelCatalog(models, load=load_fake)
+
+
+def test_a_model_may_be_called_default(tmp_path: Path) -> None:
+    write_artifact(tmp_path, "default")
+    assert ModelCatalog(tmp_path, load=load_fake).get().name == "default"
+
+
+def test_the_shipped_folder_has_a_default() -> None:
+    assert read_default(ROOT / "models") == "speech-digits"
+
+
+@pytest.mark.parametrize(("name", "version"), [("digits", ".2-abcd"), (".digits", "2"), ("digits", "2~"), ("a b", "2")])
+def test_folders_that_cannot_be_models_are_passed_over(models: Path, name: str, version: str) -> None:
+    """As a killed export leaves them: perhaps whole, perhaps damaged."""
+    left = models / name / version
+    left.mkdir(parents=True)
+    (left / "manifest.json").write_text("{")
+    assert ModelCatalog(models, load=load_fake).versions("digits") == ["1"]
+    assert newest_artifact(models / "digits").manifest.version == "1"
 
 
 def test_what_is_not_there_is_named_with_what_is(catalog: ModelCatalog) -> None:

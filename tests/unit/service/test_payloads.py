@@ -91,25 +91,30 @@ def test_only_an_end_may_have_an_empty_body(content_type: str) -> None:
         (b"{", "the body is not JSON"),
         (b"\xff\xfe{}", "the body is not JSON"),
         (b"[" * 100_000, "the body is not JSON"),
-        (b"[]", "the body: Input should be an object"),
+        (b"[]", "the body: send one JSON object"),
         (body(input={}), "input.kind is missing: send one of audio, events, dense"),
         (body(inputs=EVENTS), "inputs is not a field"),
         (body(input={**EVENTS, "label": "seven"}), "input.label is not a field"),
         (body(**{"x" * 10_000: 1}), r"xxx\.\.\. is not a field"),
         (body(input={"kind": "events", "steps": 3, "times": []}), "input.units is missing"),
-        (body(input={**EVENTS, "steps": 2.5}), "input.steps: .*integer"),
-        (body(input={**EVENTS, "steps": -1}), "input.steps: .*greater than or equal to 0"),
-        (body(input={**EVENTS, "times": [0, "2"]}), r"input.times\[1\]: .*integer"),
-        (body(input={**EVENTS, "times": [0, float("nan")]}), r"input.times\[1\]: .*integer"),
+        (body(input={**EVENTS, "steps": 2.5}), "input.steps: send a whole number"),
+        (body(input={**EVENTS, "steps": -1}), "input.steps: send a number of at least 0"),
+        (body(input={**EVENTS, "times": [0, "2"]}), r"input.times\[1\]: send a number"),
+        (body(input={**EVENTS, "times": [0, True]}), r"input.times\[1\]: send a number"),
+        (body(input={**EVENTS, "times": [0, 0.5]}), r"times\[1\] is 0.5, which is not a whole number"),
+        (body(input={**EVENTS, "times": [0, float("nan")]}), r"times\[1\] is nan, which is not a whole number"),
+        (body(input={**EVENTS, "units": [0, 10**400]}), r"units\[1\] is inf, which is not a whole number"),
+        (body(input={**EVENTS, "steps": True}), "input.steps: send a whole number"),
         (body(input={**EVENTS, "times": [0, 3]}), r"times\[1\] is 3, outside"),
         (body(input={"kind": "dense", "spikes": [[0, float("nan")]]}), r"spikes\[0\]\[1\] is nan"),
         (body(input={"kind": "dense", "spikes": [[0, None]]}), r"input.spikes\[0\]\[1\]: .*number"),
-        (body(input={"kind": "dense", "spikes": [[True]]}), r"input.spikes\[0\]\[0\]: .*number"),
+        (body(input={"kind": "dense", "spikes": [["1", 0]]}), r"input.spikes\[0\]\[0\]: send a number$"),
+        (body(input={"kind": "dense", "spikes": [["1", None]]}), r"input.spikes\[0\]\[0\]: send a number \(1 more\)"),
         (body(input={"kind": "dense", "spikes": 3}), "input.spikes: .*array"),
         (body(input={**AUDIO, "data": "AAAB"}), "3 bytes are not a whole number"),
         (body(input={**AUDIO, "data": "AAABA"}), "base64"),
         (body(input={**AUDIO, "sample_rate": 0}), "sample rate 0 Hz"),
-        (body(input={**AUDIO, "sample_rate": "8000"}), "input.sample_rate: .*integer"),
+        (body(input={**AUDIO, "sample_rate": "8000"}), "input.sample_rate: send a whole number"),
         (body(input={**AUDIO, "encoding": "opus"}), "input.encoding: .*'pcm_s16le'"),
         (body(input=EVENTS, session=""), "session is not an id: send 1 to 128 characters"),
         (body(input=EVENTS, session="a b"), "session is not an id"),
@@ -120,12 +125,39 @@ def test_only_an_end_may_have_an_empty_body(content_type: str) -> None:
         (body(input=EVENTS, seq=True), "seq: "),
         (body(input=EVENTS, end="yes"), "end: "),
         (body(input=EVENTS, form="dense"), "form: .*'exact' or 'bank'"),
-        (body(input=EVENTS, model=""), "model: "),
+        (body(input=EVENTS, model=""), "model: send at least 1 char"),
+        (body(input=EVENTS, model="x" * 65), "model: send at most 64 char"),
+        (body(input=EVENTS, seq=1.5), "seq: send a whole number"),
+        (body(input=EVENTS, model=3), "model: send a string"),
     ],
 )
 def test_bad_json_is_refused_with_its_place(content: bytes, sentence: str) -> None:
     with pytest.raises(InputError, match=sentence):
         decode_json(content)
+
+
+def test_numbers_may_be_written_with_a_point_and_bits_as_booleans() -> None:
+    with_points = {"kind": "events", "steps": 3.0, "times": [0.0, 2], "units": [1, 1.0]}
+    request = decode_json(body(input=with_points, seq=4.0))
+    assert request.envelope.seq == 4
+    assert request.digest == decode_json(body(input=EVENTS, seq=4)).digest
+    booleans = {"kind": "dense", "spikes": [[False, True], [False, 0], [0.0, True]]}
+    assert decode_json(body(input=booleans)).digest == request.digest
+    assert decode_json(body(input={**AUDIO, "sample_rate": 8000.0})).digest == decode_json(body(input=AUDIO)).digest
+
+
+def test_null_is_the_default() -> None:
+    nothing = dict.fromkeys(("session", "model", "version", "form", "seq", "end"))
+    assert decode_json(body(**nothing, input=EVENTS)).envelope == Envelope()
+    assert decode_json(body(end=True, input=None)).chunk is None
+
+
+@pytest.mark.parametrize("wrong", [[], {}, 1.5, -1], ids=str)
+@pytest.mark.parametrize("field", ["session", "model", "version", "form", "seq", "end", "input"])
+def test_messages_say_what_to_send_in_our_words(field: str, wrong: Any) -> None:
+    with pytest.raises(InputError, match="send ") as caught:
+        decode_json(body(**{"input": EVENTS, field: wrong}))
+    assert "Input should" not in str(caught.value)
 
 
 def test_an_unknown_kind_is_unsupported() -> None:
@@ -136,7 +168,7 @@ def test_an_unknown_kind_is_unsupported() -> None:
 @pytest.mark.parametrize(
     ("query", "sentence"),
     [
-        ([("sesion", "a")], "sesion is not a field"),
+        ([("sesion", "a")], "sesion is not a query parameter of this request: it takes session, model, "),
         ([("seq", "one")], "seq: "),
         ([("seq", "1"), ("seq", "2")], "'seq' is there twice"),
         ([("end", "maybe")], "end: "),
@@ -157,6 +189,8 @@ def test_other_content_types_are_unsupported(content_type: str) -> None:
 def test_content_types_are_taken_apart() -> None:
     assert parse_content_type("Application/JSON; charset=utf-8") == ("application/json", {"charset": "utf-8"})
     assert parse_content_type('audio/L16; RATE="8000" ;') == ("audio/l16", {"rate": "8000"})
+    with pytest.raises(InputError, match="parameter 'rate' is there twice"):
+        parse_content_type("audio/L16;rate=8000;Rate=16000")
 
 
 def test_a_reply_has_a_readout_only_where_there_is_one() -> None:

@@ -3,13 +3,15 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from types import ModuleType
 
 import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from service.errors import ArtifactError
+from service import runtime
+from service.errors import ArtifactError, RuntimeUnavailable
 from service.runtime import check_runtime, explain, load_graph
 
 
@@ -76,14 +78,52 @@ def test_a_missing_or_doubled_runtime_is_explained_with_the_command() -> None:
     doubled = str(explain(["onnxruntime", "onnxruntime-gpu"], importable=True))
     assert "pip uninstall -y onnxruntime onnxruntime-gpu" in doubled
     assert "pip install 'hetsyn[cpu]'" in doubled
+    assert MEND in str(explain(["onnxruntime-gpu"], importable=False))
+
+
+MEND = "pip uninstall -y onnxruntime onnxruntime-gpu && pip install 'hetsyn[cpu]'"
+
+
+@pytest.mark.parametrize("installed", [[], ["onnxruntime"]])
+def test_a_half_removed_runtime_is_explained(monkeypatch: pytest.MonkeyPatch, installed: list[str]) -> None:
+    """What uninstalling one of two doubled wheels leaves: a folder without ``__init__.py``."""
+    monkeypatch.setitem(sys.modules, "onnxruntime", ModuleType("onnxruntime"))
+    monkeypatch.setattr(runtime, "_installed", lambda: installed)
+    for use in (check_runtime, lambda: load_graph(b"")):
+        with pytest.raises(RuntimeUnavailable) as caught:
+            use()
+        assert "half removed" in str(caught.value)
+        assert MEND in str(caught.value)
+
+
+def test_a_runtime_whose_module_is_gone_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    monkeypatch.setattr(runtime, "_installed", lambda: ["onnxruntime"])
+    with pytest.raises(RuntimeUnavailable, match="onnxruntime is installed, but its module is not there") as caught:
+        check_runtime()
+    assert MEND in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "cause", [ImportError("no libcudart"), ModuleNotFoundError("no capi", name="onnxruntime.capi")]
+)
+def test_a_broken_runtime_is_explained(monkeypatch: pytest.MonkeyPatch, cause: ImportError) -> None:
+    def broken(_: str) -> None:
+        raise cause
+
+    monkeypatch.setattr("importlib.import_module", broken)
+    with pytest.raises(RuntimeUnavailable, match=f"ONNX Runtime is broken .{cause}") as caught:
+        check_runtime()
+    assert MEND in str(caught.value)
 
 
 def test_a_missing_runtime_is_found_when_it_is_needed() -> None:
     code = (
         "import sys; sys.modules['onnxruntime'] = None\n"
         "from service.errors import RuntimeUnavailable\n"
-        "from service.runtime import load_graph\n"
-        "try: load_graph(b'')\n"
+        "from service import runtime\n"
+        "runtime.DISTRIBUTIONS = ()\n"
+        "try: runtime.load_graph(b'')\n"
         "except RuntimeUnavailable as error: print(error)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

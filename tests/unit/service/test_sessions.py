@@ -82,7 +82,8 @@ class Server:
         asyncio.run(whole())
 
     async def send(self, *args: Any, **kwargs: Any) -> Reply:
-        return await self.registry.infer(request(*args, **kwargs))
+        with self.registry.admission():
+            return await self.registry.infer(request(*args, **kwargs))
 
     async def refused(self, kind: type[HetsynError], sentence: str, *args: Any, **kwargs: Any) -> HetsynError:
         with pytest.raises(kind, match=sentence) as caught:
@@ -406,6 +407,32 @@ def test_one_request_more_than_may_wait_is_refused_at_once(catalog: ModelCatalog
         server.gate.opened.set()
         await asyncio.gather(*running)
         assert (await server.send("b", 0)).seq == 0
+
+    server.run(body)
+
+
+def test_a_place_is_held_until_the_chunk_is_computed_whoever_waits(catalog: ModelCatalog, gate: Gate) -> None:
+    server = Server(catalog, gate, max_waiting=1)
+
+    async def body() -> None:
+        with server.registry.admission():
+            await server.refused(Overloaded, "1 requests are waiting", "a", 0)
+        server.gate.opened.clear()
+        left = asyncio.create_task(server.send("a", 0))
+        await server.entered()
+        left.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await left
+        await server.refused(Overloaded, "1 requests are waiting", "b", 0)
+        server.gate.opened.set()
+        async with asyncio.timeout(10):
+            while True:
+                try:
+                    await server.send("b", 0)
+                    break
+                except Overloaded:
+                    await asyncio.sleep(0.001)
+        assert (await server.send("a", 1, seed=1)).seq == 1
 
     server.run(body)
 
