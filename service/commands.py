@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,6 +24,13 @@ inspect = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 BAR_WIDTH = 30
 
 
+class LogLevel(StrEnum):
+    debug = "debug"
+    info = "info"
+    warning = "warning"
+    error = "error"
+
+
 @serve.command()
 def serve_models(
     models: Annotated[Path, typer.Option(help="Folder of models: NAME/VERSION/manifest.json.")] = Path("models"),
@@ -33,6 +41,7 @@ def serve_models(
     ] = None,
     session_idle_s: Annotated[float, typer.Option(min=1, help="Drop a session that lies idle for longer.")] = 600.0,
     max_sessions: Annotated[int, typer.Option(min=1, help="Open sessions at most.")] = 10_000,
+    log_level: Annotated[LogLevel, typer.Option(help="How much the log says.")] = LogLevel.info,
     engine_threads: Annotated[int, typer.Option(min=1, help="Chunks computed at the same time.")] = 2,
 ) -> None:
     """Serve the models of a folder over HTTP."""
@@ -57,7 +66,7 @@ def serve_models(
     catalog.load_defaults()
     app = create_app(settings, catalog)
     Console(stderr=True).print(f"models: {', '.join(catalog.names)}", markup=False, highlight=False)
-    uvicorn.run(app, host=settings.host, port=settings.port)
+    uvicorn.run(app, host=settings.host, port=settings.port, log_level=log_level.value)
 
 
 @stream.command()

@@ -24,7 +24,7 @@ def main() -> int:
     hetsyn = [sys.executable, "-m", "hetsyn"]
     print(f"$ hetsyn serve --models models --port {port}", flush=True)
     server = subprocess.Popen(
-        [*hetsyn, "serve", "--models", str(ROOT / "models"), "--port", str(port)],
+        [*hetsyn, "serve", "--models", str(ROOT / "models"), "--port", str(port), "--log-level", "warning"],
         stdout=subprocess.DEVNULL,
     )
     try:
