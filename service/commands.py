@@ -22,6 +22,7 @@ stream = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 inspect = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 BAR_WIDTH = 30
+MODELS = Path("models")  # where serve and inspect look unless told otherwise
 
 
 class LogLevel(StrEnum):
@@ -33,7 +34,7 @@ class LogLevel(StrEnum):
 
 @serve.command()
 def serve_models(
-    models: Annotated[Path, typer.Option(help="Folder of models: NAME/VERSION/manifest.json.")] = Path("models"),
+    models: Annotated[Path, typer.Option(help="Folder of models: NAME/VERSION/manifest.json.")] = MODELS,
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for all.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65_535)] = 8000,
     default_model: Annotated[
@@ -99,12 +100,16 @@ def stream_file(
 
 @inspect.command()
 def inspect_model(
-    model: Annotated[Path, typer.Argument(help="Folder of an artifact, or of a model's versions (the newest).")],
+    model: Annotated[
+        Path, typer.Argument(help="Folder of an artifact, or of a model's versions (the newest), or a name in models/.")
+    ],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Check an artifact's files and show what it says of itself."""
     from service.models import newest_artifact, summary
 
+    if not model.exists() and (MODELS / model).exists():
+        model = MODELS / model
     described = summary(newest_artifact(model).manifest)
     if as_json:
         typer.echo(json.dumps(described, indent=2))

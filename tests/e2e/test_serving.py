@@ -111,7 +111,7 @@ def test_the_demo_shows_a_recording_becoming_a_word() -> None:
 
 @pytest.mark.parametrize(("model", "ratio"), [("speech-digits", 10), ("shd-size", 40)])
 def test_the_bank_is_small(model: str, ratio: int) -> None:
-    forms = json.loads(hetsyn("inspect", f"models/{model}", "--json"))["forms"]
+    forms = json.loads(hetsyn("inspect", model, "--json"))["forms"]
     assert forms["bank"]["state_bytes"] * ratio <= forms["exact"]["state_bytes"]
     assert max(forms["bank"]["kernel_error"].values()) <= 1e-3
 

@@ -16,7 +16,7 @@ from hetsyn_model import DecisionSpec, Network, NetworkSpec, variant
 from hetsyn_model.encoder import Encoder, EncoderSpec
 from hetsyn_model.spec import Rule, Variant
 from hetsyn_model.state import Form
-from service.runtime import load_graph
+from service.runtime import Graph, load_graph
 
 FORMS: tuple[Form, ...] = ("exact", "bank")
 
@@ -60,31 +60,31 @@ def test_implementations_agree_to_the_bit(name: Variant, rule: Rule, form: Form)
 
 
 @pytest.fixture(scope="module")
-def bank_graph() -> tuple[Network, object]:
+def bank_graph() -> tuple[Network, Graph]:
     made = network()
     return made, load_graph(network_graph(made, "bank"))
 
 
 @given(st.lists(st.integers(1, 15), min_size=1, max_size=6))
 @settings(max_examples=25)
-def test_any_chunking_gives_the_same_bits(bank_graph: tuple[Network, object], cuts: list[int]) -> None:
+def test_any_chunking_gives_the_same_bits(bank_graph: tuple[Network, Graph], cuts: list[int]) -> None:
     made, graph = bank_graph
     layout = made.state_layout("bank")
-    whole = run_graph(graph, layout, streams(), 2, [1 << 30])  # type: ignore[arg-type]
-    parts = run_graph(graph, layout, streams(), 2, cuts)  # type: ignore[arg-type]
+    whole = run_graph(graph, layout, streams(), 2, [1 << 30])
+    parts = run_graph(graph, layout, streams(), 2, cuts)
     assert np.array_equal(whole.readout, parts.readout)
     assert np.array_equal(whole.probabilities, parts.probabilities)
 
 
 @given(st.permutations(range(5)), st.integers(1, 5))
 @settings(max_examples=25)
-def test_any_batch_mates_give_the_same_bits(bank_graph: tuple[Network, object], order: list[int], count: int) -> None:
+def test_any_batch_mates_give_the_same_bits(bank_graph: tuple[Network, Graph], order: list[int], count: int) -> None:
     made, graph = bank_graph
     layout = made.state_layout("bank")
     chosen = order[:count]
-    everyone = run_graph(graph, layout, streams(), 2, [13])  # type: ignore[arg-type]
+    everyone = run_graph(graph, layout, streams(), 2, [13])
     some = Streams(streams().spikes[chosen], streams().steps[chosen])
-    got = run_graph(graph, layout, some, 2, [13])  # type: ignore[arg-type]
+    got = run_graph(graph, layout, some, 2, [13])
     assert np.array_equal(got.readout, everyone.readout[chosen, : got.readout.shape[1]])
     assert np.array_equal(got.probabilities, everyone.probabilities[chosen])
 
