@@ -129,11 +129,13 @@ def test_inspect_needs_no_runtime(tmp_path: Path) -> None:
 
 def test_serve_loads_the_models_and_runs(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     served = []
-    monkeypatch.setattr("uvicorn.run", lambda app, host, port: served.append((app.title, host, port)))
+    monkeypatch.setattr("uvicorn.run", lambda app, **given: served.append((app.title, *given.values())))
     monkeypatch.setattr("service.models.ModelCatalog", partial(ModelCatalog, load=load_fake))
-    done = CliRunner().invoke(commands.serve, ["--models", str(models), "--host", "0.0.0.0", "--port", "8123"])
+    done = CliRunner().invoke(
+        commands.serve, ["--models", str(models), "--host", "0.0.0.0", "--port", "8123", "--log-level", "error"]
+    )
     assert done.exit_code == 0, done.output
-    assert served == [("hetsyn", "0.0.0.0", 8123)]
+    assert served == [("hetsyn", "0.0.0.0", 8123, "error")]
     assert "models: digits" in done.output
 
 
