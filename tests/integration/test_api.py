@@ -6,7 +6,6 @@ import asyncio
 import base64
 import json
 import threading
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -474,6 +473,7 @@ def test_an_upload_holds_its_place(models: Path, gate: Gate) -> None:
 def test_few_large_bodies_are_decoded_at_once(models: Path, gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
     server = Server(models, gate)
     lock, running, most = threading.Lock(), 0, 0
+    together = threading.Barrier(infer.LARGE_DECODES)  # nobody leaves before as many are in as may be
 
     def decode(content: bytes) -> InferRequest:
         nonlocal running, most
@@ -481,7 +481,7 @@ def test_few_large_bodies_are_decoded_at_once(models: Path, gate: Gate, monkeypa
             running += 1
             most = max(most, running)
         try:
-            time.sleep(0.01)  # so that others would come in
+            together.wait(timeout=10)
             return decode_json(content)
         finally:
             with lock:
