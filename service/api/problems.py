@@ -34,8 +34,18 @@ STATUS: Mapping[type[errors.HetsynError], int] = {
     errors.ConflictingChunk: 409,
     errors.SessionEnded: 409,
     errors.ModelMismatch: 409,
+    errors.SessionExists: 409,
     errors.SessionGone: 410,
+    errors.StateForeign: 409,
+    errors.StateFormat: 409,
+    errors.StateTruncated: 409,
+    errors.StateCorrupt: 409,
+    errors.StateMismatch: 409,
+    errors.ModelChanged: 409,
+    errors.StoreUnavailable: 503,
+    errors.StoreUnusable: 503,
     errors.Overloaded: 503,
+    errors.ShuttingDown: 503,
 }
 TITLES: Mapping[type[errors.HetsynError], tuple[str, str]] = {
     errors.ArtifactError: ("model-damaged", "The model cannot be run"),
@@ -48,8 +58,18 @@ TITLES: Mapping[type[errors.HetsynError], tuple[str, str]] = {
     errors.ConflictingChunk: ("conflicting-chunk", "The chunk number was used for other content"),
     errors.SessionEnded: ("session-ended", "The session has ended"),
     errors.ModelMismatch: ("model-mismatch", "The session runs on another model"),
+    errors.SessionExists: ("session-exists", "There is a session of this id"),
     errors.SessionGone: ("session-gone", "The session was dropped"),
+    errors.StateForeign: ("state-foreign", "This is no packed session"),
+    errors.StateFormat: ("state-format", "The packed session has another format"),
+    errors.StateTruncated: ("state-truncated", "The packed session is cut off"),
+    errors.StateCorrupt: ("state-corrupt", "The packed session is damaged"),
+    errors.StateMismatch: ("state-mismatch", "The packed session does not fit its model"),
+    errors.ModelChanged: ("model-changed", "The session's model is not the one that is here"),
+    errors.StoreUnavailable: ("store-unavailable", "The sessions cannot be reached"),
+    errors.StoreUnusable: ("store-unusable", "The session store cannot be used"),
     errors.Overloaded: ("overloaded", "The server is full"),
+    errors.ShuttingDown: ("shutting-down", "The server is about to end"),
 }
 
 log = logging.getLogger("hetsyn.api")
@@ -77,7 +97,7 @@ def of_error(error: errors.HetsynError, status: int | None = None) -> Response:
     headers: dict[str, str] = {}
     if isinstance(error, errors.OutOfOrder | errors.ConflictingChunk):
         extra["expected_seq"] = error.expected_seq
-    if isinstance(error, errors.Overloaded):
+    if isinstance(error, errors.Overloaded | errors.StoreUnavailable):
         headers["Retry-After"] = str(ceil(error.retry_after_s))
     return problem(status or STATUS[known], slug, title, str(error), extra, headers)
 
