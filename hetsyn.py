@@ -29,7 +29,10 @@ SUBCOMMANDS = {
     "stream": Subcommand("service.commands", "Stream a recording to a server and show what it hears."),
     "inspect": Subcommand("service.commands", "Check an artifact and show its sizes, errors and accuracy."),
 }
-EXTRAS = dict.fromkeys(("torch", "h5py", "matplotlib", "onnx", "scipy"), "train") | {"onnxruntime": "cpu"}
+EXTRAS = dict.fromkeys(("torch", "h5py", "matplotlib", "onnx", "scipy"), "train") | {
+    "onnxruntime": "cpu",
+    "redis": "redis",
+}
 
 app = typer.Typer(
     add_completion=False,

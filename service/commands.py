@@ -44,14 +44,30 @@ def serve_models(
     max_sessions: Annotated[int, typer.Option(min=1, help="Open sessions at most.")] = 10_000,
     log_level: Annotated[LogLevel, typer.Option(help="How much the log says.")] = LogLevel.info,
     engine_threads: Annotated[int, typer.Option(min=1, help="Chunks computed at the same time.")] = 2,
+    store: Annotated[
+        str,
+        typer.Option(
+            envvar="HETSYN_STORE",
+            help="Where sessions are kept: memory://, file:///path/sessions.db, redis://host, valkey://host.",
+        ),
+    ] = "memory://",
+    store_half: Annotated[
+        bool, typer.Option("--store-half", help="Keep states in the store as float16: half the room, less exact.")
+    ] = False,
+    session_age_s: Annotated[float, typer.Option(min=1, help="Drop a session at this age.")] = 86_400.0,
+    drain_s: Annotated[
+        float, typer.Option(min=0, help="After SIGTERM, serve on for so long while /health/ready says 503.")
+    ] = 0.0,
 ) -> None:
     """Serve the models of a folder over HTTP."""
     import uvicorn
 
     from service.api.app import create_app
+    from service.graceful import GracefulServer
     from service.models import ModelCatalog
     from service.runtime import check_runtime
     from service.settings import Settings
+    from service.store.url import redacted
 
     check_runtime()
     settings = Settings(
@@ -62,12 +78,18 @@ def serve_models(
         session_idle_s=session_idle_s,
         max_sessions=max_sessions,
         engine_threads=engine_threads,
+        store=store,
+        store_half=store_half,
+        session_age_s=session_age_s,
+        drain_s=drain_s,
     )
     catalog = ModelCatalog(settings.models, settings.default_model)
     catalog.load_defaults()
     app = create_app(settings, catalog)
     Console(stderr=True).print(f"models: {', '.join(catalog.names)}", markup=False, highlight=False)
-    uvicorn.run(app, host=settings.host, port=settings.port, log_level=log_level.value)
+    Console(stderr=True).print(f"sessions: {redacted(settings.store)}", markup=False, highlight=False)
+    config = uvicorn.Config(app, host=settings.host, port=settings.port, log_level=log_level.value)
+    GracefulServer(config, app.state.sessions, settings.drain_s).run()
 
 
 @stream.command()

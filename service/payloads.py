@@ -31,7 +31,8 @@ L16_TYPE = "audio/l16"
 WAV_TYPES = ("audio/wav", "audio/x-wav", "audio/wave", "audio/vnd.wave")
 CONTENT_TYPES = (JSON_TYPE, WAV_TYPES[0], "audio/L16;rate=8000", packed_events.MEDIA_TYPE)
 
-SessionId = Annotated[str, Field(pattern=r"^[A-Za-z0-9._~:-]{1,128}$")]
+SESSION_ID = r"^[A-Za-z0-9._~:-]{1,128}$"
+SessionId = Annotated[str, Field(pattern=SESSION_ID)]
 ModelName = Annotated[str, Field(min_length=1, max_length=64)]
 
 

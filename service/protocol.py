@@ -198,7 +198,7 @@ def _decide(
 ) -> Apply | Replay[R]:
     state = standing(known, now_s, lifetimes)
     if state == "gone":
-        raise gone(session, known, lifetimes)
+        raise gone(session, lifetimes)
     if known is None or state == "none":
         if lost and seq is None:
             raise SessionGone(
@@ -210,13 +210,12 @@ def _decide(
     return admit(known.progress, seq, digest)
 
 
-def gone(session: str, known: Known[R] | None, lifetimes: Lifetimes) -> SessionGone:
-    """Why a session is gone, as an error."""
-    if known is not None and known.created_s + lifetimes.age_s < known.used_s + lifetimes.idle_s:
-        why = f"when it was {lifetimes.age_s:g} s old"
-    else:
-        why = f"after {lifetimes.idle_s:g} s idle"
-    return SessionGone(f"session {session!r} was dropped {why}: begin another, under a new id")
+def gone(session: str, lifetimes: Lifetimes) -> SessionGone:
+    """The session was dropped, as an error."""
+    return SessionGone(
+        f"session {session!r} was dropped after {lifetimes.idle_s:g} s idle, or at the age of {lifetimes.age_s:g} s: "
+        "begin another, under a new id"
+    )
 
 
 def unknown(session: str) -> NotFound:
@@ -224,9 +223,7 @@ def unknown(session: str) -> NotFound:
     return NotFound(f"no session {session!r}: it has not begun, was deleted, or ended a while ago")
 
 
-def check_import(
-    session: str, known: Known[R] | None, now_s: float, lifetimes: Lifetimes, *, replace: bool
-) -> None:
+def check_import(session: str, known: Known[R] | None, now_s: float, lifetimes: Lifetimes, *, replace: bool) -> None:
     """Whether a session may be imported under an id.
 
     Raises:
@@ -236,7 +233,7 @@ def check_import(
     if replace or state == "none":
         return
     if state == "gone":
-        raise gone(session, known, lifetimes)
+        raise gone(session, lifetimes)
     raise SessionExists(f"session {session!r} exists: delete it first, import with replace=true, or use another id")
 
 
@@ -250,7 +247,7 @@ def check_delete(session: str, known: Known[R] | None, now_s: float, lifetimes: 
     if state == "none":
         raise unknown(session)
     if state == "gone":
-        raise gone(session, known, lifetimes)
+        raise gone(session, lifetimes)
 
 
 def opening(session: str, seq: int | None) -> Progress[R]:

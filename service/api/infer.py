@@ -8,8 +8,9 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 
 from service import packed_events
+from service.api.body import read_body
 from service.api.problems import MEDIA_TYPE as PROBLEM_TYPE
-from service.errors import InputError, TooLarge, UnsupportedInput
+from service.errors import InputError, UnsupportedInput
 from service.payloads import (
     CONTENT_TYPES,
     JSON_TYPE,
@@ -46,7 +47,7 @@ def router(sessions: SessionRegistry, max_body_bytes: int, max_json_bytes: int) 
         with sessions.admission():
             content_type = _checked_content_type(request)
             is_json = parse_content_type(content_type)[0] == JSON_TYPE
-            body = await _read(request, min(max_json_bytes, max_body_bytes) if is_json else max_body_bytes)
+            body = await read_body(request, min(max_json_bytes, max_body_bytes) if is_json else max_body_bytes)
             if len(body) <= DECODE_IN_LOOP_BYTES:
                 decoded = _decode(content_type, request, body)
             else:
@@ -83,24 +84,6 @@ def _decode(content_type: str, request: Request, body: bytes) -> InferRequest:
     return decode_json(body)
 
 
-async def _read(request: Request, max_bytes: int) -> bytes:
-    """The body.
-
-    Raises:
-        TooLarge: it is longer than ``max_bytes``; no more than that is read.
-    """
-    too_large = TooLarge(f"the body is longer than {max_bytes} bytes: cut the input into several chunks")
-    declared = request.headers.get("content-length", "")
-    if declared.isdecimal() and int(declared) > max_bytes:
-        raise too_large
-    body = bytearray()
-    async for part in request.stream():
-        body += part
-        if len(body) > max_bytes:
-            raise too_large
-    return bytes(body)
-
-
 _MEDIA_TYPES = {JSON_TYPE, *WAV_TYPES, L16_TYPE, packed_events.MEDIA_TYPE}
 
 _PROBLEMS: dict[int | str, dict[str, Any]] = {
@@ -108,12 +91,12 @@ _PROBLEMS: dict[int | str, dict[str, Any]] = {
     for status, text in {
         404: "no such model or version, or a session that has not begun",
         409: "another chunk is expected (`expected_seq`), the number was used for other content, the session has "
-        "ended, or it runs on another model",
-        410: "the session was dropped after lying idle",
+        "ended, it runs on another model, or what is stored of it is damaged",
+        410: "the session was dropped after lying idle, at its age, or the store lost it",
         413: "the body or the chunk is too long",
         415: "a content type or an input kind that is not taken",
         422: "the input cannot be used; `detail` says what to do",
-        503: "the server is full; see Retry-After",
+        503: "the server is full or about to end, or its session store does not answer; see Retry-After",
     }.items()
 }
 

@@ -165,7 +165,9 @@ class Packing:
                 "serve that content under a version of its own, or begin another session, under a new id"
             )
         head = _HEAD.unpack_from(record.content)
-        _, _, standing, flags, _, _, created_s, used_s, expected, steps, rate_hz, target_hz, received, emitted = head[:14]
+        _, _, standing, flags, _, _, created_s, used_s, expected, steps, rate_hz, target_hz, received, emitted = head[
+            :14
+        ]
         digest, reply_json, network, encoder, waiting, pending = record.sections[2:]
         reply = _reply(reply_json)
         if not (math.isfinite(created_s) and math.isfinite(used_s) and created_s >= 0 and used_s >= 0):
@@ -182,7 +184,7 @@ class Packing:
             if any((network, encoder, waiting, pending)):
                 raise StateMismatch("the packed session has ended, and yet has a state")
             return Session(model, form, known, None)
-        if flags & SOUND and flags & SPIKES or not flags & (SOUND | SPIKES):
+        if (flags & SOUND and flags & SPIKES) or not flags & (SOUND | SPIKES):
             raise StateMismatch("the packed session is of no kind of input, or of two")
         kind: Kind = "audio" if flags & SOUND else "spikes"
         dtypes = layout.half_dtypes if flags & HALF else layout.network_dtypes
@@ -277,9 +279,10 @@ def read(content: bytes, session_id: str | None = None) -> Record:
         raise StateMismatch(f"the packed session's names are not text ({error})") from error
     if len(names) != 3:
         raise StateMismatch("the packed session does not name its model, version and form")
+    model, version, form = names
     if session_id is not None and session != session_id:
         raise StateMismatch(f"the packed session is {session!r}, not {session_id!r}")
-    return Record(content, session, *names, head[5], tuple(sections))
+    return Record(content, session, model, version, form, head[5], tuple(sections))
 
 
 def renamed(session: Session, session_id: str) -> Session:
