@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -89,7 +89,11 @@ def serve_models(
     Console(stderr=True).print(f"models: {', '.join(catalog.names)}", markup=False, highlight=False)
     Console(stderr=True).print(f"sessions: {redacted(settings.store)}", markup=False, highlight=False)
     config = uvicorn.Config(app, host=settings.host, port=settings.port, log_level=log_level.value)
-    GracefulServer(config, app.state.sessions, settings.drain_s).run()
+    server = GracefulServer(config, app.state.sessions, settings.drain_s)
+    with suppress(KeyboardInterrupt):  # the person at the keyboard has had what they wanted
+        server.run()
+    if not server.started:
+        raise typer.Exit(3)
 
 
 @stream.command()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import socket
+from contextlib import suppress
 from types import FrameType
 
 import uvicorn
@@ -45,13 +46,13 @@ class GracefulServer(uvicorn.Server):
             self._hurry.set()
         if self._ending is None:
             self._ending = asyncio.ensure_future(self._end_gracefully(sig, frame))
+        elif self._ending.done():
+            super().handle_exit(sig, frame)
 
     async def _end_gracefully(self, sig: int, frame: FrameType | None) -> None:
         self._sessions.leave_rotation()
-        try:
+        with suppress(TimeoutError):
             async with asyncio.timeout(self._drain_s):
                 await self._hurry.wait()
-        except TimeoutError:
-            pass
         await self._sessions.stop_admission()
         super().handle_exit(sig, frame)

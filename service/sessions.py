@@ -122,7 +122,7 @@ class SessionRegistry:
         wall: Clock = time.time,
     ) -> None:
         self.counters = Counters()
-        self._settings = settings
+        self.settings = settings
         self._catalog = catalog
         self._clock = clock if store is None else wall
         self._wall = wall
@@ -187,7 +187,7 @@ class SessionRegistry:
         """
         if not self._admits:
             raise ShuttingDown(f"the server is shutting down: send the chunk again in {BUSY_RETRY_S:g} s", BUSY_RETRY_S)
-        if self._in_flight >= self._settings.max_waiting:
+        if self._in_flight >= self.settings.max_waiting:
             raise Overloaded(
                 f"{self._in_flight} requests are waiting: send the chunk again in {BUSY_RETRY_S:g} s", BUSY_RETRY_S
             )
@@ -304,12 +304,12 @@ class SessionRegistry:
         """Drop what has lain idle, and forget what was kept long enough."""
         for session_id in list(self._places):
             self._expire(session_id, now_s)
-        _forget(self._gone, self._settings.max_remembered, now_s - self._settings.gone_keep_s)
+        _forget(self._gone, self.settings.max_remembered, now_s - self.settings.gone_keep_s)
 
     async def sweep_forever(self) -> None:
         """``sweep`` at intervals, and let the store remove what is over; until cancelled."""
         while True:
-            await asyncio.sleep(self._settings.sweep_interval_s)
+            await asyncio.sleep(self.settings.sweep_interval_s)
             self.sweep(self._clock())
             if self._shelf is not None:
                 with suppress(StoreUnavailable):  # the next sweep will do
@@ -451,7 +451,7 @@ class SessionRegistry:
             place.hold(Held(session=session))
             if session.known.progress.ended:
                 self._ended[place.id] = self._clock()
-                for forgotten in _forget(self._ended, self._settings.max_remembered, float("-inf")):
+                for forgotten in _forget(self._ended, self.settings.max_remembered, float("-inf")):
                     self._places.pop(forgotten, None)
             return True
         place.held = None
@@ -549,7 +549,7 @@ class SessionRegistry:
         Raises:
             Overloaded: there is none.
         """
-        at_most = self._settings.max_sessions
+        at_most = self.settings.max_sessions
         if self.held < at_most:
             return
         if self._shelf is not None:
@@ -561,7 +561,7 @@ class SessionRegistry:
             self.sweep(self._clock())
         if self.held >= at_most:
             raise Overloaded(
-                f"{at_most} sessions are open: end some, or try again later", self._settings.sweep_interval_s
+                f"{at_most} sessions are open: end some, or try again later", self.settings.sweep_interval_s
             )
 
     def _leave(self, place: _Place) -> None:
@@ -593,19 +593,19 @@ class SessionRegistry:
         if self._shelf is not None:
             self._forget_stored(place, now_s, idle_s)
         elif place.ended:
-            if now_s - self._ended[session_id] >= self._settings.ended_keep_s:
+            if now_s - self._ended[session_id] >= self.settings.ended_keep_s:
                 del self._places[session_id], self._ended[session_id]
-        elif idle_s >= self._settings.session_idle_s or _age_s(place, now_s) >= self._settings.session_age_s:
+        elif idle_s >= self.settings.session_idle_s or _age_s(place, now_s) >= self.settings.session_age_s:
             del self._places[session_id]
             self.counters.sessions_dropped += 1
             self._gone[session_id] = now_s
-            _forget(self._gone, self._settings.max_remembered, now_s - self._settings.gone_keep_s)
+            _forget(self._gone, self.settings.max_remembered, now_s - self.settings.gone_keep_s)
 
     def _forget_stored(self, place: _Place, now_s: float, idle_s: float) -> None:
         """Remember a session no longer that the store's times say is over, and make its record small."""
         held, session = place.held, place.session
         if held is None or session is None:
-            if idle_s >= self._settings.session_idle_s:
+            if idle_s >= self.settings.session_idle_s:
                 del self._places[place.id]
             return
         state = standing(session.known, now_s, self._lifetimes)

@@ -70,6 +70,6 @@ _IMPORT: dict[int | str, dict[str, Any]] = {
 _IMPORT_BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
-        "content": dict.fromkeys(STATE_TYPES, {"schema": {"type": "string", "format": "binary"}}),
+        "content": {kind: {"schema": {"type": "string", "format": "binary"}} for kind in STATE_TYPES},
     }
 }

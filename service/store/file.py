@@ -29,6 +29,7 @@ SCHEMA_VERSION = 1
 SCAN_ROWS = 500
 EXPIRE_ROWS = 500  # a transaction; chunks wait behind it
 
+_BEGIN = b"SQLite format 3\0"
 _SCHEMA = """
     CREATE TABLE sessions (
         id TEXT PRIMARY KEY, revision INTEGER NOT NULL, keep_until_s REAL NOT NULL, record BLOB NOT NULL
@@ -125,31 +126,26 @@ class FileStore:
         self._thread.shutdown()
 
     def _open(self, synchronous: Synchronous, max_bytes: int | None) -> sqlite3.Connection:
-        is_new = not self._path.exists() or self._path.stat().st_size == 0
-        database = sqlite3.connect(self._path, timeout=self._timeout_s, isolation_level=None)
+        _check_is_database(self._path)
+        # a lock is given up before the batch is, so that its error says what it is
+        database = sqlite3.connect(self._path, timeout=self._timeout_s / 2, isolation_level=None)
         try:
-            application_id = _pragma(database, "application_id")
-            version = _pragma(database, "user_version")
-            if not is_new and application_id != APPLICATION_ID:
-                raise StoreUnusable(f"{self._path}: is a database, but not a session store: name another file")
-            if not is_new and version != SCHEMA_VERSION:
-                raise StoreUnusable(
-                    f"{self._path}: is a session store of version {version}, this server has {SCHEMA_VERSION}: "
-                    "name another file, or let its sessions end on a server of their own version"
-                )
+            is_new = _is_new(database)
+            self._check_schema(database, is_new)
             database.execute("PRAGMA journal_mode = WAL")
             database.execute(f"PRAGMA synchronous = {synchronous}")
             if max_bytes is not None:
                 database.execute(f"PRAGMA max_page_count = {max(1, max_bytes // _pragma(database, 'page_size'))}")
             if is_new:
-                # all or nothing: a file that was made half would be refused ever after
+                # all or nothing, and once: another server may be making it too
                 database.execute("BEGIN IMMEDIATE")
-                if _pragma(database, "application_id") != APPLICATION_ID:  # unless another process was faster
+                if _is_new(database):
                     for statement in _SCHEMA.split(";")[:-1]:
                         database.execute(statement)
                     database.execute(f"PRAGMA application_id = {APPLICATION_ID}")
                     database.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
                 database.execute("COMMIT")
+                self._check_schema(database, False)
             ((verdict,), *_) = database.execute("PRAGMA quick_check(1)").fetchall()
             if verdict != "ok":
                 raise StoreUnusable(
@@ -160,6 +156,22 @@ class FileStore:
             database.close()
             raise
         return database
+
+    def _check_schema(self, database: sqlite3.Connection, is_new: bool) -> None:
+        """
+        Raises:
+            StoreUnusable: another program's database, or another version's.
+        """
+        if is_new:
+            return
+        if _pragma(database, "application_id") != APPLICATION_ID:
+            raise StoreUnusable(f"{self._path}: is a database, but not a session store: name another file")
+        version = _pragma(database, "user_version")
+        if version != SCHEMA_VERSION:
+            raise StoreUnusable(
+                f"{self._path}: is a session store of version {version}, this server has {SCHEMA_VERSION}: "
+                "name another file, or let its sessions end on a server of their own version"
+            )
 
     def _ids(self, after: str) -> list[tuple[str]]:
         return self._database.execute(_SCAN, (after, self._clock(), SCAN_ROWS)).fetchall()
@@ -243,6 +255,28 @@ def _heard(running: asyncio.Future[T]) -> None:
     """asyncio logs exceptions that nobody has asked for."""
     if not running.cancelled():
         running.exception()
+
+
+def _check_is_database(path: Path) -> None:
+    """SQLite takes a file of a few bytes for an empty database, and would write over it.
+
+    Raises:
+        StoreUnusable: it is another file.
+    """
+    try:
+        with path.open("rb") as file:
+            begin = file.read(len(_BEGIN))
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise StoreUnusable(f"{path}: cannot be used as a session store ({error.strerror})") from error
+    if begin not in (b"", _BEGIN):
+        raise StoreUnusable(f"{path}: cannot be used as a session store: it is another file; name a new one")
+
+
+def _is_new(database: sqlite3.Connection) -> bool:
+    (count,) = database.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    return not count
 
 
 def _pragma(database: sqlite3.Connection, name: str) -> int:
