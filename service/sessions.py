@@ -30,7 +30,6 @@ from service.errors import (
     HetsynError,
     Overloaded,
     SessionEnded,
-    SessionGone,
     ShuttingDown,
     StoreUnavailable,
 )
@@ -272,7 +271,8 @@ class SessionRegistry:
         it is new.
 
         Raises:
-            StateError: the content cannot be used. SessionExists, SessionGone: not without ``replace_it``.
+            StateError: the content cannot be used. SessionGone: it is of a session that was dropped, or past its age.
+            SessionExists, SessionGone: there is or was a session of this id, and not ``replace_it``.
             Overloaded, StoreUnavailable.
         """
         record = read(content)
@@ -281,8 +281,8 @@ class SessionRegistry:
         session = _shifted(session, -self._wall_offset_s)
         created_s = min(session.known.created_s, now_s)
         session = replace(session, known=replace(session.known, created_s=created_s, used_s=now_s))
-        if session.stream is None and not session.known.progress.ended:
-            raise SessionGone("the packed session was dropped before it was exported: begin another")
+        if standing(session.known, now_s, self._lifetimes) not in ("open", "ended"):
+            raise gone(record.session, self._lifetimes)
         if replace_it:
             self._gone.pop(session_id, None)
         place = self._enter(session_id)

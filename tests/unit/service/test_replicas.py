@@ -128,7 +128,7 @@ class Replicas(RuleBasedStateMachine):
             replica.had.add(sent.session)
             self._acknowledged(sent.session, len(sent.after.state) - 1, sent.reply)
         elif fate == "well":  # fenced: decide again
-            again = self._ask(sent.replica, sent.session, sent.seq, sent.reply[-1], sent.end)
+            again = self._ask(sent.replica, sent.session, sent.seq, sent.reply[-1], sent.end, is_first=False)
             if again is not None:
                 self.commit(again, "well")
 
@@ -177,10 +177,12 @@ class Replicas(RuleBasedStateMachine):
 
     # within
 
-    def _ask(self, number: int, session: str, seq: int | None, content: str, end: bool) -> Sent | None:
+    def _ask(
+        self, number: int, session: str, seq: int | None, content: str, end: bool, *, is_first: bool = True
+    ) -> Sent | None:
         replica = self.replicas[number]
         digest = content.encode() + bytes([end])
-        assume_new = session not in replica.memory and session not in replica.had and seq == 0
+        assume_new = is_first and session not in replica.memory and session not in replica.had and seq == 0
         for _ in range(3):
             confirmed = False
             if assume_new:

@@ -68,7 +68,7 @@ def session_of(
     steps = 0
     for n in range(chunks):
         chunk: Any = (
-            AudioChunk(sound(samples, n).astype(np.float32) / 32_768, rate_hz)
+            AudioChunk(sound(samples, n).astype(np.float32) / np.float32(32_768), rate_hz)
             if kind == "audio"
             else spike_chunk(10, *spikes(10, n))
         )
@@ -126,7 +126,7 @@ def test_a_session_goes_on_as_if_it_had_not_been_away(model: Model) -> None:
     back = packing.unpack(read(packing.pack("abc", session)), model)
     assert session.stream is not None
     assert back.stream is not None
-    chunk = AudioChunk(sound(3000, 9).astype(np.float32) / 32_768, 16_000)
+    chunk = AudioChunk(sound(3000, 9).astype(np.float32) / np.float32(32_768), 16_000)
     engine = Engine(20_000, 500)
     one, other = (engine.run(model, "bank", [Work(stream, chunk, True)])[0] for stream in (session.stream, back.stream))
     np.testing.assert_array_equal(one.result.probabilities, other.result.probabilities)
