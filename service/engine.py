@@ -18,17 +18,29 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from service.artifact import Decision, FormName, StateTensor
+from service.artifact import Decision, FormName
 from service.audio import Resampler, Samples
 from service.chunks import AudioChunk, Chunk, Integers, SpikeChunk
 from service.errors import ArtifactError, InputError, TooLarge
-from service.models import AUDIO, EVENT_ROW, EVENT_UNIT, PROBABILITIES, READOUT, SCORES, STEPS, Model, State
-from service.runtime import Array, Graph
+from service.models import (
+    AUDIO,
+    EVENT_ROW,
+    EVENT_UNIT,
+    NEXT_STATE,
+    NEXT_STEP,
+    PROBABILITIES,
+    READOUT,
+    SCORES,
+    STATE,
+    STEP,
+    STEPS,
+    Model,
+    State,
+)
+from service.runtime import Array
 from service.stream import StreamState
 
 Floats = NDArray[np.floating[Any]]
-
-SCORE_STATE, STEP_STATE = "decision.score", "decision.step"
 
 
 @dataclass(frozen=True)
@@ -135,43 +147,51 @@ class Engine:
                 outcomes |= dict(zip(chosen, done, strict=True))
         for b, plan in enumerate(plans):
             if b not in outcomes:
-                outcomes[b] = Outcome(plan.stream, _result_of_state(model, plan.stream.network))
+                outcomes[b] = Outcome(plan.stream, _result_of_state(model, plan.stream))
         return [outcomes[b] for b in range(len(plans))]
 
     def _run_group(self, model: Model, form: FormName, plans: Sequence[_Plan]) -> list[Outcome]:
         """Plans of one kind, longest first, each of at least one step."""
         manifest = model.manifest
         graph = model.network(form)
-        layout = manifest.forms[form].state
         is_audio = plans[0].stream.kind == "audio"
         trace = manifest.decision.rule == "trace"
-        asked = [SCORES, PROBABILITIES, *([READOUT] if trace else [])]
-        network = _stack([plan.stream.network for plan in plans])
-        encoder = _stack([plan.stream.encoder for plan in plans])
+        asked = [NEXT_STATE, NEXT_STEP, SCORES, PROBABILITIES, *([READOUT] if trace else [])]
+        state = _rows([plan.stream.network for plan in plans])
+        step = np.array([plan.stream.step for plan in plans], np.int64)
+        encoder = _stack([plan.stream.encoder for plan in plans]) if is_audio else {}
         scores = np.zeros((len(plans), manifest.outputs), np.float32)
         probabilities = np.zeros_like(scores)
         readouts: list[list[Floats]] = [[] for _ in plans]
         for begin in range(0, plans[0].steps, self._segment_steps):
             active = [plan for plan in plans if plan.steps > begin]
+            count = len(active)
             steps = np.array([min(plan.steps - begin, self._segment_steps) for plan in active], np.int64)
             if is_audio:
                 events, encoder = _encode(model, active, begin, steps, encoder)
             else:
                 events = _events(active, begin, steps)
-            inputs = {**events, STEPS: steps}
-            outputs, network = _step_states(model, graph, inputs, asked, layout, network, len(active))
-            scores[: len(active)] = outputs[SCORES]
-            probabilities[: len(active)] = outputs[PROBABILITIES]
+            given = {**events, STEPS: steps, STATE: state[:count], STEP: step[:count]}
+            outputs = graph.run(given, asked)
+            state = _replaced(model, NEXT_STATE, state, outputs[NEXT_STATE])
+            step = _replaced(model, NEXT_STEP, step, outputs[NEXT_STEP])
+            scores[:count] = outputs[SCORES]
+            probabilities[:count] = outputs[PROBABILITIES]
             if trace:
-                for b, count in enumerate(steps):
-                    readouts[b].append(outputs[READOUT][b, :count])
+                for b, done in enumerate(steps):
+                    readouts[b].append(outputs[READOUT][b, :done])
         if not (np.isfinite(scores).all() and np.isfinite(probabilities).all()):
             raise ArtifactError(f"model {model.name!r} version {model.version!r} gave numbers that are not finite")
         outcomes = []
-        for b, plan in enumerate(plans):
-            after = replace(plan.stream, network=_unstack(network, b), encoder=_unstack(encoder, b))
+        for b, (plan, done) in enumerate(zip(plans, step.tolist(), strict=True)):
+            after = replace(
+                plan.stream,
+                network=_own(state[b], alone=len(plans) == 1),
+                step=done,
+                encoder=_unstack(encoder, b) if is_audio else plan.stream.encoder,
+            )
             readout = np.concatenate(readouts[b]) if trace else None
-            counted = int(after.network[STEP_STATE]) > manifest.decision.skip_steps
+            counted = done > manifest.decision.skip_steps
             outcomes.append(Outcome(after, Result(plan.steps, scores[b], probabilities[b], counted, readout)))
         return outcomes
 
@@ -244,38 +264,30 @@ def _encode(model: Model, plans: Sequence[_Plan], begin: int, steps: Integers, s
     for b, plan in enumerate(plans):
         piece = plan.samples[begin * per_step : (begin + int(steps[b])) * per_step]
         audio[b, : len(piece)] = piece
-    inputs: State = {AUDIO: audio, STEPS: steps}
-    asked = [EVENT_ROW, EVENT_UNIT]
-    return _step_states(model, model.encoder_graph(), inputs, asked, model.encoder.state, state, len(plans))
+    layout, count = model.encoder.state, len(plans)
+    given = {f"state.{tensor.name}": state[tensor.name][:count] for tensor in layout}
+    asked = [EVENT_ROW, EVENT_UNIT, *(f"next.{tensor.name}" for tensor in layout)]
+    outputs = model.encoder_graph().run({AUDIO: audio, STEPS: steps, **given}, asked)
+    after = {t.name: _replaced(model, f"next.{t.name}", state[t.name], outputs[f"next.{t.name}"]) for t in layout}
+    return {name: outputs[name] for name in (EVENT_ROW, EVENT_UNIT)}, after
 
 
-def _step_states(
-    model: Model,
-    graph: Graph,
-    inputs: State,
-    asked: Sequence[str],
-    layout: Sequence[StateTensor],
-    state: State,
-    active: int,
-) -> tuple[State, State]:
-    """Run a graph on the first ``active`` streams of ``state``; the outputs asked for, and the new state.
+def _replaced(model: Model, name: str, before: Array, new: Array) -> Array:
+    """``before`` [b, ...] with its first rows replaced by what a graph gave for them.
 
     Raises:
-        ArtifactError: a state tensor comes back in another shape or type than the manifest has.
+        ArtifactError: it comes back in another shape or type than it went in.
     """
-    given = {f"state.{tensor.name}": state[tensor.name][:active] for tensor in layout}
-    outputs = graph.run({**inputs, **given}, [*asked, *(f"next.{tensor.name}" for tensor in layout)])
-    after: State = {}
-    for tensor in layout:
-        value = outputs[f"next.{tensor.name}"]
-        if value.shape != (active, *tensor.shape) or value.dtype != tensor.dtype:
-            raise ArtifactError(
-                f"model {model.name!r}: the graph gave {tensor.name} as {value.dtype}{list(value.shape)}, "
-                f"its manifest has {tensor.dtype}{list(tensor.shape)} a stream"
-            )
-        rest = state[tensor.name][active:]
-        after[tensor.name] = np.concatenate([value, rest]) if len(rest) else value
-    return {name: outputs[name] for name in asked}, after
+    if new.shape[1:] != before.shape[1:] or new.dtype != before.dtype or len(new) > len(before):
+        raise ArtifactError(
+            f"model {model.name!r}: the graph gave {name} as {new.dtype}{list(new.shape)}, "
+            f"its manifest has {before.dtype}{list(before.shape[1:])} a stream"
+        )
+    return new if len(new) == len(before) else np.concatenate([new, before[len(new) :]])
+
+
+def _rows(rows: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+    return rows[0][np.newaxis] if len(rows) == 1 else np.stack(rows)
 
 
 def _stack(states: Sequence[State]) -> State:
@@ -293,9 +305,10 @@ def _own(value: Array, alone: bool) -> Array:
     return value if alone else value.copy()
 
 
-def _result_of_state(model: Model, network: State) -> Result:
+def _result_of_state(model: Model, stream: StreamState) -> Result:
     """The result of a chunk without a whole step."""
-    decision, step = model.manifest.decision, int(network[STEP_STATE])
-    score = network[SCORE_STATE].astype(np.float32)
-    readout = np.zeros((0, model.manifest.outputs), np.float32) if decision.rule == "trace" else None
-    return Result(0, score, probabilities_of(decision, score, step), step > decision.skip_steps, readout)
+    decision, outputs = model.manifest.decision, model.manifest.outputs
+    score = stream.network[-outputs:].copy()  # the last of the row, by the manifest's schema
+    readout = np.zeros((0, outputs), np.float32) if decision.rule == "trace" else None
+    shares = probabilities_of(decision, score, stream.step)
+    return Result(0, score, shares, stream.step > decision.skip_steps, readout)
