@@ -42,6 +42,9 @@ from service.stream import StreamState
 
 Floats = NDArray[np.floating[Any]]
 
+NO_EVENTS: Integers = np.zeros(0, np.int64)
+NO_SAMPLES: Samples = np.zeros(0, np.float32)
+
 
 @dataclass(frozen=True)
 class Work:
@@ -160,11 +163,10 @@ class Engine:
         state = _rows([plan.stream.network for plan in plans])
         step = np.array([plan.stream.step for plan in plans], np.int64)
         encoder = _stack([plan.stream.encoder for plan in plans]) if is_audio else {}
-        scores = np.zeros((len(plans), manifest.outputs), np.float32)
-        probabilities = np.zeros_like(scores)
+        scores = probabilities = np.zeros((0, manifest.outputs), np.float32)
         readouts: list[list[Floats]] = [[] for _ in plans]
         for begin in range(0, plans[0].steps, self._segment_steps):
-            active = [plan for plan in plans if plan.steps > begin]
+            active = [plan for plan in plans if plan.steps > begin] if begin else plans
             count = len(active)
             steps = np.array([min(plan.steps - begin, self._segment_steps) for plan in active], np.int64)
             if is_audio:
@@ -175,8 +177,10 @@ class Engine:
             outputs = graph.run(given, asked)
             state = _replaced(model, NEXT_STATE, state, outputs[NEXT_STATE])
             step = _replaced(model, NEXT_STEP, step, outputs[NEXT_STEP])
-            scores[:count] = outputs[SCORES]
-            probabilities[:count] = outputs[PROBABILITIES]
+            if begin == 0:  # all plans have a step in the first segment
+                scores, probabilities = outputs[SCORES], outputs[PROBABILITIES]
+            else:
+                scores[:count], probabilities[:count] = outputs[SCORES], outputs[PROBABILITIES]
             if trace:
                 for b, done in enumerate(steps):
                     readouts[b].append(outputs[READOUT][b, :done])
@@ -184,11 +188,14 @@ class Engine:
             raise ArtifactError(f"model {model.name!r} version {model.version!r} gave numbers that are not finite")
         outcomes = []
         for b, (plan, done) in enumerate(zip(plans, step.tolist(), strict=True)):
-            after = replace(
-                plan.stream,
-                network=_own(state[b], alone=len(plans) == 1),
-                step=done,
-                encoder=_unstack(encoder, b) if is_audio else plan.stream.encoder,
+            stream = plan.stream
+            after = StreamState(
+                _own(state[b], alone=len(plans) == 1),
+                done,
+                _unstack(encoder, b) if is_audio else stream.encoder,
+                stream.kind,
+                stream.resampler,
+                stream.pending,
             )
             readout = np.concatenate(readouts[b]) if trace else None
             counted = done > manifest.decision.skip_steps
@@ -221,10 +228,11 @@ def _check_channels(model: Model, chunk: SpikeChunk) -> None:
 def _plan(model: Model, work: Work) -> _Plan:
     stream, chunk = work.stream, work.chunk
     tail = model.manifest.decision.tail_steps if work.end else 0
-    none = np.zeros(0, np.int64)
     if isinstance(chunk, SpikeChunk) or (chunk is None and stream.kind == "spikes"):
-        steps, step, unit = (chunk.steps, chunk.step, chunk.unit) if chunk else (0, none, none)
-        return _Plan(replace(stream, kind="spikes"), steps + tail, np.zeros(0, np.float32), step, unit)
+        steps, step, unit = (chunk.steps, chunk.step, chunk.unit) if chunk else (0, NO_EVENTS, NO_EVENTS)
+        if stream.kind is None:
+            stream = replace(stream, kind="spikes")
+        return _Plan(stream, steps + tail, NO_SAMPLES, step, unit)
     per_step = model.encoder.samples_per_step
     parts = [stream.pending]
     resampler = stream.resampler
@@ -243,7 +251,7 @@ def _plan(model: Model, work: Work) -> _Plan:
     # a copy, or what is left would keep the whole chunk in memory
     pending = samples[steps * per_step :].copy()
     after = replace(stream, kind="audio", resampler=resampler, pending=pending)
-    return _Plan(after, steps, samples[: steps * per_step], none, none)
+    return _Plan(after, steps, samples[: steps * per_step], NO_EVENTS, NO_EVENTS)
 
 
 def _events(plans: Sequence[_Plan], begin: int, steps: Integers) -> State:
@@ -251,9 +259,15 @@ def _events(plans: Sequence[_Plan], begin: int, steps: Integers) -> State:
     longest = int(steps.max())
     rows, units = [], []
     for b, plan in enumerate(plans):
-        first, last = np.searchsorted(plan.step, (begin, begin + int(steps[b])))
-        rows.append(b * longest + plan.step[first:last] - begin)
-        units.append(plan.unit[first:last])
+        row, unit = plan.step, plan.unit
+        if begin or plan.steps > longest:
+            first, last = np.searchsorted(row, (begin, begin + int(steps[b])))
+            row, unit = row[first:last], unit[first:last]
+        offset = b * longest - begin
+        rows.append(row + offset if offset else row)
+        units.append(unit)
+    if len(plans) == 1:
+        return {EVENT_ROW: rows[0], EVENT_UNIT: units[0]}
     return {EVENT_ROW: np.concatenate(rows), EVENT_UNIT: np.concatenate(units)}
 
 

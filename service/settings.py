@@ -31,6 +31,8 @@ class Settings:
         max_waiting: requests that may be in flight, from before their body is read until they are answered;
             one more is refused at once.
         engine_threads: batches that are computed at the same time, on one CPU core each.
+        engine_inline_s: a batch that is expected to take less is computed on the event loop, which is quicker than
+            handing it to a thread; 0 never does that.
         max_batch: chunks, of as many sessions, that are computed together.
         max_batch_steps: chunks of a batch times the steps of its longest.
         max_batch_wait_s: for how long an idle thread waits for more chunks; 0 starts at once.
@@ -52,6 +54,7 @@ class Settings:
     sweep_interval_s: float = 5.0
     max_waiting: int = 1_024
     engine_threads: int = 2
+    engine_inline_s: float = 1e-3
     max_batch: int = 64
     max_batch_steps: int = 4_096
     max_batch_wait_s: float = 0.0
@@ -62,6 +65,6 @@ class Settings:
             raise ValueError(f"port: {self.port} is not within 0-65535")
         for field in fields(self):
             value = getattr(self, field.name)
-            zero_is_legal = field.name in ("port", "max_batch_wait_s")
+            zero_is_legal = field.name in ("port", "max_batch_wait_s", "engine_inline_s")
             if isinstance(value, int | float) and (value < 0 or (value == 0 and not zero_is_legal)):
                 raise ValueError(f"{field.name}: {value} is not above 0")
