@@ -29,10 +29,14 @@ $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "$(PYTHON) is older than 3.11: make PYTHON=python3.11 $(MAKECMDGOALS)"; exit 1; }
 	@$(PYTHON) -m venv .venv || { rm -rf .venv; echo "cannot make a virtual environment: apt-get install python3-venv"; exit 1; }
 
-.venv/.installed-serving: pyproject.toml | $(BIN)/python
+OPERATORS := $(wildcard service/operators/*.cpp service/operators/*.hpp)
+
+.venv/.installed-serving: pyproject.toml $(OPERATORS) | $(BIN)/python
 	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[cpu]'
+	@$(BIN)/python -m service.operators
 	@touch $@
 
-.venv/.installed-all: pyproject.toml | $(BIN)/python
+.venv/.installed-all: pyproject.toml $(OPERATORS) | $(BIN)/python
 	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[cpu,train,test]'
+	@$(BIN)/python -m service.operators
 	@touch .venv/.installed-serving $@

@@ -7,9 +7,9 @@ import json
 import platform
 from pathlib import Path
 
-from benchmarks import agreement, training
+from benchmarks import agreement, engine, request_path, training
 
-BENCHMARKS = {"agreement": agreement, "training": training}
+BENCHMARKS = {"agreement": agreement, "engine": engine, "request_path": request_path, "training": training}
 
 
 def main() -> None:

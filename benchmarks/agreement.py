@@ -25,7 +25,7 @@ from rich.console import Console
 from rich.table import Table
 
 from export.parity import Difference, Streams, run_torch, verify_form
-from export.write import CHECKPOINT, padded
+from export.write import CHECKPOINT, network_graphs, padded
 from hetsyn_model.encoder import Encoder
 from hetsyn_model.state import Form
 from hetsyn_model.training.augment import encode_batch
@@ -34,7 +34,6 @@ from hetsyn_model.training.data import Recording, read_folder
 from hetsyn_model.training.speech import LABELS
 from service.api.app import create_app
 from service.artifact import Artifact
-from service.runtime import load_graph
 from service.settings import Settings
 
 FORMS: tuple[Form, ...] = ("exact", "bank")
@@ -68,12 +67,12 @@ def compare(models: Path, name: str, version: str, recordings: Sequence[Recordin
     probabilities: dict[str, NDArray[np.float32]] = {}
     hidden: dict[str, list[NDArray[np.float32]]] = {form: [] for form in FORMS}
     for form in FORMS:
-        graph = load_graph((folder / manifest.forms[form].file).read_bytes())
+        graphs = network_graphs((folder / manifest.forms[form].file).read_bytes())
         script = (folder / manifest.forms[form].torchscript).read_bytes()
         by_torch = []
         for start in range(0, len(recordings), AT_ONCE):
             streams = _streams(encoder, recordings[start : start + AT_ONCE], checkpoint.tail_steps)
-            implementations += verify_form(network, form, graph, script, streams)
+            implementations += verify_form(network, form, graphs, script, streams)
             traces = run_torch(network, form, streams)
             by_torch.append(traces.probabilities)
             hidden[form] += traces.hidden

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 OPSET, IR_VERSION = 20, 10  # onnx's own defaults are newer than current runtimes load
+DOMAIN = "hetsyn"  # of our own operators, service/operators
 
 DTYPES = {
     "float32": TensorProto.FLOAT,
@@ -21,12 +22,19 @@ DTYPES = {
 
 
 class GraphBuilder:
-    """Collects one graph. A method named after an operator adds a node and returns its output's name."""
+    """Collects one graph. A method named after an operator adds a node and returns its output's name.
 
-    def __init__(self, name: str) -> None:
+    Args:
+        within_function: the graph becomes a function's body or a subgraph of one, which can hold no initializers:
+            constants become nodes.
+    """
+
+    def __init__(self, name: str, *, within_function: bool = False) -> None:
         self.name = name
+        self._within_function = within_function
         self._nodes: list[onnx.NodeProto] = []
-        self._constants: dict[str, onnx.TensorProto] = {}
+        self._constants: list[onnx.TensorProto] = []
+        self._known: dict[str, str] = {}  # small constants, by type, shape and content
         self._inputs: list[onnx.ValueInfoProto] = []
         self._outputs: list[onnx.ValueInfoProto] = []
         self._count = 0
@@ -41,20 +49,27 @@ class GraphBuilder:
 
     def output(self, name: str, dtype: str, shape: Sequence[int | str], value: str) -> None:
         """Make ``value`` an output of the graph, under its own name."""
+        self.bind(name, value)
+        self.declare_output(name, dtype, shape)
+
+    def bind(self, name: str, value: str) -> None:
+        """Give a value this name; it may be an input's value."""
         self._nodes.append(helper.make_node("Identity", [value], [name]))
-        self._outputs.append(helper.make_tensor_value_info(name, DTYPES[dtype], list(shape)))
 
     def constant(self, value: NDArray[Any] | float | Sequence[int], dtype: str | None = None, name: str = "") -> str:
         array = np.asarray(value, dtype=dtype)
         # ascontiguousarray would make a scalar one-dimensional
         tensor = numpy_helper.from_array(array if array.flags.c_contiguous else np.ascontiguousarray(array))
         key = f"{array.dtype}{array.shape}{array.tobytes()!r}" if array.size <= 8 and not name else ""
-        for known, existing in self._constants.items() if key else ():
-            if existing.doc_string == key:
-                return known
+        if key in self._known:
+            return self._known[key]
         tensor.name = f"{self.name}/{name}" if name else self._fresh("constant")
-        tensor.doc_string = key
-        self._constants[tensor.name] = tensor
+        if key:
+            self._known[key] = tensor.name
+        if self._within_function:
+            self._nodes.append(helper.make_node("Constant", [], [tensor.name], value=tensor))
+        else:
+            self._constants.append(tensor)
         return tensor.name
 
     def node(self, operator: str, *inputs: str, outputs: int = 1, **attributes: Any) -> Any:
@@ -77,17 +92,48 @@ class GraphBuilder:
         """int64 [1], length of an axis."""
         return str(self.node("Shape", value, start=axis, end=axis + 1))
 
-    def graph(self) -> onnx.GraphProto:
-        constants = []
-        for tensor in self._constants.values():
-            tensor.doc_string = ""
-            constants.append(tensor)
-        return helper.make_graph(self._nodes, self.name, self._inputs, self._outputs, constants)
+    def call(
+        self, function: onnx.FunctionProto, inputs: Sequence[str], outputs: Sequence[str], **attributes: Any
+    ) -> None:
+        """Add a call of a function that ``model`` is given too, with its outputs under these names."""
+        self._nodes.append(
+            helper.make_node(function.name, list(inputs), list(outputs), domain=function.domain, **attributes)
+        )
 
-    def model(self) -> bytes:
+    def declare_output(self, name: str, dtype: str, shape: Sequence[int | str]) -> None:
+        """Make a value an output of the graph that some node already gives this name."""
+        self._outputs.append(helper.make_tensor_value_info(name, DTYPES[dtype], list(shape)))
+
+    def graph(self) -> onnx.GraphProto:
+        return helper.make_graph(self._nodes, self.name, self._inputs, self._outputs, self._constants)
+
+    def function(
+        self, name: str, inputs: Sequence[str], outputs: Sequence[str], attributes: Sequence[str]
+    ) -> onnx.FunctionProto:
+        """The nodes as a function of these values.
+
+        Args:
+            attributes: names that a call may carry; the nodes do not use them.
+        """
+        return helper.make_function(
+            DOMAIN,
+            name,
+            list(inputs),
+            list(outputs),
+            self._nodes,
+            [helper.make_opsetid("", OPSET)],
+            attributes=list(attributes),
+        )
+
+    def model(self, *functions: onnx.FunctionProto) -> bytes:
         """The checked, serialised model; the same bytes for the same graph."""
+        domains = [helper.make_opsetid("", OPSET)] + ([helper.make_opsetid(DOMAIN, 1)] if functions else [])
         model = helper.make_model(
-            self.graph(), opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION, producer_name="hetsyn"
+            self.graph(),
+            functions=list(functions),
+            opset_imports=domains,
+            ir_version=IR_VERSION,
+            producer_name="hetsyn",
         )
         onnx.checker.check_model(model, full_check=True)
         return bytes(model.SerializeToString(deterministic=True))

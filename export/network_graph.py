@@ -1,12 +1,18 @@
 """A network as an ONNX graph that runs a chunk of steps for a batch of streams of different lengths.
 
-The contract of names and shapes is in ``service/artifact.py``. The input product of a bank covers all
-steps of the chunk at once, event by event; the steps themselves are the body of a Scan. A stream whose
-chunk is shorter than the batch's longest keeps its state through the steps that it does not have.
+The contract of names and shapes is in ``service/artifact.py``. The graph is one call of ``hetsyn::Network``, with the
+weights as its constants. A runtime that has our operator (``service/operators``) runs that; to any other the name
+means the function of plain ONNX that stands in the same file:
+
+The input product of a bank covers all steps of the chunk at once, event by event; the steps themselves are the body
+of a Scan. A stream whose chunk is shorter than the batch's longest keeps its state through the steps that it does
+not have.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -20,68 +26,154 @@ from hetsyn_model.spec import NetworkSpec, decay_of
 from hetsyn_model.state import Form
 from hetsyn_model.synapse import ExactWeights
 
+OPERATOR = "Network"
+EVENTS = ("events.row", "events.unit", "steps")
+
+Floats = NDArray[np.float32]
+
 
 def network_graph(network: Network, form: Form) -> bytes:
     """The network in one form, as a serialised ONNX model in float32."""
-    spec, layout = network.spec, network.state_layout(form)
-    layers = network.weights(form)
+    spec, layers = network.spec, network.weights(form)
+    words = sum(prod(tensor.shape) for tensor in network.state_layout(form) if tensor.dtype == "float32")
     graph = GraphBuilder("network")
-    row = graph.input("events.row", "int64", ["events"])
-    unit = graph.input("events.unit", "int64", ["events"])
-    steps = graph.input("steps", "int64", ["batch"])
-    states = {t.name: graph.input(f"state.{t.name}", t.dtype, ["batch", *t.shape]) for t in layout}
+    graph.input("events.row", "int64", ["events"])
+    graph.input("events.unit", "int64", ["events"])
+    graph.input("steps", "int64", ["batch"])
+    graph.input("state", "float32", ["batch", words])
+    graph.input("step", "int64", ["batch"])
+    outputs: dict[str, tuple[str, list[int | str]]] = {
+        "next.state": ("float32", ["batch", words]),
+        "next.step": ("int64", ["batch"]),
+        "scores": ("float32", ["batch", spec.outputs]),
+        "probabilities": ("float32", ["batch", spec.outputs]),
+        "readout": ("float32", ["batch", "longest", spec.outputs]),
+    }
+    for index, neurons in enumerate(spec.hidden):
+        outputs[f"hidden{index + 1}.spikes"] = ("float32", ["batch", "longest", neurons])
+    weights = {name: array for layer in layers for name, array in _weights(layer).items()}
+    attributes: dict[str, Any] = {
+        "channels": spec.channels,
+        "neurons": [*spec.hidden, spec.outputs],
+        "banks": [layer.synapses.decays.shape[0] if isinstance(layer.synapses, BankWeights) else 0 for layer in layers],
+        "per_synapse": int(all(isinstance(s := layer.synapses, ExactWeights) and s.per_synapse for layer in layers)),
+        "recurrent": int(spec.recurrent),
+        "biased": int(any(name.endswith("bias_in") for name in weights)),
+        "threshold": float(spec.neuron.threshold),
+        "adaptive": int(spec.neuron.adaptive),
+        "adaptation_decay": float(decay_of(spec.neuron.adaptation_tau_steps)),
+        "adaptation_strength": float(spec.neuron.adaptation_strength),
+        "rule": spec.decision.rule,
+        "skip_steps": spec.decision.skip_steps,
+    }
+    body = _chunk_body(network, form, layers, weights)
+    inputs = [*EVENTS, "state", "step"]
+    function = body.function(OPERATOR, [*inputs, *weights], list(outputs), list(attributes))
+    given = [graph.constant(array, name=name) for name, array in weights.items()]
+    graph.call(function, [*inputs, *given], list(outputs), **attributes)
+    for name, (dtype, shape) in outputs.items():
+        graph.declare_output(name, dtype, shape)
+    return graph.model(function)
 
-    longest = graph.node("ReduceMax", steps, keepdims=0)
+
+def _weights(layer: LayerWeights) -> dict[str, Floats]:
+    """A layer's constants by name, in the order in which the operator takes them."""
+    synapses, found = layer.synapses, dict[str, Tensor | None]()
+    if isinstance(synapses, BankWeights):
+        found = {
+            "weight_in": synapses.weight_in,
+            "weight_rec": synapses.weight_rec,
+            "bias_in": synapses.bias,
+            "decays": synapses.decays,
+        }
+    else:
+
+        def each(decay: Tensor | None, weight: Tensor | None) -> Tensor | None:
+            """One decay for all, a neuron or a synapse: one a current."""
+            if decay is None or weight is None:
+                return None
+            return decay.expand(weight.shape[0], weight.shape[1] if synapses.per_synapse else 1)
+
+        found = {
+            "weight_in": synapses.weight_in.T,
+            "decay_in": each(synapses.decay_in, synapses.weight_in),
+            "bias_in": synapses.bias_in,
+            "weight_rec": None if synapses.weight_rec is None else synapses.weight_rec.T,
+            "decay_rec": each(synapses.decay_rec, synapses.weight_rec),
+            "bias_rec": synapses.bias_rec,
+        }
+    if layer.reset_decay is not None:
+        found["reset_decay"] = layer.reset_decay.expand(_neurons(layer))
+    return {
+        f"{layer.name}.{name}": tensor.detach().to("cpu").float().contiguous().numpy()
+        for name, tensor in found.items()
+        if tensor is not None
+    }
+
+
+def _neurons(layer: LayerWeights) -> int:
+    if isinstance(layer.synapses, BankWeights):
+        return layer.synapses.weight_in.shape[1] // layer.synapses.decays.shape[0]
+    return layer.synapses.weight_in.shape[0]
+
+
+def _chunk_body(
+    network: Network, form: Form, layers: list[LayerWeights], weights: Mapping[str, Floats]
+) -> GraphBuilder:
+    """The operator in plain ONNX; weights are named as the function's inputs."""
+    spec = network.spec
+    layout = [tensor for tensor in network.state_layout(form) if tensor.dtype == "float32"]
+    graph = GraphBuilder("chunk", within_function=True)
+    sizes = graph.constant([prod(tensor.shape) for tensor in layout], "int64")
+    pieces = graph.node("Split", "state", sizes, outputs=len(layout), axis=1)
+    states = [
+        graph.reshape(piece, [0, *tensor.shape])
+        for piece, tensor in zip([pieces] if len(layout) == 1 else pieces, layout, strict=True)
+    ]
+    longest = graph.node("ReduceMax", "steps", keepdims=0)
     active = graph.node(
         "Less",
         graph.unsqueeze(graph.node("Range", graph.constant(0, "int64"), longest, graph.constant(1, "int64")), 0),
-        graph.unsqueeze(steps, 1),
+        graph.unsqueeze("steps", 1),
     )
-    rows = graph.node("Mul", graph.size_of(steps, 0), graph.unsqueeze(longest, 0))
-    first = layers[0].synapses
-    if isinstance(first, BankWeights):
-        weight = _array(first.weight_in)
-        width = weight.shape[1]
-        arrived = graph.node("Gather", graph.constant(weight, name="weight_in"), unit)
-        index = graph.unsqueeze(row, 1)
+    batch, length = graph.size_of("steps", 0), graph.unsqueeze(longest, 0)
+    if isinstance(layers[0].synapses, BankWeights):
+        first = f"{layers[0].name}.weight_in"
+        width = weights[first].shape[1]
+        arrived = graph.node("Gather", first, "events.unit")
+        index = graph.unsqueeze("events.row", 1)
     else:
         width = spec.channels
-        arrived = graph.node("Expand", graph.constant(1.0, "float32"), graph.size_of(unit, 0))
-        index = graph.node("Concat", graph.unsqueeze(row, 1), graph.unsqueeze(unit, 1), axis=1)
-    blank = graph.node("ConstantOfShape", graph.node("Concat", rows, graph.constant([width], "int64"), axis=0))
+        arrived = graph.node("Expand", graph.constant(1.0, "float32"), graph.size_of("events.unit", 0))
+        index = graph.node("Concat", graph.unsqueeze("events.row", 1), graph.unsqueeze("events.unit", 1), axis=1)
+    columns = graph.constant([width], "int64")
+    blank = graph.node("ConstantOfShape", graph.node("Concat", graph.node("Mul", batch, length), columns, axis=0))
     scattered = graph.node("ScatterND", blank, index, arrived, reduction="add")
-    shape = graph.node(
-        "Concat", graph.size_of(steps, 0), graph.unsqueeze(longest, 0), graph.constant([width], "int64"), axis=0
-    )
-    drive = graph.node("Reshape", scattered, shape)
+    drive = graph.node("Reshape", scattered, graph.node("Concat", batch, length, columns, axis=0))
 
     traces = {"readout": spec.outputs} | {f"hidden{i + 1}.spikes": n for i, n in enumerate(spec.hidden)}
     after = graph.node(
         "Scan",
-        *states.values(),
+        *states,
+        "step",
         drive,
         active,
-        outputs=len(states) + len(traces),
-        body=_step_graph(network, form, layers, width, list(traces)).graph(),
+        outputs=len(states) + 1 + len(traces),
+        body=_step_graph(network, form, layers, weights, width, traces).graph(),
         num_scan_inputs=2,
         scan_input_axes=[1, 1],
         scan_output_axes=[1] * len(traces),
     )
-    final = dict(zip(states, after[: len(states)], strict=True))
-    for tensor in layout:
-        graph.output(f"next.{tensor.name}", tensor.dtype, ["batch", *tensor.shape], final[tensor.name])
-    score = final["decision.score"]
-    graph.output("scores", "float32", ["batch", spec.outputs], score)
-    graph.output(
-        "probabilities", "float32", ["batch", spec.outputs], _probabilities(graph, spec, score, final["decision.step"])
-    )
-    for name, trace in zip(traces, after[len(states) :], strict=True):
-        graph.output(name, "float32", ["batch", "longest", traces[name]], trace)
-    return graph.model()
-
-
-def _array(tensor: Tensor) -> NDArray[np.float32]:
-    return tensor.detach().to("cpu").float().numpy()
+    final, step = after[: len(states)], after[len(states)]
+    flat = [graph.reshape(value, [0, prod(tensor.shape)]) for value, tensor in zip(final, layout, strict=True)]
+    graph.bind("next.state", graph.node("Concat", *flat, axis=1))
+    graph.bind("next.step", step)
+    score = final[[tensor.name for tensor in layout].index("decision.score")]
+    graph.bind("scores", score)
+    graph.bind("probabilities", _probabilities(graph, spec, score, step))
+    for name, trace in zip(traces, after[len(states) + 1 :], strict=True):
+        graph.bind(name, trace)
+    return graph
 
 
 def _probabilities(graph: GraphBuilder, spec: NetworkSpec, score: str, step: str) -> str:
@@ -101,11 +193,16 @@ def _probabilities(graph: GraphBuilder, spec: NetworkSpec, score: str, step: str
 
 
 def _step_graph(
-    network: Network, form: Form, layers: list[LayerWeights], width: int, traces: list[str]
+    network: Network,
+    form: Form,
+    layers: list[LayerWeights],
+    weights: Mapping[str, Floats],
+    width: int,
+    traces: Mapping[str, int],
 ) -> GraphBuilder:
     """Body of the Scan: one step of all streams."""
     spec, layout = network.spec, network.state_layout(form)
-    body = GraphBuilder("step")
+    body = GraphBuilder("step", within_function=True)
     before = {t.name: body.input(f"before.{t.name}", t.dtype, ["batch", *t.shape]) for t in layout}
     x = body.input("drive", "float32", ["batch", width])
     active = body.input("active", "bool", ["batch"])
@@ -113,10 +210,10 @@ def _step_graph(
     outputs: dict[str, str] = {}
     potential = fired = ""
     for position, layer in enumerate(layers):
-        potential = _currents(body, layer, before, after, x, driven=position == 0)
+        potential = _currents(body, layer, weights, before, after, x, driven=position == 0)
         if layer.reset_decay is None:
             continue
-        potential, fired = _spikes(body, spec, layer, before, after, potential)
+        potential, fired = _spikes(body, spec, layer.name, before, after, potential)
         x = fired
         if layer.name != "readout":
             outputs[f"{layer.name}.spikes"] = fired
@@ -126,39 +223,36 @@ def _step_graph(
         mask = body.unsqueeze(active, *range(1, len(tensor.shape) + 1)) if tensor.shape else active
         kept = body.node("Where", mask, after[tensor.name], before[tensor.name])
         body.output(f"after.{tensor.name}", tensor.dtype, ["batch", *tensor.shape], kept)
-    for name in traces:
-        body.output(
-            f"trace.{name}",
-            "float32",
-            [
-                "batch",
-                spec.outputs if name == "readout" else spec.hidden[int(name.split(".")[0].removeprefix("hidden")) - 1],
-            ],
-            outputs[name],
-        )
+    for name, neurons in traces.items():
+        body.output(f"trace.{name}", "float32", ["batch", neurons], outputs[name])
     return body
 
 
 def _currents(
-    body: GraphBuilder, layer: LayerWeights, before: dict[str, str], after: dict[str, str], x: str, *, driven: bool
+    body: GraphBuilder,
+    layer: LayerWeights,
+    weights: Mapping[str, Floats],
+    before: dict[str, str],
+    after: dict[str, str],
+    x: str,
+    *,
+    driven: bool,
 ) -> str:
     """The layer's currents of this step into ``after``; their sum a neuron, [batch, neurons]."""
-    synapses, name = layer.synapses, layer.name
-    if isinstance(synapses, BankWeights):
+    name = layer.name
+    if isinstance(layer.synapses, BankWeights):
         # the first layer's product was made for the whole chunk
-        arriving = (
-            x if driven else body.node("MatMul", x, body.constant(_array(synapses.weight_in), name=f"{name}.w_in"))
-        )
-        if synapses.weight_rec is not None:
-            recurrent = body.constant(_array(synapses.weight_rec), name=f"{name}.w_rec")
-            arriving = body.node("Add", arriving, body.node("MatMul", before[f"{name}.spikes"], recurrent))
-        if synapses.bias is not None:
-            arriving = body.node("Add", arriving, body.constant(_array(synapses.bias), name=f"{name}.bias"))
-        bank = synapses.decays.shape[0]
-        neurons = synapses.weight_in.shape[1] // bank
-        decays = body.constant(_array(synapses.decays).reshape(bank, 1), name=f"{name}.decays")
+        arriving = x if driven else body.node("MatMul", x, f"{name}.weight_in")
+        if f"{name}.weight_rec" in weights:
+            recurrent = body.node("MatMul", before[f"{name}.spikes"], f"{name}.weight_rec")
+            arriving = body.node("Add", arriving, recurrent)
+        if f"{name}.bias_in" in weights:
+            arriving = body.node("Add", arriving, body.reshape(f"{name}.bias_in", [-1]))
+        bank, neurons = len(weights[f"{name}.decays"]), _neurons(layer)
         current = body.node(
-            "Add", body.node("Mul", decays, before[f"{name}.bank_current"]), body.reshape(arriving, [0, bank, neurons])
+            "Add",
+            body.node("Mul", body.reshape(f"{name}.decays", [bank, 1]), before[f"{name}.bank_current"]),
+            body.reshape(arriving, [0, bank, neurons]),
         )
         after[f"{name}.bank_current"] = current
         parts = body.node("Split", current, outputs=bank, axis=1, num_outputs=bank) if bank > 1 else [current]
@@ -166,9 +260,10 @@ def _currents(
         for part in parts[1:]:  # a fixed order, the same in every implementation
             total = body.node("Add", total, part)
         return body.reshape(total, [0, neurons])
-    sums = [_exact_path(body, name, "input", x, synapses, before, after)]
-    if synapses.weight_rec is not None:
-        sums.append(_exact_path(body, name, "recurrent", before[f"{name}.spikes"], synapses, before, after))
+    sums = [_exact_path(body, name, "input", x, layer.synapses.per_synapse, weights, before, after)]
+    if f"{name}.weight_rec" in weights:
+        x = before[f"{name}.spikes"]
+        sums.append(_exact_path(body, name, "recurrent", x, layer.synapses.per_synapse, weights, before, after))
     return sums[0] if len(sums) == 1 else str(body.node("Add", *sums))
 
 
@@ -177,27 +272,22 @@ def _exact_path(
     layer: str,
     path: str,
     x: str,
-    synapses: ExactWeights,
+    per_synapse: bool,
+    weights: Mapping[str, Floats],
     before: dict[str, str],
     after: dict[str, str],
 ) -> str:
-    recurrent = path == "recurrent"
-    weight = synapses.weight_rec if recurrent else synapses.weight_in
-    decay = synapses.decay_rec if recurrent else synapses.decay_in
-    bias = synapses.bias_rec if recurrent else synapses.bias_in
-    assert weight is not None
-    assert decay is not None
+    suffix = "rec" if path == "recurrent" else "in"
+    weight, decay, bias = f"{layer}.weight_{suffix}", f"{layer}.decay_{suffix}", f"{layer}.bias_{suffix}"
     name = f"{layer}.{path}_current"
-    if synapses.per_synapse:
-        drive = body.node("Mul", body.constant(_array(weight), name=f"{layer}.{path}.w"), body.unsqueeze(x, 1))
+    if per_synapse:
+        drive = body.node("Mul", body.node("Transpose", weight, perm=[1, 0]), body.unsqueeze(x, 1))
     else:
-        wide = body.constant(_array(weight).astype(np.float64).T, name=f"{layer}.{path}.w")
+        wide = body.cast(weight, "float64")
         drive = body.unsqueeze(body.cast(body.node("MatMul", body.cast(x, "float64"), wide), "float32"), 2)
-    current = body.node(
-        "Add", body.node("Mul", body.constant(_array(decay), name=f"{layer}.{path}.r"), before[name]), drive
-    )
-    if bias is not None:
-        current = body.node("Add", current, body.constant(_array(bias), name=f"{layer}.{path}.b"))
+    current = body.node("Add", body.node("Mul", decay, before[name]), drive)
+    if bias in weights:
+        current = body.node("Add", current, bias)
     after[name] = current
     total = body.node("ReduceSum", body.cast(current, "float64"), body.constant([-1], "int64"), keepdims=0)
     return body.cast(total, "float32")
@@ -206,23 +296,21 @@ def _exact_path(
 def _spikes(
     body: GraphBuilder,
     spec: NetworkSpec,
-    layer: LayerWeights,
+    name: str,
     before: dict[str, str],
     after: dict[str, str],
     currents: str,
 ) -> tuple[str, str]:
     """Threshold and reset of one layer into ``after``; potential and spikes, [batch, neurons]."""
-    name, neuron = layer.name, spec.neuron
-    assert layer.reset_decay is not None
+    neuron = spec.neuron
 
     def scalar(value: float) -> Any:
         return body.constant(value, "float32")
 
     earlier = before[f"{name}.spikes"]
-    kappa = body.constant(_array(layer.reset_decay), name=f"{name}.kappa")
     reset = body.node(
         "Add",
-        body.node("Mul", kappa, before[f"{name}.reset_current"]),
+        body.node("Mul", f"{name}.reset_decay", before[f"{name}.reset_current"]),
         body.node("Mul", scalar(neuron.threshold), earlier),
     )
     potential = body.node("Sub", currents, reset)

@@ -1,14 +1,15 @@
 """The same streams through torch, ONNX Runtime and TorchScript, and how far they are apart.
 
-ONNX Runtime runs them as one batch of whole streams, in chunks of uneven lengths, and step by step;
-TorchScript step by step. The reference is torch's rollout of the same form. An artifact whose
-implementations differ in a label, or in a probability by more than the tolerance, is refused.
+ONNX Runtime, with our operator where it is built and in plain ONNX, runs them as one batch of whole streams, in
+chunks of uneven lengths, and step by step; TorchScript step by step. The reference is torch's rollout of the same
+form. An artifact whose implementations differ in a label, or in a probability by more than the tolerance, is refused.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 
 import numpy as np
 import torch
@@ -25,7 +26,6 @@ from service.artifact import StateTensor as ManifestStateTensor
 from service.runtime import Graph
 
 TOLERANCE = 1e-4  # of a probability
-_NUMPY = {"float32": np.float32, "float64": np.float64, "int64": np.int64}
 
 Array = NDArray[np.generic]
 
@@ -62,9 +62,15 @@ class Traces:
     probabilities: NDArray[np.float32]
 
 
-def initial_arrays(layout: Sequence[StateTensor | ManifestStateTensor], batch: int) -> dict[str, Array]:
-    """State of ``batch`` streams before their first step, as a graph takes it."""
-    return {t.name: np.full((batch, *t.shape), t.initial, _NUMPY[t.dtype]) for t in layout}
+def initial_arrays(layout: Sequence[ManifestStateTensor], batch: int) -> dict[str, Array]:
+    """State of ``batch`` streams before their first step, as an encoder's graph takes it."""
+    return {t.name: np.full((batch, *t.shape), t.initial, t.dtype) for t in layout}
+
+
+def initial_row(layout: Sequence[StateTensor], batch: int) -> dict[str, Array]:
+    """The same as a network's graph takes it: ``state`` float32 [batch, words] and ``step`` int64 [batch]."""
+    row = np.concatenate([np.full(prod(t.shape), t.initial, np.float32) for t in layout if t.dtype == "float32"])
+    return {"state": np.tile(row, (batch, 1)), "step": np.zeros(batch, np.int64)}
 
 
 def chunk_feed(spikes: NDArray[np.float32], steps: NDArray[np.int64]) -> dict[str, Array]:
@@ -81,7 +87,7 @@ def run_graph(
     """Streams through a network graph in chunks of the given lengths, which repeat."""
     spikes, lengths = streams.spikes.numpy(), streams.steps.numpy()
     longest = int(lengths.max())
-    state = initial_arrays(layout, len(lengths))
+    state = initial_row(layout, len(lengths))
     names = ["readout", *(f"hidden{index + 1}.spikes" for index in range(hidden)), "probabilities"]
     pieces: list[list[Array]] = [[] for _ in names[:-1]]
     final = np.zeros((0,), np.float32)
@@ -91,7 +97,7 @@ def run_graph(
             break
         steps = np.clip(lengths - start, 0, cut)
         width = int(steps.max())
-        feed = chunk_feed(spikes[:, start : start + width], steps) | {f"state.{k}": v for k, v in state.items()}
+        feed = chunk_feed(spikes[:, start : start + width], steps) | state
         out = graph.run(feed, [*names, *(f"next.{name}" for name in state)])
         state = {name: out[f"next.{name}"] for name in state}
         for piece, name in zip(pieces, names[:-1], strict=True):
@@ -154,20 +160,26 @@ def difference(implementation: str, reference: Traces, other: Traces) -> Differe
     )
 
 
-def verify_form(network: Network, form: Form, graph: Graph, script: bytes, streams: Streams) -> list[Difference]:
+def verify_form(
+    network: Network, form: Form, graphs: Mapping[str, Graph], script: bytes, streams: Streams
+) -> list[Difference]:
     """Differences of every implementation and chunking from torch.
+
+    Args:
+        graphs: the form's graph by what runs it.
 
     Raises:
         ParityError: one differs in a label or by more than the tolerance.
     """
     layout, hidden = network.state_layout(form), len(network.spec.hidden)
     reference = run_torch(network, form, streams)
+    cuttings = {"whole": [1 << 30], "chunks": [7, 1, 13], "steps": [1]}
     found = [
-        difference(f"{form}: ONNX Runtime, whole", reference, run_graph(graph, layout, streams, hidden, [1 << 30])),
-        difference(f"{form}: ONNX Runtime, chunks", reference, run_graph(graph, layout, streams, hidden, [7, 1, 13])),
-        difference(f"{form}: ONNX Runtime, steps", reference, run_graph(graph, layout, streams, hidden, [1])),
-        difference(f"{form}: TorchScript, steps", reference, run_script(script, network, form, streams)),
+        difference(f"{form}: {runtime}, {how}", reference, run_graph(graph, layout, streams, hidden, cuts))
+        for runtime, graph in graphs.items()
+        for how, cuts in cuttings.items()
     ]
+    found.append(difference(f"{form}: TorchScript, steps", reference, run_script(script, network, form, streams)))
     for item in found:
         if item.labels or item.probabilities > TOLERANCE:
             raise ParityError(

@@ -26,7 +26,8 @@ from hetsyn_model.network import ERROR_BOUND, Network
 from hetsyn_model.state import Form, state_bytes
 from hetsyn_model.training.checkpoint import Checkpoint
 from service import artifact
-from service.runtime import load_graph
+from service.operators import library
+from service.runtime import Graph, load_graph
 
 FORMS: tuple[Form, ...] = ("exact", "bank")
 CHECKPOINT = "network.pt"
@@ -120,12 +121,12 @@ def write_artifact(
     golden: dict[str, np.ndarray[tuple[int, ...], np.dtype[np.generic]]] = {}
     for form in FORMS:
         files[f"{form}.onnx"], files[f"{form}.pt"] = network_graph(network, form), torchscript(network, form)
-        graph = load_graph(files[f"{form}.onnx"])
+        graphs = network_graphs(files[f"{form}.onnx"])
         differences: list[Difference] = []
         hits = 0
         spikes_of[form] = []
         for part, truth in _segments(evaluation):
-            differences = _worst(differences, verify_form(network, form, graph, files[f"{form}.pt"], part))
+            differences = _worst(differences, verify_form(network, form, graphs, files[f"{form}.pt"], part))
             traces = run_torch(network, form, part)
             spikes_of[form] += traces.hidden
             if truth is not None:
@@ -172,6 +173,12 @@ def write_artifact(
     _write_all(out, files | {artifact.MANIFEST: (manifest.model_dump_json(indent=1) + "\n").encode()})
     artifact.Artifact.open(out)
     return reports
+
+
+def network_graphs(content: bytes) -> dict[str, Graph]:
+    """A network's graph by what runs it: our operator, where it is built, and plain ONNX."""
+    plain = {"plain ONNX": load_graph(content, use_operators=False)}
+    return plain if library() is None else {"operator": load_graph(content)} | plain
 
 
 def _segments(evaluation: Evaluation) -> list[tuple[Streams, torch.Tensor | None]]:
@@ -224,7 +231,7 @@ def _manifest(
         "python": platform.python_version(),
     }
     return artifact.Manifest(
-        format_version=1,
+        format_version=2,
         name=source.name,
         version=source.version,
         description=source.description,

@@ -16,8 +16,9 @@ for ``batch`` streams:
     in   events.row int64 [events]       stream * longest + step of each spike, ascending
          events.unit int64 [events]      its channel; a pair (row, unit) occurs once
          steps int64 [batch]             steps of each stream's chunk; longest is their maximum
-         state.NAME                      [batch, *shape] for each state tensor of the form
-    out  next.NAME                       the same, after the chunk
+         state float32 [batch, words]    the form's float32 tensors in the manifest's order, flat, one after the other
+         step int64 [batch]              steps that each stream has done, the manifest's decision.step
+    out  next.state, next.step           the same, after the chunk
          scores, probabilities           float32 [batch, outputs] after each stream's last step
          readout                         float32 [batch, longest, outputs]; past a stream's end undefined
          LAYER.spikes                    float32 [batch, longest, neurons], hidden layers, likewise
@@ -25,7 +26,7 @@ for ``batch`` streams:
 An encoder graph makes the events of whole steps:
 
     in   audio float32 [batch, longest * samples_per_step]  in [-1, 1]
-         steps int64 [batch], state.NAME
+         steps int64 [batch], state.NAME [batch, *shape] for each state tensor of the encoder
     out  events.row, events.unit, next.NAME
 """
 
@@ -42,7 +43,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from service.errors import ArtifactError
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+STEP, SCORE = "decision.step", "decision.score"
 MANIFEST = "manifest.json"
 DEFAULT = "default"
 
@@ -63,7 +65,7 @@ class FileEntry(_Part):
 
 
 class StateTensor(_Part):
-    """A state tensor of one stream; graphs take and give it with a leading batch axis."""
+    """A state tensor of one stream."""
 
     name: str
     shape: tuple[int, ...]
@@ -108,7 +110,7 @@ class Form(_Part):
 
     file: str
     torchscript: str
-    state: tuple[StateTensor, ...]
+    state: tuple[StateTensor, ...] = Field(min_length=2)
     state_bytes: int
     bank_sizes: dict[str, int]
     kernel_error: dict[str, float]
@@ -122,11 +124,25 @@ class Form(_Part):
             raise ValueError(f"state_bytes is {self.state_bytes}, the state tensors add up to {total}")
         return self
 
+    @model_validator(mode="after")
+    def _row_and_step(self) -> Form:
+        *row, step = self.state
+        if (step.name, step.dtype, step.shape) != (STEP, "int64", ()) or any(t.dtype != "float32" for t in row):
+            raise ValueError(f"the state is not float32 tensors and, last, {STEP} int64")
+        if not row or row[-1].name != SCORE:
+            raise ValueError(f"the last of the float32 tensors is not {SCORE}")
+        return self
+
+    @property
+    def words(self) -> int:
+        """float32 values of a stream's state."""
+        return sum(prod(tensor.shape) for tensor in self.state[:-1])
+
 
 class Manifest(_Part):
     """Everything that a server knows about a model."""
 
-    format_version: Literal[1]
+    format_version: Literal[2]
     name: Name
     version: Name
     description: str

@@ -54,18 +54,21 @@ def spike_chunk(steps: int, times: Sequence[float] | Integers, units: Sequence[f
     if steps < 0:
         raise InputError(f"steps is {steps}: send the number of steps of the chunk, at least 1")
     step, unit = _integers(times, "times"), _integers(units, "units")
-    outside = np.flatnonzero((step < 0) | (step >= steps))
-    if len(outside):
-        place = int(outside[0])
+    if not len(step):
+        return SpikeChunk(min(steps, LARGEST), step, unit)
+    if step.min() < 0 or step.max() >= steps:
+        place = int(np.flatnonzero((step < 0) | (step >= steps))[0])
         raise InputError(
             f"times[{place}] is {step[place]}, outside the chunk's {steps} steps: "
             "count the times from 0 at the chunk's beginning"
         )
-    outside = np.flatnonzero((unit < 0) | (unit > LARGEST))
-    if len(outside):
-        place = int(outside[0])
+    if unit.min() < 0 or unit.max() > LARGEST:
+        place = int(np.flatnonzero((unit < 0) | (unit > LARGEST))[0])
         raise InputError(f"units[{place}] is {unit[place]}: units are channel numbers from 0")
-    pairs = np.unique(step << 32 | unit)
+    pairs = step << 32 | unit
+    if (pairs[1:] > pairs[:-1]).all():  # as most clients send them
+        return SpikeChunk(min(steps, LARGEST), step, unit)
+    pairs = np.unique(pairs)
     return SpikeChunk(min(steps, LARGEST), pairs >> 32, pairs & 0xFFFF_FFFF)
 
 

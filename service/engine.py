@@ -18,17 +18,32 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from service.artifact import Decision, FormName, StateTensor
+from service.artifact import Decision, FormName
 from service.audio import Resampler, Samples
 from service.chunks import AudioChunk, Chunk, Integers, SpikeChunk
 from service.errors import ArtifactError, InputError, TooLarge
-from service.models import AUDIO, EVENT_ROW, EVENT_UNIT, PROBABILITIES, READOUT, SCORES, STEPS, Model, State
-from service.runtime import Array, Graph
+from service.models import (
+    AUDIO,
+    EVENT_ROW,
+    EVENT_UNIT,
+    NEXT_STATE,
+    NEXT_STEP,
+    PROBABILITIES,
+    READOUT,
+    SCORES,
+    STATE,
+    STEP,
+    STEPS,
+    Model,
+    State,
+)
+from service.runtime import Array
 from service.stream import StreamState
 
 Floats = NDArray[np.floating[Any]]
 
-SCORE_STATE, STEP_STATE = "decision.score", "decision.step"
+NO_EVENTS: Integers = np.zeros(0, np.int64)
+NO_SAMPLES: Samples = np.zeros(0, np.float32)
 
 
 @dataclass(frozen=True)
@@ -135,43 +150,55 @@ class Engine:
                 outcomes |= dict(zip(chosen, done, strict=True))
         for b, plan in enumerate(plans):
             if b not in outcomes:
-                outcomes[b] = Outcome(plan.stream, _result_of_state(model, plan.stream.network))
+                outcomes[b] = Outcome(plan.stream, _result_of_state(model, plan.stream))
         return [outcomes[b] for b in range(len(plans))]
 
     def _run_group(self, model: Model, form: FormName, plans: Sequence[_Plan]) -> list[Outcome]:
         """Plans of one kind, longest first, each of at least one step."""
         manifest = model.manifest
         graph = model.network(form)
-        layout = manifest.forms[form].state
         is_audio = plans[0].stream.kind == "audio"
         trace = manifest.decision.rule == "trace"
-        asked = [SCORES, PROBABILITIES, *([READOUT] if trace else [])]
-        network = _stack([plan.stream.network for plan in plans])
-        encoder = _stack([plan.stream.encoder for plan in plans])
-        scores = np.zeros((len(plans), manifest.outputs), np.float32)
-        probabilities = np.zeros_like(scores)
+        asked = [NEXT_STATE, NEXT_STEP, SCORES, PROBABILITIES, *([READOUT] if trace else [])]
+        state = _rows([plan.stream.network for plan in plans])
+        step = np.array([plan.stream.step for plan in plans], np.int64)
+        encoder = _stack([plan.stream.encoder for plan in plans]) if is_audio else {}
+        scores = probabilities = np.zeros((0, manifest.outputs), np.float32)
         readouts: list[list[Floats]] = [[] for _ in plans]
         for begin in range(0, plans[0].steps, self._segment_steps):
-            active = [plan for plan in plans if plan.steps > begin]
+            active = [plan for plan in plans if plan.steps > begin] if begin else plans
+            count = len(active)
             steps = np.array([min(plan.steps - begin, self._segment_steps) for plan in active], np.int64)
             if is_audio:
                 events, encoder = _encode(model, active, begin, steps, encoder)
             else:
                 events = _events(active, begin, steps)
-            inputs = {**events, STEPS: steps}
-            outputs, network = _step_states(model, graph, inputs, asked, layout, network, len(active))
-            scores[: len(active)] = outputs[SCORES]
-            probabilities[: len(active)] = outputs[PROBABILITIES]
+            given = {**events, STEPS: steps, STATE: state[:count], STEP: step[:count]}
+            outputs = graph.run(given, asked)
+            state = _replaced(model, NEXT_STATE, state, outputs[NEXT_STATE])
+            step = _replaced(model, NEXT_STEP, step, outputs[NEXT_STEP])
+            if begin == 0:  # all plans have a step in the first segment
+                scores, probabilities = outputs[SCORES], outputs[PROBABILITIES]
+            else:
+                scores[:count], probabilities[:count] = outputs[SCORES], outputs[PROBABILITIES]
             if trace:
-                for b, count in enumerate(steps):
-                    readouts[b].append(outputs[READOUT][b, :count])
+                for b, done in enumerate(steps):
+                    readouts[b].append(outputs[READOUT][b, :done])
         if not (np.isfinite(scores).all() and np.isfinite(probabilities).all()):
             raise ArtifactError(f"model {model.name!r} version {model.version!r} gave numbers that are not finite")
         outcomes = []
-        for b, plan in enumerate(plans):
-            after = replace(plan.stream, network=_unstack(network, b), encoder=_unstack(encoder, b))
+        for b, (plan, done) in enumerate(zip(plans, step.tolist(), strict=True)):
+            stream = plan.stream
+            after = StreamState(
+                _own(state[b], alone=len(plans) == 1),
+                done,
+                _unstack(encoder, b) if is_audio else stream.encoder,
+                stream.kind,
+                stream.resampler,
+                stream.pending,
+            )
             readout = np.concatenate(readouts[b]) if trace else None
-            counted = int(after.network[STEP_STATE]) > manifest.decision.skip_steps
+            counted = done > manifest.decision.skip_steps
             outcomes.append(Outcome(after, Result(plan.steps, scores[b], probabilities[b], counted, readout)))
         return outcomes
 
@@ -201,10 +228,11 @@ def _check_channels(model: Model, chunk: SpikeChunk) -> None:
 def _plan(model: Model, work: Work) -> _Plan:
     stream, chunk = work.stream, work.chunk
     tail = model.manifest.decision.tail_steps if work.end else 0
-    none = np.zeros(0, np.int64)
     if isinstance(chunk, SpikeChunk) or (chunk is None and stream.kind == "spikes"):
-        steps, step, unit = (chunk.steps, chunk.step, chunk.unit) if chunk else (0, none, none)
-        return _Plan(replace(stream, kind="spikes"), steps + tail, np.zeros(0, np.float32), step, unit)
+        steps, step, unit = (chunk.steps, chunk.step, chunk.unit) if chunk else (0, NO_EVENTS, NO_EVENTS)
+        if stream.kind is None:
+            stream = replace(stream, kind="spikes")
+        return _Plan(stream, steps + tail, NO_SAMPLES, step, unit)
     per_step = model.encoder.samples_per_step
     parts = [stream.pending]
     resampler = stream.resampler
@@ -223,7 +251,7 @@ def _plan(model: Model, work: Work) -> _Plan:
     # a copy, or what is left would keep the whole chunk in memory
     pending = samples[steps * per_step :].copy()
     after = replace(stream, kind="audio", resampler=resampler, pending=pending)
-    return _Plan(after, steps, samples[: steps * per_step], none, none)
+    return _Plan(after, steps, samples[: steps * per_step], NO_EVENTS, NO_EVENTS)
 
 
 def _events(plans: Sequence[_Plan], begin: int, steps: Integers) -> State:
@@ -231,9 +259,15 @@ def _events(plans: Sequence[_Plan], begin: int, steps: Integers) -> State:
     longest = int(steps.max())
     rows, units = [], []
     for b, plan in enumerate(plans):
-        first, last = np.searchsorted(plan.step, (begin, begin + int(steps[b])))
-        rows.append(b * longest + plan.step[first:last] - begin)
-        units.append(plan.unit[first:last])
+        row, unit = plan.step, plan.unit
+        if begin or plan.steps > longest:
+            first, last = np.searchsorted(row, (begin, begin + int(steps[b])))
+            row, unit = row[first:last], unit[first:last]
+        offset = b * longest - begin
+        rows.append(row + offset if offset else row)
+        units.append(unit)
+    if len(plans) == 1:
+        return {EVENT_ROW: rows[0], EVENT_UNIT: units[0]}
     return {EVENT_ROW: np.concatenate(rows), EVENT_UNIT: np.concatenate(units)}
 
 
@@ -244,38 +278,30 @@ def _encode(model: Model, plans: Sequence[_Plan], begin: int, steps: Integers, s
     for b, plan in enumerate(plans):
         piece = plan.samples[begin * per_step : (begin + int(steps[b])) * per_step]
         audio[b, : len(piece)] = piece
-    inputs: State = {AUDIO: audio, STEPS: steps}
-    asked = [EVENT_ROW, EVENT_UNIT]
-    return _step_states(model, model.encoder_graph(), inputs, asked, model.encoder.state, state, len(plans))
+    layout, count = model.encoder.state, len(plans)
+    given = {f"state.{tensor.name}": state[tensor.name][:count] for tensor in layout}
+    asked = [EVENT_ROW, EVENT_UNIT, *(f"next.{tensor.name}" for tensor in layout)]
+    outputs = model.encoder_graph().run({AUDIO: audio, STEPS: steps, **given}, asked)
+    after = {t.name: _replaced(model, f"next.{t.name}", state[t.name], outputs[f"next.{t.name}"]) for t in layout}
+    return {name: outputs[name] for name in (EVENT_ROW, EVENT_UNIT)}, after
 
 
-def _step_states(
-    model: Model,
-    graph: Graph,
-    inputs: State,
-    asked: Sequence[str],
-    layout: Sequence[StateTensor],
-    state: State,
-    active: int,
-) -> tuple[State, State]:
-    """Run a graph on the first ``active`` streams of ``state``; the outputs asked for, and the new state.
+def _replaced(model: Model, name: str, before: Array, new: Array) -> Array:
+    """``before`` [b, ...] with its first rows replaced by what a graph gave for them.
 
     Raises:
-        ArtifactError: a state tensor comes back in another shape or type than the manifest has.
+        ArtifactError: it comes back in another shape or type than it went in.
     """
-    given = {f"state.{tensor.name}": state[tensor.name][:active] for tensor in layout}
-    outputs = graph.run({**inputs, **given}, [*asked, *(f"next.{tensor.name}" for tensor in layout)])
-    after: State = {}
-    for tensor in layout:
-        value = outputs[f"next.{tensor.name}"]
-        if value.shape != (active, *tensor.shape) or value.dtype != tensor.dtype:
-            raise ArtifactError(
-                f"model {model.name!r}: the graph gave {tensor.name} as {value.dtype}{list(value.shape)}, "
-                f"its manifest has {tensor.dtype}{list(tensor.shape)} a stream"
-            )
-        rest = state[tensor.name][active:]
-        after[tensor.name] = np.concatenate([value, rest]) if len(rest) else value
-    return {name: outputs[name] for name in asked}, after
+    if new.shape[1:] != before.shape[1:] or new.dtype != before.dtype or len(new) > len(before):
+        raise ArtifactError(
+            f"model {model.name!r}: the graph gave {name} as {new.dtype}{list(new.shape)}, "
+            f"its manifest has {before.dtype}{list(before.shape[1:])} a stream"
+        )
+    return new if len(new) == len(before) else np.concatenate([new, before[len(new) :]])
+
+
+def _rows(rows: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+    return rows[0][np.newaxis] if len(rows) == 1 else np.stack(rows)
 
 
 def _stack(states: Sequence[State]) -> State:
@@ -293,9 +319,10 @@ def _own(value: Array, alone: bool) -> Array:
     return value if alone else value.copy()
 
 
-def _result_of_state(model: Model, network: State) -> Result:
+def _result_of_state(model: Model, stream: StreamState) -> Result:
     """The result of a chunk without a whole step."""
-    decision, step = model.manifest.decision, int(network[STEP_STATE])
-    score = network[SCORE_STATE].astype(np.float32)
-    readout = np.zeros((0, model.manifest.outputs), np.float32) if decision.rule == "trace" else None
-    return Result(0, score, probabilities_of(decision, score, step), step > decision.skip_steps, readout)
+    decision, outputs = model.manifest.decision, model.manifest.outputs
+    score = stream.network[-outputs:].copy()  # the last of the row, by the manifest's schema
+    readout = np.zeros((0, outputs), np.float32) if decision.rule == "trace" else None
+    shares = probabilities_of(decision, score, stream.step)
+    return Result(0, score, shares, stream.step > decision.skip_steps, readout)

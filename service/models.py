@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from math import prod
 from pathlib import Path
 from threading import Lock
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from service.artifact import (
     DEFAULT,
@@ -28,6 +30,7 @@ from service.runtime import Array, Graph, GraphLoader, load_graph
 State = dict[str, Array]
 
 EVENT_ROW, EVENT_UNIT, STEPS, AUDIO = "events.row", "events.unit", "steps", "audio"
+STATE, STEP, NEXT_STATE, NEXT_STEP = "state", "step", "next.state", "next.step"
 SCORES, PROBABILITIES, READOUT = "scores", "probabilities", "readout"
 
 
@@ -73,9 +76,10 @@ class Model:
             raise NotFound(f"model {self.name!r} has no form {chosen!r}, it has {_listing(list(self.manifest.forms))}")
         return chosen
 
-    def initial_state(self, form: FormName) -> State:
-        """The network's state tensors before the first step, without a batch axis."""
-        return _initial(self.manifest.forms[form].state)
+    def initial_state(self, form: FormName) -> NDArray[np.float32]:
+        """The network's state before the first step, float32 [words]."""
+        row = self.manifest.forms[form].state[:-1]
+        return np.concatenate([np.full(prod(tensor.shape), tensor.initial, np.float32) for tensor in row])
 
     def initial_encoder_state(self) -> State:
         """The encoder's, likewise; empty where there is no encoder."""
@@ -87,15 +91,16 @@ class Model:
         Raises:
             ArtifactError: it does not load, or its inputs and outputs are not those that the manifest promises.
         """
-        part = self.manifest.forms[form]
-        promised = (SCORES, PROBABILITIES, READOUT)
-        return self._graph(part.file, (EVENT_ROW, EVENT_UNIT, STEPS), promised, part.state)
+        promised = (NEXT_STATE, NEXT_STEP, SCORES, PROBABILITIES, READOUT)
+        return self._graph(self.manifest.forms[form].file, (EVENT_ROW, EVENT_UNIT, STEPS, STATE, STEP), promised)
 
     def encoder_graph(self) -> Graph:
         """The graph from audio to spikes; errors as for ``network`` and ``encoder``."""
-        return self._graph(self.encoder.file, (AUDIO, STEPS), (EVENT_ROW, EVENT_UNIT), self.encoder.state)
+        state = [tensor.name for tensor in self.encoder.state]
+        inputs = (AUDIO, STEPS, *(f"state.{name}" for name in state))
+        return self._graph(self.encoder.file, inputs, (EVENT_ROW, EVENT_UNIT, *(f"next.{name}" for name in state)))
 
-    def _graph(self, file: str, inputs: Sequence[str], outputs: Sequence[str], state: Sequence[StateTensor]) -> Graph:
+    def _graph(self, file: str, inputs: Sequence[str], outputs: Sequence[str]) -> Graph:
         with self._loading:
             graph = self._graphs.get(file)
             if graph is None:
@@ -104,12 +109,7 @@ class Model:
                     graph = self._load(self.artifact.read(file))
                 except ArtifactError as error:
                     raise ArtifactError(f"{where}: {error}") from error
-                _check_names(
-                    where,
-                    graph,
-                    {*inputs, *(f"state.{tensor.name}" for tensor in state)},
-                    {*outputs, *(f"next.{tensor.name}" for tensor in state)},
-                )
+                _check_names(where, graph, set(inputs), set(outputs))
                 self._graphs[file] = graph
             return graph
 

@@ -1,20 +1,24 @@
 """The seam to ONNX Runtime, and the only file that imports it.
 
-A graph has no memory: state goes in and comes out with every call.
+A graph has no memory: state goes in and comes out with every call. Our own operators are registered with every
+session where they were built; ``use_operators=False`` leaves a graph to the plain ONNX that it carries.
 """
 
 from __future__ import annotations
 
 import importlib
+import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from service.errors import ArtifactError, RuntimeUnavailable
+from service.operators import library
 
 Array = NDArray[Any]
 
@@ -23,6 +27,7 @@ INSTALL = "pip install 'hetsyn[cpu]' (or 'hetsyn[gpu]' on a machine with an NVID
 REPAIR = "pip uninstall -y onnxruntime onnxruntime-gpu && pip install 'hetsyn[cpu]' (or 'hetsyn[gpu]')"
 NEEDED = ("InferenceSession", "SessionOptions", "ExecutionMode")
 WARNINGS_UP = 3  # ONNX Runtime's log severity: errors alone
+_log = logging.getLogger(__name__)
 
 
 class Graph(Protocol):
@@ -74,13 +79,24 @@ def check_runtime() -> None:
     _onnxruntime()
 
 
-def load_graph(content: bytes, *, threads: int = 1) -> Graph:
+def operators_problem() -> str | None:
+    """Why the built operators cannot be used; None if they can, or if they were not built.
+
+    Raises:
+        RuntimeUnavailable: there is no ONNX Runtime.
+    """
+    built = library()
+    return None if built is None else _register(_onnxruntime().SessionOptions(), built)
+
+
+def load_graph(content: bytes, *, threads: int = 1, use_operators: bool = True) -> Graph:
     """A graph from the bytes of an ONNX file, on the CPU.
 
     Bytes, not a path: what was verified is what is loaded, and external data cannot be referred to.
 
     Args:
         threads: of one call of ``run``.
+        use_operators: run our operators, where they were built, in place of the plain ONNX that stands for them.
 
     Raises:
         RuntimeUnavailable: there is no ONNX Runtime.
@@ -92,12 +108,25 @@ def load_graph(content: bytes, *, threads: int = 1) -> Graph:
     options.inter_op_num_threads = 1
     options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
     options.log_severity_level = WARNINGS_UP
+    built = library() if use_operators else None
+    problem = None if built is None else _register(options, built)
+    if problem:
+        _log.warning("%s cannot be used, plain ONNX takes over: %s", built, problem)
     failures = _failures()
     try:
         session = ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except failures as error:
         raise ArtifactError(f"ONNX Runtime {ort.__version__} cannot load the graph ({_first_line(error)})") from error
     return _OrtGraph(session, failures)
+
+
+def _register(options: Any, built: Path) -> str | None:
+    """Register the operators with a session to be; what went wrong, or None."""
+    try:
+        options.register_custom_ops_library(str(built))
+    except _failures() as error:
+        return _first_line(error)
+    return None
 
 
 class _OrtGraph:

@@ -132,7 +132,7 @@ class SessionRegistry:
         self._shelf = None if store is None else Shelf(store, self._packing, catalog, self._lifetimes, self.counters)
         self._engine = Engine(settings.max_chunk_steps, settings.segment_steps)
         policy = BatchPolicy(settings.max_batch, settings.max_batch_steps, settings.max_batch_wait_s)
-        self._batcher = Batcher(self._engine, policy, settings.engine_threads)
+        self._batcher = Batcher(self._engine, policy, settings.engine_threads, settings.engine_inline_s)
         self._places: OrderedDict[str, _Place] = OrderedDict()  # with a store, the least recently used first
         self._ended: OrderedDict[str, float] = OrderedDict()  # id to time, oldest first
         self._gone: OrderedDict[str, float] = OrderedDict()

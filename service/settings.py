@@ -37,6 +37,8 @@ class Settings:
         max_waiting: requests that may be in flight, from before their body is read until they are answered;
             one more is refused at once.
         engine_threads: batches that are computed at the same time, on one CPU core each.
+        engine_inline_s: a batch that is expected to take less is computed on the event loop, which is quicker than
+            handing it to a thread; 0 never does that.
         max_batch: chunks, of as many sessions, that are computed together.
         max_batch_steps: chunks of a batch times the steps of its longest.
         max_batch_wait_s: for how long an idle thread waits for more chunks; 0 starts at once.
@@ -64,6 +66,7 @@ class Settings:
     store_half: bool = False
     max_waiting: int = 1_024
     engine_threads: int = 2
+    engine_inline_s: float = 1e-3
     max_batch: int = 64
     max_batch_steps: int = 4_096
     max_batch_wait_s: float = 0.0
@@ -77,6 +80,6 @@ class Settings:
             value = getattr(self, field.name)
             if isinstance(value, bool):
                 continue
-            zero_is_legal = field.name in ("port", "max_batch_wait_s", "drain_s")
+            zero_is_legal = field.name in ("port", "max_batch_wait_s", "engine_inline_s", "drain_s")
             if isinstance(value, int | float) and (value < 0 or (value == 0 and not zero_is_legal)):
                 raise ValueError(f"{field.name}: {value} is not above 0")

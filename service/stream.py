@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from service.artifact import FormName
 from service.audio import Resampler, Samples
@@ -16,17 +17,21 @@ from service.models import Model, State
 
 Kind = Literal["audio", "spikes"]
 
+STEP_BYTES = 8
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, slots=True)
 class StreamState:
     """
-    network, encoder: state tensors by name, without a batch axis.
+    network: float32 [words], state of the network in the manifest's order; step: network steps done.
+    encoder: state tensors by name, without a batch axis.
     kind: of the input, fixed by the first chunk; None before it.
     resampler: to the model's sample rate; None before the first audio.
     pending: float32, samples at the model's rate that do not fill a step yet.
     """
 
-    network: State
+    network: NDArray[np.float32]
+    step: int
     encoder: State
     kind: Kind | None
     resampler: Resampler | None
@@ -35,11 +40,11 @@ class StreamState:
     @property
     def bytes(self) -> int:
         """Memory of the arrays."""
-        tensors = [*self.network.values(), *self.encoder.values(), self.pending]
+        tensors = [self.network, *self.encoder.values(), self.pending]
         waiting = self.resampler.waiting.nbytes if self.resampler else 0
-        return sum(tensor.nbytes for tensor in tensors) + waiting
+        return sum(tensor.nbytes for tensor in tensors) + STEP_BYTES + waiting
 
 
 def initial_stream(model: Model, form: FormName) -> StreamState:
     """A stream before its first chunk."""
-    return StreamState(model.initial_state(form), model.initial_encoder_state(), None, None, np.zeros(0, np.float32))
+    return StreamState(model.initial_state(form), 0, model.initial_encoder_state(), None, None, np.zeros(0, np.float32))

@@ -33,20 +33,18 @@ SKIP, TAIL = 2, 3
 
 
 class FakeNetwork:
-    """The contract's network graph, for the state ``out.potential``."""
+    """The contract's network graph, for a row of state ``out.potential | decision.score``."""
 
     inputs = (
         "events.row",
         "events.unit",
         "steps",
-        "state.out.potential",
-        "state.decision.score",
-        "state.decision.step",
+        "state",
+        "step",
     )
     outputs = (
-        "next.out.potential",
-        "next.decision.score",
-        "next.decision.step",
+        "next.state",
+        "next.step",
         "scores",
         "probabilities",
         "readout",
@@ -64,9 +62,8 @@ class FakeNetwork:
         longest = int(steps.max())
         rows, units = inputs["events.row"], inputs["events.unit"]
         check_events(rows, units, len(steps) * longest)
-        potential = inputs["state.out.potential"].copy()
-        score = inputs["state.decision.score"].copy()
-        step = inputs["state.decision.step"].copy()
+        potential, score = np.split(inputs["state"].copy(), 2, axis=1)
+        step = inputs["step"].copy()
         # past a stream's end the contract leaves the readout undefined
         readout = np.full((len(steps), longest, OUTPUTS), np.nan, np.float32)
         for b, count in enumerate(steps):
@@ -79,9 +76,8 @@ class FakeNetwork:
                     score[b] = self._score(score[b], potential[b])
                 step[b] += 1
         values = {
-            "next.out.potential": potential,
-            "next.decision.score": score,
-            "next.decision.step": step,
+            "next.state": np.concatenate([potential, score], axis=1),
+            "next.step": step,
             "scores": score,
             "probabilities": np.stack([self._probabilities(s, int(n)) for s, n in zip(score, step, strict=True)]),
             "readout": readout,
@@ -292,7 +288,7 @@ def write_artifact(
         _tensor("decision.step", [], "int64", 0.0),
     ]
     manifest = {
-        "format_version": 1,
+        "format_version": 2,
         "name": name,
         "version": version,
         "description": "a fake",

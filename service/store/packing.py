@@ -13,12 +13,13 @@
     88      8+8   resampler: samples received and emitted
     104     4*8   bytes of each section
     136           sections: session id; model, version and form (by line); digest and reply (JSON) of the last
-                  chunk; state of the network and of the encoder, raw, tensor after tensor as the manifest lists
-                  them; samples that wait in the resampler, and that wait to fill a step (float32)
+                  chunk; state of the network (its row of float32, then its steps, int64) and of the encoder, tensor
+                  after tensor, both in the manifest's order; samples that wait in the resampler, and that
+                  wait to fill a step (float32)
     end-32  32    SHA-256 of all that is before it
 
-With float16, the network's float32 tensors take half the room, but for the decision's, which add up. A value
-that float16 cannot hold keeps the whole record in float32. Nothing outside this module knows how a state is
+With float16 the network's row takes half the room, but for the decision's score at its end, which adds up. A value
+that float16 cannot hold keeps the whole row in float32. Nothing outside this module knows how a state is
 laid out.
 """
 
@@ -30,10 +31,10 @@ import math
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from weakref import WeakKeyDictionary
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from service.artifact import FormName, StateTensor
@@ -42,6 +43,7 @@ from service.errors import ModelChanged, StateCorrupt, StateForeign, StateFormat
 from service.models import Model, State
 from service.payloads import Reply
 from service.protocol import Answered, Known, Progress
+from service.runtime import Array
 from service.session import Session
 from service.stream import Kind, StreamState
 
@@ -76,30 +78,21 @@ class Record:
 
 @dataclass(frozen=True)
 class _Layout:
-    """How the state of a form of a model is laid out. names: model, version and form as a record has them."""
+    """How the state of a form of a model is laid out.
+
+    names: model, version and form as a record has them. words: float32 values of the network's row; the last
+    ``exact`` of them are never rounded.
+    """
 
     model_hash: bytes
     names: bytes
-    network: tuple[StateTensor, ...]
+    words: int
+    exact: int
     encoder: tuple[StateTensor, ...]
-
-    @cached_property
-    def network_dtypes(self) -> list[str]:
-        return [_DTYPES[tensor.dtype] for tensor in self.network]
-
-    @cached_property
-    def half_dtypes(self) -> list[str]:
-        return [
-            "<f2" if tensor.dtype == "float32" and not tensor.name.startswith("decision.") else _DTYPES[tensor.dtype]
-            for tensor in self.network
-        ]
-
-    @cached_property
-    def encoder_dtypes(self) -> list[str]:
-        return [_DTYPES[tensor.dtype] for tensor in self.encoder]
 
 
 _DTYPES = {"float32": "<f4", "float64": "<f8", "int64": "<i8"}
+_STEP = struct.Struct("<q")
 
 
 class Packing:
@@ -123,15 +116,15 @@ class Packing:
         network = encoder = waiting = pending = b""
         if stream is not None:
             network, is_half = self._packed_network(layout, stream)
-            encoder = _packed(stream.encoder, layout.encoder, layout.encoder_dtypes)
-            pending = stream.pending.astype("<f4", copy=False).tobytes()
+            encoder = b"".join([_little(stream.encoder[t.name], _DTYPES[t.dtype]) for t in layout.encoder])
+            pending = _little(stream.pending, "<f4")
             flags = (HALF if is_half else 0) | (SOUND if stream.kind == "audio" else SPIKES)
             if stream.resampler is not None:
                 flags |= RESAMPLER
                 resampler = stream.resampler
                 rate_hz, target_hz = resampler.rate_hz, resampler.target_hz
                 received, emitted = resampler.received, resampler.emitted
-                waiting = resampler.waiting.astype("<f4", copy=False).tobytes()
+                waiting = _little(resampler.waiting, "<f4")
         progress = known.progress
         sections = (
             session_id.encode(), layout.names, last.digest, last.reply.to_json(), network, encoder, waiting, pending,
@@ -187,15 +180,14 @@ class Packing:
         if (flags & SOUND and flags & SPIKES) or not flags & (SOUND | SPIKES):
             raise StateMismatch("the packed session is of no kind of input, or of two")
         kind: Kind = "audio" if flags & SOUND else "spikes"
-        dtypes = layout.half_dtypes if flags & HALF else layout.network_dtypes
         resampler = None
         if flags & RESAMPLER:
             resampler = Resampler(rate_hz, target_hz, _samples(waiting, "waiting"), received, emitted)
         elif waiting:
             raise StateMismatch("the packed session has samples to be resampled, and no resampler")
         stream = StreamState(
-            _unpacked(network, layout.network, dtypes),
-            _unpacked(encoder, layout.encoder, layout.encoder_dtypes),
+            *_network(network, layout, is_half=bool(flags & HALF)),
+            _encoder(encoder, layout.encoder),
             kind,
             resampler,
             _samples(pending, "pending"),
@@ -216,19 +208,21 @@ class Packing:
             layout = layouts[form] = _Layout(
                 model_hash(model),
                 "\n".join((model.name, model.version, form)).encode(),
-                manifest.forms[form].state,
+                manifest.forms[form].words,
+                manifest.outputs,
                 manifest.encoder.state if manifest.encoder else (),
             )
         return layout
 
     def _packed_network(self, layout: _Layout, stream: StreamState) -> tuple[bytes, bool]:
+        step = _STEP.pack(stream.step)
         if self.half:
+            split = layout.words - layout.exact
             with np.errstate(over="ignore"):
-                packed = _packed(stream.network, layout.network, layout.half_dtypes)
-            values = _arrays(memoryview(packed), layout.network, layout.half_dtypes)
-            if all(np.isfinite(value).all() for value in values.values()):
-                return packed, True
-        return _packed(stream.network, layout.network, layout.network_dtypes), False
+                rounded = stream.network[:split].astype("<f2")
+            if np.isfinite(rounded).all():
+                return b"".join((rounded.tobytes(), _little(stream.network[split:], "<f4"), step)), True
+        return _little(stream.network, "<f4") + step, False
 
 
 def model_hash(model: Model) -> bytes:
@@ -295,46 +289,48 @@ def renamed(session: Session, session_id: str) -> Session:
     return replace(session, known=replace(session.known, progress=replace(progress, last=last)))
 
 
-def _packed(state: State, tensors: Sequence[StateTensor], dtypes: Sequence[str]) -> bytes:
-    return b"".join(
-        [state[tensor.name].astype(dtype, copy=False).tobytes() for tensor, dtype in zip(tensors, dtypes, strict=True)]
-    )
+def _little(value: Array, dtype: str) -> bytes:
+    return value.astype(dtype, copy=False).tobytes()
 
 
-def _unpacked(content: memoryview, tensors: Sequence[StateTensor], dtypes: Sequence[str]) -> State:
-    """
-    Raises:
-        StateMismatch: other sizes than the manifest's, or a number that is not finite or is no count.
-    """
-    state = _arrays(content, tensors, dtypes)
-    for tensor in tensors:
-        value = state[tensor.name]
-        if value.dtype.kind == "i":
-            if value.size and not 0 <= int(value.min()) <= int(value.max()) <= 2**53:
-                raise StateMismatch(f"{tensor.name} of the packed session is not a count")
-        elif not np.isfinite(value).all():
-            raise StateMismatch(f"{tensor.name} of the packed session has numbers that are not finite")
-    return {
-        tensor.name: state[tensor.name].astype(tensor.dtype)  # its own, aligned memory
-        for tensor in tensors
-    }
-
-
-def _arrays(content: memoryview, tensors: Sequence[StateTensor], dtypes: Sequence[str]) -> State:
-    """Views of the packed tensors.
+def _network(content: memoryview, layout: _Layout, *, is_half: bool) -> tuple[NDArray[np.float32], int]:
+    """The network's row and its steps.
 
     Raises:
-        StateMismatch: the bytes are not so many.
+        StateMismatch: another size than the manifest's, numbers that are not finite, or no count of steps.
     """
-    counts = [math.prod(tensor.shape) for tensor in tensors]
-    expected = sum(count * int(dtype[-1]) for count, dtype in zip(counts, dtypes, strict=True))
+    split = layout.words - layout.exact if is_half else 0
+    expected = 2 * split + 4 * (layout.words - split) + _STEP.size
     if len(content) != expected:
         raise StateMismatch(f"the packed session has {len(content)} bytes of state, its model has {expected}")
+    row = np.empty(layout.words, np.float32)
+    row[:split] = np.frombuffer(content, "<f2", split)
+    row[split:] = np.frombuffer(content, "<f4", layout.words - split, 2 * split)
+    if not np.isfinite(row).all():
+        raise StateMismatch("the network's state in the packed session has numbers that are not finite")
+    (step,) = _STEP.unpack_from(content, expected - _STEP.size)
+    if not 0 <= step <= 2**53:
+        raise StateMismatch("the network's steps in the packed session are no count")
+    return row, step
+
+
+def _encoder(content: memoryview, tensors: Sequence[StateTensor]) -> State:
+    """The encoder's tensors.
+
+    Raises:
+        StateMismatch: as ``_network``.
+    """
+    expected = sum(tensor.bytes for tensor in tensors)
+    if len(content) != expected:
+        raise StateMismatch(f"the packed session has {len(content)} bytes of encoder state, its model has {expected}")
     state: State = {}
     begin = 0
-    for tensor, dtype, count in zip(tensors, dtypes, counts, strict=True):
-        state[tensor.name] = np.frombuffer(content, dtype, count, begin).reshape(tensor.shape)
-        begin += count * int(dtype[-1])
+    for tensor in tensors:
+        packed = np.frombuffer(content, _DTYPES[tensor.dtype], math.prod(tensor.shape), begin)
+        begin += tensor.bytes
+        if not np.isfinite(packed).all():
+            raise StateMismatch(f"{tensor.name} of the packed session has numbers that are not finite")
+        state[tensor.name] = packed.reshape(tensor.shape).astype(tensor.dtype)  # its own, aligned memory
     return state
 
 

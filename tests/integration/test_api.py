@@ -57,7 +57,7 @@ class Server:
     ) -> None:
         self.gate = gate
         self.clock = Clock()
-        settings = Settings(models=folder, default_model=default_model, **limits)
+        settings = Settings(models=folder, default_model=default_model, engine_inline_s=0.0, **limits)
         catalog = ModelCatalog(folder, default_model, gate.load)
         self.app: FastAPI = create_app(settings, catalog, self.clock, store=store, wall=self.clock)
 

@@ -12,10 +12,12 @@ from export.encoder_graph import encoder_graph, encoder_state
 from export.network_graph import network_graph
 from export.parity import ParityError, Streams, run_graph, run_script, run_torch, verify_encoder, verify_form
 from export.torchscript import torchscript
+from export.write import network_graphs
 from hetsyn_model import DecisionSpec, Network, NetworkSpec, variant
 from hetsyn_model.encoder import Encoder, EncoderSpec
 from hetsyn_model.spec import Rule, Variant
 from hetsyn_model.state import Form
+from service.operators import BUILD, library
 from service.runtime import Graph, load_graph
 
 FORMS: tuple[Form, ...] = ("exact", "bank")
@@ -53,40 +55,63 @@ def streams(count: int = 5, steps: int = 40) -> Streams:
 @pytest.mark.parametrize("form", FORMS)
 def test_implementations_agree_to_the_bit(name: Variant, rule: Rule, form: Form) -> None:
     made = network(name, rule, bias=rule == "last", recurrent=rule != "trace")
-    differences = verify_form(made, form, load_graph(network_graph(made, form)), torchscript(made, form), streams())
+    graphs = network_graphs(network_graph(made, form))
+    differences = verify_form(made, form, graphs, torchscript(made, form), streams())
     assert run_torch(made, form, streams()).hidden[1].any()
-    assert [(d.labels, d.spikes, d.readout) for d in differences] == [(0, 0, 0.0)] * 4
+    assert [(d.labels, d.spikes, d.readout) for d in differences] == [(0, 0, 0.0)] * (3 * len(graphs) + 1)
     assert max(d.probabilities for d in differences) < 1e-6
 
 
-@pytest.fixture(scope="module")
-def bank_graph() -> tuple[Network, Graph]:
+@pytest.fixture(scope="module", params=["operator", "plain ONNX"])
+def runtime(request: pytest.FixtureRequest) -> str:
+    if request.param == "operator" and library() is None:
+        pytest.skip(f"the operator is not built: {BUILD}")
+    return str(request.param)
+
+
+@pytest.fixture(scope="module", params=FORMS)
+def form_graph(request: pytest.FixtureRequest, runtime: str) -> tuple[Network, Form, Graph]:
     made = network()
-    return made, load_graph(network_graph(made, "bank"))
+    return made, request.param, network_graphs(network_graph(made, request.param))[runtime]
 
 
-@given(st.lists(st.integers(1, 15), min_size=1, max_size=6))
+@given(cuts=st.lists(st.integers(1, 15), min_size=1, max_size=6))
 @settings(max_examples=25)
-def test_any_chunking_gives_the_same_bits(bank_graph: tuple[Network, Graph], cuts: list[int]) -> None:
-    made, graph = bank_graph
-    layout = made.state_layout("bank")
+def test_any_chunking_gives_the_same_bits(form_graph: tuple[Network, Form, Graph], cuts: list[int]) -> None:
+    made, form, graph = form_graph
+    layout = made.state_layout(form)
     whole = run_graph(graph, layout, streams(), 2, [1 << 30])
     parts = run_graph(graph, layout, streams(), 2, cuts)
     assert np.array_equal(whole.readout, parts.readout)
     assert np.array_equal(whole.probabilities, parts.probabilities)
 
 
-@given(st.permutations(range(5)), st.integers(1, 5))
+@given(order=st.permutations(range(5)), count=st.integers(1, 5))
 @settings(max_examples=25)
-def test_any_batch_mates_give_the_same_bits(bank_graph: tuple[Network, Graph], order: list[int], count: int) -> None:
-    made, graph = bank_graph
-    layout = made.state_layout("bank")
+def test_any_batch_mates_give_the_same_bits(
+    form_graph: tuple[Network, Form, Graph], order: list[int], count: int
+) -> None:
+    made, form, graph = form_graph
+    layout = made.state_layout(form)
     chosen = order[:count]
     everyone = run_graph(graph, layout, streams(), 2, [13])
     some = Streams(streams().spikes[chosen], streams().steps[chosen])
     got = run_graph(graph, layout, some, 2, [13])
     assert np.array_equal(got.readout, everyone.readout[chosen, : got.readout.shape[1]])
     assert np.array_equal(got.probabilities, everyone.probabilities[chosen])
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_threads_give_the_same_bits(runtime: str, form: Form) -> None:
+    made = network()
+    content, layout = network_graph(made, form), made.state_layout(form)
+    many = Streams(streams().spikes.repeat(8, 1, 1), streams().steps.repeat(8))
+    alone, shared = (
+        run_graph(load_graph(content, threads=threads, use_operators=runtime == "operator"), layout, many, 2, [1 << 30])
+        for threads in (1, 2)
+    )
+    assert np.array_equal(alone.readout, shared.readout)
+    assert np.array_equal(alone.probabilities, shared.probabilities)
 
 
 def test_a_script_takes_any_batch() -> None:
@@ -99,8 +124,8 @@ def test_a_script_takes_any_batch() -> None:
 
 def test_a_graph_of_another_network_is_refused() -> None:
     made, other = network(), network(bias=True)
-    with pytest.raises(ParityError, match="ONNX Runtime, whole differs from torch"):
-        verify_form(made, "bank", load_graph(network_graph(other, "bank")), torchscript(made, "bank"), streams())
+    with pytest.raises(ParityError, match="whole differs from torch"):
+        verify_form(made, "bank", network_graphs(network_graph(other, "bank")), torchscript(made, "bank"), streams())
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Sequence
 
 import numpy as np
@@ -132,5 +133,78 @@ def test_closing_runs_what_waits(model: Model) -> None:
         await asyncio.sleep(0)
         await batcher.close()
         assert isinstance(await task, Outcome)
+
+    asyncio.run(main())
+
+
+class Threads(Recorder):
+    """Keeps which thread each batch ran on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.on_loop: list[bool] = []
+
+    def run(self, model: Model, form: FormName, batch: Sequence[Work]) -> list[Outcome]:
+        self.on_loop.append(threading.current_thread() is threading.main_thread())
+        return super().run(model, form, batch)
+
+
+async def warmed(engine: Recorder, model: Model) -> Batcher:
+    """A batcher that runs on the loop whatever it knows the length of."""
+    batcher = Batcher(engine, BatchPolicy(), threads=1, inline_s=3600.0)
+    await batcher.run(model, "bank", work(model), 4)
+    return batcher
+
+
+def test_a_short_batch_runs_on_the_loop_and_the_first_of_a_model_on_a_thread(model: Model) -> None:
+    async def main() -> None:
+        engine = Threads()
+        batcher = await warmed(engine, model)
+        await asyncio.gather(*(batcher.run(model, "bank", work(model, unit), 4) for unit in (0, 1, 2)))
+        assert engine.on_loop == [False, True]
+        assert engine.sizes == [1, 3]  # what arrived in one round of the loop is one batch
+        await batcher.close()
+
+    asyncio.run(main())
+
+
+def test_a_batch_that_is_expected_to_be_long_runs_on_a_thread(model: Model) -> None:
+    async def main() -> None:
+        engine = Threads()
+        batcher = Batcher(engine, BatchPolicy(), threads=1, inline_s=1e-12)
+        for _ in range(3):
+            await batcher.run(model, "bank", work(model), 4)
+        assert engine.on_loop == [False] * 3
+        await batcher.close()
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("leaving", [0, 2, 3])
+def test_a_caller_that_leaves_harms_nobody_on_the_loop(model: Model, leaving: int) -> None:
+    async def main() -> None:
+        engine = Recorder()
+        batcher = await warmed(engine, model)
+        tasks = [asyncio.create_task(batcher.run(model, "bank", work(model, unit), 4)) for unit in (0, 1, 2, 4)]
+        await asyncio.sleep(0)
+        tasks[leaving].cancel()
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+        assert [isinstance(result, asyncio.CancelledError) for result in results] == [i == leaving for i in range(4)]
+        assert engine.sizes == [1, 4]
+        await batcher.close()
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("place", [0, 2, 3])
+def test_an_error_on_the_loop_reaches_only_the_caller_whose_chunk_it_is(model: Model, place: int) -> None:
+    async def main() -> None:
+        units = [0, 1, 2, 4]
+        units[place] = Recorder.POISON
+        batcher = await warmed(Recorder(), model)
+        tasks = [asyncio.create_task(batcher.run(model, "bank", work(model, unit), 4)) for unit in units]
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+        assert [isinstance(result, ArtifactError) for result in results] == [i == place for i in range(4)]
+        await batcher.close()
 
     asyncio.run(main())

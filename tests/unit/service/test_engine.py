@@ -51,11 +51,12 @@ def run(model: Model, stream: StreamState, chunk: Chunk | None, end: bool = Fals
 
 def same(first: StreamState, second: StreamState) -> bool:
     """Bit for bit."""
-    tensors = [(first.network[name], second.network[name]) for name in (*first.network, *second.network)] + [
+    tensors = [(first.network, second.network)] + [
         (first.encoder[name], second.encoder[name]) for name in (*first.encoder, *second.encoder)
     ]
     return (
-        all(a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes() for a, b in tensors)
+        first.step == second.step
+        and all(a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes() for a, b in tensors)
         and first.pending.tobytes() == second.pending.tobytes()
         and first.kind == second.kind
     )
@@ -150,7 +151,8 @@ def test_a_batch_gives_what_each_chunk_gives_alone(digits: Model) -> None:
 def test_states_own_their_memory(digits: Model) -> None:
     work = Work(initial_stream(digits, "exact"), spike_chunk(9, [1], [2]), False)
     for outcome in ENGINE.run(digits, "exact", [work] * 3):
-        assert all(value.base is None or value.base.size == value.size for value in outcome.stream.network.values())
+        value = outcome.stream.network
+        assert value.base is None or value.base.size == value.size
 
 
 def test_samples_that_fill_no_step_wait(digits: Model) -> None:
@@ -188,14 +190,14 @@ def test_each_rule_answers(tmp_path: Path, rule: Rule) -> None:
         assert first.result.readout is not None
         assert again.result.readout is not None
         assert first.result.readout.shape == (20, OUTPUTS)
-        np.testing.assert_array_equal(first.result.readout[-1], first.stream.network["out.potential"])
+        np.testing.assert_array_equal(first.result.readout[-1], first.stream.network[:OUTPUTS])
         assert again.result.readout.shape == (0, OUTPUTS)
     else:
         assert first.result.readout is None
 
 
 def replace_kind(stream: StreamState) -> StreamState:
-    return StreamState(stream.network, stream.encoder, None, None, stream.pending)
+    return StreamState(stream.network, stream.step, stream.encoder, None, None, stream.pending)
 
 
 def test_readouts_of_a_batch_end_with_their_streams(tmp_path: Path) -> None:
@@ -223,14 +225,13 @@ def test_a_failing_batch_leaves_the_streams(models: Path) -> None:
     gate = Gate()
     model = ModelCatalog(models, load=gate.load).get()
     stream = run(model, initial_stream(model, "exact"), AudioChunk(samples(990), 16_000)).stream
-    before = {name: value.copy() for name, value in stream.network.items()}
+    before = stream.network.copy()
     work = Work(stream, AudioChunk(samples(3000, 1), 16_000), False)
     gate.failure = ArtifactError("the graph failed")
     with pytest.raises(ArtifactError):
         ENGINE.run(model, "exact", [work, work])
     gate.failure = None
-    for name, value in before.items():
-        np.testing.assert_array_equal(stream.network[name], value)
+    np.testing.assert_array_equal(stream.network, before)
     first, second = ENGINE.run(model, "exact", [work, work])
     assert same(first.stream, second.stream)
 
@@ -247,7 +248,7 @@ def test_a_state_of_another_shape_or_numbers_that_are_none_are_refused(models: P
             return values | {self.name: (values[self.name] * self.factor).astype(self.dtype)}
 
     for wrong, sentence in (
-        (Wrong("next.out.potential", 1, "float64"), r"gave out\.potential as float64\[1, 3\]"),
+        (Wrong("next.state", 1, "float64"), r"gave next\.state as float64\[1, 6\]"),
         (Wrong("probabilities", float("nan"), "float32"), "not finite"),
     ):
         model = ModelCatalog(models, load=lambda _, graph=wrong: graph).get()  # type: ignore[misc]

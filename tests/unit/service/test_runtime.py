@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 from types import ModuleType
 
 import numpy as np
@@ -12,7 +13,7 @@ from onnx import TensorProto, helper
 
 from service import runtime
 from service.errors import ArtifactError, RuntimeUnavailable
-from service.runtime import check_runtime, explain, load_graph
+from service.runtime import check_runtime, explain, load_graph, operators_problem
 
 
 def leaky_sum() -> bytes:
@@ -128,3 +129,22 @@ def test_a_missing_runtime_is_found_when_it_is_needed() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.startswith("ONNX Runtime is not installed: pip install")
+
+
+def test_a_library_that_cannot_be_used_leaves_plain_onnx(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    broken = tmp_path / "_network.so"
+    broken.write_bytes(b"no library")
+    monkeypatch.setattr("service.runtime.library", lambda: broken)
+    assert "_network.so" in str(operators_problem())
+    state = np.ones((1, 2), np.float32)
+    assert load_graph(leaky_sum()).run({"x": state, "state.v": state}, ["y"])["y"].any()
+    assert "plain ONNX takes over" in caplog.text
+
+
+def test_without_a_library_there_is_no_problem(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.runtime.library", lambda: None)
+    assert operators_problem() is None
+    state = np.ones((1, 2), np.float32)
+    assert load_graph(leaky_sum()).run({"x": state, "state.v": state}, ["y"])["y"].any()

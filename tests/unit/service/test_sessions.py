@@ -78,7 +78,7 @@ class Server:
     ) -> None:
         self.clock = clock or Clock()
         self.gate = gate
-        self.settings = Settings(models=Path("unused"), engine_threads=4, **limits)
+        self.settings = Settings(models=Path("unused"), engine_threads=4, engine_inline_s=0.0, **limits)
         self.registry = SessionRegistry(self.settings, catalog, self.clock, store, self.clock)
 
     def run(self, body: Body) -> None:
@@ -247,8 +247,9 @@ def test_chunks_of_one_session_run_in_order_of_arrival(server: Server) -> None:
 def test_sessions_run_side_by_side(server: Server) -> None:
     async def body() -> None:
         server.gate.opened.clear()
-        sent = [asyncio.create_task(server.send(name)) for name in "abc"]
-        for _ in range(3):
+        sent = []
+        for name in "abc":
+            sent.append(asyncio.create_task(server.send(name)))
             await server.entered()
         server.gate.opened.set()
         assert {reply.session for reply in await asyncio.gather(*sent)} == {"a", "b", "c"}

@@ -32,8 +32,8 @@ from service.payloads import Reply
 from service.protocol import Answered, Known, Progress
 from service.session import Session
 from service.store.packing import CHECKSUM_BYTES, Packing, model_hash, read, renamed
-from service.stream import StreamState, initial_stream
-from tests.fakes import LABELS, load_fake, sound, spikes, write_artifact
+from service.stream import initial_stream
+from tests.fakes import LABELS, OUTPUTS, load_fake, sound, spikes, write_artifact
 
 REPLY_FLOATS = st.floats(0, 1, width=32)
 
@@ -89,11 +89,13 @@ def same(one: Session, other: Session) -> None:
     if one.stream is None or other.stream is None:
         return
     assert one.stream.kind == other.stream.kind
-    for have, want in ((one.stream.network, other.stream.network), (one.stream.encoder, other.stream.encoder)):
-        assert list(have) == list(want)
-        for name in have:
-            assert have[name].dtype == want[name].dtype
-            np.testing.assert_array_equal(have[name], want[name])
+    assert one.stream.network.dtype == other.stream.network.dtype == np.float32
+    np.testing.assert_array_equal(one.stream.network, other.stream.network)
+    assert one.stream.step == other.stream.step
+    assert list(one.stream.encoder) == list(other.stream.encoder)
+    for name, value in one.stream.encoder.items():
+        assert value.dtype == other.stream.encoder[name].dtype
+        np.testing.assert_array_equal(value, other.stream.encoder[name])
     np.testing.assert_array_equal(one.stream.pending, other.stream.pending)
     have_r, want_r = one.stream.resampler, other.stream.resampler
     assert (have_r is None) == (want_r is None)
@@ -144,15 +146,15 @@ def test_float16_is_smaller_keeps_the_decision_and_leaves_out_what_it_cannot_hol
     stream = session.stream
     assert stream is not None
     exact, half = Packing(), Packing(half=True)
-    assert len(half.pack("abc", session)) == len(exact.pack("abc", session)) - 2 * stream.network["out.potential"].size
+    assert len(half.pack("abc", session)) == len(exact.pack("abc", session)) - 2 * OUTPUTS
     back = half.unpack(read(half.pack("abc", session)), model).stream
     assert back is not None
-    np.testing.assert_allclose(back.network["out.potential"], stream.network["out.potential"], rtol=1e-3)
-    np.testing.assert_array_equal(back.network["decision.score"], stream.network["decision.score"])
-    large = replace(stream, network=stream.network | {"out.potential": np.full(3, 1e6, np.float32)})
+    np.testing.assert_allclose(back.network, stream.network, rtol=1e-3)
+    np.testing.assert_array_equal(back.network[OUTPUTS:], stream.network[OUTPUTS:])
+    large = replace(stream, network=np.full(2 * OUTPUTS, 1e6, np.float32))
     back = exact.unpack(read(half.pack("abc", replace(session, stream=large))), model).stream
     assert back is not None
-    np.testing.assert_array_equal(back.network["out.potential"], large.network["out.potential"])
+    np.testing.assert_array_equal(back.network, large.network)
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -189,11 +191,8 @@ def test_any_state_comes_back(
     )  # fmt: skip
     stream = replace(
         begun.stream,
-        network={
-            "out.potential": np.array(numbers[:3], np.float32),
-            "decision.score": np.array(numbers[3:], np.float32),
-            "decision.step": np.array(step, np.int64),
-        },
+        network=np.array(numbers, np.float32),
+        step=step,
         encoder={"loudness": np.array(loudness)},
         pending=np.array(pending, np.float32),
     )
@@ -310,27 +309,32 @@ def test_what_no_session_can_be_is_told(model: Model, offset: int, layout: str, 
         Packing().unpack(read(changed(record, offset, layout, value)), model)
 
 
-def with_state(session: Session, **network: Any) -> Session:
-    stream = session.stream
-    assert isinstance(stream, StreamState)
-    state = stream.network | {name.replace("__", "."): value for name, value in network.items()}
-    return replace(session, stream=replace(stream, network=state))
-
-
 @pytest.mark.parametrize(
-    ("change", "sentence"),
+    ("network", "step", "sentence"),
     [
-        ({"out__potential": np.array([1, np.nan, 0], np.float32)}, "out.potential .* not finite"),
-        ({"out__potential": np.array([1, np.inf, 0], np.float32)}, "out.potential .* not finite"),
-        ({"decision__step": np.array(-1)}, "decision.step .* not a count"),
-        ({"out__potential": np.zeros(4, np.float32)}, "36 bytes of state, its model has 32"),
-        ({"out__potential": np.zeros(2, np.float32)}, "28 bytes of state, its model has 32"),
+        ([1, np.nan, 0, 0, 0, 0], 1, "not finite"),
+        ([1, 0, 0, 0, 0, np.inf], 1, "not finite"),
+        ([0] * 6, -1, "no count"),
+        ([0] * 6, 2**60, "no count"),
+        ([0] * 7, 1, "36 bytes of state, its model has 32"),
+        ([0] * 5, 1, "28 bytes of state, its model has 32"),
     ],
 )
-def test_a_state_that_is_not_the_model_s_is_told(model: Model, change: dict[str, Any], sentence: str) -> None:
-    record = Packing().pack("abc", with_state(session_of(model), **change))
+def test_a_state_that_is_not_the_model_s_is_told(model: Model, network: list[float], step: int, sentence: str) -> None:
+    session = session_of(model)
+    assert session.stream is not None
+    bad = replace(session, stream=replace(session.stream, network=np.array(network, np.float32), step=step))
     with pytest.raises(StateMismatch, match=sentence):
-        Packing().unpack(read(record), model)
+        Packing().unpack(read(Packing().pack("abc", bad)), model)
+
+
+def test_an_encoder_state_that_is_not_the_model_s_is_told(model: Model) -> None:
+    session = session_of(model)
+    assert session.stream is not None
+    for value, sentence in ((np.array(np.nan), "loudness .* not finite"), (np.zeros(2), "16 bytes of encoder state")):
+        bad = replace(session, stream=replace(session.stream, encoder={"loudness": value}))
+        with pytest.raises(StateMismatch, match=sentence):
+            Packing().unpack(read(Packing().pack("abc", bad)), model)
 
 
 def test_sound_that_is_not_finite_is_told(model: Model) -> None:

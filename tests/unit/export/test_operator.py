@@ -1,0 +1,82 @@
+"""What our operator does with what plain ONNX need not care for."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from export.network_graph import network_graph
+from export.parity import initial_row
+from hetsyn_model import Network, NetworkSpec
+from hetsyn_model.state import Form
+from service.errors import ArtifactError
+from service.operators import BUILD, library
+from service.runtime import Array, Graph, load_graph, operators_problem
+
+pytestmark = pytest.mark.skipif(library() is None, reason=f"the operator is not built: {BUILD}")
+
+FORMS: tuple[Form, ...] = ("exact", "bank")
+NETWORK = Network(NetworkSpec(channels=6, hidden=(4,), outputs=3), seed=0).eval()
+NETWORK.fit_banks()
+
+
+def graph(form: Form) -> Graph:
+    return load_graph(network_graph(NETWORK, form))
+
+
+def feed(form: Form, row: list[int], unit: list[int], steps: list[int]) -> dict[str, Array]:
+    events = {"events.row": np.array(row, np.int64), "events.unit": np.array(unit, np.int64)}
+    return {**events, "steps": np.array(steps, np.int64), **initial_row(NETWORK.state_layout(form), len(steps))}
+
+
+def test_the_library_that_was_built_can_be_used() -> None:
+    assert operators_problem() is None
+
+
+@pytest.mark.parametrize(
+    ("row", "unit"),
+    [([10], [0]), ([-1], [0]), ([0], [6]), ([0], [-1]), ([3, 2], [0, 0])],
+    ids=["row beyond the batch", "negative row", "unit beyond the channels", "negative unit", "rows descend"],
+)
+@pytest.mark.parametrize("form", FORMS)
+def test_events_that_would_reach_beyond_an_array_are_refused(form: Form, row: list[int], unit: list[int]) -> None:
+    with pytest.raises(ArtifactError, match="events are not in ascending rows, or outside"):
+        graph(form).run(feed(form, row, unit, [5, 5]), ["scores"])
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_states_of_another_network_are_refused(form: Form) -> None:
+    wrong = feed(form, [0], [0], [5])
+    wrong["step"] = np.zeros(2, np.int64)
+    with pytest.raises(ArtifactError):
+        graph(form).run(wrong, ["scores"])
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_negative_steps_are_refused(form: Form) -> None:
+    with pytest.raises(ArtifactError, match="steps are negative"):
+        graph(form).run(feed(form, [], [], [3, -1]), ["scores"])
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_long_silence_ends_in_zeros_not_in_denormal_numbers(form: Form) -> None:
+    """A synapse with a time constant of 20 steps is below 1e-38 after some 1,800."""
+    outputs = NETWORK.spec.outputs
+
+    def currents_after(steps: int) -> Array:
+        state = graph(form).run(feed(form, [0, 0], [1, 4], [steps]), ["next.state"])["next.state"]
+        return np.abs(state[0, :-outputs])
+
+    assert currents_after(100).any()
+    late = currents_after(20_000)
+    assert not late[late < np.finfo(np.float32).tiny].any()
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_batch_without_events_or_steps_runs(form: Form) -> None:
+    given = feed(form, [], [], [0, 0])
+    got = graph(form).run(given, ["next.state", "next.step", "readout", "probabilities"])
+    assert np.array_equal(got["next.state"], given["state"])
+    assert np.array_equal(got["next.step"], given["step"])
+    assert got["readout"].shape == (2, 0, 3)
+    assert np.allclose(got["probabilities"], 1 / 3)
