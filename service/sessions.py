@@ -383,7 +383,7 @@ class SessionRegistry:
             if held.damage is not None:
                 raise held.damage
             now_s, session = self._clock(), held.session
-            if standing(_known(held), now_s, self._judged) == "none":
+            if self._shelf is not None and standing(_known(held), now_s, self._lifetimes) == "none":
                 session = None
             if session is not None:
                 session.check_model(asked)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from copy import copy
 from typing import Generic, TypeVar
 
 from service.errors import HetsynError, StoreUnavailable
@@ -17,7 +18,7 @@ from service.store.seam import Change, StateStore, Stored, Verdict
 Q = TypeVar("Q")
 A = TypeVar("A")
 
-MAX_BATCH = 128
+MAX_BATCH = 64
 
 
 class _Queue(Generic[Q, A]):
@@ -66,7 +67,9 @@ class _Queue(Generic[Q, A]):
             if future.done():
                 continue
             if isinstance(answer, HetsynError):
-                future.set_exception(answer)
+                own = copy(answer)  # each caller's traceback goes into it
+                own.__cause__ = answer.__cause__
+                future.set_exception(own)
             else:
                 future.set_result(answer)
 
