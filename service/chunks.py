@@ -101,8 +101,7 @@ def digest(chunk: Chunk | None, end: bool) -> bytes:
         content.update(np.ascontiguousarray(chunk.samples).data)
     elif isinstance(chunk, SpikeChunk):
         content.update(f"spikes {chunk.steps} {len(chunk.step)} {end}\n".encode())
-        content.update(np.ascontiguousarray(chunk.step).data)
-        content.update(np.ascontiguousarray(chunk.unit).data)
+        content.update((chunk.step << 32 | chunk.unit).data)
     else:
         content.update(f"none {end}\n".encode())
     return content.digest()

@@ -49,6 +49,7 @@ from service.protocol import (
     standing,
     unknown,
 )
+from service.running_loop import RunningLoop
 from service.session import Session
 from service.settings import Settings
 from service.store.packing import Packing, read, renamed
@@ -137,6 +138,7 @@ class SessionRegistry:
         self._ended: OrderedDict[str, float] = OrderedDict()  # id to time, oldest first
         self._gone: OrderedDict[str, float] = OrderedDict()
         self._running: set[asyncio.Task[Any]] = set()
+        self._loop = RunningLoop()
         self._in_flight = 0
         self._idle = asyncio.Event()
         self._idle.set()
@@ -202,7 +204,7 @@ class SessionRegistry:
         Raises:
             HetsynError: any but ArtifactError leaves the client something to do; the session is as it was.
         """
-        task = asyncio.create_task(self._infer(request))
+        task = self._loop.get().create_task(self._infer(request))
         self._running.add(task)
         task.add_done_callback(self._finished)
         try:
@@ -328,6 +330,7 @@ class SessionRegistry:
         """Finish and commit what is running, end the threads, and close the store."""
         while self._running:
             await asyncio.wait(self._running)
+        self._loop.forget()
         await self._batcher.close()
         if self._shelf is not None:
             await self._shelf.close()

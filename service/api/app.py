@@ -54,15 +54,16 @@ def create_app(
                 await sweep
             await registry.close()
 
-    app = FastAPI(
+    app = infer.Application(
         title="hetsyn",
         summary="Streaming inference on stateful spiking networks",
         lifespan=lifespan,
     )
     app.state.sessions = registry
+    app.endpoint = RequestIdEcho(infer.InferEndpoint(registry, settings.max_body_bytes, settings.max_json_bytes))
     app.add_middleware(RequestIdEcho)
     problems.install(app)
-    app.include_router(infer.router(registry, settings.max_body_bytes, settings.max_json_bytes))
+    infer.document(app)
     app.include_router(sessions.router(registry, settings.max_body_bytes))
     app.include_router(models.router(catalog))
     app.include_router(health.router(catalog, registry))

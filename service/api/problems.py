@@ -102,14 +102,26 @@ def of_error(error: errors.HetsynError, status: int | None = None) -> Response:
     return problem(status or STATUS[known], slug, title, str(error), extra, headers)
 
 
+def of_domain(error: errors.HetsynError) -> Response:
+    """``of_error``, and a line in the log where an operator has to mend it."""
+    if isinstance(error, errors.ArtifactError | errors.RuntimeUnavailable):
+        log.error("%s", error, exc_info=error)
+    return of_error(error)
+
+
+def of_defect(request: str, error: Exception, headers: Mapping[str, str] | None = None) -> Response:
+    """The response to an error of ours, which goes to the log. request: method and path."""
+    log.error("%s failed", request, exc_info=error)
+    detail = "the server failed on this request: a session in it is as it was; its log has more"
+    return problem(500, "internal", "Internal Server Error", detail, headers=headers)
+
+
 def install(app: FastAPI) -> None:
     """Make the app answer every error with a problem, FastAPI's own and unexpected ones included."""
 
     @app.exception_handler(errors.HetsynError)
     async def domain(_: Request, error: errors.HetsynError) -> Response:
-        if isinstance(error, errors.ArtifactError | errors.RuntimeUnavailable):
-            log.error("%s", error, exc_info=error)
-        return of_error(error)
+        return of_domain(error)
 
     @app.exception_handler(HTTPException)
     async def framework(request: Request, error: HTTPException) -> Response:
@@ -133,8 +145,6 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(Exception)
     async def unexpected(request: Request, error: Exception) -> Response:
-        log.error("%s %s failed", request.method, request.url.path, exc_info=error)
-        detail = "the server failed on this request: a session in it is as it was; its log has more"
         # the middleware that echoes it is inside of what calls this handler
         echoed = {REQUEST_ID: request.headers[REQUEST_ID]} if REQUEST_ID in request.headers else {}
-        return problem(500, "internal", "Internal Server Error", detail, headers=echoed)
+        return of_defect(f"{request.method} {request.url.path}", error, echoed)

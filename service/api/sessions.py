@@ -46,7 +46,9 @@ def router(sessions: SessionRegistry, max_body_bytes: int) -> APIRouter:
             media_type, _ = parse_content_type(request.headers.get("content-type", ""))
             if media_type not in STATE_TYPES:
                 raise UnsupportedInput(f"content type {media_type!r} is not taken: send {' or '.join(STATE_TYPES)}")
-            content = await read_body(request, max_body_bytes)
+            content = await read_body(
+                request.receive, request.headers.get("content-length", "").encode(), max_body_bytes
+            )
             try:
                 described, is_new = await sessions.import_state(session_id, content, replace_it=replace)
             except StateError as error:
