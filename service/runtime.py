@@ -86,7 +86,13 @@ def operators_problem() -> str | None:
         RuntimeUnavailable: there is no ONNX Runtime.
     """
     built = library()
-    return None if built is None else _register(_onnxruntime().SessionOptions(), built)
+    if built is None:
+        return None
+    try:
+        _onnxruntime().SessionOptions().register_custom_ops_library(str(built))
+    except _failures() as error:
+        return _first_line(error)
+    return None
 
 
 def load_graph(content: bytes, *, threads: int = 1, use_operators: bool = True) -> Graph:
@@ -103,30 +109,29 @@ def load_graph(content: bytes, *, threads: int = 1, use_operators: bool = True) 
         ArtifactError: ONNX Runtime cannot load it.
     """
     ort = _onnxruntime()
+    failures = _failures()
+    built = library() if use_operators else None
+    try:
+        try:
+            return _OrtGraph(_session(ort, content, threads, built), failures)
+        except failures as error:
+            if built is None:
+                raise
+            _log.warning("%s is left out, plain ONNX takes over: %s", built, _first_line(error))
+        return _OrtGraph(_session(ort, content, threads, None), failures)
+    except failures as error:
+        raise ArtifactError(f"ONNX Runtime {ort.__version__} cannot load the graph ({_first_line(error)})") from error
+
+
+def _session(ort: Any, content: bytes, threads: int, operators: Path | None) -> Any:
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
     options.log_severity_level = WARNINGS_UP
-    built = library() if use_operators else None
-    problem = None if built is None else _register(options, built)
-    if problem:
-        _log.warning("%s cannot be used, plain ONNX takes over: %s", built, problem)
-    failures = _failures()
-    try:
-        session = ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-    except failures as error:
-        raise ArtifactError(f"ONNX Runtime {ort.__version__} cannot load the graph ({_first_line(error)})") from error
-    return _OrtGraph(session, failures)
-
-
-def _register(options: Any, built: Path) -> str | None:
-    """Register the operators with a session to be; what went wrong, or None."""
-    try:
-        options.register_custom_ops_library(str(built))
-    except _failures() as error:
-        return _first_line(error)
-    return None
+    if operators is not None:
+        options.register_custom_ops_library(str(operators))
+    return ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
 
 class _OrtGraph:

@@ -5,7 +5,7 @@
 // how its steps are cut into chunks, because its loop does not.
 //
 //     inputs   events.row, events.unit, steps, state, step (service/artifact.py), then the weights of each layer:
-//              bank    weight_in, weight_rec?, bias?, decays, reset_decay?
+//              bank    weight_in int16, weight_rec? int16, scale, bias?, decays, reset_decay?
 //              exact   weight_in, decay_in, bias_in?, weight_rec?, decay_rec?, bias_rec?, reset_decay?
 //     outputs  next.state, next.step, scores, probabilities, readout, spikes of each hidden layer
 
@@ -69,23 +69,26 @@ class Weights {
    public:
     explicit Weights(const Ort::ConstKernelInfo& info) : info_(info), count_(info.GetInputCount()) {}
 
-    const float* next(int64_t size) {
-        if (at_ >= count_) fail("a weight is missing");
-        int constant = 0;
-        const Ort::ConstValue value = info_.GetTensorConstantInput(at_, &constant);
-        if (!constant) fail("weight " + std::to_string(at_) + " is not constant");
-        const auto shape = value.GetTensorTypeAndShapeInfo();
-        if (shape.GetElementType() != ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT ||
-            shape.GetElementCount() != static_cast<size_t>(size))
-            fail("weight " + std::to_string(at_) + " does not have " + std::to_string(size) + " float32 values");
-        ++at_;
-        return value.GetTensorData<float>();
-    }
+    const float* floats(int64_t size) { return next<float>(size, ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT); }
+    const int16_t* steps(int64_t size) { return next<int16_t>(size, ONNX_TENSOR_ELEMENT_DATA_TYPE_INT16); }
     void finish() const {
         if (at_ != count_) fail("there are more weights than the layers have");
     }
 
    private:
+    template <typename T>
+    const T* next(int64_t size, ONNXTensorElementDataType type) {
+        if (at_ >= count_) fail("a weight is missing");
+        int constant = 0;
+        const Ort::ConstValue value = info_.GetTensorConstantInput(at_, &constant);
+        if (!constant) fail("weight " + std::to_string(at_) + " is not constant");
+        const auto shape = value.GetTensorTypeAndShapeInfo();
+        if (shape.GetElementType() != type || shape.GetElementCount() != static_cast<size_t>(size))
+            fail("weight " + std::to_string(at_) + " does not have " + std::to_string(size) + " values of its type");
+        ++at_;
+        return value.GetTensorData<T>();
+    }
+
     Ort::ConstKernelInfo info_;
     size_t count_, at_ = kWeights;
 };
@@ -118,21 +121,22 @@ Network read_network(const OrtKernelInfo* raw) {
         if (N < 1 || I < 1 || layer.bank < 0) fail("a layer is empty");
         if (layer.bank) {
             const int64_t columns = layer.bank * N;
-            layer.weight_in = weights.next(I * columns);
-            if (recurrent && hidden) layer.weight_rec = weights.next(N * columns);
-            if (biased) layer.bias_in = weights.next(columns);
-            layer.decay_in = weights.next(layer.bank);
+            layer.bank_in = weights.steps(I * columns);
+            if (recurrent && hidden) layer.bank_rec = weights.steps(N * columns);
+            layer.scale = weights.floats(columns);
+            if (biased) layer.bias_in = weights.floats(columns);
+            layer.decay_in = weights.floats(layer.bank);
         } else {
-            layer.weight_in = weights.next(N * I);
-            layer.decay_in = weights.next(layer.per_synapse ? N * I : N);
-            if (biased) layer.bias_in = weights.next(layer.per_synapse ? N * I : N);
+            layer.weight_in = weights.floats(N * I);
+            layer.decay_in = weights.floats(layer.per_synapse ? N * I : N);
+            if (biased) layer.bias_in = weights.floats(layer.per_synapse ? N * I : N);
             if (recurrent && hidden) {
-                layer.weight_rec = weights.next(N * N);
-                layer.decay_rec = weights.next(layer.per_synapse ? N * N : N);
-                if (biased) layer.bias_rec = weights.next(layer.per_synapse ? N * N : N);
+                layer.weight_rec = weights.floats(N * N);
+                layer.decay_rec = weights.floats(layer.per_synapse ? N * N : N);
+                if (biased) layer.bias_rec = weights.floats(layer.per_synapse ? N * N : N);
             }
         }
-        if (layer.spiking) layer.reset_decay = weights.next(N);
+        if (layer.spiking) layer.reset_decay = weights.floats(N);
         network.layers.push_back(layer);
         inputs = N;
     }
@@ -271,8 +275,10 @@ struct NetworkOperator : Ort::CustomOpBase<NetworkOperator, Kernel, true> {
 
     size_t GetInputTypeCount() const { return kWeights + 1; }
     ONNXTensorElementDataType GetInputType(size_t index) const {
+        if (index == kWeights) return ONNX_TENSOR_ELEMENT_DATA_TYPE_UNDEFINED;
         return index < 3 || index == 4 ? ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64 : ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT;
     }
+    bool GetVariadicInputHomogeneity() const { return false; }  // the weights are of two types
     OrtCustomOpInputOutputCharacteristic GetInputCharacteristic(size_t index) const {
         return index < kWeights ? INPUT_OUTPUT_REQUIRED : INPUT_OUTPUT_VARIADIC;
     }
