@@ -40,15 +40,17 @@ class Place:
 
     @property
     def session(self) -> Session | None:
-        return self.held.session if self.held else None
+        return None if self.held is None else self.held.session
 
     @property
     def ended(self) -> bool:
-        return self.session is not None and self.session.known.progress.ended
+        session = self.session
+        return session is not None and session.known.progress.ended
 
     def hold(self, held: Held) -> None:
         self.held = held
-        self.was_held = self.was_held or held.session is not None
+        if held.session is not None:
+            self.was_held = True
 
 
 class Places(ABC):
@@ -160,7 +162,8 @@ class Kept(Places):
         """Put a session, or nothing, into a place."""
         place.hold(held)
         place.last_used_s = self._clock()
-        self._ended.pop(place.id, None)
+        if self._ended:
+            self._ended.pop(place.id, None)
         if place.ended:
             self._ended[place.id] = self._clock()
             for forgotten in _forget(self._ended, self._settings.max_remembered, float("-inf")):
@@ -185,12 +188,15 @@ class Kept(Places):
         place = self._places.get(session_id)
         if place is None or place.users:
             return
-        if place.ended:
+        session = place.session
+        if session is None:
+            return  # it is about to be left
+        if session.known.progress.ended:
             if now_s - self._ended[session_id] >= self._lifetimes.ended_keep_s:
                 del self._places[session_id], self._ended[session_id]
             return
-        age_s = now_s - place.session.known.created_s if place.session else 0.0
-        if now_s - place.last_used_s >= self._lifetimes.idle_s or age_s >= self._lifetimes.age_s:
+        is_idle = now_s - place.last_used_s >= self._lifetimes.idle_s
+        if is_idle or now_s - session.known.created_s >= self._lifetimes.age_s:
             del self._places[session_id]
             self._dropped()
             self._gone[session_id] = now_s

@@ -16,9 +16,9 @@ import logging
 import secrets
 import time
 from contextlib import AbstractContextManager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import inf
-from typing import Any
+from typing import Any, NamedTuple
 
 from service.admission import BUSY_RETRY_S, Admission
 from service.batch_policy import BatchPolicy
@@ -62,8 +62,7 @@ FOREVER = Lifetimes(inf, inf, inf, inf)
 log = logging.getLogger("hetsyn.sessions")
 
 
-@dataclass(frozen=True)
-class _Step:
+class _Step(NamedTuple):
     """A chunk to be applied: onto this session, under this number; steps that it will take, about."""
 
     session: Session
@@ -316,23 +315,17 @@ class SessionRegistry:
         try:
             if held.damage is not None:
                 raise held.damage
-            now_s, session = self._clock(), held.session
-            if self._shelf is not None and standing(_known(held), now_s, self._lifetimes) == "none":
-                session = None
+            now_s, session, known, lost = self._clock(), held.session, _known(held), False
+            if self._shelf is not None:
+                if standing(known, now_s, self._lifetimes) == "none":
+                    session = None
+                lost = confirmed and place.was_held and held.session is None
+                if lost:
+                    place.was_held = False  # it is said once
             if session is not None:
                 session.check_model(asked)
-            lost = self._shelf is not None and confirmed and place.was_held and held.session is None
-            if lost:
-                place.was_held = False  # it is said once
             todo = decide(
-                place.id,
-                _known(held),
-                asked.seq,
-                request.digest,
-                now_s,
-                self._judged,
-                confirmed=confirmed,
-                lost=lost,
+                place.id, known, asked.seq, request.digest, now_s, self._judged, confirmed=confirmed, lost=lost
             )
             if isinstance(todo, Replay | Reload):
                 return todo
