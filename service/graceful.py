@@ -50,9 +50,9 @@ class GracefulServer(uvicorn.Server):
             super().handle_exit(sig, frame)
 
     async def _end_gracefully(self, sig: int, frame: FrameType | None) -> None:
-        self._sessions.leave_rotation()
+        self._sessions.admissions.leave_rotation()
         with suppress(TimeoutError):
             async with asyncio.timeout(self._drain_s):
                 await self._hurry.wait()
-        await self._sessions.stop_admission()
+        await self._sessions.admissions.stop()
         super().handle_exit(sig, frame)

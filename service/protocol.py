@@ -73,7 +73,7 @@ from service.errors import (
 R = TypeVar("R")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Answered(Generic[R]):
     """A chunk that was applied."""
 
@@ -82,7 +82,7 @@ class Answered(Generic[R]):
     reply: R
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Progress(Generic[R]):
     """How far a session is. total_steps: network steps of all its chunks."""
 
@@ -92,7 +92,7 @@ class Progress(Generic[R]):
     last: Answered[R] | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Known(Generic[R]):
     """A session's progress, and when it began and was last used, in seconds of one clock.
 
@@ -119,14 +119,14 @@ class Lifetimes:
 Standing = Literal["none", "open", "ended", "gone"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Apply:
     """The chunk counts, under this number."""
 
     seq: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Replay(Generic[R]):
     """The chunk was applied before, with this reply."""
 
@@ -144,7 +144,8 @@ def standing(known: Known[R] | None, now_s: float, lifetimes: Lifetimes) -> Stan
         return "none"
     if known.progress.ended:
         return "ended" if now_s - known.used_s < lifetimes.ended_keep_s else "none"
-    over_s = min(known.used_s + lifetimes.idle_s, known.created_s + lifetimes.age_s)
+    idle_over_s, age_over_s = known.used_s + lifetimes.idle_s, known.created_s + lifetimes.age_s
+    over_s = idle_over_s if idle_over_s < age_over_s else age_over_s
     if now_s < over_s and not known.dropped:
         return "open"
     return "gone" if now_s - over_s < lifetimes.gone_keep_s else "none"

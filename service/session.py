@@ -12,7 +12,7 @@ from service.protocol import Known
 from service.stream import StreamState
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Session:
     """A session once its first chunk was applied. stream: None once it has ended or was dropped."""
 
@@ -26,6 +26,8 @@ class Session:
         Raises:
             ModelMismatch: the request names another model, version or form than the session's.
         """
+        if asked.model is asked.version is asked.form is None:
+            return
         for what, have, want in (
             ("model", self.model.name, asked.model),
             ("version", self.model.version, asked.version),

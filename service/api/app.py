@@ -12,7 +12,8 @@ from fastapi import FastAPI
 from service.api import health, infer, metrics, models, problems, sessions
 from service.api.request_id import RequestIdEcho
 from service.models import ModelCatalog
-from service.sessions import Clock, SessionRegistry
+from service.places import Clock
+from service.sessions import SessionRegistry
 from service.settings import Settings
 from service.store.seam import StateStore
 from service.store.url import open_store

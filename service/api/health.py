@@ -33,7 +33,7 @@ def router(catalog: ModelCatalog, sessions: SessionRegistry) -> APIRouter:
         other would do better, and each recovers sooner than a balancer takes it back. Chunks get 503 meanwhile.
         """
         nonlocal store_answered
-        if not sessions.is_ready:
+        if not sessions.admissions.is_ready:
             return of_error(ShuttingDown("the server is shutting down: send requests to another", 1.0))
         if not store_answered:
             try:

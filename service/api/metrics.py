@@ -21,8 +21,8 @@ class _Counted(Collector):
 
     def collect(self) -> Iterator[Metric]:
         counters = self._sessions.counters
-        yield _gauge("hetsyn_ready", "1 while requests should be sent here.", float(self._sessions.is_ready))
-        yield _gauge("hetsyn_requests_in_flight", "Requests under way.", self._sessions.in_flight)
+        yield _gauge("hetsyn_ready", "1 while requests should be sent here.", float(self._sessions.admissions.is_ready))
+        yield _gauge("hetsyn_requests_in_flight", "Requests under way.", self._sessions.admissions.in_flight)
         yield _gauge("hetsyn_sessions_held", "Open sessions in this process's memory.", self._sessions.held)
         yield _by_label(
             "hetsyn_sessions",

@@ -1,7 +1,7 @@
 """A store in Valkey or Redis: one string a session, its revision in front of its record.
 
 Compare-and-set is a script, which the server runs as one step; the scripts of a batch go in one pipeline, one
-round trip. Each names one key, so a cluster will do. The server removes records by itself when their time is over.
+round trip. The server removes records by itself when their time is over.
 How much an acknowledged chunk survives is the server's ``appendfsync``; see docs/durability.md.
 
 The client repeats nothing after a time out: what was sent may be waiting in the server and run later, and then

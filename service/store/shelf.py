@@ -17,7 +17,7 @@ from service.store.pipeline import StorePipeline
 from service.store.seam import ABSENT, Change, StateStore, Verdict, new_revision
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Held:
     """What there was under an id at a revision; both empty where there was nothing.
 

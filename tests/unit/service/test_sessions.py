@@ -561,11 +561,11 @@ def test_admission_stops_and_what_runs_is_finished(server: Server) -> None:
         server.gate.opened.clear()
         running = asyncio.create_task(server.send("a", 0))
         await server.entered()
-        server.registry.leave_rotation()
-        assert not server.registry.is_ready
+        server.registry.admissions.leave_rotation()
+        assert not server.registry.admissions.is_ready
         second = asyncio.create_task(server.send("b", 0))  # served on, until admission stops
         await server.entered()
-        stopping = asyncio.create_task(server.registry.stop_admission())
+        stopping = asyncio.create_task(server.registry.admissions.stop())
         await asyncio.sleep(0)
         await server.refused(ShuttingDown, "shutting down", "c", 0)
         assert not stopping.done()

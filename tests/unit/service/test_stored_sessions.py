@@ -305,9 +305,13 @@ def test_a_commit_whose_answer_was_lost_counts_once(cluster: Cluster) -> None:
             cluster.store.deaf = True
             await server.refused(StoreUnavailable, "failed", "a", n, seed=n)
             cluster.store.deaf = False
+            calls, loads = server.gate.calls, cluster.store.loads
             if n == 2:  # another content finds out that the first was applied
                 await server.refused(ConflictingChunk, "other content", "a", n, seed=9)
             assert await server.send("a", n, seed=n) == expected[n]
+            # found out by loading, before anything is computed on what may be outdated; chunk 0 cannot know of a load
+            assert n == 0 or server.gate.calls == calls
+            assert cluster.store.loads > loads
         assert server.registry.counters.chunks_replayed == 3
 
     cluster.run(body)
