@@ -133,6 +133,7 @@ def bench_server(
         "timeout_s": timeout_s,
         "seed": seed,
         "expected_interval_ms": expected_interval_ms,
+        **({"target_ms": target_ms, "percentile": percentile} if ramp else {}),
     }
     _show(console, result)
     _write(described, result, json_path, html_path)

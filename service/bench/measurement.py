@@ -8,6 +8,7 @@ from typing import Literal
 Mode = Literal["open", "closed"]
 
 LATE_MS = 15.0
+DISTURBING_CORES = 0.15
 PERCENTILES = (50.0, 75.0, 90.0, 95.0, 99.0, 99.9)
 
 
@@ -51,16 +52,23 @@ class Generator:
 
     cpu_share: of one core. lag_p99_ms: how much later than due a chunk was handed to a connection, where nothing
     of its stream was under way. connections: open at the end. connection_waits: chunks that found none free.
+    neighbour_cores: what other programs used of the machine that it and the server share; None where unknown.
     """
 
     cpu_share: float
     lag_p99_ms: float
     connections: int
     connection_waits: int
+    neighbour_cores: float | None = None
 
     @property
     def is_late(self) -> bool:
         return self.lag_p99_ms > LATE_MS
+
+    @property
+    def is_disturbed(self) -> bool:
+        """What a load failed may be neither the server's nor the load's fault."""
+        return self.is_late or (self.neighbour_cores or 0.0) > DISTURBING_CORES
 
     @property
     def is_limit(self) -> bool:

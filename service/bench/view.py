@@ -9,7 +9,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from service.bench.measurement import PERCENTILES, Measurement
+from service.bench.measurement import DISTURBING_CORES, PERCENTILES, Measurement
 from service.bench.ramp import Saturation
 from service.bench.recorder import Recorder
 from service.bench.run import ClosedLoop, JudgedTrial, OpenLoop, RunSettings, Search, Watch
@@ -56,6 +56,10 @@ class View(Watch):
         if self._known is not None and self._known.high < 2 * self._known.low:
             parts.append(Text(f"saturation between {self._known.low:,} and {self._known.high:,} streams"))
         self._live.update(Group(*parts, self._progress(recorder, now_s)), refresh=True)
+
+    def waits(self) -> None:
+        if self._live is not None:
+            self._live.update(Text("waits until other programs leave the machine to the server"), refresh=True)
 
     def judged(self, trial: JudgedTrial, known: Saturation) -> None:
         self._trials.append(trial)
@@ -136,6 +140,9 @@ def notes(measurement: Measurement) -> list[str]:
             f"the load generator was busy or late itself (CPU {generator.cpu_share:.0%}, chunks sent up to "
             f"{generator.lag_p99_ms:.1f} ms late, p99): give it a machine of its own"
         )
+    cores = generator.neighbour_cores
+    if cores is not None and cores > DISTURBING_CORES:
+        said.append(f"other programs used {cores:.1f} cores of this machine meanwhile; the server lacked them")
     if measurement.sessions_left:
         said.append(f"{measurement.sessions_left:,} sessions may be left on the server; it drops them when idle")
     if measurement.stopped:
@@ -163,7 +170,7 @@ def _headline(m: Measurement) -> str:
 def _verdict(trial: JudgedTrial) -> str:
     if not trial.missed:
         return "holds"
-    return trial.missed if trial.is_counted else f"{trial.missed}, not counted: the generator was late"
+    return trial.missed if trial.is_counted else f"{trial.missed}, not counted: the machine was busy"
 
 
 def _milliseconds(measurement: Measurement, percentile: float) -> str:
