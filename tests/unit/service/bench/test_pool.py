@@ -42,30 +42,27 @@ def jobs(count: int) -> list[Job]:
 
 
 def test_many_jobs_share_a_few_connections() -> None:
-    open_at_once = 0
-
-    async def answer(_: str) -> bytes:
-        nonlocal open_at_once
-        open_at_once = max(open_at_once, pool.size)
-        return OK
-
     async def main() -> None:
-        nonlocal pool
+        sizes = []
+
+        async def answer(_: str) -> bytes:
+            sizes.append(pool.size)
+            return OK
+
         async with serving(answer) as address:
             pool = Pool(address, 3, DEADLINE_S, owner)
             for job in jobs(50):
                 pool.send(job)
             assert await pool.idle(DEADLINE_S)
             await pool.close()
+        assert max(sizes) == 3
+        assert pool.waits == 50
+        assert pool.size == 0
 
     owner = Owner()
-    pool: Pool
     run(main())
     assert owner.statuses == [200] * 50
     assert owner.errors == []
-    assert open_at_once == 3
-    assert pool.waits == 50
-    assert pool.size == 0
 
 
 def test_a_request_that_met_a_closing_connection_is_sent_again_once() -> None:

@@ -152,7 +152,7 @@ def test_a_run_stops_when_it_is_asked_to() -> None:
     stop = Stop()
 
     class Interrupts(Watch):
-        def goes_on(self, recorder: Recorder, now_s: float) -> None:
+        def goes_on(self, recorder: Recorder, now_s: float) -> None:  # noqa: ARG002
             if recorder.answered_count:
                 stop.reason = "interrupted"
 

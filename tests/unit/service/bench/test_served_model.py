@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import httpx
 import pytest
@@ -9,7 +10,7 @@ from service.bench.served_model import ServedModel, ask_model
 from service.client import ServiceUnreachable
 from service.errors import NotFound
 
-SHD = {
+SHD: dict[str, Any] = {
     "name": "shd",
     "version": "2",
     "input": {"channels": 700, "step_s": 0.004},
@@ -30,8 +31,13 @@ def server(default: str | None = "shd") -> Callable[[httpx.Request], httpx.Respo
     return answer
 
 
-def ask(answer: Callable[[httpx.Request], httpx.Response], *named: str | None) -> ServedModel:
-    return ask_model("http://test", *named, transport=httpx.MockTransport(answer))
+def ask(
+    answer: Callable[[httpx.Request], httpx.Response],
+    name: str | None = None,
+    version: str | None = None,
+    form: str | None = None,
+) -> ServedModel:
+    return ask_model("http://test", name, version, form, transport=httpx.MockTransport(answer))
 
 
 def test_the_default_model_and_a_named_one() -> None:

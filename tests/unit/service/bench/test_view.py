@@ -52,4 +52,4 @@ def test_elsewhere_it_prints_a_line_for_each_trial() -> None:
         view.goes_on(Recorder(10.0, 14.0), 11.0)
         view.waits()
         view.judged(TRIAL, KNOWN)
-    assert console.export_text().split() == "10 streams: 80.1 ms median, 140.0 ms p99: holds".split()
+    assert console.export_text().strip() == "10 streams: 80.1 ms median, 140.0 ms p99: holds"
