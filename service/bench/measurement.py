@@ -9,6 +9,8 @@ Mode = Literal["open", "closed"]
 
 LATE_MS = 15.0
 DISTURBING_CORES = 0.15
+# a listener that uses less hands its requests on, to processes that are unknown
+SEEN_CORES = 0.05
 PERCENTILES = (50.0, 75.0, 90.0, 95.0, 99.0, 99.9)
 
 
@@ -52,14 +54,16 @@ class Generator:
 
     cpu_share: of one core. lag_p99_ms: how much later than due a chunk was handed to a connection, where nothing
     of its stream was under way. connections: open at the end. connection_waits: chunks that found none free.
-    neighbour_cores: what other programs used of the machine that it and the server share; None where unknown.
+    server_cores, other_cores: what the server, and what other programs, used of the machine that they share with
+    the generator; None where unknown.
     """
 
     cpu_share: float
     lag_p99_ms: float
     connections: int
     connection_waits: int
-    neighbour_cores: float | None = None
+    server_cores: float | None = None
+    other_cores: float | None = None
 
     @property
     def is_late(self) -> bool:
@@ -67,8 +71,8 @@ class Generator:
 
     @property
     def is_disturbed(self) -> bool:
-        """What a load failed may be neither the server's nor the load's fault."""
-        return self.is_late or (self.neighbour_cores or 0.0) > DISTURBING_CORES
+        """Other programs took from the server, which is known where the server itself was seen to work."""
+        return (self.server_cores or 0.0) > SEEN_CORES and (self.other_cores or 0.0) > DISTURBING_CORES
 
     @property
     def is_limit(self) -> bool:

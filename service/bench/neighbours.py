@@ -11,6 +11,7 @@ import socket
 import time
 from collections.abc import Iterable
 from contextlib import suppress
+from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -19,15 +20,23 @@ from service.bench.target import Address
 LISTENING = "0A"
 
 
+@dataclass(frozen=True)
+class Usage:
+    """Cores that were busy on average: for the processes that listen, and for all but them and this one."""
+
+    server_cores: float
+    other_cores: float
+
+
 class Neighbours:
-    """Cores that other programs use, between two calls of ``cores``.
+    """Who used the machine between two calls of ``usage``.
 
     Args:
         server: process ids. proc: where the kernel's files are.
     """
 
     def __init__(self, server: Iterable[int], proc: Path = Path("/proc")) -> None:
-        self._server = frozenset(server)
+        self._server = frozenset(server) - {os.getpid()}
         self._proc = proc
         self._ticks_per_s = os.sysconf("SC_CLK_TCK")
         self._last = self._read()
@@ -47,24 +56,26 @@ class Neighbours:
         except (OSError, ValueError):
             return None
 
-    def cores(self) -> float | None:
+    def usage(self) -> Usage | None:
         """Since the last call, or since the beginning; None where a process is gone."""
         before, self._last = self._last, self._read()
         if before is None or self._last is None:
             return None
-        wall_s, machine, server = (now - then for now, then in zip(self._last, before, strict=True))
-        return max(0.0, (machine - server) / self._ticks_per_s / max(wall_s, 1e-9))
+        wall_s, machine, server, own = (now - then for now, then in zip(self._last, before, strict=True))
+        scale = 1 / (self._ticks_per_s * max(wall_s, 1e-9))
+        return Usage(server * scale, max(0.0, (machine - server - own) * scale))
 
-    def _read(self) -> tuple[float, int, int] | None:
-        """Time, and ticks that the machine was busy, and that the server and this process were."""
+    def _read(self) -> tuple[float, int, int, int] | None:
+        """Time, and ticks that the machine was busy, the server, and this process."""
         try:
             user, nice, system, _, _, _, _, steal = map(
                 int, (self._proc / "stat").read_text().split("\n", 1)[0].split()[1:9]
             )
-            ours = sum(map(self._ticks, {*self._server, os.getpid()}))
+            own = self._ticks(os.getpid())
+            server = sum(map(self._ticks, self._server))
         except (OSError, ValueError):
             return None
-        return time.perf_counter(), user + nice + system + steal, ours
+        return time.perf_counter(), user + nice + system + steal, server, own
 
     def _ticks(self, pid: int) -> int:
         # the name, in brackets, may hold anything

@@ -164,8 +164,10 @@ async def measure(
         if was_enabled:
             gc.enable()
     if neighbours is not None:
-        generator = replace(measurement.generator, neighbour_cores=neighbours.cores())
-        measurement = replace(measurement, generator=generator)
+        usage = neighbours.usage()
+        if usage is not None:
+            generator = replace(measurement.generator, server_cores=usage.server_cores, other_cores=usage.other_cores)
+            measurement = replace(measurement, generator=generator)
     watch.ended(measurement)
     return measurement
 
@@ -202,7 +204,8 @@ async def saturate(
         if stop.reason:
             break
         missed = goal.missed(measurement)
-        is_in_doubt = bool(missed) and measurement.generator.is_disturbed and patience > 0
+        generator = measurement.generator
+        is_in_doubt = bool(missed) and (generator.is_disturbed or generator.is_late) and patience > 0
         patience -= is_in_doubt
         trial = JudgedTrial(measurement, missed, not is_in_doubt)
         judged.append(trial)
@@ -219,7 +222,8 @@ async def _wait_for_quiet(target: Target, stop: Stop, watch: Watch) -> None:
         return
     for second in range(QUIET_WITHIN_S):
         await asyncio.sleep(1.0 if second else QUIET_S)
-        if stop.reason or (neighbours.cores() or 0.0) <= DISTURBING_CORES:
+        usage = neighbours.usage()
+        if stop.reason or usage is None or usage.other_cores <= DISTURBING_CORES:
             return
         watch.waits()
 

@@ -9,7 +9,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from service.bench.measurement import DISTURBING_CORES, PERCENTILES, Measurement
+from service.bench.measurement import PERCENTILES, Measurement
 from service.bench.ramp import Saturation
 from service.bench.recorder import Recorder
 from service.bench.run import ClosedLoop, JudgedTrial, OpenLoop, RunSettings, Search, Watch
@@ -140,9 +140,8 @@ def notes(measurement: Measurement) -> list[str]:
             f"the load generator was busy or late itself (CPU {generator.cpu_share:.0%}, chunks sent up to "
             f"{generator.lag_p99_ms:.1f} ms late, p99): give it a machine of its own"
         )
-    cores = generator.neighbour_cores
-    if cores is not None and cores > DISTURBING_CORES:
-        said.append(f"other programs used {cores:.1f} cores of this machine meanwhile; the server lacked them")
+    if generator.is_disturbed:
+        said.append(f"other programs used {generator.other_cores:.1f} cores of this machine meanwhile")
     if measurement.sessions_left:
         said.append(f"{measurement.sessions_left:,} sessions may be left on the server; it drops them when idle")
     if measurement.stopped:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from service.bench.neighbours import Neighbours, listeners
+from service.bench.neighbours import Neighbours, Usage, listeners
 from service.bench.target import Address
 
 SERVER, WORKER, OTHER = 10, 11, 12
@@ -50,14 +50,14 @@ def test_what_neither_the_server_nor_this_process_used_others_did(proc: Path, mo
     ticks_per_s = os.sysconf("SC_CLK_TCK")
     neighbours = Neighbours([SERVER, WORKER], proc)
     write(proc, 4 * ticks_per_s, 2 * ticks_per_s, ticks_per_s)
-    assert neighbours.cores() == pytest.approx(0.5)
+    assert neighbours.usage() == Usage(server_cores=1.0, other_cores=0.5)
     write(proc, 5 * ticks_per_s, 3 * ticks_per_s, ticks_per_s)
-    assert neighbours.cores() == 0.0
+    assert neighbours.usage() == Usage(server_cores=0.5, other_cores=0.0)
 
 
 def test_nothing_is_known_of_a_process_that_is_gone(proc: Path) -> None:
     neighbours = Neighbours([SERVER, 99], proc)
-    assert neighbours.cores() is None
+    assert neighbours.usage() is None
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux has these files")
@@ -67,7 +67,7 @@ def test_this_process_is_found_by_its_port() -> None:
         assert os.getpid() in listeners(port)
         neighbours = Neighbours.of(Address("127.0.0.1", port))
         assert neighbours is not None
-        assert neighbours.cores() is not None
+        assert neighbours.usage() is not None
 
 
 def test_nothing_is_known_of_servers_elsewhere_or_of_none() -> None:

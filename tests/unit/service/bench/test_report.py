@@ -18,7 +18,7 @@ from service.bench.results import as_json
 from service.bench.run import JudgedTrial, Search
 from service.bench.view import measurement_table, notes, saturation_line, trial_table
 
-QUIET = Generator(cpu_share=0.1, lag_p99_ms=0.5, connections=3, connection_waits=0, neighbour_cores=0.01)
+QUIET = Generator(cpu_share=0.1, lag_p99_ms=0.5, connections=3, connection_waits=0, server_cores=0.8, other_cores=0.01)
 SETTINGS = {"url": "http://h:1", "model": "<m>", "seed": 0, "expected_interval_ms": None}
 
 
@@ -106,12 +106,15 @@ def test_the_tables_of_a_terminal() -> None:
 
 def test_notes_say_what_a_reader_must_know() -> None:
     assert notes(replace(measurement(), errors={})) == []
+    # what listens uses nothing itself: who the others are is not known
+    behind_a_proxy = replace(QUIET, server_cores=0.01, other_cores=1.0)
+    assert notes(replace(measurement(), errors={}, generator=behind_a_proxy)) == []
     loud = replace(
         measurement(),
         unanswered=4,
         sessions_left=2,
         stopped="interrupted",
-        generator=Generator(0.95, 30.0, 3, 0, neighbour_cores=1.04),
+        generator=Generator(0.95, 30.0, 3, 0, server_cores=0.8, other_cores=1.04),
     )
     said = "\n".join(notes(loud))
     for part in ("1 refused (503)", "4 chunks had no answer", "CPU 95%", "1.0 cores", "2 sessions", "interrupted"):
