@@ -70,6 +70,7 @@ class View(Watch):
                 f"{m.streams:7,} streams: {_milliseconds(m, 50.0)} median, {_milliseconds(m, 99.0)} p99: "
                 f"{_verdict(trial)}",
                 highlight=False,
+                soft_wrap=True,
             )
 
     def _progress(self, recorder: Recorder, now_s: float) -> Text:
