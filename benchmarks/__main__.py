@@ -7,9 +7,9 @@ import json
 import platform
 from pathlib import Path
 
-from benchmarks import agreement, training
+from benchmarks import agreement, peers, service, training
 
-BENCHMARKS = {"agreement": agreement, "training": training}
+BENCHMARKS = {"agreement": agreement, "peers": peers, "service": service, "training": training}
 
 
 def main() -> None:

@@ -36,7 +36,7 @@ sequence_batching {{
   control_input [
     {{ name: "START", control [{{ kind: CONTROL_SEQUENCE_START, int32_false_true: [0, 1] }}] }},
     {{ name: "END", control [{{ kind: CONTROL_SEQUENCE_END, int32_false_true: [0, 1] }}] }},
-    {{ name: "CORRID", control [{{ kind: CONTROL_SEQUENCE_CORRID, data_type: TYPE_STRING }}] }}
+    {{ name: "CORRID", control [{{ kind: CONTROL_SEQUENCE_CORRID, data_type: TYPE_UINT64 }}] }}
   ]
 }}
 """

@@ -23,7 +23,7 @@ class TritonPythonModel:
         parameters = json.loads(args["model_config"])["parameters"]
         form, graph = (parameters[key]["string_value"] for key in ("form", "graph"))
         self._model = MODELS[form](Path(graph))
-        self._states: dict[str, State] = {}
+        self._states: dict[int, State] = {}
 
     def execute(self, requests: list[Any]) -> list[Any]:
         sequences, states, chunks = [], [], []
