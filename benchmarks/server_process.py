@@ -89,6 +89,10 @@ class ServerProcess:
         """CPU time so far of the server and of all the processes that it started and that are alive."""
         return sum(stat.cpu_s for stat in self._tree().values())
 
+    def pids(self) -> list[int]:
+        """Of the server and of all the processes that it started and that are alive."""
+        return list(self._tree())
+
     def _tree(self) -> dict[int, _Stat]:
         """The server, its descendants, and what is left in its group when a parent between has gone."""
         stats = {int(path.name): stat for path in Path("/proc").glob("[0-9]*") if (stat := _stat(path)) is not None}
@@ -107,11 +111,12 @@ class ServerProcess:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-        for pid, stat in (tree | self._tree()).items():
-            now = _stat(Path(f"/proc/{pid}"))
-            if now is not None and now.started_ticks == stat.started_ticks:
+        left = {pid: stat.started_ticks for pid, stat in (tree | self._tree()).items()}
+        while left := {pid: ticks for pid, ticks in left.items() if _started(pid) == ticks}:
+            for pid in left:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
+            time.sleep(POLL_S)
 
     def _last_words(self) -> str:
         lines = [line.strip() for line in self._log.read_text(errors="replace").splitlines() if line.strip()]
@@ -124,6 +129,11 @@ def machine_cpu_s() -> float:
         int, Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]
     )
     return (user + nice + system + sum(interrupts[:2])) / CLOCK_TICKS
+
+
+def _started(pid: int) -> int | None:
+    stat = _stat(Path(f"/proc/{pid}"))
+    return None if stat is None else stat.started_ticks
 
 
 def _stat(path: Path) -> _Stat | None:

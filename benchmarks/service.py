@@ -179,6 +179,9 @@ def _print(results: dict[str, Any]) -> None:
         console.print(f"{name}: {ratio:.2f}", highlight=False)
 
 
+COLORS = ("#0b6e4f", "#5b7fa6", "#8a8a8a")
+
+
 def plot(results: dict[str, Any], path: Path) -> None:
     """p99 over the number of streams, of every trial, and what each server holds, as a PNG."""
     import matplotlib
@@ -186,38 +189,31 @@ def plot(results: dict[str, Any], path: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    colors = dict(zip(results["servers"], ("#0b6e4f", "#5b7fa6", "#9a9a9a"), strict=True))
-    figure, (curve, speed) = pyplot.subplots(1, 2, figsize=(11.5, 4.6), layout="constrained", width_ratios=[1.7, 1])
-    for name, server in results["servers"].items():
-        points: dict[int, list[float]] = {}
-        for taken in results["rounds"][name]:
-            for streams, trial in taken["trials"].items():
-                points.setdefault(int(streams), []).append(trial["p99_ms"])
-        counts = sorted(points)
-        curve.scatter(
-            [n for n in counts for _ in points[n]],
-            [p for n in counts for p in points[n]],
-            s=16,
-            color=colors[name],
-            alpha=0.6,
-        )
-        at = max(LIMITS_MS)
-        count = server["streams"][f"{at:g}"]
-        curve.plot([count, count], [curve.get_ylim()[0], at], color=colors[name], linestyle=":", linewidth=1.5)
+    servers = results["servers"]
+    figure, (curve, speed) = pyplot.subplots(1, 2, figsize=(12, 4.8), layout="constrained", width_ratios=[1.6, 1])
+    limit_ms = max(LIMITS_MS)
+    by_count = sorted(servers, key=lambda name: float(servers[name]["streams"][f"{limit_ms:g}"]))
+    for color, (name, server) in zip(COLORS, servers.items(), strict=True):
+        trials = [
+            (int(n), trial["p99_ms"]) for taken in results["rounds"][name] for n, trial in taken["trials"].items()
+        ]
+        curve.scatter(*zip(*trials, strict=True), s=22, color=color, alpha=0.6, edgecolors="none")
+        count = server["streams"][f"{limit_ms:g}"]
+        curve.vlines(count, 1, limit_ms, color=color, linestyle=":", linewidth=1.5)
         curve.annotate(
-            f"{server['title']}\n{count:g} streams",
-            (count, at),
-            xytext=(0, 26),
-            textcoords="offset points",
+            f"{server['title']}: {count:g}",
+            (count, limit_ms),
+            (count, 330.0 * 1.45 ** by_count.index(name)),  # one above the other: near counts would overlap
+            arrowprops={"arrowstyle": "-", "color": color, "linestyle": ":", "linewidth": 1.5},
             ha="center",
-            color=colors[name],
-            fontsize=9,
+            color=color,
+            fontsize=10,
             fontweight="bold",
         )
     for limit in LIMITS_MS:
         curve.axhline(limit, color="#c0392b", linewidth=1, linestyle="--", alpha=0.7)
         curve.annotate(
-            f"{limit:g} ms",
+            f"p99 {limit:g} ms ",
             (1, limit),
             xycoords=("axes fraction", "data"),
             ha="right",
@@ -227,35 +223,32 @@ def plot(results: dict[str, Any], path: Path) -> None:
         )
     curve.set_xscale("log")
     curve.set_yscale("log")
-    curve.set_ylim(1, 1000)
-    curve.margins(x=0.12)
-    for axis in (curve.xaxis, curve.yaxis):
-        axis.set_major_formatter(lambda value, _: f"{value:g}")
-    curve.set_xlabel("streams, each with a chunk of 25 steps every 100 ms")
+    curve.set_ylim(1, 1200)
+    curve.margins(x=0.15)
+    curve.set_xlabel("real-time streams, each with a chunk of 25 steps every 100 ms")
     curve.set_ylabel("p99 of the latency, ms")
-    curve.set_title("real-time streams, open loop; a dot a trial", fontsize=10)
+    curve.set_title(f"open loop: a dot a trial, and the most streams with p99 under {limit_ms:g} ms", fontsize=10)
 
     height = 0.38
-    for row, (name, server) in enumerate(results["servers"].items()):
+    for row, (color, server) in enumerate(zip(COLORS, servers.values(), strict=True)):
         for n, shift, alpha in ((CONCURRENCIES[0], -height / 2, 0.55), (CONCURRENCIES[1], height / 2, 1.0)):
             load = server["closed"][str(n)]
-            speed.barh(row + shift, load["chunks_per_s"], height, color=colors[name], alpha=alpha)
-            text = f" {load['chunks_per_s']:,.0f}  ({load['cpu_ms']:.2g} ms CPU)"
+            speed.barh(row + shift, load["chunks_per_s"], height, color=color, alpha=alpha)
+            text = f" {load['chunks_per_s']:,.0f}/s, {load['cpu_ms']:.2g} ms of CPU each"
             speed.annotate(text, (load["chunks_per_s"], row + shift), va="center", fontsize=8)
-    speed.set_yticks(
-        range(len(results["servers"])),
-        [s["title"].replace(", ", "\n").replace(" (", "\n(") for s in results["servers"].values()],
-    )
+    speed.set_yticks(range(len(servers)), [server["title"].replace(", ", "\n") for server in servers.values()])
     speed.invert_yaxis()
     speed.set_xscale("log")
-    low, high = speed.get_xlim()
-    speed.set_xlim(low / 1.5, high * 12)
-    speed.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    least = min(load["chunks_per_s"] for server in servers.values() for load in server["closed"].values())
+    most = max(load["chunks_per_s"] for server in servers.values() for load in server["closed"].values())
+    speed.set_xlim(least / 3, most * 30)  # room for the numbers
     speed.set_title(f"chunks a second, closed loop at {CONCURRENCIES[0]} (pale) and {CONCURRENCIES[1]}", fontsize=10)
     for axes in (curve, speed):
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value:,g}")
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(axis="x", alpha=0.3)
         axes.set_axisbelow(True)
+    curve.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=150)
     pyplot.close(figure)

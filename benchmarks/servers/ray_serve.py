@@ -61,7 +61,6 @@ def main() -> None:
         )
         serve.run(deployment.bind(str(arguments.graph.resolve())), route_prefix="/infer", logging_config=quiet)
         signal.sigwait(stopped)
-        serve.shutdown()
         ray.shutdown()
 
 

@@ -93,6 +93,7 @@ def main() -> None:
         "--allow-grpc=false",
         "--allow-metrics=false",
         "--log-info=false",
+        "--exit-timeout-secs=0",
     ]
     os.chdir(ROOT)  # the stub finds our modules in the working directory
     os.execve(command[0], command, environment)  # this process becomes the server: one pid to watch and to end
