@@ -224,7 +224,7 @@ def plot(results: dict[str, Any], path: Path) -> None:
     curve.set_xscale("log")
     curve.set_yscale("log")
     curve.set_ylim(1, 1200)
-    curve.margins(x=0.15)
+    curve.margins(x=0.25)
     curve.set_xlabel("real-time streams, each with a chunk of 25 steps every 100 ms")
     curve.set_ylabel("p99 of the latency, ms")
     curve.set_title(f"open loop: a dot a trial, and the most streams with p99 under {limit_ms:g} ms", fontsize=10)
