@@ -2,63 +2,92 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import hashlib
 import json
 import subprocess
 import sys
 import venv
-from collections.abc import Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.load import Connection, LoadError, Target, apply
-from benchmarks.server_process import ServerProcess
+from benchmarks.load import LoadError, StreamTarget, exchange
+from benchmarks.server_process import ServerProcess, free_port
+from service.artifact import Artifact, FormName
+from service.bench.load import Load, random_spikes
+from service.bench.served_model import ServedModel
+from service.bench.target import Address, HetsynTarget, Outcome, Response, post
+from service.packed_events import MEDIA_TYPE, pack_events
 
 ROOT = Path(__file__).parents[1]
 REQUIREMENTS = ROOT / "benchmarks/servers/requirements.txt"
 MODEL = ROOT / "models/shd-size/1"
-STEPS, CHANNELS, OUTPUTS, DENSITY = 25, 700, 20, 0.045  # a chunk of 100 ms, as busy as SHD
-PERIOD_S = 0.1
+STEPS, OUTPUTS, DENSITY = 25, 20, 0.045  # a chunk of 100 ms, as busy as SHD
 PROBE_SESSION = "probe"  # the chunk that asks whether a server is ready
-PROBE_TIMEOUT_S = 5.0
+HERE = (sys.executable, "-m")
+# found wherever the benchmark is started
+ENVIRONMENT = {"PYTHONPATH": str(ROOT), "ORT_DISABLE_TELEMETRY": "1"}
+# a step without a spike, to end with a session that a load leaves open
+SILENCE = pack_events(1, [], [])
 
 
 @dataclass(frozen=True)
-class RawTarget:
-    """A raw body, session and end in the query: ``/infer`` of ours and of the servers that imitate it."""
+class _PeerTarget(ABC):
+    """What the targets of servers that know no deletion have in common."""
 
-    query: str = ""
-    numbered: bool = False
+    address: Address
 
-    def request(self, session: str, seq: int, chunk: bytes, *, is_last: bool) -> bytes:
-        number = f"&seq={seq}" if self.numbered else ""
-        path = f"/infer?session={session}&end={'true' if is_last else 'false'}{number}{self.query}"
-        return _post(path, "Content-Type: application/vnd.hetsyn.events\r\n", chunk)
+    @abstractmethod
+    def request(self, session: str, seq: int, chunk: bytes, *, is_last: bool) -> bytes: ...
+
+    def judge(self, response: Response) -> Outcome:
+        return Outcome.APPLIED if response.status == 200 else Outcome.FAILED
+
+    def drop(self, session: str) -> bytes | None:
+        return self.request(session, 1, SILENCE, is_last=True)
+
+
+class OurTarget(HetsynTarget):
+    """``/infer`` of ``hetsyn serve``."""
 
     def probabilities(self, body: bytes) -> NDArray[np.float32]:
         return np.array(json.loads(body)["probabilities"], np.float32)
 
 
 @dataclass(frozen=True)
-class LitServeTarget:
+class RawTarget(_PeerTarget):
+    """A raw body, session and end in the query, as ``/infer`` has it."""
+
+    def request(self, session: str, seq: int, chunk: bytes, *, is_last: bool) -> bytes:  # noqa: ARG002
+        path = f"/infer?session={session}&end={'true' if is_last else 'false'}"
+        return post(self.address, path, MEDIA_TYPE, chunk)
+
+    def probabilities(self, body: bytes) -> NDArray[np.float32]:
+        return np.array(json.loads(body)["probabilities"], np.float32)
+
+
+@dataclass(frozen=True)
+class LitServeTarget(_PeerTarget):
     """JSON, which is what LitServe reads, with the chunk in base64."""
 
     def request(self, session: str, seq: int, chunk: bytes, *, is_last: bool) -> bytes:  # noqa: ARG002
         text = base64.b64encode(chunk).decode()
         body = json.dumps({"session": session, "end": is_last, "chunk": text}).encode()
-        return _post("/predict", "Content-Type: application/json\r\n", body)
+        return post(self.address, "/predict", "application/json", body)
 
     def probabilities(self, body: bytes) -> NDArray[np.float32]:
         return np.array(json.loads(body)["probabilities"], np.float32)
 
 
 @dataclass(frozen=True)
-class TritonTarget:
+class TritonTarget(_PeerTarget):
     """The Open Inference Protocol with binary tensors both ways."""
 
     model: str
@@ -81,15 +110,15 @@ class TritonTarget:
             },
             separators=(",", ":"),
         ).encode()
-        headers = f"Inference-Header-Content-Length: {len(described)}\r\n"
-        return _post(f"/v2/models/{self.model}/infer", headers, described + chunk)
+        body = described + chunk
+        head = (
+            f"POST /v2/models/{self.model}/infer HTTP/1.1\r\nHost: {self.address.authority}\r\n"
+            f"Inference-Header-Content-Length: {len(described)}\r\nContent-Length: {len(body)}\r\n\r\n"
+        )
+        return head.encode() + body
 
     def probabilities(self, body: bytes) -> NDArray[np.float32]:
         return np.frombuffer(body[-4 * OUTPUTS :], "<f4")  # the tensor comes last, after its description in JSON
-
-
-def _post(path: str, headers: str, body: bytes) -> bytes:
-    return (f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n{headers}Content-Length: {len(body)}\r\n\r\n").encode() + body
 
 
 @dataclass(frozen=True)
@@ -97,54 +126,55 @@ class Contender:
     """A server to measure.
 
     answers_as: the form whose answers it must give; None for the empty endpoint.
-    command: with ``{port}`` in it. environment: on top of ours.
+    target: how it is spoken to at an address. command: with ``{port}`` in it.
     """
 
     name: str
     title: str
-    answers_as: str | None
-    target: Target
+    answers_as: FormName | None
+    target: Callable[[Address], StreamTarget]
     command: tuple[str, ...]
-    environment: Mapping[str, str]
 
-    def serve(self, log: Path, probe: bytes) -> ServerProcess:
-        """The server, not started yet; it is ready when it has answered the chunk ``probe``."""
+    @contextmanager
+    def serve(self, log: Path) -> Iterator[tuple[ServerProcess, StreamTarget]]:
+        """The server runs, and has answered a chunk, within this context.
 
-        def missing(port: int) -> str | None:
-            return asyncio.run(_missing(self.target, port, probe))
+        Raises:
+            ServerError: it did not start.
+        """
+        address = Address("127.0.0.1", free_port())
+        target = self.target(address)
 
-        return ServerProcess(self.command, self.environment, missing, log)
+        def missing() -> str | None:
+            try:
+                exchange(address, target.request(PROBE_SESSION, 0, SILENCE, is_last=True))
+            except LoadError as error:
+                return str(error)
+            return None
 
-
-async def _missing(target: Target, port: int, probe: bytes) -> str | None:
-    """Why the server does not answer a chunk, or None if it does."""
-    try:
-        connection = await Connection.open(port)
-    except OSError as error:
-        return str(error)
-    try:
-        await asyncio.wait_for(apply(target, connection, PROBE_SESSION, 0, probe, is_last=True), PROBE_TIMEOUT_S)
-    except (LoadError, TimeoutError) as error:
-        return str(error) or f"no reply in {PROBE_TIMEOUT_S} s"
-    finally:
-        connection.close()
-    return None
+        command = [part.format(port=address.port) for part in self.command]
+        with ServerProcess(command, ENVIRONMENT, missing, log) as server:
+            yield server, target
 
 
-def ours(form: str) -> Contender:
-    command = ("-m", "hetsyn", "serve", "--models", str(ROOT / "models"), "--port", "{port}", "--log-level", "warning")
-    target = RawTarget(f"&model=shd-size&form={form}", numbered=True)
-    return Contender(f"ours-{form}", f"hetsyn serve, {form}", form, target, (sys.executable, *command), _ours())
+def ours(form: FormName) -> Contender:
+    command = (*HERE, "hetsyn", "serve", "--models", str(ROOT / "models"), "--port", "{port}", "--log-level", "warning")
+
+    def target(address: Address) -> StreamTarget:
+        return OurTarget(address, MEDIA_TYPE, MODEL.parent.name, MODEL.name, form)
+
+    return Contender(f"ours-{form}", f"hetsyn serve, {form}", form, target, command)
 
 
 def empty() -> Contender:
-    command = (sys.executable, "-m", "benchmarks.servers.empty", "--port", "{port}")
-    return Contender("empty", "empty endpoint", None, RawTarget(), command, _ours())
+    return Contender(
+        "empty", "empty endpoint", None, RawTarget, (*HERE, "benchmarks.servers.empty", "--port", "{port}")
+    )
 
 
 def dict_server(step_graph: Path) -> Contender:
-    command = (sys.executable, "-m", "benchmarks.servers.dict_server", "--port", "{port}", "--graph", str(step_graph))
-    return Contender("dict", "dict, exact step", "exact", RawTarget(), command, _ours())
+    command = (*HERE, "benchmarks.servers.dict_server", "--port", "{port}", "--graph", str(step_graph))
+    return Contender("dict", "dict, exact step", "exact", RawTarget, command)
 
 
 def peers(python: Path, step_graph: Path, folder: Path) -> list[Contender]:
@@ -153,22 +183,27 @@ def peers(python: Path, step_graph: Path, folder: Path) -> list[Contender]:
     Args:
         python: of that environment. folder: for what they write.
     """
-    environment = {"PYTHONPATH": str(ROOT), "ORT_DISABLE_TELEMETRY": "1"}
 
-    def peer(name: str, title: str, form: str, target: Target, module: str, graph: Path, *more: str) -> Contender:
-        command = (str(python), "-m", f"benchmarks.servers.{module}", "--port", "{port}", "--graph", str(graph), *more)
-        return Contender(name, title, form, target, command, environment)
+    def command(module: str, graph: Path, *more: str) -> tuple[str, ...]:
+        return (str(python), "-m", f"benchmarks.servers.{module}", "--port", "{port}", "--graph", str(graph), *more)
 
-    def triton(title: str, form: str, graph: Path) -> Contender:
-        more = ("--form", form, "--folder", str(folder))
-        return peer(f"triton-{form}", title, form, TritonTarget(form), "triton", graph, *more)
+    def triton(title: str, form: FormName, graph: Path) -> Contender:
+        started = command("triton", graph, "--form", form, "--folder", str(folder))
+        return Contender(f"triton-{form}", title, form, partial(TritonTarget, model=form), started)
 
     return [
         triton("Triton, exact step", "exact", step_graph),
         triton("Triton, our bank graph", "bank", MODEL / "bank.onnx"),
-        peer("litserve", "LitServe, exact step", "exact", LitServeTarget(), "litserve_server", step_graph),
-        peer("ray-serve", "Ray Serve, exact step", "exact", RawTarget(), "ray_serve", step_graph),
+        Contender("litserve", "LitServe, exact step", "exact", LitServeTarget, command("litserve_server", step_graph)),
+        Contender("ray-serve", "Ray Serve, exact step", "exact", RawTarget, command("ray_serve", step_graph)),
     ]
+
+
+def shd_load(seed: int = 0) -> Load:
+    """What all servers get: random spikes, as packed events."""
+    manifest = Artifact.open(MODEL).manifest
+    model = ServedModel(manifest.name, manifest.version, "", manifest.input.channels, manifest.input.step_s, None)
+    return random_spikes(model, STEPS * manifest.input.step_s, DENSITY, seed)
 
 
 def make_peers_python(folder: Path) -> Path:
@@ -191,7 +226,3 @@ def make_peers_python(folder: Path) -> Path:
 
 class PeersMissing(Exception):
     """The peers could not be installed; the message is pip's."""
-
-
-def _ours() -> dict[str, str]:
-    return {"PYTHONPATH": str(ROOT)}

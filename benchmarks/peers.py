@@ -9,7 +9,6 @@ otherwise is reported with the reason. ``ratios`` has our bank's chunks a second
 from __future__ import annotations
 
 import argparse
-import asyncio
 import hashlib
 import os
 import statistics
@@ -25,8 +24,6 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.contenders import (
-    CHANNELS,
-    DENSITY,
     MODEL,
     REQUIREMENTS,
     ROOT,
@@ -38,12 +35,16 @@ from benchmarks.contenders import (
     make_peers_python,
     ours,
     peers,
+    shd_load,
 )
-from benchmarks.load import Load, LoadError, answers, closed_loop, make_chunks
-from benchmarks.server_process import ServerError, ServerProcess
+from benchmarks.load import Figures, LoadError, StreamTarget, answers, closed_loop
+from benchmarks.server_process import ServerError
 from benchmarks.step_graph import write_step_graph
+from service.bench.run import RunSettings
+from service.client import ServiceUnreachable
 
 CONCURRENCIES = (1, 16)
+WARM_UP_S = 0.5
 CHECKED_SESSIONS, CHECKED_CHUNKS = 4, 3
 # of a probability: the bank graph is the same graph, the exact step adds up in float32 and may flip a spike
 TOLERANCES = {"bank": 1e-5, "exact": 1e-3}
@@ -73,6 +74,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
     repeats, seconds = (1, 0.6) if arguments.quick else (arguments.repeats, arguments.seconds)
+    settings = RunSettings(duration_s=seconds, warmup_s=WARM_UP_S)
     console = Console(stderr=True)
     with tempfile.TemporaryDirectory(prefix="hetsyn-peers-") as name:
         folder = Path(name)
@@ -88,8 +90,8 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         contenders += peers(python, step_graph, folder)
         if arguments.only:
             contenders = [one for one in contenders if one.name.startswith("ours-") or one.name in arguments.only]
-        chunks = make_chunks(16, STEPS, CHANNELS, DENSITY)
-        runs: dict[str, dict[int, list[Load]]] = {}
+        sent = shd_load()
+        runs: dict[str, dict[int, list[Figures]]] = {}
         heard: dict[str, Floats] = {}
         for repeat in range(repeats):
             for contender in contenders:
@@ -97,18 +99,21 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
                     continue
                 console.print(f"round {repeat + 1} of {repeats}: {contender.title}", highlight=False)
                 try:
-                    with contender.serve(folder / f"{contender.name}.log", chunks[0]) as server:
+                    with contender.serve(folder / f"{contender.name}.log") as (server, target):
                         if contender.answers_as and contender.name not in heard:
-                            heard[contender.name] = _checked(contender, server, chunks, heard)
-                        loads = {n: _load(contender, server, n, seconds, chunks) for n in CONCURRENCIES}
-                except (ServerError, LoadError, WrongAnswersError) as error:
+                            heard[contender.name] = _checked(contender, target, sent.chunks, heard)
+                        figures = {n: closed_loop(target, server, sent, n, settings) for n in CONCURRENCIES}
+                except (ServerError, LoadError, ServiceUnreachable, WrongAnswersError) as error:
+                    if contender.name.startswith("ours-"):
+                        raise
                     missing[contender.name] = str(error)
                     continue
                 taken = runs.setdefault(contender.name, {n: [] for n in CONCURRENCIES})
-                for n, load in loads.items():
-                    taken[n].append(load)
+                for n, one in figures.items():
+                    taken[n].append(one)
     results = _results(contenders, runs, heard, missing)
-    results |= {"chunk": {"steps": STEPS, "channels": CHANNELS, "bytes": round(float(np.mean([*map(len, chunks)])))}}
+    mean_bytes = round(sum(map(len, sent.chunks)) / len(sent.chunks))
+    results["load"] = {"chunk": sent.description, "chunk_bytes": mean_bytes, "seconds": seconds, "rounds": repeats}
     _print(results)
     if arguments.plot:
         plot(results, arguments.plot)
@@ -131,19 +136,13 @@ def _environment() -> Path:
     return folder / "bin/python"
 
 
-def _load(
-    contender: Contender, server: ServerProcess, concurrency: int, seconds: float, chunks: Sequence[bytes]
-) -> Load:
-    return asyncio.run(closed_loop(contender.target, server, concurrency, seconds, chunks))
-
-
-def _checked(contender: Contender, server: ServerProcess, chunks: Sequence[bytes], heard: dict[str, Floats]) -> Floats:
+def _checked(contender: Contender, target: StreamTarget, chunks: Sequence[bytes], heard: dict[str, Floats]) -> Floats:
     """The server's answers, which must be those of ours in the same form.
 
     Raises:
         WrongAnswersError: they are not.
     """
-    got = asyncio.run(answers(contender.target, server.port, CHECKED_SESSIONS, chunks[:CHECKED_CHUNKS]))
+    got = answers(target, CHECKED_SESSIONS, chunks[:CHECKED_CHUNKS])
     form = contender.answers_as
     assert form is not None
     expected = heard.get(f"ours-{form}", got)
@@ -163,7 +162,7 @@ def _difference(a: Floats, b: Floats) -> tuple[int, float]:
 
 def _results(
     contenders: Sequence[Contender],
-    runs: dict[str, dict[int, list[Load]]],
+    runs: dict[str, dict[int, list[Figures]]],
     heard: dict[str, Floats],
     missing: dict[str, str],
 ) -> dict[str, Any]:
@@ -200,7 +199,7 @@ def _results(
     }
 
 
-def _medians(loads: Sequence[Load]) -> dict[str, float]:
+def _medians(loads: Sequence[Figures]) -> dict[str, float]:
     return {key: statistics.median(asdict(load)[key] for load in loads) for key in asdict(loads[0])}
 
 

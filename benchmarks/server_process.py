@@ -37,22 +37,43 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+@dataclass(frozen=True)
+class Lap:
+    """server_s: CPU time of the server. others_cores: cores that were busy with neither it nor this process."""
+
+    server_s: float
+    others_cores: float
+
+
+class Stopwatch:
+    """CPU time from now on."""
+
+    def __init__(self, server: ServerProcess) -> None:
+        self._server = server
+        self._began = self._now()
+
+    def lap(self) -> Lap:
+        took_s, server_s, own_s, machine_s = (b - a for a, b in zip(self._began, self._now(), strict=True))
+        return Lap(server_s, max(0.0, machine_s - server_s - own_s) / took_s)
+
+    def _now(self) -> tuple[float, float, float, float]:
+        return time.perf_counter(), self._server.cpu_s(), time.process_time(), _machine_cpu_s()
+
+
 class ServerProcess:
     """A context: the server runs inside it.
 
     Args:
-        command: with ``{port}`` where the port belongs.
         environment: on top of ours.
-        missing: what a port lacks to be ready, None for nothing; asked again and again. It should do what a client
-            does.
+        missing: what the server lacks to be ready, None for nothing; asked again and again. It should do what a
+            client does.
         log: what the server prints goes there.
     """
 
     def __init__(
-        self, command: Sequence[str], environment: Mapping[str, str], missing: Callable[[int], str | None], log: Path
+        self, command: Sequence[str], environment: Mapping[str, str], missing: Callable[[], str | None], log: Path
     ) -> None:
-        self.port = free_port()
-        self._command = [part.format(port=self.port) for part in command]
+        self._command = list(command)
         self._environment = dict(environment)
         self._missing = missing
         self._log = log
@@ -69,7 +90,7 @@ class ServerProcess:
             )
         deadline_s = time.monotonic() + START_TIMEOUT_S
         try:
-            while (missing := self._missing(self.port)) is not None:
+            while (missing := self._missing()) is not None:
                 if self._process.poll() is not None:
                     raise ServerError(f"ended with {self._process.returncode}: {self._last_words()}")
                 if time.monotonic() > deadline_s:
@@ -123,7 +144,7 @@ class ServerProcess:
         return " | ".join(lines[-3:])[-400:] or "it printed nothing"
 
 
-def machine_cpu_s() -> float:
+def _machine_cpu_s() -> float:
     """CPU time of everything on this machine since it started."""
     user, nice, system, _idle, _wait, *interrupts = map(
         int, Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]

@@ -9,7 +9,6 @@ due. ``ratios`` has ours over the dict's, and over the empty endpoint's.
 from __future__ import annotations
 
 import argparse
-import asyncio
 import statistics
 import tempfile
 from collections.abc import Sequence
@@ -20,58 +19,56 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.contenders import (
-    CHANNELS,
-    DENSITY,
-    MODEL,
-    PERIOD_S,
-    STEPS,
-    Contender,
-    dict_server,
-    empty,
-    ours,
-)
-from benchmarks.load import Load, closed_loop, make_chunks, open_loop
-from benchmarks.ramp import held, next_streams
+from benchmarks.contenders import MODEL, STEPS, Contender, dict_server, empty, ours, shd_load
+from benchmarks.load import StreamTarget, closed_loop, real_time_streams
 from benchmarks.server_process import ServerProcess
 from benchmarks.step_graph import write_step_graph
+from service.bench.load import Load
+from service.bench.ramp import Goal, RampSettings
+from service.bench.run import RunSettings, Search
 
-LIMITS_MS = (100.0, 50.0)  # in this order: what the first finds out serves the second
+LIMITS_MS = (50.0, 100.0)
 CONCURRENCIES = (16, 64)
-TRIES = 2  # a number of streams fails when it fails as often: one hiccup of a shared machine decides nothing
 
 
 @dataclass(frozen=True)
 class Effort:
-    """How long a benchmark takes: rounds, seconds a load, the ramp's tolerance and tries."""
+    """How long a benchmark takes: rounds over all servers, the limits of p99, the runs and the ramp."""
 
     repeats: int
-    seconds: float
-    tolerance: float
-    tries: int
+    limits_ms: tuple[float, ...]
+    settings: RunSettings
+    ramp: RampSettings
+
+
+QUICK = Effort(1, LIMITS_MS[-1:], RunSettings(duration_s=0.8, warmup_s=0.3), RampSettings(max_trials=4))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--repeats", type=int, default=3, help="rounds over all servers; medians are reported")
     parser.add_argument("--seconds", type=float, default=4.0, help="of each load")
+    parser.add_argument("--trials", type=int, default=20, help="of each ramp, at most")
     parser.add_argument("--plot", type=Path, help="where a PNG of the result goes")
 
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
-    effort = Effort(1, 0.8, 0.25, 1) if arguments.quick else Effort(arguments.repeats, arguments.seconds, 0.05, TRIES)
+    settings = RunSettings(duration_s=arguments.seconds, warmup_s=0.5)
+    effort = Effort(arguments.repeats, LIMITS_MS, settings, RampSettings(max_trials=arguments.trials))
+    if arguments.quick:
+        effort = QUICK
     console = Console(stderr=True)
     with tempfile.TemporaryDirectory(prefix="hetsyn-service-") as name:
         folder = Path(name)
         step_graph = folder / "step.onnx"
         write_step_graph(MODEL, step_graph)
         contenders = [ours("bank"), dict_server(step_graph), empty()]
-        chunks = make_chunks(16, STEPS, CHANNELS, DENSITY)
+        load = shd_load()
         rounds: dict[str, list[dict[str, Any]]] = {one.name: [] for one in contenders}
         for repeat in range(effort.repeats):
             for contender in contenders:
                 console.print(f"round {repeat + 1} of {effort.repeats}: {contender.title}", highlight=False)
-                with contender.serve(folder / f"{contender.name}.log", chunks[0]) as server:
-                    rounds[contender.name].append(_measure(contender, server, chunks, effort, seed=repeat))
+                with contender.serve(folder / f"{contender.name}.log") as (server, target):
+                    rounds[contender.name].append(_measure(target, server, load, effort))
     results = _results(contenders, rounds)
     _print(results)
     if arguments.plot:
@@ -79,49 +76,33 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     return results
 
 
-def _measure(
-    contender: Contender, server: ServerProcess, chunks: Sequence[bytes], effort: Effort, seed: int
-) -> dict[str, Any]:
+def _measure(target: StreamTarget, server: ServerProcess, load: Load, effort: Effort) -> dict[str, Any]:
     """One round of one server."""
-    closed = {n: asyncio.run(closed_loop(contender.target, server, n, effort.seconds, chunks)) for n in CONCURRENCIES}
-    start = int(0.7 * closed[CONCURRENCIES[0]].chunks_per_s * PERIOD_S)
-    trials: dict[int, Load] = {}
-    for limit_ms in LIMITS_MS:
-        while (streams := next_streams(_p99_ms(trials), limit_ms, start, effort.tolerance)) is not None:
-            trials[streams] = _trial(contender, server, streams, chunks, effort, seed)
+    closed = {str(n): asdict(closed_loop(target, server, load, n, effort.settings)) for n in CONCURRENCIES}
+    searches = {
+        f"{limit:g}": real_time_streams(target, load, Goal(limit, 99.0), effort.settings, effort.ramp)
+        for limit in effort.limits_ms
+    }
     return {
-        "closed": {str(n): asdict(load) for n, load in closed.items()},
-        "streams": {f"{limit:g}": held(_p99_ms(trials), limit) for limit in LIMITS_MS},
-        "trials": {str(n): asdict(trials[n]) for n in sorted(trials)},
+        "closed": closed,
+        "streams": {limit: search.saturation.streams for limit, search in searches.items()},
+        "certain": {limit: search.saturation.is_certain for limit, search in searches.items()},
+        "trials": [trial for search in searches.values() for trial in _trials(search)],
     }
 
 
-def _p99_ms(trials: dict[int, Load]) -> dict[int, float]:
-    return {streams: load.p99_ms for streams, load in trials.items()}
-
-
-def _trial(
-    contender: Contender, server: ServerProcess, streams: int, chunks: Sequence[bytes], effort: Effort, seed: int
-) -> Load:
-    """The best of so many tries, or the first that holds the stricter limit."""
-    tries: list[Load] = []
-    for index in range(effort.tries):
-        load = asyncio.run(
-            open_loop(
-                contender.target,
-                server,
-                streams,
-                effort.seconds,
-                PERIOD_S,
-                chunks,
-                seed=1000 * seed + index,
-                limit_ms=max(LIMITS_MS),
-            )
-        )
-        tries.append(load)
-        if load.p99_ms < min(LIMITS_MS):
-            break
-    return min(tries, key=lambda load: load.p99_ms)
+def _trials(search: Search) -> list[dict[str, Any]]:
+    return [
+        {
+            "limit_ms": search.goal.target_ms,
+            "streams": trial.measurement.streams,
+            "p50_ms": trial.measurement.latency.at(50.0),
+            "p99_ms": trial.measurement.latency.at(99.0),
+            "missed": trial.missed,
+            "counted": trial.is_counted,
+        }
+        for trial in search.trials
+    ]
 
 
 def _results(contenders: Sequence[Contender], rounds: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
@@ -156,13 +137,13 @@ def _results(contenders: Sequence[Contender], rounds: dict[str, list[dict[str, A
 
 def _print(results: dict[str, Any]) -> None:
     console = Console()
-    limits = [f"{limit:g}" for limit in sorted(LIMITS_MS)]
+    limits = list(next(iter(results["servers"].values()))["streams"])
     table = Table(
         "server",
         *(f"streams <{limit} ms" for limit in limits),
         *(f"chunks/s at {n}" for n in CONCURRENCIES),
         *(f"CPU ms at {n}" for n in CONCURRENCIES),
-        title=f"streams of a chunk of {STEPS} steps every {1000 * PERIOD_S:g} ms; p99; CPU a chunk",
+        title=f"streams of a chunk of {STEPS} steps every 100 ms; p99; CPU a chunk",
     )
     for server in results["servers"].values():
         closed = [server["closed"][str(n)] for n in CONCURRENCIES]

@@ -20,7 +20,7 @@ REPLY = json.dumps(
         "total_steps": 275,
         "label": "class-12",
         "labels": [f"class-{index}" for index in range(20)],
-        "probabilities": [0.05000000074505806] * 20,
+        "probabilities": [0.0012226573560619727] * 20,
         "end": False,
     },
     separators=(",", ":"),

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from benchmarks.contenders import CHANNELS, DENSITY, MODEL, STEPS, Contender, dict_server, empty, ours, peers
-from benchmarks.load import Connection, LoadError, answers, apply, closed_loop, make_chunks, open_loop
+from benchmarks.contenders import MODEL, Contender, dict_server, empty, ours, peers, shd_load
+from benchmarks.load import LoadError, answers, closed_loop, exchange, real_time_streams
 from benchmarks.peers import CHECKED_CHUNKS, CHECKED_SESSIONS, PEERS_PYTHON, TOLERANCES
 from benchmarks.server_process import ServerError, ServerProcess
 from benchmarks.servers.empty import REPLY
 from benchmarks.step_graph import write_step_graph
+from service.artifact import FormName
+from service.bench.ramp import Goal, RampSettings
+from service.bench.run import RunSettings
 
-CHUNKS = make_chunks(CHECKED_CHUNKS, STEPS, CHANNELS, DENSITY)
+FORMS: tuple[FormName, ...] = ("exact", "bank")
+LOAD = shd_load()
 PEERS = ("triton-exact", "triton-bank", "litserve", "ray-serve")
 
 
@@ -33,12 +37,12 @@ def step_graph(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def expected(tmp_path_factory: pytest.TempPathFactory) -> dict[str, np.ndarray]:
     """What ours answers, by form."""
     folder = tmp_path_factory.mktemp("ours")
-    return {form: ask(ours(form), folder) for form in TOLERANCES}
+    return {form: ask(ours(form), folder) for form in FORMS}
 
 
 def ask(contender: Contender, folder: Path) -> np.ndarray:
-    with contender.serve(folder / "log", CHUNKS[0]) as server:
-        return asyncio.run(answers(contender.target, server.port, CHECKED_SESSIONS, CHUNKS))
+    with contender.serve(folder / "log") as (_, target):
+        return answers(target, CHECKED_SESSIONS, LOAD.chunks[:CHECKED_CHUNKS])
 
 
 def agree(got: np.ndarray, expected: np.ndarray, form: str) -> None:
@@ -63,43 +67,34 @@ def test_a_peer_answers_as_ours(name: str, step_graph: Path, expected: dict[str,
 
 
 def test_the_empty_endpoints_reply_is_as_long_as_ours(tmp_path: Path) -> None:
-    contender = ours("bank")
-
-    async def reply(port: int) -> bytes:
-        connection = await Connection.open(port)
-        try:
-            return (await apply(contender.target, connection, "s0000000", 0, CHUNKS[0], is_last=False)).body
-        finally:
-            connection.close()
-
-    with contender.serve(tmp_path / "log", CHUNKS[0]) as server:
-        body = asyncio.run(reply(server.port))
+    with ours("bank").serve(tmp_path / "log") as (_, target):
+        body = exchange(target.address, target.request("s0000000", 0, LOAD.chunks[0], is_last=False))
     assert abs(len(body) - len(REPLY)) <= 0.05 * len(body)
 
 
-def test_both_loops_measure_a_server(tmp_path: Path) -> None:
-    contender = empty()
-    with contender.serve(tmp_path / "log", CHUNKS[0]) as server:
-        closed = asyncio.run(closed_loop(contender.target, server, 4, 0.3, CHUNKS))
-        opened = asyncio.run(open_loop(contender.target, server, 5, 0.5, 0.1, CHUNKS))
-    assert closed.chunks_per_s > opened.chunks_per_s
-    # 5 streams x 5 chunks within 0.5 s, and the last of them up to a period early
-    assert 40 <= opened.chunks_per_s <= 75
-    for load in (closed, opened):
-        assert 0 < load.p50_ms <= load.p99_ms
+def test_a_closed_loop_and_a_ramp_measure_a_server(tmp_path: Path) -> None:
+    settings = RunSettings(duration_s=0.3, warmup_s=0.1)
+    with empty().serve(tmp_path / "log") as (server, target):
+        figures = closed_loop(target, server, LOAD, 4, settings)
+        search = real_time_streams(target, LOAD, Goal(500.0, 99.0), settings, RampSettings(4.0, max_trials=2))
+    assert figures.chunks_per_s > 50
+    assert 0 < figures.p50_ms <= figures.p99_ms
+    assert 0 < figures.cpu_ms < 50
+    assert len(search.trials) == 2
 
 
 def test_an_error_of_the_server_is_not_measured_as_speed(tmp_path: Path) -> None:
-    contender = ours("bank")
-    with contender.serve(tmp_path / "log", CHUNKS[0]) as server, pytest.raises(LoadError, match="422"):
-        asyncio.run(closed_loop(contender.target, server, 2, 5.0, [b"not packed events"]))
+    nonsense = replace(LOAD, chunks=(b"not packed events",))
+    settings = RunSettings(duration_s=0.3, warmup_s=0.1)
+    with ours("bank").serve(tmp_path / "log") as (server, target), pytest.raises(LoadError, match="status 422"):
+        closed_loop(target, server, nonsense, 2, settings)
 
 
 def test_a_server_that_cannot_start_says_why(tmp_path: Path) -> None:
     command = (sys.executable, "-c", "raise SystemExit('no such peer')")
     with (
         pytest.raises(ServerError, match="ended with 1: no such peer"),
-        ServerProcess(command, {}, lambda _: "no answer", tmp_path / "log"),
+        ServerProcess(command, {}, lambda: "no answer", tmp_path / "log"),
     ):
         pass
 
@@ -110,7 +105,7 @@ def test_a_server_ends_with_its_children_and_their_cpu_time_counts(tmp_path: Pat
         f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {child!r}], start_new_session=True).wait()"
     )
     pids: list[int] = []
-    with ServerProcess((sys.executable, "-c", parent), {}, lambda _: None, tmp_path / "log") as server:
+    with ServerProcess((sys.executable, "-c", parent), {}, lambda: None, tmp_path / "log") as server:
         deadline_s = time.monotonic() + 30
         while len(pids) < 2 or server.cpu_s() < 0.2:
             assert time.monotonic() < deadline_s
