@@ -175,9 +175,7 @@ def plot(results: dict[str, Any], path: Path) -> None:
     limit_ms = max(LIMITS_MS)
     by_count = sorted(servers, key=lambda name: float(servers[name]["streams"][f"{limit_ms:g}"]))
     for color, (name, server) in zip(COLORS, servers.items(), strict=True):
-        trials = [
-            (int(n), trial["p99_ms"]) for taken in results["rounds"][name] for n, trial in taken["trials"].items()
-        ]
+        trials = [(trial["streams"], trial["p99_ms"]) for taken in results["rounds"][name] for trial in taken["trials"]]
         curve.scatter(*zip(*trials, strict=True), s=22, color=color, alpha=0.6, edgecolors="none")
         count = server["streams"][f"{limit_ms:g}"]
         curve.vlines(count, 1, limit_ms, color=color, linestyle=":", linewidth=1.5)
