@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import socket
+import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from http.client import HTTPException, HTTPResponse
 from typing import Protocol
 
@@ -19,6 +20,7 @@ from service.bench.run import ClosedLoop, RunSettings, Search, measure, run_loop
 from service.bench.target import Address, Outcome, Response, Target
 
 EXCHANGE_TIMEOUT_S = 10.0
+DISTURBING_CORES = 0.15
 
 
 class StreamTarget(Target, Protocol):
@@ -45,6 +47,19 @@ class Figures:
     p99_ms: float
     cpu_ms: float
     others_cores: float
+
+
+def typical(rounds: Sequence[Figures]) -> Figures:
+    """Medians over the rounds that nothing disturbed; the quietest round where all were disturbed.
+
+    Other programs only ever take speed away, so a disturbed round says nothing about a server.
+    """
+    quiet = [one for one in rounds if one.others_cores <= DISTURBING_CORES]
+    if not quiet:
+        quiet = [min(rounds, key=lambda one: one.others_cores)]
+    return Figures(
+        **{field.name: statistics.median(getattr(one, field.name) for one in quiet) for field in fields(Figures)}
+    )
 
 
 class _Counted:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import os
-import statistics
 import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -37,7 +36,7 @@ from benchmarks.contenders import (
     peers,
     shd_load,
 )
-from benchmarks.load import Figures, LoadError, StreamTarget, answers, closed_loop
+from benchmarks.load import Figures, LoadError, StreamTarget, answers, closed_loop, typical
 from benchmarks.server_process import ServerError
 from benchmarks.step_graph import write_step_graph
 from service.bench.run import RunSettings
@@ -59,7 +58,9 @@ class WrongAnswersError(Exception):
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--repeats", type=int, default=3, help="rounds over all servers; medians are reported")
+    parser.add_argument(
+        "--repeats", type=int, default=3, help="rounds over all servers; the median of the undisturbed ones is reported"
+    )
     parser.add_argument("--seconds", type=float, default=4.0, help="of each load")
     parser.add_argument("--only", nargs="+", metavar="SERVER", help="these servers alone (and ours, the reference)")
     parser.add_argument(
@@ -173,7 +174,7 @@ def _results(
             "differs_from_ours": None
             if one.name not in heard
             else _difference(heard[one.name], heard[f"ours-{one.answers_as}"])[1],
-            "loads": {str(n): _medians(loads) for n, loads in runs[one.name].items()},
+            "loads": {str(n): asdict(typical(rounds)) for n, rounds in runs[one.name].items()},
         }
         for one in contenders
         if one.name in runs
@@ -197,10 +198,6 @@ def _results(
             for name, taken in runs.items()
         },
     }
-
-
-def _medians(loads: Sequence[Figures]) -> dict[str, float]:
-    return {key: statistics.median(asdict(load)[key] for load in loads) for key in asdict(loads[0])}
 
 
 def _print(results: dict[str, Any]) -> None:

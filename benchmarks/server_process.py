@@ -80,14 +80,17 @@ class ServerProcess:
 
     def __enter__(self) -> ServerProcess:
         with self._log.open("wb") as log:
-            self._process = subprocess.Popen(
-                self._command,
-                env=os.environ | self._environment,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
+            try:
+                self._process = subprocess.Popen(
+                    self._command,
+                    env=os.environ | self._environment,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
+                )
+            except OSError as error:
+                raise ServerError(str(error)) from error
         deadline_s = time.monotonic() + START_TIMEOUT_S
         try:
             while (missing := self._missing()) is not None:

@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.contenders import MODEL, STEPS, Contender, dict_server, empty, ours, shd_load
-from benchmarks.load import StreamTarget, closed_loop, real_time_streams
+from benchmarks.load import Figures, StreamTarget, closed_loop, real_time_streams, typical
 from benchmarks.server_process import ServerProcess
 from benchmarks.step_graph import write_step_graph
 from service.bench.load import Load
@@ -69,7 +69,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
                 console.print(f"round {repeat + 1} of {effort.repeats}: {contender.title}", highlight=False)
                 with contender.serve(folder / f"{contender.name}.log") as (server, target):
                     rounds[contender.name].append(_measure(target, server, load, effort))
-    results = _results(contenders, rounds)
+    results = summary(contenders, rounds)
     _print(results)
     if arguments.plot:
         plot(results, arguments.plot)
@@ -105,17 +105,15 @@ def _trials(search: Search) -> list[dict[str, Any]]:
     ]
 
 
-def _results(contenders: Sequence[Contender], rounds: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
+def summary(contenders: Sequence[Contender], rounds: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
+    """What is typical of the rounds, and ratios of ours (the first), the dict's and the empty endpoint's."""
     servers: dict[str, Any] = {}
     for one in contenders:
         taken = rounds[one.name]
         servers[one.name] = {
             "title": one.title,
             "streams": {limit: statistics.median(r["streams"][limit] for r in taken) for limit in taken[0]["streams"]},
-            "closed": {
-                n: {key: statistics.median(r["closed"][n][key] for r in taken) for key in taken[0]["closed"][n]}
-                for n in taken[0]["closed"]
-            },
+            "closed": {n: asdict(typical([Figures(**one["closed"][n]) for one in taken])) for n in taken[0]["closed"]},
         }
     mine, by_dict, nothing = (servers[one.name] for one in contenders)
     streams = {

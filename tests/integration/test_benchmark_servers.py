@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import sys
 import time
@@ -11,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks import peers as peers_benchmark
 from benchmarks.contenders import MODEL, Contender, dict_server, empty, ours, peers, shd_load
 from benchmarks.load import LoadError, answers, closed_loop, exchange, real_time_streams
 from benchmarks.peers import CHECKED_CHUNKS, CHECKED_SESSIONS, PEERS_PYTHON, TOLERANCES
@@ -97,6 +99,31 @@ def test_a_server_that_cannot_start_says_why(tmp_path: Path) -> None:
         ServerProcess(command, {}, lambda: "no answer", tmp_path / "log"),
     ):
         pass
+
+
+def test_a_program_that_does_not_exist_is_said_so(tmp_path: Path) -> None:
+    with (
+        pytest.raises(ServerError, match="No such file"),
+        ServerProcess((str(tmp_path / "python"),), {}, lambda: None, tmp_path / "log"),
+    ):
+        pass
+
+
+def test_peers_reports_what_it_measured_and_why_the_rest_is_missing(tmp_path: Path) -> None:
+    parser = argparse.ArgumentParser()
+    peers_benchmark.add_arguments(parser)
+    # this Python has no peers
+    arguments = parser.parse_args(
+        ["--peers-python", sys.executable, "--only", "dict", "litserve", "--plot", str(tmp_path / "peers.png")]
+    )
+    arguments.quick = True
+    results = peers_benchmark.run(arguments)
+    assert set(results["servers"]) == {"ours-exact", "ours-bank", "dict"}
+    assert set(results["missing"]) == {"litserve"}
+    assert "No module named 'litserve'" in results["missing"]["litserve"]
+    assert results["servers"]["dict"]["differs_from_ours"] <= TOLERANCES["exact"]
+    assert set(results["ratios"]["ours-bank / dict"]) == {"1", "16"}
+    assert (tmp_path / "peers.png").stat().st_size > 10_000
 
 
 def test_a_server_ends_with_its_children_and_their_cpu_time_counts(tmp_path: Path) -> None:
