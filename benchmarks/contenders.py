@@ -38,6 +38,10 @@ ENVIRONMENT = {"PYTHONPATH": str(ROOT), "ORT_DISABLE_TELEMETRY": "1"}
 SILENCE = pack_events(1, [], [])
 
 
+class PeersMissing(Exception):
+    """The peers could not be installed; the message is pip's."""
+
+
 @dataclass(frozen=True)
 class _PeerTarget(ABC):
     """What the targets of servers that know no deletion have in common."""
@@ -222,7 +226,3 @@ def make_peers_python(folder: Path) -> Path:
     if done.returncode:
         raise PeersMissing(done.stderr.strip().rpartition("\n")[2])
     return python
-
-
-class PeersMissing(Exception):
-    """The peers could not be installed; the message is pip's."""
