@@ -7,9 +7,18 @@ import json
 import platform
 from pathlib import Path
 
-from benchmarks import agreement, engine, request_path, training
+from benchmarks import agreement, engine, peers, request_path, scaling, service, soak, training
 
-BENCHMARKS = {"agreement": agreement, "engine": engine, "request_path": request_path, "training": training}
+BENCHMARKS = {
+    "agreement": agreement,
+    "engine": engine,
+    "peers": peers,
+    "request_path": request_path,
+    "scaling": scaling,
+    "service": service,
+    "soak": soak,
+    "training": training,
+}
 
 
 def main() -> None:

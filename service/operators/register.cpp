@@ -21,6 +21,7 @@
 #include <xmmintrin.h>
 #endif
 
+#include "encoder_operator.hpp"
 #include "network.hpp"
 
 namespace {
@@ -301,9 +302,11 @@ extern "C" __attribute__((visibility("default"))) OrtStatus* RegisterCustomOps(O
     Ort::InitApi(api);
     try {
         static const NetworkOperator network;
+        static const hetsyn::EncoderOperator encoder;
         static const Ort::CustomOpDomain domain = [] {
             Ort::CustomOpDomain made("hetsyn");
             made.Add(&network);
+            made.Add(&encoder);
             return made;
         }();
         return api->AddCustomOpDomain(options, domain);
