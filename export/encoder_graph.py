@@ -15,6 +15,7 @@ from hetsyn_model.encoder import SILENCE_DB, EncoderSpec
 from service.artifact import StateTensor
 
 OPERATOR = "Encoder"
+EVENTS = ("events.row", "events.unit")
 
 
 def encoder_state(spec: EncoderSpec) -> tuple[StateTensor, ...]:
@@ -29,13 +30,12 @@ def encoder_state(spec: EncoderSpec) -> tuple[StateTensor, ...]:
 def encoder_graph(spec: EncoderSpec) -> bytes:
     """The encoder, as a serialised ONNX model."""
     graph = GraphBuilder("encoder")
-    inputs = {
-        "audio": ("float32", ["batch", "samples"]),
-        "steps": ("int64", ["batch"]),
-    } | {f"state.{t.name}": (t.dtype, ["batch", *t.shape]) for t in encoder_state(spec)}
-    outputs = {"events.row": ("int64", ["events"]), "events.unit": ("int64", ["events"])} | {
-        f"next.{t.name}": (t.dtype, ["batch", *t.shape]) for t in encoder_state(spec)
-    }
+    inputs: dict[str, tuple[str, list[int | str]]] = {"audio": ("float32", ["batch", "samples"])}
+    inputs["steps"] = ("int64", ["batch"])
+    outputs: dict[str, tuple[str, list[int | str]]] = {name: ("int64", ["events"]) for name in EVENTS}
+    for tensor in encoder_state(spec):
+        shape: list[int | str] = ["batch", *tensor.shape]
+        inputs[f"state.{tensor.name}"] = outputs[f"next.{tensor.name}"] = (tensor.dtype, shape)
     constants = {
         "spectrum": spec.spectrum_matrix(),
         "mel": spec.mel_matrix(),

@@ -35,7 +35,7 @@ class EncoderKernel {
             return value.GetTensorData<double>();
         };
         int64_t spectrum = 0, mel = 0, bands = 0, contrast = 0, levels = 0, scalars = 0;
-        encoder_.spectrum = constant(5, &spectrum);
+        const double* matrix = constant(5, &spectrum);
         encoder_.mel = constant(6, &mel);
         encoder_.emphasis_db = constant(7, &bands);
         encoder_.contrast = constant(8, &contrast);
@@ -45,11 +45,17 @@ class EncoderKernel {
         encoder_.window_samples = info.GetAttribute<int64_t>("window_samples");
         encoder_.bands = bands;
         encoder_.levels = levels;
-        encoder_.columns = bands ? mel / bands : 0;
-        if (bands < 1 || levels < 1 || scalars != 4 || contrast != bands * bands || encoder_.columns * bands != mel ||
-            encoder_.step_samples < 1 || encoder_.window_samples < encoder_.step_samples ||
-            encoder_.window_samples * encoder_.columns != spectrum)
+        const int64_t window = encoder_.window_samples, columns = window > 0 ? spectrum / window : 0, bins = columns / 2;
+        if (bands < 1 || levels < 1 || scalars != 4 || contrast != bands * bands || columns * bands != mel ||
+            encoder_.step_samples < 1 || window < encoder_.step_samples || window * columns != spectrum || columns % 2 ||
+            bins < 2 || ((bins - 1) & (bins - 2)) || window > 2 * (bins - 1))
             throw std::runtime_error("hetsyn::Encoder: its matrices do not fit each other");
+        encoder_.transform = RealTransform(2 * (bins - 1));
+        for (int64_t n = 0; n < window; ++n) encoder_.window.push_back(matrix[n * columns]);
+        check_spectrum(matrix, columns);
+        for (int64_t i = 0; i < bins * bands; ++i)
+            if (encoder_.mel[i] != encoder_.mel[bins * bands + i])
+                throw std::runtime_error("hetsyn::Encoder: its Mel filters differ between real and imaginary parts");
         encoder_.floor_energy = scalar[0];
         encoder_.release_db = scalar[1];
         encoder_.quietest_db = scalar[2];
@@ -96,6 +102,20 @@ class EncoderKernel {
     }
 
    private:
+    // the transform computes what the matrix says, a windowed discrete Fourier transform, and nothing else
+    void check_spectrum(const double* matrix, int64_t columns) const {
+        const int64_t bins = columns / 2, size = encoder_.size();
+        const double circle = 2.0 * std::acos(-1.0);
+        for (int64_t n = 0; n < encoder_.window_samples; ++n)
+            for (int64_t f = 0; f < bins; ++f) {
+                const double angle = circle * static_cast<double>(n * f % size) / static_cast<double>(size);
+                const double window = encoder_.window[static_cast<size_t>(n)], *row = matrix + n * columns;
+                if (std::abs(row[f] - window * std::cos(angle)) > 1e-12 ||
+                    std::abs(row[bins + f] + window * std::sin(angle)) > 1e-12)
+                    throw std::runtime_error("hetsyn::Encoder: its spectrum is not a windowed Fourier transform");
+            }
+    }
+
     Encoder encoder_;
 };
 
