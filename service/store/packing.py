@@ -148,19 +148,18 @@ class Packing:
         Raises:
             ModelChanged: the model's content is another one. StateMismatch: the record is not a session of it.
         """
-        if record.form not in model.manifest.forms:
-            raise StateMismatch(f"the packed session runs on a form {record.form!r} that model {model.name!r} lacks")
-        form: FormName = "bank" if record.form == "bank" else "exact"
-        layout = self._layout(model, form)
-        if record.model_hash != layout.model_hash:
+        if record.model_hash != self._layout(model, model.manifest.default_form).model_hash:
             raise ModelChanged(
                 f"the session began on another content of model {model.name!r} version {model.version!r}: "
                 "serve that content under a version of its own, or begin another session, under a new id"
             )
+        if record.form not in model.manifest.forms:
+            raise StateMismatch(f"the packed session runs on a form {record.form!r} that model {model.name!r} lacks")
+        form: FormName = "bank" if record.form == "bank" else "exact"
+        layout = self._layout(model, form)
         head = _HEAD.unpack_from(record.content)
-        _, _, standing, flags, _, _, created_s, used_s, expected, steps, rate_hz, target_hz, received, emitted = head[
-            :14
-        ]
+        standing, flags = head[2:4]
+        created_s, used_s, expected, steps, rate_hz, target_hz, received, emitted = head[6:14]
         digest, reply_json, network, encoder, waiting, pending = record.sections[2:]
         reply = _reply(reply_json)
         if not (math.isfinite(created_s) and math.isfinite(used_s) and created_s >= 0 and used_s >= 0):

@@ -274,6 +274,13 @@ def test_another_content_of_the_model_is_told(model: Model, folder: Path) -> Non
         Packing().unpack(record, other)
 
 
+def test_a_form_that_the_model_lacks_is_told(model: Model) -> None:
+    record = Packing().pack("abc", session_of(model))
+    names = b"digits\n1\nbank"
+    with pytest.raises(StateMismatch, match="form 'bonk' that model 'digits' lacks"):
+        Packing().unpack(read(seal(record[:-CHECKSUM_BYTES].replace(names, b"digits\n1\nbonk"))), model)
+
+
 def test_the_hash_of_a_model_is_that_of_its_content(model: Model, folder: Path, tmp_path: Path) -> None:
     again = ModelCatalog(folder, load=load_fake).get("digits", "1")
     assert model_hash(again) == model_hash(model)
