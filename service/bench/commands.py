@@ -173,7 +173,7 @@ def _show(console: Console, result: Measurement | Search) -> None:
         for note in notes(measurement):
             console.print(f"note: {note}", style="yellow", highlight=False, markup=False)
     if isinstance(result, Search):
-        console.print(saturation_line(result), style="bold", highlight=False, markup=False)
+        console.print(saturation_line(result), style="bold", highlight=False, markup=False, soft_wrap=True)
 
 
 def _write(

@@ -155,10 +155,11 @@ def saturation_line(search: Search) -> str:
     target = f"p{goal.percentile:g} within {goal.target_ms:g} ms"
     if known.is_beyond:
         return f"{known.streams:,} streams hold {target}; more were not tried (--max-streams)"
-    if known.streams == 0:
+    if known.streams == 0 and known.is_certain:
         return f"not even one stream holds {target}"
-    doubt = "" if known.is_certain else "; the search ended early"
-    return f"saturation: {known.streams:,} streams hold {target} (90% sure: {known.low:,} to {known.high:,}{doubt})"
+    if not known.is_certain:
+        return f"the search ended early: from {known.low:,} to {known.high:,} streams hold {target} (90% sure)"
+    return f"saturation: {known.streams:,} streams hold {target} (90% sure: {known.low:,} to {known.high:,})"
 
 
 def _headline(m: Measurement) -> str:

@@ -126,7 +126,7 @@ def test_notes_say_what_a_reader_must_know() -> None:
     [
         (Saturation(0, 0, 0, True, False), "not even one stream"),
         (Saturation(50, 50, 50, True, True), "more were not tried"),
-        (Saturation(50, 40, 60, False, False), "40 to 60; the search ended early"),
+        (Saturation(50, 40, 60, False, False), "the search ended early: from 40 to 60 streams"),
     ],
 )
 def test_the_last_line_of_a_search(found: Saturation, said: str) -> None:
