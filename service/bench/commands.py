@@ -133,6 +133,7 @@ def bench_server(
         "timeout_s": timeout_s,
         "seed": seed,
         "expected_interval_ms": expected_interval_ms,
+        **({"target_ms": target_ms, "percentile": percentile} if ramp else {}),
     }
     _show(console, result)
     _write(described, result, json_path, html_path)
@@ -172,7 +173,7 @@ def _show(console: Console, result: Measurement | Search) -> None:
         for note in notes(measurement):
             console.print(f"note: {note}", style="yellow", highlight=False, markup=False)
     if isinstance(result, Search):
-        console.print(saturation_line(result), style="bold", highlight=False, markup=False)
+        console.print(saturation_line(result), style="bold", highlight=False, markup=False, soft_wrap=True)
 
 
 def _write(

@@ -72,6 +72,7 @@ class Drive:
         self._lost_sessions: list[str] = []
         self._undropped = 0
         self._is_over = False
+        self._sent_until_s = 0.0  # once it is over
         self._start_s = 0.0
         self._walk: Iterator[tuple[float, int]] = iter(())
         self._next = (0.0, 0)
@@ -91,7 +92,7 @@ class Drive:
             self._recorder = Recorder(begin_s, end_s, self._late_s, self._expected_interval_s)
             self._begin()
             stopped, cpu_share = await self._until(end_s)
-            self._is_over = True
+            self._finish(end_s, stopped)
             await self._pool.idle(self._timeout_s)
             offered = self._note_unanswered()
             sessions_left = await self._drop_sessions()
@@ -120,6 +121,13 @@ class Drive:
             self._recorder.stop(time.perf_counter())
         return stopped, (time.process_time() - cpu_s) / (time.perf_counter() - wall_s)
 
+    def _finish(self, end_s: float, stopped: str) -> None:
+        """From now on only what was due before the end is sent, and nothing if the run was stopped."""
+        if self._schedule is not None and not stopped:
+            self._send_due(end_s)
+            self._sent_until_s = end_s
+        self._is_over = True
+
     def _begin(self) -> None:
         if self._schedule is None:
             for stream in self._streams:
@@ -133,19 +141,21 @@ class Drive:
         """Send what is due; a stream that still waits for an answer sends when it has come."""
         if self._is_over:
             return
-        now_s = time.perf_counter()
+        self._send_due(time.perf_counter())
+        delay_s = self._start_s + self._next[0] - time.perf_counter()
+        self._timer = asyncio.get_running_loop().call_later(max(TICK_S, delay_s), self._tick)
+
+    def _send_due(self, now_s: float) -> None:
         elapsed_s = now_s - self._start_s
         due_s, index = self._next
-        while due_s <= elapsed_s:
+        while due_s < elapsed_s:
             stream = self._streams[index]
-            if not stream.is_waiting and self._due_s(stream) <= now_s:
+            if not stream.is_waiting and self._due_s(stream) < now_s:
                 intended_s = self._due_s(stream)
                 self._recorder.lagged(now_s - intended_s)
                 self._send(stream, intended_s)
             due_s, index = next(self._walk)
         self._next = due_s, index
-        delay_s = self._start_s + due_s - time.perf_counter()
-        self._timer = asyncio.get_running_loop().call_later(max(TICK_S, delay_s), self._tick)
 
     def _due_s(self, stream: Stream) -> float:
         assert self._schedule is not None, "closed loops have no schedule"
@@ -160,12 +170,12 @@ class Drive:
 
     def _go_on(self, stream: Stream, now_s: float, pause_s: float = 0.0) -> None:
         """After an answer: the next chunk, if it is due."""
-        if self._is_over:
-            return
         if self._schedule is not None:
             due_s = self._due_s(stream)
-            if due_s <= now_s:
+            if due_s < (self._sent_until_s if self._is_over else now_s):
                 self._send(stream, due_s)
+        elif self._is_over:
+            return
         elif pause_s:
             asyncio.get_running_loop().call_later(pause_s, self._go_on, stream, now_s)
         else:

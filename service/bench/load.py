@@ -67,7 +67,8 @@ def random_spikes(model: ServedModel, chunk_s: float, density: float, seed: int)
     """
     steps = round(chunk_s / model.step_s)
     if steps < 1 or abs(steps * model.step_s - chunk_s) > 1e-6:
-        low, high = (max(1, n) * model.step_s * 1000 for n in (int(chunk_s / model.step_s), steps + 1))
+        below = int(chunk_s / model.step_s)
+        low, high = (max(1, n) * model.step_s * 1000 for n in (below, below + 1))
         raise InputError(
             f"a chunk of {1000 * chunk_s:g} ms is no whole number of the model's {1000 * model.step_s:g} ms steps: "
             f"take {low:g} or {high:g} ms"

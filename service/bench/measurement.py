@@ -8,6 +8,9 @@ from typing import Literal
 Mode = Literal["open", "closed"]
 
 LATE_MS = 15.0
+DISTURBING_CORES = 0.15
+# a listener that uses less hands its requests on, to processes that are unknown
+SEEN_CORES = 0.05
 PERCENTILES = (50.0, 75.0, 90.0, 95.0, 99.0, 99.9)
 
 
@@ -51,16 +54,25 @@ class Generator:
 
     cpu_share: of one core. lag_p99_ms: how much later than due a chunk was handed to a connection, where nothing
     of its stream was under way. connections: open at the end. connection_waits: chunks that found none free.
+    server_cores, other_cores: what the server, and what other programs, used of the machine that they share with
+    the generator; None where unknown.
     """
 
     cpu_share: float
     lag_p99_ms: float
     connections: int
     connection_waits: int
+    server_cores: float | None = None
+    other_cores: float | None = None
 
     @property
     def is_late(self) -> bool:
         return self.lag_p99_ms > LATE_MS
+
+    @property
+    def is_disturbed(self) -> bool:
+        """Other programs took from the server, which is known where the server itself was seen to work."""
+        return (self.server_cores or 0.0) > SEEN_CORES and (self.other_cores or 0.0) > DISTURBING_CORES
 
     @property
     def is_limit(self) -> bool:

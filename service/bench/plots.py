@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import matplotlib as mpl
@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from service.bench.measurement import Measurement
-from service.bench.run import Search
+from service.bench.run import JudgedTrial, Search
 
 BLUE, ORANGE, RED, GREEN, GREY = "#2f6fb0", "#d9822b", "#c23b3b", "#3a8f5c", "#8a8f98"
 STYLE: dict[Any, Any] = {
@@ -29,6 +29,7 @@ STYLE: dict[Any, Any] = {
     "legend.frameon": False,
 }
 SIZE_INCHES = (6.4, 3.4)
+KINDS = ("held", "failed", "not counted")
 TAIL_SHARES = (0.5, 0.1, 0.01, 0.001, 0.0001, 0.00001)
 
 
@@ -36,21 +37,14 @@ def latency_over_load(search: Search) -> str:
     """Percentiles of every trial over its streams, with the target and where saturation lies."""
 
     def draw(axes: Axes) -> None:
-        trials = sorted((t for t in search.trials if t.measurement.latency.count), key=lambda t: t.measurement.streams)
+        trials = [t for t in search.trials if t.measurement.latency.count]
         for percentile, colour in ((50.0, BLUE), (search.goal.percentile, ORANGE)):
-            for missed, face in ((False, colour), (True, "white")):
-                chosen = [t.measurement for t in trials if bool(t.missed) is missed]
-                axes.plot(
-                    [m.streams for m in chosen],
-                    [m.latency.at(percentile) for m in chosen],
-                    linestyle="",
-                    marker="o",
-                    markersize=5,
-                    color=colour,
-                    markerfacecolor=face,
-                    label=None if missed else f"p{percentile:g}",
-                )
-        axes.plot([], [], linestyle="", marker="o", color=GREY, markerfacecolor="white", label="load failed")
+            for kind in KINDS:
+                chosen = [t.measurement for t in trials if _kind(t) == kind]
+                _points(axes, kind, colour, [m.streams for m in chosen], [m.latency.at(percentile) for m in chosen])
+            _points(axes, "held", colour, [], [], f"p{percentile:g}")
+        for kind in KINDS[1:]:
+            _points(axes, kind, GREY, [], [], kind)
         axes.axhline(search.goal.target_ms, color=RED, linewidth=1, linestyle="--", label="target")
         known = search.saturation
         axes.axvspan(known.low, known.high, color=GREEN, alpha=0.15, linewidth=0)
@@ -66,19 +60,14 @@ def latency_over_load(search: Search) -> str:
 
 def throughput_over_load(search: Search) -> str:
     def draw(axes: Axes) -> None:
-        measurements = sorted((t.measurement for t in search.trials), key=lambda m: m.streams)
+        measurements = [t.measurement for t in search.trials]
         most = max((m.streams for m in measurements), default=1)
         rate = max((m.offered_per_s or 0.0) / m.streams for m in measurements) if measurements else 0.0
         axes.plot([0, most], [0, most * rate], color=GREY, linewidth=1, label="offered")
-        axes.plot(
-            [m.streams for m in measurements],
-            [m.achieved_per_s for m in measurements],
-            linestyle="",
-            marker="o",
-            markersize=5,
-            color=BLUE,
-            label="achieved",
-        )
+        for kind in KINDS:
+            chosen = [t.measurement for t in search.trials if _kind(t) == kind]
+            _points(axes, kind, BLUE, [m.streams for m in chosen], [m.achieved_per_s for m in chosen])
+        _points(axes, "held", BLUE, [], [], "achieved")
         axes.axvline(search.saturation.streams, color=GREEN, linewidth=1, label="saturation")
         axes.set_xlim(left=0)
         axes.set_ylim(bottom=0)
@@ -176,6 +165,27 @@ def histogram(measurement: Measurement) -> str:
     return _svg(draw)
 
 
+def _kind(trial: JudgedTrial) -> str:
+    return "held" if not trial.missed else "failed" if trial.is_counted else "not counted"
+
+
+def _points(
+    axes: Axes, kind: str, colour: str, x: Sequence[float], y: Sequence[float], label: str | None = None
+) -> None:
+    """Trials: full circles held, empty ones failed, crosses do not count."""
+    axes.plot(
+        x,
+        y,
+        linestyle="",
+        marker="x" if kind == "not counted" else "o",
+        markersize=5,
+        color=colour,
+        alpha=0.5 if kind == "not counted" else 1.0,
+        markerfacecolor=colour if kind == "held" else "white",
+        label=label,
+    )
+
+
 def _seconds(axes: Axes, measurement: Measurement) -> None:
     axes.set_xlim(0, max(measurement.duration_s, 1e-3))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -195,6 +205,6 @@ def _svg(draw: Callable[[Axes], None]) -> str:
         figure = Figure(figsize=SIZE_INCHES, layout="constrained")
         draw(figure.add_subplot())
         text = io.StringIO()
-        figure.savefig(text, format="svg", metadata={"Date": None})
+        figure.savefig(text, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
     svg = text.getvalue()
     return svg[svg.index("<svg") :]

@@ -184,7 +184,7 @@ class Pool:
         if self._is_closed or time.perf_counter() < self._paused_until_s:
             return
         wanted = min(len(self._waiting), self._limit - self.size) - len(self._opening)
-        for _ in range(min(wanted, self._limit - self.size - len(self._opening))):
+        for _ in range(wanted):
             task = asyncio.ensure_future(self._connect_for_waiting())
             self._opening.add(task)
             task.add_done_callback(self._opening.discard)

@@ -57,6 +57,7 @@ def _measurement(measurement: Measurement) -> str:
         "errors": f"{measurement.failures:,}",
         "load generator": f"{generator.cpu_share:.0%} of a core, sends {generator.lag_p99_ms:.1f} ms late (p99), "
         f"{generator.connections} connections",
+        **({} if generator.server_cores is None else {"server": f"{generator.server_cores:.2f} cores"}),
     }
     said = "".join(f"<p class=note>{escape(note)}</p>" for note in notes(measurement))
     if not measurement.latency.count:

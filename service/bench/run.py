@@ -11,7 +11,8 @@ from typing import Any, TypeVar
 from service.bench.arrivals import random_schedule
 from service.bench.drive import Drive
 from service.bench.load import Load
-from service.bench.measurement import Measurement
+from service.bench.measurement import DISTURBING_CORES, Measurement
+from service.bench.neighbours import Neighbours
 from service.bench.ramp import Goal, RampSettings, Saturation, Trial, next_streams, saturation
 from service.bench.recorder import Recorder
 from service.bench.target import Target
@@ -23,6 +24,10 @@ PROBE_STREAMS = 32
 PROBE_WARMUP_S = 1.0
 PROBE_S = 2.0
 RAMP = RampSettings()
+# a search on a machine that others use: trials that may have failed for it, and the wait for quiet before one
+PATIENCE = 20
+QUIET_S = 0.2
+QUIET_WITHIN_S = 15
 
 
 @dataclass(frozen=True)
@@ -70,6 +75,9 @@ class Watch:
     def ended(self, measurement: Measurement) -> None:
         pass
 
+    def waits(self) -> None:
+        """Other programs are busy; the next trial waits until they are not."""
+
     def judged(self, trial: JudgedTrial, known: Saturation) -> None:
         """A trial of a search, and what is known after it."""
 
@@ -85,7 +93,7 @@ class Stop:
 class JudgedTrial:
     """missed: why the load failed the goal; "" if it held.
 
-    is_counted: not, where the generator itself was late, twice in a row excepted: what failed then is in doubt.
+    is_counted: not, where other programs or the generator itself may have made it fail.
     """
 
     measurement: Measurement
@@ -146,6 +154,7 @@ async def measure(
         watch=watch.goes_on,
     )
     watch.begins(mode, settings)
+    neighbours = Neighbours.of(target.address)
     gc.collect()
     was_enabled = gc.isenabled()
     gc.disable()  # a collection would stop the clock of every stream; a run makes no cycles worth one
@@ -154,6 +163,11 @@ async def measure(
     finally:
         if was_enabled:
             gc.enable()
+    if neighbours is not None:
+        usage = neighbours.usage()
+        if usage is not None:
+            generator = replace(measurement.generator, server_cores=usage.server_cores, other_cores=usage.other_cores)
+            measurement = replace(measurement, generator=generator)
     watch.ended(measurement)
     return measurement
 
@@ -180,20 +194,38 @@ async def saturate(
         ramp = replace(ramp, estimate=probe.achieved_per_s * load.period_s)
     judged: list[JudgedTrial] = []
     trials: list[Trial] = []
-    while not stop.reason and len(judged) < ramp.max_trials and (streams := next_streams(trials, ramp)) is not None:
+    patience = PATIENCE
+    while not stop.reason and (streams := next_streams(trials, ramp)) is not None:
+        if patience:
+            await _wait_for_quiet(target, stop, watch)
         # a seed of its own for each trial, so that no lucky order of the streams decides
         seeded = replace(settings, seed=settings.seed + len(judged))
         measurement = await measure(target, load, OpenLoop(streams), seeded, goal=goal, stop=stop, watch=watch)
         if stop.reason:
             break
         missed = goal.missed(measurement)
-        is_doubtful = bool(missed) and measurement.generator.is_late
-        trial = JudgedTrial(measurement, missed, not is_doubtful or (bool(judged) and not judged[-1].is_counted))
+        generator = measurement.generator
+        is_in_doubt = bool(missed) and (generator.is_disturbed or generator.is_late) and patience > 0
+        patience -= is_in_doubt
+        trial = JudgedTrial(measurement, missed, not is_in_doubt)
         judged.append(trial)
         if trial.is_counted:
             trials.append(Trial(streams, not missed))
         watch.judged(trial, saturation(trials, ramp))
     return Search(goal, saturation(trials, ramp), probe, tuple(judged))
+
+
+async def _wait_for_quiet(target: Target, stop: Stop, watch: Watch) -> None:
+    """Until other programs leave the machine to the server, for a while at most."""
+    neighbours = Neighbours.of(target.address)
+    if neighbours is None:
+        return
+    for second in range(QUIET_WITHIN_S):
+        await asyncio.sleep(1.0 if second else QUIET_S)
+        usage = neighbours.usage()
+        if stop.reason or usage is None or usage.other_cores <= DISTURBING_CORES:
+            return
+        watch.waits()
 
 
 def _give_up(chunks: float, goal: Goal | None, stop: Stop) -> Callable[[Recorder], str]:

@@ -57,6 +57,10 @@ class View(Watch):
             parts.append(Text(f"saturation between {self._known.low:,} and {self._known.high:,} streams"))
         self._live.update(Group(*parts, self._progress(recorder, now_s)), refresh=True)
 
+    def waits(self) -> None:
+        if self._live is not None:
+            self._live.update(Text("waits until other programs leave the machine to the server"), refresh=True)
+
     def judged(self, trial: JudgedTrial, known: Saturation) -> None:
         self._trials.append(trial)
         self._known = known
@@ -66,6 +70,7 @@ class View(Watch):
                 f"{m.streams:7,} streams: {_milliseconds(m, 50.0)} median, {_milliseconds(m, 99.0)} p99: "
                 f"{_verdict(trial)}",
                 highlight=False,
+                soft_wrap=True,
             )
 
     def _progress(self, recorder: Recorder, now_s: float) -> Text:
@@ -136,6 +141,8 @@ def notes(measurement: Measurement) -> list[str]:
             f"the load generator was busy or late itself (CPU {generator.cpu_share:.0%}, chunks sent up to "
             f"{generator.lag_p99_ms:.1f} ms late, p99): give it a machine of its own"
         )
+    if generator.is_disturbed:
+        said.append(f"other programs used {generator.other_cores:.1f} cores of this machine meanwhile")
     if measurement.sessions_left:
         said.append(f"{measurement.sessions_left:,} sessions may be left on the server; it drops them when idle")
     if measurement.stopped:
@@ -148,10 +155,11 @@ def saturation_line(search: Search) -> str:
     target = f"p{goal.percentile:g} within {goal.target_ms:g} ms"
     if known.is_beyond:
         return f"{known.streams:,} streams hold {target}; more were not tried (--max-streams)"
-    if known.streams == 0:
+    if known.streams == 0 and known.is_certain:
         return f"not even one stream holds {target}"
-    doubt = "" if known.is_certain else "; the search ended early"
-    return f"saturation: {known.streams:,} streams hold {target} (90% sure: {known.low:,} to {known.high:,}{doubt})"
+    if not known.is_certain:
+        return f"the search ended early: from {known.low:,} to {known.high:,} streams hold {target} (90% sure)"
+    return f"saturation: {known.streams:,} streams hold {target} (90% sure: {known.low:,} to {known.high:,})"
 
 
 def _headline(m: Measurement) -> str:
@@ -163,7 +171,7 @@ def _headline(m: Measurement) -> str:
 def _verdict(trial: JudgedTrial) -> str:
     if not trial.missed:
         return "holds"
-    return trial.missed if trial.is_counted else f"{trial.missed}, not counted: the generator was late"
+    return trial.missed if trial.is_counted else f"{trial.missed}, not counted: the machine was busy"
 
 
 def _milliseconds(measurement: Measurement, percentile: float) -> str:
