@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import statistics
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from http.client import HTTPException, HTTPResponse
@@ -21,6 +22,7 @@ from service.bench.target import Address, Outcome, Response, Target
 
 EXCHANGE_TIMEOUT_S = 10.0
 DISTURBING_CORES = 0.15
+QUIET_S = 0.25
 
 
 class StreamTarget(Target, Protocol):
@@ -78,12 +80,18 @@ class _Counted:
         return outcome
 
 
-def closed_loop(target: Target, server: ServerProcess, load: Load, concurrency: int, settings: RunSettings) -> Figures:
+def closed_loop(
+    target: Target, server: ServerProcess, load: Load, concurrency: int, settings: RunSettings, patience_s: float = 0.0
+) -> Figures:
     """``concurrency`` sessions at a time, each sending its next chunk when the last is answered.
+
+    Args:
+        patience_s: how long to wait, at most, until other programs leave the machine alone.
 
     Raises:
         LoadError: a chunk failed; a server's errors are not its speed.
     """
+    _wait_for_quiet(server, patience_s)
     counted = _Counted(target)
     watch = Stopwatch(server)
     measured = run_loop(measure(counted, load, ClosedLoop(concurrency), settings))
@@ -96,6 +104,15 @@ def closed_loop(target: Target, server: ServerProcess, load: Load, concurrency: 
         1e3 * lap.server_s / max(1, counted.applied),
         lap.others_cores,
     )
+
+
+def _wait_for_quiet(server: ServerProcess, patience_s: float) -> None:
+    deadline_s = time.monotonic() + patience_s
+    while time.monotonic() < deadline_s:
+        watch = Stopwatch(server)
+        time.sleep(QUIET_S)
+        if watch.lap().others_cores <= DISTURBING_CORES:
+            return
 
 
 def real_time_streams(target: Target, load: Load, goal: Goal, settings: RunSettings, ramp: RampSettings) -> Search:

@@ -62,6 +62,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--repeats", type=int, default=3, help="rounds over all servers; the median of the undisturbed ones is reported"
     )
     parser.add_argument("--seconds", type=float, default=4.0, help="of each load")
+    parser.add_argument(
+        "--patience", type=float, default=15.0, help="seconds to wait for other programs before each closed loop"
+    )
     parser.add_argument("--only", nargs="+", metavar="SERVER", help="these servers alone (and ours, the reference)")
     parser.add_argument(
         "--peers-python",
@@ -74,7 +77,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
-    repeats, seconds = (1, 0.6) if arguments.quick else (arguments.repeats, arguments.seconds)
+    repeats, seconds, patience_s = arguments.repeats, arguments.seconds, arguments.patience
+    if arguments.quick:
+        repeats, seconds, patience_s = 1, 0.6, 0.0
     settings = RunSettings(duration_s=seconds, warmup_s=WARM_UP_S)
     console = Console(stderr=True)
     with tempfile.TemporaryDirectory(prefix="hetsyn-peers-") as name:
@@ -103,7 +108,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
                     with contender.serve(folder / f"{contender.name}.log") as (server, target):
                         if contender.answers_as and contender.name not in heard:
                             heard[contender.name] = _checked(contender, target, sent.chunks, heard)
-                        figures = {n: closed_loop(target, server, sent, n, settings) for n in CONCURRENCIES}
+                        figures = {n: closed_loop(target, server, sent, n, settings, patience_s) for n in CONCURRENCIES}
                 except (ServerError, LoadError, ServiceUnreachable, WrongAnswersError) as error:
                     if contender.name.startswith("ours-"):
                         raise

@@ -33,27 +33,33 @@ CONCURRENCIES = (16, 64)
 
 @dataclass(frozen=True)
 class Effort:
-    """How long a benchmark takes: rounds over all servers, the limits of p99, the runs and the ramp."""
+    """How long a benchmark takes: rounds over all servers, limits of p99, the wait for quiet, runs, the ramp."""
 
     repeats: int
     limits_ms: tuple[float, ...]
+    patience_s: float
     settings: RunSettings
     ramp: RampSettings
 
 
-QUICK = Effort(1, LIMITS_MS[-1:], RunSettings(duration_s=0.8, warmup_s=0.3), RampSettings(max_trials=4))
+QUICK = Effort(1, LIMITS_MS[-1:], 0.0, RunSettings(duration_s=0.8, warmup_s=0.3), RampSettings(max_trials=4))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--repeats", type=int, default=3, help="rounds over all servers; medians are reported")
     parser.add_argument("--seconds", type=float, default=4.0, help="of each load")
+    parser.add_argument(
+        "--patience", type=float, default=15.0, help="seconds to wait for other programs before each closed loop"
+    )
     parser.add_argument("--trials", type=int, default=20, help="of each ramp, at most")
     parser.add_argument("--plot", type=Path, help="where a PNG of the result goes")
 
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
     settings = RunSettings(duration_s=arguments.seconds, warmup_s=0.5)
-    effort = Effort(arguments.repeats, LIMITS_MS, settings, RampSettings(max_trials=arguments.trials))
+    effort = Effort(
+        arguments.repeats, LIMITS_MS, arguments.patience, settings, RampSettings(max_trials=arguments.trials)
+    )
     if arguments.quick:
         effort = QUICK
     console = Console(stderr=True)
@@ -78,7 +84,9 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def _measure(target: StreamTarget, server: ServerProcess, load: Load, effort: Effort) -> dict[str, Any]:
     """One round of one server."""
-    closed = {str(n): asdict(closed_loop(target, server, load, n, effort.settings)) for n in CONCURRENCIES}
+    closed = {
+        str(n): asdict(closed_loop(target, server, load, n, effort.settings, effort.patience_s)) for n in CONCURRENCIES
+    }
     searches = {
         f"{limit:g}": real_time_streams(target, load, Goal(limit, 99.0), effort.settings, effort.ramp)
         for limit in effort.limits_ms
