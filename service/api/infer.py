@@ -71,7 +71,7 @@ class InferEndpoint:
                 raise unsupported(content_type)
             at_most = self._max_json_bytes if media_type == JSON_TYPE else self._max_body_bytes
             body = await read_body(receive, headers.get(b"content-length", b""), at_most)
-            query = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
+            query = _query(scope["query_string"])
             if len(body) <= DECODE_IN_LOOP_BYTES:
                 decoded = _decode(content_type, query, body)
             else:
@@ -114,6 +114,14 @@ def document(app: FastAPI) -> None:
 def _headers(scope: Scope) -> dict[bytes, bytes]:
     """By name in lower case, as ASGI has them."""
     return dict(scope["headers"])
+
+
+def _query(text: bytes) -> list[tuple[str, str]]:
+    if b"%" in text or b"+" in text:
+        return parse_qsl(text.decode("latin-1"), keep_blank_values=True)
+    # the same for names and values that need no decoding, in a tenth of the time
+    pairs = (part.partition("=") for part in text.decode("latin-1").split("&") if part)
+    return [(name, value) for name, _, value in pairs]
 
 
 def _decode(content_type: str, query: list[tuple[str, str]], body: bytes) -> InferRequest:

@@ -43,7 +43,7 @@ def running(models: Path, gate: Gate, **settings: Any) -> Iterator[str]:
         assert started.wait(START_TIMEOUT_S), "the server did not start"
         yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
         sessions = app.state.sessions
-        assert not [session for session in sessions._sessions.values() if not session.ended]
+        assert sessions.held == 0
     finally:
         server.should_exit = True
         thread.join()
