@@ -56,8 +56,12 @@ class EagerLoop:
         return state
 
     @torch.no_grad()
-    def run(self, spikes: Tensor, state: State, first_step: int) -> tuple[State, Tensor]:
-        """A chunk [batch, steps, channels]; the state after it and the readout [batch, steps, outputs]."""
+    def run(self, spikes: Tensor, state: State, first_step: int, *, in_place: bool = False) -> tuple[State, Tensor]:
+        """A chunk [batch, steps, channels]; the state after it and the readout [batch, steps, outputs].
+
+        Args:
+            in_place: overwrite the currents of ``state``, for speed.
+        """
         state, readout = dict(state), []
         threshold = self.spec.neuron.threshold
         for t in range(spikes.shape[1]):
@@ -66,8 +70,11 @@ class EagerLoop:
                 potential = torch.zeros(())
                 for path in paths:
                     source = x if path.current.endswith(".input") else state[f"{name}.spikes"]
-                    current = path.decay * state[path.current] + path.weight * source.unsqueeze(1)
-                    state[path.current] = current
+                    if in_place:
+                        current = state[path.current].mul_(path.decay).addcmul_(path.weight, source.unsqueeze(1))
+                    else:
+                        current = path.decay * state[path.current] + path.weight * source.unsqueeze(1)
+                        state[path.current] = current
                     potential = potential + current.sum(-1)
                 if reset_decay is not None:
                     reset = reset_decay * state[f"{name}.reset"] + threshold * state[f"{name}.spikes"]

@@ -28,15 +28,17 @@ from rich.table import Table
 RECORDINGS = Path(__file__).parents[1] / "docs" / "recordings"
 MODELS = Path(__file__).parents[1] / "models"
 EAGER = "eager PyTorch, a current a synapse"
+IN_PLACE = "the same, in place"
 SCRIPT = "TorchScript, step by step"
-STEP = "exact, plain ONNX, step by step"
+STEP = "exact step graph, a call a step"
 EXACT_PLAIN = "exact, plain ONNX, chunk"
 EXACT = "exact, operator"
 BANK_PLAIN = "bank, plain ONNX, chunk"
 BANK = "bank, operator"
 BANK_8 = "bank of 8 decays, operator"
-LOOPS = (EAGER, SCRIPT, STEP)  # their cost a step does not depend on the chunk
-COLOURS = dict(zip((EAGER, SCRIPT, STEP, EXACT_PLAIN, EXACT, BANK_PLAIN, BANK, BANK_8), range(8), strict=True))
+COLOURS = dict(
+    zip((EAGER, IN_PLACE, SCRIPT, STEP, EXACT_PLAIN, EXACT, BANK_PLAIN, BANK, BANK_8), range(9), strict=True)
+)
 LOOP_STEPS = 640  # stream-steps of a loop that are enough for one timing
 
 Floats = NDArray[np.float32]
@@ -143,6 +145,7 @@ def _implementations(workload: Workload) -> tuple[dict[str, Side], dict[str, flo
     import torch
 
     from benchmarks.eager import EagerLoop
+    from benchmarks.step_graph import step_graph
     from export.network_graph import network_graph
     from export.parity import Streams, initial_row, run_graph
     from export.torchscript import load_torchscript, torchscript
@@ -192,28 +195,36 @@ def _implementations(workload: Workload) -> tuple[dict[str, Side], dict[str, flo
                 state = script(x[:, t], *state)[kept:]
         return state
 
-    def graph(content: bytes, form: Any, use_operators: bool, step_by_step: bool = False) -> Side:
+    step_session = load_graph(step_graph(network))
+    stepped = [tensor.name for tensor in layout]
+
+    def advance_step(state: Any, x: torch.Tensor, _: int) -> Any:
+        dense_steps = x.numpy()
+        for t in range(x.shape[1]):
+            got = step_session.run(
+                {"spikes": dense_steps[:, t], **state}, ["probabilities", *(f"next.{name}" for name in stepped)]
+            )
+            state = {f"state.{name}": got[f"next.{name}"] for name in stepped}
+        return state
+
+    def zeros(batch: int) -> dict[str, Any]:
+        return {f"state.{t.name}": np.zeros((batch, *t.shape), t.dtype) for t in layout}
+
+    def graph(content: bytes, form: Any, use_operators: bool) -> Side:
         loaded = load_graph(content, use_operators=use_operators)
         asked = ["next.state", "next.step", "scores", "probabilities"]
         row = network.state_layout(form)
 
         def side(batch: int, steps: int) -> tuple[Call, int]:
-            count = max(1, min(steps, LOOP_STEPS // batch)) if step_by_step else steps
-            feeds = cycle(
-                [
-                    [_feed(x[:, t : t + 1]) for t in range(count)] if step_by_step else [_feed(x)]
-                    for _, x in zip(range(32), dense(batch, count), strict=False)
-                ]
-            )
+            feeds = cycle([_feed(x) for _, x in zip(range(32), dense(batch, steps), strict=False)])
             state = initial_row(row, batch)
 
             def call() -> None:
                 nonlocal state
-                for feed in next(feeds):
-                    got = loaded.run({**feed, **state}, asked)
-                    state = {"state": got["next.state"], "step": got["next.step"]}
+                got = loaded.run({**next(feeds), **state}, asked)
+                state = {"state": got["next.state"], "step": got["next.step"]}
 
-            return call, batch * count
+            return call, batch * steps
 
         return side
 
@@ -231,8 +242,9 @@ def _implementations(workload: Workload) -> tuple[dict[str, Side], dict[str, flo
     assert apart < 0.05, f"the eager loop's readout differs from the graph's by {apart:.1%}"
     sides: dict[str, Side] = {
         EAGER: loop(eager.initial, lambda state, x, done: eager.run(x, state, done)[0]),
+        IN_PLACE: loop(eager.initial, lambda state, x, done: eager.run(x, state, done, in_place=True)[0]),
         SCRIPT: loop(lambda batch: list(initial_state(layout, batch).values()), advance_script),
-        STEP: graph(exact, "exact", use_operators=False, step_by_step=True),
+        STEP: loop(zeros, advance_step),
         EXACT_PLAIN: graph(exact, "exact", use_operators=False),
         EXACT: graph(exact, "exact", use_operators=True),
         BANK_PLAIN: graph(bank, "bank", use_operators=False),
@@ -305,10 +317,10 @@ def _limits(workload: Workload, rates: dict[str, float], machine: dict[str, floa
             for layer, (count, n) in enumerate(zip(arriving, neurons, strict=True))
         )
         values, state = rows * decays, sum(neurons) * decays + 2 * sum(manifest.hidden)
-        return _limit(4 * values + 8 * state, values + 3 * state, machine)
+        return _limit(2 * values + 8 * state, values + 3 * state, machine)  # 16-bit weights
 
     exact = _limit(12 * synapses, 3 * synapses, machine)  # decays and currents read, currents written
-    limits = dict.fromkeys((EAGER, SCRIPT, STEP, EXACT_PLAIN, EXACT), exact)
+    limits = dict.fromkeys((EAGER, IN_PLACE, SCRIPT, STEP, EXACT_PLAIN, EXACT), exact)
     return limits | {BANK: bank(rates["bank"]), BANK_PLAIN: bank(rates["bank"]), BANK_8: bank(8.0)}
 
 
