@@ -14,4 +14,4 @@ BUILD = "apt-get install g++ libonnxruntime-dev, then install hetsyn again"
 
 def library() -> Path | None:
     """The shared library; None where it was not built."""
-    return next(iter(sorted(Path(__file__).parent.glob("_network*.so"))), None)
+    return next(iter(sorted(Path(__file__).parent.glob("_network.*so"))), None)
