@@ -25,6 +25,12 @@ BAR_WIDTH = 30
 MODELS = Path("models")  # where serve and inspect look unless told otherwise
 
 
+class DeviceName(StrEnum):
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+
+
 class LogLevel(StrEnum):
     debug = "debug"
     info = "info"
@@ -44,11 +50,15 @@ def serve_models(
     max_sessions: Annotated[int, typer.Option(min=1, help="Open sessions at most.")] = 10_000,
     log_level: Annotated[LogLevel, typer.Option(help="How much the log says.")] = LogLevel.info,
     engine_threads: Annotated[int, typer.Option(min=1, help="Chunks computed at the same time.")] = 2,
+    device: Annotated[
+        DeviceName, typer.Option(help="Where networks run; auto is a GPU where one can be used, else the CPU.")
+    ] = DeviceName.auto,
 ) -> None:
     """Serve the models of a folder over HTTP."""
     import uvicorn
 
     from service.api.app import create_app
+    from service.cuda import open_device
     from service.models import ModelCatalog
     from service.runtime import check_runtime
     from service.settings import Settings
@@ -62,11 +72,14 @@ def serve_models(
         session_idle_s=session_idle_s,
         max_sessions=max_sessions,
         engine_threads=engine_threads,
+        device=device.value,
     )
-    catalog = ModelCatalog(settings.models, settings.default_model)
+    opened = open_device(settings.device)
+    catalog = ModelCatalog(settings.models, settings.default_model, device=opened)
     catalog.load_defaults()
     app = create_app(settings, catalog)
-    Console(stderr=True).print(f"models: {', '.join(catalog.names)}", markup=False, highlight=False)
+    where = "the CPU" if opened is None else opened.name
+    Console(stderr=True).print(f"models: {', '.join(catalog.names)} on {where}", markup=False, highlight=False)
     uvicorn.run(app, host=settings.host, port=settings.port, log_level=log_level.value)
 
 

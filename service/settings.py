@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Literal, get_args
+
+DeviceChoice = Literal["auto", "cpu", "cuda"]
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,8 @@ class Settings:
         max_remembered: ended sessions, and dropped ones, that are remembered at most (each).
         sweep_interval_s: pause between two searches for idle sessions.
     Work:
+        device: where networks run and their states live: ``cpu``, ``cuda`` (the first visible NVIDIA GPU; refuses to
+            start where none can be used), ``auto`` (a GPU where one can be used, else the CPU).
         max_waiting: requests that may be in flight, from before their body is read until they are answered;
             one more is refused at once.
         engine_threads: batches that are computed at the same time, on one CPU core each.
@@ -52,6 +57,7 @@ class Settings:
     gone_keep_s: float = 3_600.0
     max_remembered: int = 10_000
     sweep_interval_s: float = 5.0
+    device: DeviceChoice = "auto"
     max_waiting: int = 1_024
     engine_threads: int = 2
     engine_inline_s: float = 1e-3
@@ -63,6 +69,8 @@ class Settings:
     def __post_init__(self) -> None:
         if not 0 <= self.port <= 65_535:
             raise ValueError(f"port: {self.port} is not within 0-65535")
+        if self.device not in get_args(DeviceChoice):
+            raise ValueError(f"device: {self.device!r} is none of {', '.join(get_args(DeviceChoice))}")
         for field in fields(self):
             value = getattr(self, field.name)
             zero_is_legal = field.name in ("port", "max_batch_wait_s", "engine_inline_s")

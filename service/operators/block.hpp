@@ -15,10 +15,12 @@
 
 #include "description.hpp"
 
-#if defined(__CUDACC__)
+#if defined(__CUDA_ARCH__)
 #define HETSYN_UNROLL _Pragma("unroll 4")
-#else
+#elif !defined(__CUDACC__)
 #define HETSYN_UNROLL _Pragma("GCC unroll 4")
+#else  // nvcc's pass over the host's side knows neither
+#define HETSYN_UNROLL
 #endif
 
 namespace hetsyn {

@@ -18,6 +18,7 @@ namespace {
 
 constexpr int kLanes = 32;
 constexpr int kMostThreads = 256;
+constexpr int kBlocksAProcessor = 3;  // at least: what the registers allow without spilling (ptxas), not measured
 
 void check(cudaError_t code, const char* what) {
     if (code != cudaSuccess) hetsyn::fail(std::string(what) + ": " + cudaGetErrorString(code));
@@ -35,7 +36,7 @@ struct CudaBlock {
     __device__ unsigned ballot(bool vote) const { return __ballot_sync(0xffffffffu, vote); }
 };
 
-__global__ void __launch_bounds__(kMostThreads)
+__global__ void __launch_bounds__(kMostThreads, kBlocksAProcessor)
     run_streams(const __grid_constant__ hetsyn::BlockNetwork network, const __grid_constant__ hetsyn::BlockCall call,
                 bool with_state) {
     extern __shared__ __align__(16) unsigned char shared[];
@@ -87,10 +88,6 @@ class Kernel {
     }
     Kernel(const Kernel&) = delete;
     Kernel& operator=(const Kernel&) = delete;
-    ~Kernel() {
-        for (void* copy : copies_) cudaFree(copy);
-    }
-
     OrtStatusPtr ComputeV2(OrtKernelContext* raw) try {
         const Ort::KernelContext context(raw);
         const hetsyn::Call call(context, network_);
@@ -119,12 +116,15 @@ class Kernel {
         if (value.GetTensorMemoryInfo().GetDeviceType() == OrtMemoryInfoDeviceType_GPU) return held;
         void* copy = nullptr;
         check(cudaMalloc(&copy, count * sizeof(float)), "no memory for weights");
-        copies_.push_back(copy);
+        copies_.emplace_back(copy);
         check(cudaMemcpy(copy, held, count * sizeof(float), cudaMemcpyHostToDevice), "weights");
         return static_cast<const float*>(copy);
     }
 
-    std::vector<void*> copies_;  // before the network, whose reading fills it
+    struct Release {
+        void operator()(void* address) const { cudaFree(address); }
+    };
+    std::vector<std::unique_ptr<void, Release>> copies_;  // before the network, whose reading fills it
     hetsyn::Network network_;
     hetsyn::BlockNetwork plan_;
     int threads_ = 0;
@@ -172,6 +172,8 @@ HETSYN_API int hetsyn_cuda_open(int device, void** stream, char* name, int name_
     name[name_bytes - 1] = 0;
     return cudaSuccess;
 }
+
+HETSYN_API int hetsyn_cuda_close(void* stream) { return cudaStreamDestroy(static_cast<cudaStream_t>(stream)); }
 
 HETSYN_API int hetsyn_cuda_memory(int device, int64_t* free_bytes, int64_t* all_bytes) {
     size_t free = 0, all = 0;

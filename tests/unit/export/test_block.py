@@ -50,7 +50,9 @@ def load(content: bytes, built: Path, monkeypatch: pytest.MonkeyPatch) -> Graph:
         return load_graph(content)
 
 
-def network(name: Variant, rule: Rule, *, channels: int, hidden: tuple[int, ...], recurrent: bool, bias: bool) -> Network:
+def network(
+    name: Variant, rule: Rule, *, channels: int, hidden: tuple[int, ...], recurrent: bool, bias: bool
+) -> Network:
     spec = NetworkSpec(
         channels=channels,
         hidden=hidden,
