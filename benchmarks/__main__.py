@@ -7,9 +7,15 @@ import json
 import platform
 from pathlib import Path
 
-from benchmarks import agreement, engine, request_path, training
+from benchmarks import agreement, engine, gpu, request_path, training
 
-BENCHMARKS = {"agreement": agreement, "engine": engine, "request_path": request_path, "training": training}
+BENCHMARKS = {
+    "agreement": agreement,
+    "engine": engine,
+    "gpu": gpu,
+    "request_path": request_path,
+    "training": training,
+}
 
 
 def main() -> None:

@@ -80,7 +80,7 @@ class CudaDevice:
         self._library_path = built
         try:
             self._library = _load(built)
-        except OSError as error:
+        except (OSError, AttributeError) as error:  # an attribute that is missing: built from older sources
             raise RuntimeUnavailable(f"{built} cannot be loaded ({error}): build it again, {BUILD_CUDA}") from error
         self.lock = Lock()
         stream, name = ctypes.c_void_p(), ctypes.create_string_buffer(NAME_BYTES)

@@ -135,9 +135,9 @@ class DeviceMemory:
         return _DeviceBatch(self, rows)
 
     def run(
-        self, graph: DeviceGraph, rows: Sequence[DeviceRow], given: Mapping[str, Array], asked: Sequence[str]
+        self, graph: DeviceGraph, rows: Sequence[DeviceRow], given: dict[str, Array], asked: Sequence[str]
     ) -> tuple[list[DeviceRow], dict[str, Array]]:
-        """The rows after a graph's run, and its outputs ``asked`` for."""
+        """The rows after a graph's run, and its outputs ``asked`` for (``BatchStates.run``)."""
         count, shape = len(rows), (len(rows), self.words)
         shapes = self._shapes(given)
         with self._device.lock:
@@ -232,8 +232,7 @@ class _DeviceBatch:
         self._memory = memory
         self._rows = list(rows)
 
-    def run(self, graph: Graph, given: Mapping[str, Array], asked: Sequence[str]) -> dict[str, Array]:
-        count = len(given["steps"])
+    def run(self, graph: Graph, given: dict[str, Array], asked: Sequence[str], count: int) -> dict[str, Array]:
         # whoever gave a model its memory on a device loaded its graphs there
         on_device = cast(DeviceGraph, graph)
         self._rows[:count], outputs = self._memory.run(on_device, self._rows[:count], given, asked)

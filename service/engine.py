@@ -172,7 +172,7 @@ class Engine:
                 events, encoder = _encode(model, active, begin, steps, encoder)
             else:
                 events = _events(active, begin, steps)
-            outputs = states.run(graph, {**events, STEPS: steps, STEP: step[:count]}, asked)
+            outputs = states.run(graph, {**events, STEPS: steps, STEP: step[:count]}, asked, count)
             step = replaced(model.name, NEXT_STEP, step, outputs[NEXT_STEP])
             if begin == 0:  # all plans have a step in the first segment
                 scores, probabilities = outputs[SCORES], outputs[PROBABILITIES]

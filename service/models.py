@@ -122,9 +122,12 @@ class Model:
         Raises:
             ArtifactError: it does not load, or its inputs and outputs are not those that the manifest promises.
         """
+        file = self.manifest.forms[form].file
+        loaded = self._graphs.get(file)
+        if loaded is not None:
+            return loaded
         promised = (NEXT_STATE, NEXT_STEP, SCORES, PROBABILITIES, READOUT)
         load = self._load if self._device is None else self._device.load
-        file = self.manifest.forms[form].file
         return self._graph(load, file, (EVENT_ROW, EVENT_UNIT, STEPS, STATE, STEP), promised)
 
     def encoder_graph(self) -> Graph:

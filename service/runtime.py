@@ -228,10 +228,10 @@ class OrtGraph:
 
     def run(self, inputs: Mapping[str, Array], outputs: Sequence[str]) -> dict[str, Array]:
         try:
-            values = self._session.run(list(outputs), dict(inputs))
+            values = self._session.run(outputs, inputs if isinstance(inputs, dict) else dict(inputs))
         except self._failures as error:
             raise ArtifactError(f"the graph failed in ONNX Runtime ({_first_line(error)})") from error
-        return dict(zip(outputs, (np.asarray(value) for value in values), strict=True))
+        return dict(zip(outputs, values, strict=True))
 
     def run_bound(self, inputs: Mapping[str, Array | DeviceTensor], outputs: Mapping[str, DeviceTensor]) -> None:
         """Inputs and outputs in the device's memory (``service.device.DeviceGraph``)."""

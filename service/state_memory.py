@@ -10,7 +10,7 @@ Rows are values: a graph's run makes new ones and leaves the old as they are, so
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Protocol, TypeAlias, cast
 
 import numpy as np
@@ -34,11 +34,12 @@ class Row(Protocol):
 class BatchStates(Protocol):
     """The states of a batch while its chunks are computed."""
 
-    def run(self, graph: Graph, given: Mapping[str, Array], asked: Sequence[str]) -> dict[str, Array]:
-        """The outputs ``asked`` for, on the host; the states of the first streams, as many as ``given`` is for, go on.
+    def run(self, graph: Graph, given: dict[str, Array], asked: Sequence[str], count: int) -> dict[str, Array]:
+        """The outputs ``asked`` for, on the host; the states of the first ``count`` streams go on.
 
         Args:
-            given: the network graph's inputs but ``state`` (``service.artifact``). asked: without ``next.state``.
+            given: the network graph's inputs for these streams but ``state`` (``service.artifact``), which comes into
+                it. asked: without ``next.state``.
 
         Raises:
             ArtifactError: the graph fails, or gives a state of another shape or type.
@@ -96,10 +97,11 @@ class _HostBatch:
         self._model = model
         self._states: Floats = rows[0][np.newaxis] if len(rows) == 1 else np.stack(rows)
 
-    def run(self, graph: Graph, given: Mapping[str, Array], asked: Sequence[str]) -> dict[str, Array]:
-        count = len(given["steps"])
-        outputs = graph.run({**given, STATE: self._states[:count]}, [NEXT_STATE, *asked])
-        self._states = replaced(self._model, NEXT_STATE, self._states, outputs.pop(NEXT_STATE))
+    def run(self, graph: Graph, given: dict[str, Array], asked: Sequence[str], count: int) -> dict[str, Array]:
+        before = self._states
+        given[STATE] = before if count == len(before) else before[:count]
+        outputs = graph.run(given, [NEXT_STATE, *asked])
+        self._states = replaced(self._model, NEXT_STATE, before, outputs[NEXT_STATE])
         return outputs
 
     def rows(self) -> list[Any]:

@@ -6,6 +6,7 @@ run at the same time, so that a missing barrier shows.
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -116,3 +117,18 @@ def test_a_call_is_checked_as_the_cpus_is(emulation: Path, monkeypatch: pytest.M
     events = {"events.row": np.array([2], np.int64), "events.unit": np.array([0], np.int64)}
     with pytest.raises(ArtifactError, match="events are not in ascending rows, or outside"):
         graph.run(given | events, ["scores"])
+
+
+@pytest.mark.skipif(shutil.which("nvcc") is None, reason="there is no nvcc")
+def test_the_kernel_compiles_and_contracts_nothing(tmp_path: Path) -> None:
+    """A fused multiply-add would round once where the CPU's operator rounds twice."""
+    ptx = tmp_path / "network.ptx"
+    rules = (Path(__file__).parents[3] / "Makefile").read_text()
+    flags = ("-std=c++17", "-O3", "--fmad=false", "-ftz=true")
+    assert f"$(NVCC) {' '.join(flags)}" in rules
+    source = str(SOURCES / "network.cu")
+    subprocess.run(["nvcc", *flags, "-ptx", "-arch=sm_80", f"-I{HEADERS}", source, "-o", str(ptx)], check=True)
+    code = ptx.read_text()
+    assert ".entry" in code
+    assert re.search(r"\b(fma|mad)\S*\.f(32|64)", code) is None
+    assert re.search(r"\badd\.rn\.ftz\.f32", code)
