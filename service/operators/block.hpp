@@ -422,7 +422,8 @@ HETSYN_BOTH void run_block(const Block& block, const BlockNetwork& network, cons
         if (network.rule != Rule::sum_softmax)
             probabilities[n] = room.gain[n] / sum;
         else
-            probabilities[n] = counted > 0 ? score[n] / static_cast<float>(counted) : 1.0f / static_cast<float>(outputs);
+            probabilities[n] =
+                counted > 0 ? score[n] / static_cast<float>(counted) : 1.0f / static_cast<float>(outputs);
     }
 }
 

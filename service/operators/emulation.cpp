@@ -47,7 +47,8 @@ struct EmulatedBlock {
         meeting.votes[me] = vote;
         sync_warp();
         unsigned bits = 0;
-        for (int lane = 0; lane < kLanes; ++lane) bits |= static_cast<unsigned>(meeting.votes[warp() * kLanes + lane]) << lane;
+        for (int lane = 0; lane < kLanes; ++lane)
+            bits |= static_cast<unsigned>(meeting.votes[warp() * kLanes + lane]) << lane;
         sync_warp();
         return bits;
     }

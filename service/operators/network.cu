@@ -151,6 +151,14 @@ __global__ void copy_rows(const __grid_constant__ Rows rows, int64_t words) {
     for (int64_t w = threadIdx.x; w < words; w += blockDim.x) to[w] = from[w];
 }
 
+// Waits until it is done.
+int copy(int device, void* stream, void* to, const void* from, int64_t bytes, cudaMemcpyKind way) {
+    const auto on = static_cast<cudaStream_t>(stream);
+    cudaError_t code = cudaSetDevice(device);
+    if (code == cudaSuccess) code = cudaMemcpyAsync(to, from, static_cast<size_t>(bytes), way, on);
+    return code == cudaSuccess ? cudaStreamSynchronize(on) : code;
+}
+
 }  // namespace
 
 #define HETSYN_API extern "C" __attribute__((visibility("default")))
@@ -166,7 +174,8 @@ HETSYN_API int hetsyn_cuda_open(int device, void** stream, char* name, int name_
     cudaDeviceProp properties;
     cudaError_t code = cudaGetDeviceProperties(&properties, device);
     if (code == cudaSuccess) code = cudaSetDevice(device);
-    if (code == cudaSuccess) code = cudaStreamCreateWithFlags(reinterpret_cast<cudaStream_t*>(stream), cudaStreamNonBlocking);
+    if (code == cudaSuccess)
+        code = cudaStreamCreateWithFlags(reinterpret_cast<cudaStream_t*>(stream), cudaStreamNonBlocking);
     if (code != cudaSuccess) return code;
     std::strncpy(name, properties.name, static_cast<size_t>(name_bytes) - 1);
     name[name_bytes - 1] = 0;
@@ -194,17 +203,11 @@ HETSYN_API int hetsyn_cuda_allocate(int device, int64_t bytes, void** address) {
 HETSYN_API int hetsyn_cuda_release(void* address) { return cudaFree(address); }
 
 HETSYN_API int hetsyn_cuda_upload(int device, void* stream, void* to, const void* from, int64_t bytes) {
-    cudaError_t code = cudaSetDevice(device);
-    if (code == cudaSuccess)
-        code = cudaMemcpyAsync(to, from, static_cast<size_t>(bytes), cudaMemcpyHostToDevice, static_cast<cudaStream_t>(stream));
-    return code == cudaSuccess ? cudaStreamSynchronize(static_cast<cudaStream_t>(stream)) : code;
+    return copy(device, stream, to, from, bytes, cudaMemcpyHostToDevice);
 }
 
 HETSYN_API int hetsyn_cuda_download(int device, void* stream, void* to, const void* from, int64_t bytes) {
-    cudaError_t code = cudaSetDevice(device);
-    if (code == cudaSuccess)
-        code = cudaMemcpyAsync(to, from, static_cast<size_t>(bytes), cudaMemcpyDeviceToHost, static_cast<cudaStream_t>(stream));
-    return code == cudaSuccess ? cudaStreamSynchronize(static_cast<cudaStream_t>(stream)) : code;
+    return copy(device, stream, to, from, bytes, cudaMemcpyDeviceToHost);
 }
 
 // Does not wait: what the stream does next comes after it.
