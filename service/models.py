@@ -226,10 +226,12 @@ class ModelCatalog:
 
         Raises:
             ArtifactError, RuntimeUnavailable: as loading does.
+            Overloaded: the device has no room for a state.
         """
         for name in self.names:
             model = self.get(name)
             model.network(model.manifest.default_form)
+            model.initial_row(model.manifest.default_form)
             if model.manifest.encoder is not None:
                 model.encoder_graph()
 
