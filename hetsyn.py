@@ -16,20 +16,26 @@ from service.errors import HetsynError
 
 @dataclass(frozen=True)
 class Subcommand:
-    """Where a subcommand lives: a module with a ``typer.Typer`` of the subcommand's name."""
+    """Where a subcommand lives: a module with a ``typer.Typer`` of the subcommand's name.
+
+    extra: what brings the dependencies that the subcommand needs beyond those of the package.
+    """
 
     module: str
     help: str
+    extra: str
 
 
 SUBCOMMANDS = {
-    "train": Subcommand("hetsyn_model.commands", "Train a network on recordings or spikes."),
-    "export": Subcommand("export.commands", "Turn a trained checkpoint into an artifact that can be served."),
-    "serve": Subcommand("service.commands", "Serve the models of a folder over HTTP."),
-    "stream": Subcommand("service.commands", "Stream a recording to a server and show what it hears."),
-    "inspect": Subcommand("service.commands", "Check an artifact and show its sizes, errors and accuracy."),
+    "train": Subcommand("hetsyn_model.commands", "Train a network on recordings or spikes.", "train"),
+    "export": Subcommand("export.commands", "Turn a trained checkpoint into an artifact that can be served.", "train"),
+    "serve": Subcommand("service.commands", "Serve the models of a folder over HTTP.", "cpu"),
+    "stream": Subcommand("service.commands", "Stream a recording to a server and show what it hears.", "cpu"),
+    "bench": Subcommand("service.bench.commands", "Put a server under load and measure its latency.", "bench"),
+    "inspect": Subcommand("service.commands", "Check an artifact and show its sizes, errors and accuracy.", "cpu"),
 }
-EXTRAS = dict.fromkeys(("torch", "h5py", "matplotlib", "onnx", "scipy"), "train") | {"onnxruntime": "cpu"}
+OPTIONAL = ("torch", "h5py", "matplotlib", "onnx", "scipy", "onnxruntime", "hdrh", "redis")
+OWN_EXTRA = {"redis": "redis"}  # of a dependency that the subcommand needs only for some of its options
 
 app = typer.Typer(
     add_completion=False,
@@ -75,9 +81,17 @@ def _register(name: str, subcommand: Subcommand) -> None:
         },
     )
     def run(context: typer.Context) -> None:
-        module = importlib.import_module(subcommand.module)
-        command = typer.main.get_command(getattr(module, name))
-        command(args=list(context.args), prog_name=f"hetsyn {name}")
+        try:
+            module = importlib.import_module(subcommand.module)
+            command = typer.main.get_command(getattr(module, name))
+            command(args=list(context.args), prog_name=f"hetsyn {name}")
+        except ModuleNotFoundError as error:
+            missing = (error.name or "").partition(".")[0]
+            if missing not in OPTIONAL:
+                raise
+            extra = OWN_EXTRA.get(missing, subcommand.extra)
+            typer.echo(f"hetsyn: this needs {missing}: pip install 'hetsyn[{extra}]'", err=True)
+            sys.exit(2)
 
 
 for _name, _subcommand in SUBCOMMANDS.items():
@@ -88,12 +102,6 @@ def main() -> None:
     """Run the command line; exits with 2 where a dependency is missing, with 1 on errors of ours."""
     try:
         app(prog_name="hetsyn")
-    except ModuleNotFoundError as error:
-        missing = (error.name or "").partition(".")[0]
-        if missing not in EXTRAS:
-            raise
-        typer.echo(f"hetsyn: this needs {missing}: pip install 'hetsyn[{EXTRAS[missing]}]'", err=True)
-        sys.exit(2)
     except HetsynError as error:
         typer.echo(f"hetsyn: {error}", err=True)
         sys.exit(1)

@@ -7,13 +7,17 @@ import json
 import platform
 from pathlib import Path
 
-from benchmarks import agreement, engine, gpu, request_path, training
+from benchmarks import agreement, engine, gpu, peers, request_path, scaling, service, soak, training
 
 BENCHMARKS = {
     "agreement": agreement,
     "engine": engine,
     "gpu": gpu,
+    "peers": peers,
     "request_path": request_path,
+    "scaling": scaling,
+    "service": service,
+    "soak": soak,
     "training": training,
 }
 

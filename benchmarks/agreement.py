@@ -25,7 +25,7 @@ from rich.console import Console
 from rich.table import Table
 
 from export.parity import Difference, Streams, run_torch, verify_form
-from export.write import CHECKPOINT, network_graphs, padded
+from export.write import CHECKPOINT, graphs_by_runtime, padded
 from hetsyn_model.encoder import Encoder
 from hetsyn_model.state import Form
 from hetsyn_model.training.augment import encode_batch
@@ -67,7 +67,7 @@ def compare(models: Path, name: str, version: str, recordings: Sequence[Recordin
     probabilities: dict[str, NDArray[np.float32]] = {}
     hidden: dict[str, list[NDArray[np.float32]]] = {form: [] for form in FORMS}
     for form in FORMS:
-        graphs = network_graphs((folder / manifest.forms[form].file).read_bytes())
+        graphs = graphs_by_runtime((folder / manifest.forms[form].file).read_bytes())
         script = (folder / manifest.forms[form].torchscript).read_bytes()
         by_torch = []
         for start in range(0, len(recordings), AT_ONCE):

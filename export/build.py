@@ -15,6 +15,7 @@ DOMAIN = "hetsyn"  # of our own operators, service/operators
 
 DTYPES = {
     "float32": TensorProto.FLOAT,
+    "int16": TensorProto.INT16,
     "float64": TensorProto.DOUBLE,
     "int64": TensorProto.INT64,
     "bool": TensorProto.BOOL,

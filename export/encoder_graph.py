@@ -1,15 +1,21 @@
 """The audio encoder as an ONNX graph: the same equations as ``hetsyn_model/encoder.py``, in float64.
 
-The contract of names and shapes is in ``service/artifact.py``.
+The contract of names and shapes is in ``service/artifact.py``. As in ``network_graph``, the graph is one call, of
+``hetsyn::Encoder``, and carries the function of plain ONNX that stands for it where our operator is not built.
 """
 
 from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from export.build import GraphBuilder
 from hetsyn_model.encoder import SILENCE_DB, EncoderSpec
 from service.artifact import StateTensor
+
+OPERATOR = "Encoder"
+EVENTS = ("events.row", "events.unit")
 
 
 def encoder_state(spec: EncoderSpec) -> tuple[StateTensor, ...]:
@@ -24,10 +30,39 @@ def encoder_state(spec: EncoderSpec) -> tuple[StateTensor, ...]:
 def encoder_graph(spec: EncoderSpec) -> bytes:
     """The encoder, as a serialised ONNX model."""
     graph = GraphBuilder("encoder")
+    inputs: dict[str, tuple[str, list[int | str]]] = {"audio": ("float32", ["batch", "samples"])}
+    inputs["steps"] = ("int64", ["batch"])
+    outputs: dict[str, tuple[str, list[int | str]]] = {name: ("int64", ["events"]) for name in EVENTS}
+    for tensor in encoder_state(spec):
+        shape: list[int | str] = ["batch", *tensor.shape]
+        inputs[f"state.{tensor.name}"] = outputs[f"next.{tensor.name}"] = (tensor.dtype, shape)
+    constants = {
+        "spectrum": spec.spectrum_matrix(),
+        "mel": spec.mel_matrix(),
+        "emphasis_db": spec.emphasis_db(),
+        "contrast": spec.contrast_matrix(),
+        "thresholds_db": spec.thresholds_db(),
+        "scalars": np.array(
+            [10.0 ** (spec.floor_db / 10.0), spec.release_db, spec.quietest_db, 1.0 - spec.contrast], np.float64
+        ),
+    }
+    attributes = {"step_samples": spec.step_samples, "window_samples": spec.window_samples}
+    function = _chunk_body(spec).function(OPERATOR, [*inputs, *constants], list(outputs), list(attributes))
+    for name, (dtype, shape) in inputs.items():
+        graph.input(name, dtype, shape)
+    given = [graph.constant(array, name=name) for name, array in constants.items()]
+    graph.call(function, [*inputs, *given], list(outputs), **attributes)
+    for name, (dtype, shape) in outputs.items():
+        graph.declare_output(name, dtype, shape)
+    return graph.model(function)
+
+
+def _chunk_body(spec: EncoderSpec) -> GraphBuilder:
+    """The operator in plain ONNX; its values are named as the function's inputs and outputs."""
+    graph = GraphBuilder("chunk", within_function=True)
     hop, history = spec.step_samples, spec.history_samples
-    audio = graph.input("audio", "float32", ["batch", "samples"])
-    steps = graph.input("steps", "int64", ["batch"])
-    states = {t.name: graph.input(f"state.{t.name}", t.dtype, ["batch", *t.shape]) for t in encoder_state(spec)}
+    audio, steps = "audio", "steps"
+    states = {t.name: f"state.{t.name}" for t in encoder_state(spec)}
 
     def one(value: int) -> str:
         return graph.constant(value, "int64")
@@ -44,14 +79,14 @@ def encoder_graph(spec: EncoderSpec) -> bytes:
         graph.constant(list(range(spec.window_samples)), "int64"),
     )
     frames = graph.cast(graph.node("Gather", samples, places, axis=1), "float64")
-    spectrum = graph.node("MatMul", frames, graph.constant(spec.spectrum_matrix(), name="spectrum"))
-    energy = graph.node("MatMul", graph.node("Mul", spectrum, spectrum), graph.constant(spec.mel_matrix(), name="mel"))
+    spectrum = graph.node("MatMul", frames, "spectrum")
+    energy = graph.node("MatMul", graph.node("Mul", spectrum, spectrum), "mel")
     floor = graph.constant(10.0 ** (spec.floor_db / 10.0), "float64")
     levels = graph.node(
         "Mul", graph.node("Log", graph.node("Add", energy, floor)), graph.constant(10.0 / math.log(10.0), "float64")
     )
-    levels = graph.node("Add", levels, graph.constant(spec.emphasis_db(), name="emphasis"))
-    shaped = graph.node("MatMul", levels, graph.constant(spec.contrast_matrix(), name="contrast"))
+    levels = graph.node("Add", levels, "emphasis_db")
+    shaped = graph.node("MatMul", levels, "contrast")
     loudest = graph.node("ReduceMax", levels, graph.constant([-1], "int64"), keepdims=0)
 
     gain, last, normalised = graph.node(
@@ -68,7 +103,7 @@ def encoder_graph(spec: EncoderSpec) -> bytes:
         scan_output_axes=[1],
     )
 
-    thresholds = graph.constant(spec.thresholds_db(), name="thresholds")
+    thresholds = "thresholds_db"
     above = graph.node("Greater", graph.unsqueeze(normalised, 3), thresholds)
     initial = graph.node("Greater", graph.unsqueeze(states["encoder.level_db"], 1, 3), thresholds)
     earlier = graph.node(
@@ -91,19 +126,17 @@ def encoder_graph(spec: EncoderSpec) -> bytes:
     # the history of each stream ends where its own audio ends
     start = graph.unsqueeze(graph.node("Mul", steps, one(hop)), 1)
     ends = graph.node("Add", start, graph.constant(list(range(history)), "int64"))
-    graph.output("events.row", "int64", ["events"], graph.reshape(row, [-1]))
-    graph.output("events.unit", "int64", ["events"], graph.reshape(unit, [-1]))
-    graph.output(
-        "next.encoder.history", "float32", ["batch", history], graph.node("GatherElements", samples, ends, axis=1)
-    )
-    graph.output("next.encoder.gain_db", "float64", ["batch"], gain)
-    graph.output("next.encoder.level_db", "float64", ["batch", spec.bands], last)
-    return graph.model()
+    graph.bind("events.row", graph.reshape(row, [-1]))
+    graph.bind("events.unit", graph.reshape(unit, [-1]))
+    graph.bind("next.encoder.history", graph.node("GatherElements", samples, ends, axis=1))
+    graph.bind("next.encoder.gain_db", gain)
+    graph.bind("next.encoder.level_db", last)
+    return graph
 
 
 def _gain_graph(spec: EncoderSpec) -> GraphBuilder:
     """Body of the Scan: the gain follows the loudest band of one step."""
-    body = GraphBuilder("gain")
+    body = GraphBuilder("gain", within_function=True)
     gain = body.input("gain_before", "float64", ["batch"])
     last = body.input("last_before", "float64", ["batch", spec.bands])
     shaped = body.input("shaped", "float64", ["batch", spec.bands])

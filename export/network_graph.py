@@ -16,6 +16,7 @@ from math import prod
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -29,11 +30,15 @@ from hetsyn_model.synapse import ExactWeights
 OPERATOR = "Network"
 EVENTS = ("events.row", "events.unit", "steps")
 
-Floats = NDArray[np.float32]
+Numbers = NDArray[Any]
 
 
 def network_graph(network: Network, form: Form) -> bytes:
-    """The network in one form, as a serialised ONNX model in float32."""
+    """The network in one form, as a serialised ONNX model in float32; a bank's weights are int16.
+
+    Args:
+        network: of float32.
+    """
     spec, layers = network.spec, network.weights(form)
     words = sum(prod(tensor.shape) for tensor in network.state_layout(form) if tensor.dtype == "float32")
     graph = GraphBuilder("network")
@@ -76,13 +81,14 @@ def network_graph(network: Network, form: Form) -> bytes:
     return graph.model(function)
 
 
-def _weights(layer: LayerWeights) -> dict[str, Floats]:
+def _weights(layer: LayerWeights) -> dict[str, Numbers]:
     """A layer's constants by name, in the order in which the operator takes them."""
     synapses, found = layer.synapses, dict[str, Tensor | None]()
     if isinstance(synapses, BankWeights):
         found = {
-            "weight_in": synapses.weight_in,
-            "weight_rec": synapses.weight_rec,
+            "weight_in": _steps_of(synapses.grid, synapses.weight_in),
+            "weight_rec": _steps_of(synapses.grid, synapses.weight_rec),
+            "scale": synapses.grid,
             "bias_in": synapses.bias,
             "decays": synapses.decays,
         }
@@ -105,10 +111,15 @@ def _weights(layer: LayerWeights) -> dict[str, Floats]:
     if layer.reset_decay is not None:
         found["reset_decay"] = layer.reset_decay.expand(_neurons(layer))
     return {
-        f"{layer.name}.{name}": tensor.detach().to("cpu").float().contiguous().numpy()
+        f"{layer.name}.{name}": tensor.detach().to("cpu").contiguous().numpy()
         for name, tensor in found.items()
         if tensor is not None
     }
+
+
+def _steps_of(grid: Tensor, weight: Tensor | None) -> Tensor | None:
+    """A bank's weights as int16 multiples of their columns' grid."""
+    return None if weight is None else torch.round(weight / grid).to(torch.int16)
 
 
 def _neurons(layer: LayerWeights) -> int:
@@ -118,7 +129,7 @@ def _neurons(layer: LayerWeights) -> int:
 
 
 def _chunk_body(
-    network: Network, form: Form, layers: list[LayerWeights], weights: Mapping[str, Floats]
+    network: Network, form: Form, layers: list[LayerWeights], weights: Mapping[str, Numbers]
 ) -> GraphBuilder:
     """The operator in plain ONNX; weights are named as the function's inputs."""
     spec = network.spec
@@ -137,10 +148,14 @@ def _chunk_body(
         graph.unsqueeze("steps", 1),
     )
     batch, length = graph.size_of("steps", 0), graph.unsqueeze(longest, 0)
+    for name, array in weights.items():
+        if array.dtype == np.int16:
+            scale = f"{name.rsplit('.', 1)[0]}.scale"
+            graph.bind(_wide(name), graph.node("Mul", graph.cast(name, "float32"), scale))
     if isinstance(layers[0].synapses, BankWeights):
         first = f"{layers[0].name}.weight_in"
         width = weights[first].shape[1]
-        arrived = graph.node("Gather", first, "events.unit")
+        arrived = graph.node("Gather", _wide(first), "events.unit")
         index = graph.unsqueeze("events.row", 1)
     else:
         width = spec.channels
@@ -176,6 +191,11 @@ def _chunk_body(
     return graph
 
 
+def _wide(name: str) -> str:
+    """The float32 value of weights that the operator takes as int16."""
+    return f"chunk/{name}"
+
+
 def _probabilities(graph: GraphBuilder, spec: NetworkSpec, score: str, step: str) -> str:
     if spec.decision.rule != "sum_softmax":
         return str(graph.node("Softmax", score, axis=-1))
@@ -196,7 +216,7 @@ def _step_graph(
     network: Network,
     form: Form,
     layers: list[LayerWeights],
-    weights: Mapping[str, Floats],
+    weights: Mapping[str, Numbers],
     width: int,
     traces: Mapping[str, int],
 ) -> GraphBuilder:
@@ -231,7 +251,7 @@ def _step_graph(
 def _currents(
     body: GraphBuilder,
     layer: LayerWeights,
-    weights: Mapping[str, Floats],
+    weights: Mapping[str, Numbers],
     before: dict[str, str],
     after: dict[str, str],
     x: str,
@@ -242,9 +262,9 @@ def _currents(
     name = layer.name
     if isinstance(layer.synapses, BankWeights):
         # the first layer's product was made for the whole chunk
-        arriving = x if driven else body.node("MatMul", x, f"{name}.weight_in")
+        arriving = x if driven else body.node("MatMul", x, _wide(f"{name}.weight_in"))
         if f"{name}.weight_rec" in weights:
-            recurrent = body.node("MatMul", before[f"{name}.spikes"], f"{name}.weight_rec")
+            recurrent = body.node("MatMul", before[f"{name}.spikes"], _wide(f"{name}.weight_rec"))
             arriving = body.node("Add", arriving, recurrent)
         if f"{name}.bias_in" in weights:
             arriving = body.node("Add", arriving, body.reshape(f"{name}.bias_in", [-1]))
@@ -273,7 +293,7 @@ def _exact_path(
     path: str,
     x: str,
     per_synapse: bool,
-    weights: Mapping[str, Floats],
+    weights: Mapping[str, Numbers],
     before: dict[str, str],
     after: dict[str, str],
 ) -> str:

@@ -114,14 +114,15 @@ def write_artifact(
     if source.encoder is not None:
         files["encoder.onnx"] = encoder_graph(source.encoder)
         heard = noise_and_silence(source.encoder) if audio is None else audio
-        verify_encoder(Encoder(source.encoder), load_graph(files["encoder.onnx"]), encoder_state(source.encoder), heard)
+        for graph in graphs_by_runtime(files["encoder.onnx"]).values():
+            verify_encoder(Encoder(source.encoder), graph, encoder_state(source.encoder), heard)
     forms: dict[artifact.FormName, artifact.Form] = {}
     reports: list[FormReport] = []
     spikes_of: dict[Form, list[np.ndarray[tuple[int, ...], np.dtype[np.float32]]]] = {}
     golden: dict[str, np.ndarray[tuple[int, ...], np.dtype[np.generic]]] = {}
     for form in FORMS:
         files[f"{form}.onnx"], files[f"{form}.pt"] = network_graph(network, form), torchscript(network, form)
-        graphs = network_graphs(files[f"{form}.onnx"])
+        graphs = graphs_by_runtime(files[f"{form}.onnx"])
         differences: list[Difference] = []
         hits = 0
         spikes_of[form] = []
@@ -175,8 +176,8 @@ def write_artifact(
     return reports
 
 
-def network_graphs(content: bytes) -> dict[str, Graph]:
-    """A network's graph by what runs it: our operator, where it is built, and plain ONNX."""
+def graphs_by_runtime(content: bytes) -> dict[str, Graph]:
+    """A graph by what runs it: our operator, where it is built, and plain ONNX."""
     plain = {"plain ONNX": load_graph(content, use_operators=False)}
     return plain if library() is None else {"operator": load_graph(content)} | plain
 

@@ -37,6 +37,7 @@ from hetsyn_model.state import State
 from hetsyn_model.synapse import ExactWeights
 
 KERNEL_SAMPLES = 400  # decays, spread over a layer's own, that the grid is fitted to
+WEIGHT_BITS = 16  # of a weight in the served form: half the memory traffic, and no more spikes differ for it
 LARGEST_BANK = 24
 RESOLVED = 1e-8  # a kernel error below which more decays only crowd the grid
 
@@ -93,13 +94,14 @@ class BankWeights:
     """One layer's synapses through its bank. Columns are k-major: column ``k * neurons + j``.
 
     weight_in: [i, K * neurons]; weight_rec: [neurons, K * neurons] or None; bias: [K * neurons] or
-    None; decays: [K].
+    None; decays: [K]. grid: [K * neurons], the power of two that a column's weights and bias are multiples of.
     """
 
     weight_in: Tensor
     weight_rec: Tensor | None
     bias: Tensor | None
     decays: Tensor
+    grid: Tensor
 
     def step(self, layer: str, state: State, x: Tensor, spikes_before: Tensor | None) -> tuple[State, Tensor]:
         """One step: the layer's new current tensor, and its sum a neuron [b, j].
@@ -142,13 +144,14 @@ def compile_bank(bank: Bank, exact: ExactWeights) -> BankWeights:
         if exact.bias_rec is not None:
             assert exact.decay_rec is not None
             bias = bias + drive(exact.bias_rec, exact.decay_rec)
-    weight_in, weight_rec, bias = dyadic(rows(exact.weight_in, exact.decay_in), weight_rec, bias)
+    (weight_in, weight_rec, bias), grid = dyadic(rows(exact.weight_in, exact.decay_in), weight_rec, bias)
     assert weight_in is not None
     return BankWeights(
         weight_in,
         weight_rec,
         None if bias is None else bias.squeeze(0),
         torch.tensor(bank.decays, dtype=weight_in.dtype),
+        grid,
     )
 
 
@@ -232,21 +235,35 @@ def _fit_leaky(r: np.ndarray[Any, Any], count: int, integrator: bool) -> Bank:
     return Bank((*alpha.tolist(), *((1.0,) if integrator else ())))
 
 
-def dyadic(*rows: Tensor | None) -> tuple[Tensor | None, ...]:
-    """Round weight rows so that every sum of any of them is exact in their type.
+def dyadic(*rows: Tensor | None) -> tuple[tuple[Tensor | None, ...], Tensor]:
+    """Round weight rows so that every sum of any of them is exact in their type, and 16 bits hold each.
 
     Args:
         rows: tensors [inputs, columns] (None passes through) that add up in the same columns.
 
-    With p mantissa bits and S the largest possible magnitude of a column's sum over all tensors, the
-    column is rounded to multiples of ``2^(ceil(log2 S) + 1 - p)``. Gradients pass through unchanged.
+    Returns:
+        the rounded rows, and the grid [columns] that they are multiples of.
+
+    With p mantissa bits and S the largest possible magnitude of a column's sum over all tensors, the column is
+    rounded to multiples of ``2^(ceil(log2 S) + 1 - p)``, or of the smallest power of two at which its largest weight
+    is within WEIGHT_BITS bits, whichever is coarser. float64, in which the mathematics is checked, keeps its
+    mantissa. Gradients pass through unchanged.
     """
     present = [weight for weight in rows if weight is not None]
     with torch.no_grad():
         largest = torch.stack([weight.abs().sum(0) for weight in present]).sum(0)
         mantissa = 1 - round(math.log2(torch.finfo(largest.dtype).eps))
         # one bit to spare: rounding can carry a sum over the next power of two
-        grid = torch.exp2(torch.ceil(torch.log2(largest.clamp_min(1e-30))) + 1 - mantissa)
-    return tuple(
+        grid = _power_of_two(largest) * 2.0 ** (1 - mantissa)
+        if largest.dtype != torch.float64:
+            peak = torch.stack([weight.abs().amax(0) for weight in present]).amax(0)
+            grid = torch.maximum(grid, _power_of_two(peak / (2 ** (WEIGHT_BITS - 1) - 1)))
+    rounded = tuple(
         None if weight is None else weight + (torch.round(weight / grid) * grid - weight).detach() for weight in rows
     )
+    return rounded, grid
+
+
+def _power_of_two(values: Tensor) -> Tensor:
+    """The smallest that is not below each value."""
+    return torch.exp2(torch.ceil(torch.log2(values.clamp_min(1e-30))))

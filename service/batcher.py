@@ -19,6 +19,7 @@ from service.artifact import FormName
 from service.batch_policy import BatchPolicy, Wait, Waiting
 from service.engine import Engine, Outcome, Work
 from service.models import Model
+from service.running_loop import RunningLoop
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,7 @@ class Batcher:
         self._clock = clock
         self._step_s: dict[Hashable, float] = {}  # of a stream's step, by group, from the batches that ran
         self._scheduled: asyncio.Handle | None = None
+        self._loop = RunningLoop()
         self._waiting: list[_Item] = []
         self._running: set[asyncio.Task[None]] = set()
         self._wake: asyncio.TimerHandle | None = None
@@ -69,7 +71,7 @@ class Batcher:
             HetsynError: as ``Engine.run``, for this chunk.
         """
         group = (model.name, model.version, form)
-        outcome: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        outcome: asyncio.Future[Outcome] = self._loop.get().create_future()
         self._waiting.append(_Item(model, form, work, Waiting(group, steps, self._clock()), outcome))
         self._schedule()
         return await outcome
@@ -80,6 +82,7 @@ class Batcher:
             self._start(may_wait=False)
             if self._running:
                 await asyncio.wait(self._running)
+        self._loop.forget()
         self._pool.shutdown()
         self._pool = self._new_pool()  # starts no thread before it is used
 
@@ -89,7 +92,7 @@ class Batcher:
     def _schedule(self) -> None:
         """Start what can be started at the end of this round of the event loop."""
         if self._scheduled is None:
-            self._scheduled = asyncio.get_running_loop().call_soon(self._start)
+            self._scheduled = self._loop.get().call_soon(self._start)
 
     def _start(self, *, may_wait: bool = True) -> None:
         """Give every free thread a batch, or run one here that is short."""
@@ -103,7 +106,7 @@ class Batcher:
             if choice is None:
                 return
             if isinstance(choice, Wait):
-                self._wake = asyncio.get_running_loop().call_later(choice.until_s - now_s, self._start)
+                self._wake = self._loop.get().call_later(choice.until_s - now_s, self._start)
                 return
             chosen = set(choice.places)
             batch = [self._waiting[place] for place in choice.places]
@@ -112,7 +115,7 @@ class Batcher:
                 self._run_here(batch)
                 self._schedule()  # what arrived meanwhile comes first
                 return
-            task = asyncio.create_task(self._run(batch))
+            task = self._loop.get().create_task(self._run(batch))
             self._running.add(task)
             task.add_done_callback(self._ended)
 
@@ -138,7 +141,7 @@ class Batcher:
 
     async def _run(self, batch: list[_Item]) -> None:
         try:
-            outcomes = await asyncio.get_running_loop().run_in_executor(self._pool, self._compute, batch)
+            outcomes = await self._loop.get().run_in_executor(self._pool, self._compute, batch)
         except asyncio.CancelledError:
             for item in batch:  # the loop ends: nobody may be left waiting for ever
                 item.outcome.cancel()

@@ -15,6 +15,7 @@ from service.errors import InputError
 Integers = NDArray[np.int64]
 
 LARGEST = 2**31 - 1
+SHORT = 2**16
 LARGEST_FLOAT = 2.0**53  # up to here floats have every whole number
 
 
@@ -101,8 +102,11 @@ def digest(chunk: Chunk | None, end: bool) -> bytes:
         content.update(np.ascontiguousarray(chunk.samples).data)
     elif isinstance(chunk, SpikeChunk):
         content.update(f"spikes {chunk.steps} {len(chunk.step)} {end}\n".encode())
-        content.update(np.ascontiguousarray(chunk.step).data)
-        content.update(np.ascontiguousarray(chunk.unit).data)
+        step, unit = chunk.step, chunk.unit
+        if chunk.steps <= SHORT and (not len(unit) or unit.max() < SHORT):
+            content.update((step << 16 | unit).astype(np.uint32).data)  # less to hash
+        else:
+            content.update((step << 32 | unit).data)
     else:
         content.update(f"none {end}\n".encode())
     return content.digest()

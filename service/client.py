@@ -1,4 +1,5 @@
-"""A client of the server: streams a recording in numbered chunks, and repeats one when the connection breaks.
+"""A client of the server: streams a recording in numbered chunks, and repeats one when the connection breaks or the
+server says "later".
 
 A repeated chunk is safe because it has a number: the server gives the stored reply if it was applied.
 """
@@ -49,7 +50,7 @@ class StreamingClient:
     Args:
         url: as ``http://127.0.0.1:8000``.
         timeout_s: for one request.
-        repeats: how often a numbered chunk is sent again when the connection breaks.
+        repeats: how often a numbered chunk is sent again when the connection breaks, or on 503 with Retry-After.
         transport: in place of the network, for tests.
         sleep: between two tries, for tests.
     """
@@ -152,19 +153,34 @@ class StreamingClient:
         is_numbered = "session" in query and "seq" in query
         tries = 1 + (self._repeats if is_numbered else 0)
         for attempt in range(tries):
+            is_last = attempt == tries - 1
+            pause_s = 0.1 * 2**attempt
             try:
                 response = self._http.post(
                     "/infer", params=query, content=content, headers={"Content-Type": content_type}
                 )
-                break
+                later_s = _later_s(response)
+                if later_s is None or is_last:
+                    break
+                pause_s = later_s
             except httpx.TransportError as error:
-                if attempt == tries - 1:
+                if is_last:
                     raise ServiceUnreachable(f"{self._url}: {error}: is 'hetsyn serve' running there?") from error
-            self._sleep(0.1 * 2**attempt)
+            self._sleep(pause_s)
         if response.is_success:
             reply: Reply = response.json()
             return reply
         raise _problem(response)
+
+
+def _later_s(response: httpx.Response) -> float | None:
+    """When to send the chunk again, where that is what the server says."""
+    return _retry_after_s(response) if response.status_code == 503 else None
+
+
+def _retry_after_s(response: httpx.Response) -> float | None:
+    retry_after = response.headers.get("Retry-After", "")
+    return float(retry_after) if retry_after.isdecimal() else None
 
 
 def _problem(response: httpx.Response) -> ServiceProblem:
@@ -175,10 +191,4 @@ def _problem(response: httpx.Response) -> ServiceProblem:
     if not isinstance(body, dict):
         body = {}
     detail = str(body.get("detail") or response.reason_phrase)
-    retry_after = response.headers.get("Retry-After", "")
-    return ServiceProblem(
-        response.status_code,
-        detail,
-        body.get("expected_seq"),
-        float(retry_after) if retry_after.isdecimal() else None,
-    )
+    return ServiceProblem(response.status_code, detail, body.get("expected_seq"), _retry_after_s(response))

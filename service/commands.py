@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -53,15 +54,31 @@ def serve_models(
     device: Annotated[
         DeviceName, typer.Option(help="Where networks run; auto is a GPU where one can be used, else the CPU.")
     ] = DeviceName.auto,
+    store: Annotated[
+        str,
+        typer.Option(
+            envvar="HETSYN_STORE",
+            help="Where sessions are kept: memory://, file:///path/sessions.db, redis://host, valkey://host.",
+        ),
+    ] = "memory://",
+    store_half: Annotated[
+        bool, typer.Option("--store-half", help="Keep states in the store as float16: half the room, less exact.")
+    ] = False,
+    session_age_s: Annotated[float, typer.Option(min=1, help="Drop a session at this age.")] = 86_400.0,
+    drain_s: Annotated[
+        float, typer.Option(min=0, help="After SIGTERM, serve on for so long while /health/ready says 503.")
+    ] = 0.0,
 ) -> None:
     """Serve the models of a folder over HTTP."""
     import uvicorn
 
     from service.api.app import create_app
     from service.cuda import open_device
+    from service.graceful import GracefulServer
     from service.models import ModelCatalog
     from service.runtime import check_runtime
     from service.settings import Settings
+    from service.store.url import redacted
 
     check_runtime()
     settings = Settings(
@@ -73,6 +90,10 @@ def serve_models(
         max_sessions=max_sessions,
         engine_threads=engine_threads,
         device=device.value,
+        store=store,
+        store_half=store_half,
+        session_age_s=session_age_s,
+        drain_s=drain_s,
     )
     opened = open_device(settings.device)
     catalog = ModelCatalog(settings.models, settings.default_model, device=opened)
@@ -80,7 +101,18 @@ def serve_models(
     app = create_app(settings, catalog)
     where = "the CPU" if opened is None else opened.name
     Console(stderr=True).print(f"models: {', '.join(catalog.names)} on {where}", markup=False, highlight=False)
-    uvicorn.run(app, host=settings.host, port=settings.port, log_level=log_level.value)
+    Console(stderr=True).print(f"sessions: {redacted(settings.store)}", markup=False, highlight=False)
+    # a line a chunk would cost a tenth of the time of a chunk; /metrics counts
+    access_log = log_level is LogLevel.debug
+    config = uvicorn.Config(
+        app, host=settings.host, port=settings.port, log_level=log_level.value, access_log=access_log
+    )
+    gc.freeze()  # what was loaded stays: the collector need not walk it again and again
+    server = GracefulServer(config, app.state.sessions, settings.drain_s)
+    with suppress(KeyboardInterrupt):  # the person at the keyboard has had what they wanted
+        server.run()
+    if not server.started:
+        raise typer.Exit(3)
 
 
 @stream.command()

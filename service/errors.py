@@ -11,9 +11,21 @@ HetsynError
 │   ├── OutOfOrder         another chunk number is expected
 │   ├── ConflictingChunk   the number was used, for other content
 │   ├── SessionEnded       a chunk after the end
-│   └── ModelMismatch      the session runs on another model
-├── SessionGone            it was dropped after lying idle
+│   ├── ModelMismatch      the session runs on another model
+│   └── SessionExists      there is a session of this id; nothing was imported
+├── SessionGone            it was dropped after lying idle or reaching its age, or the store lost it
+├── StateError             a packed session cannot be used; whatever held it holds it still
+│   ├── StateForeign       no packed session at all
+│   ├── StateFormat        of an older or a newer format
+│   ├── StateTruncated     cut off
+│   ├── StateCorrupt       its checksum does not match its content
+│   ├── StateMismatch      intact, but not a state that the model's manifest describes
+│   └── ModelChanged       made by another content of the model, or by one that is not here
+├── StoreError             where the sessions are kept
+│   ├── StoreUnavailable   it is down, slow or full; try again later
+│   └── StoreUnusable      its address or its file cannot be a store
 └── Overloaded             more than the server can hold; try again later
+    └── ShuttingDown       the server is about to end; others take the chunk
 """
 
 from __future__ import annotations
@@ -71,7 +83,53 @@ class ModelMismatch(SessionError):
     pass
 
 
+class SessionExists(SessionError):
+    pass
+
+
 class SessionGone(HetsynError):
+    pass
+
+
+class StateError(HetsynError):
+    pass
+
+
+class StateForeign(StateError):
+    pass
+
+
+class StateFormat(StateError):
+    pass
+
+
+class StateTruncated(StateError):
+    pass
+
+
+class StateCorrupt(StateError):
+    pass
+
+
+class StateMismatch(StateError):
+    pass
+
+
+class ModelChanged(StateError):
+    pass
+
+
+class StoreError(HetsynError):
+    pass
+
+
+class StoreUnavailable(StoreError):
+    def __init__(self, message: str, retry_after_s: float = 1.0) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class StoreUnusable(StoreError):
     pass
 
 
@@ -79,3 +137,7 @@ class Overloaded(HetsynError):
     def __init__(self, message: str, retry_after_s: float) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
+
+
+class ShuttingDown(Overloaded):
+    pass

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
+from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -31,7 +33,8 @@ L16_TYPE = "audio/l16"
 WAV_TYPES = ("audio/wav", "audio/x-wav", "audio/wave", "audio/vnd.wave")
 CONTENT_TYPES = (JSON_TYPE, WAV_TYPES[0], "audio/L16;rate=8000", packed_events.MEDIA_TYPE)
 
-SessionId = Annotated[str, Field(pattern=r"^[A-Za-z0-9._~:-]{1,128}$")]
+SESSION_ID = r"^[A-Za-z0-9._~:-]{1,128}$"
+SessionId = Annotated[str, Field(pattern=SESSION_ID)]
 ModelName = Annotated[str, Field(min_length=1, max_length=64)]
 
 
@@ -203,7 +206,8 @@ def decode_query(query: Iterable[tuple[str, str]]) -> Envelope:
         raise _explained(error, "the query", _QUERY_FIELDS) from error
 
 
-def parse_content_type(content_type: str) -> tuple[str, dict[str, str]]:
+@lru_cache(maxsize=256)
+def parse_content_type(content_type: str) -> tuple[str, Mapping[str, str]]:
     """Media type and parameters; names in lower case, values unquoted.
 
     Raises:
@@ -218,7 +222,7 @@ def parse_content_type(content_type: str) -> tuple[str, dict[str, str]]:
             raise InputError(f"the content type's parameter {name[:LONGEST_PLACE]!r} is there twice: send it once")
         if name:
             parameters[name] = value.strip().strip('"')
-    return media_type.strip().lower(), parameters
+    return media_type.strip().lower(), MappingProxyType(parameters)
 
 
 def unsupported(content_type: str) -> UnsupportedInput:
@@ -226,7 +230,7 @@ def unsupported(content_type: str) -> UnsupportedInput:
     return UnsupportedInput(f"{named}: send one of {', '.join(CONTENT_TYPES)}")
 
 
-def _raw_decoder(media_type: str, parameters: dict[str, str]) -> Any:
+def _raw_decoder(media_type: str, parameters: Mapping[str, str]) -> Any:
     if media_type in WAV_TYPES:
         return lambda body: AudioChunk(*decode_wav(body))
     if media_type == L16_TYPE:

@@ -103,7 +103,13 @@ def operators_problem() -> str | None:
         RuntimeUnavailable: there is no ONNX Runtime.
     """
     built = library()
-    return None if built is None else _register(_onnxruntime().SessionOptions(), built)
+    if built is None:
+        return None
+    try:
+        _onnxruntime().SessionOptions().register_custom_ops_library(str(built))
+    except _failures() as error:
+        return _first_line(error)
+    return None
 
 
 def providers() -> list[str]:
@@ -185,17 +191,25 @@ def load_graph(content: bytes, *, threads: int = 1, use_operators: bool = True) 
         ArtifactError: ONNX Runtime cannot load it.
     """
     ort = _onnxruntime()
-    options = _options(ort, threads)
-    built = library() if use_operators else None
-    problem = None if built is None else _register(options, built)
-    if problem:
-        _log.warning("%s cannot be used, plain ONNX takes over: %s", built, problem)
     failures = _failures()
+    built = library() if use_operators else None
     try:
-        session = ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        try:
+            return OrtGraph(_session(ort, content, threads, built), failures, "cpu", 0)
+        except failures as error:
+            if built is None:
+                raise
+            _log.warning("%s is left out, plain ONNX takes over: %s", built, _first_line(error))
+        return OrtGraph(_session(ort, content, threads, None), failures, "cpu", 0)
     except failures as error:
         raise ArtifactError(f"ONNX Runtime {ort.__version__} cannot load the graph ({_first_line(error)})") from error
-    return OrtGraph(session, failures, "cpu", 0)
+
+
+def _session(ort: Any, content: bytes, threads: int, operators: Path | None) -> Any:
+    options = _options(ort, threads)
+    if operators is not None:
+        options.register_custom_ops_library(str(operators))
+    return ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
 
 def _options(ort: Any, threads: int) -> Any:

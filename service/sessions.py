@@ -1,107 +1,146 @@
-"""Sessions in memory: the asyncio shell around the protocol and the engine.
+"""The sessions of a server: the asyncio shell around the protocol, the engine and the store.
 
 A chunk runs in a task of its own, shielded from its caller: when the caller goes away the chunk is still
 applied as a whole, and the retry by number gets the stored reply. Nothing of a session changes but in
-``_Session.commit``, after the engine has done the chunk.
+``SessionRegistry._commit``, after the engine has done the chunk.
+
+Without a store the places of ``places`` hold the sessions. With one they hold what this process remembers of the
+store's records: ``protocol`` says what such a memory may decide, and time is judged by the times in the record, so
+that every replica judges alike.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import secrets
 import time
-from collections import OrderedDict
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any
+from contextlib import AbstractContextManager, suppress
+from dataclasses import replace
+from math import inf
+from typing import Any, NamedTuple
 
-from service.artifact import FormName
+from service.admission import BUSY_RETRY_S, Admission
 from service.batch_policy import BatchPolicy
 from service.batcher import Batcher
+from service.counters import Counters
 from service.engine import Engine, Outcome, Work
-from service.errors import ModelMismatch, NotFound, Overloaded, SessionEnded, SessionGone
-from service.models import Model, ModelCatalog
+from service.errors import (
+    HetsynError,
+    Overloaded,
+    SessionEnded,
+    StoreUnavailable,
+)
+from service.models import ModelCatalog
 from service.payloads import Envelope, InferRequest, Reply
-from service.protocol import Progress, Replay, admit, applied, opening
+from service.places import NOTHING, Clock, Kept, Place, Places, Remembered
+from service.protocol import (
+    Known,
+    Lifetimes,
+    Progress,
+    Reload,
+    Replay,
+    applied,
+    check_delete,
+    check_import,
+    decide,
+    gone,
+    standing,
+    unknown,
+)
+from service.running_loop import RunningLoop
+from service.session import Session
 from service.settings import Settings
-from service.stream import StreamState, initial_stream
+from service.store.packing import Packing, read, renamed
+from service.store.seam import StateStore
+from service.store.shelf import Held, Shelf, find_model
+from service.stream import initial_stream
 
-Clock = Callable[[], float]
+# of one request; each after the first means that another replica was faster
+DECISIONS = 10
+FOREVER = Lifetimes(inf, inf, inf, inf)
 
-BUSY_RETRY_S = 1.0
-
-
-@dataclass(frozen=True)
-class _Open:
-    """What a session is once its first chunk was applied. stream: None once it has ended."""
-
-    model: Model
-    form: FormName
-    progress: Progress[Reply]
-    stream: StreamState | None
-
-    def check_model(self, asked: Envelope) -> None:
-        """
-        Raises:
-            ModelMismatch: the request names another model, version or form than the session's.
-        """
-        for what, have, want in (
-            ("model", self.model.name, asked.model),
-            ("version", self.model.version, asked.version),
-            ("form", self.form, asked.form),
-        ):
-            if want is not None and want != have:
-                raise ModelMismatch(f"the session runs on {what} {have!r}, not {want!r}: name that one, or none")
+log = logging.getLogger("hetsyn.sessions")
 
 
-class _Session:
-    """A place for a session. ``users`` requests hold it; it is vacant until a first chunk is applied."""
+class _Step(NamedTuple):
+    """A chunk to be applied: onto this session, under this number; steps that it will take, about."""
 
-    def __init__(self, session_id: str) -> None:
-        self.id = session_id
-        self.lock = asyncio.Lock()  # first come, first served
-        self.users = 0
-        self.last_used_s = 0.0
-        self.open: _Open | None = None
-
-    @property
-    def ended(self) -> bool:
-        return self.open is not None and self.open.progress.ended
+    session: Session
+    seq: int
+    steps: int
 
 
 class SessionRegistry:
-    """All sessions of a server. Used from one event loop."""
+    """All sessions of a server. Used from one event loop.
 
-    def __init__(self, settings: Settings, catalog: ModelCatalog, clock: Clock = time.monotonic) -> None:
-        self._settings = settings
+    Args:
+        clock: seconds, for the idle time of sessions in memory.
+        store: where sessions are kept; None keeps them in memory.
+        wall: seconds since 1970, for the times in a record.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        catalog: ModelCatalog,
+        clock: Clock = time.monotonic,
+        store: StateStore | None = None,
+        wall: Clock = time.time,
+    ) -> None:
+        self.counters = Counters()
+        self.settings = settings
         self._catalog = catalog
-        self._clock = clock
+        self._clock = clock if store is None else wall
+        self._wall = wall
+        self._lifetimes = Lifetimes(
+            settings.session_idle_s, settings.session_age_s, settings.ended_keep_s, settings.gone_keep_s
+        )
+        self._packing = Packing(half=settings.store_half)
+        self._shelf = None if store is None else Shelf(store, self._packing, catalog, self._lifetimes, self.counters)
         self._engine = Engine(settings.max_chunk_steps, settings.segment_steps)
         policy = BatchPolicy(settings.max_batch, settings.max_batch_steps, settings.max_batch_wait_s)
         self._batcher = Batcher(self._engine, policy, settings.engine_threads, settings.engine_inline_s)
-        self._sessions: dict[str, _Session] = {}
-        self._ended: OrderedDict[str, float] = OrderedDict()  # id to time, oldest first
-        self._gone: OrderedDict[str, float] = OrderedDict()
-        self._running: set[asyncio.Task[Reply]] = set()
-        self._in_flight = 0
+        # without a store these are the places
+        self._kept = Kept(settings, self._lifetimes, self._clock, self._dropped)
+        self._places: Places = (
+            self._kept if store is None else Remembered(settings, self._lifetimes, self._clock, self._bury)
+        )
+        self.admissions = Admission(settings.max_waiting)
+        self._running: set[asyncio.Task[Any]] = set()
+        self._loop = RunningLoop()
 
-    @contextmanager
-    def admission(self) -> Iterator[None]:
+    @property
+    def held(self) -> int:
+        """Open sessions in the memory of this process."""
+        return self._places.open
+
+    async def start(self) -> None:
+        """
+        Raises:
+            StoreUnusable: the store is set up so that it would lose sessions.
+        """
+        if self._shelf is not None:
+            try:
+                await self._shelf.store.start()
+            except StoreUnavailable as error:
+                log.warning("%s", error)  # it may come up yet; until then every chunk gets 503
+
+    async def check_store(self) -> None:
+        """
+        Raises:
+            StoreUnavailable, StoreUnusable: sessions can not be kept now.
+        """
+        if self._shelf is not None:
+            await self._shelf.store.health()
+
+    def admission(self) -> AbstractContextManager[None]:
         """A place among the requests in flight: take one before the body is read, and answer within it.
 
         Raises:
-            Overloaded: all places are taken.
+            Overloaded: all places are taken. ShuttingDown: no more are given.
         """
-        if self._in_flight >= self._settings.max_waiting:
-            raise Overloaded(
-                f"{self._in_flight} requests are waiting: send the chunk again in {BUSY_RETRY_S:g} s", BUSY_RETRY_S
-            )
-        self._in_flight += 1
-        try:
-            yield
-        finally:
-            self._in_flight -= 1
+        return self.admissions.place()
 
     async def infer(self, request: InferRequest) -> Reply:
         """Apply a chunk, in order of arrival within its session, and answer it. To be called within ``admission``.
@@ -109,7 +148,7 @@ class SessionRegistry:
         Raises:
             HetsynError: any but ArtifactError leaves the client something to do; the session is as it was.
         """
-        task = asyncio.create_task(self._infer(request))
+        task = self._loop.get().create_task(self._infer(request))
         self._running.add(task)
         task.add_done_callback(self._finished)
         try:
@@ -117,201 +156,359 @@ class SessionRegistry:
         except asyncio.CancelledError:
             if not task.done():
                 # the caller gives its place back, but the chunk is still computed
-                self._in_flight += 1
-                task.add_done_callback(self._abandoned_finished)
+                self.admissions.take()
+                task.add_done_callback(lambda _: self.admissions.give())
             raise
 
     async def delete(self, session_id: str) -> None:
-        """Drop a session, after the chunks that came before.
+        """Drop a session, after the chunks that came before. One whose record is damaged is dropped too.
 
         Raises:
-            NotFound: there is none. SessionGone: it was dropped for lying idle.
+            NotFound: there is none. SessionGone: it was dropped for lying idle. StoreUnavailable.
         """
-        session = self._find(session_id)
-        session.users += 1
-        try:
-            async with session.lock:
-                if session.open is None:
-                    raise self._unknown(session_id)
-                session.open = None
-                self._ended.pop(session_id, None)
-        finally:
-            self._leave(session)
+        with self._places.visit(session_id) as place:
+            async with place.lock:
+                for _ in range(DECISIONS):
+                    held = await self._confirmed(place)
+                    if held.damage is None:
+                        check_delete(session_id, _known(held), self._clock(), self._judged)
+                    if await self._remove(place, held):
+                        self.counters.sessions_deleted += 1
+                        return
+                raise _contended(session_id)
 
     def describe(self, session_id: str) -> dict[str, Any]:
-        """A session as JSON can say it.
+        """A session as JSON can say it, as far as this process knows it.
 
         Raises:
             NotFound, SessionGone: as for ``delete``.
         """
-        session = self._find(session_id)
-        if session.open is None:
-            raise self._unknown(session_id)
-        progress, stream = session.open.progress, session.open.stream
+        with self._places.visit(session_id) as place:
+            if place.session is None:
+                raise unknown(session_id)
+            return self._described(place, place.session)
+
+    async def look(self, session_id: str) -> dict[str, Any]:
+        """``describe``, of what the store holds where there is one.
+
+        Raises:
+            NotFound, SessionGone, StoreUnavailable, StateError.
+        """
+        if self._shelf is None:
+            return self.describe(session_id)
+        with self._places.visit(session_id) as place:
+            async with place.lock:
+                return self._described(place, await self._existing(place))
+
+    async def export_state(self, session_id: str) -> bytes:
+        """The session as ``packing`` writes it, after the chunks that came before.
+
+        Raises:
+            NotFound, SessionGone, StoreUnavailable, StateError.
+        """
+        with self._places.visit(session_id) as place:
+            async with place.lock:
+                session = await self._existing(place)
+        self.counters.sessions_exported += 1
+        return self._packing.pack(session_id, _shifted(session, self._wall_offset_s))
+
+    async def import_state(self, session_id: str, content: bytes, *, replace_it: bool) -> tuple[dict[str, Any], bool]:
+        """Put an exported session under an id, as if it had just been used; its description, and whether
+        it is new.
+
+        Raises:
+            StateError: the content cannot be used. SessionGone: it is of a session that was dropped, or past its age.
+            SessionExists, SessionGone: there is or was a session of this id, and not ``replace_it``.
+            Overloaded, StoreUnavailable.
+        """
+        record = read(content)
+        session = renamed(self._packing.unpack(record, find_model(self._catalog, record)), session_id)
+        now_s = self._clock()
+        session = _shifted(session, -self._wall_offset_s)
+        created_s = min(session.known.created_s, now_s)
+        session = replace(session, known=replace(session.known, created_s=created_s, used_s=now_s))
+        if standing(session.known, now_s, self._lifetimes) not in ("open", "ended"):
+            raise gone(record.session, self._lifetimes)
+        if replace_it:
+            self._kept.forgive(session_id)
+        place = self._places.enter(session_id)
+        try:
+            async with place.lock:
+                for _ in range(DECISIONS):
+                    held = await self._confirmed(place)
+                    if held.damage is not None and not replace_it:
+                        raise held.damage
+                    check_import(session_id, _known(held), self._clock(), self._judged, replace=replace_it)
+                    if await self._commit(place, held, session):
+                        self.counters.sessions_imported += 1
+                        return self._described(place, session), held.session is None
+                raise _contended(session_id)
+        finally:
+            self._places.leave(place)
+
+    def sweep(self, now_s: float) -> None:
+        """Drop what has lain idle, and forget what was kept long enough."""
+        self._places.sweep(now_s)
+
+    async def sweep_forever(self) -> None:
+        """``sweep`` at intervals, and let the store remove what is over; until cancelled."""
+        while True:
+            await asyncio.sleep(self.settings.sweep_interval_s)
+            self.sweep(self._clock())
+            if self._shelf is not None:
+                with suppress(StoreUnavailable):  # the next sweep will do
+                    await self._shelf.store.expire()
+
+    async def close(self) -> None:
+        """Finish and commit what is running, end the threads, and close the store."""
+        while self._running:
+            await asyncio.wait(self._running)
+        self._loop.forget()
+        await self._batcher.close()
+        if self._shelf is not None:
+            await self._shelf.close()
+
+    async def _infer(self, request: InferRequest) -> Reply:
+        place = None
+        try:
+            place = self._places.enter(request.envelope.session or secrets.token_urlsafe(16))
+            async with place.lock:
+                return await self._answer(place, request)
+        except HetsynError as error:
+            self.counters.refused(error)
+            raise
+        finally:
+            if place is not None:
+                self._places.leave(place)
+
+    async def _answer(self, place: Place, request: InferRequest) -> Reply:
+        asked = request.envelope
+        # Most sessions that begin are new, so whether one is there is left to the commit to say; an unnumbered
+        # chunk may go on with one that another replica has.
+        assume_new = place.held is None and not place.was_held and (asked.session is None or asked.seq == 0)
+        for _ in range(DECISIONS):
+            confirmed = self._shelf is None
+            if assume_new:
+                held = NOTHING
+            elif place.held is not None:
+                held = place.held
+            else:
+                held, confirmed = await self._confirmed(place), True
+            assume_new = False
+            todo = self._decide(place, held, request, confirmed)
+            if isinstance(todo, Replay):
+                self.counters.chunks_replayed += 1
+                return todo.reply
+            if isinstance(todo, _Step):
+                reply = await self._apply(place, held, todo, request)
+                if reply is not None:
+                    return reply
+            place.held = None  # another replica was here: decide again on what it left
+        raise _contended(place.id)
+
+    def _decide(
+        self, place: Place, held: Held, request: InferRequest, confirmed: bool
+    ) -> _Step | Replay[Reply] | Reload:
+        """What is to be done with a chunk. Nothing but a step comes from what is not confirmed.
+
+        Raises:
+            HetsynError: it is not applied.
+        """
+        asked = request.envelope
+        try:
+            if held.damage is not None:
+                raise held.damage
+            now_s, session, known, lost = self._clock(), held.session, _known(held), False
+            if self._shelf is not None:
+                if standing(known, now_s, self._lifetimes) == "none":
+                    session = None
+                lost = confirmed and place.was_held and held.session is None
+                if lost:
+                    place.was_held = False  # it is said once
+            if session is not None:
+                session.check_model(asked)
+            todo = decide(
+                place.id, known, asked.seq, request.digest, now_s, self._judged, confirmed=confirmed, lost=lost
+            )
+            if isinstance(todo, Replay | Reload):
+                return todo
+            session = session or self._opened(asked)
+            if session.stream is None:
+                raise SessionEnded("the session has ended")  # decide has refused this before; states it for the types
+            return _Step(session, todo.seq, self._engine.check(session.model, session.stream, request.chunk))
+        except HetsynError:
+            if confirmed:
+                raise
+            return Reload()
+
+    async def _apply(self, place: Place, held: Held, step: _Step, request: InferRequest) -> Reply | None:
+        """The reply to a chunk once it is committed; None where another replica was faster.
+
+        Raises:
+            HetsynError: as ``Engine.run``. StoreUnavailable: it may be committed, or may yet be.
+        """
+        session, stream, end = step.session, step.session.stream, request.envelope.end
+        if stream is None:
+            raise ValueError("a chunk needs a stream")  # _decide gives none without; states it for the types
+        outcome = await self._batcher.run(session.model, session.form, Work(stream, request.chunk, end), step.steps)
+        reply = _reply(place.id, session, step.seq, end, outcome)
+        known = session.known
+        progress = applied(
+            known.progress, seq=step.seq, digest=request.digest, steps=outcome.result.steps, end=end, reply=reply
+        )
+        after = Session(
+            session.model,
+            session.form,
+            Known(progress, known.created_s, self._clock()),
+            None if end else outcome.stream,
+        )
+        if not await self._commit(place, held, after):
+            return None
+        self.counters.chunks_applied += 1
+        self.counters.steps_applied += outcome.result.steps
+        self.counters.sessions_opened += step.seq == 0
+        self.counters.sessions_ended += end
+        return reply
+
+    async def _commit(self, place: Place, held: Held, session: Session) -> bool:
+        """Put a session in place of what was held; False where the store holds something else by now.
+
+        Raises:
+            StoreUnavailable: nobody knows; what the store holds is asked for before anything else is decided.
+        """
+        if self._shelf is None:
+            self._kept.put(place, Held(session=session))
+            return True
+        place.held = None
+        place.was_held = place.was_held or held.session is not None
+        after = await self._shelf.commit(place.id, held, session)
+        if after is None:
+            return False
+        place.hold(after)
+        return True
+
+    async def _remove(self, place: Place, held: Held) -> bool:
+        """Errors and result as ``_commit``."""
+        if self._shelf is None:
+            self._kept.put(place, NOTHING)
+            return True
+        place.held = None
+        if not await self._shelf.delete(place.id, held):
+            return False
+        place.was_held = False
+        return True
+
+    async def _confirmed(self, place: Place) -> Held:
+        """What the store holds; without one, what the place does.
+
+        Raises:
+            StoreUnavailable, StateError: as ``Shelf.load``.
+        """
+        if self._shelf is None:
+            return place.held or Held()
+        place.held = None
+        held = await self._shelf.load(place.id)
+        if held.damage is None:
+            place.hold(held)
+        return held
+
+    async def _existing(self, place: Place) -> Session:
+        """
+        Raises:
+            NotFound, SessionGone, StoreUnavailable, StateError: there is no session, or none that can be used.
+        """
+        held = await self._confirmed(place)
+        if held.damage is not None:
+            raise held.damage
+        check_delete(place.id, _known(held), self._clock(), self._judged)
+        if held.session is None:
+            raise unknown(place.id)  # check_delete has refused this before; states it for the types
+        return held.session
+
+    def _opened(self, asked: Envelope) -> Session:
+        model = self._catalog.get(asked.model, asked.version)
+        form = model.choose_form(asked.form)
+        now_s = self._clock()
+        return Session(model, form, Known(Progress(), now_s, now_s), initial_stream(model, form))
+
+    @property
+    def _judged(self) -> Lifetimes:
+        """What time means to a decision; without a store it was judged when the request entered."""
+        return FOREVER if self._shelf is None else self._lifetimes
+
+    @property
+    def _wall_offset_s(self) -> float:
+        """From this registry's clock to the wall's."""
+        return self._wall() - self._clock() if self._shelf is None else 0.0
+
+    def _dropped(self) -> None:
+        self.counters.sessions_dropped += 1
+
+    def _bury(self, session_id: str, held: Held, session: Session) -> None:
+        task = asyncio.create_task(self._commit_buried(session_id, held, session))
+        self._running.add(task)
+        task.add_done_callback(self._finished)
+
+    async def _commit_buried(self, session_id: str, held: Held, session: Session) -> None:
+        """Keep of a dropped session only that it was dropped. Its times say so without this too."""
+        buried = replace(session, known=replace(session.known, dropped=True), stream=None)
+        if self._shelf is not None and await self._shelf.commit(session_id, held, buried):
+            self.counters.sessions_dropped += 1
+
+    def _described(self, place: Place, session: Session) -> dict[str, Any]:
+        progress, stream = session.known.progress, session.stream
         return {
-            "session": session.id,
-            "model": session.open.model.name,
-            "version": session.open.model.version,
-            "form": session.open.form,
+            "session": place.id,
+            "model": session.model.name,
+            "version": session.model.version,
+            "form": session.form,
             "expected_seq": progress.expected_seq,
             "total_steps": progress.total_steps,
             "ended": progress.ended,
             "kind": stream.kind if stream else None,
             "state_bytes": stream.bytes if stream else 0,
             "label": progress.last.reply.label if progress.last else None,
-            "idle_s": 0.0 if session.users else self._clock() - session.last_used_s,
+            "idle_s": self._places.idle_s(place, session),
         }
 
-    def sweep(self, now_s: float) -> None:
-        """Drop what has lain idle, and forget what was kept long enough."""
-        for session_id in list(self._sessions):
-            self._expire(session_id, now_s)
-        _forget(self._gone, self._settings.max_remembered, now_s - self._settings.gone_keep_s)
-
-    async def sweep_forever(self) -> None:
-        """``sweep`` at intervals, until cancelled."""
-        while True:
-            await asyncio.sleep(self._settings.sweep_interval_s)
-            self.sweep(self._clock())
-
-    async def close(self) -> None:
-        """Finish what is running, and end the threads."""
-        if self._running:
-            await asyncio.wait(self._running)
-        await self._batcher.close()
-
-    async def _infer(self, request: InferRequest) -> Reply:
-        session = self._enter(request.envelope.session or secrets.token_urlsafe(16))
-        try:
-            async with session.lock:
-                return await self._answer(session, request)
-        finally:
-            self._leave(session)
-
-    async def _answer(self, session: _Session, request: InferRequest) -> Reply:
-        asked = request.envelope
-        current = session.open
-        if current is None:
-            current = self._opened(session.id, asked)
-        else:
-            current.check_model(asked)
-        decision = admit(current.progress, asked.seq, request.digest)
-        if isinstance(decision, Replay):
-            return decision.reply
-        if current.stream is None:
-            raise SessionEnded("the session has ended")  # admit has refused this before; states it for the types
-        steps = self._engine.check(current.model, current.stream, request.chunk)
-        work = Work(current.stream, request.chunk, asked.end)
-        outcome = await self._batcher.run(current.model, current.form, work, steps)
-        reply = _reply(session.id, current, decision.seq, asked.end, outcome)
-        progress = applied(
-            current.progress,
-            seq=decision.seq,
-            digest=request.digest,
-            steps=outcome.result.steps,
-            end=asked.end,
-            reply=reply,
-        )
-        self._commit(session, _Open(current.model, current.form, progress, None if asked.end else outcome.stream))
-        return reply
-
-    def _opened(self, session_id: str, asked: Envelope) -> _Open:
-        progress: Progress[Reply] = opening(session_id, asked.seq)
-        model = self._catalog.get(asked.model, asked.version)
-        form = model.choose_form(asked.form)
-        return _Open(model, form, progress, initial_stream(model, form))
-
-    def _commit(self, session: _Session, after: _Open) -> None:
-        session.open = after
-        if after.progress.ended:
-            self._ended[session.id] = self._clock()
-            for forgotten in _forget(self._ended, self._settings.max_remembered, float("-inf")):
-                self._sessions.pop(forgotten, None)
-
-    def _enter(self, session_id: str) -> _Session:
-        """The place of a session, made if there is none; the caller holds it until ``_leave``."""
-        self._expire(session_id, self._clock())
-        session = self._sessions.get(session_id)
-        if session is None:
-            if session_id in self._gone:
-                raise self._was_dropped(session_id)
-            if len(self._sessions) - len(self._ended) >= self._settings.max_sessions:
-                self.sweep(self._clock())
-            if len(self._sessions) - len(self._ended) >= self._settings.max_sessions:
-                raise Overloaded(
-                    f"{self._settings.max_sessions} sessions are open: end some, or try again later",
-                    self._settings.sweep_interval_s,
-                )
-            session = self._sessions[session_id] = _Session(session_id)
-        session.users += 1
-        return session
-
-    def _leave(self, session: _Session) -> None:
-        session.users -= 1
-        session.last_used_s = self._clock()
-        if session.open is None and not session.users and self._sessions.get(session.id) is session:
-            del self._sessions[session.id]
-
-    def _find(self, session_id: str) -> _Session:
-        self._expire(session_id, self._clock())
-        session = self._sessions.get(session_id)
-        if session is None:
-            raise self._was_dropped(session_id) if session_id in self._gone else self._unknown(session_id)
-        return session
-
-    def _expire(self, session_id: str, now_s: float) -> None:
-        """Drop the session if its time is over, whether or not a sweep has come by."""
-        session = self._sessions.get(session_id)
-        if session is None or session.users:
-            return
-        if session.ended:
-            if now_s - self._ended[session_id] >= self._settings.ended_keep_s:
-                del self._sessions[session_id], self._ended[session_id]
-        elif now_s - session.last_used_s >= self._settings.session_idle_s:
-            del self._sessions[session_id]
-            self._gone[session_id] = now_s
-            _forget(self._gone, self._settings.max_remembered, now_s - self._settings.gone_keep_s)
-
-    def _finished(self, task: asyncio.Task[Reply]) -> None:
+    def _finished(self, task: asyncio.Task[Any]) -> None:
         self._running.discard(task)
         if not task.cancelled():
             task.exception()  # the caller may be gone; asyncio logs exceptions that nobody has asked for
 
-    def _abandoned_finished(self, _: asyncio.Task[Reply]) -> None:
-        self._in_flight -= 1
 
-    def _was_dropped(self, session_id: str) -> SessionGone:
-        idle_s = self._settings.session_idle_s
-        return SessionGone(f"session {session_id!r} was dropped after {idle_s:g} s idle: begin another, under a new id")
-
-    @staticmethod
-    def _unknown(session_id: str) -> NotFound:
-        return NotFound(f"no session {session_id!r}: it has not begun, was deleted, or ended a while ago")
+def _known(held: Held) -> Known[Reply] | None:
+    return held.session.known if held.session else None
 
 
-def _reply(session_id: str, current: _Open, seq: int, end: bool, outcome: Outcome) -> Reply:
-    manifest, result = current.model.manifest, outcome.result
+def _shifted(session: Session, by_s: float) -> Session:
+    """The session with its times on another clock."""
+    known = session.known
+    return replace(session, known=replace(known, created_s=known.created_s + by_s, used_s=known.used_s + by_s))
+
+
+def _contended(session_id: str) -> Overloaded:
+    return Overloaded(
+        f"session {session_id!r} is changed by other replicas all the time: send the chunk again in {BUSY_RETRY_S:g} s",
+        BUSY_RETRY_S,
+    )
+
+
+def _reply(session_id: str, session: Session, seq: int, end: bool, outcome: Outcome) -> Reply:
+    manifest, result = session.model.manifest, outcome.result
     is_trace = manifest.decision.rule == "trace"
     likeliest = int(result.probabilities.argmax())
     return Reply(
         session=session_id,
         model=manifest.name,
         version=manifest.version,
-        form=current.form,
+        form=session.form,
         seq=seq,
         steps=result.steps,
-        total_steps=current.progress.total_steps + result.steps,
+        total_steps=session.known.progress.total_steps + result.steps,
         label=manifest.labels[likeliest] if result.counted and not is_trace else None,
         labels=manifest.labels,
         probabilities=None if is_trace else tuple(result.probabilities.tolist()),
         end=end,
         readout=None if result.readout is None else tuple(map(tuple, result.readout.tolist())),
     )
-
-
-def _forget(remembered: OrderedDict[str, float], at_most: int, before_s: float) -> list[str]:
-    """Remove the oldest while there are too many, and those from before a time; what was removed."""
-    removed = []
-    while remembered and (len(remembered) > at_most or next(iter(remembered.values())) <= before_s):
-        removed.append(remembered.popitem(last=False)[0])
-    return removed

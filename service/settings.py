@@ -29,7 +29,13 @@ class Settings:
         ended_keep_s: for how long the last reply of an ended session can be asked for again.
         gone_keep_s: for how long the server remembers that it dropped a session.
         max_remembered: ended sessions, and dropped ones, that are remembered at most (each).
+        session_age_s: a session is dropped at this age, however much it is used.
         sweep_interval_s: pause between two searches for idle sessions.
+    Store:
+        store: URL of where sessions are kept; see ``service.store.url``. ``memory://`` keeps them in the process;
+            with another, max_sessions bounds those in memory besides, and max_remembered bounds nothing.
+        store_timeout_s: for one batch; the chunks of one that takes longer get 503.
+        store_half: keep the network's state as float16, in half the room and with its accuracy.
     Work:
         device: where networks run and their states live: ``cpu``, ``cuda`` (the first visible NVIDIA GPU; refuses to
             start where none can be used), ``auto`` (a GPU where one can be used, else the CPU).
@@ -41,6 +47,8 @@ class Settings:
         max_batch: chunks, of as many sessions, that are computed together.
         max_batch_steps: chunks of a batch times the steps of its longest.
         max_batch_wait_s: for how long an idle thread waits for more chunks; 0 starts at once.
+        drain_s: for how long a server that was told to end serves on while it is not ready, so that balancers
+            notice; above the interval of their checks.
         segment_steps: steps that a graph runs in one call; longer chunks take several, to bound the memory.
     """
 
@@ -56,14 +64,19 @@ class Settings:
     ended_keep_s: float = 60.0
     gone_keep_s: float = 3_600.0
     max_remembered: int = 10_000
+    session_age_s: float = 86_400.0
     sweep_interval_s: float = 5.0
     device: DeviceChoice = "auto"
+    store: str = "memory://"
+    store_timeout_s: float = 2.0
+    store_half: bool = False
     max_waiting: int = 1_024
     engine_threads: int = 2
     engine_inline_s: float = 1e-3
     max_batch: int = 64
     max_batch_steps: int = 4_096
     max_batch_wait_s: float = 0.0
+    drain_s: float = 0.0
     segment_steps: int = 500
 
     def __post_init__(self) -> None:
@@ -73,6 +86,8 @@ class Settings:
             raise ValueError(f"device: {self.device!r} is none of {', '.join(get_args(DeviceChoice))}")
         for field in fields(self):
             value = getattr(self, field.name)
-            zero_is_legal = field.name in ("port", "max_batch_wait_s", "engine_inline_s")
+            if isinstance(value, bool):
+                continue
+            zero_is_legal = field.name in ("port", "max_batch_wait_s", "engine_inline_s", "drain_s")
             if isinstance(value, int | float) and (value < 0 or (value == 0 and not zero_is_legal)):
                 raise ValueError(f"{field.name}: {value} is not above 0")

@@ -9,28 +9,43 @@ from contextlib import asynccontextmanager, suppress
 
 from fastapi import FastAPI
 
-from service.api import health, infer, models, problems, sessions
+from service.api import health, infer, metrics, models, problems, sessions
 from service.api.request_id import RequestIdEcho
 from service.models import ModelCatalog
-from service.sessions import Clock, SessionRegistry
+from service.places import Clock
+from service.sessions import SessionRegistry
 from service.settings import Settings
+from service.store.seam import StateStore
+from service.store.url import open_store
 
 
-def create_app(settings: Settings, catalog: ModelCatalog | None = None, clock: Clock = time.monotonic) -> FastAPI:
+def create_app(
+    settings: Settings,
+    catalog: ModelCatalog | None = None,
+    clock: Clock = time.monotonic,
+    *,
+    store: StateStore | None = None,
+    wall: Clock = time.time,
+) -> FastAPI:
     """A server of the models of a folder.
 
     Args:
         catalog: in place of the one that ``settings.models`` holds.
-        clock: seconds, for the idle time of sessions.
+        clock: seconds, for the idle time of sessions in memory.
+        store: in place of the one that ``settings.store`` names.
+        wall: seconds since 1970, for the times of sessions in a store.
 
     Raises:
         ArtifactError, NotFound: the folder holds no usable models, or not the default one.
+        StoreUnusable: ``settings.store`` names no store, or one that cannot be used.
     """
     catalog = catalog or ModelCatalog(settings.models, settings.default_model)
-    registry = SessionRegistry(settings, catalog, clock)
+    store = store or open_store(settings.store, settings.store_timeout_s)
+    registry = SessionRegistry(settings, catalog, clock, store, wall)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        await registry.start()
         sweep = asyncio.create_task(registry.sweep_forever())
         try:
             yield
@@ -40,16 +55,18 @@ def create_app(settings: Settings, catalog: ModelCatalog | None = None, clock: C
                 await sweep
             await registry.close()
 
-    app = FastAPI(
+    app = infer.Application(
         title="hetsyn",
         summary="Streaming inference on stateful spiking networks",
         lifespan=lifespan,
     )
     app.state.sessions = registry
+    app.endpoint = RequestIdEcho(infer.InferEndpoint(registry, settings.max_body_bytes, settings.max_json_bytes))
     app.add_middleware(RequestIdEcho)
     problems.install(app)
-    app.include_router(infer.router(registry, settings.max_body_bytes, settings.max_json_bytes))
-    app.include_router(sessions.router(registry))
+    infer.document(app)
+    app.include_router(sessions.router(registry, settings.max_body_bytes))
     app.include_router(models.router(catalog))
-    app.include_router(health.router(catalog))
+    app.include_router(health.router(catalog, registry))
+    app.include_router(metrics.router(registry))
     return app

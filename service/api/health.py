@@ -8,11 +8,13 @@ from fastapi import APIRouter, Response
 from fastapi.responses import JSONResponse
 
 from service.api.problems import log, of_error
-from service.errors import ArtifactError
+from service.errors import ArtifactError, ShuttingDown, StoreError
 from service.models import ModelCatalog
+from service.sessions import SessionRegistry
 
 
-def router(catalog: ModelCatalog) -> APIRouter:
+def router(catalog: ModelCatalog, sessions: SessionRegistry) -> APIRouter:
+    store_answered = False
     routes = APIRouter(prefix="/health", tags=["health"])
 
     @routes.head("/live", include_in_schema=False)
@@ -22,9 +24,23 @@ def router(catalog: ModelCatalog) -> APIRouter:
         return {"status": "live"}
 
     @routes.head("/ready", include_in_schema=False)
-    @routes.get("/ready", responses={503: {"description": "they cannot be loaded; `detail` says why"}})
+    @routes.get("/ready", responses={503: {"description": "not so, or the server is about to end; `detail` says why"}})
     async def ready() -> Response:
-        """The models that requests run by default are loaded; a problem if they cannot be."""
+        """The models that requests run by default are loaded, the session store has answered once, and the server
+        is not about to end.
+
+        A store that fails later does not change this: it is the same one for every replica, so that no
+        other would do better, and each recovers sooner than a balancer takes it back. Chunks get 503 meanwhile.
+        """
+        nonlocal store_answered
+        if not sessions.admissions.is_ready:
+            return of_error(ShuttingDown("the server is shutting down: send requests to another", 1.0))
+        if not store_answered:
+            try:
+                await sessions.check_store()
+            except StoreError as error:
+                return of_error(error)
+            store_answered = True
         try:
             await asyncio.to_thread(catalog.load_defaults)
         except ArtifactError as error:

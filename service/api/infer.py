@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from typing import Any
+from urllib.parse import parse_qsl
 
-from fastapi import APIRouter, Request, Response
+from fastapi import FastAPI, Request, Response
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service import packed_events
+from service.api import problems
+from service.api.body import read_body
 from service.api.problems import MEDIA_TYPE as PROBLEM_TYPE
-from service.errors import InputError, TooLarge, UnsupportedInput
+from service.errors import HetsynError, InputError, UnsupportedInput
 from service.payloads import (
     CONTENT_TYPES,
     JSON_TYPE,
@@ -26,79 +31,105 @@ from service.payloads import (
 )
 from service.sessions import SessionRegistry
 
+PATH = "/infer"
 # below this, decoding costs less than handing it to a thread
 DECODE_IN_LOOP_BYTES = 64 * 1024
 # larger bodies that are decoded at the same time; each takes many times its length in memory
 LARGE_DECODES = 2
 
 
-def router(sessions: SessionRegistry, max_body_bytes: int, max_json_bytes: int) -> APIRouter:
-    routes = APIRouter(tags=["streaming"])
-    large_decodes = asyncio.Semaphore(LARGE_DECODES)
+class InferEndpoint:
+    """``POST /infer`` as an ASGI application of its own. A chunk takes less time than FastAPI takes to find a route
+    and to solve the dependencies that it has not, so ``Application`` asks here first."""
 
-    @routes.post("/infer", response_model=Reply, openapi_extra=_openapi(), responses=_PROBLEMS)
-    async def infer(request: Request) -> Response:
+    def __init__(self, sessions: SessionRegistry, max_body_bytes: int, max_json_bytes: int) -> None:
+        self._sessions = sessions
+        self._max_body_bytes = max_body_bytes
+        self._max_json_bytes = min(max_json_bytes, max_body_bytes)
+        self._large_decodes = asyncio.Semaphore(LARGE_DECODES)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            response = Response(await self._answer(scope, receive), media_type=JSON_TYPE)
+        except HetsynError as error:
+            response = problems.of_domain(error)
+        except ClientDisconnect:
+            return  # nobody is there; nothing was applied
+        except Exception as error:
+            response = problems.of_defect(f"POST {PATH}", error)
+        await response(scope, receive, send)
+
+    async def _answer(self, scope: Scope, receive: Receive) -> bytes:
+        with self._sessions.admission():
+            headers = _headers(scope)
+            if headers.get(b"content-encoding", b"identity").lower() != b"identity":
+                encoding = headers[b"content-encoding"].decode("latin-1")
+                raise UnsupportedInput(f"content encoding {encoding!r} is not taken: send the body as it is")
+            content_type = headers.get(b"content-type", b"").decode("latin-1")
+            media_type = parse_content_type(content_type)[0]
+            if media_type not in _MEDIA_TYPES:
+                raise unsupported(content_type)
+            at_most = self._max_json_bytes if media_type == JSON_TYPE else self._max_body_bytes
+            body = await read_body(receive, headers.get(b"content-length", b""), at_most)
+            query = _query(scope["query_string"])
+            if len(body) <= DECODE_IN_LOOP_BYTES:
+                decoded = _decode(content_type, query, body)
+            else:
+                async with self._large_decodes:
+                    decoded = await asyncio.to_thread(_decode, content_type, query, body)
+            del body  # not needed while the chunk waits for its turn
+            return (await self._sessions.infer(decoded)).to_json()
+
+
+class Application(FastAPI):
+    """FastAPI, with an endpoint that is asked before it for its one path."""
+
+    endpoint: ASGIApp | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if (
+            self.endpoint is not None
+            and scope["type"] == "http"
+            and scope["method"] == "POST"
+            and scope["path"].removeprefix(scope.get("root_path", "")) == PATH
+        ):
+            await self.endpoint(scope, receive, send)
+        else:
+            await super().__call__(scope, receive, send)
+
+
+def document(app: FastAPI) -> None:
+    """Put ``POST /infer`` into the description of the interface; FastAPI answers what else is asked of the path."""
+
+    @app.post(PATH, tags=["streaming"], response_model=Reply, openapi_extra=_openapi(), responses=_PROBLEMS)
+    async def infer(request: Request) -> None:  # noqa: ARG001
         """Apply one chunk to a session and get the classification so far.
 
         The first chunk opens the session; `end` closes it. A chunk that is sent again under its number gets
         the first reply again and is not applied twice.
         """
-        with sessions.admission():
-            content_type = _checked_content_type(request)
-            is_json = parse_content_type(content_type)[0] == JSON_TYPE
-            body = await _read(request, min(max_json_bytes, max_body_bytes) if is_json else max_body_bytes)
-            if len(body) <= DECODE_IN_LOOP_BYTES:
-                decoded = _decode(content_type, request, body)
-            else:
-                async with large_decodes:
-                    decoded = await asyncio.to_thread(_decode, content_type, request, body)
-            del body  # not needed while the chunk waits for its turn
-            reply = await sessions.infer(decoded)
-            return Response(reply.to_json(), media_type=JSON_TYPE)
-
-    return routes
+        raise RuntimeError("POST /infer did not get to its endpoint: the application is not the one that serves it")
 
 
-def _checked_content_type(request: Request) -> str:
-    """
-    Raises:
-        UnsupportedInput: no content type, one that is not taken, or a compressed body.
-    """
-    encoding = request.headers.get("content-encoding", "identity")
-    if encoding.lower() != "identity":
-        raise UnsupportedInput(f"content encoding {encoding!r} is not taken: send the body as it is")
-    content_type = request.headers.get("content-type", "")
-    media_type, _ = parse_content_type(content_type)
-    if media_type not in _MEDIA_TYPES:
-        raise unsupported(content_type)
-    return content_type
+def _headers(scope: Scope) -> dict[bytes, bytes]:
+    """By name in lower case, as ASGI has them."""
+    return dict(scope["headers"])
 
 
-def _decode(content_type: str, request: Request, body: bytes) -> InferRequest:
-    query = request.query_params.multi_items()
+def _query(text: bytes) -> list[tuple[str, str]]:
+    if b"%" in text or b"+" in text:
+        return parse_qsl(text.decode("latin-1"), keep_blank_values=True)
+    # the same for names and values that need no decoding, in a tenth of the time
+    pairs = (part.partition("=") for part in text.decode("latin-1").split("&") if part)
+    return [(name, value) for name, _, value in pairs]
+
+
+def _decode(content_type: str, query: list[tuple[str, str]], body: bytes) -> InferRequest:
     if parse_content_type(content_type)[0] != JSON_TYPE:
         return decode_raw(content_type, query, body)
     if query:
         raise InputError(f"query parameter {query[0][0][:64]!r}: with a JSON body, put it into the body")
     return decode_json(body)
-
-
-async def _read(request: Request, max_bytes: int) -> bytes:
-    """The body.
-
-    Raises:
-        TooLarge: it is longer than ``max_bytes``; no more than that is read.
-    """
-    too_large = TooLarge(f"the body is longer than {max_bytes} bytes: cut the input into several chunks")
-    declared = request.headers.get("content-length", "")
-    if declared.isdecimal() and int(declared) > max_bytes:
-        raise too_large
-    body = bytearray()
-    async for part in request.stream():
-        body += part
-        if len(body) > max_bytes:
-            raise too_large
-    return bytes(body)
 
 
 _MEDIA_TYPES = {JSON_TYPE, *WAV_TYPES, L16_TYPE, packed_events.MEDIA_TYPE}
@@ -108,12 +139,12 @@ _PROBLEMS: dict[int | str, dict[str, Any]] = {
     for status, text in {
         404: "no such model or version, or a session that has not begun",
         409: "another chunk is expected (`expected_seq`), the number was used for other content, the session has "
-        "ended, or it runs on another model",
-        410: "the session was dropped after lying idle",
+        "ended, it runs on another model, or what is stored of it is damaged",
+        410: "the session was dropped after lying idle, at its age, or the store lost it",
         413: "the body or the chunk is too long",
         415: "a content type or an input kind that is not taken",
         422: "the input cannot be used; `detail` says what to do",
-        503: "the server is full; see Retry-After",
+        503: "the server is full or about to end, or its session store does not answer; see Retry-After",
     }.items()
 }
 

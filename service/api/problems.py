@@ -34,8 +34,18 @@ STATUS: Mapping[type[errors.HetsynError], int] = {
     errors.ConflictingChunk: 409,
     errors.SessionEnded: 409,
     errors.ModelMismatch: 409,
+    errors.SessionExists: 409,
     errors.SessionGone: 410,
+    errors.StateForeign: 409,
+    errors.StateFormat: 409,
+    errors.StateTruncated: 409,
+    errors.StateCorrupt: 409,
+    errors.StateMismatch: 409,
+    errors.ModelChanged: 409,
+    errors.StoreUnavailable: 503,
+    errors.StoreUnusable: 503,
     errors.Overloaded: 503,
+    errors.ShuttingDown: 503,
 }
 TITLES: Mapping[type[errors.HetsynError], tuple[str, str]] = {
     errors.ArtifactError: ("model-damaged", "The model cannot be run"),
@@ -48,8 +58,18 @@ TITLES: Mapping[type[errors.HetsynError], tuple[str, str]] = {
     errors.ConflictingChunk: ("conflicting-chunk", "The chunk number was used for other content"),
     errors.SessionEnded: ("session-ended", "The session has ended"),
     errors.ModelMismatch: ("model-mismatch", "The session runs on another model"),
+    errors.SessionExists: ("session-exists", "There is a session of this id"),
     errors.SessionGone: ("session-gone", "The session was dropped"),
+    errors.StateForeign: ("state-foreign", "This is no packed session"),
+    errors.StateFormat: ("state-format", "The packed session has another format"),
+    errors.StateTruncated: ("state-truncated", "The packed session is cut off"),
+    errors.StateCorrupt: ("state-corrupt", "The packed session is damaged"),
+    errors.StateMismatch: ("state-mismatch", "The packed session does not fit its model"),
+    errors.ModelChanged: ("model-changed", "The session's model is not the one that is here"),
+    errors.StoreUnavailable: ("store-unavailable", "The sessions cannot be reached"),
+    errors.StoreUnusable: ("store-unusable", "The session store cannot be used"),
     errors.Overloaded: ("overloaded", "The server is full"),
+    errors.ShuttingDown: ("shutting-down", "The server is about to end"),
 }
 
 log = logging.getLogger("hetsyn.api")
@@ -77,9 +97,23 @@ def of_error(error: errors.HetsynError, status: int | None = None) -> Response:
     headers: dict[str, str] = {}
     if isinstance(error, errors.OutOfOrder | errors.ConflictingChunk):
         extra["expected_seq"] = error.expected_seq
-    if isinstance(error, errors.Overloaded):
+    if isinstance(error, errors.Overloaded | errors.StoreUnavailable):
         headers["Retry-After"] = str(ceil(error.retry_after_s))
     return problem(status or STATUS[known], slug, title, str(error), extra, headers)
+
+
+def of_domain(error: errors.HetsynError) -> Response:
+    """``of_error``, and a line in the log where an operator has to mend it."""
+    if isinstance(error, errors.ArtifactError | errors.RuntimeUnavailable):
+        log.error("%s", error, exc_info=error)
+    return of_error(error)
+
+
+def of_defect(request: str, error: Exception, headers: Mapping[str, str] | None = None) -> Response:
+    """The response to an error of ours, which goes to the log. request: method and path."""
+    log.error("%s failed", request, exc_info=error)
+    detail = "the server failed on this request: a session in it is as it was; its log has more"
+    return problem(500, "internal", "Internal Server Error", detail, headers=headers)
 
 
 def install(app: FastAPI) -> None:
@@ -87,9 +121,7 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(errors.HetsynError)
     async def domain(_: Request, error: errors.HetsynError) -> Response:
-        if isinstance(error, errors.ArtifactError | errors.RuntimeUnavailable):
-            log.error("%s", error, exc_info=error)
-        return of_error(error)
+        return of_domain(error)
 
     @app.exception_handler(HTTPException)
     async def framework(request: Request, error: HTTPException) -> Response:
@@ -113,8 +145,6 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(Exception)
     async def unexpected(request: Request, error: Exception) -> Response:
-        log.error("%s %s failed", request.method, request.url.path, exc_info=error)
-        detail = "the server failed on this request: a session in it is as it was; its log has more"
         # the middleware that echoes it is inside of what calls this handler
         echoed = {REQUEST_ID: request.headers[REQUEST_ID]} if REQUEST_ID in request.headers else {}
-        return problem(500, "internal", "Internal Server Error", detail, headers=echoed)
+        return of_defect(f"{request.method} {request.url.path}", error, echoed)

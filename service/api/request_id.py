@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api.problems import REQUEST_ID
+
+HEADER = REQUEST_ID.lower().encode()
 
 
 class RequestIdEcho:
@@ -15,14 +16,14 @@ class RequestIdEcho:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        sent = Headers(scope=scope).get(REQUEST_ID) if scope["type"] == "http" else None
-        if sent is None:
+        sent = next((value for name, value in scope.get("headers", ()) if name == HEADER), None)
+        if sent is None or scope["type"] != "http":
             await self._app(scope, receive, send)
             return
 
         async def echo(message: Message) -> None:
             if message["type"] == "http.response.start":
-                MutableHeaders(scope=message)[REQUEST_ID] = sent
+                message = {**message, "headers": [*message.get("headers", ()), (HEADER, sent)]}
             await send(message)
 
         await self._app(scope, receive, echo)

@@ -1,21 +1,32 @@
-"""``/sessions/{id}``: look at a session, and drop it."""
+"""``/sessions/{id}``: look at a session, drop it, and move it."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
+from fastapi import Path as InPath
+from fastapi.responses import JSONResponse
 
+from service.api.body import read_body
+from service.api.problems import MEDIA_TYPE as PROBLEM_TYPE
+from service.api.problems import of_error
+from service.errors import StateError, UnsupportedInput
+from service.payloads import SESSION_ID, parse_content_type
 from service.sessions import SessionRegistry
+from service.store.packing import MEDIA_TYPE
+
+STATE_TYPES = (MEDIA_TYPE, "application/octet-stream")
+Id = Annotated[str, InPath(pattern=SESSION_ID)]
 
 
-def router(sessions: SessionRegistry) -> APIRouter:
+def router(sessions: SessionRegistry, max_body_bytes: int) -> APIRouter:
     routes = APIRouter(tags=["sessions"])
 
     @routes.get("/sessions/{session_id}")
     async def describe(session_id: str) -> dict[str, Any]:
         """What a session runs on and which chunk it expects next."""
-        return sessions.describe(session_id)
+        return await sessions.look(session_id)
 
     @routes.delete("/sessions/{session_id}", status_code=204)
     async def delete(session_id: str) -> Response:
@@ -23,4 +34,44 @@ def router(sessions: SessionRegistry) -> APIRouter:
         await sessions.delete(session_id)
         return Response(status_code=204)
 
+    @routes.get("/sessions/{session_id}/state", response_class=Response, responses=_EXPORT)
+    async def export_state(session_id: str) -> Response:
+        """Everything that a session is, as bytes; the session goes on."""
+        return Response(await sessions.export_state(session_id), media_type=MEDIA_TYPE)
+
+    @routes.put("/sessions/{session_id}/state", status_code=201, openapi_extra=_IMPORT_BODY, responses=_IMPORT)
+    async def import_state(request: Request, session_id: Id, replace: bool = False) -> Response:
+        """Put an exported session under an id, with its progress and its last reply."""
+        with sessions.admission():
+            media_type, _ = parse_content_type(request.headers.get("content-type", ""))
+            if media_type not in STATE_TYPES:
+                raise UnsupportedInput(f"content type {media_type!r} is not taken: send {' or '.join(STATE_TYPES)}")
+            content = await read_body(
+                request.receive, request.headers.get("content-length", "").encode(), max_body_bytes
+            )
+            try:
+                described, is_new = await sessions.import_state(session_id, content, replace_it=replace)
+            except StateError as error:
+                return of_error(error, status=422)  # it is the body that is wrong, not what is here
+            return JSONResponse(described, 201 if is_new else 200)
+
     return routes
+
+
+_EXPORT: dict[int | str, dict[str, Any]] = {
+    200: {"description": "a packed session", "content": {MEDIA_TYPE: {}}},
+    404: {"description": "there is no such session", "content": {PROBLEM_TYPE: {}}},
+    410: {"description": "it was dropped", "content": {PROBLEM_TYPE: {}}},
+}
+_IMPORT: dict[int | str, dict[str, Any]] = {
+    200: {"description": "it replaced the session of this id"},
+    409: {"description": "there is a session of this id", "content": {PROBLEM_TYPE: {}}},
+    410: {"description": "the session of this id was dropped", "content": {PROBLEM_TYPE: {}}},
+    422: {"description": "not a packed session that fits a model here", "content": {PROBLEM_TYPE: {}}},
+}
+_IMPORT_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {kind: {"schema": {"type": "string", "format": "binary"}} for kind in STATE_TYPES},
+    }
+}

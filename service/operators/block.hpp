@@ -198,16 +198,18 @@ HETSYN_BOTH void bank_currents(const Block& block, const Layer& layer, const int
     const int neurons = static_cast<int>(layer.neurons);
     const int columns = static_cast<int>(layer.bank) * neurons;
     for (int c = block.thread(); c < columns; c += block.threads()) {
-        float sum = layer.bias_in ? layer.bias_in[c] : 0.0f;
-        const float* column = layer.weight_in + c;
+        int32_t sum = 0;
+        const int16_t* column = layer.bank_in + c;
         HETSYN_UNROLL
         for (int32_t e = 0; e < arrived; ++e) sum += column[static_cast<int64_t>(arriving[e]) * columns];
         if (layer.recurrent()) {
-            column = layer.weight_rec + c;
-        HETSYN_UNROLL
+            column = layer.bank_rec + c;
+            HETSYN_UNROLL
             for (int32_t e = 0; e < own_count; ++e) sum += column[static_cast<int64_t>(own[e]) * columns];
         }
-        current[c] = layer.decay_in[c / neurons] * current[c] + sum;
+        float arrives = static_cast<float>(sum) * layer.scale[c];
+        if (layer.bias_in) arrives += layer.bias_in[c];
+        current[c] = layer.decay_in[c / neurons] * current[c] + arrives;
     }
     block.sync();
     for (int n = block.thread(); n < neurons; n += block.threads()) {

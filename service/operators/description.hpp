@@ -25,15 +25,17 @@ struct Layer {
     bool spiking = false;  // a threshold and a reset; a readout that is read as a potential has neither
     const float* reset_decay = nullptr;  // [neurons]
 
-    // bank: weights [inputs, bank * neurons], decays [bank], bias [bank * neurons]
+    // bank: weights [inputs, bank * neurons] in steps of their column's scale, decays [bank], bias [bank * neurons]
     // exact: weights [inputs, neurons]; decays and biases [neurons, inputs] a synapse, [neurons] a neuron
     int64_t bank = 0;
+    const int16_t *bank_in = nullptr, *bank_rec = nullptr;
+    const float* scale = nullptr;  // [bank * neurons], powers of two
     bool per_synapse = false;
     const float *weight_in = nullptr, *weight_rec = nullptr;
     const float *decay_in = nullptr, *decay_rec = nullptr;
     const float *bias_in = nullptr, *bias_rec = nullptr;
 
-    HETSYN_BOTH bool recurrent() const { return weight_rec != nullptr; }
+    HETSYN_BOTH bool recurrent() const { return weight_rec != nullptr || bank_rec != nullptr; }
     HETSYN_BOTH int64_t current_words() const {
         if (bank) return bank * neurons;
         return neurons * (per_synapse ? inputs : 1) + (recurrent() ? neurons * (per_synapse ? neurons : 1) : 0);

@@ -58,9 +58,9 @@ class Kernel {
    public:
     explicit Kernel(const OrtKernelInfo* info)
         : network_(hetsyn::block_network(hetsyn::read_network(
-              info, [](const Ort::ConstValue& value, size_t) { return value.GetTensorData<float>(); }))),
+              info, [](const Ort::ConstValue& value, size_t) { return value.GetTensorRawData(); }))),
           whole_(hetsyn::read_network(
-              info, [](const Ort::ConstValue& value, size_t) { return value.GetTensorData<float>(); })) {}
+              info, [](const Ort::ConstValue& value, size_t) { return value.GetTensorRawData(); })) {}
 
     OrtStatusPtr ComputeV2(OrtKernelContext* raw) try {
         const Ort::KernelContext context(raw);
@@ -110,5 +110,5 @@ struct NetworkOperator : hetsyn::Signature<NetworkOperator, Kernel> {};
 
 extern "C" __attribute__((visibility("default"))) OrtStatus* RegisterCustomOps(OrtSessionOptions* options,
                                                                                const OrtApiBase* base) {
-    return hetsyn::register_operator<NetworkOperator>(options, base);
+    return hetsyn::register_operators<NetworkOperator>(options, base);
 }

@@ -65,8 +65,8 @@ class Passing {
 class Kernel {
    public:
     explicit Kernel(const OrtKernelInfo* info)
-        : network_(hetsyn::read_network(info, [this](const Ort::ConstValue& value, size_t count) {
-              return place(value, count);
+        : network_(hetsyn::read_network(info, [this](const Ort::ConstValue& value, size_t bytes) {
+              return place(value, bytes);
           })) {
         if (network_.layers.size() > static_cast<size_t>(hetsyn::kMostLayers))
             hetsyn::fail("more than " + std::to_string(hetsyn::kMostLayers) + " layers");
@@ -111,14 +111,14 @@ class Kernel {
     }
 
    private:
-    const float* place(const Ort::ConstValue& value, size_t count) {
-        const float* held = value.GetTensorData<float>();
+    const void* place(const Ort::ConstValue& value, size_t bytes) {
+        const void* held = value.GetTensorRawData();
         if (value.GetTensorMemoryInfo().GetDeviceType() == OrtMemoryInfoDeviceType_GPU) return held;
         void* copy = nullptr;
-        check(cudaMalloc(&copy, count * sizeof(float)), "no memory for weights");
+        check(cudaMalloc(&copy, bytes), "no memory for weights");
         copies_.emplace_back(copy);
-        check(cudaMemcpy(copy, held, count * sizeof(float), cudaMemcpyHostToDevice), "weights");
-        return static_cast<const float*>(copy);
+        check(cudaMemcpy(copy, held, bytes, cudaMemcpyHostToDevice), "weights");
+        return copy;
     }
 
     struct Release {
@@ -164,7 +164,7 @@ int copy(int device, void* stream, void* to, const void* from, int64_t bytes, cu
 #define HETSYN_API extern "C" __attribute__((visibility("default")))
 
 HETSYN_API OrtStatus* RegisterCustomOps(OrtSessionOptions* options, const OrtApiBase* base) {
-    return hetsyn::register_operator<NetworkOperator>(options, base);
+    return hetsyn::register_operators<NetworkOperator>(options, base);
 }
 
 // 0, or an error of the CUDA runtime.

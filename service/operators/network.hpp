@@ -2,7 +2,7 @@
 //
 // The same bits as hetsyn_model and the pure graph: compiled with -ffp-contract=off, because a fused multiply-add
 // would round once where those round twice, and a spike is a threshold. A bank's weights lie on a dyadic grid
-// (hetsyn_model/bank.py), so sums of its rows are exact and may be taken in any order.
+// (hetsyn_model/bank.py): whole numbers of 16 bits, whose sums below 2^24 a float32 holds exactly.
 
 #pragma once
 
@@ -34,9 +34,9 @@ struct Chunk {
 
 // Room that a thread works in, kept between streams.
 struct Scratch {
-    std::vector<float> arriving, total, gain;
-    std::vector<double> row_sum;
-    std::vector<const float*> rows;
+    std::vector<int32_t> arriving;
+    std::vector<float> total, gain;
+    std::vector<const int16_t*> rows;
     std::vector<std::vector<int32_t>> fired;
     std::vector<int32_t> heard;
 
@@ -54,55 +54,61 @@ struct Scratch {
     }
 };
 
-// out = base + the rows; R of them in one pass, to store each sum once
+// sum = base + the rows; R of them in one pass, to store each sum once
 template <int R>
-HETSYN_INLINE void add_rows(float* __restrict out, const float* base, const float* const* rows, int64_t columns) {
-    const float* r[R > 0 ? R : 1];
+HETSYN_INLINE void add_rows(int32_t* __restrict sum, bool first, const int16_t* const* rows, int64_t columns) {
+    const int16_t* r[R];
     for (int i = 0; i < R; ++i) r[i] = rows[i];
-    for (int64_t c = 0; c < columns; ++c) {
-        float sum = base ? base[c] : 0.0f;
-        for (int i = 0; i < R; ++i) sum += r[i][c];
-        out[c] = sum;
-    }
+    if (first)
+        for (int64_t c = 0; c < columns; ++c) {
+            int32_t here = 0;
+            for (int i = 0; i < R; ++i) here += r[i][c];
+            sum[c] = here;
+        }
+    else
+        for (int64_t c = 0; c < columns; ++c) {
+            int32_t here = sum[c];
+            for (int i = 0; i < R; ++i) here += r[i][c];
+            sum[c] = here;
+        }
 }
 
-HETSYN_INLINE void sum_rows(float* out, const float* bias, const float* const* rows, size_t count, int64_t columns) {
+HETSYN_INLINE void sum_rows(int32_t* sum, const int16_t* const* rows, size_t count, int64_t columns) {
     constexpr size_t wide = 8;
-    const float* base = bias;
+    if (!count) std::memset(sum, 0, sizeof(int32_t) * static_cast<size_t>(columns));
     size_t done = 0;
-    const auto pass = [&](auto&& add) __attribute__((always_inline)) {
-        // two calls, so that each has a loop without a test for the missing base
-        if (base) add(base); else add(nullptr);
-        base = out;
-    };
-    for (; done + wide <= count; done += wide)
-        pass([&](const float* from) __attribute__((always_inline)) { add_rows<8>(out, from, &rows[done], columns); });
-    const float* const* rest = rows + done;
+    for (; done + wide <= count; done += wide) add_rows<wide>(sum, done == 0, rows + done, columns);
+    const int16_t* const* rest = rows + done;
+    const bool first = done == 0;
     switch (count - done) {
-        case 7: pass([&](const float* from) __attribute__((always_inline)) { add_rows<7>(out, from, rest, columns); }); break;
-        case 6: pass([&](const float* from) __attribute__((always_inline)) { add_rows<6>(out, from, rest, columns); }); break;
-        case 5: pass([&](const float* from) __attribute__((always_inline)) { add_rows<5>(out, from, rest, columns); }); break;
-        case 4: pass([&](const float* from) __attribute__((always_inline)) { add_rows<4>(out, from, rest, columns); }); break;
-        case 3: pass([&](const float* from) __attribute__((always_inline)) { add_rows<3>(out, from, rest, columns); }); break;
-        case 2: pass([&](const float* from) __attribute__((always_inline)) { add_rows<2>(out, from, rest, columns); }); break;
-        case 1: pass([&](const float* from) __attribute__((always_inline)) { add_rows<1>(out, from, rest, columns); }); break;
-        default:
-            if (!count) pass([&](const float* from) __attribute__((always_inline)) { add_rows<0>(out, from, rest, columns); });
+        case 7: add_rows<7>(sum, first, rest, columns); break;
+        case 6: add_rows<6>(sum, first, rest, columns); break;
+        case 5: add_rows<5>(sum, first, rest, columns); break;
+        case 4: add_rows<4>(sum, first, rest, columns); break;
+        case 3: add_rows<3>(sum, first, rest, columns); break;
+        case 2: add_rows<2>(sum, first, rest, columns); break;
+        case 1: add_rows<1>(sum, first, rest, columns); break;
     }
 }
 
-// u = decay * u + arriving for each decay; total = sum of u over the decays, in their order
-HETSYN_INLINE void bank_step(const Layer& layer, const float* __restrict arriving, float* __restrict current,
+// u = decay * u + what arrives, for each decay; total = sum of u over the decays, in their order
+HETSYN_INLINE void bank_step(const Layer& layer, const int32_t* __restrict arriving, float* __restrict current,
                              float* __restrict total) {
     const int64_t N = layer.neurons;
     for (int64_t k = 0; k < layer.bank; ++k) {
         float* __restrict u = current + k * N;
-        const float* __restrict a = arriving + k * N;
+        const int32_t* __restrict steps = arriving + k * N;
+        const float* __restrict scale = layer.scale + k * N;
         const float decay = layer.decay_in[k];
-        if (k == 0)
-            for (int64_t n = 0; n < N; ++n) total[n] = u[n] = decay * u[n] + a[n];
+        const float* bias = layer.bias_in ? layer.bias_in + k * N : nullptr;
+        if (bias)
+            for (int64_t n = 0; n < N; ++n) u[n] = decay * u[n] + (static_cast<float>(steps[n]) * scale[n] + bias[n]);
         else
-            for (int64_t n = 0; n < N; ++n) total[n] += u[n] = decay * u[n] + a[n];
+            for (int64_t n = 0; n < N; ++n) u[n] = decay * u[n] + static_cast<float>(steps[n]) * scale[n];
+        if (k == 0)
+            for (int64_t n = 0; n < N; ++n) total[n] = u[n];
+        else
+            for (int64_t n = 0; n < N; ++n) total[n] += u[n];
     }
 }
 
@@ -256,10 +262,10 @@ static void run_stream(const Network& network, const Chunk& chunk, float* state,
             if (layer.bank) {
                 const int64_t columns = layer.bank * layer.neurons;
                 scratch.rows.clear();
-                for (const int32_t i : *arriving) scratch.rows.push_back(layer.weight_in + i * columns);
+                for (const int32_t i : *arriving) scratch.rows.push_back(layer.bank_in + i * columns);
                 if (layer.recurrent())
-                    for (const int32_t i : own) scratch.rows.push_back(layer.weight_rec + i * columns);
-                sum_rows(scratch.arriving.data(), layer.bias_in, scratch.rows.data(), scratch.rows.size(), columns);
+                    for (const int32_t i : own) scratch.rows.push_back(layer.bank_rec + i * columns);
+                sum_rows(scratch.arriving.data(), scratch.rows.data(), scratch.rows.size(), columns);
                 bank_step(layer, scratch.arriving.data(), part, total);
             } else {
                 exact_step(layer, *arriving, own, part, total);

@@ -12,6 +12,7 @@
 #include <memory>
 #include <stdexcept>
 #include <string>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -33,7 +34,7 @@ inline Rule rule_of(const std::string& name) {
 }
 
 // Where the operator reads a constant from: as ONNX Runtime holds it, or from a copy that the operator keeps.
-using Place = std::function<const float*(const Ort::ConstValue& value, size_t count)>;
+using Place = std::function<const void*(const Ort::ConstValue& value, size_t bytes)>;
 
 // Reads the constant weights one after the other and checks their sizes.
 class Weights {
@@ -41,23 +42,26 @@ class Weights {
     Weights(const Ort::ConstKernelInfo& info, const Place& place)
         : info_(info), place_(place), count_(info.GetInputCount()) {}
 
-    const float* next(int64_t size) {
-        if (at_ >= count_) fail("a weight is missing");
-        int constant = 0;
-        const Ort::ConstValue value = info_.GetTensorConstantInput(at_, &constant);
-        if (!constant) fail("weight " + std::to_string(at_) + " is not constant");
-        const auto shape = value.GetTensorTypeAndShapeInfo();
-        if (shape.GetElementType() != ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT ||
-            shape.GetElementCount() != static_cast<size_t>(size))
-            fail("weight " + std::to_string(at_) + " does not have " + std::to_string(size) + " float32 values");
-        ++at_;
-        return place_(value, static_cast<size_t>(size));
-    }
+    const float* floats(int64_t size) { return next<float>(size, ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT); }
+    const int16_t* steps(int64_t size) { return next<int16_t>(size, ONNX_TENSOR_ELEMENT_DATA_TYPE_INT16); }
     void finish() const {
         if (at_ != count_) fail("there are more weights than the layers have");
     }
 
    private:
+    template <typename T>
+    const T* next(int64_t size, ONNXTensorElementDataType type) {
+        if (at_ >= count_) fail("a weight is missing");
+        int constant = 0;
+        const Ort::ConstValue value = info_.GetTensorConstantInput(at_, &constant);
+        if (!constant) fail("weight " + std::to_string(at_) + " is not constant");
+        const auto shape = value.GetTensorTypeAndShapeInfo();
+        if (shape.GetElementType() != type || shape.GetElementCount() != static_cast<size_t>(size))
+            fail("weight " + std::to_string(at_) + " does not have " + std::to_string(size) + " values of its type");
+        ++at_;
+        return static_cast<const T*>(place_(value, sizeof(T) * static_cast<size_t>(size)));
+    }
+
     Ort::ConstKernelInfo info_;
     const Place& place_;
     size_t count_, at_ = kWeights;
@@ -91,21 +95,22 @@ inline Network read_network(const OrtKernelInfo* raw, const Place& place) {
         if (N < 1 || I < 1 || layer.bank < 0) fail("a layer is empty");
         if (layer.bank) {
             const int64_t columns = layer.bank * N;
-            layer.weight_in = weights.next(I * columns);
-            if (recurrent && hidden) layer.weight_rec = weights.next(N * columns);
-            if (biased) layer.bias_in = weights.next(columns);
-            layer.decay_in = weights.next(layer.bank);
+            layer.bank_in = weights.steps(I * columns);
+            if (recurrent && hidden) layer.bank_rec = weights.steps(N * columns);
+            layer.scale = weights.floats(columns);
+            if (biased) layer.bias_in = weights.floats(columns);
+            layer.decay_in = weights.floats(layer.bank);
         } else {
-            layer.weight_in = weights.next(N * I);
-            layer.decay_in = weights.next(layer.per_synapse ? N * I : N);
-            if (biased) layer.bias_in = weights.next(layer.per_synapse ? N * I : N);
+            layer.weight_in = weights.floats(N * I);
+            layer.decay_in = weights.floats(layer.per_synapse ? N * I : N);
+            if (biased) layer.bias_in = weights.floats(layer.per_synapse ? N * I : N);
             if (recurrent && hidden) {
-                layer.weight_rec = weights.next(N * N);
-                layer.decay_rec = weights.next(layer.per_synapse ? N * N : N);
-                if (biased) layer.bias_rec = weights.next(layer.per_synapse ? N * N : N);
+                layer.weight_rec = weights.floats(N * N);
+                layer.decay_rec = weights.floats(layer.per_synapse ? N * N : N);
+                if (biased) layer.bias_rec = weights.floats(layer.per_synapse ? N * N : N);
             }
         }
-        if (layer.spiking) layer.reset_decay = weights.next(N);
+        if (layer.spiking) layer.reset_decay = weights.floats(N);
         network.layers.push_back(layer);
         inputs = N;
     }
@@ -186,8 +191,10 @@ struct Signature : Ort::CustomOpBase<Self, Kernel, true> {
 
     size_t GetInputTypeCount() const { return kWeights + 1; }
     ONNXTensorElementDataType GetInputType(size_t index) const {
+        if (index == kWeights) return ONNX_TENSOR_ELEMENT_DATA_TYPE_UNDEFINED;
         return index < 3 || index == 4 ? ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64 : ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT;
     }
+    bool GetVariadicInputHomogeneity() const { return false; }  // the weights are of two types
     OrtCustomOpInputOutputCharacteristic GetInputCharacteristic(size_t index) const {
         return index < kWeights ? INPUT_OUTPUT_REQUIRED : INPUT_OUTPUT_VARIADIC;
     }
@@ -202,16 +209,16 @@ struct Signature : Ort::CustomOpBase<Self, Kernel, true> {
 };
 
 // What a library's RegisterCustomOps does.
-template <class Operator>
-OrtStatus* register_operator(OrtSessionOptions* options, const OrtApiBase* base) {
+template <class... Operators>
+OrtStatus* register_operators(OrtSessionOptions* options, const OrtApiBase* base) {
     const OrtApi* api = base->GetApi(ORT_API_VERSION);
     if (!api) return base->GetApi(1)->CreateStatus(ORT_NOT_IMPLEMENTED, "hetsyn's operators want a newer ONNX Runtime");
     Ort::InitApi(api);
     try {
-        static const Operator network;
+        static const std::tuple<Operators...> operators;
         static const Ort::CustomOpDomain domain = [] {
             Ort::CustomOpDomain made("hetsyn");
-            made.Add(&network);
+            std::apply([&](const auto&... each) { (made.Add(&each), ...); }, operators);
             return made;
         }();
         return api->AddCustomOpDomain(options, domain);

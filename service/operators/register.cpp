@@ -5,13 +5,14 @@
 // how its steps are cut into chunks, because its loop does not.
 //
 //     inputs   events.row, events.unit, steps, state, step (service/artifact.py), then the weights of each layer:
-//              bank    weight_in, weight_rec?, bias?, decays, reset_decay?
+//              bank    weight_in int16, weight_rec? int16, scale, bias?, decays, reset_decay?
 //              exact   weight_in, decay_in, bias_in?, weight_rec?, decay_rec?, bias_rec?, reset_decay?
 //     outputs  next.state, next.step, scores, probabilities, readout, spikes of each hidden layer
 
 #include "reading.hpp"
 
 #include "denormals.hpp"
+#include "encoder_operator.hpp"
 #include "network.hpp"
 
 namespace {
@@ -42,7 +43,7 @@ class Kernel {
    public:
     explicit Kernel(const OrtKernelInfo* info)
         : network_(hetsyn::read_network(
-              info, [](const Ort::ConstValue& value, size_t) { return value.GetTensorData<float>(); })) {}
+              info, [](const Ort::ConstValue& value, size_t) { return value.GetTensorRawData(); })) {}
 
     OrtStatusPtr ComputeV2(OrtKernelContext* raw) try {
         const Ort::KernelContext context(raw);
@@ -86,5 +87,5 @@ struct NetworkOperator : hetsyn::Signature<NetworkOperator, Kernel> {};
 
 extern "C" __attribute__((visibility("default"))) OrtStatus* RegisterCustomOps(OrtSessionOptions* options,
                                                                                const OrtApiBase* base) {
-    return hetsyn::register_operator<NetworkOperator>(options, base);
+    return hetsyn::register_operators<NetworkOperator, hetsyn::EncoderOperator>(options, base);
 }

@@ -19,9 +19,12 @@ RECORDINGS = sorted((ROOT / "docs/recordings").glob("*.wav"))
 START_TIMEOUT_S = 60.0
 
 
-def start(port: int) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "hetsyn", "serve", "--models", str(ROOT / "models"), "--port", str(port)]
-    return subprocess.Popen(command, cwd=ROOT)
+def serve_command(port: int, *options: str) -> list[str]:
+    return [sys.executable, "-m", "hetsyn", "serve", "--models", str(ROOT / "models"), "--port", str(port), *options]
+
+
+def start(port: int, *options: str) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(serve_command(port, *options), cwd=ROOT)
 
 
 def wait_until_ready(url: str, server: subprocess.Popen[bytes]) -> None:

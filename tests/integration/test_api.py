@@ -26,7 +26,9 @@ from service.packed_events import pack_events
 from service.payloads import InferRequest, decode_json
 from service.runtime import Array
 from service.settings import Settings
-from tests.fakes import CHANNELS, LABELS, TAIL, Gate, sound, spikes, write_artifact
+from service.store.packing import MEDIA_TYPE as STATE_TYPE
+from service.store.seam import Change, StateStore, Stored
+from tests.fakes import CHANNELS, LABELS, TAIL, FailingStore, Gate, sound, spikes, write_artifact
 from tests.unit.service.test_audio import wav
 
 PROBLEM = "application/problem+json"
@@ -44,12 +46,20 @@ class Clock:
 class Server:
     """An app on fake models, a client of it, and the knobs of the tests."""
 
-    def __init__(self, folder: Path, gate: Gate, default_model: str | None = None, **limits: Any) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        gate: Gate,
+        default_model: str | None = None,
+        *,
+        store: StateStore | None = None,
+        **limits: Any,
+    ) -> None:
         self.gate = gate
         self.clock = Clock()
         settings = Settings(models=folder, default_model=default_model, engine_inline_s=0.0, **limits)
         catalog = ModelCatalog(folder, default_model, gate.load)
-        self.app: FastAPI = create_app(settings, catalog, self.clock)
+        self.app: FastAPI = create_app(settings, catalog, self.clock, store=store, wall=self.clock)
 
     def run(self, body: Callable[[httpx.AsyncClient], Awaitable[None]]) -> None:
         async def whole() -> None:
@@ -745,5 +755,179 @@ def test_openapi_describes_the_body_with_examples_that_work(server: Server) -> N
             "session", "model", "version", "form", "seq", "end",
         }  # fmt: skip
         assert {"200", "404", "409", "410", "413", "415", "422", "503"} <= set(infer["responses"])
+
+    server.run(body)
+
+
+def metric(text: str, name: str) -> float:
+    (value,) = [line.rpartition(" ")[2] for line in text.splitlines() if line.rpartition(" ")[0] == name]
+    return float(value)
+
+
+async def put_state(client: httpx.AsyncClient, session: str, content: bytes, **query: Any) -> httpx.Response:
+    return await client.put(
+        f"/sessions/{session}/state", content=content, params=query, headers={"Content-Type": STATE_TYPE}
+    )
+
+
+@pytest.mark.parametrize("stored", [False, True])
+def test_a_session_is_exported_and_imported(models: Path, gate: Gate, stored: bool) -> None:
+    server = Server(models, gate, store=FailingStore() if stored else None)
+
+    async def body(client: httpx.AsyncClient) -> None:
+        for seq in range(2):
+            await ok(client, session="abc", seq=seq, input=events(25, seq))
+        exported = await client.get("/sessions/abc/state")
+        assert exported.status_code == 200
+        assert exported.headers["content-type"] == STATE_TYPE
+        imported = await put_state(client, "def", exported.content)
+        assert imported.status_code == 201, imported.text
+        assert imported.json() == (await client.get("/sessions/def")).json()
+        assert imported.json()["idle_s"] == 0
+        assert imported.json()["expected_seq"] == 2
+        last = [await ok(client, session=name, seq=2, end=True, input=events(25, 2)) for name in ("abc", "def")]
+        assert last[1] == last[0] | {"session": "def"}
+        is_problem(await put_state(client, "abc", exported.content), 409, "replace=true")
+        replaced = await put_state(client, "abc", exported.content, replace="true")
+        assert replaced.status_code == 200
+        assert replaced.json()["ended"] is False
+        again = await client.get("/sessions/abc/state")
+        assert len(again.content) == len(exported.content)
+
+    server.run(body)
+
+
+def test_an_export_needs_a_session_and_an_import_a_good_one(server: Server) -> None:
+    async def body(client: httpx.AsyncClient) -> None:
+        is_problem(await client.get("/sessions/abc/state"), 404, "no session 'abc'")
+        await ok(client, session="abc", input=events(25))
+        content = (await client.get("/sessions/abc/state")).content
+        for bad, slug in (
+            (b"", "state-truncated"),
+            (b"anything else", "state-foreign"),
+            (content[:-5], "state-truncated"),
+            (content[:200] + bytes([content[200] ^ 8]) + content[201:], "state-corrupt"),
+            (content[:4] + b"\x02" + content[5:], "state-format"),
+        ):
+            problem = is_problem(await put_state(client, "def", bad), 422, "packed session")
+            assert problem["type"].endswith(slug)
+        is_problem(await client.get("/sessions/def"), 404, "no session")
+        wrong_type = await client.put("/sessions/def/state", content=content, headers={"Content-Type": "text/plain"})
+        is_problem(wrong_type, 415, "application/vnd.hetsyn.session")
+        is_problem(await put_state(client, "d%20f", content), 422, "session_id")
+        is_problem(await put_state(client, "def", bytes(60_001)), 413, "60000 bytes")
+        as_bytes = {"Content-Type": "application/octet-stream"}
+        assert (await client.put("/sessions/def/state", content=content, headers=as_bytes)).status_code == 201
+
+    server.run(body)
+
+
+def test_an_import_needs_the_model_that_it_began_on(tmp_path: Path, gate: Gate) -> None:
+    write_artifact(tmp_path / "one", "digits", "1")
+    write_artifact(tmp_path / "other", "digits", "1", change={"provenance": {"seed": 8}})
+    exported: list[bytes] = []
+
+    async def export(client: httpx.AsyncClient) -> None:
+        await ok(client, session="abc", input=events(25))
+        exported.append((await client.get("/sessions/abc/state")).content)
+
+    async def refuse(client: httpx.AsyncClient) -> None:
+        problem = is_problem(await put_state(client, "abc", exported[0]), 422, "another content of model 'digits'")
+        assert problem["type"].endswith("model-changed")
+
+    Server(tmp_path / "one", gate).run(export)
+    Server(tmp_path / "other", gate).run(refuse)
+
+
+def test_a_store_that_is_down_gives_503_and_the_session_goes_on(models: Path, gate: Gate) -> None:
+    store = FailingStore()
+    server = Server(models, gate, store=store)
+
+    async def body(client: httpx.AsyncClient) -> None:
+        await ok(client, session="abc", seq=0, input=events(25))
+        store.down = True
+        refused = await client.post("/infer", json={"session": "abc", "seq": 1, "input": events(25, 1)})
+        is_problem(refused, 503, "session store failed")
+        assert int(refused.headers["Retry-After"]) >= 1
+        is_problem(await client.get("/sessions/abc"), 503, "session store failed")
+        text = (await client.get("/metrics")).text
+        assert metric(text, 'hetsyn_store_failures_total{error="StoreUnavailable"}') == 2
+        store.down = False
+        assert (await ok(client, session="abc", seq=1, input=events(25, 1)))["total_steps"] == 50
+
+    server.run(body)
+    assert store.closed
+
+
+def test_what_is_damaged_in_the_store_is_a_conflict(models: Path, gate: Gate) -> None:
+    store = FailingStore()
+    server = Server(models, gate, store=store)
+
+    async def body(client: httpx.AsyncClient) -> None:
+        await ok(client, session="abc", seq=0, input=events(25))
+        (stored,) = await store.load(["abc"])
+        assert isinstance(stored, Stored)
+        await store.commit([Change("abc", stored.revision, 7, stored.record[:-1], 60.0)])
+        refused = await client.post("/infer", json={"session": "abc", "seq": 1, "input": events(25, 1)})
+        assert is_problem(refused, 409, "cut off")["type"].endswith("state-truncated")
+        assert (await client.delete("/sessions/abc")).status_code == 204
+
+    server.run(body)
+
+
+def test_a_server_is_ready_once_its_store_has_answered(models: Path, gate: Gate) -> None:
+    store = FailingStore()
+    store.down = True
+    server = Server(models, gate, store=store)
+
+    async def body(client: httpx.AsyncClient) -> None:
+        is_problem(await client.get("/health/ready"), 503, "session store failed")
+        assert (await client.get("/health/live")).status_code == 200
+        store.down = False
+        assert (await client.get("/health/ready")).status_code == 200
+        store.down = True  # every replica's store: none would do better
+        assert (await client.get("/health/ready")).status_code == 200
+
+    server.run(body)
+
+
+def test_a_server_that_is_about_to_end_is_not_ready_and_then_takes_nothing(server: Server) -> None:
+    async def body(client: httpx.AsyncClient) -> None:
+        sessions = server.app.state.sessions
+        await ok(client, session="abc", input=events(25))
+        sessions.admissions.leave_rotation()
+        refused = is_problem(await client.get("/health/ready"), 503, "shutting down")
+        assert refused["type"].endswith("shutting-down")
+        assert metric((await client.get("/metrics")).text, "hetsyn_ready") == 0
+        await ok(client, session="abc", input=events(25, 1))
+        await sessions.admissions.stop()
+        response = await client.post("/infer", json={"session": "abc", "input": events(25)})
+        is_problem(response, 503, "shutting down")
+        assert int(response.headers["Retry-After"]) >= 1
+        assert (await client.get("/health/live")).status_code == 200
+
+    server.run(body)
+
+
+def test_metrics_count_and_name_no_session(models: Path, gate: Gate) -> None:
+    server = Server(models, gate, store=FailingStore())
+
+    async def body(client: httpx.AsyncClient) -> None:
+        for seq in (0, 0, 1):
+            await ok(client, session="secret-name", seq=seq, input=events(25, seq))
+        await client.post("/infer", json={"session": "secret-name", "seq": 9, "input": events(25)})
+        response = await client.get("/metrics")
+        assert response.headers["content-type"].startswith("text/plain")
+        text = response.text
+        assert "secret-name" not in text
+        assert metric(text, 'hetsyn_chunks_total{outcome="applied"}') == 2
+        assert metric(text, 'hetsyn_chunks_total{outcome="replayed"}') == 1
+        assert metric(text, 'hetsyn_chunks_refused_total{error="OutOfOrder"}') == 1
+        assert metric(text, "hetsyn_steps_total") == 50
+        assert metric(text, "hetsyn_sessions_held") == 1
+        assert metric(text, "hetsyn_store_commit_seconds_count") == 2
+        assert metric(text, "hetsyn_store_committed_bytes_total") > 0
+        assert metric(text, "hetsyn_ready") == 1
+        assert all(line.startswith(("hetsyn_", "# HELP hetsyn_", "# TYPE hetsyn_")) for line in text.splitlines())
 
     server.run(body)

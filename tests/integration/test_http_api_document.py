@@ -66,3 +66,16 @@ L16 = "audio/L16;rate=8000"
 
 def _row(unit: int) -> bytes:
     return json.dumps([int(channel == unit) for channel in range(CHANNELS)]).encode()
+
+
+def test_every_path_is_described(models: Path, gate: Gate) -> None:
+    app = create_app(Settings(models=models), ModelCatalog(models, load=gate.load))
+    described = {
+        (method, re.sub(r"\[.*", "", path)) for method, path in re.findall(r"^\| `([A-Z]+) (/\S+)` \|", DOCUMENT, re.M)
+    }
+    listed = {
+        (method.upper(), re.sub(r"\{\w+_id\}", "{id}", path))
+        for path, methods in app.openapi()["paths"].items()
+        for method in methods
+    }
+    assert described == listed

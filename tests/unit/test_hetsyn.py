@@ -82,3 +82,11 @@ def test_serve_explains_a_missing_runtime(tmp_path: Path) -> None:
     assert "its module is not there: pip uninstall" in done.stderr
     assert "pip install 'hetsyn[cpu]'" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("missing", ["hdrh", "matplotlib"])
+def test_bench_names_its_extra_before_it_asks_any_server(missing: str, tmp_path: Path) -> None:
+    done = run("bench", "http://127.0.0.1:1", "--html", str(tmp_path / "x.html"), without=("torch", missing))
+    assert done.returncode == 2
+    assert f"this needs {missing}: pip install 'hetsyn[bench]'" in done.stderr
+    assert done.stdout.rstrip().endswith("imported:")

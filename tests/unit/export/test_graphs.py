@@ -12,7 +12,7 @@ from export.encoder_graph import encoder_graph, encoder_state
 from export.network_graph import network_graph
 from export.parity import ParityError, Streams, run_graph, run_script, run_torch, verify_encoder, verify_form
 from export.torchscript import torchscript
-from export.write import network_graphs
+from export.write import graphs_by_runtime
 from hetsyn_model import DecisionSpec, Network, NetworkSpec, variant
 from hetsyn_model.encoder import Encoder, EncoderSpec
 from hetsyn_model.spec import Rule, Variant
@@ -55,7 +55,7 @@ def streams(count: int = 5, steps: int = 40) -> Streams:
 @pytest.mark.parametrize("form", FORMS)
 def test_implementations_agree_to_the_bit(name: Variant, rule: Rule, form: Form) -> None:
     made = network(name, rule, bias=rule == "last", recurrent=rule != "trace")
-    graphs = network_graphs(network_graph(made, form))
+    graphs = graphs_by_runtime(network_graph(made, form))
     differences = verify_form(made, form, graphs, torchscript(made, form), streams())
     assert run_torch(made, form, streams()).hidden[1].any()
     assert [(d.labels, d.spikes, d.readout) for d in differences] == [(0, 0, 0.0)] * (3 * len(graphs) + 1)
@@ -72,7 +72,7 @@ def runtime(request: pytest.FixtureRequest) -> str:
 @pytest.fixture(scope="module", params=FORMS)
 def form_graph(request: pytest.FixtureRequest, runtime: str) -> tuple[Network, Form, Graph]:
     made = network()
-    return made, request.param, network_graphs(network_graph(made, request.param))[runtime]
+    return made, request.param, graphs_by_runtime(network_graph(made, request.param))[runtime]
 
 
 @given(cuts=st.lists(st.integers(1, 15), min_size=1, max_size=6))
@@ -125,24 +125,25 @@ def test_a_script_takes_any_batch() -> None:
 def test_a_graph_of_another_network_is_refused() -> None:
     made, other = network(), network(bias=True)
     with pytest.raises(ParityError, match="whole differs from torch"):
-        verify_form(made, "bank", network_graphs(network_graph(other, "bank")), torchscript(made, "bank"), streams())
+        verify_form(made, "bank", graphs_by_runtime(network_graph(other, "bank")), torchscript(made, "bank"), streams())
 
 
 @pytest.mark.parametrize(
     "spec", [EncoderSpec(), EncoderSpec(bands=12, levels=6, contrast=0.5, emphasis_db_per_octave=6.0)]
 )
-def test_the_encoder_graph_gives_the_same_spikes(spec: EncoderSpec) -> None:
+def test_the_encoder_graph_gives_the_same_spikes(runtime: str, spec: EncoderSpec) -> None:
+    graph = graphs_by_runtime(encoder_graph(spec))[runtime]
     rng = np.random.default_rng(0)
     audio = torch.from_numpy((rng.normal(size=(3, 30 * 80)) * np.array([[0.3], [0.01], [0.0001]])).astype(np.float32))
-    verify_encoder(Encoder(spec), load_graph(encoder_graph(spec)), encoder_state(spec), audio)
+    verify_encoder(Encoder(spec), graph, encoder_state(spec), audio)
     other = Encoder(EncoderSpec(**{**spec.to_dict(), "spacing_db": spec.spacing_db + 1}))
     with pytest.raises(ParityError, match="encoder"):
-        verify_encoder(other, load_graph(encoder_graph(spec)), encoder_state(spec), audio)
+        verify_encoder(other, graph, encoder_state(spec), audio)
 
 
-def test_streams_of_one_encoder_batch_may_differ_in_length() -> None:
+def test_streams_of_one_encoder_batch_may_differ_in_length(runtime: str) -> None:
     spec = EncoderSpec(bands=12, levels=6)
-    encoder, graph = Encoder(spec), load_graph(encoder_graph(spec))
+    encoder, graph = Encoder(spec), graphs_by_runtime(encoder_graph(spec))[runtime]
     rng = np.random.default_rng(0)
     audio = (0.1 * rng.normal(size=(2, 20 * 80))).astype(np.float32)
     steps = np.array([20, 7])

@@ -1,13 +1,16 @@
-"""What our operator does with what plain ONNX need not care for."""
+"""What our operators do with what plain ONNX need not care for."""
 
 from __future__ import annotations
 
 import numpy as np
+import onnx
 import pytest
 
+from export.encoder_graph import encoder_graph, encoder_state
 from export.network_graph import network_graph
-from export.parity import initial_row
+from export.parity import initial_arrays, initial_row
 from hetsyn_model import Network, NetworkSpec
+from hetsyn_model.encoder import EncoderSpec
 from hetsyn_model.state import Form
 from service.errors import ArtifactError
 from service.operators import BUILD, library
@@ -27,6 +30,13 @@ def graph(form: Form) -> Graph:
 def feed(form: Form, row: list[int], unit: list[int], steps: list[int]) -> dict[str, Array]:
     events = {"events.row": np.array(row, np.int64), "events.unit": np.array(unit, np.int64)}
     return {**events, "steps": np.array(steps, np.int64), **initial_row(NETWORK.state_layout(form), len(steps))}
+
+
+def sound(samples: int) -> dict[str, Array]:
+    """A step of one stream's silence, which begins from below all thresholds."""
+    state = initial_arrays(encoder_state(EncoderSpec()), 1)
+    given: dict[str, Array] = {"audio": np.zeros((1, samples), np.float32), "steps": np.ones(1, np.int64)}
+    return given | {f"state.{name}": value for name, value in state.items()}
 
 
 def test_the_library_that_was_built_can_be_used() -> None:
@@ -80,3 +90,24 @@ def test_a_batch_without_events_or_steps_runs(form: Form) -> None:
     assert np.array_equal(got["next.step"], given["step"])
     assert got["readout"].shape == (2, 0, 3)
     assert np.allclose(got["probabilities"], 1 / 3)
+
+
+def test_an_encoder_whose_matrix_is_no_fourier_transform_is_left_to_plain_onnx(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    model = onnx.load_from_string(encoder_graph(EncoderSpec()))
+    (spectrum,) = (tensor for tensor in model.graph.initializer if tensor.name.endswith("spectrum"))
+    altered = np.frombuffer(spectrum.raw_data, np.float64).copy()
+    altered[1] += 1e-3
+    spectrum.raw_data = altered.tobytes()
+    content = model.SerializeToString()
+    got = load_graph(content).run(sound(80), ["events.unit"])["events.unit"]
+    plain = load_graph(content, use_operators=False).run(sound(80), ["events.unit"])["events.unit"]
+    assert np.array_equal(got, plain)
+    assert "plain ONNX takes over" in caplog.text
+    assert "is not a windowed Fourier transform" in caplog.text
+
+
+def test_audio_of_another_length_is_refused() -> None:
+    with pytest.raises(ArtifactError, match="audio or state does not have a row a stream"):
+        load_graph(encoder_graph(EncoderSpec())).run(sound(79), ["events.row"])

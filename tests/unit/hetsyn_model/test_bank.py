@@ -121,12 +121,16 @@ def test_an_empty_bank_is_refused(size: int) -> None:
 def test_sums_of_dyadic_rows_do_not_depend_on_their_order(seed: int, rows: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     weight = torch.randn(rows, 7, generator=generator) * torch.logspace(-3, 2, 7)
-    (rounded,) = dyadic(weight)
+    (rounded,), grid = dyadic(weight)
     assert rounded is not None
     order = torch.randperm(rows, generator=generator)
     assert torch.equal(rounded.cumsum(0)[-1], rounded[order].cumsum(0)[-1])
     assert torch.equal(rounded.sum(0), rounded.double().sum(0).float())
-    assert float((rounded - weight).abs().max()) <= float(weight.abs().sum(0).max()) * 2.0**-22
+    steps = rounded / grid
+    assert torch.equal(steps, steps.round())
+    assert float(steps.abs().max()) <= 2**15 - 1
+    assert bool(((rounded - weight).abs() <= grid / 2).all())
+    assert bool((grid <= torch.maximum(weight.abs().sum(0) * 2.0**-22, weight.abs().amax(0) * 2.0**-13)).all())
 
 
 @pytest.mark.parametrize("exponent", range(2, 13))

@@ -112,3 +112,24 @@ def test_a_problem_carries_what_the_server_said() -> None:
 def test_a_reply_of_something_else_is_a_problem_too(content: bytes) -> None:
     with pytest.raises(ServiceProblem, match=r"\(502\): Bad Gateway"):
         client(lambda _: httpx.Response(502, content=content)).infer_chunk(np.zeros(3, np.int16), 8000)
+
+
+@pytest.mark.parametrize(("seq", "tries"), [(1, 4), (None, 1)], ids=["numbered", "unnumbered"])
+def test_a_numbered_chunk_is_sent_again_when_the_server_says_later(seq: int | None, tries: int) -> None:
+    requests, pauses = list[httpx.Request](), list[float]()
+
+    def busy(request: httpx.Request) -> httpx.Response:
+        requests.append(request)
+        return httpx.Response(503, json={"detail": "the session store failed"}, headers={"Retry-After": "2"})
+
+    with pytest.raises(ServiceProblem, match="store failed") as caught:
+        client(busy, pauses).infer_chunk(np.zeros(3, np.int16), 8000, session="a", seq=seq)
+    assert caught.value.retry_after_s == 2
+    assert len(requests) == tries
+    assert pauses == [2.0] * (tries - 1)
+
+
+def test_what_came_later_is_the_reply() -> None:
+    answers = [httpx.Response(503, headers={"Retry-After": "1"}), httpx.Response(200, json={"seq": 1})]
+    with client(lambda _: answers.pop(0)) as streaming:
+        assert streaming.infer_chunk(np.zeros(3, np.int16), 8000, session="a", seq=1) == {"seq": 1}

@@ -17,7 +17,8 @@ from typer.testing import CliRunner
 from service import commands
 from service.api.app import create_app
 from service.client import StreamingClient
-from service.errors import ArtifactError
+from service.errors import ArtifactError, StoreUnusable
+from service.graceful import GracefulServer
 from service.models import ModelCatalog
 from service.settings import Settings
 from tests.fakes import LABELS, OUTPUTS, TAIL, load_fake, sound, write_artifact
@@ -127,15 +128,23 @@ def test_inspect_needs_no_runtime(tmp_path: Path) -> None:
     assert json.loads(done.stdout)["name"] == "digits"
 
 
-def test_serve_loads_the_models_and_runs(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    served = []
-    monkeypatch.setattr("uvicorn.run", lambda app, **given: served.append((app.title, *given.values())))
+def test_serve_loads_the_models_and_runs(models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    served: list[tuple[object, ...]] = []
+
+    def run(server: GracefulServer) -> None:
+        config, settings = server.config, server.config.app.state.sessions.settings  # type: ignore[union-attr]
+        served.append((config.host, config.port, config.log_level, settings.store, settings.drain_s))
+        server.started = True
+
+    monkeypatch.setattr(GracefulServer, "run", run)
+    monkeypatch.setenv("HETSYN_STORE", f"file://{tmp_path}/sessions.db")
     monkeypatch.setattr("service.models.ModelCatalog", partial(ModelCatalog, load=load_fake))
     done = CliRunner().invoke(
-        commands.serve, ["--models", str(models), "--host", "0.0.0.0", "--port", "8123", "--log-level", "error"]
+        commands.serve,
+        ["--models", str(models), "--host", "0.0.0.0", "--port", "8123", "--log-level", "error", "--drain-s", "5"],
     )
     assert done.exit_code == 0, done.output
-    assert served == [("hetsyn", "0.0.0.0", 8123, "error")]
+    assert served == [("0.0.0.0", 8123, "error", f"file://{tmp_path}/sessions.db", 5.0)]
     assert "models: digits" in done.output
 
 
@@ -148,3 +157,21 @@ def test_real_graphs_that_are_none_are_refused_before_serving(models: Path) -> N
     done = CliRunner().invoke(commands.serve, ["--models", str(models)])
     assert isinstance(done.exception, ArtifactError)
     assert "cannot load the graph" in str(done.exception)
+
+
+@pytest.mark.parametrize(
+    ("store", "sentence"),
+    [
+        ("mysql://host", "is none of memory://"),
+        ("file://", "names no file"),
+        ("redis://", "names no host"),
+        ("file:///nowhere/at/all.db", "unable to open database file"),
+    ],
+)
+def test_serve_refuses_what_is_no_store(
+    models: Path, monkeypatch: pytest.MonkeyPatch, store: str, sentence: str
+) -> None:
+    monkeypatch.setattr("service.models.ModelCatalog", partial(ModelCatalog, load=load_fake))
+    done = CliRunner().invoke(commands.serve, ["--models", str(models), "--store", store])
+    assert isinstance(done.exception, StoreUnusable)
+    assert sentence in str(done.exception)

@@ -5,12 +5,14 @@ import inspect
 from service import errors
 from service.api.problems import STATUS, TITLES
 
+BRANCHES = (errors.HetsynError, errors.SessionError, errors.StateError, errors.StoreError)
+
 
 def test_every_error_has_its_status_and_title() -> None:
     leaves = {
         kind
         for _, kind in inspect.getmembers(errors, inspect.isclass)
-        if kind.__module__ == errors.__name__ and kind not in (errors.HetsynError, errors.SessionError)
+        if kind.__module__ == errors.__name__ and kind not in BRANCHES
     }
     assert set(STATUS) == leaves
     assert set(TITLES) == leaves

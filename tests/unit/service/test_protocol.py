@@ -4,8 +4,33 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from service.errors import ConflictingChunk, NotFound, OutOfOrder, SessionEnded
-from service.protocol import Apply, Progress, Replay, admit, applied, opening
+from service.errors import (
+    ConflictingChunk,
+    HetsynError,
+    NotFound,
+    OutOfOrder,
+    SessionEnded,
+    SessionExists,
+    SessionGone,
+)
+from service.protocol import (
+    Apply,
+    Known,
+    Lifetimes,
+    Progress,
+    Reload,
+    Replay,
+    admit,
+    applied,
+    check_delete,
+    check_import,
+    decide,
+    keep_s,
+    opening,
+    standing,
+)
+
+LIFETIMES = Lifetimes(idle_s=60, age_s=300, ended_keep_s=10, gone_keep_s=1000)
 
 
 def after(*chunks: bytes, end: bool = False) -> Progress[str]:
@@ -70,6 +95,113 @@ def test_a_chunk_is_applied_once() -> None:
     assert progress == after(b"a")
     with pytest.raises(OutOfOrder):
         applied(done, seq=1, digest=b"b", steps=4, end=False, reply="1")
+
+
+def known(*chunks: bytes, end: bool = False, created_s: float = 0.0, used_s: float = 0.0) -> Known[str]:
+    return Known(after(*chunks, end=end), created_s, used_s)
+
+
+@pytest.mark.parametrize(
+    ("session", "now_s", "expected"),
+    [
+        (None, 0, "none"),
+        (known(b"a"), 0, "open"),
+        (known(b"a"), 59, "open"),
+        (known(b"a"), 60, "gone"),
+        (known(b"a"), 1059, "gone"),
+        (known(b"a"), 1060, "none"),
+        (known(b"a", used_s=290), 299, "open"),
+        (known(b"a", used_s=290), 300, "gone"),  # of age
+        (known(b"a", used_s=290), 1300, "none"),
+        (known(b"a", end=True), 9, "ended"),
+        (known(b"a", end=True), 10, "none"),
+        (known(b"a", used_s=100), 50, "open"),  # another replica's clock is ahead
+        (Known(after(b"a"), 0.0, 0.0, dropped=True), 5, "gone"),
+        (Known(after(b"a"), 0.0, 0.0, dropped=True), 1060, "none"),
+    ],
+)
+def test_time_moves_a_session(session: Known[str] | None, now_s: float, expected: str) -> None:
+    assert standing(session, now_s, LIFETIMES) == expected
+    if session is not None:
+        over_s = session.used_s + keep_s(session, LIFETIMES)
+        assert standing(session, over_s, LIFETIMES) == "none"
+
+
+def outcome(session: Known[str] | None, seq: int | None, digest: bytes, now_s: float = 1.0, **given: bool) -> object:
+    try:
+        return decide("s", session, seq, digest, now_s, LIFETIMES, **given)
+    except HetsynError as error:
+        return type(error)
+
+
+OPEN, ENDED = known(b"a", b"b"), known(b"a", b"b", end=True)
+
+
+@pytest.mark.parametrize(
+    ("session", "seq", "digest", "now_s", "expected"),
+    [
+        (None, None, b"x", 1, Apply(0)),
+        (None, 0, b"x", 1, Apply(0)),
+        (None, 1, b"x", 1, NotFound),
+        (OPEN, None, b"x", 1, Apply(2)),
+        (OPEN, 2, b"x", 1, Apply(2)),
+        (OPEN, 1, b"b", 1, Replay("1")),
+        (OPEN, 1, b"x", 1, ConflictingChunk),
+        (OPEN, 0, b"a", 1, OutOfOrder),
+        (OPEN, 3, b"x", 1, OutOfOrder),
+        (ENDED, 1, b"b", 1, Replay("1")),
+        (ENDED, 1, b"x", 1, ConflictingChunk),
+        (ENDED, 2, b"x", 1, SessionEnded),
+        (ENDED, None, b"x", 1, SessionEnded),
+        (ENDED, 0, b"x", 10, Apply(0)),  # forgotten: the id is free
+        (OPEN, 2, b"x", 60, SessionGone),
+        (OPEN, None, b"x", 60, SessionGone),
+        (OPEN, 0, b"a", 60, SessionGone),
+        (OPEN, None, b"x", 1060, Apply(0)),
+        (OPEN, 2, b"x", 1060, NotFound),
+    ],
+)
+def test_the_table(session: Known[str] | None, seq: int | None, digest: bytes, now_s: float, expected: object) -> None:
+    assert outcome(session, seq, digest, now_s) == expected
+    # what a replica only remembers decides nothing but what a commit will confirm
+    remembered = expected if isinstance(expected, Apply) else Reload()
+    assert outcome(session, seq, digest, now_s, confirmed=False) == remembered
+
+
+def test_a_lost_session_does_not_begin_again_unnoticed() -> None:
+    assert outcome(None, None, b"x", lost=True) == SessionGone
+    assert outcome(None, 4, b"x", lost=True) == NotFound
+    assert outcome(None, 0, b"x", lost=True) == Apply(0)
+
+
+@pytest.mark.parametrize(
+    ("session", "now_s", "on_import", "on_delete"),
+    [
+        (None, 1, None, NotFound),
+        (OPEN, 1, SessionExists, None),
+        (ENDED, 1, SessionExists, None),
+        (ENDED, 10, None, NotFound),
+        (OPEN, 60, SessionGone, SessionGone),
+        (OPEN, 1060, None, NotFound),
+    ],
+)
+def test_import_and_delete(
+    session: Known[str] | None,
+    now_s: float,
+    on_import: type[HetsynError] | None,
+    on_delete: type[HetsynError] | None,
+) -> None:
+    check_import("s", session, now_s, LIFETIMES, replace=True)
+    if on_import is None:
+        check_import("s", session, now_s, LIFETIMES, replace=False)
+    else:
+        with pytest.raises(on_import):
+            check_import("s", session, now_s, LIFETIMES, replace=False)
+    if on_delete is None:
+        check_delete("s", session, now_s, LIFETIMES)
+    else:
+        with pytest.raises(on_delete):
+            check_delete("s", session, now_s, LIFETIMES)
 
 
 class AtMostOnce(RuleBasedStateMachine):

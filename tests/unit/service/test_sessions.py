@@ -24,12 +24,14 @@ from service.errors import (
     Overloaded,
     SessionEnded,
     SessionGone,
+    ShuttingDown,
     TooLarge,
 )
 from service.models import ModelCatalog
 from service.payloads import Envelope, InferRequest, Reply
 from service.sessions import SessionRegistry
 from service.settings import Settings
+from service.store.seam import StateStore
 from tests.fakes import CHANNELS, TAIL, Gate, spikes, write_artifact
 
 
@@ -65,11 +67,19 @@ Body = Callable[[], Coroutine[Any, Any, None]]
 class Server:
     """A registry on the fake models, in an event loop of its own."""
 
-    def __init__(self, catalog: ModelCatalog, gate: Gate, **limits: Any) -> None:
-        self.clock = Clock()
+    def __init__(
+        self,
+        catalog: ModelCatalog,
+        gate: Gate,
+        *,
+        store: StateStore | None = None,
+        clock: Clock | None = None,
+        **limits: Any,
+    ) -> None:
+        self.clock = clock or Clock()
         self.gate = gate
         self.settings = Settings(models=Path("unused"), engine_threads=4, engine_inline_s=0.0, **limits)
-        self.registry = SessionRegistry(self.settings, catalog, self.clock)
+        self.registry = SessionRegistry(self.settings, catalog, self.clock, store, self.clock)
 
     def run(self, body: Body) -> None:
         async def whole() -> None:
@@ -527,5 +537,59 @@ def test_the_sweep_task_sweeps(catalog: ModelCatalog, gate: Gate) -> None:
         task.cancel()
         with pytest.raises(SessionGone):
             server.registry.describe("a")
+
+    server.run(body)
+
+
+def test_a_session_is_dropped_at_its_age(catalog: ModelCatalog, gate: Gate) -> None:
+    server = Server(catalog, gate, session_idle_s=60, session_age_s=100)
+
+    async def body() -> None:
+        await server.send("a", 0)
+        for seq in range(1, 4):
+            server.clock.now_s += 30
+            await server.send("a", seq)
+        server.clock.now_s += 10
+        await server.refused(SessionGone, "at the age of 100 s", "a", 4)
+        assert server.registry.counters.sessions_dropped == 1
+
+    server.run(body)
+
+
+def test_admission_stops_and_what_runs_is_finished(server: Server) -> None:
+    async def body() -> None:
+        server.gate.opened.clear()
+        running = asyncio.create_task(server.send("a", 0))
+        await server.entered()
+        server.registry.admissions.leave_rotation()
+        assert not server.registry.admissions.is_ready
+        second = asyncio.create_task(server.send("b", 0))  # served on, until admission stops
+        await server.entered()
+        stopping = asyncio.create_task(server.registry.admissions.stop())
+        await asyncio.sleep(0)
+        await server.refused(ShuttingDown, "shutting down", "c", 0)
+        assert not stopping.done()
+        server.gate.opened.set()
+        await stopping
+        assert (await running).seq == 0
+        assert (await second).seq == 0
+
+    server.run(body)
+
+
+def test_what_happens_is_counted(server: Server) -> None:
+    async def body() -> None:
+        await server.send("a", 0)
+        await server.send("a", 0)
+        await server.refused(OutOfOrder, "gap", "a", 5)
+        await server.send("a", 1, end=True)
+        await server.send("b", 0)
+        await server.registry.delete("b")
+        counters = server.registry.counters
+        assert (counters.chunks_applied, counters.chunks_replayed) == (3, 1)
+        assert counters.steps_applied == 30 + TAIL
+        assert dict(counters.chunks_refused) == {"OutOfOrder": 1}
+        assert (counters.sessions_opened, counters.sessions_ended, counters.sessions_deleted) == (2, 1, 1)
+        assert (counters.store_loads, counters.store_commits) == (0, 0)
 
     server.run(body)

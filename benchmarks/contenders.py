@@ -1,0 +1,228 @@
+"""The servers that the benchmarks compare: how each is started, and how it is spoken to."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import subprocess
+import sys
+import venv
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.load import LoadError, StreamTarget, exchange
+from benchmarks.server_process import ServerProcess, free_port
+from service.artifact import Artifact, FormName
+from service.bench.load import Load, random_spikes
+from service.bench.served_model import ServedModel
+from service.bench.target import Address, HetsynTarget, Outcome, Response, post
+from service.packed_events import MEDIA_TYPE, pack_events
+
+ROOT = Path(__file__).parents[1]
+REQUIREMENTS = ROOT / "benchmarks/servers/requirements.txt"
+MODEL = ROOT / "models/shd-size/1"
+STEPS, OUTPUTS, DENSITY = 25, 20, 0.045  # a chunk of 100 ms, as busy as SHD
+PROBE_SESSION = "probe"  # the chunk that asks whether a server is ready
+HERE = (sys.executable, "-m")
+# found wherever the benchmark is started
+ENVIRONMENT = {"PYTHONPATH": str(ROOT), "ORT_DISABLE_TELEMETRY": "1"}
+# a step without a spike, to end with a session that a load leaves open
+SILENCE = pack_events(1, [], [])
+
+
+class PeersMissing(Exception):
+    """The peers could not be installed; the message is pip's."""
+
+
+@dataclass(frozen=True)
+class _PeerTarget(ABC):
+    """What the targets of servers that know no deletion have in common."""
+
+    address: Address
+
+    @abstractmethod
+    def request(self, session: str, seq: int, chunk: bytes, *, is_last: bool) -> bytes: ...
+
+    def judge(self, response: Response) -> Outcome:
+        return Outcome.APPLIED if response.status == 200 else Outcome.FAILED
+
+    def drop(self, session: str) -> bytes | None:
+        return self.request(session, 1, SILENCE, is_last=True)
+
+
+class OurTarget(HetsynTarget):
+    """``/infer`` of ``hetsyn serve``."""
+
+    def probabilities(self, body: bytes) -> NDArray[np.float32]:
+        return np.array(json.loads(body)["probabilities"], np.float32)
+
+
+@dataclass(frozen=True)
+class RawTarget(_PeerTarget):
+    """A raw body, session and end in the query, as ``/infer`` has it."""
+
+    def request(self, session: str, seq: int, chunk: bytes, *, is_last: bool) -> bytes:  # noqa: ARG002
+        path = f"/infer?session={session}&end={'true' if is_last else 'false'}"
+        return post(self.address, path, MEDIA_TYPE, chunk)
+
+    def probabilities(self, body: bytes) -> NDArray[np.float32]:
+        return np.array(json.loads(body)["probabilities"], np.float32)
+
+
+@dataclass(frozen=True)
+class LitServeTarget(_PeerTarget):
+    """JSON, which is what LitServe reads, with the chunk in base64."""
+
+    def request(self, session: str, seq: int, chunk: bytes, *, is_last: bool) -> bytes:  # noqa: ARG002
+        text = base64.b64encode(chunk).decode()
+        body = json.dumps({"session": session, "end": is_last, "chunk": text}).encode()
+        return post(self.address, "/predict", "application/json", body)
+
+    def probabilities(self, body: bytes) -> NDArray[np.float32]:
+        return np.array(json.loads(body)["probabilities"], np.float32)
+
+
+@dataclass(frozen=True)
+class TritonTarget(_PeerTarget):
+    """The Open Inference Protocol with binary tensors both ways."""
+
+    model: str
+
+    def request(self, session: str, seq: int, chunk: bytes, *, is_last: bool) -> bytes:
+        # names are refused by this version ("unexpected number of string elements"), so a number made from the name
+        number = int.from_bytes(hashlib.blake2b(session.encode(), digest_size=7).digest())
+        described = json.dumps(
+            {
+                "parameters": {"sequence_id": number, "sequence_start": seq == 0, "sequence_end": is_last},
+                "inputs": [
+                    {
+                        "name": "chunk",
+                        "shape": [1, len(chunk)],
+                        "datatype": "UINT8",
+                        "parameters": {"binary_data_size": len(chunk)},
+                    }
+                ],
+                "outputs": [{"name": "probabilities", "parameters": {"binary_data": True}}],
+            },
+            separators=(",", ":"),
+        ).encode()
+        body = described + chunk
+        head = (
+            f"POST /v2/models/{self.model}/infer HTTP/1.1\r\nHost: {self.address.authority}\r\n"
+            f"Inference-Header-Content-Length: {len(described)}\r\nContent-Length: {len(body)}\r\n\r\n"
+        )
+        return head.encode() + body
+
+    def probabilities(self, body: bytes) -> NDArray[np.float32]:
+        return np.frombuffer(body[-4 * OUTPUTS :], "<f4")  # the tensor comes last, after its description in JSON
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A server to measure.
+
+    answers_as: the form whose answers it must give; None for the empty endpoint.
+    target: how it is spoken to at an address. command: with ``{port}`` in it.
+    """
+
+    name: str
+    title: str
+    answers_as: FormName | None
+    target: Callable[[Address], StreamTarget]
+    command: tuple[str, ...]
+
+    @contextmanager
+    def serve(self, log: Path) -> Iterator[tuple[ServerProcess, StreamTarget]]:
+        """The server runs, and has answered a chunk, within this context.
+
+        Raises:
+            ServerError: it did not start.
+        """
+        address = Address("127.0.0.1", free_port())
+        target = self.target(address)
+
+        def missing() -> str | None:
+            try:
+                exchange(address, target.request(PROBE_SESSION, 0, SILENCE, is_last=True))
+            except LoadError as error:
+                return str(error)
+            return None
+
+        command = [part.format(port=address.port) for part in self.command]
+        with ServerProcess(command, ENVIRONMENT, missing, log) as server:
+            yield server, target
+
+
+def ours(form: FormName) -> Contender:
+    command = (*HERE, "hetsyn", "serve", "--models", str(ROOT / "models"), "--port", "{port}", "--log-level", "warning")
+
+    def target(address: Address) -> StreamTarget:
+        return OurTarget(address, MEDIA_TYPE, MODEL.parent.name, MODEL.name, form)
+
+    return Contender(f"ours-{form}", f"hetsyn serve, {form}", form, target, command)
+
+
+def empty() -> Contender:
+    return Contender(
+        "empty", "empty endpoint", None, RawTarget, (*HERE, "benchmarks.servers.empty", "--port", "{port}")
+    )
+
+
+def dict_server(step_graph: Path) -> Contender:
+    command = (*HERE, "benchmarks.servers.dict_server", "--port", "{port}", "--graph", str(step_graph))
+    return Contender("dict", "dict, exact step", "exact", RawTarget, command)
+
+
+def peers(python: Path, step_graph: Path, folder: Path) -> list[Contender]:
+    """The peers, in an environment of their own.
+
+    Args:
+        python: of that environment. folder: for what they write.
+    """
+
+    def command(module: str, graph: Path, *more: str) -> tuple[str, ...]:
+        return (str(python), "-m", f"benchmarks.servers.{module}", "--port", "{port}", "--graph", str(graph), *more)
+
+    def triton(title: str, form: FormName, graph: Path) -> Contender:
+        started = command("triton", graph, "--form", form, "--folder", str(folder))
+        return Contender(f"triton-{form}", title, form, partial(TritonTarget, model=form), started)
+
+    return [
+        triton("Triton, exact step", "exact", step_graph),
+        triton("Triton, our bank graph", "bank", MODEL / "bank.onnx"),
+        Contender("litserve", "LitServe, exact step", "exact", LitServeTarget, command("litserve_server", step_graph)),
+        Contender("ray-serve", "Ray Serve, exact step", "exact", RawTarget, command("ray_serve", step_graph)),
+    ]
+
+
+def shd_load(seed: int = 0) -> Load:
+    """What all servers get: random spikes, as packed events."""
+    manifest = Artifact.open(MODEL).manifest
+    model = ServedModel(manifest.name, manifest.version, "", manifest.input.channels, manifest.input.step_s, None)
+    return random_spikes(model, STEPS * manifest.input.step_s, DENSITY, seed)
+
+
+def make_peers_python(folder: Path) -> Path:
+    """A new environment with the peers in it; the path of its Python.
+
+    Raises:
+        PeersMissing: they could not be installed.
+    """
+    venv.create(folder, with_pip=True)
+    python = folder / "bin/python"
+    command: Sequence[str] = (
+        *(str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"),
+        *("-r", str(REQUIREMENTS)),
+    )
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise PeersMissing(done.stderr.strip().rpartition("\n")[2])
+    return python

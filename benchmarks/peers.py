@@ -1,0 +1,304 @@
+"""The SHD-size step model behind Triton, LitServe, Ray Serve and a dict in FastAPI, against `hetsyn serve`.
+
+The same chunks (25 steps of 700 channels, packed events) and the same load on each server in turn: a closed loop at
+concurrency 1 and 16. First every server must give the answers of ours to sessions that take turns: the exact step
+those of our exact form, the bank graph those of our bank. A peer that cannot be installed, does not start or answers
+otherwise is reported with the reason. ``ratios`` has our bank's chunks a second over each server's, by concurrency.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.contenders import (
+    MODEL,
+    REQUIREMENTS,
+    ROOT,
+    STEPS,
+    Contender,
+    PeersMissing,
+    dict_server,
+    empty,
+    make_peers_python,
+    ours,
+    peers,
+    shd_load,
+)
+from benchmarks.load import Figures, LoadError, StreamTarget, answers, closed_loop, typical
+from benchmarks.server_process import ServerError
+from benchmarks.step_graph import write_step_graph
+from service.bench.run import RunSettings
+from service.client import ServiceUnreachable
+
+CONCURRENCIES = (1, 16)
+WARM_UP_S = 0.5
+CHECKED_SESSIONS, CHECKED_CHUNKS = 4, 3
+# of a probability: the bank graph is the same graph, the exact step adds up in float32 and may flip a spike
+TOLERANCES = {"bank": 1e-5, "exact": 1e-3}
+PEERS_PYTHON = "HETSYN_PEERS_PYTHON"
+REFERENCE = "ours-bank"
+
+Floats = NDArray[np.float32]
+
+
+class WrongAnswersError(Exception):
+    """A server does not compute what ours computes; the message says how far it is off."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--repeats", type=int, default=3, help="rounds over all servers; the median of the undisturbed ones is reported"
+    )
+    parser.add_argument("--seconds", type=float, default=4.0, help="of each load")
+    parser.add_argument(
+        "--patience", type=float, default=15.0, help="seconds to wait for other programs before each closed loop"
+    )
+    parser.add_argument("--only", nargs="+", metavar="SERVER", help="these servers alone (and ours, the reference)")
+    parser.add_argument(
+        "--peers-python",
+        type=Path,
+        default=os.environ.get(PEERS_PYTHON),
+        help=f"Python of an environment with {REQUIREMENTS.relative_to(ROOT)}; by default ${PEERS_PYTHON}, "
+        "else one is made under build/",
+    )
+    parser.add_argument("--plot", type=Path, help="where a PNG of the result goes")
+
+
+def run(arguments: argparse.Namespace) -> dict[str, Any]:
+    repeats, seconds, patience_s = arguments.repeats, arguments.seconds, arguments.patience
+    if arguments.quick:
+        repeats, seconds, patience_s = 1, 0.6, 0.0
+    settings = RunSettings(duration_s=seconds, warmup_s=WARM_UP_S)
+    console = Console(stderr=True)
+    with tempfile.TemporaryDirectory(prefix="hetsyn-peers-") as name:
+        folder = Path(name)
+        step_graph = folder / "step.onnx"
+        write_step_graph(MODEL, step_graph)
+        contenders = [ours("exact"), ours("bank"), empty(), dict_server(step_graph)]
+        missing: dict[str, str] = {}
+        try:
+            python = arguments.peers_python or _environment()
+        except PeersMissing as error:
+            python = Path("python")
+            missing = {peer.name: f"not installed: {error}" for peer in peers(python, step_graph, folder)}
+        contenders += peers(python, step_graph, folder)
+        if arguments.only:
+            contenders = [one for one in contenders if one.name.startswith("ours-") or one.name in arguments.only]
+        sent = shd_load()
+        runs: dict[str, dict[int, list[Figures]]] = {}
+        heard: dict[str, Floats] = {}
+        for repeat in range(repeats):
+            for contender in contenders:
+                if contender.name in missing:
+                    continue
+                console.print(f"round {repeat + 1} of {repeats}: {contender.title}", highlight=False)
+                try:
+                    with contender.serve(folder / f"{contender.name}.log") as (server, target):
+                        if contender.answers_as and contender.name not in heard:
+                            heard[contender.name] = _checked(contender, target, sent.chunks, heard)
+                        figures = {n: closed_loop(target, server, sent, n, settings, patience_s) for n in CONCURRENCIES}
+                except (ServerError, LoadError, ServiceUnreachable, WrongAnswersError) as error:
+                    if contender.name.startswith("ours-"):
+                        raise
+                    missing[contender.name] = str(error)
+                    continue
+                taken = runs.setdefault(contender.name, {n: [] for n in CONCURRENCIES})
+                for n, one in figures.items():
+                    taken[n].append(one)
+    results = _results(contenders, runs, heard, missing)
+    mean_bytes = round(sum(map(len, sent.chunks)) / len(sent.chunks))
+    results["load"] = {"chunk": sent.description, "chunk_bytes": mean_bytes, "seconds": seconds, "rounds": repeats}
+    _print(results)
+    if arguments.plot:
+        plot(results, arguments.plot)
+    return results
+
+
+def _environment() -> Path:
+    """The Python of an environment with the peers, made when its requirements have changed.
+
+    Raises:
+        PeersMissing: they could not be installed.
+    """
+    digest = hashlib.sha256(REQUIREMENTS.read_bytes()).hexdigest()
+    folder = ROOT / "build/peers"
+    stamp = folder / "installed"
+    if not stamp.exists() or stamp.read_text() != digest:
+        Console(stderr=True).print(f"installing the peers into {folder} (some minutes)", highlight=False)
+        make_peers_python(folder)
+        stamp.write_text(digest)
+    return folder / "bin/python"
+
+
+def _checked(contender: Contender, target: StreamTarget, chunks: Sequence[bytes], heard: dict[str, Floats]) -> Floats:
+    """The server's answers, which must be those of ours in the same form.
+
+    Raises:
+        WrongAnswersError: they are not.
+    """
+    got = answers(target, CHECKED_SESSIONS, chunks[:CHECKED_CHUNKS])
+    form = contender.answers_as
+    assert form is not None
+    expected = heard.get(f"ours-{form}", got)
+    labels, distance = _difference(got, expected)
+    if labels or not distance <= TOLERANCES[form]:
+        raise WrongAnswersError(
+            f"answers otherwise than our {form} form: {labels} of {got[..., 0].size} labels differ, "
+            f"probabilities by {distance:.1e}"
+        )
+    return got
+
+
+def _difference(a: Floats, b: Floats) -> tuple[int, float]:
+    """Labels that differ, and the largest difference of a probability."""
+    return int((a.argmax(-1) != b.argmax(-1)).sum()), float(np.abs(a - b).max())
+
+
+def _results(
+    contenders: Sequence[Contender],
+    runs: dict[str, dict[int, list[Figures]]],
+    heard: dict[str, Floats],
+    missing: dict[str, str],
+) -> dict[str, Any]:
+    servers: dict[str, dict[str, Any]] = {
+        one.name: {
+            "title": one.title,
+            "form": one.answers_as,
+            "differs_from_ours": None
+            if one.name not in heard
+            else _difference(heard[one.name], heard[f"ours-{one.answers_as}"])[1],
+            "loads": {str(n): asdict(typical(rounds)) for n, rounds in runs[one.name].items()},
+        }
+        for one in contenders
+        if one.name in runs
+    }
+    labels, distance = _difference(heard["ours-bank"], heard["ours-exact"])
+    reference = servers[REFERENCE]["loads"]
+    ratios = {
+        f"{REFERENCE} / {name}": {
+            n: reference[n]["chunks_per_s"] / load["chunks_per_s"] for n, load in server["loads"].items()
+        }
+        for name, server in servers.items()
+        if name != REFERENCE
+    }
+    return {
+        "servers": servers,
+        "missing": missing,
+        "bank_against_exact": {"labels": labels, "probabilities": distance},
+        "ratios": ratios,
+        "runs": {
+            name: {str(n): [asdict(load) for load in loads] for n, loads in taken.items()}
+            for name, taken in runs.items()
+        },
+    }
+
+
+def _print(results: dict[str, Any]) -> None:
+    table = Table(
+        "server",
+        "concurrency",
+        "chunks/s",
+        "p50 ms",
+        "p99 ms",
+        "CPU ms",
+        "ours / it",
+        title=f"chunks of {STEPS} steps, closed loop",
+    )
+    disturbed = 0.0
+    for name, server in results["servers"].items():
+        for n, load in server["loads"].items():
+            disturbed = max(disturbed, load["others_cores"])
+            ratio = results["ratios"].get(f"{REFERENCE} / {name}", {}).get(n)
+            table.add_row(
+                server["title"],
+                n,
+                f"{load['chunks_per_s']:,.0f}",
+                f"{load['p50_ms']:.2f}",
+                f"{load['p99_ms']:.2f}",
+                f"{load['cpu_ms']:.2f}",
+                "" if ratio is None else f"{ratio:.2f}",
+            )
+    console = Console()
+    console.print(table)
+    console.print(f"cores that other programs kept busy: up to {disturbed:.2f}", highlight=False)
+    for name, reason in results["missing"].items():
+        console.print(f"missing: {name}: {reason}", markup=False, highlight=False)
+
+
+COLORS = {"bank": "#0b6e4f", "exact": "#5b7fa6", None: "#9a9a9a"}
+
+
+def plot(results: dict[str, Any], path: Path) -> None:
+    """Chunks a second, latency, and CPU time a chunk of each server, as a PNG."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
+
+    servers = list(results["servers"].values())
+    names = [server["title"] for server in servers]
+    height = 0.38
+    figure, (speed, latency, cpu) = pyplot.subplots(
+        1, 3, sharey=True, figsize=(12, 0.62 * len(servers) + 1.9), layout="constrained"
+    )
+    for row, server in enumerate(servers):
+        color = COLORS[server["form"]]
+        for n, shift, alpha in (("1", -height / 2, 0.45), ("16", height / 2, 1.0)):
+            load = server["loads"][n]
+            y = row + shift
+            speed.barh(y, load["chunks_per_s"], height, color=color, alpha=alpha)
+            speed.annotate(f" {load['chunks_per_s']:,.0f}", (load["chunks_per_s"], y), va="center", fontsize=8)
+            latency.plot([load["p50_ms"], load["p99_ms"]], [y, y], color=color, alpha=alpha, linewidth=2.5)
+            latency.plot(load["p50_ms"], y, "o", color=color, alpha=alpha, markersize=5)
+            latency.plot(load["p99_ms"], y, "|", color=color, alpha=alpha, markersize=9, markeredgewidth=2.5)
+            cpu.barh(y, load["cpu_ms"], height, color=color, alpha=alpha)
+            cpu.annotate(f" {load['cpu_ms']:.2g}", (load["cpu_ms"], y), va="center", fontsize=8)
+    for axes, title in (
+        (speed, "chunks of 25 steps a second"),
+        (latency, "latency in ms: p50 (dot) to p99 (bar)"),
+        (cpu, "server CPU ms a chunk"),
+    ):
+        axes.set_xscale("log")
+        axes.set_title(title, fontsize=10)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(axis="x", which="major", alpha=0.3)
+        axes.set_axisbelow(True)
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    for axes in (speed, cpu):
+        low, high = axes.get_xlim()
+        axes.set_xlim(low, high * 1.8)  # room for the numbers
+    speed.set_yticks(range(len(names)), names)
+    speed.invert_yaxis()
+    figure.legend(
+        handles=[
+            *(
+                Patch(color=COLORS[form], label=label)
+                for form, label in (("bank", "bank"), ("exact", "exact form"), (None, "no model"))
+            ),
+            Patch(color="#555555", alpha=0.45, label="concurrency 1"),
+            Patch(color="#555555", label="concurrency 16"),
+            Line2D([], [], linestyle="none", label="logarithmic axes"),
+        ],
+        loc="outside lower center",
+        ncols=6,
+        frameon=False,
+        fontsize=9,
+    )
+    figure.suptitle("One stateful SHD-size network (700-128-64-20) behind each server", fontsize=12)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=150)
+    pyplot.close(figure)

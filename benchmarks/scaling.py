@@ -1,0 +1,274 @@
+"""Memory and latency of `hetsyn serve` against the number of open sessions, idle and active, of the speech model.
+
+For each number: so many sessions are opened with a chunk of a recording each. *Idle*: they lie idle while 16 others
+send chunks in a closed loop. *Active*: 16 chunks at a time go to all of them in turn, so that each finds its state
+cold. ``ratios`` compares the largest number with the smallest.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from itertools import cycle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.contenders import ENVIRONMENT, HERE, ROOT
+from benchmarks.load import LoadError, exchange
+from benchmarks.server_process import ServerProcess, free_port
+from service.artifact import Artifact
+from service.bench.load import Load, recorded
+from service.bench.pool import Job, Pool
+from service.bench.run import run_loop
+from service.bench.target import Address, HetsynTarget, Outcome, Response
+
+MODEL = ROOT / "models/speech-digits/1"
+RECORDINGS = ROOT / "docs/recordings"
+COUNTS, QUICK_COUNTS = (10, 100, 1_000, 10_000, 100_000), (10, 1_000)
+CONCURRENCY, CHUNK_S, TIMEOUT_S = 16, 0.1, 30.0
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """p50_ms, p99_ms: of the latency in a closed loop."""
+
+    chunks_per_s: float
+    p50_ms: float
+    p99_ms: float
+
+
+@dataclass(frozen=True)
+class Row:
+    """resident_bytes: of the server, with the sessions open. opened_per_s: first chunks answered."""
+
+    sessions: int
+    resident_bytes: int
+    opened_per_s: float
+    idle: Stretch
+    active: Stretch
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--seconds", type=float, default=8.0, help="of each load")
+    parser.add_argument("--sessions", type=int, nargs="+", default=list(COUNTS), help="how many are open")
+    parser.add_argument("--plot", type=Path, help="where the plot goes, PNG")
+
+
+def run(arguments: argparse.Namespace) -> dict[str, Any]:
+    counts = list(QUICK_COUNTS) if arguments.quick else sorted(arguments.sessions)
+    seconds = 2.0 if arguments.quick else arguments.seconds
+    manifest = Artifact.open(MODEL).manifest
+    address = Address("127.0.0.1", free_port())
+    load = recorded(RECORDINGS, CHUNK_S)
+    target = HetsynTarget(address, load.content_type, manifest.name, manifest.version, manifest.default_form)
+    command = [*HERE, "hetsyn", "serve", "--models", str(ROOT / "models"), "--port", str(address.port)]
+    command += ["--max-sessions", str(max(counts) + 1_000), "--session-idle-s", "86400", "--log-level", "warning"]
+
+    def missing() -> str | None:
+        try:
+            exchange(address, target.request("probe", 0, load.chunks[0], is_last=True))
+        except LoadError as error:
+            return str(error)
+        return None
+
+    rows: list[Row] = []
+    with (
+        tempfile.TemporaryDirectory(prefix="hetsyn-scaling-") as folder,
+        ServerProcess(command, ENVIRONMENT, missing, Path(folder) / "serve.log") as server,
+    ):
+        rows = run_loop(_rows(target, load, counts, seconds, server))
+    first, last = rows[0], rows[-1]
+    added = (last.resident_bytes - first.resident_bytes) / max(1, last.sessions - first.sessions)
+    ratios = {
+        f"p50 with {last.sessions:,} idle sessions / with {first.sessions}": last.idle.p50_ms / first.idle.p50_ms,
+        f"p99 with {last.sessions:,} idle sessions / with {first.sessions}": last.idle.p99_ms / first.idle.p99_ms,
+        f"throughput over {last.sessions:,} active sessions / over {first.sessions}": last.active.chunks_per_s
+        / first.active.chunks_per_s,
+        "resident bytes a session / bytes of its state": added / manifest.forms[manifest.default_form].state_bytes,
+    }
+    results = {"rows": [asdict(row) for row in rows], "bytes_a_session": added, "ratios": ratios}
+    _print(rows, results)
+    if arguments.plot is not None:
+        _plot(rows, arguments.plot)
+    return results
+
+
+async def _rows(
+    target: HetsynTarget, load: Load, counts: Sequence[int], seconds: float, server: ServerProcess
+) -> list[Row]:
+    walk = _Walk(target, load)
+    await walk.open()
+    rows: list[Row] = []
+    open_sessions: list[str] = []
+    console = Console(stderr=True)
+    for count in counts:
+        console.print(f"{count:,} sessions", highlight=False)
+        new = [f"idle-{index}" for index in range(len(open_sessions), count)]
+        began_s = time.perf_counter()
+        await walk.over(new, chunks=len(new))
+        opened_per_s = len(new) / (time.perf_counter() - began_s)
+        open_sessions += new
+        others = [f"busy-{count}-{index}" for index in range(CONCURRENCY)]
+        await walk.over(others, seconds=min(1.0, seconds))  # warm-up
+        resident = resident_bytes(server)
+        idle = await walk.over(others, seconds=seconds)
+        await walk.drop(others)
+        active = await walk.over(open_sessions, seconds=seconds)
+        rows.append(Row(count, resident, opened_per_s, idle, active))
+    await walk.close()
+    return rows
+
+
+class _Walk:
+    """Chunks to sessions in turn, ``CONCURRENCY`` at a time; a session's chunks have ascending numbers."""
+
+    def __init__(self, target: HetsynTarget, load: Load) -> None:
+        self._target = target
+        self._chunks = cycle(load.chunks)
+        self._pool = Pool(target.address, CONCURRENCY, TIMEOUT_S, self)
+        self._seq: dict[str, int] = {}
+        self._sessions: dict[Job, str] = {}
+        self._latencies_s: list[float] = []
+        self._failure = ""
+        self._free = asyncio.Semaphore(CONCURRENCY)
+        self._busy: set[str] = set()
+        self._answer = asyncio.Event()
+
+    async def open(self) -> None:
+        await self._pool.open(CONCURRENCY)
+
+    async def close(self) -> None:
+        await self._pool.close()
+
+    async def over(self, sessions: Sequence[str], *, chunks: int | None = None, seconds: float = 1e9) -> Stretch:
+        """Chunks to these sessions in turn, until so many were sent or the time is over.
+
+        Raises:
+            LoadError: one failed.
+        """
+        self._latencies_s = []
+        began_s = time.perf_counter()
+        for sent, session in enumerate(cycle(sessions) if sessions else ()):
+            if sent == chunks or time.perf_counter() - began_s > seconds or self._failure:
+                break
+            await self._free.acquire()
+            while session in self._busy:  # a session's chunks follow each other
+                self._answer.clear()
+                await self._answer.wait()
+            seq = self._seq.get(session, 0)
+            self._seq[session] = seq + 1
+            self._send(session, self._target.request(session, seq, next(self._chunks), is_last=False))
+        if not await self._pool.idle(TIMEOUT_S):
+            self._failure = self._failure or "no answer in time"
+        if self._failure:
+            raise LoadError(self._failure)
+        took_s = time.perf_counter() - began_s
+        p50, p99 = np.percentile(self._latencies_s, (50, 99)) * 1e3 if self._latencies_s else (0.0, 0.0)
+        return Stretch(len(self._latencies_s) / took_s, float(p50), float(p99))
+
+    async def drop(self, sessions: Sequence[str]) -> None:
+        for session in sessions:
+            request = self._target.drop(session)
+            assert request is not None
+            await self._free.acquire()
+            self._send("", request)
+        await self._pool.idle(TIMEOUT_S)
+
+    def _send(self, session: str, request: bytes) -> None:
+        job = Job(request, None, time.perf_counter())
+        self._sessions[job] = session
+        self._busy.add(session)
+        self._pool.send(job)
+
+    # the pool calls these
+
+    def answered(self, job: Job, response: Response, now_s: float) -> None:
+        session = self._settled(job)
+        if session:
+            self._latencies_s.append(now_s - job.intended_s)
+            if self._target.judge(response) is not Outcome.APPLIED:
+                self._failure = f"{response.status}: {response.body[:200]!r}"
+
+    def failed(self, job: Job, error: str, now_s: float) -> None:  # noqa: ARG002
+        self._settled(job)
+        self._failure = error
+
+    def _settled(self, job: Job) -> str:
+        session = self._sessions.pop(job)
+        self._busy.discard(session)
+        self._free.release()
+        self._answer.set()
+        return session
+
+
+def resident_bytes(server: ServerProcess) -> int:
+    total = 0
+    for pid in server.pids():
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+            if line.startswith("VmRSS:"):
+                total += int(line.split()[1]) * 1024
+    return total
+
+
+def _print(rows: Sequence[Row], results: dict[str, Any]) -> None:
+    table = Table(
+        "open sessions",
+        "resident MB",
+        "opened/s",
+        "16 others: chunks/s",
+        "p50 ms",
+        "p99 ms",
+        "all in turn: chunks/s",
+        "p50 ms",
+        "p99 ms",
+        title="speech-digits, chunks of 100 ms, closed loop of 16",
+    )
+    for row in rows:
+        stretches = [
+            f"{value:,.{digits}f}"
+            for part in (row.idle, row.active)
+            for value, digits in ((part.chunks_per_s, 0), (part.p50_ms, 1), (part.p99_ms, 1))
+        ]
+        table.add_row(f"{row.sessions:,}", f"{row.resident_bytes / 1e6:,.0f}", f"{row.opened_per_s:,.0f}", *stretches)
+    console = Console(width=120)
+    console.print(table)
+    console.print(f"resident bytes a session: {results['bytes_a_session']:,.0f}", highlight=False)
+    for name, ratio in results["ratios"].items():
+        console.print(f"{name}: {ratio:.2f}", highlight=False)
+
+
+def _plot(rows: Sequence[Row], path: Path) -> None:
+    import matplotlib as mpl
+
+    mpl.use("agg")
+    from matplotlib import pyplot as plt
+
+    figure, (memory, latency) = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
+    counts = [row.sessions for row in rows]
+    memory.plot(counts, [row.resident_bytes / 2**20 for row in rows], "-o", color="#0b6e4f")
+    memory.axhline(2048, color="#c0392b", linewidth=1, linestyle="--")
+    memory.annotate("2 GiB", (counts[0], 2048), va="bottom", color="#c0392b", fontsize=9)
+    memory.set(xscale="log", yscale="log", xlabel="open sessions", ylabel="resident memory of the server, MiB")
+    for name, stretches, colour in (
+        ("16 others, while these lie idle", [row.idle for row in rows], "#0b6e4f"),
+        ("all of these in turn", [row.active for row in rows], "#5b7fa6"),
+    ):
+        latency.plot(counts, [one.p50_ms for one in stretches], "-o", color=colour, label=f"p50, {name}")
+        latency.plot(counts, [one.p99_ms for one in stretches], "--s", color=colour, label=f"p99, {name}")
+    latency.set(xscale="log", xlabel="open sessions", ylabel="latency of a chunk, ms (closed loop of 16)")
+    latency.set_ylim(bottom=0)
+    latency.legend(frameon=False, fontsize=8)
+    for axes in (memory, latency):
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(alpha=0.3)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=120)
+    plt.close(figure)

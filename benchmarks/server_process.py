@@ -1,0 +1,173 @@
+"""A server in a process of its own: started, awaited, measured and ended, with everything that it starts in turn."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+START_TIMEOUT_S = 60.0
+STOP_TIMEOUT_S = 20.0
+POLL_S = 0.05
+CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
+
+
+class ServerError(Exception):
+    """A server could not be started; the message has the end of what it printed."""
+
+
+@dataclass(frozen=True)
+class _Stat:
+    parent: int
+    group: int
+    cpu_s: float
+    started_ticks: int  # with the pid, this names a process for good
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@dataclass(frozen=True)
+class Lap:
+    """server_s: CPU time of the server. others_cores: cores that were busy with neither it nor this process."""
+
+    server_s: float
+    others_cores: float
+
+
+class Stopwatch:
+    """CPU time from now on."""
+
+    def __init__(self, server: ServerProcess) -> None:
+        self._server = server
+        self._began = self._now()
+
+    def lap(self) -> Lap:
+        took_s, server_s, own_s, machine_s = (b - a for a, b in zip(self._began, self._now(), strict=True))
+        return Lap(server_s, max(0.0, machine_s - server_s - own_s) / took_s)
+
+    def _now(self) -> tuple[float, float, float, float]:
+        return time.perf_counter(), self._server.cpu_s(), time.process_time(), _machine_cpu_s()
+
+
+class ServerProcess:
+    """A context: the server runs inside it.
+
+    Args:
+        environment: on top of ours.
+        missing: what the server lacks to be ready, None for nothing; asked again and again. It should do what a
+            client does.
+        log: what the server prints goes there.
+    """
+
+    def __init__(
+        self, command: Sequence[str], environment: Mapping[str, str], missing: Callable[[], str | None], log: Path
+    ) -> None:
+        self._command = list(command)
+        self._environment = dict(environment)
+        self._missing = missing
+        self._log = log
+
+    def __enter__(self) -> ServerProcess:
+        with self._log.open("wb") as log:
+            try:
+                self._process = subprocess.Popen(
+                    self._command,
+                    env=os.environ | self._environment,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
+                )
+            except OSError as error:
+                raise ServerError(str(error)) from error
+        deadline_s = time.monotonic() + START_TIMEOUT_S
+        try:
+            while (missing := self._missing()) is not None:
+                if self._process.poll() is not None:
+                    raise ServerError(f"ended with {self._process.returncode}: {self._last_words()}")
+                if time.monotonic() > deadline_s:
+                    raise ServerError(f"not ready after {START_TIMEOUT_S:.0f} s: {missing}; {self._last_words()}")
+                time.sleep(POLL_S)
+        except BaseException:
+            self._stop()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop()
+
+    def cpu_s(self) -> float:
+        """CPU time so far of the server and of all the processes that it started and that are alive."""
+        return sum(stat.cpu_s for stat in self._tree().values())
+
+    def pids(self) -> list[int]:
+        """Of the server and of all the processes that it started and that are alive."""
+        return list(self._tree())
+
+    def _tree(self) -> dict[int, _Stat]:
+        """The server, its descendants, and what is left in its group when a parent between has gone."""
+        stats = {int(path.name): stat for path in Path("/proc").glob("[0-9]*") if (stat := _stat(path)) is not None}
+        leader = self._process.pid
+        tree = {pid for pid, stat in stats.items() if pid == leader or stat.group == leader}
+        while more := {pid for pid, stat in stats.items() if stat.parent in tree} - tree:
+            tree |= more
+        return {pid: stats[pid] for pid in tree}
+
+    def _stop(self) -> None:
+        tree = self._tree()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGTERM)
+        try:
+            self._process.wait(STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        left = {pid: stat.started_ticks for pid, stat in (tree | self._tree()).items()}
+        while left := {pid: ticks for pid, ticks in left.items() if _started(pid) == ticks}:
+            for pid in left:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            time.sleep(POLL_S)
+
+    def _last_words(self) -> str:
+        lines = [line.strip() for line in self._log.read_text(errors="replace").splitlines() if line.strip()]
+        return " | ".join(lines[-3:])[-400:] or "it printed nothing"
+
+
+def _machine_cpu_s() -> float:
+    """CPU time of everything on this machine since it started."""
+    user, nice, system, _idle, _wait, *interrupts = map(
+        int, Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]
+    )
+    return (user + nice + system + sum(interrupts[:2])) / CLOCK_TICKS
+
+
+def _started(pid: int) -> int | None:
+    stat = _stat(Path(f"/proc/{pid}"))
+    return None if stat is None else stat.started_ticks
+
+
+def _stat(path: Path) -> _Stat | None:
+    """Of a process; None when it has gone or is a zombie."""
+    try:
+        text = (path / "stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    fields = text[text.rindex(")") + 2 :].split()  # the name before it may hold anything
+    if fields[0] in "ZX":
+        return None
+    cpu_s = (int(fields[11]) + int(fields[12])) / CLOCK_TICKS
+    return _Stat(int(fields[1]), int(fields[2]), cpu_s, int(fields[19]))

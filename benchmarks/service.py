@@ -1,0 +1,239 @@
+"""Real-time streams that `hetsyn serve` holds, against the exact step with a dict of states and an empty endpoint.
+
+A stream is a session that sends 25 steps (100 ms) of packed events every 100 ms; the streams are not synchronised. For
+each server in turn: how many streams hold a p99 under 50 ms and under 100 ms, by a ramp; chunks a second in a closed
+loop at concurrency 16 and 64; and the server's CPU time a chunk. Latency counts from the moment at which a chunk was
+due. ``ratios`` has ours over the dict's, and over the empty endpoint's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.contenders import MODEL, STEPS, Contender, dict_server, empty, ours, shd_load
+from benchmarks.load import Figures, StreamTarget, closed_loop, real_time_streams, typical
+from benchmarks.server_process import ServerProcess
+from benchmarks.step_graph import write_step_graph
+from service.bench.load import Load
+from service.bench.ramp import Goal, RampSettings
+from service.bench.run import RunSettings, Search
+
+LIMITS_MS = (50.0, 100.0)
+CONCURRENCIES = (16, 64)
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How long a benchmark takes: rounds over all servers, limits of p99, the wait for quiet, runs, the ramp."""
+
+    repeats: int
+    limits_ms: tuple[float, ...]
+    patience_s: float
+    settings: RunSettings
+    ramp: RampSettings
+
+
+QUICK = Effort(1, LIMITS_MS[-1:], 0.0, RunSettings(duration_s=0.8, warmup_s=0.3), RampSettings(max_trials=4))
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--repeats", type=int, default=3, help="rounds over all servers; medians are reported")
+    parser.add_argument("--seconds", type=float, default=4.0, help="of each load")
+    parser.add_argument(
+        "--patience", type=float, default=15.0, help="seconds to wait for other programs before each closed loop"
+    )
+    parser.add_argument("--trials", type=int, default=20, help="of each ramp, at most")
+    parser.add_argument("--plot", type=Path, help="where a PNG of the result goes")
+
+
+def run(arguments: argparse.Namespace) -> dict[str, Any]:
+    settings = RunSettings(duration_s=arguments.seconds, warmup_s=0.5)
+    effort = Effort(
+        arguments.repeats, LIMITS_MS, arguments.patience, settings, RampSettings(max_trials=arguments.trials)
+    )
+    if arguments.quick:
+        effort = QUICK
+    console = Console(stderr=True)
+    with tempfile.TemporaryDirectory(prefix="hetsyn-service-") as name:
+        folder = Path(name)
+        step_graph = folder / "step.onnx"
+        write_step_graph(MODEL, step_graph)
+        contenders = [ours("bank"), dict_server(step_graph), empty()]
+        load = shd_load()
+        rounds: dict[str, list[dict[str, Any]]] = {one.name: [] for one in contenders}
+        for repeat in range(effort.repeats):
+            for contender in contenders:
+                console.print(f"round {repeat + 1} of {effort.repeats}: {contender.title}", highlight=False)
+                with contender.serve(folder / f"{contender.name}.log") as (server, target):
+                    rounds[contender.name].append(_measure(target, server, load, effort))
+    results = summary(contenders, rounds)
+    _print(results)
+    if arguments.plot:
+        plot(results, arguments.plot)
+    return results
+
+
+def _measure(target: StreamTarget, server: ServerProcess, load: Load, effort: Effort) -> dict[str, Any]:
+    """One round of one server."""
+    closed = {
+        str(n): asdict(closed_loop(target, server, load, n, effort.settings, effort.patience_s)) for n in CONCURRENCIES
+    }
+    searches = {
+        f"{limit:g}": real_time_streams(target, load, Goal(limit, 99.0), effort.settings, effort.ramp)
+        for limit in effort.limits_ms
+    }
+    return {
+        "closed": closed,
+        "streams": {limit: search.saturation.streams for limit, search in searches.items()},
+        "certain": {limit: search.saturation.is_certain for limit, search in searches.items()},
+        "trials": [trial for search in searches.values() for trial in _trials(search)],
+    }
+
+
+def _trials(search: Search) -> list[dict[str, Any]]:
+    return [
+        {
+            "limit_ms": search.goal.target_ms,
+            "streams": trial.measurement.streams,
+            "p50_ms": trial.measurement.latency.at(50.0),
+            "p99_ms": trial.measurement.latency.at(99.0),
+            "missed": trial.missed,
+            "counted": trial.is_counted,
+        }
+        for trial in search.trials
+    ]
+
+
+def summary(contenders: Sequence[Contender], rounds: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
+    """What is typical of the rounds, and ratios of ours (the first), the dict's and the empty endpoint's."""
+    servers: dict[str, Any] = {}
+    for one in contenders:
+        taken = rounds[one.name]
+        servers[one.name] = {
+            "title": one.title,
+            "streams": {limit: statistics.median(r["streams"][limit] for r in taken) for limit in taken[0]["streams"]},
+            "closed": {n: asdict(typical([Figures(**one["closed"][n]) for one in taken])) for n in taken[0]["closed"]},
+        }
+    mine, by_dict, nothing = (servers[one.name] for one in contenders)
+    streams = {
+        f"streams with p99 under {limit} ms, ours / dict": count / max(1, by_dict["streams"][limit])
+        for limit, count in mine["streams"].items()
+    }
+    speed = {
+        f"chunks a second at concurrency {n}, ours / {name}": mine["closed"][n]["chunks_per_s"]
+        / other["closed"][n]["chunks_per_s"]
+        for name, other in (("dict", by_dict), ("empty", nothing))
+        for n in mine["closed"]
+    }
+    cpu = {
+        f"CPU time a chunk at concurrency {n}, dict / ours": by_dict["closed"][n]["cpu_ms"] / load["cpu_ms"]
+        for n, load in mine["closed"].items()
+    }
+    return {"servers": servers, "ratios": streams | speed | cpu, "rounds": rounds}
+
+
+def _print(results: dict[str, Any]) -> None:
+    console = Console()
+    limits = list(next(iter(results["servers"].values()))["streams"])
+    table = Table(
+        "server",
+        *(f"streams <{limit} ms" for limit in limits),
+        *(f"chunks/s at {n}" for n in CONCURRENCIES),
+        *(f"CPU ms at {n}" for n in CONCURRENCIES),
+        title=f"streams of a chunk of {STEPS} steps every 100 ms; p99; CPU a chunk",
+    )
+    for server in results["servers"].values():
+        closed = [server["closed"][str(n)] for n in CONCURRENCIES]
+        table.add_row(
+            server["title"],
+            *(f"{server['streams'][limit]:g}" for limit in limits),
+            *(f"{load['chunks_per_s']:,.0f}" for load in closed),
+            *(f"{load['cpu_ms']:.2f}" for load in closed),
+        )
+    console.print(table)
+    busiest = max(load["others_cores"] for server in results["servers"].values() for load in server["closed"].values())
+    console.print(f"cores that other programs kept busy: up to {busiest:.2f}", highlight=False)
+    for name, ratio in results["ratios"].items():
+        console.print(f"{name}: {ratio:.2f}", highlight=False)
+
+
+COLORS = ("#0b6e4f", "#5b7fa6", "#8a8a8a")
+
+
+def plot(results: dict[str, Any], path: Path) -> None:
+    """p99 over the number of streams, of every trial, and what each server holds, as a PNG."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    servers = results["servers"]
+    figure, (curve, speed) = pyplot.subplots(1, 2, figsize=(12, 4.8), layout="constrained", width_ratios=[1.6, 1])
+    limit_ms = max(LIMITS_MS)
+    by_count = sorted(servers, key=lambda name: float(servers[name]["streams"][f"{limit_ms:g}"]))
+    for color, (name, server) in zip(COLORS, servers.items(), strict=True):
+        trials = [(trial["streams"], trial["p99_ms"]) for taken in results["rounds"][name] for trial in taken["trials"]]
+        curve.scatter(*zip(*trials, strict=True), s=22, color=color, alpha=0.6, edgecolors="none")
+        count = server["streams"][f"{limit_ms:g}"]
+        curve.vlines(count, 1, limit_ms, color=color, linestyle=":", linewidth=1.5)
+        curve.annotate(
+            f"{server['title']}: {count:g}",
+            (count, limit_ms),
+            (count, 330.0 * 1.45 ** by_count.index(name)),  # one above the other: near counts would overlap
+            arrowprops={"arrowstyle": "-", "color": color, "linestyle": ":", "linewidth": 1.5},
+            ha="center",
+            color=color,
+            fontsize=10,
+            fontweight="bold",
+        )
+    for limit in LIMITS_MS:
+        curve.axhline(limit, color="#c0392b", linewidth=1, linestyle="--", alpha=0.7)
+        curve.annotate(
+            f"p99 {limit:g} ms ",
+            (1, limit),
+            xycoords=("axes fraction", "data"),
+            ha="right",
+            va="bottom",
+            fontsize=8,
+            color="#c0392b",
+        )
+    curve.set_xscale("log")
+    curve.set_yscale("log")
+    curve.set_ylim(1, 1200)
+    curve.margins(x=0.25)
+    curve.set_xlabel("real-time streams, each with a chunk of 25 steps every 100 ms")
+    curve.set_ylabel("p99 of the latency, ms")
+    curve.set_title(f"open loop: a dot a trial, and the most streams with p99 under {limit_ms:g} ms", fontsize=10)
+
+    height = 0.38
+    for row, (color, server) in enumerate(zip(COLORS, servers.values(), strict=True)):
+        for n, shift, alpha in ((CONCURRENCIES[0], -height / 2, 0.55), (CONCURRENCIES[1], height / 2, 1.0)):
+            load = server["closed"][str(n)]
+            speed.barh(row + shift, load["chunks_per_s"], height, color=color, alpha=alpha)
+            text = f" {load['chunks_per_s']:,.0f}/s, {load['cpu_ms']:.2g} ms of CPU each"
+            speed.annotate(text, (load["chunks_per_s"], row + shift), va="center", fontsize=8)
+    speed.set_yticks(range(len(servers)), [server["title"].replace(", ", "\n") for server in servers.values()])
+    speed.invert_yaxis()
+    speed.set_xscale("log")
+    least = min(load["chunks_per_s"] for server in servers.values() for load in server["closed"].values())
+    most = max(load["chunks_per_s"] for server in servers.values() for load in server["closed"].values())
+    speed.set_xlim(least / 3, most * 30)  # room for the numbers
+    speed.set_title(f"chunks a second, closed loop at {CONCURRENCIES[0]} (pale) and {CONCURRENCIES[1]}", fontsize=10)
+    for axes in (curve, speed):
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value:,g}")
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(axis="x", alpha=0.3)
+        axes.set_axisbelow(True)
+    curve.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=150)
+    pyplot.close(figure)

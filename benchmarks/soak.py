@@ -1,0 +1,145 @@
+"""Two minutes of real-time streams at 80% of saturation: errors, latency, and the server's memory over time.
+
+The search of ``hetsyn bench --ramp`` finds the saturation first, or ``--streams`` names it. ``ratios`` has the memory
+at the end over that after the first quarter: above 1 it grows.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from benchmarks.contenders import ENVIRONMENT, HERE, ROOT
+from benchmarks.load import LoadError, exchange
+from benchmarks.scaling import CHUNK_S, MODEL, RECORDINGS, resident_bytes
+from benchmarks.server_process import ServerProcess, free_port
+from service.artifact import Artifact
+from service.bench.load import recorded
+from service.bench.measurement import Measurement
+from service.bench.ramp import Goal, RampSettings
+from service.bench.run import OpenLoop, RunSettings, measure, run_loop, saturate
+from service.bench.target import Address, HetsynTarget
+
+SHARE = 0.8
+SAMPLE_S = 1.0
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--seconds", type=float, default=120.0)
+    parser.add_argument("--streams", type=int, help="streams at saturation; else searched for")
+    parser.add_argument("--target-ms", type=float, default=100.0, help="p99 that the search holds")
+    parser.add_argument("--plot", type=Path, help="where the plot goes, PNG")
+
+
+def run(arguments: argparse.Namespace) -> dict[str, Any]:
+    seconds = 15.0 if arguments.quick else arguments.seconds
+    ramp = RampSettings(max_trials=5 if arguments.quick else 20)
+    manifest = Artifact.open(MODEL).manifest
+    address = Address("127.0.0.1", free_port())
+    load = recorded(RECORDINGS, CHUNK_S)
+    target = HetsynTarget(address, load.content_type, manifest.name, manifest.version, manifest.default_form)
+    command = [*HERE, "hetsyn", "serve", "--models", str(ROOT / "models"), "--port", str(address.port)]
+
+    def missing() -> str | None:
+        try:
+            exchange(address, target.request("probe", 0, load.chunks[0], is_last=True))
+        except LoadError as error:
+            return str(error)
+        return None
+
+    with (
+        tempfile.TemporaryDirectory(prefix="hetsyn-soak-") as folder,
+        ServerProcess([*command, "--log-level", "warning"], ENVIRONMENT, missing, Path(folder) / "serve.log") as server,
+    ):
+        saturation = arguments.streams
+        if saturation is None:
+            goal, settings = Goal(arguments.target_ms, 99.0), RunSettings(duration_s=3.0, warmup_s=0.5)
+            saturation = run_loop(saturate(target, load, goal, settings, ramp)).saturation.streams
+        streams = max(1, round(SHARE * saturation))
+        memory: list[tuple[float, int]] = []
+        over = threading.Event()
+        began_s = time.monotonic()
+
+        def watch() -> None:
+            while not over.wait(SAMPLE_S):
+                memory.append((time.monotonic() - began_s, resident_bytes(server)))
+
+        sampler = threading.Thread(target=watch)
+        sampler.start()
+        try:
+            measured = run_loop(measure(target, load, OpenLoop(streams), RunSettings(duration_s=seconds, warmup_s=1.0)))
+        finally:
+            over.set()
+            sampler.join()
+    results = _summary(saturation, streams, measured, memory)
+    _print(results)
+    if arguments.plot is not None:
+        _plot(results, arguments.plot)
+    return results
+
+
+def _summary(saturation: int, streams: int, measured: Measurement, memory: list[tuple[float, int]]) -> dict[str, Any]:
+    quarter = max(1, len(memory) // 4)
+    early, late = (
+        statistics.median(value for _, value in part) for part in (memory[quarter : 2 * quarter], memory[-quarter:])
+    )
+    return {
+        "saturation_streams": saturation,
+        "streams": streams,
+        "seconds": measured.duration_s,
+        "answered": measured.answered,
+        "errors": measured.errors,
+        "unanswered": measured.unanswered,
+        "p50_ms": measured.latency.at(50.0),
+        "p99_ms": measured.latency.at(99.0),
+        "memory": [{"seconds": round(at_s, 1), "resident_bytes": value} for at_s, value in memory],
+        "windows": [{"seconds": w.begin_s, "p50_ms": w.p50_ms, "p99_ms": w.p99_ms} for w in measured.windows],
+        "ratios": {"resident memory at the end / after a quarter": late / early},
+    }
+
+
+def _print(results: dict[str, Any]) -> None:
+    console = Console(highlight=False)
+    console.print(
+        f"{results['streams']} streams ({SHARE:.0%} of {results['saturation_streams']}) for "
+        f"{results['seconds']:.0f} s: {results['answered']:,} chunks answered, errors {results['errors'] or 'none'}, "
+        f"unanswered {results['unanswered']}, p50 {results['p50_ms']:.1f} ms, p99 {results['p99_ms']:.1f} ms"
+    )
+    for name, ratio in results["ratios"].items():
+        console.print(f"{name}: {ratio:.3f}")
+
+
+def _plot(results: dict[str, Any], path: Path) -> None:
+    import matplotlib as mpl
+
+    mpl.use("agg")
+    from matplotlib import pyplot as plt
+
+    figure, (memory, latency) = plt.subplots(2, 1, figsize=(8, 5), sharex=True, layout="constrained")
+    memory.plot(
+        [one["seconds"] for one in results["memory"]],
+        [one["resident_bytes"] / 2**20 for one in results["memory"]],
+        color="#0b6e4f",
+    )
+    memory.set_ylim(bottom=0)
+    memory.set_ylabel("resident memory, MiB")
+    for key, style in (("p50_ms", "-"), ("p99_ms", "--")):
+        seconds = [one["seconds"] for one in results["windows"]]
+        latency.plot(seconds, [one[key] for one in results["windows"]], style, color="#5b7fa6", label=key[:3])
+    latency.set_ylim(bottom=0)
+    latency.set(xlabel="seconds", ylabel="latency, ms")
+    latency.legend(frameon=False)
+    memory.set_title(f"{results['streams']} real-time streams of speech-digits, 80% of saturation", fontsize=10)
+    for axes in (memory, latency):
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(alpha=0.3)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=120)
+    plt.close(figure)

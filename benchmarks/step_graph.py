@@ -1,0 +1,89 @@
+"""The exact form as an ONNX graph of one step, the way that a model server's user would export it.
+
+    spikes [batch, channels], state.NAME -> probabilities [batch, outputs], next.NAME
+
+It is what the peers run, once a step: each synapse's current is decayed, driven and added up in float32. (The
+artifact's exact graph adds up in float64, so that every implementation gives the same bits, and loops over a chunk's
+steps itself.) All state begins at zero.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from export.build import GraphBuilder
+from export.write import CHECKPOINT
+from hetsyn_model.network import LayerWeights, Network
+from hetsyn_model.synapse import ExactWeights
+from hetsyn_model.training.checkpoint import Checkpoint
+
+
+def write_step_graph(artifact: Path, out: Path) -> None:
+    """The step graph of the checkpoint in an artifact folder."""
+    out.write_bytes(step_graph(Checkpoint.load(artifact / CHECKPOINT).network))
+
+
+def step_graph(network: Network) -> bytes:
+    """
+    Raises:
+        ValueError: a network of another kind than the paper's for SHD: one decay a synapse, no bias, a sum of softmax.
+    """
+    spec = network.spec
+    if spec.neuron.decays != "synapse" or spec.neuron.adaptive or spec.bias or spec.decision.rule != "sum_softmax":
+        raise ValueError("the peers run networks with a decay a synapse, no adaptation, no bias, and a sum of softmax")
+    graph = GraphBuilder("step")
+    x = graph.input("spikes", "float32", ["batch", spec.channels])
+    layout = network.state_layout("exact")
+    before = {t.name: graph.input(f"state.{t.name}", t.dtype, ["batch", *t.shape]) for t in layout}
+    after: dict[str, str] = {}
+    potential = ""
+    threshold = graph.constant(spec.neuron.threshold, "float32")
+    for layer in network.weights("exact"):
+        potential = _currents(graph, layer, x, before, after)
+        if layer.reset_decay is None:
+            continue
+        decayed = graph.node("Mul", graph.constant(_array(layer.reset_decay)), before[f"{layer.name}.reset_current"])
+        reset = graph.node("Add", decayed, graph.node("Mul", threshold, before[f"{layer.name}.spikes"]))
+        potential = graph.node("Sub", potential, reset)
+        x = graph.cast(graph.node("Greater", potential, threshold), "float32")
+        after |= {f"{layer.name}.reset_current": reset, f"{layer.name}.spikes": x}
+
+    # the decision: a mean of softmax over the steps that count, uniform before the first
+    step = graph.node("Add", before["decision.step"], graph.constant(1, "int64"))
+    counted = graph.unsqueeze(graph.node("Sub", step, graph.constant(spec.decision.skip_steps, "int64")), 1)
+    counts = graph.node("Greater", counted, graph.constant(0, "int64"))
+    gain = graph.node("Where", counts, graph.node("Softmax", potential, axis=-1), graph.constant(0.0, "float32"))
+    score = graph.node("Add", before["decision.score"], gain)
+    share = graph.node("Div", score, graph.cast(graph.node("Max", counted, graph.constant(1, "int64")), "float32"))
+    uniform = graph.constant(1.0 / spec.outputs, "float32")
+    after |= {"decision.score": score, "decision.step": step}
+
+    for tensor in layout:
+        graph.output(f"next.{tensor.name}", tensor.dtype, ["batch", *tensor.shape], after[tensor.name])
+    probabilities = graph.node("Where", counts, share, uniform)
+    graph.output("probabilities", "float32", ["batch", spec.outputs], probabilities)
+    return graph.model()
+
+
+def _currents(graph: GraphBuilder, layer: LayerWeights, x: str, before: dict[str, str], after: dict[str, str]) -> str:
+    """The layer's currents of this step into ``after``; their sum a neuron, [batch, neurons]."""
+    synapses = layer.synapses
+    assert isinstance(synapses, ExactWeights)
+    paths = [(f"{layer.name}.input_current", x, synapses.weight_in, synapses.decay_in)]
+    if synapses.weight_rec is not None and synapses.decay_rec is not None:
+        spikes = before[f"{layer.name}.spikes"]
+        paths.append((f"{layer.name}.recurrent_current", spikes, synapses.weight_rec, synapses.decay_rec))
+    sums = []
+    for name, arriving, weight, decay in paths:
+        drive = graph.node("Mul", graph.constant(_array(weight)), graph.unsqueeze(arriving, 1))
+        after[name] = graph.node("Add", graph.node("Mul", graph.constant(_array(decay)), before[name]), drive)
+        sums.append(graph.node("ReduceSum", after[name], graph.constant([-1], "int64"), keepdims=0))
+    return sums[0] if len(sums) == 1 else str(graph.node("Add", *sums))
+
+
+def _array(tensor: Tensor) -> NDArray[np.float32]:
+    return tensor.detach().float().numpy()

@@ -1,0 +1,71 @@
+"""Which requests a server takes: so many at a time, and none once it is about to end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from service.errors import Overloaded, ShuttingDown
+
+BUSY_RETRY_S = 1.0
+
+
+class Admission:
+    """Used from one event loop. at_most: requests under way."""
+
+    def __init__(self, at_most: int) -> None:
+        self._at_most = at_most
+        self._in_flight = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._admits = True
+        self._is_ready = True
+
+    @property
+    def in_flight(self) -> int:
+        """Requests under way."""
+        return self._in_flight
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether requests should be sent here."""
+        return self._is_ready
+
+    @contextmanager
+    def place(self) -> Iterator[None]:
+        """A place among the requests under way.
+
+        Raises:
+            Overloaded: all places are taken. ShuttingDown: no more are given.
+        """
+        again = f"send the chunk again in {BUSY_RETRY_S:g} s"
+        if not self._admits:
+            raise ShuttingDown(f"the server is shutting down: {again}", BUSY_RETRY_S)
+        if self._in_flight >= self._at_most:
+            raise Overloaded(f"{self._in_flight} requests are waiting: {again}", BUSY_RETRY_S)
+        self.take()
+        try:
+            yield
+        finally:
+            self.give()
+
+    def take(self) -> None:
+        """A place for what is under way whether there is one or not."""
+        self._in_flight += 1
+        self._idle.clear()
+
+    def give(self) -> None:
+        """Give a place back."""
+        self._in_flight -= 1
+        if not self._in_flight:
+            self._idle.set()
+
+    def leave_rotation(self) -> None:
+        """Be not ready from now on, and serve on: balancers have to notice first."""
+        self._is_ready = False
+
+    async def stop(self) -> None:
+        """Give no more places, and wait until all are given back."""
+        self._is_ready = self._admits = False
+        await self._idle.wait()

@@ -1,0 +1,83 @@
+"""``/metrics``: what the server counts, for Prometheus. No session is named in it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from fastapi import APIRouter, Response
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric, SummaryMetricFamily
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.registry import Collector
+
+from service.sessions import SessionRegistry
+
+
+class _Counted(Collector):
+    """Reads the counters when it is asked."""
+
+    def __init__(self, sessions: SessionRegistry) -> None:
+        self._sessions = sessions
+
+    def collect(self) -> Iterator[Metric]:
+        counters = self._sessions.counters
+        yield _gauge("hetsyn_ready", "1 while requests should be sent here.", float(self._sessions.admissions.is_ready))
+        yield _gauge("hetsyn_requests_in_flight", "Requests under way.", self._sessions.admissions.in_flight)
+        yield _gauge("hetsyn_sessions_held", "Open sessions in this process's memory.", self._sessions.held)
+        yield _by_label(
+            "hetsyn_sessions",
+            "Sessions, by what became of them.",
+            "event",
+            {
+                "opened": counters.sessions_opened,
+                "ended": counters.sessions_ended,
+                "dropped": counters.sessions_dropped,
+                "deleted": counters.sessions_deleted,
+                "imported": counters.sessions_imported,
+                "exported": counters.sessions_exported,
+                "loaded": counters.sessions_loaded,
+            },
+        )
+        yield _by_label(
+            "hetsyn_chunks",
+            "Chunks, by outcome; replayed ones are duplicates.",
+            "outcome",
+            {"applied": counters.chunks_applied, "replayed": counters.chunks_replayed},
+        )
+        yield _by_label("hetsyn_chunks_refused", "Chunks refused, by error.", "error", counters.chunks_refused)
+        yield _counter("hetsyn_steps", "Network steps of the chunks applied.", counters.steps_applied)
+        yield _counter("hetsyn_store_loads", "Sessions asked of the store.", counters.store_loads)
+        yield _counter("hetsyn_store_fenced", "Commits refused because another came first.", counters.store_fenced)
+        yield _by_label("hetsyn_store_failures", "Failures of the store, by error.", "error", counters.store_failures)
+        yield _counter("hetsyn_store_committed_bytes", "Bytes of committed records.", counters.store_commit_bytes)
+        seconds = SummaryMetricFamily("hetsyn_store_commit_seconds", "From a chunk's result to its commit.")
+        seconds.add_metric([], counters.store_commits, counters.store_commit_seconds)
+        yield seconds
+
+
+def router(sessions: SessionRegistry) -> APIRouter:
+    routes = APIRouter(tags=["health"])
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_Counted(sessions))
+
+    @routes.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
+    async def metrics() -> Response:
+        """Counters of this process in Prometheus's text format."""
+        return Response(generate_latest(registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+    return routes
+
+
+def _gauge(name: str, text: str, value: float) -> Metric:
+    return GaugeMetricFamily(name, text, value=value)
+
+
+def _counter(name: str, text: str, value: float) -> Metric:
+    return CounterMetricFamily(name, text, value=value)
+
+
+def _by_label(name: str, text: str, label: str, values: dict[str, int]) -> Metric:
+    family = CounterMetricFamily(name, text, labels=[label])
+    for value, count in values.items():
+        family.add_metric([value], count)
+    return family

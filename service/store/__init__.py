@@ -1,0 +1,1 @@
+"""Where sessions are kept: packing, the seam to a store, the stores."""

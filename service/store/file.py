@@ -1,0 +1,284 @@
+"""A store in a file: SQLite with a write-ahead log, one transaction a batch, on a thread of its own.
+
+``synchronous=FULL`` makes a transaction wait until the disk has it, so that an acknowledged chunk survives a
+power failure as well as a killed process; ``normal`` does without, and may lose the last transactions to a power
+failure (never to a killed process). Several servers of one machine may share the file; a network file system
+will not do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import Literal, TypeVar
+
+from service.errors import HetsynError, StateCorrupt, StateForeign, StoreUnavailable, StoreUnusable
+from service.store.seam import ABSENT, Change, Stored, Verdict
+
+T = TypeVar("T")
+Synchronous = Literal["full", "normal"]
+
+APPLICATION_ID = 0x48535331  # "HSS1"; SQLite keeps it in the file's head
+SCHEMA_VERSION = 1
+SCAN_ROWS = 500
+EXPIRE_ROWS = 500  # a transaction; chunks wait behind it
+
+_BEGIN = b"SQLite format 3\0"
+_SCHEMA = """
+    CREATE TABLE sessions (
+        id TEXT PRIMARY KEY, revision INTEGER NOT NULL, keep_until_s REAL NOT NULL, record BLOB NOT NULL
+    );
+    CREATE INDEX sessions_keep_until_s ON sessions (keep_until_s);
+"""
+_INSERT = """
+    INSERT INTO sessions (id, revision, keep_until_s, record) VALUES (?1, ?2, ?3, ?4)
+    ON CONFLICT (id) DO UPDATE SET revision = ?2, keep_until_s = ?3, record = ?4 WHERE keep_until_s <= ?5
+"""
+_UPDATE = """
+    UPDATE sessions SET revision = ?2, keep_until_s = ?3, record = ?4
+    WHERE id = ?1 AND revision = ?6 AND keep_until_s > ?5
+"""
+_DELETE = "DELETE FROM sessions WHERE id = ? AND revision = ? AND keep_until_s > ?"
+_LOAD = "SELECT revision, record FROM sessions WHERE id = ? AND keep_until_s > ?"
+_SCAN = "SELECT id FROM sessions WHERE id > ? AND keep_until_s > ? ORDER BY id LIMIT ?"
+_EXPIRE = "DELETE FROM sessions WHERE id IN (SELECT id FROM sessions WHERE keep_until_s <= ? LIMIT ?)"
+
+
+class FileStore:
+    """
+    Args:
+        path: of the database; made if there is none.
+        timeout_s: for one batch, and for a lock that another process holds.
+        synchronous: see above.
+        max_bytes: of the database's file; None is what the disk holds.
+        clock: seconds since 1970, for how long records are kept.
+
+    Raises:
+        StoreUnusable: the file cannot be opened or made, is damaged, or is no store of this version.
+    """
+
+    name = "file"
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        timeout_s: float = 2.0,
+        synchronous: Synchronous = "full",
+        max_bytes: int | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._path = path
+        self._timeout_s = timeout_s
+        self._clock = clock
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="file-store")
+        try:
+            self._database = self._thread.submit(self._open, synchronous, max_bytes).result()
+        except sqlite3.Error as error:
+            self._thread.shutdown()
+            raise StoreUnusable(
+                f"{path}: cannot be used as a session store ({error}): name a file that can be written, "
+                "or move this one away"
+            ) from error
+        except StoreUnusable:
+            self._thread.shutdown()
+            raise
+
+    async def start(self) -> None:
+        pass  # __init__ has refused what cannot be used
+
+    async def load(self, sessions: Sequence[str]) -> list[Stored | HetsynError | None]:
+        try:
+            return await self._on_thread(lambda: self._load(sessions))
+        except StoreUnavailable as error:
+            return [error for _ in sessions]
+
+    async def commit(self, changes: Sequence[Change]) -> list[Verdict | HetsynError]:
+        try:
+            return await self._on_thread(lambda: self._commit(changes))
+        except StoreUnavailable as error:
+            return [error for _ in changes]
+
+    async def scan(self) -> AsyncIterator[str]:
+        after = ""
+        while True:
+            rows = await self._on_thread(partial(self._ids, after))
+            for (session,) in rows:
+                yield session
+            if len(rows) < SCAN_ROWS:
+                return
+            after = rows[-1][0]
+
+    async def expire(self) -> int:
+        return await self._on_thread(lambda: self._database.execute(_EXPIRE, (self._clock(), EXPIRE_ROWS)).rowcount)
+
+    async def health(self) -> None:
+        await self._on_thread(lambda: self._database.execute("SELECT 1 FROM sessions LIMIT 1").fetchall())
+
+    async def close(self) -> None:
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._database.close)
+        self._thread.shutdown()
+
+    def _open(self, synchronous: Synchronous, max_bytes: int | None) -> sqlite3.Connection:
+        _check_is_database(self._path)
+        # a lock is given up before the batch is, so that its error says what it is
+        database = sqlite3.connect(self._path, timeout=self._timeout_s / 2, isolation_level=None)
+        try:
+            is_new = _is_new(database)
+            self._check_schema(database, is_new)
+            database.execute("PRAGMA journal_mode = WAL")
+            database.execute(f"PRAGMA synchronous = {synchronous}")
+            if max_bytes is not None:
+                database.execute(f"PRAGMA max_page_count = {max(1, max_bytes // _pragma(database, 'page_size'))}")
+            if is_new:
+                # all or nothing, and once: another server may be making it too
+                database.execute("BEGIN IMMEDIATE")
+                if _is_new(database):
+                    for statement in _SCHEMA.split(";")[:-1]:
+                        database.execute(statement)
+                    database.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+                    database.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+                database.execute("COMMIT")
+                self._check_schema(database, False)
+            ((verdict,), *_) = database.execute("PRAGMA quick_check(1)").fetchall()
+            if verdict != "ok":
+                raise StoreUnusable(
+                    f"{self._path}: is damaged ({verdict}): restore a copy, or move the file away, which ends its "
+                    "sessions"
+                )
+        except BaseException:
+            database.close()
+            raise
+        return database
+
+    def _check_schema(self, database: sqlite3.Connection, is_new: bool) -> None:
+        """
+        Raises:
+            StoreUnusable: another program's database, or another version's.
+        """
+        if is_new:
+            return
+        if _pragma(database, "application_id") != APPLICATION_ID:
+            raise StoreUnusable(f"{self._path}: is a database, but not a session store: name another file")
+        version = _pragma(database, "user_version")
+        if version != SCHEMA_VERSION:
+            raise StoreUnusable(
+                f"{self._path}: is a session store of version {version}, this server has {SCHEMA_VERSION}: "
+                "name another file, or let its sessions end on a server of their own version"
+            )
+
+    def _ids(self, after: str) -> list[tuple[str]]:
+        return self._database.execute(_SCAN, (after, self._clock(), SCAN_ROWS)).fetchall()
+
+    def _load(self, sessions: Sequence[str]) -> list[Stored | HetsynError | None]:
+        now_s = self._clock()
+        return [self._load_one(session, now_s) for session in sessions]
+
+    def _load_one(self, session: str, now_s: float) -> Stored | HetsynError | None:
+        try:
+            row = self._database.execute(_LOAD, (session, now_s)).fetchone()
+        except sqlite3.OperationalError:
+            raise
+        except sqlite3.DatabaseError as error:
+            return _damaged(session, error)
+        if row is None:
+            return None
+        revision, record = row
+        if not (isinstance(record, bytes) and isinstance(revision, int)):
+            return StateForeign(f"session {session!r}: what the store holds under this id is no packed session")
+        return Stored(revision, record)
+
+    def _commit(self, changes: Sequence[Change]) -> list[Verdict | HetsynError]:
+        try:
+            return self._transaction(changes)
+        except sqlite3.OperationalError:
+            raise
+        except sqlite3.DatabaseError as error:
+            if len(changes) == 1:
+                return [_damaged(changes[0].session, error)]
+            # damage reaches those sessions alone that it touches
+            return [verdict for change in changes for verdict in self._commit([change])]
+
+    def _transaction(self, changes: Sequence[Change]) -> list[Verdict | HetsynError]:
+        now_s = self._clock()
+        self._database.execute("BEGIN IMMEDIATE")
+        try:
+            verdicts: list[Verdict | HetsynError] = [self._commit_one(change, now_s) for change in changes]
+            self._database.execute("COMMIT")
+        except BaseException:
+            with suppress(sqlite3.Error):  # SQLite has rolled back by itself after some errors
+                self._database.execute("ROLLBACK")
+            raise
+        return verdicts
+
+    def _commit_one(self, change: Change, now_s: float) -> Verdict:
+        values = (change.session, change.revision, now_s + change.keep_s, change.record, now_s)
+        if change.record is None:
+            done = self._database.execute(_DELETE, (change.session, change.expected, now_s))
+        elif change.expected == ABSENT:
+            done = self._database.execute(_INSERT, values)
+        else:
+            done = self._database.execute(_UPDATE, (*values, change.expected))
+        return Verdict.committed if done.rowcount else Verdict.fenced
+
+    async def _on_thread(self, act: Callable[[], T]) -> T:
+        """
+        Raises:
+            StoreUnavailable: it fails, or has not come to an end in time; it may yet.
+        """
+        running = asyncio.get_running_loop().run_in_executor(self._thread, act)
+        try:
+            return await asyncio.wait_for(asyncio.shield(running), self._timeout_s)
+        except TimeoutError as error:
+            running.add_done_callback(_heard)
+            raise StoreUnavailable(
+                f"the session store did not answer within {self._timeout_s:g} s: send the chunk again"
+            ) from error
+        except (sqlite3.Error, OSError) as error:
+            raise StoreUnavailable(f"the session store failed ({error}): send the chunk again later") from error
+
+
+def _damaged(session: str, error: sqlite3.DatabaseError) -> StateCorrupt:
+    return StateCorrupt(
+        f"session {session!r}: the store's file is damaged where it is kept ({error}): restore a copy, "
+        "or begin another session, under a new id"
+    )
+
+
+def _heard(running: asyncio.Future[T]) -> None:
+    """asyncio logs exceptions that nobody has asked for."""
+    if not running.cancelled():
+        running.exception()
+
+
+def _check_is_database(path: Path) -> None:
+    """SQLite takes a file of a few bytes for an empty database, and would write over it.
+
+    Raises:
+        StoreUnusable: it is another file.
+    """
+    try:
+        with path.open("rb") as file:
+            begin = file.read(len(_BEGIN))
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise StoreUnusable(f"{path}: cannot be used as a session store ({error.strerror})") from error
+    if begin not in (b"", _BEGIN):
+        raise StoreUnusable(f"{path}: cannot be used as a session store: it is another file; name a new one")
+
+
+def _is_new(database: sqlite3.Connection) -> bool:
+    (count,) = database.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    return not count
+
+
+def _pragma(database: sqlite3.Connection, name: str) -> int:
+    value = database.execute(f"PRAGMA {name}").fetchone()[0]
+    return int(value)

@@ -1,0 +1,205 @@
+"""A store in Valkey or Redis: one string a session, its revision in front of its record.
+
+Compare-and-set is a script, which the server runs as one step; the scripts of a batch go in one pipeline, one
+round trip. The server removes records by itself when their time is over.
+How much an acknowledged chunk survives is the server's ``appendfsync``; see docs/durability.md.
+
+The client repeats nothing after a time out: what was sent may be waiting in the server and run later, and then
+the revision decides.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Any
+
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import NoScriptError, RedisError, ResponseError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from service.errors import HetsynError, StateForeign, StoreUnavailable, StoreUnusable
+from service.store.seam import ABSENT, REVISION_BYTES, Change, Stored, Verdict
+
+PREFIX = "hetsyn:session:"
+SCAN_KEYS = 500
+
+_COMPARE_AND_SET = f"""
+if redis.call('GETRANGE', KEYS[1], 0, {REVISION_BYTES - 1}) ~= ARGV[1] then return 0 end
+if ARGV[2] == '' then redis.call('DEL', KEYS[1]) else redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3]) end
+return 1
+"""
+
+
+class RedisStore:
+    """
+    Args:
+        url: ``redis://`` or ``rediss://``, as redis-py takes it.
+        timeout_s: for a connection, and for one batch.
+        prefix: of the keys.
+
+    Raises:
+        StoreUnusable: the URL is not one.
+    """
+
+    name = "redis"
+
+    def __init__(self, url: str, *, timeout_s: float = 2.0, prefix: str = PREFIX) -> None:
+        self._timeout_s = timeout_s
+        self._prefix = prefix
+        try:
+            self._redis: Any = Redis.from_url(
+                url,
+                socket_timeout=timeout_s,
+                socket_connect_timeout=timeout_s,
+                # once more where the connection had gone stale: the server was restarted since
+                retry=Retry(NoBackoff(), 1, (RedisConnectionError,)),
+            )
+        except ValueError as error:
+            raise StoreUnusable(f"the store's URL is not one of Redis ({error})") from error
+        self._script = ""
+
+    async def start(self) -> None:
+        await self.health()
+
+    async def load(self, sessions: Sequence[str]) -> list[Stored | HetsynError | None]:
+        try:
+            answers = await self._send([("GET", self._prefix + session) for session in sessions])
+        except StoreUnavailable as error:
+            return [error for _ in sessions]
+        return [_stored(session, answer) for session, answer in zip(sessions, answers, strict=True)]
+
+    async def commit(self, changes: Sequence[Change]) -> list[Verdict | HetsynError]:
+        try:
+            answers = await self._in_time(lambda: self._commit(changes))
+        except StoreUnavailable as error:
+            return [error for _ in changes]
+        return [_verdict(change.session, answer) for change, answer in zip(changes, answers, strict=True)]
+
+    async def scan(self) -> AsyncIterator[str]:
+        cursor = 0
+        while True:
+            (answer,) = await self._send([("SCAN", cursor, "MATCH", _literal(self._prefix) + "*", "COUNT", SCAN_KEYS)])
+            if isinstance(answer, Exception):
+                raise _unavailable(answer) from answer
+            cursor, keys = int(answer[0]), answer[1]
+            for key in keys:
+                yield bytes(key).decode(errors="replace").removeprefix(self._prefix)
+            if not cursor:
+                return
+
+    async def expire(self) -> int:
+        return 0
+
+    async def health(self) -> None:
+        ping, memory = await self._send([("PING",), ("INFO", "memory")])
+        if isinstance(ping, Exception):
+            raise _unavailable(ping) from ping
+        # a server that may not say it is trusted
+        policy = "" if isinstance(memory, Exception) else _info(memory, "maxmemory_policy")
+        if policy not in ("", "noeviction"):
+            raise StoreUnusable(
+                f"the store's maxmemory-policy is {policy!r}, which drops sessions when memory is short: "
+                "set it to noeviction"
+            )
+
+    async def close(self) -> None:
+        await self._redis.aclose()
+
+    async def _commit(self, changes: Sequence[Change]) -> list[Any]:
+        if not self._script:
+            await self._load_script()
+        answers = await self._pipeline([self._evaluation(change) for change in changes])
+        # a restarted server has forgotten the script, and has run none of these
+        forgotten = [place for place, answer in enumerate(answers) if isinstance(answer, NoScriptError)]
+        if forgotten:
+            await self._load_script()
+            again = await self._pipeline([self._evaluation(changes[place]) for place in forgotten])
+            for place, answer in zip(forgotten, again, strict=True):
+                answers[place] = answer
+        return answers
+
+    def _evaluation(self, change: Change) -> tuple[Any, ...]:
+        expected = b"" if change.expected == ABSENT else change.expected.to_bytes(REVISION_BYTES, "big")
+        value = b"" if change.record is None else change.revision.to_bytes(REVISION_BYTES, "big") + change.record
+        keep_ms = max(1, round(change.keep_s * 1000))
+        return ("EVALSHA", self._script, 1, self._prefix + change.session, expected, value, keep_ms)
+
+    async def _load_script(self) -> None:
+        self._script = await self._redis.script_load(_COMPARE_AND_SET)
+
+    async def _send(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
+        return await self._in_time(lambda: self._pipeline(commands))
+
+    async def _pipeline(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
+        pipeline = self._redis.pipeline(transaction=False)
+        for command in commands:
+            pipeline.execute_command(*command)
+        answers: list[Any] = await pipeline.execute(raise_on_error=False)
+        return answers
+
+    async def _in_time(self, act: Callable[[], Awaitable[list[Any]]]) -> list[Any]:
+        """
+        Raises:
+            StoreUnavailable: no connection, or no answer in time; what was sent may yet be done.
+        """
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                return await act()
+        except (RedisTimeoutError, TimeoutError) as error:
+            raise StoreUnavailable(
+                f"the session store did not answer within {self._timeout_s:g} s: send the chunk again"
+            ) from error
+        except (RedisError, OSError) as error:
+            raise _unavailable(error) from error
+
+
+def _stored(session: str, answer: Any) -> Stored | HetsynError | None:
+    if answer is None:
+        return None
+    if isinstance(answer, Exception):
+        return _refusal(session, answer)
+    value = bytes(answer)
+    if len(value) < REVISION_BYTES:
+        return _foreign(session)
+    return Stored(int.from_bytes(value[:REVISION_BYTES], "big"), value[REVISION_BYTES:])
+
+
+def _verdict(session: str, answer: Any) -> Verdict | HetsynError:
+    if isinstance(answer, Exception):
+        return _refusal(session, answer)
+    return Verdict.committed if answer else Verdict.fenced
+
+
+def _refusal(session: str, error: Exception) -> HetsynError:
+    """What the server answers in place of a result."""
+    if isinstance(error, ResponseError) and "WRONGTYPE" in str(error):
+        return _foreign(session)
+    return _unavailable(error)
+
+
+def _foreign(session: str) -> StateForeign:
+    return StateForeign(f"session {session!r}: what the store holds under this id is no packed session")
+
+
+def _unavailable(error: Exception) -> StoreUnavailable:
+    """Down, full (OOM), loading, read-only: the server's own words say which."""
+    return StoreUnavailable(f"the session store failed ({error}): send the chunk again later")
+
+
+def _info(answer: Any, name: str) -> str:
+    """A value of INFO, which redis-py may have taken apart."""
+    if isinstance(answer, dict):
+        return str(answer.get(name, ""))
+    for line in bytes(answer).decode(errors="replace").splitlines():
+        if line.startswith(f"{name}:"):
+            return line.partition(":")[2].strip()
+    return ""
+
+
+def _literal(text: str) -> str:
+    """A prefix as SCAN's pattern takes it."""
+    return "".join(f"\\{letter}" if letter in "*?[]\\^" else letter for letter in text)

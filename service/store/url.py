@@ -1,0 +1,83 @@
+"""A store from its URL.
+
+memory://                                    no store: sessions are kept by the process, and end with it
+file:///var/lib/hetsyn/sessions.db           SQLite; also sqlite:///
+    ?synchronous=normal                      do not wait for the disk (default full)
+    ?max_bytes=1000000000                    bound the file
+redis://host:6379/0   valkey://host:6379/0   Valkey or Redis; rediss:// and valkeys:// with TLS
+    ?prefix=hetsyn:session:                  of the keys
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
+
+from service.errors import StoreUnusable
+from service.store.file import FileStore
+from service.store.seam import StateStore
+
+MEMORY = "memory://"
+_FILE_SCHEMES = ("file", "sqlite")
+_REDIS_SCHEMES = {"redis": "redis", "valkey": "redis", "rediss": "rediss", "valkeys": "rediss"}
+
+
+def open_store(url: str, timeout_s: float = 2.0) -> StateStore | None:
+    """The store of a URL; None for ``memory://``.
+
+    Raises:
+        StoreUnusable: no such kind of store, a parameter that it does not have, or a file that cannot be used.
+        ModuleNotFoundError: redis-py is not installed.
+    """
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError as error:
+        raise StoreUnusable(f"the store's URL is not one ({error})") from error
+    query = dict(parse_qsl(parts.query, keep_blank_values=True))
+    if parts.scheme == "memory":
+        if url != MEMORY:
+            raise StoreUnusable(f"the store {redacted(url)!r}: memory:// takes nothing more")
+        return None
+    if parts.scheme in _FILE_SCHEMES:
+        return _file_store(url, unquote(parts.path) if not parts.netloc else "", query, timeout_s)
+    if parts.scheme in _REDIS_SCHEMES:
+        if not parts.hostname:
+            raise StoreUnusable(f"the store {redacted(url)!r}: names no host: as redis://127.0.0.1:6379/0")
+        from service.store.redis import PREFIX, RedisStore  # redis-py is an extra
+
+        prefix = query.pop("prefix", PREFIX)
+        address = urlunsplit((_REDIS_SCHEMES[parts.scheme], parts.netloc, parts.path, urlencode(query), ""))
+        return RedisStore(address, timeout_s=timeout_s, prefix=prefix)
+    raise StoreUnusable(
+        f"the store {redacted(url)!r}: is none of memory://, file:///path, sqlite:///path, redis://host, "
+        "valkey://host, rediss://host"
+    )
+
+
+def redacted(url: str) -> str:
+    """The URL without a password, for messages and logs."""
+    parts = urlsplit(url)
+    if not parts.password:
+        return url
+    user_info, _, host = parts.netloc.rpartition("@")
+    return urlunsplit(parts._replace(netloc=f"{user_info.partition(':')[0]}:***@{host}"))
+
+
+def _file_store(url: str, path: str, query: dict[str, str], timeout_s: float) -> FileStore:
+    if not path or path == "/":
+        raise StoreUnusable(f"the store {url!r}: names no file: as file:///var/lib/hetsyn/sessions.db")
+    synchronous = query.pop("synchronous", "full")
+    max_bytes = query.pop("max_bytes", None)
+    if query:
+        raise StoreUnusable(f"the store {url!r}: a file takes synchronous and max_bytes, not {next(iter(query))!r}")
+    if synchronous not in ("full", "normal"):
+        raise StoreUnusable(f"the store {url!r}: synchronous is full or normal")
+    if max_bytes is not None and not (max_bytes.isascii() and max_bytes.isdecimal() and int(max_bytes)):
+        raise StoreUnusable(f"the store {url!r}: max_bytes is a number of bytes")
+    return FileStore(
+        Path(path),
+        timeout_s=timeout_s,
+        synchronous="full" if synchronous == "full" else "normal",
+        max_bytes=int(max_bytes) if max_bytes else None,
+    )

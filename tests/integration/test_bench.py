@@ -1,0 +1,118 @@
+"""``hetsyn bench`` against a real server of fake models, over a real network."""
+
+from __future__ import annotations
+
+import json
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import uvicorn
+from typer.testing import CliRunner
+
+from service.api.app import create_app
+from service.bench.commands import bench
+from service.models import ModelCatalog
+from service.settings import Settings
+from tests.fakes import Gate, write_artifact
+
+START_TIMEOUT_S = 30.0
+
+
+@contextmanager
+def running(models: Path, gate: Gate, **settings: Any) -> Iterator[str]:
+    """The server's URL. At the end no session may be open."""
+    app = create_app(Settings(models=models, **settings), ModelCatalog(models, load=gate.load))
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning", lifespan="on"))
+    started = threading.Event()
+    startup = server.startup
+
+    async def announce(*arguments: Any, **more: Any) -> None:
+        await startup(*arguments, **more)
+        started.set()
+
+    server.startup = announce  # type: ignore[method-assign]
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        assert started.wait(START_TIMEOUT_S), "the server did not start"
+        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+        sessions = app.state.sessions
+        assert sessions.held == 0
+    finally:
+        server.should_exit = True
+        thread.join()
+
+
+def run(url: str, *arguments: str, code: int = 0) -> str:
+    before = signal.getsignal(signal.SIGINT)
+    result = CliRunner().invoke(bench, [url, "--warmup-s", "0.1", *arguments], env={"COLUMNS": "120"})
+    assert result.exit_code == code, result.output
+    assert signal.getsignal(signal.SIGINT) is before
+    return result.output
+
+
+def test_streams_in_real_time_are_all_answered(models: Path, gate: Gate, tmp_path: Path) -> None:
+    with running(models, gate) as url:
+        printed = run(
+            url,
+            *("--streams", "5", "--duration-s", "0.6", "--chunk-ms", "50", "--session-chunks", "4"),
+            *("--json", str(tmp_path / "x.json"), "--html", str(tmp_path / "x.html")),
+        )
+    assert "digits 1, exact: synthesised sound at 8000 Hz" in printed
+    assert "5 streams in real time" in printed
+    written = json.loads((tmp_path / "x.json").read_text())
+    assert written["measurement"]["errors"] == {}
+    assert written["measurement"]["answered"] == 5 * 12
+    assert written["measurement"]["sessions_left"] == 0
+    assert (tmp_path / "x.html").read_text().count("<svg") == 4
+
+
+def test_a_closed_loop_of_spikes(models: Path, gate: Gate) -> None:
+    write_artifact(models, "spikes", hears=False)
+    with running(models, gate) as url:
+        printed = run(url, "--model", "spikes", "--form", "bank", "--closed", "4", "--duration-s", "0.5")
+    assert "random spikes, density 0.045, 10 steps of 6 channels" in printed
+    assert "closed loop of 4" in printed
+    assert "errors" not in printed
+
+
+def test_a_full_server_is_no_crash(models: Path, gate: Gate, tmp_path: Path) -> None:
+    with running(models, gate, max_sessions=2) as url:
+        run(url, "--streams", "6", "--duration-s", "0.6", "--json", str(tmp_path / "x.json"))
+    measurement = json.loads((tmp_path / "x.json").read_text())["measurement"]
+    assert set(measurement["errors"]) == {"refused (503)"}
+    assert measurement["answered"] > 0
+
+
+def test_a_server_that_fails_at_everything_is_a_failure(models: Path, gate: Gate) -> None:
+    with running(models, gate) as url:
+        assert httpx.get(f"{url}/health/ready").is_success
+        gate.failure = RuntimeError("broken")
+        printed = run(url, "--streams", "2", "--duration-s", "0.5", code=1)
+    assert "status 500" in printed
+    assert "nothing was answered well" in printed
+
+
+def test_a_search_says_how_many_streams_the_server_holds(
+    models: Path, gate: Gate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.bench.run.PROBE_S", 0.2)
+    monkeypatch.setattr("service.bench.run.PROBE_WARMUP_S", 0.0)
+    monkeypatch.setattr("service.bench.run.PATIENCE", 0)
+    with running(models, gate) as url:
+        printed = run(
+            url,
+            *("--ramp", "--max-streams", "2", "--target-ms", "5000", "--duration-s", "0.5", "--chunk-ms", "50"),
+            *("--json", str(tmp_path / "x.json"), "--html", str(tmp_path / "x.html")),
+        )
+    assert "2 streams hold p99 within 5000 ms; more were not tried (--max-streams)" in printed
+    written = json.loads((tmp_path / "x.json").read_text())
+    assert written["saturation"]["is_beyond"]
+    assert {trial["measurement"]["streams"] for trial in written["trials"]} <= {1, 2}
+    assert (tmp_path / "x.html").read_text().count("<svg") == 6

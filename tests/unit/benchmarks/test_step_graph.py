@@ -1,0 +1,85 @@
+"""The step graph that the peers run is the exact form."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from benchmarks.servers.models import BankModel, Chunk, ExactModel, State, unpack
+from benchmarks.step_graph import step_graph
+from export.network_graph import network_graph
+from hetsyn_model import DecisionSpec, Network, NetworkSpec
+from service.packed_events import pack_events
+
+SPEC = NetworkSpec(channels=20, hidden=(8, 6), outputs=4, decision=DecisionSpec("sum_softmax", skip_steps=3))
+
+
+@pytest.fixture(scope="module")
+def network() -> Network:
+    network = Network(SPEC, seed=3)
+    with torch.no_grad():
+        for layer in network.layers:
+            layer.get_parameter("w_in").mul_(3.0)  # so that every layer fires
+    network.fit_banks(error_bound=1e-4)
+    return network
+
+
+@pytest.fixture(scope="module")
+def spikes() -> torch.Tensor:
+    """Two streams of 24 steps."""
+    return (torch.rand(2, 24, 20, generator=torch.Generator().manual_seed(0)) < 0.2).float()
+
+
+def in_chunks(model: ExactModel | BankModel, spikes: torch.Tensor, length: int) -> np.ndarray:
+    """Probabilities [stream, outputs] at the end."""
+    states: list[State] = [model.initial] * len(spikes)
+    probabilities: list[np.ndarray] = []
+    for start in range(0, spikes.shape[1], length):
+        chunks = [_chunk(stream[start : start + length]) for stream in spikes.numpy()]
+        results = model.run(states, chunks)
+        probabilities, states = [p for p, _ in results], [state for _, state in results]
+    return np.array(probabilities)
+
+
+def _chunk(spikes: np.ndarray) -> Chunk:
+    times, units = np.nonzero(spikes)
+    return unpack(pack_events(len(spikes), times, units))
+
+
+@pytest.mark.parametrize("length", [1, 5, 24])
+@torch.no_grad()
+def test_steps_equal_torch(network: Network, spikes: torch.Tensor, length: int, tmp_path: Path) -> None:
+    rolled = network.rollout(spikes, "exact")
+    assert all(z.any() for z in rolled.hidden_spikes)
+    (tmp_path / "step.onnx").write_bytes(step_graph(network))
+    got = in_chunks(ExactModel(tmp_path / "step.onnx"), spikes, length)
+    np.testing.assert_allclose(got, rolled.probabilities.numpy(), atol=1e-5)
+
+
+@pytest.mark.parametrize("length", [5, 24])
+@torch.no_grad()
+def test_our_bank_graph_runs_as_the_peers_run_it(
+    network: Network, spikes: torch.Tensor, length: int, tmp_path: Path
+) -> None:
+    (tmp_path / "bank.onnx").write_bytes(network_graph(network, "bank"))
+    got = in_chunks(BankModel(tmp_path / "bank.onnx"), spikes, length)
+    np.testing.assert_allclose(got, network.rollout(spikes, "bank").probabilities.numpy(), atol=1e-5)
+
+
+def test_before_the_first_step_that_counts_all_classes_are_alike(network: Network, tmp_path: Path) -> None:
+    (tmp_path / "step.onnx").write_bytes(step_graph(network))
+    got = in_chunks(ExactModel(tmp_path / "step.onnx"), torch.ones(1, 3, 20), 3)
+    assert got.tolist() == [[0.25] * 4]
+
+
+def test_other_networks_are_refused() -> None:
+    with pytest.raises(ValueError, match="a sum of softmax"):
+        step_graph(Network(NetworkSpec(channels=4, hidden=(3,), outputs=2, decision=DecisionSpec("last"))))
+
+
+def test_other_bytes_are_refused() -> None:
+    with pytest.raises(ValueError, match="packed events"):
+        unpack(pack_events(2, [0], [1]) + b"?")
