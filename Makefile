@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: install demo test lint format clean
+.PHONY: install demo test lint format clean operators-cuda
 
 install: .venv/.installed-all
 
@@ -21,6 +21,17 @@ lint: install
 format: install
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# The operator for NVIDIA GPUs: needs nvcc 13 on PATH and ONNX Runtime's headers (docs/gpu.md).
+NVCC ?= nvcc
+ONNXRUNTIME_HEADERS ?= /usr/include/onnxruntime
+CUDA_CODE := $(foreach a,75 80 86 89 90 100 120,-gencode arch=compute_$(a),code=sm_$(a)) -gencode arch=compute_120,code=compute_120
+
+operators-cuda: service/operators/_network_cuda.so
+
+service/operators/_network_cuda.so: service/operators/network.cu service/operators/block.hpp service/operators/description.hpp service/operators/reading.hpp
+	$(NVCC) -std=c++17 -O3 --fmad=false -ftz=true -shared -cudart static $(CUDA_CODE) -I$(ONNXRUNTIME_HEADERS) \
+		-Xcompiler=-fPIC,-fvisibility=hidden,-Wall,-ffp-contract=off $< -o $@
 
 clean:
 	rm -rf .venv build *.egg-info

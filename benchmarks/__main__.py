@@ -7,11 +7,12 @@ import json
 import platform
 from pathlib import Path
 
-from benchmarks import agreement, engine, peers, request_path, scaling, service, soak, training
+from benchmarks import agreement, engine, gpu, peers, request_path, scaling, service, soak, training
 
 BENCHMARKS = {
     "agreement": agreement,
     "engine": engine,
+    "gpu": gpu,
     "peers": peers,
     "request_path": request_path,
     "scaling": scaling,

@@ -26,6 +26,12 @@ BAR_WIDTH = 30
 MODELS = Path("models")  # where serve and inspect look unless told otherwise
 
 
+class DeviceName(StrEnum):
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+
+
 class LogLevel(StrEnum):
     debug = "debug"
     info = "info"
@@ -45,6 +51,9 @@ def serve_models(
     max_sessions: Annotated[int, typer.Option(min=1, help="Open sessions at most.")] = 10_000,
     log_level: Annotated[LogLevel, typer.Option(help="How much the log says.")] = LogLevel.info,
     engine_threads: Annotated[int, typer.Option(min=1, help="Chunks computed at the same time.")] = 2,
+    device: Annotated[
+        DeviceName, typer.Option(help="Where networks run; auto is a GPU where one can be used, else the CPU.")
+    ] = DeviceName.auto,
     store: Annotated[
         str,
         typer.Option(
@@ -64,6 +73,7 @@ def serve_models(
     import uvicorn
 
     from service.api.app import create_app
+    from service.cuda import open_device
     from service.graceful import GracefulServer
     from service.models import ModelCatalog
     from service.runtime import check_runtime
@@ -79,15 +89,18 @@ def serve_models(
         session_idle_s=session_idle_s,
         max_sessions=max_sessions,
         engine_threads=engine_threads,
+        device=device.value,
         store=store,
         store_half=store_half,
         session_age_s=session_age_s,
         drain_s=drain_s,
     )
-    catalog = ModelCatalog(settings.models, settings.default_model)
+    opened = open_device(settings.device)
+    catalog = ModelCatalog(settings.models, settings.default_model, device=opened)
     catalog.load_defaults()
     app = create_app(settings, catalog)
-    Console(stderr=True).print(f"models: {', '.join(catalog.names)}", markup=False, highlight=False)
+    where = "the CPU" if opened is None else opened.name
+    Console(stderr=True).print(f"models: {', '.join(catalog.names)} on {where}", markup=False, highlight=False)
     Console(stderr=True).print(f"sessions: {redacted(settings.store)}", markup=False, highlight=False)
     # a line a chunk would cost a tenth of the time of a chunk; /metrics counts
     access_log = log_level is LogLevel.debug

@@ -26,18 +26,17 @@ from service.models import (
     AUDIO,
     EVENT_ROW,
     EVENT_UNIT,
-    NEXT_STATE,
     NEXT_STEP,
     PROBABILITIES,
     READOUT,
     SCORES,
-    STATE,
     STEP,
     STEPS,
     Model,
     State,
 )
 from service.runtime import Array
+from service.state_memory import replaced
 from service.stream import StreamState
 
 Floats = NDArray[np.floating[Any]]
@@ -150,7 +149,7 @@ class Engine:
                 outcomes |= dict(zip(chosen, done, strict=True))
         for b, plan in enumerate(plans):
             if b not in outcomes:
-                outcomes[b] = Outcome(plan.stream, _result_of_state(model, plan.stream))
+                outcomes[b] = Outcome(plan.stream, _result_of_state(model, form, plan.stream))
         return [outcomes[b] for b in range(len(plans))]
 
     def _run_group(self, model: Model, form: FormName, plans: Sequence[_Plan]) -> list[Outcome]:
@@ -159,8 +158,8 @@ class Engine:
         graph = model.network(form)
         is_audio = plans[0].stream.kind == "audio"
         trace = manifest.decision.rule == "trace"
-        asked = [NEXT_STATE, NEXT_STEP, SCORES, PROBABILITIES, *([READOUT] if trace else [])]
-        state = _rows([plan.stream.network for plan in plans])
+        asked = [NEXT_STEP, SCORES, PROBABILITIES, *([READOUT] if trace else [])]
+        states = model.states(form).batch([plan.stream.network for plan in plans])
         step = np.array([plan.stream.step for plan in plans], np.int64)
         encoder = _stack([plan.stream.encoder for plan in plans]) if is_audio else {}
         scores = probabilities = np.zeros((0, manifest.outputs), np.float32)
@@ -173,10 +172,8 @@ class Engine:
                 events, encoder = _encode(model, active, begin, steps, encoder)
             else:
                 events = _events(active, begin, steps)
-            given = {**events, STEPS: steps, STATE: state[:count], STEP: step[:count]}
-            outputs = graph.run(given, asked)
-            state = _replaced(model, NEXT_STATE, state, outputs[NEXT_STATE])
-            step = _replaced(model, NEXT_STEP, step, outputs[NEXT_STEP])
+            outputs = states.run(graph, {**events, STEPS: steps, STEP: step[:count]}, asked, count)
+            step = replaced(model.name, NEXT_STEP, step, outputs[NEXT_STEP])
             if begin == 0:  # all plans have a step in the first segment
                 scores, probabilities = outputs[SCORES], outputs[PROBABILITIES]
             else:
@@ -187,10 +184,10 @@ class Engine:
         if not (np.isfinite(scores).all() and np.isfinite(probabilities).all()):
             raise ArtifactError(f"model {model.name!r} version {model.version!r} gave numbers that are not finite")
         outcomes = []
-        for b, (plan, done) in enumerate(zip(plans, step.tolist(), strict=True)):
+        for b, (plan, row, done) in enumerate(zip(plans, states.rows(), step.tolist(), strict=True)):
             stream = plan.stream
             after = StreamState(
-                _own(state[b], alone=len(plans) == 1),
+                row,
                 done,
                 _unstack(encoder, b) if is_audio else stream.encoder,
                 stream.kind,
@@ -282,26 +279,8 @@ def _encode(model: Model, plans: Sequence[_Plan], begin: int, steps: Integers, s
     given = {f"state.{tensor.name}": state[tensor.name][:count] for tensor in layout}
     asked = [EVENT_ROW, EVENT_UNIT, *(f"next.{tensor.name}" for tensor in layout)]
     outputs = model.encoder_graph().run({AUDIO: audio, STEPS: steps, **given}, asked)
-    after = {t.name: _replaced(model, f"next.{t.name}", state[t.name], outputs[f"next.{t.name}"]) for t in layout}
+    after = {t.name: replaced(model.name, f"next.{t.name}", state[t.name], outputs[f"next.{t.name}"]) for t in layout}
     return {name: outputs[name] for name in (EVENT_ROW, EVENT_UNIT)}, after
-
-
-def _replaced(model: Model, name: str, before: Array, new: Array) -> Array:
-    """``before`` [b, ...] with its first rows replaced by what a graph gave for them.
-
-    Raises:
-        ArtifactError: it comes back in another shape or type than it went in.
-    """
-    if new.shape[1:] != before.shape[1:] or new.dtype != before.dtype or len(new) > len(before):
-        raise ArtifactError(
-            f"model {model.name!r}: the graph gave {name} as {new.dtype}{list(new.shape)}, "
-            f"its manifest has {before.dtype}{list(before.shape[1:])} a stream"
-        )
-    return new if len(new) == len(before) else np.concatenate([new, before[len(new) :]])
-
-
-def _rows(rows: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
-    return rows[0][np.newaxis] if len(rows) == 1 else np.stack(rows)
 
 
 def _stack(states: Sequence[State]) -> State:
@@ -319,10 +298,11 @@ def _own(value: Array, alone: bool) -> Array:
     return value if alone else value.copy()
 
 
-def _result_of_state(model: Model, stream: StreamState) -> Result:
+def _result_of_state(model: Model, form: FormName, stream: StreamState) -> Result:
     """The result of a chunk without a whole step."""
     decision, outputs = model.manifest.decision, model.manifest.outputs
-    score = stream.network[-outputs:].copy()  # the last of the row, by the manifest's schema
+    row = model.states(form).to_host(stream.network)
+    score = row[-outputs:].copy()  # the last of the row, by the manifest's schema
     readout = np.zeros((0, outputs), np.float32) if decision.rule == "trace" else None
     shares = probabilities_of(decision, score, stream.step)
     return Result(0, score, shares, stream.step > decision.skip_steps, readout)

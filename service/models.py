@@ -24,23 +24,33 @@ from service.artifact import (
     find_versions,
     read_default,
 )
+from service.device import Device
+from service.device_memory import DeviceMemory
 from service.errors import ArtifactError, NotFound, UnsupportedInput
 from service.runtime import Array, Graph, GraphLoader, load_graph
+from service.state_memory import NEXT_STATE, STATE, HostMemory, Row, StateMemory
 
 State = dict[str, Array]
 
 EVENT_ROW, EVENT_UNIT, STEPS, AUDIO = "events.row", "events.unit", "steps", "audio"
-STATE, STEP, NEXT_STATE, NEXT_STEP = "state", "step", "next.state", "next.step"
+STEP, NEXT_STEP = "step", "next.step"
 SCORES, PROBABILITIES, READOUT = "scores", "probabilities", "readout"
 
 
 class Model:
-    """One version of a model, ready to run. Its graphs are loaded when they are first needed."""
+    """One version of a model, ready to run. Its graphs are loaded when they are first needed.
 
-    def __init__(self, artifact: Artifact, load: GraphLoader) -> None:
+    Args:
+        device: where networks run and their states live; None is the CPU.
+    """
+
+    def __init__(self, artifact: Artifact, load: GraphLoader, device: Device | None = None) -> None:
         self.artifact = artifact
         self._load = load
+        self._device = device
         self._graphs: dict[str, Graph] = {}
+        self._states: dict[FormName, StateMemory] = {}
+        self._initial: dict[FormName, Row] = {}
         self._loading = Lock()
 
     @property
@@ -81,6 +91,27 @@ class Model:
         row = self.manifest.forms[form].state[:-1]
         return np.concatenate([np.full(prod(tensor.shape), tensor.initial, np.float32) for tensor in row])
 
+    def states(self, form: FormName) -> StateMemory:
+        """Where the states of the form's streams are."""
+        memory = self._states.get(form)
+        if memory is None:
+            with self._loading:
+                memory = self._states.setdefault(form, self._new_memory(form))
+        return memory
+
+    def initial_row(self, form: FormName) -> Row:
+        """The network's state before the first step, in ``states``; all streams begin with this one.
+
+        Raises:
+            Overloaded: there is no room for it.
+        """
+        row = self._initial.get(form)
+        if row is None:
+            values = self.initial_state(form)
+            values.flags.writeable = False
+            row = self._initial[form] = self.states(form).from_host(values)
+        return row
+
     def initial_encoder_state(self) -> State:
         """The encoder's, likewise; empty where there is no encoder."""
         return _initial(self.manifest.encoder.state if self.manifest.encoder else ())
@@ -91,22 +122,34 @@ class Model:
         Raises:
             ArtifactError: it does not load, or its inputs and outputs are not those that the manifest promises.
         """
+        file = self.manifest.forms[form].file
+        loaded = self._graphs.get(file)
+        if loaded is not None:
+            return loaded
         promised = (NEXT_STATE, NEXT_STEP, SCORES, PROBABILITIES, READOUT)
-        return self._graph(self.manifest.forms[form].file, (EVENT_ROW, EVENT_UNIT, STEPS, STATE, STEP), promised)
+        load = self._load if self._device is None else self._device.load
+        return self._graph(load, file, (EVENT_ROW, EVENT_UNIT, STEPS, STATE, STEP), promised)
 
     def encoder_graph(self) -> Graph:
         """The graph from audio to spikes; errors as for ``network`` and ``encoder``."""
         state = [tensor.name for tensor in self.encoder.state]
         inputs = (AUDIO, STEPS, *(f"state.{name}" for name in state))
-        return self._graph(self.encoder.file, inputs, (EVENT_ROW, EVENT_UNIT, *(f"next.{name}" for name in state)))
+        outputs = (EVENT_ROW, EVENT_UNIT, *(f"next.{name}" for name in state))
+        return self._graph(self._load, self.encoder.file, inputs, outputs)
 
-    def _graph(self, file: str, inputs: Sequence[str], outputs: Sequence[str]) -> Graph:
+    def _new_memory(self, form: FormName) -> StateMemory:
+        if self._device is None:
+            return HostMemory(self.name)
+        words = sum(prod(tensor.shape) for tensor in self.manifest.forms[form].state[:-1])
+        return DeviceMemory(self._device, words, self.manifest.outputs)
+
+    def _graph(self, load: GraphLoader, file: str, inputs: Sequence[str], outputs: Sequence[str]) -> Graph:
         with self._loading:
             graph = self._graphs.get(file)
             if graph is None:
                 where = self.artifact.folder / file
                 try:
-                    graph = self._load(self.artifact.read(file))
+                    graph = load(self.artifact.read(file))
                 except ArtifactError as error:
                     raise ArtifactError(f"{where}: {error}") from error
                 _check_names(where, graph, set(inputs), set(outputs))
@@ -117,10 +160,17 @@ class Model:
 class ModelCatalog:
     """The models of a folder, by name and version; versions in natural order (10 after 9)."""
 
-    def __init__(self, folder: Path, default_model: str | None = None, load: GraphLoader = load_graph) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        default_model: str | None = None,
+        load: GraphLoader = load_graph,
+        device: Device | None = None,
+    ) -> None:
         """Open every artifact of the folder.
 
         Args:
+            device: where networks run and their states live; None is the CPU.
             default_model: of requests that name none; None is the one that the folder's file ``default`` names,
                 else its only model.
 
@@ -131,7 +181,7 @@ class ModelCatalog:
         """
         self._models: dict[str, dict[str, Model]] = {}
         for path in sorted(find_artifacts(folder), key=lambda path: (path.parent.name, natural_key(path.name))):
-            model = Model(Artifact.open(path), load)
+            model = Model(Artifact.open(path), load, device)
             if (model.name, model.version) != (path.parent.name, path.name):
                 raise ArtifactError(
                     f"{path}: holds {model.name!r} version {model.version!r}: "
@@ -176,10 +226,12 @@ class ModelCatalog:
 
         Raises:
             ArtifactError, RuntimeUnavailable: as loading does.
+            Overloaded: the device has no room for a state.
         """
         for name in self.names:
             model = self.get(name)
             model.network(model.manifest.default_form)
+            model.initial_row(model.manifest.default_form)
             if model.manifest.encoder is not None:
                 model.encoder_graph()
 

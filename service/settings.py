@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Literal, get_args
+
+DeviceChoice = Literal["auto", "cpu", "cuda"]
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,8 @@ class Settings:
         store_timeout_s: for one batch; the chunks of one that takes longer get 503.
         store_half: keep the network's state as float16, in half the room and with its accuracy.
     Work:
+        device: where networks run and their states live: ``cpu``, ``cuda`` (the first visible NVIDIA GPU; refuses to
+            start where none can be used), ``auto`` (a GPU where one can be used, else the CPU).
         max_waiting: requests that may be in flight, from before their body is read until they are answered;
             one more is refused at once.
         engine_threads: batches that are computed at the same time, on one CPU core each.
@@ -61,6 +66,7 @@ class Settings:
     max_remembered: int = 10_000
     session_age_s: float = 86_400.0
     sweep_interval_s: float = 5.0
+    device: DeviceChoice = "auto"
     store: str = "memory://"
     store_timeout_s: float = 2.0
     store_half: bool = False
@@ -76,6 +82,8 @@ class Settings:
     def __post_init__(self) -> None:
         if not 0 <= self.port <= 65_535:
             raise ValueError(f"port: {self.port} is not within 0-65535")
+        if self.device not in get_args(DeviceChoice):
+            raise ValueError(f"device: {self.device!r} is none of {', '.join(get_args(DeviceChoice))}")
         for field in fields(self):
             value = getattr(self, field.name)
             if isinstance(value, bool):

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from service.artifact import FormName
 from service.audio import Resampler, Samples
 from service.models import Model, State
+from service.state_memory import Row
 
 Kind = Literal["audio", "spikes"]
 
@@ -23,14 +23,14 @@ STEP_BYTES = 8
 @dataclass(frozen=True, slots=True)
 class StreamState:
     """
-    network: float32 [words], state of the network in the manifest's order; step: network steps done.
+    network: state of the network in the manifest's order, a row of the model's ``states``; step: network steps done.
     encoder: state tensors by name, without a batch axis.
     kind: of the input, fixed by the first chunk; None before it.
     resampler: to the model's sample rate; None before the first audio.
     pending: float32, samples at the model's rate that do not fill a step yet.
     """
 
-    network: NDArray[np.float32]
+    network: Row
     step: int
     encoder: State
     kind: Kind | None
@@ -39,7 +39,7 @@ class StreamState:
 
     @property
     def bytes(self) -> int:
-        """Memory of the arrays."""
+        """Memory of the state, wherever it is."""
         tensors = [self.network, *self.encoder.values(), self.pending]
         waiting = self.resampler.waiting.nbytes if self.resampler else 0
         return sum(tensor.nbytes for tensor in tensors) + STEP_BYTES + waiting
@@ -47,4 +47,4 @@ class StreamState:
 
 def initial_stream(model: Model, form: FormName) -> StreamState:
     """A stream before its first chunk."""
-    return StreamState(model.initial_state(form), 0, model.initial_encoder_state(), None, None, np.zeros(0, np.float32))
+    return StreamState(model.initial_row(form), 0, model.initial_encoder_state(), None, None, np.zeros(0, np.float32))

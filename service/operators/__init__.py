@@ -9,9 +9,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
+BUILD_CUDA = "make operators-cuda, with nvcc and libonnxruntime-dev (docs/gpu.md)"
 BUILD = "apt-get install g++ libonnxruntime-dev, then install hetsyn again"
 
 
 def library() -> Path | None:
     """The shared library; None where it was not built."""
-    return next(iter(sorted(Path(__file__).parent.glob("_network*.so"))), None)
+    return next(iter(sorted(Path(__file__).parent.glob("_network.*so"))), None)
+
+
+def cuda_library() -> Path | None:
+    """The shared library for NVIDIA GPUs; None where it was not built."""
+    built = Path(__file__).parent / "_network_cuda.so"
+    return built if built.exists() else None

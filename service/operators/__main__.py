@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from service.operators import BUILD, library
+from service.cuda import problem as cuda_problem
+from service.operators import BUILD, cuda_library, library
 from service.runtime import operators_problem
 
 
@@ -10,9 +11,13 @@ def main() -> None:
     built = library()
     if built is None:
         print(f"operators: not built, plain ONNX takes over, some ten times slower. To build them: {BUILD}")
-        return
-    problem = operators_problem()
-    print(f"operators: {built.name}" if problem is None else f"operators: {built.name} cannot be used: {problem}")
+    else:
+        problem = operators_problem()
+        print(f"operators: {built.name}" if problem is None else f"operators: {built.name} cannot be used: {problem}")
+    on_gpus = cuda_library()
+    if on_gpus is not None:
+        problem = cuda_problem()
+        print(f"GPU: {on_gpus.name}" if problem is None else f"GPU: {on_gpus.name} cannot be used here: {problem}")
 
 
 if __name__ == "__main__":

@@ -115,7 +115,8 @@ class Packing:
         flags, rate_hz, target_hz, received, emitted = 0, 0, 0, 0, 0
         network = encoder = waiting = pending = b""
         if stream is not None:
-            network, is_half = self._packed_network(layout, stream)
+            row = session.model.states(session.form).to_host(stream.network)
+            network, is_half = self._packed_network(layout, row, stream.step)
             encoder = b"".join([_little(stream.encoder[t.name], _DTYPES[t.dtype]) for t in layout.encoder])
             pending = _little(stream.pending, "<f4")
             flags = (HALF if is_half else 0) | (SOUND if stream.kind == "audio" else SPIKES)
@@ -184,8 +185,10 @@ class Packing:
             resampler = Resampler(rate_hz, target_hz, _samples(waiting, "waiting"), received, emitted)
         elif waiting:
             raise StateMismatch("the packed session has samples to be resampled, and no resampler")
+        row, done = _network(network, layout, is_half=bool(flags & HALF))
         stream = StreamState(
-            *_network(network, layout, is_half=bool(flags & HALF)),
+            model.states(form).from_host(row),
+            done,
             _encoder(encoder, layout.encoder),
             kind,
             resampler,
@@ -213,15 +216,15 @@ class Packing:
             )
         return layout
 
-    def _packed_network(self, layout: _Layout, stream: StreamState) -> tuple[bytes, bool]:
-        step = _STEP.pack(stream.step)
+    def _packed_network(self, layout: _Layout, row: NDArray[np.float32], done: int) -> tuple[bytes, bool]:
+        step = _STEP.pack(done)
         if self.half:
             split = layout.words - layout.exact
             with np.errstate(over="ignore"):
-                rounded = stream.network[:split].astype("<f2")
+                rounded = row[:split].astype("<f2")
             if np.isfinite(rounded).all():
-                return b"".join((rounded.tobytes(), _little(stream.network[split:], "<f4"), step)), True
-        return _little(stream.network, "<f4") + step, False
+                return b"".join((rounded.tobytes(), _little(row[split:], "<f4"), step)), True
+        return _little(row, "<f4") + step, False
 
 
 def model_hash(model: Model) -> bytes:

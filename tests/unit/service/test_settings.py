@@ -25,3 +25,9 @@ def test_a_port_is_16_bits() -> None:
     assert Settings(models=Path("models"), port=0).port == 0
     with pytest.raises(ValueError, match="port"):
         Settings(models=Path("models"), port=70_000)
+
+
+def test_a_device_is_one_of_three() -> None:
+    assert Settings(models=Path("models")).device == "auto"
+    with pytest.raises(ValueError, match="device: 'tpu' is none of auto, cpu, cuda"):
+        Settings(models=Path("models"), device="tpu")  # type: ignore[arg-type]

@@ -33,7 +33,7 @@ from service.protocol import Answered, Known, Progress
 from service.session import Session
 from service.store.packing import CHECKSUM_BYTES, Packing, model_hash, read, renamed
 from service.stream import initial_stream
-from tests.fakes import LABELS, OUTPUTS, load_fake, sound, spikes, write_artifact
+from tests.fakes import LABELS, OUTPUTS, FakeDevice, load_fake, sound, spikes, write_artifact
 
 REPLY_FLOATS = st.floats(0, 1, width=32)
 
@@ -89,8 +89,12 @@ def same(one: Session, other: Session) -> None:
     if one.stream is None or other.stream is None:
         return
     assert one.stream.kind == other.stream.kind
-    assert one.stream.network.dtype == other.stream.network.dtype == np.float32
-    np.testing.assert_array_equal(one.stream.network, other.stream.network)
+    rows = [
+        session.model.states(session.form).to_host(stream.network)
+        for session, stream in ((one, one.stream), (other, other.stream))
+    ]
+    assert rows[0].dtype == rows[1].dtype == np.float32
+    np.testing.assert_array_equal(rows[0], rows[1])
     assert one.stream.step == other.stream.step
     assert list(one.stream.encoder) == list(other.stream.encoder)
     for name, value in one.stream.encoder.items():
@@ -149,8 +153,10 @@ def test_float16_is_smaller_keeps_the_decision_and_leaves_out_what_it_cannot_hol
     assert len(half.pack("abc", session)) == len(exact.pack("abc", session)) - 2 * OUTPUTS
     back = half.unpack(read(half.pack("abc", session)), model).stream
     assert back is not None
-    np.testing.assert_allclose(back.network, stream.network, rtol=1e-3)
-    np.testing.assert_array_equal(back.network[OUTPUTS:], stream.network[OUTPUTS:])
+    states = model.states("bank")
+    rounded, row = states.to_host(back.network), states.to_host(stream.network)
+    np.testing.assert_allclose(rounded, row, rtol=1e-3)
+    np.testing.assert_array_equal(rounded[OUTPUTS:], row[OUTPUTS:])
     large = replace(stream, network=np.full(2 * OUTPUTS, 1e6, np.float32))
     back = exact.unpack(read(half.pack("abc", replace(session, stream=large))), model).stream
     assert back is not None
@@ -365,3 +371,16 @@ def test_a_renamed_session_s_reply_names_it(model: Model) -> None:
     assert other.known.progress.last is not None
     assert other.known.progress.last.reply.session == "x"
     same(Packing().unpack(read(Packing().pack("x", other), "x"), model), other)
+
+
+def test_a_session_moves_between_a_device_and_the_host(folder: Path, model: Model) -> None:
+    device = FakeDevice()
+    resident = ModelCatalog(folder, load=load_fake, device=device).get("digits", "1")
+    packing = Packing()
+    there, here = session_of(resident, kind="spikes"), session_of(model, kind="spikes")
+    record = packing.pack("abc", there)
+    assert record == packing.pack("abc", here)
+    uploads = device.uploads
+    same(packing.unpack(read(record), resident), there)
+    assert device.uploads == uploads + 1
+    same(packing.unpack(read(record), model), here)

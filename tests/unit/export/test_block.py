@@ -1,0 +1,134 @@
+"""The GPU's kernel, compiled for the CPU, against the CPU's operator: every output to the bit.
+
+``service/operators/emulation.cpp`` plays a block of one thread, and one of eight threads in warps of four that really
+run at the same time, so that a missing barrier shows.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from export.network_graph import network_graph
+from export.parity import chunk_feed, initial_row
+from hetsyn_model import DecisionSpec, Network, NetworkSpec, variant
+from hetsyn_model.spec import Rule, Variant
+from hetsyn_model.state import Form
+from service import operators
+from service.errors import ArtifactError
+from service.operators import BUILD, library
+from service.runtime import Array, Graph, load_graph
+
+SOURCES = Path(operators.__file__).parent
+HEADERS = Path("/usr/include/onnxruntime")
+FLAGS = ("-std=c++20", "-O2", "-ffp-contract=off", "-fvisibility=hidden", "-fPIC", "-shared", "-Wall", "-Wextra")
+BLOCKS = {"one thread": (), "eight threads": ("-DHETSYN_THREADS=8", "-DHETSYN_LANES=4")}
+FORMS: tuple[Form, ...] = ("exact", "bank")
+
+pytestmark = [
+    pytest.mark.skipif(library() is None, reason=f"the CPU's operator is not built: {BUILD}"),
+    pytest.mark.skipif(not (shutil.which("g++") and HEADERS.is_dir()), reason=BUILD),
+]
+
+
+@pytest.fixture(scope="module", params=list(BLOCKS))
+def emulation(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    built = tmp_path_factory.mktemp("emulation") / "emulation.so"
+    command = ["g++", *FLAGS, *BLOCKS[request.param], f"-I{HEADERS}", str(SOURCES / "emulation.cpp"), "-o", str(built)]
+    subprocess.run(command, check=True)
+    return built
+
+
+def load(content: bytes, built: Path, monkeypatch: pytest.MonkeyPatch) -> Graph:
+    with monkeypatch.context() as patch:
+        patch.setattr("service.runtime.library", lambda: built)
+        return load_graph(content)
+
+
+def network(
+    name: Variant, rule: Rule, *, channels: int, hidden: tuple[int, ...], recurrent: bool, bias: bool
+) -> Network:
+    spec = NetworkSpec(
+        channels=channels,
+        hidden=hidden,
+        outputs=5,
+        recurrent=recurrent,
+        bias=bias,
+        neuron=variant(name),
+        decision=DecisionSpec(rule, skip_steps=3),
+    )
+    made = Network(spec, seed=3).eval()
+    with torch.no_grad():
+        for layer in made.layers:
+            layer.get_parameter("w_in").mul_(2.0)
+            if bias:
+                layer.get_parameter("b_in").normal_(0.0, 0.01)
+    made.fit_banks()
+    return made
+
+
+def chunks(graph: Graph, made: Network, form: Form, cuts: list[int]) -> list[dict[str, Array]]:
+    """All outputs of chunks of these lengths, for streams of which some have fewer steps."""
+    rng = np.random.default_rng(0)
+    state = initial_row(made.state_layout(form), 4)
+    got = []
+    for cut in cuts:
+        spikes = (rng.random((4, cut, made.spec.channels)) < 0.1).astype(np.float32)
+        feed = chunk_feed(spikes, np.array([cut, cut // 2, 0, cut], np.int64))
+        out = graph.run(feed | state, list(graph.outputs))
+        state = {"state": out["next.state"], "step": out["next.step"]}
+        got.append(out)
+    return got
+
+
+@pytest.mark.parametrize("name", ["hetsyn", "hetneu", "homneu", "alif"])
+@pytest.mark.parametrize("rule", ["sum_softmax", "spike_count", "last", "trace"])
+@pytest.mark.parametrize("form", FORMS)
+def test_a_block_gives_the_operators_bits(
+    emulation: Path, monkeypatch: pytest.MonkeyPatch, name: Variant, rule: Rule, form: Form
+) -> None:
+    # more channels than an exact neuron has partial sums, more neurons than a block has threads
+    made = network(name, rule, channels=70, hidden=(37, 9), recurrent=rule != "trace", bias=rule == "last")
+    content = network_graph(made, form)
+    lengths = np.array([[12, 1, 7], [6, 0, 3], [0, 0, 0], [12, 1, 7]])
+    expected = chunks(load_graph(content), made, form, [12, 1, 7])
+    got = chunks(load(content, emulation, monkeypatch), made, form, [12, 1, 7])
+    assert any(out["hidden1.spikes"][0].any() for out in expected)
+    for chunk, (have, want) in enumerate(zip(got, expected, strict=True)):
+        for output, values in want.items():
+            for stream, steps in enumerate(lengths[:, chunk]):
+                undefined = steps if output == "readout" or output.endswith(".spikes") else None
+                a, b = have[output][stream], values[stream]
+                if undefined is not None:
+                    a, b = a[:undefined], b[:undefined]
+                assert a.tobytes() == b.tobytes(), f"{output} of stream {stream} in chunk {chunk}"
+
+
+def test_a_call_is_checked_as_the_cpus_is(emulation: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = network("hetsyn", "last", channels=6, hidden=(4,), recurrent=True, bias=False)
+    graph = load(network_graph(made, "bank"), emulation, monkeypatch)
+    given = initial_row(made.state_layout("bank"), 1) | {"steps": np.array([2], np.int64)}
+    events = {"events.row": np.array([2], np.int64), "events.unit": np.array([0], np.int64)}
+    with pytest.raises(ArtifactError, match="events are not in ascending rows, or outside"):
+        graph.run(given | events, ["scores"])
+
+
+@pytest.mark.skipif(shutil.which("nvcc") is None, reason="there is no nvcc")
+def test_the_kernel_compiles_and_contracts_nothing(tmp_path: Path) -> None:
+    """A fused multiply-add would round once where the CPU's operator rounds twice."""
+    ptx = tmp_path / "network.ptx"
+    rules = (Path(__file__).parents[3] / "Makefile").read_text()
+    flags = ("-std=c++17", "-O3", "--fmad=false", "-ftz=true")
+    assert f"$(NVCC) {' '.join(flags)}" in rules
+    source = str(SOURCES / "network.cu")
+    subprocess.run(["nvcc", *flags, "-ptx", "-arch=sm_80", f"-I{HEADERS}", source, "-o", str(ptx)], check=True)
+    code = ptx.read_text()
+    assert ".entry" in code
+    assert re.search(r"\b(fma|mad)\S*\.f(32|64)", code) is None
+    assert re.search(r"\badd\.rn\.ftz\.f32", code)
