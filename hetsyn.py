@@ -24,6 +24,7 @@ class Subcommand:
 
 SUBCOMMANDS = {
     "train": Subcommand("hetsyn_model.commands", "Train a network on recordings or spikes."),
+    "experiment": Subcommand("hetsyn_model.experiments.commands", "Run one of the paper's experiments."),
     "export": Subcommand("export.commands", "Turn a trained checkpoint into an artifact that can be served."),
     "serve": Subcommand("service.commands", "Serve the models of a folder over HTTP."),
     "stream": Subcommand("service.commands", "Stream a recording to a server and show what it hears."),
