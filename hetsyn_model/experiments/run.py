@@ -25,7 +25,7 @@ from hetsyn_model.experiments.lstm import SequenceLSTM
 from hetsyn_model.experiments.neurons import build_network, decays, network_spec
 from hetsyn_model.experiments.pattern_generation import PatternGeneration, PatternGenerationSpec
 from hetsyn_model.experiments.speech import Speech, SpeechSpec
-from hetsyn_model.experiments.task import Batch, Task, better, stream_figures
+from hetsyn_model.experiments.task import Batch, Shape, Task, better, stream_figures
 from hetsyn_model.experiments.vision import ImageSpec, SequentialImages
 from hetsyn_model.network import Network
 from hetsyn_model.rollout import Rollout
@@ -116,6 +116,11 @@ def open_task(run: RunSpec, data: Path | None = None) -> Task:
     if isinstance(spec, ImageSpec):
         return SequentialImages(spec, data)
     return Speech(spec, data, run.seed)
+
+
+def open_task_shape(run: dict[str, Any]) -> Shape:
+    """What a described run asks of its network; needs none of its data."""
+    return open_task(RunSpec.from_dict(run)).shape
 
 
 def build(run: RunSpec, task: Task) -> Network | SequenceLSTM:
