@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: install demo test lint format clean
+.PHONY: install demo test lint format report clean
 
 install: .venv/.installed-all
 
@@ -21,6 +21,10 @@ lint: install
 format: install
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# docs/experiments.md from the results that are kept in the repository
+report: install
+	$(BIN)/python -m hetsyn_model.experiments.report
 
 clean:
 	rm -rf .venv build *.egg-info

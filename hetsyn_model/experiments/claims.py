@@ -21,7 +21,7 @@ from hetsyn_model.experiments.neurons import layers, time_constants
 from hetsyn_model.experiments.pattern_generation import PatternGeneration, repeat_distance
 from hetsyn_model.experiments.precision import bank_against_exact, weight_formats
 from hetsyn_model.experiments.run import RunSpec, build, evaluate, run_batch
-from hetsyn_model.experiments.task import Batch, Spikes, Task
+from hetsyn_model.experiments.task import Batch, Spikes, Task, first_streams
 from hetsyn_model.network import Network
 
 DELETED = (0.0, 0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64)
@@ -176,20 +176,6 @@ def analyse(run: RunSpec, task: Task, network: Network | SequenceLSTM, streams: 
             "outputs": [_every(rolled.readout[index, :, 0].tolist(), 20) for index in range(2)],
         }
     return found
-
-
-def first_streams(batches: Sequence[Batch], count: int) -> list[Batch]:
-    """The first so many streams."""
-    chosen: list[Batch] = []
-    for batch in batches:
-        take = min(count, len(batch.steps))
-        if take < len(batch.steps):
-            events = Events.of(torch.from_numpy(batch.dense()[:take]))
-            batch = Batch(events, batch.steps[:take], batch.target[:take])
-        if take:
-            chosen.append(batch)
-        count -= take
-    return chosen
 
 
 def _every(values: list[float], step: int) -> list[float]:

@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from hetsyn_model.encoder import EncoderSpec
 from hetsyn_model.experiments.task import Batch, Figure, Shape, Spikes
 from hetsyn_model.rollout import Rollout
 from hetsyn_model.spec import DecisionSpec, SurrogateSpec
@@ -71,6 +72,8 @@ class DelayedMatch:
     figure: Figure = "accuracy"
     labels: tuple[str, ...] = ("mismatch", "match")
     description: str = "Delayed match-to-sample: were two cues, a delay apart, on the same side?"
+    encoder: EncoderSpec | None = None
+    tail_steps: int = 0
 
     @property
     def input_description(self) -> str:

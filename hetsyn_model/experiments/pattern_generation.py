@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from hetsyn_model.encoder import EncoderSpec
 from hetsyn_model.experiments.task import Batch, Figure, Shape, Spikes
 from hetsyn_model.rollout import Rollout
 from hetsyn_model.spec import DecisionSpec, SurrogateSpec
@@ -86,6 +87,8 @@ class PatternGeneration:
     labels: tuple[str, ...] = ("trace",)
     description: str = "Draws a fixed two-second trace while a noisy spike template is repeated"
     input_description: str = "Poisson spikes, 1 ms steps: a fixed 500 ms template three times, 250 ms apart, and noise"
+    encoder: EncoderSpec | None = None
+    tail_steps: int = 0
 
     @property
     def shape(self) -> Shape:

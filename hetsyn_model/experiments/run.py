@@ -230,7 +230,7 @@ def train(
         losses, rates = [], []
         if first or better(task.figure, figure, best[0]) or (figure == best[0] and validation_loss < best[1]):
             progress.chosen = len(progress.update) - 1
-            _replace(folder / "best.pt", _best(network, run, update + 1))
+            _replace(folder / "best.pt", _best(network, run, task, update + 1))
         now = time.monotonic()
         progress.seconds += now - started
         started = now
@@ -292,9 +292,9 @@ def masks(run: RunSpec, network: Network | SequenceLSTM) -> list[tuple[torch.nn.
     return [(r, torch.rand(r.shape, generator=generator) < run.masked_share) for r in decays(network).values()]
 
 
-def _best(network: Network | SequenceLSTM, run: RunSpec, update: int) -> bytes:
+def _best(network: Network | SequenceLSTM, run: RunSpec, task: Task, update: int) -> bytes:
     if isinstance(network, Network):
-        return Checkpoint(network, None, 0, update, run.to_dict()).to_bytes()
+        return Checkpoint(network, task.encoder, task.tail_steps, update, run.to_dict()).to_bytes()
     buffer = BytesIO()
     torch.save(network.save(), buffer)
     return buffer.getvalue()

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from hetsyn_model.encoder import Encoder
+from hetsyn_model.encoder import Encoder, EncoderSpec
 from hetsyn_model.experiments.task import Batch, Figure, MissingData, Shape
 from hetsyn_model.rollout import Rollout
 from hetsyn_model.spec import DecisionSpec, SurrogateSpec
@@ -49,6 +49,8 @@ class Speech:
     labels: tuple[str, ...] = WORDS
     description: str = "Ten spoken English digits, 8 kHz audio"
     input_description: str = "Crossings of log Mel band levels: direction (up, down), band, level"
+    encoder: EncoderSpec = ENCODER
+    tail_steps: int = TRAIN.served_tail_steps
 
     @property
     def recordings(self) -> tuple[Recording, ...]:

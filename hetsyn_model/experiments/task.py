@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from hetsyn_model.encoder import EncoderSpec
 from hetsyn_model.events import Events
 from hetsyn_model.rollout import Rollout
 from hetsyn_model.spec import DecisionSpec, SurrogateSpec
@@ -90,6 +91,16 @@ class Task(Protocol):
     def input_description(self) -> str: ...
 
     @property
+    def encoder(self) -> EncoderSpec | None:
+        """What makes the spikes where a stream is sound."""
+        ...
+
+    @property
+    def tail_steps(self) -> int:
+        """Steps of silence that end a stream."""
+        ...
+
+    @property
     def channel_groups(self) -> dict[str, tuple[int, int]]:
         """First channel and the one after the last of each group of channels, by name."""
         ...
@@ -113,3 +124,17 @@ def stream_figures(figure: Figure, rolled: Rollout, batch: Batch) -> Tensor:
 def better(figure: Figure, a: float, b: float) -> bool:
     """Whether ``a`` is the better value of the figure."""
     return a > b if figure == "accuracy" else a < b
+
+
+def first_streams(batches: Sequence[Batch], count: int) -> list[Batch]:
+    """The first so many streams."""
+    chosen: list[Batch] = []
+    for batch in batches:
+        take = min(count, len(batch.steps))
+        if take < len(batch.steps):
+            events = Events.of(torch.from_numpy(batch.dense()[:take]))
+            batch = Batch(events, batch.steps[:take], batch.target[:take])
+        if take:
+            chosen.append(batch)
+        count -= take
+    return chosen

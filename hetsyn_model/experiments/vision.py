@@ -27,6 +27,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from hetsyn_model.encoder import EncoderSpec
 from hetsyn_model.experiments.task import Batch, Figure, MissingData, Shape, Spikes
 from hetsyn_model.rollout import Rollout
 from hetsyn_model.spec import DecisionSpec, SurrogateSpec
@@ -169,6 +170,8 @@ class SequentialImages:
     spec: ImageSpec = field(default_factory=ImageSpec)
     folder: Path | None = None
     figure: Figure = "accuracy"
+    encoder: EncoderSpec | None = None
+    tail_steps: int = 0
 
     @property
     def data(self) -> ImageSet:
