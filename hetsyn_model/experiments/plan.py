@@ -2,7 +2,8 @@
 
 Equal effort: each model and architecture of an experiment has the same number of search runs of the same length, on
 the experiment's base condition with a seed of its own, over learning rates and time constants (the fixed one of LIF
-and ALIF, the mean of the initial ones of HetNeu and HetSyn). The best on validation data is used in all conditions.
+and ALIF, the mean of the initial ones of HetNeu and HetSyn). The best on validation data is used in all conditions but
+those of the paper's settings, where every model has the paper's learning rate and (initial) time constant.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from hetsyn_model.spec import NetworkSpec, Variant
 
 NEURONS: tuple[Variant, ...] = ("hetsyn", "hetneu", "alif", "homneu")
 SEARCH_SEED = 1000
-BASE = "base"
+BASE, PAPER = "base", "paper-settings"
 
 
 @dataclass(frozen=True)
@@ -35,8 +36,17 @@ class Search:
 
 
 @dataclass(frozen=True)
+class Chosen:
+    """What a search finds: tau_steps as for :func:`network_spec`."""
+
+    learning_rate: float
+    tau_steps: float
+
+
+@dataclass(frozen=True)
 class Condition:
-    """What is varied. analysed: whether the claims about trained networks are evaluated; seeds: 0 to this."""
+    """What is varied. seeds: 0 to this. settings: instead of what the search found. analysed: whether the claims about
+    trained networks are evaluated, for the first of the architectures."""
 
     name: str
     task_spec: TaskSpec
@@ -44,7 +54,11 @@ class Condition:
     recurrent: tuple[bool, ...]
     seeds: int
     masked_share: float = 0.0
+    settings: Chosen | None = None
     analysed: bool = False
+
+    def analyses(self, run: RunSpec) -> bool:
+        return self.analysed and run.recurrent == self.recurrent[0]
 
 
 @dataclass(frozen=True)
@@ -68,14 +82,6 @@ class Cell:
 
     model: Model
     recurrent: bool
-
-
-@dataclass(frozen=True)
-class Chosen:
-    """What a search found."""
-
-    learning_rate: float
-    tau_steps: float
 
 
 def search_runs(experiment: Experiment, cell: Cell) -> list[RunSpec]:
@@ -117,8 +123,8 @@ def final_runs(experiment: Experiment, cell: Cell, chosen: Chosen) -> list[RunSp
             model=cell.model,
             recurrent=cell.recurrent,
             seed=seed,
-            learning_rate=chosen.learning_rate,
-            tau_steps=chosen.tau_steps,
+            learning_rate=(condition.settings or chosen).learning_rate,
+            tau_steps=(condition.settings or chosen).tau_steps,
             training=experiment.training,
             masked_share=condition.masked_share,
         )
@@ -196,6 +202,7 @@ def pattern_generation() -> Experiment:
         Search((1e-3, 5e-3), (20.0, 60.0, 200.0), updates=300),
         (
             Condition(BASE, spec, NEURONS, (True, False), seeds=5, analysed=True),
+            Condition(PAPER, spec, NEURONS, (True, False), seeds=5, settings=Chosen(1e-3, 20.0)),
             *_matched("pattern-generation", spec, training.bank_size, True, 5),
         ),
         analysis_streams=4,
@@ -206,6 +213,7 @@ def delayed_match() -> Experiment:
     spec = DelayedMatchSpec()
     training = Training(updates=1000, batch=32, schedule="step", evaluate_every=50, bank_size=8)
     both, recurrent = (True, False), (True,)
+    paper = Chosen(5e-3, 8.0)  # 40 ms
     return Experiment(
         "delayed-match",
         "delayed-match",
@@ -213,16 +221,27 @@ def delayed_match() -> Experiment:
         Search((2e-3, 5e-3), (8.0, 40.0, 160.0), updates=500),
         (
             Condition(BASE, spec, NEURONS, both, seeds=5, analysed=True),
+            Condition(PAPER, spec, NEURONS, both, seeds=5, settings=paper, analysed=True),
             *(
                 Condition(f"hidden-{size}", replace(spec, hidden=(size,)), NEURONS, both, seeds=5)
                 for size in (5, 20, 50)
             ),
             *(
-                Condition(f"delay-{delay}", replace(spec, delay_ms=delay), NEURONS, recurrent, seeds=3)
-                for delay in (1200, 1600, 2000, 2500)
+                Condition(f"{PAPER}-hidden-{size}", replace(spec, hidden=(size,)), NEURONS, both, 5, settings=paper)
+                for size in (5, 20, 50)
             ),
             *(
-                Condition(f"masked-{share:g}", spec, ("hetsyn",), both, seeds=5, masked_share=share)
+                Condition(f"delay-{delay}", replace(spec, delay_ms=delay), NEURONS, recurrent, seeds=3)
+                for delay in (1600, 2500)
+            ),
+            *(
+                Condition(
+                    f"{PAPER}-delay-{delay}", replace(spec, delay_ms=delay), NEURONS, recurrent, 3, settings=paper
+                )
+                for delay in (1600, 2500)
+            ),
+            *(
+                Condition(f"masked-{share:g}", spec, ("hetsyn",), both, seeds=5, masked_share=share, settings=paper)
                 for share in (0.5, 0.8, 0.95, 1.0)
             ),
             *(
@@ -237,7 +256,7 @@ def delayed_match() -> Experiment:
 
 def vision_rows() -> Experiment:
     # the paper trains 150 epochs of pixels; a row a step, ten epochs of 55,000 images are what two cores have time for
-    spec = ImageSpec("fashion", "row", "levels", levels=4, hidden=(128, 64), dropout=0.1, rows_skipped=14)
+    spec = ImageSpec("fashion", "row", "crossings", levels=4, hidden=(128, 64), dropout=0.1, rows_skipped=14)
     training = Training(2140, 256, "cosine", 2.0, 4e-3, evaluate_every=107, bank_size=6)
     return Experiment(
         "vision-rows",

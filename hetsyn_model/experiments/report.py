@@ -43,7 +43,9 @@ recordings of the Free Spoken Digit Dataset.
 All networks are trained through the bank and judged in it; the epoch is chosen on validation data, the test data is
 looked at once. Each neuron model gets the same search on the base condition, with a seed of its own: all pairs of some
 learning rates and time constants (the fixed one of LIF and ALIF, the mean of the initial ones of HetNeu and HetSyn;
-the LSTM gets as many learning rates). "±" is the standard deviation over seeds.
+the LSTM gets as many learning rates). What the search finds is used in all conditions but "paper-settings": there every
+model has the paper's learning rate and the paper's (initial) time constant, as in the paper's own comparison, which
+does not tune the shared time constant of LIF and ALIF. "±" is the standard deviation over seeds.
 """
 
 
@@ -93,7 +95,12 @@ def _experiment(experiment: Experiment, results: Sequence[Result], pictures: Pat
         text += _search_table(experiment, results)
     if not done:
         return text + f"Not yet run: `hetsyn experiment {experiment.name}`.\n"
-    return text + _main_table(experiment, done) + _analyses(experiment, done, pictures)
+    analysed = [condition for condition in experiment.conditions if condition.analysed]
+    return (
+        text
+        + _main_table(experiment, done)
+        + "".join(_analyses(experiment, condition, done, pictures) for condition in analysed)
+    )
 
 
 def _search_table(experiment: Experiment, results: Sequence[Result]) -> str:
@@ -147,18 +154,18 @@ def _groups(experiment: Experiment, done: Sequence[Result]) -> list[tuple[Condit
     return groups
 
 
-def _analyses(experiment: Experiment, done: Sequence[Result], pictures: Path) -> str:
+def _analyses(experiment: Experiment, condition: Condition, done: Sequence[Result], pictures: Path) -> str:
     pictures.mkdir(parents=True, exist_ok=True)
     text = ""
 
     def picture(name: str, caption: str, draw: Callable[[Path], None]) -> str:
-        path = pictures / f"{experiment.name}-{name}.png"
+        path = pictures / f"{experiment.name}-{condition.name}-{name}.png"
         draw(path)
         return f"![{caption}]({pictures.name}/{path.name})\n*{caption}*\n\n"
 
-    recurrent = experiment.condition(BASE).recurrent[0]
-    base = [r for r in done if r.run["condition"] == BASE and r.run["recurrent"] == recurrent]
-    kind = _kind(recurrent)
+    recurrent = condition.recurrent[0]
+    base = [r for r in done if r.run["condition"] == condition.name and r.run["recurrent"] == recurrent]
+    kind = f"{condition.name}, {_kind(recurrent)}"
     if base:
         text += picture("learning", f"Learning, {kind}", lambda p: figures.learning(base, p))
     analysed = [r for r in base if r.analysis]
@@ -172,7 +179,7 @@ def _analyses(experiment: Experiment, done: Sequence[Result], pictures: Path) ->
             draw = partial(_draw_curves, having, name, axis)
             text += picture(name, f"{caption}, {kind}; the band is the deviation over seeds", draw)
     for prefix, axis in (("hidden-", "hidden neurons"), ("delay-", "delay, ms"), ("noise-channels-", "noise channels")):
-        text += _along(experiment, done, prefix, axis, recurrent, picture)
+        text += _along(experiment, condition, done, prefix, axis, picture)
     with_trace = [r for r in analysed if "trace" in r.analysis]
     if with_trace:
         text += picture("traces", f"Two trials of the first seed, {kind}", lambda p: figures.traces(with_trace, p))
@@ -197,25 +204,28 @@ def _draw_curves(results: Sequence[Result], name: str, axis: str, path: Path) ->
 
 def _along(
     experiment: Experiment,
+    condition: Condition,
     done: Sequence[Result],
     prefix: str,
     axis: str,
-    recurrent: bool,
     picture: Callable[[str, str, Callable[[Path], None]], str],
 ) -> str:
-    places = {c.name: float(c.name.removeprefix(prefix)) for c in experiment.conditions if c.name.startswith(prefix)}
-    base = experiment.condition(BASE).task_spec
-    at_base = {"hidden-": base.hidden[0], "delay-": getattr(base, "delay_ms", 0)} | {
-        "noise-channels-": getattr(base, "noise_channels", 0)
-    }
+    """Conditions that differ from this one in a number that ends their names."""
+    start = prefix if condition.name == BASE else f"{condition.name}-{prefix}"
+    places = {c.name: float(c.name.removeprefix(start)) for c in experiment.conditions if c.name.startswith(start)}
+    recurrent = condition.recurrent[0]
     having = [r for r in done if r.run["condition"] in places and r.run["recurrent"] == recurrent]
     if not having:
         return ""
-    places[BASE] = float(at_base[prefix])
-    having += [r for r in done if r.run["condition"] == BASE and r.run["recurrent"] == recurrent]
+    spec = condition.task_spec
+    own = {"hidden-": spec.hidden[0], "delay-": getattr(spec, "delay_ms", 0)} | {
+        "noise-channels-": getattr(spec, "noise_channels", 0)
+    }
+    places[condition.name] = float(own[prefix])
+    having += [r for r in done if r.run["condition"] == condition.name and r.run["recurrent"] == recurrent]
     return picture(
         prefix.rstrip("-"),
-        f"By {axis}, {_kind(recurrent)}; bars are the deviation over seeds",
+        f"By {axis}, {condition.name}, {_kind(recurrent)}; bars are the deviation over seeds",
         lambda p: figures.conditions(having, places, axis, p),
     )
 

@@ -46,8 +46,11 @@ class Result:
         )
 
 
-def write_result(folder: Path, result: Result) -> None:
-    _replace(folder / RESULT, json.dumps(rounded(vars(result)), indent=1, sort_keys=True) + "\n")
+def write_result(folder: Path, result: Result) -> Result:
+    """The result as it will be read again: with the digits that are kept."""
+    values = rounded(vars(result))
+    _replace(folder / RESULT, json.dumps(values, indent=1, sort_keys=True) + "\n")
+    return Result(**values)
 
 
 def read_result(folder: Path) -> Result | None:

@@ -78,7 +78,7 @@ def run_experiment(
         for run in final_runs(experiment, cell, chosen):
             if not choice.takes(run):
                 continue
-            analysed = experiment.condition(run.condition).analysed
+            analysed = experiment.condition(run.condition).analyses(run)
             streams = experiment.analysis_streams if analysed else 0
             found.append(finish(run, folder, data, listener, streams))
             results.keep(finished(folder), kept)
@@ -132,7 +132,7 @@ def finish(run: RunSpec, folder: Path, data: Path | None, listener: Listener, an
         analysis=analyse(run, task, network, analysis_streams) if analysis_streams else {},
         **_sizes(network, run),
     )
-    write_result(home, result)
+    result = write_result(home, result)
     if listener.on_result is not None:
         listener.on_result(run, result, True)
     return result
