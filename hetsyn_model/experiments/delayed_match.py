@@ -94,6 +94,7 @@ class DelayedMatch:
             tau_normal=True,
             adaptation_tau_steps=800.0 / self.spec.step_ms,
             adaptation_strength=0.15,
+            weight_gain=2.0,
         )
 
     @property

@@ -3,12 +3,13 @@
 Equal effort: each model and architecture of an experiment has the same number of search runs of the same length, on
 the experiment's base condition with a seed of its own, over learning rates and time constants (the fixed one of LIF
 and ALIF, the mean of the initial ones of HetNeu and HetSyn). The best on validation data is used in all conditions but
-those of the paper's settings, where every model has the paper's learning rate and (initial) time constant.
+those that have a search of their own and those of the paper's settings, where every model has the paper's learning
+rate and (initial) time constant.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -45,8 +46,9 @@ class Chosen:
 
 @dataclass(frozen=True)
 class Condition:
-    """What is varied. seeds: 0 to this. settings: instead of what the search found. analysed: whether the claims about
-    trained networks are evaluated, for the first of the architectures."""
+    """What is varied. seeds: 0 to this. settings: instead of what the search found. own_search: whether every cell is
+    searched for this condition apart, with the same candidates. analysed: whether the claims about trained networks are
+    evaluated, for the first of the architectures."""
 
     name: str
     task_spec: TaskSpec
@@ -55,7 +57,11 @@ class Condition:
     seeds: int
     masked_share: float = 0.0
     settings: Chosen | None = None
+    own_search: bool = False
     analysed: bool = False
+
+    def has(self, cell: Cell) -> bool:
+        return cell.model in self.models and cell.recurrent in self.recurrent
 
     def analyses(self, run: RunSpec) -> bool:
         return self.analysed and run.recurrent == self.recurrent[0]
@@ -84,9 +90,9 @@ class Cell:
     recurrent: bool
 
 
-def search_runs(experiment: Experiment, cell: Cell) -> list[RunSpec]:
-    """The candidates of a cell."""
-    search, base = experiment.search, experiment.condition(BASE)
+def search_runs(experiment: Experiment, cell: Cell, condition: str = BASE) -> list[RunSpec]:
+    """The candidates of a cell, on a condition that has a search of its own or on the base."""
+    search, base = experiment.search, experiment.condition(condition)
     pairs = [(rate, tau) for rate in search.learning_rates for tau in search.tau_steps]
     if cell.model == "lstm":
         pairs = [(rate, 1.0) for rate in search.lstm_rates]
@@ -98,7 +104,7 @@ def search_runs(experiment: Experiment, cell: Cell) -> list[RunSpec]:
     return [
         RunSpec(
             experiment=experiment.name,
-            condition="search",
+            condition=search_name(condition),
             task=experiment.task,
             task_spec=base.task_spec,
             model=cell.model,
@@ -112,8 +118,23 @@ def search_runs(experiment: Experiment, cell: Cell) -> list[RunSpec]:
     ]
 
 
-def final_runs(experiment: Experiment, cell: Cell, chosen: Chosen) -> list[RunSpec]:
-    """The runs of a cell in every condition that has it."""
+def search_name(condition: str) -> str:
+    """What the candidates' condition is called."""
+    return "search" if condition == BASE else f"search-{condition}"
+
+
+def searched_conditions(experiment: Experiment, cell: Cell) -> list[str]:
+    """The base, and the conditions of a cell with a search of their own."""
+    own = [condition.name for condition in experiment.conditions if condition.own_search and condition.has(cell)]
+    return [BASE, *own]
+
+
+def final_runs(experiment: Experiment, cell: Cell, chosen: Mapping[str, Chosen]) -> list[RunSpec]:
+    """The runs of a cell in every condition that has it. chosen: by condition that was searched."""
+
+    def settings(condition: Condition) -> Chosen:
+        return condition.settings or chosen[condition.name if condition.own_search else BASE]
+
     return [
         RunSpec(
             experiment=experiment.name,
@@ -123,13 +144,13 @@ def final_runs(experiment: Experiment, cell: Cell, chosen: Chosen) -> list[RunSp
             model=cell.model,
             recurrent=cell.recurrent,
             seed=seed,
-            learning_rate=(condition.settings or chosen).learning_rate,
-            tau_steps=(condition.settings or chosen).tau_steps,
+            learning_rate=settings(condition).learning_rate,
+            tau_steps=settings(condition).tau_steps,
             training=experiment.training,
             masked_share=condition.masked_share,
         )
         for condition in experiment.conditions
-        if cell.model in condition.models and cell.recurrent in condition.recurrent
+        if condition.has(cell)
         for seed in range(condition.seeds)
     ]
 
@@ -148,10 +169,13 @@ def cells(experiment: Experiment) -> list[Cell]:
 def run_count(experiment: Experiment) -> tuple[int, int]:
     """Search runs and final runs."""
     every = cells(experiment)
-    chosen = Chosen(1.0, 1.0)
+    searches = {cell: searched_conditions(experiment, cell) for cell in every}
     return (
-        sum(len(search_runs(experiment, cell)) for cell in every),
-        sum(len(final_runs(experiment, cell, chosen)) for cell in every),
+        sum(len(search_runs(experiment, cell, name)) for cell, names in searches.items() for name in names),
+        sum(
+            len(final_runs(experiment, cell, dict.fromkeys(names, Chosen(1.0, 1.0))))
+            for cell, names in searches.items()
+        ),
     )
 
 
@@ -218,12 +242,13 @@ def delayed_match() -> Experiment:
         "delayed-match",
         "delayed-match",
         training,
-        Search((2e-3, 5e-3), (8.0, 40.0, 160.0), updates=500),
+        Search((2e-3, 5e-3, 1e-2), (8.0, 40.0, 160.0), updates=500),
         (
             Condition(BASE, spec, NEURONS, both, seeds=5, analysed=True),
             Condition(PAPER, spec, NEURONS, both, seeds=5, settings=paper, analysed=True),
+            # what trains a hundred neurons does not train five
             *(
-                Condition(f"hidden-{size}", replace(spec, hidden=(size,)), NEURONS, both, seeds=5)
+                Condition(f"hidden-{size}", replace(spec, hidden=(size,)), NEURONS, both, seeds=5, own_search=size == 5)
                 for size in (5, 20, 50)
             ),
             *(

@@ -13,9 +13,17 @@ from pathlib import Path
 from statistics import fmean
 
 from hetsyn_model.experiments import figures
-from hetsyn_model.experiments.plan import BASE, EXPERIMENTS, Condition, Experiment, cells, run_count
+from hetsyn_model.experiments.plan import (
+    BASE,
+    EXPERIMENTS,
+    Condition,
+    Experiment,
+    cells,
+    run_count,
+    searched_conditions,
+)
 from hetsyn_model.experiments.results import KEPT, Result, read_kept
-from hetsyn_model.experiments.run import open_task_shape
+from hetsyn_model.experiments.run import is_search, open_task_shape
 from hetsyn_model.experiments.runner import chosen_by_search
 from hetsyn_model.experiments.verdicts import NAMES, findings, number, spread
 
@@ -35,17 +43,19 @@ SCALED = {
 INTRODUCTION = """# The paper's experiments
 
 Made by `make report` from `benchmarks/results/experiments/`; do not edit. The experiments of HetSyn (arXiv 2508.11644)
-at the size that two cores have time for. `hetsyn experiment NAME` runs one ({names}), with `--smoke` in seconds;
-what is finished is not done again, and `--share 1/2` and `--share 2/2` in two processes use two cores. Data:
+at the size that two cores have time for. `hetsyn experiment NAME` runs one, with `--smoke` in seconds. NAME is
+{names}.
+What is finished is not done again; `--share 1/2` and `--share 2/2` in two processes use two cores. Data:
 `pip install 'hetsyn[experiments]'` (MNIST-5k), `apt-get install dataset-fashion-mnist`, and for speech `--data`, the
 recordings of the Free Spoken Digit Dataset.
 
 All networks are trained through the bank and judged in it; the epoch is chosen on validation data, the test data is
 looked at once. Each neuron model gets the same search on the base condition, with a seed of its own: all pairs of some
 learning rates and time constants (the fixed one of LIF and ALIF, the mean of the initial ones of HetNeu and HetSyn;
-the LSTM gets as many learning rates). What the search finds is used in all conditions but "paper-settings": there every
-model has the paper's learning rate and the paper's (initial) time constant, as in the paper's own comparison, which
-does not tune the shared time constant of LIF and ALIF. "±" is the standard deviation over seeds.
+the LSTM gets as many learning rates). What the search finds is used in all conditions but those with a search of their
+own (in the tables) and those of "paper-settings": there every model has the paper's learning rate and (initial) time
+constant, as in the paper's own comparison, which does not tune the shared time constant of LIF and ALIF.
+"±" is the standard deviation over seeds.
 """
 
 
@@ -85,7 +95,7 @@ def _verdicts(results: Sequence[Result]) -> str:
 
 def _experiment(experiment: Experiment, results: Sequence[Result], pictures: Path) -> str:
     searches, finals = run_count(experiment)
-    done = [r for r in results if r.run["condition"] != "search"]
+    done = [r for r in results if not is_search(r.run["condition"])]
     searched = len(results) - len(done)
     text = f"## {experiment.name}\n\n{SCALED[experiment.name]}\n\n"
     hours = sum(result.seconds for result in results) / 3600
@@ -105,18 +115,19 @@ def _experiment(experiment: Experiment, results: Sequence[Result], pictures: Pat
 
 def _search_table(experiment: Experiment, results: Sequence[Result]) -> str:
     rows = []
-    for cell in cells(experiment):
-        found = chosen_by_search(results, cell)
+    places = [(cell, condition) for cell in cells(experiment) for condition in searched_conditions(experiment, cell)]
+    for cell, condition in places:
+        found = chosen_by_search(results, cell, condition)
         if found:
             best = found[0]
             rows.append(
                 (
-                    *(NAMES[cell.model], _kind(cell.recurrent), str(len(found))),
+                    *(condition, NAMES[cell.model], _kind(cell.recurrent), str(len(found))),
                     *(f"{best.run['learning_rate']:g}", f"{best.run['tau_steps']:g}"),
                     number(best.metric, best.validation),
                 )
             )
-    head = ("search", "", "candidates", "learning rate", "tau, steps", "validation")
+    head = ("search on", "model", "", "candidates", "learning rate", "tau, steps", "validation")
     return _table(head, rows) + "\n" if rows else ""
 
 

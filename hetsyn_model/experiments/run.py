@@ -84,8 +84,13 @@ class RunSpec:
     def name(self) -> str:
         """Where the run's folder is, below the experiment's."""
         kind = "recurrent" if self.recurrent else "feedforward"
-        chosen = f"rate-{self.learning_rate:g}-tau-{self.tau_steps:g}/" if self.condition == "search" else ""
+        chosen = f"rate-{self.learning_rate:g}-tau-{self.tau_steps:g}/" if self.searching else ""
         return f"{self.condition}/{self.model}-{kind}/{chosen}seed-{self.seed}"
+
+    @property
+    def searching(self) -> bool:
+        """Whether it is a candidate of a search, which no test data judges."""
+        return is_search(self.condition)
 
     def to_dict(self) -> dict[str, Any]:
         return json.loads(json.dumps(asdict(self)))  # type: ignore[no-any-return]
@@ -104,6 +109,10 @@ class RunSpec:
             return RunSpec(task_spec=task_type(**fields), training=Training(**parts.pop("training")), **parts)
         except (KeyError, TypeError) as error:
             raise RunError(f"not the description of an experiment's run: {error}") from error
+
+
+def is_search(condition: str) -> bool:
+    return condition.startswith("search")
 
 
 def open_task(run: RunSpec, data: Path | None = None) -> Task:

@@ -13,7 +13,17 @@ import torch
 from hetsyn_model.experiments import results
 from hetsyn_model.experiments.claims import analyse
 from hetsyn_model.experiments.lstm import SequenceLSTM
-from hetsyn_model.experiments.plan import Cell, Chosen, Experiment, cells, final_runs, search_runs
+from hetsyn_model.experiments.plan import (
+    BASE,
+    Cell,
+    Chosen,
+    Experiment,
+    cells,
+    final_runs,
+    search_name,
+    search_runs,
+    searched_conditions,
+)
 from hetsyn_model.experiments.results import Result, read_result, write_result
 from hetsyn_model.experiments.run import Progress, RunSpec, claim, evaluate, load_best, open_task, thinned, train
 from hetsyn_model.experiments.task import better
@@ -74,7 +84,12 @@ def run_experiment(
     folder = out / experiment.name
     found: list[Result] = []
     for cell in choice.cells(experiment):
-        chosen = search(experiment, cell, folder, data, listener)
+        chosen = {
+            condition: search(experiment, cell, condition, folder, data, listener)
+            for condition in searched_conditions(experiment, cell)
+            if condition == BASE or choice.conditions is None or condition in choice.conditions
+        }
+        chosen = dict.fromkeys(searched_conditions(experiment, cell), chosen[BASE]) | chosen
         for run in final_runs(experiment, cell, chosen):
             if not choice.takes(run):
                 continue
@@ -85,9 +100,11 @@ def run_experiment(
     return found
 
 
-def search(experiment: Experiment, cell: Cell, folder: Path, data: Path | None, listener: Listener) -> Chosen:
+def search(
+    experiment: Experiment, cell: Cell, condition: str, folder: Path, data: Path | None, listener: Listener
+) -> Chosen:
     """The candidate with the best validation figure, ties by validation loss."""
-    runs = search_runs(experiment, cell)
+    runs = search_runs(experiment, cell, condition)
     candidates = [(run, finish(run, folder, data, listener, 0)) for run in runs]
     best_run, best = candidates[0]
     for run, result in candidates[1:]:
@@ -114,7 +131,7 @@ def finish(run: RunSpec, folder: Path, data: Path | None, listener: Listener, an
     at = progress.chosen
     figure, loss = (
         (progress.validation[at], progress.validation_loss[at])
-        if run.condition == "search"
+        if run.searching
         else evaluate(network, task, task.test())
     )
     result = Result(
@@ -165,13 +182,10 @@ def finished(folder: Path) -> list[Result]:
     return [result for path in sorted(folder.rglob(results.RESULT)) if (result := read_result(path.parent)) is not None]
 
 
-def chosen_by_search(found: Sequence[Result], cell: Cell) -> list[Result]:
-    """A cell's search results, best first."""
-    mine = [
-        r
-        for r in found
-        if r.run["condition"] == "search" and (r.run["model"], r.run["recurrent"]) == (cell.model, cell.recurrent)
-    ]
+def chosen_by_search(found: Sequence[Result], cell: Cell, condition: str = BASE) -> list[Result]:
+    """A cell's search results on a condition, best first."""
+    wanted = (search_name(condition), cell.model, cell.recurrent)
+    mine = [r for r in found if r.key[1:4] == wanted]
     sign = -1.0 if mine and mine[0].metric == "accuracy" else 1.0
     return sorted(mine, key=lambda r: (sign * r.validation, r.validation_loss))
 

@@ -16,7 +16,9 @@ from hetsyn_model.experiments.plan import (
     Chosen,
     cells,
     final_runs,
+    run_count,
     search_runs,
+    searched_conditions,
     smoke,
 )
 from hetsyn_model.experiments.run import RunSpec, open_task
@@ -36,9 +38,14 @@ def test_every_model_gets_the_same_search(name: str) -> None:
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_runs_have_a_folder_each_and_seeds_that_the_search_did_not_see(name: str) -> None:
     experiment = EXPERIMENTS[name]()
-    runs = [run for cell in cells(experiment) for run in final_runs(experiment, cell, Chosen(1e-3, 10.0))]
-    runs += [run for cell in cells(experiment) for run in search_runs(experiment, cell)]
-    assert len({run.name for run in runs}) == len(runs)
+    searched = {cell: searched_conditions(experiment, cell) for cell in cells(experiment)}
+    runs = [
+        run
+        for cell, names in searched.items()
+        for run in final_runs(experiment, cell, dict.fromkeys(names, Chosen(1e-3, 10.0)))
+    ]
+    runs += [run for cell, names in searched.items() for name in names for run in search_runs(experiment, cell, name)]
+    assert len({run.name for run in runs}) == len(runs) == sum(run_count(experiment))
     for condition in experiment.conditions:
         assert 3 <= condition.seeds < SEARCH_SEED
 

@@ -42,7 +42,8 @@ ANALYSIS: dict[str, Any] = {
 
 def made_up(model: str, mean: float, seeds: int = 3, condition: str = BASE) -> list[Result]:
     experiment = EXPERIMENTS["delayed-match"]()
-    runs = final_runs(experiment, Cell(model, True), Chosen(5e-3, 8.0))  # type: ignore[arg-type]
+    chosen = dict.fromkeys((BASE, "hidden-5"), Chosen(5e-3, 8.0))
+    runs = final_runs(experiment, Cell(model, True), chosen)  # type: ignore[arg-type]
     return [
         Result(
             *(run.to_dict(), "accuracy", mean + 0.001 * run.seed, 0.1, mean, 0.1, 900, 4.0, 8000),
