@@ -78,11 +78,19 @@ def time_constants(results: Sequence[Result], step_s: float, path: Path) -> None
         1, len(groups), figsize=(3.2 * len(groups), 3.2), layout="constrained", squeeze=False, sharex=True
     )
     edges_ms = np.array(TAU_EDGES_STEPS) * step_s * 1e3
+    used = sum(
+        np.array(change[when]["counts"])
+        for result in results
+        for change in result.analysis["time_constants"].values()
+        for when in ("before", "after")
+    )
+    places = np.flatnonzero(used)
+    limits = edges_ms[places[0]] / 1.2, edges_ms[places[-1] + 1] * 1.2
     for panel, group in zip(panels[0], groups, strict=True):
         for when, colour in (("before", "#bbbbbb"), ("after", COLOURS["hetsyn"])):
             counts = sum(np.array(r.analysis["time_constants"][group][when]["counts"], float) for r in results)
             panel.stairs(counts / np.sum(counts), edges_ms, color=colour, fill=when == "before", label=when)
-        panel.set(xscale="log", xlabel="tau, ms", title=group)
+        panel.set(xscale="log", xlabel="tau, ms", title=group, xlim=limits)
     panels[0][0].set_ylabel("share of synapses")
     panels[0][0].legend()
     figure.savefig(path, dpi=100, metadata={"Software": None})

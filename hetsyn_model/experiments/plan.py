@@ -225,9 +225,9 @@ def pattern_generation() -> Experiment:
         training,
         Search((1e-3, 5e-3), (20.0, 60.0, 200.0), updates=300),
         (
-            Condition(BASE, spec, NEURONS, (True, False), seeds=5, analysed=True),
+            Condition(BASE, spec, NEURONS, (True, False), seeds=10, analysed=True),
             Condition(PAPER, spec, NEURONS, (True, False), seeds=5, settings=Chosen(1e-3, 20.0)),
-            *_matched("pattern-generation", spec, training.bank_size, True, 5),
+            *_matched("pattern-generation", spec, training.bank_size, True, 10),
         ),
         analysis_streams=4,
     )
@@ -244,11 +244,15 @@ def delayed_match() -> Experiment:
         training,
         Search((2e-3, 5e-3, 1e-2), (8.0, 40.0, 160.0), updates=500),
         (
-            Condition(BASE, spec, NEURONS, both, seeds=5, analysed=True),
-            Condition(PAPER, spec, NEURONS, both, seeds=5, settings=paper, analysed=True),
+            Condition(BASE, spec, NEURONS, both, seeds=10, analysed=True),
+            Condition(PAPER, spec, NEURONS, both, seeds=10, settings=paper, analysed=True),
             # what trains a hundred neurons does not train five
             *(
-                Condition(f"hidden-{size}", replace(spec, hidden=(size,)), NEURONS, both, seeds=5, own_search=size == 5)
+                Condition(
+                    *(f"hidden-{size}", replace(spec, hidden=(size,)), NEURONS, both),
+                    seeds=10 if size == 5 else 5,
+                    own_search=size == 5,
+                )
                 for size in (5, 20, 50)
             ),
             *(
