@@ -45,7 +45,9 @@ INTRODUCTION = """# The paper's experiments
 Made by `make report` from `benchmarks/results/experiments/`; do not edit. The experiments of HetSyn (arXiv 2508.11644)
 at the size that two cores have time for. `hetsyn experiment NAME` runs one, with `--smoke` in seconds. NAME is
 {names}.
-What is finished is not done again; `--share 1/2` and `--share 2/2` in two processes use two cores. Data:
+What is finished is not done again; `--share 1/2` and `--share 2/2` in two processes use two cores, on which the full
+set takes some nine hours (of one core: pattern-generation 1.7 h, delayed-match 4.8, vision-rows 1.8, vision-pixels 5.8,
+speech 2.1; estimated from the time of an update). `docs/experiment-settings.md` says how the settings were found. Data:
 `pip install 'hetsyn[experiments]'` (MNIST-5k), `apt-get install dataset-fashion-mnist`, and for speech `--data`, the
 recordings of the Free Spoken Digit Dataset.
 

@@ -33,7 +33,8 @@ from hetsyn_model.state import state_bytes
 
 @dataclass(frozen=True)
 class Choice:
-    """Which part of an experiment to run; None means all. share: (index from 0, of how many), splits the cells."""
+    """Which part of an experiment to run; None means all. share: (index from 0, of how many), splits the cells there
+    and back, so that what is dear (HetSyn, recurrent) does not fall to one share."""
 
     models: tuple[str, ...] | None = None
     recurrent: bool | None = None
@@ -48,7 +49,9 @@ class Choice:
             if (self.models is None or cell.model in self.models)
             and (self.recurrent is None or cell.recurrent == self.recurrent)
         ]
-        return wanted[self.share[0] :: self.share[1]]
+        index, count = self.share
+        turns = [place % (2 * count) for place in range(len(wanted))]
+        return [cell for cell, turn in zip(wanted, turns, strict=True) if min(turn, 2 * count - 1 - turn) == index]
 
     def takes(self, run: RunSpec) -> bool:
         return (self.seeds is None or run.seed in self.seeds) and (

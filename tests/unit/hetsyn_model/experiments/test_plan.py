@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from itertools import chain
 
 import pytest
 
@@ -22,6 +23,7 @@ from hetsyn_model.experiments.plan import (
     smoke,
 )
 from hetsyn_model.experiments.run import RunSpec, open_task
+from hetsyn_model.experiments.runner import Choice
 from hetsyn_model.training.loop import RunError
 
 
@@ -85,3 +87,12 @@ def test_the_smoke_version_has_one_run_a_model() -> None:
         small = smoke(make())
         assert [c.name for c in small.conditions] == [BASE]
         assert len({cell.recurrent for cell in cells(small)}) == 1
+
+
+def test_shares_split_the_cells_and_lose_none() -> None:
+    experiment = EXPERIMENTS["delayed-match"]()
+    for count in (1, 2, 3):
+        shares = [Choice(share=(index, count)).cells(experiment) for index in range(count)]
+        assert sorted(map(str, chain(*shares))) == sorted(map(str, cells(experiment)))
+    halves = [Choice(share=(index, 2)).cells(experiment) for index in range(2)]
+    assert [sum(cell.recurrent for cell in half) for half in halves] == [2, 2]
