@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -50,8 +52,6 @@ def run(
 ) -> None:
     """Search, train and judge every neuron model of an experiment; the report is `make report`."""
     torch.set_num_threads(threads)
-    # gradients fade into denormal numbers over thousands of steps, and a step with those takes five times as long
-    torch.set_flush_denormal(True)
     names = list(EXPERIMENTS) if name == "all" else [name]
     unknown = [n for n in names if n not in EXPERIMENTS]
     if unknown:
@@ -78,15 +78,28 @@ def run(
             _fail(f"{each} has no such model or architecture")
         console.print(f"{each}: {searches} search runs, then {finals} runs, in all; in {out / each}")
         try:
-            with Bars(
-                *(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()),
-                console=console,
-            ) as bars:
+            with (
+                _denormals_as_zero(),
+                Bars(
+                    *(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()),
+                    console=console,
+                ) as bars,
+            ):
                 found = run_experiment(planned, out, kept / f"{each}.json", choice, data, _shown(bars))
         except (MissingData, RunError) as error:
             _fail(str(error))
         console.print(_table(each, found))
         console.print(f"results: {kept / f'{each}.json'}   report: make report")
+
+
+@contextmanager
+def _denormals_as_zero() -> Iterator[None]:
+    """Gradients fade into denormal numbers over thousands of steps, and a step with those takes five times as long."""
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(False)
 
 
 def _shown(bars: Bars) -> Listener:
