@@ -45,12 +45,22 @@ def network_spec(shape: Shape, model: Variant, *, recurrent: bool, tau_steps: fl
 
 
 def build_network(shape: Shape, spec: NetworkSpec, *, tau_steps: float, seed: int) -> Network:
-    """The untrained network of a seed, with the task's distribution of initial time constants."""
+    """The untrained network of a seed, with the task's distribution of initial time constants.
+
+    A network's own initial weights keep the *fluctuation* of n inputs of rate f in check, of variance n f tau / 2.
+    Where activity is steady its mean counts too, n (f tau)^2 over random weights, and with long time constants it is
+    the larger: half the neurons would fire as fast as they can, and the readout be sure of one class from the start.
+    """
     network = Network(spec, seed=seed)
     generator = torch.Generator().manual_seed(seed + 1_000_003)
     with torch.no_grad():
         for layer in layers(network).values():
             layer.w_in.mul_(shape.weight_gain)
+            for weight in (layer.w_in, layer.w_rec):
+                if weight is not None:
+                    fluctuation = 1.0 + weight.shape[1] * 0.05 * tau_steps / 2
+                    mean = weight.shape[1] * (shape.steady_rate * tau_steps) ** 2
+                    weight.mul_(math.sqrt(fluctuation / (fluctuation + mean)))
             for decay in (layer.r_in, layer.r_rec):
                 if shape.tau_normal and decay is not None and spec.neuron.learn_decays:
                     normal = torch.randn(decay.shape, generator=generator, dtype=torch.float64)

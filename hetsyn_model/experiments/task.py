@@ -54,7 +54,8 @@ class Shape:
     hidden: neurons of each hidden layer, as the paper has them or scaled down. tau_reset_steps: of the reset current
     (HetSyn). tau_spread: deviation of the initial time constants as a share of their mean; normal, else uniform.
     adaptation_tau_steps, adaptation_strength: of ALIF. weight_gain: on the initial input weights, so that hidden
-    neurons fire at first although the task's input is sparse.
+    neurons fire at first although the task's input is sparse. steady_rate: spikes a step of each presynaptic unit that
+    the initial weights expect to go on for longer than a time constant; see :func:`build_network`.
     """
 
     channels: int
@@ -70,6 +71,7 @@ class Shape:
     adaptation_strength: float
     dropout: float = 0.0
     weight_gain: float = 1.0
+    steady_rate: float = 0.0
 
 
 class Task(Protocol):

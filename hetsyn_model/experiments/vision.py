@@ -212,6 +212,7 @@ class SequentialImages:
             adaptation_tau_steps=100.0,
             adaptation_strength=0.05,
             dropout=self.spec.dropout,
+            steady_rate=0.02 if self.spec.scan == "pixel" else 0.0,
         )
 
     @property
