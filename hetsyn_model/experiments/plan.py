@@ -310,7 +310,7 @@ def vision_pixels() -> Experiment:
         "vision-pixels",
         "vision",
         training,
-        Search((2e-3, 5e-3), (12.5, 50.0, 200.0), updates=210, lstm_rates=(5e-4, 1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2)),
+        Search((2e-3, 5e-3), (5.0, 12.5, 50.0), updates=210, lstm_rates=(5e-4, 1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2)),
         (Condition(BASE, spec, (*NEURONS, "lstm"), (True,), seeds=3, analysed=True),),
         analysis_streams=100,
     )
