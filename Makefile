@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: install demo test lint format clean operators-cuda
+.PHONY: install demo test lint format report clean operators-cuda
 
 install: .venv/.installed-all
 
@@ -21,6 +21,10 @@ lint: install
 format: install
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# docs/experiments.md from the results that are kept in the repository
+report: install
+	$(BIN)/python -m hetsyn_model.experiments.report
 
 # The operator for NVIDIA GPUs: needs nvcc 13 on PATH and ONNX Runtime's headers (docs/gpu.md).
 NVCC ?= nvcc

@@ -28,6 +28,7 @@ class Subcommand:
 
 SUBCOMMANDS = {
     "train": Subcommand("hetsyn_model.commands", "Train a network on recordings or spikes.", "train"),
+    "experiment": Subcommand("hetsyn_model.experiments.commands", "Run one of the paper's experiments.", "train"),
     "export": Subcommand("export.commands", "Turn a trained checkpoint into an artifact that can be served.", "train"),
     "serve": Subcommand("service.commands", "Serve the models of a folder over HTTP.", "cpu"),
     "stream": Subcommand("service.commands", "Stream a recording to a server and show what it hears.", "cpu"),

@@ -15,11 +15,14 @@ from export.parity import ParityError
 from export.write import ArtifactPathError, Evaluation, FormReport, Source, padded, seeded_streams, write_artifact
 from hetsyn_model.bank import BankError
 from hetsyn_model.encoder import Encoder
+from hetsyn_model.experiments.run import RunSpec, open_task
+from hetsyn_model.experiments.task import MissingData, first_streams
 from hetsyn_model.network import ERROR_BOUND, Network
 from hetsyn_model.spec import DecisionSpec, NetworkSpec, NeuronSpec
 from hetsyn_model.training.augment import encode_batch
 from hetsyn_model.training.checkpoint import Checkpoint, CheckpointFileError
 from hetsyn_model.training.data import DataError, read_folder, split_takes
+from hetsyn_model.training.loop import RunError
 from hetsyn_model.training.speech import LABELS, VALIDATION_EVERY, WORDS
 from service.errors import HetsynError
 
@@ -27,6 +30,7 @@ export = typer.Typer(help="Export a trained network as an artifact that the serv
 console = Console()
 
 SHD_SIZE = "shd-size"
+VERIFIED_STREAMS = 256  # of an experiment's test data
 
 
 @export.command("export")
@@ -34,20 +38,30 @@ def export_checkpoint(
     checkpoint: Annotated[
         str,
         typer.Argument(
-            help=f"best.pt of a training run, or {SHD_SIZE!r}: the SHD network, 700-128-64-20, with seeded weights."
+            help=f"best.pt of a training run or of an experiment's run, or {SHD_SIZE!r}: the SHD network, "
+            "700-128-64-20, with seeded weights."
         ),
     ],
     out: Annotated[Path, typer.Option(help="Artifact folder NAME/VERSION; must not exist.")],
     data: Annotated[
         Path | None,
-        typer.Option(help="Folder of recordings; its validation takes verify the artifact and give its accuracy."),
+        typer.Option(
+            help="Folder of recordings; its validation takes verify the artifact and give its accuracy. Of an "
+            "experiment: what it was given itself."
+        ),
     ] = None,
     bank_size: Annotated[
         int | None, typer.Option(min=1, help="Decays of each layer's bank, instead of a bound.")
     ] = None,
     error_bound: Annotated[
-        float, typer.Option(min=1e-7, max=1.0, help="Relative L2 error of the worst kernel.")
-    ] = ERROR_BOUND,
+        float | None,
+        typer.Option(
+            min=1e-7,
+            max=1.0,
+            help=f"Relative L2 error of the worst kernel. [default: {ERROR_BOUND:g}; an experiment's network keeps the "
+            "bank that it was trained and judged with]",
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(help=f"Of the {SHD_SIZE} weights.")] = 0,
 ) -> None:
     """Write, verify and describe an artifact; nothing is written if implementations disagree."""
@@ -56,8 +70,16 @@ def export_checkpoint(
         if checkpoint == SHD_SIZE:
             source, evaluation, audio = _shd_size(out, seed)
         else:
-            source, evaluation, audio = _speech(Path(checkpoint), out, data)
-        reports = write_artifact(source, evaluation, out, bank_size=bank_size, error_bound=error_bound, audio=audio)
+            saved = Checkpoint.load(Path(checkpoint))
+            if saved.experiment is None:
+                source, evaluation, audio = _speech(checkpoint, saved, out, data)
+            else:
+                run = RunSpec.from_dict(saved.experiment)
+                source, evaluation, audio = _experiment(saved, run, out, data)
+                if bank_size is None and error_bound is None:
+                    bank_size = run.training.bank_size
+        bound = ERROR_BOUND if error_bound is None else error_bound
+        reports = write_artifact(source, evaluation, out, bank_size=bank_size, error_bound=bound, audio=audio)
     except (
         ArtifactPathError,
         BankError,
@@ -65,6 +87,8 @@ def export_checkpoint(
         ParityError,
         DataError,
         HetsynError,
+        MissingData,
+        RunError,
         FileExistsError,
     ) as error:
         console.print(f"[red]{escape(str(error))}[/red]")
@@ -72,8 +96,44 @@ def export_checkpoint(
     _print(out, reports, len(evaluation.streams.steps))
 
 
-def _speech(checkpoint: Path, out: Path, data: Path | None) -> tuple[Source, Evaluation, torch.Tensor | None]:
-    saved = Checkpoint.load(checkpoint)
+def _experiment(
+    saved: Checkpoint, run: RunSpec, out: Path, data: Path | None
+) -> tuple[Source, Evaluation, torch.Tensor | None]:
+    """A run of ``hetsyn experiment``, verified on its test data."""
+    task = open_task(run, data)
+    kind = "recurrent" if run.recurrent else "feedforward"
+    source = Source(
+        saved.network,
+        out.parent.name,
+        out.name,
+        f"{task.description} ({run.model}, {kind})",
+        task.labels,
+        task.input_description,
+        saved.encoder,
+        saved.tail_steps,
+        {
+            "experiment": run.experiment,
+            "condition": run.condition,
+            "neuron_model": run.model,
+            "recurrent": run.recurrent,
+            "seed": run.seed,
+            "epoch": saved.epoch,
+        },
+        saved.experiment,
+    )
+    batches = first_streams(task.test(), VERIFIED_STREAMS)
+    spikes = [
+        torch.from_numpy(stream[:steps])
+        for batch in batches
+        for stream, steps in zip(batch.dense(), batch.steps.tolist(), strict=True)
+    ]
+    labels = None if task.figure == "mse" else torch.cat([batch.target for batch in batches])
+    return source, Evaluation(padded(spikes), labels), None
+
+
+def _speech(
+    checkpoint: str, saved: Checkpoint, out: Path, data: Path | None
+) -> tuple[Source, Evaluation, torch.Tensor | None]:
     network, spec = saved.network, saved.encoder
     if spec is None:
         raise DataError(f"{checkpoint}: a network that takes spikes, not a speech network")

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -51,7 +52,7 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Source:
-    """A network and what the manifest says of it."""
+    """A network and what the manifest says of it. experiment: the run that made it, for the checkpoint's copy."""
 
     network: Network
     name: str
@@ -62,6 +63,7 @@ class Source:
     encoder: EncoderSpec | None = None
     tail_steps: int = 0
     provenance: dict[str, str | int | float | bool | None] = field(default_factory=dict)
+    experiment: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -168,7 +170,9 @@ def write_artifact(
     np.savez_compressed(buffer, **golden)  # type: ignore[arg-type]
     files["golden.npz"] = buffer.getvalue()
     epoch = source.provenance.get("epoch")
-    checkpoint = Checkpoint(network, source.encoder, source.tail_steps, epoch if isinstance(epoch, int) else None)
+    checkpoint = Checkpoint(
+        network, source.encoder, source.tail_steps, epoch if isinstance(epoch, int) else None, source.experiment
+    )
     files[CHECKPOINT] = checkpoint.to_bytes()
     manifest = _manifest(source, forms, files)
     _write_all(out, files | {artifact.MANIFEST: (manifest.model_dump_json(indent=1) + "\n").encode()})

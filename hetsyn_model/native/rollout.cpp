@@ -147,10 +147,20 @@ void layer_backward(const Layer& layer, const T* spikes, const T* surrogate, con
                 std::fill(spike_grad.begin(), spike_grad.end(), T(0));
                 const bool later = t + 1 < S;
                 if (layer.spiking && layer.recurrent && later) {
+                    if (width == 1) {  // a batch of one stream, or the last of an odd batch: no work for the block's rest
+                        const T* alone = grad_drive + (first * S + t + 1) * KN;
+                        for (int64_t i = 0; i < N; ++i) {
+                            const T* w = recurrent_weight + i * KN;
+                            T sum = 0;
+#pragma omp simd reduction(+ : sum)
+                            for (int64_t c = 0; c < KN; ++c) sum += w[c] * alone[c];
+                            spike_grad[i] = sum;
+                        }
+                    }
                     const T* next[block];
                     for (int64_t s = 0; s < block; ++s)
                         next[s] = grad_drive + ((first + std::min(s, width - 1)) * S + t + 1) * KN;
-                    for (int64_t i = 0; i < N; ++i) {
+                    for (int64_t i = 0; i < N && width > 1; ++i) {
                         const T* w = recurrent_weight + i * KN;
                         T s0 = 0, s1 = 0, s2 = 0, s3 = 0;
 #pragma omp simd reduction(+ : s0, s1, s2, s3)

@@ -6,6 +6,7 @@ import pickle
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -19,21 +20,25 @@ class CheckpointFileError(ValueError):
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A network, the encoder that it hears with (None: it takes spikes), the steps of silence that end a stream, and
-    the training epoch that it is from."""
+    """A network, the encoder that it hears with (None: it takes spikes), the steps of silence that end a stream, the
+    training epoch or update that it is from, and the experiment's run that made it, if one did."""
 
     network: Network
     encoder: EncoderSpec | None
     tail_steps: int
     epoch: int | None
+    experiment: dict[str, Any] | None = None
 
     def to_bytes(self) -> bytes:
         buffer = BytesIO()
         encoder = None if self.encoder is None else self.encoder.to_dict()
-        torch.save(
-            {"network": self.network.save(), "encoder": encoder, "tail_steps": self.tail_steps, "epoch": self.epoch},
-            buffer,
-        )
+        values = {
+            "network": self.network.save(),
+            "encoder": encoder,
+            "tail_steps": self.tail_steps,
+            "epoch": self.epoch,
+        }
+        torch.save(values if self.experiment is None else values | {"experiment": self.experiment}, buffer)
         return buffer.getvalue()
 
     @staticmethod
@@ -49,6 +54,7 @@ class Checkpoint:
                 None if saved["encoder"] is None else EncoderSpec(**saved["encoder"]),
                 int(saved["tail_steps"]),
                 saved["epoch"],
+                saved.get("experiment"),
             )
         except OSError as error:
             raise CheckpointFileError(f"{path}: no readable checkpoint ({error.strerror})") from error

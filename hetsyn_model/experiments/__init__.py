@@ -1,0 +1,1 @@
+"""The paper's experiments: tasks with their data, runs, claims about trained networks, and the report."""

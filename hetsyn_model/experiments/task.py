@@ -1,0 +1,142 @@
+"""What an experiment's task gives: batches of spikes with targets, a loss and a figure of merit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from hetsyn_model.encoder import EncoderSpec
+from hetsyn_model.events import Events
+from hetsyn_model.rollout import Rollout
+from hetsyn_model.spec import DecisionSpec, SurrogateSpec
+
+Figure = Literal["accuracy", "mse"]
+Spikes = NDArray[np.bool_]  # [b, t, i]
+
+
+class MissingData(ValueError):
+    """A data set is not on this machine; the message names the command that brings it."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Streams with what is wanted of them.
+
+    steps: int64 [b], length of each stream. target: classes int64 [b], or a trace float32 [b, t, outputs].
+    analog: float32 [b, t, features], the same streams before their encoding in spikes, where there is such a thing.
+    """
+
+    spikes: Events
+    steps: Tensor
+    target: Tensor
+    analog: Tensor | None = None
+
+    @staticmethod
+    def of(spikes: Spikes, target: Tensor, analog: Tensor | None = None) -> Batch:
+        """A batch of streams of one length, from dense spikes [b, t, i]."""
+        events = Events.of(torch.from_numpy(np.ascontiguousarray(spikes)))
+        return Batch(events, torch.full((spikes.shape[0],), spikes.shape[1], dtype=torch.int64), target, analog)
+
+    def dense(self) -> Spikes:
+        return self.spikes.dense().numpy() > 0
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What a task asks of a network, apart from its neurons' model.
+
+    hidden: neurons of each hidden layer, as the paper has them or scaled down. tau_reset_steps: of the reset current
+    (HetSyn). tau_spread: deviation of the initial time constants as a share of their mean; normal, else uniform.
+    adaptation_tau_steps, adaptation_strength: of ALIF. weight_gain: on the initial input weights, so that hidden
+    neurons fire at first although the task's input is sparse. steady_rate: spikes a step of each presynaptic unit that
+    the initial weights expect to go on for longer than a time constant; see :func:`build_network`.
+    """
+
+    channels: int
+    hidden: tuple[int, ...]
+    outputs: int
+    step_s: float
+    decision: DecisionSpec
+    surrogate: SurrogateSpec
+    tau_reset_steps: float
+    tau_spread: float
+    tau_normal: bool
+    adaptation_tau_steps: float
+    adaptation_strength: float
+    dropout: float = 0.0
+    weight_gain: float = 1.0
+    steady_rate: float = 0.0
+
+
+class Task(Protocol):
+    """Data, loss and figure of a task; every batch is a function of its arguments alone."""
+
+    @property
+    def shape(self) -> Shape: ...
+
+    @property
+    def figure(self) -> Figure: ...
+
+    @property
+    def labels(self) -> tuple[str, ...]: ...
+
+    @property
+    def description(self) -> str: ...
+
+    @property
+    def input_description(self) -> str: ...
+
+    @property
+    def encoder(self) -> EncoderSpec | None:
+        """What makes the spikes where a stream is sound."""
+        ...
+
+    @property
+    def tail_steps(self) -> int:
+        """Steps of silence that end a stream."""
+        ...
+
+    @property
+    def channel_groups(self) -> dict[str, tuple[int, int]]:
+        """First channel and the one after the last of each group of channels, by name."""
+        ...
+
+    def training_batch(self, size: int, seed: int, update: int) -> Batch: ...
+
+    def validation(self) -> Sequence[Batch]: ...
+
+    def test(self) -> Sequence[Batch]: ...
+
+    def loss(self, rolled: Rollout, batch: Batch) -> Tensor: ...
+
+
+def stream_figures(figure: Figure, rolled: Rollout, batch: Batch) -> Tensor:
+    """Each stream's figure, float64 [b]: 1 or 0 for its class, or the mean squared error of its trace."""
+    if figure == "accuracy":
+        return (rolled.scores.argmax(-1) == batch.target).double()
+    return ((rolled.readout - batch.target) ** 2).double().mean((1, 2))
+
+
+def better(figure: Figure, a: float, b: float) -> bool:
+    """Whether ``a`` is the better value of the figure."""
+    return a > b if figure == "accuracy" else a < b
+
+
+def first_streams(batches: Sequence[Batch], count: int) -> list[Batch]:
+    """The first so many streams."""
+    chosen: list[Batch] = []
+    for batch in batches:
+        take = min(count, len(batch.steps))
+        if take < len(batch.steps):
+            events = Events.of(torch.from_numpy(batch.dense()[:take]))
+            batch = Batch(events, batch.steps[:take], batch.target[:take])
+        if take:
+            chosen.append(batch)
+        count -= take
+    return chosen

@@ -1,0 +1,154 @@
+"""``hetsyn experiment``: the smoke version of every experiment, going on after a kill, and the artifacts made of it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from export.commands import export
+from hetsyn_model.experiments import vision
+from hetsyn_model.experiments.commands import experiment as command
+from hetsyn_model.experiments.delayed_match import DelayedMatchSpec
+from hetsyn_model.experiments.neurons import decays
+from hetsyn_model.experiments.plan import EXPERIMENTS, smoke
+from hetsyn_model.experiments.results import read_kept
+from hetsyn_model.experiments.run import Progress, RunSpec, Training, build, load_best, masks, open_task, train
+from hetsyn_model.experiments.runner import Choice, run_experiment
+from hetsyn_model.network import Network
+from hetsyn_model.training.checkpoint import Checkpoint
+from hetsyn_model.training.loop import RunError
+from service.artifact import Artifact
+from tests.integration.test_train_and_export import write_words
+
+RUN = RunSpec(
+    experiment="delayed-match",
+    condition="base",
+    task="delayed-match",
+    task_spec=DelayedMatchSpec(hidden=(8,), delay_ms=100, validation_trials=16, test_trials=16),
+    model="hetsyn",
+    recurrent=True,
+    seed=0,
+    learning_rate=5e-3,
+    tau_steps=8.0,
+    training=Training(updates=6, batch=4, schedule="step", evaluate_every=2, bank_size=4),
+    masked_share=0.5,
+)
+
+
+@pytest.fixture
+def images(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A few bars at different places instead of MNIST-5k, which need not be installed."""
+    labels = np.arange(60) % 10
+    pictures = np.zeros((60, 28, 28), np.uint8)
+    for picture, label in zip(pictures, labels, strict=True):
+        picture[:, 2 * label : 2 * label + 4] = 200
+    part = (pictures, labels)
+    monkeypatch.setattr(vision, "read_mnist_5k", lambda: vision.ImageSet(part, part, part))
+
+
+class Killed(Exception):
+    pass
+
+
+def _values(progress: Progress) -> dict[str, object]:
+    return {name: value for name, value in asdict(progress).items() if name != "seconds"}
+
+
+@pytest.mark.parametrize("kill_at", [2, 4])
+def test_a_run_that_was_killed_goes_on_as_if_it_had_not(tmp_path: Path, kill_at: int) -> None:
+    task = open_task(RUN)
+    whole = train(RUN, task, tmp_path / "whole")
+
+    def kill(_: RunSpec, progress: Progress) -> None:
+        if progress.update[-1] == kill_at:
+            raise Killed
+
+    with pytest.raises(Killed):
+        train(RUN, task, tmp_path / "killed", kill)
+    resumed = train(RUN, task, tmp_path / "killed")
+    assert _values(resumed) == _values(whole)
+    a, b = (load_best(RUN, task, tmp_path / name) for name in ("whole", "killed"))
+    assert all(torch.equal(x, y) for x, y in zip(a.parameters(), b.parameters(), strict=True))
+
+
+def test_masked_time_constants_stay_and_others_move(tmp_path: Path) -> None:
+    task = open_task(RUN)
+    train(RUN, task, tmp_path)
+    before, after = build(RUN, task), load_best(RUN, task, tmp_path)
+    assert isinstance(before, Network)
+    assert isinstance(after, Network)
+    for (start, mask), end in zip(masks(RUN, before), decays(after).values(), strict=True):
+        assert torch.equal(start[mask], end[mask])
+        assert not torch.equal(start[~mask], end[~mask])
+
+
+def test_a_folder_of_another_run_is_refused(tmp_path: Path) -> None:
+    train(RUN, open_task(RUN), tmp_path)
+    with pytest.raises(RunError, match="another learning_rate"):
+        train(replace(RUN, learning_rate=1e-3), open_task(RUN), tmp_path)
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+@pytest.mark.usefixtures("images")
+def test_the_smoke_version_of_every_experiment(name: str, tmp_path: Path) -> None:
+    data = write_words(tmp_path / "words", ("anna", "bert", "carl")) if name == "speech" else None
+    # all models once, else two: what differs between models does not depend on the task
+    models = (
+        None if name == "delayed-match" else ("hetsyn", "lstm") if name.startswith("vision") else ("hetsyn", "alif")
+    )
+    planned = smoke(EXPERIMENTS[name]())
+    kept = tmp_path / "results" / f"{name}.json"
+    found = run_experiment(planned, tmp_path, kept, Choice(models), data)
+    assert {result.run["model"] for result in found} == set(models or ("hetsyn", "hetneu", "alif", "homneu"))
+    for result in found:
+        assert np.isfinite(result.figure)
+        assert result.curve
+    hetsyn = next(result for result in found if result.run["model"] == "hetsyn")
+    assert {"deletion", "warp", "bank", "weights", "time_constants", "lesion"} <= set(hetsyn.analysis)
+    again = run_experiment(planned, tmp_path, kept, Choice(models), data)
+    assert [result.seconds for result in again] == [result.seconds for result in found]  # nothing was done again
+    assert len(read_kept(kept.parent)) == 3 * len(found)  # two candidates and one run a model
+
+    out = tmp_path / "models" / name / "1"
+    best = tmp_path / name / "base/hetsyn-recurrent/seed-0/best.pt"
+    done = CliRunner().invoke(
+        export, [str(best), "--out", str(out), *(["--data", str(data)] if data else [])], catch_exceptions=False
+    )
+    assert done.exit_code == 0, done.output
+    manifest = Artifact.open(out).manifest
+    assert manifest.provenance["experiment"] == name
+    assert (manifest.encoder is not None) == (name == "speech")
+    assert manifest.decision.rule == {"pattern-generation": "trace", "delayed-match": "last"}.get(name, "sum_softmax")
+    trained = Checkpoint.load(best).network
+    assert manifest.forms["bank"].bank_sizes == {layer: bank.size for layer, bank in trained.banks.items()}
+    copied = Checkpoint.load(out / "network.pt")
+    assert copied.experiment is not None
+    assert copied.network.banks == trained.banks  # the bank that was trained and judged is the one that is served
+
+
+def test_the_command_runs_a_part_and_says_where_results_are(tmp_path: Path) -> None:
+    arguments = ["delayed-match", "--smoke", "--model", "homneu", "--seed", "0", "--out", str(tmp_path)]
+    done = CliRunner().invoke(command, arguments, catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    assert "base/homneu-recurrent/seed-0: accuracy" in done.output
+    assert [r.run["model"] for r in read_kept(tmp_path / "smoke/results")] == ["homneu"] * 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["juggling"], "is no experiment"),
+        (["delayed-match", "--share", "3/2"], "--share"),
+        (["delayed-match", "--model", "perceptron"], "no such model"),
+        (["speech", "--smoke", "--model", "hetsyn"], "give --data"),
+    ],
+)
+def test_what_cannot_be_run_is_said(arguments: list[str], message: str, tmp_path: Path) -> None:
+    done = CliRunner().invoke(command, [*arguments, "--out", str(tmp_path)])
+    assert done.exit_code == 2
+    assert message in " ".join(done.output.split())
