@@ -1,0 +1,326 @@
+"""Breaks what ``docker compose up`` runs while clients stream through the proxy; part of docker/check.
+
+    python docker/check_faults.py http://127.0.0.1:8000
+
+Clients stream recordings in numbered chunks. A replica is killed, all are replaced one by one, the store is paused
+and killed. No client may see an error, and every reply must be that of an undisturbed stream, bit for bit.
+It waits for what it wants to see, never for a time to pass. Containers are reached by ``docker`` with the environment's
+DOCKER_HOST, COMPOSE_FILE and COMPOSE_PROJECT_NAME.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import wave
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+
+from service.audio import decode_wav
+from service.client import StreamingClient
+from service.errors import HetsynError
+
+REPOSITORY = Path(__file__).parent.parent
+RECORDINGS = REPOSITORY / "docs" / "recordings"
+CHUNK_S = 0.1
+SPEED = 2.0  # times real time
+CLIENTS = 4
+WAIT_S = 60.0
+STORE_REPEATS = 10  # a store that starts again may take longer than a client waits by default
+
+
+class CheckFailed(Exception):
+    """What was promised is not so."""
+
+
+class Stream(threading.Thread):
+    """A client that streams a recording again and again, in sessions of its own, and compares the replies."""
+
+    def __init__(self, url: str, recording: Path, expected: list[Any], repeats: int) -> None:
+        super().__init__(daemon=True)
+        self._url = url
+        self._recording = recording
+        self._expected = expected
+        self._repeats = repeats
+        self.stopping = False
+        self.begun = self.chunks = self.repeated = 0
+        self.error: str | None = None
+
+    def run(self) -> None:
+        with StreamingClient(self._url, repeats=self._repeats, sleep=self._pause) as client:
+            while not self.stopping and self.error is None:
+                self.begun += 1
+                self._stream(client)
+
+    def _stream(self, client: StreamingClient) -> None:
+        began_s = time.monotonic()
+
+        def keep_pace(until_s: float) -> None:
+            time.sleep(max(0.0, began_s + until_s / SPEED - time.monotonic()))
+
+        count = 0
+        try:
+            for reply in client.stream_wav(self._recording, CHUNK_S, before_chunk=keep_pace):
+                if content(reply) != self._expected[count]:
+                    self.error = f"chunk {count} was answered otherwise: {reply}"
+                    return
+                count += 1
+                self.chunks += 1
+        except HetsynError as error:
+            self.error = f"chunk {count}: {error}"
+
+    def _pause(self, pause_s: float) -> None:
+        self.repeated += 1
+        time.sleep(pause_s)
+
+
+class Streams:
+    """So many of them, within ``with``."""
+
+    def __init__(self, url: str, recording: Path, expected: list[Any], **options: Any) -> None:
+        self.all = [Stream(url, recording, expected, **options) for _ in range(CLIENTS)]
+
+    def __enter__(self) -> Streams:
+        for stream in self.all:
+            stream.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for stream in self.all:
+            stream.stopping = True
+        for stream in self.all:
+            stream.join(WAIT_S)
+
+    def wait_for(self, what: str, condition: Callable[[], bool]) -> None:
+        """Raises CheckFailed: it did not come about in time, or a stream broke."""
+        deadline_s = time.monotonic() + WAIT_S
+        while not condition():
+            self.check()
+            if time.monotonic() > deadline_s:
+                raise CheckFailed(f"not within {WAIT_S:g} s: {what}")
+            time.sleep(0.02)
+        self.check()
+
+    def wait_for_sessions(self) -> None:
+        """Until every session that is open now has ended and another has begun."""
+        begun = [stream.begun for stream in self.all]
+        self.wait_for(
+            "sessions go on to their end",
+            lambda: all(stream.begun > count for stream, count in zip(self.all, begun, strict=True)),
+        )
+
+    def check(self) -> None:
+        """Raises CheckFailed: a stream broke."""
+        for stream in self.all:
+            if stream.error is not None:
+                raise CheckFailed(stream.error)
+
+    def summary(self) -> str:
+        chunks = sum(stream.chunks for stream in self.all)
+        repeated = sum(stream.repeated for stream in self.all)
+        return f"{chunks} chunks of {CLIENTS} clients, no error, answers equal; the clients sent {repeated} again"
+
+
+def content(reply: dict[str, Any]) -> dict[str, Any]:
+    """What does not depend on which session it is."""
+    return {name: value for name, value in reply.items() if name != "session"}
+
+
+def run(*command: str) -> str:
+    finished = subprocess.run(command, cwd=REPOSITORY, text=True, capture_output=True)
+    if finished.returncode:
+        raise CheckFailed(f"{' '.join(command)}: {finished.stdout}{finished.stderr}")
+    return finished.stdout.strip()
+
+
+def replicas() -> dict[str, str]:
+    """The URLs of the replicas themselves, by container."""
+    urls = {}
+    for container in run("docker", "compose", "ps", "--quiet", "api").split():
+        networks = "{{range .NetworkSettings.Networks}}{{.IPAddress}} {{end}}"
+        urls[container] = f"http://{run('docker', 'inspect', '--format', networks, container).split()[0]}:8000"
+    return urls
+
+
+def counted(url: str, name: str) -> float:
+    found = re.search(rf"^{re.escape(name)} (\S+)$", httpx.get(url + "/metrics", trust_env=False).text, re.MULTILINE)
+    if found is None:
+        raise CheckFailed(f"{url}/metrics does not have {name}")
+    return float(found[1])
+
+
+def all_digits(folder: Path) -> Path:
+    """A recording of some seconds, of all words."""
+    path = folder / "digits.wav"
+    pieces = [decode_wav(file.read_bytes()) for file in sorted(RECORDINGS.glob("*.wav"))]
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(pieces[0][1])
+        for samples, _ in pieces:
+            file.writeframes(np.round(samples * 32_768.0).clip(-32_768, 32_767).astype("<i2").tobytes())
+    return path
+
+
+def undisturbed(url: str, recording: Path) -> list[Any]:
+    with StreamingClient(url, repeats=0) as client:
+        return [content(reply) for reply in client.stream_wav(recording, CHUNK_S)]
+
+
+def check_words(url: str) -> None:
+    with StreamingClient(url, repeats=0) as client:
+        for recording in sorted(RECORDINGS.glob("*.wav")):
+            *_, last = client.stream_wav(recording, CHUNK_S)
+            if last["label"] != recording.stem:
+                raise CheckFailed(f"{recording.stem} was heard as {last['label']}")
+    print("all ten recordings are heard through the proxy, in chunks")
+
+
+def check_affinity(url: str) -> None:
+    """Chunks of a session go to one replica, so that no session has to be loaded."""
+    loaded = 'hetsyn_sessions_total{event="loaded"}'
+    applied = 'hetsyn_chunks_total{outcome="applied"}'
+    before = {replica: (counted(replica, loaded), counted(replica, applied)) for replica in replicas().values()}
+    sound = base64.b64encode(bytes(1600)).decode()
+    with httpx.Client(base_url=url, trust_env=False) as client:
+        for session in range(12):
+            for seq in range(3):
+                if session % 2:
+                    body = {"kind": "audio", "encoding": "pcm_s16le", "sample_rate": 8000, "data": sound}
+                    chunk = {"input": body, "session": f"json-{session}", "seq": seq}
+                    response = client.post("/infer", json=chunk)
+                else:
+                    response = client.post(
+                        "/infer",
+                        params={"session": f"raw-{session}", "seq": seq},
+                        content=bytes(1600),
+                        headers={"Content-Type": "audio/L16;rate=8000"},
+                    )
+                response.raise_for_status()
+            name = response.json()["session"]
+            if client.get(f"/sessions/{name}").raise_for_status().json()["next_seq"] != 3:
+                raise CheckFailed(f"the session {name} is not where it should be")
+            client.delete(f"/sessions/{name}").raise_for_status()
+    for replica, (loads, chunks) in before.items():
+        if counted(replica, loaded) != loads:
+            raise CheckFailed(f"{replica} had to load sessions: their chunks did not go to one replica")
+        if counted(replica, applied) == chunks:
+            raise CheckFailed(f"{replica} got no session of twelve")
+    print("12 sessions, raw and JSON, are spread over the replicas, and each stays on one")
+
+
+def check_shared_state(recording: Path, expected: list[Any]) -> None:
+    """Chunks of one session alternate between the replicas, past the proxy."""
+    urls = list(replicas().values())
+    samples, rate_hz = decode_wav(recording.read_bytes())
+    pcm = np.round(samples * 32_768.0).clip(-32_768, 32_767).astype(np.int16)
+    length = round(CHUNK_S * rate_hz)
+    clients = [StreamingClient(url, repeats=0) for url in urls]
+    for seq, whole in enumerate(expected):
+        piece = pcm[seq * length : (seq + 1) * length]
+        client = clients[seq % len(clients)]
+        reply = client.infer_chunk(piece, rate_hz, session="alternating", seq=seq, end=seq == len(expected) - 1)
+        if content(reply) != whole:
+            raise CheckFailed(f"chunk {seq} from {urls[seq % len(urls)]} was answered otherwise: {reply}")
+    for client in clients:
+        client.close()
+    print(f"{len(expected)} chunks of one session, alternating over {len(urls)} replicas: answers equal")
+
+
+def check_killed_replica(url: str, recording: Path, expected: list[Any]) -> None:
+    urls = replicas()
+    with Streams(url, recording, expected, repeats=3) as streams:
+        held: dict[str, float] = {}
+
+        def one_is_busy() -> bool:
+            held.update({container: counted(at, "hetsyn_sessions_held") for container, at in urls.items()})
+            return sum(held.values()) >= CLIENTS
+
+        streams.wait_for("the replicas hold the sessions", one_is_busy)
+        victim = max(held, key=lambda container: held[container])
+        run("docker", "kill", "--signal", "KILL", victim)
+        streams.wait_for_sessions()
+        run("docker", "compose", "up", "--detach", "--no-recreate", "--scale", f"api={len(urls)}", "--wait", "api")
+        applied = 'hetsyn_chunks_total{outcome="applied"}'
+        streams.wait_for(
+            "the replica that was killed gets chunks again", lambda: counted(replicas()[victim], applied) > 0
+        )
+    streams.check()
+    print(f"a replica with {held[victim]:g} sessions killed and started again: {streams.summary()}")
+
+
+def check_rolling_restart(url: str, recording: Path, expected: list[Any]) -> None:
+    before = set(replicas())
+    with Streams(url, recording, expected, repeats=3) as streams:
+        streams.wait_for("every client streams", lambda: all(stream.chunks for stream in streams.all))
+        run("docker/roll")
+        streams.wait_for_sessions()
+    streams.check()
+    after = set(replicas())
+    if len(after) != len(before) or after & before:
+        raise CheckFailed(f"the replicas were {before} and are {after}")
+    print(f"{len(after)} replicas replaced one by one: {streams.summary()}")
+
+
+def check_paused_store(url: str, recording: Path, expected: list[Any]) -> None:
+    with Streams(url, recording, expected, repeats=STORE_REPEATS) as streams:
+        streams.wait_for("every client streams", lambda: all(stream.chunks for stream in streams.all))
+        repeated = [stream.repeated for stream in streams.all]
+        run("docker", "compose", "pause", "valkey")
+        try:
+            response = httpx.post(
+                url + "/infer?session=in-the-pause&seq=0",
+                content=bytes(1600),
+                headers={"Content-Type": "audio/L16;rate=8000"},
+                timeout=30,
+                trust_env=False,
+            )
+            streams.wait_for(
+                "every client was told to come later",
+                lambda: all(stream.repeated > count for stream, count in zip(streams.all, repeated, strict=True)),
+            )
+        finally:
+            run("docker", "compose", "unpause", "valkey")
+        if response.status_code != 503 or not response.headers.get("Retry-After", "").isdecimal():
+            raise CheckFailed(f"a store that is paused gave {response.status_code} {response.text}")
+        streams.wait_for_sessions()
+    streams.check()
+    print(f"Valkey paused: 503 with Retry-After {response.headers['Retry-After']}, then {streams.summary()}")
+
+
+def check_killed_store(url: str, recording: Path, expected: list[Any]) -> None:
+    (container,) = run("docker", "compose", "ps", "--quiet", "valkey").split()
+    with Streams(url, recording, expected, repeats=STORE_REPEATS) as streams:
+        streams.wait_for("every client streams", lambda: all(stream.chunks for stream in streams.all))
+        run("docker", "kill", "--signal", "KILL", container)
+        run("docker", "start", container)
+        streams.wait_for_sessions()
+    streams.check()
+    print(f"Valkey killed and started again: {streams.summary()}")
+
+
+def main(url: str) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        recording = all_digits(Path(folder))
+        expected = undisturbed(url, recording)
+        check_words(url)
+        check_affinity(url)
+        check_shared_state(recording, expected)
+        for check in (check_killed_replica, check_paused_store, check_killed_store, check_rolling_restart):
+            check(url, recording, expected)
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1])
+    except CheckFailed as failure:
+        sys.exit(f"failed: {failure}")
