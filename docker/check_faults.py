@@ -2,8 +2,8 @@
 
     python docker/check_faults.py http://127.0.0.1:8000
 
-Clients stream recordings in numbered chunks. A replica is killed, all are replaced one by one, the store is paused
-and killed. No client may see an error, and every reply must be that of an undisturbed stream, bit for bit.
+Clients stream recordings in numbered chunks. A replica hangs, one is killed, all are replaced one by one, the store is
+paused and killed. No client may see an error, and every reply must be that of an undisturbed stream, bit for bit.
 It waits for what it wants to see, never for a time to pass. Containers are reached by ``docker`` with the environment's
 DOCKER_HOST, COMPOSE_FILE and COMPOSE_PROJECT_NAME.
 """
@@ -20,6 +20,7 @@ import threading
 import time
 import wave
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -280,6 +281,58 @@ def check_rolling_restart(url: str, recording: Path, expected: list[Any]) -> Non
     print(f"{len(after)} replicas replaced one by one: {streams.summary()}")
 
 
+def check_hung_replica(url: str) -> None:
+    """Its chunks with numbers are answered by another; those without are not sent there, and count at most once."""
+    hung, hung_url = next(iter(replicas().items()))
+    opened = 'hetsyn_sessions_total{event="opened"}'
+    silence = bytes(1600)
+    with httpx.Client(base_url=url, timeout=60, headers={"Content-Type": L16}, trust_env=False) as client:
+
+        def send(session: str, seq: int | None) -> httpx.Response:
+            named: dict[str, Any] = {"session": session} | ({} if seq is None else {"seq": seq})
+            return client.post("/infer", params=named, content=silence)
+
+        def sessions_there(*, numbered: bool) -> list[str]:
+            found: list[str] = []
+            for _ in range(100):
+                session = secrets.token_urlsafe(16)
+                before = counted(hung_url, opened)
+                send(session, 0 if numbered else None).raise_for_status()
+                if counted(hung_url, opened) > before:
+                    found.append(session)
+                if len(found) == 3:
+                    return found
+            raise CheckFailed(f"{hung_url} gets hardly any sessions")
+
+        numbered, unnumbered = sessions_there(numbered=True), sessions_there(numbered=False)
+        run("docker", "pause", hung)
+        try:
+            with ThreadPoolExecutor(len(numbered) + len(unnumbered)) as threads:
+                answers = {session: threads.submit(send, session, 1) for session in numbered}
+                answers |= {session: threads.submit(send, session, None) for session in unnumbered}
+        finally:
+            run("docker", "unpause", hung)
+        for session in numbered:
+            answers[session].result().raise_for_status()
+        for session in unnumbered:
+            response = answers[session].result()
+            if response.status_code != 504 or response.json()["type"] != "urn:hetsyn:problem:no-answer":
+                raise CheckFailed(f"an unnumbered chunk got {response.status_code} {response.text}")
+        deadline_s = time.monotonic() + WAIT_S
+        while counted(hung_url, "hetsyn_requests_in_flight") > 0:
+            if time.monotonic() > deadline_s:
+                raise CheckFailed(f"{hung_url} does not finish what it has")
+            time.sleep(0.02)
+        for session in numbered + unnumbered:
+            count = client.get(f"/sessions/{session}").raise_for_status().json()["expected_seq"]
+            if count != 2 and not (count == 1 and session in unnumbered):
+                raise CheckFailed(f"{count} chunks of two were counted")
+    print(
+        f"a replica hung: {len(numbered)} numbered chunks were answered by another, {len(unnumbered)} unnumbered got 504; "
+        "none counted twice"
+    )
+
+
 def check_paused_store(url: str, recording: Path, expected: list[Any]) -> None:
     with Streams(url, recording, expected, repeats=STORE_REPEATS) as streams:
         streams.wait_for("every client streams", lambda: all(stream.chunks for stream in streams.all))
@@ -324,6 +377,7 @@ def main(url: str) -> None:
         check_words(url)
         check_affinity(url)
         check_shared_state(recording, expected)
+        check_hung_replica(url)
         for check in (check_killed_replica, check_paused_store, check_killed_store, check_rolling_restart):
             check(url, recording, expected)
 
