@@ -248,14 +248,19 @@ def check_shared_state(recording: Path, expected: list[Any]) -> None:
 
 def check_killed_replica(url: str, recording: Path, expected: list[Any]) -> None:
     urls = replicas()
+
+    def sessions_held() -> dict[str, float]:
+        return {container: counted(at, "hetsyn_sessions_held") for container, at in urls.items()}
+
+    before = sessions_held()
     with Streams(url, recording, expected, repeats=3) as streams:
         held: dict[str, float] = {}
 
-        def one_is_busy() -> bool:
-            held.update({container: counted(at, "hetsyn_sessions_held") for container, at in urls.items()})
-            return sum(held.values()) >= CLIENTS
+        def all_are_under_way() -> bool:
+            held.update({container: count - before[container] for container, count in sessions_held().items()})
+            return sum(held.values()) == CLIENTS
 
-        streams.wait_for("the replicas hold the sessions", one_is_busy)
+        streams.wait_for("the replicas hold the clients' sessions", all_are_under_way)
         victim = max(held, key=lambda container: held[container])
         run("docker", "kill", "--signal", "KILL", victim)
         streams.wait_for_sessions()
@@ -269,7 +274,7 @@ def check_killed_replica(url: str, recording: Path, expected: list[Any]) -> None
 
         streams.wait_for("the replica that was killed gets chunks again", is_back)
     streams.check()
-    print(f"a replica with {held[victim]:g} sessions killed and started again: {streams.summary()}")
+    print(f"a replica with {held[victim]:g} of {CLIENTS} sessions killed and started again: {streams.summary()}")
 
 
 def check_rolling_restart(url: str, recording: Path, expected: list[Any]) -> None:
@@ -331,6 +336,7 @@ def check_hung_replica(url: str) -> None:
             count = client.get(f"/sessions/{session}").raise_for_status().json()["expected_seq"]
             if count != 2 and not (count == 1 and session in unnumbered):
                 raise CheckFailed(f"{count} chunks of two were counted")
+            client.delete(f"/sessions/{session}").raise_for_status()
     print(
         f"a replica hung: {len(numbered)} numbered chunks were answered by another, "
         f"{len(unnumbered)} unnumbered got 504, none counted twice"
