@@ -193,28 +193,27 @@ def check_words(url: str) -> None:
     print(f"{heard} of {len(recordings)} recordings are understood through the proxy, in chunks")
 
 
+def send_silence(client: httpx.Client, session: str, seq: int | None, *, as_json: bool) -> httpx.Response:
+    """A chunk of 0.1 s, once."""
+    silence = bytes(1600)
+    named: dict[str, Any] = {"session": session} | ({} if seq is None else {"seq": seq})
+    if not as_json:
+        return client.post("/infer", params=named, content=silence, headers={"Content-Type": L16})
+    data = base64.b64encode(silence).decode()
+    audio = {"kind": "audio", "encoding": "pcm_s16le", "sample_rate": 8000, "data": data}
+    return client.post("/infer", json=named | {"input": audio})
+
+
 def check_affinity(url: str) -> None:
     """Chunks of a session go to one replica, so that no session has to be loaded."""
     loaded = 'hetsyn_sessions_total{event="loaded"}'
     applied = 'hetsyn_chunks_total{outcome="applied"}'
     before = {replica: (counted(replica, loaded), counted(replica, applied)) for replica in replicas().values()}
-    silence = bytes(1600)
-    audio: dict[str, Any] = {
-        "kind": "audio",
-        "encoding": "pcm_s16le",
-        "sample_rate": 8000,
-        "data": base64.b64encode(silence).decode(),
-    }
     sessions = [secrets.token_urlsafe(16) for _ in range(12)]
     with httpx.Client(base_url=url, trust_env=False) as client:
         for place, session in enumerate(sessions):
             for seq in range(3):
-                if place % 2:
-                    response = client.post("/infer", json={"session": session, "seq": seq, "input": audio})
-                else:
-                    named: dict[str, Any] = {"session": session, "seq": seq}
-                    response = client.post("/infer", params=named, content=silence, headers={"Content-Type": L16})
-                response.raise_for_status()
+                send_silence(client, session, seq, as_json=place % 2 == 1).raise_for_status()
         for replica, (loads, chunks) in before.items():
             if counted(replica, loaded) != loads:
                 raise CheckFailed(f"{replica} had to load sessions: their chunks did not go to one replica")
@@ -294,31 +293,36 @@ def check_hung_replica(url: str) -> None:
     """Its chunks with numbers are answered by another; those without are not sent there, and count at most once."""
     hung, hung_url = next(iter(replicas().items()))
     opened = 'hetsyn_sessions_total{event="opened"}'
-    silence = bytes(1600)
-    with httpx.Client(base_url=url, timeout=60, headers={"Content-Type": L16}, trust_env=False) as client:
+    with httpx.Client(base_url=url, timeout=60, trust_env=False) as client:
 
-        def send(session: str, seq: int | None) -> httpx.Response:
-            named: dict[str, Any] = {"session": session} | ({} if seq is None else {"seq": seq})
-            return client.post("/infer", params=named, content=silence)
-
-        def sessions_there(*, numbered: bool) -> list[str]:
+        def sessions_there(*, numbered: bool, as_json: bool) -> list[str]:
             found: list[str] = []
             for _ in range(100):
                 session = secrets.token_urlsafe(16)
                 before = counted(hung_url, opened)
-                send(session, 0 if numbered else None).raise_for_status()
+                send_silence(client, session, 0 if numbered else None, as_json=as_json).raise_for_status()
                 if counted(hung_url, opened) > before:
                     found.append(session)
-                if len(found) == 3:
+                if len(found) == 2:
                     return found
             raise CheckFailed(f"{hung_url} gets hardly any sessions")
 
-        numbered, unnumbered = sessions_there(numbered=True), sessions_there(numbered=False)
+        as_json = {
+            session: is_json for is_json in (False, True) for session in sessions_there(numbered=True, as_json=is_json)
+        }
+        numbered = list(as_json)
+        for is_json in (False, True):
+            as_json |= dict.fromkeys(sessions_there(numbered=False, as_json=is_json), is_json)
+        unnumbered = list(as_json)[len(numbered) :]
         run("docker", "pause", hung)
         try:
-            with ThreadPoolExecutor(len(numbered) + len(unnumbered)) as threads:
-                answers = {session: threads.submit(send, session, 1) for session in numbered}
-                answers |= {session: threads.submit(send, session, None) for session in unnumbered}
+            with ThreadPoolExecutor(len(as_json)) as threads:
+                answers = {
+                    session: threads.submit(
+                        send_silence, client, session, 1 if session in numbered else None, as_json=is_json
+                    )
+                    for session, is_json in as_json.items()
+                }
         finally:
             run("docker", "unpause", hung)
         for session in numbered:
