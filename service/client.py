@@ -1,5 +1,5 @@
-"""A client of the server: streams a recording in numbered chunks, and repeats one when the connection breaks or the
-server says "later".
+"""A client of the server: streams a recording in numbered chunks, and repeats one when the connection breaks, before or
+behind a proxy, or the server says "later".
 
 A repeated chunk is safe because it has a number: the server gives the stored reply if it was applied.
 """
@@ -23,6 +23,8 @@ from service.packed_events import MEDIA_TYPE as EVENTS_TYPE
 from service.packed_events import pack_events
 
 Reply = dict[str, Any]
+
+_PROXY_LOST_THE_SERVER = (502, 504)
 
 
 class ServiceProblem(HetsynError):
@@ -50,7 +52,8 @@ class StreamingClient:
     Args:
         url: as ``http://127.0.0.1:8000``.
         timeout_s: for one request.
-        repeats: how often a numbered chunk is sent again when the connection breaks, or on 503 with Retry-After.
+        repeats: how often a numbered chunk is sent again when the connection breaks, a proxy lost the server (502,
+            504), or on 503 with Retry-After.
         transport: in place of the network, for tests.
         sleep: between two tries, for tests.
     """
@@ -159,10 +162,11 @@ class StreamingClient:
                 response = self._http.post(
                     "/infer", params=query, content=content, headers={"Content-Type": content_type}
                 )
-                later_s = _later_s(response)
-                if later_s is None or is_last:
+                if is_last or not _is_repeatable(response):
                     break
-                pause_s = later_s
+                later_s = _retry_after_s(response)
+                if later_s is not None:
+                    pause_s = later_s
             except httpx.TransportError as error:
                 if is_last:
                     raise ServiceUnreachable(f"{self._url}: {error}: is 'hetsyn serve' running there?") from error
@@ -173,9 +177,11 @@ class StreamingClient:
         raise _problem(response)
 
 
-def _later_s(response: httpx.Response) -> float | None:
-    """When to send the chunk again, where that is what the server says."""
-    return _retry_after_s(response) if response.status_code == 503 else None
+def _is_repeatable(response: httpx.Response) -> bool:
+    """Whether to send a numbered chunk again: the server says "later", or a proxy says that its connection broke."""
+    if response.status_code == 503:
+        return _retry_after_s(response) is not None
+    return response.status_code in _PROXY_LOST_THE_SERVER
 
 
 def _retry_after_s(response: httpx.Response) -> float | None:

@@ -24,6 +24,9 @@ inspect = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 BAR_WIDTH = 30
 MODELS = Path("models")  # where serve and inspect look unless told otherwise
+# Longer than balancers keep an idle connection, so that they close it: a chunk that is sent while the server does is
+# lost, and one without a number cannot be sent again.
+KEEP_ALIVE_S = 90
 
 
 class DeviceName(StrEnum):
@@ -105,7 +108,12 @@ def serve_models(
     # a line a chunk would cost a tenth of the time of a chunk; /metrics counts
     access_log = log_level is LogLevel.debug
     config = uvicorn.Config(
-        app, host=settings.host, port=settings.port, log_level=log_level.value, access_log=access_log
+        app,
+        host=settings.host,
+        port=settings.port,
+        log_level=log_level.value,
+        access_log=access_log,
+        timeout_keep_alive=KEEP_ALIVE_S,
     )
     gc.freeze()  # what was loaded stays: the collector need not walk it again and again
     server = GracefulServer(config, app.state.sessions, settings.drain_s)

@@ -1,0 +1,403 @@
+"""Breaks what ``docker compose up`` runs while clients stream through the proxy; part of docker/check.
+
+    python docker/check_faults.py http://127.0.0.1:8000
+
+Clients stream recordings in numbered chunks. A replica hangs, one is killed, all are replaced one by one, the store is
+paused and killed. No client may see an error, and every reply must be that of an undisturbed stream, bit for bit.
+It waits for what it wants to see, never for a time to pass. Containers are reached by ``docker`` with the environment's
+DOCKER_HOST, COMPOSE_FILE and COMPOSE_PROJECT_NAME.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+import secrets
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import wave
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+
+from service.audio import decode_wav
+from service.client import StreamingClient
+from service.errors import HetsynError
+
+REPOSITORY = Path(__file__).parent.parent
+RECORDINGS = REPOSITORY / "docs" / "recordings"
+L16 = "audio/L16;rate=8000"
+CHUNK_S = 0.1
+SPEED = 2.0  # times real time
+CLIENTS = 4
+WAIT_S = 60.0
+UNDERSTOOD = 9  # of ten recordings
+STORE_REPEATS = 10  # a store that starts again may take longer than a client waits by default
+
+
+class CheckFailed(Exception):
+    """What was promised is not so."""
+
+
+class Stream(threading.Thread):
+    """A client that streams a recording again and again, in sessions of its own, and compares the replies."""
+
+    def __init__(self, url: str, recording: Path, expected: list[Any], repeats: int) -> None:
+        super().__init__(daemon=True)
+        self._url = url
+        self._recording = recording
+        self._expected = expected
+        self._repeats = repeats
+        self.stopping = False
+        self.begun = self.chunks = self.repeated = 0
+        self.error: str | None = None
+
+    def run(self) -> None:
+        with StreamingClient(self._url, repeats=self._repeats, sleep=self._pause) as client:
+            while not self.stopping and self.error is None:
+                self.begun += 1
+                self._stream(client)
+
+    def _stream(self, client: StreamingClient) -> None:
+        began_s = time.monotonic()
+
+        def keep_pace(until_s: float) -> None:
+            time.sleep(max(0.0, began_s + until_s / SPEED - time.monotonic()))
+
+        count = 0
+        try:
+            for reply in client.stream_wav(self._recording, CHUNK_S, before_chunk=keep_pace):
+                if content(reply) != self._expected[count]:
+                    self.error = f"chunk {count} was answered otherwise: {reply}"
+                    return
+                count += 1
+                self.chunks += 1
+        except HetsynError as error:
+            self.error = f"chunk {count}: {error}"
+
+    def _pause(self, pause_s: float) -> None:
+        self.repeated += 1
+        time.sleep(pause_s)
+
+
+class Streams:
+    """So many of them, within ``with``."""
+
+    def __init__(self, url: str, recording: Path, expected: list[Any], **options: Any) -> None:
+        self.all = [Stream(url, recording, expected, **options) for _ in range(CLIENTS)]
+
+    def __enter__(self) -> Streams:
+        for stream in self.all:
+            stream.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for stream in self.all:
+            stream.stopping = True
+        for stream in self.all:
+            stream.join(WAIT_S)
+
+    def wait_for(self, what: str, condition: Callable[[], bool]) -> None:
+        """Raises CheckFailed: it did not come about in time, or a stream broke."""
+        deadline_s = time.monotonic() + WAIT_S
+        while not condition():
+            self.check()
+            if time.monotonic() > deadline_s:
+                raise CheckFailed(f"not within {WAIT_S:g} s: {what}")
+            time.sleep(0.02)
+        self.check()
+
+    def wait_for_sessions(self) -> None:
+        """Until every session that is open now has ended and another has begun."""
+        begun = [stream.begun for stream in self.all]
+        self.wait_for(
+            "sessions go on to their end",
+            lambda: all(stream.begun > count for stream, count in zip(self.all, begun, strict=True)),
+        )
+
+    def check(self) -> None:
+        """Raises CheckFailed: a stream broke."""
+        for stream in self.all:
+            if stream.error is not None:
+                raise CheckFailed(stream.error)
+
+    def summary(self) -> str:
+        chunks = sum(stream.chunks for stream in self.all)
+        repeated = sum(stream.repeated for stream in self.all)
+        return f"{chunks} chunks of {CLIENTS} clients, no error, answers equal; the clients sent {repeated} again"
+
+
+def content(reply: dict[str, Any]) -> dict[str, Any]:
+    """What does not depend on which session it is."""
+    return {name: value for name, value in reply.items() if name != "session"}
+
+
+def run(*command: str) -> str:
+    finished = subprocess.run(command, cwd=REPOSITORY, text=True, capture_output=True)
+    if finished.returncode:
+        raise CheckFailed(f"{' '.join(command)}: {finished.stdout}{finished.stderr}")
+    return finished.stdout.strip()
+
+
+def replicas() -> dict[str, str]:
+    """The URLs of the replicas themselves, by container."""
+    urls = {}
+    for container in run("docker", "compose", "ps", "--quiet", "api").split():
+        networks = "{{range .NetworkSettings.Networks}}{{.IPAddress}} {{end}}"
+        urls[container] = f"http://{run('docker', 'inspect', '--format', networks, container).split()[0]}:8000"
+    return urls
+
+
+def counted(url: str, name: str) -> float:
+    found = re.search(rf"^{re.escape(name)} (\S+)$", httpx.get(url + "/metrics", trust_env=False).text, re.MULTILINE)
+    if found is None:
+        raise CheckFailed(f"{url}/metrics does not have {name}")
+    return float(found[1])
+
+
+def all_digits(folder: Path) -> Path:
+    """A recording of some seconds, of all words."""
+    path = folder / "digits.wav"
+    pieces = [decode_wav(file.read_bytes()) for file in sorted(RECORDINGS.glob("*.wav"))]
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(pieces[0][1])
+        for samples, _ in pieces:
+            file.writeframes(np.round(samples * 32_768.0).clip(-32_768, 32_767).astype("<i2").tobytes())
+    return path
+
+
+def undisturbed(url: str, recording: Path) -> list[Any]:
+    with StreamingClient(url, repeats=0) as client:
+        return [content(reply) for reply in client.stream_wav(recording, CHUNK_S)]
+
+
+def check_words(url: str) -> None:
+    """As tests/e2e: the network has never heard this voice, and need not understand it all."""
+    heard = 0
+    recordings = sorted(RECORDINGS.glob("*.wav"))
+    with StreamingClient(url, repeats=0) as client:
+        for recording in recordings:
+            *_, last = client.stream_wav(recording, CHUNK_S)
+            heard += last["label"] == recording.stem
+    if heard < UNDERSTOOD:
+        raise CheckFailed(f"{heard} of {len(recordings)} recordings were understood, {UNDERSTOOD} are expected")
+    print(f"{heard} of {len(recordings)} recordings are understood through the proxy, in chunks")
+
+
+def send_silence(client: httpx.Client, session: str, seq: int | None, *, as_json: bool) -> httpx.Response:
+    """A chunk of 0.1 s, once."""
+    silence = bytes(1600)
+    named: dict[str, Any] = {"session": session} | ({} if seq is None else {"seq": seq})
+    if not as_json:
+        return client.post("/infer", params=named, content=silence, headers={"Content-Type": L16})
+    data = base64.b64encode(silence).decode()
+    audio = {"kind": "audio", "encoding": "pcm_s16le", "sample_rate": 8000, "data": data}
+    return client.post("/infer", json=named | {"input": audio})
+
+
+def check_affinity(url: str) -> None:
+    """Chunks of a session go to one replica, so that no session has to be loaded."""
+    loaded = 'hetsyn_sessions_total{event="loaded"}'
+    applied = 'hetsyn_chunks_total{outcome="applied"}'
+    before = {replica: (counted(replica, loaded), counted(replica, applied)) for replica in replicas().values()}
+    sessions = [secrets.token_urlsafe(16) for _ in range(12)]
+    with httpx.Client(base_url=url, trust_env=False) as client:
+        for place, session in enumerate(sessions):
+            for seq in range(3):
+                send_silence(client, session, seq, as_json=place % 2 == 1).raise_for_status()
+        for replica, (loads, chunks) in before.items():
+            if counted(replica, loaded) != loads:
+                raise CheckFailed(f"{replica} had to load sessions: their chunks did not go to one replica")
+            if counted(replica, applied) == chunks:
+                raise CheckFailed(f"{replica} got none of {len(sessions)} sessions")
+        for session in sessions:
+            if client.get(f"/sessions/{session}").raise_for_status().json()["expected_seq"] != 3:
+                raise CheckFailed(f"the session {session} is not where it should be")
+            client.delete(f"/sessions/{session}").raise_for_status()
+    print(f"{len(sessions)} sessions, raw and JSON, are spread over the replicas, and each stays on one")
+
+
+def check_shared_state(recording: Path, expected: list[Any]) -> None:
+    """Chunks of one session alternate between the replicas, past the proxy."""
+    urls = list(replicas().values())
+    samples, rate_hz = decode_wav(recording.read_bytes())
+    pcm = np.round(samples * 32_768.0).clip(-32_768, 32_767).astype(np.int16)
+    length = round(CHUNK_S * rate_hz)
+    clients = [StreamingClient(url, repeats=0) for url in urls]
+    session = secrets.token_urlsafe(16)
+    for seq, whole in enumerate(expected):
+        piece = pcm[seq * length : (seq + 1) * length]
+        client = clients[seq % len(clients)]
+        reply = client.infer_chunk(piece, rate_hz, session=session, seq=seq, end=seq == len(expected) - 1)
+        if content(reply) != whole:
+            raise CheckFailed(f"chunk {seq} from {urls[seq % len(urls)]} was answered otherwise: {reply}")
+    for client in clients:
+        client.close()
+    print(f"{len(expected)} chunks of one session, alternating over {len(urls)} replicas: answers equal")
+
+
+def check_killed_replica(url: str, recording: Path, expected: list[Any]) -> None:
+    urls = replicas()
+
+    def sessions_held() -> dict[str, float]:
+        return {container: counted(at, "hetsyn_sessions_held") for container, at in urls.items()}
+
+    before = sessions_held()
+    with Streams(url, recording, expected, repeats=3) as streams:
+        held: dict[str, float] = {}
+
+        def all_are_under_way() -> bool:
+            held.update({container: count - before[container] for container, count in sessions_held().items()})
+            return sum(held.values()) == CLIENTS and min(held.values()) > 0  # so that each is in rotation
+
+        streams.wait_for("both replicas hold sessions of the clients", all_are_under_way)
+        victim = max(held, key=lambda container: held[container])
+        run("docker", "kill", "--signal", "KILL", victim)
+        streams.wait_for_sessions()
+        run("docker", "start", victim)
+
+        def is_back() -> bool:
+            try:
+                return counted(replicas()[victim], 'hetsyn_chunks_total{outcome="applied"}') > 0
+            except httpx.TransportError:
+                return False  # it does not listen yet
+
+        streams.wait_for("the replica that was killed gets chunks again", is_back)
+    streams.check()
+    print(f"a replica with {held[victim]:g} of {CLIENTS} sessions killed and started again: {streams.summary()}")
+
+
+def check_rolling_restart(url: str, recording: Path, expected: list[Any]) -> None:
+    before = set(replicas())
+    with Streams(url, recording, expected, repeats=3) as streams:
+        streams.wait_for("every client streams", lambda: all(stream.chunks for stream in streams.all))
+        run("docker/roll")
+        streams.wait_for_sessions()
+    streams.check()
+    after = set(replicas())
+    if len(after) != len(before) or after & before:
+        raise CheckFailed(f"the replicas were {before} and are {after}")
+    print(f"{len(after)} replicas replaced one by one: {streams.summary()}")
+
+
+def check_hung_replica(url: str) -> None:
+    """Its chunks with numbers are answered by another; those without are not sent there, and count at most once."""
+    hung, hung_url = next(iter(replicas().items()))
+    opened = 'hetsyn_sessions_total{event="opened"}'
+    with httpx.Client(base_url=url, timeout=60, trust_env=False) as client:
+
+        def sessions_there(*, numbered: bool, as_json: bool) -> list[str]:
+            found: list[str] = []
+            for _ in range(100):
+                session = secrets.token_urlsafe(16)
+                before = counted(hung_url, opened)
+                send_silence(client, session, 0 if numbered else None, as_json=as_json).raise_for_status()
+                if counted(hung_url, opened) > before:
+                    found.append(session)
+                if len(found) == 2:
+                    return found
+            raise CheckFailed(f"{hung_url} gets hardly any sessions")
+
+        as_json = {
+            session: is_json for is_json in (False, True) for session in sessions_there(numbered=True, as_json=is_json)
+        }
+        numbered = list(as_json)
+        for is_json in (False, True):
+            as_json |= dict.fromkeys(sessions_there(numbered=False, as_json=is_json), is_json)
+        unnumbered = list(as_json)[len(numbered) :]
+        run("docker", "pause", hung)
+        try:
+            with ThreadPoolExecutor(len(as_json)) as threads:
+                answers = {
+                    session: threads.submit(
+                        send_silence, client, session, 1 if session in numbered else None, as_json=is_json
+                    )
+                    for session, is_json in as_json.items()
+                }
+        finally:
+            run("docker", "unpause", hung)
+        for session in numbered:
+            answers[session].result().raise_for_status()
+        for session in unnumbered:
+            response = answers[session].result()
+            if response.status_code != 504 or response.json()["type"] != "urn:hetsyn:problem:no-answer":
+                raise CheckFailed(f"an unnumbered chunk got {response.status_code} {response.text}")
+        deadline_s = time.monotonic() + WAIT_S
+        while counted(hung_url, "hetsyn_requests_in_flight") > 0:
+            if time.monotonic() > deadline_s:
+                raise CheckFailed(f"{hung_url} does not finish what it has")
+            time.sleep(0.02)
+        for session in numbered + unnumbered:
+            count = client.get(f"/sessions/{session}").raise_for_status().json()["expected_seq"]
+            if count != 2 and not (count == 1 and session in unnumbered):
+                raise CheckFailed(f"{count} chunks of two were counted")
+            client.delete(f"/sessions/{session}").raise_for_status()
+    print(
+        f"a replica hung: {len(numbered)} numbered chunks were answered by another, "
+        f"{len(unnumbered)} unnumbered got 504, none counted twice"
+    )
+
+
+def check_paused_store(url: str, recording: Path, expected: list[Any]) -> None:
+    with Streams(url, recording, expected, repeats=STORE_REPEATS) as streams:
+        streams.wait_for("every client streams", lambda: all(stream.chunks for stream in streams.all))
+        repeated = [stream.repeated for stream in streams.all]
+        run("docker", "compose", "pause", "valkey")
+        try:
+            response = httpx.post(
+                url + "/infer?session=in-the-pause&seq=0",
+                content=bytes(1600),
+                headers={"Content-Type": L16},
+                timeout=30,
+                trust_env=False,
+            )
+            streams.wait_for(
+                "every client was told to come later",
+                lambda: all(stream.repeated > count for stream, count in zip(streams.all, repeated, strict=True)),
+            )
+        finally:
+            run("docker", "compose", "unpause", "valkey")
+        if response.status_code != 503 or not response.headers.get("Retry-After", "").isdecimal():
+            raise CheckFailed(f"a store that is paused gave {response.status_code} {response.text}")
+        streams.wait_for_sessions()
+    streams.check()
+    print(f"Valkey paused: 503 with Retry-After {response.headers['Retry-After']}, then {streams.summary()}")
+
+
+def check_killed_store(url: str, recording: Path, expected: list[Any]) -> None:
+    (container,) = run("docker", "compose", "ps", "--quiet", "valkey").split()
+    with Streams(url, recording, expected, repeats=STORE_REPEATS) as streams:
+        streams.wait_for("every client streams", lambda: all(stream.chunks for stream in streams.all))
+        run("docker", "kill", "--signal", "KILL", container)
+        run("docker", "start", container)
+        streams.wait_for_sessions()
+    streams.check()
+    print(f"Valkey killed and started again: {streams.summary()}")
+
+
+def main(url: str) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        recording = all_digits(Path(folder))
+        expected = undisturbed(url, recording)
+        check_words(url)
+        check_affinity(url)
+        check_shared_state(recording, expected)
+        check_hung_replica(url)
+        for check in (check_killed_replica, check_paused_store, check_killed_store, check_rolling_restart):
+            check(url, recording, expected)
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1])
+    except CheckFailed as failure:
+        sys.exit(f"failed: {failure}")
