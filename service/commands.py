@@ -41,6 +41,10 @@ def serve_models(
     default_model: Annotated[
         str | None, typer.Option(help="Model of requests that name none; else the one that the file 'default' names.")
     ] = None,
+    watch_s: Annotated[
+        float,
+        typer.Option(min=0, help="Look at the folder at this interval and load what is new; 0: on SIGHUP alone."),
+    ] = 0.0,
     session_idle_s: Annotated[float, typer.Option(min=1, help="Drop a session that lies idle for longer.")] = 600.0,
     max_sessions: Annotated[int, typer.Option(min=1, help="Open sessions at most.")] = 10_000,
     log_level: Annotated[LogLevel, typer.Option(help="How much the log says.")] = LogLevel.info,
@@ -74,6 +78,7 @@ def serve_models(
     settings = Settings(
         models=models,
         default_model=default_model,
+        watch_s=watch_s,
         host=host,
         port=port,
         session_idle_s=session_idle_s,
@@ -85,7 +90,7 @@ def serve_models(
         drain_s=drain_s,
     )
     catalog = ModelCatalog(settings.models, settings.default_model)
-    catalog.load_defaults()
+    catalog.load()
     app = create_app(settings, catalog)
     Console(stderr=True).print(f"models: {', '.join(catalog.names)}", markup=False, highlight=False)
     Console(stderr=True).print(f"sessions: {redacted(settings.store)}", markup=False, highlight=False)
@@ -95,7 +100,7 @@ def serve_models(
         app, host=settings.host, port=settings.port, log_level=log_level.value, access_log=access_log
     )
     gc.freeze()  # what was loaded stays: the collector need not walk it again and again
-    server = GracefulServer(config, app.state.sessions, settings.drain_s)
+    server = GracefulServer(config, app.state.sessions, settings.drain_s, app.state.reloader.ask)
     with suppress(KeyboardInterrupt):  # the person at the keyboard has had what they wanted
         server.run()
     if not server.started:

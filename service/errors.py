@@ -20,7 +20,8 @@ HetsynError
 │   ├── StateTruncated     cut off
 │   ├── StateCorrupt       its checksum does not match its content
 │   ├── StateMismatch      intact, but not a state that the model's manifest describes
-│   └── ModelChanged       made by another content of the model, or by one that is not here
+│   ├── ModelChanged       made by another content of the model
+│   └── ModelAbsent        made by a version that is not here; another server may have it
 ├── StoreError             where the sessions are kept
 │   ├── StoreUnavailable   it is down, slow or full; try again later
 │   └── StoreUnusable      its address or its file cannot be a store
@@ -117,6 +118,10 @@ class StateMismatch(StateError):
 
 class ModelChanged(StateError):
     pass
+
+
+class ModelAbsent(StateError):
+    retry_after_s = 1.0
 
 
 class StoreError(HetsynError):

@@ -31,7 +31,7 @@ from service.errors import (
     SessionEnded,
     StoreUnavailable,
 )
-from service.models import ModelCatalog
+from service.models import Model, ModelCatalog
 from service.payloads import Envelope, InferRequest, Reply
 from service.places import NOTHING, Clock, Kept, Place, Places, Remembered
 from service.protocol import (
@@ -55,6 +55,7 @@ from service.store.packing import Packing, read, renamed
 from service.store.seam import StateStore
 from service.store.shelf import Held, Shelf, find_model
 from service.stream import initial_stream
+from service.trial import try_model
 
 # of one request; each after the first means that another replica was faster
 DECISIONS = 10
@@ -114,6 +115,14 @@ class SessionRegistry:
     def held(self) -> int:
         """Open sessions in the memory of this process."""
         return self._places.open
+
+    def try_model(self, model: Model) -> None:
+        """Run a model as sessions would; on any thread.
+
+        Raises:
+            ArtifactError, RuntimeUnavailable: it cannot be run.
+        """
+        try_model(model, self._engine)
 
     async def start(self) -> None:
         """

@@ -42,6 +42,7 @@ STATUS: Mapping[type[errors.HetsynError], int] = {
     errors.StateCorrupt: 409,
     errors.StateMismatch: 409,
     errors.ModelChanged: 409,
+    errors.ModelAbsent: 503,
     errors.StoreUnavailable: 503,
     errors.StoreUnusable: 503,
     errors.Overloaded: 503,
@@ -66,6 +67,7 @@ TITLES: Mapping[type[errors.HetsynError], tuple[str, str]] = {
     errors.StateCorrupt: ("state-corrupt", "The packed session is damaged"),
     errors.StateMismatch: ("state-mismatch", "The packed session does not fit its model"),
     errors.ModelChanged: ("model-changed", "The session's model is not the one that is here"),
+    errors.ModelAbsent: ("model-absent", "The session's model is not here"),
     errors.StoreUnavailable: ("store-unavailable", "The sessions cannot be reached"),
     errors.StoreUnusable: ("store-unusable", "The session store cannot be used"),
     errors.Overloaded: ("overloaded", "The server is full"),
@@ -97,7 +99,7 @@ def of_error(error: errors.HetsynError, status: int | None = None) -> Response:
     headers: dict[str, str] = {}
     if isinstance(error, errors.OutOfOrder | errors.ConflictingChunk):
         extra["expected_seq"] = error.expected_seq
-    if isinstance(error, errors.Overloaded | errors.StoreUnavailable):
+    if isinstance(error, errors.Overloaded | errors.StoreUnavailable | errors.ModelAbsent):
         headers["Retry-After"] = str(ceil(error.retry_after_s))
     return problem(status or STATUS[known], slug, title, str(error), extra, headers)
 

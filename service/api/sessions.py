@@ -11,7 +11,7 @@ from fastapi.responses import JSONResponse
 from service.api.body import read_body
 from service.api.problems import MEDIA_TYPE as PROBLEM_TYPE
 from service.api.problems import of_error
-from service.errors import StateError, UnsupportedInput
+from service.errors import ModelAbsent, StateError, UnsupportedInput
 from service.payloads import SESSION_ID, parse_content_type
 from service.sessions import SessionRegistry
 from service.store.packing import MEDIA_TYPE
@@ -51,6 +51,8 @@ def router(sessions: SessionRegistry, max_body_bytes: int) -> APIRouter:
             )
             try:
                 described, is_new = await sessions.import_state(session_id, content, replace_it=replace)
+            except ModelAbsent:
+                raise  # another server may have it
             except StateError as error:
                 return of_error(error, status=422)  # it is the body that is wrong, not what is here
             return JSONResponse(described, 201 if is_new else 200)
