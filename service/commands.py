@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import gc
 import json
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -17,6 +18,9 @@ from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
+
+if TYPE_CHECKING:
+    from service.carry_keys import CarryKeys
 
 serve = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 stream = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -60,6 +64,13 @@ def serve_models(
         bool, typer.Option("--store-half", help="Keep states in the store as float16: half the room, less exact.")
     ] = False,
     session_age_s: Annotated[float, typer.Option(min=1, help="Drop a session at this age.")] = 86_400.0,
+    carry_keys: Annotated[
+        Path | None,
+        typer.Option(
+            help="File of keys for sessions that their clients carry; without it the keys in the environment's "
+            "HETSYN_CARRY_KEYS, else there are no such sessions."
+        ),
+    ] = None,
     drain_s: Annotated[
         float, typer.Option(min=0, help="After SIGTERM, serve on for so long while /health/ready says 503.")
     ] = 0.0,
@@ -91,9 +102,13 @@ def serve_models(
     )
     catalog = ModelCatalog(settings.models, settings.default_model)
     catalog.load()
-    app = create_app(settings, catalog)
+    keys = _carry_keys(carry_keys)
+    app = create_app(settings, catalog, keys=keys)
     Console(stderr=True).print(f"models: {', '.join(catalog.names)}", markup=False, highlight=False)
     Console(stderr=True).print(f"sessions: {redacted(settings.store)}", markup=False, highlight=False)
+    if keys is not None:
+        ids = ", ".join(key.hex() for key in keys.ids)
+        Console(stderr=True).print(f"carried sessions: keys {ids}", markup=False, highlight=False)
     # a line a chunk would cost a tenth of the time of a chunk; /metrics counts
     access_log = log_level is LogLevel.debug
     config = uvicorn.Config(
@@ -154,6 +169,15 @@ def inspect_model(
     console = Console()
     console.print(_facts(described))
     console.print(_forms(described))
+
+
+def _carry_keys(path: Path | None) -> CarryKeys | None:
+    """From the file, else from the environment; never from the command line, which others can read."""
+    from service.carry_keys import VARIABLE, parse_keys, read_keys
+
+    if path is not None:
+        return read_keys(path)
+    return parse_keys(os.environ[VARIABLE], VARIABLE) if os.environ.get(VARIABLE) else None
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from fastapi import FastAPI
 
 from service.api import health, infer, metrics, models, problems, sessions
 from service.api.request_id import RequestIdEcho
+from service.carry_keys import CarryKeys
 from service.models import ModelCatalog
 from service.places import Clock
 from service.reload import Reloader
@@ -27,6 +28,7 @@ def create_app(
     *,
     store: StateStore | None = None,
     wall: Clock = time.time,
+    keys: CarryKeys | None = None,
 ) -> FastAPI:
     """A server of the models of a folder.
 
@@ -34,7 +36,8 @@ def create_app(
         catalog: in place of the one that ``settings.models`` holds.
         clock: seconds, for the idle time of sessions in memory.
         store: in place of the one that ``settings.store`` names.
-        wall: seconds since 1970, for the times of sessions in a store.
+        wall: seconds since 1970, for the times of sessions in a store, and of carried ones.
+        keys: of carried sessions; None where there are to be none.
 
     Raises:
         ArtifactError, NotFound: the folder holds no usable models, or not the default one.
@@ -42,7 +45,7 @@ def create_app(
     """
     catalog = catalog or ModelCatalog(settings.models, settings.default_model)
     store = store or open_store(settings.store, settings.store_timeout_s)
-    registry = SessionRegistry(settings, catalog, clock, store, wall)
+    registry = SessionRegistry(settings, catalog, clock, store, wall, keys)
 
     reloader = Reloader(catalog, registry.try_model, registry.counters, settings.watch_s)
 

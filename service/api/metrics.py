@@ -52,6 +52,13 @@ class _Counted(Collector):
         yield _counter("hetsyn_store_fenced", "Commits refused because another came first.", counters.store_fenced)
         yield _by_label("hetsyn_store_failures", "Failures of the store, by error.", "error", counters.store_failures)
         yield _counter("hetsyn_store_committed_bytes", "Bytes of committed records.", counters.store_commit_bytes)
+        yield _by_label(
+            "hetsyn_tokens",
+            "Tokens of carried sessions.",
+            "event",
+            {"sealed": counters.tokens_sealed, "opened": counters.tokens_opened},
+        )
+        yield _counter("hetsyn_token_bytes", "Bytes of the tokens that were sealed.", counters.token_bytes)
         yield _counter("hetsyn_model_reloads", "Times that the folder of models was read.", counters.model_reloads)
         yield _by_label(
             "hetsyn_model_versions",

@@ -138,6 +138,10 @@ class Packing:
         content = b"".join((head, *sections))
         return content + hashlib.sha256(content).digest()
 
+    def model_hash(self, session: Session) -> bytes:
+        """Which content the session's model has."""
+        return self._layout(session.model, session.form).model_hash
+
     def unpack(self, record: Record, model: Model) -> Session:
         """The session of a record.
 
