@@ -100,9 +100,9 @@ def serve_models(
         session_age_s=session_age_s,
         drain_s=drain_s,
     )
+    keys = _carry_keys(carry_keys)
     catalog = ModelCatalog(settings.models, settings.default_model)
     catalog.load()
-    keys = _carry_keys(carry_keys)
     app = create_app(settings, catalog, keys=keys)
     Console(stderr=True).print(f"models: {', '.join(catalog.names)}", markup=False, highlight=False)
     Console(stderr=True).print(f"sessions: {redacted(settings.store)}", markup=False, highlight=False)
