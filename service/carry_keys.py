@@ -25,9 +25,11 @@ KEY_BYTES, ID_BYTES = 32, 8
 
 
 class CarryKeys:
-    """Raises:
-    CarryUnavailable: no key, one twice, or one of another length.
-    ModuleNotFoundError: cryptography is not installed.
+    """Seals by the ids of their keys.
+
+    Raises:
+        CarryUnavailable: no key, one twice, or one of another length.
+        ModuleNotFoundError: cryptography is not installed.
     """
 
     def __init__(self, keys: Sequence[bytes]) -> None:
@@ -43,9 +45,9 @@ class CarryKeys:
         """The key that seals, and its id."""
         return self.ids[0], self._seals[self.ids[0]]
 
-    def get(self, key: bytes) -> Seal | None:
-        """The key of an id."""
-        return self._seals.get(key)
+    def get(self, named: bytes) -> Seal | None:
+        """The key of an id; None where it is not here."""
+        return self._seals.get(named)
 
 
 def key_id(key: bytes) -> bytes:

@@ -45,8 +45,10 @@ _START = struct.Struct("<4sH")
 
 
 class Tokens:
-    """Args:
-    wall: seconds since 1970.
+    """Seals sessions and opens them, and counts. Used from one event loop.
+
+    Args:
+        wall: seconds since 1970.
     """
 
     def __init__(

@@ -70,6 +70,7 @@ _IMPORT: dict[int | str, dict[str, Any]] = {
     409: {"description": "there is a session of this id", "content": {PROBLEM_TYPE: {}}},
     410: {"description": "the session of this id was dropped", "content": {PROBLEM_TYPE: {}}},
     422: {"description": "not a packed session that fits a model here", "content": {PROBLEM_TYPE: {}}},
+    503: {"description": "its model's version is not here; another server may have it", "content": {PROBLEM_TYPE: {}}},
 }
 _IMPORT_BODY: dict[str, Any] = {
     "requestBody": {

@@ -36,7 +36,7 @@ from service.errors import (
     TokenTruncated,
 )
 from service.models import ModelCatalog
-from service.payloads import Carried
+from service.payloads import Carried, decode_json
 from service.sessions import SessionRegistry
 from service.settings import Settings
 from service.store import packing
@@ -337,8 +337,6 @@ def test_parts_of_two_tokens_make_none(sealed: tuple[Carrier, bytes]) -> None:
 
 def test_a_token_is_written_in_one_way(sealed: tuple[Carrier, bytes]) -> None:
     """Base64 has bits to spare at its end: they are not free to be changed either."""
-    from service.payloads import decode_json
-
     token = sealed[1]
     padded = token + bytes(-(len(token) + 2) % 3)
     text = base64.b64encode(padded).decode()
