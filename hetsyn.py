@@ -35,8 +35,9 @@ SUBCOMMANDS = {
     "bench": Subcommand("service.bench.commands", "Put a server under load and measure its latency.", "bench"),
     "inspect": Subcommand("service.commands", "Check an artifact and show its sizes, errors and accuracy.", "cpu"),
 }
-OPTIONAL = ("torch", "h5py", "matplotlib", "onnx", "scipy", "onnxruntime", "hdrh", "redis")
-OWN_EXTRA = {"redis": "redis"}  # of a dependency that the subcommand needs only for some of its options
+OPTIONAL = ("torch", "h5py", "matplotlib", "onnx", "scipy", "onnxruntime", "hdrh", "redis", "cryptography")
+# of a dependency that the subcommand needs only for some of its options
+OWN_EXTRA = {"redis": "redis", "cryptography": "carried"}
 
 app = typer.Typer(
     add_completion=False,

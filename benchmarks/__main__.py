@@ -7,10 +7,11 @@ import json
 import platform
 from pathlib import Path
 
-from benchmarks import agreement, engine, gpu, peers, request_path, scaling, service, soak, training
+from benchmarks import agreement, carried, engine, gpu, peers, request_path, scaling, service, soak, training
 
 BENCHMARKS = {
     "agreement": agreement,
+    "carried": carried,
     "engine": engine,
     "gpu": gpu,
     "peers": peers,

@@ -205,21 +205,38 @@ class Artifact:
         self.manifest = manifest
 
     @staticmethod
-    def open(folder: Path) -> Artifact:
-        """Read the manifest and check every file's size and hash.
+    def describe(folder: Path) -> Artifact:
+        """Read the manifest alone.
 
         Raises:
-            ArtifactError: the folder is no artifact, or a file is missing, extra-long or altered.
+            ArtifactError: the folder is no artifact.
         """
         path = folder / MANIFEST
         try:
             text = path.read_bytes()
         except OSError as error:
             raise ArtifactError(f"{folder}: no readable {MANIFEST} ({error.strerror})") from error
-        artifact = Artifact(folder, parse_manifest(text, path))
-        for name in artifact.manifest.files:
-            artifact.read(name)
+        return Artifact(folder, parse_manifest(text, path))
+
+    @staticmethod
+    def open(folder: Path) -> Artifact:
+        """Read the manifest and check every file's size and hash.
+
+        Raises:
+            ArtifactError: the folder is no artifact, or a file is missing, extra-long or altered.
+        """
+        artifact = Artifact.describe(folder)
+        artifact.verify()
         return artifact
+
+    def verify(self) -> None:
+        """Check every file's size and hash.
+
+        Raises:
+            ArtifactError: a file is missing, extra-long or altered.
+        """
+        for name in self.manifest.files:
+            self.read(name)
 
     def read(self, name: str) -> bytes:
         """A file's verified content.
@@ -237,6 +254,13 @@ class Artifact:
         if len(content) != entry.bytes or hashlib.sha256(content).hexdigest() != entry.sha256:
             raise ArtifactError(f"{self.folder / name}: differs from what the manifest lists: copy the artifact again")
         return content
+
+
+def content_hash(manifest: Manifest) -> bytes:
+    """Which content a model has: SHA-256 over what its manifest says, the hashes of its files included, in
+    whatever order and spacing."""
+    said = manifest.model_dump(mode="json", exclude_unset=True)
+    return hashlib.sha256(json.dumps(said, sort_keys=True, separators=(",", ":")).encode()).digest()
 
 
 def find_artifacts(models: Path) -> list[Path]:

@@ -1,11 +1,13 @@
 """A client of the server: streams a recording in numbered chunks, and repeats one when the connection breaks, before or
 behind a proxy, or the server says "later".
 
-A repeated chunk is safe because it has a number: the server gives the stored reply if it was applied.
+A repeated chunk is safe because it has a number: the server gives the stored reply if it was applied. One of a carried
+session is safe because the server keeps nothing.
 """
 
 from __future__ import annotations
 
+import json
 import secrets
 import time
 from collections.abc import Callable, Iterator
@@ -18,6 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.audio import decode_wav
+from service.carried_frame import MEDIA_TYPE as CARRIED_TYPE
+from service.carried_frame import pack_frame, unpack_frame
 from service.errors import HetsynError
 from service.packed_events import MEDIA_TYPE as EVENTS_TYPE
 from service.packed_events import pack_events
@@ -94,15 +98,21 @@ class StreamingClient:
         model: str | None = None,
         version: str | None = None,
         form: str | None = None,
+        carry: bool = False,
+        token: bytes | None = None,
     ) -> Reply:
         """Send 16-bit samples [n], one channel.
+
+        Args:
+            carry: the server keeps nothing of the session: the reply has it, as ``token``.
+            token: the one of the reply to the chunk before; any server with the same keys takes it.
 
         Raises:
             ServiceProblem: the server refused it. ServiceUnreachable: it cannot be reached.
         """
         content = np.asarray(samples).astype(">i2").tobytes()
         named = {"session": session, "seq": seq, "end": end, "model": model, "version": version, "form": form}
-        return self._send(content, f"audio/L16;rate={sample_rate_hz}", named)
+        return self._send(content, f"audio/L16;rate={sample_rate_hz}", named, token, carry=carry)
 
     def infer_events(
         self,
@@ -116,10 +126,12 @@ class StreamingClient:
         model: str | None = None,
         version: str | None = None,
         form: str | None = None,
+        carry: bool = False,
+        token: bytes | None = None,
     ) -> Reply:
-        """Send spikes: the i-th in step times[i] of ``steps``, on channel units[i]. Errors as ``infer_chunk``."""
+        """Send spikes: the i-th in step times[i] of ``steps``, on channel units[i]. The rest as ``infer_chunk``."""
         named = {"session": session, "seq": seq, "end": end, "model": model, "version": version, "form": form}
-        return self._send(pack_events(steps, times, units), EVENTS_TYPE, named)
+        return self._send(pack_events(steps, times, units), EVENTS_TYPE, named, token, carry=carry)
 
     def stream_wav(
         self,
@@ -129,10 +141,12 @@ class StreamingClient:
         model: str | None = None,
         form: str | None = None,
         before_chunk: Callable[[float], None] | None = None,
+        carry: bool = False,
     ) -> Iterator[Reply]:
         """The replies to a recording's chunks, the last with ``end``.
 
         Args:
+            carry: the session goes with the chunks, and the server keeps nothing of it.
             before_chunk: called with the chunk's end in the recording, in seconds, before it is sent; it may
                 wait until a microphone would have heard so much.
 
@@ -142,19 +156,29 @@ class StreamingClient:
         samples, rate_hz = decode_wav(path.read_bytes())
         pcm = np.round(samples * 32_768.0).clip(-32_768, 32_767).astype(np.int16)
         length = max(1, round(chunk_s * rate_hz))
-        session = secrets.token_urlsafe(16)
+        session, token = secrets.token_urlsafe(16), None
         begins = range(0, max(1, len(pcm)), length)
         for seq, begin in enumerate(begins):
             piece = pcm[begin : begin + length]
             if before_chunk is not None:
                 before_chunk((begin + len(piece)) / rate_hz)
             end = seq == len(begins) - 1
-            yield self.infer_chunk(piece, rate_hz, session=session, seq=seq, end=end, model=model, form=form)
+            reply = self.infer_chunk(
+                piece, rate_hz, session=session, seq=seq, end=end, model=model, form=form, carry=carry, token=token
+            )
+            token = reply.get("token")
+            yield reply
 
-    def _send(self, content: bytes, content_type: str, named: dict[str, Any]) -> Reply:
+    def _send(
+        self, content: bytes, content_type: str, named: dict[str, Any], token: bytes | None, *, carry: bool
+    ) -> Reply:
         query = {name: value for name, value in named.items() if value is not None}
-        is_numbered = "session" in query and "seq" in query
-        tries = 1 + (self._repeats if is_numbered else 0)
+        is_carried = carry or token is not None
+        if is_carried:
+            content, content_type = pack_frame(token or b"", content_type, content), CARRIED_TYPE
+        # a carried chunk may be sent again though it has no number: the same token and chunk have the same answer
+        is_repeatable = is_carried or ("session" in query and "seq" in query)
+        tries = 1 + (self._repeats if is_repeatable else 0)
         for attempt in range(tries):
             is_last = attempt == tries - 1
             pause_s = 0.1 * 2**attempt
@@ -171,6 +195,10 @@ class StreamingClient:
                 if is_last:
                     raise ServiceUnreachable(f"{self._url}: {error}: is 'hetsyn serve' running there?") from error
             self._sleep(pause_s)
+        if response.is_success and is_carried:
+            frame = unpack_frame(response.content)
+            carried: Reply = json.loads(frame.body)
+            return carried | {"token": frame.token or None}
         if response.is_success:
             reply: Reply = response.json()
             return reply

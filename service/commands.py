@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import gc
 import json
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -17,6 +18,9 @@ from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
+
+if TYPE_CHECKING:
+    from service.carry_keys import CarryKeys
 
 serve = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 stream = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -50,6 +54,10 @@ def serve_models(
     default_model: Annotated[
         str | None, typer.Option(help="Model of requests that name none; else the one that the file 'default' names.")
     ] = None,
+    watch_s: Annotated[
+        float,
+        typer.Option(min=0, help="Look at the folder at this interval and load what is new; 0: on SIGHUP alone."),
+    ] = 0.0,
     session_idle_s: Annotated[float, typer.Option(min=1, help="Drop a session that lies idle for longer.")] = 600.0,
     max_sessions: Annotated[int, typer.Option(min=1, help="Open sessions at most.")] = 10_000,
     log_level: Annotated[LogLevel, typer.Option(help="How much the log says.")] = LogLevel.info,
@@ -68,6 +76,13 @@ def serve_models(
         bool, typer.Option("--store-half", help="Keep states in the store as float16: half the room, less exact.")
     ] = False,
     session_age_s: Annotated[float, typer.Option(min=1, help="Drop a session at this age.")] = 86_400.0,
+    carry_keys: Annotated[
+        Path | None,
+        typer.Option(
+            help="File of keys for sessions that their clients carry; without it the keys in the environment's "
+            "HETSYN_CARRY_KEYS, else there are no such sessions."
+        ),
+    ] = None,
     drain_s: Annotated[
         float, typer.Option(min=0, help="After SIGTERM, serve on for so long while /health/ready says 503.")
     ] = 0.0,
@@ -87,6 +102,7 @@ def serve_models(
     settings = Settings(
         models=models,
         default_model=default_model,
+        watch_s=watch_s,
         host=host,
         port=port,
         session_idle_s=session_idle_s,
@@ -99,12 +115,16 @@ def serve_models(
         drain_s=drain_s,
     )
     opened = open_device(settings.device)
+    keys = _carry_keys(carry_keys)
     catalog = ModelCatalog(settings.models, settings.default_model, device=opened)
-    catalog.load_defaults()
-    app = create_app(settings, catalog)
+    catalog.load()
+    app = create_app(settings, catalog, keys=keys)
     where = "the CPU" if opened is None else opened.name
     Console(stderr=True).print(f"models: {', '.join(catalog.names)} on {where}", markup=False, highlight=False)
     Console(stderr=True).print(f"sessions: {redacted(settings.store)}", markup=False, highlight=False)
+    if keys is not None:
+        ids = ", ".join(key.hex() for key in keys.ids)
+        Console(stderr=True).print(f"carried sessions: keys {ids}", markup=False, highlight=False)
     # a line a chunk would cost a tenth of the time of a chunk; /metrics counts
     access_log = log_level is LogLevel.debug
     config = uvicorn.Config(
@@ -116,7 +136,7 @@ def serve_models(
         timeout_keep_alive=KEEP_ALIVE_S,
     )
     gc.freeze()  # what was loaded stays: the collector need not walk it again and again
-    server = GracefulServer(config, app.state.sessions, settings.drain_s)
+    server = GracefulServer(config, app.state.sessions, settings.drain_s, app.state.reloader.ask)
     with suppress(KeyboardInterrupt):  # the person at the keyboard has had what they wanted
         server.run()
     if not server.started:
@@ -170,6 +190,15 @@ def inspect_model(
     console = Console()
     console.print(_facts(described))
     console.print(_forms(described))
+
+
+def _carry_keys(path: Path | None) -> CarryKeys | None:
+    """From the file, else from the environment; never from the command line, which others can read."""
+    from service.carry_keys import VARIABLE, parse_keys, read_keys
+
+    if path is not None:
+        return read_keys(path)
+    return parse_keys(os.environ[VARIABLE], VARIABLE) if os.environ.get(VARIABLE) else None
 
 
 @contextmanager

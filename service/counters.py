@@ -19,6 +19,10 @@ class Counters:
     Store:
         loads, commits, fenced (another replica came first), and seconds and bytes of the commits.
         failures, by the name of the error.
+    Tokens:
+        sealed, with bytes, and opened, of carried sessions.
+    Models:
+        reloads of the folder, and versions that came with them, went, and were refused.
     """
 
     sessions_opened: int = 0
@@ -38,6 +42,13 @@ class Counters:
     store_commit_seconds: float = 0.0
     store_commit_bytes: int = 0
     store_failures: Counter[str] = field(default_factory=Counter)
+    tokens_sealed: int = 0
+    tokens_opened: int = 0
+    token_bytes: int = 0
+    model_reloads: int = 0
+    models_opened: int = 0
+    models_withdrawn: int = 0
+    models_refused: int = 0
 
     def refused(self, error: HetsynError) -> None:
         self.chunks_refused[type(error).__name__] += 1

@@ -20,7 +20,16 @@ HetsynError
 │   ├── StateTruncated     cut off
 │   ├── StateCorrupt       its checksum does not match its content
 │   ├── StateMismatch      intact, but not a state that the model's manifest describes
-│   └── ModelChanged       made by another content of the model, or by one that is not here
+│   ├── ModelChanged       made by another content of the model
+│   └── ModelAbsent        made by a version that is not here; another server may have it
+├── TokenError             a carried session's token is refused; nothing was applied
+│   ├── TokenForeign       no token at all
+│   ├── TokenFormat        of an older or a newer format
+│   ├── TokenTruncated     cut off
+│   ├── TokenKeyUnknown    sealed with a key that is not here
+│   ├── TokenForged        not as it was sealed
+│   └── TokenExpired       too old, or not used for too long
+├── CarryUnavailable       the server has no keys for carried sessions, or they are none
 ├── StoreError             where the sessions are kept
 │   ├── StoreUnavailable   it is down, slow or full; try again later
 │   └── StoreUnusable      its address or its file cannot be a store
@@ -116,6 +125,42 @@ class StateMismatch(StateError):
 
 
 class ModelChanged(StateError):
+    pass
+
+
+class ModelAbsent(StateError):
+    retry_after_s = 1.0
+
+
+class TokenError(HetsynError):
+    pass
+
+
+class TokenForeign(TokenError):
+    pass
+
+
+class TokenFormat(TokenError):
+    pass
+
+
+class TokenTruncated(TokenError):
+    pass
+
+
+class TokenKeyUnknown(TokenError):
+    pass
+
+
+class TokenForged(TokenError):
+    pass
+
+
+class TokenExpired(TokenError):
+    pass
+
+
+class CarryUnavailable(HetsynError):
     pass
 
 

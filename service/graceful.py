@@ -1,7 +1,7 @@
 """A server process's end: readiness falls, admission stops, what runs is finished and committed, then it closes.
 
 SIGTERM asks for that. A second signal, or SIGINT (a person at the keyboard), leaves out the time for balancers to
-notice; what runs is finished all the same.
+notice; what runs is finished all the same. SIGHUP asks for something else: that the models are loaded again.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import signal
 import socket
+import threading
+from collections.abc import Callable
 from contextlib import suppress
 from types import FrameType
 
@@ -21,19 +23,39 @@ class GracefulServer(uvicorn.Server):
     """
     Args:
         drain_s: for how long to serve on after readiness fell.
+        hung_up: called on SIGHUP.
     """
 
-    def __init__(self, config: uvicorn.Config, sessions: SessionRegistry, drain_s: float) -> None:
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        sessions: SessionRegistry,
+        drain_s: float,
+        hung_up: Callable[[], None] | None = None,
+    ) -> None:
         super().__init__(config)
         self._sessions = sessions
         self._drain_s = drain_s
+        self._hung_up = hung_up
         self._loop: asyncio.AbstractEventLoop | None = None
         self._ending: asyncio.Task[None] | None = None
         self._hurry = asyncio.Event()
 
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
         self._loop = asyncio.get_running_loop()
-        await super().serve(sockets)
+        # the rest of the signals is uvicorn's; none can be caught on another thread, or where there is none
+        is_caught = (
+            self._hung_up is not None
+            and hasattr(signal, "SIGHUP")
+            and threading.current_thread() is threading.main_thread()
+        )
+        if is_caught and self._hung_up is not None:
+            self._loop.add_signal_handler(signal.SIGHUP, self._hung_up)
+        try:
+            await super().serve(sockets)
+        finally:
+            if is_caught:
+                self._loop.remove_signal_handler(signal.SIGHUP)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         if self._loop is None:

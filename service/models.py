@@ -1,13 +1,20 @@
-"""Models and the folder that they live in."""
+"""Models and the folder that they live in.
+
+A catalog offers what its folder held when it was opened, until ``reload`` has it offer something else: one value,
+replaced as a whole. A version that is offered no longer is *withdrawn*: sessions that run on it keep it in memory,
+and nothing else does.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 from threading import Lock
 from typing import Any
+from weakref import WeakValueDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +27,7 @@ from service.artifact import (
     FormName,
     Manifest,
     StateTensor,
+    content_hash,
     find_artifacts,
     find_versions,
     read_default,
@@ -83,7 +91,7 @@ class Model:
         """
         chosen = form or self.manifest.default_form
         if chosen not in self.manifest.forms:
-            raise NotFound(f"model {self.name!r} has no form {chosen!r}, it has {_listing(list(self.manifest.forms))}")
+            raise NotFound(f"model {self.name!r} has no form {chosen!r}, it has {listing(list(self.manifest.forms))}")
         return chosen
 
     def initial_state(self, form: FormName) -> NDArray[np.float32]:
@@ -137,6 +145,19 @@ class Model:
         outputs = (EVENT_ROW, EVENT_UNIT, *(f"next.{name}" for name in state))
         return self._graph(self._load, self.encoder.file, inputs, outputs)
 
+    def load(self) -> None:
+        """Load every graph, so that nothing of the folder is needed any more.
+
+        Raises:
+            ArtifactError, RuntimeUnavailable: as loading does.
+            Overloaded: the device has no room for a state.
+        """
+        for form in self.manifest.forms:
+            self.network(form)
+            self.initial_row(form)
+        if self.manifest.encoder is not None:
+            self.encoder_graph()
+
     def _new_memory(self, form: FormName) -> StateMemory:
         if self._device is None:
             return HostMemory(self.name)
@@ -157,8 +178,51 @@ class Model:
             return graph
 
 
+@dataclass(frozen=True)
+class Offer:
+    """What new sessions may run on. models: by name, then by version, from the oldest to the newest.
+
+    default_name: of requests that name none; None where they have to.
+    """
+
+    models: Mapping[str, Mapping[str, Model]]
+    default_name: str | None
+
+    @property
+    def names(self) -> list[str]:
+        return list(self.models)
+
+    @property
+    def count(self) -> int:
+        """Versions of all models."""
+        return sum(map(len, self.models.values()))
+
+    def get(self, name: str | None, version: str | None) -> Model:
+        """As ``ModelCatalog.get``."""
+        if name is None and self.default_name is None:
+            raise NotFound(f"name a model: the server has {listing(self.names)} and no default")
+        versions = self.versions(name or self.default_name or "")
+        if version is None:
+            return versions[list(versions)[-1]]
+        if version not in versions:
+            raise NotFound(f"model {name!r} has no version {version!r}, it has {listing(list(versions))}")
+        return versions[version]
+
+    def versions(self, name: str) -> Mapping[str, Model]:
+        """
+        Raises:
+            NotFound: no such model.
+        """
+        if name not in self.models:
+            raise NotFound(f"no model {name!r}: the server has {listing(self.names)}")
+        return self.models[name]
+
+
 class ModelCatalog:
-    """The models of a folder, by name and version; versions in natural order (10 after 9)."""
+    """The models of a folder, by name and version; versions in natural order (10 after 9).
+
+    folder: where they are. default_model: that the operator has named.
+    """
 
     def __init__(
         self,
@@ -179,24 +243,39 @@ class ModelCatalog:
                 file ``default`` names.
             NotFound: there is no model named ``default_model``.
         """
-        self._models: dict[str, dict[str, Model]] = {}
-        for path in sorted(find_artifacts(folder), key=lambda path: (path.parent.name, natural_key(path.name))):
-            model = Model(Artifact.open(path), load, device)
-            if (model.name, model.version) != (path.parent.name, path.name):
-                raise ArtifactError(
-                    f"{path}: holds {model.name!r} version {model.version!r}: "
-                    f"move it to {folder / model.name / model.version}"
-                )
-            self._models.setdefault(model.name, {})[model.version] = model
-        if not self._models:
-            raise ArtifactError(f"{folder}: holds no model (NAME/VERSION/{MANIFEST}): export one into it")
-        self.default_name = default_model or self._folders_default(folder)
-        if self.default_name is not None:
-            self.get(self.default_name)
+        self.folder = folder
+        self.default_model = default_model
+        self._load = load
+        self._device = device
+        models = [self.open(path) for path in find_artifacts(folder)]
+        self._withdrawn: WeakValueDictionary[tuple[str, str], Model] = WeakValueDictionary()
+        self._content: dict[tuple[str, str], bytes] = {}
+        self._offer = Offer({}, None)
+        by_name = ordered(models)
+        if not by_name:
+            raise no_models(folder)
+        default_name = default_model or folders_default(folder, list(by_name))
+        self.offer(Offer(by_name, default_name))
+        if default_name is not None:
+            self.get(default_name)
+
+    @property
+    def offered(self) -> Offer:
+        """What is offered now; it never changes, another takes its place."""
+        return self._offer
 
     @property
     def names(self) -> list[str]:
-        return list(self._models)
+        return self._offer.names
+
+    @property
+    def default_name(self) -> str | None:
+        return self._offer.default_name
+
+    @property
+    def withdrawn(self) -> int:
+        """Versions that are offered no longer and still in use."""
+        return len(self._withdrawn)
 
     def versions(self, name: str) -> list[str]:
         """From the oldest to the newest.
@@ -204,22 +283,47 @@ class ModelCatalog:
         Raises:
             NotFound: no such model.
         """
-        return list(self._versions(name))
+        return list(self._offer.versions(name))
 
     def get(self, name: str | None = None, version: str | None = None) -> Model:
-        """A model; by default the default model, and its newest version.
+        """A model for a new session; by default the default model, and its newest version.
 
         Raises:
             NotFound: no such model or version, or several models and no default; says which there are.
         """
-        if name is None and self.default_name is None:
-            raise NotFound(f"name a model: the server has {_listing(self.names)} and no default")
-        versions = self._versions(name or self.default_name or "")
-        if version is None:
-            return versions[list(versions)[-1]]
-        if version not in versions:
-            raise NotFound(f"model {name!r} has no version {version!r}, it has {_listing(list(versions))}")
-        return versions[version]
+        return self._offer.get(name, version)
+
+    def find(self, name: str, version: str) -> Model | None:
+        """A version for a session that runs on it: one that is offered, or withdrawn and still in use."""
+        return self._offer.models.get(name, {}).get(version) or self._withdrawn.get((name, version))
+
+    def content_of(self, name: str, version: str) -> bytes | None:
+        """The content that was ever offered as this version; None if none was."""
+        return self._content.get((name, version))
+
+    def open(self, path: Path) -> Model:
+        """The model of a folder NAME/VERSION, its files verified.
+
+        Raises:
+            ArtifactError: it is damaged or misplaced.
+        """
+        model = Model(Artifact.open(path), self._load, self._device)
+        if (model.name, model.version) != (path.parent.name, path.name):
+            raise ArtifactError(
+                f"{path}: holds {model.name!r} version {model.version!r}: "
+                f"move it to {self.folder / model.name / model.version}"
+            )
+        return model
+
+    def offer(self, offer: Offer) -> None:
+        """Offer these models from now on, and withdraw what is not among them."""
+        before = {key(model): model for versions in self._offer.models.values() for model in versions.values()}
+        after = {key(model): model for versions in offer.models.values() for model in versions.values()}
+        self._content |= {of: content_hash(model.manifest) for of, model in after.items() if of not in self._content}
+        self._offer = offer
+        self._withdrawn.update({of: model for of, model in before.items() if of not in after})
+        for of in after:
+            self._withdrawn.pop(of, None)
 
     def load_defaults(self) -> None:
         """Load what requests without a version and a form will run, so that damage shows before they come.
@@ -228,28 +332,59 @@ class ModelCatalog:
             ArtifactError, RuntimeUnavailable: as loading does.
             Overloaded: the device has no room for a state.
         """
-        for name in self.names:
-            model = self.get(name)
+        offer = self._offer  # of one moment: this may run on a thread
+        for name in offer.names:
+            model = offer.get(name, None)
             model.network(model.manifest.default_form)
             model.initial_row(model.manifest.default_form)
             if model.manifest.encoder is not None:
                 model.encoder_graph()
 
-    def _folders_default(self, folder: Path) -> str | None:
-        named = read_default(folder)
-        if named is None:
-            return self.names[0] if len(self._models) == 1 else None
-        if named not in self._models:
-            raise ArtifactError(
-                f"{folder / DEFAULT}: names {named!r}, but the folder has {_listing(self.names)}: "
-                "name one of these in it, or delete it"
-            )
-        return named
+    def load(self) -> None:
+        """Load every graph of every version: a folder that is changed later takes nothing from what is offered.
 
-    def _versions(self, name: str) -> dict[str, Model]:
-        if name not in self._models:
-            raise NotFound(f"no model {name!r}: the server has {_listing(self.names)}")
-        return self._models[name]
+        Raises:
+            ArtifactError, RuntimeUnavailable: as loading does.
+        """
+        for versions in self._offer.models.values():
+            for model in versions.values():
+                model.load()
+
+
+def key(model: Model) -> tuple[str, str]:
+    """What a model is found by."""
+    return model.name, model.version
+
+
+def ordered(models: Sequence[Model]) -> dict[str, dict[str, Model]]:
+    """By name and version, both in their order."""
+    by_name: dict[str, dict[str, Model]] = {}
+    for model in sorted(models, key=lambda model: (model.name, natural_key(model.version))):
+        by_name.setdefault(model.name, {})[model.version] = model
+    return by_name
+
+
+def folders_default(folder: Path, names: Sequence[str]) -> str | None:
+    """The model of requests that name none, of these that a folder holds: the one that its file ``default`` names,
+    else the only one, else None.
+
+    Raises:
+        ArtifactError: the file does not name one of them.
+    """
+    named = read_default(folder)
+    if named is None:
+        return names[0] if len(names) == 1 else None
+    if named not in names:
+        raise ArtifactError(
+            f"{folder / DEFAULT}: names {named!r}, but the folder has {listing(names)}: "
+            "name one of these in it, or delete it"
+        )
+    return named
+
+
+def no_models(folder: Path) -> ArtifactError:
+    """The folder holds none, as an error."""
+    return ArtifactError(f"{folder}: holds no model (NAME/VERSION/{MANIFEST}): export one into it")
 
 
 def natural_key(text: str) -> list[tuple[int, int, str]]:
@@ -325,5 +460,6 @@ def _check_names(where: Path, graph: Graph, inputs: set[str], outputs: set[str])
         raise ArtifactError(f"{where}: {', '.join(wrong)}: export the model again with a matching hetsyn")
 
 
-def _listing(names: Sequence[str]) -> str:
+def listing(names: Sequence[str]) -> str:
+    """Names for a sentence."""
     return ", ".join(repr(name) for name in names) or "none"

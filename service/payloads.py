@@ -1,12 +1,15 @@
 """The wire schemas of ``/infer`` and the way from bytes to a request and from a reply to JSON.
 
-A body is JSON, or raw bytes whose session, model, version, form, seq and end are query parameters.
+A body is JSON, or raw bytes whose session, model, version, form, seq, end and carry are query parameters, or such bytes
+in a frame with a carried session's token.
 """
 
 from __future__ import annotations
 
+import base64
+import binascii
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from types import MappingProxyType
 from typing import Annotated, Any, Literal
@@ -22,16 +25,18 @@ from pydantic import (
     field_validator,
 )
 
-from service import packed_events
+from service import carried_frame, packed_events
 from service.artifact import FormName
 from service.audio import check_rate, decode_base64_pcm, decode_l16, decode_wav
 from service.chunks import AudioChunk, Chunk, SpikeChunk, dense_chunk, digest, spike_chunk
-from service.errors import InputError, UnsupportedInput
+from service.errors import InputError, TokenForeign, UnsupportedInput
 
 JSON_TYPE = "application/json"
 L16_TYPE = "audio/l16"
 WAV_TYPES = ("audio/wav", "audio/x-wav", "audio/wave", "audio/vnd.wave")
-CONTENT_TYPES = (JSON_TYPE, WAV_TYPES[0], "audio/L16;rate=8000", packed_events.MEDIA_TYPE)
+CONTENT_TYPES = (
+    JSON_TYPE, WAV_TYPES[0], "audio/L16;rate=8000", packed_events.MEDIA_TYPE, carried_frame.MEDIA_TYPE,
+)  # fmt: skip
 
 SESSION_ID = r"^[A-Za-z0-9._~:-]{1,128}$"
 SessionId = Annotated[str, Field(pattern=SESSION_ID)]
@@ -102,11 +107,13 @@ class Envelope(_Wire):
     form: FormName | None = Field(default=None, description="by default the model's default form")
     seq: int | None = Field(default=None, ge=0, le=2**53, description="number of the chunk, from 0")
     end: bool = Field(default=False, description="the session ends with this chunk")
+    carry: bool = Field(default=False, description="the client carries the session, as the reply's token")
 
 
 class InferBody(Envelope):
     """The JSON body of ``POST /infer``."""
 
+    token: str | None = Field(default=None, description="of the reply to the session's last chunk, base64")
     input: Input | None = Field(default=None, description="only an end may come without")
 
     @field_validator("seq", mode="before")
@@ -114,7 +121,7 @@ class InferBody(Envelope):
     def _seq_may_be_a_float(cls, value: Any) -> Any:
         return _whole(value)
 
-    @field_validator("end", mode="before")
+    @field_validator("end", "carry", mode="before")
     @classmethod
     def _null_is_the_default(cls, value: Any) -> Any:
         return False if value is None else value
@@ -149,11 +156,37 @@ class Reply(BaseModel):
 
 @dataclass(frozen=True)
 class InferRequest:
-    """A decoded request. chunk: None when it only ends its session. digest: of chunk and end."""
+    """A decoded request. chunk: None when it only ends its session. digest: of chunk and end.
+
+    carry: the client carries the session. token: the session as it carries it; None where it begins.
+    """
 
     envelope: Envelope
     chunk: Chunk | None
     digest: bytes
+    carry: bool = False
+    token: bytes | None = None
+
+
+@dataclass(frozen=True)
+class Carried:
+    """The answer to a chunk of a session that the client carries. token: None once it has ended."""
+
+    reply: Reply
+    token: bytes | None
+
+    def to_json(self) -> bytes:
+        token = b"null" if self.token is None else b'"' + base64.b64encode(self.token) + b'"'
+        return self.reply.to_json()[:-1] + b',"token":' + token + b"}"
+
+    def to_frame(self) -> bytes:
+        return carried_frame.pack_frame(self.token or b"", JSON_TYPE, self.reply.to_json())
+
+
+class CarriedReply(Reply):
+    """``Carried`` as JSON."""
+
+    token: str | None = Field(description="the session, to be sent with its next chunk, base64; null at its end")
 
 
 _BODY: TypeAdapter[InferBody] = TypeAdapter(InferBody)
@@ -170,8 +203,9 @@ def decode_json(body: bytes) -> InferRequest:
     except ValidationError as error:
         raise _explained(error, "the body", "a field of this request: leave it out") from error
     # without the input, whose numbers would stay in memory a second time
-    envelope = Envelope.model_validate(parsed.model_dump(exclude={"input"}))
-    return _request(envelope, parsed.input.chunk() if parsed.input else None)
+    envelope = Envelope.model_validate(parsed.model_dump(exclude={"input", "token"}))
+    token = None if parsed.token is None else _decode_token(parsed.token)
+    return _request(envelope, parsed.input.chunk() if parsed.input else None, token)
 
 
 def decode_raw(content_type: str, query: Iterable[tuple[str, str]], body: bytes) -> InferRequest:
@@ -185,9 +219,33 @@ def decode_raw(content_type: str, query: Iterable[tuple[str, str]], body: bytes)
         UnsupportedInput: a content type that is not taken.
     """
     media_type, parameters = parse_content_type(content_type)
+    if media_type == carried_frame.MEDIA_TYPE:
+        return _decode_frame(query, body)
     decode = _raw_decoder(media_type, parameters)
     envelope = decode_query(query)
     return _request(envelope, decode(body) if body else None)
+
+
+def _decode_frame(query: Iterable[tuple[str, str]], body: bytes) -> InferRequest:
+    """A frame is of a carried session, whether or not it has a token yet."""
+    token, content_type, inner = carried_frame.unpack_frame(body)
+    envelope = decode_query(query)
+    chunk = _raw_decoder(*parse_content_type(content_type))(inner) if inner else None
+    return replace(_request(envelope, chunk, token or None), carry=True)
+
+
+def _decode_token(text: str) -> bytes:
+    """
+    Raises:
+        TokenForeign: it is no base64, or not as an encoder writes it: what is changed in a token is to be noticed.
+    """
+    try:
+        token = base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        token = None
+    if token is None or base64.b64encode(token).decode() != text:
+        raise TokenForeign("token is not base64: send the one of the last reply as it came")
+    return token
 
 
 def decode_query(query: Iterable[tuple[str, str]]) -> Envelope:
@@ -240,12 +298,12 @@ def _raw_decoder(media_type: str, parameters: Mapping[str, str]) -> Any:
     raise unsupported(media_type)
 
 
-def _request(envelope: Envelope, chunk: Chunk | None) -> InferRequest:
+def _request(envelope: Envelope, chunk: Chunk | None, token: bytes | None = None) -> InferRequest:
     if chunk is not None and not (len(chunk.samples) if isinstance(chunk, AudioChunk) else chunk.steps):
         chunk = None
     if chunk is None and not envelope.end:
         raise InputError("the chunk is empty: send at least one sample or step, or end the session with end=true")
-    return InferRequest(envelope, chunk, digest(chunk, envelope.end))
+    return InferRequest(envelope, chunk, digest(chunk, envelope.end), envelope.carry or token is not None, token)
 
 
 _QUERY_FIELDS = f"a query parameter of this request: it takes {', '.join(Envelope.model_fields)}"

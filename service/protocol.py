@@ -23,7 +23,8 @@ or without one, and with the digest of its content and end flag.
 
 Apply(n), once the engine has done the chunk, leads by ``applied`` to (n + 1, this chunk, its end flag). A
 chunk that fails leads nowhere: progress is a value, and the old one still holds. Another model than the
-session's is ModelMismatch in every state but none; another content of the model, ModelChanged.
+session's is ModelMismatch in every state but none; another content of the model, ModelChanged; a version that is not
+here, ModelAbsent.
 
 Time moves a session too, by ``standing``; nothing needs to be written for it:
 

@@ -15,26 +15,31 @@ import asyncio
 import logging
 import secrets
 import time
+from collections.abc import Coroutine
 from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
 from math import inf
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from service.admission import BUSY_RETRY_S, Admission
 from service.batch_policy import BatchPolicy
 from service.batcher import Batcher
+from service.carry_keys import CarryKeys
 from service.counters import Counters
 from service.engine import Engine, Outcome, Work
 from service.errors import (
+    CarryUnavailable,
     HetsynError,
     Overloaded,
     SessionEnded,
+    StateMismatch,
     StoreUnavailable,
 )
-from service.models import ModelCatalog
-from service.payloads import Envelope, InferRequest, Reply
+from service.models import Model, ModelCatalog
+from service.payloads import Carried, Envelope, InferRequest, Reply
 from service.places import NOTHING, Clock, Kept, Place, Places, Remembered
 from service.protocol import (
+    Apply,
     Known,
     Lifetimes,
     Progress,
@@ -55,9 +60,12 @@ from service.store.packing import Packing, read, renamed
 from service.store.seam import StateStore
 from service.store.shelf import Held, Shelf, find_model
 from service.stream import initial_stream
+from service.tokens import Tokens
+from service.trial import try_model
 
 # of one request; each after the first means that another replica was faster
 DECISIONS = 10
+T = TypeVar("T")
 FOREVER = Lifetimes(inf, inf, inf, inf)
 
 log = logging.getLogger("hetsyn.sessions")
@@ -78,6 +86,7 @@ class SessionRegistry:
         clock: seconds, for the idle time of sessions in memory.
         store: where sessions are kept; None keeps them in memory.
         wall: seconds since 1970, for the times in a record.
+        keys: of carried sessions; None where there are to be none.
     """
 
     def __init__(
@@ -87,6 +96,7 @@ class SessionRegistry:
         clock: Clock = time.monotonic,
         store: StateStore | None = None,
         wall: Clock = time.time,
+        keys: CarryKeys | None = None,
     ) -> None:
         self.counters = Counters()
         self.settings = settings
@@ -98,6 +108,7 @@ class SessionRegistry:
         )
         self._packing = Packing(half=settings.store_half)
         self._shelf = None if store is None else Shelf(store, self._packing, catalog, self._lifetimes, self.counters)
+        self._tokens = None if keys is None else Tokens(keys, catalog, self._lifetimes, self.counters, wall)
         self._engine = Engine(settings.max_chunk_steps, settings.segment_steps)
         policy = BatchPolicy(settings.max_batch, settings.max_batch_steps, settings.max_batch_wait_s)
         self._batcher = Batcher(self._engine, policy, settings.engine_threads, settings.engine_inline_s)
@@ -114,6 +125,14 @@ class SessionRegistry:
     def held(self) -> int:
         """Open sessions in the memory of this process."""
         return self._places.open
+
+    def try_model(self, model: Model) -> None:
+        """Run a model as sessions would; on any thread.
+
+        Raises:
+            ArtifactError, RuntimeUnavailable: it cannot be run.
+        """
+        try_model(model, self._engine)
 
     async def start(self) -> None:
         """
@@ -148,7 +167,20 @@ class SessionRegistry:
         Raises:
             HetsynError: any but ArtifactError leaves the client something to do; the session is as it was.
         """
-        task = self._loop.get().create_task(self._infer(request))
+        return await self._shielded(self._infer(request))
+
+    async def carry(self, request: InferRequest) -> Carried:
+        """Apply a chunk to the session that came with it, and give the session back with the reply. Nothing of it is
+        kept here. To be called within ``admission``.
+
+        Raises:
+            HetsynError: any but ArtifactError leaves the client something to do; what it carries is as it was.
+        """
+        return await self._shielded(self._carry(request))
+
+    async def _shielded(self, work: Coroutine[Any, Any, T]) -> T:
+        """What the work gives; it is done as a whole though the caller goes away."""
+        task = self._loop.get().create_task(work)
         self._running.add(task)
         task.add_done_callback(self._finished)
         try:
@@ -281,6 +313,39 @@ class SessionRegistry:
             if place is not None:
                 self._places.leave(place)
 
+    async def _carry(self, request: InferRequest) -> Carried:
+        try:
+            return await self._answer_carried(request)
+        except HetsynError as error:
+            self.counters.refused(error)
+            raise
+
+    async def _answer_carried(self, request: InferRequest) -> Carried:
+        """No lock and no place: two chunks with one token are two futures of one session, and both are answered."""
+        if self._tokens is None:
+            raise CarryUnavailable("the server has no keys for carried sessions: start it with --carry-keys FILE")
+        asked, session = request.envelope, None
+        session_id = asked.session or secrets.token_urlsafe(16)
+        if request.token is not None:
+            session_id, session = self._tokens.open(request.token)
+            if asked.session is not None and asked.session != session_id:
+                raise StateMismatch(
+                    f"the token is of session {session_id!r}, not {asked.session!r}: name that, or none"
+                )
+            session.check_model(asked)
+        known = None if session is None else session.known
+        todo = decide(session_id, known, asked.seq, request.digest, self._wall(), FOREVER)
+        if session is not None and isinstance(todo, Replay):
+            self.counters.chunks_replayed += 1
+            return Carried(todo.reply, self._tokens.seal(session_id, session))
+        session = session or self._opened(asked, self._wall())
+        if session.stream is None or not isinstance(todo, Apply):
+            raise SessionEnded("the session has ended")  # what is sealed goes on; states it for the types
+        step = _Step(session, todo.seq, self._engine.check(session.model, session.stream, request.chunk))
+        after, reply = await self._advanced(session_id, step, request, self._wall)
+        self._count(step, reply)
+        return Carried(reply, self._tokens.seal(session_id, after) if after.stream else None)
+
     async def _answer(self, place: Place, request: InferRequest) -> Reply:
         asked = request.envelope
         # Most sessions that begin are new, so whether one is there is left to the commit to say; an unnumbered
@@ -332,7 +397,7 @@ class SessionRegistry:
             )
             if isinstance(todo, Replay | Reload):
                 return todo
-            session = session or self._opened(asked)
+            session = session or self._opened(asked, now_s)
             if session.stream is None:
                 raise SessionEnded("the session has ended")  # decide has refused this before; states it for the types
             return _Step(session, todo.seq, self._engine.check(session.model, session.stream, request.chunk))
@@ -347,11 +412,25 @@ class SessionRegistry:
         Raises:
             HetsynError: as ``Engine.run``. StoreUnavailable: it may be committed, or may yet be.
         """
+        after, reply = await self._advanced(place.id, step, request, self._clock)
+        if not await self._commit(place, held, after):
+            return None
+        self._count(step, reply)
+        return reply
+
+    async def _advanced(
+        self, session_id: str, step: _Step, request: InferRequest, clock: Clock
+    ) -> tuple[Session, Reply]:
+        """The session after a chunk, and the reply to it.
+
+        Raises:
+            HetsynError: as ``Engine.run``.
+        """
         session, stream, end = step.session, step.session.stream, request.envelope.end
         if stream is None:
             raise ValueError("a chunk needs a stream")  # _decide gives none without; states it for the types
         outcome = await self._batcher.run(session.model, session.form, Work(stream, request.chunk, end), step.steps)
-        reply = _reply(place.id, session, step.seq, end, outcome)
+        reply = _reply(session_id, session, step.seq, end, outcome)
         known = session.known
         progress = applied(
             known.progress, seq=step.seq, digest=request.digest, steps=outcome.result.steps, end=end, reply=reply
@@ -359,16 +438,16 @@ class SessionRegistry:
         after = Session(
             session.model,
             session.form,
-            Known(progress, known.created_s, self._clock()),
+            Known(progress, known.created_s, clock()),
             None if end else outcome.stream,
         )
-        if not await self._commit(place, held, after):
-            return None
+        return after, reply
+
+    def _count(self, step: _Step, reply: Reply) -> None:
         self.counters.chunks_applied += 1
-        self.counters.steps_applied += outcome.result.steps
+        self.counters.steps_applied += reply.steps
         self.counters.sessions_opened += step.seq == 0
-        self.counters.sessions_ended += end
-        return reply
+        self.counters.sessions_ended += reply.end
 
     async def _commit(self, place: Place, held: Held, session: Session) -> bool:
         """Put a session in place of what was held; False where the store holds something else by now.
@@ -425,10 +504,9 @@ class SessionRegistry:
             raise unknown(place.id)  # check_delete has refused this before; states it for the types
         return held.session
 
-    def _opened(self, asked: Envelope) -> Session:
+    def _opened(self, asked: Envelope, now_s: float) -> Session:
         model = self._catalog.get(asked.model, asked.version)
         form = model.choose_form(asked.form)
-        now_s = self._clock()
         return Session(model, form, Known(Progress(), now_s, now_s), initial_stream(model, form))
 
     @property

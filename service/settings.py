@@ -17,6 +17,7 @@ class Settings:
         models: folder of artifacts, ``models/NAME/VERSION``.
         default_model: model of requests that name none; None takes the one that the folder's file ``default``
             names, else the only model of the folder.
+        watch_s: between two looks at the folder for what has changed; 0 looks never.
     Address:
         host, port: where ``hetsyn serve`` listens.
     Limits of one request:
@@ -54,6 +55,7 @@ class Settings:
 
     models: Path
     default_model: str | None = None
+    watch_s: float = 0.0
     host: str = "127.0.0.1"
     port: int = 8000
     max_body_bytes: int = 16 * 1024 * 1024
@@ -88,6 +90,6 @@ class Settings:
             value = getattr(self, field.name)
             if isinstance(value, bool):
                 continue
-            zero_is_legal = field.name in ("port", "max_batch_wait_s", "engine_inline_s", "drain_s")
+            zero_is_legal = field.name in ("port", "watch_s", "max_batch_wait_s", "engine_inline_s", "drain_s")
             if isinstance(value, int | float) and (value < 0 or (value == 0 and not zero_is_legal)):
                 raise ValueError(f"{field.name}: {value} is not above 0")

@@ -11,8 +11,10 @@ from fastapi import FastAPI
 
 from service.api import health, infer, metrics, models, problems, sessions
 from service.api.request_id import RequestIdEcho
+from service.carry_keys import CarryKeys
 from service.models import ModelCatalog
 from service.places import Clock
+from service.reload import Reloader
 from service.sessions import SessionRegistry
 from service.settings import Settings
 from service.store.seam import StateStore
@@ -26,6 +28,7 @@ def create_app(
     *,
     store: StateStore | None = None,
     wall: Clock = time.time,
+    keys: CarryKeys | None = None,
 ) -> FastAPI:
     """A server of the models of a folder.
 
@@ -33,7 +36,8 @@ def create_app(
         catalog: in place of the one that ``settings.models`` holds.
         clock: seconds, for the idle time of sessions in memory.
         store: in place of the one that ``settings.store`` names.
-        wall: seconds since 1970, for the times of sessions in a store.
+        wall: seconds since 1970, for the times of sessions in a store, and of carried ones.
+        keys: of carried sessions; None where there are to be none.
 
     Raises:
         ArtifactError, NotFound: the folder holds no usable models, or not the default one.
@@ -41,18 +45,22 @@ def create_app(
     """
     catalog = catalog or ModelCatalog(settings.models, settings.default_model)
     store = store or open_store(settings.store, settings.store_timeout_s)
-    registry = SessionRegistry(settings, catalog, clock, store, wall)
+    registry = SessionRegistry(settings, catalog, clock, store, wall, keys)
+
+    reloader = Reloader(catalog, registry.try_model, registry.counters, settings.watch_s)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await registry.start()
-        sweep = asyncio.create_task(registry.sweep_forever())
+        tasks = [asyncio.create_task(registry.sweep_forever()), asyncio.create_task(reloader.run_forever())]
         try:
             yield
         finally:
-            sweep.cancel()
-            with suppress(asyncio.CancelledError):
-                await sweep
+            for task in tasks:
+                task.cancel()
+            for task in tasks:
+                with suppress(asyncio.CancelledError):
+                    await task
             await registry.close()
 
     app = infer.Application(
@@ -61,6 +69,7 @@ def create_app(
         lifespan=lifespan,
     )
     app.state.sessions = registry
+    app.state.reloader = reloader
     app.endpoint = RequestIdEcho(infer.InferEndpoint(registry, settings.max_body_bytes, settings.max_json_bytes))
     app.add_middleware(RequestIdEcho)
     problems.install(app)
@@ -68,5 +77,5 @@ def create_app(
     app.include_router(sessions.router(registry, settings.max_body_bytes))
     app.include_router(models.router(catalog))
     app.include_router(health.router(catalog, registry))
-    app.include_router(metrics.router(registry))
+    app.include_router(metrics.router(registry, catalog))
     return app

@@ -10,7 +10,7 @@ from fastapi import FastAPI, Request, Response
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service import packed_events
+from service import carried_frame, packed_events
 from service.api import problems
 from service.api.body import read_body
 from service.api.problems import MEDIA_TYPE as PROBLEM_TYPE
@@ -20,6 +20,7 @@ from service.payloads import (
     JSON_TYPE,
     L16_TYPE,
     WAV_TYPES,
+    CarriedReply,
     Envelope,
     InferBody,
     InferRequest,
@@ -50,7 +51,8 @@ class InferEndpoint:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            response = Response(await self._answer(scope, receive), media_type=JSON_TYPE)
+            content, media_type = await self._answer(scope, receive)
+            response = Response(content, media_type=media_type)
         except HetsynError as error:
             response = problems.of_domain(error)
         except ClientDisconnect:
@@ -59,7 +61,7 @@ class InferEndpoint:
             response = problems.of_defect(f"POST {PATH}", error)
         await response(scope, receive, send)
 
-    async def _answer(self, scope: Scope, receive: Receive) -> bytes:
+    async def _answer(self, scope: Scope, receive: Receive) -> tuple[bytes, str]:
         with self._sessions.admission():
             headers = _headers(scope)
             if headers.get(b"content-encoding", b"identity").lower() != b"identity":
@@ -78,7 +80,12 @@ class InferEndpoint:
                 async with self._large_decodes:
                     decoded = await asyncio.to_thread(_decode, content_type, query, body)
             del body  # not needed while the chunk waits for its turn
-            return (await self._sessions.infer(decoded)).to_json()
+            if not decoded.carry:
+                return (await self._sessions.infer(decoded)).to_json(), JSON_TYPE
+            carried = await self._sessions.carry(decoded)
+            if media_type == carried_frame.MEDIA_TYPE:
+                return carried.to_frame(), media_type
+            return carried.to_json(), JSON_TYPE
 
 
 class Application(FastAPI):
@@ -101,12 +108,21 @@ class Application(FastAPI):
 def document(app: FastAPI) -> None:
     """Put ``POST /infer`` into the description of the interface; FastAPI answers what else is asked of the path."""
 
-    @app.post(PATH, tags=["streaming"], response_model=Reply, openapi_extra=_openapi(), responses=_PROBLEMS)
+    @app.post(
+        PATH,
+        tags=["streaming"],
+        response_model=Reply | CarriedReply,
+        openapi_extra=_openapi(),
+        responses={200: {"content": {carried_frame.MEDIA_TYPE: _BINARY}}, **_PROBLEMS},
+    )
     async def infer(request: Request) -> None:  # noqa: ARG001
         """Apply one chunk to a session and get the classification so far.
 
         The first chunk opens the session; `end` closes it. A chunk that is sent again under its number gets
         the first reply again and is not applied twice.
+
+        With `carry` the server keeps nothing of the session: the reply has it as a `token`, encrypted, and the
+        next chunk brings it along, in a JSON body or in a frame (`application/vnd.hetsyn.carried`).
         """
         raise RuntimeError("POST /infer did not get to its endpoint: the application is not the one that serves it")
 
@@ -132,18 +148,20 @@ def _decode(content_type: str, query: list[tuple[str, str]], body: bytes) -> Inf
     return decode_json(body)
 
 
-_MEDIA_TYPES = {JSON_TYPE, *WAV_TYPES, L16_TYPE, packed_events.MEDIA_TYPE}
+_MEDIA_TYPES = {JSON_TYPE, *WAV_TYPES, L16_TYPE, packed_events.MEDIA_TYPE, carried_frame.MEDIA_TYPE}
 
+_BINARY: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}}
 _PROBLEMS: dict[int | str, dict[str, Any]] = {
     status: {"description": text, "content": {PROBLEM_TYPE: {}}}
     for status, text in {
         404: "no such model or version, or a session that has not begun",
         409: "another chunk is expected (`expected_seq`), the number was used for other content, the session has "
         "ended, it runs on another model, or what is stored of it is damaged",
-        410: "the session was dropped after lying idle, at its age, or the store lost it",
+        410: "the session was dropped after lying idle, at its age, or the store lost it; or its token has expired",
         413: "the body or the chunk is too long",
         415: "a content type or an input kind that is not taken",
-        422: "the input cannot be used; `detail` says what to do",
+        422: "the input or the token cannot be used; `detail` says what to do",
+        501: "the server has no keys for carried sessions",
         503: "the server is full or about to end, or its session store does not answer; see Retry-After",
     }.items()
 }
@@ -155,14 +173,13 @@ def _openapi() -> dict[str, Any]:
     # FastAPI collects no schemas from here, so they are put in place
     definitions = schema.pop("$defs")
     body = _inline(schema, definitions)
-    binary = {"schema": {"type": "string", "format": "binary"}}
     query = Envelope.model_json_schema()["properties"]
     return {
         "requestBody": {
             "required": True,
             "content": {
                 JSON_TYPE: {"schema": body, "examples": _EXAMPLES},
-                **dict.fromkeys(CONTENT_TYPES[1:], binary),
+                **dict.fromkeys(CONTENT_TYPES[1:], _BINARY),
             },
         },
         "parameters": [
@@ -205,6 +222,10 @@ _EXAMPLES: dict[str, Any] = {
     "dense": {
         "summary": "two steps of four channels, a whole stream in one request",
         "value": {"end": True, "input": {"kind": "dense", "spikes": [[0, 1, 0, 0], [1, 0, 0, 0]]}},
+    },
+    "carried": {
+        "summary": "the first chunk of a session that the client carries: its next one brings the reply's token along",
+        "value": {"carry": True, "input": {"kind": "events", "steps": 25, "times": [0], "units": [1]}},
     },
     "end": {"summary": "the end of a session, without further input", "value": {"session": "abc", "end": True}},
 }

@@ -10,14 +10,16 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
 
+from service.models import ModelCatalog
 from service.sessions import SessionRegistry
 
 
 class _Counted(Collector):
     """Reads the counters when it is asked."""
 
-    def __init__(self, sessions: SessionRegistry) -> None:
+    def __init__(self, sessions: SessionRegistry, catalog: ModelCatalog) -> None:
         self._sessions = sessions
+        self._catalog = catalog
 
     def collect(self) -> Iterator[Metric]:
         counters = self._sessions.counters
@@ -50,15 +52,35 @@ class _Counted(Collector):
         yield _counter("hetsyn_store_fenced", "Commits refused because another came first.", counters.store_fenced)
         yield _by_label("hetsyn_store_failures", "Failures of the store, by error.", "error", counters.store_failures)
         yield _counter("hetsyn_store_committed_bytes", "Bytes of committed records.", counters.store_commit_bytes)
+        yield _by_label(
+            "hetsyn_tokens",
+            "Tokens of carried sessions.",
+            "event",
+            {"sealed": counters.tokens_sealed, "opened": counters.tokens_opened},
+        )
+        yield _counter("hetsyn_token_bytes", "Bytes of the tokens that were sealed.", counters.token_bytes)
+        yield _counter("hetsyn_model_reloads", "Times that the folder of models was read.", counters.model_reloads)
+        yield _by_label(
+            "hetsyn_model_versions",
+            "Versions of models that a reload has changed, by what became of them.",
+            "event",
+            {
+                "opened": counters.models_opened,
+                "withdrawn": counters.models_withdrawn,
+                "refused": counters.models_refused,
+            },
+        )
+        yield _gauge("hetsyn_models_offered", "Versions that new sessions may run on.", self._catalog.offered.count)
+        yield _gauge("hetsyn_models_withdrawn", "Versions that only old sessions run on.", self._catalog.withdrawn)
         seconds = SummaryMetricFamily("hetsyn_store_commit_seconds", "From a chunk's result to its commit.")
         seconds.add_metric([], counters.store_commits, counters.store_commit_seconds)
         yield seconds
 
 
-def router(sessions: SessionRegistry) -> APIRouter:
+def router(sessions: SessionRegistry, catalog: ModelCatalog) -> APIRouter:
     routes = APIRouter(tags=["health"])
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Counted(sessions))
+    registry.register(_Counted(sessions, catalog))
 
     @routes.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
     async def metrics() -> Response:

@@ -42,6 +42,14 @@ STATUS: Mapping[type[errors.HetsynError], int] = {
     errors.StateCorrupt: 409,
     errors.StateMismatch: 409,
     errors.ModelChanged: 409,
+    errors.ModelAbsent: 503,
+    errors.TokenForeign: 422,
+    errors.TokenFormat: 409,
+    errors.TokenTruncated: 422,
+    errors.TokenKeyUnknown: 409,
+    errors.TokenForged: 422,
+    errors.TokenExpired: 410,
+    errors.CarryUnavailable: 501,
     errors.StoreUnavailable: 503,
     errors.StoreUnusable: 503,
     errors.Overloaded: 503,
@@ -66,6 +74,14 @@ TITLES: Mapping[type[errors.HetsynError], tuple[str, str]] = {
     errors.StateCorrupt: ("state-corrupt", "The packed session is damaged"),
     errors.StateMismatch: ("state-mismatch", "The packed session does not fit its model"),
     errors.ModelChanged: ("model-changed", "The session's model is not the one that is here"),
+    errors.ModelAbsent: ("model-absent", "The session's model is not here"),
+    errors.TokenForeign: ("token-foreign", "This is no token"),
+    errors.TokenFormat: ("token-format", "The token has another format"),
+    errors.TokenTruncated: ("token-truncated", "The token is cut off"),
+    errors.TokenKeyUnknown: ("token-key", "The token's key is not here"),
+    errors.TokenForged: ("token-forged", "The token is not as it was sealed"),
+    errors.TokenExpired: ("token-expired", "The token has expired"),
+    errors.CarryUnavailable: ("carry-unavailable", "The server carries no sessions"),
     errors.StoreUnavailable: ("store-unavailable", "The sessions cannot be reached"),
     errors.StoreUnusable: ("store-unusable", "The session store cannot be used"),
     errors.Overloaded: ("overloaded", "The server is full"),
@@ -97,7 +113,7 @@ def of_error(error: errors.HetsynError, status: int | None = None) -> Response:
     headers: dict[str, str] = {}
     if isinstance(error, errors.OutOfOrder | errors.ConflictingChunk):
         extra["expected_seq"] = error.expected_seq
-    if isinstance(error, errors.Overloaded | errors.StoreUnavailable):
+    if isinstance(error, errors.Overloaded | errors.StoreUnavailable | errors.ModelAbsent):
         headers["Retry-After"] = str(ceil(error.retry_after_s))
     return problem(status or STATUS[known], slug, title, str(error), extra, headers)
 

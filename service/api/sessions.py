@@ -11,7 +11,7 @@ from fastapi.responses import JSONResponse
 from service.api.body import read_body
 from service.api.problems import MEDIA_TYPE as PROBLEM_TYPE
 from service.api.problems import of_error
-from service.errors import StateError, UnsupportedInput
+from service.errors import ModelAbsent, StateError, UnsupportedInput
 from service.payloads import SESSION_ID, parse_content_type
 from service.sessions import SessionRegistry
 from service.store.packing import MEDIA_TYPE
@@ -51,6 +51,8 @@ def router(sessions: SessionRegistry, max_body_bytes: int) -> APIRouter:
             )
             try:
                 described, is_new = await sessions.import_state(session_id, content, replace_it=replace)
+            except ModelAbsent:
+                raise  # another server may have it
             except StateError as error:
                 return of_error(error, status=422)  # it is the body that is wrong, not what is here
             return JSONResponse(described, 201 if is_new else 200)
@@ -68,6 +70,7 @@ _IMPORT: dict[int | str, dict[str, Any]] = {
     409: {"description": "there is a session of this id", "content": {PROBLEM_TYPE: {}}},
     410: {"description": "the session of this id was dropped", "content": {PROBLEM_TYPE: {}}},
     422: {"description": "not a packed session that fits a model here", "content": {PROBLEM_TYPE: {}}},
+    503: {"description": "its model's version is not here; another server may have it", "content": {PROBLEM_TYPE: {}}},
 }
 _IMPORT_BODY: dict[str, Any] = {
     "requestBody": {

@@ -26,7 +26,6 @@ laid out.
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import struct
 from collections.abc import Sequence
@@ -37,7 +36,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from service.artifact import FormName, StateTensor
+from service.artifact import FormName, StateTensor, content_hash
 from service.audio import HIGHEST_RATE_HZ, LOWEST_RATE_HZ, Resampler, Samples
 from service.errors import ModelChanged, StateCorrupt, StateForeign, StateFormat, StateMismatch, StateTruncated
 from service.models import Model, State
@@ -140,6 +139,10 @@ class Packing:
         content = b"".join((head, *sections))
         return content + hashlib.sha256(content).digest()
 
+    def model_hash(self, session: Session) -> bytes:
+        """Which content the session's model has."""
+        return self._layout(session.model, session.form).model_hash
+
     def unpack(self, record: Record, model: Model) -> Session:
         """The session of a record.
 
@@ -228,10 +231,8 @@ class Packing:
 
 
 def model_hash(model: Model) -> bytes:
-    """Which content a model has: SHA-256 over what its manifest says, the hashes of its files included, in
-    whatever order and spacing."""
-    said = model.manifest.model_dump(mode="json", exclude_unset=True)
-    return hashlib.sha256(json.dumps(said, sort_keys=True, separators=(",", ":")).encode()).digest()
+    """Which content a model has."""
+    return content_hash(model.manifest)
 
 
 def read(content: bytes, session_id: str | None = None) -> Record:

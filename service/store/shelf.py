@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from service.counters import Counters
-from service.errors import HetsynError, ModelChanged, NotFound, StateError
+from service.errors import HetsynError, ModelAbsent, StateError
 from service.models import Model, ModelCatalog
 from service.protocol import Lifetimes, keep_s
 from service.session import Session
@@ -113,12 +113,13 @@ def find_model(catalog: ModelCatalog, record: Record) -> Model:
     """The model that a record names.
 
     Raises:
-        ModelChanged: it is not here.
+        ModelAbsent: it is not here.
     """
-    try:
-        return catalog.get(record.model, record.version)
-    except NotFound as error:
-        raise ModelChanged(
+    model = catalog.find(record.model, record.version)
+    if model is None:
+        raise ModelAbsent(
             f"the session runs on model {record.model!r} version {record.version!r}, which this server does not have: "
-            "serve that version too, or begin another session, under a new id"
-        ) from error
+            "send the chunk again to a server that has it, serve that version too, or begin another session, "
+            "under a new id"
+        )
+    return model

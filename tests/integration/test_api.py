@@ -19,6 +19,7 @@ from starlette.types import Message
 
 from service.api import infer
 from service.api.app import create_app
+from service.carried_frame import MEDIA_TYPE as CARRIED_TYPE
 from service.errors import ArtifactError, RuntimeUnavailable
 from service.models import ModelCatalog
 from service.packed_events import MEDIA_TYPE as EVENTS_TYPE
@@ -747,14 +748,16 @@ def test_openapi_describes_the_body_with_examples_that_work(server: Server) -> N
         document = (await client.get("/openapi.json")).json()
         infer = document["paths"]["/infer"]["post"]
         content = infer["requestBody"]["content"]
-        assert list(content) == ["application/json", "audio/wav", "audio/L16;rate=8000", EVENTS_TYPE]
+        assert list(content) == [
+            "application/json", "audio/wav", "audio/L16;rate=8000", EVENTS_TYPE, CARRIED_TYPE,
+        ]  # fmt: skip
         assert "$ref" not in json.dumps(content)
         for example in content["application/json"]["examples"].values():
             decode_json(json.dumps(example["value"]).encode())
         assert {parameter["name"] for parameter in infer["parameters"]} == {
-            "session", "model", "version", "form", "seq", "end",
+            "session", "model", "version", "form", "seq", "end", "carry",
         }  # fmt: skip
-        assert {"200", "404", "409", "410", "413", "415", "422", "503"} <= set(infer["responses"])
+        assert {"200", "404", "409", "410", "413", "415", "422", "501", "503"} <= set(infer["responses"])
 
     server.run(body)
 

@@ -13,6 +13,7 @@ import pytest
 
 from service.api.app import create_app
 from service.api.problems import STATUS, TITLES
+from service.carry_keys import CarryKeys
 from service.models import ModelCatalog
 from service.settings import Settings
 from tests.fakes import CHANNELS, Gate, sound
@@ -31,7 +32,7 @@ def test_the_table_of_errors_is_the_table() -> None:
 
 
 def test_there_are_calls_of_every_kind() -> None:
-    assert len(CALLS) == 7
+    assert len(CALLS) == 8
 
 
 @pytest.mark.parametrize("call", CALLS, ids=range(len(CALLS)))
@@ -49,7 +50,8 @@ def test_the_calls_work(models: Path, gate: Gate, call: str) -> None:
     content = content.replace(b", 0, 0]", b"]").replace(b"[0, 1]", _row(1)).replace(b"[1, 0]", _row(0))
 
     async def send() -> httpx.Response:
-        app = create_app(Settings(models=models), ModelCatalog(models, load=gate.load))
+        keys = CarryKeys([bytes(32)])
+        app = create_app(Settings(models=models), ModelCatalog(models, load=gate.load), keys=keys)
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app)) as client:
             if b'"end": true}' in content:
                 await client.post("http://server/infer?session=abc", content=bytes(80), headers={"Content-Type": L16})

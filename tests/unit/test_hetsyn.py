@@ -84,6 +84,15 @@ def test_serve_explains_a_missing_runtime(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
+def test_serve_names_the_extra_of_carried_sessions(tmp_path: Path) -> None:
+    write_artifact(tmp_path / "models")
+    (tmp_path / "keys").write_text("AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=")
+    options = ["--models", str(tmp_path / "models"), "--carry-keys", str(tmp_path / "keys")]
+    done = run("serve", *options, without=("torch", "cryptography"))
+    assert done.returncode == 2
+    assert "this needs cryptography: pip install 'hetsyn[carried]'" in done.stderr
+
+
 @pytest.mark.parametrize("missing", ["hdrh", "matplotlib"])
 def test_bench_names_its_extra_before_it_asks_any_server(missing: str, tmp_path: Path) -> None:
     done = run("bench", "http://127.0.0.1:1", "--html", str(tmp_path / "x.html"), without=("torch", missing))

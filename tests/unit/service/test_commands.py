@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import base64
 import json
+import os
+import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -16,8 +21,9 @@ from typer.testing import CliRunner
 
 from service import commands
 from service.api.app import create_app
+from service.carry_keys import VARIABLE, key_id
 from service.client import StreamingClient
-from service.errors import ArtifactError, StoreUnusable
+from service.errors import ArtifactError, CarryUnavailable, StoreUnusable
 from service.graceful import GracefulServer
 from service.models import ModelCatalog
 from service.settings import Settings
@@ -146,6 +152,85 @@ def test_serve_loads_the_models_and_runs(models: Path, tmp_path: Path, monkeypat
     assert done.exit_code == 0, done.output
     assert served == [("0.0.0.0", 8123, "error", f"file://{tmp_path}/sessions.db", 5.0)]
     assert "models: digits" in done.output
+
+
+@pytest.fixture
+def served(monkeypatch: pytest.MonkeyPatch) -> list[GracefulServer]:
+    """Servers that ``serve`` would have run."""
+    servers: list[GracefulServer] = []
+
+    def run(server: GracefulServer) -> None:
+        servers.append(server)
+        server.started = True
+
+    monkeypatch.setattr(GracefulServer, "run", run)
+    monkeypatch.setattr("service.models.ModelCatalog", partial(ModelCatalog, load=load_fake))
+    return servers
+
+
+@pytest.mark.parametrize("way", ["file", "environment", "both", "neither"])
+def test_serve_takes_keys_from_a_file_or_the_environment(
+    models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, served: list[GracefulServer], way: str
+) -> None:
+    one, two = bytes(range(32)), bytes(range(1, 33))
+    (tmp_path / "keys").write_text(base64.b64encode(one).decode())
+    monkeypatch.delenv(VARIABLE, raising=False)
+    if way in ("environment", "both"):
+        monkeypatch.setenv(VARIABLE, base64.b64encode(two).decode())
+    options = ["--carry-keys", str(tmp_path / "keys")] if way in ("file", "both") else []
+    done = CliRunner().invoke(commands.serve, ["--models", str(models), *options])
+    assert done.exit_code == 0, done.output
+    assert len(served) == 1
+    expected = {"file": one, "both": one, "environment": two}.get(way)
+    if expected is None:
+        assert "carried" not in done.output
+    else:
+        assert f"carried sessions: keys {key_id(expected).hex()}\n" in done.output
+    assert base64.b64encode(one).decode() not in done.output
+
+
+def test_serve_refuses_what_are_no_keys(models: Path, tmp_path: Path, served: list[GracefulServer]) -> None:
+    (tmp_path / "keys").write_text("no key")
+    done = CliRunner().invoke(commands.serve, ["--models", str(models), "--carry-keys", str(tmp_path / "keys")])
+    assert isinstance(done.exception, CarryUnavailable)
+    assert not served
+
+
+def test_serve_loads_every_version_and_form(models: Path, served: list[GracefulServer]) -> None:
+    """So that a folder that is changed later takes nothing from what is offered."""
+    write_artifact(models, version="2")
+    done = CliRunner().invoke(commands.serve, ["--models", str(models), "--watch-s", "7"])
+    assert done.exit_code == 0, done.output
+    state = served[0].config.app.state  # type: ignore[union-attr]
+    assert state.sessions.settings.watch_s == 7
+    shutil.rmtree(models / "digits")
+    for version in ("1", "2"):
+        for form in ("exact", "bank"):
+            assert state.sessions._catalog.get("digits", version).network(form)
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="no SIGHUP here")
+def test_sighup_asks_for_a_reload_and_nothing_else(models: Path) -> None:
+    app = create_app(Settings(models=models), ModelCatalog(models, load=load_fake))
+    asked: list[int] = []
+    config = uvicorn.Config(app, port=0, log_level="error")
+    before = signal.getsignal(signal.SIGHUP)
+
+    async def run() -> None:
+        server = GracefulServer(config, app.state.sessions, 0.0, lambda: asked.append(1))
+        running = asyncio.create_task(server.serve())
+        async with asyncio.timeout(20):
+            while not server.started:
+                await asyncio.sleep(0.01)
+            os.kill(os.getpid(), signal.SIGHUP)
+            while not asked:
+                await asyncio.sleep(0.01)
+        assert not server.should_exit
+        server.should_exit = True
+        await running
+
+    asyncio.run(run())
+    assert signal.getsignal(signal.SIGHUP) is before
 
 
 def test_serve_refuses_a_folder_without_models(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ import inspect
 from service import errors
 from service.api.problems import STATUS, TITLES
 
-BRANCHES = (errors.HetsynError, errors.SessionError, errors.StateError, errors.StoreError)
+BRANCHES = (errors.HetsynError, errors.SessionError, errors.StateError, errors.StoreError, errors.TokenError)
 
 
 def test_every_error_has_its_status_and_title() -> None:

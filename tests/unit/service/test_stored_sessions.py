@@ -16,6 +16,7 @@ from service.errors import (
     ArtifactError,
     ConflictingChunk,
     InputError,
+    ModelAbsent,
     ModelChanged,
     ModelMismatch,
     NotFound,
@@ -406,7 +407,7 @@ def test_another_content_of_the_model_is_told(cluster: Cluster, tmp_path: Path) 
         cluster.folder = tmp_path / "other"
         await cluster.replica().refused(ModelChanged, "another content of model 'digits' version '1'", "a", 1)
         cluster.folder = tmp_path / "third"
-        await cluster.replica().refused(ModelChanged, "version '1', which this server does not have", "a", 1)
+        await cluster.replica().refused(ModelAbsent, "version '1', which this server does not have", "a", 1)
 
     cluster.run(body)
 

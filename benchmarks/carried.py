@@ -1,0 +1,127 @@
+"""What a carried session costs: bytes of a token, and microseconds to pack, seal and open it, and of a whole chunk.
+
+Chunks of 100 ms of a recording on the speech model, alone and without HTTP. ``chunk, ordinary`` and ``chunk, carried``
+are streams of chunks of a session in memory and of one that is opened and sealed with each chunk, in turns.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import secrets
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from service.artifact import FormName
+from service.audio import decode_wav
+from service.carry_keys import KEY_BYTES, CarryKeys
+from service.chunks import AudioChunk, digest
+from service.models import ModelCatalog
+from service.payloads import Carried, Envelope, InferRequest
+from service.protocol import Lifetimes
+from service.sessions import SessionRegistry
+from service.settings import Settings
+from service.store.packing import Packing
+from service.tokens import Tokens
+
+ROOT = Path(__file__).parents[1]
+MODEL, CHUNK_S = "speech-digits", 0.1
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--rounds", type=int, default=300, help="streams of each kind, and calls of each part")
+
+
+def run(arguments: argparse.Namespace) -> dict[str, Any]:
+    return asyncio.run(_run(40 if arguments.quick else arguments.rounds))
+
+
+async def _run(rounds: int) -> dict[str, Any]:
+    settings = Settings(models=ROOT / "models")
+    catalog = ModelCatalog(settings.models)
+    catalog.load()
+    keys = CarryKeys([secrets.token_bytes(KEY_BYTES)])
+    sessions = SessionRegistry(settings, catalog, keys=keys)
+    lifetimes = Lifetimes(settings.session_idle_s, settings.session_age_s, settings.ended_keep_s, settings.gone_keep_s)
+    tokens = Tokens(keys, catalog, lifetimes, sessions.counters, time.time)
+    packing = Packing()
+    forms: dict[str, dict[str, float]] = {}
+    for form in catalog.get(MODEL).manifest.forms:
+        chunks = _chunks(form)
+        carried = await _stream_carried(sessions, chunks[:-1])
+        token = carried.token or b""
+        named, session = tokens.open(token)
+        costs = {"token, bytes": float(len(token)), "token in base64, bytes": float(4 * -(-len(token) // 3))}
+        parts: dict[str, Callable[[], object]] = {
+            "pack": lambda: packing.pack(named, session),  # noqa: B023
+            "pack and seal": lambda: tokens.seal(named, session),  # noqa: B023
+            "open and unpack": lambda: tokens.open(token),  # noqa: B023
+            "reply as JSON": carried.to_json,
+            "reply as a frame": carried.to_frame,
+        }
+        for name, part in parts.items():
+            costs[f"{name}, µs"] = _microseconds(part, rounds)
+        ordinary_us, carried_us = [], []
+        for _ in range(rounds):
+            began_s = time.perf_counter()
+            await _stream_ordinary(sessions, chunks)
+            between_s = time.perf_counter()
+            await _stream_carried(sessions, chunks)
+            ordinary_us.append((between_s - began_s) / len(chunks) * 1e6)
+            carried_us.append((time.perf_counter() - between_s) / len(chunks) * 1e6)
+        costs["chunk, ordinary, µs"] = statistics.median(ordinary_us)
+        costs["chunk, carried, µs"] = statistics.median(carried_us)
+        forms[form] = {name: round(value, 1) for name, value in costs.items()}
+    await sessions.close()
+    table = Table("", *forms, title=f"{MODEL}, chunks of {1000 * CHUNK_S:g} ms")
+    for name in forms[next(iter(forms))]:
+        table.add_row(name, *(f"{costs[name]:,.0f}" for costs in forms.values()))
+    Console().print(table)
+    return {"forms": forms}
+
+
+def _chunks(form: FormName) -> list[InferRequest]:
+    """A recording as the chunks of a session."""
+    samples, rate_hz = decode_wav((ROOT / "docs/recordings/seven.wav").read_bytes())
+    length = round(CHUNK_S * rate_hz)
+    requests = []
+    for begin in range(0, len(samples), length):
+        chunk = AudioChunk(samples[begin : begin + length].astype(np.float32), rate_hz)
+        end = begin + length >= len(samples)
+        requests.append(InferRequest(Envelope(form=form, end=end), chunk, digest(chunk, end)))
+    return requests
+
+
+async def _stream_ordinary(sessions: SessionRegistry, chunks: list[InferRequest]) -> None:
+    session = secrets.token_urlsafe(16)
+    for request in chunks:
+        await sessions.infer(replace(request, envelope=request.envelope.model_copy(update={"session": session})))
+
+
+async def _stream_carried(sessions: SessionRegistry, chunks: list[InferRequest]) -> Carried:
+    """The answer to the last chunk."""
+    session = secrets.token_urlsafe(16)
+    token = None
+    for request in chunks:
+        envelope = request.envelope.model_copy(update={"session": session})
+        carried = await sessions.carry(replace(request, envelope=envelope, carry=True, token=token))
+        token = carried.token
+    return carried
+
+
+def _microseconds(part: Callable[[], object], rounds: int) -> float:
+    """Median of single calls."""
+    taken = []
+    for _ in range(rounds):
+        began_s = time.perf_counter()
+        part()
+        taken.append((time.perf_counter() - began_s) * 1e6)
+    return statistics.median(taken)

@@ -1,0 +1,61 @@
+"""SIGHUP to a server process with the shipped model on ONNX Runtime, in the middle of a stream."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.e2e.test_durability import Replica, persist, pieces, send
+from tests.e2e.test_serving import ROOT
+from tests.unit.service.test_reload import rewrite
+
+SHIPPED = ROOT / "models" / "speech-digits" / "1"
+
+
+def put(models: Path, version: str, described: str) -> Path:
+    """The shipped model as a version of another description, and so of another content."""
+    folder = models / "speech-digits" / version
+    shutil.copytree(SHIPPED, folder)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    (folder / "manifest.json").write_text(json.dumps(manifest | {"version": version, "description": described}))
+    return folder
+
+
+def wait_for(url: str, line: str) -> None:
+    deadline_s = time.monotonic() + 60
+    while line not in httpx.get(f"{url}/metrics").text:
+        assert time.monotonic() < deadline_s, line
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize("options", [(), ("--watch-s", "0.1")], ids=["SIGHUP", "watch"])
+def test_a_session_outlives_its_models_folder(tmp_path: Path, options: tuple[str, ...]) -> None:
+    chunks = pieces()
+    put(tmp_path, "1", "old")
+    replica = Replica("--models", str(tmp_path), "--log-level", "warning", *options)
+    try:
+        replica.ready()
+        calm = [persist(lambda n=n: send(replica.url, "calm", n, chunks)) for n in range(len(chunks))]  # type: ignore[misc]
+        half = len(chunks) // 2
+        replies = [persist(lambda n=n: send(replica.url, "a", n, chunks)) for n in range(half)]  # type: ignore[misc]
+        put(tmp_path, "2", "new")
+        rewrite(put(tmp_path, "3", "broken"), "bank.onnx", (SHIPPED / "bank.onnx").read_bytes()[:-999])
+        shutil.rmtree(tmp_path / "speech-digits" / "1")
+        if not options:
+            replica.process.send_signal(signal.SIGHUP)
+        wait_for(replica.url, "hetsyn_models_withdrawn 1.0")
+        assert 'hetsyn_model_versions_total{event="refused"}' in httpx.get(f"{replica.url}/metrics").text
+        assert persist(lambda: send(replica.url, "b", 0, chunks))["version"] == "2"
+        replies += [
+            persist(lambda n=n: send(replica.url, "a", n, chunks))  # type: ignore[misc]
+            for n in range(half, len(chunks))
+        ]
+        assert replies == [reply | {"session": "a"} for reply in calm]
+    finally:
+        replica.stop()

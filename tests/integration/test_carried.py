@@ -1,0 +1,221 @@
+"""Carried sessions through HTTP: two servers that share nothing but keys."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from fastapi import FastAPI
+
+from service.api.app import create_app
+from service.carried_frame import MEDIA_TYPE, pack_frame, unpack_frame
+from service.carry_keys import CarryKeys
+from service.client import ServiceProblem, StreamingClient
+from service.models import ModelCatalog
+from service.settings import Settings
+from tests.fakes import load_fake, sound, spikes
+from tests.integration.test_api import Json, audio, events, is_problem, metric
+from tests.unit.service.test_audio import wav
+
+KEYS = [bytes(range(32))]
+EVENTS = [events(10, n) for n in range(6)]
+
+
+def app(models: Path, keys: list[bytes] | None = KEYS, **limits: Any) -> FastAPI:
+    catalog = ModelCatalog(models, load=load_fake)
+    return create_app(Settings(models=models, **limits), catalog, keys=None if keys is None else CarryKeys(keys))
+
+
+class InProcess:
+    """An app as a server in a loop of its own, which runs while it is asked."""
+
+    def __init__(self, served: FastAPI) -> None:
+        self._served = served
+
+    def __enter__(self) -> InProcess:
+        self._runner = asyncio.Runner()
+        self._life = self._served.router.lifespan_context(self._served)
+        self._runner.run(self._life.__aenter__())
+        transport = httpx.ASGITransport(self._served, raise_app_exceptions=False)
+        self._http = httpx.AsyncClient(transport=transport, base_url="http://server")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._runner.run(self._http.aclose())
+        self._runner.run(self._life.__aexit__(None, None, None))
+        self._runner.close()
+
+    def request(self, method: str, path: str, **given: Any) -> httpx.Response:
+        return self._runner.run(self._http.request(method, path, **given))
+
+    def post(self, path: str, **given: Any) -> httpx.Response:
+        return self.request("POST", path, **given)
+
+    def get(self, path: str) -> httpx.Response:
+        return self.request("GET", path)
+
+
+class Alternating(httpx.BaseTransport):
+    """Sends each request to the next of several servers; ``break_after``: and loses the answers to these."""
+
+    def __init__(self, servers: list[InProcess], break_after: tuple[int, ...] = ()) -> None:
+        self.servers = servers
+        self.requests = 0
+        self._break_after = break_after
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        server = self.servers[self.requests % len(self.servers)]
+        self.requests += 1
+        answer = server.request(request.method, str(request.url), content=request.read(), headers=dict(request.headers))
+        if self.requests in self._break_after:
+            raise httpx.ReadError("cut", request=request)
+        return httpx.Response(answer.status_code, headers=dict(answer.headers), content=answer.content)
+
+
+def ordinary(server: InProcess) -> list[Json]:
+    return [
+        server.post("/infer", json={"session": "a", "seq": n, "end": n == 5, "input": chunk}).json()
+        for n, chunk in enumerate(EVENTS)
+    ]
+
+
+def test_json_chunks_alternate_between_servers(models: Path) -> None:
+    with InProcess(app(models)) as one, InProcess(app(models)) as other:
+        token = None
+        for n, (chunk, expected) in enumerate(zip(EVENTS, ordinary(one), strict=True)):
+            body = {"session": "a", "end": n == 5, "input": chunk}
+            body |= {"carry": True} if token is None else {"token": token}
+            response = (one, other)[n % 2].post("/infer", json=body)
+            assert response.status_code == 200, response.text
+            reply = response.json()
+            token = reply.pop("token")
+            assert reply == expected
+        assert token is None
+        assert other.get("/sessions/a").status_code == 404  # nothing is kept
+        text = other.get("/metrics").text
+        assert metric(text, 'hetsyn_tokens_total{event="opened"}') == 3
+        assert metric(text, 'hetsyn_tokens_total{event="sealed"}') == 2
+        assert metric(text, "hetsyn_token_bytes_total") > 500
+        assert metric(text, "hetsyn_sessions_held") == 0
+
+
+def test_a_raw_body_begins_one_and_frames_continue_it(models: Path) -> None:
+    samples = sound(3000).astype(">i2").tobytes()
+    l16 = "audio/L16;rate=8000"
+    with InProcess(app(models)) as server:
+        whole = server.post("/infer", params={"end": True}, content=samples, headers={"Content-Type": l16}).json()
+        first = server.post(
+            "/infer", params={"carry": "1"}, content=samples[:2000], headers={"Content-Type": l16}
+        ).json()
+        token = base64.b64decode(first["token"])
+        for begin in (2000, 4000):
+            content = pack_frame(token, l16, samples[begin : begin + 2000])
+            response = server.post("/infer", content=content, headers={"Content-Type": MEDIA_TYPE})
+            assert response.headers["content-type"] == MEDIA_TYPE
+            token, content_type, body = unpack_frame(response.content)
+            assert content_type == "application/json"
+            assert json.loads(body)["session"] == first["session"]
+        ended = server.post(
+            "/infer", params={"end": True}, content=pack_frame(token, "", b""), headers={"Content-Type": MEDIA_TYPE}
+        )
+        last = unpack_frame(ended.content)
+        assert last.token == b""
+        reply = json.loads(last.body)
+        assert (reply["probabilities"], reply["total_steps"]) == (whole["probabilities"], whole["total_steps"])
+
+
+def test_the_client_has_no_server_of_its_own(models: Path, tmp_path: Path) -> None:
+    """Every chunk goes to another server, and some answers are lost on the way."""
+    (tmp_path / "a.wav").write_bytes(wav(sound(2000).tobytes()))
+    with InProcess(app(models)) as one, InProcess(app(models)) as two, InProcess(app(models)) as three:
+        servers = Alternating([one, two, three], break_after=(2, 5, 6))
+        with StreamingClient("http://server", transport=servers, sleep=lambda _: None) as client:
+            replies = list(client.stream_wav(tmp_path / "a.wav", 0.03, carry=True))
+        with StreamingClient("http://server", transport=Alternating([one])) as client:
+            expected = list(client.stream_wav(tmp_path / "a.wav", 0.03))
+    assert servers.requests == len(replies) + 3
+    assert replies[-1]["token"] is None
+    assert [reply | {"session": "", "token": None} for reply in replies] == [
+        reply | {"session": "", "token": None} for reply in expected
+    ]
+
+
+def test_the_client_carries_events(models: Path) -> None:
+    with InProcess(app(models)) as one, StreamingClient("http://s", transport=Alternating([one])) as client:
+        first = client.infer_events(10, *spikes(10), carry=True)
+        second = client.infer_events(10, *spikes(10, 1), token=first["token"], seq=1, end=True)
+        assert (second["session"], second["total_steps"], second["token"]) == (first["session"], 23, None)
+        with pytest.raises(ServiceProblem, match=r"\(422\).*not as it was sealed"):
+            client.infer_events(10, *spikes(10), token=first["token"][:-1] + bytes([first["token"][-1] ^ 1]))
+        samples = np.zeros(80, np.int16)
+        with pytest.raises(ServiceProblem, match="spikes"):
+            client.infer_chunk(samples, 8000, token=first["token"])
+
+
+def text(content: bytes) -> str:
+    return base64.b64encode(content).decode()
+
+
+def test_every_refusal_has_its_problem(models: Path) -> None:
+    with InProcess(app(models)) as server, InProcess(app(models, [bytes(32)])) as stranger:
+        with InProcess(app(models, None)) as without:
+            refused = without.post("/infer", json={"carry": True, "input": EVENTS[0]})
+            assert is_problem(refused, 501, "--carry-keys")["type"].endswith("carry-unavailable")
+        token = base64.b64decode(server.post("/infer", json={"carry": True, "input": EVENTS[0]}).json()["token"])
+        for client, sent, status, kind in (
+            (server, text(token[:-1] + bytes([token[-1] ^ 1])), 422, "token-forged"),
+            (server, text(token[:-1]), 422, "token-truncated"),
+            (server, "", 422, "token-truncated"),
+            (server, text(b"other bytes"), 422, "token-foreign"),
+            (server, "no base64", 422, "token-foreign"),
+            (server, text(token[:4] + b"\2" + token[5:]), 409, "token-format"),
+            (stranger, text(token), 409, "token-key"),
+        ):
+            refused = client.post("/infer", json={"token": sent, "input": EVENTS[1]})
+            assert is_problem(refused, status, "")["type"] == f"urn:hetsyn:problem:{kind}"
+        for wrong, status, sentence in (
+            ({"token": 7}, 422, "token: send a string"),
+            ({"carry": "yes"}, 422, "carry: send true or false"),
+            ({"token": text(token), "input": audio(sound(80))}, 422, "spikes"),
+            ({"token": text(token), "seq": 7, "input": EVENTS[1]}, 409, "send seq 1 next"),
+        ):
+            is_problem(server.post("/infer", json=wrong), status, sentence)
+        assert (
+            server.post("/infer", json={"carry": None, "token": None, "input": EVENTS[0]}).json().get("token") is None
+        )
+        assert server.post("/infer", json={"token": text(token), "input": EVENTS[1]}).status_code == 200
+
+
+def test_frames_that_are_wrong_have_their_problem(models: Path) -> None:
+    with InProcess(app(models)) as server:
+        for content, query, status, sentence in (
+            (b"HSC0", {}, 422, "does not begin with HSC1"),
+            (pack_frame(bytes(99), "audio/wav", b"")[:20], {}, 422, "send all of it"),
+            (pack_frame(b"", "", b"body"), {}, 415, "no content type"),
+            (pack_frame(b"", "text/plain", b"body"), {}, 415, "'text/plain' is not taken"),
+            (pack_frame(b"", "application/json", b"{}"), {}, 415, "'application/json' is not taken"),
+            (pack_frame(b"", MEDIA_TYPE, b"body"), {}, 415, "is not taken"),
+            (pack_frame(b"", "audio/wav", b""), {}, 422, "the chunk is empty"),
+            (pack_frame(b"x", "audio/wav", b""), {"end": True}, 422, "no token of hetsyn"),
+            (pack_frame(b"", "audio/wav", b""), {"token": "x"}, 422, "token is not a query parameter"),
+        ):
+            refused = server.post("/infer", params=query, content=content, headers={"Content-Type": MEDIA_TYPE})
+            is_problem(refused, status, sentence)
+
+
+def test_a_token_expires(models: Path) -> None:
+    now = [1_000_000.0]
+    keys = CarryKeys(KEYS)
+    catalog = ModelCatalog(models, load=load_fake)
+    server = InProcess(create_app(Settings(models=models, session_idle_s=60), catalog, wall=lambda: now[0], keys=keys))
+    with server:
+        token = server.post("/infer", json={"carry": True, "input": EVENTS[0]}).json()["token"]
+        now[0] += 60
+        refused = server.post("/infer", json={"token": token, "input": EVENTS[1]})
+        assert is_problem(refused, 410, "begin another session")["type"].endswith("token-expired")
