@@ -5,13 +5,15 @@ from __future__ import annotations
 import argparse
 import json
 import platform
+import sys
 from pathlib import Path
 
-from benchmarks import agreement, engine, peers, request_path, scaling, service, soak, training
+from benchmarks import agreement, engine, faults, peers, request_path, scaling, service, soak, training
 
 BENCHMARKS = {
     "agreement": agreement,
     "engine": engine,
+    "faults": faults,
     "peers": peers,
     "request_path": request_path,
     "scaling": scaling,
@@ -35,6 +37,8 @@ def main() -> None:
     if arguments.json is not None:
         arguments.json.parent.mkdir(parents=True, exist_ok=True)
         arguments.json.write_text(json.dumps(results, indent=1) + "\n")
+    if results.get("passed") is False:
+        sys.exit(1)
 
 
 def _processor() -> str:

@@ -17,7 +17,7 @@ import pytest
 
 from service.audio import decode_wav
 from tests.e2e.test_serving import ROOT, serve_command, start, wait_until_ready
-from tests.valkey import BINARY, MISSING, ValkeyServer, free_port
+from benchmarks.valkey import BINARY, MISSING, ValkeyServer, free_port
 
 CHUNK_SAMPLES = 500
 TIMEOUT_S = 120.0

@@ -24,7 +24,7 @@ from service.store.file import FileStore
 from service.store.memory import MemoryStore
 from service.store.redis import RedisStore
 from service.store.seam import ABSENT, Change, StateStore, Stored, Verdict, new_revision
-from tests.valkey import BINARY, MISSING, ValkeyServer
+from benchmarks.valkey import BINARY, MISSING, ValkeyServer
 
 
 @dataclass

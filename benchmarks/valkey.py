@@ -1,4 +1,4 @@
-"""A Valkey or Redis server of the tests' own, on the loopback, where the machine has one."""
+"""A Valkey or Redis server of our own, on the loopback, where the machine has one."""
 
 from __future__ import annotations
 
