@@ -8,10 +8,11 @@ import platform
 import sys
 from pathlib import Path
 
-from benchmarks import agreement, engine, faults, peers, request_path, scaling, service, soak, training
+from benchmarks import agreement, durability, engine, faults, peers, request_path, scaling, service, soak, training
 
 BENCHMARKS = {
     "agreement": agreement,
+    "durability": durability,
     "engine": engine,
     "faults": faults,
     "peers": peers,

@@ -136,7 +136,7 @@ class Script:
                 paths = [client_path(index) for index in cut] or paths
                 remark = f"{len(cut)} requests under way"
                 back_s = time.perf_counter()
-            case Kind.full_disk:
+            case Kind.full_store:
                 pids = [one.pid for one in self._replicas]
                 await asyncio.to_thread(self._store.fill, pids)
                 await asyncio.sleep(fault.lasts_s)

@@ -175,6 +175,12 @@ class ValkeyStore(NoStore):
     def resume(self) -> None:
         self._server.resume()
 
+    def fill(self, pids: Sequence[int]) -> None:  # noqa: ARG002
+        self._server.command("CONFIG", "SET", "maxmemory", "1")
+
+    def free(self, pids: Sequence[int]) -> None:  # noqa: ARG002
+        self._server.command("CONFIG", "SET", "maxmemory", "0")
+
 
 class FileOnDisk(NoStore):
     """A SQLite file that the replicas share, on a small disk of its own where one can be mounted.
