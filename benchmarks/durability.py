@@ -1,9 +1,9 @@
-"""What durable sessions cost: chunks a second and latency with a file and with Valkey against memory; float16's accuracy.
+"""What durable sessions cost: chunks a second and latency with a file and with Valkey against memory; float16.
 
-The servers run side by side and take turns under the load generator of `hetsyn bench`, through HTTP: chunks of 100 ms of
-the shipped recordings, in a closed loop at 1 and at 64 concurrent sessions. A ratio is that of two neighbours in one round,
-and the median over the rounds is reported. Then each recording is streamed to a server that keeps float32 and to one that
-keeps float16 (``--store-half``), and their answers are compared.
+The servers run side by side and take turns under the load generator of `hetsyn bench`, through HTTP: chunks of 100 ms
+of the shipped recordings, in a closed loop at 1 and at 64 concurrent sessions. A ratio is that of two loads of one
+round, and the median over the rounds is reported. Then recordings are streamed to a server that keeps float32 and to
+one that keeps float16 (``--store-half``), and their answers are compared.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from rich.table import Table
 
 from benchmarks.contenders import ENVIRONMENT, HERE, ROOT
 from benchmarks.load import Figures, LoadError, closed_loop, exchange
+from benchmarks.recordings import cut, digit
 from benchmarks.server_process import ServerProcess, free_port
 from benchmarks.valkey import BINARY, MISSING, ValkeyServer
 from service.artifact import Artifact
@@ -59,7 +60,9 @@ class Accuracy:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--repeats", type=int, default=5, help="rounds over all servers; medians are reported")
     parser.add_argument("--seconds", type=float, default=3.0, help="of each load")
-    parser.add_argument("--patience", type=float, default=0.0, help="seconds to wait for other programs before each load")
+    parser.add_argument(
+        "--patience", type=float, default=0.0, help="seconds to wait for other programs before each load"
+    )
     parser.add_argument("--data", type=Path, help="a folder of digit_speaker_take.wav, for float16's accuracy")
     parser.add_argument("--data-count", type=int, default=300, help="how many of them, evenly picked")
     parser.add_argument("--plot", type=Path, help="where the plot goes, PNG")
@@ -186,30 +189,29 @@ def accuracy(sets: dict[str, list[Path]], load: Load) -> dict[str, Accuracy]:
                 )
             probabilities = [np.array([reply["probabilities"] for reply in one]) for one in (whole, half)]
             shift = np.abs(probabilities[0] - probabilities[1]).max(axis=1)
-            names = [_digit(path) for path in paths]
-            right = [
-                float(np.mean([reply["label"] == digit for reply, digit in zip(one, names, strict=True)]))
-                for one in (whole, half)
-            ]
+            names = [digit(path) for path in paths]
+            right = [_right(one, names) for one in (whole, half)]
             differ = sum(a["label"] != b["label"] for a, b in zip(whole, half, strict=True))
             record_bytes = [_record_bytes(target, load) for target in targets]
             found[title] = Accuracy(
-                len(paths), *right, differ, float(shift.max()), float(np.median(shift)), *record_bytes
+                recordings=len(paths),
+                right_float32=right[0],
+                right_float16=right[1],
+                labels_that_differ=differ,
+                largest_shift=float(shift.max()),
+                median_shift=float(np.median(shift)),
+                record_bytes_float32=record_bytes[0],
+                record_bytes_float16=record_bytes[1],
             )
         return found
 
 
-DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
-
-
-def _digit(path: Path) -> str:
-    """What a recording says, from its name: ``seven.wav``, or ``7_theo_3.wav``."""
-    stem = path.stem.partition("_")[0]
-    return DIGITS[int(stem)] if stem.isdecimal() else stem
+def _right(replies: Sequence[dict[str, Any]], names: Sequence[str]) -> float:
+    return [reply["label"] == name for reply, name in zip(replies, names, strict=True)].count(True) / len(names)
 
 
 def _last_reply(target: HetsynTarget, path: Path) -> dict[str, Any]:
-    chunks = recorded(path, CHUNK_S).chunks
+    _, chunks = cut(path, CHUNK_S)
     session, body = f"float-{path.stem}", b""
     for seq, chunk in enumerate(chunks):
         body = exchange(target.address, target.request(session, seq, chunk, is_last=seq == len(chunks) - 1))
@@ -241,7 +243,9 @@ def exchange_any(address: Address, request: bytes) -> None:
 
 def _print(results: dict[str, Any]) -> None:
     console = Console(width=120)
-    columns = [f"{what} at {n}" for n in CONCURRENCIES for what in ("chunks/s", "/ memory", "p50 ms", "p99 ms", "CPU ms")]
+    columns = [
+        f"{what} at {n}" for n in CONCURRENCIES for what in ("chunks/s", "/ memory", "p50 ms", "p99 ms", "CPU ms")
+    ]
     table = Table("store", *columns, title="speech-digits, chunks of 100 ms, closed loop through HTTP")
     for title, store in results["stores"].items():
         cells = []

@@ -1,9 +1,9 @@
 """Sessions on two replicas while processes are killed and paused, stores restarted, connections cut, disks filled.
 
-Clients stream recordings whose answers are known, each chunk to a replica at random, and send chunks twice, early, late,
-under a used number, and in part. A seeded script kills and pauses replicas and the store meanwhile. Every reply is
-compared with that of an undisturbed server, byte for byte. With ``--store memory`` a session keeps to its replica, and
-the same script shows what is lost without a store.
+Clients stream recordings whose answers are known, each chunk to a replica at random, and send chunks twice, early,
+late, under a used number, and in part. A seeded script kills and pauses replicas and the store meanwhile. Every reply
+is compared with that of an undisturbed server, byte for byte. With ``--store memory`` a session keeps to its replica,
+and the same script shows what is lost without a store.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from benchmarks.faults.script import Occurred, Script
 from benchmarks.faults.stage import Replica, open_stage_store
 from benchmarks.faults.tally import Tally, as_reference
 from benchmarks.load import exchange
+from benchmarks.recordings import cut
 from service.artifact import Artifact
-from service.bench.load import recorded
 from service.bench.run import run_loop
 from service.bench.target import HetsynTarget
 
@@ -53,8 +53,14 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="hetsyn-faults-") as folder:
         results = run_loop(
             disturbed(
-                arguments.store, Path(folder), faults, chunks, clients, arguments.seed, arguments.appendfsync,
-            )  # fmt: skip
+                arguments.store,
+                Path(folder),
+                faults,
+                chunks,
+                clients,
+                arguments.seed,
+                arguments.appendfsync,
+            )
         )
     print_results(results)
     if arguments.plot is not None:
@@ -95,8 +101,7 @@ async def disturbed(
         targets = [_target(replica) for replica in replicas]
         pinned = store_name == "memory"
         streams = [
-            Client(index, recordings, targets, tally, acknowledgements, seed, pinned=pinned)
-            for index in range(clients)
+            Client(index, recordings, targets, tally, acknowledgements, seed, pinned=pinned) for index in range(clients)
         ]
         script = Script(replicas, store, streams, tally, acknowledgements, say)
         occurred = await script.play(schedule(store_name, faults, REPLICAS, seed), chunks)
@@ -126,7 +131,7 @@ async def _recordings(folder: Path) -> list[Recording]:
 
 def _sessions(chunk_s: float) -> list[tuple[str, tuple[bytes, ...]]]:
     """Each recording by itself, and longer sessions of several in a row."""
-    single = [(path.stem, recorded(path, chunk_s).chunks) for path in sorted(RECORDINGS.glob("*.wav"))]
+    single = [(path.stem, cut(path, chunk_s)[1]) for path in sorted(RECORDINGS.glob("*.wav"))]
     rows = [single[begin : begin + IN_A_ROW] for begin in range(0, len(single), IN_A_ROW)]
     joined = [("+".join(name for name, _ in row), tuple(c for _, chunks in row for c in chunks)) for row in rows]
     return [*single, *joined]
@@ -145,5 +150,5 @@ def _undisturbed(target: HetsynTarget, name: str, chunks: Sequence[bytes]) -> Re
 
 def _target(replica: Replica) -> HetsynTarget:
     manifest = Artifact.open(MODEL).manifest
-    content_type = recorded(RECORDINGS, CHUNKS_S[0]).content_type
+    content_type, _ = cut(next(RECORDINGS.glob("*.wav")), CHUNKS_S[0])  # they have one rate
     return HetsynTarget(replica.address, content_type, manifest.name, manifest.version, manifest.default_form)

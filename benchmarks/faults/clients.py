@@ -105,7 +105,8 @@ class Line:
             Unanswered: there is no connection, it broke, or nothing came in time.
         """
         connection = await self._open()
-        answer = self._answer = asyncio.get_running_loop().create_future()
+        answer: asyncio.Future[Response] = asyncio.get_running_loop().create_future()
+        self._answer = answer
         connection.send(request)
         try:
             async with asyncio.timeout(REQUEST_TIMEOUT_S):

@@ -79,7 +79,9 @@ def summary(
 def print_results(results: dict[str, Any]) -> None:
     counts, settings = results["counts"], results["settings"]
     console = Console(width=120)
-    table = Table("fault", "times", "errors that clients met", "recovery, median s", "longest s", title=settings["store"])
+    table = Table(
+        "fault", "times", "errors that clients met", "recovery, median s", "longest s", title=settings["store"]
+    )
     for kind, those in results["recovery_by_kind"].items():
         longest = "none" if those["max_s"] is None else f"{those['max_s']:.2f}"
         table.add_row(kind, str(those["faults"]), str(those["errors"]), f"{those['median_s']:.2f}", longest)
@@ -105,8 +107,8 @@ def _listed(counts: dict[str, int]) -> str:
 
 
 COLORS = {
-    "kill a replica": "#c0392b", "pause a replica": "#e59866", "kill the store": "#6c3483", "pause the store": "#a569bd",
-    "kill all at once": "#17202a", "cut connections": "#2e86c1", "full store": "#b7950b", "damaged file": "#7b241c",
+    "kill a replica": "#c0392b", "pause a replica": "#e59866", "kill the store": "#6c3483",
+    "pause the store": "#a569bd", "kill all at once": "#17202a", "cut connections": "#2e86c1", "full store": "#b7950b", "damaged file": "#7b241c",
 }  # fmt: skip
 
 
@@ -122,7 +124,9 @@ def plot(results: dict[str, Any], path: Path) -> None:
     )
     bin_s, counts = results["timeline"]["bin_s"], results["counts"]
     bins = results["timeline"]["acknowledged"][:-1]  # the last is cut short
-    rate.step([bin_s * index for index in range(len(bins))], [n / bin_s for n in bins], where="post", color="#0b6e4f", lw=1)
+    rate.step(
+        [bin_s * index for index in range(len(bins))], [n / bin_s for n in bins], where="post", color="#0b6e4f", lw=1
+    )
     shown: set[str] = set()
     for one in results["occurred"]:
         color, label = COLORS[one["kind"]], one["kind"] if one["kind"] not in shown else None

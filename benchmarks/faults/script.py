@@ -154,9 +154,7 @@ class Script:
                 for one in self._replicas:
                     one.start()
         recovered_s = await self._recovery(paths)
-        return Occurred(
-            fault.kind, index, began_s, back_s, recovered_s, self._tally.errors.total() - errors, remark
-        )
+        return Occurred(fault.kind, index, began_s, back_s, recovered_s, self._tally.errors.total() - errors, remark)
 
     async def _requests_under_way(self, replica: int) -> None:
         """Until a connection to a replica is worth cutting."""

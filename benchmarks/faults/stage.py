@@ -86,7 +86,8 @@ class Replica:
             ServerError: it runs.
         """
         deadline_s = time.monotonic() + READY_TIMEOUT_S
-        while self._process is not None and (status := self._process.poll()) is None:
+        assert self._process is not None, "refusal after start"
+        while (status := self._process.poll()) is None:
             if time.monotonic() > deadline_s or await self._is_ready():
                 raise ServerError("a replica runs on a damaged file")
             await asyncio.sleep(POLL_S)
@@ -228,7 +229,7 @@ class FileOnDisk(NoStore):
             resource.prlimit(pid, resource.RLIMIT_FSIZE, (hard, hard))
 
     def damage(self) -> None:
-        """Of a file that nobody has open: keep a copy, and write over the beginning of each of its pages but the first."""
+        """Of a file that nobody has open: keep a copy, and write over the beginning of each page but the first."""
         self._checkpoint()
         shutil.copyfile(self._path, self._copy)
         with closing(sqlite3.connect(self._path)) as database:

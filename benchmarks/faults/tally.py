@@ -67,7 +67,7 @@ class Tally:
     """Counts of everything that clients heard.
 
     lost: chunks that had been acknowledged and are not applied. twice: chunks that were applied again, or that were
-    applied and must not be. wrong: other answers than the undisturbed server's. skipped: applied chunks without a reply.
+    applied and must not be. wrong: other answers than the undisturbed server's. skipped: applied without a reply.
     sessions, finished, broken: begun, answered to their end, given up. manners: how chunks were sent. probes: requests
     that changed nothing and were answered as they must be.
     """

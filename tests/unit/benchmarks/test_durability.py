@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.durability import _digit, plot, summary
+from benchmarks.durability import plot, summary
 from benchmarks.load import Figures
+from benchmarks.recordings import cut, digit
 
 
 def figures(chunks_per_s: float, p50_ms: float) -> Figures:
@@ -34,4 +35,12 @@ def test_it_is_drawn(tmp_path: Path) -> None:
 
 
 def test_a_file_s_name_says_the_digit() -> None:
-    assert [_digit(Path(name)) for name in ("seven.wav", "7_theo_3.wav")] == ["seven", "seven"]
+    assert [digit(Path(name)) for name in ("seven.wav", "7_theo_3.wav")] == ["seven", "seven"]
+
+
+def test_the_chunks_of_a_recording_are_the_recording() -> None:
+    path = Path(__file__).parents[3] / "docs/recordings/seven.wav"
+    content_type, chunks = cut(path, 0.05)
+    assert content_type == "audio/L16;rate=8000;endianness=little-endian"
+    assert b"".join(chunks) == path.read_bytes()[-sum(map(len, chunks)) :]
+    assert {len(chunk) for chunk in chunks[:-1]} == {800}

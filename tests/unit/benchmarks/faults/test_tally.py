@@ -159,9 +159,7 @@ def test_one_that_is_applied_is_told(probe: Probe) -> None:
         (Probe.conflicting, 500, problem("internal"), (0, 0, 1)),
     ],
 )
-def test_another_answer_to_it_is_told(
-    probe: Probe, status: int, body: bytes, counts: tuple[int, int, int]
-) -> None:
+def test_another_answer_to_it_is_told(probe: Probe, status: int, body: bytes, counts: tuple[int, int, int]) -> None:
     tally = Tally()
     assert tally.probe(stream(2), probe, 1, status, body) is Heard.broken
     assert (tally.lost, tally.twice, tally.wrong) == counts
