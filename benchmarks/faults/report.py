@@ -108,7 +108,8 @@ def _listed(counts: dict[str, int]) -> str:
 
 COLORS = {
     "kill a replica": "#c0392b", "pause a replica": "#e59866", "kill the store": "#6c3483",
-    "pause the store": "#a569bd", "kill all at once": "#17202a", "cut connections": "#2e86c1", "full store": "#b7950b", "damaged file": "#7b241c",
+    "pause the store": "#a569bd", "kill all at once": "#17202a", "cut connections": "#2e86c1",
+    "full store": "#b7950b", "damaged file": "#641e16",
 }  # fmt: skip
 
 
@@ -147,7 +148,7 @@ def plot(results: dict[str, Any], path: Path) -> None:
     recovery.set_ylim(0, max(2.2, 1.1 * results["recovery_s"]["max"]))
     recovery.set_ylabel("recovery, s")
     recovery.set_xlabel("time, s (shaded above: while the fault lasts)")
-    recovery.legend(frameon=False, fontsize=8, ncols=6, loc="upper center", bbox_to_anchor=(0.5, 1.16))
+    recovery.legend(frameon=False, fontsize=8, ncols=8, loc="upper center", columnspacing=1.2, bbox_to_anchor=(0.5, 1.16))
     for axes in (rate, recovery):
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(alpha=0.3)
