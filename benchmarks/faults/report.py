@@ -148,7 +148,9 @@ def plot(results: dict[str, Any], path: Path) -> None:
     recovery.set_ylim(0, max(2.2, 1.1 * results["recovery_s"]["max"]))
     recovery.set_ylabel("recovery, s")
     recovery.set_xlabel("time, s (shaded above: while the fault lasts)")
-    recovery.legend(frameon=False, fontsize=8, ncols=8, loc="upper center", columnspacing=1.2, bbox_to_anchor=(0.5, 1.16))
+    recovery.legend(
+        frameon=False, fontsize=8, ncols=8, columnspacing=1.2, loc="upper center", bbox_to_anchor=(0.5, 1.16)
+    )
     for axes in (rate, recovery):
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(alpha=0.3)
