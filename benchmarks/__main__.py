@@ -5,14 +5,30 @@ from __future__ import annotations
 import argparse
 import json
 import platform
+import sys
 from pathlib import Path
 
-from benchmarks import agreement, carried, engine, gpu, peers, request_path, scaling, service, soak, training
+from benchmarks import (
+    agreement,
+    carried,
+    durability,
+    engine,
+    faults,
+    gpu,
+    peers,
+    request_path,
+    scaling,
+    service,
+    soak,
+    training,
+)
 
 BENCHMARKS = {
     "agreement": agreement,
     "carried": carried,
+    "durability": durability,
     "engine": engine,
+    "faults": faults,
     "gpu": gpu,
     "peers": peers,
     "request_path": request_path,
@@ -37,6 +53,8 @@ def main() -> None:
     if arguments.json is not None:
         arguments.json.parent.mkdir(parents=True, exist_ok=True)
         arguments.json.write_text(json.dumps(results, indent=1) + "\n")
+    if results.get("passed") is False:
+        sys.exit(1)
 
 
 def _processor() -> str:

@@ -1,7 +1,10 @@
 """A store in Valkey or Redis: one string a session, its revision in front of its record.
 
-Compare-and-set is a script, which the server runs as one step; the scripts of a batch go in one pipeline, one
-round trip. The server removes records by itself when their time is over.
+Compare-and-set is a script, which the server runs as one step, one call for a whole batch. A pipeline of calls would
+take one round trip too, but Valkey reads 16 kB of a connection in a turn of its loop, which is a record or two, and
+with ``appendfsync always`` it waits for the disk in every turn. The server removes records by itself when their time
+is over.
+
 How much an acknowledged chunk survives is the server's ``appendfsync``; see docs/durability.md.
 
 The client repeats nothing after a time out: what was sent may be waiting in the server and run later, and then
@@ -27,10 +30,23 @@ from service.store.seam import ABSENT, REVISION_BYTES, Change, Stored, Verdict
 PREFIX = "hetsyn:session:"
 SCAN_KEYS = 500
 
+# Key i has three arguments: the expected revision, the value ("" deletes), and for how many ms it is kept. The result
+# has a number a key, or the text of its error: one that fails must not keep the others from being answered.
 _COMPARE_AND_SET = f"""
-if redis.call('GETRANGE', KEYS[1], 0, {REVISION_BYTES - 1}) ~= ARGV[1] then return 0 end
-if ARGV[2] == '' then redis.call('DEL', KEYS[1]) else redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3]) end
-return 1
+local verdicts = {{}}
+for i, key in ipairs(KEYS) do
+  local expected, value, keep_ms = ARGV[3 * i - 2], ARGV[3 * i - 1], ARGV[3 * i]
+  local done = redis.pcall('GETRANGE', key, 0, {REVISION_BYTES - 1})
+  if type(done) == 'table' and done.err then
+    verdicts[i] = done.err
+  elseif done ~= expected then
+    verdicts[i] = 0
+  else
+    if value == '' then done = redis.pcall('DEL', key) else done = redis.pcall('SET', key, value, 'PX', keep_ms) end
+    verdicts[i] = type(done) == 'table' and done.err or 1
+  end
+end
+return verdicts
 """
 
 
@@ -112,21 +128,17 @@ class RedisStore:
     async def _commit(self, changes: Sequence[Change]) -> list[Any]:
         if not self._script:
             await self._load_script()
-        answers = await self._pipeline([self._evaluation(change) for change in changes])
-        # a restarted server has forgotten the script, and has run none of these
-        forgotten = [place for place, answer in enumerate(answers) if isinstance(answer, NoScriptError)]
-        if forgotten:
+        keys = [self._prefix + change.session for change in changes]
+        values = [value for change in changes for value in _arguments(change)]
+        try:
+            answers: list[Any] = await self._redis.execute_command("EVALSHA", self._script, len(keys), *keys, *values)
+        except NoScriptError:  # a restarted server has forgotten the script, and has run nothing
             await self._load_script()
-            again = await self._pipeline([self._evaluation(changes[place]) for place in forgotten])
-            for place, answer in zip(forgotten, again, strict=True):
-                answers[place] = answer
-        return answers
-
-    def _evaluation(self, change: Change) -> tuple[Any, ...]:
-        expected = b"" if change.expected == ABSENT else change.expected.to_bytes(REVISION_BYTES, "big")
-        value = b"" if change.record is None else change.revision.to_bytes(REVISION_BYTES, "big") + change.record
-        keep_ms = max(1, round(change.keep_s * 1000))
-        return ("EVALSHA", self._script, 1, self._prefix + change.session, expected, value, keep_ms)
+            answers = await self._redis.execute_command("EVALSHA", self._script, len(keys), *keys, *values)
+        return [
+            ResponseError(str(answer, "utf-8", "replace")) if isinstance(answer, bytes) else answer
+            for answer in answers
+        ]
 
     async def _load_script(self) -> None:
         self._script = await self._redis.script_load(_COMPARE_AND_SET)
@@ -155,6 +167,13 @@ class RedisStore:
             ) from error
         except (RedisError, OSError) as error:
             raise _unavailable(error) from error
+
+
+def _arguments(change: Change) -> tuple[bytes, bytes, int]:
+    """Of the script, for one key."""
+    expected = b"" if change.expected == ABSENT else change.expected.to_bytes(REVISION_BYTES, "big")
+    value = b"" if change.record is None else change.revision.to_bytes(REVISION_BYTES, "big") + change.record
+    return expected, value, max(1, round(change.keep_s * 1000))
 
 
 def _stored(session: str, answer: Any) -> Stored | HetsynError | None:

@@ -15,9 +15,9 @@ import httpx
 import numpy as np
 import pytest
 
+from benchmarks.valkey import BINARY, MISSING, ValkeyServer, free_port
 from service.audio import decode_wav
 from tests.e2e.test_serving import ROOT, serve_command, start, wait_until_ready
-from tests.valkey import BINARY, MISSING, ValkeyServer, free_port
 
 CHUNK_SAMPLES = 500
 TIMEOUT_S = 120.0

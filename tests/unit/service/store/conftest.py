@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.valkey import BINARY, MISSING, ValkeyServer
+from benchmarks.valkey import BINARY, MISSING, ValkeyServer
 
 
 @pytest.fixture(scope="session")

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from redis import Redis
 
+from benchmarks.valkey import BINARY, MISSING, ValkeyServer
 from service.errors import (
     HetsynError,
     StateCorrupt,
@@ -24,7 +25,6 @@ from service.store.file import FileStore
 from service.store.memory import MemoryStore
 from service.store.redis import RedisStore
 from service.store.seam import ABSENT, Change, StateStore, Stored, Verdict, new_revision
-from tests.valkey import BINARY, MISSING, ValkeyServer
 
 
 @dataclass
@@ -431,6 +431,46 @@ def test_foreign_values_under_our_keys_are_told(valkey: ValkeyServer) -> None:
         assert on_short is FENCED
 
     run(lambda: RedisStore(valkey.url, prefix="foreign:"), body)
+
+
+def test_what_fails_for_one_session_of_a_batch_leaves_the_others(valkey: ValkeyServer) -> None:
+    async def body(store: StateStore) -> None:
+        with Redis.from_url(valkey.url) as other:
+            other.rpush("among:list", "x")
+        verdicts = await store.commit([put("a", ABSENT, 1, b"a"), put("list", ABSENT, 2), put("b", ABSENT, 3, b"b")])
+        assert isinstance(verdicts[1], StateForeign)
+        assert [verdicts[0], verdicts[2]] == [COMMITTED, COMMITTED]
+        assert await records(store, "a", "b") == [b"a", b"b"]
+
+    run(lambda: RedisStore(valkey.url, prefix="among:"), body)
+
+
+def test_a_batch_is_one_command_so_that_it_waits_for_the_disk_once(tmp_path: Path) -> None:
+    if BINARY is None:
+        pytest.skip(MISSING)
+
+    async def body(store: StateStore) -> None:
+        batch = [put(f"s{n}", ABSENT, n + 1, bytes(13_000)) for n in range(64)]
+        assert await store.commit(batch) == [COMMITTED] * 64
+        with Redis.from_url(server.url) as admin:
+            assert admin.info("commandstats")["cmdstat_evalsha"]["calls"] == 1
+
+    with ValkeyServer(tmp_path) as server:
+        run(lambda: RedisStore(server.url), body)
+
+
+def test_a_restarted_server_is_told_the_script_again(tmp_path: Path) -> None:
+    if BINARY is None:
+        pytest.skip(MISSING)
+
+    async def body(store: StateStore) -> None:
+        assert await store.commit([put("a", ABSENT, 1)]) == [COMMITTED]
+        server.kill()
+        server.start()
+        assert await store.commit([put("a", 1, 2), put("b", ABSENT, 3)]) == [COMMITTED, COMMITTED]
+
+    with ValkeyServer(tmp_path) as server:
+        run(lambda: RedisStore(server.url), body)
 
 
 def test_a_wrong_url_is_refused() -> None:

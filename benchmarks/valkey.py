@@ -1,4 +1,4 @@
-"""A Valkey or Redis server of the tests' own, on the loopback, where the machine has one."""
+"""A Valkey or Redis server of our own, on the loopback, where the machine has one."""
 
 from __future__ import annotations
 
@@ -64,6 +64,21 @@ class ValkeyServer:
 
     def resume(self) -> None:
         self._signal(signal.SIGCONT)
+
+    def command(self, *words: str) -> bytes:
+        """The beginning of the answer to a command.
+
+        Raises:
+            RuntimeError: it is an error.
+        """
+        with socket.create_connection(("127.0.0.1", self.port), timeout=5) as connection:
+            connection.sendall(f"*{len(words)}\r\n".encode())
+            for word in words:
+                connection.sendall(f"${len(word.encode())}\r\n{word}\r\n".encode())
+            answer = connection.recv(4096)
+        if answer.startswith(b"-"):
+            raise RuntimeError(answer.decode().strip())
+        return answer
 
     def _signal(self, number: signal.Signals) -> None:
         if self._process is not None:

@@ -1,0 +1,310 @@
+"""What durable sessions cost: chunks a second and latency with a file and with Valkey against memory; float16.
+
+The servers run side by side and take turns under the load generator of `hetsyn bench`, through HTTP: chunks of 100 ms
+of the shipped recordings, in a closed loop at 1 and at 64 concurrent sessions. A ratio is that of two loads of one
+round, and the median over the rounds is reported. Then recordings are streamed to a server that keeps float32 and to
+one that keeps float16 (``--store-half``), and their answers are compared.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.contenders import ENVIRONMENT, HERE, ROOT
+from benchmarks.load import Figures, LoadError, closed_loop, exchange
+from benchmarks.recordings import cut, digit
+from benchmarks.server_process import ServerProcess, free_port
+from benchmarks.valkey import BINARY, MISSING, ValkeyServer
+from service.artifact import Artifact
+from service.bench.load import Load, recorded
+from service.bench.run import RunSettings
+from service.bench.target import Address, HetsynTarget
+
+MODEL = ROOT / "models/speech-digits/1"
+RECORDINGS = ROOT / "docs/recordings"
+CHUNK_S = 0.1
+CONCURRENCIES = (1, 64)
+AT_ONCE = 8
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """float16 against float32. right: of the recordings whose digit the file's name says. shift: of a probability in
+    the last reply, the largest. record_bytes: of an open session.
+    """
+
+    recordings: int
+    right_float32: float
+    right_float16: float
+    labels_that_differ: int
+    largest_shift: float
+    median_shift: float
+    record_bytes_float32: int
+    record_bytes_float16: int
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--repeats", type=int, default=5, help="rounds over all servers; medians are reported")
+    parser.add_argument("--seconds", type=float, default=3.0, help="of each load")
+    parser.add_argument(
+        "--patience", type=float, default=0.0, help="seconds to wait for other programs before each load"
+    )
+    parser.add_argument("--data", type=Path, help="a folder of digit_speaker_take.wav, for float16's accuracy")
+    parser.add_argument("--data-count", type=int, default=300, help="how many of them, evenly picked")
+    parser.add_argument("--plot", type=Path, help="where the plot goes, PNG")
+
+
+def run(arguments: argparse.Namespace) -> dict[str, Any]:
+    repeats, seconds = (1, 1.0) if arguments.quick else (arguments.repeats, arguments.seconds)
+    settings = RunSettings(duration_s=seconds, warmup_s=0.4)
+    console = Console(stderr=True)
+    load = recorded(RECORDINGS, CHUNK_S)
+    rounds: dict[str, dict[str, list[Figures]]] = {}
+    with tempfile.TemporaryDirectory(prefix="hetsyn-durability-") as name, ExitStack() as running:
+        folder = Path(name)
+        servers = {
+            title: running.enter_context(serving(store, load, folder / f"{index}.log"))
+            for index, (title, store) in enumerate(_stores(folder, running, console))
+        }
+        rounds = {title: {str(n): [] for n in CONCURRENCIES} for title in servers}
+        for repeat in range(repeats):
+            console.print(f"round {repeat + 1} of {repeats}", highlight=False)
+            for concurrency in CONCURRENCIES:
+                for title, (server, target) in servers.items():
+                    figures = closed_loop(target, server, load, concurrency, settings, arguments.patience)
+                    rounds[title][str(concurrency)].append(figures)
+    results = summary(rounds)
+    sets = {"shipped recordings": sorted(RECORDINGS.glob("*.wav"))}
+    if arguments.data is not None:
+        found = sorted(arguments.data.rglob("*.wav"))
+        count = min(len(found), 20 if arguments.quick else arguments.data_count)
+        sets[f"{count} of {arguments.data.name}"] = [found[i * len(found) // count] for i in range(count)]
+    results["float16"] = {name: asdict(one) for name, one in accuracy(sets, load).items()}
+    _print(results)
+    if arguments.plot is not None:
+        plot(results, arguments.plot)
+    return results
+
+
+@contextmanager
+def serving(store: str, load: Load, log: Path, *options: str) -> Iterator[tuple[ServerProcess, HetsynTarget]]:
+    """``hetsyn serve`` on a store."""
+    manifest = Artifact.open(MODEL).manifest
+    address = Address("127.0.0.1", free_port())
+    target = HetsynTarget(address, load.content_type, manifest.name, manifest.version, manifest.default_form)
+    command = [
+        *HERE, "hetsyn", "serve", "--models", str(ROOT / "models"), "--port", str(address.port), "--store", store,
+        "--log-level", "warning", *options,
+    ]  # fmt: skip
+
+    def missing() -> str | None:
+        try:
+            exchange(address, target.request(f"probe-{address.port}", 0, load.chunks[0], is_last=True))
+        except LoadError as error:
+            return str(error)
+        return None
+
+    with ServerProcess(command, ENVIRONMENT, missing, log) as server:
+        yield server, target
+
+
+def _stores(folder: Path, running: ExitStack, console: Console) -> Iterator[tuple[str, str]]:
+    """Title and URL of each. Valkey's servers end with ``running``."""
+    yield "memory", "memory://"
+    yield "file, synchronous=full", f"file://{folder / 'full.db'}"
+    yield "file, synchronous=normal", f"file://{folder / 'normal.db'}?synchronous=normal"
+    if BINARY is None:
+        console.print(f"without Valkey: {MISSING}", highlight=False)
+        return
+    for appendfsync in ("everysec", "always"):
+        data = folder / appendfsync
+        data.mkdir()
+        yield f"Valkey, {appendfsync}", running.enter_context(ValkeyServer(data, "--appendfsync", appendfsync)).url
+
+
+def summary(rounds: dict[str, dict[str, list[Figures]]]) -> dict[str, Any]:
+    """Medians, and what each store keeps of the throughput of the first of them and adds to its p50."""
+    reference, *others = rounds
+    stores = {
+        title: {n: _median(figures) for n, figures in loads.items()} | {"rounds": _as_json(loads)}
+        for title, loads in rounds.items()
+    }
+    ratios = {
+        f"chunks a second at {n} sessions, {title} / {reference}": _paired(
+            rounds[title][n], rounds[reference][n], lambda a, b: a.chunks_per_s / b.chunks_per_s
+        )
+        for n in rounds[reference]
+        for title in others
+    }
+    added_ms = {
+        f"p50 added at {n} sessions, {title}": _paired(
+            rounds[title][n], rounds[reference][n], lambda a, b: a.p50_ms - b.p50_ms
+        )
+        for n in rounds[reference]
+        for title in others
+    }
+    return {"stores": stores, "ratios": ratios, "added_ms": added_ms}
+
+
+def _median(figures: Sequence[Figures]) -> dict[str, float]:
+    return {name: statistics.median(asdict(one)[name] for one in figures) for name in asdict(figures[0])}
+
+
+def _as_json(loads: dict[str, list[Figures]]) -> dict[str, list[dict[str, float]]]:
+    return {n: [asdict(one) for one in figures] for n, figures in loads.items()}
+
+
+def _paired(mine: Sequence[Figures], other: Sequence[Figures], compare: Callable[[Figures, Figures], float]) -> float:
+    """The median over rounds: what disturbs one load of a round disturbs its neighbour about as much."""
+    return statistics.median(compare(a, b) for a, b in zip(mine, other, strict=True))
+
+
+def accuracy(sets: dict[str, list[Path]], load: Load) -> dict[str, Accuracy]:
+    """What float16 in the store changes; every chunk goes through the store's bytes."""
+    with tempfile.TemporaryDirectory(prefix="hetsyn-float16-") as name, ExitStack() as running:
+        folder = Path(name)
+        targets = [
+            running.enter_context(serving(f"file://{folder / kind}.db", load, folder / f"{kind}.log", *options))[1]
+            for kind, options in (("float32", ()), ("float16", ("--store-half",)))
+        ]
+        found = {}
+        for title, paths in sets.items():
+            with ThreadPoolExecutor(AT_ONCE) as threads:
+                whole, half = (
+                    list(threads.map(lambda path, t=target: _last_reply(t, path), paths)) for target in targets
+                )
+            probabilities = [np.array([reply["probabilities"] for reply in one]) for one in (whole, half)]
+            shift = np.abs(probabilities[0] - probabilities[1]).max(axis=1)
+            names = [digit(path) for path in paths]
+            right = [_right(one, names) for one in (whole, half)]
+            differ = sum(a["label"] != b["label"] for a, b in zip(whole, half, strict=True))
+            record_bytes = [_record_bytes(target, load) for target in targets]
+            found[title] = Accuracy(
+                recordings=len(paths),
+                right_float32=right[0],
+                right_float16=right[1],
+                labels_that_differ=differ,
+                largest_shift=float(shift.max()),
+                median_shift=float(np.median(shift)),
+                record_bytes_float32=record_bytes[0],
+                record_bytes_float16=record_bytes[1],
+            )
+        return found
+
+
+def _right(replies: Sequence[dict[str, Any]], names: Sequence[str]) -> float:
+    return [reply["label"] == name for reply, name in zip(replies, names, strict=True)].count(True) / len(names)
+
+
+def _last_reply(target: HetsynTarget, path: Path) -> dict[str, Any]:
+    _, chunks = cut(path, CHUNK_S)
+    session, body = f"float-{path.stem}", b""
+    for seq, chunk in enumerate(chunks):
+        body = exchange(target.address, target.request(session, seq, chunk, is_last=seq == len(chunks) - 1))
+    reply: dict[str, Any] = json.loads(body)
+    return reply
+
+
+def _record_bytes(target: HetsynTarget, load: Load) -> int:
+    """Of a session in the middle of a recording."""
+    exchange(target.address, target.request("measured", 0, load.chunks[0], is_last=False))
+    connection = HTTPConnection(target.address.host, target.address.port)
+    connection.request("GET", "/sessions/measured/state")
+    size = len(connection.getresponse().read())
+    connection.close()
+    drop = target.drop("measured")
+    assert drop is not None
+    exchange_any(target.address, drop)
+    return size
+
+
+def exchange_any(address: Address, request: bytes) -> None:
+    """A request whose answer has no body."""
+    try:
+        exchange(address, request)
+    except LoadError as error:
+        if not str(error).startswith("204"):
+            raise
+
+
+def _print(results: dict[str, Any]) -> None:
+    console = Console(width=120)
+    columns = [
+        f"{what} at {n}" for n in CONCURRENCIES for what in ("chunks/s", "/ memory", "p50 ms", "p99 ms", "CPU ms")
+    ]
+    table = Table("store", *columns, title="speech-digits, chunks of 100 ms, closed loop through HTTP")
+    for title, store in results["stores"].items():
+        cells = []
+        for n in map(str, CONCURRENCIES):
+            ratio = results["ratios"].get(f"chunks a second at {n} sessions, {title} / memory", 1.0)
+            figures = store[n]
+            cells += [
+                f"{figures['chunks_per_s']:,.0f}", f"{ratio:.0%}", f"{figures['p50_ms']:.2f}",
+                f"{figures['p99_ms']:.1f}", f"{figures['cpu_ms']:.2f}",
+            ]  # fmt: skip
+        table.add_row(title, *cells)
+    console.print(table)
+    for name, value in results["added_ms"].items():
+        console.print(f"{name}: {value:+.2f} ms", highlight=False)
+    for name, one in results["float16"].items():
+        console.print(
+            f"float16, {name}: {one['labels_that_differ']} of {one['recordings']} labels differ, right "
+            f"{one['right_float16']:.1%} (float32 {one['right_float32']:.1%}), a probability shifts by "
+            f"{one['median_shift']:.1e}, at most {one['largest_shift']:.1e}; a record has "
+            f"{one['record_bytes_float16']:,} bytes (float32 {one['record_bytes_float32']:,})",
+            highlight=False,
+            soft_wrap=True,
+        )
+
+
+def plot(results: dict[str, Any], path: Path) -> None:
+    """Throughput against memory's, and p50, store by store, as a PNG."""
+    import matplotlib as mpl
+
+    mpl.use("agg")
+    from matplotlib import pyplot as plt
+
+    figure, (speed, latency) = plt.subplots(1, 2, figsize=(11, 4), layout="constrained", sharey=True)
+    stores, height = results["stores"], 0.38
+    reference = next(iter(stores))
+    for n, shift, color in zip(CONCURRENCIES, (-height / 2, height / 2), ("#8fb9a8", "#0b6e4f"), strict=True):
+        for row, title in enumerate(stores):
+            ratio = results["ratios"].get(f"chunks a second at {n} sessions, {title} / {reference}", 1.0)
+            figures = stores[title][str(n)]
+            label = f"{n} session{'s' if n > 1 else ''}" if row == 0 else None
+            speed.barh(row + shift, ratio, height, color=color, label=label)
+            speed.annotate(
+                f" {ratio:.0%}, {figures['chunks_per_s']:,.0f}/s", (ratio, row + shift), va="center", fontsize=8
+            )
+            latency.barh(row + shift, figures["p50_ms"], height, color=color)
+            latency.annotate(f" {figures['p50_ms']:.2f} ms", (figures["p50_ms"], row + shift), va="center", fontsize=8)
+    speed.set_yticks(range(len(stores)), list(stores))
+    speed.invert_yaxis()
+    speed.axvline(0.6, color="#c0392b", lw=1, linestyle="--")
+    speed.set_xlim(0, 1.35)
+    speed.set_title("chunks a second, of memory's in the same round (line: the 60% that is asked for)", fontsize=9)
+    latency.set_xscale("log")
+    latency.set_xlim(right=4 * max(store[str(n)]["p50_ms"] for store in stores.values() for n in CONCURRENCIES))
+    latency.set_title("p50 of a chunk's latency, ms", fontsize=9)
+    speed.legend(frameon=False, fontsize=8, loc="lower right")
+    for axes in (speed, latency):
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(axis="x", alpha=0.3)
+        axes.set_axisbelow(True)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=120)
+    plt.close(figure)

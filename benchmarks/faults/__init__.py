@@ -1,0 +1,154 @@
+"""Sessions on two replicas while processes are killed and paused, stores restarted, connections cut, disks filled.
+
+Clients stream recordings whose answers are known, each chunk to a replica at random, and send chunks twice, early,
+late, under a used number, and in part. A seeded script kills and pauses replicas and the store meanwhile. Every reply
+is compared with that of an undisturbed server, byte for byte. With ``--store memory`` a session keeps to its replica,
+and the same script shows what is lost without a store.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from benchmarks.contenders import ROOT
+from benchmarks.faults.clients import Acknowledgements, Client, Recording
+from benchmarks.faults.report import plot, print_results, summary
+from benchmarks.faults.schedule import MIXES, schedule
+from benchmarks.faults.script import Occurred, Script
+from benchmarks.faults.stage import Replica, open_stage_store
+from benchmarks.faults.tally import Tally, as_reference
+from benchmarks.load import exchange
+from benchmarks.recordings import cut
+from service.artifact import Artifact
+from service.bench.run import run_loop
+from service.bench.target import HetsynTarget
+
+MODEL = ROOT / "models/speech-digits/1"
+RECORDINGS = ROOT / "docs/recordings"
+CHUNKS_S = (0.05, 0.1)
+IN_A_ROW = 4  # recordings of a longer session
+REPLICAS = 2
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--store", choices=list(MIXES), default="valkey", help="what the replicas share")
+    parser.add_argument("--faults", type=int, default=54, help="how many happen")
+    parser.add_argument("--chunks", type=int, default=10_000, help="acknowledged, at least")
+    parser.add_argument("--clients", type=int, default=16, help="each with one session at a time")
+    parser.add_argument("--appendfsync", choices=("always", "everysec"), default="always", help="of Valkey")
+    parser.add_argument("--seed", type=int, default=1, help="of the faults, and of what the clients do")
+    parser.add_argument("--plot", type=Path, help="where the plot goes, PNG")
+
+
+def run(arguments: argparse.Namespace) -> dict[str, Any]:
+    faults, chunks, clients = arguments.faults, arguments.chunks, arguments.clients
+    if arguments.quick:
+        faults, chunks, clients = min(faults, 9), min(chunks, 2_000), min(clients, 8)
+    with tempfile.TemporaryDirectory(prefix="hetsyn-faults-") as folder:
+        results = run_loop(
+            disturbed(
+                arguments.store,
+                Path(folder),
+                faults,
+                chunks,
+                clients,
+                arguments.seed,
+                arguments.appendfsync,
+            )
+        )
+    print_results(results)
+    if arguments.plot is not None:
+        plot(results, arguments.plot)
+    return results
+
+
+async def disturbed(
+    store_name: str, folder: Path, faults: int, chunks: int, clients: int, seed: int, appendfsync: str = "always"
+) -> dict[str, Any]:
+    """One run. folder: for the store's data and the logs.
+
+    Raises:
+        ServerError: something does not start.
+    """
+    console = Console(stderr=True)
+    recordings = await _recordings(folder)
+    tally, acknowledgements = Tally(), Acknowledgements()
+
+    def say(number: int, occurred: Occurred) -> None:
+        took = "no recovery" if occurred.recovery_s is None else f"recovered after {occurred.recovery_s:.2f} s"
+        console.print(
+            f"{number + 1:3} of {faults}: {occurred.kind}, {took}, {occurred.errors} errors; "
+            f"{tally.acknowledged:,} chunks, {tally.lost} lost, {tally.twice} twice, {tally.wrong} wrong",
+            highlight=False,
+            soft_wrap=True,
+        )
+
+    store = open_stage_store(store_name, folder, appendfsync)
+    replicas: list[Replica] = []
+    try:
+        store.start()
+        replicas = [Replica(store.url, folder / f"replica-{index}.log") for index in range(REPLICAS)]
+        for replica in replicas:
+            replica.start()
+        for replica in replicas:
+            await replica.ready()
+        targets = [_target(replica) for replica in replicas]
+        pinned = store_name == "memory"
+        streams = [
+            Client(index, recordings, targets, tally, acknowledgements, seed, pinned=pinned) for index in range(clients)
+        ]
+        script = Script(replicas, store, streams, tally, acknowledgements, say)
+        occurred = await script.play(schedule(store_name, faults, REPLICAS, seed), chunks)
+    finally:
+        for replica in replicas:
+            replica.kill()
+        store.close()
+    settings = {"store": store.described, "clients": clients, "replicas": REPLICAS, "seed": seed}
+    return summary(settings, tally, acknowledgements, occurred)
+
+
+async def _recordings(folder: Path) -> list[Recording]:
+    """With what an undisturbed server answers: one process, sessions in its memory, one chunk at a time."""
+    replica = Replica("memory://", folder / "undisturbed.log")
+    replica.start()
+    try:
+        await replica.ready()
+        target = _target(replica)
+        return [
+            _undisturbed(target, f"{name}-{1000 * chunk_s:g}ms", pieces)
+            for chunk_s in CHUNKS_S
+            for name, pieces in _sessions(chunk_s)
+        ]
+    finally:
+        replica.kill()
+
+
+def _sessions(chunk_s: float) -> list[tuple[str, tuple[bytes, ...]]]:
+    """Each recording by itself, and longer sessions of several in a row."""
+    single = [(path.stem, cut(path, chunk_s)[1]) for path in sorted(RECORDINGS.glob("*.wav"))]
+    rows = [single[begin : begin + IN_A_ROW] for begin in range(0, len(single), IN_A_ROW)]
+    joined = [("+".join(name for name, _ in row), tuple(c for _, chunks in row for c in chunks)) for row in rows]
+    return [*single, *joined]
+
+
+def _undisturbed(target: HetsynTarget, name: str, chunks: Sequence[bytes]) -> Recording:
+    session = f"undisturbed-{name}".replace("+", "-")
+    replies = tuple(
+        as_reference(
+            exchange(target.address, target.request(session, seq, chunk, is_last=seq == len(chunks) - 1)), session
+        )
+        for seq, chunk in enumerate(chunks)
+    )
+    return Recording(name, tuple(chunks), replies)
+
+
+def _target(replica: Replica) -> HetsynTarget:
+    manifest = Artifact.open(MODEL).manifest
+    content_type, _ = cut(next(RECORDINGS.glob("*.wav")), CHUNKS_S[0])  # they have one rate
+    return HetsynTarget(replica.address, content_type, manifest.name, manifest.version, manifest.default_form)

@@ -1,0 +1,317 @@
+"""Clients that stream recordings to replicas at random, misbehave, and tell a tally what they hear."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from benchmarks.faults.tally import Heard, Probe, Stream, Tally
+from service.bench.connection import Connection
+from service.bench.target import Address, HetsynTarget, Response
+
+REQUEST_TIMEOUT_S = 1.0
+GIVE_UP_S = 30.0  # of one chunk
+PAUSE_S = (0.01, 0.06)  # before a chunk is sent again; less than Retry-After says, so that servers see more of it
+THINK_S = (0.0, 0.06)  # between the chunks of a session
+ASK_AGAIN_WITHIN_S = 20.0  # a third of the time for which an ended session's last reply is kept
+ASK_AGAIN_SHARE = 0.5
+
+
+class Manner(StrEnum):
+    """How a client sends a chunk."""
+
+    plain = "as it should"
+    twice_at_once = "twice at the same time"
+    repeated = "again, once it is answered"
+    stale = "then an older one again"
+    early = "the one after it first"
+    conflicting = "then others under its number"
+    cut_within = "cut in mid-request"
+    cut_before_reply = "cut before the reply"
+
+
+SHARES = {
+    Manner.plain: 72, Manner.twice_at_once: 6, Manner.repeated: 5, Manner.stale: 3, Manner.early: 4,
+    Manner.conflicting: 2, Manner.cut_within: 4, Manner.cut_before_reply: 4,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Recording:
+    """chunks: bodies. replies: of an undisturbed server, as ``tally.as_reference`` makes them."""
+
+    name: str
+    chunks: tuple[bytes, ...]
+    replies: tuple[bytes, ...]
+
+
+class Unanswered(Exception):
+    """No reply to a request; the message says why."""
+
+
+class Acknowledgements:
+    """When chunks were acknowledged, by which replica, to which client, and how long they had taken.
+
+    Attributes:
+        times_s: on the clock of ``time.perf_counter``. waits_s: from the first try to send a chunk.
+    """
+
+    def __init__(self) -> None:
+        self.times_s: list[float] = []
+        self.waits_s: list[float] = []
+        self._awaited: dict[str, asyncio.Event] = {}
+
+    def note(self, replica: int, client: int, waited_s: float) -> None:
+        self.times_s.append(time.perf_counter())
+        self.waits_s.append(waited_s)
+        for path in (replica_path(replica), client_path(client)):
+            if (event := self._awaited.get(path)) is not None:
+                event.set()
+
+    async def on_each(self, paths: Sequence[str]) -> None:
+        """Until a chunk has been acknowledged on each of these paths, from now on."""
+        self._awaited = {path: asyncio.Event() for path in paths}
+        for event in self._awaited.values():
+            await event.wait()
+
+
+def replica_path(index: int) -> str:
+    return f"replica {index}"
+
+
+def client_path(index: int) -> str:
+    return f"client {index}"
+
+
+class Line:
+    """One connection to one replica, opened when it is needed and again when it was lost."""
+
+    def __init__(self, address: Address) -> None:
+        self._address = address
+        self._connection: Connection | None = None
+        self._answer: asyncio.Future[Response] | None = None
+
+    @property
+    def is_busy(self) -> bool:
+        return self._answer is not None
+
+    async def ask(self, request: bytes) -> Response:
+        """
+        Raises:
+            Unanswered: there is no connection, it broke, or nothing came in time.
+        """
+        connection = await self._open()
+        answer: asyncio.Future[Response] = asyncio.get_running_loop().create_future()
+        self._answer = answer
+        connection.send(request)
+        try:
+            async with asyncio.timeout(REQUEST_TIMEOUT_S):
+                return await answer
+        except TimeoutError:
+            raise Unanswered("no answer in time") from None
+        finally:
+            self._answer = None
+            if not (answer.done() and not answer.cancelled() and answer.exception() is None):
+                connection.abort()
+
+    async def tear(self, begin: bytes, after_s: float) -> None:
+        """Send this much of a request, and break the connection.
+
+        Raises:
+            Unanswered: there is no connection.
+        """
+        connection = await self._open()
+        connection.send(begin)
+        await asyncio.sleep(after_s)
+        connection.abort()
+
+    def cut(self) -> None:
+        if self._connection is not None:
+            self._connection.abort()
+
+    async def _open(self) -> Connection:
+        if self._connection is not None and self._connection.is_reusable:
+            return self._connection
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(REQUEST_TIMEOUT_S):
+                _, self._connection = await loop.create_connection(
+                    lambda: Connection(self), self._address.host, self._address.port
+                )
+        except TimeoutError:
+            raise Unanswered("no connection in time") from None
+        except OSError:
+            raise Unanswered("no connection") from None
+        return self._connection
+
+    # the connection calls these
+
+    def responded(self, connection: Connection, response: Response) -> None:
+        if connection is self._connection and self._answer is not None and not self._answer.done():
+            self._answer.set_result(response)
+
+    def lost(self, connection: Connection) -> None:
+        if connection is not self._connection:
+            return
+        self._connection = None
+        if self._answer is not None and not self._answer.done():
+            self._answer.set_exception(Unanswered("connection lost"))
+
+
+class Client:
+    """Streams one recording after the other until it is told to stop, then ends with the session that it is in.
+
+    Args:
+        targets: one a replica. pinned: whether a session keeps to one replica, as it has to without a shared store.
+    """
+
+    def __init__(
+        self,
+        index: int,
+        recordings: Sequence[Recording],
+        targets: Sequence[HetsynTarget],
+        tally: Tally,
+        acknowledgements: Acknowledgements,
+        seed: int,
+        *,
+        pinned: bool,
+    ) -> None:
+        self.index = index
+        self._recordings = recordings
+        self._targets = targets
+        self._tally = tally
+        self._acknowledgements = acknowledgements
+        self._rng = random.Random(f"{seed}-{index}")
+        self._name = f"faults-{seed}-{index}"
+        self._pinned = pinned
+        self._home = 0
+        self._lines = [Line(target.address) for target in targets]
+        self._spare = [Line(target.address) for target in targets]
+        self._ended: list[tuple[float, int, Stream, Recording]] = []
+        self._stopping = False
+
+    def stop(self) -> None:
+        self._stopping = True
+
+    def is_asking(self, replica: int) -> bool:
+        return self._lines[replica].is_busy or self._spare[replica].is_busy
+
+    def cut(self, replica: int) -> bool:
+        """Break the connections to a replica; whether one of them had a request under way."""
+        was_busy = self.is_asking(replica)
+        for line in (self._lines[replica], self._spare[replica]):
+            line.cut()
+        return was_busy
+
+    async def run(self) -> None:
+        count = 0
+        try:
+            while not self._stopping:
+                await self._session(f"{self._name}-{count}", self._rng.choice(self._recordings))
+                count += 1
+            for _ in range(len(self._ended)):
+                await self._ask_again()
+        finally:
+            for line in (*self._lines, *self._spare):
+                line.cut()
+
+    async def _session(self, name: str, recording: Recording) -> None:
+        stream = Stream(name, recording.replies)
+        self._tally.sessions += 1
+        self._home = self._rng.randrange(len(self._targets))
+        while stream.acknowledged < len(recording.chunks):
+            if not await self._chunk(stream, recording):
+                return
+            await asyncio.sleep(self._rng.uniform(*THINK_S))
+        self._tally.finished += 1
+        self._ended.append((time.perf_counter(), self._home, stream, recording))
+        if self._rng.random() < ASK_AGAIN_SHARE:
+            await self._ask_again()
+
+    async def _chunk(self, stream: Stream, recording: Recording) -> bool:
+        """Until it is acknowledged; False where the session is given up."""
+        seq, last = stream.acknowledged, len(recording.chunks) - 1
+        manner = self._rng.choices(list(SHARES), list(SHARES.values()))[0]
+        self._tally.manners[manner.value] += 1
+        request = self._request(stream, recording, seq)
+        if manner is Manner.early and seq < last:
+            await self._early(stream, recording, seq + 1)
+        stream.sent = max(stream.sent, seq + 1)
+        if manner in (Manner.cut_within, Manner.cut_before_reply):
+            part = self._rng.randrange(1, len(request[0])) if manner is Manner.cut_within else len(request[0])
+            replica = self._replica()
+            try:
+                await self._lines[replica].tear(request[replica][:part], self._rng.uniform(0, 0.005))
+            except Unanswered as error:
+                self._tally.failed(str(error))
+        if manner is Manner.twice_at_once:
+            heard = await asyncio.gather(
+                self._persist(stream, seq, request, self._lines), self._persist(stream, seq, request, self._spare)
+            )
+            is_well = all(heard)
+        else:
+            is_well = await self._persist(stream, seq, request, self._lines)
+        if not is_well or stream.acknowledged <= seq:
+            return False
+        if manner is Manner.repeated:
+            await self._probe(stream, Probe.repeated, seq, request)
+        elif manner is Manner.stale and seq > 0:
+            await self._probe(stream, Probe.stale, seq - 1, self._request(stream, recording, seq - 1))
+        elif manner is Manner.conflicting and seq > 0:
+            other = bytes(byte ^ 1 for byte in recording.chunks[seq])
+            await self._probe(stream, Probe.conflicting, seq, self._request(stream, recording, seq, other))
+        return not stream.broken
+
+    async def _early(self, stream: Stream, recording: Recording, seq: int) -> None:
+        before, stream.sent = stream.sent, max(stream.sent, seq + 1)
+        if await self._probe(stream, Probe.early, seq, self._request(stream, recording, seq)) is Heard.acknowledged:
+            stream.sent = before  # it was refused for certain
+
+    async def _persist(self, stream: Stream, seq: int, request: Sequence[bytes], lines: Sequence[Line]) -> bool:
+        began_s = time.perf_counter()
+        while not stream.broken:
+            replica = self._replica()
+            try:
+                response = await lines[replica].ask(request[replica])
+            except Unanswered as error:
+                self._tally.failed(str(error))
+            else:
+                heard = self._tally.chunk(stream, seq, response.status, response.body)
+                if heard is Heard.acknowledged:
+                    self._acknowledgements.note(replica, self.index, time.perf_counter() - began_s)
+                if heard is not Heard.later:
+                    return heard is not Heard.broken
+            if time.perf_counter() - began_s > GIVE_UP_S:
+                self._tally.unanswered(stream, seq)
+                return False
+            await asyncio.sleep(self._rng.uniform(*PAUSE_S))
+        return False
+
+    async def _probe(self, stream: Stream, probe: Probe, seq: int, request: Sequence[bytes]) -> Heard:
+        replica = self._replica()
+        try:
+            response = await self._lines[replica].ask(request[replica])
+        except Unanswered as error:
+            self._tally.failed(str(error))
+            return Heard.later
+        return self._tally.probe(stream, probe, seq, response.status, response.body)
+
+    async def _ask_again(self) -> None:
+        """For the last reply of a session that has ended, which may have been several faults ago."""
+        ended_s, self._home, stream, recording = self._ended.pop(self._rng.randrange(len(self._ended)))
+        if time.perf_counter() - ended_s < ASK_AGAIN_WITHIN_S:
+            last = len(recording.chunks) - 1
+            await self._probe(stream, Probe.repeated, last, self._request(stream, recording, last))
+
+    def _replica(self) -> int:
+        return self._home if self._pinned else self._rng.randrange(len(self._targets))
+
+    def _request(self, stream: Stream, recording: Recording, seq: int, chunk: bytes | None = None) -> list[bytes]:
+        """One a replica."""
+        content = recording.chunks[seq] if chunk is None else chunk
+        is_last = seq == len(recording.chunks) - 1
+        return [target.request(stream.session, seq, content, is_last=is_last) for target in self._targets]

@@ -1,0 +1,78 @@
+"""Which faults happen, in which order, to which replica, for how long. Pure, and the same for the same seed."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Kind(StrEnum):
+    """What happens for ``Fault.lasts_s``; then it is undone."""
+
+    kill_replica = "kill a replica"  # SIGKILL, started again after that time
+    pause_replica = "pause a replica"  # SIGSTOP, SIGCONT
+    kill_store = "kill the store"  # SIGKILL of Valkey, started again on the same data
+    pause_store = "pause the store"
+    kill_all = "kill all at once"  # replicas and store
+    cut_connections = "cut connections"  # of all clients to a replica, whatever is under way
+    full_store = "full store"  # the disk of a file; the memory of Valkey
+    damaged_file = "damaged file"  # while all replicas are down
+
+
+# shortest and longest; the servers give a store 2 s and the clients a request 1 s, so some last longer than both
+LASTS_S: Mapping[Kind, tuple[float, float]] = {
+    Kind.kill_replica: (0.0, 0.5),
+    Kind.pause_replica: (0.1, 2.5),
+    Kind.kill_store: (0.0, 0.5),
+    Kind.pause_store: (0.1, 2.5),
+    Kind.kill_all: (0.0, 0.2),
+    Kind.cut_connections: (0.0, 0.0),
+    Kind.full_store: (0.5, 1.5),
+    Kind.damaged_file: (0.0, 0.0),
+}
+
+# the faults that a store can meet, and the share of each
+MIXES: Mapping[str, Mapping[Kind, int]] = {
+    "valkey": {
+        Kind.kill_replica: 7, Kind.pause_replica: 5, Kind.kill_store: 5, Kind.pause_store: 4, Kind.kill_all: 2,
+        Kind.cut_connections: 4, Kind.full_store: 3,
+    },
+    "file": {
+        Kind.kill_replica: 8, Kind.pause_replica: 5, Kind.kill_all: 2, Kind.cut_connections: 4, Kind.full_store: 5,
+        Kind.damaged_file: 3,
+    },
+    "memory": {Kind.kill_replica: 8, Kind.pause_replica: 5, Kind.kill_all: 2, Kind.cut_connections: 4},
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Fault:
+    """replica: the index of the one that it happens to; of no meaning where it happens to the store or to all.
+    wait_s: from the recovery of the fault before.
+    """
+
+    kind: Kind
+    replica: int
+    wait_s: float
+    lasts_s: float
+
+
+def schedule(store: str, count: int, replicas: int, seed: int, quiet_s: float = 0.6) -> list[Fault]:
+    """``count`` faults in random order, in the shares that ``MIXES`` gives, every kind at least once if they suffice.
+
+    Args:
+        quiet_s: the mean pause between the recovery from one and the next.
+    """
+    mix = MIXES[store]
+    rng = random.Random(seed)
+    whole = sum(mix.values())
+    kinds = [kind for kind in mix for _ in range(max(1, count * mix[kind] // whole))]
+    while len(kinds) < count:
+        kinds.append(rng.choices(list(mix), list(mix.values()))[0])
+    rng.shuffle(kinds)
+    return [
+        Fault(kind, rng.randrange(replicas), rng.uniform(0.5, 1.5) * quiet_s, rng.uniform(*LASTS_S[kind]))
+        for kind in kinds[:count]
+    ]

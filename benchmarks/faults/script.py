@@ -1,0 +1,184 @@
+"""Plays a schedule of faults on a stage while clients stream, and times the recovery from each."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from benchmarks.faults.clients import Acknowledgements, Client, client_path, replica_path
+from benchmarks.faults.schedule import Fault, Kind
+from benchmarks.faults.stage import Replica, Store
+from benchmarks.faults.tally import Tally
+from benchmarks.server_process import ServerError
+
+RECOVERY_TIMEOUT_S = 20.0
+UNDER_WAY_TIMEOUT_S = 0.5
+LAST_CHUNKS_TIMEOUT_S = 60.0
+
+
+@dataclass(frozen=True)
+class Occurred:
+    """A fault that has happened. Times on the clock of ``time.perf_counter``.
+
+    back_s: when what had failed was back: a process started again (not: ready) or continued, the disk freed.
+    recovered_s: when each affected path had a chunk acknowledged after that; None where that did not come in time. The
+    paths are the replica; both, where the store failed; the clients, whose connections were cut.
+    errors: refusals and broken requests that clients met from its begin to the recovery. remark: what else was checked.
+    """
+
+    kind: Kind
+    replica: int | None
+    began_s: float
+    back_s: float
+    recovered_s: float | None
+    errors: int
+    remark: str = ""
+
+    @property
+    def recovery_s(self) -> float | None:
+        return None if self.recovered_s is None else self.recovered_s - self.back_s
+
+
+class Script:
+    """
+    Args:
+        say: told of each fault that is over.
+    """
+
+    def __init__(
+        self,
+        replicas: Sequence[Replica],
+        store: Store,
+        clients: Sequence[Client],
+        tally: Tally,
+        acknowledgements: Acknowledgements,
+        say: Callable[[int, Occurred], None],
+    ) -> None:
+        self._replicas = replicas
+        self._store = store
+        self._clients = clients
+        self._tally = tally
+        self._acknowledgements = acknowledgements
+        self._say = say
+
+    async def play(self, faults: Sequence[Fault], at_least_chunks: int, calm_s: float = 2.0) -> list[Occurred]:
+        """All faults, between two calm stretches; the clients have ended their last sessions then.
+
+        Args:
+            at_least_chunks: acknowledged, before the clients are told to end.
+        """
+        streaming = [asyncio.create_task(client.run()) for client in self._clients]
+        occurred = []
+        try:
+            await asyncio.sleep(calm_s)
+            for number, fault in enumerate(faults):
+                await asyncio.sleep(fault.wait_s)
+                occurred.append(await self._happen(fault))
+                self._say(number, occurred[-1])
+                if occurred[-1].recovered_s is None:
+                    break  # nothing can be learnt from the next
+            await asyncio.sleep(calm_s)
+            deadline_s = time.monotonic() + LAST_CHUNKS_TIMEOUT_S
+            while self._tally.acknowledged < at_least_chunks and time.monotonic() < deadline_s:
+                await asyncio.sleep(0.1)
+            for client in self._clients:
+                client.stop()
+            async with asyncio.timeout(LAST_CHUNKS_TIMEOUT_S):
+                await asyncio.gather(*streaming)
+        finally:
+            for task in streaming:
+                task.cancel()
+            await asyncio.gather(*streaming, return_exceptions=True)
+        return occurred
+
+    async def _happen(self, fault: Fault) -> Occurred:
+        errors = self._tally.errors.total()
+        replica = self._replicas[fault.replica]
+        paths = [replica_path(index) for index in range(len(self._replicas))]
+        began_s, remark, index = time.perf_counter(), "", None
+        if fault.kind in (Kind.kill_replica, Kind.pause_replica, Kind.cut_connections):
+            paths, index = [replica_path(fault.replica)], fault.replica
+        match fault.kind:
+            case Kind.kill_replica:
+                replica.kill()
+                await asyncio.sleep(fault.lasts_s)
+                back_s = time.perf_counter()
+                replica.start()
+            case Kind.pause_replica:
+                replica.pause()
+                await asyncio.sleep(fault.lasts_s)
+                back_s = time.perf_counter()
+                replica.resume()
+            case Kind.kill_store:
+                self._store.kill()
+                await asyncio.sleep(fault.lasts_s)
+                back_s = time.perf_counter()
+                await asyncio.to_thread(self._store.start)
+            case Kind.pause_store:
+                self._store.pause()
+                await asyncio.sleep(fault.lasts_s)
+                back_s = time.perf_counter()
+                self._store.resume()
+            case Kind.kill_all:
+                for one in self._replicas:
+                    one.kill()
+                self._store.kill()
+                await asyncio.sleep(fault.lasts_s)
+                back_s = time.perf_counter()
+                for one in self._replicas:
+                    one.start()
+                await asyncio.to_thread(self._store.start)
+            case Kind.cut_connections:
+                await self._requests_under_way(fault.replica)
+                cut = [client.index for client in self._clients if client.cut(fault.replica)]
+                paths = [client_path(index) for index in cut] or paths
+                remark = f"{len(cut)} requests under way"
+                back_s = time.perf_counter()
+            case Kind.full_store:
+                pids = [one.pid for one in self._replicas]
+                await asyncio.to_thread(self._store.fill, pids)
+                await asyncio.sleep(fault.lasts_s)
+                refused = self._tally.errors["503 store-unavailable"]
+                remark = f"{refused} chunks refused so far"
+                back_s = time.perf_counter()
+                self._store.free(pids)
+            case Kind.damaged_file:
+                for one in self._replicas:
+                    one.kill()
+                await asyncio.to_thread(self._store.damage)
+                remark = await self._refusal(replica)
+                await asyncio.to_thread(self._store.restore)
+                back_s = time.perf_counter()
+                for one in self._replicas:
+                    one.start()
+        recovered_s = await self._recovery(paths)
+        return Occurred(fault.kind, index, began_s, back_s, recovered_s, self._tally.errors.total() - errors, remark)
+
+    async def _requests_under_way(self, replica: int) -> None:
+        """Until a connection to a replica is worth cutting."""
+        deadline_s = time.monotonic() + UNDER_WAY_TIMEOUT_S
+        while not any(client.is_asking(replica) for client in self._clients) and time.monotonic() < deadline_s:
+            await asyncio.sleep(0)
+
+    async def _refusal(self, replica: Replica) -> str:
+        """What a replica says of the damaged file; that it says nothing of the kind is a wrong answer."""
+        replica.start()
+        try:
+            status, words = await replica.refusal()
+        except ServerError as error:
+            replica.kill()
+            status, words = 0, str(error)
+        if status != 1 or "sessions.db" not in words:
+            self._tally.failed_check(f"a damaged file: {status}, {words}")
+        return words
+
+    async def _recovery(self, paths: Sequence[str]) -> float | None:
+        try:
+            async with asyncio.timeout(RECOVERY_TIMEOUT_S):
+                await self._acknowledgements.on_each(paths)
+        except TimeoutError:
+            self._tally.failed_check("no recovery in time")
+            return None
+        return time.perf_counter()

@@ -1,0 +1,234 @@
+"""What a client may hear, and what it must not: judges every reply and counts. No I/O.
+
+A reply is compared with that of an undisturbed server byte for byte, the session's id aside. That covers the label, all
+probabilities, and the steps since the session began, so that a chunk which was lost or applied twice shows in the
+reply to it or to the next one, whatever the server claims.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+NAME = "SESSION"  # stands for the id in the reference replies
+EXAMPLES = 20
+
+
+class Heard(Enum):
+    """What the answer to a chunk means to the client that sent it."""
+
+    acknowledged = "acknowledged"
+    skipped = "skipped"  # applied, as is the one after it, which had been sent early: its own reply is gone
+    later = "later"  # nothing is known; send it again
+    broken = "broken"  # the session is lost or wrong: give it up
+
+
+class Probe(Enum):
+    """A request that must change nothing; what it must get."""
+
+    repeated = "duplicate of the last chunk"  # the stored reply
+    stale = "an older chunk"  # 409, out of order
+    early = "a chunk too early"  # 409, out of order; 404 before the first
+    conflicting = "the last number with other content"  # 409, conflicting
+
+
+_WANTED = {
+    Probe.repeated: (),
+    Probe.stale: ("out-of-order", "session-ended"),
+    Probe.early: ("out-of-order",),
+    Probe.conflicting: ("conflicting-chunk", "session-ended"),
+}
+_AFTER_EARLY = ("out-of-order", "conflicting-chunk", "session-ended")
+
+
+@dataclass
+class Stream:
+    """A session, as its client sees it.
+
+    replies: of the undisturbed server to its chunks, in order. acknowledged: chunks. sent: chunks that may be applied,
+    those included that were sent early and are not answered. broken: it is lost or wrong.
+    """
+
+    session: str
+    replies: tuple[bytes, ...]
+    acknowledged: int = 0
+    sent: int = 0
+    broken: bool = False
+
+    def reply(self, seq: int) -> bytes:
+        return self.replies[seq].replace(NAME.encode(), self.session.encode(), 1)
+
+
+@dataclass
+class Tally:
+    """Counts of everything that clients heard.
+
+    lost: chunks that had been acknowledged and are not applied. twice: chunks that were applied again, or that were
+    applied and must not be. wrong: other answers than the undisturbed server's. skipped: applied without a reply.
+    sessions, finished, broken: begun, answered to their end, given up. manners: how chunks were sent. probes: requests
+    that changed nothing and were answered as they must be.
+    """
+
+    acknowledged: int = 0
+    lost: int = 0
+    twice: int = 0
+    wrong: int = 0
+    skipped: int = 0
+    sessions: int = 0
+    finished: int = 0
+    broken: int = 0
+    manners: Counter[str] = field(default_factory=Counter)
+    probes: Counter[str] = field(default_factory=Counter)
+    errors: Counter[str] = field(default_factory=Counter)
+    violations: list[str] = field(default_factory=list)
+
+    @property
+    def is_clean(self) -> bool:
+        return not (self.lost or self.twice or self.wrong or self.broken)
+
+    def failed(self, why: str) -> None:
+        """No answer came."""
+        self.errors[why] += 1
+
+    def failed_check(self, what: str) -> None:
+        """Something else was not as it must be."""
+        self.wrong += 1
+        self.violations.append(what)
+
+    def unanswered(self, stream: Stream, seq: int) -> None:
+        """A chunk that its client gave up."""
+        self._say(stream, seq, "is not answered, however often it is sent")
+        self._give_up(stream)
+
+    def chunk(self, stream: Stream, seq: int, status: int, body: bytes) -> Heard:
+        """The answer to a session's next chunk, which may have been sent before."""
+        if stream.broken:
+            return Heard.broken
+        if status == 200:
+            if not self._matches(stream, seq, body):
+                return self._give_up(stream)
+            if seq == stream.acknowledged:
+                stream.acknowledged += 1
+                self.acknowledged += 1
+            return Heard.acknowledged
+        kind, expected = _problem(body)
+        if status == 503:
+            self.errors[f"503 {kind}"] += 1
+            return Heard.later
+        if self._contradicts(stream, seq, status, kind, expected):
+            return Heard.broken
+        # only what was sent early can be after it
+        after = stream.sent if kind == "session-ended" else expected
+        if status == 409 and after is not None and seq + 1 < after:
+            self.skipped += 1
+            stream.acknowledged = seq + 1
+            return Heard.skipped
+        return self._refused(stream, seq, status, kind)
+
+    def probe(self, stream: Stream, probe: Probe, seq: int, status: int, body: bytes) -> Heard:
+        """The answer to a request that must change nothing."""
+        if stream.broken:
+            return Heard.broken
+        if status == 200 and probe is Probe.repeated:
+            if not self._matches(stream, seq, body):
+                return self._give_up(stream)
+            self.probes[probe.value] += 1
+            return Heard.acknowledged
+        if status == 200:
+            self.twice += 1
+            self._say(stream, seq, f"{probe.value} was applied")
+            return self._give_up(stream)
+        kind, expected = _problem(body)
+        if status == 503:
+            self.errors[f"503 {kind}"] += 1
+            return Heard.later
+        if not (status == 404 and probe is Probe.early and stream.acknowledged == 0):
+            if self._contradicts(stream, seq, status, kind, expected):
+                return Heard.broken
+            # where a chunk that was sent early has been applied by now, any of them may be said
+            wanted = _WANTED[probe] if stream.sent == stream.acknowledged else _AFTER_EARLY
+            if status != 409 or kind not in wanted:
+                return self._refused(stream, seq, status, kind)
+        self.probes[probe.value] += 1
+        return Heard.acknowledged
+
+    def _contradicts(self, stream: Stream, seq: int, status: int, kind: str, expected: int | None) -> bool:
+        """Whether a refusal says that chunks are lost, or that more are applied than were sent; counts them."""
+        if status in (404, 410):
+            self._lost(stream, seq, stream.acknowledged, f"{status} {kind}")
+        elif expected is not None and expected < stream.acknowledged:
+            self._lost(stream, seq, stream.acknowledged - expected, f"{status} {kind}, {expected} is expected")
+        elif (expected is not None and expected > stream.sent) or (
+            kind == "session-ended" and stream.sent < len(stream.replies)
+        ):
+            self.twice += 1
+            self._say(stream, seq, f"{status} {kind}, {expected} is expected, {stream.sent} were sent")
+            self._give_up(stream)
+        return stream.broken
+
+    def _matches(self, stream: Stream, seq: int, body: bytes) -> bool:
+        expected = stream.reply(seq)
+        if body == expected:
+            return True
+        steps, expected_steps = _total_steps(body), _total_steps(expected)
+        if steps is None or expected_steps is None or steps == expected_steps:
+            self.wrong += 1
+        elif steps > expected_steps:
+            self.twice += 1
+        else:
+            self.lost += 1
+        self._say(stream, seq, f"{body[:300]!r} in place of {expected[:300]!r}")
+        return False
+
+    def _lost(self, stream: Stream, seq: int, chunks: int, why: str) -> None:
+        self.lost += chunks
+        self._say(stream, seq, f"{chunks} acknowledged chunks are lost: {why}")
+        self._give_up(stream)
+
+    def _refused(self, stream: Stream, seq: int, status: int, kind: str) -> Heard:
+        self.wrong += 1
+        self._say(stream, seq, f"{status} {kind}, with {stream.acknowledged} acknowledged and {stream.sent} sent")
+        return self._give_up(stream)
+
+    def _give_up(self, stream: Stream) -> Heard:
+        stream.broken = True
+        self.broken += 1
+        return Heard.broken
+
+    def _say(self, stream: Stream, seq: int, what: str) -> None:
+        if len(self.violations) < EXAMPLES:
+            self.violations.append(f"{stream.session} chunk {seq}: {what}")
+
+
+def as_reference(body: bytes, session: str) -> bytes:
+    """A reply with the session's id taken out.
+
+    Raises:
+        ValueError: it is not there once.
+    """
+    if body.count(session.encode()) != 1:
+        raise ValueError(f"the reply does not name its session once: {body[:300]!r}")
+    return body.replace(session.encode(), NAME.encode())
+
+
+def _problem(body: bytes) -> tuple[str, int | None]:
+    """What kind of problem, and which chunk is expected next, where it says so."""
+    problem = _json(body)
+    expected = problem.get("expected_seq")
+    return str(problem.get("type", "no problem")).rpartition(":")[2], expected if isinstance(expected, int) else None
+
+
+def _total_steps(body: bytes) -> int | None:
+    steps = _json(body).get("total_steps")
+    return steps if isinstance(steps, int) else None
+
+
+def _json(body: bytes) -> dict[str, Any]:
+    try:
+        value = json.loads(body)
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}

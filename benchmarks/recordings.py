@@ -1,0 +1,30 @@
+"""A recording in chunks, as a microphone would give them: the last one as short as it is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from service.audio import decode_wav
+
+DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+
+
+def cut(path: Path, chunk_s: float) -> tuple[str, tuple[bytes, ...]]:
+    """The content type of its chunks, and the chunks.
+
+    Raises:
+        InputError: no WAV file of 16-bit PCM.
+    """
+    samples, rate_hz = decode_wav(path.read_bytes())
+    pcm = np.round(samples * 32_768.0).clip(-32_768, 32_767).astype("<i2")
+    length = max(1, round(chunk_s * rate_hz))
+    chunks = tuple(pcm[begin : begin + length].tobytes() for begin in range(0, len(pcm), length))
+    return f"audio/L16;rate={rate_hz};endianness=little-endian", chunks
+
+
+def digit(path: Path) -> str:
+    """What a recording says, from its name: ``seven.wav``, or ``7_theo_3.wav``."""
+    stem = path.stem.partition("_")[0]
+    return DIGITS[int(stem)] if stem.isdecimal() else stem

@@ -1,0 +1,30 @@
+"""The fault benchmark, short: with a store nothing is lost, and without one the tally says what is."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from benchmarks.faults import disturbed
+from benchmarks.valkey import BINARY, MISSING
+
+
+# a store and a replica are killed; a file is damaged and a replica killed
+@pytest.mark.parametrize(("store", "seed"), [("valkey", 3), ("file", 9)])
+def test_nothing_is_lost_with_a_store(store: str, seed: int, tmp_path: Path) -> None:
+    if store == "valkey" and BINARY is None:
+        pytest.skip(MISSING)
+    results = asyncio.run(disturbed(store, tmp_path, faults=2, chunks=100, clients=4, seed=seed))
+    counts = results["counts"]
+    assert results["violations"] == []
+    assert results["passed"]
+    assert counts["acknowledged"] >= 100
+    assert counts["faults"] == 2
+
+
+def test_a_killed_server_without_a_store_is_told(tmp_path: Path) -> None:
+    results = asyncio.run(disturbed("memory", tmp_path, faults=2, chunks=100, clients=4, seed=4))
+    assert not results["passed"]
+    assert results["counts"]["lost"] > 0

@@ -1,0 +1,57 @@
+"""What a run comes to."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from benchmarks.faults.clients import Acknowledgements
+from benchmarks.faults.report import plot, print_results, summary
+from benchmarks.faults.schedule import Kind
+from benchmarks.faults.script import Occurred
+from benchmarks.faults.tally import Tally
+
+SETTINGS = {"store": "memory", "clients": 1, "replicas": 2, "seed": 1}
+
+
+def acknowledged(count: int) -> tuple[Tally, Acknowledgements]:
+    tally, acknowledgements = Tally(acknowledged=count), Acknowledgements()
+    acknowledgements.times_s = [100.0 + index / 10 for index in range(count)]
+    acknowledgements.waits_s = [0.01] * (count - 1) + [1.5]
+    return tally, acknowledgements
+
+
+def test_recoveries_count_from_when_the_fault_was_over() -> None:
+    tally, acknowledgements = acknowledged(50)
+    occurred = [
+        Occurred(Kind.kill_replica, 0, 101.0, 101.5, 102.5, 7),
+        Occurred(Kind.kill_replica, 1, 103.0, 103.0, 103.2, 3),
+    ]
+    results = summary(SETTINGS, tally, acknowledgements, occurred)
+    assert results["recovery_s"]["max"] == pytest.approx(1.0)
+    assert results["recovery_by_kind"]["kill a replica"]["errors"] == 10
+    assert results["passed"]
+    assert sum(results["timeline"]["acknowledged"]) == 50
+    assert results["wait_of_a_chunk_s"]["max"] == 1.5
+    json.dumps(results)
+
+
+def test_a_violation_or_a_path_that_stays_down_fails_the_run() -> None:
+    tally, acknowledgements = acknowledged(5)
+    down = Occurred(Kind.pause_store, None, 100.1, 100.2, None, 1)
+    assert not summary(SETTINGS, tally, acknowledgements, [down])["passed"]
+    tally.lost = 1
+    assert not summary(SETTINGS, tally, acknowledgements, [])["passed"]
+
+
+def test_it_can_be_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tally, acknowledgements = acknowledged(50)
+    tally.errors["no connection"] = 3
+    occurred = [Occurred(kind, 0, 100.5 + n, 100.6 + n, 100.9 + n, n) for n, kind in enumerate(list(Kind)[:4])]
+    results = summary(SETTINGS, tally, acknowledgements, occurred)
+    print_results(results)
+    assert "lost 0, applied twice 0, other answers 0" in capsys.readouterr().out
+    plot(results, tmp_path / "faults.png")
+    assert (tmp_path / "faults.png").stat().st_size > 10_000

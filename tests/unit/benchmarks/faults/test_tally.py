@@ -1,0 +1,178 @@
+"""A tally that overlooks something would make the benchmark pass: each violation is told, and nothing else is."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from benchmarks.faults.tally import NAME, Heard, Probe, Stream, Tally, as_reference
+
+CHUNKS = 4
+
+
+def reply(seq: int, session: str = NAME, **changes: Any) -> bytes:
+    said: dict[str, Any] = {
+        "session": session, "seq": seq, "steps": 25, "total_steps": 25 * (seq + 1), "label": "one",
+        "probabilities": [0.5 + seq / 100, 0.5 - seq / 100], "end": seq == CHUNKS - 1,
+    }  # fmt: skip
+    return json.dumps(said | changes).encode()
+
+
+def problem(kind: str, expected_seq: int | None = None) -> bytes:
+    body: dict[str, Any] = {"type": f"urn:hetsyn:problem:{kind}", "detail": "words"}
+    return json.dumps(body if expected_seq is None else body | {"expected_seq": expected_seq}).encode()
+
+
+def stream(acknowledged: int = 0, sent: int | None = None) -> Stream:
+    replies = tuple(reply(seq) for seq in range(CHUNKS))
+    return Stream("a", replies, acknowledged, acknowledged if sent is None else sent)
+
+
+def send(tally: Tally, one: Stream, seq: int, status: int, body: bytes) -> Heard:
+    one.sent = max(one.sent, seq + 1)
+    return tally.chunk(one, seq, status, body)
+
+
+def test_the_reference_reply_is_one_acknowledgement_however_often_it_comes() -> None:
+    tally, one = Tally(), stream()
+    for seq in range(CHUNKS):
+        assert send(tally, one, seq, 200, reply(seq, "a")) is Heard.acknowledged
+        assert send(tally, one, seq, 200, reply(seq, "a")) is Heard.acknowledged
+    assert (tally.acknowledged, one.acknowledged) == (CHUNKS, CHUNKS)
+    assert tally.is_clean
+
+
+@pytest.mark.parametrize(
+    ("body", "counts"),
+    [
+        (reply(1, "a", probabilities=[0.51, 0.4899999999999999]), (0, 0, 1)),  # one bit
+        (reply(1, "a", label="two"), (0, 0, 1)),
+        (reply(1, "b"), (0, 0, 1)),
+        (reply(1, "a", total_steps=75), (0, 1, 0)),
+        (reply(1, "a", total_steps=25), (1, 0, 0)),
+        (b"no JSON", (0, 0, 1)),
+        (b"[]", (0, 0, 1)),
+    ],
+)
+def test_another_reply_is_told(body: bytes, counts: tuple[int, int, int]) -> None:
+    tally, one = Tally(), stream(1)
+    assert send(tally, one, 1, 200, body) is Heard.broken
+    assert (tally.lost, tally.twice, tally.wrong) == counts
+    assert not tally.is_clean
+    assert tally.violations
+
+
+def test_503_is_sent_again_and_changes_nothing() -> None:
+    tally, one = Tally(), stream(2)
+    assert send(tally, one, 2, 503, problem("store-unavailable")) is Heard.later
+    assert one.acknowledged == 2
+    assert tally.errors == {"503 store-unavailable": 1}
+    assert tally.is_clean
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "lost"),
+    [
+        (404, problem("not-found"), 3),
+        (410, problem("session-gone"), 3),
+        (409, problem("out-of-order", 1), 2),
+        (409, problem("out-of-order", 0), 3),
+    ],
+)
+def test_a_store_that_goes_back_has_lost_chunks(status: int, body: bytes, lost: int) -> None:
+    tally, one = Tally(), stream(3)
+    assert send(tally, one, 3, status, body) is Heard.broken
+    assert tally.lost == lost
+    # the other of two requests at once says it again, which counts once
+    assert send(tally, one, 3, status, body) is Heard.broken
+    assert (tally.lost, tally.broken) == (lost, 1)
+
+
+def test_more_applied_than_was_sent_is_told() -> None:
+    tally, one = Tally(), stream(1)
+    assert send(tally, one, 1, 409, problem("out-of-order", 3)) is Heard.broken
+    assert tally.twice == 1
+    tally, one = Tally(), stream(1)
+    assert send(tally, one, 1, 409, problem("session-ended")) is Heard.broken
+    assert tally.twice == 1
+
+
+def test_a_chunk_sent_early_and_unanswered_may_be_applied_after_the_one_before_it() -> None:
+    tally, one = Tally(), stream(1, sent=3)
+    assert send(tally, one, 1, 409, problem("out-of-order", 3)) is Heard.skipped
+    assert one.acknowledged == 2
+    assert send(tally, one, 2, 200, reply(2, "a")) is Heard.acknowledged
+    tally, one = Tally(), stream(2, sent=CHUNKS)
+    assert send(tally, one, 2, 409, problem("session-ended")) is Heard.skipped
+    assert tally.is_clean
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"), [(500, "internal"), (409, "conflicting-chunk"), (409, "state-corrupt"), (422, "bad-input")]
+)
+def test_a_refusal_of_a_right_chunk_is_told(status: int, kind: str) -> None:
+    tally, one = Tally(), stream(1)
+    assert send(tally, one, 1, status, problem(kind, 1 if kind == "conflicting-chunk" else None)) is Heard.broken
+    assert tally.wrong == 1
+
+
+@pytest.mark.parametrize(
+    ("probe", "acknowledged", "seq", "status", "body"),
+    [
+        (Probe.repeated, 2, 1, 200, reply(1, "a")),
+        (Probe.stale, 2, 0, 409, problem("out-of-order", 2)),
+        (Probe.stale, CHUNKS, 1, 409, problem("session-ended")),
+        (Probe.early, 0, 1, 404, problem("not-found")),
+        (Probe.conflicting, 2, 1, 409, problem("conflicting-chunk", 2)),
+    ],
+)
+def test_what_must_change_nothing_is_answered_so(
+    probe: Probe, acknowledged: int, seq: int, status: int, body: bytes
+) -> None:
+    tally, one = Tally(), stream(acknowledged)
+    if probe is Probe.early:
+        one.sent = seq + 1
+    assert tally.probe(one, probe, seq, status, body) is Heard.acknowledged
+    assert tally.is_clean
+    assert tally.probes == {probe.value: 1}
+    assert one.acknowledged == acknowledged
+
+
+@pytest.mark.parametrize("probe", [Probe.stale, Probe.early, Probe.conflicting])
+def test_one_that_is_applied_is_told(probe: Probe) -> None:
+    tally = Tally()
+    assert tally.probe(stream(2, sent=4), probe, 3, 200, reply(3, "a")) is Heard.broken
+    assert tally.twice == 1
+
+
+@pytest.mark.parametrize(
+    ("probe", "status", "body", "counts"),
+    [
+        (Probe.repeated, 200, reply(2, "a"), (0, 1, 0)),
+        (Probe.repeated, 404, problem("not-found"), (2, 0, 0)),
+        (Probe.repeated, 409, problem("out-of-order", 2), (0, 0, 1)),
+        (Probe.stale, 409, problem("out-of-order", 1), (1, 0, 0)),
+        (Probe.stale, 409, problem("out-of-order", 3), (0, 1, 0)),
+        (Probe.conflicting, 409, problem("out-of-order", 2), (0, 0, 1)),
+        (Probe.conflicting, 500, problem("internal"), (0, 0, 1)),
+    ],
+)
+def test_another_answer_to_it_is_told(probe: Probe, status: int, body: bytes, counts: tuple[int, int, int]) -> None:
+    tally = Tally()
+    assert tally.probe(stream(2), probe, 1, status, body) is Heard.broken
+    assert (tally.lost, tally.twice, tally.wrong) == counts
+
+
+def test_a_chunk_given_up_is_not_clean() -> None:
+    tally, one = Tally(), stream(1)
+    tally.unanswered(one, 1)
+    assert one.broken
+    assert not tally.is_clean
+
+
+def test_a_reference_has_the_session_taken_out_once() -> None:
+    assert as_reference(reply(0, "undisturbed"), "undisturbed") == reply(0)
+    with pytest.raises(ValueError, match="session"):
+        as_reference(reply(0, "o"), "o")
