@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from service.errors import Overloaded, ShuttingDown
 
@@ -12,7 +10,10 @@ BUSY_RETRY_S = 1.0
 
 
 class Admission:
-    """Used from one event loop. at_most: requests under way."""
+    """A context that may be entered many times at once; each is a place. Used from one event loop.
+
+    at_most: requests under way.
+    """
 
     def __init__(self, at_most: int) -> None:
         self._at_most = at_most
@@ -32,23 +33,21 @@ class Admission:
         """Whether requests should be sent here."""
         return self._is_ready
 
-    @contextmanager
-    def place(self) -> Iterator[None]:
-        """A place among the requests under way.
+    def __enter__(self) -> None:
+        """A place among the requests under way, until ``__exit__``.
 
         Raises:
             Overloaded: all places are taken. ShuttingDown: no more are given.
         """
-        again = f"send the chunk again in {BUSY_RETRY_S:g} s"
+        again = "send the chunk again in"
         if not self._admits:
-            raise ShuttingDown(f"the server is shutting down: {again}", BUSY_RETRY_S)
+            raise ShuttingDown(f"the server is shutting down: {again} {BUSY_RETRY_S:g} s", BUSY_RETRY_S)
         if self._in_flight >= self._at_most:
-            raise Overloaded(f"{self._in_flight} requests are waiting: {again}", BUSY_RETRY_S)
+            raise Overloaded(f"{self._in_flight} requests are waiting: {again} {BUSY_RETRY_S:g} s", BUSY_RETRY_S)
         self.take()
-        try:
-            yield
-        finally:
-            self.give()
+
+    def __exit__(self, *_: object) -> None:
+        self.give()
 
     def take(self) -> None:
         """A place for what is under way whether there is one or not."""

@@ -32,12 +32,14 @@ class SpikeChunk:
     """steps >= 1. step, unit: int64 [spikes], one pair a spike, ascending, no pair twice; step < steps.
 
     channels: how many the client believes there are, where its input says so (dense).
+    places: uint32 [spikes], step << 16 | unit, where the input has them and both fit.
     """
 
     steps: int
     step: Integers
     unit: Integers
     channels: int | None = None
+    places: NDArray[np.uint32] | None = None
 
 
 Chunk = AudioChunk | SpikeChunk
@@ -103,7 +105,9 @@ def digest(chunk: Chunk | None, end: bool) -> bytes:
     elif isinstance(chunk, SpikeChunk):
         content.update(f"spikes {chunk.steps} {len(chunk.step)} {end}\n".encode())
         step, unit = chunk.step, chunk.unit
-        if chunk.steps <= SHORT and (not len(unit) or unit.max() < SHORT):
+        if chunk.places is not None:
+            content.update(chunk.places.data)
+        elif chunk.steps <= SHORT and (not len(unit) or unit.max() < SHORT):
             content.update((step << 16 | unit).astype(np.uint32).data)  # less to hash
         else:
             content.update((step << 32 | unit).data)

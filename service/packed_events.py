@@ -53,5 +53,5 @@ def unpack_events(data: bytes) -> SpikeChunk:
     # as most clients send them; ``spike_chunk`` mends the order and explains what is wrong
     places = times.astype(np.uint32) << 16 | units
     if count > 0 and 0 < steps <= LARGEST + 1 and times[-1] < steps and (places[1:] > places[:-1]).all():
-        return SpikeChunk(steps, times.astype(np.int64), units.astype(np.int64))
+        return SpikeChunk(steps, times.astype(np.int64), units.astype(np.int64), places=places)
     return spike_chunk(steps, times.astype(np.int64), units.astype(np.int64))

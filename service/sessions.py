@@ -159,7 +159,7 @@ class SessionRegistry:
         Raises:
             Overloaded: all places are taken. ShuttingDown: no more are given.
         """
-        return self.admissions.place()
+        return self.admissions
 
     async def infer(self, request: InferRequest) -> Reply:
         """Apply a chunk, in order of arrival within its session, and answer it. To be called within ``admission``.

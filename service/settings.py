@@ -74,7 +74,7 @@ class Settings:
     store_half: bool = False
     max_waiting: int = 1_024
     engine_threads: int = 2
-    engine_inline_s: float = 1e-3
+    engine_inline_s: float = 1e-2
     max_batch: int = 64
     max_batch_steps: int = 4_096
     max_batch_wait_s: float = 0.0
