@@ -113,6 +113,10 @@ def test_the_smoke_version_of_every_experiment(name: str, tmp_path: Path) -> Non
     again = run_experiment(planned, tmp_path, kept, Choice(models), data)
     assert [result.seconds for result in again] == [result.seconds for result in found]  # nothing was done again
     assert len(read_kept(kept.parent)) == 3 * len(found)  # two candidates and one run a model
+    # nor on a machine that has only the kept results
+    elsewhere = run_experiment(planned, tmp_path / "elsewhere", kept, Choice(models), data)
+    assert [result.figure for result in elsewhere] == [result.figure for result in found]
+    assert not (tmp_path / "elsewhere").exists()
 
     out = tmp_path / "models" / name / "1"
     best = tmp_path / name / "base/hetsyn-recurrent/seed-0/best.pt"

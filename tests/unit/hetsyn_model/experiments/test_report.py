@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -128,7 +129,7 @@ def test_the_page_is_the_same_again_and_says_what_is_missing(tmp_path: Path) -> 
         assert (tmp_path / "a/experiments" / name).read_bytes() == (tmp_path / "b/experiments" / name).read_bytes()
         assert f"experiments/{name}" in page
     assert "Not yet run: `hetsyn experiment vision-pixels`" in page
-    assert "| base | HetSyn | recurrent | 100 | 3 of 10 | **99.8 ± 0.1%** |" in page
+    assert "| base | HetSyn | recurrent | 100 | 3 of 5 | **99.8 ± 0.1%** |" in page
 
 
 def test_pictures_of_results_that_are_gone_go_too(tmp_path: Path) -> None:
@@ -139,6 +140,40 @@ def test_pictures_of_results_that_are_gone_go_too(tmp_path: Path) -> None:
 
 def test_numbers_are_kept_with_six_digits() -> None:
     assert rounded({"a": [0.123456789, 3, "x"]}) == {"a": [0.123457, 3, "x"]}
+
+
+def test_a_part_that_is_run_later_takes_nothing_from_the_kept_file(tmp_path: Path) -> None:
+    path = tmp_path / "delayed-match.json"
+    keep(made_up("hetsyn", 0.9), path)
+    keep(made_up("alif", 0.8), path)
+    keep([], path)
+    assert [result.run["model"] for result in read_kept(tmp_path)] == ["alif"] * 3 + ["hetsyn"] * 3
+    assert [path.name] == [each.name for each in tmp_path.iterdir()]
+
+
+def test_a_run_of_the_same_place_in_a_new_plan_replaces_the_old_one(tmp_path: Path) -> None:
+    new = made_up("hetsyn", 0.9)
+    old = [replace(r, run=r.run | {"training": r.run["training"] | {"updates": 7}}) for r in new]
+    keep(old, tmp_path / "delayed-match.json")
+    keep(new[:1], tmp_path / "delayed-match.json")
+    assert [r.run["training"]["updates"] for r in read_kept(tmp_path)] == [500, 7, 7]
+
+
+def test_processes_that_keep_at_once_lose_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "delayed-match.json"
+    every = [result for model in ("hetsyn", "hetneu", "alif", "homneu") for result in made_up(model, 0.9, seeds=5)]
+    with ThreadPoolExecutor(8) as pool:  # flock holds between open files, so threads are as good as processes
+        list(pool.map(lambda result: keep([result], path), every))
+    assert read_kept(tmp_path) == sorted(every, key=lambda result: result.key)
+
+
+def test_results_of_another_plan_are_left_out_and_counted(tmp_path: Path) -> None:
+    old = [replace(r, run=r.run | {"training": r.run["training"] | {"updates": 7}}) for r in made_up("hetsyn", 0.5)]
+    foreign = [replace(r, run=r.run | {"task_spec": {"gone": 1}}) for r in made_up("alif", 0.5)]
+    report.build([*old, *foreign], tmp_path / "experiments.md")
+    page = (tmp_path / "experiments.md").read_text()
+    assert "Left out: 6 results" in page
+    assert "50.0" not in page
 
 
 def test_results_of_one_file_come_back(tmp_path: Path) -> None:
