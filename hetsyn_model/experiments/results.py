@@ -20,7 +20,8 @@ class Result:
     """A finished run.
 
     run: its description (:meth:`RunSpec.to_dict`). figure: of the test data. validation: of the chosen evaluation.
-    machine: what the seconds were measured on. analysis: see :func:`hetsyn_model.experiments.claims.analyse`.
+    seconds: processor time of the training. machine: what it was measured on.
+    analysis: see :func:`hetsyn_model.experiments.claims.analyse`.
     """
 
     run: dict[str, Any]
