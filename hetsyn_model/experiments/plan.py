@@ -62,6 +62,13 @@ class Condition:
     updates: int | None = None
     analysed: bool = False
 
+    @property
+    def searched_on(self) -> str | None:
+        """The condition whose search gives this one its settings; None where they are given."""
+        if self.settings is not None:
+            return None
+        return self.name if self.own_search else BASE
+
     def has(self, cell: Cell) -> bool:
         return cell.model in self.models and cell.recurrent in self.recurrent
 
@@ -140,7 +147,7 @@ def final_run(
     experiment: Experiment, condition: Condition, cell: Cell, seed: int, chosen: Mapping[str, Chosen]
 ) -> RunSpec:
     """One seed of a cell in a condition. chosen: by condition that was searched."""
-    settings = condition.settings or chosen[condition.name if condition.own_search else BASE]
+    settings = condition.settings or chosen[condition.searched_on or BASE]
     return RunSpec(
         experiment=experiment.name,
         condition=condition.name,

@@ -80,13 +80,13 @@ def run_experiment(
     """
     work = _Work(out / experiment.name, kept, data, listener or Listener())
     mine = choice.cells(experiment)
+    wanted = [c for c in experiment.conditions if choice.conditions is None or c.name in choice.conditions]
     chosen: dict[Cell, dict[str, Chosen]] = {cell: {} for cell in mine}
     for cell in mine:
-        chosen[cell][BASE] = search(experiment, cell, BASE, work)
+        if any(condition.has(cell) and condition.searched_on == BASE for condition in wanted):
+            chosen[cell][BASE] = search(experiment, cell, BASE, work)
     found: list[Result] = []
-    for condition in experiment.conditions:
-        if choice.conditions is not None and condition.name not in choice.conditions:
-            continue
+    for condition in wanted:
         having = [cell for cell in mine if condition.has(cell)]
         if condition.own_search:
             for cell in having:
