@@ -17,7 +17,7 @@ from hetsyn_model.experiments.verdicts import Finding, clearly_above, findings
 ANALYSIS: dict[str, Any] = {
     "deletion": [[0.0, 0.9], [0.5, 0.7]],
     "warp": [[-0.5, 0.6], [0.0, 0.9], [0.5, 0.7]],
-    "noise": [[0.0, 0.9], [40.0, 0.6]],
+    "noise": [[0.0, 0.9], [10.0, 0.95], [40.0, 0.6]],
     "bank": [
         {"form": "exact", "figure": 0.9, "spike_mismatch": 0.0, "kernel_error": 0.0, "state_bytes": 5000},
         {"form": "bank", "size": 8, "largest": 8, "figure": 0.895, "spike_mismatch": 0.1, "kernel_error": 0.01}
@@ -94,6 +94,7 @@ def test_verdicts_follow_from_the_numbers() -> None:
     assert verdict(ALL, "The long time constants carry the memory").verdict == "reproduced"
     assert verdict(ALL, "A bank of 8 decays is as good").verdict == "reproduced"
     assert verdict(ALL, "The bank's weights fit in 8 bits: delayed-match").verdict == "not reproduced"
+    assert verdict(ALL, "HetSyn is the most robust to louder").numbers.startswith("HetSyn 75.0")  # 10 Hz is no change
     # all four have the same curve
     assert verdict(ALL, "HetSyn is the most robust to deleted spikes").verdict == "not reproduced"
 
