@@ -312,8 +312,8 @@ def delayed_match() -> Experiment:
             Condition(f"{PAPER}-delay-1600", replace(spec, delay_ms=1600), NEURONS, recurrent, 3, settings=paper),
             Condition("masked-1", spec, ("hetsyn",), recurrent, seeds=5, masked_share=1.0, settings=paper),
         ),
-        analysis_streams=256,
-        changed_streams=500,
+        analysis_streams=128,
+        changed_streams=250,
     )
 
 
