@@ -35,8 +35,8 @@ SCALED = {
     "instead of 1,000, except with the paper's settings. Learning rates and time constants are searched, which the "
     "paper does not do.",
     "delayed-match": "As in the paper: 30-N-2, N = 100 unless it says otherwise, batches of 32. Scaled down: 500 "
-    "updates instead of 1,000 (HetSyn has solved the task after 100), 1,000 with five hidden neurons; 256 trials choose "
-    "the update, 1,000 test; three seeds, five with five hidden neurons. Base is a delay of 800 ms.",
+    "updates instead of 1,000 (HetSyn has solved the task after 100), 1,000 with five hidden neurons; 256 trials "
+    "choose the update, 1,000 test; three seeds, five with five hidden neurons. Base is a delay of 800 ms.",
     "vision-rows": "Not the paper's: Fashion-MNIST a row a step (28 steps) in place of 784 pixels, because it is "
     "thirty times shorter. Scaled down: four epochs of 55,000 images instead of 150 of 60,000; 2,500 images choose the "
     "epoch, all 10,000 test. The LSTM sees grey values, the others their spikes.",
