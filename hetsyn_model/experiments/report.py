@@ -223,7 +223,7 @@ def _analyses(experiment: Experiment, condition: Condition, done: Sequence[Resul
 
 
 def _draw_curves(results: Sequence[Result], name: str, axis: str, path: Path) -> None:
-    figures.curves(results, lambda result: result.analysis[name], axis, path)
+    figures.curves(results, lambda result: result.analysis[name], axis, path, evenly=name == "deletion")
 
 
 def _along(
