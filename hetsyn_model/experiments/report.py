@@ -29,7 +29,7 @@ from hetsyn_model.experiments.runner import chosen_by_search
 from hetsyn_model.experiments.verdicts import NAMES, findings, number, spread
 
 PAGE = Path("docs/experiments.md")
-FULL_SET = "some two and a half hours"
+FULL_SET = "some two and a half hours (estimated)"
 SCALED = {
     "pattern-generation": "As in the paper: 100-100-1, batches of one trial. Scaled down: three seeds, and 600 updates "
     "instead of 1,000, except with the paper's settings. Learning rates and time constants are searched, which the "
@@ -113,7 +113,10 @@ def _experiment(experiment: Experiment, results: Sequence[Result], pictures: Pat
     text = f"## {experiment.name}\n\n{SCALED[experiment.name]}\n\n"
     hours = sum(result.seconds for result in results) / 3600
     text += f"Finished: {searched} of {searches} search runs, {len(done)} of {finals} runs"
-    text += f"; {hours:.1f} hours of one core in training.\n\n" if results else ".\n\n"
+    text += f"; {hours:.1f} hours of one core in training." if results else "."
+    if results and (searched, len(done)) != (searches, finals):
+        text += f" `hetsyn experiment {experiment.name}` runs the rest."
+    text += "\n\n"
     if results:
         text += _search_table(experiment, results)
     if not done:
