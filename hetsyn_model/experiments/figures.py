@@ -62,10 +62,10 @@ def conditions(results: Sequence[Result], places: dict[str, float], axis: str, p
             if result.run["model"] == model and result.run["condition"] in places:
                 by_place.setdefault(places[result.run["condition"]], []).append(factor * result.figure)
         place = sorted(by_place)
-        deviation = [stdev(by_place[p]) if len(by_place[p]) > 1 else 0.0 for p in place]
-        plot.errorbar(
-            place, [fmean(by_place[p]) for p in place], deviation, fmt="o-", color=COLOURS[model], label=NAMES[model]
-        )
+        mean = np.array([fmean(by_place[p]) for p in place])
+        deviation = np.array([stdev(by_place[p]) if len(by_place[p]) > 1 else 0.0 for p in place])
+        up = np.minimum(deviation, 100.0 - mean) if metric == "accuracy" else deviation
+        plot.errorbar(place, mean, (deviation, up), fmt="o-", color=COLOURS[model], label=NAMES[model], capsize=3)
     plot.set(xlabel=axis, ylabel=_unit(metric))
     _finish(figure, plot, path)
 

@@ -1,7 +1,9 @@
 """What became of each claim, computed from the results by rules that the report states.
 
 A group (condition, neuron model, architecture) counts once it has MIN_SEEDS finished runs; before that a claim that
-needs it is "not yet run". "Better" means a difference of the means of more than twice its standard error.
+needs it is "not yet run". Groups are compared seed by seed, over the seeds that all of them have: models of one seed
+had the same task (the same trace to draw, the same speaker left out). "Better" means that the mean of those differences
+is more than twice its standard error.
 """
 
 from __future__ import annotations
@@ -68,6 +70,16 @@ class Groups:
             raise NotYetRun(f"{condition}, {NAMES[model]}: {len(found)} of {MIN_SEEDS} seeds")
         return Group(found)
 
+    def four(self, experiment: str, condition: str, recurrent: bool = True) -> dict[str, Group]:
+        """The four neuron models on the seeds that all of them have.
+
+        Raises:
+            NotYetRun: fewer than MIN_SEEDS such seeds.
+        """
+        models = ("hetsyn", *OTHERS)
+        found = on_the_same_seeds([self.get(experiment, condition, model, recurrent) for model in models])
+        return dict(zip(models, found, strict=True))
+
 
 def mean_and_error(values: Sequence[float]) -> tuple[float, float]:
     """Mean, and its standard error."""
@@ -75,9 +87,21 @@ def mean_and_error(values: Sequence[float]) -> tuple[float, float]:
 
 
 def clearly_above(a: Sequence[float], b: Sequence[float]) -> bool:
-    """Whether a's mean is above b's by more than twice the standard error of their difference."""
-    (mean_a, error_a), (mean_b, error_b) = mean_and_error(a), mean_and_error(b)
-    return mean_a - mean_b > 2 * math.hypot(error_a, error_b)
+    """Whether a is above b, seed by seed, by more than twice the standard error of the mean difference."""
+    mean, error = mean_and_error([x - y for x, y in zip(a, b, strict=True)])
+    return mean > 2 * error
+
+
+def on_the_same_seeds(groups: Sequence[Group]) -> list[Group]:
+    """The groups' runs of the seeds that all of them have.
+
+    Raises:
+        NotYetRun: fewer than MIN_SEEDS such seeds.
+    """
+    seeds = set.intersection(*({result.run["seed"] for result in group.results} for group in groups))
+    if len(seeds) < MIN_SEEDS:
+        raise NotYetRun(f"{len(seeds)} of {MIN_SEEDS} seeds that all models have")
+    return [Group(tuple(r for r in group.results if r.run["seed"] in seeds)) for group in groups]
 
 
 def number(metric: str, value: float) -> str:
@@ -171,7 +195,7 @@ def _kind(recurrent: bool) -> str:
 
 def _best_of_four(groups: Groups, experiment: str, recurrent: bool, condition: str = "base") -> Finding:
     def judge() -> tuple[str, bool]:
-        found = {model: groups.get(experiment, condition, model, recurrent) for model in ("hetsyn", *OTHERS)}
+        found = groups.four(experiment, condition, recurrent)
         metric = found["hetsyn"].metric
         ours = _towards_better(metric, found["hetsyn"].values())
         holds = all(clearly_above(ours, _towards_better(metric, found[model].values())) for model in OTHERS)
@@ -183,7 +207,8 @@ def _best_of_four(groups: Groups, experiment: str, recurrent: bool, condition: s
 
 def _ordering(groups: Groups, experiment: str, order: tuple[str, ...]) -> Finding:
     def judge() -> tuple[str, bool]:
-        found = [groups.get(experiment, "base", model) for model in order]
+        four = groups.four(experiment, "base")
+        found = [four[model] for model in order]
         metric = found[0].metric
         ranked = [_towards_better(metric, group.values()) for group in found]
         holds = all(clearly_above(a, b) for a, b in pairwise(ranked))
@@ -211,7 +236,8 @@ def _cue_and_noise(groups: Groups) -> Finding:
 
         cue, noise = ratio("cue"), ratio("noise")
         numbers = f"geometric mean of tau, after / before: cue {fmean(cue):.2f}, noise {fmean(noise):.2f}"
-        return numbers, clearly_above(cue, [1.0]) and clearly_above([1.0], noise)
+        unchanged = [1.0] * len(cue)
+        return numbers, clearly_above(cue, unchanged) and clearly_above(unchanged, noise)
 
     return _finding(
         "Time constants of cue channels grow, those of noise channels shrink (delayed match)",
@@ -227,7 +253,7 @@ def _change(group: dict[str, Any]) -> float:
 
 def _robust(groups: Groups, experiment: str, curve: str) -> Finding:
     def judge() -> tuple[str, bool]:
-        found = {model: groups.get(experiment, "base", model) for model in ("hetsyn", *OTHERS)}
+        found = groups.four(experiment, "base")
         means = {model: group.values(mean_of_curve(curve)) for model, group in found.items()}
         metric = found["hetsyn"].metric
         ours = _towards_better(metric, means["hetsyn"])
@@ -270,7 +296,8 @@ def _lesion(groups: Groups) -> Finding:
 
 def _matched(groups: Groups, experiment: str, condition: str) -> Finding:
     def judge() -> tuple[str, bool]:
-        ours, theirs = groups.get(experiment, condition, "hetsyn"), groups.get(experiment, "base", "hetneu")
+        pair = groups.get(experiment, condition, "hetsyn"), groups.get(experiment, "base", "hetneu")
+        ours, theirs = on_the_same_seeds(pair)
         metric = ours.metric
         small, large = ours.results[0], theirs.results[0]
         numbers = (
