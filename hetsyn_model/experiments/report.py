@@ -98,8 +98,8 @@ def _verdicts(results: Sequence[Result]) -> str:
     text = "## Verdicts\n\n" + ", ".join(f"{count} {verdict}" for verdict, count in counts.items()) + ".\n"
     text += (
         "A group needs three finished seeds. Groups are compared seed by seed, over the seeds that all have: models\n"
-        'of a seed had the same trace to draw, or the same speaker left out. "Better" is a mean difference of more than\n'
-        "twice its standard error. Claims marked \"ours\" are this project's questions, not the paper's.\n\n"
+        'of a seed had the same trace to draw, or the same speaker left out. "Better" is a mean difference of more\n'
+        "than twice its standard error. Claims marked \"ours\" are this project's questions, not the paper's.\n\n"
     )
     return text + _table(
         ("claim", "", "rule", "numbers", "verdict"),
