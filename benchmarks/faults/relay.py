@@ -43,11 +43,23 @@ class Relay:
 
     def lose(self) -> None:
         """Of each connection that there is, forward no answer any more."""
-        self._there(lambda: [pair.lose() for pair in self._pairs])
+
+        def lose() -> None:
+            for pair in self._pairs:
+                pair.loses = True
+
+        self._there(lose)
 
     def cut(self) -> int:
         """Break all connections; how many."""
-        return self._there(lambda: len([pair.abort() for pair in list(self._pairs)]))
+
+        def cut() -> int:
+            pairs = list(self._pairs)
+            for pair in pairs:
+                pair.abort()
+            return len(pairs)
+
+        return self._there(cut)
 
     def _there(self, act: Callable[[], T]) -> T:
         async def acted() -> T:
@@ -93,10 +105,7 @@ class _Pair:
         self._near = near
         self._far: asyncio.Transport | None = None
         self._early = b""
-        self._loses = False
-
-    def lose(self) -> None:
-        self._loses = True
+        self.loses = False
 
     def abort(self) -> None:
         self._relay.closed(self)
@@ -115,7 +124,7 @@ class _Pair:
             self._far.write(data)
 
     def answered(self, data: bytes) -> None:
-        if self._loses:
+        if self.loses:
             self._relay.lost += 1
         else:
             self._near.write(data)

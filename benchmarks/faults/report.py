@@ -109,7 +109,7 @@ def _listed(counts: dict[str, int]) -> str:
 COLORS = {
     "kill a replica": "#c0392b", "pause a replica": "#e59866", "kill the store": "#6c3483",
     "pause the store": "#a569bd", "kill all at once": "#17202a", "cut connections": "#2e86c1",
-    "full store": "#b7950b", "damaged file": "#641e16",
+    "lose the store's answers": "#117a65", "full store": "#b7950b", "damaged file": "#641e16",
 }  # fmt: skip
 
 

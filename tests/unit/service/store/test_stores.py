@@ -487,7 +487,7 @@ async def answer_lost(relay: Relay, sent: asyncio.Task[list[Verdict | HetsynErro
 
 
 @pytest.mark.parametrize("is_new", [True, False])
-def test_a_commit_whose_answer_is_lost_is_found_to_be_done(valkey: ValkeyServer, relay: Relay, is_new: bool) -> None:
+def test_a_commit_whose_answer_is_lost_is_found_to_be_done(relay: Relay, is_new: bool) -> None:
     """Sent again it meets its own revision. Fenced, it would be decided again, and without a number count twice."""
 
     async def body(store: StateStore) -> None:
