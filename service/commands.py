@@ -60,6 +60,15 @@ def serve_models(
     ] = 0.0,
     session_idle_s: Annotated[float, typer.Option(min=1, help="Drop a session that lies idle for longer.")] = 600.0,
     max_sessions: Annotated[int, typer.Option(min=1, help="Open sessions at most.")] = 10_000,
+    max_waiting: Annotated[
+        int, typer.Option(min=1, help="Requests in flight at most; one more gets 503 at once.")
+    ] = 1_024,
+    max_batch: Annotated[int, typer.Option(min=1, help="Chunks that are computed together at most.")] = 64,
+    max_body_bytes: Annotated[int, typer.Option(min=1, help="A longer body gets 413.")] = 16 * 1024 * 1024,
+    max_upload_bytes: Annotated[
+        int, typer.Option(min=1, help="Of all bodies under way; more gets 503. At least --max-body-bytes.")
+    ] = 256 * 1024 * 1024,
+    body_timeout_s: Annotated[float, typer.Option(min=0.1, help="A body that takes longer gets 408.")] = 30.0,
     log_level: Annotated[LogLevel, typer.Option(help="How much the log says.")] = LogLevel.info,
     engine_threads: Annotated[int, typer.Option(min=1, help="Chunks computed at the same time.")] = 2,
     device: Annotated[
@@ -99,6 +108,8 @@ def serve_models(
     from service.store.url import redacted
 
     check_runtime()
+    if max_upload_bytes < max_body_bytes:
+        raise typer.BadParameter(f"--max-upload-bytes {max_upload_bytes} is less than --max-body-bytes")
     settings = Settings(
         models=models,
         default_model=default_model,
@@ -107,6 +118,11 @@ def serve_models(
         port=port,
         session_idle_s=session_idle_s,
         max_sessions=max_sessions,
+        max_waiting=max_waiting,
+        max_batch=max_batch,
+        max_body_bytes=max_body_bytes,
+        max_upload_bytes=max_upload_bytes,
+        body_timeout_s=body_timeout_s,
         engine_threads=engine_threads,
         device=device.value,
         store=store,

@@ -62,6 +62,7 @@ from service.store.shelf import Held, Shelf, find_model
 from service.stream import initial_stream
 from service.tokens import Tokens
 from service.trial import try_model
+from service.uploads import Uploads
 
 # of one request; each after the first means that another replica was faster
 DECISIONS = 10
@@ -117,7 +118,8 @@ class SessionRegistry:
         self._places: Places = (
             self._kept if store is None else Remembered(settings, self._lifetimes, self._clock, self._bury)
         )
-        self.admissions = Admission(settings.max_waiting)
+        self.uploads = Uploads(settings.max_upload_bytes, settings.body_timeout_s)
+        self.admissions = Admission(settings.max_waiting, self.uploads)
         self._running: set[asyncio.Task[Any]] = set()
         self._loop = RunningLoop()
 
@@ -296,6 +298,7 @@ class SessionRegistry:
         while self._running:
             await asyncio.wait(self._running)
         self._loop.forget()
+        self.uploads.close()
         await self._batcher.close()
         if self._shelf is not None:
             await self._shelf.close()

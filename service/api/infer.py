@@ -31,6 +31,7 @@ from service.payloads import (
     unsupported,
 )
 from service.sessions import SessionRegistry
+from service.uploads import Upload
 
 PATH = "/infer"
 # below this, decoding costs less than handing it to a thread
@@ -66,7 +67,7 @@ class InferEndpoint:
         await response(scope, receive, send)
 
     async def _answer(self, scope: Scope, receive: Receive) -> tuple[bytes, str]:
-        with self._sessions.admission():
+        with self._sessions.admission(), Upload(self._sessions.uploads) as upload:
             headers = _headers(scope)
             if headers.get(b"content-encoding", b"identity").lower() != b"identity":
                 encoding = headers[b"content-encoding"].decode("latin-1")
@@ -76,7 +77,7 @@ class InferEndpoint:
             if media_type not in _MEDIA_TYPES:
                 raise unsupported(content_type)
             at_most = self._max_json_bytes if media_type == JSON_TYPE else self._max_body_bytes
-            body = await read_body(receive, headers.get(b"content-length", b""), at_most)
+            body = await read_body(receive, headers.get(b"content-length", b""), at_most, upload)
             query = _query(scope["query_string"])
             if len(body) <= DECODE_IN_LOOP_BYTES:
                 decoded = _decode(content_type, query, body)
@@ -161,6 +162,7 @@ _PROBLEMS: dict[int | str, dict[str, Any]] = {
         404: "no such model or version, or a session that has not begun",
         409: "another chunk is expected (`expected_seq`), the number was used for other content, the session has "
         "ended, it runs on another model, or what is stored of it is damaged",
+        408: "the body did not come in time",
         410: "the session was dropped after lying idle, at its age, or the store lost it; or its token has expired",
         413: "the body or the chunk is too long",
         415: "a content type or an input kind that is not taken",
