@@ -288,7 +288,8 @@ class SessionRegistry:
         """``sweep`` at intervals, and let the store remove what is over; until cancelled."""
         while True:
             await asyncio.sleep(self.settings.sweep_interval_s)
-            self.sweep(self._clock())
+            for _ in self._places.sweeping(self._clock()):
+                await asyncio.sleep(0)
             if self._shelf is not None:
                 with suppress(StoreUnavailable):  # the next sweep will do
                     await self._shelf.store.expire()
@@ -549,7 +550,7 @@ class SessionRegistry:
             "kind": stream.kind if stream else None,
             "state_bytes": stream.bytes if stream else 0,
             "label": progress.last.reply.label if progress.last else None,
-            "idle_s": self._places.idle_s(place, session),
+            "idle_s": self._places.idle_s(session),
         }
 
     def _finished(self, task: asyncio.Task[Any]) -> None:

@@ -590,6 +590,9 @@ def test_a_server_without_a_store_remembers_what_it_dropped_and_imports_over_it(
         await server.send("a", 0)
         content = await server.registry.export_state("a")
         server.clock.now_s += 60
+        await server.registry.import_state("a", content, replace_it=True)  # nobody has noticed yet that it is gone
+        assert (await server.send("a", 1, seed=1)).seq == 1
+        server.clock.now_s += 60
         with pytest.raises(SessionGone):
             await server.registry.import_state("a", content, replace_it=False)
         await server.registry.import_state("a", content, replace_it=True)
