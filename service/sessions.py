@@ -108,7 +108,11 @@ class SessionRegistry:
             settings.session_idle_s, settings.session_age_s, settings.ended_keep_s, settings.gone_keep_s
         )
         self._packing = Packing(half=settings.store_half)
-        self._shelf = None if store is None else Shelf(store, self._packing, catalog, self._lifetimes, self.counters)
+        self._shelf = (
+            None
+            if store is None
+            else Shelf(store, self._packing, catalog, self._lifetimes, self.counters, settings.store_timeout_s)
+        )
         self._tokens = None if keys is None else Tokens(keys, catalog, self._lifetimes, self.counters, wall)
         self._engine = Engine(settings.max_chunk_steps, settings.segment_steps)
         policy = BatchPolicy(settings.max_batch, settings.max_batch_steps, settings.max_batch_wait_s)

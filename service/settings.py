@@ -38,7 +38,7 @@ class Settings:
     Store:
         store: URL of where sessions are kept; see ``service.store.url``. ``memory://`` keeps them in the process;
             with another, max_sessions bounds those in memory besides, and max_remembered bounds nothing.
-        store_timeout_s: for one batch; the chunks of one that takes longer get 503.
+        store_timeout_s: for one batch, and for waiting until the one before is over; chunks that take longer get 503.
         store_half: keep the network's state as float16, in half the room and with its accuracy.
     Work:
         device: where networks run and their states live: ``cpu``, ``cuda`` (the first visible NVIDIA GPU; refuses to
