@@ -314,21 +314,11 @@ class SessionRegistry:
             place = self._places.enter(request.envelope.session or secrets.token_urlsafe(16))
             async with place.lock:
                 return await self._answer(place, request)
-        except HetsynError as error:
-            self.counters.refused(error)
-            raise
         finally:
             if place is not None:
                 self._places.leave(place)
 
     async def _carry(self, request: InferRequest) -> Carried:
-        try:
-            return await self._answer_carried(request)
-        except HetsynError as error:
-            self.counters.refused(error)
-            raise
-
-    async def _answer_carried(self, request: InferRequest) -> Carried:
         """No lock and no place: two chunks with one token are two futures of one session, and both are answered."""
         if self._tokens is None:
             raise CarryUnavailable("the server has no keys for carried sessions: start it with --carry-keys FILE")

@@ -54,6 +54,7 @@ class InferEndpoint:
         try:
             content, media_type = await self._answer(scope, receive)
         except HetsynError as error:
+            self._sessions.counters.refused(error)
             response = problems.of_domain(error)
         except ClientDisconnect:
             return  # nobody is there; nothing was applied

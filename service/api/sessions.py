@@ -27,18 +27,21 @@ def router(sessions: SessionRegistry, max_body_bytes: int) -> APIRouter:
     @routes.get("/sessions/{session_id}")
     async def describe(session_id: str) -> dict[str, Any]:
         """What a session runs on and which chunk it expects next."""
-        return await sessions.look(session_id)
+        with sessions.admission():
+            return await sessions.look(session_id)
 
     @routes.delete("/sessions/{session_id}", status_code=204)
     async def delete(session_id: str) -> Response:
         """Drop a session at once; its id may be used again."""
-        await sessions.delete(session_id)
+        with sessions.admission():
+            await sessions.delete(session_id)
         return Response(status_code=204)
 
     @routes.get("/sessions/{session_id}/state", response_class=Response, responses=_EXPORT)
     async def export_state(session_id: str) -> Response:
         """Everything that a session is, as bytes; the session goes on."""
-        return Response(await sessions.export_state(session_id), media_type=MEDIA_TYPE)
+        with sessions.admission():
+            return Response(await sessions.export_state(session_id), media_type=MEDIA_TYPE)
 
     @routes.put("/sessions/{session_id}/state", status_code=201, openapi_extra=_IMPORT_BODY, responses=_IMPORT)
     async def import_state(request: Request, session_id: Id, replace: bool = False) -> Response:

@@ -1025,6 +1025,56 @@ def test_a_server_that_is_about_to_end_is_not_ready_and_then_takes_nothing(serve
     server.run(body)
 
 
+def test_every_refusal_is_counted_once(models: Path, gate: Gate) -> None:
+    server = Server(models, gate, max_waiting=1, max_body_bytes=60_000)
+
+    async def body(client: httpx.AsyncClient) -> None:
+        sound_type = {"Content-Type": "audio/L16;rate=8000"}
+        await client.post("/infer", content=bytes(60_001), headers=sound_type)
+        await client.post("/infer", content=b"{", headers={"Content-Type": "application/json"})
+        await client.post("/infer", content=b"", headers={"Content-Type": "audio/mpeg"})
+        await client.post("/infer", json={"seq": 3, "input": events(3)})
+        await client.post("/infer", json={"carry": True, "input": events(3)})
+        with server.app.state.sessions.admission():
+            await client.post("/infer", json={"input": events(3)})
+        await server.app.state.sessions.admissions.stop()
+        await client.post("/infer", json={"input": events(3)})
+        text = (await client.get("/metrics")).text
+        for error in (
+            "TooLarge", "InputError", "UnsupportedInput", "NotFound", "CarryUnavailable", "Overloaded", "ShuttingDown",
+        ):  # fmt: skip
+            assert metric(text, f'hetsyn_chunks_refused_total{{error="{error}"}}') == 1
+
+    server.run(body)
+
+
+def test_who_looks_at_sessions_takes_a_place_too(models: Path, gate: Gate) -> None:
+    server = Server(models, gate, max_waiting=1)
+
+    async def body(client: httpx.AsyncClient) -> None:
+        await ok(client, session="abc", input=events(25))
+        admissions = server.app.state.sessions.admissions
+
+        async def ask() -> list[httpx.Response]:
+            return [
+                await client.get("/sessions/abc"),
+                await client.get("/sessions/abc/state"),
+                await client.delete("/sessions/abc"),
+            ]
+
+        with admissions:
+            for response in await ask():
+                is_problem(response, 503, "1 requests are waiting")
+                assert response.headers["Retry-After"] == "1"
+        assert admissions.in_flight == 0
+        assert [response.status_code for response in await ask()] == [200, 200, 204]
+        await admissions.stop()
+        for response in await ask():
+            is_problem(response, 503, "shutting down")
+
+    server.run(body)
+
+
 def test_metrics_count_and_name_no_session(models: Path, gate: Gate) -> None:
     server = Server(models, gate, store=FailingStore())
 

@@ -217,6 +217,34 @@ def test_expire_removes_what_is_over(tmp_path: Path, kind: str) -> None:
 # file
 
 
+def test_all_that_is_over_is_removed_and_others_have_their_turn(tmp_path: Path) -> None:
+    clock = Clock()
+    file = FileStore(tmp_path / "s.db", clock=clock)
+    order: list[str] = []
+
+    async def body(store: StateStore) -> None:
+        await store.commit([put(f"s{n}", ABSENT, n + 1, keep_s=10) for n in range(1_200)])
+        await store.commit([put("stays", ABSENT, 2_000, keep_s=100)])
+        clock.now_s += 10
+
+        async def remove() -> None:
+            assert await store.expire() == 1_200
+            order.append("removed")
+
+        async def chunk() -> None:
+            assert await store.commit([put("new", ABSENT, 3_000)]) == [COMMITTED]
+            order.append("committed")
+
+        await asyncio.gather(remove(), chunk())
+        assert order == ["committed", "removed"]
+        assert {session async for session in store.scan()} == {"stays", "new"}
+        other = sqlite3.connect(tmp_path / "s.db")
+        assert other.execute("SELECT count(*) FROM sessions").fetchone() == (2,)
+        other.close()
+
+    run(lambda: file, body)
+
+
 def test_a_file_keeps_its_sessions(tmp_path: Path) -> None:
     async def write(store: StateStore) -> None:
         await store.commit([put("a", ABSENT, 1, b"kept")])
