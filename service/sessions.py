@@ -292,11 +292,14 @@ class SessionRegistry:
         """``sweep`` at intervals, and let the store remove what is over; until cancelled."""
         while True:
             await asyncio.sleep(self.settings.sweep_interval_s)
-            for _ in self._places.sweeping(self._clock()):
-                await asyncio.sleep(0)
-            if self._shelf is not None:
-                with suppress(StoreUnavailable):  # the next sweep will do
-                    await self._shelf.store.expire()
+            try:
+                for _ in self._places.sweeping(self._clock()):
+                    await asyncio.sleep(0)
+                if self._shelf is not None:
+                    with suppress(StoreUnavailable):  # the next sweep will do
+                        await self._shelf.store.expire()
+            except Exception as error:
+                log.error("a sweep failed", exc_info=error)
 
     async def close(self) -> None:
         """Finish and commit what is running, end the threads, and close the store."""

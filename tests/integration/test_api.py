@@ -26,6 +26,7 @@ from service.packed_events import MEDIA_TYPE as EVENTS_TYPE
 from service.packed_events import pack_events
 from service.payloads import InferRequest, decode_json
 from service.runtime import Array
+from service.sessions import SessionRegistry
 from service.settings import Settings
 from service.store.packing import MEDIA_TYPE as STATE_TYPE
 from service.store.seam import Change, StateStore, Stored
@@ -970,6 +971,23 @@ def test_a_store_that_is_down_gives_503_and_the_session_goes_on(models: Path, ga
         assert metric(text, 'hetsyn_store_failures_total{error="StoreUnavailable"}') == 2
         store.down = False
         assert (await ok(client, session="abc", seq=1, input=events(25, 1)))["total_steps"] == 50
+
+    server.run(body)
+    assert store.closed
+
+
+def test_a_task_that_died_does_not_keep_the_store_from_being_closed(
+    models: Path, gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def dies(_: SessionRegistry) -> None:
+        raise ZeroDivisionError("a defect")
+
+    monkeypatch.setattr(SessionRegistry, "sweep_forever", dies)
+    store = FailingStore()
+    server = Server(models, gate, store=store)
+
+    async def body(client: httpx.AsyncClient) -> None:
+        await ok(client, session="abc", seq=0, input=events(25))
 
     server.run(body)
     assert store.closed

@@ -557,6 +557,30 @@ def test_the_sweep_task_sweeps(catalog: ModelCatalog, gate: Gate) -> None:
     server.run(body)
 
 
+def test_a_sweep_that_fails_is_logged_and_the_next_one_comes(
+    catalog: ModelCatalog, gate: Gate, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = Server(catalog, gate, session_idle_s=60, sweep_interval_s=0.001)
+
+    async def body() -> None:
+        await server.send("a", 0)
+        server.clock.now_s += 60
+        monkeypatch.setattr(server.registry._places, "sweeping", lambda _: 1 / 0)
+        task = asyncio.create_task(server.registry.sweep_forever())
+        while caplog.text.count("division by zero") < 2:
+            assert not task.done()
+            await asyncio.sleep(0.001)
+        monkeypatch.undo()
+        while server.registry.held:
+            assert not task.done()
+            await asyncio.sleep(0.001)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    server.run(body)
+
+
 def test_a_session_is_dropped_at_its_age(catalog: ModelCatalog, gate: Gate) -> None:
     server = Server(catalog, gate, session_idle_s=60, session_age_s=100)
 
