@@ -20,6 +20,7 @@ from starlette.types import Message
 from service.api import infer
 from service.api.app import create_app
 from service.carried_frame import MEDIA_TYPE as CARRIED_TYPE
+from service.carry_keys import CarryKeys
 from service.errors import ArtifactError, RuntimeUnavailable
 from service.models import ModelCatalog
 from service.packed_events import MEDIA_TYPE as EVENTS_TYPE
@@ -55,13 +56,14 @@ class Server:
         default_model: str | None = None,
         *,
         store: StateStore | None = None,
+        keys: CarryKeys | None = None,
         **limits: Any,
     ) -> None:
         self.gate = gate
         self.clock = Clock()
         settings = Settings(models=folder, default_model=default_model, engine_inline_s=0.0, **limits)
         catalog = ModelCatalog(folder, default_model, gate.load)
-        self.app: FastAPI = create_app(settings, catalog, self.clock, store=store, wall=self.clock)
+        self.app: FastAPI = create_app(settings, catalog, self.clock, store=store, wall=self.clock, keys=keys)
 
     def run(self, body: Callable[[httpx.AsyncClient], Awaitable[None]]) -> None:
         async def whole() -> None:
