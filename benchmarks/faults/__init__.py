@@ -61,6 +61,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
                 clients,
                 arguments.seed,
                 arguments.appendfsync,
+                quick=arguments.quick,
             )
         )
     print_results(results)
@@ -70,9 +71,17 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 async def disturbed(
-    store_name: str, folder: Path, faults: int, chunks: int, clients: int, seed: int, appendfsync: str = "always"
+    store_name: str,
+    folder: Path,
+    faults: int,
+    chunks: int,
+    clients: int,
+    seed: int,
+    appendfsync: str = "always",
+    *,
+    quick: bool = True,
 ) -> dict[str, Any]:
-    """One run. folder: for the store's data and the logs.
+    """One run. folder: for the store's data and the logs. quick: too short to prove anything.
 
     Raises:
         ServerError: something does not start.
@@ -115,7 +124,7 @@ async def disturbed(
             replica.kill()
         store.close()
     settings = {"store": store.described, "clients": clients, "replicas": REPLICAS, "seed": seed}
-    return summary(settings, tally, acknowledgements, occurred)
+    return summary(settings, tally, acknowledgements, occurred, quick=quick)
 
 
 async def _recordings(folder: Path) -> list[Recording]:

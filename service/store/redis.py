@@ -17,8 +17,10 @@ nobody knows whether another change came before the first or after it.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
+from urllib.parse import urlsplit
 
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
@@ -32,6 +34,7 @@ from service.store.seam import ABSENT, REVISION_BYTES, Change, Stored, Verdict
 
 PREFIX = "hetsyn:session:"
 SCAN_KEYS = 500
+_DATABASE = re.compile("(/[0-9]*)?")
 
 # Key i has three arguments: the expected revision, the value ("" deletes), and for how many ms it is kept. The result
 # has a number a key, or the text of its error: one that fails must not keep the others from being answered.
@@ -72,6 +75,9 @@ class RedisStore:
     def __init__(self, url: str, *, timeout_s: float = 2.0, prefix: str = PREFIX) -> None:
         self._timeout_s = timeout_s
         self._prefix = prefix
+        path = urlsplit(url).path
+        if not _DATABASE.fullmatch(path):  # redis-py takes another for database 0, in silence
+            raise StoreUnusable(f"the store's URL is not one of Redis ({path!r} is no database: write /0)")
         try:
             self._redis: Any = Redis.from_url(
                 url,
