@@ -19,7 +19,7 @@ from collections.abc import Coroutine
 from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
 from math import inf
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar, cast
 
 from service.admission import BUSY_RETRY_S, Admission
 from service.batch_policy import BatchPolicy
@@ -186,16 +186,31 @@ class SessionRegistry:
 
     async def _shielded(self, work: Coroutine[Any, Any, T]) -> T:
         """What the work gives; it is done as a whole though the caller goes away."""
-        task = self._loop.get().create_task(work)
+        loop = self._loop.get()
+        task, answer = loop.create_task(work), cast("asyncio.Future[T]", loop.create_future())
         self._running.add(task)
-        task.add_done_callback(self._finished)
+        left_behind = False
+
+        def done(_: asyncio.Task[T]) -> None:  # as ``asyncio.shield``, with one call where that takes three
+            self._finished(task)
+            if left_behind:
+                self.admissions.give()
+            if answer.done():
+                return
+            if task.cancelled():
+                answer.cancel()
+            elif (error := task.exception()) is not None:
+                answer.set_exception(error)
+            else:
+                answer.set_result(task.result())
+
+        task.add_done_callback(done)
         try:
-            return await asyncio.shield(task)
+            return await answer
         except asyncio.CancelledError:
             if not task.done():
-                # the caller gives its place back, but the chunk is still computed
-                self.admissions.take()
-                task.add_done_callback(lambda _: self.admissions.give())
+                self.admissions.take()  # the caller gives its place back, but the chunk is still computed
+                left_behind = True
             raise
 
     async def delete(self, session_id: str) -> None:

@@ -72,7 +72,7 @@ def create_app(
     )
     app.state.sessions = registry
     app.state.reloader = reloader
-    app.endpoint = RequestIdEcho(infer.InferEndpoint(registry, settings.max_body_bytes, settings.max_json_bytes))
+    app.endpoint = infer.InferEndpoint(registry, settings.max_body_bytes, settings.max_json_bytes)
     app.add_middleware(RequestIdEcho)
     problems.install(app)
     infer.document(app)
