@@ -125,6 +125,7 @@ class SessionRegistry:
         self.uploads = Uploads(settings.max_upload_bytes, settings.body_timeout_s)
         self.admissions = Admission(settings.max_waiting, self.uploads)
         self._running: set[asyncio.Task[Any]] = set()
+        self._burials: set[asyncio.Task[Any]] = set()
         self._loop = RunningLoop()
 
     @property
@@ -308,8 +309,12 @@ class SessionRegistry:
         while True:
             await asyncio.sleep(self.settings.sweep_interval_s)
             try:
-                for _ in self._places.sweeping(self._clock()):
-                    await asyncio.sleep(0)
+                # All along the interval: a round of the event loop with a slice in it takes longer, and a chunk takes
+                # several rounds.
+                for share in self._places.sweeping(self._clock()):
+                    await asyncio.sleep(share * self.settings.sweep_interval_s)
+                    if self._burials:  # chunks must not wait behind those of all sessions at once
+                        await asyncio.wait(self._burials)
                 if self._shelf is not None:
                     with suppress(StoreUnavailable):  # the next sweep will do
                         await self._shelf.store.expire()
@@ -541,7 +546,9 @@ class SessionRegistry:
     def _bury(self, session_id: str, held: Held, session: Session) -> None:
         task = asyncio.create_task(self._commit_buried(session_id, held, session))
         self._running.add(task)
+        self._burials.add(task)
         task.add_done_callback(self._finished)
+        task.add_done_callback(self._burials.discard)
 
     async def _commit_buried(self, session_id: str, held: Held, session: Session) -> None:
         """Keep of a dropped session only that it was dropped. Its times say so without this too."""
