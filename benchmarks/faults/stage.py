@@ -25,6 +25,7 @@ from service.bench.target import Address
 READY_TIMEOUT_S = 30.0
 POLL_S = 0.02
 UNDER_WAY_TIMEOUT_S = 0.5
+BETWEEN_LOSSES_S = 0.03  # in which what was lost can be asked for again
 DISK_BYTES = 48 * 1024 * 1024
 FILE_BYTES = 4096  # the longest that a file may be where a full disk is imitated
 DAMAGE = b"\xa5" * 64
@@ -186,14 +187,16 @@ class ValkeyStore(NoStore):
         self._server.resume()
 
     def lose_answers(self, lasts_s: float) -> int:
-        """Of what the replicas have under way, and then cut their connections; how many were lost."""
-        before, deadline_s = self._relay.lost, time.monotonic() + UNDER_WAY_TIMEOUT_S
-        self._relay.lose()
-        while self._relay.lost == before and time.monotonic() < deadline_s:
-            time.sleep(0.001)
-        time.sleep(lasts_s)
-        self._relay.cut()
-        return self._relay.lost - before
+        """Of what the replicas have under way, and then cut their connections, again and again; how many were lost."""
+        first, until_s = self._relay.lost, time.monotonic() + lasts_s
+        while time.monotonic() < until_s:
+            before, deadline_s = self._relay.lost, time.monotonic() + UNDER_WAY_TIMEOUT_S
+            self._relay.lose()
+            while self._relay.lost == before and time.monotonic() < deadline_s:
+                time.sleep(0.001)
+            self._relay.cut()
+            time.sleep(BETWEEN_LOSSES_S)
+        return self._relay.lost - first
 
     def fill(self, pids: Sequence[int]) -> None:  # noqa: ARG002
         self._server.command("CONFIG", "SET", "maxmemory", "1")
