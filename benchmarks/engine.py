@@ -406,7 +406,7 @@ def _plot(results: dict[str, Any], path: Path) -> None:
         axis.set_xticks([1, 8, 32, 256], ["1", "8", "32", "256"])
         axis.minorticks_off()
         axis.grid(alpha=0.3)
-    axes[0][0].set_ylabel("µs a stream and step, one thread, chunks of 25 steps")
+    axes[0][0].set_ylabel("µs a stream and step\none thread, chunks of 25 steps")
     handles, labels = axes[0][0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="lower center", ncols=3, frameon=False)
     figure.tight_layout(rect=(0, 0.17, 1, 1))

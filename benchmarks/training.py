@@ -71,7 +71,7 @@ def _plot(results: dict[str, Any], medians: dict[str, dict[str, float]], path: P
         values = [medians[form][key] * scale for form in FORMS]
         axes.barh(FORMS, values, color=("#0b6e4f", "#5b7fa6"), height=0.6)
         for row, value in enumerate(values):
-            axes.annotate(f" {value:,.3g} {unit}", (value, row), va="center")
+            axes.annotate(f" {value:,.0f} {unit}" if value >= 10 else f" {value:.2f} {unit}", (value, row), va="center")
         axes.set(xscale="log", title=f"{key.replace('_', ' ')}: exact / bank = {results['ratios'][key]:.0f}")
         axes.set_xlim(min(values) / 4, max(values) * 6)
         axes.invert_yaxis()
