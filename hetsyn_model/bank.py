@@ -199,6 +199,10 @@ def fit_bank(r: Tensor, *, size: int | None = None, error_bound: float = 1e-3) -
         raise BankError("a bank of 1 decay cannot hold both r = 1 and others: give 2 or more")
     enough = RESOLVED if size is not None else max(error_bound, RESOLVED)
     largest = LARGEST_BANK if size is None else size - integrator
+    if size is not None and leaky.size > largest:  # rarely are fewer exact: look at the asked size first
+        bank = _fit_leaky(leaky, largest, integrator)
+        if kernel_error(bank, r) > enough:
+            return bank
     for count in range(1, largest + 1):
         bank = _fit_leaky(leaky, count, integrator)
         worst = kernel_error(bank, r)

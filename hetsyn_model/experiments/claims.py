@@ -73,12 +73,10 @@ def warp_curve(network: Network, task: Task, batches: Sequence[Batch]) -> list[l
     ]
 
 
-def noise_curve(network: Network, task: DelayedMatch) -> list[list[float]]:
+def noise_curve(network: Network, task: DelayedMatch, streams: int) -> list[list[float]]:
     """[rate of the noise channels in Hz, figure]; the task's own rate is what training had."""
-    return [
-        [rate, evaluate(network, task, replace(task, spec=replace(task.spec, noise_hz=rate)).test())[0]]
-        for rate in NOISE_HZ
-    ]
+    louder = {rate: replace(task, spec=replace(task.spec, noise_hz=rate)).test() for rate in NOISE_HZ}
+    return [[rate, evaluate(network, task, first_streams(test, streams))[0]] for rate, test in louder.items()]
 
 
 def lesioned(network: Network, share: float, which: Lesion, seed: int) -> Network:
@@ -144,20 +142,22 @@ def time_constant_change(before: Network, after: Network, task: Task) -> dict[st
     return {name: {"before": summary(first[name]), "after": summary(last[name])} for name in last}
 
 
-def analyse(run: RunSpec, task: Task, network: Network | SequenceLSTM, streams: int) -> dict[str, Any]:
+def analyse(run: RunSpec, task: Task, network: Network | SequenceLSTM, exact: int, changed: int) -> dict[str, Any]:
     """Everything that is claimed of one trained network, as plain values for its result.
 
     Args:
-        streams: test streams for what runs in the exact form, which is slow.
+        exact: test streams for what runs in the exact form, which is slow.
+        changed: test streams for changed inputs and lesions, of which there are many.
     """
     if isinstance(network, SequenceLSTM):
         return {}
-    test = task.test()
+    every = task.test()
+    test, few = first_streams(every, changed), first_streams(every, exact)
     found: dict[str, Any] = {
         "deletion": deletion_curve(network, task, test, run.seed),
         "warp": warp_curve(network, task, test),
-        "bank": bank_against_exact(network, task, first_streams(test, streams), BANK_SIZES),
-        "weights": weight_formats(network, task, first_streams(test, streams)),
+        "bank": bank_against_exact(network, task, few, BANK_SIZES),
+        "weights": weight_formats(network, task, few),
     }
     if network.spec.neuron.learn_decays:
         before = build(run, task)
@@ -166,7 +166,7 @@ def analyse(run: RunSpec, task: Task, network: Network | SequenceLSTM, streams: 
         if network.spec.neuron.decays == "synapse":
             found["lesion"] = lesion_figures(network, task, test, run.seed)
     if isinstance(task, DelayedMatch):
-        found["noise"] = noise_curve(network, task)
+        found["noise"] = noise_curve(network, task, changed)
     if isinstance(task, PatternGeneration):
         with torch.no_grad():
             rolled = run_batch(network, test[0])

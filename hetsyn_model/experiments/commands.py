@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import os
+
+# before scipy is loaded: refitting a bank is thousands of solutions of six equations, on which the threads of OpenBLAS
+# spend sixty times what one of them needs, and more where others compute beside them
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path

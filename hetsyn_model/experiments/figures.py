@@ -20,18 +20,33 @@ from matplotlib import pyplot as plt
 COLOURS = {"hetsyn": "#c1272d", "hetneu": "#0000a7", "alif": "#008176", "homneu": "#777777", "lstm": "#eecc16"}
 
 
-def curves(results: Sequence[Result], of: Callable[[Result], list[list[float]]], axis: str, path: Path) -> None:
-    """Mean and deviation over seeds of a figure along a test-time change, one line a neuron model."""
+def curves(
+    results: Sequence[Result],
+    of: Callable[[Result], list[list[float]]],
+    axis: str,
+    path: Path,
+    *,
+    evenly: bool = False,
+) -> None:
+    """Mean and deviation over seeds of a figure along a test-time change, one line a neuron model.
+
+    evenly: places side by side, as far apart whatever lies between them.
+    """
     figure, plot = plt.subplots(figsize=(6, 4), layout="constrained")
     metric = results[0].metric
     factor = 100.0 if metric == "accuracy" else 1.0
     for model in _models(results):
         lines = [of(result) for result in results if result.run["model"] == model]
-        place = [point[0] for point in lines[0]]
+        named = [point[0] for point in lines[0]]
+        place = list(range(len(named))) if evenly else named
         values = np.array([[point[1] for point in line] for line in lines]) * factor
         mean, deviation = values.mean(0), values.std(0)
+        low, high = np.maximum(mean - deviation, 0.0), mean + deviation
+        high = np.minimum(high, 100.0) if metric == "accuracy" else high
         plot.plot(place, mean, "o-", color=COLOURS[model], label=NAMES[model], markersize=3)
-        plot.fill_between(place, mean - deviation, mean + deviation, color=COLOURS[model], alpha=0.15, linewidth=0)
+        plot.fill_between(place, low, high, color=COLOURS[model], alpha=0.15, linewidth=0)
+        if evenly:
+            plot.set_xticks(place, [f"{value:g}" for value in named])
     plot.set(xlabel=axis, ylabel=_unit(metric))
     _finish(figure, plot, path)
 
@@ -73,7 +88,8 @@ def learning(results: Sequence[Result], path: Path) -> None:
 
 def time_constants(results: Sequence[Result], step_s: float, path: Path) -> None:
     """Histograms of time constants before and after training, all seeds together, one panel a group."""
-    groups = list(results[0].analysis["time_constants"])
+    kept = results[0].analysis["time_constants"]
+    groups = sorted(kept, key=lambda group: (" " in group, group))  # the input's channels, then layer by layer
     figure, panels = plt.subplots(
         1, len(groups), figsize=(3.2 * len(groups), 3.2), layout="constrained", squeeze=False, sharex=True
     )
@@ -90,7 +106,7 @@ def time_constants(results: Sequence[Result], step_s: float, path: Path) -> None
         for when, colour in (("before", "#bbbbbb"), ("after", COLOURS["hetsyn"])):
             counts = sum(np.array(r.analysis["time_constants"][group][when]["counts"], float) for r in results)
             panel.stairs(counts / np.sum(counts), edges_ms, color=colour, fill=when == "before", label=when)
-        panel.set(xscale="log", xlabel="tau, ms", title=group, xlim=limits)
+        panel.set(xscale="log", yscale="log", xlabel="tau, ms", title=group, xlim=limits, ylim=(1e-4, 1.0))
     panels[0][0].set_ylabel("share of synapses")
     panels[0][0].legend()
     figure.savefig(path, dpi=100, metadata={"Software": None})
@@ -115,6 +131,8 @@ def bank_sizes(results: Sequence[Result], path: Path) -> None:
     exact = factor * fmean(rows(result, "exact")[0]["figure"] for result in results)
     left.axhline(exact, color="black", linestyle=":", label="exact")
     left.set_ylabel(_unit(metric))
+    if metric == "accuracy":
+        left.set_ylim(min(left.get_ylim()[0], 90.0), min(left.get_ylim()[1], 101.0))
     left.legend()
     right.set_ylabel("spikes that differ from exact, %")
     figure.savefig(path, dpi=100, metadata={"Software": None})

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +20,8 @@ class Result:
     """A finished run.
 
     run: its description (:meth:`RunSpec.to_dict`). figure: of the test data. validation: of the chosen evaluation.
-    machine: what the seconds were measured on. analysis: see :func:`hetsyn_model.experiments.claims.analyse`.
+    seconds: processor time of the training. machine: what it was measured on.
+    analysis: see :func:`hetsyn_model.experiments.claims.analyse`.
     """
 
     run: dict[str, Any]
@@ -45,6 +49,16 @@ class Result:
             *(run["learning_rate"], run["tau_steps"], run["seed"]),
         )
 
+    @property
+    def identity(self) -> str:
+        """The run's whole description: what has another one is another run."""
+        return identity(self.run)
+
+
+def identity(run: dict[str, Any]) -> str:
+    """Of a described run (:meth:`RunSpec.to_dict`), with the digits that are kept."""
+    return json.dumps(rounded(run), sort_keys=True)
+
 
 def write_result(folder: Path, result: Result) -> Result:
     """The result as it will be read again: with the digits that are kept."""
@@ -60,15 +74,37 @@ def read_result(folder: Path) -> Result | None:
 
 
 def keep(results: Iterable[Result], path: Path) -> None:
-    """All results of an experiment, one a line, in an order that does not depend on how they came about."""
-    lines = [json.dumps(rounded(vars(result)), sort_keys=True) for result in sorted(results, key=lambda r: r.key)]
+    """Add an experiment's results to its file, one a line, in an order that does not depend on how they came about.
+
+    What the file holds stays: results of other machines, and of a process that runs another share at the same time. A
+    result takes the place of one of the same key with another description, a run of an earlier plan.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    _replace(path, "[\n" + ",\n".join(lines) + "\n]\n")
+    with _locked(path.parent):  # from reading to writing
+        found = {result.key: result for result in (*read_file(path), *results)}
+        lines = [json.dumps(rounded(vars(found[key])), sort_keys=True) for key in sorted(found)]
+        _replace(path, "[\n" + ",\n".join(lines) + "\n]\n")
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """No other process is in here for the same folder; a killed one lets go."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def read_file(path: Path) -> list[Result]:
+    """The results of one kept file; none where there is no file yet."""
+    return [Result(**values) for values in json.loads(path.read_text())] if path.exists() else []
 
 
 def read_kept(folder: Path) -> list[Result]:
     """Every result of a folder of kept files, sorted."""
-    found = [Result(**values) for path in sorted(folder.glob("*.json")) for values in json.loads(path.read_text())]
+    found = [result for path in sorted(folder.glob("*.json")) for result in read_file(path)]
     return sorted(found, key=lambda result: result.key)
 
 

@@ -203,7 +203,7 @@ def train(
     done = progress.update[-1] if progress.update else 0
     losses: list[Tensor] = []
     rates: list[Tensor] = []
-    started = time.monotonic()
+    started = time.process_time()
     validation = task.validation()
     for update in range(done, training.updates):
         network.train()
@@ -240,7 +240,7 @@ def train(
         if first or better(task.figure, figure, best[0]) or (figure == best[0] and validation_loss < best[1]):
             progress.chosen = len(progress.update) - 1
             _replace(folder / "best.pt", _best(network, run, task, update + 1))
-        now = time.monotonic()
+        now = time.process_time()
         progress.seconds += now - started
         started = now
         _save(

@@ -19,14 +19,12 @@ from hetsyn_model.experiments.plan import (
     Chosen,
     Experiment,
     cells,
-    final_runs,
+    final_run,
     search_name,
     search_runs,
-    searched_conditions,
 )
 from hetsyn_model.experiments.results import Result, read_result, write_result
 from hetsyn_model.experiments.run import Progress, RunSpec, claim, evaluate, load_best, open_task, thinned, train
-from hetsyn_model.experiments.task import better
 from hetsyn_model.network import Network
 from hetsyn_model.state import state_bytes
 
@@ -53,11 +51,6 @@ class Choice:
         turns = [place % (2 * count) for place in range(len(wanted))]
         return [cell for cell, turn in zip(wanted, turns, strict=True) if min(turn, 2 * count - 1 - turn) == index]
 
-    def takes(self, run: RunSpec) -> bool:
-        return (self.seeds is None or run.seed in self.seeds) and (
-            self.conditions is None or run.condition in self.conditions
-        )
-
 
 @dataclass(frozen=True)
 class Listener:
@@ -78,57 +71,87 @@ def run_experiment(
     """Run what is chosen and not finished; the results of the final runs.
 
     Args:
-        out: folder of the runs; the experiment gets one of its name. kept: file for all its results.
+        out: folder of the runs; the experiment gets one of its name.
+        kept: file for all its results; a run whose exact description has a result there is finished, though it may
+            have been trained on another machine.
 
     Raises:
         MissingData: the task's data is not here. RunError: ``out`` holds a run with another configuration.
     """
-    listener = listener or Listener()
-    folder = out / experiment.name
+    work = _Work(out / experiment.name, kept, data, listener or Listener())
+    mine = choice.cells(experiment)
+    wanted = [c for c in experiment.conditions if choice.conditions is None or c.name in choice.conditions]
+    chosen: dict[Cell, dict[str, Chosen]] = {cell: {} for cell in mine}
+    for cell in mine:
+        if any(condition.has(cell) and condition.searched_on == BASE for condition in wanted):
+            chosen[cell][BASE] = search(experiment, cell, BASE, work)
     found: list[Result] = []
-    for cell in choice.cells(experiment):
-        chosen = {
-            condition: search(experiment, cell, condition, folder, data, listener)
-            for condition in searched_conditions(experiment, cell)
-            if condition == BASE or choice.conditions is None or condition in choice.conditions
-        }
-        chosen = dict.fromkeys(searched_conditions(experiment, cell), chosen[BASE]) | chosen
-        for run in final_runs(experiment, cell, chosen):
-            if not choice.takes(run):
-                continue
-            analysed = experiment.condition(run.condition).analyses(run)
-            streams = experiment.analysis_streams if analysed else 0
-            found.append(finish(run, folder, data, listener, streams))
-            results.keep(finished(folder), kept)
+    for condition in wanted:
+        having = [cell for cell in mine if condition.has(cell)]
+        if condition.own_search:
+            for cell in having:
+                chosen[cell][condition.name] = search(experiment, cell, condition.name, work)
+        # every model's first seed before anyone's second: an interruption leaves something to compare
+        for seed in range(condition.seeds):
+            for cell in having if choice.seeds is None or seed in choice.seeds else ():
+                run = final_run(experiment, condition, cell, seed, chosen[cell])
+                found.append(finish(run, work, streams_for(experiment, run)))
     return found
 
 
-def search(
-    experiment: Experiment, cell: Cell, condition: str, folder: Path, data: Path | None, listener: Listener
-) -> Chosen:
+@dataclass(frozen=True)
+class Streams:
+    """How many test streams judge the claims about a trained network: in the exact form, and with a changed input."""
+
+    exact: int = 0
+    changed: int = 0
+
+
+def streams_for(experiment: Experiment, run: RunSpec) -> Streams:
+    """None for a condition whose networks are not analysed."""
+    if not experiment.condition(run.condition).analyses(run):
+        return Streams()
+    return Streams(experiment.analysis_streams, experiment.changed_streams)
+
+
+@dataclass(frozen=True)
+class _Work:
+    """folder: of the experiment's runs. kept: file of its results. data: see :func:`open_task`."""
+
+    folder: Path
+    kept: Path
+    data: Path | None
+    listener: Listener
+
+    def before(self, run: RunSpec) -> Result | None:
+        """The result of a run that was finished here, or wherever the kept file comes from."""
+        home = self.folder / run.name
+        result = read_result(home)
+        if result is not None:
+            claim(home, run)
+            results.keep([result], self.kept)
+            return result
+        wanted = results.identity(run.to_dict())
+        return next((kept for kept in results.read_file(self.kept) if kept.identity == wanted), None)
+
+
+def search(experiment: Experiment, cell: Cell, condition: str, work: _Work) -> Chosen:
     """The candidate with the best validation figure, ties by validation loss."""
-    runs = search_runs(experiment, cell, condition)
-    candidates = [(run, finish(run, folder, data, listener, 0)) for run in runs]
-    best_run, best = candidates[0]
-    for run, result in candidates[1:]:
-        if better("accuracy" if result.metric == "accuracy" else "mse", result.validation, best.validation) or (
-            result.validation == best.validation and result.validation_loss < best.validation_loss
-        ):
-            best_run, best = run, result
-    return Chosen(best_run.learning_rate, best_run.tau_steps)
+    candidates = [finish(run, work, Streams()) for run in search_runs(experiment, cell, condition)]
+    best = chosen_by_search(candidates, cell, condition)[0].run
+    return Chosen(best["learning_rate"], best["tau_steps"])
 
 
-def finish(run: RunSpec, folder: Path, data: Path | None, listener: Listener, analysis_streams: int) -> Result:
+def finish(run: RunSpec, work: _Work, streams: Streams) -> Result:
     """Train and judge a run unless that was done before."""
-    home = folder / run.name
-    result = read_result(home)
+    result = work.before(run)
     if result is not None:
-        claim(home, run)
-        if listener.on_result is not None:
-            listener.on_result(run, result, False)
+        if work.listener.on_result is not None:
+            work.listener.on_result(run, result, False)
         return result
-    task = open_task(run, data)
-    progress = train(run, task, home, listener.on_evaluation)
+    home = work.folder / run.name
+    task = open_task(run, work.data)
+    progress = train(run, task, home, work.listener.on_evaluation)
     network = load_best(run, task, home)
     # the search is judged on validation data alone
     at = progress.chosen
@@ -149,12 +172,13 @@ def finish(run: RunSpec, folder: Path, data: Path | None, listener: Listener, an
         seconds=progress.seconds,
         machine=_machine(),
         curve=thinned(progress),
-        analysis=analyse(run, task, network, analysis_streams) if analysis_streams else {},
+        analysis=analyse(run, task, network, streams.exact, streams.changed) if streams.exact else {},
         **_sizes(network, run),
     )
     result = write_result(home, result)
-    if listener.on_result is not None:
-        listener.on_result(run, result, True)
+    results.keep([result], work.kept)
+    if work.listener.on_result is not None:
+        work.listener.on_result(run, result, True)
     return result
 
 
@@ -178,11 +202,6 @@ def _sizes(network: Network | SequenceLSTM, run: RunSpec) -> dict[str, Any]:
             "bank": state_bytes(network.state_layout("bank")),
         },
     }
-
-
-def finished(folder: Path) -> list[Result]:
-    """Every finished run below an experiment's folder."""
-    return [result for path in sorted(folder.rglob(results.RESULT)) if (result := read_result(path.parent)) is not None]
 
 
 def chosen_by_search(found: Sequence[Result], cell: Cell, condition: str = BASE) -> list[Result]:

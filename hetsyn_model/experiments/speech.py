@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -94,6 +94,9 @@ class Speech:
     def _split(self) -> tuple[list[Recording], list[Recording]]:
         return split_takes([r for r in self.recordings if r.speaker != self.left_out], VALIDATION_EVERY)
 
+    # the neuron models of a seed are trained one after the other on the same batches, and each takes longer to encode
+    # than to learn
+    @lru_cache(maxsize=512)  # noqa: B019 - few tasks, and all live as long as the process
     def training_batch(self, size: int, seed: int, update: int) -> Batch:
         train, _ = self._split()
         per_epoch = max(1, len(train) // size)

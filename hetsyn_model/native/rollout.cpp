@@ -8,6 +8,7 @@
 // round twice, and a spike is a threshold.
 
 #include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <cstring>
 #include <thread>
@@ -61,6 +62,56 @@ void event_product_backward(const int64_t* splits, const int32_t* units, const T
             }
         }
     });
+}
+
+// a * b + c, rounded once where the processor can: gradients alone may differ in their last bits
+template <typename T>
+inline T fused(T a, T b, T c) {
+#if defined(__FMA__) || defined(__ARM_FEATURE_FMA)
+    return std::fma(a, b, c);
+#else
+    return a * b + c;
+#endif
+}
+
+constexpr int64_t lanes = 16;  // neurons that are summed up side by side, in registers
+
+int64_t padded(int64_t neurons) { return (neurons + lanes - 1) / lanes * lanes; }
+
+// Recurrent weights [neurons, columns] as [neurons / lanes, columns, lanes], the last lanes filled with zeros.
+template <typename T>
+std::vector<T> by_lanes(const T* weights, int64_t neurons, int64_t columns) {
+    std::vector<T> out(padded(neurons) * columns);
+    for (int64_t i = 0; i < neurons; ++i)
+        for (int64_t c = 0; c < columns; ++c)
+            out[(i / lanes * columns + c) * lanes + i % lanes] = weights[i * columns + c];
+    return out;
+}
+
+// sums[s, i] = weights[i, :] . streams[s] for four streams; weights by lanes, sums [4, stride]
+template <typename T>
+void products_of_four(const T* weights, int64_t neurons, int64_t columns, const T* const* streams, T* sums,
+                      int64_t stride) {
+    const T *x0 = streams[0], *x1 = streams[1], *x2 = streams[2], *x3 = streams[3];
+    for (int64_t i = 0; i < neurons; i += lanes) {
+        T a0[lanes] = {}, a1[lanes] = {}, a2[lanes] = {}, a3[lanes] = {};
+        const T* w = weights + i * columns;
+        for (int64_t c = 0; c < columns; ++c, w += lanes) {
+            const T y0 = x0[c], y1 = x1[c], y2 = x2[c], y3 = x3[c];
+            for (int64_t v = 0; v < lanes; ++v) {
+                a0[v] = fused(w[v], y0, a0[v]);
+                a1[v] = fused(w[v], y1, a1[v]);
+                a2[v] = fused(w[v], y2, a2[v]);
+                a3[v] = fused(w[v], y3, a3[v]);
+            }
+        }
+        for (int64_t v = 0; v < lanes; ++v) {
+            sums[i + v] = a0[v];
+            sums[stride + i + v] = a1[v];
+            sums[2 * stride + i + v] = a2[v];
+            sums[3 * stride + i + v] = a3[v];
+        }
+    }
 }
 
 struct Layer {
@@ -136,8 +187,11 @@ void layer_backward(const Layer& layer, const T* spikes, const T* surrogate, con
     const T adaptation_decay = static_cast<T>(layer.adaptation_decay);
     const T adaptation_strength = static_cast<T>(layer.adaptation_strength);
     constexpr int64_t block = 4;  // streams that share one pass over the recurrent weights
-    parallel_over((layer.batch + block - 1) / block, threads, [=](int64_t begin, int64_t end) {
-        std::vector<T> reset_grad(block * N), adaptation_grad(block * N), spike_grad(block * N);
+    const int64_t P = padded(N);
+    const auto weights =
+        layer.recurrent && layer.batch > 1 ? by_lanes(recurrent_weight, N, KN) : std::vector<T>();
+    parallel_over((layer.batch + block - 1) / block, threads, [=, &weights](int64_t begin, int64_t end) {
+        std::vector<T> reset_grad(block * N), adaptation_grad(block * N), spike_grad(block * P);
         std::vector<T> resets(grad_reset_decay ? block * S * N : 0);
         for (int64_t group = begin; group < end; ++group) {
             const int64_t first = group * block, width = std::min(block, layer.batch - first);
@@ -149,36 +203,25 @@ void layer_backward(const Layer& layer, const T* spikes, const T* surrogate, con
                 if (layer.spiking && layer.recurrent && later) {
                     if (width == 1) {  // a batch of one stream, or the last of an odd batch: no work for the block's rest
                         const T* alone = grad_drive + (first * S + t + 1) * KN;
+                        const T* sigma = surrogate + (first * S + t) * N;
                         for (int64_t i = 0; i < N; ++i) {
+                            if (sigma[i] == T(0)) continue;  // nothing goes through this spike
                             const T* w = recurrent_weight + i * KN;
                             T sum = 0;
 #pragma omp simd reduction(+ : sum)
-                            for (int64_t c = 0; c < KN; ++c) sum += w[c] * alone[c];
+                            for (int64_t c = 0; c < KN; ++c) sum = fused(w[c], alone[c], sum);
                             spike_grad[i] = sum;
                         }
-                    }
-                    const T* next[block];
-                    for (int64_t s = 0; s < block; ++s)
-                        next[s] = grad_drive + ((first + std::min(s, width - 1)) * S + t + 1) * KN;
-                    for (int64_t i = 0; i < N && width > 1; ++i) {
-                        const T* w = recurrent_weight + i * KN;
-                        T s0 = 0, s1 = 0, s2 = 0, s3 = 0;
-#pragma omp simd reduction(+ : s0, s1, s2, s3)
-                        for (int64_t c = 0; c < KN; ++c) {
-                            s0 += w[c] * next[0][c];
-                            s1 += w[c] * next[1][c];
-                            s2 += w[c] * next[2][c];
-                            s3 += w[c] * next[3][c];
-                        }
-                        spike_grad[i] = s0;
-                        spike_grad[N + i] = s1;
-                        spike_grad[2 * N + i] = s2;
-                        spike_grad[3 * N + i] = s3;
+                    } else {
+                        const T* next[block];
+                        for (int64_t s = 0; s < block; ++s)
+                            next[s] = grad_drive + ((first + std::min(s, width - 1)) * S + t + 1) * KN;
+                        products_of_four(weights.data(), N, KN, next, spike_grad.data(), P);
                     }
                 }
                 for (int64_t s = 0; s < width; ++s) {
                     const int64_t row = (first + s) * S + t;
-                    T* gz = spike_grad.data() + s * N;
+                    T* gz = spike_grad.data() + s * P;
                     T* gj = reset_grad.data() + s * N;
                     T* ga = adaptation_grad.data() + s * N;
                     T* gu = grad_drive + row * KN;

@@ -15,7 +15,7 @@ from hetsyn_model.experiments import vision
 from hetsyn_model.experiments.commands import experiment as command
 from hetsyn_model.experiments.delayed_match import DelayedMatchSpec
 from hetsyn_model.experiments.neurons import decays
-from hetsyn_model.experiments.plan import EXPERIMENTS, smoke
+from hetsyn_model.experiments.plan import BASE, EXPERIMENTS, PAPER, Chosen, smoke
 from hetsyn_model.experiments.results import read_kept
 from hetsyn_model.experiments.run import Progress, RunSpec, Training, build, load_best, masks, open_task, train
 from hetsyn_model.experiments.runner import Choice, run_experiment
@@ -113,6 +113,10 @@ def test_the_smoke_version_of_every_experiment(name: str, tmp_path: Path) -> Non
     again = run_experiment(planned, tmp_path, kept, Choice(models), data)
     assert [result.seconds for result in again] == [result.seconds for result in found]  # nothing was done again
     assert len(read_kept(kept.parent)) == 3 * len(found)  # two candidates and one run a model
+    # nor on a machine that has only the kept results
+    elsewhere = run_experiment(planned, tmp_path / "elsewhere", kept, Choice(models), data)
+    assert [result.figure for result in elsewhere] == [result.figure for result in found]
+    assert not (tmp_path / "elsewhere").exists()
 
     out = tmp_path / "models" / name / "1"
     best = tmp_path / name / "base/hetsyn-recurrent/seed-0/best.pt"
@@ -129,6 +133,16 @@ def test_the_smoke_version_of_every_experiment(name: str, tmp_path: Path) -> Non
     copied = Checkpoint.load(out / "network.pt")
     assert copied.experiment is not None
     assert copied.network.banks == trained.banks  # the bank that was trained and judged is the one that is served
+
+
+def test_a_condition_with_given_settings_is_run_without_a_search(tmp_path: Path) -> None:
+    planned = smoke(EXPERIMENTS["delayed-match"]())
+    given = replace(planned.condition(BASE), name=PAPER, settings=Chosen(1e-3, 8.0), analysed=False)
+    planned = replace(planned, conditions=(*planned.conditions, given))
+    kept = tmp_path / "kept/delayed-match.json"
+    (found,) = run_experiment(planned, tmp_path, kept, Choice(("hetsyn",), conditions=(PAPER,)))
+    assert [found] == read_kept(kept.parent)
+    assert found.run["learning_rate"] == 1e-3
 
 
 def test_the_command_runs_a_part_and_says_where_results_are(tmp_path: Path) -> None:
