@@ -101,11 +101,20 @@ class EncoderSpec:
         """[levels], from the highest down."""
         return -(self.top_db + self.spacing_db * np.arange(self.levels, dtype=np.float64))
 
+    @property
+    def spectrum_samples(self) -> int:
+        """Length of the DFT: a frame and the zeros behind it."""
+        return 1 << math.ceil(math.log2(self.window_samples))
+
+    def window(self) -> Array:
+        """[window_samples], Hann."""
+        n = np.arange(self.window_samples)
+        return np.asarray(0.5 - 0.5 * np.cos(2 * np.pi * (n + 0.5) / self.window_samples))
+
     def spectrum_matrix(self) -> Array:
         """[window_samples, 2 * bins]: windowed DFT, real parts then imaginary parts."""
-        size = 1 << math.ceil(math.log2(self.window_samples))
+        size, window = self.spectrum_samples, self.window()
         n, f = np.arange(self.window_samples), np.arange(size // 2 + 1)
-        window = 0.5 - 0.5 * np.cos(2 * np.pi * (n + 0.5) / self.window_samples)
         angle = 2 * np.pi * np.outer(n, f) / size
         # a full-scale sine in the middle of a bin has energy 1/2
         scale = math.sqrt(2.0) / window.sum()
@@ -118,7 +127,7 @@ class EncoderSpec:
         Args:
             warp: factor on the filters' frequencies (a longer or shorter vocal tract, in training).
         """
-        size = 1 << math.ceil(math.log2(self.window_samples))
+        size = self.spectrum_samples
         f = np.arange(size // 2 + 1) * self.sample_rate_hz / size
         mel = np.linspace(_mel(self.low_hz), _mel(self.high_hz), self.bands + 2)
         edges = np.minimum(700.0 * (10 ** (mel / 2595.0) - 1.0) * warp, self.sample_rate_hz / 2 * (1 + mel * 1e-9))
