@@ -127,17 +127,27 @@ class EncoderSpec:
         Args:
             warp: factor on the filters' frequencies (a longer or shorter vocal tract, in training).
         """
-        size = self.spectrum_samples
-        f = np.arange(size // 2 + 1) * self.sample_rate_hz / size
-        mel = np.linspace(_mel(self.low_hz), _mel(self.high_hz), self.bands + 2)
-        edges = np.minimum(700.0 * (10 ** (mel / 2595.0) - 1.0) * warp, self.sample_rate_hz / 2 * (1 + mel * 1e-9))
-        rising = (f[:, None] - edges[:-2]) / np.diff(edges)[:-1]
-        falling = (edges[2:] - f[:, None]) / np.diff(edges)[1:]
-        bank = np.maximum(0.0, np.minimum(rising, falling))
-        narrow = bank.sum(0) < 1.0  # a filter narrower than a bin takes the bins around its centre
-        nearest = np.abs(f[:, None] - edges[1:-1]).argmin(0)
-        bank[nearest[narrow], np.flatnonzero(narrow)] = 1.0
+        bank = self.mel_filters(self.mel_edges_hz() * warp)
         return np.concatenate([bank, bank])
+
+    def mel_edges_hz(self) -> Array:
+        """[bands + 2], where each filter starts, peaks and ends; in order."""
+        mel = np.linspace(_mel(self.low_hz), _mel(self.high_hz), self.bands + 2)
+        return np.asarray(700.0 * (10 ** (mel / 2595.0) - 1.0))
+
+    def mel_filters(self, edges_hz: Array) -> Array:
+        """[..., bins, bands]: triangular filters between edges [..., bands + 2]."""
+        f = np.arange(self.spectrum_samples // 2 + 1) * self.sample_rate_hz / self.spectrum_samples
+        mel = np.linspace(_mel(self.low_hz), _mel(self.high_hz), self.bands + 2)
+        edges = np.minimum(edges_hz, self.sample_rate_hz / 2 * (1 + mel * 1e-9))[..., None, :]
+        width = np.maximum(np.diff(edges), 1e-3)
+        rising = (f[:, None] - edges[..., :-2]) / width[..., :-1]
+        falling = (edges[..., 2:] - f[:, None]) / width[..., 1:]
+        bank = np.maximum(0.0, np.minimum(rising, falling))
+        narrow = bank.sum(-2, keepdims=True) < 1.0  # a filter narrower than a bin takes the bins around its centre
+        distance = np.abs(f[:, None] - edges[..., 1:-1])
+        nearest = distance == distance.min(-2, keepdims=True)
+        return np.asarray(np.where(narrow & nearest, 1.0, bank))
 
     def emphasis_db(self) -> Array:
         """[bands], what is added to each band's level."""

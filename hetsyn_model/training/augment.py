@@ -28,7 +28,10 @@ class AugmentSpec:
     network hears later is duller than what it learned. lead_steps: most steps of near-silence before the word.
     delete: largest probability of a spike's deletion. shift_bands: most bands that a word is moved by. mask_bands,
     mask_steps: widest stripes of bands and of steps that are silenced. warp: largest factor on the Mel filters'
-    frequencies (vocal tract length).
+    frequencies (vocal tract length); bend: standard deviation of that factor's logarithm at four places of the
+    spectrum (another vocal tract's shape); sway: the same for the tempo at four places of the word. trim_db: ends of
+    the word are cut where they lie by this, up to 20 dB more, below its loudest step; 0 cuts nothing. dynamics:
+    largest share by which quiet steps are made quieter or louder against the loudest.
     """
 
     speed: float = 1.15
@@ -44,6 +47,10 @@ class AugmentSpec:
     mask_bands: int = 4
     mask_steps: int = 4
     warp: float = 1.12
+    bend: float = 0.0
+    sway: float = 0.0
+    trim_db: float = 0.0
+    dynamics: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -74,7 +81,7 @@ def augment_batch(
     return Batch(
         augment_events(Crossings.of(encoder.spec, levels_db), lengths, augment, rng),
         torch.from_numpy(lengths),
-        _labels(recordings),
+        labels_of(recordings),
     )
 
 
@@ -87,7 +94,7 @@ def augment_levels(
     ends: list[NDArray[np.int64]] = []
     start = 0
     for recording in recordings:
-        audio = _speed(recording.audio, _factor(rng, augment.speed))
+        audio = _speed(_trimmed(recording.audio, hop, augment, rng), _factor(rng, augment.speed))
         tempo = _factor(rng, augment.tempo)
         lead = int(rng.integers(0, augment.lead_steps + 1)) if rng.random() < 0.7 else 0
         steps = max(1, round(audio.size / hop / tempo))
@@ -95,15 +102,23 @@ def augment_levels(
         line[window + lead * hop :][: audio.size] = audio
         lines.append(_room(line, recording.audio, augment, rng))
         # frames follow the tempo while the word lasts, and the plain hop around it
-        word = lead * hop + hop * np.round(np.arange(1, steps + 1) * tempo).astype(np.int64)
+        pace = np.arange(1, steps + 1) * tempo
+        if augment.sway:
+            uneven = np.exp(np.interp(np.linspace(0, 3, steps), np.arange(4), rng.normal(0.0, augment.sway, 4)))
+            pace = np.cumsum(uneven) * (pace[-1] / uneven.sum())
+        word = lead * hop + hop * np.round(pace).astype(np.int64)
         end = np.concatenate([hop * np.arange(1, lead + 1), word, word[-1] + hop * np.arange(1, tail_steps + 1)])
         ends.append(start + np.minimum(end + window, line.size))
         start += line.size
     lengths = np.array([end.size for end in ends], np.int64)
     frames = torch.from_numpy(np.concatenate(lines)).unfold(0, window, 1)
     power = power_spectrum(spec, frames[torch.from_numpy(np.concatenate(ends)) - window])
-    mel = torch.from_numpy(spec.mel_matrix(_factor(rng, augment.warp))[: power.shape[1]]).float()
-    levels = (10.0 * torch.log10(power @ mel + 10.0 ** (spec.floor_db / 10.0))).numpy()
+    energy = power.new_empty(power.shape[0], spec.bands)
+    start = 0
+    for mel, length in zip(_filters(spec, len(recordings), augment, rng), lengths.tolist(), strict=True):
+        torch.mm(power[start : start + length], torch.from_numpy(mel), out=energy[start : start + length])
+        start += length
+    levels = (10.0 * torch.log10(energy + 10.0 ** (spec.floor_db / 10.0))).numpy()
     emphasis_db = spec.emphasis_db() + augment.brighten_db_per_octave * spec.octaves()
     quiet_db = (spec.floor_db + emphasis_db).astype(np.float32)
     stacked = np.tile(quiet_db, (len(recordings), int(lengths.max()), 1))
@@ -112,6 +127,11 @@ def augment_levels(
     for row, length in zip(stacked, lengths.tolist(), strict=True):
         colour_db = emphasis_db + rng.uniform(-augment.tilt_db, augment.tilt_db) * bands
         colour_db += np.interp(bands, knots, rng.normal(0.0, augment.ripple_db, knots.size))
+        if augment.dynamics:
+            loudness_db = levels[start : start + length].max(1, keepdims=True)
+            levels[start : start + length] += np.float32(rng.uniform(-augment.dynamics, augment.dynamics)) * (
+                loudness_db - loudness_db.max()
+            )
         np.maximum(levels[start : start + length] + colour_db.astype(np.float32), quiet_db, out=row[:length])
         start += length
     return stacked, lengths
@@ -144,10 +164,10 @@ def _stripes(
 
 
 def _batch(spikes: Tensor, lengths: Sequence[int], recordings: Sequence[Recording]) -> Batch:
-    return Batch(Events.of(spikes.to(torch.float32)), torch.tensor(lengths, dtype=torch.int64), _labels(recordings))
+    return Batch(Events.of(spikes.to(torch.float32)), torch.tensor(lengths, dtype=torch.int64), labels_of(recordings))
 
 
-def _labels(recordings: Sequence[Recording]) -> Tensor:
+def labels_of(recordings: Sequence[Recording]) -> Tensor:
     return torch.tensor([recording.label for recording in recordings], dtype=torch.int64)
 
 
@@ -177,3 +197,27 @@ def _noise() -> tuple[Levels, Levels]:
     spectrum = np.fft.rfft(white)
     pink = np.fft.irfft(spectrum / np.sqrt(np.arange(spectrum.size) + 1.0), white.size)
     return white.astype(np.float32), (pink / pink.std()).astype(np.float32)
+
+
+def _trimmed(
+    audio: NDArray[np.float32], hop: int, augment: AugmentSpec, rng: np.random.Generator
+) -> NDArray[np.float32]:
+    if not augment.trim_db:
+        return audio
+    energy = np.add.reduceat(audio * audio, np.arange(0, audio.size, hop))
+    threshold = energy.max() * 10 ** (-rng.uniform(augment.trim_db, augment.trim_db + 20.0) / 10)
+    loud = np.flatnonzero(energy >= threshold)
+    before, after = rng.integers(0, 3, 2)
+    return np.asarray(audio[max(0, int(loud[0] - before) * hop) : int(loud[-1] + 1 + after) * hop])
+
+
+def _filters(spec: EncoderSpec, count: int, augment: AugmentSpec, rng: np.random.Generator) -> Levels:
+    """[count, bins, bands], Mel filters of other vocal tracts."""
+    warp = rng.uniform(-np.log(augment.warp), np.log(augment.warp), (count, 1))
+    edges = spec.mel_edges_hz()
+    place = np.linspace(-1.0, 1.0, edges.size)
+    if augment.bend:
+        knots = rng.normal(0.0, augment.bend, (count, 4))
+        at = np.linspace(-1.0, 1.0, 4)
+        warp = warp + np.stack([np.interp(place, at, k) for k in knots])
+    return np.asarray(spec.mel_filters(edges * np.exp(warp)), np.float32)
