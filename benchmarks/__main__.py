@@ -17,6 +17,7 @@ from benchmarks import (
     gpu,
     peers,
     request_path,
+    saturation,
     scaling,
     service,
     soak,
@@ -32,6 +33,7 @@ BENCHMARKS = {
     "gpu": gpu,
     "peers": peers,
     "request_path": request_path,
+    "saturation": saturation,
     "scaling": scaling,
     "service": service,
     "soak": soak,
@@ -43,7 +45,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     commands = parser.add_subparsers(dest="name", required=True)
     for name, module in BENCHMARKS.items():
-        command = commands.add_parser(name, help=(module.__doc__ or "").splitlines()[0])
+        command = commands.add_parser(name, help=(module.__doc__ or "").splitlines()[0].replace("%", "%%"))
         command.add_argument("--quick", action="store_true", help="smaller, in under a minute")
         command.add_argument("--json", type=Path, help="where the results go")
         module.add_arguments(command)

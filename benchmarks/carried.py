@@ -12,7 +12,6 @@ import secrets
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -103,7 +102,7 @@ def _chunks(form: FormName) -> list[InferRequest]:
 async def _stream_ordinary(sessions: SessionRegistry, chunks: list[InferRequest]) -> None:
     session = secrets.token_urlsafe(16)
     for request in chunks:
-        await sessions.infer(replace(request, envelope=request.envelope.model_copy(update={"session": session})))
+        await sessions.infer(request._replace(envelope=request.envelope.model_copy(update={"session": session})))
 
 
 async def _stream_carried(sessions: SessionRegistry, chunks: list[InferRequest]) -> Carried:
@@ -112,7 +111,7 @@ async def _stream_carried(sessions: SessionRegistry, chunks: list[InferRequest])
     token = None
     for request in chunks:
         envelope = request.envelope.model_copy(update={"session": session})
-        carried = await sessions.carry(replace(request, envelope=envelope, carry=True, token=token))
+        carried = await sessions.carry(request._replace(envelope=envelope, carry=True, token=token))
         token = carried.token
     return carried
 

@@ -7,6 +7,7 @@ import hashlib
 import json
 import subprocess
 import sys
+import tempfile
 import venv
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
@@ -21,7 +22,7 @@ from numpy.typing import NDArray
 from benchmarks.load import LoadError, StreamTarget, exchange
 from benchmarks.server_process import ServerProcess, free_port
 from service.artifact import Artifact, FormName
-from service.bench.load import Load, random_spikes
+from service.bench.load import Load, random_spikes, recorded
 from service.bench.served_model import ServedModel
 from service.bench.target import Address, HetsynTarget, Outcome, Response, post
 from service.packed_events import MEDIA_TYPE, pack_events
@@ -29,6 +30,7 @@ from service.packed_events import MEDIA_TYPE, pack_events
 ROOT = Path(__file__).parents[1]
 REQUIREMENTS = ROOT / "benchmarks/servers/requirements.txt"
 MODEL = ROOT / "models/shd-size/1"
+SPEECH, RECORDINGS = ROOT / "models/speech-digits", ROOT / "docs/recordings"
 STEPS, OUTPUTS, DENSITY = 25, 20, 0.045  # a chunk of 100 ms, as busy as SHD
 PROBE_SESSION = "probe"  # the chunk that asks whether a server is ready
 HERE = (sys.executable, "-m")
@@ -208,6 +210,39 @@ def shd_load(seed: int = 0) -> Load:
     manifest = Artifact.open(MODEL).manifest
     model = ServedModel(manifest.name, manifest.version, "", manifest.input.channels, manifest.input.step_s, None)
     return random_spikes(model, STEPS * manifest.input.step_s, DENSITY, seed)
+
+
+@contextmanager
+def serve_speech(chunk_s: float, *arguments: str) -> Iterator[tuple[ServerProcess, HetsynTarget, Load]]:
+    """`hetsyn serve` with more arguments; it as a client of the newest speech model sees it; what the client streams.
+
+    Raises:
+        ServerError: it did not start.
+    """
+    manifest = newest_speech().manifest
+    address = Address("127.0.0.1", free_port())
+    load = recorded(RECORDINGS, chunk_s)
+    target = HetsynTarget(address, load.content_type, manifest.name, manifest.version, manifest.default_form)
+    command = [*HERE, "hetsyn", "serve", "--models", str(ROOT / "models"), "--port", str(address.port)]
+    command += ["--log-level", "warning", *arguments]
+
+    def missing() -> str | None:
+        try:
+            exchange(address, target.request(PROBE_SESSION, 0, load.chunks[0], is_last=True))
+        except LoadError as error:
+            return str(error)
+        return None
+
+    with (
+        tempfile.TemporaryDirectory(prefix="hetsyn-speech-") as folder,
+        ServerProcess(command, ENVIRONMENT, missing, Path(folder) / "serve.log") as server,
+    ):
+        yield server, target, load
+
+
+def newest_speech() -> Artifact:
+    """The shipped speech model."""
+    return Artifact.open(max((path for path in SPEECH.iterdir() if path.is_dir()), key=lambda path: int(path.name)))
 
 
 def make_peers_python(folder: Path) -> Path:

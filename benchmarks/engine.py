@@ -90,7 +90,7 @@ def _measure(quick: bool, seconds: float) -> dict[str, Any]:
     cells: list[dict[str, Any]] = []
     for workload in _workloads(quick):
         sides, rates = _implementations(workload)
-        limits = _limits(workload, rates, machine)
+        costs = _costs(workload, rates)
         for batch in batches:
             for length in lengths:
                 runs = {name: side(batch, length) for name, side in sides.items()}
@@ -103,7 +103,9 @@ def _measure(quick: bool, seconds: float) -> dict[str, Any]:
                             "batch": batch,
                             "steps": length,
                             "microseconds": microseconds,
-                            "limit_microseconds": limits[name],
+                            "limit_microseconds": costs[name].limit_microseconds(machine),
+                            "state_bytes": costs[name].state_bytes,
+                            "moved_bytes": costs[name].moved_bytes,
                         }
                     )
     return {"threads": 1, "limits_of_the_machine": machine, "cells": cells, "ratios": _ratios(cells)}
@@ -281,7 +283,7 @@ def _interleaved(runs: dict[str, tuple[Call, int]], seconds: float) -> dict[str,
 
 
 def _bandwidth() -> float:
-    """Bytes a second that one core reads and writes in a working set of 1 MB, the best of many."""
+    """Bytes a second that one core reads and writes in a working set of 1 MB, in its second cache, the best of many."""
     a, b = np.zeros(1 << 17, np.float32), np.ones(1 << 17, np.float32)
     return max(3 * a.nbytes / _timed(lambda: np.add(a, b, out=a)) for _ in range(200))
 
@@ -298,8 +300,22 @@ def _timed(call: Callable[[], Any]) -> float:
     return time.perf_counter() - started
 
 
-def _limits(workload: Workload, rates: dict[str, float], machine: dict[str, float]) -> dict[str, float]:
-    """Microseconds a stream and step below which this machine cannot go, by the bytes and operations of each form."""
+@dataclass(frozen=True)
+class Cost:
+    """What a form cannot avoid. state_bytes: of a stream. moved_bytes, operations: of a stream and step."""
+
+    state_bytes: int
+    moved_bytes: float
+    operations: float
+
+    def limit_microseconds(self, machine: dict[str, float]) -> float:
+        """Of a stream and step; below it this machine cannot go."""
+        moving_s = self.moved_bytes / machine["bandwidth_bytes_per_s"]
+        return 1e6 * max(moving_s, self.operations / machine["peak_flop_per_s"])
+
+
+def _costs(workload: Workload, rates: dict[str, float]) -> dict[str, Cost]:
+    """Of each implementation. rates: spikes a step of the hidden layers, and decays of a bank."""
     from service.artifact import Artifact
 
     manifest = Artifact.open(MODELS / workload.model / "1").manifest
@@ -311,22 +327,18 @@ def _limits(workload: Workload, rates: dict[str, float], machine: dict[str, floa
     )
     synapses = sum(i * n for i, n in zip(fan_in, neurons, strict=True)) + sum(n * n for n in manifest.hidden)
 
-    def bank(decays: float) -> float:
+    def bank(decays: float) -> Cost:
         rows = sum(
             (count + (arriving[layer + 1] if layer < len(manifest.hidden) else 0.0)) * n
             for layer, (count, n) in enumerate(zip(arriving, neurons, strict=True))
         )
         values, state = rows * decays, sum(neurons) * decays + 2 * sum(manifest.hidden)
-        return _limit(2 * values + 8 * state, values + 3 * state, machine)  # 16-bit weights
+        return Cost(int(4 * state), 2 * values + 8 * state, values + 3 * state)  # 16-bit weights
 
-    exact = _limit(12 * synapses, 3 * synapses, machine)  # decays and currents read, currents written
-    limits = dict.fromkeys((EAGER, IN_PLACE, SCRIPT, STEP, EXACT_PLAIN, EXACT), exact)
-    return limits | {BANK: bank(rates["bank"]), BANK_PLAIN: bank(rates["bank"]), BANK_8: bank(8.0)}
-
-
-def _limit(moved_bytes: float, operations: float, machine: dict[str, float]) -> float:
-    seconds = max(moved_bytes / machine["bandwidth_bytes_per_s"], operations / machine["peak_flop_per_s"])
-    return 1e6 * seconds
+    # decays and currents read, currents written
+    exact = Cost(4 * (synapses + 2 * sum(manifest.hidden)), 12 * synapses, 3 * synapses)
+    costs = dict.fromkeys((EAGER, IN_PLACE, SCRIPT, STEP, EXACT_PLAIN, EXACT), exact)
+    return costs | {BANK: bank(rates["bank"]), BANK_PLAIN: bank(rates["bank"]), BANK_8: bank(8.0)}
 
 
 def _ratios(cells: Sequence[dict[str, Any]]) -> dict[str, float]:
@@ -346,7 +358,7 @@ def _key(cell: dict[str, Any]) -> tuple[str, int, int]:
 
 
 def _print(results: dict[str, Any]) -> None:
-    console = Console(width=150)
+    console = Console(width=190)
     cells = results["cells"]
     for workload in dict.fromkeys(cell["workload"] for cell in cells):
         mine = [cell for cell in cells if cell["workload"] == workload]
@@ -355,12 +367,15 @@ def _print(results: dict[str, Any]) -> None:
             "µs a stream and step",
             *(f"batch {batch}\n{steps} steps" for batch, steps in places),
             "limit",
+            "state\nbytes",
+            "bytes moved\na step",
             title=f"{workload}, one thread",
         )
         for name in dict.fromkeys(cell["implementation"] for cell in mine):
             row = {(c["batch"], c["steps"]): c for c in mine if c["implementation"] == name}
-            limit = row[places[0]]["limit_microseconds"]
-            table.add_row(name, *(f"{row[place]['microseconds']:.1f}" for place in places), f"{limit:.1f}")
+            first = row[places[0]]
+            costs = f"{first['limit_microseconds']:.2f}", f"{first['state_bytes']:,}", f"{first['moved_bytes']:,.0f}"
+            table.add_row(name, *(f"{row[place]['microseconds']:.1f}" for place in places), *costs)
         console.print(table)
 
 
@@ -391,7 +406,7 @@ def _plot(results: dict[str, Any], path: Path) -> None:
         axis.set_xticks([1, 8, 32, 256], ["1", "8", "32", "256"])
         axis.minorticks_off()
         axis.grid(alpha=0.3)
-    axes[0][0].set_ylabel("µs a stream and step, one thread, chunks of 25 steps")
+    axes[0][0].set_ylabel("µs a stream and step\none thread, chunks of 25 steps")
     handles, labels = axes[0][0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="lower center", ncols=3, frameon=False)
     figure.tight_layout(rect=(0, 0.17, 1, 1))

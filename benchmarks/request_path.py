@@ -1,14 +1,19 @@
-"""CPU microseconds of one ``/infer`` request by part: framework, parsing, session, batching, engine, reply.
+"""CPU microseconds of one ``/infer`` request by part: parsing, session, batching, engine, reply, and the framework.
 
-The application is called as its server calls it (ASGI, no socket), with a chunk of 25 steps of the SHD size; parts are
-timed alone, in turns. ``empty`` is the same framework and application without any work: its time is the framework's.
+The application is called as its server calls it (ASGI, no socket), with chunks of 25 steps of the SHD size, one at a
+time and 16 at a time; parts are timed alone, in turns. *Ours* is a whole request less the engine: the way of a request
+through ``/infer``, which is asked before FastAPI, parsing, validation, session, batching and reply. The framework's own
+overhead is what an empty endpoint takes: in FastAPI alone, called in the same way, and as it is served, in FastAPI and
+uvicorn, which is the CPU time of its process a request in a closed loop.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import statistics
+import tempfile
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -19,7 +24,11 @@ from fastapi import FastAPI, Request, Response
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.contenders import Contender, empty, ours, shd_load
+from benchmarks.load import closed_loop
 from service.api.app import create_app
+from service.bench.run import RunSettings
+from service.commands import COLLECT_AFTER
 from service.engine import Engine, Work
 from service.models import ModelCatalog
 from service.packed_events import MEDIA_TYPE, pack_events
@@ -29,6 +38,10 @@ from service.stream import initial_stream
 
 MODELS = Path(__file__).parents[1] / "models"
 MODEL, STEPS, DENSITY = "shd-size", 25, 0.045
+CONCURRENCIES = (1, 16)
+WHOLE, PARSING, ENGINE, FRAMEWORK = "whole /infer", "parsing and validation", "engine", "empty endpoint, FastAPI alone"
+REST, OURS = "session, batching and reply", "ours: whole less engine"
+SERVED_EMPTY, SERVED = "served: empty endpoint, FastAPI and uvicorn", "served: /infer, all of it"
 
 Call = Callable[[], Awaitable[None]]
 
@@ -38,71 +51,97 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
-    return asyncio.run(_run(0.5 if arguments.quick else arguments.seconds))
+    seconds = 0.5 if arguments.quick else arguments.seconds
+    taken = {f"{n} at a time": asyncio.run(_measure(n, seconds)) for n in CONCURRENCIES}
+    served = _served(seconds)
+    for n in CONCURRENCIES:
+        taken[f"{n} at a time"] |= served[n]
+    ratios: dict[str, float] = {}
+    for name, parts in taken.items():
+        parts[OURS] = parts[WHOLE] - parts[ENGINE]
+        parts[REST] = parts[OURS] - parts[PARSING]
+        ratios[f"ours / framework as served, {name}"] = round(parts[OURS] / parts[SERVED_EMPTY], 2)
+        ratios[f"ours / FastAPI alone, {name}"] = round(parts[OURS] / parts[FRAMEWORK], 2)
+    shown = (WHOLE, ENGINE, OURS, PARSING, REST, FRAMEWORK, SERVED_EMPTY, SERVED)
+    table = Table("CPU µs a request", *taken, title=f"{MODEL}, chunks of {STEPS} steps")
+    for part in shown:
+        table.add_row(part, *(f"{parts[part]:.0f}" for parts in taken.values()))
+    console = Console(highlight=False)
+    console.print(table)
+    for name, ratio in ratios.items():
+        console.print(f"{name}: {ratio:.2f}")
+    microseconds = {name: {part: round(parts[part], 1) for part in shown} for name, parts in taken.items()}
+    return {"microseconds": microseconds, "ratios": ratios}
 
 
-async def _run(seconds: float) -> dict[str, Any]:
+async def _measure(concurrency: int, seconds: float) -> dict[str, float]:
     settings = Settings(models=MODELS)
     catalog = ModelCatalog(MODELS)
     model = catalog.get(MODEL)
     form = model.manifest.default_form
     app = create_app(settings, catalog)
     rng = np.random.default_rng(0)
-    times, units = np.nonzero(rng.random((STEPS, model.manifest.input.channels)) < DENSITY)
-    body = pack_events(STEPS, times, units)
-    query = f"session=a&model={MODEL}".encode()
-    pairs = [("session", "a"), ("model", MODEL)]
-    engine, work = (
-        Engine(settings.max_chunk_steps, settings.segment_steps),
-        Work(initial_stream(model, form), decode_raw(MEDIA_TYPE, pairs, body).chunk, False),
-    )
-    reply = (await _call(app, query, body))[1]
+    spikes = [np.nonzero(rng.random((STEPS, model.manifest.input.channels)) < DENSITY) for _ in range(concurrency)]
+    bodies = [pack_events(STEPS, *events) for events in spikes]
+    queries = [f"session=s{index}&model={MODEL}".encode() for index in range(concurrency)]
+    pairs = [("session", "s0"), ("model", MODEL)]
+    engine = Engine(settings.max_chunk_steps, settings.segment_steps)
+    fresh = initial_stream(model, form)
+    works = [Work(fresh, decode_raw(MEDIA_TYPE, pairs, body).chunk, False) for body in bodies]
+    bare = _empty((await _call(app, queries[0], bodies[0]))[1])
 
     async def whole() -> None:
-        await _call(app, query, body)
+        await asyncio.gather(*(_call(app, query, body) for query, body in zip(queries, bodies, strict=True)))
 
-    async def empty() -> None:
-        await _call(bare, query, body)
+    async def framework() -> None:
+        await asyncio.gather(*(_call(bare, query, body) for query, body in zip(queries, bodies, strict=True)))
 
     async def parse() -> None:
-        decode_raw(MEDIA_TYPE, pairs, body)
+        for body in bodies:
+            decode_raw(MEDIA_TYPE, pairs, body)
 
     async def run_engine() -> None:
-        engine.run(model, form, [work])
+        engine.run(model, form, works)
 
-    bare = _empty(reply)
-    parts: dict[str, Call] = {
-        "whole /infer": whole,
-        "empty endpoint (framework)": empty,
-        "parsing and validation": parse,
-        "engine, batch of one": run_engine,
-    }
+    parts: dict[str, Call] = {WHOLE: whole, FRAMEWORK: framework, PARSING: parse, ENGINE: run_engine}
     async with app.router.lifespan_context(app):
-        taken = await _interleaved(parts, seconds)
-    rest = taken["whole /infer"] - sum(value for name, value in taken.items() if name != "whole /infer")
-    taken["session, batching and reply (the rest)"] = rest
-    own = taken["parsing and validation"] + rest
-    framework = taken["empty endpoint (framework)"]
-    table = Table("part", "CPU µs a request", title=f"{MODEL}, {STEPS} steps, {len(body):,} bytes")
-    for name, value in taken.items():
-        table.add_row(name, f"{value:.0f}")
-    Console().print(table)
-    return {
-        "microseconds": {name: round(value, 1) for name, value in taken.items()},
-        "ratios": {"parsing, validation, session, batching and reply / framework": round(own / framework, 2)},
-    }
+        gc.collect()
+        gc.freeze()  # as ``hetsyn serve`` does
+        before = gc.get_threshold()
+        gc.set_threshold(*COLLECT_AFTER)
+        try:
+            taken = await _interleaved(parts, seconds)
+        finally:
+            gc.set_threshold(*before)
+            gc.unfreeze()
+    return {name: value / concurrency for name, value in taken.items()}
+
+
+def _served(seconds: float) -> dict[int, dict[str, float]]:
+    """CPU microseconds of a server's process a request, in turns: the empty endpoint's and ours."""
+    load, settings = shd_load(), RunSettings(duration_s=seconds, warmup_s=0.3)
+    found: dict[int, dict[str, list[float]]] = {n: {} for n in CONCURRENCIES}
+    sides: dict[str, Contender] = {SERVED_EMPTY: empty(), SERVED: ours("bank")}
+    with tempfile.TemporaryDirectory(prefix="hetsyn-path-") as folder:
+        for _ in range(3):
+            for name, contender in sides.items():
+                with contender.serve(Path(folder) / "server.log") as (server, target):
+                    for n in CONCURRENCIES:
+                        figures = closed_loop(target, server, load, n, settings)
+                        found[n].setdefault(name, []).append(1e3 * figures.cpu_ms)
+    return {n: {name: statistics.median(values) for name, values in parts.items()} for n, parts in found.items()}
 
 
 async def _interleaved(parts: dict[str, Call], seconds: float) -> dict[str, float]:
-    """Median CPU microseconds of a call of each, in turns of 50 calls."""
+    """Median CPU microseconds of a call of each, in turns of 20 calls."""
     samples: dict[str, list[float]] = {name: [] for name in parts}
     end = time.perf_counter() + seconds * len(parts)
     while time.perf_counter() < end:
         for name, call in parts.items():
             started = time.process_time()
-            for _ in range(50):
+            for _ in range(20):
                 await call()
-            samples[name].append((time.process_time() - started) / 50 * 1e6)
+            samples[name].append((time.process_time() - started) / 20 * 1e6)
     return {name: statistics.median(values) for name, values in samples.items()}
 
 

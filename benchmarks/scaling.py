@@ -1,15 +1,14 @@
 """Memory and latency of `hetsyn serve` against the number of open sessions, idle and active, of the speech model.
 
 For each number: so many sessions are opened with a chunk of a recording each. *Idle*: they lie idle while 16 others
-send chunks in a closed loop. *Active*: 16 chunks at a time go to all of them in turn, so that each finds its state
-cold. ``ratios`` compares the largest number with the smallest.
+send chunks in a closed loop. *Active*: 16 chunks at a time go to all of them in turn, once at least, so that each finds
+its state cold. ``ratios`` compares the largest number with the smallest.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -21,17 +20,14 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.contenders import ENVIRONMENT, HERE, ROOT
-from benchmarks.load import LoadError, exchange
-from benchmarks.server_process import ServerProcess, free_port
-from service.artifact import Artifact
-from service.bench.load import Load, recorded
+from benchmarks.contenders import newest_speech, serve_speech
+from benchmarks.load import LoadError
+from benchmarks.server_process import ServerProcess
+from service.bench.load import Load
 from service.bench.pool import Job, Pool
 from service.bench.run import run_loop
-from service.bench.target import Address, HetsynTarget, Outcome, Response
+from service.bench.target import HetsynTarget, Outcome, Response
 
-MODEL = ROOT / "models/speech-digits/1"
-RECORDINGS = ROOT / "docs/recordings"
 COUNTS, QUICK_COUNTS = (10, 100, 1_000, 10_000, 100_000), (10, 1_000)
 CONCURRENCY, CHUNK_S, TIMEOUT_S = 16, 0.1, 30.0
 
@@ -65,25 +61,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
     counts = list(QUICK_COUNTS) if arguments.quick else sorted(arguments.sessions)
     seconds = 2.0 if arguments.quick else arguments.seconds
-    manifest = Artifact.open(MODEL).manifest
-    address = Address("127.0.0.1", free_port())
-    load = recorded(RECORDINGS, CHUNK_S)
-    target = HetsynTarget(address, load.content_type, manifest.name, manifest.version, manifest.default_form)
-    command = [*HERE, "hetsyn", "serve", "--models", str(ROOT / "models"), "--port", str(address.port)]
-    command += ["--max-sessions", str(max(counts) + 1_000), "--session-idle-s", "86400", "--log-level", "warning"]
-
-    def missing() -> str | None:
-        try:
-            exchange(address, target.request("probe", 0, load.chunks[0], is_last=True))
-        except LoadError as error:
-            return str(error)
-        return None
-
-    rows: list[Row] = []
-    with (
-        tempfile.TemporaryDirectory(prefix="hetsyn-scaling-") as folder,
-        ServerProcess(command, ENVIRONMENT, missing, Path(folder) / "serve.log") as server,
-    ):
+    manifest = newest_speech().manifest
+    limits = ("--max-sessions", str(max(counts) + 1_000), "--session-idle-s", "86400")
+    with serve_speech(CHUNK_S, *limits) as (server, target, load):
         rows = run_loop(_rows(target, load, counts, seconds, server))
     first, last = rows[0], rows[-1]
     added = (last.resident_bytes - first.resident_bytes) / max(1, last.sessions - first.sessions)
@@ -121,7 +101,7 @@ async def _rows(
         resident = resident_bytes(server)
         idle = await walk.over(others, seconds=seconds)
         await walk.drop(others)
-        active = await walk.over(open_sessions, seconds=seconds)
+        active = await walk.over(open_sessions, chunks=count, seconds=seconds)
         rows.append(Row(count, resident, opened_per_s, idle, active))
     await walk.close()
     return rows
@@ -148,8 +128,8 @@ class _Walk:
     async def close(self) -> None:
         await self._pool.close()
 
-    async def over(self, sessions: Sequence[str], *, chunks: int | None = None, seconds: float = 1e9) -> Stretch:
-        """Chunks to these sessions in turn, until so many were sent or the time is over.
+    async def over(self, sessions: Sequence[str], *, chunks: int = 0, seconds: float = 0.0) -> Stretch:
+        """Chunks to these sessions in turn, until so many were sent and the time is over.
 
         Raises:
             LoadError: one failed.
@@ -157,7 +137,7 @@ class _Walk:
         self._latencies_s = []
         began_s = time.perf_counter()
         for sent, session in enumerate(cycle(sessions) if sessions else ()):
-            if sent == chunks or time.perf_counter() - began_s > seconds or self._failure:
+            if (sent >= chunks and time.perf_counter() - began_s > seconds) or self._failure:
                 break
             await self._free.acquire()
             while session in self._busy:  # a session's chunks follow each other

@@ -42,7 +42,9 @@ class Effort:
     ramp: RampSettings
 
 
-QUICK = Effort(1, LIMITS_MS[-1:], 0.0, RunSettings(duration_s=0.8, warmup_s=0.3), RampSettings(max_trials=4))
+QUICK = Effort(
+    1, LIMITS_MS[-1:], 0.0, RunSettings(duration_s=0.8, warmup_s=0.3), RampSettings(max_trials=4, patience=0)
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -101,11 +101,20 @@ class EncoderSpec:
         """[levels], from the highest down."""
         return -(self.top_db + self.spacing_db * np.arange(self.levels, dtype=np.float64))
 
+    @property
+    def spectrum_samples(self) -> int:
+        """Length of the DFT: a frame and the zeros behind it."""
+        return 1 << math.ceil(math.log2(self.window_samples))
+
+    def window(self) -> Array:
+        """[window_samples], Hann."""
+        n = np.arange(self.window_samples)
+        return np.asarray(0.5 - 0.5 * np.cos(2 * np.pi * (n + 0.5) / self.window_samples))
+
     def spectrum_matrix(self) -> Array:
         """[window_samples, 2 * bins]: windowed DFT, real parts then imaginary parts."""
-        size = 1 << math.ceil(math.log2(self.window_samples))
+        size, window = self.spectrum_samples, self.window()
         n, f = np.arange(self.window_samples), np.arange(size // 2 + 1)
-        window = 0.5 - 0.5 * np.cos(2 * np.pi * (n + 0.5) / self.window_samples)
         angle = 2 * np.pi * np.outer(n, f) / size
         # a full-scale sine in the middle of a bin has energy 1/2
         scale = math.sqrt(2.0) / window.sum()
@@ -118,17 +127,27 @@ class EncoderSpec:
         Args:
             warp: factor on the filters' frequencies (a longer or shorter vocal tract, in training).
         """
-        size = 1 << math.ceil(math.log2(self.window_samples))
-        f = np.arange(size // 2 + 1) * self.sample_rate_hz / size
-        mel = np.linspace(_mel(self.low_hz), _mel(self.high_hz), self.bands + 2)
-        edges = np.minimum(700.0 * (10 ** (mel / 2595.0) - 1.0) * warp, self.sample_rate_hz / 2 * (1 + mel * 1e-9))
-        rising = (f[:, None] - edges[:-2]) / np.diff(edges)[:-1]
-        falling = (edges[2:] - f[:, None]) / np.diff(edges)[1:]
-        bank = np.maximum(0.0, np.minimum(rising, falling))
-        narrow = bank.sum(0) < 1.0  # a filter narrower than a bin takes the bins around its centre
-        nearest = np.abs(f[:, None] - edges[1:-1]).argmin(0)
-        bank[nearest[narrow], np.flatnonzero(narrow)] = 1.0
+        bank = self.mel_filters(self.mel_edges_hz() * warp)
         return np.concatenate([bank, bank])
+
+    def mel_edges_hz(self) -> Array:
+        """[bands + 2], where each filter starts, peaks and ends; in order."""
+        mel = np.linspace(_mel(self.low_hz), _mel(self.high_hz), self.bands + 2)
+        return np.asarray(700.0 * (10 ** (mel / 2595.0) - 1.0))
+
+    def mel_filters(self, edges_hz: Array) -> Array:
+        """[..., bins, bands]: triangular filters between edges [..., bands + 2]."""
+        f = np.arange(self.spectrum_samples // 2 + 1) * self.sample_rate_hz / self.spectrum_samples
+        mel = np.linspace(_mel(self.low_hz), _mel(self.high_hz), self.bands + 2)
+        edges = np.minimum(edges_hz, self.sample_rate_hz / 2 * (1 + mel * 1e-9))[..., None, :]
+        width = np.maximum(np.diff(edges), 1e-3)
+        rising = (f[:, None] - edges[..., :-2]) / width[..., :-1]
+        falling = (edges[..., 2:] - f[:, None]) / width[..., 1:]
+        bank = np.maximum(0.0, np.minimum(rising, falling))
+        narrow = bank.sum(-2, keepdims=True) < 1.0  # a filter narrower than a bin takes the bins around its centre
+        distance = np.abs(f[:, None] - edges[..., 1:-1])
+        nearest = distance == distance.min(-2, keepdims=True)
+        return np.asarray(np.where(narrow & nearest, 1.0, bank))
 
     def emphasis_db(self) -> Array:
         """[bands], what is added to each band's level."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from service.errors import Overloaded, ShuttingDown
+from service.uploads import Uploads
 
 BUSY_RETRY_S = 1.0
 
@@ -12,11 +13,12 @@ BUSY_RETRY_S = 1.0
 class Admission:
     """A context that may be entered many times at once; each is a place. Used from one event loop.
 
-    at_most: requests under way.
+    at_most: requests under way. uploads: of their bodies.
     """
 
-    def __init__(self, at_most: int) -> None:
+    def __init__(self, at_most: int, uploads: Uploads) -> None:
         self._at_most = at_most
+        self._uploads = uploads
         self._in_flight = 0
         self._idle = asyncio.Event()
         self._idle.set()
@@ -65,6 +67,7 @@ class Admission:
         self._is_ready = False
 
     async def stop(self) -> None:
-        """Give no more places, and wait until all are given back."""
+        """Give no more places, and wait until all are given back; nobody may keep his by sending slowly."""
         self._is_ready = self._admits = False
+        self._uploads.end_soon()
         await self._idle.wait()

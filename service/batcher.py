@@ -1,10 +1,11 @@
 """Batches across sessions: the asyncio shell around ``batch_policy`` and the engine.
 
 A caller hands in one chunk and waits for its outcome. Whenever an engine thread is free the policy picks the next
-batch, at the end of the event loop's round, so that chunks that arrived together run together. A batch that is
-expected to be short runs on the event loop itself: handing it to a thread and back would take longer. The engine
-changes no state in place, so a batch that fails is run again chunk by chunk, and the error reaches those alone whose
-chunk fails on its own. A caller that goes away harms nobody: its chunk runs with the others.
+batch, once the event loop has gone round without another chunk: what was in the sockets runs together, and nobody waits
+for what is not there. A batch that is expected to be short runs on the event loop itself: handing it to a thread and
+back would take longer. The engine changes no state in place, so a batch that fails is run again chunk by chunk, and the
+error reaches those alone whose chunk fails on its own. A caller that goes away harms nobody: its chunk runs with the
+others.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import asyncio
 import time
 from collections.abc import Callable, Hashable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from service.artifact import FormName
 from service.batch_policy import BatchPolicy, Wait, Waiting
@@ -21,9 +22,12 @@ from service.engine import Engine, Outcome, Work
 from service.models import Model
 from service.running_loop import RunningLoop
 
+# From its socket to here a chunk takes two rounds of the event loop: one that begins its request's task, one its own.
+QUIET_ROUNDS = 2
+MOST_ROUNDS = 16  # while chunks keep coming
 
-@dataclass(frozen=True)
-class _Item:
+
+class _Item(NamedTuple):
     model: Model
     form: FormName
     work: Work
@@ -90,9 +94,18 @@ class Batcher:
         return ThreadPoolExecutor(self._threads, thread_name_prefix="engine")
 
     def _schedule(self) -> None:
-        """Start what can be started at the end of this round of the event loop."""
+        """Start what can be started once the event loop has gone round without another chunk."""
         if self._scheduled is None:
-            self._scheduled = self._loop.get().call_soon(self._start)
+            self._gather(len(self._waiting), QUIET_ROUNDS, MOST_ROUNDS)
+
+    def _gather(self, waiting: int, quiet: int, most: int) -> None:
+        """waiting: chunks at the last round. quiet, most: rounds left without another chunk, and in all."""
+        if not quiet or not most:
+            self._start()
+            return
+        now = len(self._waiting)
+        left = quiet - 1 if now == waiting else QUIET_ROUNDS
+        self._scheduled = self._loop.get().call_soon(self._gather, now, left, most - 1)
 
     def _start(self, *, may_wait: bool = True) -> None:
         """Give every free thread a batch, or run one here that is short."""

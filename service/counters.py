@@ -15,7 +15,8 @@ class Counters:
     Sessions:
         opened, ended, dropped, deleted, imported, exported, loaded (from the store, to go on with).
     Chunks:
-        applied, with steps; replayed (duplicates); refused, by the name of the error.
+        applied, with steps; replayed (duplicates); refused, by the name of the error, for whatever reason: a body that
+        cannot be used, no place, no model.
     Store:
         loads, commits, fenced (another replica came first), and seconds and bytes of the commits.
         failures, by the name of the error.

@@ -11,9 +11,9 @@ t step, k channel.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import ceil
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,8 +45,7 @@ NO_EVENTS: Integers = np.zeros(0, np.int64)
 NO_SAMPLES: Samples = np.zeros(0, np.float32)
 
 
-@dataclass(frozen=True)
-class Work:
+class Work(NamedTuple):
     """A chunk for a stream. chunk: None when the stream only ends."""
 
     stream: StreamState
@@ -54,8 +53,7 @@ class Work:
     end: bool
 
 
-@dataclass(frozen=True)
-class Result:
+class Result(NamedTuple):
     """What a stream says after a chunk.
 
     steps: network steps run, the tail at the end included. scores, probabilities: [outputs].
@@ -70,16 +68,14 @@ class Result:
     readout: Floats | None
 
 
-@dataclass(frozen=True)
-class Outcome:
+class Outcome(NamedTuple):
     """The stream after the chunk, and the result."""
 
     stream: StreamState
     result: Result
 
 
-@dataclass(frozen=True)
-class _Plan:
+class _Plan(NamedTuple):
     """A chunk cut into whole steps: samples [steps * samples_per_step] or events; the stream that is left
     when they are taken out of it."""
 

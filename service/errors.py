@@ -4,7 +4,8 @@ HetsynError
 ├── ArtifactError          a model folder is not what its manifest says
 ├── RuntimeUnavailable     ONNX Runtime is missing, doubled, or lacks the device
 ├── InputError             what a client sent cannot be used; nothing was applied
-│   └── TooLarge           it is longer than the server takes
+│   ├── TooLarge           it is longer than the server takes
+│   └── TooSlow            it did not come in time
 ├── UnsupportedInput       a content type or an input kind that the server or the model does not take
 ├── NotFound               no such model, version or session
 ├── SessionError           the session cannot take this chunk; it is as it was
@@ -57,6 +58,10 @@ class InputError(HetsynError):
 
 
 class TooLarge(InputError):
+    pass
+
+
+class TooSlow(InputError):
     pass
 
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from types import MappingProxyType
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import (
     BaseModel,
@@ -154,8 +154,7 @@ class Reply(BaseModel):
         return self.model_dump_json(exclude={"readout"} if self.readout is None else None).encode()
 
 
-@dataclass(frozen=True)
-class InferRequest:
+class InferRequest(NamedTuple):
     """A decoded request. chunk: None when it only ends its session. digest: of chunk and end.
 
     carry: the client carries the session. token: the session as it carries it; None where it begins.
@@ -231,7 +230,7 @@ def _decode_frame(query: Iterable[tuple[str, str]], body: bytes) -> InferRequest
     token, content_type, inner = carried_frame.unpack_frame(body)
     envelope = decode_query(query)
     chunk = _raw_decoder(*parse_content_type(content_type))(inner) if inner else None
-    return replace(_request(envelope, chunk, token or None), carry=True)
+    return _request(envelope, chunk, token or None)._replace(carry=True)
 
 
 def _decode_token(text: str) -> bytes:

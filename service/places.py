@@ -1,8 +1,8 @@
 """Places for sessions in the memory of a process, and how long each is kept.
 
-Without a store a place holds the session itself (``Kept``): its time is judged when a request enters, so that a
-session in use never expires, and what was dropped is remembered. With a store (``Remembered``) it holds what was last
-seen of the record, and may be let go at any time that nobody uses it.
+Without a store a place holds the session itself (``Kept``): its time is judged when a request enters, so that none
+expires under a chunk, and what was dropped is remembered. With a store (``Remembered``) it holds what was last seen of
+the record, and may be let go at any time that nobody uses it. In both only a chunk that is applied counts as use.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from service.store.shelf import Held
 Clock = Callable[[], float]
 
 NOTHING = Held()
+SLICE = 100  # places that a sweep looks at before others have their turn: a tenth of a millisecond
 
 
 class Place:
@@ -86,7 +87,6 @@ class Places(ABC):
     def leave(self, place: Place) -> None:
         """Hold the place no longer."""
         place.users -= 1
-        place.last_used_s = self._clock()
         if not place.users and self._places.get(place.id) is place and self._is_over(place):
             del self._places[place.id]
 
@@ -101,20 +101,28 @@ class Places(ABC):
 
     def sweep(self, now_s: float) -> None:
         """Let go what is over."""
-        for session_id in list(self._places):
-            self._expire(session_id, now_s)
+        for _ in self.sweeping(now_s):
+            pass
 
-    @abstractmethod
-    def idle_s(self, place: Place, session: Session) -> float:
-        """For how long the session has not been used but by who asks."""
+    def sweeping(self, now_s: float) -> Iterator[float]:
+        """The same in slices, between which others may use the places; of each, its share of the whole."""
+        session_ids = list(self._places)
+        for count, session_id in enumerate(session_ids, 1):
+            self._expire(session_id, now_s)
+            if not count % SLICE:
+                yield SLICE / len(session_ids)
+
+    def idle_s(self, session: Session) -> float:
+        """For how long the session has not been used."""
+        return max(0.0, self._clock() - session.known.used_s)
 
     @abstractmethod
     def _is_over(self, place: Place) -> bool:
         """Whether the place is of no more use to anybody."""
 
     @abstractmethod
-    def _expire(self, session_id: str, now_s: float) -> None:
-        """Let the session go if its time is over, whether or not a sweep has come by."""
+    def _expire(self, session_id: str, now_s: float) -> bool:
+        """Let the session go if its time is over, whether or not a sweep has come by; whether it was."""
 
     def _refuse(self) -> Overloaded:
         at_most, again_s = self._settings.max_sessions, self._settings.sweep_interval_s
@@ -129,6 +137,7 @@ class Kept(Places):
     ) -> None:
         super().__init__(settings, lifetimes, clock)
         self._dropped = dropped
+        self._used: OrderedDict[str, None] = OrderedDict()  # ids of open sessions, the longest unused first
         self._ended: OrderedDict[str, float] = OrderedDict()  # id to time, oldest first
         self._gone: OrderedDict[str, float] = OrderedDict()
 
@@ -143,9 +152,7 @@ class Kept(Places):
             if session_id in self._gone:
                 raise gone(session_id, self._lifetimes)
             if self.open >= self._settings.max_sessions:
-                self.sweep(self._clock())
-            if self.open >= self._settings.max_sessions:
-                raise self._refuse()
+                self._make_room()
             place = self._places[session_id] = Place(session_id, NOTHING)
         place.users += 1
         return place
@@ -161,46 +168,59 @@ class Kept(Places):
     def put(self, place: Place, held: Held) -> None:
         """Put a session, or nothing, into a place."""
         place.hold(held)
-        place.last_used_s = self._clock()
         if self._ended:
             self._ended.pop(place.id, None)
+        if held.session is not None and not place.ended:
+            self._used[place.id] = None
+            self._used.move_to_end(place.id)
+            return
+        self._used.pop(place.id, None)
         if place.ended:
             self._ended[place.id] = self._clock()
             for forgotten in _forget(self._ended, self._settings.max_remembered, float("-inf")):
                 self._places.pop(forgotten, None)
 
     def forgive(self, session_id: str) -> None:
-        """Let the id of a dropped session be used again."""
+        """Let the id of a dropped session be used again, and of one whose time is over."""
+        self._expire(session_id, self._clock())
         self._gone.pop(session_id, None)
 
-    def sweep(self, now_s: float) -> None:
-        super().sweep(now_s)
+    def sweeping(self, now_s: float) -> Iterator[float]:
+        yield from super().sweeping(now_s)
         _forget(self._gone, self._settings.max_remembered, now_s - self._lifetimes.gone_keep_s)
 
-    def idle_s(self, place: Place, session: Session) -> float:  # noqa: ARG002
-        others = place.users - 1  # who asks holds it too
-        return 0.0 if others else self._clock() - place.last_used_s
+    def _make_room(self) -> None:
+        """Let go those whose time is over, as few as will do; an old one that was used of late is left to the sweep.
+
+        Raises:
+            Overloaded: there are none.
+        """
+        now_s = self._clock()
+        while self.open >= self._settings.max_sessions:
+            if not self._used or not self._expire(next(iter(self._used)), now_s):
+                raise self._refuse()
 
     def _is_over(self, place: Place) -> bool:
         return place.session is None
 
-    def _expire(self, session_id: str, now_s: float) -> None:
+    def _expire(self, session_id: str, now_s: float) -> bool:
         place = self._places.get(session_id)
         if place is None or place.users:
-            return
+            return False
         session = place.session
         if session is None:
-            return  # it is about to be left
+            return False  # it is about to be left
+        if standing(session.known, now_s, self._lifetimes) in ("open", "ended"):
+            return False
+        del self._places[session_id]
         if session.known.progress.ended:
-            if now_s - self._ended[session_id] >= self._lifetimes.ended_keep_s:
-                del self._places[session_id], self._ended[session_id]
-            return
-        is_idle = now_s - place.last_used_s >= self._lifetimes.idle_s
-        if is_idle or now_s - session.known.created_s >= self._lifetimes.age_s:
-            del self._places[session_id]
-            self._dropped()
-            self._gone[session_id] = now_s
-            _forget(self._gone, self._settings.max_remembered, now_s - self._lifetimes.gone_keep_s)
+            del self._ended[session_id]
+            return True
+        del self._used[session_id]
+        self._dropped()
+        self._gone[session_id] = now_s
+        _forget(self._gone, self._settings.max_remembered, now_s - self._lifetimes.gone_keep_s)
+        return True
 
 
 class Remembered(Places):
@@ -230,8 +250,9 @@ class Remembered(Places):
     def find(self, session_id: str) -> Place:
         return self.enter(session_id)
 
-    def idle_s(self, place: Place, session: Session) -> float:  # noqa: ARG002
-        return max(0.0, self._clock() - session.known.used_s)
+    def leave(self, place: Place) -> None:
+        place.last_used_s = self._clock()
+        super().leave(place)
 
     def _make_room(self) -> None:
         """The store has every session; only memory is short.
@@ -251,21 +272,23 @@ class Remembered(Places):
         is_unknown = place.held is None and place.was_held
         return place.ended or (place.session is None and not is_unknown)
 
-    def _expire(self, session_id: str, now_s: float) -> None:
+    def _expire(self, session_id: str, now_s: float) -> bool:
         place = self._places.get(session_id)
         if place is None or place.users:
-            return
+            return False
         held, session = place.held, place.session
         if held is None or session is None:
-            if now_s - place.last_used_s >= self._lifetimes.idle_s:
+            is_over = now_s - place.last_used_s >= self._lifetimes.idle_s
+            if is_over:
                 del self._places[session_id]
-            return
+            return is_over
         state = standing(session.known, now_s, self._lifetimes)
         if state == "open":
-            return
+            return False
         del self._places[session_id]
         if state == "gone" and session.stream is not None:
             self._bury(session_id, held, session)
+        return True
 
 
 def _forget(remembered: OrderedDict[str, float], at_most: int, before_s: float) -> list[str]:

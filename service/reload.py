@@ -115,7 +115,7 @@ class Reloader:
         seen: Signature | None = None
         while True:
             asked = await self._wait()
-            now = await asyncio.to_thread(signature, self._catalog.folder) if self._watch_s else None
+            now = await self._signature() if self._watch_s else None
             # a folder that something is being copied into is left to rest first
             if asked or (now == seen and now != offered):
                 offered = now
@@ -141,6 +141,14 @@ class Reloader:
         for refused in found.refused:
             log.error("refused, what was offered before stays: %s", refused.reason)
         return found
+
+    async def _signature(self) -> Signature | None:
+        """None where the folder cannot be looked at."""
+        try:
+            return await asyncio.to_thread(signature, self._catalog.folder)
+        except Exception as error:
+            log.error("the folder of models could not be looked at", exc_info=error)
+            return None
 
     async def _wait(self) -> bool:
         """Until there is something to do; whether it was asked for."""

@@ -19,7 +19,7 @@ from collections.abc import Coroutine
 from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
 from math import inf
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar, cast
 
 from service.admission import BUSY_RETRY_S, Admission
 from service.batch_policy import BatchPolicy
@@ -62,6 +62,7 @@ from service.store.shelf import Held, Shelf, find_model
 from service.stream import initial_stream
 from service.tokens import Tokens
 from service.trial import try_model
+from service.uploads import Uploads
 
 # of one request; each after the first means that another replica was faster
 DECISIONS = 10
@@ -107,7 +108,11 @@ class SessionRegistry:
             settings.session_idle_s, settings.session_age_s, settings.ended_keep_s, settings.gone_keep_s
         )
         self._packing = Packing(half=settings.store_half)
-        self._shelf = None if store is None else Shelf(store, self._packing, catalog, self._lifetimes, self.counters)
+        self._shelf = (
+            None
+            if store is None
+            else Shelf(store, self._packing, catalog, self._lifetimes, self.counters, settings.store_timeout_s)
+        )
         self._tokens = None if keys is None else Tokens(keys, catalog, self._lifetimes, self.counters, wall)
         self._engine = Engine(settings.max_chunk_steps, settings.segment_steps)
         policy = BatchPolicy(settings.max_batch, settings.max_batch_steps, settings.max_batch_wait_s)
@@ -117,8 +122,10 @@ class SessionRegistry:
         self._places: Places = (
             self._kept if store is None else Remembered(settings, self._lifetimes, self._clock, self._bury)
         )
-        self.admissions = Admission(settings.max_waiting)
+        self.uploads = Uploads(settings.max_upload_bytes, settings.body_timeout_s)
+        self.admissions = Admission(settings.max_waiting, self.uploads)
         self._running: set[asyncio.Task[Any]] = set()
+        self._burials: set[asyncio.Task[Any]] = set()
         self._loop = RunningLoop()
 
     @property
@@ -180,16 +187,31 @@ class SessionRegistry:
 
     async def _shielded(self, work: Coroutine[Any, Any, T]) -> T:
         """What the work gives; it is done as a whole though the caller goes away."""
-        task = self._loop.get().create_task(work)
+        loop = self._loop.get()
+        task, answer = loop.create_task(work), cast("asyncio.Future[T]", loop.create_future())
         self._running.add(task)
-        task.add_done_callback(self._finished)
+        left_behind = False
+
+        def done(_: asyncio.Task[T]) -> None:  # as ``asyncio.shield``, with one call where that takes three
+            self._finished(task)
+            if left_behind:
+                self.admissions.give()
+            if answer.done():
+                return
+            if task.cancelled():
+                answer.cancel()
+            elif (error := task.exception()) is not None:
+                answer.set_exception(error)
+            else:
+                answer.set_result(task.result())
+
+        task.add_done_callback(done)
         try:
-            return await asyncio.shield(task)
+            return await answer
         except asyncio.CancelledError:
             if not task.done():
-                # the caller gives its place back, but the chunk is still computed
-                self.admissions.take()
-                task.add_done_callback(lambda _: self.admissions.give())
+                self.admissions.take()  # the caller gives its place back, but the chunk is still computed
+                left_behind = True
             raise
 
     async def delete(self, session_id: str) -> None:
@@ -286,16 +308,25 @@ class SessionRegistry:
         """``sweep`` at intervals, and let the store remove what is over; until cancelled."""
         while True:
             await asyncio.sleep(self.settings.sweep_interval_s)
-            self.sweep(self._clock())
-            if self._shelf is not None:
-                with suppress(StoreUnavailable):  # the next sweep will do
-                    await self._shelf.store.expire()
+            try:
+                # All along the interval: a round of the event loop with a slice in it takes longer, and a chunk takes
+                # several rounds.
+                for share in self._places.sweeping(self._clock()):
+                    await asyncio.sleep(share * self.settings.sweep_interval_s)
+                    if self._burials:  # chunks must not wait behind those of all sessions at once
+                        await asyncio.wait(self._burials)
+                if self._shelf is not None:
+                    with suppress(StoreUnavailable):  # the next sweep will do
+                        await self._shelf.store.expire()
+            except Exception as error:
+                log.error("a sweep failed", exc_info=error)
 
     async def close(self) -> None:
         """Finish and commit what is running, end the threads, and close the store."""
         while self._running:
             await asyncio.wait(self._running)
         self._loop.forget()
+        self.uploads.close()
         await self._batcher.close()
         if self._shelf is not None:
             await self._shelf.close()
@@ -306,21 +337,11 @@ class SessionRegistry:
             place = self._places.enter(request.envelope.session or secrets.token_urlsafe(16))
             async with place.lock:
                 return await self._answer(place, request)
-        except HetsynError as error:
-            self.counters.refused(error)
-            raise
         finally:
             if place is not None:
                 self._places.leave(place)
 
     async def _carry(self, request: InferRequest) -> Carried:
-        try:
-            return await self._answer_carried(request)
-        except HetsynError as error:
-            self.counters.refused(error)
-            raise
-
-    async def _answer_carried(self, request: InferRequest) -> Carried:
         """No lock and no place: two chunks with one token are two futures of one session, and both are answered."""
         if self._tokens is None:
             raise CarryUnavailable("the server has no keys for carried sessions: start it with --carry-keys FILE")
@@ -525,7 +546,9 @@ class SessionRegistry:
     def _bury(self, session_id: str, held: Held, session: Session) -> None:
         task = asyncio.create_task(self._commit_buried(session_id, held, session))
         self._running.add(task)
+        self._burials.add(task)
         task.add_done_callback(self._finished)
+        task.add_done_callback(self._burials.discard)
 
     async def _commit_buried(self, session_id: str, held: Held, session: Session) -> None:
         """Keep of a dropped session only that it was dropped. Its times say so without this too."""
@@ -546,7 +569,7 @@ class SessionRegistry:
             "kind": stream.kind if stream else None,
             "state_bytes": stream.bytes if stream else 0,
             "label": progress.last.reply.label if progress.last else None,
-            "idle_s": self._places.idle_s(place, session),
+            "idle_s": self._places.idle_s(session),
         }
 
     def _finished(self, task: asyncio.Task[Any]) -> None:

@@ -23,6 +23,9 @@ class Settings:
     Limits of one request:
         max_body_bytes: a longer body is refused while it is read.
         max_json_bytes: the same for JSON, which takes many times its length in memory while it is decoded.
+        body_timeout_s: a body that takes longer is refused.
+        max_upload_bytes: of all bodies under way; a request for whose there is no room is refused. Those of up to
+            64 KiB that come in one piece do not count.
         max_chunk_steps: a chunk of more network steps is refused.
     Sessions:
         max_sessions: open sessions; one more is refused.
@@ -35,7 +38,7 @@ class Settings:
     Store:
         store: URL of where sessions are kept; see ``service.store.url``. ``memory://`` keeps them in the process;
             with another, max_sessions bounds those in memory besides, and max_remembered bounds nothing.
-        store_timeout_s: for one batch; the chunks of one that takes longer get 503.
+        store_timeout_s: for one batch, and for waiting until the one before is over; chunks that take longer get 503.
         store_half: keep the network's state as float16, in half the room and with its accuracy.
     Work:
         device: where networks run and their states live: ``cpu``, ``cuda`` (the first visible NVIDIA GPU; refuses to
@@ -60,6 +63,8 @@ class Settings:
     port: int = 8000
     max_body_bytes: int = 16 * 1024 * 1024
     max_json_bytes: int = 4 * 1024 * 1024
+    body_timeout_s: float = 30.0
+    max_upload_bytes: int = 256 * 1024 * 1024
     max_chunk_steps: int = 20_000
     max_sessions: int = 10_000
     session_idle_s: float = 600.0
@@ -84,6 +89,8 @@ class Settings:
     def __post_init__(self) -> None:
         if not 0 <= self.port <= 65_535:
             raise ValueError(f"port: {self.port} is not within 0-65535")
+        if self.max_upload_bytes < self.max_body_bytes:
+            raise ValueError(f"max_upload_bytes: {self.max_upload_bytes} is less than max_body_bytes")
         if self.device not in get_args(DeviceChoice):
             raise ValueError(f"device: {self.device!r} is none of {', '.join(get_args(DeviceChoice))}")
         for field in fields(self):

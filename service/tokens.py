@@ -115,8 +115,9 @@ def _key_id(token: bytes) -> bytes:
     if len(token) >= _START.size:
         _, version = _START.unpack_from(token)
         if version != FORMAT_VERSION:
+            age = "an older" if version < FORMAT_VERSION else "a newer"
             raise TokenFormat(
-                f"the token has format {version}, this server reads {FORMAT_VERSION}: "
+                f"the token has {age} format, {version}; this server reads {FORMAT_VERSION}: "
                 "send it to a server of the version that made it, or begin another session"
             )
     if len(token) < _HEAD.size:

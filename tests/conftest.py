@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import random
+from collections.abc import Generator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import settings
 
+from benchmarks.valkey import MISSING
 from service.models import Model, ModelCatalog
+from service.operators import BUILD
 from tests.fakes import Gate, write_artifact
 
 # a shared machine is slow at times: no deadline; the same examples in every run
@@ -19,6 +22,19 @@ settings.load_profile("hetsyn")
 
 # tests share two cores with the servers that they start; read when torch and its kind are imported
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# where CI has installed what these tests need, it says so, and then they may not be skipped
+TOOLS_INSTALLED = "HETSYN_TOOLS_INSTALLED"
+WITHOUT_TOOLS = (MISSING, BUILD, "no C++ compiler")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    if report.skipped and os.environ.get(TOOLS_INSTALLED) and any(why in str(report.longrepr) for why in WITHOUT_TOOLS):
+        report.outcome = "failed"
+        report.longrepr = f"{TOOLS_INSTALLED} is set, and yet: {report.longrepr}"
+    return report
 
 
 @pytest.fixture(autouse=True)

@@ -1,9 +1,9 @@
 """Sessions on two replicas while processes are killed and paused, stores restarted, connections cut, disks filled.
 
 Clients stream recordings whose answers are known, each chunk to a replica at random, and send chunks twice, early,
-late, under a used number, and in part. A seeded script kills and pauses replicas and the store meanwhile. Every reply
-is compared with that of an undisturbed server, byte for byte. With ``--store memory`` a session keeps to its replica,
-and the same script shows what is lost without a store.
+late, under a used number, and in part; one in four sends them without numbers, and none of them again. A seeded script
+kills and pauses replicas and the store meanwhile. Every reply is compared with that of an undisturbed server, byte for
+byte. With ``--store memory`` a session keeps to its replica, and the same script shows what is lost without a store.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ RECORDINGS = ROOT / "docs/recordings"
 CHUNKS_S = (0.05, 0.1)
 IN_A_ROW = 4  # recordings of a longer session
 REPLICAS = 2
+UNNUMBERED_EVERY = 4  # of so many clients, one
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -60,6 +61,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
                 clients,
                 arguments.seed,
                 arguments.appendfsync,
+                quick=arguments.quick,
             )
         )
     print_results(results)
@@ -69,9 +71,17 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 async def disturbed(
-    store_name: str, folder: Path, faults: int, chunks: int, clients: int, seed: int, appendfsync: str = "always"
+    store_name: str,
+    folder: Path,
+    faults: int,
+    chunks: int,
+    clients: int,
+    seed: int,
+    appendfsync: str = "always",
+    *,
+    quick: bool = True,
 ) -> dict[str, Any]:
-    """One run. folder: for the store's data and the logs.
+    """One run. folder: for the store's data and the logs. quick: too short to prove anything.
 
     Raises:
         ServerError: something does not start.
@@ -101,8 +111,12 @@ async def disturbed(
         targets = [_target(replica) for replica in replicas]
         pinned = store_name == "memory"
         streams = [
-            Client(index, recordings, targets, tally, acknowledgements, seed, pinned=pinned) for index in range(clients)
-        ]
+            Client(
+                index, recordings, targets, tally, acknowledgements, seed,
+                pinned=pinned, is_numbering=index % UNNUMBERED_EVERY != UNNUMBERED_EVERY - 1,
+            )
+            for index in range(clients)
+        ]  # fmt: skip
         script = Script(replicas, store, streams, tally, acknowledgements, say)
         occurred = await script.play(schedule(store_name, faults, REPLICAS, seed), chunks)
     finally:
@@ -110,7 +124,7 @@ async def disturbed(
             replica.kill()
         store.close()
     settings = {"store": store.described, "clients": clients, "replicas": REPLICAS, "seed": seed}
-    return summary(settings, tally, acknowledgements, occurred)
+    return summary(settings, tally, acknowledgements, occurred, quick=quick)
 
 
 async def _recordings(folder: Path) -> list[Recording]:

@@ -38,6 +38,7 @@ SHARES = {
     Manner.plain: 72, Manner.twice_at_once: 6, Manner.repeated: 5, Manner.stale: 3, Manner.early: 4,
     Manner.conflicting: 2, Manner.cut_within: 4, Manner.cut_before_reply: 4,
 }  # fmt: skip
+WITHOUT_NUMBER = "without a number, once"
 
 
 @dataclass(frozen=True)
@@ -167,6 +168,8 @@ class Client:
 
     Args:
         targets: one a replica. pinned: whether a session keeps to one replica, as it has to without a shared store.
+        is_numbering: its chunks have numbers. Without, each is sent once: a session ends with the first that has no
+            answer.
     """
 
     def __init__(
@@ -179,6 +182,7 @@ class Client:
         seed: int,
         *,
         pinned: bool,
+        is_numbering: bool = True,
     ) -> None:
         self.index = index
         self._recordings = recordings
@@ -188,6 +192,7 @@ class Client:
         self._rng = random.Random(f"{seed}-{index}")
         self._name = f"faults-{seed}-{index}"
         self._pinned = pinned
+        self._is_numbering = is_numbering
         self._home = 0
         self._lines = [Line(target.address) for target in targets]
         self._spare = [Line(target.address) for target in targets]
@@ -223,6 +228,9 @@ class Client:
         stream = Stream(name, recording.replies)
         self._tally.sessions += 1
         self._home = self._rng.randrange(len(self._targets))
+        if not self._is_numbering:
+            await self._unnumbered(stream, recording)
+            return
         while stream.acknowledged < len(recording.chunks):
             if not await self._chunk(stream, recording):
                 return
@@ -231,6 +239,44 @@ class Client:
         self._ended.append((time.perf_counter(), self._home, stream, recording))
         if self._rng.random() < ASK_AGAIN_SHARE:
             await self._ask_again()
+
+    async def _unnumbered(self, stream: Stream, recording: Recording) -> None:
+        """A session of chunks without numbers."""
+        for seq in range(len(recording.chunks)):
+            request, replica = self._request(stream, recording, seq), self._replica()
+            self._tally.manners[WITHOUT_NUMBER] += 1
+            stream.sent, began_s, heard = seq + 1, time.perf_counter(), Heard.later
+            try:
+                response = await self._lines[replica].ask(request[replica])
+            except Unanswered as error:
+                self._tally.failed(str(error))
+            else:
+                heard = self._tally.chunk(stream, seq, response.status, response.body)
+            if heard is Heard.acknowledged:
+                self._acknowledgements.note(replica, self.index, time.perf_counter() - began_s)
+            elif heard is Heard.later:
+                await self._look(stream)
+                return
+            else:
+                return
+            await asyncio.sleep(self._rng.uniform(*THINK_S))
+        self._tally.finished += 1
+
+    async def _look(self, stream: Stream) -> None:
+        """At a session, until somebody says how far it is."""
+        began_s, heard = time.perf_counter(), Heard.later
+        while heard is Heard.later:
+            if time.perf_counter() - began_s > GIVE_UP_S:
+                self._tally.unanswered(stream, stream.sent)
+                return
+            await asyncio.sleep(self._rng.uniform(*PAUSE_S))
+            replica = self._replica()
+            try:
+                response = await self._lines[replica].ask(look(self._targets[replica].address, stream.session))
+            except Unanswered as error:
+                self._tally.failed(str(error))
+            else:
+                heard = self._tally.look(stream, response.status, response.body)
 
     async def _chunk(self, stream: Stream, recording: Recording) -> bool:
         """Until it is acknowledged; False where the session is given up."""
@@ -314,4 +360,12 @@ class Client:
         """One a replica."""
         content = recording.chunks[seq] if chunk is None else chunk
         is_last = seq == len(recording.chunks) - 1
-        return [target.request(stream.session, seq, content, is_last=is_last) for target in self._targets]
+        return [
+            target.request(stream.session, seq, content, is_last=is_last, is_numbered=self._is_numbering)
+            for target in self._targets
+        ]
+
+
+def look(address: Address, session: str) -> bytes:
+    """The request that asks how far a session is."""
+    return f"GET {address.path}/sessions/{session} HTTP/1.1\r\nHost: {address.authority}\r\n\r\n".encode()

@@ -17,6 +17,7 @@ class Kind(StrEnum):
     pause_store = "pause the store"
     kill_all = "kill all at once"  # replicas and store
     cut_connections = "cut connections"  # of all clients to a replica, whatever is under way
+    lose_answers = "lose the store's answers"  # and cut the replicas' connections to it, time and again
     full_store = "full store"  # the disk of a file; the memory of Valkey
     damaged_file = "damaged file"  # while all replicas are down
 
@@ -29,6 +30,7 @@ LASTS_S: Mapping[Kind, tuple[float, float]] = {
     Kind.pause_store: (0.1, 2.5),
     Kind.kill_all: (0.0, 0.2),
     Kind.cut_connections: (0.0, 0.0),
+    Kind.lose_answers: (0.3, 1.0),
     Kind.full_store: (0.5, 1.5),
     Kind.damaged_file: (0.0, 0.0),
 }
@@ -37,7 +39,7 @@ LASTS_S: Mapping[Kind, tuple[float, float]] = {
 MIXES: Mapping[str, Mapping[Kind, int]] = {
     "valkey": {
         Kind.kill_replica: 7, Kind.pause_replica: 5, Kind.kill_store: 5, Kind.pause_store: 4, Kind.kill_all: 2,
-        Kind.cut_connections: 4, Kind.full_store: 3,
+        Kind.cut_connections: 4, Kind.lose_answers: 4, Kind.full_store: 3,
     },
     "file": {
         Kind.kill_replica: 8, Kind.pause_replica: 5, Kind.kill_all: 2, Kind.cut_connections: 4, Kind.full_store: 5,

@@ -9,12 +9,11 @@ from dataclasses import dataclass
 
 from benchmarks.faults.clients import Acknowledgements, Client, client_path, replica_path
 from benchmarks.faults.schedule import Fault, Kind
-from benchmarks.faults.stage import Replica, Store
+from benchmarks.faults.stage import UNDER_WAY_TIMEOUT_S, Replica, Store
 from benchmarks.faults.tally import Tally
 from benchmarks.server_process import ServerError
 
 RECOVERY_TIMEOUT_S = 20.0
-UNDER_WAY_TIMEOUT_S = 0.5
 LAST_CHUNKS_TIMEOUT_S = 60.0
 
 
@@ -135,6 +134,10 @@ class Script:
                 cut = [client.index for client in self._clients if client.cut(fault.replica)]
                 paths = [client_path(index) for index in cut] or paths
                 remark = f"{len(cut)} requests under way"
+                back_s = time.perf_counter()
+            case Kind.lose_answers:
+                lost = await asyncio.to_thread(self._store.lose_answers, fault.lasts_s)
+                remark = f"{lost} answers"
                 back_s = time.perf_counter()
             case Kind.full_store:
                 pids = [one.pid for one in self._replicas]

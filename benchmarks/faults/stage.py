@@ -17,12 +17,15 @@ from pathlib import Path
 from typing import Protocol
 
 from benchmarks.contenders import ENVIRONMENT, HERE, ROOT
+from benchmarks.faults.relay import HOST, Relay
 from benchmarks.server_process import ServerError, free_port
 from benchmarks.valkey import MISSING, ValkeyServer
 from service.bench.target import Address
 
 READY_TIMEOUT_S = 30.0
 POLL_S = 0.02
+UNDER_WAY_TIMEOUT_S = 0.5
+BETWEEN_LOSSES_S = 0.03  # in which what was lost can be asked for again
 DISK_BYTES = 48 * 1024 * 1024
 FILE_BYTES = 4096  # the longest that a file may be where a full disk is imitated
 DAMAGE = b"\xa5" * 64
@@ -120,6 +123,7 @@ class Store(Protocol):
     def kill(self) -> None: ...
     def pause(self) -> None: ...
     def resume(self) -> None: ...
+    def lose_answers(self, lasts_s: float) -> int: ...
     def fill(self, pids: Sequence[int]) -> None: ...
     def free(self, pids: Sequence[int]) -> None: ...
     def damage(self) -> None: ...
@@ -140,6 +144,9 @@ class NoStore:
 
     kill = pause = resume = damage = restore = start
 
+    def lose_answers(self, lasts_s: float) -> int:  # noqa: ARG002
+        return 0
+
     def fill(self, pids: Sequence[int]) -> None:
         pass
 
@@ -147,7 +154,7 @@ class NoStore:
 
 
 class ValkeyStore(NoStore):
-    """A Valkey server of its own, with an append-only file.
+    """A Valkey server of its own, with an append-only file, behind a relay that the replicas connect to.
 
     Raises:
         ServerError: there is no such program on this machine.
@@ -155,7 +162,9 @@ class ValkeyStore(NoStore):
 
     def __init__(self, folder: Path, appendfsync: str) -> None:
         self._server = ValkeyServer(folder, "--appendfsync", appendfsync)
-        self.url = self._server.url
+        self._relay = Relay(free_port(), self._server.port)
+        self._relay.start()
+        self.url = f"redis://{HOST}:{self._relay.port}/0"
         self.described = f"Valkey, appendfsync {appendfsync}"
 
     def start(self) -> None:
@@ -165,6 +174,7 @@ class ValkeyStore(NoStore):
             raise ServerError(MISSING) from error
 
     def close(self) -> None:
+        self._relay.close()
         self._server.__exit__(None, None, None)
 
     def kill(self) -> None:
@@ -175,6 +185,18 @@ class ValkeyStore(NoStore):
 
     def resume(self) -> None:
         self._server.resume()
+
+    def lose_answers(self, lasts_s: float) -> int:
+        """Of what the replicas have under way, and then cut their connections, again and again; how many were lost."""
+        first, until_s = self._relay.lost, time.monotonic() + lasts_s
+        while time.monotonic() < until_s:
+            before, deadline_s = self._relay.lost, time.monotonic() + UNDER_WAY_TIMEOUT_S
+            self._relay.lose()
+            while self._relay.lost == before and time.monotonic() < deadline_s:
+                time.sleep(0.001)
+            self._relay.cut()
+            time.sleep(BETWEEN_LOSSES_S)
+        return self._relay.lost - first
 
     def fill(self, pids: Sequence[int]) -> None:  # noqa: ARG002
         self._server.command("CONFIG", "SET", "maxmemory", "1")

@@ -68,8 +68,9 @@ class Tally:
 
     lost: chunks that had been acknowledged and are not applied. twice: chunks that were applied again, or that were
     applied and must not be. wrong: other answers than the undisturbed server's. skipped: applied without a reply.
-    sessions, finished, broken: begun, answered to their end, given up. manners: how chunks were sent. probes: requests
-    that changed nothing and were answered as they must be.
+    sessions, finished, broken: begun, answered to their end, given up. unsure: left after a chunk that had no number
+    and no answer, and may not be sent again: the session holds it once or not at all. manners: how chunks were sent.
+    probes: requests that changed nothing and were answered as they must be.
     """
 
     acknowledged: int = 0
@@ -80,6 +81,7 @@ class Tally:
     sessions: int = 0
     finished: int = 0
     broken: int = 0
+    unsure: int = 0
     manners: Counter[str] = field(default_factory=Counter)
     probes: Counter[str] = field(default_factory=Counter)
     errors: Counter[str] = field(default_factory=Counter)
@@ -127,6 +129,24 @@ class Tally:
             stream.acknowledged = seq + 1
             return Heard.skipped
         return self._refused(stream, seq, status, kind)
+
+    def look(self, stream: Stream, status: int, body: bytes) -> Heard:
+        """What a server says of a session whose last chunk had no number and no answer."""
+        if status == 503:
+            self.errors[f"503 {_problem(body)[0]}"] += 1
+            return Heard.later
+        expected = _json(body).get("expected_seq") if status == 200 else 0 if status == 404 else None
+        if not isinstance(expected, int):
+            return self._refused(stream, stream.sent, status, _problem(body)[0])
+        if expected < stream.acknowledged:
+            self._lost(stream, stream.sent, stream.acknowledged - expected, f"{status}, {expected} is expected")
+            return Heard.broken
+        if expected > stream.sent:
+            self.twice += expected - stream.sent
+            self._say(stream, stream.sent, f"{expected} is expected, {stream.sent} were sent")
+            return self._give_up(stream)
+        self.unsure += 1
+        return Heard.acknowledged
 
     def probe(self, stream: Stream, probe: Probe, seq: int, status: int, body: bytes) -> Heard:
         """The answer to a request that must change nothing."""

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hetsyn_model.encoder import Encoder
+from hetsyn_model.encoder import Encoder, EncoderSpec
 from hetsyn_model.events import Events
+from hetsyn_model.training.crossings import Crossings, Levels, power_spectrum, thinned
 from hetsyn_model.training.data import Recording
 
 
@@ -26,7 +28,10 @@ class AugmentSpec:
     network hears later is duller than what it learned. lead_steps: most steps of near-silence before the word.
     delete: largest probability of a spike's deletion. shift_bands: most bands that a word is moved by. mask_bands,
     mask_steps: widest stripes of bands and of steps that are silenced. warp: largest factor on the Mel filters'
-    frequencies (vocal tract length).
+    frequencies (vocal tract length); bend: standard deviation of that factor's logarithm at four places of the
+    spectrum (another vocal tract's shape); sway: the same for the tempo at four places of the word. trim_db: ends of
+    the word are cut where they lie by this, up to 20 dB more, below its loudest step; 0 cuts nothing. dynamics:
+    largest share by which quiet steps are made quieter or louder against the loudest.
     """
 
     speed: float = 1.15
@@ -42,6 +47,10 @@ class AugmentSpec:
     mask_bands: int = 4
     mask_steps: int = 4
     warp: float = 1.12
+    bend: float = 0.0
+    sway: float = 0.0
+    trim_db: float = 0.0
+    dynamics: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -68,66 +77,98 @@ def augment_batch(
     encoder: Encoder, recordings: Sequence[Recording], tail_steps: int, augment: AugmentSpec, rng: np.random.Generator
 ) -> Batch:
     """The same, each recording changed at random."""
-    spec = encoder.spec
+    levels_db, lengths = augment_levels(encoder.spec, recordings, tail_steps, augment, rng)
+    return Batch(
+        augment_events(Crossings.of(encoder.spec, levels_db), lengths, augment, rng),
+        torch.from_numpy(lengths),
+        labels_of(recordings),
+    )
+
+
+def augment_levels(
+    spec: EncoderSpec, recordings: Sequence[Recording], tail_steps: int, augment: AugmentSpec, rng: np.random.Generator
+) -> tuple[Levels, NDArray[np.int64]]:
+    """Band levels [b, longest, bands] in dB of recordings changed at random, and their lengths in steps."""
     hop, window = spec.step_samples, spec.window_samples
-    frames: list[NDArray[np.float64]] = []
+    lines: list[Levels] = []
+    ends: list[NDArray[np.int64]] = []
+    start = 0
     for recording in recordings:
-        audio = _speed(recording.audio, _factor(rng, augment.speed))
+        audio = _speed(_trimmed(recording.audio, hop, augment, rng), _factor(rng, augment.speed))
         tempo = _factor(rng, augment.tempo)
         lead = int(rng.integers(0, augment.lead_steps + 1)) if rng.random() < 0.7 else 0
         steps = max(1, round(audio.size / hop / tempo))
-        padded = np.concatenate([np.zeros(window + lead * hop), audio, np.zeros(window + (tail_steps + 2) * hop)])
-        padded = _room(padded, audio, augment, rng)
+        line = np.zeros(2 * window + (lead + tail_steps + 2) * hop + audio.size, np.float32)
+        line[window + lead * hop :][: audio.size] = audio
+        lines.append(_room(line, recording.audio, augment, rng))
         # frames follow the tempo while the word lasts, and the plain hop around it
-        word = lead * hop + hop * np.round(np.arange(1, steps + 1) * tempo).astype(int)
-        ends = np.concatenate([hop * np.arange(1, lead + 1), word, word[-1] + hop * np.arange(1, tail_steps + 1)])
-        ends = np.minimum(ends + window, padded.size)
-        frames.append(padded[ends[:, None] - window + np.arange(window)])
-    lengths = [len(frame) for frame in frames]
-    mel = torch.from_numpy(spec.mel_matrix(_factor(rng, augment.warp)))
-    levels = encoder.levels_db(torch.from_numpy(np.concatenate(frames)), mel).numpy()
-    brighter_db = augment.brighten_db_per_octave * spec.octaves()
-    quiet_db = spec.floor_db + spec.emphasis_db() + brighter_db
-    stacked = np.tile(quiet_db, (len(recordings), max(lengths), 1))
+        pace = np.arange(1, steps + 1) * tempo
+        if augment.sway:
+            uneven = np.exp(np.interp(np.linspace(0, 3, steps), np.arange(4), rng.normal(0.0, augment.sway, 4)))
+            pace = np.cumsum(uneven) * (pace[-1] / uneven.sum())
+        word = lead * hop + hop * np.round(pace).astype(np.int64)
+        end = np.concatenate([hop * np.arange(1, lead + 1), word, word[-1] + hop * np.arange(1, tail_steps + 1)])
+        ends.append(start + np.minimum(end + window, line.size))
+        start += line.size
+    lengths = np.array([end.size for end in ends], np.int64)
+    frames = torch.from_numpy(np.concatenate(lines)).unfold(0, window, 1)
+    power = power_spectrum(spec, frames[torch.from_numpy(np.concatenate(ends)) - window])
+    energy = power.new_empty(power.shape[0], spec.bands)
     start = 0
-    bands = np.linspace(-1.0, 1.0, spec.bands)
-    for index, length in enumerate(lengths):
-        line = brighter_db + rng.uniform(-augment.tilt_db, augment.tilt_db) * bands
-        knots = rng.normal(0.0, augment.ripple_db, 6)
-        line += np.interp(bands, np.linspace(-1, 1, 6), knots)
-        stacked[index, :length] = np.maximum(levels[start : start + length] + line, quiet_db)
+    for mel, length in zip(_filters(spec, len(recordings), augment, rng), lengths.tolist(), strict=True):
+        torch.mm(power[start : start + length], torch.from_numpy(mel), out=energy[start : start + length])
         start += length
-    state = encoder.initial_state(len(recordings))
-    spikes, _, _ = encoder.crossings(torch.from_numpy(stacked), state.gain_db, state.level_db)
-    return _batch(_corrupt(spikes, encoder, augment, rng), lengths, recordings)
+    levels = (10.0 * torch.log10(energy + 10.0 ** (spec.floor_db / 10.0))).numpy()
+    emphasis_db = spec.emphasis_db() + augment.brighten_db_per_octave * spec.octaves()
+    quiet_db = (spec.floor_db + emphasis_db).astype(np.float32)
+    stacked = np.tile(quiet_db, (len(recordings), int(lengths.max()), 1))
+    bands, knots = np.linspace(-1.0, 1.0, spec.bands), np.linspace(-1.0, 1.0, 6)
+    start = 0
+    for row, length in zip(stacked, lengths.tolist(), strict=True):
+        colour_db = emphasis_db + rng.uniform(-augment.tilt_db, augment.tilt_db) * bands
+        colour_db += np.interp(bands, knots, rng.normal(0.0, augment.ripple_db, knots.size))
+        if augment.dynamics:
+            loudness_db = levels[start : start + length].max(1, keepdims=True)
+            levels[start : start + length] += np.float32(rng.uniform(-augment.dynamics, augment.dynamics)) * (
+                loudness_db - loudness_db.max()
+            )
+        np.maximum(levels[start : start + length] + colour_db.astype(np.float32), quiet_db, out=row[:length])
+        start += length
+    return stacked, lengths
 
 
-def _corrupt(spikes: Tensor, encoder: Encoder, augment: AugmentSpec, rng: np.random.Generator) -> Tensor:
-    """Shift, mask and delete spikes; uint8 [b, steps, channels]."""
-    spec = encoder.spec
-    batch, steps, _ = spikes.shape
-    cells = spikes.view(batch, steps, 2, spec.bands, spec.levels).numpy().copy()
-    for cell in cells:
-        shift = int(rng.integers(-augment.shift_bands, augment.shift_bands + 1))
-        if shift:
-            cell[:] = np.roll(cell, shift, axis=2)
-            cell[:, :, slice(0, shift) if shift > 0 else slice(shift, None)] = 0
-        width = int(rng.integers(0, augment.mask_bands + 1))
-        low = int(rng.integers(0, spec.bands - width + 1))
-        cell[:, :, low : low + width] = 0
-        width = int(rng.integers(0, augment.mask_steps + 1))
-        first = int(rng.integers(0, max(1, steps - width)))
-        cell[first : first + width] = 0
-        rate = rng.uniform(0.0, augment.delete)
-        places = np.flatnonzero(cell)
-        cell.reshape(-1)[places[rng.random(places.size) < rate]] = 0
-    return torch.from_numpy(cells).view(batch, steps, -1)
+def augment_events(
+    crossings: Crossings, lengths: NDArray[np.int64], augment: AugmentSpec, rng: np.random.Generator
+) -> Events:
+    """Spikes shifted, masked and deleted at random, and none after a word's last step."""
+    bands, longest = crossings.spec.bands, int(lengths.max())
+    low, width = _stripes(bands, augment.mask_bands, lengths.size, rng)
+    band = np.arange(bands)
+    kept_bands = (band < low[:, None]) | (band >= (low + width)[:, None])
+    first, width = _stripes(lengths, augment.mask_steps, lengths.size, rng)
+    step = np.arange(longest)
+    kept_steps = ((step < first[:, None]) | (step >= (first + width)[:, None])) & (step < lengths[:, None])
+    shift = rng.integers(-augment.shift_bands, augment.shift_bands + 1, lengths.size)
+    events = crossings.events(kept_bands[:, None] & kept_steps[..., None], shift)
+    rate = rng.uniform(0.0, augment.delete, lengths.size).astype(np.float32)
+    of_stream = np.diff(events.row_splits.numpy()[::longest])
+    return thinned(events, rng.random(events.units.numel(), np.float32) >= np.repeat(rate, of_stream))
+
+
+def _stripes(
+    size: int | NDArray[np.int64], widest: int, count: int, rng: np.random.Generator
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """First place and width of a random stripe a stream."""
+    width = rng.integers(0, widest + 1, count)
+    return rng.integers(0, np.maximum(1, size - width + 1)), width
 
 
 def _batch(spikes: Tensor, lengths: Sequence[int], recordings: Sequence[Recording]) -> Batch:
-    steps = torch.tensor(lengths, dtype=torch.int64)
-    labels = torch.tensor([recording.label for recording in recordings], dtype=torch.int64)
-    return Batch(Events.of(spikes.to(torch.float32)), steps, labels)
+    return Batch(Events.of(spikes.to(torch.float32)), torch.tensor(lengths, dtype=torch.int64), labels_of(recordings))
+
+
+def labels_of(recordings: Sequence[Recording]) -> Tensor:
+    return torch.tensor([recording.label for recording in recordings], dtype=torch.int64)
 
 
 def _factor(rng: np.random.Generator, largest: float) -> float:
@@ -139,17 +180,44 @@ def _speed(audio: NDArray[np.float32], factor: float) -> NDArray[np.float64]:
     return np.asarray(np.interp(places, np.arange(audio.size), audio))
 
 
-def _room(
-    padded: NDArray[np.float64], audio: NDArray[np.float64], augment: AugmentSpec, rng: np.random.Generator
-) -> NDArray[np.float64]:
+def _room(line: Levels, word: NDArray[np.float32], augment: AugmentSpec, rng: np.random.Generator) -> Levels:
     """Peak level and noise of the whole line, silence before and after the word included."""
-    peak = max(float(np.abs(audio).max()), 1e-4)
+    peak = max(float(np.abs(word).max()), 1e-4)
     level = 10 ** (rng.uniform(*augment.level_db) / 20)
-    noise = rng.normal(size=padded.size)
-    if rng.random() < 0.5:  # pink
-        spectrum = np.fft.rfft(noise)
-        spectrum /= np.sqrt(np.arange(spectrum.size) + 1.0)
-        noise = np.fft.irfft(spectrum, padded.size)
-        noise /= noise.std() + 1e-12
+    noise = _noise()[int(rng.integers(2))]  # white or pink
+    start = int(rng.integers(noise.size - line.size))
     strength = 10 ** (rng.uniform(*augment.noise_db) / 20)
-    return np.asarray(level * (padded / peak + strength * 0.3 * noise))
+    return np.float32(level / peak) * line + np.float32(level * strength * 0.3) * noise[start : start + line.size]
+
+
+@cache
+def _noise() -> tuple[Levels, Levels]:
+    """A minute of white and of pink noise, of variance 1: a stretch of it costs less than noise of its own."""
+    white = np.random.default_rng(0).normal(size=1 << 19)
+    spectrum = np.fft.rfft(white)
+    pink = np.fft.irfft(spectrum / np.sqrt(np.arange(spectrum.size) + 1.0), white.size)
+    return white.astype(np.float32), (pink / pink.std()).astype(np.float32)
+
+
+def _trimmed(
+    audio: NDArray[np.float32], hop: int, augment: AugmentSpec, rng: np.random.Generator
+) -> NDArray[np.float32]:
+    if not augment.trim_db:
+        return audio
+    energy = np.add.reduceat(audio * audio, np.arange(0, audio.size, hop))
+    threshold = energy.max() * 10 ** (-rng.uniform(augment.trim_db, augment.trim_db + 20.0) / 10)
+    loud = np.flatnonzero(energy >= threshold)
+    before, after = rng.integers(0, 3, 2)
+    return np.asarray(audio[max(0, int(loud[0] - before) * hop) : int(loud[-1] + 1 + after) * hop])
+
+
+def _filters(spec: EncoderSpec, count: int, augment: AugmentSpec, rng: np.random.Generator) -> Levels:
+    """[count, bins, bands], Mel filters of other vocal tracts."""
+    warp = rng.uniform(-np.log(augment.warp), np.log(augment.warp), (count, 1))
+    edges = spec.mel_edges_hz()
+    place = np.linspace(-1.0, 1.0, edges.size)
+    if augment.bend:
+        knots = rng.normal(0.0, augment.bend, (count, 4))
+        at = np.linspace(-1.0, 1.0, 4)
+        warp = warp + np.stack([np.interp(place, at, k) for k in knots])
+    return np.asarray(spec.mel_filters(edges * np.exp(warp)), np.float32)

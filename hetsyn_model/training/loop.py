@@ -23,8 +23,10 @@ from torch import Tensor
 
 from hetsyn_model.encoder import Encoder, EncoderSpec
 from hetsyn_model.network import Network
+from hetsyn_model.rollout import Rollout
 from hetsyn_model.spec import NetworkSpec, Rule
 from hetsyn_model.state import Form
+from hetsyn_model.training import levels
 from hetsyn_model.training.augment import AugmentSpec, Batch, augment_batch, encode_batch
 from hetsyn_model.training.checkpoint import Checkpoint
 from hetsyn_model.training.data import Recording
@@ -45,6 +47,9 @@ class TrainSpec:
     validation and in the artifact; bank_size: decays of each bank;
     smoothing: of the labels; average: decay of the running mean of the weights that is evaluated;
     sharpness: factor on the score before the cross entropy, for a mean of softmax it is the logits' scale.
+    late: weight of a second cross entropy, on each step's potentials, that counts the later steps of a word most.
+    tied: a neuron of the first layer learns one weight and one decay for all synapses from a band
+    (``hetsyn_model/training/levels.py``).
     """
 
     epochs: int = 40
@@ -61,6 +66,8 @@ class TrainSpec:
     smoothing: float = 0.05
     average: float = 0.998
     sharpness: float = 10.0
+    late: float = 0.0
+    tied: bool = False
     augment: AugmentSpec = field(default_factory=AugmentSpec)
 
 
@@ -92,6 +99,19 @@ def word_loss(scores: Tensor, batch: Batch, rule: Rule, train: TrainSpec) -> Ten
     """
     logits = scores / batch.steps.unsqueeze(-1) * train.sharpness if rule == "sum_softmax" else scores
     return torch.nn.functional.cross_entropy(logits, batch.labels, label_smoothing=train.smoothing)
+
+
+def late_loss(rolled: Rollout, labels: Tensor, smoothing: float) -> Tensor:
+    """Cross entropy of the potentials at every step, weighted by the cube of a step's place in its word."""
+    place = (torch.arange(rolled.readout.shape[1]) + 1) / rolled.steps.unsqueeze(-1)
+    weight = torch.where(place <= 1.0, place**3, 0.0)
+    each = torch.nn.functional.cross_entropy(
+        rolled.readout.flatten(0, 1),
+        labels.repeat_interleave(rolled.readout.shape[1]),
+        reduction="none",
+        label_smoothing=smoothing,
+    ).view_as(weight)
+    return ((each * weight).sum(1) / weight.sum(1)).mean()
 
 
 @torch.no_grad()
@@ -157,9 +177,8 @@ def train_run(
         },
     )
     encoder = Encoder(encoder_spec)
-    network = Network(spec, seed=seed)
+    network, mean = (levels.learner(spec, encoder_spec, seed) if train.tied else Network(spec, seed=seed) for _ in "nm")
     network.fit_banks(size=train.bank_size)
-    mean = Network(spec, seed=seed)
     decays = [p for name, p in network.named_parameters() if name.rsplit(".", 1)[-1].startswith("r_")]
     others = [p for name, p in network.named_parameters() if not name.rsplit(".", 1)[-1].startswith("r_")]
     optimiser = torch.optim.AdamW(
@@ -190,8 +209,11 @@ def train_run(
         losses, hits, rates, seen = [], 0, [], 0
         for index, chosen in enumerate(_batches(real, extra, extra_count, train.batch, rng)):
             batch = augment_batch(encoder, chosen, train.tail_steps, train.augment, rng)
-            rolled = network.rollout(batch.events, "bank", batch.steps)
+            heard = levels.climbs(batch.events, encoder_spec) if train.tied else batch.events
+            rolled = network.rollout(heard, "bank", batch.steps)
             loss = word_loss(rolled.scores, batch, spec.decision.rule, train)
+            if train.late:
+                loss = loss + train.late * late_loss(rolled, batch.labels, train.smoothing)
             factor = rate_at((epoch * per_epoch + index) / (train.epochs * per_epoch), train)
             for group in optimiser.param_groups:
                 group["lr"] = train.learning_rate * factor * group["factor"]
@@ -209,7 +231,8 @@ def train_run(
                 on_batch(index, per_epoch, losses[-1])
         network.fit_banks(size=train.bank_size)  # the grid follows the decays that were learned
         mean.fit_banks(size=train.bank_size)
-        labels, probabilities = classify(mean, encoder, validation, train.served_tail_steps)
+        served = levels.spread(mean, encoder_spec) if train.tied else mean
+        labels, probabilities = classify(served, encoder, validation, train.served_tail_steps)
         truth = torch.tensor([recording.label for recording in validation])
         metrics.loss.append(float(np.mean(losses)))
         metrics.train_accuracy.append(hits / seen)
@@ -221,7 +244,7 @@ def train_run(
         metrics.seconds.append(time.monotonic() - started)
         if metrics.best_epoch < 0 or metrics.validation_loss[-1] <= min(metrics.validation_loss[:-1]):
             metrics.best_epoch = epoch
-            _replace(out / "best.pt", Checkpoint(mean, encoder_spec, train.served_tail_steps, epoch).to_bytes())
+            _replace(out / "best.pt", Checkpoint(served, encoder_spec, train.served_tail_steps, epoch).to_bytes())
         _save(
             out / "checkpoint.pt",
             {

@@ -29,12 +29,15 @@ NETWORK = NetworkSpec(
     outputs=len(LABELS),
     dropout=0.2,
     step_s=ENCODER.step_s,
-    neuron=NeuronSpec(tau_init_steps=(2.0, 15.0), tau_reset_steps=10.0, decay_range=(0.0, 0.985)),
+    neuron=NeuronSpec(tau_init_steps=(2.0, 30.0), tau_reset_steps=10.0, decay_range=(0.0, 0.985)),
     decision=DecisionSpec("sum_softmax"),
 )
 TRAIN = TrainSpec(
-    epochs=30,
+    epochs=12,
     learning_rate=5e-3,
+    bank_size=4,
+    late=0.5,
+    tied=True,
     augment=AugmentSpec(
         tempo=1.35,
         noise_db=(-60.0, -18.0),
@@ -44,6 +47,11 @@ TRAIN = TrainSpec(
         delete=0.05,
         mask_bands=2,
         mask_steps=2,
+        warp=1.15,
+        bend=0.05,
+        sway=0.2,
+        trim_db=20.0,
+        dynamics=0.3,
     ),
 )
 

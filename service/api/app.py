@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 
@@ -58,10 +58,12 @@ def create_app(
         finally:
             for task in tasks:
                 task.cancel()
-            for task in tasks:
-                with suppress(asyncio.CancelledError):
-                    await task
-            await registry.close()
+            try:
+                for ended in await asyncio.gather(*tasks, return_exceptions=True):
+                    if isinstance(ended, Exception):
+                        problems.log.error("a task of the server had died", exc_info=ended)
+            finally:
+                await registry.close()
 
     app = infer.Application(
         title="hetsyn",
@@ -70,7 +72,7 @@ def create_app(
     )
     app.state.sessions = registry
     app.state.reloader = reloader
-    app.endpoint = RequestIdEcho(infer.InferEndpoint(registry, settings.max_body_bytes, settings.max_json_bytes))
+    app.endpoint = infer.InferEndpoint(registry, settings.max_body_bytes, settings.max_json_bytes)
     app.add_middleware(RequestIdEcho)
     problems.install(app)
     infer.document(app)

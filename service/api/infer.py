@@ -14,6 +14,8 @@ from service import carried_frame, packed_events
 from service.api import problems
 from service.api.body import read_body
 from service.api.problems import MEDIA_TYPE as PROBLEM_TYPE
+from service.api.request_id import HEADER as REQUEST_ID
+from service.api.request_id import echoing
 from service.errors import HetsynError, InputError, UnsupportedInput
 from service.payloads import (
     CONTENT_TYPES,
@@ -31,6 +33,7 @@ from service.payloads import (
     unsupported,
 )
 from service.sessions import SessionRegistry
+from service.uploads import Upload
 
 PATH = "/infer"
 # below this, decoding costs less than handing it to a thread
@@ -50,34 +53,37 @@ class InferEndpoint:
         self._large_decodes = asyncio.Semaphore(LARGE_DECODES)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = dict(scope["headers"])  # names are in lower case, as ASGI has them
+        if REQUEST_ID in headers:
+            send = echoing(headers[REQUEST_ID], send)
         try:
-            content, media_type = await self._answer(scope, receive)
+            content, media_type = await self._answer(headers, scope["query_string"], receive)
         except HetsynError as error:
+            self._sessions.counters.refused(error)
             response = problems.of_domain(error)
         except ClientDisconnect:
             return  # nobody is there; nothing was applied
         except Exception as error:
             response = problems.of_defect(f"POST {PATH}", error)
         else:  # a ``Response`` would do no more, in more time
-            headers = [(b"content-type", media_type.encode()), (b"content-length", b"%d" % len(content))]
-            await send({"type": "http.response.start", "status": 200, "headers": headers})
+            answered = [(b"content-type", media_type.encode()), (b"content-length", b"%d" % len(content))]
+            await send({"type": "http.response.start", "status": 200, "headers": answered})
             await send({"type": "http.response.body", "body": content})
             return
         await response(scope, receive, send)
 
-    async def _answer(self, scope: Scope, receive: Receive) -> tuple[bytes, str]:
-        with self._sessions.admission():
-            headers = _headers(scope)
-            if headers.get(b"content-encoding", b"identity").lower() != b"identity":
-                encoding = headers[b"content-encoding"].decode("latin-1")
+    async def _answer(self, headers: dict[bytes, bytes], query_string: bytes, receive: Receive) -> tuple[bytes, str]:
+        with self._sessions.admission(), Upload(self._sessions.uploads) as upload:
+            encoding = headers.get(b"content-encoding", b"identity").decode("latin-1")
+            if encoding.lower() != "identity":
                 raise UnsupportedInput(f"content encoding {encoding!r} is not taken: send the body as it is")
             content_type = headers.get(b"content-type", b"").decode("latin-1")
             media_type = parse_content_type(content_type)[0]
             if media_type not in _MEDIA_TYPES:
                 raise unsupported(content_type)
             at_most = self._max_json_bytes if media_type == JSON_TYPE else self._max_body_bytes
-            body = await read_body(receive, headers.get(b"content-length", b""), at_most)
-            query = _query(scope["query_string"])
+            body = await read_body(receive, headers.get(b"content-length", b""), at_most, upload)
+            query = _query(query_string)
             if len(body) <= DECODE_IN_LOOP_BYTES:
                 decoded = _decode(content_type, query, body)
             else:
@@ -131,11 +137,6 @@ def document(app: FastAPI) -> None:
         raise RuntimeError("POST /infer did not get to its endpoint: the application is not the one that serves it")
 
 
-def _headers(scope: Scope) -> dict[bytes, bytes]:
-    """By name in lower case, as ASGI has them."""
-    return dict(scope["headers"])
-
-
 def _query(text: bytes) -> list[tuple[str, str]]:
     if b"%" in text or b"+" in text:
         return parse_qsl(text.decode("latin-1"), keep_blank_values=True)
@@ -161,6 +162,7 @@ _PROBLEMS: dict[int | str, dict[str, Any]] = {
         404: "no such model or version, or a session that has not begun",
         409: "another chunk is expected (`expected_seq`), the number was used for other content, the session has "
         "ended, it runs on another model, or what is stored of it is damaged",
+        408: "the body did not come in time",
         410: "the session was dropped after lying idle, at its age, or the store lost it; or its token has expired",
         413: "the body or the chunk is too long",
         415: "a content type or an input kind that is not taken",

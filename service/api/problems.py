@@ -28,6 +28,7 @@ STATUS: Mapping[type[errors.HetsynError], int] = {
     errors.RuntimeUnavailable: 503,
     errors.InputError: 422,
     errors.TooLarge: 413,
+    errors.TooSlow: 408,
     errors.UnsupportedInput: 415,
     errors.NotFound: 404,
     errors.OutOfOrder: 409,
@@ -60,6 +61,7 @@ TITLES: Mapping[type[errors.HetsynError], tuple[str, str]] = {
     errors.RuntimeUnavailable: ("runtime-unavailable", "The server lacks its runtime"),
     errors.InputError: ("bad-input", "The input cannot be used"),
     errors.TooLarge: ("too-large", "The input is too large"),
+    errors.TooSlow: ("too-slow", "The input came too slowly"),
     errors.UnsupportedInput: ("unsupported-input", "This kind of input is not taken"),
     errors.NotFound: ("not-found", "There is no such thing"),
     errors.OutOfOrder: ("out-of-order", "Another chunk is expected"),
@@ -115,6 +117,8 @@ def of_error(error: errors.HetsynError, status: int | None = None) -> Response:
         extra["expected_seq"] = error.expected_seq
     if isinstance(error, errors.Overloaded | errors.StoreUnavailable | errors.ModelAbsent):
         headers["Retry-After"] = str(ceil(error.retry_after_s))
+    if isinstance(error, errors.TooSlow):
+        headers["Connection"] = "close"  # the rest of the body may come for a long time yet
     return problem(status or STATUS[known], slug, title, str(error), extra, headers)
 
 

@@ -17,13 +17,17 @@ class RequestIdEcho:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         sent = next((value for name, value in scope.get("headers", ()) if name == HEADER), None)
-        if sent is None or scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
+        if sent is not None and scope["type"] == "http":
+            send = echoing(sent, send)
+        await self._app(scope, receive, send)
 
-        async def echo(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                message = {**message, "headers": [*message.get("headers", ()), (HEADER, sent)]}
-            await send(message)
 
-        await self._app(scope, receive, echo)
+def echoing(sent: bytes, send: Send) -> Send:
+    """``send`` with the id in the response's headers."""
+
+    async def echo(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message = {**message, "headers": [*message.get("headers", ()), (HEADER, sent)]}
+        await send(message)
+
+    return echo

@@ -15,6 +15,7 @@ from service.errors import ModelAbsent, StateError, UnsupportedInput
 from service.payloads import SESSION_ID, parse_content_type
 from service.sessions import SessionRegistry
 from service.store.packing import MEDIA_TYPE
+from service.uploads import Upload
 
 STATE_TYPES = (MEDIA_TYPE, "application/octet-stream")
 Id = Annotated[str, InPath(pattern=SESSION_ID)]
@@ -26,29 +27,31 @@ def router(sessions: SessionRegistry, max_body_bytes: int) -> APIRouter:
     @routes.get("/sessions/{session_id}")
     async def describe(session_id: str) -> dict[str, Any]:
         """What a session runs on and which chunk it expects next."""
-        return await sessions.look(session_id)
+        with sessions.admission():
+            return await sessions.look(session_id)
 
     @routes.delete("/sessions/{session_id}", status_code=204)
     async def delete(session_id: str) -> Response:
         """Drop a session at once; its id may be used again."""
-        await sessions.delete(session_id)
+        with sessions.admission():
+            await sessions.delete(session_id)
         return Response(status_code=204)
 
     @routes.get("/sessions/{session_id}/state", response_class=Response, responses=_EXPORT)
     async def export_state(session_id: str) -> Response:
         """Everything that a session is, as bytes; the session goes on."""
-        return Response(await sessions.export_state(session_id), media_type=MEDIA_TYPE)
+        with sessions.admission():
+            return Response(await sessions.export_state(session_id), media_type=MEDIA_TYPE)
 
     @routes.put("/sessions/{session_id}/state", status_code=201, openapi_extra=_IMPORT_BODY, responses=_IMPORT)
     async def import_state(request: Request, session_id: Id, replace: bool = False) -> Response:
         """Put an exported session under an id, with its progress and its last reply."""
-        with sessions.admission():
+        with sessions.admission(), Upload(sessions.uploads) as upload:
             media_type, _ = parse_content_type(request.headers.get("content-type", ""))
             if media_type not in STATE_TYPES:
                 raise UnsupportedInput(f"content type {media_type!r} is not taken: send {' or '.join(STATE_TYPES)}")
-            content = await read_body(
-                request.receive, request.headers.get("content-length", "").encode(), max_body_bytes
-            )
+            declared = request.headers.get("content-length", "").encode()
+            content = await read_body(request.receive, declared, max_body_bytes, upload)
             try:
                 described, is_new = await sessions.import_state(session_id, content, replace_it=replace)
             except ModelAbsent:

@@ -48,6 +48,9 @@ def bench_server(
     target_ms: Annotated[float, typer.Option(min=0.1, help="--ramp: latency to hold.")] = 100.0,
     percentile: Annotated[float, typer.Option(min=1, max=99.9, help="--ramp: of so many percent of chunks.")] = 99.0,
     max_streams: Annotated[int, typer.Option(min=1, help="--ramp: try no more.")] = 10_000,
+    patience: Annotated[
+        int, typer.Option(min=0, help="--ramp: failed trials that busy neighbours on this machine may excuse; 0: none.")
+    ] = 20,
     expected_interval_ms: Annotated[
         float | None, typer.Option(min=0.1, help="--closed: correct as if each had meant to send this often.")
     ] = None,
@@ -113,7 +116,7 @@ def bench_server(
     with _interruptible(stop), View(console) as view:
         if ramp:
             goal = Goal(target_ms, percentile)
-            limits = RampSettings(max_streams=max_streams)
+            limits = RampSettings(max_streams=max_streams, patience=patience)
             result = run_loop(saturate(target, load, goal, settings, limits, stop=stop, watch=view))
         else:
             expected_s = expected_interval_ms / 1000 if expected_interval_ms is not None else None

@@ -78,7 +78,8 @@ class RampSettings:
 
     growth: factor between loads before the first failure. tolerance: the search ends when the upper end of
     the belief is at most this share above the lower. max_streams: no more are tried.
-    max_trials: the search ends, however far it is.
+    max_trials: the search ends, however far it is. patience: trials that failed while other programs were busy and are
+    not counted, at most; 0 waits for nobody.
     """
 
     estimate: float | None = None
@@ -86,6 +87,7 @@ class RampSettings:
     tolerance: float = 0.08
     max_streams: int = 10_000
     max_trials: int = 40
+    patience: int = 20
 
 
 @dataclass(frozen=True)

@@ -24,8 +24,7 @@ PROBE_STREAMS = 32
 PROBE_WARMUP_S = 1.0
 PROBE_S = 2.0
 RAMP = RampSettings()
-# a search on a machine that others use: trials that may have failed for it, and the wait for quiet before one
-PATIENCE = 20
+# a search on a machine that others use: the wait for quiet before a trial
 QUIET_S = 0.2
 QUIET_WITHIN_S = 15
 
@@ -194,7 +193,7 @@ async def saturate(
         ramp = replace(ramp, estimate=probe.achieved_per_s * load.period_s)
     judged: list[JudgedTrial] = []
     trials: list[Trial] = []
-    patience = PATIENCE
+    patience = ramp.patience
     while not stop.reason and (streams := next_streams(trials, ramp)) is not None:
         if patience:
             await _wait_for_quiet(target, stop, watch)

@@ -115,10 +115,11 @@ class HetsynTarget:
         self._content_type = content_type
         self._opening = "&" + urlencode({"model": model, "version": version, "form": form})
 
-    def request(self, session: str, seq: int, chunk: bytes, *, is_last: bool) -> bytes:
+    def request(self, session: str, seq: int, chunk: bytes, *, is_last: bool, is_numbered: bool = True) -> bytes:
+        number = f"&seq={seq}" if is_numbered else ""
         opening = self._opening if seq == 0 else ""
         end = "&end=true" if is_last else ""
-        return post(self.address, f"/infer?session={session}&seq={seq}{opening}{end}", self._content_type, chunk)
+        return post(self.address, f"/infer?session={session}{number}{opening}{end}", self._content_type, chunk)
 
     def judge(self, response: Response) -> Outcome:
         if response.status == 200:

@@ -225,7 +225,6 @@ HETSYN_BOTH void synapse_currents(const Block& block, const Room& room, int64_t 
                                   const float* weight, const float* decay, const float* bias, const Flag* flags,
                                   float* current, bool add) {
     double* sums = room.sums + block.warp() * kSums;
-    const int64_t whole = inputs - inputs % kSums;
     for (int64_t n = block.warp(); n < neurons; n += block.warps()) {
         float* row = current + n * inputs;
         const float *r = decay + n * inputs, *b = bias ? bias + n * inputs : nullptr;
@@ -238,16 +237,16 @@ HETSYN_BOTH void synapse_currents(const Block& block, const Room& room, int64_t 
         };
         for (int lane = block.lane(); lane < kSums; lane += block.lanes()) {
             double sum = 0.0;
-            for (int64_t i = lane; i < whole; i += kSums) sum += static_cast<double>(advance(i));
+            for (int64_t i = lane; i < inputs; i += kSums) sum += static_cast<double>(advance(i));
             sums[lane] = sum;
         }
-        for (int64_t i = whole + block.lane(); i < inputs; i += block.lanes()) advance(i);
         block.sync_warp();
         if (block.lane() == 0) {
-            double sum = 0.0;
+            double all[8];
             for (int lane = 0; lane < 8; ++lane)
-                sum += (sums[lane] + sums[8 + lane]) + (sums[16 + lane] + sums[24 + lane]);
-            for (int64_t i = whole; i < inputs; ++i) sum += static_cast<double>(row[i]);
+                all[lane] = (sums[lane] + sums[8 + lane]) + (sums[16 + lane] + sums[24 + lane]);
+            const double sum =
+                ((all[0] + all[4]) + (all[2] + all[6])) + ((all[1] + all[5]) + (all[3] + all[7]));
             room.total[n] = add ? room.total[n] + static_cast<float>(sum) : static_cast<float>(sum);
         }
         block.sync_warp();

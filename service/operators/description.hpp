@@ -32,6 +32,7 @@ struct Layer {
     const float* scale = nullptr;  // [bank * neurons], powers of two
     bool per_synapse = false;
     const float *weight_in = nullptr, *weight_rec = nullptr;
+    const float *rows_in = nullptr, *rows_rec = nullptr;  // a synapse: weights [neurons, inputs], on the CPU
     const float *decay_in = nullptr, *decay_rec = nullptr;
     const float *bias_in = nullptr, *bias_rec = nullptr;
 

@@ -32,26 +32,56 @@ struct Chunk {
     std::vector<float*> spikes;    // a hidden layer each: [steps, neurons]
 };
 
+// Some units, one after the other.
+struct Units {
+    const int32_t *first, *last;
+
+    const int32_t* begin() const { return first; }
+    const int32_t* end() const { return last; }
+};
+
+// The units that spike in each step of a chunk: those of step t are ends[t] to ends[t + 1].
+struct Train {
+    std::vector<int32_t> units;
+    std::vector<int64_t> ends;
+
+    // Room for so many steps and spikes in all, and one step's more: a step is written before it is counted.
+    void fit(int64_t steps, int64_t spikes, int64_t neurons) {
+        ends.resize(static_cast<size_t>(steps) + 1);
+        ends[0] = 0;
+        if (static_cast<int64_t>(units.size()) < spikes + neurons) units.resize(static_cast<size_t>(spikes + neurons));
+    }
+    int32_t* at(int64_t t) { return units.data() + ends[static_cast<size_t>(t)]; }
+    void close(int64_t t, int64_t count) { ends[static_cast<size_t>(t) + 1] = ends[static_cast<size_t>(t)] + count; }
+    Units of(int64_t t) const {
+        const size_t step = static_cast<size_t>(t);
+        return {units.data() + ends[step], units.data() + ends[step + 1]};
+    }
+};
+
 // Room that a thread works in, kept between streams.
 struct Scratch {
     std::vector<int32_t> arriving;
-    std::vector<float> total, gain;
+    std::vector<float> total, gain;  // total: [steps, neurons] of the widest layer
     std::vector<const int16_t*> rows;
-    std::vector<std::vector<int32_t>> fired;
-    std::vector<int32_t> heard;
+    std::vector<int32_t> fired;
+    std::vector<int32_t> spikes;  // of an exact layer: [steps, inputs]
+    Train heard, said;
 
     explicit Scratch(const Network& network) {
-        size_t widest = 0, columns = 0;
+        size_t columns = 0;
         for (const Layer& layer : network.layers) {
-            widest = std::max(widest, static_cast<size_t>(layer.neurons));
+            widest_ = std::max(widest_, static_cast<size_t>(layer.neurons));
             columns = std::max(columns, static_cast<size_t>(layer.bank * layer.neurons));
-            fired.emplace_back();
-            fired.back().reserve(static_cast<size_t>(layer.neurons));
         }
         arriving.resize(columns);
-        total.resize(widest);
+        fired.resize(widest_);
         gain.resize(static_cast<size_t>(network.outputs()));
     }
+    void fit(int64_t steps) { total.resize(std::max(total.size(), widest_ * static_cast<size_t>(steps))); }
+
+   private:
+    size_t widest_ = 0;
 };
 
 // sum = base + the rows; R of them in one pass, to store each sum once
@@ -112,49 +142,84 @@ HETSYN_INLINE void bank_step(const Layer& layer, const int32_t* __restrict arriv
     }
 }
 
-// Sum of a row in float64, rounded once. The partial sums hide the latency of an addition, and their order is fixed,
-// whatever the machine.
-HETSYN_INLINE float row_sum(const float* row, int64_t length) {
-    constexpr int lanes = 8, sums = 4;
-    typedef float Floats __attribute__((vector_size(4 * lanes)));
-    typedef double Doubles __attribute__((vector_size(8 * lanes)));
-    Doubles part[sums] = {};
-    int64_t i = 0;
-    for (; i + lanes * sums <= length; i += lanes * sums)
-        for (int s = 0; s < sums; ++s) {
-            Floats values;
-            std::memcpy(&values, row + i + s * lanes, sizeof values);
-            part[s] += __builtin_convertvector(values, Doubles);
-        }
-    const Doubles all = (part[0] + part[1]) + (part[2] + part[3]);
-    double sum = 0.0;
-    for (int lane = 0; lane < lanes; ++lane) sum += all[lane];
-    for (; i < length; ++i) sum += static_cast<double>(row[i]);
-    return static_cast<float>(sum);
+constexpr int kSums = 32;  // partial sums of a neuron's currents
+
+// kSums synapses a step on; each current is added to a sum of its own.
+HETSYN_INLINE void synapses_step(const float* __restrict weight, const float* __restrict decay,
+                                 const float* __restrict bias, const int32_t* __restrict spikes,
+                                 float* __restrict current, double* __restrict sums) {
+    for (int s = 0; s < kSums; ++s) {
+        int32_t arriving;
+        std::memcpy(&arriving, weight + s, sizeof arriving);
+        arriving &= spikes[s];
+        float added;
+        std::memcpy(&added, &arriving, sizeof added);
+        float value = decay[s] * current[s] + added;
+        if (bias) value += bias[s];
+        current[s] = value;
+        sums[s] += static_cast<double>(value);
+    }
 }
 
-// One path (input or recurrent) of an exact layer with a current a synapse: state [neurons, inputs]
-HETSYN_INLINE void synapse_step(int64_t neurons, int64_t inputs, const float* weight, const float* decay,
-                                const float* bias, const std::vector<int32_t>& events, float* current, float* total,
-                                bool add) {
-    for (int64_t n = 0; n < neurons; ++n) {
-        float* __restrict row = current + n * inputs;
-        const float* __restrict r = decay + n * inputs;
-        for (int64_t i = 0; i < inputs; ++i) row[i] = r[i] * row[i];
-        for (const int32_t i : events) row[i] += weight[i * neurons + n];
-        if (bias) {
-            const float* b = bias + n * inputs;
-            for (int64_t i = 0; i < inputs; ++i) row[i] += b[i];
-        }
-        const float sum = row_sum(row, inputs);
-        total[n] = add ? total[n] + sum : sum;
+// The currents of one neuron's synapses, a step on, and their sum; spikes [inputs] are all ones (-1) where a unit
+// spikes. The sum is in float64, rounded once: 32 partial sums hide the latency of an addition, value i goes into that
+// of i % 32, and they are added up in a fixed order, whatever the machine. One pass, because values that are stored one
+// by one cannot be read again many at a time until they have left the processor's store buffer.
+HETSYN_INLINE float synapse_row(int64_t inputs, const float* weight, const float* decay, const float* bias,
+                                const int32_t* spikes, float* row) {
+    double sums[kSums] = {};
+    int64_t i = 0;
+    for (; i + kSums <= inputs; i += kSums)
+        synapses_step(weight + i, decay + i, bias ? bias + i : nullptr, spikes + i, row + i, sums);
+    if (i < inputs) {
+        float w[kSums] = {}, r[kSums] = {}, drive[kSums] = {}, u[kSums] = {};
+        int32_t z[kSums] = {};
+        const size_t rest = 4 * static_cast<size_t>(inputs - i);
+        std::memcpy(w, weight + i, rest);
+        std::memcpy(r, decay + i, rest);
+        std::memcpy(u, row + i, rest);
+        std::memcpy(z, spikes + i, rest);
+        if (bias) std::memcpy(drive, bias + i, rest);
+        synapses_step(w, r, bias ? drive : nullptr, z, u, sums);
+        std::memcpy(row + i, u, rest);
     }
+    double all[8];
+    for (int lane = 0; lane < 8; ++lane) all[lane] = (sums[lane] + sums[8 + lane]) + (sums[16 + lane] + sums[24 + lane]);
+    return static_cast<float>(((all[0] + all[4]) + (all[2] + all[6])) + ((all[1] + all[5]) + (all[3] + all[7])));
+}
+
+HETSYN_INLINE void mark(const Units& units, int32_t* spikes) {
+    for (const int32_t i : units) spikes[i] = -1;
+}
+
+// The input path of an exact layer with a current a synapse, over all steps of the chunk: state [neurons, inputs]. A
+// neuron's currents, weights and decays stay in the first cache meanwhile; only recurrence has to go step by step.
+HETSYN_INLINE void synapses_heard(const Layer& layer, const Train& heard, int64_t steps, std::vector<int32_t>& spikes,
+                                  float* current, float* total) {
+    const int64_t I = layer.inputs, N = layer.neurons;
+    spikes.assign(static_cast<size_t>(steps * I), 0);
+    for (int64_t t = 0; t < steps; ++t) mark(heard.of(t), spikes.data() + t * I);
+    for (int64_t n = 0; n < N; ++n)
+        for (int64_t t = 0; t < steps; ++t)
+            total[t * N + n] =
+                synapse_row(I, layer.rows_in + n * I, layer.decay_in + n * I,
+                            layer.bias_in ? layer.bias_in + n * I : nullptr, spikes.data() + t * I, current + n * I);
+}
+
+// Its recurrent path, one step: state [neurons, neurons]
+HETSYN_INLINE void synapses_recurrent(const Layer& layer, const Units& own, std::vector<int32_t>& spikes,
+                                      float* current, float* total) {
+    const int64_t N = layer.neurons;
+    spikes.assign(static_cast<size_t>(N), 0);
+    mark(own, spikes.data());
+    for (int64_t n = 0; n < N; ++n)
+        total[n] += synapse_row(N, layer.rows_rec + n * N, layer.decay_rec + n * N,
+                                layer.bias_rec ? layer.bias_rec + n * N : nullptr, spikes.data(), current + n * N);
 }
 
 // The same with a current a neuron: state [neurons]
 HETSYN_INLINE void neuron_step(int64_t neurons, const float* weight, const float* decay,
-                               const float* bias, const std::vector<int32_t>& events, float* current, float* total,
-                               bool add) {
+                               const float* bias, const Units& events, float* current, float* total, bool add) {
     for (int64_t n = 0; n < neurons; ++n) {
         double drive = 0.0;
         for (const int32_t i : events) drive += static_cast<double>(weight[i * neurons + n]);
@@ -165,21 +230,12 @@ HETSYN_INLINE void neuron_step(int64_t neurons, const float* weight, const float
     }
 }
 
-HETSYN_INLINE void exact_step(const Layer& layer, const std::vector<int32_t>& arriving,
-                              const std::vector<int32_t>& own, float* current, float* total) {
-    if (layer.per_synapse) {
-        synapse_step(layer.neurons, layer.inputs, layer.weight_in, layer.decay_in, layer.bias_in, arriving, current,
-                     total, false);
-        if (layer.recurrent())
-            synapse_step(layer.neurons, layer.neurons, layer.weight_rec, layer.decay_rec, layer.bias_rec, own,
-                         current + layer.neurons * layer.inputs, total, true);
-    } else {
-        neuron_step(layer.neurons, layer.weight_in, layer.decay_in, layer.bias_in, arriving, current,
-                    total, false);
-        if (layer.recurrent())
-            neuron_step(layer.neurons, layer.weight_rec, layer.decay_rec, layer.bias_rec, own,
-                        current + layer.neurons, total, true);
-    }
+HETSYN_INLINE void neurons_step(const Layer& layer, const Units& heard, const Units& own, float* current,
+                                float* total) {
+    neuron_step(layer.neurons, layer.weight_in, layer.decay_in, layer.bias_in, heard, current, total, false);
+    if (layer.recurrent())
+        neuron_step(layer.neurons, layer.weight_rec, layer.decay_rec, layer.bias_rec, own, current + layer.neurons,
+                    total, true);
 }
 
 HETSYN_INLINE void softmax(const float* x, int64_t count, float* __restrict out) {
@@ -205,9 +261,19 @@ HETSYN_INLINE void decide(const Network& network, const float* potential, const 
     }
 }
 
-// Threshold and reset: state [reset | spikes | adaptation], each [neurons]; the spikes of the step into ``fired``
+// The neurons that spike, into ``fired``; their number. No branch: a spike is hard to foresee.
+HETSYN_INLINE int64_t list_spikes(const float* __restrict spikes, int64_t neurons, int32_t* __restrict fired) {
+    int64_t count = 0;
+    for (int64_t n = 0; n < neurons; ++n) {
+        fired[count] = static_cast<int32_t>(n);
+        count += spikes[n] != 0.0f;
+    }
+    return count;
+}
+
+// Threshold and reset: state [reset | spikes | adaptation], each [neurons]
 HETSYN_INLINE void spike_step(const Network& network, const Layer& layer, float* __restrict state,
-                              float* __restrict potential, std::vector<int32_t>& fired) {
+                              float* __restrict potential) {
     const int64_t N = layer.neurons;
     float* __restrict reset = state;
     float* __restrict spikes = state + N;
@@ -225,67 +291,65 @@ HETSYN_INLINE void spike_step(const Network& network, const Layer& layer, float*
     } else {
         for (int64_t n = 0; n < N; ++n) spikes[n] = potential[n] > threshold ? 1.0f : 0.0f;
     }
-    fired.clear();
-    for (int64_t n = 0; n < N; ++n)
-        if (spikes[n] != 0.0f) fired.push_back(static_cast<int32_t>(n));
 }
 
-// All steps of the chunk; ``state`` [network.words()] and ``step`` are changed in place.
+// All steps of the chunk, layer by layer; ``state`` [network.words()] and ``step`` are changed in place.
 HETSYN_CLONES
 static void run_stream(const Network& network, const Chunk& chunk, float* state, int64_t& step, Scratch& scratch) {
+    scratch.fit(chunk.steps);
+    Train &heard = scratch.heard, &said = scratch.said;
+    heard.fit(chunk.steps, chunk.events, 0);
+    for (int64_t t = 0, event = 0; t < chunk.steps; ++t) {
+        const int64_t first = event;
+        for (; event < chunk.events && chunk.row[event] - chunk.first_row == t; ++event)
+            heard.units[static_cast<size_t>(event)] = static_cast<int32_t>(chunk.unit[event]);
+        heard.close(t, event - first);
+    }
     const size_t last = network.layers.size() - 1;
     float* part = state;
-    for (size_t l = 0; l <= last; ++l) {  // what fired at the end of the chunk before
+    float* score = state + network.words() - network.outputs();
+    for (size_t l = 0; l <= last; ++l) {
         const Layer& layer = network.layers[l];
-        std::vector<int32_t>& fired = scratch.fired[l];
-        fired.clear();
-        if (layer.spiking) {
-            const float* spikes = part + layer.current_words() + layer.neurons;
-            for (int64_t n = 0; n < layer.neurons; ++n)
-                if (spikes[n] != 0.0f) fired.push_back(static_cast<int32_t>(n));
-        }
-        part += network.layer_words(layer);
-    }
-    float* score = part;
-    float* total = scratch.total.data();
-    int64_t event = 0;
-    for (int64_t t = 0; t < chunk.steps; ++t) {
-        scratch.heard.clear();
-        for (; event < chunk.events && chunk.row[event] - chunk.first_row == t; ++event)
-            scratch.heard.push_back(static_cast<int32_t>(chunk.unit[event]));
-        const std::vector<int32_t>* arriving = &scratch.heard;
-        part = state;
-        const float* readout_spikes = nullptr;
-        for (size_t l = 0; l <= last; ++l) {
-            const Layer& layer = network.layers[l];
-            std::vector<int32_t>& own = scratch.fired[l];
+        const int64_t N = layer.neurons;
+        float* neuron_state = part + layer.current_words();
+        const float* spikes = neuron_state + N;
+        // what fired in the step before: first, at the end of the chunk before
+        int32_t* const fired = scratch.fired.data();
+        Units own{fired, fired + (layer.spiking ? list_spikes(spikes, N, fired) : 0)};
+        const bool synapses = !layer.bank && layer.per_synapse;
+        if (synapses) synapses_heard(layer, heard, chunk.steps, scratch.spikes, part, scratch.total.data());
+        said.fit(chunk.steps, layer.spiking ? chunk.steps * N : 0, N);
+        for (int64_t t = 0; t < chunk.steps; ++t) {
+            float* total = scratch.total.data() + (synapses ? t * N : 0);
             if (layer.bank) {
-                const int64_t columns = layer.bank * layer.neurons;
+                const int64_t columns = layer.bank * N;
                 scratch.rows.clear();
-                for (const int32_t i : *arriving) scratch.rows.push_back(layer.bank_in + i * columns);
+                for (const int32_t i : heard.of(t)) scratch.rows.push_back(layer.bank_in + i * columns);
                 if (layer.recurrent())
                     for (const int32_t i : own) scratch.rows.push_back(layer.bank_rec + i * columns);
                 sum_rows(scratch.arriving.data(), scratch.rows.data(), scratch.rows.size(), columns);
                 bank_step(layer, scratch.arriving.data(), part, total);
-            } else {
-                exact_step(layer, *arriving, own, part, total);
+            } else if (!synapses) {
+                neurons_step(layer, heard.of(t), own, part, total);
+            } else if (layer.recurrent()) {
+                synapses_recurrent(layer, own, scratch.spikes, part + N * layer.inputs, total);
             }
             if (layer.spiking) {
-                float* neuron_state = part + layer.current_words();
-                spike_step(network, layer, neuron_state, total, own);
-                const float* spikes = neuron_state + layer.neurons;
-                if (l < last)
-                    std::memcpy(chunk.spikes[l] + t * layer.neurons, spikes, sizeof(float) * layer.neurons);
-                else
-                    readout_spikes = spikes;
-                arriving = &own;
+                spike_step(network, layer, neuron_state, total);
+                said.close(t, list_spikes(spikes, N, said.at(t)));
+                own = said.of(t);
             }
-            part += network.layer_words(layer);
+            if (l < last) {
+                std::memcpy(chunk.spikes[l] + t * N, spikes, sizeof(float) * static_cast<size_t>(N));
+            } else {
+                std::memcpy(chunk.readout + t * N, total, sizeof(float) * static_cast<size_t>(N));
+                decide(network, total, layer.spiking ? spikes : nullptr, step + t, scratch.gain.data(), score);
+            }
         }
-        std::memcpy(chunk.readout + t * network.outputs(), total, sizeof(float) * network.outputs());
-        decide(network, total, readout_spikes, step, scratch.gain.data(), score);
-        ++step;
+        std::swap(heard, said);
+        part += network.layer_words(layer);
     }
+    step += chunk.steps;
 }
 
 // Class probabilities [outputs] from a score; uniform before the first step that counts.

@@ -43,7 +43,13 @@ class Kernel {
    public:
     explicit Kernel(const OrtKernelInfo* info)
         : network_(hetsyn::read_network(
-              info, [](const Ort::ConstValue& value, size_t) { return value.GetTensorRawData(); })) {}
+              info, [](const Ort::ConstValue& value, size_t) { return value.GetTensorRawData(); })) {
+        for (hetsyn::Layer& layer : network_.layers) {
+            if (layer.bank || !layer.per_synapse) continue;
+            layer.rows_in = by_neuron(layer.weight_in, layer.inputs, layer.neurons);
+            if (layer.recurrent()) layer.rows_rec = by_neuron(layer.weight_rec, layer.neurons, layer.neurons);
+        }
+    }
 
     OrtStatusPtr ComputeV2(OrtKernelContext* raw) try {
         const Ort::KernelContext context(raw);
@@ -78,7 +84,16 @@ class Kernel {
     }
 
    private:
+    // weights [inputs, neurons] as [neurons, inputs], kept as long as the kernel
+    const float* by_neuron(const float* weight, int64_t inputs, int64_t neurons) {
+        std::vector<float>& rows = rows_.emplace_back(static_cast<size_t>(neurons * inputs));
+        for (int64_t n = 0; n < neurons; ++n)
+            for (int64_t i = 0; i < inputs; ++i) rows[static_cast<size_t>(n * inputs + i)] = weight[i * neurons + n];
+        return rows.data();
+    }
+
     Network network_;
+    std::vector<std::vector<float>> rows_;  // a vector that moves keeps its values in place
 };
 
 struct NetworkOperator : hetsyn::Signature<NetworkOperator, Kernel> {};

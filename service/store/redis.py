@@ -8,14 +8,19 @@ is over.
 How much an acknowledged chunk survives is the server's ``appendfsync``; see docs/durability.md.
 
 The client repeats nothing after a time out: what was sent may be waiting in the server and run later, and then
-the revision decides.
+the revision decides. After a broken connection it asks once more over a new one, since the old one may have gone stale
+(the server was restarted, a firewall forgot it) before anything was sent. But the script may have run, and its answer
+been lost, so it tells a change that is done already from one that is fenced; and where it is fenced the second time,
+nobody knows whether another change came before the first or after it.
 """
 
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
+from urllib.parse import urlsplit
 
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
@@ -29,9 +34,11 @@ from service.store.seam import ABSENT, REVISION_BYTES, Change, Stored, Verdict
 
 PREFIX = "hetsyn:session:"
 SCAN_KEYS = 500
+_DATABASE = re.compile("(/[0-9]*)?")
 
 # Key i has three arguments: the expected revision, the value ("" deletes), and for how many ms it is kept. The result
 # has a number a key, or the text of its error: one that fails must not keep the others from being answered.
+FENCED, COMMITTED, ALREADY = 0, 1, 2  # already: what the change makes of the key is what it holds
 _COMPARE_AND_SET = f"""
 local verdicts = {{}}
 for i, key in ipairs(KEYS) do
@@ -39,11 +46,13 @@ for i, key in ipairs(KEYS) do
   local done = redis.pcall('GETRANGE', key, 0, {REVISION_BYTES - 1})
   if type(done) == 'table' and done.err then
     verdicts[i] = done.err
-  elseif done ~= expected then
-    verdicts[i] = 0
-  else
+  elseif done == expected then
     if value == '' then done = redis.pcall('DEL', key) else done = redis.pcall('SET', key, value, 'PX', keep_ms) end
-    verdicts[i] = type(done) == 'table' and done.err or 1
+    verdicts[i] = type(done) == 'table' and done.err or {COMMITTED}
+  elseif done == string.sub(value, 1, {REVISION_BYTES}) then
+    verdicts[i] = {ALREADY}
+  else
+    verdicts[i] = {FENCED}
   end
 end
 return verdicts
@@ -66,13 +75,15 @@ class RedisStore:
     def __init__(self, url: str, *, timeout_s: float = 2.0, prefix: str = PREFIX) -> None:
         self._timeout_s = timeout_s
         self._prefix = prefix
+        path = urlsplit(url).path
+        if not _DATABASE.fullmatch(path):  # redis-py takes another for database 0, in silence
+            raise StoreUnusable(f"the store's URL is not one of Redis ({path!r} is no database: write /0)")
         try:
             self._redis: Any = Redis.from_url(
                 url,
                 socket_timeout=timeout_s,
                 socket_connect_timeout=timeout_s,
-                # once more where the connection had gone stale: the server was restarted since
-                retry=Retry(NoBackoff(), 1, (RedisConnectionError,)),
+                retry=Retry(NoBackoff(), 0),  # by itself it would not tell that it sent something again
             )
         except ValueError as error:
             raise StoreUnusable(f"the store's URL is not one of Redis ({error})") from error
@@ -90,10 +101,10 @@ class RedisStore:
 
     async def commit(self, changes: Sequence[Change]) -> list[Verdict | HetsynError]:
         try:
-            answers = await self._in_time(lambda: self._commit(changes))
+            answers, is_second = await self._in_time(lambda: self._commit(changes))
         except StoreUnavailable as error:
             return [error for _ in changes]
-        return [_verdict(change.session, answer) for change, answer in zip(changes, answers, strict=True)]
+        return [_verdict(change, answer, is_second=is_second) for change, answer in zip(changes, answers, strict=True)]
 
     async def scan(self) -> AsyncIterator[str]:
         cursor = 0
@@ -144,7 +155,8 @@ class RedisStore:
         self._script = await self._redis.script_load(_COMPARE_AND_SET)
 
     async def _send(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
-        return await self._in_time(lambda: self._pipeline(commands))
+        answers, _ = await self._in_time(lambda: self._pipeline(commands))
+        return answers
 
     async def _pipeline(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
         pipeline = self._redis.pipeline(transaction=False)
@@ -153,14 +165,19 @@ class RedisStore:
         answers: list[Any] = await pipeline.execute(raise_on_error=False)
         return answers
 
-    async def _in_time(self, act: Callable[[], Awaitable[list[Any]]]) -> list[Any]:
-        """
+    async def _in_time(self, act: Callable[[], Awaitable[list[Any]]]) -> tuple[list[Any], bool]:
+        """What the act gives, and whether it is the second of two, the first of which may have been done too.
+
         Raises:
             StoreUnavailable: no connection, or no answer in time; what was sent may yet be done.
         """
         try:
             async with asyncio.timeout(self._timeout_s):
-                return await act()
+                try:
+                    return await act(), False
+                except RedisConnectionError:
+                    await self._redis.connection_pool.disconnect(inuse_connections=False)  # the others are as old
+                    return await act(), True
         except (RedisTimeoutError, TimeoutError) as error:
             raise StoreUnavailable(
                 f"the session store did not answer within {self._timeout_s:g} s: send the chunk again"
@@ -187,10 +204,17 @@ def _stored(session: str, answer: Any) -> Stored | HetsynError | None:
     return Stored(int.from_bytes(value[:REVISION_BYTES], "big"), value[REVISION_BYTES:])
 
 
-def _verdict(session: str, answer: Any) -> Verdict | HetsynError:
+def _verdict(change: Change, answer: Any, *, is_second: bool) -> Verdict | HetsynError:
+    """is_second: the change may have been made before, by the same script."""
     if isinstance(answer, Exception):
-        return _refusal(session, answer)
-    return Verdict.committed if answer else Verdict.fenced
+        return _refusal(change.session, answer)
+    if answer == COMMITTED or (answer == ALREADY and (is_second or change.record is not None)):
+        return Verdict.committed
+    if is_second:
+        return StoreUnavailable(
+            "the connection to the session store broke, and another change came since: send the chunk again"
+        )
+    return Verdict.fenced
 
 
 def _refusal(session: str, error: Exception) -> HetsynError:

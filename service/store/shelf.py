@@ -30,13 +30,22 @@ class Held:
 
 
 class Shelf:
-    """Used from one event loop."""
+    """Used from one event loop.
+
+    timeout_s: of one batch, and of the time before it.
+    """
 
     def __init__(
-        self, store: StateStore, packing: Packing, catalog: ModelCatalog, lifetimes: Lifetimes, counters: Counters
+        self,
+        store: StateStore,
+        packing: Packing,
+        catalog: ModelCatalog,
+        lifetimes: Lifetimes,
+        counters: Counters,
+        timeout_s: float,
     ) -> None:
         self.store = store
-        self._pipeline = StorePipeline(store)
+        self._pipeline = StorePipeline(store, timeout_s=timeout_s)
         self._packing = packing
         self._catalog = catalog
         self._lifetimes = lifetimes

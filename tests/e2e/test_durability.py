@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import signal
+import socket
 import subprocess
 import threading
 import time
@@ -182,3 +184,69 @@ def test_a_damaged_store_is_refused_in_one_sentence(tmp_path: Path) -> None:
     assert done.stderr.count("\n") <= 3
     assert "hetsyn: " in done.stderr
     assert "sessions.db" in done.stderr
+
+
+class Upload:
+    """A chunk whose body is sent in parts, over a connection of its own."""
+
+    def __init__(self, replica: Replica, session: str, seq: int, body: bytes) -> None:
+        self._socket = socket.create_connection(("127.0.0.1", replica.port), timeout=20)
+        self._body = body
+        self._socket.sendall(
+            f"POST /infer?session={session}&seq={seq} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n"
+            "Content-Type: audio/L16;rate=8000;endianness=little-endian\r\n\r\n".encode()
+        )
+
+    def send(self, count: int) -> None:
+        part, self._body = self._body[:count], self._body[count:]
+        self._socket.sendall(part)
+
+    def answer(self) -> tuple[int, Json]:
+        self.send(len(self._body))
+        return self.hear()
+
+    def hear(self) -> tuple[int, Json]:
+        with self._socket, self._socket.makefile("rb") as file:
+            status = int(file.readline().split()[1])
+            length = 0
+            while (line := file.readline().strip().lower()) != b"":
+                if line.startswith(b"content-length:"):
+                    length = int(line.split(b":")[1])
+            body: Json = json.loads(file.read(length))
+            return status, body
+
+
+def until(metric: str, value: float, url: str) -> None:
+    deadline_s = time.monotonic() + TIMEOUT_S
+    while f"\n{metric} {value:.1f}\n" not in httpx.get(f"{url}/metrics").text:
+        assert time.monotonic() < deadline_s
+        time.sleep(0.01)
+
+
+def test_sigterm_finishes_the_chunk_that_is_under_way_and_waits_for_none_that_trickles(tmp_path: Path) -> None:
+    chunks = pieces()
+    replica = Replica("--store", f"file://{tmp_path}/sessions.db", "--drain-s", "60")
+    try:
+        replica.ready()
+        persist(lambda: send(replica.url, "a", 0, chunks))
+        under_way, trickles = Upload(replica, "a", 1, chunks[1]), Upload(replica, "b", 0, chunks[0])
+        for upload in (under_way, trickles):
+            upload.send(10)
+        until("hetsyn_requests_in_flight", 2, replica.url)
+        replica.process.send_signal(signal.SIGTERM)
+        until("hetsyn_ready", 0, replica.url)
+        replica.process.send_signal(signal.SIGTERM)  # the second does not wait
+        deadline_s = time.monotonic() + TIMEOUT_S
+        while send(replica.url, "c", 0, chunks).status_code != 503:  # from now on it takes no more
+            assert time.monotonic() < deadline_s
+        status, reply = under_way.answer()
+        assert (status, reply["seq"]) == (200, 1), reply
+        trickles.send(10)
+        status, problem = trickles.hear()
+        assert (status, problem["type"]) == (503, "urn:hetsyn:problem:shutting-down")
+        assert replica.process.wait(timeout=30) in (0, -signal.SIGTERM)
+        replica.restart()
+        assert persist(lambda: send(replica.url, "a", 1, chunks)) == reply  # it was committed
+        assert send(replica.url, "b", 1, chunks).status_code == 404
+    finally:
+        replica.kill()

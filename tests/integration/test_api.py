@@ -20,12 +20,14 @@ from starlette.types import Message
 from service.api import infer
 from service.api.app import create_app
 from service.carried_frame import MEDIA_TYPE as CARRIED_TYPE
+from service.carry_keys import CarryKeys
 from service.errors import ArtifactError, RuntimeUnavailable
 from service.models import ModelCatalog
 from service.packed_events import MEDIA_TYPE as EVENTS_TYPE
 from service.packed_events import pack_events
 from service.payloads import InferRequest, decode_json
 from service.runtime import Array
+from service.sessions import SessionRegistry
 from service.settings import Settings
 from service.store.packing import MEDIA_TYPE as STATE_TYPE
 from service.store.seam import Change, StateStore, Stored
@@ -54,13 +56,14 @@ class Server:
         default_model: str | None = None,
         *,
         store: StateStore | None = None,
+        keys: CarryKeys | None = None,
         **limits: Any,
     ) -> None:
         self.gate = gate
         self.clock = Clock()
         settings = Settings(models=folder, default_model=default_model, engine_inline_s=0.0, **limits)
         catalog = ModelCatalog(folder, default_model, gate.load)
-        self.app: FastAPI = create_app(settings, catalog, self.clock, store=store, wall=self.clock)
+        self.app: FastAPI = create_app(settings, catalog, self.clock, store=store, wall=self.clock, keys=keys)
 
     def run(self, body: Callable[[httpx.AsyncClient], Awaitable[None]]) -> None:
         async def whole() -> None:
@@ -481,6 +484,119 @@ def test_an_upload_holds_its_place(models: Path, gate: Gate) -> None:
     server.run(body)
 
 
+class Trickle:
+    """A request to ``/infer`` whose body comes as it is told, and what it is answered."""
+
+    def __init__(self, server: Server, *first: bytes) -> None:
+        self.messages: list[Message] = []
+        self.waits = asyncio.Event()
+        self._parts: asyncio.Queue[bytes] = asyncio.Queue()
+        for part in first:
+            self.send(part)
+        scope = _scope([(b"content-type", b"audio/l16;rate=8000")])
+        self.request = asyncio.create_task(_as_coroutine(server.app(scope, self._receive, self._respond)))
+
+    def send(self, part: bytes) -> None:
+        """Some of it; nothing is its end."""
+        self._parts.put_nowait(part)
+
+    @property
+    def status(self) -> int:
+        return int(self.messages[0]["status"])
+
+    @property
+    def headers(self) -> dict[bytes, bytes]:
+        return {name.lower(): value for name, value in self.messages[0]["headers"]}
+
+    @property
+    def problem(self) -> Json:
+        answer: Json = json.loads(self.messages[1]["body"])
+        return answer
+
+    async def _receive(self) -> Message:
+        if self._parts.empty():
+            self.waits.set()
+        part = await self._parts.get()
+        return {"type": "http.request", "body": part, "more_body": bool(part)}
+
+    async def _respond(self, message: Message) -> None:
+        self.messages.append(message)
+
+
+@pytest.mark.parametrize("sent", [(), (bytes(100),)])
+def test_a_body_that_does_not_come_is_waited_for_no_longer_than_it_may_take(
+    models: Path, gate: Gate, sent: tuple[bytes, ...]
+) -> None:
+    server = Server(models, gate, body_timeout_s=0.05, max_waiting=1)
+
+    async def body(client: httpx.AsyncClient) -> None:
+        upload = Trickle(server, *sent)
+        await upload.request
+        assert upload.status == 408
+        assert upload.problem["type"].endswith("too-slow")
+        assert "after 0.05 s: send it faster" in upload.problem["detail"]
+        assert upload.headers[b"connection"] == b"close"
+        headers = {"Content-Type": "audio/L16;rate=8000"}
+        assert (await client.post("/infer", content=bytes(20), headers=headers)).status_code == 200
+        is_problem(await client.get("/sessions/a"), 404, "no session 'a'")
+
+    server.run(body)
+
+
+def test_bodies_under_way_have_a_bound_in_all(models: Path, gate: Gate) -> None:
+    server = Server(models, gate, max_body_bytes=100_000, max_upload_bytes=150_000)
+    uploads = server.app.state.sessions.uploads
+
+    async def body(client: httpx.AsyncClient) -> None:
+        first = Trickle(server, bytes(80_000))
+        await first.waits.wait()
+        assert uploads.bytes == 80_000
+        second = Trickle(server, bytes(60_000), bytes(20_000))
+        await second.request
+        assert second.status == 503
+        assert second.problem["type"].endswith("overloaded")
+        assert "140000 bytes of bodies are under way" in second.problem["detail"]
+        assert int(second.headers[b"retry-after"]) >= 1
+        assert uploads.bytes == 80_000  # what was refused is let go
+        headers = {"Content-Type": "audio/L16;rate=8000"}
+        # small ones always find room
+        assert (await client.post("/infer", content=bytes(20), headers=headers)).status_code == 200
+        refused = await client.put(
+            "/sessions/b/state", content=bytes(90_000), headers={"Content-Type": "application/octet-stream"}
+        )
+        is_problem(refused, 503, "bytes of bodies are under way")
+        gate.opened.clear()
+        first.send(b"")
+        await server.entered()
+        assert uploads.bytes == 80_000  # until it is answered
+        gate.opened.set()
+        await first.request
+        assert (first.status, uploads.bytes) == (200, 0)
+
+    server.run(body)
+
+
+def test_a_body_that_trickles_does_not_keep_a_server_from_its_end(
+    models: Path, gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.uploads.ENDING_S", 0.05)
+    server = Server(models, gate)
+
+    async def body(_: httpx.AsyncClient) -> None:
+        slow, quick = Trickle(server, bytes(100)), Trickle(server, bytes(100))
+        await slow.waits.wait()
+        await quick.waits.wait()
+        stopping = asyncio.create_task(server.app.state.sessions.admissions.stop())
+        await asyncio.sleep(0)
+        quick.send(b"")  # what comes in time is served to its end
+        await stopping
+        await asyncio.gather(slow.request, quick.request)
+        assert (slow.status, quick.status) == (503, 200)
+        assert slow.problem["type"].endswith("shutting-down")
+
+    server.run(body)
+
+
 def test_few_large_bodies_are_decoded_at_once(models: Path, gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
     server = Server(models, gate)
     lock, running, most = threading.Lock(), 0, 0
@@ -862,6 +978,23 @@ def test_a_store_that_is_down_gives_503_and_the_session_goes_on(models: Path, ga
     assert store.closed
 
 
+def test_a_task_that_died_does_not_keep_the_store_from_being_closed(
+    models: Path, gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def dies(_: SessionRegistry) -> None:
+        raise ZeroDivisionError("a defect")
+
+    monkeypatch.setattr(SessionRegistry, "sweep_forever", dies)
+    store = FailingStore()
+    server = Server(models, gate, store=store)
+
+    async def body(client: httpx.AsyncClient) -> None:
+        await ok(client, session="abc", seq=0, input=events(25))
+
+    server.run(body)
+    assert store.closed
+
+
 def test_what_is_damaged_in_the_store_is_a_conflict(models: Path, gate: Gate) -> None:
     store = FailingStore()
     server = Server(models, gate, store=store)
@@ -908,6 +1041,56 @@ def test_a_server_that_is_about_to_end_is_not_ready_and_then_takes_nothing(serve
         is_problem(response, 503, "shutting down")
         assert int(response.headers["Retry-After"]) >= 1
         assert (await client.get("/health/live")).status_code == 200
+
+    server.run(body)
+
+
+def test_every_refusal_is_counted_once(models: Path, gate: Gate) -> None:
+    server = Server(models, gate, max_waiting=1, max_body_bytes=60_000)
+
+    async def body(client: httpx.AsyncClient) -> None:
+        sound_type = {"Content-Type": "audio/L16;rate=8000"}
+        await client.post("/infer", content=bytes(60_001), headers=sound_type)
+        await client.post("/infer", content=b"{", headers={"Content-Type": "application/json"})
+        await client.post("/infer", content=b"", headers={"Content-Type": "audio/mpeg"})
+        await client.post("/infer", json={"seq": 3, "input": events(3)})
+        await client.post("/infer", json={"carry": True, "input": events(3)})
+        with server.app.state.sessions.admission():
+            await client.post("/infer", json={"input": events(3)})
+        await server.app.state.sessions.admissions.stop()
+        await client.post("/infer", json={"input": events(3)})
+        text = (await client.get("/metrics")).text
+        for error in (
+            "TooLarge", "InputError", "UnsupportedInput", "NotFound", "CarryUnavailable", "Overloaded", "ShuttingDown",
+        ):  # fmt: skip
+            assert metric(text, f'hetsyn_chunks_refused_total{{error="{error}"}}') == 1
+
+    server.run(body)
+
+
+def test_who_looks_at_sessions_takes_a_place_too(models: Path, gate: Gate) -> None:
+    server = Server(models, gate, max_waiting=1)
+
+    async def body(client: httpx.AsyncClient) -> None:
+        await ok(client, session="abc", input=events(25))
+        admissions = server.app.state.sessions.admissions
+
+        async def ask() -> list[httpx.Response]:
+            return [
+                await client.get("/sessions/abc"),
+                await client.get("/sessions/abc/state"),
+                await client.delete("/sessions/abc"),
+            ]
+
+        with admissions:
+            for response in await ask():
+                is_problem(response, 503, "1 requests are waiting")
+                assert response.headers["Retry-After"] == "1"
+        assert admissions.in_flight == 0
+        assert [response.status_code for response in await ask()] == [200, 200, 204]
+        await admissions.stop()
+        for response in await ask():
+            is_problem(response, 503, "shutting down")
 
     server.run(body)
 

@@ -104,11 +104,22 @@ def test_a_search_says_how_many_streams_the_server_holds(
 ) -> None:
     monkeypatch.setattr("service.bench.run.PROBE_S", 0.2)
     monkeypatch.setattr("service.bench.run.PROBE_WARMUP_S", 0.0)
-    monkeypatch.setattr("service.bench.run.PATIENCE", 0)
     with running(models, gate) as url:
         printed = run(
             url,
-            *("--ramp", "--max-streams", "2", "--target-ms", "5000", "--duration-s", "0.5", "--chunk-ms", "50"),
+            *(
+                "--ramp",
+                "--patience",
+                "0",
+                "--max-streams",
+                "2",
+                "--target-ms",
+                "5000",
+                "--duration-s",
+                "0.5",
+                "--chunk-ms",
+                "50",
+            ),
             *("--json", str(tmp_path / "x.json"), "--html", str(tmp_path / "x.html")),
         )
     assert "2 streams hold p99 within 5000 ms; more were not tried (--max-streams)" in printed

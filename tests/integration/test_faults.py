@@ -11,8 +11,8 @@ from benchmarks.faults import disturbed
 from benchmarks.valkey import BINARY, MISSING
 
 
-# a store and a replica are killed; a file is damaged and a replica killed
-@pytest.mark.parametrize(("store", "seed"), [("valkey", 3), ("file", 9)])
+# a replica and a store are killed; a store is paused and its answers lost; a file is damaged and a replica killed
+@pytest.mark.parametrize(("store", "seed"), [("valkey", 14), ("valkey", 1), ("file", 9)])
 def test_nothing_is_lost_with_a_store(store: str, seed: int, tmp_path: Path) -> None:
     if store == "valkey" and BINARY is None:
         pytest.skip(MISSING)

@@ -51,6 +51,9 @@ for line in sys.stdin:
     answer(session.run(None, inputs)[0].astype("<f4").tobytes())
 """
 
+# One of each word: the engine takes a second for it, and another speaker tells more than another take.
+TAKES: Final = 1
+
 
 class Kokoro:
     """Kokoro-82M, a neural engine: by far the most natural, and the most speakers.
@@ -90,14 +93,14 @@ class Kokoro:
             Voice(
                 f"kokoro-{name.replace('_', '-')}",
                 str(path),
-                5 if name[0] in "ab" else 3,
+                TAKES,
                 GB_IPA if name[0] == "b" else US_IPA,
             )
             for name, path in found.items()
             if name not in self._skipped
         ]
         accented = [
-            Voice(f"kokoro-{name.replace('_', '-')}-{language}", str(found[name]), 4, spelling)
+            Voice(f"kokoro-{name.replace('_', '-')}-{language}", str(found[name]), TAKES, spelling)
             for spelling, language, names in self._accents
             for name in names.split()
             if name in found

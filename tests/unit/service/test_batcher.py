@@ -11,7 +11,7 @@ import pytest
 
 from service.artifact import FormName
 from service.batch_policy import BatchPolicy
-from service.batcher import Batcher
+from service.batcher import MOST_ROUNDS, Batcher
 from service.chunks import spike_chunk
 from service.engine import Engine, Outcome, Work
 from service.errors import ArtifactError
@@ -62,6 +62,45 @@ def test_what_gathers_while_the_engine_is_busy_is_one_batch(model: Model, gate: 
         for unit, outcome in zip((0, 1, 2, 4), together[1:], strict=True):
             (alone,) = engine.run(model, "bank", [work(model, unit)])
             assert np.array_equal(alone.result.scores, outcome.result.scores)
+        await batcher.close()
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("inline_s", [0.0, float("inf")])
+def test_chunks_that_come_round_after_round_are_one_batch(model: Model, inline_s: float) -> None:
+    """As from sockets that were readable together; what comes after a quiet round runs by itself."""
+
+    async def later(batcher: Batcher, rounds: int) -> Outcome:
+        for _ in range(rounds):
+            await asyncio.sleep(0)
+        return await batcher.run(model, "bank", work(model), 4)
+
+    async def main() -> None:
+        engine = Recorder()
+        batcher = Batcher(engine, BatchPolicy(), threads=1, inline_s=inline_s)
+        await batcher.run(model, "bank", work(model), 4)  # loads the graph
+        await asyncio.gather(*(later(batcher, n) for n in range(4)))
+        assert engine.sizes == [1, 4]
+        await asyncio.gather(*(later(batcher, n) for n in (0, 2 * MOST_ROUNDS)))
+        assert engine.sizes == [1, 4, 1, 1]
+        await batcher.close()
+
+    asyncio.run(main())
+
+
+def test_a_batch_starts_though_chunks_keep_coming(model: Model) -> None:
+    async def main() -> None:
+        engine = Recorder()
+        batcher = Batcher(engine, BatchPolicy(), threads=1, inline_s=float("inf"))
+        await batcher.run(model, "bank", work(model), 4)
+        tasks = []
+        for _ in range(3 * MOST_ROUNDS):
+            tasks.append(asyncio.create_task(batcher.run(model, "bank", work(model), 4)))
+            await asyncio.sleep(0)
+        await asyncio.gather(*tasks)
+        assert len(engine.sizes) > 2
+        assert max(engine.sizes) <= MOST_ROUNDS + 1
         await batcher.close()
 
     asyncio.run(main())

@@ -209,6 +209,18 @@ def test_serve_loads_every_version_and_form(models: Path, served: list[GracefulS
             assert state.sessions._catalog.get("digits", version).network(form)
 
 
+def test_serve_takes_its_limits(models: Path, served: list[GracefulServer]) -> None:
+    limits = {"max_waiting": 7, "max_batch": 3, "max_body_bytes": 1000, "max_upload_bytes": 2000, "body_timeout_s": 0.5}
+    options = [word for name, value in limits.items() for word in (f"--{name.replace('_', '-')}", str(value))]
+    done = CliRunner().invoke(commands.serve, ["--models", str(models), *options])
+    assert done.exit_code == 0, done.output
+    settings = served[0].config.app.state.sessions.settings  # type: ignore[union-attr]
+    assert {name: getattr(settings, name) for name in limits} == limits
+    done = CliRunner().invoke(commands.serve, ["--models", str(models), "--max-upload-bytes", "1000"])
+    assert done.exit_code == 2
+    assert "less than --max-body-bytes" in done.output
+
+
 @pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="no SIGHUP here")
 def test_sighup_asks_for_a_reload_and_nothing_else(models: Path) -> None:
     app = create_app(Settings(models=models), ModelCatalog(models, load=load_fake))

@@ -21,7 +21,7 @@ from service.counters import Counters
 from service.engine import Engine
 from service.errors import ArtifactError, ModelAbsent, NotFound
 from service.models import Model, ModelCatalog
-from service.reload import Reloader, Survey, signature, survey
+from service.reload import Reloader, Signature, Survey, signature, survey
 from service.runtime import Graph
 from service.store.memory import MemoryStore
 from service.trial import try_model
@@ -301,12 +301,36 @@ def test_a_reload_is_counted_and_logged(models: Path, catalog: ModelCatalog, log
     assert "bank.pt" in logged.text
 
 
+class Told(Reloader):
+    """Says when it waits. One that watches looks at its folder when it is told, in place of at intervals."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.waits = asyncio.Event()
+        self._look = asyncio.Semaphore(0)
+
+    async def look(self, times: int = 1) -> None:
+        """Until it has looked at its folder, and done what it makes of it."""
+        for _ in range(times):
+            await self.waits.wait()
+            self.waits.clear()
+            self._look.release()
+            await self.waits.wait()
+
+    async def _wait(self) -> bool:
+        self.waits.set()
+        if not self._watch_s:
+            return await super()._wait()
+        await self._look.acquire()
+        return False
+
+
 class Forever:
     """``run_forever`` of a reloader in a loop, and waiting for what it does."""
 
     def __init__(self, catalog: ModelCatalog, watch_s: float, tries: Any = tried) -> None:
         self.counters = Counters()
-        self.reloader = Reloader(catalog, tries, self.counters, watch_s)
+        self.reloader = Told(catalog, tries, self.counters, watch_s)
 
     async def reloads(self, at_least: int) -> None:
         async with asyncio.timeout(20):
@@ -316,7 +340,8 @@ class Forever:
     async def run(self, body: Any) -> None:
         task = asyncio.create_task(self.reloader.run_forever())
         try:
-            await body()
+            async with asyncio.timeout(20):
+                await body()
         finally:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
@@ -327,7 +352,7 @@ def test_it_reloads_when_it_is_asked(models: Path, catalog: ModelCatalog) -> Non
 
     async def body() -> None:
         write_artifact(models, version="2")
-        await asyncio.sleep(0.02)
+        await forever.reloader.waits.wait()
         assert forever.counters.model_reloads == 0
         forever.reloader.ask()
         await forever.reloads(1)
@@ -337,21 +362,45 @@ def test_it_reloads_when_it_is_asked(models: Path, catalog: ModelCatalog) -> Non
 
 
 def test_a_watched_folder_is_reloaded_once_it_rests(models: Path, catalog: ModelCatalog) -> None:
-    forever = Forever(catalog, 0.02)
+    forever = Forever(catalog, 1.0)
+    counters, reloader = forever.counters, forever.reloader
 
     async def body() -> None:
-        await forever.reloads(1)  # what changed since the catalog was opened
+        await reloader.look(2)
+        assert counters.model_reloads == 1  # what changed since the catalog was opened
         folder = write_artifact(models, version="2")
         hidden = folder.rename(models / "hidden")
         (models / "digits" / "2").mkdir()
         for path in sorted(hidden.iterdir()):  # copied in slowly, the manifest among the first
             shutil.copy(path, models / "digits" / "2" / path.name)
-            await asyncio.sleep(0.01)
-        await forever.reloads(2)
+            await reloader.look()
+            assert counters.model_reloads == 1
+        await reloader.look()
+        assert counters.model_reloads == 2
         assert catalog.get("digits").version == "2"
-        reloads = forever.counters.model_reloads
-        await asyncio.sleep(0.1)
-        assert forever.counters.model_reloads == reloads  # nothing has changed
+        await reloader.look(3)
+        assert counters.model_reloads == 2  # nothing has changed
+
+    asyncio.run(forever.run(body))
+
+
+def test_a_folder_that_cannot_be_looked_at_does_not_end_it(
+    models: Path, catalog: ModelCatalog, monkeypatch: pytest.MonkeyPatch, logged: pytest.LogCaptureFixture
+) -> None:
+    forever = Forever(catalog, 1.0)
+
+    def stale(_: Path) -> Signature:
+        raise OSError("stale file handle")
+
+    async def body() -> None:
+        await forever.reloader.look(2)
+        monkeypatch.setattr("service.reload.signature", stale)
+        write_artifact(models, version="2")
+        await forever.reloader.look()
+        assert "stale file handle" in logged.text
+        monkeypatch.undo()
+        await forever.reloader.look(2)
+        assert catalog.get("digits").version == "2"
 
     asyncio.run(forever.run(body))
 

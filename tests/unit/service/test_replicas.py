@@ -16,11 +16,24 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, multiple, rule
 
 from service.errors import ConflictingChunk, HetsynError, NotFound, OutOfOrder, SessionEnded, SessionGone
-from service.protocol import Apply, Known, Lifetimes, Progress, Reload, Replay, applied, check_delete, decide
+from service.protocol import (
+    Apply,
+    Known,
+    Lifetimes,
+    Progress,
+    Reload,
+    Replay,
+    Standing,
+    applied,
+    check_delete,
+    decide,
+    standing,
+)
 from service.store.memory import MemoryStore
 from service.store.seam import ABSENT, Change, Stored, Verdict, new_revision
 
 LIFETIMES = Lifetimes(idle_s=10, age_s=40, ended_keep_s=5, gone_keep_s=20)
+RARELY = st.sampled_from([False, False, False, True])
 T = TypeVar("T")
 
 Reply = tuple[str, ...]  # of a chunk: all contents so far, so that no two states give the same
@@ -93,12 +106,14 @@ class Replicas(RuleBasedStateMachine):
         target=sent,
         replica=st.integers(0, 2),
         session=st.sampled_from(["a", "b"]),
-        seq=st.none() | st.integers(0, 5),
+        number=st.sampled_from(["none", "first", "last", "next", "next", "gap"]),
         content=st.sampled_from(["x", "y"]),
         end=st.sampled_from([False, False, False, True]),
     )
-    def ask(self, replica: int, session: str, seq: int | None, content: str, end: bool) -> Any:
+    def ask(self, replica: int, session: str, number: str, content: str, end: bool) -> Any:
         """A client sends a chunk; the replica decides, and computes if it is to be applied."""
+        applied = len(self.log.get(session, []))
+        seq = {"none": None, "first": 0, "last": max(0, applied - 1), "next": applied, "gap": applied + 1}[number]
         place = (replica, self.replicas[replica].lives, session)
         if place in self.busy:
             return multiple()  # one chunk of a session at a time, in each replica
@@ -132,21 +147,27 @@ class Replicas(RuleBasedStateMachine):
             if again is not None:
                 self.commit(again, "well")
 
-    @rule(replica=st.integers(0, 2))
+    @rule(replica=st.integers(0, 2), happens=RARELY)
+    def fail(self, replica: int, happens: bool) -> None:
+        if happens:
+            self.crash(replica)
+
     def crash(self, replica: int) -> None:
         """It loses all that it remembers; what it was doing is heard of no more."""
         lives = self.replicas[replica].lives
         self.replicas[replica] = Replica(lives=lives + 1)
 
-    @rule(by_s=st.sampled_from([0.5, 3.0, 6.0, 12.0, 31.0]))
+    @rule(by_s=st.sampled_from([0.1, 0.1, 0.1, 0.5, 3.0, 6.0, 12.0, 31.0]))
     def wait(self, by_s: float) -> None:
         self.now_s += by_s
         for session in list(self.log):
             if self._stored(session).kept is None:
                 del self.log[session]
 
-    @rule(replica=st.integers(0, 2), session=st.sampled_from(["a", "b"]))
-    def delete(self, replica: int, session: str) -> None:
+    @rule(replica=st.integers(0, 2), session=st.sampled_from(["a", "b"]), happens=RARELY)
+    def delete(self, replica: int, session: str, happens: bool) -> None:
+        if not happens:
+            return
         held = self._stored(session)
         try:
             check_delete(session, held.kept.known if held.kept else None, self.now_s, LIFETIMES)
@@ -237,12 +258,14 @@ class Replicas(RuleBasedStateMachine):
         revision = new_revision()
         record = (len(self.records) - 1).to_bytes(4, "big")
         keep_s = LIFETIMES.idle_s + LIFETIMES.gone_keep_s
+        before = self._standing(sent.session)
         (verdict,) = at_once(self.store.commit([Change(sent.session, sent.held.revision, revision, record, keep_s)]))
         assert isinstance(verdict, Verdict)
         if verdict is Verdict.committed:
             # the model: what is committed follows what was applied before, whoever computed it and when
             log = self.log.setdefault(sent.session, [])
             if len(sent.after.state) == 1:
+                assert before == "none"  # a session that is there does not begin anew
                 log.clear()
             log.append((sent.reply[-1], sent.end))
             assert tuple(content for content, _ in log) == sent.after.state
@@ -256,13 +279,15 @@ class Replicas(RuleBasedStateMachine):
         """Every refusal is decided on what the store holds, and is true."""
         log = self.log.get(session, [])
         kept = self._stored(session).kept
+        is_ = self._standing(session)
         if isinstance(error, SessionGone):
-            assert lost or kept is not None
+            assert is_ == "gone" or (lost and seq is None and kept is None)
             return
         if isinstance(error, NotFound):
             assert seq
+            assert is_ == "none"
             return
-        assert kept is not None
+        assert is_ in ("open", "ended")
         if isinstance(error, ConflictingChunk):
             assert seq == len(log) - 1
             assert log[-1] != (content, end)
@@ -273,6 +298,11 @@ class Replicas(RuleBasedStateMachine):
             assert isinstance(error, OutOfOrder)
             assert error.expected_seq == len(log)
             assert seq not in (None, len(log) - 1, len(log))
+
+    def _standing(self, session: str) -> Standing:
+        """What a session is by its record in the store."""
+        kept = self._stored(session).kept
+        return standing(kept.known if kept else None, self.now_s, LIFETIMES)
 
     def _stored(self, session: str) -> Held:
         (stored,) = at_once(self.store.load([session]))

@@ -21,6 +21,11 @@ def test_a_limit_of_nothing_is_refused(field: str) -> None:
         Settings(models=Path("models"), **limits)
 
 
+def test_the_longest_body_has_room() -> None:
+    with pytest.raises(ValueError, match="max_upload_bytes: 999 is less than max_body_bytes"):
+        Settings(models=Path("models"), max_body_bytes=1000, max_upload_bytes=999)
+
+
 def test_a_port_is_16_bits() -> None:
     assert Settings(models=Path("models"), port=0).port == 0
     with pytest.raises(ValueError, match="port"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable, Coroutine
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,8 @@ from service.errors import (
 from service.models import ModelCatalog
 from service.payloads import Reply
 from service.store.memory import MemoryStore
-from service.store.seam import Change, Stored
+from service.store.pipeline import StorePipeline
+from service.store.seam import Change, StateStore, Stored
 from tests.fakes import FailingStore, Gate, load_fake, sound, write_artifact
 from tests.unit.service.test_sessions import Clock, Server
 
@@ -485,6 +487,53 @@ def test_the_sweep_makes_the_record_of_a_dropped_session_small(cluster: Cluster)
     cluster.run(body)
 
 
+def test_a_sweep_does_not_put_all_that_is_over_before_the_chunks(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.places.SLICE", 10)
+    cluster = Cluster(models, max_sessions=100, sweep_interval_s=0.001)
+    server = cluster.replica()
+
+    async def body() -> None:
+        for n in range(60):
+            await server.send(f"s{n}", 0)
+        cluster.clock.now_s += 61
+        cluster.store.entered.clear()
+        cluster.store.opened.clear()
+        cluster.store.batches.clear()
+        sweeping = asyncio.create_task(server.registry.sweep_forever())
+        await cluster.store.entered.wait()
+        for _ in range(20):
+            await asyncio.sleep(0)
+        chunk = asyncio.create_task(server.send("new", 0))
+        await server.entered()
+        assert len(server.registry._running) <= 10 + 1
+        cluster.store.opened.set()
+        assert (await chunk).seq == 0
+        while server.registry.counters.sessions_dropped < 60:
+            await asyncio.sleep(0.001)
+        sweeping.cancel()
+
+    cluster.run(body)
+
+
+def test_chunks_wait_no_longer_for_a_store_than_it_may_take(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The pipeline's tests have what it does with the time; this is that it is told the server's."""
+    given: list[float] = []
+
+    class Told(StorePipeline):
+        def __init__(self, store: StateStore, max_batch: int = 64, timeout_s: float = inf) -> None:
+            given.append(timeout_s)
+            super().__init__(store, max_batch, timeout_s)
+
+    monkeypatch.setattr("service.store.shelf.StorePipeline", Told)
+    server = cluster.replica(store_timeout_s=0.75)
+
+    async def body() -> None:
+        await server.send("a", 0)
+
+    cluster.run(body)
+    assert given == [0.75]
+
+
 def test_memory_is_bounded_and_the_store_is_not(cluster: Cluster) -> None:
     server = cluster.replica()
 
@@ -589,6 +638,9 @@ def test_a_server_without_a_store_remembers_what_it_dropped_and_imports_over_it(
     async def body() -> None:
         await server.send("a", 0)
         content = await server.registry.export_state("a")
+        server.clock.now_s += 60
+        await server.registry.import_state("a", content, replace_it=True)  # nobody has noticed yet that it is gone
+        assert (await server.send("a", 1, seed=1)).seq == 1
         server.clock.now_s += 60
         with pytest.raises(SessionGone):
             await server.registry.import_state("a", content, replace_it=False)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import base64
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -56,16 +55,14 @@ class Carrier:
         self.registry = SessionRegistry(settings, catalog, Clock(5.0), wall=clock, keys=known)
 
     async def send(self, token: bytes | None = None, session: str | None = None, *args: Any, **kwargs: Any) -> Carried:
-        asked = replace(request(session, *args, **kwargs), carry=True, token=token)
+        asked = request(session, *args, **kwargs)._replace(carry=True, token=token)
         with self.registry.admission():
             return await self.registry.carry(asked)
 
     async def refused(self, kind: type[HetsynError], sentence: str, *args: Any, **kwargs: Any) -> HetsynError:
-        before = self.registry.counters.chunks_refused[kind.__name__]
         with pytest.raises(kind, match=sentence) as caught:
             await self.send(*args, **kwargs)
         assert type(caught.value) is kind
-        assert self.registry.counters.chunks_refused[kind.__name__] == before + 1
         return caught.value
 
 

@@ -29,7 +29,7 @@ def test_recoveries_count_from_when_the_fault_was_over() -> None:
         Occurred(Kind.kill_replica, 0, 101.0, 101.5, 102.5, 7),
         Occurred(Kind.kill_replica, 1, 103.0, 103.0, 103.2, 3),
     ]
-    results = summary(SETTINGS, tally, acknowledgements, occurred)
+    results = summary(SETTINGS, tally, acknowledgements, occurred, quick=True)
     assert results["recovery_s"]["max"] == pytest.approx(1.0)
     assert results["recovery_by_kind"]["kill a replica"]["errors"] == 10
     assert results["passed"]
@@ -41,17 +41,39 @@ def test_recoveries_count_from_when_the_fault_was_over() -> None:
 def test_a_violation_or_a_path_that_stays_down_fails_the_run() -> None:
     tally, acknowledgements = acknowledged(5)
     down = Occurred(Kind.pause_store, None, 100.1, 100.2, None, 1)
-    assert not summary(SETTINGS, tally, acknowledgements, [down])["passed"]
+    results = summary(SETTINGS, tally, acknowledgements, [down], quick=True)
+    assert results["missing"] == ["1 of 1 faults without a recovery"]
+    assert not results["passed"]
     tally.lost = 1
-    assert not summary(SETTINGS, tally, acknowledgements, [])["passed"]
+    assert not summary(SETTINGS, tally, acknowledgements, [], quick=True)["passed"]
+
+
+def test_a_whole_run_needs_enough_of_all_and_quick_recoveries() -> None:
+    def missing(chunks: int = 10_000, faults: int = 50, recovery_s: float = 1.9, *, quick: bool = False) -> list[str]:
+        tally, acknowledgements = acknowledged(10)
+        tally.acknowledged = chunks
+        occurred = [Occurred(Kind.kill_replica, 0, 101.0, 101.5, 101.5 + recovery_s, 7)] * faults
+        results = summary(SETTINGS, tally, acknowledgements, occurred, quick=quick)
+        assert results["passed"] == (not results["missing"])
+        words: list[str] = results["missing"]
+        return words
+
+    assert missing() == []
+    assert missing(chunks=9_999) == ["9,999 chunks acknowledged, fewer than 10,000"]
+    assert missing(faults=49) == ["49 faults, fewer than 50"]
+    assert missing(recovery_s=2.0) == ["a recovery took 2.00 s, not less than 2"]
+    assert len(missing(0, 0)) == 2
+    assert missing(100, 2, 5.0, quick=True) == []
 
 
 def test_it_can_be_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     tally, acknowledgements = acknowledged(50)
     tally.errors["no connection"] = 3
     occurred = [Occurred(kind, 0, 100.5 + n, 100.6 + n, 100.9 + n, n) for n, kind in enumerate(list(Kind)[:4])]
-    results = summary(SETTINGS, tally, acknowledgements, occurred)
+    results = summary(SETTINGS, tally, acknowledgements, occurred, quick=False)
     print_results(results)
-    assert "lost 0, applied twice 0, other answers 0" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "lost 0, applied twice 0, other answers 0" in printed
+    assert "NOT PASSED: 4 faults, fewer than 50" in printed
     plot(results, tmp_path / "faults.png")
     assert (tmp_path / "faults.png").stat().st_size > 10_000

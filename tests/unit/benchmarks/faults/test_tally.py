@@ -165,6 +165,38 @@ def test_another_answer_to_it_is_told(probe: Probe, status: int, body: bytes, co
     assert (tally.lost, tally.twice, tally.wrong) == counts
 
 
+@pytest.mark.parametrize(
+    ("acknowledged", "status", "body"),
+    [(1, 200, b'{"expected_seq": 1}'), (1, 200, b'{"expected_seq": 2}'), (0, 404, problem("not-found"))],
+)
+def test_a_chunk_without_a_number_and_an_answer_counts_once_or_not_at_all(
+    acknowledged: int, status: int, body: bytes
+) -> None:
+    tally, one = Tally(), stream(acknowledged, sent=acknowledged + 1)
+    assert tally.look(one, 503, problem("store-unavailable")) is Heard.later
+    assert tally.look(one, status, body) is Heard.acknowledged
+    assert (tally.unsure, tally.is_clean) == (1, True)
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "counts"),
+    [
+        (200, b'{"expected_seq": 4}', (0, 1, 0)),
+        (200, b'{"expected_seq": 1}', (1, 0, 0)),
+        (404, problem("not-found"), (2, 0, 0)),
+        (409, problem("state-corrupt"), (0, 0, 1)),
+        (200, b"no JSON", (0, 0, 1)),
+    ],
+)
+def test_one_that_counts_twice_or_takes_others_along_is_told(
+    status: int, body: bytes, counts: tuple[int, int, int]
+) -> None:
+    tally = Tally()
+    assert tally.look(stream(2, sent=3), status, body) is Heard.broken
+    assert (tally.lost, tally.twice, tally.wrong) == counts
+    assert not tally.is_clean
+
+
 def test_a_chunk_given_up_is_not_clean() -> None:
     tally, one = Tally(), stream(1)
     tally.unanswered(one, 1)

@@ -204,7 +204,6 @@ def search(answer: Answer, ramp: RampSettings, watch: Watch, stop: Stop) -> Sear
 def test_a_search_finds_what_the_server_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("service.bench.run.PROBE_S", 0.2)
     monkeypatch.setattr("service.bench.run.PROBE_WARMUP_S", 0.0)
-    monkeypatch.setattr("service.bench.run.PATIENCE", 0)
     streams: set[str] = set()
 
     async def answer(line: str) -> bytes:
@@ -220,7 +219,7 @@ def test_a_search_finds_what_the_server_refuses(monkeypatch: pytest.MonkeyPatch)
         return OK
 
     watch = Judgements()
-    found = search(answer, RampSettings(estimate=4.0), watch, Stop())
+    found = search(answer, RampSettings(estimate=4.0, patience=0), watch, Stop())
     assert found.trials == tuple(watch.trials)
     assert found.probe.mode == "closed"
     assert found.saturation.is_certain
@@ -233,13 +232,12 @@ def test_a_search_finds_what_the_server_refuses(monkeypatch: pytest.MonkeyPatch)
 def test_a_search_that_is_interrupted_keeps_its_trials(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("service.bench.run.PROBE_S", 0.1)
     monkeypatch.setattr("service.bench.run.PROBE_WARMUP_S", 0.0)
-    monkeypatch.setattr("service.bench.run.PATIENCE", 0)
     stop = Stop()
 
     def interrupt(trials: int) -> None:
         if trials == 2:
             stop.reason = "interrupted"
 
-    found = search(Log().answer, RampSettings(estimate=2.0), Judgements(interrupt), stop)
+    found = search(Log().answer, RampSettings(estimate=2.0, patience=0), Judgements(interrupt), stop)
     assert len(found.trials) == 2
     assert not found.saturation.is_certain

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.valkey import BINARY, MISSING, ValkeyServer
+from benchmarks.faults.relay import Relay
+from benchmarks.valkey import BINARY, MISSING, ValkeyServer, free_port
 
 
 @pytest.fixture(scope="session")
@@ -17,3 +18,12 @@ def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyServer]:
     folder: Path = tmp_path_factory.mktemp("valkey")
     with ValkeyServer(folder) as server:
         yield server
+
+
+@pytest.fixture
+def relay(valkey: ValkeyServer) -> Iterator[Relay]:
+    """In front of it."""
+    relay = Relay(free_port(), valkey.port)
+    relay.start()
+    yield relay
+    relay.close()

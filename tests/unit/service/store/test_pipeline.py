@@ -87,6 +87,56 @@ def test_each_caller_gets_an_error_of_its_own() -> None:
     run(body)
 
 
+def test_nobody_waits_for_batch_after_batch_that_is_not_answered() -> None:
+    async def body() -> None:
+        timeout_s = 0.05
+        store = FailingStore()
+
+        async def hangs(changes: Sequence[Change]) -> list[Verdict | HetsynError]:
+            store.batches.append(len(changes))
+            await asyncio.sleep(timeout_s)
+            return [StoreUnavailable("in the store") for _ in changes]
+
+        store.commit = hangs  # type: ignore[method-assign]
+        pipeline = StorePipeline(store, max_batch=4, timeout_s=timeout_s)
+
+        async def ask(name: str) -> tuple[str, float]:
+            began_s = asyncio.get_running_loop().time()
+            with pytest.raises(StoreUnavailable) as caught:
+                await pipeline.commit(change(name))
+            return str(caught.value), asyncio.get_running_loop().time() - began_s
+
+        early = [asyncio.create_task(ask(f"early-{n}")) for n in range(100)]
+        await asyncio.sleep(timeout_s / 2)
+        late = [asyncio.create_task(ask(f"late-{n}")) for n in range(100)]
+        outcomes = await asyncio.gather(*early, *late)
+        assert store.batches == [4, 4]
+        assert sum("nothing was changed" in said for said, _ in outcomes) == 192
+        assert sum("in the store" in said for said, _ in outcomes) == 8
+        await pipeline.drain()
+
+    run(body)
+
+
+def test_who_asks_after_that_is_served() -> None:
+    async def body() -> None:
+        store = FailingStore()
+        store.opened.clear()
+        pipeline = StorePipeline(store, max_batch=1, timeout_s=0.02)
+        first, waits = (asyncio.create_task(pipeline.load(name)) for name in "ab")
+        await store.entered.wait()
+        await asyncio.sleep(0.03)
+        later = asyncio.create_task(pipeline.load("c"))
+        await asyncio.sleep(0)
+        store.opened.set()
+        assert await first is None
+        with pytest.raises(StoreUnavailable, match=r"within 0\.02 s: nothing was changed"):
+            await waits
+        assert await later is None
+
+    run(body)
+
+
 def test_a_store_that_breaks_its_promise_is_unavailable() -> None:
     async def body() -> None:
         store = FailingStore()

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from redis import Redis
 
+from benchmarks.faults.relay import Relay
 from benchmarks.valkey import BINARY, MISSING, ValkeyServer
 from service.errors import (
     HetsynError,
@@ -216,6 +216,34 @@ def test_expire_removes_what_is_over(tmp_path: Path, kind: str) -> None:
 # file
 
 
+def test_all_that_is_over_is_removed_and_others_have_their_turn(tmp_path: Path) -> None:
+    clock = Clock()
+    file = FileStore(tmp_path / "s.db", clock=clock)
+    order: list[str] = []
+
+    async def body(store: StateStore) -> None:
+        await store.commit([put(f"s{n}", ABSENT, n + 1, keep_s=10) for n in range(1_200)])
+        await store.commit([put("stays", ABSENT, 2_000, keep_s=100)])
+        clock.now_s += 10
+
+        async def remove() -> None:
+            assert await store.expire() == 1_200
+            order.append("removed")
+
+        async def chunk() -> None:
+            assert await store.commit([put("new", ABSENT, 3_000)]) == [COMMITTED]
+            order.append("committed")
+
+        await asyncio.gather(remove(), chunk())
+        assert order == ["committed", "removed"]
+        assert {session async for session in store.scan()} == {"stays", "new"}
+        other = sqlite3.connect(tmp_path / "s.db")
+        assert other.execute("SELECT count(*) FROM sessions").fetchone() == (2,)
+        other.close()
+
+    run(lambda: file, body)
+
+
 def test_a_file_keeps_its_sessions(tmp_path: Path) -> None:
     async def write(store: StateStore) -> None:
         await store.commit([put("a", ABSENT, 1, b"kept")])
@@ -302,7 +330,7 @@ def test_a_damaged_file_is_refused_at_the_start_or_reaches_those_it_touches(tmp_
                     # a record that SQLite cannot tell to be damaged is for the packing's checksum
                     assert found.revision == n + 1
                 else:
-                    assert isinstance(found, HetsynError) or found is None
+                    assert isinstance(found, HetsynError)
 
         try:
             run(lambda: FileStore(path), read)
@@ -473,8 +501,87 @@ def test_a_restarted_server_is_told_the_script_again(tmp_path: Path) -> None:
         run(lambda: RedisStore(server.url), body)
 
 
-def test_a_wrong_url_is_refused() -> None:
+def through(relay: Relay, prefix: str) -> RedisStore:
+    return RedisStore(f"redis://127.0.0.1:{relay.port}/0", timeout_s=5, prefix=prefix)
+
+
+async def answer_lost(relay: Relay, sent: asyncio.Task[list[Verdict | HetsynError]]) -> None:
+    """Until the server has done what was sent and its answer has been thrown away."""
+    lost = relay.lost
+    while relay.lost == lost:
+        assert not sent.done()
+        await asyncio.sleep(0.001)
+
+
+@pytest.mark.parametrize("is_new", [True, False])
+def test_a_commit_whose_answer_is_lost_is_found_to_be_done(relay: Relay, is_new: bool) -> None:
+    """Sent again it meets its own revision. Fenced, it would be decided again, and without a number count twice."""
+
+    async def body(store: StateStore) -> None:
+        if not is_new:
+            await store.commit([put("a", ABSENT, 1, b"one"), put("b", ABSENT, 2, b"b")])
+        else:
+            await store.commit([put("other", ABSENT, 1)])
+        relay.lose()
+        changes = [put("a", ABSENT if is_new else 1, 5, b"five"), put("b", 7, 8, b"fenced")]
+        sent = asyncio.create_task(store.commit(changes))
+        await answer_lost(relay, sent)
+        relay.cut()
+        done, fenced = await sent
+        assert done is COMMITTED
+        assert isinstance(fenced, StoreUnavailable)  # it cannot be told from what follows
+        assert await store.load(["a"]) == [Stored(5, b"five")]
+
+    prefix = f"lost-{is_new}:"
+    run(lambda: through(relay, prefix), body)
+
+
+def test_a_commit_that_another_has_followed_is_unknown_after_its_answer_was_lost(
+    valkey: ValkeyServer, relay: Relay
+) -> None:
+    async def body(store: StateStore) -> None:
+        other = RedisStore(valkey.url, prefix="followed:")
+        await store.commit([put("a", ABSENT, 1), put("b", ABSENT, 2)])
+        relay.lose()
+        sent = asyncio.create_task(store.commit([put("a", 1, 5, b"five"), delete("b", 2)]))
+        await answer_lost(relay, sent)
+        assert await other.commit([put("a", 5, 6, b"six"), put("b", ABSENT, 7)]) == [COMMITTED] * 2
+        relay.cut()
+        for verdict in await sent:
+            assert isinstance(verdict, StoreUnavailable)
+            assert "another change came" in str(verdict)
+        assert await records(store, "a", "b") == [b"six", b"record"]
+        await other.close()
+
+    run(lambda: through(relay, "followed:"), body)
+
+
+def test_a_deletion_whose_answer_is_lost_is_done(relay: Relay) -> None:
+    async def body(store: StateStore) -> None:
+        await store.commit([put("a", ABSENT, 1)])
+        relay.lose()
+        sent = asyncio.create_task(store.commit([delete("a", 1)]))
+        await answer_lost(relay, sent)
+        relay.cut()
+        assert await sent == [COMMITTED]
+        assert await store.load(["a"]) == [None]
+        assert await store.commit([delete("a", 1)]) == [FENCED]  # nothing was lost this time
+
+    run(lambda: through(relay, "deleted:"), body)
+
+
+def test_a_connection_that_has_gone_stale_is_made_again(relay: Relay) -> None:
+    async def body(store: StateStore) -> None:
+        await asyncio.gather(*(store.commit([put(f"s{n}", ABSENT, n + 1)]) for n in range(4)))
+        assert relay.cut() > 1
+        assert await store.load(["s0"]) == [Stored(1, b"record")]
+        relay.cut()
+        assert await store.commit([put("s0", 1, 9)]) == [COMMITTED]
+
+    run(lambda: through(relay, "stale:"), body)
+
+
+@pytest.mark.parametrize("url", ["http://host", "redis://host:1/x", "redis://host:1/0/1", "redis://host:1/0?db=one"])
+def test_a_wrong_url_is_refused(url: str) -> None:
     with pytest.raises(StoreUnusable, match="not one of Redis"):
-        RedisStore("http://host")
-    with suppress(StoreUnusable):
-        RedisStore("redis://host:1/x")
+        RedisStore(url)

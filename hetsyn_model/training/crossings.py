@@ -1,0 +1,97 @@
+"""The encoder for training: the same crossings in float32 and over whole words, straight to events.
+
+:class:`hetsyn_model.encoder.Encoder` goes through dense spikes, of which one in thirty is set, and through a loop
+over the steps. Here a band's level becomes the number of the highest threshold that it is above, and the events are
+the thresholds between two such numbers. Rounding moves hardly a spike.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from hetsyn_model.encoder import EncoderSpec
+from hetsyn_model.events import Events
+
+Levels = NDArray[np.float32]
+Mask = NDArray[np.bool_]
+
+
+def power_spectrum(spec: EncoderSpec, frames: Tensor) -> Tensor:
+    """[..., window_samples] float32 to [..., bins]."""
+    window = torch.from_numpy(spec.window() * (math.sqrt(2.0) / spec.window().sum())).float()
+    spectrum = torch.view_as_real(torch.fft.rfft(frames * window, spec.spectrum_samples))
+    return spectrum.square_().sum(-1)
+
+
+@dataclass(frozen=True)
+class Crossings:
+    """first: int16 [b, steps + 1, bands], the highest threshold that a band is above (``levels`` if none), from the
+    silence before the first step on."""
+
+    spec: EncoderSpec
+    first: NDArray[np.int16]
+
+    @staticmethod
+    def of(spec: EncoderSpec, levels_db: Levels) -> Crossings:
+        """Levels [b, steps, bands], as :meth:`hetsyn_model.encoder.Encoder.crossings` takes them, from silence on."""
+        batch, steps, bands = levels_db.shape
+        fallen = np.float32(spec.release_db) * np.arange(1, steps + 1, dtype=np.float32)
+        loudest = np.maximum(levels_db.max(-1), np.float32(spec.quietest_db)) + fallen
+        gain = np.maximum(np.maximum.accumulate(loudest, 1), np.float32(spec.quietest_db)) - fallen
+        y = levels_db @ spec.contrast_matrix().astype(np.float32)
+        y -= np.float32(1.0 - spec.contrast) * gain[..., None]
+        # threshold l is at -(top + l * spacing), and y has to be strictly above it
+        y += np.float32(spec.top_db)
+        y *= np.float32(-1.0 / spec.spacing_db)
+        first = np.full((batch, steps + 1, bands), spec.levels, np.int16)
+        first[:, 1:] = np.clip(np.floor(y, out=y) + 1.0, 0, spec.levels)
+        return Crossings(spec, first)
+
+    def events(self, kept: Mask | None = None, shift_bands: NDArray[np.int64] | None = None) -> Events:
+        """The spikes, those of [b, steps, bands] that ``kept`` leaves, moved up by some bands a stream."""
+        spec = self.spec
+        batch, steps, bands = self.first.shape[0], self.first.shape[1] - 1, spec.bands
+        now, before = self.first[:, 1:], self.first[:, :-1]
+        change = before - now  # thresholds passed, upwards positive
+        if kept is not None:
+            change = np.where(kept, change, np.int16(0))
+        up = np.stack([change, -change], 2)  # [b, steps, direction, bands]
+        cell = np.flatnonzero(up > 0)
+        count = up.reshape(-1)[cell].astype(np.int64)
+        row, direction, band = cell // (2 * bands), cell // bands % 2, cell % bands
+        lowest = np.minimum(now, before).reshape(-1)[row * bands + band]
+        if shift_bands is not None:
+            band = band + shift_bands[row // steps]
+            inside = (band >= 0) & (band < bands)
+            row, direction, band, lowest, count = (a[inside] for a in (row, direction, band, lowest, count))
+        channel = (direction * bands + band) * spec.levels + lowest
+        starts = np.cumsum(count) - count
+        units = np.repeat(channel - starts, count) + np.arange(count.sum())
+        splits = np.zeros(batch * steps + 1, np.int64)
+        np.cumsum(np.bincount(row, count, batch * steps), out=splits[1:])
+        return _events(batch, steps, spec.channels, splits, units.astype(np.int32))
+
+
+def thinned(events: Events, kept: Mask) -> Events:
+    """The events that ``kept`` [events] leaves."""
+    passed = np.concatenate([[0], np.cumsum(kept)])
+    splits = passed[events.row_splits.numpy()]
+    return _events(events.batch, events.steps, events.channels, splits, events.units.numpy()[kept])
+
+
+def _events(batch: int, steps: int, channels: int, splits: NDArray[Any], units: NDArray[np.int32]) -> Events:
+    return Events(
+        batch,
+        steps,
+        channels,
+        torch.from_numpy(splits.astype(np.int64, copy=False)),
+        torch.from_numpy(units),
+        torch.ones(units.size),
+    )

@@ -1,0 +1,58 @@
+"""The learner of band levels, and the network of spikes that it becomes, are one network."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from hetsyn_model import DecisionSpec, Network, NetworkSpec, NeuronSpec
+from hetsyn_model.encoder import EncoderSpec
+from hetsyn_model.network import Layer
+from hetsyn_model.training import levels
+from hetsyn_model.training.crossings import Crossings
+
+ENCODER = EncoderSpec(bands=8, levels=4, spacing_db=6.0)
+NETWORK = NetworkSpec(
+    channels=ENCODER.channels,
+    hidden=(24,),
+    outputs=3,
+    step_s=ENCODER.step_s,
+    neuron=NeuronSpec(tau_init_steps=(2, 10), tau_reset_steps=10),
+    decision=DecisionSpec(),
+)
+LEVELS_DB = np.cumsum(np.random.default_rng(0).normal(0.0, 5.0, (3, 20, 8)), 1).astype(np.float32) - 30.0
+
+
+def first_layer(network: Network) -> Layer:
+    layer = network.layers[0]
+    assert isinstance(layer, Layer)
+    return layer
+
+
+def test_climbs_count_the_thresholds_passed() -> None:
+    crossings = Crossings.of(ENCODER, LEVELS_DB)
+    climbs = levels.climbs(crossings.events(), ENCODER).dense()
+    assert np.array_equal(climbs.numpy(), -np.diff(crossings.first.astype(np.float32), axis=1))
+
+
+def test_spread_hears_in_spikes_what_the_learner_heard_in_levels() -> None:
+    learner = levels.learner(NETWORK, ENCODER, seed=1)
+    with torch.no_grad():
+        first_layer(learner).w_in.mul_(10)  # so that neurons fire
+    learner.fit_banks()
+    events = Crossings.of(ENCODER, LEVELS_DB).events()
+    heard = learner.rollout(levels.climbs(events, ENCODER), "exact")
+    whole = levels.spread(learner, ENCODER)
+    assert whole.spec == NETWORK
+    for form in ("exact", "bank"):
+        served = whole.rollout(events, form)
+        assert heard.hidden_spikes[0].sum() > 20
+        assert torch.equal(served.hidden_spikes[0], heard.hidden_spikes[0])
+        assert torch.allclose(served.readout, heard.readout, atol=2e-3)
+
+
+def test_a_learner_starts_deaf_to_loudness_alone_and_repeatable() -> None:
+    first, again = (first_layer(levels.learner(NETWORK, ENCODER, seed=3)).w_in for _ in range(2))
+    assert torch.equal(first, again)
+    assert float(first.detach().sum(1).abs().max()) < 1e-5
+    assert abs(float(first.detach().std()) - levels.START) < 0.002
