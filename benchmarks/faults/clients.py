@@ -284,7 +284,8 @@ class Client:
         manner = self._rng.choices(list(SHARES), list(SHARES.values()))[0]
         self._tally.manners[manner.value] += 1
         request = self._request(stream, recording, seq)
-        if manner is Manner.early and seq < last:
+        # not where this one was sent early without an answer: it may be applied by now, and the next would be in time
+        if manner is Manner.early and seq < last and stream.sent <= seq:
             await self._early(stream, recording, seq + 1)
         stream.sent = max(stream.sent, seq + 1)
         if manner in (Manner.cut_within, Manner.cut_before_reply):
