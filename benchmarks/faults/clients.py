@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 
 from benchmarks.faults.tally import Heard, Probe, Stream, Tally
 from service.bench.connection import Connection
@@ -245,13 +246,8 @@ class Client:
         for seq in range(len(recording.chunks)):
             request, replica = self._request(stream, recording, seq), self._replica()
             self._tally.manners[WITHOUT_NUMBER] += 1
-            stream.sent, began_s, heard = seq + 1, time.perf_counter(), Heard.later
-            try:
-                response = await self._lines[replica].ask(request[replica])
-            except Unanswered as error:
-                self._tally.failed(str(error))
-            else:
-                heard = self._tally.chunk(stream, seq, response.status, response.body)
+            stream.sent, began_s = seq + 1, time.perf_counter()
+            heard = await self._hear(self._lines[replica], request[replica], partial(self._tally.chunk, stream, seq))
             if heard is Heard.acknowledged:
                 self._acknowledgements.note(replica, self.index, time.perf_counter() - began_s)
             elif heard is Heard.later:
@@ -271,12 +267,8 @@ class Client:
                 return
             await asyncio.sleep(self._rng.uniform(*PAUSE_S))
             replica = self._replica()
-            try:
-                response = await self._lines[replica].ask(look(self._targets[replica].address, stream.session))
-            except Unanswered as error:
-                self._tally.failed(str(error))
-            else:
-                heard = self._tally.look(stream, response.status, response.body)
+            request = look(self._targets[replica].address, stream.session)
+            heard = await self._hear(self._lines[replica], request, partial(self._tally.look, stream))
 
     async def _chunk(self, stream: Stream, recording: Recording) -> bool:
         """Until it is acknowledged; False where the session is given up."""
@@ -322,16 +314,11 @@ class Client:
         began_s = time.perf_counter()
         while not stream.broken:
             replica = self._replica()
-            try:
-                response = await lines[replica].ask(request[replica])
-            except Unanswered as error:
-                self._tally.failed(str(error))
-            else:
-                heard = self._tally.chunk(stream, seq, response.status, response.body)
-                if heard is Heard.acknowledged:
-                    self._acknowledgements.note(replica, self.index, time.perf_counter() - began_s)
-                if heard is not Heard.later:
-                    return heard is not Heard.broken
+            heard = await self._hear(lines[replica], request[replica], partial(self._tally.chunk, stream, seq))
+            if heard is Heard.acknowledged:
+                self._acknowledgements.note(replica, self.index, time.perf_counter() - began_s)
+            if heard is not Heard.later:
+                return heard is not Heard.broken
             if time.perf_counter() - began_s > GIVE_UP_S:
                 self._tally.unanswered(stream, seq)
                 return False
@@ -340,12 +327,16 @@ class Client:
 
     async def _probe(self, stream: Stream, probe: Probe, seq: int, request: Sequence[bytes]) -> Heard:
         replica = self._replica()
+        return await self._hear(self._lines[replica], request[replica], partial(self._tally.probe, stream, probe, seq))
+
+    async def _hear(self, line: Line, request: bytes, judge: Callable[[int, bytes], Heard]) -> Heard:
+        """What the tally makes of the answer's status and body; nothing is known where there is none."""
         try:
-            response = await self._lines[replica].ask(request[replica])
+            response = await line.ask(request)
         except Unanswered as error:
             self._tally.failed(str(error))
             return Heard.later
-        return self._tally.probe(stream, probe, seq, response.status, response.body)
+        return judge(response.status, response.body)
 
     async def _ask_again(self) -> None:
         """For the last reply of a session that has ended, which may have been several faults ago."""

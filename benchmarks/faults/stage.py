@@ -104,9 +104,11 @@ class Replica:
         try:
             async with asyncio.timeout(1.0):
                 reader, writer = await asyncio.open_connection(self.address.host, self.address.port)
-                writer.write(b"GET /health/ready HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
-                status = await reader.readline()
-                writer.close()
+                try:
+                    writer.write(b"GET /health/ready HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+                    status = await reader.readline()
+                finally:
+                    writer.close()
         except (OSError, TimeoutError):
             return False
         return status.startswith(b"HTTP/1.1 200")

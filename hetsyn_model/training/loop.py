@@ -177,7 +177,9 @@ def train_run(
         },
     )
     encoder = Encoder(encoder_spec)
-    network, mean = (levels.learner(spec, encoder_spec, seed) if train.tied else Network(spec, seed=seed) for _ in "nm")
+    network, mean = (
+        levels.learner(spec, encoder_spec, seed) if train.tied else Network(spec, seed=seed) for _ in range(2)
+    )
     network.fit_banks(size=train.bank_size)
     decays = [p for name, p in network.named_parameters() if name.rsplit(".", 1)[-1].startswith("r_")]
     others = [p for name, p in network.named_parameters() if not name.rsplit(".", 1)[-1].startswith("r_")]

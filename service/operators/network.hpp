@@ -65,7 +65,7 @@ struct Scratch {
     std::vector<float> total, gain;  // total: [steps, neurons] of the widest layer
     std::vector<const int16_t*> rows;
     std::vector<int32_t> fired;
-    std::vector<int32_t> spikes;  // of an exact layer: [steps, inputs]
+    std::vector<int32_t> spikes;  // of an exact layer: [steps of a stride, inputs]
     Train heard, said;
 
     explicit Scratch(const Network& network) {
@@ -192,18 +192,24 @@ HETSYN_INLINE void mark(const Units& units, int32_t* spikes) {
     for (const int32_t i : units) spikes[i] = -1;
 }
 
+// Steps that a neuron takes before the next one: their spikes have to stay in the second cache.
+constexpr int64_t kStride = 32;
+
 // The input path of an exact layer with a current a synapse, over all steps of the chunk: state [neurons, inputs]. A
-// neuron's currents, weights and decays stay in the first cache meanwhile; only recurrence has to go step by step.
+// neuron's currents, weights and decays stay in the first cache for a stride; only recurrence has to go step by step.
 HETSYN_INLINE void synapses_heard(const Layer& layer, const Train& heard, int64_t steps, std::vector<int32_t>& spikes,
                                   float* current, float* total) {
     const int64_t I = layer.inputs, N = layer.neurons;
-    spikes.assign(static_cast<size_t>(steps * I), 0);
-    for (int64_t t = 0; t < steps; ++t) mark(heard.of(t), spikes.data() + t * I);
-    for (int64_t n = 0; n < N; ++n)
-        for (int64_t t = 0; t < steps; ++t)
-            total[t * N + n] =
-                synapse_row(I, layer.rows_in + n * I, layer.decay_in + n * I,
-                            layer.bias_in ? layer.bias_in + n * I : nullptr, spikes.data() + t * I, current + n * I);
+    for (int64_t first = 0; first < steps; first += kStride) {
+        const int64_t count = std::min(kStride, steps - first);
+        spikes.assign(static_cast<size_t>(count * I), 0);
+        for (int64_t t = 0; t < count; ++t) mark(heard.of(first + t), spikes.data() + t * I);
+        for (int64_t n = 0; n < N; ++n)
+            for (int64_t t = 0; t < count; ++t)
+                total[(first + t) * N + n] =
+                    synapse_row(I, layer.rows_in + n * I, layer.decay_in + n * I,
+                                layer.bias_in ? layer.bias_in + n * I : nullptr, spikes.data() + t * I, current + n * I);
+    }
 }
 
 // Its recurrent path, one step: state [neurons, neurons]

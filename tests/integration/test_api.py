@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,9 +14,7 @@ import httpx
 import numpy as np
 import pytest
 from fastapi import FastAPI
-from starlette.types import Message
 
-from service.api import infer
 from service.api.app import create_app
 from service.carried_frame import MEDIA_TYPE as CARRIED_TYPE
 from service.carry_keys import CarryKeys
@@ -25,7 +22,7 @@ from service.errors import ArtifactError, RuntimeUnavailable
 from service.models import ModelCatalog
 from service.packed_events import MEDIA_TYPE as EVENTS_TYPE
 from service.packed_events import pack_events
-from service.payloads import InferRequest, decode_json
+from service.payloads import decode_json
 from service.runtime import Array
 from service.sessions import SessionRegistry
 from service.settings import Settings
@@ -73,7 +70,7 @@ class Server:
                 httpx.AsyncClient(transport=transport, base_url="http://server") as client,
             ):
                 try:
-                    await asyncio.wait_for(_as_coroutine(body(client)), timeout=30)
+                    await asyncio.wait_for(as_coroutine(body(client)), timeout=30)
                 finally:
                     self.gate.opened.set()
 
@@ -84,8 +81,17 @@ class Server:
         assert await asyncio.to_thread(self.gate.entered.acquire, timeout=10)
 
 
-async def _as_coroutine(body: Awaitable[None]) -> None:
+async def as_coroutine(body: Awaitable[None]) -> None:
     await body
+
+
+async def overwrite(store: StateStore, session: str, change: Callable[[bytes], bytes]) -> bytes:
+    """Put something else in place of a record, at revision 7; what it is."""
+    (stored,) = await store.load([session])
+    assert isinstance(stored, Stored)
+    record = change(stored.record)
+    await store.commit([Change(session, stored.revision, 7, record, 60.0)])
+    return record
 
 
 @pytest.fixture
@@ -360,278 +366,6 @@ def test_bad_bodies_get_a_problem_and_open_nothing(
         response = await client.post(f"/infer{query}", content=content, headers=headers)
         is_problem(response, status, sentence)
         is_problem(await client.get("/sessions/a"), 404, "no session 'a'")
-
-    server.run(body)
-
-
-def test_a_body_without_a_declared_length_is_limited_too(server: Server) -> None:
-    sent = 0
-
-    async def endless() -> AsyncIterator[bytes]:
-        nonlocal sent
-        while True:
-            sent += 1000
-            yield bytes(1000)
-
-    async def body(_: httpx.AsyncClient) -> None:
-        parts = endless()
-        messages: list[Message] = []
-
-        async def receive() -> Message:
-            return {"type": "http.request", "body": await anext(parts), "more_body": True}
-
-        async def send(message: Message) -> None:
-            messages.append(message)
-
-        await server.app(_scope([(b"content-type", b"audio/l16;rate=8000")]), receive, send)
-        assert messages[0]["status"] == 413
-        assert sent == 61_000
-
-    server.run(body)
-
-
-def test_a_client_that_leaves_within_its_body_applies_nothing(server: Server) -> None:
-    async def body(client: httpx.AsyncClient) -> None:
-        messages: list[Message] = [
-            {"type": "http.request", "body": bytes(1000), "more_body": True},
-            {"type": "http.disconnect"},
-        ]
-
-        async def receive() -> Message:
-            return messages.pop(0)
-
-        async def send(_: Message) -> None:
-            pass
-
-        await server.app(_scope([(b"content-type", b"audio/l16;rate=8000")]), receive, send)
-        is_problem(await client.get("/sessions/a"), 404, "no session 'a'")
-
-    server.run(body)
-
-
-def _scope(headers: list[tuple[bytes, bytes]]) -> dict[str, Any]:
-    return {
-        "type": "http",
-        "asgi": {"version": "3.0"},
-        "http_version": "1.1",
-        "method": "POST",
-        "scheme": "http",
-        "path": "/infer",
-        "raw_path": b"/infer",
-        "query_string": b"session=a",
-        "root_path": "",
-        "headers": headers,
-        "client": ("test", 1),
-        "server": ("test", 80),
-    }
-
-
-def test_compressed_bodies_are_refused(server: Server) -> None:
-    async def body(client: httpx.AsyncClient) -> None:
-        headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
-        is_problem(await client.post("/infer", content=b"x", headers=headers), 415, "content encoding 'gzip'")
-        headers["Content-Encoding"] = "identity"
-        content = json.dumps({"input": events(3)}).encode()
-        assert (await client.post("/infer", content=content, headers=headers)).status_code == 200
-
-    server.run(body)
-
-
-def test_json_has_a_limit_of_its_own(models: Path, gate: Gate) -> None:
-    server = Server(models, gate, max_body_bytes=60_000, max_json_bytes=1000)
-
-    async def body(client: httpx.AsyncClient) -> None:
-        is_problem(await client.post("/infer", json={"input": audio(sound(600))}), 413, "longer than 1000 bytes")
-        content, headers = sound(600).astype(">i2").tobytes(), {"Content-Type": "audio/L16;rate=8000"}
-        assert (await client.post("/infer", content=content, headers=headers)).status_code == 200
-
-    server.run(body)
-
-
-def test_an_upload_holds_its_place(models: Path, gate: Gate) -> None:
-    server = Server(models, gate, max_waiting=1)
-
-    async def body(client: httpx.AsyncClient) -> None:
-        began, rest = asyncio.Event(), asyncio.Event()
-
-        async def slowly() -> AsyncIterator[bytes]:
-            yield bytes(100)
-            began.set()
-            await rest.wait()
-            yield bytes(100)
-
-        headers = {"Content-Type": "audio/L16;rate=8000"}
-        messages: list[Message] = []
-        parts = slowly()
-
-        async def receive() -> Message:
-            part = await anext(parts, b"")
-            return {"type": "http.request", "body": part, "more_body": bool(part)}
-
-        async def send(message: Message) -> None:
-            messages.append(message)
-
-        scope = _scope([(b"content-type", b"audio/l16;rate=8000")])
-        upload = asyncio.create_task(_as_coroutine(server.app(scope, receive, send)))
-        await began.wait()
-        refused = await client.post("/infer", content=bytes(20), headers=headers)
-        is_problem(refused, 503, "1 requests are waiting")
-        rest.set()
-        await upload
-        assert messages[0]["status"] == 200
-        assert (await client.post("/infer", content=bytes(20), headers=headers)).status_code == 200
-
-    server.run(body)
-
-
-class Trickle:
-    """A request to ``/infer`` whose body comes as it is told, and what it is answered."""
-
-    def __init__(self, server: Server, *first: bytes) -> None:
-        self.messages: list[Message] = []
-        self.waits = asyncio.Event()
-        self._parts: asyncio.Queue[bytes] = asyncio.Queue()
-        for part in first:
-            self.send(part)
-        scope = _scope([(b"content-type", b"audio/l16;rate=8000")])
-        self.request = asyncio.create_task(_as_coroutine(server.app(scope, self._receive, self._respond)))
-
-    def send(self, part: bytes) -> None:
-        """Some of it; nothing is its end."""
-        self._parts.put_nowait(part)
-
-    @property
-    def status(self) -> int:
-        return int(self.messages[0]["status"])
-
-    @property
-    def headers(self) -> dict[bytes, bytes]:
-        return {name.lower(): value for name, value in self.messages[0]["headers"]}
-
-    @property
-    def problem(self) -> Json:
-        answer: Json = json.loads(self.messages[1]["body"])
-        return answer
-
-    async def _receive(self) -> Message:
-        if self._parts.empty():
-            self.waits.set()
-        part = await self._parts.get()
-        return {"type": "http.request", "body": part, "more_body": bool(part)}
-
-    async def _respond(self, message: Message) -> None:
-        self.messages.append(message)
-
-
-@pytest.mark.parametrize("sent", [(), (bytes(100),)])
-def test_a_body_that_does_not_come_is_waited_for_no_longer_than_it_may_take(
-    models: Path, gate: Gate, sent: tuple[bytes, ...]
-) -> None:
-    server = Server(models, gate, body_timeout_s=0.05, max_waiting=1)
-
-    async def body(client: httpx.AsyncClient) -> None:
-        upload = Trickle(server, *sent)
-        await upload.request
-        assert upload.status == 408
-        assert upload.problem["type"].endswith("too-slow")
-        assert "after 0.05 s: send it faster" in upload.problem["detail"]
-        assert upload.headers[b"connection"] == b"close"
-        headers = {"Content-Type": "audio/L16;rate=8000"}
-        assert (await client.post("/infer", content=bytes(20), headers=headers)).status_code == 200
-        is_problem(await client.get("/sessions/a"), 404, "no session 'a'")
-
-    server.run(body)
-
-
-def test_bodies_under_way_have_a_bound_in_all(models: Path, gate: Gate) -> None:
-    server = Server(models, gate, max_body_bytes=100_000, max_upload_bytes=150_000)
-    uploads = server.app.state.sessions.uploads
-
-    async def body(client: httpx.AsyncClient) -> None:
-        first = Trickle(server, bytes(80_000))
-        await first.waits.wait()
-        assert uploads.bytes == 80_000
-        second = Trickle(server, bytes(60_000), bytes(20_000))
-        await second.request
-        assert second.status == 503
-        assert second.problem["type"].endswith("overloaded")
-        assert "140000 bytes of bodies are under way" in second.problem["detail"]
-        assert int(second.headers[b"retry-after"]) >= 1
-        assert uploads.bytes == 80_000  # what was refused is let go
-        headers = {"Content-Type": "audio/L16;rate=8000"}
-        # small ones always find room
-        assert (await client.post("/infer", content=bytes(20), headers=headers)).status_code == 200
-        refused = await client.put(
-            "/sessions/b/state", content=bytes(90_000), headers={"Content-Type": "application/octet-stream"}
-        )
-        is_problem(refused, 503, "bytes of bodies are under way")
-        gate.opened.clear()
-        first.send(b"")
-        await server.entered()
-        assert uploads.bytes == 80_000  # until it is answered
-        gate.opened.set()
-        await first.request
-        assert (first.status, uploads.bytes) == (200, 0)
-
-    server.run(body)
-
-
-def test_a_body_that_trickles_does_not_keep_a_server_from_its_end(
-    models: Path, gate: Gate, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("service.uploads.ENDING_S", 0.05)
-    server = Server(models, gate)
-
-    async def body(_: httpx.AsyncClient) -> None:
-        slow, quick = Trickle(server, bytes(100)), Trickle(server, bytes(100))
-        await slow.waits.wait()
-        await quick.waits.wait()
-        stopping = asyncio.create_task(server.app.state.sessions.admissions.stop())
-        await asyncio.sleep(0)
-        quick.send(b"")  # what comes in time is served to its end
-        await stopping
-        await asyncio.gather(slow.request, quick.request)
-        assert (slow.status, quick.status) == (503, 200)
-        assert slow.problem["type"].endswith("shutting-down")
-
-    server.run(body)
-
-
-def test_few_large_bodies_are_decoded_at_once(models: Path, gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
-    server = Server(models, gate)
-    lock, running, most = threading.Lock(), 0, 0
-    together = threading.Barrier(infer.LARGE_DECODES)  # nobody leaves before as many are in as may be
-
-    def decode(content: bytes) -> InferRequest:
-        nonlocal running, most
-        with lock:
-            running += 1
-            most = max(most, running)
-        try:
-            together.wait(timeout=10)
-            return decode_json(content)
-        finally:
-            with lock:
-                running -= 1
-
-    monkeypatch.setattr(infer, "decode_json", decode)
-
-    async def body(client: httpx.AsyncClient) -> None:
-        large = audio(sound(30_000))
-        await asyncio.gather(*(ok(client, input=large) for _ in range(6)))
-        assert most == infer.LARGE_DECODES
-
-    server.run(body)
-
-
-def test_large_bodies_are_decoded_beside_the_loop(models: Path, gate: Gate) -> None:
-    server = Server(models, gate)
-
-    async def body(client: httpx.AsyncClient) -> None:
-        whole = await ok(client, input=audio(sound(60_000)), end=True)
-        await ok(client, session="s", input=audio(sound(60_000)[:30_000]))
-        last = await ok(client, session="s", input=audio(sound(60_000)[30_000:]), end=True)
-        assert last["probabilities"] == whole["probabilities"]
 
     server.run(body)
 
@@ -1001,9 +735,7 @@ def test_what_is_damaged_in_the_store_is_a_conflict(models: Path, gate: Gate) ->
 
     async def body(client: httpx.AsyncClient) -> None:
         await ok(client, session="abc", seq=0, input=events(25))
-        (stored,) = await store.load(["abc"])
-        assert isinstance(stored, Stored)
-        await store.commit([Change("abc", stored.revision, 7, stored.record[:-1], 60.0)])
+        await overwrite(store, "abc", lambda record: record[:-1])
         refused = await client.post("/infer", json={"session": "abc", "seq": 1, "input": events(25, 1)})
         assert is_problem(refused, 409, "cut off")["type"].endswith("state-truncated")
         assert (await client.delete("/sessions/abc")).status_code == 204

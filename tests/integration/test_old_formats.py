@@ -12,9 +12,9 @@ import httpx
 import pytest
 
 from service.carry_keys import CarryKeys
-from service.store.seam import Change, Stored
+from service.store.seam import Stored
 from tests.fakes import FailingStore, Gate
-from tests.integration.test_api import Server, events, is_problem, metric, ok, put_state
+from tests.integration.test_api import Server, events, is_problem, metric, ok, overwrite, put_state
 
 OLDER = struct.pack("<H", 0)
 
@@ -52,10 +52,7 @@ def test_where_a_store_holds_it(models: Path, gate: Gate) -> None:
 
     async def body(client: httpx.AsyncClient) -> None:
         await ok(client, session="abc", seq=0, input=events(25))
-        (stored,) = await store.load(["abc"])
-        assert isinstance(stored, Stored)
-        old = as_older(stored.record)
-        await store.commit([Change("abc", stored.revision, 7, old, 60.0)])
+        old = await overwrite(store, "abc", as_older)
         for seq in (0, 1, None):
             chunk = {"session": "abc", "seq": seq, "input": events(25, 1)}
             is_old(await client.post("/infer", json=chunk), 409, "state-format")

@@ -5,21 +5,12 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from hetsyn_model import DecisionSpec, Network, NetworkSpec, NeuronSpec
-from hetsyn_model.encoder import EncoderSpec
+from hetsyn_model import Network
 from hetsyn_model.network import Layer
 from hetsyn_model.training import levels
 from hetsyn_model.training.crossings import Crossings
+from tests.unit.hetsyn_model.test_loop import ENCODER, NETWORK
 
-ENCODER = EncoderSpec(bands=8, levels=4, spacing_db=6.0)
-NETWORK = NetworkSpec(
-    channels=ENCODER.channels,
-    hidden=(24,),
-    outputs=3,
-    step_s=ENCODER.step_s,
-    neuron=NeuronSpec(tau_init_steps=(2, 10), tau_reset_steps=10),
-    decision=DecisionSpec(),
-)
 LEVELS_DB = np.cumsum(np.random.default_rng(0).normal(0.0, 5.0, (3, 20, 8)), 1).astype(np.float32) - 30.0
 
 
