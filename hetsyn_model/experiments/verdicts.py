@@ -145,12 +145,13 @@ def findings(results: Sequence[Result]) -> list[Finding]:
         _cue_and_noise(groups),
         *(
             _robust(groups, experiment, curve)
-            for experiment in ("delayed-match", "speech", "vision-rows")
+            for experiment in ("delayed-match", "speech", "shd", "vision-rows")
             for curve in ("deletion", "warp")
         ),
         _robust(groups, "delayed-match", "noise"),
         _best_of_four(groups, "delayed-match", True, "noise-channels-90"),
-        _ordering(groups, "speech", ("hetsyn", "hetneu", "alif", "homneu")),
+        *(_ordering(groups, name, ("hetsyn", "hetneu", "alif", "homneu")) for name in ("speech", "shd")),
+        _best_of_four(groups, "shd", True),
         _best_of_four(groups, "vision-rows", True),
         _best_of_four(groups, "vision-pixels", True),
         *(
@@ -165,11 +166,12 @@ def findings(results: Sequence[Result]) -> list[Finding]:
         _lesion(groups),
         *(_matched(groups, experiment, "same-parameters") for experiment in _MATCHED),
         *(_matched(groups, experiment, "same-state") for experiment in _MATCHED),
-        *(_bank_costs_little(groups, experiment, 8) for experiment in ("delayed-match", "vision-rows", "speech")),
-        *(_int8_costs_little(groups, experiment) for experiment in ("delayed-match", "vision-rows", "speech")),
+        *(_bank_costs_little(groups, experiment, 8) for experiment in _JUDGED_EXACT),
+        *(_int8_costs_little(groups, experiment) for experiment in _JUDGED_EXACT),
     ]
 
 
+_JUDGED_EXACT = ("delayed-match", "vision-rows", "speech", "shd")
 _MATCHED = ("pattern-generation", "delayed-match", "vision-rows")
 
 
