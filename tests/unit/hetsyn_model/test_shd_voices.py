@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
 import torch
+from typer.testing import CliRunner
 
+from hetsyn_model import commands
 from hetsyn_model.encoder import Encoder
 from hetsyn_model.training.data import DataError, ShdSample, read_shd, read_wav, shd_source, write_shd
 from hetsyn_model.training.voices import digits, shd
@@ -132,3 +135,13 @@ def test_two_speakers_are_too_few(tmp_path: Path) -> None:
 def test_without_an_engine_it_is_said_what_brings_one(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="tone-generator"):
         digits.speak(tmp_path, readers=[digits.Reader(ToneEngine(present=False), voices)])
+
+
+@pytest.mark.parametrize(("present", "status", "said"), [(True, 0, "20 recordings of 1 speakers"), (False, 2, "found")])
+def test_the_command(present: bool, status: int, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    readers = [digits.Reader(ToneEngine(*SPEAKERS, present=present), voices)]
+    monkeypatch.setattr(commands, "speak", partial(digits.speak, readers=readers))
+    done = CliRunner().invoke(commands.train, ["shd-voices", "--out", str(tmp_path)])
+    assert done.exit_code == status, done.output
+    assert said in " ".join(done.output.split())
+    assert (tmp_path / "shd_test.h5").exists() == present
