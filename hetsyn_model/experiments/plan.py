@@ -378,8 +378,8 @@ def shd(name: str, data_set: DataSet, updates: int) -> Experiment:
         training,
         Search((2e-3, 5e-3), (12.5, 40.0), updates=updates // 5),
         (Condition(BASE, ShdSpec(data_set), NEURONS, (True,), seeds=3, analysed=True),),
-        analysis_streams=128,
-        changed_streams=128,
+        analysis_streams=32,
+        changed_streams=64,
     )
 
 
