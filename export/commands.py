@@ -32,7 +32,7 @@ console = Console()
 
 SHD_SIZE = "shd-size"
 VERIFIED_STREAMS = 256  # of an experiment's test data, fewer where the exact form would move more than so many bytes
-VERIFIED_BYTES = 8_000_000_000  # of state, over all steps of all streams; every implementation does it anew
+VERIFIED_BYTES = 4_000_000_000  # of state, over all steps of all streams; every implementation does it anew
 
 
 @export.command("export")
@@ -125,7 +125,7 @@ def _experiment(
     )
     test = task.test()
     moved = state_bytes(saved.network.state_layout("exact")) * max(int(batch.steps.max()) for batch in test)
-    batches = first_streams(test, min(VERIFIED_STREAMS, max(16, VERIFIED_BYTES // moved)))
+    batches = first_streams(test, min(VERIFIED_STREAMS, max(24, VERIFIED_BYTES // moved)))
     spikes = [
         torch.from_numpy(stream[:steps])
         for batch in batches
