@@ -19,6 +19,7 @@ from hetsyn_model.experiments.run import RunSpec, open_task
 from hetsyn_model.experiments.task import MissingData, first_streams
 from hetsyn_model.network import ERROR_BOUND, Network
 from hetsyn_model.spec import DecisionSpec, NetworkSpec, NeuronSpec
+from hetsyn_model.state import state_bytes
 from hetsyn_model.training.augment import encode_batch
 from hetsyn_model.training.checkpoint import Checkpoint, CheckpointFileError
 from hetsyn_model.training.data import DataError, read_folder, split_takes
@@ -30,7 +31,8 @@ export = typer.Typer(help="Export a trained network as an artifact that the serv
 console = Console()
 
 SHD_SIZE = "shd-size"
-VERIFIED_STREAMS = 256  # of an experiment's test data
+VERIFIED_STREAMS = 256  # of an experiment's test data, fewer where the exact form would move more than so many bytes
+VERIFIED_BYTES = 4_000_000_000  # of state, over all steps of all streams; every implementation does it anew
 
 
 @export.command("export")
@@ -121,7 +123,9 @@ def _experiment(
         },
         saved.experiment,
     )
-    batches = first_streams(task.test(), VERIFIED_STREAMS)
+    test = task.test()
+    moved = state_bytes(saved.network.state_layout("exact")) * max(int(batch.steps.max()) for batch in test)
+    batches = first_streams(test, min(VERIFIED_STREAMS, max(24, VERIFIED_BYTES // moved)))
     spikes = [
         torch.from_numpy(stream[:steps])
         for batch in batches

@@ -19,6 +19,9 @@ from hetsyn_model.training.data import DataError, Recording, read_folder
 from hetsyn_model.training.loop import Metrics, RunError
 from hetsyn_model.training.plot import plot_curves
 from hetsyn_model.training.voices import synthesise
+from hetsyn_model.training.voices.corpus import CorpusReport
+from hetsyn_model.training.voices.digits import speak
+from hetsyn_model.training.voices.shd import write_files
 
 train = typer.Typer(no_args_is_help=True, help="Train a network, or make voices to train on.")
 console = Console()
@@ -141,7 +144,37 @@ def make_voices(
     except RuntimeError as error:
         console.print(f"[red]{escape(str(error))}[/red]")
         raise typer.Exit(2) from error
-    table = Table("engine", "recordings", title=f"{report.total} recordings, {len(report.files_by_speaker)} voices")
+    _corpus(report, "")
+
+
+@train.command("shd-voices")
+def make_shd_voices(
+    out: Annotated[Path, typer.Option(help="Folder for shd_train.h5, shd_test.h5 and the wav files; those are kept.")],
+    seed: Annotated[int, typer.Option(help="Of pitch, tempo and punctuation.")] = 0,
+) -> None:
+    """Synthesise German and English digits in the form of the Spiking Heidelberg Digits, test speakers apart."""
+    try:
+        with _bars() as bars:
+            tasks = {language: bars.add_task(f"recordings, {language}", total=None) for language in ("en", "de")}
+            reports = speak(
+                out,
+                seed=seed,
+                on_progress=lambda language, done, total: bars.update(tasks[language], completed=done, total=total),
+            )
+        made = write_files(out, out)
+    except (RuntimeError, DataError) as error:
+        console.print(f"[red]{escape(str(error))}[/red]")
+        raise typer.Exit(2) from error
+    for language, report in reports.items():
+        _corpus(report, f"{language}: ")
+    for name, count in made.recordings.items():
+        console.print(f"{out / name}: {count} recordings of {made.speakers[name]} speakers")
+    console.print(f"{made.spikes:.0f} spikes a recording")
+
+
+def _corpus(report: CorpusReport, what: str) -> None:
+    title = f"{what}{report.total} recordings, {len(report.files_by_speaker)} voices"
+    table = Table("engine", "recordings", title=title)
     for engine, count in report.files_by_engine.items():
         table.add_row(engine, str(count))
     for engine, package in report.missing.items():

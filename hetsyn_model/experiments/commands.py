@@ -51,7 +51,7 @@ def run(
         Path | None, typer.Option(help=f"Folder for the results to keep; {KEPT}, or with --smoke below --out.")
     ] = None,
     data: Annotated[
-        Path | None, typer.Option(help="Folder of the recordings (speech), or of Fashion-MNIST's files.")
+        Path | None, typer.Option(help="Folder of the recordings (speech), of SHD's files, or of Fashion-MNIST's.")
     ] = None,
     share: Annotated[str, typer.Option(help="1/2 and 2/2 in two processes split the work between two cores.")] = "1/1",
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,

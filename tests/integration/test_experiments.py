@@ -160,6 +160,7 @@ def test_the_command_runs_a_part_and_says_where_results_are(tmp_path: Path) -> N
         (["delayed-match", "--share", "3/2"], "--share"),
         (["delayed-match", "--model", "perceptron"], "no such model"),
         (["speech", "--smoke", "--model", "hetsyn"], "give --data"),
+        (["shd", "--model", "hetsyn"], "hetsyn train shd-voices"),
     ],
 )
 def test_what_cannot_be_run_is_said(arguments: list[str], message: str, tmp_path: Path) -> None:

@@ -24,6 +24,9 @@ DUTCH: Final = words("ziero wun toe srie foor faaiv siks sefven eet naain")
 US_IPA: Final = words("zˈɪɹO wˈʌn tˈu θɹˈi fˈɔɹ fˈIv sˈɪks sˈɛvən ˈAt nˈIn")
 GB_IPA: Final = words("zˈɪəɹQ wˈʌn tˈuː θɹˈiː fˈɔː fˈIv sˈɪks sˈɛvən ˈAt nˈIn")
 GERMAN_IPA: Final = words("zˈiːʁoː vˈan tˈuː sʁˈiː fˈoːɐ fˈajf zˈɪks zˈɛvən ˈeːt nˈajn")
+# German digits: as they are written, and as Kokoro reads them (it has no ʏ; I and Y are its ai and eu).
+GERMAN_DIGITS: Final = words("null eins zwei drei vier fünf sechs sieben acht neun")
+GERMAN_DIGITS_IPA: Final = words("nˈʊl ˈIns ʦvˈI dʁˈI fˈiːɐ fˈynf zˈɛks zˈiːbən ˈaxt nˈYn")
 FRENCH_IPA: Final = words("zeʁˈo wˈan tˈu sʁˈi fˈɔʁ fˈajv sˈiks sˈɛvɛn ˈɛjt nˈajn")
 
 Samples = NDArray[np.float32]

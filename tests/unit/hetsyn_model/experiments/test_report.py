@@ -194,6 +194,31 @@ def test_results_of_one_file_come_back(tmp_path: Path) -> None:
     assert back[0] == replace(back[0])
 
 
+def in_spikes(name: str, mean: float, model: str) -> list[Result]:
+    experiment = EXPERIMENTS[name]()
+    (run, *_) = final_runs(experiment, Cell(model, True), {BASE: Chosen(5e-3, 12.5)})  # type: ignore[arg-type]
+    like = made_up(model, mean)[0]
+    return [replace(like, run=replace(run, seed=seed).to_dict(), figure=mean + 0.001 * seed) for seed in range(3)]
+
+
+def test_the_synthesised_digits_are_never_taken_for_shd() -> None:
+    means = {"hetsyn": 0.9, "hetneu": 0.8, "alif": 0.7, "homneu": 0.6}
+    made, recorded = (
+        [r for model, mean in means.items() for r in in_spikes(name, mean, model)] for name in ("shd", "shd-recorded")
+    )
+
+    def verdicts(results: list[Result], start: str) -> dict[str, str]:
+        return {row.claim: row.verdict for row in findings(results) if row.claim.startswith(start)}
+
+    assert verdicts(made, "SHD") == {"SHD: HetSyn 92.4%, ordering of the four": "not testable here"}
+    best = "HetSyn is the best of the four: shd"
+    assert verdicts(made, best) == {f"{best} (synthesised voices, not SHD), recurrent, equal search": "reproduced"}
+    assert set(verdicts(recorded, best).values()) == {"not yet run"}
+    assert verdicts(recorded, "SHD") == {}
+    assert verdicts(recorded, "shd-recorded") == {"shd-recorded: HetSyn > HetNeu > ALIF > LIF": "reproduced"}
+    assert {r.run["task_spec"]["data_set"] for r in made} == {"synthesised"}
+
+
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_every_experiment_says_what_was_scaled_down(name: str) -> None:
     assert name in report.SCALED
