@@ -51,7 +51,11 @@ def run(
         Path | None, typer.Option(help=f"Folder for the results to keep; {KEPT}, or with --smoke below --out.")
     ] = None,
     data: Annotated[
-        Path | None, typer.Option(help="Folder of the recordings (speech), of SHD's files, or of Fashion-MNIST's.")
+        list[str] | None,
+        typer.Option(
+            help="Folder of the recordings (speech), of the spikes (shd), or of Fashion-MNIST's files; for "
+            "'all' as NAME=FOLDER, and repeated."
+        ),
     ] = None,
     share: Annotated[str, typer.Option(help="1/2 and 2/2 in two processes split the work between two cores.")] = "1/1",
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
@@ -75,8 +79,10 @@ def run(
         tuple(condition) if condition else None,
         (index - 1, count),
     )
+    folders = _folders(data or [], names)
     out = out / "smoke" if small else out
     kept = results or (out / "results" if small else KEPT)
+    without: list[str] = []
     for each in names:
         planned = smoke(EXPERIMENTS[each]()) if small else EXPERIMENTS[each]()
         searches, finals = run_count(planned)
@@ -91,11 +97,33 @@ def run(
                     console=console,
                 ) as bars,
             ):
-                found = run_experiment(planned, out, kept / f"{each}.json", choice, data, _shown(bars))
-        except (MissingData, RunError) as error:
+                found = run_experiment(planned, out, kept / f"{each}.json", choice, folders.get(each), _shown(bars))
+        except MissingData as error:
+            if len(names) == 1:
+                _fail(str(error))
+            without.append(f"{each}: {error}")  # the others have theirs
+            continue
+        except RunError as error:
             _fail(str(error))
         console.print(_table(each, found))
         console.print(f"results: {kept / f'{each}.json'}   report: make report")
+    if without:
+        console.print("not run, for want of data:")
+        _fail("\n".join(without))
+
+
+def _folders(given: list[str], names: list[str]) -> dict[str, Path]:
+    """The folder of each experiment: of NAME=FOLDER, or of FOLDER where one experiment is run."""
+    folders: dict[str, Path] = {}
+    for text in given:
+        name, equals, folder = text.partition("=")
+        if equals and name in EXPERIMENTS:
+            folders[name] = Path(folder)
+        elif len(names) == 1:
+            folders[names[0]] = Path(text)
+        else:
+            _fail(f"--data {text}: several experiments are run, so say whose it is: --data speech={text}")
+    return folders
 
 
 @contextmanager

@@ -11,7 +11,7 @@ import torch
 from typer.testing import CliRunner
 
 from export.commands import export
-from hetsyn_model.experiments import vision
+from hetsyn_model.experiments import commands, vision
 from hetsyn_model.experiments.commands import experiment as command
 from hetsyn_model.experiments.delayed_match import DelayedMatchSpec
 from hetsyn_model.experiments.neurons import decays
@@ -153,10 +153,21 @@ def test_the_command_runs_a_part_and_says_where_results_are(tmp_path: Path) -> N
     assert [r.run["model"] for r in read_kept(tmp_path / "smoke/results")] == ["homneu"] * 3
 
 
+def test_all_runs_what_has_its_data_and_says_what_has_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    planned = {name: EXPERIMENTS[name] for name in ("speech", "delayed-match", "shd")}
+    monkeypatch.setattr(commands, "EXPERIMENTS", planned)
+    arguments = ["all", "--smoke", "--model", "homneu", "--out", str(tmp_path)]
+    done = CliRunner().invoke(command, arguments, catch_exceptions=False)
+    assert done.exit_code == 2
+    assert "not run, for want of data: speech: " in " ".join(done.output.split())
+    assert {r.run["experiment"] for r in read_kept(tmp_path / "smoke/results")} == {"delayed-match", "shd"}
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["juggling"], "is no experiment"),
+        (["all", "--data", "recordings"], "--data speech=recordings"),
         (["delayed-match", "--share", "3/2"], "--share"),
         (["delayed-match", "--model", "perceptron"], "no such model"),
         (["speech", "--smoke", "--model", "hetsyn"], "give --data"),
@@ -164,6 +175,6 @@ def test_the_command_runs_a_part_and_says_where_results_are(tmp_path: Path) -> N
     ],
 )
 def test_what_cannot_be_run_is_said(arguments: list[str], message: str, tmp_path: Path) -> None:
-    done = CliRunner().invoke(command, [*arguments, "--out", str(tmp_path)])
+    done = CliRunner().invoke(command, [*arguments, "--out", str(tmp_path), "--results", str(tmp_path / "kept")])
     assert done.exit_code == 2
     assert message in " ".join(done.output.split())
