@@ -29,7 +29,6 @@ from hetsyn_model.experiments.runner import chosen_by_search
 from hetsyn_model.experiments.verdicts import NAMES, findings, number, spread
 
 PAGE = Path("docs/experiments.md")
-FULL_SET = "some two and a half hours (estimated)"
 SCALED = {
     "pattern-generation": "As in the paper: 100-100-1, batches of one trial. Scaled down: three seeds, and 600 updates "
     "instead of 1,000, except with the paper's settings. Learning rates and time constants are searched, which the "
@@ -62,8 +61,9 @@ Made by `make report` from `benchmarks/results/experiments/`; do not edit. The e
 at the size that two cores have time for. `hetsyn experiment NAME` runs one, with `--smoke` in seconds. NAME is
 {names}.
 What is finished is not done again, on another machine neither: results add up in those files. `--share 1/2` and
-`--share 2/2` in two processes use two cores, on which the full set takes {hours}. `docs/experiment-settings.md` says
-how the settings were found. Data: `pip install 'hetsyn[experiments]'` (MNIST-5k), `apt-get install
+`--share 2/2` in two processes use two cores. The runs below took {hours:.1f} hours of one core in training, so that the
+full set is some {shared:.0f} hours on two, with what trained networks are judged by (estimated).
+`docs/experiment-settings.md` says how the settings were found. Data: `pip install 'hetsyn[experiments]'` (MNIST-5k), `apt-get install
 dataset-fashion-mnist`, for speech `--data`, the recordings of the Free Spoken Digit Dataset, and for shd `--data` with
 what `hetsyn train shd-voices` makes.
 
@@ -85,7 +85,8 @@ def build(results: Sequence[Result], page: Path) -> None:
     plans = {name: make() for name, make in EXPERIMENTS.items()}
     planned = [r for r in results if belongs(plans[r.run["experiment"]], r.run)]
     names = ", ".join(f"`{name}`" for name in EXPERIMENTS)
-    parts = [INTRODUCTION.format(names=names, hours=FULL_SET), _verdicts(planned)]
+    hours = sum(result.seconds for result in planned) / 3600
+    parts = [INTRODUCTION.format(names=names, hours=hours, shared=hours / 2 + 1), _verdicts(planned)]
     if len(planned) < len(results):
         parts.append(f"Left out: {len(results) - len(planned)} results of runs that the plan no longer has.\n")
     for name, plan in plans.items():
