@@ -18,12 +18,12 @@ from hetsyn_model.encoder import Encoder
 from hetsyn_model.experiments.run import RunSpec, open_task
 from hetsyn_model.experiments.task import MissingData, first_streams
 from hetsyn_model.network import ERROR_BOUND, Network
+from hetsyn_model.run_folder import RunError
 from hetsyn_model.spec import DecisionSpec, NetworkSpec, NeuronSpec
 from hetsyn_model.state import state_bytes
 from hetsyn_model.training.augment import encode_batch
 from hetsyn_model.training.checkpoint import Checkpoint, CheckpointFileError
 from hetsyn_model.training.data import DataError, read_folder, split_takes
-from hetsyn_model.training.loop import RunError
 from hetsyn_model.training.speech import LABELS, VALIDATION_EVERY, WORDS
 from service.errors import HetsynError
 

@@ -13,10 +13,11 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from hetsyn_model.run_folder import RunError
 from hetsyn_model.spec import SpecError
 from hetsyn_model.training import speech
 from hetsyn_model.training.data import DataError, Recording, read_folder
-from hetsyn_model.training.loop import Metrics, RunError
+from hetsyn_model.training.loop import Metrics
 from hetsyn_model.training.plot import plot_curves
 from hetsyn_model.training.voices import synthesise
 from hetsyn_model.training.voices.corpus import CorpusReport

@@ -26,7 +26,7 @@ from hetsyn_model.experiments.results import KEPT, Result
 from hetsyn_model.experiments.run import Progress, RunSpec
 from hetsyn_model.experiments.runner import Choice, Listener, run_experiment
 from hetsyn_model.experiments.task import MissingData
-from hetsyn_model.training.loop import RunError
+from hetsyn_model.run_folder import RunError
 
 experiment = typer.Typer(help="Run one of the paper's experiments.")
 console = Console()

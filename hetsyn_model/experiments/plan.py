@@ -21,8 +21,8 @@ from hetsyn_model.experiments.run import Model, RunSpec, TaskSpec, Training, ope
 from hetsyn_model.experiments.shd import DataSet, ShdSpec
 from hetsyn_model.experiments.speech import SpeechSpec
 from hetsyn_model.experiments.vision import ImageSpec
+from hetsyn_model.run_folder import RunError
 from hetsyn_model.spec import NetworkSpec, Variant
-from hetsyn_model.training.loop import RunError
 
 NEURONS: tuple[Variant, ...] = ("hetsyn", "hetneu", "alif", "homneu")
 SEARCH_SEED = 1000

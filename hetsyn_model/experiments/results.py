@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hetsyn_model.run_folder import replace_file
+
 RESULT = "result.json"
 KEPT = Path("benchmarks/results/experiments")  # in the repository
 
@@ -63,7 +65,7 @@ def identity(run: dict[str, Any]) -> str:
 def write_result(folder: Path, result: Result) -> Result:
     """The result as it will be read again: with the digits that are kept."""
     values = rounded(vars(result))
-    _replace(folder / RESULT, json.dumps(values, indent=1, sort_keys=True) + "\n")
+    replace_file(folder / RESULT, (json.dumps(values, indent=1, sort_keys=True) + "\n").encode())
     return Result(**values)
 
 
@@ -83,7 +85,7 @@ def keep(results: Iterable[Result], path: Path) -> None:
     with _locked(path.parent):  # from reading to writing
         found = {result.key: result for result in (*read_file(path), *results)}
         lines = [json.dumps(rounded(vars(found[key])), sort_keys=True) for key in sorted(found)]
-        _replace(path, "[\n" + ",\n".join(lines) + "\n]\n")
+        replace_file(path, ("[\n" + ",\n".join(lines) + "\n]\n").encode())
 
 
 @contextmanager
@@ -117,9 +119,3 @@ def rounded(value: Any, digits: int = 6) -> Any:
     if isinstance(value, list | tuple):
         return [rounded(part, digits) for part in value]
     return value
-
-
-def _replace(path: Path, text: str) -> None:
-    fresh = path.with_suffix(".fresh")
-    fresh.write_text(text)
-    fresh.replace(path)

@@ -30,10 +30,11 @@ from hetsyn_model.experiments.task import Batch, Shape, Task, better, stream_fig
 from hetsyn_model.experiments.vision import ImageSpec, SequentialImages
 from hetsyn_model.network import Network
 from hetsyn_model.rollout import Rollout
+from hetsyn_model.run_folder import RunError, claim, replace_file, save_tensors
 from hetsyn_model.spec import Variant
 from hetsyn_model.state import Form
 from hetsyn_model.training.checkpoint import Checkpoint
-from hetsyn_model.training.loop import RunError, TrainSpec, rate_at
+from hetsyn_model.training.loop import TrainSpec, rate_at
 
 Model = Literal["hetsyn", "hetneu", "homneu", "alif", "lstm"]
 TaskSpec = PatternGenerationSpec | DelayedMatchSpec | ImageSpec | SpeechSpec | ShdSpec
@@ -189,7 +190,7 @@ def train(
         RunError: the folder holds another run.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    claim(folder, run)
+    claim(folder, run.to_dict())
     training = run.training
     network = build(run, task)
     progress = Progress()
@@ -243,11 +244,11 @@ def train(
         losses, rates = [], []
         if first or better(task.figure, figure, best[0]) or (figure == best[0] and validation_loss < best[1]):
             progress.chosen = len(progress.update) - 1
-            _replace(folder / "best.pt", _best(network, run, task, update + 1))
+            replace_file(folder / "best.pt", _best(network, run, task, update + 1))
         now = time.process_time()
         progress.seconds += now - started
         started = now
-        _save(
+        save_tensors(
             folder / "checkpoint.pt",
             {"network": network.save(), "optimiser": optimiser.state_dict(), "progress": asdict(progress)},
         )
@@ -321,20 +322,6 @@ def load_best(run: RunSpec, task: Task, folder: Path) -> Network | SequenceLSTM:
     return Checkpoint.load(folder / "best.pt").network.eval()
 
 
-def claim(folder: Path, run: RunSpec) -> None:
-    """Make the folder this run's.
-
-    Raises:
-        RunError: it is another's.
-    """
-    path, text = folder / "run.json", json.dumps(run.to_dict(), indent=1)
-    if path.exists() and path.read_text() != text:
-        before, now = json.loads(path.read_text()), run.to_dict()
-        differing = [key for key in now if before.get(key) != now[key]]
-        raise RunError(f"{folder} holds a run with another {', '.join(differing)}: choose another --out, or delete it")
-    _replace(path, text.encode())
-
-
 def thinned(progress: Progress, points: int = 40) -> list[list[float]]:
     """[update, loss, validation figure] of at most so many evaluations, the last among them."""
     count = len(progress.update)
@@ -345,16 +332,3 @@ def thinned(progress: Progress, points: int = 40) -> list[list[float]]:
 def shortened(run: RunSpec, **changes: Any) -> RunSpec:
     """The same run with another training."""
     return replace(run, training=replace(run.training, **changes))
-
-
-def _save(path: Path, values: dict[str, Any]) -> None:
-    buffer = BytesIO()
-    torch.save(values, buffer)
-    _replace(path, buffer.getvalue())
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """A kill leaves the old file or the new one, never half of one."""
-    fresh = path.with_suffix(".fresh")
-    fresh.write_bytes(content)
-    fresh.replace(path)

@@ -24,8 +24,9 @@ from hetsyn_model.experiments.plan import (
     search_runs,
 )
 from hetsyn_model.experiments.results import Result, read_result, write_result
-from hetsyn_model.experiments.run import Progress, RunSpec, claim, evaluate, load_best, open_task, thinned, train
+from hetsyn_model.experiments.run import Progress, RunSpec, evaluate, load_best, open_task, thinned, train
 from hetsyn_model.network import Network
+from hetsyn_model.run_folder import claim
 from hetsyn_model.state import state_bytes
 
 
@@ -128,7 +129,7 @@ class _Work:
         home = self.folder / run.name
         result = read_result(home)
         if result is not None:
-            claim(home, run)
+            claim(home, run.to_dict())
             results.keep([result], self.kept)
             return result
         wanted = results.identity(run.to_dict())

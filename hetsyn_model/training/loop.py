@@ -13,9 +13,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
-from io import BytesIO
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -24,16 +22,13 @@ from torch import Tensor
 from hetsyn_model.encoder import Encoder, EncoderSpec
 from hetsyn_model.network import Network
 from hetsyn_model.rollout import Rollout
+from hetsyn_model.run_folder import claim, replace_file, save_tensors
 from hetsyn_model.spec import NetworkSpec, Rule
 from hetsyn_model.state import Form
 from hetsyn_model.training import levels
 from hetsyn_model.training.augment import AugmentSpec, Batch, augment_batch, encode_batch
 from hetsyn_model.training.checkpoint import Checkpoint
 from hetsyn_model.training.data import Recording
-
-
-class RunError(ValueError):
-    """The run folder belongs to another configuration, or is not a run; the message says which field."""
 
 
 @dataclass(frozen=True)
@@ -166,7 +161,7 @@ def train_run(
         RunError: the folder holds a run of another configuration.
     """
     out.mkdir(parents=True, exist_ok=True)
-    _claim(
+    claim(
         out,
         {
             "network": spec.to_dict(),
@@ -246,8 +241,8 @@ def train_run(
         metrics.seconds.append(time.monotonic() - started)
         if metrics.best_epoch < 0 or metrics.validation_loss[-1] <= min(metrics.validation_loss[:-1]):
             metrics.best_epoch = epoch
-            _replace(out / "best.pt", Checkpoint(served, encoder_spec, train.served_tail_steps, epoch).to_bytes())
-        _save(
+            replace_file(out / "best.pt", Checkpoint(served, encoder_spec, train.served_tail_steps, epoch).to_bytes())
+        save_tensors(
             out / "checkpoint.pt",
             {
                 "network": network.save(),
@@ -257,20 +252,10 @@ def train_run(
                 "epoch": epoch,
             },
         )
-        _replace(out / "metrics.json", json.dumps(asdict(metrics), indent=1).encode())
+        replace_file(out / "metrics.json", json.dumps(asdict(metrics), indent=1).encode())
         if on_epoch is not None:
             on_epoch(epoch, metrics)
     return Checkpoint.load(out / "best.pt").network
-
-
-def _claim(out: Path, config: dict[str, Any]) -> None:
-    text = json.dumps(config, indent=1)
-    path = out / "run.json"
-    if path.exists() and path.read_text() != text:
-        before, now = json.loads(path.read_text()), json.loads(text)
-        differing = [key for key in now if before.get(key) != now[key]]
-        raise RunError(f"{out} holds a run with another {', '.join(differing)}: choose another folder, or delete it")
-    _replace(path, text.encode())
 
 
 def _identity(recordings: Sequence[Recording]) -> str:
@@ -280,19 +265,6 @@ def _identity(recordings: Sequence[Recording]) -> str:
         digest.update(f"{recording.label} {recording.speaker} {recording.take} {recording.audio.size}\n".encode())
         digest.update(np.ascontiguousarray(recording.audio).data)
     return f"{len(recordings)} recordings, {digest.hexdigest()}"
-
-
-def _save(path: Path, values: dict[str, Any]) -> None:
-    buffer = BytesIO()
-    torch.save(values, buffer)
-    _replace(path, buffer.getvalue())
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """A kill leaves the old file or the new one, never half of one."""
-    fresh = path.with_suffix(".fresh")
-    fresh.write_bytes(content)
-    fresh.replace(path)
 
 
 @torch.no_grad()

@@ -20,8 +20,8 @@ from hetsyn_model.experiments.results import read_kept
 from hetsyn_model.experiments.run import Progress, RunSpec, Training, build, load_best, masks, open_task, train
 from hetsyn_model.experiments.runner import Choice, run_experiment
 from hetsyn_model.network import Network
+from hetsyn_model.run_folder import RunError
 from hetsyn_model.training.checkpoint import Checkpoint
-from hetsyn_model.training.loop import RunError
 from service.artifact import Artifact
 from tests.integration.test_train_and_export import write_words
 

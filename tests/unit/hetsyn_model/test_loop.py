@@ -12,9 +12,10 @@ import torch
 
 from hetsyn_model import DecisionSpec, Network, NetworkSpec, NeuronSpec
 from hetsyn_model.encoder import Encoder, EncoderSpec
+from hetsyn_model.run_folder import RunError
 from hetsyn_model.training.augment import AugmentSpec, augment_batch, encode_batch
 from hetsyn_model.training.data import Recording
-from hetsyn_model.training.loop import Metrics, RunError, TrainSpec, accuracy, classify, rate_at, train_run
+from hetsyn_model.training.loop import Metrics, TrainSpec, accuracy, classify, rate_at, train_run
 from hetsyn_model.training.plot import plot_curves
 
 ENCODER = EncoderSpec(bands=8, levels=4, spacing_db=6.0)

@@ -24,7 +24,7 @@ from hetsyn_model.experiments.plan import (
 )
 from hetsyn_model.experiments.run import RunSpec, open_task
 from hetsyn_model.experiments.runner import Choice
-from hetsyn_model.training.loop import RunError
+from hetsyn_model.run_folder import RunError
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
