@@ -16,6 +16,7 @@ from rich.table import Table
 from hetsyn_model.run_folder import RunError
 from hetsyn_model.spec import SpecError
 from hetsyn_model.training import speech
+from hetsyn_model.training.checkpoint import CheckpointFileError
 from hetsyn_model.training.data import DataError, Recording, read_folder
 from hetsyn_model.training.loop import Metrics
 from hetsyn_model.training.plot import plot_curves
@@ -56,13 +57,18 @@ def _bars() -> Progress:
 
 
 def _run(
-    out: Path, title: str, recordings: list[Recording], voices: list[Recording], epochs: int | None, seed: int
+    out: Path,
+    title: str,
+    recordings: list[Recording],
+    voices: list[Recording],
+    epochs: int | None,
+    seed: int,
+    teachers: list[Path],
 ) -> None:
     with _bars() as bars:
         shown = _Bars(bars, title, out)
-        speech.train_digits(
-            out, recordings, voices, epochs=epochs, seed=seed, progress=speech.Progress(shown.on_batch, shown.on_epoch)
-        )
+        progress = speech.Progress(shown.on_batch, shown.on_epoch)
+        speech.train_digits(out, recordings, voices, epochs=epochs, seed=seed, teachers=teachers, progress=progress)
 
 
 @train.command("speech-digits")
@@ -81,6 +87,13 @@ def speech_digits(
     leave_one_out: Annotated[bool, typer.Option(help="One run for each speaker of the data.")] = False,
     epochs: Annotated[int | None, typer.Option(min=1, help="Other than the task's own.")] = None,
     seed: Annotated[int, typer.Option(help="Of weights, batches and augmentation.")] = 0,
+    teacher: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Run folder of the same command with another seed: learn what its networks say besides the labels; "
+            "may be repeated."
+        ),
+    ] = None,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 2,
 ) -> None:
     """Ten spoken digits: train on recordings, or measure by leaving out one speaker at a time."""
@@ -94,19 +107,22 @@ def speech_digits(
         if unknown:
             raise DataError(f"speaker {unknown[0]!r} is not in {data}: it has {', '.join(speakers)}")
         if not left_out:
-            _run(out, "speech-digits", recordings, extra, epochs, seed)
+            _run(out, "speech-digits", recordings, extra, epochs, seed, [run / "best.pt" for run in teacher or []])
             console.print(
                 f"network: {out / 'best.pt'}   export it: hetsyn export {out / 'best.pt'} --out models/NAME/VERSION"
             )
             return
         for speaker in left_out:
             run = out / f"without-{speaker}"
+            # of teachers too: those that never heard the speaker
+            teachers = [folder / run.name / "best.pt" for folder in teacher or []]
             # a finished run trains no further, but is refused if it was made with another configuration
-            _run(run, f"without {speaker}", [r for r in recordings if r.speaker != speaker], extra, epochs, seed)
+            known = [r for r in recordings if r.speaker != speaker]
+            _run(run, f"without {speaker}", known, extra, epochs, seed, teachers)
             if speech.read_figure(run) is None:
                 speech.judge_speaker(run, [r for r in recordings if r.speaker == speaker], speaker)
         _report(out, left_out)
-    except (DataError, RunError, SpecError) as error:
+    except (DataError, RunError, SpecError, CheckpointFileError) as error:
         console.print(f"[red]{escape(str(error))}[/red]")
         raise typer.Exit(2) from error
 

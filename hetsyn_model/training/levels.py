@@ -60,6 +60,18 @@ def spread(network: Network, encoder: EncoderSpec) -> Network:
     return whole
 
 
+@torch.no_grad()
+def gather(network: Network, encoder: EncoderSpec) -> Network:
+    """Inverse of :func:`spread`: the network that hears :func:`climbs`."""
+    bands = Network(replace(network.spec, channels=encoder.bands))
+    tensors = network.state_dict()
+    for name in ("layers.0.w_in", "layers.0.r_in"):
+        tensors[name] = tensors[name][:, : encoder.bands * encoder.levels : encoder.levels].clone()
+    bands.load_state_dict(tensors)
+    bands.banks = dict(network.banks)
+    return bands
+
+
 def _first(network: Network) -> Layer:
     layer = network.layers[0]
     assert isinstance(layer, Layer)

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from hetsyn_model.encoder import Encoder, EncoderSpec
+from hetsyn_model.events import Events
 from hetsyn_model.network import Network
 from hetsyn_model.rollout import Rollout
 from hetsyn_model.run_folder import claim, replace_file, save_tensors
@@ -43,6 +44,7 @@ class TrainSpec:
     smoothing: of the labels; average: decay of the running mean of the weights that is evaluated;
     sharpness: factor on the score before the cross entropy, for a mean of softmax it is the logits' scale.
     late: weight of a second cross entropy, on each step's potentials, that counts the later steps of a word most.
+    taught: where there are teachers, what of both is learned from them, not from the labels.
     tied: a neuron of the first layer learns one weight and one decay for all synapses from a band
     (``hetsyn_model/training/levels.py``).
     """
@@ -62,6 +64,7 @@ class TrainSpec:
     average: float = 0.998
     sharpness: float = 10.0
     late: float = 0.0
+    taught: float = 0.5
     tied: bool = False
     augment: AugmentSpec = field(default_factory=AugmentSpec)
 
@@ -109,6 +112,20 @@ def late_loss(rolled: Rollout, labels: Tensor, smoothing: float) -> Tensor:
     return ((each * weight).sum(1) / weight.sum(1)).mean()
 
 
+def taught_loss(rolled: Rollout, probabilities: Tensor) -> Tensor:
+    """Cross entropy of the teachers' class probabilities [batch, longest, outputs] at every step of a word."""
+    counts = torch.arange(probabilities.shape[1]) < rolled.steps.unsqueeze(-1)
+    each = -(probabilities * torch.log_softmax(rolled.readout, -1)).sum(-1)
+    return (torch.where(counts, each, 0.0).sum(1) / rolled.steps).mean()
+
+
+@torch.no_grad()
+def teach(teachers: Sequence[Network], heard: Events, steps: Tensor) -> Tensor:
+    """Mean class probabilities of the teachers, [batch, longest, outputs]."""
+    each = [torch.softmax(teacher.rollout(heard, "bank", steps).readout, -1) for teacher in teachers]
+    return torch.stack(each).mean(0)
+
+
 @torch.no_grad()
 def classify(
     network: Network,
@@ -147,6 +164,7 @@ def train_run(
     validation: Sequence[Recording],
     *,
     seed: int = 0,
+    teachers: Sequence[Network] = (),
     on_batch: Callable[[int, int, float], None] | None = None,
     on_epoch: Callable[[int, Metrics], None] | None = None,
 ) -> Network:
@@ -155,6 +173,7 @@ def train_run(
     Args:
         real, extra: recordings that are all used every epoch, and a pool that is sampled.
         validation: recordings that choose the epoch.
+        teachers: trained networks of the same configuration, whose mean probabilities are learned besides the labels.
         on_batch: called with (batch index, batches of the epoch, loss). on_epoch: with (epoch, metrics).
 
     Raises:
@@ -169,6 +188,7 @@ def train_run(
             "train": asdict(train),
             "seed": seed,
             "recordings": [_identity(real), _identity(extra), _identity(validation)],
+            "teachers": [_fingerprint(teacher) for teacher in teachers],
         },
     )
     encoder = Encoder(encoder_spec)
@@ -195,6 +215,10 @@ def train_run(
         optimiser.load_state_dict(optimiser_state)
         metrics, first = Metrics(**saved["metrics"]), saved["epoch"] + 1
 
+    teaching = [levels.gather(teacher, encoder_spec) if train.tied else teacher for teacher in teachers]
+    for teacher in teaching:
+        teacher.eval()
+        teacher.fit_banks(size=train.bank_size)
     extra_count = min(len(extra), round(train.extra_per_real * len(real)))
     per_epoch = -(-(len(real) + extra_count) // train.batch)
     for epoch in range(first, train.epochs):
@@ -211,6 +235,9 @@ def train_run(
             loss = word_loss(rolled.scores, batch, spec.decision.rule, train)
             if train.late:
                 loss = loss + train.late * late_loss(rolled, batch.labels, train.smoothing)
+            if teaching:
+                told = taught_loss(rolled, teach(teaching, heard, batch.steps))
+                loss = (1.0 - train.taught) * loss + 2.0 * train.taught * told
             factor = rate_at((epoch * per_epoch + index) / (train.epochs * per_epoch), train)
             for group in optimiser.param_groups:
                 group["lr"] = train.learning_rate * factor * group["factor"]
@@ -256,6 +283,14 @@ def train_run(
         if on_epoch is not None:
             on_epoch(epoch, metrics)
     return Checkpoint.load(out / "best.pt").network
+
+
+def _fingerprint(network: Network) -> str:
+    digest = hashlib.blake2b(digest_size=8)
+    for name, tensor in network.state_dict().items():
+        digest.update(name.encode())
+        digest.update(tensor.numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _identity(recordings: Sequence[Recording]) -> str:

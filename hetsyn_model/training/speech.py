@@ -11,7 +11,7 @@ from hetsyn_model.encoder import Encoder, EncoderSpec
 from hetsyn_model.network import Network
 from hetsyn_model.spec import DecisionSpec, NetworkSpec, NeuronSpec
 from hetsyn_model.training.augment import AugmentSpec
-from hetsyn_model.training.checkpoint import Checkpoint
+from hetsyn_model.training.checkpoint import Checkpoint, CheckpointFileError
 from hetsyn_model.training.data import Recording, split_takes
 from hetsyn_model.training.loop import Metrics, TrainSpec, accuracy, classify, train_run
 
@@ -71,6 +71,7 @@ def train_digits(
     *,
     epochs: int | None = None,
     seed: int = 0,
+    teachers: Sequence[Path] = (),
     progress: Progress | None = None,
 ) -> Network:
     """Train, or go on training, the digits network in the folder ``out``.
@@ -79,10 +80,12 @@ def train_digits(
         recordings: real speech; every tenth take of each speaker and digit chooses the epoch.
         voices: synthesised speech, sampled anew every epoch; may be empty.
         epochs: other than the task's own.
+        teachers: networks to learn from besides, ``best.pt`` of other runs.
     """
     train = TRAIN if epochs is None else replace(TRAIN, epochs=epochs)
     progress = progress or Progress()
     real, validation = split_takes(recordings, VALIDATION_EVERY)
+    taught_by = [_teacher(path) for path in teachers]
     return train_run(
         out,
         NETWORK,
@@ -92,9 +95,21 @@ def train_digits(
         voices,
         validation,
         seed=seed,
+        teachers=taught_by,
         on_batch=progress.on_batch,
         on_epoch=progress.on_epoch,
     )
+
+
+def _teacher(path: Path) -> Network:
+    """
+    Raises:
+        CheckpointFileError: not a network of this task.
+    """
+    checkpoint = Checkpoint.load(path)
+    if checkpoint.network.spec != NETWORK or checkpoint.encoder != ENCODER:
+        raise CheckpointFileError(f"{path}: was trained with other settings than these: it cannot teach")
+    return checkpoint.network
 
 
 @dataclass(frozen=True)

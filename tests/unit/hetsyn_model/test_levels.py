@@ -42,6 +42,14 @@ def test_spread_hears_in_spikes_what_the_learner_heard_in_levels() -> None:
         assert torch.allclose(served.readout, heard.readout, atol=2e-3)
 
 
+def test_gather_undoes_spread() -> None:
+    learner = levels.learner(NETWORK, ENCODER, seed=2)
+    again = levels.gather(levels.spread(learner, ENCODER), ENCODER)
+    assert again.spec == learner.spec
+    for name, tensor in learner.state_dict().items():
+        assert torch.equal(again.state_dict()[name], tensor), name
+
+
 def test_a_learner_starts_deaf_to_loudness_alone_and_repeatable() -> None:
     first, again = (first_layer(levels.learner(NETWORK, ENCODER, seed=3)).w_in for _ in range(2))
     assert torch.equal(first, again)

@@ -100,6 +100,21 @@ def test_another_seed_is_another_run(tmp_path: Path) -> None:
         train_run(tmp_path, NETWORK, ENCODER, replace(TRAIN, epochs=1), words(48, 9), words(24, 1), words(15, 2))
 
 
+@pytest.mark.parametrize("tied", [False, True])
+def test_a_pupil_of_teachers_alone_learns_in_spite_of_its_labels(tied: bool, tmp_path: Path) -> None:
+    settings = replace(TRAIN, tied=tied, taught=1.0, epochs=8)
+    teacher = train_run(tmp_path / "teacher", NETWORK, ENCODER, settings, words(48, 0), words(24, 1), words(15, 2))
+    wrong = [replace(word, label=(word.label + 1) % NETWORK.outputs) for word in words(48, 0)]
+    pupil = train_run(
+        tmp_path / "pupil", NETWORK, ENCODER, settings, wrong, [], words(15, 2), seed=1, teachers=[teacher, teacher]
+    )
+    for network in (teacher, pupil):
+        labels, _ = classify(network, Encoder(ENCODER), words(15, 2), TRAIN.tail_steps)
+        assert accuracy(labels, words(15, 2)) > 0.8
+    with pytest.raises(RunError, match="another teachers"):
+        train_run(tmp_path / "pupil", NETWORK, ENCODER, settings, wrong, [], words(15, 2), seed=1)
+
+
 def test_the_rate_rises_falls_and_stays() -> None:
     rates = [rate_at(p, TRAIN) for p in np.linspace(0, 1, 201)]
     peak = int(np.argmax(rates))
