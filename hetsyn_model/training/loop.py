@@ -44,7 +44,7 @@ class TrainSpec:
     smoothing: of the labels; average: decay of the running mean of the weights that is evaluated;
     sharpness: factor on the score before the cross entropy, for a mean of softmax it is the logits' scale.
     late: weight of a second cross entropy, on each step's potentials, that counts the later steps of a word most.
-    taught: where there are teachers, what of both is learned from them, not from the labels.
+    taught: where there are teachers, the loss is (1 - taught) of that of the labels plus 2 taught of theirs.
     tied: a neuron of the first layer learns one weight and one decay for all synapses from a band
     (``hetsyn_model/training/levels.py``).
     """
