@@ -49,7 +49,8 @@ def test_runs_have_a_folder_each_and_seeds_that_the_search_did_not_see(name: str
     runs += [run for cell, names in searched.items() for name in names for run in search_runs(experiment, cell, name)]
     assert len({run.name for run in runs}) == len(runs) == sum(run_count(experiment))
     for condition in experiment.conditions:
-        assert 3 <= condition.seeds < SEARCH_SEED
+        # no claim rests on "longer", which says how far more training brings one network
+        assert (1 if condition.name == "longer" else 3) <= condition.seeds < SEARCH_SEED
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
