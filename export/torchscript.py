@@ -36,8 +36,9 @@ def torchscript(network: Network, form: Form) -> bytes:
     states = initial_state(network.state_layout(form), 2, network.dtype)
     spikes = torch.zeros(2, network.spec.channels, dtype=network.dtype)
     with warnings.catch_warnings():
-        # TorchScript is deprecated without a removal date, and still what LibTorch users load
-        warnings.filterwarnings("ignore", message=".*torch.jit.*", category=DeprecationWarning)
+        # TorchScript is deprecated without a removal date (which warning says so depends on torch's version), and still
+        # what LibTorch users load
+        warnings.filterwarnings("ignore", message=".*torch.jit.*")
         traced = torch.jit.trace(_Step(network, form), (spikes, *states.values()), check_trace=False)  # type: ignore[no-untyped-call]
         buffer = io.BytesIO()
         torch.jit.save(traced, buffer)
@@ -47,7 +48,7 @@ def torchscript(network: Network, form: Form) -> bytes:
 def load_torchscript(content: bytes) -> torch.jit.ScriptModule:
     """A step from its bytes."""
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*torch.jit.*", category=DeprecationWarning)
+        warnings.filterwarnings("ignore", message=".*torch.jit.*")
         loaded = torch.jit.load(io.BytesIO(content))  # type: ignore[no-untyped-call]
     assert isinstance(loaded, torch.jit.ScriptModule)
     return loaded

@@ -6,7 +6,7 @@ import hashlib
 import math
 import struct
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -105,7 +105,8 @@ def same(one: Session, other: Session) -> None:
     assert (have_r is None) == (want_r is None)
     if have_r is not None and want_r is not None:
         np.testing.assert_array_equal(have_r.waiting, want_r.waiting)
-        assert replace(have_r, waiting=want_r.waiting) == want_r
+        for field in fields(have_r):  # a dataclass with an array cannot be compared as one
+            assert field.name == "waiting" or getattr(have_r, field.name) == getattr(want_r, field.name)
 
 
 @pytest.mark.parametrize("half", [False, True])
