@@ -7,7 +7,7 @@ BIN := .venv/bin
 install: .venv/.installed-all
 
 demo: .venv/.installed-serving
-	$(BIN)/python -m service.demo
+	$(BIN)/python examples/demo.py
 
 test: install
 	$(BIN)/pytest
@@ -24,16 +24,16 @@ format: install
 
 # docs/experiments.md from the results that are kept in the repository
 report: install
-	$(BIN)/python -m hetsyn_model.experiments.report
+	$(BIN)/python -m experiments.report
 
 # The operator for NVIDIA GPUs: needs nvcc 13 on PATH and ONNX Runtime's headers (docs/gpu.md).
 NVCC ?= nvcc
 ONNXRUNTIME_HEADERS ?= /usr/include/onnxruntime
 CUDA_CODE := $(foreach a,75 80 86 89 90 100 120,-gencode arch=compute_$(a),code=sm_$(a)) -gencode arch=compute_120,code=compute_120
 
-operators-cuda: service/operators/_network_cuda.so
+operators-cuda: service/runtime/operators/_network_cuda.so
 
-service/operators/_network_cuda.so: service/operators/network.cu service/operators/block.hpp service/operators/description.hpp service/operators/reading.hpp
+service/runtime/operators/_network_cuda.so: service/runtime/operators/network.cu service/runtime/operators/block.hpp service/runtime/operators/description.hpp service/runtime/operators/reading.hpp
 	$(NVCC) -std=c++17 -O3 --fmad=false -ftz=true -shared -cudart static $(CUDA_CODE) -I$(ONNXRUNTIME_HEADERS) \
 		-Xcompiler=-fPIC,-fvisibility=hidden,-Wall,-ffp-contract=off $< -o $@
 
@@ -44,14 +44,14 @@ $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "$(PYTHON) is older than 3.11: make PYTHON=python3.11 $(MAKECMDGOALS)"; exit 1; }
 	@$(PYTHON) -m venv .venv || { rm -rf .venv; echo "cannot make a virtual environment: apt-get install python3-venv"; exit 1; }
 
-OPERATORS := $(wildcard service/operators/*.cpp service/operators/*.hpp)
+OPERATORS := $(wildcard service/runtime/operators/*.cpp service/runtime/operators/*.hpp)
 
 .venv/.installed-serving: pyproject.toml $(OPERATORS) | $(BIN)/python
 	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[cpu]'
-	@$(BIN)/python -m service.operators
+	@$(BIN)/python -m service.runtime.operators
 	@touch $@
 
 .venv/.installed-all: pyproject.toml $(OPERATORS) | $(BIN)/python
 	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[cpu,train,test]'
-	@$(BIN)/python -m service.operators
+	@$(BIN)/python -m service.runtime.operators
 	@touch .venv/.installed-serving $@

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from service.errors import HetsynError
+from hetsyn_client.errors import HetsynError
 
 
 @dataclass(frozen=True)
@@ -28,11 +28,11 @@ class Subcommand:
 
 SUBCOMMANDS = {
     "train": Subcommand("hetsyn_model.commands", "Train a network on recordings or spikes.", "train"),
-    "experiment": Subcommand("hetsyn_model.experiments.commands", "Run one of the paper's experiments.", "train"),
+    "experiment": Subcommand("experiments.commands", "Run one of the paper's experiments.", "train"),
     "export": Subcommand("export.commands", "Turn a trained checkpoint into an artifact that can be served.", "train"),
     "serve": Subcommand("service.commands", "Serve the models of a folder over HTTP.", "cpu"),
-    "stream": Subcommand("service.commands", "Stream a recording to a server and show what it hears.", "cpu"),
-    "bench": Subcommand("service.bench.commands", "Put a server under load and measure its latency.", "bench"),
+    "stream": Subcommand("hetsyn_client.commands", "Stream a recording to a server and show what it hears.", "cpu"),
+    "bench": Subcommand("hetsyn_client.loadtest.commands", "Put a server under load and measure its latency.", "bench"),
     "inspect": Subcommand("service.commands", "Check an artifact and show its sizes, errors and accuracy.", "cpu"),
 }
 OPTIONAL = ("torch", "h5py", "matplotlib", "onnx", "scipy", "onnxruntime", "hdrh", "redis", "cryptography")

@@ -32,8 +32,8 @@ from hetsyn_model.training.augment import encode_batch
 from hetsyn_model.training.checkpoint import Checkpoint
 from hetsyn_model.training.data import Recording, read_folder
 from hetsyn_model.training.speech import LABELS
-from service.api.app import create_app
-from service.artifact import Artifact
+from service.app import create_app
+from service.contract.artifact import Artifact
 from service.settings import Settings
 
 FORMS: tuple[Form, ...] = ("exact", "bank")

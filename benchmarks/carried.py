@@ -19,17 +19,17 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from service.artifact import FormName
-from service.audio import decode_wav
-from service.carry_keys import KEY_BYTES, CarryKeys
-from service.chunks import AudioChunk, digest
-from service.models import ModelCatalog
-from service.payloads import Carried, Envelope, InferRequest
-from service.protocol import Lifetimes
-from service.sessions import SessionRegistry
+from service.carried.keys import KEY_BYTES, CarryKeys
+from service.carried.token import Tokens
+from service.contract.manifest import FormName
+from service.models.catalog import ModelCatalog
+from service.registry.registry import SessionRegistry
+from service.session.protocol import Lifetimes
 from service.settings import Settings
-from service.store.packing import Packing
-from service.tokens import Tokens
+from service.store.record import Packing
+from service.wire.chunk import AudioChunk, digest
+from service.wire.pcm import decode_wav
+from service.wire.schema import Carried, Envelope, InferRequest
 
 ROOT = Path(__file__).parents[1]
 MODEL, CHUNK_S = "speech-digits", 0.1

@@ -21,11 +21,12 @@ from numpy.typing import NDArray
 
 from benchmarks.load import LoadError, StreamTarget, exchange
 from benchmarks.server_process import ServerProcess, free_port
-from service.artifact import Artifact, FormName
-from service.bench.load import Load, random_spikes, recorded
-from service.bench.served_model import ServedModel
-from service.bench.target import Address, HetsynTarget, Outcome, Response, post
-from service.packed_events import MEDIA_TYPE, pack_events
+from hetsyn_client.events import MEDIA_TYPE, pack_events
+from hetsyn_client.loadtest.load import Load, random_spikes, recorded
+from hetsyn_client.loadtest.served_model import ServedModel
+from hetsyn_client.loadtest.target import Address, HetsynTarget, Outcome, Response, post
+from service.contract.artifact import Artifact
+from service.contract.manifest import FormName
 
 ROOT = Path(__file__).parents[1]
 REQUIREMENTS = ROOT / "benchmarks/servers/requirements.txt"

@@ -29,10 +29,10 @@ from benchmarks.load import Figures, LoadError, closed_loop, exchange
 from benchmarks.recordings import cut, digit
 from benchmarks.server_process import ServerProcess, free_port
 from benchmarks.valkey import BINARY, MISSING, ValkeyServer
-from service.artifact import Artifact
-from service.bench.load import Load, recorded
-from service.bench.run import RunSettings
-from service.bench.target import Address, HetsynTarget
+from hetsyn_client.loadtest.load import Load, recorded
+from hetsyn_client.loadtest.run import RunSettings
+from hetsyn_client.loadtest.target import Address, HetsynTarget
+from service.contract.artifact import Artifact
 
 MODEL = ROOT / "models/speech-digits/1"
 RECORDINGS = ROOT / "docs/recordings"

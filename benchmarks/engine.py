@@ -126,7 +126,7 @@ def _recorded() -> Floats:
 
     from hetsyn_model.encoder import Encoder
     from hetsyn_model.training.checkpoint import Checkpoint
-    from service.audio import decode_wav
+    from service.wire.pcm import decode_wav
 
     spec = Checkpoint.load(MODELS / "speech-digits" / "1" / "network.pt").encoder
     assert spec is not None
@@ -153,8 +153,8 @@ def _implementations(workload: Workload) -> tuple[dict[str, Side], dict[str, flo
     from export.torchscript import load_torchscript, torchscript
     from hetsyn_model.state import initial_state
     from hetsyn_model.training.checkpoint import Checkpoint
-    from service.artifact import Artifact
-    from service.runtime import load_graph
+    from service.contract.artifact import Artifact
+    from service.runtime.onnx import load_graph
 
     folder = MODELS / workload.model / "1"
     network = Checkpoint.load(folder / "network.pt").network.float().eval()
@@ -316,7 +316,7 @@ class Cost:
 
 def _costs(workload: Workload, rates: dict[str, float]) -> dict[str, Cost]:
     """Of each implementation. rates: spikes a step of the hidden layers, and decays of a bank."""
-    from service.artifact import Artifact
+    from service.contract.artifact import Artifact
 
     manifest = Artifact.open(MODELS / workload.model / "1").manifest
     fan_in = (manifest.input.channels, *manifest.hidden)

@@ -19,13 +19,15 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from service.artifact import FormName
-from service.chunks import SpikeChunk, spike_chunk
-from service.cuda import RESERVE_BYTES, CudaDevice, problem
-from service.device import Device
-from service.engine import Engine, Work
-from service.models import NEXT_STEP, PROBABILITIES, SCORES, STEP, STEPS, Model, ModelCatalog
-from service.stream import StreamState, initial_stream
+from service.contract.graph_io import NEXT_STEP, PROBABILITIES, SCORES, STEP, STEPS
+from service.contract.manifest import FormName
+from service.engine.engine import Engine, Work
+from service.engine.stream import StreamState, initial_stream
+from service.models.catalog import ModelCatalog
+from service.models.model import Model
+from service.runtime.cuda import RESERVE_BYTES, CudaDevice, problem
+from service.runtime.device import Device
+from service.wire.chunk import SpikeChunk, spike_chunk
 
 MODELS = Path(__file__).parents[1] / "models"
 MODEL, DENSITY = "shd-size", 0.045

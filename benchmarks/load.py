@@ -14,11 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.server_process import ServerProcess, Stopwatch
-from service.bench.load import Load
-from service.bench.measurement import Measurement
-from service.bench.ramp import Goal, RampSettings
-from service.bench.run import ClosedLoop, RunSettings, Search, measure, run_loop, saturate
-from service.bench.target import Address, Outcome, Response, Target
+from hetsyn_client.loadtest.load import Load
+from hetsyn_client.loadtest.measurement import Measurement
+from hetsyn_client.loadtest.ramp import Goal, RampSettings
+from hetsyn_client.loadtest.run import ClosedLoop, RunSettings, Search, measure, run_loop, saturate
+from hetsyn_client.loadtest.target import Address, Outcome, Response, Target
 
 EXCHANGE_TIMEOUT_S = 10.0
 DISTURBING_CORES = 0.15

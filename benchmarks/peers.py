@@ -39,8 +39,8 @@ from benchmarks.contenders import (
 from benchmarks.load import Figures, LoadError, StreamTarget, answers, closed_loop, typical
 from benchmarks.server_process import ServerError
 from benchmarks.step_graph import write_step_graph
-from service.bench.run import RunSettings
-from service.client import ServiceUnreachable
+from hetsyn_client.errors import ServiceUnreachable
+from hetsyn_client.loadtest.run import RunSettings
 
 CONCURRENCIES = (1, 16)
 WARM_UP_S = 0.5

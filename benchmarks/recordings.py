@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from service.audio import decode_wav
+from service.wire.pcm import decode_wav
 
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 

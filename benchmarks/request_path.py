@@ -26,15 +26,15 @@ from rich.table import Table
 
 from benchmarks.contenders import Contender, empty, ours, shd_load
 from benchmarks.load import closed_loop
-from service.api.app import create_app
-from service.bench.run import RunSettings
+from hetsyn_client.events import MEDIA_TYPE, pack_events
+from hetsyn_client.loadtest.run import RunSettings
+from service.app import create_app
 from service.commands import COLLECT_AFTER
-from service.engine import Engine, Work
-from service.models import ModelCatalog
-from service.packed_events import MEDIA_TYPE, pack_events
-from service.payloads import decode_raw
+from service.engine.engine import Engine, Work
+from service.engine.stream import initial_stream
+from service.models.catalog import ModelCatalog
 from service.settings import Settings
-from service.stream import initial_stream
+from service.wire.decode import decode_raw
 
 MODELS = Path(__file__).parents[1] / "models"
 MODEL, STEPS, DENSITY = "shd-size", 25, 0.045

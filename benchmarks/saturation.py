@@ -13,8 +13,8 @@ from typing import Any
 from rich.console import Console
 
 from benchmarks.contenders import serve_speech
-from service.bench.ramp import Goal, RampSettings
-from service.bench.run import RunSettings, Search, run_loop, saturate
+from hetsyn_client.loadtest.ramp import Goal, RampSettings
+from hetsyn_client.loadtest.run import RunSettings, Search, run_loop, saturate
 
 CHUNK_S = 0.1
 AGREEMENT = 1.1

@@ -23,10 +23,10 @@ from rich.table import Table
 from benchmarks.contenders import newest_speech, serve_speech
 from benchmarks.load import LoadError
 from benchmarks.server_process import ServerProcess
-from service.bench.load import Load
-from service.bench.pool import Job, Pool
-from service.bench.run import run_loop
-from service.bench.target import HetsynTarget, Outcome, Response
+from hetsyn_client.loadtest.load import Load
+from hetsyn_client.loadtest.pool import Job, Pool
+from hetsyn_client.loadtest.run import run_loop
+from hetsyn_client.loadtest.target import HetsynTarget, Outcome, Response
 
 COUNTS, QUICK_COUNTS = (10, 100, 1_000, 10_000, 100_000), (10, 1_000)
 CONCURRENCY, CHUNK_S, TIMEOUT_S = 16, 0.1, 30.0

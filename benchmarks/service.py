@@ -23,9 +23,9 @@ from benchmarks.contenders import MODEL, STEPS, Contender, dict_server, empty, o
 from benchmarks.load import Figures, StreamTarget, closed_loop, real_time_streams, typical
 from benchmarks.server_process import ServerProcess
 from benchmarks.step_graph import write_step_graph
-from service.bench.load import Load
-from service.bench.ramp import Goal, RampSettings
-from service.bench.run import RunSettings, Search
+from hetsyn_client.loadtest.load import Load
+from hetsyn_client.loadtest.ramp import Goal, RampSettings
+from hetsyn_client.loadtest.run import RunSettings, Search
 
 LIMITS_MS = (50.0, 100.0)
 CONCURRENCIES = (16, 64)

@@ -19,9 +19,9 @@ from rich.console import Console
 
 from benchmarks.contenders import serve_speech
 from benchmarks.scaling import CHUNK_S, resident_bytes
-from service.bench.measurement import Measurement
-from service.bench.ramp import Goal, RampSettings
-from service.bench.run import OpenLoop, RunSettings, measure, run_loop, saturate
+from hetsyn_client.loadtest.measurement import Measurement
+from hetsyn_client.loadtest.ramp import Goal, RampSettings
+from hetsyn_client.loadtest.run import OpenLoop, RunSettings, measure, run_loop, saturate
 
 SHARE = 0.8
 SAMPLE_S = 1.0

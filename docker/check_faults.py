@@ -27,9 +27,9 @@ from typing import Any
 import httpx
 import numpy as np
 
-from service.audio import decode_wav
-from service.client import StreamingClient
-from service.errors import HetsynError
+from hetsyn_client.client import StreamingClient
+from hetsyn_client.errors import HetsynError
+from service.wire.pcm import decode_wav
 
 REPOSITORY = Path(__file__).parent.parent
 RECORDINGS = REPOSITORY / "docs" / "recordings"

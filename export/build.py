@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 OPSET, IR_VERSION = 20, 10  # onnx's own defaults are newer than current runtimes load
-DOMAIN = "hetsyn"  # of our own operators, service/operators
+DOMAIN = "hetsyn"  # of our own operators, service/runtime/operators
 
 DTYPES = {
     "float32": TensorProto.FLOAT,

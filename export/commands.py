@@ -11,12 +11,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from experiments.run import RunSpec, open_task
+from experiments.task import MissingData, first_streams
 from export.parity import ParityError
 from export.write import ArtifactPathError, Evaluation, FormReport, Source, padded, seeded_streams, write_artifact
 from hetsyn_model.bank import BankError
 from hetsyn_model.encoder import Encoder
-from hetsyn_model.experiments.run import RunSpec, open_task
-from hetsyn_model.experiments.task import MissingData, first_streams
 from hetsyn_model.network import ERROR_BOUND, Network
 from hetsyn_model.run_folder import RunError
 from hetsyn_model.spec import DecisionSpec, NetworkSpec, NeuronSpec

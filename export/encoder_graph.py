@@ -12,7 +12,7 @@ import numpy as np
 
 from export.build import GraphBuilder
 from hetsyn_model.encoder import SILENCE_DB, EncoderSpec
-from service.artifact import StateTensor
+from service.contract.manifest import StateTensor
 
 OPERATOR = "Encoder"
 EVENTS = ("events.row", "events.unit")

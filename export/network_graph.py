@@ -1,8 +1,8 @@
 """A network as an ONNX graph that runs a chunk of steps for a batch of streams of different lengths.
 
-The contract of names and shapes is in ``service/artifact.py``. The graph is one call of ``hetsyn::Network``, with the
-weights as its constants. A runtime that has our operator (``service/operators``) runs that; to any other the name
-means the function of plain ONNX that stands in the same file:
+The contract of names and shapes is in ``service/contract/graph_io.py``. The graph is one call of ``hetsyn::Network``,
+with the weights as its constants. A runtime that has our operator (``service/runtime/operators``) runs that; to any
+other the name means the function of plain ONNX that stands in the same file:
 
 The input product of a bank covers all steps of the chunk at once, event by event; the steps themselves are the body
 of a Scan. A stream whose chunk is shorter than the batch's longest keeps its state through the steps that it does

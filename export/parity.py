@@ -23,8 +23,8 @@ from hetsyn_model.network import Network
 from hetsyn_model.readout import probabilities
 from hetsyn_model.rollout import Rollout
 from hetsyn_model.state import Form, StateTensor, initial_state
-from service.artifact import StateTensor as ManifestStateTensor
-from service.runtime import Graph
+from service.contract.manifest import StateTensor as ManifestStateTensor
+from service.runtime.onnx import Graph
 
 TOLERANCE = 1e-4  # of a probability
 

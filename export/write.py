@@ -26,9 +26,10 @@ from hetsyn_model.encoder import Encoder, EncoderSpec
 from hetsyn_model.network import ERROR_BOUND, Network
 from hetsyn_model.state import Form, state_bytes
 from hetsyn_model.training.checkpoint import Checkpoint
-from service import artifact
-from service.operators import library
-from service.runtime import Graph, load_graph
+from service.contract import manifest as contract
+from service.contract.artifact import Artifact
+from service.runtime.onnx import Graph, load_graph
+from service.runtime.operators import library
 
 FORMS: tuple[Form, ...] = ("exact", "bank")
 CHECKPOINT = "network.pt"
@@ -118,7 +119,7 @@ def write_artifact(
         heard = noise_and_silence(source.encoder) if audio is None else audio
         for graph in graphs_by_runtime(files["encoder.onnx"]).values():
             verify_encoder(Encoder(source.encoder), graph, encoder_state(source.encoder), heard)
-    forms: dict[artifact.FormName, artifact.Form] = {}
+    forms: dict[contract.FormName, contract.Form] = {}
     reports: list[FormReport] = []
     spikes_of: dict[Form, list[np.ndarray[tuple[int, ...], np.dtype[np.float32]]]] = {}
     golden: dict[str, np.ndarray[tuple[int, ...], np.dtype[np.generic]]] = {}
@@ -142,11 +143,11 @@ def write_artifact(
         layout = network.state_layout(form)
         accuracy = None if evaluation.labels is None else hits / len(evaluation.labels)
         sizes = {name: bank.size for name, bank in network.banks.items()} if form == "bank" else {}
-        forms[form] = artifact.Form(
+        forms[form] = contract.Form(
             file=f"{form}.onnx",
             torchscript=f"{form}.pt",
             state=tuple(
-                artifact.StateTensor(name=t.name, shape=t.shape, dtype=t.dtype, initial=t.initial) for t in layout
+                contract.StateTensor(name=t.name, shape=t.shape, dtype=t.dtype, initial=t.initial) for t in layout
             ),
             state_bytes=state_bytes(layout),
             bank_sizes=sizes,
@@ -175,8 +176,8 @@ def write_artifact(
     )
     files[CHECKPOINT] = checkpoint.to_bytes()
     manifest = _manifest(source, forms, files)
-    _write_all(out, files | {artifact.MANIFEST: (manifest.model_dump_json(indent=1) + "\n").encode()})
-    artifact.Artifact.open(out)
+    _write_all(out, files | {contract.MANIFEST: (manifest.model_dump_json(indent=1) + "\n").encode()})
+    Artifact.open(out)
     return reports
 
 
@@ -227,24 +228,24 @@ def _golden(
 
 
 def _manifest(
-    source: Source, forms: dict[artifact.FormName, artifact.Form], files: dict[str, bytes]
-) -> artifact.Manifest:
+    source: Source, forms: dict[contract.FormName, contract.Form], files: dict[str, bytes]
+) -> contract.Manifest:
     spec, encoder = source.network.spec, source.encoder
     made_with: dict[str, str | int | float | bool | None] = {
         "hetsyn": version("hetsyn"),
         "torch": torch.__version__,
         "python": platform.python_version(),
     }
-    return artifact.Manifest(
+    return contract.Manifest(
         format_version=2,
         name=source.name,
         version=source.version,
         description=source.description,
         labels=source.labels,
-        input=artifact.Input(channels=spec.channels, step_s=spec.step_s, description=source.input_description),
+        input=contract.Input(channels=spec.channels, step_s=spec.step_s, description=source.input_description),
         encoder=None
         if encoder is None
-        else artifact.Encoder(
+        else contract.Encoder(
             file="encoder.onnx",
             sample_rate_hz=encoder.sample_rate_hz,
             samples_per_step=encoder.step_samples,
@@ -252,13 +253,13 @@ def _manifest(
         ),
         hidden=spec.hidden,
         outputs=spec.outputs,
-        decision=artifact.Decision(
+        decision=contract.Decision(
             rule=spec.decision.rule, skip_steps=spec.decision.skip_steps, tail_steps=source.tail_steps
         ),
         default_form="bank" if forms["bank"].state_bytes <= forms["exact"].state_bytes else "exact",
         forms=forms,
         files={
-            name: artifact.FileEntry(bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
+            name: contract.FileEntry(bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
             for name, content in files.items()
         },
         provenance=made_with | source.provenance,

@@ -2,8 +2,8 @@
 
 from hetsyn_model.bank import Bank, BankError, fit_bank
 from hetsyn_model.events import Events
+from hetsyn_model.import_reference import CheckpointError, from_reference
 from hetsyn_model.network import Network
-from hetsyn_model.reference import CheckpointError, from_reference
 from hetsyn_model.rollout import Rollout
 from hetsyn_model.spec import DecisionSpec, NetworkSpec, NeuronSpec, SpecError, SurrogateSpec, variant
 from hetsyn_model.state import StateTensor, initial_state, state_bytes

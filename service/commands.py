@@ -1,32 +1,25 @@
-"""``hetsyn serve``, ``hetsyn stream`` and ``hetsyn inspect``. Each imports what it needs when it runs."""
+"""``hetsyn serve`` and ``hetsyn inspect``. Each imports what it needs when it runs."""
 
 from __future__ import annotations
 
 import gc
 import json
 import os
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
-from rich.text import Text
 
 if TYPE_CHECKING:
-    from service.carry_keys import CarryKeys
+    from service.carried.keys import CarryKeys
 
 serve = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-stream = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 inspect = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-
-BAR_WIDTH = 30
 MODELS = Path("models")  # where serve and inspect look unless told otherwise
 # Longer than balancers keep an idle connection, so that they close it: a chunk that is sent while the server does is
 # lost, and one without a number cannot be sent again.
@@ -100,12 +93,12 @@ def serve_models(
     """Serve the models of a folder over HTTP."""
     import uvicorn
 
-    from service.api.app import create_app
-    from service.cuda import open_device
-    from service.graceful import GracefulServer
-    from service.models import ModelCatalog
-    from service.runtime import check_runtime
+    from service.app import create_app
+    from service.models.catalog import ModelCatalog
+    from service.runtime.cuda import open_device
+    from service.runtime.onnx import check_runtime
     from service.settings import Settings
+    from service.shutdown import GracefulServer
     from service.store.url import redacted
 
     check_runtime()
@@ -163,34 +156,6 @@ def serve_models(
         raise typer.Exit(3)
 
 
-@stream.command()
-def stream_file(
-    file: Annotated[Path, typer.Argument(help="WAV file, 16-bit PCM.", exists=True, dir_okay=False)],
-    url: Annotated[str, typer.Option(help="The server.")] = "http://127.0.0.1:8000",
-    model: Annotated[str | None, typer.Option(help="By default the server's default model.")] = None,
-    chunk_ms: Annotated[float, typer.Option(min=1, help="Length of a chunk.")] = 100.0,
-    realtime: Annotated[bool, typer.Option(help="Send no faster than the sound lasts.")] = True,
-) -> None:
-    """Stream a recording to a server, chunk by chunk, and show what it makes of it."""
-    from service.client import StreamingClient
-
-    console = Console()
-    chunk_s = chunk_ms / 1000
-    duration_s = 0.0
-    began_s = time.monotonic()
-
-    def keep_pace(until_s: float) -> None:
-        nonlocal duration_s
-        duration_s = until_s
-        if realtime:
-            time.sleep(max(0.0, began_s + until_s - time.monotonic()))
-
-    with StreamingClient(url) as client, _line_printer(console) as show:
-        for reply in client.stream_wav(file, chunk_s, model=model, before_chunk=keep_pace):
-            show(_progress_line(duration_s, reply), reply["end"])
-    console.print(_verdict(file, reply))
-
-
 @inspect.command()
 def inspect_model(
     model: Annotated[
@@ -199,7 +164,8 @@ def inspect_model(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Check an artifact's files and show what it says of itself."""
-    from service.models import newest_artifact, summary
+    from service.models.describe import summary
+    from service.models.folder import newest_artifact
 
     if not model.exists() and (MODELS / model).exists():
         model = MODELS / model
@@ -214,41 +180,11 @@ def inspect_model(
 
 def _carry_keys(path: Path | None) -> CarryKeys | None:
     """From the file, else from the environment; never from the command line, which others can read."""
-    from service.carry_keys import VARIABLE, parse_keys, read_keys
+    from service.carried.keys import VARIABLE, parse_keys, read_keys
 
     if path is not None:
         return read_keys(path)
     return parse_keys(os.environ[VARIABLE], VARIABLE) if os.environ.get(VARIABLE) else None
-
-
-@contextmanager
-def _line_printer(console: Console) -> Iterator[Callable[[Text, bool], None]]:
-    """A line that is overwritten on a terminal; lines one below the other elsewhere."""
-    if not console.is_terminal:
-        yield lambda line, is_last: console.print(line)  # noqa: ARG005
-        return
-    with Live(console=console, auto_refresh=False) as live:
-        yield lambda line, is_last: live.update(line, refresh=True)  # noqa: ARG005
-
-
-def _progress_line(time_s: float, reply: dict[str, Any]) -> Text:
-    line = Text(f"{time_s:7.2f} s  ")
-    if reply["probabilities"] is None:
-        last = reply["readout"][-1] if reply["readout"] else []
-        return line.append("  ".join(f"{value:+.3f}" for value in last))
-    share = max(reply["probabilities"])
-    filled = round(share * BAR_WIDTH) if reply["label"] else 0
-    line.append(f"{reply['label'] or '...':<12} ", style="bold")
-    line.append("█" * filled, style="green").append("░" * (BAR_WIDTH - filled), style="dim")
-    return line.append(f" {share:6.1%}" if reply["label"] else "")
-
-
-def _verdict(file: Path, reply: dict[str, Any]) -> Text:
-    model = f"{reply['model']} {reply['version']}, {reply['form']}"
-    if reply["label"] is None:
-        return Text(f"{file.name}: {reply['total_steps']} steps ({model})")
-    verdict = Text(f"{file.name}: ").append(reply["label"], style="bold green")
-    return verdict.append(f"  {max(reply['probabilities']):.1%} ({model})")
 
 
 def _facts(described: dict[str, Any]) -> Table:

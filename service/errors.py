@@ -40,9 +40,11 @@ HetsynError
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 
-class HetsynError(Exception):
-    """Base of all; the message is a sentence that says what to do."""
+from hetsyn_client.errors import HetsynError as HetsynError
+from hetsyn_client.errors import InputError as InputError
+from hetsyn_client.errors import NotFound as NotFound
 
 
 class ArtifactError(HetsynError):
@@ -50,10 +52,6 @@ class ArtifactError(HetsynError):
 
 
 class RuntimeUnavailable(HetsynError):
-    pass
-
-
-class InputError(HetsynError):
     pass
 
 
@@ -66,10 +64,6 @@ class TooSlow(InputError):
 
 
 class UnsupportedInput(HetsynError):
-    pass
-
-
-class NotFound(HetsynError):
     pass
 
 
@@ -191,3 +185,8 @@ class Overloaded(HetsynError):
 
 class ShuttingDown(Overloaded):
     pass
+
+
+def listing(names: Sequence[str]) -> str:
+    """Names for a sentence."""
+    return ", ".join(repr(name) for name in names) or "none"

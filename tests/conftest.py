@@ -12,8 +12,9 @@ import pytest
 from hypothesis import settings
 
 from benchmarks.valkey import MISSING
-from service.models import Model, ModelCatalog
-from service.operators import BUILD
+from service.models.catalog import ModelCatalog
+from service.models.model import Model
+from service.runtime.operators import BUILD
 from tests.fakes import Gate, write_artifact
 
 # a shared machine is slow at times: no deadline; the same examples in every run

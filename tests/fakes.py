@@ -19,11 +19,11 @@ from typing import Any, Literal
 
 import numpy as np
 
-from service.device import DeviceGraph
 from service.errors import HetsynError, StoreUnavailable
-from service.runtime import Array, DeviceTensor, Graph, GraphLoader, OrtGraph
+from service.runtime.device import DeviceGraph
+from service.runtime.onnx import Array, DeviceTensor, Graph, GraphLoader, OrtGraph
+from service.store.base import Change, Stored, Verdict
 from service.store.memory import MemoryStore
-from service.store.seam import Change, Stored, Verdict
 
 Rule = Literal["sum_softmax", "spike_count", "last", "trace"]
 

@@ -25,9 +25,9 @@ from benchmarks.faults.stage import Replica, open_stage_store
 from benchmarks.faults.tally import Tally, as_reference
 from benchmarks.load import exchange
 from benchmarks.recordings import cut
-from service.artifact import Artifact
-from service.bench.run import run_loop
-from service.bench.target import HetsynTarget
+from hetsyn_client.loadtest.run import run_loop
+from hetsyn_client.loadtest.target import HetsynTarget
+from service.contract.artifact import Artifact
 
 MODEL = ROOT / "models/speech-digits/1"
 RECORDINGS = ROOT / "docs/recordings"

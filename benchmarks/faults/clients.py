@@ -11,8 +11,8 @@ from enum import StrEnum
 from functools import partial
 
 from benchmarks.faults.tally import Heard, Probe, Stream, Tally
-from service.bench.connection import Connection
-from service.bench.target import Address, HetsynTarget, Response
+from hetsyn_client.loadtest.connection import Connection
+from hetsyn_client.loadtest.target import Address, HetsynTarget, Response
 
 REQUEST_TIMEOUT_S = 1.0
 GIVE_UP_S = 30.0  # of one chunk

@@ -20,7 +20,7 @@ from benchmarks.contenders import ENVIRONMENT, HERE, ROOT
 from benchmarks.faults.relay import HOST, Relay
 from benchmarks.server_process import ServerError, free_port
 from benchmarks.valkey import MISSING, ValkeyServer
-from service.bench.target import Address
+from hetsyn_client.loadtest.target import Address
 
 READY_TIMEOUT_S = 30.0
 POLL_S = 0.02

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from hetsyn_model.encoder import Encoder, EncoderSpec
 from hetsyn_model.events import Events
-from hetsyn_model.training.crossings import Crossings, Levels, power_spectrum, thinned
+from hetsyn_model.training.batch_encoder import Crossings, Levels, power_spectrum, thinned
 from hetsyn_model.training.data import Recording
 
 

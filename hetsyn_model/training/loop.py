@@ -26,7 +26,7 @@ from hetsyn_model.rollout import Rollout
 from hetsyn_model.run_folder import claim, replace_file, save_tensors
 from hetsyn_model.spec import NetworkSpec, Rule
 from hetsyn_model.state import Form
-from hetsyn_model.training import levels
+from hetsyn_model.training import tied_layer as levels
 from hetsyn_model.training.augment import AugmentSpec, Batch, augment_batch, encode_batch
 from hetsyn_model.training.checkpoint import Checkpoint
 from hetsyn_model.training.data import Recording

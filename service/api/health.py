@@ -9,8 +9,8 @@ from fastapi.responses import JSONResponse
 
 from service.api.problems import log, of_error
 from service.errors import ArtifactError, ShuttingDown, StoreError
-from service.models import ModelCatalog
-from service.sessions import SessionRegistry
+from service.models.catalog import ModelCatalog
+from service.registry.registry import SessionRegistry
 
 
 def router(catalog: ModelCatalog, sessions: SessionRegistry) -> APIRouter:

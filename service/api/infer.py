@@ -7,33 +7,20 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 from fastapi import FastAPI, Request
-from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service import carried_frame, packed_events
+from hetsyn_client import events, frames
+from service.admission.body import ClientDisconnect, read_body
+from service.admission.uploads import Upload
 from service.api import problems
-from service.api.body import read_body
 from service.api.problems import MEDIA_TYPE as PROBLEM_TYPE
 from service.api.request_id import HEADER as REQUEST_ID
 from service.api.request_id import echoing
 from service.errors import HetsynError, InputError, UnsupportedInput
-from service.payloads import (
-    CONTENT_TYPES,
-    JSON_TYPE,
-    L16_TYPE,
-    WAV_TYPES,
-    CarriedReply,
-    Envelope,
-    InferBody,
-    InferRequest,
-    Reply,
-    decode_json,
-    decode_raw,
-    parse_content_type,
-    unsupported,
-)
-from service.sessions import SessionRegistry
-from service.uploads import Upload
+from service.registry.registry import SessionRegistry
+from service.wire.content_types import CONTENT_TYPES, JSON_TYPE, L16_TYPE, WAV_TYPES, parse_content_type, unsupported
+from service.wire.decode import decode_json, decode_raw
+from service.wire.schema import CarriedReply, Envelope, InferBody, InferRequest, Reply
 
 PATH = "/infer"
 # below this, decoding costs less than handing it to a thread
@@ -93,7 +80,7 @@ class InferEndpoint:
             if not decoded.carry:
                 return (await self._sessions.infer(decoded)).to_json(), JSON_TYPE
             carried = await self._sessions.carry(decoded)
-            if media_type == carried_frame.MEDIA_TYPE:
+            if media_type == frames.MEDIA_TYPE:
                 return carried.to_frame(), media_type
             return carried.to_json(), JSON_TYPE
 
@@ -123,7 +110,7 @@ def document(app: FastAPI) -> None:
         tags=["streaming"],
         response_model=Reply | CarriedReply,
         openapi_extra=_openapi(),
-        responses={200: {"content": {carried_frame.MEDIA_TYPE: _BINARY}}, **_PROBLEMS},
+        responses={200: {"content": {frames.MEDIA_TYPE: _BINARY}}, **_PROBLEMS},
     )
     async def infer(request: Request) -> None:  # noqa: ARG001
         """Apply one chunk to a session and get the classification so far.
@@ -153,7 +140,7 @@ def _decode(content_type: str, query: list[tuple[str, str]], body: bytes) -> Inf
     return decode_json(body)
 
 
-_MEDIA_TYPES = {JSON_TYPE, *WAV_TYPES, L16_TYPE, packed_events.MEDIA_TYPE, carried_frame.MEDIA_TYPE}
+_MEDIA_TYPES = {JSON_TYPE, *WAV_TYPES, L16_TYPE, events.MEDIA_TYPE, frames.MEDIA_TYPE}
 
 _BINARY: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}}
 _PROBLEMS: dict[int | str, dict[str, Any]] = {

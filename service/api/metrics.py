@@ -10,8 +10,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
 
-from service.models import ModelCatalog
-from service.sessions import SessionRegistry
+from service.models.catalog import ModelCatalog
+from service.registry.registry import SessionRegistry
 
 
 class _Counted(Collector):

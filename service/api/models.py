@@ -6,7 +6,8 @@ from typing import Any
 
 from fastapi import APIRouter
 
-from service.models import ModelCatalog, summary
+from service.models.catalog import ModelCatalog
+from service.models.describe import summary
 
 
 def router(catalog: ModelCatalog) -> APIRouter:

@@ -16,9 +16,10 @@ from typing import Any
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect
+from starlette.requests import ClientDisconnect as RequestDisconnect
 
 from service import errors
+from service.admission.body import ClientDisconnect
 
 MEDIA_TYPE = "application/problem+json"
 REQUEST_ID = "X-Request-ID"
@@ -159,8 +160,9 @@ def install(app: FastAPI) -> None:
         slug, title = TITLES[errors.InputError]
         return problem(422, slug, title, f"{place}: {first['msg']}")
 
+    @app.exception_handler(RequestDisconnect)
     @app.exception_handler(ClientDisconnect)
-    async def disconnected(_: Request, error: ClientDisconnect) -> Response:  # noqa: ARG001
+    async def disconnected(_: Request, error: Exception) -> Response:  # noqa: ARG001
         return Response(status_code=400)  # nobody reads it; nothing was applied
 
     @app.exception_handler(Exception)

@@ -8,14 +8,15 @@ from fastapi import APIRouter, Request, Response
 from fastapi import Path as InPath
 from fastapi.responses import JSONResponse
 
-from service.api.body import read_body
+from service.admission.body import read_body
+from service.admission.uploads import Upload
 from service.api.problems import MEDIA_TYPE as PROBLEM_TYPE
 from service.api.problems import of_error
 from service.errors import ModelAbsent, StateError, UnsupportedInput
-from service.payloads import SESSION_ID, parse_content_type
-from service.sessions import SessionRegistry
-from service.store.packing import MEDIA_TYPE
-from service.uploads import Upload
+from service.registry.registry import SessionRegistry
+from service.store.record import MEDIA_TYPE
+from service.wire.content_types import parse_content_type
+from service.wire.schema import SESSION_ID
 
 STATE_TYPES = (MEDIA_TYPE, "application/octet-stream")
 Id = Annotated[str, InPath(pattern=SESSION_ID)]

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Literal, TypeVar
 
 from service.errors import HetsynError, StateCorrupt, StateForeign, StoreUnavailable, StoreUnusable
-from service.store.seam import ABSENT, Change, Stored, Verdict
+from service.store.base import ABSENT, Change, Stored, Verdict
 
 T = TypeVar("T")
 Synchronous = Literal["full", "normal"]

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 
 from service.errors import HetsynError
-from service.store.seam import ABSENT, Change, Stored, Verdict
+from service.store.base import ABSENT, Change, Stored, Verdict
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ from redis.exceptions import NoScriptError, RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from service.errors import HetsynError, StateForeign, StoreUnavailable, StoreUnusable
-from service.store.seam import ABSENT, REVISION_BYTES, Change, Stored, Verdict
+from service.store.base import ABSENT, REVISION_BYTES, Change, Stored, Verdict
 
 PREFIX = "hetsyn:session:"
 SCAN_KEYS = 500

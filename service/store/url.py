@@ -14,8 +14,8 @@ from pathlib import Path
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
 
 from service.errors import StoreUnusable
+from service.store.base import StateStore
 from service.store.file import FileStore
-from service.store.seam import StateStore
 
 MEMORY = "memory://"
 _FILE_SCHEMES = ("file", "sqlite")

@@ -11,11 +11,12 @@ import torch
 from hetsyn_model import Network
 from hetsyn_model.encoder import Encoder
 from hetsyn_model.state import Form
-from service.artifact import Artifact
-from service.chunks import AudioChunk, Chunk, spike_chunk
-from service.engine import Engine, Outcome, Work
-from service.models import Model, ModelCatalog
-from service.stream import STEP_BYTES, initial_stream
+from service.contract.artifact import Artifact
+from service.engine.engine import Engine, Outcome, Work
+from service.engine.stream import STEP_BYTES, initial_stream
+from service.models.catalog import ModelCatalog
+from service.models.model import Model
+from service.wire.chunk import AudioChunk, Chunk, spike_chunk
 from tests.contract.conftest import ENCODER
 
 FORMS: tuple[Form, ...] = ("exact", "bank")

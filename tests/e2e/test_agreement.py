@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,8 +10,8 @@ import pytest
 from benchmarks.agreement import compare
 from hetsyn_model.training.data import Recording, read_folder, read_wav
 from hetsyn_model.training.speech import LABELS, WORDS
+from tests.support.paths import ROOT
 
-ROOT = Path(__file__).parents[2]
 FSDD = ROOT.parent / "shared/data/fsdd/recordings"
 TOLERANCE = 1e-4  # of a probability
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from service.audio import decode_wav
-from service.client import StreamingClient
+from hetsyn_client.client import StreamingClient
+from service.wire.pcm import decode_wav
 from tests.e2e.test_durability import CHUNK_SAMPLES, Replica
-from tests.e2e.test_serving import ROOT
+from tests.support.paths import ROOT
 
 
 def test_every_chunk_goes_to_another_process(tmp_path: Path) -> None:

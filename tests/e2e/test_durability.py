@@ -18,8 +18,9 @@ import numpy as np
 import pytest
 
 from benchmarks.valkey import BINARY, MISSING, ValkeyServer, free_port
-from service.audio import decode_wav
-from tests.e2e.test_serving import ROOT, serve_command, start, wait_until_ready
+from service.wire.pcm import decode_wav
+from tests.e2e.test_serving import serve_command, start, wait_until_ready
+from tests.support.paths import ROOT
 
 CHUNK_SAMPLES = 500
 TIMEOUT_S = 120.0

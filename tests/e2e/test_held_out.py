@@ -18,17 +18,18 @@ import httpx
 import numpy as np
 import pytest
 
-from hetsyn_model.experiments.results import KEPT, Result, identity, read_file
-from hetsyn_model.experiments.run import RunSpec, open_task
-from hetsyn_model.experiments.shd import ShdSpec
-from hetsyn_model.experiments.task import Batch, MissingData
-from hetsyn_model.experiments.vision import CLOTHES, ImageSpec, encode, read_fashion_mnist
+from experiments.results import KEPT, Result, identity, read_file
+from experiments.run import RunSpec, open_task
+from experiments.shd import ShdSpec
+from experiments.task import Batch, MissingData
+from experiments.vision import CLOTHES, ImageSpec, encode, read_fashion_mnist
 from hetsyn_model.training.checkpoint import Checkpoint
 from hetsyn_model.training.data import SHD_CHANNELS, read_folder, split_takes
 from hetsyn_model.training.speech import LABELS, VALIDATION_EVERY
 from hetsyn_model.training.voices.digits import KEYS
 from tests.e2e.test_agreement import FSDD
-from tests.e2e.test_serving import ROOT, url
+from tests.e2e.test_serving import url
+from tests.support.paths import ROOT
 
 __all__ = ["url"]  # a fixture
 

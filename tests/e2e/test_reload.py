@@ -12,8 +12,8 @@ import httpx
 import pytest
 
 from tests.e2e.test_durability import Replica, persist, pieces, send
-from tests.e2e.test_serving import ROOT
-from tests.unit.service.test_reload import rewrite
+from tests.support.paths import ROOT
+from tests.unit.service.reload.test_reload import rewrite
 
 SHIPPED = ROOT / "models" / "speech-digits" / "1"
 

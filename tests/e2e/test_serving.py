@@ -9,12 +9,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import httpx
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.support.paths import ROOT
+
 RECORDINGS = sorted((ROOT / "docs/recordings").glob("*.wav"))
 START_TIMEOUT_S = 60.0
 
@@ -107,7 +107,7 @@ def test_the_shd_size_network_takes_spikes(url: str) -> None:
 
 def test_the_demo_shows_a_recording_becoming_a_word() -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "service.demo"], cwd=ROOT, capture_output=True, text=True, timeout=120, check=True
+        [sys.executable, "examples/demo.py"], cwd=ROOT, capture_output=True, text=True, timeout=120, check=True
     )
     assert "seven.wav: seven" in done.stdout
 
@@ -127,7 +127,8 @@ def test_both_forms_of_the_shipped_model_are_as_accurate() -> None:
 def test_serving_imports_no_torch() -> None:
     code = (
         "import sys; sys.modules['torch'] = None; sys.modules['onnx'] = None; sys.modules['scipy'] = None\n"
-        "from pathlib import Path; from service.api.app import create_app; from service.models import ModelCatalog\n"
+        "from pathlib import Path; from service.app import create_app\n"
+        "from service.models.catalog import ModelCatalog\n"
         "from service.settings import Settings\n"
         "catalog = ModelCatalog(Path('models')); catalog.load_defaults()\n"
         "create_app(Settings(models=Path('models')), catalog); print('served')"

@@ -15,21 +15,21 @@ import numpy as np
 import pytest
 from fastapi import FastAPI
 
-from service.api.app import create_app
-from service.carried_frame import MEDIA_TYPE as CARRIED_TYPE
-from service.carry_keys import CarryKeys
+from hetsyn_client.events import MEDIA_TYPE as EVENTS_TYPE
+from hetsyn_client.events import pack_events
+from hetsyn_client.frames import MEDIA_TYPE as CARRIED_TYPE
+from service.app import create_app
+from service.carried.keys import CarryKeys
 from service.errors import ArtifactError, RuntimeUnavailable
-from service.models import ModelCatalog
-from service.packed_events import MEDIA_TYPE as EVENTS_TYPE
-from service.packed_events import pack_events
-from service.payloads import decode_json
-from service.runtime import Array
-from service.sessions import SessionRegistry
+from service.models.catalog import ModelCatalog
+from service.registry.registry import SessionRegistry
+from service.runtime.onnx import Array
 from service.settings import Settings
-from service.store.packing import MEDIA_TYPE as STATE_TYPE
-from service.store.seam import Change, StateStore, Stored
+from service.store.base import Change, StateStore, Stored
+from service.store.record import MEDIA_TYPE as STATE_TYPE
+from service.wire.decode import decode_json
 from tests.fakes import CHANNELS, LABELS, TAIL, FailingStore, Gate, sound, spikes, write_artifact
-from tests.unit.service.test_audio import wav
+from tests.unit.service.wire.test_pcm import wav
 
 PROBLEM = "application/problem+json"
 Json = dict[str, Any]

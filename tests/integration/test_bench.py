@@ -15,9 +15,9 @@ import pytest
 import uvicorn
 from typer.testing import CliRunner
 
-from service.api.app import create_app
-from service.bench.commands import bench
-from service.models import ModelCatalog
+from hetsyn_client.loadtest.commands import bench
+from service.app import create_app
+from service.models.catalog import ModelCatalog
 from service.settings import Settings
 from tests.fakes import Gate, write_artifact
 
@@ -102,8 +102,8 @@ def test_a_server_that_fails_at_everything_is_a_failure(models: Path, gate: Gate
 def test_a_search_says_how_many_streams_the_server_holds(
     models: Path, gate: Gate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.bench.run.PROBE_S", 0.2)
-    monkeypatch.setattr("service.bench.run.PROBE_WARMUP_S", 0.0)
+    monkeypatch.setattr("hetsyn_client.loadtest.run.PROBE_S", 0.2)
+    monkeypatch.setattr("hetsyn_client.loadtest.run.PROBE_WARMUP_S", 0.0)
     with running(models, gate) as url:
         printed = run(
             url,

@@ -19,9 +19,9 @@ from benchmarks.peers import CHECKED_CHUNKS, CHECKED_SESSIONS, PEERS_PYTHON, TOL
 from benchmarks.server_process import ServerError, ServerProcess
 from benchmarks.servers.empty import REPLY
 from benchmarks.step_graph import write_step_graph
-from service.artifact import FormName
-from service.bench.ramp import Goal, RampSettings
-from service.bench.run import RunSettings
+from hetsyn_client.loadtest.ramp import Goal, RampSettings
+from hetsyn_client.loadtest.run import RunSettings
+from service.contract.manifest import FormName
 
 FORMS: tuple[FormName, ...] = ("exact", "bank")
 LOAD = shd_load()

@@ -14,7 +14,8 @@ import pytest
 from starlette.types import Message
 
 from service.api import infer
-from service.payloads import InferRequest, decode_json
+from service.wire.decode import decode_json
+from service.wire.schema import InferRequest
 from tests.fakes import Gate, sound
 from tests.integration.test_api import Json, Server, as_coroutine, audio, events, is_problem, ok, server
 
@@ -236,7 +237,7 @@ def test_bodies_under_way_have_a_bound_in_all(models: Path, gate: Gate) -> None:
 def test_a_body_that_trickles_does_not_keep_a_server_from_its_end(
     models: Path, gate: Gate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.uploads.ENDING_S", 0.05)
+    monkeypatch.setattr("service.admission.uploads.ENDING_S", 0.05)
     server = Server(models, gate)
 
     async def body(_: httpx.AsyncClient) -> None:

@@ -13,15 +13,16 @@ import numpy as np
 import pytest
 from fastapi import FastAPI
 
-from service.api.app import create_app
-from service.carried_frame import MEDIA_TYPE, pack_frame, unpack_frame
-from service.carry_keys import CarryKeys
-from service.client import ServiceProblem, StreamingClient
-from service.models import ModelCatalog
+from hetsyn_client.client import StreamingClient
+from hetsyn_client.errors import ServiceProblem
+from hetsyn_client.frames import MEDIA_TYPE, pack_frame, unpack_frame
+from service.app import create_app
+from service.carried.keys import CarryKeys
+from service.models.catalog import ModelCatalog
 from service.settings import Settings
 from tests.fakes import load_fake, sound, spikes
 from tests.integration.test_api import Json, audio, events, is_problem, metric
-from tests.unit.service.test_audio import wav
+from tests.unit.service.wire.test_pcm import wav
 
 KEYS = [bytes(range(32))]
 EVENTS = [events(10, n) for n in range(6)]

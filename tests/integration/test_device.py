@@ -10,9 +10,9 @@ from typing import Any
 import httpx
 import pytest
 
-from service import device_memory
-from service.api.app import create_app
-from service.models import ModelCatalog
+from service.app import create_app
+from service.models.catalog import ModelCatalog
+from service.runtime import device_memory
 from service.settings import Settings
 from tests.fakes import OUTPUTS, FakeDevice, load_fake, spikes
 

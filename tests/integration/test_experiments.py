@@ -10,19 +10,19 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+from experiments import commands, vision
+from experiments.commands import experiment as command
+from experiments.delayed_match import DelayedMatchSpec
+from experiments.neurons import decays
+from experiments.plan import BASE, EXPERIMENTS, PAPER, Chosen, smoke
+from experiments.results import read_kept
+from experiments.run import Progress, RunSpec, Training, build, load_best, masks, open_task, train
+from experiments.runner import Choice, run_experiment
 from export.commands import export
-from hetsyn_model.experiments import commands, vision
-from hetsyn_model.experiments.commands import experiment as command
-from hetsyn_model.experiments.delayed_match import DelayedMatchSpec
-from hetsyn_model.experiments.neurons import decays
-from hetsyn_model.experiments.plan import BASE, EXPERIMENTS, PAPER, Chosen, smoke
-from hetsyn_model.experiments.results import read_kept
-from hetsyn_model.experiments.run import Progress, RunSpec, Training, build, load_best, masks, open_task, train
-from hetsyn_model.experiments.runner import Choice, run_experiment
 from hetsyn_model.network import Network
 from hetsyn_model.run_folder import RunError
 from hetsyn_model.training.checkpoint import Checkpoint
-from service.artifact import Artifact
+from service.contract.artifact import Artifact
 from tests.integration.test_train_and_export import write_words
 
 RUN = RunSpec(

@@ -12,13 +12,13 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+from experiments import vision
+from experiments.delayed_match import DelayedMatchSpec
+from experiments.pattern_generation import PatternGenerationSpec
+from experiments.run import RunSpec, TaskSpec, Training, load_best, open_task, run_batch, train
+from experiments.vision import ImageSpec, image_events
 from export.commands import export
-from hetsyn_model.experiments import vision
-from hetsyn_model.experiments.delayed_match import DelayedMatchSpec
-from hetsyn_model.experiments.pattern_generation import PatternGenerationSpec
-from hetsyn_model.experiments.run import RunSpec, TaskSpec, Training, load_best, open_task, run_batch, train
-from hetsyn_model.experiments.vision import ImageSpec, image_events
-from service.api.app import create_app
+from service.app import create_app
 from service.settings import Settings
 
 TASKS: dict[str, TaskSpec] = {

@@ -11,15 +11,16 @@ from pathlib import Path
 import httpx
 import pytest
 
-from service.api.app import create_app
 from service.api.problems import STATUS, TITLES
-from service.carry_keys import CarryKeys
-from service.models import ModelCatalog
+from service.app import create_app
+from service.carried.keys import CarryKeys
+from service.models.catalog import ModelCatalog
 from service.settings import Settings
 from tests.fakes import CHANNELS, Gate, sound
-from tests.unit.service.test_audio import wav
+from tests.support.paths import DOCS
+from tests.unit.service.wire.test_pcm import wav
 
-DOCUMENT = (Path(__file__).parents[2] / "docs/http-api.md").read_text()
+DOCUMENT = (DOCS / "http-api.md").read_text()
 CODE = [block.replace("\n    ", "\n") for block in re.findall(r"(?<=\n\n) {4}((?:.|\n    )+)", DOCUMENT)]
 CALLS = [block for block in CODE if "curl" in block]
 FILES = {"@seven.wav": wav(sound(2000).tobytes()), "@chunk.raw": sound(800).tobytes()}

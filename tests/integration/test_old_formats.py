@@ -11,8 +11,8 @@ from typing import Any
 import httpx
 import pytest
 
-from service.carry_keys import CarryKeys
-from service.store.seam import Stored
+from service.carried.keys import CarryKeys
+from service.store.base import Stored
 from tests.fakes import FailingStore, Gate
 from tests.integration.test_api import Server, events, is_problem, metric, ok, overwrite, put_state
 
@@ -67,7 +67,7 @@ def test_where_a_store_holds_it(models: Path, gate: Gate) -> None:
 @pytest.mark.parametrize("old", ["token", "session"])
 def test_where_a_client_carries_it(models: Path, gate: Gate, monkeypatch: pytest.MonkeyPatch, old: str) -> None:
     server = Server(models, gate, keys=CarryKeys([bytes(32)]))
-    module = "service.tokens" if old == "token" else "service.store.packing"
+    module = "service.carried.token" if old == "token" else "service.store.record"
 
     async def body(client: httpx.AsyncClient) -> None:
         monkeypatch.setattr(f"{module}.FORMAT_VERSION", 0)  # as an older server seals it

@@ -9,12 +9,12 @@ from typing import Any
 
 import httpx
 
-from service.artifact import Artifact
-from service.models import Model
+from service.contract.artifact import Artifact
+from service.models.model import Model
 from service.settings import Settings
 from tests.fakes import Gate, write_artifact
 from tests.integration.test_api import Server, events, ok
-from tests.unit.service.test_reload import rewrite
+from tests.unit.service.reload.test_reload import rewrite
 
 CHUNKS = 12
 Json = dict[str, Any]

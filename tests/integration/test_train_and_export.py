@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from service.artifact import Artifact
+from service.contract.artifact import Artifact
 
 
 def hetsyn(*arguments: str, code: int = 0) -> str:

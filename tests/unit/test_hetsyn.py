@@ -78,7 +78,7 @@ def test_serve_explains_a_missing_runtime(tmp_path: Path) -> None:
     write_artifact(tmp_path)
     done = run("serve", "--models", str(tmp_path), without=("torch", "onnxruntime"))
     assert done.returncode == 1
-    # its metadata is still there, as after a broken uninstall; the plain case is in service/test_runtime.py
+    # its metadata is still there, as after a broken uninstall; the plain case is in service/runtime/test_onnx.py
     assert "its module is not there: pip uninstall" in done.stderr
     assert "pip install 'hetsyn[cpu]'" in done.stderr
     assert "Traceback" not in done.stderr

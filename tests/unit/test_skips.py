@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from benchmarks.valkey import MISSING
-from service.operators import BUILD, BUILD_CUDA
+from service.runtime.operators import BUILD, BUILD_CUDA
 from tests.conftest import TOOLS_INSTALLED
+from tests.support.paths import ROOT
 
-ROOT = Path(__file__).parents[2]
 TESTS = f"""
 import pytest
 

@@ -9,6 +9,7 @@ import pytest
 from benchmarks.durability import plot, summary
 from benchmarks.load import Figures
 from benchmarks.recordings import cut, digit
+from tests.support.paths import RECORDINGS
 
 
 def figures(chunks_per_s: float, p50_ms: float) -> Figures:
@@ -39,7 +40,7 @@ def test_a_file_s_name_says_the_digit() -> None:
 
 
 def test_the_chunks_of_a_recording_are_the_recording() -> None:
-    path = Path(__file__).parents[3] / "docs/recordings/seven.wav"
+    path = RECORDINGS / "seven.wav"
     content_type, chunks = cut(path, 0.05)
     assert content_type == "audio/L16;rate=8000;endianness=little-endian"
     assert b"".join(chunks) == path.read_bytes()[-sum(map(len, chunks)) :]

@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks import __main__ as benchmarks
 from benchmarks import gpu
-from service.runtime import load_graph
+from service.runtime.onnx import load_graph
 from tests.fakes import FakeDevice
 
 

@@ -11,8 +11,8 @@ import torch
 from benchmarks.servers.models import BankModel, Chunk, ExactModel, State, unpack
 from benchmarks.step_graph import step_graph
 from export.network_graph import network_graph
+from hetsyn_client.events import pack_events
 from hetsyn_model import DecisionSpec, Network, NetworkSpec
-from service.packed_events import pack_events
 
 SPEC = NetworkSpec(channels=20, hidden=(8, 6), outputs=4, decision=DecisionSpec("sum_softmax", skip_steps=3))
 

@@ -1,7 +1,7 @@
 """The GPU's kernel, compiled for the CPU, against the CPU's operator: every output to the bit.
 
-``service/operators/emulation.cpp`` plays a block of one thread, and one of eight threads in warps of four that really
-run at the same time, so that a missing barrier shows.
+``tests/support/emulation.cpp`` plays a block of one thread, and one of eight threads in warps of four that really run
+at the same time, so that a missing barrier shows.
 """
 
 from __future__ import annotations
@@ -20,10 +20,11 @@ from export.parity import chunk_feed, initial_row
 from hetsyn_model import DecisionSpec, Network, NetworkSpec, variant
 from hetsyn_model.spec import Rule, Variant
 from hetsyn_model.state import Form
-from service import operators
 from service.errors import ArtifactError
-from service.operators import BUILD, library
-from service.runtime import Array, Graph, load_graph
+from service.runtime import operators
+from service.runtime.onnx import Array, Graph, load_graph
+from service.runtime.operators import BUILD, library
+from tests.support.paths import ROOT, SUPPORT
 
 SOURCES = Path(operators.__file__).parent
 HEADERS = Path("/usr/include/onnxruntime")
@@ -40,14 +41,15 @@ pytestmark = [
 @pytest.fixture(scope="module", params=list(BLOCKS))
 def emulation(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     built = tmp_path_factory.mktemp("emulation") / "emulation.so"
-    command = ["g++", *FLAGS, *BLOCKS[request.param], f"-I{HEADERS}", str(SOURCES / "emulation.cpp"), "-o", str(built)]
+    include = [f"-I{HEADERS}", f"-I{SOURCES}"]
+    command = ["g++", *FLAGS, *BLOCKS[request.param], *include, str(SUPPORT / "emulation.cpp"), "-o", str(built)]
     subprocess.run(command, check=True)
     return built
 
 
 def load(content: bytes, built: Path, monkeypatch: pytest.MonkeyPatch) -> Graph:
     with monkeypatch.context() as patch:
-        patch.setattr("service.runtime.library", lambda: built)
+        patch.setattr("service.runtime.onnx.library", lambda: built)
         return load_graph(content)
 
 
@@ -123,7 +125,7 @@ def test_a_call_is_checked_as_the_cpus_is(emulation: Path, monkeypatch: pytest.M
 def test_the_kernel_compiles_and_contracts_nothing(tmp_path: Path) -> None:
     """A fused multiply-add would round once where the CPU's operator rounds twice."""
     ptx = tmp_path / "network.ptx"
-    rules = (Path(__file__).parents[3] / "Makefile").read_text()
+    rules = (ROOT / "Makefile").read_text()
     flags = ("-std=c++17", "-O3", "--fmad=false", "-ftz=true")
     assert f"$(NVCC) {' '.join(flags)}" in rules
     source = str(SOURCES / "network.cu")

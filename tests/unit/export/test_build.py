@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 
 from export.build import IR_VERSION, OPSET, GraphBuilder
-from service.runtime import load_graph
+from service.runtime.onnx import load_graph
 
 
 def built() -> GraphBuilder:

@@ -17,8 +17,8 @@ from hetsyn_model import DecisionSpec, Network, NetworkSpec, variant
 from hetsyn_model.encoder import Encoder, EncoderSpec
 from hetsyn_model.spec import Rule, Variant
 from hetsyn_model.state import Form
-from service.operators import BUILD, library
-from service.runtime import Graph, load_graph
+from service.runtime.onnx import Graph, load_graph
+from service.runtime.operators import BUILD, library
 
 FORMS: tuple[Form, ...] = ("exact", "bank")
 

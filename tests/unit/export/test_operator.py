@@ -13,8 +13,8 @@ from hetsyn_model import Network, NetworkSpec
 from hetsyn_model.encoder import EncoderSpec
 from hetsyn_model.state import Form
 from service.errors import ArtifactError
-from service.operators import BUILD, library
-from service.runtime import Array, Graph, load_graph, operators_problem
+from service.runtime.onnx import Array, Graph, load_graph, operators_problem
+from service.runtime.operators import BUILD, library
 
 pytestmark = pytest.mark.skipif(library() is None, reason=f"the operator is not built: {BUILD}")
 

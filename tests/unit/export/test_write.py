@@ -15,7 +15,7 @@ from export.write import CHECKPOINT, ArtifactPathError, Evaluation, Source, seed
 from hetsyn_model import DecisionSpec, Network, NetworkSpec
 from hetsyn_model.encoder import EncoderSpec
 from hetsyn_model.training.checkpoint import Checkpoint
-from service.artifact import Artifact
+from service.contract.artifact import Artifact
 
 ENCODER = EncoderSpec(bands=5, levels=3)
 

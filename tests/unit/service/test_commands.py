@@ -19,16 +19,17 @@ import pytest
 import uvicorn
 from typer.testing import CliRunner
 
+from hetsyn_client.client import StreamingClient
+from hetsyn_client.commands import stream
 from service import commands
-from service.api.app import create_app
-from service.carry_keys import VARIABLE, key_id
-from service.client import StreamingClient
+from service.app import create_app
+from service.carried.keys import VARIABLE, key_id
 from service.errors import ArtifactError, CarryUnavailable, StoreUnusable
-from service.graceful import GracefulServer
-from service.models import ModelCatalog
+from service.models.catalog import ModelCatalog
 from service.settings import Settings
+from service.shutdown import GracefulServer
 from tests.fakes import LABELS, OUTPUTS, TAIL, load_fake, sound, write_artifact
-from tests.unit.service.test_audio import wav
+from tests.unit.service.wire.test_pcm import wav
 
 
 class _Announced(uvicorn.Server):
@@ -68,7 +69,7 @@ def recording(tmp_path: Path) -> Path:
 
 
 def test_stream_prints_a_line_a_chunk_and_the_verdict(url: str, recording: Path) -> None:
-    done = CliRunner().invoke(commands.stream, [str(recording), "--url", url, "--no-realtime", "--chunk-ms", "50"])
+    done = CliRunner().invoke(stream, [str(recording), "--url", url, "--no-realtime", "--chunk-ms", "50"])
     assert done.exit_code == 0, done.output
     lines = done.output.splitlines()
     assert len(lines) == 6
@@ -82,7 +83,7 @@ def test_stream_prints_a_line_a_chunk_and_the_verdict(url: str, recording: Path)
 
 
 def test_stream_shows_the_traces_of_a_tracer(url: str, recording: Path) -> None:
-    done = CliRunner().invoke(commands.stream, [str(recording), "--url", url, "--no-realtime", "--model", "tracer"])
+    done = CliRunner().invoke(stream, [str(recording), "--url", url, "--no-realtime", "--model", "tracer"])
     assert done.exit_code == 0, done.output
     assert len(done.output.splitlines()[0].split()) == 2 + OUTPUTS
     assert f"{25 + TAIL} steps" in done.output.splitlines()[-1]
@@ -144,7 +145,7 @@ def test_serve_loads_the_models_and_runs(models: Path, tmp_path: Path, monkeypat
 
     monkeypatch.setattr(GracefulServer, "run", run)
     monkeypatch.setenv("HETSYN_STORE", f"file://{tmp_path}/sessions.db")
-    monkeypatch.setattr("service.models.ModelCatalog", partial(ModelCatalog, load=load_fake))
+    monkeypatch.setattr("service.models.catalog.ModelCatalog", partial(ModelCatalog, load=load_fake))
     done = CliRunner().invoke(
         commands.serve,
         ["--models", str(models), "--host", "0.0.0.0", "--port", "8123", "--log-level", "error", "--drain-s", "5"],
@@ -164,7 +165,7 @@ def served(monkeypatch: pytest.MonkeyPatch) -> list[GracefulServer]:
         server.started = True
 
     monkeypatch.setattr(GracefulServer, "run", run)
-    monkeypatch.setattr("service.models.ModelCatalog", partial(ModelCatalog, load=load_fake))
+    monkeypatch.setattr("service.models.catalog.ModelCatalog", partial(ModelCatalog, load=load_fake))
     return servers
 
 
@@ -268,7 +269,7 @@ def test_real_graphs_that_are_none_are_refused_before_serving(models: Path) -> N
 def test_serve_refuses_what_is_no_store(
     models: Path, monkeypatch: pytest.MonkeyPatch, store: str, sentence: str
 ) -> None:
-    monkeypatch.setattr("service.models.ModelCatalog", partial(ModelCatalog, load=load_fake))
+    monkeypatch.setattr("service.models.catalog.ModelCatalog", partial(ModelCatalog, load=load_fake))
     done = CliRunner().invoke(commands.serve, ["--models", str(models), "--store", store])
     assert isinstance(done.exception, StoreUnusable)
     assert sentence in str(done.exception)

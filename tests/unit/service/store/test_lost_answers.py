@@ -7,10 +7,10 @@ from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 from benchmarks.faults.relay import Relay
-from service.models import ModelCatalog
+from service.models.catalog import ModelCatalog
 from service.store.redis import RedisStore
 from tests.fakes import Gate
-from tests.unit.service.test_sessions import Server
+from tests.unit.service.registry.test_registry import Server
 
 T = TypeVar("T")
 

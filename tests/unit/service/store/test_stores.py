@@ -13,18 +13,11 @@ from redis import Redis
 
 from benchmarks.faults.relay import Relay
 from benchmarks.valkey import BINARY, MISSING, ValkeyServer
-from service.errors import (
-    HetsynError,
-    StateCorrupt,
-    StateError,
-    StateForeign,
-    StoreUnavailable,
-    StoreUnusable,
-)
+from service.errors import HetsynError, StateCorrupt, StateError, StateForeign, StoreUnavailable, StoreUnusable
+from service.store.base import ABSENT, Change, StateStore, Stored, Verdict, new_revision
 from service.store.file import FileStore
 from service.store.memory import MemoryStore
 from service.store.redis import RedisStore
-from service.store.seam import ABSENT, Change, StateStore, Stored, Verdict, new_revision
 
 
 @dataclass

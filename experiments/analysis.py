@@ -1,0 +1,182 @@
+"""What the paper claims of trained networks, as functions of a network and its task; nothing here trains.
+
+Deleted spikes, warped time and louder noise at test time; time constants before and after; what long time constants
+are worth (lesions); and the product's own question, bank against exact, is in ``precision.py``.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from experiments.delayed_match import DelayedMatch
+from experiments.lstm import SequenceLSTM
+from experiments.neurons import layers, time_constants
+from experiments.pattern_generation import PatternGeneration, repeat_distance
+from experiments.precision import bank_against_exact, weight_formats
+from experiments.run import RunSpec, build, evaluate, run_batch
+from experiments.task import Batch, Spikes, Task, first_streams
+from hetsyn_model.events import Events
+from hetsyn_model.network import Network
+
+DELETED = (0.0, 0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64)
+WARPS_LOG2 = (-0.5, -0.375, -0.25, -0.125, 0.0, 0.125, 0.25, 0.375, 0.5)
+NOISE_HZ = (0.0, 5.0, 10.0, 20.0, 40.0)
+LESIONED = (0.05, 0.1, 0.2)
+TAU_EDGES_STEPS = tuple(float(edge) for edge in np.geomspace(1.0, 2048.0, 23))  # half octaves
+BANK_SIZES = (2, 3, 4, 6, 8, 12, 16)
+Lesion = Literal["longest", "shortest", "random"]
+
+
+def delete_spikes(spikes: Spikes, share: float, rng: np.random.Generator) -> Spikes:
+    """Each spike is lost with this probability."""
+    return spikes & (rng.random(spikes.shape) >= share)
+
+
+def warp_time(batch: Batch, factor: float) -> Batch:
+    """The batch played this many times slower, with its trace, if it has one; steps that coincide become one."""
+    dense = batch.dense()
+    steps = torch.floor(batch.steps * factor + 0.5).long().clamp_min(1)
+    warped = np.zeros((dense.shape[0], int(steps.max()), dense.shape[2]), np.bool_)
+    stream, t, unit = dense.nonzero()
+    moved = np.minimum(np.floor((t + 0.5) * factor).astype(np.int64), steps.numpy()[stream] - 1)
+    warped[stream, moved, unit] = True
+    target = batch.target
+    if target.dim() == 3:
+        before = torch.floor((torch.arange(warped.shape[1]) + 0.5) / factor).long()
+        target = target[:, before.clamp_max(target.shape[1] - 1)]
+    return Batch(Events.of(torch.from_numpy(warped)), steps, target)
+
+
+def deletion_curve(network: Network, task: Task, batches: Sequence[Batch], seed: int) -> list[list[float]]:
+    """[share deleted, figure] for each share."""
+    curve = []
+    for share in DELETED:
+        rng = np.random.default_rng([seed, 6])
+        changed = [
+            replace(batch, spikes=Events.of(torch.from_numpy(delete_spikes(batch.dense(), share, rng))))
+            for batch in batches
+        ]
+        curve.append([share, evaluate(network, task, changed)[0]])
+    return curve
+
+
+def warp_curve(network: Network, task: Task, batches: Sequence[Batch]) -> list[list[float]]:
+    """[log2 of the factor, figure] for each factor."""
+    return [
+        [log2, evaluate(network, task, [warp_time(batch, 2.0**log2) for batch in batches])[0]] for log2 in WARPS_LOG2
+    ]
+
+
+def noise_curve(network: Network, task: DelayedMatch, streams: int) -> list[list[float]]:
+    """[rate of the noise channels in Hz, figure]; the task's own rate is what training had."""
+    louder = {rate: replace(task, spec=replace(task.spec, noise_hz=rate)).test() for rate in NOISE_HZ}
+    return [[rate, evaluate(network, task, first_streams(test, streams))[0]] for rate, test in louder.items()]
+
+
+def lesioned(network: Network, share: float, which: Lesion, seed: int) -> Network:
+    """A copy whose synapses with the longest (shortest, random) time constants are cut, that share of each layer's."""
+    cut = copy.deepcopy(network)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for layer in layers(cut).values():
+            paths = [(layer.w_in, layer.r_in)]
+            if layer.w_rec is not None:
+                paths.append((layer.w_rec, layer.r_in if layer.r_rec is None else layer.r_rec))
+            order = torch.cat([r.expand_as(w).flatten() for w, r in paths])
+            if which == "random":
+                order = torch.rand(order.shape, generator=generator)
+            elif which == "shortest":
+                order = -order
+            gone = torch.zeros(order.shape, dtype=torch.bool)
+            gone[order.argsort(descending=True, stable=True)[: round(share * order.numel())]] = True
+            start = 0
+            for w, _ in paths:
+                w.masked_fill_(gone[start : start + w.numel()].view_as(w), 0.0)
+                start += w.numel()
+    return cut
+
+
+def lesion_figures(network: Network, task: Task, batches: Sequence[Batch], seed: int) -> list[dict[str, Any]]:
+    kinds: tuple[Lesion, ...] = ("longest", "shortest", "random")
+    return [
+        {"share": share, "which": which} | {"figure": evaluate(lesioned(network, share, which, seed), task, batches)[0]}
+        for share in LESIONED
+        for which in kinds
+    ]
+
+
+def tau_groups(network: Network, task: Task) -> dict[str, torch.Tensor]:
+    """Time constants in steps, float64 [count], by what they belong to: the task's channel groups, then layers."""
+    groups: dict[str, torch.Tensor] = {}
+    for index, (name, layer) in enumerate(layers(network).items()):
+        tau = time_constants(layer.r_in)
+        if index == 0 and tau.shape[1] == network.spec.channels:
+            for group, (first, end) in task.channel_groups.items():
+                groups[group] = tau[:, first:end].flatten()
+        else:
+            groups[f"{name} input"] = tau.flatten()
+        if layer.r_rec is not None:
+            groups[f"{name} recurrent"] = time_constants(layer.r_rec).flatten()
+    return groups
+
+
+def time_constant_change(before: Network, after: Network, task: Task) -> dict[str, Any]:
+    """Histograms over TAU_EDGES_STEPS (the ends take what is beyond), medians and means of log tau, by group."""
+    edges = np.array(TAU_EDGES_STEPS)
+
+    def summary(tau: torch.Tensor) -> dict[str, Any]:
+        values = np.clip(tau.numpy(), edges[0], edges[-1])
+        return {
+            "counts": np.histogram(values, edges)[0].tolist(),
+            "median": float(np.median(values)),
+            "log_mean": float(np.exp(np.log(values).mean())),
+        }
+
+    first, last = tau_groups(before, task), tau_groups(after, task)
+    return {name: {"before": summary(first[name]), "after": summary(last[name])} for name in last}
+
+
+def analyse(run: RunSpec, task: Task, network: Network | SequenceLSTM, exact: int, changed: int) -> dict[str, Any]:
+    """Everything that is claimed of one trained network, as plain values for its result.
+
+    Args:
+        exact: test streams for what runs in the exact form, which is slow.
+        changed: test streams for changed inputs and lesions, of which there are many.
+    """
+    if isinstance(network, SequenceLSTM):
+        return {}
+    every = task.test()
+    test, few = first_streams(every, changed), first_streams(every, exact)
+    found: dict[str, Any] = {
+        "deletion": deletion_curve(network, task, test, run.seed),
+        "warp": warp_curve(network, task, test),
+        "bank": bank_against_exact(network, task, few, BANK_SIZES),
+        "weights": weight_formats(network, task, few),
+    }
+    if network.spec.neuron.learn_decays:
+        before = build(run, task)
+        assert isinstance(before, Network)
+        found["time_constants"] = time_constant_change(before, network, task)
+        if network.spec.neuron.decays == "synapse":
+            found["lesion"] = lesion_figures(network, task, test, run.seed)
+    if isinstance(task, DelayedMatch):
+        found["noise"] = noise_curve(network, task, changed)
+    if isinstance(task, PatternGeneration):
+        with torch.no_grad():
+            rolled = run_batch(network, test[0])
+        found["repeat_distance"] = repeat_distance(rolled)
+        found["trace"] = {
+            "target": _every(task.target.tolist(), 20),
+            "outputs": [_every(rolled.readout[index, :, 0].tolist(), 20) for index in range(2)],
+        }
+    return found
+
+
+def _every(values: list[float], step: int) -> list[float]:
+    return [round(value, 4) for value in values[::step]]

@@ -1,0 +1,175 @@
+"""``hetsyn experiment``: the paper's experiments, one command each."""
+
+from __future__ import annotations
+
+import os
+
+# before scipy is loaded: refitting a bank is thousands of solutions of six equations, on which the threads of OpenBLAS
+# spend sixty times what one of them needs, and more where others compute beside them
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as Bars
+from rich.table import Table
+
+from experiments.plan import EXPERIMENTS, run_count, smoke
+from experiments.results import KEPT, Result
+from experiments.run import Progress, RunSpec
+from experiments.runner import Choice, Listener, run_experiment
+from experiments.task import MissingData
+from hetsyn_model.run_folder import RunError
+
+experiment = typer.Typer(help="Run one of the paper's experiments.")
+console = Console()
+
+
+@experiment.command("experiment")
+def run(
+    name: Annotated[str, typer.Argument(help=f"One of {', '.join(EXPERIMENTS)}; or 'all'.")],
+    model: Annotated[
+        list[str] | None, typer.Option(help="hetsyn, hetneu, homneu, alif or lstm; may be repeated. Default: all.")
+    ] = None,
+    seed: Annotated[list[int] | None, typer.Option(help="Of the final runs; may be repeated. Default: all.")] = None,
+    condition: Annotated[list[str] | None, typer.Option(help="May be repeated. Default: all.")] = None,
+    recurrent: Annotated[
+        bool | None, typer.Option("--recurrent/--feedforward", help="Default: what the experiment has.")
+    ] = None,
+    small: Annotated[bool, typer.Option("--smoke", help="The same path in seconds; its figures mean nothing.")] = False,
+    out: Annotated[Path, typer.Option(help="Folder of the runs. What is unfinished goes on.")] = Path(
+        "runs/experiments"
+    ),
+    results: Annotated[
+        Path | None, typer.Option(help=f"Folder for the results to keep; {KEPT}, or with --smoke below --out.")
+    ] = None,
+    data: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Folder of the recordings (speech), of the spikes (shd), or of Fashion-MNIST's files; for "
+            "'all' as NAME=FOLDER, and repeated."
+        ),
+    ] = None,
+    share: Annotated[str, typer.Option(help="1/2 and 2/2 in two processes split the work between two cores.")] = "1/1",
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
+) -> None:
+    """Search, train and judge every neuron model of an experiment; the report is `make report`."""
+    torch.set_num_threads(threads)
+    names = list(EXPERIMENTS) if name == "all" else [name]
+    unknown = [n for n in names if n not in EXPERIMENTS]
+    if unknown:
+        _fail(f"{unknown[0]!r} is no experiment: choose one of {', '.join(EXPERIMENTS)}")
+    try:
+        index, count = (int(part) for part in share.split("/"))
+        if not 1 <= index <= count:
+            raise ValueError
+    except ValueError:
+        _fail(f"--share {share!r}: give 1/1, or 1/2 and 2/2 in two processes")
+    choice = Choice(
+        tuple(model) if model else None,
+        recurrent,
+        tuple(seed) if seed else None,
+        tuple(condition) if condition else None,
+        (index - 1, count),
+    )
+    folders = _folders(data or [], names)
+    out = out / "smoke" if small else out
+    kept = results or (out / "results" if small else KEPT)
+    without: list[str] = []
+    for each in names:
+        planned = smoke(EXPERIMENTS[each]()) if small else EXPERIMENTS[each]()
+        searches, finals = run_count(planned)
+        if not choice.cells(planned):
+            _fail(f"{each} has no such model or architecture")
+        console.print(f"{each}: {searches} search runs, then {finals} runs, in all; in {out / each}")
+        try:
+            with (
+                _denormals_as_zero(),
+                Bars(
+                    *(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()),
+                    console=console,
+                ) as bars,
+            ):
+                found = run_experiment(planned, out, kept / f"{each}.json", choice, folders.get(each), _shown(bars))
+        except MissingData as error:
+            if len(names) == 1:
+                _fail(str(error))
+            without.append(f"{each}: {error}")  # the others have theirs
+            continue
+        except RunError as error:
+            _fail(str(error))
+        console.print(_table(each, found))
+        console.print(f"results: {kept / f'{each}.json'}   report: make report")
+    if without:
+        console.print("not run, for want of data:")
+        _fail("\n".join(without))
+
+
+def _folders(given: list[str], names: list[str]) -> dict[str, Path]:
+    """The folder of each experiment: of NAME=FOLDER, or of FOLDER where one experiment is run."""
+    folders: dict[str, Path] = {}
+    for text in given:
+        name, equals, folder = text.partition("=")
+        if equals and name in EXPERIMENTS:
+            folders[name] = Path(folder)
+        elif len(names) == 1:
+            folders[names[0]] = Path(text)
+        else:
+            _fail(f"--data {text}: several experiments are run, so say whose it is: --data speech={text}")
+    return folders
+
+
+@contextmanager
+def _denormals_as_zero() -> Iterator[None]:
+    """Gradients fade into denormal numbers over thousands of steps, and a step with those takes five times as long."""
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(False)
+
+
+def _shown(bars: Bars) -> Listener:
+    task = bars.add_task("")
+
+    def on_evaluation(run: RunSpec, progress: Progress) -> None:
+        bars.update(
+            task,
+            completed=progress.update[-1],
+            total=run.training.updates,
+            description=f"{run.name}: loss {progress.loss[-1]:.3f}, validation {progress.validation[-1]:.4g}",
+        )
+
+    def on_result(run: RunSpec, result: Result, fresh: bool) -> None:
+        note = "" if fresh else " (finished before)"
+        bars.console.print(
+            f"{run.name}: {result.metric} {result.figure:.4g}, update {result.chosen_update} of "
+            f"{run.training.updates}, {result.seconds:.0f} s{note}",
+            highlight=False,
+        )
+
+    return Listener(on_evaluation, on_result)
+
+
+def _table(name: str, found: list[Result]) -> Table:
+    table = Table("condition", "model", "", "seeds", "mean", title=name)
+    groups: dict[tuple[str, str, bool], list[Result]] = {}
+    for result in found:
+        groups.setdefault((result.run["condition"], result.run["model"], result.run["recurrent"]), []).append(result)
+    for (condition, model, recurrent), group in groups.items():
+        mean = sum(result.figure for result in group) / len(group)
+        kind = "recurrent" if recurrent else "feedforward"
+        table.add_row(condition, model, kind, str(len(group)), f"{group[0].metric} {mean:.4g}")
+    return table
+
+
+def _fail(message: str) -> None:
+    console.print(f"[red]{escape(message)}[/red]")
+    raise typer.Exit(2)

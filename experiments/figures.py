@@ -1,0 +1,175 @@
+"""The report's pictures, from results alone; the same results give the same files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any
+
+import matplotlib
+import numpy as np
+
+from experiments.analysis import TAU_EDGES_STEPS
+from experiments.results import Result
+from experiments.verdicts import NAMES
+
+matplotlib.use("Agg")
+from matplotlib import pyplot as plt
+
+COLOURS = {"hetsyn": "#c1272d", "hetneu": "#0000a7", "alif": "#008176", "homneu": "#777777", "lstm": "#eecc16"}
+
+
+def curves(
+    results: Sequence[Result],
+    of: Callable[[Result], list[list[float]]],
+    axis: str,
+    path: Path,
+    *,
+    evenly: bool = False,
+) -> None:
+    """Mean and deviation over seeds of a figure along a test-time change, one line a neuron model.
+
+    evenly: places side by side, as far apart whatever lies between them.
+    """
+    figure, plot = plt.subplots(figsize=(6, 4), layout="constrained")
+    metric = results[0].metric
+    factor = 100.0 if metric == "accuracy" else 1.0
+    for model in _models(results):
+        lines = [of(result) for result in results if result.run["model"] == model]
+        named = [point[0] for point in lines[0]]
+        place = list(range(len(named))) if evenly else named
+        values = np.array([[point[1] for point in line] for line in lines]) * factor
+        mean, deviation = values.mean(0), values.std(0)
+        low, high = np.maximum(mean - deviation, 0.0), mean + deviation
+        high = np.minimum(high, 100.0) if metric == "accuracy" else high
+        plot.plot(place, mean, "o-", color=COLOURS[model], label=NAMES[model], markersize=3)
+        plot.fill_between(place, low, high, color=COLOURS[model], alpha=0.15, linewidth=0)
+        if evenly:
+            plot.set_xticks(place, [f"{value:g}" for value in named])
+    plot.set(xlabel=axis, ylabel=_unit(metric))
+    _finish(figure, plot, path)
+
+
+def conditions(results: Sequence[Result], places: dict[str, float], axis: str, path: Path) -> None:
+    """The figure over conditions that lie on a line (hidden neurons, delay), one line a neuron model."""
+    figure, plot = plt.subplots(figsize=(6, 4), layout="constrained")
+    metric = results[0].metric
+    factor = 100.0 if metric == "accuracy" else 1.0
+    for model in _models(results):
+        by_place: dict[float, list[float]] = {}
+        for result in results:
+            if result.run["model"] == model and result.run["condition"] in places:
+                by_place.setdefault(places[result.run["condition"]], []).append(factor * result.figure)
+        place = sorted(by_place)
+        mean = np.array([fmean(by_place[p]) for p in place])
+        deviation = np.array([stdev(by_place[p]) if len(by_place[p]) > 1 else 0.0 for p in place])
+        up = np.minimum(deviation, 100.0 - mean) if metric == "accuracy" else deviation
+        plot.errorbar(place, mean, (deviation, up), fmt="o-", color=COLOURS[model], label=NAMES[model], capsize=3)
+    plot.set(xlabel=axis, ylabel=_unit(metric))
+    _finish(figure, plot, path)
+
+
+def learning(results: Sequence[Result], path: Path) -> None:
+    """Validation figure by update, mean over seeds, one line a neuron model."""
+    figure, plot = plt.subplots(figsize=(6, 4), layout="constrained")
+    metric = results[0].metric
+    factor = 100.0 if metric == "accuracy" else 1.0
+    for model in _models(results):
+        lines = [result.curve for result in results if result.run["model"] == model]
+        points = min(len(line) for line in lines)
+        mean = [factor * fmean(line[i][2] for line in lines) for i in range(points)]
+        plot.plot([lines[0][i][0] for i in range(points)], mean, color=COLOURS[model], label=NAMES[model])
+    plot.set(xlabel="update", ylabel=f"validation, {_unit(metric)}")
+    if metric == "mse":
+        plot.set_yscale("log")
+    _finish(figure, plot, path)
+
+
+def time_constants(results: Sequence[Result], step_s: float, path: Path) -> None:
+    """Histograms of time constants before and after training, all seeds together, one panel a group."""
+    kept = results[0].analysis["time_constants"]
+    groups = sorted(kept, key=lambda group: (" " in group, group))  # the input's channels, then layer by layer
+    figure, panels = plt.subplots(
+        1, len(groups), figsize=(3.2 * len(groups), 3.2), layout="constrained", squeeze=False, sharex=True
+    )
+    edges_ms = np.array(TAU_EDGES_STEPS) * step_s * 1e3
+    used = sum(
+        np.array(change[when]["counts"])
+        for result in results
+        for change in result.analysis["time_constants"].values()
+        for when in ("before", "after")
+    )
+    places = np.flatnonzero(used)
+    limits = edges_ms[places[0]] / 1.2, edges_ms[places[-1] + 1] * 1.2
+    for panel, group in zip(panels[0], groups, strict=True):
+        for when, colour in (("before", "#bbbbbb"), ("after", COLOURS["hetsyn"])):
+            counts = sum(np.array(r.analysis["time_constants"][group][when]["counts"], float) for r in results)
+            panel.stairs(counts / np.sum(counts), edges_ms, color=colour, fill=when == "before", label=when)
+        panel.set(xscale="log", yscale="log", xlabel="tau, ms", title=group, xlim=limits, ylim=(1e-4, 1.0))
+    panels[0][0].set_ylabel("share of synapses")
+    panels[0][0].legend()
+    figure.savefig(path, dpi=100, metadata={"Software": None})
+    plt.close(figure)
+
+
+def bank_sizes(results: Sequence[Result], path: Path) -> None:
+    """Figure and differing spikes by the number of decays, HetSyn, with the exact form as a line."""
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
+    metric = results[0].metric
+    factor = 100.0 if metric == "accuracy" else 1.0
+
+    def rows(result: Result, form: str) -> list[dict[str, Any]]:
+        return [row for row in result.analysis["bank"] if row["form"] == form]
+
+    sizes = [row["size"] for row in rows(results[0], "bank")]
+    for axis, key, scale in ((left, "figure", factor), (right, "spike_mismatch", 100.0)):
+        values = np.array([[row[key] for row in rows(result, "bank")] for result in results]) * scale
+        axis.errorbar(sizes, values.mean(0), values.std(0), fmt="o-", color=COLOURS["hetsyn"], label="bank")
+        axis.set(xlabel="decays of a layer's bank, K")
+        axis.grid(alpha=0.3)
+    exact = factor * fmean(rows(result, "exact")[0]["figure"] for result in results)
+    left.axhline(exact, color="black", linestyle=":", label="exact")
+    left.set_ylabel(_unit(metric))
+    if metric == "accuracy":
+        left.set_ylim(min(left.get_ylim()[0], 90.0), min(left.get_ylim()[1], 101.0))
+    left.legend()
+    right.set_ylabel("spikes that differ from exact, %")
+    figure.savefig(path, dpi=100, metadata={"Software": None})
+    plt.close(figure)
+
+
+def traces(results: Sequence[Result], path: Path) -> None:
+    """The target of pattern generation, and what each neuron model draws in two trials; the first seed."""
+    models = _models(results)
+    figure, panels = plt.subplots(
+        len(models), 1, figsize=(7, 1.6 * len(models)), layout="constrained", squeeze=False, sharex=True
+    )
+    for panel, model in zip(panels[:, 0], models, strict=True):
+        first = next(result for result in results if result.run["model"] == model)
+        trace = first.analysis["trace"]
+        time_s = np.arange(len(trace["target"])) * 0.02
+        panel.plot(time_s, trace["target"], color="black", linewidth=1, label="target")
+        for output in trace["outputs"]:
+            panel.plot(time_s, output, color=COLOURS[model], alpha=0.7, linewidth=1)
+        panel.set_title(f"{NAMES[model]}, mean squared error {first.figure:.4f}", fontsize=9)
+        panel.grid(alpha=0.3)
+    panels[-1, 0].set_xlabel("time, s")
+    figure.savefig(path, dpi=100, metadata={"Software": None})
+    plt.close(figure)
+
+
+def _models(results: Sequence[Result]) -> list[str]:
+    present = {result.run["model"] for result in results}
+    return [model for model in NAMES if model in present]
+
+
+def _unit(metric: str) -> str:
+    return "accuracy, %" if metric == "accuracy" else "mean squared error"
+
+
+def _finish(figure: Any, plot: Any, path: Path) -> None:
+    plot.grid(alpha=0.3)
+    plot.legend()
+    figure.savefig(path, dpi=100, metadata={"Software": None})
+    plt.close(figure)

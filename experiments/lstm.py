@@ -1,0 +1,50 @@
+"""An LSTM of the same layer sizes on the images' grey values: what a network without spikes makes of the task."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from experiments.task import Batch, Shape
+from hetsyn_model.rollout import Rollout
+from hetsyn_model.spec import DecisionSpec
+
+
+class SequenceLSTM(nn.Module):
+    """One LSTM layer for each hidden layer of the task, and a linear readout of the last step."""
+
+    def __init__(self, features: int, hidden: tuple[int, ...], outputs: int, dropout: float, *, seed: int) -> None:
+        super().__init__()
+        self.sizes = (features, hidden, outputs, dropout)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.layers = nn.ModuleList(
+                nn.LSTM(inputs, size, batch_first=True)
+                for inputs, size in zip((features, *hidden[:-1]), hidden, strict=True)
+            )
+            self.readout = nn.Linear(hidden[-1], outputs)
+        with torch.no_grad():
+            for layer in self.layers:
+                # gates that forget little at first; without it 784 steps are out of reach
+                for bias in (layer.get_parameter("bias_ih_l0"), layer.get_parameter("bias_hh_l0")):
+                    quarter = len(bias) // 4
+                    bias[quarter : 2 * quarter].fill_(0.5)
+
+    @staticmethod
+    def of(shape: Shape, features: int, *, seed: int) -> SequenceLSTM:
+        return SequenceLSTM(features, shape.hidden, shape.outputs, shape.dropout, seed=seed)
+
+    def run(self, batch: Batch) -> Rollout:
+        if batch.analog is None:
+            raise ValueError("the LSTM takes the values before their encoding in spikes, and this task has none")
+        x = batch.analog
+        for layer in self.layers:
+            x, _ = layer(x)
+            x = nn.functional.dropout(x, self.sizes[3], self.training)
+        readout: Tensor = self.readout(x[:, -1])
+        return Rollout(readout.unsqueeze(1), [], readout, batch.steps, DecisionSpec("last"))
+
+    def save(self) -> Mapping[str, object]:
+        return {"lstm": list(self.sizes), "tensors": self.state_dict()}

@@ -1,0 +1,101 @@
+"""Networks for a task: the four neuron models with the same layers, initial weights and time constants."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from experiments.task import Shape
+from hetsyn_model.network import Layer, Network
+from hetsyn_model.spec import NetworkSpec, Variant, decay_of, variant
+from hetsyn_model.state import state_bytes, state_layout
+
+LONGEST_TAU_STEPS = 2000.0  # the decays' upper end: longer than any trial but one, and within reach of a bank
+
+
+def network_spec(shape: Shape, model: Variant, *, recurrent: bool, tau_steps: float) -> NetworkSpec:
+    """A network of one neuron model for a task.
+
+    Args:
+        tau_steps: the fixed time constant (LIF, ALIF), or the mean of the initial ones.
+    """
+    half = min(math.sqrt(3.0) * shape.tau_spread, 0.95) * tau_steps  # of a uniform range with that deviation
+    neuron = variant(
+        model,
+        tau_steps=shape.tau_reset_steps if model == "hetsyn" else tau_steps,
+        tau_init_steps=(tau_steps - half, tau_steps + half),
+        adaptation_tau_steps=shape.adaptation_tau_steps,
+        adaptation_strength=shape.adaptation_strength,
+    )
+    if neuron.learn_decays:
+        neuron = type(neuron)(**(vars(neuron) | {"decay_range": (0.0, decay_of(LONGEST_TAU_STEPS))}))
+    return NetworkSpec(
+        channels=shape.channels,
+        hidden=shape.hidden,
+        outputs=shape.outputs,
+        recurrent=recurrent,
+        dropout=shape.dropout,
+        step_s=shape.step_s,
+        neuron=neuron,
+        surrogate=shape.surrogate,
+        decision=shape.decision,
+    )
+
+
+def build_network(shape: Shape, spec: NetworkSpec, *, tau_steps: float, seed: int) -> Network:
+    """The untrained network of a seed, with the task's distribution of initial time constants.
+
+    A network's own initial weights keep the *fluctuation* of n inputs of rate f in check, of variance n f tau / 2.
+    Where activity is steady its mean counts too, n (f tau)^2 over random weights, and with long time constants it is
+    the larger: half the neurons would fire as fast as they can, and the readout be sure of one class from the start.
+    """
+    network = Network(spec, seed=seed)
+    generator = torch.Generator().manual_seed(seed + 1_000_003)
+    with torch.no_grad():
+        for layer in layers(network).values():
+            layer.w_in.mul_(shape.weight_gain)
+            for weight in (layer.w_in, layer.w_rec):
+                if weight is not None:
+                    fluctuation = 1.0 + weight.shape[1] * 0.05 * tau_steps / 2
+                    mean = weight.shape[1] * (shape.steady_rate * tau_steps) ** 2
+                    weight.mul_(math.sqrt(fluctuation / (fluctuation + mean)))
+            for decay in (layer.r_in, layer.r_rec):
+                if shape.tau_normal and decay is not None and spec.neuron.learn_decays:
+                    normal = torch.randn(decay.shape, generator=generator, dtype=torch.float64)
+                    tau = (tau_steps * (1 + shape.tau_spread * normal)).clamp_min(1.0)
+                    decay.copy_(torch.exp(-1.0 / tau))
+    return network
+
+
+def layers(network: Network) -> dict[str, Layer]:
+    return {name: network.layer(name) for name in network.spec.layer_names}
+
+
+def decays(network: Network) -> dict[str, torch.nn.Parameter]:
+    """The learned decays by the name of their parameter."""
+    return {
+        name: parameter
+        for name, parameter in network.named_parameters()
+        if name.rsplit(".", 1)[-1].startswith("r_") and parameter.requires_grad
+    }
+
+
+def time_constants(decay: Tensor) -> Tensor:
+    """tau = -1 / ln r in steps, float64; 0 for r = 0, infinite for r = 1."""
+    return -1.0 / torch.log(decay.detach().double())
+
+
+def parameter_count(spec: NetworkSpec) -> int:
+    """Values that training changes."""
+    return sum(p.numel() for p in Network(spec).parameters() if p.requires_grad)
+
+
+def exact_state_bytes(spec: NetworkSpec) -> int:
+    return state_bytes(state_layout(spec, "exact"))
+
+
+def bank_state_bytes(spec: NetworkSpec, bank_size: int) -> int:
+    """Of a network whose layers all have banks of one size."""
+    return state_bytes(state_layout(spec, "bank", dict.fromkeys(spec.layer_names, bank_size)))

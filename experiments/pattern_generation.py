@@ -1,0 +1,147 @@
+"""Pattern generation: a noisy spike template, three times in two seconds, and a smooth trace to draw meanwhile.
+
+Channels fire a fixed template of Poisson spikes three times, with gaps, under background noise that is new in every
+trial. The target is one trace over the whole trial, a sum of cosines of multiples of a base frequency with random
+amplitudes and phases, scaled to [-1, 1]; so the network has to tell the repeats apart. Template and target belong to
+the task's seed, the noise to the trial. (The facts that we have do not say whether the paper's target spans the trial
+or repeats with the template; the base of 0.5 Hz is the trial's own, so it spans the trial here.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from experiments.task import Batch, Figure, Shape, Spikes
+from hetsyn_model.encoder import EncoderSpec
+from hetsyn_model.rollout import Rollout
+from hetsyn_model.spec import DecisionSpec, SurrogateSpec
+
+
+@dataclass(frozen=True)
+class PatternGenerationSpec:
+    """Times in ms, one step a ms.
+
+    template_hz: rate of the template. noise_hz: lowest and highest rate of a trial's background noise.
+    rate_weight: of the loss that draws every hidden neuron's rate to rate_hz.
+    validation_trials, test_trials: of noise that training never sees.
+    """
+
+    channels: int = 100
+    hidden: tuple[int, ...] = (100, 100)
+    template_ms: int = 500
+    repeats: int = 3
+    gap_ms: int = 250
+    template_hz: float = 10.0
+    noise_hz: tuple[float, float] = (1.0, 4.0)
+    cosines: int = 5
+    base_hz: float = 0.5
+    rate_weight: float = 0.01
+    rate_hz: float = 10.0
+    validation_trials: int = 8
+    test_trials: int = 20
+
+    @property
+    def steps(self) -> int:
+        return self.repeats * self.template_ms + (self.repeats - 1) * self.gap_ms
+
+
+def template(spec: PatternGenerationSpec, rng: np.random.Generator) -> Spikes:
+    """The fixed spikes, [template_ms, channels]."""
+    return rng.random((spec.template_ms, spec.channels)) < spec.template_hz * 1e-3
+
+
+def target_trace(spec: PatternGenerationSpec, rng: np.random.Generator) -> NDArray[np.float32]:
+    """The trace to draw, [steps], from -1 to 1 or touching one of them."""
+    time_s = np.arange(spec.steps) * 1e-3
+    amplitude = rng.uniform(0.5, 2.0, spec.cosines)
+    phase = rng.uniform(0, 2 * np.pi, spec.cosines)
+    harmonics = spec.base_hz * np.arange(1, spec.cosines + 1)
+    trace = (amplitude * np.cos(2 * np.pi * harmonics * time_s[:, None] + phase)).sum(1)
+    return np.asarray(trace / np.abs(trace).max(), np.float32)
+
+
+def trials(spec: PatternGenerationSpec, pattern: Spikes, count: int, rng: np.random.Generator) -> Spikes:
+    """Trials of one template, each with its own noise: [count, steps, channels]."""
+    rate_hz = rng.uniform(*spec.noise_hz, (count, 1, 1))
+    spikes = rng.random((count, spec.steps, spec.channels)) < rate_hz * 1e-3
+    for repeat in range(spec.repeats):
+        start = repeat * (spec.template_ms + spec.gap_ms)
+        spikes[:, start : start + spec.template_ms] |= pattern
+    return spikes
+
+
+@dataclass(frozen=True)
+class PatternGeneration:
+    """The task of one seed."""
+
+    spec: PatternGenerationSpec = field(default_factory=PatternGenerationSpec)
+    seed: int = 0
+    figure: Figure = "mse"
+    labels: tuple[str, ...] = ("trace",)
+    description: str = "Draws a fixed two-second trace while a noisy spike template is repeated"
+    input_description: str = "Poisson spikes, 1 ms steps: a fixed 500 ms template three times, 250 ms apart, and noise"
+    encoder: EncoderSpec | None = None
+    tail_steps: int = 0
+
+    @property
+    def shape(self) -> Shape:
+        return Shape(
+            channels=self.spec.channels,
+            hidden=self.spec.hidden,
+            outputs=1,
+            step_s=1e-3,
+            decision=DecisionSpec("trace"),
+            surrogate=SurrogateSpec("triangular"),
+            tau_reset_steps=20.0,
+            tau_spread=0.25,
+            tau_normal=True,
+            adaptation_tau_steps=500.0,
+            adaptation_strength=0.01,
+            weight_gain=2.0,
+        )
+
+    @property
+    def channel_groups(self) -> dict[str, tuple[int, int]]:
+        return {"template": (0, self.spec.channels)}
+
+    @cached_property
+    def pattern(self) -> Spikes:
+        return template(self.spec, np.random.default_rng([self.seed, 1]))
+
+    @cached_property
+    def target(self) -> Tensor:
+        return torch.from_numpy(target_trace(self.spec, np.random.default_rng([self.seed, 2])))
+
+    def _batch(self, count: int, *key: int) -> Batch:
+        spikes = trials(self.spec, self.pattern, count, np.random.default_rng([self.seed, *key]))
+        return Batch.of(spikes, self.target.view(1, -1, 1).expand(count, -1, -1))
+
+    def training_batch(self, size: int, seed: int, update: int) -> Batch:
+        return self._batch(size, 3, seed, update)
+
+    def validation(self) -> Sequence[Batch]:
+        return [self._batch(self.spec.validation_trials, 4)]
+
+    def test(self) -> Sequence[Batch]:
+        return [self._batch(self.spec.test_trials, 5)]
+
+    def loss(self, rolled: Rollout, batch: Batch) -> Tensor:
+        error = ((rolled.readout - batch.target) ** 2).mean()
+        rates = [(z.mean((0, 1)) * 1e3 - self.spec.rate_hz) / self.spec.rate_hz for z in rolled.hidden_spikes]
+        return error + self.spec.rate_weight * (torch.cat(rates) ** 2).mean()
+
+
+def repeat_distance(rolled: Rollout) -> float:
+    """How far two repeats of a trial, with different noise, are apart: ``|a - b| / (|a| + |b|)``, mean over pairs."""
+    traces = rolled.readout.double().flatten(1)
+    first, second = traces[0::2], traces[1::2]
+    count = min(len(first), len(second))
+    apart = (first[:count] - second[:count]).norm(dim=1)
+    return float((apart / (first[:count].norm(dim=1) + second[:count].norm(dim=1)).clamp_min(1e-12)).mean())

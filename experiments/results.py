@@ -1,0 +1,121 @@
+"""Results as JSON: one file a run in its folder, one file an experiment to keep, which the report reads."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hetsyn_model.run_folder import replace_file
+
+RESULT = "result.json"
+KEPT = Path("benchmarks/results/experiments")  # in the repository
+
+
+@dataclass(frozen=True)
+class Result:
+    """A finished run.
+
+    run: its description (:meth:`RunSpec.to_dict`). figure: of the test data. validation: of the chosen evaluation.
+    seconds: processor time of the training. machine: what it was measured on.
+    analysis: see :func:`experiments.claims.analyse`.
+    """
+
+    run: dict[str, Any]
+    metric: str
+    figure: float
+    loss: float
+    validation: float
+    validation_loss: float
+    chosen_update: int
+    firing_hz: float
+    parameters: int
+    bank_sizes: dict[str, int]
+    kernel_error: float
+    state_bytes: dict[str, int]
+    seconds: float
+    machine: str
+    curve: list[list[float]]
+    analysis: dict[str, Any]
+
+    @property
+    def key(self) -> tuple[str, str, str, bool, float, float, int]:
+        run = self.run
+        return (
+            *(run["experiment"], run["condition"], run["model"], run["recurrent"]),
+            *(run["learning_rate"], run["tau_steps"], run["seed"]),
+        )
+
+    @property
+    def identity(self) -> str:
+        """The run's whole description: what has another one is another run."""
+        return identity(self.run)
+
+
+def identity(run: dict[str, Any]) -> str:
+    """Of a described run (:meth:`RunSpec.to_dict`), with the digits that are kept."""
+    return json.dumps(rounded(run), sort_keys=True)
+
+
+def write_result(folder: Path, result: Result) -> Result:
+    """The result as it will be read again: with the digits that are kept."""
+    values = rounded(vars(result))
+    replace_file(folder / RESULT, (json.dumps(values, indent=1, sort_keys=True) + "\n").encode())
+    return Result(**values)
+
+
+def read_result(folder: Path) -> Result | None:
+    """None where the run has not finished."""
+    path = folder / RESULT
+    return Result(**json.loads(path.read_text())) if path.exists() else None
+
+
+def keep(results: Iterable[Result], path: Path) -> None:
+    """Add an experiment's results to its file, one a line, in an order that does not depend on how they came about.
+
+    What the file holds stays: results of other machines, and of a process that runs another share at the same time. A
+    result takes the place of one of the same key with another description, a run of an earlier plan.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with _locked(path.parent):  # from reading to writing
+        found = {result.key: result for result in (*read_file(path), *results)}
+        lines = [json.dumps(rounded(vars(found[key])), sort_keys=True) for key in sorted(found)]
+        replace_file(path, ("[\n" + ",\n".join(lines) + "\n]\n").encode())
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """No other process is in here for the same folder; a killed one lets go."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def read_file(path: Path) -> list[Result]:
+    """The results of one kept file; none where there is no file yet."""
+    return [Result(**values) for values in json.loads(path.read_text())] if path.exists() else []
+
+
+def read_kept(folder: Path) -> list[Result]:
+    """Every result of a folder of kept files, sorted."""
+    found = [result for path in sorted(folder.glob("*.json")) for result in read_file(path)]
+    return sorted(found, key=lambda result: result.key)
+
+
+def rounded(value: Any, digits: int = 6) -> Any:
+    """Numbers with so many significant digits; the rest as it is."""
+    if isinstance(value, float):
+        return float(f"{value:.{digits}g}")
+    if isinstance(value, dict):
+        return {key: rounded(part, digits) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [rounded(part, digits) for part in value]
+    return value

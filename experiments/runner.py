@@ -1,0 +1,208 @@
+"""Runs an experiment: the searches, then every condition and seed; what is finished is not done again."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from experiments import results
+from experiments.analysis import analyse
+from experiments.lstm import SequenceLSTM
+from experiments.plan import BASE, Cell, Chosen, Experiment, cells, final_run, search_name, search_runs
+from experiments.results import Result, read_result, write_result
+from experiments.run import Progress, RunSpec, evaluate, load_best, open_task, thinned, train
+from hetsyn_model.network import Network
+from hetsyn_model.run_folder import claim
+from hetsyn_model.state import state_bytes
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which part of an experiment to run; None means all. share: (index from 0, of how many), splits the cells there
+    and back, so that what is dear (HetSyn, recurrent) does not fall to one share."""
+
+    models: tuple[str, ...] | None = None
+    recurrent: bool | None = None
+    seeds: tuple[int, ...] | None = None
+    conditions: tuple[str, ...] | None = None
+    share: tuple[int, int] = (0, 1)
+
+    def cells(self, experiment: Experiment) -> list[Cell]:
+        wanted = [
+            cell
+            for cell in cells(experiment)
+            if (self.models is None or cell.model in self.models)
+            and (self.recurrent is None or cell.recurrent == self.recurrent)
+        ]
+        index, count = self.share
+        turns = [place % (2 * count) for place in range(len(wanted))]
+        return [cell for cell, turn in zip(wanted, turns, strict=True) if min(turn, 2 * count - 1 - turn) == index]
+
+
+@dataclass(frozen=True)
+class Listener:
+    """Called as things happen: with a run's progress, and with its result (finished before: False)."""
+
+    on_evaluation: Callable[[RunSpec, Progress], None] | None = None
+    on_result: Callable[[RunSpec, Result, bool], None] | None = None
+
+
+def run_experiment(
+    experiment: Experiment,
+    out: Path,
+    kept: Path,
+    choice: Choice,
+    data: Path | None = None,
+    listener: Listener | None = None,
+) -> list[Result]:
+    """Run what is chosen and not finished; the results of the final runs.
+
+    Args:
+        out: folder of the runs; the experiment gets one of its name.
+        kept: file for all its results; a run whose exact description has a result there is finished, though it may
+            have been trained on another machine.
+
+    Raises:
+        MissingData: the task's data is not here. RunError: ``out`` holds a run with another configuration.
+    """
+    work = _Work(out / experiment.name, kept, data, listener or Listener())
+    mine = choice.cells(experiment)
+    wanted = [c for c in experiment.conditions if choice.conditions is None or c.name in choice.conditions]
+    chosen: dict[Cell, dict[str, Chosen]] = {cell: {} for cell in mine}
+    for cell in mine:
+        if any(condition.has(cell) and condition.searched_on == BASE for condition in wanted):
+            chosen[cell][BASE] = search(experiment, cell, BASE, work)
+    found: list[Result] = []
+    for condition in wanted:
+        having = [cell for cell in mine if condition.has(cell)]
+        if condition.own_search:
+            for cell in having:
+                chosen[cell][condition.name] = search(experiment, cell, condition.name, work)
+        # every model's first seed before anyone's second: an interruption leaves something to compare
+        for seed in range(condition.seeds):
+            for cell in having if choice.seeds is None or seed in choice.seeds else ():
+                run = final_run(experiment, condition, cell, seed, chosen[cell])
+                found.append(finish(run, work, streams_for(experiment, run)))
+    return found
+
+
+@dataclass(frozen=True)
+class Streams:
+    """How many test streams judge the claims about a trained network: in the exact form, and with a changed input."""
+
+    exact: int = 0
+    changed: int = 0
+
+
+def streams_for(experiment: Experiment, run: RunSpec) -> Streams:
+    """None for a condition whose networks are not analysed."""
+    if not experiment.condition(run.condition).analyses(run):
+        return Streams()
+    return Streams(experiment.analysis_streams, experiment.changed_streams)
+
+
+@dataclass(frozen=True)
+class _Work:
+    """folder: of the experiment's runs. kept: file of its results. data: see :func:`open_task`."""
+
+    folder: Path
+    kept: Path
+    data: Path | None
+    listener: Listener
+
+    def before(self, run: RunSpec) -> Result | None:
+        """The result of a run that was finished here, or wherever the kept file comes from."""
+        home = self.folder / run.name
+        result = read_result(home)
+        if result is not None:
+            claim(home, run.to_dict())
+            results.keep([result], self.kept)
+            return result
+        wanted = results.identity(run.to_dict())
+        return next((kept for kept in results.read_file(self.kept) if kept.identity == wanted), None)
+
+
+def search(experiment: Experiment, cell: Cell, condition: str, work: _Work) -> Chosen:
+    """The candidate with the best validation figure, ties by validation loss."""
+    candidates = [finish(run, work, Streams()) for run in search_runs(experiment, cell, condition)]
+    best = chosen_by_search(candidates, cell, condition)[0].run
+    return Chosen(best["learning_rate"], best["tau_steps"])
+
+
+def finish(run: RunSpec, work: _Work, streams: Streams) -> Result:
+    """Train and judge a run unless that was done before."""
+    result = work.before(run)
+    if result is not None:
+        if work.listener.on_result is not None:
+            work.listener.on_result(run, result, False)
+        return result
+    home = work.folder / run.name
+    task = open_task(run, work.data)
+    progress = train(run, task, home, work.listener.on_evaluation)
+    network = load_best(run, task, home)
+    # the search is judged on validation data alone
+    at = progress.chosen
+    figure, loss = (
+        (progress.validation[at], progress.validation_loss[at])
+        if run.searching
+        else evaluate(network, task, task.test())
+    )
+    result = Result(
+        run=run.to_dict(),
+        metric=task.figure,
+        figure=figure,
+        loss=loss,
+        validation=progress.validation[at],
+        validation_loss=progress.validation_loss[at],
+        chosen_update=progress.update[at],
+        firing_hz=progress.firing_hz[at],
+        seconds=progress.seconds,
+        machine=_machine(),
+        curve=thinned(progress),
+        analysis=analyse(run, task, network, streams.exact, streams.changed) if streams.exact else {},
+        **_sizes(network, run),
+    )
+    result = write_result(home, result)
+    results.keep([result], work.kept)
+    if work.listener.on_result is not None:
+        work.listener.on_result(run, result, True)
+    return result
+
+
+def _sizes(network: Network | SequenceLSTM, run: RunSpec) -> dict[str, Any]:
+    learned = sum(p.numel() for p in network.parameters() if p.requires_grad)
+    if isinstance(network, SequenceLSTM):
+        return {"parameters": learned, "bank_sizes": {}, "kernel_error": 0.0} | {
+            "state_bytes": {"exact": 8 * sum(network.sizes[1])}  # h and c, float32
+        }
+    decays = sum(
+        p.numel()
+        for name, p in network.named_parameters()
+        if name.rsplit(".", 1)[-1].startswith("r_") and p.requires_grad
+    )
+    return {
+        "parameters": round(learned - run.masked_share * decays),
+        "bank_sizes": {name: bank.size for name, bank in network.banks.items()},
+        "kernel_error": max(network.kernel_errors().values()),
+        "state_bytes": {
+            "exact": state_bytes(network.state_layout("exact")),
+            "bank": state_bytes(network.state_layout("bank")),
+        },
+    }
+
+
+def chosen_by_search(found: Sequence[Result], cell: Cell, condition: str = BASE) -> list[Result]:
+    """A cell's search results on a condition, best first."""
+    wanted = (search_name(condition), cell.model, cell.recurrent)
+    mine = [r for r in found if r.key[1:4] == wanted]
+    sign = -1.0 if mine and mine[0].metric == "accuracy" else 1.0
+    return sorted(mine, key=lambda r: (sign * r.validation, r.validation_loss))
+
+
+def _machine() -> str:
+    return f"{platform.machine()}, {torch.get_num_threads()} thread(s)"

@@ -1,0 +1,192 @@
+"""Spoken digits as 700 channels of spikes, German and English: SHD's files, or a synthesised set in their form.
+
+The data set that can be had on any machine is ``hetsyn train shd-voices``; the recorded one is the Spiking Heidelberg
+Digits. They are two experiments, ``shd`` and ``shd-recorded``, whose results cannot be mixed: each refuses the files of
+the other. Both have their own test file; the speakers whose turn the seed is are left out of the training file and
+choose the update.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from experiments.task import Batch, Figure, MissingData, Shape
+from hetsyn_model.encoder import EncoderSpec
+from hetsyn_model.rollout import Rollout
+from hetsyn_model.spec import DecisionSpec, SurrogateSpec
+from hetsyn_model.training.data import (
+    SHD_BIN_S,
+    SHD_CHANNELS,
+    SHD_STEPS,
+    DataError,
+    SpikeRecording,
+    collate,
+    read_shd,
+    shd_source,
+)
+from hetsyn_model.training.voices.digits import KEYS
+from hetsyn_model.training.voices.shd import TEST_FILE, TRAIN_FILE
+
+VALIDATION_TURNS = 6  # every sixth speaker validates, another sixth with the next seed
+DataSet = Literal["synthesised", "recorded", "drawn"]
+
+
+@dataclass(frozen=True)
+class ShdSpec:
+    """data_set: whose files, and no others are taken; ``drawn`` needs none, and its figures mean nothing (for --smoke).
+    bins_a_step: bins of 4 ms that are one step."""
+
+    data_set: DataSet = "synthesised"
+    hidden: tuple[int, ...] = (128, 64)
+    dropout: float = 0.2
+    bins_a_step: int = 1
+
+    @property
+    def steps(self) -> int:
+        return SHD_STEPS // self.bins_a_step
+
+
+@cache
+def _read(path: Path, data_set: DataSet, bins_a_step: int) -> tuple[SpikeRecording, ...]:
+    found = "recorded" if shd_source(path) is None else "synthesised"
+    if found != data_set:
+        other = "shd" if found == "synthesised" else "shd-recorded"
+        raise MissingData(f"{path} is of the {found} set: hetsyn experiment {other}")
+    recordings = tuple(coarser(sample, bins_a_step) for sample in read_shd(path))
+    if any(recording.speaker < 0 for recording in recordings):
+        raise MissingData(f"{path} has no extra/speaker, by which validation data is left out")
+    return recordings
+
+
+def coarser(sample: SpikeRecording, bins_a_step: int) -> SpikeRecording:
+    """Several bins as one step, in which a channel fires at most once."""
+    cells = np.unique(sample.steps.astype(np.int64) // bins_a_step * SHD_CHANNELS + sample.units)
+    steps, units = (part.astype(np.int32) for part in np.divmod(cells, SHD_CHANNELS))
+    return SpikeRecording(steps, units, sample.label, sample.speaker)
+
+
+@cache
+def drawn(name: str, bins_a_step: int) -> tuple[SpikeRecording, ...]:
+    """Spikes at random, more of them in the channels of the class; four speakers, two of them the test's."""
+    rng = np.random.default_rng([1, name == TEST_FILE])
+    recordings = []
+    for speaker in (2, 3) if name == TEST_FILE else (0, 1):
+        for label in range(len(KEYS)):
+            units = np.concatenate([rng.integers(0, SHD_CHANNELS, 100), 35 * label + rng.integers(0, 35, 100)])
+            cells = np.unique(rng.integers(0, SHD_STEPS, units.size) * SHD_CHANNELS + units)
+            steps, places = (part.astype(np.int32) for part in np.divmod(cells, SHD_CHANNELS))
+            recordings.append(coarser(SpikeRecording(steps, places, label, speaker), bins_a_step))
+    return tuple(recordings)
+
+
+@dataclass(frozen=True)
+class Shd:
+    """The task whose validation speakers the seed chooses."""
+
+    spec: ShdSpec = field(default_factory=ShdSpec)
+    folder: Path | None = None
+    seed: int = 0
+    figure: Figure = "accuracy"
+    labels: tuple[str, ...] = KEYS
+    encoder: EncoderSpec | None = None
+    tail_steps: int = 0
+
+    @property
+    def description(self) -> str:
+        what = {"synthesised": "synthesised voices in SHD's form", "recorded": "SHD", "drawn": "spikes at random"}
+        return f"Twenty spoken digits, German and English: {what[self.spec.data_set]}"
+
+    @property
+    def input_description(self) -> str:
+        what = "crossings of log Mel bands" if self.spec.data_set == "synthesised" else "SHD's cochlea"
+        return f"700 channels, {what}: 700 - unit of SHD's form; {SHD_BIN_S * self.spec.bins_a_step * 1e3:g} ms a step"
+
+    def read(self, name: str) -> tuple[SpikeRecording, ...]:
+        """The recordings of one of the two files.
+
+        Raises:
+            MissingData: it is not there, or is of the other data set.
+        """
+        if self.spec.data_set == "drawn":
+            return drawn(name, self.spec.bins_a_step)
+        made = "`hetsyn train shd-voices --out DIR` makes a synthesised set, https://zenkelab.org has SHD itself"
+        if self.folder is None:
+            raise MissingData(f"spoken digits in spikes: give --data with {TRAIN_FILE} and {TEST_FILE}; {made}")
+        path = self.folder / name
+        if not path.exists():
+            raise MissingData(f"spoken digits in spikes: {path} is not there; {made}")
+        try:
+            return _read(path, self.spec.data_set, self.spec.bins_a_step)
+        except DataError as error:
+            raise MissingData(f"spoken digits in spikes: {error}") from error
+
+    @property
+    def shape(self) -> Shape:
+        return Shape(
+            channels=SHD_CHANNELS,
+            hidden=self.spec.hidden,
+            outputs=len(KEYS),
+            step_s=SHD_BIN_S * self.spec.bins_a_step,
+            decision=DecisionSpec("sum_softmax", skip_steps=11 // self.spec.bins_a_step),
+            surrogate=SurrogateSpec("gaussian"),
+            tau_reset_steps=20.0 / self.spec.bins_a_step,
+            tau_spread=0.35,
+            tau_normal=False,
+            adaptation_tau_steps=100.0 / self.spec.bins_a_step,
+            adaptation_strength=0.05,
+            dropout=self.spec.dropout,
+        )
+
+    @property
+    def channel_groups(self) -> dict[str, tuple[int, int]]:
+        return {"channels": (0, SHD_CHANNELS)}
+
+    def split(self) -> tuple[list[SpikeRecording], list[SpikeRecording]]:
+        """Training and validation recordings."""
+        recordings = self.read(TRAIN_FILE)
+        speakers = sorted({recording.speaker for recording in recordings})
+        turn = self.seed % min(VALIDATION_TURNS, len(speakers))
+        chosen = set(speakers[turn :: min(VALIDATION_TURNS, len(speakers))])
+        return (
+            [recording for recording in recordings if recording.speaker not in chosen],
+            [recording for recording in recordings if recording.speaker in chosen],
+        )
+
+    def training_batch(self, size: int, seed: int, update: int) -> Batch:
+        train, _ = self.split()
+        per_epoch = max(1, len(train) // size)
+        order = np.random.default_rng([seed, 3, update // per_epoch]).permutation(len(train))
+        return self._batch([train[int(index)] for index in order[update % per_epoch * size :][:size]])
+
+    def _batch(self, recordings: Sequence[SpikeRecording]) -> Batch:
+        steps = self.spec.steps
+        return Batch(
+            collate(recordings, steps=steps),
+            torch.full((len(recordings),), steps, dtype=torch.int64),
+            torch.tensor([recording.label for recording in recordings]),
+        )
+
+    def _batches(self, recordings: Sequence[SpikeRecording]) -> Sequence[Batch]:
+        return [self._batch(recordings[start : start + 128]) for start in range(0, len(recordings), 128)]
+
+    def validation(self) -> Sequence[Batch]:
+        return self._batches(self.split()[1])
+
+    def test(self) -> Sequence[Batch]:
+        """In an order that mixes classes and speakers: the claims look at the first ones."""
+        recordings = self.read(TEST_FILE)
+        order = np.random.default_rng(0).permutation(len(recordings))
+        return self._batches([recordings[int(index)] for index in order])
+
+    def loss(self, rolled: Rollout, batch: Batch) -> Tensor:
+        # as for images: the mean of softmax, ten times, is logits that can be sure
+        counted = (rolled.steps - rolled.decision.skip_steps).unsqueeze(-1)
+        return torch.nn.functional.cross_entropy(rolled.scores / counted * 10.0, batch.target)

@@ -1,0 +1,52 @@
+"""``application/vnd.hetsyn.carried``: a token and a body in one. Little endian:
+
+magic      4 bytes  b"HSC1"
+token      uint32   bytes of the token; 0 where there is none
+type       uint16   bytes of the body's content type
+           the token, the content type in ASCII, and the body
+
+A token is too long for the headers that most servers and proxies take, and base64 would make it longer by a third.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import NamedTuple
+
+from hetsyn_client.errors import InputError
+
+MEDIA_TYPE = "application/vnd.hetsyn.carried"
+MAGIC = b"HSC1"
+HEADER = struct.Struct("<4sIH")
+
+
+class Frame(NamedTuple):
+    """token: empty where there is none."""
+
+    token: bytes
+    content_type: str
+    body: bytes
+
+
+def pack_frame(token: bytes, content_type: str, body: bytes) -> bytes:
+    named = content_type.encode("ascii")
+    return b"".join((HEADER.pack(MAGIC, len(token), len(named)), token, named, body))
+
+
+def unpack_frame(data: bytes) -> Frame:
+    """
+    Raises:
+        InputError: other bytes, or cut off.
+    """
+    if len(data) < HEADER.size or not data.startswith(MAGIC):
+        raise InputError(f"the body does not begin with {MAGIC.decode()} and two lengths (10 bytes): frame it anew")
+    _, token_bytes, type_bytes = HEADER.unpack_from(data)
+    type_begin = HEADER.size + token_bytes
+    body_begin = type_begin + type_bytes
+    if len(data) < body_begin:
+        raise InputError(f"token and content type take {body_begin} bytes, the body has {len(data)}: send all of it")
+    try:
+        content_type = data[type_begin:body_begin].decode("ascii")
+    except UnicodeDecodeError as error:
+        raise InputError("the content type in the frame is not ASCII: frame it anew") from error
+    return Frame(data[HEADER.size : type_begin], content_type, data[body_begin:])

@@ -1,0 +1,200 @@
+"""``hetsyn bench``. It imports what it needs when it runs."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+
+if TYPE_CHECKING:
+    from hetsyn_client.loadtest.measurement import Measurement
+    from hetsyn_client.loadtest.run import Search, Stop
+
+bench = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+STREAMS = 10
+DENSITY = 0.045  # of the Spiking Heidelberg Digits
+DURATION_S, TRIAL_S = 10.0, 4.0
+
+
+@bench.command()
+def bench_server(
+    url: Annotated[str, typer.Argument(help="The server, as http://127.0.0.1:8000.")],
+    model: Annotated[str | None, typer.Option(help="By default the server's default model.")] = None,
+    version: Annotated[str | None, typer.Option(help="By default its newest.")] = None,
+    form: Annotated[str | None, typer.Option(help="exact or bank; by default the model's default.")] = None,
+    streams: Annotated[
+        int | None, typer.Option(min=1, help=f"Streams in real time; {STREAMS} unless --ramp or --closed is given.")
+    ] = None,
+    ramp: Annotated[
+        bool, typer.Option("--ramp", help="Find the largest number of streams that holds the target.")
+    ] = False,
+    closed: Annotated[
+        int | None, typer.Option(min=1, help="So many streams that each send when the last answer is there.")
+    ] = None,
+    chunk_ms: Annotated[float, typer.Option(min=1, help="Length of a chunk; a stream sends one as often.")] = 100.0,
+    duration_s: Annotated[
+        float | None,
+        typer.Option(min=0.5, max=86_400, help=f"Measured time; {DURATION_S:g}, and {TRIAL_S:g} a trial of --ramp."),
+    ] = None,
+    warmup_s: Annotated[float, typer.Option(min=0, max=3_600, help="Time before that.")] = 1.0,
+    target_ms: Annotated[float, typer.Option(min=0.1, help="--ramp: latency to hold.")] = 100.0,
+    percentile: Annotated[float, typer.Option(min=1, max=99.9, help="--ramp: of so many percent of chunks.")] = 99.0,
+    max_streams: Annotated[int, typer.Option(min=1, help="--ramp: try no more.")] = 10_000,
+    patience: Annotated[
+        int, typer.Option(min=0, help="--ramp: failed trials that busy neighbours on this machine may excuse; 0: none.")
+    ] = 20,
+    expected_interval_ms: Annotated[
+        float | None, typer.Option(min=0.1, help="--closed: correct as if each had meant to send this often.")
+    ] = None,
+    recordings: Annotated[
+        Path | None, typer.Option(help="WAV file or folder to send; else synthesised sound.", exists=True)
+    ] = None,
+    density: Annotated[
+        float | None,
+        typer.Option(
+            min=0, max=1, help=f"Random spikes a channel and step; {DENSITY:g} for a model that hears nothing."
+        ),
+    ] = None,
+    session_chunks: Annotated[int, typer.Option(min=1, help="Chunks of a session; then another begins.")] = 50,
+    connections: Annotated[int, typer.Option(min=1, help="Connections at most.")] = 256,
+    timeout_s: Annotated[float, typer.Option(min=0.1, max=600, help="For one request.")] = 10.0,
+    seed: Annotated[int, typer.Option(min=0, help="Of the arrivals and of what is made up.")] = 0,
+    json_path: Annotated[Path | None, typer.Option("--json", help="Write the results there.")] = None,
+    html_path: Annotated[Path | None, typer.Option("--html", help="Write a report with plots there.")] = None,
+) -> None:
+    """Put a server under load and measure its latency.
+
+    By default streams in real time send a chunk whenever one is due, whether or not the server keeps up (an open
+    loop). Ctrl-C ends a run and reports what was measured.
+    """
+    modes = {"--streams": streams is not None, "--ramp": ramp, "--closed": closed is not None}
+    chosen = [name for name, is_given in modes.items() if is_given]
+    if len(chosen) > 1:
+        raise typer.BadParameter(f"{' and '.join(chosen)} exclude each other: give one")
+    if expected_interval_ms is not None and closed is None:
+        raise typer.BadParameter("--expected-interval-ms corrects a closed loop: give --closed too, or leave it out")
+    for path in (json_path, html_path):
+        if path is not None and not path.parent.is_dir():
+            raise typer.BadParameter(f"there is no folder {path.parent}: make it first")
+    import_module("hdrh")  # before any load, so that what is missing is said at once
+    if html_path is not None:
+        import_module("matplotlib")
+
+    from hetsyn_client.loadtest.load import choose_load
+    from hetsyn_client.loadtest.ramp import Goal, RampSettings
+    from hetsyn_client.loadtest.run import ClosedLoop, OpenLoop, RunSettings, Stop, measure, run_loop, saturate
+    from hetsyn_client.loadtest.served_model import ask_model
+    from hetsyn_client.loadtest.target import Address, HetsynTarget
+    from hetsyn_client.loadtest.view import View
+
+    address = Address.parse(url)
+    served = ask_model(address.url, model, version, form)
+    load = choose_load(
+        served, chunk_ms / 1000, recordings=recordings, density=density, default_density=DENSITY, seed=seed
+    )
+    target = HetsynTarget(address, load.content_type, served.name, served.version, served.form)
+    settings = RunSettings(
+        duration_s=duration_s or (TRIAL_S if ramp else DURATION_S),
+        warmup_s=warmup_s,
+        session_chunks=session_chunks,
+        connections=connections,
+        timeout_s=timeout_s,
+        seed=seed,
+    )
+    console = Console()
+    console.print(f"{served.name} {served.version}, {served.form}: {load.description}", highlight=False, markup=False)
+    stop = Stop()
+    result: Measurement | Search
+    with _interruptible(stop), View(console) as view:
+        if ramp:
+            goal = Goal(target_ms, percentile)
+            limits = RampSettings(max_streams=max_streams, patience=patience)
+            result = run_loop(saturate(target, load, goal, settings, limits, stop=stop, watch=view))
+        else:
+            expected_s = expected_interval_ms / 1000 if expected_interval_ms is not None else None
+            mode = OpenLoop(streams or STREAMS) if closed is None else ClosedLoop(closed, expected_s)
+            result = run_loop(measure(target, load, mode, settings, stop=stop, watch=view))
+    described = {
+        "url": address.url,
+        "model": served.name,
+        "version": served.version,
+        "form": served.form,
+        "load": load.description,
+        "chunk_ms": 1000 * load.period_s,
+        "duration_s": settings.duration_s,
+        "warmup_s": warmup_s,
+        "session_chunks": session_chunks,
+        "connections": connections,
+        "timeout_s": timeout_s,
+        "seed": seed,
+        "expected_interval_ms": expected_interval_ms,
+        **({"target_ms": target_ms, "percentile": percentile} if ramp else {}),
+    }
+    _show(console, result)
+    _write(described, result, json_path, html_path)
+    if not _is_anything_answered(result):
+        typer.echo("hetsyn: nothing was answered well", err=True)
+        raise typer.Exit(1)
+
+
+@contextmanager
+def _interruptible(stop: Stop) -> Iterator[None]:
+    """The first Ctrl-C ends the run in order; the second ends the program."""
+
+    def interrupted(*_: Any) -> None:
+        stop.reason = "interrupted"
+        signal.signal(signal.SIGINT, before)
+
+    before = signal.signal(signal.SIGINT, interrupted)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _show(console: Console, result: Measurement | Search) -> None:
+    from hetsyn_client.loadtest.run import Search
+    from hetsyn_client.loadtest.view import measurement_table, notes, saturation_line, trial_table
+
+    measurement: Measurement | None
+    if isinstance(result, Search):
+        if console.is_terminal:
+            console.print(trial_table(result.trials))
+        measurement = result.at_saturation
+    else:
+        measurement = result
+    if measurement is not None:
+        console.print(measurement_table(measurement))
+        for note in notes(measurement):
+            console.print(f"note: {note}", style="yellow", highlight=False, markup=False)
+    if isinstance(result, Search):
+        console.print(saturation_line(result), style="bold", highlight=False, markup=False, soft_wrap=True)
+
+
+def _write(
+    described: dict[str, Any], result: Measurement | Search, json_path: Path | None, html_path: Path | None
+) -> None:
+    if json_path is not None:
+        from hetsyn_client.loadtest.results import as_json
+
+        json_path.write_text(json.dumps(as_json(described, result), indent=1) + "\n")
+    if html_path is not None:
+        from hetsyn_client.loadtest.report import as_html
+
+        html_path.write_text(as_html(described, result))
+
+
+def _is_anything_answered(result: Measurement | Search) -> bool:
+    from hetsyn_client.loadtest.run import Search
+
+    if isinstance(result, Search):
+        return any(trial.measurement.answered for trial in result.trials)
+    return result.answered > 0

@@ -1,0 +1,108 @@
+"""One HTTP/1.1 connection that stays open, with at most one request on it.
+
+Bytes in, ``Response`` out: no headers but ``Retry-After`` are kept and nothing is decoded, so that the load
+generator costs a fraction of the server.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Protocol, cast
+
+import httptools
+
+from hetsyn_client.loadtest.target import Response
+
+
+class ConnectionOwner(Protocol):
+    """Who gets to hear of a connection."""
+
+    def responded(self, connection: Connection, response: Response) -> None:
+        """The response to the request that was sent. ``is_reusable`` says whether another may follow."""
+
+    def lost(self, connection: Connection) -> None:
+        """The connection is closed, by whomever. Called once, unless it was never made."""
+
+
+class Connection(asyncio.Protocol):
+    """
+    Attributes:
+        is_reusable: another request may be sent. answers: responses so far.
+        has_begun: something of the response that is awaited has come.
+    """
+
+    def __init__(self, owner: ConnectionOwner) -> None:
+        self.is_reusable = False
+        self.answers = 0
+        self.has_begun = False
+        self._owner = owner
+        self._parser = httptools.HttpResponseParser(self)
+        self._transport: asyncio.Transport | None = None
+        self._awaits = False
+        self._body = b""
+        self._retry_after_s: float | None = None
+        self._complete: Response | None = None
+        self._stays_open = True
+
+    def send(self, request: bytes) -> None:
+        """Send one request; its response must have come before the next."""
+        assert self._transport is not None, "send after connection_made"
+        self.has_begun = False
+        self._awaits = True
+        self._transport.write(request)
+
+    def abort(self) -> None:
+        """Close at once; the owner hears ``lost``."""
+        self.is_reusable = False
+        if self._transport is not None:
+            self._transport.abort()
+
+    # asyncio calls these
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        self.is_reusable = True
+
+    def connection_lost(self, _: Exception | None) -> None:
+        self.is_reusable = False
+        self._owner.lost(self)
+
+    def data_received(self, data: bytes) -> None:
+        if not self._awaits:
+            self.abort()  # nobody asked
+            return
+        self.has_begun = True
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserError:
+            self.abort()
+            return
+        response = self._complete
+        if response is None:
+            return
+        self._complete = None
+        self._awaits = False
+        self.answers += 1
+        if not self._stays_open:
+            self.abort()
+        self._owner.responded(self, response)
+
+    # httptools calls these
+
+    def on_message_begin(self) -> None:
+        self._body = b""
+        self._retry_after_s = None
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if len(name) == 11 and name.lower() == b"retry-after":
+            # a date is as good as "later"
+            self._retry_after_s = float(value) if value.isdigit() else 1.0
+
+    def on_body(self, body: bytes) -> None:
+        self._body = self._body + body if self._body else body
+
+    def on_message_complete(self) -> None:
+        status = self._parser.get_status_code()
+        if status >= 200:  # before that, the response is yet to come
+            self._stays_open = self._parser.should_keep_alive()  # it knows no longer once the message is over
+            self._complete = Response(status, self._body, self._retry_after_s)

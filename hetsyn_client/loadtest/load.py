@@ -1,0 +1,135 @@
+"""What is sent: chunks of recordings, of synthesised sound, or of random spikes, made before the clock starts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hetsyn_client.errors import InputError
+from hetsyn_client.events import LARGEST, pack_events
+from hetsyn_client.events import MEDIA_TYPE as EVENTS_TYPE
+from hetsyn_client.loadtest.served_model import ServedModel
+from hetsyn_client.wav import read_wav
+
+DISTINCT_CHUNKS = 256  # of random spikes; streams walk through them from places of their own
+SOUND_S = 20.0
+BURST_S = 0.25  # about a syllable
+PEAK = 0.3  # of full scale
+FULL_SCALE = 32_767
+
+
+@dataclass(frozen=True)
+class Load:
+    """Chunks that streams send one after the other, round and round.
+
+    period_s: the time that a chunk lasts. description: for the report.
+    """
+
+    content_type: str
+    chunks: tuple[bytes, ...]
+    period_s: float
+    description: str
+
+
+def choose_load(
+    model: ServedModel,
+    chunk_s: float,
+    *,
+    recordings: Path | None,
+    density: float | None,
+    default_density: float,
+    seed: int,
+) -> Load:
+    """Recordings or spikes where they were asked for; else sound for a model that hears, and spikes for others.
+
+    Raises:
+        InputError: the model or the recordings do not fit.
+    """
+    if recordings is not None and density is not None:
+        raise InputError("recordings and a density of spikes exclude each other: give one")
+    if recordings is not None:
+        if model.sample_rate_hz is None:
+            raise InputError(f"model {model.name!r} takes spikes, not sound: leave out the recordings")
+        return recorded(recordings, chunk_s)
+    if density is None and model.sample_rate_hz is not None:
+        return synthesised(model.sample_rate_hz, chunk_s, seed)
+    return random_spikes(model, chunk_s, default_density if density is None else density, seed)
+
+
+def random_spikes(model: ServedModel, chunk_s: float, density: float, seed: int) -> Load:
+    """Each channel spikes in each step with probability ``density``.
+
+    Raises:
+        InputError: the chunk is no whole number of steps, or a channel or step beyond what the packed form holds.
+    """
+    steps = round(chunk_s / model.step_s)
+    if steps < 1 or abs(steps * model.step_s - chunk_s) > 1e-6:
+        below = int(chunk_s / model.step_s)
+        low, high = (max(1, n) * model.step_s * 1000 for n in (below, below + 1))
+        raise InputError(
+            f"a chunk of {1000 * chunk_s:g} ms is no whole number of the model's {1000 * model.step_s:g} ms steps: "
+            f"take {low:g} or {high:g} ms"
+        )
+    if max(steps, model.channels) > LARGEST + 1:
+        raise InputError(f"{steps} steps of {model.channels} channels do not fit into packed events: take fewer steps")
+    rng = np.random.default_rng(seed)
+    chunks = []
+    for _ in range(DISTINCT_CHUNKS):
+        count = rng.binomial(steps * model.channels, density)
+        places = np.sort(rng.choice(steps * model.channels, count, replace=False))
+        chunks.append(pack_events(steps, places // model.channels, places % model.channels))
+    described = f"random spikes, density {density:g}, {steps} steps of {model.channels} channels"
+    return Load(EVENTS_TYPE, tuple(chunks), chunk_s, described)
+
+
+def synthesised(rate_hz: int, chunk_s: float, seed: int) -> Load:
+    """Bursts of noise, about as long and as loud as syllables, with pauses."""
+    rng = np.random.default_rng(seed)
+    burst = round(BURST_S * rate_hz)
+    count = round(SOUND_S / BURST_S)
+    loudness = rng.uniform(0, PEAK, count) * (rng.random(count) < 0.7)
+    envelope = np.sin(np.pi * (np.arange(burst) + 0.5) / burst)
+    sound = rng.uniform(-1, 1, (count, burst)) * envelope * loudness[:, None]
+    samples = (sound.ravel() * FULL_SCALE).astype(np.int16)
+    return _sound(samples, rate_hz, chunk_s, f"synthesised sound at {rate_hz} Hz")
+
+
+def recorded(path: Path, chunk_s: float) -> Load:
+    """A WAV file, or a folder's, one after the other.
+
+    Raises:
+        InputError: no recordings, not of one rate, or not 16-bit PCM.
+    """
+    files = sorted(path.rglob("*.wav")) if path.is_dir() else [path]
+    if not files:
+        raise InputError(f"{path} has no .wav files: name a folder of recordings, or one recording")
+    pieces, rates = [], set()
+    for file in files:
+        try:
+            pcm = read_wav(file.read_bytes())
+        except (OSError, InputError) as error:
+            raise InputError(f"{file}: {error}") from error
+        whole = len(pcm.content) // (2 * pcm.channels) * 2 * pcm.channels
+        frames = np.frombuffer(pcm.content[:whole], "<i2").reshape(-1, pcm.channels)
+        pieces.append(frames.mean(axis=1).astype(np.int16))
+        rates.add(pcm.rate_hz)
+    if len(rates) > 1:
+        raise InputError(f"the recordings have rates of {sorted(rates)} Hz: convert them to one, as with 'sox -r 8000'")
+    (rate_hz,) = rates
+    return _sound(np.concatenate(pieces), rate_hz, chunk_s, f"{len(files)} recordings at {rate_hz} Hz")
+
+
+def _sound(samples: NDArray[np.int16], rate_hz: int, chunk_s: float, description: str) -> Load:
+    """Whole chunks of the samples. The last, if cut short, takes its rest from the beginning."""
+    length = max(1, round(chunk_s * rate_hz))
+    if not len(samples):
+        raise InputError("the recordings are empty: give some with sound")
+    count = -(-len(samples) // length)
+    filled = np.resize(samples, count * length).astype("<i2").reshape(count, length)
+    # what the samples last, so that a stream is in real time whatever the rounding
+    period_s = length / rate_hz
+    content_type = f"audio/L16;rate={rate_hz};endianness=little-endian"
+    return Load(content_type, tuple(chunk.tobytes() for chunk in filled), period_s, description)

@@ -1,0 +1,176 @@
+"""Latencies into HDR histograms, from when a chunk was due and not from when it was sent.
+
+A tool that waits for an answer before it sends again asks less often exactly while the server is slow, and
+so leaves out the bad times ("coordinated omission"). In an open loop the cure is to measure from the
+intended time. In a closed loop there is none; given the interval at which a client would have asked, the
+histogram adds the requests that were held up (``record_corrected_value``).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+from hdrh.histogram import HdrHistogram
+
+from hetsyn_client.loadtest.measurement import PERCENTILES, Distribution, Generator, Measurement, Mode, Window
+
+LONGEST_US = 3_600_000_000
+DIGITS = 3
+WINDOW_S = 1.0
+BINS_A_DECADE = 20
+# to 99.999 in steps that halve what is missing to 100
+CURVE = (0.0, *(100.0 * (1 - 2 ** (-n / 4)) for n in range(1, 67)))
+
+
+def _histogram() -> HdrHistogram:
+    return HdrHistogram(1, LONGEST_US, DIGITS)
+
+
+def _us(seconds: float) -> int:
+    return min(max(int(seconds * 1e6), 1), LONGEST_US)
+
+
+class Recorder:
+    """Of one run. Times are of one clock, in seconds.
+
+    Args:
+        begin_s, end_s: what is due outside is not measured.
+        late_s: chunks with a higher latency are counted in ``late``.
+        expected_interval_s: correct for coordinated omission as if each stream had meant to send this often.
+    """
+
+    def __init__(
+        self, begin_s: float, end_s: float, late_s: float = float("inf"), expected_interval_s: float | None = None
+    ) -> None:
+        self.begin_s = begin_s
+        self.end_s = end_s
+        self.late = 0
+        self.answered_in_time = 0  # by the time of the answer: this is the throughput
+        self.answered_count = 0
+        self.unanswered_count = 0
+        self.errors: Counter[str] = Counter()
+        self.windows: list[Window] = []
+        self._late_s = late_s
+        self._interval_us = _us(expected_interval_s) if expected_interval_s else 0
+        self._latency = _histogram()
+        self._service = _histogram()
+        self._lag = _histogram()
+        self._window = _histogram()
+        self._window_begin_s = begin_s
+        self._window_answered = 0
+        self._window_errors = 0
+
+    def lagged(self, lag_s: float) -> None:
+        """A chunk was handed over so much later than it was due."""
+        self._lag.record_value(_us(lag_s))
+
+    def answered(self, intended_s: float, sent_s: float, now_s: float) -> None:
+        if now_s >= self._window_begin_s + WINDOW_S:
+            self.roll(now_s)
+        if self.begin_s <= now_s < self.end_s:
+            self.answered_in_time += 1
+            self._window_answered += 1
+        if self.begin_s <= intended_s < self.end_s:
+            self.answered_count += 1
+            latency_s = now_s - intended_s
+            if latency_s > self._late_s:
+                self.late += 1
+            self._window.record_corrected_value(_us(latency_s), self._interval_us)
+            self._service.record_value(_us(now_s - sent_s))
+
+    def failed(self, error: str, intended_s: float, now_s: float) -> None:
+        if now_s >= self._window_begin_s + WINDOW_S:
+            self.roll(now_s)
+        if self.begin_s <= intended_s < self.end_s:
+            self.errors[error] += 1
+            self._window_errors += 1
+
+    def unanswered(self, intended_s: float, now_s: float) -> None:
+        """No answer by now, and none will be waited for."""
+        if self.begin_s <= intended_s < self.end_s:
+            self.unanswered_count += 1
+            self._latency.record_value(_us(now_s - intended_s))
+
+    def roll(self, now_s: float) -> None:
+        """Close the windows that are over. After the end all answers go into the last."""
+        while now_s >= self._window_begin_s + WINDOW_S and self._window_begin_s + WINDOW_S < self.end_s:
+            self._close_window()
+
+    def stop(self, now_s: float) -> None:
+        """What is due from now on is not measured."""
+        self.end_s = min(self.end_s, max(now_s, self.begin_s))
+
+    def measurement(
+        self, mode: Mode, streams: int, offered: int | None, generator: Generator, sessions_left: int, stopped: str
+    ) -> Measurement:
+        """Everything, once the run is over. offered: chunks that were due."""
+        self._close_window()
+        duration_s = self.end_s - self.begin_s
+        span_s = max(duration_s, 1e-9)
+        return Measurement(
+            mode=mode,
+            streams=streams,
+            duration_s=duration_s,
+            offered_per_s=None if offered is None else offered / span_s,
+            achieved_per_s=self.answered_in_time / span_s,
+            answered=self.answered_count,
+            errors=dict(self.errors),
+            unanswered=self.unanswered_count,
+            latency=_distribution(self._latency),
+            service=_distribution(self._service),
+            windows=tuple(self.windows),
+            generator=generator,
+            sessions_left=sessions_left,
+            stopped=stopped,
+        )
+
+    def lag_ms(self, percentile: float) -> float:
+        return float(self._lag.get_value_at_percentile(percentile)) / 1000
+
+    def _close_window(self) -> None:
+        window = self._window
+        values = window.get_percentile_to_value_dict([50.0, 99.0]) if window.total_count else {}
+        self.windows.append(
+            Window(
+                begin_s=self._window_begin_s - self.begin_s,
+                answered=self._window_answered,
+                errors=self._window_errors,
+                p50_ms=values.get(50.0, 0) / 1000,
+                p99_ms=values.get(99.0, 0) / 1000,
+                max_ms=window.get_max_value() / 1000,
+            )
+        )
+        self._latency.add(window)
+        self._window = _histogram()
+        self._window_answered = self._window_errors = 0
+        self._window_begin_s += WINDOW_S
+
+
+def _distribution(histogram: HdrHistogram) -> Distribution:
+    count = histogram.get_total_count()
+    if not count:
+        return Distribution(0, 0.0, 0.0, (), (), (), "")
+    # beyond one in `count` there is nothing to tell apart
+    curve = [p for p in CURVE if (100.0 - p) * count >= 100.0]
+    values = histogram.get_percentile_to_value_dict([*PERCENTILES, *curve])
+    return Distribution(
+        count=count,
+        mean_ms=histogram.get_mean_value() / 1000,
+        max_ms=histogram.get_max_value() / 1000,
+        percentiles=tuple((p, values[p] / 1000) for p in PERCENTILES),
+        curve=tuple((p, values[p] / 1000) for p in curve),
+        bins=_bins(histogram),
+        encoded=histogram.encode().decode("ascii"),
+    )
+
+
+def _bins(histogram: HdrHistogram) -> tuple[tuple[float, float, int], ...]:
+    recorded = [(item.value_iterated_to, item.count_at_value_iterated_to) for item in histogram.get_recorded_iterator()]
+    values = np.array([value for value, _ in recorded], np.float64) / 1000
+    counts = np.array([count for _, count in recorded], np.int64)
+    places = np.floor(np.log10(values) * BINS_A_DECADE).astype(int)
+    return tuple(
+        (10 ** (place / BINS_A_DECADE), 10 ** ((place + 1) / BINS_A_DECADE), int(counts[places == place].sum()))
+        for place in range(places.min(), places.max() + 1)
+    )

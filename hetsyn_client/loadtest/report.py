@@ -1,0 +1,145 @@
+"""The results as one HTML file that needs nothing else."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from html import escape
+from typing import Any
+
+from hetsyn_client.loadtest import plots
+from hetsyn_client.loadtest.measurement import PERCENTILES, Measurement
+from hetsyn_client.loadtest.run import JudgedTrial, Search
+from hetsyn_client.loadtest.view import notes, saturation_line
+
+
+def as_html(settings: Mapping[str, Any], result: Measurement | Search) -> str:
+    """A page with tables and plots."""
+    title = f"hetsyn bench: {settings.get('model', settings.get('url', ''))}"
+    parts = [f"<h1>{escape(title)}</h1>"]
+    if isinstance(result, Search):
+        parts.append(_search(result))
+        chosen = result.at_saturation
+        if chosen is not None:
+            parts.append(f"<h2>The largest load that held: {chosen.streams:,} streams</h2>")
+            parts.append(_measurement(chosen))
+    else:
+        kind = "streams in real time" if result.mode == "open" else "streams, each waiting for its answer"
+        parts.append(f"<p class=lead>{result.streams:,} {kind}</p>")
+        parts.append(_measurement(result))
+    parts.append("<h2>Settings</h2>" + _facts({name.replace("_", " "): value for name, value in settings.items()}))
+    parts.append(f"<p class=foot>{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, Python {platform.python_version()}, ")
+    parts.append(f"{escape(platform.platform())}</p>")
+    return _PAGE.format(title=escape(title), body="\n".join(parts))
+
+
+def _search(search: Search) -> str:
+    return (
+        f"<p class=lead>{escape(saturation_line(search))}</p>"
+        + _figures(
+            ("Latency over load", plots.latency_over_load(search)),
+            ("Throughput over load", plots.throughput_over_load(search)),
+        )
+        + "<details><summary>All trials</summary>"
+        + _trials(search.trials)
+        + "</details>"
+    )
+
+
+def _measurement(measurement: Measurement) -> str:
+    offered = measurement.offered_per_s
+    generator = measurement.generator
+    facts = {
+        "achieved": f"{measurement.achieved_per_s:,.1f} chunks/s",
+        **({} if offered is None else {"offered": f"{offered:,.1f} chunks/s"}),
+        "measured": f"{measurement.duration_s:.1f} s, {measurement.answered:,} chunks answered",
+        "errors": f"{measurement.failures:,}",
+        "load generator": f"{generator.cpu_share:.0%} of a core, sends {generator.lag_p99_ms:.1f} ms late (p99), "
+        f"{generator.connections} connections",
+        **({} if generator.server_cores is None else {"server": f"{generator.server_cores:.2f} cores"}),
+    }
+    said = "".join(f"<p class=note>{escape(note)}</p>" for note in notes(measurement))
+    if not measurement.latency.count:
+        return _facts(facts) + said
+    return (
+        _facts(facts)
+        + said
+        + _percentiles(measurement)
+        + _figures(
+            ("Latency over time", plots.latency_over_time(measurement)),
+            ("Throughput over time", plots.throughput_over_time(measurement)),
+            ("Percentiles", plots.percentile_curve(measurement)),
+            ("Histogram of latency", plots.histogram(measurement)),
+        )
+    )
+
+
+def _percentiles(measurement: Measurement) -> str:
+    rows = [("latency, from when a chunk was due", measurement.latency)]
+    if measurement.mode == "closed":
+        rows = [("latency", measurement.latency)]
+    elif measurement.service.count:
+        rows.append(("from when it was sent", measurement.service))
+    head = "".join(f"<th>p{percentile:g}" for percentile in PERCENTILES)
+    body = "".join(
+        f"<tr><td>{name}"
+        + "".join(f"<td>{value:,.1f}" for _, value in distribution.percentiles)
+        + f"<td>{distribution.max_ms:,.1f}<td>{distribution.mean_ms:,.1f}"
+        for name, distribution in rows
+    )
+    return f"<table><tr><th>ms{head}<th>max<th>mean{body}</table>"
+
+
+def _trials(trials: tuple[JudgedTrial, ...]) -> str:
+    rows = "".join(
+        f"<tr><td>{t.measurement.streams:,}<td>{t.measurement.offered_per_s or 0:,.0f}"
+        f"<td>{t.measurement.achieved_per_s:,.0f}<td>{_at(t.measurement, 50.0)}<td>{_at(t.measurement, 99.0)}"
+        f"<td>{t.measurement.duration_s:.1f}<td>{escape(t.missed or 'holds')}{'' if t.is_counted else ' (not counted)'}"
+        for t in trials
+    )
+    return f"<table><tr><th>streams<th>offered/s<th>achieved/s<th>p50 ms<th>p99 ms<th>s<th>verdict{rows}</table>"
+
+
+def _at(measurement: Measurement, percentile: float) -> str:
+    return f"{measurement.latency.at(percentile):,.1f}" if measurement.latency.count else "-"
+
+
+def _facts(facts: Mapping[str, Any]) -> str:
+    rows = "".join(
+        f"<tr><th>{escape(name)}<td>{escape(str(value))}" for name, value in facts.items() if value is not None
+    )
+    return f"<table class=facts>{rows}</table>"
+
+
+def _figures(*figures: tuple[str, str]) -> str:
+    drawn = "".join(f"<figure><figcaption>{escape(name)}</figcaption>{svg}</figure>" for name, svg in figures)
+    return f"<div class=figures>{drawn}</div>"
+
+
+_PAGE = """<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width">
+<title>{title}</title>
+<style>
+body {{ font: 15px/1.5 system-ui, sans-serif; color: #1f2430; background: #fff; max-width: 1060px;
+       margin: 2rem auto; padding: 0 1rem }}
+h1 {{ font-size: 1.5rem; margin-bottom: .3rem }}
+h2 {{ font-size: 1.15rem; margin-top: 2rem }}
+.lead {{ font-size: 1.1rem }}
+.note {{ background: #fff4e2; border-left: 3px solid #d9822b; padding: .4rem .8rem }}
+.foot {{ color: #6b7280; font-size: .85rem }}
+table {{ border-collapse: collapse; margin: .8rem 0; font-variant-numeric: tabular-nums }}
+th, td {{ padding: .2rem .8rem; text-align: right; border-bottom: 1px solid #e6e8eb; font-weight: normal }}
+th {{ color: #6b7280 }}
+th:first-child, td:first-child, td:last-child, .facts th, .facts td {{ text-align: left }}
+.figures {{ display: grid; grid-template-columns: repeat(auto-fit, minmax(440px, 1fr)); gap: 1.2rem }}
+figure {{ margin: 0 }}
+figcaption {{ font-weight: 600; margin-bottom: .2rem }}
+svg {{ width: 100%; height: auto }}
+summary {{ cursor: pointer; margin-top: .8rem }}
+</style>
+{body}
+</html>
+"""

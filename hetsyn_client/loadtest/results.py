@@ -1,0 +1,32 @@
+"""The results as JSON."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any
+
+from hetsyn_client.loadtest.measurement import Measurement
+from hetsyn_client.loadtest.run import Search
+
+FORMAT_VERSION = 1
+
+
+def as_json(settings: Mapping[str, Any], result: Measurement | Search) -> dict[str, Any]:
+    """Everything that was set and measured. settings: as they go into the report, JSON values."""
+    head = {
+        "format_version": FORMAT_VERSION,
+        "ended": datetime.now(UTC).isoformat(timespec="seconds"),
+        "settings": dict(settings),
+        "generator": {"python": platform.python_version(), "system": platform.platform()},
+    }
+    if isinstance(result, Measurement):
+        return head | {"measurement": asdict(result)}
+    return head | {
+        "goal": asdict(result.goal),
+        "saturation": asdict(result.saturation),
+        "probe": asdict(result.probe),
+        "trials": [asdict(trial) for trial in result.trials],
+    }

@@ -1,0 +1,60 @@
+"""A request's body, bounded while it is read."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+from service.admission.uploads import FREE_BYTES, Upload
+from service.errors import TooLarge
+
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+"""ASGI's ``receive``."""
+
+
+class ClientDisconnect(Exception):
+    """The client went away before its request was there as a whole."""
+
+
+async def read_body(receive: Receive, declared: bytes, max_bytes: int, upload: Upload) -> bytes:
+    """The body.
+
+    Args:
+        declared: the content length, as the header has it.
+        upload: holds it afterwards.
+
+    Raises:
+        TooLarge: it is longer than ``max_bytes``; no more than that is read.
+        TooSlow: it takes too long. Overloaded: others take all the room. ShuttingDown.
+        ClientDisconnect: the client went away.
+    """
+    if declared.isdigit() and int(declared) > max_bytes:
+        raise _too_large(max_bytes)
+    parts: list[bytes] = []
+    length, more = 0, True
+    upload.begin()
+    try:
+        while more:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise ClientDisconnect
+            part: bytes = message.get("body", b"")
+            more = message.get("more_body", False)
+            length += len(part)
+            if length > max_bytes:
+                raise _too_large(max_bytes)
+            if not (more or parts) and length <= FREE_BYTES:
+                return part  # it was there at once
+            upload.take(len(part))
+            parts.append(part)
+    except asyncio.CancelledError:
+        upload.raise_interruption()
+        raise
+    finally:
+        upload.end()
+    return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def _too_large(max_bytes: int) -> TooLarge:
+    return TooLarge(f"the body is longer than {max_bytes} bytes: cut the input into several chunks")

@@ -1,0 +1,130 @@
+"""A session as a token that its client carries, and back.
+
+    offset  size  little endian
+    0       4     magic "HSCT"
+    4       2     format version
+    6       2     zero
+    8       4     bytes of the whole token
+    12      8     id of the key
+    20      32    model hash
+    52      24    nonce
+    76            the packed session of ``store.packing``, encrypted, and 16 bytes that authenticate it and all before
+                  the nonce
+
+The packed session holds the session's id, its number, its last reply, its times and its state. What a client can read
+is which key and which model it is, and how long it is. A token is opened before anything in it is believed.
+"""
+
+from __future__ import annotations
+
+import struct
+
+from service.carried.keys import ID_BYTES, CarryKeys
+from service.errors import (
+    TokenExpired,
+    TokenForeign,
+    TokenForged,
+    TokenFormat,
+    TokenKeyUnknown,
+    TokenTruncated,
+)
+from service.models.catalog import ModelCatalog
+from service.observe.clock import Clock
+from service.observe.counters import Counters
+from service.session.protocol import Lifetimes, standing
+from service.session.session import Session
+from service.store.record import Packing, read
+from service.store.session_store import find_model
+
+MAGIC = b"HSCT"
+FORMAT_VERSION = 1
+OVERHEAD_BYTES = 24 + 16  # nonce and tag
+
+_HEAD = struct.Struct(f"<4sHHI{ID_BYTES}s32s")
+_START = struct.Struct("<4sH")
+
+
+class Tokens:
+    """Seals sessions and opens them, and counts. Used from one event loop.
+
+    Args:
+        wall: seconds since 1970.
+    """
+
+    def __init__(
+        self, keys: CarryKeys, catalog: ModelCatalog, lifetimes: Lifetimes, counters: Counters, wall: Clock
+    ) -> None:
+        self._keys = keys
+        self._catalog = catalog
+        self._lifetimes = lifetimes
+        self._counters = counters
+        self._wall = wall
+        self._packing = Packing()
+
+    def seal(self, session_id: str, session: Session) -> bytes:
+        """The token of a session that goes on."""
+        record = self._packing.pack(session_id, session)
+        key_id, seal = self._keys.current
+        head = _HEAD.pack(
+            MAGIC, FORMAT_VERSION, 0, _HEAD.size + OVERHEAD_BYTES + len(record), key_id,
+            self._packing.model_hash(session),
+        )  # fmt: skip
+        token = head + seal.seal(record, head)
+        self._counters.tokens_sealed += 1
+        self._counters.token_bytes += len(token)
+        return token
+
+    def open(self, token: bytes) -> tuple[str, Session]:
+        """The id and the session of a token.
+
+        Raises:
+            TokenForeign, TokenTruncated, TokenFormat, TokenKeyUnknown, TokenForged, TokenExpired: it is not to be used.
+            ModelAbsent, ModelChanged: its model is not here.
+            StateFormat: another version of the server has packed it.
+        """
+        seal = self._keys.get(_key_id(token))
+        if seal is None:
+            raise TokenKeyUnknown(
+                "the token was sealed with a key that this server does not have: "
+                "give all servers the same keys, or begin another session"
+            )
+        content = seal.open(token[_HEAD.size :], token[: _HEAD.size])
+        if content is None:
+            raise TokenForged(
+                "the token is not as it was sealed: send the one of the last reply, or begin another session"
+            )
+        record = read(content)
+        session = self._packing.unpack(record, find_model(self._catalog, record))
+        if standing(session.known, self._wall(), self._lifetimes) != "open":
+            raise TokenExpired(
+                f"the token has expired, {self._lifetimes.idle_s:g} s after its chunk or {self._lifetimes.age_s:g} s "
+                "after the session's first: begin another session"
+            )
+        self._counters.tokens_opened += 1
+        return record.session, session
+
+
+def _key_id(token: bytes) -> bytes:
+    """Of a token that has the form of one.
+
+    Raises:
+        TokenForeign, TokenTruncated, TokenFormat, TokenForged: it has not.
+    """
+    if token[:4] != MAGIC[: len(token)]:
+        raise TokenForeign("these bytes are no token of hetsyn: send the one of the last reply as it came")
+    if len(token) >= _START.size:
+        _, version = _START.unpack_from(token)
+        if version != FORMAT_VERSION:
+            age = "an older" if version < FORMAT_VERSION else "a newer"
+            raise TokenFormat(
+                f"the token has {age} format, {version}; this server reads {FORMAT_VERSION}: "
+                "send it to a server of the version that made it, or begin another session"
+            )
+    if len(token) < _HEAD.size:
+        raise TokenTruncated(f"the token is cut off after {len(token)} bytes: send all of it")
+    total, key_id = _HEAD.unpack_from(token)[3:5]
+    if len(token) < total:
+        raise TokenTruncated(f"the token is cut off: it has {len(token)} bytes of {total}: send all of it")
+    if len(token) > total:
+        raise TokenForged(f"the token has {len(token)} bytes, and says it has {total}: send it as it came")
+    return bytes(key_id)

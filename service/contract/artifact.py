@@ -1,0 +1,78 @@
+"""The artifact: a folder that describes a model completely, and the reader that trusts nothing in it.
+
+models/NAME/VERSION/
+    manifest.json     ``contract.manifest``; names every other file with its size and SHA-256
+    exact.onnx        network, one current a synapse
+    bank.onnx         network, K shared decays a layer
+    encoder.onnx      audio to spikes, where the model hears audio
+    exact.pt bank.pt  TorchScript of one step
+    golden.npz        inputs, and the outputs that each form gives for them
+    network.pt        the torch checkpoint that all of it was made from; the server does not read it
+models/default        a text file with the NAME that requests mean which name none; may be left out"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from service.contract.manifest import MANIFEST, Manifest, parse_manifest
+from service.errors import ArtifactError
+
+
+class Artifact:
+    """An artifact folder whose manifest was read; files are verified when they are."""
+
+    def __init__(self, folder: Path, manifest: Manifest) -> None:
+        self.folder = folder
+        self.manifest = manifest
+
+    @staticmethod
+    def describe(folder: Path) -> Artifact:
+        """Read the manifest alone.
+
+        Raises:
+            ArtifactError: the folder is no artifact.
+        """
+        path = folder / MANIFEST
+        try:
+            text = path.read_bytes()
+        except OSError as error:
+            raise ArtifactError(f"{folder}: no readable {MANIFEST} ({error.strerror})") from error
+        return Artifact(folder, parse_manifest(text, path))
+
+    @staticmethod
+    def open(folder: Path) -> Artifact:
+        """Read the manifest and check every file's size and hash.
+
+        Raises:
+            ArtifactError: the folder is no artifact, or a file is missing, extra-long or altered.
+        """
+        artifact = Artifact.describe(folder)
+        artifact.verify()
+        return artifact
+
+    def verify(self) -> None:
+        """Check every file's size and hash.
+
+        Raises:
+            ArtifactError: a file is missing, extra-long or altered.
+        """
+        for name in self.manifest.files:
+            self.read(name)
+
+    def read(self, name: str) -> bytes:
+        """A file's verified content.
+
+        Raises:
+            ArtifactError: the manifest does not list it, or its content is not the listed one.
+        """
+        entry = self.manifest.files.get(name)
+        if entry is None:
+            raise ArtifactError(f"{self.folder}: the manifest lists no file {name!r}")
+        try:
+            content = (self.folder / name).read_bytes()
+        except OSError as error:
+            raise ArtifactError(f"{self.folder / name}: cannot be read ({error.strerror})") from error
+        if len(content) != entry.bytes or hashlib.sha256(content).hexdigest() != entry.sha256:
+            raise ArtifactError(f"{self.folder / name}: differs from what the manifest lists: copy the artifact again")
+        return content

@@ -1,0 +1,99 @@
+"""Any sample rate to the model's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from math import ceil, gcd
+
+import numpy as np
+import soxr
+
+from service.wire.pcm import Samples
+
+BLOCK_S = 0.02
+CONTEXT_SAMPLES = 160  # of the lower rate; soxr's filter at quality HQ is shorter
+SAMPLES_AT_ONCE = 1 << 20  # bounds the memory of a long recording
+
+
+@dataclass(frozen=True)
+class Resampler:
+    """A stream's way from one sample rate to another, as a value: ``push`` leaves it as it was.
+
+    A chunk that fails must not have moved the stream, so soxr's own stream object, which cannot be copied,
+    does not serve. Instead soxr resamples blocks that lie at fixed places of the stream, each with context on
+    either side, so any way of cutting the audio gives the same samples, bit for bit; after the first few they
+    are within 1e-5 of what soxr makes of the whole recording. Blocks begin where input and output coincide.
+    The price is a delay of a block and its context, about 40 ms at common rates and up to 2 s where the
+    two rates have no large common divisor.
+
+    rate_hz, target_hz: of input and output. received, emitted: samples so far. waiting: the last input
+    samples, from one context before the next block on.
+    """
+
+    rate_hz: int
+    target_hz: int
+    waiting: Samples
+    received: int = 0
+    emitted: int = 0
+
+    @staticmethod
+    def between(rate_hz: int, target_hz: int) -> Resampler:
+        """At the start of a stream, before which there was silence."""
+        resampler = Resampler(rate_hz, target_hz, np.zeros(0, np.float32))
+        return replace(resampler, waiting=np.zeros(resampler._context, np.float32))
+
+    def push(self, samples: Samples) -> tuple[Resampler, Samples]:
+        """Further input; the resampler after it, and the output that is certain by now."""
+        received = self.received + len(samples)
+        if self.rate_hz == self.target_hz:
+            return replace(self, received=received, emitted=received), samples
+        waiting = np.concatenate([self.waiting, samples])
+        blocks = max(0, (len(waiting) - 2 * self._context) // self._block)
+        output = self._resample(waiting, blocks)
+        return replace(
+            self,
+            waiting=waiting[blocks * self._block :].copy(),
+            received=received,
+            emitted=self.emitted + len(output),
+        ), output
+
+    def flush(self) -> tuple[Resampler, Samples]:
+        """The end of the stream, after which there is silence; the rest of the output."""
+        missing = self._half_up(self.received * self.target_hz, self.rate_hz) - self.emitted
+        ahead = np.zeros(self._block + self._context, np.float32)
+        after, output = self.push(ahead)
+        return replace(after, received=self.received, emitted=self.emitted + missing), output[:missing]
+
+    @property
+    def _period(self) -> int:
+        """Input samples after which an input and an output sample coincide again."""
+        return self.rate_hz // gcd(self.rate_hz, self.target_hz)
+
+    @property
+    def _block(self) -> int:
+        return self._period * ceil(self.rate_hz * BLOCK_S / self._period)
+
+    @property
+    def _context(self) -> int:
+        if self.rate_hz == self.target_hz:
+            return 0
+        context = CONTEXT_SAMPLES * self.rate_hz / min(self.rate_hz, self.target_hz)
+        return self._period * ceil(context / self._period)
+
+    def _resample(self, waiting: Samples, blocks: int) -> Samples:
+        """Output of the first blocks of ``waiting``. Blocks are soxr's channels: it treats each alone."""
+        first = self._context * self.target_hz // self.rate_hz
+        count = self._block * self.target_hz // self.rate_hz
+        window = self._block + 2 * self._context
+        at_once = max(1, SAMPLES_AT_ONCE // window)
+        parts = [np.zeros(0, np.float32)]
+        for begin in range(0, blocks, at_once):
+            starts = np.arange(begin, min(begin + at_once, blocks)) * self._block
+            windows = waiting[np.arange(window)[:, None] + starts]
+            resampled: Samples = soxr.resample(windows, self.rate_hz, self.target_hz)
+            parts.append(resampled[first : first + count].T.ravel())
+        return np.concatenate(parts)
+
+    @staticmethod
+    def _half_up(numerator: int, denominator: int) -> int:
+        return (2 * numerator + denominator) // (2 * denominator)

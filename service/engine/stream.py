@@ -1,0 +1,51 @@
+"""What a session holds between two chunks: the state of one stream, as a value.
+
+Nothing in it is changed in place; the engine takes one and gives the next.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from service.contract.manifest import FormName
+from service.engine.resampler import Resampler
+from service.models.model import Model, State
+from service.runtime.state_memory import Row
+from service.wire.pcm import Samples
+
+Kind = Literal["audio", "spikes"]
+
+STEP_BYTES = 8
+
+
+@dataclass(frozen=True, slots=True)
+class StreamState:
+    """
+    network: state of the network in the manifest's order, a row of the model's ``states``; step: network steps done.
+    encoder: state tensors by name, without a batch axis.
+    kind: of the input, fixed by the first chunk; None before it.
+    resampler: to the model's sample rate; None before the first audio.
+    pending: float32, samples at the model's rate that do not fill a step yet.
+    """
+
+    network: Row
+    step: int
+    encoder: State
+    kind: Kind | None
+    resampler: Resampler | None
+    pending: Samples
+
+    @property
+    def bytes(self) -> int:
+        """Memory of the state, wherever it is."""
+        tensors = [self.network, *self.encoder.values(), self.pending]
+        waiting = self.resampler.waiting.nbytes if self.resampler else 0
+        return sum(tensor.nbytes for tensor in tensors) + STEP_BYTES + waiting
+
+
+def initial_stream(model: Model, form: FormName) -> StreamState:
+    """A stream before its first chunk."""
+    return StreamState(model.initial_row(form), 0, model.initial_encoder_state(), None, None, np.zeros(0, np.float32))

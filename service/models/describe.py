@@ -1,0 +1,46 @@
+"""What a user wants to know of a model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from service.contract.manifest import Manifest
+
+
+def summary(manifest: Manifest) -> dict[str, Any]:
+    """What a user wants to know of a model, as JSON can say it; ``*_bytes`` of state are per session."""
+    encoder = manifest.encoder
+    return {
+        "name": manifest.name,
+        "version": manifest.version,
+        "description": manifest.description,
+        "labels": list(manifest.labels),
+        "input": manifest.input.model_dump(mode="json"),
+        "encoder": encoder
+        and {
+            "sample_rate_hz": encoder.sample_rate_hz,
+            "samples_per_step": encoder.samples_per_step,
+            "state_bytes": sum(tensor.bytes for tensor in encoder.state),
+            "file_bytes": manifest.files[encoder.file].bytes,
+        },
+        "hidden": list(manifest.hidden),
+        "outputs": manifest.outputs,
+        "decision": manifest.decision.model_dump(mode="json"),
+        "default_form": manifest.default_form,
+        "forms": {
+            name: {
+                "state_bytes": form.state_bytes,
+                "file_bytes": manifest.files[form.file].bytes,
+                "torchscript_bytes": manifest.files[form.torchscript].bytes,
+                "bank_sizes": form.bank_sizes,
+                "kernel_error": form.kernel_error,
+                "accuracy": form.accuracy,
+                "spike_mismatch": form.spike_mismatch,
+                "state": [tensor.model_dump(mode="json") for tensor in form.state],
+            }
+            for name, form in manifest.forms.items()
+        },
+        "files": {name: entry.model_dump(mode="json") for name, entry in manifest.files.items()},
+        "total_bytes": sum(entry.bytes for entry in manifest.files.values()),
+        "provenance": manifest.provenance,
+    }

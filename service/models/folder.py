@@ -1,0 +1,105 @@
+"""The folder that models live in: which artifacts it holds, in which order, and which is the default."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from service.contract.artifact import Artifact
+from service.contract.manifest import MANIFEST, is_name
+from service.errors import ArtifactError, listing
+from service.models.model import Model
+
+DEFAULT = "default"
+
+
+def find_artifacts(models: Path) -> list[Path]:
+    """Folders ``models/NAME/VERSION`` that hold a manifest, sorted.
+
+    Raises:
+        ArtifactError: the folder does not exist.
+    """
+    if not models.is_dir():
+        raise ArtifactError(f"{models}: no such folder of models")
+    found = (path.parent for path in models.glob(f"*/*/{MANIFEST}"))
+    return sorted(folder for folder in found if is_name(folder.parent.name, folder.name))
+
+
+def find_versions(model: Path) -> list[Path]:
+    """Folders ``model/VERSION`` that hold a manifest, sorted."""
+    return sorted(path.parent for path in model.glob(f"*/{MANIFEST}") if is_name(path.parent.name))
+
+
+def read_default(models: Path) -> str | None:
+    """The model that ``models/default`` names; None where there is no such file.
+
+    Raises:
+        ArtifactError: the file does not hold one name.
+    """
+    path = models / DEFAULT
+    if not path.is_file():  # a model may be called so
+        return None
+    try:
+        name = path.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ArtifactError(f"{path}: cannot be read as text ({error}): write the name of a model into it") from error
+    if not is_name(name):
+        raise ArtifactError(f"{path}: does not hold the name of a model: write one into it, or delete it")
+    return name
+
+
+def key(model: Model) -> tuple[str, str]:
+    """What a model is found by."""
+    return model.name, model.version
+
+
+def ordered(models: Sequence[Model]) -> dict[str, dict[str, Model]]:
+    """By name and version, both in their order."""
+    by_name: dict[str, dict[str, Model]] = {}
+    for model in sorted(models, key=lambda model: (model.name, natural_key(model.version))):
+        by_name.setdefault(model.name, {})[model.version] = model
+    return by_name
+
+
+def folders_default(folder: Path, names: Sequence[str]) -> str | None:
+    """The model of requests that name none, of these that a folder holds: the one that its file ``default`` names,
+    else the only one, else None.
+
+    Raises:
+        ArtifactError: the file does not name one of them.
+    """
+    named = read_default(folder)
+    if named is None:
+        return names[0] if len(names) == 1 else None
+    if named not in names:
+        raise ArtifactError(
+            f"{folder / DEFAULT}: names {named!r}, but the folder has {listing(names)}: "
+            "name one of these in it, or delete it"
+        )
+    return named
+
+
+def no_models(folder: Path) -> ArtifactError:
+    """The folder holds none, as an error."""
+    return ArtifactError(f"{folder}: holds no model (NAME/VERSION/{MANIFEST}): export one into it")
+
+
+def natural_key(text: str) -> list[tuple[int, int, str]]:
+    """Sorts '9' before '10' and '1.9' before '1.10'."""
+    parts = re.findall(r"\d+|\D+", text)
+    return [(0, int(part), part) if part.isdecimal() else (1, 0, part) for part in parts]
+
+
+def newest_artifact(path: Path) -> Artifact:
+    """The artifact in a folder, or the newest one of a folder ``NAME`` of versions.
+
+    Raises:
+        ArtifactError: neither.
+    """
+    if (path / MANIFEST).is_file():
+        return Artifact.open(path)
+    versions = sorted(find_versions(path), key=lambda found: natural_key(found.name))
+    if not versions:
+        raise ArtifactError(f"{path}: neither an artifact ({MANIFEST}) nor a folder of its versions")
+    return Artifact.open(versions[-1])

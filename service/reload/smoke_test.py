@@ -1,0 +1,47 @@
+"""A model is tried before requests may run on it: every graph is loaded, and a short session of each kind is run."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from service.engine.engine import Engine, Work
+from service.engine.stream import initial_stream
+from service.errors import ArtifactError
+from service.models.model import Model
+from service.wire.chunk import AudioChunk, Chunk, spike_chunk
+from service.wire.pcm import Samples
+
+STEPS = 8
+
+
+def try_model(model: Model, engine: Engine) -> None:
+    """
+    Raises:
+        ArtifactError, RuntimeUnavailable: a graph does not load, fails, or gives what it should not.
+    """
+    model.load()
+    chunks: list[Chunk] = [_spikes(model)]
+    if model.manifest.encoder is not None:
+        chunks.append(AudioChunk(_noise(STEPS * model.encoder.samples_per_step), model.encoder.sample_rate_hz))
+    for form in model.manifest.forms:
+        for chunk in chunks:
+            stream = initial_stream(model, form)
+            for end in (False, True):  # the second goes on from a state that the first has left
+                (outcome,) = engine.run(model, form, [Work(stream, chunk, end)])
+                stream, result = outcome.stream, outcome.result
+                tail = model.manifest.decision.tail_steps if end else 0
+                if (result.steps, result.probabilities.shape) != (STEPS + tail, (model.manifest.outputs,)):
+                    raise ArtifactError(
+                        f"{model.artifact.folder}: form {form!r} gave {result.probabilities.shape} probabilities "
+                        f"after {result.steps} steps: export the model again with a matching hetsyn"
+                    )
+
+
+def _spikes(model: Model) -> Chunk:
+    """One spike a step, over all channels."""
+    units = np.arange(STEPS, dtype=np.int64) * 7 % model.manifest.input.channels
+    return spike_chunk(STEPS, np.arange(STEPS, dtype=np.int64), units)
+
+
+def _noise(samples: int) -> Samples:
+    return np.random.default_rng(0).uniform(-0.5, 0.5, samples).astype(np.float32)

@@ -1,0 +1,302 @@
+"""The seam to ONNX Runtime, and the only file that imports it.
+
+A graph has no memory: state goes in and comes out with every call. Our own operators are registered with every
+session where they were built; ``use_operators=False`` leaves a graph to the plain ONNX that it carries.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.errors import ArtifactError, RuntimeUnavailable
+from service.runtime.operators import BUILD_CUDA, library
+
+Array = NDArray[Any]
+
+DISTRIBUTIONS = ("onnxruntime", "onnxruntime-gpu")
+INSTALL = "pip install 'hetsyn[cpu]' (or 'hetsyn[gpu]' on a machine with an NVIDIA GPU)"
+REPAIR = "pip uninstall -y onnxruntime onnxruntime-gpu && pip install 'hetsyn[cpu]' (or 'hetsyn[gpu]')"
+CUDA_REPAIR = "see whether nvidia-smi finds the GPU and whether its driver takes CUDA 13, and pip install 'hetsyn[gpu]'"
+NEEDED = ("InferenceSession", "SessionOptions", "ExecutionMode")
+WARNINGS_UP = 3  # ONNX Runtime's log severity: errors alone
+CUDA = "CUDAExecutionProvider"
+# a graph of one Identity, float32 [1]: to see what ONNX Runtime really runs a session on
+PROBE = (
+    b'\x08\n:7\n\x10\n\x01x\x12\x01y"\x08Identity\x12\x01gZ\x0f\n\x01x\x12\n\n\x08\x08\x01\x12\x04\n\x02\x08\x01'
+    b"b\x0f\n\x01y\x12\n\n\x08\x08\x01\x12\x04\n\x02\x08\x01B\x04\n\x00\x10\x14"
+)
+_log = logging.getLogger(__name__)
+
+
+class Graph(Protocol):
+    """A loaded graph. ``run`` may be called from several threads; what it returns is the caller's to keep."""
+
+    @property
+    def inputs(self) -> tuple[str, ...]: ...
+
+    @property
+    def outputs(self) -> tuple[str, ...]: ...
+
+    def run(self, inputs: Mapping[str, Array], outputs: Sequence[str]) -> dict[str, Array]:
+        """The named outputs for these inputs.
+
+        Raises:
+            ArtifactError: the graph does not take these inputs, or fails on them.
+        """
+        ...
+
+
+GraphLoader = Callable[[bytes], Graph]
+
+
+@dataclass(frozen=True)
+class DeviceTensor:
+    """Values in a device's memory, one after the other."""
+
+    address: int
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+
+
+def explain(installed: Sequence[str], importable: bool) -> str | None:
+    """What is wrong with this installation of ONNX Runtime and the command that mends it; None if nothing is.
+
+    Args:
+        installed: those of ``DISTRIBUTIONS`` that are installed.
+        importable: the module ``onnxruntime`` is there.
+    """
+    if len(installed) > 1:
+        return f"{' and '.join(installed)} are both installed and overwrite each other: {REPAIR}"
+    if installed and not importable:
+        return f"{installed[0]} is installed, but its module is not there: {REPAIR}"
+    if not importable:
+        return f"ONNX Runtime is not installed: {INSTALL}"
+    return None
+
+
+def check_runtime() -> None:
+    """Make sure that exactly one ONNX Runtime is there and that it can be imported.
+
+    Raises:
+        RuntimeUnavailable: with the command that mends it.
+    """
+    problem = explain(_installed(), importable=True)
+    if problem:
+        raise RuntimeUnavailable(problem)
+    _onnxruntime()
+
+
+def operators_problem() -> str | None:
+    """Why the built operators cannot be used; None if they can, or if they were not built.
+
+    Raises:
+        RuntimeUnavailable: there is no ONNX Runtime.
+    """
+    built = library()
+    if built is None:
+        return None
+    try:
+        _onnxruntime().SessionOptions().register_custom_ops_library(str(built))
+    except _failures() as error:
+        return _first_line(error)
+    return None
+
+
+def providers() -> list[str]:
+    """What this ONNX Runtime could run graphs on, were the machine made for it.
+
+    Raises:
+        RuntimeUnavailable: there is no ONNX Runtime.
+    """
+    return list(_onnxruntime().get_available_providers())
+
+
+def cuda_problem(device_id: int = 0) -> str | None:
+    """Why ONNX Runtime cannot use the GPU, with what to do; None if it can.
+
+    It lists CUDA where there is no GPU, and hands out sessions that run on the CPU when CUDA does not load: only a
+    session can say.
+
+    Raises:
+        RuntimeUnavailable: there is no ONNX Runtime.
+    """
+    ort = _onnxruntime()
+    if CUDA not in ort.get_available_providers():
+        return f"ONNX Runtime {ort.__version__} has no CUDA: {REPAIR}"
+    try:
+        session = _cuda_session(ort, PROBE, ort.SessionOptions(), {"device_id": str(device_id)})
+    except _failures() as error:
+        return f"ONNX Runtime cannot use the GPU ({_first_line(error)}): {CUDA_REPAIR}"
+    if session.get_providers()[0] != CUDA:
+        return f"ONNX Runtime {ort.__version__} falls back to the CPU: {CUDA_REPAIR}"
+    return None
+
+
+def load_cuda_graph(content: bytes, *, library: Path, device_id: int, stream: int) -> OrtGraph:
+    """A graph from the bytes of an ONNX file, on a GPU.
+
+    Args:
+        library: our operators for GPUs. stream: address of the CUDA stream that its work goes to.
+
+    Raises:
+        RuntimeUnavailable: the GPU cannot be used.
+        ArtifactError: ONNX Runtime cannot load the graph.
+    """
+    ort = _onnxruntime()
+    options = _options(ort, threads=1)
+    problem = _register(options, library)
+    if problem:
+        raise RuntimeUnavailable(f"{library} cannot be used ({problem}): build it again, {BUILD_CUDA}")
+    given = {
+        "device_id": str(device_id),
+        "user_compute_stream": str(stream),
+        "use_tf32": "0",  # 10 bits of a product: our sums are exact and have to stay so
+    }
+    failures = _failures()
+    try:
+        session = _cuda_session(ort, content, options, given)
+    except failures as error:
+        raise ArtifactError(f"ONNX Runtime {ort.__version__} cannot load the graph ({_first_line(error)})") from error
+    if session.get_providers()[0] != CUDA:
+        raise RuntimeUnavailable(f"ONNX Runtime {ort.__version__} falls back to the CPU: {CUDA_REPAIR}")
+    return OrtGraph(session, failures, "cuda", device_id)
+
+
+def _cuda_session(ort: Any, content: bytes, options: Any, given: Mapping[str, str]) -> Any:
+    ort.preload_dlls()  # CUDA and cuDNN of the wheels, before the first session looks for them
+    return ort.InferenceSession(content, options, providers=[(CUDA, dict(given))], enable_fallback=0)
+
+
+def load_graph(content: bytes, *, threads: int = 1, use_operators: bool = True) -> Graph:
+    """A graph from the bytes of an ONNX file, on the CPU.
+
+    Bytes, not a path: what was verified is what is loaded, and external data cannot be referred to.
+
+    Args:
+        threads: of one call of ``run``.
+        use_operators: run our operators, where they were built, in place of the plain ONNX that stands for them.
+
+    Raises:
+        RuntimeUnavailable: there is no ONNX Runtime.
+        ArtifactError: ONNX Runtime cannot load it.
+    """
+    ort = _onnxruntime()
+    failures = _failures()
+    built = library() if use_operators else None
+    try:
+        try:
+            return OrtGraph(_session(ort, content, threads, built), failures, "cpu", 0)
+        except failures as error:
+            if built is None:
+                raise
+            _log.warning("%s is left out, plain ONNX takes over: %s", built, _first_line(error))
+        return OrtGraph(_session(ort, content, threads, None), failures, "cpu", 0)
+    except failures as error:
+        raise ArtifactError(f"ONNX Runtime {ort.__version__} cannot load the graph ({_first_line(error)})") from error
+
+
+def _session(ort: Any, content: bytes, threads: int, operators: Path | None) -> Any:
+    options = _options(ort, threads)
+    if operators is not None:
+        options.register_custom_ops_library(str(operators))
+    return ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+
+
+def _options(ort: Any, threads: int) -> Any:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+    options.log_severity_level = WARNINGS_UP
+    return options
+
+
+def _register(options: Any, built: Path) -> str | None:
+    """Register the operators with a session to be; what went wrong, or None."""
+    try:
+        options.register_custom_ops_library(str(built))
+    except _failures() as error:
+        return _first_line(error)
+    return None
+
+
+class OrtGraph:
+    """A session of ONNX Runtime; ``device`` is the name that it has there, and its memory's."""
+
+    def __init__(self, session: Any, failures: tuple[type[Exception], ...], device: str, device_id: int) -> None:
+        self._session = session
+        self._failures = failures
+        self._device = (device, device_id)
+        self.inputs: tuple[str, ...] = tuple(value.name for value in session.get_inputs())
+        self.outputs: tuple[str, ...] = tuple(value.name for value in session.get_outputs())
+
+    def run(self, inputs: Mapping[str, Array], outputs: Sequence[str]) -> dict[str, Array]:
+        try:
+            values = self._session.run(outputs, inputs if isinstance(inputs, dict) else dict(inputs))
+        except self._failures as error:
+            raise ArtifactError(f"the graph failed in ONNX Runtime ({_first_line(error)})") from error
+        return dict(zip(outputs, values, strict=True))
+
+    def run_bound(self, inputs: Mapping[str, Array | DeviceTensor], outputs: Mapping[str, DeviceTensor]) -> None:
+        """Inputs and outputs in the device's memory (``service.runtime.device.DeviceGraph``)."""
+        try:
+            binding = self._session.io_binding()
+            for name, value in inputs.items():
+                if isinstance(value, DeviceTensor):
+                    binding.bind_input(name, *self._device, value.dtype, value.shape, value.address)
+                else:
+                    binding.bind_cpu_input(name, value)
+            for name, place in outputs.items():
+                binding.bind_output(name, *self._device, place.dtype, place.shape, place.address)
+            self._session.run_with_iobinding(binding)
+        except self._failures as error:
+            raise ArtifactError(f"the graph failed in ONNX Runtime ({_first_line(error)})") from error
+
+
+def _onnxruntime() -> Any:
+    # wheels since 1.29 write device ids into the user's cache unless this stands before the import
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+    try:
+        module = importlib.import_module("onnxruntime")
+    except ImportError as error:
+        if isinstance(error, ModuleNotFoundError) and error.name == "onnxruntime":
+            raise RuntimeUnavailable(str(explain(_installed(), importable=False))) from error
+        raise RuntimeUnavailable(f"ONNX Runtime is broken ({error}): {REPAIR}") from error
+    # of two doubled wheels, uninstalling one leaves a folder that Python imports as an empty package
+    missing = [name for name in NEEDED if not hasattr(module, name)]
+    if missing:
+        raise RuntimeUnavailable(f"ONNX Runtime is half removed (its module lacks {missing[0]}): {REPAIR}")
+    return module
+
+
+def _failures() -> tuple[type[Exception], ...]:
+    """What ONNX Runtime raises; its classes have no common base."""
+    state = importlib.import_module("onnxruntime.capi.onnxruntime_pybind11_state")
+    names = ("Fail", "InvalidArgument", "InvalidGraph", "InvalidProtobuf", "NoModel", "NotImplemented", "EPFail")
+    return (RuntimeError, ValueError, *(getattr(state, name) for name in (*names, "RuntimeException")))
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0]
+
+
+def _installed() -> list[str]:
+    return [name for name in DISTRIBUTIONS if _is_installed(name)]
+
+
+def _is_installed(distribution: str) -> bool:
+    try:
+        metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return False
+    return True

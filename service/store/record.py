@@ -1,0 +1,381 @@
+"""A session as bytes and back: what a store keeps, and what ``/sessions/{id}/state`` gives and takes.
+
+    offset  size  little endian
+    0       4     magic "HSST"
+    4       2     format version
+    6       1     standing: 0 open, 1 ended, 2 dropped
+    7       1     flags: 1 float16 network, 2 sound, 4 spikes, 8 resampler
+    8       8     bytes of the whole record
+    16      32    model hash: SHA-256 of the manifest's content
+    48      8+8   created, last used: float64, seconds since 1970
+    64      8+8   expected seq, total steps: uint64
+    80      4+4   resampler: rate and target rate, Hz
+    88      8+8   resampler: samples received and emitted
+    104     4*8   bytes of each section
+    136           sections: session id; model, version and form (by line); digest and reply (JSON) of the last
+                  chunk; state of the network (its row of float32, then its steps, int64) and of the encoder, tensor
+                  after tensor, both in the manifest's order; samples that wait in the resampler, and that
+                  wait to fill a step (float32)
+    end-32  32    SHA-256 of all that is before it
+
+With float16 the network's row takes half the room, but for the decision's score at its end, which adds up. A value
+that float16 cannot hold keeps the whole row in float32. Nothing outside this module knows how a state is
+laid out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from weakref import WeakKeyDictionary
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from service.contract.manifest import FormName, StateTensor, content_hash
+from service.engine.resampler import Resampler
+from service.engine.stream import Kind, StreamState
+from service.errors import ModelChanged, StateCorrupt, StateForeign, StateFormat, StateMismatch, StateTruncated
+from service.models.model import Model, State
+from service.runtime.onnx import Array
+from service.session.protocol import Answered, Known, Progress
+from service.session.session import Session
+from service.wire.pcm import HIGHEST_RATE_HZ, LOWEST_RATE_HZ, Samples
+from service.wire.schema import Reply
+
+MEDIA_TYPE = "application/vnd.hetsyn.session"
+MAGIC = b"HSST"
+FORMAT_VERSION = 1
+CHECKSUM_BYTES = 32
+LONGEST_WAIT_S = 4  # of samples in a resampler, which needs three seconds at the oddest rates
+
+OPEN, ENDED, DROPPED = 0, 1, 2
+HALF, SOUND, SPIKES, RESAMPLER = 1, 2, 4, 8
+
+_HEAD = struct.Struct("<4sHBBQ32sddQQIIQQ8I")
+_START = struct.Struct("<4sH2xQ")
+
+
+@dataclass(frozen=True)
+class Record:
+    """A packed session whose bytes are intact; what they mean is for ``Packing.unpack`` to say.
+
+    content: all of it. model, version, form: what it runs on, as it names them.
+    """
+
+    content: bytes
+    session: str
+    model: str
+    version: str
+    form: str
+    model_hash: bytes
+    sections: tuple[memoryview, ...]
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """How the state of a form of a model is laid out.
+
+    names: model, version and form as a record has them. words: float32 values of the network's row; the last
+    ``exact`` of them are never rounded.
+    """
+
+    model_hash: bytes
+    names: bytes
+    words: int
+    exact: int
+    encoder: tuple[StateTensor, ...]
+
+
+_DTYPES = {"float32": "<f4", "float64": "<f8", "int64": "<i8"}
+_STEP = struct.Struct("<q")
+
+
+class Packing:
+    """Packs sessions and unpacks them.
+
+    Args:
+        half: pack the network's state as float16.
+    """
+
+    def __init__(self, *, half: bool = False) -> None:
+        self.half = half
+        self._layouts: WeakKeyDictionary[Model, dict[str, _Layout]] = WeakKeyDictionary()
+
+    def pack(self, session_id: str, session: Session) -> bytes:
+        """The record of a session whose first chunk was applied."""
+        layout = self._layout(session.model, session.form)
+        known, stream, last = session.known, session.stream, session.known.progress.last
+        if last is None:
+            raise ValueError(f"session {session_id!r} has no chunk yet")
+        flags, rate_hz, target_hz, received, emitted = 0, 0, 0, 0, 0
+        network = encoder = waiting = pending = b""
+        if stream is not None:
+            row = session.model.states(session.form).to_host(stream.network)
+            network, is_half = self._packed_network(layout, row, stream.step)
+            encoder = b"".join([_little(stream.encoder[t.name], _DTYPES[t.dtype]) for t in layout.encoder])
+            pending = _little(stream.pending, "<f4")
+            flags = (HALF if is_half else 0) | (SOUND if stream.kind == "audio" else SPIKES)
+            if stream.resampler is not None:
+                flags |= RESAMPLER
+                resampler = stream.resampler
+                rate_hz, target_hz = resampler.rate_hz, resampler.target_hz
+                received, emitted = resampler.received, resampler.emitted
+                waiting = _little(resampler.waiting, "<f4")
+        progress = known.progress
+        sections = (
+            session_id.encode(), layout.names, last.digest, last.reply.to_json(), network, encoder, waiting, pending,
+        )  # fmt: skip
+        sizes = [len(section) for section in sections]
+        head = _HEAD.pack(
+            MAGIC, FORMAT_VERSION,
+            ENDED if progress.ended else DROPPED if stream is None else OPEN, flags,
+            _HEAD.size + sum(sizes) + CHECKSUM_BYTES, layout.model_hash, known.created_s, known.used_s,
+            progress.expected_seq, progress.total_steps, rate_hz, target_hz, received, emitted, *sizes,
+        )  # fmt: skip
+        content = b"".join((head, *sections))
+        return content + hashlib.sha256(content).digest()
+
+    def model_hash(self, session: Session) -> bytes:
+        """Which content the session's model has."""
+        return self._layout(session.model, session.form).model_hash
+
+    def unpack(self, record: Record, model: Model) -> Session:
+        """The session of a record.
+
+        Args:
+            model: the one that the record names.
+
+        Raises:
+            ModelChanged: the model's content is another one. StateMismatch: the record is not a session of it.
+        """
+        if record.model_hash != self._layout(model, model.manifest.default_form).model_hash:
+            raise ModelChanged(
+                f"the session began on another content of model {model.name!r} version {model.version!r}: "
+                "serve that content under a version of its own, or begin another session, under a new id"
+            )
+        if record.form not in model.manifest.forms:
+            raise StateMismatch(f"the packed session runs on a form {record.form!r} that model {model.name!r} lacks")
+        form: FormName = "bank" if record.form == "bank" else "exact"
+        layout = self._layout(model, form)
+        head = _HEAD.unpack_from(record.content)
+        standing, flags = head[2:4]
+        created_s, used_s, expected, steps, rate_hz, target_hz, received, emitted = head[6:14]
+        digest, reply_json, network, encoder, waiting, pending = record.sections[2:]
+        reply = _reply(reply_json)
+        if not (math.isfinite(created_s) and math.isfinite(used_s) and created_s >= 0 and used_s >= 0):
+            raise StateMismatch("the packed session's times are not times")
+        if not (1 <= expected <= 2**53 and steps <= 2**53 and standing in (OPEN, ENDED, DROPPED)):
+            raise StateMismatch("the packed session's progress is not one that a session can have")
+        if (reply.session, reply.seq, reply.end) != (record.session, expected - 1, standing == ENDED):
+            raise StateMismatch("the packed session's last reply is not that of its last chunk")
+        if (reply.model, reply.version, reply.form, reply.total_steps) != (model.name, model.version, form, steps):
+            raise StateMismatch("the packed session's last reply is not that of its model")
+        progress = Progress(expected, steps, standing == ENDED, Answered(expected - 1, bytes(digest), reply))
+        known = Known(progress, created_s, used_s, dropped=standing == DROPPED)
+        if standing != OPEN:
+            if any((network, encoder, waiting, pending)):
+                raise StateMismatch("the packed session has ended, and yet has a state")
+            return Session(model, form, known, None)
+        if (flags & SOUND and flags & SPIKES) or not flags & (SOUND | SPIKES):
+            raise StateMismatch("the packed session is of no kind of input, or of two")
+        kind: Kind = "audio" if flags & SOUND else "spikes"
+        resampler = None
+        if flags & RESAMPLER:
+            resampler = Resampler(rate_hz, target_hz, _samples(waiting, "waiting"), received, emitted)
+        elif waiting:
+            raise StateMismatch("the packed session has samples to be resampled, and no resampler")
+        row, done = _network(network, layout, is_half=bool(flags & HALF))
+        stream = StreamState(
+            model.states(form).from_host(row),
+            done,
+            _encoder(encoder, layout.encoder),
+            kind,
+            resampler,
+            _samples(pending, "pending"),
+        )
+        _check_sound(model, stream)
+        return Session(model, form, known, stream)
+
+    def as_stored(self, record: bytes, session: Session) -> Session:
+        """The session as a replica that loads the record will have it: rounded, where float16 is packed. Every
+        replica goes on from the same numbers then."""
+        return self.unpack(read(record), session.model) if self.half and session.stream else session
+
+    def _layout(self, model: Model, form: FormName) -> _Layout:
+        layouts = self._layouts.setdefault(model, {})
+        layout = layouts.get(form)
+        if layout is None:
+            manifest = model.manifest
+            layout = layouts[form] = _Layout(
+                model_hash(model),
+                "\n".join((model.name, model.version, form)).encode(),
+                manifest.forms[form].words,
+                manifest.outputs,
+                manifest.encoder.state if manifest.encoder else (),
+            )
+        return layout
+
+    def _packed_network(self, layout: _Layout, row: NDArray[np.float32], done: int) -> tuple[bytes, bool]:
+        step = _STEP.pack(done)
+        if self.half:
+            split = layout.words - layout.exact
+            with np.errstate(over="ignore"):
+                rounded = row[:split].astype("<f2")
+            if np.isfinite(rounded).all():
+                return b"".join((rounded.tobytes(), _little(row[split:], "<f4"), step)), True
+        return _little(row, "<f4") + step, False
+
+
+def model_hash(model: Model) -> bytes:
+    """Which content a model has."""
+    return content_hash(model.manifest)
+
+
+def read(content: bytes, session_id: str | None = None) -> Record:
+    """A record whose bytes are intact.
+
+    Args:
+        session_id: of the session that it must be; None takes any.
+
+    Raises:
+        StateForeign, StateFormat, StateTruncated, StateCorrupt: it is not.
+        StateMismatch: it is intact, but not a record, or one of another session.
+    """
+    if content[:4] != MAGIC[: len(content)]:
+        raise StateForeign("these bytes are no packed session of hetsyn: they do not begin as one")
+    if len(content) < _START.size:
+        raise StateTruncated(f"the packed session is cut off after {len(content)} bytes")
+    _, version, total = _START.unpack_from(content)
+    if version != FORMAT_VERSION:
+        age = "an older" if version < FORMAT_VERSION else "a newer"
+        raise StateFormat(
+            f"the packed session has {age} format, {version}; this server reads {FORMAT_VERSION}: "
+            "finish the session on a server of its own version, or begin another"
+        )
+    if len(content) < max(total, _HEAD.size + CHECKSUM_BYTES):
+        raise StateTruncated(f"the packed session is cut off: it has {len(content)} bytes of {total}")
+    if len(content) > total:
+        raise StateCorrupt(f"the packed session has {len(content)} bytes, and says it has {total}")
+    if hashlib.sha256(memoryview(content)[:-CHECKSUM_BYTES]).digest() != content[-CHECKSUM_BYTES:]:
+        raise StateCorrupt("the packed session is damaged: its checksum does not match its content")
+    head = _HEAD.unpack_from(content)
+    sizes = head[14:]
+    if _HEAD.size + sum(sizes) + CHECKSUM_BYTES != total:
+        raise StateMismatch("the packed session's sections do not add up to its size")
+    view, begin, sections = memoryview(content), _HEAD.size, []
+    for size in sizes:
+        sections.append(view[begin : begin + size])
+        begin += size
+    try:
+        session, names = str(sections[0], "utf-8"), str(sections[1], "utf-8").split("\n")
+    except UnicodeDecodeError as error:
+        raise StateMismatch(f"the packed session's names are not text ({error})") from error
+    if len(names) != 3:
+        raise StateMismatch("the packed session does not name its model, version and form")
+    model, version, form = names
+    if session_id is not None and session != session_id:
+        raise StateMismatch(f"the packed session is {session!r}, not {session_id!r}")
+    return Record(content, session, model, version, form, head[5], tuple(sections))
+
+
+def renamed(session: Session, session_id: str) -> Session:
+    """The session under another id: its stored reply names it."""
+    progress = session.known.progress
+    if progress.last is None or progress.last.reply.session == session_id:
+        return session
+    reply = progress.last.reply.model_copy(update={"session": session_id})
+    last = replace(progress.last, reply=reply)
+    return replace(session, known=replace(session.known, progress=replace(progress, last=last)))
+
+
+def _little(value: Array, dtype: str) -> bytes:
+    return value.astype(dtype, copy=False).tobytes()
+
+
+def _network(content: memoryview, layout: _Layout, *, is_half: bool) -> tuple[NDArray[np.float32], int]:
+    """The network's row and its steps.
+
+    Raises:
+        StateMismatch: another size than the manifest's, numbers that are not finite, or no count of steps.
+    """
+    split = layout.words - layout.exact if is_half else 0
+    expected = 2 * split + 4 * (layout.words - split) + _STEP.size
+    if len(content) != expected:
+        raise StateMismatch(f"the packed session has {len(content)} bytes of state, its model has {expected}")
+    row = np.empty(layout.words, np.float32)
+    row[:split] = np.frombuffer(content, "<f2", split)
+    row[split:] = np.frombuffer(content, "<f4", layout.words - split, 2 * split)
+    if not np.isfinite(row).all():
+        raise StateMismatch("the network's state in the packed session has numbers that are not finite")
+    (step,) = _STEP.unpack_from(content, expected - _STEP.size)
+    if not 0 <= step <= 2**53:
+        raise StateMismatch("the network's steps in the packed session are no count")
+    return row, step
+
+
+def _encoder(content: memoryview, tensors: Sequence[StateTensor]) -> State:
+    """The encoder's tensors.
+
+    Raises:
+        StateMismatch: as ``_network``.
+    """
+    expected = sum(tensor.bytes for tensor in tensors)
+    if len(content) != expected:
+        raise StateMismatch(f"the packed session has {len(content)} bytes of encoder state, its model has {expected}")
+    state: State = {}
+    begin = 0
+    for tensor in tensors:
+        packed = np.frombuffer(content, _DTYPES[tensor.dtype], math.prod(tensor.shape), begin)
+        begin += tensor.bytes
+        if not np.isfinite(packed).all():
+            raise StateMismatch(f"{tensor.name} of the packed session has numbers that are not finite")
+        state[tensor.name] = packed.reshape(tensor.shape).astype(tensor.dtype)  # its own, aligned memory
+    return state
+
+
+def _samples(content: memoryview, name: str) -> Samples:
+    if len(content) % 4:
+        raise StateMismatch(f"the packed session's {name} samples are cut off")
+    samples: Samples = np.frombuffer(content, "<f4").astype(np.float32)
+    if not np.isfinite(samples).all():
+        raise StateMismatch(f"the packed session's {name} samples are not finite")
+    return samples
+
+
+def _check_sound(model: Model, stream: StreamState) -> None:
+    """
+    Raises:
+        StateMismatch: what waits to be encoded is not what can wait.
+    """
+    resampler, encoder = stream.resampler, model.manifest.encoder
+    if stream.kind == "spikes":
+        if resampler is not None or len(stream.pending):
+            raise StateMismatch("the packed session is of spikes, and yet sound waits in it")
+        return
+    if encoder is None or resampler is None:
+        raise StateMismatch("the packed session is of sound, and lacks a resampler or its model an encoder")
+    rate_hz, target_hz, received, emitted = (
+        resampler.rate_hz, resampler.target_hz, resampler.received, resampler.emitted,
+    )  # fmt: skip
+    if not (
+        LOWEST_RATE_HZ <= rate_hz <= HIGHEST_RATE_HZ
+        and target_hz == encoder.sample_rate_hz
+        and received <= 2**53
+        and emitted * rate_hz <= received * target_hz + rate_hz
+        and len(resampler.waiting) <= LONGEST_WAIT_S * rate_hz
+        and len(stream.pending) < encoder.samples_per_step
+    ):
+        raise StateMismatch("the packed session's sound is not sound that can wait for its model")
+
+
+def _reply(content: memoryview) -> Reply:
+    try:
+        return Reply.model_validate_json(bytes(content))
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        raise StateMismatch(f"the packed session's last reply is no reply ({first['msg']})") from error

@@ -1,0 +1,135 @@
+"""Sessions in a store of bytes: packs what goes in, unpacks what comes out, and counts."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from service.errors import HetsynError, ModelAbsent, StateError
+from service.models.catalog import ModelCatalog
+from service.models.model import Model
+from service.observe.counters import Counters
+from service.session.protocol import Lifetimes, keep_s
+from service.session.session import Session
+from service.store.base import ABSENT, Change, StateStore, Verdict, new_revision
+from service.store.group_commit import StorePipeline
+from service.store.record import Packing, Record, read
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What there was under an id at a revision; both empty where there was nothing.
+
+    damage: why the record is of no use.
+    """
+
+    revision: int = ABSENT
+    session: Session | None = None
+    damage: StateError | None = None
+
+
+class Shelf:
+    """Used from one event loop.
+
+    timeout_s: of one batch, and of the time before it.
+    """
+
+    def __init__(
+        self,
+        store: StateStore,
+        packing: Packing,
+        catalog: ModelCatalog,
+        lifetimes: Lifetimes,
+        counters: Counters,
+        timeout_s: float,
+    ) -> None:
+        self.store = store
+        self._pipeline = StorePipeline(store, timeout_s=timeout_s)
+        self._packing = packing
+        self._catalog = catalog
+        self._lifetimes = lifetimes
+        self._counters = counters
+
+    async def load(self, session_id: str) -> Held:
+        """What the store holds.
+
+        Raises:
+            StoreUnavailable: it does not say. StateForeign, StateCorrupt: not so much as a revision can be read.
+        """
+        self._counters.store_loads += 1
+        with self._counting():
+            stored = await self._pipeline.load(session_id)
+        if stored is None:
+            return Held()
+        try:
+            record = read(stored.record, session_id)
+            session = self._packing.unpack(record, find_model(self._catalog, record))
+        except StateError as error:
+            self._counters.failed(error)
+            return Held(stored.revision, damage=error)
+        self._counters.sessions_loaded += 1
+        return Held(stored.revision, session)
+
+    async def commit(self, session_id: str, held: Held, session: Session) -> Held | None:
+        """Put a session in place of what was held; None where that is no longer there.
+
+        Raises:
+            StoreUnavailable: it may have been put there, or may yet be.
+        """
+        record = self._packing.pack(session_id, session)
+        kept_s = keep_s(session.known, self._lifetimes)
+        change = Change(session_id, held.revision, new_revision(), record, kept_s)
+        if not await self._change(change):
+            return None
+        return Held(change.revision, self._packing.as_stored(record, session))
+
+    async def delete(self, session_id: str, held: Held) -> bool:
+        """Remove what was held; False where that is no longer there.
+
+        Raises:
+            StoreUnavailable: it may have been removed, or may yet be.
+        """
+        return await self._change(Change(session_id, held.revision, new_revision(), None, 0.0))
+
+    async def close(self) -> None:
+        """Finish what was asked, and close the store."""
+        await self._pipeline.drain()
+        await self.store.close()
+
+    async def _change(self, change: Change) -> bool:
+        began_s = time.perf_counter()
+        with self._counting():
+            verdict = await self._pipeline.commit(change)
+        if verdict is Verdict.fenced:
+            self._counters.store_fenced += 1
+            return False
+        self._counters.store_commits += 1
+        self._counters.store_commit_seconds += time.perf_counter() - began_s
+        self._counters.store_commit_bytes += len(change.record or b"")
+        return True
+
+    @contextmanager
+    def _counting(self) -> Iterator[None]:
+        try:
+            yield
+        except HetsynError as error:
+            self._counters.failed(error)
+            raise
+
+
+def find_model(catalog: ModelCatalog, record: Record) -> Model:
+    """The model that a record names.
+
+    Raises:
+        ModelAbsent: it is not here.
+    """
+    model = catalog.find(record.model, record.version)
+    if model is None:
+        raise ModelAbsent(
+            f"the session runs on model {record.model!r} version {record.version!r}, which this server does not have: "
+            "send the chunk again to a server that has it, serve that version too, or begin another session, "
+            "under a new id"
+        )
+    return model

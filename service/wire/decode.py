@@ -1,0 +1,114 @@
+"""From the bytes of a request to its chunk."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from hetsyn_client import events, frames
+from service.errors import InputError, TokenForeign
+from service.wire.chunk import AudioChunk, Chunk, digest
+from service.wire.content_types import L16_TYPE, WAV_TYPES, parse_content_type, unsupported
+from service.wire.events import unpack_events
+from service.wire.explain import explain_invalid
+from service.wire.pcm import decode_l16, decode_wav
+from service.wire.schema import Envelope, InferBody, InferRequest
+
+_BODY: TypeAdapter[InferBody] = TypeAdapter(InferBody)
+
+
+def decode_json(body: bytes) -> InferRequest:
+    """
+    Raises:
+        InputError: not JSON, or not this schema; names the first wrong place.
+        UnsupportedInput: an input kind that does not exist.
+    """
+    try:
+        parsed = _BODY.validate_json(body)
+    except ValidationError as error:
+        raise explain_invalid(error, "the body", "a field of this request: leave it out") from error
+    # without the input, whose numbers would stay in memory a second time
+    envelope = Envelope.model_validate(parsed.model_dump(exclude={"input", "token"}))
+    token = None if parsed.token is None else _decode_token(parsed.token)
+    return _request(envelope, parsed.input.chunk() if parsed.input else None, token)
+
+
+def decode_raw(content_type: str, query: Iterable[tuple[str, str]], body: bytes) -> InferRequest:
+    """
+    Args:
+        content_type: with its parameters.
+        query: names and values of the query parameters.
+
+    Raises:
+        InputError: a wrong parameter or body.
+        UnsupportedInput: a content type that is not taken.
+    """
+    media_type, parameters = parse_content_type(content_type)
+    if media_type == frames.MEDIA_TYPE:
+        return _decode_frame(query, body)
+    decode = _raw_decoder(media_type, parameters)
+    envelope = decode_query(query)
+    return _request(envelope, decode(body) if body else None)
+
+
+def _decode_frame(query: Iterable[tuple[str, str]], body: bytes) -> InferRequest:
+    """A frame is of a carried session, whether or not it has a token yet."""
+    token, content_type, inner = frames.unpack_frame(body)
+    envelope = decode_query(query)
+    chunk = _raw_decoder(*parse_content_type(content_type))(inner) if inner else None
+    return _request(envelope, chunk, token or None)._replace(carry=True)
+
+
+def _decode_token(text: str) -> bytes:
+    """
+    Raises:
+        TokenForeign: it is no base64, or not as an encoder writes it: what is changed in a token is to be noticed.
+    """
+    try:
+        token = base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        token = None
+    if token is None or base64.b64encode(token).decode() != text:
+        raise TokenForeign("token is not base64: send the one of the last reply as it came")
+    return token
+
+
+def decode_query(query: Iterable[tuple[str, str]]) -> Envelope:
+    """
+    Raises:
+        InputError: a parameter that is unknown, there twice, or wrong.
+    """
+    values: dict[str, str] = {}
+    for name, value in query:
+        if name in values:
+            raise InputError(f"query parameter {name!r} is there twice: send it once")
+        values[name] = value
+    try:
+        return Envelope.model_validate_strings(values)
+    except ValidationError as error:
+        raise explain_invalid(error, "the query", _QUERY_FIELDS) from error
+
+
+def _raw_decoder(media_type: str, parameters: Mapping[str, str]) -> Any:
+    if media_type in WAV_TYPES:
+        return lambda body: AudioChunk(*decode_wav(body))
+    if media_type == L16_TYPE:
+        return lambda body: AudioChunk(*decode_l16(body, parameters))
+    if media_type == events.MEDIA_TYPE:
+        return unpack_events
+    raise unsupported(media_type)
+
+
+def _request(envelope: Envelope, chunk: Chunk | None, token: bytes | None = None) -> InferRequest:
+    if chunk is not None and not (len(chunk.samples) if isinstance(chunk, AudioChunk) else chunk.steps):
+        chunk = None
+    if chunk is None and not envelope.end:
+        raise InputError("the chunk is empty: send at least one sample or step, or end the session with end=true")
+    return InferRequest(envelope, chunk, digest(chunk, envelope.end), envelope.carry or token is not None, token)
+
+
+_QUERY_FIELDS = f"a query parameter of this request: it takes {', '.join(Envelope.model_fields)}"

@@ -1,0 +1,31 @@
+"""Packed spikes to a chunk; ``hetsyn_client.events`` has the format."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from hetsyn_client.events import HEADER, LARGEST, MAGIC
+from service.errors import InputError
+from service.wire.chunk import SpikeChunk, spike_chunk
+
+
+def unpack_events(data: bytes) -> SpikeChunk:
+    """The chunk of a packed body.
+
+    Raises:
+        InputError: other bytes, cut off or too long, or a time outside the chunk.
+    """
+    if len(data) < HEADER.size or not data.startswith(MAGIC):
+        raise InputError(f"the body does not begin with {MAGIC.decode()}, steps and count (12 bytes): pack it anew")
+    _, steps, count = HEADER.unpack_from(data)
+    expected = HEADER.size + 4 * count
+    if len(data) != expected:
+        raise InputError(f"{count} packed events take {expected} bytes, the body has {len(data)}: send all of it")
+    times = np.frombuffer(data, "<u2", count, HEADER.size)
+    units = np.frombuffer(data, "<u2", count, HEADER.size + 2 * count)
+    # as most clients send them; ``spike_chunk`` mends the order and explains what is wrong
+    places = times.astype(np.uint32) << 16 | units
+    is_plain = count > 0 and 0 < steps <= LARGEST + 1 and times[-1] < steps
+    if is_plain and np.count_nonzero(places[1:] > places[:-1]) == count - 1:
+        return SpikeChunk(steps, times.astype(np.int64), units.astype(np.int64), places=places)
+    return spike_chunk(steps, times.astype(np.int64), units.astype(np.int64))

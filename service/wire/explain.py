@@ -1,0 +1,68 @@
+"""What is wrong with a request, as a sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pydantic import ValidationError
+
+from service.errors import InputError, UnsupportedInput
+from service.wire.schema import INPUT_KINDS
+
+LONGEST_PLACE = 100
+# by pydantic's kind of error; in braces what its context says
+_ADVICE: Mapping[str, str] = {
+    **dict.fromkeys(("int_type", "int_parsing", "int_parsing_size", "int_from_float"), "send a whole number"),
+    **dict.fromkeys(("float_type", "float_parsing", "finite_number"), "send a number"),
+    **dict.fromkeys(("bool_type", "bool_parsing"), "send true or false"),
+    **dict.fromkeys(("model_type", "model_attributes_type", "dict_type"), "send one JSON object"),
+    "list_type": "send an array",
+    "string_type": "send a string",
+    "literal_error": "send {expected}",
+    "greater_than_equal": "send a number of at least {ge}",
+    "less_than_equal": "send a number of at most {le}",
+    "string_too_short": "send at least {min_length} character(s)",
+    "string_too_long": "send at most {max_length} characters",
+}
+
+
+def explain_invalid(error: ValidationError, what: str, fields: str) -> InputError | UnsupportedInput:
+    """The first thing that is wrong, as a sentence; input values are not repeated, they may be long.
+
+    Args:
+        fields: how the sentence about an unknown field goes on after "is not".
+    """
+    # a number in a dense row is refused twice, as a number and as a boolean
+    first, *others = (
+        item for item in error.errors(include_url=False, include_input=False) if item["loc"][-2:][1:] != ("bool",)
+    )
+    place = _place(first["loc"])
+    kind = first["type"]
+    more = f" ({len(others)} more)" if others else ""
+    if kind == "json_invalid":
+        return InputError(f"{what} is not JSON ({first['ctx']['error']}): send one JSON object")
+    if kind == "union_tag_invalid":
+        return UnsupportedInput(f"input.kind is not taken: send one of {', '.join(INPUT_KINDS)}")
+    if kind == "union_tag_not_found":
+        return InputError(f"input.kind is missing: send one of {', '.join(INPUT_KINDS)}")
+    if kind == "missing":
+        return InputError(f"{place} is missing: send it{more}")
+    if kind == "extra_forbidden":
+        return InputError(f"{place} is not {fields}{more}")
+    if place == "session":
+        return InputError("session is not an id: send 1 to 128 characters of A-Z a-z 0-9 . _ ~ : -")
+    advice = _ADVICE.get(kind, f"{first['msg']}: send what /docs describes").format_map(first.get("ctx", {}))
+    return InputError(f"{place or what}: {advice}{more}")
+
+
+def _place(location: tuple[int | str, ...]) -> str:
+    """``input.times[3]``; pydantic puts the chosen kind between."""
+    parts = list(location)
+    if len(parts) > 1 and parts[0] == "input" and parts[1] in INPUT_KINDS:
+        del parts[1]
+    if parts[-1:] == ["float"]:  # of ``Bit``
+        del parts[-1]
+    text = ""
+    for part in parts:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
+    return text if len(text) <= LONGEST_PLACE else f"{text[:LONGEST_PLACE]}..."

@@ -1,0 +1,9 @@
+"""Where things of this repository are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCS, MODELS, RECORDINGS = ROOT / "docs", ROOT / "models", ROOT / "docs" / "recordings"
+GOLDEN, SUPPORT = ROOT / "tests" / "golden", ROOT / "tests" / "support"

@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+import wave
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hetsyn_client.errors import InputError
+from hetsyn_client.loadtest.load import Load, choose_load, random_spikes, recorded, synthesised
+from hetsyn_client.loadtest.served_model import ServedModel
+from service.wire.events import unpack_events
+
+HEARS = ServedModel("speech", "1", "bank", channels=40, step_s=0.01, sample_rate_hz=8000)
+SPIKES = ServedModel("shd", "1", "bank", channels=700, step_s=0.004, sample_rate_hz=None)
+
+
+def write_wav(path: Path, samples: list[int], rate_hz: int = 8000, channels: int = 1) -> None:
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(channels)
+        file.setsampwidth(2)
+        file.setframerate(rate_hz)
+        file.writeframes(np.array(samples, "<i2").tobytes())
+
+
+def chosen(model: ServedModel, recordings: Path | None = None, density: float | None = None) -> Load:
+    return choose_load(model, 0.1, recordings=recordings, density=density, default_density=0.045, seed=0)
+
+
+def test_spikes_have_the_density_and_the_models_channels() -> None:
+    load = random_spikes(SPIKES, 0.1, 0.045, seed=3)
+    chunks = [unpack_events(chunk) for chunk in load.chunks]
+    assert {chunk.steps for chunk in chunks} == {25}
+    assert max(int(chunk.unit.max()) for chunk in chunks) == 699
+    density = sum(len(chunk.step) for chunk in chunks) / (len(chunks) * 25 * 700)
+    assert density == pytest.approx(0.045, rel=0.02)
+    assert load.period_s == 0.1
+    assert load == random_spikes(SPIKES, 0.1, 0.045, seed=3)
+    assert load != random_spikes(SPIKES, 0.1, 0.045, seed=4)
+
+
+@pytest.mark.parametrize(("chunk_s", "advice"), [(0.099, "96 or 100 ms"), (0.001, "4 or"), (0.103, "100 or 104 ms")])
+def test_spikes_come_in_whole_steps(chunk_s: float, advice: str) -> None:
+    with pytest.raises(InputError, match=advice):
+        random_spikes(SPIKES, chunk_s, 0.045, seed=0)
+
+
+def test_synthesised_sound_lasts_as_long_as_it_says() -> None:
+    load = synthesised(8000, 0.1, seed=0)
+    assert load.content_type == "audio/L16;rate=8000;endianness=little-endian"
+    assert {len(chunk) for chunk in load.chunks} == {1600}
+    sound = np.frombuffer(b"".join(load.chunks), "<i2")
+    assert 3_000 < abs(sound).max() < 12_000
+
+
+def test_recordings_are_joined_and_their_end_is_filled_from_the_beginning(tmp_path: Path) -> None:
+    write_wav(tmp_path / "a.wav", list(range(500)))
+    write_wav(tmp_path / "b.wav", [7, 9] * 600, channels=2)
+    load = recorded(tmp_path, 0.1)
+    samples = np.frombuffer(b"".join(load.chunks), "<i2")
+    assert len(samples) == 1_600
+    assert samples[:1_100].tolist() == [*range(500), *[8] * 600]
+    assert samples[1_100:].tolist() == list(range(500))
+    assert "2 recordings at 8000 Hz" in load.description
+
+
+def test_the_period_is_what_the_samples_last(tmp_path: Path) -> None:
+    write_wav(tmp_path / "a.wav", [1] * 3_000, rate_hz=11_025)
+    load = recorded(tmp_path / "a.wav", 0.01)
+    assert len(load.chunks[0]) == 220
+    assert load.period_s == 110 / 11_025
+
+
+def test_recordings_that_cannot_be_used_are_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"no \.wav files"):
+        recorded(tmp_path, 0.1)
+    (tmp_path / "x.wav").write_bytes(b"nonsense")
+    with pytest.raises(InputError, match=r"x\.wav: this is not a WAV file"):
+        recorded(tmp_path, 0.1)
+    write_wav(tmp_path / "x.wav", [])
+    with pytest.raises(InputError, match="empty"):
+        recorded(tmp_path, 0.1)
+    write_wav(tmp_path / "x.wav", [1] * 100)
+    write_wav(tmp_path / "y.wav", [1] * 100, rate_hz=16_000)
+    with pytest.raises(InputError, match=r"\[8000, 16000\] Hz"):
+        recorded(tmp_path, 0.1)
+
+
+def test_the_load_fits_the_model(tmp_path: Path) -> None:
+    write_wav(tmp_path / "a.wav", [1] * 100)
+    assert "synthesised" in chosen(HEARS).description
+    assert "random spikes, density 0.2" in chosen(HEARS, density=0.2).description
+    assert "density 0.045" in chosen(SPIKES).description
+    assert "1 recordings" in chosen(HEARS, recordings=tmp_path).description
+    with pytest.raises(InputError, match="takes spikes"):
+        chosen(SPIKES, recordings=tmp_path)
+    with pytest.raises(InputError, match="exclude each other"):
+        chosen(HEARS, recordings=tmp_path, density=0.1)

@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+
+import pytest
+
+from hetsyn_client.errors import InputError
+from hetsyn_client.loadtest.measurement import Measurement
+from hetsyn_client.loadtest.ramp import Goal, RampSettings, Saturation, Trial, next_streams, saturation
+from hetsyn_client.loadtest.recorder import Recorder
+from tests.unit.hetsyn_client.loadtest.test_recorder import GENERATOR
+
+GOAL = Goal(target_ms=100.0, percentile=99.0)
+
+
+def search(truth: int, settings: RampSettings, noise: float = 0.0, seed: int = 0) -> tuple[Saturation, list[Trial]]:
+    """A server that holds up to ``truth`` streams, but for a share of the trials, which noise makes fail."""
+    rng = random.Random(seed)
+    trials: list[Trial] = []
+    while (streams := next_streams(trials, settings)) is not None:
+        trials.append(Trial(streams, streams <= truth and rng.random() >= noise))
+    return saturation(trials, settings), trials
+
+
+@pytest.mark.parametrize("truth", [1, 2, 7, 30, 111, 2_345])
+@pytest.mark.parametrize("off", [0.3, 1.2, 4.0])
+def test_the_edge_is_found(truth: int, off: float) -> None:
+    found, trials = search(truth, RampSettings(estimate=truth * off))
+    assert found.is_certain
+    assert not found.is_beyond
+    assert abs(found.streams - truth) <= 0.05 * truth
+    assert found.low <= found.streams <= found.high
+    assert len(trials) <= 30
+
+
+def test_noise_that_fails_a_fifth_of_the_trials_does_not_decide() -> None:
+    found = [search(200, RampSettings(estimate=240.0), 0.2, seed)[0].streams for seed in range(40)]
+    assert sum(abs(streams - 200) <= 20 for streams in found) >= 38
+
+
+def test_it_grows_until_a_load_fails() -> None:
+    settings = RampSettings(estimate=100.0, growth=2.0)
+    assert next_streams([], settings) == 50
+    assert next_streams([Trial(50, True)], settings) == 100
+    after_failure = next_streams([Trial(50, True), Trial(100, False)], settings)
+    assert after_failure is not None
+    assert 50 < after_failure < 110
+
+
+def test_a_load_that_held_and_then_failed_is_not_given_up() -> None:
+    settings = RampSettings(estimate=100.0)
+    once = saturation([Trial(100, True), Trial(140, False), Trial(100, False)], settings)
+    assert once.streams >= 95
+    often = saturation([Trial(100, True), *[Trial(100, False)] * 4], settings)
+    assert often.streams < 100
+
+
+def test_a_server_that_holds_nothing() -> None:
+    found, _ = search(0, RampSettings(estimate=10.0))
+    assert (found.streams, found.is_certain) == (0, True)
+
+
+def test_a_server_that_holds_all_that_may_be_tried() -> None:
+    found, trials = search(1_000, RampSettings(estimate=10.0, max_streams=100))
+    assert max(trial.streams for trial in trials) == 100
+    assert (found.high, found.is_beyond, found.is_certain) == (100, True, True)
+
+
+def test_one_stream_at_most() -> None:
+    found, trials = search(5, RampSettings(estimate=10.0, max_streams=1))
+    assert {trial.streams for trial in trials} == {1}
+    assert (found.streams, found.is_beyond) == (1, True)
+
+
+def test_the_search_is_bounded() -> None:
+    found, trials = search(200, RampSettings(estimate=100.0, max_trials=5))
+    assert len(trials) == 5
+    assert not found.is_certain
+
+
+def measurement(latency_s: float = 0.05, offered: int = 100) -> Measurement:
+    recorder = Recorder(0.0, 1.0)
+    for n in range(100):
+        recorder.answered(n / 200, n / 200, n / 200 + latency_s)
+    return recorder.measurement("open", 10, offered, GENERATOR, 0, "")
+
+
+@pytest.mark.parametrize(
+    ("result", "missed"),
+    [
+        (measurement(), ""),
+        (measurement(latency_s=0.2), "p99 200 ms"),
+        (measurement(offered=105), ""),  # 5 of them are under way at the end
+        (measurement(offered=108), "92.6% of the chunks"),
+        (replace(measurement(), errors={"status 500": 1}), "status 500"),
+        (replace(measurement(), unanswered=1), "unanswered"),
+        (replace(measurement(), answered=0), "nothing was answered"),
+        (replace(measurement(), stopped="p99 above 100 ms"), "p99 above 100 ms"),
+    ],
+)
+def test_a_goal_says_why_it_was_missed(result: Measurement, missed: str) -> None:
+    assert GOAL.missed(result) == missed
+
+
+def test_a_goal_knows_its_percentiles() -> None:
+    with pytest.raises(InputError, match="take one of 50, 75, 90"):
+        Goal(100.0, 98.0)

@@ -1,0 +1,144 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+
+from hetsyn_client.client import StreamingClient
+from hetsyn_client.errors import InputError, ServiceProblem, ServiceUnreachable
+from service.wire.events import unpack_events
+from tests.fakes import sound
+from tests.unit.service.wire.test_pcm import wav
+
+Handler = Callable[[httpx.Request], httpx.Response]
+
+
+def client(handler: Handler, pauses: list[float] | None = None) -> StreamingClient:
+    sleep = pauses.append if pauses is not None else lambda _: None
+    return StreamingClient("http://server", transport=httpx.MockTransport(handler), sleep=sleep)
+
+
+class Recorder:
+    """Answers every chunk with its query, after so many broken connections."""
+
+    def __init__(self, breaks: int = 0) -> None:
+        self.breaks = breaks
+        self.requests: list[httpx.Request] = []
+
+    def __call__(self, request: httpx.Request) -> httpx.Response:
+        self.requests.append(request)
+        if len(self.requests) <= self.breaks:
+            raise httpx.ReadError("cut", request=request)
+        return httpx.Response(200, json=dict(request.url.params))
+
+
+def test_samples_go_out_in_network_order() -> None:
+    server = Recorder()
+    with client(server) as streaming:
+        reply = streaming.infer_chunk(np.array([1, -2], np.int16), 16_000, session="a", seq=3, form="bank")
+    assert reply == {"session": "a", "seq": "3", "end": "false", "form": "bank"}
+    assert server.requests[0].headers["Content-Type"] == "audio/L16;rate=16000"
+    assert server.requests[0].content == b"\x00\x01\xff\xfe"
+
+
+def test_events_go_out_packed() -> None:
+    server = Recorder()
+    client(server).infer_events(9, np.array([3, 1]), np.array([5, 6]), end=True)
+    chunk = unpack_events(server.requests[0].content)
+    assert (chunk.steps, chunk.step.tolist(), chunk.unit.tolist()) == (9, [1, 3], [6, 5])
+
+
+def test_a_recording_is_streamed_in_numbered_chunks(tmp_path: Path) -> None:
+    samples = sound(2100)
+    (tmp_path / "a.wav").write_bytes(wav(samples.tobytes()))
+    server, times = Recorder(), list[float]()
+    replies = list(client(server).stream_wav(tmp_path / "a.wav", 0.1, model="digits", before_chunk=times.append))
+    assert [reply["seq"] for reply in replies] == ["0", "1", "2"]
+    assert [reply["end"] for reply in replies] == ["false", "false", "true"]
+    assert len({reply["session"] for reply in replies}) == 1
+    assert times == pytest.approx([0.1, 0.2, 0.2625])
+    sent = b"".join(request.content for request in server.requests)
+    np.testing.assert_array_equal(np.frombuffer(sent, ">i2"), samples)
+
+
+def test_an_empty_recording_is_one_empty_chunk(tmp_path: Path) -> None:
+    (tmp_path / "a.wav").write_bytes(wav(b""))
+    server = Recorder()
+    (reply,) = client(server).stream_wav(tmp_path / "a.wav")
+    assert (reply["seq"], reply["end"], server.requests[0].content) == ("0", "true", b"")
+
+
+def test_a_file_that_is_no_wav_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.wav").write_bytes(b"no")
+    with pytest.raises(InputError, match="WAV"):
+        list(client(Recorder()).stream_wav(tmp_path / "a.wav"))
+
+
+def test_a_numbered_chunk_is_sent_again_when_the_connection_breaks() -> None:
+    server, pauses = Recorder(breaks=2), list[float]()
+    client(server, pauses).infer_chunk(np.zeros(3, np.int16), 8000, session="a", seq=1)
+    assert len({request.content for request in server.requests}) == 1
+    assert len({request.url for request in server.requests}) == 1
+    assert len(server.requests) == 3
+    assert pauses == [0.1, 0.2]
+
+
+@pytest.mark.parametrize(
+    ("session", "seq", "tries"), [("a", 1, 4), ("a", None, 1), (None, 0, 1)], ids=["numbered", "unnumbered", "unnamed"]
+)
+def test_it_gives_up(session: str | None, seq: int | None, tries: int) -> None:
+    server = Recorder(breaks=99)
+    with pytest.raises(ServiceUnreachable, match=r"http://server: cut.*hetsyn serve"):
+        client(server).infer_chunk(np.zeros(3, np.int16), 8000, session=session, seq=seq)
+    assert len(server.requests) == tries
+
+
+def test_a_problem_carries_what_the_server_said() -> None:
+    problem = {"detail": "send seq 4 next", "expected_seq": 4}
+
+    def refuse(_: httpx.Request) -> httpx.Response:
+        return httpx.Response(409, content=json.dumps(problem), headers={"Retry-After": "2"})
+
+    with pytest.raises(ServiceProblem, match=r"refused \(409\): send seq 4 next") as caught:
+        client(refuse).infer_chunk(np.zeros(3, np.int16), 8000, session="a", seq=9)
+    assert (caught.value.status, caught.value.expected_seq, caught.value.retry_after_s) == (409, 4, 2.0)
+
+
+@pytest.mark.parametrize("content", [b"<html>", b"[]", b""])
+def test_a_reply_of_something_else_is_a_problem_too(content: bytes) -> None:
+    with pytest.raises(ServiceProblem, match=r"\(502\): Bad Gateway"):
+        client(lambda _: httpx.Response(502, content=content)).infer_chunk(np.zeros(3, np.int16), 8000)
+
+
+@pytest.mark.parametrize(("seq", "tries"), [(1, 4), (None, 1)], ids=["numbered", "unnumbered"])
+def test_a_numbered_chunk_is_sent_again_when_the_server_says_later(seq: int | None, tries: int) -> None:
+    requests, pauses = list[httpx.Request](), list[float]()
+
+    def busy(request: httpx.Request) -> httpx.Response:
+        requests.append(request)
+        return httpx.Response(503, json={"detail": "the session store failed"}, headers={"Retry-After": "2"})
+
+    with pytest.raises(ServiceProblem, match="store failed") as caught:
+        client(busy, pauses).infer_chunk(np.zeros(3, np.int16), 8000, session="a", seq=seq)
+    assert caught.value.retry_after_s == 2
+    assert len(requests) == tries
+    assert pauses == [2.0] * (tries - 1)
+
+
+def test_what_came_later_is_the_reply() -> None:
+    answers = [httpx.Response(503, headers={"Retry-After": "1"}), httpx.Response(200, json={"seq": 1})]
+    with client(lambda _: answers.pop(0)) as streaming:
+        assert streaming.infer_chunk(np.zeros(3, np.int16), 8000, session="a", seq=1) == {"seq": 1}
+
+
+@pytest.mark.parametrize("status", [502, 504])
+def test_a_server_that_a_proxy_lost_is_a_broken_connection(status: int) -> None:
+    lost, pauses = httpx.Response(status, content=b"<html>"), list[float]()
+    answers = [lost, lost, httpx.Response(200, json={"seq": 1})]
+    with client(lambda _: answers.pop(0), pauses) as streaming:
+        assert streaming.infer_chunk(np.zeros(3, np.int16), 8000, session="a", seq=1) == {"seq": 1}
+    assert pauses == [0.1, 0.2]

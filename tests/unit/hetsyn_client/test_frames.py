@@ -1,0 +1,31 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hetsyn_client.errors import InputError
+from hetsyn_client.frames import Frame, pack_frame, unpack_frame
+
+
+@given(st.binary(max_size=50), st.text("abc/;=", max_size=20), st.binary(max_size=50))
+def test_a_frame_is_what_was_framed(token: bytes, content_type: str, body: bytes) -> None:
+    assert unpack_frame(pack_frame(token, content_type, body)) == Frame(token, content_type, body)
+
+
+def test_a_frame_that_is_cut_off_is_refused() -> None:
+    whole = pack_frame(b"token", "audio/wav", b"")
+    for length in range(len(whole)):
+        with pytest.raises(InputError):
+            unpack_frame(whole[:length])
+
+
+@given(st.binary(max_size=40))
+def test_other_bytes_are_refused(data: bytes) -> None:
+    with pytest.raises(InputError):
+        unpack_frame(data if not data.startswith(b"HSC1") else b"x" + data)
+
+
+def test_a_content_type_is_ascii() -> None:
+    with pytest.raises(InputError, match="not ASCII"):
+        unpack_frame(pack_frame(b"", "ab", b"").replace(b"ab", b"\xff\xff"))

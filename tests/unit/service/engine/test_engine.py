@@ -1,0 +1,280 @@
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from service.contract.manifest import Decision
+from service.engine.engine import Engine, Outcome, Work, probabilities_of
+from service.engine.stream import StreamState, initial_stream
+from service.errors import ArtifactError, InputError, TooLarge, UnsupportedInput
+from service.models.catalog import ModelCatalog
+from service.models.model import Model
+from service.wire.chunk import AudioChunk, Chunk, spike_chunk
+from service.wire.pcm import Samples
+from tests.fakes import (
+    CHANNELS,
+    OUTPUTS,
+    SKIP,
+    STEP_SAMPLES,
+    TAIL,
+    Gate,
+    Rule,
+    load_fake,
+    softmax,
+    sound,
+    spikes,
+    write_artifact,
+)
+
+ENGINE = Engine(max_chunk_steps=1000, segment_steps=7)
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Model:
+    folder = tmp_path_factory.mktemp("models")
+    write_artifact(folder)
+    return ModelCatalog(folder, load=load_fake).get()
+
+
+def samples(count: int, seed: int = 0) -> Samples:
+    return sound(count, seed).astype(np.float32) / np.float32(32_768)
+
+
+def run(model: Model, stream: StreamState, chunk: Chunk | None, end: bool = False, engine: Engine = ENGINE) -> Outcome:
+    engine.check(model, stream, chunk)
+    return engine.run(model, "exact", [Work(stream, chunk, end)])[0]
+
+
+def same(first: StreamState, second: StreamState) -> bool:
+    """Bit for bit."""
+    rows: Any = (first.network, second.network)
+    tensors = [rows] + [(first.encoder[name], second.encoder[name]) for name in (*first.encoder, *second.encoder)]
+    return (
+        first.step == second.step
+        and all(a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes() for a, b in tensors)
+        and first.pending.tobytes() == second.pending.tobytes()
+        and first.kind == second.kind
+    )
+
+
+def reference(times: list[int], units: list[int], steps: int, model: Model) -> np.ndarray:
+    """Probabilities of the fake network, straight from its equations."""
+    weights = np.sin(np.arange(CHANNELS * OUTPUTS, dtype=np.float32).reshape(CHANNELS, OUTPUTS)).astype(np.float32)
+    potential = np.zeros(OUTPUTS)
+    score = np.zeros(OUTPUTS)
+    for t in range(steps):
+        potential = 0.5 * potential + sum((weights[u] for s, u in zip(times, units, strict=True) if s == t), 0.0)
+        if t >= model.manifest.decision.skip_steps:
+            score += softmax(potential)
+    return score / (steps - SKIP)
+
+
+def test_spikes_reach_the_network_at_their_steps(digits: Model) -> None:
+    times, units = spikes(23)
+    result = run(digits, initial_stream(digits, "exact"), spike_chunk(23, times, units)).result
+    assert result.steps == 23
+    assert result.readout is None
+    expected = reference(times.tolist(), units.tolist(), 23, digits)
+    np.testing.assert_allclose(result.probabilities, expected, atol=1e-6)
+
+
+@settings(max_examples=30)
+@given(
+    rate_hz=st.sampled_from([8000, 16_000, 11_025]),
+    cuts=st.lists(st.integers(0, 3000), max_size=15),
+    segment=st.integers(1, 50),
+)
+def test_any_cutting_of_audio_gives_the_same_bits(digits: Model, rate_hz: int, cuts: list[int], segment: int) -> None:
+    whole = samples(3000)
+    expected = run(digits, initial_stream(digits, "exact"), AudioChunk(whole, rate_hz), end=True)
+    engine = Engine(1000, segment)
+    stream, steps = initial_stream(digits, "exact"), 0
+    pieces = [piece for piece in np.split(whole, sorted(cuts)) if len(piece)]
+    for index, piece in enumerate(pieces):
+        outcome = run(digits, stream, AudioChunk(piece, rate_hz), index == len(pieces) - 1, engine)
+        stream, steps = outcome.stream, steps + outcome.result.steps
+    assert steps == expected.result.steps == -(-round(3000 * 8000 / rate_hz) // STEP_SAMPLES) + TAIL
+    assert same(stream, expected.stream)
+    assert outcome.result.probabilities.tobytes() == expected.result.probabilities.tobytes()
+
+
+@settings(max_examples=30)
+@given(cuts=st.lists(st.integers(1, 59), max_size=10, unique=True), segment=st.integers(1, 80))
+def test_any_cutting_of_spikes_gives_the_same_bits(digits: Model, cuts: list[int], segment: int) -> None:
+    times, units = spikes(60)
+    expected = run(digits, initial_stream(digits, "exact"), spike_chunk(60, times, units), end=True)
+    stream = initial_stream(digits, "exact")
+    edges = [0, *sorted(cuts), 60]
+    for begin, stop in pairwise(edges):
+        chosen = (times >= begin) & (times < stop)
+        chunk = spike_chunk(stop - begin, times[chosen] - begin, units[chosen])
+        stream = run(digits, stream, chunk, stop == 60, Engine(1000, segment)).stream
+    assert same(stream, expected.stream)
+
+
+def test_the_end_may_come_by_itself(digits: Model) -> None:
+    whole = samples(1234)
+    expected = run(digits, initial_stream(digits, "exact"), AudioChunk(whole, 16_000), end=True)
+    opened = run(digits, initial_stream(digits, "exact"), AudioChunk(whole, 16_000))
+    ended = run(digits, opened.stream, None, end=True)
+    assert same(ended.stream, expected.stream)
+    assert opened.result.steps + ended.result.steps == expected.result.steps
+
+
+def test_a_batch_gives_what_each_chunk_gives_alone(digits: Model) -> None:
+    times, units = spikes(20)
+    opened = run(digits, initial_stream(digits, "exact"), AudioChunk(samples(500, 3), 8000)).stream
+    fresh = initial_stream(digits, "exact")
+    batch = [
+        Work(fresh, AudioChunk(samples(2000, 1), 8000), False),
+        Work(fresh, spike_chunk(20, times, units), True),
+        Work(opened, AudioChunk(samples(700, 2), 8000), True),
+        Work(fresh, AudioChunk(samples(30, 4), 8000), False),  # less than a step
+        Work(fresh, spike_chunk(3, [1], [2]), False),
+        Work(opened, None, True),
+        Work(fresh, AudioChunk(samples(4000, 5), 16_000), False),
+    ]
+    together = ENGINE.run(digits, "exact", batch)
+    for work, outcome in zip(batch, together, strict=True):
+        alone = ENGINE.run(digits, "exact", [work])[0]
+        assert same(outcome.stream, alone.stream)
+        assert outcome.result.steps == alone.result.steps
+        assert outcome.result.counted == alone.result.counted
+        assert outcome.result.probabilities.tobytes() == alone.result.probabilities.tobytes()
+
+
+def test_states_own_their_memory(digits: Model) -> None:
+    work = Work(initial_stream(digits, "exact"), spike_chunk(9, [1], [2]), False)
+    for outcome in ENGINE.run(digits, "exact", [work] * 3):
+        value: Any = outcome.stream.network
+        assert value.base is None or value.base.size == value.size
+
+
+def test_samples_that_fill_no_step_wait(digits: Model) -> None:
+    outcome = run(digits, initial_stream(digits, "exact"), AudioChunk(samples(STEP_SAMPLES - 1), 8000))
+    assert (outcome.result.steps, len(outcome.stream.pending)) == (0, STEP_SAMPLES - 1)
+    assert not outcome.result.counted
+    np.testing.assert_array_equal(outcome.result.probabilities, np.full(OUTPUTS, np.float32(1 / OUTPUTS)))
+    outcome = run(digits, outcome.stream, AudioChunk(samples(1), 8000))
+    assert (outcome.result.steps, len(outcome.stream.pending)) == (1, 0)
+
+
+def test_a_chunk_without_a_step_repeats_the_result(digits: Model) -> None:
+    first = run(digits, initial_stream(digits, "exact"), AudioChunk(samples(1000), 8000))
+    second = run(digits, first.stream, AudioChunk(samples(1), 8000))
+    assert second.result.steps == 0
+    assert second.result.counted
+    np.testing.assert_array_equal(second.result.probabilities, first.result.probabilities)
+    np.testing.assert_array_equal(second.result.scores, first.result.scores)
+
+
+@pytest.mark.parametrize(("steps", "counted"), [(SKIP - 1, False), (SKIP, False), (SKIP + 1, True)])
+def test_a_result_counts_once_a_step_counts(digits: Model, steps: int, counted: bool) -> None:
+    assert run(digits, initial_stream(digits, "exact"), spike_chunk(steps, [0], [0])).result.counted is counted
+
+
+@pytest.mark.parametrize("rule", ["sum_softmax", "spike_count", "last", "trace"])
+def test_each_rule_answers(tmp_path: Path, rule: Rule) -> None:
+    write_artifact(tmp_path, rule=rule)
+    model = ModelCatalog(tmp_path, load=load_fake).get()
+    times, units = spikes(20)
+    first = run(model, initial_stream(model, "exact"), spike_chunk(20, times, units))
+    again = run(model, replace_kind(first.stream), AudioChunk(samples(3), 8000))
+    np.testing.assert_allclose(again.result.probabilities, first.result.probabilities, atol=1e-6)
+    if rule == "trace":
+        assert first.result.readout is not None
+        assert again.result.readout is not None
+        assert first.result.readout.shape == (20, OUTPUTS)
+        row = model.states("exact").to_host(first.stream.network)
+        np.testing.assert_array_equal(first.result.readout[-1], row[:OUTPUTS])
+        assert again.result.readout.shape == (0, OUTPUTS)
+    else:
+        assert first.result.readout is None
+
+
+def replace_kind(stream: StreamState) -> StreamState:
+    return StreamState(stream.network, stream.step, stream.encoder, None, None, stream.pending)
+
+
+def test_readouts_of_a_batch_end_with_their_streams(tmp_path: Path) -> None:
+    write_artifact(tmp_path, rule="trace")
+    model = ModelCatalog(tmp_path, load=load_fake).get()
+    fresh = initial_stream(model, "exact")
+    batch = [Work(fresh, spike_chunk(steps, *spikes(steps, steps)), False) for steps in (3, 20, 9)]
+    for work, outcome in zip(batch, ENGINE.run(model, "exact", batch), strict=True):
+        alone = Engine(1000, 1000).run(model, "exact", [work])[0]
+        assert outcome.result.readout is not None
+        assert np.isfinite(outcome.result.readout).all()
+        np.testing.assert_array_equal(outcome.result.readout, alone.result.readout)
+
+
+def test_probabilities_come_from_the_score() -> None:
+    score = np.array([1.0, 3.0], np.float32)
+    summed = Decision(rule="sum_softmax", skip_steps=2, tail_steps=0)
+    np.testing.assert_allclose(probabilities_of(summed, score, 6), [0.25, 0.75])
+    np.testing.assert_allclose(probabilities_of(summed, score, 2), [0.5, 0.5])
+    last = Decision(rule="last", skip_steps=2, tail_steps=0)
+    np.testing.assert_allclose(probabilities_of(last, score, 0), softmax(score))
+
+
+def test_a_failing_batch_leaves_the_streams(models: Path) -> None:
+    gate = Gate()
+    model = ModelCatalog(models, load=gate.load).get()
+    stream = run(model, initial_stream(model, "exact"), AudioChunk(samples(990), 16_000)).stream
+    before = model.states("exact").to_host(stream.network).copy()
+    work = Work(stream, AudioChunk(samples(3000, 1), 16_000), False)
+    gate.failure = ArtifactError("the graph failed")
+    with pytest.raises(ArtifactError):
+        ENGINE.run(model, "exact", [work, work])
+    gate.failure = None
+    np.testing.assert_array_equal(model.states("exact").to_host(stream.network), before)
+    first, second = ENGINE.run(model, "exact", [work, work])
+    assert same(first.stream, second.stream)
+
+
+def test_a_state_of_another_shape_or_numbers_that_are_none_are_refused(models: Path, digits: Model) -> None:
+    class Wrong:
+        def __init__(self, name: str, factor: float, dtype: str) -> None:
+            self.graph = digits.network("exact")
+            self.inputs, self.outputs = self.graph.inputs, self.graph.outputs
+            self.name, self.factor, self.dtype = name, factor, dtype
+
+        def run(self, inputs, outputs):  # type: ignore[no-untyped-def]
+            values = self.graph.run(inputs, outputs)
+            return values | {self.name: (values[self.name] * self.factor).astype(self.dtype)}
+
+    for wrong, sentence in (
+        (Wrong("next.state", 1, "float64"), r"gave next\.state as float64\[1, 6\]"),
+        (Wrong("probabilities", float("nan"), "float32"), "not finite"),
+    ):
+        model = ModelCatalog(models, load=lambda _, graph=wrong: graph).get()  # type: ignore[misc]
+        with pytest.raises(ArtifactError, match=sentence):
+            run(model, initial_stream(model, "exact"), spike_chunk(5, [], []))
+
+
+def test_what_the_stream_does_not_take_is_refused(digits: Model, tmp_path: Path) -> None:
+    write_artifact(tmp_path / "deaf", hears=False)
+    deaf = ModelCatalog(tmp_path / "deaf", load=load_fake).get()
+    fresh = initial_stream(digits, "exact")
+    heard = run(digits, fresh, AudioChunk(samples(10), 8000)).stream
+    spiked = run(digits, fresh, spike_chunk(2, [], [])).stream
+    wide = spike_chunk(2, [0], [CHANNELS])
+    for model, stream, chunk, kind, sentence in (
+        (digits, fresh, None, InputError, "the session is empty"),
+        (digits, fresh, wide, InputError, f"unit {CHANNELS} is outside model 'digits''s channels 0-{CHANNELS - 1}"),
+        (digits, fresh, spike_chunk(1001, [], []), TooLarge, "1001 steps of 0.01 s, at most 1000"),
+        (digits, fresh, AudioChunk(samples(1000 * STEP_SAMPLES + 1), 8000), TooLarge, "1001 steps"),
+        (digits, fresh, AudioChunk(samples(1001 * STEP_SAMPLES // 8), 1000), TooLarge, "1001 steps"),
+        (digits, heard, AudioChunk(samples(10), 16_000), InputError, "8000 Hz, this chunk's is 16000 Hz"),
+        (digits, heard, spike_chunk(2, [], []), InputError, "began with audio"),
+        (digits, spiked, AudioChunk(samples(10), 8000), InputError, "began with spikes"),
+        (deaf, initial_stream(deaf, "exact"), AudioChunk(samples(10), 8000), UnsupportedInput, "takes spikes"),
+    ):
+        with pytest.raises(kind, match=sentence):
+            ENGINE.check(model, stream, chunk)

@@ -1,0 +1,114 @@
+"""Places in memory: what is looked at when there is no room, and for how long at a time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from service.errors import Overloaded, SessionGone
+from service.models.model import Model
+from service.registry.table import NOTHING, SLICE, Kept
+from service.session.protocol import Known, Lifetimes, Progress
+from service.session.session import Session
+from service.settings import Settings
+from service.store.session_store import Held
+from tests.unit.service.registry.test_registry import Clock
+
+LIFETIMES = Lifetimes(idle_s=60, age_s=1000, ended_keep_s=10, gone_keep_s=100)
+
+
+class Counted(Kept):
+    """Counts the places that it looks at."""
+
+    def __init__(self, clock: Clock, **limits: Any) -> None:
+        super().__init__(Settings(models=Path("unused"), **limits), LIFETIMES, clock)
+        self.looked_at = 0
+
+    def _expire(self, session_id: str, now_s: float) -> bool:
+        self.looked_at += 1
+        return super()._expire(session_id, now_s)
+
+
+def used(kept: Kept, model: Model, name: str, clock: Clock, created_s: float | None = None) -> None:
+    """A chunk of a session is applied."""
+    place = kept.enter(name)
+    born_s = clock() if created_s is None else created_s
+    kept.put(place, Held(session=Session(model, "exact", Known(Progress(1), born_s, clock()), None)))
+    kept.leave(place)
+
+
+def test_a_session_for_which_there_is_no_room_costs_a_look_at_one(model: Model) -> None:
+    clock = Clock()
+    kept = Counted(clock, max_sessions=300)
+    for n in range(300):
+        used(kept, model, f"s{n}", clock)
+        clock.now_s += 0.01
+    used(kept, model, "s0", clock)
+    kept.looked_at = 0
+    for n in range(100):
+        with pytest.raises(Overloaded, match="300 sessions are open"):
+            kept.enter(f"new-{n}")
+    assert kept.looked_at <= 200
+    clock.now_s = 100.01 + 60.005  # s1's time is over, and nobody else's: s0 was used since
+    used(kept, model, "one more", clock)
+    with pytest.raises(Overloaded):
+        kept.enter("another")
+    for name in ("s0", "s2"):
+        kept.leave(kept.find(name))
+    with pytest.raises(SessionGone):
+        kept.enter("s1")
+
+
+def test_ended_and_deleted_sessions_are_not_looked_at_for_room(model: Model) -> None:
+    clock = Clock()
+    kept = Counted(clock, max_sessions=2)
+    for n in range(50):
+        place = kept.enter(f"ended-{n}")
+        progress: Progress[Any] = Progress(1, ended=True)
+        known = Known(progress, clock(), clock())
+        kept.put(place, Held(session=Session(model, "exact", known, None)))
+        kept.leave(place)
+    used(kept, model, "deleted", clock)
+    place = kept.enter("deleted")
+    kept.put(place, NOTHING)
+    kept.leave(place)
+    clock.now_s += 1
+    used(kept, model, "a", clock)
+    used(kept, model, "b", clock)
+    kept.looked_at = 0
+    with pytest.raises(Overloaded):
+        kept.enter("c")
+    assert kept.looked_at <= 2
+    clock.now_s += 60
+    used(kept, model, "c", clock)
+    assert kept.open == 2  # room for one was asked for
+
+
+def test_a_sweep_goes_on_in_slices(model: Model) -> None:
+    clock = Clock()
+    kept = Counted(clock, max_sessions=10 * SLICE)
+    for n in range(3 * SLICE + 1):
+        used(kept, model, f"s{n}", clock)
+    kept.looked_at = 0
+    looked_at = []
+    clock.now_s += 60
+    for _ in kept.sweeping(clock()):
+        looked_at.append(kept.looked_at)
+        used(kept, model, "meanwhile", clock)
+        kept.looked_at -= 1
+    assert looked_at == [SLICE, 2 * SLICE, 3 * SLICE]
+    assert kept.open == 1
+
+
+def test_a_sweep_finds_the_old_among_the_used(model: Model) -> None:
+    clock = Clock(now_s=2000.0)
+    kept = Counted(clock, max_sessions=10)
+    used(kept, model, "young", clock)
+    used(kept, model, "old", clock, created_s=1005.0)
+    clock.now_s += 10
+    kept.sweep(clock())
+    assert kept.open == 1
+    with pytest.raises(SessionGone, match="at the age of 1000 s"):
+        kept.find("old")

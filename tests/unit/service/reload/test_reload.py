@@ -1,0 +1,466 @@
+"""Reloading a folder of models: what is new, what is broken, what is gone, and who still uses it."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import logging
+import os
+import re
+import shutil
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from weakref import ref
+
+import pytest
+
+from service.engine.engine import Engine
+from service.errors import ArtifactError, ModelAbsent, NotFound
+from service.models.catalog import ModelCatalog
+from service.models.model import Model
+from service.observe.counters import Counters
+from service.reload.reload import Reloader, Signature, Survey, signature, survey
+from service.reload.smoke_test import try_model
+from service.runtime.onnx import Graph
+from service.store.memory import MemoryStore
+from tests.fakes import Gate, load_fake, write_artifact
+from tests.unit.service.registry.test_registry import Server
+
+ENGINE = Engine(max_chunk_steps=1000, segment_steps=500)
+
+
+def tried(model: Model) -> None:
+    try_model(model, ENGINE)
+
+
+def rewrite(folder: Path, file: str, content: bytes) -> None:
+    """Other content in a file of an artifact, and its hash in the manifest: only who loads it sees what it is."""
+    (folder / file).write_bytes(content)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["files"][file] = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+
+
+def adopt(catalog: ModelCatalog) -> Survey:
+    found = survey(catalog, tried)
+    catalog.offer(found.offer)
+    return found
+
+
+def reasons(found: Survey) -> str:
+    return "\n".join(refused.reason for refused in found.refused)
+
+
+def test_nothing_new_changes_nothing(catalog: ModelCatalog) -> None:
+    before = catalog.get("digits")
+    found = adopt(catalog)
+    assert (found.opened, found.withdrawn, found.refused) == ((), (), ())
+    assert catalog.get("digits") is before
+
+
+def test_a_new_version_and_a_new_model_are_tried_and_offered(models: Path, catalog: ModelCatalog) -> None:
+    write_artifact(models, version="10")
+    write_artifact(models, version="9")
+    write_artifact(models, "words", rule="trace", hears=False)
+    found = survey(catalog, tried)
+    assert catalog.versions("digits") == ["1"]  # until it is offered
+    catalog.offer(found.offer)
+    assert [(model.name, model.version) for model in found.opened] == [
+        ("digits", "10"), ("digits", "9"), ("words", "1"),
+    ]  # fmt: skip
+    assert catalog.versions("digits") == ["1", "9", "10"]
+    assert catalog.get("digits").version == "10"
+    shutil.rmtree(models / "digits" / "10")
+    catalog.get("digits", "10").load()  # nothing of the folder is needed
+
+
+class _Foul:
+    """A graph that loads, and gives what it should not."""
+
+    def __init__(self, graph: Graph, how: str) -> None:
+        self._graph, self._how = graph, how
+        self.inputs, self.outputs = graph.inputs, graph.outputs
+
+    def run(self, inputs: Any, outputs: Any) -> Any:
+        if self._how == "raises":
+            raise ZeroDivisionError("a defect of the graph")
+        given = self._graph.run(inputs, outputs)
+        if "probabilities" in given:
+            if self._how == "nan":
+                given["probabilities"] = given["probabilities"] * float("nan")
+            elif self._how == "few":
+                given["probabilities"] = given["probabilities"][:, :-1]
+            else:
+                given["next.state"] = given["next.state"][:, :-1]
+        return given
+
+
+def load_foul(content: bytes) -> Graph:
+    described = json.loads(content)
+    graph = load_fake(json.dumps({"graph": "network", "rule": "last", "scale": 1.0} | described).encode())
+    return _Foul(graph, described["foul"]) if "foul" in described else graph
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "sentence"),
+    [
+        ("exact.onnx", b"[]", "TypeError"),
+        ("bank.onnx", b"no JSON", "JSONDecodeError"),
+        ("encoder.onnx", b'{"graph": "network"}', "lacks input audio"),
+        ("bank.onnx", b'{"graph": "network", "foul": "raises"}', "ZeroDivisionError: a defect of the graph"),
+        ("bank.onnx", b'{"graph": "network", "foul": "nan"}', "not finite"),
+        ("bank.onnx", b'{"graph": "network", "foul": "few"}', r"'bank' gave \(2,\) probabilities"),
+        ("exact.onnx", b'{"graph": "network", "foul": "shape"}', "the graph gave next.state"),
+    ],
+)
+def test_a_graph_that_cannot_be_run_is_refused(models: Path, file: str, content: bytes, sentence: str) -> None:
+    catalog = ModelCatalog(models, load=load_foul)
+    before = catalog.get("digits")
+    rewrite(write_artifact(models, version="2"), file, content)
+    write_artifact(models, "words")
+    assert re.search(sentence, reasons(adopt(catalog)))
+    assert catalog.get("digits") is before
+    assert catalog.names == ["digits", "words"]  # everything else goes on
+
+
+def test_damaged_and_misplaced_artifacts_are_refused(models: Path, catalog: ModelCatalog) -> None:
+    (write_artifact(models, version="2") / "bank.onnx").write_bytes(b"other")
+    write_artifact(models, version="3", change={"version": "4"})
+    (write_artifact(models, version="5") / "manifest.json").write_text("{")
+    (write_artifact(models, version="6") / "exact.onnx").unlink()
+    found = adopt(catalog)
+    assert [refused.where.name for refused in found.refused] == ["2", "3", "5", "6"]
+    for sentence in ("differs from", "move it to", "not JSON", "cannot be read"):
+        assert sentence in reasons(found)
+    assert catalog.versions("digits") == ["1"]
+    rewrite(models / "digits" / "2", "bank.onnx", (models / "digits" / "1" / "bank.onnx").read_bytes())
+    adopt(catalog)
+    assert catalog.versions("digits") == ["1", "2"]  # mended
+
+
+@pytest.mark.parametrize("how", ["other", "broken"])
+def test_a_version_does_not_change_its_content(models: Path, catalog: ModelCatalog, how: str) -> None:
+    before = catalog.get("digits")
+    shutil.rmtree(models / "digits" / "1")
+    folder = write_artifact(models, change={"provenance": {"seed": 8}})
+    if how == "broken":
+        (folder / "manifest.json").write_text("{")
+    found = adopt(catalog)
+    assert ("another content" if how == "other" else "not JSON") in reasons(found)
+    assert catalog.get("digits") is before
+    assert not found.withdrawn
+
+
+def test_a_version_does_not_come_back_with_other_content(models: Path, catalog: ModelCatalog) -> None:
+    write_artifact(models, version="2")
+    adopt(catalog)
+    shutil.rmtree(models / "digits" / "1")
+    adopt(catalog)
+    folder = write_artifact(models, change={"provenance": {"seed": 8}})
+    assert "another content" in reasons(adopt(catalog))
+    assert catalog.versions("digits") == ["2"]
+    shutil.rmtree(folder)
+    write_artifact(models)  # the same as before
+    assert [model.version for model in adopt(catalog).opened] == ["1"]
+    assert catalog.versions("digits") == ["1", "2"]
+
+
+@pytest.mark.parametrize("how", ["empty", "gone", "a file"])
+def test_a_folder_that_has_nothing_takes_nothing(models: Path, catalog: ModelCatalog, how: str) -> None:
+    """A volume that is not mounted, for one."""
+    shutil.rmtree(models)
+    if how == "empty":
+        models.mkdir()
+    elif how == "a file":
+        models.write_text("")
+    found = adopt(catalog)
+    assert len(found.refused) == 1
+    assert catalog.get().name == "digits"
+
+
+def test_the_only_version_may_be_broken(models: Path, catalog: ModelCatalog) -> None:
+    shutil.rmtree(models / "digits")
+    (write_artifact(models, "words") / "bank.pt").unlink()
+    assert "bank.pt" in reasons(adopt(catalog))
+    assert catalog.names == ["digits"]
+
+
+def test_the_default_follows_the_folder(models: Path, catalog: ModelCatalog) -> None:
+    write_artifact(models, "words")
+    adopt(catalog)
+    with pytest.raises(NotFound, match="name a model"):
+        catalog.get()
+    (models / "default").write_text("words")
+    adopt(catalog)
+    assert catalog.get().name == "words"
+    (models / "default").write_text("letters")
+    assert "names 'letters'" in reasons(adopt(catalog))
+    assert catalog.get().name == "words"
+    shutil.rmtree(models / "words")
+    assert "names 'letters'" in reasons(adopt(catalog))
+    assert catalog.default_name is None
+
+
+def test_the_operators_default_stays_what_it_is(models: Path) -> None:
+    write_artifact(models, "words")
+    catalog = ModelCatalog(models, "digits", load_fake)
+    shutil.rmtree(models / "digits")
+    assert "default model 'digits' is not in" in reasons(adopt(catalog))
+    with pytest.raises(NotFound):
+        catalog.get()
+    write_artifact(models)
+    adopt(catalog)
+    assert catalog.get().name == "digits"
+
+
+def test_a_withdrawn_version_is_there_as_long_as_it_is_used(models: Path, catalog: ModelCatalog) -> None:
+    write_artifact(models, version="2")
+    used, unused = catalog.get("digits", "1"), ref(catalog.get("digits", "1"))
+    shutil.rmtree(models / "digits" / "1")
+    adopt(catalog)
+    assert (catalog.withdrawn, catalog.offered.count) == (1, 1)
+    assert catalog.find("digits", "1") is used
+    with pytest.raises(NotFound, match="no version '1'"):
+        catalog.get("digits", "1")
+    del used
+    assert unused() is None  # at once: nothing is left to the collector
+    assert (catalog.withdrawn, catalog.find("digits", "1")) == (0, None)
+
+
+def test_a_version_that_comes_back_in_time_is_the_same(models: Path, catalog: ModelCatalog) -> None:
+    write_artifact(models, version="2")
+    used = catalog.get("digits", "1")
+    (models / "digits" / "1").rename(models / "away")
+    adopt(catalog)
+    (models / "away").rename(models / "digits" / "1")
+    assert adopt(catalog).opened == (used,)
+    assert (catalog.get("digits", "1"), catalog.withdrawn) == (used, 0)
+
+
+def test_sessions_go_on_with_the_version_that_they_began_on(models: Path, catalog: ModelCatalog, gate: Gate) -> None:
+    server = Server(catalog, gate, session_idle_s=60, ended_keep_s=10)
+    old = ref(catalog.get("digits"))
+
+    async def body() -> None:
+        calm = [await server.send("calm", n, seed=n, end=n == 3) for n in range(4)]
+        await server.send("a", 0, seed=0)
+        write_artifact(models, version="2", change={"description": "newer"})
+        shutil.rmtree(models / "digits" / "1")
+        adopt(catalog)
+        assert (await server.send("b", 0)).version == "2"
+        await server.refused(NotFound, "no version '1'", "c", 0, version="1")
+        for n in range(1, 4):
+            reply = await server.send("a", n, seed=n, end=n == 3, version="1")
+            assert reply == calm[n].model_copy(update={"session": "a"})
+        server.clock.now_s += 11  # the last replies are kept no longer
+        server.registry.sweep(server.clock.now_s)
+
+    server.run(body)
+    assert old() is None
+
+
+def test_a_replica_without_a_sessions_version_says_so(models: Path, gate: Gate) -> None:
+    """Nothing is lost: a server that has the version goes on."""
+    store = MemoryStore()
+    catalogs = [ModelCatalog(models, load=gate.load) for _ in range(2)]
+    old, new = (Server(catalog, gate, store=store, session_idle_s=60) for catalog in catalogs)
+    write_artifact(models, version="2")
+    catalogs[0].load()
+    shutil.rmtree(models / "digits" / "1")
+    adopt(catalogs[1])
+
+    async def body() -> None:
+        await old.send("a", 0)
+        await new.refused(ModelAbsent, "send the chunk again to a server that has it", "a", 1)
+        assert (await new.send("b", 0)).version == "2"
+        await old.refused(ModelAbsent, "version '2', which this server does not have", "b", 1)
+        assert (await old.send("a", 1)).version == "1"
+        await new.registry.close()
+
+    old.run(body)
+
+
+@pytest.fixture
+def logged(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]:
+    with caplog.at_level(logging.INFO, "hetsyn.models"):
+        yield caplog
+
+
+def test_a_reload_is_counted_and_logged(models: Path, catalog: ModelCatalog, logged: pytest.LogCaptureFixture) -> None:
+    counters = Counters()
+    write_artifact(models, version="2")
+    (write_artifact(models, version="3") / "bank.pt").unlink()
+    shutil.rmtree(models / "digits" / "1")
+    asyncio.run(Reloader(catalog, tried, counters).reload())
+    counted = (counters.model_reloads, counters.models_opened, counters.models_withdrawn, counters.models_refused)
+    assert counted == (1, 1, 1, 1)
+    assert "model 'digits' version '2' is offered" in logged.text
+    assert "model 'digits' version '1' is withdrawn" in logged.text
+    assert "bank.pt" in logged.text
+
+
+class Told(Reloader):
+    """Says when it waits. One that watches looks at its folder when it is told, in place of at intervals."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.waits = asyncio.Event()
+        self._look = asyncio.Semaphore(0)
+
+    async def look(self, times: int = 1) -> None:
+        """Until it has looked at its folder, and done what it makes of it."""
+        for _ in range(times):
+            await self.waits.wait()
+            self.waits.clear()
+            self._look.release()
+            await self.waits.wait()
+
+    async def _wait(self) -> bool:
+        self.waits.set()
+        if not self._watch_s:
+            return await super()._wait()
+        await self._look.acquire()
+        return False
+
+
+class Forever:
+    """``run_forever`` of a reloader in a loop, and waiting for what it does."""
+
+    def __init__(self, catalog: ModelCatalog, watch_s: float, tries: Any = tried) -> None:
+        self.counters = Counters()
+        self.reloader = Told(catalog, tries, self.counters, watch_s)
+
+    async def reloads(self, at_least: int) -> None:
+        async with asyncio.timeout(20):
+            while self.counters.model_reloads < at_least:
+                await asyncio.sleep(0.005)
+
+    async def run(self, body: Any) -> None:
+        task = asyncio.create_task(self.reloader.run_forever())
+        try:
+            async with asyncio.timeout(20):
+                await body()
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+
+def test_it_reloads_when_it_is_asked(models: Path, catalog: ModelCatalog) -> None:
+    forever = Forever(catalog, 0.0)
+
+    async def body() -> None:
+        write_artifact(models, version="2")
+        await forever.reloader.waits.wait()
+        assert forever.counters.model_reloads == 0
+        forever.reloader.ask()
+        await forever.reloads(1)
+        assert catalog.get("digits").version == "2"
+
+    asyncio.run(forever.run(body))
+
+
+def test_a_watched_folder_is_reloaded_once_it_rests(models: Path, catalog: ModelCatalog) -> None:
+    forever = Forever(catalog, 1.0)
+    counters, reloader = forever.counters, forever.reloader
+
+    async def body() -> None:
+        await reloader.look(2)
+        assert counters.model_reloads == 1  # what changed since the catalog was opened
+        folder = write_artifact(models, version="2")
+        hidden = folder.rename(models / "hidden")
+        (models / "digits" / "2").mkdir()
+        for path in sorted(hidden.iterdir()):  # copied in slowly, the manifest among the first
+            shutil.copy(path, models / "digits" / "2" / path.name)
+            await reloader.look()
+            assert counters.model_reloads == 1
+        await reloader.look()
+        assert counters.model_reloads == 2
+        assert catalog.get("digits").version == "2"
+        await reloader.look(3)
+        assert counters.model_reloads == 2  # nothing has changed
+
+    asyncio.run(forever.run(body))
+
+
+def test_a_folder_that_cannot_be_looked_at_does_not_end_it(
+    models: Path, catalog: ModelCatalog, monkeypatch: pytest.MonkeyPatch, logged: pytest.LogCaptureFixture
+) -> None:
+    forever = Forever(catalog, 1.0)
+
+    def stale(_: Path) -> Signature:
+        raise OSError("stale file handle")
+
+    async def body() -> None:
+        await forever.reloader.look(2)
+        monkeypatch.setattr("service.reload.reload.signature", stale)
+        write_artifact(models, version="2")
+        await forever.reloader.look()
+        assert "stale file handle" in logged.text
+        monkeypatch.undo()
+        await forever.reloader.look(2)
+        assert catalog.get("digits").version == "2"
+
+    asyncio.run(forever.run(body))
+
+
+def test_the_event_loop_is_free_while_a_model_loads(models: Path, catalog: ModelCatalog) -> None:
+    opened, entered = threading.Event(), threading.Event()
+
+    def slowly(model: Model) -> None:
+        entered.set()
+        assert opened.wait(timeout=20)
+        tried(model)
+
+    forever = Forever(catalog, 0.0, slowly)
+
+    async def body() -> None:
+        write_artifact(models, version="2")
+        forever.reloader.ask()
+        assert await asyncio.to_thread(entered.wait, 20)
+        assert catalog.get("digits").version == "1"
+        opened.set()
+        await forever.reloads(1)
+        assert catalog.get("digits").version == "2"
+
+    asyncio.run(forever.run(body))
+
+
+def test_a_defect_does_not_end_it(
+    catalog: ModelCatalog, monkeypatch: pytest.MonkeyPatch, logged: pytest.LogCaptureFixture
+) -> None:
+    forever = Forever(catalog, 0.0)
+    monkeypatch.setattr("service.reload.reload.find_artifacts", lambda _: 1 / 0)
+
+    async def body() -> None:
+        forever.reloader.ask()
+        async with asyncio.timeout(20):
+            while "could not be reloaded" not in logged.text:
+                await asyncio.sleep(0.005)
+        monkeypatch.undo()
+        forever.reloader.ask()
+        await forever.reloads(1)
+
+    asyncio.run(forever.run(body))
+
+
+def test_a_signature_tells_what_has_changed(models: Path) -> None:
+    before = signature(models)
+    assert signature(models) == before
+    os.utime(models / "digits" / "1" / "bank.pt", ns=(1, 1))
+    touched = signature(models)
+    assert touched != before
+    (models / "default").write_text("digits")
+    assert signature(models) not in (before, touched)
+    assert signature(models / "nowhere") == ()
+
+
+def test_the_trial_runs_every_form_and_kind(model: Model, gate: Gate) -> None:
+    tried(model)
+    # two forms, each with spikes and with sound, two chunks each; sound takes the encoder as well
+    assert gate.calls == 2 * (2 + 2 * 2)
+    gate.failure = ArtifactError("no")
+    with pytest.raises(ArtifactError, match="no"):
+        tried(model)

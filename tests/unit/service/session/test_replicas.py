@@ -1,0 +1,315 @@
+"""Replicas, clients, crashes and a failing store in any order, against a plain model of what must come of it.
+
+A replica here is ``protocol`` and a memory of what it committed last, as in ``sessions``; its engine is a list of
+contents. Every request is cut into its steps (look, decide, compute, commit, hear of it), and the steps of all
+requests are interleaved at random. The model is the list of chunks whose commit the store accepted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, multiple, rule
+
+from service.errors import ConflictingChunk, HetsynError, NotFound, OutOfOrder, SessionEnded, SessionGone
+from service.session.protocol import (
+    Apply,
+    Known,
+    Lifetimes,
+    Progress,
+    Reload,
+    Replay,
+    Standing,
+    applied,
+    check_delete,
+    decide,
+    standing,
+)
+from service.store.base import ABSENT, Change, Stored, Verdict, new_revision
+from service.store.memory import MemoryStore
+
+LIFETIMES = Lifetimes(idle_s=10, age_s=40, ended_keep_s=5, gone_keep_s=20)
+RARELY = st.sampled_from([False, False, False, True])
+T = TypeVar("T")
+
+Reply = tuple[str, ...]  # of a chunk: all contents so far, so that no two states give the same
+
+
+def at_once(call: Coroutine[Any, Any, T]) -> T:
+    """The result of a coroutine that waits for nothing."""
+    try:
+        call.send(None)
+    except StopIteration as done:
+        result: T = done.value
+        return result
+    raise AssertionError("it waited")
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What a record holds; the store sees bytes, and here the number of an entry of ``Machine.records``."""
+
+    known: Known[Reply]
+    state: Reply
+
+
+@dataclass(frozen=True)
+class Held:
+    revision: int = ABSENT
+    kept: Kept | None = None
+
+
+@dataclass
+class Replica:
+    """memory: by session. lives: how often it has crashed; a request of an earlier life is nobody's."""
+
+    memory: dict[str, Held] = field(default_factory=dict)
+    had: set[str] = field(default_factory=set)
+    lives: int = 0
+
+
+@dataclass(frozen=True)
+class Sent:
+    """A request under way, decided and computed: what it will try to commit, and what it will answer."""
+
+    replica: int
+    life: int
+    session: str
+    seq: int | None
+    digest: bytes
+    end: bool
+    held: Held
+    after: Kept
+    reply: Reply
+
+
+class Replicas(RuleBasedStateMachine):
+    sent = Bundle("sent")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now_s = 1_000.0
+        self.store = MemoryStore(lambda: self.now_s)
+        self.replicas = [Replica(), Replica(), Replica()]
+        self.records: list[Kept] = []
+        # the model: of each session, the contents applied in its present life, and the times that matter
+        self.log: dict[str, list[tuple[str, bool]]] = {}
+        self.busy: set[tuple[int, int, str]] = set()
+
+    # steps
+
+    @rule(
+        target=sent,
+        replica=st.integers(0, 2),
+        session=st.sampled_from(["a", "b"]),
+        number=st.sampled_from(["none", "first", "last", "next", "next", "gap"]),
+        content=st.sampled_from(["x", "y"]),
+        end=st.sampled_from([False, False, False, True]),
+    )
+    def ask(self, replica: int, session: str, number: str, content: str, end: bool) -> Any:
+        """A client sends a chunk; the replica decides, and computes if it is to be applied."""
+        applied = len(self.log.get(session, []))
+        seq = {"none": None, "first": 0, "last": max(0, applied - 1), "next": applied, "gap": applied + 1}[number]
+        place = (replica, self.replicas[replica].lives, session)
+        if place in self.busy:
+            return multiple()  # one chunk of a session at a time, in each replica
+        sent = self._ask(replica, session, seq, content, end)
+        if sent is None:
+            return multiple()
+        self.busy.add(place)
+        return sent
+
+    @rule(sent=consumes(sent), fate=st.sampled_from(["well", "well", "well", "deaf", "down", "crash"]))
+    def commit(self, sent: Sent, fate: str) -> None:
+        """The commit, and whether the replica hears of it. ``crash``: it dies in between."""
+        replica = self.replicas[sent.replica]
+        alive = replica.lives == sent.life
+        self.busy.discard((sent.replica, sent.life, sent.session))
+        # what a dead replica had sent may still arrive
+        verdict = None if fate == "down" else self._commit(sent)
+        if not alive:
+            return
+        replica.memory.pop(sent.session, None)
+        if sent.held.kept is not None:
+            replica.had.add(sent.session)
+        if fate == "crash":
+            self.crash(sent.replica)
+        elif fate == "well" and verdict is not None and verdict[0] is Verdict.committed:
+            replica.memory[sent.session] = Held(verdict[1], sent.after)
+            replica.had.add(sent.session)
+            self._acknowledged(sent.session, len(sent.after.state) - 1, sent.reply)
+        elif fate == "well":  # fenced: decide again
+            again = self._ask(sent.replica, sent.session, sent.seq, sent.reply[-1], sent.end, is_first=False)
+            if again is not None:
+                self.commit(again, "well")
+
+    @rule(replica=st.integers(0, 2), happens=RARELY)
+    def fail(self, replica: int, happens: bool) -> None:
+        if happens:
+            self.crash(replica)
+
+    def crash(self, replica: int) -> None:
+        """It loses all that it remembers; what it was doing is heard of no more."""
+        lives = self.replicas[replica].lives
+        self.replicas[replica] = Replica(lives=lives + 1)
+
+    @rule(by_s=st.sampled_from([0.1, 0.1, 0.1, 0.5, 3.0, 6.0, 12.0, 31.0]))
+    def wait(self, by_s: float) -> None:
+        self.now_s += by_s
+        for session in list(self.log):
+            if self._stored(session).kept is None:
+                del self.log[session]
+
+    @rule(replica=st.integers(0, 2), session=st.sampled_from(["a", "b"]), happens=RARELY)
+    def delete(self, replica: int, session: str, happens: bool) -> None:
+        if not happens:
+            return
+        held = self._stored(session)
+        try:
+            check_delete(session, held.kept.known if held.kept else None, self.now_s, LIFETIMES)
+        except HetsynError:
+            return
+        (verdict,) = at_once(self.store.commit([Change(session, held.revision, 1, None, 0.0)]))
+        assert verdict is Verdict.committed
+        self.replicas[replica].memory.pop(session, None)
+        self.replicas[replica].had.discard(session)
+        del self.log[session]
+
+    # what must hold
+
+    @invariant()
+    def the_store_holds_what_was_applied_in_order(self) -> None:
+        for session in ("a", "b"):
+            kept = self._stored(session).kept
+            log = self.log.get(session, [])
+            if kept is None:
+                continue
+            progress = kept.known.progress
+            assert kept.state == tuple(content for content, _ in log)
+            assert progress.expected_seq == len(log)
+            assert progress.total_steps == len(log)
+            assert progress.ended == log[-1][1]
+            assert progress.last is not None
+            assert progress.last.reply == kept.state
+
+    # within
+
+    def _ask(
+        self, number: int, session: str, seq: int | None, content: str, end: bool, *, is_first: bool = True
+    ) -> Sent | None:
+        replica = self.replicas[number]
+        digest = content.encode() + bytes([end])
+        assume_new = is_first and session not in replica.memory and session not in replica.had and seq == 0
+        for _ in range(3):
+            confirmed = False
+            if assume_new:
+                held = Held()
+            elif session in replica.memory:
+                held = replica.memory[session]
+            else:
+                held, confirmed = self._stored(session), True
+                if held.kept is not None:
+                    replica.memory[session] = held
+            assume_new = False
+            known = held.kept.known if held.kept else None
+            lost = confirmed and session in replica.had and held.kept is None
+            try:
+                todo = decide(session, known, seq, digest, self.now_s, LIFETIMES, confirmed=confirmed, lost=lost)
+            except HetsynError as error:
+                self._refused(session, seq, content, end, error, lost)
+                replica.had.discard(session)
+                return None
+            if isinstance(todo, Replay):
+                assert seq is not None
+                assert self.log[session][seq] == (content, end)
+                self._acknowledged(session, seq, todo.reply)
+                return None
+            if isinstance(todo, Apply):
+                return self._computed(number, session, seq, digest, content, end, held, todo)
+            assert todo == Reload()
+            replica.memory.pop(session, None)
+        raise AssertionError("what the store holds was not enough to decide")
+
+    def _computed(
+        self,
+        number: int,
+        session: str,
+        seq: int | None,
+        digest: bytes,
+        content: str,
+        end: bool,
+        held: Held,
+        todo: Apply,
+    ) -> Sent:
+        goes_on = held.kept is not None and todo.seq > 0
+        before = held.kept if goes_on and held.kept else Kept(Known(Progress(), self.now_s, self.now_s), ())
+        reply = (*before.state, content)
+        progress = applied(before.known.progress, seq=todo.seq, digest=digest, steps=1, end=end, reply=reply)
+        after = Kept(Known(progress, before.known.created_s, self.now_s), reply)
+        life = self.replicas[number].lives
+        return Sent(number, life, session, seq, digest, end, held, after, reply)
+
+    def _commit(self, sent: Sent) -> tuple[Verdict, int]:
+        self.records.append(sent.after)
+        revision = new_revision()
+        record = (len(self.records) - 1).to_bytes(4, "big")
+        keep_s = LIFETIMES.idle_s + LIFETIMES.gone_keep_s
+        before = self._standing(sent.session)
+        (verdict,) = at_once(self.store.commit([Change(sent.session, sent.held.revision, revision, record, keep_s)]))
+        assert isinstance(verdict, Verdict)
+        if verdict is Verdict.committed:
+            # the model: what is committed follows what was applied before, whoever computed it and when
+            log = self.log.setdefault(sent.session, [])
+            if len(sent.after.state) == 1:
+                assert before == "none"  # a session that is there does not begin anew
+                log.clear()
+            log.append((sent.reply[-1], sent.end))
+            assert tuple(content for content, _ in log) == sent.after.state
+        return verdict, revision
+
+    def _acknowledged(self, session: str, seq: int, reply: Reply) -> None:
+        """A reply is that of a run without faults, and its chunk is applied."""
+        assert reply == tuple(content for content, _ in self.log[session][: seq + 1])
+
+    def _refused(self, session: str, seq: int | None, content: str, end: bool, error: HetsynError, lost: bool) -> None:
+        """Every refusal is decided on what the store holds, and is true."""
+        log = self.log.get(session, [])
+        kept = self._stored(session).kept
+        is_ = self._standing(session)
+        if isinstance(error, SessionGone):
+            assert is_ == "gone" or (lost and seq is None and kept is None)
+            return
+        if isinstance(error, NotFound):
+            assert seq
+            assert is_ == "none"
+            return
+        assert is_ in ("open", "ended")
+        if isinstance(error, ConflictingChunk):
+            assert seq == len(log) - 1
+            assert log[-1] != (content, end)
+        elif isinstance(error, SessionEnded):
+            assert log[-1][1]
+            assert seq != len(log) - 1
+        else:
+            assert isinstance(error, OutOfOrder)
+            assert error.expected_seq == len(log)
+            assert seq not in (None, len(log) - 1, len(log))
+
+    def _standing(self, session: str) -> Standing:
+        """What a session is by its record in the store."""
+        kept = self._stored(session).kept
+        return standing(kept.known if kept else None, self.now_s, LIFETIMES)
+
+    def _stored(self, session: str) -> Held:
+        (stored,) = at_once(self.store.load([session]))
+        if not isinstance(stored, Stored):
+            return Held()
+        return Held(stored.revision, self.records[int.from_bytes(stored.record, "big")])
+
+
+TestReplicas = Replicas.TestCase
+TestReplicas.settings = settings(max_examples=200, stateful_step_count=60)

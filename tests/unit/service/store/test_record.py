@@ -1,0 +1,388 @@
+"""A session as bytes and back, and every way in which the bytes may be wrong."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import struct
+from contextlib import suppress
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from service.contract.manifest import FormName
+from service.engine.engine import Engine, Work
+from service.engine.stream import initial_stream
+from service.errors import (
+    ModelChanged,
+    StateCorrupt,
+    StateError,
+    StateForeign,
+    StateFormat,
+    StateMismatch,
+    StateTruncated,
+)
+from service.models.catalog import ModelCatalog
+from service.models.model import Model
+from service.session.protocol import Answered, Known, Progress
+from service.session.session import Session
+from service.store.record import CHECKSUM_BYTES, Packing, model_hash, read, renamed
+from service.wire.chunk import AudioChunk, spike_chunk
+from service.wire.schema import Reply
+from tests.fakes import LABELS, OUTPUTS, FakeDevice, load_fake, sound, spikes, write_artifact
+
+REPLY_FLOATS = st.floats(0, 1, width=32)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("models")
+    write_artifact(folder, "digits", "1")
+    write_artifact(folder, "digits", "2")
+    write_artifact(folder, "deaf", "1", hears=False)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def model(folder: Path) -> Model:
+    return ModelCatalog(folder, load=load_fake).get("digits", "1")
+
+
+def session_of(
+    model: Model,
+    *,
+    kind: str = "audio",
+    rate_hz: int = 16_000,
+    samples: int = 1234,
+    form: FormName = "bank",
+    end: bool = False,
+    chunks: int = 2,
+) -> Session:
+    """A session as the registry makes it."""
+    engine = Engine(20_000, 500)
+    stream = initial_stream(model, form)
+    steps = 0
+    for n in range(chunks):
+        chunk: Any = (
+            AudioChunk(sound(samples, n).astype(np.float32) / np.float32(32_768), rate_hz)
+            if kind == "audio"
+            else spike_chunk(10, *spikes(10, n))
+        )
+        (outcome,) = engine.run(model, form, [Work(stream, chunk, end and n == chunks - 1)])
+        stream = outcome.stream
+        steps += outcome.result.steps
+    reply = Reply(
+        session="abc", model=model.name, version=model.version, form=form, seq=chunks - 1, steps=3, total_steps=steps,
+        label="one", labels=LABELS, probabilities=tuple(outcome.result.probabilities.tolist()), end=end,
+    )  # fmt: skip
+    progress = Progress(chunks, steps, end, Answered(chunks - 1, b"d" * 16, reply))
+    return Session(model, form, Known(progress, 1_000.25, 2_000.5), None if end else stream)
+
+
+def same(one: Session, other: Session) -> None:
+    assert (one.model, one.form, one.known) == (other.model, other.form, other.known)
+    assert (one.stream is None) == (other.stream is None)
+    if one.stream is None or other.stream is None:
+        return
+    assert one.stream.kind == other.stream.kind
+    rows = [
+        session.model.states(session.form).to_host(stream.network)
+        for session, stream in ((one, one.stream), (other, other.stream))
+    ]
+    assert rows[0].dtype == rows[1].dtype == np.float32
+    np.testing.assert_array_equal(rows[0], rows[1])
+    assert one.stream.step == other.stream.step
+    assert list(one.stream.encoder) == list(other.stream.encoder)
+    for name, value in one.stream.encoder.items():
+        assert value.dtype == other.stream.encoder[name].dtype
+        np.testing.assert_array_equal(value, other.stream.encoder[name])
+    np.testing.assert_array_equal(one.stream.pending, other.stream.pending)
+    have_r, want_r = one.stream.resampler, other.stream.resampler
+    assert (have_r is None) == (want_r is None)
+    if have_r is not None and want_r is not None:
+        np.testing.assert_array_equal(have_r.waiting, want_r.waiting)
+        for field in fields(have_r):  # a dataclass with an array cannot be compared as one
+            assert field.name == "waiting" or getattr(have_r, field.name) == getattr(want_r, field.name)
+
+
+@pytest.mark.parametrize("half", [False, True])
+@pytest.mark.parametrize("kind", ["audio", "spikes"])
+@pytest.mark.parametrize("end", [False, True])
+def test_a_session_comes_back_as_it_was(model: Model, kind: str, end: bool, half: bool) -> None:
+    session = session_of(model, kind=kind, end=end)
+    packing = Packing(half=half)
+    record = packing.pack("abc", session)
+    found = read(record, "abc")
+    assert (found.session, found.model, found.version, found.form) == ("abc", "digits", "1", "bank")
+    back = packing.unpack(found, model)
+    if half:
+        assert packing.pack("abc", back) == record  # rounded once, it stays so
+        same(packing.as_stored(record, session), back)
+    else:
+        same(back, session)
+        assert packing.as_stored(record, session) is session
+
+
+def test_a_session_goes_on_as_if_it_had_not_been_away(model: Model) -> None:
+    session = session_of(model)
+    packing = Packing()
+    back = packing.unpack(read(packing.pack("abc", session)), model)
+    assert session.stream is not None
+    assert back.stream is not None
+    chunk = AudioChunk(sound(3000, 9).astype(np.float32) / np.float32(32_768), 16_000)
+    engine = Engine(20_000, 500)
+    one, other = (engine.run(model, "bank", [Work(stream, chunk, True)])[0] for stream in (session.stream, back.stream))
+    np.testing.assert_array_equal(one.result.probabilities, other.result.probabilities)
+
+
+def test_a_dropped_session_stays_dropped(model: Model) -> None:
+    session = session_of(model)
+    dropped = replace(session, stream=None, known=replace(session.known, dropped=True))
+    packing = Packing()
+    same(packing.unpack(read(packing.pack("abc", dropped)), model), dropped)
+
+
+def test_float16_is_smaller_keeps_the_decision_and_leaves_out_what_it_cannot_hold(model: Model) -> None:
+    session = session_of(model, kind="spikes")
+    stream = session.stream
+    assert stream is not None
+    exact, half = Packing(), Packing(half=True)
+    assert len(half.pack("abc", session)) == len(exact.pack("abc", session)) - 2 * OUTPUTS
+    back = half.unpack(read(half.pack("abc", session)), model).stream
+    assert back is not None
+    states = model.states("bank")
+    rounded, row = states.to_host(back.network), states.to_host(stream.network)
+    np.testing.assert_allclose(rounded, row, rtol=1e-3)
+    np.testing.assert_array_equal(rounded[OUTPUTS:], row[OUTPUTS:])
+    large = replace(stream, network=np.full(2 * OUTPUTS, 1e6, np.float32))
+    back = exact.unpack(read(half.pack("abc", replace(session, stream=large))), model).stream
+    assert back is not None
+    np.testing.assert_array_equal(back.network, large.network)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    numbers=st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), min_size=6, max_size=6),
+    step=st.integers(0, 2**53),
+    loudness=st.floats(allow_nan=False, allow_infinity=False),
+    pending=st.lists(st.floats(-1, 1, width=32), max_size=79),
+    times=st.tuples(st.floats(0, 1e12), st.floats(0, 1e12)),
+    expected=st.integers(1, 2**53),
+    digest=st.binary(max_size=64),
+    probabilities=st.lists(REPLY_FLOATS, max_size=5),
+    session_id=st.from_regex(r"\A[A-Za-z0-9._~:-]{1,128}\Z"),
+)
+def test_any_state_comes_back(
+    model: Model,
+    numbers: list[float],
+    step: int,
+    loudness: float,
+    pending: list[float],
+    times: tuple[float, float],
+    expected: int,
+    digest: bytes,
+    probabilities: list[float],
+    session_id: str,
+) -> None:
+    begun = session_of(model, chunks=1)
+    assert begun.stream is not None
+    assert begun.known.progress.last is not None
+    reply = begun.known.progress.last.reply.model_copy(
+        update={
+            "session": session_id, "seq": expected - 1, "total_steps": step, "probabilities": tuple(probabilities),
+        }
+    )  # fmt: skip
+    stream = replace(
+        begun.stream,
+        network=np.array(numbers, np.float32),
+        step=step,
+        encoder={"loudness": np.array(loudness)},
+        pending=np.array(pending, np.float32),
+    )
+    progress = Progress(expected, step, False, Answered(expected - 1, digest, reply))
+    session = replace(begun, known=Known(progress, *times), stream=stream)
+    packing = Packing()
+    same(packing.unpack(read(packing.pack(session_id, session), session_id), model), session)
+
+
+def test_any_flipped_byte_is_refused(model: Model) -> None:
+    record = Packing().pack("abc", session_of(model))
+    for place in range(len(record)):
+        flipped = bytearray(record)
+        flipped[place] ^= 1 << (place % 8)
+        with pytest.raises(StateError):
+            read(bytes(flipped))
+
+
+def test_any_cut_is_refused(model: Model) -> None:
+    record = Packing().pack("abc", session_of(model))
+    for length in range(len(record)):
+        with pytest.raises(StateTruncated, match="cut off"):
+            read(record[:length])
+    with pytest.raises(StateCorrupt, match="and says it has"):
+        read(record + b"x")
+
+
+@given(content=st.binary(max_size=400), begins=st.booleans())
+def test_any_bytes_are_refused(content: bytes, begins: bool) -> None:
+    with pytest.raises(StateError):
+        read((b"HSST\x01\x00" if begins else b"") + content)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=400)
+@given(data=st.data())
+def test_a_sealed_record_of_any_content_is_refused_or_understood(model: Model, data: st.DataObject) -> None:
+    """Who can compute a checksum can write anything; it is told apart from a session without another exception."""
+    packing = Packing()
+    body = bytearray(packing.pack("abc", session_of(model, chunks=1))[:-CHECKSUM_BYTES])
+    for _ in range(data.draw(st.integers(1, 6))):
+        place = data.draw(st.integers(48, len(body) - 1))
+        body[place] = data.draw(st.integers(0, 255))
+    with suppress(StateError):
+        packing.unpack(read(seal(bytes(body))), model)
+
+
+def seal(body: bytes) -> bytes:
+    return body + hashlib.sha256(body).digest()
+
+
+def changed(record: bytes, offset: int, layout: str, *values: Any) -> bytes:
+    body = bytearray(record[:-CHECKSUM_BYTES])
+    struct.pack_into(layout, body, offset, *values)
+    return seal(bytes(body))
+
+
+def test_foreign_bytes_are_told() -> None:
+    for content in (b"x", b"PK\x03\x04 a zip file", b"{}"):
+        with pytest.raises(StateForeign, match="no packed session"):
+            read(content)
+
+
+@pytest.mark.parametrize(("version", "age"), [(0, "an older"), (2, "a newer"), (65_535, "a newer")])
+def test_another_format_is_told(model: Model, version: int, age: str) -> None:
+    record = Packing().pack("abc", session_of(model))
+    with pytest.raises(StateFormat, match=f"{age} format, {version}; this server reads 1"):
+        read(changed(record, 4, "<H", version))
+
+
+def test_another_session_s_record_is_told(model: Model) -> None:
+    with pytest.raises(StateMismatch, match="'abc', not 'x'"):
+        read(Packing().pack("abc", session_of(model)), "x")
+
+
+def test_another_content_of_the_model_is_told(model: Model, folder: Path) -> None:
+    record = read(Packing().pack("abc", session_of(model)))
+    other = ModelCatalog(folder, load=load_fake).get("digits", "2")
+    with pytest.raises(ModelChanged, match="another content of model 'digits'"):
+        Packing().unpack(record, other)
+
+
+def test_a_form_that_the_model_lacks_is_told(model: Model) -> None:
+    record = Packing().pack("abc", session_of(model))
+    names = b"digits\n1\nbank"
+    with pytest.raises(StateMismatch, match="form 'bonk' that model 'digits' lacks"):
+        Packing().unpack(read(seal(record[:-CHECKSUM_BYTES].replace(names, b"digits\n1\nbonk"))), model)
+
+
+def test_the_hash_of_a_model_is_that_of_its_content(model: Model, folder: Path, tmp_path: Path) -> None:
+    again = ModelCatalog(folder, load=load_fake).get("digits", "1")
+    assert model_hash(again) == model_hash(model)
+    write_artifact(tmp_path, "digits", "1", change={"provenance": {"seed": 8}})
+    assert model_hash(ModelCatalog(tmp_path, load=load_fake).get("digits", "1")) != model_hash(model)
+
+
+@pytest.mark.parametrize(
+    ("offset", "layout", "value", "sentence"),
+    [
+        (6, "<B", 9, "progress"),
+        (6, "<B", 1, "last reply"),
+        (6, "<B", 2, "yet has a state"),
+        (7, "<B", 0b1110, "no kind of input, or of two"),
+        (7, "<B", 0b1000, "no kind of input, or of two"),
+        (7, "<B", 0b0010, "no resampler"),
+        (7, "<B", 0b1100, "sound waits in it"),
+        (48, "<d", math.nan, "times"),
+        (56, "<d", -1.0, "times"),
+        (64, "<Q", 0, "progress"),
+        (64, "<Q", 9, "last reply"),
+        (72, "<Q", 2**60, "progress"),
+        (72, "<Q", 9_999, "last reply"),
+        (80, "<I", 7, "sound that can wait"),
+        (84, "<I", 44_100, "sound that can wait"),
+        (96, "<Q", 2**63, "sound that can wait"),
+        (104, "<I", 99, "add up"),
+    ],
+)
+def test_what_no_session_can_be_is_told(model: Model, offset: int, layout: str, value: Any, sentence: str) -> None:
+    record = Packing().pack("abc", session_of(model))
+    with pytest.raises(StateMismatch, match=sentence):
+        Packing().unpack(read(changed(record, offset, layout, value)), model)
+
+
+@pytest.mark.parametrize(
+    ("network", "step", "sentence"),
+    [
+        ([1, np.nan, 0, 0, 0, 0], 1, "not finite"),
+        ([1, 0, 0, 0, 0, np.inf], 1, "not finite"),
+        ([0] * 6, -1, "no count"),
+        ([0] * 6, 2**60, "no count"),
+        ([0] * 7, 1, "36 bytes of state, its model has 32"),
+        ([0] * 5, 1, "28 bytes of state, its model has 32"),
+    ],
+)
+def test_a_state_that_is_not_the_model_s_is_told(model: Model, network: list[float], step: int, sentence: str) -> None:
+    session = session_of(model)
+    assert session.stream is not None
+    bad = replace(session, stream=replace(session.stream, network=np.array(network, np.float32), step=step))
+    with pytest.raises(StateMismatch, match=sentence):
+        Packing().unpack(read(Packing().pack("abc", bad)), model)
+
+
+def test_an_encoder_state_that_is_not_the_model_s_is_told(model: Model) -> None:
+    session = session_of(model)
+    assert session.stream is not None
+    for value, sentence in ((np.array(np.nan), "loudness .* not finite"), (np.zeros(2), "16 bytes of encoder state")):
+        bad = replace(session, stream=replace(session.stream, encoder={"loudness": value}))
+        with pytest.raises(StateMismatch, match=sentence):
+            Packing().unpack(read(Packing().pack("abc", bad)), model)
+
+
+def test_sound_that_is_not_finite_is_told(model: Model) -> None:
+    session = session_of(model)
+    assert session.stream is not None
+    bad = replace(session, stream=replace(session.stream, pending=np.array([np.nan], np.float32)))
+    with pytest.raises(StateMismatch, match="pending samples are not finite"):
+        Packing().unpack(read(Packing().pack("abc", bad)), model)
+
+
+def test_a_session_without_a_chunk_is_not_packed(model: Model) -> None:
+    begun = Session(model, "bank", Known(Progress(), 0.0, 0.0), initial_stream(model, "bank"))
+    with pytest.raises(ValueError, match="no chunk yet"):
+        Packing().pack("abc", begun)
+
+
+def test_a_renamed_session_s_reply_names_it(model: Model) -> None:
+    session = session_of(model)
+    assert renamed(session, "abc") is session
+    other = renamed(session, "x")
+    assert other.known.progress.last is not None
+    assert other.known.progress.last.reply.session == "x"
+    same(Packing().unpack(read(Packing().pack("x", other), "x"), model), other)
+
+
+def test_a_session_moves_between_a_device_and_the_host(folder: Path, model: Model) -> None:
+    device = FakeDevice()
+    resident = ModelCatalog(folder, load=load_fake, device=device).get("digits", "1")
+    packing = Packing()
+    there, here = session_of(resident, kind="spikes"), session_of(model, kind="spikes")
+    record = packing.pack("abc", there)
+    assert record == packing.pack("abc", here)
+    uploads = device.uploads
+    same(packing.unpack(read(record), resident), there)
+    assert device.uploads == uploads + 1
+    same(packing.unpack(read(record), model), here)

@@ -1,0 +1,217 @@
+from __future__ import annotations
+
+import base64
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+
+from hetsyn_client.events import MEDIA_TYPE, pack_events
+from service.errors import InputError, UnsupportedInput
+from service.wire.chunk import AudioChunk, SpikeChunk
+from service.wire.content_types import parse_content_type
+from service.wire.decode import decode_json, decode_query, decode_raw
+from service.wire.schema import Envelope, Reply
+from tests.fakes import sound
+from tests.unit.service.wire.test_pcm import wav
+
+EVENTS = {"kind": "events", "steps": 3, "times": [0, 2], "units": [1, 1]}
+AUDIO = {"kind": "audio", "encoding": "pcm_s16le", "sample_rate": 8000, "data": "AAABAA=="}
+
+
+def body(**fields: Any) -> bytes:
+    return json.dumps(fields).encode()
+
+
+def test_everything_may_be_left_out_but_the_input() -> None:
+    request = decode_json(body(input=EVENTS))
+    assert request.envelope == Envelope()
+    assert not request.envelope.end
+
+
+def test_the_three_kinds_are_decoded() -> None:
+    audio = decode_json(body(input=AUDIO)).chunk
+    events = decode_json(body(input=EVENTS)).chunk
+    dense = decode_json(body(input={"kind": "dense", "spikes": [[0, 1], [0.0, 0], [False or 0, 1.0]]})).chunk
+    assert isinstance(audio, AudioChunk)
+    assert audio.samples.tolist() == [0, 1 / 32_768]
+    assert isinstance(events, SpikeChunk)
+    assert isinstance(dense, SpikeChunk)
+    assert (dense.step.tolist(), dense.unit.tolist()) == (events.step.tolist(), events.unit.tolist())
+    assert (events.channels, dense.channels) == (None, 2)
+
+
+def test_every_encoding_of_the_same_chunk_has_the_same_digest() -> None:
+    pcm = sound(400)
+    in_json = {"kind": "audio", "encoding": "pcm_s16le", "sample_rate": 16_000}
+    in_json["data"] = base64.b64encode(pcm.tobytes()).decode()
+    digests = {
+        decode_json(body(input=in_json)).digest,
+        decode_raw("audio/wav", [], wav(pcm.tobytes(), 16_000)).digest,
+        decode_raw("Audio/L16; Rate=16000", [], pcm.astype(">i2").tobytes()).digest,
+        decode_raw('audio/l16;rate="16000";channels=1', [], pcm.astype(">i2").tobytes()).digest,
+    }
+    assert len(digests) == 1
+    assert decode_raw(MEDIA_TYPE, [], pack_events(3, [0, 2], [1, 1])).digest == decode_json(body(input=EVENTS)).digest
+
+
+def test_the_query_is_the_envelope_of_raw_bodies() -> None:
+    query = [("session", "a.b"), ("model", "m"), ("version", "2"), ("form", "bank"), ("seq", "7"), ("end", "true")]
+    envelope = decode_raw("audio/x-wav", query, wav(bytes(20))).envelope
+    assert (envelope.session, envelope.model, envelope.version) == ("a.b", "m", "2")
+    assert (envelope.form, envelope.seq, envelope.end) == ("bank", 7, True)
+
+
+@pytest.mark.parametrize(
+    "empty",
+    [
+        {},
+        {"input": None},
+        {"input": {**EVENTS, "steps": 0, "times": [], "units": []}},
+        {"input": {**AUDIO, "data": ""}},
+        {"input": {"kind": "dense", "spikes": []}},
+    ],
+)
+def test_only_an_end_may_be_empty(empty: dict[str, Any]) -> None:
+    assert decode_json(body(**empty, end=True)).chunk is None
+    with pytest.raises(InputError, match="the chunk is empty: send at least one sample or step, or end"):
+        decode_json(body(**empty))
+
+
+@pytest.mark.parametrize("content_type", ["audio/wav", "audio/L16;rate=8000", MEDIA_TYPE])
+def test_only_an_end_may_have_an_empty_body(content_type: str) -> None:
+    assert decode_raw(content_type, [("end", "true")], b"").chunk is None
+    with pytest.raises(InputError, match="the chunk is empty"):
+        decode_raw(content_type, [], b"")
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (b"", "the body is not JSON"),
+        (b"{", "the body is not JSON"),
+        (b"\xff\xfe{}", "the body is not JSON"),
+        (b"[" * 100_000, "the body is not JSON"),
+        (b"[]", "the body: send one JSON object"),
+        (body(input={}), "input.kind is missing: send one of audio, events, dense"),
+        (body(inputs=EVENTS), "inputs is not a field"),
+        (body(input={**EVENTS, "label": "seven"}), "input.label is not a field"),
+        (body(**{"x" * 10_000: 1}), r"xxx\.\.\. is not a field"),
+        (body(input={"kind": "events", "steps": 3, "times": []}), "input.units is missing"),
+        (body(input={**EVENTS, "steps": 2.5}), "input.steps: send a whole number"),
+        (body(input={**EVENTS, "steps": -1}), "input.steps: send a number of at least 0"),
+        (body(input={**EVENTS, "times": [0, "2"]}), r"input.times\[1\]: send a number"),
+        (body(input={**EVENTS, "times": [0, True]}), r"input.times\[1\]: send a number"),
+        (body(input={**EVENTS, "times": [0, 0.5]}), r"times\[1\] is 0.5, which is not a whole number"),
+        (body(input={**EVENTS, "times": [0, float("nan")]}), r"times\[1\] is nan, which is not a whole number"),
+        (body(input={**EVENTS, "units": [0, 10**400]}), r"units\[1\] is inf, which is not a whole number"),
+        (body(input={**EVENTS, "steps": True}), "input.steps: send a whole number"),
+        (body(input={**EVENTS, "times": [0, 3]}), r"times\[1\] is 3, outside"),
+        (body(input={"kind": "dense", "spikes": [[0, float("nan")]]}), r"spikes\[0\]\[1\] is nan"),
+        (body(input={"kind": "dense", "spikes": [[0, None]]}), r"input.spikes\[0\]\[1\]: .*number"),
+        (body(input={"kind": "dense", "spikes": [["1", 0]]}), r"input.spikes\[0\]\[0\]: send a number$"),
+        (body(input={"kind": "dense", "spikes": [["1", None]]}), r"input.spikes\[0\]\[0\]: send a number \(1 more\)"),
+        (body(input={"kind": "dense", "spikes": 3}), "input.spikes: .*array"),
+        (body(input={**AUDIO, "data": "AAAB"}), "3 bytes are not a whole number"),
+        (body(input={**AUDIO, "data": "AAABA"}), "base64"),
+        (body(input={**AUDIO, "sample_rate": 0}), "sample rate 0 Hz"),
+        (body(input={**AUDIO, "sample_rate": "8000"}), "input.sample_rate: send a whole number"),
+        (body(input={**AUDIO, "encoding": "opus"}), "input.encoding: .*'pcm_s16le'"),
+        (body(input=EVENTS, session=""), "session is not an id: send 1 to 128 characters"),
+        (body(input=EVENTS, session="a b"), "session is not an id"),
+        (body(input=EVENTS, session="x" * 129), "session is not an id"),
+        (body(input=EVENTS, session=5), "session is not an id"),
+        (body(input=EVENTS, seq=-1), "seq: "),
+        (body(input=EVENTS, seq=2**60), "seq: "),
+        (body(input=EVENTS, seq=True), "seq: "),
+        (body(input=EVENTS, end="yes"), "end: "),
+        (body(input=EVENTS, form="dense"), "form: .*'exact' or 'bank'"),
+        (body(input=EVENTS, model=""), "model: send at least 1 char"),
+        (body(input=EVENTS, model="x" * 65), "model: send at most 64 char"),
+        (body(input=EVENTS, seq=1.5), "seq: send a whole number"),
+        (body(input=EVENTS, model=3), "model: send a string"),
+    ],
+)
+def test_bad_json_is_refused_with_its_place(content: bytes, sentence: str) -> None:
+    with pytest.raises(InputError, match=sentence):
+        decode_json(content)
+
+
+def test_numbers_may_be_written_with_a_point_and_bits_as_booleans() -> None:
+    with_points = {"kind": "events", "steps": 3.0, "times": [0.0, 2], "units": [1, 1.0]}
+    request = decode_json(body(input=with_points, seq=4.0))
+    assert request.envelope.seq == 4
+    assert request.digest == decode_json(body(input=EVENTS, seq=4)).digest
+    booleans = {"kind": "dense", "spikes": [[False, True], [False, 0], [0.0, True]]}
+    assert decode_json(body(input=booleans)).digest == request.digest
+    assert decode_json(body(input={**AUDIO, "sample_rate": 8000.0})).digest == decode_json(body(input=AUDIO)).digest
+
+
+def test_null_is_the_default() -> None:
+    nothing = dict.fromkeys(("session", "model", "version", "form", "seq", "end"))
+    assert decode_json(body(**nothing, input=EVENTS)).envelope == Envelope()
+    assert decode_json(body(end=True, input=None)).chunk is None
+
+
+@pytest.mark.parametrize("wrong", [[], {}, 1.5, -1], ids=str)
+@pytest.mark.parametrize("field", ["session", "model", "version", "form", "seq", "end", "input"])
+def test_messages_say_what_to_send_in_our_words(field: str, wrong: Any) -> None:
+    with pytest.raises(InputError, match="send ") as caught:
+        decode_json(body(**{"input": EVENTS, field: wrong}))
+    assert "Input should" not in str(caught.value)
+
+
+def test_an_unknown_kind_is_unsupported() -> None:
+    with pytest.raises(UnsupportedInput, match="send one of audio, events, dense"):
+        decode_json(body(input={"kind": "video"}))
+
+
+@pytest.mark.parametrize(
+    ("query", "sentence"),
+    [
+        ([("sesion", "a")], "sesion is not a query parameter of this request: it takes session, model, "),
+        ([("seq", "one")], "seq: "),
+        ([("seq", "1"), ("seq", "2")], "'seq' is there twice"),
+        ([("end", "maybe")], "end: "),
+        ([("session", "ä")], "session is not an id"),
+    ],
+)
+def test_a_bad_query_is_refused(query: list[tuple[str, str]], sentence: str) -> None:
+    with pytest.raises(InputError, match=sentence):
+        decode_query(query)
+
+
+@pytest.mark.parametrize("content_type", ["", "text/plain", "audio/mpeg", "application/octet-stream"])
+def test_other_content_types_are_unsupported(content_type: str) -> None:
+    with pytest.raises(UnsupportedInput, match=r"send one of application/json, audio/wav"):
+        decode_raw(content_type, [], b"\0\0")
+
+
+def test_content_types_are_taken_apart() -> None:
+    assert parse_content_type("Application/JSON; charset=utf-8") == ("application/json", {"charset": "utf-8"})
+    assert parse_content_type('audio/L16; RATE="8000" ;') == ("audio/l16", {"rate": "8000"})
+    with pytest.raises(InputError, match="parameter 'rate' is there twice"):
+        parse_content_type("audio/L16;rate=8000;Rate=16000")
+
+
+def test_a_reply_has_a_readout_only_where_there_is_one() -> None:
+    reply = Reply(
+        session="s",
+        model="m",
+        version="1",
+        form="exact",
+        seq=0,
+        steps=1,
+        total_steps=1,
+        label=None,
+        labels=(),
+        probabilities=None,
+        end=False,
+    )
+    assert "readout" not in json.loads(reply.to_json())
+    assert json.loads(reply.to_json())["probabilities"] is None
+    traced = reply.model_copy(update={"readout": ((1.0, 2.0),)})
+    assert json.loads(traced.to_json())["readout"] == [[1.0, 2.0]]
+    exact = reply.model_copy(update={"probabilities": tuple(np.array([0.1, 0.9], np.float32).tolist())})
+    assert json.loads(exact.to_json())["probabilities"] == [np.float32(0.1), np.float32(0.9)]
