@@ -16,7 +16,7 @@ import torch
 
 from experiments.delayed_match import DelayedMatch
 from experiments.lstm import SequenceLSTM
-from experiments.neurons import layers, time_constants
+from experiments.neurons import time_constants
 from experiments.pattern_generation import PatternGeneration, repeat_distance
 from experiments.precision import bank_against_exact, weight_formats
 from experiments.run import RunSpec, build, evaluate, run_batch
@@ -84,7 +84,7 @@ def lesioned(network: Network, share: float, which: Lesion, seed: int) -> Networ
     cut = copy.deepcopy(network)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        for layer in layers(cut).values():
+        for layer in cut.named_layers().values():
             paths = [(layer.w_in, layer.r_in)]
             if layer.w_rec is not None:
                 paths.append((layer.w_rec, layer.r_in if layer.r_rec is None else layer.r_rec))
@@ -114,7 +114,7 @@ def lesion_figures(network: Network, task: Task, batches: Sequence[Batch], seed:
 def tau_groups(network: Network, task: Task) -> dict[str, torch.Tensor]:
     """Time constants in steps, float64 [count], by what they belong to: the task's channel groups, then layers."""
     groups: dict[str, torch.Tensor] = {}
-    for index, (name, layer) in enumerate(layers(network).items()):
+    for index, (name, layer) in enumerate(network.named_layers().items()):
         tau = time_constants(layer.r_in)
         if index == 0 and tau.shape[1] == network.spec.channels:
             for group, (first, end) in task.channel_groups.items():

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from experiments.delayed_match import DelayedMatch, DelayedMatchSpec
 from experiments.lstm import SequenceLSTM
-from experiments.neurons import build_network, decays, network_spec
+from experiments.neurons import build_network, network_spec
 from experiments.pattern_generation import PatternGeneration, PatternGenerationSpec
 from experiments.shd import Shd, ShdSpec
 from experiments.speech import Speech, SpeechSpec
@@ -285,7 +285,7 @@ def _restored(saved: Any, fresh: Network | SequenceLSTM) -> Network | SequenceLS
 
 def _optimiser(run: RunSpec, network: Network | SequenceLSTM) -> torch.optim.AdamW:
     """Adam where weight_decay is 0."""
-    learned = decays(network) if isinstance(network, Network) else {}
+    learned = network.decays() if isinstance(network, Network) else {}
     weights = [p for name, p in network.named_parameters() if p.requires_grad and name not in learned]
     groups: list[dict[str, Any]] = [
         {"params": weights, "lr": run.learning_rate, "weight_decay": run.training.weight_decay, "factor": 1.0}
@@ -303,7 +303,7 @@ def masks(run: RunSpec, network: Network | SequenceLSTM) -> list[tuple[torch.nn.
     if not run.masked_share or not isinstance(network, Network):
         return []
     generator = torch.Generator().manual_seed(run.seed + 2_000_003)
-    return [(r, torch.rand(r.shape, generator=generator) < run.masked_share) for r in decays(network).values()]
+    return [(r, torch.rand(r.shape, generator=generator) < run.masked_share) for r in network.decays().values()]
 
 
 def _best(network: Network | SequenceLSTM, run: RunSpec, task: Task, update: int) -> bytes:

@@ -180,18 +180,14 @@ def _sizes(network: Network | SequenceLSTM, run: RunSpec) -> dict[str, Any]:
         return {"parameters": learned, "bank_sizes": {}, "kernel_error": 0.0} | {
             "state_bytes": {"exact": 8 * sum(network.sizes[1])}  # h and c, float32
         }
-    decays = sum(
-        p.numel()
-        for name, p in network.named_parameters()
-        if name.rsplit(".", 1)[-1].startswith("r_") and p.requires_grad
-    )
+    decays = sum(decay.numel() for decay in network.decays().values())
     return {
         "parameters": round(learned - run.masked_share * decays),
         "bank_sizes": {name: bank.size for name, bank in network.banks.items()},
         "kernel_error": max(network.kernel_errors().values()),
         "state_bytes": {
-            "exact": state_bytes(network.state_layout("exact")),
-            "bank": state_bytes(network.state_layout("bank")),
+            "exact": state_bytes(network.compile("exact").layout),
+            "bank": state_bytes(network.compile("bank").layout),
         },
     }
 

@@ -13,7 +13,6 @@ from typer.testing import CliRunner
 from experiments import commands, vision
 from experiments.commands import experiment as command
 from experiments.delayed_match import DelayedMatchSpec
-from experiments.neurons import decays
 from experiments.plan import BASE, EXPERIMENTS, PAPER, Chosen, smoke
 from experiments.results import read_kept
 from experiments.run import Progress, RunSpec, Training, build, load_best, masks, open_task, train
@@ -82,7 +81,7 @@ def test_masked_time_constants_stay_and_others_move(tmp_path: Path) -> None:
     before, after = build(RUN, task), load_best(RUN, task, tmp_path)
     assert isinstance(before, Network)
     assert isinstance(after, Network)
-    for (start, mask), end in zip(masks(RUN, before), decays(after).values(), strict=True):
+    for (start, mask), end in zip(masks(RUN, before), after.decays().values(), strict=True):
         assert torch.equal(start[mask], end[mask])
         assert not torch.equal(start[~mask], end[~mask])
 
