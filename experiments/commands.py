@@ -23,10 +23,11 @@ from rich.table import Table
 
 from experiments.plan import EXPERIMENTS, run_count, smoke
 from experiments.results import KEPT, Result
-from experiments.run import Progress, RunSpec
+from experiments.run import RunSpec
 from experiments.runner import Choice, Listener, run_experiment
 from experiments.task import MissingData
 from hetsyn_model.run_folder import RunError
+from hetsyn_model.training.history import History
 
 experiment = typer.Typer(help="Run one of the paper's experiments.")
 console = Console()
@@ -139,12 +140,12 @@ def _denormals_as_zero() -> Iterator[None]:
 def _shown(bars: Bars) -> Listener:
     task = bars.add_task("")
 
-    def on_evaluation(run: RunSpec, progress: Progress) -> None:
+    def on_evaluation(run: RunSpec, history: History) -> None:
         bars.update(
             task,
-            completed=progress.update[-1],
+            completed=history.update[-1],
             total=run.training.updates,
-            description=f"{run.name}: loss {progress.loss[-1]:.3f}, validation {progress.validation[-1]:.4g}",
+            description=f"{run.name}: loss {history.loss[-1]:.3f}, validation {history.validation[-1]:.4g}",
         )
 
     def on_result(run: RunSpec, result: Result, fresh: bool) -> None:

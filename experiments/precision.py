@@ -10,13 +10,14 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 
-from experiments.task import Batch, Task, stream_figures
+from experiments.task import Task, stream_figures
 from hetsyn_model.bank import BankError, BankWeights, dyadic
 from hetsyn_model.compiled import Compiled
 from hetsyn_model.network import Network
 from hetsyn_model.rollout import rollout
 from hetsyn_model.state import FORMS, state_bytes
 from hetsyn_model.synapse import ExactWeights
+from hetsyn_model.training.batch import Batch
 
 WeightFormat = Literal["float32", "float16", "int8"]
 WEIGHT_FORMATS: tuple[WeightFormat, ...] = get_args(WeightFormat)
@@ -98,9 +99,9 @@ def _traces(compiled: Compiled, task: Task, batches: Sequence[Batch]) -> tuple[f
     figures: list[Tensor] = []
     spikes: list[Tensor] = []
     for batch in batches:
-        rolled = rollout(compiled, batch.spikes, batch.steps)
+        rolled = rollout(compiled, batch.events, batch.steps)
         figures.append(stream_figures(task.figure, rolled, batch))
-        inside = (torch.arange(batch.spikes.steps) < batch.steps.unsqueeze(-1)).unsqueeze(-1)
+        inside = (torch.arange(batch.events.steps) < batch.steps.unsqueeze(-1)).unsqueeze(-1)
         spikes += [(z > 0) & inside for z in rolled.hidden_spikes]
     return float(torch.cat(figures).mean()), spikes, float(sum(int(z.sum()) for z in spikes))
 

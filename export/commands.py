@@ -164,7 +164,7 @@ def _speech(
     audio = torch.zeros(min(16, len(recordings)), longest * hop)
     for row, recording in zip(audio, recordings, strict=False):
         row[: recording.audio.size] = torch.from_numpy(recording.audio)
-    return source, Evaluation(streams, encoded.labels), audio
+    return source, Evaluation(streams, encoded.target), audio
 
 
 def _shd_size(out: Path, seed: int) -> tuple[Source, Evaluation, None]:

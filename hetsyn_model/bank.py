@@ -35,7 +35,7 @@ from scipy.optimize import minimize
 from torch import Tensor
 
 from hetsyn_model.state import State
-from hetsyn_model.synapse import ExactWeights
+from hetsyn_model.synapse import ExactWeights, SynapsePath
 
 KERNEL_SAMPLES = 400  # decays, spread over a layer's own, that the grid is fitted to
 WEIGHT_BITS = 16  # of a weight in the served form: half the memory traffic, and no more spikes differ for it
@@ -168,9 +168,14 @@ def sum_bank(current: Tensor) -> Tensor:
 
 def compile_bank(bank: Bank, exact: ExactWeights) -> BankWeights:
     """A layer's synapses in the bank's basis, differentiable in its weights, decays and biases."""
-    paths = {"input": exact.input} if exact.recurrent is None else {"input": exact.input, "recurrent": exact.recurrent}
-    rows = {name: _weight_rows(bank, path.weight, path.decay) for name, path in paths.items()}
-    drives = [_bias_row(bank, path.bias, path.decay) for path in paths.values() if path.bias is not None]
+    paths = [exact.input] if exact.recurrent is None else [exact.input, exact.recurrent]
+    # input rows last: autograd adds up the gradients of a shared decay in the reverse order of these operations, and
+    # another order rounds differently
+    recurrent = None if exact.recurrent is None else _weight_rows(bank, exact.recurrent)
+    drives = [_bias_row(bank, path.bias, path.decay) for path in paths if path.bias is not None]
+    rows = {"input": _weight_rows(bank, exact.input)}
+    if recurrent is not None:
+        rows["recurrent"] = recurrent
     if drives:
         rows["bias"] = drives[0] if len(drives) == 1 else drives[0] + drives[1]
     rounded, grid = dyadic(rows)
@@ -183,10 +188,10 @@ def compile_bank(bank: Bank, exact: ExactWeights) -> BankWeights:
     )
 
 
-def _weight_rows(bank: Bank, weight: Tensor, decay: Tensor) -> Tensor:
+def _weight_rows(bank: Bank, path: SynapsePath) -> Tensor:
     """[i, K * j]: w_ji * c_k(r_ji)."""
-    c = bank.coefficients(decay).to(weight.dtype)  # [j | 1, i | 1, K]
-    return (weight.unsqueeze(-1) * c).permute(1, 2, 0).reshape(weight.shape[1], -1)
+    c = bank.coefficients(path.decay).to(path.weight.dtype)  # [j | 1, i | 1, K]
+    return (path.weight.unsqueeze(-1) * c).permute(1, 2, 0).reshape(path.weight.shape[1], -1)
 
 
 def _bias_row(bank: Bank, bias: Tensor, decay: Tensor) -> Tensor:

@@ -21,8 +21,9 @@ import pytest
 from experiments.results import KEPT, Result, identity, read_file
 from experiments.run import RunSpec, open_task
 from experiments.shd import ShdSpec
-from experiments.task import Batch, MissingData
+from experiments.task import MissingData
 from experiments.vision import CLOTHES, ImageSpec, encode, read_fashion_mnist
+from hetsyn_model.training.batch import Batch
 from hetsyn_model.training.checkpoint import Checkpoint
 from hetsyn_model.training.data import SHD_CHANNELS, read_folder, split_takes
 from hetsyn_model.training.speech import LABELS, VALIDATION_EVERY

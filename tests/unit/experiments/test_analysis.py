@@ -12,11 +12,13 @@ from experiments.neurons import build_network, network_spec, time_constants
 from experiments.pattern_generation import PatternGeneration
 from experiments.plan import NEURONS
 from experiments.precision import bank_against_exact, rounded, weight_bytes, weight_formats
-from experiments.run import RunSpec, Training, build, masks
-from experiments.task import Batch, first_streams
+from experiments.run import RunSpec, Training, build
+from experiments.task import first_streams
+from experiments.train import masks
 from experiments.vision import ImageSpec, SequentialImages
 from hetsyn_model.network import Network
 from hetsyn_model.spec import Variant
+from hetsyn_model.training.batch import Batch
 
 TASK = DelayedMatch(DelayedMatchSpec(hidden=(12,), delay_ms=200, validation_trials=8, test_trials=8))
 
@@ -134,9 +136,9 @@ def test_a_mask_is_a_seeded_share_of_the_decays() -> None:
     assert isinstance(built, Network)
     found = masks(run, built)
     assert len(found) == len(built.decays()) == 3
-    share = sum(int(mask.sum()) for _, mask in found) / sum(mask.numel() for _, mask in found)
+    share = sum(int(mask.sum()) for mask in found.values()) / sum(mask.numel() for mask in found.values())
     assert share == pytest.approx(0.8, abs=0.01)
-    assert all(torch.equal(a[1], b[1]) for a, b in zip(found, masks(run, built), strict=True))
+    assert all(torch.equal(found[name], mask) for name, mask in masks(run, built).items())
 
 
 def test_a_larger_bank_is_closer_to_the_exact_form() -> None:
