@@ -11,7 +11,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import torch
 import typer
@@ -21,8 +21,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsed
 from rich.progress import Progress as Bars
 from rich.table import Table
 
+from experiments.checkout import RESULTS, CheckoutError, in_checkout
 from experiments.plan import EXPERIMENTS, run_count, smoke
-from experiments.results import KEPT, Result
+from experiments.results import Result
 from experiments.run import RunSpec
 from experiments.runner import Choice, Listener, run_experiment
 from experiments.task import MissingData
@@ -49,7 +50,10 @@ def run(
         "runs/experiments"
     ),
     results: Annotated[
-        Path | None, typer.Option(help=f"Folder for the results to keep; {KEPT}, or with --smoke below --out.")
+        Path | None,
+        typer.Option(
+            help=f"Folder for the results to keep. Default: {RESULTS} of the checkout; with --smoke below --out."
+        ),
     ] = None,
     data: Annotated[
         list[str] | None,
@@ -82,7 +86,10 @@ def run(
     )
     folders = _folders(data or [], names)
     out = out / "smoke" if small else out
-    kept = results or (out / "results" if small else KEPT)
+    try:
+        kept = results or (out / "results" if small else in_checkout(RESULTS, "--results"))
+    except CheckoutError as error:
+        _fail(str(error))
     without: list[str] = []
     for each in names:
         planned = smoke(EXPERIMENTS[each]()) if small else EXPERIMENTS[each]()
@@ -171,6 +178,6 @@ def _table(name: str, found: list[Result]) -> Table:
     return table
 
 
-def _fail(message: str) -> None:
+def _fail(message: str) -> NoReturn:
     console.print(f"[red]{escape(message)}[/red]")
     raise typer.Exit(2)
