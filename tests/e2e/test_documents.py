@@ -143,7 +143,7 @@ class Reader:
         """A command or a program with this folder's servers in place of the pages' ones."""
         for port, own in self._ports.items():
             text = re.sub(rf"\b(localhost|127\.0\.0\.1):{port}\b", rf"127.0.0.1:{own}", text)
-        return text.replace("/tmp/", f"{self.folder}/")
+        return text.replace("$PWD", str(self.folder))
 
     def type(self, script: str) -> str:
         """Run a shell block: what is not a server as one script, then each server until it is ready.
