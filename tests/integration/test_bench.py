@@ -18,8 +18,8 @@ from typer.testing import CliRunner
 from hetsyn_client.loadtest.commands import bench
 from service.app import create_app
 from service.models.catalog import ModelCatalog
-from service.settings import Settings
 from tests.fakes import Gate, write_artifact
+from tests.support.settings import make_settings
 
 START_TIMEOUT_S = 30.0
 
@@ -27,7 +27,7 @@ START_TIMEOUT_S = 30.0
 @contextmanager
 def running(models: Path, gate: Gate, **settings: Any) -> Iterator[str]:
     """The server's URL. At the end no session may be open."""
-    app = create_app(Settings(models=models, **settings), ModelCatalog(models, load=gate.load))
+    app = create_app(make_settings(models=models, **settings), ModelCatalog(models, load=gate.load))
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning", lifespan="on"))
     started = threading.Event()
     startup = server.startup
@@ -42,8 +42,7 @@ def running(models: Path, gate: Gate, **settings: Any) -> Iterator[str]:
     try:
         assert started.wait(START_TIMEOUT_S), "the server did not start"
         yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-        sessions = app.state.sessions
-        assert sessions.held == 0
+        assert app.state.server.registry.sessions.open == 0
     finally:
         server.should_exit = True
         thread.join()

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+from enum import StrEnum
 from pathlib import Path
 
 import pytest
+import typer
 
 import hetsyn
+from service.commands import serve
 from tests.support.documents import LANGUAGES, PAGES, README, anchors, blocks, commands, links, name_of, paths, prose
 from tests.support.paths import DOCS, ROOT
 
@@ -96,6 +99,27 @@ def test_lines_are_short(page: Path) -> None:
 def test_the_commands_page_lists_every_command() -> None:
     listed = set(re.findall(r"`hetsyn (\w+)", (DOCS / "reference/commands.md").read_text()))
     assert listed == set(hetsyn.SUBCOMMANDS)
+
+
+def test_the_commands_page_lists_every_option_of_serve_with_its_default() -> None:
+    rows = re.findall(r"^\| `(--[a-z-]+)[^`]*` \|([^|]*)\|", (DOCS / "reference/commands.md").read_text(), re.MULTILINE)
+    listed = {name: _default(text.strip(" `")) for name, text in rows}
+    options = [each for each in typer.main.get_command(serve).params if each.name not in ("help", "store_half")]
+    assert listed == {each.opts[0]: _default(each.default) for each in options}
+
+
+def _default(value: object) -> object:
+    """A default in one way of writing, of the page or of the command."""
+    if isinstance(value, StrEnum):
+        return value.value
+    if isinstance(value, Path):
+        return str(value)
+    if not isinstance(value, str):
+        return "" if value is None else value
+    number = value.replace(",", "").removesuffix(" MiB")
+    if re.fullmatch(r"\d+(\.\d+)?", number):
+        return float(number) * (1024 * 1024 if value.endswith(" MiB") else 1)
+    return value
 
 
 def test_the_glossary_is_in_order() -> None:
