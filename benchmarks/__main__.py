@@ -11,6 +11,7 @@ from pathlib import Path
 from benchmarks import (
     agreement,
     carried,
+    compare,
     durability,
     engine,
     faults,
@@ -27,6 +28,7 @@ from benchmarks import (
 BENCHMARKS = {
     "agreement": agreement,
     "carried": carried,
+    "compare": compare,
     "durability": durability,
     "engine": engine,
     "faults": faults,

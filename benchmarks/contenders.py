@@ -1,4 +1,4 @@
-"""The servers that the benchmarks compare: how each is started, and how it is spoken to."""
+"""The servers that the benchmarks compare: the command that starts each, and its interface."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.load import LoadError, StreamTarget, exchange
+from benchmarks.load import StreamTarget, missing_answer
 from benchmarks.server_process import ServerProcess, free_port
 from hetsyn_client.events import MEDIA_TYPE, pack_events
-from hetsyn_client.loadtest.load import Load, random_spikes, recorded
+from hetsyn_client.loadtest.load import Load, random_spikes
 from hetsyn_client.loadtest.served_model import ServedModel
-from hetsyn_client.loadtest.target import Address, HetsynTarget, Outcome, Response, post
+from hetsyn_client.loadtest.target import Address, ChunkOutcome, HetsynTarget, Response, post
 from service.contract.artifact import Artifact
 from service.contract.manifest import FormName
 
@@ -33,29 +33,28 @@ REQUIREMENTS = ROOT / "benchmarks/servers/requirements.txt"
 MODEL = ROOT / "models/shd-size/1"
 SPEECH, RECORDINGS = ROOT / "models/speech-digits", ROOT / "docs/recordings"
 STEPS, OUTPUTS, DENSITY = 25, 20, 0.045  # a chunk of 100 ms, as busy as SHD
-PROBE_SESSION = "probe"  # the chunk that asks whether a server is ready
 HERE = (sys.executable, "-m")
-# found wherever the benchmark is started
+# the benchmark may be started from any folder
 ENVIRONMENT = {"PYTHONPATH": str(ROOT), "ORT_DISABLE_TELEMETRY": "1"}
-# a step without a spike, to end with a session that a load leaves open
+# a step without a spike, which ends a session that a load left open
 SILENCE = pack_events(1, [], [])
 
 
 class PeersMissing(Exception):
-    """The peers could not be installed; the message is pip's."""
+    """The peers could not be installed. The message is pip's."""
 
 
 @dataclass(frozen=True)
 class _PeerTarget(ABC):
-    """What the targets of servers that know no deletion have in common."""
+    """A server that cannot delete a session."""
 
     address: Address
 
     @abstractmethod
     def request(self, session: str, seq: int, chunk: bytes, *, is_last: bool) -> bytes: ...
 
-    def judge(self, response: Response) -> Outcome:
-        return Outcome.APPLIED if response.status == 200 else Outcome.FAILED
+    def judge(self, response: Response) -> ChunkOutcome:
+        return ChunkOutcome.APPLIED if response.status == 200 else ChunkOutcome.FAILED
 
     def drop(self, session: str) -> bytes | None:
         return self.request(session, 1, SILENCE, is_last=True)
@@ -70,7 +69,7 @@ class OurTarget(HetsynTarget):
 
 @dataclass(frozen=True)
 class RawTarget(_PeerTarget):
-    """A raw body, session and end in the query, as ``/infer`` has it."""
+    """A raw body, with session and end in the query as in ``/infer``."""
 
     def request(self, session: str, seq: int, chunk: bytes, *, is_last: bool) -> bytes:  # noqa: ARG002
         path = f"/infer?session={session}&end={'true' if is_last else 'false'}"
@@ -82,7 +81,7 @@ class RawTarget(_PeerTarget):
 
 @dataclass(frozen=True)
 class LitServeTarget(_PeerTarget):
-    """JSON, which is what LitServe reads, with the chunk in base64."""
+    """JSON with the chunk in base64, because LitServe reads only JSON."""
 
     def request(self, session: str, seq: int, chunk: bytes, *, is_last: bool) -> bytes:  # noqa: ARG002
         text = base64.b64encode(chunk).decode()
@@ -100,7 +99,7 @@ class TritonTarget(_PeerTarget):
     model: str
 
     def request(self, session: str, seq: int, chunk: bytes, *, is_last: bool) -> bytes:
-        # names are refused by this version ("unexpected number of string elements"), so a number made from the name
+        # this version refuses names ("unexpected number of string elements"), so the name becomes a number
         number = int.from_bytes(hashlib.blake2b(session.encode(), digest_size=7).digest())
         described = json.dumps(
             {
@@ -125,15 +124,19 @@ class TritonTarget(_PeerTarget):
         return head.encode() + body
 
     def probabilities(self, body: bytes) -> NDArray[np.float32]:
-        return np.frombuffer(body[-4 * OUTPUTS :], "<f4")  # the tensor comes last, after its description in JSON
+        return np.frombuffer(body[-4 * OUTPUTS :], "<f4")  # the tensor follows its description in JSON
 
 
 @dataclass(frozen=True)
 class Contender:
     """A server to measure.
 
-    answers_as: the form whose answers it must give; None for the empty endpoint.
-    target: how it is spoken to at an address. command: with ``{port}`` in it.
+    Attributes:
+        name: short, of the results.
+        title: for tables and plots.
+        answers_as: the form whose answers it must give; None for the empty endpoint.
+        target: its interface at an address.
+        command: starts it; ``{port}`` stands for the port.
     """
 
     name: str
@@ -144,33 +147,27 @@ class Contender:
 
     @contextmanager
     def serve(self, log: Path) -> Iterator[tuple[ServerProcess, StreamTarget]]:
-        """The server runs, and has answered a chunk, within this context.
+        """The server runs within this context, and has answered a chunk.
 
         Raises:
             ServerError: it did not start.
         """
         address = Address("127.0.0.1", free_port())
         target = self.target(address)
-
-        def missing() -> str | None:
-            try:
-                exchange(address, target.request(PROBE_SESSION, 0, SILENCE, is_last=True))
-            except LoadError as error:
-                return str(error)
-            return None
-
         command = [part.format(port=address.port) for part in self.command]
-        with ServerProcess(command, ENVIRONMENT, missing, log) as server:
+        with ServerProcess(command, ENVIRONMENT, missing_answer(target, SILENCE), log) as server:
             yield server, target
 
 
 def ours(form: FormName) -> Contender:
     command = (*HERE, "hetsyn", "serve", "--models", str(ROOT / "models"), "--port", "{port}", "--log-level", "warning")
 
-    def target(address: Address) -> StreamTarget:
-        return OurTarget(address, MEDIA_TYPE, MODEL.parent.name, MODEL.name, form)
+    return Contender(f"ours-{form}", f"hetsyn serve, {form}", form, lambda address: ours_target(address, form), command)
 
-    return Contender(f"ours-{form}", f"hetsyn serve, {form}", form, target, command)
+
+def ours_target(address: Address, form: FormName) -> OurTarget:
+    """The SHD-size model on ``hetsyn serve``."""
+    return OurTarget(address, MEDIA_TYPE, MODEL.parent.name, MODEL.name, form)
 
 
 def empty() -> Contender:
@@ -185,10 +182,12 @@ def dict_server(step_graph: Path) -> Contender:
 
 
 def peers(python: Path, step_graph: Path, folder: Path) -> list[Contender]:
-    """The peers, in an environment of their own.
+    """The peers.
 
     Args:
-        python: of that environment. folder: for what they write.
+        python: of an environment that has them.
+        step_graph: the exact step, as ONNX file.
+        folder: for their files.
     """
 
     def command(module: str, graph: Path, *more: str) -> tuple[str, ...]:
@@ -207,38 +206,39 @@ def peers(python: Path, step_graph: Path, folder: Path) -> list[Contender]:
 
 
 def shd_load(seed: int = 0) -> Load:
-    """What all servers get: random spikes, as packed events."""
+    """The chunks that all servers get: random spikes, as packed events."""
     manifest = Artifact.open(MODEL).manifest
     model = ServedModel(manifest.name, manifest.version, "", manifest.input.channels, manifest.input.step_s, None)
     return random_spikes(model, STEPS * manifest.input.step_s, DENSITY, seed)
 
 
 @contextmanager
-def serve_speech(chunk_s: float, *arguments: str) -> Iterator[tuple[ServerProcess, HetsynTarget, Load]]:
-    """`hetsyn serve` with more arguments; it as a client of the newest speech model sees it; what the client streams.
+def serve_speech(load: Load, *options: str) -> Iterator[tuple[ServerProcess, HetsynTarget]]:
+    """``hetsyn serve`` with more options, and the interface of its speech model.
+
+    Args:
+        load: what it will get; a chunk of it asks whether the server is ready.
+        options: of the command.
 
     Raises:
         ServerError: it did not start.
     """
-    manifest = newest_speech().manifest
     address = Address("127.0.0.1", free_port())
-    load = recorded(RECORDINGS, chunk_s)
-    target = HetsynTarget(address, load.content_type, manifest.name, manifest.version, manifest.default_form)
+    target = speech_target(address, load)
     command = [*HERE, "hetsyn", "serve", "--models", str(ROOT / "models"), "--port", str(address.port)]
-    command += ["--log-level", "warning", *arguments]
-
-    def missing() -> str | None:
-        try:
-            exchange(address, target.request(PROBE_SESSION, 0, load.chunks[0], is_last=True))
-        except LoadError as error:
-            return str(error)
-        return None
-
+    command += ["--log-level", "warning", *options]
+    missing = missing_answer(target, load.chunks[0])
     with (
         tempfile.TemporaryDirectory(prefix="hetsyn-speech-") as folder,
         ServerProcess(command, ENVIRONMENT, missing, Path(folder) / "serve.log") as server,
     ):
-        yield server, target, load
+        yield server, target
+
+
+def speech_target(address: Address, load: Load) -> HetsynTarget:
+    """The newest speech model in its default form on ``hetsyn serve``."""
+    manifest = newest_speech().manifest
+    return HetsynTarget(address, load.content_type, manifest.name, manifest.version, manifest.default_form)
 
 
 def newest_speech() -> Artifact:
@@ -247,7 +247,7 @@ def newest_speech() -> Artifact:
 
 
 def make_peers_python(folder: Path) -> Path:
-    """A new environment with the peers in it; the path of its Python.
+    """Make an environment with the peers. The path of its Python.
 
     Raises:
         PeersMissing: they could not be installed.

@@ -1,9 +1,9 @@
-"""What durable sessions cost: chunks a second and latency with a file and with Valkey against memory; float16.
+"""The cost of durable sessions: throughput and latency with a file and with Valkey against memory, and float16.
 
-The servers run side by side and take turns under the load generator of `hetsyn bench`, through HTTP: chunks of 100 ms
-of the shipped recordings, in a closed loop at 1 and at 64 concurrent sessions. A ratio is that of two loads of one
-round, and the median over the rounds is reported. Then recordings are streamed to a server that keeps float32 and to
-one that keeps float16 (``--store-half``), and their answers are compared.
+The servers run side by side and take turns under the load generator of `hetsyn bench`: chunks of 100 ms of the shipped
+recordings, in a closed loop at 1 and at 64 concurrent sessions. A ratio compares two loads of one round, and the median
+over the rounds is reported. Then recordings go to a server that stores float32 and to a server that stores float16
+(``--store-half``), and their answers are compared.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import statistics
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from http.client import HTTPConnection
 from pathlib import Path
@@ -24,18 +24,14 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.contenders import ENVIRONMENT, HERE, ROOT
-from benchmarks.load import Figures, LoadError, closed_loop, exchange
+from benchmarks.contenders import RECORDINGS, serve_speech
+from benchmarks.load import Figures, closed_loop, exchange
 from benchmarks.recordings import cut, digit
-from benchmarks.server_process import ServerProcess, free_port
 from benchmarks.valkey import BINARY, MISSING, ValkeyServer
 from hetsyn_client.loadtest.load import Load, recorded
 from hetsyn_client.loadtest.run import RunSettings
-from hetsyn_client.loadtest.target import Address, HetsynTarget
-from service.contract.artifact import Artifact
+from hetsyn_client.loadtest.target import HetsynTarget
 
-MODEL = ROOT / "models/speech-digits/1"
-RECORDINGS = ROOT / "docs/recordings"
 CHUNK_S = 0.1
 CONCURRENCIES = (1, 64)
 AT_ONCE = 8
@@ -43,8 +39,17 @@ AT_ONCE = 8
 
 @dataclass(frozen=True)
 class Accuracy:
-    """float16 against float32. right: of the recordings whose digit the file's name says. shift: of a probability in
-    the last reply, the largest. record_bytes: of an open session.
+    """float16 against float32 in the store.
+
+    Attributes:
+        recordings: number of recordings.
+        right_float32: share of the recordings that are labelled as their file's name says, with float32.
+        right_float16: the same with float16.
+        labels_that_differ: recordings that get another label with float16.
+        largest_shift: largest change of a probability in the last reply, over all recordings.
+        median_shift: median over the recordings of the largest change of a probability.
+        record_bytes_float32: size of an open session's record.
+        record_bytes_float16: the same with float16.
     """
 
     recordings: int
@@ -77,8 +82,8 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="hetsyn-durability-") as name, ExitStack() as running:
         folder = Path(name)
         servers = {
-            title: running.enter_context(serving(store, load, folder / f"{index}.log"))
-            for index, (title, store) in enumerate(_stores(folder, running, console))
+            title: running.enter_context(serve_speech(load, "--store", store))
+            for title, store in _stores(folder, running, console)
         }
         rounds = {title: {str(n): [] for n in CONCURRENCIES} for title in servers}
         for repeat in range(repeats):
@@ -100,30 +105,8 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     return results
 
 
-@contextmanager
-def serving(store: str, load: Load, log: Path, *options: str) -> Iterator[tuple[ServerProcess, HetsynTarget]]:
-    """``hetsyn serve`` on a store."""
-    manifest = Artifact.open(MODEL).manifest
-    address = Address("127.0.0.1", free_port())
-    target = HetsynTarget(address, load.content_type, manifest.name, manifest.version, manifest.default_form)
-    command = [
-        *HERE, "hetsyn", "serve", "--models", str(ROOT / "models"), "--port", str(address.port), "--store", store,
-        "--log-level", "warning", *options,
-    ]  # fmt: skip
-
-    def missing() -> str | None:
-        try:
-            exchange(address, target.request(f"probe-{address.port}", 0, load.chunks[0], is_last=True))
-        except LoadError as error:
-            return str(error)
-        return None
-
-    with ServerProcess(command, ENVIRONMENT, missing, log) as server:
-        yield server, target
-
-
 def _stores(folder: Path, running: ExitStack, console: Console) -> Iterator[tuple[str, str]]:
-    """Title and URL of each. Valkey's servers end with ``running``."""
+    """Title and URL of each store. Valkey's servers end with ``running``."""
     yield "memory", "memory://"
     yield "file, synchronous=full", f"file://{folder / 'full.db'}"
     yield "file, synchronous=normal", f"file://{folder / 'normal.db'}?synchronous=normal"
@@ -137,7 +120,7 @@ def _stores(folder: Path, running: ExitStack, console: Console) -> Iterator[tupl
 
 
 def summary(rounds: dict[str, dict[str, list[Figures]]]) -> dict[str, Any]:
-    """Medians, and what each store keeps of the throughput of the first of them and adds to its p50."""
+    """Medians, and each store's throughput and p50 relative to the first store's."""
     reference, *others = rounds
     stores = {
         title: {n: _median(figures) for n, figures in loads.items()} | {"rounds": _as_json(loads)}
@@ -169,29 +152,29 @@ def _as_json(loads: dict[str, list[Figures]]) -> dict[str, list[dict[str, float]
 
 
 def _paired(mine: Sequence[Figures], other: Sequence[Figures], compare: Callable[[Figures, Figures], float]) -> float:
-    """The median over rounds: what disturbs one load of a round disturbs its neighbour about as much."""
+    """The median over the rounds. A disturbance affects both loads of a round about equally."""
     return statistics.median(compare(a, b) for a, b in zip(mine, other, strict=True))
 
 
 def accuracy(sets: dict[str, list[Path]], load: Load) -> dict[str, Accuracy]:
-    """What float16 in the store changes; every chunk goes through the store's bytes."""
+    """The effect of float16 in the store, on recordings by title. Every chunk goes through the store's bytes."""
     with tempfile.TemporaryDirectory(prefix="hetsyn-float16-") as name, ExitStack() as running:
         folder = Path(name)
         targets = [
-            running.enter_context(serving(f"file://{folder / kind}.db", load, folder / f"{kind}.log", *options))[1]
+            running.enter_context(serve_speech(load, "--store", f"file://{folder / kind}.db", *options))[1]
             for kind, options in (("float32", ()), ("float16", ("--store-half",)))
         ]
         found = {}
         for title, paths in sets.items():
             with ThreadPoolExecutor(AT_ONCE) as threads:
-                whole, half = (
+                float32, float16 = (
                     list(threads.map(lambda path, t=target: _last_reply(t, path), paths)) for target in targets
                 )
-            probabilities = [np.array([reply["probabilities"] for reply in one]) for one in (whole, half)]
+            probabilities = [np.array([reply["probabilities"] for reply in one]) for one in (float32, float16)]
             shift = np.abs(probabilities[0] - probabilities[1]).max(axis=1)
             names = [digit(path) for path in paths]
-            right = [_right(one, names) for one in (whole, half)]
-            differ = sum(a["label"] != b["label"] for a, b in zip(whole, half, strict=True))
+            right = [_right(one, names) for one in (float32, float16)]
+            differ = sum(a["label"] != b["label"] for a, b in zip(float32, float16, strict=True))
             record_bytes = [_record_bytes(target, load) for target in targets]
             found[title] = Accuracy(
                 recordings=len(paths),
@@ -220,7 +203,7 @@ def _last_reply(target: HetsynTarget, path: Path) -> dict[str, Any]:
 
 
 def _record_bytes(target: HetsynTarget, load: Load) -> int:
-    """Of a session in the middle of a recording."""
+    """Size of the record of a session in the middle of a recording."""
     exchange(target.address, target.request("measured", 0, load.chunks[0], is_last=False))
     connection = HTTPConnection(target.address.host, target.address.port)
     connection.request("GET", "/sessions/measured/state")
@@ -228,17 +211,8 @@ def _record_bytes(target: HetsynTarget, load: Load) -> int:
     connection.close()
     drop = target.drop("measured")
     assert drop is not None
-    exchange_any(target.address, drop)
+    exchange(target.address, drop)
     return size
-
-
-def exchange_any(address: Address, request: bytes) -> None:
-    """A request whose answer has no body."""
-    try:
-        exchange(address, request)
-    except LoadError as error:
-        if not str(error).startswith("204"):
-            raise
 
 
 def _print(results: dict[str, Any]) -> None:
@@ -296,7 +270,7 @@ def plot(results: dict[str, Any], path: Path) -> None:
     speed.invert_yaxis()
     speed.axvline(0.6, color="#c0392b", lw=1, linestyle="--")
     speed.set_xlim(0, 1.35)
-    speed.set_title("chunks a second, of memory's in the same round (line: the 60% that is asked for)", fontsize=9)
+    speed.set_title("chunks a second, of memory's in the same round (line: target, 60%)", fontsize=9)
     latency.set_xscale("log")
     latency.set_xlim(right=4 * max(store[str(n)]["p50_ms"] for store in stores.values() for n in CONCURRENCIES))
     latency.set_title("p50 of a chunk's latency, ms", fontsize=9)

@@ -1,11 +1,10 @@
-"""The load of ``hetsyn bench`` on any server of streams, with the server's CPU time and what it answers."""
+"""The load of ``hetsyn bench`` on any server of streams, with the server's CPU time and its answers."""
 
 from __future__ import annotations
 
 import socket
 import statistics
-import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from http.client import HTTPException, HTTPResponse
 from typing import Protocol
@@ -13,35 +12,39 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.server_process import ServerProcess, Stopwatch
+from benchmarks.server_process import ServerProcess
+from hetsyn_client.loadtest.cpu_contention import QUIET_CORES, CpuContention
 from hetsyn_client.loadtest.load import Load
 from hetsyn_client.loadtest.measurement import Measurement
 from hetsyn_client.loadtest.ramp import Goal, RampSettings
-from hetsyn_client.loadtest.run import ClosedLoop, RunSettings, Search, measure, run_loop, saturate
-from hetsyn_client.loadtest.target import Address, Outcome, Response, Target
+from hetsyn_client.loadtest.run import ClosedLoop, RampResult, RunSettings, measure, run_loop, saturate
+from hetsyn_client.loadtest.target import Address, ChunkOutcome, Response, Target
 
 EXCHANGE_TIMEOUT_S = 10.0
-DISTURBING_CORES = 0.15
-QUIET_S = 0.25
+PROBE_SESSION = "probe"  # of the chunk that asks whether a server is ready
 
 
 class StreamTarget(Target, Protocol):
     """A target whose answers can be read."""
 
     def probabilities(self, body: bytes) -> NDArray[np.float32]:
-        """What a reply says of the session so far."""
+        """Probabilities [outputs] of the session so far, from the body of a reply."""
 
 
 class LoadError(Exception):
-    """A server refused a chunk or did not answer; the message says what it said."""
+    """A server refused a chunk or did not answer. The message has its answer."""
 
 
 @dataclass(frozen=True)
 class Figures:
-    """What a stretch of closed loop showed.
+    """The figures of one closed loop.
 
-    p50_ms, p99_ms: of the latency. cpu_ms: the server's CPU time a chunk. others_cores: how many cores were busy with
-    anything but the server and the load; a figure from a disturbed machine can be told by it.
+    Attributes:
+        chunks_per_s: throughput.
+        p50_ms: median latency.
+        p99_ms: 99th percentile of the latency.
+        cpu_ms: CPU time of the server a chunk.
+        others_cores: cores that programs other than server and load generator used. Disturbed figures show here.
     """
 
     chunks_per_s: float
@@ -50,13 +53,18 @@ class Figures:
     cpu_ms: float
     others_cores: float
 
+    @property
+    def is_quiet(self) -> bool:
+        """Whether other programs left the machine to the server."""
+        return self.others_cores <= QUIET_CORES
+
 
 def typical(rounds: Sequence[Figures]) -> Figures:
-    """Medians over the rounds that nothing disturbed; the quietest round where all were disturbed.
+    """Medians over the quiet rounds; the round with the least disturbance if none was quiet.
 
-    Other programs only ever take speed away, so a disturbed round says nothing about a server.
+    Other programs only ever slow a server down, so a disturbed round says little about it.
     """
-    quiet = [one for one in rounds if one.others_cores <= DISTURBING_CORES]
+    quiet = [one for one in rounds if one.is_quiet]
     if not quiet:
         quiet = [min(rounds, key=lambda one: one.others_cores)]
     return Figures(
@@ -64,8 +72,8 @@ def typical(rounds: Sequence[Figures]) -> Figures:
     )
 
 
-class _Counted:
-    """A target that counts the chunks that were applied, those of the warm-up included: CPU time belongs to all."""
+class _CountingTarget:
+    """A target that counts the applied chunks, those of the warm-up included: the CPU time is that of all chunks."""
 
     def __init__(self, target: Target) -> None:
         self._target = target
@@ -74,9 +82,9 @@ class _Counted:
         self.drop = target.drop
         self.applied = 0
 
-    def judge(self, response: Response) -> Outcome:
+    def judge(self, response: Response) -> ChunkOutcome:
         outcome = self._target.judge(response)
-        self.applied += outcome is Outcome.APPLIED
+        self.applied += outcome is ChunkOutcome.APPLIED
         return outcome
 
 
@@ -86,36 +94,35 @@ def closed_loop(
     """``concurrency`` sessions at a time, each sending its next chunk when the last is answered.
 
     Args:
-        patience_s: how long to wait, at most, until other programs leave the machine alone.
+        target: the server's interface.
+        server: its process.
+        load: the chunks.
+        concurrency: number of sessions at a time.
+        settings: of the run.
+        patience_s: the longest wait for other programs before the run.
 
     Raises:
-        LoadError: a chunk failed; a server's errors are not its speed.
+        LoadError: a chunk failed, or a process of the server ended.
     """
-    _wait_for_quiet(server, patience_s)
-    counted = _Counted(target)
-    watch = Stopwatch(server)
-    measured = run_loop(measure(counted, load, ClosedLoop(concurrency), settings))
-    lap = watch.lap()
+    contention = CpuContention(server.pids)
+    run_loop(contention.until_quiet(patience_s))
+    counting = _CountingTarget(target)
+    contention.usage()
+    measured = run_loop(measure(counting, load, ClosedLoop(concurrency), settings))
+    usage = contention.usage()
     _check(measured)
+    if usage is None:
+        raise LoadError("a process of the server ended during the run")
     return Figures(
         measured.achieved_per_s,
         measured.latency.at(50.0),
         measured.latency.at(99.0),
-        1e3 * lap.server_s / max(1, counted.applied),
-        lap.others_cores,
+        1e3 * usage.server_s / max(1, counting.applied),
+        usage.other_cores,
     )
 
 
-def _wait_for_quiet(server: ServerProcess, patience_s: float) -> None:
-    deadline_s = time.monotonic() + patience_s
-    while time.monotonic() < deadline_s:
-        watch = Stopwatch(server)
-        time.sleep(QUIET_S)
-        if watch.lap().others_cores <= DISTURBING_CORES:
-            return
-
-
-def real_time_streams(target: Target, load: Load, goal: Goal, settings: RunSettings, ramp: RampSettings) -> Search:
+def real_time_streams(target: Target, load: Load, goal: Goal, settings: RunSettings, ramp: RampSettings) -> RampResult:
     """The search for the largest number of real-time streams that holds the goal."""
     return run_loop(saturate(target, load, goal, settings, ramp))
 
@@ -129,7 +136,7 @@ def exchange(address: Address, request: bytes) -> bytes:
     """The body of the reply to one request, on a connection of its own.
 
     Raises:
-        LoadError: a reply other than 200, or none.
+        LoadError: no reply, or a status other than 2xx.
     """
     try:
         with socket.create_connection((address.host, address.port), EXCHANGE_TIMEOUT_S) as connection:
@@ -139,24 +146,37 @@ def exchange(address: Address, request: bytes) -> bytes:
                 body = response.read()
     except (OSError, HTTPException) as error:
         raise LoadError(str(error) or type(error).__name__) from error
-    if response.status != 200:
+    if not 200 <= response.status < 300:
         raise LoadError(f"{response.status}: {body[:300]!r}")
     return body
 
 
-def answers(target: StreamTarget, sessions: int, chunks: Sequence[bytes]) -> NDArray[np.float32]:
-    """Probabilities [session, chunk, outputs] of sessions that take turns, so that a mixed-up state shows.
+def missing_answer(target: Target, chunk: bytes) -> Callable[[], str | None]:
+    """For ``ServerProcess``: a function that sends a chunk, and returns the error until the server answers it."""
 
-    Session s hears the chunks from the s-th on.
+    def missing() -> str | None:
+        try:
+            exchange(target.address, target.request(PROBE_SESSION, 0, chunk, is_last=True))
+        except LoadError as error:
+            return str(error)
+        return None
+
+    return missing
+
+
+def answers(target: StreamTarget, sessions: int, chunks: Sequence[bytes]) -> NDArray[np.float32]:
+    """Probabilities [session, chunk, outputs] of sessions that take turns, so that mixed-up states show.
+
+    Session s begins with chunk s, and goes on in a cycle.
 
     Raises:
         LoadError: a chunk failed.
     """
-    heard: list[list[NDArray[np.float32]]] = [[] for _ in range(sessions)]
+    probabilities: list[list[NDArray[np.float32]]] = [[] for _ in range(sessions)]
     for seq in range(len(chunks)):
         is_last = seq + 1 == len(chunks)
         for s in range(sessions):
             chunk = chunks[(s + seq) % len(chunks)]
             request = target.request(f"answers-{s}", seq, chunk, is_last=is_last)
-            heard[s].append(target.probabilities(exchange(target.address, request)))
-    return np.array(heard)
+            probabilities[s].append(target.probabilities(exchange(target.address, request)))
+    return np.array(probabilities)

@@ -12,9 +12,10 @@ from typing import Any
 
 from rich.console import Console
 
-from benchmarks.contenders import serve_speech
+from benchmarks.contenders import RECORDINGS, serve_speech
+from hetsyn_client.loadtest.load import recorded
 from hetsyn_client.loadtest.ramp import Goal, RampSettings
-from hetsyn_client.loadtest.run import RunSettings, Search, run_loop, saturate
+from hetsyn_client.loadtest.run import RampResult, RunSettings, run_loop, saturate
 
 CHUNK_S = 0.1
 AGREEMENT = 1.1
@@ -31,8 +32,9 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     ramp = RampSettings(max_trials=5, patience=0) if arguments.quick else RampSettings()
     seconds = 1.0 if arguments.quick else arguments.seconds
     console = Console(highlight=False)
-    found: list[Search] = []
-    with serve_speech(CHUNK_S) as (_, target, load):
+    found: list[RampResult] = []
+    load = recorded(RECORDINGS, CHUNK_S)
+    with serve_speech(load) as (_, target):
         for index in range(arguments.searches):
             settings = RunSettings(duration_s=seconds, warmup_s=0.5, seed=1_000 * index)
             found.append(run_loop(saturate(target, load, Goal(arguments.target_ms, 99.0), settings, ramp)))
@@ -55,7 +57,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     return results
 
 
-def _described(search: Search) -> dict[str, Any]:
+def _described(search: RampResult) -> dict[str, Any]:
     saturation = search.saturation
     return {
         "streams": saturation.streams,

@@ -20,13 +20,13 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.contenders import newest_speech, serve_speech
+from benchmarks.contenders import RECORDINGS, newest_speech, serve_speech
 from benchmarks.load import LoadError
 from benchmarks.server_process import ServerProcess
-from hetsyn_client.loadtest.load import Load
+from hetsyn_client.loadtest.load import Load, recorded
 from hetsyn_client.loadtest.pool import Job, Pool
 from hetsyn_client.loadtest.run import run_loop
-from hetsyn_client.loadtest.target import HetsynTarget, Outcome, Response
+from hetsyn_client.loadtest.target import ChunkOutcome, HetsynTarget, Response
 
 COUNTS, QUICK_COUNTS = (10, 100, 1_000, 10_000, 100_000), (10, 1_000)
 CONCURRENCY, CHUNK_S, TIMEOUT_S = 16, 0.1, 30.0
@@ -63,7 +63,8 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     seconds = 2.0 if arguments.quick else arguments.seconds
     manifest = newest_speech().manifest
     limits = ("--max-sessions", str(max(counts) + 1_000), "--session-idle-s", "86400")
-    with serve_speech(CHUNK_S, *limits) as (server, target, load):
+    load = recorded(RECORDINGS, CHUNK_S)
+    with serve_speech(load, *limits) as (server, target):
         rows = run_loop(_rows(target, load, counts, seconds, server))
     first, last = rows[0], rows[-1]
     added = (last.resident_bytes - first.resident_bytes) / max(1, last.sessions - first.sessions)
@@ -174,7 +175,7 @@ class _Walk:
         session = self._settled(job)
         if session:
             self._latencies_s.append(now_s - job.intended_s)
-            if self._target.judge(response) is not Outcome.APPLIED:
+            if self._target.judge(response) is not ChunkOutcome.APPLIED:
                 self._failure = f"{response.status}: {response.body[:200]!r}"
 
     def failed(self, job: Job, error: str, now_s: float) -> None:  # noqa: ARG002

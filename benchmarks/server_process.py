@@ -1,4 +1,4 @@
-"""A server in a process of its own: started, awaited, measured and ended, with everything that it starts in turn."""
+"""A server in a process of its own. It is started, awaited and ended, with all processes that it starts in turn."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
 
 
 class ServerError(Exception):
-    """A server could not be started; the message has the end of what it printed."""
+    """A server could not be started. The message has its last lines of output."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class _Stat:
     parent: int
     group: int
     cpu_s: float
-    started_ticks: int  # with the pid, this names a process for good
+    started_ticks: int  # with the pid, this identifies a process
 
 
 def free_port() -> int:
@@ -37,37 +37,14 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-@dataclass(frozen=True)
-class Lap:
-    """server_s: CPU time of the server. others_cores: cores that were busy with neither it nor this process."""
-
-    server_s: float
-    others_cores: float
-
-
-class Stopwatch:
-    """CPU time from now on."""
-
-    def __init__(self, server: ServerProcess) -> None:
-        self._server = server
-        self._began = self._now()
-
-    def lap(self) -> Lap:
-        took_s, server_s, own_s, machine_s = (b - a for a, b in zip(self._began, self._now(), strict=True))
-        return Lap(server_s, max(0.0, machine_s - server_s - own_s) / took_s)
-
-    def _now(self) -> tuple[float, float, float, float]:
-        return time.perf_counter(), self._server.cpu_s(), time.process_time(), _machine_cpu_s()
-
-
 class ServerProcess:
-    """A context: the server runs inside it.
+    """A context in which the server runs.
 
     Args:
-        environment: on top of ours.
-        missing: what the server lacks to be ready, None for nothing; asked again and again. It should do what a
-            client does.
-        log: what the server prints goes there.
+        command: program and arguments.
+        environment: variables beside those of this process.
+        missing: called until it returns None: what the server lacks to be ready. It should act as a client does.
+        log: file for the server's output.
     """
 
     def __init__(
@@ -110,15 +87,15 @@ class ServerProcess:
         self._stop()
 
     def cpu_s(self) -> float:
-        """CPU time so far of the server and of all the processes that it started and that are alive."""
+        """CPU time so far of the server and of all its live processes."""
         return sum(stat.cpu_s for stat in self._tree().values())
 
     def pids(self) -> list[int]:
-        """Of the server and of all the processes that it started and that are alive."""
+        """Of the server and of all its live processes."""
         return list(self._tree())
 
     def _tree(self) -> dict[int, _Stat]:
-        """The server, its descendants, and what is left in its group when a parent between has gone."""
+        """The server, its descendants, and members of its group whose parents are gone."""
         stats = {int(path.name): stat for path in Path("/proc").glob("[0-9]*") if (stat := _stat(path)) is not None}
         leader = self._process.pid
         tree = {pid for pid, stat in stats.items() if pid == leader or stat.group == leader}
@@ -147,26 +124,18 @@ class ServerProcess:
         return " | ".join(lines[-3:])[-400:] or "it printed nothing"
 
 
-def _machine_cpu_s() -> float:
-    """CPU time of everything on this machine since it started."""
-    user, nice, system, _idle, _wait, *interrupts = map(
-        int, Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]
-    )
-    return (user + nice + system + sum(interrupts[:2])) / CLOCK_TICKS
-
-
 def _started(pid: int) -> int | None:
     stat = _stat(Path(f"/proc/{pid}"))
     return None if stat is None else stat.started_ticks
 
 
 def _stat(path: Path) -> _Stat | None:
-    """Of a process; None when it has gone or is a zombie."""
+    """Of a process; None if it is gone or a zombie."""
     try:
         text = (path / "stat").read_text()
     except (FileNotFoundError, ProcessLookupError):
         return None
-    fields = text[text.rindex(")") + 2 :].split()  # the name before it may hold anything
+    fields = text[text.rindex(")") + 2 :].split()  # the name before it may contain anything
     if fields[0] in "ZX":
         return None
     cpu_s = (int(fields[11]) + int(fields[12])) / CLOCK_TICKS

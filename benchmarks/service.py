@@ -25,7 +25,7 @@ from benchmarks.server_process import ServerProcess
 from benchmarks.step_graph import write_step_graph
 from hetsyn_client.loadtest.load import Load
 from hetsyn_client.loadtest.ramp import Goal, RampSettings
-from hetsyn_client.loadtest.run import RunSettings, Search
+from hetsyn_client.loadtest.run import RampResult, RunSettings
 
 LIMITS_MS = (50.0, 100.0)
 CONCURRENCIES = (16, 64)
@@ -101,7 +101,7 @@ def _measure(target: StreamTarget, server: ServerProcess, load: Load, effort: Ef
     }
 
 
-def _trials(search: Search) -> list[dict[str, Any]]:
+def _trials(search: RampResult) -> list[dict[str, Any]]:
     return [
         {
             "limit_ms": search.goal.target_ms,

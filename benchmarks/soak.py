@@ -17,8 +17,9 @@ from typing import Any
 
 from rich.console import Console
 
-from benchmarks.contenders import serve_speech
+from benchmarks.contenders import RECORDINGS, serve_speech
 from benchmarks.scaling import CHUNK_S, resident_bytes
+from hetsyn_client.loadtest.load import recorded
 from hetsyn_client.loadtest.measurement import Measurement
 from hetsyn_client.loadtest.ramp import Goal, RampSettings
 from hetsyn_client.loadtest.run import OpenLoop, RunSettings, measure, run_loop, saturate
@@ -40,7 +41,8 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     seconds = 15.0 if arguments.quick else arguments.seconds
     lead_in_s = QUICK_LEAD_IN_S if arguments.quick else LEAD_IN_S
     ramp = RampSettings(max_trials=5, patience=0) if arguments.quick else RampSettings(max_trials=20)
-    with serve_speech(CHUNK_S) as (server, target, load):
+    load = recorded(RECORDINGS, CHUNK_S)
+    with serve_speech(load) as (server, target):
         saturation = arguments.streams
         if saturation is None:
             goal, settings = Goal(arguments.target_ms, 99.0), RunSettings(duration_s=3.0, warmup_s=0.5)

@@ -1,4 +1,4 @@
-"""A Valkey or Redis server of our own, on the loopback, where the machine has one."""
+"""A Valkey or Redis server on the loopback, for benchmarks and tests."""
 
 from __future__ import annotations
 
@@ -11,13 +11,21 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
+from benchmarks.server_process import free_port
+
 BINARY = shutil.which("valkey-server") or shutil.which("redis-server")
 MISSING = "no valkey-server or redis-server on this machine: apt-get install valkey-server"
 START_TIMEOUT_S = 20.0
 
 
 class ValkeyServer:
-    """Runs within ``with``; keeps what it has been told in ``folder``."""
+    """A context in which the server runs. Every command is on the disk before it is answered.
+
+    Args:
+        folder: of its data.
+        options: of its command line.
+        port: by default a free one.
+    """
 
     def __init__(self, folder: Path, *options: str, port: int | None = None) -> None:
         self._folder = folder
@@ -66,10 +74,10 @@ class ValkeyServer:
         self._signal(signal.SIGCONT)
 
     def command(self, *words: str) -> bytes:
-        """The beginning of the answer to a command.
+        """The first 4096 bytes of the answer to a command.
 
         Raises:
-            RuntimeError: it is an error.
+            RuntimeError: the answer is an error.
         """
         with socket.create_connection(("127.0.0.1", self.port), timeout=5) as connection:
             connection.sendall(f"*{len(words)}\r\n".encode())
@@ -91,10 +99,3 @@ class ValkeyServer:
                 return connection.recv(16).startswith(b"+PONG")
         except OSError:
             return False
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

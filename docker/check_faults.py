@@ -1,11 +1,11 @@
-"""Breaks what ``docker compose up`` runs while clients stream through the proxy; part of docker/check.
+"""Breaks the containers of ``docker compose up`` while clients stream through the proxy; part of docker/check.
 
     python docker/check_faults.py http://127.0.0.1:8000
 
-Clients stream recordings in numbered chunks. A replica hangs, one is killed, all are replaced one by one, the store is
-paused and killed. No client may see an error, and every reply must be that of an undisturbed stream, bit for bit.
-It waits for what it wants to see, never for a time to pass. Containers are reached by ``docker`` with the environment's
-DOCKER_HOST, COMPOSE_FILE and COMPOSE_PROJECT_NAME.
+Clients stream recordings in numbered chunks. A replica hangs, one is killed, all are replaced one by one, and the store
+is paused and killed. No client may see an error, and every reply must equal that of an undisturbed stream, bit for bit.
+Each check waits for an event, never for a time. The script calls ``docker`` with the environment's DOCKER_HOST,
+COMPOSE_FILE and COMPOSE_PROJECT_NAME.
 """
 
 from __future__ import annotations
@@ -16,127 +16,24 @@ import secrets
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 import wave
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import httpx
 import numpy as np
+from streaming_threads import CHUNK_S, CLIENTS, WAIT_S, CheckFailed, StreamingThreads, content
 
 from hetsyn_client.client import StreamingClient
-from hetsyn_client.errors import HetsynError
 from service.wire.pcm import decode_wav
 
 REPOSITORY = Path(__file__).parent.parent
 RECORDINGS = REPOSITORY / "docs" / "recordings"
 L16 = "audio/L16;rate=8000"
-CHUNK_S = 0.1
-SPEED = 2.0  # times real time
-CLIENTS = 4
-WAIT_S = 60.0
-UNDERSTOOD = 9  # of ten recordings
+RECOGNISED = 9  # at least, of ten recordings
 STORE_REPEATS = 10  # a store that starts again may take longer than a client waits by default
-
-
-class CheckFailed(Exception):
-    """What was promised is not so."""
-
-
-class Stream(threading.Thread):
-    """A client that streams a recording again and again, in sessions of its own, and compares the replies."""
-
-    def __init__(self, url: str, recording: Path, expected: list[Any], repeats: int) -> None:
-        super().__init__(daemon=True)
-        self._url = url
-        self._recording = recording
-        self._expected = expected
-        self._repeats = repeats
-        self.stopping = False
-        self.begun = self.chunks = self.repeated = 0
-        self.error: str | None = None
-
-    def run(self) -> None:
-        with StreamingClient(self._url, repeats=self._repeats, sleep=self._pause) as client:
-            while not self.stopping and self.error is None:
-                self.begun += 1
-                self._stream(client)
-
-    def _stream(self, client: StreamingClient) -> None:
-        began_s = time.monotonic()
-
-        def keep_pace(until_s: float) -> None:
-            time.sleep(max(0.0, began_s + until_s / SPEED - time.monotonic()))
-
-        count = 0
-        try:
-            for reply in client.stream_wav(self._recording, CHUNK_S, before_chunk=keep_pace):
-                if content(reply) != self._expected[count]:
-                    self.error = f"chunk {count} was answered otherwise: {reply}"
-                    return
-                count += 1
-                self.chunks += 1
-        except HetsynError as error:
-            self.error = f"chunk {count}: {error}"
-
-    def _pause(self, pause_s: float) -> None:
-        self.repeated += 1
-        time.sleep(pause_s)
-
-
-class Streams:
-    """So many of them, within ``with``."""
-
-    def __init__(self, url: str, recording: Path, expected: list[Any], **options: Any) -> None:
-        self.all = [Stream(url, recording, expected, **options) for _ in range(CLIENTS)]
-
-    def __enter__(self) -> Streams:
-        for stream in self.all:
-            stream.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for stream in self.all:
-            stream.stopping = True
-        for stream in self.all:
-            stream.join(WAIT_S)
-
-    def wait_for(self, what: str, condition: Callable[[], bool]) -> None:
-        """Raises CheckFailed: it did not come about in time, or a stream broke."""
-        deadline_s = time.monotonic() + WAIT_S
-        while not condition():
-            self.check()
-            if time.monotonic() > deadline_s:
-                raise CheckFailed(f"not within {WAIT_S:g} s: {what}")
-            time.sleep(0.02)
-        self.check()
-
-    def wait_for_sessions(self) -> None:
-        """Until every session that is open now has ended and another has begun."""
-        begun = [stream.begun for stream in self.all]
-        self.wait_for(
-            "sessions go on to their end",
-            lambda: all(stream.begun > count for stream, count in zip(self.all, begun, strict=True)),
-        )
-
-    def check(self) -> None:
-        """Raises CheckFailed: a stream broke."""
-        for stream in self.all:
-            if stream.error is not None:
-                raise CheckFailed(stream.error)
-
-    def summary(self) -> str:
-        chunks = sum(stream.chunks for stream in self.all)
-        repeated = sum(stream.repeated for stream in self.all)
-        return f"{chunks} chunks of {CLIENTS} clients, no error, answers equal; the clients sent {repeated} again"
-
-
-def content(reply: dict[str, Any]) -> dict[str, Any]:
-    """What does not depend on which session it is."""
-    return {name: value for name, value in reply.items() if name != "session"}
 
 
 def run(*command: str) -> str:
@@ -147,7 +44,7 @@ def run(*command: str) -> str:
 
 
 def replicas() -> dict[str, str]:
-    """The URLs of the replicas themselves, by container."""
+    """The replicas' own URLs, by container."""
     urls = {}
     for container in run("docker", "compose", "ps", "--quiet", "api").split():
         networks = "{{range .NetworkSettings.Networks}}{{.IPAddress}} {{end}}"
@@ -156,6 +53,7 @@ def replicas() -> dict[str, str]:
 
 
 def counted(url: str, name: str) -> float:
+    """A value of the server's metrics."""
     found = re.search(rf"^{re.escape(name)} (\S+)$", httpx.get(url + "/metrics", trust_env=False).text, re.MULTILINE)
     if found is None:
         raise CheckFailed(f"{url}/metrics does not have {name}")
@@ -163,7 +61,7 @@ def counted(url: str, name: str) -> float:
 
 
 def all_digits(folder: Path) -> Path:
-    """A recording of some seconds, of all words."""
+    """A recording of all words, one after the other."""
     path = folder / "digits.wav"
     pieces = [decode_wav(file.read_bytes()) for file in sorted(RECORDINGS.glob("*.wav"))]
     with wave.open(str(path), "wb") as file:
@@ -176,25 +74,26 @@ def all_digits(folder: Path) -> Path:
 
 
 def undisturbed(url: str, recording: Path) -> list[Any]:
+    """The content of the reply to each chunk while nothing is broken."""
     with StreamingClient(url, repeats=0) as client:
         return [content(reply) for reply in client.stream_wav(recording, CHUNK_S)]
 
 
 def check_words(url: str) -> None:
-    """As tests/e2e: the network has never heard this voice, and need not understand it all."""
-    heard = 0
+    """The network was not trained on this voice, so it may miss one word."""
+    recognised = 0
     recordings = sorted(RECORDINGS.glob("*.wav"))
     with StreamingClient(url, repeats=0) as client:
         for recording in recordings:
             *_, last = client.stream_wav(recording, CHUNK_S)
-            heard += last["label"] == recording.stem
-    if heard < UNDERSTOOD:
-        raise CheckFailed(f"{heard} of {len(recordings)} recordings were understood, {UNDERSTOOD} are expected")
-    print(f"{heard} of {len(recordings)} recordings are understood through the proxy, in chunks")
+            recognised += last["label"] == recording.stem
+    if recognised < RECOGNISED:
+        raise CheckFailed(f"{recognised} of {len(recordings)} recordings were recognised, {RECOGNISED} are expected")
+    print(f"{recognised} of {len(recordings)} recordings are recognised through the proxy, in chunks")
 
 
 def send_silence(client: httpx.Client, session: str, seq: int | None, *, as_json: bool) -> httpx.Response:
-    """A chunk of 0.1 s, once."""
+    """Send a chunk of 0.1 s of silence, once."""
     silence = bytes(1600)
     named: dict[str, Any] = {"session": session} | ({} if seq is None else {"seq": seq})
     if not as_json:
@@ -205,29 +104,29 @@ def send_silence(client: httpx.Client, session: str, seq: int | None, *, as_json
 
 
 def check_affinity(url: str) -> None:
-    """Chunks of a session go to one replica, so that no session has to be loaded."""
+    """The proxy sends a session's chunks to one replica, so that no replica loads a session from the store."""
     loaded = 'hetsyn_sessions_total{event="loaded"}'
     applied = 'hetsyn_chunks_total{outcome="applied"}'
     before = {replica: (counted(replica, loaded), counted(replica, applied)) for replica in replicas().values()}
     sessions = [secrets.token_urlsafe(16) for _ in range(12)]
     with httpx.Client(base_url=url, trust_env=False) as client:
-        for place, session in enumerate(sessions):
+        for index, session in enumerate(sessions):
             for seq in range(3):
-                send_silence(client, session, seq, as_json=place % 2 == 1).raise_for_status()
+                send_silence(client, session, seq, as_json=index % 2 == 1).raise_for_status()
         for replica, (loads, chunks) in before.items():
             if counted(replica, loaded) != loads:
-                raise CheckFailed(f"{replica} had to load sessions: their chunks did not go to one replica")
+                raise CheckFailed(f"{replica} loaded sessions: their chunks went to several replicas")
             if counted(replica, applied) == chunks:
                 raise CheckFailed(f"{replica} got none of {len(sessions)} sessions")
         for session in sessions:
             if client.get(f"/sessions/{session}").raise_for_status().json()["expected_seq"] != 3:
-                raise CheckFailed(f"the session {session} is not where it should be")
+                raise CheckFailed(f"the session {session} does not expect chunk 3")
             client.delete(f"/sessions/{session}").raise_for_status()
     print(f"{len(sessions)} sessions, raw and JSON, are spread over the replicas, and each stays on one")
 
 
 def check_shared_state(recording: Path, expected: list[Any]) -> None:
-    """Chunks of one session alternate between the replicas, past the proxy."""
+    """Chunks of one session alternate between the replicas, without the proxy."""
     urls = list(replicas().values())
     samples, rate_hz = decode_wav(recording.read_bytes())
     pcm = np.round(samples * 32_768.0).clip(-32_768, 32_767).astype(np.int16)
@@ -239,25 +138,26 @@ def check_shared_state(recording: Path, expected: list[Any]) -> None:
         client = clients[seq % len(clients)]
         reply = client.infer_chunk(piece, rate_hz, session=session, seq=seq, end=seq == len(expected) - 1)
         if content(reply) != whole:
-            raise CheckFailed(f"chunk {seq} from {urls[seq % len(urls)]} was answered otherwise: {reply}")
+            raise CheckFailed(f"chunk {seq} from {urls[seq % len(urls)]} got another answer: {reply}")
     for client in clients:
         client.close()
-    print(f"{len(expected)} chunks of one session, alternating over {len(urls)} replicas: answers equal")
+    print(f"{len(expected)} chunks of one session, alternating over {len(urls)} replicas: equal answers")
 
 
 def check_killed_replica(url: str, recording: Path, expected: list[Any]) -> None:
+    """The replica with most sessions is killed and started again."""
     urls = replicas()
 
     def sessions_held() -> dict[str, float]:
         return {container: counted(at, "hetsyn_sessions_held") for container, at in urls.items()}
 
     before = sessions_held()
-    with Streams(url, recording, expected, repeats=3) as streams:
+    with StreamingThreads(url, recording, expected, repeats=3) as streams:
         held: dict[str, float] = {}
 
         def all_are_under_way() -> bool:
             held.update({container: count - before[container] for container, count in sessions_held().items()})
-            return sum(held.values()) == CLIENTS and min(held.values()) > 0  # so that each is in rotation
+            return sum(held.values()) == CLIENTS and min(held.values()) > 0  # each replica takes part
 
         streams.wait_for("both replicas hold sessions of the clients", all_are_under_way)
         victim = max(held, key=lambda container: held[container])
@@ -269,7 +169,7 @@ def check_killed_replica(url: str, recording: Path, expected: list[Any]) -> None
             try:
                 return counted(replicas()[victim], 'hetsyn_chunks_total{outcome="applied"}') > 0
             except httpx.TransportError:
-                return False  # it does not listen yet
+                return False  # it is not listening yet
 
         streams.wait_for("the replica that was killed gets chunks again", is_back)
     streams.check()
@@ -277,8 +177,9 @@ def check_killed_replica(url: str, recording: Path, expected: list[Any]) -> None
 
 
 def check_rolling_restart(url: str, recording: Path, expected: list[Any]) -> None:
+    """``docker/roll`` replaces all replicas."""
     before = set(replicas())
-    with Streams(url, recording, expected, repeats=3) as streams:
+    with StreamingThreads(url, recording, expected, repeats=3) as streams:
         streams.wait_for("every client streams", lambda: all(stream.chunks for stream in streams.all))
         run("docker/roll")
         streams.wait_for_sessions()
@@ -290,12 +191,12 @@ def check_rolling_restart(url: str, recording: Path, expected: list[Any]) -> Non
 
 
 def check_hung_replica(url: str) -> None:
-    """Its chunks with numbers are answered by another; those without are not sent there, and count at most once."""
+    """Another replica answers its numbered chunks; unnumbered chunks are not repeated, and count at most once."""
     hung, hung_url = next(iter(replicas().items()))
     opened = 'hetsyn_sessions_total{event="opened"}'
     with httpx.Client(base_url=url, timeout=60, trust_env=False) as client:
 
-        def sessions_there(*, numbered: bool, as_json: bool) -> list[str]:
+        def sessions_on_it(*, numbered: bool, as_json: bool) -> list[str]:
             found: list[str] = []
             for _ in range(100):
                 session = secrets.token_urlsafe(16)
@@ -308,11 +209,11 @@ def check_hung_replica(url: str) -> None:
             raise CheckFailed(f"{hung_url} gets hardly any sessions")
 
         as_json = {
-            session: is_json for is_json in (False, True) for session in sessions_there(numbered=True, as_json=is_json)
+            session: is_json for is_json in (False, True) for session in sessions_on_it(numbered=True, as_json=is_json)
         }
         numbered = list(as_json)
         for is_json in (False, True):
-            as_json |= dict.fromkeys(sessions_there(numbered=False, as_json=is_json), is_json)
+            as_json |= dict.fromkeys(sessions_on_it(numbered=False, as_json=is_json), is_json)
         unnumbered = list(as_json)[len(numbered) :]
         run("docker", "pause", hung)
         try:
@@ -334,7 +235,7 @@ def check_hung_replica(url: str) -> None:
         deadline_s = time.monotonic() + WAIT_S
         while counted(hung_url, "hetsyn_requests_in_flight") > 0:
             if time.monotonic() > deadline_s:
-                raise CheckFailed(f"{hung_url} does not finish what it has")
+                raise CheckFailed(f"{hung_url} does not finish its requests")
             time.sleep(0.02)
         for session in numbered + unnumbered:
             count = client.get(f"/sessions/{session}").raise_for_status().json()["expected_seq"]
@@ -348,7 +249,8 @@ def check_hung_replica(url: str) -> None:
 
 
 def check_paused_store(url: str, recording: Path, expected: list[Any]) -> None:
-    with Streams(url, recording, expected, repeats=STORE_REPEATS) as streams:
+    """While Valkey is paused, every chunk gets 503 with Retry-After."""
+    with StreamingThreads(url, recording, expected, repeats=STORE_REPEATS) as streams:
         streams.wait_for("every client streams", lambda: all(stream.chunks for stream in streams.all))
         repeated = [stream.repeated for stream in streams.all]
         run("docker", "compose", "pause", "valkey")
@@ -361,21 +263,22 @@ def check_paused_store(url: str, recording: Path, expected: list[Any]) -> None:
                 trust_env=False,
             )
             streams.wait_for(
-                "every client was told to come later",
+                "every client was asked to repeat a chunk",
                 lambda: all(stream.repeated > count for stream, count in zip(streams.all, repeated, strict=True)),
             )
         finally:
             run("docker", "compose", "unpause", "valkey")
         if response.status_code != 503 or not response.headers.get("Retry-After", "").isdecimal():
-            raise CheckFailed(f"a store that is paused gave {response.status_code} {response.text}")
+            raise CheckFailed(f"with a paused store a chunk got {response.status_code} {response.text}")
         streams.wait_for_sessions()
     streams.check()
     print(f"Valkey paused: 503 with Retry-After {response.headers['Retry-After']}, then {streams.summary()}")
 
 
 def check_killed_store(url: str, recording: Path, expected: list[Any]) -> None:
+    """Valkey is killed and started again on the same data."""
     (container,) = run("docker", "compose", "ps", "--quiet", "valkey").split()
-    with Streams(url, recording, expected, repeats=STORE_REPEATS) as streams:
+    with StreamingThreads(url, recording, expected, repeats=STORE_REPEATS) as streams:
         streams.wait_for("every client streams", lambda: all(stream.chunks for stream in streams.all))
         run("docker", "kill", "--signal", "KILL", container)
         run("docker", "start", container)

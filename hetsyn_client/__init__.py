@@ -1,9 +1,18 @@
 """What talks to a server: ``StreamingClient``, ``hetsyn stream`` and ``hetsyn bench``.
 
-Imports nothing of ``service``, so that it can be used where no server is installed.
+It imports nothing of ``service``, so that it works beside a folder of the user's own with that name.
 """
 
-from hetsyn_client.client import Reply, StreamingClient
+from hetsyn_client.client import ChunkOptions, Reply, Session, StreamingClient
 from hetsyn_client.errors import HetsynError, InputError, ServiceProblem, ServiceUnreachable
 
-__all__ = ["HetsynError", "InputError", "Reply", "ServiceProblem", "ServiceUnreachable", "StreamingClient"]
+__all__ = [
+    "ChunkOptions",
+    "HetsynError",
+    "InputError",
+    "Reply",
+    "ServiceProblem",
+    "ServiceUnreachable",
+    "Session",
+    "StreamingClient",
+]

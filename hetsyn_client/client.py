@@ -1,8 +1,12 @@
-"""A client of the server: streams a recording in numbered chunks, and repeats one when the connection breaks, before or
-behind a proxy, or the server says "later".
+"""A client of the server. It numbers a session's chunks, and repeats a chunk when the connection breaks, when a proxy
+lost the server, or when the server says "later".
 
-A repeated chunk is safe because it has a number: the server gives the stored reply if it was applied. One of a carried
-session is safe because the server keeps nothing.
+    with StreamingClient("http://127.0.0.1:8000") as client, client.session(model="speech-digits") as session:
+        session.send(first_samples, 8000)
+        reply = session.send(last_samples, 8000, end=True)
+
+A numbered chunk can be repeated: a server that has applied it sends the stored reply. A chunk of a carried session can
+be repeated because the server keeps nothing of it.
 """
 
 from __future__ import annotations
@@ -11,15 +15,17 @@ import json
 import secrets
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, TypedDict, Unpack
+from urllib.parse import quote
 
 import httpx
 import numpy as np
 from numpy.typing import NDArray
 
-from hetsyn_client.errors import InputError, ServiceProblem, ServiceUnreachable
+from hetsyn_client.errors import HetsynError, InputError, ServiceProblem, ServiceUnreachable
 from hetsyn_client.events import MEDIA_TYPE as EVENTS_TYPE
 from hetsyn_client.events import pack_events
 from hetsyn_client.frames import MEDIA_TYPE as CARRIED_TYPE
@@ -31,16 +37,40 @@ Reply = dict[str, Any]
 _PROXY_LOST_THE_SERVER = (502, 504)
 
 
+class ChunkOptions(TypedDict, total=False):
+    """What may go with a chunk beside its input; an option that is left out or None is not sent.
+
+    Attributes:
+        session: id of the session; the server makes one up for a chunk without.
+        seq: number of the chunk in its session, from 0. A numbered chunk is repeated when it is not answered.
+        end: the session ends with this chunk.
+        model: by default the server's default model. Fixed by a session's first chunk, as are version and form.
+        version: by default the newest.
+        form: ``exact`` or ``bank``; by default the model's default form.
+        carry: the server keeps nothing of the session; the reply has all of it, as ``token``.
+        token: the token of the reply to the chunk before. Any server with the same keys takes it.
+    """
+
+    session: str | None
+    seq: int | None
+    end: bool
+    model: str | None
+    version: str | None
+    form: str | None
+    carry: bool
+    token: bytes | None
+
+
 class StreamingClient:
     """Connections to one server. Close it, or use it as a context manager.
 
     Args:
         url: as ``http://127.0.0.1:8000``.
         timeout_s: for one request.
-        repeats: how often a numbered chunk is sent again when the connection breaks, a proxy lost the server (502,
+        repeats: how often a numbered chunk is sent again when the connection breaks, when a proxy lost the server (502,
             504), or on 503 with Retry-After.
-        transport: in place of the network, for tests.
-        sleep: between two tries, for tests.
+        transport: replaces the network in tests.
+        sleep: waits between two tries, in seconds; tests replace it.
     """
 
     def __init__(
@@ -68,51 +98,36 @@ class StreamingClient:
     def close(self) -> None:
         self._http.close()
 
-    def infer_chunk(
-        self,
-        samples: NDArray[np.int16],
-        sample_rate_hz: int,
-        *,
-        session: str | None = None,
-        seq: int | None = None,
-        end: bool = False,
-        model: str | None = None,
-        version: str | None = None,
-        form: str | None = None,
-        carry: bool = False,
-        token: bytes | None = None,
-    ) -> Reply:
+    def session(
+        self, *, model: str | None = None, version: str | None = None, form: str | None = None, carry: bool = False
+    ) -> Session:
+        """A new session, which the server opens with its first chunk. Its options are those of ``ChunkOptions``."""
+        return Session(self, model=model, version=version, form=form, carry=carry)
+
+    def infer_chunk(self, samples: NDArray[np.int16], sample_rate_hz: int, **options: Unpack[ChunkOptions]) -> Reply:
         """Send 16-bit samples [n], one channel.
 
-        Args:
-            carry: the server keeps nothing of the session: the reply has it, as ``token``.
-            token: the one of the reply to the chunk before; any server with the same keys takes it.
-
         Raises:
-            ServiceProblem: the server refused it. ServiceUnreachable: it cannot be reached.
+            ServiceProblem: the server refused the chunk.
+            ServiceUnreachable: the server cannot be reached.
         """
-        content = np.asarray(samples).astype(">i2").tobytes()
-        named = {"session": session, "seq": seq, "end": end, "model": model, "version": version, "form": form}
-        return self._send(content, f"audio/L16;rate={sample_rate_hz}", named, token, carry=carry)
+        return self._infer(*_sound(samples, sample_rate_hz), **options)
 
     def infer_events(
-        self,
-        steps: int,
-        times: NDArray[np.int64],
-        units: NDArray[np.int64],
-        *,
-        session: str | None = None,
-        seq: int | None = None,
-        end: bool = False,
-        model: str | None = None,
-        version: str | None = None,
-        form: str | None = None,
-        carry: bool = False,
-        token: bytes | None = None,
+        self, steps: int, times: NDArray[np.int64], units: NDArray[np.int64], **options: Unpack[ChunkOptions]
     ) -> Reply:
-        """Send spikes: the i-th in step times[i] of ``steps``, on channel units[i]. The rest as ``infer_chunk``."""
-        named = {"session": session, "seq": seq, "end": end, "model": model, "version": version, "form": form}
-        return self._send(pack_events(steps, times, units), EVENTS_TYPE, named, token, carry=carry)
+        """Send the spikes of ``steps`` network steps.
+
+        Args:
+            times: [spikes], the step of each spike, from 0.
+            units: [spikes], its channel.
+
+        Raises:
+            InputError: a time or a channel that cannot be sent.
+            ServiceProblem: the server refused the chunk.
+            ServiceUnreachable: the server cannot be reached.
+        """
+        return self._infer(pack_events(steps, times, units), EVENTS_TYPE, **options)
 
     def stream_wav(
         self,
@@ -124,41 +139,82 @@ class StreamingClient:
         before_chunk: Callable[[float], None] | None = None,
         carry: bool = False,
     ) -> Iterator[Reply]:
-        """The replies to a recording's chunks, the last with ``end``.
+        """The replies to a recording's chunks; the last chunk ends the session.
 
         Args:
-            carry: the session goes with the chunks, and the server keeps nothing of it.
-            before_chunk: called with the chunk's end in the recording, in seconds, before it is sent; it may
-                wait until a microphone would have heard so much.
+            path: WAV file of 16-bit PCM.
+            chunk_s: length of a chunk.
+            before_chunk: called before a chunk is sent with the time in the recording, in seconds, at which the chunk
+                ends. It may wait until a microphone would have recorded so much.
+            model, form, carry: as in ``ChunkOptions``.
 
         Raises:
-            InputError: no WAV file of 16-bit PCM. ServiceProblem, ServiceUnreachable: as ``infer_chunk``.
+            InputError: not a WAV file of 16-bit PCM.
+            ServiceProblem: the server refused a chunk.
+            ServiceUnreachable: the server cannot be reached.
         """
         pcm, rate_hz = _mono(read_wav(path.read_bytes()))
         length = max(1, round(chunk_s * rate_hz))
-        session, token = secrets.token_urlsafe(16), None
+        session = self.session(model=model, form=form, carry=carry)
         begins = range(0, max(1, len(pcm)), length)
-        for seq, begin in enumerate(begins):
+        for begin in begins:
             piece = pcm[begin : begin + length]
             if before_chunk is not None:
                 before_chunk((begin + len(piece)) / rate_hz)
-            end = seq == len(begins) - 1
-            reply = self.infer_chunk(
-                piece, rate_hz, session=session, seq=seq, end=end, model=model, form=form, carry=carry, token=token
-            )
-            token = reply.get("token")
-            yield reply
+            yield session.send(piece, rate_hz, end=begin == begins[-1])
 
-    def _send(
-        self, content: bytes, content_type: str, named: dict[str, Any], token: bytes | None, *, carry: bool
+    def drop(self, session: str) -> None:
+        """Delete a session on the server.
+
+        Raises:
+            ServiceProblem: the server refused; 404 where it has no such session.
+            ServiceUnreachable: the server cannot be reached.
+        """
+        try:
+            response = self._http.delete(f"/sessions/{quote(session, safe='')}")
+        except httpx.TransportError as error:
+            raise self._unreachable(error) from error
+        if not response.is_success:
+            raise _problem(response)
+
+    def _infer(
+        self,
+        content: bytes,
+        content_type: str,
+        *,
+        session: str | None = None,
+        seq: int | None = None,
+        end: bool = False,
+        model: str | None = None,
+        version: str | None = None,
+        form: str | None = None,
+        carry: bool = False,
+        token: bytes | None = None,
     ) -> Reply:
+        """``POST /infer`` with a raw body, or with a frame where the session is carried."""
+        named = {"session": session, "seq": seq, "end": end, "model": model, "version": version, "form": form}
         query = {name: value for name, value in named.items() if value is not None}
         is_carried = carry or token is not None
         if is_carried:
             content, content_type = pack_frame(token or b"", content_type, content), CARRIED_TYPE
         # a carried chunk may be sent again though it has no number: the same token and chunk have the same answer
-        is_repeatable = is_carried or ("session" in query and "seq" in query)
-        tries = 1 + (self._repeats if is_repeatable else 0)
+        is_repeatable = is_carried or (session is not None and seq is not None)
+        response = self._post(query, content, content_type, 1 + (self._repeats if is_repeatable else 0))
+        if not response.is_success:
+            raise _problem(response)
+        if is_carried:
+            frame = unpack_frame(response.content)
+            carried: Reply = json.loads(frame.body)
+            return carried | {"token": frame.token or None}
+        reply: Reply = response.json()
+        return reply
+
+    def _post(self, query: dict[str, Any], content: bytes, content_type: str, tries: int) -> httpx.Response:
+        """The response to the last try.
+
+        Raises:
+            ServiceUnreachable: the last try had no response.
+        """
         for attempt in range(tries):
             is_last = attempt == tries - 1
             pause_s = 0.1 * 2**attempt
@@ -173,20 +229,100 @@ class StreamingClient:
                     pause_s = later_s
             except httpx.TransportError as error:
                 if is_last:
-                    raise ServiceUnreachable(f"{self._url}: {error}: is 'hetsyn serve' running there?") from error
+                    raise self._unreachable(error) from error
             self._sleep(pause_s)
-        if response.is_success and is_carried:
-            frame = unpack_frame(response.content)
-            carried: Reply = json.loads(frame.body)
-            return carried | {"token": frame.token or None}
-        if response.is_success:
-            reply: Reply = response.json()
-            return reply
-        raise _problem(response)
+        return response
+
+    def _unreachable(self, error: httpx.TransportError) -> ServiceUnreachable:
+        return ServiceUnreachable(f"{self._url}: {error}: is 'hetsyn serve' running there?")
+
+
+class Session:
+    """One session on a server. It numbers its chunks, so that each counts once however often it is sent.
+
+    ``StreamingClient.session`` makes one. Left as a context manager before its end, it is deleted on the server.
+    A chunk that raised keeps its number: send the same chunk again.
+
+    Args:
+        client: the connection.
+        model, version, form, carry: as in ``ChunkOptions``.
+
+    Attributes:
+        id: on the server.
+        seq: number of the next chunk.
+    """
+
+    def __init__(
+        self, client: StreamingClient, *, model: str | None, version: str | None, form: str | None, carry: bool
+    ) -> None:
+        self.id = secrets.token_urlsafe(16)
+        self.seq = 0
+        self._client = client
+        self._options: ChunkOptions = {"model": model, "version": version, "form": form, "carry": carry}
+        self._token: bytes | None = None
+        self._empty: tuple[bytes, str] | None = None  # an input without content, of the kind that the session takes
+        self._has_ended = False
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.seq and not self._has_ended and not self._options["carry"]:
+            with suppress(HetsynError):  # the server deletes an idle session by itself
+                self._client.drop(self.id)
+
+    def send(self, samples: NDArray[np.int16], sample_rate_hz: int, *, end: bool = False) -> Reply:
+        """Send 16-bit samples [n], one channel. The sample rate is the same for all chunks.
+
+        Raises:
+            InputError: samples that are not whole numbers.
+            ServiceProblem: the server refused the chunk.
+            ServiceUnreachable: the server cannot be reached.
+        """
+        if np.asarray(samples).dtype.kind == "f":
+            raise InputError("the samples are floats: scale them to 16-bit integers, of 32767 at most")
+        reply = self._infer(*_sound(samples, sample_rate_hz), end=end)
+        self._empty = _sound(np.empty(0, np.int16), sample_rate_hz)
+        return reply
+
+    def send_events(
+        self, steps: int, times: NDArray[np.int64], units: NDArray[np.int64], *, end: bool = False
+    ) -> Reply:
+        """Send the spikes of ``steps`` network steps, as ``StreamingClient.infer_events`` does."""
+        reply = self._infer(pack_events(steps, times, units), EVENTS_TYPE, end=end)
+        self._empty = pack_events(0, [], []), EVENTS_TYPE
+        return reply
+
+    def end(self) -> Reply:
+        """End the session without further input, for the final reply.
+
+        Raises:
+            InputError: no chunk was sent.
+            ServiceProblem: the server refused.
+            ServiceUnreachable: the server cannot be reached.
+        """
+        if self._empty is None:
+            raise InputError("the session has no chunk yet: send one before you end it")
+        return self._infer(*self._empty, end=True)
+
+    def _infer(self, content: bytes, content_type: str, *, end: bool) -> Reply:
+        options: ChunkOptions = {**self._options, "session": self.id, "seq": self.seq, "end": end, "token": self._token}
+        reply = self._client._infer(content, content_type, **options)
+        self._token = reply.get("token")
+        self.seq += 1
+        self._has_ended = end
+        return reply
+
+
+def _sound(samples: NDArray[np.int16], sample_rate_hz: int) -> tuple[bytes, str]:
+    """A body in network byte order (RFC 2586), and its content type."""
+    return np.asarray(samples).astype(">i2").tobytes(), f"audio/L16;rate={sample_rate_hz}"
 
 
 def _is_repeatable(response: httpx.Response) -> bool:
-    """Whether to send a numbered chunk again: the server says "later", or a proxy says that its connection broke."""
+    """Whether to send a numbered chunk again: the server says "later", or a proxy lost the server."""
     if response.status_code == 503:
         return _retry_after_s(response) is not None
     return response.status_code in _PROXY_LOST_THE_SERVER
@@ -209,7 +345,7 @@ def _problem(response: httpx.Response) -> ServiceProblem:
 
 
 def _mono(sound: Pcm) -> tuple[NDArray[np.int16], int]:
-    """Samples [n] of one channel, several averaged, and their rate in Hz.
+    """Samples [n] of one channel, or of the mean of two, and their rate in Hz.
 
     Raises:
         InputError: not a whole number of samples of every channel.

@@ -21,11 +21,11 @@ BAR_WIDTH = 30
 def stream_file(
     file: Annotated[Path, typer.Argument(help="WAV file, 16-bit PCM.", exists=True, dir_okay=False)],
     url: Annotated[str, typer.Option(help="The server.")] = "http://127.0.0.1:8000",
-    model: Annotated[str | None, typer.Option(help="By default the server's default model.")] = None,
+    model: Annotated[str | None, typer.Option(help="Model; by default the server's default model.")] = None,
     chunk_ms: Annotated[float, typer.Option(min=1, help="Length of a chunk.")] = 100.0,
     realtime: Annotated[bool, typer.Option(help="Send no faster than the sound lasts.")] = True,
 ) -> None:
-    """Stream a recording to a server, chunk by chunk, and show what it makes of it."""
+    """Stream a recording to a server, chunk by chunk, and show the classification so far."""
     from hetsyn_client.client import StreamingClient
 
     console = Console()
@@ -47,7 +47,7 @@ def stream_file(
 
 @contextmanager
 def _line_printer(console: Console) -> Iterator[Callable[[Text, bool], None]]:
-    """A line that is overwritten on a terminal; lines one below the other elsewhere."""
+    """On a terminal one line that is overwritten; elsewhere a line for each reply."""
     if not console.is_terminal:
         yield lambda line, is_last: console.print(line)  # noqa: ARG005
         return

@@ -8,7 +8,7 @@ class HetsynError(Exception):
 
 
 class InputError(HetsynError):
-    """What a client sent, or is about to send, cannot be used; nothing was applied."""
+    """An input that cannot be used. Nothing was applied."""
 
 
 class NotFound(HetsynError):
@@ -19,10 +19,10 @@ class ServiceProblem(HetsynError):
     """The server refused a request.
 
     Attributes:
-        status: of HTTP.
+        status: HTTP status.
         detail: the server's sentence.
-        expected_seq: the chunk to send next, where the server said so.
-        retry_after_s: when to try again, where the server said so.
+        expected_seq: number of the chunk to send next, if the server named it.
+        retry_after_s: how long to wait before the next try, if the server named it.
     """
 
     def __init__(self, status: int, detail: str, expected_seq: int | None, retry_after_s: float | None) -> None:

@@ -24,7 +24,7 @@ MAGIC = b"HSE1"
 HEADER = struct.Struct("<4sII")
 LARGEST = 0xFFFF  # a time or a unit of the packed form
 LARGEST_INDEX = 2**31 - 1  # a unit of any form
-LARGEST_FLOAT = 2.0**53  # up to here floats have every whole number
+LARGEST_FLOAT = 2.0**53  # up to here every whole number is a float
 
 
 def pack_events(steps: int, times: Sequence[int] | Integers, units: Sequence[int] | Integers) -> bytes:

@@ -1,8 +1,8 @@
 """``application/vnd.hetsyn.carried``: a token and a body in one. Little endian:
 
 magic      4 bytes  b"HSC1"
-token      uint32   bytes of the token; 0 where there is none
-type       uint16   bytes of the body's content type
+token      uint32   length of the token in bytes; 0 without one
+type       uint16   length of the body's content type in bytes
            the token, the content type in ASCII, and the body
 
 A token is too long for the headers that most servers and proxies take, and base64 would make it longer by a third.
@@ -21,7 +21,11 @@ HEADER = struct.Struct("<4sIH")
 
 
 class Frame(NamedTuple):
-    """token: empty where there is none."""
+    """
+    Attributes:
+        token: empty before a session's first reply.
+        content_type: of the body.
+    """
 
     token: bytes
     content_type: str
@@ -34,9 +38,10 @@ def pack_frame(token: bytes, content_type: str, body: bytes) -> bytes:
 
 
 def unpack_frame(data: bytes) -> Frame:
-    """
+    """Take a frame apart.
+
     Raises:
-        InputError: other bytes, or cut off.
+        InputError: not a frame, or cut off.
     """
     if len(data) < HEADER.size or not data.startswith(MAGIC):
         raise InputError(f"the body does not begin with {MAGIC.decode()} and two lengths (10 bytes): frame it anew")

@@ -1,4 +1,7 @@
-"""WAV files of 16-bit PCM. The standard library's reader differs between versions of Python, so it is not used.
+"""WAV files of 16-bit PCM.
+
+The reader is our own because it reads what strangers send: it takes this one format, refuses the rest with a sentence
+that says how to convert it, and runs no code of libsndfile on their bytes.
 
 "RIFF" size "WAVE", then chunks: name, uint32 size, content, and a byte of padding after an odd size
 "fmt "    uint16 format, channels; uint32 rate, bytes a second; uint16 bytes a frame, bits a sample;
@@ -26,7 +29,13 @@ CONVERT = "convert it to 16-bit PCM, as with 'sox IN -b 16 OUT.wav'"
 
 @dataclass(frozen=True)
 class Pcm:
-    """content: 16-bit little-endian samples, of one or two interleaved channels."""
+    """Sound of a WAV file.
+
+    Attributes:
+        channels: 1 or 2.
+        rate_hz: samples a second of each channel.
+        content: 16-bit little-endian samples, the channels interleaved.
+    """
 
     channels: int
     rate_hz: int
@@ -34,28 +43,30 @@ class Pcm:
 
 
 def read_wav(data: bytes) -> Pcm:
-    """
+    """The sound of a whole WAV file. A program that streamed the file may have left its length open.
+
     Raises:
         InputError: another format, damaged, or cut off.
     """
     if not (b"RIFF".startswith(data[:4]) and b"WAVE".startswith(data[8:12])):
         raise InputError(f"this is not a WAV file (RIFF, WAVE): {CONVERT}")
     sound: tuple[int, int] | None = None
-    place = 12
-    while place + 8 <= len(data):
-        name, size = struct.unpack_from("<4sI", data, place)
-        place += 8
+    offset = 12
+    while offset + 8 <= len(data):
+        name, size = struct.unpack_from("<4sI", data, offset)
+        offset += 8
         if name == b"data":
             if sound is None:
                 raise InputError(f"the WAV file has samples before their format: {CONVERT}")
-            return Pcm(*sound, _samples(data[place:], size))
+            return Pcm(*sound, _samples(data[offset:], size))
         if name == b"fmt ":
-            sound = _format(data[place : place + size])
-        place += size + size % 2
+            sound = _format(data[offset : offset + size])
+        offset += size + size % 2
     raise InputError(CUT_OFF)
 
 
 def _samples(rest: bytes, size: int) -> bytes:
+    """The samples at the beginning of ``rest``, of the declared size in bytes."""
     if size == 0 or (size > len(rest) and size >= STREAMED_BYTES):
         return rest
     if size > len(rest):
@@ -64,7 +75,7 @@ def _samples(rest: bytes, size: int) -> bytes:
 
 
 def _format(chunk: bytes) -> tuple[int, int]:
-    """Channels and rate.
+    """Channels, and rate in Hz, as a ``fmt`` chunk has them.
 
     Raises:
         InputError: not 16-bit PCM of one or two channels.

@@ -11,11 +11,10 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
-from benchmarks.valkey import MISSING
 from service.models.catalog import ModelCatalog
 from service.models.model import Model
-from service.runtime.operators import BUILD
 from tests.fakes import Gate, write_artifact
+from tests.support.tools import LACKING
 
 # a shared machine is slow at times: no deadline; the same examples in every run
 settings.register_profile("hetsyn", deadline=None, derandomize=True, max_examples=60)
@@ -26,13 +25,12 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # where CI has installed what these tests need, it says so, and then they may not be skipped
 TOOLS_INSTALLED = "HETSYN_TOOLS_INSTALLED"
-WITHOUT_TOOLS = (MISSING, BUILD, "no C++ compiler")
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
-    if report.skipped and os.environ.get(TOOLS_INSTALLED) and any(why in str(report.longrepr) for why in WITHOUT_TOOLS):
+    if report.skipped and os.environ.get(TOOLS_INSTALLED) and any(why in str(report.longrepr) for why in LACKING):
         report.outcome = "failed"
         report.longrepr = f"{TOOLS_INSTALLED} is set, and yet: {report.longrepr}"
     return report

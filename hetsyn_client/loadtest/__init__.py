@@ -1,1 +1,1 @@
-"""``hetsyn bench``: load for a server, open loop or closed, and what it did to the latency."""
+"""``hetsyn bench``: puts a server under load, in an open or a closed loop, and measures its latency."""

@@ -1,4 +1,4 @@
-"""When chunks are due: streams with one period and phases of their own. Pure, and the same for the same seed."""
+"""When chunks are due: streams of one period, each with its own phase. Pure, and the same for the same seed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ import numpy as np
 class Schedule:
     """Chunk n of a stream is due at its phase + n periods, in seconds from the start.
 
-    phases_s: of each stream, ascending, all below the period.
+    Attributes:
+        period_s: between two chunks of a stream.
+        phases_s: one a stream, ascending, all below the period.
     """
 
     period_s: float
@@ -27,7 +29,7 @@ class Schedule:
         return max(0, ceil((until_s - self.phases_s[stream]) / self.period_s))
 
     def walk(self) -> Iterator[tuple[float, int]]:
-        """(due_s, stream) of every chunk, in order of time, without end.
+        """(due_s, stream) of every chunk, in order of time, endless.
 
         All streams have one period, so their order repeats and no queue of timers is needed.
         """
@@ -40,7 +42,7 @@ class Schedule:
 
 
 def random_schedule(streams: int, period_s: float, seed: int) -> Schedule:
-    """Phases that are uniform over the period: the streams are not synchronised."""
+    """Phases drawn uniformly from the period: the streams are not synchronised."""
     phases = np.sort(np.random.default_rng((seed, 1)).uniform(0, period_s, streams))
     return Schedule(period_s, tuple(phases.tolist()))
 
@@ -52,6 +54,6 @@ def first_session_chunks(streams: int, session_chunks: int, seed: int) -> list[i
 
 
 def first_chunks(streams: int, chunks: int, seed: int) -> list[int]:
-    """Where in the load each stream begins."""
-    places: list[int] = np.random.default_rng((seed, 3)).integers(0, chunks, streams).tolist()
-    return places
+    """Index of each stream's first chunk in the load."""
+    indices: list[int] = np.random.default_rng((seed, 3)).integers(0, chunks, streams).tolist()
+    return indices

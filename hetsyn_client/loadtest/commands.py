@@ -1,4 +1,4 @@
-"""``hetsyn bench``. It imports what it needs when it runs."""
+"""``hetsyn bench``. It imports its dependencies when it runs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rich.console import Console
 
 if TYPE_CHECKING:
     from hetsyn_client.loadtest.measurement import Measurement
-    from hetsyn_client.loadtest.run import Search, Stop
+    from hetsyn_client.loadtest.run import RampResult, Stop
 
 bench = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -27,48 +27,55 @@ DURATION_S, TRIAL_S = 10.0, 4.0
 @bench.command()
 def bench_server(
     url: Annotated[str, typer.Argument(help="The server, as http://127.0.0.1:8000.")],
-    model: Annotated[str | None, typer.Option(help="By default the server's default model.")] = None,
-    version: Annotated[str | None, typer.Option(help="By default its newest.")] = None,
-    form: Annotated[str | None, typer.Option(help="exact or bank; by default the model's default.")] = None,
-    streams: Annotated[
-        int | None, typer.Option(min=1, help=f"Streams in real time; {STREAMS} unless --ramp or --closed is given.")
-    ] = None,
+    model: Annotated[str | None, typer.Option(help="Model; by default the server's default model.")] = None,
+    version: Annotated[str | None, typer.Option(help="Version; by default the newest.")] = None,
+    form: Annotated[str | None, typer.Option(help="exact or bank; by default the model's default form.")] = None,
+    streams: Annotated[int | None, typer.Option(min=1, help=f"Streams in real time; by default {STREAMS}.")] = None,
     ramp: Annotated[
         bool, typer.Option("--ramp", help="Find the largest number of streams that holds the target.")
     ] = False,
     closed: Annotated[
-        int | None, typer.Option(min=1, help="So many streams that each send when the last answer is there.")
+        int | None, typer.Option(min=1, help="Streams that each send the next chunk when the last is answered.")
     ] = None,
-    chunk_ms: Annotated[float, typer.Option(min=1, help="Length of a chunk; a stream sends one as often.")] = 100.0,
+    chunk_ms: Annotated[float, typer.Option(min=1, help="Length of a chunk. A stream sends one as often.")] = 100.0,
     duration_s: Annotated[
         float | None,
-        typer.Option(min=0.5, max=86_400, help=f"Measured time; {DURATION_S:g}, and {TRIAL_S:g} a trial of --ramp."),
+        typer.Option(
+            min=0.5,
+            max=86_400,
+            help=f"Measured time; {DURATION_S:g}, or {TRIAL_S:g} a trial of --ramp.",
+        ),
     ] = None,
-    warmup_s: Annotated[float, typer.Option(min=0, max=3_600, help="Time before that.")] = 1.0,
-    target_ms: Annotated[float, typer.Option(min=0.1, help="--ramp: latency to hold.")] = 100.0,
-    percentile: Annotated[float, typer.Option(min=1, max=99.9, help="--ramp: of so many percent of chunks.")] = 99.0,
-    max_streams: Annotated[int, typer.Option(min=1, help="--ramp: try no more.")] = 10_000,
+    warmup_s: Annotated[float, typer.Option(min=0, max=3_600, help="Time before the measured time.")] = 1.0,
+    target_ms: Annotated[float, typer.Option(min=0.1, help="--ramp: the latency to hold.")] = 100.0,
+    percentile: Annotated[float, typer.Option(min=1, max=99.9, help="--ramp: percentile of it.")] = 99.0,
+    max_streams: Annotated[int, typer.Option(min=1, help="--ramp: the most streams to try.")] = 10_000,
     patience: Annotated[
-        int, typer.Option(min=0, help="--ramp: failed trials that busy neighbours on this machine may excuse; 0: none.")
+        int,
+        typer.Option(min=0, help="--ramp: failed trials to leave out because other programs were busy."),
     ] = 20,
     expected_interval_ms: Annotated[
-        float | None, typer.Option(min=0.1, help="--closed: correct as if each had meant to send this often.")
+        float | None,
+        typer.Option(min=0.1, help="--closed: interval at which each stream meant to send."),
     ] = None,
     recordings: Annotated[
-        Path | None, typer.Option(help="WAV file or folder to send; else synthesised sound.", exists=True)
+        Path | None,
+        typer.Option(help="WAV file or folder to send; by default synthesised sound.", exists=True),
     ] = None,
     density: Annotated[
         float | None,
         typer.Option(
-            min=0, max=1, help=f"Random spikes a channel and step; {DENSITY:g} for a model that hears nothing."
+            min=0,
+            max=1,
+            help=f"Share of channels that spike in a step; {DENSITY:g} for a model without encoder.",
         ),
     ] = None,
     session_chunks: Annotated[int, typer.Option(min=1, help="Chunks of a session; then another begins.")] = 50,
-    connections: Annotated[int, typer.Option(min=1, help="Connections at most.")] = 256,
-    timeout_s: Annotated[float, typer.Option(min=0.1, max=600, help="For one request.")] = 10.0,
-    seed: Annotated[int, typer.Option(min=0, help="Of the arrivals and of what is made up.")] = 0,
-    json_path: Annotated[Path | None, typer.Option("--json", help="Write the results there.")] = None,
-    html_path: Annotated[Path | None, typer.Option("--html", help="Write a report with plots there.")] = None,
+    connections: Annotated[int, typer.Option(min=1, help="The most connections.")] = 256,
+    timeout_s: Annotated[float, typer.Option(min=0.1, max=600, help="Time limit of one request.")] = 10.0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the arrivals and of the synthesised input.")] = 0,
+    json_path: Annotated[Path | None, typer.Option("--json", help="Write the results to this file.")] = None,
+    html_path: Annotated[Path | None, typer.Option("--html", help="Write a report with plots to this file.")] = None,
 ) -> None:
     """Put a server under load and measure its latency.
 
@@ -78,13 +85,13 @@ def bench_server(
     modes = {"--streams": streams is not None, "--ramp": ramp, "--closed": closed is not None}
     chosen = [name for name, is_given in modes.items() if is_given]
     if len(chosen) > 1:
-        raise typer.BadParameter(f"{' and '.join(chosen)} exclude each other: give one")
+        raise typer.BadParameter(f"{' and '.join(chosen)} exclude each other: choose one")
     if expected_interval_ms is not None and closed is None:
         raise typer.BadParameter("--expected-interval-ms corrects a closed loop: give --closed too, or leave it out")
     for path in (json_path, html_path):
         if path is not None and not path.parent.is_dir():
             raise typer.BadParameter(f"there is no folder {path.parent}: make it first")
-    import_module("hdrh")  # before any load, so that what is missing is said at once
+    import_module("hdrh")  # before any load, so that a missing dependency is reported at once
     if html_path is not None:
         import_module("matplotlib")
 
@@ -112,7 +119,7 @@ def bench_server(
     console = Console()
     console.print(f"{served.name} {served.version}, {served.form}: {load.description}", highlight=False, markup=False)
     stop = Stop()
-    result: Measurement | Search
+    result: Measurement | RampResult
     with _interruptible(stop), View(console) as view:
         if ramp:
             goal = Goal(target_ms, percentile)
@@ -147,7 +154,7 @@ def bench_server(
 
 @contextmanager
 def _interruptible(stop: Stop) -> Iterator[None]:
-    """The first Ctrl-C ends the run in order; the second ends the program."""
+    """The first Ctrl-C ends the run with a report; the second ends the program."""
 
     def interrupted(*_: Any) -> None:
         stop.reason = "interrupted"
@@ -160,12 +167,12 @@ def _interruptible(stop: Stop) -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-def _show(console: Console, result: Measurement | Search) -> None:
-    from hetsyn_client.loadtest.run import Search
+def _show(console: Console, result: Measurement | RampResult) -> None:
+    from hetsyn_client.loadtest.run import RampResult
     from hetsyn_client.loadtest.view import measurement_table, notes, saturation_line, trial_table
 
     measurement: Measurement | None
-    if isinstance(result, Search):
+    if isinstance(result, RampResult):
         if console.is_terminal:
             console.print(trial_table(result.trials))
         measurement = result.at_saturation
@@ -175,12 +182,12 @@ def _show(console: Console, result: Measurement | Search) -> None:
         console.print(measurement_table(measurement))
         for note in notes(measurement):
             console.print(f"note: {note}", style="yellow", highlight=False, markup=False)
-    if isinstance(result, Search):
+    if isinstance(result, RampResult):
         console.print(saturation_line(result), style="bold", highlight=False, markup=False, soft_wrap=True)
 
 
 def _write(
-    described: dict[str, Any], result: Measurement | Search, json_path: Path | None, html_path: Path | None
+    described: dict[str, Any], result: Measurement | RampResult, json_path: Path | None, html_path: Path | None
 ) -> None:
     if json_path is not None:
         from hetsyn_client.loadtest.results import as_json
@@ -192,9 +199,9 @@ def _write(
         html_path.write_text(as_html(described, result))
 
 
-def _is_anything_answered(result: Measurement | Search) -> bool:
-    from hetsyn_client.loadtest.run import Search
+def _is_anything_answered(result: Measurement | RampResult) -> bool:
+    from hetsyn_client.loadtest.run import RampResult
 
-    if isinstance(result, Search):
+    if isinstance(result, RampResult):
         return any(trial.measurement.answered for trial in result.trials)
     return result.answered > 0

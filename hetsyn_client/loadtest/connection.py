@@ -1,7 +1,7 @@
-"""One HTTP/1.1 connection that stays open, with at most one request on it.
+"""One persistent HTTP/1.1 connection with at most one request under way.
 
-Bytes in, ``Response`` out: no headers but ``Retry-After`` are kept and nothing is decoded, so that the load
-generator costs a fraction of the server.
+Bytes in, ``Response`` out. Of the headers only ``Retry-After`` is kept, and no body is decoded, so that the load
+generator takes a fraction of the server's CPU time.
 """
 
 from __future__ import annotations
@@ -15,20 +15,24 @@ from hetsyn_client.loadtest.target import Response
 
 
 class ConnectionOwner(Protocol):
-    """Who gets to hear of a connection."""
+    """Receives the events of a connection."""
 
     def responded(self, connection: Connection, response: Response) -> None:
-        """The response to the request that was sent. ``is_reusable`` says whether another may follow."""
+        """The response has come. ``connection.is_reusable`` says whether another request may follow."""
 
     def lost(self, connection: Connection) -> None:
-        """The connection is closed, by whomever. Called once, unless it was never made."""
+        """The connection was closed, by either side. Called once, unless the connection was never made."""
 
 
 class Connection(asyncio.Protocol):
     """
+    Args:
+        owner: receives the response, and the loss of the connection.
+
     Attributes:
-        is_reusable: another request may be sent. answers: responses so far.
-        has_begun: something of the response that is awaited has come.
+        is_reusable: whether another request may be sent.
+        answers: number of responses so far.
+        has_begun: whether a part of the awaited response has come.
     """
 
     def __init__(self, owner: ConnectionOwner) -> None:
@@ -52,7 +56,7 @@ class Connection(asyncio.Protocol):
         self._transport.write(request)
 
     def abort(self) -> None:
-        """Close at once; the owner hears ``lost``."""
+        """Close at once; the owner's ``lost`` is called."""
         self.is_reusable = False
         if self._transport is not None:
             self._transport.abort()
@@ -69,7 +73,7 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         if not self._awaits:
-            self.abort()  # nobody asked
+            self.abort()  # a response without a request
             return
         self.has_begun = True
         try:
@@ -95,7 +99,7 @@ class Connection(asyncio.Protocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if len(name) == 11 and name.lower() == b"retry-after":
-            # a date is as good as "later"
+            # a date counts as one second
             self._retry_after_s = float(value) if value.isdigit() else 1.0
 
     def on_body(self, body: bytes) -> None:
@@ -103,6 +107,6 @@ class Connection(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         status = self._parser.get_status_code()
-        if status >= 200:  # before that, the response is yet to come
-            self._stays_open = self._parser.should_keep_alive()  # it knows no longer once the message is over
+        if status >= 200:  # below 200 the response itself is yet to come
+            self._stays_open = self._parser.should_keep_alive()  # not known after this callback
             self._complete = Response(status, self._body, self._retry_after_s)

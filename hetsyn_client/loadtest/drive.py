@@ -1,4 +1,4 @@
-"""Streams in motion: the asyncio shell that sends chunks when they are due and notes what comes back."""
+"""The asyncio shell of a run: sends chunks when they are due and records the responses."""
 
 from __future__ import annotations
 
@@ -12,24 +12,34 @@ from hetsyn_client.loadtest.load import Load
 from hetsyn_client.loadtest.measurement import Generator, Measurement, Mode
 from hetsyn_client.loadtest.pool import SWEEP_S, Job, Pool
 from hetsyn_client.loadtest.recorder import Recorder
-from hetsyn_client.loadtest.streams import Stream
-from hetsyn_client.loadtest.target import Outcome, Response, Target
+from hetsyn_client.loadtest.streams import LoadStream
+from hetsyn_client.loadtest.target import ChunkOutcome, Response, Target
 
-TICK_S = 0.001  # what timers of event loops can do; chunks that fall due within it are sent together
-HEAD_START_S = 0.02  # from the moment at which all is ready to the first chunk
-LONGEST_PAUSE_S = 1.0  # of a refused stream of a closed loop
+TICK_S = 0.001  # resolution of an event loop's timers; chunks that fall due within it are sent together
+HEAD_START_S = 0.02  # from the last connection to the first chunk
+LONGEST_PAUSE_S = 1.0  # of a stream in a closed loop after a refusal
 FAILED_PAUSE_S = 0.1
 DROP_TIMEOUT_S = 10.0
 
 
 class Drive:
-    """One run of one load. ``run`` it once.
+    """One run of one load. Call ``run`` once.
 
     Args:
-        schedule: of an open loop; None for a closed one, in which a stream's next chunk follows the answer.
-        connections: at most. timeout_s: for one request. late_s, expected_interval_s: as ``Recorder`` has them.
-        give_up: asked several times a second whether to end early, and why.
-        watch: told several times a second how far it is.
+        target: the server.
+        load: the chunks.
+        streams: number of streams.
+        schedule: when chunks are due in an open loop; None for a closed loop, where a chunk follows the last answer.
+        connections: the most connections.
+        timeout_s: time limit of one request, and of the wait for the last answers.
+        warmup_s: time before the measured time.
+        duration_s: measured time.
+        session_chunks: length of a session in chunks.
+        seed: of the streams' first chunks and of the lengths of their first sessions.
+        late_s: as ``Recorder`` has it.
+        expected_interval_s: as ``Recorder`` has it.
+        give_up: called several times a second; a reason to end early, or "".
+        watch: called several times a second with the recorder and the time.
     """
 
     def __init__(
@@ -64,9 +74,9 @@ class Drive:
         self._pool = Pool(target.address, connections, timeout_s, self)
         run = secrets.token_hex(4)
         firsts = first_session_chunks(streams, session_chunks, seed)
-        places = first_chunks(streams, len(load.chunks), seed)
+        positions = first_chunks(streams, len(load.chunks), seed)
         self._streams = [
-            Stream(index, f"bench-{run}-{index}", session_chunks, firsts[index], places[index])
+            LoadStream(index, f"bench-{run}-{index}", session_chunks, firsts[index], positions[index])
             for index in range(streams)
         ]
         self._lost_sessions: list[str] = []
@@ -80,9 +90,10 @@ class Drive:
         self._recorder = Recorder(0.0, 0.0)
 
     async def run(self) -> Measurement:
-        """
+        """Send the load for warm-up and measured time, and delete the sessions that are open at the end.
+
         Raises:
-            ServiceUnreachable: there is no server.
+            ServiceUnreachable: no server answers.
         """
         try:
             await self._pool.open(self._connections)
@@ -106,7 +117,7 @@ class Drive:
             await self._pool.close()
 
     async def _until(self, end_s: float) -> tuple[str, float]:
-        """Let it run; why it ended early, and this process's share of a core."""
+        """Run until ``end_s``. The reason for an early end, or "", and this process's share of a core."""
         stopped = ""
         wall_s, cpu_s = time.perf_counter(), time.process_time()
         while not stopped and (now_s := time.perf_counter()) < end_s:
@@ -122,7 +133,7 @@ class Drive:
         return stopped, (time.process_time() - cpu_s) / (time.perf_counter() - wall_s)
 
     def _finish(self, end_s: float, stopped: str) -> None:
-        """From now on only what was due before the end is sent, and nothing if the run was stopped."""
+        """From now on send only chunks that were due before the end; none if the run was stopped."""
         if self._schedule is not None and not stopped:
             self._send_due(end_s)
             self._sent_until_s = end_s
@@ -138,7 +149,7 @@ class Drive:
             self._tick()
 
     def _tick(self) -> None:
-        """Send what is due; a stream that still waits for an answer sends when it has come."""
+        """Send the chunks that are due. A stream that waits for an answer sends when the answer has come."""
         if self._is_over:
             return
         self._send_due(time.perf_counter())
@@ -157,19 +168,19 @@ class Drive:
             due_s, index = next(self._walk)
         self._next = due_s, index
 
-    def _due_s(self, stream: Stream) -> float:
+    def _due_s(self, stream: LoadStream) -> float:
         assert self._schedule is not None, "closed loops have no schedule"
         return self._start_s + self._schedule.due_s(stream.index, stream.taken)
 
-    def _send(self, stream: Stream, intended_s: float) -> None:
+    def _send(self, stream: LoadStream, intended_s: float) -> None:
         chunks = self._load.chunks
-        chunk = chunks[stream.place % len(chunks)]
+        chunk = chunks[stream.position % len(chunks)]
         request = self._target.request(stream.session, stream.seq, chunk, is_last=stream.is_last)
         stream.take()
         self._pool.send(Job(request, stream, intended_s))
 
-    def _go_on(self, stream: Stream, now_s: float, pause_s: float = 0.0) -> None:
-        """After an answer: the next chunk, if it is due."""
+    def _go_on(self, stream: LoadStream, now_s: float, pause_s: float = 0.0) -> None:
+        """After an answer: send the next chunk if it is due."""
         if self._schedule is not None:
             due_s = self._due_s(stream)
             if due_s < (self._sent_until_s if self._is_over else now_s):
@@ -187,14 +198,14 @@ class Drive:
         stream = job.stream
         if stream is None:
             if response.status < 500:
-                self._undropped -= 1  # gone, or never there
+                self._undropped -= 1  # deleted, or never opened
             return
         pause_s = 0.0
         outcome = self._target.judge(response)
-        if outcome is Outcome.APPLIED:
+        if outcome is ChunkOutcome.APPLIED:
             stream.applied()
             self._recorder.answered(job.intended_s, job.sent_s, now_s)
-        elif outcome is Outcome.REFUSED:
+        elif outcome is ChunkOutcome.REFUSED:
             stream.refused()
             self._recorder.failed(f"refused ({response.status})", job.intended_s, now_s)
             pause_s = min(response.retry_after_s or FAILED_PAUSE_S, LONGEST_PAUSE_S)
@@ -213,7 +224,7 @@ class Drive:
         self._go_on(stream, now_s, FAILED_PAUSE_S)
 
     def _note_unanswered(self) -> int | None:
-        """Chunks that were due and have no answer, each with the time that it has waited. How many were due."""
+        """Record the chunks that were due and have no answer, each with its waiting time. The number that was due."""
         now_s = time.perf_counter()
         recorder = self._recorder
         for job in self._pool.abandon():
@@ -232,7 +243,7 @@ class Drive:
         return offered
 
     async def _drop_sessions(self) -> int:
-        """Leave the server as it was. How many sessions it did not confirm to have dropped."""
+        """Delete the open sessions. The number that the server did not confirm."""
         sessions = self._lost_sessions + [s.open_session for s in self._streams if s.open_session is not None]
         requests = [request for session in sessions if (request := self._target.drop(session)) is not None]
         self._undropped = len(requests)

@@ -1,4 +1,4 @@
-"""What is sent: chunks of recordings, of synthesised sound, or of random spikes, made before the clock starts."""
+"""The chunks to send: of recordings, of synthesised sound, or of random spikes. They are made before a run starts."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hetsyn_client.events import MEDIA_TYPE as EVENTS_TYPE
 from hetsyn_client.loadtest.served_model import ServedModel
 from hetsyn_client.wav import read_wav
 
-DISTINCT_CHUNKS = 256  # of random spikes; streams walk through them from places of their own
+DISTINCT_CHUNKS = 256  # of random spikes; each stream begins at another of them
 SOUND_S = 20.0
 BURST_S = 0.25  # about a syllable
 PEAK = 0.3  # of full scale
@@ -23,9 +23,13 @@ FULL_SCALE = 32_767
 
 @dataclass(frozen=True)
 class Load:
-    """Chunks that streams send one after the other, round and round.
+    """Chunks that streams send one after the other, in a cycle.
 
-    period_s: the time that a chunk lasts. description: for the report.
+    Attributes:
+        content_type: of each chunk.
+        chunks: bodies of requests.
+        period_s: duration of a chunk, and the time between two chunks of a stream.
+        description: one phrase for the report.
     """
 
     content_type: str
@@ -43,13 +47,21 @@ def choose_load(
     default_density: float,
     seed: int,
 ) -> Load:
-    """Recordings or spikes where they were asked for; else sound for a model that hears, and spikes for others.
+    """Recordings or spikes if requested; else sound for a model with an encoder, and spikes for others.
+
+    Args:
+        model: the model under load.
+        chunk_s: duration of a chunk.
+        recordings: WAV file or folder of WAV files.
+        density: share of channels that spike in a step.
+        default_density: the density of spikes that nobody requested.
+        seed: of synthesised input.
 
     Raises:
-        InputError: the model or the recordings do not fit.
+        InputError: the model does not take the requested input, or the recordings cannot be used.
     """
     if recordings is not None and density is not None:
-        raise InputError("recordings and a density of spikes exclude each other: give one")
+        raise InputError("recordings and a density of spikes exclude each other: choose one")
     if recordings is not None:
         if model.sample_rate_hz is None:
             raise InputError(f"model {model.name!r} takes spikes, not sound: leave out the recordings")
@@ -63,14 +75,14 @@ def random_spikes(model: ServedModel, chunk_s: float, density: float, seed: int)
     """Each channel spikes in each step with probability ``density``.
 
     Raises:
-        InputError: the chunk is no whole number of steps, or a channel or step beyond what the packed form holds.
+        InputError: not a whole number of steps, or more steps or channels than the packed form holds.
     """
     steps = round(chunk_s / model.step_s)
     if steps < 1 or abs(steps * model.step_s - chunk_s) > 1e-6:
         below = int(chunk_s / model.step_s)
         low, high = (max(1, n) * model.step_s * 1000 for n in (below, below + 1))
         raise InputError(
-            f"a chunk of {1000 * chunk_s:g} ms is no whole number of the model's {1000 * model.step_s:g} ms steps: "
+            f"a chunk of {1000 * chunk_s:g} ms is not a whole number of the model's {1000 * model.step_s:g} ms steps: "
             f"take {low:g} or {high:g} ms"
         )
     if max(steps, model.channels) > LARGEST + 1:
@@ -79,8 +91,8 @@ def random_spikes(model: ServedModel, chunk_s: float, density: float, seed: int)
     chunks = []
     for _ in range(DISTINCT_CHUNKS):
         count = rng.binomial(steps * model.channels, density)
-        places = np.sort(rng.choice(steps * model.channels, count, replace=False))
-        chunks.append(pack_events(steps, places // model.channels, places % model.channels))
+        cells = np.sort(rng.choice(steps * model.channels, count, replace=False))
+        chunks.append(pack_events(steps, cells // model.channels, cells % model.channels))
     described = f"random spikes, density {density:g}, {steps} steps of {model.channels} channels"
     return Load(EVENTS_TYPE, tuple(chunks), chunk_s, described)
 
@@ -98,10 +110,10 @@ def synthesised(rate_hz: int, chunk_s: float, seed: int) -> Load:
 
 
 def recorded(path: Path, chunk_s: float) -> Load:
-    """A WAV file, or a folder's, one after the other.
+    """A WAV file, or all WAV files of a folder joined in the order of their names.
 
     Raises:
-        InputError: no recordings, not of one rate, or not 16-bit PCM.
+        InputError: no recordings, recordings of several rates, or not 16-bit PCM.
     """
     files = sorted(path.rglob("*.wav")) if path.is_dir() else [path]
     if not files:
@@ -123,13 +135,13 @@ def recorded(path: Path, chunk_s: float) -> Load:
 
 
 def _sound(samples: NDArray[np.int16], rate_hz: int, chunk_s: float, description: str) -> Load:
-    """Whole chunks of the samples. The last, if cut short, takes its rest from the beginning."""
+    """Samples [n] as whole chunks. The last is filled up from the beginning."""
     length = max(1, round(chunk_s * rate_hz))
     if not len(samples):
         raise InputError("the recordings are empty: give some with sound")
     count = -(-len(samples) // length)
     filled = np.resize(samples, count * length).astype("<i2").reshape(count, length)
-    # what the samples last, so that a stream is in real time whatever the rounding
+    # from the rounded length, so that a stream is in real time
     period_s = length / rate_hz
     content_type = f"audio/L16;rate={rate_hz};endianness=little-endian"
     return Load(content_type, tuple(chunk.tobytes() for chunk in filled), period_s, description)

@@ -1,26 +1,32 @@
-"""What a run measured, as plain values that go into JSON and plots."""
+"""The figures of a run, as plain values that go into JSON and plots."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Literal
 
+from hetsyn_client.loadtest.cpu_contention import QUIET_CORES
+
 Mode = Literal["open", "closed"]
 
 LATE_MS = 15.0
-DISTURBING_CORES = 0.15
-# a listener that uses less hands its requests on, to processes that are unknown
+# a listening process that uses less is a proxy, and the processes that do the work are not known
 SEEN_CORES = 0.05
 PERCENTILES = (50.0, 75.0, 90.0, 95.0, 99.0, 99.9)
 
 
 @dataclass(frozen=True)
 class Distribution:
-    """Of a time in milliseconds.
+    """Distribution of a time.
 
-    percentiles: (percentile, ms) of ``PERCENTILES``. curve: the same, finer towards 100.
-    bins: (low_ms, high_ms, count), evenly wide on a logarithmic scale.
-    encoded: the HDR histogram of microseconds, in the format that HdrHistogram's libraries share.
+    Attributes:
+        count: number of values.
+        mean_ms: their mean.
+        max_ms: the largest.
+        percentiles: (percentile, ms) for each of ``PERCENTILES``.
+        curve: (percentile, ms), in steps that become finer towards 100.
+        bins: (low_ms, high_ms, count), of equal width on a logarithmic scale.
+        encoded: the HDR histogram of microseconds, in the format that HdrHistogram's libraries share.
     """
 
     count: int
@@ -38,7 +44,16 @@ class Distribution:
 
 @dataclass(frozen=True)
 class Window:
-    """A second of the run, by the time of the answers. begin_s: from the start of what was measured."""
+    """The answers of one second of the run.
+
+    Attributes:
+        begin_s: from the beginning of the measured time.
+        answered: chunks answered well.
+        errors: chunks that failed.
+        p50_ms: median latency of the answered chunks, from when each was due.
+        p99_ms: 99th percentile of the same.
+        max_ms: maximum of the same.
+    """
 
     begin_s: float
     answered: int
@@ -50,12 +65,15 @@ class Window:
 
 @dataclass(frozen=True)
 class Generator:
-    """How the load generator itself did; where it is the limit, the figures are not the server's.
+    """The load generator itself. Where it is the limit, the figures are not the server's.
 
-    cpu_share: of one core. lag_p99_ms: how much later than due a chunk was handed to a connection, where nothing
-    of its stream was under way. connections: open at the end. connection_waits: chunks that found none free.
-    server_cores, other_cores: what the server, and what other programs, used of the machine that they share with
-    the generator; None where unknown.
+    Attributes:
+        cpu_share: its CPU time as a share of one core.
+        lag_p99_ms: how much later than due it sent a chunk of a stream with no other chunk under way, 99th percentile.
+        connections: open at the end.
+        connection_waits: chunks that found no free connection.
+        server_cores: cores that the server used, if it runs on this machine; else None.
+        other_cores: cores that all other programs used, if the server runs on this machine; else None.
     """
 
     cpu_share: float
@@ -71,8 +89,8 @@ class Generator:
 
     @property
     def is_disturbed(self) -> bool:
-        """Other programs took from the server, which is known where the server itself was seen to work."""
-        return (self.server_cores or 0.0) > SEEN_CORES and (self.other_cores or 0.0) > DISTURBING_CORES
+        """Whether other programs took CPU time from the server. Unknown, and False, behind a proxy."""
+        return (self.server_cores or 0.0) > SEEN_CORES and (self.other_cores or 0.0) > QUIET_CORES
 
     @property
     def is_limit(self) -> bool:
@@ -83,12 +101,21 @@ class Generator:
 class Measurement:
     """One run at one load.
 
-    streams: in real time in an open loop; at once in a closed one. duration_s: measured, without the warm-up.
-    offered_per_s: chunks that were due; None in a closed loop. achieved_per_s: chunks that were answered well.
-    latency: of every chunk, from when it was due (open loop) or sent. service: the same from when it was sent.
-    answered: well, of the chunks of the measured time. errors: by kind. unanswered: chunks that were due and
-    had no answer when the run was over; they count in ``latency`` with the time that they had waited by then.
-    sessions_left: that the server did not confirm to have dropped. stopped: why the run ended early, or "".
+    Attributes:
+        mode: open or closed loop.
+        streams: streams in real time in an open loop; concurrent streams in a closed loop.
+        duration_s: measured time, without the warm-up.
+        offered_per_s: chunks that were due a second; None in a closed loop.
+        achieved_per_s: chunks that were answered well a second, by the time of the answer.
+        answered: chunks answered well, of those that were due in the measured time.
+        errors: number of failed chunks, by kind.
+        unanswered: chunks that were due and had no answer at the end. ``latency`` counts each with its waiting time.
+        latency: of every chunk, from when it was due (open loop) or sent (closed loop).
+        service: of every chunk, from when it was sent.
+        windows: the run second by second.
+        generator: the load generator itself.
+        sessions_left: sessions whose deletion the server did not confirm.
+        stopped: why the run ended early, or "".
     """
 
     mode: Mode
@@ -108,4 +135,5 @@ class Measurement:
 
     @property
     def failures(self) -> int:
+        """Chunks without a good answer."""
         return sum(self.errors.values()) + self.unanswered

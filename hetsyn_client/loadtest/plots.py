@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from hetsyn_client.loadtest.measurement import Measurement
-from hetsyn_client.loadtest.run import JudgedTrial, Search
+from hetsyn_client.loadtest.run import JudgedTrial, RampResult
 
 BLUE, ORANGE, RED, GREEN, GREY = "#2f6fb0", "#d9822b", "#c23b3b", "#3a8f5c", "#8a8f98"
 STYLE: dict[Any, Any] = {
@@ -33,8 +33,8 @@ KINDS = ("held", "failed", "not counted")
 TAIL_SHARES = (0.5, 0.1, 0.01, 0.001, 0.0001, 0.00001)
 
 
-def latency_over_load(search: Search) -> str:
-    """Percentiles of every trial over its streams, with the target and where saturation lies."""
+def latency_over_load(search: RampResult) -> str:
+    """Percentiles of every trial over its number of streams, with the target and the saturation."""
 
     def draw(axes: Axes) -> None:
         trials = [t for t in search.trials if t.measurement.latency.count]
@@ -58,7 +58,7 @@ def latency_over_load(search: Search) -> str:
     return _svg(draw)
 
 
-def throughput_over_load(search: Search) -> str:
+def throughput_over_load(search: RampResult) -> str:
     def draw(axes: Axes) -> None:
         measurements = [t.measurement for t in search.trials]
         most = max((m.streams for m in measurements), default=1)
@@ -119,7 +119,7 @@ def throughput_over_time(measurement: Measurement) -> str:
 
 
 def percentile_curve(measurement: Measurement) -> str:
-    """Latency over the share of chunks that took longer, which stretches the tail."""
+    """Latency over the share of slower chunks, on a scale that stretches the tail."""
 
     def draw(axes: Axes) -> None:
         curves = [("latency", ORANGE, measurement.latency)]
@@ -172,7 +172,7 @@ def _kind(trial: JudgedTrial) -> str:
 def _points(
     axes: Axes, kind: str, colour: str, x: Sequence[float], y: Sequence[float], label: str | None = None
 ) -> None:
-    """Trials: full circles held, empty ones failed, crosses do not count."""
+    """Trials: filled circles held, empty circles failed, crosses do not count."""
     axes.plot(
         x,
         y,
@@ -200,7 +200,7 @@ def _log_milliseconds(axes: Axes) -> None:
 
 
 def _svg(draw: Callable[[Axes], None]) -> str:
-    """The svg element alone. A figure of its own, not pyplot's: no state and no window."""
+    """The svg element alone. Drawn without pyplot: no global state, no window."""
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=SIZE_INCHES, layout="constrained")
         draw(figure.add_subplot())

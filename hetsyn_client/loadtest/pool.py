@@ -1,4 +1,4 @@
-"""A bounded number of connections for requests of any number of streams."""
+"""A bounded number of connections that any number of streams share."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Protocol
 
 from hetsyn_client.errors import ServiceUnreachable
 from hetsyn_client.loadtest.connection import Connection
-from hetsyn_client.loadtest.streams import Stream
+from hetsyn_client.loadtest.streams import LoadStream
 from hetsyn_client.loadtest.target import Address, Response
 
 CONNECT_TIMEOUT_S = 5.0
@@ -21,11 +21,20 @@ SWEEP_S = 0.1
 
 
 class Job:
-    """A request on its way. stream: None for one that drops a session. intended_s: when it was due."""
+    """A request under way.
+
+    Attributes:
+        request: head and body.
+        stream: sender of the chunk; None for a request that deletes a session.
+        intended_s: when the chunk was due. Times are those of ``time.perf_counter``.
+        queued_s: when the job came to the pool.
+        sent_s: when it was last sent.
+        is_repeated: whether it was sent a second time.
+    """
 
     __slots__ = ("intended_s", "is_repeated", "queued_s", "request", "sent_s", "stream")
 
-    def __init__(self, request: bytes, stream: Stream | None, intended_s: float) -> None:
+    def __init__(self, request: bytes, stream: LoadStream | None, intended_s: float) -> None:
         self.request = request
         self.stream = stream
         self.intended_s = intended_s
@@ -35,7 +44,7 @@ class Job:
 
 
 class PoolOwner(Protocol):
-    """Who gets to hear of a job: one of the two, once."""
+    """Receives the outcome of each job: one call of either method."""
 
     def answered(self, job: Job, response: Response, now_s: float) -> None: ...
 
@@ -43,13 +52,19 @@ class PoolOwner(Protocol):
 
 
 class Pool:
-    """Connections are opened as they are needed, up to a limit; jobs that find none free wait in order.
+    """Connections, opened as jobs need them, up to a limit. Jobs without a free connection wait in order.
 
-    A server may close an idle connection just as a request goes out on it. Such a request, of which the server
-    has answered nothing, is sent once more on another connection, as clients of HTTP do (RFC 9112, 9.3.1).
+    A server may close an idle connection just as a request goes out on it. A request that was lost so, before any byte
+    of its response, is sent once more on another connection (RFC 9112, section 9.3.1).
+
+    Args:
+        address: of the server.
+        limit: the most connections.
+        timeout_s: time limit of one request.
+        owner: receives the outcomes.
 
     Attributes:
-        waits: jobs that found no free connection.
+        waits: number of jobs that found no free connection.
     """
 
     def __init__(self, address: Address, limit: int, timeout_s: float, owner: PoolOwner) -> None:
@@ -75,10 +90,10 @@ class Pool:
         return len(self._connections)
 
     async def open(self, count: int) -> None:
-        """Make some connections before the clock starts.
+        """Open connections before a run starts.
 
         Raises:
-            ServiceUnreachable: the first cannot be made.
+            ServiceUnreachable: the first connection fails.
         """
         try:
             await self._connect()
@@ -89,7 +104,7 @@ class Pool:
             together = min(remaining, OPENED_TOGETHER)
             made = await asyncio.gather(*(self._connect() for _ in range(together)), return_exceptions=True)
             if any(isinstance(result, BaseException) for result in made):
-                return  # a limit of the system; those that there are will do
+                return  # a limit of the system: go on with fewer
             remaining -= together
 
     def send(self, job: Job) -> None:
@@ -103,7 +118,7 @@ class Pool:
             self._grow()
 
     def sweep(self, now_s: float) -> None:
-        """Give up what has taken longer than the timeout; to be called a few times a second."""
+        """Fail the jobs that have taken longer than the timeout. Call it a few times a second."""
         overdue_s = now_s - self._timeout_s
         for connection, job in [item for item in self._busy.items() if item[1].sent_s < overdue_s]:
             del self._busy[connection]
@@ -114,7 +129,7 @@ class Pool:
         self._grow()
 
     async def idle(self, timeout_s: float) -> bool:
-        """Wait until every job has an outcome; whether that is so before the time is over."""
+        """Wait until every job has an outcome. False if the time ran out first."""
         deadline_s = time.perf_counter() + timeout_s
         while not self._idle.is_set() and (left_s := deadline_s - time.perf_counter()) > 0:
             with suppress(TimeoutError):
@@ -123,7 +138,7 @@ class Pool:
         return self._idle.is_set()
 
     def abandon(self) -> list[Job]:
-        """Forget all jobs that have no outcome yet, and close their connections. The jobs."""
+        """Forget the jobs that have no outcome yet, and close their connections. Those jobs."""
         jobs = [*self._busy.values(), *self._waiting]
         abandoned = list(self._busy)
         self._busy.clear()
@@ -151,7 +166,7 @@ class Pool:
         now_s = time.perf_counter()
         job = self._busy.pop(connection, None)
         if job is None:
-            return  # given up a moment ago
+            return  # it has timed out
         if connection.is_reusable:
             if self._waiting:
                 self._start(connection, self._waiting.popleft())
@@ -180,7 +195,7 @@ class Pool:
         connection.send(job.request)
 
     def _grow(self) -> None:
-        """Open as many connections as there are jobs that wait for one, within the limit."""
+        """Open a connection for each waiting job, within the limit."""
         if self._is_closed or time.perf_counter() < self._paused_until_s:
             return
         wanted = min(len(self._waiting), self._limit - self.size) - len(self._opening)
@@ -198,9 +213,10 @@ class Pool:
                 self._settle_failed(self._waiting.popleft(), "cannot connect")
 
     async def _connect(self) -> None:
-        """
+        """Open a connection and start a waiting job on it.
+
         Raises:
-            OSError: refused, not resolved, or not in time.
+            OSError: refused, not resolved, or too slow.
         """
         loop = asyncio.get_running_loop()
         async with asyncio.timeout(CONNECT_TIMEOUT_S):
@@ -208,7 +224,7 @@ class Pool:
                 lambda: Connection(self), self._address.host, self._address.port, ssl=self._tls
             )
         if not connection.is_reusable:
-            return  # lost again before anyone could use it
+            return  # it was closed at once
         self._connections.add(connection)
         if self._waiting:
             self._start(connection, self._waiting.popleft())

@@ -1,13 +1,14 @@
-"""The largest number of real-time streams that holds a latency target: which load to try next. Pure.
+"""The search for the most real-time streams that hold a latency target: which load to try next. Pure.
 
-1. Grow by a factor, from the start until a load fails.
-2. From there on, bisect what is believed and not what was seen last. The belief is a probability for each
-   possible saturation point; a trial changes it by how likely its outcome was (probabilistic bisection). Loads
-   near the edge are so tried again until the answer does not hang on one trial.
+1. Multiply the load by a factor until a trial fails.
+2. Then bisect a belief, not the last outcomes (probabilistic bisection). The belief is a probability for each possible
+   saturation point. Each trial multiplies it by the likelihood of the trial's outcome. Loads near the edge are
+   therefore tried again, and no single trial decides.
 
-Noise only ever adds latency: another program on the machine makes a good load fail, and hardly anything makes a
-bad one hold. A trial that held is therefore worth more than one that failed. The next load is the one
-whose outcome is expected to say most, and the search ends when nine tenths of it lie within the tolerance.
+Noise adds latency and never removes it: other programs make a good load fail, and hardly anything makes a bad load
+hold. A trial that held therefore weighs more than a trial that failed. The next load is the one with the largest mutual
+information between its outcome and the saturation point. The search ends when nine tenths of the belief lie within the
+tolerance.
 """
 
 from __future__ import annotations
@@ -22,11 +23,11 @@ from numpy.typing import NDArray
 from hetsyn_client.errors import InputError
 from hetsyn_client.loadtest.measurement import PERCENTILES, Measurement
 
-FALSE_FAILURE = 0.2  # how often a load below saturation fails
-FALSE_HOLD = 0.02  # how often one above holds
-WIDTH = 0.02  # relative width of the edge: there a load does now this and now that
-STEP = 0.005  # of the possible saturation points, on a logarithmic scale
-SPREAD = log(2.0)  # of what is believed in advance: half the estimate, or twice
+FALSE_FAILURE = 0.2  # probability that a load below saturation fails
+FALSE_HOLD = 0.02  # probability that a load above saturation holds
+WIDTH = 0.02  # relative width of the edge, where a load sometimes holds and sometimes fails
+STEP = 0.005  # between possible saturation points, on a logarithmic scale
+SPREAD = log(2.0)  # of the belief before the first trial: from half the estimate to twice the estimate
 CANDIDATES = 64
 QUANTILES = (0.05, 0.5, 0.95)
 
@@ -35,12 +36,15 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Goal:
-    """What a load has to hold: a latency at one of ``PERCENTILES``, no errors, and throughput.
+    """The conditions that a load must hold: a latency, no errors, and throughput.
 
-    achieved_share: of the chunks that were due.
+    Attributes:
+        target_ms: the latency at the percentile must not exceed it.
+        percentile: one of ``PERCENTILES``.
+        achieved_share: the least share of the due chunks that must be answered.
 
     Raises:
-        InputError: another percentile.
+        InputError: a percentile that is not measured.
     """
 
     target_ms: float
@@ -53,7 +57,7 @@ class Goal:
             raise InputError(f"percentile {self.percentile:g} is not measured: take one of {known}")
 
     def missed(self, measurement: Measurement) -> str:
-        """Why the measurement fails the goal; "" if it holds."""
+        """Why the measurement misses the goal; "" if it holds."""
         if measurement.stopped:
             return measurement.stopped
         if measurement.failures:
@@ -65,7 +69,7 @@ class Goal:
             return f"p{self.percentile:g} {latency_ms:.0f} ms"
         offered = measurement.offered_per_s
         if offered is not None:
-            # at the end some are under way: as many as fall due within the time that an answer takes
+            # at the end as many chunks are under way as fall due within one latency
             under_way = offered * measurement.latency.at(50.0) / 1000 / measurement.duration_s
             if measurement.achieved_per_s + under_way < self.achieved_share * offered:
                 return f"{measurement.achieved_per_s / offered:.1%} of the chunks"
@@ -74,12 +78,16 @@ class Goal:
 
 @dataclass(frozen=True)
 class RampSettings:
-    """estimate: where the saturation may be; the search begins at half of it. None: a closed loop says.
+    """Settings of the search.
 
-    growth: factor between loads before the first failure. tolerance: the search ends when the upper end of
-    the belief is at most this share above the lower. max_streams: no more are tried.
-    max_trials: the search ends, however far it is. patience: trials that failed while other programs were busy and are
-    not counted, at most; 0 waits for nobody.
+    Attributes:
+        estimate: of the saturation, in streams; the search begins at half of it. None: a closed loop measures it.
+        growth: factor between loads until the first failure.
+        tolerance: the search ends when the upper end of the belief is at most this share above the lower end.
+        max_streams: the most streams to try.
+        max_trials: the search ends after so many trials, certain or not.
+        patience: how many failed trials may be left out because other programs were busy. 0: none, and no trial waits
+            for other programs.
     """
 
     estimate: float | None = None
@@ -91,16 +99,23 @@ class RampSettings:
 
 
 @dataclass(frozen=True)
-class Trial:
+class RampTrial:
+    """A load, and whether it held the goal."""
+
     streams: int
     holds: bool
 
 
 @dataclass(frozen=True)
 class Saturation:
-    """streams: the median of the belief; 0 if not even one holds. low, high: nine tenths of the belief.
+    """The result of a search so far.
 
-    is_certain: the search came to its end. is_beyond: more hold than may be tried.
+    Attributes:
+        streams: median of the belief; 0 if not even one stream holds.
+        low: lower end of nine tenths of the belief.
+        high: upper end of nine tenths of the belief.
+        is_certain: the belief lies within the tolerance.
+        is_beyond: the saturation lies above ``max_streams``.
     """
 
     streams: int
@@ -110,8 +125,8 @@ class Saturation:
     is_beyond: bool
 
 
-def next_streams(trials: Sequence[Trial], settings: RampSettings) -> int | None:
-    """The load to try next; None when the search is over."""
+def next_streams(trials: Sequence[RampTrial], settings: RampSettings) -> int | None:
+    """The load to try next, in streams; None when the search is over."""
     if len(trials) >= settings.max_trials:
         return None
     if not trials:
@@ -122,16 +137,16 @@ def next_streams(trials: Sequence[Trial], settings: RampSettings) -> int | None:
     if saturation(trials, settings).is_certain:
         return None
     points = _points(settings)
-    return _most_telling(points, _belief(points, trials, settings))
+    return _most_informative(points, _belief(points, trials, settings))
 
 
-def saturation(trials: Sequence[Trial], settings: RampSettings) -> Saturation:
-    """What the trials make believe."""
+def saturation(trials: Sequence[RampTrial], settings: RampSettings) -> Saturation:
+    """The belief after these trials."""
     points = _points(settings)
     belief = _belief(points, trials, settings)
     low, median, high = (int(n) for n in points[np.searchsorted(np.cumsum(belief), QUANTILES)])
     is_narrow = high - low <= settings.tolerance * low
-    # the last point stands for all beyond it
+    # the last point stands for all larger ones
     return Saturation(median, low, high, bool(trials) and is_narrow, is_narrow and high == settings.max_streams)
 
 
@@ -140,23 +155,24 @@ def _estimate(settings: RampSettings) -> float:
 
 
 def _points(settings: RampSettings) -> Floats:
-    """Possible saturation points: whole numbers, from 0 on."""
+    """Possible saturation points [points]: whole numbers, ascending from 0."""
     top = settings.max_streams
     return np.unique([0.0, *np.round(np.geomspace(1, top, max(2, ceil(log(top) / STEP))))])
 
 
 def _holding(points: Floats, streams: Floats | int) -> Floats:
-    """How likely a load holds, if saturation is at the points."""
+    """Probability that a load of ``streams`` holds, for saturation at each of the points."""
     above = np.clip(np.log((points + 0.5) / streams) / WIDTH, -50, 50)
     holds: Floats = FALSE_HOLD + (1 - FALSE_FAILURE - FALSE_HOLD) / (1 + np.exp(-above))
     return holds
 
 
-def _belief(points: Floats, trials: Sequence[Trial], settings: RampSettings) -> Floats:
+def _belief(points: Floats, trials: Sequence[RampTrial], settings: RampSettings) -> Floats:
+    """Probability of each point [points]."""
     distance = np.log((points + 0.5) / _estimate(settings)) / SPREAD
-    # a point far up stands for more whole numbers than one far down, but for no more on a logarithmic scale
+    # points are evenly spread on a logarithmic scale, and so is the belief before the first trial
     breadth = np.log1p(np.gradient(points) / (points + 0.5))
-    weight = np.log(breadth) - np.log1p(distance**2)  # long tails: the estimate may be far out
+    weight = np.log(breadth) - np.log1p(distance**2)  # long tails: the estimate may be far off
     for trial in trials:
         holds = _holding(points, trial.streams)
         weight += np.log(holds if trial.holds else 1 - holds)
@@ -165,8 +181,8 @@ def _belief(points: Floats, trials: Sequence[Trial], settings: RampSettings) -> 
     return belief
 
 
-def _most_telling(points: Floats, belief: Floats) -> int:
-    """The load whose outcome says most: the greatest mutual information with the saturation point."""
+def _most_informative(points: Floats, belief: Floats) -> int:
+    """The load whose outcome has the largest mutual information with the saturation point."""
     cumulated = np.cumsum(belief)
     first, last = np.searchsorted(cumulated, (0.02, 0.98))
     loads = np.unique(np.linspace(max(1.0, points[first]), points[last] + 1, CANDIDATES).round())
@@ -176,7 +192,7 @@ def _most_telling(points: Floats, belief: Floats) -> int:
 
 
 def _entropy(probability: Floats) -> Floats:
-    """Of an outcome of two, in nats."""
+    """Entropy of a binary outcome, in nats."""
     rest = 1 - probability
     entropy: Floats = -(probability * np.log(probability) + rest * np.log(rest))
     return entropy

@@ -1,9 +1,9 @@
-"""Latencies into HDR histograms, from when a chunk was due and not from when it was sent.
+"""Records latencies in HDR histograms, from when a chunk was due and not from when it was sent.
 
-A tool that waits for an answer before it sends again asks less often exactly while the server is slow, and
-so leaves out the bad times ("coordinated omission"). In an open loop the cure is to measure from the
-intended time. In a closed loop there is none; given the interval at which a client would have asked, the
-histogram adds the requests that were held up (``record_corrected_value``).
+A tool that waits for an answer before it sends again sends fewest requests while the server is slow, and so leaves out
+the worst latencies ("coordinated omission"). In an open loop the latency therefore counts from the intended time. A
+closed loop has no intended time. With an expected interval between requests, the histogram adds the requests that a
+slow one held up (``record_corrected_value``).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ LONGEST_US = 3_600_000_000
 DIGITS = 3
 WINDOW_S = 1.0
 BINS_A_DECADE = 20
-# to 99.999 in steps that halve what is missing to 100
+# up to 99.999; four steps halve the distance to 100
 CURVE = (0.0, *(100.0 * (1 - 2 ** (-n / 4)) for n in range(1, 67)))
 
 
@@ -32,12 +32,21 @@ def _us(seconds: float) -> int:
 
 
 class Recorder:
-    """Of one run. Times are of one clock, in seconds.
+    """Counts and latencies of one run. All times are seconds of one clock.
 
     Args:
-        begin_s, end_s: what is due outside is not measured.
+        begin_s: beginning of the measured time.
+        end_s: its end. Chunks that are due outside are not measured.
         late_s: chunks with a higher latency are counted in ``late``.
-        expected_interval_s: correct for coordinated omission as if each stream had meant to send this often.
+        expected_interval_s: corrects for coordinated omission, as if each stream had meant to send at this interval.
+
+    Attributes:
+        late: chunks later than ``late_s``.
+        answered_in_time: chunks answered within the measured time. They make the throughput.
+        answered_count: chunks answered, of those that were due in the measured time.
+        unanswered_count: chunks never answered, of those that were due in the measured time.
+        errors: failed chunks by kind.
+        windows: the seconds that are over.
     """
 
     def __init__(
@@ -46,7 +55,7 @@ class Recorder:
         self.begin_s = begin_s
         self.end_s = end_s
         self.late = 0
-        self.answered_in_time = 0  # by the time of the answer: this is the throughput
+        self.answered_in_time = 0
         self.answered_count = 0
         self.unanswered_count = 0
         self.errors: Counter[str] = Counter()
@@ -62,7 +71,7 @@ class Recorder:
         self._window_errors = 0
 
     def lagged(self, lag_s: float) -> None:
-        """A chunk was handed over so much later than it was due."""
+        """A chunk was sent so much later than it was due."""
         self._lag.record_value(_us(lag_s))
 
     def answered(self, intended_s: float, sent_s: float, now_s: float) -> None:
@@ -87,24 +96,33 @@ class Recorder:
             self._window_errors += 1
 
     def unanswered(self, intended_s: float, now_s: float) -> None:
-        """No answer by now, and none will be waited for."""
+        """A chunk has no answer, and the run is over."""
         if self.begin_s <= intended_s < self.end_s:
             self.unanswered_count += 1
             self._latency.record_value(_us(now_s - intended_s))
 
     def roll(self, now_s: float) -> None:
-        """Close the windows that are over. After the end all answers go into the last."""
+        """Close the windows that are over. Answers after the end go into the last window."""
         while now_s >= self._window_begin_s + WINDOW_S and self._window_begin_s + WINDOW_S < self.end_s:
             self._close_window()
 
     def stop(self, now_s: float) -> None:
-        """What is due from now on is not measured."""
+        """End the measured time now."""
         self.end_s = min(self.end_s, max(now_s, self.begin_s))
 
     def measurement(
         self, mode: Mode, streams: int, offered: int | None, generator: Generator, sessions_left: int, stopped: str
     ) -> Measurement:
-        """Everything, once the run is over. offered: chunks that were due."""
+        """All figures, once the run is over.
+
+        Args:
+            mode: open or closed loop.
+            streams: number of streams.
+            offered: chunks that were due; None in a closed loop.
+            generator: the load generator itself.
+            sessions_left: sessions whose deletion was not confirmed.
+            stopped: why the run ended early, or "".
+        """
         self._close_window()
         duration_s = self.end_s - self.begin_s
         span_s = max(duration_s, 1e-9)
@@ -151,7 +169,7 @@ def _distribution(histogram: HdrHistogram) -> Distribution:
     count = histogram.get_total_count()
     if not count:
         return Distribution(0, 0.0, 0.0, (), (), (), "")
-    # beyond one in `count` there is nothing to tell apart
+    # finer percentiles than one in `count` are equal
     curve = [p for p in CURVE if (100.0 - p) * count >= 100.0]
     values = histogram.get_percentile_to_value_dict([*PERCENTILES, *curve])
     return Distribution(
@@ -169,8 +187,12 @@ def _bins(histogram: HdrHistogram) -> tuple[tuple[float, float, int], ...]:
     recorded = [(item.value_iterated_to, item.count_at_value_iterated_to) for item in histogram.get_recorded_iterator()]
     values = np.array([value for value, _ in recorded], np.float64) / 1000
     counts = np.array([count for _, count in recorded], np.int64)
-    places = np.floor(np.log10(values) * BINS_A_DECADE).astype(int)
+    bins = np.floor(np.log10(values) * BINS_A_DECADE).astype(int)
     return tuple(
-        (10 ** (place / BINS_A_DECADE), 10 ** ((place + 1) / BINS_A_DECADE), int(counts[places == place].sum()))
-        for place in range(places.min(), places.max() + 1)
+        (
+            10 ** (low / BINS_A_DECADE),
+            10 ** ((low + 1) / BINS_A_DECADE),
+            int(counts[bins == low].sum()),
+        )
+        for low in range(bins.min(), bins.max() + 1)
     )

@@ -10,15 +10,15 @@ from typing import Any
 
 from hetsyn_client.loadtest import plots
 from hetsyn_client.loadtest.measurement import PERCENTILES, Measurement
-from hetsyn_client.loadtest.run import JudgedTrial, Search
+from hetsyn_client.loadtest.run import JudgedTrial, RampResult
 from hetsyn_client.loadtest.view import notes, saturation_line
 
 
-def as_html(settings: Mapping[str, Any], result: Measurement | Search) -> str:
+def as_html(settings: Mapping[str, Any], result: Measurement | RampResult) -> str:
     """A page with tables and plots."""
     title = f"hetsyn bench: {settings.get('model', settings.get('url', ''))}"
     parts = [f"<h1>{escape(title)}</h1>"]
-    if isinstance(result, Search):
+    if isinstance(result, RampResult):
         parts.append(_search(result))
         chosen = result.at_saturation
         if chosen is not None:
@@ -34,7 +34,7 @@ def as_html(settings: Mapping[str, Any], result: Measurement | Search) -> str:
     return _PAGE.format(title=escape(title), body="\n".join(parts))
 
 
-def _search(search: Search) -> str:
+def _search(search: RampResult) -> str:
     return (
         f"<p class=lead>{escape(saturation_line(search))}</p>"
         + _figures(
@@ -59,12 +59,12 @@ def _measurement(measurement: Measurement) -> str:
         f"{generator.connections} connections",
         **({} if generator.server_cores is None else {"server": f"{generator.server_cores:.2f} cores"}),
     }
-    said = "".join(f"<p class=note>{escape(note)}</p>" for note in notes(measurement))
+    remarks = "".join(f"<p class=note>{escape(note)}</p>" for note in notes(measurement))
     if not measurement.latency.count:
-        return _facts(facts) + said
+        return _facts(facts) + remarks
     return (
         _facts(facts)
-        + said
+        + remarks
         + _percentiles(measurement)
         + _figures(
             ("Latency over time", plots.latency_over_time(measurement)),

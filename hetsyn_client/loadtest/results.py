@@ -9,13 +9,18 @@ from datetime import UTC, datetime
 from typing import Any
 
 from hetsyn_client.loadtest.measurement import Measurement
-from hetsyn_client.loadtest.run import Search
+from hetsyn_client.loadtest.run import RampResult
 
 FORMAT_VERSION = 1
 
 
-def as_json(settings: Mapping[str, Any], result: Measurement | Search) -> dict[str, Any]:
-    """Everything that was set and measured. settings: as they go into the report, JSON values."""
+def as_json(settings: Mapping[str, Any], result: Measurement | RampResult) -> dict[str, Any]:
+    """All settings and figures, as JSON values.
+
+    Args:
+        settings: the options of the run, JSON values.
+        result: of one load, or of a search.
+    """
     head = {
         "format_version": FORMAT_VERSION,
         "ended": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -9,29 +9,27 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from hetsyn_client.loadtest.arrivals import random_schedule
-from hetsyn_client.loadtest.cpu_contention import Neighbours
+from hetsyn_client.loadtest.cpu_contention import CpuContention, CpuUsage
 from hetsyn_client.loadtest.drive import Drive
 from hetsyn_client.loadtest.load import Load
-from hetsyn_client.loadtest.measurement import DISTURBING_CORES, Measurement
-from hetsyn_client.loadtest.ramp import Goal, RampSettings, Saturation, Trial, next_streams, saturation
+from hetsyn_client.loadtest.measurement import Measurement
+from hetsyn_client.loadtest.ramp import Goal, RampSettings, RampTrial, Saturation, next_streams, saturation
 from hetsyn_client.loadtest.recorder import Recorder
 from hetsyn_client.loadtest.target import Target
 
-Result = TypeVar("Result")
+T = TypeVar("T")
 
-# a closed loop of so many says about what the server can do, and where a search begins
+# a short closed loop measures about what the server can do; a search begins at half of that
 PROBE_STREAMS = 32
 PROBE_WARMUP_S = 1.0
 PROBE_S = 2.0
 RAMP = RampSettings()
-# a search on a machine that others use: the wait for quiet before a trial
-QUIET_S = 0.2
-QUIET_WITHIN_S = 15
+QUIET_TIMEOUT_S = 15.0  # the longest wait for other programs before a trial
 
 
 @dataclass(frozen=True)
 class OpenLoop:
-    """Streams in real time: each sends a chunk whenever one is due, at phases of their own."""
+    """Streams in real time: each sends a chunk whenever one is due, at a phase of its own."""
 
     streams: int
 
@@ -40,7 +38,9 @@ class OpenLoop:
 class ClosedLoop:
     """Streams that each send the next chunk when the last is answered.
 
-    expected_interval_s: correct for coordinated omission as if each had meant to send this often.
+    Attributes:
+        streams: number of streams.
+        expected_interval_s: corrects for coordinated omission, as if each stream had meant to send at this interval.
     """
 
     streams: int
@@ -49,9 +49,15 @@ class ClosedLoop:
 
 @dataclass(frozen=True)
 class RunSettings:
-    """duration_s: measured, after warmup_s. session_chunks: of a session, after which the stream begins another.
+    """Settings of a run.
 
-    connections: at most. timeout_s: for one request; also how long a run waits for its last answers.
+    Attributes:
+        duration_s: measured time.
+        warmup_s: time before the measured time.
+        session_chunks: length of a session in chunks; then the stream begins another.
+        connections: the most connections.
+        timeout_s: time limit of one request, and of the wait for the last answers.
+        seed: of the arrivals, and of the streams' first chunks and first sessions.
     """
 
     duration_s: float = 10.0
@@ -63,7 +69,7 @@ class RunSettings:
 
 
 class Watch:
-    """Hears of a run's course; this one does nothing with it."""
+    """Receives the progress of a run. This one ignores it."""
 
     def begins(self, mode: OpenLoop | ClosedLoop, settings: RunSettings) -> None:
         pass
@@ -75,14 +81,18 @@ class Watch:
         pass
 
     def waits(self) -> None:
-        """Other programs are busy; the next trial waits until they are not."""
+        """Other programs are busy, and the next trial waits for them."""
 
     def judged(self, trial: JudgedTrial, known: Saturation) -> None:
-        """A trial of a search, and what is known after it."""
+        """A trial of a search is over. ``known`` is the belief after it."""
 
 
 class Stop:
-    """Somebody wants the run to end: set by a signal, asked by the run."""
+    """A request to end the run. A signal handler sets it, and the run reads it.
+
+    Attributes:
+        reason: why the run should end; "" for no request.
+    """
 
     def __init__(self) -> None:
         self.reason = ""
@@ -90,9 +100,12 @@ class Stop:
 
 @dataclass(frozen=True)
 class JudgedTrial:
-    """missed: why the load failed the goal; "" if it held.
+    """A load of a search, measured and judged.
 
-    is_counted: not, where other programs or the generator itself may have made it fail.
+    Attributes:
+        measurement: of the load.
+        missed: why the load missed the goal; "" if it held.
+        is_counted: False if other programs, or the generator itself, may have made the load fail.
     """
 
     measurement: Measurement
@@ -101,8 +114,15 @@ class JudgedTrial:
 
 
 @dataclass(frozen=True)
-class Search:
-    """probe: the closed loop that says where to begin. trials: in order."""
+class RampResult:
+    """The result of a search for the saturation.
+
+    Attributes:
+        goal: the conditions that a load had to hold.
+        saturation: the belief at the end.
+        probe: the closed loop before the first trial.
+        trials: in order.
+    """
 
     goal: Goal
     saturation: Saturation
@@ -111,7 +131,7 @@ class Search:
 
     @property
     def at_saturation(self) -> Measurement | None:
-        """The trial of the largest load that held, of those that the belief takes for holding."""
+        """The largest load that held, up to the upper end of the belief."""
         held = [t.measurement for t in self.trials if not t.missed and t.measurement.streams <= self.saturation.high]
         return max(held, key=lambda m: m.streams, default=None)
 
@@ -126,13 +146,19 @@ async def measure(
     stop: Stop | None = None,
     watch: Watch | None = None,
 ) -> Measurement:
-    """One load for a time.
+    """Measure one load.
 
     Args:
-        goal: end as soon as it cannot be reached any more.
+        target: the server.
+        load: the chunks.
+        mode: open or closed loop.
+        settings: of the run.
+        goal: the run ends as soon as the goal cannot be reached.
+        stop: ends the run early.
+        watch: receives the progress.
 
     Raises:
-        ServiceUnreachable: there is no server.
+        ServiceUnreachable: no server answers.
     """
     stop, watch = stop or Stop(), watch or Watch()
     is_open = isinstance(mode, OpenLoop)
@@ -153,17 +179,17 @@ async def measure(
         watch=watch.goes_on,
     )
     watch.begins(mode, settings)
-    neighbours = Neighbours.of(target.address)
+    contention = CpuContention.of(target.address)
     gc.collect()
     was_enabled = gc.isenabled()
-    gc.disable()  # a collection would stop the clock of every stream; a run makes no cycles worth one
+    gc.disable()  # a collection would delay every stream, and a run makes few cycles
     try:
         measurement = await drive.run()
     finally:
         if was_enabled:
             gc.enable()
-    if neighbours is not None:
-        usage = neighbours.usage()
+    if contention is not None:
+        usage = contention.usage()
         if usage is not None:
             generator = replace(measurement.generator, server_cores=usage.server_cores, other_cores=usage.other_cores)
             measurement = replace(measurement, generator=generator)
@@ -180,11 +206,20 @@ async def saturate(
     *,
     stop: Stop | None = None,
     watch: Watch | None = None,
-) -> Search:
-    """The largest number of real-time streams that holds the goal, from half of what a closed loop achieves up.
+) -> RampResult:
+    """Search for the most real-time streams that hold the goal, from half of a closed loop's throughput.
+
+    Args:
+        target: the server.
+        load: the chunks.
+        goal: the conditions that a load must hold.
+        settings: of each trial.
+        ramp: of the search.
+        stop: ends the search early.
+        watch: receives the progress.
 
     Raises:
-        ServiceUnreachable: there is no server.
+        ServiceUnreachable: no server answers.
     """
     stop, watch = stop or Stop(), watch or Watch()
     probing = replace(settings, duration_s=PROBE_S, warmup_s=PROBE_WARMUP_S)
@@ -192,7 +227,7 @@ async def saturate(
     if ramp.estimate is None:
         ramp = replace(ramp, estimate=probe.achieved_per_s * load.period_s)
     judged: list[JudgedTrial] = []
-    trials: list[Trial] = []
+    trials: list[RampTrial] = []
     patience = ramp.patience
     while not stop.reason and (streams := next_streams(trials, ramp)) is not None:
         if patience:
@@ -209,25 +244,26 @@ async def saturate(
         trial = JudgedTrial(measurement, missed, not is_in_doubt)
         judged.append(trial)
         if trial.is_counted:
-            trials.append(Trial(streams, not missed))
+            trials.append(RampTrial(streams, not missed))
         watch.judged(trial, saturation(trials, ramp))
-    return Search(goal, saturation(trials, ramp), probe, tuple(judged))
+    return RampResult(goal, saturation(trials, ramp), probe, tuple(judged))
 
 
 async def _wait_for_quiet(target: Target, stop: Stop, watch: Watch) -> None:
-    """Until other programs leave the machine to the server, for a while at most."""
-    neighbours = Neighbours.of(target.address)
-    if neighbours is None:
+    contention = CpuContention.of(target.address)
+    if contention is None:
         return
-    for second in range(QUIET_WITHIN_S):
-        await asyncio.sleep(1.0 if second else QUIET_S)
-        usage = neighbours.usage()
-        if stop.reason or usage is None or usage.other_cores <= DISTURBING_CORES:
-            return
-        watch.waits()
+
+    def is_stopped(_: CpuUsage) -> bool:
+        if not stop.reason:
+            watch.waits()
+        return bool(stop.reason)
+
+    await contention.until_quiet(QUIET_TIMEOUT_S, is_stopped)
 
 
 def _give_up(chunks: float, goal: Goal | None, stop: Stop) -> Callable[[Recorder], str]:
+    """Why a run of so many chunks should end early, or ""."""
     if goal is None:
         return lambda _: stop.reason
     late_at_most = (1 - goal.percentile / 100) * chunks + 1
@@ -242,8 +278,8 @@ def _give_up(chunks: float, goal: Goal | None, stop: Stop) -> Callable[[Recorder
     return reason
 
 
-def run_loop(main: Coroutine[Any, Any, Result]) -> Result:
-    """``asyncio.run`` on uvloop where there is one."""
+def run_loop(main: Coroutine[Any, Any, T]) -> T:
+    """``asyncio.run``, on uvloop if it is installed."""
     try:
         import uvloop
     except ModuleNotFoundError:  # Windows

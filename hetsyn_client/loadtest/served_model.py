@@ -1,4 +1,4 @@
-"""What a server says of the model under load, as far as a load needs to know it."""
+"""The model under load, as its server describes it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,16 @@ TIMEOUT_S = 10.0
 
 @dataclass(frozen=True)
 class ServedModel:
-    """sample_rate_hz: of the model's encoder; None where it takes spikes only."""
+    """A model, with the facts that a load depends on.
+
+    Attributes:
+        name: of the model.
+        version: of the model.
+        form: ``exact`` or ``bank``.
+        channels: input channels.
+        step_s: length of a network step.
+        sample_rate_hz: of the model's encoder; None for a model that takes only spikes.
+    """
 
     name: str
     version: str
@@ -31,13 +40,18 @@ def ask_model(
     form: str | None = None,
     transport: httpx.BaseTransport | None = None,
 ) -> ServedModel:
-    """The named model, or the server's default, in the named version and form, or its newest and default.
+    """Ask a server for a model.
 
     Args:
-        transport: in place of the network, for tests.
+        url: of the server.
+        name: by default the server's default model.
+        version: by default the newest.
+        form: by default the model's default form.
+        transport: replaces the network in tests.
 
     Raises:
-        ServiceUnreachable: no answer, or not from a server of models. NotFound: no such model, version or form.
+        ServiceUnreachable: no answer, or not the answer of ``hetsyn serve``.
+        NotFound: the server has no such model, version or form.
     """
     with httpx.Client(base_url=url, timeout=TIMEOUT_S, transport=transport) as http:
         listed = _get(http, "/models", {})

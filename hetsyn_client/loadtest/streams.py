@@ -1,18 +1,24 @@
-"""A stream under way: which session, number and chunk come next. No I/O."""
+"""A stream's position: the next session, chunk number and chunk. No I/O."""
 
 from __future__ import annotations
 
 
-class Stream:
-    """Sessions one after the other, each of a number of chunks, with at most one chunk under way.
+class LoadStream:
+    """Sessions one after the other, with at most one chunk under way.
 
     Args:
-        index: of the stream, from 0. name: the sessions' is name-0, name-1 and so on.
-        session_chunks: length of a session. first_session_chunks: of the first.
-        place: of the load, where the stream begins.
+        index: of the stream, from 0.
+        name: the sessions are called name-0, name-1 and so on.
+        session_chunks: length of a session in chunks.
+        first_session_chunks: length of the first session.
+        position: index of the first chunk in the load.
 
     Attributes:
-        taken: chunks taken so far, whatever became of them. is_waiting: for the reply to the last of them.
+        session: id of the present session.
+        seq: number of the next chunk in it.
+        position: index of the next chunk in the load, counted on beyond its end.
+        taken: chunks sent so far, whatever their outcome.
+        is_waiting: whether the last chunk has no reply yet.
     """
 
     __slots__ = (
@@ -22,15 +28,15 @@ class Stream:
         "_session_chunks",
         "index",
         "is_waiting",
-        "place",
+        "position",
         "seq",
         "session",
         "taken",
     )
 
-    def __init__(self, index: int, name: str, session_chunks: int, first_session_chunks: int, place: int) -> None:
+    def __init__(self, index: int, name: str, session_chunks: int, first_session_chunks: int, position: int) -> None:
         self.index = index
-        self.place = place
+        self.position = position
         self.taken = 0
         self.is_waiting = False
         self.seq = 0
@@ -47,14 +53,14 @@ class Stream:
 
     @property
     def open_session(self) -> str | None:
-        """The session that the server holds now."""
+        """The session that is open on the server, if any."""
         return self.session if self.seq else None
 
     def take(self) -> None:
-        """The next chunk is under way."""
+        """The next chunk was sent."""
         self.is_waiting = True
         self.taken += 1
-        self.place += 1
+        self.position += 1
 
     def applied(self) -> None:
         self.is_waiting = False
@@ -65,11 +71,11 @@ class Stream:
             self._left -= 1
 
     def refused(self) -> None:
-        """Its sound is lost, and the next chunk takes its number."""
+        """The server did not apply the chunk: the next one takes its number."""
         self.is_waiting = False
 
     def lost(self) -> str:
-        """The session is in doubt; the next chunk begins another. The lost one's id."""
+        """Give the session up; the next chunk begins another. The id of the lost session."""
         self.is_waiting = False
         session = self.session
         self._begin()

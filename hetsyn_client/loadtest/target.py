@@ -1,7 +1,6 @@
-"""What is under load: how a chunk becomes a request, and what a response means.
+"""The server under load: how a chunk becomes a request, and what a response means.
 
-The rest of the package knows nothing of the server: it moves bytes. To put another server under the same
-load, write a ``Target`` for it:
+The rest of the package knows no server: it moves bytes. To put another server under the same load, write a ``Target``:
 
     class Echo:
         address = Address.parse("http://127.0.0.1:9000")
@@ -9,8 +8,8 @@ load, write a ``Target`` for it:
         def request(self, session: str, seq: int, chunk: bytes, *, is_last: bool) -> bytes:
             return post(self.address, "/echo", "application/octet-stream", chunk)
 
-        def judge(self, response: Response) -> Outcome:
-            return Outcome.APPLIED if response.status == 200 else Outcome.FAILED
+        def judge(self, response: Response) -> ChunkOutcome:
+            return ChunkOutcome.APPLIED if response.status == 200 else ChunkOutcome.FAILED
 
         def drop(self, session: str) -> bytes | None:
             return None  # it keeps no sessions
@@ -31,15 +30,20 @@ from hetsyn_client.errors import InputError
 
 
 class Response(NamedTuple):
-    """retry_after_s: what the server said of when to try again, if anything."""
+    """
+    Attributes:
+        status: HTTP status.
+        body: not decoded.
+        retry_after_s: of the header ``Retry-After``, if there is one.
+    """
 
     status: int
     body: bytes
     retry_after_s: float | None
 
 
-class Outcome(Enum):
-    """What a response means to the stream that sent the chunk."""
+class ChunkOutcome(Enum):
+    """What a response means for the stream that sent the chunk."""
 
     APPLIED = auto()  # the next chunk follows
     REFUSED = auto()  # the server is full; nothing was applied, so the next chunk takes this one's number
@@ -47,7 +51,7 @@ class Outcome(Enum):
 
 
 class Target(Protocol):
-    """A server that streams of chunks go to. ``request`` and ``judge`` run once a chunk: keep them cheap."""
+    """A server that takes streams of chunks. ``request`` and ``judge`` run once a chunk: keep them cheap."""
 
     @property
     def address(self) -> Address: ...
@@ -55,15 +59,22 @@ class Target(Protocol):
     def request(self, session: str, seq: int, chunk: bytes, *, is_last: bool) -> bytes:
         """The whole HTTP/1.1 request, head and body, for a session's chunk number ``seq`` (from 0)."""
 
-    def judge(self, response: Response) -> Outcome: ...
+    def judge(self, response: Response) -> ChunkOutcome: ...
 
     def drop(self, session: str) -> bytes | None:
-        """The request that removes a session which was left open; None where there is nothing to remove."""
+        """The request that deletes an open session; None for a server without sessions."""
 
 
 @dataclass(frozen=True)
 class Address:
-    """Where a server listens. path: what comes before its own paths, as "" or "/speech"."""
+    """Address of a server.
+
+    Attributes:
+        host: name or IP address.
+        port: of TCP.
+        is_tls: whether it speaks HTTPS.
+        path: prefix of its own paths, such as "" or "/speech".
+    """
 
     host: str
     port: int
@@ -72,7 +83,8 @@ class Address:
 
     @staticmethod
     def parse(url: str) -> Address:
-        """
+        """The address that a URL names.
+
         Raises:
             InputError: not a URL of http or https, or with a query.
         """
@@ -89,7 +101,7 @@ class Address:
 
     @property
     def authority(self) -> str:
-        """As the Host header has it."""
+        """Host and port, as in the header ``Host``."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{host}:{self.port}"
 
@@ -99,7 +111,7 @@ class Address:
 
 
 def post(address: Address, path: str, content_type: str, body: bytes) -> bytes:
-    """A POST request. path: with its query, below the address's."""
+    """A POST request, head and body. ``path`` follows the address's path and includes the query."""
     head = (
         f"POST {address.path}{path} HTTP/1.1\r\nHost: {address.authority}\r\n"
         f"Content-Type: {content_type}\r\nContent-Length: {len(body)}\r\n\r\n"
@@ -121,12 +133,12 @@ class HetsynTarget:
         end = "&end=true" if is_last else ""
         return post(self.address, f"/infer?session={session}{number}{opening}{end}", self._content_type, chunk)
 
-    def judge(self, response: Response) -> Outcome:
+    def judge(self, response: Response) -> ChunkOutcome:
         if response.status == 200:
-            return Outcome.APPLIED
+            return ChunkOutcome.APPLIED
         if response.status == 503 and response.retry_after_s is not None:
-            return Outcome.REFUSED
-        return Outcome.FAILED
+            return ChunkOutcome.REFUSED
+        return ChunkOutcome.FAILED
 
     def drop(self, session: str) -> bytes | None:
         address = self.address
@@ -135,7 +147,7 @@ class HetsynTarget:
 
 
 class PlainTarget:
-    """Every chunk to one path of a server that keeps no sessions; any 2xx is fine."""
+    """A server without sessions, which takes every chunk at one path. Any status 2xx is success."""
 
     def __init__(self, address: Address, path: str, content_type: str) -> None:
         self.address = address
@@ -145,10 +157,10 @@ class PlainTarget:
     def request(self, session: str, seq: int, chunk: bytes, *, is_last: bool) -> bytes:  # noqa: ARG002
         return post(self.address, self._path, self._content_type, chunk)
 
-    def judge(self, response: Response) -> Outcome:
+    def judge(self, response: Response) -> ChunkOutcome:
         if 200 <= response.status < 300:
-            return Outcome.APPLIED
-        return Outcome.REFUSED if response.status in (429, 503) else Outcome.FAILED
+            return ChunkOutcome.APPLIED
+        return ChunkOutcome.REFUSED if response.status in (429, 503) else ChunkOutcome.FAILED
 
     def drop(self, session: str) -> bytes | None:  # noqa: ARG002
         return None

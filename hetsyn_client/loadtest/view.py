@@ -1,4 +1,4 @@
-"""What a terminal shows while a run is under way, and the tables that stay when it is over."""
+"""The terminal's display during a run, and the tables after it."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from rich.text import Text
 from hetsyn_client.loadtest.measurement import PERCENTILES, Measurement
 from hetsyn_client.loadtest.ramp import Saturation
 from hetsyn_client.loadtest.recorder import Recorder
-from hetsyn_client.loadtest.run import ClosedLoop, JudgedTrial, OpenLoop, RunSettings, Search, Watch
+from hetsyn_client.loadtest.run import ClosedLoop, JudgedTrial, OpenLoop, RampResult, RunSettings, Watch
 
-REFRESH_S = 0.5  # drawing takes time from sending
+REFRESH_S = 0.5  # drawing delays sending
 BAR_WIDTH = 30
 
 
 class View(Watch):
-    """A live display on a terminal; elsewhere a line for each trial of a search."""
+    """A live display on a terminal; elsewhere one line for each trial of a search."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -59,7 +59,7 @@ class View(Watch):
 
     def waits(self) -> None:
         if self._live is not None:
-            self._live.update(Text("waits until other programs leave the machine to the server"), refresh=True)
+            self._live.update(Text("waits until other programs are idle"), refresh=True)
 
     def judged(self, trial: JudgedTrial, known: Saturation) -> None:
         self._trials.append(trial)
@@ -91,7 +91,7 @@ class View(Watch):
 
 
 def measurement_table(measurement: Measurement) -> Table:
-    """One run: percentiles side by side, from when chunks were due and from when they were sent."""
+    """Percentiles of one run, from when chunks were due and from when they were sent."""
     table = Table(title=_headline(measurement), title_justify="left")
     table.add_column("ms")
     for percentile in PERCENTILES:
@@ -126,31 +126,33 @@ def trial_table(trials: list[JudgedTrial] | tuple[JudgedTrial, ...]) -> Table:
 
 
 def notes(measurement: Measurement) -> list[str]:
-    """What a reader has to know beside the latencies: errors, and doubts about the generator."""
-    said = []
+    """Sentences about errors, and about doubts that the load generator raises."""
+    sentences = []
     if measurement.errors:
-        said.append("errors: " + ", ".join(f"{count:,} {kind}" for kind, count in sorted(measurement.errors.items())))
+        sentences.append(
+            "errors: " + ", ".join(f"{count:,} {kind}" for kind, count in sorted(measurement.errors.items()))
+        )
     if measurement.unanswered:
-        said.append(
+        sentences.append(
             f"{measurement.unanswered:,} chunks had no answer at the end; "
             "they count with the time that they had waited by then"
         )
     generator = measurement.generator
     if generator.is_limit:
-        said.append(
+        sentences.append(
             f"the load generator was busy or late itself (CPU {generator.cpu_share:.0%}, chunks sent up to "
             f"{generator.lag_p99_ms:.1f} ms late, p99): give it a machine of its own"
         )
     if generator.is_disturbed:
-        said.append(f"other programs used {generator.other_cores:.1f} cores of this machine meanwhile")
+        sentences.append(f"other programs used {generator.other_cores:.1f} cores of this machine meanwhile")
     if measurement.sessions_left:
-        said.append(f"{measurement.sessions_left:,} sessions may be left on the server; it drops them when idle")
+        sentences.append(f"{measurement.sessions_left:,} sessions may be left on the server; it drops them when idle")
     if measurement.stopped:
-        said.append(f"ended early: {measurement.stopped}")
-    return said
+        sentences.append(f"ended early: {measurement.stopped}")
+    return sentences
 
 
-def saturation_line(search: Search) -> str:
+def saturation_line(search: RampResult) -> str:
     known, goal = search.saturation, search.goal
     target = f"p{goal.percentile:g} within {goal.target_ms:g} ms"
     if known.is_beyond:

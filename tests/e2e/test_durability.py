@@ -17,7 +17,8 @@ import httpx
 import numpy as np
 import pytest
 
-from benchmarks.valkey import BINARY, MISSING, ValkeyServer, free_port
+from benchmarks.server_process import free_port
+from benchmarks.valkey import BINARY, MISSING, ValkeyServer
 from service.wire.pcm import decode_wav
 from tests.e2e.test_serving import serve_command, start, wait_until_ready
 from tests.support.paths import ROOT

@@ -4,48 +4,15 @@ from __future__ import annotations
 
 import json
 import signal
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
-import uvicorn
 from typer.testing import CliRunner
 
 from hetsyn_client.loadtest.commands import bench
-from service.app import create_app
-from service.models.catalog import ModelCatalog
 from tests.fakes import Gate, write_artifact
-from tests.support.settings import make_settings
-
-START_TIMEOUT_S = 30.0
-
-
-@contextmanager
-def running(models: Path, gate: Gate, **settings: Any) -> Iterator[str]:
-    """The server's URL. At the end no session may be open."""
-    app = create_app(make_settings(models=models, **settings), ModelCatalog(models, load=gate.load))
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning", lifespan="on"))
-    started = threading.Event()
-    startup = server.startup
-
-    async def announce(*arguments: Any, **more: Any) -> None:
-        await startup(*arguments, **more)
-        started.set()
-
-    server.startup = announce  # type: ignore[method-assign]
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    try:
-        assert started.wait(START_TIMEOUT_S), "the server did not start"
-        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-        assert app.state.server.registry.sessions.open == 0
-    finally:
-        server.should_exit = True
-        thread.join()
+from tests.support.running_server import running
 
 
 def run(url: str, *arguments: str, code: int = 0) -> str:
@@ -57,7 +24,7 @@ def run(url: str, *arguments: str, code: int = 0) -> str:
 
 
 def test_streams_in_real_time_are_all_answered(models: Path, gate: Gate, tmp_path: Path) -> None:
-    with running(models, gate) as url:
+    with running(models, gate.load) as url:
         printed = run(
             url,
             *("--streams", "5", "--duration-s", "0.6", "--chunk-ms", "50", "--session-chunks", "4"),
@@ -74,7 +41,7 @@ def test_streams_in_real_time_are_all_answered(models: Path, gate: Gate, tmp_pat
 
 def test_a_closed_loop_of_spikes(models: Path, gate: Gate) -> None:
     write_artifact(models, "spikes", hears=False)
-    with running(models, gate) as url:
+    with running(models, gate.load) as url:
         printed = run(url, "--model", "spikes", "--form", "bank", "--closed", "4", "--duration-s", "0.5")
     assert "random spikes, density 0.045, 10 steps of 6 channels" in printed
     assert "closed loop of 4" in printed
@@ -82,7 +49,7 @@ def test_a_closed_loop_of_spikes(models: Path, gate: Gate) -> None:
 
 
 def test_a_full_server_is_no_crash(models: Path, gate: Gate, tmp_path: Path) -> None:
-    with running(models, gate, max_sessions=2) as url:
+    with running(models, gate.load, max_sessions=2) as url:
         run(url, "--streams", "6", "--duration-s", "0.6", "--json", str(tmp_path / "x.json"))
     measurement = json.loads((tmp_path / "x.json").read_text())["measurement"]
     assert set(measurement["errors"]) == {"refused (503)"}
@@ -90,7 +57,7 @@ def test_a_full_server_is_no_crash(models: Path, gate: Gate, tmp_path: Path) -> 
 
 
 def test_a_server_that_fails_at_everything_is_a_failure(models: Path, gate: Gate) -> None:
-    with running(models, gate) as url:
+    with running(models, gate.load) as url:
         assert httpx.get(f"{url}/health/ready").is_success
         gate.failure = RuntimeError("broken")
         printed = run(url, "--streams", "2", "--duration-s", "0.5", code=1)
@@ -103,7 +70,7 @@ def test_a_search_says_how_many_streams_the_server_holds(
 ) -> None:
     monkeypatch.setattr("hetsyn_client.loadtest.run.PROBE_S", 0.2)
     monkeypatch.setattr("hetsyn_client.loadtest.run.PROBE_WARMUP_S", 0.0)
-    with running(models, gate) as url:
+    with running(models, gate.load) as url:
         printed = run(
             url,
             *(

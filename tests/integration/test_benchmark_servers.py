@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks import compare
 from benchmarks import peers as peers_benchmark
 from benchmarks.contenders import MODEL, Contender, dict_server, empty, ours, peers, shd_load
 from benchmarks.load import LoadError, answers, closed_loop, exchange, real_time_streams
@@ -22,6 +23,7 @@ from benchmarks.step_graph import write_step_graph
 from hetsyn_client.loadtest.ramp import Goal, RampSettings
 from hetsyn_client.loadtest.run import RunSettings
 from service.contract.manifest import FormName
+from tests.support.paths import ROOT
 
 FORMS: tuple[FormName, ...] = ("exact", "bank")
 LOAD = shd_load()
@@ -124,6 +126,20 @@ def test_peers_reports_what_it_measured_and_why_the_rest_is_missing(tmp_path: Pa
     assert results["servers"]["dict"]["differs_from_ours"] <= TOLERANCES["exact"]
     assert set(results["ratios"]["ours-bank / dict"]) == {"1", "16"}
     assert (tmp_path / "peers.png").stat().st_size > 10_000
+
+
+def test_a_checkout_is_compared_with_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compare.Checkout, "at", lambda _: compare.Checkout(ROOT, Path(sys.executable)))
+    parser = argparse.ArgumentParser()
+    compare.add_arguments(parser)
+    arguments = parser.parse_args(["--against", str(tmp_path)])
+    arguments.quick = True
+    results = compare.run(arguments)
+    assert set(results["cases"]) == {
+        f"{model}, concurrency {n}" for model in ("speech-digits", "shd-size") for n in compare.CONCURRENCIES
+    }
+    assert all(case["this"]["cpu_ms"] > 0 for case in results["cases"].values())
+    assert results["checkouts"]["this"] == results["checkouts"]["other"]
 
 
 def test_a_server_ends_with_its_children_and_their_cpu_time_counts(tmp_path: Path) -> None:

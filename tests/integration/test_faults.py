@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 
 from benchmarks.faults import disturbed
-from benchmarks.valkey import BINARY, MISSING
+from tests.support.tools import require_valkey
 
 
 # a replica and a store are killed; a store is paused and its answers lost; a file is damaged and a replica killed
 @pytest.mark.parametrize(("store", "seed"), [("valkey", 14), ("valkey", 1), ("file", 9)])
 def test_nothing_is_lost_with_a_store(store: str, seed: int, tmp_path: Path) -> None:
-    if store == "valkey" and BINARY is None:
-        pytest.skip(MISSING)
+    if store == "valkey":
+        require_valkey()
     results = asyncio.run(disturbed(store, tmp_path, faults=2, chunks=100, clients=4, seed=seed))
     counts = results["counts"]
     assert results["violations"] == []

@@ -13,6 +13,7 @@ from benchmarks.valkey import MISSING
 from service.runtime.operators import BUILD, BUILD_CUDA
 from tests.conftest import TOOLS_INSTALLED
 from tests.support.paths import ROOT
+from tests.support.tools import NO_COMPILER, NO_VALKEY
 
 TESTS = f"""
 import pytest
@@ -20,14 +21,14 @@ import pytest
 @pytest.mark.skipif(True, reason="the operator is not built: {BUILD}")
 def test_operator(): pass
 
-def test_valkey(): pytest.skip({MISSING!r})
+def test_valkey(): pytest.skip({NO_VALKEY!r})
 
 @pytest.fixture
 def server(): pytest.skip({MISSING!r})
 
 def test_fixture(server): pass
 
-def test_compiler(): pytest.skip("no C++ compiler on this machine")
+def test_compiler(): pytest.skip("{NO_COMPILER} on this machine")
 
 @pytest.mark.skipif(True, reason="the operator for GPUs is not built: {BUILD_CUDA}")
 def test_gpu(): pass

@@ -12,7 +12,7 @@ from hetsyn_client.client import StreamingClient
 from hetsyn_client.errors import InputError, ServiceProblem, ServiceUnreachable
 from service.wire.events import unpack_events
 from tests.fakes import sound
-from tests.unit.service.wire.test_pcm import wav
+from tests.support.wav import wav
 
 Handler = Callable[[httpx.Request], httpx.Response]
 
@@ -22,8 +22,8 @@ def client(handler: Handler, pauses: list[float] | None = None) -> StreamingClie
     return StreamingClient("http://server", transport=httpx.MockTransport(handler), sleep=sleep)
 
 
-class Recorder:
-    """Answers every chunk with its query, after so many broken connections."""
+class EchoServer:
+    """Answers every request with its query, after so many broken connections."""
 
     def __init__(self, breaks: int = 0) -> None:
         self.breaks = breaks
@@ -37,7 +37,7 @@ class Recorder:
 
 
 def test_samples_go_out_in_network_order() -> None:
-    server = Recorder()
+    server = EchoServer()
     with client(server) as streaming:
         reply = streaming.infer_chunk(np.array([1, -2], np.int16), 16_000, session="a", seq=3, form="bank")
     assert reply == {"session": "a", "seq": "3", "end": "false", "form": "bank"}
@@ -46,7 +46,7 @@ def test_samples_go_out_in_network_order() -> None:
 
 
 def test_events_go_out_packed() -> None:
-    server = Recorder()
+    server = EchoServer()
     client(server).infer_events(9, np.array([3, 1]), np.array([5, 6]), end=True)
     chunk = unpack_events(server.requests[0].content)
     assert (chunk.steps, chunk.step.tolist(), chunk.unit.tolist()) == (9, [1, 3], [6, 5])
@@ -55,7 +55,7 @@ def test_events_go_out_packed() -> None:
 def test_a_recording_is_streamed_in_numbered_chunks(tmp_path: Path) -> None:
     samples = sound(2100)
     (tmp_path / "a.wav").write_bytes(wav(samples.tobytes()))
-    server, times = Recorder(), list[float]()
+    server, times = EchoServer(), list[float]()
     replies = list(client(server).stream_wav(tmp_path / "a.wav", 0.1, model="digits", before_chunk=times.append))
     assert [reply["seq"] for reply in replies] == ["0", "1", "2"]
     assert [reply["end"] for reply in replies] == ["false", "false", "true"]
@@ -67,7 +67,7 @@ def test_a_recording_is_streamed_in_numbered_chunks(tmp_path: Path) -> None:
 
 def test_an_empty_recording_is_one_empty_chunk(tmp_path: Path) -> None:
     (tmp_path / "a.wav").write_bytes(wav(b""))
-    server = Recorder()
+    server = EchoServer()
     (reply,) = client(server).stream_wav(tmp_path / "a.wav")
     assert (reply["seq"], reply["end"], server.requests[0].content) == ("0", "true", b"")
 
@@ -75,11 +75,11 @@ def test_an_empty_recording_is_one_empty_chunk(tmp_path: Path) -> None:
 def test_a_file_that_is_no_wav_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.wav").write_bytes(b"no")
     with pytest.raises(InputError, match="WAV"):
-        list(client(Recorder()).stream_wav(tmp_path / "a.wav"))
+        list(client(EchoServer()).stream_wav(tmp_path / "a.wav"))
 
 
 def test_a_numbered_chunk_is_sent_again_when_the_connection_breaks() -> None:
-    server, pauses = Recorder(breaks=2), list[float]()
+    server, pauses = EchoServer(breaks=2), list[float]()
     client(server, pauses).infer_chunk(np.zeros(3, np.int16), 8000, session="a", seq=1)
     assert len({request.content for request in server.requests}) == 1
     assert len({request.url for request in server.requests}) == 1
@@ -91,7 +91,7 @@ def test_a_numbered_chunk_is_sent_again_when_the_connection_breaks() -> None:
     ("session", "seq", "tries"), [("a", 1, 4), ("a", None, 1), (None, 0, 1)], ids=["numbered", "unnumbered", "unnamed"]
 )
 def test_it_gives_up(session: str | None, seq: int | None, tries: int) -> None:
-    server = Recorder(breaks=99)
+    server = EchoServer(breaks=99)
     with pytest.raises(ServiceUnreachable, match=r"http://server: cut.*hetsyn serve"):
         client(server).infer_chunk(np.zeros(3, np.int16), 8000, session=session, seq=seq)
     assert len(server.requests) == tries
@@ -106,6 +106,11 @@ def test_a_problem_carries_what_the_server_said() -> None:
     with pytest.raises(ServiceProblem, match=r"refused \(409\): send seq 4 next") as caught:
         client(refuse).infer_chunk(np.zeros(3, np.int16), 8000, session="a", seq=9)
     assert (caught.value.status, caught.value.expected_seq, caught.value.retry_after_s) == (409, 4, 2.0)
+
+
+def test_an_option_that_does_not_exist_is_refused() -> None:
+    with pytest.raises(TypeError, match="modle"):
+        client(EchoServer()).infer_chunk(np.zeros(3, np.int16), 8000, modle="digits")  # type: ignore[call-arg]
 
 
 @pytest.mark.parametrize("content", [b"<html>", b"[]", b""])

@@ -18,7 +18,7 @@ PCM = sound(50).tobytes()
 
 
 def chunk(name: bytes, content: bytes, size: int | None = None) -> bytes:
-    """size: in place of the true one."""
+    """``size`` replaces the true size."""
     return struct.pack("<4sI", name, len(content) if size is None else size) + content + bytes(len(content) % 2)
 
 
@@ -100,10 +100,10 @@ def test_any_bytes_are_read_or_refused(data: bytes) -> None:
 
 
 @given(st.integers(0, 200), st.binary(max_size=2))
-def test_a_damaged_header_is_read_or_refused(place: int, damage: bytes) -> None:
+def test_a_damaged_header_is_read_or_refused(offset: int, damage: bytes) -> None:
     data = riff(chunk(b"LIST", b"odd"), extensible(1), chunk(b"data", PCM))
     with suppress(InputError):
-        decode_wav(data[:place] + damage + data[place + len(damage) :])
+        decode_wav(data[:offset] + damage + data[offset + len(damage) :])
 
 
 @given(

@@ -34,8 +34,8 @@ def test_due_before_counts_what_is_due(until_s: float, seed: int) -> None:
         assert schedule.due_before(stream, until_s) == pytest.approx(count, abs=0)
 
 
-def test_first_sessions_differ_in_length_and_streams_begin_in_places_of_their_own() -> None:
+def test_first_sessions_differ_in_length_and_streams_begin_in_indices_of_their_own() -> None:
     lengths = first_session_chunks(1_000, 50, seed=0)
     assert (min(lengths), max(lengths)) == (1, 50)
-    places = first_chunks(1_000, 7, seed=0)
-    assert set(places) == set(range(7))
+    indices = first_chunks(1_000, 7, seed=0)
+    assert set(indices) == set(range(7))

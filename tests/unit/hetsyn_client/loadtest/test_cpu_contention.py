@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from hetsyn_client.loadtest.cpu_contention import Neighbours, Usage, listeners
+from hetsyn_client.loadtest.cpu_contention import CpuContention, CpuUsage, listeners
 from hetsyn_client.loadtest.target import Address
 
 SERVER, WORKER, OTHER = 10, 11, 12
@@ -48,16 +48,16 @@ def test_what_neither_the_server_nor_this_process_used_others_did(proc: Path, mo
     clock_s = iter([0.0, 2.0, 4.0])
     monkeypatch.setattr("hetsyn_client.loadtest.cpu_contention.time.perf_counter", lambda: next(clock_s))
     ticks_per_s = os.sysconf("SC_CLK_TCK")
-    neighbours = Neighbours([SERVER, WORKER], proc)
+    contention = CpuContention(lambda: [SERVER, WORKER], proc)
     write(proc, 4 * ticks_per_s, 2 * ticks_per_s, ticks_per_s)
-    assert neighbours.usage() == Usage(server_cores=1.0, other_cores=0.5)
+    assert contention.usage() == CpuUsage(server_cores=1.0, other_cores=0.5, seconds=2.0)
     write(proc, 5 * ticks_per_s, 3 * ticks_per_s, ticks_per_s)
-    assert neighbours.usage() == Usage(server_cores=0.5, other_cores=0.0)
+    assert contention.usage() == CpuUsage(server_cores=0.5, other_cores=0.0, seconds=2.0)
 
 
 def test_nothing_is_known_of_a_process_that_is_gone(proc: Path) -> None:
-    neighbours = Neighbours([SERVER, 99], proc)
-    assert neighbours.usage() is None
+    contention = CpuContention(lambda: [SERVER, 99], proc)
+    assert contention.usage() is None
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux has these files")
@@ -65,14 +65,14 @@ def test_this_process_is_found_by_its_port() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         assert os.getpid() in listeners(port)
-        neighbours = Neighbours.of(Address("127.0.0.1", port))
-        assert neighbours is not None
-        assert neighbours.usage() is not None
+        contention = CpuContention.of(Address("127.0.0.1", port))
+        assert contention is not None
+        assert contention.usage() is not None
 
 
 def test_nothing_is_known_of_servers_elsewhere_or_of_none() -> None:
-    assert Neighbours.of(Address("192.0.2.1", 80)) is None
-    assert Neighbours.of(Address("no-such-host.invalid", 80)) is None
+    assert CpuContention.of(Address("192.0.2.1", 80)) is None
+    assert CpuContention.of(Address("no-such-host.invalid", 80)) is None
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-    assert Neighbours.of(Address("127.0.0.1", port)) is None
+    assert CpuContention.of(Address("127.0.0.1", port)) is None

@@ -9,7 +9,7 @@ import pytest
 from hetsyn_client.errors import ServiceUnreachable
 from hetsyn_client.loadtest.pool import Job, Pool
 from hetsyn_client.loadtest.target import Address, Response
-from tests.unit.hetsyn_client.loadtest.scripted_server import OK, serving
+from tests.support.scripted_server import OK, serving
 
 REQUEST = b"POST /x HTTP/1.1\r\nContent-Length: 0\r\n\r\n"
 DEADLINE_S = 10.0
@@ -88,10 +88,10 @@ def test_a_request_that_met_a_closing_connection_is_sent_again_once() -> None:
 
 def test_what_takes_too_long_is_given_up_sent_or_waiting() -> None:
     async def main() -> None:
-        asked, never = asyncio.Event(), asyncio.Event()
+        arrived, never = asyncio.Event(), asyncio.Event()
 
         async def answer(_: str) -> bytes:
-            asked.set()
+            arrived.set()
             await never.wait()
             return OK
 
@@ -99,7 +99,7 @@ def test_what_takes_too_long_is_given_up_sent_or_waiting() -> None:
             pool = Pool(address, 1, 60.0, owner)
             for job in jobs(2):
                 pool.send(job)
-            await asked.wait()
+            await arrived.wait()
             pool.sweep(time.perf_counter() + 59.0)
             assert owner.errors == []
             pool.sweep(time.perf_counter() + 61.0)
@@ -115,10 +115,10 @@ def test_what_takes_too_long_is_given_up_sent_or_waiting() -> None:
 
 def test_jobs_without_an_outcome_can_be_abandoned() -> None:
     async def main() -> None:
-        asked, never = asyncio.Event(), asyncio.Event()
+        arrived, never = asyncio.Event(), asyncio.Event()
 
         async def answer(_: str) -> bytes:
-            asked.set()
+            arrived.set()
             await never.wait()
             return OK
 
@@ -127,7 +127,7 @@ def test_jobs_without_an_outcome_can_be_abandoned() -> None:
             sent = jobs(3)
             for job in sent:
                 pool.send(job)
-            await asked.wait()
+            await arrived.wait()
             assert not await pool.idle(0.01)
             assert pool.abandon() == sent
             assert await pool.idle(DEADLINE_S)

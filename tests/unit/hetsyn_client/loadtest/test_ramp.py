@@ -7,19 +7,19 @@ import pytest
 
 from hetsyn_client.errors import InputError
 from hetsyn_client.loadtest.measurement import Measurement
-from hetsyn_client.loadtest.ramp import Goal, RampSettings, Saturation, Trial, next_streams, saturation
+from hetsyn_client.loadtest.ramp import Goal, RampSettings, RampTrial, Saturation, next_streams, saturation
 from hetsyn_client.loadtest.recorder import Recorder
-from tests.unit.hetsyn_client.loadtest.test_recorder import GENERATOR
+from tests.support.measurement import GENERATOR
 
 GOAL = Goal(target_ms=100.0, percentile=99.0)
 
 
-def search(truth: int, settings: RampSettings, noise: float = 0.0, seed: int = 0) -> tuple[Saturation, list[Trial]]:
+def search(truth: int, settings: RampSettings, noise: float = 0.0, seed: int = 0) -> tuple[Saturation, list[RampTrial]]:
     """A server that holds up to ``truth`` streams, but for a share of the trials, which noise makes fail."""
     rng = random.Random(seed)
-    trials: list[Trial] = []
+    trials: list[RampTrial] = []
     while (streams := next_streams(trials, settings)) is not None:
-        trials.append(Trial(streams, streams <= truth and rng.random() >= noise))
+        trials.append(RampTrial(streams, streams <= truth and rng.random() >= noise))
     return saturation(trials, settings), trials
 
 
@@ -42,17 +42,17 @@ def test_noise_that_fails_a_fifth_of_the_trials_does_not_decide() -> None:
 def test_it_grows_until_a_load_fails() -> None:
     settings = RampSettings(estimate=100.0, growth=2.0)
     assert next_streams([], settings) == 50
-    assert next_streams([Trial(50, True)], settings) == 100
-    after_failure = next_streams([Trial(50, True), Trial(100, False)], settings)
+    assert next_streams([RampTrial(50, True)], settings) == 100
+    after_failure = next_streams([RampTrial(50, True), RampTrial(100, False)], settings)
     assert after_failure is not None
     assert 50 < after_failure < 110
 
 
 def test_a_load_that_held_and_then_failed_is_not_given_up() -> None:
     settings = RampSettings(estimate=100.0)
-    once = saturation([Trial(100, True), Trial(140, False), Trial(100, False)], settings)
+    once = saturation([RampTrial(100, True), RampTrial(140, False), RampTrial(100, False)], settings)
     assert once.streams >= 95
-    often = saturation([Trial(100, True), *[Trial(100, False)] * 4], settings)
+    often = saturation([RampTrial(100, True), *[RampTrial(100, False)] * 4], settings)
     assert often.streams < 100
 
 

@@ -15,30 +15,21 @@ from hetsyn_client.loadtest.ramp import Goal, Saturation
 from hetsyn_client.loadtest.recorder import Recorder
 from hetsyn_client.loadtest.report import as_html
 from hetsyn_client.loadtest.results import as_json
-from hetsyn_client.loadtest.run import JudgedTrial, Search
+from hetsyn_client.loadtest.run import JudgedTrial, RampResult
 from hetsyn_client.loadtest.view import measurement_table, notes, saturation_line, trial_table
+from tests.support.measurement import QUIET, measurement
 
-QUIET = Generator(cpu_share=0.1, lag_p99_ms=0.5, connections=3, connection_waits=0, server_cores=0.8, other_cores=0.01)
 SETTINGS = {"url": "http://h:1", "model": "<m>", "seed": 0, "expected_interval_ms": None}
 
 
-def measurement(streams: int = 10, latency_ms: float = 20.0) -> Measurement:
-    recorder = Recorder(0.0, 3.0)
-    for n in range(300):
-        due_s = n / 100
-        recorder.answered(due_s, due_s + 0.001, due_s + latency_ms / 1000 * (1 + n % 7))
-    recorder.failed("refused (503)", 1.0, 1.1)
-    return recorder.measurement("open", streams, 310, QUIET, 0, "")
-
-
-def search() -> Search:
+def search() -> RampResult:
     trials = (
         JudgedTrial(measurement(10), "", True),
         JudgedTrial(measurement(30, 200.0), "p99 1400 ms", True),
         JudgedTrial(measurement(20, 90.0), "p99 600 ms", False),
     )
     saturation = Saturation(streams=12, low=11, high=13, is_certain=True, is_beyond=False)
-    return Search(Goal(100.0, 99.0), saturation, measurement(32), trials)
+    return RampResult(Goal(100.0, 99.0), saturation, measurement(32), trials)
 
 
 def empty() -> Measurement:
@@ -83,7 +74,9 @@ def test_the_page_of_a_search_has_two_more() -> None:
 
 def test_pages_of_runs_without_an_answer() -> None:
     assert svgs(as_html(SETTINGS, empty())) == []
-    nothing = Search(Goal(100.0, 99.0), Saturation(0, 0, 0, True, False), empty(), (JudgedTrial(empty(), "x", True),))
+    nothing = RampResult(
+        Goal(100.0, 99.0), Saturation(0, 0, 0, True, False), empty(), (JudgedTrial(empty(), "x", True),)
+    )
     assert len(svgs(as_html(SETTINGS, nothing))) == 2
     unfinished = replace(nothing, trials=())
     assert len(svgs(as_html(SETTINGS, unfinished))) == 2
@@ -116,18 +109,18 @@ def test_notes_say_what_a_reader_must_know() -> None:
         stopped="interrupted",
         generator=Generator(0.95, 30.0, 3, 0, server_cores=0.8, other_cores=1.04),
     )
-    said = "\n".join(notes(loud))
+    text = "\n".join(notes(loud))
     for part in ("1 refused (503)", "4 chunks had no answer", "CPU 95%", "1.0 cores", "2 sessions", "interrupted"):
-        assert part in said
+        assert part in text
 
 
 @pytest.mark.parametrize(
-    ("found", "said"),
+    ("found", "line"),
     [
         (Saturation(0, 0, 0, True, False), "not even one stream"),
         (Saturation(50, 50, 50, True, True), "more were not tried"),
         (Saturation(50, 40, 60, False, False), "the search ended early: from 40 to 60 streams"),
     ],
 )
-def test_the_last_line_of_a_search(found: Saturation, said: str) -> None:
-    assert said in saturation_line(replace(search(), saturation=found))
+def test_the_last_line_of_a_search(found: Saturation, line: str) -> None:
+    assert line in saturation_line(replace(search(), saturation=found))

@@ -19,8 +19,8 @@ from hetsyn_client.loadtest.run import (
     ClosedLoop,
     JudgedTrial,
     OpenLoop,
+    RampResult,
     RunSettings,
-    Search,
     Stop,
     Watch,
     measure,
@@ -28,7 +28,7 @@ from hetsyn_client.loadtest.run import (
     saturate,
 )
 from hetsyn_client.loadtest.target import Address, HetsynTarget
-from tests.unit.hetsyn_client.loadtest.scripted_server import OK, Answer, serving
+from tests.support.scripted_server import OK, Answer, serving
 
 LOAD = Load("text/plain", (b"a", b"b", b"c"), period_s=0.02, description="letters")
 SETTINGS = RunSettings(duration_s=0.3, warmup_s=0.05, session_chunks=4, connections=3, timeout_s=5.0)
@@ -99,13 +99,13 @@ def test_an_open_loop_sends_what_is_due_and_no_more() -> None:
 
 def test_a_full_server_refuses_chunks_and_their_number_is_used_again() -> None:
     log = Log()
-    asked = 0
+    requests = 0
 
     async def answer(line: str) -> bytes:
-        nonlocal asked
+        nonlocal requests
         if not line.startswith("DELETE"):
-            asked += 1
-            if asked % 3 == 0:
+            requests += 1
+            if requests % 3 == 0:
                 return status("503 Full", "Retry-After: 0")
         return await log.answer(line)
 
@@ -118,15 +118,15 @@ def test_a_full_server_refuses_chunks_and_their_number_is_used_again() -> None:
 
 def test_an_error_ends_the_session_and_is_counted_by_its_status() -> None:
     log = Log()
-    asked = 0
+    requests = 0
 
     async def answer(line: str) -> bytes | None:
-        nonlocal asked
+        nonlocal requests
         if line.startswith("DELETE"):
             return await log.answer(line)
-        asked += 1
+        requests += 1
         failures = {5: status("500 Oh"), 9: status("503 No")}
-        return failures.get(asked) or await log.answer(line)
+        return failures.get(requests) or await log.answer(line)
 
     result = run(answer, OpenLoop(4), RunSettings(duration_s=0.3, warmup_s=0.0, session_chunks=50))
     assert result.errors == {"status 500": 1, "status 503": 1}
@@ -193,8 +193,8 @@ class Judgements(Watch):
         self._after(len(self.trials))
 
 
-def search(answer: Answer, ramp: RampSettings, watch: Watch, stop: Stop) -> Search:
-    async def main() -> Search:
+def search(answer: Answer, ramp: RampSettings, watch: Watch, stop: Stop) -> RampResult:
+    async def main() -> RampResult:
         async with serving(answer) as address:
             return await saturate(target(address), LOAD, GOAL, SETTINGS, ramp, stop=stop, watch=watch)
 

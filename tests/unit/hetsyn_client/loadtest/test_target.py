@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from hetsyn_client.errors import InputError
-from hetsyn_client.loadtest.target import Address, HetsynTarget, Outcome, PlainTarget, Response
+from hetsyn_client.loadtest.target import Address, ChunkOutcome, HetsynTarget, PlainTarget, Response
 
 
 def test_an_address_is_read_from_a_url() -> None:
@@ -40,14 +40,14 @@ def test_a_session_is_dropped_by_its_id() -> None:
 @pytest.mark.parametrize(
     ("status", "retry_after_s", "outcome"),
     [
-        (200, None, Outcome.APPLIED),
-        (503, 1.0, Outcome.REFUSED),
-        (503, None, Outcome.FAILED),
-        (409, None, Outcome.FAILED),
-        (500, 1.0, Outcome.FAILED),
+        (200, None, ChunkOutcome.APPLIED),
+        (503, 1.0, ChunkOutcome.REFUSED),
+        (503, None, ChunkOutcome.FAILED),
+        (409, None, ChunkOutcome.FAILED),
+        (500, 1.0, ChunkOutcome.FAILED),
     ],
 )
-def test_a_full_server_refuses_and_others_fail(status: int, retry_after_s: float | None, outcome: Outcome) -> None:
+def test_a_full_server_refuses_and_others_fail(status: int, retry_after_s: float | None, outcome: ChunkOutcome) -> None:
     assert target().judge(Response(status, b"", retry_after_s)) is outcome
 
 
@@ -55,5 +55,5 @@ def test_a_plain_target_takes_any_success() -> None:
     plain = PlainTarget(Address("h", 1), "/echo", "text/plain")
     assert plain.request("s", 4, b"x", is_last=True).startswith(b"POST /echo HTTP/1.1\r\n")
     outcomes = [plain.judge(Response(status, b"", None)) for status in (204, 429, 404)]
-    assert outcomes == [Outcome.APPLIED, Outcome.REFUSED, Outcome.FAILED]
+    assert outcomes == [ChunkOutcome.APPLIED, ChunkOutcome.REFUSED, ChunkOutcome.FAILED]
     assert plain.drop("s") is None

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks.faults.relay import Relay
-from benchmarks.valkey import BINARY, MISSING, ValkeyServer, free_port
+from benchmarks.server_process import free_port
+from benchmarks.valkey import BINARY, MISSING, ValkeyServer
 
 
 @pytest.fixture(scope="session")

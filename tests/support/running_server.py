@@ -1,0 +1,49 @@
+"""The server's application on a real socket of the loopback, in a thread of the test."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+
+from service.app import create_app
+from service.models.catalog import ModelCatalog
+from service.runtime.onnx import GraphLoader, load_graph
+from tests.support.settings import make_settings
+
+START_TIMEOUT_S = 30.0
+
+
+@contextmanager
+def running(models: Path, load: GraphLoader = load_graph, **settings: Any) -> Iterator[str]:
+    """The URL of a server. At the end no session may be open.
+
+    Args:
+        models: its folder of models.
+        load: makes the models' graphs.
+        settings: those of ``Settings`` beside ``models``.
+    """
+    app = create_app(make_settings(models=models, **settings), ModelCatalog(models, load=load))
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning", lifespan="on"))
+    started = threading.Event()
+    startup = server.startup
+
+    async def announce(*arguments: Any, **more: Any) -> None:
+        await startup(*arguments, **more)
+        started.set()
+
+    server.startup = announce  # type: ignore[method-assign]
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        assert started.wait(START_TIMEOUT_S), "the server did not start"
+        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+        sessions = app.state.server.registry.sessions
+        assert sessions.open == 0
+    finally:
+        server.should_exit = True
+        thread.join()

@@ -1,0 +1,130 @@
+"""``StreamingClient.session``: the numbers of chunks, ends, and what a session leaves on the server."""
+
+from __future__ import annotations
+
+import httpx
+import numpy as np
+import pytest
+
+from hetsyn_client.client import StreamingClient
+from hetsyn_client.errors import InputError, ServiceProblem
+from hetsyn_client.events import pack_events
+from hetsyn_client.frames import MEDIA_TYPE as CARRIED_TYPE
+from hetsyn_client.frames import pack_frame, unpack_frame
+
+SILENCE = np.zeros(800, np.int16)
+
+
+class ScriptedServer:
+    """Answers a chunk with its query, and a carried one with a token that counts; ``answers`` come first."""
+
+    def __init__(self, *answers: httpx.Response) -> None:
+        self.requests: list[httpx.Request] = []
+        self._answers = list(answers)
+
+    def __call__(self, request: httpx.Request) -> httpx.Response:
+        self.requests.append(request)
+        if self._answers:
+            return self._answers.pop(0)
+        if request.method == "DELETE":
+            return httpx.Response(204)
+        query = dict(request.url.params)
+        if request.headers["Content-Type"] == CARRIED_TYPE:
+            token = unpack_frame(request.content).token + b"+"
+            body = httpx.Response(200, json=query).content
+            return httpx.Response(200, content=pack_frame(token, "application/json", body))
+        return httpx.Response(200, json=query)
+
+    @property
+    def calls(self) -> list[tuple[str, str, str]]:
+        """Method, number and end of each request."""
+        return [(r.method, r.url.params.get("seq", ""), r.url.params.get("end", "")) for r in self.requests]
+
+
+def client(server: ScriptedServer) -> StreamingClient:
+    return StreamingClient("http://server", transport=httpx.MockTransport(server), sleep=lambda _: None)
+
+
+def test_chunks_are_numbered_and_the_end_sends_nothing_more() -> None:
+    server = ScriptedServer()
+    with client(server).session(model="digits", version="2", form="bank") as session:
+        reply = session.send(SILENCE, 8000)
+        session.send(SILENCE, 8000)
+        session.end()
+    named = {"session": session.id, "model": "digits", "version": "2", "form": "bank"}
+    assert reply == named | {"seq": "0", "end": "false"}
+    assert server.calls == [("POST", "0", "false"), ("POST", "1", "false"), ("POST", "2", "true")]
+    assert [len(request.content) for request in server.requests] == [1600, 1600, 0]
+    assert {request.headers["Content-Type"] for request in server.requests} == {"audio/L16;rate=8000"}
+    assert session.seq == 3
+
+
+def test_the_last_chunk_may_be_the_end() -> None:
+    server = ScriptedServer()
+    with client(server).session() as session:
+        session.send(SILENCE, 8000, end=True)
+    assert server.calls == [("POST", "0", "true")]
+
+
+def test_events_end_with_a_chunk_of_no_steps() -> None:
+    server = ScriptedServer()
+    with client(server).session() as session:
+        session.send_events(5, np.array([1]), np.array([2]))
+        session.end()
+    assert [request.content for request in server.requests] == [pack_events(5, [1], [2]), pack_events(0, [], [])]
+
+
+def test_sessions_have_ids_of_their_own() -> None:
+    sessions = client(ScriptedServer())
+    assert sessions.session().id != sessions.session().id
+
+
+def fail_within_a_session(server: ScriptedServer) -> None:
+    with client(server).session() as session:
+        session.send(SILENCE, 8000)
+        raise KeyError(session.id)
+
+
+def test_a_session_left_before_its_end_is_deleted() -> None:
+    server = ScriptedServer()
+    with pytest.raises(KeyError) as caught:
+        fail_within_a_session(server)
+    assert server.calls[1][0] == "DELETE"
+    assert server.requests[1].url.path == f"/sessions/{caught.value.args[0]}"
+
+
+def test_a_session_that_cannot_be_deleted_hides_no_error() -> None:
+    server = ScriptedServer(httpx.Response(200, json={}), httpx.Response(500))
+    with pytest.raises(KeyError):
+        fail_within_a_session(server)
+    assert len(server.requests) == 2
+
+
+def test_a_session_without_a_chunk_was_never_opened() -> None:
+    server = ScriptedServer()
+    with client(server).session() as session, pytest.raises(InputError, match="no chunk yet"):
+        session.end()
+    assert server.requests == []
+
+
+def test_a_chunk_that_was_refused_keeps_its_number() -> None:
+    server = ScriptedServer(httpx.Response(422, json={"detail": "too long"}))
+    with client(server).session() as session:
+        with pytest.raises(ServiceProblem, match="too long"):
+            session.send(SILENCE, 8000)
+        assert session.seq == 0
+        session.send(SILENCE, 8000, end=True)
+    assert server.calls == [("POST", "0", "false"), ("POST", "0", "true")]
+
+
+def test_a_carried_session_takes_its_token_along_and_leaves_nothing() -> None:
+    server = ScriptedServer()
+    with client(server).session(carry=True) as session:
+        replies = [session.send(SILENCE, 8000) for _ in range(3)]
+    assert [reply["token"] for reply in replies] == [b"+", b"++", b"+++"]
+    assert [unpack_frame(request.content).token for request in server.requests] == [b"", b"+", b"++"]
+
+
+def test_floats_are_refused_rather_than_cut_to_zero() -> None:
+    with client(ScriptedServer()).session() as session, pytest.raises(InputError, match="32767"):
+        session.send(np.array([0.5]), 8000)
