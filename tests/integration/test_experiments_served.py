@@ -15,7 +15,8 @@ from typer.testing import CliRunner
 from experiments import vision
 from experiments.delayed_match import DelayedMatchSpec
 from experiments.pattern_generation import PatternGenerationSpec
-from experiments.run import RunSpec, TaskSpec, Training, load_best, open_task, run_batch, train
+from experiments.run import RunSpec, TaskSpec, Training, open_task, run_batch
+from experiments.train import load_best, train
 from experiments.vision import ImageSpec, image_events
 from export.commands import export
 from service.app import create_app

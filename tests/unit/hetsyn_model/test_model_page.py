@@ -22,10 +22,10 @@ class _Equations:
 
     def __init__(self, layer: Layer) -> None:
         exact, kappa, n = layer.exact(), layer.reset_decay(), layer.neurons
-        paths = [(exact.weight_in, exact.decay_in), (exact.weight_rec, exact.decay_rec)]
-        used = [(_array(w), np.broadcast_to(_array(r), w.shape)) for w, r in paths if w is not None and r is not None]
-        self.w, self.r = (np.concatenate(parts, 1) for parts in zip(*used, strict=True))
-        self.is_recurrent = exact.weight_rec is not None
+        paths = [path for path in (exact.input, exact.recurrent) if path is not None]
+        self.w = np.concatenate([_array(path.weight) for path in paths], 1)
+        self.r = np.concatenate([np.broadcast_to(_array(path.decay), path.weight.shape) for path in paths], 1)
+        self.is_recurrent = len(paths) == 2
         self.kappa = None if kappa is None else _array(kappa)
         self.neuron = layer.spec.neuron
         self.I = np.zeros_like(self.w)
