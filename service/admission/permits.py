@@ -29,7 +29,7 @@ class Admission:
         self._idle.set()
         self._admits = True
         self._is_ready = True
-        self._running: set[asyncio.Task[Any]] = set()
+        self._abandoned: set[asyncio.Task[Any]] = set()
 
     @property
     def in_flight(self) -> int:
@@ -61,20 +61,22 @@ class Admission:
     async def complete(self, work: Coroutine[Any, Any, T]) -> T:
         """What the work returns. It is done as a whole though its caller goes away, and holds a permit until then."""
         task = asyncio.create_task(work)
-        self._running.add(task)
-        task.add_done_callback(self._running.discard)
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
             if not task.done():
                 self._take()  # the caller gives its own permit back
-                task.add_done_callback(lambda _: self._give())
+                self._abandoned.add(task)  # nobody else holds the task now
+                task.add_done_callback(self._finish_abandoned)
             raise
 
     async def finish(self) -> None:
         """Wait for the work that is under way."""
-        while self._running:
-            await asyncio.wait(self._running)
+        await self._idle.wait()
+
+    def _finish_abandoned(self, task: asyncio.Task[Any]) -> None:
+        self._abandoned.discard(task)
+        self._give()
 
     def _take(self) -> None:
         self._in_flight += 1

@@ -11,7 +11,6 @@ t step, k channel.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from math import ceil
 from typing import Any, NamedTuple
 
@@ -226,7 +225,7 @@ def _plan(model: Model, work: Work) -> _Plan:
     if isinstance(chunk, SpikeChunk) or (chunk is None and stream.kind == "spikes"):
         steps, step, unit = (chunk.steps, chunk.step, chunk.unit) if chunk else (0, NO_EVENTS, NO_EVENTS)
         if stream.kind is None:
-            stream = replace(stream, kind="spikes")
+            stream = stream._replace(kind="spikes")
         return _Plan(stream, steps + tail, NO_SAMPLES, step, unit)
     per_step = model.encoder.samples_per_step
     parts = [stream.pending]
@@ -245,7 +244,7 @@ def _plan(model: Model, work: Work) -> _Plan:
     steps = len(samples) // per_step
     # a copy, or what is left would keep the whole chunk in memory
     pending = samples[steps * per_step :].copy()
-    after = replace(stream, kind="audio", resampler=resampler, pending=pending)
+    after = stream._replace(kind="audio", resampler=resampler, pending=pending)
     return _Plan(after, steps, samples[: steps * per_step], NO_EVENTS, NO_EVENTS)
 
 

@@ -5,8 +5,7 @@ Nothing in it is changed in place; the engine takes one and gives the next.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -21,8 +20,7 @@ Kind = Literal["audio", "spikes"]
 STEP_BYTES = 8
 
 
-@dataclass(frozen=True, slots=True)
-class StreamState:
+class StreamState(NamedTuple):
     """
     network: state of the network in the manifest's order, a row of the model's ``states``; step: network steps done.
     encoder: state tensors by name, without a batch axis.

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from dataclasses import replace
 from typing import Any
 
 from service.admission.permits import BUSY_RETRY_S, Admission
@@ -246,7 +245,7 @@ class SessionRegistry:
         session = session.shifted(-self.sessions.wall_offset_s)
         now_s = self.sessions.clock()
         created_s = min(session.known.created_s, now_s)
-        session = replace(session, known=replace(session.known, created_s=created_s, used_s=now_s))
+        session = session._replace(known=session.known._replace(created_s=created_s, used_s=now_s))
         if status(session.known, now_s, self.sessions.lifetimes) not in ("open", "ended"):
             raise expired(record.session, self.sessions.lifetimes)
         return session

@@ -11,7 +11,6 @@ import asyncio
 import logging
 import time
 from contextlib import suppress
-from dataclasses import replace
 
 from service.errors import StoreUnavailable
 from service.observe.clock import Clock
@@ -172,7 +171,7 @@ class SharedSessions(SessionTable):
 
     async def _write_tombstone(self, session_id: str, snapshot: Snapshot, session: Session) -> None:
         """Keep of a dropped session only that it was dropped. The times of its record say so without this too."""
-        tombstone = replace(session, known=replace(session.known, dropped=True), stream=None)
+        tombstone = session._replace(known=session.known._replace(dropped=True), stream=None)
         if await self._store.commit(session_id, snapshot, tombstone):
             self._counters.sessions_dropped += 1
 

@@ -59,15 +59,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import inf
-from typing import Generic, Literal, TypeVar, overload
+from typing import Generic, Literal, NamedTuple, TypeVar, overload
 
 from service.errors import ConflictingChunk, HetsynError, NotFound, OutOfOrder, SessionEnded, SessionExists, SessionGone
 
 R = TypeVar("R")
 
 
-@dataclass(frozen=True, slots=True)
-class Answered(Generic[R]):
+class Answered(NamedTuple, Generic[R]):
     """A chunk that was applied."""
 
     seq: int
@@ -75,8 +74,7 @@ class Answered(Generic[R]):
     reply: R
 
 
-@dataclass(frozen=True, slots=True)
-class Progress(Generic[R]):
+class Progress(NamedTuple, Generic[R]):
     """How far a session is.
 
     Attributes:
@@ -92,8 +90,7 @@ class Progress(Generic[R]):
     last: Answered[R] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Known(Generic[R]):
+class Known(NamedTuple, Generic[R]):
     """What is known of a session.
 
     Attributes:

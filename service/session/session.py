@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from service.contract.manifest import FormName
 from service.engine.stream import StreamState
@@ -12,8 +12,7 @@ from service.session.protocol import Known
 from service.wire.schema import Envelope, Reply
 
 
-@dataclass(frozen=True, slots=True)
-class Session:
+class Session(NamedTuple):
     """A session once its first chunk was applied.
 
     Attributes:
@@ -52,4 +51,4 @@ class Session:
     def shifted(self, by_s: float) -> Session:
         """The session with its times on another clock, later by so many seconds."""
         known = self.known
-        return replace(self, known=replace(known, created_s=known.created_s + by_s, used_s=known.used_s + by_s))
+        return self._replace(known=known._replace(created_s=known.created_s + by_s, used_s=known.used_s + by_s))

@@ -29,7 +29,7 @@ import hashlib
 import math
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -289,8 +289,8 @@ def renamed(session: Session, session_id: str) -> Session:
     if progress.last is None or progress.last.reply.session == session_id:
         return session
     reply = progress.last.reply.model_copy(update={"session": session_id})
-    last = replace(progress.last, reply=reply)
-    return replace(session, known=replace(session.known, progress=replace(progress, last=last)))
+    last = progress.last._replace(reply=reply)
+    return session._replace(known=session.known._replace(progress=progress._replace(last=last)))
 
 
 def _little(value: Array, dtype: str) -> bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from service.errors import HetsynError, ModelAbsent, StateError
 from service.models.catalog import ModelCatalog
@@ -18,8 +18,7 @@ from service.store.group_commit import GroupCommit
 from service.store.record import Packing, Record, read
 
 
-@dataclass(frozen=True, slots=True)
-class Snapshot:
+class Snapshot(NamedTuple):
     """What a store held under an id; empty where it held nothing.
 
     Attributes:

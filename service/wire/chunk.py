@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import xxhash
@@ -16,8 +16,7 @@ from service.wire.pcm import Samples
 SHORT = 2**16
 
 
-@dataclass(frozen=True)
-class AudioChunk:
+class AudioChunk(NamedTuple):
     """A piece of sound.
 
     Attributes:
@@ -29,8 +28,7 @@ class AudioChunk:
     rate_hz: int
 
 
-@dataclass(frozen=True)
-class SpikeChunk:
+class SpikeChunk(NamedTuple):
     """Spikes on channels.
 
     Attributes:

@@ -6,7 +6,7 @@ import hashlib
 import math
 import struct
 from contextlib import suppress
-from dataclasses import fields, replace
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -142,7 +142,7 @@ def test_a_session_goes_on_as_if_it_had_not_been_away(model: Model) -> None:
 
 def test_a_dropped_session_stays_dropped(model: Model) -> None:
     session = session_of(model)
-    dropped = replace(session, stream=None, known=replace(session.known, dropped=True))
+    dropped = session._replace(stream=None, known=session.known._replace(dropped=True))
     packing = Packing()
     same(packing.unpack(read(packing.pack("abc", dropped)), model), dropped)
 
@@ -159,8 +159,8 @@ def test_float16_is_smaller_keeps_the_decision_and_leaves_out_what_it_cannot_hol
     rounded, row = states.to_host(back.network), states.to_host(stream.network)
     np.testing.assert_allclose(rounded, row, rtol=1e-3)
     np.testing.assert_array_equal(rounded[OUTPUTS:], row[OUTPUTS:])
-    large = replace(stream, network=np.full(2 * OUTPUTS, 1e6, np.float32))
-    back = exact.unpack(read(half.pack("abc", replace(session, stream=large))), model).stream
+    large = stream._replace(network=np.full(2 * OUTPUTS, 1e6, np.float32))
+    back = exact.unpack(read(half.pack("abc", session._replace(stream=large))), model).stream
     assert back is not None
     np.testing.assert_array_equal(back.network, large.network)
 
@@ -197,15 +197,14 @@ def test_any_state_comes_back(
             "session": session_id, "seq": expected - 1, "total_steps": step, "probabilities": tuple(probabilities),
         }
     )  # fmt: skip
-    stream = replace(
-        begun.stream,
+    stream = begun.stream._replace(
         network=np.array(numbers, np.float32),
         step=step,
         encoder={"loudness": np.array(loudness)},
         pending=np.array(pending, np.float32),
     )
     progress = Progress(expected, step, False, Answered(expected - 1, digest, reply))
-    session = replace(begun, known=Known(progress, *times), stream=stream)
+    session = begun._replace(known=Known(progress, *times), stream=stream)
     packing = Packing()
     same(packing.unpack(read(packing.pack(session_id, session), session_id), model), session)
 
@@ -338,7 +337,7 @@ def test_what_no_session_can_be_is_told(model: Model, offset: int, layout: str, 
 def test_a_state_that_is_not_the_model_s_is_told(model: Model, network: list[float], step: int, sentence: str) -> None:
     session = session_of(model)
     assert session.stream is not None
-    bad = replace(session, stream=replace(session.stream, network=np.array(network, np.float32), step=step))
+    bad = session._replace(stream=session.stream._replace(network=np.array(network, np.float32), step=step))
     with pytest.raises(StateMismatch, match=sentence):
         Packing().unpack(read(Packing().pack("abc", bad)), model)
 
@@ -347,7 +346,7 @@ def test_an_encoder_state_that_is_not_the_model_s_is_told(model: Model) -> None:
     session = session_of(model)
     assert session.stream is not None
     for value, sentence in ((np.array(np.nan), "loudness .* not finite"), (np.zeros(2), "16 bytes of encoder state")):
-        bad = replace(session, stream=replace(session.stream, encoder={"loudness": value}))
+        bad = session._replace(stream=session.stream._replace(encoder={"loudness": value}))
         with pytest.raises(StateMismatch, match=sentence):
             Packing().unpack(read(Packing().pack("abc", bad)), model)
 
@@ -355,7 +354,7 @@ def test_an_encoder_state_that_is_not_the_model_s_is_told(model: Model) -> None:
 def test_sound_that_is_not_finite_is_told(model: Model) -> None:
     session = session_of(model)
     assert session.stream is not None
-    bad = replace(session, stream=replace(session.stream, pending=np.array([np.nan], np.float32)))
+    bad = session._replace(stream=session.stream._replace(pending=np.array([np.nan], np.float32)))
     with pytest.raises(StateMismatch, match="pending samples are not finite"):
         Packing().unpack(read(Packing().pack("abc", bad)), model)
 
