@@ -1,4 +1,4 @@
-"""The empty endpoint: reads a raw body and gives a constant reply of ours' length. What the web framework costs."""
+"""The empty endpoint, for the cost of the framework: reads a raw body, gives a constant reply of our reply's length."""
 
 from __future__ import annotations
 
