@@ -76,13 +76,14 @@ def compare(models: Path, name: str, version: str, recordings: Sequence[Recordin
     probabilities: dict[str, NDArray[np.float32]] = {}
     hidden: dict[str, list[NDArray[np.float32]]] = {form: [] for form in FORMS}
     for form in FORMS:
+        compiled = network.compile(form)
         graphs = graphs_by_runtime((folder / manifest.forms[form].file).read_bytes())
         script = (folder / manifest.forms[form].torchscript).read_bytes()
         by_torch = []
         for start in range(0, len(recordings), AT_ONCE):
             streams = _streams(encoder, recordings[start : start + AT_ONCE], checkpoint.tail_steps)
-            implementations += verify_form(network, form, graphs, script, streams)
-            traces = run_torch(network, form, streams)
+            implementations += verify_form(compiled, graphs, script, streams)
+            traces = run_torch(compiled, streams)
             by_torch.append(traces.probabilities)
             hidden[form] += traces.hidden
         probabilities[form] = np.concatenate(by_torch)

@@ -19,12 +19,12 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from service.app import Server, build_server
 from service.carried.keys import KEY_BYTES, CarryKeys
 from service.carried.token import Tokens
 from service.contract.manifest import FormName
 from service.models.catalog import ModelCatalog
-from service.registry.registry import SessionRegistry
-from service.session.protocol import Lifetimes
+from service.session.protocol import NO_EXPIRY
 from service.settings import Settings
 from service.store.record import Packing
 from service.wire.chunk import AudioChunk, digest
@@ -46,16 +46,14 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
 async def _run(rounds: int) -> dict[str, Any]:
     settings = Settings(models=ROOT / "models")
     catalog = ModelCatalog(settings.models)
-    catalog.load()
     keys = CarryKeys([secrets.token_bytes(KEY_BYTES)])
-    sessions = SessionRegistry(settings, catalog, keys=keys)
-    lifetimes = Lifetimes(settings.session_idle_s, settings.session_age_s, settings.ended_keep_s, settings.gone_keep_s)
-    tokens = Tokens(keys, catalog, lifetimes, sessions.counters, time.time)
+    server = build_server(settings, catalog, keys=keys)
+    tokens = Tokens(keys, catalog, NO_EXPIRY, server.counters, time.time)
     packing = Packing()
     forms: dict[str, dict[str, float]] = {}
     for form in catalog.get(MODEL).manifest.forms:
         chunks = _chunks(form)
-        carried = await _stream_carried(sessions, chunks[:-1])
+        carried = await _stream_carried(server, chunks[:-1])
         token = carried.token or b""
         named, session = tokens.open(token)
         costs = {"token, bytes": float(len(token)), "token in base64, bytes": float(4 * -(-len(token) // 3))}
@@ -71,15 +69,15 @@ async def _run(rounds: int) -> dict[str, Any]:
         ordinary_us, carried_us = [], []
         for _ in range(rounds):
             began_s = time.perf_counter()
-            await _stream_ordinary(sessions, chunks)
+            await _stream_ordinary(server, chunks)
             between_s = time.perf_counter()
-            await _stream_carried(sessions, chunks)
+            await _stream_carried(server, chunks)
             ordinary_us.append((between_s - began_s) / len(chunks) * 1e6)
             carried_us.append((time.perf_counter() - between_s) / len(chunks) * 1e6)
         costs["chunk, ordinary, µs"] = statistics.median(ordinary_us)
         costs["chunk, carried, µs"] = statistics.median(carried_us)
         forms[form] = {name: round(value, 1) for name, value in costs.items()}
-    await sessions.close()
+    await server.close()
     table = Table("", *forms, title=f"{MODEL}, chunks of {1000 * CHUNK_S:g} ms")
     for name in forms[next(iter(forms))]:
         table.add_row(name, *(f"{costs[name]:,.0f}" for costs in forms.values()))
@@ -99,19 +97,19 @@ def _chunks(form: FormName) -> list[InferRequest]:
     return requests
 
 
-async def _stream_ordinary(sessions: SessionRegistry, chunks: list[InferRequest]) -> None:
+async def _stream_ordinary(server: Server, chunks: list[InferRequest]) -> None:
     session = secrets.token_urlsafe(16)
     for request in chunks:
-        await sessions.infer(request._replace(envelope=request.envelope.model_copy(update={"session": session})))
+        await server.registry.infer(request._replace(envelope=request.envelope.model_copy(update={"session": session})))
 
 
-async def _stream_carried(sessions: SessionRegistry, chunks: list[InferRequest]) -> Carried:
+async def _stream_carried(server: Server, chunks: list[InferRequest]) -> Carried:
     """The answer to the last chunk."""
     session = secrets.token_urlsafe(16)
     token = None
     for request in chunks:
         envelope = request.envelope.model_copy(update={"session": session})
-        carried = await sessions.carry(request._replace(envelope=envelope, carry=True, token=token))
+        carried = await server.carried.infer(request._replace(envelope=envelope, carry=True, token=token))
         token = carried.token
     return carried
 

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from hetsyn_model import Network
-from hetsyn_model.synapse import ExactWeights
 
 State = dict[str, Tensor]
 
@@ -37,13 +36,12 @@ class EagerLoop:
             raise ValueError("the eager loop has neither biases, adaptation nor another rule than sum_softmax")
         self.spec = spec
         self.layers: list[tuple[list[_Path], Tensor | None, str]] = []
-        for layer in network.weights("exact"):
-            assert isinstance(layer.synapses, ExactWeights)
-            assert layer.synapses.per_synapse
-            paths = [_Path(layer.synapses.weight_in, layer.synapses.decay_in, f"{layer.name}.input")]
-            if layer.synapses.weight_rec is not None:
-                assert layer.synapses.decay_rec is not None
-                paths.append(_Path(layer.synapses.weight_rec, layer.synapses.decay_rec, f"{layer.name}.recurrent"))
+        for layer in network.compile("exact").layers:
+            synapses = layer.exact
+            assert synapses.per_synapse
+            paths = [_Path(synapses.input.weight, synapses.input.decay, f"{layer.name}.input")]
+            if synapses.recurrent is not None:
+                paths.append(_Path(synapses.recurrent.weight, synapses.recurrent.decay, f"{layer.name}.recurrent"))
             self.layers.append((paths, layer.reset_decay, layer.name))
 
     def initial(self, batch: int) -> State:

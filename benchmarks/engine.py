@@ -172,8 +172,8 @@ def _implementations(workload: Workload) -> tuple[dict[str, Side], dict[str, flo
 
         return side
 
-    eager, script = EagerLoop(network), load_torchscript(torchscript(network, "exact"))
-    layout = network.state_layout("exact")
+    eager, script = EagerLoop(network), load_torchscript(torchscript(network.compile("exact")))
+    layout = network.compile("exact").layout
     kept = 1 + len(network.spec.hidden)  # outputs of a script before its states
 
     def advance_script(state: Any, x: torch.Tensor, _: int) -> Any:
@@ -200,7 +200,7 @@ def _implementations(workload: Workload) -> tuple[dict[str, Side], dict[str, flo
     def graph(content: bytes, form: Any, use_operators: bool) -> Side:
         loaded = load_graph(content, use_operators=use_operators)
         outputs = ["next.state", "next.step", "scores", "probabilities"]
-        row = network.state_layout(form)
+        row = network.compile(form).layout
 
         def side(batch: int, steps: int) -> tuple[Call, int]:
             feeds = cycle([_feed(x) for _, x in zip(range(32), dense(batch, steps), strict=False)])
@@ -215,7 +215,7 @@ def _implementations(workload: Workload) -> tuple[dict[str, Side], dict[str, flo
 
         return side
 
-    exact, bank = network_graph(network, "exact"), network_graph(network, "bank")
+    exact, bank = network_graph(network.compile("exact")), network_graph(network.compile("bank"))
     traces = run_graph(
         load_graph(exact),
         layout,
@@ -239,7 +239,7 @@ def _implementations(workload: Workload) -> tuple[dict[str, Side], dict[str, flo
     }
     if workload.model == "shd-size":  # what the sketch in docs/timescale-bank.md ran
         network.fit_banks(size=8)
-        sides[BANK_8] = graph(network_graph(network, "bank"), "bank", use_operators=True)
+        sides[BANK_8] = graph(network_graph(network.compile("bank")), "bank", use_operators=True)
     return sides, rates | {"bank": float(sizes["hidden1"])}
 
 

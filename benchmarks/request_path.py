@@ -85,7 +85,7 @@ async def _measure(concurrency: int, seconds: float) -> dict[str, float]:
     bodies = [pack_events(STEPS, *events) for events in spikes]
     queries = [f"session=s{index}&model={MODEL}".encode() for index in range(concurrency)]
     pairs = [("session", "s0"), ("model", MODEL)]
-    engine = Engine(settings.max_chunk_steps, settings.segment_steps)
+    engine = Engine(settings.limits.max_chunk_steps)
     fresh = initial_stream(model, form)
     works = [Work(fresh, decode_raw(MEDIA_TYPE, pairs, body).chunk, False) for body in bodies]
     bare = _empty((await _call(app, queries[0], bodies[0]))[1])

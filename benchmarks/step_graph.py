@@ -17,8 +17,8 @@ from torch import Tensor
 
 from export.build import GraphBuilder
 from export.write import CHECKPOINT
-from hetsyn_model.network import LayerWeights, Network
-from hetsyn_model.synapse import ExactWeights
+from hetsyn_model.compiled import LayerWeights
+from hetsyn_model.network import Network
 from hetsyn_model.training.checkpoint import Checkpoint
 
 
@@ -37,12 +37,13 @@ def step_graph(network: Network) -> bytes:
         raise ValueError("the peers run networks with a decay a synapse, no adaptation, no bias, and a sum of softmax")
     graph = GraphBuilder("step")
     x = graph.input("spikes", "float32", ["batch", spec.channels])
-    layout = network.state_layout("exact")
+    compiled = network.compile("exact")
+    layout = compiled.layout
     before = {t.name: graph.input(f"state.{t.name}", t.dtype, ["batch", *t.shape]) for t in layout}
     after: dict[str, str] = {}
     potential = ""
     threshold = graph.constant(spec.neuron.threshold, "float32")
-    for layer in network.weights("exact"):
+    for layer in compiled.layers:
         potential = _currents(graph, layer, x, before, after)
         if layer.reset_decay is None:
             continue
@@ -71,16 +72,13 @@ def step_graph(network: Network) -> bytes:
 
 def _currents(graph: GraphBuilder, layer: LayerWeights, x: str, before: dict[str, str], after: dict[str, str]) -> str:
     """The layer's currents of this step into ``after``; their sum a neuron, [batch, neurons]."""
-    synapses = layer.synapses
-    assert isinstance(synapses, ExactWeights)
-    paths = [(f"{layer.name}.input_current", x, synapses.weight_in, synapses.decay_in)]
-    if synapses.weight_rec is not None and synapses.decay_rec is not None:
-        spikes = before[f"{layer.name}.spikes"]
-        paths.append((f"{layer.name}.recurrent_current", spikes, synapses.weight_rec, synapses.decay_rec))
+    paths = [(f"{layer.name}.input_current", x, layer.exact.input)]
+    if layer.exact.recurrent is not None:
+        paths.append((f"{layer.name}.recurrent_current", before[f"{layer.name}.spikes"], layer.exact.recurrent))
     sums = []
-    for name, arriving, weight, decay in paths:
-        drive = graph.node("Mul", graph.constant(_array(weight)), graph.unsqueeze(arriving, 1))
-        after[name] = graph.node("Add", graph.node("Mul", graph.constant(_array(decay)), before[name]), drive)
+    for name, arriving, path in paths:
+        drive = graph.node("Mul", graph.constant(_array(path.weight)), graph.unsqueeze(arriving, 1))
+        after[name] = graph.node("Add", graph.node("Mul", graph.constant(_array(path.decay)), before[name]), drive)
         sums.append(graph.node("ReduceSum", after[name], graph.constant([-1], "int64"), keepdims=0))
     return sums[0] if len(sums) == 1 else str(graph.node("Add", *sums))
 

@@ -16,13 +16,14 @@ import torch
 
 from experiments.delayed_match import DelayedMatch
 from experiments.lstm import SequenceLSTM
-from experiments.neurons import layers, time_constants
+from experiments.neurons import build_network, time_constants
 from experiments.pattern_generation import PatternGeneration, repeat_distance
 from experiments.precision import bank_against_exact, weight_formats
-from experiments.run import RunSpec, build, evaluate, run_batch
-from experiments.task import Batch, Spikes, Task, first_streams
+from experiments.run import RunSpec, evaluate, run_batch
+from experiments.task import Task, first_streams
 from hetsyn_model.events import Events
 from hetsyn_model.network import Network
+from hetsyn_model.training.batch import Batch, Spikes
 
 DELETED = (0.0, 0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64)
 WARPS_LOG2 = (-0.5, -0.375, -0.25, -0.125, 0.0, 0.125, 0.25, 0.375, 0.5)
@@ -59,24 +60,25 @@ def deletion_curve(network: Network, task: Task, batches: Sequence[Batch], seed:
     for share in DELETED:
         rng = np.random.default_rng([seed, 6])
         changed = [
-            replace(batch, spikes=Events.of(torch.from_numpy(delete_spikes(batch.dense(), share, rng))))
+            replace(batch, events=Events.of(torch.from_numpy(delete_spikes(batch.dense(), share, rng))))
             for batch in batches
         ]
-        curve.append([share, evaluate(network, task, changed)[0]])
+        curve.append([share, evaluate(network, task, changed).figure])
     return curve
 
 
 def warp_curve(network: Network, task: Task, batches: Sequence[Batch]) -> list[list[float]]:
     """[log2 of the factor, figure] for each factor."""
     return [
-        [log2, evaluate(network, task, [warp_time(batch, 2.0**log2) for batch in batches])[0]] for log2 in WARPS_LOG2
+        [log2, evaluate(network, task, [warp_time(batch, 2.0**log2) for batch in batches]).figure]
+        for log2 in WARPS_LOG2
     ]
 
 
 def noise_curve(network: Network, task: DelayedMatch, streams: int) -> list[list[float]]:
     """[rate of the noise channels in Hz, figure]; the task's own rate is what training had."""
     louder = {rate: replace(task, spec=replace(task.spec, noise_hz=rate)).test() for rate in NOISE_HZ}
-    return [[rate, evaluate(network, task, first_streams(test, streams))[0]] for rate, test in louder.items()]
+    return [[rate, evaluate(network, task, first_streams(test, streams)).figure] for rate, test in louder.items()]
 
 
 def lesioned(network: Network, share: float, which: Lesion, seed: int) -> Network:
@@ -84,7 +86,7 @@ def lesioned(network: Network, share: float, which: Lesion, seed: int) -> Networ
     cut = copy.deepcopy(network)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        for layer in layers(cut).values():
+        for layer in cut.named_layers().values():
             paths = [(layer.w_in, layer.r_in)]
             if layer.w_rec is not None:
                 paths.append((layer.w_rec, layer.r_in if layer.r_rec is None else layer.r_rec))
@@ -103,9 +105,11 @@ def lesioned(network: Network, share: float, which: Lesion, seed: int) -> Networ
 
 
 def lesion_figures(network: Network, task: Task, batches: Sequence[Batch], seed: int) -> list[dict[str, Any]]:
+    """The figure after each lesion."""
     kinds: tuple[Lesion, ...] = ("longest", "shortest", "random")
     return [
-        {"share": share, "which": which} | {"figure": evaluate(lesioned(network, share, which, seed), task, batches)[0]}
+        {"share": share, "which": which}
+        | {"figure": evaluate(lesioned(network, share, which, seed), task, batches).figure}
         for share in LESIONED
         for which in kinds
     ]
@@ -114,7 +118,7 @@ def lesion_figures(network: Network, task: Task, batches: Sequence[Batch], seed:
 def tau_groups(network: Network, task: Task) -> dict[str, torch.Tensor]:
     """Time constants in steps, float64 [count], by what they belong to: the task's channel groups, then layers."""
     groups: dict[str, torch.Tensor] = {}
-    for index, (name, layer) in enumerate(layers(network).items()):
+    for index, (name, layer) in enumerate(network.named_layers().items()):
         tau = time_constants(layer.r_in)
         if index == 0 and tau.shape[1] == network.spec.channels:
             for group, (first, end) in task.channel_groups.items():
@@ -160,9 +164,8 @@ def analyse(run: RunSpec, task: Task, network: Network | SequenceLSTM, exact: in
         "weights": weight_formats(network, task, few),
     }
     if network.spec.neuron.learn_decays:
-        before = build(run, task)
-        assert isinstance(before, Network)
-        found["time_constants"] = time_constant_change(before, network, task)
+        untrained = build_network(task.shape, network.spec, tau_steps=run.tau_steps, seed=run.seed)
+        found["time_constants"] = time_constant_change(untrained, network, task)
         if network.spec.neuron.decays == "synapse":
             found["lesion"] = lesion_figures(network, task, test, run.seed)
     if isinstance(task, DelayedMatch):

@@ -11,7 +11,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import torch
 import typer
@@ -21,12 +21,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsed
 from rich.progress import Progress as Bars
 from rich.table import Table
 
+from experiments.checkout import RESULTS, CheckoutError, in_checkout
 from experiments.plan import EXPERIMENTS, run_count, smoke
-from experiments.results import KEPT, Result
-from experiments.run import Progress, RunSpec
+from experiments.results import Result
+from experiments.run import RunSpec
 from experiments.runner import Choice, Listener, run_experiment
 from experiments.task import MissingData
 from hetsyn_model.run_folder import RunError
+from hetsyn_model.training.history import History
 
 experiment = typer.Typer(help="Run one of the paper's experiments.")
 console = Console()
@@ -48,7 +50,10 @@ def run(
         "runs/experiments"
     ),
     results: Annotated[
-        Path | None, typer.Option(help=f"Folder for the results to keep; {KEPT}, or with --smoke below --out.")
+        Path | None,
+        typer.Option(
+            help=f"Folder for the results to keep. Default: {RESULTS} of the checkout; with --smoke below --out."
+        ),
     ] = None,
     data: Annotated[
         list[str] | None,
@@ -81,7 +86,10 @@ def run(
     )
     folders = _folders(data or [], names)
     out = out / "smoke" if small else out
-    kept = results or (out / "results" if small else KEPT)
+    try:
+        kept = results or (out / "results" if small else in_checkout(RESULTS, "--results"))
+    except CheckoutError as error:
+        _fail(str(error))
     without: list[str] = []
     for each in names:
         planned = smoke(EXPERIMENTS[each]()) if small else EXPERIMENTS[each]()
@@ -139,12 +147,12 @@ def _denormals_as_zero() -> Iterator[None]:
 def _shown(bars: Bars) -> Listener:
     task = bars.add_task("")
 
-    def on_evaluation(run: RunSpec, progress: Progress) -> None:
+    def on_evaluation(run: RunSpec, history: History) -> None:
         bars.update(
             task,
-            completed=progress.update[-1],
+            completed=history.update[-1],
             total=run.training.updates,
-            description=f"{run.name}: loss {progress.loss[-1]:.3f}, validation {progress.validation[-1]:.4g}",
+            description=f"{run.name}: loss {history.loss[-1]:.3f}, validation {history.validation[-1]:.4g}",
         )
 
     def on_result(run: RunSpec, result: Result, fresh: bool) -> None:
@@ -170,6 +178,6 @@ def _table(name: str, found: list[Result]) -> Table:
     return table
 
 
-def _fail(message: str) -> None:
+def _fail(message: str) -> NoReturn:
     console.print(f"[red]{escape(message)}[/red]")
     raise typer.Exit(2)

@@ -14,10 +14,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from experiments.task import Batch, Figure, Shape, Spikes
+from experiments.task import Figure, Shape
 from hetsyn_model.encoder import EncoderSpec
 from hetsyn_model.rollout import Rollout
 from hetsyn_model.spec import DecisionSpec, SurrogateSpec
+from hetsyn_model.training.batch import Batch, Spikes
 
 
 @dataclass(frozen=True)

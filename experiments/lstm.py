@@ -1,4 +1,4 @@
-"""An LSTM of the same layer sizes on the images' grey values: what a network without spikes makes of the task."""
+"""An LSTM of the same layer sizes on the images' grey values: a network without spikes for comparison."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from experiments.task import Batch, Shape
+from experiments.task import Shape
 from hetsyn_model.rollout import Rollout
 from hetsyn_model.spec import DecisionSpec
+from hetsyn_model.training.batch import Batch
 
 
 class SequenceLSTM(nn.Module):
@@ -48,3 +49,14 @@ class SequenceLSTM(nn.Module):
 
     def save(self) -> Mapping[str, object]:
         return {"lstm": list(self.sizes), "tensors": self.state_dict()}
+
+    def restore(self, saved: Mapping[str, object]) -> None:
+        """Take the tensors from what :meth:`save` gave.
+
+        Raises:
+            ValueError: not something that ``save`` gave.
+        """
+        tensors = saved["tensors"]
+        if not isinstance(tensors, Mapping):
+            raise ValueError("not what SequenceLSTM.save() gave: tensors are a mapping")
+        self.load_state_dict(tensors)

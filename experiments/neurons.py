@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from experiments.task import Shape
-from hetsyn_model.network import Layer, Network
+from hetsyn_model.network import Network
 from hetsyn_model.spec import NetworkSpec, Variant, decay_of, variant
 from hetsyn_model.state import state_bytes, state_layout
 
@@ -54,7 +54,7 @@ def build_network(shape: Shape, spec: NetworkSpec, *, tau_steps: float, seed: in
     network = Network(spec, seed=seed)
     generator = torch.Generator().manual_seed(seed + 1_000_003)
     with torch.no_grad():
-        for layer in layers(network).values():
+        for layer in network.named_layers().values():
             layer.w_in.mul_(shape.weight_gain)
             for weight in (layer.w_in, layer.w_rec):
                 if weight is not None:
@@ -67,19 +67,6 @@ def build_network(shape: Shape, spec: NetworkSpec, *, tau_steps: float, seed: in
                     tau = (tau_steps * (1 + shape.tau_spread * normal)).clamp_min(1.0)
                     decay.copy_(torch.exp(-1.0 / tau))
     return network
-
-
-def layers(network: Network) -> dict[str, Layer]:
-    return {name: network.layer(name) for name in network.spec.layer_names}
-
-
-def decays(network: Network) -> dict[str, torch.nn.Parameter]:
-    """The learned decays by the name of their parameter."""
-    return {
-        name: parameter
-        for name, parameter in network.named_parameters()
-        if name.rsplit(".", 1)[-1].startswith("r_") and parameter.requires_grad
-    }
 
 
 def time_constants(decay: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from typing import Any
 from experiments.delayed_match import DelayedMatchSpec
 from experiments.neurons import bank_state_bytes, exact_state_bytes, network_spec, parameter_count
 from experiments.pattern_generation import PatternGenerationSpec
-from experiments.run import Model, RunSpec, TaskSpec, Training, open_task
+from experiments.run import NeuronModel, RunSpec, TaskSpec, Training, open_task
 from experiments.shd import DataSet, ShdSpec
 from experiments.speech import SpeechSpec
 from experiments.vision import ImageSpec
@@ -55,7 +55,7 @@ class Condition:
 
     name: str
     task_spec: TaskSpec
-    models: tuple[Model, ...]
+    models: tuple[NeuronModel, ...]
     recurrent: tuple[bool, ...]
     seeds: int
     masked_share: float = 0.0
@@ -98,7 +98,7 @@ class Experiment:
 class Cell:
     """A neuron model and an architecture: what one search is for."""
 
-    model: Model
+    model: NeuronModel
     recurrent: bool
 
 

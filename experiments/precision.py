@@ -10,85 +10,98 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 
-from experiments.task import Batch, Task, stream_figures
+from experiments.task import Task, stream_figures
 from hetsyn_model.bank import BankError, BankWeights, dyadic
-from hetsyn_model.network import LayerWeights, Network
-from hetsyn_model.state import Form, state_bytes
+from hetsyn_model.compiled import Compiled
+from hetsyn_model.network import Network
+from hetsyn_model.rollout import rollout
+from hetsyn_model.state import FORMS, state_bytes
 from hetsyn_model.synapse import ExactWeights
+from hetsyn_model.training.batch import Batch
 
 WeightFormat = Literal["float32", "float16", "int8"]
-FORMATS: tuple[WeightFormat, ...] = get_args(WeightFormat)
+WEIGHT_FORMATS: tuple[WeightFormat, ...] = get_args(WeightFormat)
 BYTES: dict[WeightFormat, int] = {"float32": 4, "float16": 2, "int8": 1}
 
 
-class RoundedNetwork(Network):
-    """A network whose synaptic weights are rounded to a format when they are used; decays stay as they are.
+def rounded(compiled: Compiled, weight_format: WeightFormat) -> Compiled:
+    """The network with synaptic weights rounded to a format; decays stay as they are.
 
     int8 has one scale a column (bank form) or neuron (exact form), a power of two, so that sums stay exact. A bank's
     float32 weights are whole numbers of 16 bits on such a scale already (``hetsyn_model/bank.py``).
     """
-
-    def __init__(self, network: Network, weight_format: WeightFormat) -> None:
-        super().__init__(network.spec)
-        self.load_state_dict(network.state_dict())
-        self.banks, self.weight_format = dict(network.banks), weight_format
-        self.eval()
-
-    def weights(self, form: Form) -> list[LayerWeights]:
-        rounded = []
-        for layer in super().weights(form):
-            synapses = layer.synapses
-            if isinstance(synapses, BankWeights):
-                weight_in, weight_rec = self._rounded(0, synapses.weight_in, synapses.weight_rec)
-                (weight_in, weight_rec, bias), grid = dyadic(weight_in, weight_rec, synapses.bias)
-                assert weight_in is not None
-                fewer: BankWeights | ExactWeights = replace(
-                    synapses, weight_in=weight_in, weight_rec=weight_rec, bias=bias, grid=grid
-                )
-            else:
-                weight_in, weight_rec = self._rounded(1, synapses.weight_in, synapses.weight_rec)
-                assert weight_in is not None
-                fewer = replace(synapses, weight_in=weight_in, weight_rec=weight_rec)
-            rounded.append(replace(layer, synapses=fewer))
-        return rounded
-
-    def _rounded(self, inputs_axis: int, *weights: Tensor | None) -> list[Tensor | None]:
-        present = [weight for weight in weights if weight is not None]
-        if self.weight_format == "float32":
-            return list(weights)
-        if self.weight_format == "float16":
-            return [None if weight is None else weight.half().to(weight.dtype) for weight in weights]
-        largest = torch.stack([weight.abs().amax(inputs_axis, keepdim=True) for weight in present]).amax(0)
-        scale = torch.exp2(torch.ceil(torch.log2(largest.clamp_min(1e-30) / 127)))
-        return [None if w is None else torch.round(w / scale).clamp(-127, 127) * scale for w in weights]
+    layers = []
+    for layer in compiled.layers:
+        synapses: BankWeights | ExactWeights
+        if isinstance(layer.synapses, BankWeights):
+            synapses = _rounded_bank(layer.synapses, weight_format)
+        else:
+            synapses = _rounded_exact(layer.synapses, weight_format)
+        layers.append(replace(layer, synapses=synapses))
+    return replace(compiled, layers=tuple(layers))
 
 
-def weight_bytes(network: Network, form: Form, weight_format: WeightFormat) -> int:
+def _rounded_bank(synapses: BankWeights, weight_format: WeightFormat) -> BankWeights:
+    rows = {"input": synapses.weight_in}
+    if synapses.weight_rec is not None:
+        rows["recurrent"] = synapses.weight_rec
+    rows = _rounded(rows, weight_format, inputs_axis=0)
+    if synapses.bias is not None:
+        rows["bias"] = synapses.bias.unsqueeze(0)
+    on_grid, grid = dyadic(rows)
+    return BankWeights(
+        on_grid["input"],
+        on_grid.get("recurrent"),
+        on_grid["bias"].squeeze(0) if "bias" in on_grid else None,
+        synapses.decays,
+        grid,
+    )
+
+
+def _rounded_exact(synapses: ExactWeights, weight_format: WeightFormat) -> ExactWeights:
+    paths = {"input": synapses.input}
+    if synapses.recurrent is not None:
+        paths["recurrent"] = synapses.recurrent
+    weights = _rounded({name: path.weight for name, path in paths.items()}, weight_format, inputs_axis=1)
+    fewer = {name: replace(path, weight=weights[name]) for name, path in paths.items()}
+    return ExactWeights(synapses.per_synapse, fewer["input"], fewer.get("recurrent"))
+
+
+def _rounded(weights: dict[str, Tensor], weight_format: WeightFormat, inputs_axis: int) -> dict[str, Tensor]:
+    if weight_format == "float32":
+        return dict(weights)
+    if weight_format == "float16":
+        return {name: weight.half().to(weight.dtype) for name, weight in weights.items()}
+    largest = torch.stack([weight.abs().amax(inputs_axis, keepdim=True) for weight in weights.values()]).amax(0)
+    scale = torch.exp2(torch.ceil(torch.log2(largest.clamp_min(1e-30) / 127)))
+    return {name: torch.round(weight / scale).clamp(-127, 127) * scale for name, weight in weights.items()}
+
+
+def weight_bytes(compiled: Compiled, weight_format: WeightFormat) -> int:
     """Of the synapses: weights in the format, one byte a scale (its exponent) for int8, decays in float32."""
     total = 0
-    for layer in network.weights(form):
-        synapses: ExactWeights | BankWeights = layer.synapses
-        weights = [w for w in (synapses.weight_in, synapses.weight_rec) if w is not None]
-        total += sum(w.numel() for w in weights) * BYTES[weight_format]
-        if isinstance(synapses, BankWeights):
-            total += 4 * synapses.decays.numel()
-            total += synapses.weight_in.shape[1] if weight_format == "int8" else 0
+    for layer in compiled.layers:
+        if isinstance(layer.synapses, BankWeights):
+            weights, decays = [layer.synapses.weight_in, layer.synapses.weight_rec], [layer.synapses.decays]
+            scales = layer.synapses.weight_in.shape[1]
         else:
-            total += 4 * sum(r.numel() for r in (synapses.decay_in, synapses.decay_rec) if r is not None)
-            total += synapses.weight_in.shape[0] if weight_format == "int8" else 0
+            paths = [path for path in (layer.synapses.input, layer.synapses.recurrent) if path is not None]
+            weights, decays = [path.weight for path in paths], [path.decay for path in paths]
+            scales = layer.neurons
+        total += sum(weight.numel() for weight in weights if weight is not None) * BYTES[weight_format]
+        total += 4 * sum(decay.numel() for decay in decays) + (scales if weight_format == "int8" else 0)
     return total
 
 
 @torch.no_grad()
-def _traces(network: Network, task: Task, batches: Sequence[Batch], form: Form) -> tuple[float, list[Tensor], float]:
-    """Mean figure, hidden spikes of every batch and layer as bool, and how many there are."""
+def _traces(compiled: Compiled, task: Task, batches: Sequence[Batch]) -> tuple[float, list[Tensor], float]:
+    """Mean figure, hidden spikes of every batch and layer as bool, and their number."""
     figures: list[Tensor] = []
     spikes: list[Tensor] = []
-    network.eval()
     for batch in batches:
-        rolled = network.rollout(batch.spikes, form, batch.steps)
+        rolled = rollout(compiled, batch.events, batch.steps)
         figures.append(stream_figures(task.figure, rolled, batch))
-        inside = (torch.arange(batch.spikes.steps) < batch.steps.unsqueeze(-1)).unsqueeze(-1)
+        inside = (torch.arange(batch.events.steps) < batch.steps.unsqueeze(-1)).unsqueeze(-1)
         spikes += [(z > 0) & inside for z in rolled.hidden_spikes]
     return float(torch.cat(figures).mean()), spikes, float(sum(int(z.sum()) for z in spikes))
 
@@ -101,10 +114,11 @@ def bank_against_exact(
     network: Network, task: Task, batches: Sequence[Batch], sizes: Sequence[int]
 ) -> list[dict[str, Any]]:
     """The exact form, then the bank refitted with each number of decays; spikes that differ are against exact."""
-    figure, reference, fired = _traces(network, task, batches, "exact")
+    exact = network.compile("exact")
+    figure, reference, fired = _traces(exact, task, batches)
     rows: list[dict[str, Any]] = [
         {"form": "exact", "figure": figure, "spike_mismatch": 0.0, "kernel_error": 0.0}
-        | {"state_bytes": state_bytes(network.state_layout("exact"))}
+        | {"state_bytes": state_bytes(exact.layout)}
     ]
     for size in sizes:
         refitted = copy.deepcopy(network)
@@ -112,11 +126,12 @@ def bank_against_exact(
             errors = refitted.fit_banks(size=size)
         except BankError:
             continue
-        figure, spikes, _ = _traces(refitted, task, batches, "bank")
+        compiled = refitted.compile("bank")
+        figure, spikes, _ = _traces(compiled, task, batches)
         rows.append(
             {"form": "bank", "size": size, "largest": max(bank.size for bank in refitted.banks.values())}
             | {"figure": figure, "spike_mismatch": _mismatch(reference, spikes, fired)}
-            | {"kernel_error": max(errors.values()), "state_bytes": state_bytes(refitted.state_layout("bank"))}
+            | {"kernel_error": max(errors.values()), "state_bytes": state_bytes(compiled.layout)}
         )
     return rows
 
@@ -124,17 +139,18 @@ def bank_against_exact(
 def weight_formats(network: Network, task: Task, batches: Sequence[Batch]) -> list[dict[str, Any]]:
     """Each form with weights of each format; spikes that differ are against the same form in float32."""
     rows: list[dict[str, Any]] = []
-    forms: tuple[Form, ...] = ("exact", "bank")
-    for form in forms:
-        unchanged, reference, fired = _traces(network, task, batches, form)
-        for weight_format in FORMATS:
-            if (form, weight_format) == ("exact", "float32"):  # what it is: no second pass of the slow form
+    for form in FORMS:
+        compiled = network.compile(form)
+        unchanged, reference, fired = _traces(compiled, task, batches)
+        for weight_format in WEIGHT_FORMATS:
+            fewer = rounded(compiled, weight_format)
+            if (form, weight_format) == ("exact", "float32"):  # nothing is rounded: no second pass of the slow form
                 figure, spikes = unchanged, reference
             else:
-                figure, spikes, _ = _traces(RoundedNetwork(network, weight_format), task, batches, form)
+                figure, spikes, _ = _traces(fewer, task, batches)
             rows.append(
                 {"form": form, "weights": weight_format, "figure": figure}
                 | {"spike_mismatch": _mismatch(reference, spikes, fired)}
-                | {"weight_bytes": weight_bytes(network, form, weight_format)}
+                | {"weight_bytes": weight_bytes(compiled, weight_format)}
             )
     return rows

@@ -13,13 +13,13 @@ from pathlib import Path
 from statistics import fmean
 
 from experiments import figures
+from experiments.checkout import PAGE, RESULTS, CheckoutError, in_checkout
 from experiments.plan import BASE, EXPERIMENTS, Condition, Experiment, belongs, cells, run_count, searched_conditions
-from experiments.results import KEPT, Result, read_kept
+from experiments.results import Result, read_kept
 from experiments.run import is_search, open_task_shape
 from experiments.runner import chosen_by_search
 from experiments.verdicts import NAMES, findings, number, spread
 
-PAGE = Path("docs/experiments.md")
 SCALED = {
     "pattern-generation": "As in the paper: 100-100-1, batches of one trial. Scaled down: three seeds, and 600 updates "
     "instead of 1,000, except with the paper's settings. Learning rates and time constants are searched, which the "
@@ -333,12 +333,17 @@ def _kind(recurrent: bool) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Build the report of the experiments.")
-    parser.add_argument("--results", type=Path, default=KEPT, help="folder of the kept results")
-    parser.add_argument("--page", type=Path, default=PAGE, help="the page to write")
+    parser.add_argument("--results", type=Path, help=f"folder of the kept results; default: {RESULTS} of the checkout")
+    parser.add_argument("--page", type=Path, help=f"the page to write; default: {PAGE} of the checkout")
     arguments = parser.parse_args()
-    results = read_kept(arguments.results)
-    build(results, arguments.page)
-    print(f"{arguments.page}: {len(results)} results")
+    try:
+        kept = arguments.results or in_checkout(RESULTS, "--results")
+        page = arguments.page or in_checkout(PAGE, "--page")
+    except CheckoutError as error:
+        raise SystemExit(f"experiments.report: {error}") from error
+    results = read_kept(kept)
+    build(results, page)
+    print(f"{page}: {len(results)} results")
 
 
 if __name__ == "__main__":

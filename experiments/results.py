@@ -14,7 +14,6 @@ from typing import Any
 from hetsyn_model.run_folder import replace_file
 
 RESULT = "result.json"
-KEPT = Path("benchmarks/results/experiments")  # in the repository
 
 
 @dataclass(frozen=True)

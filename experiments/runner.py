@@ -15,10 +15,12 @@ from experiments.analysis import analyse
 from experiments.lstm import SequenceLSTM
 from experiments.plan import BASE, Cell, Chosen, Experiment, cells, final_run, search_name, search_runs
 from experiments.results import Result, read_result, write_result
-from experiments.run import Progress, RunSpec, evaluate, load_best, open_task, thinned, train
+from experiments.run import RunSpec, evaluate, open_task
+from experiments.train import learning_curve, load_best, train
 from hetsyn_model.network import Network
 from hetsyn_model.run_folder import claim
 from hetsyn_model.state import state_bytes
+from hetsyn_model.training.history import Evaluation, History
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ class Choice:
 class Listener:
     """Called as things happen: with a run's progress, and with its result (finished before: False)."""
 
-    on_evaluation: Callable[[RunSpec, Progress], None] | None = None
+    on_evaluation: Callable[[RunSpec, History], None] | None = None
     on_result: Callable[[RunSpec, Result, bool], None] | None = None
 
 
@@ -143,27 +145,24 @@ def finish(run: RunSpec, work: _Work, streams: Streams) -> Result:
         return result
     home = work.folder / run.name
     task = open_task(run, work.data)
-    progress = train(run, task, home, work.listener.on_evaluation)
+    history = train(run, task, home, work.listener.on_evaluation)
     network = load_best(run, task, home)
+    at = history.chosen
+    validation = Evaluation(history.validation[at], history.validation_loss[at])
     # the search is judged on validation data alone
-    at = progress.chosen
-    figure, loss = (
-        (progress.validation[at], progress.validation_loss[at])
-        if run.searching
-        else evaluate(network, task, task.test())
-    )
+    judged = validation if run.searching else evaluate(network, task, task.test())
     result = Result(
         run=run.to_dict(),
         metric=task.figure,
-        figure=figure,
-        loss=loss,
-        validation=progress.validation[at],
-        validation_loss=progress.validation_loss[at],
-        chosen_update=progress.update[at],
-        firing_hz=progress.firing_hz[at],
-        seconds=progress.seconds,
+        figure=judged.figure,
+        loss=judged.loss,
+        validation=validation.figure,
+        validation_loss=validation.loss,
+        chosen_update=history.update[at],
+        firing_hz=history.measures["firing_rate"][at] / task.shape.step_s,
+        seconds=sum(history.processor_seconds),
         machine=_machine(),
-        curve=thinned(progress),
+        curve=learning_curve(history),
         analysis=analyse(run, task, network, streams.exact, streams.changed) if streams.exact else {},
         **_sizes(network, run),
     )
@@ -180,18 +179,14 @@ def _sizes(network: Network | SequenceLSTM, run: RunSpec) -> dict[str, Any]:
         return {"parameters": learned, "bank_sizes": {}, "kernel_error": 0.0} | {
             "state_bytes": {"exact": 8 * sum(network.sizes[1])}  # h and c, float32
         }
-    decays = sum(
-        p.numel()
-        for name, p in network.named_parameters()
-        if name.rsplit(".", 1)[-1].startswith("r_") and p.requires_grad
-    )
+    decays = sum(decay.numel() for decay in network.decays().values())
     return {
         "parameters": round(learned - run.masked_share * decays),
         "bank_sizes": {name: bank.size for name, bank in network.banks.items()},
         "kernel_error": max(network.kernel_errors().values()),
         "state_bytes": {
-            "exact": state_bytes(network.state_layout("exact")),
-            "bank": state_bytes(network.state_layout("bank")),
+            "exact": state_bytes(network.compile("exact").layout),
+            "bank": state_bytes(network.compile("bank").layout),
         },
     }
 

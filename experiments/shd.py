@@ -18,10 +18,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from experiments.task import Batch, Figure, MissingData, Shape
+from experiments.task import Figure, MissingData, Shape
 from hetsyn_model.encoder import EncoderSpec
 from hetsyn_model.rollout import Rollout
 from hetsyn_model.spec import DecisionSpec, SurrogateSpec
+from hetsyn_model.training.batch import Batch
 from hetsyn_model.training.data import (
     SHD_BIN_S,
     SHD_CHANNELS,
@@ -32,6 +33,7 @@ from hetsyn_model.training.data import (
     read_shd,
     shd_source,
 )
+from hetsyn_model.training.loss import score_loss
 from hetsyn_model.training.voices.digits import KEYS
 from hetsyn_model.training.voices.shd import TEST_FILE, TRAIN_FILE
 
@@ -187,6 +189,4 @@ class Shd:
         return self._batches([recordings[int(index)] for index in order])
 
     def loss(self, rolled: Rollout, batch: Batch) -> Tensor:
-        # as for images: the mean of softmax, ten times, is logits that can be sure
-        counted = (rolled.steps - rolled.decision.skip_steps).unsqueeze(-1)
-        return torch.nn.functional.cross_entropy(rolled.scores / counted * 10.0, batch.target)
+        return score_loss(rolled, batch.target)

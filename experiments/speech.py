@@ -1,8 +1,8 @@
 """Spoken digits: the Free Spoken Digit Dataset, one speaker left out, through the project's own encoder.
 
-Encoder, variation of the recordings, silence at the end and loss are those that ``hetsyn train speech-digits`` had when
-the experiment was made. They stay as they are, so that its results can be compared, while the shipped model's training
-moves on. All four neuron models get the same, smaller, training. The seed chooses the speaker.
+Encoder and variation of the recordings are those of ``hetsyn train speech-digits``. The results that are kept depend on
+them, and on the silence and the loss below. All four neuron models get the same training, shorter than that of the
+shipped model. The seed chooses the speaker.
 """
 
 from __future__ import annotations
@@ -15,37 +15,29 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from experiments.task import Batch, Figure, MissingData, Shape
+from experiments.task import Figure, MissingData, Shape
 from hetsyn_model.encoder import Encoder, EncoderSpec
 from hetsyn_model.rollout import Rollout
 from hetsyn_model.spec import DecisionSpec, SurrogateSpec
-from hetsyn_model.training import augment
+from hetsyn_model.training.augment import augment_batch, encode_batch
+from hetsyn_model.training.batch import Batch
 from hetsyn_model.training.data import DataError, Recording, read_folder, split_takes
-from hetsyn_model.training.loop import TrainSpec, word_loss
-from hetsyn_model.training.speech import LABELS, VALIDATION_EVERY, WORDS
+from hetsyn_model.training.loss import score_loss
+from hetsyn_model.training.speech import ENCODER, LABELS, ROOM_AND_LINE, VALIDATION_EVERY, WORDS
 
-ENCODER = EncoderSpec(emphasis_db_per_octave=4.0, contrast=0.5, top_db=-9.0, spacing_db=2.0)
-TRAIN = TrainSpec(  # of which only the loss, the silence and the variation count here
-    tail_steps=15,
-    served_tail_steps=10,
-    smoothing=0.05,
-    sharpness=10.0,
-    augment=augment.AugmentSpec(
-        tempo=1.35,
-        noise_db=(-60.0, -18.0),
-        tilt_db=8.0,
-        ripple_db=4.0,
-        brighten_db_per_octave=2.0,
-        delete=0.05,
-        mask_bands=2,
-        mask_steps=2,
-    ),
-)
+TAIL_STEPS, SERVED_TAIL_STEPS = 15, 10  # of silence after a word, in training and afterwards
+SMOOTHING, SHARPNESS = 0.05, 10.0  # of the loss
 
 
 @dataclass(frozen=True)
 class SpeechSpec:
-    """hidden: neurons of each layer. augmented: whether training hears varied recordings."""
+    """The network, and how recordings are used.
+
+    Attributes:
+        hidden: neurons of each layer.
+        dropout: of spikes between layers, in training.
+        augmented: whether recordings are varied in training.
+    """
 
     hidden: tuple[int, ...] = (128, 64)
     dropout: float = 0.2
@@ -69,13 +61,13 @@ class Speech:
     description: str = "Ten spoken English digits, 8 kHz audio"
     input_description: str = "Crossings of log Mel band levels: direction (up, down), band, level"
     encoder: EncoderSpec = ENCODER
-    tail_steps: int = TRAIN.served_tail_steps
+    tail_steps: int = SERVED_TAIL_STEPS
 
     @property
     def recordings(self) -> tuple[Recording, ...]:
         try:
             if self.folder is None:
-                raise DataError("no folder was given")
+                raise DataError("no folder of recordings")
             return _read(self.folder)
         except DataError as error:
             raise MissingData(
@@ -122,14 +114,14 @@ class Speech:
         order = np.random.default_rng([seed, 3, update // per_epoch]).permutation(len(train))
         chosen = [train[int(index)] for index in order[update % per_epoch * size :][:size]]
         if not self.spec.augmented:
-            return _of(augment.encode_batch(Encoder(ENCODER), chosen, TRAIN.tail_steps))
+            return encode_batch(Encoder(ENCODER), chosen, TAIL_STEPS)
         rng = np.random.default_rng([seed, 4, update])
-        return _of(augment.augment_batch(Encoder(ENCODER), chosen, TRAIN.tail_steps, TRAIN.augment, rng))
+        return augment_batch(Encoder(ENCODER), chosen, TAIL_STEPS, ROOM_AND_LINE, rng)
 
     def _encoded(self, recordings: Sequence[Recording]) -> Sequence[Batch]:
         encoder = Encoder(ENCODER)
         return [
-            _of(augment.encode_batch(encoder, recordings[start : start + 128], TRAIN.served_tail_steps))
+            encode_batch(encoder, recordings[start : start + 128], SERVED_TAIL_STEPS)
             for start in range(0, len(recordings), 128)
         ]
 
@@ -140,10 +132,4 @@ class Speech:
         return self._encoded([r for r in self.recordings if r.speaker == self.left_out])
 
     def loss(self, rolled: Rollout, batch: Batch) -> Tensor:
-        return word_loss(
-            rolled.scores, augment.Batch(batch.spikes, batch.steps, batch.target), rolled.decision.rule, TRAIN
-        )
-
-
-def _of(encoded: augment.Batch) -> Batch:
-    return Batch(encoded.events, encoded.steps, encoded.labels)
+        return score_loss(rolled, batch.target, sharpness=SHARPNESS, smoothing=SMOOTHING)

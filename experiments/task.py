@@ -1,4 +1,4 @@
-"""What an experiment's task gives: batches of spikes with targets, a loss and a figure of merit."""
+"""An experiment's task: batches of spikes with targets, a loss and a figure of merit."""
 
 from __future__ import annotations
 
@@ -6,56 +6,43 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from hetsyn_model.encoder import EncoderSpec
 from hetsyn_model.events import Events
 from hetsyn_model.rollout import Rollout
 from hetsyn_model.spec import DecisionSpec, SurrogateSpec
+from hetsyn_model.training.batch import Batch
 
 Figure = Literal["accuracy", "mse"]
-Spikes = NDArray[np.bool_]  # [b, t, i]
 
 
 class MissingData(ValueError):
-    """A data set is not on this machine; the message names the command that brings it."""
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Streams with what is wanted of them.
-
-    steps: int64 [b], length of each stream. target: classes int64 [b], or a trace float32 [b, t, outputs].
-    analog: float32 [b, t, features], the same streams before their encoding in spikes, where there is such a thing.
-    """
-
-    spikes: Events
-    steps: Tensor
-    target: Tensor
-    analog: Tensor | None = None
-
-    @staticmethod
-    def of(spikes: Spikes, target: Tensor, analog: Tensor | None = None) -> Batch:
-        """A batch of streams of one length, from dense spikes [b, t, i]."""
-        events = Events.of(torch.from_numpy(np.ascontiguousarray(spikes)))
-        return Batch(events, torch.full((spikes.shape[0],), spikes.shape[1], dtype=torch.int64), target, analog)
-
-    def dense(self) -> Spikes:
-        return self.spikes.dense().numpy() > 0
+    """A data set is not on this machine; the message names the command that installs it."""
 
 
 @dataclass(frozen=True)
 class Shape:
-    """What a task asks of a network, apart from its neurons' model.
+    """What a task needs of a network, apart from its neuron model.
 
-    hidden: neurons of each hidden layer, as the paper has them or scaled down. tau_reset_steps: of the reset current
-    (HetSyn). tau_spread: deviation of the initial time constants as a share of their mean; normal, else uniform.
-    adaptation_tau_steps, adaptation_strength: of ALIF. weight_gain: on the initial input weights, so that hidden
-    neurons fire at first although the task's input is sparse. steady_rate: spikes a step of each presynaptic unit that
-    the initial weights expect to go on for longer than a time constant; see :func:`build_network`.
+    Attributes:
+        channels: spike channels of the input.
+        hidden: neurons of each hidden layer, as the paper has them or scaled down.
+        outputs: classes or traces.
+        step_s: duration of a step in seconds.
+        decision: the decision rule.
+        surrogate: derivative of the threshold in training.
+        tau_reset_steps: time constant of the reset current (HetSyn).
+        tau_spread: deviation of the initial time constants as a share of their mean.
+        tau_normal: whether they are normally distributed; else uniformly.
+        adaptation_tau_steps: time constant of the adaptation (ALIF).
+        adaptation_strength: rise of the threshold at a spike (ALIF).
+        dropout: of spikes between layers, in training.
+        weight_gain: factor on the initial input weights, so that hidden neurons fire at first although the task's
+            input is sparse.
+        steady_rate: spikes a step of each presynaptic unit that the initial weights expect to go on for longer than a
+            time constant; see :func:`experiments.neurons.build_network`.
     """
 
     channels: int
@@ -94,7 +81,7 @@ class Task(Protocol):
 
     @property
     def encoder(self) -> EncoderSpec | None:
-        """What makes the spikes where a stream is sound."""
+        """The encoder of the audio; None where a stream is spikes."""
         ...
 
     @property

@@ -28,10 +28,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from experiments.task import Batch, Figure, MissingData, Shape, Spikes
+from experiments.task import Figure, MissingData, Shape
 from hetsyn_model.encoder import EncoderSpec
 from hetsyn_model.rollout import Rollout
 from hetsyn_model.spec import DecisionSpec, SurrogateSpec
+from hetsyn_model.training.batch import Batch, Spikes
+from hetsyn_model.training.loss import score_loss
 
 Images = NDArray[np.uint8]  # [n, 28, 28]
 DEBIAN_FASHION = Path("/usr/share/datasets/fashion-mnist")  # where Debian's package puts it
@@ -251,8 +253,4 @@ class SequentialImages:
         return self._batches(*self.data.test, self.spec.test_images)
 
     def loss(self, rolled: Rollout, batch: Batch) -> Tensor:
-        if rolled.decision.rule != "sum_softmax":
-            return torch.nn.functional.cross_entropy(rolled.scores, batch.target)
-        # a mean of softmax is a probability between the classes; ten times that are logits that can be sure
-        counted = (rolled.steps - rolled.decision.skip_steps).unsqueeze(-1)
-        return torch.nn.functional.cross_entropy(rolled.scores / counted * 10.0, batch.target)
+        return score_loss(rolled, batch.target)

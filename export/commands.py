@@ -49,7 +49,7 @@ def export_checkpoint(
         Path | None,
         typer.Option(
             help="Folder of recordings; its validation takes verify the artifact and give its accuracy. Of an "
-            "experiment: what it was given itself."
+            "experiment: its own --data."
         ),
     ] = None,
     bank_size: Annotated[
@@ -124,7 +124,7 @@ def _experiment(
         saved.experiment,
     )
     test = task.test()
-    moved = state_bytes(saved.network.state_layout("exact")) * max(int(batch.steps.max()) for batch in test)
+    moved = state_bytes(saved.network.compile("exact").layout) * max(int(batch.steps.max()) for batch in test)
     batches = first_streams(test, min(VERIFIED_STREAMS, max(24, VERIFIED_BYTES // moved)))
     spikes = [
         torch.from_numpy(stream[:steps])
@@ -164,7 +164,7 @@ def _speech(
     audio = torch.zeros(min(16, len(recordings)), longest * hop)
     for row, recording in zip(audio, recordings, strict=False):
         row[: recording.audio.size] = torch.from_numpy(recording.audio)
-    return source, Evaluation(streams, encoded.labels), audio
+    return source, Evaluation(streams, encoded.target), audio
 
 
 def _shd_size(out: Path, seed: int) -> tuple[Source, Evaluation, None]:

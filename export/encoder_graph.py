@@ -1,7 +1,7 @@
 """The audio encoder as an ONNX graph: the same equations as ``hetsyn_model/encoder.py``, in float64.
 
-The contract of names and shapes is in ``service/artifact.py``. As in ``network_graph``, the graph is one call, of
-``hetsyn::Encoder``, and carries the function of plain ONNX that stands for it where our operator is not built.
+The contract of names and shapes is in ``service/contract/graph_io.py``. As in ``network_graph``, the graph is one call,
+of ``hetsyn::Encoder``, and carries the function of plain ONNX that replaces it where our operator is not built.
 """
 
 from __future__ import annotations
@@ -12,10 +12,18 @@ import numpy as np
 
 from export.build import GraphBuilder
 from hetsyn_model.encoder import SILENCE_DB, EncoderSpec
+from service.contract.graph_io import (
+    AUDIO,
+    EVENT_ROW,
+    EVENT_UNIT,
+    EVENTS,
+    STEPS,
+    next_output,
+    state_input,
+)
 from service.contract.manifest import StateTensor
 
 OPERATOR = "Encoder"
-EVENTS = ("events.row", "events.unit")
 
 
 def encoder_state(spec: EncoderSpec) -> tuple[StateTensor, ...]:
@@ -30,12 +38,12 @@ def encoder_state(spec: EncoderSpec) -> tuple[StateTensor, ...]:
 def encoder_graph(spec: EncoderSpec) -> bytes:
     """The encoder, as a serialised ONNX model."""
     graph = GraphBuilder("encoder")
-    inputs: dict[str, tuple[str, list[int | str]]] = {"audio": ("float32", ["batch", "samples"])}
-    inputs["steps"] = ("int64", ["batch"])
+    inputs: dict[str, tuple[str, list[int | str]]] = {AUDIO: ("float32", ["batch", "samples"])}
+    inputs[STEPS] = ("int64", ["batch"])
     outputs: dict[str, tuple[str, list[int | str]]] = {name: ("int64", ["events"]) for name in EVENTS}
     for tensor in encoder_state(spec):
         shape: list[int | str] = ["batch", *tensor.shape]
-        inputs[f"state.{tensor.name}"] = outputs[f"next.{tensor.name}"] = (tensor.dtype, shape)
+        inputs[state_input(tensor.name)] = outputs[next_output(tensor.name)] = (tensor.dtype, shape)
     constants = {
         "spectrum": spec.spectrum_matrix(),
         "mel": spec.mel_matrix(),
@@ -50,8 +58,8 @@ def encoder_graph(spec: EncoderSpec) -> bytes:
     function = _chunk_body(spec).function(OPERATOR, [*inputs, *constants], list(outputs), list(attributes))
     for name, (dtype, shape) in inputs.items():
         graph.input(name, dtype, shape)
-    given = [graph.constant(array, name=name) for name, array in constants.items()]
-    graph.call(function, [*inputs, *given], list(outputs), **attributes)
+    values = [graph.constant(array, name=name) for name, array in constants.items()]
+    graph.call(function, [*inputs, *values], list(outputs), **attributes)
     for name, (dtype, shape) in outputs.items():
         graph.declare_output(name, dtype, shape)
     return graph.model(function)
@@ -61,24 +69,23 @@ def _chunk_body(spec: EncoderSpec) -> GraphBuilder:
     """The operator in plain ONNX; its values are named as the function's inputs and outputs."""
     graph = GraphBuilder("chunk", within_function=True)
     hop, history = spec.step_samples, spec.history_samples
-    audio, steps = "audio", "steps"
-    states = {t.name: f"state.{t.name}" for t in encoder_state(spec)}
+    states = {t.name: state_input(t.name) for t in encoder_state(spec)}
 
     def one(value: int) -> str:
         return graph.constant(value, "int64")
 
-    longest = graph.node("ReduceMax", steps, keepdims=0)
+    longest = graph.node("ReduceMax", STEPS, keepdims=0)
     index = graph.node("Range", one(0), longest, one(1))
-    active = graph.node("Less", graph.unsqueeze(index, 0), graph.unsqueeze(steps, 1))
-    samples = graph.node("Concat", states["encoder.history"], audio, axis=1)
+    active = graph.node("Less", graph.unsqueeze(index, 0), graph.unsqueeze(STEPS, 1))
+    samples = graph.node("Concat", states["encoder.history"], AUDIO, axis=1)
 
     # frames [batch, steps, window]: step t ends with its own samples and begins with earlier ones
-    places = graph.node(
+    sample = graph.node(
         "Add",
         graph.unsqueeze(graph.node("Mul", index, one(hop)), 1),
         graph.constant(list(range(spec.window_samples)), "int64"),
     )
-    frames = graph.cast(graph.node("Gather", samples, places, axis=1), "float64")
+    frames = graph.cast(graph.node("Gather", samples, sample, axis=1), "float64")
     spectrum = graph.node("MatMul", frames, "spectrum")
     energy = graph.node("MatMul", graph.node("Mul", spectrum, spectrum), "mel")
     floor = graph.constant(10.0 ** (spec.floor_db / 10.0), "float64")
@@ -124,13 +131,13 @@ def _chunk_body(spec: EncoderSpec) -> GraphBuilder:
     row, unit = graph.node("Split", graph.node("NonZero", cells), outputs=2, axis=0, num_outputs=2)
 
     # the history of each stream ends where its own audio ends
-    start = graph.unsqueeze(graph.node("Mul", steps, one(hop)), 1)
+    start = graph.unsqueeze(graph.node("Mul", STEPS, one(hop)), 1)
     ends = graph.node("Add", start, graph.constant(list(range(history)), "int64"))
-    graph.bind("events.row", graph.reshape(row, [-1]))
-    graph.bind("events.unit", graph.reshape(unit, [-1]))
-    graph.bind("next.encoder.history", graph.node("GatherElements", samples, ends, axis=1))
-    graph.bind("next.encoder.gain_db", gain)
-    graph.bind("next.encoder.level_db", last)
+    graph.bind(EVENT_ROW, graph.reshape(row, [-1]))
+    graph.bind(EVENT_UNIT, graph.reshape(unit, [-1]))
+    graph.bind(next_output("encoder.history"), graph.node("GatherElements", samples, ends, axis=1))
+    graph.bind(next_output("encoder.gain_db"), gain)
+    graph.bind(next_output("encoder.level_db"), last)
     return graph
 
 

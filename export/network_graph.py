@@ -22,46 +22,59 @@ from torch import Tensor
 
 from export.build import GraphBuilder
 from hetsyn_model.bank import BankWeights
-from hetsyn_model.network import LayerWeights, Network
+from hetsyn_model.compiled import Compiled, LayerWeights
 from hetsyn_model.spec import NetworkSpec, decay_of
-from hetsyn_model.state import Form
-from hetsyn_model.synapse import ExactWeights
+from hetsyn_model.synapse import SynapsePath
+from service.contract.graph_io import (
+    EVENT_ROW,
+    EVENT_UNIT,
+    EVENTS,
+    NEXT_STATE,
+    NEXT_STEP,
+    PROBABILITIES,
+    READOUT,
+    SCORES,
+    STATE,
+    STEP,
+    STEPS,
+    spikes_output,
+)
 
 OPERATOR = "Network"
-EVENTS = ("events.row", "events.unit", "steps")
+INPUTS = (*EVENTS, STEPS, STATE, STEP)
 
 Numbers = NDArray[Any]
 
 
-def network_graph(network: Network, form: Form) -> bytes:
+def network_graph(compiled: Compiled) -> bytes:
     """The network in one form, as a serialised ONNX model in float32; a bank's weights are int16.
 
     Args:
-        network: of float32.
+        compiled: a network of float32.
     """
-    spec, layers = network.spec, network.weights(form)
-    words = sum(prod(tensor.shape) for tensor in network.state_layout(form) if tensor.dtype == "float32")
+    spec, layers = compiled.spec, compiled.layers
+    words = sum(prod(tensor.shape) for tensor in compiled.layout if tensor.dtype == "float32")
     graph = GraphBuilder("network")
-    graph.input("events.row", "int64", ["events"])
-    graph.input("events.unit", "int64", ["events"])
-    graph.input("steps", "int64", ["batch"])
-    graph.input("state", "float32", ["batch", words])
-    graph.input("step", "int64", ["batch"])
+    graph.input(EVENT_ROW, "int64", ["events"])
+    graph.input(EVENT_UNIT, "int64", ["events"])
+    graph.input(STEPS, "int64", ["batch"])
+    graph.input(STATE, "float32", ["batch", words])
+    graph.input(STEP, "int64", ["batch"])
     outputs: dict[str, tuple[str, list[int | str]]] = {
-        "next.state": ("float32", ["batch", words]),
-        "next.step": ("int64", ["batch"]),
-        "scores": ("float32", ["batch", spec.outputs]),
-        "probabilities": ("float32", ["batch", spec.outputs]),
-        "readout": ("float32", ["batch", "longest", spec.outputs]),
+        NEXT_STATE: ("float32", ["batch", words]),
+        NEXT_STEP: ("int64", ["batch"]),
+        SCORES: ("float32", ["batch", spec.outputs]),
+        PROBABILITIES: ("float32", ["batch", spec.outputs]),
+        READOUT: ("float32", ["batch", "longest", spec.outputs]),
     }
-    for index, neurons in enumerate(spec.hidden):
-        outputs[f"hidden{index + 1}.spikes"] = ("float32", ["batch", "longest", neurons])
+    for layer in layers[:-1]:
+        outputs[spikes_output(layer.name)] = ("float32", ["batch", "longest", layer.neurons])
     weights = {name: array for layer in layers for name, array in _weights(layer).items()}
     attributes: dict[str, Any] = {
         "channels": spec.channels,
         "neurons": [*spec.hidden, spec.outputs],
         "banks": [layer.synapses.decays.shape[0] if isinstance(layer.synapses, BankWeights) else 0 for layer in layers],
-        "per_synapse": int(all(isinstance(s := layer.synapses, ExactWeights) and s.per_synapse for layer in layers)),
+        "per_synapse": int(compiled.form == "exact" and all(layer.exact.per_synapse for layer in layers)),
         "recurrent": int(spec.recurrent),
         "biased": int(any(name.endswith("bias_in") for name in weights)),
         "threshold": float(spec.neuron.threshold),
@@ -71,11 +84,10 @@ def network_graph(network: Network, form: Form) -> bytes:
         "rule": spec.decision.rule,
         "skip_steps": spec.decision.skip_steps,
     }
-    body = _chunk_body(network, form, layers, weights)
-    inputs = [*EVENTS, "state", "step"]
-    function = body.function(OPERATOR, [*inputs, *weights], list(outputs), list(attributes))
-    given = [graph.constant(array, name=name) for name, array in weights.items()]
-    graph.call(function, [*inputs, *given], list(outputs), **attributes)
+    body = _chunk_body(compiled, weights)
+    function = body.function(OPERATOR, [*INPUTS, *weights], list(outputs), list(attributes))
+    constants = [graph.constant(array, name=name) for name, array in weights.items()]
+    graph.call(function, [*INPUTS, *constants], list(outputs), **attributes)
     for name, (dtype, shape) in outputs.items():
         graph.declare_output(name, dtype, shape)
     return graph.model(function)
@@ -93,27 +105,24 @@ def _weights(layer: LayerWeights) -> dict[str, Numbers]:
             "decays": synapses.decays,
         }
     else:
-
-        def each(decay: Tensor | None, weight: Tensor | None) -> Tensor | None:
-            """One decay for all, a neuron or a synapse: one a current."""
-            if decay is None or weight is None:
-                return None
-            return decay.expand(weight.shape[0], weight.shape[1] if synapses.per_synapse else 1)
-
-        found = {
-            "weight_in": synapses.weight_in.T,
-            "decay_in": each(synapses.decay_in, synapses.weight_in),
-            "bias_in": synapses.bias_in,
-            "weight_rec": None if synapses.weight_rec is None else synapses.weight_rec.T,
-            "decay_rec": each(synapses.decay_rec, synapses.weight_rec),
-            "bias_rec": synapses.bias_rec,
-        }
+        for suffix, path in (("in", synapses.input), ("rec", synapses.recurrent)):
+            if path is not None:
+                found |= _path_weights(suffix, path, synapses.per_synapse)
     if layer.reset_decay is not None:
-        found["reset_decay"] = layer.reset_decay.expand(_neurons(layer))
+        found["reset_decay"] = layer.reset_decay.expand(layer.neurons)
     return {
         f"{layer.name}.{name}": tensor.detach().to("cpu").contiguous().numpy()
         for name, tensor in found.items()
         if tensor is not None
+    }
+
+
+def _path_weights(suffix: str, path: SynapsePath, per_synapse: bool) -> dict[str, Tensor | None]:
+    neurons, inputs = path.weight.shape
+    return {
+        f"weight_{suffix}": path.weight.T,
+        f"decay_{suffix}": path.decay.expand(neurons, inputs if per_synapse else 1),  # one a current
+        f"bias_{suffix}": path.bias,
     }
 
 
@@ -122,32 +131,24 @@ def _steps_of(grid: Tensor, weight: Tensor | None) -> Tensor | None:
     return None if weight is None else torch.round(weight / grid).to(torch.int16)
 
 
-def _neurons(layer: LayerWeights) -> int:
-    if isinstance(layer.synapses, BankWeights):
-        return layer.synapses.weight_in.shape[1] // layer.synapses.decays.shape[0]
-    return layer.synapses.weight_in.shape[0]
-
-
-def _chunk_body(
-    network: Network, form: Form, layers: list[LayerWeights], weights: Mapping[str, Numbers]
-) -> GraphBuilder:
+def _chunk_body(compiled: Compiled, weights: Mapping[str, Numbers]) -> GraphBuilder:
     """The operator in plain ONNX; weights are named as the function's inputs."""
-    spec = network.spec
-    layout = [tensor for tensor in network.state_layout(form) if tensor.dtype == "float32"]
+    spec, layers = compiled.spec, compiled.layers
+    layout = [tensor for tensor in compiled.layout if tensor.dtype == "float32"]
     graph = GraphBuilder("chunk", within_function=True)
     sizes = graph.constant([prod(tensor.shape) for tensor in layout], "int64")
-    pieces = graph.node("Split", "state", sizes, outputs=len(layout), axis=1)
+    pieces = graph.node("Split", STATE, sizes, outputs=len(layout), axis=1)
     states = [
         graph.reshape(piece, [0, *tensor.shape])
         for piece, tensor in zip([pieces] if len(layout) == 1 else pieces, layout, strict=True)
     ]
-    longest = graph.node("ReduceMax", "steps", keepdims=0)
+    longest = graph.node("ReduceMax", STEPS, keepdims=0)
     active = graph.node(
         "Less",
         graph.unsqueeze(graph.node("Range", graph.constant(0, "int64"), longest, graph.constant(1, "int64")), 0),
-        graph.unsqueeze("steps", 1),
+        graph.unsqueeze(STEPS, 1),
     )
-    batch, length = graph.size_of("steps", 0), graph.unsqueeze(longest, 0)
+    batch, length = graph.size_of(STEPS, 0), graph.unsqueeze(longest, 0)
     for name, array in weights.items():
         if array.dtype == np.int16:
             scale = f"{name.rsplit('.', 1)[0]}.scale"
@@ -155,37 +156,37 @@ def _chunk_body(
     if isinstance(layers[0].synapses, BankWeights):
         first = f"{layers[0].name}.weight_in"
         width = weights[first].shape[1]
-        arrived = graph.node("Gather", _wide(first), "events.unit")
-        index = graph.unsqueeze("events.row", 1)
+        arrived = graph.node("Gather", _wide(first), EVENT_UNIT)
+        index = graph.unsqueeze(EVENT_ROW, 1)
     else:
         width = spec.channels
-        arrived = graph.node("Expand", graph.constant(1.0, "float32"), graph.size_of("events.unit", 0))
-        index = graph.node("Concat", graph.unsqueeze("events.row", 1), graph.unsqueeze("events.unit", 1), axis=1)
+        arrived = graph.node("Expand", graph.constant(1.0, "float32"), graph.size_of(EVENT_UNIT, 0))
+        index = graph.node("Concat", graph.unsqueeze(EVENT_ROW, 1), graph.unsqueeze(EVENT_UNIT, 1), axis=1)
     columns = graph.constant([width], "int64")
     blank = graph.node("ConstantOfShape", graph.node("Concat", graph.node("Mul", batch, length), columns, axis=0))
     scattered = graph.node("ScatterND", blank, index, arrived, reduction="add")
     drive = graph.node("Reshape", scattered, graph.node("Concat", batch, length, columns, axis=0))
 
-    traces = {"readout": spec.outputs} | {f"hidden{i + 1}.spikes": n for i, n in enumerate(spec.hidden)}
+    traces = {READOUT: spec.outputs} | {spikes_output(layer.name): layer.neurons for layer in layers[:-1]}
     after = graph.node(
         "Scan",
         *states,
-        "step",
+        STEP,
         drive,
         active,
         outputs=len(states) + 1 + len(traces),
-        body=_step_graph(network, form, layers, weights, width, traces).graph(),
+        body=_step_graph(compiled, weights, width, traces).graph(),
         num_scan_inputs=2,
         scan_input_axes=[1, 1],
         scan_output_axes=[1] * len(traces),
     )
     final, step = after[: len(states)], after[len(states)]
     flat = [graph.reshape(value, [0, prod(tensor.shape)]) for value, tensor in zip(final, layout, strict=True)]
-    graph.bind("next.state", graph.node("Concat", *flat, axis=1))
-    graph.bind("next.step", step)
+    graph.bind(NEXT_STATE, graph.node("Concat", *flat, axis=1))
+    graph.bind(NEXT_STEP, step)
     score = final[[tensor.name for tensor in layout].index("decision.score")]
-    graph.bind("scores", score)
-    graph.bind("probabilities", _probabilities(graph, spec, score, step))
+    graph.bind(SCORES, score)
+    graph.bind(PROBABILITIES, _probabilities(graph, spec, score, step))
     for name, trace in zip(traces, after[len(states) + 1 :], strict=True):
         graph.bind(name, trace)
     return graph
@@ -213,15 +214,10 @@ def _probabilities(graph: GraphBuilder, spec: NetworkSpec, score: str, step: str
 
 
 def _step_graph(
-    network: Network,
-    form: Form,
-    layers: list[LayerWeights],
-    weights: Mapping[str, Numbers],
-    width: int,
-    traces: Mapping[str, int],
+    compiled: Compiled, weights: Mapping[str, Numbers], width: int, traces: Mapping[str, int]
 ) -> GraphBuilder:
     """Body of the Scan: one step of all streams."""
-    spec, layout = network.spec, network.state_layout(form)
+    spec, layout = compiled.spec, compiled.layout
     body = GraphBuilder("step", within_function=True)
     before = {t.name: body.input(f"before.{t.name}", t.dtype, ["batch", *t.shape]) for t in layout}
     x = body.input("drive", "float32", ["batch", width])
@@ -229,15 +225,15 @@ def _step_graph(
     after: dict[str, str] = {}
     outputs: dict[str, str] = {}
     potential = fired = ""
-    for position, layer in enumerate(layers):
+    for position, layer in enumerate(compiled.layers):
         potential = _currents(body, layer, weights, before, after, x, driven=position == 0)
         if layer.reset_decay is None:
             continue
         potential, fired = _spikes(body, spec, layer.name, before, after, potential)
         x = fired
         if layer.name != "readout":
-            outputs[f"{layer.name}.spikes"] = fired
-    outputs["readout"] = potential
+            outputs[spikes_output(layer.name)] = fired
+    outputs[READOUT] = potential
     _decide(body, spec, before, after, potential, fired)
     for tensor in layout:
         mask = body.unsqueeze(active, *range(1, len(tensor.shape) + 1)) if tensor.shape else active
@@ -268,7 +264,7 @@ def _currents(
             arriving = body.node("Add", arriving, recurrent)
         if f"{name}.bias_in" in weights:
             arriving = body.node("Add", arriving, body.reshape(f"{name}.bias_in", [-1]))
-        bank, neurons = len(weights[f"{name}.decays"]), _neurons(layer)
+        bank, neurons = len(weights[f"{name}.decays"]), layer.neurons
         current = body.node(
             "Add",
             body.node("Mul", body.reshape(f"{name}.decays", [bank, 1]), before[f"{name}.bank_current"]),

@@ -18,11 +18,25 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from export.torchscript import load_torchscript
+from hetsyn_model.compiled import Compiled
 from hetsyn_model.encoder import Encoder
-from hetsyn_model.network import Network
 from hetsyn_model.readout import probabilities
-from hetsyn_model.rollout import Rollout
-from hetsyn_model.state import Form, StateTensor, initial_state
+from hetsyn_model.rollout import rollout
+from hetsyn_model.state import StateTensor, initial_state
+from service.contract.graph_io import (
+    AUDIO,
+    EVENT_ROW,
+    EVENT_UNIT,
+    EVENTS,
+    PROBABILITIES,
+    READOUT,
+    STATE,
+    STEP,
+    STEPS,
+    next_output,
+    spikes_output,
+    state_input,
+)
 from service.contract.manifest import StateTensor as ManifestStateTensor
 from service.runtime.onnx import Graph
 
@@ -37,7 +51,12 @@ class ParityError(ValueError):
 
 @dataclass(frozen=True)
 class Streams:
-    """Spikes float32 [stream, longest, channels] and lengths int64 [stream]."""
+    """Spike trains of different lengths.
+
+    Attributes:
+        spikes: float32 [stream, longest, channels].
+        steps: int64 [stream], length of each.
+    """
 
     spikes: Tensor
     steps: Tensor
@@ -45,7 +64,15 @@ class Streams:
 
 @dataclass(frozen=True)
 class Difference:
-    """Of one implementation from torch, over all streams: counts, and largest absolute differences."""
+    """How far one implementation is from torch, over all streams.
+
+    Attributes:
+        implementation: which one, and how it ran.
+        labels: number of streams with another class.
+        spikes: number of hidden spikes that differ.
+        readout: largest absolute difference of the readout.
+        probabilities: largest absolute difference of a probability.
+    """
 
     implementation: str
     labels: int
@@ -56,7 +83,13 @@ class Difference:
 
 @dataclass(frozen=True)
 class Traces:
-    """readout, hidden spikes: [stream, longest, …], zero past a stream's end; probabilities [stream, outputs]."""
+    """What a network makes of streams.
+
+    Attributes:
+        readout: [stream, longest, outputs], zero past a stream's end.
+        hidden: spikes of each hidden layer, [stream, longest, neurons], zero past a stream's end.
+        probabilities: [stream, outputs].
+    """
 
     readout: NDArray[np.float32]
     hidden: list[NDArray[np.float32]]
@@ -71,7 +104,7 @@ def initial_arrays(layout: Sequence[ManifestStateTensor], batch: int) -> dict[st
 def initial_row(layout: Sequence[StateTensor], batch: int) -> dict[str, Array]:
     """The same as a network's graph takes it: ``state`` float32 [batch, words] and ``step`` int64 [batch]."""
     row = np.concatenate([np.full(prod(t.shape), t.initial, np.float32) for t in layout if t.dtype == "float32"])
-    return {"state": np.tile(row, (batch, 1)), "step": np.zeros(batch, np.int64)}
+    return {STATE: np.tile(row, (batch, 1)), STEP: np.zeros(batch, np.int64)}
 
 
 def chunk_feed(spikes: NDArray[np.float32], steps: NDArray[np.int64]) -> dict[str, Array]:
@@ -79,7 +112,7 @@ def chunk_feed(spikes: NDArray[np.float32], steps: NDArray[np.int64]) -> dict[st
     stream, t, unit = np.nonzero(spikes)
     kept = t < steps[stream]
     row = stream[kept] * int(steps.max()) + t[kept]
-    return {"events.row": row.astype(np.int64), "events.unit": unit[kept].astype(np.int64), "steps": steps}
+    return {EVENT_ROW: row.astype(np.int64), EVENT_UNIT: unit[kept].astype(np.int64), STEPS: steps}
 
 
 def run_graph(
@@ -89,8 +122,8 @@ def run_graph(
     spikes, lengths = streams.spikes.numpy(), streams.steps.numpy()
     longest = int(lengths.max())
     state = initial_row(layout, len(lengths))
-    names = ["readout", *(f"hidden{index + 1}.spikes" for index in range(hidden)), "probabilities"]
-    pieces: list[list[Array]] = [[] for _ in names[:-1]]
+    traced = [READOUT, *(spikes_output(f"hidden{index + 1}") for index in range(hidden))]
+    pieces: list[list[Array]] = [[] for _ in traced]
     final = np.zeros((0,), np.float32)
     start = 0
     for cut in _repeat(cuts):
@@ -99,11 +132,11 @@ def run_graph(
         steps = np.clip(lengths - start, 0, cut)
         width = int(steps.max())
         feed = chunk_feed(spikes[:, start : start + width], steps) | state
-        out = graph.run(feed, [*names, *(f"next.{name}" for name in state)])
-        state = {name: out[f"next.{name}"] for name in state}
-        for piece, name in zip(pieces, names[:-1], strict=True):
+        out = graph.run(feed, [*traced, PROBABILITIES, *(next_output(name) for name in state)])
+        state = {name: out[next_output(name)] for name in state}
+        for piece, name in zip(pieces, traced, strict=True):
             piece.append(out[name])
-        final = out["probabilities"]
+        final = out[PROBABILITIES]
         start += width
     joined = [_silence(np.concatenate(piece, 1), lengths) for piece in pieces]
     return Traces(joined[0], joined[1:], final)
@@ -121,8 +154,9 @@ def _silence(trace: Array, lengths: NDArray[np.int64]) -> NDArray[np.float32]:
 
 
 @torch.no_grad()
-def run_torch(network: Network, form: Form, streams: Streams) -> Traces:
-    rolled: Rollout = network.rollout(streams.spikes, form, streams.steps)
+def run_torch(compiled: Compiled, streams: Streams) -> Traces:
+    """Streams through torch's rollout: the reference."""
+    rolled = rollout(compiled, streams.spikes, streams.steps)
     lengths = streams.steps.numpy()
     return Traces(
         _silence(rolled.readout.numpy(), lengths),
@@ -132,11 +166,18 @@ def run_torch(network: Network, form: Form, streams: Streams) -> Traces:
 
 
 @torch.no_grad()
-def run_script(content: bytes, network: Network, form: Form, streams: Streams) -> Traces:
+def run_script(content: bytes, compiled: Compiled, streams: Streams) -> Traces:
+    """Streams through TorchScript, step by step.
+
+    Args:
+        content: the serialised step.
+        compiled: the network that it was traced from, for the layout and the decision rule.
+        streams: what to run.
+    """
     script = load_torchscript(content)
-    layout = network.state_layout(form)
+    layout = compiled.layout
     state = list(initial_state(layout, len(streams.steps)).values())
-    hidden_count = len(network.spec.hidden)
+    hidden_count = len(compiled.spec.hidden)
     outputs: list[list[Tensor]] = [[] for _ in range(1 + hidden_count)]
     score_at = [tensor.name for tensor in layout].index("decision.score")
     scores = state[score_at].clone()
@@ -148,10 +189,11 @@ def run_script(content: bytes, network: Network, form: Form, streams: Streams) -
             trace.append(value)
     lengths = streams.steps.numpy()
     readout, *hidden = (_silence(torch.stack(trace, 1).numpy(), lengths) for trace in outputs)
-    return Traces(readout, hidden, probabilities(network.spec.decision, scores, streams.steps).numpy())
+    return Traces(readout, hidden, probabilities(compiled.spec.decision, scores, streams.steps).numpy())
 
 
 def difference(implementation: str, reference: Traces, other: Traces) -> Difference:
+    """How far an implementation's traces of the same streams are from the reference's."""
     return Difference(
         implementation,
         int((reference.probabilities.argmax(-1) != other.probabilities.argmax(-1)).sum()),
@@ -161,27 +203,28 @@ def difference(implementation: str, reference: Traces, other: Traces) -> Differe
     )
 
 
-def verify_form(
-    network: Network, form: Form, graphs: Mapping[str, Graph], script: bytes, streams: Streams
-) -> list[Difference]:
+def verify_form(compiled: Compiled, graphs: Mapping[str, Graph], script: bytes, streams: Streams) -> list[Difference]:
     """Differences of every implementation and chunking from torch.
 
     Args:
+        compiled: the network in the form to verify.
         graphs: the form's graph by what runs it.
+        script: the form's TorchScript.
+        streams: what to run.
 
     Raises:
         ParityError: one differs in a label or by more than the tolerance.
     """
-    layout, hidden = network.state_layout(form), len(network.spec.hidden)
-    reference = run_torch(network, form, streams)
+    form, layout, hidden = compiled.form, compiled.layout, len(compiled.spec.hidden)
+    reference = run_torch(compiled, streams)
     cuttings = {"whole": [1 << 30], "chunks": [7, 1, 13], "steps": [1]}
     found = [
         difference(f"{form}: {runtime}, {how}", reference, run_graph(graph, layout, streams, hidden, cuts))
         for runtime, graph in graphs.items()
         for how, cuts in cuttings.items()
     ]
-    found.append(difference(f"{form}: TorchScript, steps", reference, run_script(script, network, form, streams)))
-    traced = network.spec.decision.rule == "trace"
+    found.append(difference(f"{form}: TorchScript, steps", reference, run_script(script, compiled, streams)))
+    traced = compiled.spec.decision.rule == "trace"
     for item in found:
         if traced and item.readout > TOLERANCE:
             raise ParityError(
@@ -208,13 +251,13 @@ def verify_encoder(encoder: Encoder, graph: Graph, layout: Sequence[ManifestStat
         for start in range(0, expected.shape[1], cut):
             width = min(cut, expected.shape[1] - start)
             feed = {
-                "audio": audio[:, start * hop : (start + width) * hop].numpy(),
-                "steps": np.full(audio.shape[0], width, np.int64),
-            } | {f"state.{k}": v for k, v in state.items()}
-            out = graph.run(feed, ["events.row", "events.unit", *(f"next.{name}" for name in state)])
-            state = {name: out[f"next.{name}"] for name in state}
+                AUDIO: audio[:, start * hop : (start + width) * hop].numpy(),
+                STEPS: np.full(audio.shape[0], width, np.int64),
+            } | {state_input(name): value for name, value in state.items()}
+            out = graph.run(feed, [*EVENTS, *(next_output(name) for name in state)])
+            state = {name: out[next_output(name)] for name in state}
             got = np.zeros((audio.shape[0] * width, expected.shape[2]), np.uint8)
-            got[out["events.row"], out["events.unit"]] = 1
+            got[out[EVENT_ROW], out[EVENT_UNIT]] = 1
             wrong = int((got.reshape(-1, width, expected.shape[2]) != expected[:, start : start + width]).sum())
             if wrong:
                 raise ParityError(f"encoder: ONNX Runtime differs from torch in {wrong} spikes, chunks of {cut} steps")

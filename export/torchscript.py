@@ -7,48 +7,52 @@ States come in the order of the manifest's layout and go out in the same.
 
 from __future__ import annotations
 
-import copy
 import io
 import warnings
 
 import torch
 from torch import Tensor, nn
 
-from hetsyn_model.network import Network, step
-from hetsyn_model.state import Form, initial_state
+from hetsyn_model.compiled import Compiled
+from hetsyn_model.state import initial_state
+from hetsyn_model.step import step
 
 
 class _Step(nn.Module):
-    def __init__(self, network: Network, form: Form) -> None:
+    def __init__(self, compiled: Compiled) -> None:
         super().__init__()
-        self._spec, self._names = network.spec, [tensor.name for tensor in network.state_layout(form)]
-        # a trace holds the weights as constants, which must not want gradients
-        self._weights = copy.deepcopy(network).requires_grad_(False).weights(form)
+        self._compiled = compiled.detach()  # a trace holds the weights as constants, which must not want gradients
+        self._names = [tensor.name for tensor in compiled.layout]
 
     def forward(self, spikes: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
-        after, output = step(self._spec, self._weights, dict(zip(self._names, states, strict=True)), spikes)
+        after, output = step(self._compiled, dict(zip(self._names, states, strict=True)), spikes)
         return (output.readout, *output.hidden_spikes, *(after[name] for name in self._names))
 
 
 @torch.no_grad()
-def torchscript(network: Network, form: Form) -> bytes:
+def torchscript(compiled: Compiled) -> bytes:
     """The step in one form, traced and serialised; any batch."""
-    states = initial_state(network.state_layout(form), 2, network.dtype)
-    spikes = torch.zeros(2, network.spec.channels, dtype=network.dtype)
+    states = initial_state(compiled.layout, 2, compiled.dtype)
+    spikes = torch.zeros(2, compiled.spec.channels, dtype=compiled.dtype)
     with warnings.catch_warnings():
         # TorchScript is deprecated without a removal date (which warning says so depends on torch's version), and still
         # what LibTorch users load
         warnings.filterwarnings("ignore", message=".*torch.jit.*")
-        traced = torch.jit.trace(_Step(network, form), (spikes, *states.values()), check_trace=False)  # type: ignore[no-untyped-call]
+        traced = torch.jit.trace(_Step(compiled), (spikes, *states.values()), check_trace=False)  # type: ignore[no-untyped-call]
         buffer = io.BytesIO()
         torch.jit.save(traced, buffer)
     return buffer.getvalue()
 
 
 def load_torchscript(content: bytes) -> torch.jit.ScriptModule:
-    """A step from its bytes."""
+    """A step from its bytes.
+
+    Raises:
+        ValueError: TorchScript of something else than a module.
+    """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*torch.jit.*")
         loaded = torch.jit.load(io.BytesIO(content))  # type: ignore[no-untyped-call]
-    assert isinstance(loaded, torch.jit.ScriptModule)
+    if not isinstance(loaded, torch.jit.ScriptModule):
+        raise ValueError(f"TorchScript of a {type(loaded).__name__}, not of a module")
     return loaded

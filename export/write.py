@@ -6,7 +6,6 @@ import copy
 import hashlib
 import io
 import platform
-import re
 import shutil
 import tempfile
 from collections.abc import Sequence
@@ -17,35 +16,41 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from export.encoder_graph import encoder_graph, encoder_state
 from export.network_graph import network_graph
 from export.parity import Difference, ParityError, Streams, run_torch, verify_encoder, verify_form
 from export.torchscript import torchscript
+from hetsyn_model.compiled import Compiled
 from hetsyn_model.encoder import Encoder, EncoderSpec
 from hetsyn_model.network import ERROR_BOUND, Network
-from hetsyn_model.state import Form, state_bytes
+from hetsyn_model.state import FORMS, Form, state_bytes
 from hetsyn_model.training.checkpoint import Checkpoint
 from service.contract import manifest as contract
 from service.contract.artifact import Artifact
 from service.runtime.onnx import Graph, load_graph
 from service.runtime.operators import library
 
-FORMS: tuple[Form, ...] = ("exact", "bank")
 CHECKPOINT = "network.pt"
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")  # as the manifest has it
+ENCODER_FILE = "encoder.onnx"
+SEGMENT = 32  # streams that a verification holds in memory at once, in the exact form
+
+Floats = NDArray[np.float32]
 
 
 class ArtifactPathError(ValueError):
     """Not a folder NAME/VERSION that a server could read."""
 
 
-SEGMENT = 32  # streams that a verification holds in memory at once, in the exact form
-
-
 @dataclass(frozen=True)
 class Evaluation:
-    """Streams to verify and judge with. labels: int64 [stream], or None where there are none."""
+    """What verifies and judges a network.
+
+    Attributes:
+        streams: spikes to run through every implementation.
+        labels: int64 [stream], their classes; None where there are none.
+    """
 
     streams: Streams
     labels: torch.Tensor | None = None
@@ -53,7 +58,20 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Source:
-    """A network and what the manifest says of it. experiment: the run that made it, for the checkpoint's copy."""
+    """A network and its description in the manifest.
+
+    Attributes:
+        network: what is exported; it is not changed.
+        name: of the model.
+        version: of the model.
+        description: one line for people.
+        labels: names of the outputs.
+        input_description: meaning of the channels.
+        encoder: of the audio; None for a network that takes spikes.
+        tail_steps: steps of silence that end a stream.
+        provenance: further entries of the manifest.
+        experiment: the run that made the network, for the checkpoint's copy; None without.
+    """
 
     network: Network
     name: str
@@ -69,7 +87,18 @@ class Source:
 
 @dataclass(frozen=True)
 class FormReport:
-    """A row of the table that ``hetsyn export`` prints."""
+    """A row of the table that ``hetsyn export`` prints.
+
+    Attributes:
+        form: ``exact`` or ``bank``.
+        state_bytes: of one session.
+        file_bytes: of the ONNX graph.
+        bank_sizes: decays of each layer's bank; empty in the exact form.
+        kernel_error: relative L2 error of the worst kernel.
+        spike_mismatch: hidden spikes that differ from the exact form, over those of the exact form.
+        accuracy: on the evaluation's streams; None without labels.
+        differences: of every implementation from torch.
+    """
 
     form: Form
     state_bytes: int
@@ -79,6 +108,27 @@ class FormReport:
     spike_mismatch: float
     accuracy: float | None
     differences: list[Difference]
+
+
+@dataclass(frozen=True)
+class _Verified:
+    """One form, exported and verified.
+
+    Attributes:
+        graph: serialised ONNX.
+        script: serialised TorchScript.
+        differences: of every implementation from torch.
+        hidden: torch's hidden spikes, of every segment of the evaluation and every layer.
+        hits: streams whose class torch finds.
+        golden: a few streams and their traces.
+    """
+
+    graph: bytes
+    script: bytes
+    differences: list[Difference]
+    hidden: list[Floats]
+    hits: int
+    golden: dict[str, NDArray[np.generic]]
 
 
 def write_artifact(
@@ -93,16 +143,23 @@ def write_artifact(
     """Export a network into ``out``, a folder NAME/VERSION that does not exist yet.
 
     Args:
+        source: the network and its description.
         evaluation: verified in every implementation; its labels, if any, give the accuracy.
+        out: the folder to write.
         bank_size: decays a layer; without it the smallest number that meets the error bound.
+        error_bound: relative L2 error of the worst kernel.
         audio: float32 [stream, whole steps], to verify the encoder with; noise and silence where there is none.
+
+    Returns:
+        A report of each form.
 
     Raises:
         ParityError: implementations disagree, or a kernel is off by more than the bound. Nothing is written.
-        ArtifactPathError: a name or version that no server reads. FileExistsError: there is something at ``out``.
+        ArtifactPathError: a name or version that no server reads.
+        FileExistsError: there is something at ``out``.
     """
     for what, name in (("name", source.name), ("version", source.version)):
-        if not NAME.fullmatch(name):
+        if not contract.is_name(name):
             raise ArtifactPathError(
                 f"{what} {name!r}: write to a folder NAME/VERSION, each of letters, digits and . _ -, at most 64"
             )
@@ -115,58 +172,33 @@ def write_artifact(
 
     files: dict[str, bytes] = {}
     if source.encoder is not None:
-        files["encoder.onnx"] = encoder_graph(source.encoder)
-        heard = noise_and_silence(source.encoder) if audio is None else audio
-        for graph in graphs_by_runtime(files["encoder.onnx"]).values():
-            verify_encoder(Encoder(source.encoder), graph, encoder_state(source.encoder), heard)
+        files[ENCODER_FILE] = _verified_encoder(source.encoder, audio)
     forms: dict[contract.FormName, contract.Form] = {}
     reports: list[FormReport] = []
-    spikes_of: dict[Form, list[np.ndarray[tuple[int, ...], np.dtype[np.float32]]]] = {}
-    golden: dict[str, np.ndarray[tuple[int, ...], np.dtype[np.generic]]] = {}
+    golden: dict[str, NDArray[np.generic]] = {}
+    reference: list[Floats] = []  # hidden spikes of the exact form, which comes first
     for form in FORMS:
-        files[f"{form}.onnx"], files[f"{form}.pt"] = network_graph(network, form), torchscript(network, form)
-        graphs = graphs_by_runtime(files[f"{form}.onnx"])
-        differences: list[Difference] = []
-        hits = 0
-        spikes_of[form] = []
-        for part, truth in _segments(evaluation):
-            differences = _worst(differences, verify_form(network, form, graphs, files[f"{form}.pt"], part))
-            traces = run_torch(network, form, part)
-            spikes_of[form] += traces.hidden
-            if truth is not None:
-                hits += int((torch.from_numpy(traces.probabilities).argmax(-1) == truth).sum())
-            if f"{form}.readout" not in golden:
-                few = Streams(part.spikes[:4, : int(part.steps[:4].max())], part.steps[:4])
-                golden |= _golden(form, few, network)
-        mismatch = sum(float((a != b).sum()) for a, b in zip(spikes_of["exact"], spikes_of[form], strict=True))
-        fired = sum(float(a.sum()) for a in spikes_of["exact"])
-        layout = network.state_layout(form)
-        accuracy = None if evaluation.labels is None else hits / len(evaluation.labels)
+        compiled = network.compile(form)
+        verified = _verified_form(compiled, evaluation)
+        reference = reference or verified.hidden
         sizes = {name: bank.size for name, bank in network.banks.items()} if form == "bank" else {}
-        forms[form] = contract.Form(
+        described = contract.Form(
             file=f"{form}.onnx",
             torchscript=f"{form}.pt",
             state=tuple(
-                contract.StateTensor(name=t.name, shape=t.shape, dtype=t.dtype, initial=t.initial) for t in layout
+                contract.StateTensor(name=t.name, shape=t.shape, dtype=t.dtype, initial=t.initial)
+                for t in compiled.layout
             ),
-            state_bytes=state_bytes(layout),
+            state_bytes=state_bytes(compiled.layout),
             bank_sizes=sizes,
             kernel_error=errors if form == "bank" else dict.fromkeys(errors, 0.0),
-            accuracy=accuracy,
-            spike_mismatch=mismatch / max(fired, 1.0),
+            accuracy=None if evaluation.labels is None else verified.hits / len(evaluation.labels),
+            spike_mismatch=_mismatch(reference, verified.hidden),
         )
-        reports.append(
-            FormReport(
-                form,
-                state_bytes(layout),
-                len(files[f"{form}.onnx"]),
-                sizes,
-                max(forms[form].kernel_error.values()),
-                mismatch / max(fired, 1.0),
-                accuracy,
-                differences,
-            )
-        )
+        files[described.file], files[described.torchscript] = verified.graph, verified.script
+        golden |= verified.golden
+        forms[form] = described
+        reports.append(_report(form, described, verified))
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **golden)  # type: ignore[arg-type]
     files["golden.npz"] = buffer.getvalue()
@@ -179,6 +211,61 @@ def write_artifact(
     _write_all(out, files | {contract.MANIFEST: (manifest.model_dump_json(indent=1) + "\n").encode()})
     Artifact.open(out)
     return reports
+
+
+def _verified_encoder(spec: EncoderSpec, audio: torch.Tensor | None) -> bytes:
+    """The encoder's graph, which gives torch's spikes.
+
+    Raises:
+        ParityError: it does not.
+    """
+    content = encoder_graph(spec)
+    inputs = noise_and_silence(spec) if audio is None else audio
+    for graph in graphs_by_runtime(content).values():
+        verify_encoder(Encoder(spec), graph, encoder_state(spec), inputs)
+    return content
+
+
+def _verified_form(compiled: Compiled, evaluation: Evaluation) -> _Verified:
+    """One form's files, and how torch and the other implementations run the evaluation's streams.
+
+    Raises:
+        ParityError: implementations disagree.
+    """
+    content, script = network_graph(compiled), torchscript(compiled)
+    graphs = graphs_by_runtime(content)
+    differences: list[Difference] = []
+    hidden: list[Floats] = []
+    golden: dict[str, NDArray[np.generic]] = {}
+    hits = 0
+    for part, truth in _segments(evaluation):
+        differences = _worst(differences, verify_form(compiled, graphs, script, part))
+        traces = run_torch(compiled, part)
+        hidden += traces.hidden
+        if truth is not None:
+            hits += int((torch.from_numpy(traces.probabilities).argmax(-1) == truth).sum())
+        if not golden:
+            golden = _golden(compiled, Streams(part.spikes[:4, : int(part.steps[:4].max())], part.steps[:4]))
+    return _Verified(content, script, differences, hidden, hits, golden)
+
+
+def _mismatch(reference: list[Floats], other: list[Floats]) -> float:
+    """Spikes that differ, over those of the reference."""
+    different = sum(float((a != b).sum()) for a, b in zip(reference, other, strict=True))
+    return different / max(sum(float(a.sum()) for a in reference), 1.0)
+
+
+def _report(form: Form, described: contract.Form, verified: _Verified) -> FormReport:
+    return FormReport(
+        form,
+        described.state_bytes,
+        len(verified.graph),
+        described.bank_sizes,
+        max(described.kernel_error.values()),
+        described.spike_mismatch or 0.0,
+        described.accuracy,
+        verified.differences,
+    )
 
 
 def graphs_by_runtime(content: bytes) -> dict[str, Graph]:
@@ -214,16 +301,14 @@ def _worst(before: list[Difference], now: list[Difference]) -> list[Difference]:
     ]
 
 
-def _golden(
-    form: Form, streams: Streams, network: Network
-) -> dict[str, np.ndarray[tuple[int, ...], np.dtype[np.generic]]]:
-    """A few streams and what the form makes of them; a reader can check itself against it."""
-    traces = run_torch(network, form, streams)
+def _golden(compiled: Compiled, streams: Streams) -> dict[str, NDArray[np.generic]]:
+    """A few streams and their traces in one form; a reader can check itself against them."""
+    traces = run_torch(compiled, streams)
     return {
         "spikes": streams.spikes.numpy().astype(np.uint8),
         "steps": streams.steps.numpy(),
-        f"{form}.readout": traces.readout,
-        f"{form}.probabilities": traces.probabilities,
+        f"{compiled.form}.readout": traces.readout,
+        f"{compiled.form}.probabilities": traces.probabilities,
     }
 
 
@@ -246,7 +331,7 @@ def _manifest(
         encoder=None
         if encoder is None
         else contract.Encoder(
-            file="encoder.onnx",
+            file=ENCODER_FILE,
             sample_rate_hz=encoder.sample_rate_hz,
             samples_per_step=encoder.step_samples,
             state=encoder_state(encoder),

@@ -1,6 +1,7 @@
 """HetSynLIF spiking networks in torch: description, state, exact and bank form, training."""
 
 from hetsyn_model.bank import Bank, BankError, fit_bank
+from hetsyn_model.compiled import Compiled
 from hetsyn_model.events import Events
 from hetsyn_model.import_reference import CheckpointError, from_reference
 from hetsyn_model.network import Network
@@ -12,6 +13,7 @@ __all__ = [
     "Bank",
     "BankError",
     "CheckpointError",
+    "Compiled",
     "DecisionSpec",
     "Events",
     "Network",

@@ -1,8 +1,9 @@
-"""Synapses in the bank form: K decays shared by a layer instead of one a synapse.
+"""Synapses in the bank form: K decays shared by a layer instead of one a synapse (``docs/timescale-bank.md``).
 
-A synapse's kernel ``r^n`` is written in the basis of the bank's decays, ``r^n ~ sum_k c_k(r) alpha_k^n``
-for n >= 0. The least-squares coefficients solve ``G c = b(r)`` with ``G_kl = 1 / (1 - alpha_k alpha_l)``
-and ``b_k(r) = 1 / (1 - r alpha_k)``. G is a Cauchy matrix in disguise, so the solution is a product:
+The exact form is equation 8 of arXiv 2508.11644; the bank is this project's own approximation of it. A synapse's kernel
+``r^n`` is written in the basis of the bank's decays, ``r^n ~ sum_k c_k(r) alpha_k^n`` for n >= 0. The least-squares
+coefficients solve ``G c = b(r)`` with ``G_kl = 1 / (1 - alpha_k alpha_l)`` and ``b_k(r) = 1 / (1 - r alpha_k)``. G is a
+Cauchy matrix in disguise, so the solution is a product:
 
     B(r)    = prod_l (r - alpha_l) / (1 - r alpha_l)
     c_k(r)  = B(r) * gamma_k / (r - alpha_k), the factor of alpha_k cancelled
@@ -24,7 +25,7 @@ ONNX Runtime and any batch give the same currents, bit for bit.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,7 +35,7 @@ from scipy.optimize import minimize
 from torch import Tensor
 
 from hetsyn_model.state import State
-from hetsyn_model.synapse import ExactWeights
+from hetsyn_model.synapse import ExactWeights, SynapsePath
 
 KERNEL_SAMPLES = 400  # decays, spread over a layer's own, that the grid is fitted to
 WEIGHT_BITS = 16  # of a weight in the served form: half the memory traffic, and no more spikes differ for it
@@ -48,7 +49,11 @@ class BankError(ValueError):
 
 @dataclass(frozen=True)
 class Bank:
-    """The decays of one layer's bank, fastest first; an integrator (1.0), if any, comes last."""
+    """The decays of one layer's bank.
+
+    Attributes:
+        decays: alpha a step, fastest first; an integrator (1.0), if any, comes last.
+    """
 
     decays: tuple[float, ...]
 
@@ -61,7 +66,14 @@ class Bank:
         return self.decays[-1] == 1.0
 
     def coefficients(self, r: Tensor) -> Tensor:
-        """c_k(r), [*r.shape, K] float64, differentiable in r (any shape, each in [0, 1])."""
+        """The coefficients c_k(r) of kernels in the bank's basis, differentiable in r.
+
+        Args:
+            r: decays a step, any shape, each in [0, 1].
+
+        Returns:
+            float64 [*r.shape, K].
+        """
         leaky = [alpha for alpha in self.decays if alpha < 1.0]
         wide = r.to(torch.float64)
         factors = [(wide - alpha) / (1.0 - wide * alpha) for alpha in leaky]
@@ -93,8 +105,12 @@ def _gamma(leaky: Sequence[float]) -> list[float]:
 class BankWeights:
     """One layer's synapses through its bank. Columns are k-major: column ``k * neurons + j``.
 
-    weight_in: [i, K * neurons]; weight_rec: [neurons, K * neurons] or None; bias: [K * neurons] or
-    None; decays: [K]. grid: [K * neurons], the power of two that a column's weights and bias are multiples of.
+    Attributes:
+        weight_in: [i, K * neurons], input weights in the basis of the bank.
+        weight_rec: [neurons, K * neurons], recurrent weights; None without recurrence.
+        bias: [K * neurons], constant drive a step; None without.
+        decays: alpha a step, [K].
+        grid: [K * neurons], the power of two that a column's weights and bias are multiples of.
     """
 
     weight_in: Tensor
@@ -103,56 +119,85 @@ class BankWeights:
     decays: Tensor
     grid: Tensor
 
-    def step(self, layer: str, state: State, x: Tensor, spikes_before: Tensor | None) -> tuple[State, Tensor]:
-        """One step: the layer's new current tensor, and its sum a neuron [b, j].
+    @property
+    def neurons(self) -> int:
+        return self.weight_in.shape[1] // self.decays.shape[0]
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.weight_in.dtype
+
+    def detach(self) -> BankWeights:
+        return BankWeights(
+            self.weight_in.detach(),
+            None if self.weight_rec is None else self.weight_rec.detach(),
+            None if self.bias is None else self.bias.detach(),
+            self.decays.detach(),
+            self.grid.detach(),
+        )
+
+    def step(self, layer: str, state: State, x: Tensor) -> tuple[State, Tensor]:
+        """One step of the layer's currents, ``U_k(t) = alpha_k U_k(t-1) + sum_i (w_ji c_k(r_ji)) x_i(t)``.
 
         Args:
-            state: holds ``{layer}.bank_current`` [b, K, j].
-            x: [b, i] input spikes; spikes_before: [b, j] the layer's own at the step before.
+            layer: the layer's name.
+            state: holds ``{layer}.bank_current`` [b, K, j] and, with recurrence, ``{layer}.spikes`` [b, j] of the
+                step before.
+            x: [b, i], input spikes.
+
+        Returns:
+            The new current tensor, and its sum a neuron [b, j] (the first term of equation 5).
         """
         before = state[f"{layer}.bank_current"]
         arriving = x @ self.weight_in
         if self.weight_rec is not None:
-            assert spikes_before is not None
-            arriving = arriving + spikes_before @ self.weight_rec
+            arriving = arriving + state[f"{layer}.spikes"] @ self.weight_rec
         if self.bias is not None:
             arriving = arriving + self.bias
         current = self.decays.unsqueeze(-1) * before + arriving.view(before.shape)
-        total = current[:, 0]
-        for k in range(1, self.decays.shape[0]):  # a fixed order, the same in every implementation
-            total = total + current[:, k]
-        return {f"{layer}.bank_current": current}, total
+        return {f"{layer}.bank_current": current}, sum_bank(current)
+
+
+def sum_bank(current: Tensor) -> Tensor:
+    """[b, j]: sum over the decays of [b, K, j], in a fixed order that is the same in every implementation."""
+    total = current[:, 0]
+    for k in range(1, current.shape[1]):
+        total = total + current[:, k]
+    return total
 
 
 def compile_bank(bank: Bank, exact: ExactWeights) -> BankWeights:
     """A layer's synapses in the bank's basis, differentiable in its weights, decays and biases."""
-
-    def rows(weight: Tensor, decay: Tensor) -> Tensor:
-        c = bank.coefficients(decay).to(weight.dtype)  # [j | 1, i | 1, K]
-        return (weight.unsqueeze(-1) * c).permute(1, 2, 0).reshape(weight.shape[1], -1)
-
-    def drive(bias: Tensor, decay: Tensor) -> Tensor:
-        c = bank.coefficients(decay).to(bias.dtype)
-        return (bias.unsqueeze(-1) * c).sum(1).T.reshape(1, -1)
-
-    weight_rec = bias = None
-    if exact.weight_rec is not None:
-        assert exact.decay_rec is not None
-        weight_rec = rows(exact.weight_rec, exact.decay_rec)
-    if exact.bias_in is not None:
-        bias = drive(exact.bias_in, exact.decay_in)
-        if exact.bias_rec is not None:
-            assert exact.decay_rec is not None
-            bias = bias + drive(exact.bias_rec, exact.decay_rec)
-    (weight_in, weight_rec, bias), grid = dyadic(rows(exact.weight_in, exact.decay_in), weight_rec, bias)
-    assert weight_in is not None
+    paths = [exact.input] if exact.recurrent is None else [exact.input, exact.recurrent]
+    # input rows last: autograd adds up the gradients of a shared decay in the reverse order of these operations, and
+    # another order rounds differently
+    recurrent = None if exact.recurrent is None else _weight_rows(bank, exact.recurrent)
+    drives = [_bias_row(bank, path.bias, path.decay) for path in paths if path.bias is not None]
+    rows = {"input": _weight_rows(bank, exact.input)}
+    if recurrent is not None:
+        rows["recurrent"] = recurrent
+    if drives:
+        rows["bias"] = drives[0] if len(drives) == 1 else drives[0] + drives[1]
+    rounded, grid = dyadic(rows)
     return BankWeights(
-        weight_in,
-        weight_rec,
-        None if bias is None else bias.squeeze(0),
-        torch.tensor(bank.decays, dtype=weight_in.dtype),
+        rounded["input"],
+        rounded.get("recurrent"),
+        rounded["bias"].squeeze(0) if "bias" in rounded else None,
+        torch.tensor(bank.decays, dtype=exact.dtype),
         grid,
     )
+
+
+def _weight_rows(bank: Bank, path: SynapsePath) -> Tensor:
+    """[i, K * j]: w_ji * c_k(r_ji)."""
+    c = bank.coefficients(path.decay).to(path.weight.dtype)  # [j | 1, i | 1, K]
+    return (path.weight.unsqueeze(-1) * c).permute(1, 2, 0).reshape(path.weight.shape[1], -1)
+
+
+def _bias_row(bank: Bank, bias: Tensor, decay: Tensor) -> Tensor:
+    """[1, K * j]: the constant drives of all synapses of a neuron."""
+    c = bank.coefficients(decay).to(bias.dtype)
+    return (bias.unsqueeze(-1) * c).sum(1).T.reshape(1, -1)
 
 
 def kernel_error(bank: Bank, r: Tensor) -> float:
@@ -179,9 +224,12 @@ def fit_bank(r: Tensor, *, size: int | None = None, error_bound: float = 1e-3) -
 
     Args:
         r: every decay of the layer, any shape, each in [0, 1].
-        size: number of decays K (fewer where fewer are exact); without it the smallest that keeps
-            every kernel within the bound.
+        size: number of decays K (fewer where fewer are exact). None: the smallest that keeps every kernel within
+            the bound.
         error_bound: relative L2 error of the worst kernel.
+
+    Returns:
+        The bank.
 
     Raises:
         BankError: the size holds nothing, or LARGEST_BANK decays do not meet the bound.
@@ -199,7 +247,7 @@ def fit_bank(r: Tensor, *, size: int | None = None, error_bound: float = 1e-3) -
         raise BankError("a bank of 1 decay cannot hold both r = 1 and others: give 2 or more")
     enough = RESOLVED if size is not None else max(error_bound, RESOLVED)
     largest = LARGEST_BANK if size is None else size - integrator
-    if size is not None and leaky.size > largest:  # rarely are fewer exact: look at the asked size first
+    if size is not None and leaky.size > largest:  # fewer decays are rarely exact: try this size first
         bank = _fit_leaky(leaky, largest, integrator)
         if kernel_error(bank, r) > enough:
             return bank
@@ -239,32 +287,29 @@ def _fit_leaky(r: np.ndarray[Any, Any], count: int, integrator: bool) -> Bank:
     return Bank((*alpha.tolist(), *((1.0,) if integrator else ())))
 
 
-def dyadic(*rows: Tensor | None) -> tuple[tuple[Tensor | None, ...], Tensor]:
+def dyadic(rows: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], Tensor]:
     """Round weight rows so that every sum of any of them is exact in their type, and 16 bits hold each.
-
-    Args:
-        rows: tensors [inputs, columns] (None passes through) that add up in the same columns.
-
-    Returns:
-        the rounded rows, and the grid [columns] that they are multiples of.
 
     With p mantissa bits and S the largest possible magnitude of a column's sum over all tensors, the column is
     rounded to multiples of ``2^(ceil(log2 S) + 1 - p)``, or of the smallest power of two at which its largest weight
     is within WEIGHT_BITS bits, whichever is coarser. float64, in which the mathematics is checked, keeps its
     mantissa. Gradients pass through unchanged.
+
+    Args:
+        rows: tensors [inputs, columns] by name, which add up in the same columns.
+
+    Returns:
+        The rounded rows by name, and the grid [columns] that they are multiples of.
     """
-    present = [weight for weight in rows if weight is not None]
     with torch.no_grad():
-        largest = torch.stack([weight.abs().sum(0) for weight in present]).sum(0)
+        largest = torch.stack([weight.abs().sum(0) for weight in rows.values()]).sum(0)
         mantissa = 1 - round(math.log2(torch.finfo(largest.dtype).eps))
         # one bit to spare: rounding can carry a sum over the next power of two
         grid = _power_of_two(largest) * 2.0 ** (1 - mantissa)
         if largest.dtype != torch.float64:
-            peak = torch.stack([weight.abs().amax(0) for weight in present]).amax(0)
+            peak = torch.stack([weight.abs().amax(0) for weight in rows.values()]).amax(0)
             grid = torch.maximum(grid, _power_of_two(peak / (2 ** (WEIGHT_BITS - 1) - 1)))
-    rounded = tuple(
-        None if weight is None else weight + (torch.round(weight / grid) * grid - weight).detach() for weight in rows
-    )
+    rounded = {name: weight + (torch.round(weight / grid) * grid - weight).detach() for name, weight in rows.items()}
     return rounded, grid
 
 

@@ -18,7 +18,8 @@ from hetsyn_model.spec import SpecError
 from hetsyn_model.training import speech
 from hetsyn_model.training.checkpoint import CheckpointFileError
 from hetsyn_model.training.data import DataError, Recording, read_folder
-from hetsyn_model.training.loop import Metrics
+from hetsyn_model.training.history import History
+from hetsyn_model.training.loop import Callbacks
 from hetsyn_model.training.plot import plot_curves
 from hetsyn_model.training.voices import synthesise
 from hetsyn_model.training.voices.corpus import CorpusReport
@@ -37,17 +38,18 @@ class _Bars:
         self._epochs: TaskID = bars.add_task(title, total=None)
         self._batches: TaskID = bars.add_task("  batches")
 
-    def on_batch(self, index: int, count: int, loss: float) -> None:
+    def on_update(self, index: int, count: int, loss: float) -> None:
         self._bars.update(self._batches, completed=index + 1, total=count, description=f"  loss {loss:.3f}")
 
-    def on_epoch(self, epoch: int, metrics: Metrics) -> None:
-        self._bars.update(self._epochs, completed=epoch + 1)
+    def on_epoch(self, history: History) -> None:
+        epoch, measures = len(history.update), history.measures
+        self._bars.update(self._epochs, completed=epoch)
         self._bars.console.print(
-            f"{self._title} epoch {epoch + 1}: loss {metrics.loss[-1]:.3f}, training {metrics.train_accuracy[-1]:.1%}, "
-            f"validation {metrics.validation_accuracy[-1]:.1%} (chosen: {metrics.best_epoch + 1}), "
-            f"{metrics.firing_rate[-1]:.1%} of neurons a step, {metrics.seconds[-1]:.0f} s"
+            f"{self._title} epoch {epoch}: loss {history.loss[-1]:.3f}, training {measures['train_accuracy'][-1]:.1%}, "
+            f"validation {history.validation[-1]:.1%} (chosen: {history.chosen + 1}), "
+            f"{measures['firing_rate'][-1]:.1%} of neurons a step, {history.seconds[-1]:.0f} s"
         )
-        plot_curves(metrics, self._run / "curves.png", self._title)
+        plot_curves(history, self._run / "curves.png", self._title)
 
 
 def _bars() -> Progress:
@@ -67,8 +69,8 @@ def _run(
 ) -> None:
     with _bars() as bars:
         shown = _Bars(bars, title, out)
-        progress = speech.Progress(shown.on_batch, shown.on_epoch)
-        speech.train_digits(out, recordings, voices, epochs=epochs, seed=seed, teachers=teachers, progress=progress)
+        callbacks = Callbacks(shown.on_update, shown.on_epoch)
+        speech.train_digits(out, recordings, voices, epochs=epochs, seed=seed, teachers=teachers, callbacks=callbacks)
 
 
 @train.command("speech-digits")
@@ -90,8 +92,8 @@ def speech_digits(
     teacher: Annotated[
         list[Path] | None,
         typer.Option(
-            help="Run folder of the same command with another seed: learn what its networks say besides the labels; "
-            "may be repeated."
+            help="Run folder of the same command with another seed: its networks' probabilities are learned besides "
+            "the labels. May be repeated."
         ),
     ] = None,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 2,
@@ -114,7 +116,7 @@ def speech_digits(
             return
         for speaker in left_out:
             run = out / f"without-{speaker}"
-            # of teachers too: those that never heard the speaker
+            # teachers too are trained without the speaker
             teachers = [folder / run.name / "best.pt" for folder in teacher or []]
             # a finished run trains no further, but is refused if it was made with another configuration
             known = [r for r in recordings if r.speaker != speaker]

@@ -16,7 +16,13 @@ from hetsyn_model import native
 class Events:
     """Spikes of a batch: row ``b * steps + t`` fires ``units[row_splits[row] : row_splits[row + 1]]``.
 
-    row_splits: int64 [batch * steps + 1]; units: int32 [events]; values: [events], 1 for a plain spike.
+    Attributes:
+        batch: number of streams.
+        steps: of the longest stream.
+        channels: of each step.
+        row_splits: int64 [batch * steps + 1], first event of each row.
+        units: int32 [events], channel of each event.
+        values: [events], 1 for a plain spike.
     """
 
     batch: int
@@ -45,8 +51,13 @@ class Events:
 
 
 def pointer(tensor: Tensor | None) -> ctypes.c_void_p:
-    """Address for the compiled library, which takes contiguous memory only; None is its null."""
-    assert tensor is None or tensor.is_contiguous()
+    """Address for the compiled library; None is its null.
+
+    Raises:
+        ValueError: the tensor's memory is not contiguous.
+    """
+    if tensor is not None and not tensor.is_contiguous():
+        raise ValueError("the compiled library takes contiguous memory only")
     return ctypes.c_void_p(None if tensor is None else tensor.data_ptr())
 
 
@@ -57,8 +68,7 @@ def suffix(tensor: Tensor) -> str:
 class _EventProduct(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, spikes: Tensor | None, weight: Tensor, events: Events) -> Tensor:  # noqa: ARG004 (spikes carry the gradient)
-        library = native.library()
-        assert library is not None
+        library = native.required()
         weight = weight.contiguous()
         rows, columns = events.row_splits.numel() - 1, weight.shape[1]
         out = torch.empty(rows, columns, dtype=weight.dtype)
@@ -74,8 +84,7 @@ class _EventProduct(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        library = native.library()
-        assert library is not None
+        library = native.required()
         weight, splits, units, values = ctx.saved_tensors
         rows_grad = grads[0].contiguous()
         grad_weight = torch.zeros_like(weight)

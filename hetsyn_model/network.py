@@ -1,53 +1,39 @@
-"""The network: its learned tensors, and one step of all of it as a pure function.
+"""The network: its learned tensors, and how they become the values that a step runs on.
 
-    step(weights, state, spikes) -> (state, output)
-
-The exact and the bank form are two views of the same tensors, with one code path behind both.
+The exact and the bank form are two views of the same tensors: :meth:`Network.compile` gives either.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from hetsyn_model.bank import Bank, BankWeights, compile_bank, fit_bank, kernel_error
-from hetsyn_model.readout import decision_step
-from hetsyn_model.spec import NetworkSpec, SurrogateSpec, decay_of
-from hetsyn_model.spike import spike_step
-from hetsyn_model.state import Form, State, StateTensor, state_layout
-from hetsyn_model.synapse import ExactWeights
-
-if TYPE_CHECKING:
-    from hetsyn_model.events import Events
-    from hetsyn_model.rollout import Rollout
+from hetsyn_model.compiled import Compiled, LayerWeights
+from hetsyn_model.events import Events
+from hetsyn_model.rollout import Rollout, rollout
+from hetsyn_model.spec import NetworkSpec, decay_of
+from hetsyn_model.state import FORMS, Form, state_layout
+from hetsyn_model.synapse import ExactWeights, SynapsePath
 
 ERROR_BOUND = 1e-3  # of a kernel, where a bank's size is not given
 
 
-@dataclass(frozen=True)
-class LayerWeights:
-    """A layer ready to run: its synapses in one form, and the reset decay [neurons] if it spikes."""
-
-    name: str
-    synapses: ExactWeights | BankWeights
-    reset_decay: Tensor | None
-
-
-@dataclass(frozen=True)
-class StepOutput:
-    """readout: [b, outputs] output potential; hidden_spikes: one [b, neurons] a hidden layer."""
-
-    readout: Tensor
-    hidden_spikes: list[Tensor]
-
-
 class Layer(nn.Module):
-    """Learned tensors of one layer: weights [j, i] and decays of its input and recurrent synapses."""
+    """Learned tensors of one layer.
+
+    Attributes:
+        w_in: weights of the input synapses, [j, i].
+        r_in: their decays a step, [j, i], [j, 1] or [1, 1].
+        b_in: their constant drive, [j, i] or [j, 1]; None without.
+        w_rec: the same of the recurrent synapses, [j, j]; None without recurrence.
+        r_rec: None where the decays are tied to ``r_in``.
+        b_rec: as ``b_in``.
+    """
 
     def __init__(
         self,
@@ -91,23 +77,25 @@ class Layer(nn.Module):
         )
 
     def exact(self) -> ExactWeights:
-        w_rec: Tensor | None = self.w_rec
-        if w_rec is not None and not self.spec.self_recurrent:
-            w_rec = w_rec * (1 - torch.eye(self.neurons, dtype=w_rec.dtype))
-        r_rec = None if w_rec is None else self.r_in if self.spec.neuron.tied else self.r_rec
-        return ExactWeights(
-            self.spec.neuron.decays == "synapse", self.w_in, self.r_in, self.b_in, w_rec, r_rec, self.b_rec
-        )
+        """The synapses in the exact form, differentiable."""
+        recurrent = None
+        if self.w_rec is not None:
+            weight: Tensor = self.w_rec
+            if not self.spec.self_recurrent:
+                weight = weight * (1 - torch.eye(self.neurons, dtype=weight.dtype))
+            recurrent = SynapsePath(weight, self.r_in if self.r_rec is None else self.r_rec, self.b_rec)
+        per_synapse = self.spec.neuron.decays == "synapse"
+        return ExactWeights(per_synapse, SynapsePath(self.w_in, self.r_in, self.b_in), recurrent)
 
     def reset_decay(self) -> Tensor | None:
-        """kappa, [neurons]; None for a layer that does not spike."""
+        """kappa, [j]; None for a layer that does not spike."""
         if not self.spiking:
             return None
         if self.spec.neuron.tied:
             return self.r_in[:, 0].expand(self.neurons)
         return torch.full((self.neurons,), decay_of(self.spec.neuron.tau_reset_steps), dtype=self.w_in.dtype)
 
-    def decays(self) -> Tensor:
+    def decay_values(self) -> Tensor:
         """Every decay of the layer's synapses, [count]."""
         return torch.cat([r.detach().flatten() for r in (self.r_in, self.r_rec) if r is not None])
 
@@ -118,6 +106,10 @@ class Network(nn.Module):
     Args:
         spec: what the network is.
         seed: of the initial weights and decays.
+
+    Attributes:
+        spec: what the network is.
+        banks: the bank of each layer by name, as :meth:`fit_banks` left them; empty before.
     """
 
     def __init__(self, spec: NetworkSpec, *, seed: int = 0) -> None:
@@ -138,68 +130,105 @@ class Network(nn.Module):
             for index in range(len(sizes) - 1)
         )
 
+    def named_layers(self) -> dict[str, Layer]:
+        """The layers by name, in the order in which a step runs through them."""
+        return dict(zip(self.spec.layer_names, (cast(Layer, layer) for layer in self.layers), strict=True))
+
     def layer(self, name: str) -> Layer:
-        found = self.layers[self.spec.layer_names.index(name)]
-        assert isinstance(found, Layer)
-        return found
+        return self.named_layers()[name]
 
-    def fit_banks(self, *, size: int | None = None, error_bound: float = ERROR_BOUND) -> dict[str, float]:
-        """Fit every layer's bank to its own decays, and return each one's kernel error.
-
-        Raises:
-            BankError: no allowed size meets the bound.
-        """
-        self.banks = {
-            name: fit_bank(self.layer(name).decays(), size=size, error_bound=error_bound)
-            for name in self.spec.layer_names
+    def decays(self) -> dict[str, nn.Parameter]:
+        """The learned decays by the name of their parameter; none where the description fixes them."""
+        return {
+            f"layers.{index}.{name}": parameter
+            for index, layer in enumerate(self.layers)
+            for name, parameter in layer.named_parameters()
+            if name in ("r_in", "r_rec") and parameter.requires_grad
         }
-        return self.kernel_errors()
-
-    def kernel_errors(self) -> dict[str, float]:
-        """Relative L2 error of the worst kernel of each layer's bank, for the decays as they are now."""
-        return {name: kernel_error(bank, self.layer(name).decays()) for name, bank in self.banks.items()}
-
-    def weights(self, form: Form) -> list[LayerWeights]:
-        """The layers in one form, in the order of a step; differentiable."""
-        if form == "bank" and not self.banks:
-            self.fit_banks()
-        compiled = []
-        for name in self.spec.layer_names:
-            layer = self.layer(name)
-            synapses: ExactWeights | BankWeights = layer.exact()
-            if form == "bank":
-                synapses = compile_bank(self.banks[name], layer.exact())
-            compiled.append(LayerWeights(name, synapses, layer.reset_decay()))
-        return compiled
-
-    def state_layout(self, form: Form) -> tuple[StateTensor, ...]:
-        """State tensors of one stream in this form."""
-        if form == "bank" and not self.banks:
-            self.fit_banks()
-        return state_layout(self.spec, form, {name: bank.size for name, bank in self.banks.items()})
 
     @torch.no_grad()
     def clamp_decays_(self) -> None:
         """Bring every learned decay back into its range; call it after each optimiser step."""
-        for name, parameter in self.named_parameters():
-            if name.rsplit(".", 1)[-1].startswith("r_"):
-                parameter.clamp_(*self.spec.neuron.decay_range)
+        for decay in self.decays().values():
+            decay.clamp_(*self.spec.neuron.decay_range)
+
+    def fit_banks(self, *, size: int | None = None, error_bound: float = ERROR_BOUND) -> dict[str, float]:
+        """Fit every layer's bank to its decays as they are now, and keep the banks.
+
+        Args:
+            size: decays of each bank (fewer where fewer are exact). None: the smallest that meets the bound.
+            error_bound: relative L2 error of the worst kernel, where no size is given.
+
+        Returns:
+            Each layer's kernel error.
+
+        Raises:
+            BankError: no allowed size meets the bound.
+        """
+        self.banks = self._fitted(size, error_bound)
+        return self.kernel_errors()
+
+    def _fitted(self, size: int | None, error_bound: float) -> dict[str, Bank]:
+        return {
+            name: fit_bank(layer.decay_values(), size=size, error_bound=error_bound)
+            for name, layer in self.named_layers().items()
+        }
+
+    def kernel_errors(self) -> dict[str, float]:
+        """Relative L2 error of the worst kernel of each layer's bank, for the decays as they are now."""
+        return {name: kernel_error(bank, self.layer(name).decay_values()) for name, bank in self.banks.items()}
+
+    # torch's Module.compile compiles forward(), which a Network does not have
+    def compile(self, form: Form) -> Compiled:  # type: ignore[override]
+        """The network in one form, ready to run; differentiable in its parameters.
+
+        The bank form uses the banks that :meth:`fit_banks` left. Without them it fits banks of ERROR_BOUND for this
+        value alone: the network does not keep them, and the next call fits them again.
+
+        Args:
+            form: ``exact`` or ``bank``.
+
+        Returns:
+            The layers' weights and the layout of their state.
+
+        Raises:
+            ValueError: there is no such form.
+            BankError: no bank of an allowed size meets ERROR_BOUND.
+        """
+        if form not in FORMS:
+            raise ValueError(f"form {form!r} is neither 'exact' nor 'bank'")
+        banks: dict[str, Bank] = {}
+        if form == "bank":
+            banks = self.banks or self._fitted(None, ERROR_BOUND)
+        layers = []
+        for name, layer in self.named_layers().items():
+            synapses: ExactWeights | BankWeights = layer.exact()
+            if form == "bank":
+                synapses = compile_bank(banks[name], layer.exact())
+            layers.append(LayerWeights(name, synapses, layer.reset_decay()))
+        sizes = {name: bank.size for name, bank in banks.items()}
+        return Compiled(self.spec, form, tuple(layers), state_layout(self.spec, form, sizes))
 
     @property
     def dtype(self) -> torch.dtype:
         return next(self.parameters()).dtype
 
     def rollout(self, spikes: Tensor | Events, form: Form = "bank", steps: Tensor | None = None) -> Rollout:
-        """Run whole streams from their initial state; see :func:`hetsyn_model.rollout.rollout`.
+        """Run whole streams from their initial state; differentiable, with dropout in training mode.
 
         Args:
             spikes: float [batch, steps, channels], or the same as events.
             form: ``exact``, a current a synapse, or ``bank``, K shared decays a layer.
             steps: int64 [batch], length of each stream where they differ.
-        """
-        from hetsyn_model.rollout import rollout
 
-        return rollout(self, spikes, form, steps)
+        Returns:
+            Readout, hidden spikes and scores.
+
+        Raises:
+            ValueError: the form or the input's shape is not the network's.
+            BankError: form ``bank`` before :meth:`fit_banks`, and no bank meets ERROR_BOUND.
+        """
+        return rollout(self.compile(form), spikes, steps, dropout=self.spec.dropout if self.training else 0.0)
 
     def save(self) -> Mapping[str, object]:
         """All that :meth:`load` needs, as plain values and tensors."""
@@ -209,6 +238,19 @@ class Network(nn.Module):
             "tensors": self.state_dict(),
         }
 
+    def restore(self, saved: Mapping[str, object]) -> None:
+        """Take tensors and banks from what :meth:`save` gave; the description stays.
+
+        Raises:
+            ValueError: not something that ``save`` gave, or of another network.
+        """
+        _, banks, tensors = _parts(saved)
+        try:
+            self.load_state_dict(tensors)
+        except RuntimeError as error:
+            raise ValueError(f"not the tensors of this network: {error}") from error
+        self.banks = {name: Bank(tuple(decays)) for name, decays in banks.items()}
+
     @staticmethod
     def load(saved: Mapping[str, object]) -> Network:
         """Inverse of :meth:`save`.
@@ -216,62 +258,14 @@ class Network(nn.Module):
         Raises:
             ValueError: not something that ``save`` gave, or of another network.
         """
-        spec, banks, tensors = saved["spec"], saved["banks"], saved["tensors"]
-        if not (isinstance(spec, Mapping) and isinstance(banks, Mapping) and isinstance(tensors, Mapping)):
-            raise ValueError("not what Network.save() gave: spec, banks and tensors are mappings")
+        spec, _, tensors = _parts(saved)
         network = Network(NetworkSpec.from_dict(spec)).to(next(iter(tensors.values())).dtype)
-        network.load_state_dict(tensors)
-        network.banks = {name: Bank(tuple(decays)) for name, decays in banks.items()}
+        network.restore(saved)
         return network
 
 
-def step(
-    spec: NetworkSpec,
-    weights: Sequence[LayerWeights],
-    state: State,
-    spikes: Tensor,
-    surrogate: SurrogateSpec | None = None,
-    dropout: float = 0.0,
-) -> tuple[State, StepOutput]:
-    """One step of the whole network, pure.
-
-    Args:
-        weights: :meth:`Network.weights` of the form that the state has.
-        state: every tensor of the form's layout, with a leading batch axis.
-        spikes: [b, channels] of this step.
-        surrogate: None outside training.
-        dropout: probability with which a spike does not reach the next layer, in training.
-    """
-    after: State = {}
-    hidden: list[Tensor] = []
-    x, potential, fired = spikes, spikes, None
-    for layer in weights:
-        before = state.get(f"{layer.name}.spikes")
-        currents, potential = layer.synapses.step(layer.name, state, x, before)
-        after.update(currents)
-        if layer.reset_decay is None:
-            continue
-        assert before is not None
-        potential, fired, reset, adaptation = spike_step(
-            potential,
-            before,
-            state[f"{layer.name}.reset_current"],
-            state.get(f"{layer.name}.adaptation_current"),
-            layer.reset_decay,
-            spec.neuron,
-            surrogate,
-        )
-        after |= {f"{layer.name}.reset_current": reset, f"{layer.name}.spikes": fired}
-        if adaptation is not None:
-            after[f"{layer.name}.adaptation_current"] = adaptation
-        x = torch.nn.functional.dropout(fired, dropout) if dropout else fired
-        if layer.name != "readout":
-            hidden.append(fired)
-    after["decision.score"], after["decision.step"] = decision_step(
-        spec.decision,
-        state["decision.score"],
-        state["decision.step"],
-        potential,
-        fired if spec.decision.rule == "spike_count" else None,
-    )
-    return after, StepOutput(potential, hidden)
+def _parts(saved: Mapping[str, object]) -> tuple[Mapping[str, Any], Mapping[str, Any], Mapping[str, Any]]:
+    spec, banks, tensors = saved["spec"], saved["banks"], saved["tensors"]
+    if not (isinstance(spec, Mapping) and isinstance(banks, Mapping) and isinstance(tensors, Mapping)):
+        raise ValueError("not what Network.save() gave: spec, banks and tensors are mappings")
+    return spec, banks, tensors

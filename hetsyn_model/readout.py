@@ -1,11 +1,13 @@
 """Decision rules and their accumulators: (score, step index) are state, like everything else.
 
-The score of a stream is all that its decision needs:
+The score of a stream is all that its decision needs. With the potential v_o and the spikes z_o of the output layer:
 
-    sum_softmax   score += softmax(v_o(t)) at every step that counts
-    spike_count   score += z_o(t)
-    last          score  = v_o(t)
-    trace         score  = v_o(t); no class comes out of it
+    sum_softmax   score(t) = score(t-1) + softmax(v_o(t))   arXiv 2508.11644, appendix D (speech)
+    spike_count   score(t) = score(t-1) + z_o(t)            appendix E (sequential MNIST)
+    last          score(t) = v_o(t)                         appendix C (delayed match)
+    trace         score(t) = v_o(t); no class comes out     appendix B (pattern generation)
+
+The first ``skip_steps`` steps change no score.
 """
 
 from __future__ import annotations
@@ -16,54 +18,64 @@ from torch import Tensor
 from hetsyn_model.spec import DecisionSpec
 
 
-def decision_step(
-    decision: DecisionSpec, score: Tensor, step: Tensor, potential: Tensor, spikes: Tensor | None
-) -> tuple[Tensor, Tensor]:
+def _evidence(decision: DecisionSpec, output: Tensor) -> Tensor:
+    """What the output layer says at each step, in the score's unit: the rule itself."""
+    return torch.softmax(output, -1) if decision.rule == "sum_softmax" else output
+
+
+def decision_step(decision: DecisionSpec, score: Tensor, step: Tensor, output: Tensor) -> tuple[Tensor, Tensor]:
     """One step of the accumulator.
 
     Args:
-        score: [b, outputs]; step: int64 [b], index of this step.
-        potential, spikes: [b, outputs] of the output layer; spikes only for ``spike_count``.
+        decision: the rule.
+        score: [b, outputs], after the step before.
+        step: int64 [b], index of this step.
+        output: [b, outputs], spikes of the output layer where the rule counts them, else its potential.
 
     Returns:
-        score and step index for the next step.
+        The score [b, outputs] after this step, and the index of the next one.
     """
     counts = (step >= decision.skip_steps).unsqueeze(-1)
-    if decision.rule == "sum_softmax":
-        score = score + torch.where(counts, torch.softmax(potential, -1), torch.zeros_like(score))
-    elif decision.rule == "spike_count":
-        assert spikes is not None
-        score = score + torch.where(counts, spikes, torch.zeros_like(score))
+    evidence = _evidence(decision, output)
+    if decision.adds_up:
+        score = score + torch.where(counts, evidence, torch.zeros_like(score))
     else:
-        score = torch.where(counts, potential, score)
+        score = torch.where(counts, evidence, score)
     return score, step + 1
 
 
-def decide(decision: DecisionSpec, potential: Tensor, spikes: Tensor | None, steps: Tensor) -> Tensor:
-    """Score [b, outputs] of whole streams at once, from the start.
+def decide(decision: DecisionSpec, output: Tensor, steps: Tensor) -> Tensor:
+    """The score of whole streams at once, from their first step: :func:`decision_step` at every step.
 
     Args:
-        potential, spikes: [b, longest, outputs]; spikes only for ``spike_count``.
-        steps: int64 [b], length of each stream; what comes after it does not count.
+        decision: the rule.
+        output: [b, longest, outputs], as :func:`decision_step` takes it at one step.
+        steps: int64 [b], length of each stream. Later steps do not count.
+
+    Returns:
+        [b, outputs].
     """
-    index = torch.arange(potential.shape[1])
+    index = torch.arange(output.shape[1])
     counts = ((index >= decision.skip_steps) & (index < steps.unsqueeze(-1))).unsqueeze(-1)
-    if decision.rule == "sum_softmax":
-        return torch.where(counts, torch.softmax(potential, -1), 0.0).sum(1)
-    if decision.rule == "spike_count":
-        assert spikes is not None
-        return torch.where(counts, spikes, 0.0).sum(1)
-    last = (steps - 1).clamp_min(0).view(-1, 1, 1).expand(-1, 1, potential.shape[2])
-    if not potential.shape[1]:
-        return potential.new_zeros(potential.shape[0], potential.shape[2])
-    return torch.where(steps.unsqueeze(-1) > decision.skip_steps, potential.gather(1, last).squeeze(1), 0.0)
+    if decision.adds_up:
+        return torch.where(counts, _evidence(decision, output), 0.0).sum(1)
+    if not output.shape[1]:
+        return output.new_zeros(output.shape[0], output.shape[2])
+    last = (steps - 1).clamp_min(0).view(-1, 1, 1).expand(-1, 1, output.shape[2])
+    evidence = _evidence(decision, output.gather(1, last).squeeze(1))
+    return torch.where(steps.unsqueeze(-1) > decision.skip_steps, evidence, 0.0)
 
 
 def probabilities(decision: DecisionSpec, score: Tensor, step: Tensor) -> Tensor:
-    """Class probabilities [b, outputs] from a score; uniform before the first step that counts.
+    """Class probabilities from a score; uniform before the first step that counts.
 
     Args:
-        score: [b, outputs]; step: int64 [b], number of steps done.
+        decision: the rule.
+        score: [b, outputs].
+        step: int64 [b], number of steps done.
+
+    Returns:
+        [b, outputs].
     """
     if decision.rule != "sum_softmax":
         return torch.softmax(score, -1)

@@ -15,23 +15,26 @@ import torch
 from torch import Tensor
 
 from hetsyn_model import native
-from hetsyn_model.bank import BankWeights
+from hetsyn_model.bank import sum_bank
+from hetsyn_model.compiled import Compiled, LayerWeights
 from hetsyn_model.events import Events, event_product, pointer, suffix
-from hetsyn_model.network import LayerWeights, Network, step
 from hetsyn_model.readout import decide, probabilities
 from hetsyn_model.spec import DecisionSpec, NetworkSpec, decay_of
 from hetsyn_model.spike import spike_step, surrogate_derivative
-from hetsyn_model.state import Form, initial_state
+from hetsyn_model.state import initial_state
+from hetsyn_model.step import step
 
 
 @dataclass(frozen=True)
 class Rollout:
     """What a batch of streams did.
 
-    readout: [batch, steps, outputs], potential of the output layer at each step.
-    hidden_spikes: one [batch, steps, neurons] a hidden layer.
-    scores: [batch, outputs], the decision rule's score after a stream's last step; argmax is the class.
-    steps: int64 [batch], length of each stream.
+    Attributes:
+        readout: [batch, steps, outputs], potential of the output layer at each step.
+        hidden_spikes: one [batch, steps, neurons] a hidden layer.
+        scores: [batch, outputs], the decision rule's score after a stream's last step; argmax is the class.
+        steps: int64 [batch], length of each stream.
+        decision: the rule that made the scores.
     """
 
     readout: Tensor
@@ -46,92 +49,100 @@ class Rollout:
         return probabilities(self.decision, self.scores, self.steps)
 
 
-def rollout(network: Network, spikes: Tensor | Events, form: Form, steps: Tensor | None = None) -> Rollout:
-    """Run whole streams from their initial state; differentiable, with dropout in training mode.
+def rollout(
+    compiled: Compiled, spikes: Tensor | Events, steps: Tensor | None = None, *, dropout: float = 0.0
+) -> Rollout:
+    """Run whole streams from their initial state; differentiable.
 
     Args:
+        compiled: the network in one form.
         spikes: float [batch, steps, channels], or the same as events.
         steps: int64 [batch], length of each stream where they differ; the score ends there.
+        dropout: probability with which a spike does not reach the next layer, in training.
+
+    Returns:
+        Readout, hidden spikes and scores. Readout and spikes after a stream's end are those of an input without spikes.
 
     Raises:
-        ValueError: the form or the input's shape is not the network's.
+        ValueError: the input's shape is not the network's.
     """
-    if form not in ("exact", "bank"):
-        raise ValueError(f"form {form!r} is neither 'exact' nor 'bank'")
     if not isinstance(spikes, Tensor | Events):
         raise ValueError(f"spikes are a {type(spikes).__name__}: give a tensor [batch, steps, channels], or Events")
     if isinstance(spikes, Tensor) and not bool(torch.isfinite(spikes).all()):
         raise ValueError("spikes hold values that are not finite")
     if isinstance(spikes, Tensor) and spikes.dim() != 3:
         raise ValueError(f"spikes of shape {tuple(spikes.shape)} are not [batch, steps, channels]")
+    spec = compiled.spec
     channels = spikes.channels if isinstance(spikes, Events) else spikes.shape[-1]
-    if channels != network.spec.channels:
-        raise ValueError(f"spikes have {channels} channels, the network takes {network.spec.channels}")
+    if channels != spec.channels:
+        raise ValueError(f"spikes have {channels} channels, the network takes {spec.channels}")
     batch, longest = (spikes.batch, spikes.steps) if isinstance(spikes, Events) else spikes.shape[:2]
     if steps is None:
         steps = torch.full((batch,), longest, dtype=torch.int64)
-    readout, hidden, fired = (_by_step if form == "exact" else _by_layer)(network, spikes)
-    return Rollout(readout, hidden, decide(network.spec.decision, readout, fired, steps), steps, network.spec.decision)
+    by_form = _by_step if compiled.form == "exact" else _by_layer
+    readout, hidden, output = by_form(compiled, spikes, dropout)
+    return Rollout(readout, hidden, decide(spec.decision, output, steps), steps, spec.decision)
 
 
-Traces = tuple[Tensor, list[Tensor], Tensor | None]  # readout, hidden spikes, output spikes if it has any
+# readout, hidden spikes, and what the decision reads of the output layer: its spikes, or the readout again
+Traces = tuple[Tensor, list[Tensor], Tensor]
 
 
-def _by_step(network: Network, spikes: Tensor | Events) -> Traces:
-    spec, weights = network.spec, network.weights("exact")
-    dtype = network.dtype
+def _by_step(compiled: Compiled, spikes: Tensor | Events, dropout: float) -> Traces:
+    spec, dtype = compiled.spec, compiled.dtype
     dense = spikes.dense(dtype) if isinstance(spikes, Events) else spikes.to(dtype)
-    state = initial_state(network.state_layout("exact"), dense.shape[0], dtype)
-    readout: list[Tensor] = []
-    fired: list[Tensor] = []
-    hidden: list[list[Tensor]] = [[] for _ in spec.hidden]
+    state = initial_state(compiled.layout, dense.shape[0], dtype)
+    readout_at: list[Tensor] = []
+    fired_at: list[Tensor] = []
+    hidden_at: list[list[Tensor]] = [[] for _ in spec.hidden]
     for t in range(dense.shape[1]):
         surrogate = spec.surrogate if torch.is_grad_enabled() else None
-        state, output = step(spec, weights, state, dense[:, t], surrogate, spec.dropout if network.training else 0.0)
-        readout.append(output.readout)
-        if "readout.spikes" in state:
-            fired.append(state["readout.spikes"])
-        for layer, z in zip(hidden, output.hidden_spikes, strict=True):
+        state, output = step(compiled, state, dense[:, t], surrogate, dropout)
+        readout_at.append(output.readout)
+        if spec.decision.counts_spikes:
+            fired_at.append(state["readout.spikes"])
+        for layer, z in zip(hidden_at, output.hidden_spikes, strict=True):
             layer.append(z)
-    return (
-        _stacked(readout, dense, spec.outputs),
-        [_stacked(layer, dense, n) for layer, n in zip(hidden, spec.hidden, strict=True)],
-        _stacked(fired, dense, spec.outputs) if fired else None,
-    )
+    readout = _stacked(readout_at, dense, spec.outputs)
+    hidden = [_stacked(layer, dense, n) for layer, n in zip(hidden_at, spec.hidden, strict=True)]
+    return readout, hidden, _stacked(fired_at, dense, spec.outputs) if spec.decision.counts_spikes else readout
 
 
 def _stacked(steps: list[Tensor], like: Tensor, width: int) -> Tensor:
     return torch.stack(steps, 1) if steps else like.new_zeros(like.shape[0], 0, width)
 
 
-def _by_layer(network: Network, spikes: Tensor | Events) -> Traces:
-    spec = network.spec
-    x = spikes.to(network.dtype) if isinstance(spikes, Tensor) else spikes
+def _by_layer(compiled: Compiled, spikes: Tensor | Events, dropout: float) -> Traces:
+    spec = compiled.spec
+    x = spikes.to(compiled.dtype) if isinstance(spikes, Tensor) else spikes
     hidden: list[Tensor] = []
     fired = potential = torch.empty(0)
-    for layer in network.weights("bank"):
-        assert isinstance(layer.synapses, BankWeights)
-        drive = event_product(x, layer.synapses.weight_in)
-        if layer.synapses.bias is not None:
-            drive = drive + layer.synapses.bias
+    for layer in compiled.layers:
+        drive = event_product(x, layer.bank.weight_in)
+        if layer.bank.bias is not None:
+            drive = drive + layer.bank.bias
         fired, potential = layer_rollout(spec, layer, drive)
         if layer.name != "readout":
             hidden.append(fired)
-        x = torch.nn.functional.dropout(fired, spec.dropout, network.training)
-    return potential, hidden, fired if spec.decision.rule == "spike_count" else None
+        x = torch.nn.functional.dropout(fired, dropout)
+    return potential, hidden, fired if spec.decision.counts_spikes else potential
 
 
 def layer_rollout(spec: NetworkSpec, layer: LayerWeights, drive: Tensor) -> tuple[Tensor, Tensor]:
     """All steps of one bank layer, from its initial state.
 
     Args:
+        spec: the network's description.
+        layer: a layer in the bank form.
         drive: [batch, steps, K * neurons], input product and bias.
 
     Returns:
-        spikes and potential, each [batch, steps, neurons]; the spikes of a layer without threshold are 0.
+        Spikes and potential, each [batch, steps, neurons]; the spikes of a layer without threshold are 0.
+
+    Raises:
+        ValueError: the layer is in the exact form.
     """
-    synapses = layer.synapses
-    assert isinstance(synapses, BankWeights)
+    synapses = layer.bank
     if native.runs(drive):
         spikes, potential = _LayerRollout.apply(  # type: ignore[no-untyped-call]
             drive, synapses.weight_rec, layer.reset_decay, synapses.decays, spec
@@ -150,9 +161,7 @@ def layer_rollout(spec: NetworkSpec, layer: LayerWeights, drive: Tensor) -> tupl
         if synapses.weight_rec is not None:
             arriving = arriving + fired @ synapses.weight_rec
         current = synapses.decays.unsqueeze(-1) * current + arriving.view(current.shape)
-        total = current[:, 0]
-        for k in range(1, bank):
-            total = total + current[:, k]
+        total = sum_bank(current)
         if layer.reset_decay is not None:
             total, fired, reset, adaptation = spike_step(
                 total, fired, reset, adaptation, layer.reset_decay, spec.neuron, surrogate
@@ -173,8 +182,7 @@ class _LayerRollout(torch.autograd.Function):
         decays: Tensor,
         spec: NetworkSpec,
     ) -> tuple[Tensor, Tensor]:
-        library = native.library()
-        assert library is not None
+        library = native.required()
         drive, bank = drive.contiguous(), decays.shape[0]
         batch, steps, neurons = drive.shape[0], drive.shape[1], drive.shape[2] // bank
         weight_rec = None if weight_rec is None else weight_rec.contiguous()
@@ -205,8 +213,7 @@ class _LayerRollout(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        library = native.library()
-        assert library is not None
+        library = native.required()
         weight_rec, kappa, decays, spikes, potential = ctx.saved_tensors
         neuron = ctx.spec.neuron
         surrogate = None

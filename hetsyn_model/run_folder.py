@@ -1,4 +1,4 @@
-"""The folder of a training run: whose it is, and files that a kill leaves whole."""
+"""The folder of a training run: its configuration, and files that a kill leaves whole."""
 
 from __future__ import annotations
 
@@ -18,14 +18,16 @@ def claim(folder: Path, config: dict[str, Any]) -> None:
     """Make the folder this configuration's, in ``run.json``.
 
     Raises:
-        RunError: it is another's.
+        RunError: it holds a run of another configuration.
     """
     path, text = folder / "run.json", json.dumps(config, indent=1)
-    if path.exists() and path.read_text() != text:
-        before, now = json.loads(path.read_text()), json.loads(text)
-        differing = [key for key in now if before.get(key) != now[key]]
+    if not path.exists():
+        replace_file(path, text.encode())
+        return
+    before, now = json.loads(path.read_text()), json.loads(text)
+    differing = [key for key in {**now, **before} if before.get(key) != now.get(key)]
+    if differing:
         raise RunError(f"{folder} holds a run with another {', '.join(differing)}: choose another --out, or delete it")
-    replace_file(path, text.encode())
 
 
 def save_tensors(path: Path, values: dict[str, Any]) -> None:

@@ -36,10 +36,12 @@ def decay_of(tau_steps: float) -> float:
 
 @dataclass(frozen=True)
 class SurrogateSpec:
-    """Derivative that stands in for that of the spike threshold.
+    """Derivative that stands in for that of the spike threshold, see :func:`hetsyn_model.spike.surrogate_derivative`.
 
-    ``gaussian``: the paper's three-Gaussian shape for speech, of u = v - threshold.
-    ``triangular``: ``gain * max(0, 1 - |u| / (width * threshold))``.
+    Attributes:
+        kind: ``gaussian``, the paper's shape for speech, or ``triangular``, its shape for the other tasks.
+        gain: factor on the derivative.
+        width: half-width of ``triangular``, as a factor on the threshold.
     """
 
     kind: SurrogateKind = "gaussian"
@@ -57,15 +59,17 @@ class SurrogateSpec:
 class NeuronSpec:
     """What a neuron does with its currents, and where its decays live.
 
-    decays: one decay a ``synapse`` (HetSyn), a ``neuron`` and path, or one ``shared`` by a layer.
-    tied: input, recurrent and reset path of a neuron share one decay (needs ``neuron`` or ``shared``).
-    learn_decays: whether training changes the decays.
-    threshold: potential above which (strictly) a neuron fires; also the size of its reset.
-    tau_reset_steps: time constant of the reset current where it is not tied.
-    tau_init_steps: lower and upper end of the uniform distribution of initial time constants.
-    decay_range: the decays are clamped to this range after every optimiser step; 1 is legal.
-    adaptation_strength, adaptation_tau_steps: a spike raises the threshold by the strength, which
-        then decays (ALIF); a strength of 0 means no adaptation and no state for it.
+    Attributes:
+        decays: one decay a ``synapse`` (HetSyn), a ``neuron`` and path, or one ``shared`` by a layer.
+        tied: input, recurrent and reset path of a neuron share one decay (needs ``neuron`` or ``shared``).
+        learn_decays: whether training changes the decays.
+        threshold: potential above which (strictly) a neuron fires; also the size of its reset.
+        tau_reset_steps: time constant of the reset current where it is not tied.
+        tau_init_steps: lower and upper end of the uniform distribution of initial time constants.
+        decay_range: the decays are clamped to this range after every optimiser step; 1 is legal.
+        adaptation_strength: a spike raises the threshold by this much (ALIF); 0 means no adaptation and no state
+            for it.
+        adaptation_tau_steps: time constant with which that rise decays.
     """
 
     decays: Decays = "synapse"
@@ -104,10 +108,11 @@ class NeuronSpec:
 class DecisionSpec:
     """How the readout becomes a decision.
 
-    rule: ``sum_softmax`` adds up softmax(readout potential) over the steps that count;
-        ``spike_count`` gives the output neurons a threshold and counts their spikes;
-        ``last`` is the potential at the latest step; ``trace`` is a continuous output, no class.
-    skip_steps: the first steps, which do not count (the paper's "step index > 10" is 11).
+    Attributes:
+        rule: ``sum_softmax`` adds up softmax(readout potential) over the steps that count;
+            ``spike_count`` gives the output neurons a threshold and counts their spikes;
+            ``last`` is the potential at the latest step; ``trace`` is a continuous output, no class.
+        skip_steps: number of first steps that do not count (the reference code's "step index > 10" is 11).
     """
 
     rule: Rule = "sum_softmax"
@@ -117,14 +122,33 @@ class DecisionSpec:
         _require(self.rule in get_args(Rule), f"decision.rule: {self.rule!r} is none of {get_args(Rule)}")
         _require(self.skip_steps >= 0, f"decision.skip_steps: {self.skip_steps} is below 0")
 
+    @property
+    def counts_spikes(self) -> bool:
+        """Whether the rule reads spikes of the output layer, which then has a threshold, and not its potential."""
+        return self.rule == "spike_count"
+
+    @property
+    def adds_up(self) -> bool:
+        """Whether the score is a sum over steps, and not the value of the latest one."""
+        return self.rule in ("sum_softmax", "spike_count")
+
 
 @dataclass(frozen=True)
 class NetworkSpec:
     """A whole network.
 
-    channels: spike channels of the input; hidden: neurons of each hidden layer; outputs: classes or
-    traces. bias: a constant drive for each decay. dropout: of spikes between layers, in training.
-    step_s: duration of a step in seconds.
+    Attributes:
+        channels: spike channels of the input.
+        hidden: neurons of each hidden layer.
+        outputs: classes or traces.
+        recurrent: whether hidden layers have synapses from their own neurons.
+        self_recurrent: whether a neuron has a synapse from itself.
+        bias: whether there is a constant drive for each current.
+        dropout: probability with which a spike does not reach the next layer, in training.
+        step_s: duration of a step in seconds.
+        neuron: the neuron model.
+        surrogate: derivative of the threshold in training.
+        decision: how the readout becomes a decision.
     """
 
     channels: int
@@ -189,10 +213,20 @@ def variant(
     adaptation_tau_steps: float = 100.0,
     adaptation_strength: float = 0.05,
 ) -> NeuronSpec:
-    """The paper's neuron models as descriptions of one neuron.
+    """One of the paper's neuron models (arXiv 2508.11644, section 3.3).
 
-    ``hetsyn``: a learned decay a synapse, fixed reset. ``hetneu``: a learned decay a neuron, tied.
-    ``homneu``: one fixed decay for all. ``alif``: that, with an adaptive threshold.
+    Args:
+        name: ``hetsyn``, a learned decay a synapse and a fixed reset; ``hetneu``, a learned decay a neuron, tied
+            (Proposition 3); ``homneu``, one fixed decay for all (Proposition 1); ``alif``, the same with an adaptive
+            threshold (Proposition 2).
+        tau_steps: time constant of the reset (``hetsyn``), or of everything (``homneu``, ``alif``).
+        tau_init_steps: range of the initial time constants where they are learned.
+        threshold: potential above which a neuron fires.
+        adaptation_tau_steps: time constant of the adaptation (``alif``).
+        adaptation_strength: rise of the threshold at a spike (``alif``).
+
+    Returns:
+        The neuron's description.
 
     Raises:
         SpecError: no model has that name.

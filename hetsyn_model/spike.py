@@ -1,9 +1,11 @@
 """Threshold, reset current and adaptation of a spiking layer, and the surrogate derivatives.
 
-J(t) = kappa * J(t-1) + threshold * z(t-1)
-A(t) = rho_a * A(t-1) + strength * z(t-1)
-v(t) = currents(t) - J(t)
-z(t) = 1 where v(t) > threshold + A(t), else 0
+Equations of arXiv 2508.11644; every quantity is of one neuron j, times are in steps:
+
+    J(t) = kappa * J(t-1) + threshold * z(t-1)      equation 9, the reset current
+    A(t) = rho_a * A(t-1) + strength * z(t-1)       equations 18 and 19, the adaptation current (Proposition 2)
+    v(t) = sum of currents(t) - J(t)                equation 5, the potential
+    z(t) = 1 where v(t) > threshold + A(t), else 0  equation 4; equation 17 subtracts A from v instead
 """
 
 from __future__ import annotations
@@ -20,8 +22,17 @@ from hetsyn_model.spec import NeuronSpec, SurrogateSpec, decay_of
 def surrogate_derivative(u: Tensor, spec: SurrogateSpec, threshold: float) -> Tensor:
     """Stand-in for dz/du at u = v - threshold - adaptation, elementwise.
 
-    ``gaussian`` is ``0.5 * (1.15 N(u; 0, 0.5) - 0.15 N(u; 0.5, 3) - 0.15 N(u; -0.5, 3))``
-    (0.4391 at 0), the paper's choice for speech; ``triangular`` its choice for the other tasks.
+    ``gaussian`` is ``gain * 0.5 * (1.15 N(u; 0, 0.5) - 0.15 N(u; 0.5, 3) - 0.15 N(u; -0.5, 3))``, 0.4391 at 0 with
+    gain 1: the paper's multi-Gaussian for speech (appendix D). ``triangular`` is
+    ``gain * max(0, 1 - |u| / (width * threshold))``, with gamma and zeta of appendix B as gain and width.
+
+    Args:
+        u: any shape.
+        spec: kind and scale of the derivative.
+        threshold: of the potential; only ``triangular`` depends on it.
+
+    Returns:
+        The derivative, shaped as ``u``.
     """
     if spec.kind == "triangular":
         return spec.gain * (1 - u.abs() / (spec.width * threshold)).clamp_min(0)
@@ -54,16 +65,20 @@ def spike_step(
     neuron: NeuronSpec,
     surrogate: SurrogateSpec | None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
-    """One step of threshold and reset.
+    """One step of reset, potential and threshold (equations 9, 5 and 4).
 
     Args:
-        currents: [b, n], sum of all synaptic currents of this step.
-        spikes_before, reset, adaptation: [b, n] at the step before; no adaptation without ALIF.
-        reset_decay: kappa, broadcast against [b, n].
-        surrogate: None outside training; the threshold is then a plain comparison, which exports.
+        currents: [b, j], sum of all synaptic currents of this step.
+        spikes_before: z, [b, j] at the step before.
+        reset: J, [b, j] at the step before.
+        adaptation: A, [b, j] at the step before; None without threshold adaptation.
+        reset_decay: kappa, broadcast against [b, j].
+        neuron: threshold, and time constant and strength of the adaptation.
+        surrogate: derivative of the threshold in training. None outside training: the threshold is then a plain
+            comparison, which exports.
 
     Returns:
-        potential, spikes, reset, adaptation: each [b, n] at this step.
+        Potential, spikes, reset and adaptation current, each [b, j] at this step.
     """
     reset = reset_decay * reset + neuron.threshold * spikes_before
     potential = currents - reset

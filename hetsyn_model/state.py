@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -16,12 +16,20 @@ from torch import Tensor
 from hetsyn_model.spec import NetworkSpec
 
 Form = Literal["exact", "bank"]
+FORMS: tuple[Form, ...] = get_args(Form)
 State = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
 class StateTensor:
-    """One state tensor of one stream; a batch of streams adds a leading axis."""
+    """One state tensor of one stream; a batch of streams adds a leading axis.
+
+    Attributes:
+        name: ``{layer}.{tensor}``, or ``decision.{tensor}``.
+        shape: of one stream.
+        dtype: of the served network.
+        initial: value of every element before the first step.
+    """
 
     name: str
     shape: tuple[int, ...]
@@ -34,25 +42,35 @@ class StateTensor:
 
 
 def state_layout(spec: NetworkSpec, form: Form, bank_sizes: Mapping[str, int] | None = None) -> tuple[StateTensor, ...]:
-    """State tensors of one stream.
+    """The state tensors of one stream.
 
     Args:
+        spec: the network.
+        form: ``exact`` or ``bank``.
         bank_sizes: number of decays of each layer's bank, by layer name; needed for form ``bank``.
+
+    Returns:
+        The tensors in the order of the artifact.
+
+    Raises:
+        ValueError: form ``bank`` without the size of each layer's bank.
     """
+    if form == "bank" and set(bank_sizes or ()) != set(spec.layer_names):
+        raise ValueError(f"the bank form needs bank_sizes for {', '.join(spec.layer_names)}, got {bank_sizes}")
+    sizes = bank_sizes or {}
     fan_in = (spec.channels, *spec.hidden)
     neurons = (*spec.hidden, spec.outputs)
     layout: list[StateTensor] = []
     for index, layer in enumerate(spec.layer_names):
         n, hidden = neurons[index], index < len(spec.hidden)
         if form == "bank":
-            assert bank_sizes is not None
-            layout.append(StateTensor(f"{layer}.bank_current", (bank_sizes[layer], n)))
+            layout.append(StateTensor(f"{layer}.bank_current", (sizes[layer], n)))
         else:
             per_synapse = spec.neuron.decays == "synapse"
             layout.append(StateTensor(f"{layer}.input_current", (n, fan_in[index] if per_synapse else 1)))
             if hidden and spec.recurrent:
                 layout.append(StateTensor(f"{layer}.recurrent_current", (n, n if per_synapse else 1)))
-        if hidden or spec.decision.rule == "spike_count":
+        if hidden or spec.decision.counts_spikes:
             layout.append(StateTensor(f"{layer}.reset_current", (n,)))
             layout.append(StateTensor(f"{layer}.spikes", (n,)))
             if spec.neuron.adaptive:

@@ -1,8 +1,9 @@
-"""Synapses in the exact form: one current for each decay.
+"""Synapses in the exact form: one current for each decay (equation 8 of arXiv 2508.11644).
 
     I_ji(t) = r_ji * I_ji(t-1) + w_ji * x_i(t) + b_ji
 
-Where a neuron has one decay for all its synapses of a path, their currents are one current.
+The constant drive b is an addition of the reference code, off by default. Where a neuron has one decay for all synapses
+of a path (Propositions 1 to 3), their currents are one current.
 """
 
 from __future__ import annotations
@@ -16,56 +17,87 @@ from hetsyn_model.state import State
 
 
 @dataclass(frozen=True)
-class ExactWeights:
-    """One layer's synapses. Weights [j, i]; decays [j, i], [j, 1] or [1, 1]; biases shaped as the currents.
+class SynapsePath:
+    """The synapses from one source to a layer: from its input, or from the layer itself.
 
-    per_synapse: whether each synapse has a decay, and so a current, of its own.
+    Attributes:
+        weight: w, [j, i].
+        decay: r a step, [j, i], [j, 1] or [1, 1].
+        bias: b, constant drive a step, [j, i] or [j, 1], shaped as the currents; None without.
+    """
+
+    weight: Tensor
+    decay: Tensor
+    bias: Tensor | None
+
+    def detach(self) -> SynapsePath:
+        bias = None if self.bias is None else self.bias.detach()
+        return SynapsePath(self.weight.detach(), self.decay.detach(), bias)
+
+
+@dataclass(frozen=True)
+class ExactWeights:
+    """One layer's synapses in the exact form.
+
+    Attributes:
+        per_synapse: whether each synapse has a decay, and so a current, of its own.
+        input: from the layer before, or from the network's channels.
+        recurrent: from the layer's own neurons; None without recurrence.
     """
 
     per_synapse: bool
-    weight_in: Tensor
-    decay_in: Tensor
-    bias_in: Tensor | None
-    weight_rec: Tensor | None
-    decay_rec: Tensor | None
-    bias_rec: Tensor | None
+    input: SynapsePath
+    recurrent: SynapsePath | None
 
-    def step(self, layer: str, state: State, x: Tensor, spikes_before: Tensor | None) -> tuple[State, Tensor]:
-        """One step: the layer's new current tensors, and their sum a neuron [b, j].
+    @property
+    def neurons(self) -> int:
+        return self.input.weight.shape[0]
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.input.weight.dtype
+
+    def detach(self) -> ExactWeights:
+        return ExactWeights(
+            self.per_synapse, self.input.detach(), None if self.recurrent is None else self.recurrent.detach()
+        )
+
+    def step(self, layer: str, state: State, x: Tensor) -> tuple[State, Tensor]:
+        """One step of the layer's currents.
 
         Args:
-            state: holds ``{layer}.input_current`` and, with recurrence, ``{layer}.recurrent_current``.
-            x: [b, i] input spikes; spikes_before: [b, j] the layer's own at the step before.
-        """
-        arrived = {
-            f"{layer}.input_current": current_step(
-                state[f"{layer}.input_current"], self._drive(x, self.weight_in), self.decay_in, self.bias_in
-            )
-        }
-        if self.weight_rec is not None:
-            assert self.decay_rec is not None
-            assert spikes_before is not None
-            arrived[f"{layer}.recurrent_current"] = current_step(
-                state[f"{layer}.recurrent_current"],
-                self._drive(spikes_before, self.weight_rec),
-                self.decay_rec,
-                self.bias_rec,
-            )
-        sums = [sum_currents(current) for current in arrived.values()]
-        return arrived, sums[0] if len(sums) == 1 else sums[0] + sums[1]
+            layer: the layer's name.
+            state: holds ``{layer}.input_current`` and, with recurrence, ``{layer}.recurrent_current`` and
+                ``{layer}.spikes`` of the step before.
+            x: [b, i], input spikes.
 
-    def _drive(self, x: Tensor, weight: Tensor) -> Tensor:
-        """What spikes [b, i] add to the currents."""
-        return weight * x.unsqueeze(-2) if self.per_synapse else exact_product(x, weight).unsqueeze(-1)
+        Returns:
+            The new current tensors, and their sum a neuron [b, j] (the first term of equation 5).
+        """
+        name = f"{layer}.input_current"
+        after = {name: self._current(state[name], x, self.input)}
+        if self.recurrent is not None:
+            name = f"{layer}.recurrent_current"
+            after[name] = self._current(state[name], state[f"{layer}.spikes"], self.recurrent)
+        sums = [sum_currents(current) for current in after.values()]
+        return after, sums[0] if len(sums) == 1 else sums[0] + sums[1]
+
+    def _current(self, before: Tensor, x: Tensor, path: SynapsePath) -> Tensor:
+        drive = path.weight * x.unsqueeze(-2) if self.per_synapse else exact_product(x, path.weight).unsqueeze(-1)
+        return current_step(before, drive, path.decay, path.bias)
 
 
 def current_step(current: Tensor, drive: Tensor, decay: Tensor, bias: Tensor | None) -> Tensor:
-    """One step of a path's currents.
+    """One step of a path's currents (equation 8).
 
     Args:
-        current, drive: [b, j, i] with a decay a synapse, [b, j, 1] with one a neuron.
+        current: [b, j, i] with a decay a synapse, [b, j, 1] with one a neuron.
+        drive: the same shape, w_ji * x_i(t).
         decay: [j, i], [j, 1] or [1, 1].
         bias: constant drive, shaped as the current of one stream; None without.
+
+    Returns:
+        The current after the step.
     """
     current = decay * current + drive
     return current if bias is None else current + bias

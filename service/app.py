@@ -7,23 +7,89 @@ import logging
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Any
 
+from service.admission.permits import Admission
+from service.admission.uploads import Uploads
 from service.api.application import create_application
 from service.api.infer import Application
+from service.batching.batcher import Batcher
+from service.batching.policy import BatchPolicy
 from service.carried.keys import CarryKeys
+from service.carried.sessions import CarriedSessions
+from service.carried.token import Tokens
+from service.engine.engine import Engine
 from service.models.catalog import ModelCatalog
 from service.observe.clock import Clock
+from service.observe.counters import Counters
+from service.registry.local import LocalSessions
 from service.registry.registry import SessionRegistry
+from service.registry.shared import SharedSessions
+from service.registry.table import SessionTable
 from service.reload.reload import Reloader
+from service.reload.smoke_test import smoke_test
+from service.session.advance import Advance
+from service.session.protocol import Lifetimes
 from service.settings import Settings
 from service.store.base import StateStore
+from service.store.record import Packing
+from service.store.session_store import SessionStore
 from service.store.url import open_store
 
 log = logging.getLogger("hetsyn.app")
 
 
-def create_app(
+@dataclass(frozen=True)
+class Server:
+    """The parts of a server. Used from one event loop."""
+
+    settings: Settings
+    catalog: ModelCatalog
+    counters: Counters
+    admissions: Admission
+    uploads: Uploads
+    batcher: Batcher
+    registry: SessionRegistry
+    carried: CarriedSessions
+    reloader: Reloader
+
+    async def start(self) -> None:
+        """
+        Raises:
+            StoreUnusable: the store is set up so that it would lose sessions.
+        """
+        await self.registry.sessions.start()
+
+    async def close(self) -> None:
+        """Finish and commit what is running, end the threads, and close the store."""
+        await self.admissions.finish()
+        await self.batcher.close()
+        await self.registry.sessions.close()
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Within it the server sweeps and reloads."""
+        await self.start()
+        interval_s = self.settings.retention.sweep_interval_s
+        tasks = [
+            asyncio.create_task(self.registry.sweep_forever(interval_s)),
+            asyncio.create_task(self.reloader.run_forever()),
+        ]
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+            try:
+                for ended in await asyncio.gather(*tasks, return_exceptions=True):
+                    if isinstance(ended, Exception):
+                        log.error("a task of the server had died", exc_info=ended)
+            finally:
+                await self.close()
+
+
+def build_server(
     settings: Settings,
     catalog: ModelCatalog | None = None,
     clock: Clock = time.monotonic,
@@ -31,7 +97,7 @@ def create_app(
     store: StateStore | None = None,
     wall: Clock = time.time,
     keys: CarryKeys | None = None,
-) -> Application:
+) -> Server:
     """A server of the models of a folder.
 
     Args:
@@ -45,29 +111,73 @@ def create_app(
         ArtifactError, NotFound: the folder holds no usable models, or not the default one.
         StoreUnusable: ``settings.store`` names no store, or one that cannot be used.
     """
+    limits, retention, batching = settings.limits, settings.retention, settings.batching
     catalog = catalog or ModelCatalog(settings.models, settings.default_model)
-    store = store or open_store(settings.store, settings.store_timeout_s)
-    registry = SessionRegistry(settings, catalog, clock, store, wall, keys)
+    store = store or open_store(settings.store.url, settings.store.timeout_s)
+    counters = Counters()
+    lifetimes = Lifetimes(
+        retention.session_idle_s, retention.session_age_s, retention.ended_keep_s, retention.expired_keep_s
+    )
+    packing = Packing(float16=settings.store.dtype == "float16")
+    uploads = Uploads(limits.max_upload_bytes, limits.body_timeout_s)
+    admissions = Admission(limits.max_waiting, uploads)
+    engine = Engine(limits.max_chunk_steps)
+    batcher = Batcher(engine, BatchPolicy(batching.max_batch), batching.engine_threads, batching.inline_s)
+    advance = Advance(engine, batcher.run, catalog, counters)
+    sessions: SessionTable
+    if store is None:
+        sessions = LocalSessions(
+            limits.max_sessions,
+            lifetimes,
+            retention.sweep_interval_s,
+            retention.max_remembered,
+            counters,
+            clock,
+            wall,
+        )
+    else:
+        kept = SessionStore(store, packing, catalog, lifetimes, counters, settings.store.timeout_s)
+        sessions = SharedSessions(limits.max_sessions, lifetimes, retention.sweep_interval_s, kept, counters, wall)
+    tokens = None if keys is None else Tokens(keys, catalog, lifetimes, counters, wall)
+    return Server(
+        settings=settings,
+        catalog=catalog,
+        counters=counters,
+        admissions=admissions,
+        uploads=uploads,
+        batcher=batcher,
+        registry=SessionRegistry(sessions, advance, catalog, packing, admissions, counters),
+        carried=CarriedSessions(tokens, advance, counters, admissions, wall),
+        reloader=Reloader(catalog, lambda model: smoke_test(model, engine), counters, settings.watch_s),
+    )
 
-    reloader = Reloader(catalog, registry.try_model, registry.counters, settings.watch_s)
+
+def create_app(
+    settings: Settings,
+    catalog: ModelCatalog | None = None,
+    clock: Clock = time.monotonic,
+    *,
+    store: StateStore | None = None,
+    wall: Clock = time.time,
+    keys: CarryKeys | None = None,
+) -> Application:
+    """The HTTP application of ``build_server``, as ``state.server``, which runs while the application does."""
+    server = build_server(settings, catalog, clock, store=store, wall=wall, keys=keys)
 
     @asynccontextmanager
     async def lifespan(_: Any) -> AsyncIterator[None]:
-        await registry.start()
-        tasks = [asyncio.create_task(registry.sweep_forever()), asyncio.create_task(reloader.run_forever())]
-        try:
+        async with server.running():
             yield
-        finally:
-            for task in tasks:
-                task.cancel()
-            try:
-                for ended in await asyncio.gather(*tasks, return_exceptions=True):
-                    if isinstance(ended, Exception):
-                        log.error("a task of the server had died", exc_info=ended)
-            finally:
-                await registry.close()
 
-    app = create_application(settings, catalog, registry, lifespan)
-    app.state.sessions = registry
-    app.state.reloader = reloader
+    app = create_application(
+        settings.limits,
+        catalog=server.catalog,
+        registry=server.registry,
+        carried=server.carried,
+        admissions=server.admissions,
+        uploads=server.uploads,
+        counters=server.counters,
+        lifespan=lifespan,
+    )
+    app.state.server = server
     return app

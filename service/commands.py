@@ -15,11 +15,15 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from service.settings import Batching, Limits, Retention, Settings, StoreSettings
+
 if TYPE_CHECKING:
     from service.carried.keys import CarryKeys
 
 serve = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 inspect = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+# headings of the help
+LIMITS, RETENTION, BATCHING, STORE = "Limits", "Retention", "Batching", "Store"
 MODELS = Path("models")  # where serve and inspect look unless told otherwise
 # Longer than balancers keep an idle connection, so that they close it: a chunk that is sent while the server does is
 # lost, and one without a number cannot be sent again.
@@ -33,6 +37,11 @@ class DeviceName(StrEnum):
     cuda = "cuda"
 
 
+class StoreDtype(StrEnum):
+    float32 = "float32"
+    float16 = "float16"
+
+
 class LogLevel(StrEnum):
     debug = "debug"
     info = "info"
@@ -43,52 +52,106 @@ class LogLevel(StrEnum):
 @serve.command()
 def serve_models(
     models: Annotated[Path, typer.Option(help="Folder of models: NAME/VERSION/manifest.json.")] = MODELS,
-    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for all.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65_535)] = 8000,
+    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for all.")] = Settings.host,
+    port: Annotated[int, typer.Option(min=0, max=65_535)] = Settings.port,
     default_model: Annotated[
         str | None, typer.Option(help="Model of requests that name none; else the one that the file 'default' names.")
     ] = None,
     watch_s: Annotated[
         float,
         typer.Option(min=0, help="Look at the folder at this interval and load what is new; 0: on SIGHUP alone."),
-    ] = 0.0,
-    session_idle_s: Annotated[float, typer.Option(min=1, help="Drop a session that lies idle for longer.")] = 600.0,
-    max_sessions: Annotated[int, typer.Option(min=1, help="Open sessions at most.")] = 10_000,
-    max_waiting: Annotated[
-        int, typer.Option(min=1, help="Requests in flight at most; one more gets 503 at once.")
-    ] = 1_024,
-    max_batch: Annotated[int, typer.Option(min=1, help="Chunks that are computed together at most.")] = 64,
-    max_body_bytes: Annotated[int, typer.Option(min=1, help="A longer body gets 413.")] = 16 * 1024 * 1024,
-    max_upload_bytes: Annotated[
-        int, typer.Option(min=1, help="Of all bodies under way; more gets 503. At least --max-body-bytes.")
-    ] = 256 * 1024 * 1024,
-    body_timeout_s: Annotated[float, typer.Option(min=0.1, help="A body that takes longer gets 408.")] = 30.0,
-    log_level: Annotated[LogLevel, typer.Option(help="How much the log says.")] = LogLevel.info,
-    engine_threads: Annotated[int, typer.Option(min=1, help="Chunks computed at the same time.")] = 2,
+    ] = Settings.watch_s,
     device: Annotated[
         DeviceName, typer.Option(help="Where networks run; auto is a GPU where one can be used, else the CPU.")
     ] = DeviceName.auto,
+    drain_s: Annotated[
+        float, typer.Option(min=0, help="After SIGTERM, serve on for so long while /health/ready says 503.")
+    ] = Settings.drain_s,
+    log_level: Annotated[LogLevel, typer.Option(help="How much the log says.")] = LogLevel.info,
+    max_sessions: Annotated[
+        int, typer.Option(min=1, help="Open sessions at most.", rich_help_panel=LIMITS)
+    ] = Limits.max_sessions,
+    max_waiting: Annotated[
+        int, typer.Option(min=1, help="Requests in flight at most; one more gets 503 at once.", rich_help_panel=LIMITS)
+    ] = Limits.max_waiting,
+    max_body_bytes: Annotated[
+        int, typer.Option(min=1, help="A longer body gets 413.", rich_help_panel=LIMITS)
+    ] = Limits.max_body_bytes,
+    max_json_bytes: Annotated[
+        int, typer.Option(min=1, help="A longer JSON body gets 413.", rich_help_panel=LIMITS)
+    ] = Limits.max_json_bytes,
+    max_upload_bytes: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            help="Of all bodies under way; more gets 503. At least --max-body-bytes.",
+            rich_help_panel=LIMITS,
+        ),
+    ] = Limits.max_upload_bytes,
+    body_timeout_s: Annotated[
+        float, typer.Option(min=0.1, help="A body that takes longer gets 408.", rich_help_panel=LIMITS)
+    ] = Limits.body_timeout_s,
+    max_chunk_steps: Annotated[
+        int, typer.Option(min=1, help="A chunk of more network steps gets 413.", rich_help_panel=LIMITS)
+    ] = Limits.max_chunk_steps,
+    session_idle_s: Annotated[
+        float, typer.Option(min=1, help="Drop a session that lies idle for longer.", rich_help_panel=RETENTION)
+    ] = Retention.session_idle_s,
+    session_age_s: Annotated[
+        float, typer.Option(min=1, help="Drop a session at this age.", rich_help_panel=RETENTION)
+    ] = Retention.session_age_s,
+    ended_keep_s: Annotated[
+        float, typer.Option(min=0.1, help="Keep the last reply of an ended session.", rich_help_panel=RETENTION)
+    ] = Retention.ended_keep_s,
+    expired_keep_s: Annotated[
+        float, typer.Option(min=0.1, help="Remember that a session was dropped.", rich_help_panel=RETENTION)
+    ] = Retention.expired_keep_s,
+    max_remembered: Annotated[
+        int,
+        typer.Option(
+            min=1, help="Ended and dropped sessions to remember, each, without a store.", rich_help_panel=RETENTION
+        ),
+    ] = Retention.max_remembered,
+    sweep_interval_s: Annotated[
+        float, typer.Option(min=0.1, help="Between two searches for idle sessions.", rich_help_panel=RETENTION)
+    ] = Retention.sweep_interval_s,
+    engine_threads: Annotated[
+        int, typer.Option(min=1, help="Batches computed at the same time.", rich_help_panel=BATCHING)
+    ] = Batching.engine_threads,
+    max_batch: Annotated[
+        int, typer.Option(min=1, help="Chunks that are computed together at most.", rich_help_panel=BATCHING)
+    ] = Batching.max_batch,
+    inline_s: Annotated[
+        float,
+        typer.Option(
+            min=0, help="Compute a batch on the event loop if it is expected to take less.", rich_help_panel=BATCHING
+        ),
+    ] = Batching.inline_s,
     store: Annotated[
         str,
         typer.Option(
             envvar="HETSYN_STORE",
             help="Where sessions are kept: memory://, file:///path/sessions.db, redis://host, valkey://host.",
+            rich_help_panel=STORE,
         ),
-    ] = "memory://",
+    ] = StoreSettings.url,
+    store_timeout_s: Annotated[
+        float, typer.Option(min=0.01, help="The store's time for a batch; then chunks get 503.", rich_help_panel=STORE)
+    ] = StoreSettings.timeout_s,
+    store_dtype: Annotated[
+        StoreDtype, typer.Option(help="Of states in the store; float16 takes half the room.", rich_help_panel=STORE)
+    ] = StoreDtype.float32,
     store_half: Annotated[
-        bool, typer.Option("--store-half", help="Keep states in the store as float16: half the room, less exact.")
+        bool, typer.Option("--store-half", help="The same as --store-dtype float16.", hidden=True)
     ] = False,
-    session_age_s: Annotated[float, typer.Option(min=1, help="Drop a session at this age.")] = 86_400.0,
     carry_keys: Annotated[
         Path | None,
         typer.Option(
             help="File of keys for sessions that their clients carry; without it the keys in the environment's "
-            "HETSYN_CARRY_KEYS, else there are no such sessions."
+            "HETSYN_CARRY_KEYS, else there are no such sessions.",
+            rich_help_panel=STORE,
         ),
     ] = None,
-    drain_s: Annotated[
-        float, typer.Option(min=0, help="After SIGTERM, serve on for so long while /health/ready says 503.")
-    ] = 0.0,
 ) -> None:
     """Serve the models of a folder over HTTP."""
     import uvicorn
@@ -97,7 +160,6 @@ def serve_models(
     from service.models.catalog import ModelCatalog
     from service.runtime.cuda import open_device
     from service.runtime.onnx import check_runtime
-    from service.settings import Settings
     from service.shutdown import GracefulServer
     from service.store.url import redacted
 
@@ -110,31 +172,39 @@ def serve_models(
         watch_s=watch_s,
         host=host,
         port=port,
-        session_idle_s=session_idle_s,
-        max_sessions=max_sessions,
-        max_waiting=max_waiting,
-        max_batch=max_batch,
-        max_body_bytes=max_body_bytes,
-        max_upload_bytes=max_upload_bytes,
-        body_timeout_s=body_timeout_s,
-        engine_threads=engine_threads,
         device=device.value,
-        store=store,
-        store_half=store_half,
-        session_age_s=session_age_s,
         drain_s=drain_s,
+        limits=Limits(
+            max_body_bytes=max_body_bytes,
+            max_json_bytes=max_json_bytes,
+            max_upload_bytes=max_upload_bytes,
+            body_timeout_s=body_timeout_s,
+            max_chunk_steps=max_chunk_steps,
+            max_sessions=max_sessions,
+            max_waiting=max_waiting,
+        ),
+        retention=Retention(
+            session_idle_s=session_idle_s,
+            session_age_s=session_age_s,
+            ended_keep_s=ended_keep_s,
+            expired_keep_s=expired_keep_s,
+            max_remembered=max_remembered,
+            sweep_interval_s=sweep_interval_s,
+        ),
+        batching=Batching(engine_threads=engine_threads, max_batch=max_batch, inline_s=inline_s),
+        store=StoreSettings(url=store, timeout_s=store_timeout_s, dtype="float16" if store_half else store_dtype.value),
     )
     opened = open_device(settings.device)
     keys = _carry_keys(carry_keys)
     catalog = ModelCatalog(settings.models, settings.default_model, device=opened)
-    catalog.load()
     app = create_app(settings, catalog, keys=keys)
+    server = app.state.server
     where = "the CPU" if opened is None else opened.name
-    Console(stderr=True).print(f"models: {', '.join(catalog.names)} on {where}", markup=False, highlight=False)
-    Console(stderr=True).print(f"sessions: {redacted(settings.store)}", markup=False, highlight=False)
+    console = Console(stderr=True, markup=False, highlight=False)
+    console.print(f"models: {', '.join(catalog.names)} on {where}")
+    console.print(f"sessions: {redacted(settings.store.url)}")
     if keys is not None:
-        ids = ", ".join(key.hex() for key in keys.ids)
-        Console(stderr=True).print(f"carried sessions: keys {ids}", markup=False, highlight=False)
+        console.print(f"carried sessions: keys {', '.join(key.hex() for key in keys.ids)}")
     # a line a chunk would cost a tenth of the time of a chunk; /metrics counts
     access_log = log_level is LogLevel.debug
     config = uvicorn.Config(
@@ -149,10 +219,10 @@ def serve_models(
     # which hardly any is in a cycle: looking after every 700 of them took a tenth of a server's time.
     gc.freeze()
     gc.set_threshold(*COLLECT_AFTER)
-    server = GracefulServer(config, app.state.sessions, settings.drain_s, app.state.reloader.ask)
+    process = GracefulServer(config, server.admissions, settings.drain_s, server.reloader.ask)
     with suppress(KeyboardInterrupt):  # the person at the keyboard has had what they wanted
-        server.run()
-    if not server.started:
+        process.run()
+    if not process.started:
         raise typer.Exit(3)
 
 

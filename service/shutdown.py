@@ -16,7 +16,7 @@ from types import FrameType
 
 import uvicorn
 
-from service.registry.registry import SessionRegistry
+from service.admission.permits import Admission
 
 
 class GracefulServer(uvicorn.Server):
@@ -29,12 +29,12 @@ class GracefulServer(uvicorn.Server):
     def __init__(
         self,
         config: uvicorn.Config,
-        sessions: SessionRegistry,
+        admissions: Admission,
         drain_s: float,
         hung_up: Callable[[], None] | None = None,
     ) -> None:
         super().__init__(config)
-        self._sessions = sessions
+        self._admissions = admissions
         self._drain_s = drain_s
         self._hung_up = hung_up
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -72,9 +72,9 @@ class GracefulServer(uvicorn.Server):
             super().handle_exit(sig, frame)
 
     async def _end_gracefully(self, sig: int, frame: FrameType | None) -> None:
-        self._sessions.admissions.leave_rotation()
+        self._admissions.leave_rotation()
         with suppress(TimeoutError):
             async with asyncio.timeout(self._drain_s):
                 await self._hurry.wait()
-        await self._sessions.admissions.stop()
+        await self._admissions.stop()
         super().handle_exit(sig, frame)

@@ -13,7 +13,7 @@ import asyncio
 import hashlib
 import json
 import threading
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,7 +22,7 @@ import numpy as np
 from service.errors import HetsynError, StoreUnavailable
 from service.runtime.device import DeviceGraph
 from service.runtime.onnx import Array, DeviceTensor, Graph, GraphLoader, OrtGraph
-from service.store.base import Change, Stored, Verdict
+from service.store.base import Change, CommitResult, Stored
 from service.store.memory import MemoryStore
 
 Rule = Literal["sum_softmax", "spike_count", "last", "trace"]
@@ -267,7 +267,7 @@ class FailingStore:
         self.loads += len(sessions)
         return [_lost() for _ in sessions] if self.down else await self.inner.load(sessions)
 
-    async def commit(self, changes: Sequence[Change]) -> list[Verdict | HetsynError]:
+    async def commit(self, changes: Sequence[Change]) -> list[CommitResult | HetsynError]:
         await self._enter()
         self.batches.append(len(changes))
         if self.late:
@@ -278,14 +278,10 @@ class FailingStore:
                 return verdicts
         return [_lost() for _ in changes]
 
-    async def run_late(self) -> list[Verdict | HetsynError]:
+    async def run_late(self) -> list[CommitResult | HetsynError]:
         """Do what was sent while ``late``, in the order in which it was."""
         late, self._late = self._late, []
         return [(await self.inner.commit([change]))[0] for change in late]
-
-    async def scan(self) -> AsyncIterator[str]:
-        async for session in self.inner.scan():
-            yield session
 
     async def expire(self) -> int:
         if self.down:

@@ -1,7 +1,7 @@
 """The compiled products and layer rollout: built at first use with the machine's C++ compiler.
 
 Without a compiler everything runs in plain torch, some ten times slower; :func:`library` then returns
-None. ``HETSYN_NATIVE=0`` in the environment asks for that.
+None. ``HETSYN_NATIVE=0`` in the environment has the same effect.
 """
 
 from __future__ import annotations
@@ -76,6 +76,18 @@ def library() -> ctypes.CDLL | None:
         detail = error.stderr if isinstance(error, subprocess.CalledProcessError) else error
         _log.warning("the compiled rollout cannot be used, plain torch takes over: %s", detail)
         return None
+
+
+def required() -> ctypes.CDLL:
+    """The compiled library, for code that :func:`runs` has chosen.
+
+    Raises:
+        RuntimeError: it is not there.
+    """
+    found = library()
+    if found is None:
+        raise RuntimeError("the compiled rollout was chosen and cannot be used: see native.runs")
+    return found
 
 
 def runs(tensor: Tensor) -> bool:

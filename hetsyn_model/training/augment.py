@@ -13,7 +13,8 @@ from torch import Tensor
 
 from hetsyn_model.encoder import Encoder, EncoderSpec
 from hetsyn_model.events import Events
-from hetsyn_model.training.batch_encoder import Crossings, Levels, power_spectrum, thinned
+from hetsyn_model.training.batch import Batch
+from hetsyn_model.training.batch_encoder import BatchEncoding, Levels, power_spectrum, thinned
 from hetsyn_model.training.data import Recording
 
 
@@ -21,17 +22,26 @@ from hetsyn_model.training.data import Recording
 class AugmentSpec:
     """How far a recording is changed; each draw is uniform in its range.
 
-    speed: largest factor on the playing speed (pitch, formants and tempo at once), both ways, log-uniform.
-    tempo: the same on the tempo alone. level_db: range of the peak level. noise_db: range of the level of white or
-    pink noise below the peak. tilt_db, ripple_db: largest slope across the bands, and deviation of a smooth random
-    curve (microphone and line). brighten_db_per_octave: emphasis that training adds to the encoder's own: what a
-    network hears later is duller than what it learned. lead_steps: most steps of near-silence before the word.
-    delete: largest probability of a spike's deletion. shift_bands: most bands that a word is moved by. mask_bands,
-    mask_steps: widest stripes of bands and of steps that are silenced. warp: largest factor on the Mel filters'
-    frequencies (vocal tract length); bend: standard deviation of that factor's logarithm at four places of the
-    spectrum (another vocal tract's shape); sway: the same for the tempo at four places of the word. trim_db: ends of
-    the word are cut where they lie by this, up to 20 dB more, below its loudest step; 0 cuts nothing. dynamics:
-    largest share by which quiet steps are made quieter or louder against the loudest.
+    Attributes:
+        speed: largest factor on the playing speed (pitch, formants and tempo at once), both ways, log-uniform.
+        tempo: the same on the tempo alone.
+        level_db: range of the peak level.
+        noise_db: range of the level of white or pink noise below the peak.
+        tilt_db: largest slope across the bands (microphone and line).
+        ripple_db: deviation of a smooth random curve across the bands (microphone and line).
+        brighten_db_per_octave: emphasis that training adds to the encoder's own, so that served sound is duller than
+            the sound of training.
+        lead_steps: most steps of near-silence before the word.
+        delete: largest probability of a spike's deletion.
+        shift_bands: most bands that a word is moved by.
+        mask_bands: widest stripe of bands that is silenced.
+        mask_steps: widest stripe of steps that is silenced.
+        warp: largest factor on the Mel filters' frequencies (vocal tract length).
+        bend: standard deviation of that factor's logarithm at four points of the spectrum (vocal tract shape).
+        sway: the same for the tempo at four points of the word.
+        trim_db: ends of the word are cut where they lie by this, up to 20 dB more, below its loudest step; 0 cuts
+            nothing.
+        dynamics: largest share by which quiet steps are made quieter or louder against the loudest.
     """
 
     speed: float = 1.15
@@ -53,17 +63,8 @@ class AugmentSpec:
     dynamics: float = 0.0
 
 
-@dataclass(frozen=True)
-class Batch:
-    """events of [batch, longest, channels]; steps and labels int64 [batch]."""
-
-    events: Events
-    steps: Tensor
-    labels: Tensor
-
-
 def encode_batch(encoder: Encoder, recordings: Sequence[Recording], tail_steps: int) -> Batch:
-    """Recordings as the server would hear them: as they are, then ``tail_steps`` of silence."""
+    """Recordings as the server encodes them: unchanged, then ``tail_steps`` of silence."""
     hop = encoder.spec.step_samples
     lengths = [-(-recording.audio.size // hop) + tail_steps for recording in recordings]
     audio = np.zeros((len(recordings), max(lengths) * hop))
@@ -76,10 +77,10 @@ def encode_batch(encoder: Encoder, recordings: Sequence[Recording], tail_steps: 
 def augment_batch(
     encoder: Encoder, recordings: Sequence[Recording], tail_steps: int, augment: AugmentSpec, rng: np.random.Generator
 ) -> Batch:
-    """The same, each recording changed at random."""
+    """Recordings, each changed at random, then ``tail_steps`` of silence."""
     levels_db, lengths = augment_levels(encoder.spec, recordings, tail_steps, augment, rng)
     return Batch(
-        augment_events(Crossings.of(encoder.spec, levels_db), lengths, augment, rng),
+        augment_events(BatchEncoding.of(encoder.spec, levels_db), lengths, augment, rng),
         torch.from_numpy(lengths),
         labels_of(recordings),
     )
@@ -138,10 +139,10 @@ def augment_levels(
 
 
 def augment_events(
-    crossings: Crossings, lengths: NDArray[np.int64], augment: AugmentSpec, rng: np.random.Generator
+    encoding: BatchEncoding, lengths: NDArray[np.int64], augment: AugmentSpec, rng: np.random.Generator
 ) -> Events:
     """Spikes shifted, masked and deleted at random, and none after a word's last step."""
-    bands, longest = crossings.spec.bands, int(lengths.max())
+    bands, longest = encoding.spec.bands, int(lengths.max())
     low, width = _stripes(bands, augment.mask_bands, lengths.size, rng)
     band = np.arange(bands)
     kept_bands = (band < low[:, None]) | (band >= (low + width)[:, None])
@@ -149,7 +150,7 @@ def augment_events(
     step = np.arange(longest)
     kept_steps = ((step < first[:, None]) | (step >= (first + width)[:, None])) & (step < lengths[:, None])
     shift = rng.integers(-augment.shift_bands, augment.shift_bands + 1, lengths.size)
-    events = crossings.events(kept_bands[:, None] & kept_steps[..., None], shift)
+    events = encoding.events(kept_bands[:, None] & kept_steps[..., None], shift)
     rate = rng.uniform(0.0, augment.delete, lengths.size).astype(np.float32)
     of_stream = np.diff(events.row_splits.numpy()[::longest])
     return thinned(events, rng.random(events.units.numel(), np.float32) >= np.repeat(rate, of_stream))
@@ -158,7 +159,7 @@ def augment_events(
 def _stripes(
     size: int | NDArray[np.int64], widest: int, count: int, rng: np.random.Generator
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """First place and width of a random stripe a stream."""
+    """First index and width of a random stripe a stream."""
     width = rng.integers(0, widest + 1, count)
     return rng.integers(0, np.maximum(1, size - width + 1)), width
 
@@ -176,8 +177,8 @@ def _factor(rng: np.random.Generator, largest: float) -> float:
 
 
 def _speed(audio: NDArray[np.float32], factor: float) -> NDArray[np.float64]:
-    places = np.arange(0.0, audio.size - 1, factor)
-    return np.asarray(np.interp(places, np.arange(audio.size), audio))
+    position = np.arange(0.0, audio.size - 1, factor)
+    return np.asarray(np.interp(position, np.arange(audio.size), audio))
 
 
 def _room(line: Levels, word: NDArray[np.float32], augment: AugmentSpec, rng: np.random.Generator) -> Levels:
@@ -215,9 +216,9 @@ def _filters(spec: EncoderSpec, count: int, augment: AugmentSpec, rng: np.random
     """[count, bins, bands], Mel filters of other vocal tracts."""
     warp = rng.uniform(-np.log(augment.warp), np.log(augment.warp), (count, 1))
     edges = spec.mel_edges_hz()
-    place = np.linspace(-1.0, 1.0, edges.size)
+    position = np.linspace(-1.0, 1.0, edges.size)
     if augment.bend:
         knots = rng.normal(0.0, augment.bend, (count, 4))
         at = np.linspace(-1.0, 1.0, 4)
-        warp = warp + np.stack([np.interp(place, at, k) for k in knots])
+        warp = warp + np.stack([np.interp(position, at, k) for k in knots])
     return np.asarray(spec.mel_filters(edges * np.exp(warp)), np.float32)

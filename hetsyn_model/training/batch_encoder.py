@@ -1,4 +1,4 @@
-"""The encoder for training: the same crossings in float32 and over whole words, straight to events.
+"""The encoder for training: the same spikes in float32, of whole words at once, straight to events.
 
 :class:`hetsyn_model.encoder.Encoder` goes through dense spikes, of which one in thirty is set, and through a loop
 over the steps. Here a band's level becomes the number of the highest threshold that it is above, and the events are
@@ -31,15 +31,20 @@ def power_spectrum(spec: EncoderSpec, frames: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Crossings:
-    """first: int16 [b, steps + 1, bands], the highest threshold that a band is above (``levels`` if none), from the
-    silence before the first step on."""
+class BatchEncoding:
+    """Band levels of a batch of words as numbers of thresholds.
+
+    Attributes:
+        spec: of the encoder.
+        threshold: int16 [b, steps + 1, bands], index of the highest threshold that a band is above (``levels`` if
+            none), from the silence before the first step on.
+    """
 
     spec: EncoderSpec
-    first: NDArray[np.int16]
+    threshold: NDArray[np.int16]
 
     @staticmethod
-    def of(spec: EncoderSpec, levels_db: Levels) -> Crossings:
+    def of(spec: EncoderSpec, levels_db: Levels) -> BatchEncoding:
         """Levels [b, steps, bands], as :meth:`hetsyn_model.encoder.Encoder.crossings` takes them, from silence on."""
         batch, steps, bands = levels_db.shape
         fallen = np.float32(spec.release_db) * np.arange(1, steps + 1, dtype=np.float32)
@@ -50,15 +55,23 @@ class Crossings:
         # threshold l is at -(top + l * spacing), and y has to be strictly above it
         y += np.float32(spec.top_db)
         y *= np.float32(-1.0 / spec.spacing_db)
-        first = np.full((batch, steps + 1, bands), spec.levels, np.int16)
-        first[:, 1:] = np.clip(np.floor(y, out=y) + 1.0, 0, spec.levels)
-        return Crossings(spec, first)
+        threshold = np.full((batch, steps + 1, bands), spec.levels, np.int16)
+        threshold[:, 1:] = np.clip(np.floor(y, out=y) + 1.0, 0, spec.levels)
+        return BatchEncoding(spec, threshold)
 
     def events(self, kept: Mask | None = None, shift_bands: NDArray[np.int64] | None = None) -> Events:
-        """The spikes, those of [b, steps, bands] that ``kept`` leaves, moved up by some bands a stream."""
+        """The spikes as events.
+
+        Args:
+            kept: [b, steps, bands], False where a band is silenced; None keeps all.
+            shift_bands: int64 [b], bands that a stream is moved up by; None moves none.
+
+        Returns:
+            Events of [b, steps, channels].
+        """
         spec = self.spec
-        batch, steps, bands = self.first.shape[0], self.first.shape[1] - 1, spec.bands
-        now, before = self.first[:, 1:], self.first[:, :-1]
+        batch, steps, bands = self.threshold.shape[0], self.threshold.shape[1] - 1, spec.bands
+        now, before = self.threshold[:, 1:], self.threshold[:, :-1]
         change = before - now  # thresholds passed, upwards positive
         if kept is not None:
             change = np.where(kept, change, np.int16(0))

@@ -1,4 +1,4 @@
-"""A trained network on disk: what export, judging and the artifact's own copy read."""
+"""A trained network on disk, as ``best.pt`` of a run and ``network.pt`` of an artifact."""
 
 from __future__ import annotations
 
@@ -20,8 +20,15 @@ class CheckpointFileError(ValueError):
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A network, the encoder that it hears with (None: it takes spikes), the steps of silence that end a stream, the
-    training epoch or update that it is from, and the experiment's run that made it, if one did."""
+    """A trained network and what serving it needs.
+
+    Attributes:
+        network: the network.
+        encoder: of its audio; None for a network that takes spikes.
+        tail_steps: steps of silence that end a stream.
+        epoch: epoch (speech) or update (experiments) of training that it is from; None where nothing was trained.
+        experiment: the experiment's run that made it; None without.
+    """
 
     network: Network
     encoder: EncoderSpec | None
@@ -43,9 +50,10 @@ class Checkpoint:
 
     @staticmethod
     def load(path: Path) -> Checkpoint:
-        """
+        """Read a checkpoint.
+
         Raises:
-            CheckpointFileError: there is none, or it is something else.
+            CheckpointFileError: there is no file, or it is something else.
         """
         try:
             saved = torch.load(path, weights_only=True)

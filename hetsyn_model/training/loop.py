@@ -1,318 +1,248 @@
-"""The training loop: seeded, resumable after a kill, with its metrics and the best epoch on disk.
+"""The training loop of every data set: seeded, resumable after a kill, with its history and the best network on disk.
 
-A run is a folder: ``run.json`` (the configuration; another one is refused), ``checkpoint.pt`` (all that
-a resumed run needs, replaced atomically after every epoch), ``best.pt`` (the network of the epoch with
-the best validation figure), ``metrics.json`` and ``curves.png``.
+A run is a folder: ``run.json`` (the configuration; another one is refused), ``checkpoint.pt`` (all that a resumed run
+needs, replaced atomically at every evaluation), ``best.pt`` (the network of the best evaluation) and ``metrics.json``
+(the history).
 """
 
 from __future__ import annotations
 
-import hashlib
+import copy
 import json
-import math
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Protocol, TypeVar
 
-import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from hetsyn_model.encoder import Encoder, EncoderSpec
-from hetsyn_model.events import Events
 from hetsyn_model.network import Network
 from hetsyn_model.rollout import Rollout
 from hetsyn_model.run_folder import claim, replace_file, save_tensors
-from hetsyn_model.spec import NetworkSpec, Rule
-from hetsyn_model.state import Form
-from hetsyn_model.training import tied_layer as levels
-from hetsyn_model.training.augment import AugmentSpec, Batch, augment_batch, encode_batch
-from hetsyn_model.training.checkpoint import Checkpoint
-from hetsyn_model.training.data import Recording
+from hetsyn_model.training.batch import Batch
+from hetsyn_model.training.history import Evaluation, History
+
+CHECKPOINT, BEST, METRICS = "checkpoint.pt", "best.pt", "metrics.json"
+
+
+class Trainee(Protocol):
+    """What can be trained: a :class:`Network`, or another ``nn.Module`` that saves and restores itself."""
+
+    def train(self, mode: bool = True) -> Any: ...
+
+    def parameters(self) -> Iterator[nn.Parameter]: ...
+
+    def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]: ...
+
+    def save(self) -> Mapping[str, object]: ...
+
+    def restore(self, saved: Mapping[str, object]) -> None: ...
+
+
+Model = TypeVar("Model", bound=Trainee)
+Model_contra = TypeVar("Model_contra", bound=Trainee, contravariant=True)
+
+
+class DataSet(Protocol[Model_contra]):
+    """What a model is trained on, and how it is judged."""
+
+    def batches(self, first: int, last: int) -> Iterator[Batch]:
+        """The batches of the updates from ``first`` to before ``last``.
+
+        They depend on the arguments alone, so that a resumed run repeats what was lost. Before it gives a batch it may
+        seed torch's generator, which dropout draws from.
+        """
+        ...
+
+    def forward(self, model: Model_contra, batch: Batch) -> Rollout: ...
+
+    def loss(self, rolled: Rollout, batch: Batch) -> Tensor: ...
+
+    def measure(self, rolled: Rollout, batch: Batch) -> Mapping[str, Tensor]:
+        """Further values of a training batch, one-dimensional, whose means the history keeps."""
+        ...
+
+    def evaluate(self, model: Model_contra) -> Evaluation:
+        """Judge a model on validation data."""
+        ...
+
+    def better(self, a: Evaluation, b: Evaluation) -> bool:
+        """Whether the later evaluation ``a`` is chosen over ``b``."""
+        ...
+
+    def checkpoint(self, model: Model_contra, update: int) -> bytes:
+        """The content of ``best.pt`` for a model after so many updates."""
+        ...
+
+    def earlier_history(self, saved: Mapping[str, Any]) -> History:
+        """The history in a ``checkpoint.pt`` of version 0.1.0, when each data set had its own format."""
+        ...
 
 
 @dataclass(frozen=True)
-class TrainSpec:
-    """How a speech network is trained.
+class Optimisation:
+    """How a model is optimised, with AdamW.
 
-    epochs; batch: recordings of an optimiser step; learning_rate of the weights, decay_rate_factor times
-    that for the decays; weight_decay; warmup and final: shares of the steps with a rising, and with a
-    constant last rate, cosine between; extra_per_real: recordings of the extra (synthesised) voices for
-    each real one, redrawn every epoch; tail_steps: silence after a word in training, served_tail_steps: in
-    validation and in the artifact; bank_size: decays of each bank;
-    smoothing: of the labels; average: decay of the running mean of the weights that is evaluated;
-    sharpness: factor on the score before the cross entropy, for a mean of softmax it is the logits' scale.
-    late: weight of a second cross entropy, on each step's potentials, that counts the later steps of a word most.
-    taught: where there are teachers, the loss is (1 - taught) of that of the labels plus 2 taught of theirs.
-    tied: a neuron of the first layer learns one weight and one decay for all synapses from a band
-    (``hetsyn_model/training/levels.py``).
+    Attributes:
+        updates: optimiser steps in all.
+        evaluate_every: updates between two evaluations, which also refit the banks. The last update ends with one.
+        learning_rate: of the weights, where the schedule's factor is 1.
+        schedule: factor on the learning rates at an update, counted from 0.
+        bank_size: decays of each bank in training (a bank takes fewer where fewer are exact).
+        decay_rate_factor: learning rate of the decays over that of the weights.
+        weight_decay: of the weights; the decays have none.
+        clip: largest norm of the gradient.
+        average: decay of the running mean of the weights, which is then evaluated and kept; None: no mean.
     """
 
-    epochs: int = 40
-    batch: int = 64
-    learning_rate: float = 2e-3
-    decay_rate_factor: float = 2.0
-    weight_decay: float = 4e-3
-    warmup: float = 0.05
-    final: float = 0.05
-    extra_per_real: float = 1.0
-    tail_steps: int = 15
-    served_tail_steps: int = 10
-    bank_size: int = 6
-    smoothing: float = 0.05
-    average: float = 0.998
-    sharpness: float = 10.0
-    late: float = 0.0
-    taught: float = 0.5
-    tied: bool = False
-    augment: AugmentSpec = field(default_factory=AugmentSpec)
+    updates: int
+    evaluate_every: int
+    learning_rate: float
+    schedule: Callable[[int], float]
+    bank_size: int
+    decay_rate_factor: float = 1.0
+    weight_decay: float = 0.0
+    clip: float = 5.0
+    average: float | None = None
 
 
-@dataclass
-class Metrics:
-    """One entry an epoch."""
+@dataclass(frozen=True)
+class Callbacks:
+    """Called as training goes on.
 
-    loss: list[float] = field(default_factory=list)
-    train_accuracy: list[float] = field(default_factory=list)
-    validation_accuracy: list[float] = field(default_factory=list)
-    validation_loss: list[float] = field(default_factory=list)
-    firing_rate: list[float] = field(default_factory=list)
-    seconds: list[float] = field(default_factory=list)
-    best_epoch: int = -1
-
-
-def rate_at(progress: float, train: TrainSpec) -> float:
-    """Factor on the learning rate at a share of all steps: warm-up, cosine, constant end."""
-    if progress < train.warmup:
-        return progress / train.warmup
-    span = 1.0 - train.warmup - train.final
-    return 0.02 + 0.98 * 0.5 * (1.0 + math.cos(math.pi * min(1.0, (progress - train.warmup) / span)))
-
-
-def word_loss(scores: Tensor, batch: Batch, rule: Rule, train: TrainSpec) -> Tensor:
-    """Cross entropy on the sum of softmax, as a mean over the steps times a scale.
-
-    The paper puts the sum itself into the cross entropy; words of different lengths need the mean.
+    Attributes:
+        on_update: with the index of the update since the last evaluation, their number, and the loss.
+        on_evaluation: with the history, after an evaluation is on disk.
     """
-    logits = scores / batch.steps.unsqueeze(-1) * train.sharpness if rule == "sum_softmax" else scores
-    return torch.nn.functional.cross_entropy(logits, batch.labels, label_smoothing=train.smoothing)
+
+    on_update: Callable[[int, int, float], None] | None = None
+    on_evaluation: Callable[[History], None] | None = None
 
 
-def late_loss(rolled: Rollout, labels: Tensor, smoothing: float) -> Tensor:
-    """Cross entropy of the potentials at every step, weighted by the cube of a step's place in its word."""
-    place = (torch.arange(rolled.readout.shape[1]) + 1) / rolled.steps.unsqueeze(-1)
-    weight = torch.where(place <= 1.0, place**3, 0.0)
-    each = torch.nn.functional.cross_entropy(
-        rolled.readout.flatten(0, 1),
-        labels.repeat_interleave(rolled.readout.shape[1]),
-        reduction="none",
-        label_smoothing=smoothing,
-    ).view_as(weight)
-    return ((each * weight).sum(1) / weight.sum(1)).mean()
-
-
-def taught_loss(rolled: Rollout, probabilities: Tensor) -> Tensor:
-    """Cross entropy of the teachers' class probabilities [batch, longest, outputs] at every step of a word."""
-    counts = torch.arange(probabilities.shape[1]) < rolled.steps.unsqueeze(-1)
-    each = -(probabilities * torch.log_softmax(rolled.readout, -1)).sum(-1)
-    return (torch.where(counts, each, 0.0).sum(1) / rolled.steps).mean()
-
-
-@torch.no_grad()
-def teach(teachers: Sequence[Network], heard: Events, steps: Tensor) -> Tensor:
-    """Mean class probabilities of the teachers, [batch, longest, outputs]."""
-    each = [torch.softmax(teacher.rollout(heard, "bank", steps).readout, -1) for teacher in teachers]
-    return torch.stack(each).mean(0)
-
-
-@torch.no_grad()
-def classify(
-    network: Network,
-    encoder: Encoder,
-    recordings: Sequence[Recording],
-    tail_steps: int,
-    form: Form = "bank",
-    batch: int = 128,
-) -> tuple[Tensor, Tensor]:
-    """Class of each recording and its probabilities: int64 [n], float [n, outputs]; no augmentation."""
-    network.eval()
-    order = sorted(range(len(recordings)), key=lambda index: recordings[index].audio.size)
-    labels = torch.zeros(len(recordings), dtype=torch.int64)
-    probabilities = torch.zeros(len(recordings), network.spec.outputs)
-    for start in range(0, len(order), batch):
-        chosen = order[start : start + batch]
-        encoded = encode_batch(encoder, [recordings[index] for index in chosen], tail_steps)
-        rolled = network.rollout(encoded.events, form, encoded.steps)
-        labels[chosen] = rolled.scores.argmax(-1)
-        probabilities[chosen] = rolled.probabilities.float()
-    return labels, probabilities
-
-
-def accuracy(labels: Tensor, recordings: Sequence[Recording]) -> float:
-    truth = torch.tensor([recording.label for recording in recordings])
-    return float((labels == truth).double().mean())
-
-
-def train_run(
-    out: Path,
-    spec: NetworkSpec,
-    encoder_spec: EncoderSpec,
-    train: TrainSpec,
-    real: Sequence[Recording],
-    extra: Sequence[Recording],
-    validation: Sequence[Recording],
+def train(
+    folder: Path,
+    config: dict[str, Any],
+    model: Model,
+    data: DataSet[Model],
+    how: Optimisation,
     *,
-    seed: int = 0,
-    teachers: Sequence[Network] = (),
-    on_batch: Callable[[int, int, float], None] | None = None,
-    on_epoch: Callable[[int, Metrics], None] | None = None,
-) -> Network:
-    """Train, or go on training, the run in the folder ``out``; the network of the best epoch.
+    masks: Mapping[str, Tensor] | None = None,
+    callbacks: Callbacks | None = None,
+) -> History:
+    """Train, or go on training, the run in a folder.
 
     Args:
-        real, extra: recordings that are all used every epoch, and a pool that is sampled.
-        validation: recordings that choose the epoch.
-        teachers: trained networks of the same configuration, whose mean probabilities are learned besides the labels.
-        on_batch: called with (batch index, batches of the epoch, loss). on_epoch: with (epoch, metrics).
+        folder: of the run; ``best.pt`` in it is the chosen network.
+        config: what the run is, for ``run.json``.
+        model: untrained. It is changed, and restored from the folder's checkpoint where there is one.
+        data: what it is trained on.
+        how: optimiser, schedule and evaluations.
+        masks: values of learned decays that training leaves alone, True, by the name of their parameter.
+        callbacks: called as training goes on.
+
+    Returns:
+        The history of the whole run.
 
     Raises:
         RunError: the folder holds a run of another configuration.
     """
-    out.mkdir(parents=True, exist_ok=True)
-    claim(
-        out,
-        {
-            "network": spec.to_dict(),
-            "encoder": encoder_spec.to_dict(),
-            "train": asdict(train),
-            "seed": seed,
-            "recordings": [_identity(real), _identity(extra), _identity(validation)],
-            "teachers": [_fingerprint(teacher) for teacher in teachers],
-        },
-    )
-    encoder = Encoder(encoder_spec)
-    network, mean = (
-        levels.learner(spec, encoder_spec, seed) if train.tied else Network(spec, seed=seed) for _ in range(2)
-    )
-    network.fit_banks(size=train.bank_size)
-    decays = [p for name, p in network.named_parameters() if name.rsplit(".", 1)[-1].startswith("r_")]
-    others = [p for name, p in network.named_parameters() if not name.rsplit(".", 1)[-1].startswith("r_")]
-    optimiser = torch.optim.AdamW(
-        [
-            {"params": others, "lr": train.learning_rate, "weight_decay": train.weight_decay, "factor": 1.0},
-            {"params": decays, "lr": train.learning_rate, "weight_decay": 0.0, "factor": train.decay_rate_factor},
-        ]
-    )
-    metrics, first = Metrics(), 0
-    if (out / "checkpoint.pt").exists():
-        saved = torch.load(out / "checkpoint.pt", weights_only=True)
-        network, mean = Network.load(saved["network"]), Network.load(saved["mean"])
-        optimiser_state = saved["optimiser"]
-        decays = [p for name, p in network.named_parameters() if name.rsplit(".", 1)[-1].startswith("r_")]
-        others = [p for name, p in network.named_parameters() if not name.rsplit(".", 1)[-1].startswith("r_")]
-        optimiser.param_groups[0]["params"], optimiser.param_groups[1]["params"] = others, decays
-        optimiser.load_state_dict(optimiser_state)
-        metrics, first = Metrics(**saved["metrics"]), saved["epoch"] + 1
-
-    teaching = [levels.gather(teacher, encoder_spec) if train.tied else teacher for teacher in teachers]
-    for teacher in teaching:
-        teacher.eval()
-        teacher.fit_banks(size=train.bank_size)
-    extra_count = min(len(extra), round(train.extra_per_real * len(real)))
-    per_epoch = -(-(len(real) + extra_count) // train.batch)
-    for epoch in range(first, train.epochs):
-        started = time.monotonic()
-        # every epoch's randomness depends on seed and epoch alone, so a resumed run repeats what was lost
-        rng = np.random.default_rng([seed, epoch])
-        torch.manual_seed(seed * 100_003 + epoch)
-        network.train()
-        losses, hits, rates, seen = [], 0, [], 0
-        for index, chosen in enumerate(_batches(real, extra, extra_count, train.batch, rng)):
-            batch = augment_batch(encoder, chosen, train.tail_steps, train.augment, rng)
-            heard = levels.climbs(batch.events, encoder_spec) if train.tied else batch.events
-            rolled = network.rollout(heard, "bank", batch.steps)
-            loss = word_loss(rolled.scores, batch, spec.decision.rule, train)
-            if train.late:
-                loss = loss + train.late * late_loss(rolled, batch.labels, train.smoothing)
-            if teaching:
-                told = taught_loss(rolled, teach(teaching, heard, batch.steps))
-                loss = (1.0 - train.taught) * loss + 2.0 * train.taught * told
-            factor = rate_at((epoch * per_epoch + index) / (train.epochs * per_epoch), train)
-            for group in optimiser.param_groups:
-                group["lr"] = train.learning_rate * factor * group["factor"]
-            optimiser.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            torch.nn.utils.clip_grad_norm_(network.parameters(), 5.0)
-            optimiser.step()
-            network.clamp_decays_()
-            _follow(mean, network, min(train.average, (epoch * per_epoch + index) / (epoch * per_epoch + index + 10)))
-            losses.append(float(loss.detach()))
-            hits += int((rolled.scores.argmax(-1) == batch.labels).sum())
-            seen += len(chosen)
-            rates.append(float(torch.stack([z.detach().mean() for z in rolled.hidden_spikes]).mean()))
-            if on_batch is not None:
-                on_batch(index, per_epoch, losses[-1])
-        network.fit_banks(size=train.bank_size)  # the grid follows the decays that were learned
-        mean.fit_banks(size=train.bank_size)
-        served = levels.spread(mean, encoder_spec) if train.tied else mean
-        labels, probabilities = classify(served, encoder, validation, train.served_tail_steps)
-        truth = torch.tensor([recording.label for recording in validation])
-        metrics.loss.append(float(np.mean(losses)))
-        metrics.train_accuracy.append(hits / seen)
-        metrics.validation_accuracy.append(accuracy(labels, validation))
-        metrics.validation_loss.append(
-            float(-probabilities[range(len(validation)), truth].clamp_min(1e-6).log().mean())
-        )
-        metrics.firing_rate.append(float(np.mean(rates)))
-        metrics.seconds.append(time.monotonic() - started)
-        if metrics.best_epoch < 0 or metrics.validation_loss[-1] <= min(metrics.validation_loss[:-1]):
-            metrics.best_epoch = epoch
-            replace_file(out / "best.pt", Checkpoint(served, encoder_spec, train.served_tail_steps, epoch).to_bytes())
-        save_tensors(
-            out / "checkpoint.pt",
-            {
-                "network": network.save(),
-                "mean": mean.save(),
-                "optimiser": optimiser.state_dict(),
-                "metrics": asdict(metrics),
-                "epoch": epoch,
-            },
-        )
-        replace_file(out / "metrics.json", json.dumps(asdict(metrics), indent=1).encode())
-        if on_epoch is not None:
-            on_epoch(epoch, metrics)
-    return Checkpoint.load(out / "best.pt").network
+    folder.mkdir(parents=True, exist_ok=True)
+    claim(folder, config)
+    callbacks = callbacks or Callbacks()
+    _fit_banks(model, how)
+    mean = model if how.average is None else copy.deepcopy(model)
+    optimiser = _optimiser(model, how)
+    history = History()
+    if (folder / CHECKPOINT).exists():
+        saved = torch.load(folder / CHECKPOINT, weights_only=True)
+        history = History(**saved["history"]) if "history" in saved else data.earlier_history(saved)
+        model.restore(saved["network"])
+        optimiser.load_state_dict(saved["optimiser"])
+        if mean is not model:
+            mean.restore(saved["mean"])
+    frozen = [(parameter, masks[name]) for name, parameter in model.named_parameters() if masks and name in masks]
+    done = history.update[-1] if history.update else 0
+    while done < how.updates:
+        started, processor_started = time.monotonic(), time.process_time()
+        last = min((done // how.evaluate_every + 1) * how.evaluate_every, how.updates)
+        model.train()
+        losses: list[Tensor] = []
+        measured: dict[str, list[Tensor]] = {}
+        for update, batch in enumerate(data.batches(done, last), done):
+            rolled = data.forward(model, batch)
+            loss = data.loss(rolled, batch)
+            _update(model, optimiser, loss, how.learning_rate, how.schedule(update), how.clip, frozen)
+            if how.average is not None:
+                _follow(mean, model, min(how.average, update / (update + 10)))
+            losses.append(loss.detach())
+            for name, values in data.measure(rolled, batch).items():
+                measured.setdefault(name, []).append(values.detach())
+            if callbacks.on_update is not None:
+                callbacks.on_update(update - done, last - done, float(losses[-1]))
+        done = last
+        _fit_banks(model, how)  # the grid follows the decays that were learned
+        if mean is not model:
+            _fit_banks(mean, how)
+        evaluation = data.evaluate(mean)
+        chosen = history.best is None or data.better(evaluation, history.best)
+        means = {name: float(torch.cat(values).mean()) for name, values in measured.items()}
+        history.append(done, float(torch.stack(losses).mean()), evaluation, means)
+        if chosen:
+            history.chosen = len(history.update) - 1
+            replace_file(folder / BEST, data.checkpoint(mean, done))
+        history.seconds.append(time.monotonic() - started)
+        history.processor_seconds.append(time.process_time() - processor_started)
+        state = {"network": model.save(), "optimiser": optimiser.state_dict(), "history": history.to_dict()}
+        save_tensors(folder / CHECKPOINT, state if mean is model else state | {"mean": mean.save()})
+        replace_file(folder / METRICS, json.dumps(history.to_dict(), indent=1).encode())
+        if callbacks.on_evaluation is not None:
+            callbacks.on_evaluation(history)
+    return history
 
 
-def _fingerprint(network: Network) -> str:
-    digest = hashlib.blake2b(digest_size=8)
-    for name, tensor in network.state_dict().items():
-        digest.update(name.encode())
-        digest.update(tensor.numpy().tobytes())
-    return digest.hexdigest()
+def _fit_banks(model: Trainee, how: Optimisation) -> None:
+    if isinstance(model, Network):
+        model.fit_banks(size=how.bank_size)
 
 
-def _identity(recordings: Sequence[Recording]) -> str:
-    """Count and digest of recordings: what, who, and every sample."""
-    digest = hashlib.blake2b(digest_size=8)
-    for recording in recordings:
-        digest.update(f"{recording.label} {recording.speaker} {recording.take} {recording.audio.size}\n".encode())
-        digest.update(np.ascontiguousarray(recording.audio).data)
-    return f"{len(recordings)} recordings, {digest.hexdigest()}"
+def _optimiser(model: Trainee, how: Optimisation) -> torch.optim.AdamW:
+    """AdamW over weights and learned decays, each group with its factor on the learning rate."""
+    decays = model.decays() if isinstance(model, Network) else {}
+    weights = [p for name, p in model.named_parameters() if p.requires_grad and name not in decays]
+    rate = how.learning_rate
+    groups: list[dict[str, Any]] = [{"params": weights, "lr": rate, "weight_decay": how.weight_decay, "factor": 1.0}]
+    if decays:
+        factor = how.decay_rate_factor
+        groups.append({"params": list(decays.values()), "lr": rate, "weight_decay": 0.0, "factor": factor})
+    return torch.optim.AdamW(groups)
+
+
+def _update(
+    model: Trainee,
+    optimiser: torch.optim.Optimizer,
+    loss: Tensor,
+    rate: float,
+    factor: float,
+    clip: float,
+    frozen: list[tuple[nn.Parameter, Tensor]],
+) -> None:
+    """One optimiser step, after which every decay is legal."""
+    for group in optimiser.param_groups:
+        group["lr"] = rate * group["factor"] * factor
+    optimiser.zero_grad(set_to_none=True)
+    loss.backward()  # type: ignore[no-untyped-call]
+    for parameter, mask in frozen:
+        if parameter.grad is not None:
+            parameter.grad.masked_fill_(mask, 0.0)
+    nn.utils.clip_grad_norm_(model.parameters(), clip)
+    optimiser.step()
+    if isinstance(model, Network):
+        model.clamp_decays_()
 
 
 @torch.no_grad()
-def _follow(mean: Network, network: Network, decay: float) -> None:
-    for slow, fast in zip(mean.parameters(), network.parameters(), strict=True):
+def _follow(mean: Trainee, model: Trainee, decay: float) -> None:
+    for slow, fast in zip(mean.parameters(), model.parameters(), strict=True):
         slow.lerp_(fast, 1.0 - decay)
-
-
-def _batches(
-    real: Sequence[Recording], extra: Sequence[Recording], extra_count: int, size: int, rng: np.random.Generator
-) -> list[list[Recording]]:
-    """An epoch's batches, in random order, each of recordings of similar length."""
-    pool = [*real, *(extra[int(index)] for index in rng.permutation(len(extra))[:extra_count])]
-    order = np.argsort([recording.audio.size * rng.uniform(0.9, 1.1) for recording in pool])
-    batches = [[pool[int(index)] for index in order[start : start + size]] for start in range(0, len(order), size)]
-    return [batches[int(index)] for index in rng.permutation(len(batches))]

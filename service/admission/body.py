@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
@@ -18,23 +17,25 @@ class ClientDisconnect(Exception):
 
 
 async def read_body(receive: Receive, declared: bytes, max_bytes: int, upload: Upload) -> bytes:
-    """The body.
+    """The body of a request.
 
     Args:
         declared: the content length, as the header has it.
-        upload: holds it afterwards.
+        max_bytes: of the body.
+        upload: holds the body afterwards.
 
     Raises:
         TooLarge: it is longer than ``max_bytes``; no more than that is read.
-        TooSlow: it takes too long. Overloaded: others take all the room. ShuttingDown.
+        TooSlow: it takes too long.
+        Overloaded: others take all the room.
+        ShuttingDown: the server ends.
         ClientDisconnect: the client went away.
     """
     if declared.isdigit() and int(declared) > max_bytes:
         raise _too_large(max_bytes)
-    parts: list[bytes] = []
-    length, more = 0, True
-    upload.begin()
-    try:
+    async with upload.uploads.deadline():
+        parts: list[bytes] = []
+        length, more = 0, True
         while more:
             message = await receive()
             if message["type"] == "http.disconnect":
@@ -48,11 +49,6 @@ async def read_body(receive: Receive, declared: bytes, max_bytes: int, upload: U
                 return part  # it was there at once
             upload.take(len(part))
             parts.append(part)
-    except asyncio.CancelledError:
-        upload.raise_interruption()
-        raise
-    finally:
-        upload.end()
     return parts[0] if len(parts) == 1 else b"".join(parts)
 
 

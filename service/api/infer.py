@@ -11,13 +11,17 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from hetsyn_client import events, frames
 from service.admission.body import ClientDisconnect, read_body
-from service.admission.uploads import Upload
+from service.admission.permits import Admission
+from service.admission.uploads import Upload, Uploads
 from service.api import problems
 from service.api.problems import MEDIA_TYPE as PROBLEM_TYPE
 from service.api.request_id import HEADER as REQUEST_ID
 from service.api.request_id import echoing
+from service.carried.sessions import CarriedSessions
 from service.errors import HetsynError, InputError, UnsupportedInput
+from service.observe.counters import Counters
 from service.registry.registry import SessionRegistry
+from service.settings import Limits
 from service.wire.content_types import CONTENT_TYPES, JSON_TYPE, L16_TYPE, WAV_TYPES, parse_content_type, unsupported
 from service.wire.decode import decode_json, decode_raw
 from service.wire.schema import CarriedReply, Envelope, InferBody, InferRequest, Reply
@@ -33,10 +37,22 @@ class InferEndpoint:
     """``POST /infer`` as an ASGI application of its own. A chunk takes less time than FastAPI takes to find a route
     and to solve the dependencies that it has not, so ``Application`` asks here first."""
 
-    def __init__(self, sessions: SessionRegistry, max_body_bytes: int, max_json_bytes: int) -> None:
-        self._sessions = sessions
-        self._max_body_bytes = max_body_bytes
-        self._max_json_bytes = min(max_json_bytes, max_body_bytes)
+    def __init__(
+        self,
+        registry: SessionRegistry,
+        carried: CarriedSessions,
+        admissions: Admission,
+        uploads: Uploads,
+        counters: Counters,
+        limits: Limits,
+    ) -> None:
+        self._registry = registry
+        self._carried = carried
+        self._admissions = admissions
+        self._uploads = uploads
+        self._counters = counters
+        self._max_body_bytes = limits.max_body_bytes
+        self._max_json_bytes = min(limits.max_json_bytes, limits.max_body_bytes)
         self._large_decodes = asyncio.Semaphore(LARGE_DECODES)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -46,12 +62,12 @@ class InferEndpoint:
         try:
             content, media_type = await self._answer(headers, scope["query_string"], receive)
         except HetsynError as error:
-            self._sessions.counters.refused(error)
-            response = problems.of_domain(error)
+            self._counters.refused(error)
+            response = problems.from_domain_error(error)
         except ClientDisconnect:
             return  # nobody is there; nothing was applied
         except Exception as error:
-            response = problems.of_defect(f"POST {PATH}", error)
+            response = problems.from_unexpected(f"POST {PATH}", error)
         else:  # a ``Response`` would do no more, in more time
             answered = [(b"content-type", media_type.encode()), (b"content-length", b"%d" % len(content))]
             await send({"type": "http.response.start", "status": 200, "headers": answered})
@@ -60,7 +76,7 @@ class InferEndpoint:
         await response(scope, receive, send)
 
     async def _answer(self, headers: dict[bytes, bytes], query_string: bytes, receive: Receive) -> tuple[bytes, str]:
-        with self._sessions.admission(), Upload(self._sessions.uploads) as upload:
+        with self._admissions, Upload(self._uploads) as upload:
             encoding = headers.get(b"content-encoding", b"identity").decode("latin-1")
             if encoding.lower() != "identity":
                 raise UnsupportedInput(f"content encoding {encoding!r} is not taken: send the body as it is")
@@ -78,8 +94,8 @@ class InferEndpoint:
                     decoded = await asyncio.to_thread(_decode, content_type, query, body)
             del body  # not needed while the chunk waits for its turn
             if not decoded.carry:
-                return (await self._sessions.infer(decoded)).to_json(), JSON_TYPE
-            carried = await self._sessions.carry(decoded)
+                return (await self._registry.infer(decoded)).to_json(), JSON_TYPE
+            carried = await self._carried.infer(decoded)
             if media_type == frames.MEDIA_TYPE:
                 return carried.to_frame(), media_type
             return carried.to_json(), JSON_TYPE

@@ -10,22 +10,28 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
 
+from service.admission.permits import Admission
 from service.models.catalog import ModelCatalog
+from service.observe.counters import Counters
 from service.registry.registry import SessionRegistry
 
 
 class _Counted(Collector):
     """Reads the counters when it is asked."""
 
-    def __init__(self, sessions: SessionRegistry, catalog: ModelCatalog) -> None:
-        self._sessions = sessions
+    def __init__(
+        self, counters: Counters, registry: SessionRegistry, admissions: Admission, catalog: ModelCatalog
+    ) -> None:
+        self._counters = counters
+        self._registry = registry
+        self._admissions = admissions
         self._catalog = catalog
 
     def collect(self) -> Iterator[Metric]:
-        counters = self._sessions.counters
-        yield _gauge("hetsyn_ready", "1 while requests should be sent here.", float(self._sessions.admissions.is_ready))
-        yield _gauge("hetsyn_requests_in_flight", "Requests under way.", self._sessions.admissions.in_flight)
-        yield _gauge("hetsyn_sessions_held", "Open sessions in this process's memory.", self._sessions.held)
+        counters = self._counters
+        yield _gauge("hetsyn_ready", "1 while requests should be sent here.", float(self._admissions.is_ready))
+        yield _gauge("hetsyn_requests_in_flight", "Requests under way.", self._admissions.in_flight)
+        yield _gauge("hetsyn_sessions_held", "Open sessions in this process's memory.", self._registry.sessions.open)
         yield _by_label(
             "hetsyn_sessions",
             "Sessions, by what became of them.",
@@ -66,26 +72,26 @@ class _Counted(Collector):
             "event",
             {
                 "opened": counters.models_opened,
-                "withdrawn": counters.models_withdrawn,
+                "withdrawn": counters.models_retired,
                 "refused": counters.models_refused,
             },
         )
-        yield _gauge("hetsyn_models_offered", "Versions that new sessions may run on.", self._catalog.offered.count)
-        yield _gauge("hetsyn_models_withdrawn", "Versions that only old sessions run on.", self._catalog.withdrawn)
+        yield _gauge("hetsyn_models_offered", "Versions that new sessions may run on.", self._catalog.snapshot.count)
+        yield _gauge("hetsyn_models_withdrawn", "Versions that only old sessions run on.", self._catalog.retired)
         seconds = SummaryMetricFamily("hetsyn_store_commit_seconds", "From a chunk's result to its commit.")
         seconds.add_metric([], counters.store_commits, counters.store_commit_seconds)
         yield seconds
 
 
-def router(sessions: SessionRegistry, catalog: ModelCatalog) -> APIRouter:
+def router(counters: Counters, registry: SessionRegistry, admissions: Admission, catalog: ModelCatalog) -> APIRouter:
     routes = APIRouter(tags=["health"])
-    registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Counted(sessions, catalog))
+    collectors = CollectorRegistry(auto_describe=False)
+    collectors.register(_Counted(counters, registry, admissions, catalog))
 
     @routes.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
     async def metrics() -> Response:
         """Counters of this process in Prometheus's text format."""
-        return Response(generate_latest(registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
+        return Response(generate_latest(collectors), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     return routes
 

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Mapping
 from http import HTTPStatus
 from math import ceil
-from typing import Any
+from typing import Any, NamedTuple
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -24,71 +24,53 @@ from service.admission.body import ClientDisconnect
 MEDIA_TYPE = "application/problem+json"
 REQUEST_ID = "X-Request-ID"
 
-STATUS: Mapping[type[errors.HetsynError], int] = {
-    errors.ArtifactError: 500,
-    errors.RuntimeUnavailable: 503,
-    errors.InputError: 422,
-    errors.TooLarge: 413,
-    errors.TooSlow: 408,
-    errors.UnsupportedInput: 415,
-    errors.NotFound: 404,
-    errors.OutOfOrder: 409,
-    errors.ConflictingChunk: 409,
-    errors.SessionEnded: 409,
-    errors.ModelMismatch: 409,
-    errors.SessionExists: 409,
-    errors.SessionGone: 410,
-    errors.StateForeign: 409,
-    errors.StateFormat: 409,
-    errors.StateTruncated: 409,
-    errors.StateCorrupt: 409,
-    errors.StateMismatch: 409,
-    errors.ModelChanged: 409,
-    errors.ModelAbsent: 503,
-    errors.TokenForeign: 422,
-    errors.TokenFormat: 409,
-    errors.TokenTruncated: 422,
-    errors.TokenKeyUnknown: 409,
-    errors.TokenForged: 422,
-    errors.TokenExpired: 410,
-    errors.CarryUnavailable: 501,
-    errors.StoreUnavailable: 503,
-    errors.StoreUnusable: 503,
-    errors.Overloaded: 503,
-    errors.ShuttingDown: 503,
-}
-TITLES: Mapping[type[errors.HetsynError], tuple[str, str]] = {
-    errors.ArtifactError: ("model-damaged", "The model cannot be run"),
-    errors.RuntimeUnavailable: ("runtime-unavailable", "The server lacks its runtime"),
-    errors.InputError: ("bad-input", "The input cannot be used"),
-    errors.TooLarge: ("too-large", "The input is too large"),
-    errors.TooSlow: ("too-slow", "The input came too slowly"),
-    errors.UnsupportedInput: ("unsupported-input", "This kind of input is not taken"),
-    errors.NotFound: ("not-found", "There is no such thing"),
-    errors.OutOfOrder: ("out-of-order", "Another chunk is expected"),
-    errors.ConflictingChunk: ("conflicting-chunk", "The chunk number was used for other content"),
-    errors.SessionEnded: ("session-ended", "The session has ended"),
-    errors.ModelMismatch: ("model-mismatch", "The session runs on another model"),
-    errors.SessionExists: ("session-exists", "There is a session of this id"),
-    errors.SessionGone: ("session-gone", "The session was dropped"),
-    errors.StateForeign: ("state-foreign", "This is no packed session"),
-    errors.StateFormat: ("state-format", "The packed session has another format"),
-    errors.StateTruncated: ("state-truncated", "The packed session is cut off"),
-    errors.StateCorrupt: ("state-corrupt", "The packed session is damaged"),
-    errors.StateMismatch: ("state-mismatch", "The packed session does not fit its model"),
-    errors.ModelChanged: ("model-changed", "The session's model is not the one that is here"),
-    errors.ModelAbsent: ("model-absent", "The session's model is not here"),
-    errors.TokenForeign: ("token-foreign", "This is no token"),
-    errors.TokenFormat: ("token-format", "The token has another format"),
-    errors.TokenTruncated: ("token-truncated", "The token is cut off"),
-    errors.TokenKeyUnknown: ("token-key", "The token's key is not here"),
-    errors.TokenForged: ("token-forged", "The token is not as it was sealed"),
-    errors.TokenExpired: ("token-expired", "The token has expired"),
-    errors.CarryUnavailable: ("carry-unavailable", "The server carries no sessions"),
-    errors.StoreUnavailable: ("store-unavailable", "The sessions cannot be reached"),
-    errors.StoreUnusable: ("store-unusable", "The session store cannot be used"),
-    errors.Overloaded: ("overloaded", "The server is full"),
-    errors.ShuttingDown: ("shutting-down", "The server is about to end"),
+
+class Problem(NamedTuple):
+    """What a client is told of an error.
+
+    Attributes:
+        status: of HTTP.
+        slug: last part of the problem's type, a URN.
+        title: the same for every such problem.
+    """
+
+    status: int
+    slug: str
+    title: str
+
+
+PROBLEMS: Mapping[type[errors.HetsynError], Problem] = {
+    errors.ArtifactError: Problem(500, "model-damaged", "The model cannot be run"),
+    errors.RuntimeUnavailable: Problem(503, "runtime-unavailable", "The server lacks its runtime"),
+    errors.InputError: Problem(422, "bad-input", "The input cannot be used"),
+    errors.TooLarge: Problem(413, "too-large", "The input is too large"),
+    errors.TooSlow: Problem(408, "too-slow", "The input came too slowly"),
+    errors.UnsupportedInput: Problem(415, "unsupported-input", "This kind of input is not taken"),
+    errors.NotFound: Problem(404, "not-found", "There is no such thing"),
+    errors.OutOfOrder: Problem(409, "out-of-order", "Another chunk is expected"),
+    errors.ConflictingChunk: Problem(409, "conflicting-chunk", "The chunk number was used for other content"),
+    errors.SessionEnded: Problem(409, "session-ended", "The session has ended"),
+    errors.ModelMismatch: Problem(409, "model-mismatch", "The session runs on another model"),
+    errors.SessionExists: Problem(409, "session-exists", "There is a session of this id"),
+    errors.SessionGone: Problem(410, "session-gone", "The session was dropped"),
+    errors.StateForeign: Problem(409, "state-foreign", "This is no packed session"),
+    errors.StateFormat: Problem(409, "state-format", "The packed session has another format"),
+    errors.StateTruncated: Problem(409, "state-truncated", "The packed session is cut off"),
+    errors.StateCorrupt: Problem(409, "state-corrupt", "The packed session is damaged"),
+    errors.StateMismatch: Problem(409, "state-mismatch", "The packed session does not fit its model"),
+    errors.ModelChanged: Problem(409, "model-changed", "The session's model is not the one that is here"),
+    errors.ModelAbsent: Problem(503, "model-absent", "The session's model is not here"),
+    errors.TokenForeign: Problem(422, "token-foreign", "This is no token"),
+    errors.TokenFormat: Problem(409, "token-format", "The token has another format"),
+    errors.TokenTruncated: Problem(422, "token-truncated", "The token is cut off"),
+    errors.TokenKeyUnknown: Problem(409, "token-key", "The token's key is not here"),
+    errors.TokenForged: Problem(422, "token-forged", "The token is not as it was sealed"),
+    errors.TokenExpired: Problem(410, "token-expired", "The token has expired"),
+    errors.CarryUnavailable: Problem(501, "carry-unavailable", "The server carries no sessions"),
+    errors.StoreUnavailable: Problem(503, "store-unavailable", "The sessions cannot be reached"),
+    errors.StoreUnusable: Problem(503, "store-unusable", "The session store cannot be used"),
+    errors.Overloaded: Problem(503, "overloaded", "The server is full"),
+    errors.ShuttingDown: Problem(503, "shutting-down", "The server is about to end"),
 }
 
 log = logging.getLogger("hetsyn.api")
@@ -102,16 +84,24 @@ def problem(
     extra: Mapping[str, Any] | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> Response:
-    """A problem as a response. kind: the last part of its type, a URN."""
+    """A problem as a response.
+
+    Args:
+        kind: the last part of its type, a URN.
+        extra: further members.
+    """
     body = {"type": f"urn:hetsyn:problem:{kind}", "title": title, "status": status, "detail": detail, "error": detail}
     content = json.dumps(body | dict(extra or {})).encode()
     return Response(content, status, dict(headers or {}), media_type=MEDIA_TYPE)
 
 
-def of_error(error: errors.HetsynError, status: int | None = None) -> Response:
-    """The response to a domain error. status: in place of the table's."""
-    known = next(kind for kind in type(error).__mro__ if kind in STATUS)
-    slug, title = TITLES[known]
+def from_error(error: errors.HetsynError, status: int | None = None) -> Response:
+    """The response to a domain error.
+
+    Args:
+        status: instead of the table's.
+    """
+    usual, slug, title = next(PROBLEMS[kind] for kind in type(error).__mro__ if kind in PROBLEMS)
     extra: dict[str, Any] = {}
     headers: dict[str, str] = {}
     if isinstance(error, errors.OutOfOrder | errors.ConflictingChunk):
@@ -120,18 +110,22 @@ def of_error(error: errors.HetsynError, status: int | None = None) -> Response:
         headers["Retry-After"] = str(ceil(error.retry_after_s))
     if isinstance(error, errors.TooSlow):
         headers["Connection"] = "close"  # the rest of the body may come for a long time yet
-    return problem(status or STATUS[known], slug, title, str(error), extra, headers)
+    return problem(status or usual, slug, title, str(error), extra, headers)
 
 
-def of_domain(error: errors.HetsynError) -> Response:
-    """``of_error``, and a line in the log where an operator has to mend it."""
+def from_domain_error(error: errors.HetsynError) -> Response:
+    """``from_error``, and a line in the log where an operator has to mend it."""
     if isinstance(error, errors.ArtifactError | errors.RuntimeUnavailable):
         log.error("%s", error, exc_info=error)
-    return of_error(error)
+    return from_error(error)
 
 
-def of_defect(request: str, error: Exception, headers: Mapping[str, str] | None = None) -> Response:
-    """The response to an error of ours, which goes to the log. request: method and path."""
+def from_unexpected(request: str, error: Exception, headers: Mapping[str, str] | None = None) -> Response:
+    """The response to an error of ours, which goes to the log.
+
+    Args:
+        request: method and path.
+    """
     log.error("%s failed", request, exc_info=error)
     detail = "the server failed on this request: a session in it is as it was; its log has more"
     return problem(500, "internal", "Internal Server Error", detail, headers=headers)
@@ -142,7 +136,7 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(errors.HetsynError)
     async def domain(_: Request, error: errors.HetsynError) -> Response:
-        return of_domain(error)
+        return from_domain_error(error)
 
     @app.exception_handler(HTTPException)
     async def framework(request: Request, error: HTTPException) -> Response:
@@ -156,9 +150,8 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(RequestValidationError)
     async def validation(_: Request, error: RequestValidationError) -> Response:
         first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
-        slug, title = TITLES[errors.InputError]
-        return problem(422, slug, title, f"{place}: {first['msg']}")
+        field = ".".join(str(part) for part in first["loc"])
+        return problem(*PROBLEMS[errors.InputError], f"{field}: {first['msg']}")
 
     @app.exception_handler(RequestDisconnect)
     @app.exception_handler(ClientDisconnect)
@@ -169,4 +162,4 @@ def install(app: FastAPI) -> None:
     async def unexpected(request: Request, error: Exception) -> Response:
         # the middleware that echoes it is inside of what calls this handler
         echoed = {REQUEST_ID: request.headers[REQUEST_ID]} if REQUEST_ID in request.headers else {}
-        return of_defect(f"{request.method} {request.url.path}", error, echoed)
+        return from_unexpected(f"{request.method} {request.url.path}", error, echoed)

@@ -9,9 +9,10 @@ from fastapi import Path as InPath
 from fastapi.responses import JSONResponse
 
 from service.admission.body import read_body
-from service.admission.uploads import Upload
+from service.admission.permits import Admission
+from service.admission.uploads import Upload, Uploads
 from service.api.problems import MEDIA_TYPE as PROBLEM_TYPE
-from service.api.problems import of_error
+from service.api.problems import from_error
 from service.errors import ModelAbsent, StateError, UnsupportedInput
 from service.registry.registry import SessionRegistry
 from service.store.record import MEDIA_TYPE
@@ -22,43 +23,43 @@ STATE_TYPES = (MEDIA_TYPE, "application/octet-stream")
 Id = Annotated[str, InPath(pattern=SESSION_ID)]
 
 
-def router(sessions: SessionRegistry, max_body_bytes: int) -> APIRouter:
+def router(registry: SessionRegistry, admissions: Admission, uploads: Uploads, max_body_bytes: int) -> APIRouter:
     routes = APIRouter(tags=["sessions"])
 
     @routes.get("/sessions/{session_id}")
     async def describe(session_id: str) -> dict[str, Any]:
         """What a session runs on and which chunk it expects next."""
-        with sessions.admission():
-            return await sessions.look(session_id)
+        with admissions:
+            return await registry.describe(session_id)
 
     @routes.delete("/sessions/{session_id}", status_code=204)
     async def delete(session_id: str) -> Response:
         """Drop a session at once; its id may be used again."""
-        with sessions.admission():
-            await sessions.delete(session_id)
+        with admissions:
+            await registry.delete(session_id)
         return Response(status_code=204)
 
     @routes.get("/sessions/{session_id}/state", response_class=Response, responses=_EXPORT)
     async def export_state(session_id: str) -> Response:
         """Everything that a session is, as bytes; the session goes on."""
-        with sessions.admission():
-            return Response(await sessions.export_state(session_id), media_type=MEDIA_TYPE)
+        with admissions:
+            return Response(await registry.export_state(session_id), media_type=MEDIA_TYPE)
 
     @routes.put("/sessions/{session_id}/state", status_code=201, openapi_extra=_IMPORT_BODY, responses=_IMPORT)
     async def import_state(request: Request, session_id: Id, replace: bool = False) -> Response:
         """Put an exported session under an id, with its progress and its last reply."""
-        with sessions.admission(), Upload(sessions.uploads) as upload:
+        with admissions, Upload(uploads) as upload:
             media_type, _ = parse_content_type(request.headers.get("content-type", ""))
             if media_type not in STATE_TYPES:
                 raise UnsupportedInput(f"content type {media_type!r} is not taken: send {' or '.join(STATE_TYPES)}")
             declared = request.headers.get("content-length", "").encode()
             content = await read_body(request.receive, declared, max_body_bytes, upload)
             try:
-                described, is_new = await sessions.import_state(session_id, content, replace_it=replace)
+                described, is_new = await registry.import_state(session_id, content, replace_it=replace)
             except ModelAbsent:
                 raise  # another server may have it
             except StateError as error:
-                return of_error(error, status=422)  # it is the body that is wrong, not what is here
+                return from_error(error, status=422)  # it is the body that is wrong, not what is here
             return JSONResponse(described, 201 if is_new else 200)
 
     return routes

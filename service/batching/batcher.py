@@ -1,11 +1,11 @@
 """Batches across sessions: the asyncio shell around ``batch_policy`` and the engine.
 
 A caller hands in one chunk and waits for its outcome. Whenever an engine thread is free the policy picks the next
-batch, once the event loop has gone round without another chunk: what was in the sockets runs together, and nobody waits
-for what is not there. A batch that is expected to be short runs on the event loop itself: handing it to a thread and
-back would take longer. The engine changes no state in place, so a batch that fails is run again chunk by chunk, and the
-error reaches those alone whose chunk fails on its own. A caller that goes away harms nobody: its chunk runs with the
-others.
+batch, once the event loop has gone round without another chunk: chunks that were in the sockets run together, and none
+waits for another that may never come. A batch that is expected to be short runs on the event loop itself: handing it to
+a thread and back would take longer. The engine changes no state in place, so a batch that fails is run again chunk by
+chunk, and the error reaches those alone whose chunk fails on its own. A caller that goes away harms nobody: its chunk
+runs with the others.
 """
 
 from __future__ import annotations
@@ -118,9 +118,9 @@ class Batcher:
             if isinstance(choice, Wait):
                 self._wake = asyncio.get_running_loop().call_later(choice.until_s - now_s, self._start)
                 return
-            chosen = set(choice.places)
-            batch = [self._waiting[place] for place in choice.places]
-            self._waiting = [item for place, item in enumerate(self._waiting) if place not in chosen]
+            chosen = set(choice.indices)
+            batch = [self._waiting[index] for index in choice.indices]
+            self._waiting = [item for index, item in enumerate(self._waiting) if index not in chosen]
             if self._expected_s(batch) < self._inline_s:
                 self._run_here(batch)
                 self._schedule()  # what arrived meanwhile comes first
@@ -134,7 +134,7 @@ class Batcher:
         self._schedule()
 
     def _expected_s(self, batch: list[_Item]) -> float:
-        """Infinite for a group that has not run yet: its graph may have to be loaded first."""
+        """Infinite for a group that has not run yet."""
         return self._step_s.get(batch[0].waiting.group, float("inf")) * sum(item.waiting.steps + 1 for item in batch)
 
     def _run_here(self, batch: list[_Item]) -> None:
@@ -171,7 +171,7 @@ class Batcher:
         outcomes = self._engine.run(first.model, first.form, [item.work for item in batch])
         step_s = (time.perf_counter() - started_s) / sum(item.waiting.steps + 1 for item in batch)
         known_s = self._step_s.get(first.waiting.group)
-        # half of it at once: the first batch of a model loads its graph
+        # the first batch of a group is slower than those that follow
         self._step_s[first.waiting.group] = step_s if known_s is None else (known_s + step_s) / 2
         return outcomes
 

@@ -3,7 +3,7 @@
 The group (model, version, form) of the chunk that has waited longest goes first, so no group starves another;
 within the group chunks go in order of arrival. A batch is cut where it would be too large or where one long chunk
 would make the others wait for padding. While every engine is busy chunks gather by themselves; ``max_wait_s`` makes
-an idle engine wait for more, which costs latency and is 0 unless told otherwise. A session never has two chunks
+an idle engine wait for more, which costs latency; the default is 0. A session never has two chunks
 waiting, since its chunks run one after the other.
 """
 
@@ -15,7 +15,13 @@ from typing import NamedTuple
 
 
 class Waiting(NamedTuple):
-    """A chunk that waits. steps: network steps that it will take. since_s: time of its arrival."""
+    """A chunk that waits.
+
+    Attributes:
+        group: model, version and form; one batch has one group.
+        steps: network steps that the chunk will take.
+        since_s: when it arrived, in seconds of any clock.
+    """
 
     group: Hashable
     steps: int
@@ -24,14 +30,14 @@ class Waiting(NamedTuple):
 
 @dataclass(frozen=True)
 class Run:
-    """Run these, by their places among the waiting."""
+    """Run these, by their indices among the waiting."""
 
-    places: tuple[int, ...]
+    indices: tuple[int, ...]
 
 
 @dataclass(frozen=True)
 class Wait:
-    """Nothing yet; ask again when something arrives, or at this time."""
+    """Run nothing yet; choose again when a chunk arrives, or at this time."""
 
     until_s: float
 
@@ -39,8 +45,10 @@ class Wait:
 @dataclass(frozen=True)
 class BatchPolicy:
     """
-    max_batch: chunks of a batch. max_padded_steps: its chunks times the steps of its longest. max_wait_s: for how
-    long an idle engine waits for a batch to fill.
+    Attributes:
+        max_batch: chunks of a batch.
+        max_padded_steps: chunks of a batch times the steps of its longest.
+        max_wait_s: for how long an idle engine waits for a batch to fill.
     """
 
     max_batch: int = 64
@@ -59,18 +67,20 @@ class BatchPolicy:
         if not waiting:
             return None
         first = waiting[0]
-        places: list[int] = []
+        indices: list[int] = []
         longest, full = 0, False
-        for place, item in enumerate(waiting):
+        for index, item in enumerate(waiting):
             if item.group != first.group:
                 continue
             longest_with = max(longest, item.steps)
-            if len(places) == self.max_batch or (places and longest_with * (len(places) + 1) > self.max_padded_steps):
+            if len(indices) == self.max_batch or (
+                indices and longest_with * (len(indices) + 1) > self.max_padded_steps
+            ):
                 full = True
                 break
-            places.append(place)
+            indices.append(index)
             longest = longest_with
         due_s = first.since_s + self.max_wait_s
-        if full or len(places) == self.max_batch or now_s >= due_s:
-            return Run(tuple(places))
+        if full or len(indices) == self.max_batch or now_s >= due_s:
+            return Run(tuple(indices))
         return Wait(due_s)

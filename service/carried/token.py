@@ -31,7 +31,7 @@ from service.errors import (
 from service.models.catalog import ModelCatalog
 from service.observe.clock import Clock
 from service.observe.counters import Counters
-from service.session.protocol import Lifetimes, standing
+from service.session.protocol import Lifetimes, status
 from service.session.session import Session
 from service.store.record import Packing, read
 from service.store.session_store import find_model
@@ -95,7 +95,7 @@ class Tokens:
             )
         record = read(content)
         session = self._packing.unpack(record, find_model(self._catalog, record))
-        if standing(session.known, self._wall(), self._lifetimes) != "open":
+        if status(session.known, self._wall(), self._lifetimes) != "open":
             raise TokenExpired(
                 f"the token has expired, {self._lifetimes.idle_s:g} s after its chunk or {self._lifetimes.age_s:g} s "
                 "after the session's first: begin another session"

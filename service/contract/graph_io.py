@@ -26,3 +26,21 @@ STEPS, AUDIO = "steps", "audio"
 STATE, NEXT_STATE = "state", "next.state"
 STEP, NEXT_STEP = "step", "next.step"
 SCORES, PROBABILITIES, READOUT = "scores", "probabilities", "readout"
+
+
+EVENTS = (EVENT_ROW, EVENT_UNIT)
+
+
+def spikes_output(layer: str) -> str:
+    """The output of a network graph with a hidden layer's spikes."""
+    return f"{layer}.spikes"
+
+
+def state_input(tensor: str) -> str:
+    """The input of an encoder graph for a state tensor of the manifest."""
+    return f"state.{tensor}"
+
+
+def next_output(name: str) -> str:
+    """The output of a graph with the next value of a state: of ``state`` and ``step``, or of an encoder's tensor."""
+    return f"next.{name}"

@@ -164,8 +164,8 @@ def parse_manifest(text: str | bytes, where: Path) -> Manifest:
         return Manifest.model_validate_json(text)
     except ValidationError as error:
         first = error.errors()[0]
-        place = ".".join(map(str, first["loc"])) or "manifest"
-        raise ArtifactError(f"{where}: {place}: {first['msg']}") from error
+        field = ".".join(map(str, first["loc"])) or "manifest"
+        raise ArtifactError(f"{where}: {field}: {first['msg']}") from error
 
 
 def content_hash(manifest: Manifest) -> bytes:

@@ -42,6 +42,7 @@ from service.wire.pcm import Samples
 
 Floats = NDArray[np.floating[Any]]
 
+SEGMENT_STEPS = 500  # that a graph runs in one call; longer chunks take several, to bound the memory
 NO_EVENTS: Integers = np.zeros(0, np.int64)
 NO_SAMPLES: Samples = np.zeros(0, np.float32)
 
@@ -90,7 +91,7 @@ class _Plan(NamedTuple):
 class Engine:
     """Bounds on one batch, and ``run``. Holds nothing else; may be used by several threads."""
 
-    def __init__(self, max_chunk_steps: int, segment_steps: int) -> None:
+    def __init__(self, max_chunk_steps: int, segment_steps: int = SEGMENT_STEPS) -> None:
         self._max_chunk_steps = max_chunk_steps
         self._segment_steps = segment_steps
 
@@ -275,7 +276,7 @@ def _encode(model: Model, plans: Sequence[_Plan], begin: int, steps: Integers, s
     layout, count = model.encoder.state, len(plans)
     given = {f"state.{tensor.name}": state[tensor.name][:count] for tensor in layout}
     asked = [EVENT_ROW, EVENT_UNIT, *(f"next.{tensor.name}" for tensor in layout)]
-    outputs = model.encoder_graph().run({AUDIO: audio, STEPS: steps, **given}, asked)
+    outputs = model.encoder_graph.run({AUDIO: audio, STEPS: steps, **given}, asked)
     after = {t.name: replaced(model.name, f"next.{t.name}", state[t.name], outputs[f"next.{t.name}"]) for t in layout}
     return {name: outputs[name] for name in (EVENT_ROW, EVENT_UNIT)}, after
 

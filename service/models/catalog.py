@@ -1,8 +1,8 @@
 """Which models new sessions may run on.
 
 A catalog offers what its folder held when it was opened, until ``reload`` has it offer something else: one value,
-replaced as a whole. A version that is offered no longer is *withdrawn*: sessions that run on it keep it in memory,
-and nothing else does."""
+replaced as a whole. A version that is offered no longer is *retired*: sessions that run on it keep it in memory, and
+nothing else does."""
 
 from __future__ import annotations
 
@@ -21,10 +21,12 @@ from service.runtime.onnx import GraphLoader, load_graph
 
 
 @dataclass(frozen=True)
-class Offer:
-    """What new sessions may run on. models: by name, then by version, from the oldest to the newest.
+class CatalogSnapshot:
+    """What new sessions may run on.
 
-    default_name: of requests that name none; None where they have to.
+    Attributes:
+        models: by name, then by version, from the oldest to the newest.
+        default_name: model of requests that name none; None where they have to.
     """
 
     models: Mapping[str, Mapping[str, Model]]
@@ -90,34 +92,34 @@ class ModelCatalog:
         self._load = load
         self._device = device
         models = [self.open(path) for path in find_artifacts(folder)]
-        self._withdrawn: WeakValueDictionary[tuple[str, str], Model] = WeakValueDictionary()
+        self._retired: WeakValueDictionary[tuple[str, str], Model] = WeakValueDictionary()
         self._content: dict[tuple[str, str], bytes] = {}
-        self._offer = Offer({}, None)
+        self._snapshot = CatalogSnapshot({}, None)
         by_name = ordered(models)
         if not by_name:
             raise no_models(folder)
         default_name = default_model or folders_default(folder, list(by_name))
-        self.offer(Offer(by_name, default_name))
+        self.publish(CatalogSnapshot(by_name, default_name))
         if default_name is not None:
             self.get(default_name)
 
     @property
-    def offered(self) -> Offer:
+    def snapshot(self) -> CatalogSnapshot:
         """What is offered now; it never changes, another takes its place."""
-        return self._offer
+        return self._snapshot
 
     @property
     def names(self) -> list[str]:
-        return self._offer.names
+        return self._snapshot.names
 
     @property
     def default_name(self) -> str | None:
-        return self._offer.default_name
+        return self._snapshot.default_name
 
     @property
-    def withdrawn(self) -> int:
+    def retired(self) -> int:
         """Versions that are offered no longer and still in use."""
-        return len(self._withdrawn)
+        return len(self._retired)
 
     def versions(self, name: str) -> list[str]:
         """From the oldest to the newest.
@@ -125,7 +127,7 @@ class ModelCatalog:
         Raises:
             NotFound: no such model.
         """
-        return list(self._offer.versions(name))
+        return list(self._snapshot.versions(name))
 
     def get(self, name: str | None = None, version: str | None = None) -> Model:
         """A model for a new session; by default the default model, and its newest version.
@@ -133,11 +135,11 @@ class ModelCatalog:
         Raises:
             NotFound: no such model or version, or several models and no default; says which there are.
         """
-        return self._offer.get(name, version)
+        return self._snapshot.get(name, version)
 
     def find(self, name: str, version: str) -> Model | None:
-        """A version for a session that runs on it: one that is offered, or withdrawn and still in use."""
-        return self._offer.models.get(name, {}).get(version) or self._withdrawn.get((name, version))
+        """A version for a session that runs on it: one that is offered, or retired and still in use."""
+        return self._snapshot.models.get(name, {}).get(version) or self._retired.get((name, version))
 
     def content_of(self, name: str, version: str) -> bytes | None:
         """The content that was ever offered as this version; None if none was."""
@@ -157,37 +159,12 @@ class ModelCatalog:
             )
         return model
 
-    def offer(self, offer: Offer) -> None:
-        """Offer these models from now on, and withdraw what is not among them."""
-        before = {key(model): model for versions in self._offer.models.values() for model in versions.values()}
-        after = {key(model): model for versions in offer.models.values() for model in versions.values()}
+    def publish(self, snapshot: CatalogSnapshot) -> None:
+        """CatalogSnapshot these models from now on, and withdraw what is not among them."""
+        before = {key(model): model for versions in self._snapshot.models.values() for model in versions.values()}
+        after = {key(model): model for versions in snapshot.models.values() for model in versions.values()}
         self._content |= {of: content_hash(model.manifest) for of, model in after.items() if of not in self._content}
-        self._offer = offer
-        self._withdrawn.update({of: model for of, model in before.items() if of not in after})
+        self._snapshot = snapshot
+        self._retired.update({of: model for of, model in before.items() if of not in after})
         for of in after:
-            self._withdrawn.pop(of, None)
-
-    def load_defaults(self) -> None:
-        """Load what requests without a version and a form will run, so that damage shows before they come.
-
-        Raises:
-            ArtifactError, RuntimeUnavailable: as loading does.
-            Overloaded: the device has no room for a state.
-        """
-        offer = self._offer  # of one moment: this may run on a thread
-        for name in offer.names:
-            model = offer.get(name, None)
-            model.network(model.manifest.default_form)
-            model.initial_row(model.manifest.default_form)
-            if model.manifest.encoder is not None:
-                model.encoder_graph()
-
-    def load(self) -> None:
-        """Load every graph of every version: a folder that is changed later takes nothing from what is offered.
-
-        Raises:
-            ArtifactError, RuntimeUnavailable: as loading does.
-        """
-        for versions in self._offer.models.values():
-            for model in versions.values():
-                model.load()
+            self._retired.pop(of, None)

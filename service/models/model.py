@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import prod
 from pathlib import Path
-from threading import Lock
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,20 +34,49 @@ State = dict[str, Array]
 
 
 class Model:
-    """One version of a model, ready to run. Its graphs are loaded when they are first needed.
+    """A model whose graphs are loaded: nothing of its folder is needed any more.
 
     Args:
+        artifact: the model's folder.
+        load: makes a graph for the CPU.
         device: where networks run and their states live; None is the CPU.
+
+    Raises:
+        ArtifactError: a graph does not load, or its inputs and outputs are not those that the manifest promises.
+        RuntimeUnavailable: there is no ONNX Runtime.
+        Overloaded: the device has no room for a state.
     """
 
     def __init__(self, artifact: Artifact, load: GraphLoader, device: Device | None = None) -> None:
         self.artifact = artifact
-        self._load = load
-        self._device = device
-        self._graphs: dict[str, Graph] = {}
+        self._networks: dict[FormName, Graph] = {}
         self._states: dict[FormName, StateMemory] = {}
-        self._initial: dict[FormName, Row] = {}
-        self._loading = Lock()
+        self._initial_rows: dict[FormName, Row] = {}
+        manifest = artifact.manifest
+        for form, described in manifest.forms.items():
+            self._networks[form] = _loaded(
+                artifact,
+                described.file,
+                load if device is None else device.load,
+                inputs=(EVENT_ROW, EVENT_UNIT, STEPS, STATE, STEP),
+                outputs=(NEXT_STATE, NEXT_STEP, SCORES, PROBABILITIES, READOUT),
+            )
+            self._states[form] = (
+                HostMemory(self.name) if device is None else DeviceMemory(device, described.words, manifest.outputs)
+            )
+            values = self.initial_state(form)
+            values.flags.writeable = False
+            self._initial_rows[form] = self._states[form].from_host(values)
+        self._encoder_graph: Graph | None = None
+        if manifest.encoder is not None:
+            names = [tensor.name for tensor in manifest.encoder.state]
+            self._encoder_graph = _loaded(
+                artifact,
+                manifest.encoder.file,
+                load,
+                inputs=(AUDIO, STEPS, *(f"state.{name}" for name in names)),
+                outputs=(EVENT_ROW, EVENT_UNIT, *(f"next.{name}" for name in names)),
+            )
 
     @property
     def manifest(self) -> Manifest:
@@ -66,11 +94,22 @@ class Model:
     def encoder(self) -> Encoder:
         """
         Raises:
-            UnsupportedInput: the model hears no audio.
+            UnsupportedInput: the model takes no audio.
         """
         if self.manifest.encoder is None:
-            raise UnsupportedInput(f"model {self.name!r} takes spikes, not audio: send kind 'events' or 'dense'")
+            raise self._takes_no_audio()
         return self.manifest.encoder
+
+    @property
+    def encoder_graph(self) -> Graph:
+        """The graph from audio to spikes (``contract.graph_io``).
+
+        Raises:
+            UnsupportedInput: the model takes no audio.
+        """
+        if self._encoder_graph is None:
+            raise self._takes_no_audio()
+        return self._encoder_graph
 
     def choose_form(self, form: FormName | None) -> FormName:
         """The form, or the model's default for None.
@@ -83,96 +122,48 @@ class Model:
             raise NotFound(f"model {self.name!r} has no form {chosen!r}, it has {listing(list(self.manifest.forms))}")
         return chosen
 
+    def network(self, form: FormName) -> Graph:
+        """The graph of a form (``contract.graph_io``)."""
+        return self._networks[form]
+
+    def states(self, form: FormName) -> StateMemory:
+        """The memory that holds the states of the form's streams."""
+        return self._states[form]
+
     def initial_state(self, form: FormName) -> NDArray[np.float32]:
         """The network's state before the first step, float32 [words]."""
         row = self.manifest.forms[form].state[:-1]
         return np.concatenate([np.full(prod(tensor.shape), tensor.initial, np.float32) for tensor in row])
 
-    def states(self, form: FormName) -> StateMemory:
-        """Where the states of the form's streams are."""
-        memory = self._states.get(form)
-        if memory is None:
-            with self._loading:
-                memory = self._states.setdefault(form, self._new_memory(form))
-        return memory
-
     def initial_row(self, form: FormName) -> Row:
-        """The network's state before the first step, in ``states``; all streams begin with this one.
-
-        Raises:
-            Overloaded: there is no room for it.
-        """
-        row = self._initial.get(form)
-        if row is None:
-            values = self.initial_state(form)
-            values.flags.writeable = False
-            row = self._initial[form] = self.states(form).from_host(values)
-        return row
+        """``initial_state`` in ``states``; all streams begin with this one."""
+        return self._initial_rows[form]
 
     def initial_encoder_state(self) -> State:
-        """The encoder's, likewise; empty where there is no encoder."""
-        return _initial(self.manifest.encoder.state if self.manifest.encoder else ())
+        """The encoder's state before the first step, by name; empty where there is no encoder."""
+        tensors: Sequence[StateTensor] = self.manifest.encoder.state if self.manifest.encoder else ()
+        return {tensor.name: np.full(tensor.shape, tensor.initial, dtype=tensor.dtype) for tensor in tensors}
 
-    def network(self, form: FormName) -> Graph:
-        """The graph of a form; contract in ``service.contract``.
-
-        Raises:
-            ArtifactError: it does not load, or its inputs and outputs are not those that the manifest promises.
-        """
-        file = self.manifest.forms[form].file
-        loaded = self._graphs.get(file)
-        if loaded is not None:
-            return loaded
-        promised = (NEXT_STATE, NEXT_STEP, SCORES, PROBABILITIES, READOUT)
-        load = self._load if self._device is None else self._device.load
-        return self._graph(load, file, (EVENT_ROW, EVENT_UNIT, STEPS, STATE, STEP), promised)
-
-    def encoder_graph(self) -> Graph:
-        """The graph from audio to spikes; errors as for ``network`` and ``encoder``."""
-        state = [tensor.name for tensor in self.encoder.state]
-        inputs = (AUDIO, STEPS, *(f"state.{name}" for name in state))
-        outputs = (EVENT_ROW, EVENT_UNIT, *(f"next.{name}" for name in state))
-        return self._graph(self._load, self.encoder.file, inputs, outputs)
-
-    def load(self) -> None:
-        """Load every graph, so that nothing of the folder is needed any more.
-
-        Raises:
-            ArtifactError, RuntimeUnavailable: as loading does.
-            Overloaded: the device has no room for a state.
-        """
-        for form in self.manifest.forms:
-            self.network(form)
-            self.initial_row(form)
-        if self.manifest.encoder is not None:
-            self.encoder_graph()
-
-    def _new_memory(self, form: FormName) -> StateMemory:
-        if self._device is None:
-            return HostMemory(self.name)
-        words = sum(prod(tensor.shape) for tensor in self.manifest.forms[form].state[:-1])
-        return DeviceMemory(self._device, words, self.manifest.outputs)
-
-    def _graph(self, load: GraphLoader, file: str, inputs: Sequence[str], outputs: Sequence[str]) -> Graph:
-        with self._loading:
-            graph = self._graphs.get(file)
-            if graph is None:
-                where = self.artifact.folder / file
-                try:
-                    graph = load(self.artifact.read(file))
-                except ArtifactError as error:
-                    raise ArtifactError(f"{where}: {error}") from error
-                _check_names(where, graph, set(inputs), set(outputs))
-                self._graphs[file] = graph
-            return graph
+    def _takes_no_audio(self) -> UnsupportedInput:
+        return UnsupportedInput(f"model {self.name!r} takes spikes, not audio: send kind 'events' or 'dense'")
 
 
-def _initial(tensors: Sequence[StateTensor]) -> State:
-    return {tensor.name: np.full(tensor.shape, tensor.initial, dtype=tensor.dtype) for tensor in tensors}
+def _loaded(artifact: Artifact, file: str, load: GraphLoader, inputs: Sequence[str], outputs: Sequence[str]) -> Graph:
+    """A graph of an artifact. Its inputs must be these; of the outputs there may be more (spikes of hidden layers).
+
+    Raises:
+        ArtifactError: it does not load, or has others.
+    """
+    where = artifact.folder / file
+    try:
+        graph = load(artifact.read(file))
+    except ArtifactError as error:
+        raise ArtifactError(f"{where}: {error}") from error
+    _check_names(where, graph, set(inputs), set(outputs))
+    return graph
 
 
 def _check_names(where: Path, graph: Graph, inputs: set[str], outputs: set[str]) -> None:
-    """The inputs must be these; of the outputs there may be more (the spikes of hidden layers)."""
     found = set(graph.inputs)
     wrong = [f"lacks input {name}" for name in sorted(inputs - found)]
     wrong += [f"has an unknown input {name}" for name in sorted(found - inputs)]

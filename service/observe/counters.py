@@ -48,7 +48,7 @@ class Counters:
     token_bytes: int = 0
     model_reloads: int = 0
     models_opened: int = 0
-    models_withdrawn: int = 0
+    models_retired: int = 0
     models_refused: int = 0
 
     def refused(self, error: HetsynError) -> None:

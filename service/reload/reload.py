@@ -2,9 +2,9 @@
 
     folder                                        what becomes of it
     -------------------------------------------   --------------------------------------------------------------
-    a version that is new                         verified, loaded and tried on a thread, then offered
+    a version that is new                         verified, loaded and smoke-tested on a thread, then offered
     one that cannot be read, loaded or run        refused
-    a folder that is gone                         withdrawn: its sessions go on, new ones do not begin on it
+    a folder that is gone                         retired: its sessions go on, new ones do not begin on it
     a version's folder with other content         refused: the content that was offered is offered further
     no models at all, or no folder                the whole reload is refused
 
@@ -24,53 +24,62 @@ from pathlib import Path
 from service.contract.artifact import Artifact
 from service.contract.manifest import content_hash
 from service.errors import ArtifactError, HetsynError
-from service.models.catalog import ModelCatalog, Offer
+from service.models.catalog import CatalogSnapshot, ModelCatalog
 from service.models.folder import DEFAULT, find_artifacts, folders_default, key, no_models, ordered
 from service.models.model import Model
 from service.observe.counters import Counters
 
 log = logging.getLogger("hetsyn.models")
 
-TryModel = Callable[[Model], None]
+SmokeTest = Callable[[Model], None]
 Signature = tuple[tuple[str, int, int], ...]
 
 
 @dataclass(frozen=True)
 class Refused:
-    """What of a folder is not offered, and why."""
+    """A part of the folder that is not offered.
+
+    Attributes:
+        where: the part.
+        reason: a sentence.
+    """
 
     where: Path
     reason: str
 
 
 @dataclass(frozen=True)
-class Survey:
-    """What a folder holds beside what a catalog offers.
+class ReloadPlan:
+    """What a reload would change.
 
-    offer: what is to be offered. opened, withdrawn: versions that come with it, and that go.
+    Attributes:
+        snapshot: to be offered.
+        opened: versions that come with it.
+        retired: versions that go.
+        refused: what is left as it was.
     """
 
-    offer: Offer
+    snapshot: CatalogSnapshot
     opened: tuple[Model, ...] = ()
-    withdrawn: tuple[Model, ...] = ()
+    retired: tuple[Model, ...] = ()
     refused: tuple[Refused, ...] = ()
 
 
-def survey(catalog: ModelCatalog, try_model: TryModel) -> Survey:
+def plan_reload(catalog: ModelCatalog, smoke_test: SmokeTest) -> ReloadPlan:
     """Read the catalog's folder, and open and try what is new. Changes nothing; may take long."""
-    before = catalog.offered
+    before = catalog.snapshot
     try:
         paths = find_artifacts(catalog.folder)
         if not paths:
             raise no_models(catalog.folder)
     except (HetsynError, OSError) as error:
-        return Survey(before, refused=(Refused(catalog.folder, str(error)),))
+        return ReloadPlan(before, refused=(Refused(catalog.folder, str(error)),))
     models, opened, refused = [], [], []
     for path in paths:
         known = catalog.find(path.parent.name, path.name)
         is_offered = path.name in before.models.get(path.parent.name, {})
         try:
-            model = _known_or_opened(catalog, path, known, try_model)
+            model = _known_or_opened(catalog, path, known, smoke_test)
         except Exception as error:  # of a graph that fails in whatever way
             refused.append(Refused(path, _sentence(error)))
             if known is None or not is_offered:
@@ -80,7 +89,7 @@ def survey(catalog: ModelCatalog, try_model: TryModel) -> Survey:
         if not is_offered:
             opened.append(model)
     if not models:
-        return Survey(before, refused=tuple(refused))
+        return ReloadPlan(before, refused=tuple(refused))
     by_name = ordered(models)
     kept = {key(model) for model in models}
     gone = [model for versions in before.models.values() for model in versions.values() if key(model) not in kept]
@@ -89,20 +98,20 @@ def survey(catalog: ModelCatalog, try_model: TryModel) -> Survey:
         default_name = _default(catalog, list(by_name))
     except HetsynError as error:
         refused.append(Refused(catalog.folder / DEFAULT, str(error)))
-    return Survey(Offer(by_name, default_name), tuple(opened), tuple(gone), tuple(refused))
+    return ReloadPlan(CatalogSnapshot(by_name, default_name), tuple(opened), tuple(gone), tuple(refused))
 
 
 class Reloader:
     """Reloads when it is asked, and when a folder that it watches has changed. Used from one event loop.
 
     Args:
-        try_model: raises where a model cannot be run.
+        smoke_test: raises where a model cannot be run.
         watch_s: between two looks at the folder; 0 looks never.
     """
 
-    def __init__(self, catalog: ModelCatalog, try_model: TryModel, counters: Counters, watch_s: float = 0.0) -> None:
+    def __init__(self, catalog: ModelCatalog, smoke_test: SmokeTest, counters: Counters, watch_s: float = 0.0) -> None:
         self._catalog = catalog
-        self._try_model = try_model
+        self._try_model = smoke_test
         self._counters = counters
         self._watch_s = watch_s
         self._asked = asyncio.Event()
@@ -128,22 +137,22 @@ class Reloader:
                     log.error("the models could not be reloaded", exc_info=error)
             seen = now
 
-    async def reload(self) -> Survey:
-        """Offer what the folder holds, once it has been opened and tried on a thread."""
+    async def reload(self) -> ReloadPlan:
+        """CatalogSnapshot what the folder holds, once it has been opened and tried on a thread."""
         async with self._reloading:
-            found = await asyncio.to_thread(survey, self._catalog, self._try_model)
-            self._catalog.offer(found.offer)
+            plan = await asyncio.to_thread(plan_reload, self._catalog, self._try_model)
+            self._catalog.publish(plan.snapshot)
         self._counters.model_reloads += 1
-        self._counters.models_opened += len(found.opened)
-        self._counters.models_withdrawn += len(found.withdrawn)
-        self._counters.models_refused += len(found.refused)
-        for model in found.opened:
+        self._counters.models_opened += len(plan.opened)
+        self._counters.models_retired += len(plan.retired)
+        self._counters.models_refused += len(plan.refused)
+        for model in plan.opened:
             log.info("model %r version %r is offered", model.name, model.version)
-        for model in found.withdrawn:
-            log.info("model %r version %r is withdrawn: its sessions go on", model.name, model.version)
-        for refused in found.refused:
+        for model in plan.retired:
+            log.info("model %r version %r is retired: its sessions go on", model.name, model.version)
+        for refused in plan.refused:
             log.error("refused, what was offered before stays: %s", refused.reason)
-        return found
+        return plan
 
     async def _signature(self) -> Signature | None:
         """None where the folder cannot be looked at."""
@@ -176,7 +185,7 @@ def signature(folder: Path) -> Signature:
     return tuple(sorted(found))
 
 
-def _known_or_opened(catalog: ModelCatalog, path: Path, known: Model | None, try_model: TryModel) -> Model:
+def _known_or_opened(catalog: ModelCatalog, path: Path, known: Model | None, smoke_test: SmokeTest) -> Model:
     """
     Raises:
         ArtifactError: the folder's content is not what was offered as this version, or cannot be used.
@@ -191,7 +200,7 @@ def _known_or_opened(catalog: ModelCatalog, path: Path, known: Model | None, try
     if known is not None:
         return known
     model = catalog.open(path)
-    try_model(model)
+    smoke_test(model)
     return model
 
 

@@ -1,4 +1,4 @@
-"""A model is tried before requests may run on it: every graph is loaded, and a short session of each kind is run."""
+"""A model is tried before requests may run on it."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from service.wire.pcm import Samples
 STEPS = 8
 
 
-def try_model(model: Model, engine: Engine) -> None:
-    """
+def smoke_test(model: Model, engine: Engine) -> None:
+    """Run a short session of each kind on a model, in each form.
+
     Raises:
-        ArtifactError, RuntimeUnavailable: a graph does not load, fails, or gives what it should not.
+        ArtifactError, RuntimeUnavailable: a graph fails, or gives what it should not.
     """
-    model.load()
     chunks: list[Chunk] = [_spikes(model)]
     if model.manifest.encoder is not None:
         chunks.append(AudioChunk(_noise(STEPS * model.encoder.samples_per_step), model.encoder.sample_rate_hz))

@@ -17,34 +17,33 @@ or without one, and with the digest of its content and end flag.
     ended     last              same       Replay
     ended     last              other      ConflictingChunk(expected)
     ended     any other, none   any        SessionEnded
-    gone      any               any        SessionGone
-    lost      none              any        SessionGone: a new beginning would be a silent one
-    lost      any               any        as none
+    expired   any               any        SessionGone
+    missing   none              any        SessionGone: a new beginning would be a silent one
+    missing   any               any        as none
 
 Apply(n), once the engine has done the chunk, leads by ``applied`` to (n + 1, this chunk, its end flag). A
 chunk that fails leads nowhere: progress is a value, and the old one still holds. Another model than the
 session's is ModelMismatch in every state but none; another content of the model, ModelChanged; a version that is not
 here, ModelAbsent.
 
-Time moves a session too, by ``standing``; nothing needs to be written for it:
+Time moves a session too, by ``status``; nothing needs to be written for it:
 
-    open      idle for idle_s, or older than age_s         gone
-    gone      for gone_keep_s                              none
+    open      idle for idle_s, or older than age_s         expired
+    expired   for expired_keep_s                           none
     ended     for ended_keep_s                             none
 
 Replicas. Where a store is shared, a replica may hold a session that another one has moved on. What it
-holds is then *unconfirmed*, and two rules make that harmless:
+holds is then *not authoritative*, and two rules make that harmless:
 
     1. An Apply is acknowledged only after a commit that compares the store's revision with the one that
        the decision was made on. It is committed (acknowledge), refused (decide again on what the store
        holds), or its outcome is unknown (no acknowledgement; the next chunk decides on what the store
        holds).
-    2. Anything but an Apply is decided on the store's own record: on an unconfirmed one, ``decide`` says
-       Reload.
+    2. Anything but an Apply is decided on the store's own record: on any other, ``decide`` says Reload.
 
 State, number and reply are one record and change in one commit, so of two replicas that apply chunk n at
-the same time one is refused, decides again, and finds a duplicate. *lost* is a session that this replica
-has held and that the store has no more.
+the same time one is refused, decides again, and finds a duplicate. *Missing* is a session that this
+replica has seen and that the store has no more.
 
 Import and removal are decided on the store's record and committed in the same way:
 
@@ -53,13 +52,14 @@ Import and removal are decided on the store's record and committed in the same w
     none      as imported              NotFound
     open      SessionExists; replace   none
     ended     SessionExists; replace   none
-    gone      SessionGone; replace     SessionGone
+    expired   SessionGone; replace     SessionGone
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Generic, Literal, TypeVar
+from math import inf
+from typing import Generic, Literal, TypeVar, overload
 
 from service.errors import ConflictingChunk, HetsynError, NotFound, OutOfOrder, SessionEnded, SessionExists, SessionGone
 
@@ -77,7 +77,14 @@ class Answered(Generic[R]):
 
 @dataclass(frozen=True, slots=True)
 class Progress(Generic[R]):
-    """How far a session is. total_steps: network steps of all its chunks."""
+    """How far a session is.
+
+    Attributes:
+        expected_seq: number of the next chunk.
+        total_steps: network steps of all its chunks.
+        ended: its last chunk ended it.
+        last: the last chunk that was applied.
+    """
 
     expected_seq: int = 0
     total_steps: int = 0
@@ -87,9 +94,13 @@ class Progress(Generic[R]):
 
 @dataclass(frozen=True, slots=True)
 class Known(Generic[R]):
-    """A session's progress, and when it began and was last used, in seconds of one clock.
+    """What is known of a session.
 
-    dropped: found idle or too old, and its stream thrown away.
+    Attributes:
+        progress: how far it is.
+        created_s: when it began, in seconds of one clock.
+        used_s: when a chunk was last applied, likewise.
+        dropped: it was found idle or too old, and its stream was thrown away.
     """
 
     progress: Progress[R]
@@ -100,16 +111,25 @@ class Known(Generic[R]):
 
 @dataclass(frozen=True)
 class Lifetimes:
-    """For how long a session is open without use (idle_s) and in all (age_s), how long the last reply of an
-    ended one is kept, and how long it is remembered that one was dropped."""
+    """How long things of a session last.
+
+    Attributes:
+        idle_s: a session is open without use.
+        age_s: a session is open in all.
+        ended_keep_s: the last reply of an ended session is kept.
+        expired_keep_s: it is remembered that a session was dropped.
+    """
 
     idle_s: float
     age_s: float
     ended_keep_s: float
-    gone_keep_s: float
+    expired_keep_s: float
 
 
-Standing = Literal["none", "open", "ended", "gone"]
+NO_EXPIRY = Lifetimes(inf, inf, inf, inf)
+
+
+Status = Literal["none", "open", "ended", "expired"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +151,7 @@ class Reload:
     """Decide again, on what the store holds."""
 
 
-def standing(known: Known[R] | None, now_s: float, lifetimes: Lifetimes) -> Standing:
+def status(known: Known[R] | None, now_s: float, lifetimes: Lifetimes) -> Status:
     """What a session is at a time."""
     if known is None:
         return "none"
@@ -141,14 +161,42 @@ def standing(known: Known[R] | None, now_s: float, lifetimes: Lifetimes) -> Stan
     over_s = idle_over_s if idle_over_s < age_over_s else age_over_s
     if now_s < over_s and not known.dropped:
         return "open"
-    return "gone" if now_s - over_s < lifetimes.gone_keep_s else "none"
+    return "expired" if now_s - over_s < lifetimes.expired_keep_s else "none"
 
 
 def keep_s(known: Known[R], lifetimes: Lifetimes) -> float:
-    """For how long from its last use a record has to be kept: until its standing is none."""
+    """For how long from its last use a record has to be kept: until its status is none."""
     if known.progress.ended:
         return lifetimes.ended_keep_s
-    return lifetimes.idle_s + lifetimes.gone_keep_s
+    return lifetimes.idle_s + lifetimes.expired_keep_s
+
+
+@overload
+def decide(
+    session: str,
+    known: Known[R] | None,
+    seq: int | None,
+    digest: bytes,
+    now_s: float,
+    lifetimes: Lifetimes,
+    *,
+    authoritative: Literal[True] = True,
+    missing_from_store: bool = False,
+) -> Apply | Replay[R]: ...
+
+
+@overload
+def decide(
+    session: str,
+    known: Known[R] | None,
+    seq: int | None,
+    digest: bytes,
+    now_s: float,
+    lifetimes: Lifetimes,
+    *,
+    authoritative: bool,
+    missing_from_store: bool = False,
+) -> Apply | Replay[R] | Reload: ...
 
 
 def decide(
@@ -159,26 +207,26 @@ def decide(
     now_s: float,
     lifetimes: Lifetimes,
     *,
-    confirmed: bool = True,
-    lost: bool = False,
+    authoritative: bool = True,
+    missing_from_store: bool = False,
 ) -> Apply | Replay[R] | Reload:
     """What is to be done with a chunk; see the tables above.
 
     Args:
         seq: the chunk's number; None is the next, whichever that is.
-        confirmed: ``known`` is what the store holds, not what a replica remembers of it.
-        lost: the replica has held the session, and the store has none.
+        authoritative: ``known`` is what the store holds, not what a replica remembers of it.
+        missing_from_store: the replica has seen the session, and the store has none.
 
     Raises:
         NotFound, OutOfOrder, ConflictingChunk, SessionEnded, SessionGone: nothing is to be done.
     """
     try:
-        decision = _decide(session, known, seq, digest, now_s, lifetimes, lost)
+        decision = _decide(session, known, seq, digest, now_s, lifetimes, missing_from_store)
     except HetsynError:
-        if confirmed:
+        if authoritative:
             raise
         return Reload()
-    return decision if confirmed or isinstance(decision, Apply) else Reload()
+    return decision if authoritative or isinstance(decision, Apply) else Reload()
 
 
 def _decide(
@@ -188,13 +236,13 @@ def _decide(
     digest: bytes,
     now_s: float,
     lifetimes: Lifetimes,
-    lost: bool,
+    missing_from_store: bool,
 ) -> Apply | Replay[R]:
-    state = standing(known, now_s, lifetimes)
-    if state == "gone":
-        raise gone(session, lifetimes)
+    state = status(known, now_s, lifetimes)
+    if state == "expired":
+        raise expired(session, lifetimes)
     if known is None or state == "none":
-        if lost and seq is None:
+        if missing_from_store and seq is None:
             raise SessionGone(
                 f"session {session!r} is no longer in the store: it was deleted, or the store lost it. "
                 "Begin another, under a new id"
@@ -204,7 +252,7 @@ def _decide(
     return admit(known.progress, seq, digest)
 
 
-def gone(session: str, lifetimes: Lifetimes) -> SessionGone:
+def expired(session: str, lifetimes: Lifetimes) -> SessionGone:
     """The session was dropped, as an error."""
     return SessionGone(
         f"session {session!r} was dropped after {lifetimes.idle_s:g} s idle, or at the age of {lifetimes.age_s:g} s: "
@@ -223,11 +271,11 @@ def check_import(session: str, known: Known[R] | None, now_s: float, lifetimes: 
     Raises:
         SessionExists, SessionGone: not without ``replace``.
     """
-    state = standing(known, now_s, lifetimes)
+    state = status(known, now_s, lifetimes)
     if replace or state == "none":
         return
-    if state == "gone":
-        raise gone(session, lifetimes)
+    if state == "expired":
+        raise expired(session, lifetimes)
     raise SessionExists(f"session {session!r} exists: delete it first, import with replace=true, or use another id")
 
 
@@ -237,11 +285,11 @@ def check_delete(session: str, known: Known[R] | None, now_s: float, lifetimes: 
     Raises:
         NotFound, SessionGone: there is none.
     """
-    state = standing(known, now_s, lifetimes)
+    state = status(known, now_s, lifetimes)
     if state == "none":
         raise unknown(session)
-    if state == "gone":
-        raise gone(session, lifetimes)
+    if state == "expired":
+        raise expired(session, lifetimes)
 
 
 def opening(session: str, seq: int | None) -> Progress[R]:

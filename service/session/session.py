@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from service.contract.manifest import FormName
 from service.engine.stream import StreamState
-from service.errors import ModelMismatch
+from service.errors import ModelMismatch, SessionEnded
 from service.models.model import Model
 from service.session.protocol import Known
 from service.wire.schema import Envelope, Reply
@@ -14,24 +14,44 @@ from service.wire.schema import Envelope, Reply
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """A session once its first chunk was applied. stream: None once it has ended or was dropped."""
+    """A session once its first chunk was applied.
+
+    Attributes:
+        stream: the state of its stream; None once the session has ended or was dropped.
+    """
 
     model: Model
     form: FormName
     known: Known[Reply]
     stream: StreamState | None
 
-    def check_model(self, asked: Envelope) -> None:
+    @property
+    def open_stream(self) -> StreamState:
         """
         Raises:
-            ModelMismatch: the request names another model, version or form than the session's.
+            SessionEnded: the session takes no chunk any more.
         """
-        if asked.model is asked.version is asked.form is None:
+        if self.stream is None:
+            raise SessionEnded("the session has ended: begin another one under a new id")
+        return self.stream
+
+    def check_model(self, envelope: Envelope) -> None:
+        """Check that a request means this session's model.
+
+        Raises:
+            ModelMismatch: the request names another model, version or form.
+        """
+        if envelope.model is envelope.version is envelope.form is None:
             return
         for what, have, want in (
-            ("model", self.model.name, asked.model),
-            ("version", self.model.version, asked.version),
-            ("form", self.form, asked.form),
+            ("model", self.model.name, envelope.model),
+            ("version", self.model.version, envelope.version),
+            ("form", self.form, envelope.form),
         ):
             if want is not None and want != have:
                 raise ModelMismatch(f"the session runs on {what} {have!r}, not {want!r}: name that one, or none")
+
+    def shifted(self, by_s: float) -> Session:
+        """The session with its times on another clock, later by so many seconds."""
+        known = self.known
+        return replace(self, known=replace(known, created_s=known.created_s + by_s, used_s=known.used_s + by_s))

@@ -16,14 +16,14 @@ for ``service.session.protocol`` to say, from the times in the record.
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
 
 from service.errors import HetsynError
 
-ABSENT = 0
+NO_REVISION = 0
 REVISION_BYTES = 8
 
 
@@ -39,7 +39,7 @@ class Stored:
 class Change:
     """A compare-and-set of one session.
 
-    expected: the revision that it was decided on; ABSENT, where there was no record.
+    expected: the revision that it was decided on; NO_REVISION, where there was no record.
     revision: of the new record. record: None deletes what is there. keep_s: for how long from now it is to be kept.
     """
 
@@ -50,11 +50,11 @@ class Change:
     keep_s: float
 
     def __post_init__(self) -> None:
-        if self.record is None and self.expected == ABSENT:
+        if self.record is None and self.expected == NO_REVISION:
             raise ValueError(f"session {self.session!r}: what is not there cannot be deleted")
 
 
-class Verdict(Enum):
+class CommitResult(Enum):
     """What became of a change. Fenced: another one came first, and nothing was changed."""
 
     committed = "committed"
@@ -81,17 +81,10 @@ class StateStore(Protocol):
         Errors: StoreUnavailable, StateError (what is kept there is no record).
         """
 
-    async def commit(self, changes: Sequence[Change]) -> list[Verdict | HetsynError]:
+    async def commit(self, changes: Sequence[Change]) -> list[CommitResult | HetsynError]:
         """Compare and set, each change atomically; of one session there is at most one in a batch.
 
         Errors: StoreUnavailable, StateError.
-        """
-
-    def scan(self) -> AsyncIterator[str]:
-        """The ids of all records, in any order; what changes meanwhile may be there or not.
-
-        Raises:
-            StoreUnavailable.
         """
 
     async def expire(self) -> int:
@@ -112,5 +105,5 @@ class StateStore(Protocol):
 
 
 def new_revision() -> int:
-    """Never ABSENT, and never the same twice."""
+    """Never NO_REVISION, and never the same twice."""
     return secrets.randbits(63) | 1

@@ -11,22 +11,20 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 from typing import Literal, TypeVar
 
 from service.errors import HetsynError, StateCorrupt, StateForeign, StoreUnavailable, StoreUnusable
-from service.store.base import ABSENT, Change, Stored, Verdict
+from service.store.base import NO_REVISION, Change, CommitResult, Stored
 
 T = TypeVar("T")
 Synchronous = Literal["full", "normal"]
 
 APPLICATION_ID = 0x48535331  # "HSS1"; SQLite keeps it in the file's head
 SCHEMA_VERSION = 1
-SCAN_ROWS = 500
 EXPIRE_ROWS = 500  # a transaction; chunks wait behind it
 
 _BEGIN = b"SQLite format 3\0"
@@ -46,7 +44,6 @@ _UPDATE = """
 """
 _DELETE = "DELETE FROM sessions WHERE id = ? AND revision = ? AND keep_until_s > ?"
 _LOAD = "SELECT revision, record FROM sessions WHERE id = ? AND keep_until_s > ?"
-_SCAN = "SELECT id FROM sessions WHERE id > ? AND keep_until_s > ? ORDER BY id LIMIT ?"
 _EXPIRE = "DELETE FROM sessions WHERE id IN (SELECT id FROM sessions WHERE keep_until_s <= ? LIMIT ?)"
 
 
@@ -99,25 +96,15 @@ class FileStore:
         except StoreUnavailable as error:
             return [error for _ in sessions]
 
-    async def commit(self, changes: Sequence[Change]) -> list[Verdict | HetsynError]:
+    async def commit(self, changes: Sequence[Change]) -> list[CommitResult | HetsynError]:
         try:
             return await self._on_thread(lambda: self._commit(changes))
         except StoreUnavailable as error:
             return [error for _ in changes]
 
-    async def scan(self) -> AsyncIterator[str]:
-        after = ""
-        while True:
-            rows = await self._on_thread(partial(self._ids, after))
-            for (session,) in rows:
-                yield session
-            if len(rows) < SCAN_ROWS:
-                return
-            after = rows[-1][0]
-
     async def expire(self) -> int:
         removed, count = 0, EXPIRE_ROWS
-        while count == EXPIRE_ROWS:  # what was asked for meanwhile comes before the next
+        while count == EXPIRE_ROWS:  # requests that came meanwhile go before the next
             count = await self._on_thread(self._expire)
             removed += count
         return removed
@@ -180,9 +167,6 @@ class FileStore:
     def _expire(self) -> int:
         return self._database.execute(_EXPIRE, (self._clock(), EXPIRE_ROWS)).rowcount
 
-    def _ids(self, after: str) -> list[tuple[str]]:
-        return self._database.execute(_SCAN, (after, self._clock(), SCAN_ROWS)).fetchall()
-
     def _load(self, sessions: Sequence[str]) -> list[Stored | HetsynError | None]:
         now_s = self._clock()
         return [self._load_one(session, now_s) for session in sessions]
@@ -201,7 +185,7 @@ class FileStore:
             return StateForeign(f"session {session!r}: what the store holds under this id is no packed session")
         return Stored(revision, record)
 
-    def _commit(self, changes: Sequence[Change]) -> list[Verdict | HetsynError]:
+    def _commit(self, changes: Sequence[Change]) -> list[CommitResult | HetsynError]:
         try:
             return self._transaction(changes)
         except sqlite3.OperationalError:
@@ -210,29 +194,29 @@ class FileStore:
             if len(changes) == 1:
                 return [_damaged(changes[0].session, error)]
             # damage reaches those sessions alone that it touches
-            return [verdict for change in changes for verdict in self._commit([change])]
+            return [result for change in changes for result in self._commit([change])]
 
-    def _transaction(self, changes: Sequence[Change]) -> list[Verdict | HetsynError]:
+    def _transaction(self, changes: Sequence[Change]) -> list[CommitResult | HetsynError]:
         now_s = self._clock()
         self._database.execute("BEGIN IMMEDIATE")
         try:
-            verdicts: list[Verdict | HetsynError] = [self._commit_one(change, now_s) for change in changes]
+            results: list[CommitResult | HetsynError] = [self._commit_one(change, now_s) for change in changes]
             self._database.execute("COMMIT")
         except BaseException:
             with suppress(sqlite3.Error):  # SQLite has rolled back by itself after some errors
                 self._database.execute("ROLLBACK")
             raise
-        return verdicts
+        return results
 
-    def _commit_one(self, change: Change, now_s: float) -> Verdict:
+    def _commit_one(self, change: Change, now_s: float) -> CommitResult:
         values = (change.session, change.revision, now_s + change.keep_s, change.record, now_s)
         if change.record is None:
             done = self._database.execute(_DELETE, (change.session, change.expected, now_s))
-        elif change.expected == ABSENT:
+        elif change.expected == NO_REVISION:
             done = self._database.execute(_INSERT, values)
         else:
             done = self._database.execute(_UPDATE, (*values, change.expected))
-        return Verdict.committed if done.rowcount else Verdict.fenced
+        return CommitResult.committed if done.rowcount else CommitResult.fenced
 
     async def _on_thread(self, act: Callable[[], T]) -> T:
         """
@@ -243,7 +227,7 @@ class FileStore:
         try:
             return await asyncio.wait_for(asyncio.shield(running), self._timeout_s)
         except TimeoutError as error:
-            running.add_done_callback(_heard)
+            running.add_done_callback(_retrieve)
             raise StoreUnavailable(
                 f"the session store did not answer within {self._timeout_s:g} s: send the chunk again"
             ) from error
@@ -258,7 +242,7 @@ def _damaged(session: str, error: sqlite3.DatabaseError) -> StateCorrupt:
     )
 
 
-def _heard(running: asyncio.Future[T]) -> None:
+def _retrieve(running: asyncio.Future[T]) -> None:
     """asyncio logs exceptions that nobody has asked for."""
     if not running.cancelled():
         running.exception()

@@ -4,11 +4,11 @@ one process may share. A server on ``memory://`` uses no store at all, for its s
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from service.errors import HetsynError
-from service.store.base import ABSENT, Change, Stored, Verdict
+from service.store.base import NO_REVISION, Change, CommitResult, Stored
 
 
 @dataclass(frozen=True)
@@ -35,13 +35,8 @@ class MemoryStore:
     async def load(self, sessions: Sequence[str]) -> list[Stored | HetsynError | None]:
         return [self._find(session) for session in sessions]
 
-    async def commit(self, changes: Sequence[Change]) -> list[Verdict | HetsynError]:
+    async def commit(self, changes: Sequence[Change]) -> list[CommitResult | HetsynError]:
         return [self._commit(change) for change in changes]
-
-    async def scan(self) -> AsyncIterator[str]:
-        for session in list(self._kept):
-            if self._find(session) is not None:
-                yield session
 
     async def expire(self) -> int:
         now_s = self._clock()
@@ -60,13 +55,13 @@ class MemoryStore:
         kept = self._kept.get(session)
         return kept.stored if kept is not None and kept.until_s > self._clock() else None
 
-    def _commit(self, change: Change) -> Verdict:
+    def _commit(self, change: Change) -> CommitResult:
         held = self._find(change.session)
-        if (held.revision if held else ABSENT) != change.expected:
-            return Verdict.fenced
+        if (held.revision if held else NO_REVISION) != change.expected:
+            return CommitResult.fenced
         if change.record is None:
             self._kept.pop(change.session, None)
         else:
             stored = Stored(change.revision, change.record)
             self._kept[change.session] = _Kept(stored, self._clock() + change.keep_s)
-        return Verdict.committed
+        return CommitResult.committed

@@ -3,7 +3,7 @@
     offset  size  little endian
     0       4     magic "HSST"
     4       2     format version
-    6       1     standing: 0 open, 1 ended, 2 dropped
+    6       1     status: 0 open, 1 ended, 2 dropped
     7       1     flags: 1 float16 network, 2 sound, 4 spikes, 8 resampler
     8       8     bytes of the whole record
     16      32    model hash: SHA-256 of the manifest's content
@@ -54,7 +54,7 @@ CHECKSUM_BYTES = 32
 LONGEST_WAIT_S = 4  # of samples in a resampler, which needs three seconds at the oddest rates
 
 OPEN, ENDED, DROPPED = 0, 1, 2
-HALF, SOUND, SPIKES, RESAMPLER = 1, 2, 4, 8
+FLOAT16, SOUND, SPIKES, RESAMPLER = 1, 2, 4, 8
 
 _HEAD = struct.Struct("<4sHBBQ32sddQQIIQQ8I")
 _START = struct.Struct("<4sH2xQ")
@@ -99,11 +99,11 @@ class Packing:
     """Packs sessions and unpacks them.
 
     Args:
-        half: pack the network's state as float16.
+        float16: pack the network's state as float16.
     """
 
-    def __init__(self, *, half: bool = False) -> None:
-        self.half = half
+    def __init__(self, *, float16: bool = False) -> None:
+        self.float16 = float16
         self._layouts: WeakKeyDictionary[Model, dict[str, _Layout]] = WeakKeyDictionary()
 
     def pack(self, session_id: str, session: Session) -> bytes:
@@ -116,10 +116,10 @@ class Packing:
         network = encoder = waiting = pending = b""
         if stream is not None:
             row = session.model.states(session.form).to_host(stream.network)
-            network, is_half = self._packed_network(layout, row, stream.step)
+            network, is_float16 = self._packed_network(layout, row, stream.step)
             encoder = b"".join([_little(stream.encoder[t.name], _DTYPES[t.dtype]) for t in layout.encoder])
             pending = _little(stream.pending, "<f4")
-            flags = (HALF if is_half else 0) | (SOUND if stream.kind == "audio" else SPIKES)
+            flags = (FLOAT16 if is_float16 else 0) | (SOUND if stream.kind == "audio" else SPIKES)
             if stream.resampler is not None:
                 flags |= RESAMPLER
                 resampler = stream.resampler
@@ -163,21 +163,21 @@ class Packing:
         form: FormName = "bank" if record.form == "bank" else "exact"
         layout = self._layout(model, form)
         head = _HEAD.unpack_from(record.content)
-        standing, flags = head[2:4]
+        status, flags = head[2:4]
         created_s, used_s, expected, steps, rate_hz, target_hz, received, emitted = head[6:14]
         digest, reply_json, network, encoder, waiting, pending = record.sections[2:]
         reply = _reply(reply_json)
         if not (math.isfinite(created_s) and math.isfinite(used_s) and created_s >= 0 and used_s >= 0):
             raise StateMismatch("the packed session's times are not times")
-        if not (1 <= expected <= 2**53 and steps <= 2**53 and standing in (OPEN, ENDED, DROPPED)):
+        if not (1 <= expected <= 2**53 and steps <= 2**53 and status in (OPEN, ENDED, DROPPED)):
             raise StateMismatch("the packed session's progress is not one that a session can have")
-        if (reply.session, reply.seq, reply.end) != (record.session, expected - 1, standing == ENDED):
+        if (reply.session, reply.seq, reply.end) != (record.session, expected - 1, status == ENDED):
             raise StateMismatch("the packed session's last reply is not that of its last chunk")
         if (reply.model, reply.version, reply.form, reply.total_steps) != (model.name, model.version, form, steps):
             raise StateMismatch("the packed session's last reply is not that of its model")
-        progress = Progress(expected, steps, standing == ENDED, Answered(expected - 1, bytes(digest), reply))
-        known = Known(progress, created_s, used_s, dropped=standing == DROPPED)
-        if standing != OPEN:
+        progress = Progress(expected, steps, status == ENDED, Answered(expected - 1, bytes(digest), reply))
+        known = Known(progress, created_s, used_s, dropped=status == DROPPED)
+        if status != OPEN:
             if any((network, encoder, waiting, pending)):
                 raise StateMismatch("the packed session has ended, and yet has a state")
             return Session(model, form, known, None)
@@ -189,7 +189,7 @@ class Packing:
             resampler = Resampler(rate_hz, target_hz, _samples(waiting, "waiting"), received, emitted)
         elif waiting:
             raise StateMismatch("the packed session has samples to be resampled, and no resampler")
-        row, done = _network(network, layout, is_half=bool(flags & HALF))
+        row, done = _network(network, layout, is_float16=bool(flags & FLOAT16))
         stream = StreamState(
             model.states(form).from_host(row),
             done,
@@ -204,7 +204,7 @@ class Packing:
     def as_stored(self, record: bytes, session: Session) -> Session:
         """The session as a replica that loads the record will have it: rounded, where float16 is packed. Every
         replica goes on from the same numbers then."""
-        return self.unpack(read(record), session.model) if self.half and session.stream else session
+        return self.unpack(read(record), session.model) if self.float16 and session.stream else session
 
     def _layout(self, model: Model, form: FormName) -> _Layout:
         layouts = self._layouts.setdefault(model, {})
@@ -222,7 +222,7 @@ class Packing:
 
     def _packed_network(self, layout: _Layout, row: NDArray[np.float32], done: int) -> tuple[bytes, bool]:
         step = _STEP.pack(done)
-        if self.half:
+        if self.float16:
             split = layout.words - layout.exact
             with np.errstate(over="ignore"):
                 rounded = row[:split].astype("<f2")
@@ -297,13 +297,13 @@ def _little(value: Array, dtype: str) -> bytes:
     return value.astype(dtype, copy=False).tobytes()
 
 
-def _network(content: memoryview, layout: _Layout, *, is_half: bool) -> tuple[NDArray[np.float32], int]:
+def _network(content: memoryview, layout: _Layout, *, is_float16: bool) -> tuple[NDArray[np.float32], int]:
     """The network's row and its steps.
 
     Raises:
         StateMismatch: another size than the manifest's, numbers that are not finite, or no count of steps.
     """
-    split = layout.words - layout.exact if is_half else 0
+    split = layout.words - layout.exact if is_float16 else 0
     expected = 2 * split + 4 * (layout.words - split) + _STEP.size
     if len(content) != expected:
         raise StateMismatch(f"the packed session has {len(content)} bytes of state, its model has {expected}")

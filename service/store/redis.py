@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -30,32 +30,31 @@ from redis.exceptions import NoScriptError, RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from service.errors import HetsynError, StateForeign, StoreUnavailable, StoreUnusable
-from service.store.base import ABSENT, REVISION_BYTES, Change, Stored, Verdict
+from service.store.base import NO_REVISION, REVISION_BYTES, Change, CommitResult, Stored
 
 PREFIX = "hetsyn:session:"
-SCAN_KEYS = 500
 _DATABASE = re.compile("(/[0-9]*)?")
 
 # Key i has three arguments: the expected revision, the value ("" deletes), and for how many ms it is kept. The result
 # has a number a key, or the text of its error: one that fails must not keep the others from being answered.
 FENCED, COMMITTED, ALREADY = 0, 1, 2  # already: what the change makes of the key is what it holds
 _COMPARE_AND_SET = f"""
-local verdicts = {{}}
+local results = {{}}
 for i, key in ipairs(KEYS) do
   local expected, value, keep_ms = ARGV[3 * i - 2], ARGV[3 * i - 1], ARGV[3 * i]
   local done = redis.pcall('GETRANGE', key, 0, {REVISION_BYTES - 1})
   if type(done) == 'table' and done.err then
-    verdicts[i] = done.err
+    results[i] = done.err
   elseif done == expected then
     if value == '' then done = redis.pcall('DEL', key) else done = redis.pcall('SET', key, value, 'PX', keep_ms) end
-    verdicts[i] = type(done) == 'table' and done.err or {COMMITTED}
+    results[i] = type(done) == 'table' and done.err or {COMMITTED}
   elseif done == string.sub(value, 1, {REVISION_BYTES}) then
-    verdicts[i] = {ALREADY}
+    results[i] = {ALREADY}
   else
-    verdicts[i] = {FENCED}
+    results[i] = {FENCED}
   end
 end
-return verdicts
+return results
 """
 
 
@@ -99,24 +98,12 @@ class RedisStore:
             return [error for _ in sessions]
         return [_stored(session, answer) for session, answer in zip(sessions, answers, strict=True)]
 
-    async def commit(self, changes: Sequence[Change]) -> list[Verdict | HetsynError]:
+    async def commit(self, changes: Sequence[Change]) -> list[CommitResult | HetsynError]:
         try:
             answers, is_second = await self._in_time(lambda: self._commit(changes))
         except StoreUnavailable as error:
             return [error for _ in changes]
-        return [_verdict(change, answer, is_second=is_second) for change, answer in zip(changes, answers, strict=True)]
-
-    async def scan(self) -> AsyncIterator[str]:
-        cursor = 0
-        while True:
-            (answer,) = await self._send([("SCAN", cursor, "MATCH", _literal(self._prefix) + "*", "COUNT", SCAN_KEYS)])
-            if isinstance(answer, Exception):
-                raise _unavailable(answer) from answer
-            cursor, keys = int(answer[0]), answer[1]
-            for key in keys:
-                yield bytes(key).decode(errors="replace").removeprefix(self._prefix)
-            if not cursor:
-                return
+        return [_result(change, answer, is_second=is_second) for change, answer in zip(changes, answers, strict=True)]
 
     async def expire(self) -> int:
         return 0
@@ -188,7 +175,7 @@ class RedisStore:
 
 def _arguments(change: Change) -> tuple[bytes, bytes, int]:
     """Of the script, for one key."""
-    expected = b"" if change.expected == ABSENT else change.expected.to_bytes(REVISION_BYTES, "big")
+    expected = b"" if change.expected == NO_REVISION else change.expected.to_bytes(REVISION_BYTES, "big")
     value = b"" if change.record is None else change.revision.to_bytes(REVISION_BYTES, "big") + change.record
     return expected, value, max(1, round(change.keep_s * 1000))
 
@@ -204,17 +191,21 @@ def _stored(session: str, answer: Any) -> Stored | HetsynError | None:
     return Stored(int.from_bytes(value[:REVISION_BYTES], "big"), value[REVISION_BYTES:])
 
 
-def _verdict(change: Change, answer: Any, *, is_second: bool) -> Verdict | HetsynError:
-    """is_second: the change may have been made before, by the same script."""
+def _result(change: Change, answer: Any, *, is_second: bool) -> CommitResult | HetsynError:
+    """The outcome of a change.
+
+    Args:
+        is_second: the script was sent twice, so that the change may have been made before.
+    """
     if isinstance(answer, Exception):
         return _refusal(change.session, answer)
-    if answer == COMMITTED or (answer == ALREADY and (is_second or change.record is not None)):
-        return Verdict.committed
+    if answer == COMMITTED or (answer == ALREADY and is_second):
+        return CommitResult.committed
     if is_second:
         return StoreUnavailable(
             "the connection to the session store broke, and another change came since: send the chunk again"
         )
-    return Verdict.fenced
+    return CommitResult.fenced
 
 
 def _refusal(session: str, error: Exception) -> HetsynError:
@@ -241,8 +232,3 @@ def _info(answer: Any, name: str) -> str:
         if line.startswith(f"{name}:"):
             return line.partition(":")[2].strip()
     return ""
-
-
-def _literal(text: str) -> str:
-    """A prefix as SCAN's pattern takes it."""
-    return "".join(f"\\{letter}" if letter in "*?[]\\^" else letter for letter in text)

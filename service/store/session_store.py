@@ -13,27 +13,31 @@ from service.models.model import Model
 from service.observe.counters import Counters
 from service.session.protocol import Lifetimes, keep_s
 from service.session.session import Session
-from service.store.base import ABSENT, Change, StateStore, Verdict, new_revision
-from service.store.group_commit import StorePipeline
+from service.store.base import NO_REVISION, Change, CommitResult, StateStore, new_revision
+from service.store.group_commit import GroupCommit
 from service.store.record import Packing, Record, read
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
-    """What there was under an id at a revision; both empty where there was nothing.
+class Snapshot:
+    """What a store held under an id; empty where it held nothing.
 
-    damage: why the record is of no use.
+    Attributes:
+        revision: of the record.
+        session: the session that it is.
+        damage: why the record cannot be used.
     """
 
-    revision: int = ABSENT
+    revision: int = NO_REVISION
     session: Session | None = None
     damage: StateError | None = None
 
 
-class Shelf:
+class SessionStore:
     """Used from one event loop.
 
-    timeout_s: of one batch, and of the time before it.
+    Args:
+        timeout_s: of one batch, and of the time before it.
     """
 
     def __init__(
@@ -45,64 +49,80 @@ class Shelf:
         counters: Counters,
         timeout_s: float,
     ) -> None:
-        self.store = store
-        self._pipeline = StorePipeline(store, timeout_s=timeout_s)
+        self._store = store
+        self._pipeline = GroupCommit(store, timeout_s=timeout_s)
         self._packing = packing
         self._catalog = catalog
         self._lifetimes = lifetimes
         self._counters = counters
 
-    async def load(self, session_id: str) -> Held:
+    async def start(self) -> None:
+        """As ``StateStore.start``."""
+        await self._store.start()
+
+    async def health(self) -> None:
+        """As ``StateStore.health``."""
+        await self._store.health()
+
+    async def expire(self) -> None:
+        """As ``StateStore.expire``."""
+        await self._store.expire()
+
+    async def load(self, session_id: str) -> Snapshot:
         """What the store holds.
 
         Raises:
-            StoreUnavailable: it does not say. StateForeign, StateCorrupt: not so much as a revision can be read.
+            StoreUnavailable: it does not say.
+            StateForeign, StateCorrupt: not even a revision can be read.
         """
         self._counters.store_loads += 1
         with self._counting():
             stored = await self._pipeline.load(session_id)
         if stored is None:
-            return Held()
+            return Snapshot()
         try:
             record = read(stored.record, session_id)
             session = self._packing.unpack(record, find_model(self._catalog, record))
         except StateError as error:
             self._counters.failed(error)
-            return Held(stored.revision, damage=error)
+            return Snapshot(stored.revision, damage=error)
         self._counters.sessions_loaded += 1
-        return Held(stored.revision, session)
+        return Snapshot(stored.revision, session)
 
-    async def commit(self, session_id: str, held: Held, session: Session) -> Held | None:
-        """Put a session in place of what was held; None where that is no longer there.
+    async def commit(self, session_id: str, snapshot: Snapshot, session: Session) -> Snapshot | None:
+        """Put a session in place of a snapshot.
+
+        Returns:
+            What the store holds now; None where another process has changed the session since.
 
         Raises:
             StoreUnavailable: it may have been put there, or may yet be.
         """
         record = self._packing.pack(session_id, session)
         kept_s = keep_s(session.known, self._lifetimes)
-        change = Change(session_id, held.revision, new_revision(), record, kept_s)
+        change = Change(session_id, snapshot.revision, new_revision(), record, kept_s)
         if not await self._change(change):
             return None
-        return Held(change.revision, self._packing.as_stored(record, session))
+        return Snapshot(change.revision, self._packing.as_stored(record, session))
 
-    async def delete(self, session_id: str, held: Held) -> bool:
-        """Remove what was held; False where that is no longer there.
+    async def delete(self, session_id: str, snapshot: Snapshot) -> bool:
+        """Remove what a snapshot shows; False where another process has changed the session since.
 
         Raises:
             StoreUnavailable: it may have been removed, or may yet be.
         """
-        return await self._change(Change(session_id, held.revision, new_revision(), None, 0.0))
+        return await self._change(Change(session_id, snapshot.revision, new_revision(), None, 0.0))
 
     async def close(self) -> None:
-        """Finish what was asked, and close the store."""
+        """Finish what was begun, and close the store."""
         await self._pipeline.drain()
-        await self.store.close()
+        await self._store.close()
 
     async def _change(self, change: Change) -> bool:
         began_s = time.perf_counter()
         with self._counting():
-            verdict = await self._pipeline.commit(change)
-        if verdict is Verdict.fenced:
+            result = await self._pipeline.commit(change)
+        if result is CommitResult.fenced:
             self._counters.store_fenced += 1
             return False
         self._counters.store_commits += 1

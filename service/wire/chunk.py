@@ -18,7 +18,12 @@ SHORT = 2**16
 
 @dataclass(frozen=True)
 class AudioChunk:
-    """samples: float32 [n], n >= 1, one channel in [-1, 1)."""
+    """A piece of sound.
+
+    Attributes:
+        samples: float32 [n], n >= 1, one channel in [-1, 1).
+        rate_hz: their rate.
+    """
 
     samples: Samples
     rate_hz: int
@@ -26,17 +31,21 @@ class AudioChunk:
 
 @dataclass(frozen=True)
 class SpikeChunk:
-    """steps >= 1. step, unit: int64 [spikes], one pair a spike, ascending, no pair twice; step < steps.
+    """Spikes on channels.
 
-    channels: how many the client believes there are, where its input says so (dense).
-    places: uint32 [spikes], step << 16 | unit, where the input has them and both fit.
+    Attributes:
+        steps: network steps of the chunk, at least 1.
+        step: int64 [spikes], of each spike, below ``steps``.
+        unit: int64 [spikes], its channel; the pairs ascend, and none occurs twice.
+        channels: of the client's network, where its input says so (dense).
+        positions: uint32 [spikes], step << 16 | unit, where both fit and the input has them.
     """
 
     steps: int
     step: Integers
     unit: Integers
     channels: int | None = None
-    places: NDArray[np.uint32] | None = None
+    positions: NDArray[np.uint32] | None = None
 
 
 Chunk = AudioChunk | SpikeChunk
@@ -55,7 +64,7 @@ def dense_chunk(rows: Sequence[Sequence[float]]) -> SpikeChunk:
     """A chunk from one row a step, one number a channel, each 0 or 1.
 
     Raises:
-        InputError: rows of different lengths, or another number; names the place.
+        InputError: rows of different lengths, or another number; names the index.
     """
     channels = len(rows[0]) if rows else 0
     for index, row in enumerate(rows):
@@ -85,8 +94,8 @@ def digest(chunk: Chunk | None, end: bool) -> bytes:
     elif isinstance(chunk, SpikeChunk):
         content.update(f"spikes {chunk.steps} {len(chunk.step)} {end}\n".encode())
         step, unit = chunk.step, chunk.unit
-        if chunk.places is not None:
-            content.update(chunk.places.data)
+        if chunk.positions is not None:
+            content.update(chunk.positions.data)
         elif chunk.steps <= SHORT and (not len(unit) or unit.max() < SHORT):
             content.update((step << 16 | unit).astype(np.uint32).data)  # less to hash
         else:

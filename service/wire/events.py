@@ -24,8 +24,8 @@ def unpack_events(data: bytes) -> SpikeChunk:
     times = np.frombuffer(data, "<u2", count, HEADER.size)
     units = np.frombuffer(data, "<u2", count, HEADER.size + 2 * count)
     # as most clients send them; ``spike_chunk`` mends the order and explains what is wrong
-    places = times.astype(np.uint32) << 16 | units
+    positions = times.astype(np.uint32) << 16 | units
     is_plain = count > 0 and 0 < steps <= LARGEST + 1 and times[-1] < steps
-    if is_plain and np.count_nonzero(places[1:] > places[:-1]) == count - 1:
-        return SpikeChunk(steps, times.astype(np.int64), units.astype(np.int64), places=places)
+    if is_plain and np.count_nonzero(positions[1:] > positions[:-1]) == count - 1:
+        return SpikeChunk(steps, times.astype(np.int64), units.astype(np.int64), positions=positions)
     return spike_chunk(steps, times.astype(np.int64), units.astype(np.int64))

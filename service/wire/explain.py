@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from service.errors import InputError, UnsupportedInput
 from service.wire.schema import INPUT_KINDS
 
-LONGEST_PLACE = 100
+LONGEST_PATH = 100
 # by pydantic's kind of error; in braces what its context says
 _ADVICE: Mapping[str, str] = {
     **dict.fromkeys(("int_type", "int_parsing", "int_parsing_size", "int_from_float"), "send a whole number"),
@@ -36,7 +36,7 @@ def explain_invalid(error: ValidationError, what: str, fields: str) -> InputErro
     first, *others = (
         item for item in error.errors(include_url=False, include_input=False) if item["loc"][-2:][1:] != ("bool",)
     )
-    place = _place(first["loc"])
+    path = _path(first["loc"])
     kind = first["type"]
     more = f" ({len(others)} more)" if others else ""
     if kind == "json_invalid":
@@ -46,16 +46,16 @@ def explain_invalid(error: ValidationError, what: str, fields: str) -> InputErro
     if kind == "union_tag_not_found":
         return InputError(f"input.kind is missing: send one of {', '.join(INPUT_KINDS)}")
     if kind == "missing":
-        return InputError(f"{place} is missing: send it{more}")
+        return InputError(f"{path} is missing: send it{more}")
     if kind == "extra_forbidden":
-        return InputError(f"{place} is not {fields}{more}")
-    if place == "session":
+        return InputError(f"{path} is not {fields}{more}")
+    if path == "session":
         return InputError("session is not an id: send 1 to 128 characters of A-Z a-z 0-9 . _ ~ : -")
     advice = _ADVICE.get(kind, f"{first['msg']}: send what /docs describes").format_map(first.get("ctx", {}))
-    return InputError(f"{place or what}: {advice}{more}")
+    return InputError(f"{path or what}: {advice}{more}")
 
 
-def _place(location: tuple[int | str, ...]) -> str:
+def _path(location: tuple[int | str, ...]) -> str:
     """``input.times[3]``; pydantic puts the chosen kind between."""
     parts = list(location)
     if len(parts) > 1 and parts[0] == "input" and parts[1] in INPUT_KINDS:
@@ -65,4 +65,4 @@ def _place(location: tuple[int | str, ...]) -> str:
     text = ""
     for part in parts:
         text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
-    return text if len(text) <= LONGEST_PLACE else f"{text[:LONGEST_PLACE]}..."
+    return text if len(text) <= LONGEST_PATH else f"{text[:LONGEST_PATH]}..."

@@ -18,11 +18,13 @@ import httpx
 import numpy as np
 import pytest
 
-from experiments.results import KEPT, Result, identity, read_file
+from experiments.checkout import RESULTS
+from experiments.results import Result, identity, read_file
 from experiments.run import RunSpec, open_task
 from experiments.shd import ShdSpec
-from experiments.task import Batch, MissingData
+from experiments.task import MissingData
 from experiments.vision import CLOTHES, ImageSpec, encode, read_fashion_mnist
+from hetsyn_model.training.batch import Batch
 from hetsyn_model.training.checkpoint import Checkpoint
 from hetsyn_model.training.data import SHD_CHANNELS, read_folder, split_takes
 from hetsyn_model.training.speech import LABELS, VALIDATION_EVERY
@@ -50,7 +52,7 @@ def reported(model: str) -> Result:
     """What the report says of the shipped network's run."""
     run = described(model)
     wanted = identity(run.to_dict())
-    found = [r for r in read_file(ROOT / KEPT / f"{run.experiment}.json") if r.identity == wanted]
+    found = [r for r in read_file(ROOT / RESULTS / f"{run.experiment}.json") if r.identity == wanted]
     assert len(found) == 1, f"the kept results have no run that made {model}"
     return found[0]
 

@@ -130,7 +130,7 @@ def test_serving_imports_no_torch() -> None:
         "from pathlib import Path; from service.app import create_app\n"
         "from service.models.catalog import ModelCatalog\n"
         "from service.settings import Settings\n"
-        "catalog = ModelCatalog(Path('models')); catalog.load_defaults()\n"
+        "catalog = ModelCatalog(Path('models'))\n"
         "create_app(Settings(models=Path('models')), catalog); print('served')"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)

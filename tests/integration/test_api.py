@@ -20,15 +20,15 @@ from hetsyn_client.events import pack_events
 from hetsyn_client.frames import MEDIA_TYPE as CARRIED_TYPE
 from service.app import create_app
 from service.carried.keys import CarryKeys
-from service.errors import ArtifactError, RuntimeUnavailable
+from service.errors import ArtifactError, HetsynError, RuntimeUnavailable
 from service.models.catalog import ModelCatalog
 from service.registry.registry import SessionRegistry
 from service.runtime.onnx import Array
-from service.settings import Settings
 from service.store.base import Change, StateStore, Stored
 from service.store.record import MEDIA_TYPE as STATE_TYPE
 from service.wire.decode import decode_json
 from tests.fakes import CHANNELS, LABELS, TAIL, FailingStore, Gate, sound, spikes, write_artifact
+from tests.support.settings import make_settings
 from tests.unit.service.wire.test_pcm import wav
 
 PROBLEM = "application/problem+json"
@@ -58,7 +58,7 @@ class Server:
     ) -> None:
         self.gate = gate
         self.clock = Clock()
-        settings = Settings(models=folder, default_model=default_model, engine_inline_s=0.0, **limits)
+        settings = make_settings(models=folder, default_model=default_model, inline_s=0.0, **limits)
         catalog = ModelCatalog(folder, default_model, gate.load)
         self.app: FastAPI = create_app(settings, catalog, self.clock, store=store, wall=self.clock, keys=keys)
 
@@ -522,31 +522,22 @@ def test_health(server: Server) -> None:
     server.run(body)
 
 
-def test_a_server_whose_model_was_damaged_is_not_ready(models: Path, gate: Gate) -> None:
-    server = Server(models, gate)
+def test_a_server_whose_model_is_damaged_does_not_start(models: Path, gate: Gate) -> None:
     (models / "digits/1/exact.onnx").write_bytes(b"other")
-
-    async def body(client: httpx.AsyncClient) -> None:
-        is_problem(await client.get("/health/ready"), 503, "copy the artifact again")
-        assert (await client.head("/health/ready")).status_code == 503
-
-    server.run(body)
+    with pytest.raises(ArtifactError, match="copy the artifact again"):
+        Server(models, gate)
 
 
 @pytest.mark.parametrize(("error", "status"), [(ArtifactError, 500), (RuntimeUnavailable, 503)])
-def test_a_server_that_cannot_run_its_models_is_not_ready(
-    models: Path, gate: Gate, monkeypatch: pytest.MonkeyPatch, error: type[Exception], status: int
+def test_a_server_that_cannot_run_its_models_says_so(
+    models: Path, gate: Gate, error: type[HetsynError], status: int
 ) -> None:
-    def broken(_: bytes) -> Any:
-        raise error("it does not load")
-
-    monkeypatch.setattr(gate, "load", broken)
     server = Server(models, gate)
 
     async def body(client: httpx.AsyncClient) -> None:
+        gate.failure = error("it does not run")
         assert (await client.get("/health/live")).status_code == 200
-        is_problem(await client.get("/health/ready"), 503, "it does not load")
-        is_problem(await client.post("/infer", json={"input": events(3)}), status, "it does not load")
+        is_problem(await client.post("/infer", json={"input": events(3)}), status, "it does not run")
 
     server.run(body)
 
@@ -715,7 +706,7 @@ def test_a_store_that_is_down_gives_503_and_the_session_goes_on(models: Path, ga
 def test_a_task_that_died_does_not_keep_the_store_from_being_closed(
     models: Path, gate: Gate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def dies(_: SessionRegistry) -> None:
+    async def dies(_: SessionRegistry, interval_s: float) -> None:  # noqa: ARG001
         raise ZeroDivisionError("a defect")
 
     monkeypatch.setattr(SessionRegistry, "sweep_forever", dies)
@@ -761,7 +752,7 @@ def test_a_server_is_ready_once_its_store_has_answered(models: Path, gate: Gate)
 
 def test_a_server_that_is_about_to_end_is_not_ready_and_then_takes_nothing(server: Server) -> None:
     async def body(client: httpx.AsyncClient) -> None:
-        sessions = server.app.state.sessions
+        sessions = server.app.state.server
         await ok(client, session="abc", input=events(25))
         sessions.admissions.leave_rotation()
         refused = is_problem(await client.get("/health/ready"), 503, "shutting down")
@@ -787,9 +778,9 @@ def test_every_refusal_is_counted_once(models: Path, gate: Gate) -> None:
         await client.post("/infer", content=b"", headers={"Content-Type": "audio/mpeg"})
         await client.post("/infer", json={"seq": 3, "input": events(3)})
         await client.post("/infer", json={"carry": True, "input": events(3)})
-        with server.app.state.sessions.admission():
+        with server.app.state.server.admissions:
             await client.post("/infer", json={"input": events(3)})
-        await server.app.state.sessions.admissions.stop()
+        await server.app.state.server.admissions.stop()
         await client.post("/infer", json={"input": events(3)})
         text = (await client.get("/metrics")).text
         for error in (
@@ -805,7 +796,7 @@ def test_who_looks_at_sessions_takes_a_place_too(models: Path, gate: Gate) -> No
 
     async def body(client: httpx.AsyncClient) -> None:
         await ok(client, session="abc", input=events(25))
-        admissions = server.app.state.sessions.admissions
+        admissions = server.app.state.server.admissions
 
         async def ask() -> list[httpx.Response]:
             return [

@@ -203,7 +203,7 @@ def test_a_body_that_does_not_come_is_waited_for_no_longer_than_it_may_take(
 
 def test_bodies_under_way_have_a_bound_in_all(models: Path, gate: Gate) -> None:
     server = Server(models, gate, max_body_bytes=100_000, max_upload_bytes=150_000)
-    uploads = server.app.state.sessions.uploads
+    uploads = server.app.state.server.uploads
 
     async def body(client: httpx.AsyncClient) -> None:
         first = Trickle(server, bytes(80_000))
@@ -244,7 +244,7 @@ def test_a_body_that_trickles_does_not_keep_a_server_from_its_end(
         slow, quick = Trickle(server, bytes(100)), Trickle(server, bytes(100))
         await slow.waits.wait()
         await quick.waits.wait()
-        stopping = asyncio.create_task(server.app.state.sessions.admissions.stop())
+        stopping = asyncio.create_task(server.app.state.server.admissions.stop())
         await asyncio.sleep(0)
         quick.send(b"")  # what comes in time is served to its end
         await stopping

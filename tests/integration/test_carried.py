@@ -19,9 +19,9 @@ from hetsyn_client.frames import MEDIA_TYPE, pack_frame, unpack_frame
 from service.app import create_app
 from service.carried.keys import CarryKeys
 from service.models.catalog import ModelCatalog
-from service.settings import Settings
 from tests.fakes import load_fake, sound, spikes
 from tests.integration.test_api import Json, audio, events, is_problem, metric
+from tests.support.settings import make_settings
 from tests.unit.service.wire.test_pcm import wav
 
 KEYS = [bytes(range(32))]
@@ -30,7 +30,7 @@ EVENTS = [events(10, n) for n in range(6)]
 
 def app(models: Path, keys: list[bytes] | None = KEYS, **limits: Any) -> FastAPI:
     catalog = ModelCatalog(models, load=load_fake)
-    return create_app(Settings(models=models, **limits), catalog, keys=None if keys is None else CarryKeys(keys))
+    return create_app(make_settings(models=models, **limits), catalog, keys=None if keys is None else CarryKeys(keys))
 
 
 class InProcess:
@@ -214,7 +214,9 @@ def test_a_token_expires(models: Path) -> None:
     now = [1_000_000.0]
     keys = CarryKeys(KEYS)
     catalog = ModelCatalog(models, load=load_fake)
-    server = InProcess(create_app(Settings(models=models, session_idle_s=60), catalog, wall=lambda: now[0], keys=keys))
+    server = InProcess(
+        create_app(make_settings(models=models, session_idle_s=60), catalog, wall=lambda: now[0], keys=keys)
+    )
     with server:
         token = server.post("/infer", json={"carry": True, "input": EVENTS[0]}).json()["token"]
         now[0] += 60

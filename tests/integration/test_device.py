@@ -13,8 +13,8 @@ import pytest
 from service.app import create_app
 from service.models.catalog import ModelCatalog
 from service.runtime import device_memory
-from service.settings import Settings
 from tests.fakes import OUTPUTS, FakeDevice, load_fake, spikes
+from tests.support.settings import make_settings
 
 ROW_BYTES = 8 * OUTPUTS
 
@@ -26,7 +26,7 @@ def events(steps: int, seed: int) -> dict[str, Any]:
 
 def served(models: Path, device: FakeDevice | None, calls: Any) -> None:
     catalog = ModelCatalog(models, load=load_fake, device=device)
-    app = create_app(Settings(models=models), catalog)
+    app = create_app(make_settings(models=models), catalog)
 
     async def run() -> None:
         transport = httpx.ASGITransport(app)
@@ -55,14 +55,14 @@ def test_many_sessions_at_once_are_answered_as_from_the_host(models: Path) -> No
         served(models, where, calls)
     assert all(reply["probabilities"] for reply in replies[0])
     assert replies[0] == replies[1]
-    assert device.uploads == 1
+    assert device.uploads == 2  # of each form the first state of all
 
 
 def test_a_full_device_answers_503_until_sessions_end(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(device_memory, "BLOCK_BYTES", 4 * ROW_BYTES)
     monkeypatch.setattr(device_memory, "FEWEST_SLOTS", 4)
-    # one block, and what a batch works in: the first state of all, two sessions and the next state of one
-    device = FakeDevice(capacity=4 * ROW_BYTES + 3 * ROW_BYTES)
+    # a block of each form, and what a batch works in: the first state of all, two sessions and the next state of one
+    device = FakeDevice(capacity=2 * 4 * ROW_BYTES + 3 * ROW_BYTES)
 
     async def calls(client: httpx.AsyncClient) -> None:
         async def post(session: str, status: int) -> httpx.Response:

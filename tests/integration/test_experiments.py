@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,17 +13,18 @@ from typer.testing import CliRunner
 from experiments import commands, vision
 from experiments.commands import experiment as command
 from experiments.delayed_match import DelayedMatchSpec
-from experiments.neurons import decays
 from experiments.plan import BASE, EXPERIMENTS, PAPER, Chosen, smoke
 from experiments.results import read_kept
-from experiments.run import Progress, RunSpec, Training, build, load_best, masks, open_task, train
+from experiments.run import RunSpec, Training, build, open_task
 from experiments.runner import Choice, run_experiment
+from experiments.train import load_best, masks, train
 from export.commands import export
 from hetsyn_model.network import Network
 from hetsyn_model.run_folder import RunError
 from hetsyn_model.training.checkpoint import Checkpoint
+from hetsyn_model.training.history import History
 from service.contract.artifact import Artifact
-from tests.integration.test_train_and_export import write_words
+from tests.support.words import write_words
 
 RUN = RunSpec(
     experiment="delayed-match",
@@ -55,8 +56,8 @@ class Killed(Exception):
     pass
 
 
-def _values(progress: Progress) -> dict[str, object]:
-    return {name: value for name, value in asdict(progress).items() if name != "seconds"}
+def _values(history: History) -> dict[str, object]:
+    return {name: value for name, value in history.to_dict().items() if not name.endswith("seconds")}
 
 
 @pytest.mark.parametrize("kill_at", [2, 4])
@@ -64,8 +65,8 @@ def test_a_run_that_was_killed_goes_on_as_if_it_had_not(tmp_path: Path, kill_at:
     task = open_task(RUN)
     whole = train(RUN, task, tmp_path / "whole")
 
-    def kill(_: RunSpec, progress: Progress) -> None:
-        if progress.update[-1] == kill_at:
+    def kill(_: RunSpec, history: History) -> None:
+        if history.update[-1] == kill_at:
             raise Killed
 
     with pytest.raises(Killed):
@@ -76,13 +77,38 @@ def test_a_run_that_was_killed_goes_on_as_if_it_had_not(tmp_path: Path, kill_at:
     assert all(torch.equal(x, y) for x, y in zip(a.parameters(), b.parameters(), strict=True))
 
 
+def test_a_run_of_version_0_1_0_goes_on(tmp_path: Path) -> None:
+    task = open_task(RUN)
+    whole = train(RUN, task, tmp_path / "whole")
+
+    def kill(_: RunSpec, history: History) -> None:
+        if history.update[-1] == 4:
+            raise Killed
+
+    with pytest.raises(Killed):
+        train(RUN, task, tmp_path / "old", kill)
+    path = tmp_path / "old/checkpoint.pt"
+    saved = torch.load(path, weights_only=True)
+    history = saved.pop("history")
+    rates = [rate / task.shape.step_s for rate in history.pop("measures")["firing_rate"]]
+    seconds = sum(history.pop("processor_seconds"))
+    torch.save(saved | {"progress": history | {"firing_hz": rates, "seconds": seconds}}, path)
+    resumed = train(RUN, task, tmp_path / "old")
+    assert resumed.measures["firing_rate"] == pytest.approx(whole.measures["firing_rate"])
+    assert _values(resumed) | {"measures": {}} == _values(whole) | {"measures": {}}
+    assert sum(resumed.processor_seconds) > seconds
+
+
 def test_masked_time_constants_stay_and_others_move(tmp_path: Path) -> None:
     task = open_task(RUN)
     train(RUN, task, tmp_path)
     before, after = build(RUN, task), load_best(RUN, task, tmp_path)
     assert isinstance(before, Network)
     assert isinstance(after, Network)
-    for (start, mask), end in zip(masks(RUN, before), decays(after).values(), strict=True):
+    frozen = masks(RUN, before)
+    assert frozen.keys() == before.decays().keys()
+    for name, mask in frozen.items():
+        start, end = before.decays()[name], after.decays()[name]
         assert torch.equal(start[mask], end[mask])
         assert not torch.equal(start[~mask], end[~mask])
 

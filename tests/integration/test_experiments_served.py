@@ -15,11 +15,12 @@ from typer.testing import CliRunner
 from experiments import vision
 from experiments.delayed_match import DelayedMatchSpec
 from experiments.pattern_generation import PatternGenerationSpec
-from experiments.run import RunSpec, TaskSpec, Training, load_best, open_task, run_batch, train
+from experiments.run import RunSpec, TaskSpec, Training, open_task, run_batch
+from experiments.train import load_best, train
 from experiments.vision import ImageSpec, image_events
 from export.commands import export
 from service.app import create_app
-from service.settings import Settings
+from tests.support.settings import make_settings
 
 TASKS: dict[str, TaskSpec] = {
     "delayed-match": DelayedMatchSpec(hidden=(12,), delay_ms=200, validation_trials=8, test_trials=12),
@@ -44,7 +45,7 @@ def infer(models: Path, bodies: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The replies to requests, sent one after the other."""
 
     async def whole() -> list[dict[str, Any]]:
-        app = create_app(Settings(models=models))
+        app = create_app(make_settings(models=models))
         async with (
             app.router.lifespan_context(app),
             httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://server") as client,

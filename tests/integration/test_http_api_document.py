@@ -11,13 +11,13 @@ from pathlib import Path
 import httpx
 import pytest
 
-from service.api.problems import STATUS, TITLES
+from service.api.problems import PROBLEMS
 from service.app import create_app
 from service.carried.keys import CarryKeys
 from service.models.catalog import ModelCatalog
-from service.settings import Settings
 from tests.fakes import CHANNELS, Gate, sound
 from tests.support.paths import DOCS
+from tests.support.settings import make_settings
 from tests.unit.service.wire.test_pcm import wav
 
 DOCUMENT = (DOCS / "http-api.md").read_text()
@@ -28,7 +28,7 @@ FILES = {"@seven.wav": wav(sound(2000).tobytes()), "@chunk.raw": sound(800).toby
 
 def test_the_table_of_errors_is_the_table() -> None:
     listed = dict(re.findall(r"^\| `([a-z-]+)` \| (\d{3}) \|", DOCUMENT, re.MULTILINE))
-    expected = {slug: str(STATUS[kind]) for kind, (slug, _) in TITLES.items()}
+    expected = {problem.slug: str(problem.status) for problem in PROBLEMS.values()}
     assert {slug: status for slug, status in listed.items() if slug != "internal"} == expected
 
 
@@ -52,7 +52,7 @@ def test_the_calls_work(models: Path, gate: Gate, call: str) -> None:
 
     async def send() -> httpx.Response:
         keys = CarryKeys([bytes(32)])
-        app = create_app(Settings(models=models), ModelCatalog(models, load=gate.load), keys=keys)
+        app = create_app(make_settings(models=models), ModelCatalog(models, load=gate.load), keys=keys)
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app)) as client:
             if b'"end": true}' in content:
                 await client.post("http://server/infer?session=abc", content=bytes(80), headers={"Content-Type": L16})
@@ -72,7 +72,7 @@ def _row(unit: int) -> bytes:
 
 
 def test_every_path_is_described(models: Path, gate: Gate) -> None:
-    app = create_app(Settings(models=models), ModelCatalog(models, load=gate.load))
+    app = create_app(make_settings(models=models), ModelCatalog(models, load=gate.load))
     described = {
         (method, re.sub(r"\[.*", "", path)) for method, path in re.findall(r"^\| `([A-Z]+) (/\S+)` \|", DOCUMENT, re.M)
     }

@@ -11,9 +11,9 @@ import httpx
 
 from service.contract.artifact import Artifact
 from service.models.model import Model
-from service.settings import Settings
 from tests.fakes import Gate, write_artifact
 from tests.integration.test_api import Server, events, ok
+from tests.support.settings import make_settings
 from tests.unit.service.reload.test_reload import rewrite
 
 CHUNKS = 12
@@ -35,7 +35,6 @@ def test_a_reload_under_load(models: Path, gate: Gate) -> None:
     server = Server(models, gate, ended_keep_s=10)
 
     async def body(client: httpx.AsyncClient) -> None:
-        server.app.state.sessions._catalog.load()
         calm = await stream(client, "calm")
         begun = [asyncio.Event() for _ in range(20)]
         streams = [asyncio.create_task(stream(client, f"s{n}", begun[n])) for n in range(20)]
@@ -44,7 +43,7 @@ def test_a_reload_under_load(models: Path, gate: Gate) -> None:
         write_artifact(models, version="2", change={"description": "newer"})
         rewrite(write_artifact(models, version="3"), "exact.onnx", b"broken")
         shutil.rmtree(models / "digits" / "1")
-        await server.app.state.reloader.reload()
+        await server.app.state.server.reloader.reload()
         assert (await ok(client, session="new", input=events(10)))["version"] == "2"
         assert (await client.get("/models")).json()["models"][0]["versions"] == ["2"]
         metrics = (await client.get("/metrics")).text
@@ -59,7 +58,7 @@ def test_a_reload_under_load(models: Path, gate: Gate) -> None:
         assert await asyncio.gather(*streams) == [calm] * 20
         assert (await client.get("/health/ready")).status_code == 200
         server.clock.now_s += 11
-        server.app.state.sessions.sweep(server.clock.now_s)
+        server.app.state.server.registry.sessions.sweep(server.clock.now_s)
         assert "hetsyn_models_withdrawn 0.0" in (await client.get("/metrics")).text
 
     server.run(body)
@@ -77,7 +76,7 @@ def test_a_watching_app_loads_what_is_put_into_its_folder(models: Path, gate: Ga
 
 
 def test_an_app_looks_at_no_folder_unless_it_is_told() -> None:
-    assert Settings(models=Path("models")).watch_s == 0
+    assert make_settings(models=Path("models")).watch_s == 0
 
 
 def test_an_import_of_a_session_of_a_version_that_is_not_here(models: Path, tmp_path: Path, gate: Gate) -> None:
@@ -103,7 +102,6 @@ def test_an_import_of_a_session_of_a_version_that_is_not_here(models: Path, tmp_
 
 def test_a_model_needs_its_folder_no_more_once_it_is_loaded(models: Path, gate: Gate) -> None:
     model = Model(Artifact.open(models / "digits" / "1"), gate.load)
-    model.load()
     shutil.rmtree(models)
     assert model.network("bank") is model.network("bank")
-    assert model.encoder_graph().inputs
+    assert model.encoder_graph.inputs

@@ -13,7 +13,7 @@ import uvicorn
 from service.app import create_app
 from service.models.catalog import ModelCatalog
 from service.runtime.onnx import GraphLoader, load_graph
-from service.settings import Settings
+from tests.support.settings import make_settings
 
 START_TIMEOUT_S = 30.0
 
@@ -27,7 +27,7 @@ def running(models: Path, load: GraphLoader = load_graph, **settings: Any) -> It
         load: makes the models' graphs.
         settings: those of ``Settings`` beside ``models``.
     """
-    app = create_app(Settings(models=models, **settings), ModelCatalog(models, load=load))
+    app = create_app(make_settings(models=models, **settings), ModelCatalog(models, load=load))
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning", lifespan="on"))
     started = threading.Event()
     startup = server.startup
@@ -42,8 +42,8 @@ def running(models: Path, load: GraphLoader = load_graph, **settings: Any) -> It
     try:
         assert started.wait(START_TIMEOUT_S), "the server did not start"
         yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-        sessions = app.state.sessions
-        assert sessions.held == 0
+        sessions = app.state.server.registry.sessions
+        assert sessions.open == 0
     finally:
         server.should_exit = True
         thread.join()

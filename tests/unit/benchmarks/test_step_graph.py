@@ -64,7 +64,7 @@ def test_steps_equal_torch(network: Network, spikes: torch.Tensor, length: int, 
 def test_our_bank_graph_runs_as_the_peers_run_it(
     network: Network, spikes: torch.Tensor, length: int, tmp_path: Path
 ) -> None:
-    (tmp_path / "bank.onnx").write_bytes(network_graph(network, "bank"))
+    (tmp_path / "bank.onnx").write_bytes(network_graph(network.compile("bank")))
     got = in_chunks(BankModel(tmp_path / "bank.onnx"), spikes, length)
     np.testing.assert_allclose(got, network.rollout(spikes, "bank").probabilities.numpy(), atol=1e-5)
 

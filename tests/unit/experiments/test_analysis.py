@@ -8,15 +8,17 @@ import torch
 
 from experiments.analysis import delete_spikes, lesioned, tau_groups, time_constant_change, warp_time
 from experiments.delayed_match import DelayedMatch, DelayedMatchSpec
-from experiments.neurons import build_network, decays, network_spec, time_constants
+from experiments.neurons import build_network, network_spec, time_constants
 from experiments.pattern_generation import PatternGeneration
 from experiments.plan import NEURONS
-from experiments.precision import RoundedNetwork, bank_against_exact, weight_bytes, weight_formats
-from experiments.run import RunSpec, Training, build, masks
-from experiments.task import Batch, first_streams
+from experiments.precision import bank_against_exact, rounded, weight_bytes, weight_formats
+from experiments.run import RunSpec, Training, build
+from experiments.task import first_streams
+from experiments.train import masks
 from experiments.vision import ImageSpec, SequentialImages
 from hetsyn_model.network import Network
 from hetsyn_model.spec import Variant
+from hetsyn_model.training.batch import Batch
 
 TASK = DelayedMatch(DelayedMatchSpec(hidden=(12,), delay_ms=200, validation_trials=8, test_trials=8))
 
@@ -133,10 +135,10 @@ def test_a_mask_is_a_seeded_share_of_the_decays() -> None:
     built = build(run, DelayedMatch())
     assert isinstance(built, Network)
     found = masks(run, built)
-    assert len(found) == len(decays(built)) == 3
-    share = sum(int(mask.sum()) for _, mask in found) / sum(mask.numel() for _, mask in found)
+    assert len(found) == len(built.decays()) == 3
+    share = sum(int(mask.sum()) for mask in found.values()) / sum(mask.numel() for mask in found.values())
     assert share == pytest.approx(0.8, abs=0.01)
-    assert all(torch.equal(a[1], b[1]) for a, b in zip(found, masks(run, built), strict=True))
+    assert all(torch.equal(found[name], mask) for name, mask in masks(run, built).items())
 
 
 def test_a_larger_bank_is_closer_to_the_exact_form() -> None:
@@ -149,14 +151,14 @@ def test_a_larger_bank_is_closer_to_the_exact_form() -> None:
 
 @pytest.mark.parametrize("model", ["hetsyn", "hetneu", "homneu"])
 def test_fewer_bits_change_weights_by_no_more_than_their_grid(model: Variant) -> None:
-    full = network(model)
-    wide = full.weights("bank")[0].synapses.weight_in
-    narrow = RoundedNetwork(full, "int8").weights("bank")[0].synapses.weight_in
-    half = RoundedNetwork(full, "float16").weights("bank")[0].synapses.weight_in
-    assert torch.equal(RoundedNetwork(full, "float32").weights("bank")[0].synapses.weight_in, wide)
+    full = network(model).compile("bank")
+    wide = full.layers[0].bank.weight_in
+    narrow = rounded(full, "int8").layers[0].bank.weight_in
+    float16 = rounded(full, "float16").layers[0].bank.weight_in
+    assert torch.equal(rounded(full, "float32").layers[0].bank.weight_in, wide)
     column = wide.abs().amax(0)
     assert bool(((narrow - wide).abs() <= column / 63).all())
-    assert bool(((half - wide).abs() <= column / 1024 + 1e-6).all())
+    assert bool(((float16 - wide).abs() <= column / 1024 + 1e-6).all())
     for index in range(narrow.shape[1]):
         assert np.unique(narrow[:, index].detach().numpy()).size <= 255
 
@@ -167,7 +169,8 @@ def test_formats_are_compared_form_by_form() -> None:
         (form, weights) for form in ("exact", "bank") for weights in ("float32", "float16", "int8")
     ]
     assert rows[0]["spike_mismatch"] == rows[3]["spike_mismatch"] == 0.0
-    assert weight_bytes(network(), "bank", "float16") < weight_bytes(network(), "bank", "float32")
+    compiled = network().compile("bank")
+    assert weight_bytes(compiled, "float16") < weight_bytes(compiled, "float32")
 
 
 def test_the_first_streams_of_several_batches() -> None:

@@ -23,7 +23,7 @@ SPEC = PatternGenerationSpec()
 def test_a_trial_lasts_two_seconds() -> None:
     assert SPEC.steps == 2000
     batch = PatternGeneration().training_batch(1, 0, 0)
-    assert (batch.spikes.steps, batch.spikes.channels) == (2000, 100)
+    assert (batch.events.steps, batch.events.channels) == (2000, 100)
     assert batch.target.shape == (1, 2000, 1)
 
 

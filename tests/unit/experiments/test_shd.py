@@ -49,7 +49,7 @@ def test_batches_have_shds_shape(folder: Path) -> None:
     assert batch.steps.tolist() == [250] * 16
     again = task.training_batch(16, 0, 3)
     assert torch.equal(batch.target, again.target)
-    assert torch.equal(batch.spikes.units, again.spikes.units)
+    assert torch.equal(batch.events.units, again.events.units)
     assert sum(len(each.steps) for each in task.test()) == 40
     for stream, label in zip(batch.dense(), batch.target.tolist(), strict=True):
         assert stream[:, 700 - 1 - label].any()

@@ -78,7 +78,7 @@ def network(
 def chunks(graph: Graph, made: Network, form: Form, cuts: list[int]) -> list[dict[str, Array]]:
     """All outputs of chunks of these lengths, for streams of which some have fewer steps."""
     rng = np.random.default_rng(0)
-    state = initial_row(made.state_layout(form), 4)
+    state = initial_row(made.compile(form).layout, 4)
     got = []
     for cut in cuts:
         spikes = (rng.random((4, cut, made.spec.channels)) < 0.1).astype(np.float32)
@@ -97,7 +97,7 @@ def test_a_block_gives_the_operators_bits(
 ) -> None:
     # more channels than an exact neuron has partial sums, more neurons than a block has threads
     made = network(name, rule, channels=70, hidden=(37, 9), recurrent=rule != "trace", bias=rule == "last")
-    content = network_graph(made, form)
+    content = network_graph(made.compile(form))
     lengths = np.array([[12, 1, 7], [6, 0, 3], [0, 0, 0], [12, 1, 7]])
     expected = chunks(load_graph(content), made, form, [12, 1, 7])
     got = chunks(load(content, emulation, monkeypatch), made, form, [12, 1, 7])
@@ -114,8 +114,8 @@ def test_a_block_gives_the_operators_bits(
 
 def test_a_call_is_checked_as_the_cpus_is(emulation: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = network("hetsyn", "last", channels=6, hidden=(4,), recurrent=True, bias=False)
-    graph = load(network_graph(made, "bank"), emulation, monkeypatch)
-    given = initial_row(made.state_layout("bank"), 1) | {"steps": np.array([2], np.int64)}
+    graph = load(network_graph(made.compile("bank")), emulation, monkeypatch)
+    given = initial_row(made.compile("bank").layout, 1) | {"steps": np.array([2], np.int64)}
     events = {"events.row": np.array([2], np.int64), "events.unit": np.array([0], np.int64)}
     with pytest.raises(ArtifactError, match="events are not in ascending rows, or outside"):
         graph.run(given | events, ["scores"])

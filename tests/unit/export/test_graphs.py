@@ -13,7 +13,7 @@ from export.network_graph import network_graph
 from export.parity import ParityError, Streams, run_graph, run_script, run_torch, verify_encoder, verify_form
 from export.torchscript import torchscript
 from export.write import graphs_by_runtime
-from hetsyn_model import DecisionSpec, Network, NetworkSpec, variant
+from hetsyn_model import Compiled, DecisionSpec, Network, NetworkSpec, variant
 from hetsyn_model.encoder import Encoder, EncoderSpec
 from hetsyn_model.spec import Rule, Variant
 from hetsyn_model.state import Form
@@ -55,9 +55,10 @@ def streams(count: int = 5, steps: int = 40) -> Streams:
 @pytest.mark.parametrize("form", FORMS)
 def test_implementations_agree_to_the_bit(name: Variant, rule: Rule, form: Form) -> None:
     made = network(name, rule, bias=rule == "last", recurrent=rule != "trace")
-    graphs = graphs_by_runtime(network_graph(made, form))
-    differences = verify_form(made, form, graphs, torchscript(made, form), streams())
-    assert run_torch(made, form, streams()).hidden[1].any()
+    compiled = made.compile(form)
+    graphs = graphs_by_runtime(network_graph(compiled))
+    differences = verify_form(compiled, graphs, torchscript(compiled), streams())
+    assert run_torch(compiled, streams()).hidden[1].any()
     assert [(d.labels, d.spikes, d.readout) for d in differences] == [(0, 0, 0.0)] * (3 * len(graphs) + 1)
     assert max(d.probabilities for d in differences) < 1e-6
 
@@ -70,16 +71,16 @@ def runtime(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="module", params=FORMS)
-def form_graph(request: pytest.FixtureRequest, runtime: str) -> tuple[Network, Form, Graph]:
-    made = network()
-    return made, request.param, graphs_by_runtime(network_graph(made, request.param))[runtime]
+def form_graph(request: pytest.FixtureRequest, runtime: str) -> tuple[Compiled, Graph]:
+    compiled = network().compile(request.param)
+    return compiled, graphs_by_runtime(network_graph(compiled))[runtime]
 
 
 @given(cuts=st.lists(st.integers(1, 15), min_size=1, max_size=6))
 @settings(max_examples=25)
-def test_any_chunking_gives_the_same_bits(form_graph: tuple[Network, Form, Graph], cuts: list[int]) -> None:
-    made, form, graph = form_graph
-    layout = made.state_layout(form)
+def test_any_chunking_gives_the_same_bits(form_graph: tuple[Compiled, Graph], cuts: list[int]) -> None:
+    compiled, graph = form_graph
+    layout = compiled.layout
     whole = run_graph(graph, layout, streams(), 2, [1 << 30])
     parts = run_graph(graph, layout, streams(), 2, cuts)
     assert np.array_equal(whole.readout, parts.readout)
@@ -88,11 +89,9 @@ def test_any_chunking_gives_the_same_bits(form_graph: tuple[Network, Form, Graph
 
 @given(order=st.permutations(range(5)), count=st.integers(1, 5))
 @settings(max_examples=25)
-def test_any_batch_mates_give_the_same_bits(
-    form_graph: tuple[Network, Form, Graph], order: list[int], count: int
-) -> None:
-    made, form, graph = form_graph
-    layout = made.state_layout(form)
+def test_any_batch_mates_give_the_same_bits(form_graph: tuple[Compiled, Graph], order: list[int], count: int) -> None:
+    compiled, graph = form_graph
+    layout = compiled.layout
     chosen = order[:count]
     everyone = run_graph(graph, layout, streams(), 2, [13])
     some = Streams(streams().spikes[chosen], streams().steps[chosen])
@@ -103,8 +102,8 @@ def test_any_batch_mates_give_the_same_bits(
 
 @pytest.mark.parametrize("form", FORMS)
 def test_threads_give_the_same_bits(runtime: str, form: Form) -> None:
-    made = network()
-    content, layout = network_graph(made, form), made.state_layout(form)
+    compiled = network().compile(form)
+    content, layout = network_graph(compiled), compiled.layout
     many = Streams(streams().spikes.repeat(8, 1, 1), streams().steps.repeat(8))
     alone, shared = (
         run_graph(load_graph(content, threads=threads, use_operators=runtime == "operator"), layout, many, 2, [1 << 30])
@@ -115,17 +114,17 @@ def test_threads_give_the_same_bits(runtime: str, form: Form) -> None:
 
 
 def test_a_script_takes_any_batch() -> None:
-    made = network()
-    script = torchscript(made, "bank")
+    compiled = network().compile("bank")
+    script = torchscript(compiled)
     for count in (1, 2, 5):
-        traces = run_script(script, made, "bank", streams(count))
-        assert np.array_equal(traces.readout, run_torch(made, "bank", streams(count)).readout)
+        traces = run_script(script, compiled, streams(count))
+        assert np.array_equal(traces.readout, run_torch(compiled, streams(count)).readout)
 
 
 def test_a_graph_of_another_network_is_refused() -> None:
-    made, other = network(), network(bias=True)
+    compiled, other = network().compile("bank"), network(bias=True).compile("bank")
     with pytest.raises(ParityError, match="whole differs from torch"):
-        verify_form(made, "bank", graphs_by_runtime(network_graph(other, "bank")), torchscript(made, "bank"), streams())
+        verify_form(compiled, graphs_by_runtime(network_graph(other)), torchscript(compiled), streams())
 
 
 @pytest.mark.parametrize(

@@ -24,12 +24,12 @@ NETWORK.fit_banks()
 
 
 def graph(form: Form) -> Graph:
-    return load_graph(network_graph(NETWORK, form))
+    return load_graph(network_graph(NETWORK.compile(form)))
 
 
 def feed(form: Form, row: list[int], unit: list[int], steps: list[int]) -> dict[str, Array]:
     events = {"events.row": np.array(row, np.int64), "events.unit": np.array(unit, np.int64)}
-    return {**events, "steps": np.array(steps, np.int64), **initial_row(NETWORK.state_layout(form), len(steps))}
+    return {**events, "steps": np.array(steps, np.int64), **initial_row(NETWORK.compile(form).layout, len(steps))}
 
 
 def sound(samples: int) -> dict[str, Array]:

@@ -14,6 +14,7 @@ from export.parity import ParityError
 from export.write import CHECKPOINT, ArtifactPathError, Evaluation, Source, seeded_streams, write_artifact
 from hetsyn_model import DecisionSpec, Network, NetworkSpec
 from hetsyn_model.encoder import EncoderSpec
+from hetsyn_model.state import Form
 from hetsyn_model.training.checkpoint import Checkpoint
 from service.contract.artifact import Artifact
 
@@ -72,12 +73,12 @@ def test_nothing_is_overwritten(tmp_path: Path) -> None:
 
 
 def test_a_refused_artifact_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("export.write.torchscript", lambda _, form: wrong(form))
+    monkeypatch.setattr("export.write.torchscript", lambda compiled: wrong(compiled.form))
 
-    def wrong(form: str) -> bytes:
+    def wrong(form: Form) -> bytes:
         from export.torchscript import torchscript
 
-        return torchscript(Network(source().network.spec, seed=2), "exact" if form == "exact" else "bank")
+        return torchscript(Network(source().network.spec, seed=2).compile(form))
 
     with pytest.raises(ParityError, match="TorchScript"):
         write_artifact(source(), evaluation(), tmp_path / "tiny/1")

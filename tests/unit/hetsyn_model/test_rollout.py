@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from hetsyn_model import DecisionSpec, Events, Network, NetworkSpec, SurrogateSpec, initial_state, native, variant
-from hetsyn_model.network import step
 from hetsyn_model.rollout import Rollout
 from hetsyn_model.spec import NeuronSpec, Rule, Variant
 from hetsyn_model.state import Form
+from hetsyn_model.step import step
 
 VARIANTS: tuple[Variant, ...] = ("hetsyn", "hetneu", "homneu", "alif")
 FORMS: tuple[Form, ...] = ("exact", "bank")
@@ -127,10 +127,10 @@ def test_steps_are_the_rollout(form: str, rule: Rule) -> None:
     made = network("alif", rule).float()
     assert form in ("exact", "bank")
     rolled = made.rollout(spikes(), "exact" if form == "exact" else "bank")
-    weights = made.weights("exact" if form == "exact" else "bank")
-    state = initial_state(made.state_layout("exact" if form == "exact" else "bank"), 5)
+    compiled = made.compile("exact" if form == "exact" else "bank")
+    state = initial_state(compiled.layout, 5)
     for t in range(40):
-        state, output = step(made.spec, weights, state, spikes()[:, t].float())
+        state, output = step(compiled, state, spikes()[:, t].float())
         assert torch.equal(output.readout, rolled.readout[:, t])
     assert torch.allclose(state["decision.score"], rolled.scores, atol=1e-5)
     assert state["decision.step"].tolist() == [40] * 5
@@ -157,12 +157,10 @@ def test_self_recurrence_can_be_switched_off() -> None:
     made = Network(spec).double()
     with torch.no_grad():
         made.layer("hidden1").w_rec.fill_(0.1)  # type: ignore[union-attr]
-    for form in ("exact", "bank"):
-        weights = made.weights("exact" if form == "exact" else "bank")[0].synapses.weight_rec
-        assert weights is not None
-    recurrent = made.weights("exact")[0].synapses.weight_rec
+    assert made.compile("bank").layers[0].bank.weight_rec is not None
+    recurrent = made.compile("exact").layers[0].exact.recurrent
     assert recurrent is not None
-    assert recurrent.diagonal().tolist() == [0.0] * 13
+    assert recurrent.weight.diagonal().tolist() == [0.0] * 13
 
 
 def test_dropout_acts_in_training_only() -> None:

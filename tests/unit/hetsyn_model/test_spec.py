@@ -63,16 +63,16 @@ def test_a_foreign_description_is_refused(change: dict[str, object]) -> None:
 def test_state_of_the_papers_network() -> None:
     network = Network(NetworkSpec(channels=700, hidden=(128, 64), outputs=20, decision=DecisionSpec(skip_steps=11)))
     decision = 20 * 4 + 8
-    assert state_bytes(network.state_layout("exact")) == 119_936 * 4 + decision
+    assert state_bytes(network.compile("exact").layout) == 119_936 * 4 + decision
     network.fit_banks(size=8)
-    assert state_bytes(network.state_layout("bank")) == (212 * 8 + 2 * 192) * 4 + decision
-    assert 40 * state_bytes(network.state_layout("bank")) < state_bytes(network.state_layout("exact"))
+    assert state_bytes(network.compile("bank").layout) == (212 * 8 + 2 * 192) * 4 + decision
+    assert 40 * state_bytes(network.compile("bank").layout) < state_bytes(network.compile("exact").layout)
 
 
 def test_initial_state_has_the_layouts_shapes() -> None:
     network = Network(NetworkSpec(channels=6, hidden=(5,), outputs=3, neuron=variant("alif")))
     for form in ("exact", "bank"):
-        layout = network.state_layout("exact" if form == "exact" else "bank")
+        layout = network.compile("exact" if form == "exact" else "bank").layout
         state = initial_state(layout, 4)
         assert [(name, tuple(tensor.shape[1:])) for name, tensor in state.items()] == [
             (t.name, t.shape) for t in layout

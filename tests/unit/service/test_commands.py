@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
@@ -26,9 +27,9 @@ from service.app import create_app
 from service.carried.keys import VARIABLE, key_id
 from service.errors import ArtifactError, CarryUnavailable, StoreUnusable
 from service.models.catalog import ModelCatalog
-from service.settings import Settings
 from service.shutdown import GracefulServer
 from tests.fakes import LABELS, OUTPUTS, TAIL, load_fake, sound, write_artifact
+from tests.support.settings import make_settings
 from tests.unit.service.wire.test_pcm import wav
 
 
@@ -50,7 +51,7 @@ def url(tmp_path: Path) -> Iterator[str]:
     write_artifact(tmp_path, "digits")
     write_artifact(tmp_path, "tracer", rule="trace")
     catalog = ModelCatalog(tmp_path, "digits", load=load_fake)
-    app = create_app(Settings(models=tmp_path), catalog)
+    app = create_app(make_settings(models=tmp_path), catalog)
     server = _Announced(uvicorn.Config(app, port=0, log_level="error"))
     thread = threading.Thread(target=server.run)
     thread.start()
@@ -139,8 +140,8 @@ def test_serve_loads_the_models_and_runs(models: Path, tmp_path: Path, monkeypat
     served: list[tuple[object, ...]] = []
 
     def run(server: GracefulServer) -> None:
-        config, settings = server.config, server.config.app.state.sessions.settings  # type: ignore[union-attr]
-        served.append((config.host, config.port, config.log_level, settings.store, settings.drain_s))
+        config, settings = server.config, server.config.app.state.server.settings  # type: ignore[union-attr]
+        served.append((config.host, config.port, config.log_level, settings.store.url, settings.drain_s))
         server.started = True
 
     monkeypatch.setattr(GracefulServer, "run", run)
@@ -203,11 +204,11 @@ def test_serve_loads_every_version_and_form(models: Path, served: list[GracefulS
     done = CliRunner().invoke(commands.serve, ["--models", str(models), "--watch-s", "7"])
     assert done.exit_code == 0, done.output
     state = served[0].config.app.state  # type: ignore[union-attr]
-    assert state.sessions.settings.watch_s == 7
+    assert state.server.settings.watch_s == 7
     shutil.rmtree(models / "digits")
     for version in ("1", "2"):
         for form in ("exact", "bank"):
-            assert state.sessions._catalog.get("digits", version).network(form)
+            assert state.server.catalog.get("digits", version).network(form)
 
 
 def test_serve_takes_its_limits(models: Path, served: list[GracefulServer]) -> None:
@@ -215,8 +216,9 @@ def test_serve_takes_its_limits(models: Path, served: list[GracefulServer]) -> N
     options = [word for name, value in limits.items() for word in (f"--{name.replace('_', '-')}", str(value))]
     done = CliRunner().invoke(commands.serve, ["--models", str(models), *options])
     assert done.exit_code == 0, done.output
-    settings = served[0].config.app.state.sessions.settings  # type: ignore[union-attr]
-    assert {name: getattr(settings, name) for name in limits} == limits
+    settings = served[0].config.app.state.server.settings  # type: ignore[union-attr]
+    values = asdict(settings.limits) | asdict(settings.batching)
+    assert {name: values[name] for name in limits} == limits
     done = CliRunner().invoke(commands.serve, ["--models", str(models), "--max-upload-bytes", "1000"])
     assert done.exit_code == 2
     assert "less than --max-body-bytes" in done.output
@@ -224,13 +226,13 @@ def test_serve_takes_its_limits(models: Path, served: list[GracefulServer]) -> N
 
 @pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="no SIGHUP here")
 def test_sighup_asks_for_a_reload_and_nothing_else(models: Path) -> None:
-    app = create_app(Settings(models=models), ModelCatalog(models, load=load_fake))
+    app = create_app(make_settings(models=models), ModelCatalog(models, load=load_fake))
     asked: list[int] = []
     config = uvicorn.Config(app, port=0, log_level="error")
     before = signal.getsignal(signal.SIGHUP)
 
     async def run() -> None:
-        server = GracefulServer(config, app.state.sessions, 0.0, lambda: asked.append(1))
+        server = GracefulServer(config, app.state.server.admissions, 0.0, lambda: asked.append(1))
         running = asyncio.create_task(server.serve())
         async with asyncio.timeout(20):
             while not server.started:

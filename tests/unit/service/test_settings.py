@@ -5,25 +5,47 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 
-from service.settings import Settings
+from service.commands import serve
+from service.settings import Batching, Limits, Retention, Settings, StoreSettings
+from tests.support.settings import make_settings
+
+GROUPS = (Settings, Limits, Retention, Batching, StoreSettings)
 
 
-def test_every_field_is_documented() -> None:
-    text = Settings.__doc__ or ""
-    assert [field.name for field in fields(Settings) if field.name not in text] == []
+@pytest.mark.parametrize("group", GROUPS)
+def test_every_field_is_documented(group: type) -> None:
+    text = group.__doc__ or ""
+    assert [field.name for field in fields(group) if field.name not in text and field.type not in GROUP_NAMES] == []
 
 
-@pytest.mark.parametrize("field", ["max_sessions", "session_idle_s", "max_body_bytes", "engine_threads"])
+GROUP_NAMES = {group.__name__ for group in GROUPS}
+
+
+def test_every_field_is_an_option_of_hetsyn_serve_with_the_same_default() -> None:
+    options = {option.name: option for option in typer.main.get_command(serve).params}
+    spelled = {"url": "store", "timeout_s": "store_timeout_s", "dtype": "store_dtype"}
+    for group in GROUPS:
+        for field in fields(group):
+            if field.type not in GROUP_NAMES:
+                option = options[spelled.get(field.name, field.name)]
+                if field.name != "models":  # a folder has to be named in a program
+                    assert option.default == field.default, field.name
+
+
+@pytest.mark.parametrize(
+    "field", ["max_sessions", "session_idle_s", "max_body_bytes", "engine_threads", "store_timeout_s"]
+)
 def test_a_limit_of_nothing_is_refused(field: str) -> None:
     limits: dict[str, Any] = {field: 0}
-    with pytest.raises(ValueError, match=field):
-        Settings(models=Path("models"), **limits)
+    with pytest.raises(ValueError, match=field.removeprefix("store_")):
+        make_settings(**limits)
 
 
 def test_the_longest_body_has_room() -> None:
     with pytest.raises(ValueError, match="max_upload_bytes: 999 is less than max_body_bytes"):
-        Settings(models=Path("models"), max_body_bytes=1000, max_upload_bytes=999)
+        Limits(max_body_bytes=1000, max_upload_bytes=999)
 
 
 def test_a_port_is_16_bits() -> None:
@@ -36,3 +58,8 @@ def test_a_device_is_one_of_three() -> None:
     assert Settings(models=Path("models")).device == "auto"
     with pytest.raises(ValueError, match="device: 'tpu' is none of auto, cpu, cuda"):
         Settings(models=Path("models"), device="tpu")  # type: ignore[arg-type]
+
+
+def test_a_state_is_kept_in_one_of_two_types() -> None:
+    with pytest.raises(ValueError, match="dtype: 'float64' is none of float32, float16"):
+        StoreSettings(dtype="float64")  # type: ignore[arg-type]

@@ -7,7 +7,7 @@ import torch
 
 from hetsyn_model.encoder import Encoder, EncoderSpec
 from hetsyn_model.events import Events
-from hetsyn_model.training.batch_encoder import Crossings, power_spectrum, thinned
+from hetsyn_model.training.batch_encoder import BatchEncoding, power_spectrum, thinned
 
 SPEC = EncoderSpec(bands=12, levels=6, contrast=0.5, top_db=-3.0, release_db_per_s=200.0)
 
@@ -25,7 +25,7 @@ def encoded(levels: np.ndarray) -> torch.Tensor:
 
 def test_events_are_those_of_the_encoder() -> None:
     levels = levels_db()
-    expected, events = Events.of(encoded(levels).float()), Crossings.of(SPEC, levels).events()
+    expected, events = Events.of(encoded(levels).float()), BatchEncoding.of(SPEC, levels).events()
     assert expected.units.numel() > 500
     assert torch.equal(events.row_splits, expected.row_splits)
     assert torch.equal(events.dense(), expected.dense())
@@ -34,7 +34,7 @@ def test_events_are_those_of_the_encoder() -> None:
 def test_masked_cells_are_silent_and_a_shift_moves_bands() -> None:
     levels = levels_db(1)
     kept = np.random.default_rng(2).random(levels.shape) < 0.7
-    events = Crossings.of(SPEC, levels).events(kept, np.array([0, 2, -1]))
+    events = BatchEncoding.of(SPEC, levels).events(kept, np.array([0, 2, -1]))
     cells = encoded(levels).view(3, 25, 2, SPEC.bands, SPEC.levels) * torch.from_numpy(kept)[:, :, None, :, None]
     expected = torch.zeros_like(cells)
     expected[0] = cells[0]
@@ -44,7 +44,7 @@ def test_masked_cells_are_silent_and_a_shift_moves_bands() -> None:
 
 
 def test_thinned_keeps_the_chosen_events_in_their_rows() -> None:
-    events = Crossings.of(SPEC, levels_db(3)).events()
+    events = BatchEncoding.of(SPEC, levels_db(3)).events()
     kept = np.arange(events.units.numel()) % 3 == 0
     fewer = thinned(events, kept)
     assert torch.equal(fewer.units, events.units[::3])

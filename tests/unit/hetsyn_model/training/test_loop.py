@@ -10,54 +10,24 @@ import numpy as np
 import pytest
 import torch
 
-from hetsyn_model import DecisionSpec, Network, NetworkSpec, NeuronSpec
-from hetsyn_model.encoder import Encoder, EncoderSpec
+from hetsyn_model import Network
+from hetsyn_model.encoder import Encoder
 from hetsyn_model.run_folder import RunError
 from hetsyn_model.training.augment import AugmentSpec, augment_batch, encode_batch
-from hetsyn_model.training.data import Recording
-from hetsyn_model.training.loop import Metrics, TrainSpec, accuracy, classify, rate_at, train_run
+from hetsyn_model.training.history import History
+from hetsyn_model.training.loop import Callbacks
 from hetsyn_model.training.plot import plot_curves
-
-ENCODER = EncoderSpec(bands=8, levels=4, spacing_db=6.0)
-NETWORK = NetworkSpec(
-    channels=ENCODER.channels,
-    hidden=(24,),
-    outputs=3,
-    step_s=ENCODER.step_s,
-    neuron=NeuronSpec(tau_init_steps=(2, 10), tau_reset_steps=10),
-    decision=DecisionSpec(),
-)
-TRAIN = TrainSpec(
-    epochs=3,
-    batch=8,
-    learning_rate=1e-2,
-    bank_size=4,
-    tail_steps=4,
-    served_tail_steps=4,
-    average=0.9,
-    augment=AugmentSpec(noise_db=(-60, -30), mask_bands=1, mask_steps=1, shift_bands=0),
-)
-
-
-def words(count: int, seed: int) -> list[Recording]:
-    """Three 'words' that differ in pitch."""
-    rng = np.random.default_rng(seed)
-    n = np.arange(1600)
-    made = []
-    for take in range(count):
-        label = take % 3
-        hz = (400, 1100, 2600)[label] * rng.uniform(0.95, 1.05)
-        audio = 0.3 * np.hanning(n.size) * np.sin(2 * np.pi * hz * n / 8000) + 0.001 * rng.normal(size=n.size)
-        made.append(Recording(audio.astype(np.float32), label, "synth", take))
-    return made
+from hetsyn_model.training.schedule import cosine_factor
+from hetsyn_model.training.words import accuracy, classify, train_words
+from tests.support.words import ENCODER, NETWORK, TRAIN, words
 
 
 def train(out: Path, *, epochs: int = 3, seed: int = 0, stop_after: int | None = None) -> Network:
-    def stop(epoch: int, _: Metrics) -> None:
-        if epoch == stop_after:
+    def stop(history: History) -> None:
+        if len(history.update) - 1 == stop_after:
             raise KeyboardInterrupt
 
-    return train_run(
+    return train_words(
         out,
         NETWORK,
         ENCODER,
@@ -66,19 +36,19 @@ def train(out: Path, *, epochs: int = 3, seed: int = 0, stop_after: int | None =
         words(24, 1),
         words(15, 2),
         seed=seed,
-        on_epoch=stop,
+        callbacks=Callbacks(on_evaluation=stop),
     )
 
 
 def test_it_learns_and_leaves_its_metrics(tmp_path: Path) -> None:
     network = train(tmp_path, epochs=6)
-    metrics = Metrics(**json.loads((tmp_path / "metrics.json").read_text()))
-    assert metrics.validation_accuracy[metrics.best_epoch] > 0.8
-    assert len(metrics.loss) == 6
+    history = History(**json.loads((tmp_path / "metrics.json").read_text()))
+    assert history.validation[history.chosen] > 0.8
+    assert len(history.loss) == len(history.measures["train_accuracy"]) == len(history.seconds) == 6
     labels, probabilities = classify(network, Encoder(ENCODER), words(15, 2), TRAIN.tail_steps)
-    assert accuracy(labels, words(15, 2)) == metrics.validation_accuracy[metrics.best_epoch]
+    assert accuracy(labels, words(15, 2)) == history.validation[history.chosen]
     assert torch.allclose(probabilities.sum(-1), torch.ones(15), atol=1e-5)
-    plot_curves(metrics, tmp_path / "curves.png", "test")
+    plot_curves(history, tmp_path / "curves.png", "test")
     assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -92,31 +62,50 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(tmp_path: Path) -> None
     assert loss[0] == loss[1]
 
 
+def test_a_run_of_version_0_1_0_goes_on(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "old", stop_after=1)
+    path = tmp_path / "old/checkpoint.pt"
+    saved = torch.load(path, weights_only=True)
+    history = saved.pop("history")
+    saved["metrics"] = {name: history[name] for name in ("loss", "validation_loss", "seconds")} | {
+        **history["measures"],
+        "validation_accuracy": history["validation"],
+        "best_epoch": history["chosen"],
+    }
+    torch.save(saved | {"epoch": 1}, path)
+    resumed, straight = train(tmp_path / "old"), train(tmp_path / "straight")
+    assert all(torch.equal(a, b) for a, b in zip(resumed.parameters(), straight.parameters(), strict=True))
+    found, expected = (json.loads((tmp_path / run / "metrics.json").read_text()) for run in ("old", "straight"))
+    for name in ("update", "loss", "validation", "validation_loss", "measures", "chosen"):
+        assert found[name] == expected[name], name
+
+
 def test_another_seed_is_another_run(tmp_path: Path) -> None:
     train(tmp_path, epochs=1)
     with pytest.raises(RunError, match="another seed"):
         train(tmp_path, epochs=1, seed=1)
     with pytest.raises(RunError, match="another recordings"):
-        train_run(tmp_path, NETWORK, ENCODER, replace(TRAIN, epochs=1), words(48, 9), words(24, 1), words(15, 2))
+        train_words(tmp_path, NETWORK, ENCODER, replace(TRAIN, epochs=1), words(48, 9), words(24, 1), words(15, 2))
 
 
 @pytest.mark.parametrize("tied", [False, True])
-def test_a_pupil_of_teachers_alone_learns_in_spite_of_its_labels(tied: bool, tmp_path: Path) -> None:
-    settings = replace(TRAIN, tied=tied, taught=1.0, epochs=8)
-    teacher = train_run(tmp_path / "teacher", NETWORK, ENCODER, settings, words(48, 0), words(24, 1), words(15, 2))
+def test_a_student_of_teachers_alone_learns_in_spite_of_its_labels(tied: bool, tmp_path: Path) -> None:
+    settings = replace(TRAIN, tied=tied, distillation=1.0, epochs=8)
+    teacher = train_words(tmp_path / "teacher", NETWORK, ENCODER, settings, words(48, 0), words(24, 1), words(15, 2))
     wrong = [replace(word, label=(word.label + 1) % NETWORK.outputs) for word in words(48, 0)]
-    pupil = train_run(
-        tmp_path / "pupil", NETWORK, ENCODER, settings, wrong, [], words(15, 2), seed=1, teachers=[teacher, teacher]
+    student = train_words(
+        tmp_path / "student", NETWORK, ENCODER, settings, wrong, [], words(15, 2), seed=1, teachers=[teacher, teacher]
     )
-    for network in (teacher, pupil):
+    for network in (teacher, student):
         labels, _ = classify(network, Encoder(ENCODER), words(15, 2), TRAIN.tail_steps)
         assert accuracy(labels, words(15, 2)) > 0.8
     with pytest.raises(RunError, match="another teachers"):
-        train_run(tmp_path / "pupil", NETWORK, ENCODER, settings, wrong, [], words(15, 2), seed=1)
+        train_words(tmp_path / "student", NETWORK, ENCODER, settings, wrong, [], words(15, 2), seed=1)
 
 
 def test_the_rate_rises_falls_and_stays() -> None:
-    rates = [rate_at(p, TRAIN) for p in np.linspace(0, 1, 201)]
+    rates = [cosine_factor(p, TRAIN.warmup, TRAIN.final) for p in np.linspace(0, 1, 201)]
     peak = int(np.argmax(rates))
     assert rates[0] == 0.0
     assert peak == round(200 * TRAIN.warmup)
@@ -126,7 +115,7 @@ def test_the_rate_rises_falls_and_stays() -> None:
     assert rates[-5] == pytest.approx(0.02)
 
 
-def test_without_augmentation_the_server_would_hear_the_same() -> None:
+def test_without_augmentation_the_spikes_are_those_of_the_server() -> None:
     encoder, (word,) = Encoder(ENCODER), words(1, 3)
     batch = encode_batch(encoder, [word], 5)
     spikes, _ = encoder.step(
@@ -141,5 +130,5 @@ def test_augmentation_is_seeded_and_keeps_labels() -> None:
     a, b, c = (augment_batch(encoder, some, 5, AugmentSpec(), np.random.default_rng(seed)) for seed in (1, 1, 2))
     assert torch.equal(a.events.dense(), b.events.dense())
     assert a.events.units.numel() != c.events.units.numel() or not torch.equal(a.events.units, c.events.units)
-    assert a.labels.tolist() == [0, 1, 2, 0, 1, 2]
+    assert a.target.tolist() == [0, 1, 2, 0, 1, 2]
     assert int(a.steps.max()) == a.events.steps

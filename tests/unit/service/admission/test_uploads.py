@@ -12,14 +12,8 @@ from service.errors import Overloaded, ShuttingDown, TooSlow
 
 async def read(uploads: Uploads, arrives: asyncio.Event) -> str:
     with Upload(uploads) as upload:
-        upload.begin()
-        try:
+        async with upload.uploads.deadline():
             await arrives.wait()
-        except asyncio.CancelledError:
-            upload.raise_interruption()
-            raise
-        finally:
-            upload.end()
         return "read"
 
 
@@ -48,15 +42,14 @@ def test_one_that_is_cancelled_is_cancelled() -> None:
         reading.cancel()
         with pytest.raises(asyncio.CancelledError):
             await reading
-        await asyncio.sleep(0.03)  # nobody is left to be interrupted
         both = asyncio.create_task(read(uploads, asyncio.Event()))
         await asyncio.sleep(0)
-        uploads._look()
-        (upload,) = uploads.reading
-        upload.interrupt(TooSlow("too slow"))
+        (deadline,) = uploads._deadlines
+        deadline.reschedule(asyncio.get_running_loop().time() - 1)
         both.cancel()  # of the two the caller's counts
         with pytest.raises(asyncio.CancelledError):
             await both
+        assert not uploads._deadlines
 
     asyncio.run(body())
 
@@ -72,8 +65,8 @@ def test_the_end_of_a_server_interrupts_what_does_not_come(monkeypatch: pytest.M
         uploads.end_soon()
         with pytest.raises(ShuttingDown):
             await reading
-        uploads.close()
-        uploads.close()
+        with pytest.raises(ShuttingDown):  # one that begins now has no more time than the others
+            await read(uploads, asyncio.Event())
 
     asyncio.run(body())
 
@@ -91,7 +84,7 @@ def test_room_is_given_back() -> None:
     assert uploads.bytes == 0
 
 
-def test_it_may_be_used_from_another_loop_after_it_was_closed() -> None:
+def test_it_may_be_used_from_another_loop() -> None:
     uploads = Uploads(1000, 0.02)
 
     async def body() -> None:
@@ -101,7 +94,6 @@ def test_it_may_be_used_from_another_loop_after_it_was_closed() -> None:
         await asyncio.sleep(0)
         leaves.cancel()
         await asyncio.gather(leaves, return_exceptions=True)
-        uploads.close()
 
     for _ in range(2):
         asyncio.run(body())

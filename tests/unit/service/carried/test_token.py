@@ -13,7 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from service.app import build_server
 from service.carried.keys import CarryKeys
+from service.carried.token import Tokens
 from service.errors import (
     CarryUnavailable,
     ConflictingChunk,
@@ -34,13 +36,12 @@ from service.errors import (
     TokenTruncated,
 )
 from service.models.catalog import ModelCatalog
-from service.registry.registry import SessionRegistry
-from service.settings import Settings
 from service.store import record as packing
 from service.wire.chunk import AudioChunk
 from service.wire.decode import decode_json
 from service.wire.schema import Carried
 from tests.fakes import load_fake, sound, write_artifact
+from tests.support.settings import make_settings
 from tests.unit.service.registry.test_registry import Clock, request
 
 OLD, NEW = bytes(range(32)), bytes(range(1, 33))
@@ -50,15 +51,22 @@ class Carrier:
     """A registry that is asked for carried sessions alone."""
 
     def __init__(self, folder: Path, keys: list[bytes] | None, clock: Clock, default: str | None = None) -> None:
-        settings = Settings(models=folder, session_idle_s=60, session_age_s=1000, engine_inline_s=10.0)
+        settings = make_settings(models=folder, session_idle_s=60, session_age_s=1000, inline_s=10.0)
         catalog = ModelCatalog(folder, default, load_fake)
         known = None if keys is None else CarryKeys(keys)
-        self.registry = SessionRegistry(settings, catalog, Clock(5.0), wall=clock, keys=known)
+        self.parts = build_server(settings, catalog, Clock(5.0), wall=clock, keys=known)
+        self.counters = self.parts.counters
+
+    @property
+    def tokens(self) -> Tokens:
+        tokens = self.parts.carried._tokens
+        assert tokens is not None
+        return tokens
 
     async def send(self, token: bytes | None = None, session: str | None = None, *args: Any, **kwargs: Any) -> Carried:
         asked = request(session, *args, **kwargs)._replace(carry=True, token=token)
-        with self.registry.admission():
-            return await self.registry.carry(asked)
+        with self.parts.admissions:
+            return await self.parts.carried.infer(asked)
 
     async def refused(self, kind: type[HetsynError], sentence: str, *args: Any, **kwargs: Any) -> HetsynError:
         with pytest.raises(kind, match=sentence) as caught:
@@ -100,13 +108,13 @@ def test_chunks_go_from_server_to_server_and_answer_as_one_would(models: Path, c
         token = None
         for n, piece in enumerate(pieces):
             end = n == len(pieces) - 1
-            expected = await one.registry.infer(request("a", n, chunk=piece, end=end))
+            expected = await one.parts.registry.infer(request("a", n, chunk=piece, end=end))
             carried = await (one, other)[n % 2].send(token, "a", n, chunk=piece, end=end)
             assert carried.reply == expected
             token = carried.token
         assert token is None  # it has ended: there is nothing to carry
-        assert (one.registry.held, other.registry.held) == (0, 0)
-        counters = other.registry.counters
+        assert (one.parts.registry.sessions.open, other.parts.registry.sessions.open) == (0, 0)
+        counters = other.counters
         assert (counters.tokens_opened, counters.chunks_applied) == (len(pieces) // 2, len(pieces) // 2)
 
     run(body)
@@ -134,7 +142,7 @@ def test_numbers_are_judged_as_in_any_session(carrier: Carrier) -> None:
         token = has(second)
         replayed = await carrier.send(token, "a", 1, seed=1)
         assert replayed.reply == second.reply
-        assert carrier.registry.counters.chunks_replayed == 1
+        assert carrier.counters.chunks_replayed == 1
         assert (await carrier.send(has(replayed), None, 2)).reply.seq == 2
         await carrier.refused(ConflictingChunk, "send new content as seq 2", token, "a", 1, seed=7)
         await carrier.refused(OutOfOrder, "send seq 2 next", token, "a", 3)
@@ -234,7 +242,7 @@ def test_a_token_of_another_packing_is_told(carrier: Carrier, monkeypatch: pytes
 def test_a_token_says_nothing_of_the_session(carrier: Carrier) -> None:
     async def body() -> None:
         token = has(await carrier.send(None, "a-name-to-be-found"))
-        session_id, session = carrier.registry._tokens.open(token)  # type: ignore[union-attr]
+        session_id, session = carrier.tokens.open(token)
         assert session_id == "a-name-to-be-found"
         assert session.stream is not None
         state = session.model.states(session.form).to_host(session.stream.network).tobytes()
@@ -254,7 +262,7 @@ def sealed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Carrier, bytes]:
 
     async def begin() -> None:
         tokens.append(has(await carrier.send(None, "a")))
-        await carrier.registry.close()
+        await carrier.parts.close()
 
     run(begin)
     return carrier, tokens[0]
@@ -262,7 +270,7 @@ def sealed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Carrier, bytes]:
 
 def refuses(carrier: Carrier, token: bytes) -> type[TokenError]:
     """How a token is refused; it must be, as one, and before anything is computed."""
-    applied = carrier.registry.counters.chunks_applied
+    applied = carrier.counters.chunks_applied
 
     async def body() -> None:
         with pytest.raises(TokenError) as caught:
@@ -271,14 +279,13 @@ def refuses(carrier: Carrier, token: bytes) -> type[TokenError]:
 
     kinds: list[type[TokenError]] = []
     run(body)
-    assert carrier.registry.counters.chunks_applied == applied
+    assert carrier.counters.chunks_applied == applied
     return kinds[0]
 
 
 def test_any_bit_of_any_byte_is_authenticated(sealed: tuple[Carrier, bytes]) -> None:
     carrier, token = sealed
-    tokens = carrier.registry._tokens
-    assert tokens is not None
+    tokens = carrier.tokens
     tokens.open(token)
     told = {}
     for place in range(len(token)):
@@ -307,8 +314,7 @@ def test_whatever_is_done_to_a_token_it_is_refused(sealed: tuple[Carrier, bytes]
 
 def test_a_token_that_is_cut_off_is_told_at_every_length(sealed: tuple[Carrier, bytes]) -> None:
     carrier, token = sealed
-    tokens = carrier.registry._tokens
-    assert tokens is not None
+    tokens = carrier.tokens
     for length in range(len(token)):
         with pytest.raises(TokenTruncated):
             tokens.open(token[:length])
@@ -326,7 +332,7 @@ def test_parts_of_two_tokens_make_none(sealed: tuple[Carrier, bytes]) -> None:
 
     async def another() -> None:
         others.append(has(await carrier.send(None, "a")))
-        await carrier.registry.close()
+        await carrier.parts.close()
 
     others: list[bytes] = []
     run(another)

@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import json
-import threading
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -133,37 +131,18 @@ def test_initial_states_are_the_manifests(model: Model) -> None:
     assert model.initial_encoder_state()["loudness"].dtype == np.float64
 
 
-def test_graphs_are_loaded_when_they_are_needed_and_once(models: Path) -> None:
-    loaded: list[bytes] = []
-    barrier = threading.Barrier(4)
-
-    def load(content: bytes) -> Graph:
-        loaded.append(content)
-        return load_fake(content)
-
-    def ask(_: int) -> Graph:
-        barrier.wait()
-        return model.network("bank")
-
-    model = ModelCatalog(models, load=load).get()
-    assert loaded == []
-    with ThreadPoolExecutor(4) as pool:
-        graphs = list(pool.map(ask, range(4)))
-    assert len(loaded) == 1
-    assert all(graph is graphs[0] for graph in graphs)
-    assert model.encoder_graph() is model.encoder_graph()
-    assert len(loaded) == 2
-
-
-def test_load_defaults_loads_the_default_form_and_the_encoder(models: Path) -> None:
+def test_each_graph_is_loaded_once_when_its_model_is_opened(models: Path) -> None:
     loaded: list[str] = []
 
     def load(content: bytes) -> Graph:
         loaded.append(json.loads(content)["graph"])
         return load_fake(content)
 
-    ModelCatalog(models, load=load).load_defaults()
-    assert loaded == ["network", "encoder"]
+    model = ModelCatalog(models, load=load).get()
+    assert sorted(loaded) == ["encoder", "network", "network"]
+    assert model.network("bank") is model.network("bank")
+    assert model.encoder_graph is model.encoder_graph
+    assert len(loaded) == 3
 
 
 def test_a_graph_that_is_not_what_the_manifest_promises_is_refused(models: Path) -> None:
@@ -171,11 +150,14 @@ def test_a_graph_that_is_not_what_the_manifest_promises_is_refused(models: Path)
         other = "network" if b"encoder" in content else "encoder"
         return load_fake(json.dumps({"graph": other, "rule": "last", "scale": 1}).encode())
 
-    model = ModelCatalog(models, load=swapped).get()
     with pytest.raises(ArtifactError, match=r"exact\.onnx: lacks input events\.row.*unknown input audio.*lacks output"):
-        model.network("exact")
+        ModelCatalog(models, load=swapped)
+
+    def without_encoder(content: bytes) -> Graph:
+        return swapped(content) if b"encoder" in content else load_fake(content)
+
     with pytest.raises(ArtifactError, match=r"encoder\.onnx: lacks input audio"):
-        model.encoder_graph()
+        ModelCatalog(models, load=without_encoder)
 
 
 def test_a_graph_that_does_not_load_names_its_file(models: Path) -> None:
@@ -183,7 +165,7 @@ def test_a_graph_that_does_not_load_names_its_file(models: Path) -> None:
         raise ArtifactError("cannot load")
 
     with pytest.raises(ArtifactError, match=r"digits/1/exact\.onnx: cannot load"):
-        ModelCatalog(models, load=broken).load_defaults()
+        ModelCatalog(models, load=broken)
 
 
 def test_a_model_without_encoder_hears_nothing(tmp_path: Path) -> None:
@@ -191,7 +173,7 @@ def test_a_model_without_encoder_hears_nothing(tmp_path: Path) -> None:
     model = ModelCatalog(tmp_path, load=load_fake).get()
     assert model.initial_encoder_state() == {}
     with pytest.raises(UnsupportedInput, match="takes spikes, not audio"):
-        model.encoder_graph()
+        _ = model.encoder_graph
 
 
 def test_the_summary_is_json_with_the_sizes(model: Model) -> None:

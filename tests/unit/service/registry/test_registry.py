@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from service.app import build_server
 from service.contract.manifest import FormName
 from service.errors import (
     ArtifactError,
@@ -27,13 +28,12 @@ from service.errors import (
     TooLarge,
 )
 from service.models.catalog import ModelCatalog
-from service.registry.registry import SessionRegistry
-from service.settings import Settings
 from service.store.base import StateStore
 from service.store.memory import MemoryStore
 from service.wire.chunk import Chunk, digest, spike_chunk
 from service.wire.schema import Envelope, InferRequest, Reply
 from tests.fakes import CHANNELS, TAIL, Gate, spikes, write_artifact
+from tests.support.settings import make_settings
 
 
 @dataclass
@@ -79,8 +79,9 @@ class Server:
     ) -> None:
         self.clock = clock or Clock()
         self.gate = gate
-        self.settings = Settings(models=Path("unused"), engine_threads=4, engine_inline_s=0.0, **limits)
-        self.registry = SessionRegistry(self.settings, catalog, self.clock, store, self.clock)
+        settings = make_settings(engine_threads=4, inline_s=0.0, **limits)
+        self.parts = build_server(settings, catalog, self.clock, store=store, wall=self.clock)
+        self.registry, self.admissions, self.counters = self.parts.registry, self.parts.admissions, self.parts.counters
 
     def run(self, body: Body) -> None:
         async def whole() -> None:
@@ -88,12 +89,12 @@ class Server:
                 await asyncio.wait_for(body(), timeout=20)
             finally:
                 self.gate.opened.set()
-                await self.registry.close()
+                await self.parts.close()
 
         asyncio.run(whole())
 
     async def send(self, *args: Any, **kwargs: Any) -> Reply:
-        with self.registry.admission():
+        with self.admissions:
             return await self.registry.infer(request(*args, **kwargs))
 
     async def refused(self, kind: type[HetsynError], sentence: str, *args: Any, **kwargs: Any) -> HetsynError:
@@ -108,7 +109,7 @@ class Server:
 
 @pytest.fixture
 def server(catalog: ModelCatalog, gate: Gate) -> Server:
-    return Server(catalog, gate, max_sessions=3, session_idle_s=60, ended_keep_s=10, gone_keep_s=1000)
+    return Server(catalog, gate, max_sessions=3, session_idle_s=60, ended_keep_s=10, expired_keep_s=1000)
 
 
 def test_a_session_goes_on_where_it_was(server: Server) -> None:
@@ -165,7 +166,7 @@ def test_a_session_begins_with_chunk_zero(server: Server) -> None:
         await server.refused(NotFound, "begin it with seq 0", "a", 1)
         await server.refused(NotFound, "begin it with seq 0", None, 1)
         with pytest.raises(NotFound):
-            server.registry.describe("a")
+            await server.registry.describe("a")
 
     server.run(body)
 
@@ -182,10 +183,10 @@ def test_a_session_begins_with_chunk_zero(server: Server) -> None:
 )
 def test_a_bad_first_chunk_opens_nothing(server: Server, bad: dict[str, Any], kind: type[HetsynError]) -> None:
     async def body() -> None:
-        for _ in range(server.settings.max_sessions + 1):
+        for _ in range(server.parts.settings.limits.max_sessions + 1):
             await server.refused(kind, ".", "a", 0, **bad)
         with pytest.raises(NotFound):
-            server.registry.describe("a")
+            await server.registry.describe("a")
         assert (await server.send("a", 0)).seq == 0
 
     server.run(body)
@@ -196,7 +197,7 @@ def test_a_failing_engine_leaves_the_session(server: Server) -> None:
         server.gate.failure = ArtifactError("broken")
         await server.refused(ArtifactError, "broken", "a", 0)
         with pytest.raises(NotFound):
-            server.registry.describe("a")
+            await server.registry.describe("a")
         server.gate.failure = None
         await server.send("a", 0)
         server.gate.failure = ArtifactError("broken")
@@ -297,7 +298,7 @@ def test_a_caller_that_goes_away_leaves_nothing_half_done(server: Server) -> Non
         await asyncio.sleep(0)
         server.gate.opened.set()
         reply = await retried
-        assert server.registry.describe("a")["expected_seq"] == 3
+        assert (await server.registry.describe("a"))["expected_seq"] == 3
         for seq in range(3):
             undisturbed = await server.send("b", seq, seed=seq)
         assert reply.probabilities == undisturbed.probabilities
@@ -310,18 +311,18 @@ def test_an_idle_session_is_dropped_and_remembered_as_gone(server: Server) -> No
     async def body() -> None:
         await server.send("a", 0)
         server.clock.now_s += 59
-        server.registry.sweep(server.clock())
+        server.registry.sessions.sweep(server.clock())
         await server.send("a", 1, seed=1)
         server.clock.now_s += 60
-        server.registry.sweep(server.clock())
+        server.registry.sessions.sweep(server.clock())
         for seq in (None, 0, 2):
             await server.refused(SessionGone, "dropped after 60 s idle", "a", seq)
         with pytest.raises(SessionGone):
-            server.registry.describe("a")
+            await server.registry.describe("a")
         with pytest.raises(SessionGone):
             await server.registry.delete("a")
         server.clock.now_s += 1000
-        server.registry.sweep(server.clock())
+        server.registry.sessions.sweep(server.clock())
         assert (await server.send("a", 0)).seq == 0
 
     server.run(body)
@@ -344,7 +345,7 @@ def test_a_session_in_use_is_not_idle(server: Server) -> None:
         running = asyncio.create_task(server.send("a", 1, seed=1))
         await server.entered()
         server.clock.now_s += 500
-        server.registry.sweep(server.clock())
+        server.registry.sessions.sweep(server.clock())
         server.gate.opened.set()
         assert (await running).seq == 1
         assert (await server.send("a", 2)).seq == 2
@@ -363,10 +364,10 @@ def test_only_chunks_that_are_applied_are_use(catalog: ModelCatalog, gate: Gate,
         for _ in range(5):
             clock.now_s += 10
             await server.send("a", 0)
-            await server.registry.look("a")
+            await server.registry.describe("a")
             await server.registry.export_state("a")
             await server.refused(OutOfOrder, "gap", "a", 5)
-        assert (await server.registry.look("a"))["idle_s"] == 50
+        assert (await server.registry.describe("a"))["idle_s"] == 50
         clock.now_s += 10
         await server.refused(SessionGone, "dropped after 60 s idle", "a", 0)
 
@@ -377,13 +378,13 @@ def test_an_ended_session_keeps_its_last_reply_for_a_while(server: Server) -> No
     async def body() -> None:
         last = await server.send("a", 0, end=True)
         server.clock.now_s += 9
-        server.registry.sweep(server.clock())
+        server.registry.sessions.sweep(server.clock())
         assert await server.send("a", 0, end=True) is last
-        assert server.registry.describe("a")["ended"]
-        assert server.registry.describe("a")["state_bytes"] == 0
+        assert (await server.registry.describe("a"))["ended"]
+        assert (await server.registry.describe("a"))["state_bytes"] == 0
         server.clock.now_s += 1
         with pytest.raises(NotFound):
-            server.registry.describe("a")
+            await server.registry.describe("a")
         assert (await server.send("a", 0)).end is False
 
     server.run(body)
@@ -396,12 +397,12 @@ def test_ended_and_gone_sessions_are_remembered_up_to_a_number(catalog: ModelCat
         for name in "abc":
             await server.send(name, 0, end=True)
         with pytest.raises(NotFound):
-            server.registry.describe("a")
-        assert server.registry.describe("b")["ended"]
+            await server.registry.describe("a")
+        assert (await server.registry.describe("b"))["ended"]
         for name in "xyz":
             await server.send(name, 0)
         server.clock.now_s += 60
-        server.registry.sweep(server.clock())
+        server.registry.sessions.sweep(server.clock())
         assert (await server.send("x", 0)).seq == 0
         await server.refused(SessionGone, "dropped", "z", 1)
 
@@ -448,7 +449,7 @@ def test_a_place_is_held_until_the_chunk_is_computed_whoever_waits(catalog: Mode
     server = Server(catalog, gate, max_waiting=1)
 
     async def body() -> None:
-        with server.registry.admission():
+        with server.admissions:
             await server.refused(Overloaded, "1 requests are waiting", "a", 0)
         server.gate.opened.clear()
         left = asyncio.create_task(server.send("a", 0))
@@ -478,7 +479,7 @@ def test_a_deleted_session_may_begin_again(server: Server) -> None:
         await server.send("a", 1, seed=1)
         await server.registry.delete("a")
         with pytest.raises(NotFound):
-            server.registry.describe("a")
+            await server.registry.describe("a")
         await server.refused(NotFound, "begin it with seq 0", "a", 2)
         assert (await server.send("a", 0)).probabilities == first.probabilities
 
@@ -499,7 +500,7 @@ def test_a_deletion_waits_for_the_chunks_before_it(server: Server) -> None:
         with pytest.raises(NotFound):
             await behind
         with pytest.raises(NotFound):
-            server.registry.describe("a")
+            await server.registry.describe("a")
 
     server.run(body)
 
@@ -508,7 +509,7 @@ def test_a_session_is_described(server: Server) -> None:
     async def body() -> None:
         await server.send("a", 0)
         server.clock.now_s += 5
-        described = server.registry.describe("a")
+        described = await server.registry.describe("a")
         assert described.pop("state_bytes") > 0
         assert described == {
             "session": "a",
@@ -531,7 +532,7 @@ def test_closing_finishes_what_runs_and_the_registry_may_go_on(server: Server) -
         server.gate.opened.clear()
         running = asyncio.create_task(server.send("a", 0))
         await server.entered()
-        closing = asyncio.create_task(server.registry.close())
+        closing = asyncio.create_task(server.parts.close())
         await asyncio.sleep(0)
         server.gate.opened.set()
         await closing
@@ -547,12 +548,12 @@ def test_the_sweep_task_sweeps(catalog: ModelCatalog, gate: Gate) -> None:
     async def body() -> None:
         await server.send("a", 0)
         server.clock.now_s += 60
-        task = asyncio.create_task(server.registry.sweep_forever())
-        while server.registry.held:
+        task = asyncio.create_task(server.registry.sweep_forever(0.001))
+        while server.registry.sessions.open:
             await asyncio.sleep(0.001)
         task.cancel()
         with pytest.raises(SessionGone):
-            server.registry.describe("a")
+            await server.registry.describe("a")
 
     server.run(body)
 
@@ -565,13 +566,13 @@ def test_a_sweep_that_fails_is_logged_and_the_next_one_comes(
     async def body() -> None:
         await server.send("a", 0)
         server.clock.now_s += 60
-        monkeypatch.setattr(server.registry._places, "sweeping", lambda _: 1 / 0)
-        task = asyncio.create_task(server.registry.sweep_forever())
+        monkeypatch.setattr(server.registry.sessions, "sweeping", lambda _: 1 / 0)
+        task = asyncio.create_task(server.registry.sweep_forever(0.001))
         while caplog.text.count("division by zero") < 2:
             assert not task.done()
             await asyncio.sleep(0.001)
         monkeypatch.undo()
-        while server.registry.held:
+        while server.registry.sessions.open:
             assert not task.done()
             await asyncio.sleep(0.001)
         task.cancel()
@@ -591,7 +592,7 @@ def test_a_session_is_dropped_at_its_age(catalog: ModelCatalog, gate: Gate) -> N
             await server.send("a", seq)
         server.clock.now_s += 10
         await server.refused(SessionGone, "at the age of 100 s", "a", 4)
-        assert server.registry.counters.sessions_dropped == 1
+        assert server.counters.sessions_dropped == 1
 
     server.run(body)
 
@@ -601,11 +602,11 @@ def test_admission_stops_and_what_runs_is_finished(server: Server) -> None:
         server.gate.opened.clear()
         running = asyncio.create_task(server.send("a", 0))
         await server.entered()
-        server.registry.admissions.leave_rotation()
-        assert not server.registry.admissions.is_ready
+        server.admissions.leave_rotation()
+        assert not server.admissions.is_ready
         second = asyncio.create_task(server.send("b", 0))  # served on, until admission stops
         await server.entered()
-        stopping = asyncio.create_task(server.registry.admissions.stop())
+        stopping = asyncio.create_task(server.admissions.stop())
         await asyncio.sleep(0)
         await server.refused(ShuttingDown, "shutting down", "c", 0)
         assert not stopping.done()
@@ -624,7 +625,7 @@ def test_what_happens_is_counted(server: Server) -> None:
         await server.send("a", 1, end=True)
         await server.send("b", 0)
         await server.registry.delete("b")
-        counters = server.registry.counters
+        counters = server.counters
         assert (counters.chunks_applied, counters.chunks_replayed) == (3, 1)
         assert counters.steps_applied == 30 + TAIL
         assert (counters.sessions_opened, counters.sessions_ended, counters.sessions_deleted) == (2, 1, 1)

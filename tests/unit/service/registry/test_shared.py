@@ -31,8 +31,9 @@ from service.errors import (
     StoreUnavailable,
 )
 from service.models.catalog import ModelCatalog
+from service.registry.shared import SharedSessions
 from service.store.base import Change, StateStore, Stored
-from service.store.group_commit import StorePipeline
+from service.store.group_commit import GroupCommit
 from service.store.memory import MemoryStore
 from service.wire.chunk import AudioChunk
 from service.wire.schema import Reply
@@ -43,7 +44,7 @@ LIMITS: dict[str, Any] = {
     "session_idle_s": 60,
     "session_age_s": 1000,
     "ended_keep_s": 10,
-    "gone_keep_s": 500,
+    "expired_keep_s": 500,
     "max_sessions": 3,
 }
 
@@ -75,7 +76,7 @@ class Cluster:
                 self.store.opened.set()
                 for server in self.replicas:
                     server.gate.opened.set()
-                    await server.registry.close()
+                    await server.parts.close()
 
         asyncio.run(whole())
 
@@ -98,8 +99,14 @@ async def undisturbed(cluster: Cluster, chunks: int, *, end: bool = True) -> lis
     """What one server without a store answers."""
     alone = Server(ModelCatalog(cluster.folder, "digits", load=load_fake), Gate(), session_idle_s=60)
     replies = [await alone.send("a", n, seed=n, end=end and n == chunks - 1) for n in range(chunks)]
-    await alone.registry.close()
+    await alone.parts.close()
     return replies
+
+
+def shared(server: Server) -> SharedSessions:
+    sessions = server.registry.sessions
+    assert isinstance(sessions, SharedSessions)
+    return sessions
 
 
 def test_any_replica_serves_any_chunk_and_all_answer_alike(cluster: Cluster) -> None:
@@ -126,7 +133,7 @@ def test_sound_moves_between_replicas_in_the_middle_of_a_step(cluster: Cluster) 
             end = n == len(pieces) - 1
             expected = await alone.send("a", n, chunk=piece, end=end)
             assert await replicas[n % 2].send("a", n, chunk=piece, end=end) == expected
-        await alone.registry.close()
+        await alone.parts.close()
 
     cluster.run(body)
 
@@ -137,7 +144,7 @@ def test_float16_answers_alike_wherever_a_chunk_goes(models: Path) -> None:
 
     found = []
     for count in (1, 2):
-        cluster = Cluster(models, store_half=True)
+        cluster = Cluster(models, store_dtype="float16")
         replicas = [cluster.replica() for _ in range(count)]
 
         async def body(replicas: list[Server] = replicas) -> None:
@@ -156,7 +163,7 @@ def test_a_restart_loses_nothing_that_was_acknowledged(cluster: Cluster) -> None
         late = cluster.replica()
         assert await late.send("a", 5, seed=5, end=True) == expected[5]
         await late.refused(SessionEnded, "has ended", "a", 6)
-        assert (await late.registry.look("a"))["ended"]
+        assert (await late.registry.describe("a"))["ended"]
 
     cluster.run(body)
 
@@ -175,11 +182,11 @@ def test_two_replicas_never_both_apply_a_chunk(cluster: Cluster) -> None:
             for server in (one, two):
                 server.gate.opened.set()
             assert await asyncio.gather(*sent) == [expected[n]] * 2
-        applied = [server.registry.counters.chunks_applied for server in (one, two)]
-        replayed = [server.registry.counters.chunks_replayed for server in (one, two)]
+        applied = [server.counters.chunks_applied for server in (one, two)]
+        replayed = [server.counters.chunks_replayed for server in (one, two)]
         assert sum(applied) == 3
         assert sum(replayed) == 3
-        assert sum(server.registry.counters.store_fenced for server in (one, two)) == 3
+        assert sum(server.counters.store_fenced for server in (one, two)) == 3
 
     cluster.run(body)
 
@@ -264,7 +271,7 @@ def test_chunks_of_many_sessions_are_committed_together(models: Path) -> None:
         await cluster.store.entered.wait()
         rest = [asyncio.create_task(server.send(f"s{n}", 0)) for n in range(20)]
         async with asyncio.timeout(10):
-            while server.registry._shelf is None or len(server.registry._shelf._pipeline._commits._waiting) < 20:
+            while len(shared(server)._store._pipeline._commits._waiting) < 20:
                 await asyncio.sleep(0.001)
         cluster.store.opened.set()
         await asyncio.gather(first, *rest)
@@ -285,16 +292,16 @@ def test_a_store_that_is_down_changes_nothing_and_says_when_to_come_again(cluste
             assert isinstance(error, StoreUnavailable)
             assert error.retry_after_s > 0
         with pytest.raises(StoreUnavailable):
-            await server.registry.look("a")
+            await server.registry.describe("a")
         with pytest.raises(StoreUnavailable):
             await server.registry.delete("a")
         with pytest.raises(StoreUnavailable):
-            await server.registry.check_store()
+            await server.registry.sessions.check()
         cluster.store.down = False
         assert await server.send("a", 1, seed=1) == expected[1]
         assert await server.send("a", 2, seed=2) == expected[2]
         assert await cluster.record("b") is None
-        assert server.registry.counters.store_failures["StoreUnavailable"] >= 4
+        assert server.counters.store_failures["StoreUnavailable"] >= 4
 
     cluster.run(body)
 
@@ -315,7 +322,7 @@ def test_a_commit_whose_answer_was_lost_counts_once(cluster: Cluster) -> None:
             # found out by loading, before anything is computed on what may be outdated; chunk 0 cannot know of a load
             assert n == 0 or server.gate.calls == calls
             assert cluster.store.loads > loads
-        assert server.registry.counters.chunks_replayed == 3
+        assert server.counters.chunks_replayed == 3
 
     cluster.run(body)
 
@@ -390,10 +397,10 @@ def test_a_damaged_record_is_told_and_may_be_deleted(cluster: Cluster, content: 
             for seq in (None, 1, 0):
                 await replica.refused(kind, ".", "a", seq, seed=1)
             with pytest.raises(kind):
-                await replica.registry.look("a")
+                await replica.registry.describe("a")
             with pytest.raises(kind):
                 await replica.registry.export_state("a")
-        assert other.registry.counters.store_failures[kind.__name__] > 0
+        assert other.counters.store_failures[kind.__name__] > 0
         await other.registry.delete("a")
         assert (await other.send("a", 0)).seq == 0
 
@@ -428,7 +435,7 @@ def test_time_is_judged_by_the_record_and_alike_everywhere(cluster: Cluster) -> 
             for seq in (None, 0, 3):
                 await server.refused(SessionGone, "dropped after 60 s idle", "a", seq)
             with pytest.raises(SessionGone):
-                await server.registry.look("a")
+                await server.registry.describe("a")
             with pytest.raises(SessionGone):
                 await server.registry.delete("a")
         cluster.clock.now_s += 500
@@ -457,10 +464,10 @@ def test_an_ended_session_is_forgotten_after_a_while(cluster: Cluster) -> None:
         last = await one.send("a", 0, end=True)
         cluster.clock.now_s += 9
         assert await two.send("a", 0, end=True) == last
-        assert (await two.registry.look("a"))["state_bytes"] == 0
+        assert (await two.registry.describe("a"))["state_bytes"] == 0
         cluster.clock.now_s += 1
         with pytest.raises(NotFound):
-            await two.registry.look("a")
+            await two.registry.describe("a")
         assert not (await two.send("a", 0)).end
 
     cluster.run(body)
@@ -473,16 +480,16 @@ def test_the_sweep_makes_the_record_of_a_dropped_session_small(cluster: Cluster)
         await server.send("a", 0)
         before = await cluster.record("a")
         cluster.clock.now_s += 61
-        server.registry.sweep(cluster.clock())
-        while server.registry._running:
-            await asyncio.wait(server.registry._running)
+        server.registry.sessions.sweep(cluster.clock())
+        while shared(server)._pending_tombstones:
+            await asyncio.wait(shared(server)._pending_tombstones)
         after = await cluster.record("a")
         assert before is not None
         assert after is not None
         assert len(after.record) < len(before.record)
-        assert server.registry.held == 0
+        assert server.registry.sessions.open == 0
         await server.refused(SessionGone, "dropped", "a", 1)
-        assert server.registry.counters.sessions_dropped == 1
+        assert server.counters.sessions_dropped == 1
 
     cluster.run(body)
 
@@ -499,16 +506,16 @@ def test_a_sweep_does_not_put_all_that_is_over_before_the_chunks(models: Path, m
         cluster.store.entered.clear()
         cluster.store.opened.clear()
         cluster.store.batches.clear()
-        sweeping = asyncio.create_task(server.registry.sweep_forever())
+        sweeping = asyncio.create_task(server.registry.sweep_forever(0.001))
         await cluster.store.entered.wait()
         for _ in range(20):
             await asyncio.sleep(0)
         chunk = asyncio.create_task(server.send("new", 0))
         await server.entered()
-        assert len(server.registry._running) <= 10 + 1
+        assert len(shared(server)._pending_tombstones) <= 10
         cluster.store.opened.set()
         assert (await chunk).seq == 0
-        while server.registry.counters.sessions_dropped < 60:
+        while server.counters.sessions_dropped < 60:
             await asyncio.sleep(0.001)
         sweeping.cancel()
 
@@ -519,12 +526,12 @@ def test_chunks_wait_no_longer_for_a_store_than_it_may_take(cluster: Cluster, mo
     """The pipeline's tests have what it does with the time; this is that it is told the server's."""
     given: list[float] = []
 
-    class Told(StorePipeline):
+    class Told(GroupCommit):
         def __init__(self, store: StateStore, max_batch: int = 64, timeout_s: float = inf) -> None:
             given.append(timeout_s)
             super().__init__(store, max_batch, timeout_s)
 
-    monkeypatch.setattr("service.store.session_store.StorePipeline", Told)
+    monkeypatch.setattr("service.store.session_store.GroupCommit", Told)
     server = cluster.replica(store_timeout_s=0.75)
 
     async def body() -> None:
@@ -540,7 +547,7 @@ def test_memory_is_bounded_and_the_store_is_not(cluster: Cluster) -> None:
     async def body() -> None:
         for n in range(10):
             await server.send(f"s{n}", 0)
-            assert server.registry.held <= 3
+            assert server.registry.sessions.open <= 3
         assert (await server.send("s0", 1, seed=1)).seq == 1
         server.gate.opened.clear()
         running = [asyncio.create_task(server.send(f"s{n}", 1, seed=1)) for n in (7, 8, 9)]
@@ -560,7 +567,7 @@ def test_a_deletion_reaches_every_replica(cluster: Cluster) -> None:
         await one.send("a", 0)
         await two.registry.delete("a")
         with pytest.raises(NotFound):
-            await one.registry.look("a")
+            await one.registry.describe("a")
         with pytest.raises(NotFound):
             await one.registry.delete("a")
         await one.refused(NotFound, "begin it with seq 0", "a", 1)
@@ -592,8 +599,8 @@ def test_a_session_moves_as_bytes(cluster: Cluster, models: Path) -> None:
         assert not is_new
         other = cluster.replica()
         assert await other.send("a", 3, seed=3) == expected[3]
-        assert other.registry.counters.sessions_loaded == 1
-        await alone.registry.close()
+        assert other.counters.sessions_loaded == 1
+        await alone.parts.close()
 
     cluster.run(body)
 
@@ -663,7 +670,7 @@ def test_closing_commits_what_runs_and_closes_the_store(cluster: Cluster) -> Non
         server.gate.opened.clear()
         running = asyncio.create_task(server.send("a", 0))
         await server.entered()
-        closing = asyncio.create_task(server.registry.close())
+        closing = asyncio.create_task(server.parts.close())
         await asyncio.sleep(0)
         server.gate.opened.set()
         await closing
@@ -687,7 +694,7 @@ def test_a_caller_that_goes_away_harms_nobody(cluster: Cluster) -> None:
         retried = asyncio.create_task(server.send("a", 0))
         cluster.store.opened.set()
         assert (await retried).seq == 0
-        assert server.registry.counters.chunks_applied == 1
+        assert server.counters.chunks_applied == 1
 
     cluster.run(body)
 
@@ -731,7 +738,7 @@ def test_random_chaos_leaves_no_wrong_answer(models: Path) -> None:
         await asyncio.gather(*(client(name) for name in names))
         done.set()
         await troubled
-        applied = sum(server.registry.counters.chunks_applied for server in cluster.replicas)
+        applied = sum(server.counters.chunks_applied for server in cluster.replicas)
         assert applied <= chunks * len(names)
 
     cluster.run(body)

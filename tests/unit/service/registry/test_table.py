@@ -1,29 +1,29 @@
-"""Places in memory: what is looked at when there is no room, and for how long at a time."""
+"""SessionTable in memory: what is looked at when there is no room, and for how long at a time."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from service.errors import Overloaded, SessionGone
 from service.models.model import Model
-from service.registry.table import NOTHING, SLICE, Kept
+from service.observe.counters import Counters
+from service.registry.local import LocalSessions
+from service.registry.table import SLICE
 from service.session.protocol import Known, Lifetimes, Progress
 from service.session.session import Session
-from service.settings import Settings
-from service.store.session_store import Held
 from tests.unit.service.registry.test_registry import Clock
 
-LIFETIMES = Lifetimes(idle_s=60, age_s=1000, ended_keep_s=10, gone_keep_s=100)
+LIFETIMES = Lifetimes(idle_s=60, age_s=1000, ended_keep_s=10, expired_keep_s=100)
 
 
-class Counted(Kept):
+class Counted(LocalSessions):
     """Counts the places that it looks at."""
 
     def __init__(self, clock: Clock, **limits: Any) -> None:
-        super().__init__(Settings(models=Path("unused"), **limits), LIFETIMES, clock)
+        limits = {"max_sessions": 10_000, "max_remembered": 10_000} | limits
+        super().__init__(lifetimes=LIFETIMES, retry_s=5.0, counters=Counters(), clock=clock, **limits)
         self.looked_at = 0
 
     def _expire(self, session_id: str, now_s: float) -> bool:
@@ -31,11 +31,11 @@ class Counted(Kept):
         return super()._expire(session_id, now_s)
 
 
-def used(kept: Kept, model: Model, name: str, clock: Clock, created_s: float | None = None) -> None:
+def used(kept: LocalSessions, model: Model, name: str, clock: Clock, created_s: float | None = None) -> None:
     """A chunk of a session is applied."""
     place = kept.enter(name)
     born_s = clock() if created_s is None else created_s
-    kept.put(place, Held(session=Session(model, "exact", Known(Progress(1), born_s, clock()), None)))
+    kept.put(place, Session(model, "exact", Known(Progress(1), born_s, clock()), None))
     kept.leave(place)
 
 
@@ -68,11 +68,11 @@ def test_ended_and_deleted_sessions_are_not_looked_at_for_room(model: Model) -> 
         place = kept.enter(f"ended-{n}")
         progress: Progress[Any] = Progress(1, ended=True)
         known = Known(progress, clock(), clock())
-        kept.put(place, Held(session=Session(model, "exact", known, None)))
+        kept.put(place, Session(model, "exact", known, None))
         kept.leave(place)
     used(kept, model, "deleted", clock)
     place = kept.enter("deleted")
-    kept.put(place, NOTHING)
+    kept.put(place, None)
     kept.leave(place)
     clock.now_s += 1
     used(kept, model, "a", clock)

@@ -22,8 +22,8 @@ from service.errors import ArtifactError, ModelAbsent, NotFound
 from service.models.catalog import ModelCatalog
 from service.models.model import Model
 from service.observe.counters import Counters
-from service.reload.reload import Reloader, Signature, Survey, signature, survey
-from service.reload.smoke_test import try_model
+from service.reload.reload import Reloader, ReloadPlan, Signature, plan_reload, signature
+from service.reload.smoke_test import smoke_test
 from service.runtime.onnx import Graph
 from service.store.memory import MemoryStore
 from tests.fakes import Gate, load_fake, write_artifact
@@ -33,7 +33,7 @@ ENGINE = Engine(max_chunk_steps=1000, segment_steps=500)
 
 
 def tried(model: Model) -> None:
-    try_model(model, ENGINE)
+    smoke_test(model, ENGINE)
 
 
 def rewrite(folder: Path, file: str, content: bytes) -> None:
@@ -44,20 +44,20 @@ def rewrite(folder: Path, file: str, content: bytes) -> None:
     (folder / "manifest.json").write_text(json.dumps(manifest))
 
 
-def adopt(catalog: ModelCatalog) -> Survey:
-    found = survey(catalog, tried)
-    catalog.offer(found.offer)
+def adopt(catalog: ModelCatalog) -> ReloadPlan:
+    found = plan_reload(catalog, tried)
+    catalog.publish(found.snapshot)
     return found
 
 
-def reasons(found: Survey) -> str:
+def reasons(found: ReloadPlan) -> str:
     return "\n".join(refused.reason for refused in found.refused)
 
 
 def test_nothing_new_changes_nothing(catalog: ModelCatalog) -> None:
     before = catalog.get("digits")
     found = adopt(catalog)
-    assert (found.opened, found.withdrawn, found.refused) == ((), (), ())
+    assert (found.opened, found.retired, found.refused) == ((), (), ())
     assert catalog.get("digits") is before
 
 
@@ -65,16 +65,16 @@ def test_a_new_version_and_a_new_model_are_tried_and_offered(models: Path, catal
     write_artifact(models, version="10")
     write_artifact(models, version="9")
     write_artifact(models, "words", rule="trace", hears=False)
-    found = survey(catalog, tried)
+    found = plan_reload(catalog, tried)
     assert catalog.versions("digits") == ["1"]  # until it is offered
-    catalog.offer(found.offer)
+    catalog.publish(found.snapshot)
     assert [(model.name, model.version) for model in found.opened] == [
         ("digits", "10"), ("digits", "9"), ("words", "1"),
     ]  # fmt: skip
     assert catalog.versions("digits") == ["1", "9", "10"]
     assert catalog.get("digits").version == "10"
     shutil.rmtree(models / "digits" / "10")
-    catalog.get("digits", "10").load()  # nothing of the folder is needed
+    assert catalog.get("digits", "10").network("bank").inputs  # nothing of the folder is needed
 
 
 class _Foul:
@@ -151,7 +151,7 @@ def test_a_version_does_not_change_its_content(models: Path, catalog: ModelCatal
     found = adopt(catalog)
     assert ("another content" if how == "other" else "not JSON") in reasons(found)
     assert catalog.get("digits") is before
-    assert not found.withdrawn
+    assert not found.retired
 
 
 def test_a_version_does_not_come_back_with_other_content(models: Path, catalog: ModelCatalog) -> None:
@@ -221,13 +221,13 @@ def test_a_withdrawn_version_is_there_as_long_as_it_is_used(models: Path, catalo
     used, unused = catalog.get("digits", "1"), ref(catalog.get("digits", "1"))
     shutil.rmtree(models / "digits" / "1")
     adopt(catalog)
-    assert (catalog.withdrawn, catalog.offered.count) == (1, 1)
+    assert (catalog.retired, catalog.snapshot.count) == (1, 1)
     assert catalog.find("digits", "1") is used
     with pytest.raises(NotFound, match="no version '1'"):
         catalog.get("digits", "1")
     del used
     assert unused() is None  # at once: nothing is left to the collector
-    assert (catalog.withdrawn, catalog.find("digits", "1")) == (0, None)
+    assert (catalog.retired, catalog.find("digits", "1")) == (0, None)
 
 
 def test_a_version_that_comes_back_in_time_is_the_same(models: Path, catalog: ModelCatalog) -> None:
@@ -237,7 +237,7 @@ def test_a_version_that_comes_back_in_time_is_the_same(models: Path, catalog: Mo
     adopt(catalog)
     (models / "away").rename(models / "digits" / "1")
     assert adopt(catalog).opened == (used,)
-    assert (catalog.get("digits", "1"), catalog.withdrawn) == (used, 0)
+    assert (catalog.get("digits", "1"), catalog.retired) == (used, 0)
 
 
 def test_sessions_go_on_with_the_version_that_they_began_on(models: Path, catalog: ModelCatalog, gate: Gate) -> None:
@@ -256,7 +256,7 @@ def test_sessions_go_on_with_the_version_that_they_began_on(models: Path, catalo
             reply = await server.send("a", n, seed=n, end=n == 3, version="1")
             assert reply == calm[n].model_copy(update={"session": "a"})
         server.clock.now_s += 11  # the last replies are kept no longer
-        server.registry.sweep(server.clock.now_s)
+        server.registry.sessions.sweep(server.clock.now_s)
 
     server.run(body)
     assert old() is None
@@ -268,7 +268,6 @@ def test_a_replica_without_a_sessions_version_says_so(models: Path, gate: Gate) 
     catalogs = [ModelCatalog(models, load=gate.load) for _ in range(2)]
     old, new = (Server(catalog, gate, store=store, session_idle_s=60) for catalog in catalogs)
     write_artifact(models, version="2")
-    catalogs[0].load()
     shutil.rmtree(models / "digits" / "1")
     adopt(catalogs[1])
 
@@ -278,7 +277,7 @@ def test_a_replica_without_a_sessions_version_says_so(models: Path, gate: Gate) 
         assert (await new.send("b", 0)).version == "2"
         await old.refused(ModelAbsent, "version '2', which this server does not have", "b", 1)
         assert (await old.send("a", 1)).version == "1"
-        await new.registry.close()
+        await new.parts.close()
 
     old.run(body)
 
@@ -295,10 +294,10 @@ def test_a_reload_is_counted_and_logged(models: Path, catalog: ModelCatalog, log
     (write_artifact(models, version="3") / "bank.pt").unlink()
     shutil.rmtree(models / "digits" / "1")
     asyncio.run(Reloader(catalog, tried, counters).reload())
-    counted = (counters.model_reloads, counters.models_opened, counters.models_withdrawn, counters.models_refused)
+    counted = (counters.model_reloads, counters.models_opened, counters.models_retired, counters.models_refused)
     assert counted == (1, 1, 1, 1)
     assert "model 'digits' version '2' is offered" in logged.text
-    assert "model 'digits' version '1' is withdrawn" in logged.text
+    assert "model 'digits' version '1' is retired" in logged.text
     assert "bank.pt" in logged.text
 
 

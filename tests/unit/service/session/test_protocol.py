@@ -19,10 +19,10 @@ from service.session.protocol import (
     decide,
     keep_s,
     opening,
-    standing,
+    status,
 )
 
-LIFETIMES = Lifetimes(idle_s=60, age_s=300, ended_keep_s=10, gone_keep_s=1000)
+LIFETIMES = Lifetimes(idle_s=60, age_s=300, ended_keep_s=10, expired_keep_s=1000)
 
 
 def after(*chunks: bytes, end: bool = False) -> Progress[str]:
@@ -99,24 +99,24 @@ def known(*chunks: bytes, end: bool = False, created_s: float = 0.0, used_s: flo
         (None, 0, "none"),
         (known(b"a"), 0, "open"),
         (known(b"a"), 59, "open"),
-        (known(b"a"), 60, "gone"),
-        (known(b"a"), 1059, "gone"),
+        (known(b"a"), 60, "expired"),
+        (known(b"a"), 1059, "expired"),
         (known(b"a"), 1060, "none"),
         (known(b"a", used_s=290), 299, "open"),
-        (known(b"a", used_s=290), 300, "gone"),  # of age
+        (known(b"a", used_s=290), 300, "expired"),  # of age
         (known(b"a", used_s=290), 1300, "none"),
         (known(b"a", end=True), 9, "ended"),
         (known(b"a", end=True), 10, "none"),
         (known(b"a", used_s=100), 50, "open"),  # another replica's clock is ahead
-        (Known(after(b"a"), 0.0, 0.0, dropped=True), 5, "gone"),
+        (Known(after(b"a"), 0.0, 0.0, dropped=True), 5, "expired"),
         (Known(after(b"a"), 0.0, 0.0, dropped=True), 1060, "none"),
     ],
 )
 def test_time_moves_a_session(session: Known[str] | None, now_s: float, expected: str) -> None:
-    assert standing(session, now_s, LIFETIMES) == expected
+    assert status(session, now_s, LIFETIMES) == expected
     if session is not None:
         over_s = session.used_s + keep_s(session, LIFETIMES)
-        assert standing(session, over_s, LIFETIMES) == "none"
+        assert status(session, over_s, LIFETIMES) == "none"
 
 
 def outcome(session: Known[str] | None, seq: int | None, digest: bytes, now_s: float = 1.0, **given: bool) -> object:
@@ -157,13 +157,13 @@ def test_the_table(session: Known[str] | None, seq: int | None, digest: bytes, n
     assert outcome(session, seq, digest, now_s) == expected
     # what a replica only remembers decides nothing but what a commit will confirm
     remembered = expected if isinstance(expected, Apply) else Reload()
-    assert outcome(session, seq, digest, now_s, confirmed=False) == remembered
+    assert outcome(session, seq, digest, now_s, authoritative=False) == remembered
 
 
 def test_a_lost_session_does_not_begin_again_unnoticed() -> None:
-    assert outcome(None, None, b"x", lost=True) == SessionGone
-    assert outcome(None, 4, b"x", lost=True) == NotFound
-    assert outcome(None, 0, b"x", lost=True) == Apply(0)
+    assert outcome(None, None, b"x", missing_from_store=True) == SessionGone
+    assert outcome(None, 4, b"x", missing_from_store=True) == NotFound
+    assert outcome(None, 0, b"x", missing_from_store=True) == Apply(0)
 
 
 @pytest.mark.parametrize(

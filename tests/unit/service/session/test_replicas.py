@@ -23,16 +23,16 @@ from service.session.protocol import (
     Progress,
     Reload,
     Replay,
-    Standing,
+    Status,
     applied,
     check_delete,
     decide,
-    standing,
+    status,
 )
-from service.store.base import ABSENT, Change, Stored, Verdict, new_revision
+from service.store.base import NO_REVISION, Change, CommitResult, Stored, new_revision
 from service.store.memory import MemoryStore
 
-LIFETIMES = Lifetimes(idle_s=10, age_s=40, ended_keep_s=5, gone_keep_s=20)
+LIFETIMES = Lifetimes(idle_s=10, age_s=40, ended_keep_s=5, expired_keep_s=20)
 RARELY = st.sampled_from([False, False, False, True])
 T = TypeVar("T")
 
@@ -50,7 +50,7 @@ def at_once(call: Coroutine[Any, Any, T]) -> T:
 
 
 @dataclass(frozen=True)
-class Kept:
+class LocalSessions:
     """What a record holds; the store sees bytes, and here the number of an entry of ``Machine.records``."""
 
     known: Known[Reply]
@@ -58,16 +58,16 @@ class Kept:
 
 
 @dataclass(frozen=True)
-class Held:
-    revision: int = ABSENT
-    kept: Kept | None = None
+class Snapshot:
+    revision: int = NO_REVISION
+    kept: LocalSessions | None = None
 
 
 @dataclass
 class Replica:
     """memory: by session. lives: how often it has crashed; a request of an earlier life is nobody's."""
 
-    memory: dict[str, Held] = field(default_factory=dict)
+    memory: dict[str, Snapshot] = field(default_factory=dict)
     had: set[str] = field(default_factory=set)
     lives: int = 0
 
@@ -82,8 +82,8 @@ class Sent:
     seq: int | None
     digest: bytes
     end: bool
-    held: Held
-    after: Kept
+    held: Snapshot
+    after: LocalSessions
     reply: Reply
 
 
@@ -95,7 +95,7 @@ class Replicas(RuleBasedStateMachine):
         self.now_s = 1_000.0
         self.store = MemoryStore(lambda: self.now_s)
         self.replicas = [Replica(), Replica(), Replica()]
-        self.records: list[Kept] = []
+        self.records: list[LocalSessions] = []
         # the model: of each session, the contents applied in its present life, and the times that matter
         self.log: dict[str, list[tuple[str, bool]]] = {}
         self.busy: set[tuple[int, int, str]] = set()
@@ -138,8 +138,8 @@ class Replicas(RuleBasedStateMachine):
             replica.had.add(sent.session)
         if fate == "crash":
             self.crash(sent.replica)
-        elif fate == "well" and verdict is not None and verdict[0] is Verdict.committed:
-            replica.memory[sent.session] = Held(verdict[1], sent.after)
+        elif fate == "well" and verdict is not None and verdict[0] is CommitResult.committed:
+            replica.memory[sent.session] = Snapshot(verdict[1], sent.after)
             replica.had.add(sent.session)
             self._acknowledged(sent.session, len(sent.after.state) - 1, sent.reply)
         elif fate == "well":  # fenced: decide again
@@ -174,7 +174,7 @@ class Replicas(RuleBasedStateMachine):
         except HetsynError:
             return
         (verdict,) = at_once(self.store.commit([Change(session, held.revision, 1, None, 0.0)]))
-        assert verdict is Verdict.committed
+        assert verdict is CommitResult.committed
         self.replicas[replica].memory.pop(session, None)
         self.replicas[replica].had.discard(session)
         del self.log[session]
@@ -207,7 +207,7 @@ class Replicas(RuleBasedStateMachine):
         for _ in range(3):
             confirmed = False
             if assume_new:
-                held = Held()
+                held = Snapshot()
             elif session in replica.memory:
                 held = replica.memory[session]
             else:
@@ -218,7 +218,9 @@ class Replicas(RuleBasedStateMachine):
             known = held.kept.known if held.kept else None
             lost = confirmed and session in replica.had and held.kept is None
             try:
-                todo = decide(session, known, seq, digest, self.now_s, LIFETIMES, confirmed=confirmed, lost=lost)
+                todo = decide(
+                    session, known, seq, digest, self.now_s, LIFETIMES, authoritative=confirmed, missing_from_store=lost
+                )
             except HetsynError as error:
                 self._refused(session, seq, content, end, error, lost)
                 replica.had.discard(session)
@@ -242,26 +244,26 @@ class Replicas(RuleBasedStateMachine):
         digest: bytes,
         content: str,
         end: bool,
-        held: Held,
+        held: Snapshot,
         todo: Apply,
     ) -> Sent:
         goes_on = held.kept is not None and todo.seq > 0
-        before = held.kept if goes_on and held.kept else Kept(Known(Progress(), self.now_s, self.now_s), ())
+        before = held.kept if goes_on and held.kept else LocalSessions(Known(Progress(), self.now_s, self.now_s), ())
         reply = (*before.state, content)
         progress = applied(before.known.progress, seq=todo.seq, digest=digest, steps=1, end=end, reply=reply)
-        after = Kept(Known(progress, before.known.created_s, self.now_s), reply)
+        after = LocalSessions(Known(progress, before.known.created_s, self.now_s), reply)
         life = self.replicas[number].lives
         return Sent(number, life, session, seq, digest, end, held, after, reply)
 
-    def _commit(self, sent: Sent) -> tuple[Verdict, int]:
+    def _commit(self, sent: Sent) -> tuple[CommitResult, int]:
         self.records.append(sent.after)
         revision = new_revision()
         record = (len(self.records) - 1).to_bytes(4, "big")
-        keep_s = LIFETIMES.idle_s + LIFETIMES.gone_keep_s
+        keep_s = LIFETIMES.idle_s + LIFETIMES.expired_keep_s
         before = self._standing(sent.session)
         (verdict,) = at_once(self.store.commit([Change(sent.session, sent.held.revision, revision, record, keep_s)]))
-        assert isinstance(verdict, Verdict)
-        if verdict is Verdict.committed:
+        assert isinstance(verdict, CommitResult)
+        if verdict is CommitResult.committed:
             # the model: what is committed follows what was applied before, whoever computed it and when
             log = self.log.setdefault(sent.session, [])
             if len(sent.after.state) == 1:
@@ -281,7 +283,7 @@ class Replicas(RuleBasedStateMachine):
         kept = self._stored(session).kept
         is_ = self._standing(session)
         if isinstance(error, SessionGone):
-            assert is_ == "gone" or (lost and seq is None and kept is None)
+            assert is_ == "expired" or (lost and seq is None and kept is None)
             return
         if isinstance(error, NotFound):
             assert seq
@@ -299,16 +301,16 @@ class Replicas(RuleBasedStateMachine):
             assert error.expected_seq == len(log)
             assert seq not in (None, len(log) - 1, len(log))
 
-    def _standing(self, session: str) -> Standing:
+    def _standing(self, session: str) -> Status:
         """What a session is by its record in the store."""
         kept = self._stored(session).kept
-        return standing(kept.known if kept else None, self.now_s, LIFETIMES)
+        return status(kept.known if kept else None, self.now_s, LIFETIMES)
 
-    def _stored(self, session: str) -> Held:
+    def _stored(self, session: str) -> Snapshot:
         (stored,) = at_once(self.store.load([session]))
         if not isinstance(stored, Stored):
-            return Held()
-        return Held(stored.revision, self.records[int.from_bytes(stored.record, "big")])
+            return Snapshot()
+        return Snapshot(stored.revision, self.records[int.from_bytes(stored.record, "big")])
 
 
 TestReplicas = Replicas.TestCase

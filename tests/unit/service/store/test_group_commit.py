@@ -6,13 +6,13 @@ from collections.abc import Awaitable, Callable, Sequence
 import pytest
 
 from service.errors import HetsynError, StoreUnavailable
-from service.store.base import ABSENT, Change, Stored, Verdict, new_revision
-from service.store.group_commit import StorePipeline
+from service.store.base import NO_REVISION, Change, CommitResult, Stored, new_revision
+from service.store.group_commit import GroupCommit
 from tests.fakes import FailingStore
 
 
 def change(session: str) -> Change:
-    return Change(session, ABSENT, new_revision(), b"record", 60.0)
+    return Change(session, NO_REVISION, new_revision(), b"record", 60.0)
 
 
 def run(body: Callable[[], Awaitable[None]]) -> None:
@@ -26,9 +26,9 @@ def run(body: Callable[[], Awaitable[None]]) -> None:
 def test_what_is_asked_in_one_turn_goes_in_one_batch() -> None:
     async def body() -> None:
         store = FailingStore()
-        pipeline = StorePipeline(store)
+        pipeline = GroupCommit(store)
         verdicts = await asyncio.gather(*(pipeline.commit(change(f"s{n}")) for n in range(10)))
-        assert verdicts == [Verdict.committed] * 10
+        assert verdicts == [CommitResult.committed] * 10
         assert store.batches == [10]
 
     run(body)
@@ -37,7 +37,7 @@ def test_what_is_asked_in_one_turn_goes_in_one_batch() -> None:
 def test_what_is_asked_meanwhile_goes_in_the_next_and_no_batch_is_too_large() -> None:
     async def body() -> None:
         store = FailingStore()
-        pipeline = StorePipeline(store, max_batch=4)
+        pipeline = GroupCommit(store, max_batch=4)
         store.opened.clear()
         first = asyncio.create_task(pipeline.commit(change("first")))
         await store.entered.wait()
@@ -54,23 +54,23 @@ def test_what_is_asked_meanwhile_goes_in_the_next_and_no_batch_is_too_large() ->
 def test_loads_do_not_wait_for_commits() -> None:
     async def body() -> None:
         store = FailingStore()
-        pipeline = StorePipeline(store)
+        pipeline = GroupCommit(store)
         await pipeline.commit(change("a"))
         held = asyncio.Event()
         commit = store.commit
 
-        async def slow(changes: Sequence[Change]) -> list[Verdict | HetsynError]:
+        async def slow(changes: Sequence[Change]) -> list[CommitResult | HetsynError]:
             await held.wait()
             return await commit(changes)
 
         store.commit = slow  # type: ignore[method-assign]
-        pipeline = StorePipeline(store)
+        pipeline = GroupCommit(store)
         committing = asyncio.create_task(pipeline.commit(change("b")))
         loaded = await pipeline.load("a")
         assert isinstance(loaded, Stored)
         assert not committing.done()
         held.set()
-        assert await committing is Verdict.committed
+        assert await committing is CommitResult.committed
 
     run(body)
 
@@ -79,7 +79,7 @@ def test_each_caller_gets_an_error_of_its_own() -> None:
     async def body() -> None:
         store = FailingStore()
         store.down = True
-        pipeline = StorePipeline(store)
+        pipeline = GroupCommit(store)
         errors = await asyncio.gather(*(pipeline.load(name) for name in "abc"), return_exceptions=True)
         assert all(isinstance(error, StoreUnavailable) for error in errors)
         assert len({id(error) for error in errors}) == 3
@@ -92,13 +92,13 @@ def test_nobody_waits_for_batch_after_batch_that_is_not_answered() -> None:
         timeout_s = 0.05
         store = FailingStore()
 
-        async def hangs(changes: Sequence[Change]) -> list[Verdict | HetsynError]:
+        async def hangs(changes: Sequence[Change]) -> list[CommitResult | HetsynError]:
             store.batches.append(len(changes))
             await asyncio.sleep(timeout_s)
             return [StoreUnavailable("in the store") for _ in changes]
 
         store.commit = hangs  # type: ignore[method-assign]
-        pipeline = StorePipeline(store, max_batch=4, timeout_s=timeout_s)
+        pipeline = GroupCommit(store, max_batch=4, timeout_s=timeout_s)
 
         async def ask(name: str) -> tuple[str, float]:
             began_s = asyncio.get_running_loop().time()
@@ -122,7 +122,7 @@ def test_who_asks_after_that_is_served() -> None:
     async def body() -> None:
         store = FailingStore()
         store.opened.clear()
-        pipeline = StorePipeline(store, max_batch=1, timeout_s=0.02)
+        pipeline = GroupCommit(store, max_batch=1, timeout_s=0.02)
         first, waits = (asyncio.create_task(pipeline.load(name)) for name in "ab")
         await store.entered.wait()
         await asyncio.sleep(0.03)
@@ -141,11 +141,11 @@ def test_a_store_that_breaks_its_promise_is_unavailable() -> None:
     async def body() -> None:
         store = FailingStore()
 
-        async def broken(changes: Sequence[Change]) -> list[Verdict | HetsynError]:
+        async def broken(changes: Sequence[Change]) -> list[CommitResult | HetsynError]:
             raise OSError(f"{len(changes)} lost")
 
         store.commit = broken  # type: ignore[method-assign]
-        pipeline = StorePipeline(store)
+        pipeline = GroupCommit(store)
         with pytest.raises(StoreUnavailable, match="1 lost") as caught:
             await pipeline.commit(change("a"))
         assert isinstance(caught.value.__cause__, OSError)
@@ -158,13 +158,13 @@ def test_a_caller_that_goes_away_harms_nobody() -> None:
     async def body() -> None:
         store = FailingStore()
         store.opened.clear()
-        pipeline = StorePipeline(store)
+        pipeline = GroupCommit(store)
         left = asyncio.create_task(pipeline.commit(change("a")))
         stays = asyncio.create_task(pipeline.commit(change("b")))
         await store.entered.wait()
         left.cancel()
         store.opened.set()
-        assert await stays is Verdict.committed
+        assert await stays is CommitResult.committed
         with pytest.raises(asyncio.CancelledError):
             await left
         assert isinstance(await pipeline.load("a"), Stored)
@@ -176,7 +176,7 @@ def test_nobody_waits_for_ever_when_the_loop_ends() -> None:
     async def body() -> None:
         store = FailingStore()
         store.opened.clear()
-        pipeline = StorePipeline(store)
+        pipeline = GroupCommit(store)
         waiting = asyncio.create_task(pipeline.commit(change("a")))
         await store.entered.wait()
         running = pipeline._commits._running

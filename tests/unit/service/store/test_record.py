@@ -115,7 +115,7 @@ def same(one: Session, other: Session) -> None:
 @pytest.mark.parametrize("end", [False, True])
 def test_a_session_comes_back_as_it_was(model: Model, kind: str, end: bool, half: bool) -> None:
     session = session_of(model, kind=kind, end=end)
-    packing = Packing(half=half)
+    packing = Packing(float16=half)
     record = packing.pack("abc", session)
     found = read(record, "abc")
     assert (found.session, found.model, found.version, found.form) == ("abc", "digits", "1", "bank")
@@ -151,7 +151,7 @@ def test_float16_is_smaller_keeps_the_decision_and_leaves_out_what_it_cannot_hol
     session = session_of(model, kind="spikes")
     stream = session.stream
     assert stream is not None
-    exact, half = Packing(), Packing(half=True)
+    exact, half = Packing(), Packing(float16=True)
     assert len(half.pack("abc", session)) == len(exact.pack("abc", session)) - 2 * OUTPUTS
     back = half.unpack(read(half.pack("abc", session)), model).stream
     assert back is not None

@@ -1,0 +1,41 @@
+"""A batch of streams with their targets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from hetsyn_model.events import Events
+
+Spikes = NDArray[np.bool_]  # [b, t, i]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Streams and what a network should make of them.
+
+    Attributes:
+        events: the spikes of [b, longest, channels].
+        steps: int64 [b], length of each stream.
+        target: classes int64 [b], or a trace float32 [b, t, outputs].
+        analog: float32 [b, t, features], the same streams before their encoding in spikes; None where there is no
+            such thing.
+    """
+
+    events: Events
+    steps: Tensor
+    target: Tensor
+    analog: Tensor | None = None
+
+    @staticmethod
+    def of(spikes: Spikes, target: Tensor, analog: Tensor | None = None) -> Batch:
+        """A batch of streams of one length, from dense spikes [b, t, i]."""
+        events = Events.of(torch.from_numpy(np.ascontiguousarray(spikes)))
+        return Batch(events, torch.full((spikes.shape[0],), spikes.shape[1], dtype=torch.int64), target, analog)
+
+    def dense(self) -> Spikes:
+        return self.events.dense().numpy() > 0

@@ -1,0 +1,61 @@
+"""The record of a training run: one entry an evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """How good a network is on validation data, means over all streams.
+
+    Attributes:
+        figure: accuracy, or the mean squared error of a trace.
+        loss: of the same streams.
+    """
+
+    figure: float
+    loss: float
+
+
+@dataclass
+class History:
+    """A training run so far, one entry an evaluation.
+
+    Attributes:
+        update: number of updates done.
+        loss: mean training loss since the evaluation before.
+        validation: figure on validation data.
+        validation_loss: loss on validation data.
+        measures: further means over the training batches since the evaluation before, by name.
+        seconds: since the evaluation before.
+        processor_seconds: the same of processor time, all threads added up.
+        chosen: index of the best evaluation, whose network is in ``best.pt``; -1 before the first.
+    """
+
+    update: list[int] = field(default_factory=list)
+    loss: list[float] = field(default_factory=list)
+    validation: list[float] = field(default_factory=list)
+    validation_loss: list[float] = field(default_factory=list)
+    measures: dict[str, list[float]] = field(default_factory=dict)
+    seconds: list[float] = field(default_factory=list)
+    processor_seconds: list[float] = field(default_factory=list)
+    chosen: int = -1
+
+    @property
+    def best(self) -> Evaluation | None:
+        """The chosen evaluation; None before the first."""
+        return None if self.chosen < 0 else Evaluation(self.validation[self.chosen], self.validation_loss[self.chosen])
+
+    def append(self, update: int, loss: float, evaluation: Evaluation, measures: Mapping[str, float]) -> None:
+        self.update.append(update)
+        self.loss.append(loss)
+        self.validation.append(evaluation.figure)
+        self.validation_loss.append(evaluation.loss)
+        for name, value in measures.items():
+            self.measures.setdefault(name, []).append(value)
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)

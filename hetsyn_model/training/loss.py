@@ -1,0 +1,54 @@
+"""Losses on the class of a stream."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from hetsyn_model.rollout import Rollout
+
+
+def score_loss(rolled: Rollout, target: Tensor, *, sharpness: float = 10.0, smoothing: float = 0.0) -> Tensor:
+    """Cross entropy of the decision's scores.
+
+    The paper puts the sum of softmax itself into the cross entropy. Streams of different lengths need its mean, which
+    is a probability between the classes; times the sharpness it is logits that can be sure.
+
+    Args:
+        rolled: a batch of streams.
+        target: int64 [b], classes.
+        sharpness: factor on the mean of softmax; other rules have none.
+        smoothing: of the labels.
+    """
+    scores = rolled.scores
+    if rolled.decision.rule == "sum_softmax":
+        counted = (rolled.steps - rolled.decision.skip_steps).unsqueeze(-1)
+        scores = scores / counted * sharpness
+    return cross_entropy(scores, target, label_smoothing=smoothing)
+
+
+def late_loss(rolled: Rollout, target: Tensor, smoothing: float) -> Tensor:
+    """Cross entropy of the potentials at every step, weighted by the cube of a step's position in its stream.
+
+    Args:
+        rolled: a batch of streams.
+        target: int64 [b], classes.
+        smoothing: of the labels.
+    """
+    position = (torch.arange(rolled.readout.shape[1]) + 1) / rolled.steps.unsqueeze(-1)
+    weight = torch.where(position <= 1.0, position**3, 0.0)
+    each = cross_entropy(
+        rolled.readout.flatten(0, 1),
+        target.repeat_interleave(rolled.readout.shape[1]),
+        reduction="none",
+        label_smoothing=smoothing,
+    ).view_as(weight)
+    return ((each * weight).sum(1) / weight.sum(1)).mean()
+
+
+def distillation_loss(rolled: Rollout, probabilities: Tensor) -> Tensor:
+    """Cross entropy of the teachers' class probabilities [b, longest, outputs] at every step of a stream."""
+    counts = torch.arange(probabilities.shape[1]) < rolled.steps.unsqueeze(-1)
+    each = -(probabilities * torch.log_softmax(rolled.readout, -1)).sum(-1)
+    return (torch.where(counts, each, 0.0).sum(1) / rolled.steps).mean()

@@ -1,0 +1,76 @@
+"""Sessions that their clients carry, as tokens. The server keeps nothing of them.
+
+Two chunks with one token are two futures of one session, and both are answered: no lock and no entry is needed.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+
+from service.admission.permits import Admission
+from service.carried.token import Tokens
+from service.errors import CarryUnavailable, StateMismatch
+from service.observe.clock import Clock
+from service.observe.counters import Counters
+from service.session.advance import Advance
+from service.session.protocol import NO_EXPIRY, Replay, decide, opening
+from service.wire.schema import Carried, InferRequest
+
+
+class CarriedSessions:
+    """Used from one event loop.
+
+    Args:
+        tokens: seal and open sessions; None where the server has no keys.
+        wall: seconds since 1970.
+    """
+
+    def __init__(
+        self,
+        tokens: Tokens | None,
+        advance: Advance,
+        counters: Counters,
+        admissions: Admission,
+        wall: Clock = time.time,
+    ) -> None:
+        self._tokens = tokens
+        self._advance = advance
+        self._counters = counters
+        self._admissions = admissions
+        self._wall = wall
+
+    async def infer(self, request: InferRequest) -> Carried:
+        """Apply a chunk to the session that came with it, and give the session back with the reply; within a permit.
+
+        Raises:
+            HetsynError: any but ArtifactError leaves the client something to do; the session that it carries is as it
+                was.
+        """
+        if self._tokens is None:
+            raise CarryUnavailable("the server has no keys for carried sessions: start it with --carry-keys FILE")
+        return await self._admissions.complete(self._infer(self._tokens, request))
+
+    async def _infer(self, tokens: Tokens, request: InferRequest) -> Carried:
+        envelope, now_s = request.envelope, self._wall()
+        if request.token is None:
+            session_id = envelope.session or secrets.token_urlsafe(16)
+            opening(session_id, envelope.seq)
+            session, seq = self._advance.begin(envelope, now_s), 0
+        else:
+            session_id, session = tokens.open(request.token)
+            if envelope.session is not None and envelope.session != session_id:
+                raise StateMismatch(
+                    f"the token is of session {session_id!r}, not {envelope.session!r}: name that, or none"
+                )
+            session.check_model(envelope)
+            # opening the token has judged its age
+            decision = decide(session_id, session.known, envelope.seq, request.digest, now_s, NO_EXPIRY)
+            if isinstance(decision, Replay):
+                self._counters.chunks_replayed += 1
+                return Carried(decision.reply, tokens.seal(session_id, session))
+            seq = decision.seq
+        step = self._advance.plan(session, seq, request)
+        after, reply = await self._advance.apply(session_id, step, request, self._wall)
+        self._advance.count(reply)
+        return Carried(reply, tokens.seal(session_id, after) if after.stream else None)

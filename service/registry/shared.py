@@ -1,0 +1,182 @@
+"""Sessions in a store that any number of processes share.
+
+An entry remembers what this process last saw of the store's record, and may be let go at any time that nobody uses it.
+``session.protocol`` says what such a memory may decide. Time is judged by the times in the record, so that every
+process judges alike.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from contextlib import suppress
+from dataclasses import replace
+
+from service.errors import StoreUnavailable
+from service.observe.clock import Clock
+from service.observe.counters import Counters
+from service.registry.table import ABSENT, SessionEntry, SessionTable
+from service.session.protocol import Lifetimes, status
+from service.session.session import Session
+from service.store.session_store import SessionStore, Snapshot
+
+log = logging.getLogger("hetsyn.sessions")
+
+
+class SharedSessions(SessionTable):
+    """
+    Args:
+        max_sessions, lifetimes, retry_s: as of ``SessionTable``.
+        store: what keeps the sessions.
+        counters: count the dropped.
+        clock: seconds since 1970.
+    """
+
+    wall_offset_s = 0.0
+
+    def __init__(
+        self,
+        max_sessions: int,
+        lifetimes: Lifetimes,
+        retry_s: float,
+        store: SessionStore,
+        counters: Counters,
+        clock: Clock = time.time,
+    ) -> None:
+        super().__init__(max_sessions, lifetimes, retry_s, clock)
+        self.decision_lifetimes = lifetimes
+        self._store = store
+        self._counters = counters
+        self._pending_tombstones: set[asyncio.Task[None]] = set()
+
+    @property
+    def open(self) -> int:
+        return len(self._entries)
+
+    async def start(self) -> None:
+        try:
+            await self._store.start()
+        except StoreUnavailable as error:
+            log.warning("%s", error)  # it may come up yet; until then every chunk gets 503
+
+    async def check(self) -> None:
+        await self._store.health()
+
+    async def close(self) -> None:
+        while self._pending_tombstones:
+            await asyncio.wait(self._pending_tombstones)
+        await self._store.close()
+
+    def enter(self, session_id: str) -> SessionEntry:
+        self._expire(session_id, self.clock())
+        entry = self._entries.get(session_id)
+        if entry is None:
+            self._make_room()
+            entry = self._entries[session_id] = SessionEntry(session_id, None)
+        else:
+            self._entries.move_to_end(session_id)  # the least recently used come first
+        entry.users += 1
+        return entry
+
+    def find(self, session_id: str) -> SessionEntry:
+        return self.enter(session_id)
+
+    def leave(self, entry: SessionEntry) -> None:
+        entry.last_used_s = self.clock()
+        super().leave(entry)
+
+    async def current(self, entry: SessionEntry, *, may_be_first: bool) -> tuple[Snapshot, bool]:
+        if entry.snapshot is not None:
+            return entry.snapshot, False
+        if may_be_first and not entry.seen_before:
+            # most sessions that begin are new: the commit says whether one is there
+            return ABSENT, False
+        return await self.latest(entry), True
+
+    async def latest(self, entry: SessionEntry) -> Snapshot:
+        entry.snapshot = None
+        snapshot = await self._store.load(entry.id)
+        if snapshot.damage is None:
+            self._remember(entry, snapshot)
+        return snapshot
+
+    async def commit(self, entry: SessionEntry, snapshot: Snapshot, session: Session) -> bool:
+        entry.snapshot = None  # until the outcome is known, only the store can say
+        entry.seen_before = entry.seen_before or snapshot.session is not None
+        after = await self._store.commit(entry.id, snapshot, session)
+        if after is None:
+            return False
+        self._remember(entry, after)
+        return True
+
+    async def remove(self, entry: SessionEntry, snapshot: Snapshot) -> bool:
+        entry.snapshot = None
+        if not await self._store.delete(entry.id, snapshot):
+            return False
+        entry.seen_before = False
+        return True
+
+    def release_id(self, session_id: str) -> None:
+        """The record says that the session was dropped, and an import replaces it."""
+
+    async def sweep_slowly(self, duration_s: float) -> None:
+        for share in self.sweeping(self.clock()):
+            await asyncio.sleep(share * duration_s)
+            if self._pending_tombstones:  # chunks must not wait behind those of all sessions at once
+                await asyncio.wait(self._pending_tombstones)
+        with suppress(StoreUnavailable):  # the next sweep will do
+            await self._store.expire()
+
+    def _remember(self, entry: SessionEntry, snapshot: Snapshot) -> None:
+        entry.snapshot = snapshot
+        entry.seen_before = entry.seen_before or snapshot.session is not None
+
+    def _make_room(self) -> None:
+        """Forget the least recently used: the store has every session, only memory is short.
+
+        Raises:
+            Overloaded: all are in use.
+        """
+        if self.open < self._max_sessions:
+            return
+        unused = next((entry for entry in self._entries.values() if not entry.users), None)
+        if unused is None:
+            raise self._full()
+        del self._entries[unused.id]
+
+    def _is_over(self, entry: SessionEntry) -> bool:
+        # an ended session is not needed here; one whose last commit is unknown is still remembered as begun
+        is_unknown = entry.snapshot is None and entry.seen_before
+        return entry.ended or (entry.session is None and not is_unknown)
+
+    def _expire(self, session_id: str, now_s: float) -> bool:
+        entry = self._entries.get(session_id)
+        if entry is None or entry.users:
+            return False
+        snapshot, session = entry.snapshot, entry.session
+        if snapshot is None or session is None:
+            is_over = now_s - entry.last_used_s >= self.lifetimes.idle_s
+            if is_over:
+                del self._entries[session_id]
+            return is_over
+        state = status(session.known, now_s, self.lifetimes)
+        if state == "open":
+            return False
+        del self._entries[session_id]
+        if state == "expired" and session.stream is not None:
+            task = asyncio.create_task(self._write_tombstone(session_id, snapshot, session))
+            self._pending_tombstones.add(task)
+            task.add_done_callback(self._tombstone_written)
+        return True
+
+    async def _write_tombstone(self, session_id: str, snapshot: Snapshot, session: Session) -> None:
+        """Keep of a dropped session only that it was dropped. The times of its record say so without this too."""
+        tombstone = replace(session, known=replace(session.known, dropped=True), stream=None)
+        if await self._store.commit(session_id, snapshot, tombstone):
+            self._counters.sessions_dropped += 1
+
+    def _tombstone_written(self, task: asyncio.Task[None]) -> None:
+        self._pending_tombstones.discard(task)
+        if not task.cancelled():
+            task.exception()  # counted by the store; asyncio logs exceptions that nobody has asked for

@@ -1,0 +1,114 @@
+"""One chunk onto one session: a session in, the session after the chunk and its reply out. Nothing is kept here."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import NamedTuple
+
+from service.contract.manifest import FormName
+from service.engine.engine import Engine, Outcome, Work
+from service.engine.stream import StreamState, initial_stream
+from service.models.catalog import ModelCatalog
+from service.models.model import Model
+from service.observe.clock import Clock
+from service.observe.counters import Counters
+from service.session.protocol import Known, Progress, applied
+from service.session.session import Session
+from service.wire.schema import Envelope, InferRequest, Reply
+
+RunChunk = Callable[[Model, FormName, Work, int], Awaitable[Outcome]]
+"""``Batcher.run``."""
+
+
+class Step(NamedTuple):
+    """A chunk that is to be applied.
+
+    Attributes:
+        session: the one before the chunk.
+        stream: its stream.
+        seq: the chunk's number.
+        steps: network steps that the chunk will take, about.
+    """
+
+    session: Session
+    stream: StreamState
+    seq: int
+    steps: int
+
+
+class Advance:
+    """Used from one event loop.
+
+    Args:
+        run: computes a chunk.
+    """
+
+    def __init__(self, engine: Engine, run: RunChunk, catalog: ModelCatalog, counters: Counters) -> None:
+        self._engine = engine
+        self._run = run
+        self._catalog = catalog
+        self._counters = counters
+
+    def begin(self, envelope: Envelope, now_s: float) -> Session:
+        """A session before its first chunk.
+
+        Raises:
+            NotFound: there is no such model, version or form.
+            Overloaded: the device has no room for another state.
+        """
+        model = self._catalog.get(envelope.model, envelope.version)
+        form = model.choose_form(envelope.form)
+        return Session(model, form, Known(Progress(), now_s, now_s), initial_stream(model, form))
+
+    def plan(self, session: Session, seq: int, request: InferRequest) -> Step:
+        """Whether the session takes the chunk, under a number that the protocol gave.
+
+        Raises:
+            SessionEnded: it takes none any more.
+            InputError, UnsupportedInput: as ``Engine.check``.
+        """
+        stream = session.open_stream
+        return Step(session, stream, seq, self._engine.check(session.model, stream, request.chunk))
+
+    async def apply(self, session_id: str, step: Step, request: InferRequest, clock: Clock) -> tuple[Session, Reply]:
+        """The session after the chunk, and the reply.
+
+        Raises:
+            HetsynError: as ``Engine.run``.
+        """
+        session, stream, seq, steps = step
+        end = request.envelope.end
+        outcome = await self._run(session.model, session.form, Work(stream, request.chunk, end), steps)
+        reply = _reply(session_id, session, seq, end, outcome)
+        progress = applied(
+            session.known.progress, seq=seq, digest=request.digest, steps=outcome.result.steps, end=end, reply=reply
+        )
+        known = Known(progress, session.known.created_s, clock())
+        return Session(session.model, session.form, known, None if end else outcome.stream), reply
+
+    def count(self, reply: Reply) -> None:
+        """Count a chunk that was applied and kept."""
+        self._counters.chunks_applied += 1
+        self._counters.steps_applied += reply.steps
+        self._counters.sessions_opened += reply.seq == 0
+        self._counters.sessions_ended += reply.end
+
+
+def _reply(session_id: str, session: Session, seq: int, end: bool, outcome: Outcome) -> Reply:
+    manifest, result = session.model.manifest, outcome.result
+    is_trace = manifest.decision.rule == "trace"
+    likeliest = int(result.probabilities.argmax())
+    return Reply(
+        session=session_id,
+        model=manifest.name,
+        version=manifest.version,
+        form=session.form,
+        seq=seq,
+        steps=result.steps,
+        total_steps=session.known.progress.total_steps + result.steps,
+        label=manifest.labels[likeliest] if result.counted and not is_trace else None,
+        labels=manifest.labels,
+        probabilities=None if is_trace else tuple(result.probabilities.tolist()),
+        end=end,
+        readout=None if result.readout is None else tuple(map(tuple, result.readout.tolist())),
+    )
