@@ -20,12 +20,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from fastapi import FastAPI, Request, Response
+from fastapi import FastAPI
 from rich.console import Console
 from rich.table import Table
 
 from benchmarks.contenders import Contender, empty, ours, shd_load
 from benchmarks.load import closed_loop
+from benchmarks.servers.empty import create_app as empty_app
 from hetsyn_client.events import MEDIA_TYPE, pack_events
 from hetsyn_client.loadtest.run import RunSettings
 from service.app import create_app
@@ -88,7 +89,7 @@ async def _measure(concurrency: int, seconds: float) -> dict[str, float]:
     engine = Engine(settings.limits.max_chunk_steps)
     fresh = initial_stream(model, form)
     works = [Work(fresh, decode_raw(MEDIA_TYPE, pairs, body).chunk, False) for body in bodies]
-    bare = _empty((await _call(app, queries[0], bodies[0]))[1])
+    bare = empty_app((await _call(app, queries[0], bodies[0]))[1])
 
     async def whole() -> None:
         await asyncio.gather(*(_call(app, query, body) for query, body in zip(queries, bodies, strict=True)))
@@ -143,18 +144,6 @@ async def _interleaved(parts: dict[str, Call], seconds: float) -> dict[str, floa
                 await call()
             samples[name].append((time.process_time() - started) / 20 * 1e6)
     return {name: statistics.median(values) for name, values in samples.items()}
-
-
-def _empty(reply: bytes) -> FastAPI:
-    """The framework alone: reads the body, and gives a reply of our reply's length."""
-    app = FastAPI()
-
-    @app.post("/infer")
-    async def infer(request: Request) -> Response:
-        await request.body()
-        return Response(reply, media_type="application/json")
-
-    return app
 
 
 async def _call(app: FastAPI, query: bytes, body: bytes) -> tuple[int, bytes]:

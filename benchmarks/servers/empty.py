@@ -27,13 +27,13 @@ REPLY = json.dumps(
 )
 
 
-def create_app() -> FastAPI:
+def create_app(reply: str | bytes = REPLY) -> FastAPI:
     app = FastAPI()
 
     @app.post("/infer")
     async def infer(request: Request) -> Response:
         await request.body()
-        return Response(REPLY, media_type="application/json")
+        return Response(reply, media_type="application/json")
 
     return app
 
