@@ -1,4 +1,4 @@
-"""A tally that overlooks something would make the benchmark pass: each violation is told, and nothing else is."""
+"""A tally that overlooks a violation would let the benchmark pass: it reports each violation, and nothing else."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ CHUNKS = 4
 
 
 def reply(seq: int, session: str = NAME, **changes: Any) -> bytes:
-    said: dict[str, Any] = {
+    fields: dict[str, Any] = {
         "session": session, "seq": seq, "steps": 25, "total_steps": 25 * (seq + 1), "label": "one",
         "probabilities": [0.5 + seq / 100, 0.5 - seq / 100], "end": seq == CHUNKS - 1,
     }  # fmt: skip
-    return json.dumps(said | changes).encode()
+    return json.dumps(fields | changes).encode()
 
 
 def problem(kind: str, expected_seq: int | None = None) -> bytes:
