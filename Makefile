@@ -26,7 +26,7 @@ format: install
 report: install
 	$(BIN)/python -m experiments.report
 
-# The operator for NVIDIA GPUs: needs nvcc 13 on PATH and ONNX Runtime's headers (docs/gpu.md).
+# The operator for NVIDIA GPUs: needs nvcc 13 on PATH and ONNX Runtime's headers (docs/guides/gpu.md).
 NVCC ?= nvcc
 ONNXRUNTIME_HEADERS ?= /usr/include/onnxruntime
 CUDA_CODE := $(foreach a,75 80 86 89 90 100 120,-gencode arch=compute_$(a),code=sm_$(a)) -gencode arch=compute_120,code=compute_120

@@ -237,7 +237,7 @@ def _implementations(workload: Workload) -> tuple[dict[str, Side], dict[str, flo
         BANK_PLAIN: graph(bank, "bank", use_operators=False),
         BANK: graph(bank, "bank", use_operators=True),
     }
-    if workload.model == "shd-size":  # what the sketch in docs/timescale-bank.md ran
+    if workload.model == "shd-size":  # what the sketch in docs/explanation/timescale-bank.md ran
         network.fit_banks(size=8)
         sides[BANK_8] = graph(network_graph(network.compile("bank")), "bank", use_operators=True)
     return sides, rates | {"bank": float(sizes["hidden1"])}

@@ -55,9 +55,9 @@ at the size that two cores have time for. `hetsyn experiment NAME` runs one, wit
 What is finished is not done again, on another machine neither: results add up in those files. `--share 1/2` and
 `--share 2/2` in two processes use two cores. The runs below took {hours:.1f} hours of one core in training, so that the
 full set is some {shared:.0f} hours on two, with what trained networks are judged by (estimated).
-`docs/experiment-settings.md` says how the settings were found. Data: `pip install 'hetsyn[experiments]'` (MNIST-5k),
-`apt-get install dataset-fashion-mnist`, for speech `--data`, the recordings of the Free Spoken Digit Dataset, and for
-shd `--data` with what `hetsyn train shd-voices` makes; for `all`, `--data speech=DIR --data shd=DIR`.
+[Settings](explanation/experiment-settings.md) says how the settings were found. Data: `pip install '.[experiments]'`
+(MNIST-5k), `apt-get install dataset-fashion-mnist`, for speech `--data`, the recordings of the Free Spoken Digit
+Dataset, and for shd `--data` with what `hetsyn train shd-voices` makes; for `all`, `--data speech=DIR --data shd=DIR`.
 
 All networks are trained through the bank and judged in it; the epoch is chosen on validation data, the test data is
 looked at once. Each neuron model gets the same search on the base condition, with a seed of its own: all pairs of some

@@ -72,7 +72,7 @@ class Speech:
         except DataError as error:
             raise MissingData(
                 f"spoken digits: {error}; give --data with the Free Spoken Digit Dataset's recordings "
-                "(digit_speaker_take.wav, docs/training.md)"
+                "(digit_speaker_take.wav, docs/explanation/training.md)"
             ) from error
 
     @property

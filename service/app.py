@@ -64,6 +64,7 @@ class Server:
     async def close(self) -> None:
         """Finish and commit what is running, end the threads, and close the store."""
         await self.admissions.finish()
+        self.uploads.close()
         await self.batcher.close()
         await self.registry.sessions.close()
 

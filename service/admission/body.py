@@ -33,22 +33,32 @@ async def read_body(receive: Receive, declared: bytes, max_bytes: int, upload: U
     """
     if declared.isdigit() and int(declared) > max_bytes:
         raise _too_large(max_bytes)
-    async with upload.uploads.deadline():
-        parts: list[bytes] = []
-        length, more = 0, True
-        while more:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                raise ClientDisconnect
-            part: bytes = message.get("body", b"")
-            more = message.get("more_body", False)
-            length += len(part)
-            if length > max_bytes:
-                raise _too_large(max_bytes)
-            if not (more or parts) and length <= FREE_BYTES:
-                return part  # it was there at once
-            upload.take(len(part))
-            parts.append(part)
+    deadline = upload.uploads.begin()
+    try:
+        async with deadline:
+            return await _receive(receive, max_bytes, upload)
+    except TimeoutError:
+        raise upload.uploads.late() from None
+    finally:
+        upload.uploads.end(deadline)
+
+
+async def _receive(receive: Receive, max_bytes: int, upload: Upload) -> bytes:
+    parts: list[bytes] = []
+    length, more = 0, True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        part: bytes = message.get("body", b"")
+        more = message.get("more_body", False)
+        length += len(part)
+        if length > max_bytes:
+            raise _too_large(max_bytes)
+        if not (more or parts) and length <= FREE_BYTES:
+            return part  # it was there at once
+        upload.take(len(part))
+        parts.append(part)
     return parts[0] if len(parts) == 1 else b"".join(parts)
 
 

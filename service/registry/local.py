@@ -85,7 +85,7 @@ class LocalSessions(SessionTable):
         return entry
 
     async def current(self, entry: SessionEntry, *, may_be_first: bool) -> tuple[Snapshot, bool]:  # noqa: ARG002
-        return await self.latest(entry), True
+        return entry.snapshot or ABSENT, True
 
     async def latest(self, entry: SessionEntry) -> Snapshot:
         return entry.snapshot or ABSENT

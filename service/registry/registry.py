@@ -196,12 +196,10 @@ class SessionRegistry:
                 raise snapshot.damage
             envelope, session, known = request.envelope, snapshot.session, _known(snapshot)
             now_s, lifetimes = self.sessions.clock(), self.sessions.decision_lifetimes
-            if status(known, now_s, lifetimes) == "none":
-                session = None
-            is_missing = authoritative and entry.seen_before and snapshot.session is None
+            is_missing = authoritative and entry.seen_before and session is None
             if is_missing:
                 entry.seen_before = False  # a client hears of it once
-            if session is not None:
+            if session is not None and envelope.names_a_model and status(known, now_s, lifetimes) != "none":
                 session.check_model(envelope)
             decision = decide(
                 entry.id,
@@ -215,7 +213,9 @@ class SessionRegistry:
             )
             if isinstance(decision, Replay | Reload):
                 return decision
-            return self._advance.plan(session or self._advance.begin(envelope, now_s), decision.seq, request)
+            if session is None or decision.seq == 0:
+                session = self._advance.begin(envelope, now_s)
+            return self._advance.plan(session, decision.seq, request)
         except HetsynError:
             if authoritative:
                 raise

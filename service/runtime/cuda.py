@@ -3,7 +3,7 @@
 The library makes one CUDA stream and ONNX Runtime is told to use it, so that copies of rows, graphs and downloads come
 one after the other on the GPU without the host having to wait in between.
 
-None of this was run on a GPU: docs/gpu.md says what was tested, and how.
+None of this was run on a GPU: docs/explanation/gpu.md says what was tested, and how.
 """
 
 from __future__ import annotations

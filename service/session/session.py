@@ -41,8 +41,6 @@ class Session:
         Raises:
             ModelMismatch: the request names another model, version or form.
         """
-        if envelope.model is envelope.version is envelope.form is None:
-            return
         for what, have, want in (
             ("model", self.model.name, envelope.model),
             ("version", self.model.version, envelope.version),

@@ -5,7 +5,7 @@ take one round trip too, but Valkey reads 16 kB of a connection in a turn of its
 with ``appendfsync always`` it waits for the disk in every turn. The server removes records by itself when their time
 is over.
 
-How much an acknowledged chunk survives is the server's ``appendfsync``; see docs/durability.md.
+How much an acknowledged chunk survives is the server's ``appendfsync``; see docs/explanation/durability.md.
 
 The client repeats nothing after a time out: what was sent may be waiting in the server and run later, and then
 the revision decides. After a broken connection it asks once more over a new one, since the old one may have gone stale

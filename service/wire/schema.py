@@ -87,6 +87,10 @@ class Envelope(_Wire):
     end: bool = Field(default=False, description="the session ends with this chunk")
     carry: bool = Field(default=False, description="the client carries the session, as the reply's token")
 
+    @property
+    def names_a_model(self) -> bool:
+        return not (self.model is self.version is self.form is None)
+
 
 class InferBody(Envelope):
     """The JSON body of ``POST /infer``."""

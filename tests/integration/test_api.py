@@ -1,4 +1,4 @@
-"""The wire contract, through HTTP without a network; ``docs/http-api.md`` describes what is tested here."""
+"""The wire contract, through HTTP without a network; ``docs/reference/http-api.md`` describes what is tested here."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-BUILD_CUDA = "make operators-cuda, with nvcc and libonnxruntime-dev (docs/gpu.md)"
+BUILD_CUDA = "make operators-cuda, with nvcc and libonnxruntime-dev (docs/guides/gpu.md)"
 BUILD = "apt-get install g++ libonnxruntime-dev, then install hetsyn again"
 
 

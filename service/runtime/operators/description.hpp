@@ -19,7 +19,7 @@ namespace hetsyn {
 
 enum class Rule { sum_softmax, spike_count, last, trace };
 
-// Fields without unit are the equations' own (docs/architecture.md); a null pointer is a part that a layer lacks.
+// Fields without unit are the equations' own (docs/explanation/model.md); a null pointer is a part that a layer lacks.
 struct Layer {
     int64_t inputs = 0, neurons = 0;
     bool spiking = false;  // a threshold and a reset; a readout that is read as a potential has neither

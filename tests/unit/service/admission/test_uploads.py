@@ -12,8 +12,14 @@ from service.errors import Overloaded, ShuttingDown, TooSlow
 
 async def read(uploads: Uploads, arrives: asyncio.Event) -> str:
     with Upload(uploads) as upload:
-        async with upload.uploads.deadline():
-            await arrives.wait()
+        deadline = upload.uploads.begin()
+        try:
+            async with deadline:
+                await arrives.wait()
+        except TimeoutError:
+            raise uploads.late() from None
+        finally:
+            uploads.end(deadline)
         return "read"
 
 
@@ -44,12 +50,12 @@ def test_one_that_is_cancelled_is_cancelled() -> None:
             await reading
         both = asyncio.create_task(read(uploads, asyncio.Event()))
         await asyncio.sleep(0)
-        (deadline,) = uploads._deadlines
+        (deadline,) = uploads._reading
         deadline.reschedule(asyncio.get_running_loop().time() - 1)
         both.cancel()  # of the two the caller's counts
         with pytest.raises(asyncio.CancelledError):
             await both
-        assert not uploads._deadlines
+        assert not uploads._reading
 
     asyncio.run(body())
 
@@ -84,7 +90,7 @@ def test_room_is_given_back() -> None:
     assert uploads.bytes == 0
 
 
-def test_it_may_be_used_from_another_loop() -> None:
+def test_it_may_be_used_from_another_loop_after_it_was_closed() -> None:
     uploads = Uploads(1000, 0.02)
 
     async def body() -> None:
@@ -94,6 +100,7 @@ def test_it_may_be_used_from_another_loop() -> None:
         await asyncio.sleep(0)
         leaves.cancel()
         await asyncio.gather(leaves, return_exceptions=True)
+        uploads.close()
 
     for _ in range(2):
         asyncio.run(body())

@@ -1,0 +1,268 @@
+"""Every command and every Python block of the pages runs as it is written, but for ports and temporary folders.
+
+What does not run stands in ``NOT_RUN`` with the reason. A command that is in neither ``NOT_RUN`` nor ``RUN`` fails.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib.util import find_spec
+from pathlib import Path
+
+import httpx
+import pytest
+
+from benchmarks.server_process import free_port
+from benchmarks.valkey import BINARY, MISSING, ValkeyServer
+from tests.e2e.test_serving import wait_until_ready
+from tests.support.documents import PAGES, README, blocks, commands, name_of
+from tests.support.paths import DOCS, MODELS, RECORDINGS, ROOT
+
+NOT_RUN = {
+    r"pip install ": "changes the environment, from the network",
+    r"python3 -m venv |\. \.venv/": "makes the environment that the tests run in",
+    r"make (test|lint)$": "runs this test itself",
+    r"docker |HETSYN_FSYNC=\w+ docker ": "needs Docker: docker/check does it in CI",
+    r"make operators-cuda|hetsyn serve --device cuda|python -m benchmarks gpu ": "needs nvcc or a GPU",
+    r"python -m benchmarks ": "takes minutes: tests/integration/test_bench.py and tests/e2e run them shortened",
+    r"hetsyn bench \S+ --ramp": "takes minutes: tests/unit/hetsyn_client/loadtest/test_ramp.py",
+    r"hetsyn experiment ": "takes a minute: tests/integration/test_experiments.py",
+    r"hetsyn export shd-size ": "takes a minute: tests/contract has what it writes",
+    r"hetsyn train voices |digits=|for seed in|\$digits ": "needs speech engines and recordings, and takes an hour",
+    r"hetsyn export runs/speech-digits/": "exports what the hour before it trained",
+}
+RUN = (
+    r"make demo$|hetsyn (serve|train|export|inspect|stream|bench)\b|python -m service\.runtime\.operators$|"
+    r"(curl|head|tail|printf|openssl|cp|kill) |(type|url)="
+)
+SHORTER = {
+    r"^(hetsyn train speech-digits .*)$": r"\1 --epochs 1",
+    r"^(hetsyn bench .*)$": r"\1 --duration-s 0.5 --warmup-s 0",
+    r"^make demo$": "python examples/demo.py",
+    r"\bcurl ": "curl --silent --show-error --fail-with-body ",
+}
+# what a command needs, and what to say where it is missing
+NEEDS = {
+    r"\bcurl ": (shutil.which("curl"), "no curl on this machine: apt-get install curl"),
+    r"\bopenssl ": (shutil.which("openssl"), "no openssl on this machine: apt-get install openssl"),
+    r"valkey://": (BINARY, MISSING),
+    r"--carry-keys": (find_spec("cryptography"), "no cryptography: pip install '.[carried]'"),
+}
+
+
+class Server:
+    """``hetsyn serve`` in the background, on a port of its own."""
+
+    def __init__(self, folder: Path, *options: str) -> None:
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        command = [sys.executable, "-m", "hetsyn", "serve", *options, "--port", str(self.port)]
+        self._log = (folder / f"serve-{self.port}.log").open("w+")
+        self.process = subprocess.Popen(command, cwd=folder, stdout=self._log, stderr=subprocess.STDOUT)
+
+    def __enter__(self) -> Server:
+        try:
+            wait_until_ready(self.url, self.process)
+        except AssertionError as error:
+            self.process.kill()
+            self._log.seek(0)
+            raise AssertionError(f"{error}: {self._log.read()}") from error
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.send_signal(signal.SIGTERM)
+        code = self.process.wait(timeout=30)
+        self._log.close()
+        assert code in (0, -signal.SIGTERM)
+
+
+class _Echo(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+class Reader:
+    """Somebody who types what the pages say, in a folder that looks like a checkout.
+
+    Attributes:
+        folder: the working directory.
+        missing: what could not be run, and why.
+    """
+
+    def __init__(self, folder: Path, stack: ExitStack) -> None:
+        self.folder, self._stack = folder, stack
+        self._done: set[str] = set()
+        self.missing: list[str] = []
+        for name in ("docs", "examples", "benchmarks"):
+            (folder / name).symlink_to(ROOT / name)
+        shutil.copytree(MODELS, folder / "models")
+        (folder / "carry.keys").write_text("MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=\n")
+        (folder / "recordings").mkdir()
+        for path in RECORDINGS.glob("*.wav"):
+            digit = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"].index(path.stem)
+            for take in (0, 1):
+                shutil.copy(path, folder / f"recordings/{digit}_flite_{take}.wav")
+        self._next_version()
+        carried = ["--carry-keys", "carry.keys"] if find_spec("cryptography") else []
+        self._server, self._second = (stack.enter_context(Server(folder, *carried)) for _ in range(2))
+        echo = ThreadingHTTPServer(("127.0.0.1", 0), _Echo)
+        stack.callback(echo.server_close)
+        stack.callback(echo.shutdown)
+        threading.Thread(target=echo.serve_forever, daemon=True).start()
+        self._ports = {8000: self._server.port, 8001: self._second.port, 9000: echo.server_port}
+
+    def _next_version(self) -> None:
+        """``build/2``, what an export of a second version leaves."""
+        build = self.folder / "build/2"
+        shutil.copytree(MODELS / "speech-digits/1", build)
+        manifest = json.loads((build / "manifest.json").read_text())
+        (build / "manifest.json").write_text(json.dumps(manifest | {"version": "2"}))
+
+    def here(self, text: str) -> str:
+        """A command or a program with this folder's servers in place of the pages' ones."""
+        for port, own in self._ports.items():
+            text = re.sub(rf"\b(localhost|127\.0\.0\.1):{port}\b", rf"127.0.0.1:{own}", text)
+        return text.replace("$PWD", str(self.folder))
+
+    def type(self, script: str) -> str:
+        """Run a shell block: what is not a server as one script, then each server until it is ready.
+
+        Returns:
+            what the script printed.
+        """
+        lines: list[str] = []
+        servers: list[str] = []
+        for command in commands(script):
+            if any(re.match(pattern, command) for pattern in NOT_RUN):
+                continue
+            assert re.match(RUN, command), f"neither run nor listed as not run: {command}"
+            lacking = [text for pattern, (there, text) in NEEDS.items() if re.search(pattern, command) and not there]
+            if lacking:
+                self.missing.append(f"{command.splitlines()[0]}: {lacking[0]}")
+            elif command.startswith("hetsyn ") and command in self._done:
+                continue
+            else:
+                (servers if command.startswith("hetsyn serve") else lines).append(command)
+                self._done.add(command)
+        printed = self._run("\n".join(lines)) if lines else ""
+        for command in servers:
+            self._serve(command)
+        return printed
+
+    def _run(self, script: str) -> str:
+        for pattern, shorter in SHORTER.items():
+            script = re.sub(pattern, shorter, script, flags=re.MULTILINE)
+        functions = 'python() { "$PYTHON" "$@"; }; hetsyn() { python -m hetsyn "$@"; }'
+        done = subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", f"{functions}\n{self.here(script)}"],
+            cwd=self.folder,
+            env=os.environ | {"PYTHON": sys.executable, "PID": str(self._server.process.pid), "COLUMNS": "200"},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=300,
+        )
+        assert done.returncode == 0, f"{script}\n{done.stdout}{done.stderr}"
+        return done.stdout
+
+    def _serve(self, command: str) -> None:
+        options = shlex.split(self.here(command))[2:]
+        with ExitStack() as stack:
+            store = next((option for option in options if option.startswith("valkey://")), None)
+            if store is not None:
+                (self.folder / "valkey").mkdir(exist_ok=True)
+                valkey = stack.enter_context(ValkeyServer(self.folder / "valkey"))
+                options[options.index(store)] = f"valkey://127.0.0.1:{valkey.port}/0"
+            server = stack.enter_context(Server(self.folder, *options))
+            reply = httpx.post(
+                f"{server.url}/infer",
+                params={"end": True},
+                content=(RECORDINGS / "seven.wav").read_bytes(),
+                headers={"Content-Type": "audio/wav"},
+            )
+            assert reply.status_code == 200, reply.text
+
+    def versions(self, model: str) -> list[str]:
+        """Which versions the first server offers."""
+        listed = httpx.get(f"{self._server.url}/models").json()["models"]
+        return [version for each in listed if each["name"] == model for version in each["versions"]]
+
+    def python(self, program: str, where: str) -> None:
+        program = self.here(program).replace("duration_s=10", "duration_s=0.5")
+        exec(compile(program, where, "exec"), {"__name__": "__page__"})
+
+
+@pytest.fixture(scope="module")
+def reader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reader]:
+    with ExitStack() as stack:
+        yield Reader(tmp_path_factory.mktemp("checkout"), stack)
+
+
+def read(page: Path, reader: Reader, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Run a page from top to bottom; what its shell blocks print."""
+    monkeypatch.chdir(reader.folder)
+    printed = []
+    for block in blocks(page):
+        if block.language == "sh":
+            printed.append(reader.type(block.code))
+        elif block.language == "python":
+            reader.python(block.code, name_of(page))
+    return "".join(printed)
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page)], ids=name_of)
+def test_a_page_does_what_it_says(
+    page: Path, reader: Reader, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    reader.missing.clear()
+    printed = read(page, reader, monkeypatch)
+    shown = capsys.readouterr().out
+    if page == README:
+        assert "seven.wav: seven" in printed
+        assert '"total_steps":84' in printed or reader.missing
+        assert shown.startswith("seven ")
+    elif page.name == "model.md":
+        assert "torch.Size([4, 20])" in shown
+    elif page.name == "http-api.md":
+        assert shown.splitlines()[0] == "25"
+        assert printed.count('"probabilities"') == 7 or reader.missing
+    elif page.name == "sessions.md":
+        deadline_s = time.monotonic() + 20
+        while "2" not in reader.versions("speech-digits"):
+            assert time.monotonic() < deadline_s, "the server did not take the new version"
+            time.sleep(0.1)
+    if reader.missing:
+        pytest.skip("; ".join(reader.missing))
+
+
+def test_what_is_not_run_is_written_somewhere() -> None:
+    scripts = [block.code for page in PAGES for block in blocks(page) if block.language == "sh"]
+    written = [command for script in scripts for command in commands(script)]
+    for pattern in NOT_RUN:
+        assert any(re.match(pattern, command) for command in written), f"no page has {pattern!r} any more"
+
+
+def test_make_demo_is_what_is_run_for_it() -> None:
+    assert re.search(r"^demo: .*\n\t\$\(BIN\)/python examples/demo\.py$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert (DOCS / "recordings/seven.wav").exists()

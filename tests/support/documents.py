@@ -1,0 +1,91 @@
+"""The pages that people read, and what of them a test can follow: links, paths, commands."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.support.paths import DOCS, ROOT
+
+README = ROOT / "README.md"
+PAGES = (
+    README,
+    ROOT / "CHANGELOG.md",
+    ROOT / "benchmarks/README.md",
+    ROOT / "models/README.md",
+    *sorted(DOCS.rglob("*.md")),
+)
+LANGUAGES = ("sh", "python", "text", "json")  # of a fenced block; the first two are run by a test
+
+_FENCE = re.compile(r"^```(\S*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+_INDENTED = re.compile(r"(?<=\n\n) {4}[^\n]+(?:\n {4}[^\n]+)*")
+_LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block of a page.
+
+    Attributes:
+        language: as the fence names it, empty where it names none.
+        code: the lines between the fences.
+    """
+
+    language: str
+    code: str
+
+
+def name_of(page: Path) -> str:
+    """Path of a page within the repository."""
+    return page.relative_to(ROOT).as_posix()
+
+
+def blocks(page: Path) -> list[Block]:
+    return [Block(language, code) for language, code in _FENCE.findall(page.read_text())]
+
+
+def prose(page: Path) -> str:
+    """A page without its fenced and indented blocks."""
+    return _INDENTED.sub("", _FENCE.sub("", page.read_text()))
+
+
+def links(page: Path) -> list[str]:
+    """Targets of links and images."""
+    return _LINK.findall(re.sub(r"`[^`]*`", "", prose(page)))
+
+
+def anchors(page: Path) -> set[str]:
+    """Anchors of a page's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.*)$", prose(page), re.MULTILINE)
+    return {
+        re.sub(r"[^\w\- ]", "", re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", text)).lower().replace(" ", "-")
+        for text in headings
+    }
+
+
+def paths(page: Path) -> list[str]:
+    """Names in backticks that look like a file or a folder, such as ``docs/guides/`` or ``store/base.py``."""
+    quoted = re.findall(r"`([^`\n]+)`", prose(page))
+    return [
+        text
+        for text in quoted
+        if re.fullmatch(r"[\w.-]+(?:/[\w.-]+)*(?:/|\.(?:py|cpp|hpp|cu|md|toml|yml|cfg|conf))", text)
+    ]
+
+
+def commands(script: str) -> list[str]:
+    """The commands of a shell script: lines are taken together until the shell finds them complete."""
+    found: list[str] = []
+    pending = ""
+    for line in script.splitlines():
+        pending += line + "\n"
+        if not pending.strip() or line.endswith("\\"):
+            continue
+        if subprocess.run(["bash", "-n"], input=pending, text=True, capture_output=True, check=False).returncode == 0:
+            found.append(pending.strip())
+            pending = ""
+    if pending.strip():
+        raise ValueError(f"the shell does not understand {pending!r}")
+    return found

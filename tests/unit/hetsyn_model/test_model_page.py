@@ -1,0 +1,78 @@
+"""The equations of ``docs/explanation/model.md``, written down one by one, are what the exact form computes."""
+
+from __future__ import annotations
+
+from typing import get_args
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from hetsyn_model import DecisionSpec, Network, NetworkSpec, variant
+from hetsyn_model.network import Layer
+from hetsyn_model.spec import Rule, Variant, decay_of
+
+Array = NDArray[np.float64]
+SKIPPED = 3
+
+
+class _Equations:
+    """One layer. Its state is named as on the page; the currents of input and recurrent synapses stand side by side."""
+
+    def __init__(self, layer: Layer) -> None:
+        exact, kappa, n = layer.exact(), layer.reset_decay(), layer.neurons
+        paths = [path for path in (exact.input, exact.recurrent) if path is not None]
+        self.w = np.concatenate([_array(path.weight) for path in paths], 1)
+        self.r = np.concatenate([np.broadcast_to(_array(path.decay), path.weight.shape) for path in paths], 1)
+        self.is_recurrent = len(paths) == 2
+        self.kappa = None if kappa is None else _array(kappa)
+        self.neuron = layer.spec.neuron
+        self.I = np.zeros_like(self.w)
+        self.J = self.A = self.z = np.zeros(n)
+
+    def step(self, x: Array) -> Array:
+        """Potential at this step; ``z`` has the spikes."""
+        neuron = self.neuron
+        arriving = np.concatenate([x, self.z]) if self.is_recurrent else x
+        self.I = self.r * self.I + self.w * arriving
+        v: Array = self.I.sum(1)
+        if self.kappa is None:
+            return v
+        self.J = self.kappa * self.J + neuron.threshold * self.z
+        self.A = decay_of(neuron.adaptation_tau_steps) * self.A + neuron.adaptation_strength * self.z
+        v = v - self.J
+        self.z = (v > neuron.threshold + self.A).astype(np.float64)
+        return v
+
+
+def _array(tensor: torch.Tensor) -> Array:
+    return np.asarray(tensor.detach().numpy())
+
+
+def _score(rule: Rule, before: Array, v: Array, z: Array) -> Array:
+    if rule == "sum_softmax":
+        return np.asarray(before + np.exp(v) / np.exp(v).sum())
+    return before + z if rule == "spike_count" else v
+
+
+@pytest.mark.parametrize("rule", get_args(Rule))
+@pytest.mark.parametrize("name", get_args(Variant))
+def test_the_page_has_the_equations_of_the_code(name: Variant, rule: Rule) -> None:
+    neuron = variant(name, adaptation_strength=0.3)
+    spec = NetworkSpec(12, (9, 7), 4, neuron=neuron, decision=DecisionSpec(rule, skip_steps=SKIPPED))
+    network = Network(spec, seed=3).double()
+    spikes = (torch.rand(1, 40, 12, generator=torch.Generator().manual_seed(0)) < 0.3).double()
+    rolled = network.rollout(spikes, form="exact")
+    assert sum(float(z.detach().sum()) for z in rolled.hidden_spikes) > 10
+
+    layers = [_Equations(network.layer(layer)) for layer in spec.layer_names]
+    score = np.zeros(4)
+    for t, x in enumerate(spikes[0].numpy()):
+        for layer in layers:
+            v = layer.step(x)
+            x = layer.z
+        np.testing.assert_allclose(rolled.readout[0, t].detach().numpy(), v, atol=1e-12)
+        if t >= SKIPPED:
+            score = _score(rule, score, v, x)
+    np.testing.assert_allclose(rolled.scores[0].detach().numpy(), score, atol=1e-12)

@@ -1,0 +1,137 @@
+"""The pages hold together: links lead somewhere, paths exist, every page is found from the README, which is short."""
+
+from __future__ import annotations
+
+import re
+from enum import StrEnum
+from pathlib import Path
+
+import pytest
+import typer
+
+import hetsyn
+from service.commands import serve
+from tests.support.documents import LANGUAGES, PAGES, README, anchors, blocks, commands, links, name_of, paths, prose
+from tests.support.paths import DOCS, ROOT
+
+README_WORDS = (700, 900)
+LONGEST_LINE = 121  # of prose and code; a table's row is one line
+PACKAGES = ("", "service", "hetsyn_model", "hetsyn_client", "hetsyn_client/loadtest", "service/runtime/operators")
+# made by a command of the pages, or of another project
+NOT_OURS = {"SITE-PACKAGES/nvidia/cu13/bin/nvcc", "spikes/times", "extra/keys"}
+
+each_page = pytest.mark.parametrize("page", PAGES, ids=name_of)
+
+
+@each_page
+def test_links_lead_somewhere(page: Path) -> None:
+    for link in links(page):
+        if link.startswith(("http://", "https://")):
+            continue
+        target, _, anchor = link.partition("#")
+        found = (page.parent / target).resolve() if target else page
+        assert found.exists(), f"{name_of(page)}: {link}: no such file"
+        assert found.is_relative_to(ROOT), f"{name_of(page)}: {link}: outside the repository"
+        if anchor:
+            assert anchor in anchors(found), f"{name_of(page)}: {link}: no such heading"
+
+
+@each_page
+def test_paths_exist(page: Path) -> None:
+    for path in paths(page):
+        if path in NOT_OURS or path.startswith(("runs/", "build/", "NAME/")):
+            continue
+        folders = [page.parent, *(ROOT / package for package in PACKAGES)]
+        is_here = any((folder / path).exists() for folder in folders)
+        is_name = "/" not in path and any(ROOT.glob(f"[!.]*/**/{path}"))
+        assert is_here or is_name, f"{name_of(page)}: `{path}`: no such file"
+
+
+def test_every_page_is_found_from_the_readme() -> None:
+    found: set[Path] = set()
+    waiting = [README]
+    while waiting:
+        page = waiting.pop()
+        if page in found:
+            continue
+        found.add(page)
+        targets = ((page.parent / link.partition("#")[0]).resolve() for link in links(page) if "://" not in link)
+        waiting += [target for target in targets if target.suffix == ".md"]
+    assert set(PAGES) <= found
+
+
+def test_pages_are_sorted_by_their_reader() -> None:
+    guides, reference, explanation = (
+        re.findall(rf"\]\((docs/{folder}/[\w-]+\.md)\)", README.read_text())
+        for folder in ("guides", "reference", "explanation")
+    )
+    sorted_pages = {
+        name_of(path) for folder in ("guides", "reference", "explanation") for path in (DOCS / folder).glob("*.md")
+    }
+    assert {*guides, *reference, *explanation} == sorted_pages
+
+
+def test_the_readme_is_for_somebody_in_a_hurry() -> None:
+    text = re.sub(r"\]\([^)]*\)", "]", prose(README))
+    words = [word for word in text.split() if re.search(r"\w", word)]
+    assert README_WORDS[0] <= len(words) <= README_WORDS[1]
+    first_screen = README.read_text().splitlines()[:40]
+    assert "make demo" in first_screen
+
+
+@each_page
+def test_blocks_say_their_language(page: Path) -> None:
+    assert {block.language for block in blocks(page)} <= set(LANGUAGES), name_of(page)
+    assert not re.search(r"\n\n {4}(?![-*\s|])\S.*\n", re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.S | re.M))
+
+
+@each_page
+def test_lines_are_short(page: Path) -> None:
+    if page.name == "experiments.md":
+        return  # generated
+    lines = page.read_text().splitlines()
+    long = [
+        line for line in lines if len(line) > LONGEST_LINE and not line.lstrip().startswith("|") and "](" not in line
+    ]
+    assert not long, name_of(page)
+
+
+def test_the_commands_page_lists_every_command() -> None:
+    listed = set(re.findall(r"`hetsyn (\w+)", (DOCS / "reference/commands.md").read_text()))
+    assert listed == set(hetsyn.SUBCOMMANDS)
+
+
+def test_the_commands_page_lists_every_option_of_serve_with_its_default() -> None:
+    rows = re.findall(r"^\| `(--[a-z-]+)[^`]*` \|([^|]*)\|", (DOCS / "reference/commands.md").read_text(), re.MULTILINE)
+    listed = {name: _default(text.strip(" `")) for name, text in rows}
+    options = [each for each in typer.main.get_command(serve).params if each.name not in ("help", "store_half")]
+    assert listed == {each.opts[0]: _default(each.default) for each in options}
+
+
+def _default(value: object) -> object:
+    """A default in one way of writing, of the page or of the command."""
+    if isinstance(value, StrEnum):
+        return value.value
+    if isinstance(value, Path):
+        return str(value)
+    if not isinstance(value, str):
+        return "" if value is None else value
+    number = value.replace(",", "").removesuffix(" MiB")
+    if re.fullmatch(r"\d+(\.\d+)?", number):
+        return float(number) * (1024 * 1024 if value.endswith(" MiB") else 1)
+    return value
+
+
+def test_the_glossary_is_in_order() -> None:
+    words = re.findall(r"^\| \*\*([^*]+)\*\*", (DOCS / "reference/glossary.md").read_text(), re.MULTILINE)
+    assert len(words) == len(set(words)) > 12
+    assert words == sorted(words, key=str.lower)
+
+
+def test_commands_are_taken_apart_as_the_shell_does() -> None:
+    script = "a=1\nfor i in 1 2; do\n    echo $i\ndone\nprintf x |\n  cat -\ncurl 'http://x?a=b' \\\n  -d '{\n}'\n"
+    assert commands(script) == [
+        "a=1", "for i in 1 2; do\n    echo $i\ndone", "printf x |\n  cat -", "curl 'http://x?a=b' \\\n  -d '{\n}'",
+    ]  # fmt: skip
+    with pytest.raises(ValueError, match="does not understand"):
+        commands("for i in 1 2; do\n")
