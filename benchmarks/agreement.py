@@ -1,4 +1,4 @@
-"""Do torch, ONNX Runtime, TorchScript and ``/infer`` say the same, form by form, and do the two forms?
+"""Do torch, ONNX Runtime, TorchScript and ``/infer`` give the same answers, form by form? How do the forms differ?
 
 Every recording goes through torch (encoder and rollout), through the exported network in ONNX Runtime
 (whole, in chunks, step by step) and TorchScript, and through the server's ``/infer`` in chunks of 7 ms,
@@ -43,7 +43,16 @@ AT_ONCE = 32
 
 @dataclass(frozen=True)
 class FormDifference:
-    """How the bank differs from the exact form, over all recordings."""
+    """How the bank differs from the exact form, over all recordings.
+
+    Attributes:
+        labels: recordings that get another label.
+        spikes: hidden spikes that occur in one form only.
+        of_spikes: hidden spikes of the exact form.
+        probabilities: largest difference of a probability.
+        accuracy_exact: share of right labels of the exact form.
+        accuracy_bank: the same of the bank.
+    """
 
     labels: int
     spikes: int
@@ -59,7 +68,7 @@ def compare(models: Path, name: str, version: str, recordings: Sequence[Recordin
     manifest = Artifact.open(folder).manifest
     checkpoint = Checkpoint.load(folder / CHECKPOINT)
     if checkpoint.encoder is None:
-        raise SystemExit(f"{folder}: takes spikes; this compares networks that hear recordings")
+        raise SystemExit(f"{folder}: takes spikes; this compares networks with an encoder")
     network, encoder = checkpoint.network.eval(), Encoder(checkpoint.encoder)
     truth = np.array([recording.label for recording in recordings])
     implementations: list[Difference] = []
@@ -111,7 +120,7 @@ def _streams(encoder: Encoder, recordings: Sequence[Recording], tail_steps: int)
 
 
 def _joined(items: Sequence[Difference]) -> list[Difference]:
-    """One difference an implementation: counts added up, the largest of each distance."""
+    """One difference for each implementation: the sum of counts, the maximum of distances."""
     names = list(dict.fromkeys(item.implementation for item in items))
     grouped = [[item for item in items if item.implementation == name] for name in names]
     return [

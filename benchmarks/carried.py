@@ -1,7 +1,7 @@
-"""What a carried session costs: bytes of a token, and microseconds to pack, seal and open it, and of a whole chunk.
+"""The cost of a carried session: the size of a token, and the time to pack, seal and open it, and of a whole chunk.
 
-Chunks of 100 ms of a recording on the speech model, alone and without HTTP. ``chunk, ordinary`` and ``chunk, carried``
-are streams of chunks of a session in memory and of one that is opened and sealed with each chunk, in turns.
+Chunks of 100 ms of a recording go to the speech model, one at a time and without HTTP. ``chunk, ordinary`` is a session
+in memory, ``chunk, carried`` a session that is opened and sealed with each chunk. The two take turns.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ async def _stream_carried(server: Server, chunks: list[InferRequest]) -> Carried
 
 
 def _microseconds(part: Callable[[], object], rounds: int) -> float:
-    """Median of single calls."""
+    """Median of single calls, in microseconds."""
     taken = []
     for _ in range(rounds):
         began_s = time.perf_counter()

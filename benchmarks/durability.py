@@ -26,6 +26,7 @@ from rich.table import Table
 
 from benchmarks.contenders import RECORDINGS, serve_speech
 from benchmarks.load import Figures, closed_loop, exchange
+from benchmarks.plots import plain, pyplot, save
 from benchmarks.recordings import cut, digit
 from benchmarks.valkey import BINARY, MISSING, ValkeyServer
 from hetsyn_client.loadtest.load import Load, recorded
@@ -247,12 +248,7 @@ def _print(results: dict[str, Any]) -> None:
 
 def plot(results: dict[str, Any], path: Path) -> None:
     """Throughput against memory's, and p50, store by store, as a PNG."""
-    import matplotlib as mpl
-
-    mpl.use("agg")
-    from matplotlib import pyplot as plt
-
-    figure, (speed, latency) = plt.subplots(1, 2, figsize=(11, 4), layout="constrained", sharey=True)
+    figure, (speed, latency) = pyplot().subplots(1, 2, figsize=(11, 4), layout="constrained", sharey=True)
     stores, height = results["stores"], 0.38
     reference = next(iter(stores))
     for n, shift, color in zip(CONCURRENCIES, (-height / 2, height / 2), ("#8fb9a8", "#0b6e4f"), strict=True):
@@ -275,10 +271,5 @@ def plot(results: dict[str, Any], path: Path) -> None:
     latency.set_xlim(right=4 * max(store[str(n)]["p50_ms"] for store in stores.values() for n in CONCURRENCIES))
     latency.set_title("p50 of a chunk's latency, ms", fontsize=9)
     speed.legend(frameon=False, fontsize=8, loc="lower right")
-    for axes in (speed, latency):
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.grid(axis="x", alpha=0.3)
-        axes.set_axisbelow(True)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=120)
-    plt.close(figure)
+    plain(speed, latency, grid="x")
+    save(figure, path)

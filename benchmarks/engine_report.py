@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.engine_cost import BANK, BANK_8, BANK_PLAIN, EAGER, EXACT, EXACT_PLAIN, IN_PLACE, SCRIPT, STEP
+from benchmarks.plots import pyplot, save
 
 COLOURS = dict(
     zip((EAGER, IN_PLACE, SCRIPT, STEP, EXACT_PLAIN, EXACT, BANK_PLAIN, BANK, BANK_8), range(9), strict=True)
@@ -55,14 +56,9 @@ def print_results(results: dict[str, Any]) -> None:
 
 
 def plot(results: dict[str, Any], path: Path) -> None:
-    import matplotlib as mpl
-
-    mpl.use("agg")
-    from matplotlib import pyplot as plt
-
     cells = results["cells"]
     workloads = list(dict.fromkeys(cell["workload"] for cell in cells))
-    figure, axes = plt.subplots(1, len(workloads), figsize=(5 * len(workloads), 4.6), sharey=True, squeeze=False)
+    figure, axes = pyplot().subplots(1, len(workloads), figsize=(5 * len(workloads), 4.6), sharey=True, squeeze=False)
     for axis, workload in zip(axes[0], workloads, strict=True):
         for name, colour in COLOURS.items():
             line = [
@@ -85,4 +81,4 @@ def plot(results: dict[str, Any], path: Path) -> None:
     handles, labels = axes[0][0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="lower center", ncols=3, frameon=False)
     figure.tight_layout(rect=(0, 0.17, 1, 1))
-    figure.savefig(path, dpi=120)
+    save(figure, path)

@@ -1,9 +1,9 @@
-"""What needs a GPU: the CUDA operator against the CPU's, its time a stream and step, what moving a state costs.
+"""The CUDA operator against the CPU operator: agreement, time a stream and step, and the cost of moving a state.
 
-Answers, on the machine's first GPU: do all spikes and states equal the CPU operator's, and by how much do
-probabilities differ? Microseconds a stream and step over batches and chunks, with states that stay on the GPU, through
-the same engine that serves, and the CPU's for comparison. What a state costs that goes there or comes back, and how
-many sessions the GPU holds. Where there is no usable GPU it says so, measures nothing and writes nothing.
+On the machine's first GPU: whether all spikes and states equal those of the CPU operator, and by how much probabilities
+differ; the time a stream and step over batches and chunks, in the engine of the server and with states that stay on the
+GPU, beside the CPU's time; the time to move a state to the GPU and back; and how many sessions fit into its memory.
+Without a usable GPU nothing is measured or written.
 """
 
 from __future__ import annotations
@@ -57,7 +57,14 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def measure(device: Device, batches: tuple[int, ...], lengths: tuple[int, ...], seconds: float) -> dict[str, Any]:
-    """Everything but the device's own facts; any device will do."""
+    """All measurements, on any device.
+
+    Args:
+        device: where states are kept.
+        batches: streams in a batch.
+        lengths: steps of a chunk.
+        seconds: time for each cell.
+    """
     resident = ModelCatalog(MODELS, device=device).get(MODEL)
     hosted = ModelCatalog(MODELS).get(MODEL)
     forms: dict[str, Any] = {}
@@ -84,13 +91,13 @@ def measure(device: Device, batches: tuple[int, ...], lengths: tuple[int, ...], 
 
 
 def agreement(resident: Model, hosted: Model, form: FormName) -> dict[str, Any]:
-    """Streams of different lengths in chunks of 1 to 40 steps through both, and how far they are apart."""
+    """Run nine streams of different lengths, in chunks of 1 to 40 steps, through both models, and compare."""
     rng = np.random.default_rng(0)
     memory, other = resident.states(form), hosted.states(form)
     rows = [resident.initial_row(form)] * 9
     there, here = memory.batch(rows), other.batch([hosted.initial_row(form)] * 9)
     done = np.zeros(9, np.int64)
-    asked = [NEXT_STEP, SCORES, PROBABILITIES]
+    outputs = [NEXT_STEP, SCORES, PROBABILITIES]
     values_differ = words_seen = 0
     largest = 0.0
     for longest in (1, 7, 40, 13, 1, 40):
@@ -98,16 +105,16 @@ def agreement(resident: Model, hosted: Model, form: FormName) -> dict[str, Any]:
         fires = rng.random((9, longest, resident.manifest.input.channels)) < DENSITY
         fires &= (np.arange(longest) < steps[:, None])[..., None]
         row, unit = np.nonzero(fires.reshape(9 * longest, -1))
-        given = {"events.row": row, "events.unit": unit, STEPS: steps, STEP: done}
-        got = there.run(resident.network(form), dict(given), asked, 9)
-        expected = here.run(hosted.network(form), dict(given), asked, 9)
+        inputs = {"events.row": row, "events.unit": unit, STEPS: steps, STEP: done}
+        got = there.run(resident.network(form), dict(inputs), outputs, 9)
+        expected = here.run(hosted.network(form), dict(inputs), outputs, 9)
         done = expected[NEXT_STEP]
         if not np.array_equal(got[NEXT_STEP], done):
             raise SystemExit(f"{form}: the GPU counts other steps than the CPU")
-        # scores add up the softmax, so the last bits of those words may differ; the rest are spikes and currents
-        outputs = resident.manifest.outputs
+        # scores are sums of the softmax, whose last bits may differ; the other values are spikes and currents
+        scores = resident.manifest.outputs
         for mine, its in zip(there.rows(), here.rows(), strict=True):
-            a, b = memory.to_host(mine)[:-outputs], other.to_host(its)[:-outputs]
+            a, b = memory.to_host(mine)[:-scores], other.to_host(its)[:-scores]
             values_differ += int((a.view(np.uint32) != b.view(np.uint32)).sum())
             words_seen += a.size
         largest = max(largest, float(np.abs(got[PROBABILITIES] - expected[PROBABILITIES]).max()))
@@ -121,7 +128,7 @@ def agreement(resident: Model, hosted: Model, form: FormName) -> dict[str, Any]:
 
 
 def moving(model: Model, form: FormName) -> dict[str, Any]:
-    """Microseconds that a state takes to the device, and back."""
+    """Size of a state, and microseconds to move it to the device and back."""
     states = model.states(form)
     values = model.initial_state(form)
     row = states.from_host(values)
@@ -133,7 +140,7 @@ def moving(model: Model, form: FormName) -> dict[str, Any]:
 
 
 def microseconds(model: Model, form: FormName, batch: int, steps: int, seconds: float) -> float:
-    """Of the engine, a stream and step; each chunk's states are the next one's."""
+    """Time of the engine a stream and step. Each chunk continues the states of the last."""
     rng = np.random.default_rng(0)
     channels = model.manifest.input.channels
     chunks: list[SpikeChunk] = []
@@ -153,7 +160,7 @@ def microseconds(model: Model, form: FormName, batch: int, steps: int, seconds: 
 
 
 def _median(call: Callable[[], Any], seconds: float) -> float:
-    """Microseconds of a call, over at least three."""
+    """Median microseconds of a call, over at least three calls."""
     taken: list[float] = []
     while sum(taken) < seconds or len(taken) < 3:
         started = time.perf_counter()

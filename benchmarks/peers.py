@@ -1,9 +1,9 @@
 """The SHD-size step model behind Triton, LitServe, Ray Serve and a dict in FastAPI, against `hetsyn serve`.
 
-The same chunks (25 steps of 700 channels, packed events) and the same load on each server in turn: a closed loop at
-concurrency 1 and 16. First every server must give the answers of ours to sessions that take turns: the exact step
-those of our exact form, the bank graph those of our bank. A peer that cannot be installed, does not start or answers
-otherwise is reported with the reason. ``ratios`` has our bank's chunks a second over each server's, by concurrency.
+Each server in turn gets the same chunks (25 steps of 700 channels, packed events) under the same load: a closed loop at
+concurrency 1 and 16. First it must give our server's answers to sessions that take turns: the exact step those of our
+exact form, the bank graph those of our bank. A peer that cannot be installed, does not start or gives other answers is
+reported with the reason. ``ratios`` has our bank's chunks a second over each server's, by concurrency.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ from benchmarks.contenders import (
     shd_load,
 )
 from benchmarks.load import Figures, LoadError, StreamTarget, answers, closed_loop, typical
+from benchmarks.plots import plain, pyplot, save
 from benchmarks.server_process import ServerError
 from benchmarks.step_graph import write_step_graph
 from hetsyn_client.errors import ServiceUnreachable
@@ -54,7 +55,7 @@ Floats = NDArray[np.float32]
 
 
 class WrongAnswersError(Exception):
-    """A server does not compute what ours computes; the message says how far it is off."""
+    """A server's answers differ from ours. The message has the difference."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -98,7 +99,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
             contenders = [one for one in contenders if one.name.startswith("ours-") or one.name in arguments.only]
         sent = shd_load()
         runs: dict[str, dict[int, list[Figures]]] = {}
-        heard: dict[str, Floats] = {}
+        answered: dict[str, Floats] = {}
         for repeat in range(repeats):
             for contender in contenders:
                 if contender.name in missing:
@@ -106,8 +107,8 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
                 console.print(f"round {repeat + 1} of {repeats}: {contender.title}", highlight=False)
                 try:
                     with contender.serve(folder / f"{contender.name}.log") as (server, target):
-                        if contender.answers_as and contender.name not in heard:
-                            heard[contender.name] = _checked(contender, target, sent.chunks, heard)
+                        if contender.answers_as and contender.name not in answered:
+                            answered[contender.name] = _checked(contender, target, sent.chunks, answered)
                         figures = {n: closed_loop(target, server, sent, n, settings, patience_s) for n in CONCURRENCIES}
                 except (ServerError, LoadError, ServiceUnreachable, WrongAnswersError) as error:
                     if contender.name.startswith("ours-"):
@@ -117,7 +118,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
                 taken = runs.setdefault(contender.name, {n: [] for n in CONCURRENCIES})
                 for n, one in figures.items():
                     taken[n].append(one)
-    results = _results(contenders, runs, heard, missing)
+    results = _results(contenders, runs, answered, missing)
     mean_bytes = round(sum(map(len, sent.chunks)) / len(sent.chunks))
     results["load"] = {"chunk": sent.description, "chunk_bytes": mean_bytes, "seconds": seconds, "rounds": repeats}
     _print(results)
@@ -127,7 +128,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def _environment() -> Path:
-    """The Python of an environment with the peers, made when its requirements have changed.
+    """The Python of an environment with the peers, which is made again when the requirements change.
 
     Raises:
         PeersMissing: they could not be installed.
@@ -142,34 +143,36 @@ def _environment() -> Path:
     return folder / "bin/python"
 
 
-def _checked(contender: Contender, target: StreamTarget, chunks: Sequence[bytes], heard: dict[str, Floats]) -> Floats:
-    """The server's answers, which must be those of ours in the same form.
+def _checked(
+    contender: Contender, target: StreamTarget, chunks: Sequence[bytes], answered: dict[str, Floats]
+) -> Floats:
+    """The server's answers [session, chunk, outputs], checked against ours in the same form.
 
     Raises:
-        WrongAnswersError: they are not.
+        WrongAnswersError: they differ.
     """
     got = answers(target, CHECKED_SESSIONS, chunks[:CHECKED_CHUNKS])
     form = contender.answers_as
     assert form is not None
-    expected = heard.get(f"ours-{form}", got)
+    expected = answered.get(f"ours-{form}", got)
     labels, distance = _difference(got, expected)
     if labels or not distance <= TOLERANCES[form]:
         raise WrongAnswersError(
-            f"answers otherwise than our {form} form: {labels} of {got[..., 0].size} labels differ, "
+            f"the answers differ from our {form} form: {labels} of {got[..., 0].size} labels differ, "
             f"probabilities by {distance:.1e}"
         )
     return got
 
 
 def _difference(a: Floats, b: Floats) -> tuple[int, float]:
-    """Labels that differ, and the largest difference of a probability."""
+    """Number of labels that differ, and the largest difference of a probability."""
     return int((a.argmax(-1) != b.argmax(-1)).sum()), float(np.abs(a - b).max())
 
 
 def _results(
     contenders: Sequence[Contender],
     runs: dict[str, dict[int, list[Figures]]],
-    heard: dict[str, Floats],
+    answered: dict[str, Floats],
     missing: dict[str, str],
 ) -> dict[str, Any]:
     servers: dict[str, dict[str, Any]] = {
@@ -177,14 +180,14 @@ def _results(
             "title": one.title,
             "form": one.answers_as,
             "differs_from_ours": None
-            if one.name not in heard
-            else _difference(heard[one.name], heard[f"ours-{one.answers_as}"])[1],
+            if one.name not in answered
+            else _difference(answered[one.name], answered[f"ours-{one.answers_as}"])[1],
             "loads": {str(n): asdict(typical(rounds)) for n, rounds in runs[one.name].items()},
         }
         for one in contenders
         if one.name in runs
     }
-    labels, distance = _difference(heard["ours-bank"], heard["ours-exact"])
+    labels, distance = _difference(answered["ours-bank"], answered["ours-exact"])
     reference = servers[REFERENCE]["loads"]
     ratios = {
         f"{REFERENCE} / {name}": {
@@ -242,17 +245,13 @@ COLORS = {"bank": "#0b6e4f", "exact": "#5b7fa6", None: "#9a9a9a"}
 
 def plot(results: dict[str, Any], path: Path) -> None:
     """Chunks a second, latency, and CPU time a chunk of each server, as a PNG."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
     servers = list(results["servers"].values())
     names = [server["title"] for server in servers]
     height = 0.38
-    figure, (speed, latency, cpu) = pyplot.subplots(
+    figure, (speed, latency, cpu) = pyplot().subplots(
         1, 3, sharey=True, figsize=(12, 0.62 * len(servers) + 1.9), layout="constrained"
     )
     for row, server in enumerate(servers):
@@ -274,10 +273,8 @@ def plot(results: dict[str, Any], path: Path) -> None:
     ):
         axes.set_xscale("log")
         axes.set_title(title, fontsize=10)
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.grid(axis="x", which="major", alpha=0.3)
-        axes.set_axisbelow(True)
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    plain(speed, latency, cpu, grid="x")
     for axes in (speed, cpu):
         low, high = axes.get_xlim()
         axes.set_xlim(low, high * 1.8)  # room for the numbers
@@ -299,6 +296,4 @@ def plot(results: dict[str, Any], path: Path) -> None:
         fontsize=9,
     )
     figure.suptitle("One stateful SHD-size network (700-128-64-20) behind each server", fontsize=12)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=150)
-    pyplot.close(figure)
+    save(figure, path, dpi=150)

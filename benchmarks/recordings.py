@@ -1,4 +1,4 @@
-"""A recording in chunks, as a microphone would give them: the last one as short as it is."""
+"""A recording in chunks, as from a microphone; the last chunk may be shorter."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight"
 
 
 def cut(path: Path, chunk_s: float) -> tuple[str, tuple[bytes, ...]]:
-    """The content type of its chunks, and the chunks.
+    """Cut a recording into chunks. Their content type, and their bodies.
 
     Raises:
-        InputError: no WAV file of 16-bit PCM.
+        InputError: not a WAV file of 16-bit PCM.
     """
     samples, rate_hz = decode_wav(path.read_bytes())
     pcm = np.round(samples * 32_768.0).clip(-32_768, 32_767).astype("<i2")
@@ -25,6 +25,6 @@ def cut(path: Path, chunk_s: float) -> tuple[str, tuple[bytes, ...]]:
 
 
 def digit(path: Path) -> str:
-    """What a recording says, from its name: ``seven.wav``, or ``7_theo_3.wav``."""
+    """The word of a recording, from its file name: ``seven.wav``, or ``7_theo_3.wav``."""
     stem = path.stem.partition("_")[0]
     return DIGITS[int(stem)] if stem.isdecimal() else stem

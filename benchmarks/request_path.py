@@ -1,10 +1,10 @@
 """CPU microseconds of one ``/infer`` request by part: parsing, session, batching, engine, reply, and the framework.
 
 The application is called as its server calls it (ASGI, no socket), with chunks of 25 steps of the SHD size, one at a
-time and 16 at a time; parts are timed alone, in turns. *Ours* is a whole request less the engine: the way of a request
-through ``/infer``, which is asked before FastAPI, parsing, validation, session, batching and reply. The framework's own
-overhead is what an empty endpoint takes: in FastAPI alone, called in the same way, and as it is served, in FastAPI and
-uvicorn, which is the CPU time of its process a request in a closed loop.
+time and 16 at a time. Each part is timed alone, and the parts take turns. *Ours* is a whole request less the engine:
+``/infer``, which is dispatched before FastAPI, parsing, validation, session, batching and reply. The overhead of the
+framework is the time of an empty endpoint: in FastAPI alone, called in the same way; and as it is served, in FastAPI
+and uvicorn, from the CPU time of its process a request in a closed loop.
 """
 
 from __future__ import annotations
@@ -20,12 +20,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from fastapi import FastAPI, Request, Response
+from fastapi import FastAPI
 from rich.console import Console
 from rich.table import Table
 
 from benchmarks.contenders import Contender, empty, ours, shd_load
 from benchmarks.load import closed_loop
+from benchmarks.servers.empty import create_app as empty_app
 from hetsyn_client.events import MEDIA_TYPE, pack_events
 from hetsyn_client.loadtest.run import RunSettings
 from service.app import create_app
@@ -88,7 +89,7 @@ async def _measure(concurrency: int, seconds: float) -> dict[str, float]:
     engine = Engine(settings.limits.max_chunk_steps)
     fresh = initial_stream(model, form)
     works = [Work(fresh, decode_raw(MEDIA_TYPE, pairs, body).chunk, False) for body in bodies]
-    bare = _empty((await _call(app, queries[0], bodies[0]))[1])
+    bare = empty_app((await _call(app, queries[0], bodies[0]))[1])
 
     async def whole() -> None:
         await asyncio.gather(*(_call(app, query, body) for query, body in zip(queries, bodies, strict=True)))
@@ -118,7 +119,7 @@ async def _measure(concurrency: int, seconds: float) -> dict[str, float]:
 
 
 def _served(seconds: float) -> dict[int, dict[str, float]]:
-    """CPU microseconds of a server's process a request, in turns: the empty endpoint's and ours."""
+    """CPU microseconds of a server's process a request, of the empty endpoint and of ours, by concurrency."""
     load, settings = shd_load(), RunSettings(duration_s=seconds, warmup_s=0.3)
     found: dict[int, dict[str, list[float]]] = {n: {} for n in CONCURRENCIES}
     sides: dict[str, Contender] = {SERVED_EMPTY: empty(), SERVED: ours("bank")}
@@ -133,7 +134,7 @@ def _served(seconds: float) -> dict[int, dict[str, float]]:
 
 
 async def _interleaved(parts: dict[str, Call], seconds: float) -> dict[str, float]:
-    """Median CPU microseconds of a call of each, in turns of 20 calls."""
+    """Median CPU microseconds of a call of each part. The parts take turns of 20 calls."""
     samples: dict[str, list[float]] = {name: [] for name in parts}
     end = time.perf_counter() + seconds * len(parts)
     while time.perf_counter() < end:
@@ -145,20 +146,8 @@ async def _interleaved(parts: dict[str, Call], seconds: float) -> dict[str, floa
     return {name: statistics.median(values) for name, values in samples.items()}
 
 
-def _empty(reply: bytes) -> FastAPI:
-    """The framework alone: reads the body, answers as many bytes as we do."""
-    app = FastAPI()
-
-    @app.post("/infer")
-    async def infer(request: Request) -> Response:
-        await request.body()
-        return Response(reply, media_type="application/json")
-
-    return app
-
-
 async def _call(app: FastAPI, query: bytes, body: bytes) -> tuple[int, bytes]:
-    """One POST /infer, as an ASGI server makes it: status and body."""
+    """One POST /infer, as an ASGI server makes it. Status and body."""
     scope = {
         "type": "http",
         "asgi": {"version": "3.0"},

@@ -1,4 +1,4 @@
-"""Does the search of `hetsyn bench --ramp` find the saturation of the shipped model again? Searches with other seeds.
+"""Does the search of `hetsyn bench --ramp` find the saturation of the shipped model again, with another seed?
 
 One server; recordings in real time, chunks of 100 ms, p99 within ``--target-ms``.
 ``ratios`` has the largest saturation found over the smallest. Passed: within 10%.
@@ -13,6 +13,7 @@ from typing import Any
 from rich.console import Console
 
 from benchmarks.contenders import RECORDINGS, serve_speech
+from benchmarks.plots import plain, pyplot, save
 from hetsyn_client.loadtest.load import recorded
 from hetsyn_client.loadtest.ramp import Goal, RampSettings
 from hetsyn_client.loadtest.run import RampResult, RunSettings, run_loop, saturate
@@ -47,13 +48,13 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     ratio = max(streams) / max(1, min(streams))
     console.print(f"largest / smallest: {ratio:.3f}")
     results = {
-        # a short search may end anywhere
+        # a short search is not certain
         **({} if arguments.quick else {"passed": ratio <= AGREEMENT}),
         "searches": [_described(search) for search in found],
         "ratios": {"largest saturation / smallest": ratio},
     }
     if arguments.plot is not None:
-        _plot(results, arguments.target_ms, arguments.plot)
+        plot(results, arguments.target_ms, arguments.plot)
     return results
 
 
@@ -75,13 +76,8 @@ def _described(search: RampResult) -> dict[str, Any]:
     }
 
 
-def _plot(results: dict[str, Any], target_ms: float, path: Path) -> None:
-    import matplotlib as mpl
-
-    mpl.use("agg")
-    from matplotlib import pyplot as plt
-
-    figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
+def plot(results: dict[str, Any], target_ms: float, path: Path) -> None:
+    figure, axes = pyplot().subplots(figsize=(7, 4), layout="constrained")
     for index, search in enumerate(results["searches"]):
         colour = ("#0b6e4f", "#5b7fa6", "#b5651d")[index % 3]
         counted = [trial for trial in search["trials"] if trial["is_counted"]]
@@ -93,8 +89,5 @@ def _plot(results: dict[str, Any], target_ms: float, path: Path) -> None:
     axes.set(yscale="log", xlabel="real-time streams of speech-digits", ylabel="p99 of the latency, ms")
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axes.legend(frameon=False, title="most streams, and nine tenths of the belief", fontsize=9)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(alpha=0.3)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=120)
-    plt.close(figure)
+    plain(axes)
+    save(figure, path)

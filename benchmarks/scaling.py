@@ -1,8 +1,8 @@
 """Memory and latency of `hetsyn serve` against the number of open sessions, idle and active, of the speech model.
 
-For each number: so many sessions are opened with a chunk of a recording each. *Idle*: they lie idle while 16 others
-send chunks in a closed loop. *Active*: 16 chunks at a time go to all of them in turn, once at least, so that each finds
-its state cold. ``ratios`` compares the largest number with the smallest.
+For each number, so many sessions are opened with one chunk each. *Idle*: they lie idle while 16 other sessions send
+chunks in a closed loop. *Active*: chunks go to all of them in turn, 16 at a time and to each at least once, so that the
+state of each is out of the caches. ``ratios`` compares the largest number with the smallest.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from rich.table import Table
 
 from benchmarks.contenders import RECORDINGS, newest_speech, serve_speech
 from benchmarks.load import LoadError
+from benchmarks.plots import plain, pyplot, save
 from benchmarks.server_process import ServerProcess
 from hetsyn_client.loadtest.load import Load, recorded
 from hetsyn_client.loadtest.pool import Job, Pool
@@ -33,8 +34,14 @@ CONCURRENCY, CHUNK_S, TIMEOUT_S = 16, 0.1, 30.0
 
 
 @dataclass(frozen=True)
-class Stretch:
-    """p50_ms, p99_ms: of the latency in a closed loop."""
+class LoopFigures:
+    """A closed loop.
+
+    Attributes:
+        chunks_per_s: throughput.
+        p50_ms: median latency.
+        p99_ms: 99th percentile of the latency.
+    """
 
     chunks_per_s: float
     p50_ms: float
@@ -42,14 +49,22 @@ class Stretch:
 
 
 @dataclass(frozen=True)
-class Row:
-    """resident_bytes: of the server, with the sessions open. opened_per_s: first chunks answered."""
+class ScalingRow:
+    """The figures of one number of sessions.
+
+    Attributes:
+        sessions: open sessions.
+        resident_bytes: memory of the server while they are open.
+        opened_per_s: sessions opened a second.
+        idle: 16 other sessions, while these are idle.
+        active: these sessions in turn.
+    """
 
     sessions: int
     resident_bytes: int
     opened_per_s: float
-    idle: Stretch
-    active: Stretch
+    idle: LoopFigures
+    active: LoopFigures
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -84,10 +99,10 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
 
 async def _rows(
     target: HetsynTarget, load: Load, counts: Sequence[int], seconds: float, server: ServerProcess
-) -> list[Row]:
+) -> list[ScalingRow]:
     walk = _Walk(target, load)
     await walk.open()
-    rows: list[Row] = []
+    rows: list[ScalingRow] = []
     open_sessions: list[str] = []
     console = Console(stderr=True)
     for count in counts:
@@ -103,13 +118,13 @@ async def _rows(
         idle = await walk.over(others, seconds=seconds)
         await walk.drop(others)
         active = await walk.over(open_sessions, chunks=count, seconds=seconds)
-        rows.append(Row(count, resident, opened_per_s, idle, active))
+        rows.append(ScalingRow(count, resident, opened_per_s, idle, active))
     await walk.close()
     return rows
 
 
 class _Walk:
-    """Chunks to sessions in turn, ``CONCURRENCY`` at a time; a session's chunks have ascending numbers."""
+    """Sends numbered chunks to sessions in turn, ``CONCURRENCY`` at a time."""
 
     def __init__(self, target: HetsynTarget, load: Load) -> None:
         self._target = target
@@ -129,11 +144,11 @@ class _Walk:
     async def close(self) -> None:
         await self._pool.close()
 
-    async def over(self, sessions: Sequence[str], *, chunks: int = 0, seconds: float = 0.0) -> Stretch:
-        """Chunks to these sessions in turn, until so many were sent and the time is over.
+    async def over(self, sessions: Sequence[str], *, chunks: int = 0, seconds: float = 0.0) -> LoopFigures:
+        """Send chunks to these sessions in turn, until so many were sent and the time is over.
 
         Raises:
-            LoadError: one failed.
+            LoadError: a chunk failed.
         """
         self._latencies_s = []
         began_s = time.perf_counter()
@@ -141,7 +156,7 @@ class _Walk:
             if (sent >= chunks and time.perf_counter() - began_s > seconds) or self._failure:
                 break
             await self._free.acquire()
-            while session in self._busy:  # a session's chunks follow each other
+            while session in self._busy:  # one chunk of a session at a time
                 self._answer.clear()
                 await self._answer.wait()
             seq = self._seq.get(session, 0)
@@ -153,7 +168,7 @@ class _Walk:
             raise LoadError(self._failure)
         took_s = time.perf_counter() - began_s
         p50, p99 = np.percentile(self._latencies_s, (50, 99)) * 1e3 if self._latencies_s else (0.0, 0.0)
-        return Stretch(len(self._latencies_s) / took_s, float(p50), float(p99))
+        return LoopFigures(len(self._latencies_s) / took_s, float(p50), float(p99))
 
     async def drop(self, sessions: Sequence[str]) -> None:
         for session in sessions:
@@ -191,6 +206,7 @@ class _Walk:
 
 
 def resident_bytes(server: ServerProcess) -> int:
+    """Resident memory of the server's processes."""
     total = 0
     for pid in server.pids():
         for line in Path(f"/proc/{pid}/status").read_text().splitlines():
@@ -199,7 +215,7 @@ def resident_bytes(server: ServerProcess) -> int:
     return total
 
 
-def _print(rows: Sequence[Row], results: dict[str, Any]) -> None:
+def _print(rows: Sequence[ScalingRow], results: dict[str, Any]) -> None:
     table = Table(
         "open sessions",
         "resident MB",
@@ -213,12 +229,12 @@ def _print(rows: Sequence[Row], results: dict[str, Any]) -> None:
         title="speech-digits, chunks of 100 ms, closed loop of 16",
     )
     for row in rows:
-        stretches = [
+        columns = [
             f"{value:,.{digits}f}"
             for part in (row.idle, row.active)
             for value, digits in ((part.chunks_per_s, 0), (part.p50_ms, 1), (part.p99_ms, 1))
         ]
-        table.add_row(f"{row.sessions:,}", f"{row.resident_bytes / 1e6:,.0f}", f"{row.opened_per_s:,.0f}", *stretches)
+        table.add_row(f"{row.sessions:,}", f"{row.resident_bytes / 1e6:,.0f}", f"{row.opened_per_s:,.0f}", *columns)
     console = Console(width=120)
     console.print(table)
     console.print(f"resident bytes a session: {results['bytes_a_session']:,.0f}", highlight=False)
@@ -226,30 +242,21 @@ def _print(rows: Sequence[Row], results: dict[str, Any]) -> None:
         console.print(f"{name}: {ratio:.2f}", highlight=False)
 
 
-def _plot(rows: Sequence[Row], path: Path) -> None:
-    import matplotlib as mpl
-
-    mpl.use("agg")
-    from matplotlib import pyplot as plt
-
-    figure, (memory, latency) = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
+def _plot(rows: Sequence[ScalingRow], path: Path) -> None:
+    figure, (memory, latency) = pyplot().subplots(1, 2, figsize=(10, 4), layout="constrained")
     counts = [row.sessions for row in rows]
     memory.plot(counts, [row.resident_bytes / 2**20 for row in rows], "-o", color="#0b6e4f")
     memory.axhline(2048, color="#c0392b", linewidth=1, linestyle="--")
     memory.annotate("2 GiB", (counts[0], 2048), va="bottom", color="#c0392b", fontsize=9)
     memory.set(xscale="log", yscale="log", xlabel="open sessions", ylabel="resident memory of the server, MiB")
-    for name, stretches, colour in (
+    for name, columns, colour in (
         ("16 others, while these lie idle", [row.idle for row in rows], "#0b6e4f"),
         ("all of these in turn", [row.active for row in rows], "#5b7fa6"),
     ):
-        latency.plot(counts, [one.p50_ms for one in stretches], "-o", color=colour, label=f"p50, {name}")
-        latency.plot(counts, [one.p99_ms for one in stretches], "--s", color=colour, label=f"p99, {name}")
+        latency.plot(counts, [one.p50_ms for one in columns], "-o", color=colour, label=f"p50, {name}")
+        latency.plot(counts, [one.p99_ms for one in columns], "--s", color=colour, label=f"p99, {name}")
     latency.set(xscale="log", xlabel="open sessions", ylabel="latency of a chunk, ms (closed loop of 16)")
     latency.set_ylim(bottom=0)
     latency.legend(frameon=False, fontsize=8)
-    for axes in (memory, latency):
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.grid(alpha=0.3)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=120)
-    plt.close(figure)
+    plain(memory, latency)
+    save(figure, path)

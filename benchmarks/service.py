@@ -1,9 +1,9 @@
 """Real-time streams that `hetsyn serve` holds, against the exact step with a dict of states and an empty endpoint.
 
-A stream is a session that sends 25 steps (100 ms) of packed events every 100 ms; the streams are not synchronised. For
-each server in turn: how many streams hold a p99 under 50 ms and under 100 ms, by a ramp; chunks a second in a closed
-loop at concurrency 16 and 64; and the server's CPU time a chunk. Latency counts from the moment at which a chunk was
-due. ``ratios`` has ours over the dict's, and over the empty endpoint's.
+A stream is a session that sends 25 steps (100 ms) of packed events every 100 ms; the streams are not synchronised.
+Measured of each server in turn: the most streams that hold a p99 under 50 ms and under 100 ms, by a ramp; chunks a
+second in a closed loop at concurrency 16 and 64; and the server's CPU time a chunk. Latency counts from when a chunk
+was due. ``ratios`` has ours over the dict's, and over the empty endpoint's.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from rich.table import Table
 
 from benchmarks.contenders import MODEL, STEPS, Contender, dict_server, empty, ours, shd_load
 from benchmarks.load import Figures, StreamTarget, closed_loop, real_time_streams, typical
+from benchmarks.plots import plain, pyplot, save
 from benchmarks.server_process import ServerProcess
 from benchmarks.step_graph import write_step_graph
 from hetsyn_client.loadtest.load import Load
@@ -33,7 +34,15 @@ CONCURRENCIES = (16, 64)
 
 @dataclass(frozen=True)
 class Effort:
-    """How long a benchmark takes: rounds over all servers, limits of p99, the wait for quiet, runs, the ramp."""
+    """The length of a benchmark.
+
+    Attributes:
+        repeats: rounds over all servers.
+        limits_ms: limits of the p99, a ramp for each.
+        patience_s: the longest wait for other programs before a closed loop.
+        settings: of each run.
+        ramp: of each search.
+    """
 
     repeats: int
     limits_ms: tuple[float, ...]
@@ -116,7 +125,7 @@ def _trials(search: RampResult) -> list[dict[str, Any]]:
 
 
 def summary(contenders: Sequence[Contender], rounds: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
-    """What is typical of the rounds, and ratios of ours (the first), the dict's and the empty endpoint's."""
+    """Typical figures of each server, and ratios. contenders: ours, the dict, and the empty endpoint."""
     servers: dict[str, Any] = {}
     for one in contenders:
         taken = rounds[one.name]
@@ -172,14 +181,10 @@ COLORS = ("#0b6e4f", "#5b7fa6", "#8a8a8a")
 
 
 def plot(results: dict[str, Any], path: Path) -> None:
-    """p99 over the number of streams, of every trial, and what each server holds, as a PNG."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
+    """The p99 of every trial over its streams, the most streams of each server, and closed loops, as a PNG."""
 
     servers = results["servers"]
-    figure, (curve, speed) = pyplot.subplots(1, 2, figsize=(12, 4.8), layout="constrained", width_ratios=[1.6, 1])
+    figure, (curve, speed) = pyplot().subplots(1, 2, figsize=(12, 4.8), layout="constrained", width_ratios=[1.6, 1])
     limit_ms = max(LIMITS_MS)
     by_count = sorted(servers, key=lambda name: float(servers[name]["streams"][f"{limit_ms:g}"]))
     for color, (name, server) in zip(COLORS, servers.items(), strict=True):
@@ -190,7 +195,7 @@ def plot(results: dict[str, Any], path: Path) -> None:
         curve.annotate(
             f"{server['title']}: {count:g}",
             (count, limit_ms),
-            (count, 330.0 * 1.45 ** by_count.index(name)),  # one above the other: near counts would overlap
+            (count, 330.0 * 1.45 ** by_count.index(name)),  # one above the other, so that labels do not overlap
             arrowprops={"arrowstyle": "-", "color": color, "linestyle": ":", "linewidth": 1.5},
             ha="center",
             color=color,
@@ -230,12 +235,8 @@ def plot(results: dict[str, Any], path: Path) -> None:
     most = max(load["chunks_per_s"] for server in servers.values() for load in server["closed"].values())
     speed.set_xlim(least / 3, most * 30)  # room for the numbers
     speed.set_title(f"chunks a second, closed loop at {CONCURRENCIES[0]} (pale) and {CONCURRENCIES[1]}", fontsize=10)
+    plain(curve, speed, grid="x")
     for axes in (curve, speed):
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:,g}")
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.grid(axis="x", alpha=0.3)
-        axes.set_axisbelow(True)
     curve.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=150)
-    pyplot.close(figure)
+    save(figure, path, dpi=150)

@@ -1,9 +1,9 @@
 """Two minutes of real-time streams at 80% of saturation: errors, latency, and the server's memory over time.
 
-The search of ``hetsyn bench --ramp`` finds the saturation first, or ``--streams`` names it. A lead-in comes before the
-two minutes, because a server remembers an ended session's last reply for a minute (``ended_keep_s``): until then its
-memory has to grow. ``ratios`` has the memory of the last quarter over that of the first: above 1 it grows. Passed: no
-error, no chunk without an answer, and at most 2% of growth.
+The search of ``hetsyn bench --ramp`` finds the saturation first, unless ``--streams`` gives it. A lead-in precedes the
+two minutes: a server keeps an ended session's last reply for a minute (``ended_keep_s``), and its memory grows until
+the first replies are dropped. ``ratios`` has the memory of the last quarter over that of the first; above 1 it grows.
+Passed: no error, no chunk without an answer, and at most 2% of growth.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Any
 from rich.console import Console
 
 from benchmarks.contenders import RECORDINGS, serve_speech
+from benchmarks.plots import plain, pyplot, save
 from benchmarks.scaling import CHUNK_S, resident_bytes
 from hetsyn_client.loadtest.load import recorded
 from hetsyn_client.loadtest.measurement import Measurement
@@ -26,7 +27,7 @@ from hetsyn_client.loadtest.run import OpenLoop, RunSettings, measure, run_loop,
 
 SHARE = 0.8
 SAMPLE_S = 1.0
-LARGEST_GROWTH = 1.02  # pages come and go
+LARGEST_GROWTH = 1.02  # the number of resident pages varies
 LEAD_IN_S, QUICK_LEAD_IN_S = 90.0, 3.0
 
 
@@ -67,10 +68,10 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
             sampler.join()
     results = _summary(saturation, streams, measured, [(at_s - lead_in_s, size) for at_s, size in memory])
     if arguments.quick:
-        del results["passed"]  # a server's first seconds say nothing of its memory
+        del results["passed"]  # in a server's first seconds its memory grows in any case
     _print(results)
     if arguments.plot is not None:
-        _plot(results, arguments.plot)
+        plot(results, arguments.plot)
     return results
 
 
@@ -105,13 +106,8 @@ def _print(results: dict[str, Any]) -> None:
         console.print(f"{name}: {ratio:.3f}")
 
 
-def _plot(results: dict[str, Any], path: Path) -> None:
-    import matplotlib as mpl
-
-    mpl.use("agg")
-    from matplotlib import pyplot as plt
-
-    figure, (memory, latency) = plt.subplots(2, 1, figsize=(8, 5), sharex=True, layout="constrained")
+def plot(results: dict[str, Any], path: Path) -> None:
+    figure, (memory, latency) = pyplot().subplots(2, 1, figsize=(8, 5), sharex=True, layout="constrained")
     memory.plot(
         [one["seconds"] for one in results["memory"]],
         [one["resident_bytes"] / 2**20 for one in results["memory"]],
@@ -126,9 +122,5 @@ def _plot(results: dict[str, Any], path: Path) -> None:
     latency.set(xlabel="seconds", ylabel="latency, ms")
     latency.legend(frameon=False)
     memory.set_title(f"{results['streams']} real-time streams of speech-digits, 80% of saturation", fontsize=10)
-    for axes in (memory, latency):
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.grid(alpha=0.3)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=120)
-    plt.close(figure)
+    plain(memory, latency)
+    save(figure, path)

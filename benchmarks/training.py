@@ -1,7 +1,7 @@
 """Seconds and peak memory of a training batch: exact form against bank, the SHD network, 32 streams x 250 steps.
 
-Both sides run forward and backward on the same spikes, each in a process of its own so that peak memory is its own,
-in turns, on the same number of threads. ``ratios`` has exact / bank.
+Both sides run forward and backward on the same spikes and the same number of threads. They take turns, each in a
+process of its own, so that the peak memory is its own. ``ratios`` has exact / bank.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+
+from benchmarks.plots import pyplot, save
 
 FORMS = ("bank", "exact")
 
@@ -41,7 +43,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
                 str(steps),
                 str(arguments.threads),
             ]
-            # a fair exact form: without these malloc gives every step's memory back to the system
+            # without these malloc returns every step's memory to the system, which slows the exact form down
             malloc = {"MALLOC_MMAP_THRESHOLD_": "4294967296", "MALLOC_TRIM_THRESHOLD_": "4294967296"}
             done = subprocess.run(command, env=os.environ | malloc, check=True, capture_output=True, text=True)
             taken[form].append(json.loads(done.stdout))
@@ -61,12 +63,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def _plot(results: dict[str, Any], medians: dict[str, dict[str, float]], path: Path) -> None:
-    import matplotlib as mpl
-
-    mpl.use("agg")
-    from matplotlib import pyplot as plt
-
-    figure, panels = plt.subplots(1, 2, figsize=(9, 2.6), layout="constrained")
+    figure, panels = pyplot().subplots(1, 2, figsize=(9, 2.6), layout="constrained")
     for axes, key, scale, unit in zip(panels, ("seconds", "peak_bytes"), (1.0, 1e-6), ("s", "MB"), strict=True):
         values = [medians[form][key] * scale for form in FORMS]
         axes.barh(FORMS, values, color=("#0b6e4f", "#5b7fa6"), height=0.6)
@@ -77,13 +74,11 @@ def _plot(results: dict[str, Any], medians: dict[str, dict[str, float]], path: P
         axes.invert_yaxis()
         axes.spines[["top", "right"]].set_visible(False)
     figure.suptitle(f"forward and backward, SHD network, {results['batch']} streams x {results['steps']} steps")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=120)
-    plt.close(figure)
+    save(figure, path)
 
 
 def _measure(form: str, batch: int, steps: int, threads: int) -> None:
-    """One side, in its own process: time of one batch after a warm-up, and the memory that it added."""
+    """One side, in its own process: time of one batch after a warm-up, and the memory that it added. Prints JSON."""
     import resource
     import time
 

@@ -146,7 +146,7 @@ class StreamingClient:
             chunk_s: length of a chunk.
             before_chunk: called before a chunk is sent with the time in the recording, in seconds, at which the chunk
                 ends. It may wait until a microphone would have recorded so much.
-            model, form, carry: as in ``ChunkOptions``.
+            model: as in ``ChunkOptions``, and so are ``form`` and ``carry``.
 
         Raises:
             InputError: not a WAV file of 16-bit PCM.
@@ -245,7 +245,7 @@ class Session:
 
     Args:
         client: the connection.
-        model, version, form, carry: as in ``ChunkOptions``.
+        model: as in ``ChunkOptions``, and so are ``version``, ``form`` and ``carry``.
 
     Attributes:
         id: on the server.

@@ -1,9 +1,9 @@
 """Sessions on two replicas while processes are killed and paused, stores restarted, connections cut, disks filled.
 
-Clients stream recordings whose answers are known, each chunk to a replica at random, and send chunks twice, early,
-late, under a used number, and in part; one in four sends them without numbers, and none of them again. A seeded script
-kills and pauses replicas and the store meanwhile. Every reply is compared with that of an undisturbed server, byte for
-byte. With ``--store memory`` a session keeps to its replica, and the same script shows what is lost without a store.
+Clients stream recordings whose answers are known, each chunk to a replica at random. They also send chunks twice,
+early, late, under a used number, and in part. One client in four sends no numbers, and repeats no chunk. Meanwhile a
+seeded script kills and pauses replicas and the store. Every reply is compared with that of an undisturbed server, byte
+for byte. With ``--store memory`` a session stays on its replica, and the same script shows the losses without a store.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from typing import Any
 
 from rich.console import Console
 
-from benchmarks.contenders import ROOT
-from benchmarks.faults.clients import Acknowledgements, Client, Recording
+from benchmarks.contenders import RECORDINGS, ROOT
+from benchmarks.faults.clients import Acknowledgements, Client, ReferenceRecording
 from benchmarks.faults.report import plot, print_results, summary
 from benchmarks.faults.schedule import MIXES, schedule
 from benchmarks.faults.script import Occurred, Script
@@ -30,20 +30,19 @@ from hetsyn_client.loadtest.target import HetsynTarget
 from service.contract.artifact import Artifact
 
 MODEL = ROOT / "models/speech-digits/1"
-RECORDINGS = ROOT / "docs/recordings"
 CHUNKS_S = (0.05, 0.1)
 IN_A_ROW = 4  # recordings of a longer session
 REPLICAS = 2
-UNNUMBERED_EVERY = 4  # of so many clients, one
+UNNUMBERED_EVERY = 4  # one of so many clients sends no numbers
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--store", choices=list(MIXES), default="valkey", help="what the replicas share")
-    parser.add_argument("--faults", type=int, default=54, help="how many happen")
-    parser.add_argument("--chunks", type=int, default=10_000, help="acknowledged, at least")
+    parser.add_argument("--store", choices=list(MIXES), default="valkey", help="the store of the replicas")
+    parser.add_argument("--faults", type=int, default=54, help="number of faults")
+    parser.add_argument("--chunks", type=int, default=10_000, help="the least number of acknowledged chunks")
     parser.add_argument("--clients", type=int, default=16, help="each with one session at a time")
     parser.add_argument("--appendfsync", choices=("always", "everysec"), default="always", help="of Valkey")
-    parser.add_argument("--seed", type=int, default=1, help="of the faults, and of what the clients do")
+    parser.add_argument("--seed", type=int, default=1, help="of the faults, and of the clients")
     parser.add_argument("--plot", type=Path, help="where the plot goes, PNG")
 
 
@@ -81,10 +80,20 @@ async def disturbed(
     *,
     quick: bool = True,
 ) -> dict[str, Any]:
-    """One run. folder: for the store's data and the logs. quick: too short to prove anything.
+    """One run. The results as JSON values.
+
+    Args:
+        store_name: ``valkey``, ``file`` or ``memory``.
+        folder: for the store's data and the logs.
+        faults: number of faults.
+        chunks: the least number of acknowledged chunks.
+        clients: number of clients.
+        seed: of the faults, and of the clients.
+        appendfsync: of Valkey.
+        quick: the run may be too short to prove anything.
 
     Raises:
-        ServerError: something does not start.
+        ServerError: a server or the store does not start.
     """
     console = Console(stderr=True)
     recordings = await _recordings(folder)
@@ -127,8 +136,8 @@ async def disturbed(
     return summary(settings, tally, acknowledgements, occurred, quick=quick)
 
 
-async def _recordings(folder: Path) -> list[Recording]:
-    """With what an undisturbed server answers: one process, sessions in its memory, one chunk at a time."""
+async def _recordings(folder: Path) -> list[ReferenceRecording]:
+    """Recordings with the answers of an undisturbed server: one process, sessions in memory, one chunk at a time."""
     replica = Replica("memory://", folder / "undisturbed.log")
     replica.start()
     try:
@@ -144,14 +153,14 @@ async def _recordings(folder: Path) -> list[Recording]:
 
 
 def _sessions(chunk_s: float) -> list[tuple[str, tuple[bytes, ...]]]:
-    """Each recording by itself, and longer sessions of several in a row."""
+    """Name and chunks of each session: a single recording, or several in a row."""
     single = [(path.stem, cut(path, chunk_s)[1]) for path in sorted(RECORDINGS.glob("*.wav"))]
     rows = [single[begin : begin + IN_A_ROW] for begin in range(0, len(single), IN_A_ROW)]
     joined = [("+".join(name for name, _ in row), tuple(c for _, chunks in row for c in chunks)) for row in rows]
     return [*single, *joined]
 
 
-def _undisturbed(target: HetsynTarget, name: str, chunks: Sequence[bytes]) -> Recording:
+def _undisturbed(target: HetsynTarget, name: str, chunks: Sequence[bytes]) -> ReferenceRecording:
     session = f"undisturbed-{name}".replace("+", "-")
     replies = tuple(
         as_reference(
@@ -159,10 +168,10 @@ def _undisturbed(target: HetsynTarget, name: str, chunks: Sequence[bytes]) -> Re
         )
         for seq, chunk in enumerate(chunks)
     )
-    return Recording(name, tuple(chunks), replies)
+    return ReferenceRecording(name, tuple(chunks), replies)
 
 
 def _target(replica: Replica) -> HetsynTarget:
     manifest = Artifact.open(MODEL).manifest
-    content_type, _ = cut(next(RECORDINGS.glob("*.wav")), CHUNKS_S[0])  # they have one rate
+    content_type, _ = cut(next(RECORDINGS.glob("*.wav")), CHUNKS_S[0])  # all have one rate
     return HetsynTarget(replica.address, content_type, manifest.name, manifest.version, manifest.default_form)

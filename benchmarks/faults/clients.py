@@ -1,4 +1,4 @@
-"""Clients that stream recordings to replicas at random, misbehave, and tell a tally what they hear."""
+"""Clients that stream recordings to replicas at random, misbehave, and report every answer to a tally."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
 
-from benchmarks.faults.tally import Heard, Probe, Stream, Tally
+from benchmarks.faults.tally import ChunkVerdict, ClientSession, Probe, Tally
 from hetsyn_client.loadtest.connection import Connection
 from hetsyn_client.loadtest.target import Address, HetsynTarget, Response
 
 REQUEST_TIMEOUT_S = 1.0
 GIVE_UP_S = 30.0  # of one chunk
-PAUSE_S = (0.01, 0.06)  # before a chunk is sent again; less than Retry-After says, so that servers see more of it
+PAUSE_S = (0.01, 0.06)  # before a chunk is repeated; less than Retry-After, so that servers get more repeats
 THINK_S = (0.0, 0.06)  # between the chunks of a session
-ASK_AGAIN_WITHIN_S = 20.0  # a third of the time for which an ended session's last reply is kept
+ASK_AGAIN_WITHIN_S = 20.0  # a third of the time for which a server keeps an ended session's last reply
 ASK_AGAIN_SHARE = 0.5
 
 
@@ -43,8 +43,14 @@ WITHOUT_NUMBER = "without a number, once"
 
 
 @dataclass(frozen=True)
-class Recording:
-    """chunks: bodies. replies: of an undisturbed server, as ``tally.as_reference`` makes them."""
+class ReferenceRecording:
+    """A recording whose answers are known.
+
+    Attributes:
+        name: of the recording.
+        chunks: bodies of requests.
+        replies: of an undisturbed server, as ``tally.as_reference`` makes them.
+    """
 
     name: str
     chunks: tuple[bytes, ...]
@@ -52,14 +58,15 @@ class Recording:
 
 
 class Unanswered(Exception):
-    """No reply to a request; the message says why."""
+    """A request without a reply. The message has the reason."""
 
 
 class Acknowledgements:
-    """When chunks were acknowledged, by which replica, to which client, and how long they had taken.
+    """The acknowledged chunks: when, by which replica, to which client, and after which wait.
 
     Attributes:
-        times_s: on the clock of ``time.perf_counter``. waits_s: from the first try to send a chunk.
+        times_s: on the clock of ``time.perf_counter``.
+        waits_s: from the first try to send a chunk.
     """
 
     def __init__(self) -> None:
@@ -75,7 +82,7 @@ class Acknowledgements:
                 event.set()
 
     async def on_each(self, paths: Sequence[str]) -> None:
-        """Until a chunk has been acknowledged on each of these paths, from now on."""
+        """Wait until a chunk has been acknowledged on each of these paths from now on."""
         self._awaited = {path: asyncio.Event() for path in paths}
         for event in self._awaited.values():
             await event.wait()
@@ -90,7 +97,7 @@ def client_path(index: int) -> str:
 
 
 class Line:
-    """One connection to one replica, opened when it is needed and again when it was lost."""
+    """One connection to one replica. It is opened on demand, and again after a loss."""
 
     def __init__(self, address: Address) -> None:
         self._address = address
@@ -102,9 +109,10 @@ class Line:
         return self._answer is not None
 
     async def ask(self, request: bytes) -> Response:
-        """
+        """Send a request. Its response.
+
         Raises:
-            Unanswered: there is no connection, it broke, or nothing came in time.
+            Unanswered: no connection, a broken connection, or no response in time.
         """
         connection = await self._open()
         answer: asyncio.Future[Response] = asyncio.get_running_loop().create_future()
@@ -121,10 +129,10 @@ class Line:
                 connection.abort()
 
     async def tear(self, begin: bytes, after_s: float) -> None:
-        """Send this much of a request, and break the connection.
+        """Send a part of a request, and break the connection.
 
         Raises:
-            Unanswered: there is no connection.
+            Unanswered: no connection.
         """
         connection = await self._open()
         connection.send(begin)
@@ -165,18 +173,24 @@ class Line:
 
 
 class Client:
-    """Streams one recording after the other until it is told to stop, then ends with the session that it is in.
+    """Streams one recording after the other. After ``stop`` it finishes the present session.
 
     Args:
-        targets: one a replica. pinned: whether a session keeps to one replica, as it has to without a shared store.
-        is_numbering: its chunks have numbers. Without, each is sent once: a session ends with the first that has no
-            answer.
+        index: of the client, from 0.
+        recordings: to choose from.
+        targets: one for each replica.
+        tally: judges the answers.
+        acknowledgements: receives the acknowledged chunks.
+        seed: of all random choices.
+        pinned: whether a session stays on one replica, as it must without a shared store.
+        is_numbering: whether chunks have numbers. An unnumbered chunk is sent once, and a session ends with the first
+            one that gets no answer.
     """
 
     def __init__(
         self,
         index: int,
-        recordings: Sequence[Recording],
+        recordings: Sequence[ReferenceRecording],
         targets: Sequence[HetsynTarget],
         tally: Tally,
         acknowledgements: Acknowledgements,
@@ -197,7 +211,7 @@ class Client:
         self._home = 0
         self._lines = [Line(target.address) for target in targets]
         self._spare = [Line(target.address) for target in targets]
-        self._ended: list[tuple[float, int, Stream, Recording]] = []
+        self._ended: list[tuple[float, int, ClientSession, ReferenceRecording]] = []
         self._stopping = False
 
     def stop(self) -> None:
@@ -207,7 +221,7 @@ class Client:
         return self._lines[replica].is_busy or self._spare[replica].is_busy
 
     def cut(self, replica: int) -> bool:
-        """Break the connections to a replica; whether one of them had a request under way."""
+        """Break the connections to a replica. Whether one of them had a request under way."""
         was_busy = self.is_asking(replica)
         for line in (self._lines[replica], self._spare[replica]):
             line.cut()
@@ -225,8 +239,8 @@ class Client:
             for line in (*self._lines, *self._spare):
                 line.cut()
 
-    async def _session(self, name: str, recording: Recording) -> None:
-        stream = Stream(name, recording.replies)
+    async def _session(self, name: str, recording: ReferenceRecording) -> None:
+        stream = ClientSession(name, recording.replies)
         self._tally.sessions += 1
         self._home = self._rng.randrange(len(self._targets))
         if not self._is_numbering:
@@ -241,16 +255,17 @@ class Client:
         if self._rng.random() < ASK_AGAIN_SHARE:
             await self._ask_again()
 
-    async def _unnumbered(self, stream: Stream, recording: Recording) -> None:
+    async def _unnumbered(self, stream: ClientSession, recording: ReferenceRecording) -> None:
         """A session of chunks without numbers."""
         for seq in range(len(recording.chunks)):
             request, replica = self._request(stream, recording, seq), self._replica()
             self._tally.manners[WITHOUT_NUMBER] += 1
             stream.sent, began_s = seq + 1, time.perf_counter()
-            heard = await self._hear(self._lines[replica], request[replica], partial(self._tally.chunk, stream, seq))
-            if heard is Heard.acknowledged:
+            judge = partial(self._tally.chunk, stream, seq)
+            verdict = await self._exchange(self._lines[replica], request[replica], judge)
+            if verdict is ChunkVerdict.acknowledged:
                 self._acknowledgements.note(replica, self.index, time.perf_counter() - began_s)
-            elif heard is Heard.later:
+            elif verdict is ChunkVerdict.later:
                 await self._look(stream)
                 return
             else:
@@ -258,25 +273,25 @@ class Client:
             await asyncio.sleep(self._rng.uniform(*THINK_S))
         self._tally.finished += 1
 
-    async def _look(self, stream: Stream) -> None:
-        """At a session, until somebody says how far it is."""
-        began_s, heard = time.perf_counter(), Heard.later
-        while heard is Heard.later:
+    async def _look(self, stream: ClientSession) -> None:
+        """Ask for the state of a session until a replica answers."""
+        began_s, verdict = time.perf_counter(), ChunkVerdict.later
+        while verdict is ChunkVerdict.later:
             if time.perf_counter() - began_s > GIVE_UP_S:
                 self._tally.unanswered(stream, stream.sent)
                 return
             await asyncio.sleep(self._rng.uniform(*PAUSE_S))
             replica = self._replica()
-            request = look(self._targets[replica].address, stream.session)
-            heard = await self._hear(self._lines[replica], request, partial(self._tally.look, stream))
+            request = session_request(self._targets[replica].address, stream.session)
+            verdict = await self._exchange(self._lines[replica], request, partial(self._tally.look, stream))
 
-    async def _chunk(self, stream: Stream, recording: Recording) -> bool:
-        """Until it is acknowledged; False where the session is given up."""
+    async def _chunk(self, stream: ClientSession, recording: ReferenceRecording) -> bool:
+        """Send the next chunk until it is acknowledged. False if the session was given up."""
         seq, last = stream.acknowledged, len(recording.chunks) - 1
         manner = self._rng.choices(list(SHARES), list(SHARES.values()))[0]
         self._tally.manners[manner.value] += 1
         request = self._request(stream, recording, seq)
-        # not where this one was sent early without an answer: it may be applied by now, and the next would be in time
+        # not if this chunk was sent early without an answer: it may be applied by now, and the next would not be early
         if manner is Manner.early and seq < last and stream.sent <= seq:
             await self._early(stream, recording, seq + 1)
         stream.sent = max(stream.sent, seq + 1)
@@ -288,10 +303,10 @@ class Client:
             except Unanswered as error:
                 self._tally.failed(str(error))
         if manner is Manner.twice_at_once:
-            heard = await asyncio.gather(
+            verdicts = await asyncio.gather(
                 self._persist(stream, seq, request, self._lines), self._persist(stream, seq, request, self._spare)
             )
-            is_well = all(heard)
+            is_well = all(verdicts)
         else:
             is_well = await self._persist(stream, seq, request, self._lines)
         if not is_well or stream.acknowledged <= seq:
@@ -305,41 +320,43 @@ class Client:
             await self._probe(stream, Probe.conflicting, seq, self._request(stream, recording, seq, other))
         return not stream.broken
 
-    async def _early(self, stream: Stream, recording: Recording, seq: int) -> None:
+    async def _early(self, stream: ClientSession, recording: ReferenceRecording, seq: int) -> None:
         before, stream.sent = stream.sent, max(stream.sent, seq + 1)
-        if await self._probe(stream, Probe.early, seq, self._request(stream, recording, seq)) is Heard.acknowledged:
-            stream.sent = before  # it was refused for certain
+        verdict = await self._probe(stream, Probe.early, seq, self._request(stream, recording, seq))
+        if verdict is ChunkVerdict.acknowledged:
+            stream.sent = before  # the chunk was certainly refused
 
-    async def _persist(self, stream: Stream, seq: int, request: Sequence[bytes], lines: Sequence[Line]) -> bool:
+    async def _persist(self, stream: ClientSession, seq: int, request: Sequence[bytes], lines: Sequence[Line]) -> bool:
         began_s = time.perf_counter()
         while not stream.broken:
             replica = self._replica()
-            heard = await self._hear(lines[replica], request[replica], partial(self._tally.chunk, stream, seq))
-            if heard is Heard.acknowledged:
+            verdict = await self._exchange(lines[replica], request[replica], partial(self._tally.chunk, stream, seq))
+            if verdict is ChunkVerdict.acknowledged:
                 self._acknowledgements.note(replica, self.index, time.perf_counter() - began_s)
-            if heard is not Heard.later:
-                return heard is not Heard.broken
+            if verdict is not ChunkVerdict.later:
+                return verdict is not ChunkVerdict.broken
             if time.perf_counter() - began_s > GIVE_UP_S:
                 self._tally.unanswered(stream, seq)
                 return False
             await asyncio.sleep(self._rng.uniform(*PAUSE_S))
         return False
 
-    async def _probe(self, stream: Stream, probe: Probe, seq: int, request: Sequence[bytes]) -> Heard:
+    async def _probe(self, stream: ClientSession, probe: Probe, seq: int, request: Sequence[bytes]) -> ChunkVerdict:
         replica = self._replica()
-        return await self._hear(self._lines[replica], request[replica], partial(self._tally.probe, stream, probe, seq))
+        judge = partial(self._tally.probe, stream, probe, seq)
+        return await self._exchange(self._lines[replica], request[replica], judge)
 
-    async def _hear(self, line: Line, request: bytes, judge: Callable[[int, bytes], Heard]) -> Heard:
-        """What the tally makes of the answer's status and body; nothing is known where there is none."""
+    async def _exchange(self, line: Line, request: bytes, judge: Callable[[int, bytes], ChunkVerdict]) -> ChunkVerdict:
+        """The tally's verdict on the answer; ``later`` if no answer came."""
         try:
             response = await line.ask(request)
         except Unanswered as error:
             self._tally.failed(str(error))
-            return Heard.later
+            return ChunkVerdict.later
         return judge(response.status, response.body)
 
     async def _ask_again(self) -> None:
-        """For the last reply of a session that has ended, which may have been several faults ago."""
+        """Repeat the last chunk of an ended session. Several faults may have happened since."""
         ended_s, self._home, stream, recording = self._ended.pop(self._rng.randrange(len(self._ended)))
         if time.perf_counter() - ended_s < ASK_AGAIN_WITHIN_S:
             last = len(recording.chunks) - 1
@@ -348,8 +365,10 @@ class Client:
     def _replica(self) -> int:
         return self._home if self._pinned else self._rng.randrange(len(self._targets))
 
-    def _request(self, stream: Stream, recording: Recording, seq: int, chunk: bytes | None = None) -> list[bytes]:
-        """One a replica."""
+    def _request(
+        self, stream: ClientSession, recording: ReferenceRecording, seq: int, chunk: bytes | None = None
+    ) -> list[bytes]:
+        """The request for a chunk, one for each replica."""
         content = recording.chunks[seq] if chunk is None else chunk
         is_last = seq == len(recording.chunks) - 1
         return [
@@ -358,6 +377,6 @@ class Client:
         ]
 
 
-def look(address: Address, session: str) -> bytes:
-    """The request that asks how far a session is."""
+def session_request(address: Address, session: str) -> bytes:
+    """The request for the state of a session."""
     return f"GET {address.path}/sessions/{session} HTTP/1.1\r\nHost: {address.authority}\r\n\r\n".encode()

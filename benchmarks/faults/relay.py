@@ -1,4 +1,4 @@
-"""A relay in front of a store, which loses answers: the store has done what it was told, and nobody hears of it."""
+"""A relay in front of a store, which loses answers: the store has executed a command, and no client learns of it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ class Relay:
     """Forwards connections to a port of this machine, on a thread of its own.
 
     Attributes:
-        lost: answers so far.
+        port: where it listens.
+        lost: number of answers lost so far.
     """
 
     def __init__(self, port: int, target_port: int) -> None:
@@ -42,16 +43,16 @@ class Relay:
         self._loop.close()
 
     def lose(self) -> None:
-        """Of each connection that there is, forward no answer any more."""
+        """Forward no more answers on the present connections."""
 
         def lose() -> None:
             for pair in self._pairs:
                 pair.loses = True
 
-        self._there(lose)
+        self._on_loop(lose)
 
     def cut(self) -> int:
-        """Break all connections; how many."""
+        """Break all connections. Their number."""
 
         def cut() -> int:
             pairs = list(self._pairs)
@@ -59,13 +60,13 @@ class Relay:
                 pair.abort()
             return len(pairs)
 
-        return self._there(cut)
+        return self._on_loop(cut)
 
-    def _there(self, act: Callable[[], T]) -> T:
-        async def acted() -> T:
+    def _on_loop(self, act: Callable[[], T]) -> T:
+        async def acting() -> T:
             return act()
 
-        return asyncio.run_coroutine_threadsafe(acted(), self._loop).result()
+        return asyncio.run_coroutine_threadsafe(acting(), self._loop).result()
 
     async def _listen(self) -> None:
         self._server = await self._loop.create_server(lambda: _Near(self), HOST, self.port)
@@ -98,7 +99,7 @@ class Relay:
 
 
 class _Pair:
-    """A client's connection, and the one to the store that belongs to it."""
+    """A client's connection with its connection to the store."""
 
     def __init__(self, relay: Relay, near: asyncio.Transport) -> None:
         self._relay = relay
@@ -117,7 +118,7 @@ class _Pair:
         self._far = far
         far.write(self._early)
 
-    def asked(self, data: bytes) -> None:
+    def received(self, data: bytes) -> None:
         if self._far is None:
             self._early += data
         else:
@@ -138,7 +139,7 @@ class _Near(asyncio.Protocol):
         self._pair = self._relay.opened(cast(asyncio.Transport, transport))
 
     def data_received(self, data: bytes) -> None:
-        self._pair.asked(data)
+        self._pair.received(data)
 
     def connection_lost(self, _: Exception | None) -> None:
         self._pair.abort()

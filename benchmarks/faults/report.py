@@ -1,4 +1,4 @@
-"""What a run with faults came to: figures, table, plot."""
+"""Figures, table and plot of a run with faults."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from rich.table import Table
 from benchmarks.faults.clients import Acknowledgements
 from benchmarks.faults.script import Occurred
 from benchmarks.faults.tally import Tally
+from benchmarks.plots import plain, pyplot, save
 
 BIN_S = 0.5  # of the timeline
-# what a whole run has at least, and how long a recovery may take
+# the least numbers of a whole run, and the limit of a recovery
 LEAST_CHUNKS = 10_000
 LEAST_FAULTS = 50
 RECOVERY_S = 2.0
@@ -30,10 +31,14 @@ def summary(
     *,
     quick: bool,
 ) -> dict[str, Any]:
-    """As JSON can say it. Times count from the first acknowledged chunk.
+    """The results as JSON values. Times count from the first acknowledged chunk.
 
     Args:
-        quick: the run need not be long enough to prove anything, nor the machine be quick.
+        settings: of the run.
+        tally: counts of all answers.
+        acknowledgements: the acknowledged chunks.
+        occurred: the faults.
+        quick: the run may be too short, and recoveries too slow.
     """
     times_s = acknowledgements.times_s
     start_s = times_s[0] if times_s else 0.0
@@ -49,7 +54,7 @@ def summary(
     counts = {name: dict(value) if isinstance(value, Counter) else value for name, value in vars(tally).items()}
     violations = counts.pop("violations")
     counts["faults"] = len(occurred)
-    missing = [] if tally.is_clean else ["chunks lost, applied twice or answered otherwise, or sessions given up"]
+    missing = [] if tally.is_clean else ["chunks lost, applied twice or answered wrongly, or sessions given up"]
     if len(recoveries) < len(occurred):
         missing.append(f"{len(occurred) - len(recoveries)} of {len(occurred)} faults without a recovery")
     if not quick:
@@ -96,7 +101,7 @@ def summary(
 
 
 def _too_little(acknowledged: int, faults: int, longest_recovery_s: float) -> list[str]:
-    """What a whole run lacks."""
+    """The requirements of a whole run that were missed."""
     missing = []
     if acknowledged < LEAST_CHUNKS:
         missing.append(f"{acknowledged:,} chunks acknowledged, fewer than {LEAST_CHUNKS:,}")
@@ -147,16 +152,11 @@ COLORS = {
 
 def plot(results: dict[str, Any], path: Path) -> None:
     """Acknowledged chunks a second with the faults over time, and the recovery from each, as a PNG."""
-    import matplotlib as mpl
-
-    mpl.use("agg")
-    from matplotlib import pyplot as plt
-
-    figure, (rate, recovery) = plt.subplots(
+    figure, (rate, recovery) = pyplot().subplots(
         2, 1, figsize=(12, 6), layout="constrained", sharex=True, height_ratios=[1.5, 1]
     )
     bin_s, counts = results["timeline"]["bin_s"], results["counts"]
-    bins = results["timeline"]["acknowledged"][:-1]  # the last is cut short
+    bins = results["timeline"]["acknowledged"][:-1]  # the last bin is incomplete
     rate.step(
         [bin_s * index for index in range(len(bins))], [n / bin_s for n in bins], where="post", color="#0b6e4f", lw=1
     )
@@ -183,9 +183,5 @@ def plot(results: dict[str, Any], path: Path) -> None:
     recovery.legend(
         frameon=False, fontsize=8, ncols=8, columnspacing=1.2, loc="upper center", bbox_to_anchor=(0.5, 1.16)
     )
-    for axes in (rate, recovery):
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.grid(alpha=0.3)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=120)
-    plt.close(figure)
+    plain(rate, recovery)
+    save(figure, path)

@@ -9,20 +9,20 @@ from enum import StrEnum
 
 
 class Kind(StrEnum):
-    """What happens for ``Fault.lasts_s``; then it is undone."""
+    """A kind of fault. It lasts for ``Fault.lasts_s`` and is then undone."""
 
     kill_replica = "kill a replica"  # SIGKILL, started again after that time
     pause_replica = "pause a replica"  # SIGSTOP, SIGCONT
     kill_store = "kill the store"  # SIGKILL of Valkey, started again on the same data
     pause_store = "pause the store"
     kill_all = "kill all at once"  # replicas and store
-    cut_connections = "cut connections"  # of all clients to a replica, whatever is under way
+    cut_connections = "cut connections"  # of all clients to a replica, also with requests under way
     lose_answers = "lose the store's answers"  # and cut the replicas' connections to it, time and again
     full_store = "full store"  # the disk of a file; the memory of Valkey
     damaged_file = "damaged file"  # while all replicas are down
 
 
-# shortest and longest; the servers give a store 2 s and the clients a request 1 s, so some last longer than both
+# shortest and longest; some last longer than the timeouts of servers (2 s) and clients (1 s)
 LASTS_S: Mapping[Kind, tuple[float, float]] = {
     Kind.kill_replica: (0.0, 0.5),
     Kind.pause_replica: (0.1, 2.5),
@@ -35,7 +35,7 @@ LASTS_S: Mapping[Kind, tuple[float, float]] = {
     Kind.damaged_file: (0.0, 0.0),
 }
 
-# the faults that a store can meet, and the share of each
+# the possible faults of each store, with their shares
 MIXES: Mapping[str, Mapping[Kind, int]] = {
     "valkey": {
         Kind.kill_replica: 7, Kind.pause_replica: 5, Kind.kill_store: 5, Kind.pause_store: 4, Kind.kill_all: 2,
@@ -51,8 +51,13 @@ MIXES: Mapping[str, Mapping[Kind, int]] = {
 
 @dataclass(frozen=True)
 class Fault:
-    """replica: the index of the one that it happens to; of no meaning where it happens to the store or to all.
-    wait_s: from the recovery of the fault before.
+    """One fault.
+
+    Attributes:
+        kind: of the fault.
+        replica: index of the affected replica; without meaning if the store or all replicas are affected.
+        wait_s: pause after the recovery from the fault before.
+        lasts_s: duration.
     """
 
     kind: Kind
@@ -62,10 +67,10 @@ class Fault:
 
 
 def schedule(store: str, count: int, replicas: int, seed: int, quiet_s: float = 0.6) -> list[Fault]:
-    """``count`` faults in random order, in the shares that ``MIXES`` gives, every kind at least once if they suffice.
+    """``count`` faults in random order, in the shares of ``MIXES``; every kind at least once if the count suffices.
 
     Args:
-        quiet_s: the mean pause between the recovery from one and the next.
+        quiet_s: mean pause between a recovery and the next fault.
     """
     mix = MIXES[store]
     rng = random.Random(seed)

@@ -19,12 +19,17 @@ LAST_CHUNKS_TIMEOUT_S = 60.0
 
 @dataclass(frozen=True)
 class Occurred:
-    """A fault that has happened. Times on the clock of ``time.perf_counter``.
+    """A fault that has happened. Times are those of ``time.perf_counter``.
 
-    back_s: when what had failed was back: a process started again (not: ready) or continued, the disk freed.
-    recovered_s: when each affected path had a chunk acknowledged after that; None where that did not come in time. The
-    paths are the replica; both, where the store failed; the clients, whose connections were cut.
-    errors: refusals and broken requests that clients met from its begin to the recovery. remark: what else was checked.
+    Attributes:
+        kind: of the fault.
+        replica: index of the affected replica; None if the store or all replicas were affected.
+        began_s: when it began.
+        back_s: when it was undone: a process was started again or continued, or the disk freed.
+        recovered_s: when each affected path had a chunk acknowledged after that; None if that took too long. The path
+            is the replica; every replica if the store failed; or the clients whose connections were cut.
+        errors: refused and broken requests of the clients, from the beginning to the recovery.
+        remark: other observations.
     """
 
     kind: Kind
@@ -41,9 +46,15 @@ class Occurred:
 
 
 class Script:
-    """
+    """Plays faults.
+
     Args:
-        say: told of each fault that is over.
+        replicas: processes that may be killed and paused.
+        store: of the replicas.
+        clients: that stream meanwhile.
+        tally: judges the answers.
+        acknowledgements: the acknowledged chunks.
+        say: called after each fault with its number.
     """
 
     def __init__(
@@ -63,10 +74,12 @@ class Script:
         self._say = say
 
     async def play(self, faults: Sequence[Fault], at_least_chunks: int, calm_s: float = 2.0) -> list[Occurred]:
-        """All faults, between two calm stretches; the clients have ended their last sessions then.
+        """Play all faults, with a calm time before and after, until the clients have ended their last sessions.
 
         Args:
-            at_least_chunks: acknowledged, before the clients are told to end.
+            faults: in order.
+            at_least_chunks: to be acknowledged before the clients stop.
+            calm_s: the calm time.
         """
         streaming = [asyncio.create_task(client.run()) for client in self._clients]
         occurred = []
@@ -77,7 +90,7 @@ class Script:
                 occurred.append(await self._happen(fault))
                 self._say(number, occurred[-1])
                 if occurred[-1].recovered_s is None:
-                    break  # nothing can be learnt from the next
+                    break  # the next fault would show nothing
             await asyncio.sleep(calm_s)
             deadline_s = time.monotonic() + LAST_CHUNKS_TIMEOUT_S
             while self._tally.acknowledged < at_least_chunks and time.monotonic() < deadline_s:
@@ -160,13 +173,13 @@ class Script:
         return Occurred(fault.kind, index, began_s, back_s, recovered_s, self._tally.errors.total() - errors, remark)
 
     async def _requests_under_way(self, replica: int) -> None:
-        """Until a connection to a replica is worth cutting."""
+        """Wait until a connection to a replica has a request under way."""
         deadline_s = time.monotonic() + UNDER_WAY_TIMEOUT_S
         while not any(client.is_asking(replica) for client in self._clients) and time.monotonic() < deadline_s:
             await asyncio.sleep(0)
 
     async def _refusal(self, replica: Replica) -> str:
-        """What a replica says of the damaged file; that it says nothing of the kind is a wrong answer."""
+        """The error message of a replica about the damaged file. No such message counts as a wrong answer."""
         replica.start()
         try:
             status, words = await replica.refusal()

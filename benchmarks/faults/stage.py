@@ -1,4 +1,4 @@
-"""The processes that faults happen to: replicas, and the store that they share."""
+"""The processes that faults affect: replicas, and the store that they share."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ from hetsyn_client.loadtest.target import Address
 READY_TIMEOUT_S = 30.0
 POLL_S = 0.02
 UNDER_WAY_TIMEOUT_S = 0.5
-BETWEEN_LOSSES_S = 0.03  # in which what was lost can be asked for again
+BETWEEN_LOSSES_S = 0.03  # time for servers to repeat a lost command
 DISK_BYTES = 48 * 1024 * 1024
-FILE_BYTES = 4096  # the longest that a file may be where a full disk is imitated
+FILE_BYTES = 4096  # limit of a file's length that imitates a full disk
 DAMAGE = b"\xa5" * 64
 BALLAST_BYTES = 64 * 1024
 
 
 class Replica:
-    """``hetsyn serve`` on a port that it keeps."""
+    """``hetsyn serve`` on a fixed port."""
 
     def __init__(self, store: str, log: Path) -> None:
         self.address = Address("127.0.0.1", free_port())
@@ -61,9 +61,10 @@ class Replica:
             )
 
     async def ready(self) -> None:
-        """
+        """Wait until it is ready.
+
         Raises:
-            ServerError: it ended, or is not ready in time.
+            ServerError: it ended, or took too long.
         """
         deadline_s = time.monotonic() + READY_TIMEOUT_S
         while not await self._is_ready():
@@ -73,7 +74,7 @@ class Replica:
 
     def kill(self) -> None:
         if self._process is not None and self._process.poll() is None:
-            self._process.kill()  # a stopped process, too
+            self._process.kill()  # works for a stopped process too
             self._process.wait()
 
     def pause(self) -> None:
@@ -83,7 +84,7 @@ class Replica:
         os.kill(self.pid, signal.SIGCONT)
 
     async def refusal(self) -> tuple[int, str]:
-        """The exit status and last words of a replica that does not start.
+        """The exit status and the last lines of output of a replica that refuses to start.
 
         Raises:
             ServerError: it runs.
@@ -115,7 +116,7 @@ class Replica:
 
 
 class Store(Protocol):
-    """What a store can suffer; which of these, ``schedule.MIXES`` says."""
+    """A store with its possible faults. ``schedule.MIXES`` has the faults of each store."""
 
     url: str
     described: str
@@ -156,10 +157,10 @@ class NoStore:
 
 
 class ValkeyStore(NoStore):
-    """A Valkey server of its own, with an append-only file, behind a relay that the replicas connect to.
+    """A Valkey server with an append-only file. The replicas connect to a relay in front of it.
 
     Raises:
-        ServerError: there is no such program on this machine.
+        ServerError: no such program on this machine.
     """
 
     def __init__(self, folder: Path, appendfsync: str) -> None:
@@ -189,7 +190,7 @@ class ValkeyStore(NoStore):
         self._server.resume()
 
     def lose_answers(self, lasts_s: float) -> int:
-        """Of what the replicas have under way, and then cut their connections, again and again; how many were lost."""
+        """Lose the answers to commands under way, then cut the connections, repeatedly. The number of lost answers."""
         first, until_s = self._relay.lost, time.monotonic() + lasts_s
         while time.monotonic() < until_s:
             before, deadline_s = self._relay.lost, time.monotonic() + UNDER_WAY_TIMEOUT_S
@@ -208,9 +209,9 @@ class ValkeyStore(NoStore):
 
 
 class FileOnDisk(NoStore):
-    """A SQLite file that the replicas share, on a small disk of its own where one can be mounted.
+    """A SQLite file that the replicas share, on a small disk of its own if one can be mounted.
 
-    Where none can, a full disk is imitated by a limit on the length of files: writes fail then, too.
+    Otherwise a limit on the length of files imitates a full disk: writes fail in the same way.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -234,7 +235,7 @@ class FileOnDisk(NoStore):
                 hard = resource.prlimit(pid, resource.RLIMIT_FSIZE)[1]
                 resource.prlimit(pid, resource.RLIMIT_FSIZE, (FILE_BYTES, hard))
             return
-        self._checkpoint()  # the log would be written again from its beginning, and need no room
+        self._checkpoint()  # otherwise SQLite reuses the log, which needs no space
         with self._ballast.open("wb", buffering=0) as ballast:
             for size in (BALLAST_BYTES, 1):
                 try:
@@ -253,7 +254,7 @@ class FileOnDisk(NoStore):
             resource.prlimit(pid, resource.RLIMIT_FSIZE, (hard, hard))
 
     def damage(self) -> None:
-        """Of a file that nobody has open: keep a copy, and write over the beginning of each page but the first."""
+        """Keep a copy of the file, which no process has open, and overwrite the beginning of every later page."""
         self._checkpoint()
         shutil.copyfile(self._path, self._copy)
         with closing(sqlite3.connect(self._path)) as database:

@@ -1,8 +1,8 @@
-"""What a client may hear, and what it must not: judges every reply and counts. No I/O.
+"""Judges every reply, and counts. No I/O.
 
-A reply is compared with that of an undisturbed server byte for byte, the session's id aside. That covers the label, all
-probabilities, and the steps since the session began, so that a chunk which was lost or applied twice shows in the
-reply to it or to the next one, whatever the server claims.
+A reply is compared with that of an undisturbed server byte for byte, except for the session's id. The comparison covers
+the label, all probabilities, and the steps since the session began. A chunk that was lost or applied twice therefore
+shows in the reply to it or to the next one, whatever the server claims.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ NAME = "SESSION"  # stands for the id in the reference replies
 EXAMPLES = 20
 
 
-class Heard(Enum):
-    """What the answer to a chunk means to the client that sent it."""
+class ChunkVerdict(Enum):
+    """The meaning of an answer for the client that sent the chunk."""
 
     acknowledged = "acknowledged"
-    skipped = "skipped"  # applied, as is the one after it, which had been sent early: its own reply is gone
-    later = "later"  # nothing is known; send it again
+    skipped = "skipped"  # applied, but its reply is lost: the next chunk, sent early, was applied after it
+    later = "later"  # unknown; send it again
     broken = "broken"  # the session is lost or wrong: give it up
 
 
 class Probe(Enum):
-    """A request that must change nothing; what it must get."""
+    """A request that must change nothing, with the answer that it must get."""
 
     repeated = "duplicate of the last chunk"  # the stored reply
     stale = "an older chunk"  # 409, out of order
@@ -45,11 +45,15 @@ _AFTER_EARLY = ("out-of-order", "conflicting-chunk", "session-ended")
 
 
 @dataclass
-class Stream:
+class ClientSession:
     """A session, as its client sees it.
 
-    replies: of the undisturbed server to its chunks, in order. acknowledged: chunks. sent: chunks that may be applied,
-    those included that were sent early and are not answered. broken: it is lost or wrong.
+    Attributes:
+        session: its id.
+        replies: of the undisturbed server to its chunks, in order.
+        acknowledged: number of acknowledged chunks.
+        sent: number of chunks that may be applied, including those that were sent early without an answer.
+        broken: whether the session is lost or wrong.
     """
 
     session: str
@@ -64,13 +68,23 @@ class Stream:
 
 @dataclass
 class Tally:
-    """Counts of everything that clients heard.
+    """Counts of all answers.
 
-    lost: chunks that had been acknowledged and are not applied. twice: chunks that were applied again, or that were
-    applied and must not be. wrong: other answers than the undisturbed server's. skipped: applied without a reply.
-    sessions, finished, broken: begun, answered to their end, given up. unsure: left after a chunk that had no number
-    and no answer, and may not be sent again: the session holds it once or not at all. manners: how chunks were sent.
-    probes: requests that changed nothing and were answered as they must be.
+    Attributes:
+        acknowledged: chunks acknowledged.
+        lost: acknowledged chunks that are not applied.
+        twice: chunks that were applied again, or that must not be applied.
+        wrong: answers that differ from the undisturbed server's.
+        skipped: chunks applied without a reply.
+        sessions: sessions begun.
+        finished: sessions answered to their end.
+        broken: sessions given up.
+        unsure: sessions left after an unnumbered chunk without an answer, which must not be repeated. The session has
+            applied it once or not at all.
+        manners: chunks by the way in which they were sent.
+        probes: requests that changed nothing and got the right answer, by kind.
+        errors: requests that failed, by reason.
+        violations: examples of what must not happen.
     """
 
     acknowledged: int = 0
@@ -92,71 +106,71 @@ class Tally:
         return not (self.lost or self.twice or self.wrong or self.broken)
 
     def failed(self, why: str) -> None:
-        """No answer came."""
+        """A request got no answer."""
         self.errors[why] += 1
 
     def failed_check(self, what: str) -> None:
-        """Something else was not as it must be."""
+        """Another check failed."""
         self.wrong += 1
         self.violations.append(what)
 
-    def unanswered(self, stream: Stream, seq: int) -> None:
-        """A chunk that its client gave up."""
+    def unanswered(self, stream: ClientSession, seq: int) -> None:
+        """A client gave a chunk up."""
         self._say(stream, seq, "is not answered, however often it is sent")
         self._give_up(stream)
 
-    def chunk(self, stream: Stream, seq: int, status: int, body: bytes) -> Heard:
+    def chunk(self, stream: ClientSession, seq: int, status: int, body: bytes) -> ChunkVerdict:
         """The answer to a session's next chunk, which may have been sent before."""
         if stream.broken:
-            return Heard.broken
+            return ChunkVerdict.broken
         if status == 200:
             if not self._matches(stream, seq, body):
                 return self._give_up(stream)
             if seq == stream.acknowledged:
                 stream.acknowledged += 1
                 self.acknowledged += 1
-            return Heard.acknowledged
+            return ChunkVerdict.acknowledged
         kind, expected = _problem(body)
         if status == 503:
             self.errors[f"503 {kind}"] += 1
-            return Heard.later
+            return ChunkVerdict.later
         if self._contradicts(stream, seq, status, kind, expected):
-            return Heard.broken
-        # only what was sent early can be after it
+            return ChunkVerdict.broken
+        # only a chunk that was sent early can be after it
         after = stream.sent if kind == "session-ended" else expected
         if status == 409 and after is not None and seq + 1 < after:
             self.skipped += 1
             stream.acknowledged = seq + 1
-            return Heard.skipped
+            return ChunkVerdict.skipped
         return self._refused(stream, seq, status, kind)
 
-    def look(self, stream: Stream, status: int, body: bytes) -> Heard:
-        """What a server says of a session whose last chunk had no number and no answer."""
+    def look(self, stream: ClientSession, status: int, body: bytes) -> ChunkVerdict:
+        """The state of a session whose last chunk had no number and no answer."""
         if status == 503:
             self.errors[f"503 {_problem(body)[0]}"] += 1
-            return Heard.later
+            return ChunkVerdict.later
         expected = _json(body).get("expected_seq") if status == 200 else 0 if status == 404 else None
         if not isinstance(expected, int):
             return self._refused(stream, stream.sent, status, _problem(body)[0])
         if expected < stream.acknowledged:
             self._lost(stream, stream.sent, stream.acknowledged - expected, f"{status}, {expected} is expected")
-            return Heard.broken
+            return ChunkVerdict.broken
         if expected > stream.sent:
             self.twice += expected - stream.sent
             self._say(stream, stream.sent, f"{expected} is expected, {stream.sent} were sent")
             return self._give_up(stream)
         self.unsure += 1
-        return Heard.acknowledged
+        return ChunkVerdict.acknowledged
 
-    def probe(self, stream: Stream, probe: Probe, seq: int, status: int, body: bytes) -> Heard:
+    def probe(self, stream: ClientSession, probe: Probe, seq: int, status: int, body: bytes) -> ChunkVerdict:
         """The answer to a request that must change nothing."""
         if stream.broken:
-            return Heard.broken
+            return ChunkVerdict.broken
         if status == 200 and probe is Probe.repeated:
             if not self._matches(stream, seq, body):
                 return self._give_up(stream)
             self.probes[probe.value] += 1
-            return Heard.acknowledged
+            return ChunkVerdict.acknowledged
         if status == 200:
             self.twice += 1
             self._say(stream, seq, f"{probe.value} was applied")
@@ -164,19 +178,19 @@ class Tally:
         kind, expected = _problem(body)
         if status == 503:
             self.errors[f"503 {kind}"] += 1
-            return Heard.later
+            return ChunkVerdict.later
         if not (status == 404 and probe is Probe.early and stream.acknowledged == 0):
             if self._contradicts(stream, seq, status, kind, expected):
-                return Heard.broken
-            # where a chunk that was sent early has been applied by now, any of them may be said
+                return ChunkVerdict.broken
+            # if a chunk that was sent early has been applied by now, any of these answers is right
             wanted = _WANTED[probe] if stream.sent == stream.acknowledged else _AFTER_EARLY
             if status != 409 or kind not in wanted:
                 return self._refused(stream, seq, status, kind)
         self.probes[probe.value] += 1
-        return Heard.acknowledged
+        return ChunkVerdict.acknowledged
 
-    def _contradicts(self, stream: Stream, seq: int, status: int, kind: str, expected: int | None) -> bool:
-        """Whether a refusal says that chunks are lost, or that more are applied than were sent; counts them."""
+    def _contradicts(self, stream: ClientSession, seq: int, status: int, kind: str, expected: int | None) -> bool:
+        """Whether a refusal shows that chunks are lost, or that more are applied than were sent. Counts them."""
         if status in (404, 410):
             self._lost(stream, seq, stream.acknowledged, f"{status} {kind}")
         elif expected is not None and expected < stream.acknowledged:
@@ -189,7 +203,7 @@ class Tally:
             self._give_up(stream)
         return stream.broken
 
-    def _matches(self, stream: Stream, seq: int, body: bytes) -> bool:
+    def _matches(self, stream: ClientSession, seq: int, body: bytes) -> bool:
         expected = stream.reply(seq)
         if body == expected:
             return True
@@ -200,34 +214,34 @@ class Tally:
             self.twice += 1
         else:
             self.lost += 1
-        self._say(stream, seq, f"{body[:300]!r} in place of {expected[:300]!r}")
+        self._say(stream, seq, f"{body[:300]!r} instead of {expected[:300]!r}")
         return False
 
-    def _lost(self, stream: Stream, seq: int, chunks: int, why: str) -> None:
+    def _lost(self, stream: ClientSession, seq: int, chunks: int, why: str) -> None:
         self.lost += chunks
         self._say(stream, seq, f"{chunks} acknowledged chunks are lost: {why}")
         self._give_up(stream)
 
-    def _refused(self, stream: Stream, seq: int, status: int, kind: str) -> Heard:
+    def _refused(self, stream: ClientSession, seq: int, status: int, kind: str) -> ChunkVerdict:
         self.wrong += 1
         self._say(stream, seq, f"{status} {kind}, with {stream.acknowledged} acknowledged and {stream.sent} sent")
         return self._give_up(stream)
 
-    def _give_up(self, stream: Stream) -> Heard:
+    def _give_up(self, stream: ClientSession) -> ChunkVerdict:
         stream.broken = True
         self.broken += 1
-        return Heard.broken
+        return ChunkVerdict.broken
 
-    def _say(self, stream: Stream, seq: int, what: str) -> None:
+    def _say(self, stream: ClientSession, seq: int, what: str) -> None:
         if len(self.violations) < EXAMPLES:
             self.violations.append(f"{stream.session} chunk {seq}: {what}")
 
 
 def as_reference(body: bytes, session: str) -> bytes:
-    """A reply with the session's id taken out.
+    """A reply without the session's id.
 
     Raises:
-        ValueError: it is not there once.
+        ValueError: the id does not occur exactly once.
     """
     if body.count(session.encode()) != 1:
         raise ValueError(f"the reply does not name its session once: {body[:300]!r}")
@@ -235,7 +249,7 @@ def as_reference(body: bytes, session: str) -> bytes:
 
 
 def _problem(body: bytes) -> tuple[str, int | None]:
-    """What kind of problem, and which chunk is expected next, where it says so."""
+    """The kind of problem, and the number of the expected chunk, if the answer has one."""
     problem = _json(body)
     expected = problem.get("expected_seq")
     return str(problem.get("type", "no problem")).rpartition(":")[2], expected if isinstance(expected, int) else None

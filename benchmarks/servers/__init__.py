@@ -1,5 +1,5 @@
 """Servers to compare with, each a program: ``python -m benchmarks.servers.NAME --port PORT …``.
 
-They run in a Python of their own, with ``requirements.txt`` installed and without torch, and import nothing of ours
-but each other.
+They run in an environment of their own, with ``requirements.txt`` and without torch. They import only modules of this
+folder.
 """

@@ -1,6 +1,6 @@
-"""What one would write today: FastAPI, ONNX Runtime's exact step, and each session's state in a dict.
+"""A plain server: FastAPI, ONNX Runtime's exact step, and each session's state in a dict.
 
-Unlike ours it forgets nothing, checks nothing, numbers nothing and batches nothing.
+Unlike our server it has no expiry of sessions, no checks, no chunk numbers and no batches.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The empty endpoint: reads a raw body and gives a constant reply of ours' length. What the web framework costs."""
+"""The empty endpoint, for the cost of the framework: reads a raw body, gives a constant reply of our reply's length."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ REPLY = json.dumps(
 )
 
 
-def create_app() -> FastAPI:
+def create_app(reply: str | bytes = REPLY) -> FastAPI:
     app = FastAPI()
 
     @app.post("/infer")
     async def infer(request: Request) -> Response:
         await request.body()
-        return Response(REPLY, media_type="application/json")
+        return Response(reply, media_type="application/json")
 
     return app
 

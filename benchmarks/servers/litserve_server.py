@@ -1,10 +1,10 @@
 """LitServe with the exact step: one worker, so that a session has one state, in a dict.
 
-Its requests are JSON, so the packed events come in base64. What waits is taken as a batch, as LitServe does it, and the
-batch's streams run on as many threads as there are cores.
+Its requests are JSON, so the packed events come in base64. LitServe takes the waiting requests as a batch, and the
+streams of the batch run on a thread a core.
 """
 
-# no `from __future__ import annotations`: LitServe reads the annotation of decode_request as it stands
+# no `from __future__ import annotations`: LitServe reads the annotation of decode_request at run time
 import argparse
 import base64
 import os
@@ -21,7 +21,10 @@ from benchmarks.servers.models import ExactModel, State, unpack
 
 
 class ChunkRequest(BaseModel):
-    """chunk: packed events in base64."""
+    """
+    Attributes:
+        chunk: packed events in base64.
+    """
 
     session: str
     end: bool

@@ -1,7 +1,7 @@
-"""What the peers run: the exact step graph, once a step, or our bank graph, once a chunk. Pure: state in, state out.
+"""The models of the peers: the exact step graph, called once a step, or our bank graph, once a chunk. Pure.
 
-Names and shapes of the state come from the graph: it is every input that is not the chunk, and what it becomes is the
-output ``next.NAME``. State begins at zero.
+The graph has the names and shapes of the state: every input that does not belong to the chunk, with its next value in
+the output ``next.NAME``. The state begins at zero.
 """
 
 from __future__ import annotations
@@ -28,7 +28,13 @@ DTYPES = {"tensor(float)": np.float32, "tensor(int64)": np.int64}
 
 @dataclass(frozen=True)
 class Chunk:
-    """times, units: uint16 [spikes], the step and the channel of each."""
+    """Spikes of some steps.
+
+    Attributes:
+        steps: number of steps.
+        times: uint16 [spikes], the step of each spike.
+        units: uint16 [spikes], its channel.
+    """
 
     steps: int
     times: NDArray[np.uint16]
@@ -47,21 +53,21 @@ def unpack(body: bytes) -> Chunk:
 class _Graph:
     def __init__(self, path: Path) -> None:
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1  # chunks run side by side; threads within one would only spin
+        options.intra_op_num_threads = 1  # chunks run in parallel; more threads a chunk would only compete
         options.inter_op_num_threads = 1
         self.session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         states = [value for value in self.session.get_inputs() if value.name not in CHUNK_INPUTS]
         self.names = [value.name for value in states]
         self.initial: State = {value.name: np.zeros((1, *value.shape[1:]), DTYPES[value.type]) for value in states}
-        self.asked = ["probabilities", *(f"next.{name.removeprefix('state.')}" for name in self.names)]
+        self.outputs = ["probabilities", *(f"next.{name.removeprefix('state.')}" for name in self.names)]
 
     def run(self, inputs: State, state: State) -> tuple[NDArray[np.float32], State]:
-        probabilities, *after = self.session.run(self.asked, {**inputs, **state})
+        probabilities, *after = self.session.run(self.outputs, {**inputs, **state})
         return probabilities, dict(zip(self.names, after, strict=True))
 
 
 class ExactModel:
-    """The exact form. One call a step, one stream a call: batches of this form gain little, its state is the cost."""
+    """The exact form: one call a step, one stream a call. A batch would gain little, because the state is the cost."""
 
     def __init__(self, path: Path) -> None:
         self._graph = _Graph(path)
@@ -82,7 +88,7 @@ class ExactModel:
 
 
 class BankModel:
-    """Our bank graph: all streams and all their steps in one call."""
+    """Our bank graph: all streams and all steps in one call."""
 
     def __init__(self, path: Path) -> None:
         self._graph = _Graph(path)

@@ -10,7 +10,7 @@ import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-# no telemetry, and no token file in the user's home for a cluster that lives on one machine for a minute
+# no telemetry, and no token file in the user's home
 os.environ.update({"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled"})
 import ray
 from ray import serve
@@ -21,7 +21,7 @@ from starlette.responses import JSONResponse
 from benchmarks.servers.models import ExactModel, State, unpack
 
 
-class Stream:
+class ExactStepDeployment:
     def __init__(self, graph: str) -> None:
         self._model = ExactModel(Path(graph))
         self._states: dict[str, State] = {}
@@ -32,7 +32,7 @@ class Stream:
         session, end = request.query_params["session"], request.query_params["end"] == "true"
         loop = asyncio.get_running_loop()
         probabilities = await loop.run_in_executor(self._pool, self._apply, session, end, body)
-        return JSONResponse({"probabilities": probabilities})  # a plain dict would come in pieces, without a length
+        return JSONResponse({"probabilities": probabilities})  # a plain dict would be sent in pieces, without a length
 
     def _apply(self, session: str, end: bool, body: bytes) -> list[float]:
         probabilities, after = self._model.run([self._states.get(session, self._model.initial)], [unpack(body)])[0]
@@ -57,7 +57,7 @@ def main() -> None:
         quiet = LoggingConfig(log_level="WARNING", enable_access_log=False)
         serve.start(http_options={"host": "127.0.0.1", "port": arguments.port}, logging_config=quiet)
         deployment = serve.deployment(
-            Stream, num_replicas=1, max_ongoing_requests=1000, ray_actor_options={"num_cpus": 1}
+            ExactStepDeployment, num_replicas=1, max_ongoing_requests=1000, ray_actor_options={"num_cpus": 1}
         )
         serve.run(deployment.bind(str(arguments.graph.resolve())), route_prefix="/infer", logging_config=quiet)
         signal.sigwait(stopped)

@@ -1,10 +1,10 @@
 """Triton's sequence batcher on the CPU, with one model: ``exact`` (the step graph) or ``bank`` (our bank graph).
 
-The binary and the Python backend come out of the wheel nvidia-pytriton, of which nothing else is used; it has no ONNX
-Runtime backend. The model is in the Python backend, one instance a core, under the ``oldest`` strategy: a sequence is
-bound to an instance, and what waits there is handed over as a batch. Tried: ``direct`` runs its empty slots, too; and
-with more candidates than ``--sequences`` over the instances, one instance gets every sequence and the others idle (183
-instead of 294 chunks a second on two cores).
+The binary and the Python backend come from the wheel nvidia-pytriton, which has no ONNX Runtime backend. The model runs
+in the Python backend, one instance a core, under the ``oldest`` strategy: a sequence is bound to an instance, and the
+waiting requests of an instance make a batch. Two other settings were slower: ``direct`` also runs its empty slots; and
+with more candidates than ``--sequences`` divided by the instances, one instance gets every sequence and the others are
+idle (183 instead of 294 chunks a second on two cores).
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, required=True, help="where the model repository is written")
     arguments = parser.parse_args()
 
-    # found, not imported: the package's own code would start things
+    # not imported, because the package's own code starts processes
     found = importlib.util.find_spec("pytriton")
     if found is None or not found.submodule_search_locations:
         raise SystemExit("nvidia-pytriton is not installed")
@@ -80,8 +80,8 @@ def main() -> None:
     libraries = [sysconfig.get_config_var("LIBDIR"), str(package.parent / "nvidia_pytriton.libs")]
     environment = os.environ | {
         "LD_LIBRARY_PATH": ":".join(libraries),
-        # the backend's stub starts an isolated Python, blind to PYTHONPATH; what it takes for its environment is the
-        # first python3 of the PATH, and it needs this one's numpy: its tensors are garbage in numpy 2
+        # the backend's stub starts an isolated Python, which ignores PYTHONPATH and takes the environment of the first
+        # python3 on PATH. It needs the numpy of this environment: with numpy 2 its tensors are wrong
         "PATH": f"{Path(sys.executable).parent}:{os.environ.get('PATH', os.defpath)}",
     }
     command = [
@@ -95,7 +95,7 @@ def main() -> None:
         "--log-info=false",
         "--exit-timeout-secs=0",
     ]
-    os.chdir(ROOT)  # the stub finds our modules in the working directory
+    os.chdir(ROOT)  # the stub imports our modules from the working directory
     os.execve(command[0], command, environment)  # this process becomes the server: one pid to watch and to end
 
 

@@ -1,7 +1,7 @@
 """Triton's Python backend copies this file into a model's folder as ``model.py``.
 
-The state of each sequence is kept here by its correlation id, as in Triton's own example of a stateful model; the
-sequence batcher binds a sequence to one instance. The chunk is the packed events' bytes, a UINT8 tensor of any length.
+It keeps the state of each sequence by its correlation id, as Triton's example of a stateful model does. The sequence
+batcher binds a sequence to one instance. The chunk has the bytes of the packed events, as a UINT8 tensor of any length.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class TritonPythonModel:
         sequences, states, chunks = [], [], []
         for request in requests:
             sequence = _value(request, "CORRID")
-            # START, not whether it is known: a sequence that was broken off leaves its state here
+            # START decides, not a known id: a sequence that was broken off leaves its state here
             states.append(self._model.initial if _value(request, "START") else self._states[sequence])
             chunks.append(unpack(backend.get_input_tensor_by_name(request, "chunk").as_numpy().tobytes()))
             sequences.append(sequence)

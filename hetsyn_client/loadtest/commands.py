@@ -37,7 +37,9 @@ def bench_server(
     closed: Annotated[
         int | None, typer.Option(min=1, help="Streams that each send the next chunk when the last is answered.")
     ] = None,
-    chunk_ms: Annotated[float, typer.Option(min=1, help="Length of a chunk. A stream sends one as often.")] = 100.0,
+    chunk_ms: Annotated[
+        float, typer.Option(min=1, help="Length of a chunk, and interval of a stream's chunks.")
+    ] = 100.0,
     duration_s: Annotated[
         float | None,
         typer.Option(
@@ -48,7 +50,7 @@ def bench_server(
     ] = None,
     warmup_s: Annotated[float, typer.Option(min=0, max=3_600, help="Time before the measured time.")] = 1.0,
     target_ms: Annotated[float, typer.Option(min=0.1, help="--ramp: the latency to hold.")] = 100.0,
-    percentile: Annotated[float, typer.Option(min=1, max=99.9, help="--ramp: percentile of it.")] = 99.0,
+    percentile: Annotated[float, typer.Option(min=1, max=99.9, help="--ramp: at this percentile.")] = 99.0,
     max_streams: Annotated[int, typer.Option(min=1, help="--ramp: the most streams to try.")] = 10_000,
     patience: Annotated[
         int,
@@ -67,7 +69,7 @@ def bench_server(
         typer.Option(
             min=0,
             max=1,
-            help=f"Share of channels that spike in a step; {DENSITY:g} for a model without encoder.",
+            help=f"Share of channels that spike in a step; {DENSITY:g} for a model without an encoder.",
         ),
     ] = None,
     session_chunks: Annotated[int, typer.Option(min=1, help="Chunks of a session; then another begins.")] = 50,
@@ -80,7 +82,7 @@ def bench_server(
     """Put a server under load and measure its latency.
 
     By default streams in real time send a chunk whenever one is due, whether or not the server keeps up (an open
-    loop). Ctrl-C ends a run and reports what was measured.
+    loop). Ctrl-C ends a run and reports the results so far.
     """
     modes = {"--streams": streams is not None, "--ramp": ramp, "--closed": closed is not None}
     chosen = [name for name, is_given in modes.items() if is_given]

@@ -1,4 +1,4 @@
-"""A tally that overlooks something would make the benchmark pass: each violation is told, and nothing else is."""
+"""A tally that overlooks a violation would let the benchmark pass: it reports each violation, and nothing else."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from typing import Any
 
 import pytest
 
-from benchmarks.faults.tally import NAME, Heard, Probe, Stream, Tally, as_reference
+from benchmarks.faults.tally import NAME, ChunkVerdict, ClientSession, Probe, Tally, as_reference
 
 CHUNKS = 4
 
 
 def reply(seq: int, session: str = NAME, **changes: Any) -> bytes:
-    said: dict[str, Any] = {
+    fields: dict[str, Any] = {
         "session": session, "seq": seq, "steps": 25, "total_steps": 25 * (seq + 1), "label": "one",
         "probabilities": [0.5 + seq / 100, 0.5 - seq / 100], "end": seq == CHUNKS - 1,
     }  # fmt: skip
-    return json.dumps(said | changes).encode()
+    return json.dumps(fields | changes).encode()
 
 
 def problem(kind: str, expected_seq: int | None = None) -> bytes:
@@ -25,12 +25,12 @@ def problem(kind: str, expected_seq: int | None = None) -> bytes:
     return json.dumps(body if expected_seq is None else body | {"expected_seq": expected_seq}).encode()
 
 
-def stream(acknowledged: int = 0, sent: int | None = None) -> Stream:
+def stream(acknowledged: int = 0, sent: int | None = None) -> ClientSession:
     replies = tuple(reply(seq) for seq in range(CHUNKS))
-    return Stream("a", replies, acknowledged, acknowledged if sent is None else sent)
+    return ClientSession("a", replies, acknowledged, acknowledged if sent is None else sent)
 
 
-def send(tally: Tally, one: Stream, seq: int, status: int, body: bytes) -> Heard:
+def send(tally: Tally, one: ClientSession, seq: int, status: int, body: bytes) -> ChunkVerdict:
     one.sent = max(one.sent, seq + 1)
     return tally.chunk(one, seq, status, body)
 
@@ -38,8 +38,8 @@ def send(tally: Tally, one: Stream, seq: int, status: int, body: bytes) -> Heard
 def test_the_reference_reply_is_one_acknowledgement_however_often_it_comes() -> None:
     tally, one = Tally(), stream()
     for seq in range(CHUNKS):
-        assert send(tally, one, seq, 200, reply(seq, "a")) is Heard.acknowledged
-        assert send(tally, one, seq, 200, reply(seq, "a")) is Heard.acknowledged
+        assert send(tally, one, seq, 200, reply(seq, "a")) is ChunkVerdict.acknowledged
+        assert send(tally, one, seq, 200, reply(seq, "a")) is ChunkVerdict.acknowledged
     assert (tally.acknowledged, one.acknowledged) == (CHUNKS, CHUNKS)
     assert tally.is_clean
 
@@ -58,7 +58,7 @@ def test_the_reference_reply_is_one_acknowledgement_however_often_it_comes() -> 
 )
 def test_another_reply_is_told(body: bytes, counts: tuple[int, int, int]) -> None:
     tally, one = Tally(), stream(1)
-    assert send(tally, one, 1, 200, body) is Heard.broken
+    assert send(tally, one, 1, 200, body) is ChunkVerdict.broken
     assert (tally.lost, tally.twice, tally.wrong) == counts
     assert not tally.is_clean
     assert tally.violations
@@ -66,7 +66,7 @@ def test_another_reply_is_told(body: bytes, counts: tuple[int, int, int]) -> Non
 
 def test_503_is_sent_again_and_changes_nothing() -> None:
     tally, one = Tally(), stream(2)
-    assert send(tally, one, 2, 503, problem("store-unavailable")) is Heard.later
+    assert send(tally, one, 2, 503, problem("store-unavailable")) is ChunkVerdict.later
     assert one.acknowledged == 2
     assert tally.errors == {"503 store-unavailable": 1}
     assert tally.is_clean
@@ -83,29 +83,29 @@ def test_503_is_sent_again_and_changes_nothing() -> None:
 )
 def test_a_store_that_goes_back_has_lost_chunks(status: int, body: bytes, lost: int) -> None:
     tally, one = Tally(), stream(3)
-    assert send(tally, one, 3, status, body) is Heard.broken
+    assert send(tally, one, 3, status, body) is ChunkVerdict.broken
     assert tally.lost == lost
     # the other of two requests at once says it again, which counts once
-    assert send(tally, one, 3, status, body) is Heard.broken
+    assert send(tally, one, 3, status, body) is ChunkVerdict.broken
     assert (tally.lost, tally.broken) == (lost, 1)
 
 
 def test_more_applied_than_was_sent_is_told() -> None:
     tally, one = Tally(), stream(1)
-    assert send(tally, one, 1, 409, problem("out-of-order", 3)) is Heard.broken
+    assert send(tally, one, 1, 409, problem("out-of-order", 3)) is ChunkVerdict.broken
     assert tally.twice == 1
     tally, one = Tally(), stream(1)
-    assert send(tally, one, 1, 409, problem("session-ended")) is Heard.broken
+    assert send(tally, one, 1, 409, problem("session-ended")) is ChunkVerdict.broken
     assert tally.twice == 1
 
 
 def test_a_chunk_sent_early_and_unanswered_may_be_applied_after_the_one_before_it() -> None:
     tally, one = Tally(), stream(1, sent=3)
-    assert send(tally, one, 1, 409, problem("out-of-order", 3)) is Heard.skipped
+    assert send(tally, one, 1, 409, problem("out-of-order", 3)) is ChunkVerdict.skipped
     assert one.acknowledged == 2
-    assert send(tally, one, 2, 200, reply(2, "a")) is Heard.acknowledged
+    assert send(tally, one, 2, 200, reply(2, "a")) is ChunkVerdict.acknowledged
     tally, one = Tally(), stream(2, sent=CHUNKS)
-    assert send(tally, one, 2, 409, problem("session-ended")) is Heard.skipped
+    assert send(tally, one, 2, 409, problem("session-ended")) is ChunkVerdict.skipped
     assert tally.is_clean
 
 
@@ -114,7 +114,7 @@ def test_a_chunk_sent_early_and_unanswered_may_be_applied_after_the_one_before_i
 )
 def test_a_refusal_of_a_right_chunk_is_told(status: int, kind: str) -> None:
     tally, one = Tally(), stream(1)
-    assert send(tally, one, 1, status, problem(kind, 1 if kind == "conflicting-chunk" else None)) is Heard.broken
+    assert send(tally, one, 1, status, problem(kind, 1 if kind == "conflicting-chunk" else None)) is ChunkVerdict.broken
     assert tally.wrong == 1
 
 
@@ -134,7 +134,7 @@ def test_what_must_change_nothing_is_answered_so(
     tally, one = Tally(), stream(acknowledged)
     if probe is Probe.early:
         one.sent = seq + 1
-    assert tally.probe(one, probe, seq, status, body) is Heard.acknowledged
+    assert tally.probe(one, probe, seq, status, body) is ChunkVerdict.acknowledged
     assert tally.is_clean
     assert tally.probes == {probe.value: 1}
     assert one.acknowledged == acknowledged
@@ -143,7 +143,7 @@ def test_what_must_change_nothing_is_answered_so(
 @pytest.mark.parametrize("probe", [Probe.stale, Probe.early, Probe.conflicting])
 def test_one_that_is_applied_is_told(probe: Probe) -> None:
     tally = Tally()
-    assert tally.probe(stream(2, sent=4), probe, 3, 200, reply(3, "a")) is Heard.broken
+    assert tally.probe(stream(2, sent=4), probe, 3, 200, reply(3, "a")) is ChunkVerdict.broken
     assert tally.twice == 1
 
 
@@ -161,7 +161,7 @@ def test_one_that_is_applied_is_told(probe: Probe) -> None:
 )
 def test_another_answer_to_it_is_told(probe: Probe, status: int, body: bytes, counts: tuple[int, int, int]) -> None:
     tally = Tally()
-    assert tally.probe(stream(2), probe, 1, status, body) is Heard.broken
+    assert tally.probe(stream(2), probe, 1, status, body) is ChunkVerdict.broken
     assert (tally.lost, tally.twice, tally.wrong) == counts
 
 
@@ -173,8 +173,8 @@ def test_a_chunk_without_a_number_and_an_answer_counts_once_or_not_at_all(
     acknowledged: int, status: int, body: bytes
 ) -> None:
     tally, one = Tally(), stream(acknowledged, sent=acknowledged + 1)
-    assert tally.look(one, 503, problem("store-unavailable")) is Heard.later
-    assert tally.look(one, status, body) is Heard.acknowledged
+    assert tally.look(one, 503, problem("store-unavailable")) is ChunkVerdict.later
+    assert tally.look(one, status, body) is ChunkVerdict.acknowledged
     assert (tally.unsure, tally.is_clean) == (1, True)
 
 
@@ -192,7 +192,7 @@ def test_one_that_counts_twice_or_takes_others_along_is_told(
     status: int, body: bytes, counts: tuple[int, int, int]
 ) -> None:
     tally = Tally()
-    assert tally.look(stream(2, sent=3), status, body) is Heard.broken
+    assert tally.look(stream(2, sent=3), status, body) is ChunkVerdict.broken
     assert (tally.lost, tally.twice, tally.wrong) == counts
     assert not tally.is_clean
 

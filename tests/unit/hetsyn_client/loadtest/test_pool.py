@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import asynccontextmanager
 
 import pytest
 
@@ -39,6 +40,23 @@ def run(main: Awaitable[None]) -> None:
 
 def jobs(count: int) -> list[Job]:
     return [Job(REQUEST, None, time.perf_counter()) for _ in range(count)]
+
+
+@asynccontextmanager
+async def silent() -> AsyncIterator[tuple[Address, asyncio.Event]]:
+    """A server that answers nothing before the end of this context, and an event: it has got a request."""
+    arrived, over = asyncio.Event(), asyncio.Event()
+
+    async def answer(_: str) -> bytes:
+        arrived.set()
+        await over.wait()
+        return OK
+
+    async with serving(answer) as address:
+        try:
+            yield address, arrived
+        finally:
+            over.set()
 
 
 def test_many_jobs_share_a_few_connections() -> None:
@@ -88,14 +106,7 @@ def test_a_request_that_met_a_closing_connection_is_sent_again_once() -> None:
 
 def test_what_takes_too_long_is_given_up_sent_or_waiting() -> None:
     async def main() -> None:
-        arrived, never = asyncio.Event(), asyncio.Event()
-
-        async def answer(_: str) -> bytes:
-            arrived.set()
-            await never.wait()
-            return OK
-
-        async with serving(answer) as address:
+        async with silent() as (address, arrived):
             pool = Pool(address, 1, 60.0, owner)
             for job in jobs(2):
                 pool.send(job)
@@ -105,7 +116,6 @@ def test_what_takes_too_long_is_given_up_sent_or_waiting() -> None:
             pool.sweep(time.perf_counter() + 61.0)
             assert owner.errors == ["timeout", "timeout"]
             assert await pool.idle(DEADLINE_S)
-            never.set()
             await pool.close()
 
     owner = Owner()
@@ -115,14 +125,7 @@ def test_what_takes_too_long_is_given_up_sent_or_waiting() -> None:
 
 def test_jobs_without_an_outcome_can_be_abandoned() -> None:
     async def main() -> None:
-        arrived, never = asyncio.Event(), asyncio.Event()
-
-        async def answer(_: str) -> bytes:
-            arrived.set()
-            await never.wait()
-            return OK
-
-        async with serving(answer) as address:
+        async with silent() as (address, arrived):
             pool = Pool(address, 1, 60.0, owner)
             sent = jobs(3)
             for job in sent:
@@ -131,7 +134,6 @@ def test_jobs_without_an_outcome_can_be_abandoned() -> None:
             assert not await pool.idle(0.01)
             assert pool.abandon() == sent
             assert await pool.idle(DEADLINE_S)
-            never.set()
             await pool.close()
 
     owner = Owner()

@@ -1,0 +1,36 @@
+"""The results in ``benchmarks/results`` can still be drawn: their form is that of the code."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks import durability, engine_report, peers, saturation, service, soak
+from benchmarks.faults import report as faults_report
+from tests.support.paths import ROOT
+
+RESULTS = ROOT / "benchmarks/results"
+Plot = Callable[[dict[str, Any], Path], None]
+
+
+@pytest.mark.parametrize(
+    ("name", "plot"),
+    [
+        ("durability", durability.plot),
+        ("engine", engine_report.plot),
+        ("faults-file", faults_report.plot),
+        ("faults-memory", faults_report.plot),
+        ("faults-valkey", faults_report.plot),
+        ("peers", peers.plot),
+        ("saturation", lambda results, path: saturation.plot(results, 100.0, path)),
+        ("service", service.plot),
+        ("soak", soak.plot),
+    ],
+)
+def test_kept_results_can_be_drawn(name: str, plot: Plot, tmp_path: Path) -> None:
+    plot(json.loads((RESULTS / f"{name}.json").read_text()), tmp_path / "plot.png")
+    assert (tmp_path / "plot.png").stat().st_size > 10_000
