@@ -23,9 +23,9 @@ from rich.table import Table
 
 from experiments.checkout import RESULTS, CheckoutError, in_checkout
 from experiments.plan import EXPERIMENTS, run_count, smoke
-from experiments.results import Result
+from experiments.results import RunResult
 from experiments.run import RunSpec
-from experiments.runner import Choice, Listener, run_experiment
+from experiments.runner import Listener, Selection, run_experiment
 from experiments.task import MissingData
 from hetsyn_model.run_folder import RunError
 from hetsyn_model.training.history import History
@@ -77,7 +77,7 @@ def run(
             raise ValueError
     except ValueError:
         _fail(f"--share {share!r}: give 1/1, or 1/2 and 2/2 in two processes")
-    choice = Choice(
+    choice = Selection(
         tuple(model) if model else None,
         recurrent,
         tuple(seed) if seed else None,
@@ -155,7 +155,7 @@ def _shown(bars: Bars) -> Listener:
             description=f"{run.name}: loss {history.loss[-1]:.3f}, validation {history.validation[-1]:.4g}",
         )
 
-    def on_result(run: RunSpec, result: Result, fresh: bool) -> None:
+    def on_result(run: RunSpec, result: RunResult, fresh: bool) -> None:
         note = "" if fresh else " (finished before)"
         bars.console.print(
             f"{run.name}: {result.metric} {result.figure:.4g}, update {result.chosen_update} of "
@@ -166,9 +166,9 @@ def _shown(bars: Bars) -> Listener:
     return Listener(on_evaluation, on_result)
 
 
-def _table(name: str, found: list[Result]) -> Table:
+def _table(name: str, found: list[RunResult]) -> Table:
     table = Table("condition", "model", "", "seeds", "mean", title=name)
-    groups: dict[tuple[str, str, bool], list[Result]] = {}
+    groups: dict[tuple[str, str, bool], list[RunResult]] = {}
     for result in found:
         groups.setdefault((result.run["condition"], result.run["model"], result.run["recurrent"]), []).append(result)
     for (condition, model, recurrent), group in groups.items():

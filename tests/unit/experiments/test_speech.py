@@ -12,7 +12,7 @@ from hetsyn_model.training.speech import ROOM_AND_LINE
 
 def test_encoder_and_variation_are_those_of_the_kept_results() -> None:
     """They belong to the shipped model's training: who changes them there pins them here, or runs the experiment."""
-    assert EncoderSpec(emphasis_db_per_octave=4.0, contrast=0.5, top_db=-9.0, spacing_db=2.0) == speech.ENCODER
+    assert EncoderSpec(emphasis_db_per_octave=4.0, contrast=0.5, top_db=-9.0, spacing_db=2.0) == Speech().encoder
     assert asdict(ROOM_AND_LINE) == asdict(AugmentSpec()) | {
         "tempo": 1.35,
         "noise_db": (-60.0, -18.0),
