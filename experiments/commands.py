@@ -21,11 +21,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsed
 from rich.progress import Progress as Bars
 from rich.table import Table
 
+from experiments.catalog import EXPERIMENTS, smoke
 from experiments.checkout import RESULTS, CheckoutError, in_checkout
-from experiments.plan import EXPERIMENTS, run_count, smoke
-from experiments.results import Result
+from experiments.plan import run_count
+from experiments.results import RunResult
 from experiments.run import RunSpec
-from experiments.runner import Choice, Listener, run_experiment
+from experiments.runner import Listener, Selection, run_experiment
 from experiments.task import MissingData
 from hetsyn_model.run_folder import RunError
 from hetsyn_model.training.history import History
@@ -77,7 +78,7 @@ def run(
             raise ValueError
     except ValueError:
         _fail(f"--share {share!r}: give 1/1, or 1/2 and 2/2 in two processes")
-    choice = Choice(
+    choice = Selection(
         tuple(model) if model else None,
         recurrent,
         tuple(seed) if seed else None,
@@ -120,17 +121,17 @@ def run(
         _fail("\n".join(without))
 
 
-def _folders(given: list[str], names: list[str]) -> dict[str, Path]:
-    """The folder of each experiment: of NAME=FOLDER, or of FOLDER where one experiment is run."""
+def _folders(options: list[str], names: list[str]) -> dict[str, Path]:
+    """The data folder of each experiment, from NAME=FOLDER, or from FOLDER where one experiment is run."""
     folders: dict[str, Path] = {}
-    for text in given:
+    for text in options:
         name, equals, folder = text.partition("=")
         if equals and name in EXPERIMENTS:
             folders[name] = Path(folder)
         elif len(names) == 1:
             folders[names[0]] = Path(text)
         else:
-            _fail(f"--data {text}: several experiments are run, so say whose it is: --data speech={text}")
+            _fail(f"--data {text}: several experiments are run, so name the experiment: --data speech={text}")
     return folders
 
 
@@ -155,7 +156,7 @@ def _shown(bars: Bars) -> Listener:
             description=f"{run.name}: loss {history.loss[-1]:.3f}, validation {history.validation[-1]:.4g}",
         )
 
-    def on_result(run: RunSpec, result: Result, fresh: bool) -> None:
+    def on_result(run: RunSpec, result: RunResult, fresh: bool) -> None:
         note = "" if fresh else " (finished before)"
         bars.console.print(
             f"{run.name}: {result.metric} {result.figure:.4g}, update {result.chosen_update} of "
@@ -166,9 +167,9 @@ def _shown(bars: Bars) -> Listener:
     return Listener(on_evaluation, on_result)
 
 
-def _table(name: str, found: list[Result]) -> Table:
+def _table(name: str, found: list[RunResult]) -> Table:
     table = Table("condition", "model", "", "seeds", "mean", title=name)
-    groups: dict[tuple[str, str, bool], list[Result]] = {}
+    groups: dict[tuple[str, str, bool], list[RunResult]] = {}
     for result in found:
         groups.setdefault((result.run["condition"], result.run["model"], result.run["recurrent"]), []).append(result)
     for (condition, model, recurrent), group in groups.items():

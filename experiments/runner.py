@@ -1,4 +1,4 @@
-"""Runs an experiment: the searches, then every condition and seed; what is finished is not done again."""
+"""Runs an experiment: the searches, then every condition and seed. Finished runs are not repeated."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import torch
 from experiments import results
 from experiments.analysis import analyse
 from experiments.lstm import SequenceLSTM
-from experiments.plan import BASE, Cell, Chosen, Experiment, cells, final_run, search_name, search_runs
-from experiments.results import Result, read_result, write_result
+from experiments.plan import BASE, Cell, ChosenSettings, Experiment, cells, final_run, search_name, search_runs
+from experiments.results import RunResult, read_result, write_result
 from experiments.run import RunSpec, evaluate, open_task
 from experiments.train import learning_curve, load_best, train
 from hetsyn_model.network import Network
@@ -24,9 +24,17 @@ from hetsyn_model.training.history import Evaluation, History
 
 
 @dataclass(frozen=True)
-class Choice:
-    """Which part of an experiment to run; None means all. share: (index from 0, of how many), splits the cells there
-    and back, so that what is dear (HetSyn, recurrent) does not fall to one share."""
+class Selection:
+    """A part of an experiment to run; None means all.
+
+    Attributes:
+        models: neuron models.
+        recurrent: architecture.
+        seeds: of the final runs.
+        conditions: names.
+        share: (index from 0, of how many). Shares take cells in turns there and back, so that no share has all the
+            expensive ones (HetSyn, recurrent).
+    """
 
     models: tuple[str, ...] | None = None
     recurrent: bool | None = None
@@ -42,44 +50,57 @@ class Choice:
             and (self.recurrent is None or cell.recurrent == self.recurrent)
         ]
         index, count = self.share
-        turns = [place % (2 * count) for place in range(len(wanted))]
+        turns = [position % (2 * count) for position in range(len(wanted))]
         return [cell for cell, turn in zip(wanted, turns, strict=True) if min(turn, 2 * count - 1 - turn) == index]
 
 
 @dataclass(frozen=True)
 class Listener:
-    """Called as things happen: with a run's progress, and with its result (finished before: False)."""
+    """Called as an experiment goes on.
+
+    Attributes:
+        on_evaluation: with a run and its history.
+        on_result: with a run, its result, and whether it was trained now.
+    """
 
     on_evaluation: Callable[[RunSpec, History], None] | None = None
-    on_result: Callable[[RunSpec, Result, bool], None] | None = None
+    on_result: Callable[[RunSpec, RunResult, bool], None] | None = None
 
 
 def run_experiment(
     experiment: Experiment,
     out: Path,
     kept: Path,
-    choice: Choice,
+    choice: Selection,
     data: Path | None = None,
     listener: Listener | None = None,
-) -> list[Result]:
-    """Run what is chosen and not finished; the results of the final runs.
+) -> list[RunResult]:
+    """Run the selected runs that are not finished.
 
     Args:
+        experiment: the experiment.
         out: folder of the runs; the experiment gets one of its name.
-        kept: file for all its results; a run whose exact description has a result there is finished, though it may
-            have been trained on another machine.
+        kept: file for all its results; a run whose exact description has a result there is finished, even if it was
+            trained on another machine.
+        choice: the part to run.
+        data: folder of the task's data, see :func:`experiments.run.open_task`.
+        listener: called as the experiment goes on.
+
+    Returns:
+        The results of the final runs.
 
     Raises:
-        MissingData: the task's data is not here. RunError: ``out`` holds a run with another configuration.
+        MissingData: the task's data is not on this machine.
+        RunError: ``out`` holds a run with another configuration.
     """
     work = _Work(out / experiment.name, kept, data, listener or Listener())
     mine = choice.cells(experiment)
     wanted = [c for c in experiment.conditions if choice.conditions is None or c.name in choice.conditions]
-    chosen: dict[Cell, dict[str, Chosen]] = {cell: {} for cell in mine}
+    chosen: dict[Cell, dict[str, ChosenSettings]] = {cell: {} for cell in mine}
     for cell in mine:
         if any(condition.has(cell) and condition.searched_on == BASE for condition in wanted):
             chosen[cell][BASE] = search(experiment, cell, BASE, work)
-    found: list[Result] = []
+    found: list[RunResult] = []
     for condition in wanted:
         having = [cell for cell in mine if condition.has(cell)]
         if condition.own_search:
@@ -94,31 +115,43 @@ def run_experiment(
 
 
 @dataclass(frozen=True)
-class Streams:
-    """How many test streams judge the claims about a trained network: in the exact form, and with a changed input."""
+class AnalysisStreams:
+    """Numbers of test streams for the analysis of a trained network; 0 for none.
+
+    Attributes:
+        exact: in the exact form.
+        changed: with a changed input.
+    """
 
     exact: int = 0
     changed: int = 0
 
 
-def streams_for(experiment: Experiment, run: RunSpec) -> Streams:
-    """None for a condition whose networks are not analysed."""
+def streams_for(experiment: Experiment, run: RunSpec) -> AnalysisStreams:
+    """The streams for a run's analysis; no streams where its condition is not analysed."""
     if not experiment.condition(run.condition).analyses(run):
-        return Streams()
-    return Streams(experiment.analysis_streams, experiment.changed_streams)
+        return AnalysisStreams()
+    return AnalysisStreams(experiment.analysis_streams, experiment.changed_streams)
 
 
 @dataclass(frozen=True)
 class _Work:
-    """folder: of the experiment's runs. kept: file of its results. data: see :func:`open_task`."""
+    """Where runs, results and data are.
+
+    Attributes:
+        folder: of the experiment's runs.
+        kept: file of its results.
+        data: folder of the task's data.
+        listener: called as the experiment goes on.
+    """
 
     folder: Path
     kept: Path
     data: Path | None
     listener: Listener
 
-    def before(self, run: RunSpec) -> Result | None:
-        """The result of a run that was finished here, or wherever the kept file comes from."""
+    def before(self, run: RunSpec) -> RunResult | None:
+        """The result of a finished run, from its folder or from the kept file; None for an unfinished run."""
         home = self.folder / run.name
         result = read_result(home)
         if result is not None:
@@ -129,14 +162,14 @@ class _Work:
         return next((kept for kept in results.read_file(self.kept) if kept.identity == wanted), None)
 
 
-def search(experiment: Experiment, cell: Cell, condition: str, work: _Work) -> Chosen:
+def search(experiment: Experiment, cell: Cell, condition: str, work: _Work) -> ChosenSettings:
     """The candidate with the best validation figure, ties by validation loss."""
-    candidates = [finish(run, work, Streams()) for run in search_runs(experiment, cell, condition)]
+    candidates = [finish(run, work, AnalysisStreams()) for run in search_runs(experiment, cell, condition)]
     best = chosen_by_search(candidates, cell, condition)[0].run
-    return Chosen(best["learning_rate"], best["tau_steps"])
+    return ChosenSettings(best["learning_rate"], best["tau_steps"])
 
 
-def finish(run: RunSpec, work: _Work, streams: Streams) -> Result:
+def finish(run: RunSpec, work: _Work, streams: AnalysisStreams) -> RunResult:
     """Train and judge a run unless that was done before."""
     result = work.before(run)
     if result is not None:
@@ -151,7 +184,7 @@ def finish(run: RunSpec, work: _Work, streams: Streams) -> Result:
     validation = Evaluation(history.validation[at], history.validation_loss[at])
     # the search is judged on validation data alone
     judged = validation if run.searching else evaluate(network, task, task.test())
-    result = Result(
+    result = RunResult(
         run=run.to_dict(),
         metric=task.figure,
         figure=judged.figure,
@@ -191,7 +224,7 @@ def _sizes(network: Network | SequenceLSTM, run: RunSpec) -> dict[str, Any]:
     }
 
 
-def chosen_by_search(found: Sequence[Result], cell: Cell, condition: str = BASE) -> list[Result]:
+def chosen_by_search(found: Sequence[RunResult], cell: Cell, condition: str = BASE) -> list[RunResult]:
     """A cell's search results on a condition, best first."""
     wanted = (search_name(condition), cell.model, cell.recurrent)
     mine = [r for r in found if r.key[1:4] == wanted]

@@ -1,4 +1,4 @@
-"""What became of each claim, computed from the results by rules that the report states.
+"""The verdict on each claim, computed from the results by rules that the report states.
 
 A group (condition, neuron model, architecture) counts once it has MIN_SEEDS finished runs; before that a claim that
 needs it is "not yet run". Groups are compared seed by seed, over the seeds that all of them have: models of one seed
@@ -16,9 +16,9 @@ from statistics import fmean, stdev
 from typing import Any, Literal
 
 from experiments.plan import PAPER
-from experiments.results import Result
+from experiments.results import RunResult
 
-Verdict = Literal["reproduced", "not reproduced", "not testable here", "not yet run"]
+ClaimVerdict = Literal["reproduced", "not reproduced", "not testable here", "not yet run"]
 MIN_SEEDS = 3
 NAMES = {"hetsyn": "HetSyn", "hetneu": "HetNeu", "alif": "ALIF", "homneu": "LIF", "lstm": "LSTM"}
 OTHERS = ("hetneu", "alif", "homneu")
@@ -28,25 +28,33 @@ OTHERS = ("hetneu", "alif", "homneu")
 class Group:
     """Finished runs of one condition, model and architecture, by seed."""
 
-    results: tuple[Result, ...]
+    results: tuple[RunResult, ...]
 
     @property
     def metric(self) -> str:
         return self.results[0].metric
 
-    def values(self, of: Callable[[Result], float] = lambda result: result.figure) -> list[float]:
+    def values(self, of: Callable[[RunResult], float] = lambda result: result.figure) -> list[float]:
         return [of(result) for result in self.results]
 
 
 @dataclass(frozen=True)
 class Finding:
-    """A claim's row. source: the paper's, or this project's own question."""
+    """A row of the table of claims.
+
+    Attributes:
+        claim: in words.
+        source: the paper, or this project's own question.
+        rule: when the claim counts as reproduced.
+        numbers: that the rule is applied to, or why it is not.
+        verdict: the outcome.
+    """
 
     claim: str
     source: Literal["paper", "ours"]
     rule: str
     numbers: str
-    verdict: Verdict
+    verdict: ClaimVerdict
 
 
 class NotYetRun(Exception):
@@ -56,11 +64,12 @@ class NotYetRun(Exception):
 class Groups:
     """The results by experiment, condition, model and architecture."""
 
-    def __init__(self, results: Sequence[Result]) -> None:
+    def __init__(self, results: Sequence[RunResult]) -> None:
         self.results = sorted(results, key=lambda result: result.key)
 
     def get(self, experiment: str, condition: str, model: str, recurrent: bool = True) -> Group:
-        """
+        """The finished runs of one group.
+
         Raises:
             NotYetRun: fewer than MIN_SEEDS runs.
         """
@@ -116,17 +125,17 @@ def spread(metric: str, values: Sequence[float]) -> str:
     return f"{fmean(values):.4f} ± {deviation:.4f}"
 
 
-def mean_of_curve(name: str) -> Callable[[Result], float]:
+def mean_of_curve(name: str) -> Callable[[RunResult], float]:
     """Mean figure over a test-time curve, the point of no change left out."""
 
-    def mean(result: Result) -> float:
+    def mean(result: RunResult) -> float:
         unchanged = result.run["task_spec"]["noise_hz"] if name == "noise" else 0.0
         return fmean(figure for place, figure in result.analysis[name] if place != unchanged)
 
     return mean
 
 
-def findings(results: Sequence[Result]) -> list[Finding]:
+def findings(results: Sequence[RunResult]) -> list[Finding]:
     """Every claim with its verdict."""
     groups = Groups(results)
     return [
@@ -160,7 +169,10 @@ def findings(results: Sequence[Result]) -> list[Finding]:
             for claim, why in (
                 ("TiDigits: HetSyn 99.0%", "licensed data"),
                 ("Ti46-Alpha: HetSyn 96.5%", "licensed data"),
-                ("Sequential MNIST, 60,000 images: HetSyn 98.9%", "5,000 images can be had: see vision-pixels"),
+                (
+                    "Sequential MNIST, 60,000 images: HetSyn 98.9%",
+                    "5,000 images are freely available: see vision-pixels",
+                ),
             )
         ),
         _lesion(groups),
@@ -184,10 +196,10 @@ def _finding(claim: str, source: Literal["paper", "ours"], rule: str, judge: Cal
 
 
 def _shd(groups: Groups) -> Finding:
-    """Of SHD itself alone, whoever has run it; the synthesised set decides nothing about it."""
+    """From runs on SHD itself alone; the synthesised set decides nothing about it."""
     if any(result.run["experiment"] == "shd-recorded" for result in groups.results):
         return _ordering(groups, "shd-recorded", ("hetsyn", "hetneu", "alif", "homneu"))
-    why = "the data set cannot be had on the project's machines; `hetsyn experiment shd-recorded` is for who has it"
+    why = "the data set is not on the project's machines; with its files, run `hetsyn experiment shd-recorded`"
     return _untestable("SHD: HetSyn 92.4%, ordering of the four", why)
 
 
@@ -296,15 +308,14 @@ def _lesion(groups: Groups) -> Finding:
             )
 
         longest, random = without("longest"), without("random")
-        numbers = (
-            f"without the longest tenth {spread(group.metric, longest)}, a random one {spread(group.metric, random)}"
-        )
+        numbers = f"without the longest tenth {spread(group.metric, longest)}"
+        numbers += f", without a random tenth {spread(group.metric, random)}"
         return numbers, clearly_above(random, longest)
 
     return _finding(
         "The long time constants carry the memory (delayed match)",
         "ours",
-        "cutting the synapses with the longest tenth is worse than cutting a random tenth",
+        "cutting the longest tenth is worse than cutting a random tenth",
         judge,
     )
 
@@ -327,7 +338,7 @@ def _matched(groups: Groups, experiment: str, condition: str) -> Finding:
     return _finding(f"HetSyn beats HetNeu with as many {what}: {experiment}", "ours", "better", judge)
 
 
-def _layers(result: Result) -> str:
+def _layers(result: RunResult) -> str:
     return "-".join(str(size) for size in result.run["task_spec"]["hidden"])
 
 
@@ -335,7 +346,7 @@ def _bank_costs_little(groups: Groups, experiment: str, size: int) -> Finding:
     def judge() -> tuple[str, bool]:
         group = groups.get(experiment, "base", "hetsyn")
 
-        def row(result: Result, form: str) -> dict[str, Any]:
+        def row(result: RunResult, form: str) -> dict[str, Any]:
             rows: list[dict[str, Any]] = result.analysis["bank"]
             return next(r for r in rows if r["form"] == form and r.get("size", size) == size)
 
@@ -359,7 +370,7 @@ def _int8_costs_little(groups: Groups, experiment: str) -> Finding:
     def judge() -> tuple[str, bool]:
         group = groups.get(experiment, "base", "hetsyn")
 
-        def row(result: Result, weights: str) -> dict[str, Any]:
+        def row(result: RunResult, weights: str) -> dict[str, Any]:
             rows: list[dict[str, Any]] = result.analysis["weights"]
             return next(r for r in rows if r["form"] == "bank" and r["weights"] == weights)
 

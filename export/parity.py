@@ -22,7 +22,7 @@ from hetsyn_model.compiled import Compiled
 from hetsyn_model.encoder import Encoder
 from hetsyn_model.readout import probabilities
 from hetsyn_model.rollout import rollout
-from hetsyn_model.state import StateTensor, initial_state
+from hetsyn_model.state import DECISION_SCORE, StateTensor, initial_state
 from service.contract.graph_io import (
     AUDIO,
     EVENT_ROW,
@@ -110,15 +110,23 @@ def initial_row(layout: Sequence[StateTensor], batch: int) -> dict[str, Array]:
 def chunk_feed(spikes: NDArray[np.float32], steps: NDArray[np.int64]) -> dict[str, Array]:
     """A graph's inputs, without state, for a chunk [stream, at least longest, channels]."""
     stream, t, unit = np.nonzero(spikes)
-    kept = t < steps[stream]
-    row = stream[kept] * int(steps.max()) + t[kept]
-    return {EVENT_ROW: row.astype(np.int64), EVENT_UNIT: unit[kept].astype(np.int64), STEPS: steps}
+    inside = t < steps[stream]
+    row = stream[inside] * int(steps.max()) + t[inside]
+    return {EVENT_ROW: row.astype(np.int64), EVENT_UNIT: unit[inside].astype(np.int64), STEPS: steps}
 
 
 def run_graph(
     graph: Graph, layout: Sequence[StateTensor], streams: Streams, hidden: int, cuts: Sequence[int]
 ) -> Traces:
-    """Streams through a network graph in chunks of the given lengths, which repeat."""
+    """Streams through a network graph.
+
+    Args:
+        graph: of the network.
+        layout: state tensors of one stream.
+        streams: what to run.
+        hidden: number of hidden layers.
+        cuts: lengths of the chunks, which repeat.
+    """
     spikes, lengths = streams.spikes.numpy(), streams.steps.numpy()
     longest = int(lengths.max())
     state = initial_row(layout, len(lengths))
@@ -179,7 +187,7 @@ def run_script(content: bytes, compiled: Compiled, streams: Streams) -> Traces:
     state = list(initial_state(layout, len(streams.steps)).values())
     hidden_count = len(compiled.spec.hidden)
     outputs: list[list[Tensor]] = [[] for _ in range(1 + hidden_count)]
-    score_at = [tensor.name for tensor in layout].index("decision.score")
+    score_at = [tensor.name for tensor in layout].index(DECISION_SCORE)
     scores = state[score_at].clone()
     for t in range(int(streams.steps.max())):
         out = script(streams.spikes[:, t], *state)

@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 
 from experiments.checkout import RESULTS
-from experiments.results import Result, identity, read_file
+from experiments.results import RunResult, identity, read_file
 from experiments.run import RunSpec, open_task
 from experiments.shd import ShdSpec
 from experiments.task import MissingData
@@ -48,7 +48,7 @@ def described(model: str) -> RunSpec:
     return RunSpec.from_dict(experiment)
 
 
-def reported(model: str) -> Result:
+def reported(model: str) -> RunResult:
     """What the report says of the shipped network's run."""
     run = described(model)
     wanted = identity(run.to_dict())

@@ -18,9 +18,9 @@ from hetsyn_model.training.voices.speech import (
     ENGLISH,
     GERMAN_DIGITS,
     GERMAN_DIGITS_IPA,
-    Engine,
+    Prosody,
     Samples,
-    Settings,
+    SpeechEngine,
     Voice,
     words,
 )
@@ -48,19 +48,19 @@ _SAME_PERSON: Final = {
 }
 
 
-def _espeak(_: Engine, language: Language) -> list[Voice]:
+def _espeak(_: SpeechEngine, language: Language) -> list[Voice]:
     return [
         Voice(
             f"espeak-{variant.lower()}",
-            f"{_ACCENTS[place % len(_ACCENTS)] if language == 'en' else 'de'}+{variant}",
+            f"{_ACCENTS[index % len(_ACCENTS)] if language == 'en' else 'de'}+{variant}",
             takes=2,
             words=ENGLISH if language == "en" else GERMAN_DIGITS,
         )
-        for place, variant in enumerate(_VARIANTS)
+        for index, variant in enumerate(_VARIANTS)
     ]
 
 
-def _kokoro(engine: Engine, language: Language) -> list[Voice]:
+def _kokoro(engine: SpeechEngine, language: Language) -> list[Voice]:
     styles = {f"kokoro-{style.replace('_', '-')}" for style in _STYLES}
     return [
         voice if language == "en" else replace(voice, words=GERMAN_DIGITS_IPA)
@@ -69,14 +69,14 @@ def _kokoro(engine: Engine, language: Language) -> list[Voice]:
     ]
 
 
-def _pico(engine: Engine, language: Language) -> list[Voice]:
+def _pico(engine: SpeechEngine, language: Language) -> list[Voice]:
     """Its German speaker reads German here, not respelt English."""
     if language == "en":
         return _english(engine, language)
     return [replace(voice, takes=4, words=GERMAN_DIGITS) for voice in engine.voices() if voice.code == "de-DE"]
 
 
-def _english(engine: Engine, language: Language) -> list[Voice]:
+def _english(engine: SpeechEngine, language: Language) -> list[Voice]:
     return [replace(voice, takes=4) for voice in engine.voices() if language == "en" and voice.words == ENGLISH]
 
 
@@ -84,8 +84,8 @@ def _english(engine: Engine, language: Language) -> list[Voice]:
 class Reader:
     """An engine with the voices of one language in place of its own list."""
 
-    engine: Engine
-    chosen: Callable[[Engine, Language], list[Voice]]
+    engine: SpeechEngine
+    chosen: Callable[[SpeechEngine, Language], list[Voice]]
     language: Language = "en"
 
     def __post_init__(self) -> None:
@@ -97,8 +97,8 @@ class Reader:
     def voices(self) -> Sequence[Voice]:
         return self.chosen(self.engine, self.language)
 
-    def say(self, text: str, voice: Voice, settings: Settings) -> tuple[Samples, int]:
-        return self.engine.say(text, voice, settings)
+    def say(self, text: str, voice: Voice, prosody: Prosody) -> tuple[Samples, int]:
+        return self.engine.say(text, voice, prosody)
 
 
 READERS: Final = (
@@ -111,13 +111,13 @@ READERS: Final = (
 
 
 def person(speaker: str) -> str:
-    """Whose voice a corpus speaker has."""
+    """The person whose voice a corpus speaker has."""
     return _SAME_PERSON.get(speaker, speaker)
 
 
 def is_held_out(speakers: Sequence[str]) -> Mapping[str, bool]:
     """Which of the persons are for the test: every fifth in order of their names, so of every engine with that many."""
-    return {name: place % TEST_EVERY == 2 for place, name in enumerate(sorted(set(speakers)))}
+    return {name: index % TEST_EVERY == 2 for index, name in enumerate(sorted(set(speakers)))}
 
 
 def speak(
@@ -127,7 +127,7 @@ def speak(
     on_progress: Callable[[str, int, int], None] | None = None,
     readers: Sequence[Reader] = READERS,
 ) -> dict[Language, CorpusReport]:
-    """Write the corpus of each language to ``out/en`` and ``out/de``, with the digit as label; what is there is kept.
+    """Write the corpus of each language to ``out/en`` and ``out/de``, with the digit as label; existing files are kept.
 
     Raises:
         RuntimeError: no engine is installed.
@@ -139,7 +139,7 @@ def speak(
             if on_progress is not None:
                 on_progress(language, done, wanted)
 
-        # an engine without a voice for the language is not missing, it has nothing to say
+        # an engine without a voice for the language is not missing
         speaking = [
             each
             for each in (replace(reader, language=language) for reader in readers)
