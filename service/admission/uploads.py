@@ -1,4 +1,4 @@
-"""Bodies that are being read: how long each may take, and how many bytes all may hold."""
+"""Limits for the bodies of requests: the time of each, and the bytes of all together."""
 
 from __future__ import annotations
 
@@ -10,17 +10,19 @@ from types import TracebackType
 from service.errors import Overloaded, ShuttingDown, TooSlow
 
 RETRY_S = 1.0
-ENDING_S = 2.0  # that bodies under way have once no more requests are taken
-FREE_BYTES = 64 * 1024  # as much of a body lies in the buffer of its connection anyway
+ENDING_S = 2.0  # time for bodies under way once the server shuts down
+FREE_BYTES = 64 * 1024  # not counted: as much of a body is in its connection's buffer anyway
 
 
 class Uploads:
-    """Used from one event loop.
+    """All bodies under way. Used from one event loop.
+
+    A body counts from when it is read until its request is answered. A body of up to ``FREE_BYTES`` that arrives in
+    one piece does not count.
 
     Args:
-        max_bytes: of all bodies under way that do not come at once, from when they are read until their requests are
-            answered.
-        timeout_s: for one body.
+        max_bytes: most bytes of all bodies.
+        timeout_s: time for one body to arrive.
     """
 
     def __init__(self, max_bytes: int, timeout_s: float) -> None:
@@ -32,16 +34,16 @@ class Uploads:
 
     @property
     def bytes(self) -> int:
-        """Held by bodies under way."""
+        """Bytes of all bodies under way."""
         return self._bytes
 
     @asynccontextmanager
     async def deadline(self) -> AsyncIterator[None]:
-        """Within it a body has to arrive.
+        """A context in which a body has to arrive.
 
         Raises:
-            TooSlow: it did not.
-            ShuttingDown: the server ends, and did not wait any longer.
+            TooSlow: it did not arrive in time.
+            ShuttingDown: the server ends, and the body did not arrive before that.
         """
         try:
             async with asyncio.timeout(ENDING_S if self._is_ending else self._timeout_s) as deadline:
@@ -61,14 +63,14 @@ class Uploads:
             ) from None
 
     def end_soon(self) -> None:
-        """Let what is being read come to its end, but not for long."""
+        """Give bodies under way, and new ones, ``ENDING_S`` at most."""
         self._is_ending = True
         latest_s = asyncio.get_running_loop().time() + ENDING_S
         for deadline in self._deadlines:
             deadline.reschedule(min(latest_s, deadline.when() or latest_s))
 
     def take(self, count: int) -> None:
-        """Hold so many bytes more.
+        """Count more bytes.
 
         Raises:
             Overloaded: there is no room for them.
@@ -80,12 +82,19 @@ class Uploads:
         self._bytes += count
 
     def give(self, count: int) -> None:
-        """Hold so many bytes less."""
+        """Count bytes no longer."""
         self._bytes -= count
 
 
 class Upload:
-    """A context: within it the body of one request is read, and the request answered."""
+    """The body of one request, as a context in which the body is read and the request is answered.
+
+    Args:
+        uploads: count the body's bytes until the end of the context.
+
+    Attributes:
+        uploads: see above.
+    """
 
     def __init__(self, uploads: Uploads) -> None:
         self.uploads = uploads
