@@ -46,6 +46,9 @@ from hetsyn_client.errors import HetsynError as HetsynError
 from hetsyn_client.errors import InputError as InputError
 from hetsyn_client.errors import NotFound as NotFound
 
+RETRY_S = 1.0
+"""When a client may try again, in seconds, if the server has no better estimate."""
+
 
 class ArtifactError(HetsynError):
     pass
@@ -128,7 +131,7 @@ class ModelChanged(StateError):
 
 
 class ModelAbsent(StateError):
-    retry_after_s = 1.0
+    retry_after_s = RETRY_S
 
 
 class TokenError(HetsynError):
@@ -168,9 +171,7 @@ class StoreError(HetsynError):
 
 
 class StoreUnavailable(StoreError):
-    def __init__(self, message: str, retry_after_s: float = 1.0) -> None:
-        super().__init__(message)
-        self.retry_after_s = retry_after_s
+    retry_after_s = RETRY_S
 
 
 class StoreUnusable(StoreError):
@@ -178,7 +179,7 @@ class StoreUnusable(StoreError):
 
 
 class Overloaded(HetsynError):
-    def __init__(self, message: str, retry_after_s: float) -> None:
+    def __init__(self, message: str, retry_after_s: float = RETRY_S) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
 

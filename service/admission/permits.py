@@ -7,9 +7,8 @@ from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 from service.admission.uploads import Uploads
-from service.errors import Overloaded, ShuttingDown
+from service.errors import RETRY_S, Overloaded, ShuttingDown
 
-BUSY_RETRY_S = 1.0
 T = TypeVar("T")
 
 
@@ -53,9 +52,9 @@ class Admission:
         """
         again = "send the chunk again in"
         if not self._admits:
-            raise ShuttingDown(f"the server is shutting down: {again} {BUSY_RETRY_S:g} s", BUSY_RETRY_S)
+            raise ShuttingDown(f"the server is shutting down: {again} {RETRY_S:g} s")
         if self._in_flight >= self._max_in_flight:
-            raise Overloaded(f"{self._in_flight} requests are waiting: {again} {BUSY_RETRY_S:g} s", BUSY_RETRY_S)
+            raise Overloaded(f"{self._in_flight} requests are waiting: {again} {RETRY_S:g} s")
         self._take()
 
     def __exit__(self, *_: object) -> None:

@@ -7,9 +7,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from types import TracebackType
 
-from service.errors import Overloaded, ShuttingDown, TooSlow
+from service.errors import RETRY_S, Overloaded, ShuttingDown, TooSlow
 
-RETRY_S = 1.0
 ENDING_S = 2.0  # time for bodies under way once the server shuts down
 FREE_BYTES = 64 * 1024  # not counted: as much of a body is in its connection's buffer anyway
 
@@ -54,9 +53,7 @@ class Uploads:
                     self._deadlines.discard(deadline)
         except TimeoutError:
             if self._is_ending:
-                raise ShuttingDown(
-                    f"the server is shutting down: send the chunk again in {RETRY_S:g} s", RETRY_S
-                ) from None
+                raise ShuttingDown(f"the server is shutting down: send the chunk again in {RETRY_S:g} s") from None
             raise TooSlow(
                 f"the body was not complete after {self._timeout_s:g} s: send it faster, or cut the input into "
                 "several chunks"
@@ -76,9 +73,7 @@ class Uploads:
             Overloaded: there is no room for them.
         """
         if self._bytes + count > self._max_bytes:
-            raise Overloaded(
-                f"{self._bytes} bytes of bodies are under way: send the chunk again in {RETRY_S:g} s", RETRY_S
-            )
+            raise Overloaded(f"{self._bytes} bytes of bodies are under way: send the chunk again in {RETRY_S:g} s")
         self._bytes += count
 
     def give(self, count: int) -> None:

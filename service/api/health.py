@@ -31,7 +31,7 @@ def router(registry: SessionRegistry, admissions: Admission) -> APIRouter:
         """
         nonlocal store_answered
         if not admissions.is_ready:
-            return from_error(ShuttingDown("the server is shutting down: send requests to another", 1.0))
+            return from_error(ShuttingDown("the server is shutting down: send requests to another"))
         if not store_answered:
             try:
                 await registry.sessions.check()

@@ -12,8 +12,8 @@ import secrets
 from dataclasses import replace
 from typing import Any
 
-from service.admission.permits import BUSY_RETRY_S, Admission
-from service.errors import HetsynError, Overloaded
+from service.admission.permits import Admission
+from service.errors import RETRY_S, HetsynError, Overloaded
 from service.models.catalog import ModelCatalog
 from service.observe.counters import Counters
 from service.registry.table import SessionEntry, SessionTable
@@ -296,7 +296,4 @@ def _known(snapshot: Snapshot) -> Known[Reply] | None:
 
 
 def _contended(session_id: str) -> Overloaded:
-    return Overloaded(
-        f"other replicas keep changing session {session_id!r}: send the chunk again in {BUSY_RETRY_S:g} s",
-        BUSY_RETRY_S,
-    )
+    return Overloaded(f"other replicas keep changing session {session_id!r}: send the chunk again in {RETRY_S:g} s")

@@ -58,6 +58,8 @@ FLOAT16, AUDIO, SPIKES, RESAMPLER = 1, 2, 4, 8
 
 _HEAD = struct.Struct("<4sHBBQ32sddQQIIQQ8I")
 _START = struct.Struct("<4sH2xQ")
+_STEPS = struct.Struct("<q")
+_DTYPES = {"float32": "<f4", "float64": "<f8", "int64": "<i8"}
 
 
 @dataclass(frozen=True)
@@ -100,10 +102,6 @@ class _Layout:
     words: int
     exact: int
     encoder: tuple[StateTensor, ...]
-
-
-_DTYPES = {"float32": "<f4", "float64": "<f8", "int64": "<i8"}
-_STEP = struct.Struct("<q")
 
 
 class Packing:
@@ -219,10 +217,7 @@ class Packing:
         return Session(model, form, known, stream)
 
     def as_stored(self, record: bytes, session: Session) -> Session:
-        """The session as a replica that loads the record has it: rounded, if packed as float16.
-
-        All replicas then continue from the same numbers.
-        """
+        """The session as a replica loads it from the record: rounded if float16, so that all continue from the same."""
         return self.unpack(read(record), session.model) if self.float16 and session.stream else session
 
     def _layout(self, model: Model, form: FormName) -> _Layout:
@@ -241,7 +236,7 @@ class Packing:
 
     def _packed_network(self, layout: _Layout, row: NDArray[np.float32], steps: int) -> tuple[bytes, bool]:
         """The packed state of the network, and whether it is float16."""
-        packed_steps = _STEP.pack(steps)
+        packed_steps = _STEPS.pack(steps)
         if self.float16:
             split = layout.words - layout.exact
             with np.errstate(over="ignore"):
@@ -322,16 +317,13 @@ def _little(value: Array, dtype: str) -> bytes:
 
 
 def _network(content: memoryview, layout: _Layout, *, is_float16: bool) -> tuple[NDArray[np.float32], int]:
-    """Unpack the state of the network.
-
-    Returns:
-        Its row, float32 [words], and the steps that it has done.
+    """Unpack the state of the network: its row, float32 [words], and the steps that it has done.
 
     Raises:
         StateMismatch: the size is not the manifest's, a number is not finite, or the steps are no count.
     """
     split = layout.words - layout.exact if is_float16 else 0
-    expected = 2 * split + 4 * (layout.words - split) + _STEP.size
+    expected = 2 * split + 4 * (layout.words - split) + _STEPS.size
     if len(content) != expected:
         raise StateMismatch(f"the packed session has {len(content)} bytes of state, its model has {expected}")
     row = np.empty(layout.words, np.float32)
@@ -339,7 +331,7 @@ def _network(content: memoryview, layout: _Layout, *, is_float16: bool) -> tuple
     row[split:] = np.frombuffer(content, "<f4", layout.words - split, 2 * split)
     if not np.isfinite(row).all():
         raise StateMismatch("the network's state in the packed session has numbers that are not finite")
-    (steps,) = _STEP.unpack_from(content, expected - _STEP.size)
+    (steps,) = _STEPS.unpack_from(content, expected - _STEPS.size)
     if not 0 <= steps <= 2**53:
         raise StateMismatch("the network's steps in the packed session are no count")
     return row, steps
@@ -387,14 +379,12 @@ def _check_audio(model: Model, stream: StreamState) -> None:
         return
     if encoder is None or resampler is None:
         raise StateMismatch("the packed session is of sound, and lacks a resampler or its model an encoder")
-    rate_hz, target_hz, received, emitted = (
-        resampler.rate_hz, resampler.target_hz, resampler.received, resampler.emitted,
-    )  # fmt: skip
+    rate_hz = resampler.rate_hz
     if not (
         LOWEST_RATE_HZ <= rate_hz <= HIGHEST_RATE_HZ
-        and target_hz == encoder.sample_rate_hz
-        and received <= 2**53
-        and emitted * rate_hz <= received * target_hz + rate_hz
+        and resampler.target_hz == encoder.sample_rate_hz
+        and resampler.received <= 2**53
+        and resampler.emitted * rate_hz <= resampler.received * resampler.target_hz + rate_hz
         and len(resampler.waiting) <= LONGEST_WAIT_S * rate_hz
         and len(stream.pending) < encoder.samples_per_step
     ):
