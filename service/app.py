@@ -1,4 +1,4 @@
-"""The composition root: builds every part of a server; nothing else builds parts."""
+"""The composition root: the one module that builds the parts of a server."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ from typing import Any
 
 from service.admission.permits import Admission
 from service.admission.uploads import Uploads
-from service.api.application import create_application
-from service.api.infer import Application
+from service.api.application import Application, create_application
 from service.batching.batcher import Batcher
 from service.batching.policy import BatchPolicy
 from service.carried.keys import CarryKeys
@@ -55,14 +54,15 @@ class Server:
     reloader: Reloader
 
     async def start(self) -> None:
-        """
+        """Open the session store.
+
         Raises:
-            StoreUnusable: the store is set up so that it would lose sessions.
+            StoreUnusable: the store would lose sessions, as it is configured.
         """
         await self.registry.sessions.start()
 
     async def close(self) -> None:
-        """Finish and commit what is running, end the threads, and close the store."""
+        """Finish and commit the requests in flight, end the threads and close the store."""
         await self.admissions.finish()
         self.uploads.close()
         await self.batcher.close()
@@ -70,7 +70,7 @@ class Server:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Within it the server sweeps and reloads."""
+        """Start the server, sweep and reload within the context, close the server at its end."""
         await self.start()
         interval_s = self.settings.retention.sweep_interval_s
         tasks = [
@@ -83,9 +83,9 @@ class Server:
             for task in tasks:
                 task.cancel()
             try:
-                for ended in await asyncio.gather(*tasks, return_exceptions=True):
-                    if isinstance(ended, Exception):
-                        log.error("a task of the server had died", exc_info=ended)
+                for result in await asyncio.gather(*tasks, return_exceptions=True):
+                    if isinstance(result, Exception):
+                        log.error("a background task of the server failed", exc_info=result)
             finally:
                 await self.close()
 
@@ -99,17 +99,19 @@ def build_server(
     wall: Clock = time.time,
     keys: CarryKeys | None = None,
 ) -> Server:
-    """A server of the models of a folder.
+    """Build a server.
 
     Args:
-        catalog: in place of the one that ``settings.models`` holds.
-        clock: seconds, for the idle time of sessions in memory.
-        store: in place of the one that ``settings.store`` names.
-        wall: seconds since 1970, for the times of sessions in a store, and of carried ones.
-        keys: of carried sessions; None where there are to be none.
+        settings: of the server.
+        catalog: None opens the folder ``settings.models``.
+        clock: seconds, for the times of sessions in memory.
+        store: None opens the store that ``settings.store`` names.
+        wall: seconds since 1970, for the times of sessions in a store and of carried sessions.
+        keys: of carried sessions; None refuses carried sessions.
 
     Raises:
-        ArtifactError, NotFound: the folder holds no usable models, or not the default one.
+        ArtifactError: the folder has no usable models.
+        NotFound: the folder has no model of the name ``settings.default_model``.
         StoreUnusable: ``settings.store`` names no store, or one that cannot be used.
     """
     limits, retention, batching = settings.limits, settings.retention, settings.batching
@@ -137,8 +139,10 @@ def build_server(
             wall,
         )
     else:
-        kept = SessionStore(store, packing, catalog, lifetimes, counters, settings.store.timeout_s)
-        sessions = SharedSessions(limits.max_sessions, lifetimes, retention.sweep_interval_s, kept, counters, wall)
+        session_store = SessionStore(store, packing, catalog, lifetimes, counters, settings.store.timeout_s)
+        sessions = SharedSessions(
+            limits.max_sessions, lifetimes, retention.sweep_interval_s, session_store, counters, wall
+        )
     tokens = None if keys is None else Tokens(keys, catalog, lifetimes, counters, wall)
     return Server(
         settings=settings,
@@ -162,7 +166,11 @@ def create_app(
     wall: Clock = time.time,
     keys: CarryKeys | None = None,
 ) -> Application:
-    """The HTTP application of ``build_server``, as ``state.server``, which runs while the application does."""
+    """Build a server and its HTTP application.
+
+    The server starts and closes with the application, and is its ``state.server``. Arguments and errors are those of
+    ``build_server``.
+    """
     server = build_server(settings, catalog, clock, store=store, wall=wall, keys=keys)
 
     @asynccontextmanager

@@ -1,4 +1,4 @@
-"""``hetsyn serve`` and ``hetsyn inspect``. Each imports what it needs when it runs."""
+"""``hetsyn serve`` and ``hetsyn inspect``. Each imports its modules when it runs, so that ``--help`` is quick."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ serve = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 inspect = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 # headings of the help
 LIMITS, RETENTION, BATCHING, STORE = "Limits", "Retention", "Batching", "Store"
-MODELS = Path("models")  # where serve and inspect look unless told otherwise
-# Longer than balancers keep an idle connection, so that they close it: a chunk that is sent while the server does is
-# lost, and one without a number cannot be sent again.
+MODELS = Path("models")  # default folder of both commands
+# Longer than balancers keep an idle connection, so that the balancer closes it. A chunk that is sent while the server
+# closes the connection is lost, and a chunk without a number cannot be sent again.
 KEEP_ALIVE_S = 90
-COLLECT_AFTER = (20_000, 50, 100)  # objects more than before; younger collections; the same
+COLLECT_AFTER = (20_000, 50, 100)  # thresholds of ``gc.set_threshold``
 
 
 class DeviceName(StrEnum):
@@ -53,26 +53,28 @@ class LogLevel(StrEnum):
 def serve_models(
     models: Annotated[Path, typer.Option(help="Folder of models: NAME/VERSION/manifest.json.")] = MODELS,
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for all.")] = Settings.host,
-    port: Annotated[int, typer.Option(min=0, max=65_535)] = Settings.port,
+    port: Annotated[
+        int, typer.Option(min=0, max=65_535, help="Port to listen on; 0 takes a free one.")
+    ] = Settings.port,
     default_model: Annotated[
         str | None, typer.Option(help="Model of requests that name none; else the one that the file 'default' names.")
     ] = None,
     watch_s: Annotated[
         float,
-        typer.Option(min=0, help="Look at the folder at this interval and load what is new; 0: on SIGHUP alone."),
+        typer.Option(min=0, help="Check the folder for new models at this interval; 0: reload on SIGHUP alone."),
     ] = Settings.watch_s,
     device: Annotated[
         DeviceName, typer.Option(help="Where networks run; auto is a GPU where one can be used, else the CPU.")
     ] = DeviceName.auto,
     drain_s: Annotated[
-        float, typer.Option(min=0, help="After SIGTERM, serve on for so long while /health/ready says 503.")
+        float, typer.Option(min=0, help="After SIGTERM, serve on for this time while /health/ready says 503.")
     ] = Settings.drain_s,
-    log_level: Annotated[LogLevel, typer.Option(help="How much the log says.")] = LogLevel.info,
+    log_level: Annotated[LogLevel, typer.Option(help="Least severe messages to log.")] = LogLevel.info,
     max_sessions: Annotated[
-        int, typer.Option(min=1, help="Open sessions at most.", rich_help_panel=LIMITS)
+        int, typer.Option(min=1, help="Most open sessions.", rich_help_panel=LIMITS)
     ] = Limits.max_sessions,
     max_waiting: Annotated[
-        int, typer.Option(min=1, help="Requests in flight at most; one more gets 503 at once.", rich_help_panel=LIMITS)
+        int, typer.Option(min=1, help="Most requests in flight; one more gets 503 at once.", rich_help_panel=LIMITS)
     ] = Limits.max_waiting,
     max_body_bytes: Annotated[
         int, typer.Option(min=1, help="A longer body gets 413.", rich_help_panel=LIMITS)
@@ -84,12 +86,12 @@ def serve_models(
         int,
         typer.Option(
             min=1,
-            help="Of all bodies under way; more gets 503. At least --max-body-bytes.",
+            help="Most bytes of all bodies under way; more gets 503. At least --max-body-bytes.",
             rich_help_panel=LIMITS,
         ),
     ] = Limits.max_upload_bytes,
     body_timeout_s: Annotated[
-        float, typer.Option(min=0.1, help="A body that takes longer gets 408.", rich_help_panel=LIMITS)
+        float, typer.Option(min=0.1, help="A body that takes longer to arrive gets 408.", rich_help_panel=LIMITS)
     ] = Limits.body_timeout_s,
     max_chunk_steps: Annotated[
         int, typer.Option(min=1, help="A chunk of more network steps gets 413.", rich_help_panel=LIMITS)
@@ -101,25 +103,29 @@ def serve_models(
         float, typer.Option(min=1, help="Drop a session at this age.", rich_help_panel=RETENTION)
     ] = Retention.session_age_s,
     ended_keep_s: Annotated[
-        float, typer.Option(min=0.1, help="Keep the last reply of an ended session.", rich_help_panel=RETENTION)
+        float,
+        typer.Option(min=0.1, help="Keep the last reply of an ended session for this time.", rich_help_panel=RETENTION),
     ] = Retention.ended_keep_s,
     expired_keep_s: Annotated[
-        float, typer.Option(min=0.1, help="Remember that a session was dropped.", rich_help_panel=RETENTION)
+        float,
+        typer.Option(min=0.1, help="Remember for this time that a session was dropped.", rich_help_panel=RETENTION),
     ] = Retention.expired_keep_s,
     max_remembered: Annotated[
         int,
         typer.Option(
-            min=1, help="Ended and dropped sessions to remember, each, without a store.", rich_help_panel=RETENTION
+            min=1,
+            help="Without a store, remember this many ended sessions, and this many dropped ones.",
+            rich_help_panel=RETENTION,
         ),
     ] = Retention.max_remembered,
     sweep_interval_s: Annotated[
-        float, typer.Option(min=0.1, help="Between two searches for idle sessions.", rich_help_panel=RETENTION)
+        float, typer.Option(min=0.1, help="Time between two searches for idle sessions.", rich_help_panel=RETENTION)
     ] = Retention.sweep_interval_s,
     engine_threads: Annotated[
-        int, typer.Option(min=1, help="Batches computed at the same time.", rich_help_panel=BATCHING)
+        int, typer.Option(min=1, help="Batches to compute at the same time.", rich_help_panel=BATCHING)
     ] = Batching.engine_threads,
     max_batch: Annotated[
-        int, typer.Option(min=1, help="Chunks that are computed together at most.", rich_help_panel=BATCHING)
+        int, typer.Option(min=1, help="Most chunks to compute together.", rich_help_panel=BATCHING)
     ] = Batching.max_batch,
     inline_s: Annotated[
         float,
@@ -131,12 +137,13 @@ def serve_models(
         str,
         typer.Option(
             envvar="HETSYN_STORE",
-            help="Where sessions are kept: memory://, file:///path/sessions.db, redis://host, valkey://host.",
+            help="Session store: memory://, file:///path/sessions.db, redis://host, valkey://host.",
             rich_help_panel=STORE,
         ),
     ] = StoreSettings.url,
     store_timeout_s: Annotated[
-        float, typer.Option(min=0.01, help="The store's time for a batch; then chunks get 503.", rich_help_panel=STORE)
+        float,
+        typer.Option(min=0.01, help="Time for a batch of store requests; then chunks get 503.", rich_help_panel=STORE),
     ] = StoreSettings.timeout_s,
     store_dtype: Annotated[
         StoreDtype, typer.Option(help="Of states in the store; float16 takes half the room.", rich_help_panel=STORE)
@@ -147,8 +154,8 @@ def serve_models(
     carry_keys: Annotated[
         Path | None,
         typer.Option(
-            help="File of keys for sessions that their clients carry; without it the keys in the environment's "
-            "HETSYN_CARRY_KEYS, else there are no such sessions.",
+            help="File of keys for sessions that clients carry. Without it, the keys are in the environment's "
+            "HETSYN_CARRY_KEYS; without keys, carried sessions are refused.",
             rich_help_panel=STORE,
         ),
     ] = None,
@@ -194,18 +201,17 @@ def serve_models(
         batching=Batching(engine_threads=engine_threads, max_batch=max_batch, inline_s=inline_s),
         store=StoreSettings(url=store, timeout_s=store_timeout_s, dtype="float16" if store_half else store_dtype.value),
     )
-    opened = open_device(settings.device)
+    gpu = open_device(settings.device)
     keys = _carry_keys(carry_keys)
-    catalog = ModelCatalog(settings.models, settings.default_model, device=opened)
+    catalog = ModelCatalog(settings.models, settings.default_model, device=gpu)
     app = create_app(settings, catalog, keys=keys)
     server = app.state.server
-    where = "the CPU" if opened is None else opened.name
     console = Console(stderr=True, markup=False, highlight=False)
-    console.print(f"models: {', '.join(catalog.names)} on {where}")
+    console.print(f"models: {', '.join(catalog.names)} on {'the CPU' if gpu is None else gpu.name}")
     console.print(f"sessions: {redacted(settings.store.url)}")
     if keys is not None:
         console.print(f"carried sessions: keys {', '.join(key.hex() for key in keys.ids)}")
-    # a line a chunk would cost a tenth of the time of a chunk; /metrics counts
+    # a line of log costs a tenth of the time of a chunk; /metrics counts the chunks
     access_log = log_level is LogLevel.debug
     config = uvicorn.Config(
         app,
@@ -215,12 +221,12 @@ def serve_models(
         access_log=access_log,
         timeout_keep_alive=KEEP_ALIVE_S,
     )
-    # What was loaded stays, the collector need not walk it again and again. And a batch makes thousands of objects, of
-    # which hardly any is in a cycle: looking after every 700 of them took a tenth of a server's time.
+    # The loaded models stay, so the garbage collector need not walk them. A batch makes thousands of objects and hardly
+    # any cycle: collecting after every 700 objects (Python's default) took a tenth of a server's time.
     gc.freeze()
     gc.set_threshold(*COLLECT_AFTER)
     process = GracefulServer(config, server.admissions, settings.drain_s, server.reloader.ask)
-    with suppress(KeyboardInterrupt):  # the person at the keyboard has had what they wanted
+    with suppress(KeyboardInterrupt):  # uvicorn raises the signal again after the shutdown
         process.run()
     if not process.started:
         raise typer.Exit(3)
@@ -233,23 +239,23 @@ def inspect_model(
     ],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Check an artifact's files and show what it says of itself."""
+    """Check an artifact's files and show its description."""
     from service.models.describe import summary
     from service.models.folder import newest_artifact
 
     if not model.exists() and (MODELS / model).exists():
         model = MODELS / model
-    described = summary(newest_artifact(model).manifest)
+    description = summary(newest_artifact(model).manifest)
     if as_json:
-        typer.echo(json.dumps(described, indent=2))
+        typer.echo(json.dumps(description, indent=2))
         return
     console = Console()
-    console.print(_facts(described))
-    console.print(_forms(described))
+    console.print(_facts(description))
+    console.print(_forms(description))
 
 
 def _carry_keys(path: Path | None) -> CarryKeys | None:
-    """From the file, else from the environment; never from the command line, which others can read."""
+    """Keys from the file, else from the environment; never from the command line, which other users can read."""
     from service.carried.keys import VARIABLE, parse_keys, read_keys
 
     if path is not None:
@@ -257,35 +263,35 @@ def _carry_keys(path: Path | None) -> CarryKeys | None:
     return parse_keys(os.environ[VARIABLE], VARIABLE) if os.environ.get(VARIABLE) else None
 
 
-def _facts(described: dict[str, Any]) -> Table:
-    table = Table(title=escape(f"{described['name']} {described['version']}"), show_header=False, title_justify="left")
-    encoder, decision = described["encoder"], described["decision"]
-    hidden = "-".join(map(str, [described["input"]["channels"], *described["hidden"], described["outputs"]]))
+def _facts(model: dict[str, Any]) -> Table:
+    table = Table(title=escape(f"{model['name']} {model['version']}"), show_header=False, title_justify="left")
+    encoder, decision = model["encoder"], model["decision"]
+    hidden = "-".join(map(str, [model["input"]["channels"], *model["hidden"], model["outputs"]]))
     facts = {
-        "description": described["description"],
+        "description": model["description"],
         "layers": hidden,
-        "step": f"{1000 * described['input']['step_s']:g} ms",
-        "input": described["input"]["description"] or "spikes",
+        "step": f"{1000 * model['input']['step_s']:g} ms",
+        "input": model["input"]["description"] or "spikes",
         "encoder": "none: takes spikes"
         if encoder is None
         else f"audio at {encoder['sample_rate_hz']} Hz, {encoder['samples_per_step']} samples a step, "
         f"{encoder['state_bytes']:,} bytes of state",
-        "labels": ", ".join(described["labels"]) or "none",
+        "labels": ", ".join(model["labels"]) or "none",
         "decision": f"{decision['rule']}, skips {decision['skip_steps']} steps, tail of {decision['tail_steps']}",
-        "files": f"{len(described['files'])}, {described['total_bytes']:,} bytes, hashes match",
+        "files": f"{len(model['files'])}, {model['total_bytes']:,} bytes, hashes match",
     }
-    for name, value in (facts | described["provenance"]).items():
+    for name, value in (facts | model["provenance"]).items():
         table.add_row(escape(name), escape(str(value)))
     return table
 
 
-def _forms(described: dict[str, Any]) -> Table:
+def _forms(model: dict[str, Any]) -> Table:
     table = Table()
     table.add_column("form", no_wrap=True)
     for heading in ("state bytes a session", "file bytes", "kernel error", "spike mismatch", "accuracy"):
         table.add_column(heading, justify="right")
-    for name, form in described["forms"].items():
-        is_default = name == described["default_form"]
+    for name, form in model["forms"].items():
+        is_default = name == model["default_form"]
         table.add_row(
             f"{name} (default)" if is_default else name,
             f"{form['state_bytes']:,}",

@@ -1,41 +1,41 @@
-"""The tree of domain errors. None of them knows HTTP; ``service/api/problems.py`` maps them, once.
+"""The tree of domain errors. None of them knows HTTP; ``service/api/problems.py`` maps them to it, once.
 
 HetsynError
 ├── ArtifactError          a model folder is not what its manifest says
 ├── RuntimeUnavailable     ONNX Runtime is missing, doubled, or lacks the device
-├── InputError             what a client sent cannot be used; nothing was applied
-│   ├── TooLarge           it is longer than the server takes
-│   └── TooSlow            it did not come in time
+├── InputError             a request cannot be used; nothing was applied
+│   ├── TooLarge           its body or its chunk is longer than the server takes
+│   └── TooSlow            its body did not come in time
 ├── UnsupportedInput       a content type or an input kind that the server or the model does not take
 ├── NotFound               no such model, version or session
-├── SessionError           the session cannot take this chunk; it is as it was
+├── SessionError           the session cannot take this chunk; it is unchanged
 │   ├── OutOfOrder         another chunk number is expected
 │   ├── ConflictingChunk   the number was used, for other content
 │   ├── SessionEnded       a chunk after the end
 │   ├── ModelMismatch      the session runs on another model
-│   └── SessionExists      there is a session of this id; nothing was imported
-├── SessionGone            it was dropped after lying idle or reaching its age, or the store lost it
-├── StateError             a packed session cannot be used; whatever held it holds it still
-│   ├── StateForeign       no packed session at all
+│   └── SessionExists      a session of this id exists; nothing was imported
+├── SessionGone            the session was dropped after lying idle or reaching its age, or the store lost it
+├── StateError             a packed session cannot be used; its stored record, if any, is unchanged
+│   ├── StateForeign       not a packed session
 │   ├── StateFormat        of an older or a newer format
 │   ├── StateTruncated     cut off
 │   ├── StateCorrupt       its checksum does not match its content
 │   ├── StateMismatch      intact, but not a state that the model's manifest describes
-│   ├── ModelChanged       made by another content of the model
-│   └── ModelAbsent        made by a version that is not here; another server may have it
+│   ├── ModelChanged       its model had other content under the same version
+│   └── ModelAbsent        the server lacks its model's version; another server may have it
 ├── TokenError             a carried session's token is refused; nothing was applied
-│   ├── TokenForeign       no token at all
+│   ├── TokenForeign       not a token
 │   ├── TokenFormat        of an older or a newer format
 │   ├── TokenTruncated     cut off
-│   ├── TokenKeyUnknown    sealed with a key that is not here
-│   ├── TokenForged        not as it was sealed
-│   └── TokenExpired       too old, or not used for too long
-├── CarryUnavailable       the server has no keys for carried sessions, or they are none
-├── StoreError             where the sessions are kept
+│   ├── TokenKeyUnknown    sealed with a key that the server lacks
+│   ├── TokenForged        changed since it was sealed
+│   └── TokenExpired       too old, or unused for too long
+├── CarryUnavailable       the server has no usable keys for carried sessions
+├── StoreError             the session store cannot be used
 │   ├── StoreUnavailable   it is down, slow or full; try again later
-│   └── StoreUnusable      its address or its file cannot be a store
-└── Overloaded             more than the server can hold; try again later
-    └── ShuttingDown       the server is about to end; others take the chunk
+│   └── StoreUnusable      its address, its file or its configuration is wrong
+└── Overloaded             the server has no room; try again later
+    └── ShuttingDown       send the request to another server
 """
 
 from __future__ import annotations
@@ -45,6 +45,9 @@ from collections.abc import Sequence
 from hetsyn_client.errors import HetsynError as HetsynError
 from hetsyn_client.errors import InputError as InputError
 from hetsyn_client.errors import NotFound as NotFound
+
+RETRY_S = 1.0
+"""When a client may try again, in seconds, if the server has no better estimate."""
 
 
 class ArtifactError(HetsynError):
@@ -128,7 +131,7 @@ class ModelChanged(StateError):
 
 
 class ModelAbsent(StateError):
-    retry_after_s = 1.0
+    retry_after_s = RETRY_S
 
 
 class TokenError(HetsynError):
@@ -168,9 +171,7 @@ class StoreError(HetsynError):
 
 
 class StoreUnavailable(StoreError):
-    def __init__(self, message: str, retry_after_s: float = 1.0) -> None:
-        super().__init__(message)
-        self.retry_after_s = retry_after_s
+    retry_after_s = RETRY_S
 
 
 class StoreUnusable(StoreError):
@@ -178,7 +179,7 @@ class StoreUnusable(StoreError):
 
 
 class Overloaded(HetsynError):
-    def __init__(self, message: str, retry_after_s: float) -> None:
+    def __init__(self, message: str, retry_after_s: float = RETRY_S) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
 
@@ -188,5 +189,5 @@ class ShuttingDown(Overloaded):
 
 
 def listing(names: Sequence[str]) -> str:
-    """Names for a sentence."""
+    """Names as a sentence lists them: ``'a', 'b'``, or ``none``."""
     return ", ".join(repr(name) for name in names) or "none"

@@ -1,4 +1,4 @@
-"""Settings of a server: frozen values, nothing read from the environment. ``hetsyn serve`` has an option for each."""
+"""Settings of a server: frozen values, none read from the environment. ``hetsyn serve`` has an option for each."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _MAY_BE_ZERO = ("port", "watch_s", "drain_s", "inline_s")
 
 
 class _Checked:
-    """Numbers are above 0, but for those that may be 0."""
+    """Refuses numbers below 0, and 0 itself where it has no meaning."""
 
     def __post_init__(self) -> None:
         values: Any = self
@@ -27,17 +27,17 @@ class _Checked:
 
 @dataclass(frozen=True)
 class Limits(_Checked):
-    """What a server takes at most.
+    """The most that a server accepts.
 
     Attributes:
-        max_body_bytes: of one request's body; a longer one is refused while it is read.
-        max_json_bytes: the same for JSON, which takes many times its length in memory while it is decoded.
-        max_upload_bytes: of all bodies under way; one more is refused. Bodies of up to 64 KiB that come in one piece do
-            not count.
-        body_timeout_s: for one body to arrive.
+        max_body_bytes: length of one request's body; a longer one is refused while it is read.
+        max_json_bytes: length of a JSON body, which takes many times its length in memory while it is decoded.
+        max_upload_bytes: total length of all bodies under way; one more is refused. Bodies of up to 64 KiB that arrive
+            in one piece do not count.
+        body_timeout_s: time for one body to arrive.
         max_chunk_steps: network steps of one chunk.
         max_sessions: open sessions; with a store, those in the memory of this process.
-        max_waiting: requests in flight, from before their body is read until they are answered.
+        max_waiting: requests in flight, from before their body is read until their reply is sent.
     """
 
     max_body_bytes: int = 16 * 1024 * 1024
@@ -56,15 +56,15 @@ class Limits(_Checked):
 
 @dataclass(frozen=True)
 class Retention(_Checked):
-    """How long sessions and their traces are kept.
+    """How long sessions live, and how long the server remembers them afterwards.
 
     Attributes:
-        session_idle_s: a session that lies idle for longer is dropped.
-        session_age_s: a session is dropped at this age, however much it is used.
-        ended_keep_s: the last reply of an ended session can be asked for again.
-        expired_keep_s: the server remembers that it dropped a session.
-        max_remembered: ended sessions, and dropped ones, that a server without a store remembers (each).
-        sweep_interval_s: between two searches for idle sessions.
+        session_idle_s: time without use after which a session is dropped.
+        session_age_s: age at which a session is dropped, however much it is used.
+        ended_keep_s: time for which the last reply of an ended session can be requested again.
+        expired_keep_s: time for which the server remembers that it dropped a session.
+        max_remembered: number of ended sessions, and of dropped ones, that a server without a store remembers.
+        sweep_interval_s: time between two searches for idle sessions.
     """
 
     session_idle_s: float = 600.0
@@ -81,9 +81,9 @@ class Batching(_Checked):
 
     Attributes:
         engine_threads: batches that are computed at the same time, on one CPU core each.
-        max_batch: chunks, of as many sessions, that are computed together.
-        inline_s: a batch that is expected to take less is computed on the event loop, which is quicker than handing it
-            to a thread; 0 never does that.
+        max_batch: chunks that are computed together, each of another session.
+        inline_s: a batch that is expected to take less time is computed on the event loop, which is quicker than
+            handing it to a thread; 0 always hands it to a thread.
     """
 
     engine_threads: int = 2
@@ -93,12 +93,13 @@ class Batching(_Checked):
 
 @dataclass(frozen=True)
 class StoreSettings(_Checked):
-    """Where sessions are kept.
+    """The session store.
 
     Attributes:
-        url: see ``service.store.url``; ``memory://`` keeps them in the process.
-        timeout_s: for one batch, and for waiting until the one before is over; chunks that take longer get 503.
-        dtype: of the network's state in a record; ``float16`` takes half the room and has its accuracy.
+        url: of the store, as ``service.store.url`` reads it; ``memory://`` keeps sessions in the process.
+        timeout_s: time for one batch of requests to the store, and for waiting behind the batch before; a chunk that
+            takes longer gets 503.
+        dtype: of the network's state in a record; ``float16`` takes half the room and rounds the state.
     """
 
     url: str = "memory://"
@@ -112,18 +113,23 @@ class StoreSettings(_Checked):
 
 @dataclass(frozen=True)
 class Settings(_Checked):
-    """What an operator decides.
+    """Everything that an operator decides.
 
     Attributes:
         models: folder of artifacts, ``models/NAME/VERSION``.
         default_model: model of requests that name none; None takes the one that the folder's file ``default`` names,
             else the only model of the folder.
-        watch_s: between two looks at the folder for what has changed; 0 looks never.
-        host, port: where ``hetsyn serve`` listens.
-        device: where networks run and their states live: ``cpu``, ``cuda`` (the first visible NVIDIA GPU; refuses to
-            start where none can be used), ``auto`` (a GPU where one can be used, else the CPU).
-        drain_s: for how long a server that was told to end serves on while it is not ready, so that balancers notice;
-            above the interval of their checks.
+        watch_s: interval at which the folder is checked for changes; 0 never checks it.
+        host: address on which ``hetsyn serve`` listens.
+        port: TCP port, likewise; 0 takes a free one.
+        device: where networks run and their states live: ``cpu``, ``cuda`` (the first visible NVIDIA GPU; the server
+            does not start without one), ``auto`` (a GPU where one can be used, else the CPU).
+        drain_s: time for which a server that got SIGTERM still serves while ``/health/ready`` says 503, so that
+            balancers notice; longer than the interval of their checks.
+        limits: the most that the server accepts.
+        retention: how long sessions live.
+        batching: how chunks are computed.
+        store: where sessions are stored.
     """
 
     models: Path

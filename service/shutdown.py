@@ -1,7 +1,8 @@
-"""A server process's end: readiness falls, admission stops, what runs is finished and committed, then it closes.
+"""Graceful shutdown of a server process.
 
-SIGTERM asks for that. A second signal, or SIGINT (a person at the keyboard), leaves out the time for balancers to
-notice; what runs is finished all the same. SIGHUP asks for something else: that the models are loaded again.
+On SIGTERM the server first becomes unready and serves on, so that balancers notice. Then it admits no more requests,
+finishes and commits those in flight, and closes. A second signal, or SIGINT (a person at the keyboard), skips the wait
+for balancers; requests in flight are finished all the same. SIGHUP is no shutdown: it reloads the models.
 """
 
 from __future__ import annotations
@@ -20,10 +21,13 @@ from service.admission.permits import Admission
 
 
 class GracefulServer(uvicorn.Server):
-    """
+    """uvicorn's server, with the shutdown described above.
+
     Args:
-        drain_s: for how long to serve on after readiness fell.
-        hung_up: called on SIGHUP.
+        config: of uvicorn.
+        admissions: permits of the application's requests.
+        drain_s: time to serve on while unready.
+        hung_up: called on SIGHUP; None leaves the signal alone.
     """
 
     def __init__(
@@ -43,18 +47,18 @@ class GracefulServer(uvicorn.Server):
 
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
         self._loop = asyncio.get_running_loop()
-        # the rest of the signals is uvicorn's; none can be caught on another thread, or where there is none
-        is_caught = (
+        # uvicorn handles the other signals. Signals need the main thread, and Windows has no SIGHUP.
+        handles_hangup = (
             self._hung_up is not None
             and hasattr(signal, "SIGHUP")
             and threading.current_thread() is threading.main_thread()
         )
-        if is_caught and self._hung_up is not None:
+        if handles_hangup and self._hung_up is not None:
             self._loop.add_signal_handler(signal.SIGHUP, self._hung_up)
         try:
             await super().serve(sockets)
         finally:
-            if is_caught:
+            if handles_hangup:
                 self._loop.remove_signal_handler(signal.SIGHUP)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:

@@ -1,4 +1,4 @@
-"""A request's body, bounded while it is read."""
+"""Reads a request's body within limits of length, time and memory."""
 
 from __future__ import annotations
 
@@ -13,23 +13,24 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 
 
 class ClientDisconnect(Exception):
-    """The client went away before its request was there as a whole."""
+    """The client disconnected before it had sent its whole request."""
 
 
 async def read_body(receive: Receive, declared: bytes, max_bytes: int, upload: Upload) -> bytes:
-    """The body of a request.
+    """Read the body of a request.
 
     Args:
-        declared: the content length, as the header has it.
-        max_bytes: of the body.
-        upload: holds the body afterwards.
+        receive: of the request.
+        declared: the header ``Content-Length``; empty if there is none.
+        max_bytes: longest body.
+        upload: counts the bytes that are read.
 
     Raises:
-        TooLarge: it is longer than ``max_bytes``; no more than that is read.
-        TooSlow: it takes too long.
-        Overloaded: others take all the room.
+        TooLarge: the body is longer than ``max_bytes``; reading stops there.
+        TooSlow: the body did not arrive in time.
+        Overloaded: other bodies take all the room.
         ShuttingDown: the server ends.
-        ClientDisconnect: the client went away.
+        ClientDisconnect: the client disconnected.
     """
     if declared.isdigit() and int(declared) > max_bytes:
         raise _too_large(max_bytes)

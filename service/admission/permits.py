@@ -1,4 +1,4 @@
-"""Which requests a server takes: so many at a time, and none once it is about to end."""
+"""Admits requests: a limited number at a time, and none once the server shuts down."""
 
 from __future__ import annotations
 
@@ -7,22 +7,24 @@ from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 from service.admission.uploads import Uploads
-from service.errors import Overloaded, ShuttingDown
+from service.errors import RETRY_S, Overloaded, ShuttingDown
 
-BUSY_RETRY_S = 1.0
 T = TypeVar("T")
 
 
 class Admission:
-    """A context that may be entered many times at once; each entry is a permit. Used from one event loop.
+    """Permits for requests in flight. Used from one event loop.
+
+    It is a context that may be entered many times at once: each request takes one permit, before its body is read, and
+    returns it after its reply.
 
     Args:
-        at_most: permits.
+        max_in_flight: number of permits.
         uploads: bodies of the requests.
     """
 
-    def __init__(self, at_most: int, uploads: Uploads) -> None:
-        self._at_most = at_most
+    def __init__(self, max_in_flight: int, uploads: Uploads) -> None:
+        self._max_in_flight = max_in_flight
         self._uploads = uploads
         self._in_flight = 0
         self._idle = asyncio.Event()
@@ -33,39 +35,43 @@ class Admission:
 
     @property
     def in_flight(self) -> int:
-        """Requests under way."""
+        """Number of requests in flight."""
         return self._in_flight
 
     @property
     def is_ready(self) -> bool:
-        """Whether requests should be sent here."""
+        """Whether balancers should send requests to this server."""
         return self._is_ready
 
     def __enter__(self) -> None:
-        """Take a permit, until ``__exit__``. A request takes one before its body is read, and is answered within it.
+        """Take a permit.
 
         Raises:
             Overloaded: all permits are taken.
-            ShuttingDown: no more are given.
+            ShuttingDown: the server admits no more requests.
         """
         again = "send the chunk again in"
         if not self._admits:
-            raise ShuttingDown(f"the server is shutting down: {again} {BUSY_RETRY_S:g} s", BUSY_RETRY_S)
-        if self._in_flight >= self._at_most:
-            raise Overloaded(f"{self._in_flight} requests are waiting: {again} {BUSY_RETRY_S:g} s", BUSY_RETRY_S)
+            raise ShuttingDown(f"the server is shutting down: {again} {RETRY_S:g} s")
+        if self._in_flight >= self._max_in_flight:
+            raise Overloaded(f"{self._in_flight} requests are waiting: {again} {RETRY_S:g} s")
         self._take()
 
     def __exit__(self, *_: object) -> None:
-        self._give()
+        self._give_back()
 
     async def complete(self, work: Coroutine[Any, Any, T]) -> T:
-        """What the work returns. It is done as a whole though its caller goes away, and holds a permit until then."""
+        """Do a request's work to its end, even if the request is cancelled. The work has a permit until then.
+
+        Returns:
+            The result of the work.
+        """
         task = asyncio.create_task(work)
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
             if not task.done():
-                self._take()  # the caller gives its own permit back
+                self._take()  # the cancelled request gives its own permit back
                 self._abandoned.add(task)  # nobody else holds the task now
                 task.add_done_callback(self._finish_abandoned)
             raise
@@ -76,23 +82,23 @@ class Admission:
 
     def _finish_abandoned(self, task: asyncio.Task[Any]) -> None:
         self._abandoned.discard(task)
-        self._give()
+        self._give_back()
+
+    def leave_rotation(self) -> None:
+        """Become unready and serve on, so that balancers notice."""
+        self._is_ready = False
+
+    async def stop(self) -> None:
+        """Admit no more requests, and wait for those in flight. Bodies under way get little more time."""
+        self._is_ready = self._admits = False
+        self._uploads.end_soon()
+        await self._idle.wait()
 
     def _take(self) -> None:
         self._in_flight += 1
         self._idle.clear()
 
-    def _give(self) -> None:
+    def _give_back(self) -> None:
         self._in_flight -= 1
         if not self._in_flight:
             self._idle.set()
-
-    def leave_rotation(self) -> None:
-        """Be not ready from now on, and serve on: balancers have to notice first."""
-        self._is_ready = False
-
-    async def stop(self) -> None:
-        """Give no more permits, and wait until all are given back; nobody may keep one by sending slowly."""
-        self._is_ready = self._admits = False
-        self._uploads.end_soon()
-        await self._idle.wait()

@@ -1,27 +1,28 @@
-"""Bodies that are being read: how long each may take, and how many bytes all may hold."""
+"""Limits for the bodies of requests: the time of each, and the bytes of all together."""
 
 from __future__ import annotations
 
 import asyncio
 from types import TracebackType
 
-from service.errors import Overloaded, ShuttingDown, TooSlow
+from service.errors import RETRY_S, Overloaded, ShuttingDown, TooSlow
 
-RETRY_S = 1.0
-ENDING_S = 2.0  # that bodies under way have once no more requests are taken
-FREE_BYTES = 64 * 1024  # as much of a body lies in the buffer of its connection anyway
+ENDING_S = 2.0  # time for bodies under way once the server shuts down
+FREE_BYTES = 64 * 1024  # not counted: as much of a body is in its connection's buffer anyway
 
 
 class Uploads:
-    """Used from one event loop.
+    """All bodies under way. Used from one event loop.
+
+    A body counts from when it is read until its request is answered. A body of up to ``FREE_BYTES`` that arrives in
+    one piece does not count.
 
     Nearly every body is there before it is asked for, so one timer, for the oldest, serves all of them: a timer each
     would cost 5% of a chunk's time.
 
     Args:
-        max_bytes: of all bodies under way that do not come at once, from when they are read until their requests are
-            answered.
-        timeout_s: for one body.
+        max_bytes: most bytes of all bodies.
+        timeout_s: time for one body to arrive.
     """
 
     def __init__(self, max_bytes: int, timeout_s: float) -> None:
@@ -34,7 +35,7 @@ class Uploads:
 
     @property
     def bytes(self) -> int:
-        """Held by bodies under way."""
+        """Bytes of all bodies under way."""
         return self._bytes
 
     def begin(self) -> asyncio.Timeout:
@@ -54,14 +55,14 @@ class Uploads:
     def late(self) -> TooSlow | ShuttingDown:
         """Why a body's time was over, as an error."""
         if self._is_ending:
-            return ShuttingDown(f"the server is shutting down: send the chunk again in {RETRY_S:g} s", RETRY_S)
+            return ShuttingDown(f"the server is shutting down: send the chunk again in {RETRY_S:g} s")
         return TooSlow(
             f"the body was not complete after {self._timeout_s:g} s: send it faster, or cut the input into "
             "several chunks"
         )
 
     def end_soon(self) -> None:
-        """Let what is being read come to its end, but not for long."""
+        """Give bodies under way, and new ones, ``ENDING_S`` at most."""
         self._is_ending = True
         latest_s = asyncio.get_running_loop().time() + ENDING_S
         self._reading = {deadline: min(until_s, latest_s) for deadline, until_s in self._reading.items()}
@@ -85,24 +86,29 @@ class Uploads:
             deadline.reschedule(loop.time())
 
     def take(self, count: int) -> None:
-        """Hold so many bytes more.
+        """Count more bytes.
 
         Raises:
             Overloaded: there is no room for them.
         """
         if self._bytes + count > self._max_bytes:
-            raise Overloaded(
-                f"{self._bytes} bytes of bodies are under way: send the chunk again in {RETRY_S:g} s", RETRY_S
-            )
+            raise Overloaded(f"{self._bytes} bytes of bodies are under way: send the chunk again in {RETRY_S:g} s")
         self._bytes += count
 
     def give(self, count: int) -> None:
-        """Hold so many bytes less."""
+        """Count bytes no longer."""
         self._bytes -= count
 
 
 class Upload:
-    """A context: within it the body of one request is read, and the request answered."""
+    """The body of one request, as a context in which the body is read and the request is answered.
+
+    Args:
+        uploads: count the body's bytes until the end of the context.
+
+    Attributes:
+        uploads: see above.
+    """
 
     def __init__(self, uploads: Uploads) -> None:
         self.uploads = uploads

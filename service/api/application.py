@@ -6,16 +6,41 @@ from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
+from fastapi import FastAPI
+from starlette.types import ASGIApp, Receive, Scope, Send
+
 from service.admission.permits import Admission
 from service.admission.uploads import Uploads
-from service.api import health, infer, metrics, models, problems, sessions
-from service.api.infer import Application, InferEndpoint
+from service.api import health, infer_openapi, metrics, models, problems, sessions
+from service.api.infer import PATH as INFER_PATH
+from service.api.infer import InferEndpoint
 from service.api.request_id import RequestIdEcho
 from service.carried.sessions import CarriedSessions
 from service.models.catalog import ModelCatalog
 from service.observe.counters import Counters
 from service.registry.registry import SessionRegistry
 from service.settings import Limits
+
+
+class Application(FastAPI):
+    """FastAPI, but ``POST /infer`` goes straight to its endpoint.
+
+    Attributes:
+        endpoint: of ``POST /infer``; None leaves every request to FastAPI.
+    """
+
+    endpoint: ASGIApp | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if (
+            self.endpoint is not None
+            and scope["type"] == "http"
+            and scope["method"] == "POST"
+            and scope["path"].removeprefix(scope.get("root_path", "")) == INFER_PATH
+        ):
+            await self.endpoint(scope, receive, send)
+        else:
+            await super().__call__(scope, receive, send)
 
 
 def create_application(
@@ -29,10 +54,17 @@ def create_application(
     counters: Counters,
     lifespan: Callable[[Any], AbstractAsyncContextManager[None]],
 ) -> Application:
-    """The interface of a server.
+    """Build the HTTP interface of a server.
 
     Args:
-        lifespan: runs while the application does.
+        limits: of a body.
+        catalog: of the models.
+        registry: of the sessions that the server stores.
+        carried: sessions that the clients carry.
+        admissions: permits for requests in flight.
+        uploads: bodies under way.
+        counters: for ``/metrics``.
+        lifespan: entered when the application starts, left when it stops.
     """
     app = Application(
         title="hetsyn",
@@ -42,7 +74,7 @@ def create_application(
     app.endpoint = InferEndpoint(registry, carried, admissions, uploads, counters, limits)
     app.add_middleware(RequestIdEcho)
     problems.install(app)
-    infer.document(app)
+    infer_openapi.document(app)
     app.include_router(sessions.router(registry, admissions, uploads, limits.max_body_bytes))
     app.include_router(models.router(catalog))
     app.include_router(health.router(registry, admissions))

@@ -1,4 +1,4 @@
-"""``/health``: for load balancers and container platforms, some of which ask with HEAD."""
+"""``/health``: for load balancers and container platforms. Some of them send HEAD."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ def router(registry: SessionRegistry, admissions: Admission) -> APIRouter:
         return {"status": "live"}
 
     @routes.head("/ready", include_in_schema=False)
-    @routes.get("/ready", responses={503: {"description": "not so, or the server is about to end; `detail` says why"}})
+    @routes.get("/ready", responses={503: {"description": "not ready or shutting down; `detail` says why"}})
     async def ready() -> Response:
-        """The session store has answered once, and the server is not about to end. All models were loaded before.
+        """The models are loaded, the session store has answered once, and the server is not shutting down.
 
-        A store that fails later does not change this: it is the same one for every replica, so that no
-        other would do better, and each recovers sooner than a balancer takes it back. Chunks get 503 meanwhile.
+        A store that fails later does not make a replica unready. All replicas share the store, so no other replica
+        would do better, and each recovers sooner than a balancer would take it back. Chunks get 503 meanwhile.
         """
         nonlocal store_answered
         if not admissions.is_ready:
-            return from_error(ShuttingDown("the server is shutting down: send requests to another", 1.0))
+            return from_error(ShuttingDown("the server is shutting down: send requests to another"))
         if not store_answered:
             try:
                 await registry.sessions.check()

@@ -1,4 +1,4 @@
-"""``/metrics``: what the server counts, for Prometheus. No session is named in it."""
+"""``/metrics``: the server's counters in Prometheus's text format. It names no session."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from service.observe.counters import Counters
 from service.registry.registry import SessionRegistry
 
 
-class _Counted(Collector):
-    """Reads the counters when it is asked."""
+class _ServerCollector(Collector):
+    """Reads the counters at each scrape."""
 
     def __init__(
         self, counters: Counters, registry: SessionRegistry, admissions: Admission, catalog: ModelCatalog
@@ -30,7 +30,7 @@ class _Counted(Collector):
     def collect(self) -> Iterator[Metric]:
         counters = self._counters
         yield _gauge("hetsyn_ready", "1 while requests should be sent here.", float(self._admissions.is_ready))
-        yield _gauge("hetsyn_requests_in_flight", "Requests under way.", self._admissions.in_flight)
+        yield _gauge("hetsyn_requests_in_flight", "Requests in flight.", self._admissions.in_flight)
         yield _gauge("hetsyn_sessions_held", "Open sessions in this process's memory.", self._registry.sessions.open)
         yield _by_label(
             "hetsyn_sessions",
@@ -54,7 +54,7 @@ class _Counted(Collector):
         )
         yield _by_label("hetsyn_chunks_refused", "Chunks refused, by error.", "error", counters.chunks_refused)
         yield _counter("hetsyn_steps", "Network steps of the chunks applied.", counters.steps_applied)
-        yield _counter("hetsyn_store_loads", "Sessions asked of the store.", counters.store_loads)
+        yield _counter("hetsyn_store_loads", "Sessions looked up in the store.", counters.store_loads)
         yield _counter("hetsyn_store_fenced", "Commits refused because another came first.", counters.store_fenced)
         yield _by_label("hetsyn_store_failures", "Failures of the store, by error.", "error", counters.store_failures)
         yield _counter("hetsyn_store_committed_bytes", "Bytes of committed records.", counters.store_commit_bytes)
@@ -64,11 +64,11 @@ class _Counted(Collector):
             "event",
             {"sealed": counters.tokens_sealed, "opened": counters.tokens_opened},
         )
-        yield _counter("hetsyn_token_bytes", "Bytes of the tokens that were sealed.", counters.token_bytes)
-        yield _counter("hetsyn_model_reloads", "Times that the folder of models was read.", counters.model_reloads)
+        yield _counter("hetsyn_token_bytes", "Bytes of sealed tokens.", counters.token_bytes)
+        yield _counter("hetsyn_model_reloads", "Reloads of the models folder.", counters.model_reloads)
         yield _by_label(
             "hetsyn_model_versions",
-            "Versions of models that a reload has changed, by what became of them.",
+            "Model versions that a reload changed, by what became of them.",
             "event",
             {
                 "opened": counters.models_opened,
@@ -86,7 +86,7 @@ class _Counted(Collector):
 def router(counters: Counters, registry: SessionRegistry, admissions: Admission, catalog: ModelCatalog) -> APIRouter:
     routes = APIRouter(tags=["health"])
     collectors = CollectorRegistry(auto_describe=False)
-    collectors.register(_Counted(counters, registry, admissions, catalog))
+    collectors.register(_ServerCollector(counters, registry, admissions, catalog))
 
     @routes.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
     async def metrics() -> Response:

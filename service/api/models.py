@@ -1,4 +1,4 @@
-"""``/models``: what the server can run."""
+"""``/models``: the models that the server offers."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ def router(catalog: ModelCatalog) -> APIRouter:
 
     @routes.get("/models")
     async def models() -> dict[str, Any]:
-        """The models, each in its newest version."""
-        listed = []
+        """The models, each described in its newest version."""
+        entries = []
         for name in catalog.names:
             manifest = catalog.get(name).manifest
-            listed.append(
+            entries.append(
                 {
                     "name": name,
                     "version": manifest.version,
@@ -29,11 +29,11 @@ def router(catalog: ModelCatalog) -> APIRouter:
                     "inputs": ["audio", "events", "dense"] if manifest.encoder else ["events", "dense"],
                 }
             )
-        return {"models": listed, "default_model": catalog.default_name}
+        return {"models": entries, "default_model": catalog.default_name}
 
     @routes.get("/models/{name}")
     async def model(name: str, version: str | None = None) -> dict[str, Any]:
-        """Everything that a model's manifest says; by default of the newest version."""
+        """One model as its manifest describes it; by default its newest version."""
         return {**summary(catalog.get(name, version).manifest), "versions": catalog.versions(name)}
 
     return routes

@@ -1,7 +1,7 @@
-"""The one table from domain errors to HTTP, as RFC 9457 problems.
+"""The one table from domain errors to HTTP, as problem details (RFC 9457).
 
-A problem has type, title, status, detail, and ``error``, the detail again, for clients of the Open Inference
-Protocol; ``expected_seq`` where the client can mend it by sending that chunk.
+A problem has the members ``type``, ``title``, ``status`` and ``detail`` of the RFC. ``error`` repeats the detail for
+clients of the Open Inference Protocol. ``expected_seq`` is present where sending that chunk solves the problem.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from starlette.requests import ClientDisconnect as RequestDisconnect
 
 from service import errors
 from service.admission.body import ClientDisconnect
+from service.api.request_id import REQUEST_ID
 
 MEDIA_TYPE = "application/problem+json"
-REQUEST_ID = "X-Request-ID"
 
 
 class Problem(NamedTuple):
-    """What a client is told of an error.
+    """How HTTP reports one kind of error (RFC 9457, section 3.1).
 
     Attributes:
-        status: of HTTP.
-        slug: last part of the problem's type, a URN.
-        title: the same for every such problem.
+        status: HTTP status code.
+        slug: last part of ``type``, a URN.
+        title: the same for every occurrence.
     """
 
     status: int
@@ -41,36 +41,36 @@ class Problem(NamedTuple):
 
 PROBLEMS: Mapping[type[errors.HetsynError], Problem] = {
     errors.ArtifactError: Problem(500, "model-damaged", "The model cannot be run"),
-    errors.RuntimeUnavailable: Problem(503, "runtime-unavailable", "The server lacks its runtime"),
+    errors.RuntimeUnavailable: Problem(503, "runtime-unavailable", "The server cannot run models"),
     errors.InputError: Problem(422, "bad-input", "The input cannot be used"),
     errors.TooLarge: Problem(413, "too-large", "The input is too large"),
     errors.TooSlow: Problem(408, "too-slow", "The input came too slowly"),
     errors.UnsupportedInput: Problem(415, "unsupported-input", "This kind of input is not taken"),
-    errors.NotFound: Problem(404, "not-found", "There is no such thing"),
+    errors.NotFound: Problem(404, "not-found", "Not found"),
     errors.OutOfOrder: Problem(409, "out-of-order", "Another chunk is expected"),
     errors.ConflictingChunk: Problem(409, "conflicting-chunk", "The chunk number was used for other content"),
     errors.SessionEnded: Problem(409, "session-ended", "The session has ended"),
     errors.ModelMismatch: Problem(409, "model-mismatch", "The session runs on another model"),
-    errors.SessionExists: Problem(409, "session-exists", "There is a session of this id"),
+    errors.SessionExists: Problem(409, "session-exists", "A session of this id exists"),
     errors.SessionGone: Problem(410, "session-gone", "The session was dropped"),
-    errors.StateForeign: Problem(409, "state-foreign", "This is no packed session"),
+    errors.StateForeign: Problem(409, "state-foreign", "Not a packed session"),
     errors.StateFormat: Problem(409, "state-format", "The packed session has another format"),
     errors.StateTruncated: Problem(409, "state-truncated", "The packed session is cut off"),
     errors.StateCorrupt: Problem(409, "state-corrupt", "The packed session is damaged"),
     errors.StateMismatch: Problem(409, "state-mismatch", "The packed session does not fit its model"),
-    errors.ModelChanged: Problem(409, "model-changed", "The session's model is not the one that is here"),
-    errors.ModelAbsent: Problem(503, "model-absent", "The session's model is not here"),
-    errors.TokenForeign: Problem(422, "token-foreign", "This is no token"),
+    errors.ModelChanged: Problem(409, "model-changed", "The session's model has other content here"),
+    errors.ModelAbsent: Problem(503, "model-absent", "The server lacks the session's model"),
+    errors.TokenForeign: Problem(422, "token-foreign", "Not a token"),
     errors.TokenFormat: Problem(409, "token-format", "The token has another format"),
     errors.TokenTruncated: Problem(422, "token-truncated", "The token is cut off"),
-    errors.TokenKeyUnknown: Problem(409, "token-key", "The token's key is not here"),
-    errors.TokenForged: Problem(422, "token-forged", "The token is not as it was sealed"),
+    errors.TokenKeyUnknown: Problem(409, "token-key", "The server lacks the token's key"),
+    errors.TokenForged: Problem(422, "token-forged", "The token was changed"),
     errors.TokenExpired: Problem(410, "token-expired", "The token has expired"),
     errors.CarryUnavailable: Problem(501, "carry-unavailable", "The server carries no sessions"),
-    errors.StoreUnavailable: Problem(503, "store-unavailable", "The sessions cannot be reached"),
+    errors.StoreUnavailable: Problem(503, "store-unavailable", "The session store cannot be reached"),
     errors.StoreUnusable: Problem(503, "store-unusable", "The session store cannot be used"),
     errors.Overloaded: Problem(503, "overloaded", "The server is full"),
-    errors.ShuttingDown: Problem(503, "shutting-down", "The server is about to end"),
+    errors.ShuttingDown: Problem(503, "shutting-down", "The server is shutting down"),
 }
 
 log = logging.getLogger("hetsyn.api")
@@ -78,30 +78,35 @@ log = logging.getLogger("hetsyn.api")
 
 def problem(
     status: int,
-    kind: str,
+    slug: str,
     title: str,
     detail: str,
     extra: Mapping[str, Any] | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> Response:
-    """A problem as a response.
+    """Build the response of a problem.
 
     Args:
-        kind: the last part of its type, a URN.
-        extra: further members.
+        status: see ``Problem``.
+        slug: see ``Problem``.
+        title: see ``Problem``.
+        detail: a sentence that says what to do about this occurrence.
+        extra: extension members (RFC 9457, section 3.2).
+        headers: of the response.
     """
-    body = {"type": f"urn:hetsyn:problem:{kind}", "title": title, "status": status, "detail": detail, "error": detail}
+    body = {"type": f"urn:hetsyn:problem:{slug}", "title": title, "status": status, "detail": detail, "error": detail}
     content = json.dumps(body | dict(extra or {})).encode()
     return Response(content, status, dict(headers or {}), media_type=MEDIA_TYPE)
 
 
 def from_error(error: errors.HetsynError, status: int | None = None) -> Response:
-    """The response to a domain error.
+    """Build the response to a domain error.
 
     Args:
-        status: instead of the table's.
+        error: looked up in ``PROBLEMS`` by its class, or by the nearest base class.
+        status: replaces the table's.
     """
-    usual, slug, title = next(PROBLEMS[kind] for kind in type(error).__mro__ if kind in PROBLEMS)
+    usual_status, slug, title = next(PROBLEMS[kind] for kind in type(error).__mro__ if kind in PROBLEMS)
     extra: dict[str, Any] = {}
     headers: dict[str, str] = {}
     if isinstance(error, errors.OutOfOrder | errors.ConflictingChunk):
@@ -109,22 +114,24 @@ def from_error(error: errors.HetsynError, status: int | None = None) -> Response
     if isinstance(error, errors.Overloaded | errors.StoreUnavailable | errors.ModelAbsent):
         headers["Retry-After"] = str(ceil(error.retry_after_s))
     if isinstance(error, errors.TooSlow):
-        headers["Connection"] = "close"  # the rest of the body may come for a long time yet
-    return problem(status or usual, slug, title, str(error), extra, headers)
+        headers["Connection"] = "close"  # the rest of the body may keep coming for a long time
+    return problem(status or usual_status, slug, title, str(error), extra, headers)
 
 
 def from_domain_error(error: errors.HetsynError) -> Response:
-    """``from_error``, and a line in the log where an operator has to mend it."""
+    """Build the response to a domain error, and log the error if an operator has to solve it."""
     if isinstance(error, errors.ArtifactError | errors.RuntimeUnavailable):
         log.error("%s", error, exc_info=error)
     return from_error(error)
 
 
 def from_unexpected(request: str, error: Exception, headers: Mapping[str, str] | None = None) -> Response:
-    """The response to an error of ours, which goes to the log.
+    """Log an error that no code foresaw, and build its response.
 
     Args:
         request: method and path.
+        error: the defect.
+        headers: of the response.
     """
     log.error("%s failed", request, exc_info=error)
     detail = "the server failed on this request: a session in it is as it was; its log has more"
@@ -132,7 +139,7 @@ def from_unexpected(request: str, error: Exception, headers: Mapping[str, str] |
 
 
 def install(app: FastAPI) -> None:
-    """Make the app answer every error with a problem, FastAPI's own and unexpected ones included."""
+    """Make the application reply to every error with a problem, FastAPI's own and unexpected ones included."""
 
     @app.exception_handler(errors.HetsynError)
     async def domain(_: Request, error: errors.HetsynError) -> Response:
@@ -141,7 +148,7 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     async def framework(request: Request, error: HTTPException) -> Response:
         detail = {
-            404: f"there is nothing at {request.url.path}: see /docs for what there is",
+            404: f"there is nothing at {request.url.path}: see /docs for the paths",
             405: f"{request.url.path} does not take {request.method}: see /docs",
         }.get(error.status_code, str(error.detail))
         title = HTTPStatus(error.status_code).phrase
@@ -156,10 +163,10 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(RequestDisconnect)
     @app.exception_handler(ClientDisconnect)
     async def disconnected(_: Request, error: Exception) -> Response:  # noqa: ARG001
-        return Response(status_code=400)  # nobody reads it; nothing was applied
+        return Response(status_code=400)  # nobody reads this; nothing was applied
 
     @app.exception_handler(Exception)
     async def unexpected(request: Request, error: Exception) -> Response:
-        # the middleware that echoes it is inside of what calls this handler
-        echoed = {REQUEST_ID: request.headers[REQUEST_ID]} if REQUEST_ID in request.headers else {}
-        return from_unexpected(f"{request.method} {request.url.path}", error, echoed)
+        # starlette calls this handler outside of all middleware, ``RequestIdEcho`` included
+        headers = {REQUEST_ID: request.headers[REQUEST_ID]} if REQUEST_ID in request.headers else {}
+        return from_unexpected(f"{request.method} {request.url.path}", error, headers)

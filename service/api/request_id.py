@@ -1,33 +1,35 @@
-"""Echoes ``X-Request-ID``, so that a client and a proxy find the reply to a request in their logs."""
+"""Echoes ``X-Request-ID``, so that a client and a proxy can match a reply to its request in their logs."""
 
 from __future__ import annotations
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.api.problems import REQUEST_ID
-
-HEADER = REQUEST_ID.lower().encode()
+REQUEST_ID = "X-Request-ID"
+HEADER = REQUEST_ID.lower().encode()  # as ASGI spells it
 
 
 class RequestIdEcho:
-    """ASGI middleware; plain, so that a request is not moved to another task and cancellation stays direct."""
+    """ASGI middleware that echoes the request's id.
+
+    Unlike starlette's ``BaseHTTPMiddleware`` it runs the request in the caller's task, so a cancellation reaches it.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        sent = next((value for name, value in scope.get("headers", ()) if name == HEADER), None)
-        if sent is not None and scope["type"] == "http":
-            send = echoing(sent, send)
+        request_id = next((value for name, value in scope.get("headers", ()) if name == HEADER), None)
+        if request_id is not None and scope["type"] == "http":
+            send = echoing(request_id, send)
         await self._app(scope, receive, send)
 
 
-def echoing(sent: bytes, send: Send) -> Send:
-    """``send`` with the id in the response's headers."""
+def echoing(request_id: bytes, send: Send) -> Send:
+    """Wrap ``send`` so that the response's headers contain the id."""
 
     async def echo(message: Message) -> None:
         if message["type"] == "http.response.start":
-            message = {**message, "headers": [*message.get("headers", ()), (HEADER, sent)]}
+            message = {**message, "headers": [*message.get("headers", ()), (HEADER, request_id)]}
         await send(message)
 
     return echo

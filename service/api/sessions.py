@@ -1,4 +1,4 @@
-"""``/sessions/{id}``: look at a session, drop it, and move it."""
+"""``/sessions/{id}``: describe a session, drop it, export it and import it."""
 
 from __future__ import annotations
 
@@ -28,26 +28,26 @@ def router(registry: SessionRegistry, admissions: Admission, uploads: Uploads, m
 
     @routes.get("/sessions/{session_id}")
     async def describe(session_id: str) -> dict[str, Any]:
-        """What a session runs on and which chunk it expects next."""
+        """The session's model, and the number of the chunk that it expects next."""
         with admissions:
             return await registry.describe(session_id)
 
     @routes.delete("/sessions/{session_id}", status_code=204)
     async def delete(session_id: str) -> Response:
-        """Drop a session at once; its id may be used again."""
+        """Drop a session at once. Its id may be used again."""
         with admissions:
             await registry.delete(session_id)
         return Response(status_code=204)
 
     @routes.get("/sessions/{session_id}/state", response_class=Response, responses=_EXPORT)
     async def export_state(session_id: str) -> Response:
-        """Everything that a session is, as bytes; the session goes on."""
+        """Export the whole session as bytes. The session goes on."""
         with admissions:
             return Response(await registry.export_state(session_id), media_type=MEDIA_TYPE)
 
     @routes.put("/sessions/{session_id}/state", status_code=201, openapi_extra=_IMPORT_BODY, responses=_IMPORT)
     async def import_state(request: Request, session_id: Id, replace: bool = False) -> Response:
-        """Put an exported session under an id, with its progress and its last reply."""
+        """Import an exported session under an id, with its progress and its last reply."""
         with admissions, Upload(uploads) as upload:
             media_type, _ = parse_content_type(request.headers.get("content-type", ""))
             if media_type not in STATE_TYPES:
@@ -55,27 +55,27 @@ def router(registry: SessionRegistry, admissions: Admission, uploads: Uploads, m
             declared = request.headers.get("content-length", "").encode()
             content = await read_body(request.receive, declared, max_body_bytes, upload)
             try:
-                described, is_new = await registry.import_state(session_id, content, replace_it=replace)
+                description, is_new = await registry.import_state(session_id, content, replace_it=replace)
             except ModelAbsent:
-                raise  # another server may have it
+                raise  # 503: another server may have the model
             except StateError as error:
-                return from_error(error, status=422)  # it is the body that is wrong, not what is here
-            return JSONResponse(described, 201 if is_new else 200)
+                return from_error(error, status=422)  # the body is wrong; for a stored record the status is 409
+            return JSONResponse(description, 201 if is_new else 200)
 
     return routes
 
 
 _EXPORT: dict[int | str, dict[str, Any]] = {
-    200: {"description": "a packed session", "content": {MEDIA_TYPE: {}}},
+    200: {"description": "the packed session", "content": {MEDIA_TYPE: {}}},
     404: {"description": "there is no such session", "content": {PROBLEM_TYPE: {}}},
-    410: {"description": "it was dropped", "content": {PROBLEM_TYPE: {}}},
+    410: {"description": "the session was dropped", "content": {PROBLEM_TYPE: {}}},
 }
 _IMPORT: dict[int | str, dict[str, Any]] = {
-    200: {"description": "it replaced the session of this id"},
-    409: {"description": "there is a session of this id", "content": {PROBLEM_TYPE: {}}},
+    200: {"description": "the imported session replaced the one of this id"},
+    409: {"description": "a session of this id exists", "content": {PROBLEM_TYPE: {}}},
     410: {"description": "the session of this id was dropped", "content": {PROBLEM_TYPE: {}}},
-    422: {"description": "not a packed session that fits a model here", "content": {PROBLEM_TYPE: {}}},
-    503: {"description": "its model's version is not here; another server may have it", "content": {PROBLEM_TYPE: {}}},
+    422: {"description": "not a packed session of a model that the server has", "content": {PROBLEM_TYPE: {}}},
+    503: {"description": "the server lacks the model's version; another may have it", "content": {PROBLEM_TYPE: {}}},
 }
 _IMPORT_BODY: dict[str, Any] = {
     "requestBody": {

@@ -1,11 +1,12 @@
-"""Batches across sessions: the asyncio shell around ``batch_policy`` and the engine.
+"""Batches across sessions: the asyncio shell around ``policy`` and the engine.
 
-A caller hands in one chunk and waits for its outcome. Whenever an engine thread is free the policy picks the next
-batch, once the event loop has gone round without another chunk: chunks that were in the sockets run together, and none
-waits for another that may never come. A batch that is expected to be short runs on the event loop itself: handing it to
-a thread and back would take longer. The engine changes no state in place, so a batch that fails is run again chunk by
-chunk, and the error reaches those alone whose chunk fails on its own. A caller that goes away harms nobody: its chunk
-runs with the others.
+A caller submits one chunk and waits for its outcome. When an engine thread is free and two rounds of the event loop
+have brought no further chunk, the policy picks the next batch. So chunks that were in the sockets run together, and no
+chunk waits for another that may never come. A batch that is expected to be short runs on the event loop itself, because
+handing it to a thread and back would take longer.
+
+The engine changes no state in place. So a batch that fails is run again chunk by chunk, and only the callers whose
+chunks fail alone get an error. The chunk of a caller that is cancelled runs with the others.
 """
 
 from __future__ import annotations
@@ -21,9 +22,9 @@ from service.contract.manifest import FormName
 from service.engine.engine import Engine, Outcome, Work
 from service.models.model import Model
 
-# From its socket to here a chunk takes two rounds of the event loop: one that begins its request's task, one its own.
+# A chunk takes two rounds of the event loop from its socket to the batcher: one starts its request's task, one its own.
 QUIET_ROUNDS = 2
-MOST_ROUNDS = 16  # while chunks keep coming
+MOST_ROUNDS = 16  # a batch starts after so many rounds although chunks keep arriving
 
 
 class _Item(NamedTuple):
@@ -35,12 +36,14 @@ class _Item(NamedTuple):
 
 
 class Batcher:
-    """Used from one event loop.
+    """Runs chunks of many sessions in batches. Used from one event loop.
 
     Args:
+        engine: computes a batch.
+        policy: chooses a batch.
         threads: batches that run at the same time.
-        inline_s: a batch that is expected to take less runs on the event loop.
-        clock: seconds, for the policy's waiting.
+        inline_s: a batch that is expected to take less time runs on the event loop.
+        clock: seconds, for the policy.
     """
 
     def __init__(
@@ -56,7 +59,7 @@ class Batcher:
         self._threads = threads
         self._inline_s = inline_s
         self._clock = clock
-        self._step_s: dict[Hashable, float] = {}  # of a stream's step, by group, from the batches that ran
+        self._step_s: dict[Hashable, float] = {}  # time of one step of one stream, by group, as measured
         self._scheduled: asyncio.Handle | None = None
         self._waiting: list[_Item] = []
         self._running: set[asyncio.Task[None]] = set()
@@ -64,10 +67,13 @@ class Batcher:
         self._pool = self._new_pool()
 
     async def run(self, model: Model, form: FormName, work: Work, steps: int) -> Outcome:
-        """The outcome of one chunk.
+        """Compute one chunk.
 
         Args:
-            steps: that the chunk will take, as ``Engine.check`` gave them.
+            model: of the chunk's session.
+            form: of the model.
+            work: the chunk and the stream before it.
+            steps: that the chunk takes, from ``Engine.check``.
 
         Raises:
             HetsynError: as ``Engine.run``, for this chunk.
@@ -79,33 +85,39 @@ class Batcher:
         return await outcome
 
     async def close(self) -> None:
-        """Run what waits, and end the threads."""
+        """Run the waiting chunks, and end the threads."""
         while self._running or self._waiting:
             self._start(may_wait=False)
             if self._running:
                 await asyncio.wait(self._running)
         self._pool.shutdown()
-        self._pool = self._new_pool()  # starts no thread before it is used
+        self._pool = self._new_pool()  # a pool starts its threads when it is first used
 
     def _new_pool(self) -> ThreadPoolExecutor:
         return ThreadPoolExecutor(self._threads, thread_name_prefix="engine")
 
     def _schedule(self) -> None:
-        """Start what can be started once the event loop has gone round without another chunk."""
+        """Start batches after ``QUIET_ROUNDS`` rounds of the event loop without another chunk."""
         if self._scheduled is None:
             self._gather(len(self._waiting), QUIET_ROUNDS, MOST_ROUNDS)
 
     def _gather(self, waiting: int, quiet: int, most: int) -> None:
-        """waiting: chunks at the last round. quiet, most: rounds left without another chunk, and in all."""
+        """Start batches now, or check again in the next round of the event loop.
+
+        Args:
+            waiting: chunks that waited in the last round.
+            quiet: rounds left if no chunk arrives.
+            most: rounds left if chunks keep arriving.
+        """
         if not quiet or not most:
             self._start()
             return
-        now = len(self._waiting)
-        left = quiet - 1 if now == waiting else QUIET_ROUNDS
-        self._scheduled = asyncio.get_running_loop().call_soon(self._gather, now, left, most - 1)
+        now_waiting = len(self._waiting)
+        quiet = quiet - 1 if now_waiting == waiting else QUIET_ROUNDS
+        self._scheduled = asyncio.get_running_loop().call_soon(self._gather, now_waiting, quiet, most - 1)
 
     def _start(self, *, may_wait: bool = True) -> None:
-        """Give every free thread a batch, or run one here that is short."""
+        """Start a batch on every free thread, or run one short batch on the event loop."""
         for handle in (self._wake, self._scheduled):
             if handle is not None:
                 handle.cancel()
@@ -123,7 +135,7 @@ class Batcher:
             self._waiting = [item for index, item in enumerate(self._waiting) if index not in chosen]
             if self._expected_s(batch) < self._inline_s:
                 self._run_here(batch)
-                self._schedule()  # what arrived meanwhile comes first
+                self._schedule()  # first accept the chunks that arrived meanwhile
                 return
             task = asyncio.get_running_loop().create_task(self._run(batch))
             self._running.add(task)
@@ -134,7 +146,7 @@ class Batcher:
         self._schedule()
 
     def _expected_s(self, batch: list[_Item]) -> float:
-        """Infinite for a group that has not run yet."""
+        """Time that a batch is expected to take; infinite for a group that has not run yet."""
         return self._step_s.get(batch[0].waiting.group, float("inf")) * sum(item.waiting.steps + 1 for item in batch)
 
     def _run_here(self, batch: list[_Item]) -> None:
@@ -153,7 +165,7 @@ class Batcher:
         try:
             outcomes = await asyncio.get_running_loop().run_in_executor(self._pool, self._compute, batch)
         except asyncio.CancelledError:
-            for item in batch:  # the loop ends: nobody may be left waiting for ever
+            for item in batch:  # the event loop ends: no caller may wait for ever
                 item.outcome.cancel()
             raise
         except Exception as error:
@@ -170,14 +182,14 @@ class Batcher:
         started_s = time.perf_counter()
         outcomes = self._engine.run(first.model, first.form, [item.work for item in batch])
         step_s = (time.perf_counter() - started_s) / sum(item.waiting.steps + 1 for item in batch)
-        known_s = self._step_s.get(first.waiting.group)
-        # the first batch of a group is slower than those that follow
-        self._step_s[first.waiting.group] = step_s if known_s is None else (known_s + step_s) / 2
+        before_s = self._step_s.get(first.waiting.group)
+        # a moving average, because the first batch of a group is slower than those that follow
+        self._step_s[first.waiting.group] = step_s if before_s is None else (before_s + step_s) / 2
         return outcomes
 
 
 def _fail(item: _Item, error: Exception) -> None:
-    if not item.outcome.done():  # its caller may be gone
+    if not item.outcome.done():  # a cancelled caller's is done
         item.outcome.set_exception(error)
 
 

@@ -1,10 +1,10 @@
-"""Which waiting chunks form the next batch: pure, without event loop or clock.
+"""Chooses the waiting chunks of the next batch: pure, without event loop or clock.
 
-The group (model, version, form) of the chunk that has waited longest goes first, so no group starves another;
-within the group chunks go in order of arrival. A batch is cut where it would be too large or where one long chunk
-would make the others wait for padding. While every engine is busy chunks gather by themselves; ``max_wait_s`` makes
-an idle engine wait for more, which costs latency; the default is 0. A session never has two chunks
-waiting, since its chunks run one after the other.
+The group (model, version, form) of the chunk that has waited longest goes first, so no group starves another. Within a
+group, chunks go in order of arrival. A batch ends before the chunk that would make it too large, or so long that the
+others are mostly padding. While all engines are busy, chunks gather anyway. ``max_wait_s`` makes an idle engine wait
+for more chunks, at the price of latency; the default is 0. A session never has two chunks waiting, since its chunks run
+one after the other.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ class Waiting(NamedTuple):
     """A chunk that waits.
 
     Attributes:
-        group: model, version and form; one batch has one group.
-        steps: network steps that the chunk will take.
+        group: model, version and form; all chunks of a batch have the same.
+        steps: network steps that the chunk takes.
         since_s: when it arrived, in seconds of any clock.
     """
 
@@ -30,25 +30,34 @@ class Waiting(NamedTuple):
 
 @dataclass(frozen=True)
 class Run:
-    """Run these, by their indices among the waiting."""
+    """Run a batch now.
+
+    Attributes:
+        indices: of its chunks among the waiting ones.
+    """
 
     indices: tuple[int, ...]
 
 
 @dataclass(frozen=True)
 class Wait:
-    """Run nothing yet; choose again when a chunk arrives, or at this time."""
+    """Run nothing yet. Choose again when a chunk arrives, and at a time.
+
+    Attributes:
+        until_s: that time, by the clock of ``Waiting.since_s``.
+    """
 
     until_s: float
 
 
 @dataclass(frozen=True)
 class BatchPolicy:
-    """
+    """Limits of a batch.
+
     Attributes:
-        max_batch: chunks of a batch.
-        max_padded_steps: chunks of a batch times the steps of its longest.
-        max_wait_s: for how long an idle engine waits for a batch to fill.
+        max_batch: most chunks of a batch.
+        max_padded_steps: most steps with padding: the number of chunks times the steps of the longest.
+        max_wait_s: time that an idle engine waits for a batch to fill.
     """
 
     max_batch: int = 64
@@ -56,13 +65,14 @@ class BatchPolicy:
     max_wait_s: float = 0.0
 
     def choose(self, waiting: Sequence[Waiting], now_s: float) -> Run | Wait | None:
-        """What an idle engine does next.
+        """Choose what an idle engine does next.
 
         Args:
-            waiting: in order of arrival.
+            waiting: chunks in order of arrival.
+            now_s: time, by the clock of ``Waiting.since_s``.
 
         Returns:
-            None where nothing waits.
+            None if no chunk waits.
         """
         if not waiting:
             return None

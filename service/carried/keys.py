@@ -1,9 +1,10 @@
-"""The keys of carried sessions: of several, the first seals and all open, so that keys can be replaced.
+"""The keys of carried sessions. The first key seals and all of them open, so that keys can be replaced one by one.
 
-A key is 32 random bytes, written in base64, one a line; ``#`` begins a comment. It is found by an id that follows
-from it, so that no two servers can mean different keys by one id:
+A key is 32 random bytes, written in base64, one key a line; ``#`` starts a comment:
 
     openssl rand -base64 32 > carry.keys
+
+A key's id is derived from the key, so one id means the same key on every server.
 """
 
 from __future__ import annotations
@@ -27,8 +28,14 @@ KEY_BYTES, ID_BYTES = 32, 8
 class CarryKeys:
     """Seals by the ids of their keys.
 
+    Args:
+        keys: 32 bytes each; the first one seals.
+
+    Attributes:
+        ids: of the keys, 8 bytes each, in their order.
+
     Raises:
-        CarryUnavailable: no key, one twice, or one of another length.
+        CarryUnavailable: there is no key, a key occurs twice, or a key has another length.
         ModuleNotFoundError: cryptography is not installed.
     """
 
@@ -36,30 +43,30 @@ class CarryKeys:
         from service.carried.sealing import Seal
 
         if not keys or len(set(keys)) < len(keys) or any(len(key) != KEY_BYTES for key in keys):
-            raise CarryUnavailable(f"keys of carried sessions: give one or more, each once, of {KEY_BYTES} bytes")
+            raise CarryUnavailable(f"keys of carried sessions: one or more, each once, of {KEY_BYTES} bytes")
         self._seals = {key_id(key): Seal(key) for key in keys}
         self.ids = tuple(self._seals)
 
     @property
     def current(self) -> tuple[bytes, Seal]:
-        """The key that seals, and its id."""
+        """The id and the seal of the first key."""
         return self.ids[0], self._seals[self.ids[0]]
 
-    def get(self, named: bytes) -> Seal | None:
-        """The key of an id; None where it is not here."""
-        return self._seals.get(named)
+    def get(self, id_of_key: bytes) -> Seal | None:
+        """The seal of a key's id; None if there is no such key."""
+        return self._seals.get(id_of_key)
 
 
 def key_id(key: bytes) -> bytes:
-    """Says which key it is, and nothing about it."""
+    """The id of a key, 8 bytes. It reveals nothing about the key: it is a cut-off hash (SHA-256)."""
     return hashlib.sha256(b"hetsyn carried key\0" + key).digest()[:ID_BYTES]
 
 
 def read_keys(path: Path) -> CarryKeys:
-    """The keys of a file.
+    """Read keys from a file.
 
     Raises:
-        CarryUnavailable: it cannot be read, or does not hold keys.
+        CarryUnavailable: the file cannot be read, or does not contain keys.
     """
     try:
         text = path.read_text(encoding="ascii")
@@ -68,28 +75,32 @@ def read_keys(path: Path) -> CarryKeys:
     return parse_keys(text, str(path))
 
 
-def parse_keys(text: str, where: str) -> CarryKeys:
-    """Keys by line, or separated by commas. What is wrong is named by its place alone: a key is a secret.
+def parse_keys(text: str, source: str) -> CarryKeys:
+    """Parse keys that are separated by line ends or commas.
+
+    Args:
+        text: the keys in base64.
+        source: file or variable, for messages. They give a wrong key's number only: a key is a secret.
 
     Raises:
-        CarryUnavailable: they are none.
+        CarryUnavailable: the text does not consist of keys.
     """
     keys = []
     for number, line in enumerate(text.replace(",", "\n").splitlines(), 1):
-        written = line.partition("#")[0].strip()
-        if not written:
+        encoded = line.partition("#")[0].strip()
+        if not encoded:
             continue
         try:
-            key = base64.b64decode(written, validate=True)
+            key = base64.b64decode(encoded, validate=True)
         except (binascii.Error, ValueError):
             key = b""
         if len(key) != KEY_BYTES:
             raise CarryUnavailable(
-                f"{where}: key {number} is not {KEY_BYTES} bytes in base64: make one with openssl rand -base64 32"
+                f"{source}: key {number} is not {KEY_BYTES} bytes in base64: make one with openssl rand -base64 32"
             )
         keys.append(key)
     if not keys:
-        raise CarryUnavailable(f"{where}: holds no key: make one with openssl rand -base64 32")
+        raise CarryUnavailable(f"{source}: holds no key: make one with openssl rand -base64 32")
     if len(set(keys)) < len(keys):
-        raise CarryUnavailable(f"{where}: holds a key twice: delete one of the two")
+        raise CarryUnavailable(f"{source}: holds a key twice: delete one of the two")
     return CarryKeys(keys)

@@ -1,8 +1,8 @@
-"""The seam to ``cryptography``, and the only file that imports it: encryption that also authenticates.
+"""Authenticated encryption with XAES-256-GCM (C2SP). The only file that imports ``cryptography``.
 
-XAES-256-GCM (C2SP): AES-256-GCM under a key that is derived for each message from the first half of a nonce of 192
-bits. Such a nonce may be drawn at random for as many messages as there will ever be (2^80 under one key), where
-AES-256-GCM's own of 96 bits would be used up after 2^32, within days on a busy server.
+XAES-256-GCM is AES-256-GCM under a key that is derived for each message from the first half of a 192-bit nonce. Such a
+nonce can be random for 2^80 messages under one key. The 96-bit nonce of AES-256-GCM alone is used up after 2^32
+messages, which a busy server sends within days.
 """
 
 from __future__ import annotations
@@ -16,30 +16,46 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 KEY_BYTES, NONCE_BYTES, TAG_BYTES = 32, 24, 16
 
 _BLOCK_BITS = 128
-_REDUCTION = 0x87  # of the field of CMAC's subkeys
+_REDUCTION = 0x87  # of the field in which CMAC doubles its subkeys
 
 
 class Seal:
-    """Seals and opens under one key. May be used by several threads."""
+    """Seals and opens messages under one key. May be used by several threads.
+
+    Args:
+        key: 32 bytes.
+    """
 
     def __init__(self, key: bytes) -> None:
-        # one block at a time, as a pseudorandom function: no data is encrypted in this mode
+        # ECB of single blocks is the pseudorandom function of the key derivation; it encrypts no data
         self._derivation = Cipher(algorithms.AES(key), modes.ECB())
         doubled = int.from_bytes(self._derivation.encryptor().update(bytes(16))) << 1
         is_reduced = doubled >> _BLOCK_BITS
         self._mask = (doubled & ((1 << _BLOCK_BITS) - 1)) ^ (_REDUCTION if is_reduced else 0)
 
     def seal(self, content: bytes, associated: bytes) -> bytes:
-        """A fresh nonce, and the content that only ``open`` with the same associated data gives back."""
+        """Encrypt and authenticate under a random nonce.
+
+        Args:
+            content: to be encrypted.
+            associated: authenticated as well; neither encrypted nor part of the result.
+
+        Returns:
+            Nonce (24 bytes), encrypted content and tag (16 bytes).
+        """
         nonce = secrets.token_bytes(NONCE_BYTES)
         return nonce + self.seal_with(nonce, content, associated)
 
     def seal_with(self, nonce: bytes, content: bytes, associated: bytes) -> bytes:
-        """The same under a nonce that nothing else is sealed with, and without it."""
+        """As ``seal``, under a given nonce that nothing else is sealed with; returns no nonce."""
         return self._derived(nonce).encrypt(nonce[12:], content, associated)
 
     def open(self, sealed: bytes, associated: bytes) -> bytes | None:
-        """What was sealed; None where it was not sealed by this key, with this associated data, and as it is."""
+        """Check and decrypt the result of ``seal``.
+
+        Returns:
+            The content; None if key, associated data or sealed bytes differ from those of ``seal``.
+        """
         nonce = sealed[:NONCE_BYTES]
         if len(sealed) < NONCE_BYTES + TAG_BYTES:
             return None
@@ -49,7 +65,10 @@ class Seal:
             return None
 
     def _derived(self, nonce: bytes) -> AESGCM:
-        """CMAC of two blocks, each a counter and half of the nonce: a single masked block needs no chaining."""
+        """The cipher of a message: its key is the CMAC of two blocks, each a counter and half of the nonce.
+
+        The CMAC of a single block is that block, masked and encrypted.
+        """
         blocks = b"".join(
             (int.from_bytes(bytes((0, counter)) + b"X\0" + nonce[:12]) ^ self._mask).to_bytes(16) for counter in (1, 2)
         )

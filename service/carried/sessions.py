@@ -1,6 +1,7 @@
-"""Sessions that their clients carry, as tokens. The server keeps nothing of them.
+"""Sessions that their clients carry as tokens. The server stores nothing of them.
 
-Two chunks with one token are two futures of one session, and both are answered: no lock and no entry is needed.
+Two chunks with the same token continue one session in two ways, and both get a reply. So no lock and no entry is
+needed.
 """
 
 from __future__ import annotations
@@ -19,10 +20,13 @@ from service.wire.schema import Carried, InferRequest
 
 
 class CarriedSessions:
-    """Used from one event loop.
+    """Applies chunks to sessions that come with them. Used from one event loop.
 
     Args:
-        tokens: seal and open sessions; None where the server has no keys.
+        tokens: seal and open sessions; None if the server has no keys.
+        advance: computes a chunk.
+        counters: count chunks.
+        admissions: permits of the requests.
         wall: seconds since 1970.
     """
 
@@ -41,11 +45,13 @@ class CarriedSessions:
         self._wall = wall
 
     async def infer(self, request: InferRequest) -> Carried:
-        """Apply a chunk to the session that came with it, and give the session back with the reply; within a permit.
+        """Apply a chunk to the session that came with it, and return the session with the reply.
+
+        The caller holds a permit of ``admissions``.
 
         Raises:
-            HetsynError: any but ArtifactError leaves the client something to do; the session that it carries is as it
-                was.
+            HetsynError: the client's token stays valid as it is. The message says what the client can do, unless it is
+                an ArtifactError.
         """
         if self._tokens is None:
             raise CarryUnavailable("the server has no keys for carried sessions: start it with --carry-keys FILE")
@@ -64,7 +70,7 @@ class CarriedSessions:
                     f"the token is of session {session_id!r}, not {envelope.session!r}: name that, or none"
                 )
             session.check_model(envelope)
-            # opening the token has judged its age
+            # opening the token has checked its lifetime
             decision = decide(session_id, session.known, envelope.seq, request.digest, now_s, NO_EXPIRY)
             if isinstance(decision, Replay):
                 self._counters.chunks_replayed += 1

@@ -8,11 +8,11 @@
     12      8     id of the key
     20      32    model hash
     52      24    nonce
-    76            the packed session of ``store.packing``, encrypted, and 16 bytes that authenticate it and all before
-                  the nonce
+    76            the record of ``store.record``, encrypted, and a tag of 16 bytes that authenticates it and the
+                  first 52 bytes
 
-The packed session holds the session's id, its number, its last reply, its times and its state. What a client can read
-is which key and which model it is, and how long it is. A token is opened before anything in it is believed.
+The record contains the session's id, number, last reply, times and state. A client can read the key's id, the model's
+hash and the length. Nothing else of a token is used before it has been opened.
 """
 
 from __future__ import annotations
@@ -45,9 +45,13 @@ _START = struct.Struct("<4sH")
 
 
 class Tokens:
-    """Seals sessions and opens them, and counts. Used from one event loop.
+    """Seals sessions as tokens, opens tokens, and counts both. Used from one event loop.
 
     Args:
+        keys: seal and open.
+        catalog: of the models.
+        lifetimes: of sessions.
+        counters: count tokens.
         wall: seconds since 1970.
     """
 
@@ -62,7 +66,7 @@ class Tokens:
         self._packing = Packing()
 
     def seal(self, session_id: str, session: Session) -> bytes:
-        """The token of a session that goes on."""
+        """The token of an open session."""
         record = self._packing.pack(session_id, session)
         key_id, seal = self._keys.current
         head = _HEAD.pack(
@@ -75,12 +79,17 @@ class Tokens:
         return token
 
     def open(self, token: bytes) -> tuple[str, Session]:
-        """The id and the session of a token.
+        """Open a token.
+
+        Returns:
+            The session's id, and the session.
 
         Raises:
-            TokenForeign, TokenTruncated, TokenFormat, TokenKeyUnknown, TokenForged, TokenExpired: it is not to be used.
-            ModelAbsent, ModelChanged: its model is not here.
-            StateFormat: another version of the server has packed it.
+            TokenForeign, TokenTruncated, TokenFormat, TokenKeyUnknown, TokenForged: the token cannot be opened.
+            TokenExpired: the session is too old, or was unused for too long.
+            ModelAbsent: the server lacks the session's model.
+            ModelChanged: the session's model has other content here.
+            StateFormat: a server of another version packed the session.
         """
         seal = self._keys.get(_key_id(token))
         if seal is None:
@@ -91,7 +100,7 @@ class Tokens:
         content = seal.open(token[_HEAD.size :], token[: _HEAD.size])
         if content is None:
             raise TokenForged(
-                "the token is not as it was sealed: send the one of the last reply, or begin another session"
+                "the token is not as it was sealed: send the token of the last reply, or begin another session"
             )
         record = read(content)
         session = self._packing.unpack(record, find_model(self._catalog, record))
@@ -105,19 +114,19 @@ class Tokens:
 
 
 def _key_id(token: bytes) -> bytes:
-    """Of a token that has the form of one.
+    """The id of the key that sealed a token.
 
     Raises:
-        TokenForeign, TokenTruncated, TokenFormat, TokenForged: it has not.
+        TokenForeign, TokenTruncated, TokenFormat, TokenForged: the bytes do not have a token's form.
     """
     if token[:4] != MAGIC[: len(token)]:
-        raise TokenForeign("these bytes are no token of hetsyn: send the one of the last reply as it came")
+        raise TokenForeign("these bytes are no token of hetsyn: send the token of the last reply unchanged")
     if len(token) >= _START.size:
         _, version = _START.unpack_from(token)
         if version != FORMAT_VERSION:
-            age = "an older" if version < FORMAT_VERSION else "a newer"
+            relation = "an older" if version < FORMAT_VERSION else "a newer"
             raise TokenFormat(
-                f"the token has {age} format, {version}; this server reads {FORMAT_VERSION}: "
+                f"the token has {relation} format, {version}; this server reads {FORMAT_VERSION}: "
                 "send it to a server of the version that made it, or begin another session"
             )
     if len(token) < _HEAD.size:
@@ -126,5 +135,5 @@ def _key_id(token: bytes) -> bytes:
     if len(token) < total:
         raise TokenTruncated(f"the token is cut off: it has {len(token)} bytes of {total}: send all of it")
     if len(token) > total:
-        raise TokenForged(f"the token has {len(token)} bytes, and says it has {total}: send it as it came")
+        raise TokenForged(f"the token has {len(token)} bytes, and says it has {total}: send it unchanged")
     return bytes(key_id)

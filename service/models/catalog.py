@@ -1,8 +1,8 @@
-"""Which models new sessions may run on.
+"""The models that new sessions may run on.
 
-A catalog offers what its folder held when it was opened, until ``reload`` has it offer something else: one value,
-replaced as a whole. A version that is offered no longer is *retired*: sessions that run on it keep it in memory, and
-nothing else does."""
+A catalog offers the models that its folder had when the catalog was opened, until ``reload`` publishes others. The
+offer is one value, which is replaced as a whole. A version that is not offered any more is *retired*: it stays in
+memory for as long as sessions run on it."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from service.runtime.onnx import GraphLoader, load_graph
 
 @dataclass(frozen=True)
 class CatalogSnapshot:
-    """What new sessions may run on.
+    """The models that new sessions may run on, at one moment.
 
     Attributes:
         models: by name, then by version, from the oldest to the newest.
-        default_name: model of requests that name none; None where they have to.
+        default_name: model of requests that name none; None if requests have to name one.
     """
 
     models: Mapping[str, Mapping[str, Model]]
@@ -38,7 +38,7 @@ class CatalogSnapshot:
 
     @property
     def count(self) -> int:
-        """Versions of all models."""
+        """Number of versions of all models."""
         return sum(map(len, self.models.values()))
 
     def get(self, name: str | None, version: str | None) -> Model:
@@ -53,9 +53,10 @@ class CatalogSnapshot:
         return versions[version]
 
     def versions(self, name: str) -> Mapping[str, Model]:
-        """
+        """The versions of a model, from the oldest to the newest.
+
         Raises:
-            NotFound: no such model.
+            NotFound: there is no such model.
         """
         if name not in self.models:
             raise NotFound(f"no model {name!r}: the server has {listing(self.names)}")
@@ -63,9 +64,25 @@ class CatalogSnapshot:
 
 
 class ModelCatalog:
-    """The models of a folder, by name and version; versions in natural order (10 after 9).
+    """The models of a folder, by name and version.
 
-    folder: where they are. default_model: that the operator has named.
+    Versions are in natural order: 10 comes after 9.
+
+    Args:
+        folder: of artifacts; each one is opened.
+        default_model: model of requests that name none; None takes the one that the folder's file ``default`` names,
+            else the only model.
+        load: makes a graph for the CPU.
+        device: where networks run and their states live; None is the CPU.
+
+    Attributes:
+        folder: see above.
+        default_model: see above.
+
+    Raises:
+        ArtifactError: the folder has no model, a model is damaged or misplaced, or the file ``default`` names a model
+            that the folder lacks.
+        NotFound: there is no model named ``default_model``.
     """
 
     def __init__(
@@ -75,18 +92,6 @@ class ModelCatalog:
         load: GraphLoader = load_graph,
         device: Device | None = None,
     ) -> None:
-        """Open every artifact of the folder.
-
-        Args:
-            device: where networks run and their states live; None is the CPU.
-            default_model: of requests that name none; None is the one that the folder's file ``default`` names,
-                else its only model.
-
-        Raises:
-            ArtifactError: the folder holds no model, one that is damaged or misplaced, or not the one that its
-                file ``default`` names.
-            NotFound: there is no model named ``default_model``.
-        """
         self.folder = folder
         self.default_model = default_model
         self._load = load
@@ -105,7 +110,7 @@ class ModelCatalog:
 
     @property
     def snapshot(self) -> CatalogSnapshot:
-        """What is offered now; it never changes, another takes its place."""
+        """The current offer. A reload replaces it and does not change it."""
         return self._snapshot
 
     @property
@@ -118,38 +123,43 @@ class ModelCatalog:
 
     @property
     def retired(self) -> int:
-        """Versions that are offered no longer and still in use."""
+        """Number of versions that are in use and not offered any more."""
         return len(self._retired)
 
     def versions(self, name: str) -> list[str]:
-        """From the oldest to the newest.
+        """The offered versions of a model, from the oldest to the newest.
 
         Raises:
-            NotFound: no such model.
+            NotFound: there is no such model.
         """
         return list(self._snapshot.versions(name))
 
     def get(self, name: str | None = None, version: str | None = None) -> Model:
-        """A model for a new session; by default the default model, and its newest version.
+        """The model of a new session.
+
+        Args:
+            name: None takes the default model.
+            version: None takes the newest.
 
         Raises:
-            NotFound: no such model or version, or several models and no default; says which there are.
+            NotFound: there is no such model or version, or there are several models and no default. The message lists
+                the choices.
         """
         return self._snapshot.get(name, version)
 
     def find(self, name: str, version: str) -> Model | None:
-        """A version for a session that runs on it: one that is offered, or retired and still in use."""
+        """The model of an existing session, offered or retired; None if it is not in memory."""
         return self._snapshot.models.get(name, {}).get(version) or self._retired.get((name, version))
 
     def content_of(self, name: str, version: str) -> bytes | None:
-        """The content that was ever offered as this version; None if none was."""
+        """Hash of the content that was first offered as this version; None if the version was never offered."""
         return self._content.get((name, version))
 
     def open(self, path: Path) -> Model:
-        """The model of a folder NAME/VERSION, its files verified.
+        """Open the model of a folder NAME/VERSION, and verify its files.
 
         Raises:
-            ArtifactError: it is damaged or misplaced.
+            ArtifactError: the model is damaged or misplaced.
         """
         model = Model(Artifact.open(path), self._load, self._device)
         if (model.name, model.version) != (path.parent.name, path.name):
@@ -160,11 +170,15 @@ class ModelCatalog:
         return model
 
     def publish(self, snapshot: CatalogSnapshot) -> None:
-        """CatalogSnapshot these models from now on, and withdraw what is not among them."""
+        """Offer these models from now on, and retire the offered ones that are not among them."""
         before = {key(model): model for versions in self._snapshot.models.values() for model in versions.values()}
         after = {key(model): model for versions in snapshot.models.values() for model in versions.values()}
-        self._content |= {of: content_hash(model.manifest) for of, model in after.items() if of not in self._content}
+        for name_version, model in after.items():
+            if name_version not in self._content:
+                self._content[name_version] = content_hash(model.manifest)
         self._snapshot = snapshot
-        self._retired.update({of: model for of, model in before.items() if of not in after})
-        for of in after:
-            self._retired.pop(of, None)
+        self._retired.update(
+            {name_version: model for name_version, model in before.items() if name_version not in after}
+        )
+        for name_version in after:
+            self._retired.pop(name_version, None)

@@ -1,4 +1,4 @@
-"""What a user wants to know of a model."""
+"""Describes a model for users."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from service.contract.manifest import Manifest
 
 
 def summary(manifest: Manifest) -> dict[str, Any]:
-    """What a user wants to know of a model, as JSON can say it; ``*_bytes`` of state are per session."""
+    """Describe a model as JSON values. ``state_bytes`` is the size of one session's state."""
     encoder = manifest.encoder
     return {
         "name": manifest.name,

@@ -1,4 +1,4 @@
-"""The folder that models live in: which artifacts it holds, in which order, and which is the default."""
+"""The folder of models: its artifacts, their order, and the default model."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ DEFAULT = "default"
 
 
 def find_artifacts(models: Path) -> list[Path]:
-    """Folders ``models/NAME/VERSION`` that hold a manifest, sorted.
+    """List the folders ``models/NAME/VERSION`` that contain a manifest, sorted.
 
     Raises:
         ArtifactError: the folder does not exist.
@@ -27,18 +27,18 @@ def find_artifacts(models: Path) -> list[Path]:
 
 
 def find_versions(model: Path) -> list[Path]:
-    """Folders ``model/VERSION`` that hold a manifest, sorted."""
+    """List the folders ``model/VERSION`` that contain a manifest, sorted."""
     return sorted(path.parent for path in model.glob(f"*/{MANIFEST}") if is_name(path.parent.name))
 
 
 def read_default(models: Path) -> str | None:
-    """The model that ``models/default`` names; None where there is no such file.
+    """The model that the file ``models/default`` names; None if there is no such file.
 
     Raises:
-        ArtifactError: the file does not hold one name.
+        ArtifactError: the file does not contain one name.
     """
     path = models / DEFAULT
-    if not path.is_file():  # a model may be called so
+    if not path.is_file():  # it may be the folder of a model named so
         return None
     try:
         name = path.read_text(encoding="utf-8").strip()
@@ -50,12 +50,12 @@ def read_default(models: Path) -> str | None:
 
 
 def key(model: Model) -> tuple[str, str]:
-    """What a model is found by."""
+    """Name and version of a model, by which it is found."""
     return model.name, model.version
 
 
 def ordered(models: Sequence[Model]) -> dict[str, dict[str, Model]]:
-    """By name and version, both in their order."""
+    """Models by name, then by version, both in order."""
     by_name: dict[str, dict[str, Model]] = {}
     for model in sorted(models, key=lambda model: (model.name, natural_key(model.version))):
         by_name.setdefault(model.name, {})[model.version] = model
@@ -63,39 +63,48 @@ def ordered(models: Sequence[Model]) -> dict[str, dict[str, Model]]:
 
 
 def folders_default(folder: Path, names: Sequence[str]) -> str | None:
-    """The model of requests that name none, of these that a folder holds: the one that its file ``default`` names,
-    else the only one, else None.
+    """The default model of a folder.
+
+    Args:
+        folder: of the models.
+        names: of the models.
+
+    Returns:
+        The model that the folder's file ``default`` names, else the only model, else None.
 
     Raises:
-        ArtifactError: the file does not name one of them.
+        ArtifactError: the file does not name one of the models.
     """
-    named = read_default(folder)
-    if named is None:
+    name = read_default(folder)
+    if name is None:
         return names[0] if len(names) == 1 else None
-    if named not in names:
+    if name not in names:
         raise ArtifactError(
-            f"{folder / DEFAULT}: names {named!r}, but the folder has {listing(names)}: "
+            f"{folder / DEFAULT}: names {name!r}, but the folder has {listing(names)}: "
             "name one of these in it, or delete it"
         )
-    return named
+    return name
 
 
 def no_models(folder: Path) -> ArtifactError:
-    """The folder holds none, as an error."""
+    """The error for a folder without models."""
     return ArtifactError(f"{folder}: holds no model (NAME/VERSION/{MANIFEST}): export one into it")
 
 
 def natural_key(text: str) -> list[tuple[int, int, str]]:
-    """Sorts '9' before '10' and '1.9' before '1.10'."""
+    """A sort key that puts '9' before '10' and '1.9' before '1.10'."""
     parts = re.findall(r"\d+|\D+", text)
     return [(0, int(part), part) if part.isdecimal() else (1, 0, part) for part in parts]
 
 
 def newest_artifact(path: Path) -> Artifact:
-    """The artifact in a folder, or the newest one of a folder ``NAME`` of versions.
+    """Open an artifact.
+
+    Args:
+        path: folder of an artifact, or of a model's versions, of which the newest is taken.
 
     Raises:
-        ArtifactError: neither.
+        ArtifactError: the folder is neither, or the artifact is damaged.
     """
     if (path / MANIFEST).is_file():
         return Artifact.open(path)

@@ -34,15 +34,18 @@ State = dict[str, Array]
 
 
 class Model:
-    """A model whose graphs are loaded: nothing of its folder is needed any more.
+    """A model whose graphs are loaded. Its folder is not needed any more.
 
     Args:
         artifact: the model's folder.
         load: makes a graph for the CPU.
         device: where networks run and their states live; None is the CPU.
 
+    Attributes:
+        artifact: see above.
+
     Raises:
-        ArtifactError: a graph does not load, or its inputs and outputs are not those that the manifest promises.
+        ArtifactError: a graph does not load, or its inputs and outputs are not those of the manifest.
         RuntimeUnavailable: there is no ONNX Runtime.
         Overloaded: the device has no room for a state.
     """
@@ -53,16 +56,16 @@ class Model:
         self._states: dict[FormName, StateMemory] = {}
         self._initial_rows: dict[FormName, Row] = {}
         manifest = artifact.manifest
-        for form, described in manifest.forms.items():
+        for form, description in manifest.forms.items():
             self._networks[form] = _loaded(
                 artifact,
-                described.file,
+                description.file,
                 load if device is None else device.load,
                 inputs=(EVENT_ROW, EVENT_UNIT, STEPS, STATE, STEP),
                 outputs=(NEXT_STATE, NEXT_STEP, SCORES, PROBABILITIES, READOUT),
             )
             self._states[form] = (
-                HostMemory(self.name) if device is None else DeviceMemory(device, described.words, manifest.outputs)
+                HostMemory(self.name) if device is None else DeviceMemory(device, description.words, manifest.outputs)
             )
             values = self.initial_state(form)
             values.flags.writeable = False
@@ -92,7 +95,8 @@ class Model:
 
     @property
     def encoder(self) -> Encoder:
-        """
+        """The manifest's description of the encoder.
+
         Raises:
             UnsupportedInput: the model takes no audio.
         """
@@ -112,7 +116,10 @@ class Model:
         return self._encoder_graph
 
     def choose_form(self, form: FormName | None) -> FormName:
-        """The form, or the model's default for None.
+        """The form that a new session runs on.
+
+        Args:
+            form: None takes the model's default form.
 
         Raises:
             NotFound: the model was not exported in this form.
@@ -127,7 +134,7 @@ class Model:
         return self._networks[form]
 
     def states(self, form: FormName) -> StateMemory:
-        """The memory that holds the states of the form's streams."""
+        """The memory of the states of the form's streams."""
         return self._states[form]
 
     def initial_state(self, form: FormName) -> NDArray[np.float32]:
@@ -136,11 +143,11 @@ class Model:
         return np.concatenate([np.full(prod(tensor.shape), tensor.initial, np.float32) for tensor in row])
 
     def initial_row(self, form: FormName) -> Row:
-        """``initial_state`` in ``states``; all streams begin with this one."""
+        """``initial_state`` as a row of ``states``. All streams of the form begin with it."""
         return self._initial_rows[form]
 
     def initial_encoder_state(self) -> State:
-        """The encoder's state before the first step, by name; empty where there is no encoder."""
+        """The encoder's state before the first step, by name; empty without an encoder."""
         tensors: Sequence[StateTensor] = self.manifest.encoder.state if self.manifest.encoder else ()
         return {tensor.name: np.full(tensor.shape, tensor.initial, dtype=tensor.dtype) for tensor in tensors}
 
@@ -149,24 +156,31 @@ class Model:
 
 
 def _loaded(artifact: Artifact, file: str, load: GraphLoader, inputs: Sequence[str], outputs: Sequence[str]) -> Graph:
-    """A graph of an artifact. Its inputs must be these; of the outputs there may be more (spikes of hidden layers).
+    """Load a graph of an artifact.
+
+    Args:
+        artifact: of the graph.
+        file: of the graph.
+        load: makes a graph.
+        inputs: names of the inputs; the graph must have exactly these.
+        outputs: names of outputs; the graph may have more (spikes of hidden layers).
 
     Raises:
-        ArtifactError: it does not load, or has others.
+        ArtifactError: the graph does not load, or has other inputs or outputs.
     """
-    where = artifact.folder / file
+    path = artifact.folder / file
     try:
         graph = load(artifact.read(file))
     except ArtifactError as error:
-        raise ArtifactError(f"{where}: {error}") from error
-    _check_names(where, graph, set(inputs), set(outputs))
+        raise ArtifactError(f"{path}: {error}") from error
+    _check_names(path, graph, set(inputs), set(outputs))
     return graph
 
 
-def _check_names(where: Path, graph: Graph, inputs: set[str], outputs: set[str]) -> None:
-    found = set(graph.inputs)
-    wrong = [f"lacks input {name}" for name in sorted(inputs - found)]
-    wrong += [f"has an unknown input {name}" for name in sorted(found - inputs)]
-    wrong += [f"lacks output {name}" for name in sorted(outputs - set(graph.outputs))]
-    if wrong:
-        raise ArtifactError(f"{where}: {', '.join(wrong)}: export the model again with a matching hetsyn")
+def _check_names(path: Path, graph: Graph, inputs: set[str], outputs: set[str]) -> None:
+    actual = set(graph.inputs)
+    problems = [f"lacks input {name}" for name in sorted(inputs - actual)]
+    problems += [f"has an unknown input {name}" for name in sorted(actual - inputs)]
+    problems += [f"lacks output {name}" for name in sorted(outputs - set(graph.outputs))]
+    if problems:
+        raise ArtifactError(f"{path}: {', '.join(problems)}: export the model again with a matching hetsyn")

@@ -1,8 +1,8 @@
-"""What tells the time."""
+"""The type of a clock."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 Clock = Callable[[], float]
-"""Seconds; of which epoch, the parameter that takes one says."""
+"""Returns seconds. The parameter that takes a clock says since when."""

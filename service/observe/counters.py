@@ -1,4 +1,4 @@
-"""What a server has done since it began, as plain numbers; ``api/metrics.py`` says them to Prometheus."""
+"""Counts what a server has done since it started, as plain numbers. ``api/metrics.py`` exports them to Prometheus."""
 
 from __future__ import annotations
 
@@ -12,18 +12,31 @@ from service.errors import HetsynError
 class Counters:
     """Changed from one event loop.
 
-    Sessions:
-        opened, ended, dropped, deleted, imported, exported, loaded (from the store, to go on with).
-    Chunks:
-        applied, with steps; replayed (duplicates); refused, by the name of the error, for whatever reason: a body that
-        cannot be used, no place, no model.
-    Store:
-        loads, commits, fenced (another replica came first), and seconds and bytes of the commits.
-        failures, by the name of the error.
-    Tokens:
-        sealed, with bytes, and opened, of carried sessions.
-    Models:
-        reloads of the folder, and versions that came with them, went, and were refused.
+    Attributes:
+        sessions_opened: first chunks that were applied.
+        sessions_ended: chunks with ``end`` that were applied.
+        sessions_dropped: sessions that expired.
+        sessions_deleted: sessions that a client deleted.
+        sessions_imported: sessions that were imported.
+        sessions_exported: sessions that were exported.
+        sessions_loaded: sessions that were found in the store.
+        chunks_applied: chunks that were applied.
+        chunks_replayed: duplicates that got the first reply again.
+        chunks_refused: chunks that got an error of any kind, by the error's name.
+        steps_applied: network steps of the applied chunks.
+        store_loads: sessions that were looked up in the store.
+        store_commits: commits to the store.
+        store_fenced: commits that were refused because another replica came first.
+        store_commit_seconds: time of all commits.
+        store_commit_bytes: length of all committed records.
+        store_failures: errors of the store, by the error's name.
+        tokens_sealed: tokens of carried sessions that were sealed.
+        tokens_opened: tokens of carried sessions that were opened.
+        token_bytes: length of all sealed tokens.
+        model_reloads: reloads of the models folder.
+        models_opened: versions that a reload has opened.
+        models_retired: versions that a reload has retired.
+        models_refused: parts of the folder that a reload has refused.
     """
 
     sessions_opened: int = 0
@@ -52,7 +65,9 @@ class Counters:
     models_refused: int = 0
 
     def refused(self, error: HetsynError) -> None:
+        """Count a refused chunk."""
         self.chunks_refused[type(error).__name__] += 1
 
     def failed(self, error: HetsynError) -> None:
+        """Count a failure of the store."""
         self.store_failures[type(error).__name__] += 1

@@ -1,7 +1,7 @@
 """Sessions in the memory of this process, without a store.
 
-Time is judged when a request enters, so that no session expires under a chunk. What was dropped is remembered for a
-while, so that nothing begins anew in silence.
+A session's lifetime is checked when a request enters, so no session expires under a chunk. The ids of dropped sessions
+are remembered for a while, so that a client that sends another chunk gets an error and not, silently, a new session.
 """
 
 from __future__ import annotations
@@ -19,11 +19,15 @@ from service.store.session_store import Snapshot
 
 
 class LocalSessions(SessionTable):
-    """
+    """The sessions of a server without a store.
+
     Args:
-        max_sessions, lifetimes, retry_s, clock: as of ``SessionTable``.
-        max_remembered: ended sessions, and dropped ones, that are remembered (each).
-        counters: count the dropped.
+        max_sessions: see ``SessionTable``.
+        lifetimes: see ``SessionTable``.
+        retry_s: see ``SessionTable``.
+        max_remembered: number of ended sessions, and of dropped ones, to remember.
+        counters: count dropped sessions.
+        clock: see ``SessionTable``.
         wall: seconds since 1970.
     """
 
@@ -43,9 +47,9 @@ class LocalSessions(SessionTable):
         self._max_remembered = max_remembered
         self._counters = counters
         self._wall = wall
-        self._used: OrderedDict[str, None] = OrderedDict()  # ids of open sessions, the longest unused first
-        self._ended: OrderedDict[str, float] = OrderedDict()  # id to time, oldest first
-        self._expired: OrderedDict[str, float] = OrderedDict()
+        self._used: OrderedDict[str, None] = OrderedDict()  # ids of open sessions, least recently used first
+        self._ended: OrderedDict[str, float] = OrderedDict()  # time of the end by id, oldest first
+        self._expired: OrderedDict[str, float] = OrderedDict()  # time of the drop by id, oldest first
 
     @property
     def wall_offset_s(self) -> float:  # type: ignore[override]
@@ -59,10 +63,10 @@ class LocalSessions(SessionTable):
         """Memory is always ready."""
 
     async def check(self) -> None:
-        """Memory can always keep sessions."""
+        """Memory can always hold sessions."""
 
     async def close(self) -> None:
-        """Nothing is under way."""
+        """Memory has nothing to finish."""
 
     def enter(self, session_id: str) -> SessionEntry:
         self._expire(session_id, self.clock())
@@ -99,7 +103,7 @@ class LocalSessions(SessionTable):
         return True
 
     def put(self, entry: SessionEntry, session: Session | None) -> None:
-        """Put a session, or none, into an entry."""
+        """Replace an entry's session; None removes it."""
         entry.snapshot = Snapshot(session=session)
         if self._ended:
             self._ended.pop(entry.id, None)
@@ -110,8 +114,8 @@ class LocalSessions(SessionTable):
         self._used.pop(entry.id, None)
         if entry.ended:
             self._ended[entry.id] = self.clock()
-            for forgotten in _forget(self._ended, self._max_remembered, float("-inf")):
-                self._entries.pop(forgotten, None)
+            for session_id in _forget(self._ended, self._max_remembered, float("-inf")):
+                self._entries.pop(session_id, None)
 
     def release_id(self, session_id: str) -> None:
         self._expire(session_id, self.clock())
@@ -122,11 +126,12 @@ class LocalSessions(SessionTable):
         self._forget_expired(now_s)
 
     def _make_room(self) -> None:
-        """Let go of those whose time is over, as few as will do; an old session that was used of late is left to the
-        sweep.
+        """Drop expired sessions, least recently used first, until another fits.
+
+        It stops at the first that has not expired. A session that is too old but was used recently waits for the sweep.
 
         Raises:
-            Overloaded: there are none.
+            Overloaded: there are too few.
         """
         now_s = self.clock()
         while self.open >= self._max_sessions:
@@ -142,7 +147,7 @@ class LocalSessions(SessionTable):
             return False
         session = entry.session
         if session is None:
-            return False  # its last user is about to leave it
+            return False  # its last user is about to leave the entry
         if status(session.known, now_s, self.lifetimes) in ("open", "ended"):
             return False
         del self._entries[session_id]
@@ -159,9 +164,13 @@ class LocalSessions(SessionTable):
         _forget(self._expired, self._max_remembered, now_s - self.lifetimes.expired_keep_s)
 
 
-def _forget(remembered: OrderedDict[str, float], at_most: int, before_s: float) -> list[str]:
-    """Remove the oldest while there are too many, and those from before a time; the removed ids."""
+def _forget(times_s: OrderedDict[str, float], max_count: int, before_s: float) -> list[str]:
+    """Remove ids up to a time, and more of the oldest while there are too many.
+
+    Returns:
+        The removed ids.
+    """
     removed = []
-    while remembered and (len(remembered) > at_most or next(iter(remembered.values())) <= before_s):
-        removed.append(remembered.popitem(last=False)[0])
+    while times_s and (len(times_s) > max_count or next(iter(times_s.values())) <= before_s):
+        removed.append(times_s.popitem(last=False)[0])
     return removed

@@ -1,7 +1,7 @@
-"""The sessions of a server: the asyncio shell around the protocol, the engine and where sessions are kept.
+"""The sessions of a server: the asyncio shell around the session protocol, the engine and the session table.
 
-A chunk is applied as a whole though its caller goes away, and the retry by number gets the stored reply. Nothing of a
-session changes but in ``SessionTable.commit``, after the engine has done the chunk.
+A chunk is applied as a whole even if its caller disconnects, and a retry under its number gets the stored reply. Only
+``SessionTable.commit`` changes a session, after the engine has computed the chunk.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ import logging
 import secrets
 from typing import Any
 
-from service.admission.permits import BUSY_RETRY_S, Admission
-from service.errors import HetsynError, Overloaded
+from service.admission.permits import Admission
+from service.errors import RETRY_S, HetsynError, Overloaded
 from service.models.catalog import ModelCatalog
 from service.observe.counters import Counters
 from service.registry.table import SessionEntry, SessionTable
@@ -33,18 +33,21 @@ from service.store.record import Packing, read, renamed
 from service.store.session_store import Snapshot, find_model
 from service.wire.schema import InferRequest, Reply
 
-MAX_ATTEMPTS = 10  # to decide on one request; each after the first means that another process was faster
+MAX_ATTEMPTS = 10  # decisions on one request; each one after the first means that another process was faster
 
 log = logging.getLogger("hetsyn.sessions")
 
 
 class SessionRegistry:
-    """Decides, advances and counts. Used from one event loop.
+    """Applies chunks to sessions, and describes, deletes, exports and imports sessions. Used from one event loop.
 
     Args:
-        sessions: keeps them, in this process or in a store.
-        advance: applies a chunk.
+        sessions: the table, in this process or with a store behind it.
+        advance: computes a chunk.
+        catalog: of the models.
         packing: of exported sessions.
+        admissions: permits of the requests.
+        counters: count chunks and sessions.
     """
 
     def __init__(
@@ -64,20 +67,24 @@ class SessionRegistry:
         self._counters = counters
 
     async def infer(self, request: InferRequest) -> Reply:
-        """Apply a chunk, in order of arrival within its session, and answer it; within a permit.
+        """Apply a chunk to its session, after the chunks that arrived before it.
+
+        The caller holds a permit of ``admissions``.
 
         Raises:
-            HetsynError: any but ArtifactError leaves the client something to do; the session is as it was.
+            HetsynError: the session is unchanged. The message says what the client can do, unless it is an
+                ArtifactError.
         """
         return await self._admissions.complete(self._infer(request))
 
     async def delete(self, session_id: str) -> None:
-        """Drop a session, after the chunks that came before. One whose record is damaged is dropped too.
+        """Delete a session, after the chunks that arrived before. A session with a damaged record is deleted too.
 
         Raises:
-            NotFound: there is none.
-            SessionGone: it was dropped for lying idle.
-            StoreUnavailable: nobody knows whether it was dropped.
+            NotFound: there is no such session.
+            SessionGone: the session has expired.
+            StoreUnavailable: it may have been deleted or not.
+            Overloaded: other processes keep changing the session.
         """
         sessions = self.sessions
         with sessions.visit(session_id) as entry:
@@ -92,18 +99,20 @@ class SessionRegistry:
                 raise _contended(session_id)
 
     async def describe(self, session_id: str) -> dict[str, Any]:
-        """A session as JSON can say it, after the chunks that came before.
+        """Describe a session as JSON values, after the chunks that arrived before.
 
         Raises:
-            NotFound, SessionGone: there is none.
-            StoreUnavailable, StateError: the store does not answer, or what it has cannot be used.
+            NotFound: there is no such session.
+            SessionGone: the session has expired.
+            StoreUnavailable: the store does not answer.
+            StateError: the stored record cannot be used.
         """
         with self.sessions.visit(session_id) as entry:
             async with entry.lock:
-                return self._described(entry.id, await self._existing(entry))
+                return self._description(entry.id, await self._existing(entry))
 
     async def export_state(self, session_id: str) -> bytes:
-        """The session as ``store.record`` packs it, after the chunks that came before.
+        """Pack a session as ``store.record`` does, after the chunks that arrived before.
 
         Raises:
             NotFound, SessionGone, StoreUnavailable, StateError: as ``describe``.
@@ -115,16 +124,23 @@ class SessionRegistry:
         return self._packing.pack(session_id, session.shifted(self.sessions.wall_offset_s))
 
     async def import_state(self, session_id: str, content: bytes, *, replace_it: bool) -> tuple[dict[str, Any], bool]:
-        """Put an exported session under an id, as if it had just been used.
+        """Import an exported session under an id, as if it had just been used.
+
+        Args:
+            session_id: of the imported session; it may differ from the exported one's.
+            content: the exported session.
+            replace_it: replace an existing or expired session of this id.
 
         Returns:
-            The session's description, and whether it is new.
+            The session's description, and whether the id was free.
 
         Raises:
             StateError: the content cannot be used.
-            SessionGone: the content is of a session that was dropped, or past its age.
-            SessionExists, SessionGone: there is or was a session of this id, and not ``replace_it``.
-            Overloaded, StoreUnavailable: it cannot be kept now.
+            SessionExists: there is a session of this id, and not ``replace_it``.
+            SessionGone: the session of this id has expired, and not ``replace_it``; or the exported session has
+                expired or is too old.
+            Overloaded: there is no room.
+            StoreUnavailable: it may have been stored or not.
         """
         sessions = self.sessions
         session = self._imported(content, session_id)
@@ -141,13 +157,13 @@ class SessionRegistry:
                     check_import(session_id, _known(snapshot), now_s, sessions.decision_lifetimes, replace=replace_it)
                     if await sessions.commit(entry, snapshot, session):
                         self._counters.sessions_imported += 1
-                        return self._described(session_id, session), snapshot.session is None
+                        return self._description(session_id, session), snapshot.session is None
                 raise _contended(session_id)
         finally:
             sessions.leave(entry)
 
     async def sweep_forever(self, interval_s: float) -> None:
-        """Let go of what is over, again and again; until cancelled."""
+        """Sweep the table at an interval, until cancelled."""
         while True:
             await asyncio.sleep(interval_s)
             try:
@@ -166,7 +182,7 @@ class SessionRegistry:
     async def _answer(self, entry: SessionEntry, request: InferRequest) -> Reply:
         sessions, envelope = self.sessions, request.envelope
         for attempt in range(MAX_ATTEMPTS):
-            if attempt:  # another process was here: decide again on what it left
+            if attempt:  # another process has changed the session: decide again on its latest snapshot
                 snapshot, authoritative = await sessions.latest(entry), True
             else:
                 may_be_first = envelope.session is None or envelope.seq == 0
@@ -185,7 +201,13 @@ class SessionRegistry:
     def _decide(
         self, entry: SessionEntry, snapshot: Snapshot, request: InferRequest, authoritative: bool
     ) -> Step | Replay[Reply] | Reload:
-        """What to do with a chunk. From what is not authoritative nothing but a step follows.
+        """Decide what to do with a chunk.
+
+        Args:
+            entry: of the session.
+            snapshot: the session to decide on.
+            request: with the chunk.
+            authoritative: the snapshot is the store's own. On any other the result is a step or Reload, never an error.
 
         Raises:
             HetsynError: the chunk is not applied.
@@ -197,7 +219,7 @@ class SessionRegistry:
             now_s, lifetimes = self.sessions.clock(), self.sessions.decision_lifetimes
             is_missing = authoritative and entry.seen_before and session is None
             if is_missing:
-                entry.seen_before = False  # a client hears of it once
+                entry.seen_before = False  # one reply reports the loss; then the id may begin again
             if session is not None and envelope.names_a_model and status(known, now_s, lifetimes) != "none":
                 session.check_model(envelope)
             decision = decide(
@@ -221,9 +243,10 @@ class SessionRegistry:
             return Reload()
 
     async def _existing(self, entry: SessionEntry) -> Session:
-        """
+        """The latest session of an entry.
+
         Raises:
-            NotFound, SessionGone, StoreUnavailable, StateError: there is no session, or none that can be used.
+            NotFound, SessionGone, StoreUnavailable, StateError: as ``describe``.
         """
         snapshot = await self.sessions.latest(entry)
         if snapshot.damage is not None:
@@ -234,11 +257,11 @@ class SessionRegistry:
         return snapshot.session
 
     def _imported(self, content: bytes, session_id: str) -> Session:
-        """The session of an exported record under an id, used now.
+        """Unpack an exported session under an id, last used now.
 
         Raises:
             StateError: the content cannot be used.
-            SessionGone: it is of a session that was dropped, or past its age.
+            SessionGone: the session has expired or is too old.
         """
         record = read(content)
         session = renamed(self._packing.unpack(record, find_model(self._catalog, record)), session_id)
@@ -250,7 +273,7 @@ class SessionRegistry:
             raise expired(record.session, self.sessions.lifetimes)
         return session
 
-    def _described(self, session_id: str, session: Session) -> dict[str, Any]:
+    def _description(self, session_id: str, session: Session) -> dict[str, Any]:
         progress, stream = session.known.progress, session.stream
         return {
             "session": session_id,
@@ -272,7 +295,4 @@ def _known(snapshot: Snapshot) -> Known[Reply] | None:
 
 
 def _contended(session_id: str) -> Overloaded:
-    return Overloaded(
-        f"session {session_id!r} is changed by other replicas all the time: send the chunk again in {BUSY_RETRY_S:g} s",
-        BUSY_RETRY_S,
-    )
+    return Overloaded(f"other replicas keep changing session {session_id!r}: send the chunk again in {RETRY_S:g} s")

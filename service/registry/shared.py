@@ -1,8 +1,8 @@
 """Sessions in a store that any number of processes share.
 
-An entry remembers what this process last saw of the store's record, and may be let go at any time that nobody uses it.
-``session.protocol`` says what such a memory may decide. Time is judged by the times in the record, so that every
-process judges alike.
+An entry caches the store's record as this process last saw it. An unused entry may be removed at any time.
+``session.protocol`` says what may be decided on a cached record. Lifetimes are checked by the times in the record, so
+all processes agree.
 """
 
 from __future__ import annotations
@@ -24,11 +24,14 @@ log = logging.getLogger("hetsyn.sessions")
 
 
 class SharedSessions(SessionTable):
-    """
+    """The sessions of a server with a store.
+
     Args:
-        max_sessions, lifetimes, retry_s: as of ``SessionTable``.
-        store: what keeps the sessions.
-        counters: count the dropped.
+        max_sessions: see ``SessionTable``.
+        lifetimes: see ``SessionTable``.
+        retry_s: see ``SessionTable``.
+        store: the session store.
+        counters: count dropped sessions.
         clock: seconds since 1970.
     """
 
@@ -57,7 +60,7 @@ class SharedSessions(SessionTable):
         try:
             await self._store.start()
         except StoreUnavailable as error:
-            log.warning("%s", error)  # it may come up yet; until then every chunk gets 503
+            log.warning("%s", error)  # the store may start later; until then every chunk gets 503
 
     async def check(self) -> None:
         await self._store.health()
@@ -74,7 +77,7 @@ class SharedSessions(SessionTable):
             self._make_room()
             entry = self._entries[session_id] = SessionEntry(session_id, None)
         else:
-            self._entries.move_to_end(session_id)  # the least recently used come first
+            self._entries.move_to_end(session_id)  # the least recently used entry comes first
         entry.users += 1
         return entry
 
@@ -89,7 +92,7 @@ class SharedSessions(SessionTable):
         if entry.snapshot is not None:
             return entry.snapshot, False
         if may_be_first and not entry.seen_before:
-            # most sessions that begin are new: the commit says whether one is there
+            # a session that begins is nearly always new, so no load is needed: the commit finds out
             return ABSENT, False
         return await self.latest(entry), True
 
@@ -101,7 +104,7 @@ class SharedSessions(SessionTable):
         return snapshot
 
     async def commit(self, entry: SessionEntry, snapshot: Snapshot, session: Session) -> bool:
-        entry.snapshot = None  # until the outcome is known, only the store can say
+        entry.snapshot = None  # unknown until the store has answered
         entry.seen_before = entry.seen_before or snapshot.session is not None
         after = await self._store.commit(entry.id, snapshot, session)
         if after is None:
@@ -117,14 +120,14 @@ class SharedSessions(SessionTable):
         return True
 
     def release_id(self, session_id: str) -> None:
-        """The record says that the session was dropped, and an import replaces it."""
+        """Nothing to do: the tombstone is a record, and an import replaces it."""
 
     async def sweep_slowly(self, duration_s: float) -> None:
         for share in self.sweeping(self.clock()):
             await asyncio.sleep(share * duration_s)
-            if self._pending_tombstones:  # chunks must not wait behind those of all sessions at once
+            if self._pending_tombstones:  # one slice at a time, so that chunks do not wait behind all of them
                 await asyncio.wait(self._pending_tombstones)
-        with suppress(StoreUnavailable):  # the next sweep will do
+        with suppress(StoreUnavailable):  # the next sweep tries again
             await self._store.expire()
 
     def _remember(self, entry: SessionEntry, snapshot: Snapshot) -> None:
@@ -132,10 +135,10 @@ class SharedSessions(SessionTable):
         entry.seen_before = entry.seen_before or snapshot.session is not None
 
     def _make_room(self) -> None:
-        """Forget the least recently used: the store has every session, only memory is short.
+        """Remove the least recently used entry if memory is full. Its session stays in the store.
 
         Raises:
-            Overloaded: all are in use.
+            Overloaded: all entries are in use.
         """
         if self.open < self._max_sessions:
             return
@@ -145,7 +148,7 @@ class SharedSessions(SessionTable):
         del self._entries[unused.id]
 
     def _is_over(self, entry: SessionEntry) -> bool:
-        # an ended session is not needed here; one whose last commit is unknown is still remembered as begun
+        # an entry whose last commit has an unknown outcome still records that its session had begun
         is_unknown = entry.snapshot is None and entry.seen_before
         return entry.ended or (entry.session is None and not is_unknown)
 
@@ -170,7 +173,10 @@ class SharedSessions(SessionTable):
         return True
 
     async def _write_tombstone(self, session_id: str, snapshot: Snapshot, session: Session) -> None:
-        """Keep of a dropped session only that it was dropped. The times of its record say so without this too."""
+        """Replace an expired session's record by one without state.
+
+        The times in the old record say too that the session has expired. The tombstone frees the room of its state.
+        """
         tombstone = session._replace(known=session.known._replace(dropped=True), stream=None)
         if await self._store.commit(session_id, snapshot, tombstone):
             self._counters.sessions_dropped += 1
@@ -178,4 +184,4 @@ class SharedSessions(SessionTable):
     def _tombstone_written(self, task: asyncio.Task[None]) -> None:
         self._pending_tombstones.discard(task)
         if not task.cancelled():
-            task.exception()  # counted by the store; asyncio logs exceptions that nobody has asked for
+            task.exception()  # the store has counted it; asyncio logs an exception that is never retrieved

@@ -1,7 +1,7 @@
-"""The sessions of a server by id, and the one protocol that both ways of keeping them implement.
+"""The sessions of a server by id: the interface that ``local`` and ``shared`` implement.
 
-``local`` keeps sessions in this process. ``shared`` keeps them in a store, for any number of processes. In both, only
-a chunk that is applied counts as use.
+``LocalSessions`` holds sessions in this process. ``SharedSessions`` holds them in a store, for any number of processes.
+In both, only a chunk that is applied counts as use.
 """
 
 from __future__ import annotations
@@ -19,18 +19,19 @@ from service.session.session import Session
 from service.store.session_store import Snapshot
 
 ABSENT = Snapshot()
-SLICE = 100  # entries that a sweep looks at before others have their turn: a tenth of a millisecond
+SLICE = 100  # entries that a sweep checks in one turn of the event loop: a tenth of a millisecond
 
 
 class SessionEntry:
     """What a process knows of one session.
 
     Attributes:
-        lock: taken for each request, first come, first served.
-        users: requests that hold the entry now; it stays while there are any.
-        last_used_s: when the last of them left.
-        snapshot: what was last seen of the session; None where only the store can say.
-        seen_before: the store has held the session since the entry was made.
+        id: of the session.
+        lock: serialises the session's requests, first come, first served.
+        users: requests that use the entry now; it stays in the table while there are any.
+        last_used_s: when a request last left the entry, by the table's clock.
+        snapshot: the session as last seen; None if only the store knows.
+        seen_before: the store has had the session since the entry was made.
     """
 
     def __init__(self, session_id: str, snapshot: Snapshot | None) -> None:
@@ -52,17 +53,17 @@ class SessionEntry:
 
 
 class SessionTable(ABC):
-    """Used from one event loop.
+    """Entries of sessions by id. Used from one event loop.
 
     Args:
         max_sessions: open sessions in the memory of this process; one more is refused.
         lifetimes: of sessions.
-        retry_s: when a client that was refused may try again.
-        clock: seconds; of the times in ``Session.known``.
+        retry_s: time after which a client that was refused may try again.
+        clock: seconds, for the times in ``Session.known``.
 
     Attributes:
-        decision_lifetimes: by which the protocol judges a session that a request has entered.
-        wall_offset_s: from ``clock`` to seconds since 1970, now.
+        decision_lifetimes: lifetimes that the protocol applies to a session that a request has entered.
+        wall_offset_s: seconds since 1970 less ``clock``, now.
     """
 
     decision_lifetimes: Lifetimes
@@ -82,31 +83,32 @@ class SessionTable(ABC):
 
     @abstractmethod
     def enter(self, session_id: str) -> SessionEntry:
-        """The entry of a session, made if there is none; the caller holds it until ``leave``.
+        """The entry of a session, made if there is none. The caller uses it until ``leave``.
 
         Raises:
             Overloaded: there is no room.
-            SessionGone: the session was dropped.
+            SessionGone: the session has expired.
         """
 
     @abstractmethod
     def find(self, session_id: str) -> SessionEntry:
-        """``enter``, for a session that should exist.
+        """As ``enter``, for a session that should exist.
 
         Raises:
-            NotFound, SessionGone: it is known not to exist.
+            NotFound: there is no such session.
+            SessionGone: the session has expired.
             Overloaded: there is no room.
         """
 
     def leave(self, entry: SessionEntry) -> None:
-        """Hold the entry no longer."""
+        """End the use of an entry that ``enter`` or ``find`` gave."""
         entry.users -= 1
         if not entry.users and self._entries.get(entry.id) is entry and self._is_over(entry):
             del self._entries[entry.id]
 
     @contextmanager
     def visit(self, session_id: str) -> Iterator[SessionEntry]:
-        """``find`` and ``leave``."""
+        """``find``, and ``leave`` at the end of the context."""
         entry = self.find(session_id)
         try:
             yield entry
@@ -115,66 +117,79 @@ class SessionTable(ABC):
 
     @abstractmethod
     async def current(self, entry: SessionEntry, *, may_be_first: bool) -> tuple[Snapshot, bool]:
-        """What to decide on, and whether it is authoritative.
+        """A snapshot to decide on, cached if possible.
 
         Args:
+            entry: of the session; the caller has its lock.
             may_be_first: the request may be the session's first.
 
+        Returns:
+            The snapshot, and whether it is authoritative (``session.protocol``).
+
         Raises:
-            StoreUnavailable, StateError: it cannot be known.
+            StoreUnavailable: the store does not answer.
+            StateError: the store has something else under this id.
         """
 
     @abstractmethod
     async def latest(self, entry: SessionEntry) -> Snapshot:
-        """What is authoritative.
+        """The authoritative snapshot.
 
         Raises:
-            StoreUnavailable, StateError: it cannot be known.
+            StoreUnavailable, StateError: as ``current``.
         """
 
     @abstractmethod
     async def commit(self, entry: SessionEntry, snapshot: Snapshot, session: Session) -> bool:
-        """Put a session in place of a snapshot; False where another process has changed the session since.
+        """Replace a snapshot by a session.
+
+        Returns:
+            False if another process has changed the session since the snapshot. Nothing was replaced then.
 
         Raises:
-            StoreUnavailable: nobody knows whether it was put there.
+            StoreUnavailable: it may have been replaced or not.
         """
 
     @abstractmethod
     async def remove(self, entry: SessionEntry, snapshot: Snapshot) -> bool:
-        """Remove what a snapshot shows; result and errors as of ``commit``."""
+        """Remove the session of a snapshot; result and errors as of ``commit``."""
 
     @abstractmethod
     def release_id(self, session_id: str) -> None:
-        """Let the id of a session that was dropped be used again."""
+        """Let the id of an expired session be used again."""
 
     @abstractmethod
     async def start(self) -> None:
-        """Make ready to keep sessions.
+        """Prepare the table; called once, before any other method.
 
         Raises:
-            StoreUnusable: they would be lost.
+            StoreUnusable: the store would lose sessions, as it is configured.
         """
 
     @abstractmethod
     async def check(self) -> None:
-        """Whether sessions can be kept now.
+        """Check that sessions can be stored now.
 
         Raises:
-            StoreUnavailable, StoreUnusable: they cannot.
+            StoreUnavailable: the store does not answer.
+            StoreUnusable: the store would lose sessions, as it is configured.
         """
 
     @abstractmethod
     async def close(self) -> None:
-        """Finish what is under way."""
+        """Finish what is under way; the table is not used afterwards."""
 
     def sweep(self, now_s: float) -> None:
-        """Let go of what is over."""
+        """Remove expired sessions and entries that are not needed."""
         for _ in self.sweeping(now_s):
             pass
 
     def sweeping(self, now_s: float) -> Iterator[float]:
-        """``sweep`` in slices, between which others may use the table; of each slice its share of the whole."""
+        """``sweep`` in slices, between which the table may be used.
+
+        Yields:
+            After each slice, its share of the whole sweep.
+        """
         session_ids = list(self._entries)
         for count, session_id in enumerate(session_ids, 1):
             self._expire(session_id, now_s)
@@ -182,22 +197,25 @@ class SessionTable(ABC):
                 yield SLICE / len(session_ids)
 
     async def sweep_slowly(self, duration_s: float) -> None:
-        """``sweep``, spread over a time: a round of the event loop with a slice in it takes longer, and a chunk takes
-        several rounds."""
+        """``sweep``, spread over a time, so that no chunk waits for more than a few slices."""
         for share in self.sweeping(self.clock()):
             await asyncio.sleep(share * duration_s)
 
     def idle_s(self, session: Session) -> float:
-        """For how long the session has not been used, in seconds."""
+        """Time since the session was last used."""
         return max(0.0, self.clock() - session.known.used_s)
 
     @abstractmethod
     def _is_over(self, entry: SessionEntry) -> bool:
-        """Whether nobody needs the entry any more."""
+        """Whether an unused entry can be removed."""
 
     @abstractmethod
     def _expire(self, session_id: str, now_s: float) -> bool:
-        """Let the session go if its time is over; whether it was."""
+        """Remove the entry of an expired session.
+
+        Returns:
+            Whether it was removed.
+        """
 
     def _full(self) -> Overloaded:
         return Overloaded(f"{self._max_sessions} sessions are open: end some, or try again later", self._retry_s)

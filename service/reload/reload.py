@@ -1,16 +1,16 @@
-"""Keeps a catalog in step with its folder while requests run.
+"""Reloads the models of a catalog from its folder while requests run.
 
-    folder                                        what becomes of it
+    in the folder                                 outcome
     -------------------------------------------   --------------------------------------------------------------
-    a version that is new                         verified, loaded and smoke-tested on a thread, then offered
-    one that cannot be read, loaded or run        refused
-    a folder that is gone                         retired: its sessions go on, new ones do not begin on it
-    a version's folder with other content         refused: the content that was offered is offered further
-    no models at all, or no folder                the whole reload is refused
+    a new version                                 verified, loaded and smoke-tested on a thread, then offered
+    a version that cannot be read, loaded or run  refused
+    a version's folder is gone                    retired: its sessions go on, new ones do not begin on it
+    a version's folder has other content          refused: the old content stays offered
+    no models, or no folder                       the whole reload is refused
 
-What is refused is logged and counted and changes nothing: what was offered before is offered further. A version is
-one content for as long as a process lives, even if it was withdrawn in between, because sessions and their records
-name it by version.
+A refusal is logged and counted and changes nothing: the models that were offered before stay offered. A version has
+one content for the life of a process, even if it was retired in between, because sessions and their records name a
+model by its version.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ Signature = tuple[tuple[str, int, int], ...]
 
 @dataclass(frozen=True)
 class Refused:
-    """A part of the folder that is not offered.
+    """A part of the folder that a reload refuses.
 
     Attributes:
-        where: the part.
+        where: its path.
         reason: a sentence.
     """
 
@@ -50,13 +50,13 @@ class Refused:
 
 @dataclass(frozen=True)
 class ReloadPlan:
-    """What a reload would change.
+    """The changes of a reload.
 
     Attributes:
-        snapshot: to be offered.
-        opened: versions that come with it.
-        retired: versions that go.
-        refused: what is left as it was.
+        snapshot: models to offer.
+        opened: versions that are offered from now on.
+        retired: versions that are not offered any more.
+        refused: parts of the folder that change nothing.
     """
 
     snapshot: CatalogSnapshot
@@ -66,7 +66,12 @@ class ReloadPlan:
 
 
 def plan_reload(catalog: ModelCatalog, smoke_test: SmokeTest) -> ReloadPlan:
-    """Read the catalog's folder, and open and try what is new. Changes nothing; may take long."""
+    """Read a catalog's folder, and open and test its new versions. Changes nothing; may take long.
+
+    Args:
+        catalog: of the folder.
+        smoke_test: raises if a model cannot be run.
+    """
     before = catalog.snapshot
     try:
         paths = find_artifacts(catalog.folder)
@@ -80,7 +85,7 @@ def plan_reload(catalog: ModelCatalog, smoke_test: SmokeTest) -> ReloadPlan:
         is_offered = path.name in before.models.get(path.parent.name, {})
         try:
             model = _known_or_opened(catalog, path, known, smoke_test)
-        except Exception as error:  # of a graph that fails in whatever way
+        except Exception as error:  # a damaged graph may raise anything
             refused.append(Refused(path, _sentence(error)))
             if known is None or not is_offered:
                 continue
@@ -91,56 +96,58 @@ def plan_reload(catalog: ModelCatalog, smoke_test: SmokeTest) -> ReloadPlan:
     if not models:
         return ReloadPlan(before, refused=tuple(refused))
     by_name = ordered(models)
-    kept = {key(model) for model in models}
-    gone = [model for versions in before.models.values() for model in versions.values() if key(model) not in kept]
+    offered = {key(model) for model in models}
+    retired = [model for versions in before.models.values() for model in versions.values() if key(model) not in offered]
     default_name = before.default_name if before.default_name in by_name else None
     try:
         default_name = _default(catalog, list(by_name))
     except HetsynError as error:
         refused.append(Refused(catalog.folder / DEFAULT, str(error)))
-    return ReloadPlan(CatalogSnapshot(by_name, default_name), tuple(opened), tuple(gone), tuple(refused))
+    return ReloadPlan(CatalogSnapshot(by_name, default_name), tuple(opened), tuple(retired), tuple(refused))
 
 
 class Reloader:
-    """Reloads when it is asked, and when a folder that it watches has changed. Used from one event loop.
+    """Reloads a catalog on request, and when its folder changes. Used from one event loop.
 
     Args:
-        smoke_test: raises where a model cannot be run.
-        watch_s: between two looks at the folder; 0 looks never.
+        catalog: to reload.
+        smoke_test: raises if a model cannot be run.
+        counters: count reloads and versions.
+        watch_s: interval at which the folder is checked; 0 never checks it.
     """
 
     def __init__(self, catalog: ModelCatalog, smoke_test: SmokeTest, counters: Counters, watch_s: float = 0.0) -> None:
         self._catalog = catalog
-        self._try_model = smoke_test
+        self._smoke_test = smoke_test
         self._counters = counters
         self._watch_s = watch_s
-        self._asked = asyncio.Event()
+        self._requested = asyncio.Event()
         self._reloading = asyncio.Lock()
 
     def ask(self) -> None:
-        """Have ``run_forever`` reload soon; asked for again meanwhile, it reloads once more."""
-        self._asked.set()
+        """Make ``run_forever`` reload soon. A request during a reload makes it reload once more."""
+        self._requested.set()
 
     async def run_forever(self) -> None:
-        """Reload as asked and as seen; until cancelled."""
-        offered: Signature | None = None  # what was changed since the catalog was opened is found at the first rest
-        seen: Signature | None = None
+        """Reload on request and when the folder changes, until cancelled."""
+        loaded: Signature | None = None  # None: the folder may have changed since the catalog was opened
+        previous: Signature | None = None
         while True:
-            asked = await self._wait()
-            now = await self._signature() if self._watch_s else None
-            # a folder that something is being copied into is left to rest first
-            if asked or (now == seen and now != offered):
-                offered = now
+            is_requested = await self._wait()
+            current = await self._signature() if self._watch_s else None
+            # a folder is reloaded when it has stopped changing: files may still be copied into it
+            if is_requested or (current == previous and current != loaded):
+                loaded = current
                 try:
                     await self.reload()
                 except Exception as error:
                     log.error("the models could not be reloaded", exc_info=error)
-            seen = now
+            previous = current
 
     async def reload(self) -> ReloadPlan:
-        """CatalogSnapshot what the folder holds, once it has been opened and tried on a thread."""
+        """Open and test the folder's new versions on a thread, then offer the folder's models."""
         async with self._reloading:
-            plan = await asyncio.to_thread(plan_reload, self._catalog, self._try_model)
+            plan = await asyncio.to_thread(plan_reload, self._catalog, self._smoke_test)
             self._catalog.publish(plan.snapshot)
         self._counters.model_reloads += 1
         self._counters.models_opened += len(plan.opened)
@@ -151,48 +158,49 @@ class Reloader:
         for model in plan.retired:
             log.info("model %r version %r is retired: its sessions go on", model.name, model.version)
         for refused in plan.refused:
-            log.error("refused, what was offered before stays: %s", refused.reason)
+            log.error("refused, the models offered before stay: %s", refused.reason)
         return plan
 
     async def _signature(self) -> Signature | None:
-        """None where the folder cannot be looked at."""
+        """The folder's signature; None if the folder cannot be read."""
         try:
             return await asyncio.to_thread(signature, self._catalog.folder)
         except Exception as error:
-            log.error("the folder of models could not be looked at", exc_info=error)
+            log.error("the folder of models could not be checked for changes", exc_info=error)
             return None
 
     async def _wait(self) -> bool:
-        """Until there is something to do; whether it was asked for."""
+        """Wait for a request or for the next check of the folder; whether there was a request."""
         try:
             async with asyncio.timeout(self._watch_s or None):
-                await self._asked.wait()
+                await self._requested.wait()
         except TimeoutError:
             return False
-        self._asked.clear()
+        self._requested.clear()
         return True
 
 
 def signature(folder: Path) -> Signature:
-    """Names, sizes and times of the files of a folder of models: differs where something has changed."""
-    found = []
+    """Names, sizes and times of the files of a folder of models. It changes whenever a file does."""
+    files = []
     for path in (folder / DEFAULT, *folder.glob("*/*/*")):
         try:
             stat = path.stat()
-        except OSError:  # gone since it was listed
+        except OSError:  # removed since it was listed
             continue
-        found.append((str(path), stat.st_size, stat.st_mtime_ns))
-    return tuple(sorted(found))
+        files.append((str(path), stat.st_size, stat.st_mtime_ns))
+    return tuple(sorted(files))
 
 
 def _known_or_opened(catalog: ModelCatalog, path: Path, known: Model | None, smoke_test: SmokeTest) -> Model:
-    """
+    """The model of a version's folder; a new one is opened and tested.
+
     Raises:
-        ArtifactError: the folder's content is not what was offered as this version, or cannot be used.
+        ArtifactError: the folder's content differs from the one that was offered as this version, or cannot be used.
     """
     content = content_hash(Artifact.describe(path).manifest)
-    served = catalog.content_of(path.parent.name, path.name)
-    if served is not None and content != served:
+    offered = catalog.content_of(path.parent.name, path.name)
+    if offered is not None and content != offered:
         raise ArtifactError(
             f"{path}: holds another content than was offered as this version: export it as a version of its own, "
             "or restart the server to forget the old one"
@@ -205,16 +213,17 @@ def _known_or_opened(catalog: ModelCatalog, path: Path, known: Model | None, smo
 
 
 def _default(catalog: ModelCatalog, names: list[str]) -> str | None:
-    """
+    """The default model: the operator's, else the folder's.
+
     Raises:
-        ArtifactError: the model that requests mean which name none is not there.
+        ArtifactError: the folder lacks it.
     """
-    named = catalog.default_model
-    if named is None:
+    name = catalog.default_model
+    if name is None:
         return folders_default(catalog.folder, names)
-    if named not in names:
-        raise ArtifactError(f"the default model {named!r} is not in {catalog.folder}: requests have to name one")
-    return named
+    if name not in names:
+        raise ArtifactError(f"the default model {name!r} is not in {catalog.folder}: requests have to name one")
+    return name
 
 
 def _sentence(error: Exception) -> str:

@@ -1,4 +1,4 @@
-"""A model is tried before requests may run on it."""
+"""Tests a model before requests may run on it."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ STEPS = 8
 
 
 def smoke_test(model: Model, engine: Engine) -> None:
-    """Run a short session of each kind on a model, in each form.
+    """Run a short session of each kind of input on a model, in each form.
 
     Raises:
-        ArtifactError, RuntimeUnavailable: a graph fails, or gives what it should not.
+        ArtifactError: a graph fails, or its outputs have the wrong size.
+        RuntimeUnavailable: the runtime fails.
     """
     chunks: list[Chunk] = [_spikes(model)]
     if model.manifest.encoder is not None:
@@ -26,7 +27,7 @@ def smoke_test(model: Model, engine: Engine) -> None:
     for form in model.manifest.forms:
         for chunk in chunks:
             stream = initial_stream(model, form)
-            for end in (False, True):  # the second goes on from a state that the first has left
+            for end in (False, True):  # the second chunk goes on from the state after the first
                 (outcome,) = engine.run(model, form, [Work(stream, chunk, end)])
                 stream, result = outcome.stream, outcome.result
                 tail = model.manifest.decision.tail_steps if end else 0

@@ -1,4 +1,4 @@
-"""One chunk onto one session: a session in, the session after the chunk and its reply out. Nothing is kept here."""
+"""Applies one chunk to one session: takes a session, returns the session after the chunk and the reply."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ class Step(NamedTuple):
     """A chunk that is to be applied.
 
     Attributes:
-        session: the one before the chunk.
-        stream: its stream.
-        seq: the chunk's number.
-        steps: network steps that the chunk will take, about.
+        session: before the chunk.
+        stream: of the session.
+        seq: number of the chunk.
+        steps: estimate of the network steps that the chunk takes.
     """
 
     session: Session
@@ -37,10 +37,13 @@ class Step(NamedTuple):
 
 
 class Advance:
-    """Used from one event loop.
+    """Begins sessions and applies chunks to them. Used from one event loop.
 
     Args:
+        engine: checks chunks.
         run: computes a chunk.
+        catalog: of the models.
+        counters: count chunks and sessions.
     """
 
     def __init__(self, engine: Engine, run: RunChunk, catalog: ModelCatalog, counters: Counters) -> None:
@@ -50,7 +53,14 @@ class Advance:
         self._counters = counters
 
     def begin(self, envelope: Envelope, now_s: float) -> Session:
-        """A session before its first chunk.
+        """Begin a session.
+
+        Args:
+            envelope: names model, version and form.
+            now_s: when it begins.
+
+        Returns:
+            The session before its first chunk.
 
         Raises:
             NotFound: there is no such model, version or form.
@@ -61,17 +71,31 @@ class Advance:
         return Session(model, form, Known(Progress(), now_s, now_s), initial_stream(model, form))
 
     def plan(self, session: Session, seq: int, request: InferRequest) -> Step:
-        """Whether the session takes the chunk, under a number that the protocol gave.
+        """Check that a session takes a chunk.
+
+        Args:
+            session: before the chunk.
+            seq: number of the chunk, as the protocol has decided.
+            request: with the chunk.
 
         Raises:
-            SessionEnded: it takes none any more.
+            SessionEnded: the session takes no chunk any more.
             InputError, UnsupportedInput: as ``Engine.check``.
         """
         stream = session.open_stream
         return Step(session, stream, seq, self._engine.check(session.model, stream, request.chunk))
 
     async def apply(self, session_id: str, step: Step, request: InferRequest, clock: Clock) -> tuple[Session, Reply]:
-        """The session after the chunk, and the reply.
+        """Compute a chunk.
+
+        Args:
+            session_id: of the session.
+            step: the chunk's, from ``plan``.
+            request: with the chunk.
+            clock: gives the time of use.
+
+        Returns:
+            The session after the chunk, and the reply.
 
         Raises:
             HetsynError: as ``Engine.run``.
@@ -87,7 +111,7 @@ class Advance:
         return Session(session.model, session.form, known, None if end else outcome.stream), reply
 
     def count(self, reply: Reply) -> None:
-        """Count a chunk that was applied and kept."""
+        """Count a chunk that was applied and committed."""
         self._counters.chunks_applied += 1
         self._counters.steps_applied += reply.steps
         self._counters.sessions_opened += reply.seq == 0

@@ -21,29 +21,28 @@ or without one, and with the digest of its content and end flag.
     missing   none              any        SessionGone: a new beginning would be a silent one
     missing   any               any        as none
 
-Apply(n), once the engine has done the chunk, leads by ``applied`` to (n + 1, this chunk, its end flag). A
-chunk that fails leads nowhere: progress is a value, and the old one still holds. Another model than the
-session's is ModelMismatch in every state but none; another content of the model, ModelChanged; a version that is not
-here, ModelAbsent.
+Once the engine has computed the chunk of Apply(n), ``applied`` gives the new progress: (n + 1, this chunk, its end
+flag). A chunk that fails changes nothing: progress is a value, and the old one stays valid. A request that names
+another model than the session's gets ModelMismatch in every state but none. If the model has other content than when
+the session began, the request gets ModelChanged; if the server lacks the model's version, ModelAbsent.
 
-Time moves a session too, by ``status``; nothing needs to be written for it:
+Time changes a session's state too, by ``status``; nothing is written for it:
 
     open      idle for idle_s, or older than age_s         expired
     expired   for expired_keep_s                           none
     ended     for ended_keep_s                             none
 
-Replicas. Where a store is shared, a replica may hold a session that another one has moved on. What it
-holds is then *not authoritative*, and two rules make that harmless:
+Replicas. If replicas share a store, a replica may have cached a session that another replica has since advanced. The
+cached session is *not authoritative*, and two rules make that harmless:
 
-    1. An Apply is acknowledged only after a commit that compares the store's revision with the one that
-       the decision was made on. It is committed (acknowledge), refused (decide again on what the store
-       holds), or its outcome is unknown (no acknowledgement; the next chunk decides on what the store
-       holds).
-    2. Anything but an Apply is decided on the store's own record: on any other, ``decide`` says Reload.
+    1. An Apply is acknowledged only after a commit that compares the store's revision with the one that the
+       decision was made on. The commit succeeds (acknowledge), is refused (decide again on the store's record),
+       or has an unknown outcome (no acknowledgement; the next chunk decides on the store's record).
+    2. Anything but an Apply is decided on the store's own record: on any other, ``decide`` returns Reload.
 
-State, number and reply are one record and change in one commit, so of two replicas that apply chunk n at
-the same time one is refused, decides again, and finds a duplicate. *Missing* is a session that this
-replica has seen and that the store has no more.
+State, number and reply are one record and change in one commit. So if two replicas apply chunk n at the same time, one
+is refused, decides again, and finds a duplicate. *Missing* is a session that this replica has seen and that the store
+does not have any more.
 
 Import and removal are decided on the store's record and committed in the same way:
 
@@ -67,7 +66,13 @@ R = TypeVar("R")
 
 
 class Answered(NamedTuple, Generic[R]):
-    """A chunk that was applied."""
+    """A chunk that was applied.
+
+    Attributes:
+        seq: its number.
+        digest: of its content and end flag.
+        reply: to the chunk.
+    """
 
     seq: int
     digest: bytes
@@ -79,9 +84,9 @@ class Progress(NamedTuple, Generic[R]):
 
     Attributes:
         expected_seq: number of the next chunk.
-        total_steps: network steps of all its chunks.
-        ended: its last chunk ended it.
-        last: the last chunk that was applied.
+        total_steps: network steps of all chunks so far.
+        ended: whether the last chunk ended the session.
+        last: the last chunk that was applied; None before the first.
     """
 
     expected_seq: int = 0
@@ -91,13 +96,13 @@ class Progress(NamedTuple, Generic[R]):
 
 
 class Known(NamedTuple, Generic[R]):
-    """What is known of a session.
+    """What the protocol knows of a session.
 
     Attributes:
         progress: how far it is.
-        created_s: when it began, in seconds of one clock.
-        used_s: when a chunk was last applied, likewise.
-        dropped: it was found idle or too old, and its stream was thrown away.
+        created_s: when it began, in seconds of any one clock.
+        used_s: when a chunk was last applied, in seconds of the same clock.
+        dropped: whether it has expired and its stream was discarded.
     """
 
     progress: Progress[R]
@@ -108,13 +113,13 @@ class Known(NamedTuple, Generic[R]):
 
 @dataclass(frozen=True)
 class Lifetimes:
-    """How long things of a session last.
+    """How long a session and the memory of it last.
 
     Attributes:
-        idle_s: a session is open without use.
-        age_s: a session is open in all.
-        ended_keep_s: the last reply of an ended session is kept.
-        expired_keep_s: it is remembered that a session was dropped.
+        idle_s: time without use after which an open session expires.
+        age_s: age at which an open session expires.
+        ended_keep_s: time for which the last reply of an ended session is remembered.
+        expired_keep_s: time for which an expired session is remembered.
     """
 
     idle_s: float
@@ -131,25 +136,25 @@ Status = Literal["none", "open", "ended", "expired"]
 
 @dataclass(frozen=True, slots=True)
 class Apply:
-    """The chunk counts, under this number."""
+    """Apply the chunk under this number."""
 
     seq: int
 
 
 @dataclass(frozen=True, slots=True)
 class Replay(Generic[R]):
-    """The chunk was applied before, with this reply."""
+    """Send this reply again: the chunk was applied before."""
 
     reply: R
 
 
 @dataclass(frozen=True)
 class Reload:
-    """Decide again, on what the store holds."""
+    """Decide again, on the store's record."""
 
 
 def status(known: Known[R] | None, now_s: float, lifetimes: Lifetimes) -> Status:
-    """What a session is at a time."""
+    """The state of a session at a time; None is a session of which nothing is known."""
     if known is None:
         return "none"
     if known.progress.ended:
@@ -162,7 +167,7 @@ def status(known: Known[R] | None, now_s: float, lifetimes: Lifetimes) -> Status
 
 
 def keep_s(known: Known[R], lifetimes: Lifetimes) -> float:
-    """For how long from its last use a record has to be kept: until its status is none."""
+    """Time from its last use for which a session's record has to be stored: until its status is none."""
     if known.progress.ended:
         return lifetimes.ended_keep_s
     return lifetimes.idle_s + lifetimes.expired_keep_s
@@ -207,15 +212,20 @@ def decide(
     authoritative: bool = True,
     missing_from_store: bool = False,
 ) -> Apply | Replay[R] | Reload:
-    """What is to be done with a chunk; see the tables above.
+    """Decide what to do with a chunk; see the tables above.
 
     Args:
-        seq: the chunk's number; None is the next, whichever that is.
-        authoritative: ``known`` is what the store holds, not what a replica remembers of it.
+        session: its id, for messages.
+        known: of the session; None if it does not exist.
+        seq: number of the chunk; None takes the next number.
+        digest: of the chunk's content and end flag.
+        now_s: time, by the clock of ``known``.
+        lifetimes: of sessions.
+        authoritative: ``known`` is the store's record, not one that a replica has cached.
         missing_from_store: the replica has seen the session, and the store has none.
 
     Raises:
-        NotFound, OutOfOrder, ConflictingChunk, SessionEnded, SessionGone: nothing is to be done.
+        NotFound, OutOfOrder, ConflictingChunk, SessionEnded, SessionGone: the chunk is refused.
     """
     try:
         decision = _decide(session, known, seq, digest, now_s, lifetimes, missing_from_store)
@@ -250,7 +260,7 @@ def _decide(
 
 
 def expired(session: str, lifetimes: Lifetimes) -> SessionGone:
-    """The session was dropped, as an error."""
+    """The error for an expired session."""
     return SessionGone(
         f"session {session!r} was dropped after {lifetimes.idle_s:g} s idle, or at the age of {lifetimes.age_s:g} s: "
         "begin another, under a new id"
@@ -258,15 +268,23 @@ def expired(session: str, lifetimes: Lifetimes) -> SessionGone:
 
 
 def unknown(session: str) -> NotFound:
-    """There is no session of this id, as an error."""
+    """The error for a session that does not exist."""
     return NotFound(f"no session {session!r}: it has not begun, was deleted, or ended a while ago")
 
 
 def check_import(session: str, known: Known[R] | None, now_s: float, lifetimes: Lifetimes, *, replace: bool) -> None:
-    """Whether a session may be imported under an id.
+    """Check that a session may be imported under an id.
+
+    Args:
+        session: the id.
+        known: of the session of this id; None if there is none.
+        now_s: time, by the clock of ``known``.
+        lifetimes: of sessions.
+        replace: whether the import may replace a session.
 
     Raises:
-        SessionExists, SessionGone: not without ``replace``.
+        SessionExists: there is a session of this id, and not ``replace``.
+        SessionGone: the session of this id has expired, and not ``replace``.
     """
     state = status(known, now_s, lifetimes)
     if replace or state == "none":
@@ -277,10 +295,11 @@ def check_import(session: str, known: Known[R] | None, now_s: float, lifetimes: 
 
 
 def check_delete(session: str, known: Known[R] | None, now_s: float, lifetimes: Lifetimes) -> None:
-    """Whether there is a session to be looked at or deleted.
+    """Check that there is a session to describe, export or delete.
 
     Raises:
-        NotFound, SessionGone: there is none.
+        NotFound: there is no such session.
+        SessionGone: the session has expired.
     """
     state = status(known, now_s, lifetimes)
     if state == "none":
@@ -290,10 +309,10 @@ def check_delete(session: str, known: Known[R] | None, now_s: float, lifetimes: 
 
 
 def opening(session: str, seq: int | None) -> Progress[R]:
-    """Progress of a session that does not exist yet and is sent a chunk.
+    """The progress on which a session's first chunk is decided.
 
     Raises:
-        NotFound: the chunk is not a session's first.
+        NotFound: the number is not a first chunk's.
     """
     if seq:
         raise NotFound(f"no session {session!r}: begin it with seq 0 (seq {seq} was sent)")
@@ -301,13 +320,15 @@ def opening(session: str, seq: int | None) -> Progress[R]:
 
 
 def admit(progress: Progress[R], seq: int | None, digest: bytes) -> Apply | Replay[R]:
-    """What is to be done with a chunk; see the table above.
+    """Decide on a chunk of an open or ended session; see the first table above.
 
     Args:
-        seq: the chunk's number; None is the next, whichever that is.
+        progress: of the session.
+        seq: number of the chunk; None takes the next number.
+        digest: of the chunk's content and end flag.
 
     Raises:
-        OutOfOrder, ConflictingChunk, SessionEnded: nothing is to be done.
+        OutOfOrder, ConflictingChunk, SessionEnded: the chunk is refused.
     """
     last, expected = progress.last, progress.expected_seq
     if last is not None and seq == last.seq:
@@ -326,10 +347,18 @@ def admit(progress: Progress[R], seq: int | None, digest: bytes) -> Apply | Repl
 
 
 def applied(progress: Progress[R], *, seq: int, digest: bytes, steps: int, end: bool, reply: R) -> Progress[R]:
-    """Progress after the chunk that ``admit`` let in under ``seq``.
+    """Progress after a chunk.
+
+    Args:
+        progress: before the chunk.
+        seq: number of the chunk, from ``Apply``.
+        digest: of the chunk's content and end flag.
+        steps: network steps of the chunk.
+        end: whether the chunk ends the session.
+        reply: to the chunk.
 
     Raises:
-        OutOfOrder: it is not the expected one; another was applied since.
+        OutOfOrder: another chunk was applied since the decision.
     """
     if seq != progress.expected_seq:
         raise OutOfOrder(f"seq {seq} is not the expected {progress.expected_seq}", progress.expected_seq)

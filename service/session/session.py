@@ -1,4 +1,4 @@
-"""A session between two chunks, as a value: what is stored, moved and kept in memory."""
+"""A session between two chunks, as a value."""
 
 from __future__ import annotations
 
@@ -13,9 +13,12 @@ from service.wire.schema import Envelope, Reply
 
 
 class Session(NamedTuple):
-    """A session once its first chunk was applied.
+    """A session between two chunks.
 
     Attributes:
+        model: that it runs on.
+        form: of the model.
+        known: what the protocol knows of it.
         stream: the state of its stream; None once the session has ended or was dropped.
     """
 
@@ -26,7 +29,8 @@ class Session(NamedTuple):
 
     @property
     def open_stream(self) -> StreamState:
-        """
+        """The stream of a session that takes chunks.
+
         Raises:
             SessionEnded: the session takes no chunk any more.
         """
@@ -40,15 +44,17 @@ class Session(NamedTuple):
         Raises:
             ModelMismatch: the request names another model, version or form.
         """
-        for what, have, want in (
+        for field, actual, requested in (
             ("model", self.model.name, envelope.model),
             ("version", self.model.version, envelope.version),
             ("form", self.form, envelope.form),
         ):
-            if want is not None and want != have:
-                raise ModelMismatch(f"the session runs on {what} {have!r}, not {want!r}: name that one, or none")
+            if requested is not None and requested != actual:
+                raise ModelMismatch(
+                    f"the session runs on {field} {actual!r}, not {requested!r}: name that one, or none"
+                )
 
     def shifted(self, by_s: float) -> Session:
-        """The session with its times on another clock, later by so many seconds."""
+        """The session with its times on another clock, which is ahead by ``by_s``."""
         known = self.known
         return self._replace(known=known._replace(created_s=known.created_s + by_s, used_s=known.used_s + by_s))

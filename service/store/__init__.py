@@ -1,1 +1,1 @@
-"""Where sessions are kept: packing, the seam to a store, the stores."""
+"""Session stores: the interface (``base``), its implementations, and the packing of sessions (``record``)."""

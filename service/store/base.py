@@ -1,16 +1,18 @@
-"""The seam to a store: batches of opaque records, each changed by compare-and-set.
+"""The interface of a session store: batches of opaque records, each changed by compare-and-set.
 
-A record has a *revision*, a number that no other commit of any session has: 63 random bits, drawn by who
-commits. A change names the revision that it was decided on, and is committed if that still stands, else
-fenced. A record holds a session's state, the number of its last chunk and the reply to it together, so this
-one comparison is what keeps two replicas from both applying a chunk; there is no lease to be renewed, and no
-lock that a killed replica could leave behind. A replica takes a session over by committing: that moves the
-revision, and fences whoever had it before. The revision is random and not counted up because a store that
-has lost its newest writes (a failover, a restored copy) would count to the same number a second time, with
-other content, and a session that is deleted and begun again would begin with the same ones.
+A record has a *revision*, a number that no other commit of any session has: 63 random bits, drawn by the replica that
+commits. A change names the revision that it was decided on. It is committed if the store still has that revision, else
+it is fenced. A record contains a session's state, the number of its last chunk and the reply to it together. So this
+one comparison keeps two replicas from both applying a chunk. There is no lease to renew, and no lock that a killed
+replica could leave behind. A replica takes a session over by committing: that changes the revision, and fences the
+replica that had the session before.
 
-A store keeps a record for the time that it is told and then has none; whether a session is open or gone is
-for ``service.session.protocol`` to say, from the times in the record.
+The revision is random and not a count because a store may lose its newest writes (a failover, a restored copy). It
+would then count to the same number a second time, with other content. And a session that is deleted and begun again
+would repeat the same numbers.
+
+A store removes a record after the time that its change names. Whether a session is open or expired is decided by
+``service.session.protocol``, from the times in the record.
 """
 
 from __future__ import annotations
@@ -29,7 +31,12 @@ REVISION_BYTES = 8
 
 @dataclass(frozen=True)
 class Stored:
-    """A record as it is kept, with the revision that a change of it has to name."""
+    """A record in a store.
+
+    Attributes:
+        revision: that a change of the record has to name.
+        record: the packed session.
+    """
 
     revision: int
     record: bytes
@@ -39,8 +46,12 @@ class Stored:
 class Change:
     """A compare-and-set of one session.
 
-    expected: the revision that it was decided on; NO_REVISION, where there was no record.
-    revision: of the new record. record: None deletes what is there. keep_s: for how long from now it is to be kept.
+    Attributes:
+        session: its id.
+        expected: revision that the change was decided on; NO_REVISION if there was no record.
+        revision: of the new record.
+        record: the new record; None deletes the old one.
+        keep_s: time from now after which the store removes the new record.
     """
 
     session: str
@@ -51,59 +62,79 @@ class Change:
 
     def __post_init__(self) -> None:
         if self.record is None and self.expected == NO_REVISION:
-            raise ValueError(f"session {self.session!r}: what is not there cannot be deleted")
+            raise ValueError(f"session {self.session!r}: a record that does not exist cannot be deleted")
 
 
 class CommitResult(Enum):
-    """What became of a change. Fenced: another one came first, and nothing was changed."""
+    """The outcome of a change. ``fenced``: another change came first, and this one changed nothing."""
 
     committed = "committed"
     fenced = "fenced"
 
 
 class StateStore(Protocol):
-    """Used from one event loop. No call raises but ``health`` and ``start``: what fails, fails for each session of
-    the batch by itself, as an error in its place. After a StoreUnavailable a change may have been committed or not,
-    or may yet be."""
+    """A store of records by session id. Used from one event loop.
+
+    ``load`` and ``commit`` do not raise. Each session of a batch fails on its own: its error stands in its position of
+    the result. After a StoreUnavailable a change may have been committed or not, or may still be committed.
+
+    Attributes:
+        name: of the kind of store.
+    """
 
     name: str
 
     async def start(self) -> None:
-        """Look whether the store can be used.
+        """Check that the store can be used; called once, before any other method.
 
         Raises:
-            StoreUnusable: it never can be, as it is set up. StoreUnavailable: not now.
+            StoreUnusable: it cannot be used, as it is configured.
+            StoreUnavailable: it does not answer now.
         """
 
     async def load(self, sessions: Sequence[str]) -> list[Stored | HetsynError | None]:
-        """The records of sessions, in order; None where there is none.
+        """Load the records of sessions.
 
-        Errors: StoreUnavailable, StateError (what is kept there is no record).
+        Args:
+            sessions: their ids.
+
+        Returns:
+            For each session, in order: its record, None if it has no record, StoreUnavailable, or a StateError if
+            the store has something else under its id.
         """
 
     async def commit(self, changes: Sequence[Change]) -> list[CommitResult | HetsynError]:
-        """Compare and set, each change atomically; of one session there is at most one in a batch.
+        """Compare and set, each change atomically.
 
-        Errors: StoreUnavailable, StateError.
+        Args:
+            changes: at most one of each session.
+
+        Returns:
+            For each change, in order: its outcome, StoreUnavailable, or a StateError as of ``load``.
         """
 
     async def expire(self) -> int:
-        """Remove what has been kept long enough; how many. A store that does so by itself removes none.
+        """Remove the records whose time is over.
+
+        Returns:
+            The number of removed records; 0 if the store removes them on its own.
 
         Raises:
-            StoreUnavailable.
+            StoreUnavailable: the store does not answer.
         """
 
     async def health(self) -> None:
-        """
+        """Check that the store answers.
+
         Raises:
-            StoreUnavailable: it does not answer. StoreUnusable: it is set up so that it loses sessions.
+            StoreUnavailable: it does not answer.
+            StoreUnusable: it would lose sessions, as it is configured.
         """
 
     async def close(self) -> None:
-        """Finish what is running, and let go."""
+        """Finish the running batches and close the connections; the store is not used afterwards."""
 
 
 def new_revision() -> int:
-    """Never NO_REVISION, and never the same twice."""
+    """A random revision, never NO_REVISION."""
     return secrets.randbits(63) | 1

@@ -1,9 +1,9 @@
 """A store in a file: SQLite with a write-ahead log, one transaction a batch, on a thread of its own.
 
-``synchronous=FULL`` makes a transaction wait until the disk has it, so that an acknowledged chunk survives a
-power failure as well as a killed process; ``normal`` does without, and may lose the last transactions to a power
-failure (never to a killed process). Several servers of one machine may share the file; a network file system
-will not do.
+With ``synchronous=FULL`` a transaction waits until the disk has it, so an acknowledged chunk survives a power failure
+as well as a killed process. With ``normal`` it does not wait: a power failure may lose the last transactions, a killed
+process loses none. Several servers of one machine may share the file. It must not be on a network file system, where
+SQLite's locks do not work.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from service.store.base import NO_REVISION, Change, CommitResult, Stored
 T = TypeVar("T")
 Synchronous = Literal["full", "normal"]
 
-APPLICATION_ID = 0x48535331  # "HSS1"; SQLite keeps it in the file's head
+APPLICATION_ID = 0x48535331  # "HSS1", in the file's header
 SCHEMA_VERSION = 1
-EXPIRE_ROWS = 500  # a transaction; chunks wait behind it
+EXPIRE_ROWS = 500  # in one transaction; chunks wait behind it
 
-_BEGIN = b"SQLite format 3\0"
+_HEADER = b"SQLite format 3\0"
 _SCHEMA = """
     CREATE TABLE sessions (
         id TEXT PRIMARY KEY, revision INTEGER NOT NULL, keep_until_s REAL NOT NULL, record BLOB NOT NULL
@@ -48,16 +48,17 @@ _EXPIRE = "DELETE FROM sessions WHERE id IN (SELECT id FROM sessions WHERE keep_
 
 
 class FileStore:
-    """
+    """A ``StateStore`` in a SQLite file.
+
     Args:
-        path: of the database; made if there is none.
-        timeout_s: for one batch, and for a lock that another process holds.
+        path: of the database; created if it does not exist.
+        timeout_s: time for one batch, waiting for another process's lock included.
         synchronous: see above.
-        max_bytes: of the database's file; None is what the disk holds.
-        clock: seconds since 1970, for how long records are kept.
+        max_bytes: largest size of the database's file; None means no limit but the disk's.
+        clock: seconds since 1970, for the removal of records.
 
     Raises:
-        StoreUnusable: the file cannot be opened or made, is damaged, or is no store of this version.
+        StoreUnusable: the file cannot be opened or created, is damaged, or is not a store of this version.
     """
 
     name = "file"
@@ -88,7 +89,7 @@ class FileStore:
             raise
 
     async def start(self) -> None:
-        pass  # __init__ has refused what cannot be used
+        pass  # __init__ has checked the file
 
     async def load(self, sessions: Sequence[str]) -> list[Stored | HetsynError | None]:
         try:
@@ -104,7 +105,7 @@ class FileStore:
 
     async def expire(self) -> int:
         removed, count = 0, EXPIRE_ROWS
-        while count == EXPIRE_ROWS:  # requests that came meanwhile go before the next
+        while count == EXPIRE_ROWS:  # chunks that arrive meanwhile go before the next transaction
             count = await self._on_thread(self._expire)
             removed += count
         return removed
@@ -118,7 +119,7 @@ class FileStore:
 
     def _open(self, synchronous: Synchronous, max_bytes: int | None) -> sqlite3.Connection:
         _check_is_database(self._path)
-        # a lock is given up before the batch is, so that its error says what it is
+        # waiting for a lock ends before the batch does, so that the error says "locked"
         database = sqlite3.connect(self._path, timeout=self._timeout_s / 2, isolation_level=None)
         try:
             is_new = _is_new(database)
@@ -128,7 +129,7 @@ class FileStore:
             if max_bytes is not None:
                 database.execute(f"PRAGMA max_page_count = {max(1, max_bytes // _pragma(database, 'page_size'))}")
             if is_new:
-                # all or nothing, and once: another server may be making it too
+                # in one transaction, which checks again: another server may be creating the tables too
                 database.execute("BEGIN IMMEDIATE")
                 if _is_new(database):
                     for statement in _SCHEMA.split(";")[:-1]:
@@ -149,9 +150,10 @@ class FileStore:
         return database
 
     def _check_schema(self, database: sqlite3.Connection, is_new: bool) -> None:
-        """
+        """Check that an existing database is a store of this version.
+
         Raises:
-            StoreUnusable: another program's database, or another version's.
+            StoreUnusable: the database is another program's, or of another version.
         """
         if is_new:
             return
@@ -193,7 +195,7 @@ class FileStore:
         except sqlite3.DatabaseError as error:
             if len(changes) == 1:
                 return [_damaged(changes[0].session, error)]
-            # damage reaches those sessions alone that it touches
+            # one by one: only the sessions that the damage touches fail
             return [result for change in changes for result in self._commit([change])]
 
     def _transaction(self, changes: Sequence[Change]) -> list[CommitResult | HetsynError]:
@@ -203,7 +205,7 @@ class FileStore:
             results: list[CommitResult | HetsynError] = [self._commit_one(change, now_s) for change in changes]
             self._database.execute("COMMIT")
         except BaseException:
-            with suppress(sqlite3.Error):  # SQLite has rolled back by itself after some errors
+            with suppress(sqlite3.Error):  # after some errors SQLite has rolled back already
                 self._database.execute("ROLLBACK")
             raise
         return results
@@ -211,23 +213,24 @@ class FileStore:
     def _commit_one(self, change: Change, now_s: float) -> CommitResult:
         values = (change.session, change.revision, now_s + change.keep_s, change.record, now_s)
         if change.record is None:
-            done = self._database.execute(_DELETE, (change.session, change.expected, now_s))
+            cursor = self._database.execute(_DELETE, (change.session, change.expected, now_s))
         elif change.expected == NO_REVISION:
-            done = self._database.execute(_INSERT, values)
+            cursor = self._database.execute(_INSERT, values)
         else:
-            done = self._database.execute(_UPDATE, (*values, change.expected))
-        return CommitResult.committed if done.rowcount else CommitResult.fenced
+            cursor = self._database.execute(_UPDATE, (*values, change.expected))
+        return CommitResult.committed if cursor.rowcount else CommitResult.fenced
 
-    async def _on_thread(self, act: Callable[[], T]) -> T:
-        """
+    async def _on_thread(self, function: Callable[[], T]) -> T:
+        """Call a function on the store's thread.
+
         Raises:
-            StoreUnavailable: it fails, or has not come to an end in time; it may yet.
+            StoreUnavailable: it failed, or did not return in time; it may still do its work.
         """
-        running = asyncio.get_running_loop().run_in_executor(self._thread, act)
+        call = asyncio.get_running_loop().run_in_executor(self._thread, function)
         try:
-            return await asyncio.wait_for(asyncio.shield(running), self._timeout_s)
+            return await asyncio.wait_for(asyncio.shield(call), self._timeout_s)
         except TimeoutError as error:
-            running.add_done_callback(_retrieve)
+            call.add_done_callback(_retrieve)
             raise StoreUnavailable(
                 f"the session store did not answer within {self._timeout_s:g} s: send the chunk again"
             ) from error
@@ -242,26 +245,28 @@ def _damaged(session: str, error: sqlite3.DatabaseError) -> StateCorrupt:
     )
 
 
-def _retrieve(running: asyncio.Future[T]) -> None:
-    """asyncio logs exceptions that nobody has asked for."""
-    if not running.cancelled():
-        running.exception()
+def _retrieve(call: asyncio.Future[T]) -> None:
+    """Retrieve the exception of a call whose caller has left: asyncio would log it."""
+    if not call.cancelled():
+        call.exception()
 
 
 def _check_is_database(path: Path) -> None:
-    """SQLite takes a file of a few bytes for an empty database, and would write over it.
+    """Check that a file, if it exists, is empty or a SQLite database.
+
+    SQLite takes a file of a few bytes for an empty database, and would write over it.
 
     Raises:
-        StoreUnusable: it is another file.
+        StoreUnusable: the file is something else.
     """
     try:
         with path.open("rb") as file:
-            begin = file.read(len(_BEGIN))
+            header = file.read(len(_HEADER))
     except FileNotFoundError:
         return
     except OSError as error:
         raise StoreUnusable(f"{path}: cannot be used as a session store ({error.strerror})") from error
-    if begin not in (b"", _BEGIN):
+    if header not in (b"", _HEADER):
         raise StoreUnusable(f"{path}: cannot be used as a session store: it is another file; name a new one")
 
 

@@ -1,9 +1,9 @@
 """Group commit: the asyncio shell between many sessions and a store that works on batches.
 
-Requests that come while a batch is under way go together in the next one, and those of one turn of the event loop go
-together in the first. Loads and commits have a batch under way each. A caller that goes away harms nobody. A request
-that has waited for as long as a batch may take is answered and not sent: behind a store that hangs, nobody waits for
-one batch after the other.
+Requests that arrive while a batch is under way go together in the next one. Requests of one turn of the event loop go
+together in the first. Loads and commits have one batch under way each. A caller that is cancelled does not disturb the
+others. A request that has waited for as long as a batch may take gets an error and is not sent: behind a store that
+hangs, no request waits for one batch after another.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ class _Request(NamedTuple, Generic[Q, A]):
 
 
 class BatchQueue(Generic[Q, A]):
-    """Requests in order, answered in batches, one batch at a time.
+    """Answers requests in order, in batches, one batch at a time.
 
     Args:
         act: answers a batch, in its order.
-        max_batch: requests of a batch.
+        max_batch: most requests of a batch.
         timeout_s: see ``GroupCommit``.
     """
 
@@ -49,16 +49,17 @@ class BatchQueue(Generic[Q, A]):
         self._running: asyncio.Task[None] | None = None
 
     async def request(self, content: Q) -> A:
-        """The answer to one request.
+        """Answer one request.
 
         Raises:
-            HetsynError: its own, or StoreUnavailable where the whole batch failed or the request waited too long.
+            StoreUnavailable: the whole batch failed, or the request waited too long.
+            HetsynError: the error that the batch has for this request.
         """
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[A] = loop.create_future()
         self._waiting.append(_Request(content, answer, loop.time()))
         if self._running is None:
-            # a task begins in the next turn: further requests of this one go along
+            # a task starts in the next turn of the event loop, so further requests of this turn join its batch
             self._running = asyncio.create_task(self._run())
         return await answer
 
@@ -77,15 +78,15 @@ class BatchQueue(Generic[Q, A]):
             self._running = None
 
     def _give_up(self) -> None:
-        """Answer the requests that waited too long: they are not sent any more."""
+        """Answer the requests that waited too long with an error; they are not sent."""
         before_s = asyncio.get_running_loop().time() - self._timeout_s
         while self._waiting and self._waiting[0].since_s <= before_s:
             answer = self._waiting.popleft().answer
             if not answer.done():
                 answer.set_exception(
                     StoreUnavailable(
-                        f"the session store did not come to this within {self._timeout_s:g} s: nothing was changed, "
-                        "send the chunk again"
+                        f"the session store did not get to this request within {self._timeout_s:g} s: nothing was "
+                        "changed, send the chunk again"
                     )
                 )
 
@@ -93,11 +94,11 @@ class BatchQueue(Generic[Q, A]):
         try:
             answers = await self._act([request.content for request in batch])
         except asyncio.CancelledError:
-            for request in [*batch, *self._waiting]:  # the loop ends: nobody may be left waiting for ever
+            for request in [*batch, *self._waiting]:  # the event loop ends: no caller may wait for ever
                 request.answer.cancel()
             raise
         except Exception as error:
-            # of a store that breaks its promise: what it did is unknown, and nobody else may be harmed
+            # the store broke its promise not to raise: the outcome is unknown, and later batches must still run
             unavailable = StoreUnavailable(f"the session store failed ({error}): send the chunk again later")
             unavailable.__cause__ = error
             answers = [unavailable] * len(batch)
@@ -105,7 +106,7 @@ class BatchQueue(Generic[Q, A]):
             if request.answer.done():
                 continue
             if isinstance(answer, HetsynError):
-                own = copy(answer)  # each caller's traceback goes into it
+                own = copy(answer)  # one error may answer the whole batch, and each caller adds its traceback
                 own.__cause__ = answer.__cause__
                 request.answer.set_exception(own)
             else:
@@ -113,10 +114,12 @@ class BatchQueue(Generic[Q, A]):
 
 
 class GroupCommit:
-    """One session at a time for its callers, whole batches for the store.
+    """Takes loads and commits of single sessions, and sends them to a store in batches.
 
     Args:
-        timeout_s: what has waited for so long when a batch has come to its end is not sent in the next.
+        store: answers the batches.
+        max_batch: most requests of a batch.
+        timeout_s: a request that has waited for longer when a batch ends is not sent in the next.
     """
 
     def __init__(self, store: StateStore, max_batch: int = MAX_BATCH, timeout_s: float = inf) -> None:
@@ -124,21 +127,24 @@ class GroupCommit:
         self._commits: BatchQueue[Change, CommitResult] = BatchQueue(store.commit, max_batch, timeout_s)
 
     async def load(self, session: str) -> Stored | None:
-        """
+        """As ``StateStore.load``, of one session.
+
         Raises:
-            StoreUnavailable, StateError: as ``StateStore.load`` has it for this session.
+            StoreUnavailable: the store did not answer, or the request was never sent.
+            StateError: the store has something else under this id.
         """
         return await self._loads.request(session)
 
     async def commit(self, change: Change) -> CommitResult:
-        """
+        """As ``StateStore.commit``, of one change.
+
         Raises:
-            StoreUnavailable: it may have been committed, or may yet be, or it was never sent.
-            StateError: as ``StateStore.commit``.
+            StoreUnavailable: the change was committed, may still be committed, or was never sent.
+            StateError: as of ``load``.
         """
         return await self._commits.request(change)
 
     async def drain(self) -> None:
-        """Until all is answered."""
+        """Wait until every request is answered."""
         await self._loads.drain()
         await self._commits.drain()

@@ -1,5 +1,8 @@
-"""A store in the memory of one process: what the other stores are held against, and what several registries of
-one process may share. A server on ``memory://`` uses no store at all, for its sessions are in memory anyway."""
+"""A store in the memory of one process: the reference for the other stores.
+
+Several registries of one process may share it, as tests do. A server on ``memory://`` has no store at all: its sessions
+are in memory anyway (``registry.local``).
+"""
 
 from __future__ import annotations
 
@@ -12,22 +15,23 @@ from service.store.base import NO_REVISION, Change, CommitResult, Stored
 
 
 @dataclass(frozen=True)
-class _Kept:
+class _Row:
     stored: Stored
-    until_s: float
+    keep_until_s: float
 
 
 class MemoryStore:
-    """
+    """A ``StateStore`` in memory.
+
     Args:
-        clock: seconds, for how long records are kept.
+        clock: seconds, for the removal of records.
     """
 
     name = "memory"
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
-        self._kept: dict[str, _Kept] = {}
+        self._rows: dict[str, _Row] = {}
 
     async def start(self) -> None:
         pass
@@ -40,10 +44,10 @@ class MemoryStore:
 
     async def expire(self) -> int:
         now_s = self._clock()
-        over = [session for session, kept in self._kept.items() if kept.until_s <= now_s]
-        for session in over:
-            del self._kept[session]
-        return len(over)
+        expired = [session for session, row in self._rows.items() if row.keep_until_s <= now_s]
+        for session in expired:
+            del self._rows[session]
+        return len(expired)
 
     async def health(self) -> None:
         pass
@@ -52,16 +56,16 @@ class MemoryStore:
         pass
 
     def _find(self, session: str) -> Stored | None:
-        kept = self._kept.get(session)
-        return kept.stored if kept is not None and kept.until_s > self._clock() else None
+        row = self._rows.get(session)
+        return row.stored if row is not None and row.keep_until_s > self._clock() else None
 
     def _commit(self, change: Change) -> CommitResult:
-        held = self._find(change.session)
-        if (held.revision if held else NO_REVISION) != change.expected:
+        stored = self._find(change.session)
+        if (stored.revision if stored else NO_REVISION) != change.expected:
             return CommitResult.fenced
         if change.record is None:
-            self._kept.pop(change.session, None)
+            self._rows.pop(change.session, None)
         else:
             stored = Stored(change.revision, change.record)
-            self._kept[change.session] = _Kept(stored, self._clock() + change.keep_s)
+            self._rows[change.session] = _Row(stored, self._clock() + change.keep_s)
         return CommitResult.committed

@@ -1,10 +1,10 @@
-"""A session as bytes and back: what a store keeps, and what ``/sessions/{id}/state`` gives and takes.
+"""A session as bytes and back. Stores keep these records, and ``/sessions/{id}/state`` exports and imports them.
 
     offset  size  little endian
     0       4     magic "HSST"
     4       2     format version
     6       1     status: 0 open, 1 ended, 2 dropped
-    7       1     flags: 1 float16 network, 2 sound, 4 spikes, 8 resampler
+    7       1     flags: 1 float16 network, 2 audio, 4 spikes, 8 resampler
     8       8     bytes of the whole record
     16      32    model hash: SHA-256 of the manifest's content
     48      8+8   created, last used: float64, seconds since 1970
@@ -16,11 +16,11 @@
                   chunk; state of the network (its row of float32, then its steps, int64) and of the encoder, tensor
                   after tensor, both in the manifest's order; samples that wait in the resampler, and that
                   wait to fill a step (float32)
-    end-32  32    SHA-256 of all that is before it
+    end-32  32    SHA-256 of everything before it
 
-With float16 the network's row takes half the room, but for the decision's score at its end, which adds up. A value
-that float16 cannot hold keeps the whole row in float32. Nothing outside this module knows how a state is
-laid out.
+With float16 the network's row takes half the room. The decision's scores at the end of the row stay float32, because
+they add up over the session. If a value is too large for float16, the whole row stays float32. No other module knows
+the layout of a record.
 """
 
 from __future__ import annotations
@@ -51,20 +51,29 @@ MEDIA_TYPE = "application/vnd.hetsyn.session"
 MAGIC = b"HSST"
 FORMAT_VERSION = 1
 CHECKSUM_BYTES = 32
-LONGEST_WAIT_S = 4  # of samples in a resampler, which needs three seconds at the oddest rates
+LONGEST_WAIT_S = 4  # length of the samples in a resampler; it needs three seconds at the oddest rates
 
 OPEN, ENDED, DROPPED = 0, 1, 2
-FLOAT16, SOUND, SPIKES, RESAMPLER = 1, 2, 4, 8
+FLOAT16, AUDIO, SPIKES, RESAMPLER = 1, 2, 4, 8
 
 _HEAD = struct.Struct("<4sHBBQ32sddQQIIQQ8I")
 _START = struct.Struct("<4sH2xQ")
+_STEPS = struct.Struct("<q")
+_DTYPES = {"float32": "<f4", "float64": "<f8", "int64": "<i8"}
 
 
 @dataclass(frozen=True)
 class Record:
-    """A packed session whose bytes are intact; what they mean is for ``Packing.unpack`` to say.
+    """A packed session whose bytes are intact. ``Packing.unpack`` checks their meaning.
 
-    content: all of it. model, version, form: what it runs on, as it names them.
+    Attributes:
+        content: the whole record.
+        session: the session's id.
+        model: name of the session's model.
+        version: of the model.
+        form: of the model.
+        model_hash: SHA-256 of the manifest's content.
+        sections: the eight sections, views of ``content``.
     """
 
     content: bytes
@@ -78,10 +87,14 @@ class Record:
 
 @dataclass(frozen=True)
 class _Layout:
-    """How the state of a form of a model is laid out.
+    """How a record lays out the state of a model's form.
 
-    names: model, version and form as a record has them. words: float32 values of the network's row; the last
-    ``exact`` of them are never rounded.
+    Attributes:
+        model_hash: SHA-256 of the manifest's content.
+        names: model, version and form, as a record has them.
+        words: float32 values of the network's row.
+        exact: values at the end of the row that are never rounded.
+        encoder: the encoder's state tensors, in order.
     """
 
     model_hash: bytes
@@ -91,15 +104,11 @@ class _Layout:
     encoder: tuple[StateTensor, ...]
 
 
-_DTYPES = {"float32": "<f4", "float64": "<f8", "int64": "<i8"}
-_STEP = struct.Struct("<q")
-
-
 class Packing:
-    """Packs sessions and unpacks them.
+    """Packs sessions as records and unpacks records.
 
     Args:
-        float16: pack the network's state as float16.
+        float16: pack the network's state as float16; unpacking takes both.
     """
 
     def __init__(self, *, float16: bool = False) -> None:
@@ -107,7 +116,11 @@ class Packing:
         self._layouts: WeakKeyDictionary[Model, dict[str, _Layout]] = WeakKeyDictionary()
 
     def pack(self, session_id: str, session: Session) -> bytes:
-        """The record of a session whose first chunk was applied."""
+        """Pack a session whose first chunk was applied.
+
+        Returns:
+            The record's content.
+        """
         layout = self._layout(session.model, session.form)
         known, stream, last = session.known, session.stream, session.known.progress.last
         if last is None:
@@ -119,7 +132,7 @@ class Packing:
             network, is_float16 = self._packed_network(layout, row, stream.step)
             encoder = b"".join([_little(stream.encoder[t.name], _DTYPES[t.dtype]) for t in layout.encoder])
             pending = _little(stream.pending, "<f4")
-            flags = (FLOAT16 if is_float16 else 0) | (SOUND if stream.kind == "audio" else SPIKES)
+            flags = (FLOAT16 if is_float16 else 0) | (AUDIO if stream.kind == "audio" else SPIKES)
             if stream.resampler is not None:
                 flags |= RESAMPLER
                 resampler = stream.resampler
@@ -141,17 +154,19 @@ class Packing:
         return content + hashlib.sha256(content).digest()
 
     def model_hash(self, session: Session) -> bytes:
-        """Which content the session's model has."""
+        """SHA-256 of the content of the manifest of the session's model."""
         return self._layout(session.model, session.form).model_hash
 
     def unpack(self, record: Record, model: Model) -> Session:
-        """The session of a record.
+        """Unpack a session.
 
         Args:
-            model: the one that the record names.
+            record: of the session.
+            model: that the record names.
 
         Raises:
-            ModelChanged: the model's content is another one. StateMismatch: the record is not a session of it.
+            ModelChanged: the model has other content than when the session began.
+            StateMismatch: the record is not a session of the model.
         """
         if record.model_hash != self._layout(model, model.manifest.default_form).model_hash:
             raise ModelChanged(
@@ -181,29 +196,28 @@ class Packing:
             if any((network, encoder, waiting, pending)):
                 raise StateMismatch("the packed session has ended, and yet has a state")
             return Session(model, form, known, None)
-        if (flags & SOUND and flags & SPIKES) or not flags & (SOUND | SPIKES):
+        if (flags & AUDIO and flags & SPIKES) or not flags & (AUDIO | SPIKES):
             raise StateMismatch("the packed session is of no kind of input, or of two")
-        kind: Kind = "audio" if flags & SOUND else "spikes"
+        kind: Kind = "audio" if flags & AUDIO else "spikes"
         resampler = None
         if flags & RESAMPLER:
             resampler = Resampler(rate_hz, target_hz, _samples(waiting, "waiting"), received, emitted)
         elif waiting:
             raise StateMismatch("the packed session has samples to be resampled, and no resampler")
-        row, done = _network(network, layout, is_float16=bool(flags & FLOAT16))
+        row, network_steps = _network(network, layout, is_float16=bool(flags & FLOAT16))
         stream = StreamState(
             model.states(form).from_host(row),
-            done,
+            network_steps,
             _encoder(encoder, layout.encoder),
             kind,
             resampler,
             _samples(pending, "pending"),
         )
-        _check_sound(model, stream)
+        _check_audio(model, stream)
         return Session(model, form, known, stream)
 
     def as_stored(self, record: bytes, session: Session) -> Session:
-        """The session as a replica that loads the record will have it: rounded, where float16 is packed. Every
-        replica goes on from the same numbers then."""
+        """The session as a replica loads it from the record: rounded if float16, so that all continue from the same."""
         return self.unpack(read(record), session.model) if self.float16 and session.stream else session
 
     def _layout(self, model: Model, form: FormName) -> _Layout:
@@ -220,31 +234,36 @@ class Packing:
             )
         return layout
 
-    def _packed_network(self, layout: _Layout, row: NDArray[np.float32], done: int) -> tuple[bytes, bool]:
-        step = _STEP.pack(done)
+    def _packed_network(self, layout: _Layout, row: NDArray[np.float32], steps: int) -> tuple[bytes, bool]:
+        """The packed state of the network, and whether it is float16."""
+        packed_steps = _STEPS.pack(steps)
         if self.float16:
             split = layout.words - layout.exact
             with np.errstate(over="ignore"):
                 rounded = row[:split].astype("<f2")
             if np.isfinite(rounded).all():
-                return b"".join((rounded.tobytes(), _little(row[split:], "<f4"), step)), True
-        return _little(row, "<f4") + step, False
+                return b"".join((rounded.tobytes(), _little(row[split:], "<f4"), packed_steps)), True
+        return _little(row, "<f4") + packed_steps, False
 
 
 def model_hash(model: Model) -> bytes:
-    """Which content a model has."""
+    """SHA-256 of the content of a model's manifest."""
     return content_hash(model.manifest)
 
 
 def read(content: bytes, session_id: str | None = None) -> Record:
-    """A record whose bytes are intact.
+    """Check that the bytes of a record are intact.
 
     Args:
-        session_id: of the session that it must be; None takes any.
+        content: the bytes.
+        session_id: the session that the record must be of; None takes any.
 
     Raises:
-        StateForeign, StateFormat, StateTruncated, StateCorrupt: it is not.
-        StateMismatch: it is intact, but not a record, or one of another session.
+        StateForeign: the bytes do not begin like a record.
+        StateFormat: the record has an older or a newer format.
+        StateTruncated: the record is cut off.
+        StateCorrupt: the record is too long, or its checksum does not match.
+        StateMismatch: the record is intact, but malformed or of another session.
     """
     if content[:4] != MAGIC[: len(content)]:
         raise StateForeign("these bytes are no packed session of hetsyn: they do not begin as one")
@@ -252,9 +271,9 @@ def read(content: bytes, session_id: str | None = None) -> Record:
         raise StateTruncated(f"the packed session is cut off after {len(content)} bytes")
     _, version, total = _START.unpack_from(content)
     if version != FORMAT_VERSION:
-        age = "an older" if version < FORMAT_VERSION else "a newer"
+        relation = "an older" if version < FORMAT_VERSION else "a newer"
         raise StateFormat(
-            f"the packed session has {age} format, {version}; this server reads {FORMAT_VERSION}: "
+            f"the packed session has {relation} format, {version}; this server reads {FORMAT_VERSION}: "
             "finish the session on a server of its own version, or begin another"
         )
     if len(content) < max(total, _HEAD.size + CHECKSUM_BYTES):
@@ -267,10 +286,10 @@ def read(content: bytes, session_id: str | None = None) -> Record:
     sizes = head[14:]
     if _HEAD.size + sum(sizes) + CHECKSUM_BYTES != total:
         raise StateMismatch("the packed session's sections do not add up to its size")
-    view, begin, sections = memoryview(content), _HEAD.size, []
+    view, offset, sections = memoryview(content), _HEAD.size, []
     for size in sizes:
-        sections.append(view[begin : begin + size])
-        begin += size
+        sections.append(view[offset : offset + size])
+        offset += size
     try:
         session, names = str(sections[0], "utf-8"), str(sections[1], "utf-8").split("\n")
     except UnicodeDecodeError as error:
@@ -284,7 +303,7 @@ def read(content: bytes, session_id: str | None = None) -> Record:
 
 
 def renamed(session: Session, session_id: str) -> Session:
-    """The session under another id: its stored reply names it."""
+    """The session under another id, which its last reply names too."""
     progress = session.known.progress
     if progress.last is None or progress.last.reply.session == session_id:
         return session
@@ -298,13 +317,13 @@ def _little(value: Array, dtype: str) -> bytes:
 
 
 def _network(content: memoryview, layout: _Layout, *, is_float16: bool) -> tuple[NDArray[np.float32], int]:
-    """The network's row and its steps.
+    """Unpack the state of the network: its row, float32 [words], and the steps that it has done.
 
     Raises:
-        StateMismatch: another size than the manifest's, numbers that are not finite, or no count of steps.
+        StateMismatch: the size is not the manifest's, a number is not finite, or the steps are no count.
     """
     split = layout.words - layout.exact if is_float16 else 0
-    expected = 2 * split + 4 * (layout.words - split) + _STEP.size
+    expected = 2 * split + 4 * (layout.words - split) + _STEPS.size
     if len(content) != expected:
         raise StateMismatch(f"the packed session has {len(content)} bytes of state, its model has {expected}")
     row = np.empty(layout.words, np.float32)
@@ -312,29 +331,29 @@ def _network(content: memoryview, layout: _Layout, *, is_float16: bool) -> tuple
     row[split:] = np.frombuffer(content, "<f4", layout.words - split, 2 * split)
     if not np.isfinite(row).all():
         raise StateMismatch("the network's state in the packed session has numbers that are not finite")
-    (step,) = _STEP.unpack_from(content, expected - _STEP.size)
-    if not 0 <= step <= 2**53:
+    (steps,) = _STEPS.unpack_from(content, expected - _STEPS.size)
+    if not 0 <= steps <= 2**53:
         raise StateMismatch("the network's steps in the packed session are no count")
-    return row, step
+    return row, steps
 
 
 def _encoder(content: memoryview, tensors: Sequence[StateTensor]) -> State:
-    """The encoder's tensors.
+    """Unpack the state of the encoder, by name.
 
     Raises:
-        StateMismatch: as ``_network``.
+        StateMismatch: the size is not the manifest's, or a number is not finite.
     """
     expected = sum(tensor.bytes for tensor in tensors)
     if len(content) != expected:
         raise StateMismatch(f"the packed session has {len(content)} bytes of encoder state, its model has {expected}")
     state: State = {}
-    begin = 0
+    offset = 0
     for tensor in tensors:
-        packed = np.frombuffer(content, _DTYPES[tensor.dtype], math.prod(tensor.shape), begin)
-        begin += tensor.bytes
+        packed = np.frombuffer(content, _DTYPES[tensor.dtype], math.prod(tensor.shape), offset)
+        offset += tensor.bytes
         if not np.isfinite(packed).all():
             raise StateMismatch(f"{tensor.name} of the packed session has numbers that are not finite")
-        state[tensor.name] = packed.reshape(tensor.shape).astype(tensor.dtype)  # its own, aligned memory
+        state[tensor.name] = packed.reshape(tensor.shape).astype(tensor.dtype)  # a copy in aligned memory
     return state
 
 
@@ -347,10 +366,11 @@ def _samples(content: memoryview, name: str) -> Samples:
     return samples
 
 
-def _check_sound(model: Model, stream: StreamState) -> None:
-    """
+def _check_audio(model: Model, stream: StreamState) -> None:
+    """Check the samples of a stream that wait to be resampled or encoded.
+
     Raises:
-        StateMismatch: what waits to be encoded is not what can wait.
+        StateMismatch: the model cannot have them.
     """
     resampler, encoder = stream.resampler, model.manifest.encoder
     if stream.kind == "spikes":
@@ -359,14 +379,12 @@ def _check_sound(model: Model, stream: StreamState) -> None:
         return
     if encoder is None or resampler is None:
         raise StateMismatch("the packed session is of sound, and lacks a resampler or its model an encoder")
-    rate_hz, target_hz, received, emitted = (
-        resampler.rate_hz, resampler.target_hz, resampler.received, resampler.emitted,
-    )  # fmt: skip
+    rate_hz = resampler.rate_hz
     if not (
         LOWEST_RATE_HZ <= rate_hz <= HIGHEST_RATE_HZ
-        and target_hz == encoder.sample_rate_hz
-        and received <= 2**53
-        and emitted * rate_hz <= received * target_hz + rate_hz
+        and resampler.target_hz == encoder.sample_rate_hz
+        and resampler.received <= 2**53
+        and resampler.emitted * rate_hz <= resampler.received * resampler.target_hz + rate_hz
         and len(resampler.waiting) <= LONGEST_WAIT_S * rate_hz
         and len(stream.pending) < encoder.samples_per_step
     ):

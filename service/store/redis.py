@@ -1,17 +1,17 @@
 """A store in Valkey or Redis: one string a session, its revision in front of its record.
 
-Compare-and-set is a script, which the server runs as one step, one call for a whole batch. A pipeline of calls would
-take one round trip too, but Valkey reads 16 kB of a connection in a turn of its loop, which is a record or two, and
-with ``appendfsync always`` it waits for the disk in every turn. The server removes records by itself when their time
+Compare-and-set is a script, which the server runs as one step, in one call for a whole batch. A pipeline of calls would
+take one round trip too. But Valkey reads 16 kB of a connection in a turn of its loop, which is a record or two, and
+with ``appendfsync always`` it waits for the disk in every turn. The server removes records on its own when their time
 is over.
 
-How much an acknowledged chunk survives is the server's ``appendfsync``; see docs/explanation/durability.md.
+The server's ``appendfsync`` decides which failures an acknowledged chunk survives; see docs/explanation/durability.md.
 
-The client repeats nothing after a time out: what was sent may be waiting in the server and run later, and then
-the revision decides. After a broken connection it asks once more over a new one, since the old one may have gone stale
-(the server was restarted, a firewall forgot it) before anything was sent. But the script may have run, and its answer
-been lost, so it tells a change that is done already from one that is fenced; and where it is fenced the second time,
-nobody knows whether another change came before the first or after it.
+The client repeats nothing after a timeout: the request may be waiting in the server and run later, and then the
+revision decides. After a broken connection it sends the request once more over a new one, since the old connection may
+have gone stale (the server was restarted, a firewall forgot it) before anything was sent. But the script may have run
+and its answer been lost. So the script tells a change that is made already from one that is fenced. If the second try
+is fenced, the outcome is unknown: another change came either before the first try or after it.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ from service.store.base import NO_REVISION, REVISION_BYTES, Change, CommitResult
 PREFIX = "hetsyn:session:"
 _DATABASE = re.compile("(/[0-9]*)?")
 
-# Key i has three arguments: the expected revision, the value ("" deletes), and for how many ms it is kept. The result
-# has a number a key, or the text of its error: one that fails must not keep the others from being answered.
-FENCED, COMMITTED, ALREADY = 0, 1, 2  # already: what the change makes of the key is what it holds
+# Key i has three arguments: the expected revision, the value ("" deletes), and the time to live in ms. The result has a
+# number for each key, or the text of its error, so that one key that fails does not hide the results of the others.
+FENCED, COMMITTED, ALREADY = 0, 1, 2  # already: the key has the change's own revision
 _COMPARE_AND_SET = f"""
 local results = {{}}
 for i, key in ipairs(KEYS) do
@@ -59,14 +59,15 @@ return results
 
 
 class RedisStore:
-    """
+    """A ``StateStore`` in Valkey or Redis.
+
     Args:
         url: ``redis://`` or ``rediss://``, as redis-py takes it.
-        timeout_s: for a connection, and for one batch.
+        timeout_s: time for a connection, and for one batch.
         prefix: of the keys.
 
     Raises:
-        StoreUnusable: the URL is not one.
+        StoreUnusable: the URL is not valid.
     """
 
     name = "redis"
@@ -75,14 +76,14 @@ class RedisStore:
         self._timeout_s = timeout_s
         self._prefix = prefix
         path = urlsplit(url).path
-        if not _DATABASE.fullmatch(path):  # redis-py takes another for database 0, in silence
+        if not _DATABASE.fullmatch(path):  # redis-py would silently use database 0
             raise StoreUnusable(f"the store's URL is not one of Redis ({path!r} is no database: write /0)")
         try:
             self._redis: Any = Redis.from_url(
                 url,
                 socket_timeout=timeout_s,
                 socket_connect_timeout=timeout_s,
-                retry=Retry(NoBackoff(), 0),  # by itself it would not tell that it sent something again
+                retry=Retry(NoBackoff(), 0),  # redis-py does not report that it repeated a command
             )
         except ValueError as error:
             raise StoreUnusable(f"the store's URL is not one of Redis ({error})") from error
@@ -100,10 +101,10 @@ class RedisStore:
 
     async def commit(self, changes: Sequence[Change]) -> list[CommitResult | HetsynError]:
         try:
-            answers, is_second = await self._in_time(lambda: self._commit(changes))
+            answers, repeated = await self._in_time(lambda: self._commit(changes))
         except StoreUnavailable as error:
             return [error for _ in changes]
-        return [_result(change, answer, is_second=is_second) for change, answer in zip(changes, answers, strict=True)]
+        return [_result(change, answer, repeated=repeated) for change, answer in zip(changes, answers, strict=True)]
 
     async def expire(self) -> int:
         return 0
@@ -112,7 +113,7 @@ class RedisStore:
         ping, memory = await self._send([("PING",), ("INFO", "memory")])
         if isinstance(ping, Exception):
             raise _unavailable(ping) from ping
-        # a server that may not say it is trusted
+        # a server that does not tell its policy is trusted
         policy = "" if isinstance(memory, Exception) else _info(memory, "maxmemory_policy")
         if policy not in ("", "noeviction"):
             raise StoreUnusable(
@@ -130,7 +131,7 @@ class RedisStore:
         values = [value for change in changes for value in _arguments(change)]
         try:
             answers: list[Any] = await self._redis.execute_command("EVALSHA", self._script, len(keys), *keys, *values)
-        except NoScriptError:  # a restarted server has forgotten the script, and has run nothing
+        except NoScriptError:  # a restarted server has lost the script, and has run nothing
             await self._load_script()
             answers = await self._redis.execute_command("EVALSHA", self._script, len(keys), *keys, *values)
         return [
@@ -152,19 +153,23 @@ class RedisStore:
         answers: list[Any] = await pipeline.execute(raise_on_error=False)
         return answers
 
-    async def _in_time(self, act: Callable[[], Awaitable[list[Any]]]) -> tuple[list[Any], bool]:
-        """What the act gives, and whether it is the second of two, the first of which may have been done too.
+    async def _in_time(self, send: Callable[[], Awaitable[list[Any]]]) -> tuple[list[Any], bool]:
+        """Send a request within the time limit, and once more if the connection breaks.
+
+        Returns:
+            The answers, and whether the request was repeated. The server may have run a repeated request twice.
 
         Raises:
-            StoreUnavailable: no connection, or no answer in time; what was sent may yet be done.
+            StoreUnavailable: no connection, or no answer in time; the server may still run the request.
         """
         try:
             async with asyncio.timeout(self._timeout_s):
                 try:
-                    return await act(), False
+                    return await send(), False
                 except RedisConnectionError:
-                    await self._redis.connection_pool.disconnect(inuse_connections=False)  # the others are as old
-                    return await act(), True
+                    # the other idle connections are as old, and may be as stale
+                    await self._redis.connection_pool.disconnect(inuse_connections=False)
+                    return await send(), True
         except (RedisTimeoutError, TimeoutError) as error:
             raise StoreUnavailable(
                 f"the session store did not answer within {self._timeout_s:g} s: send the chunk again"
@@ -174,7 +179,7 @@ class RedisStore:
 
 
 def _arguments(change: Change) -> tuple[bytes, bytes, int]:
-    """Of the script, for one key."""
+    """The script's arguments for one key."""
     expected = b"" if change.expected == NO_REVISION else change.expected.to_bytes(REVISION_BYTES, "big")
     value = b"" if change.record is None else change.revision.to_bytes(REVISION_BYTES, "big") + change.record
     return expected, value, max(1, round(change.keep_s * 1000))
@@ -191,17 +196,19 @@ def _stored(session: str, answer: Any) -> Stored | HetsynError | None:
     return Stored(int.from_bytes(value[:REVISION_BYTES], "big"), value[REVISION_BYTES:])
 
 
-def _result(change: Change, answer: Any, *, is_second: bool) -> CommitResult | HetsynError:
+def _result(change: Change, answer: Any, *, repeated: bool) -> CommitResult | HetsynError:
     """The outcome of a change.
 
     Args:
-        is_second: the script was sent twice, so that the change may have been made before.
+        change: that was sent.
+        answer: of the script, for the change's key.
+        repeated: the script was sent twice, so the first call may have made the change.
     """
     if isinstance(answer, Exception):
         return _refusal(change.session, answer)
-    if answer == COMMITTED or (answer == ALREADY and is_second):
+    if answer == COMMITTED or (answer == ALREADY and repeated):
         return CommitResult.committed
-    if is_second:
+    if repeated:
         return StoreUnavailable(
             "the connection to the session store broke, and another change came since: send the chunk again"
         )
@@ -209,7 +216,7 @@ def _result(change: Change, answer: Any, *, is_second: bool) -> CommitResult | H
 
 
 def _refusal(session: str, error: Exception) -> HetsynError:
-    """What the server answers in place of a result."""
+    """The error for an error reply of the server."""
     if isinstance(error, ResponseError) and "WRONGTYPE" in str(error):
         return _foreign(session)
     return _unavailable(error)
@@ -220,12 +227,12 @@ def _foreign(session: str) -> StateForeign:
 
 
 def _unavailable(error: Exception) -> StoreUnavailable:
-    """Down, full (OOM), loading, read-only: the server's own words say which."""
+    """The server is down, full (OOM), loading or read-only; its own message says which."""
     return StoreUnavailable(f"the session store failed ({error}): send the chunk again later")
 
 
 def _info(answer: Any, name: str) -> str:
-    """A value of INFO, which redis-py may have taken apart."""
+    """A value of the reply to INFO, as text or as redis-py has parsed it."""
     if isinstance(answer, dict):
         return str(answer.get(name, ""))
     for line in bytes(answer).decode(errors="replace").splitlines():

@@ -1,4 +1,4 @@
-"""Sessions in a store of bytes: packs what goes in, unpacks what comes out, and counts."""
+"""Sessions in a store of bytes: packs and unpacks sessions, and counts loads and commits."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from service.store.record import Packing, Record, read
 
 
 class Snapshot(NamedTuple):
-    """What a store held under an id; empty where it held nothing.
+    """A session as it was at one moment; empty if there was none.
 
     Attributes:
-        revision: of the record.
-        session: the session that it is.
-        damage: why the record cannot be used.
+        revision: of the store's record; NO_REVISION without a record or a store.
+        session: the unpacked session; None if there is none, or if it cannot be used.
+        damage: why the record cannot be used; None if it can.
     """
 
     revision: int = NO_REVISION
@@ -33,10 +33,15 @@ class Snapshot(NamedTuple):
 
 
 class SessionStore:
-    """Used from one event loop.
+    """A store of sessions on top of a store of records. Used from one event loop.
 
     Args:
-        timeout_s: of one batch, and of the time before it.
+        store: of records.
+        packing: of sessions as records.
+        catalog: of the models.
+        lifetimes: of sessions, from which the lifetime of a record follows.
+        counters: count loads, commits and failures.
+        timeout_s: see ``GroupCommit``.
     """
 
     def __init__(
@@ -68,10 +73,10 @@ class SessionStore:
         await self._store.expire()
 
     async def load(self, session_id: str) -> Snapshot:
-        """What the store holds.
+        """Load a session.
 
         Raises:
-            StoreUnavailable: it does not say.
+            StoreUnavailable: the store does not answer.
             StateForeign, StateCorrupt: not even a revision can be read.
         """
         self._counters.store_loads += 1
@@ -89,43 +94,46 @@ class SessionStore:
         return Snapshot(stored.revision, session)
 
     async def commit(self, session_id: str, snapshot: Snapshot, session: Session) -> Snapshot | None:
-        """Put a session in place of a snapshot.
+        """Replace a snapshot by a session.
 
         Returns:
-            What the store holds now; None where another process has changed the session since.
+            The new snapshot; None if another process has changed the session since the old one.
 
         Raises:
-            StoreUnavailable: it may have been put there, or may yet be.
+            StoreUnavailable: the change was committed, may still be committed, or was never sent.
         """
         record = self._packing.pack(session_id, session)
-        kept_s = keep_s(session.known, self._lifetimes)
-        change = Change(session_id, snapshot.revision, new_revision(), record, kept_s)
+        record_keep_s = keep_s(session.known, self._lifetimes)
+        change = Change(session_id, snapshot.revision, new_revision(), record, record_keep_s)
         if not await self._change(change):
             return None
         return Snapshot(change.revision, self._packing.as_stored(record, session))
 
     async def delete(self, session_id: str, snapshot: Snapshot) -> bool:
-        """Remove what a snapshot shows; False where another process has changed the session since.
+        """Remove the session of a snapshot.
+
+        Returns:
+            False if another process has changed the session since the snapshot.
 
         Raises:
-            StoreUnavailable: it may have been removed, or may yet be.
+            StoreUnavailable: as ``commit``.
         """
         return await self._change(Change(session_id, snapshot.revision, new_revision(), None, 0.0))
 
     async def close(self) -> None:
-        """Finish what was begun, and close the store."""
+        """Finish the requests under way, and close the store."""
         await self._pipeline.drain()
         await self._store.close()
 
     async def _change(self, change: Change) -> bool:
-        began_s = time.perf_counter()
+        started_s = time.perf_counter()
         with self._counting():
             result = await self._pipeline.commit(change)
         if result is CommitResult.fenced:
             self._counters.store_fenced += 1
             return False
         self._counters.store_commits += 1
-        self._counters.store_commit_seconds += time.perf_counter() - began_s
+        self._counters.store_commit_seconds += time.perf_counter() - started_s
         self._counters.store_commit_bytes += len(change.record or b"")
         return True
 
@@ -142,7 +150,7 @@ def find_model(catalog: ModelCatalog, record: Record) -> Model:
     """The model that a record names.
 
     Raises:
-        ModelAbsent: it is not here.
+        ModelAbsent: the catalog does not have it.
     """
     model = catalog.find(record.model, record.version)
     if model is None:

@@ -1,11 +1,11 @@
-"""A store from its URL.
+"""Opens a store from its URL.
 
-memory://                                    no store: sessions are kept by the process, and end with it
+memory://                                    no store: sessions end with the process
 file:///var/lib/hetsyn/sessions.db           SQLite; also sqlite:///
     ?synchronous=normal                      do not wait for the disk (default full)
-    ?max_bytes=1000000000                    bound the file
+    ?max_bytes=1000000000                    limit the file's size
 redis://host:6379/0   valkey://host:6379/0   Valkey or Redis; rediss:// and valkeys:// with TLS
-    ?prefix=hetsyn:session:                  of the keys
+    ?prefix=hetsyn:session:                  prefix of the keys
 """
 
 from __future__ import annotations
@@ -23,15 +23,19 @@ _REDIS_SCHEMES = {"redis": "redis", "valkey": "redis", "rediss": "rediss", "valk
 
 
 def open_store(url: str, timeout_s: float = 2.0) -> StateStore | None:
-    """The store of a URL; None for ``memory://``.
+    """Open the store of a URL; None for ``memory://``.
+
+    Args:
+        url: as above.
+        timeout_s: time for one batch.
 
     Raises:
-        StoreUnusable: no such kind of store, a parameter that it does not have, or a file that cannot be used.
+        StoreUnusable: an unknown kind of store or parameter, or a file that cannot be used.
         ModuleNotFoundError: redis-py is not installed.
     """
     try:
         parts = urlsplit(url)
-        _ = parts.port
+        _ = parts.port  # raises where it is not a port
     except ValueError as error:
         raise StoreUnusable(f"the store's URL is not one ({error})") from error
     query = dict(parse_qsl(parts.query, keep_blank_values=True))
@@ -56,7 +60,7 @@ def open_store(url: str, timeout_s: float = 2.0) -> StateStore | None:
 
 
 def redacted(url: str) -> str:
-    """The URL without a password, for messages and logs."""
+    """The URL without its password, for messages and logs."""
     parts = urlsplit(url)
     if not parts.password:
         return url

@@ -1,4 +1,4 @@
-"""A chunk: what one request adds to a stream, whatever it was written in."""
+"""A chunk: the input that one request adds to a stream, independent of its encoding."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ SHORT = 2**16
 
 
 class AudioChunk(NamedTuple):
-    """A piece of sound.
+    """A piece of audio.
 
     Attributes:
         samples: float32 [n], n >= 1, one channel in [-1, 1).
-        rate_hz: their rate.
+        rate_hz: sample rate.
     """
 
     samples: Samples
@@ -33,10 +33,10 @@ class SpikeChunk(NamedTuple):
 
     Attributes:
         steps: network steps of the chunk, at least 1.
-        step: int64 [spikes], of each spike, below ``steps``.
-        unit: int64 [spikes], its channel; the pairs ascend, and none occurs twice.
-        channels: of the client's network, where its input says so (dense).
-        positions: uint32 [spikes], step << 16 | unit, where both fit and the input has them.
+        step: int64 [spikes], the step of each spike, below ``steps``.
+        unit: int64 [spikes], the channel of each spike; the pairs (step, unit) ascend, and none occurs twice.
+        channels: number of channels, if the encoding gives it (dense).
+        positions: uint32 [spikes], step << 16 | unit, if the encoding has them (packed events).
     """
 
     steps: int
@@ -50,7 +50,12 @@ Chunk = AudioChunk | SpikeChunk
 
 
 def spike_chunk(steps: int, times: Sequence[float] | Integers, units: Sequence[float] | Integers) -> SpikeChunk:
-    """A chunk of ``steps`` steps from its events, in any order; a pair that occurs twice is one spike.
+    """A chunk from events.
+
+    Args:
+        steps: network steps of the chunk.
+        times: [events], the step of each event, in any order.
+        units: [events], the channel of each event. A pair (time, unit) that occurs twice is one spike.
 
     Raises:
         InputError: as ``hetsyn_client.events.sort_events``.
@@ -59,10 +64,13 @@ def spike_chunk(steps: int, times: Sequence[float] | Integers, units: Sequence[f
 
 
 def dense_chunk(rows: Sequence[Sequence[float]]) -> SpikeChunk:
-    """A chunk from one row a step, one number a channel, each 0 or 1.
+    """A chunk from a matrix of zeros and ones.
+
+    Args:
+        rows: [steps][channels], each value 0 or 1.
 
     Raises:
-        InputError: rows of different lengths, or another number; names the index.
+        InputError: the rows differ in length, or a value is not 0 or 1; the message names the index.
     """
     channels = len(rows[0]) if rows else 0
     for index, row in enumerate(rows):
@@ -71,19 +79,23 @@ def dense_chunk(rows: Sequence[Sequence[float]]) -> SpikeChunk:
     if rows and not channels:
         raise InputError("spikes[0] is empty: send one value a channel, 0 or 1")
     values = np.array(rows, dtype=np.float64).reshape(len(rows), channels)
-    wrong = np.argwhere((values != 0) & (values != 1))
-    if len(wrong):
-        step, unit = (int(index) for index in wrong[0])
-        raise InputError(f"spikes[{step}][{unit}] is {values[step, unit]:g}: a channel has 0 or 1 spikes in a step")
-    step_of, unit_of = np.nonzero(values)
-    return SpikeChunk(len(rows), step_of.astype(np.int64), unit_of.astype(np.int64), channels)
+    invalid = np.argwhere((values != 0) & (values != 1))
+    if len(invalid):
+        t, i = (int(index) for index in invalid[0])
+        raise InputError(f"spikes[{t}][{i}] is {values[t, i]:g}: a channel has 0 or 1 spikes in a step")
+    step, unit = np.nonzero(values)
+    return SpikeChunk(len(rows), step.astype(np.int64), unit.astype(np.int64), channels)
 
 
 def digest(chunk: Chunk | None, end: bool) -> bytes:
-    """Of a chunk's content and end flag, whatever encoding it came in; None is a chunk without input.
+    """A digest of a chunk's content and end flag, 128 bits. Equal content in another encoding has the same digest.
 
-    128 bits tell chunks apart that are not made to be confused, and whoever makes such confuses only his own session: a
-    cryptographic hash would protect nobody, and take a third of the time of decoding.
+    The hash is not cryptographic. A client that makes two chunks with one digest confuses only its own session, so a
+    cryptographic hash would protect nobody, at a third of the time of decoding.
+
+    Args:
+        chunk: None is a chunk without input.
+        end: whether the chunk ends the session.
     """
     content = xxhash.xxh3_128()
     if isinstance(chunk, AudioChunk):
@@ -95,7 +107,7 @@ def digest(chunk: Chunk | None, end: bool) -> bytes:
         if chunk.positions is not None:
             content.update(chunk.positions.data)
         elif chunk.steps <= SHORT and (not len(unit) or unit.max() < SHORT):
-            content.update((step << 16 | unit).astype(np.uint32).data)  # less to hash
+            content.update((step << 16 | unit).astype(np.uint32).data)  # half as many bytes, as in ``positions``
         else:
             content.update((step << 32 | unit).data)
     else:

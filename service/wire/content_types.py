@@ -22,10 +22,13 @@ LONGEST_NAME = 100  # of a parameter in a message
 
 @lru_cache(maxsize=256)
 def parse_content_type(content_type: str) -> tuple[str, Mapping[str, str]]:
-    """Media type and parameters; names in lower case, values unquoted.
+    """Parse the header ``Content-Type`` (RFC 9110, section 8.3).
+
+    Returns:
+        The media type in lower case, and the parameters: names in lower case, values unquoted.
 
     Raises:
-        InputError: a parameter is there twice.
+        InputError: a parameter occurs twice.
     """
     message = Message()
     message["Content-Type"] = content_type
@@ -41,5 +44,6 @@ def parse_content_type(content_type: str) -> tuple[str, Mapping[str, str]]:
 
 
 def unsupported(content_type: str) -> UnsupportedInput:
-    named = f"content type {content_type!r} is not taken" if content_type else "the request has no content type"
-    return UnsupportedInput(f"{named}: send one of {', '.join(CONTENT_TYPES)}")
+    """The error for a content type that ``POST /infer`` does not take."""
+    problem = f"content type {content_type!r} is not taken" if content_type else "the request has no content type"
+    return UnsupportedInput(f"{problem}: send one of {', '.join(CONTENT_TYPES)}")

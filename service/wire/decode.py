@@ -1,11 +1,10 @@
-"""From the bytes of a request to its chunk."""
+"""Decodes the bytes of a request."""
 
 from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -22,30 +21,34 @@ _BODY: TypeAdapter[InferBody] = TypeAdapter(InferBody)
 
 
 def decode_json(body: bytes) -> InferRequest:
-    """
+    """Decode a JSON body.
+
     Raises:
-        InputError: not JSON, or not this schema; names the first wrong place.
-        UnsupportedInput: an input kind that does not exist.
+        InputError: the body is not JSON, or not of the schema; the message names the first wrong field.
+        TokenForeign: the token is not base64.
+        UnsupportedInput: there is no such kind of input.
     """
     try:
         parsed = _BODY.validate_json(body)
     except ValidationError as error:
         raise explain_invalid(error, "the body", "a field of this request: leave it out") from error
-    # without the input, whose numbers would stay in memory a second time
+    # without the input, which would stay in memory beside the chunk
     envelope = Envelope.model_validate(parsed.model_dump(exclude={"input", "token"}))
     token = None if parsed.token is None else _decode_token(parsed.token)
     return _request(envelope, parsed.input.chunk() if parsed.input else None, token)
 
 
 def decode_raw(content_type: str, query: Iterable[tuple[str, str]], body: bytes) -> InferRequest:
-    """
+    """Decode a body that is not JSON: audio, packed events, or either in a frame with a token.
+
     Args:
         content_type: with its parameters.
         query: names and values of the query parameters.
+        body: may be empty if the request ends a session.
 
     Raises:
-        InputError: a wrong parameter or body.
-        UnsupportedInput: a content type that is not taken.
+        InputError: a parameter or the body is wrong.
+        UnsupportedInput: the content type is not taken.
     """
     media_type, parameters = parse_content_type(content_type)
     if media_type == frames.MEDIA_TYPE:
@@ -56,7 +59,7 @@ def decode_raw(content_type: str, query: Iterable[tuple[str, str]], body: bytes)
 
 
 def _decode_frame(query: Iterable[tuple[str, str]], body: bytes) -> InferRequest:
-    """A frame is of a carried session, whether or not it has a token yet."""
+    """Decode a frame (``hetsyn_client.frames``). A session in a frame is carried, with or without a token yet."""
     token, content_type, inner = frames.unpack_frame(body)
     envelope = decode_query(query)
     chunk = _raw_decoder(*parse_content_type(content_type))(inner) if inner else None
@@ -64,23 +67,26 @@ def _decode_frame(query: Iterable[tuple[str, str]], body: bytes) -> InferRequest
 
 
 def _decode_token(text: str) -> bytes:
-    """
+    """Decode the base64 of a token.
+
     Raises:
-        TokenForeign: it is no base64, or not as an encoder writes it: what is changed in a token is to be noticed.
+        TokenForeign: the text is not what a base64 encoder writes. Several texts decode to the same bytes; accepting
+            only one makes every change of a token an error.
     """
     try:
         token = base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
         token = None
     if token is None or base64.b64encode(token).decode() != text:
-        raise TokenForeign("token is not base64: send the one of the last reply as it came")
+        raise TokenForeign("token is not base64: send the token of the last reply unchanged")
     return token
 
 
 def decode_query(query: Iterable[tuple[str, str]]) -> Envelope:
-    """
+    """Decode the query parameters of a request with a raw body.
+
     Raises:
-        InputError: a parameter that is unknown, there twice, or wrong.
+        InputError: a parameter is unknown, occurs twice, or is wrong.
     """
     values: dict[str, str] = {}
     for name, value in query:
@@ -93,7 +99,7 @@ def decode_query(query: Iterable[tuple[str, str]]) -> Envelope:
         raise explain_invalid(error, "the query", _QUERY_FIELDS) from error
 
 
-def _raw_decoder(media_type: str, parameters: Mapping[str, str]) -> Any:
+def _raw_decoder(media_type: str, parameters: Mapping[str, str]) -> Callable[[bytes], Chunk]:
     if media_type in WAV_TYPES:
         return lambda body: AudioChunk(*decode_wav(body))
     if media_type == L16_TYPE:

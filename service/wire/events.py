@@ -1,4 +1,4 @@
-"""Packed spikes to a chunk; ``hetsyn_client.events`` has the format."""
+"""Decodes packed events; ``hetsyn_client.events`` has the format."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from service.wire.chunk import SpikeChunk, spike_chunk
 
 
 def unpack_events(data: bytes) -> SpikeChunk:
-    """The chunk of a packed body.
+    """Decode packed events.
 
     Raises:
-        InputError: other bytes, cut off or too long, or a time outside the chunk.
+        InputError: the bytes are something else, cut off or too long, or a time is outside the chunk.
     """
     if len(data) < HEADER.size or not data.startswith(MAGIC):
-        raise InputError(f"the body does not begin with {MAGIC.decode()}, steps and count (12 bytes): pack it anew")
+        raise InputError(f"the body does not begin with {MAGIC.decode()}, steps and count (12 bytes): pack it again")
     _, steps, count = HEADER.unpack_from(data)
     expected = HEADER.size + 4 * count
     if len(data) != expected:
         raise InputError(f"{count} packed events take {expected} bytes, the body has {len(data)}: send all of it")
     times = np.frombuffer(data, "<u2", count, HEADER.size)
     units = np.frombuffer(data, "<u2", count, HEADER.size + 2 * count)
-    # as most clients send them; ``spike_chunk`` mends the order and explains what is wrong
+    # Most clients send events that are valid and ascend. ``spike_chunk`` sorts others, and explains errors.
     positions = times.astype(np.uint32) << 16 | units
-    is_plain = count > 0 and 0 < steps <= LARGEST + 1 and times[-1] < steps
-    if is_plain and np.count_nonzero(positions[1:] > positions[:-1]) == count - 1:
+    is_valid = count > 0 and 0 < steps <= LARGEST + 1 and times[-1] < steps
+    if is_valid and np.count_nonzero(positions[1:] > positions[:-1]) == count - 1:
         return SpikeChunk(steps, times.astype(np.int64), units.astype(np.int64), positions=positions)
     return spike_chunk(steps, times.astype(np.int64), units.astype(np.int64))

@@ -1,4 +1,4 @@
-"""What is wrong with a request, as a sentence."""
+"""Turns pydantic's validation errors into sentences for clients."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from service.errors import InputError, UnsupportedInput
 from service.wire.schema import INPUT_KINDS
 
 LONGEST_PATH = 100
-# by pydantic's kind of error; in braces what its context says
+# by pydantic's type of error; names in braces are filled in from the error's context
 _ADVICE: Mapping[str, str] = {
     **dict.fromkeys(("int_type", "int_parsing", "int_parsing_size", "int_from_float"), "send a whole number"),
     **dict.fromkeys(("float_type", "float_parsing", "finite_number"), "send a number"),
@@ -26,13 +26,15 @@ _ADVICE: Mapping[str, str] = {
 }
 
 
-def explain_invalid(error: ValidationError, what: str, fields: str) -> InputError | UnsupportedInput:
-    """The first thing that is wrong, as a sentence; input values are not repeated, they may be long.
+def explain_invalid(error: ValidationError, subject: str, fields: str) -> InputError | UnsupportedInput:
+    """Explain the first of some validation errors. The sentence repeats no input values: they may be long.
 
     Args:
-        fields: how the sentence about an unknown field goes on after "is not".
+        error: of pydantic.
+        subject: what was validated, such as "the body".
+        fields: continues the sentence about an unknown field after "is not".
     """
-    # a number in a dense row is refused twice, as a number and as a boolean
+    # pydantic refuses a value of a dense row twice, as a number and as a boolean
     first, *others = (
         item for item in error.errors(include_url=False, include_input=False) if item["loc"][-2:][1:] != ("bool",)
     )
@@ -40,7 +42,7 @@ def explain_invalid(error: ValidationError, what: str, fields: str) -> InputErro
     kind = first["type"]
     more = f" ({len(others)} more)" if others else ""
     if kind == "json_invalid":
-        return InputError(f"{what} is not JSON ({first['ctx']['error']}): send one JSON object")
+        return InputError(f"{subject} is not JSON ({first['ctx']['error']}): send one JSON object")
     if kind == "union_tag_invalid":
         return UnsupportedInput(f"input.kind is not taken: send one of {', '.join(INPUT_KINDS)}")
     if kind == "union_tag_not_found":
@@ -52,11 +54,11 @@ def explain_invalid(error: ValidationError, what: str, fields: str) -> InputErro
     if path == "session":
         return InputError("session is not an id: send 1 to 128 characters of A-Z a-z 0-9 . _ ~ : -")
     advice = _ADVICE.get(kind, f"{first['msg']}: send what /docs describes").format_map(first.get("ctx", {}))
-    return InputError(f"{path or what}: {advice}{more}")
+    return InputError(f"{path or subject}: {advice}{more}")
 
 
 def _path(location: tuple[int | str, ...]) -> str:
-    """``input.times[3]``; pydantic puts the chosen kind between."""
+    """A field as ``input.times[3]``. Pydantic's location has the chosen kind after ``input``, which is left out."""
     parts = list(location)
     if len(parts) > 1 and parts[0] == "input" and parts[1] in INPUT_KINDS:
         del parts[1]

@@ -1,4 +1,4 @@
-"""Bytes to samples: float32 in [-1, 1), one channel."""
+"""Decodes PCM audio to samples: float32 in [-1, 1), one channel."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ FULL_SCALE = np.float32(32_768.0)
 
 
 def check_rate(rate_hz: int) -> int:
-    """
+    """Return a sample rate if it is within 1 and 192 kHz.
+
     Raises:
-        InputError: no rate that audio has.
+        InputError: it is not.
     """
     if not LOWEST_RATE_HZ <= rate_hz <= HIGHEST_RATE_HZ:
         raise InputError(f"sample rate {rate_hz} Hz is not within {LOWEST_RATE_HZ}-{HIGHEST_RATE_HZ} Hz")
@@ -28,10 +29,10 @@ def check_rate(rate_hz: int) -> int:
 
 
 def decode_base64_pcm(text: str) -> Samples:
-    """Samples of base64 of 16-bit little-endian PCM, mono.
+    """Decode base64 of 16-bit little-endian PCM, mono.
 
     Raises:
-        InputError: not base64, cut off, or half a sample at the end.
+        InputError: the text is not base64 or cut off, or ends with half a sample.
     """
     try:
         data = base64.b64decode(text, validate=True)
@@ -43,13 +44,15 @@ def decode_base64_pcm(text: str) -> Samples:
 
 
 def decode_pcm(data: bytes, dtype: str, channels: int = 1) -> Samples:
-    """Samples of 16-bit PCM; several channels, interleaved, are averaged.
+    """Decode 16-bit PCM.
 
     Args:
-        dtype: numpy's name of the sample, ``<i2`` or ``>i2``.
+        data: interleaved samples.
+        dtype: numpy's name of the sample format, ``<i2`` or ``>i2``.
+        channels: of the data; several are averaged.
 
     Raises:
-        InputError: not a whole number of samples of every channel.
+        InputError: the data is not a whole number of samples of every channel.
     """
     if len(data) % (2 * channels):
         raise InputError(
@@ -62,11 +65,15 @@ def decode_pcm(data: bytes, dtype: str, channels: int = 1) -> Samples:
 
 
 def decode_l16(data: bytes, parameters: Mapping[str, str]) -> tuple[Samples, int]:
-    """Samples and rate of an ``audio/L16`` body (RFC 2586).
+    """Decode an ``audio/L16`` body (RFC 2586).
 
     Args:
-        parameters: of the content type, names in lower case: ``rate``, ``channels`` (1),
-            ``endianness`` (``big-endian``, as the RFC has it, or ``little-endian``).
+        data: the body.
+        parameters: of the content type, names in lower case. ``rate`` and ``channels`` (default 1) are the RFC's.
+            ``endianness`` is our own: ``big-endian``, the RFC's order and the default, or ``little-endian``.
+
+    Returns:
+        The samples, and their rate in Hz.
 
     Raises:
         InputError: a parameter is missing, unknown or impossible, or the body is cut off.
@@ -87,10 +94,13 @@ def decode_l16(data: bytes, parameters: Mapping[str, str]) -> tuple[Samples, int
 
 
 def decode_wav(data: bytes) -> tuple[Samples, int]:
-    """Samples and rate of a WAV file of 16-bit PCM; stereo is averaged.
+    """Decode a WAV file of 16-bit PCM; stereo is averaged.
+
+    Returns:
+        The samples, and their rate in Hz.
 
     Raises:
-        InputError: another format, damaged, or cut off.
+        InputError: the file has another format, is damaged or cut off.
     """
     pcm = read_wav(data)
     return decode_pcm(pcm.content, "<i2", pcm.channels), check_rate(pcm.rate_hz)

@@ -1,7 +1,7 @@
-"""The wire schemas of ``/infer``: what a request says, and what a reply says.
+"""The schemas of ``/infer``: requests and replies.
 
-A body is JSON, or raw bytes whose session, model, version, form, seq, end and carry are query parameters, or such bytes
-in a frame with a carried session's token."""
+A request's body is JSON; or raw bytes, with session, model, version, form, seq, end and carry as query parameters; or
+such bytes in a frame with a carried session's token."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ ModelName = Annotated[str, Field(min_length=1, max_length=64)]
 
 
 def _whole(value: Any) -> Any:
-    """JSON has one kind of number, and some programs write 25 as 25.0."""
+    """Take 25.0 for 25: JSON has one type of number, and some programs write whole numbers so."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 Whole = Annotated[int, BeforeValidator(_whole)]
-# floats for the same reason: ``spike_chunk`` checks all of them at once that they are whole
+# floats for the same reason; ``spike_chunk`` checks that they are whole, all at once
 Wholes = Annotated[list[float], WithJsonSchema({"type": "array", "items": {"type": "integer"}})]
-# read from the left, so that booleans cost numbers nothing
+# tried from the left, so numbers do not pay for booleans
 Bit = Annotated[float | bool, Field(union_mode="left_to_right")]
 
 
@@ -39,7 +39,7 @@ class _Wire(BaseModel):
 
 
 class AudioInput(_Wire):
-    """A piece of sound; it need not be a whole number of steps."""
+    """A piece of audio. It need not be a whole number of steps."""
 
     kind: Literal["audio"]
     encoding: Literal["pcm_s16le"] = Field(description="16-bit little-endian PCM, mono")
@@ -51,7 +51,7 @@ class AudioInput(_Wire):
 
 
 class EventsInput(_Wire):
-    """Spikes as a list; the i-th is on channel units[i] in step times[i]."""
+    """Spikes as a list. Spike i is on channel units[i] in step times[i]."""
 
     kind: Literal["events"]
     steps: Whole = Field(ge=0, description="length of the chunk")
@@ -63,7 +63,7 @@ class EventsInput(_Wire):
 
 
 class DenseInput(_Wire):
-    """Spikes as zeros and ones."""
+    """Spikes as a matrix of zeros and ones."""
 
     kind: Literal["dense"]
     spikes: list[list[Bit]] = Field(description="one row a step, one value a channel, 0 or 1")
@@ -77,15 +77,15 @@ INPUT_KINDS = ("audio", "events", "dense")
 
 
 class Envelope(_Wire):
-    """What goes with a chunk, in the JSON body or as query parameters."""
+    """The parameters of a request beside its input, in the JSON body or as query parameters."""
 
-    session: SessionId | None = Field(default=None, description="made by the server if left out")
+    session: SessionId | None = Field(default=None, description="id of the session; by default the server makes one")
     model: ModelName | None = Field(default=None, description="by default the configured or the only model")
     version: ModelName | None = Field(default=None, description="by default the newest")
     form: FormName | None = Field(default=None, description="by default the model's default form")
     seq: int | None = Field(default=None, ge=0, le=2**53, description="number of the chunk, from 0")
-    end: bool = Field(default=False, description="the session ends with this chunk")
-    carry: bool = Field(default=False, description="the client carries the session, as the reply's token")
+    end: bool = Field(default=False, description="whether the session ends with this chunk")
+    carry: bool = Field(default=False, description="whether the client carries the session, as the reply's token")
 
     @property
     def names_a_model(self) -> bool:
@@ -95,8 +95,8 @@ class Envelope(_Wire):
 class InferBody(Envelope):
     """The JSON body of ``POST /infer``."""
 
-    token: str | None = Field(default=None, description="of the reply to the session's last chunk, base64")
-    input: Input | None = Field(default=None, description="only an end may come without")
+    token: str | None = Field(default=None, description="from the reply to the session's last chunk, base64")
+    input: Input | None = Field(default=None, description="may be left out only if the session ends")
 
     @field_validator("seq", mode="before")
     @classmethod
@@ -110,36 +110,40 @@ class InferBody(Envelope):
 
 
 class Reply(BaseModel):
-    """The answer to a chunk, kept to be given again.
-
-    probabilities: [labels] from the session's beginning to this chunk; None where the rule is ``trace``.
-    label: the likeliest; None before the first step that counts. steps: network steps of this chunk, with
-    the tail of silence at the end. readout: [steps][outputs] of this chunk; only where the rule is ``trace``.
-    """
+    """The reply to a chunk. The session stores its last one, and sends it again if the chunk comes again."""
 
     model_config = ConfigDict(frozen=True)
 
-    session: str
-    model: str
-    version: str
-    form: FormName
-    seq: int
-    steps: int
-    total_steps: int
-    label: str | None
-    labels: tuple[str, ...]
-    probabilities: tuple[float, ...] | None
-    end: bool
-    readout: tuple[tuple[float, ...], ...] | None = None
+    session: str = Field(description="id of the session")
+    model: str = Field(description="name of the session's model")
+    version: str = Field(description="version of the model")
+    form: FormName = Field(description="form of the model")
+    seq: int = Field(description="number of the chunk")
+    steps: int = Field(description="network steps of this chunk, the tail of silence at the end included")
+    total_steps: int = Field(description="network steps of the session so far")
+    label: str | None = Field(description="the likeliest; null before the first step that counts, and for rule trace")
+    labels: tuple[str, ...] = Field(description="labels of the model's outputs, in order")
+    probabilities: tuple[float, ...] | None = Field(
+        description="one a label, from the session's beginning to this chunk; null for rule trace"
+    )
+    end: bool = Field(description="whether the session has ended with this chunk")
+    readout: tuple[tuple[float, ...], ...] | None = Field(
+        default=None, description="one row a step of this chunk, one value an output; only for rule trace"
+    )
 
     def to_json(self) -> bytes:
         return self.model_dump_json(exclude={"readout"} if self.readout is None else None).encode()
 
 
 class InferRequest(NamedTuple):
-    """A decoded request. chunk: None when it only ends its session. digest: of chunk and end.
+    """A decoded request.
 
-    carry: the client carries the session. token: the session as it carries it; None where it begins.
+    Attributes:
+        envelope: its parameters.
+        chunk: its input; None if it only ends its session.
+        digest: of chunk and end flag, 16 bytes.
+        carry: whether the client carries the session.
+        token: the carried session; None if it begins, or is not carried.
     """
 
     envelope: Envelope
@@ -151,7 +155,12 @@ class InferRequest(NamedTuple):
 
 @dataclass(frozen=True)
 class Carried:
-    """The answer to a chunk of a session that the client carries. token: None once it has ended."""
+    """The reply to a chunk of a session that the client carries.
+
+    Attributes:
+        reply: to the chunk.
+        token: the session after the chunk; None once it has ended.
+    """
 
     reply: Reply
     token: bytes | None
@@ -165,6 +174,6 @@ class Carried:
 
 
 class CarriedReply(Reply):
-    """``Carried`` as JSON."""
+    """The reply to a chunk of a session that the client carries."""
 
-    token: str | None = Field(description="the session, to be sent with its next chunk, base64; null at its end")
+    token: str | None = Field(description="the session, to send with its next chunk, base64; null once it has ended")

@@ -1,0 +1,117 @@
+"""``POST /infer`` in the OpenAPI document: parameters, body, examples and problems.
+
+FastAPI cannot derive them from a function's signature, since ``InferEndpoint`` answers the requests."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import FastAPI, Request
+
+from hetsyn_client import frames
+from service.api.infer import PATH
+from service.api.problems import MEDIA_TYPE as PROBLEM_TYPE
+from service.wire.content_types import CONTENT_TYPES, JSON_TYPE
+from service.wire.schema import CarriedReply, Envelope, InferBody, Reply
+
+
+def document(app: FastAPI) -> None:
+    """Add ``POST /infer`` to an application's OpenAPI document. FastAPI answers other methods of the path with 405."""
+
+    @app.post(
+        PATH,
+        tags=["streaming"],
+        response_model=Reply | CarriedReply,
+        openapi_extra=_operation(),
+        responses={200: {"content": {frames.MEDIA_TYPE: _BINARY}}, **_PROBLEMS},
+    )
+    async def infer(request: Request) -> None:  # noqa: ARG001
+        """Apply one chunk to a session and get the classification so far.
+
+        The first chunk opens the session; `end` closes it. A chunk that is sent again under its number gets
+        the first reply again and is not applied twice.
+
+        With `carry` the server stores nothing of the session. The reply contains the session as an encrypted `token`,
+        and the next chunk brings it along, in a JSON body or in a frame (`application/vnd.hetsyn.carried`).
+        """
+        raise RuntimeError("POST /infer did not reach its endpoint: Application has to dispatch it")
+
+
+_BINARY: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}}
+_PROBLEMS: dict[int | str, dict[str, Any]] = {
+    status: {"description": text, "content": {PROBLEM_TYPE: {}}}
+    for status, text in {
+        404: "no such model or version, or a session that has not begun",
+        408: "the body did not come in time",
+        409: "another chunk is expected (`expected_seq`), the number was used for other content, the session has "
+        "ended, it runs on another model, or its stored record is damaged",
+        410: "the session was dropped after lying idle, at its age, or the store lost it; or its token has expired",
+        413: "the body or the chunk is too long",
+        415: "a content type or an input kind that is not taken",
+        422: "the input or the token cannot be used; `detail` says what to do",
+        501: "the server has no keys for carried sessions",
+        503: "the server is full or shutting down, or its session store does not answer; see Retry-After",
+    }.items()
+}
+_EXAMPLES: dict[str, Any] = {
+    "audio": {
+        "summary": "20 samples of silence, the first chunk of a session",
+        "value": {
+            "session": "abc",
+            "seq": 0,
+            "input": {"kind": "audio", "encoding": "pcm_s16le", "sample_rate": 8000, "data": "A" * 54 + "=="},
+        },
+    },
+    "events": {
+        "summary": "three spikes in 25 steps",
+        "value": {"session": "def", "input": {"kind": "events", "steps": 25, "times": [0, 0, 3], "units": [1, 2, 1]}},
+    },
+    "dense": {
+        "summary": "two steps of four channels, a whole stream in one request",
+        "value": {"end": True, "input": {"kind": "dense", "spikes": [[0, 1, 0, 0], [1, 0, 0, 0]]}},
+    },
+    "carried": {
+        "summary": "the first chunk of a session that the client carries: its next one brings the reply's token along",
+        "value": {"carry": True, "input": {"kind": "events", "steps": 25, "times": [0], "units": [1]}},
+    },
+    "end": {"summary": "the end of a session, without further input", "value": {"session": "abc", "end": True}},
+}
+
+
+def _operation() -> dict[str, Any]:
+    """Request body and query parameters."""
+    schema = InferBody.model_json_schema(ref_template="#/components/schemas/{model}")
+    # FastAPI collects no schemas from ``openapi_extra``, so a reference would point nowhere
+    body = _inline(schema, schema.pop("$defs"))
+    query = Envelope.model_json_schema()["properties"]
+    return {
+        "requestBody": {
+            "required": True,
+            "content": {
+                JSON_TYPE: {"schema": body, "examples": _EXAMPLES},
+                **dict.fromkeys(CONTENT_TYPES[1:], _BINARY),
+            },
+        },
+        "parameters": [
+            {
+                "name": name,
+                "in": "query",
+                "required": False,
+                "description": f"with a raw body: {field.get('description', '')}",
+                "schema": {key: value for key, value in field.items() if key != "description"},
+            }
+            for name, field in query.items()
+        ],
+    }
+
+
+def _inline(schema: Any, definitions: dict[str, Any]) -> Any:
+    """A JSON schema with each reference replaced by its definition."""
+    if isinstance(schema, list):
+        return [_inline(part, definitions) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+    if "$ref" in schema:
+        return _inline(definitions[schema["$ref"].rpartition("/")[2]], definitions)
+    # a discriminator maps to definitions that are gone; the constant ``kind`` of each input still tells them apart
+    return {key: _inline(value, definitions) for key, value in schema.items() if key != "discriminator"}
