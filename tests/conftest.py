@@ -15,7 +15,8 @@ from benchmarks.valkey import MISSING
 from service.models.catalog import ModelCatalog
 from service.models.model import Model
 from service.runtime.operators import BUILD
-from tests.fakes import Gate, write_artifact
+from tests.support.artifact import write_artifact
+from tests.support.gate import Gate
 
 # a shared machine is slow at times: no deadline; the same examples in every run
 settings.register_profile("hetsyn", deadline=None, derandomize=True, max_examples=60)

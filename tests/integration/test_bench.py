@@ -19,7 +19,8 @@ from hetsyn_client.loadtest.commands import bench
 from service.app import create_app
 from service.models.catalog import ModelCatalog
 from service.settings import Settings
-from tests.fakes import Gate, write_artifact
+from tests.support.artifact import write_artifact
+from tests.support.gate import Gate
 
 START_TIMEOUT_S = 30.0
 

@@ -14,7 +14,9 @@ from service.app import create_app
 from service.models.catalog import ModelCatalog
 from service.runtime import device_memory
 from service.settings import Settings
-from tests.fakes import OUTPUTS, FakeDevice, load_fake, spikes
+from tests.support.fake_device import FakeDevice
+from tests.support.fake_graph import OUTPUTS, load_fake
+from tests.support.signals import spikes
 
 ROW_BYTES = 8 * OUTPUTS
 

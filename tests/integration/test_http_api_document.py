@@ -16,8 +16,10 @@ from service.app import create_app
 from service.carried.keys import CarryKeys
 from service.models.catalog import ModelCatalog
 from service.settings import Settings
-from tests.fakes import CHANNELS, Gate, sound
+from tests.support.fake_graph import CHANNELS
+from tests.support.gate import Gate
 from tests.support.paths import DOCS
+from tests.support.signals import sound
 from tests.unit.service.wire.test_pcm import wav
 
 DOCUMENT = (DOCS / "http-api.md").read_text()

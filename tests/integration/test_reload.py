@@ -12,8 +12,9 @@ import httpx
 from service.contract.artifact import Artifact
 from service.models.model import Model
 from service.settings import Settings
-from tests.fakes import Gate, write_artifact
 from tests.integration.test_api import Server, events, ok
+from tests.support.artifact import write_artifact
+from tests.support.gate import Gate
 from tests.unit.service.reload.test_reload import rewrite
 
 CHUNKS = 12

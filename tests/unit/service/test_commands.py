@@ -28,7 +28,9 @@ from service.errors import ArtifactError, CarryUnavailable, StoreUnusable
 from service.models.catalog import ModelCatalog
 from service.settings import Settings
 from service.shutdown import GracefulServer
-from tests.fakes import LABELS, OUTPUTS, TAIL, load_fake, sound, write_artifact
+from tests.support.artifact import write_artifact
+from tests.support.fake_graph import LABELS, OUTPUTS, TAIL, load_fake
+from tests.support.signals import sound
 from tests.unit.service.wire.test_pcm import wav
 
 

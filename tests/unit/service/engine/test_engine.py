@@ -17,20 +17,10 @@ from service.models.catalog import ModelCatalog
 from service.models.model import Model
 from service.wire.chunk import AudioChunk, Chunk, spike_chunk
 from service.wire.pcm import Samples
-from tests.fakes import (
-    CHANNELS,
-    OUTPUTS,
-    SKIP,
-    STEP_SAMPLES,
-    TAIL,
-    Gate,
-    Rule,
-    load_fake,
-    softmax,
-    sound,
-    spikes,
-    write_artifact,
-)
+from tests.support.artifact import write_artifact
+from tests.support.fake_graph import CHANNELS, OUTPUTS, SKIP, STEP_SAMPLES, TAIL, Rule, load_fake, softmax
+from tests.support.gate import Gate
+from tests.support.signals import sound, spikes
 
 ENGINE = Engine(max_chunk_steps=1000, segment_steps=7)
 

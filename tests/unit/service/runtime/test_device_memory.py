@@ -22,8 +22,11 @@ from service.runtime import device_memory
 from service.runtime.device_memory import DeviceMemory, DeviceRow, SlotPool
 from service.runtime.onnx import load_graph
 from service.wire.chunk import AudioChunk, SpikeChunk, spike_chunk
-from tests.fakes import OUTPUTS, FakeDevice, load_fake, sound, spikes, write_artifact
+from tests.support.artifact import write_artifact
+from tests.support.fake_device import FakeDevice
+from tests.support.fake_graph import OUTPUTS, load_fake
 from tests.support.paths import MODELS
+from tests.support.signals import sound, spikes
 
 ENGINE = Engine(max_chunk_steps=1000, segment_steps=7)
 ROW_BYTES = 8 * OUTPUTS
