@@ -28,7 +28,8 @@ from tests.support.paths import ROOT, SUPPORT
 
 SOURCES = Path(operators.__file__).parent
 HEADERS = Path("/usr/include/onnxruntime")
-FLAGS = ("-std=c++20", "-O2", "-ffp-contract=off", "-fvisibility=hidden", "-fPIC", "-shared", "-Wall", "-Wextra")
+WARNINGS = ("-Wall", "-Wextra", "-Wshadow", "-Wconversion", "-Wsign-conversion", "-Werror", f"-isystem{HEADERS}")
+FLAGS = ("-std=c++20", "-O2", "-ffp-contract=off", "-fvisibility=hidden", "-fPIC", "-shared", *WARNINGS)
 BLOCKS = {"one thread": (), "eight threads": ("-DHETSYN_THREADS=8", "-DHETSYN_LANES=4")}
 FORMS: tuple[Form, ...] = ("exact", "bank")
 
@@ -41,8 +42,8 @@ pytestmark = [
 @pytest.fixture(scope="module", params=list(BLOCKS))
 def emulation(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     built = tmp_path_factory.mktemp("emulation") / "emulation.so"
-    include = [f"-I{HEADERS}", f"-I{SOURCES}"]
-    command = ["g++", *FLAGS, *BLOCKS[request.param], *include, str(SUPPORT / "emulation.cpp"), "-o", str(built)]
+    source = str(SUPPORT / "emulation.cpp")
+    command = ["g++", *FLAGS, *BLOCKS[request.param], f"-I{SOURCES}", source, "-o", str(built)]
     subprocess.run(command, check=True)
     return built
 
@@ -119,6 +120,10 @@ def test_a_call_is_checked_as_the_cpus_is(emulation: Path, monkeypatch: pytest.M
     events = {"events.row": np.array([2], np.int64), "events.unit": np.array([0], np.int64)}
     with pytest.raises(ArtifactError, match="events are not in ascending rows, or outside"):
         graph.run(given | events, ["scores"])
+
+
+def test_the_cpus_operator_compiles_without_a_warning() -> None:
+    subprocess.run(["g++", "-std=c++17", "-fsyntax-only", *WARNINGS, str(SOURCES / "register.cpp")], check=True)
 
 
 @pytest.mark.skipif(shutil.which("nvcc") is None, reason="there is no nvcc")
