@@ -62,7 +62,7 @@ def test_many_sessions_at_once_are_answered_as_from_the_host(models: Path) -> No
 
 def test_a_full_device_answers_503_until_sessions_end(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(device_memory, "BLOCK_BYTES", 4 * ROW_BYTES)
-    monkeypatch.setattr(device_memory, "FEWEST_SLOTS", 4)
+    monkeypatch.setattr(device_memory, "MIN_BLOCK_SLOTS", 4)
     # one block, and what a batch works in: the first state of all, two sessions and the next state of one
     device = FakeDevice(capacity=4 * ROW_BYTES + 3 * ROW_BYTES)
 

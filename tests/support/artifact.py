@@ -8,7 +8,20 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.support.fake_graph import CHANNELS, LABELS, OUTPUTS, RATE_HZ, SKIP, STEP_SAMPLES, TAIL, Rule
+from service.contract.manifest import MANIFEST, StateTensor
+from tests.support.fake_graph import (
+    CHANNELS,
+    ENCODER_STATE,
+    HIDDEN,
+    LABELS,
+    NETWORK_STATE,
+    OUTPUTS,
+    RATE_HZ,
+    SKIP,
+    STEP_SAMPLES,
+    TAIL,
+    Rule,
+)
 
 
 def write_artifact(
@@ -21,10 +34,14 @@ def write_artifact(
     forms: Sequence[str] = ("exact", "bank"),
     change: Mapping[str, Any] | None = None,
 ) -> Path:
-    """A complete artifact ``models/NAME/VERSION`` around fake graphs; its folder.
+    """Write a complete artifact ``models/NAME/VERSION`` around fake graphs.
 
     Args:
-        hears: with an encoder. change: fields of the manifest to be written otherwise.
+        hears: with an encoder.
+        change: fields of the manifest with another value.
+
+    Returns:
+        Its folder.
     """
     folder = models / name / version
     folder.mkdir(parents=True)
@@ -36,11 +53,6 @@ def write_artifact(
         contents["encoder.onnx"] = json.dumps({"graph": "encoder"}).encode()
     for file, content in contents.items():
         (folder / file).write_bytes(content)
-    state = [
-        _tensor("out.potential", [OUTPUTS], "float32", 0.0),
-        _tensor("decision.score", [OUTPUTS], "float32", 0.0),
-        _tensor("decision.step", [], "int64", 0.0),
-    ]
     manifest = {
         "format_version": 2,
         "name": name,
@@ -52,11 +64,11 @@ def write_artifact(
             "file": "encoder.onnx",
             "sample_rate_hz": RATE_HZ,
             "samples_per_step": STEP_SAMPLES,
-            "state": [_tensor("loudness", [], "float64", 0.0)],
+            "state": _described(ENCODER_STATE),
         }
         if hears
         else None,
-        "hidden": [4],
+        "hidden": [HIDDEN],
         "outputs": OUTPUTS,
         "decision": {"rule": rule, "skip_steps": SKIP, "tail_steps": TAIL},
         "default_form": forms[0],
@@ -64,7 +76,7 @@ def write_artifact(
             form: {
                 "file": f"{form}.onnx",
                 "torchscript": f"{form}.pt",
-                "state": state,
+                "state": _described(NETWORK_STATE),
                 "state_bytes": 8 * OUTPUTS + 8,
                 "bank_sizes": {"out": 8} if form == "bank" else {},
                 "kernel_error": {"out": 0.001 if form == "bank" else 0.0},
@@ -79,9 +91,9 @@ def write_artifact(
         },
         "provenance": {"seed": 7},
     }
-    (folder / "manifest.json").write_text(json.dumps(manifest | dict(change or {})))
+    (folder / MANIFEST).write_text(json.dumps(manifest | dict(change or {})))
     return folder
 
 
-def _tensor(name: str, shape: list[int], dtype: str, initial: float) -> dict[str, Any]:
-    return {"name": name, "shape": shape, "dtype": dtype, "initial": initial}
+def _described(state: Sequence[StateTensor]) -> list[dict[str, Any]]:
+    return [tensor.model_dump(mode="json") for tensor in state]

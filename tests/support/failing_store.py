@@ -13,8 +13,12 @@ from service.store.memory import MemoryStore
 class FailingStore:
     """A store in memory that fails on demand.
 
-    down: nothing is done. deaf: commits are done, but their answers are lost. late: commits are answered as lost, and
-    wait for ``run_late``. opened: cleared, every call waits. batches: sizes of the commits so far.
+    Attributes:
+        down: every call fails, and nothing is done.
+        deaf: commits are done, but their answers are lost.
+        late: commits are answered as lost, and wait for ``run_late``.
+        opened: while it is cleared, every call waits.
+        batches: sizes of the commits so far.
     """
 
     name = "failing"
@@ -50,7 +54,7 @@ class FailingStore:
         return [_lost() for _ in changes]
 
     async def run_late(self) -> list[Verdict | HetsynError]:
-        """Do what was sent while ``late``, in the order in which it was."""
+        """Do the commits that came while ``late``, in their order."""
         late, self._late = self._late, []
         return [(await self.inner.commit([change]))[0] for change in late]
 

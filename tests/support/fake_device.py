@@ -14,13 +14,13 @@ from tests.support.fake_graph import load_fake
 
 
 class FakeDevice:
-    """A device that is the host's memory behind addresses: counts what it does, and holds to what it gave.
+    """A device that is the host's memory behind addresses. It counts its operations and refuses foreign addresses.
 
-    Its graphs are what ``load`` makes of their bytes: those of ONNX Runtime run on the addresses themselves, a fake is
-    given the values that lie there.
+    Graphs of ONNX Runtime run on the addresses themselves; a fake graph gets the values at these addresses.
 
     Args:
-        capacity: bytes that it has.
+        load: makes a graph of its bytes; by default a fake one.
+        capacity: in bytes.
     """
 
     name = "a fake GPU"
@@ -69,7 +69,7 @@ class FakeDevice:
         return self.at(address, nbytes).copy()
 
     def at(self, address: int, nbytes: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
-        """Its bytes there, if all of them are its own."""
+        """A view of its bytes at an address, if all of them are its own."""
         for begin, block in self._blocks.items():
             if begin <= address and address + nbytes <= begin + block.nbytes:
                 return block.view(np.uint8)[address - begin : address - begin + nbytes]
@@ -89,21 +89,22 @@ class _OnFakeDevice:
     def run_bound(self, inputs: Mapping[str, Array | DeviceTensor], outputs: Mapping[str, DeviceTensor]) -> None:
         assert self._device.lock.locked()
         self._device.runs += 1
-        places = {name: self._bytes(place) for name, place in outputs.items()}
-        given = {
-            name: self._bytes(value) if isinstance(value, DeviceTensor) else value for name, value in inputs.items()
+        # before the run: every address must be the device's own
+        targets = {name: self._bytes(tensor) for name, tensor in outputs.items()}
+        host_inputs = {
+            name: self._bytes(value).view(value.dtype).reshape(value.shape).copy()
+            if isinstance(value, DeviceTensor)
+            else value
+            for name, value in inputs.items()
         }
         if isinstance(self._graph, OrtGraph):
             self._graph.run_bound(inputs, outputs)
         else:
-            for name, value in inputs.items():
-                if isinstance(value, DeviceTensor):
-                    given[name] = given[name].view(value.dtype).reshape(value.shape).copy()
-            for name, values in self._graph.run(given, list(outputs)).items():
+            for name, values in self._graph.run(host_inputs, list(outputs)).items():
                 assert values.shape == outputs[name].shape
-                places[name][:] = np.ascontiguousarray(values).reshape(-1).view(np.uint8)
-        if self._device.failure is not None:  # late: whatever it was to write it has written
+                targets[name][:] = np.ascontiguousarray(values).reshape(-1).view(np.uint8)
+        if self._device.failure is not None:  # late: the outputs are written
             raise self._device.failure
 
-    def _bytes(self, place: DeviceTensor) -> Array:
-        return self._device.at(place.address, place.dtype.itemsize * int(np.prod(place.shape)))
+    def _bytes(self, tensor: DeviceTensor) -> Array:
+        return self._device.at(tensor.address, tensor.dtype.itemsize * int(np.prod(tensor.shape)))

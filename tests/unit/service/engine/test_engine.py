@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.contract.manifest import Decision
-from service.engine.engine import Engine, Outcome, Work, probabilities_of
+from service.contract.graph_io import NEXT_STATE, PROBABILITIES
+from service.engine.engine import Engine, Outcome, Work
 from service.engine.stream import StreamState, initial_stream
 from service.errors import ArtifactError, InputError, TooLarge, UnsupportedInput
 from service.models.catalog import ModelCatalog
@@ -18,7 +18,7 @@ from service.models.model import Model
 from service.wire.chunk import AudioChunk, Chunk, spike_chunk
 from service.wire.pcm import Samples
 from tests.support.artifact import write_artifact
-from tests.support.fake_graph import CHANNELS, OUTPUTS, SKIP, STEP_SAMPLES, TAIL, Rule, load_fake, softmax
+from tests.support.fake_graph import CHANNELS, OUTPUTS, SKIP, STEP_SAMPLES, TAIL, Rule, load_fake
 from tests.support.gate import Gate
 from tests.support.signals import sound, spikes
 
@@ -61,7 +61,7 @@ def reference(times: list[int], units: list[int], steps: int, model: Model) -> n
     for t in range(steps):
         potential = 0.5 * potential + sum((weights[u] for s, u in zip(times, units, strict=True) if s == t), 0.0)
         if t >= model.manifest.decision.skip_steps:
-            score += softmax(potential)
+            score += np.exp(potential) / np.exp(potential).sum()
     return score / (steps - SKIP)
 
 
@@ -135,7 +135,7 @@ def test_a_batch_gives_what_each_chunk_gives_alone(digits: Model) -> None:
         alone = ENGINE.run(digits, "exact", [work])[0]
         assert same(outcome.stream, alone.stream)
         assert outcome.result.steps == alone.result.steps
-        assert outcome.result.counted == alone.result.counted
+        assert outcome.result.is_decided == alone.result.is_decided
         assert outcome.result.probabilities.tobytes() == alone.result.probabilities.tobytes()
 
 
@@ -149,7 +149,7 @@ def test_states_own_their_memory(digits: Model) -> None:
 def test_samples_that_fill_no_step_wait(digits: Model) -> None:
     outcome = run(digits, initial_stream(digits, "exact"), AudioChunk(samples(STEP_SAMPLES - 1), 8000))
     assert (outcome.result.steps, len(outcome.stream.pending)) == (0, STEP_SAMPLES - 1)
-    assert not outcome.result.counted
+    assert not outcome.result.is_decided
     np.testing.assert_array_equal(outcome.result.probabilities, np.full(OUTPUTS, np.float32(1 / OUTPUTS)))
     outcome = run(digits, outcome.stream, AudioChunk(samples(1), 8000))
     assert (outcome.result.steps, len(outcome.stream.pending)) == (1, 0)
@@ -159,14 +159,14 @@ def test_a_chunk_without_a_step_repeats_the_result(digits: Model) -> None:
     first = run(digits, initial_stream(digits, "exact"), AudioChunk(samples(1000), 8000))
     second = run(digits, first.stream, AudioChunk(samples(1), 8000))
     assert second.result.steps == 0
-    assert second.result.counted
+    assert second.result.is_decided
     np.testing.assert_array_equal(second.result.probabilities, first.result.probabilities)
     np.testing.assert_array_equal(second.result.scores, first.result.scores)
 
 
-@pytest.mark.parametrize(("steps", "counted"), [(SKIP - 1, False), (SKIP, False), (SKIP + 1, True)])
-def test_a_result_counts_once_a_step_counts(digits: Model, steps: int, counted: bool) -> None:
-    assert run(digits, initial_stream(digits, "exact"), spike_chunk(steps, [0], [0])).result.counted is counted
+@pytest.mark.parametrize(("steps", "decided"), [(SKIP - 1, False), (SKIP, False), (SKIP + 1, True)])
+def test_a_result_counts_once_a_step_counts(digits: Model, steps: int, decided: bool) -> None:
+    assert run(digits, initial_stream(digits, "exact"), spike_chunk(steps, [0], [0])).result.is_decided is decided
 
 
 @pytest.mark.parametrize("rule", ["sum_softmax", "spike_count", "last", "trace"])
@@ -204,15 +204,6 @@ def test_readouts_of_a_batch_end_with_their_streams(tmp_path: Path) -> None:
         np.testing.assert_array_equal(outcome.result.readout, alone.result.readout)
 
 
-def test_probabilities_come_from_the_score() -> None:
-    score = np.array([1.0, 3.0], np.float32)
-    summed = Decision(rule="sum_softmax", skip_steps=2, tail_steps=0)
-    np.testing.assert_allclose(probabilities_of(summed, score, 6), [0.25, 0.75])
-    np.testing.assert_allclose(probabilities_of(summed, score, 2), [0.5, 0.5])
-    last = Decision(rule="last", skip_steps=2, tail_steps=0)
-    np.testing.assert_allclose(probabilities_of(last, score, 0), softmax(score))
-
-
 def test_a_failing_batch_leaves_the_streams(models: Path) -> None:
     gate = Gate()
     model = ModelCatalog(models, load=gate.load).get()
@@ -240,8 +231,8 @@ def test_a_state_of_another_shape_or_numbers_that_are_none_are_refused(models: P
             return values | {self.name: (values[self.name] * self.factor).astype(self.dtype)}
 
     for wrong, sentence in (
-        (Wrong("next.state", 1, "float64"), r"gave next\.state as float64\[1, 6\]"),
-        (Wrong("probabilities", float("nan"), "float32"), "not finite"),
+        (Wrong(NEXT_STATE, 1, "float64"), r"gave next\.state as float64\[1, 6\]"),
+        (Wrong(PROBABILITIES, float("nan"), "float32"), "not finite"),
     ):
         model = ModelCatalog(models, load=lambda _, graph=wrong: graph).get()  # type: ignore[misc]
         with pytest.raises(ArtifactError, match=sentence):

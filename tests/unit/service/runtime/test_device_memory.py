@@ -52,7 +52,7 @@ def hosted(models: Path) -> Model:
 def four_slots(monkeypatch: pytest.MonkeyPatch) -> None:
     """Blocks of four slots."""
     monkeypatch.setattr(device_memory, "BLOCK_BYTES", 4 * ROW_BYTES)
-    monkeypatch.setattr(device_memory, "FEWEST_SLOTS", 4)
+    monkeypatch.setattr(device_memory, "MIN_BLOCK_SLOTS", 4)
 
 
 def chunk(steps: int, seed: int) -> SpikeChunk:
