@@ -223,7 +223,7 @@ def test_the_probe_is_a_graph_that_runs() -> None:
 
 
 @pytest.mark.skipif(BUILT is None, reason=f"the operator for GPUs is not built: {BUILD_CUDA}")
-def test_the_built_library_has_what_python_asks_for() -> None:
+def test_the_built_library_has_what_python_asks_for(caplog: pytest.LogCaptureFixture) -> None:
     """It loads where there is no GPU, and ONNX Runtime takes its operator, for CUDA alone."""
     assert BUILT is not None
     library = cuda._load(BUILT)
@@ -243,5 +243,7 @@ def test_the_built_library_has_what_python_asks_for() -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(runtime, "library", lambda: BUILT)
         assert runtime.operators_problem() is None
-        with pytest.raises(ArtifactError, match="Could not find an implementation for Network"):
-            load_graph(content)  # never silently on the CPU
+        with pytest.raises(runtime._failures(), match="Could not find an implementation for Network"):
+            runtime._session(runtime._onnxruntime(), content, 1, BUILT)
+        load_graph(content)  # never silently on the CPU
+        assert "_network_cuda.so is left out, plain ONNX takes over" in caplog.text
