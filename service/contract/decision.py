@@ -1,4 +1,4 @@
-"""The decision rule in NumPy: class probabilities from what a stream keeps of its decision, a score and a step count.
+"""The decision rule in NumPy: class probabilities from a stream's score and its number of steps.
 
 The other languages have theirs in ``hetsyn_model/readout.py`` (torch), ``export/network_graph.py`` (ONNX) and
 ``service/runtime/operators/decision.hpp`` (C++).

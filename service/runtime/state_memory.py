@@ -1,8 +1,8 @@
 """Where the networks' states of sessions are kept between two chunks: the interface, and the host's memory.
 
-The engine takes the rows of a batch, lets a graph advance them, and hands out the new rows. Only the memory knows what
-a row is; to everybody else it is a handle, to be kept or dropped. Its numbers are seen through ``to_host`` alone, where
-a session is stored or moved.
+The engine takes the rows of a batch, lets a graph advance them, and hands out the new rows. Only the memory looks into
+a row; to everybody else it is a handle, to be kept or dropped. ``to_host`` alone shows its numbers, where a session is
+stored or moved.
 
 Rows are values: a graph's run makes new ones and leaves the old as they are, so a batch that fails has changed nothing.
 ``service/runtime/device_memory.py`` has the memory of a GPU.

@@ -47,8 +47,8 @@ def test_many_sessions_at_once_are_answered_as_from_the_host(models: Path) -> No
     async def calls(client: httpx.AsyncClient) -> None:
         got: list[dict[str, Any]] = []
         for number in range(4):
-            asked = [{"session": f"s{who}", "seq": number, "input": events(9 + who, who)} for who in range(8)]
-            answers = await asyncio.gather(*(client.post("/infer", json=body) for body in asked))
+            bodies = [{"session": f"s{who}", "seq": number, "input": events(9 + who, who)} for who in range(8)]
+            answers = await asyncio.gather(*(client.post("/infer", json=body) for body in bodies))
             got += [answer.json() for answer in answers]
         replies.append(got)
 
@@ -63,7 +63,7 @@ def test_many_sessions_at_once_are_answered_as_from_the_host(models: Path) -> No
 def test_a_full_device_answers_503_until_sessions_end(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(device_memory, "BLOCK_BYTES", 4 * ROW_BYTES)
     monkeypatch.setattr(device_memory, "MIN_BLOCK_SLOTS", 4)
-    # one block, and what a batch works in: the first state of all, two sessions and the next state of one
+    # one block (the initial state, two sessions and the next state of one) and a batch's working memory
     device = FakeDevice(capacity=4 * ROW_BYTES + 3 * ROW_BYTES)
 
     async def calls(client: httpx.AsyncClient) -> None:

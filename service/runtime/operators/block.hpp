@@ -336,7 +336,7 @@ HETSYN_BOTH void run_block(const Block& block, const BlockNetwork& network, cons
                 if (layer.recurrent())
                     synapse_currents(block, shared, N, N, layer.weight_rec, layer.decay_rec, layer.bias_rec,
                                      static_cast<const float*>(spikes), part + N * I, true);
-                block.sync();  // a warp wrote what a thread goes on with
+                block.sync();  // threads go on with sums that warps wrote
             } else {
                 neuron_currents(block, N, layer.weight_in, layer.decay_in, layer.bias_in, input, input_count, part,
                                 shared.total, false);

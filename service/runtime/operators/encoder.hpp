@@ -1,7 +1,6 @@
 // The audio encoder over one stream's chunk: hetsyn_model/encoder.py in C++, without ONNX Runtime.
 //
-// float64 throughout, and every sum in one order whatever the batch and the chunk, so that a stream's spikes depend on
-// neither.
+// float64 throughout, and every sum has one order for any batch and chunk, so a stream's spikes depend on neither.
 
 #pragma once
 

@@ -103,7 +103,7 @@ class EncoderKernel {
     }
 
    private:
-    // the transform computes what the matrix says, a windowed discrete Fourier transform, and nothing else
+    // the matrix has to be a windowed discrete Fourier transform: RealTransform computes nothing else
     void check_spectrum(const double* matrix, int64_t columns) const {
         const int64_t bins = columns / 2, size = encoder_.size();
         const double circle = 2.0 * std::acos(-1.0);

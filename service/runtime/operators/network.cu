@@ -1,4 +1,4 @@
-// ``hetsyn::Network`` for ONNX Runtime's CUDA provider, and what the server needs to keep sessions' states on the GPU.
+// ``hetsyn::Network`` for ONNX Runtime's CUDA provider, and functions that keep sessions' states on the GPU.
 //
 // One launch a call: a block runs a stream over all steps of its chunk (block.hpp). The small integer inputs are
 // declared to be on the host, where the shapes and the checks need them anyway; they travel in one copy, packed. The

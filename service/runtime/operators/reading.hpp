@@ -178,7 +178,7 @@ struct Call {
     }
 };
 
-// The operator's signature; what differs between devices is the kernel and where ONNX Runtime looks for it.
+// The operator's signature. Devices differ in the kernel and in the execution provider.
 template <class Self, class Kernel>
 struct Signature : Ort::CustomOpBase<Self, Kernel, true> {
     OrtStatusPtr CreateKernelV2(const OrtApi&, const OrtKernelInfo* info, void** kernel) const try {

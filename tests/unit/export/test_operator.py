@@ -1,4 +1,4 @@
-"""What our operators do with what plain ONNX need not care for."""
+"""Our operators on inputs that plain ONNX need not check: malformed calls, denormal numbers, empty batches."""
 
 from __future__ import annotations
 

@@ -243,8 +243,8 @@ def test_what_the_stream_does_not_take_is_refused(digits: Model, tmp_path: Path)
     write_artifact(tmp_path / "deaf", hears=False)
     deaf = ModelCatalog(tmp_path / "deaf", load=load_fake).get()
     fresh = initial_stream(digits, "exact")
-    heard = run(digits, fresh, AudioChunk(samples(10), 8000)).stream
-    spiked = run(digits, fresh, spike_chunk(2, [], [])).stream
+    listening = run(digits, fresh, AudioChunk(samples(10), 8000)).stream
+    spiking = run(digits, fresh, spike_chunk(2, [], [])).stream
     wide = spike_chunk(2, [0], [CHANNELS])
     for model, stream, chunk, kind, sentence in (
         (digits, fresh, None, InputError, "the session is empty"),
@@ -252,9 +252,9 @@ def test_what_the_stream_does_not_take_is_refused(digits: Model, tmp_path: Path)
         (digits, fresh, spike_chunk(1001, [], []), TooLarge, "1001 steps of 0.01 s, at most 1000"),
         (digits, fresh, AudioChunk(samples(1000 * STEP_SAMPLES + 1), 8000), TooLarge, "1001 steps"),
         (digits, fresh, AudioChunk(samples(1001 * STEP_SAMPLES // 8), 1000), TooLarge, "1001 steps"),
-        (digits, heard, AudioChunk(samples(10), 16_000), InputError, "8000 Hz, this chunk's is 16000 Hz"),
-        (digits, heard, spike_chunk(2, [], []), InputError, "began with audio"),
-        (digits, spiked, AudioChunk(samples(10), 8000), InputError, "began with spikes"),
+        (digits, listening, AudioChunk(samples(10), 16_000), InputError, "8000 Hz, this chunk's is 16000 Hz"),
+        (digits, listening, spike_chunk(2, [], []), InputError, "began with audio"),
+        (digits, spiking, AudioChunk(samples(10), 8000), InputError, "began with spikes"),
         (deaf, initial_stream(deaf, "exact"), AudioChunk(samples(10), 8000), UnsupportedInput, "takes spikes"),
     ):
         with pytest.raises(kind, match=sentence):

@@ -1,4 +1,4 @@
-"""The choice of a device, and what the CUDA library is asked for; the library itself is a stand-in."""
+"""The choice of a device, and the calls to the CUDA library; a stand-in takes the library's place."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ BUILT = cuda_library()
 
 
 class Library:
-    """What ``network.cu`` offers to ctypes, on the host's memory."""
+    """The functions of ``network.cu`` for ctypes, on the host's memory."""
 
     def __init__(self, code: int = 0, free: int = 4 * RESERVE_BYTES) -> None:
         self.code, self.free = code, free
@@ -85,7 +85,12 @@ class Session:
 
 
 class Ort:
-    """ONNX Runtime's module, on a machine of our making. runs_on: what a session that asks for CUDA gets."""
+    """ONNX Runtime's module on an imagined machine.
+
+    Args:
+        runs_on: the provider of a session that wants CUDA; "nothing" fails.
+        lists: the providers that the module lists.
+    """
 
     __version__ = "1.99"
     ExecutionMode = SimpleNamespace(ORT_SEQUENTIAL=0)
