@@ -33,7 +33,7 @@ CUDA_CODE := $(foreach a,75 80 86 89 90 100 120,-gencode arch=compute_$(a),code=
 
 operators-cuda: service/runtime/operators/_network_cuda.so
 
-service/runtime/operators/_network_cuda.so: service/runtime/operators/network.cu service/runtime/operators/block.hpp service/runtime/operators/description.hpp service/runtime/operators/reading.hpp
+service/runtime/operators/_network_cuda.so: service/runtime/operators/network.cu $(wildcard service/runtime/operators/*.hpp)
 	$(NVCC) -std=c++17 -O3 --fmad=false -ftz=true -shared -cudart static $(CUDA_CODE) -I$(ONNXRUNTIME_HEADERS) \
 		-Xcompiler=-fPIC,-fvisibility=hidden,-Wall,-ffp-contract=off $< -o $@
 

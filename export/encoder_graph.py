@@ -16,10 +16,11 @@ from service.contract.graph_io import (
     AUDIO,
     EVENT_ROW,
     EVENT_UNIT,
-    EVENTS,
     STEPS,
-    next_output,
-    state_input,
+    encoder_inputs,
+    encoder_outputs,
+    next_name,
+    state_name,
 )
 from service.contract.manifest import StateTensor
 
@@ -38,12 +39,7 @@ def encoder_state(spec: EncoderSpec) -> tuple[StateTensor, ...]:
 def encoder_graph(spec: EncoderSpec) -> bytes:
     """The encoder, as a serialised ONNX model."""
     graph = GraphBuilder("encoder")
-    inputs: dict[str, tuple[str, list[int | str]]] = {AUDIO: ("float32", ["batch", "samples"])}
-    inputs[STEPS] = ("int64", ["batch"])
-    outputs: dict[str, tuple[str, list[int | str]]] = {name: ("int64", ["events"]) for name in EVENTS}
-    for tensor in encoder_state(spec):
-        shape: list[int | str] = ["batch", *tensor.shape]
-        inputs[state_input(tensor.name)] = outputs[next_output(tensor.name)] = (tensor.dtype, shape)
+    inputs, outputs = encoder_inputs(encoder_state(spec)), encoder_outputs(encoder_state(spec))
     constants = {
         "spectrum": spec.spectrum_matrix(),
         "mel": spec.mel_matrix(),
@@ -69,7 +65,7 @@ def _chunk_body(spec: EncoderSpec) -> GraphBuilder:
     """The operator in plain ONNX; its values are named as the function's inputs and outputs."""
     graph = GraphBuilder("chunk", within_function=True)
     hop, history = spec.step_samples, spec.history_samples
-    states = {t.name: state_input(t.name) for t in encoder_state(spec)}
+    states = {t.name: state_name(t.name) for t in encoder_state(spec)}
 
     def one(value: int) -> str:
         return graph.constant(value, "int64")
@@ -135,9 +131,9 @@ def _chunk_body(spec: EncoderSpec) -> GraphBuilder:
     ends = graph.node("Add", start, graph.constant(list(range(history)), "int64"))
     graph.bind(EVENT_ROW, graph.reshape(row, [-1]))
     graph.bind(EVENT_UNIT, graph.reshape(unit, [-1]))
-    graph.bind(next_output("encoder.history"), graph.node("GatherElements", samples, ends, axis=1))
-    graph.bind(next_output("encoder.gain_db"), gain)
-    graph.bind(next_output("encoder.level_db"), last)
+    graph.bind(next_name("encoder.history"), graph.node("GatherElements", samples, ends, axis=1))
+    graph.bind(next_name("encoder.gain_db"), gain)
+    graph.bind(next_name("encoder.level_db"), last)
     return graph
 
 

@@ -29,7 +29,6 @@ from hetsyn_model.synapse import SynapsePath
 from service.contract.graph_io import (
     EVENT_ROW,
     EVENT_UNIT,
-    EVENTS,
     NEXT_STATE,
     NEXT_STEP,
     PROBABILITIES,
@@ -38,11 +37,12 @@ from service.contract.graph_io import (
     STATE,
     STEP,
     STEPS,
-    spikes_output,
+    network_inputs,
+    network_outputs,
+    spikes_name,
 )
 
 OPERATOR = "Network"
-INPUTS = (*EVENTS, STEPS, STATE, STEP)
 
 Numbers = NDArray[Any]
 
@@ -56,20 +56,10 @@ def network_graph(compiled: Compiled) -> bytes:
     spec, layers = compiled.spec, compiled.layers
     words = sum(prod(tensor.shape) for tensor in compiled.layout if tensor.dtype == "float32")
     graph = GraphBuilder("network")
-    graph.input(EVENT_ROW, "int64", ["events"])
-    graph.input(EVENT_UNIT, "int64", ["events"])
-    graph.input(STEPS, "int64", ["batch"])
-    graph.input(STATE, "float32", ["batch", words])
-    graph.input(STEP, "int64", ["batch"])
-    outputs: dict[str, tuple[str, list[int | str]]] = {
-        NEXT_STATE: ("float32", ["batch", words]),
-        NEXT_STEP: ("int64", ["batch"]),
-        SCORES: ("float32", ["batch", spec.outputs]),
-        PROBABILITIES: ("float32", ["batch", spec.outputs]),
-        READOUT: ("float32", ["batch", "longest", spec.outputs]),
-    }
-    for layer in layers[:-1]:
-        outputs[spikes_output(layer.name)] = ("float32", ["batch", "longest", layer.neurons])
+    inputs = network_inputs(words)
+    for name, (dtype, shape) in inputs.items():
+        graph.input(name, dtype, shape)
+    outputs = network_outputs(words, spec.outputs, {layer.name: layer.neurons for layer in layers[:-1]})
     weights = {name: array for layer in layers for name, array in _weights(layer).items()}
     attributes: dict[str, Any] = {
         "channels": spec.channels,
@@ -86,9 +76,9 @@ def network_graph(compiled: Compiled) -> bytes:
         "skip_steps": spec.decision.skip_steps,
     }
     body = _chunk_body(compiled, weights)
-    function = body.function(OPERATOR, [*INPUTS, *weights], list(outputs), list(attributes))
+    function = body.function(OPERATOR, [*inputs, *weights], list(outputs), list(attributes))
     constants = [graph.constant(array, name=name) for name, array in weights.items()]
-    graph.call(function, [*INPUTS, *constants], list(outputs), **attributes)
+    graph.call(function, [*inputs, *constants], list(outputs), **attributes)
     for name, (dtype, shape) in outputs.items():
         graph.declare_output(name, dtype, shape)
     return graph.model(function)
@@ -168,7 +158,7 @@ def _chunk_body(compiled: Compiled, weights: Mapping[str, Numbers]) -> GraphBuil
     scattered = graph.node("ScatterND", blank, index, arrived, reduction="add")
     drive = graph.node("Reshape", scattered, graph.node("Concat", batch, length, columns, axis=0))
 
-    traces = {READOUT: spec.outputs} | {spikes_output(layer.name): layer.neurons for layer in layers[:-1]}
+    traces = {READOUT: spec.outputs} | {spikes_name(layer.name): layer.neurons for layer in layers[:-1]}
     after = graph.node(
         "Scan",
         *states,
@@ -233,7 +223,7 @@ def _step_graph(
         potential, fired = _spikes(body, spec, layer.name, before, after, potential)
         x = fired
         if layer.name != "readout":
-            outputs[spikes_output(layer.name)] = fired
+            outputs[spikes_name(layer.name)] = fired
     outputs[READOUT] = potential
     _decide(body, spec, before, after, potential, fired)
     for tensor in layout:

@@ -27,15 +27,14 @@ from service.contract.graph_io import (
     AUDIO,
     EVENT_ROW,
     EVENT_UNIT,
-    EVENTS,
     PROBABILITIES,
     READOUT,
     STATE,
     STEP,
     STEPS,
-    next_output,
-    spikes_output,
-    state_input,
+    next_name,
+    spikes_name,
+    state_name,
 )
 from service.contract.manifest import StateTensor as ManifestStateTensor
 from service.runtime.onnx import Graph
@@ -130,7 +129,7 @@ def run_graph(
     spikes, lengths = streams.spikes.numpy(), streams.steps.numpy()
     longest = int(lengths.max())
     state = initial_row(layout, len(lengths))
-    traced = [READOUT, *(spikes_output(f"hidden{index + 1}") for index in range(hidden))]
+    traced = [READOUT, *(spikes_name(f"hidden{index + 1}") for index in range(hidden))]
     pieces: list[list[Array]] = [[] for _ in traced]
     final = np.zeros((0,), np.float32)
     start = 0
@@ -140,8 +139,8 @@ def run_graph(
         steps = np.clip(lengths - start, 0, cut)
         width = int(steps.max())
         feed = chunk_feed(spikes[:, start : start + width], steps) | state
-        out = graph.run(feed, [*traced, PROBABILITIES, *(next_output(name) for name in state)])
-        state = {name: out[next_output(name)] for name in state}
+        out = graph.run(feed, [*traced, PROBABILITIES, *(next_name(name) for name in state)])
+        state = {name: out[next_name(name)] for name in state}
         for piece, name in zip(pieces, traced, strict=True):
             piece.append(out[name])
         final = out[PROBABILITIES]
@@ -261,9 +260,9 @@ def verify_encoder(encoder: Encoder, graph: Graph, layout: Sequence[ManifestStat
             feed = {
                 AUDIO: audio[:, start * hop : (start + width) * hop].numpy(),
                 STEPS: np.full(audio.shape[0], width, np.int64),
-            } | {state_input(name): value for name, value in state.items()}
-            out = graph.run(feed, [*EVENTS, *(next_output(name) for name in state)])
-            state = {name: out[next_output(name)] for name in state}
+            } | {state_name(name): value for name, value in state.items()}
+            out = graph.run(feed, [EVENT_ROW, EVENT_UNIT, *(next_name(name) for name in state)])
+            state = {name: out[next_name(name)] for name in state}
             got = np.zeros((audio.shape[0] * width, expected.shape[2]), np.uint8)
             got[out[EVENT_ROW], out[EVENT_UNIT]] = 1
             wrong = int((got.reshape(-1, width, expected.shape[2]) != expected[:, start : start + width]).sum())

@@ -13,7 +13,8 @@ from hypothesis import settings
 
 from service.models.catalog import ModelCatalog
 from service.models.model import Model
-from tests.fakes import Gate, write_artifact
+from tests.support.artifact import write_artifact
+from tests.support.gate import Gate
 from tests.support.tools import LACKING
 
 # a shared machine is slow at times: no deadline; the same examples in every run

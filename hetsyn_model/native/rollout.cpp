@@ -33,8 +33,8 @@ void parallel_over(int64_t count, int threads, F&& work) {
 
 // out[row, :] = sum over the row's events of value * weight[unit, :]
 template <typename T>
-void event_product(const int64_t* splits, const int32_t* units, const T* values, const T* weight, T* out,
-                   int64_t rows, int64_t columns, int threads) {
+void event_product(const int64_t* splits, const int32_t* units, const T* values, const T* weight, T* out, int64_t rows,
+                   int64_t columns, int threads) {
     parallel_over(rows, threads, [=](int64_t begin, int64_t end) {
         for (int64_t row = begin; row < end; ++row) {
             T* target = out + row * columns;
@@ -48,10 +48,10 @@ void event_product(const int64_t* splits, const int32_t* units, const T* values,
     });
 }
 
-// grad[unit, :] += value * rows_grad[row, :]; threads share out the columns, so no two write one place
+// grad[unit, :] += value * rows_grad[row, :]; each thread has columns of its own, so no two write to one address
 template <typename T>
-void event_product_backward(const int64_t* splits, const int32_t* units, const T* values, const T* rows_grad,
-                            T* grad, int64_t rows, int64_t columns, int threads) {
+void event_product_backward(const int64_t* splits, const int32_t* units, const T* values, const T* rows_grad, T* grad,
+                            int64_t rows, int64_t columns, int threads) {
     parallel_over(columns, threads, [=](int64_t begin, int64_t end) {
         for (int64_t row = 0; row < rows; ++row) {
             const T* source = rows_grad + row * columns;
@@ -121,8 +121,8 @@ struct Layer {
 };
 
 template <typename T>
-void layer_forward(const Layer& layer, const T* drive, const T* recurrent_weight, const T* decay,
-                   const T* reset_decay, T* spikes, T* potential, int threads) {
+void layer_forward(const Layer& layer, const T* drive, const T* recurrent_weight, const T* decay, const T* reset_decay,
+                   T* spikes, T* potential, int threads) {
     const int64_t N = layer.neurons, K = layer.bank, KN = K * N;
     const T threshold = static_cast<T>(layer.threshold);
     const T adaptation_decay = static_cast<T>(layer.adaptation_decay);
@@ -176,7 +176,7 @@ void layer_forward(const Layer& layer, const T* drive, const T* recurrent_weight
     });
 }
 
-// Adjoint of layer_forward. surrogate is dz/du at each place; grad_spikes and grad_potential come from
+// Adjoint of layer_forward. surrogate is dz/du of every spike; grad_spikes and grad_potential come from
 // outside the layer. Writes grad_drive; adds to grad_recurrent and grad_reset_decay.
 template <typename T>
 void layer_backward(const Layer& layer, const T* spikes, const T* surrogate, const T* grad_spikes,
@@ -188,8 +188,7 @@ void layer_backward(const Layer& layer, const T* spikes, const T* surrogate, con
     const T adaptation_strength = static_cast<T>(layer.adaptation_strength);
     constexpr int64_t block = 4;  // streams that share one pass over the recurrent weights
     const int64_t P = padded(N);
-    const auto weights =
-        layer.recurrent && layer.batch > 1 ? by_lanes(recurrent_weight, N, KN) : std::vector<T>();
+    const auto weights = layer.recurrent && layer.batch > 1 ? by_lanes(recurrent_weight, N, KN) : std::vector<T>();
     parallel_over((layer.batch + block - 1) / block, threads, [=, &weights](int64_t begin, int64_t end) {
         std::vector<T> reset_grad(block * N), adaptation_grad(block * N), spike_grad(block * P);
         std::vector<T> resets(grad_reset_decay ? block * S * N : 0);
@@ -201,7 +200,8 @@ void layer_backward(const Layer& layer, const T* spikes, const T* surrogate, con
                 std::fill(spike_grad.begin(), spike_grad.end(), T(0));
                 const bool later = t + 1 < S;
                 if (layer.spiking && layer.recurrent && later) {
-                    if (width == 1) {  // a batch of one stream, or the last of an odd batch: no work for the block's rest
+                    // a batch of one stream, or the last of an odd batch: no work for the block's rest
+                    if (width == 1) {
                         const T* alone = grad_drive + (first * S + t + 1) * KN;
                         const T* sigma = surrogate + (first * S + t) * N;
                         for (int64_t i = 0; i < N; ++i) {
@@ -282,28 +282,28 @@ void layer_backward(const Layer& layer, const T* spikes, const T* surrogate, con
 
 }  // namespace
 
-#define HETSYN_EXPORT(SUFFIX, T)                                                                               \
-    extern "C" void hetsyn_event_product_##SUFFIX(const int64_t* splits, const int32_t* units, const T* values, \
-                                                  const T* weight, T* out, int64_t rows, int64_t columns,      \
-                                                  int threads) {                                               \
-        event_product<T>(splits, units, values, weight, out, rows, columns, threads);                          \
-    }                                                                                                          \
-    extern "C" void hetsyn_event_product_backward_##SUFFIX(                                                    \
-        const int64_t* splits, const int32_t* units, const T* values, const T* rows_grad, T* grad,             \
-        int64_t rows, int64_t columns, int threads) {                                                          \
-        event_product_backward<T>(splits, units, values, rows_grad, grad, rows, columns, threads);             \
-    }                                                                                                          \
-    extern "C" void hetsyn_layer_forward_##SUFFIX(const Layer* layer, const T* drive, const T* recurrent,      \
-                                                  const T* decay, const T* reset_decay, T* spikes,             \
-                                                  T* potential, int threads) {                                 \
-        layer_forward<T>(*layer, drive, recurrent, decay, reset_decay, spikes, potential, threads);            \
-    }                                                                                                          \
-    extern "C" void hetsyn_layer_backward_##SUFFIX(                                                            \
-        const Layer* layer, const T* spikes, const T* surrogate, const T* grad_spikes, const T* grad_potential, \
-        const T* recurrent, const T* decay, const T* reset_decay, T* grad_drive, T* grad_recurrent,            \
-        T* grad_reset_decay, int threads) {                                                                    \
-        layer_backward<T>(*layer, spikes, surrogate, grad_spikes, grad_potential, recurrent, decay,            \
-                          reset_decay, grad_drive, grad_recurrent, grad_reset_decay, threads);                 \
+#define HETSYN_EXPORT(SUFFIX, T)                                                                                       \
+    extern "C" void hetsyn_event_product_##SUFFIX(const int64_t* splits, const int32_t* units, const T* values,        \
+                                                  const T* weight, T* out, int64_t rows, int64_t columns,              \
+                                                  int threads) {                                                       \
+        event_product<T>(splits, units, values, weight, out, rows, columns, threads);                                  \
+    }                                                                                                                  \
+    extern "C" void hetsyn_event_product_backward_##SUFFIX(const int64_t* splits, const int32_t* units,                \
+                                                           const T* values, const T* rows_grad, T* grad, int64_t rows, \
+                                                           int64_t columns, int threads) {                             \
+        event_product_backward<T>(splits, units, values, rows_grad, grad, rows, columns, threads);                     \
+    }                                                                                                                  \
+    extern "C" void hetsyn_layer_forward_##SUFFIX(const Layer* layer, const T* drive, const T* recurrent,              \
+                                                  const T* decay, const T* reset_decay, T* spikes, T* potential,       \
+                                                  int threads) {                                                       \
+        layer_forward<T>(*layer, drive, recurrent, decay, reset_decay, spikes, potential, threads);                    \
+    }                                                                                                                  \
+    extern "C" void hetsyn_layer_backward_##SUFFIX(const Layer* layer, const T* spikes, const T* surrogate,            \
+                                                   const T* grad_spikes, const T* grad_potential, const T* recurrent,  \
+                                                   const T* decay, const T* reset_decay, T* grad_drive,                \
+                                                   T* grad_recurrent, T* grad_reset_decay, int threads) {              \
+        layer_backward<T>(*layer, spikes, surrogate, grad_spikes, grad_potential, recurrent, decay, reset_decay,       \
+                          grad_drive, grad_recurrent, grad_reset_decay, threads);                                      \
     }
 
 HETSYN_EXPORT(float, float)

@@ -4,11 +4,12 @@ models/NAME/VERSION/
     manifest.json     ``contract.manifest``; names every other file with its size and SHA-256
     exact.onnx        network, one current a synapse
     bank.onnx         network, K shared decays a layer
-    encoder.onnx      audio to spikes, where the model hears audio
+    encoder.onnx      audio to spikes, if the model takes audio
     exact.pt bank.pt  TorchScript of one step
     golden.npz        inputs, and the outputs that each form gives for them
-    network.pt        the torch checkpoint that all of it was made from; the server does not read it
-models/default        a text file with the NAME that requests mean which name none; may be left out"""
+    network.pt        the torch checkpoint that the other files were made from; the server does not read it
+models/default        optional: a text file with the NAME for requests that name no model
+"""
 
 from __future__ import annotations
 
@@ -20,7 +21,7 @@ from service.errors import ArtifactError
 
 
 class Artifact:
-    """An artifact folder whose manifest was read; files are verified when they are."""
+    """An artifact folder whose manifest was read. A file is verified when it is read."""
 
     def __init__(self, folder: Path, manifest: Manifest) -> None:
         self.folder = folder

@@ -1,7 +1,6 @@
-"""Names, types and shapes of what goes into a graph and comes out of it.
+"""Names, types and shapes of a graph's inputs and outputs. The reader owns this contract, the exporter imports it.
 
-The reader owns the contract and the exporter imports it. A network graph runs a chunk of ``steps`` steps
-for ``batch`` streams:
+A network graph runs a chunk of ``steps`` steps for ``batch`` streams:
 
     in   events.row int64 [events]       stream * longest + step of each spike, ascending
          events.unit int64 [events]      its channel; a pair (row, unit) occurs once
@@ -10,16 +9,27 @@ for ``batch`` streams:
          step int64 [batch]              steps that each stream has done, the manifest's decision.step
     out  next.state, next.step           the same, after the chunk
          scores, probabilities           float32 [batch, outputs] after each stream's last step
-         readout                         float32 [batch, longest, outputs]; past a stream's end undefined
-         LAYER.spikes                    float32 [batch, longest, neurons], hidden layers, likewise
+         readout                         float32 [batch, longest, outputs]; undefined past a stream's end
+         LAYER.spikes                    float32 [batch, longest, neurons] of a hidden layer; likewise
 
 An encoder graph makes the events of whole steps:
 
-    in   audio float32 [batch, longest * samples_per_step]  in [-1, 1]
-         steps int64 [batch], state.NAME [batch, *shape] for each state tensor of the encoder
-    out  events.row, events.unit, next.NAME"""
+    in   audio float32 [batch, samples]  in [-1, 1]; samples is longest * samples_per_step
+         steps int64 [batch]
+         state.NAME [batch, *shape]      each state tensor of the encoder
+    out  events.row, events.unit         as above
+         next.NAME                       the same as state.NAME, after the chunk
+"""
 
 from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.contract.manifest import StateTensor
 
 EVENT_ROW, EVENT_UNIT = "events.row", "events.unit"
 STEPS, AUDIO = "steps", "audio"
@@ -27,20 +37,93 @@ STATE, NEXT_STATE = "state", "next.state"
 STEP, NEXT_STEP = "step", "next.step"
 SCORES, PROBABILITIES, READOUT = "scores", "probabilities", "readout"
 
+# axes whose lengths differ from call to call
+BATCH, EVENTS, LONGEST, SAMPLES = "batch", "events", "longest", "samples"
 
-EVENTS = (EVENT_ROW, EVENT_UNIT)
-
-
-def spikes_output(layer: str) -> str:
-    """The output of a network graph with a hidden layer's spikes."""
-    return f"{layer}.spikes"
+Float32Array: TypeAlias = NDArray[np.float32]
 
 
-def state_input(tensor: str) -> str:
-    """The input of an encoder graph for a state tensor of the manifest."""
+class TensorType(NamedTuple):
+    """What a graph declares of an input or output.
+
+    Attributes:
+        dtype: ``float32``, ``float64`` or ``int64``.
+        shape: a length, or the name of an axis, for each dimension.
+    """
+
+    dtype: str
+    shape: tuple[int | str, ...]
+
+    def lengths(self, axes: Mapping[str, int]) -> tuple[int, ...]:
+        """The shape in one call.
+
+        Args:
+            axes: the length of each named axis.
+        """
+        return tuple(axes[axis] if isinstance(axis, str) else axis for axis in self.shape)
+
+
+def state_name(tensor: str) -> str:
+    """The encoder graph's input for one of its state tensors."""
     return f"state.{tensor}"
 
 
-def next_output(name: str) -> str:
-    """The output of a graph with the next value of a state: of ``state`` and ``step``, or of an encoder's tensor."""
-    return f"next.{name}"
+def next_name(tensor: str) -> str:
+    """The encoder graph's output for one of its state tensors."""
+    return f"next.{tensor}"
+
+
+def spikes_name(layer: str) -> str:
+    """The network graph's output of a hidden layer's spikes."""
+    return f"{layer}.spikes"
+
+
+def network_inputs(words: int) -> dict[str, TensorType]:
+    """The inputs of a network graph, in order.
+
+    Args:
+        words: float32 values of a stream's state.
+    """
+    return {
+        EVENT_ROW: TensorType("int64", (EVENTS,)),
+        EVENT_UNIT: TensorType("int64", (EVENTS,)),
+        STEPS: TensorType("int64", (BATCH,)),
+        STATE: TensorType("float32", (BATCH, words)),
+        STEP: TensorType("int64", (BATCH,)),
+    }
+
+
+def network_outputs(words: int, outputs: int, hidden: Mapping[str, int]) -> dict[str, TensorType]:
+    """The outputs of a network graph, in order. A server needs all but the spikes of hidden layers.
+
+    Args:
+        words: float32 values of a stream's state.
+        outputs: neurons of the readout.
+        hidden: neurons of each hidden layer, by the layer's name.
+    """
+    return {
+        NEXT_STATE: TensorType("float32", (BATCH, words)),
+        NEXT_STEP: TensorType("int64", (BATCH,)),
+        SCORES: TensorType("float32", (BATCH, outputs)),
+        PROBABILITIES: TensorType("float32", (BATCH, outputs)),
+        READOUT: TensorType("float32", (BATCH, LONGEST, outputs)),
+        **{spikes_name(layer): TensorType("float32", (BATCH, LONGEST, neurons)) for layer, neurons in hidden.items()},
+    }
+
+
+def encoder_inputs(state: Sequence[StateTensor]) -> dict[str, TensorType]:
+    """The inputs of an encoder graph, in order."""
+    return {
+        AUDIO: TensorType("float32", (BATCH, SAMPLES)),
+        STEPS: TensorType("int64", (BATCH,)),
+        **{state_name(tensor.name): TensorType(tensor.dtype, (BATCH, *tensor.shape)) for tensor in state},
+    }
+
+
+def encoder_outputs(state: Sequence[StateTensor]) -> dict[str, TensorType]:
+    """The outputs of an encoder graph, in order."""
+    return {
+        EVENT_ROW: TensorType("int64", (EVENTS,)),
+        EVENT_UNIT: TensorType("int64", (EVENTS,)),
+        **{next_name(tensor.name): TensorType(tensor.dtype, (BATCH, *tensor.shape)) for tensor in state},
+    }

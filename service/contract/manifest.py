@@ -17,7 +17,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from service.errors import ArtifactError
 
 FORMAT_VERSION = 2
-STEP, SCORE = "decision.step", "decision.score"
+# the names of the last two state tensors of a form: the decision's own state
+DECISION_SCORE, DECISION_STEP = "decision.score", "decision.step"
 MANIFEST = "manifest.json"
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 Name = Annotated[str, Field(pattern=NAME)]
@@ -36,7 +37,11 @@ class FileEntry(_Part):
 
 
 class StateTensor(_Part):
-    """A state tensor of one stream."""
+    """A state tensor of one stream.
+
+    Attributes:
+        initial: every value of it before the first step.
+    """
 
     name: str
     shape: tuple[int, ...]
@@ -49,7 +54,7 @@ class StateTensor(_Part):
 
 
 class Encoder(_Part):
-    """Audio to spikes. Audio comes in whole steps; samples that do not fill one wait in the session."""
+    """Audio to spikes. The graph takes whole steps; samples that do not fill one wait in the session."""
 
     file: str
     sample_rate_hz: int = Field(ge=1)
@@ -58,7 +63,7 @@ class Encoder(_Part):
 
 
 class Input(_Part):
-    """What a stream is made of: spikes on channels, and audio where there is an encoder."""
+    """The input of a stream: spikes on channels. A model with an encoder takes audio too."""
 
     channels: int = Field(ge=1)
     step_s: float = Field(gt=0)
@@ -66,8 +71,13 @@ class Input(_Part):
 
 
 class Decision(_Part):
-    """How scores come about: see ``hetsyn_model.readout``. tail_steps: steps without sound (audio) or
-    spikes that end a session, so that the last sound is heard out."""
+    """How scores come about.
+
+    Attributes:
+        rule: ``hetsyn_model.readout`` has the equations.
+        skip_steps: the first steps of a stream, which do not count.
+        tail_steps: steps without sound or spikes that end a session, so that the last sound takes its effect.
+    """
 
     rule: Literal["sum_softmax", "spike_count", "last", "trace"]
     skip_steps: int = Field(ge=0)
@@ -75,9 +85,19 @@ class Decision(_Part):
 
 
 class Form(_Part):
-    """One form of the network. kernel_error: relative L2 error of the worst synaptic kernel of each layer
-    (0 in the exact form). accuracy, spike_mismatch: on the validation set, the latter against the exact
-    form; None where there is none. bank_sizes: decays of each layer."""
+    """One form of the network.
+
+    Attributes:
+        file: the ONNX graph.
+        torchscript: TorchScript of one step.
+        state: float32 tensors, the last of them ``decision.score``, then ``decision.step``, int64.
+        state_bytes: of all these tensors together.
+        bank_sizes: number of shared decays of each layer; empty in the exact form.
+        kernel_error: relative L2 error of each layer's worst synaptic kernel; 0 in the exact form.
+        accuracy: share of right labels on the validation set; None where it has no labels.
+        spike_mismatch: hidden spikes that differ from the exact form's, as a share of the exact form's; None where it
+            was not measured.
+    """
 
     file: str
     torchscript: str
@@ -98,10 +118,11 @@ class Form(_Part):
     @model_validator(mode="after")
     def _row_and_step(self) -> Form:
         *row, step = self.state
-        if (step.name, step.dtype, step.shape) != (STEP, "int64", ()) or any(t.dtype != "float32" for t in row):
-            raise ValueError(f"the state is not float32 tensors and, last, {STEP} int64")
-        if not row or row[-1].name != SCORE:
-            raise ValueError(f"the last of the float32 tensors is not {SCORE}")
+        is_step = (step.name, step.dtype, step.shape) == (DECISION_STEP, "int64", ())
+        if not is_step or any(tensor.dtype != "float32" for tensor in row):
+            raise ValueError(f"the state is not float32 tensors and, last, {DECISION_STEP} int64")
+        if not row or row[-1].name != DECISION_SCORE:
+            raise ValueError(f"the last of the float32 tensors is not {DECISION_SCORE}")
         return self
 
     @property
@@ -169,12 +190,11 @@ def parse_manifest(text: str | bytes, where: Path) -> Manifest:
 
 
 def content_hash(manifest: Manifest) -> bytes:
-    """Which content a model has: SHA-256 over what its manifest says, the hashes of its files included, in
-    whatever order and spacing."""
-    said = manifest.model_dump(mode="json", exclude_unset=True)
-    return hashlib.sha256(json.dumps(said, sort_keys=True, separators=(",", ":")).encode()).digest()
+    """SHA-256 over the manifest's fields, the hashes of its files among them; order and spacing do not matter."""
+    fields = manifest.model_dump(mode="json", exclude_unset=True)
+    return hashlib.sha256(json.dumps(fields, sort_keys=True, separators=(",", ":")).encode()).digest()
 
 
 def is_name(*texts: str) -> bool:
-    """Whether they may name a model or a version. An export that was killed leaves folders that may not."""
+    """Whether each is a name that a model or a version may have. A killed export leaves folders with other names."""
     return all(re.fullmatch(NAME, text) for text in texts)

@@ -3,21 +3,21 @@
     audio chunk -> resampler -> whole steps -> encoder graph -> events ┐
     spike chunk -----------------------------------------------> events┴-> network graph -> result
 
-Pure: no state is changed in place, so when a batch fails all its streams are as they were. Long chunks run
-in segments of bounded length; a graph's state makes that the same as one call. Index letters: b stream,
-t step, k channel.
+Pure: no state is changed in place, so when a batch fails all its streams are as they were. Long chunks run in segments
+of bounded length. The graph's state links them, so the result is that of one call. Index letters: b stream, t step,
+k channel.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from math import ceil
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from hetsyn_client.events import Integers
+from service.contract.decision import class_probabilities, is_decided
 from service.contract.graph_io import (
     AUDIO,
     EVENT_ROW,
@@ -28,18 +28,18 @@ from service.contract.graph_io import (
     SCORES,
     STEP,
     STEPS,
+    Float32Array,
+    next_name,
+    state_name,
 )
-from service.contract.manifest import Decision, FormName
+from service.contract.manifest import FormName
 from service.engine.resampler import Resampler
 from service.engine.stream import StreamState
 from service.errors import ArtifactError, InputError, TooLarge
 from service.models.model import Model, State
-from service.runtime.onnx import Array
-from service.runtime.state_memory import replaced
+from service.runtime.state_memory import with_prefix_replaced
 from service.wire.chunk import AudioChunk, Chunk, SpikeChunk
 from service.wire.pcm import Samples
-
-Floats = NDArray[np.floating[Any]]
 
 SEGMENT_STEPS = 500  # that a graph runs in one call; longer chunks take several, to bound the memory
 NO_EVENTS: Integers = np.zeros(0, np.int64)
@@ -47,7 +47,13 @@ NO_SAMPLES: Samples = np.zeros(0, np.float32)
 
 
 class Work(NamedTuple):
-    """A chunk for a stream. chunk: None when the stream only ends."""
+    """A chunk for a stream.
+
+    Attributes:
+        stream: before the chunk.
+        chunk: None when the stream only ends.
+        end: the stream ends with the chunk.
+    """
 
     stream: StreamState
     chunk: Chunk | None
@@ -55,18 +61,21 @@ class Work(NamedTuple):
 
 
 class Result(NamedTuple):
-    """What a stream says after a chunk.
+    """The output of a stream after a chunk.
 
-    steps: network steps run, the tail at the end included. scores, probabilities: [outputs].
-    counted: a step that counts for the decision has been run. readout: [steps, outputs] where the rule is
-    ``trace``, else None.
+    Attributes:
+        steps: network steps run, the tail at the end included.
+        scores: [outputs].
+        probabilities: [outputs].
+        is_decided: a step that counts for the decision has been run.
+        readout: [steps, outputs] where the rule is ``trace``, else None.
     """
 
     steps: int
-    scores: Floats
-    probabilities: Floats
-    counted: bool
-    readout: Floats | None
+    scores: Float32Array
+    probabilities: Float32Array
+    is_decided: bool
+    readout: Float32Array | None
 
 
 class Outcome(NamedTuple):
@@ -77,8 +86,15 @@ class Outcome(NamedTuple):
 
 
 class _Plan(NamedTuple):
-    """A chunk cut into whole steps: samples [steps * samples_per_step] or events; the stream that is left
-    when they are taken out of it."""
+    """A chunk cut into whole steps.
+
+    Attributes:
+        stream: as it is when the samples of these steps are taken out of it.
+        steps: the tail at the end included.
+        samples: [steps * samples_per_step]; empty for spikes.
+        step: int64 [events], ascending, of each spike; empty for audio.
+        unit: int64 [events], of each spike.
+    """
 
     stream: StreamState
     steps: int
@@ -88,18 +104,26 @@ class _Plan(NamedTuple):
 
 
 class Engine:
-    """Bounds on one batch, and ``run``. Holds nothing else; may be used by several threads."""
+    """Runs batches. Holds its bounds alone; may be used by several threads.
+
+    Args:
+        max_chunk_steps: of one chunk.
+        segment_steps: that a graph runs in one call.
+    """
 
     def __init__(self, max_chunk_steps: int, segment_steps: int = SEGMENT_STEPS) -> None:
         self._max_chunk_steps = max_chunk_steps
         self._segment_steps = segment_steps
 
     def check(self, model: Model, stream: StreamState, chunk: Chunk | None) -> int:
-        """Steps that a chunk will take, about; whether the stream takes it. ``run`` relies on it.
+        """Check a chunk against its stream; ``run`` relies on it.
+
+        Returns:
+            The number of steps that the chunk will take. For audio an estimate: samples may wait in the resampler.
 
         Raises:
-            InputError: a channel that the model lacks, another kind or sample rate than the stream's, nothing
-                at all.
+            InputError: a channel that the model lacks, another kind or sample rate than the stream's, or an end
+                without any input.
             TooLarge: more steps than a chunk may have.
             UnsupportedInput: audio for a model without encoder.
         """
@@ -133,17 +157,19 @@ class Engine:
         """The outcome of each chunk, in order. The chunks must have passed ``check``.
 
         Raises:
-            ArtifactError, RuntimeUnavailable: a graph does not load, fails, or gives what it should not.
+            ArtifactError: a graph does not load or fails, or its output has a wrong shape or is not finite.
+            RuntimeUnavailable: there is no ONNX Runtime.
+            Overloaded: the device has no space for the next states.
         """
         plans = [_plan(model, work) for work in batch]
         outcomes: dict[int, Outcome] = {}
         for kind in ("audio", "spikes"):
             # longest first: the streams that go on beyond a segment are then a prefix of the batch
-            chosen = [b for b, plan in enumerate(plans) if plan.steps and plan.stream.kind == kind]
-            chosen.sort(key=lambda b: -plans[b].steps)
-            if chosen:
-                done = self._run_group(model, form, [plans[b] for b in chosen])
-                outcomes |= dict(zip(chosen, done, strict=True))
+            group = [b for b, plan in enumerate(plans) if plan.steps and plan.stream.kind == kind]
+            group.sort(key=lambda b: -plans[b].steps)
+            if group:
+                group_outcomes = self._run_group(model, form, [plans[b] for b in group])
+                outcomes |= dict(zip(group, group_outcomes, strict=True))
         for b, plan in enumerate(plans):
             if b not in outcomes:
                 outcomes[b] = Outcome(plan.stream, _result_of_state(model, form, plan.stream))
@@ -155,12 +181,12 @@ class Engine:
         graph = model.network(form)
         is_audio = plans[0].stream.kind == "audio"
         trace = manifest.decision.rule == "trace"
-        asked = [NEXT_STEP, SCORES, PROBABILITIES, *([READOUT] if trace else [])]
+        names = [NEXT_STEP, SCORES, PROBABILITIES, *([READOUT] if trace else [])]
         states = model.states(form).batch([plan.stream.network for plan in plans])
         step = np.array([plan.stream.step for plan in plans], np.int64)
         encoder = _stack([plan.stream.encoder for plan in plans]) if is_audio else {}
         scores = probabilities = np.zeros((0, manifest.outputs), np.float32)
-        readouts: list[list[Floats]] = [[] for _ in plans]
+        readouts: list[list[Float32Array]] = [[] for _ in plans]
         for begin in range(0, plans[0].steps, self._segment_steps):
             active = [plan for plan in plans if plan.steps > begin] if begin else plans
             count = len(active)
@@ -169,46 +195,32 @@ class Engine:
                 events, encoder = _encode(model, active, begin, steps, encoder)
             else:
                 events = _events(active, begin, steps)
-            outputs = states.run(graph, {**events, STEPS: steps, STEP: step[:count]}, asked, count)
-            step = replaced(model.name, NEXT_STEP, step, outputs[NEXT_STEP])
+            outputs = states.run(graph, {**events, STEPS: steps, STEP: step[:count]}, names, count)
+            step = with_prefix_replaced(model.name, NEXT_STEP, step, outputs[NEXT_STEP])
             if begin == 0:  # all plans have a step in the first segment
                 scores, probabilities = outputs[SCORES], outputs[PROBABILITIES]
             else:
                 scores[:count], probabilities[:count] = outputs[SCORES], outputs[PROBABILITIES]
             if trace:
-                for b, done in enumerate(steps):
-                    readouts[b].append(outputs[READOUT][b, :done])
+                for b, length in enumerate(steps):
+                    readouts[b].append(outputs[READOUT][b, :length])
         if not (np.isfinite(scores).all() and np.isfinite(probabilities).all()):
             raise ArtifactError(f"model {model.name!r} version {model.version!r} gave numbers that are not finite")
         outcomes = []
-        for b, (plan, row, done) in enumerate(zip(plans, states.rows(), step.tolist(), strict=True)):
+        for b, (plan, row, total_steps) in enumerate(zip(plans, states.rows(), step.tolist(), strict=True)):
             stream = plan.stream
             after = StreamState(
                 row,
-                done,
+                total_steps,
                 _unstack(encoder, b) if is_audio else stream.encoder,
                 stream.kind,
                 stream.resampler,
                 stream.pending,
             )
             readout = np.concatenate(readouts[b]) if trace else None
-            counted = done > manifest.decision.skip_steps
-            outcomes.append(Outcome(after, Result(plan.steps, scores[b], probabilities[b], counted, readout)))
+            decided = is_decided(manifest.decision, total_steps)
+            outcomes.append(Outcome(after, Result(plan.steps, scores[b], probabilities[b], decided, readout)))
         return outcomes
-
-
-def probabilities_of(decision: Decision, score: Floats, step: int) -> Floats:
-    """Class probabilities [outputs] from the decision's state; uniform before the first step that counts.
-
-    Args:
-        score: [outputs]. step: steps done.
-    """
-    if decision.rule == "sum_softmax":
-        counted = step - decision.skip_steps
-        return score / np.float32(counted) if counted > 0 else np.full_like(score, 1 / len(score))
-    powers = np.exp(score - score.max())
-    share: Floats = powers / powers.sum()
-    return share
 
 
 def _check_channels(model: Model, chunk: SpikeChunk) -> None:
@@ -220,6 +232,7 @@ def _check_channels(model: Model, chunk: SpikeChunk) -> None:
 
 
 def _plan(model: Model, work: Work) -> _Plan:
+    """Cut a chunk into whole steps, at the end of a stream with the tail added."""
     stream, chunk = work.stream, work.chunk
     tail = model.manifest.decision.tail_steps if work.end else 0
     if isinstance(chunk, SpikeChunk) or (chunk is None and stream.kind == "spikes"):
@@ -242,14 +255,19 @@ def _plan(model: Model, work: Work) -> _Plan:
         parts.append(np.zeros(unfilled + tail * per_step, np.float32))
     samples = np.concatenate(parts)
     steps = len(samples) // per_step
-    # a copy, or what is left would keep the whole chunk in memory
+    # a copy, or the rest would keep the whole chunk in memory
     pending = samples[steps * per_step :].copy()
     after = stream._replace(kind="audio", resampler=resampler, pending=pending)
     return _Plan(after, steps, samples[: steps * per_step], NO_EVENTS, NO_EVENTS)
 
 
 def _events(plans: Sequence[_Plan], begin: int, steps: Integers) -> State:
-    """Events of a segment that begins at step ``begin``; steps: int64 [b] of each plan in it."""
+    """The events of a segment of spikes, as the network graph takes them.
+
+    Args:
+        begin: the segment's first step.
+        steps: int64 [b], of each plan in this segment.
+    """
     longest = int(steps.max())
     rows, units = [], []
     for b, plan in enumerate(plans):
@@ -266,17 +284,29 @@ def _events(plans: Sequence[_Plan], begin: int, steps: Integers) -> State:
 
 
 def _encode(model: Model, plans: Sequence[_Plan], begin: int, steps: Integers, state: State) -> tuple[State, State]:
-    """Events of a segment of audio, and the encoder's state [b, ...] after it."""
+    """Run the encoder on a segment of audio.
+
+    Args:
+        begin: the segment's first step.
+        steps: int64 [b], of each plan in this segment.
+        state: the encoder's, [b' >= b, ...]; the streams of this segment come first.
+
+    Returns:
+        The segment's events, as the network graph takes them, and the encoder's state after it.
+    """
     per_step = model.encoder.samples_per_step
     audio = np.zeros((len(plans), int(steps.max()) * per_step), np.float32)
     for b, plan in enumerate(plans):
         piece = plan.samples[begin * per_step : (begin + int(steps[b])) * per_step]
         audio[b, : len(piece)] = piece
-    layout, count = model.encoder.state, len(plans)
-    given = {f"state.{tensor.name}": state[tensor.name][:count] for tensor in layout}
-    asked = [EVENT_ROW, EVENT_UNIT, *(f"next.{tensor.name}" for tensor in layout)]
-    outputs = model.encoder_graph.run({AUDIO: audio, STEPS: steps, **given}, asked)
-    after = {t.name: replaced(model.name, f"next.{t.name}", state[t.name], outputs[f"next.{t.name}"]) for t in layout}
+    tensors, count = [tensor.name for tensor in model.encoder.state], len(plans)
+    inputs: State = {state_name(name): state[name][:count] for name in tensors}
+    inputs |= {AUDIO: audio, STEPS: steps}
+    outputs = model.encoder_graph.run(inputs, [EVENT_ROW, EVENT_UNIT, *map(next_name, tensors)])
+    after = {
+        name: with_prefix_replaced(model.name, next_name(name), state[name], outputs[next_name(name)])
+        for name in tensors
+    }
     return {name: outputs[name] for name in (EVENT_ROW, EVENT_UNIT)}, after
 
 
@@ -287,19 +317,15 @@ def _stack(states: Sequence[State]) -> State:
 
 
 def _unstack(states: State, b: int) -> State:
-    """State of stream b; a copy where it would keep the whole batch in memory."""
-    return {name: _own(value[b, ...], alone=len(value) == 1) for name, value in states.items()}
-
-
-def _own(value: Array, alone: bool) -> Array:
-    return value if alone else value.copy()
+    """The state of stream b; a copy where it would keep the whole batch in memory."""
+    return {name: value[b, ...] if len(value) == 1 else value[b, ...].copy() for name, value in states.items()}
 
 
 def _result_of_state(model: Model, form: FormName, stream: StreamState) -> Result:
     """The result of a chunk without a whole step."""
     decision, outputs = model.manifest.decision, model.manifest.outputs
     row = model.states(form).to_host(stream.network)
-    score = row[-outputs:].copy()  # the last of the row, by the manifest's schema
+    score = row[-outputs:].copy()  # the last tensor of the row, by the manifest's schema
     readout = np.zeros((0, outputs), np.float32) if decision.rule == "trace" else None
-    shares = probabilities_of(decision, score, stream.step)
-    return Result(0, score, shares, stream.step > decision.skip_steps, readout)
+    probabilities = class_probabilities(decision, score, stream.step)
+    return Result(0, score, probabilities, is_decided(decision, stream.step), readout)

@@ -17,17 +17,20 @@ SAMPLES_AT_ONCE = 1 << 20  # bounds the memory of a long recording
 
 @dataclass(frozen=True)
 class Resampler:
-    """A stream's way from one sample rate to another, as a value: ``push`` leaves it as it was.
+    """Converts a stream from one sample rate to another. It is a value: ``push`` returns the next one.
 
-    A chunk that fails must not have moved the stream, so soxr's own stream object, which cannot be copied,
-    does not serve. Instead soxr resamples blocks that lie at fixed places of the stream, each with context on
-    either side, so any way of cutting the audio gives the same samples, bit for bit; after the first few they
-    are within 1e-5 of what soxr makes of the whole recording. Blocks begin where input and output coincide.
-    The price is a delay of a block and its context, about 40 ms at common rates and up to 2 s where the
-    two rates have no large common divisor.
+    A chunk that fails must not have moved the stream. soxr's own stream object cannot be copied, so it does not fit.
+    Instead soxr resamples blocks at fixed positions of the stream, each with context on either side. Any way of cutting
+    the audio therefore gives the same samples, bit for bit; after the first few they are within 1e-5 of soxr's result
+    for the whole recording. Blocks begin where an input and an output sample coincide. The price is a delay of a block
+    and its context: about 40 ms at common rates, up to 2 s where the two rates have no large common divisor.
 
-    rate_hz, target_hz: of input and output. received, emitted: samples so far. waiting: the last input
-    samples, from one context before the next block on.
+    Attributes:
+        rate_hz: of the input.
+        target_hz: of the output.
+        waiting: the last input samples, from one context before the next block on.
+        received: input samples so far.
+        emitted: output samples so far.
     """
 
     rate_hz: int
@@ -38,12 +41,16 @@ class Resampler:
 
     @staticmethod
     def between(rate_hz: int, target_hz: int) -> Resampler:
-        """At the start of a stream, before which there was silence."""
+        """At the start of a stream, with silence before it."""
         resampler = Resampler(rate_hz, target_hz, np.zeros(0, np.float32))
         return replace(resampler, waiting=np.zeros(resampler._context, np.float32))
 
     def push(self, samples: Samples) -> tuple[Resampler, Samples]:
-        """Further input; the resampler after it, and the output that is certain by now."""
+        """Take further input.
+
+        Returns:
+            The resampler after it, and the output that further input can no longer change.
+        """
         received = self.received + len(samples)
         if self.rate_hz == self.target_hz:
             return replace(self, received=received, emitted=received), samples
@@ -58,7 +65,11 @@ class Resampler:
         ), output
 
     def flush(self) -> tuple[Resampler, Samples]:
-        """The end of the stream, after which there is silence; the rest of the output."""
+        """End the stream, with silence after it.
+
+        Returns:
+            The resampler after it, and the rest of the output.
+        """
         missing = self._half_up(self.received * self.target_hz, self.rate_hz) - self.emitted
         ahead = np.zeros(self._block + self._context, np.float32)
         after, output = self.push(ahead)
@@ -81,7 +92,7 @@ class Resampler:
         return self._period * ceil(context / self._period)
 
     def _resample(self, waiting: Samples, blocks: int) -> Samples:
-        """Output of the first blocks of ``waiting``. Blocks are soxr's channels: it treats each alone."""
+        """The output of the first blocks of ``waiting``. Blocks are soxr's channels: it treats each alone."""
         first = self._context * self.target_hz // self.rate_hz
         count = self._block * self.target_hz // self.rate_hz
         window = self._block + 2 * self._context

@@ -1,6 +1,6 @@
-"""What a session holds between two chunks: the state of one stream, as a value.
+"""The state of one stream, which a session holds between two chunks, as a value.
 
-Nothing in it is changed in place; the engine takes one and gives the next.
+Nothing in it is changed in place; the engine takes one and returns the next.
 """
 
 from __future__ import annotations
@@ -21,12 +21,15 @@ STEP_BYTES = 8
 
 
 class StreamState(NamedTuple):
-    """
-    network: state of the network in the manifest's order, a row of the model's ``states``; step: network steps done.
-    encoder: state tensors by name, without a batch axis.
-    kind: of the input, fixed by the first chunk; None before it.
-    resampler: to the model's sample rate; None before the first audio.
-    pending: float32, samples at the model's rate that do not fill a step yet.
+    """The state of one stream.
+
+    Attributes:
+        network: the network's state, a row of the model's ``states``.
+        step: network steps done.
+        encoder: its state tensors by name, without a batch axis.
+        kind: of the input, fixed by the first chunk; None before it.
+        resampler: to the model's sample rate; None before the first audio.
+        pending: samples at the model's rate that do not fill a step yet.
     """
 
     network: Row

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from math import prod
 from pathlib import Path
 
@@ -10,19 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.contract.artifact import Artifact
-from service.contract.graph_io import (
-    AUDIO,
-    EVENT_ROW,
-    EVENT_UNIT,
-    NEXT_STATE,
-    NEXT_STEP,
-    PROBABILITIES,
-    READOUT,
-    SCORES,
-    STATE,
-    STEP,
-    STEPS,
-)
+from service.contract.graph_io import encoder_inputs, encoder_outputs, network_inputs, network_outputs
 from service.contract.manifest import Encoder, FormName, Manifest, StateTensor
 from service.errors import ArtifactError, NotFound, UnsupportedInput, listing
 from service.runtime.device import Device
@@ -61,8 +49,8 @@ class Model:
                 artifact,
                 description.file,
                 load if device is None else device.load,
-                inputs=(EVENT_ROW, EVENT_UNIT, STEPS, STATE, STEP),
-                outputs=(NEXT_STATE, NEXT_STEP, SCORES, PROBABILITIES, READOUT),
+                inputs=network_inputs(description.words),
+                outputs=network_outputs(description.words, manifest.outputs, hidden={}),
             )
             self._states[form] = (
                 HostMemory(self.name) if device is None else DeviceMemory(device, description.words, manifest.outputs)
@@ -72,13 +60,9 @@ class Model:
             self._initial_rows[form] = self._states[form].from_host(values)
         self._encoder_graph: Graph | None = None
         if manifest.encoder is not None:
-            names = [tensor.name for tensor in manifest.encoder.state]
+            state = manifest.encoder.state
             self._encoder_graph = _loaded(
-                artifact,
-                manifest.encoder.file,
-                load,
-                inputs=(AUDIO, STEPS, *(f"state.{name}" for name in names)),
-                outputs=(EVENT_ROW, EVENT_UNIT, *(f"next.{name}" for name in names)),
+                artifact, manifest.encoder.file, load, inputs=encoder_inputs(state), outputs=encoder_outputs(state)
             )
 
     @property
@@ -155,7 +139,7 @@ class Model:
         return UnsupportedInput(f"model {self.name!r} takes spikes, not audio: send kind 'events' or 'dense'")
 
 
-def _loaded(artifact: Artifact, file: str, load: GraphLoader, inputs: Sequence[str], outputs: Sequence[str]) -> Graph:
+def _loaded(artifact: Artifact, file: str, load: GraphLoader, inputs: Iterable[str], outputs: Iterable[str]) -> Graph:
     """Load a graph of an artifact.
 
     Args:

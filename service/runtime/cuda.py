@@ -1,9 +1,9 @@
 """NVIDIA GPUs: our CUDA library through ctypes, and graphs on ONNX Runtime's CUDA provider.
 
-The library makes one CUDA stream and ONNX Runtime is told to use it, so that copies of rows, graphs and downloads come
-one after the other on the GPU without the host having to wait in between.
+The library makes one CUDA stream, and ONNX Runtime uses it too. So copies of rows, graphs and downloads run one after
+the other on the GPU, and the host need not wait in between.
 
-None of this was run on a GPU: docs/explanation/gpu.md says what was tested, and how.
+None of this was run on a GPU: docs/explanation/gpu.md lists the tests and what they leave open.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from numpy.typing import NDArray
 
 from service.errors import RuntimeUnavailable
 from service.runtime.device import Device, DeviceGraph
-from service.runtime.onnx import Array, cuda_problem, load_cuda_graph, providers
+from service.runtime.onnx import CUDA, Array, cuda_problem, load_cuda_graph, providers
 from service.runtime.operators import BUILD_CUDA, cuda_library
 from service.settings import DeviceChoice
 
 DEVICE_ID = 0  # CUDA_VISIBLE_DEVICES chooses another
 NAME_BYTES = 256
-# left to ONNX Runtime and to the calls' own memory
+# for ONNX Runtime and the calls' own memory
 RESERVE_BYTES = 512 * 1024 * 1024
 
 log = logging.getLogger("hetsyn.device")
@@ -40,22 +40,22 @@ def open_device(choice: DeviceChoice) -> Device | None:
         choice: ``auto`` is a GPU where one can really be used, else the CPU.
 
     Raises:
-        RuntimeUnavailable: ``cuda`` was asked for and cannot be had; says why and what to do.
+        RuntimeUnavailable: the choice is ``cuda`` and no GPU can be used; says why and what to do.
     """
     if choice == "cpu":
         return None
-    found = problem()
-    if found is None:
+    reason = problem()
+    if reason is None:
         return CudaDevice()
     if choice == "cuda":
-        raise RuntimeUnavailable(f"no GPU can be used: {found}")
-    log.info("computing on the CPU: %s", found)
+        raise RuntimeUnavailable(f"no GPU can be used: {reason}")
+    log.info("computing on the CPU: %s", reason)
     return None
 
 
 def problem() -> str | None:
-    """Why no GPU can be used, with what to do; None if one can."""
-    if "CUDAExecutionProvider" not in providers():
+    """Why no GPU can be used, and what to do; None if one can."""
+    if CUDA not in providers():
         return "this ONNX Runtime is the CPU's: pip uninstall -y onnxruntime && pip install 'hetsyn[gpu]'"
     if cuda_library() is None:
         return f"our operator for GPUs is not built, and without it a GPU would be the slower way: {BUILD_CUDA}"
@@ -80,7 +80,7 @@ class CudaDevice:
         self._library_path = built
         try:
             self._library = _load(built)
-        except (OSError, AttributeError) as error:  # an attribute that is missing: built from older sources
+        except (OSError, AttributeError) as error:  # a missing attribute: built from older sources
             raise RuntimeUnavailable(f"{built} cannot be loaded ({error}): build it again, {BUILD_CUDA}") from error
         self.lock = Lock()
         stream, name = ctypes.c_void_p(), ctypes.create_string_buffer(NAME_BYTES)
@@ -89,18 +89,18 @@ class CudaDevice:
         self.name = name.value.decode(errors="replace")
 
     def close(self) -> None:
-        """Give its stream back; graphs that were loaded on it must be gone."""
+        """Destroy the CUDA stream. Graphs that were loaded on it must be gone."""
         self._library.hetsyn_cuda_close(self._stream)
 
     def load(self, content: bytes) -> DeviceGraph:
         return load_cuda_graph(content, library=self._library_path, device_id=DEVICE_ID, stream=self._stream.value or 0)
 
     def memory(self) -> tuple[int, int]:
-        """Bytes that are free, and all."""
-        free, everything = ctypes.c_int64(), ctypes.c_int64()
-        code = self._library.hetsyn_cuda_memory(DEVICE_ID, ctypes.byref(free), ctypes.byref(everything))
+        """The GPU's free bytes and all its bytes."""
+        free, total = ctypes.c_int64(), ctypes.c_int64()
+        code = self._library.hetsyn_cuda_memory(DEVICE_ID, ctypes.byref(free), ctypes.byref(total))
         self._check(code, "asked for its memory")
-        return free.value, everything.value
+        return free.value, total.value
 
     def allocate(self, nbytes: int) -> int | None:
         if self.memory()[0] - nbytes < RESERVE_BYTES:
@@ -115,24 +115,30 @@ class CudaDevice:
 
     def copy_rows(self, sources: Sequence[int], targets: Sequence[int], row_bytes: int) -> None:
         addresses = ctypes.c_uint64 * len(sources)
-        given = (DEVICE_ID, self._stream, addresses(*sources), addresses(*targets), len(sources), row_bytes // 4)
-        self._check(self._library.hetsyn_cuda_copy_rows(*given), "copied on")
+        code = self._library.hetsyn_cuda_copy_rows(
+            DEVICE_ID, self._stream, addresses(*sources), addresses(*targets), len(sources), row_bytes // 4
+        )
+        self._check(code, "copied on")
 
     def upload(self, values: Array, address: int) -> None:
-        held = np.ascontiguousarray(values)
-        given = (DEVICE_ID, self._stream, address, held.ctypes.data, held.nbytes)
-        self._check(self._library.hetsyn_cuda_upload(*given), "written to")
+        contiguous = np.ascontiguousarray(values)
+        code = self._library.hetsyn_cuda_upload(
+            DEVICE_ID, self._stream, address, contiguous.ctypes.data, contiguous.nbytes
+        )
+        self._check(code, "written to")
 
     def download(self, address: int, nbytes: int) -> NDArray[np.uint8]:
         values = np.empty(nbytes, np.uint8)
-        given = (DEVICE_ID, self._stream, values.ctypes.data, address, nbytes)
-        self._check(self._library.hetsyn_cuda_download(*given), "read")
+        code = self._library.hetsyn_cuda_download(DEVICE_ID, self._stream, values.ctypes.data, address, nbytes)
+        self._check(code, "read")
         return values
 
-    def _check(self, code: int, done: str) -> None:
+    def _check(self, code: int, action: str) -> None:
         if code:
-            what = self._library.hetsyn_cuda_explain(code).decode(errors="replace")
-            raise RuntimeUnavailable(f"the GPU cannot be {done} ({what}): look at nvidia-smi and at the driver's log")
+            reason = self._library.hetsyn_cuda_explain(code).decode(errors="replace")
+            raise RuntimeUnavailable(
+                f"the GPU cannot be {action} ({reason}): look at nvidia-smi and at the driver's log"
+            )
 
 
 @cache

@@ -1,8 +1,8 @@
-"""The seam to a device with memory of its own.
+"""The interface to a device with memory of its own.
 
-A ``Device`` allocates, copies and loads graphs that read and write its memory; it knows nothing of sessions.
-``device_memory.py`` keeps their states on it, ``cuda.py`` is the one for NVIDIA GPUs. Encoder graphs stay on the CPU:
-a step of sound is little work, and its state is float64.
+A ``Device`` allocates, copies, and loads graphs that read and write its memory; it knows nothing of sessions.
+``device_memory.py`` keeps their states on it, ``cuda.py`` has the device for NVIDIA GPUs. Encoder graphs stay on the
+CPU: a step of sound is little work, and its state is float64.
 """
 
 from __future__ import annotations
@@ -21,16 +21,19 @@ class DeviceGraph(Graph, Protocol):
     """A graph on a device."""
 
     def run_bound(self, inputs: Mapping[str, Array | DeviceTensor], outputs: Mapping[str, DeviceTensor]) -> None:
-        """Run it on inputs on the host or on the device; its outputs are written where they are told to be.
+        """Run the graph on inputs on the host or on the device; it writes its outputs to the device's memory.
 
         Raises:
-            ArtifactError: it does not take these, or fails on them.
+            ArtifactError: the graph does not take these inputs or outputs, or fails on them.
         """
         ...
 
 
 class Device(Protocol):
-    """A device. What is asked of it happens in that order; hold ``lock`` from a copy to what relies on it."""
+    """A device. It runs operations in the order of the calls.
+
+    Hold ``lock`` from the first of some operations that depend on each other to the last.
+    """
 
     @property
     def name(self) -> str: ...
@@ -39,21 +42,26 @@ class Device(Protocol):
     def lock(self) -> AbstractContextManager[Any]: ...
 
     def load(self, content: bytes) -> DeviceGraph:
-        """A graph from the bytes of an ONNX file; errors as of ``load_graph``."""
+        """A graph from the bytes of an ONNX file.
+
+        Raises:
+            RuntimeUnavailable: the device cannot be used.
+            ArtifactError: ONNX Runtime cannot load the graph.
+        """
         ...
 
     def allocate(self, nbytes: int) -> int | None:
-        """The address of so much memory; None if there is not enough left."""
+        """The address of new memory; None if the device has too little left."""
         ...
 
     def release(self, address: int) -> None: ...
 
     def copy_rows(self, sources: Sequence[int], targets: Sequence[int], row_bytes: int) -> None:
-        """Rows from addresses to addresses, none of which overlap."""
+        """Copy each row from its source to its target address; no two rows overlap."""
         ...
 
     def upload(self, values: Array, address: int) -> None: ...
 
     def download(self, address: int, nbytes: int) -> NDArray[np.uint8]:
-        """Bytes of its memory, in an array of the caller's own."""
+        """A copy of the device's memory from ``address`` on."""
         ...

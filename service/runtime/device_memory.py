@@ -1,14 +1,14 @@
-"""Sessions' states on a device: slots in blocks of its memory, that sessions never leave between chunks.
+"""Sessions' states on a device: slots in blocks of its memory, where they stay between chunks.
 
 A row is a handle on a slot, which it gives back when nobody holds it any more. A batch runs in as few operations on the
 device as its rows allow. ONNX Runtime takes one address for a graph's ``state`` and one for ``next.state``, so:
 
-- in: rows that lie one after the other are read where they are (a stream alone always, and a batch that comes again
-  in the same order); any others are gathered by one launch of a copying kernel, whatever their number.
-- out: the graph writes into fresh slots, one after the other where there are such (found by a few operations on a bit
-  set); only where the free slots are scattered it writes beside them, and one launch copies the rows to their slots.
+- in: rows at consecutive addresses are read in place (a stream alone always, and a batch that comes again in the same
+  order); any others are gathered by one launch of a copying kernel, whatever their number.
+- out: the graph writes into fresh slots, consecutive ones where the pool has such a run (found by a few operations on a
+  bit set); only where the free slots are scattered it writes to a buffer, and one launch copies the rows to the slots.
 - the segments of a long chunk read what the segment before wrote, without a copy.
-- the small outputs lie one after the other and come to the host in one transfer.
+- the small outputs lie in one buffer and come to the host in one transfer.
 
 An operator that takes slot numbers would save the gathering launch, but it would be another operator than the
 artifact's, and the copy of a bank's row is some 10 KB in memory that moves 1 TB a second or more.
@@ -26,19 +26,19 @@ from typing import Any, NoReturn, cast
 
 import numpy as np
 
-from service.contract.graph_io import NEXT_STATE, STATE
+from service.contract.graph_io import BATCH, LONGEST, NEXT_STATE, STATE, STEPS, Float32Array, network_outputs
 from service.errors import Overloaded
 from service.runtime.device import Device, DeviceGraph
 from service.runtime.onnx import Array, DeviceTensor, Graph
-from service.runtime.state_memory import BatchStates, Floats
+from service.runtime.state_memory import BatchStates, Row
 
 BLOCK_BYTES = 16 * 1024 * 1024
-FEWEST_SLOTS = 64  # of a block
+MIN_BLOCK_SLOTS = 64
 RETRY_S = 5.0
 
 
 class SlotPool:
-    """Which slots are free. A slot may be given back by any thread, at any time; ``take`` and ``add`` need a lock."""
+    """Which slots are free. Any thread may ``give`` a slot back at any time; ``take`` and ``add`` need a lock."""
 
     def __init__(self) -> None:
         self._free = 0  # bit n: slot n is free
@@ -58,7 +58,7 @@ class SlotPool:
         self._returned.append(slot)
 
     def take(self, count: int) -> list[int] | None:
-        """So many slots, one after the other if there are such, ascending anyhow; None if fewer are free."""
+        """``count`` slots, ascending, and consecutive if the pool has such a run; None if fewer are free."""
         self._collect()
         runs, length = self._free, 1  # bit n: slots n to n + length - 1 are free
         while length < count and runs:
@@ -104,86 +104,85 @@ class DeviceMemory:
     """The states of one form of a model on a device.
 
     Args:
-        words: float32 values of a state. outputs: of the network.
+        words: float32 values of a stream's state.
+        outputs: neurons of the network's readout.
     """
 
     def __init__(self, device: Device, words: int, outputs: int) -> None:
         self._device = device
-        self.words = words
-        self.outputs = outputs
-        self.row_bytes = 4 * words
+        self._output_types = network_outputs(words, outputs, hidden={})
+        self._row_bytes = 4 * words
         self._pool = SlotPool()
         self._blocks: list[int] = []
-        self._block_slots = max(FEWEST_SLOTS, BLOCK_BYTES // self.row_bytes)
-        self._spare: dict[str, tuple[int, int]] = {}  # address and bytes of what a batch works in, by its use
+        self._block_slots = max(MIN_BLOCK_SLOTS, BLOCK_BYTES // self._row_bytes)
+        self._buffers: dict[str, tuple[int, int]] = {}  # address and bytes of a batch's working memory, by its use
 
     def __del__(self) -> None:
         # rows hold the pool, not the memory: their model is gone, and nobody can read them any more
-        for address in (*self._blocks, *(address for address, _ in self._spare.values())):
+        for address in (*self._blocks, *(address for address, _ in self._buffers.values())):
             self._device.release(address)
 
-    def from_host(self, values: Floats) -> DeviceRow:
+    def from_host(self, values: Float32Array) -> Row:
         with self._device.lock:
             row = self._fresh(1)[0]
             self._device.upload(np.ascontiguousarray(values, np.float32), row.address)
         return row
 
-    def to_host(self, row: Any) -> Floats:
+    def to_host(self, row: Row) -> Float32Array:
+        slot = cast(DeviceRow, row)
         with self._device.lock:
-            return self._device.download(row.address, row.nbytes).view(np.float32)
+            return self._device.download(slot.address, slot.nbytes).view(np.float32)
 
-    def batch(self, rows: Sequence[Any]) -> BatchStates:
-        return _DeviceBatch(self, rows)
+    def batch(self, rows: Sequence[Row]) -> BatchStates:
+        return _DeviceBatch(self, cast(Sequence[DeviceRow], rows))
 
     def run(
-        self, graph: DeviceGraph, rows: Sequence[DeviceRow], given: dict[str, Array], asked: Sequence[str]
+        self, graph: DeviceGraph, rows: Sequence[DeviceRow], inputs: Mapping[str, Array], outputs: Sequence[str]
     ) -> tuple[list[DeviceRow], dict[str, Array]]:
-        """The rows after a graph's run, and its outputs ``asked`` for (``BatchStates.run``)."""
-        count, shape = len(rows), (len(rows), self.words)
-        shapes = self._shapes(given)
+        """Run a graph on these rows (``BatchStates.run``).
+
+        Returns:
+            The next rows, and the named outputs on the host.
+        """
+        count, state_type = len(rows), np.dtype(np.float32)
+        axes = {BATCH: count, LONGEST: int(inputs[STEPS].max())}
+        state_shape = self._output_types[NEXT_STATE].lengths(axes)
+        types = {name: np.dtype(self._output_types[name].dtype) for name in outputs}
+        shapes = {name: self._output_types[name].lengths(axes) for name in outputs}
+        offsets, size = dict[str, int](), 0
+        for name in sorted(outputs, key=lambda name: -types[name].itemsize):  # int64 first: each output is aligned
+            offsets[name] = size
+            size += types[name].itemsize * prod(shapes[name])
         with self._device.lock:
             fresh = self._fresh(count)
             source = rows[0].address
             if not self._adjacent(rows):
-                source = self._room("gathered", count * self.row_bytes)
-                targets = [source + b * self.row_bytes for b in range(count)]
-                self._device.copy_rows([row.address for row in rows], targets, self.row_bytes)
-            beside = not self._adjacent(fresh)
-            target = self._room("beside", count * self.row_bytes) if beside else fresh[0].address
-            results = self._room("results", sum(_nbytes(*shapes[name]) for name in asked))
-            # int64 first, so that each lies where its type may
-            places, offset = dict[str, int](), 0
-            for name in sorted(asked, key=lambda name: -shapes[name][0].itemsize):
-                places[name] = offset
-                offset += _nbytes(*shapes[name])
-            bound = {name: DeviceTensor(results + places[name], *shapes[name]) for name in asked}
+                source = self._buffer("gathered states", count * self._row_bytes)
+                self._device.copy_rows([row.address for row in rows], self._addresses(source, count), self._row_bytes)
+            scattered = not self._adjacent(fresh)
+            target = self._buffer("next states", count * self._row_bytes) if scattered else fresh[0].address
+            results = self._buffer("results", size)
+            bound = {name: DeviceTensor(results + offsets[name], types[name], shapes[name]) for name in outputs}
             graph.run_bound(
-                {**given, STATE: DeviceTensor(source, np.dtype(np.float32), shape)},
-                {**bound, NEXT_STATE: DeviceTensor(target, np.dtype(np.float32), shape)},
+                {**inputs, STATE: DeviceTensor(source, state_type, state_shape)},
+                {**bound, NEXT_STATE: DeviceTensor(target, state_type, state_shape)},
             )
-            if beside:
-                sources = [target + b * self.row_bytes for b in range(count)]
-                self._device.copy_rows(sources, [row.address for row in fresh], self.row_bytes)
-            came = self._device.download(results, offset)
-        outputs = {}
-        for name in asked:
-            dtype, its_shape = shapes[name]
-            outputs[name] = came[places[name] : places[name] + _nbytes(dtype, its_shape)].view(dtype).reshape(its_shape)
-        return fresh, outputs
+            if scattered:
+                self._device.copy_rows(self._addresses(target, count), [row.address for row in fresh], self._row_bytes)
+            downloaded = self._device.download(results, size)
+        values: dict[str, Array] = {}
+        for name, offset in offsets.items():
+            end = offset + types[name].itemsize * prod(shapes[name])
+            values[name] = downloaded[offset:end].view(types[name]).reshape(shapes[name])
+        return fresh, values
 
-    def _shapes(self, given: Mapping[str, Array]) -> dict[str, tuple[np.dtype[Any], tuple[int, ...]]]:
-        """Type and shape of each output that may be asked for (``service.contract``)."""
-        steps = given["steps"]
-        floats, count = np.dtype(np.float32), len(steps)
-        return {
-            "next.step": (np.dtype(np.int64), (count,)),
-            "scores": (floats, (count, self.outputs)),
-            "probabilities": (floats, (count, self.outputs)),
-            "readout": (floats, (count, int(steps.max()), self.outputs)),
-        }
+    def _addresses(self, first: int, count: int) -> list[int]:
+        """Of rows one after the other."""
+        return [first + b * self._row_bytes for b in range(count)]
 
     def _fresh(self, count: int) -> list[DeviceRow]:
-        """
+        """Rows in slots that nobody else has, at consecutive addresses if there are such.
+
         Raises:
             Overloaded: the device's memory is full.
         """
@@ -193,31 +192,35 @@ class DeviceMemory:
             slots = self._pool.take(count)
         stride = self._block_slots + 1
         return [
-            DeviceRow(self._pool, slot, self._blocks[slot // stride] + slot % stride * self.row_bytes, self.row_bytes)
+            DeviceRow(self._pool, slot, self._blocks[slot // stride] + slot % stride * self._row_bytes, self._row_bytes)
             for slot in slots
         ]
 
     def _grow(self) -> None:
-        address = self._device.allocate(self._block_slots * self.row_bytes)
+        address = self._device.allocate(self._block_slots * self._row_bytes)
         if address is None:
             raise self._full()
-        # a number between two blocks stays unused: slots in a row lie in one block
+        # one number between two blocks stays unused, so consecutive slots always lie in one block
         self._pool.add(len(self._blocks) * (self._block_slots + 1), self._block_slots)
         self._blocks.append(address)
 
-    def _room(self, use: str, nbytes: int) -> int:
-        """Memory that a batch works in; the next one finds it as it likes."""
-        address, have = self._spare.get(use, (0, 0))
-        if have < nbytes:
-            if have:
-                del self._spare[use]
-                self._device.release(address)
-            made = self._device.allocate(nbytes)
-            if made is None:
-                raise self._full()
-            address = made
-            self._spare[use] = (address, nbytes)
-        return address
+    def _buffer(self, use: str, nbytes: int) -> int:
+        """The address of working memory, whose content does not outlast the batch.
+
+        Raises:
+            Overloaded: the device's memory is full.
+        """
+        address, size = self._buffers.get(use, (0, 0))
+        if size >= nbytes:
+            return address
+        if size:
+            del self._buffers[use]
+            self._device.release(address)
+        allocated = self._device.allocate(nbytes)
+        if allocated is None:
+            raise self._full()
+        self._buffers[use] = (allocated, nbytes)
+        return allocated
 
     def _full(self) -> Overloaded:
         return Overloaded(
@@ -225,7 +228,7 @@ class DeviceMemory:
         )
 
     def _adjacent(self, rows: Sequence[DeviceRow]) -> bool:
-        return all(second.address - first.address == self.row_bytes for first, second in pairwise(rows))
+        return all(second.address - first.address == self._row_bytes for first, second in pairwise(rows))
 
 
 class _DeviceBatch:
@@ -233,18 +236,14 @@ class _DeviceBatch:
         self._memory = memory
         self._rows = list(rows)
 
-    def run(self, graph: Graph, given: dict[str, Array], asked: Sequence[str], count: int) -> dict[str, Array]:
-        # whoever gave a model its memory on a device loaded its graphs there
+    def run(self, graph: Graph, inputs: Mapping[str, Array], outputs: Sequence[str], count: int) -> Mapping[str, Array]:
+        # a model whose states are on a device has its graphs there too
         on_device = cast(DeviceGraph, graph)
-        self._rows[:count], outputs = self._memory.run(on_device, self._rows[:count], given, asked)
-        return outputs
+        self._rows[:count], values = self._memory.run(on_device, self._rows[:count], inputs, outputs)
+        return values
 
-    def rows(self) -> list[Any]:
+    def rows(self) -> Sequence[Row]:
         return self._rows
-
-
-def _nbytes(dtype: np.dtype[Any], shape: tuple[int, ...]) -> int:
-    return dtype.itemsize * prod(shape)
 
 
 def _lowest(bits: int) -> int:

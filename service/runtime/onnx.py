@@ -1,7 +1,7 @@
-"""The seam to ONNX Runtime, and the only file that imports it.
+"""The interface to ONNX Runtime, and the only file that imports it.
 
-A graph has no memory: state goes in and comes out with every call. Our own operators are registered with every
-session where they were built; ``use_operators=False`` leaves a graph to the plain ONNX that it carries.
+A graph has no memory: state goes in and comes out with every call. Where our own operators were built, every session
+registers them; with ``use_operators=False`` a graph runs on the plain ONNX that it carries.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ INSTALL = "pip install 'hetsyn[cpu]' (or 'hetsyn[gpu]' on a machine with an NVID
 REPAIR = "pip uninstall -y onnxruntime onnxruntime-gpu && pip install 'hetsyn[cpu]' (or 'hetsyn[gpu]')"
 CUDA_REPAIR = "see whether nvidia-smi finds the GPU and whether its driver takes CUDA 13, and pip install 'hetsyn[gpu]'"
 NEEDED = ("InferenceSession", "SessionOptions", "ExecutionMode")
-WARNINGS_UP = 3  # ONNX Runtime's log severity: errors alone
+LOG_SEVERITY = 3  # of ONNX Runtime: errors only
 CUDA = "CUDAExecutionProvider"
-# a graph of one Identity, float32 [1]: to see what ONNX Runtime really runs a session on
+# a graph of one Identity, float32 [1]: its session tells which provider ONNX Runtime really uses
 PROBE = (
     b'\x08\n:7\n\x10\n\x01x\x12\x01y"\x08Identity\x12\x01gZ\x0f\n\x01x\x12\n\n\x08\x08\x01\x12\x04\n\x02\x08\x01'
     b"b\x0f\n\x01y\x12\n\n\x08\x08\x01\x12\x04\n\x02\x08\x01B\x04\n\x00\x10\x14"
@@ -39,7 +39,7 @@ _log = logging.getLogger(__name__)
 
 
 class Graph(Protocol):
-    """A loaded graph. ``run`` may be called from several threads; what it returns is the caller's to keep."""
+    """A loaded graph. ``run`` may be called from several threads; the caller may keep the arrays that it returns."""
 
     @property
     def inputs(self) -> tuple[str, ...]: ...
@@ -61,7 +61,7 @@ GraphLoader = Callable[[bytes], Graph]
 
 @dataclass(frozen=True)
 class DeviceTensor:
-    """Values in a device's memory, one after the other."""
+    """Contiguous values in a device's memory."""
 
     address: int
     dtype: np.dtype[Any]
@@ -69,11 +69,11 @@ class DeviceTensor:
 
 
 def explain(installed: Sequence[str], importable: bool) -> str | None:
-    """What is wrong with this installation of ONNX Runtime and the command that mends it; None if nothing is.
+    """The fault of an installation of ONNX Runtime and the command that repairs it; None if it is in order.
 
     Args:
         installed: those of ``DISTRIBUTIONS`` that are installed.
-        importable: the module ``onnxruntime`` is there.
+        importable: whether Python finds the module ``onnxruntime``.
     """
     if len(installed) > 1:
         return f"{' and '.join(installed)} are both installed and overwrite each other: {REPAIR}"
@@ -85,10 +85,10 @@ def explain(installed: Sequence[str], importable: bool) -> str | None:
 
 
 def check_runtime() -> None:
-    """Make sure that exactly one ONNX Runtime is there and that it can be imported.
+    """Make sure that exactly one ONNX Runtime is installed and that it can be imported.
 
     Raises:
-        RuntimeUnavailable: with the command that mends it.
+        RuntimeUnavailable: it is not so; the message has the command that repairs it.
     """
     problem = explain(_installed(), importable=True)
     if problem:
@@ -103,17 +103,11 @@ def operators_problem() -> str | None:
         RuntimeUnavailable: there is no ONNX Runtime.
     """
     built = library()
-    if built is None:
-        return None
-    try:
-        _onnxruntime().SessionOptions().register_custom_ops_library(str(built))
-    except _failures() as error:
-        return _first_line(error)
-    return None
+    return None if built is None else _register(_onnxruntime().SessionOptions(), built)
 
 
 def providers() -> list[str]:
-    """What this ONNX Runtime could run graphs on, were the machine made for it.
+    """The execution providers that this ONNX Runtime was built with, whether or not the machine supports them.
 
     Raises:
         RuntimeUnavailable: there is no ONNX Runtime.
@@ -122,10 +116,10 @@ def providers() -> list[str]:
 
 
 def cuda_problem(device_id: int = 0) -> str | None:
-    """Why ONNX Runtime cannot use the GPU, with what to do; None if it can.
+    """Why ONNX Runtime cannot use the GPU, and what to do; None if it can.
 
-    It lists CUDA where there is no GPU, and hands out sessions that run on the CPU when CUDA does not load: only a
-    session can say.
+    ONNX Runtime lists CUDA on machines without a GPU, and returns a session on the CPU when CUDA does not load. So this
+    makes a session and asks it which provider it has.
 
     Raises:
         RuntimeUnavailable: there is no ONNX Runtime.
@@ -146,7 +140,9 @@ def load_cuda_graph(content: bytes, *, library: Path, device_id: int, stream: in
     """A graph from the bytes of an ONNX file, on a GPU.
 
     Args:
-        library: our operators for GPUs. stream: address of the CUDA stream that its work goes to.
+        library: our operators for GPUs.
+        device_id: CUDA's number of the GPU.
+        stream: address of the CUDA stream for its work.
 
     Raises:
         RuntimeUnavailable: the GPU cannot be used.
@@ -157,14 +153,14 @@ def load_cuda_graph(content: bytes, *, library: Path, device_id: int, stream: in
     problem = _register(options, library)
     if problem:
         raise RuntimeUnavailable(f"{library} cannot be used ({problem}): build it again, {BUILD_CUDA}")
-    given = {
+    provider_options = {
         "device_id": str(device_id),
         "user_compute_stream": str(stream),
-        "use_tf32": "0",  # 10 bits of a product: our sums are exact and have to stay so
+        "use_tf32": "0",  # it keeps 10 bits of a factor: our sums are exact and have to stay so
     }
     failures = _failures()
     try:
-        session = _cuda_session(ort, content, options, given)
+        session = _cuda_session(ort, content, options, provider_options)
     except failures as error:
         raise ArtifactError(f"ONNX Runtime {ort.__version__} cannot load the graph ({_first_line(error)})") from error
     if session.get_providers()[0] != CUDA:
@@ -172,15 +168,15 @@ def load_cuda_graph(content: bytes, *, library: Path, device_id: int, stream: in
     return OrtGraph(session, failures, "cuda", device_id)
 
 
-def _cuda_session(ort: Any, content: bytes, options: Any, given: Mapping[str, str]) -> Any:
+def _cuda_session(ort: Any, content: bytes, options: Any, provider_options: Mapping[str, str]) -> Any:
     ort.preload_dlls()  # CUDA and cuDNN of the wheels, before the first session looks for them
-    return ort.InferenceSession(content, options, providers=[(CUDA, dict(given))], enable_fallback=0)
+    return ort.InferenceSession(content, options, providers=[(CUDA, dict(provider_options))], enable_fallback=0)
 
 
 def load_graph(content: bytes, *, threads: int = 1, use_operators: bool = True) -> Graph:
     """A graph from the bytes of an ONNX file, on the CPU.
 
-    Bytes, not a path: what was verified is what is loaded, and external data cannot be referred to.
+    It takes bytes, not a path: so the bytes that were verified are loaded, and the graph cannot refer to other files.
 
     Args:
         threads: of one call of ``run``.
@@ -193,13 +189,12 @@ def load_graph(content: bytes, *, threads: int = 1, use_operators: bool = True) 
     ort = _onnxruntime()
     failures = _failures()
     built = library() if use_operators else None
-    try:
+    if built is not None:
         try:
             return OrtGraph(_session(ort, content, threads, built), failures, "cpu", 0)
         except failures as error:
-            if built is None:
-                raise
             _log.warning("%s is left out, plain ONNX takes over: %s", built, _first_line(error))
+    try:
         return OrtGraph(_session(ort, content, threads, None), failures, "cpu", 0)
     except failures as error:
         raise ArtifactError(f"ONNX Runtime {ort.__version__} cannot load the graph ({_first_line(error)})") from error
@@ -217,12 +212,12 @@ def _options(ort: Any, threads: int) -> Any:
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
-    options.log_severity_level = WARNINGS_UP
+    options.log_severity_level = LOG_SEVERITY
     return options
 
 
 def _register(options: Any, built: Path) -> str | None:
-    """Register the operators with a session to be; what went wrong, or None."""
+    """Register the operators in a session's options; the error if that fails, else None."""
     try:
         options.register_custom_ops_library(str(built))
     except _failures() as error:
@@ -231,7 +226,14 @@ def _register(options: Any, built: Path) -> str | None:
 
 
 class OrtGraph:
-    """A session of ONNX Runtime; ``device`` is the name that it has there, and its memory's."""
+    """A session of ONNX Runtime.
+
+    Args:
+        session: the ``InferenceSession``.
+        failures: the exceptions that ONNX Runtime raises.
+        device: ONNX Runtime's name of the device whose memory ``run_bound`` reads and writes.
+        device_id: its number.
+    """
 
     def __init__(self, session: Any, failures: tuple[type[Exception], ...], device: str, device_id: int) -> None:
         self._session = session
@@ -248,7 +250,7 @@ class OrtGraph:
         return dict(zip(outputs, values, strict=True))
 
     def run_bound(self, inputs: Mapping[str, Array | DeviceTensor], outputs: Mapping[str, DeviceTensor]) -> None:
-        """Inputs and outputs in the device's memory (``service.runtime.device.DeviceGraph``)."""
+        """As ``service.runtime.device.DeviceGraph`` says."""
         try:
             binding = self._session.io_binding()
             for name, value in inputs.items():
@@ -256,15 +258,15 @@ class OrtGraph:
                     binding.bind_input(name, *self._device, value.dtype, value.shape, value.address)
                 else:
                     binding.bind_cpu_input(name, value)
-            for name, place in outputs.items():
-                binding.bind_output(name, *self._device, place.dtype, place.shape, place.address)
+            for name, tensor in outputs.items():
+                binding.bind_output(name, *self._device, tensor.dtype, tensor.shape, tensor.address)
             self._session.run_with_iobinding(binding)
         except self._failures as error:
             raise ArtifactError(f"the graph failed in ONNX Runtime ({_first_line(error)})") from error
 
 
 def _onnxruntime() -> Any:
-    # wheels since 1.29 write device ids into the user's cache unless this stands before the import
+    # wheels since 1.29 write device ids into the user's cache unless this is set before the import
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"
     try:
         module = importlib.import_module("onnxruntime")
@@ -272,7 +274,7 @@ def _onnxruntime() -> Any:
         if isinstance(error, ModuleNotFoundError) and error.name == "onnxruntime":
             raise RuntimeUnavailable(str(explain(_installed(), importable=False))) from error
         raise RuntimeUnavailable(f"ONNX Runtime is broken ({error}): {REPAIR}") from error
-    # of two doubled wheels, uninstalling one leaves a folder that Python imports as an empty package
+    # both wheels install this module: uninstalling one leaves a folder that Python imports as an empty package
     missing = [name for name in NEEDED if not hasattr(module, name)]
     if missing:
         raise RuntimeUnavailable(f"ONNX Runtime is half removed (its module lacks {missing[0]}): {REPAIR}")
@@ -280,7 +282,7 @@ def _onnxruntime() -> Any:
 
 
 def _failures() -> tuple[type[Exception], ...]:
-    """What ONNX Runtime raises; its classes have no common base."""
+    """The exceptions that ONNX Runtime raises; they have no common base class."""
     state = importlib.import_module("onnxruntime.capi.onnxruntime_pybind11_state")
     names = ("Fail", "InvalidArgument", "InvalidGraph", "InvalidProtobuf", "NoModel", "NotImplemented", "EPFail")
     return (RuntimeError, ValueError, *(getattr(state, name) for name in (*names, "RuntimeException")))

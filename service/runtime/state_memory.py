@@ -1,8 +1,8 @@
-"""Where the networks' states of sessions are between two chunks: the seam, and the host's memory.
+"""Where the networks' states of sessions are kept between two chunks: the interface, and the host's memory.
 
-The engine takes the rows of a batch, lets a graph change them, and hands out the rows that come of it; what a row is,
-the memory alone knows. To all others it is a handle that may be kept and dropped. Its numbers are seen through
-``to_host`` alone: where a session is stored or moved.
+The engine takes the rows of a batch, lets a graph advance them, and hands out the new rows. Only the memory looks into
+a row; to everybody else it is a handle, to be kept or dropped. ``to_host`` alone shows its numbers, where a session is
+stored or moved.
 
 Rows are values: a graph's run makes new ones and leaves the old as they are, so a batch that fails has changed nothing.
 ``service/runtime/device_memory.py`` has the memory of a GPU.
@@ -10,21 +10,18 @@ Rows are values: a graph's run makes new ones and leaves the old as they are, so
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Protocol, TypeAlias, cast
+from collections.abc import Mapping, Sequence
+from typing import Protocol, cast
 
 import numpy as np
-from numpy.typing import NDArray
 
-from service.contract.graph_io import NEXT_STATE, STATE
+from service.contract.graph_io import NEXT_STATE, STATE, Float32Array
 from service.errors import ArtifactError
 from service.runtime.onnx import Array, Graph
 
-Floats: TypeAlias = NDArray[np.float32]
-
 
 class Row(Protocol):
-    """The state of one stream's network; float32 [words] somewhere."""
+    """A handle on the state of one stream's network, float32 [words]. It belongs to the memory that made it."""
 
     @property
     def nbytes(self) -> int: ...
@@ -33,41 +30,48 @@ class Row(Protocol):
 class BatchStates(Protocol):
     """The states of a batch while its chunks are computed."""
 
-    def run(self, graph: Graph, given: dict[str, Array], asked: Sequence[str], count: int) -> dict[str, Array]:
-        """The outputs ``asked`` for, on the host; the states of the first ``count`` streams go on.
+    def run(self, graph: Graph, inputs: Mapping[str, Array], outputs: Sequence[str], count: int) -> Mapping[str, Array]:
+        """Run a network graph on the first ``count`` streams and keep their next states.
 
         Args:
-            given: the network graph's inputs for these streams but ``state`` (``service.contract``), which comes into
-                it. asked: without ``next.state``.
+            inputs: of ``service.contract.graph_io``, for these streams, without ``state``.
+            outputs: the names to return, without ``next.state``.
+            count: streams that still have steps to do.
+
+        Returns:
+            The named outputs, on the host.
 
         Raises:
             ArtifactError: the graph fails, or gives a state of another shape or type.
-            Overloaded: there is no room for the new states.
+            Overloaded: the memory has no space for the next states.
         """
         ...
 
-    def rows(self) -> list[Any]:
-        """A row of each stream, as it is now."""
+    def rows(self) -> Sequence[Row]:
+        """Each stream's row as it is now."""
         ...
 
 
 class StateMemory(Protocol):
     """Memory for the states of one form of a model. May be used by several threads."""
 
-    def from_host(self, values: Floats) -> Any:
-        """A row of these values. The memory may keep the array: do not write to it afterwards.
+    def from_host(self, values: Float32Array) -> Row:
+        """A row with these values. The memory may keep the array: do not write to it afterwards.
+
+        Args:
+            values: [words].
 
         Raises:
-            Overloaded: there is no room for it.
+            Overloaded: the memory has no space for it.
         """
         ...
 
-    def to_host(self, row: Any) -> Floats:
-        """The values of a row, not to be written to."""
+    def to_host(self, row: Row) -> Float32Array:
+        """The values of a row, [words]; do not write to them."""
         ...
 
-    def batch(self, rows: Sequence[Any]) -> BatchStates:
-        """The states of a batch that begins with these rows."""
+    def batch(self, rows: Sequence[Row]) -> BatchStates:
+        """The states of a batch that begins with these rows, all of this memory."""
         ...
 
 
@@ -75,44 +79,50 @@ class HostMemory:
     """Rows are NumPy arrays.
 
     Args:
-        model: its name, for what goes wrong.
+        model: its name, for error messages.
     """
 
     def __init__(self, model: str) -> None:
         self._model = model
 
-    def from_host(self, values: Floats) -> Floats:
+    def from_host(self, values: Float32Array) -> Row:
         return values
 
-    def to_host(self, row: Any) -> Floats:
-        return cast(Floats, row)
+    def to_host(self, row: Row) -> Float32Array:
+        return cast(Float32Array, row)
 
-    def batch(self, rows: Sequence[Any]) -> BatchStates:
-        return _HostBatch(self._model, rows)
+    def batch(self, rows: Sequence[Row]) -> BatchStates:
+        return _HostBatch(self._model, cast(Sequence[Float32Array], rows))
 
 
 class _HostBatch:
-    def __init__(self, model: str, rows: Sequence[Any]) -> None:
+    def __init__(self, model: str, rows: Sequence[Float32Array]) -> None:
         self._model = model
-        self._states: Floats = rows[0][np.newaxis] if len(rows) == 1 else np.stack(rows)
+        self._states: Float32Array = rows[0][np.newaxis] if len(rows) == 1 else np.stack(rows)
 
-    def run(self, graph: Graph, given: dict[str, Array], asked: Sequence[str], count: int) -> dict[str, Array]:
+    def run(self, graph: Graph, inputs: Mapping[str, Array], outputs: Sequence[str], count: int) -> Mapping[str, Array]:
         before = self._states
-        given[STATE] = before if count == len(before) else before[:count]
-        outputs = graph.run(given, [NEXT_STATE, *asked])
-        self._states = replaced(self._model, NEXT_STATE, before, outputs[NEXT_STATE])
-        return outputs
+        state = before if count == len(before) else before[:count]
+        values = graph.run({**inputs, STATE: state}, [NEXT_STATE, *outputs])
+        self._states = with_prefix_replaced(self._model, NEXT_STATE, before, values[NEXT_STATE])
+        return values
 
-    def rows(self) -> list[Any]:
+    def rows(self) -> Sequence[Row]:
         # a copy where a row would keep the whole batch in memory
         return [self._states[0]] if len(self._states) == 1 else [state.copy() for state in self._states]
 
 
-def replaced(model: str, name: str, before: Array, new: Array) -> Array:
-    """``before`` [b, ...] with its first rows replaced by what a graph gave for them.
+def with_prefix_replaced(model: str, name: str, before: Array, new: Array) -> Array:
+    """``before`` [b, ...] with its first rows replaced by the graph's output for them.
+
+    Args:
+        model: its name, for the error message.
+        name: of the graph's output.
+        before: [b, ...].
+        new: [b' <= b, ...].
 
     Raises:
-        ArtifactError: it comes back in another shape or type than it went in.
+        ArtifactError: the output has another shape or type than the input had.
     """
     if new.shape[1:] != before.shape[1:] or new.dtype != before.dtype or len(new) > len(before):
         raise ArtifactError(

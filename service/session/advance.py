@@ -130,7 +130,7 @@ def _reply(session_id: str, session: Session, seq: int, end: bool, outcome: Outc
         seq=seq,
         steps=result.steps,
         total_steps=session.known.progress.total_steps + result.steps,
-        label=manifest.labels[likeliest] if result.counted and not is_trace else None,
+        label=manifest.labels[likeliest] if result.is_decided and not is_trace else None,
         labels=manifest.labels,
         probabilities=None if is_trace else tuple(result.probabilities.tolist()),
         end=end,

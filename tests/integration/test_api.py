@@ -27,8 +27,12 @@ from service.runtime.onnx import Array
 from service.store.base import Change, StateStore, Stored
 from service.store.record import MEDIA_TYPE as STATE_TYPE
 from service.wire.decode import decode_json
-from tests.fakes import CHANNELS, LABELS, TAIL, FailingStore, Gate, sound, spikes, write_artifact
+from tests.support.artifact import write_artifact
+from tests.support.failing_store import FailingStore
+from tests.support.fake_graph import CHANNELS, LABELS, TAIL
+from tests.support.gate import Gate
 from tests.support.settings import make_settings
+from tests.support.signals import sound, spikes
 from tests.unit.service.wire.test_pcm import wav
 
 PROBLEM = "application/problem+json"

@@ -11,7 +11,8 @@ import pytest
 from typer.testing import CliRunner
 
 from hetsyn_client.loadtest.commands import bench
-from tests.fakes import Gate, write_artifact
+from tests.support.artifact import write_artifact
+from tests.support.gate import Gate
 from tests.support.running_server import running
 
 

@@ -16,8 +16,9 @@ from starlette.types import Message
 from service.api import infer
 from service.wire.decode import decode_json
 from service.wire.schema import InferRequest
-from tests.fakes import Gate, sound
 from tests.integration.test_api import Json, Server, as_coroutine, audio, events, is_problem, ok, server
+from tests.support.gate import Gate
+from tests.support.signals import sound
 
 __all__ = ["server"]  # a fixture
 

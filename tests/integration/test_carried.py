@@ -19,9 +19,10 @@ from hetsyn_client.frames import MEDIA_TYPE, pack_frame, unpack_frame
 from service.app import create_app
 from service.carried.keys import CarryKeys
 from service.models.catalog import ModelCatalog
-from tests.fakes import load_fake, sound, spikes
 from tests.integration.test_api import Json, audio, events, is_problem, metric
+from tests.support.fake_graph import load_fake
 from tests.support.settings import make_settings
+from tests.support.signals import sound, spikes
 from tests.unit.service.wire.test_pcm import wav
 
 KEYS = [bytes(range(32))]

@@ -13,8 +13,10 @@ import pytest
 from service.app import create_app
 from service.models.catalog import ModelCatalog
 from service.runtime import device_memory
-from tests.fakes import OUTPUTS, FakeDevice, load_fake, spikes
+from tests.support.fake_device import FakeDevice
+from tests.support.fake_graph import OUTPUTS, load_fake
 from tests.support.settings import make_settings
+from tests.support.signals import spikes
 
 ROW_BYTES = 8 * OUTPUTS
 
@@ -45,8 +47,8 @@ def test_many_sessions_at_once_are_answered_as_from_the_host(models: Path) -> No
     async def calls(client: httpx.AsyncClient) -> None:
         got: list[dict[str, Any]] = []
         for number in range(4):
-            asked = [{"session": f"s{who}", "seq": number, "input": events(9 + who, who)} for who in range(8)]
-            answers = await asyncio.gather(*(client.post("/infer", json=body) for body in asked))
+            bodies = [{"session": f"s{who}", "seq": number, "input": events(9 + who, who)} for who in range(8)]
+            answers = await asyncio.gather(*(client.post("/infer", json=body) for body in bodies))
             got += [answer.json() for answer in answers]
         replies.append(got)
 
@@ -60,7 +62,7 @@ def test_many_sessions_at_once_are_answered_as_from_the_host(models: Path) -> No
 
 def test_a_full_device_answers_503_until_sessions_end(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(device_memory, "BLOCK_BYTES", 4 * ROW_BYTES)
-    monkeypatch.setattr(device_memory, "FEWEST_SLOTS", 4)
+    monkeypatch.setattr(device_memory, "MIN_BLOCK_SLOTS", 4)
     # a block of each form, and what a batch works in: the first state of all, two sessions and the next state of one
     device = FakeDevice(capacity=2 * 4 * ROW_BYTES + 3 * ROW_BYTES)
 

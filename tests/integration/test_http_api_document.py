@@ -15,10 +15,11 @@ from service.api.problems import PROBLEMS
 from service.app import create_app
 from service.carried.keys import CarryKeys
 from service.models.catalog import ModelCatalog
-from tests.fakes import Gate, sound
 from tests.support.documents import blocks, commands
+from tests.support.gate import Gate
 from tests.support.paths import DOCS
 from tests.support.settings import make_settings
+from tests.support.signals import sound
 from tests.unit.service.wire.test_pcm import wav
 
 PAGE = DOCS / "reference" / "http-api.md"

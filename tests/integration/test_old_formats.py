@@ -13,8 +13,9 @@ import pytest
 
 from service.carried.keys import CarryKeys
 from service.store.base import Stored
-from tests.fakes import FailingStore, Gate
 from tests.integration.test_api import Server, events, is_problem, metric, ok, overwrite, put_state
+from tests.support.failing_store import FailingStore
+from tests.support.gate import Gate
 
 OLDER = struct.pack("<H", 0)
 

@@ -11,8 +11,9 @@ import httpx
 
 from service.contract.artifact import Artifact
 from service.models.model import Model
-from tests.fakes import Gate, write_artifact
 from tests.integration.test_api import Server, events, ok
+from tests.support.artifact import write_artifact
+from tests.support.gate import Gate
 from tests.support.settings import make_settings
 from tests.unit.service.reload.test_reload import rewrite
 

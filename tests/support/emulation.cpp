@@ -1,5 +1,5 @@
-// The GPU's blocks on a host: ``hetsyn::Network`` for the CPU, computed by block.hpp. Never installed; the tests build
-// it, to check the kernel's mathematics and the places where its threads wait for each other without a GPU.
+// The GPU's blocks on a host: ``hetsyn::Network`` for the CPU, computed by block.hpp. The tests build it, to check the
+// kernel's mathematics and its barriers without a GPU.
 //
 // A block is HETSYN_THREADS threads in warps of HETSYN_LANES. One thread is fast; several are real threads that meet
 // at barriers, so that a missing one shows as a wrong bit, or in ThreadSanitizer.
@@ -21,34 +21,34 @@ namespace {
 
 constexpr int kThreads = HETSYN_THREADS, kLanes = HETSYN_LANES, kWarps = kThreads / kLanes;
 
-struct Meeting {
+struct Barriers {
     std::barrier<> all{kThreads};
     std::vector<std::unique_ptr<std::barrier<>>> warps;
-    std::vector<unsigned char> votes = std::vector<unsigned char>(kThreads);
+    std::vector<unsigned char> votes = std::vector<unsigned char>(static_cast<size_t>(kThreads));
 
-    Meeting() {
+    Barriers() {
         for (int w = 0; w < kWarps; ++w) warps.push_back(std::make_unique<std::barrier<>>(kLanes));
     }
 };
 
 struct EmulatedBlock {
-    int me;
-    Meeting& meeting;
+    int index;
+    Barriers& barriers;
 
-    int thread() const { return me; }
+    int thread() const { return index; }
     int threads() const { return kThreads; }
-    int lane() const { return me % kLanes; }
+    int lane() const { return index % kLanes; }
     int lanes() const { return kLanes; }
-    int warp() const { return me / kLanes; }
+    int warp() const { return index / kLanes; }
     int warps() const { return kWarps; }
-    void sync() const { meeting.all.arrive_and_wait(); }
-    void sync_warp() const { meeting.warps[warp()]->arrive_and_wait(); }
+    void sync() const { barriers.all.arrive_and_wait(); }
+    void sync_warp() const { barriers.warps[static_cast<size_t>(warp())]->arrive_and_wait(); }
     unsigned ballot(bool vote) const {
-        meeting.votes[me] = vote;
+        barriers.votes[static_cast<size_t>(index)] = vote;
         sync_warp();
         unsigned bits = 0;
         for (int lane = 0; lane < kLanes; ++lane)
-            bits |= static_cast<unsigned>(meeting.votes[warp() * kLanes + lane]) << lane;
+            bits |= static_cast<unsigned>(barriers.votes[static_cast<size_t>(warp() * kLanes + lane)]) << lane;
         sync_warp();
         return bits;
     }
@@ -57,33 +57,33 @@ struct EmulatedBlock {
 class Kernel {
    public:
     explicit Kernel(const OrtKernelInfo* info)
-        : network_(hetsyn::block_network(hetsyn::read_network(
-              info, [](const Ort::ConstValue& value, size_t) { return value.GetTensorRawData(); }))),
-          whole_(hetsyn::read_network(
-              info, [](const Ort::ConstValue& value, size_t) { return value.GetTensorRawData(); })) {}
+        : network_(hetsyn::read_network(info,
+                                        [](const Ort::ConstValue& value, size_t) { return value.GetTensorRawData(); })),
+          block_network_(hetsyn::block_network(network_)) {}
 
     OrtStatusPtr ComputeV2(OrtKernelContext* raw) try {
         const Ort::KernelContext context(raw);
-        const hetsyn::Call call(context, whole_);
+        const hetsyn::Call call(context, network_);
         hetsyn::BlockCall blocks = hetsyn::block_call(call);
         const hetsyn::Packing packing{call.streams, call.longest, call.events};
         std::vector<uint64_t> packed(packing.bytes() / 8 + 1);
         packing.write(call, reinterpret_cast<unsigned char*>(packed.data()));
         packing.point(blocks, reinterpret_cast<const unsigned char*>(packed.data()));
-        // odd streams keep their state in the room, even ones in place: both happen on GPUs
-        Meeting meeting;
+        // odd streams keep their state in shared memory, even ones in the output: both happen on GPUs
+        Barriers barriers;
         const auto work = [&](int thread) {
             const hetsyn::DenormalsAreZero scope;
-            const EmulatedBlock block{thread, meeting};
+            const EmulatedBlock block{thread, barriers};
             for (int64_t b = 0; b < call.streams; ++b) {
-                hetsyn::run_block(block, network_, blocks, b, rooms_[b % 2].room);
+                hetsyn::run_block(block, block_network_, blocks, b, memories_[b % 2].shared);
                 block.sync();
             }
         };
         for (int with_state = 0; with_state < 2; ++with_state) {
-            Memory& memory = rooms_[with_state];
-            memory.words.assign(hetsyn::Room::bytes(network_, kWarps, with_state) / 8 + 1, 0);
-            memory.room.place(reinterpret_cast<unsigned char*>(memory.words.data()), network_, kWarps, with_state);
+            Memory& memory = memories_[with_state];
+            memory.words.assign(hetsyn::SharedMemory::bytes(block_network_, kWarps, with_state) / 8 + 1, 0);
+            memory.shared.lay_out(reinterpret_cast<unsigned char*>(memory.words.data()), block_network_, kWarps,
+                                  with_state);
         }
         std::vector<std::thread> others;
         for (int thread = 1; thread < kThreads; ++thread) others.emplace_back(work, thread);
@@ -97,11 +97,11 @@ class Kernel {
    private:
     struct Memory {
         std::vector<uint64_t> words;
-        hetsyn::Room room;
+        hetsyn::SharedMemory shared;
     };
-    hetsyn::BlockNetwork network_;
-    hetsyn::Network whole_;
-    Memory rooms_[2];
+    hetsyn::Network network_;
+    hetsyn::BlockNetwork block_network_;
+    Memory memories_[2];
 };
 
 struct NetworkOperator : hetsyn::Signature<NetworkOperator, Kernel> {};

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import hetsyn
-from tests.fakes import write_artifact
+from tests.support.artifact import write_artifact
 
 
 def run(*arguments: str, without: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:

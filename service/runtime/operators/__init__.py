@@ -1,8 +1,8 @@
-"""Our operators for ONNX Runtime, in C++: where they are, if they were built.
+"""Our operators for ONNX Runtime, in C++: the paths of the libraries that were built.
 
-Installing hetsyn builds them where a C++ compiler and ONNX Runtime's headers are (Debian: ``g++`` and
-``libonnxruntime-dev``). Without them every graph still runs, on the function of plain ONNX that each of them carries,
-some ten times slower. ``python -m service.runtime.operators`` says which it is.
+Installing hetsyn builds the operators if it finds a C++ compiler and ONNX Runtime's headers (Debian: ``g++`` and
+``libonnxruntime-dev``). Without them every graph still runs, on the function of plain ONNX that it carries, some ten
+times slower. ``python -m service.runtime.operators`` says which of the two it is.
 """
 
 from __future__ import annotations

@@ -2,9 +2,9 @@
 // its last. The state stays in the block's shared memory where it fits, spikes travel between layers as index lists.
 //
 // Written against a block's interface, so that the same lines are compiled for a GPU (network.cu) and for a host that
-// plays one (emulation.cpp). Threads share the columns of a bank, then the neurons; in the exact form a warp has a
-// neuron. Every float operation and its order are those of network.hpp, so the same bits are expected: a bank's sums
-// are exact in any order, and the exact form's float64 sum has 32 fixed partial sums there too, one a lane here.
+// plays one (tests/support/emulation.cpp). Threads share the columns of a bank, then the neurons; in the exact form a
+// warp has a neuron. Every float operation and its order are those of network.hpp, so the same bits are expected: a
+// bank's sums are exact in any order, and an exact neuron's sum (summation.hpp) has one partial sum a lane.
 //
 //     Block    thread() threads()   lane() lanes() warp() warps()   sync() sync_warp() ballot(bool)
 
@@ -13,7 +13,9 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "decision.hpp"
 #include "description.hpp"
+#include "summation.hpp"
 
 #if defined(__CUDA_ARCH__)
 #define HETSYN_UNROLL _Pragma("unroll 4")
@@ -25,38 +27,25 @@
 
 namespace hetsyn {
 
-constexpr int kMostLayers = 16;
-constexpr int kSums = 32;  // partial sums of an exact neuron's currents: network.hpp, row_sum
+constexpr int kMaxLayers = 16;
 
 // A Network without its vector, to be handed to a kernel by value.
-struct BlockNetwork {
-    Layer layers[kMostLayers];
+struct BlockNetwork : Parameters {
+    Layer layers[kMaxLayers];
     int count = 0;
-    float threshold = 1.0f, adaptation_decay = 0.0f, adaptation_strength = 0.0f;
-    bool adaptive = false;
-    Rule rule = Rule::sum_softmax;
-    int64_t skip_steps = 0, words = 0, channels = 0, outputs = 0, widest = 0, neurons = 0;
+    int64_t words = 0, channels = 0, outputs = 0, widest = 0, neurons = 0;
     bool needs_sums = false;  // a layer has a current a synapse
-
-    HETSYN_BOTH int64_t layer_words(const Layer& layer) const {
-        return layer.current_words() + (layer.spiking ? layer.neurons * (adaptive ? 3 : 2) : 0);
-    }
 };
 
 inline BlockNetwork block_network(const Network& network) {
     BlockNetwork made;
+    static_cast<Parameters&>(made) = network;
     made.count = static_cast<int>(network.layers.size());
-    made.threshold = network.threshold;
-    made.adaptation_decay = network.adaptation_decay;
-    made.adaptation_strength = network.adaptation_strength;
-    made.adaptive = network.adaptive;
-    made.rule = network.rule;
-    made.skip_steps = network.skip_steps;
     made.words = network.words();
     made.channels = network.channels();
     made.outputs = network.outputs();
-    for (int l = 0; l < made.count && l < kMostLayers; ++l) {
-        const Layer& layer = made.layers[l] = network.layers[l];
+    for (int l = 0; l < made.count && l < kMaxLayers; ++l) {
+        const Layer& layer = made.layers[l] = network.layers[static_cast<size_t>(l)];
         made.widest = layer.neurons > made.widest ? layer.neurons : made.widest;
         made.neurons += layer.neurons;
         made.needs_sums = made.needs_sums || (!layer.bank && layer.per_synapse);
@@ -67,12 +56,12 @@ inline BlockNetwork block_network(const Network& network) {
 // A call as its blocks see it. split[b * longest + t] is where the events of stream b's step t begin in unit.
 struct BlockCall {
     int64_t streams, longest;
-    const int64_t* step;                 // [streams]
+    const int64_t* step;                  // [streams]
     const int32_t *steps, *split, *unit;  // [streams], [streams * longest + 1], [events]
-    const float* state;                  // [streams, words]
+    const float* state;                   // [streams, words]
     float *next_state, *scores, *probabilities, *readout;
     int64_t* next_step;
-    float* spikes[kMostLayers];
+    float* spikes[kMaxLayers];
 };
 
 // A call's small inputs in one piece of memory, so that they travel to a device in one copy: step, steps, split, unit.
@@ -124,37 +113,37 @@ BlockCall block_call(const Call& call) {
 }
 
 // A block's shared memory.
-struct Room {
-    double* sums;         // [warps, kSums] where needed
-    float* total;         // [widest] currents, then potentials, of the layer at hand
-    float* gain;          // [outputs]
-    float* state;         // [words] where it fits, else null
-    int32_t* fired;       // [neurons] index lists, one layer after the other
-    int32_t* fired_count;  // [kMostLayers]
-    int32_t* warp_count;  // [warps]
-    unsigned char* heard;  // [channels] flags of the step's events, where needed
+struct SharedMemory {
+    double* sums;                // [warps, kPartialSums] where needed
+    float* total;                // [widest] currents, then potentials, of the layer at hand
+    float* powers;               // [outputs] of a softmax
+    float* state;                // [words] where it fits, else null
+    int32_t* fired;              // [neurons] indices of the units that spike, one layer after the other
+    int32_t* fired_count;        // [kMaxLayers]
+    int32_t* warp_count;         // [warps]
+    unsigned char* input_flags;  // [channels] 1 where a channel has an event in the step, where needed
 
     HETSYN_BOTH static size_t bytes(const BlockNetwork& network, int warps, bool with_state) {
-        Room room;
-        return static_cast<size_t>(room.place(nullptr, network, warps, with_state));
+        SharedMemory shared;
+        return static_cast<size_t>(shared.lay_out(nullptr, network, warps, with_state));
     }
     // Points into memory at ``base``; the bytes that it took.
-    HETSYN_BOTH int64_t place(unsigned char* base, const BlockNetwork& network, int warps, bool with_state) {
+    HETSYN_BOTH int64_t lay_out(unsigned char* base, const BlockNetwork& network, int warps, bool with_state) {
         int64_t used = 0;
         const auto take = [&](int64_t count, int64_t size) {
             unsigned char* at = base + used;
             used += count * size;
             return at;
         };
-        sums = reinterpret_cast<double*>(take(network.needs_sums ? warps * kSums : 0, 8));
+        sums = reinterpret_cast<double*>(take(network.needs_sums ? warps * kPartialSums : 0, 8));
         total = reinterpret_cast<float*>(take(network.widest, 4));
-        gain = reinterpret_cast<float*>(take(network.outputs, 4));
+        powers = reinterpret_cast<float*>(take(network.outputs, 4));
         state = reinterpret_cast<float*>(take(with_state ? network.words : 0, 4));
         if (!with_state) state = nullptr;
         fired = reinterpret_cast<int32_t*>(take(network.neurons, 4));
-        fired_count = reinterpret_cast<int32_t*>(take(kMostLayers, 4));
+        fired_count = reinterpret_cast<int32_t*>(take(kMaxLayers, 4));
         warp_count = reinterpret_cast<int32_t*>(take(warps, 4));
-        heard = take(network.needs_sums ? network.channels : 0, 1);
+        input_flags = take(network.needs_sums ? network.channels : 0, 1);
         return used;
     }
 };
@@ -169,47 +158,48 @@ HETSYN_BOTH int ones(unsigned bits) {
 
 // The neurons whose spike is not 0, ascending. Thread n % threads must have written spikes[n]. Ends in step.
 template <class Block>
-HETSYN_BOTH void list_fired(const Block& block, const Room& room, const float* spikes, int64_t neurons, int32_t* list,
-                            int32_t* count) {
+HETSYN_BOTH void list_fired(const Block& block, const SharedMemory& shared, const float* spikes, int64_t neurons,
+                            int32_t* fired, int32_t* count) {
     int32_t listed = 0;
     for (int64_t base = 0; base < neurons; base += block.threads()) {
         const int64_t n = base + block.thread();
         const bool fires = n < neurons && spikes[n] != 0.0f;
         const unsigned bits = block.ballot(fires);
-        if (block.lane() == 0) room.warp_count[block.warp()] = ones(bits);
+        if (block.lane() == 0) shared.warp_count[block.warp()] = ones(bits);
         block.sync();
         int32_t before = listed, all = listed;
         for (int w = 0; w < block.warps(); ++w) {
-            const int32_t here = room.warp_count[w];
-            if (w < block.warp()) before += here;
-            all += here;
+            const int32_t warp_count = shared.warp_count[w];
+            if (w < block.warp()) before += warp_count;
+            all += warp_count;
         }
-        if (fires) list[before + ones(bits & ((1u << block.lane()) - 1u))] = static_cast<int32_t>(n);
+        if (fires) fired[before + ones(bits & ((1u << block.lane()) - 1u))] = static_cast<int32_t>(n);
         listed = all;
         if (block.thread() == 0) *count = listed;
         block.sync();
     }
 }
 
-// total = sum over the decays of u, with u = decay * u + the rows of what fired. Thread n % threads writes total[n].
+// total = sum over the decays of u, with u = decay * u + the rows of the units that spike: input, and previous, the
+// layer's own in the step before. Thread n % threads writes total[n].
 template <class Block>
-HETSYN_BOTH void bank_currents(const Block& block, const Layer& layer, const int32_t* arriving, int32_t arrived,
-                               const int32_t* own, int32_t own_count, float* current, float* total) {
+HETSYN_BOTH void bank_currents(const Block& block, const Layer& layer, const int32_t* input, int32_t input_count,
+                               const int32_t* previous, int32_t previous_count, float* current, float* total) {
     const int neurons = static_cast<int>(layer.neurons);
     const int columns = static_cast<int>(layer.bank) * neurons;
     for (int c = block.thread(); c < columns; c += block.threads()) {
         int32_t sum = 0;
         const int16_t* column = layer.bank_in + c;
         HETSYN_UNROLL
-        for (int32_t e = 0; e < arrived; ++e) sum += column[static_cast<int64_t>(arriving[e]) * columns];
+        for (int32_t e = 0; e < input_count; ++e) sum += column[static_cast<int64_t>(input[e]) * columns];
         if (layer.recurrent()) {
             column = layer.bank_rec + c;
             HETSYN_UNROLL
-            for (int32_t e = 0; e < own_count; ++e) sum += column[static_cast<int64_t>(own[e]) * columns];
+            for (int32_t e = 0; e < previous_count; ++e) sum += column[static_cast<int64_t>(previous[e]) * columns];
         }
-        float arrives = static_cast<float>(sum) * layer.scale[c];
-        if (layer.bias_in) arrives += layer.bias_in[c];
-        current[c] = layer.decay_in[c / neurons] * current[c] + arrives;
+        float added = static_cast<float>(sum) * layer.scale[c];
+        if (layer.bias_in) added += layer.bias_in[c];
+        current[c] = layer.decay_in[c / neurons] * current[c] + added;
     }
     block.sync();
     for (int n = block.thread(); n < neurons; n += block.threads()) {
@@ -221,10 +211,10 @@ HETSYN_BOTH void bank_currents(const Block& block, const Layer& layer, const int
 
 // One path of an exact layer with a current a synapse: state [neurons, inputs], flags [inputs]. A warp has a neuron.
 template <class Block, class Flag>
-HETSYN_BOTH void synapse_currents(const Block& block, const Room& room, int64_t neurons, int64_t inputs,
+HETSYN_BOTH void synapse_currents(const Block& block, const SharedMemory& shared, int64_t neurons, int64_t inputs,
                                   const float* weight, const float* decay, const float* bias, const Flag* flags,
                                   float* current, bool add) {
-    double* sums = room.sums + block.warp() * kSums;
+    double* sums = shared.sums + block.warp() * kPartialSums;
     for (int64_t n = block.warp(); n < neurons; n += block.warps()) {
         float* row = current + n * inputs;
         const float *r = decay + n * inputs, *b = bias ? bias + n * inputs : nullptr;
@@ -235,19 +225,15 @@ HETSYN_BOTH void synapse_currents(const Block& block, const Room& room, int64_t 
             row[i] = value;
             return value;
         };
-        for (int lane = block.lane(); lane < kSums; lane += block.lanes()) {
+        for (int lane = block.lane(); lane < kPartialSums; lane += block.lanes()) {
             double sum = 0.0;
-            for (int64_t i = lane; i < inputs; i += kSums) sum += static_cast<double>(advance(i));
+            for (int64_t i = lane; i < inputs; i += kPartialSums) sum += static_cast<double>(advance(i));
             sums[lane] = sum;
         }
         block.sync_warp();
         if (block.lane() == 0) {
-            double all[8];
-            for (int lane = 0; lane < 8; ++lane)
-                all[lane] = (sums[lane] + sums[8 + lane]) + (sums[16 + lane] + sums[24 + lane]);
-            const double sum =
-                ((all[0] + all[4]) + (all[2] + all[6])) + ((all[1] + all[5]) + (all[3] + all[7]));
-            room.total[n] = add ? room.total[n] + static_cast<float>(sum) : static_cast<float>(sum);
+            const float sum = static_cast<float>(add_partial_sums(sums));
+            shared.total[n] = add ? shared.total[n] + sum : sum;
         }
         block.sync_warp();
     }
@@ -256,12 +242,12 @@ HETSYN_BOTH void synapse_currents(const Block& block, const Room& room, int64_t 
 // The same with a current a neuron: state [neurons]
 template <class Block>
 HETSYN_BOTH void neuron_currents(const Block& block, int64_t neurons, const float* weight, const float* decay,
-                                 const float* bias, const int32_t* events, int32_t count, float* current,
-                                 float* total, bool add) {
+                                 const float* bias, const int32_t* units, int32_t count, float* current, float* total,
+                                 bool add) {
     for (int64_t n = block.thread(); n < neurons; n += block.threads()) {
         double drive = 0.0;
         for (int32_t e = 0; e < count; ++e)
-            drive += static_cast<double>(weight[static_cast<int64_t>(events[e]) * neurons + n]);
+            drive += static_cast<double>(weight[static_cast<int64_t>(units[e]) * neurons + n]);
         float value = decay[n] * current[n] + static_cast<float>(drive);
         if (bias) value += bias[n];
         current[n] = value;
@@ -271,7 +257,7 @@ HETSYN_BOTH void neuron_currents(const Block& block, int64_t neurons, const floa
 
 // Threshold and reset: state [reset | spikes | adaptation], each [neurons]
 template <class Block>
-HETSYN_BOTH void spike(const Block& block, const BlockNetwork& network, const Layer& layer, float* state,
+HETSYN_BOTH void spike(const Block& block, const Parameters& network, const Layer& layer, float* state,
                        float* potential) {
     const int64_t N = layer.neurons;
     for (int64_t n = block.thread(); n < N; n += block.threads()) {
@@ -282,8 +268,7 @@ HETSYN_BOTH void spike(const Block& block, const BlockNetwork& network, const La
         potential[n] = value;
         float level = network.threshold;
         if (network.adaptive) {
-            const float adaptation =
-                network.adaptation_decay * state[2 * N + n] + network.adaptation_strength * before;
+            const float adaptation = network.adaptation_decay * state[2 * N + n] + network.adaptation_strength * before;
             state[2 * N + n] = adaptation;
             level = network.threshold + adaptation;
         }
@@ -291,46 +276,29 @@ HETSYN_BOTH void spike(const Block& block, const BlockNetwork& network, const La
     }
 }
 
-// out = softmax(x), for out of thread n % threads alone; ``room`` [count]. Each thread reads all of x: for the few
-// classes that networks have, this costs less than the steps of a reduction. The sum has network.hpp's order.
-template <class Block>
-HETSYN_BOTH void softmax_powers(const Block& block, const float* x, int64_t count, float* room) {
-    for (int64_t n = block.thread(); n < count; n += block.threads()) {
-        float largest = x[0];
-        for (int64_t m = 1; m < count; ++m) largest = x[m] > largest ? x[m] : largest;
-        room[n] = exp_nonpositive(x[n] - largest);
-    }
-    block.sync();
-}
-HETSYN_BOTH float sum_of(const float* x, int64_t count) {
-    float sum = 0.0f;
-    for (int64_t n = 0; n < count; ++n) sum += x[n];
-    return sum;
-}
-
 // Stream b of the call, by all threads of a block.
 template <class Block>
 HETSYN_BOTH void run_block(const Block& block, const BlockNetwork& network, const BlockCall& call, int64_t b,
-                           const Room& room) {
+                           const SharedMemory& shared) {
     const int last = network.count - 1;
     const int64_t words = network.words, outputs = network.outputs;
     float* const next = call.next_state + b * words;
-    float* const state = room.state ? room.state : next;
+    float* const state = shared.state ? shared.state : next;
     for (int64_t w = block.thread(); w < words; w += block.threads()) state[w] = call.state[b * words + w];
     if (network.needs_sums)
-        for (int64_t i = block.thread(); i < network.channels; i += block.threads()) room.heard[i] = 0;
+        for (int64_t i = block.thread(); i < network.channels; i += block.threads()) shared.input_flags[i] = 0;
     block.sync();
 
     float* part = state;
-    int32_t* list = room.fired;
-    for (int l = 0; l <= last; ++l) {  // what fired at the end of the chunk before
+    int32_t* fired = shared.fired;
+    for (int l = 0; l <= last; ++l) {  // the units that spiked in the last step of the chunk before
         const Layer& layer = network.layers[l];
         if (layer.spiking) {
             const float* spikes = part + layer.current_words() + layer.neurons;
-            list_fired(block, room, spikes, layer.neurons, list, &room.fired_count[l]);
+            list_fired(block, shared, spikes, layer.neurons, fired, &shared.fired_count[l]);
         }
         part += network.layer_words(layer);
-        list += layer.neurons;
+        fired += layer.neurons;
     }
     float* const score = part;
 
@@ -339,93 +307,70 @@ HETSYN_BOTH void run_block(const Block& block, const BlockNetwork& network, cons
     for (int64_t t = 0; t < steps; ++t, ++step) {
         const int64_t row = b * call.longest + t;
         const int32_t begin = call.split[row];
-        const int32_t heard_count = call.split[row + 1] - begin;
-        const int32_t* const heard = call.unit + begin;
+        const int32_t event_count = call.split[row + 1] - begin;
+        const int32_t* const events = call.unit + begin;
         if (network.needs_sums) {
-            for (int32_t e = block.thread(); e < heard_count; e += block.threads()) room.heard[heard[e]] = 1;
+            for (int32_t e = block.thread(); e < event_count; e += block.threads()) shared.input_flags[events[e]] = 1;
             block.sync();
         }
-        const int32_t* arriving = heard;
-        int32_t arrived = heard_count;
-        const float* arriving_spikes = nullptr;  // of the layer before; null for the events
+        const int32_t* input = events;  // the units of the layer before that spike; at first the events
+        int32_t input_count = event_count;
+        const float* input_spikes = nullptr;  // the same as flags; null for the events
         part = state;
-        list = room.fired;
+        fired = shared.fired;
         for (int l = 0; l <= last; ++l) {
             const Layer& layer = network.layers[l];
             const int64_t N = layer.neurons, I = layer.inputs;
             float* const neuron_state = part + layer.current_words();
             float* const spikes = neuron_state + N;
-            const int32_t own_count = layer.spiking ? room.fired_count[l] : 0;
+            const int32_t previous_count = layer.spiking ? shared.fired_count[l] : 0;
             if (layer.bank) {
-                bank_currents(block, layer, arriving, arrived, list, own_count, part, room.total);
+                bank_currents(block, layer, input, input_count, fired, previous_count, part, shared.total);
             } else if (layer.per_synapse) {
-                if (arriving_spikes)
-                    synapse_currents(block, room, N, I, layer.weight_in, layer.decay_in, layer.bias_in,
-                                     arriving_spikes, part, false);
+                if (input_spikes)
+                    synapse_currents(block, shared, N, I, layer.weight_in, layer.decay_in, layer.bias_in, input_spikes,
+                                     part, false);
                 else
-                    synapse_currents(block, room, N, I, layer.weight_in, layer.decay_in, layer.bias_in,
-                                     static_cast<const unsigned char*>(room.heard), part, false);
+                    synapse_currents(block, shared, N, I, layer.weight_in, layer.decay_in, layer.bias_in,
+                                     static_cast<const unsigned char*>(shared.input_flags), part, false);
                 if (layer.recurrent())
-                    synapse_currents(block, room, N, N, layer.weight_rec, layer.decay_rec, layer.bias_rec,
+                    synapse_currents(block, shared, N, N, layer.weight_rec, layer.decay_rec, layer.bias_rec,
                                      static_cast<const float*>(spikes), part + N * I, true);
-                block.sync();  // a warp wrote what a thread goes on with
+                block.sync();  // threads go on with sums that warps wrote
             } else {
-                neuron_currents(block, N, layer.weight_in, layer.decay_in, layer.bias_in, arriving, arrived, part,
-                                room.total, false);
+                neuron_currents(block, N, layer.weight_in, layer.decay_in, layer.bias_in, input, input_count, part,
+                                shared.total, false);
                 if (layer.recurrent())
-                    neuron_currents(block, N, layer.weight_rec, layer.decay_rec, layer.bias_rec, list, own_count,
-                                    part + N, room.total, true);
+                    neuron_currents(block, N, layer.weight_rec, layer.decay_rec, layer.bias_rec, fired, previous_count,
+                                    part + N, shared.total, true);
             }
             if (layer.spiking) {
-                spike(block, network, layer, neuron_state, room.total);
-                list_fired(block, room, spikes, N, list, &room.fired_count[l]);
+                spike(block, network, layer, neuron_state, shared.total);
+                list_fired(block, shared, spikes, N, fired, &shared.fired_count[l]);
                 if (l < last)
                     for (int64_t n = block.thread(); n < N; n += block.threads())
                         call.spikes[l][row * N + n] = spikes[n];
-                arriving = list;
-                arrived = room.fired_count[l];
-                arriving_spikes = spikes;
+                input = fired;
+                input_count = shared.fired_count[l];
+                input_spikes = spikes;
             }
             part += network.layer_words(layer);
-            list += N;
+            fired += N;
         }
         for (int64_t n = block.thread(); n < outputs; n += block.threads())
-            call.readout[row * outputs + n] = room.total[n];
-        if (step >= network.skip_steps) {
-            if (network.rule == Rule::sum_softmax) {
-                block.sync();  // each thread reads all potentials
-                softmax_powers(block, room.total, outputs, room.gain);
-                const float sum = sum_of(room.gain, outputs);
-                for (int64_t n = block.thread(); n < outputs; n += block.threads()) score[n] += room.gain[n] / sum;
-            } else if (network.rule == Rule::spike_count) {
-                for (int64_t n = block.thread(); n < outputs; n += block.threads()) score[n] += arriving_spikes[n];
-            } else {
-                for (int64_t n = block.thread(); n < outputs; n += block.threads()) score[n] = room.total[n];
-            }
-        }
+            call.readout[row * outputs + n] = shared.total[n];
+        // after the last layer input_spikes are the readout's where it spikes
+        decide(block, network, outputs, step, shared.total, input_spikes, shared.powers, score);
         if (network.needs_sums)
-            for (int32_t e = block.thread(); e < heard_count; e += block.threads()) room.heard[heard[e]] = 0;
+            for (int32_t e = block.thread(); e < event_count; e += block.threads()) shared.input_flags[events[e]] = 0;
         block.sync();
     }
 
-    if (room.state)
+    if (shared.state)
         for (int64_t w = block.thread(); w < words; w += block.threads()) next[w] = state[w];
     if (block.thread() == 0) call.next_step[b] = step;
-    float* const probabilities = call.probabilities + b * outputs;
-    const int64_t counted = step - network.skip_steps;
-    float sum = 1.0f;
-    if (network.rule != Rule::sum_softmax) {
-        softmax_powers(block, score, outputs, room.gain);
-        sum = sum_of(room.gain, outputs);
-    }
-    for (int64_t n = block.thread(); n < outputs; n += block.threads()) {
-        call.scores[b * outputs + n] = score[n];
-        if (network.rule != Rule::sum_softmax)
-            probabilities[n] = room.gain[n] / sum;
-        else
-            probabilities[n] =
-                counted > 0 ? score[n] / static_cast<float>(counted) : 1.0f / static_cast<float>(outputs);
-    }
+    for (int64_t n = block.thread(); n < outputs; n += block.threads()) call.scores[b * outputs + n] = score[n];
+    decision_probabilities(block, network, outputs, step, score, shared.powers, call.probabilities + b * outputs);
 }
 
 }  // namespace hetsyn

@@ -9,7 +9,7 @@
 namespace hetsyn {
 
 // Denormal numbers count as zero while it lives, on its thread. A synapse that stays silent decays through them for
-// a hundred time constants, and each product with one costs a hundred times as much; what is lost is below 1e-38.
+// a hundred time constants, and each product with one costs a hundred times as much; the loss is below 1e-38.
 class DenormalsAreZero {
    public:
 #if defined(__SSE__)

@@ -6,7 +6,6 @@
 #pragma once
 
 #include <cstdint>
-#include <cstring>
 #include <vector>
 
 #if defined(__CUDACC__)
@@ -19,10 +18,10 @@ namespace hetsyn {
 
 enum class Rule { sum_softmax, spike_count, last, trace };
 
-// Fields without unit are the equations' own (docs/explanation/model.md); a null pointer is a part that a layer lacks.
+// The equations' letters are in docs/explanation/model.md. A null pointer is a part that the layer lacks.
 struct Layer {
     int64_t inputs = 0, neurons = 0;
-    bool spiking = false;  // a threshold and a reset; a readout that is read as a potential has neither
+    bool spiking = false;                // a threshold and a reset; a readout that is read as a potential has neither
     const float* reset_decay = nullptr;  // [neurons]
 
     // bank: weights [inputs, bank * neurons] in steps of their column's scale, decays [bank], bias [bank * neurons]
@@ -43,19 +42,25 @@ struct Layer {
     }
 };
 
-struct Network {
-    std::vector<Layer> layers;  // hidden layers, then the readout
+// What a network has beside its layers.
+struct Parameters {
     float threshold = 1.0f;
     bool adaptive = false;
     float adaptation_decay = 0.0f, adaptation_strength = 0.0f;
     Rule rule = Rule::sum_softmax;
-    int64_t skip_steps = 0;
+    int64_t skip_steps = 0;  // the first steps of a stream, which the decision leaves out
+
+    // float32 values of a stream's state in one layer
+    HETSYN_BOTH int64_t layer_words(const Layer& layer) const {
+        return layer.current_words() + (layer.spiking ? layer.neurons * (adaptive ? 3 : 2) : 0);
+    }
+};
+
+struct Network : Parameters {
+    std::vector<Layer> layers;  // hidden layers, then the readout
 
     int64_t channels() const { return layers.front().inputs; }
     int64_t outputs() const { return layers.back().neurons; }
-    int64_t layer_words(const Layer& layer) const {
-        return layer.current_words() + (layer.spiking ? layer.neurons * (adaptive ? 3 : 2) : 0);
-    }
     // float32 values of a stream's state, in the order of the manifest
     int64_t words() const {
         int64_t sum = outputs();
@@ -63,24 +68,5 @@ struct Network {
         return sum;
     }
 };
-
-// e^x for x <= 0: no libm call, so that the loop over classes runs in vectors. Relative error below 2e-7.
-HETSYN_BOTH float exp_nonpositive(float x) {
-    x = x < -87.0f ? -87.0f : x;
-    const float shifted = x * 1.44269504f + 12582912.0f;  // 1.5 * 2^23: the fraction rounds away
-    const float n = shifted - 12582912.0f;
-    const float r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
-    float p = 1.9875691500e-4f;
-    p = p * r + 1.3981999507e-3f;
-    p = p * r + 8.3334519073e-3f;
-    p = p * r + 4.1665795894e-2f;
-    p = p * r + 1.6666665459e-1f;
-    p = p * r + 5.0000001201e-1f;
-    p = p * r * r + r + 1.0f;
-    const int32_t bits = (static_cast<int32_t>(n) + 127) << 23;
-    float power;
-    std::memcpy(&power, &bits, sizeof power);
-    return p * power;
-}
 
 }  // namespace hetsyn

@@ -1,7 +1,6 @@
 // The audio encoder over one stream's chunk: hetsyn_model/encoder.py in C++, without ONNX Runtime.
 //
-// float64 throughout, and every sum in one order whatever the batch and the chunk, so that a stream's spikes depend on
-// neither.
+// float64 throughout, and every sum has one order for any batch and chunk, so a stream's spikes depend on neither.
 
 #pragma once
 
@@ -44,9 +43,10 @@ class RealTransform {
 
     int64_t bins() const { return half_ + 1; }
 
-    // x: [size]; re, im: [bins], which are also the room to work in
-    inline __attribute__((always_inline)) void run(const double* __restrict x, double* __restrict re, double* __restrict im,
-                                  double* __restrict work_re, double* __restrict work_im) const {
+    // x: [size]; re, im: [bins]; work_re, work_im: [bins] of working memory
+    inline __attribute__((always_inline)) void run(const double* __restrict x, double* __restrict re,
+                                                   double* __restrict im, double* __restrict work_re,
+                                                   double* __restrict work_im) const {
         for (int64_t i = 0; i < half_; ++i) {
             const int64_t from = order_[static_cast<size_t>(i)];
             work_re[i] = x[2 * from];
@@ -101,7 +101,7 @@ struct Encoder {
     int64_t size() const { return 2 * (transform.bins() - 1); }
 };
 
-// Room that a thread works in, kept between streams.
+// Working memory for all streams of a call.
 struct EncoderScratch {
     std::vector<double> samples, frame, re, im, work_re, work_im, level, shaped;
 
@@ -167,14 +167,14 @@ HETSYN_CLONES
 static void encode_stream(const Encoder& encoder, const float* audio, int64_t steps, int64_t first_row, float* history,
                           double& gain_db, double* level_db, EncoderScratch& scratch, std::vector<int64_t>& rows,
                           std::vector<int64_t>& units) {
-    const int64_t hop = encoder.step_samples, held = encoder.history_samples(), length = held + steps * hop;
+    const int64_t hop = encoder.step_samples, kept = encoder.history_samples(), length = kept + steps * hop;
     scratch.samples.resize(static_cast<size_t>(length));
     double* samples = scratch.samples.data();
-    for (int64_t i = 0; i < held; ++i) samples[i] = history[i];
-    for (int64_t i = 0; i < steps * hop; ++i) samples[held + i] = audio[i];
+    for (int64_t i = 0; i < kept; ++i) samples[i] = history[i];
+    for (int64_t i = 0; i < steps * hop; ++i) samples[kept + i] = audio[i];
     for (int64_t t = 0; t < steps; ++t)
         encode_step(encoder, samples + t * hop, first_row + t, gain_db, level_db, scratch, rows, units);
-    for (int64_t i = 0; i < held; ++i) history[i] = static_cast<float>(samples[length - held + i]);
+    for (int64_t i = 0; i < kept; ++i) history[i] = static_cast<float>(samples[length - kept + i]);
 }
 
 }  // namespace hetsyn

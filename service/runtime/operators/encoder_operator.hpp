@@ -2,7 +2,7 @@
 //
 // Its definition is the function of the same name in the graph that holds it (export/encoder_graph.py).
 //
-//     inputs   audio, steps, history, gain_db, level_db (service/artifact.py), then constants in float64:
+//     inputs   audio, steps, history, gain_db, level_db (service/contract/graph_io.py), then constants in float64:
 //              spectrum, mel, emphasis_db, contrast, thresholds_db, scalars [floor energy, release_db, quietest_db,
 //              share of the gain]
 //     outputs  events.row, events.unit, next history, next gain_db, next level_db
@@ -45,10 +45,11 @@ class EncoderKernel {
         encoder_.window_samples = info.GetAttribute<int64_t>("window_samples");
         encoder_.bands = bands;
         encoder_.levels = levels;
-        const int64_t window = encoder_.window_samples, columns = window > 0 ? spectrum / window : 0, bins = columns / 2;
+        const int64_t window = encoder_.window_samples, columns = window > 0 ? spectrum / window : 0,
+                      bins = columns / 2;
         if (bands < 1 || levels < 1 || scalars != 4 || contrast != bands * bands || columns * bands != mel ||
-            encoder_.step_samples < 1 || window < encoder_.step_samples || window * columns != spectrum || columns % 2 ||
-            bins < 2 || ((bins - 1) & (bins - 2)) || window > 2 * (bins - 1))
+            encoder_.step_samples < 1 || window < encoder_.step_samples || window * columns != spectrum ||
+            columns % 2 || bins < 2 || ((bins - 1) & (bins - 2)) || window > 2 * (bins - 1))
             throw std::runtime_error("hetsyn::Encoder: its matrices do not fit each other");
         encoder_.transform = RealTransform(2 * (bins - 1));
         for (int64_t n = 0; n < window; ++n) encoder_.window.push_back(matrix[n * columns]);
@@ -69,30 +70,30 @@ class EncoderKernel {
         const auto count = [](const Ort::ConstValue& value) {
             return static_cast<int64_t>(value.GetTensorTypeAndShapeInfo().GetElementCount());
         };
-        const int64_t streams = count(steps), held = encoder_.history_samples(), bands = encoder_.bands;
+        const int64_t streams = count(steps), kept = encoder_.history_samples(), bands = encoder_.bands;
         const int64_t* lengths = steps.GetTensorData<int64_t>();
         if (!streams) throw std::runtime_error("hetsyn::Encoder: the batch is empty");
         const int64_t longest = *std::max_element(lengths, lengths + streams);
         if (*std::min_element(lengths, lengths + streams) < 0)
             throw std::runtime_error("hetsyn::Encoder: steps are negative");
         const int64_t row_samples = longest * encoder_.step_samples;
-        if (count(audio) != streams * row_samples || count(history) != streams * held || count(gain) != streams ||
+        if (count(audio) != streams * row_samples || count(history) != streams * kept || count(gain) != streams ||
             count(level) != streams * bands)
             throw std::runtime_error("hetsyn::Encoder: audio or state does not have a row a stream");
         const auto output = [&](size_t index, std::initializer_list<int64_t> shape) {
             return context.GetOutput(index, shape.begin(), shape.size());
         };
-        float* next_history = output(2, {streams, held}).GetTensorMutableData<float>();
+        float* next_history = output(2, {streams, kept}).GetTensorMutableData<float>();
         double* next_gain = output(3, {streams}).GetTensorMutableData<double>();
         double* next_level = output(4, {streams, bands}).GetTensorMutableData<double>();
-        std::copy_n(history.GetTensorData<float>(), streams * held, next_history);
+        std::copy_n(history.GetTensorData<float>(), streams * kept, next_history);
         std::copy_n(gain.GetTensorData<double>(), streams, next_gain);
         std::copy_n(level.GetTensorData<double>(), streams * bands, next_level);
         std::vector<int64_t> rows, units;
         EncoderScratch scratch(encoder_);
         for (int64_t b = 0; b < streams; ++b)
             encode_stream(encoder_, audio.GetTensorData<float>() + b * row_samples, lengths[b], b * longest,
-                          next_history + b * held, next_gain[b], next_level + b * bands, scratch, rows, units);
+                          next_history + b * kept, next_gain[b], next_level + b * bands, scratch, rows, units);
         const int64_t events = static_cast<int64_t>(rows.size());
         std::copy(rows.begin(), rows.end(), output(0, {events}).GetTensorMutableData<int64_t>());
         std::copy(units.begin(), units.end(), output(1, {events}).GetTensorMutableData<int64_t>());
@@ -102,7 +103,7 @@ class EncoderKernel {
     }
 
    private:
-    // the transform computes what the matrix says, a windowed discrete Fourier transform, and nothing else
+    // the matrix has to be a windowed discrete Fourier transform: RealTransform computes nothing else
     void check_spectrum(const double* matrix, int64_t columns) const {
         const int64_t bins = columns / 2, size = encoder_.size();
         const double circle = 2.0 * std::acos(-1.0);

@@ -1,12 +1,12 @@
-// ``hetsyn::Network`` for ONNX Runtime's CUDA provider, and what the server needs to keep sessions' states on the GPU.
+// ``hetsyn::Network`` for ONNX Runtime's CUDA provider, and functions that keep sessions' states on the GPU.
 //
 // One launch a call: a block runs a stream over all steps of its chunk (block.hpp). The small integer inputs are
 // declared to be on the host, where the shapes and the checks need them anyway; they travel in one copy, packed. The
 // weights are the constants that ONNX Runtime has on the GPU. No contraction of a multiplication and an addition
 // (--fmad=false) and denormal numbers count as zero (-ftz=true), as in the CPU's operator.
 //
-// The second part is plain C for ctypes (service/runtime/cuda.py): memory, copies of rows, and a stream that ONNX Runtime is
-// told to use, so that copies and calls are in order without any waiting in between.
+// The second part is plain C for ctypes (service/runtime/cuda.py): memory, copies of rows, and a stream that ONNX
+// Runtime is told to use, so that copies and calls are in order without any waiting in between.
 
 #include <cuda_runtime.h>
 
@@ -17,8 +17,8 @@
 namespace {
 
 constexpr int kLanes = 32;
-constexpr int kMostThreads = 256;
-constexpr int kBlocksAProcessor = 3;  // at least: what the registers allow without spilling (ptxas), not measured
+constexpr int kMaxThreads = 256;
+constexpr int kMinBlocksPerProcessor = 3;  // at least: what the registers allow without spilling (ptxas), not measured
 
 void check(cudaError_t code, const char* what) {
     if (code != cudaSuccess) hetsyn::fail(std::string(what) + ": " + cudaGetErrorString(code));
@@ -36,25 +36,25 @@ struct CudaBlock {
     __device__ unsigned ballot(bool vote) const { return __ballot_sync(0xffffffffu, vote); }
 };
 
-__global__ void __launch_bounds__(kMostThreads, kBlocksAProcessor)
+__global__ void __launch_bounds__(kMaxThreads, kMinBlocksPerProcessor)
     run_streams(const __grid_constant__ hetsyn::BlockNetwork network, const __grid_constant__ hetsyn::BlockCall call,
                 bool with_state) {
     extern __shared__ __align__(16) unsigned char shared[];
     const CudaBlock block;
-    hetsyn::Room room;
-    room.place(shared, network, block.warps(), with_state);
-    hetsyn::run_block(block, network, call, static_cast<int64_t>(blockIdx.x), room);
+    hetsyn::SharedMemory layout;
+    layout.lay_out(shared, network, block.warps(), with_state);
+    hetsyn::run_block(block, network, call, static_cast<int64_t>(blockIdx.x), layout);
 }
 
-// Device memory of one call, given back in the order of the stream.
-class Passing {
+// Device memory of one call, allocated and freed in the order of the stream.
+class AsyncBuffer {
    public:
-    Passing(size_t bytes, cudaStream_t stream) : stream_(stream) {
+    AsyncBuffer(size_t bytes, cudaStream_t stream) : stream_(stream) {
         check(cudaMallocAsync(&at_, bytes, stream), "no memory for a call's events");
     }
-    Passing(const Passing&) = delete;
-    Passing& operator=(const Passing&) = delete;
-    ~Passing() { cudaFreeAsync(at_, stream_); }
+    AsyncBuffer(const AsyncBuffer&) = delete;
+    AsyncBuffer& operator=(const AsyncBuffer&) = delete;
+    ~AsyncBuffer() { cudaFreeAsync(at_, stream_); }
     unsigned char* at() const { return static_cast<unsigned char*>(at_); }
 
    private:
@@ -65,21 +65,20 @@ class Passing {
 class Kernel {
    public:
     explicit Kernel(const OrtKernelInfo* info)
-        : network_(hetsyn::read_network(info, [this](const Ort::ConstValue& value, size_t bytes) {
-              return place(value, bytes);
-          })) {
-        if (network_.layers.size() > static_cast<size_t>(hetsyn::kMostLayers))
-            hetsyn::fail("more than " + std::to_string(hetsyn::kMostLayers) + " layers");
-        plan_ = hetsyn::block_network(network_);
+        : network_(hetsyn::read_network(
+              info, [this](const Ort::ConstValue& value, size_t bytes) { return on_device(value, bytes); })) {
+        if (network_.layers.size() > static_cast<size_t>(hetsyn::kMaxLayers))
+            hetsyn::fail("more than " + std::to_string(hetsyn::kMaxLayers) + " layers");
+        block_network_ = hetsyn::block_network(network_);
         int64_t width = 1;
         for (const hetsyn::Layer& layer : network_.layers)
             width = std::max(width, layer.neurons * (layer.bank ? layer.bank : layer.per_synapse ? kLanes : 1));
-        threads_ = static_cast<int>(std::min<int64_t>(kMostThreads, (width + kLanes - 1) / kLanes * kLanes));
+        threads_ = static_cast<int>(std::min<int64_t>(kMaxThreads, (width + kLanes - 1) / kLanes * kLanes));
         int device = 0, most = 0;
         check(cudaGetDevice(&device), "no device");
         check(cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device), "shared memory");
-        with_state_ = hetsyn::Room::bytes(plan_, threads_ / kLanes, true) <= static_cast<size_t>(most);
-        shared_ = hetsyn::Room::bytes(plan_, threads_ / kLanes, with_state_);
+        with_state_ = hetsyn::SharedMemory::bytes(block_network_, threads_ / kLanes, true) <= static_cast<size_t>(most);
+        shared_ = hetsyn::SharedMemory::bytes(block_network_, threads_ / kLanes, with_state_);
         if (shared_ > static_cast<size_t>(most))
             hetsyn::fail("a layer is too wide for a block: " + std::to_string(shared_) + " bytes of shared memory, " +
                          std::to_string(most) + " are there");
@@ -98,12 +97,13 @@ class Kernel {
         thread_local std::vector<uint64_t> packed;
         packed.resize(packing.bytes() / 8 + 1);
         packing.write(call, reinterpret_cast<unsigned char*>(packed.data()));
-        const Passing passing(packing.bytes(), stream);
-        // from pageable memory: has been read when the call returns, so the next one may write it
-        check(cudaMemcpyAsync(passing.at(), packed.data(), packing.bytes(), cudaMemcpyHostToDevice, stream), "events");
+        const AsyncBuffer buffer(packing.bytes(), stream);
+        // pageable memory has been read when cudaMemcpyAsync returns, so the next call may overwrite it
+        check(cudaMemcpyAsync(buffer.at(), packed.data(), packing.bytes(), cudaMemcpyHostToDevice, stream), "events");
         hetsyn::BlockCall blocks = hetsyn::block_call(call);
-        packing.point(blocks, passing.at());
-        run_streams<<<static_cast<unsigned>(call.streams), threads_, shared_, stream>>>(plan_, blocks, with_state_);
+        packing.point(blocks, buffer.at());
+        run_streams<<<static_cast<unsigned>(call.streams), threads_, shared_, stream>>>(block_network_, blocks,
+                                                                                        with_state_);
         check(cudaGetLastError(), "launch");
         return nullptr;
     } catch (const std::exception& error) {
@@ -111,13 +111,13 @@ class Kernel {
     }
 
    private:
-    const void* place(const Ort::ConstValue& value, size_t bytes) {
-        const void* held = value.GetTensorRawData();
-        if (value.GetTensorMemoryInfo().GetDeviceType() == OrtMemoryInfoDeviceType_GPU) return held;
+    const void* on_device(const Ort::ConstValue& value, size_t bytes) {
+        const void* values = value.GetTensorRawData();
+        if (value.GetTensorMemoryInfo().GetDeviceType() == OrtMemoryInfoDeviceType_GPU) return values;
         void* copy = nullptr;
         check(cudaMalloc(&copy, bytes), "no memory for weights");
         copies_.emplace_back(copy);
-        check(cudaMemcpy(copy, held, bytes, cudaMemcpyHostToDevice), "weights");
+        check(cudaMemcpy(copy, values, bytes, cudaMemcpyHostToDevice), "weights");
         return copy;
     }
 
@@ -126,7 +126,7 @@ class Kernel {
     };
     std::vector<std::unique_ptr<void, Release>> copies_;  // before the network, whose reading fills it
     hetsyn::Network network_;
-    hetsyn::BlockNetwork plan_;
+    hetsyn::BlockNetwork block_network_;
     int threads_ = 0;
     size_t shared_ = 0;
     bool with_state_ = false;
@@ -140,10 +140,10 @@ struct NetworkOperator : hetsyn::Signature<NetworkOperator, Kernel> {
 };
 
 // Rows from anywhere to anywhere; their addresses travel as the kernel's arguments.
-constexpr int kRowsALaunch = 200;
+constexpr int kRowsPerLaunch = 200;
 struct Rows {
-    const float* from[kRowsALaunch];
-    float* to[kRowsALaunch];
+    const float* from[kRowsPerLaunch];
+    float* to[kRowsPerLaunch];
 };
 __global__ void copy_rows(const __grid_constant__ Rows rows, int64_t words) {
     const float* const from = rows.from[blockIdx.x];
@@ -151,7 +151,7 @@ __global__ void copy_rows(const __grid_constant__ Rows rows, int64_t words) {
     for (int64_t w = threadIdx.x; w < words; w += blockDim.x) to[w] = from[w];
 }
 
-// Waits until it is done.
+// Copies, and waits until the copy is done.
 int copy(int device, void* stream, void* to, const void* from, int64_t bytes, cudaMemcpyKind way) {
     const auto on = static_cast<cudaStream_t>(stream);
     cudaError_t code = cudaSetDevice(device);
@@ -210,13 +210,13 @@ HETSYN_API int hetsyn_cuda_download(int device, void* stream, void* to, const vo
     return copy(device, stream, to, from, bytes, cudaMemcpyDeviceToHost);
 }
 
-// Does not wait: what the stream does next comes after it.
+// Does not wait: the stream's next work comes after it.
 HETSYN_API int hetsyn_cuda_copy_rows(int device, void* stream, const uint64_t* from, const uint64_t* to, int64_t count,
                                      int64_t words) {
     const cudaError_t code = cudaSetDevice(device);
     if (code != cudaSuccess) return code;
-    for (int64_t begin = 0; begin < count; begin += kRowsALaunch) {
-        const int64_t here = std::min<int64_t>(kRowsALaunch, count - begin);
+    for (int64_t begin = 0; begin < count; begin += kRowsPerLaunch) {
+        const int64_t here = std::min<int64_t>(kRowsPerLaunch, count - begin);
         Rows rows;
         for (int64_t i = 0; i < here; ++i) {
             rows.from[i] = reinterpret_cast<const float*>(from[begin + i]);

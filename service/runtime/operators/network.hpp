@@ -12,7 +12,9 @@
 #include <cstring>
 #include <vector>
 
+#include "decision.hpp"
 #include "description.hpp"
+#include "summation.hpp"
 
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
 #define HETSYN_CLONES __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
@@ -23,13 +25,14 @@
 
 namespace hetsyn {
 
-// One stream's chunk. Events are those of its rows alone: row - first_row is the step.
+// One stream's chunk and where its outputs go. Events are those of its rows alone: row - first_row is the step.
 struct Chunk {
     int64_t steps;
     const int64_t *row, *unit;
     int64_t events, first_row;
-    float* readout;                // [steps, outputs]
-    std::vector<float*> spikes;    // a hidden layer each: [steps, neurons]
+    float *scores, *probabilities;  // [outputs]
+    float* readout;                 // [steps, outputs]
+    std::vector<float*> spikes;     // a hidden layer each: [steps, neurons]
 };
 
 // Some units, one after the other.
@@ -40,12 +43,12 @@ struct Units {
     const int32_t* end() const { return last; }
 };
 
-// The units that spike in each step of a chunk: those of step t are ends[t] to ends[t + 1].
-struct Train {
+// The units that spike in each step of a chunk: those of step t are units[ends[t]] to units[ends[t + 1]].
+struct SpikeTrain {
     std::vector<int32_t> units;
     std::vector<int64_t> ends;
 
-    // Room for so many steps and spikes in all, and one step's more: a step is written before it is counted.
+    // Space for ``steps`` steps and ``spikes`` spikes, and for one more step: a step is written before it is counted.
     void fit(int64_t steps, int64_t spikes, int64_t neurons) {
         ends.resize(static_cast<size_t>(steps) + 1);
         ends[0] = 0;
@@ -59,14 +62,15 @@ struct Train {
     }
 };
 
-// Room that a thread works in, kept between streams.
+// Working memory of a thread, for all streams of its share of a call.
 struct Scratch {
-    std::vector<int32_t> arriving;
-    std::vector<float> total, gain;  // total: [steps, neurons] of the widest layer
-    std::vector<const int16_t*> rows;
-    std::vector<int32_t> fired;
-    std::vector<int32_t> spikes;  // of an exact layer: [steps of a stride, inputs]
-    Train heard, said;
+    std::vector<int32_t> arriving;     // [bank * neurons] of the largest bank: a step's input, in steps of its scale
+    std::vector<float> total;          // [steps, neurons] of the widest layer: currents, then potentials
+    std::vector<float> powers;         // [outputs], of a softmax
+    std::vector<const int16_t*> rows;  // of a bank's weights: those of the units that spike
+    std::vector<int32_t> fired;        // [neurons] of the widest layer: the units that spiked in the step before
+    std::vector<int32_t> spike_masks;  // of an exact layer: [steps of a stride, inputs]
+    SpikeTrain input_spikes, output_spikes;
 
     explicit Scratch(const Network& network) {
         size_t columns = 0;
@@ -76,7 +80,7 @@ struct Scratch {
         }
         arriving.resize(columns);
         fired.resize(widest_);
-        gain.resize(static_cast<size_t>(network.outputs()));
+        powers.resize(static_cast<size_t>(network.outputs()));
     }
     void fit(int64_t steps) { total.resize(std::max(total.size(), widest_ * static_cast<size_t>(steps))); }
 
@@ -85,21 +89,21 @@ struct Scratch {
 };
 
 // sum = base + the rows; R of them in one pass, to store each sum once
-template <int R>
+template <size_t R>
 HETSYN_INLINE void add_rows(int32_t* __restrict sum, bool first, const int16_t* const* rows, int64_t columns) {
     const int16_t* r[R];
-    for (int i = 0; i < R; ++i) r[i] = rows[i];
+    for (size_t i = 0; i < R; ++i) r[i] = rows[i];
     if (first)
         for (int64_t c = 0; c < columns; ++c) {
-            int32_t here = 0;
-            for (int i = 0; i < R; ++i) here += r[i][c];
-            sum[c] = here;
+            int32_t added = 0;
+            for (size_t i = 0; i < R; ++i) added += r[i][c];
+            sum[c] = added;
         }
     else
         for (int64_t c = 0; c < columns; ++c) {
-            int32_t here = sum[c];
-            for (int i = 0; i < R; ++i) here += r[i][c];
-            sum[c] = here;
+            int32_t added = sum[c];
+            for (size_t i = 0; i < R; ++i) added += r[i][c];
+            sum[c] = added;
         }
 }
 
@@ -121,20 +125,20 @@ HETSYN_INLINE void sum_rows(int32_t* sum, const int16_t* const* rows, size_t cou
     }
 }
 
-// u = decay * u + what arrives, for each decay; total = sum of u over the decays, in their order
+// u = decay * u + input for each decay; total = sum of u over the decays, in their order
 HETSYN_INLINE void bank_step(const Layer& layer, const int32_t* __restrict arriving, float* __restrict current,
                              float* __restrict total) {
     const int64_t N = layer.neurons;
     for (int64_t k = 0; k < layer.bank; ++k) {
         float* __restrict u = current + k * N;
-        const int32_t* __restrict steps = arriving + k * N;
+        const int32_t* __restrict input = arriving + k * N;
         const float* __restrict scale = layer.scale + k * N;
         const float decay = layer.decay_in[k];
         const float* bias = layer.bias_in ? layer.bias_in + k * N : nullptr;
         if (bias)
-            for (int64_t n = 0; n < N; ++n) u[n] = decay * u[n] + (static_cast<float>(steps[n]) * scale[n] + bias[n]);
+            for (int64_t n = 0; n < N; ++n) u[n] = decay * u[n] + (static_cast<float>(input[n]) * scale[n] + bias[n]);
         else
-            for (int64_t n = 0; n < N; ++n) u[n] = decay * u[n] + static_cast<float>(steps[n]) * scale[n];
+            for (int64_t n = 0; n < N; ++n) u[n] = decay * u[n] + static_cast<float>(input[n]) * scale[n];
         if (k == 0)
             for (int64_t n = 0; n < N; ++n) total[n] = u[n];
         else
@@ -142,13 +146,11 @@ HETSYN_INLINE void bank_step(const Layer& layer, const int32_t* __restrict arriv
     }
 }
 
-constexpr int kSums = 32;  // partial sums of a neuron's currents
-
-// kSums synapses a step on; each current is added to a sum of its own.
+// kPartialSums synapses, one step; each current is added to a sum of its own.
 HETSYN_INLINE void synapses_step(const float* __restrict weight, const float* __restrict decay,
                                  const float* __restrict bias, const int32_t* __restrict spikes,
                                  float* __restrict current, double* __restrict sums) {
-    for (int s = 0; s < kSums; ++s) {
+    for (int s = 0; s < kPartialSums; ++s) {
         int32_t arriving;
         std::memcpy(&arriving, weight + s, sizeof arriving);
         arriving &= spikes[s];
@@ -161,19 +163,18 @@ HETSYN_INLINE void synapses_step(const float* __restrict weight, const float* __
     }
 }
 
-// The currents of one neuron's synapses, a step on, and their sum; spikes [inputs] are all ones (-1) where a unit
-// spikes. The sum is in float64, rounded once: 32 partial sums hide the latency of an addition, value i goes into that
-// of i % 32, and they are added up in a fixed order, whatever the machine. One pass, because values that are stored one
-// by one cannot be read again many at a time until they have left the processor's store buffer.
+// The currents of one neuron's synapses, one step, and their sum (summation.hpp), rounded once to float32. spikes
+// [inputs] are all ones (-1) where a unit spikes. One pass, because values that are stored one by one cannot be read
+// again many at a time until they have left the processor's store buffer.
 HETSYN_INLINE float synapse_row(int64_t inputs, const float* weight, const float* decay, const float* bias,
                                 const int32_t* spikes, float* row) {
-    double sums[kSums] = {};
+    double sums[kPartialSums] = {};
     int64_t i = 0;
-    for (; i + kSums <= inputs; i += kSums)
+    for (; i + kPartialSums <= inputs; i += kPartialSums)
         synapses_step(weight + i, decay + i, bias ? bias + i : nullptr, spikes + i, row + i, sums);
     if (i < inputs) {
-        float w[kSums] = {}, r[kSums] = {}, drive[kSums] = {}, u[kSums] = {};
-        int32_t z[kSums] = {};
+        float w[kPartialSums] = {}, r[kPartialSums] = {}, drive[kPartialSums] = {}, u[kPartialSums] = {};
+        int32_t z[kPartialSums] = {};
         const size_t rest = 4 * static_cast<size_t>(inputs - i);
         std::memcpy(w, weight + i, rest);
         std::memcpy(r, decay + i, rest);
@@ -183,13 +184,11 @@ HETSYN_INLINE float synapse_row(int64_t inputs, const float* weight, const float
         synapses_step(w, r, bias ? drive : nullptr, z, u, sums);
         std::memcpy(row + i, u, rest);
     }
-    double all[8];
-    for (int lane = 0; lane < 8; ++lane) all[lane] = (sums[lane] + sums[8 + lane]) + (sums[16 + lane] + sums[24 + lane]);
-    return static_cast<float>(((all[0] + all[4]) + (all[2] + all[6])) + ((all[1] + all[5]) + (all[3] + all[7])));
+    return static_cast<float>(add_partial_sums(sums));
 }
 
-HETSYN_INLINE void mark(const Units& units, int32_t* spikes) {
-    for (const int32_t i : units) spikes[i] = -1;
+HETSYN_INLINE void mark(const Units& units, int32_t* masks) {
+    for (const int32_t i : units) masks[i] = -1;
 }
 
 // Steps that a neuron takes before the next one: their spikes have to stay in the second cache.
@@ -197,35 +196,35 @@ constexpr int64_t kStride = 32;
 
 // The input path of an exact layer with a current a synapse, over all steps of the chunk: state [neurons, inputs]. A
 // neuron's currents, weights and decays stay in the first cache for a stride; only recurrence has to go step by step.
-HETSYN_INLINE void synapses_heard(const Layer& layer, const Train& heard, int64_t steps, std::vector<int32_t>& spikes,
-                                  float* current, float* total) {
+HETSYN_INLINE void synapses_input(const Layer& layer, const SpikeTrain& input_spikes, int64_t steps,
+                                  std::vector<int32_t>& masks, float* current, float* total) {
     const int64_t I = layer.inputs, N = layer.neurons;
     for (int64_t first = 0; first < steps; first += kStride) {
         const int64_t count = std::min(kStride, steps - first);
-        spikes.assign(static_cast<size_t>(count * I), 0);
-        for (int64_t t = 0; t < count; ++t) mark(heard.of(first + t), spikes.data() + t * I);
+        masks.assign(static_cast<size_t>(count * I), 0);
+        for (int64_t t = 0; t < count; ++t) mark(input_spikes.of(first + t), masks.data() + t * I);
         for (int64_t n = 0; n < N; ++n)
             for (int64_t t = 0; t < count; ++t)
                 total[(first + t) * N + n] =
                     synapse_row(I, layer.rows_in + n * I, layer.decay_in + n * I,
-                                layer.bias_in ? layer.bias_in + n * I : nullptr, spikes.data() + t * I, current + n * I);
+                                layer.bias_in ? layer.bias_in + n * I : nullptr, masks.data() + t * I, current + n * I);
     }
 }
 
 // Its recurrent path, one step: state [neurons, neurons]
-HETSYN_INLINE void synapses_recurrent(const Layer& layer, const Units& own, std::vector<int32_t>& spikes,
+HETSYN_INLINE void synapses_recurrent(const Layer& layer, const Units& previous, std::vector<int32_t>& masks,
                                       float* current, float* total) {
     const int64_t N = layer.neurons;
-    spikes.assign(static_cast<size_t>(N), 0);
-    mark(own, spikes.data());
+    masks.assign(static_cast<size_t>(N), 0);
+    mark(previous, masks.data());
     for (int64_t n = 0; n < N; ++n)
         total[n] += synapse_row(N, layer.rows_rec + n * N, layer.decay_rec + n * N,
-                                layer.bias_rec ? layer.bias_rec + n * N : nullptr, spikes.data(), current + n * N);
+                                layer.bias_rec ? layer.bias_rec + n * N : nullptr, masks.data(), current + n * N);
 }
 
 // The same with a current a neuron: state [neurons]
-HETSYN_INLINE void neuron_step(int64_t neurons, const float* weight, const float* decay,
-                               const float* bias, const Units& events, float* current, float* total, bool add) {
+HETSYN_INLINE void neuron_step(int64_t neurons, const float* weight, const float* decay, const float* bias,
+                               const Units& events, float* current, float* total, bool add) {
     for (int64_t n = 0; n < neurons; ++n) {
         double drive = 0.0;
         for (const int32_t i : events) drive += static_cast<double>(weight[i * neurons + n]);
@@ -236,35 +235,12 @@ HETSYN_INLINE void neuron_step(int64_t neurons, const float* weight, const float
     }
 }
 
-HETSYN_INLINE void neurons_step(const Layer& layer, const Units& heard, const Units& own, float* current,
+HETSYN_INLINE void neurons_step(const Layer& layer, const Units& input, const Units& previous, float* current,
                                 float* total) {
-    neuron_step(layer.neurons, layer.weight_in, layer.decay_in, layer.bias_in, heard, current, total, false);
+    neuron_step(layer.neurons, layer.weight_in, layer.decay_in, layer.bias_in, input, current, total, false);
     if (layer.recurrent())
-        neuron_step(layer.neurons, layer.weight_rec, layer.decay_rec, layer.bias_rec, own, current + layer.neurons,
+        neuron_step(layer.neurons, layer.weight_rec, layer.decay_rec, layer.bias_rec, previous, current + layer.neurons,
                     total, true);
-}
-
-HETSYN_INLINE void softmax(const float* x, int64_t count, float* __restrict out) {
-    float largest = x[0];
-    for (int64_t n = 1; n < count; ++n) largest = x[n] > largest ? x[n] : largest;
-    for (int64_t n = 0; n < count; ++n) out[n] = exp_nonpositive(x[n] - largest);
-    float sum = 0.0f;
-    for (int64_t n = 0; n < count; ++n) sum += out[n];
-    for (int64_t n = 0; n < count; ++n) out[n] /= sum;
-}
-
-HETSYN_INLINE void decide(const Network& network, const float* potential, const float* fired, int64_t step,
-                          float* gain, float* score) {
-    if (step < network.skip_steps) return;
-    const int64_t count = network.outputs();
-    if (network.rule == Rule::sum_softmax) {
-        softmax(potential, count, gain);
-        for (int64_t n = 0; n < count; ++n) score[n] += gain[n];
-    } else if (network.rule == Rule::spike_count) {
-        for (int64_t n = 0; n < count; ++n) score[n] += fired[n];
-    } else {
-        std::memcpy(score, potential, sizeof(float) * static_cast<size_t>(count));
-    }
 }
 
 // The neurons that spike, into ``fired``; their number. No branch: a spike is hard to foresee.
@@ -278,7 +254,7 @@ HETSYN_INLINE int64_t list_spikes(const float* __restrict spikes, int64_t neuron
 }
 
 // Threshold and reset: state [reset | spikes | adaptation], each [neurons]
-HETSYN_INLINE void spike_step(const Network& network, const Layer& layer, float* __restrict state,
+HETSYN_INLINE void spike_step(const Parameters& network, const Layer& layer, float* __restrict state,
                               float* __restrict potential) {
     const int64_t N = layer.neurons;
     float* __restrict reset = state;
@@ -303,72 +279,64 @@ HETSYN_INLINE void spike_step(const Network& network, const Layer& layer, float*
 HETSYN_CLONES
 static void run_stream(const Network& network, const Chunk& chunk, float* state, int64_t& step, Scratch& scratch) {
     scratch.fit(chunk.steps);
-    Train &heard = scratch.heard, &said = scratch.said;
-    heard.fit(chunk.steps, chunk.events, 0);
+    SpikeTrain &input_spikes = scratch.input_spikes, &output_spikes = scratch.output_spikes;
+    input_spikes.fit(chunk.steps, chunk.events, 0);
     for (int64_t t = 0, event = 0; t < chunk.steps; ++t) {
         const int64_t first = event;
         for (; event < chunk.events && chunk.row[event] - chunk.first_row == t; ++event)
-            heard.units[static_cast<size_t>(event)] = static_cast<int32_t>(chunk.unit[event]);
-        heard.close(t, event - first);
+            input_spikes.units[static_cast<size_t>(event)] = static_cast<int32_t>(chunk.unit[event]);
+        input_spikes.close(t, event - first);
     }
+    const OneThread block;
     const size_t last = network.layers.size() - 1;
+    const int64_t outputs = network.outputs();
     float* part = state;
-    float* score = state + network.words() - network.outputs();
+    float* score = state + network.words() - outputs;
     for (size_t l = 0; l <= last; ++l) {
         const Layer& layer = network.layers[l];
         const int64_t N = layer.neurons;
         float* neuron_state = part + layer.current_words();
         const float* spikes = neuron_state + N;
-        // what fired in the step before: first, at the end of the chunk before
+        // the units that spiked in the step before; at first, in the last step of the chunk before
         int32_t* const fired = scratch.fired.data();
-        Units own{fired, fired + (layer.spiking ? list_spikes(spikes, N, fired) : 0)};
+        Units previous{fired, fired + (layer.spiking ? list_spikes(spikes, N, fired) : 0)};
         const bool synapses = !layer.bank && layer.per_synapse;
-        if (synapses) synapses_heard(layer, heard, chunk.steps, scratch.spikes, part, scratch.total.data());
-        said.fit(chunk.steps, layer.spiking ? chunk.steps * N : 0, N);
+        if (synapses) synapses_input(layer, input_spikes, chunk.steps, scratch.spike_masks, part, scratch.total.data());
+        output_spikes.fit(chunk.steps, layer.spiking ? chunk.steps * N : 0, N);
         for (int64_t t = 0; t < chunk.steps; ++t) {
             float* total = scratch.total.data() + (synapses ? t * N : 0);
             if (layer.bank) {
                 const int64_t columns = layer.bank * N;
                 scratch.rows.clear();
-                for (const int32_t i : heard.of(t)) scratch.rows.push_back(layer.bank_in + i * columns);
+                for (const int32_t i : input_spikes.of(t)) scratch.rows.push_back(layer.bank_in + i * columns);
                 if (layer.recurrent())
-                    for (const int32_t i : own) scratch.rows.push_back(layer.bank_rec + i * columns);
+                    for (const int32_t i : previous) scratch.rows.push_back(layer.bank_rec + i * columns);
                 sum_rows(scratch.arriving.data(), scratch.rows.data(), scratch.rows.size(), columns);
                 bank_step(layer, scratch.arriving.data(), part, total);
             } else if (!synapses) {
-                neurons_step(layer, heard.of(t), own, part, total);
+                neurons_step(layer, input_spikes.of(t), previous, part, total);
             } else if (layer.recurrent()) {
-                synapses_recurrent(layer, own, scratch.spikes, part + N * layer.inputs, total);
+                synapses_recurrent(layer, previous, scratch.spike_masks, part + N * layer.inputs, total);
             }
             if (layer.spiking) {
                 spike_step(network, layer, neuron_state, total);
-                said.close(t, list_spikes(spikes, N, said.at(t)));
-                own = said.of(t);
+                output_spikes.close(t, list_spikes(spikes, N, output_spikes.at(t)));
+                previous = output_spikes.of(t);
             }
             if (l < last) {
                 std::memcpy(chunk.spikes[l] + t * N, spikes, sizeof(float) * static_cast<size_t>(N));
             } else {
                 std::memcpy(chunk.readout + t * N, total, sizeof(float) * static_cast<size_t>(N));
-                decide(network, total, layer.spiking ? spikes : nullptr, step + t, scratch.gain.data(), score);
+                decide(block, network, outputs, step + t, total, layer.spiking ? spikes : nullptr,
+                       scratch.powers.data(), score);
             }
         }
-        std::swap(heard, said);
+        std::swap(input_spikes, output_spikes);
         part += network.layer_words(layer);
     }
     step += chunk.steps;
-}
-
-// Class probabilities [outputs] from a score; uniform before the first step that counts.
-HETSYN_CLONES
-static void probabilities(const Network& network, const float* score, int64_t step, float* out) {
-    const int64_t count = network.outputs();
-    if (network.rule != Rule::sum_softmax) {
-        softmax(score, count, out);
-        return;
-    }
-    const int64_t counted = step - network.skip_steps;
-    for (int64_t n = 0; n < count; ++n)
-        out[n] = counted > 0 ? score[n] / static_cast<float>(counted) : 1.0f / static_cast<float>(count);
+    std::memcpy(chunk.scores, score, sizeof(float) * static_cast<size_t>(outputs));
+    decision_probabilities(block, network, outputs, step, score, scratch.powers.data(), chunk.probabilities);
 }
 
 }  // namespace hetsyn

@@ -1,5 +1,5 @@
-// What the operators of both devices ask ONNX Runtime: the network from a node's attributes and constants, the inputs
-// of a call, and the operator's signature. One library includes it once.
+// What the operators of both devices read from ONNX Runtime: the network from a node's attributes and constants, the
+// inputs of a call, and the operator's signature. One library includes it once.
 
 #pragma once
 
@@ -33,14 +33,14 @@ inline Rule rule_of(const std::string& name) {
     fail("unknown decision rule " + name);
 }
 
-// Where the operator reads a constant from: as ONNX Runtime holds it, or from a copy that the operator keeps.
-using Place = std::function<const void*(const Ort::ConstValue& value, size_t bytes)>;
+// The address of a constant: ONNX Runtime's memory, or a copy that the operator keeps.
+using Locate = std::function<const void*(const Ort::ConstValue& value, size_t bytes)>;
 
 // Reads the constant weights one after the other and checks their sizes.
 class Weights {
    public:
-    Weights(const Ort::ConstKernelInfo& info, const Place& place)
-        : info_(info), place_(place), count_(info.GetInputCount()) {}
+    Weights(const Ort::ConstKernelInfo& info, const Locate& locate)
+        : info_(info), locate_(locate), count_(info.GetInputCount()) {}
 
     const float* floats(int64_t size) { return next<float>(size, ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT); }
     const int16_t* steps(int64_t size) { return next<int16_t>(size, ONNX_TENSOR_ELEMENT_DATA_TYPE_INT16); }
@@ -59,15 +59,15 @@ class Weights {
         if (shape.GetElementType() != type || shape.GetElementCount() != static_cast<size_t>(size))
             fail("weight " + std::to_string(at_) + " does not have " + std::to_string(size) + " values of its type");
         ++at_;
-        return static_cast<const T*>(place_(value, sizeof(T) * static_cast<size_t>(size)));
+        return static_cast<const T*>(locate_(value, sizeof(T) * static_cast<size_t>(size)));
     }
 
     Ort::ConstKernelInfo info_;
-    const Place& place_;
+    const Locate& locate_;
     size_t count_, at_ = kWeights;
 };
 
-inline Network read_network(const OrtKernelInfo* raw, const Place& place) {
+inline Network read_network(const OrtKernelInfo* raw, const Locate& locate) {
     const Ort::ConstKernelInfo info(raw);
     const auto number = [&](const char* name) { return info.GetAttribute<int64_t>(name); };
     const auto neurons = info.GetAttributes<int64_t>("neurons");
@@ -81,7 +81,7 @@ inline Network read_network(const OrtKernelInfo* raw, const Place& place) {
     network.rule = rule_of(info.GetAttribute<std::string>("rule"));
     network.skip_steps = number("skip_steps");
     const bool recurrent = number("recurrent") != 0, biased = number("biased") != 0;
-    Weights weights(info, place);
+    Weights weights(info, locate);
     int64_t inputs = number("channels");
     for (size_t l = 0; l < neurons.size(); ++l) {
         const bool hidden = l + 1 < neurons.size();
@@ -178,7 +178,7 @@ struct Call {
     }
 };
 
-// The operator's signature; what differs between devices is the kernel and where ONNX Runtime looks for it.
+// The operator's signature. Devices differ in the kernel and in the execution provider.
 template <class Self, class Kernel>
 struct Signature : Ort::CustomOpBase<Self, Kernel, true> {
     OrtStatusPtr CreateKernelV2(const OrtApi&, const OrtKernelInfo* info, void** kernel) const try {

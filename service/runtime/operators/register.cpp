@@ -4,7 +4,7 @@
 // Runtime runs where this library is not registered. A stream's result depends neither on its batch mates nor on
 // how its steps are cut into chunks, because its loop does not.
 //
-//     inputs   events.row, events.unit, steps, state, step (service/artifact.py), then the weights of each layer:
+//     inputs   events.row, events.unit, steps, state, step (service/contract/graph_io.py), then the weights of each layer:
 //              bank    weight_in int16, weight_rec? int16, scale, bias?, decays, reset_decay?
 //              exact   weight_in, decay_in, bias_in?, weight_rec?, decay_rec?, bias_rec?, reset_decay?
 //     outputs  next.state, next.step, scores, probabilities, readout, spikes of each hidden layer
@@ -24,19 +24,23 @@ void run_stream(const Network& network, const Call& call, int64_t b, hetsyn::Scr
     const int64_t first_row = b * call.longest;
     const int64_t* begin = std::lower_bound(call.row, call.row + call.events, first_row);
     const int64_t* end = std::lower_bound(begin, call.row + call.events, first_row + call.longest);
-    float* mine = call.next_state + b * call.words;
-    std::memcpy(mine, call.state + b * call.words, sizeof(float) * static_cast<size_t>(call.words));
-    hetsyn::Chunk chunk{call.steps[b], begin, call.unit + (begin - call.row), end - begin, first_row,
-                        call.readout + first_row * network.outputs(), {}};
+    float* next_state = call.next_state + b * call.words;
+    std::memcpy(next_state, call.state + b * call.words, sizeof(float) * static_cast<size_t>(call.words));
+    const int64_t outputs = network.outputs();
+    hetsyn::Chunk chunk{call.steps[b],
+                        begin,
+                        call.unit + (begin - call.row),
+                        end - begin,
+                        first_row,
+                        call.scores + b * outputs,
+                        call.probabilities + b * outputs,
+                        call.readout + first_row * outputs,
+                        {}};
     for (size_t l = 0; l < call.spikes.size(); ++l)
         chunk.spikes.push_back(call.spikes[l] + first_row * network.layers[l].neurons);
-    int64_t done = call.step[b];
-    hetsyn::run_stream(network, chunk, mine, done, scratch);
-    call.next_step[b] = done;
-    const int64_t outputs = network.outputs();
-    const float* score = mine + call.words - outputs;
-    std::memcpy(call.scores + b * outputs, score, sizeof(float) * static_cast<size_t>(outputs));
-    hetsyn::probabilities(network, score, done, call.probabilities + b * outputs);
+    int64_t step = call.step[b];
+    hetsyn::run_stream(network, chunk, next_state, step, scratch);
+    call.next_step[b] = step;
 }
 
 class Kernel {

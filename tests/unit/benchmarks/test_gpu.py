@@ -10,7 +10,7 @@ import pytest
 from benchmarks import __main__ as benchmarks
 from benchmarks import gpu
 from service.runtime.onnx import load_graph
-from tests.fakes import FakeDevice
+from tests.support.fake_device import FakeDevice
 
 
 def test_all_is_measured_on_a_device() -> None:

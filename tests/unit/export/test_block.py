@@ -20,6 +20,18 @@ from export.parity import chunk_feed, initial_row
 from hetsyn_model import DecisionSpec, Network, NetworkSpec, variant
 from hetsyn_model.spec import Rule, Variant
 from hetsyn_model.state import Form
+from service.contract.graph_io import (
+    EVENT_ROW,
+    EVENT_UNIT,
+    NEXT_STATE,
+    NEXT_STEP,
+    READOUT,
+    SCORES,
+    STATE,
+    STEP,
+    STEPS,
+    spikes_name,
+)
 from service.errors import ArtifactError
 from service.runtime import operators
 from service.runtime.onnx import Array, Graph, load_graph
@@ -28,7 +40,8 @@ from tests.support.paths import ROOT, SUPPORT
 
 SOURCES = Path(operators.__file__).parent
 HEADERS = Path("/usr/include/onnxruntime")
-FLAGS = ("-std=c++20", "-O2", "-ffp-contract=off", "-fvisibility=hidden", "-fPIC", "-shared", "-Wall", "-Wextra")
+WARNINGS = ("-Wall", "-Wextra", "-Wshadow", "-Wconversion", "-Wsign-conversion", "-Werror", f"-isystem{HEADERS}")
+FLAGS = ("-std=c++20", "-O2", "-ffp-contract=off", "-fvisibility=hidden", "-fPIC", "-shared", *WARNINGS)
 BLOCKS = {"one thread": (), "eight threads": ("-DHETSYN_THREADS=8", "-DHETSYN_LANES=4")}
 FORMS: tuple[Form, ...] = ("exact", "bank")
 
@@ -41,8 +54,8 @@ pytestmark = [
 @pytest.fixture(scope="module", params=list(BLOCKS))
 def emulation(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     built = tmp_path_factory.mktemp("emulation") / "emulation.so"
-    include = [f"-I{HEADERS}", f"-I{SOURCES}"]
-    command = ["g++", *FLAGS, *BLOCKS[request.param], *include, str(SUPPORT / "emulation.cpp"), "-o", str(built)]
+    source = str(SUPPORT / "emulation.cpp")
+    command = ["g++", *FLAGS, *BLOCKS[request.param], f"-I{SOURCES}", source, "-o", str(built)]
     subprocess.run(command, check=True)
     return built
 
@@ -84,7 +97,7 @@ def chunks(graph: Graph, made: Network, form: Form, cuts: list[int]) -> list[dic
         spikes = (rng.random((4, cut, made.spec.channels)) < 0.1).astype(np.float32)
         feed = chunk_feed(spikes, np.array([cut, cut // 2, 0, cut], np.int64))
         out = graph.run(feed | state, list(graph.outputs))
-        state = {"state": out["next.state"], "step": out["next.step"]}
+        state = {STATE: out[NEXT_STATE], STEP: out[NEXT_STEP]}
         got.append(out)
     return got
 
@@ -101,11 +114,11 @@ def test_a_block_gives_the_operators_bits(
     lengths = np.array([[12, 1, 7], [6, 0, 3], [0, 0, 0], [12, 1, 7]])
     expected = chunks(load_graph(content), made, form, [12, 1, 7])
     got = chunks(load(content, emulation, monkeypatch), made, form, [12, 1, 7])
-    assert any(out["hidden1.spikes"][0].any() for out in expected)
+    assert any(out[spikes_name("hidden1")][0].any() for out in expected)
     for chunk, (have, want) in enumerate(zip(got, expected, strict=True)):
         for output, values in want.items():
             for stream, steps in enumerate(lengths[:, chunk]):
-                undefined = steps if output == "readout" or output.endswith(".spikes") else None
+                undefined = steps if output == READOUT or output.endswith(".spikes") else None
                 a, b = have[output][stream], values[stream]
                 if undefined is not None:
                     a, b = a[:undefined], b[:undefined]
@@ -115,10 +128,14 @@ def test_a_block_gives_the_operators_bits(
 def test_a_call_is_checked_as_the_cpus_is(emulation: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = network("hetsyn", "last", channels=6, hidden=(4,), recurrent=True, bias=False)
     graph = load(network_graph(made.compile("bank")), emulation, monkeypatch)
-    inputs = initial_row(made.compile("bank").layout, 1) | {"steps": np.array([2], np.int64)}
-    events = {"events.row": np.array([2], np.int64), "events.unit": np.array([0], np.int64)}
+    inputs = initial_row(made.compile("bank").layout, 1) | {STEPS: np.array([2], np.int64)}
+    events = {EVENT_ROW: np.array([2], np.int64), EVENT_UNIT: np.array([0], np.int64)}
     with pytest.raises(ArtifactError, match="events are not in ascending rows, or outside"):
-        graph.run(inputs | events, ["scores"])
+        graph.run(inputs | events, [SCORES])
+
+
+def test_the_cpus_operator_compiles_without_a_warning() -> None:
+    subprocess.run(["g++", "-std=c++17", "-fsyntax-only", *WARNINGS, str(SOURCES / "register.cpp")], check=True)
 
 
 @pytest.mark.skipif(shutil.which("nvcc") is None, reason="there is no nvcc")

@@ -11,7 +11,7 @@ import pytest
 from hetsyn_client.client import StreamingClient
 from hetsyn_client.errors import InputError, ServiceProblem, ServiceUnreachable
 from service.wire.events import unpack_events
-from tests.fakes import sound
+from tests.support.signals import sound
 from tests.support.wav import wav
 
 Handler = Callable[[httpx.Request], httpx.Response]

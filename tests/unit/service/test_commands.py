@@ -28,8 +28,10 @@ from service.carried.keys import VARIABLE, key_id
 from service.errors import ArtifactError, CarryUnavailable, StoreUnusable
 from service.models.catalog import ModelCatalog
 from service.shutdown import GracefulServer
-from tests.fakes import LABELS, OUTPUTS, TAIL, load_fake, sound, write_artifact
+from tests.support.artifact import write_artifact
+from tests.support.fake_graph import LABELS, OUTPUTS, TAIL, load_fake
 from tests.support.settings import make_settings
+from tests.support.signals import sound
 from tests.unit.service.wire.test_pcm import wav
 
 

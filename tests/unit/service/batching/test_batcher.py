@@ -17,7 +17,7 @@ from service.engine.stream import initial_stream
 from service.errors import ArtifactError
 from service.models.model import Model
 from service.wire.chunk import spike_chunk
-from tests.fakes import Gate
+from tests.support.gate import Gate
 
 
 class Recorder(Engine):

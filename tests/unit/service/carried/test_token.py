@@ -40,8 +40,10 @@ from service.store import record as packing
 from service.wire.chunk import AudioChunk
 from service.wire.decode import decode_json
 from service.wire.schema import Carried
-from tests.fakes import load_fake, sound, write_artifact
+from tests.support.artifact import write_artifact
+from tests.support.fake_graph import load_fake
 from tests.support.settings import make_settings
+from tests.support.signals import sound
 from tests.unit.service.registry.test_registry import Clock, request
 
 OLD, NEW = bytes(range(32)), bytes(range(1, 33))

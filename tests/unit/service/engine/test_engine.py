@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.contract.manifest import Decision
-from service.engine.engine import Engine, Outcome, Work, probabilities_of
+from service.contract.graph_io import NEXT_STATE, PROBABILITIES
+from service.engine.engine import Engine, Outcome, Work
 from service.engine.stream import StreamState, initial_stream
 from service.errors import ArtifactError, InputError, TooLarge, UnsupportedInput
 from service.models.catalog import ModelCatalog
@@ -19,20 +19,10 @@ from service.models.model import Model
 from service.runtime.onnx import Graph
 from service.wire.chunk import AudioChunk, Chunk, spike_chunk
 from service.wire.pcm import Samples
-from tests.fakes import (
-    CHANNELS,
-    OUTPUTS,
-    SKIP,
-    STEP_SAMPLES,
-    TAIL,
-    Gate,
-    Rule,
-    load_fake,
-    softmax,
-    sound,
-    spikes,
-    write_artifact,
-)
+from tests.support.artifact import write_artifact
+from tests.support.fake_graph import CHANNELS, OUTPUTS, SKIP, STEP_SAMPLES, TAIL, Rule, load_fake
+from tests.support.gate import Gate
+from tests.support.signals import sound, spikes
 
 ENGINE = Engine(max_chunk_steps=1000, segment_steps=7)
 
@@ -73,7 +63,7 @@ def reference(times: list[int], units: list[int], steps: int, model: Model) -> n
     for t in range(steps):
         potential = 0.5 * potential + sum((weights[u] for s, u in zip(times, units, strict=True) if s == t), 0.0)
         if t >= model.manifest.decision.skip_steps:
-            score += softmax(potential)
+            score += np.exp(potential) / np.exp(potential).sum()
     return score / (steps - SKIP)
 
 
@@ -147,7 +137,7 @@ def test_a_batch_gives_what_each_chunk_gives_alone(digits: Model) -> None:
         alone = ENGINE.run(digits, "exact", [work])[0]
         assert same(outcome.stream, alone.stream)
         assert outcome.result.steps == alone.result.steps
-        assert outcome.result.counted == alone.result.counted
+        assert outcome.result.is_decided == alone.result.is_decided
         assert outcome.result.probabilities.tobytes() == alone.result.probabilities.tobytes()
 
 
@@ -161,7 +151,7 @@ def test_states_own_their_memory(digits: Model) -> None:
 def test_samples_that_fill_no_step_wait(digits: Model) -> None:
     outcome = run(digits, initial_stream(digits, "exact"), AudioChunk(samples(STEP_SAMPLES - 1), 8000))
     assert (outcome.result.steps, len(outcome.stream.pending)) == (0, STEP_SAMPLES - 1)
-    assert not outcome.result.counted
+    assert not outcome.result.is_decided
     np.testing.assert_array_equal(outcome.result.probabilities, np.full(OUTPUTS, np.float32(1 / OUTPUTS)))
     outcome = run(digits, outcome.stream, AudioChunk(samples(1), 8000))
     assert (outcome.result.steps, len(outcome.stream.pending)) == (1, 0)
@@ -171,14 +161,14 @@ def test_a_chunk_without_a_step_repeats_the_result(digits: Model) -> None:
     first = run(digits, initial_stream(digits, "exact"), AudioChunk(samples(1000), 8000))
     second = run(digits, first.stream, AudioChunk(samples(1), 8000))
     assert second.result.steps == 0
-    assert second.result.counted
+    assert second.result.is_decided
     np.testing.assert_array_equal(second.result.probabilities, first.result.probabilities)
     np.testing.assert_array_equal(second.result.scores, first.result.scores)
 
 
-@pytest.mark.parametrize(("steps", "counted"), [(SKIP - 1, False), (SKIP, False), (SKIP + 1, True)])
-def test_a_result_counts_once_a_step_counts(digits: Model, steps: int, counted: bool) -> None:
-    assert run(digits, initial_stream(digits, "exact"), spike_chunk(steps, [0], [0])).result.counted is counted
+@pytest.mark.parametrize(("steps", "decided"), [(SKIP - 1, False), (SKIP, False), (SKIP + 1, True)])
+def test_a_result_counts_once_a_step_counts(digits: Model, steps: int, decided: bool) -> None:
+    assert run(digits, initial_stream(digits, "exact"), spike_chunk(steps, [0], [0])).result.is_decided is decided
 
 
 @pytest.mark.parametrize("rule", ["sum_softmax", "spike_count", "last", "trace"])
@@ -216,15 +206,6 @@ def test_readouts_of_a_batch_end_with_their_streams(tmp_path: Path) -> None:
         np.testing.assert_array_equal(outcome.result.readout, alone.result.readout)
 
 
-def test_probabilities_come_from_the_score() -> None:
-    score = np.array([1.0, 3.0], np.float32)
-    summed = Decision(rule="sum_softmax", skip_steps=2, tail_steps=0)
-    np.testing.assert_allclose(probabilities_of(summed, score, 6), [0.25, 0.75])
-    np.testing.assert_allclose(probabilities_of(summed, score, 2), [0.5, 0.5])
-    last = Decision(rule="last", skip_steps=2, tail_steps=0)
-    np.testing.assert_allclose(probabilities_of(last, score, 0), softmax(score))
-
-
 def test_a_failing_batch_leaves_the_streams(models: Path) -> None:
     gate = Gate()
     model = ModelCatalog(models, load=gate.load).get()
@@ -256,8 +237,8 @@ def test_a_state_of_another_shape_or_numbers_that_are_none_are_refused(models: P
             return values | {self.name: (values[self.name] * self.factor).astype(self.dtype)}
 
     for wrong, sentence in (
-        (Wrong("next.state", 1, "float64"), r"gave next\.state as float64\[1, 6\]"),
-        (Wrong("probabilities", float("nan"), "float32"), "not finite"),
+        (Wrong(NEXT_STATE, 1, "float64"), r"gave next\.state as float64\[1, 6\]"),
+        (Wrong(PROBABILITIES, float("nan"), "float32"), "not finite"),
     ):
         networks = partial(_network_or_encoder, wrong)
         model = ModelCatalog(models, load=networks).get()
@@ -269,8 +250,8 @@ def test_what_the_stream_does_not_take_is_refused(digits: Model, tmp_path: Path)
     write_artifact(tmp_path / "deaf", hears=False)
     deaf = ModelCatalog(tmp_path / "deaf", load=load_fake).get()
     fresh = initial_stream(digits, "exact")
-    heard = run(digits, fresh, AudioChunk(samples(10), 8000)).stream
-    spiked = run(digits, fresh, spike_chunk(2, [], [])).stream
+    listening = run(digits, fresh, AudioChunk(samples(10), 8000)).stream
+    spiking = run(digits, fresh, spike_chunk(2, [], [])).stream
     wide = spike_chunk(2, [0], [CHANNELS])
     for model, stream, chunk, kind, sentence in (
         (digits, fresh, None, InputError, "the session is empty"),
@@ -278,9 +259,9 @@ def test_what_the_stream_does_not_take_is_refused(digits: Model, tmp_path: Path)
         (digits, fresh, spike_chunk(1001, [], []), TooLarge, "1001 steps of 0.01 s, at most 1000"),
         (digits, fresh, AudioChunk(samples(1000 * STEP_SAMPLES + 1), 8000), TooLarge, "1001 steps"),
         (digits, fresh, AudioChunk(samples(1001 * STEP_SAMPLES // 8), 1000), TooLarge, "1001 steps"),
-        (digits, heard, AudioChunk(samples(10), 16_000), InputError, "8000 Hz, this chunk's is 16000 Hz"),
-        (digits, heard, spike_chunk(2, [], []), InputError, "began with audio"),
-        (digits, spiked, AudioChunk(samples(10), 8000), InputError, "began with spikes"),
+        (digits, listening, AudioChunk(samples(10), 16_000), InputError, "8000 Hz, this chunk's is 16000 Hz"),
+        (digits, listening, spike_chunk(2, [], []), InputError, "began with audio"),
+        (digits, spiking, AudioChunk(samples(10), 8000), InputError, "began with spikes"),
         (deaf, initial_stream(deaf, "exact"), AudioChunk(samples(10), 8000), UnsupportedInput, "takes spikes"),
     ):
         with pytest.raises(kind, match=sentence):

@@ -12,7 +12,8 @@ from service.models.describe import summary
 from service.models.folder import natural_key, newest_artifact, read_default
 from service.models.model import Model
 from service.runtime.onnx import Graph
-from tests.fakes import OUTPUTS, load_fake, write_artifact
+from tests.support.artifact import write_artifact
+from tests.support.fake_graph import OUTPUTS, load_fake
 from tests.support.paths import MODELS
 
 

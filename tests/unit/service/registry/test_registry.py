@@ -32,8 +32,11 @@ from service.store.base import StateStore
 from service.store.memory import MemoryStore
 from service.wire.chunk import Chunk, digest, spike_chunk
 from service.wire.schema import Envelope, InferRequest, Reply
-from tests.fakes import CHANNELS, TAIL, Gate, spikes, write_artifact
+from tests.support.artifact import write_artifact
+from tests.support.fake_graph import CHANNELS, TAIL
+from tests.support.gate import Gate
 from tests.support.settings import make_settings
+from tests.support.signals import spikes
 
 
 @dataclass

@@ -37,7 +37,11 @@ from service.store.group_commit import GroupCommit
 from service.store.memory import MemoryStore
 from service.wire.chunk import AudioChunk
 from service.wire.schema import Reply
-from tests.fakes import FailingStore, Gate, load_fake, sound, write_artifact
+from tests.support.artifact import write_artifact
+from tests.support.failing_store import FailingStore
+from tests.support.fake_graph import load_fake
+from tests.support.gate import Gate
+from tests.support.signals import sound
 from tests.unit.service.registry.test_registry import Clock, Server
 
 LIMITS: dict[str, Any] = {

@@ -26,7 +26,9 @@ from service.reload.reload import Reloader, ReloadPlan, Signature, plan_reload, 
 from service.reload.smoke_test import smoke_test
 from service.runtime.onnx import Graph
 from service.store.memory import MemoryStore
-from tests.fakes import Gate, load_fake, write_artifact
+from tests.support.artifact import write_artifact
+from tests.support.fake_graph import load_fake
+from tests.support.gate import Gate
 from tests.unit.service.registry.test_registry import Server
 
 ENGINE = Engine(max_chunk_steps=1000, segment_steps=500)

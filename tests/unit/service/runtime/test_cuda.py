@@ -1,4 +1,4 @@
-"""The choice of a device, and what the CUDA library is asked for; the library itself is a stand-in."""
+"""The choice of a device, and the calls to the CUDA library; a stand-in takes the library's place."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ BUILT = cuda_library()
 
 
 class Library:
-    """What ``network.cu`` offers to ctypes, on the host's memory."""
+    """The functions of ``network.cu`` for ctypes, on the host's memory."""
 
     def __init__(self, code: int = 0, free: int = 4 * RESERVE_BYTES) -> None:
         self.code, self.free = code, free
@@ -85,7 +85,12 @@ class Session:
 
 
 class Ort:
-    """ONNX Runtime's module, on a machine of our making. runs_on: what a session that asks for CUDA gets."""
+    """ONNX Runtime's module on an imagined machine.
+
+    Args:
+        runs_on: the provider of a session that wants CUDA; "nothing" fails.
+        lists: the providers that the module lists.
+    """
 
     __version__ = "1.99"
     ExecutionMode = SimpleNamespace(ORT_SEQUENTIAL=0)
@@ -223,7 +228,7 @@ def test_the_probe_is_a_graph_that_runs() -> None:
 
 
 @pytest.mark.skipif(BUILT is None, reason=f"the operator for GPUs is not built: {BUILD_CUDA}")
-def test_the_built_library_has_what_python_asks_for() -> None:
+def test_the_built_library_has_what_python_asks_for(caplog: pytest.LogCaptureFixture) -> None:
     """It loads where there is no GPU, and ONNX Runtime takes its operator, for CUDA alone."""
     assert BUILT is not None
     library = cuda._load(BUILT)
@@ -243,5 +248,7 @@ def test_the_built_library_has_what_python_asks_for() -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(runtime, "library", lambda: BUILT)
         assert runtime.operators_problem() is None
-        with pytest.raises(ArtifactError, match="Could not find an implementation for Network"):
-            load_graph(content)  # never silently on the CPU
+        with pytest.raises(runtime._failures(), match="Could not find an implementation for Network"):
+            runtime._session(runtime._onnxruntime(), content, 1, BUILT)
+        load_graph(content)  # never silently on the CPU
+        assert "_network_cuda.so is left out, plain ONNX takes over" in caplog.text

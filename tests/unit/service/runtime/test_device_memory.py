@@ -1,4 +1,4 @@
-"""States on a device, faked on the host: the same bits as in the host's memory, and what travels, when."""
+"""States on a fake device: the same bits as in the host's memory, and no transfer that is not needed."""
 
 from __future__ import annotations
 
@@ -22,8 +22,11 @@ from service.runtime import device_memory
 from service.runtime.device_memory import DeviceMemory, DeviceRow, SlotPool
 from service.runtime.onnx import load_graph
 from service.wire.chunk import AudioChunk, SpikeChunk, spike_chunk
-from tests.fakes import OUTPUTS, FakeDevice, load_fake, sound, spikes, write_artifact
+from tests.support.artifact import write_artifact
+from tests.support.fake_device import FakeDevice
+from tests.support.fake_graph import OUTPUTS, load_fake
 from tests.support.paths import MODELS
+from tests.support.signals import sound, spikes
 
 ENGINE = Engine(max_chunk_steps=1000, segment_steps=7)
 ROW_BYTES = 8 * OUTPUTS
@@ -49,15 +52,15 @@ def hosted(models: Path) -> Model:
 def four_slots(monkeypatch: pytest.MonkeyPatch) -> None:
     """Blocks of four slots."""
     monkeypatch.setattr(device_memory, "BLOCK_BYTES", 4 * ROW_BYTES)
-    monkeypatch.setattr(device_memory, "FEWEST_SLOTS", 4)
+    monkeypatch.setattr(device_memory, "MIN_BLOCK_SLOTS", 4)
 
 
 def chunk(steps: int, seed: int) -> SpikeChunk:
     return spike_chunk(steps, *spikes(steps, seed))
 
 
-def one(model: Model, stream: StreamState, what: SpikeChunk | AudioChunk | None, end: bool = False) -> Outcome:
-    return ENGINE.run(model, "exact", [Work(stream, what, end)])[0]
+def one(model: Model, stream: StreamState, piece: SpikeChunk | AudioChunk | None, end: bool = False) -> Outcome:
+    return ENGINE.run(model, "exact", [Work(stream, piece, end)])[0]
 
 
 def row_of(model: Model, stream: StreamState, form: FormName = "exact") -> Any:
@@ -96,11 +99,11 @@ def test_any_batches_give_the_same_bits_as_on_the_host(
     streams = [[initial_stream(model, "exact") for _ in range(6)] for model in models]
     for number, batch in enumerate(rounds):
         outcomes: list[list[Outcome]] = []
-        for model, held in zip(models, streams, strict=True):
-            work = [Work(held[who], chunk(steps, number * 10 + who), False) for who, steps in batch]
+        for model, current in zip(models, streams, strict=True):
+            work = [Work(current[who], chunk(steps, number * 10 + who), False) for who, steps in batch]
             outcomes.append(ENGINE.run(model, "exact", work))
             for (who, _), outcome in zip(batch, outcomes[-1], strict=True):
-                held[who] = outcome.stream
+                current[who] = outcome.stream
         for a, b in zip(*outcomes, strict=True):
             assert same((models[0], a), (models[1], b))
     assert device.uploads == 2  # of each form the state that all streams begin with
@@ -110,14 +113,14 @@ def test_any_batches_give_the_same_bits_as_on_the_host(
 def test_each_rule_and_sound_give_the_same_bits(tmp_path: Path, rule: Any) -> None:
     write_artifact(tmp_path, rule=rule)
     models = [ModelCatalog(tmp_path, load=load_fake, device=where).get() for where in (FakeDevice(), None)]
-    heard = sound(3000).astype(np.float32) / np.float32(32_768)
+    audio = sound(3000).astype(np.float32) / np.float32(32_768)
     got = []
     for model in models:
         fresh = initial_stream(model, "exact")
         works = [
-            Work(fresh, AudioChunk(heard, 8000), False),
+            Work(fresh, AudioChunk(audio, 8000), False),
             Work(fresh, chunk(20, 1), True),
-            Work(fresh, AudioChunk(heard[:30], 8000), False),  # less than a step
+            Work(fresh, AudioChunk(audio[:30], 8000), False),  # less than a step
             Work(fresh, chunk(3, 2), False),
         ]
         got.append(ENGINE.run(model, "exact", works))
@@ -139,16 +142,16 @@ def test_a_real_network_bound_to_addresses_gives_the_same_bits(form: FormName, u
     streams = [[initial_stream(model, form) for _ in range(3)] for model in models]
     for number, batch in enumerate([[0, 1, 2], [0, 1, 2], [2, 0], [1], [1, 2]]):
         outcomes = []
-        for model, held in zip(models, streams, strict=True):
+        for model, current in zip(models, streams, strict=True):
             rng = np.random.default_rng(number)
             trains = [np.nonzero(rng.random((20 + 5 * who, channels)) < 0.045) for who in batch]
             work = [
-                Work(held[who], spike_chunk(20 + 5 * who, *train), False)
+                Work(current[who], spike_chunk(20 + 5 * who, *train), False)
                 for who, train in zip(batch, trains, strict=True)
             ]
             outcomes.append(engine.run(model, form, work))
             for who, outcome in zip(batch, outcomes[-1], strict=True):
-                held[who] = outcome.stream
+                current[who] = outcome.stream
         for a, b in zip(*outcomes, strict=True):
             assert same((models[0], a), (models[1], b), form)
 
@@ -215,29 +218,29 @@ def test_full_memory_is_an_overload_that_passes(models: Path) -> None:
     device = FakeDevice(capacity=3 * 4 * ROW_BYTES + 2 * ROW_BYTES)
     model = ModelCatalog(models, load=load_fake, device=device).get()
     fresh = initial_stream(model, "exact")
-    held = [one(model, fresh, chunk(5, n)).stream for n in range(7)]
-    before = [row_of(model, stream).tobytes() for stream in held]
+    open_streams = [one(model, fresh, chunk(5, n)).stream for n in range(7)]
+    before = [row_of(model, stream).tobytes() for stream in open_streams]
     with pytest.raises(Overloaded, match="the memory of a fake GPU is full") as caught:
         one(model, fresh, chunk(5, 9))
     assert caught.value.retry_after_s > 0
     with pytest.raises(Overloaded):
-        one(model, held[0], chunk(5, 9))
-    assert [row_of(model, stream).tobytes() for stream in held] == before
-    ended = held.pop()
+        one(model, open_streams[0], chunk(5, 9))
+    assert [row_of(model, stream).tobytes() for stream in open_streams] == before
+    ended = open_streams.pop()
     del ended
-    held[0] = one(model, held[0], chunk(5, 9)).stream
-    held.append(one(model, fresh, chunk(5, 9)).stream)
+    open_streams[0] = one(model, open_streams[0], chunk(5, 9)).stream
+    open_streams.append(one(model, fresh, chunk(5, 9)).stream)
 
 
 @pytest.mark.usefixtures("four_slots")
 def test_scattered_slots_serve_a_batch(models: Path, hosted: Model) -> None:
     device = FakeDevice()
     model = ModelCatalog(models, load=load_fake, device=device).get()
-    held = [one(model, initial_stream(model, "exact"), chunk(5, n)).stream for n in range(7)]
+    open_streams = [one(model, initial_stream(model, "exact"), chunk(5, n)).stream for n in range(7)]
     alone = [one(hosted, initial_stream(hosted, "exact"), chunk(5, n)).stream for n in range(7)]
     for who in (5, 3, 1):
-        del held[who], alone[who]
-    batch = ENGINE.run(model, "exact", [Work(stream, chunk(6, 0), False) for stream in held[:3]])
+        del open_streams[who], alone[who]
+    batch = ENGINE.run(model, "exact", [Work(stream, chunk(6, 0), False) for stream in open_streams[:3]])
     expected = ENGINE.run(hosted, "exact", [Work(stream, chunk(6, 0), False) for stream in alone[:3]])
     assert device.copied_rows == 6  # gathered, and to their slots
     assert len(memory_of(model)._blocks) == 2  # no other block

@@ -8,7 +8,7 @@ import pytest
 from service.errors import HetsynError, StoreUnavailable
 from service.store.base import NO_REVISION, Change, CommitResult, Stored, new_revision
 from service.store.group_commit import GroupCommit
-from tests.fakes import FailingStore
+from tests.support.failing_store import FailingStore
 
 
 def change(session: str) -> Change:

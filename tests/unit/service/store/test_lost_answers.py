@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from benchmarks.faults.relay import Relay
 from service.models.catalog import ModelCatalog
 from service.store.redis import RedisStore
-from tests.fakes import Gate
+from tests.support.gate import Gate
 from tests.unit.service.registry.test_registry import Server
 
 T = TypeVar("T")

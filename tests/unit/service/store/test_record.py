@@ -34,7 +34,10 @@ from service.session.session import Session
 from service.store.record import CHECKSUM_BYTES, Packing, model_hash, read, renamed
 from service.wire.chunk import AudioChunk, spike_chunk
 from service.wire.schema import Reply
-from tests.fakes import LABELS, OUTPUTS, FakeDevice, load_fake, sound, spikes, write_artifact
+from tests.support.artifact import write_artifact
+from tests.support.fake_device import FakeDevice
+from tests.support.fake_graph import LABELS, OUTPUTS, load_fake
+from tests.support.signals import sound, spikes
 
 REPLY_FLOATS = st.floats(0, 1, width=32)
 

@@ -13,7 +13,7 @@ from service.wire.chunk import AudioChunk, SpikeChunk
 from service.wire.content_types import parse_content_type
 from service.wire.decode import decode_json, decode_query, decode_raw
 from service.wire.schema import Envelope, Reply
-from tests.fakes import sound
+from tests.support.signals import sound
 from tests.unit.service.wire.test_pcm import wav
 
 EVENTS = {"kind": "events", "steps": 3, "times": [0, 2], "units": [1, 1]}

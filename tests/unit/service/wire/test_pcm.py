@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from service.engine.resampler import Resampler
 from service.errors import InputError
 from service.wire.pcm import Samples, decode_base64_pcm, decode_l16, decode_pcm, decode_wav
-from tests.fakes import sound
+from tests.support.signals import sound
 
 
 def wav(frames: bytes, rate_hz: int = 8000, channels: int = 1, width: int = 2) -> bytes:

@@ -1,0 +1,42 @@
+"""The decision rule in NumPy: class probabilities from a stream's score and its number of steps.
+
+The other languages have theirs in ``hetsyn_model/readout.py`` (torch), ``export/network_graph.py`` (ONNX) and
+``service/runtime/operators/decision.hpp`` (C++).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from service.contract.graph_io import Float32Array
+from service.contract.manifest import Decision
+
+
+def is_decided(decision: Decision, step: int) -> bool:
+    """Whether a step that counts has been run.
+
+    Args:
+        step: steps done since the stream's beginning.
+    """
+    return step > decision.skip_steps
+
+
+def class_probabilities(decision: Decision, score: Float32Array, step: int) -> Float32Array:
+    """Class probabilities [outputs]; uniform before the first step that counts.
+
+    Args:
+        score: [outputs], the manifest's ``decision.score``.
+        step: steps done since the stream's beginning.
+    """
+    if decision.rule != "sum_softmax":
+        return softmax(score)
+    if not is_decided(decision, step):
+        return np.full_like(score, 1 / len(score))
+    return score / np.float32(step - decision.skip_steps)
+
+
+def softmax(values: Float32Array) -> Float32Array:
+    """The softmax of one row, [n] to [n]."""
+    powers = np.exp(values - values.max())
+    shares: Float32Array = powers / powers.sum()
+    return shares

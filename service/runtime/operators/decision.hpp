@@ -1,0 +1,93 @@
+// The decision: from potentials or spikes of the readout to scores, and from scores to class probabilities.
+//
+// Written against a block of threads, so that a GPU's block (block.hpp) and the CPU, which is a block of one thread,
+// compile the same lines and give the same bits. Thread n % threads owns value n. On entry every thread has written
+// its own values; where one reads another's, the functions wait.
+//
+//     Block    thread() threads() sync()
+
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+
+#include "description.hpp"
+
+namespace hetsyn {
+
+// The CPU as a block.
+struct OneThread {
+    int thread() const { return 0; }
+    int threads() const { return 1; }
+    void sync() const {}
+};
+
+// e^x for x <= 0: no libm call, so that the loop over classes runs in vectors. Relative error below 2e-7.
+HETSYN_BOTH float exp_nonpositive(float x) {
+    x = x < -87.0f ? -87.0f : x;
+    const float shifted = x * 1.44269504f + 12582912.0f;  // 1.5 * 2^23: the fraction rounds away
+    const float n = shifted - 12582912.0f;
+    const float r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
+    float p = 1.9875691500e-4f;
+    p = p * r + 1.3981999507e-3f;
+    p = p * r + 8.3334519073e-3f;
+    p = p * r + 4.1665795894e-2f;
+    p = p * r + 1.6666665459e-1f;
+    p = p * r + 5.0000001201e-1f;
+    p = p * r * r + r + 1.0f;
+    const int32_t bits = (static_cast<int32_t>(n) + 127) << 23;
+    float power;
+    std::memcpy(&power, &bits, sizeof power);
+    return p * power;
+}
+
+// The numerators of softmax(x) into powers [count]; returns their sum. Each thread reads all of x and adds up all
+// powers, always in this order: for the few classes that networks have, this costs less than the steps of a reduction.
+template <class Block>
+HETSYN_BOTH float softmax_powers(const Block& block, const float* __restrict x, int64_t count,
+                                 float* __restrict powers) {
+    if (block.thread() < count) {
+        float largest = x[0];
+        for (int64_t n = 1; n < count; ++n) largest = x[n] > largest ? x[n] : largest;
+        for (int64_t n = block.thread(); n < count; n += block.threads()) powers[n] = exp_nonpositive(x[n] - largest);
+    }
+    block.sync();
+    float sum = 0.0f;
+    for (int64_t n = 0; n < count; ++n) sum += powers[n];
+    return sum;
+}
+
+// One step's contribution to score [outputs]; step counts from the stream's beginning. potential, spikes: of the
+// readout, [outputs]. powers [outputs] is working memory.
+template <class Block>
+HETSYN_BOTH void decide(const Block& block, const Parameters& network, int64_t outputs, int64_t step,
+                        const float* potential, const float* spikes, float* powers, float* score) {
+    if (step < network.skip_steps) return;
+    if (network.rule == Rule::sum_softmax) {
+        block.sync();  // each thread reads all potentials
+        const float sum = softmax_powers(block, potential, outputs, powers);
+        for (int64_t n = block.thread(); n < outputs; n += block.threads()) score[n] += powers[n] / sum;
+    } else if (network.rule == Rule::spike_count) {
+        for (int64_t n = block.thread(); n < outputs; n += block.threads()) score[n] += spikes[n];
+    } else {
+        for (int64_t n = block.thread(); n < outputs; n += block.threads()) score[n] = potential[n];
+    }
+}
+
+// Class probabilities [outputs] from score [outputs] after ``step`` steps; uniform before the first step that counts.
+// All of score must be visible to every thread. powers [outputs] is working memory.
+template <class Block>
+HETSYN_BOTH void decision_probabilities(const Block& block, const Parameters& network, int64_t outputs, int64_t step,
+                                        const float* score, float* powers, float* probabilities) {
+    if (network.rule == Rule::sum_softmax) {
+        const int64_t counted = step - network.skip_steps;
+        for (int64_t n = block.thread(); n < outputs; n += block.threads())
+            probabilities[n] =
+                counted > 0 ? score[n] / static_cast<float>(counted) : 1.0f / static_cast<float>(outputs);
+    } else {
+        const float sum = softmax_powers(block, score, outputs, powers);
+        for (int64_t n = block.thread(); n < outputs; n += block.threads()) probabilities[n] = powers[n] / sum;
+    }
+}
+
+}  // namespace hetsyn

@@ -1,0 +1,99 @@
+"""A writer of small, complete artifacts around fake graphs."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from service.contract.manifest import MANIFEST, StateTensor
+from tests.support.fake_graph import (
+    CHANNELS,
+    ENCODER_STATE,
+    HIDDEN,
+    LABELS,
+    NETWORK_STATE,
+    OUTPUTS,
+    RATE_HZ,
+    SKIP,
+    STEP_SAMPLES,
+    TAIL,
+    Rule,
+)
+
+
+def write_artifact(
+    models: Path,
+    name: str = "digits",
+    version: str = "1",
+    *,
+    rule: Rule = "sum_softmax",
+    hears: bool = True,
+    forms: Sequence[str] = ("exact", "bank"),
+    change: Mapping[str, Any] | None = None,
+) -> Path:
+    """Write a complete artifact ``models/NAME/VERSION`` around fake graphs.
+
+    Args:
+        hears: with an encoder.
+        change: fields of the manifest with another value.
+
+    Returns:
+        Its folder.
+    """
+    folder = models / name / version
+    folder.mkdir(parents=True)
+    contents = {"golden.npz": b"none"}
+    for index, form in enumerate(forms):
+        graph = {"graph": "network", "rule": rule, "scale": 1.0 - 0.25 * index}
+        contents |= {f"{form}.onnx": json.dumps(graph).encode(), f"{form}.pt": b"script"}
+    if hears:
+        contents["encoder.onnx"] = json.dumps({"graph": "encoder"}).encode()
+    for file, content in contents.items():
+        (folder / file).write_bytes(content)
+    manifest = {
+        "format_version": 2,
+        "name": name,
+        "version": version,
+        "description": "a fake",
+        "labels": [] if rule == "trace" else list(LABELS),
+        "input": {"channels": CHANNELS, "step_s": STEP_SAMPLES / RATE_HZ, "description": "loudness"},
+        "encoder": {
+            "file": "encoder.onnx",
+            "sample_rate_hz": RATE_HZ,
+            "samples_per_step": STEP_SAMPLES,
+            "state": _described(ENCODER_STATE),
+        }
+        if hears
+        else None,
+        "hidden": [HIDDEN],
+        "outputs": OUTPUTS,
+        "decision": {"rule": rule, "skip_steps": SKIP, "tail_steps": TAIL},
+        "default_form": forms[0],
+        "forms": {
+            form: {
+                "file": f"{form}.onnx",
+                "torchscript": f"{form}.pt",
+                "state": _described(NETWORK_STATE),
+                "state_bytes": 8 * OUTPUTS + 8,
+                "bank_sizes": {"out": 8} if form == "bank" else {},
+                "kernel_error": {"out": 0.001 if form == "bank" else 0.0},
+                "accuracy": 0.9,
+                "spike_mismatch": 0.01 if form == "bank" else None,
+            }
+            for form in forms
+        },
+        "files": {
+            file: {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+            for file, content in contents.items()
+        },
+        "provenance": {"seed": 7},
+    }
+    (folder / MANIFEST).write_text(json.dumps(manifest | dict(change or {})))
+    return folder
+
+
+def _described(state: Sequence[StateTensor]) -> list[dict[str, Any]]:
+    return [tensor.model_dump(mode="json") for tensor in state]
