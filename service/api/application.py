@@ -25,20 +25,22 @@ from service.settings import Limits
 class Application(FastAPI):
     """FastAPI, but ``POST /infer`` goes straight to its endpoint.
 
-    Attributes:
-        endpoint: of ``POST /infer``; None leaves every request to FastAPI.
+    Args:
+        infer: the endpoint.
+        options: of FastAPI.
     """
 
-    endpoint: ASGIApp | None = None
+    def __init__(self, infer: ASGIApp, **options: Any) -> None:
+        super().__init__(**options)
+        self._infer = infer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if (
-            self.endpoint is not None
-            and scope["type"] == "http"
+            scope["type"] == "http"
             and scope["method"] == "POST"
             and scope["path"].removeprefix(scope.get("root_path", "")) == INFER_PATH
         ):
-            await self.endpoint(scope, receive, send)
+            await self._infer(scope, receive, send)
         else:
             await super().__call__(scope, receive, send)
 
@@ -67,11 +69,11 @@ def create_application(
         lifespan: entered when the application starts, left when it stops.
     """
     app = Application(
+        InferEndpoint(registry, carried, admissions, uploads, counters, limits),
         title="hetsyn",
         summary="Streaming inference on stateful spiking networks",
         lifespan=lifespan,
     )
-    app.endpoint = InferEndpoint(registry, carried, admissions, uploads, counters, limits)
     app.add_middleware(RequestIdEcho)
     problems.install(app)
     infer_openapi.document(app)

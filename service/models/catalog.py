@@ -14,7 +14,7 @@ from weakref import WeakValueDictionary
 from service.contract.artifact import Artifact
 from service.contract.manifest import content_hash
 from service.errors import ArtifactError, NotFound, listing
-from service.models.folder import find_artifacts, folders_default, key, no_models, ordered
+from service.models.folder import default_of_folder, find_artifacts, group_by_name, model_key, no_models_error
 from service.models.model import Model
 from service.runtime.device import Device
 from service.runtime.onnx import GraphLoader, load_graph
@@ -40,6 +40,10 @@ class CatalogSnapshot:
     def count(self) -> int:
         """Number of versions of all models."""
         return sum(map(len, self.models.values()))
+
+    def by_key(self) -> dict[tuple[str, str], Model]:
+        """All versions of all models, by name and version."""
+        return {model_key(model): model for versions in self.models.values() for model in versions.values()}
 
     def get(self, name: str | None, version: str | None) -> Model:
         """As ``ModelCatalog.get``."""
@@ -100,10 +104,10 @@ class ModelCatalog:
         self._retired: WeakValueDictionary[tuple[str, str], Model] = WeakValueDictionary()
         self._content: dict[tuple[str, str], bytes] = {}
         self._snapshot = CatalogSnapshot({}, None)
-        by_name = ordered(models)
+        by_name = group_by_name(models)
         if not by_name:
-            raise no_models(folder)
-        default_name = default_model or folders_default(folder, list(by_name))
+            raise no_models_error(folder)
+        default_name = default_model or default_of_folder(folder, list(by_name))
         self.publish(CatalogSnapshot(by_name, default_name))
         if default_name is not None:
             self.get(default_name)
@@ -171,14 +175,11 @@ class ModelCatalog:
 
     def publish(self, snapshot: CatalogSnapshot) -> None:
         """Offer these models from now on, and retire the offered ones that are not among them."""
-        before = {key(model): model for versions in self._snapshot.models.values() for model in versions.values()}
-        after = {key(model): model for versions in snapshot.models.values() for model in versions.values()}
-        for name_version, model in after.items():
-            if name_version not in self._content:
-                self._content[name_version] = content_hash(model.manifest)
+        before, after = self._snapshot.by_key(), snapshot.by_key()
+        for key, model in after.items():
+            if key not in self._content:
+                self._content[key] = content_hash(model.manifest)
         self._snapshot = snapshot
-        self._retired.update(
-            {name_version: model for name_version, model in before.items() if name_version not in after}
-        )
-        for name_version in after:
-            self._retired.pop(name_version, None)
+        self._retired.update({key: model for key, model in before.items() if key not in after})
+        for key in after:
+            self._retired.pop(key, None)

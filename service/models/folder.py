@@ -49,12 +49,12 @@ def read_default(models: Path) -> str | None:
     return name
 
 
-def key(model: Model) -> tuple[str, str]:
+def model_key(model: Model) -> tuple[str, str]:
     """Name and version of a model, by which it is found."""
     return model.name, model.version
 
 
-def ordered(models: Sequence[Model]) -> dict[str, dict[str, Model]]:
+def group_by_name(models: Sequence[Model]) -> dict[str, dict[str, Model]]:
     """Models by name, then by version, both in order."""
     by_name: dict[str, dict[str, Model]] = {}
     for model in sorted(models, key=lambda model: (model.name, natural_key(model.version))):
@@ -62,7 +62,7 @@ def ordered(models: Sequence[Model]) -> dict[str, dict[str, Model]]:
     return by_name
 
 
-def folders_default(folder: Path, names: Sequence[str]) -> str | None:
+def default_of_folder(folder: Path, names: Sequence[str]) -> str | None:
     """The default model of a folder.
 
     Args:
@@ -86,7 +86,7 @@ def folders_default(folder: Path, names: Sequence[str]) -> str | None:
     return name
 
 
-def no_models(folder: Path) -> ArtifactError:
+def no_models_error(folder: Path) -> ArtifactError:
     """The error for a folder without models."""
     return ArtifactError(f"{folder}: holds no model (NAME/VERSION/{MANIFEST}): export one into it")
 

@@ -138,7 +138,7 @@ class LocalSessions(SessionTable):
             if not self._used or not self._expire(next(iter(self._used)), now_s):
                 raise self._full()
 
-    def _is_over(self, entry: SessionEntry) -> bool:
+    def _is_removable(self, entry: SessionEntry) -> bool:
         return entry.session is None
 
     def _expire(self, session_id: str, now_s: float) -> bool:

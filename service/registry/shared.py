@@ -147,7 +147,7 @@ class SharedSessions(SessionTable):
             raise self._full()
         del self._entries[unused.id]
 
-    def _is_over(self, entry: SessionEntry) -> bool:
+    def _is_removable(self, entry: SessionEntry) -> bool:
         # an entry whose last commit has an unknown outcome still records that its session had begun
         is_unknown = entry.snapshot is None and entry.seen_before
         return entry.ended or (entry.session is None and not is_unknown)

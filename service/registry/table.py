@@ -103,7 +103,7 @@ class SessionTable(ABC):
     def leave(self, entry: SessionEntry) -> None:
         """End the use of an entry that ``enter`` or ``find`` gave."""
         entry.users -= 1
-        if not entry.users and self._entries.get(entry.id) is entry and self._is_over(entry):
+        if not entry.users and self._entries.get(entry.id) is entry and self._is_removable(entry):
             del self._entries[entry.id]
 
     @contextmanager
@@ -206,7 +206,7 @@ class SessionTable(ABC):
         return max(0.0, self.clock() - session.known.used_s)
 
     @abstractmethod
-    def _is_over(self, entry: SessionEntry) -> bool:
+    def _is_removable(self, entry: SessionEntry) -> bool:
         """Whether an unused entry can be removed."""
 
     @abstractmethod

@@ -25,7 +25,7 @@ from service.contract.artifact import Artifact
 from service.contract.manifest import content_hash
 from service.errors import ArtifactError, HetsynError
 from service.models.catalog import CatalogSnapshot, ModelCatalog
-from service.models.folder import DEFAULT, find_artifacts, folders_default, key, no_models, ordered
+from service.models.folder import DEFAULT, default_of_folder, find_artifacts, group_by_name, model_key, no_models_error
 from service.models.model import Model
 from service.observe.counters import Counters
 
@@ -76,7 +76,7 @@ def plan_reload(catalog: ModelCatalog, smoke_test: SmokeTest) -> ReloadPlan:
     try:
         paths = find_artifacts(catalog.folder)
         if not paths:
-            raise no_models(catalog.folder)
+            raise no_models_error(catalog.folder)
     except (HetsynError, OSError) as error:
         return ReloadPlan(before, refused=(Refused(catalog.folder, str(error)),))
     models, opened, refused = [], [], []
@@ -95,9 +95,9 @@ def plan_reload(catalog: ModelCatalog, smoke_test: SmokeTest) -> ReloadPlan:
             opened.append(model)
     if not models:
         return ReloadPlan(before, refused=tuple(refused))
-    by_name = ordered(models)
-    offered = {key(model) for model in models}
-    retired = [model for versions in before.models.values() for model in versions.values() if key(model) not in offered]
+    by_name = group_by_name(models)
+    offered = {model_key(model) for model in models}
+    retired = [model for key, model in before.by_key().items() if key not in offered]
     default_name = before.default_name if before.default_name in by_name else None
     try:
         default_name = _default(catalog, list(by_name))
@@ -220,7 +220,7 @@ def _default(catalog: ModelCatalog, names: list[str]) -> str | None:
     """
     name = catalog.default_model
     if name is None:
-        return folders_default(catalog.folder, names)
+        return default_of_folder(catalog.folder, names)
     if name not in names:
         raise ArtifactError(f"the default model {name!r} is not in {catalog.folder}: requests have to name one")
     return name
