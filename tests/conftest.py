@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import inspect
 import os
 import random
 from collections.abc import Generator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,6 +27,8 @@ settings.load_profile("hetsyn")
 # tests share two cores with the servers that they start; read when torch and its kind are imported
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+ASYNC_TEST_S = 30.0  # an async test takes seconds at most
+
 # where CI has installed what these tests need, it says so, and then they may not be skipped
 TOOLS_INSTALLED = "HETSYN_TOOLS_INSTALLED"
 WITHOUT_TOOLS = (MISSING, BUILD, "no C++ compiler")
@@ -38,10 +43,30 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
     return report
 
 
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, object]:
+    """An async test that waits for ever fails, and its fixtures are torn down."""
+    test = pyfuncitem.obj
+    if inspect.iscoroutinefunction(test):
+
+        async def in_time(**arguments: Any) -> None:
+            async with asyncio.timeout(ASYNC_TEST_S):
+                await test(**arguments)
+
+        pyfuncitem.obj = in_time
+    return (yield)
+
+
 @pytest.fixture(autouse=True)
 def _seeded() -> None:
     random.seed(0)
     np.random.seed(0)
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """Async tests run on asyncio, each in an event loop of its own."""
+    return "asyncio"
 
 
 @pytest.fixture

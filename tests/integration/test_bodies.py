@@ -22,7 +22,7 @@ from tests.integration.test_api import Json, Server, as_coroutine, audio, events
 __all__ = ["server"]  # a fixture
 
 
-def test_a_body_without_a_declared_length_is_limited_too(server: Server) -> None:
+async def test_a_body_without_a_declared_length_is_limited_too(server: Server) -> None:
     sent = 0
 
     async def endless() -> AsyncIterator[bytes]:
@@ -30,41 +30,36 @@ def test_a_body_without_a_declared_length_is_limited_too(server: Server) -> None
         while True:
             sent += 1000
             yield bytes(1000)
+    # RUN server.run(body) ARGS _
+    parts = endless()
+    messages: list[Message] = []
 
-    async def body(_: httpx.AsyncClient) -> None:
-        parts = endless()
-        messages: list[Message] = []
+    async def receive() -> Message:
+        return {"type": "http.request", "body": await anext(parts), "more_body": True}
 
-        async def receive() -> Message:
-            return {"type": "http.request", "body": await anext(parts), "more_body": True}
+    async def send(message: Message) -> None:
+        messages.append(message)
 
-        async def send(message: Message) -> None:
-            messages.append(message)
-
-        await server.app(_scope([(b"content-type", b"audio/l16;rate=8000")]), receive, send)
-        assert messages[0]["status"] == 413
-        assert sent == 61_000
-
-    server.run(body)
+    await server.app(_scope([(b"content-type", b"audio/l16;rate=8000")]), receive, send)
+    assert messages[0]["status"] == 413
+    assert sent == 61_000
 
 
-def test_a_client_that_leaves_within_its_body_applies_nothing(server: Server) -> None:
-    async def body(client: httpx.AsyncClient) -> None:
-        messages: list[Message] = [
-            {"type": "http.request", "body": bytes(1000), "more_body": True},
-            {"type": "http.disconnect"},
-        ]
+async def test_a_client_that_leaves_within_its_body_applies_nothing(server: Server) -> None:
+    # RUN server.run(body) ARGS client
+    messages: list[Message] = [
+        {"type": "http.request", "body": bytes(1000), "more_body": True},
+        {"type": "http.disconnect"},
+    ]
 
-        async def receive() -> Message:
-            return messages.pop(0)
+    async def receive() -> Message:
+        return messages.pop(0)
 
-        async def send(_: Message) -> None:
-            pass
+    async def send(_: Message) -> None:
+        pass
 
-        await server.app(_scope([(b"content-type", b"audio/l16;rate=8000")]), receive, send)
-        is_problem(await client.get("/sessions/a"), 404, "no session 'a'")
-
-    server.run(body)
+    await server.app(_scope([(b"content-type", b"audio/l16;rate=8000")]), receive, send)
+    is_problem(await client.get("/sessions/a"), 404, "no session 'a'")
 
 
 def _scope(headers: list[tuple[bytes, bytes]]) -> dict[str, Any]:
@@ -84,62 +79,54 @@ def _scope(headers: list[tuple[bytes, bytes]]) -> dict[str, Any]:
     }
 
 
-def test_compressed_bodies_are_refused(server: Server) -> None:
-    async def body(client: httpx.AsyncClient) -> None:
-        headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
-        is_problem(await client.post("/infer", content=b"x", headers=headers), 415, "content encoding 'gzip'")
-        headers["Content-Encoding"] = "identity"
-        content = json.dumps({"input": events(3)}).encode()
-        assert (await client.post("/infer", content=content, headers=headers)).status_code == 200
-
-    server.run(body)
+async def test_compressed_bodies_are_refused(server: Server) -> None:
+    # RUN server.run(body) ARGS client
+    headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
+    is_problem(await client.post("/infer", content=b"x", headers=headers), 415, "content encoding 'gzip'")
+    headers["Content-Encoding"] = "identity"
+    content = json.dumps({"input": events(3)}).encode()
+    assert (await client.post("/infer", content=content, headers=headers)).status_code == 200
 
 
-def test_json_has_a_limit_of_its_own(models: Path, gate: Gate) -> None:
+async def test_json_has_a_limit_of_its_own(models: Path, gate: Gate) -> None:
     server = Server(models, gate, max_body_bytes=60_000, max_json_bytes=1000)
-
-    async def body(client: httpx.AsyncClient) -> None:
-        is_problem(await client.post("/infer", json={"input": audio(sound(600))}), 413, "longer than 1000 bytes")
-        content, headers = sound(600).astype(">i2").tobytes(), {"Content-Type": "audio/L16;rate=8000"}
-        assert (await client.post("/infer", content=content, headers=headers)).status_code == 200
-
-    server.run(body)
+    # RUN server.run(body) ARGS client
+    is_problem(await client.post("/infer", json={"input": audio(sound(600))}), 413, "longer than 1000 bytes")
+    content, headers = sound(600).astype(">i2").tobytes(), {"Content-Type": "audio/L16;rate=8000"}
+    assert (await client.post("/infer", content=content, headers=headers)).status_code == 200
 
 
-def test_an_upload_holds_its_place(models: Path, gate: Gate) -> None:
+async def test_an_upload_holds_its_place(models: Path, gate: Gate) -> None:
     server = Server(models, gate, max_waiting=1)
+    # RUN server.run(body) ARGS client
+    began, rest = asyncio.Event(), asyncio.Event()
 
-    async def body(client: httpx.AsyncClient) -> None:
-        began, rest = asyncio.Event(), asyncio.Event()
+    async def slowly() -> AsyncIterator[bytes]:
+        yield bytes(100)
+        began.set()
+        await rest.wait()
+        yield bytes(100)
 
-        async def slowly() -> AsyncIterator[bytes]:
-            yield bytes(100)
-            began.set()
-            await rest.wait()
-            yield bytes(100)
+    headers = {"Content-Type": "audio/L16;rate=8000"}
+    messages: list[Message] = []
+    parts = slowly()
 
-        headers = {"Content-Type": "audio/L16;rate=8000"}
-        messages: list[Message] = []
-        parts = slowly()
+    async def receive() -> Message:
+        part = await anext(parts, b"")
+        return {"type": "http.request", "body": part, "more_body": bool(part)}
 
-        async def receive() -> Message:
-            part = await anext(parts, b"")
-            return {"type": "http.request", "body": part, "more_body": bool(part)}
+    async def send(message: Message) -> None:
+        messages.append(message)
 
-        async def send(message: Message) -> None:
-            messages.append(message)
-
-        scope = _scope([(b"content-type", b"audio/l16;rate=8000")])
-        upload = asyncio.create_task(as_coroutine(server.app(scope, receive, send)))
-        await began.wait()
-        refused = await client.post("/infer", content=bytes(20), headers=headers)
-        is_problem(refused, 503, "1 requests are waiting")
-        rest.set()
-        await upload
-        assert messages[0]["status"] == 200
-        assert (await client.post("/infer", content=bytes(20), headers=headers)).status_code == 200
-
-    server.run(body)
+    scope = _scope([(b"content-type", b"audio/l16;rate=8000")])
+    upload = asyncio.create_task(as_coroutine(server.app(scope, receive, send)))
+    await began.wait()
+    refused = await client.post("/infer", content=bytes(20), headers=headers)
+    is_problem(refused, 503, "1 requests are waiting")
+    rest.set()
+    await upload
+    assert messages[0]["status"] == 200
+    assert (await client.post("/infer", content=bytes(20), headers=headers)).status_code == 200
 
 
 class Trickle:
@@ -182,80 +169,71 @@ class Trickle:
 
 
 @pytest.mark.parametrize("sent", [(), (bytes(100),)])
-def test_a_body_that_does_not_come_is_waited_for_no_longer_than_it_may_take(
+async def test_a_body_that_does_not_come_is_waited_for_no_longer_than_it_may_take(
     models: Path, gate: Gate, sent: tuple[bytes, ...]
 ) -> None:
     server = Server(models, gate, body_timeout_s=0.05, max_waiting=1)
-
-    async def body(client: httpx.AsyncClient) -> None:
-        upload = Trickle(server, *sent)
-        await upload.request
-        assert upload.status == 408
-        assert upload.problem["type"].endswith("too-slow")
-        assert "after 0.05 s: send it faster" in upload.problem["detail"]
-        assert upload.headers[b"connection"] == b"close"
-        headers = {"Content-Type": "audio/L16;rate=8000"}
-        assert (await client.post("/infer", content=bytes(20), headers=headers)).status_code == 200
-        is_problem(await client.get("/sessions/a"), 404, "no session 'a'")
-
-    server.run(body)
+    # RUN server.run(body) ARGS client
+    upload = Trickle(server, *sent)
+    await upload.request
+    assert upload.status == 408
+    assert upload.problem["type"].endswith("too-slow")
+    assert "after 0.05 s: send it faster" in upload.problem["detail"]
+    assert upload.headers[b"connection"] == b"close"
+    headers = {"Content-Type": "audio/L16;rate=8000"}
+    assert (await client.post("/infer", content=bytes(20), headers=headers)).status_code == 200
+    is_problem(await client.get("/sessions/a"), 404, "no session 'a'")
 
 
-def test_bodies_under_way_have_a_bound_in_all(models: Path, gate: Gate) -> None:
+async def test_bodies_under_way_have_a_bound_in_all(models: Path, gate: Gate) -> None:
     server = Server(models, gate, max_body_bytes=100_000, max_upload_bytes=150_000)
     uploads = server.app.state.sessions.uploads
-
-    async def body(client: httpx.AsyncClient) -> None:
-        first = Trickle(server, bytes(80_000))
-        await first.waits.wait()
-        assert uploads.bytes == 80_000
-        second = Trickle(server, bytes(60_000), bytes(20_000))
-        await second.request
-        assert second.status == 503
-        assert second.problem["type"].endswith("overloaded")
-        assert "140000 bytes of bodies are under way" in second.problem["detail"]
-        assert int(second.headers[b"retry-after"]) >= 1
-        assert uploads.bytes == 80_000  # what was refused is let go
-        headers = {"Content-Type": "audio/L16;rate=8000"}
-        # small ones always find room
-        assert (await client.post("/infer", content=bytes(20), headers=headers)).status_code == 200
-        refused = await client.put(
-            "/sessions/b/state", content=bytes(90_000), headers={"Content-Type": "application/octet-stream"}
-        )
-        is_problem(refused, 503, "bytes of bodies are under way")
-        gate.opened.clear()
-        first.send(b"")
-        await server.entered()
-        assert uploads.bytes == 80_000  # until it is answered
-        gate.opened.set()
-        await first.request
-        assert (first.status, uploads.bytes) == (200, 0)
-
-    server.run(body)
+    # RUN server.run(body) ARGS client
+    first = Trickle(server, bytes(80_000))
+    await first.waits.wait()
+    assert uploads.bytes == 80_000
+    second = Trickle(server, bytes(60_000), bytes(20_000))
+    await second.request
+    assert second.status == 503
+    assert second.problem["type"].endswith("overloaded")
+    assert "140000 bytes of bodies are under way" in second.problem["detail"]
+    assert int(second.headers[b"retry-after"]) >= 1
+    assert uploads.bytes == 80_000  # what was refused is let go
+    headers = {"Content-Type": "audio/L16;rate=8000"}
+    # small ones always find room
+    assert (await client.post("/infer", content=bytes(20), headers=headers)).status_code == 200
+    refused = await client.put(
+        "/sessions/b/state", content=bytes(90_000), headers={"Content-Type": "application/octet-stream"}
+    )
+    is_problem(refused, 503, "bytes of bodies are under way")
+    gate.opened.clear()
+    first.send(b"")
+    await server.entered()
+    assert uploads.bytes == 80_000  # until it is answered
+    gate.opened.set()
+    await first.request
+    assert (first.status, uploads.bytes) == (200, 0)
 
 
-def test_a_body_that_trickles_does_not_keep_a_server_from_its_end(
+async def test_a_body_that_trickles_does_not_keep_a_server_from_its_end(
     models: Path, gate: Gate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("service.admission.uploads.ENDING_S", 0.05)
     server = Server(models, gate)
-
-    async def body(_: httpx.AsyncClient) -> None:
-        slow, quick = Trickle(server, bytes(100)), Trickle(server, bytes(100))
-        await slow.waits.wait()
-        await quick.waits.wait()
-        stopping = asyncio.create_task(server.app.state.sessions.admissions.stop())
-        await asyncio.sleep(0)
-        quick.send(b"")  # what comes in time is served to its end
-        await stopping
-        await asyncio.gather(slow.request, quick.request)
-        assert (slow.status, quick.status) == (503, 200)
-        assert slow.problem["type"].endswith("shutting-down")
-
-    server.run(body)
+    # RUN server.run(body) ARGS _
+    slow, quick = Trickle(server, bytes(100)), Trickle(server, bytes(100))
+    await slow.waits.wait()
+    await quick.waits.wait()
+    stopping = asyncio.create_task(server.app.state.sessions.admissions.stop())
+    await asyncio.sleep(0)
+    quick.send(b"")  # what comes in time is served to its end
+    await stopping
+    await asyncio.gather(slow.request, quick.request)
+    assert (slow.status, quick.status) == (503, 200)
+    assert slow.problem["type"].endswith("shutting-down")
 
 
-def test_few_large_bodies_are_decoded_at_once(models: Path, gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_few_large_bodies_are_decoded_at_once(models: Path, gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
     server = Server(models, gate)
     lock, running, most = threading.Lock(), 0, 0
     together = threading.Barrier(infer.LARGE_DECODES)  # nobody leaves before as many are in as may be
@@ -273,22 +251,16 @@ def test_few_large_bodies_are_decoded_at_once(models: Path, gate: Gate, monkeypa
                 running -= 1
 
     monkeypatch.setattr(infer, "decode_json", decode)
-
-    async def body(client: httpx.AsyncClient) -> None:
-        large = audio(sound(30_000))
-        await asyncio.gather(*(ok(client, input=large) for _ in range(6)))
-        assert most == infer.LARGE_DECODES
-
-    server.run(body)
+    # RUN server.run(body) ARGS client
+    large = audio(sound(30_000))
+    await asyncio.gather(*(ok(client, input=large) for _ in range(6)))
+    assert most == infer.LARGE_DECODES
 
 
-def test_large_bodies_are_decoded_beside_the_loop(models: Path, gate: Gate) -> None:
+async def test_large_bodies_are_decoded_beside_the_loop(models: Path, gate: Gate) -> None:
     server = Server(models, gate)
-
-    async def body(client: httpx.AsyncClient) -> None:
-        whole = await ok(client, input=audio(sound(60_000)), end=True)
-        await ok(client, session="s", input=audio(sound(60_000)[:30_000]))
-        last = await ok(client, session="s", input=audio(sound(60_000)[30_000:]), end=True)
-        assert last["probabilities"] == whole["probabilities"]
-
-    server.run(body)
+    # RUN server.run(body) ARGS client
+    whole = await ok(client, input=audio(sound(60_000)), end=True)
+    await ok(client, session="s", input=audio(sound(60_000)[:30_000]))
+    last = await ok(client, session="s", input=audio(sound(60_000)[30_000:]), end=True)
+    assert last["probabilities"] == whole["probabilities"]

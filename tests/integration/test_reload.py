@@ -30,50 +30,44 @@ async def stream(client: httpx.AsyncClient, session: str, begun: asyncio.Event |
     return [reply | {"session": "any"} for reply in replies]
 
 
-def test_a_reload_under_load(models: Path, gate: Gate) -> None:
+async def test_a_reload_under_load(models: Path, gate: Gate) -> None:
     """Sessions go on to the bit, a broken version is refused, and the old one is let go when its sessions are over."""
     server = Server(models, gate, ended_keep_s=10)
-
-    async def body(client: httpx.AsyncClient) -> None:
-        server.app.state.sessions._catalog.load()
-        calm = await stream(client, "calm")
-        begun = [asyncio.Event() for _ in range(20)]
-        streams = [asyncio.create_task(stream(client, f"s{n}", begun[n])) for n in range(20)]
-        for event in begun:
-            await event.wait()
-        write_artifact(models, version="2", change={"description": "newer"})
-        rewrite(write_artifact(models, version="3"), "exact.onnx", b"broken")
-        shutil.rmtree(models / "digits" / "1")
-        await server.app.state.reloader.reload()
-        assert (await ok(client, session="new", input=events(10)))["version"] == "2"
-        assert (await client.get("/models")).json()["models"][0]["versions"] == ["2"]
-        metrics = (await client.get("/metrics")).text
-        for line in (
-            'hetsyn_model_versions_total{event="opened"} 1.0',
-            'hetsyn_model_versions_total{event="withdrawn"} 1.0',
-            'hetsyn_model_versions_total{event="refused"} 1.0',
-            "hetsyn_models_offered 1.0",
-            "hetsyn_models_withdrawn 1.0",
-        ):
-            assert line in metrics
-        assert await asyncio.gather(*streams) == [calm] * 20
-        assert (await client.get("/health/ready")).status_code == 200
-        server.clock.now_s += 11
-        server.app.state.sessions.sweep(server.clock.now_s)
-        assert "hetsyn_models_withdrawn 0.0" in (await client.get("/metrics")).text
-
-    server.run(body)
+    # RUN server.run(body) ARGS client
+    server.app.state.sessions._catalog.load()
+    calm = await stream(client, "calm")
+    begun = [asyncio.Event() for _ in range(20)]
+    streams = [asyncio.create_task(stream(client, f"s{n}", begun[n])) for n in range(20)]
+    for event in begun:
+        await event.wait()
+    write_artifact(models, version="2", change={"description": "newer"})
+    rewrite(write_artifact(models, version="3"), "exact.onnx", b"broken")
+    shutil.rmtree(models / "digits" / "1")
+    await server.app.state.reloader.reload()
+    assert (await ok(client, session="new", input=events(10)))["version"] == "2"
+    assert (await client.get("/models")).json()["models"][0]["versions"] == ["2"]
+    metrics = (await client.get("/metrics")).text
+    for line in (
+        'hetsyn_model_versions_total{event="opened"} 1.0',
+        'hetsyn_model_versions_total{event="withdrawn"} 1.0',
+        'hetsyn_model_versions_total{event="refused"} 1.0',
+        "hetsyn_models_offered 1.0",
+        "hetsyn_models_withdrawn 1.0",
+    ):
+        assert line in metrics
+    assert await asyncio.gather(*streams) == [calm] * 20
+    assert (await client.get("/health/ready")).status_code == 200
+    server.clock.now_s += 11
+    server.app.state.sessions.sweep(server.clock.now_s)
+    assert "hetsyn_models_withdrawn 0.0" in (await client.get("/metrics")).text
 
 
-def test_a_watching_app_loads_what_is_put_into_its_folder(models: Path, gate: Gate) -> None:
+async def test_a_watching_app_loads_what_is_put_into_its_folder(models: Path, gate: Gate) -> None:
     server = Server(models, gate, watch_s=0.01)
-
-    async def body(client: httpx.AsyncClient) -> None:
-        write_artifact(models, version="2")
-        while (await ok(client, input=events(10), end=True))["version"] != "2":
-            await asyncio.sleep(0.01)
-
-    server.run(body)
+    # RUN server.run(body) ARGS client
+    write_artifact(models, version="2")
+    while (await ok(client, input=events(10), end=True))["version"] != "2":
+        await asyncio.sleep(0.01)
 
 
 def test_an_app_looks_at_no_folder_unless_it_is_told() -> None:

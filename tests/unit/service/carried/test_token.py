@@ -90,159 +90,132 @@ def has(carried: Carried) -> bytes:
     return carried.token
 
 
-def test_chunks_go_from_server_to_server_and_answer_as_one_would(models: Path, clock: Clock) -> None:
+async def test_chunks_go_from_server_to_server_and_answer_as_one_would(models: Path, clock: Clock) -> None:
     """To the bit, with sound of a rate that is resampled, in chunks that fill no whole steps."""
     one, other = (Carrier(models, [OLD], clock) for _ in range(2))
     samples = (sound(4000) / 32_768).astype(np.float32)
     pieces = [AudioChunk(samples[begin : begin + 371], 11_025) for begin in range(0, len(samples), 371)]
-
-    async def body() -> None:
-        token = None
-        for n, piece in enumerate(pieces):
-            end = n == len(pieces) - 1
-            expected = await one.registry.infer(request("a", n, chunk=piece, end=end))
-            carried = await (one, other)[n % 2].send(token, "a", n, chunk=piece, end=end)
-            assert carried.reply == expected
-            token = carried.token
-        assert token is None  # it has ended: there is nothing to carry
-        assert (one.registry.held, other.registry.held) == (0, 0)
-        counters = other.registry.counters
-        assert (counters.tokens_opened, counters.chunks_applied) == (len(pieces) // 2, len(pieces) // 2)
-
-    run(body)
+    # RUN run(body) ARGS 
+    token = None
+    for n, piece in enumerate(pieces):
+        end = n == len(pieces) - 1
+        expected = await one.registry.infer(request("a", n, chunk=piece, end=end))
+        carried = await (one, other)[n % 2].send(token, "a", n, chunk=piece, end=end)
+        assert carried.reply == expected
+        token = carried.token
+    assert token is None  # it has ended: there is nothing to carry
+    assert (one.registry.held, other.registry.held) == (0, 0)
+    counters = other.registry.counters
+    assert (counters.tokens_opened, counters.chunks_applied) == (len(pieces) // 2, len(pieces) // 2)
 
 
-def test_the_same_token_and_chunk_have_the_same_answer(carrier: Carrier, clock: Clock) -> None:
-    async def body() -> None:
-        first = await carrier.send(None, "a")
-        second = await carrier.send(has(first), None, None, seed=1)
-        clock.now_s += 1
-        again = await carrier.send(has(first), None, 1, seed=1)
-        assert again.reply == second.reply
-        assert again.token != second.token  # sealed anew
-        thirds = [await carrier.send(has(token), "a", None, seed=2) for token in (second, again)]
-        assert thirds[0].reply == thirds[1].reply
-        assert (thirds[0].reply.session, thirds[0].reply.seq) == ("a", 2)
-
-    run(body)
+async def test_the_same_token_and_chunk_have_the_same_answer(carrier: Carrier, clock: Clock) -> None:
+    # RUN run(body) ARGS 
+    first = await carrier.send(None, "a")
+    second = await carrier.send(has(first), None, None, seed=1)
+    clock.now_s += 1
+    again = await carrier.send(has(first), None, 1, seed=1)
+    assert again.reply == second.reply
+    assert again.token != second.token  # sealed anew
+    thirds = [await carrier.send(has(token), "a", None, seed=2) for token in (second, again)]
+    assert thirds[0].reply == thirds[1].reply
+    assert (thirds[0].reply.session, thirds[0].reply.seq) == ("a", 2)
 
 
-def test_numbers_are_judged_as_in_any_session(carrier: Carrier) -> None:
-    async def body() -> None:
-        await carrier.refused(NotFound, "begin it with seq 0", None, "a", 1)
-        second = await carrier.send(has(await carrier.send(None, "a", 0)), "a", 1, seed=1)
-        token = has(second)
-        replayed = await carrier.send(token, "a", 1, seed=1)
-        assert replayed.reply == second.reply
-        assert carrier.registry.counters.chunks_replayed == 1
-        assert (await carrier.send(has(replayed), None, 2)).reply.seq == 2
-        await carrier.refused(ConflictingChunk, "send new content as seq 2", token, "a", 1, seed=7)
-        await carrier.refused(OutOfOrder, "send seq 2 next", token, "a", 3)
-        await carrier.refused(ModelMismatch, "form 'exact', not 'bank'", token, form="bank")
-        await carrier.refused(StateMismatch, "the token is of session 'a', not 'b'", token, "b")
-
-    run(body)
+async def test_numbers_are_judged_as_in_any_session(carrier: Carrier) -> None:
+    # RUN run(body) ARGS 
+    await carrier.refused(NotFound, "begin it with seq 0", None, "a", 1)
+    second = await carrier.send(has(await carrier.send(None, "a", 0)), "a", 1, seed=1)
+    token = has(second)
+    replayed = await carrier.send(token, "a", 1, seed=1)
+    assert replayed.reply == second.reply
+    assert carrier.registry.counters.chunks_replayed == 1
+    assert (await carrier.send(has(replayed), None, 2)).reply.seq == 2
+    await carrier.refused(ConflictingChunk, "send new content as seq 2", token, "a", 1, seed=7)
+    await carrier.refused(OutOfOrder, "send seq 2 next", token, "a", 3)
+    await carrier.refused(ModelMismatch, "form 'exact', not 'bank'", token, form="bank")
+    await carrier.refused(StateMismatch, "the token is of session 'a', not 'b'", token, "b")
 
 
-def test_a_client_that_forks_is_not_seen(carrier: Carrier) -> None:
+async def test_a_client_that_forks_is_not_seen(carrier: Carrier) -> None:
     """What a server without memory cannot know; the documentation says so."""
-
-    async def body() -> None:
-        first = has(await carrier.send(None, "a"))
-        left, right = await carrier.send(first, seed=1), await carrier.send(first, seed=2)
-        assert left.reply.seq == right.reply.seq == 1
-        assert left.reply.probabilities != right.reply.probabilities
-
-    run(body)
+    # RUN run(body) ARGS 
+    first = has(await carrier.send(None, "a"))
+    left, right = await carrier.send(first, seed=1), await carrier.send(first, seed=2)
+    assert left.reply.seq == right.reply.seq == 1
+    assert left.reply.probabilities != right.reply.probabilities
 
 
-def test_without_keys_there_are_none(models: Path, clock: Clock) -> None:
-    async def body() -> None:
-        await Carrier(models, None, clock).refused(CarryUnavailable, "start it with --carry-keys")
-
-    run(body)
+async def test_without_keys_there_are_none(models: Path, clock: Clock) -> None:
+    # RUN run(body) ARGS 
+    await Carrier(models, None, clock).refused(CarryUnavailable, "start it with --carry-keys")
 
 
-def test_keys_are_replaced_one_server_after_the_other(models: Path, clock: Clock) -> None:
+async def test_keys_are_replaced_one_server_after_the_other(models: Path, clock: Clock) -> None:
     before, both, after = (Carrier(models, keys, clock) for keys in ([OLD], [NEW, OLD], [NEW]))
-
-    async def body() -> None:
-        token = has(await before.send(None, "a"))
-        await after.refused(TokenKeyUnknown, "give all servers the same keys", token)
-        token = has(await both.send(token, seed=1))
-        assert (await after.send(token, seed=2)).reply.seq == 2
-        await before.refused(TokenKeyUnknown, "give all servers the same keys", token)
-
-    run(body)
+    # RUN run(body) ARGS 
+    token = has(await before.send(None, "a"))
+    await after.refused(TokenKeyUnknown, "give all servers the same keys", token)
+    token = has(await both.send(token, seed=1))
+    assert (await after.send(token, seed=2)).reply.seq == 2
+    await before.refused(TokenKeyUnknown, "give all servers the same keys", token)
 
 
 @pytest.mark.parametrize(
     ("idle_s", "chunks", "is_over"), [(59, 1, False), (60, 1, True), (50, 19, False), (50, 20, True)]
 )
-def test_a_token_expires(carrier: Carrier, clock: Clock, idle_s: float, chunks: int, is_over: bool) -> None:
+async def test_a_token_expires(carrier: Carrier, clock: Clock, idle_s: float, chunks: int, is_over: bool) -> None:
     """60 s after its chunk, and 1000 s after the first."""
-
-    async def body() -> None:
-        token = has(await carrier.send(None, "a"))
-        for n in range(1, chunks):
-            clock.now_s += idle_s
-            token = has(await carrier.send(token, seed=n))
+    # RUN run(body) ARGS 
+    token = has(await carrier.send(None, "a"))
+    for n in range(1, chunks):
         clock.now_s += idle_s
-        if is_over:
-            await carrier.refused(TokenExpired, "60 s after its chunk or 1000 s after", token)
-        else:
-            await carrier.send(token)
-
-    run(body)
-
-
-def test_a_replay_does_not_make_a_token_younger(carrier: Carrier, clock: Clock) -> None:
-    async def body() -> None:
-        token = has(await carrier.send(None, "a", 0))
-        clock.now_s += 50
-        token = has(await carrier.send(token, "a", 0))
-        clock.now_s += 10
-        await carrier.refused(TokenExpired, "has expired", token)
-
-    run(body)
+        token = has(await carrier.send(token, seed=n))
+    clock.now_s += idle_s
+    if is_over:
+        await carrier.refused(TokenExpired, "60 s after its chunk or 1000 s after", token)
+    else:
+        await carrier.send(token)
 
 
-def test_the_model_is_the_one_that_it_began_on(models: Path, tmp_path: Path, clock: Clock) -> None:
+async def test_a_replay_does_not_make_a_token_younger(carrier: Carrier, clock: Clock) -> None:
+    # RUN run(body) ARGS 
+    token = has(await carrier.send(None, "a", 0))
+    clock.now_s += 50
+    token = has(await carrier.send(token, "a", 0))
+    clock.now_s += 10
+    await carrier.refused(TokenExpired, "has expired", token)
+
+
+async def test_the_model_is_the_one_that_it_began_on(models: Path, tmp_path: Path, clock: Clock) -> None:
     write_artifact(tmp_path / "changed", change={"provenance": {"seed": 8}})
     write_artifact(tmp_path / "next", version="2")
     write_artifact(models, version="2")
     first = Carrier(models, [OLD], clock)
-
-    async def body() -> None:
-        token = has(await first.send(None, "a", version="1"))
-        await Carrier(tmp_path / "changed", [OLD], clock).refused(ModelChanged, "another content of model", token)
-        await Carrier(tmp_path / "next", [OLD], clock).refused(ModelAbsent, "version '1', which", token)
-        assert (await first.send(token)).reply.version == "1"
-
-    run(body)
+    # RUN run(body) ARGS 
+    token = has(await first.send(None, "a", version="1"))
+    await Carrier(tmp_path / "changed", [OLD], clock).refused(ModelChanged, "another content of model", token)
+    await Carrier(tmp_path / "next", [OLD], clock).refused(ModelAbsent, "version '1', which", token)
+    assert (await first.send(token)).reply.version == "1"
 
 
-def test_a_token_of_another_packing_is_told(carrier: Carrier, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def body() -> None:
-        token = has(await carrier.send(None, "a"))
-        monkeypatch.setattr(packing, "FORMAT_VERSION", 2)
-        await carrier.refused(StateFormat, "an older format", token)
-
-    run(body)
+async def test_a_token_of_another_packing_is_told(carrier: Carrier, monkeypatch: pytest.MonkeyPatch) -> None:
+    # RUN run(body) ARGS 
+    token = has(await carrier.send(None, "a"))
+    monkeypatch.setattr(packing, "FORMAT_VERSION", 2)
+    await carrier.refused(StateFormat, "an older format", token)
 
 
-def test_a_token_says_nothing_of_the_session(carrier: Carrier) -> None:
-    async def body() -> None:
-        token = has(await carrier.send(None, "a-name-to-be-found"))
-        session_id, session = carrier.registry._tokens.open(token)  # type: ignore[union-attr]
-        assert session_id == "a-name-to-be-found"
-        assert session.stream is not None
-        state = session.model.states(session.form).to_host(session.stream.network).tobytes()
-        for secret in (b"a-name", b"digits", b"probabilities", b"HSST", state[:8], OLD[:8]):
-            assert secret not in token
-        assert len(token) == len(packing.Packing().pack(session_id, session)) + 92
-
-    run(body)
+async def test_a_token_says_nothing_of_the_session(carrier: Carrier) -> None:
+    # RUN run(body) ARGS 
+    token = has(await carrier.send(None, "a-name-to-be-found"))
+    session_id, session = carrier.registry._tokens.open(token)  # type: ignore[union-attr]
+    assert session_id == "a-name-to-be-found"
+    assert session.stream is not None
+    state = session.model.states(session.form).to_host(session.stream.network).tobytes()
+    for secret in (b"a-name", b"digits", b"probabilities", b"HSST", state[:8], OLD[:8]):
+        assert secret not in token
+    assert len(token) == len(packing.Packing().pack(session_id, session)) + 92
 
 
 @pytest.fixture(scope="module")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from service.errors import Overloaded, SessionGone
@@ -12,9 +12,9 @@ from service.models.model import Model
 from service.registry.table import NOTHING, SLICE, Kept
 from service.session.protocol import Known, Lifetimes, Progress
 from service.session.session import Session
-from service.settings import Settings
 from service.store.session_store import Held
-from tests.unit.service.registry.test_registry import Clock
+from tests.support.clock import Clock
+from tests.support.product import make_settings
 
 LIFETIMES = Lifetimes(idle_s=60, age_s=1000, ended_keep_s=10, gone_keep_s=100)
 
@@ -23,7 +23,7 @@ class Counted(Kept):
     """Counts the places that it looks at."""
 
     def __init__(self, clock: Clock, **limits: Any) -> None:
-        super().__init__(Settings(models=Path("unused"), **limits), LIFETIMES, clock)
+        super().__init__(make_settings(**limits), LIFETIMES, clock)
         self.looked_at = 0
 
     def _expire(self, session_id: str, now_s: float) -> bool:
@@ -100,6 +100,20 @@ def test_a_sweep_goes_on_in_slices(model: Model) -> None:
         kept.looked_at -= 1
     assert looked_at == [SLICE, 2 * SLICE, 3 * SLICE]
     assert kept.open == 1
+
+
+def test_a_sweep_lets_others_have_their_turn_every_few_hundred_places(model: Model) -> None:
+    """A tenth of a millisecond each, whatever the number of a slice: chunks wait for one slice, not for the sweep."""
+    clock = Clock()
+    kept = Counted(clock, max_sessions=5_000)
+    for n in range(5_000):
+        used(kept, model, f"s{n}", clock)
+    clock.now_s += 60
+    kept.looked_at = 0
+    turns = [kept.looked_at for _ in kept.sweeping(clock())]
+    assert len(turns) >= 10
+    assert max(np.diff([0, *turns, kept.looked_at])) <= 500
+    assert kept.open == 0
 
 
 def test_a_sweep_finds_the_old_among_the_used(model: Model) -> None:

@@ -240,29 +240,26 @@ def test_a_version_that_comes_back_in_time_is_the_same(models: Path, catalog: Mo
     assert (catalog.get("digits", "1"), catalog.withdrawn) == (used, 0)
 
 
-def test_sessions_go_on_with_the_version_that_they_began_on(models: Path, catalog: ModelCatalog, gate: Gate) -> None:
+async def test_sessions_go_on_with_the_version_that_they_began_on(models: Path, catalog: ModelCatalog, gate: Gate) -> None:
     server = Server(catalog, gate, session_idle_s=60, ended_keep_s=10)
     old = ref(catalog.get("digits"))
-
-    async def body() -> None:
-        calm = [await server.send("calm", n, seed=n, end=n == 3) for n in range(4)]
-        await server.send("a", 0, seed=0)
-        write_artifact(models, version="2", change={"description": "newer"})
-        shutil.rmtree(models / "digits" / "1")
-        adopt(catalog)
-        assert (await server.send("b", 0)).version == "2"
-        await server.refused(NotFound, "no version '1'", "c", 0, version="1")
-        for n in range(1, 4):
-            reply = await server.send("a", n, seed=n, end=n == 3, version="1")
-            assert reply == calm[n].model_copy(update={"session": "a"})
-        server.clock.now_s += 11  # the last replies are kept no longer
-        server.registry.sweep(server.clock.now_s)
-
-    server.run(body)
+    # RUN server.run(body) ARGS 
+    calm = [await server.send("calm", n, seed=n, end=n == 3) for n in range(4)]
+    await server.send("a", 0, seed=0)
+    write_artifact(models, version="2", change={"description": "newer"})
+    shutil.rmtree(models / "digits" / "1")
+    adopt(catalog)
+    assert (await server.send("b", 0)).version == "2"
+    await server.refused(NotFound, "no version '1'", "c", 0, version="1")
+    for n in range(1, 4):
+        reply = await server.send("a", n, seed=n, end=n == 3, version="1")
+        assert reply == calm[n].model_copy(update={"session": "a"})
+    server.clock.now_s += 11  # the last replies are kept no longer
+    server.registry.sweep(server.clock.now_s)
     assert old() is None
 
 
-def test_a_replica_without_a_sessions_version_says_so(models: Path, gate: Gate) -> None:
+async def test_a_replica_without_a_sessions_version_says_so(models: Path, gate: Gate) -> None:
     """Nothing is lost: a server that has the version goes on."""
     store = MemoryStore()
     catalogs = [ModelCatalog(models, load=gate.load) for _ in range(2)]
@@ -271,16 +268,13 @@ def test_a_replica_without_a_sessions_version_says_so(models: Path, gate: Gate) 
     catalogs[0].load()
     shutil.rmtree(models / "digits" / "1")
     adopt(catalogs[1])
-
-    async def body() -> None:
-        await old.send("a", 0)
-        await new.refused(ModelAbsent, "send the chunk again to a server that has it", "a", 1)
-        assert (await new.send("b", 0)).version == "2"
-        await old.refused(ModelAbsent, "version '2', which this server does not have", "b", 1)
-        assert (await old.send("a", 1)).version == "1"
-        await new.registry.close()
-
-    old.run(body)
+    # RUN old.run(body) ARGS 
+    await old.send("a", 0)
+    await new.refused(ModelAbsent, "send the chunk again to a server that has it", "a", 1)
+    assert (await new.send("b", 0)).version == "2"
+    await old.refused(ModelAbsent, "version '2', which this server does not have", "b", 1)
+    assert (await old.send("a", 1)).version == "1"
+    await new.registry.close()
 
 
 @pytest.fixture
@@ -348,65 +342,56 @@ class Forever:
             await asyncio.gather(task, return_exceptions=True)
 
 
-def test_it_reloads_when_it_is_asked(models: Path, catalog: ModelCatalog) -> None:
+async def test_it_reloads_when_it_is_asked(models: Path, catalog: ModelCatalog) -> None:
     forever = Forever(catalog, 0.0)
-
-    async def body() -> None:
-        write_artifact(models, version="2")
-        await forever.reloader.waits.wait()
-        assert forever.counters.model_reloads == 0
-        forever.reloader.ask()
-        await forever.reloads(1)
-        assert catalog.get("digits").version == "2"
-
-    asyncio.run(forever.run(body))
+    # RUN asyncio.run(forever.run(body)) ARGS 
+    write_artifact(models, version="2")
+    await forever.reloader.waits.wait()
+    assert forever.counters.model_reloads == 0
+    forever.reloader.ask()
+    await forever.reloads(1)
+    assert catalog.get("digits").version == "2"
 
 
-def test_a_watched_folder_is_reloaded_once_it_rests(models: Path, catalog: ModelCatalog) -> None:
+async def test_a_watched_folder_is_reloaded_once_it_rests(models: Path, catalog: ModelCatalog) -> None:
     forever = Forever(catalog, 1.0)
     counters, reloader = forever.counters, forever.reloader
-
-    async def body() -> None:
-        await reloader.look(2)
-        assert counters.model_reloads == 1  # what changed since the catalog was opened
-        folder = write_artifact(models, version="2")
-        hidden = folder.rename(models / "hidden")
-        (models / "digits" / "2").mkdir()
-        for path in sorted(hidden.iterdir()):  # copied in slowly, the manifest among the first
-            shutil.copy(path, models / "digits" / "2" / path.name)
-            await reloader.look()
-            assert counters.model_reloads == 1
+    # RUN asyncio.run(forever.run(body)) ARGS 
+    await reloader.look(2)
+    assert counters.model_reloads == 1  # what changed since the catalog was opened
+    folder = write_artifact(models, version="2")
+    hidden = folder.rename(models / "hidden")
+    (models / "digits" / "2").mkdir()
+    for path in sorted(hidden.iterdir()):  # copied in slowly, the manifest among the first
+        shutil.copy(path, models / "digits" / "2" / path.name)
         await reloader.look()
-        assert counters.model_reloads == 2
-        assert catalog.get("digits").version == "2"
-        await reloader.look(3)
-        assert counters.model_reloads == 2  # nothing has changed
+        assert counters.model_reloads == 1
+    await reloader.look()
+    assert counters.model_reloads == 2
+    assert catalog.get("digits").version == "2"
+    await reloader.look(3)
+    assert counters.model_reloads == 2  # nothing has changed
 
-    asyncio.run(forever.run(body))
 
-
-def test_a_folder_that_cannot_be_looked_at_does_not_end_it(
+async def test_a_folder_that_cannot_be_looked_at_does_not_end_it(
     models: Path, catalog: ModelCatalog, monkeypatch: pytest.MonkeyPatch, logged: pytest.LogCaptureFixture
 ) -> None:
     forever = Forever(catalog, 1.0)
 
     def stale(_: Path) -> Signature:
         raise OSError("stale file handle")
-
-    async def body() -> None:
-        await forever.reloader.look(2)
-        monkeypatch.setattr("service.reload.reload.signature", stale)
-        write_artifact(models, version="2")
-        await forever.reloader.look()
-        assert "stale file handle" in logged.text
-        monkeypatch.undo()
-        await forever.reloader.look(2)
-        assert catalog.get("digits").version == "2"
-
-    asyncio.run(forever.run(body))
+    # RUN asyncio.run(forever.run(body)) ARGS 
+    await forever.reloader.look(2)
+    monkeypatch.setattr("service.reload.reload.signature", stale)
+    write_artifact(models, version="2")
+    await forever.reloader.look()
+    assert "stale file handle" in logged.text
+    monkeypatch.undo()
+    await forever.reloader.look(2)
+    assert catalog.get("digits").version == "2"
 
 
-def test_the_event_loop_is_free_while_a_model_loads(models: Path, catalog: ModelCatalog) -> None:
+async def test_the_event_loop_is_free_while_a_model_loads(models: Path, catalog: ModelCatalog) -> None:
     opened, entered = threading.Event(), threading.Event()
 
     def slowly(model: Model) -> None:
@@ -415,35 +400,29 @@ def test_the_event_loop_is_free_while_a_model_loads(models: Path, catalog: Model
         tried(model)
 
     forever = Forever(catalog, 0.0, slowly)
-
-    async def body() -> None:
-        write_artifact(models, version="2")
-        forever.reloader.ask()
-        assert await asyncio.to_thread(entered.wait, 20)
-        assert catalog.get("digits").version == "1"
-        opened.set()
-        await forever.reloads(1)
-        assert catalog.get("digits").version == "2"
-
-    asyncio.run(forever.run(body))
+    # RUN asyncio.run(forever.run(body)) ARGS 
+    write_artifact(models, version="2")
+    forever.reloader.ask()
+    assert await asyncio.to_thread(entered.wait, 20)
+    assert catalog.get("digits").version == "1"
+    opened.set()
+    await forever.reloads(1)
+    assert catalog.get("digits").version == "2"
 
 
-def test_a_defect_does_not_end_it(
+async def test_a_defect_does_not_end_it(
     catalog: ModelCatalog, monkeypatch: pytest.MonkeyPatch, logged: pytest.LogCaptureFixture
 ) -> None:
     forever = Forever(catalog, 0.0)
     monkeypatch.setattr("service.reload.reload.find_artifacts", lambda _: 1 / 0)
-
-    async def body() -> None:
-        forever.reloader.ask()
-        async with asyncio.timeout(20):
-            while "could not be reloaded" not in logged.text:
-                await asyncio.sleep(0.005)
-        monkeypatch.undo()
-        forever.reloader.ask()
-        await forever.reloads(1)
-
-    asyncio.run(forever.run(body))
+    # RUN asyncio.run(forever.run(body)) ARGS 
+    forever.reloader.ask()
+    async with asyncio.timeout(20):
+        while "could not be reloaded" not in logged.text:
+            await asyncio.sleep(0.005)
+    monkeypatch.undo()
+    forever.reloader.ask()
+    await forever.reloads(1)
 
 
 def test_a_signature_tells_what_has_changed(models: Path) -> None:

@@ -15,7 +15,7 @@ from tests.unit.service.registry.test_registry import Server
 T = TypeVar("T")
 
 
-def test_nothing_is_done_twice_and_what_is_done_is_said(catalog: ModelCatalog, gate: Gate, relay: Relay) -> None:
+async def test_nothing_is_done_twice_and_what_is_done_is_said(catalog: ModelCatalog, gate: Gate, relay: Relay) -> None:
     store = RedisStore(f"redis://127.0.0.1:{relay.port}/0", timeout_s=5, prefix="answers:")
     server = Server(catalog, gate, store=store)
 
@@ -27,19 +27,16 @@ def test_nothing_is_done_twice_and_what_is_done_is_said(catalog: ModelCatalog, g
             assert not sent.done()
         relay.cut()
         return await sent
-
-    async def body() -> None:
-        await server.send("calm", seed=0)
-        calm = await server.send("calm", seed=1)
-        await server.send("a", seed=0)
-        again = await losing(server.send("a", seed=1))  # without a number: nothing else could tell
-        assert (again.seq, again.total_steps, again.probabilities) == (1, calm.total_steps, calm.probabilities)
-        assert (await server.registry.look("a"))["expected_seq"] == 2
-        content = await server.registry.export_state("a")
-        await losing(server.registry.delete("a"))
-        described, is_new = await losing(server.registry.import_state("a", content, replace_it=False))
-        assert (described["expected_seq"], is_new) == (2, True)
-        counters = server.registry.counters
-        assert (counters.sessions_deleted, counters.sessions_imported, counters.store_fenced) == (1, 1, 0)
-
-    server.run(body)
+    # RUN server.run(body) ARGS 
+    await server.send("calm", seed=0)
+    calm = await server.send("calm", seed=1)
+    await server.send("a", seed=0)
+    again = await losing(server.send("a", seed=1))  # without a number: nothing else could tell
+    assert (again.seq, again.total_steps, again.probabilities) == (1, calm.total_steps, calm.probabilities)
+    assert (await server.registry.look("a"))["expected_seq"] == 2
+    content = await server.registry.export_state("a")
+    await losing(server.registry.delete("a"))
+    described, is_new = await losing(server.registry.import_state("a", content, replace_it=False))
+    assert (described["expected_seq"], is_new) == (2, True)
+    counters = server.registry.counters
+    assert (counters.sessions_deleted, counters.sessions_imported, counters.store_fenced) == (1, 1, 0)

@@ -70,109 +70,93 @@ async def records(store: StateStore, *sessions: str) -> list[bytes | None]:
     return [stored.record if isinstance(stored, Stored) else None for stored in found]
 
 
-def test_what_is_committed_is_loaded_with_its_revision(make: Make) -> None:
-    async def body(store: StateStore) -> None:
-        assert await store.load(["a", "b"]) == [None, None]
-        content = bytes(range(256)) * 40
-        assert await store.commit([put("a", ABSENT, 11, content), put("b", ABSENT, 2**63 - 1, b"")]) == [COMMITTED] * 2
-        assert await store.load(["b", "x", "a"]) == [Stored(2**63 - 1, b""), None, Stored(11, content)]
-
-    run(make, body)
+async def test_what_is_committed_is_loaded_with_its_revision(make: Make) -> None:
+    # RUN run(make, body) ARGS store
+    assert await store.load(["a", "b"]) == [None, None]
+    content = bytes(range(256)) * 40
+    assert await store.commit([put("a", ABSENT, 11, content), put("b", ABSENT, 2**63 - 1, b"")]) == [COMMITTED] * 2
+    assert await store.load(["b", "x", "a"]) == [Stored(2**63 - 1, b""), None, Stored(11, content)]
 
 
-def test_a_change_is_committed_only_on_the_revision_that_it_names(make: Make) -> None:
-    async def body(store: StateStore) -> None:
-        await store.commit([put("a", ABSENT, 1, b"one")])
-        for wrong in (ABSENT, 2, 2**62):
-            assert await store.commit([put("a", wrong, 7, b"wrong")]) == [FENCED]
-        assert await store.commit([put("b", 1, 7, b"wrong")]) == [FENCED]
-        assert await records(store, "a", "b") == [b"one", None]
-        assert await store.commit([put("a", 1, 2, b"two")]) == [COMMITTED]
-        assert await store.commit([put("a", 1, 3, b"three")]) == [FENCED]
-        assert await store.load(["a"]) == [Stored(2, b"two")]
-
-    run(make, body)
+async def test_a_change_is_committed_only_on_the_revision_that_it_names(make: Make) -> None:
+    # RUN run(make, body) ARGS store
+    await store.commit([put("a", ABSENT, 1, b"one")])
+    for wrong in (ABSENT, 2, 2**62):
+        assert await store.commit([put("a", wrong, 7, b"wrong")]) == [FENCED]
+    assert await store.commit([put("b", 1, 7, b"wrong")]) == [FENCED]
+    assert await records(store, "a", "b") == [b"one", None]
+    assert await store.commit([put("a", 1, 2, b"two")]) == [COMMITTED]
+    assert await store.commit([put("a", 1, 3, b"three")]) == [FENCED]
+    assert await store.load(["a"]) == [Stored(2, b"two")]
 
 
-def test_each_change_of_a_batch_has_its_own_verdict(make: Make) -> None:
-    async def body(store: StateStore) -> None:
-        await store.commit([put("a", ABSENT, 1), put("b", ABSENT, 2)])
-        verdicts = await store.commit(
-            [put("a", 1, 3, b"a"), put("b", 9, 4, b"b"), put("c", ABSENT, 5, b"c"), delete("d", 1), delete("b", 2)]
-        )
-        assert verdicts == [COMMITTED, FENCED, COMMITTED, FENCED, COMMITTED]
-        assert await records(store, "a", "b", "c") == [b"a", None, b"c"]
-        assert await store.commit([]) == []
-        assert await store.load([]) == []
-
-    run(make, body)
+async def test_each_change_of_a_batch_has_its_own_verdict(make: Make) -> None:
+    # RUN run(make, body) ARGS store
+    await store.commit([put("a", ABSENT, 1), put("b", ABSENT, 2)])
+    verdicts = await store.commit(
+        [put("a", 1, 3, b"a"), put("b", 9, 4, b"b"), put("c", ABSENT, 5, b"c"), delete("d", 1), delete("b", 2)]
+    )
+    assert verdicts == [COMMITTED, FENCED, COMMITTED, FENCED, COMMITTED]
+    assert await records(store, "a", "b", "c") == [b"a", None, b"c"]
+    assert await store.commit([]) == []
+    assert await store.load([]) == []
 
 
-def test_a_deleted_session_may_begin_again_and_its_old_revision_is_fenced(make: Make) -> None:
-    async def body(store: StateStore) -> None:
-        await store.commit([put("a", ABSENT, 1)])
-        assert await store.commit([delete("a", 2)]) == [FENCED]
-        assert await store.commit([delete("a", 1)]) == [COMMITTED]
-        assert await store.load(["a"]) == [None]
-        assert await store.commit([put("a", 1, 2)]) == [FENCED]
-        assert await store.commit([put("a", ABSENT, 3, b"new")]) == [COMMITTED]
-        assert await store.commit([put("a", 1, 4)]) == [FENCED]
-        assert await records(store, "a") == [b"new"]
-
-    run(make, body)
+async def test_a_deleted_session_may_begin_again_and_its_old_revision_is_fenced(make: Make) -> None:
+    # RUN run(make, body) ARGS store
+    await store.commit([put("a", ABSENT, 1)])
+    assert await store.commit([delete("a", 2)]) == [FENCED]
+    assert await store.commit([delete("a", 1)]) == [COMMITTED]
+    assert await store.load(["a"]) == [None]
+    assert await store.commit([put("a", 1, 2)]) == [FENCED]
+    assert await store.commit([put("a", ABSENT, 3, b"new")]) == [COMMITTED]
+    assert await store.commit([put("a", 1, 4)]) == [FENCED]
+    assert await records(store, "a") == [b"new"]
 
 
-def test_of_many_that_change_one_revision_one_comes_first(make: Make) -> None:
-    async def body(store: StateStore) -> None:
-        others = [make() for _ in range(3)]
-        try:
-            replicas = [store, *others]
-            expected = ABSENT
-            for round_ in range(10):
-                changes = [put("a", expected, 100 * round_ + n + 1, bytes([n])) for n in range(len(replicas))]
-                verdicts = await asyncio.gather(
-                    *(replica.commit([change]) for replica, change in zip(replicas, changes, strict=True))
-                )
-                first = [n for n, (verdict,) in enumerate(verdicts) if verdict is COMMITTED]
-                assert len(first) == 1
-                expected = changes[first[0]].revision
-                assert await store.load(["a"]) == [Stored(expected, bytes([first[0]]))]
-        finally:
-            for other in others:
-                if other is not store:
-                    await other.close()
-
-    run(make, body)
+async def test_of_many_that_change_one_revision_one_comes_first(make: Make) -> None:
+    # RUN run(make, body) ARGS store
+    others = [make() for _ in range(3)]
+    try:
+        replicas = [store, *others]
+        expected = ABSENT
+        for round_ in range(10):
+            changes = [put("a", expected, 100 * round_ + n + 1, bytes([n])) for n in range(len(replicas))]
+            verdicts = await asyncio.gather(
+                *(replica.commit([change]) for replica, change in zip(replicas, changes, strict=True))
+            )
+            first = [n for n, (verdict,) in enumerate(verdicts) if verdict is COMMITTED]
+            assert len(first) == 1
+            expected = changes[first[0]].revision
+            assert await store.load(["a"]) == [Stored(expected, bytes([first[0]]))]
+    finally:
+        for other in others:
+            if other is not store:
+                await other.close()
 
 
-def test_what_is_kept_long_enough_is_gone_and_may_begin_again(make: Make) -> None:
-    async def body(store: StateStore) -> None:
-        await store.commit([put("a", ABSENT, 1, keep_s=0.05), put("b", ABSENT, 2, keep_s=60)])
-        async with asyncio.timeout(10):
-            while (await store.load(["a"])) != [None]:
-                await asyncio.sleep(0.005)
-        assert await store.commit([put("a", 1, 3)]) == [FENCED]
-        assert await store.commit([put("a", ABSENT, 4)]) == [COMMITTED]
-        assert await store.load(["a", "b"]) == [Stored(4, b"record"), Stored(2, b"record")]
-
-    run(make, body)
+async def test_what_is_kept_long_enough_is_gone_and_may_begin_again(make: Make) -> None:
+    # RUN run(make, body) ARGS store
+    await store.commit([put("a", ABSENT, 1, keep_s=0.05), put("b", ABSENT, 2, keep_s=60)])
+    async with asyncio.timeout(10):
+        while (await store.load(["a"])) != [None]:
+            await asyncio.sleep(0.005)
+    assert await store.commit([put("a", 1, 3)]) == [FENCED]
+    assert await store.commit([put("a", ABSENT, 4)]) == [COMMITTED]
+    assert await store.load(["a", "b"]) == [Stored(4, b"record"), Stored(2, b"record")]
 
 
-def test_scan_tells_every_session(make: Make) -> None:
-    async def body(store: StateStore) -> None:
-        names = {f"session-{n}" for n in range(1203)}
-        await store.commit([put(name, ABSENT, new_revision()) for name in names])
-        assert {session async for session in store.scan()} == names
-
-    run(make, body)
+async def test_scan_tells_every_session(make: Make) -> None:
+    # RUN run(make, body) ARGS store
+    names = {f"session-{n}" for n in range(1203)}
+    await store.commit([put(name, ABSENT, new_revision()) for name in names])
+    assert {session async for session in store.scan()} == names
 
 
-def test_a_store_is_well_and_expires(make: Make) -> None:
-    async def body(store: StateStore) -> None:
-        await store.health()
-        assert await store.expire() == 0
-
-    run(make, body)
+async def test_a_store_is_well_and_expires(make: Make) -> None:
+    # RUN run(make, body) ARGS store
+    await store.health()
+    assert await store.expire() == 0
 
 
 def test_nothing_that_is_not_there_can_be_deleted() -> None:
@@ -190,51 +174,45 @@ def test_revisions_are_never_absent_and_never_the_same() -> None:
 
 
 @pytest.mark.parametrize("kind", ["memory", "file"])
-def test_expire_removes_what_is_over(tmp_path: Path, kind: str) -> None:
+async def test_expire_removes_what_is_over(tmp_path: Path, kind: str) -> None:
     clock = Clock()
     store: StateStore = MemoryStore(clock) if kind == "memory" else FileStore(tmp_path / "s.db", clock=clock)
-
-    async def body(store: StateStore) -> None:
-        await store.commit([put("a", ABSENT, 1, keep_s=10), put("b", ABSENT, 2, keep_s=20)])
-        clock.now_s += 10
-        assert {session async for session in store.scan()} == {"b"}
-        assert await store.expire() == 1
-        assert await store.expire() == 0
-        clock.now_s += 10
-        assert await store.expire() == 1
-
-    run(lambda: store, body)
+    # RUN run(lambda: store, body) ARGS store
+    await store.commit([put("a", ABSENT, 1, keep_s=10), put("b", ABSENT, 2, keep_s=20)])
+    clock.now_s += 10
+    assert {session async for session in store.scan()} == {"b"}
+    assert await store.expire() == 1
+    assert await store.expire() == 0
+    clock.now_s += 10
+    assert await store.expire() == 1
 
 
 # file
 
 
-def test_all_that_is_over_is_removed_and_others_have_their_turn(tmp_path: Path) -> None:
+async def test_all_that_is_over_is_removed_and_others_have_their_turn(tmp_path: Path) -> None:
     clock = Clock()
     file = FileStore(tmp_path / "s.db", clock=clock)
     order: list[str] = []
+    # RUN run(lambda: file, body) ARGS store
+    await store.commit([put(f"s{n}", ABSENT, n + 1, keep_s=10) for n in range(1_200)])
+    await store.commit([put("stays", ABSENT, 2_000, keep_s=100)])
+    clock.now_s += 10
 
-    async def body(store: StateStore) -> None:
-        await store.commit([put(f"s{n}", ABSENT, n + 1, keep_s=10) for n in range(1_200)])
-        await store.commit([put("stays", ABSENT, 2_000, keep_s=100)])
-        clock.now_s += 10
+    async def remove() -> None:
+        assert await store.expire() == 1_200
+        order.append("removed")
 
-        async def remove() -> None:
-            assert await store.expire() == 1_200
-            order.append("removed")
+    async def chunk() -> None:
+        assert await store.commit([put("new", ABSENT, 3_000)]) == [COMMITTED]
+        order.append("committed")
 
-        async def chunk() -> None:
-            assert await store.commit([put("new", ABSENT, 3_000)]) == [COMMITTED]
-            order.append("committed")
-
-        await asyncio.gather(remove(), chunk())
-        assert order == ["committed", "removed"]
-        assert {session async for session in store.scan()} == {"stays", "new"}
-        other = sqlite3.connect(tmp_path / "s.db")
-        assert other.execute("SELECT count(*) FROM sessions").fetchone() == (2,)
-        other.close()
-
-    run(lambda: file, body)
+    await asyncio.gather(remove(), chunk())
+    assert order == ["committed", "removed"]
+    assert {session async for session in store.scan()} == {"stays", "new"}
+    other = sqlite3.connect(tmp_path / "s.db")
+    assert other.execute("SELECT count(*) FROM sessions").fetchone() == (2,)
+    other.close()
 
 
 def test_a_file_keeps_its_sessions(tmp_path: Path) -> None:
@@ -248,30 +226,26 @@ def test_a_file_keeps_its_sessions(tmp_path: Path) -> None:
     run(lambda: FileStore(tmp_path / "s.db", synchronous="normal"), read)
 
 
-def test_a_full_disk_changes_nothing_and_is_unavailable(tmp_path: Path) -> None:
-    async def body(store: StateStore) -> None:
-        assert await store.commit([put("a", ABSENT, 1, b"small")]) == [COMMITTED]
-        verdicts = await store.commit([put("a", 1, 2, bytes(200_000)), put("b", ABSENT, 3)])
-        assert all(isinstance(verdict, StoreUnavailable) for verdict in verdicts)
-        assert "full" in str(verdicts[0])
-        assert await store.load(["a", "b"]) == [Stored(1, b"small"), None]
-        assert await store.commit([put("a", 1, 2, b"less")]) == [COMMITTED]
-
-    run(lambda: FileStore(tmp_path / "s.db", max_bytes=100_000), body)
+async def test_a_full_disk_changes_nothing_and_is_unavailable(tmp_path: Path) -> None:
+    # RUN run(lambda: FileStore(tmp_path / 's.db', max_bytes=100000), body) ARGS store
+    assert await store.commit([put("a", ABSENT, 1, b"small")]) == [COMMITTED]
+    verdicts = await store.commit([put("a", 1, 2, bytes(200_000)), put("b", ABSENT, 3)])
+    assert all(isinstance(verdict, StoreUnavailable) for verdict in verdicts)
+    assert "full" in str(verdicts[0])
+    assert await store.load(["a", "b"]) == [Stored(1, b"small"), None]
+    assert await store.commit([put("a", 1, 2, b"less")]) == [COMMITTED]
 
 
-def test_a_locked_file_is_unavailable_and_recovers(tmp_path: Path) -> None:
-    async def body(store: StateStore) -> None:
-        other = sqlite3.connect(tmp_path / "s.db", isolation_level=None)
-        other.execute("BEGIN IMMEDIATE")
-        (verdict,) = await store.commit([put("a", ABSENT, 1)])
-        assert isinstance(verdict, StoreUnavailable)
-        assert "locked" in str(verdict)
-        other.execute("ROLLBACK")
-        other.close()
-        assert await store.commit([put("a", ABSENT, 2)]) == [COMMITTED]
-
-    run(lambda: FileStore(tmp_path / "s.db", timeout_s=0.2), body)
+async def test_a_locked_file_is_unavailable_and_recovers(tmp_path: Path) -> None:
+    # RUN run(lambda: FileStore(tmp_path / 's.db', timeout_s=0.2), body) ARGS store
+    other = sqlite3.connect(tmp_path / "s.db", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    (verdict,) = await store.commit([put("a", ABSENT, 1)])
+    assert isinstance(verdict, StoreUnavailable)
+    assert "locked" in str(verdict)
+    other.execute("ROLLBACK")
+    other.close()
+    assert await store.commit([put("a", ABSENT, 2)]) == [COMMITTED]
 
 
 @pytest.mark.parametrize("content", [b"no database at all" * 100, b"x"])
@@ -332,24 +306,21 @@ def test_a_damaged_file_is_refused_at_the_start_or_reaches_those_it_touches(tmp_
     assert refused
 
 
-def test_damage_that_comes_later_reaches_one_session(tmp_path: Path) -> None:
+async def test_damage_that_comes_later_reaches_one_session(tmp_path: Path) -> None:
     path = tmp_path / "s.db"
     store = FileStore(path)
-
-    async def body(store: StateStore) -> None:
-        await store.commit([put("a", ABSENT, 1), put("b", ABSENT, 2)])
-        other = sqlite3.connect(path)
-        other.execute("UPDATE sessions SET record = 'text' WHERE id = 'a'")
-        other.commit()
-        other.close()
-        damaged, well = await store.load(["a", "b"])
-        assert isinstance(damaged, StateForeign)
-        assert well == Stored(2, b"record")
-
-    run(lambda: store, body)
+    # RUN run(lambda: store, body) ARGS store
+    await store.commit([put("a", ABSENT, 1), put("b", ABSENT, 2)])
+    other = sqlite3.connect(path)
+    other.execute("UPDATE sessions SET record = 'text' WHERE id = 'a'")
+    other.commit()
+    other.close()
+    damaged, well = await store.load(["a", "b"])
+    assert isinstance(damaged, StateForeign)
+    assert well == Stored(2, b"record")
 
 
-def test_a_malformed_page_is_told_as_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_malformed_page_is_told_as_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = FileStore(tmp_path / "s.db")
     commit_one = store._commit_one
 
@@ -359,15 +330,12 @@ def test_a_malformed_page_is_told_as_damage(tmp_path: Path, monkeypatch: pytest.
         return commit_one(change, now_s)
 
     monkeypatch.setattr(store, "_commit_one", bad_commit)
-
-    async def body(store: StateStore) -> None:
-        verdicts = await store.commit([put("a", ABSENT, 1), put("bad", ABSENT, 2), put("c", ABSENT, 3)])
-        assert verdicts[0] is COMMITTED
-        assert isinstance(verdicts[1], StateCorrupt)
-        assert verdicts[2] is COMMITTED
-        assert await records(store, "a", "bad", "c") == [b"record", None, b"record"]
-
-    run(lambda: store, body)
+    # RUN run(lambda: store, body) ARGS store
+    verdicts = await store.commit([put("a", ABSENT, 1), put("bad", ABSENT, 2), put("c", ABSENT, 3)])
+    assert verdicts[0] is COMMITTED
+    assert isinstance(verdicts[1], StateCorrupt)
+    assert verdicts[2] is COMMITTED
+    assert await records(store, "a", "bad", "c") == [b"record", None, b"record"]
 
 
 # redis
@@ -440,30 +408,26 @@ def test_a_full_server_is_unavailable_and_one_that_evicts_is_refused(tmp_path: P
         run(lambda: RedisStore(server.url), body)
 
 
-def test_foreign_values_under_our_keys_are_told(valkey: ValkeyServer) -> None:
-    async def body(store: StateStore) -> None:
-        with Redis.from_url(valkey.url) as other:
-            other.rpush("foreign:list", "x")
-            other.set("foreign:short", "x")
-        found = await store.load(["list", "short"])
-        assert all(isinstance(error, StateForeign) for error in found)
-        on_list, on_short = await store.commit([put("list", ABSENT, 1), put("short", ABSENT, 2)])
-        assert isinstance(on_list, StateError)
-        assert on_short is FENCED
-
-    run(lambda: RedisStore(valkey.url, prefix="foreign:"), body)
+async def test_foreign_values_under_our_keys_are_told(valkey: ValkeyServer) -> None:
+    # RUN run(lambda: RedisStore(valkey.url, prefix='foreign:'), body) ARGS store
+    with Redis.from_url(valkey.url) as other:
+        other.rpush("foreign:list", "x")
+        other.set("foreign:short", "x")
+    found = await store.load(["list", "short"])
+    assert all(isinstance(error, StateForeign) for error in found)
+    on_list, on_short = await store.commit([put("list", ABSENT, 1), put("short", ABSENT, 2)])
+    assert isinstance(on_list, StateError)
+    assert on_short is FENCED
 
 
-def test_what_fails_for_one_session_of_a_batch_leaves_the_others(valkey: ValkeyServer) -> None:
-    async def body(store: StateStore) -> None:
-        with Redis.from_url(valkey.url) as other:
-            other.rpush("among:list", "x")
-        verdicts = await store.commit([put("a", ABSENT, 1, b"a"), put("list", ABSENT, 2), put("b", ABSENT, 3, b"b")])
-        assert isinstance(verdicts[1], StateForeign)
-        assert [verdicts[0], verdicts[2]] == [COMMITTED, COMMITTED]
-        assert await records(store, "a", "b") == [b"a", b"b"]
-
-    run(lambda: RedisStore(valkey.url, prefix="among:"), body)
+async def test_what_fails_for_one_session_of_a_batch_leaves_the_others(valkey: ValkeyServer) -> None:
+    # RUN run(lambda: RedisStore(valkey.url, prefix='among:'), body) ARGS store
+    with Redis.from_url(valkey.url) as other:
+        other.rpush("among:list", "x")
+    verdicts = await store.commit([put("a", ABSENT, 1, b"a"), put("list", ABSENT, 2), put("b", ABSENT, 3, b"b")])
+    assert isinstance(verdicts[1], StateForeign)
+    assert [verdicts[0], verdicts[2]] == [COMMITTED, COMMITTED]
+    assert await records(store, "a", "b") == [b"a", b"b"]
 
 
 def test_a_batch_is_one_command_so_that_it_waits_for_the_disk_once(tmp_path: Path) -> None:
@@ -507,71 +471,62 @@ async def answer_lost(relay: Relay, sent: asyncio.Task[list[Verdict | HetsynErro
 
 
 @pytest.mark.parametrize("is_new", [True, False])
-def test_a_commit_whose_answer_is_lost_is_found_to_be_done(relay: Relay, is_new: bool) -> None:
+async def test_a_commit_whose_answer_is_lost_is_found_to_be_done(relay: Relay, is_new: bool) -> None:
     """Sent again it meets its own revision. Fenced, it would be decided again, and without a number count twice."""
-
-    async def body(store: StateStore) -> None:
-        if not is_new:
-            await store.commit([put("a", ABSENT, 1, b"one"), put("b", ABSENT, 2, b"b")])
-        else:
-            await store.commit([put("other", ABSENT, 1)])
-        relay.lose()
-        changes = [put("a", ABSENT if is_new else 1, 5, b"five"), put("b", 7, 8, b"fenced")]
-        sent = asyncio.create_task(store.commit(changes))
-        await answer_lost(relay, sent)
-        relay.cut()
-        done, fenced = await sent
-        assert done is COMMITTED
-        assert isinstance(fenced, StoreUnavailable)  # it cannot be told from what follows
-        assert await store.load(["a"]) == [Stored(5, b"five")]
-
     prefix = f"lost-{is_new}:"
-    run(lambda: through(relay, prefix), body)
+    # RUN run(lambda: through(relay, prefix), body) ARGS store
+    if not is_new:
+        await store.commit([put("a", ABSENT, 1, b"one"), put("b", ABSENT, 2, b"b")])
+    else:
+        await store.commit([put("other", ABSENT, 1)])
+    relay.lose()
+    changes = [put("a", ABSENT if is_new else 1, 5, b"five"), put("b", 7, 8, b"fenced")]
+    sent = asyncio.create_task(store.commit(changes))
+    await answer_lost(relay, sent)
+    relay.cut()
+    done, fenced = await sent
+    assert done is COMMITTED
+    assert isinstance(fenced, StoreUnavailable)  # it cannot be told from what follows
+    assert await store.load(["a"]) == [Stored(5, b"five")]
 
 
-def test_a_commit_that_another_has_followed_is_unknown_after_its_answer_was_lost(
+async def test_a_commit_that_another_has_followed_is_unknown_after_its_answer_was_lost(
     valkey: ValkeyServer, relay: Relay
 ) -> None:
-    async def body(store: StateStore) -> None:
-        other = RedisStore(valkey.url, prefix="followed:")
-        await store.commit([put("a", ABSENT, 1), put("b", ABSENT, 2)])
-        relay.lose()
-        sent = asyncio.create_task(store.commit([put("a", 1, 5, b"five"), delete("b", 2)]))
-        await answer_lost(relay, sent)
-        assert await other.commit([put("a", 5, 6, b"six"), put("b", ABSENT, 7)]) == [COMMITTED] * 2
-        relay.cut()
-        for verdict in await sent:
-            assert isinstance(verdict, StoreUnavailable)
-            assert "another change came" in str(verdict)
-        assert await records(store, "a", "b") == [b"six", b"record"]
-        await other.close()
-
-    run(lambda: through(relay, "followed:"), body)
+    # RUN run(lambda: through(relay, 'followed:'), body) ARGS store
+    other = RedisStore(valkey.url, prefix="followed:")
+    await store.commit([put("a", ABSENT, 1), put("b", ABSENT, 2)])
+    relay.lose()
+    sent = asyncio.create_task(store.commit([put("a", 1, 5, b"five"), delete("b", 2)]))
+    await answer_lost(relay, sent)
+    assert await other.commit([put("a", 5, 6, b"six"), put("b", ABSENT, 7)]) == [COMMITTED] * 2
+    relay.cut()
+    for verdict in await sent:
+        assert isinstance(verdict, StoreUnavailable)
+        assert "another change came" in str(verdict)
+    assert await records(store, "a", "b") == [b"six", b"record"]
+    await other.close()
 
 
-def test_a_deletion_whose_answer_is_lost_is_done(relay: Relay) -> None:
-    async def body(store: StateStore) -> None:
-        await store.commit([put("a", ABSENT, 1)])
-        relay.lose()
-        sent = asyncio.create_task(store.commit([delete("a", 1)]))
-        await answer_lost(relay, sent)
-        relay.cut()
-        assert await sent == [COMMITTED]
-        assert await store.load(["a"]) == [None]
-        assert await store.commit([delete("a", 1)]) == [FENCED]  # nothing was lost this time
-
-    run(lambda: through(relay, "deleted:"), body)
+async def test_a_deletion_whose_answer_is_lost_is_done(relay: Relay) -> None:
+    # RUN run(lambda: through(relay, 'deleted:'), body) ARGS store
+    await store.commit([put("a", ABSENT, 1)])
+    relay.lose()
+    sent = asyncio.create_task(store.commit([delete("a", 1)]))
+    await answer_lost(relay, sent)
+    relay.cut()
+    assert await sent == [COMMITTED]
+    assert await store.load(["a"]) == [None]
+    assert await store.commit([delete("a", 1)]) == [FENCED]  # nothing was lost this time
 
 
-def test_a_connection_that_has_gone_stale_is_made_again(relay: Relay) -> None:
-    async def body(store: StateStore) -> None:
-        await asyncio.gather(*(store.commit([put(f"s{n}", ABSENT, n + 1)]) for n in range(4)))
-        assert relay.cut() > 1
-        assert await store.load(["s0"]) == [Stored(1, b"record")]
-        relay.cut()
-        assert await store.commit([put("s0", 1, 9)]) == [COMMITTED]
-
-    run(lambda: through(relay, "stale:"), body)
+async def test_a_connection_that_has_gone_stale_is_made_again(relay: Relay) -> None:
+    # RUN run(lambda: through(relay, 'stale:'), body) ARGS store
+    await asyncio.gather(*(store.commit([put(f"s{n}", ABSENT, n + 1)]) for n in range(4)))
+    assert relay.cut() > 1
+    assert await store.load(["s0"]) == [Stored(1, b"record")]
+    relay.cut()
+    assert await store.commit([put("s0", 1, 9)]) == [COMMITTED]
 
 
 @pytest.mark.parametrize("url", ["http://host", "redis://host:1/x", "redis://host:1/0/1", "redis://host:1/0?db=one"])

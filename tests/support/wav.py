@@ -1,0 +1,16 @@
+"""WAV files as the standard library writes them."""
+
+from __future__ import annotations
+
+import io
+import wave
+
+
+def wav(frames: bytes, rate_hz: int = 8000, channels: int = 1, width: int = 2) -> bytes:
+    file = io.BytesIO()
+    with wave.open(file, "wb") as writer:
+        writer.setnchannels(channels)
+        writer.setsampwidth(width)
+        writer.setframerate(rate_hz)
+        writer.writeframes(frames)
+    return file.getvalue()
