@@ -24,7 +24,6 @@ async def read(uploads: Uploads, arrives: asyncio.Event) -> str:
 
 
 async def test_each_has_its_own_time() -> None:
-    # RUN asyncio.run(body()) ARGS 
     uploads, never, later = Uploads(1000, 0.06), asyncio.Event(), asyncio.Event()
     first = asyncio.create_task(read(uploads, never))
     await asyncio.sleep(0.03)
@@ -39,7 +38,6 @@ async def test_each_has_its_own_time() -> None:
 
 
 async def test_one_that_is_cancelled_is_cancelled() -> None:
-    # RUN asyncio.run(body()) ARGS 
     uploads = Uploads(1000, 0.01)
     reading = asyncio.create_task(read(uploads, asyncio.Event()))
     await asyncio.sleep(0)
@@ -59,7 +57,6 @@ async def test_one_that_is_cancelled_is_cancelled() -> None:
 
 async def test_the_end_of_a_server_interrupts_what_does_not_come(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("service.admission.uploads.ENDING_S", 0.01)
-    # RUN asyncio.run(body()) ARGS 
     uploads = Uploads(1000, 60.0)
     reading = asyncio.create_task(read(uploads, asyncio.Event()))
     await asyncio.sleep(0)

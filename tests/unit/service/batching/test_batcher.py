@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Sequence
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from service.engine.engine import Engine, Outcome, Work
 from service.engine.stream import initial_stream
 from service.errors import ArtifactError
 from service.models.model import Model
-from service.wire.chunk import spike_chunk
+from service.wire.chunk import SpikeChunk, spike_chunk
 from tests.fakes import Gate
 
 
@@ -52,7 +53,6 @@ async def gathered(batcher: Batcher, model: Model, gate: Gate, works: Sequence[W
 
 
 async def test_what_gathers_while_the_engine_is_busy_is_one_batch(model: Model, gate: Gate) -> None:
-    # RUN asyncio.run(main()) ARGS 
     engine = Recorder()
     batcher = Batcher(engine, BatchPolicy(), threads=1)
     tasks = await gathered(batcher, model, gate, [work(model, unit) for unit in (0, 1, 2, 4)])
@@ -73,7 +73,7 @@ async def test_chunks_that_come_round_after_round_are_one_batch(model: Model, in
         for _ in range(rounds):
             await asyncio.sleep(0)
         return await batcher.run(model, "bank", work(model), 4)
-    # RUN asyncio.run(main()) ARGS 
+
     engine = Recorder()
     batcher = Batcher(engine, BatchPolicy(), threads=1, inline_s=inline_s)
     await batcher.run(model, "bank", work(model), 4)  # loads the graph
@@ -85,7 +85,6 @@ async def test_chunks_that_come_round_after_round_are_one_batch(model: Model, in
 
 
 async def test_a_batch_starts_though_chunks_keep_coming(model: Model) -> None:
-    # RUN asyncio.run(main()) ARGS 
     engine = Recorder()
     batcher = Batcher(engine, BatchPolicy(), threads=1, inline_s=float("inf"))
     await batcher.run(model, "bank", work(model), 4)
@@ -101,7 +100,6 @@ async def test_a_batch_starts_though_chunks_keep_coming(model: Model) -> None:
 
 @pytest.mark.parametrize("leaving", [0, 2, 3])
 async def test_a_caller_that_leaves_harms_nobody(model: Model, gate: Gate, leaving: int) -> None:
-    # RUN asyncio.run(main()) ARGS 
     batcher = Batcher(Recorder(), BatchPolicy(), threads=1)
     tasks = await gathered(batcher, model, gate, [work(model, unit) for unit in (0, 1, 2, 4)])
     tasks[1 + leaving].cancel()
@@ -116,7 +114,6 @@ async def test_a_caller_that_leaves_harms_nobody(model: Model, gate: Gate, leavi
 
 @pytest.mark.parametrize("place", [0, 2, 3])
 async def test_an_error_reaches_only_the_caller_whose_chunk_it_is(model: Model, gate: Gate, place: int) -> None:
-    # RUN asyncio.run(main()) ARGS 
     units = [0, 1, 2, 4]
     units[place] = Recorder.POISON
     batcher = Batcher(Recorder(), BatchPolicy(), threads=1)
@@ -128,7 +125,6 @@ async def test_an_error_reaches_only_the_caller_whose_chunk_it_is(model: Model, 
 
 
 async def test_an_unexpected_error_leaves_nobody_waiting(model: Model, gate: Gate) -> None:
-    # RUN asyncio.run(main()) ARGS 
     batcher = Batcher(Recorder(), BatchPolicy(), threads=1)
     tasks = await gathered(batcher, model, gate, [work(model), work(model)])
     gate.failure = RuntimeError("defect")
@@ -139,7 +135,6 @@ async def test_an_unexpected_error_leaves_nobody_waiting(model: Model, gate: Gat
 
 
 async def test_an_idle_engine_may_wait_for_a_batch(model: Model) -> None:
-    # RUN asyncio.run(main()) ARGS 
     engine, now = Recorder(), [0.0]
     batcher = Batcher(engine, BatchPolicy(max_batch=2, max_wait_s=3600.0), threads=1, clock=lambda: now[0])
     first = asyncio.create_task(batcher.run(model, "bank", work(model), 4))
@@ -151,7 +146,6 @@ async def test_an_idle_engine_may_wait_for_a_batch(model: Model) -> None:
 
 
 async def test_closing_runs_what_waits(model: Model) -> None:
-    # RUN asyncio.run(main()) ARGS 
     batcher = Batcher(Recorder(), BatchPolicy(max_wait_s=3600.0), threads=1)
     task = asyncio.create_task(batcher.run(model, "bank", work(model), 4))
     await asyncio.sleep(0)
@@ -179,7 +173,6 @@ async def warmed(engine: Recorder, model: Model) -> Batcher:
 
 
 async def test_a_short_batch_runs_on_the_loop_and_the_first_of_a_model_on_a_thread(model: Model) -> None:
-    # RUN asyncio.run(main()) ARGS 
     engine = Threads()
     batcher = await warmed(engine, model)
     await asyncio.gather(*(batcher.run(model, "bank", work(model, unit), 4) for unit in (0, 1, 2)))
@@ -189,7 +182,6 @@ async def test_a_short_batch_runs_on_the_loop_and_the_first_of_a_model_on_a_thre
 
 
 async def test_a_batch_that_is_expected_to_be_long_runs_on_a_thread(model: Model) -> None:
-    # RUN asyncio.run(main()) ARGS 
     engine = Threads()
     batcher = Batcher(engine, BatchPolicy(), threads=1, inline_s=1e-12)
     for _ in range(3):
@@ -198,9 +190,36 @@ async def test_a_batch_that_is_expected_to_be_long_runs_on_a_thread(model: Model
     await batcher.close()
 
 
+class Metered(Threads):
+    """Takes a millisecond a step, on a clock of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now_s = 0.0
+
+    def run(self, model: Model, form: FormName, batch: Sequence[Work]) -> list[Outcome]:
+        self.now_s += 0.001 * sum(item.chunk.steps for item in batch if isinstance(item.chunk, SpikeChunk))
+        return super().run(model, form, batch)
+
+
+async def test_a_batch_is_expected_to_take_longer_the_more_steps_it_has(
+    model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = Metered()
+    clock = SimpleNamespace(perf_counter=lambda: engine.now_s, monotonic=lambda: engine.now_s)
+    monkeypatch.setattr("service.batching.batcher.time", clock)
+    batcher = Batcher(engine, BatchPolicy(), threads=1, inline_s=0.05)
+    for steps in (99, 9, 99, 9):
+        await batcher.run(model, "bank", work(model, steps=steps), steps)
+    assert engine.on_loop == [False, True, False, True]  # 100 ms and 10 ms
+    await asyncio.gather(*(batcher.run(model, "bank", work(model, steps=9), 9) for _ in range(8)))
+    assert engine.sizes[4:] == [8]
+    assert engine.on_loop[4:] == [False]  # 80 ms together
+    await batcher.close()
+
+
 @pytest.mark.parametrize("leaving", [0, 2, 3])
 async def test_a_caller_that_leaves_harms_nobody_on_the_loop(model: Model, leaving: int) -> None:
-    # RUN asyncio.run(main()) ARGS 
     engine = Recorder()
     batcher = await warmed(engine, model)
     tasks = [asyncio.create_task(batcher.run(model, "bank", work(model, unit), 4)) for unit in (0, 1, 2, 4)]
@@ -214,7 +233,6 @@ async def test_a_caller_that_leaves_harms_nobody_on_the_loop(model: Model, leavi
 
 @pytest.mark.parametrize("place", [0, 2, 3])
 async def test_an_error_on_the_loop_reaches_only_the_caller_whose_chunk_it_is(model: Model, place: int) -> None:
-    # RUN asyncio.run(main()) ARGS 
     units = [0, 1, 2, 4]
     units[place] = Recorder.POISON
     batcher = await warmed(Recorder(), model)

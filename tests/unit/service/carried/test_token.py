@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -34,14 +33,14 @@ from service.errors import (
     TokenTruncated,
 )
 from service.models.catalog import ModelCatalog
-from service.registry.registry import SessionRegistry
-from service.settings import Settings
 from service.store import record as packing
 from service.wire.chunk import AudioChunk
 from service.wire.decode import decode_json
 from service.wire.schema import Carried
 from tests.fakes import load_fake, sound, write_artifact
-from tests.unit.service.registry.test_registry import Clock, request
+from tests.support.clock import Clock
+from tests.support.infer_request import infer_request
+from tests.support.product import make_registry
 
 OLD, NEW = bytes(range(32)), bytes(range(1, 33))
 
@@ -50,13 +49,14 @@ class Carrier:
     """A registry that is asked for carried sessions alone."""
 
     def __init__(self, folder: Path, keys: list[bytes] | None, clock: Clock, default: str | None = None) -> None:
-        settings = Settings(models=folder, session_idle_s=60, session_age_s=1000, engine_inline_s=10.0)
         catalog = ModelCatalog(folder, default, load_fake)
         known = None if keys is None else CarryKeys(keys)
-        self.registry = SessionRegistry(settings, catalog, Clock(5.0), wall=clock, keys=known)
+        self.registry = make_registry(
+            catalog, Clock(5.0), clock, keys=known, session_idle_s=60, session_age_s=1000, engine_inline_s=10.0
+        )
 
     async def send(self, token: bytes | None = None, session: str | None = None, *args: Any, **kwargs: Any) -> Carried:
-        asked = request(session, *args, **kwargs)._replace(carry=True, token=token)
+        asked = infer_request(session, *args, **kwargs)._replace(carry=True, token=token)
         with self.registry.admission():
             return await self.registry.carry(asked)
 
@@ -65,14 +65,6 @@ class Carrier:
             await self.send(*args, **kwargs)
         assert type(caught.value) is kind
         return caught.value
-
-
-def run(body: Callable[[], Awaitable[None]]) -> None:
-    async def whole() -> None:
-        async with asyncio.timeout(30):
-            await body()
-
-    asyncio.run(whole())
 
 
 @pytest.fixture
@@ -95,11 +87,10 @@ async def test_chunks_go_from_server_to_server_and_answer_as_one_would(models: P
     one, other = (Carrier(models, [OLD], clock) for _ in range(2))
     samples = (sound(4000) / 32_768).astype(np.float32)
     pieces = [AudioChunk(samples[begin : begin + 371], 11_025) for begin in range(0, len(samples), 371)]
-    # RUN run(body) ARGS 
     token = None
     for n, piece in enumerate(pieces):
         end = n == len(pieces) - 1
-        expected = await one.registry.infer(request("a", n, chunk=piece, end=end))
+        expected = await one.registry.infer(infer_request("a", n, chunk=piece, end=end))
         carried = await (one, other)[n % 2].send(token, "a", n, chunk=piece, end=end)
         assert carried.reply == expected
         token = carried.token
@@ -110,7 +101,6 @@ async def test_chunks_go_from_server_to_server_and_answer_as_one_would(models: P
 
 
 async def test_the_same_token_and_chunk_have_the_same_answer(carrier: Carrier, clock: Clock) -> None:
-    # RUN run(body) ARGS 
     first = await carrier.send(None, "a")
     second = await carrier.send(has(first), None, None, seed=1)
     clock.now_s += 1
@@ -123,7 +113,6 @@ async def test_the_same_token_and_chunk_have_the_same_answer(carrier: Carrier, c
 
 
 async def test_numbers_are_judged_as_in_any_session(carrier: Carrier) -> None:
-    # RUN run(body) ARGS 
     await carrier.refused(NotFound, "begin it with seq 0", None, "a", 1)
     second = await carrier.send(has(await carrier.send(None, "a", 0)), "a", 1, seed=1)
     token = has(second)
@@ -139,7 +128,6 @@ async def test_numbers_are_judged_as_in_any_session(carrier: Carrier) -> None:
 
 async def test_a_client_that_forks_is_not_seen(carrier: Carrier) -> None:
     """What a server without memory cannot know; the documentation says so."""
-    # RUN run(body) ARGS 
     first = has(await carrier.send(None, "a"))
     left, right = await carrier.send(first, seed=1), await carrier.send(first, seed=2)
     assert left.reply.seq == right.reply.seq == 1
@@ -147,13 +135,11 @@ async def test_a_client_that_forks_is_not_seen(carrier: Carrier) -> None:
 
 
 async def test_without_keys_there_are_none(models: Path, clock: Clock) -> None:
-    # RUN run(body) ARGS 
     await Carrier(models, None, clock).refused(CarryUnavailable, "start it with --carry-keys")
 
 
 async def test_keys_are_replaced_one_server_after_the_other(models: Path, clock: Clock) -> None:
     before, both, after = (Carrier(models, keys, clock) for keys in ([OLD], [NEW, OLD], [NEW]))
-    # RUN run(body) ARGS 
     token = has(await before.send(None, "a"))
     await after.refused(TokenKeyUnknown, "give all servers the same keys", token)
     token = has(await both.send(token, seed=1))
@@ -166,7 +152,6 @@ async def test_keys_are_replaced_one_server_after_the_other(models: Path, clock:
 )
 async def test_a_token_expires(carrier: Carrier, clock: Clock, idle_s: float, chunks: int, is_over: bool) -> None:
     """60 s after its chunk, and 1000 s after the first."""
-    # RUN run(body) ARGS 
     token = has(await carrier.send(None, "a"))
     for n in range(1, chunks):
         clock.now_s += idle_s
@@ -179,7 +164,6 @@ async def test_a_token_expires(carrier: Carrier, clock: Clock, idle_s: float, ch
 
 
 async def test_a_replay_does_not_make_a_token_younger(carrier: Carrier, clock: Clock) -> None:
-    # RUN run(body) ARGS 
     token = has(await carrier.send(None, "a", 0))
     clock.now_s += 50
     token = has(await carrier.send(token, "a", 0))
@@ -192,7 +176,6 @@ async def test_the_model_is_the_one_that_it_began_on(models: Path, tmp_path: Pat
     write_artifact(tmp_path / "next", version="2")
     write_artifact(models, version="2")
     first = Carrier(models, [OLD], clock)
-    # RUN run(body) ARGS 
     token = has(await first.send(None, "a", version="1"))
     await Carrier(tmp_path / "changed", [OLD], clock).refused(ModelChanged, "another content of model", token)
     await Carrier(tmp_path / "next", [OLD], clock).refused(ModelAbsent, "version '1', which", token)
@@ -200,14 +183,12 @@ async def test_the_model_is_the_one_that_it_began_on(models: Path, tmp_path: Pat
 
 
 async def test_a_token_of_another_packing_is_told(carrier: Carrier, monkeypatch: pytest.MonkeyPatch) -> None:
-    # RUN run(body) ARGS 
     token = has(await carrier.send(None, "a"))
     monkeypatch.setattr(packing, "FORMAT_VERSION", 2)
     await carrier.refused(StateFormat, "an older format", token)
 
 
 async def test_a_token_says_nothing_of_the_session(carrier: Carrier) -> None:
-    # RUN run(body) ARGS 
     token = has(await carrier.send(None, "a-name-to-be-found"))
     session_id, session = carrier.registry._tokens.open(token)  # type: ignore[union-attr]
     assert session_id == "a-name-to-be-found"
@@ -218,34 +199,28 @@ async def test_a_token_says_nothing_of_the_session(carrier: Carrier) -> None:
     assert len(token) == len(packing.Packing().pack(session_id, session)) + 92
 
 
+async def begun(carrier: Carrier) -> bytes:
+    """The token of another session."""
+    token = has(await carrier.send(None, "a"))
+    await carrier.registry.close()
+    return token
+
+
 @pytest.fixture(scope="module")
 def sealed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Carrier, bytes]:
     folder = tmp_path_factory.mktemp("models")
     write_artifact(folder)
     carrier = Carrier(folder, [OLD], Clock(now_s=1_000_000.0))
-    tokens: list[bytes] = []
-
-    async def begin() -> None:
-        tokens.append(has(await carrier.send(None, "a")))
-        await carrier.registry.close()
-
-    run(begin)
-    return carrier, tokens[0]
+    return carrier, asyncio.run(begun(carrier))
 
 
 def refuses(carrier: Carrier, token: bytes) -> type[TokenError]:
     """How a token is refused; it must be, as one, and before anything is computed."""
     applied = carrier.registry.counters.chunks_applied
-
-    async def body() -> None:
-        with pytest.raises(TokenError) as caught:
-            await carrier.send(token)
-        kinds.append(type(caught.value))
-
-    kinds: list[type[TokenError]] = []
-    run(body)
+    with pytest.raises(TokenError) as caught:
+        asyncio.run(carrier.send(token))
     assert carrier.registry.counters.chunks_applied == applied
-    return kinds[0]
+    return type(caught.value)
 
 
 def test_any_bit_of_any_byte_is_authenticated(sealed: tuple[Carrier, bytes]) -> None:
@@ -296,15 +271,9 @@ def test_other_bytes_are_no_token(sealed: tuple[Carrier, bytes], content: bytes)
 
 def test_parts_of_two_tokens_make_none(sealed: tuple[Carrier, bytes]) -> None:
     carrier, token = sealed
-
-    async def another() -> None:
-        others.append(has(await carrier.send(None, "a")))
-        await carrier.registry.close()
-
-    others: list[bytes] = []
-    run(another)
+    other = asyncio.run(begun(carrier))
     for cut in (76, 100, len(token) - 16):
-        assert refuses(carrier, token[:cut] + others[0][cut:]) is TokenForged
+        assert refuses(carrier, token[:cut] + other[cut:]) is TokenForged
 
 
 def test_a_token_is_written_in_one_way(sealed: tuple[Carrier, bytes]) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from service.errors import (
     ConflictingChunk,
+    InputError,
     ModelAbsent,
     ModelChanged,
     NotFound,
@@ -22,7 +23,8 @@ from service.errors import (
 from service.store.base import StateStore
 from service.store.group_commit import StorePipeline
 from service.store.memory import MemoryStore
-from tests.fakes import write_artifact
+from service.wire.chunk import spike_chunk
+from tests.fakes import CHANNELS, write_artifact
 from tests.support.cluster import Cluster
 
 
@@ -109,12 +111,16 @@ async def test_a_lost_session_is_reported_once(cluster: Cluster) -> None:
     cluster.store.inner = MemoryStore(cluster.clock)
     cluster.store.opened.clear()
     first = asyncio.create_task(server.send("a", None, seed=1))
-    second = asyncio.create_task(server.send("a", None, seed=2))  # waits behind the first, and begins anew
+    # behind the first, and of an id that is new to them
+    wrong = asyncio.create_task(server.send("a", None, chunk=spike_chunk(3, [0], [CHANNELS])))
+    last = asyncio.create_task(server.send("a", None, seed=2))
     await asyncio.sleep(0)
     cluster.store.opened.set()
     with pytest.raises(SessionGone, match="no longer in the store"):
         await first
-    assert (await second).seq == 0
+    with pytest.raises(InputError):
+        await wrong
+    assert (await last).seq == 0
 
 
 @pytest.mark.parametrize(

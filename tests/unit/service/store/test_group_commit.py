@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 
 import pytest
 
@@ -15,16 +15,7 @@ def change(session: str) -> Change:
     return Change(session, ABSENT, new_revision(), b"record", 60.0)
 
 
-def run(body: Callable[[], Awaitable[None]]) -> None:
-    async def whole() -> None:
-        async with asyncio.timeout(20):
-            await body()
-
-    asyncio.run(whole())
-
-
 async def test_what_is_asked_in_one_turn_goes_in_one_batch() -> None:
-    # RUN run(body) ARGS 
     store = FailingStore()
     pipeline = StorePipeline(store)
     verdicts = await asyncio.gather(*(pipeline.commit(change(f"s{n}")) for n in range(10)))
@@ -33,7 +24,6 @@ async def test_what_is_asked_in_one_turn_goes_in_one_batch() -> None:
 
 
 async def test_what_is_asked_meanwhile_goes_in_the_next_and_no_batch_is_too_large() -> None:
-    # RUN run(body) ARGS 
     store = FailingStore()
     pipeline = StorePipeline(store, max_batch=4)
     store.opened.clear()
@@ -48,7 +38,6 @@ async def test_what_is_asked_meanwhile_goes_in_the_next_and_no_batch_is_too_larg
 
 
 async def test_loads_do_not_wait_for_commits() -> None:
-    # RUN run(body) ARGS 
     store = FailingStore()
     pipeline = StorePipeline(store)
     await pipeline.commit(change("a"))
@@ -70,7 +59,6 @@ async def test_loads_do_not_wait_for_commits() -> None:
 
 
 async def test_each_caller_gets_an_error_of_its_own() -> None:
-    # RUN run(body) ARGS 
     store = FailingStore()
     store.down = True
     pipeline = StorePipeline(store)
@@ -80,7 +68,6 @@ async def test_each_caller_gets_an_error_of_its_own() -> None:
 
 
 async def test_nobody_waits_for_batch_after_batch_that_is_not_answered() -> None:
-    # RUN run(body) ARGS 
     timeout_s = 0.05
     store = FailingStore()
 
@@ -109,7 +96,6 @@ async def test_nobody_waits_for_batch_after_batch_that_is_not_answered() -> None
 
 
 async def test_who_asks_after_that_is_served() -> None:
-    # RUN run(body) ARGS 
     store = FailingStore()
     store.opened.clear()
     pipeline = StorePipeline(store, max_batch=1, timeout_s=0.02)
@@ -126,7 +112,6 @@ async def test_who_asks_after_that_is_served() -> None:
 
 
 async def test_a_store_that_breaks_its_promise_is_unavailable() -> None:
-    # RUN run(body) ARGS 
     store = FailingStore()
 
     async def broken(changes: Sequence[Change]) -> list[Verdict | HetsynError]:
@@ -141,7 +126,6 @@ async def test_a_store_that_breaks_its_promise_is_unavailable() -> None:
 
 
 async def test_a_caller_that_goes_away_harms_nobody() -> None:
-    # RUN run(body) ARGS 
     store = FailingStore()
     store.opened.clear()
     pipeline = StorePipeline(store)
@@ -157,7 +141,6 @@ async def test_a_caller_that_goes_away_harms_nobody() -> None:
 
 
 async def test_nobody_waits_for_ever_when_the_loop_ends() -> None:
-    # RUN run(body) ARGS 
     store = FailingStore()
     store.opened.clear()
     pipeline = StorePipeline(store)

@@ -7,17 +7,15 @@ from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 from benchmarks.faults.relay import Relay
-from service.models.catalog import ModelCatalog
 from service.store.redis import RedisStore
-from tests.fakes import Gate
-from tests.unit.service.registry.test_registry import Server
+from tests.support.server import Serve
 
 T = TypeVar("T")
 
 
-async def test_nothing_is_done_twice_and_what_is_done_is_said(catalog: ModelCatalog, gate: Gate, relay: Relay) -> None:
+async def test_nothing_is_done_twice_and_what_is_done_is_said(serve: Serve, relay: Relay) -> None:
     store = RedisStore(f"redis://127.0.0.1:{relay.port}/0", timeout_s=5, prefix="answers:")
-    server = Server(catalog, gate, store=store)
+    server = serve(store=store)
 
     async def losing(work: Coroutine[Any, Any, T]) -> T:
         relay.lose()
@@ -27,7 +25,7 @@ async def test_nothing_is_done_twice_and_what_is_done_is_said(catalog: ModelCata
             assert not sent.done()
         relay.cut()
         return await sent
-    # RUN server.run(body) ARGS 
+
     await server.send("calm", seed=0)
     calm = await server.send("calm", seed=1)
     await server.send("a", seed=0)
