@@ -1,10 +1,15 @@
-"""A record in a store, replaced by other bytes."""
+"""Records in a store, read and replaced behind the server's back."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 from service.store.base import Change, StateStore, Stored
+
+
+async def records(store: StateStore, *sessions: str) -> list[bytes | None]:
+    found = await store.load(sessions)
+    return [stored.record if isinstance(stored, Stored) else None for stored in found]
 
 
 async def overwrite(store: StateStore, session: str, change: Callable[[bytes], bytes]) -> bytes:

@@ -14,10 +14,10 @@ from tests.support.server import Serve, Server
 
 @pytest.fixture
 async def serve(catalog: ModelCatalog, gate: Gate) -> AsyncIterator[Serve]:
-    servers: list[Server] = []
+    usual, servers = catalog, list[Server]()
 
-    def made(other: ModelCatalog | None = None, **options: Any) -> Server:
-        servers.append(Server(other or catalog, gate, **options))
+    def made(catalog: ModelCatalog | None = None, **options: Any) -> Server:
+        servers.append(Server(catalog or usual, gate, **options))
         return servers[-1]
 
     yield made
