@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import struct
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -14,7 +13,10 @@ import pytest
 from service.carried.keys import CarryKeys
 from service.store.base import Stored
 from tests.fakes import FailingStore, Gate
-from tests.integration.test_api import Server, events, is_problem, metric, ok, overwrite, put_state
+from tests.support.http_calls import is_problem, metric, ok, put_state
+from tests.support.http_server import Serve
+from tests.support.json_input import events
+from tests.support.store_record import overwrite
 
 OLDER = struct.pack("<H", 0)
 
@@ -31,9 +33,8 @@ def is_old(response: httpx.Response, status: int, slug: str) -> None:
 
 
 @pytest.mark.parametrize("replace", [False, True])
-async def test_where_it_is_sent(models: Path, gate: Gate, replace: bool) -> None:
-    server = Server(models, gate)
-    # RUN server.run(body) ARGS client
+async def test_where_it_is_sent(replace: bool, serve: Serve) -> None:
+    client = (await serve()).client
     await ok(client, session="abc", seq=0, input=events(25))
     old = as_older((await client.get("/sessions/abc/state")).content)
     for session in ("abc", "new"):
@@ -43,10 +44,10 @@ async def test_where_it_is_sent(models: Path, gate: Gate, replace: bool) -> None
     assert (await ok(client, session="abc", seq=1, input=events(25, 1)))["total_steps"] == 50
 
 
-async def test_where_a_store_holds_it(models: Path, gate: Gate) -> None:
+async def test_where_a_store_holds_it(serve: Serve) -> None:
     store = FailingStore()
-    server = Server(models, gate, store=store)
-    # RUN server.run(body) ARGS client
+    server = await serve(store=store)
+    client = server.client
     await ok(client, session="abc", seq=0, input=events(25))
     old = await overwrite(store, "abc", as_older)
     for seq in (0, 1, None):
@@ -59,10 +60,10 @@ async def test_where_a_store_holds_it(models: Path, gate: Gate) -> None:
 
 
 @pytest.mark.parametrize("old", ["token", "session"])
-async def test_where_a_client_carries_it(models: Path, gate: Gate, monkeypatch: pytest.MonkeyPatch, old: str) -> None:
-    server = Server(models, gate, keys=CarryKeys([bytes(32)]))
+async def test_where_a_client_carries_it(gate: Gate, monkeypatch: pytest.MonkeyPatch, old: str, serve: Serve) -> None:
+    server = await serve(keys=CarryKeys([bytes(32)]))
+    client = server.client
     module = "service.carried.token" if old == "token" else "service.store.record"
-    # RUN server.run(body) ARGS client
     monkeypatch.setattr(f"{module}.FORMAT_VERSION", 0)  # as an older server seals it
     token = (await ok(client, carry=True, input=events(25)))["token"]
     monkeypatch.undo()

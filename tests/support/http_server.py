@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import httpx
 
@@ -69,3 +69,9 @@ class HttpServer:
     async def entered(self) -> None:
         """Wait until a graph runs."""
         assert await asyncio.to_thread(self.gate.entered.acquire, timeout=10)
+
+
+class Serve(Protocol):
+    """Starts servers of the options of ``HttpServer``, on the usual models unless another folder is given."""
+
+    async def __call__(self, folder: Path | None = None, **options: Any) -> HttpServer: ...

@@ -6,7 +6,6 @@ import asyncio
 import json
 import threading
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -17,12 +16,12 @@ from service.api import infer
 from service.wire.decode import decode_json
 from service.wire.schema import InferRequest
 from tests.fakes import Gate, sound
-from tests.integration.test_api import Json, Server, as_coroutine, audio, events, is_problem, ok, server
+from tests.support.http_calls import is_problem, ok
+from tests.support.http_server import HttpServer, Serve
+from tests.support.json_input import Json, audio, events
 
-__all__ = ["server"]  # a fixture
 
-
-async def test_a_body_without_a_declared_length_is_limited_too(server: Server) -> None:
+async def test_a_body_without_a_declared_length_is_limited_too(server: HttpServer) -> None:
     sent = 0
 
     async def endless() -> AsyncIterator[bytes]:
@@ -30,7 +29,7 @@ async def test_a_body_without_a_declared_length_is_limited_too(server: Server) -
         while True:
             sent += 1000
             yield bytes(1000)
-    # RUN server.run(body) ARGS _
+
     parts = endless()
     messages: list[Message] = []
 
@@ -45,8 +44,9 @@ async def test_a_body_without_a_declared_length_is_limited_too(server: Server) -
     assert sent == 61_000
 
 
-async def test_a_client_that_leaves_within_its_body_applies_nothing(server: Server) -> None:
-    # RUN server.run(body) ARGS client
+async def test_a_client_that_leaves_within_its_body_applies_nothing(
+    server: HttpServer, client: httpx.AsyncClient
+) -> None:
     messages: list[Message] = [
         {"type": "http.request", "body": bytes(1000), "more_body": True},
         {"type": "http.disconnect"},
@@ -79,8 +79,7 @@ def _scope(headers: list[tuple[bytes, bytes]]) -> dict[str, Any]:
     }
 
 
-async def test_compressed_bodies_are_refused(server: Server) -> None:
-    # RUN server.run(body) ARGS client
+async def test_compressed_bodies_are_refused(client: httpx.AsyncClient) -> None:
     headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
     is_problem(await client.post("/infer", content=b"x", headers=headers), 415, "content encoding 'gzip'")
     headers["Content-Encoding"] = "identity"
@@ -88,17 +87,16 @@ async def test_compressed_bodies_are_refused(server: Server) -> None:
     assert (await client.post("/infer", content=content, headers=headers)).status_code == 200
 
 
-async def test_json_has_a_limit_of_its_own(models: Path, gate: Gate) -> None:
-    server = Server(models, gate, max_body_bytes=60_000, max_json_bytes=1000)
-    # RUN server.run(body) ARGS client
+async def test_json_has_a_limit_of_its_own(serve: Serve) -> None:
+    client = (await serve(max_body_bytes=60_000, max_json_bytes=1000)).client
     is_problem(await client.post("/infer", json={"input": audio(sound(600))}), 413, "longer than 1000 bytes")
     content, headers = sound(600).astype(">i2").tobytes(), {"Content-Type": "audio/L16;rate=8000"}
     assert (await client.post("/infer", content=content, headers=headers)).status_code == 200
 
 
-async def test_an_upload_holds_its_place(models: Path, gate: Gate) -> None:
-    server = Server(models, gate, max_waiting=1)
-    # RUN server.run(body) ARGS client
+async def test_an_upload_holds_its_place(serve: Serve) -> None:
+    server = await serve(max_waiting=1)
+    client = server.client
     began, rest = asyncio.Event(), asyncio.Event()
 
     async def slowly() -> AsyncIterator[bytes]:
@@ -119,7 +117,7 @@ async def test_an_upload_holds_its_place(models: Path, gate: Gate) -> None:
         messages.append(message)
 
     scope = _scope([(b"content-type", b"audio/l16;rate=8000")])
-    upload = asyncio.create_task(as_coroutine(server.app(scope, receive, send)))
+    upload = asyncio.create_task(server.app(scope, receive, send))
     await began.wait()
     refused = await client.post("/infer", content=bytes(20), headers=headers)
     is_problem(refused, 503, "1 requests are waiting")
@@ -132,14 +130,14 @@ async def test_an_upload_holds_its_place(models: Path, gate: Gate) -> None:
 class Trickle:
     """A request to ``/infer`` whose body comes as it is told, and what it is answered."""
 
-    def __init__(self, server: Server, *first: bytes) -> None:
+    def __init__(self, server: HttpServer, *first: bytes) -> None:
         self.messages: list[Message] = []
         self.waits = asyncio.Event()
         self._parts: asyncio.Queue[bytes] = asyncio.Queue()
         for part in first:
             self.send(part)
         scope = _scope([(b"content-type", b"audio/l16;rate=8000")])
-        self.request = asyncio.create_task(as_coroutine(server.app(scope, self._receive, self._respond)))
+        self.request = asyncio.create_task(server.app(scope, self._receive, self._respond))
 
     def send(self, part: bytes) -> None:
         """Some of it; nothing is its end."""
@@ -170,10 +168,10 @@ class Trickle:
 
 @pytest.mark.parametrize("sent", [(), (bytes(100),)])
 async def test_a_body_that_does_not_come_is_waited_for_no_longer_than_it_may_take(
-    models: Path, gate: Gate, sent: tuple[bytes, ...]
+    sent: tuple[bytes, ...], serve: Serve
 ) -> None:
-    server = Server(models, gate, body_timeout_s=0.05, max_waiting=1)
-    # RUN server.run(body) ARGS client
+    server = await serve(body_timeout_s=0.05, max_waiting=1)
+    client = server.client
     upload = Trickle(server, *sent)
     await upload.request
     assert upload.status == 408
@@ -185,10 +183,10 @@ async def test_a_body_that_does_not_come_is_waited_for_no_longer_than_it_may_tak
     is_problem(await client.get("/sessions/a"), 404, "no session 'a'")
 
 
-async def test_bodies_under_way_have_a_bound_in_all(models: Path, gate: Gate) -> None:
-    server = Server(models, gate, max_body_bytes=100_000, max_upload_bytes=150_000)
+async def test_bodies_under_way_have_a_bound_in_all(gate: Gate, serve: Serve) -> None:
+    server = await serve(max_body_bytes=100_000, max_upload_bytes=150_000)
+    client = server.client
     uploads = server.app.state.sessions.uploads
-    # RUN server.run(body) ARGS client
     first = Trickle(server, bytes(80_000))
     await first.waits.wait()
     assert uploads.bytes == 80_000
@@ -216,11 +214,10 @@ async def test_bodies_under_way_have_a_bound_in_all(models: Path, gate: Gate) ->
 
 
 async def test_a_body_that_trickles_does_not_keep_a_server_from_its_end(
-    models: Path, gate: Gate, monkeypatch: pytest.MonkeyPatch
+    monkeypatch: pytest.MonkeyPatch, serve: Serve
 ) -> None:
     monkeypatch.setattr("service.admission.uploads.ENDING_S", 0.05)
-    server = Server(models, gate)
-    # RUN server.run(body) ARGS _
+    server = await serve()
     slow, quick = Trickle(server, bytes(100)), Trickle(server, bytes(100))
     await slow.waits.wait()
     await quick.waits.wait()
@@ -233,8 +230,8 @@ async def test_a_body_that_trickles_does_not_keep_a_server_from_its_end(
     assert slow.problem["type"].endswith("shutting-down")
 
 
-async def test_few_large_bodies_are_decoded_at_once(models: Path, gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
-    server = Server(models, gate)
+async def test_few_large_bodies_are_decoded_at_once(monkeypatch: pytest.MonkeyPatch, serve: Serve) -> None:
+    client = (await serve()).client
     lock, running, most = threading.Lock(), 0, 0
     together = threading.Barrier(infer.LARGE_DECODES)  # nobody leaves before as many are in as may be
 
@@ -251,15 +248,13 @@ async def test_few_large_bodies_are_decoded_at_once(models: Path, gate: Gate, mo
                 running -= 1
 
     monkeypatch.setattr(infer, "decode_json", decode)
-    # RUN server.run(body) ARGS client
     large = audio(sound(30_000))
     await asyncio.gather(*(ok(client, input=large) for _ in range(6)))
     assert most == infer.LARGE_DECODES
 
 
-async def test_large_bodies_are_decoded_beside_the_loop(models: Path, gate: Gate) -> None:
-    server = Server(models, gate)
-    # RUN server.run(body) ARGS client
+async def test_large_bodies_are_decoded_beside_the_loop(serve: Serve) -> None:
+    client = (await serve()).client
     whole = await ok(client, input=audio(sound(60_000)), end=True)
     await ok(client, session="s", input=audio(sound(60_000)[:30_000]))
     last = await ok(client, session="s", input=audio(sound(60_000)[30_000:]), end=True)
