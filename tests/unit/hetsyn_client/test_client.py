@@ -12,7 +12,7 @@ from hetsyn_client.client import StreamingClient
 from hetsyn_client.errors import InputError, ServiceProblem, ServiceUnreachable
 from service.wire.events import unpack_events
 from tests.fakes import sound
-from tests.unit.service.wire.test_pcm import wav
+from tests.support.wav import wav
 
 Handler = Callable[[httpx.Request], httpx.Response]
 

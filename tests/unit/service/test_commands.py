@@ -29,7 +29,7 @@ from service.models.catalog import ModelCatalog
 from service.settings import Settings
 from service.shutdown import GracefulServer
 from tests.fakes import LABELS, OUTPUTS, TAIL, load_fake, sound, write_artifact
-from tests.unit.service.wire.test_pcm import wav
+from tests.support.wav import wav
 
 
 class _Announced(uvicorn.Server):
