@@ -14,10 +14,8 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
-from benchmarks.valkey import MISSING
 from service.models.catalog import ModelCatalog
 from service.models.model import Model
-from service.runtime.operators import BUILD
 from tests.fakes import Gate, write_artifact
 
 # a shared machine is slow at times: no deadline; the same examples in every run
@@ -27,20 +25,9 @@ settings.load_profile("hetsyn")
 # tests share two cores with the servers that they start; read when torch and its kind are imported
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+pytest_plugins = ["tests.support.required_tools"]
+
 ASYNC_TEST_S = 30.0  # an async test takes seconds at most
-
-# where CI has installed what these tests need, it says so, and then they may not be skipped
-TOOLS_INSTALLED = "HETSYN_TOOLS_INSTALLED"
-WITHOUT_TOOLS = (MISSING, BUILD, "no C++ compiler")
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    report = yield
-    if report.skipped and os.environ.get(TOOLS_INSTALLED) and any(why in str(report.longrepr) for why in WITHOUT_TOOLS):
-        report.outcome = "failed"
-        report.longrepr = f"{TOOLS_INSTALLED} is set, and yet: {report.longrepr}"
-    return report
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

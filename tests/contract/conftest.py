@@ -9,11 +9,9 @@ import torch
 
 from export.write import Evaluation, Source, seeded_streams, write_artifact
 from hetsyn_model import DecisionSpec, Network, NetworkSpec, NeuronSpec
-from hetsyn_model.encoder import EncoderSpec
+from tests.support.word_encoder import ENCODER
 
 torch.set_num_threads(1)
-
-ENCODER = EncoderSpec(bands=16, levels=6, spacing_db=4.0, contrast=0.4, emphasis_db_per_octave=6.0)
 
 
 @pytest.fixture(scope="session")

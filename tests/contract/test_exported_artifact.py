@@ -17,7 +17,7 @@ from service.engine.stream import STEP_BYTES, initial_stream
 from service.models.catalog import ModelCatalog
 from service.models.model import Model
 from service.wire.chunk import AudioChunk, Chunk, spike_chunk
-from tests.contract.conftest import ENCODER
+from tests.support.word_encoder import ENCODER
 
 FORMS: tuple[Form, ...] = ("exact", "bank")
 TAIL_STEPS = 7

@@ -23,7 +23,7 @@ from hetsyn_model.network import Network
 from hetsyn_model.run_folder import RunError
 from hetsyn_model.training.checkpoint import Checkpoint
 from service.contract.artifact import Artifact
-from tests.integration.test_train_and_export import write_words
+from tests.support.spoken_digits import write_words
 
 RUN = RunSpec(
     experiment="delayed-match",

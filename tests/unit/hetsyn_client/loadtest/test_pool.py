@@ -9,7 +9,7 @@ import pytest
 from hetsyn_client.errors import ServiceUnreachable
 from hetsyn_client.loadtest.pool import Job, Pool
 from hetsyn_client.loadtest.target import Address, Response
-from tests.unit.hetsyn_client.loadtest.scripted_server import OK, serving
+from tests.support.scripted_server import OK, serving
 
 REQUEST = b"POST /x HTTP/1.1\r\nContent-Length: 0\r\n\r\n"
 DEADLINE_S = 10.0

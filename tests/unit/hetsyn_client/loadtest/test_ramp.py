@@ -9,7 +9,7 @@ from hetsyn_client.errors import InputError
 from hetsyn_client.loadtest.measurement import Measurement
 from hetsyn_client.loadtest.ramp import Goal, RampSettings, Saturation, Trial, next_streams, saturation
 from hetsyn_client.loadtest.recorder import Recorder
-from tests.unit.hetsyn_client.loadtest.test_recorder import GENERATOR
+from tests.support.measurement import GENERATOR
 
 GOAL = Goal(target_ms=100.0, percentile=99.0)
 

@@ -6,10 +6,9 @@ from hdrh.histogram import HdrHistogram
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hetsyn_client.loadtest.measurement import Generator, Measurement
+from hetsyn_client.loadtest.measurement import Measurement
 from hetsyn_client.loadtest.recorder import Recorder
-
-GENERATOR = Generator(cpu_share=0.1, lag_p99_ms=0.5, connections=3, connection_waits=0)
+from tests.support.measurement import GENERATOR
 
 
 def measured(recorder: Recorder, offered: int | None = None) -> Measurement:

@@ -17,18 +17,9 @@ from hetsyn_client.loadtest.report import as_html
 from hetsyn_client.loadtest.results import as_json
 from hetsyn_client.loadtest.run import JudgedTrial, Search
 from hetsyn_client.loadtest.view import measurement_table, notes, saturation_line, trial_table
+from tests.support.measurement import QUIET, measurement
 
-QUIET = Generator(cpu_share=0.1, lag_p99_ms=0.5, connections=3, connection_waits=0, server_cores=0.8, other_cores=0.01)
 SETTINGS = {"url": "http://h:1", "model": "<m>", "seed": 0, "expected_interval_ms": None}
-
-
-def measurement(streams: int = 10, latency_ms: float = 20.0) -> Measurement:
-    recorder = Recorder(0.0, 3.0)
-    for n in range(300):
-        due_s = n / 100
-        recorder.answered(due_s, due_s + 0.001, due_s + latency_ms / 1000 * (1 + n % 7))
-    recorder.failed("refused (503)", 1.0, 1.1)
-    return recorder.measurement("open", streams, 310, QUIET, 0, "")
 
 
 def search() -> Search:

@@ -28,7 +28,7 @@ from hetsyn_client.loadtest.run import (
     saturate,
 )
 from hetsyn_client.loadtest.target import Address, HetsynTarget
-from tests.unit.hetsyn_client.loadtest.scripted_server import OK, Answer, serving
+from tests.support.scripted_server import OK, Answer, serving
 
 LOAD = Load("text/plain", (b"a", b"b", b"c"), period_s=0.02, description="letters")
 SETTINGS = RunSettings(duration_s=0.3, warmup_s=0.05, session_chunks=4, connections=3, timeout_s=5.0)

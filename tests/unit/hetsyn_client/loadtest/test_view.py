@@ -8,7 +8,7 @@ from hetsyn_client.loadtest.ramp import Saturation
 from hetsyn_client.loadtest.recorder import Recorder
 from hetsyn_client.loadtest.run import ClosedLoop, JudgedTrial, OpenLoop, RunSettings
 from hetsyn_client.loadtest.view import View
-from tests.unit.hetsyn_client.loadtest.test_report import measurement
+from tests.support.measurement import measurement
 
 TRIAL = JudgedTrial(measurement(), "", True)
 KNOWN = Saturation(streams=12, low=11, high=13, is_certain=False, is_beyond=False)

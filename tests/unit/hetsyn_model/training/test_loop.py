@@ -10,23 +10,15 @@ import numpy as np
 import pytest
 import torch
 
-from hetsyn_model import DecisionSpec, Network, NetworkSpec, NeuronSpec
-from hetsyn_model.encoder import Encoder, EncoderSpec
+from hetsyn_model import Network
+from hetsyn_model.encoder import Encoder
 from hetsyn_model.run_folder import RunError
 from hetsyn_model.training.augment import AugmentSpec, augment_batch, encode_batch
 from hetsyn_model.training.data import Recording
 from hetsyn_model.training.loop import Metrics, TrainSpec, accuracy, classify, rate_at, train_run
 from hetsyn_model.training.plot import plot_curves
+from tests.support.small_network import ENCODER, NETWORK
 
-ENCODER = EncoderSpec(bands=8, levels=4, spacing_db=6.0)
-NETWORK = NetworkSpec(
-    channels=ENCODER.channels,
-    hidden=(24,),
-    outputs=3,
-    step_s=ENCODER.step_s,
-    neuron=NeuronSpec(tau_init_steps=(2, 10), tau_reset_steps=10),
-    decision=DecisionSpec(),
-)
 TRAIN = TrainSpec(
     epochs=3,
     batch=8,

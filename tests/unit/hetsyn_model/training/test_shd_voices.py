@@ -19,7 +19,7 @@ from hetsyn_model.training.data import DataError, ShdSample, read_shd, read_wav,
 from hetsyn_model.training.voices import digits, shd
 from hetsyn_model.training.voices.programs import Espeak, Pico
 from hetsyn_model.training.voices.speech import ENGLISH, GERMAN_DIGITS, GERMAN_DIGITS_IPA, GERMAN_IPA, Engine, Voice
-from tests.unit.hetsyn_model.training.test_voices import ToneEngine
+from tests.support.tone_engine import ToneEngine
 
 SPEAKERS = tuple(f"tone-{letter}" for letter in "abcde")
 

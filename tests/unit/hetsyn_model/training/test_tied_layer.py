@@ -9,7 +9,7 @@ from hetsyn_model import Network
 from hetsyn_model.network import Layer
 from hetsyn_model.training import tied_layer as levels
 from hetsyn_model.training.batch_encoder import Crossings
-from tests.unit.hetsyn_model.training.test_loop import ENCODER, NETWORK
+from tests.support.small_network import ENCODER, NETWORK
 
 LEVELS_DB = np.cumsum(np.random.default_rng(0).normal(0.0, 5.0, (3, 20, 8)), 1).astype(np.float32) - 30.0
 
