@@ -16,10 +16,9 @@ import uvicorn
 from typer.testing import CliRunner
 
 from hetsyn_client.loadtest.commands import bench
-from service.app import create_app
 from service.models.catalog import ModelCatalog
-from service.settings import Settings
 from tests.fakes import Gate, write_artifact
+from tests.support.product import make_app
 
 START_TIMEOUT_S = 30.0
 
@@ -27,7 +26,7 @@ START_TIMEOUT_S = 30.0
 @contextmanager
 def running(models: Path, gate: Gate, **settings: Any) -> Iterator[str]:
     """The server's URL. At the end no session may be open."""
-    app = create_app(Settings(models=models, **settings), ModelCatalog(models, load=gate.load))
+    app = make_app(ModelCatalog(models, load=gate.load), **settings)
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning", lifespan="on"))
     started = threading.Event()
     startup = server.startup

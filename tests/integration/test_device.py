@@ -10,23 +10,18 @@ from typing import Any
 import httpx
 import pytest
 
-from service.app import create_app
 from service.models.catalog import ModelCatalog
 from service.runtime import device_memory
-from service.settings import Settings
-from tests.fakes import OUTPUTS, FakeDevice, load_fake, spikes
+from tests.fakes import OUTPUTS, FakeDevice, load_fake
+from tests.support.json_input import events
+from tests.support.product import make_app
 
 ROW_BYTES = 8 * OUTPUTS
 
 
-def events(steps: int, seed: int) -> dict[str, Any]:
-    times, units = spikes(steps, seed)
-    return {"kind": "events", "steps": steps, "times": times.tolist(), "units": units.tolist()}
-
-
 def served(models: Path, device: FakeDevice | None, calls: Any) -> None:
     catalog = ModelCatalog(models, load=load_fake, device=device)
-    app = create_app(Settings(models=models), catalog)
+    app = make_app(catalog)
 
     async def run() -> None:
         transport = httpx.ASGITransport(app)

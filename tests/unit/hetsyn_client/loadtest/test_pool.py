@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable
 
 import pytest
 
@@ -29,134 +28,111 @@ class Owner:
         self.errors.append(error)
 
 
-def run(main: Awaitable[None]) -> None:
-    async def bounded() -> None:
-        async with asyncio.timeout(DEADLINE_S):
-            await main
-
-    asyncio.run(bounded())
-
-
 def jobs(count: int) -> list[Job]:
     return [Job(REQUEST, None, time.perf_counter()) for _ in range(count)]
 
 
-def test_many_jobs_share_a_few_connections() -> None:
-    async def main() -> None:
-        sizes = []
-
-        async def answer(_: str) -> bytes:
-            sizes.append(pool.size)
-            return OK
-
-        async with serving(answer) as address:
-            pool = Pool(address, 3, DEADLINE_S, owner)
-            for job in jobs(50):
-                pool.send(job)
-            assert await pool.idle(DEADLINE_S)
-            await pool.close()
-        assert max(sizes) == 3
-        assert pool.waits == 50
-        assert pool.size == 0
-
+async def test_many_jobs_share_a_few_connections() -> None:
     owner = Owner()
-    run(main())
+    sizes = []
+
+    async def answer(_: str) -> bytes:
+        sizes.append(pool.size)
+        return OK
+
+    async with serving(answer) as address:
+        pool = Pool(address, 3, DEADLINE_S, owner)
+        for job in jobs(50):
+            pool.send(job)
+        assert await pool.idle(DEADLINE_S)
+        await pool.close()
+    assert max(sizes) == 3
+    assert pool.waits == 50
+    assert pool.size == 0
     assert owner.statuses == [200] * 50
     assert owner.errors == []
 
 
-def test_a_request_that_met_a_closing_connection_is_sent_again_once() -> None:
-    async def main() -> None:
-        answers = iter([OK, None, OK, OK, None, None])
-
-        async def answer(_: str) -> bytes | None:
-            return next(answers)
-
-        async with serving(answer) as address:
-            pool = Pool(address, 1, DEADLINE_S, owner)
-            for job in jobs(4):
-                pool.send(job)
-                assert await pool.idle(DEADLINE_S)
-            await pool.close()
-
+async def test_a_request_that_met_a_closing_connection_is_sent_again_once() -> None:
     owner = Owner()
-    run(main())
+    answers = iter([OK, None, OK, OK, None, None])
+
+    async def answer(_: str) -> bytes | None:
+        return next(answers)
+
+    async with serving(answer) as address:
+        pool = Pool(address, 1, DEADLINE_S, owner)
+        for job in jobs(4):
+            pool.send(job)
+            assert await pool.idle(DEADLINE_S)
+        await pool.close()
     # ok, (closed) ok again, ok, (closed) closed on a new connection: that is an answer too
     assert owner.statuses == [200, 200, 200]
     assert owner.errors == ["connection lost"]
 
 
-def test_what_takes_too_long_is_given_up_sent_or_waiting() -> None:
-    async def main() -> None:
-        asked, never = asyncio.Event(), asyncio.Event()
-
-        async def answer(_: str) -> bytes:
-            asked.set()
-            await never.wait()
-            return OK
-
-        async with serving(answer) as address:
-            pool = Pool(address, 1, 60.0, owner)
-            for job in jobs(2):
-                pool.send(job)
-            await asked.wait()
-            pool.sweep(time.perf_counter() + 59.0)
-            assert owner.errors == []
-            pool.sweep(time.perf_counter() + 61.0)
-            assert owner.errors == ["timeout", "timeout"]
-            assert await pool.idle(DEADLINE_S)
-            never.set()
-            await pool.close()
-
+async def test_what_takes_too_long_is_given_up_sent_or_waiting() -> None:
     owner = Owner()
-    run(main())
+    asked, never = asyncio.Event(), asyncio.Event()
+
+    async def answer(_: str) -> bytes:
+        asked.set()
+        await never.wait()
+        return OK
+
+    async with serving(answer) as address:
+        pool = Pool(address, 1, 60.0, owner)
+        for job in jobs(2):
+            pool.send(job)
+        await asked.wait()
+        pool.sweep(time.perf_counter() + 59.0)
+        assert owner.errors == []
+        pool.sweep(time.perf_counter() + 61.0)
+        assert owner.errors == ["timeout", "timeout"]
+        assert await pool.idle(DEADLINE_S)
+        never.set()
+        await pool.close()
     assert owner.statuses == []
 
 
-def test_jobs_without_an_outcome_can_be_abandoned() -> None:
-    async def main() -> None:
-        asked, never = asyncio.Event(), asyncio.Event()
-
-        async def answer(_: str) -> bytes:
-            asked.set()
-            await never.wait()
-            return OK
-
-        async with serving(answer) as address:
-            pool = Pool(address, 1, 60.0, owner)
-            sent = jobs(3)
-            for job in sent:
-                pool.send(job)
-            await asked.wait()
-            assert not await pool.idle(0.01)
-            assert pool.abandon() == sent
-            assert await pool.idle(DEADLINE_S)
-            never.set()
-            await pool.close()
-
+async def test_jobs_without_an_outcome_can_be_abandoned() -> None:
     owner = Owner()
-    run(main())
+    asked, never = asyncio.Event(), asyncio.Event()
+
+    async def answer(_: str) -> bytes:
+        asked.set()
+        await never.wait()
+        return OK
+
+    async with serving(answer) as address:
+        pool = Pool(address, 1, 60.0, owner)
+        sent = jobs(3)
+        for job in sent:
+            pool.send(job)
+        await asked.wait()
+        assert not await pool.idle(0.01)
+        assert pool.abandon() == sent
+        assert await pool.idle(DEADLINE_S)
+        never.set()
+        await pool.close()
     assert (owner.statuses, owner.errors) == ([], [])
 
 
-def test_a_server_that_is_gone_fails_what_waits_for_it() -> None:
-    async def main() -> None:
-        async with serving(lambda _: asyncio.sleep(0, OK)) as address:
-            pass
-        with pytest.raises(ServiceUnreachable, match="is the server running there"):
-            await Pool(address, 1, DEADLINE_S, owner).open(1)
-        pool = Pool(address, 2, DEADLINE_S, owner)
-        for job in jobs(3):
-            pool.send(job)
-        assert await pool.idle(DEADLINE_S)
-        await pool.close()
-
+async def test_a_server_that_is_gone_fails_what_waits_for_it() -> None:
     owner = Owner()
-    run(main())
+    async with serving(lambda _: asyncio.sleep(0, OK)) as address:
+        pass
+    with pytest.raises(ServiceUnreachable, match="is the server running there"):
+        await Pool(address, 1, DEADLINE_S, owner).open(1)
+    pool = Pool(address, 2, DEADLINE_S, owner)
+    for job in jobs(3):
+        pool.send(job)
+    assert await pool.idle(DEADLINE_S)
+    await pool.close()
     assert owner.errors == ["cannot connect"] * 3
 
 
-def test_a_host_that_does_not_exist_is_unreachable() -> None:
+async def test_a_host_that_does_not_exist_is_unreachable() -> None:
     pool = Pool(Address("no-such-host.invalid", 80), 1, DEADLINE_S, Owner())
     with pytest.raises(ServiceUnreachable, match=r"no-such-host\.invalid"):
-        asyncio.run(pool.open(1))
+        await pool.open(1)
