@@ -26,12 +26,14 @@ def logged(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixtur
         yield caplog
 
 
-def test_a_reload_is_counted_and_logged(models: Path, catalog: ModelCatalog, logged: pytest.LogCaptureFixture) -> None:
+async def test_a_reload_is_counted_and_logged(
+    models: Path, catalog: ModelCatalog, logged: pytest.LogCaptureFixture
+) -> None:
     counters = Counters()
     write_artifact(models, version="2")
     (write_artifact(models, version="3") / "bank.pt").unlink()
     shutil.rmtree(models / "digits" / "1")
-    asyncio.run(Reloader(catalog, smoke_tested, counters).reload())
+    await Reloader(catalog, smoke_tested, counters).reload()
     counted = (counters.model_reloads, counters.models_opened, counters.models_withdrawn, counters.models_refused)
     assert counted == (1, 1, 1, 1)
     assert "model 'digits' version '2' is offered" in logged.text
