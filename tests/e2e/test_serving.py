@@ -27,14 +27,14 @@ def test_there_is_a_recording_of_every_digit() -> None:
 
 def test_whole_recordings_are_understood(url: str) -> None:
     """The voice is one that the model never heard; nine in ten is what it reaches on unseen speakers."""
-    heard = {}
+    labels = {}
     for path in DIGITS:
         reply = httpx.post(
             f"{url}/infer", params={"end": True}, content=path.read_bytes(), headers={"content-type": "audio/wav"}
         )
         assert reply.status_code == 200, reply.text
-        heard[path.stem] = reply.json()["label"]
-    assert sum(word == label for word, label in heard.items()) >= 9, heard
+        labels[path.stem] = reply.json()["label"]
+    assert sum(word == label for word, label in labels.items()) >= 9, labels
 
 
 def test_streaming_a_file_ends_with_the_same_word(url: str) -> None:

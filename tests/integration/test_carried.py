@@ -35,7 +35,7 @@ def app(models: Path, keys: list[bytes] | None = KEYS, **options: Any) -> FastAP
 
 
 class InProcess:
-    """An app as a server in a loop of its own, which runs while it is asked."""
+    """An app as a server in a loop of its own, which runs only during a request."""
 
     def __init__(self, served: FastAPI) -> None:
         self._served = served
@@ -53,11 +53,11 @@ class InProcess:
         self._runner.run(self._life.__aexit__(None, None, None))
         self._runner.close()
 
-    def request(self, method: str, path: str, **given: Any) -> httpx.Response:
-        return self._runner.run(self._http.request(method, path, **given))
+    def request(self, method: str, path: str, **options: Any) -> httpx.Response:
+        return self._runner.run(self._http.request(method, path, **options))
 
-    def post(self, path: str, **given: Any) -> httpx.Response:
-        return self.request("POST", path, **given)
+    def post(self, path: str, **options: Any) -> httpx.Response:
+        return self.request("POST", path, **options)
 
     def get(self, path: str) -> httpx.Response:
         return self.request("GET", path)

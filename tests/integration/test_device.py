@@ -38,8 +38,8 @@ async def test_many_sessions_at_once_are_answered_as_from_the_host(models: Path)
         got: list[dict[str, Any]] = []
         async with served(models, where) as client:
             for number in range(4):
-                asked = [{"session": f"s{who}", "seq": number, "input": events(9 + who, who)} for who in range(8)]
-                answers = await asyncio.gather(*(client.post("/infer", json=body) for body in asked))
+                requests = [{"session": f"s{who}", "seq": number, "input": events(9 + who, who)} for who in range(8)]
+                answers = await asyncio.gather(*(client.post("/infer", json=body) for body in requests))
                 got += [answer.json() for answer in answers]
         replies.append(got)
     assert all(reply["probabilities"] for reply in replies[0])

@@ -1,4 +1,4 @@
-"""State of an older format is refused in each of the three places where state comes in, and changes nothing."""
+"""State of an older format is refused wherever state comes in, and changes nothing."""
 
 from __future__ import annotations
 

@@ -94,7 +94,7 @@ async def test_json_has_a_limit_of_its_own(serve: Serve) -> None:
     assert (await client.post("/infer", content=content, headers=headers)).status_code == 200
 
 
-async def test_an_upload_holds_its_place(serve: Serve) -> None:
+async def test_an_upload_holds_its_permit(serve: Serve) -> None:
     server = await serve(max_waiting=1)
     client = server.client
     began, rest = asyncio.Event(), asyncio.Event()
@@ -128,7 +128,7 @@ async def test_an_upload_holds_its_place(serve: Serve) -> None:
 
 
 class Trickle:
-    """A request to ``/infer`` whose body comes as it is told, and what it is answered."""
+    """A request to ``/infer`` whose body comes part by part, and the response to it."""
 
     def __init__(self, server: HttpServer, *first: bytes) -> None:
         self.messages: list[Message] = []

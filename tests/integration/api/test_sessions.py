@@ -91,7 +91,7 @@ async def test_an_import_needs_the_model_that_it_began_on(tmp_path: Path, serve:
     assert problem["type"].endswith("model-changed")
 
 
-async def test_who_looks_at_sessions_takes_a_place_too(serve: Serve) -> None:
+async def test_who_looks_at_sessions_takes_a_permit_too(serve: Serve) -> None:
     server = await serve(max_waiting=1)
     client = server.client
     await ok(client, session="abc", input=events(25))

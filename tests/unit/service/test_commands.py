@@ -224,16 +224,16 @@ def test_serve_takes_its_limits(models: Path, served: list[GracefulServer]) -> N
 @pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="no SIGHUP here")
 async def test_sighup_asks_for_a_reload_and_nothing_else(models: Path) -> None:
     app = make_app(ModelCatalog(models, load=load_fake))
-    asked: list[int] = []
+    reloads: list[int] = []
     config = uvicorn.Config(app, port=0, log_level="error")
     before = signal.getsignal(signal.SIGHUP)
-    server = GracefulServer(config, app.state.sessions, 0.0, lambda: asked.append(1))
+    server = GracefulServer(config, app.state.sessions, 0.0, lambda: reloads.append(1))
     running = asyncio.create_task(server.serve())
     async with asyncio.timeout(20):
         while not server.started:
             await asyncio.sleep(0.01)
         os.kill(os.getpid(), signal.SIGHUP)
-        while not asked:
+        while not reloads:
             await asyncio.sleep(0.01)
     assert not server.should_exit
     server.should_exit = True

@@ -112,15 +112,15 @@ async def test_a_caller_that_leaves_harms_nobody(model: Model, gate: Gate, leavi
     await batcher.close()
 
 
-@pytest.mark.parametrize("place", [0, 2, 3])
-async def test_an_error_reaches_only_the_caller_whose_chunk_it_is(model: Model, gate: Gate, place: int) -> None:
+@pytest.mark.parametrize("index", [0, 2, 3])
+async def test_an_error_reaches_only_the_caller_whose_chunk_it_is(model: Model, gate: Gate, index: int) -> None:
     units = [0, 1, 2, 4]
-    units[place] = Recorder.POISON
+    units[index] = Recorder.POISON
     batcher = Batcher(Recorder(), BatchPolicy(), threads=1)
     tasks = await gathered(batcher, model, gate, [work(model, unit) for unit in units])
     gate.opened.set()
     results = await asyncio.gather(*tasks, return_exceptions=True)
-    assert [isinstance(result, ArtifactError) for result in results[1:]] == [i == place for i in range(4)]
+    assert [isinstance(result, ArtifactError) for result in results[1:]] == [i == index for i in range(4)]
     await batcher.close()
 
 
@@ -231,12 +231,12 @@ async def test_a_caller_that_leaves_harms_nobody_on_the_loop(model: Model, leavi
     await batcher.close()
 
 
-@pytest.mark.parametrize("place", [0, 2, 3])
-async def test_an_error_on_the_loop_reaches_only_the_caller_whose_chunk_it_is(model: Model, place: int) -> None:
+@pytest.mark.parametrize("index", [0, 2, 3])
+async def test_an_error_on_the_loop_reaches_only_the_caller_whose_chunk_it_is(model: Model, index: int) -> None:
     units = [0, 1, 2, 4]
-    units[place] = Recorder.POISON
+    units[index] = Recorder.POISON
     batcher = await warmed(Recorder(), model)
     tasks = [asyncio.create_task(batcher.run(model, "bank", work(model, unit), 4)) for unit in units]
     results = await asyncio.gather(*tasks, return_exceptions=True)
-    assert [isinstance(result, ArtifactError) for result in results] == [i == place for i in range(4)]
+    assert [isinstance(result, ArtifactError) for result in results] == [i == index for i in range(4)]
     await batcher.close()

@@ -46,7 +46,7 @@ OLD, NEW = bytes(range(32)), bytes(range(1, 33))
 
 
 class Carrier:
-    """A registry that is asked for carried sessions alone."""
+    """A registry for carried sessions alone."""
 
     def __init__(self, folder: Path, keys: list[bytes] | None, clock: Clock, default: str | None = None) -> None:
         catalog = ModelCatalog(folder, default, load_fake)
@@ -56,9 +56,9 @@ class Carrier:
         )
 
     async def send(self, token: bytes | None = None, session: str | None = None, *args: Any, **kwargs: Any) -> Carried:
-        asked = infer_request(session, *args, **kwargs)._replace(carry=True, token=token)
+        request = infer_request(session, *args, **kwargs)._replace(carry=True, token=token)
         with self.registry.admission():
-            return await self.registry.carry(asked)
+            return await self.registry.carry(request)
 
     async def refused(self, kind: type[HetsynError], sentence: str, *args: Any, **kwargs: Any) -> HetsynError:
         with pytest.raises(kind, match=sentence) as caught:
@@ -228,27 +228,27 @@ def test_any_bit_of_any_byte_is_authenticated(sealed: tuple[Carrier, bytes]) -> 
     tokens = carrier.registry._tokens
     assert tokens is not None
     tokens.open(token)
-    told = {}
-    for place in range(len(token)):
+    errors = {}
+    for index in range(len(token)):
         for bit in (0, 7):
             changed = bytearray(token)
-            changed[place] ^= 1 << bit
+            changed[index] ^= 1 << bit
             with pytest.raises(TokenError) as caught:
                 tokens.open(bytes(changed))
-            told[place] = type(caught.value)
-    places = {kind: [place for place in told if told[place] is kind] for kind in set(told.values())}
-    assert places[TokenForeign] == list(range(4))
-    assert places[TokenFormat] == [4, 5]
-    assert places[TokenKeyUnknown] == list(range(12, 20))
-    assert set(range(20, len(token))) <= set(places[TokenForged])
+            errors[index] = type(caught.value)
+    indices = {kind: [index for index in errors if errors[index] is kind] for kind in set(errors.values())}
+    assert indices[TokenForeign] == list(range(4))
+    assert indices[TokenFormat] == [4, 5]
+    assert indices[TokenKeyUnknown] == list(range(12, 20))
+    assert set(range(20, len(token))) <= set(indices[TokenForged])
 
 
 @given(st.data())
 def test_whatever_is_done_to_a_token_it_is_refused(sealed: tuple[Carrier, bytes], data: st.DataObject) -> None:
     carrier, token = sealed
     changed = bytearray(token)
-    for place in data.draw(st.lists(st.integers(0, len(token) - 1), min_size=1, max_size=5, unique=True)):
-        changed[place] ^= data.draw(st.integers(1, 255))
+    for index in data.draw(st.lists(st.integers(0, len(token) - 1), min_size=1, max_size=5, unique=True)):
+        changed[index] ^= data.draw(st.integers(1, 255))
     cut = data.draw(st.integers(0, len(token)))
     refuses(carrier, bytes(changed[:cut]) + data.draw(st.binary(max_size=3)) if cut < len(token) else bytes(changed))
 

@@ -106,7 +106,7 @@ async def test_one_session_more_than_there_may_be_is_refused_at_once(server: Ser
     assert isinstance(error, Overloaded)
     assert error.retry_after_s > 0
     assert (await server.send("a", 1)).seq == 1
-    await server.send("b", 1, end=True)  # an ended session takes no place
+    await server.send("b", 1, end=True)  # an ended session does not count
     await server.send("d", 0)
     await server.refused(Overloaded, "open", "e", 0)
     await server.registry.delete("a")

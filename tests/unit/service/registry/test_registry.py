@@ -202,7 +202,7 @@ async def test_one_request_more_than_may_wait_is_refused_at_once(serve: Serve) -
     assert (await server.send("b", 0)).seq == 0
 
 
-async def test_a_place_is_held_until_the_chunk_is_computed_whoever_waits(serve: Serve) -> None:
+async def test_a_permit_is_held_until_the_chunk_is_computed_whoever_waits(serve: Serve) -> None:
     server = serve(max_waiting=1)
     with server.registry.admission():
         await server.refused(Overloaded, "1 requests are waiting", "a", 0)

@@ -162,15 +162,15 @@ async def test_another_content_of_the_model_is_told(cluster: Cluster, tmp_path: 
 async def test_chunks_wait_no_longer_for_a_store_than_it_may_take(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The pipeline's tests have what it does with the time; this is that it is told the server's."""
-    given: list[float] = []
+    """The pipeline gets the server's time limit; its own tests say what it does with it."""
+    timeouts: list[float] = []
 
-    class Told(StorePipeline):
+    class RecordsTimeout(StorePipeline):
         def __init__(self, store: StateStore, max_batch: int = 64, timeout_s: float = inf) -> None:
-            given.append(timeout_s)
+            timeouts.append(timeout_s)
             super().__init__(store, max_batch, timeout_s)
 
-    monkeypatch.setattr("service.store.session_store.StorePipeline", Told)
+    monkeypatch.setattr("service.store.session_store.StorePipeline", RecordsTimeout)
     server = cluster.replica(store_timeout_s=0.75)
     await server.send("a", 0)
-    assert given == [0.75]
+    assert timeouts == [0.75]

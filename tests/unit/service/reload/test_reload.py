@@ -66,15 +66,15 @@ class _Foul:
     def run(self, inputs: Any, outputs: Any) -> Any:
         if self._how == "raises":
             raise ZeroDivisionError("a defect of the graph")
-        given = self._graph.run(inputs, outputs)
-        if "probabilities" in given:
+        results = self._graph.run(inputs, outputs)
+        if "probabilities" in results:
             if self._how == "nan":
-                given["probabilities"] = given["probabilities"] * float("nan")
+                results["probabilities"] = results["probabilities"] * float("nan")
             elif self._how == "few":
-                given["probabilities"] = given["probabilities"][:, :-1]
+                results["probabilities"] = results["probabilities"][:, :-1]
             else:
-                given["next.state"] = given["next.state"][:, :-1]
-        return given
+                results["next.state"] = results["next.state"][:, :-1]
+        return results
 
 
 def load_foul(content: bytes) -> Graph:

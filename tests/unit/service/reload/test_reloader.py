@@ -41,8 +41,8 @@ async def test_a_reload_is_counted_and_logged(
     assert "bank.pt" in logged.text
 
 
-class Told(Reloader):
-    """Says when it waits. One that watches looks at its folder when it is told, in place of at intervals."""
+class SteppedReloader(Reloader):
+    """Sets an event when it waits. One that watches looks at its folder at each ``look``, not at intervals."""
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
@@ -70,7 +70,7 @@ class Forever:
 
     def __init__(self, catalog: ModelCatalog, watch_s: float, tries: Any = smoke_tested) -> None:
         self.counters = Counters()
-        self.reloader = Told(catalog, tries, self.counters, watch_s)
+        self.reloader = SteppedReloader(catalog, tries, self.counters, watch_s)
 
     async def reloads(self, at_least: int) -> None:
         async with asyncio.timeout(20):

@@ -90,8 +90,8 @@ async def test_nobody_waits_for_batch_after_batch_that_is_not_answered() -> None
     late = [asyncio.create_task(ask(f"late-{n}")) for n in range(100)]
     outcomes = await asyncio.gather(*early, *late)
     assert store.batches == [4, 4]
-    assert sum("nothing was changed" in said for said, _ in outcomes) == 192
-    assert sum("in the store" in said for said, _ in outcomes) == 8
+    assert sum("nothing was changed" in message for message, _ in outcomes) == 192
+    assert sum("in the store" in message for message, _ in outcomes) == 8
     await pipeline.drain()
 
 

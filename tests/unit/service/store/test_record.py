@@ -212,9 +212,9 @@ def test_any_state_comes_back(
 
 def test_any_flipped_byte_is_refused(model: Model) -> None:
     record = Packing().pack("abc", session_of(model))
-    for place in range(len(record)):
+    for index in range(len(record)):
         flipped = bytearray(record)
-        flipped[place] ^= 1 << (place % 8)
+        flipped[index] ^= 1 << (index % 8)
         with pytest.raises(StateError):
             read(bytes(flipped))
 
