@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import inspect
 import os
 import random
 from collections.abc import Generator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +18,6 @@ from service.models.catalog import ModelCatalog
 from service.models.model import Model
 from tests.support.artifact import write_artifact
 from tests.support.gate import Gate
-from tests.support.tools import LACKING
 
 # a shared machine is slow at times: no deadline; the same examples in every run
 settings.register_profile("hetsyn", deadline=None, derandomize=True, max_examples=60)
@@ -24,23 +26,35 @@ settings.load_profile("hetsyn")
 # tests share two cores with the servers that they start; read when torch and its kind are imported
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-# where CI has installed what these tests need, it says so, and then they may not be skipped
-TOOLS_INSTALLED = "HETSYN_TOOLS_INSTALLED"
+pytest_plugins = ["tests.support.required_tools"]
+
+ASYNC_TEST_S = 30.0  # an async test takes seconds at most
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    report = yield
-    if report.skipped and os.environ.get(TOOLS_INSTALLED) and any(why in str(report.longrepr) for why in LACKING):
-        report.outcome = "failed"
-        report.longrepr = f"{TOOLS_INSTALLED} is set, and yet: {report.longrepr}"
-    return report
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, object]:
+    """An async test that waits for ever fails, and its fixtures are torn down."""
+    test = pyfuncitem.obj
+    if inspect.iscoroutinefunction(test):
+
+        async def in_time(**arguments: Any) -> None:
+            async with asyncio.timeout(ASYNC_TEST_S):
+                await test(**arguments)
+
+        pyfuncitem.obj = in_time
+    return (yield)
 
 
 @pytest.fixture(autouse=True)
 def _seeded() -> None:
     random.seed(0)
     np.random.seed(0)
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """Async tests run on asyncio, each in an event loop of its own."""
+    return "asyncio"
 
 
 @pytest.fixture

@@ -10,9 +10,8 @@ import pytest
 from benchmarks.agreement import compare
 from hetsyn_model.training.data import Recording, read_folder, read_wav
 from hetsyn_model.training.speech import LABELS, WORDS
-from tests.support.paths import ROOT
+from tests.support.paths import FSDD, ROOT
 
-FSDD = ROOT.parent / "shared/data/fsdd/recordings"
 TOLERANCE = 1e-4  # of a probability
 
 

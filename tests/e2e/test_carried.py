@@ -10,17 +10,18 @@ import numpy as np
 
 from hetsyn_client.client import StreamingClient
 from service.wire.pcm import decode_wav
-from tests.e2e.test_durability import CHUNK_SAMPLES, Replica
-from tests.support.paths import ROOT
+from tests.support.paths import RECORDINGS
+from tests.support.recording_stream import CHUNK_SAMPLES
+from tests.support.server_process import ServerProcess
 
 
 def test_every_chunk_goes_to_another_process(tmp_path: Path) -> None:
     """At 8 kHz less 1, so that the resampler's state is carried too."""
     (tmp_path / "keys").write_text(base64.b64encode(secrets.token_bytes(32)).decode())
-    samples, _ = decode_wav((ROOT / "docs/recordings/seven.wav").read_bytes())
+    samples, _ = decode_wav((RECORDINGS / "seven.wav").read_bytes())
     pcm = np.round(samples * 32_768.0).astype(np.int16)
     pieces = [pcm[begin : begin + CHUNK_SAMPLES] for begin in range(0, len(pcm), CHUNK_SAMPLES)]
-    replicas = [Replica("--carry-keys", str(tmp_path / "keys"), "--log-level", "warning") for _ in range(2)]
+    replicas = [ServerProcess("--carry-keys", str(tmp_path / "keys"), "--log-level", "warning") for _ in range(2)]
     try:
         for replica in replicas:
             replica.ready()

@@ -26,9 +26,9 @@ import pytest
 
 from benchmarks.server_process import free_port
 from benchmarks.valkey import BINARY, MISSING, ValkeyServer
-from tests.e2e.test_serving import wait_until_ready
 from tests.support.documents import PAGES, README, blocks, commands, name_of
 from tests.support.paths import DOCS, MODELS, RECORDINGS, ROOT
+from tests.support.server_process import wait_until_ready
 
 NOT_RUN = {
     r"pip install ": "changes the environment, from the network",

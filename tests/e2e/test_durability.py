@@ -8,87 +8,23 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import httpx
-import numpy as np
 import pytest
 
 from benchmarks.server_process import free_port
 from benchmarks.valkey import BINARY, MISSING, ValkeyServer
-from service.wire.pcm import decode_wav
-from tests.e2e.test_serving import serve_command, start, wait_until_ready
+from tests.support.json_input import Json
 from tests.support.paths import ROOT
-
-CHUNK_SAMPLES = 500
-TIMEOUT_S = 120.0
-Json = dict[str, Any]
-
-
-def pieces() -> list[bytes]:
-    samples, _ = decode_wav((ROOT / "docs/recordings/seven.wav").read_bytes())
-    pcm = np.round(samples * 32_768.0).astype("<i2")
-    return [pcm[begin : begin + CHUNK_SAMPLES].tobytes() for begin in range(0, len(pcm), CHUNK_SAMPLES)]
-
-
-def send(url: str, session: str, seq: int, chunks: list[bytes]) -> httpx.Response:
-    return httpx.post(
-        f"{url}/infer",
-        params={"session": session, "seq": seq, "end": seq == len(chunks) - 1},
-        content=chunks[seq],
-        headers={"Content-Type": "audio/L16;rate=8000;endianness=little-endian"},
-        timeout=20,
-    )
-
-
-def persist(act: Callable[[], httpx.Response]) -> Json:
-    """The reply, however often the chunk has to be sent; only what says "later" is sent again."""
-    deadline_s = time.monotonic() + TIMEOUT_S
-    while True:
-        assert time.monotonic() < deadline_s, "no answer"
-        try:
-            response = act()
-        except httpx.TransportError:
-            time.sleep(0.02)
-            continue
-        if response.status_code != 503:
-            assert response.status_code == 200, response.text
-            reply: Json = response.json()
-            return reply
-        time.sleep(0.02)
-
-
-class Replica:
-    """``hetsyn serve`` on a store, restarted on the same port."""
-
-    def __init__(self, *options: str) -> None:
-        self.port = free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
-        self._options = options
-        self.process = start(self.port, *options)
-
-    def ready(self) -> None:
-        wait_until_ready(self.url, self.process)
-
-    def kill(self) -> None:
-        self.process.kill()
-        self.process.wait()
-
-    def restart(self) -> None:
-        self.process = start(self.port, *self._options)
-        self.ready()
-
-    def stop(self) -> None:
-        if self.process.poll() is None:
-            self.process.terminate()
-            assert self.process.wait(timeout=30) in (0, -signal.SIGTERM)
+from tests.support.recording_stream import TIMEOUT_S, persist, pieces, send, stream
+from tests.support.server_process import ENDED, STOP_TIMEOUT_S, ServerProcess, serve_command
 
 
 def undisturbed(url: str, chunks: list[bytes], session: str) -> list[Json]:
-    return [persist(lambda n=n: send(url, "calm", n, chunks)) | {"session": session} for n in range(len(chunks))]  # type: ignore[misc]
+    return [reply | {"session": session} for reply in stream(url, "calm", chunks)]
 
 
 @pytest.fixture(params=["file", "valkey"])
@@ -105,7 +41,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
 def test_a_killed_server_loses_no_acknowledged_chunk_and_applies_none_twice(store: str) -> None:
     chunks = pieces()
     assert len(chunks) >= 9
-    replica = Replica("--store", store, "--log-level", "warning")
+    replica = ServerProcess("--store", store, "--log-level", "warning")
     try:
         replica.ready()
         expected = undisturbed(replica.url, chunks, "shaken")
@@ -117,7 +53,7 @@ def test_a_killed_server_loses_no_acknowledged_chunk_and_applies_none_twice(stor
                 replica.kill()
                 sent.join()
                 replica.restart()
-            assert persist(lambda n=n: send(replica.url, "shaken", n, chunks)) == expected[n]  # type: ignore[misc]
+            assert stream(replica.url, "shaken", chunks, range(n, n + 1)) == [expected[n]]
         # the very last reply survives too
         replica.kill()
         replica.restart()
@@ -136,14 +72,14 @@ def _send_and_forget(url: str, seq: int, chunks: list[bytes]) -> None:
 def test_chunks_that_alternate_between_two_servers_get_one_server_s_answers(store: str) -> None:
     chunks = pieces()
     options = ("--store", store, "--log-level", "warning")
-    replicas = [Replica(*options), Replica(*options)]
+    replicas = [ServerProcess(*options), ServerProcess(*options)]
     try:
         for replica in replicas:
             replica.ready()
         expected = undisturbed(replicas[0].url, chunks, "shared")
         for n in range(len(chunks)):
             for replica in (replicas[n % 2], replicas[(n + 1) % 2]):  # the second is a duplicate
-                assert persist(lambda r=replica, n=n: send(r.url, "shared", n, chunks)) == expected[n]  # type: ignore[misc]
+                assert stream(replica.url, "shared", chunks, range(n, n + 1)) == [expected[n]]
     finally:
         for replica in replicas:
             replica.stop()
@@ -151,7 +87,7 @@ def test_chunks_that_alternate_between_two_servers_get_one_server_s_answers(stor
 
 def test_sigterm_lets_readiness_fall_first_and_then_finishes(tmp_path: Path) -> None:
     chunks = pieces()
-    replica = Replica("--store", f"file://{tmp_path}/sessions.db", "--drain-s", "60")
+    replica = ServerProcess("--store", f"file://{tmp_path}/sessions.db", "--drain-s", "60")
     try:
         replica.ready()
         first = persist(lambda: send(replica.url, "a", 0, chunks))
@@ -163,7 +99,7 @@ def test_sigterm_lets_readiness_fall_first_and_then_finishes(tmp_path: Path) -> 
         second = persist(lambda: send(replica.url, "a", 1, chunks))
         assert (first["seq"], second["seq"]) == (0, 1)
         replica.process.send_signal(signal.SIGTERM)  # the second does not wait
-        assert replica.process.wait(timeout=30) in (0, -signal.SIGTERM)
+        assert replica.process.wait(timeout=STOP_TIMEOUT_S) in ENDED
         replica.restart()
         assert persist(lambda: send(replica.url, "a", 1, chunks)) == second
         assert persist(lambda: send(replica.url, "a", 2, chunks))["seq"] == 2
@@ -191,7 +127,7 @@ def test_a_damaged_store_is_refused_in_one_sentence(tmp_path: Path) -> None:
 class Upload:
     """A chunk whose body is sent in parts, over a connection of its own."""
 
-    def __init__(self, replica: Replica, session: str, seq: int, body: bytes) -> None:
+    def __init__(self, replica: ServerProcess, session: str, seq: int, body: bytes) -> None:
         self._socket = socket.create_connection(("127.0.0.1", replica.port), timeout=20)
         self._body = body
         self._socket.sendall(
@@ -227,7 +163,7 @@ def until(metric: str, value: float, url: str) -> None:
 
 def test_sigterm_finishes_the_chunk_that_is_under_way_and_waits_for_none_that_trickles(tmp_path: Path) -> None:
     chunks = pieces()
-    replica = Replica("--store", f"file://{tmp_path}/sessions.db", "--drain-s", "60")
+    replica = ServerProcess("--store", f"file://{tmp_path}/sessions.db", "--drain-s", "60")
     try:
         replica.ready()
         persist(lambda: send(replica.url, "a", 0, chunks))
@@ -246,7 +182,7 @@ def test_sigterm_finishes_the_chunk_that_is_under_way_and_waits_for_none_that_tr
         trickles.send(10)
         status, problem = trickles.hear()
         assert (status, problem["type"]) == (503, "urn:hetsyn:problem:shutting-down")
-        assert replica.process.wait(timeout=30) in (0, -signal.SIGTERM)
+        assert replica.process.wait(timeout=STOP_TIMEOUT_S) in ENDED
         replica.restart()
         assert persist(lambda: send(replica.url, "a", 1, chunks)) == reply  # it was committed
         assert send(replica.url, "b", 1, chunks).status_code == 404

@@ -29,11 +29,7 @@ from hetsyn_model.training.checkpoint import Checkpoint
 from hetsyn_model.training.data import SHD_CHANNELS, read_folder, split_takes
 from hetsyn_model.training.speech import LABELS, VALIDATION_EVERY
 from hetsyn_model.training.voices.digits import KEYS
-from tests.e2e.test_agreement import FSDD
-from tests.e2e.test_serving import url
-from tests.support.paths import ROOT
-
-__all__ = ["url"]  # a fixture
+from tests.support.paths import FSDD, ROOT
 
 IMAGES = Path(__file__).parent / "held_out/fashion-mnist.npz"
 WORDS = Path(__file__).parent / "held_out/shd-words.npz"

@@ -11,11 +11,12 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.e2e.test_durability import Replica, persist, pieces, send
-from tests.support.paths import ROOT
-from tests.unit.service.reload.test_reload import rewrite
+from tests.support.artifact_file import rewrite
+from tests.support.paths import MODELS
+from tests.support.recording_stream import persist, pieces, send, stream
+from tests.support.server_process import ServerProcess
 
-SHIPPED = ROOT / "models" / "speech-digits" / "1"
+SHIPPED = MODELS / "speech-digits" / "1"
 
 
 def put(models: Path, version: str, described: str) -> Path:
@@ -38,12 +39,12 @@ def wait_for(url: str, line: str) -> None:
 def test_a_session_outlives_its_models_folder(tmp_path: Path, options: tuple[str, ...]) -> None:
     chunks = pieces()
     put(tmp_path, "1", "old")
-    replica = Replica("--models", str(tmp_path), "--log-level", "warning", *options)
+    replica = ServerProcess("--models", str(tmp_path), "--log-level", "warning", *options)
     try:
         replica.ready()
-        calm = [persist(lambda n=n: send(replica.url, "calm", n, chunks)) for n in range(len(chunks))]  # type: ignore[misc]
+        calm = stream(replica.url, "calm", chunks)
         half = len(chunks) // 2
-        replies = [persist(lambda n=n: send(replica.url, "a", n, chunks)) for n in range(half)]  # type: ignore[misc]
+        replies = stream(replica.url, "a", chunks, range(half))
         put(tmp_path, "2", "new")
         rewrite(put(tmp_path, "3", "broken"), "bank.onnx", (SHIPPED / "bank.onnx").read_bytes()[:-999])
         shutil.rmtree(tmp_path / "speech-digits" / "1")
@@ -52,10 +53,7 @@ def test_a_session_outlives_its_models_folder(tmp_path: Path, options: tuple[str
         wait_for(replica.url, "hetsyn_models_withdrawn 1.0")
         assert 'hetsyn_model_versions_total{event="refused"}' in httpx.get(f"{replica.url}/metrics").text
         assert persist(lambda: send(replica.url, "b", 0, chunks))["version"] == "2"
-        replies += [
-            persist(lambda n=n: send(replica.url, "a", n, chunks))  # type: ignore[misc]
-            for n in range(half, len(chunks))
-        ]
+        replies += stream(replica.url, "a", chunks, range(half, len(chunks)))
         assert replies == [reply | {"session": "a"} for reply in calm]
     finally:
         replica.stop()

@@ -3,54 +3,15 @@
 from __future__ import annotations
 
 import json
-import signal
-import socket
 import subprocess
 import sys
-import time
-from collections.abc import Iterator
 
 import httpx
 import pytest
 
-from tests.support.paths import ROOT
+from tests.support.paths import RECORDINGS, ROOT
 
-RECORDINGS = sorted((ROOT / "docs/recordings").glob("*.wav"))
-START_TIMEOUT_S = 60.0
-
-
-def serve_command(port: int, *options: str) -> list[str]:
-    return [sys.executable, "-m", "hetsyn", "serve", "--models", str(ROOT / "models"), "--port", str(port), *options]
-
-
-def start(port: int, *options: str) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(serve_command(port, *options), cwd=ROOT)
-
-
-def wait_until_ready(url: str, server: subprocess.Popen[bytes]) -> None:
-    deadline_s = time.monotonic() + START_TIMEOUT_S
-    while True:
-        assert server.poll() is None, "the server ended; its message stands above"
-        try:
-            if httpx.get(f"{url}/health/ready").is_success:
-                return
-        except httpx.TransportError:
-            assert time.monotonic() < deadline_s, "the server did not start"
-        time.sleep(0.05)
-
-
-@pytest.fixture(scope="module")
-def url() -> Iterator[str]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    server = start(port)
-    try:
-        wait_until_ready(f"http://127.0.0.1:{port}", server)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        server.send_signal(signal.SIGTERM)
-        assert server.wait(timeout=30) in (0, -signal.SIGTERM)
+DIGITS = sorted(RECORDINGS.glob("*.wav"))
 
 
 def hetsyn(*arguments: str) -> str:
@@ -61,23 +22,23 @@ def hetsyn(*arguments: str) -> str:
 
 
 def test_there_is_a_recording_of_every_digit() -> None:
-    assert len(RECORDINGS) == 10
+    assert len(DIGITS) == 10
 
 
 def test_whole_recordings_are_understood(url: str) -> None:
     """The voice is one that the model never heard; nine in ten is what it reaches on unseen speakers."""
-    heard = {}
-    for path in RECORDINGS:
+    labels = {}
+    for path in DIGITS:
         reply = httpx.post(
             f"{url}/infer", params={"end": True}, content=path.read_bytes(), headers={"content-type": "audio/wav"}
         )
         assert reply.status_code == 200, reply.text
-        heard[path.stem] = reply.json()["label"]
-    assert sum(word == label for word, label in heard.items()) >= 9, heard
+        labels[path.stem] = reply.json()["label"]
+    assert sum(word == label for word, label in labels.items()) >= 9, labels
 
 
 def test_streaming_a_file_ends_with_the_same_word(url: str) -> None:
-    path = ROOT / "docs/recordings/seven.wav"
+    path = RECORDINGS / "seven.wav"
     whole = httpx.post(
         f"{url}/infer", params={"end": True}, content=path.read_bytes(), headers={"content-type": "audio/wav"}
     ).json()

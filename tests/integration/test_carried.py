@@ -16,26 +16,27 @@ from fastapi import FastAPI
 from hetsyn_client.client import StreamingClient
 from hetsyn_client.errors import ServiceProblem
 from hetsyn_client.frames import MEDIA_TYPE, pack_frame, unpack_frame
-from service.app import create_app
 from service.carried.keys import CarryKeys
 from service.models.catalog import ModelCatalog
-from tests.integration.test_api import Json, audio, events, is_problem, metric
+from tests.support.clock import Clock
 from tests.support.fake_graph import load_fake
-from tests.support.settings import make_settings
+from tests.support.http_calls import is_problem, metric
+from tests.support.json_input import Json, audio, events
+from tests.support.product import make_app
 from tests.support.signals import sound, spikes
-from tests.unit.service.wire.test_pcm import wav
+from tests.support.wav import wav
 
 KEYS = [bytes(range(32))]
 EVENTS = [events(10, n) for n in range(6)]
 
 
-def app(models: Path, keys: list[bytes] | None = KEYS, **limits: Any) -> FastAPI:
+def app(models: Path, keys: list[bytes] | None = KEYS, **options: Any) -> FastAPI:
     catalog = ModelCatalog(models, load=load_fake)
-    return create_app(make_settings(models=models, **limits), catalog, keys=None if keys is None else CarryKeys(keys))
+    return make_app(catalog, models=models, keys=None if keys is None else CarryKeys(keys), **options)
 
 
 class InProcess:
-    """An app as a server in a loop of its own, which runs while it is asked."""
+    """An app as a server in a loop of its own, which runs only during a request."""
 
     def __init__(self, served: FastAPI) -> None:
         self._served = served
@@ -53,11 +54,11 @@ class InProcess:
         self._runner.run(self._life.__aexit__(None, None, None))
         self._runner.close()
 
-    def request(self, method: str, path: str, **given: Any) -> httpx.Response:
-        return self._runner.run(self._http.request(method, path, **given))
+    def request(self, method: str, path: str, **options: Any) -> httpx.Response:
+        return self._runner.run(self._http.request(method, path, **options))
 
-    def post(self, path: str, **given: Any) -> httpx.Response:
-        return self.request("POST", path, **given)
+    def post(self, path: str, **options: Any) -> httpx.Response:
+        return self.request("POST", path, **options)
 
     def get(self, path: str) -> httpx.Response:
         return self.request("GET", path)
@@ -212,14 +213,9 @@ def test_frames_that_are_wrong_have_their_problem(models: Path) -> None:
 
 
 def test_a_token_expires(models: Path) -> None:
-    now = [1_000_000.0]
-    keys = CarryKeys(KEYS)
-    catalog = ModelCatalog(models, load=load_fake)
-    server = InProcess(
-        create_app(make_settings(models=models, session_idle_s=60), catalog, wall=lambda: now[0], keys=keys)
-    )
-    with server:
+    clock = Clock(1_000_000.0)
+    with InProcess(app(models, wall=clock, session_idle_s=60)) as server:
         token = server.post("/infer", json={"carry": True, "input": EVENTS[0]}).json()["token"]
-        now[0] += 60
+        clock.now_s += 60
         refused = server.post("/infer", json={"token": token, "input": EVENTS[1]})
         assert is_problem(refused, 410, "begin another session")["type"].endswith("token-expired")

@@ -4,69 +4,57 @@ from __future__ import annotations
 
 import asyncio
 import gc
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from service.app import create_app
 from service.models.catalog import ModelCatalog
 from service.runtime import device_memory
 from tests.support.fake_device import FakeDevice
 from tests.support.fake_graph import OUTPUTS, load_fake
-from tests.support.settings import make_settings
-from tests.support.signals import spikes
+from tests.support.json_input import events
+from tests.support.product import make_app
 
 ROW_BYTES = 8 * OUTPUTS
 
 
-def events(steps: int, seed: int) -> dict[str, Any]:
-    times, units = spikes(steps, seed)
-    return {"kind": "events", "steps": steps, "times": times.tolist(), "units": units.tolist()}
+@asynccontextmanager
+async def served(models: Path, device: FakeDevice | None) -> AsyncIterator[httpx.AsyncClient]:
+    app = make_app(ModelCatalog(models, load=load_fake, device=device))
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://t") as client,
+    ):
+        yield client
 
 
-def served(models: Path, device: FakeDevice | None, calls: Any) -> None:
-    catalog = ModelCatalog(models, load=load_fake, device=device)
-    app = create_app(make_settings(models=models), catalog)
-
-    async def run() -> None:
-        transport = httpx.ASGITransport(app)
-        async with (
-            app.router.lifespan_context(app),
-            httpx.AsyncClient(transport=transport, base_url="http://t") as client,
-        ):
-            await calls(client)
-
-    asyncio.run(run())
-
-
-def test_many_sessions_at_once_are_answered_as_from_the_host(models: Path) -> None:
+async def test_many_sessions_at_once_are_answered_as_from_the_host(models: Path) -> None:
     replies: list[list[dict[str, Any]]] = []
-
-    async def calls(client: httpx.AsyncClient) -> None:
-        got: list[dict[str, Any]] = []
-        for number in range(4):
-            bodies = [{"session": f"s{who}", "seq": number, "input": events(9 + who, who)} for who in range(8)]
-            answers = await asyncio.gather(*(client.post("/infer", json=body) for body in bodies))
-            got += [answer.json() for answer in answers]
-        replies.append(got)
-
     device = FakeDevice()
     for where in (device, None):
-        served(models, where, calls)
+        got: list[dict[str, Any]] = []
+        async with served(models, where) as client:
+            for number in range(4):
+                requests = [{"session": f"s{who}", "seq": number, "input": events(9 + who, who)} for who in range(8)]
+                answers = await asyncio.gather(*(client.post("/infer", json=body) for body in requests))
+                got += [answer.json() for answer in answers]
+        replies.append(got)
     assert all(reply["probabilities"] for reply in replies[0])
     assert replies[0] == replies[1]
     assert device.uploads == 2  # of each form the first state of all
 
 
-def test_a_full_device_answers_503_until_sessions_end(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_full_device_answers_503_until_sessions_end(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(device_memory, "BLOCK_BYTES", 4 * ROW_BYTES)
     monkeypatch.setattr(device_memory, "MIN_BLOCK_SLOTS", 4)
     # a block of each form, and what a batch works in: the first state of all, two sessions and the next state of one
     device = FakeDevice(capacity=2 * 4 * ROW_BYTES + 3 * ROW_BYTES)
+    async with served(models, device) as client:
 
-    async def calls(client: httpx.AsyncClient) -> None:
         async def post(session: str, status: int) -> httpx.Response:
             response = await client.post("/infer", json={"session": session, "input": events(5, 0)})
             assert response.status_code == status, response.text
@@ -83,5 +71,3 @@ def test_a_full_device_answers_503_until_sessions_end(models: Path, monkeypatch:
         assert (await client.delete("/sessions/c")).status_code < 300
         after = (await post("a", 200)).json()
         assert (after["seq"], after["total_steps"]) == (before["seq"] + 1, before["total_steps"] + 5)
-
-    served(models, device, calls)

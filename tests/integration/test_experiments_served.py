@@ -20,7 +20,7 @@ from experiments.train import load_best, train
 from experiments.vision import ImageSpec, image_events
 from export.commands import export
 from service.app import create_app
-from tests.support.settings import make_settings
+from tests.support.product import make_settings
 
 TASKS: dict[str, TaskSpec] = {
     "delayed-match": DelayedMatchSpec(hidden=(12,), delay_ms=200, validation_trials=8, test_trials=12),

@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import re
 import shlex
-from pathlib import Path
 
 import httpx
 import pytest
 
 from service.api.problems import PROBLEMS
-from service.app import create_app
 from service.carried.keys import CarryKeys
 from service.models.catalog import ModelCatalog
 from tests.support.documents import blocks, commands
-from tests.support.gate import Gate
 from tests.support.paths import DOCS
-from tests.support.settings import make_settings
+from tests.support.product import make_app
 from tests.support.signals import sound
-from tests.unit.service.wire.test_pcm import wav
+from tests.support.wav import wav
 
 PAGE = DOCS / "reference" / "http-api.md"
 DOCUMENT = PAGE.read_text()
@@ -39,7 +35,7 @@ def test_there_are_calls_of_every_kind() -> None:
 
 
 @pytest.mark.parametrize("call", CALLS, ids=range(len(CALLS)))
-def test_the_calls_work(models: Path, gate: Gate, call: str) -> None:
+async def test_the_calls_work(catalog: ModelCatalog, call: str) -> None:
     printed, _, curl = call.replace("\\\n", "").rpartition("|\n")
     words = shlex.split(curl or call)
     options = dict(zip(words[2::2], words[3::2], strict=True))
@@ -51,16 +47,12 @@ def test_the_calls_work(models: Path, gate: Gate, call: str) -> None:
     # the fake model has fewer channels than the document's
     content = re.sub(rb"\b(17|204)\b", b"1", content).replace(b"\x11\0", b"\x01\0")
 
-    async def send() -> httpx.Response:
-        keys = CarryKeys([bytes(32)])
-        app = create_app(make_settings(models=models), ModelCatalog(models, load=gate.load), keys=keys)
-        async with httpx.AsyncClient(transport=httpx.ASGITransport(app)) as client:
-            if b'"end": true}' in content:
-                await client.post("http://server/infer?session=json", content=bytes(80), headers={"Content-Type": L16})
-            name, _, value = options["-H"].partition(": ")
-            return await client.post(f"http://{words[1]}", content=content, headers={name: value})
-
-    response = asyncio.run(send())
+    app = make_app(catalog, keys=CarryKeys([bytes(32)]))
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app)) as client:
+        if b'"end": true}' in content:
+            await client.post("http://server/infer?session=json", content=bytes(80), headers={"Content-Type": L16})
+        name, _, value = options["-H"].partition(": ")
+        response = await client.post(f"http://{words[1]}", content=content, headers={name: value})
     assert response.status_code == 200, response.text
     assert "probabilities" in json.loads(response.content)
 
@@ -68,8 +60,8 @@ def test_the_calls_work(models: Path, gate: Gate, call: str) -> None:
 L16 = "audio/L16;rate=8000"
 
 
-def test_every_path_is_described(models: Path, gate: Gate) -> None:
-    app = create_app(make_settings(models=models), ModelCatalog(models, load=gate.load))
+def test_every_path_is_described(catalog: ModelCatalog) -> None:
+    app = make_app(catalog)
     described = {
         (method, re.sub(r"\[.*", "", path)) for method, path in re.findall(r"^\| `([A-Z]+) (/\S+)` \|", DOCUMENT, re.M)
     }

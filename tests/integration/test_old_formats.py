@@ -1,11 +1,10 @@
-"""State of an older format is refused in each of the three places where state comes in, and changes nothing."""
+"""State of an older format is refused wherever state comes in, and changes nothing."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
 import struct
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -13,9 +12,12 @@ import pytest
 
 from service.carried.keys import CarryKeys
 from service.store.base import Stored
-from tests.integration.test_api import Server, events, is_problem, metric, ok, overwrite, put_state
 from tests.support.failing_store import FailingStore
 from tests.support.gate import Gate
+from tests.support.http_calls import is_problem, metric, ok, put_state
+from tests.support.http_server import Serve
+from tests.support.json_input import events
+from tests.support.store_record import overwrite
 
 OLDER = struct.pack("<H", 0)
 
@@ -32,52 +34,42 @@ def is_old(response: httpx.Response, status: int, slug: str) -> None:
 
 
 @pytest.mark.parametrize("replace", [False, True])
-def test_where_it_is_sent(models: Path, gate: Gate, replace: bool) -> None:
-    server = Server(models, gate)
-
-    async def body(client: httpx.AsyncClient) -> None:
-        await ok(client, session="abc", seq=0, input=events(25))
-        old = as_older((await client.get("/sessions/abc/state")).content)
-        for session in ("abc", "new"):
-            query: dict[str, Any] = {"replace": "true"} if replace else {}
-            is_old(await put_state(client, session, old, **query), 422, "state-format")
-        is_problem(await client.get("/sessions/new"), 404, "no session")
-        assert (await ok(client, session="abc", seq=1, input=events(25, 1)))["total_steps"] == 50
-
-    server.run(body)
+async def test_where_it_is_sent(replace: bool, serve: Serve) -> None:
+    client = (await serve()).client
+    await ok(client, session="abc", seq=0, input=events(25))
+    old = as_older((await client.get("/sessions/abc/state")).content)
+    for session in ("abc", "new"):
+        query: dict[str, Any] = {"replace": "true"} if replace else {}
+        is_old(await put_state(client, session, old, **query), 422, "state-format")
+    is_problem(await client.get("/sessions/new"), 404, "no session")
+    assert (await ok(client, session="abc", seq=1, input=events(25, 1)))["total_steps"] == 50
 
 
-def test_where_a_store_holds_it(models: Path, gate: Gate) -> None:
+async def test_where_a_store_holds_it(serve: Serve) -> None:
     store = FailingStore()
-    server = Server(models, gate, store=store)
-
-    async def body(client: httpx.AsyncClient) -> None:
-        await ok(client, session="abc", seq=0, input=events(25))
-        old = await overwrite(store, "abc", as_older)
-        for seq in (0, 1, None):
-            chunk = {"session": "abc", "seq": seq, "input": events(25, 1)}
-            is_old(await client.post("/infer", json=chunk), 409, "state-format")
-        is_old(await client.get("/sessions/abc"), 409, "state-format")
-        is_old(await client.get("/sessions/abc/state"), 409, "state-format")
-        assert await store.load(["abc"]) == [Stored(7, old)]  # for a server that reads it
-        assert metric((await client.get("/metrics")).text, 'hetsyn_store_failures_total{error="StateFormat"}') >= 1
-
-    server.run(body)
+    server = await serve(store=store)
+    client = server.client
+    await ok(client, session="abc", seq=0, input=events(25))
+    old = await overwrite(store, "abc", as_older)
+    for seq in (0, 1, None):
+        chunk = {"session": "abc", "seq": seq, "input": events(25, 1)}
+        is_old(await client.post("/infer", json=chunk), 409, "state-format")
+    is_old(await client.get("/sessions/abc"), 409, "state-format")
+    is_old(await client.get("/sessions/abc/state"), 409, "state-format")
+    assert await store.load(["abc"]) == [Stored(7, old)]  # for a server that reads it
+    assert metric((await client.get("/metrics")).text, 'hetsyn_store_failures_total{error="StateFormat"}') >= 1
 
 
 @pytest.mark.parametrize("old", ["token", "session"])
-def test_where_a_client_carries_it(models: Path, gate: Gate, monkeypatch: pytest.MonkeyPatch, old: str) -> None:
-    server = Server(models, gate, keys=CarryKeys([bytes(32)]))
+async def test_where_a_client_carries_it(gate: Gate, monkeypatch: pytest.MonkeyPatch, old: str, serve: Serve) -> None:
+    server = await serve(keys=CarryKeys([bytes(32)]))
+    client = server.client
     module = "service.carried.token" if old == "token" else "service.store.record"
-
-    async def body(client: httpx.AsyncClient) -> None:
-        monkeypatch.setattr(f"{module}.FORMAT_VERSION", 0)  # as an older server seals it
-        token = (await ok(client, carry=True, input=events(25)))["token"]
-        monkeypatch.undo()
-        assert base64.b64decode(token)[4:6] == (OLDER if old == "token" else b"\1\0")
-        calls = gate.calls
-        refused = await client.post("/infer", json={"token": token, "input": events(25, 1)})
-        is_old(refused, 409, "token-format" if old == "token" else "state-format")
-        assert gate.calls == calls
-
-    server.run(body)
+    monkeypatch.setattr(f"{module}.FORMAT_VERSION", 0)  # as an older server seals it
+    token = (await ok(client, carry=True, input=events(25)))["token"]
+    monkeypatch.undo()
+    assert base64.b64decode(token)[4:6] == (OLDER if old == "token" else b"\1\0")
+    calls = gate.calls
+    refused = await client.post("/infer", json={"token": token, "input": events(25, 1)})
+    is_old(refused, 409, "token-format" if old == "token" else "state-format")
+    assert gate.calls == calls

@@ -5,20 +5,20 @@ from __future__ import annotations
 import asyncio
 import shutil
 from pathlib import Path
-from typing import Any
 
 import httpx
 
 from service.contract.artifact import Artifact
 from service.models.model import Model
-from tests.integration.test_api import Server, events, ok
 from tests.support.artifact import write_artifact
+from tests.support.artifact_file import rewrite
 from tests.support.gate import Gate
-from tests.support.settings import make_settings
-from tests.unit.service.reload.test_reload import rewrite
+from tests.support.http_calls import ok
+from tests.support.http_server import Serve
+from tests.support.json_input import Json, events
+from tests.support.product import make_settings
 
 CHUNKS = 12
-Json = dict[str, Any]
 
 
 async def stream(client: httpx.AsyncClient, session: str, begun: asyncio.Event | None = None) -> list[Json]:
@@ -31,74 +31,59 @@ async def stream(client: httpx.AsyncClient, session: str, begun: asyncio.Event |
     return [reply | {"session": "any"} for reply in replies]
 
 
-def test_a_reload_under_load(models: Path, gate: Gate) -> None:
+async def test_a_reload_under_load(models: Path, serve: Serve) -> None:
     """Sessions go on to the bit, a broken version is refused, and the old one is let go when its sessions are over."""
-    server = Server(models, gate, ended_keep_s=10)
-
-    async def body(client: httpx.AsyncClient) -> None:
-        calm = await stream(client, "calm")
-        begun = [asyncio.Event() for _ in range(20)]
-        streams = [asyncio.create_task(stream(client, f"s{n}", begun[n])) for n in range(20)]
-        for event in begun:
-            await event.wait()
-        write_artifact(models, version="2", change={"description": "newer"})
-        rewrite(write_artifact(models, version="3"), "exact.onnx", b"broken")
-        shutil.rmtree(models / "digits" / "1")
-        await server.app.state.server.reloader.reload()
-        assert (await ok(client, session="new", input=events(10)))["version"] == "2"
-        assert (await client.get("/models")).json()["models"][0]["versions"] == ["2"]
-        metrics = (await client.get("/metrics")).text
-        for line in (
-            'hetsyn_model_versions_total{event="opened"} 1.0',
-            'hetsyn_model_versions_total{event="withdrawn"} 1.0',
-            'hetsyn_model_versions_total{event="refused"} 1.0',
-            "hetsyn_models_offered 1.0",
-            "hetsyn_models_withdrawn 1.0",
-        ):
-            assert line in metrics
-        assert await asyncio.gather(*streams) == [calm] * 20
-        assert (await client.get("/health/ready")).status_code == 200
-        server.clock.now_s += 11
-        server.app.state.server.registry.sessions.sweep(server.clock.now_s)
-        assert "hetsyn_models_withdrawn 0.0" in (await client.get("/metrics")).text
-
-    server.run(body)
+    server = await serve(ended_keep_s=10)
+    client = server.client
+    calm = await stream(client, "calm")
+    begun = [asyncio.Event() for _ in range(20)]
+    streams = [asyncio.create_task(stream(client, f"s{n}", begun[n])) for n in range(20)]
+    for event in begun:
+        await event.wait()
+    write_artifact(models, version="2", change={"description": "newer"})
+    rewrite(write_artifact(models, version="3"), "exact.onnx", b"broken")
+    shutil.rmtree(models / "digits" / "1")
+    await server.app.state.server.reloader.reload()
+    assert (await ok(client, session="new", input=events(10)))["version"] == "2"
+    assert (await client.get("/models")).json()["models"][0]["versions"] == ["2"]
+    metrics = (await client.get("/metrics")).text
+    for line in (
+        'hetsyn_model_versions_total{event="opened"} 1.0',
+        'hetsyn_model_versions_total{event="withdrawn"} 1.0',
+        'hetsyn_model_versions_total{event="refused"} 1.0',
+        "hetsyn_models_offered 1.0",
+        "hetsyn_models_withdrawn 1.0",
+    ):
+        assert line in metrics
+    assert await asyncio.gather(*streams) == [calm] * 20
+    assert (await client.get("/health/ready")).status_code == 200
+    server.clock.now_s += 11
+    server.app.state.server.registry.sessions.sweep(server.clock.now_s)
+    assert "hetsyn_models_withdrawn 0.0" in (await client.get("/metrics")).text
 
 
-def test_a_watching_app_loads_what_is_put_into_its_folder(models: Path, gate: Gate) -> None:
-    server = Server(models, gate, watch_s=0.01)
-
-    async def body(client: httpx.AsyncClient) -> None:
-        write_artifact(models, version="2")
-        while (await ok(client, input=events(10), end=True))["version"] != "2":
-            await asyncio.sleep(0.01)
-
-    server.run(body)
+async def test_a_watching_app_loads_what_is_put_into_its_folder(models: Path, serve: Serve) -> None:
+    client = (await serve(watch_s=0.01)).client
+    write_artifact(models, version="2")
+    while (await ok(client, input=events(10), end=True))["version"] != "2":
+        await asyncio.sleep(0.01)
 
 
 def test_an_app_looks_at_no_folder_unless_it_is_told() -> None:
-    assert make_settings(models=Path("models")).watch_s == 0
+    assert make_settings().watch_s == 0
 
 
-def test_an_import_of_a_session_of_a_version_that_is_not_here(models: Path, tmp_path: Path, gate: Gate) -> None:
+async def test_an_import_of_a_session_of_a_version_that_is_not_here(tmp_path: Path, serve: Serve) -> None:
     """503 and not 422: another server may have it."""
     write_artifact(tmp_path / "other", version="2")
-    source, target = Server(tmp_path / "other", gate), Server(models, gate)
-    exported: list[bytes] = []
-
-    async def give(client: httpx.AsyncClient) -> None:
-        await ok(client, session="a", input=events(10))
-        exported.append((await client.get("/sessions/a/state")).content)
-
-    async def take(client: httpx.AsyncClient) -> None:
-        refused = await client.put(
-            "/sessions/a/state", content=exported[0], headers={"Content-Type": "application/octet-stream"}
-        )
-        assert (refused.status_code, refused.headers["Retry-After"]) == (503, "1")
-        assert refused.json()["type"] == "urn:hetsyn:problem:model-absent"
-
-    source.run(give)
-    target.run(take)
+    source, target = (await serve(tmp_path / "other")).client, (await serve()).client
+    await ok(source, session="a", input=events(10))
+    exported = (await source.get("/sessions/a/state")).content
+    refused = await target.put(
+        "/sessions/a/state", content=exported, headers={"Content-Type": "application/octet-stream"}
+    )
+    assert (refused.status_code, refused.headers["Retry-After"]) == (503, "1")
+    assert refused.json()["type"] == "urn:hetsyn:problem:model-absent"
 
 
 def test_a_model_needs_its_folder_no_more_once_it_is_loaded(models: Path, gate: Gate) -> None:

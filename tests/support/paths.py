@@ -7,3 +7,4 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 DOCS, MODELS, RECORDINGS = ROOT / "docs", ROOT / "models", ROOT / "docs" / "recordings"
 GOLDEN, SUPPORT = ROOT / "tests" / "golden", ROOT / "tests" / "support"
+FSDD = ROOT.parent / "shared" / "data" / "fsdd" / "recordings"  # the Free Spoken Digit Dataset, where it lies beside us

@@ -13,7 +13,7 @@ import uvicorn
 from service.app import create_app
 from service.models.catalog import ModelCatalog
 from service.runtime.onnx import GraphLoader, load_graph
-from tests.support.settings import make_settings
+from tests.support.product import make_settings
 
 START_TIMEOUT_S = 30.0
 

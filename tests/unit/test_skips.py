@@ -11,8 +11,8 @@ import pytest
 
 from benchmarks.valkey import MISSING
 from service.runtime.operators import BUILD, BUILD_CUDA
-from tests.conftest import TOOLS_INSTALLED
 from tests.support.paths import ROOT
+from tests.support.required_tools import TOOLS_INSTALLED
 from tests.support.tools import NO_COMPILER, NO_VALKEY
 
 TESTS = f"""
@@ -39,7 +39,7 @@ def test_data(): pytest.skip("the data set is not beside this checkout")
 
 @pytest.mark.parametrize(("installed", "outcome"), [("", "6 skipped"), ("1", "2 failed, 2 skipped, 2 errors")])
 def test_what_was_installed_is_not_skipped(tmp_path: Path, installed: str, outcome: str) -> None:
-    (tmp_path / "conftest.py").write_text("from tests.conftest import pytest_runtest_makereport\n")
+    (tmp_path / "conftest.py").write_text('pytest_plugins = ["tests.support.required_tools"]\n')
     (tmp_path / "test_them.py").write_text(TESTS)
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--rootdir={tmp_path}", str(tmp_path)],

@@ -23,16 +23,15 @@ from typer.testing import CliRunner
 from hetsyn_client.client import StreamingClient
 from hetsyn_client.commands import stream
 from service import commands
-from service.app import create_app
 from service.carried.keys import VARIABLE, key_id
 from service.errors import ArtifactError, CarryUnavailable, StoreUnusable
 from service.models.catalog import ModelCatalog
 from service.shutdown import GracefulServer
 from tests.support.artifact import write_artifact
 from tests.support.fake_graph import LABELS, OUTPUTS, TAIL, load_fake
-from tests.support.settings import make_settings
+from tests.support.product import make_app
 from tests.support.signals import sound
-from tests.unit.service.wire.test_pcm import wav
+from tests.support.wav import wav
 
 
 class _Announced(uvicorn.Server):
@@ -53,7 +52,7 @@ def url(tmp_path: Path) -> Iterator[str]:
     write_artifact(tmp_path, "digits")
     write_artifact(tmp_path, "tracer", rule="trace")
     catalog = ModelCatalog(tmp_path, "digits", load=load_fake)
-    app = create_app(make_settings(models=tmp_path), catalog)
+    app = make_app(catalog)
     server = _Announced(uvicorn.Config(app, port=0, log_level="error"))
     thread = threading.Thread(target=server.run)
     thread.start()
@@ -227,26 +226,22 @@ def test_serve_takes_its_limits(models: Path, served: list[GracefulServer]) -> N
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="no SIGHUP here")
-def test_sighup_asks_for_a_reload_and_nothing_else(models: Path) -> None:
-    app = create_app(make_settings(models=models), ModelCatalog(models, load=load_fake))
-    asked: list[int] = []
+async def test_sighup_asks_for_a_reload_and_nothing_else(models: Path) -> None:
+    app = make_app(ModelCatalog(models, load=load_fake))
+    reloads: list[int] = []
     config = uvicorn.Config(app, port=0, log_level="error")
     before = signal.getsignal(signal.SIGHUP)
-
-    async def run() -> None:
-        server = GracefulServer(config, app.state.server.admissions, 0.0, lambda: asked.append(1))
-        running = asyncio.create_task(server.serve())
-        async with asyncio.timeout(20):
-            while not server.started:
-                await asyncio.sleep(0.01)
-            os.kill(os.getpid(), signal.SIGHUP)
-            while not asked:
-                await asyncio.sleep(0.01)
-        assert not server.should_exit
-        server.should_exit = True
-        await running
-
-    asyncio.run(run())
+    server = GracefulServer(config, app.state.server.admissions, 0.0, lambda: reloads.append(1))
+    running = asyncio.create_task(server.serve())
+    async with asyncio.timeout(20):
+        while not server.started:
+            await asyncio.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGHUP)
+        while not reloads:
+            await asyncio.sleep(0.01)
+    assert not server.should_exit
+    server.should_exit = True
+    await running
     assert signal.getsignal(signal.SIGHUP) is before
 
 

@@ -9,7 +9,7 @@ import typer
 
 from service.commands import serve
 from service.settings import Batching, Limits, Retention, Settings, StoreSettings
-from tests.support.settings import make_settings
+from tests.support.product import make_settings
 
 GROUPS = (Settings, Limits, Retention, Batching, StoreSettings)
 

@@ -172,14 +172,11 @@ def test_a_run_that_cannot_reach_its_goal_ends_early() -> None:
     assert result.stopped == "p99.9 above 1 ms"
 
 
-def test_no_server_is_an_error_and_not_a_measurement() -> None:
-    async def main() -> None:
-        async with serving(Log().answer) as address:
-            pass
-        await measure(target(address), LOAD, OpenLoop(1), SETTINGS)
-
+async def test_no_server_is_an_error_and_not_a_measurement() -> None:
+    async with serving(Log().answer) as address:
+        pass
     with pytest.raises(ServiceUnreachable):
-        run_loop(main())
+        await measure(target(address), LOAD, OpenLoop(1), SETTINGS)
 
 
 class Judgements(Watch):

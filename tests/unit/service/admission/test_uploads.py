@@ -1,4 +1,4 @@
-"""Bodies that take too long, with a clock of milliseconds; the requests around them are in ``test_api``."""
+"""Bodies that take too long, with a clock of milliseconds; the requests around them are in ``test_infer``."""
 
 from __future__ import annotations
 
@@ -23,58 +23,50 @@ async def read(uploads: Uploads, arrives: asyncio.Event) -> str:
         return "read"
 
 
-def test_each_has_its_own_time() -> None:
-    async def body() -> None:
-        uploads, never, later = Uploads(1000, 0.06), asyncio.Event(), asyncio.Event()
-        first = asyncio.create_task(read(uploads, never))
-        await asyncio.sleep(0.03)
-        second, third = (asyncio.create_task(read(uploads, event)) for event in (later, never))
-        with pytest.raises(TooSlow, match=r"not complete after 0\.06 s"):
-            await first
-        assert not second.done()
-        later.set()
-        assert await second == "read"
-        with pytest.raises(TooSlow):
-            await third
-
-    asyncio.run(body())
+async def test_each_has_its_own_time() -> None:
+    uploads, never, later = Uploads(1000, 0.06), asyncio.Event(), asyncio.Event()
+    first = asyncio.create_task(read(uploads, never))
+    await asyncio.sleep(0.03)
+    second, third = (asyncio.create_task(read(uploads, event)) for event in (later, never))
+    with pytest.raises(TooSlow, match=r"not complete after 0\.06 s"):
+        await first
+    assert not second.done()
+    later.set()
+    assert await second == "read"
+    with pytest.raises(TooSlow):
+        await third
 
 
-def test_one_that_is_cancelled_is_cancelled() -> None:
-    async def body() -> None:
-        uploads = Uploads(1000, 0.01)
-        reading = asyncio.create_task(read(uploads, asyncio.Event()))
-        await asyncio.sleep(0)
-        reading.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await reading
-        both = asyncio.create_task(read(uploads, asyncio.Event()))
-        await asyncio.sleep(0)
-        (deadline,) = uploads._reading
-        deadline.reschedule(asyncio.get_running_loop().time() - 1)
-        both.cancel()  # of the two the caller's counts
-        with pytest.raises(asyncio.CancelledError):
-            await both
-        assert not uploads._reading
-
-    asyncio.run(body())
+async def test_one_that_is_cancelled_is_cancelled() -> None:
+    uploads = Uploads(1000, 0.01)
+    reading = asyncio.create_task(read(uploads, asyncio.Event()))
+    await asyncio.sleep(0)
+    reading.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await reading
+    both = asyncio.create_task(read(uploads, asyncio.Event()))
+    await asyncio.sleep(0)
+    (deadline,) = uploads._reading
+    deadline.reschedule(asyncio.get_running_loop().time() - 1)
+    both.cancel()  # of the two the caller's counts
+    with pytest.raises(asyncio.CancelledError):
+        await both
+    assert not uploads._reading
 
 
-def test_the_end_of_a_server_interrupts_what_does_not_come(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_end_of_a_server_interrupts_what_does_not_come(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("service.admission.uploads.ENDING_S", 0.01)
-
-    async def body() -> None:
-        uploads = Uploads(1000, 60.0)
-        reading = asyncio.create_task(read(uploads, asyncio.Event()))
-        await asyncio.sleep(0)
-        uploads.end_soon()
-        uploads.end_soon()
-        with pytest.raises(ShuttingDown):
-            await reading
-        with pytest.raises(ShuttingDown):  # one that begins now has no more time than the others
-            await read(uploads, asyncio.Event())
-
-    asyncio.run(body())
+    uploads = Uploads(1000, 60.0)
+    reading = asyncio.create_task(read(uploads, asyncio.Event()))
+    await asyncio.sleep(0)
+    uploads.end_soon()
+    uploads.end_soon()
+    with pytest.raises(ShuttingDown):
+        await reading
+    with pytest.raises(ShuttingDown):  # one that begins now has no more time than the others
+        await read(uploads, asyncio.Event())
+    uploads.close()
+    uploads.close()
 
 
 def test_room_is_given_back() -> None:

@@ -2,52 +2,31 @@
 
 from __future__ import annotations
 
-import asyncio
-import hashlib
 import json
-import logging
 import os
 import re
 import shutil
-import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from weakref import ref
 
 import pytest
 
-from service.engine.engine import Engine
-from service.errors import ArtifactError, ModelAbsent, NotFound
+from service.errors import ModelAbsent, NotFound
 from service.models.catalog import ModelCatalog
-from service.models.model import Model
-from service.observe.counters import Counters
-from service.reload.reload import Reloader, ReloadPlan, Signature, plan_reload, signature
-from service.reload.smoke_test import smoke_test
+from service.reload.reload import ReloadPlan, plan_reload, signature
 from service.runtime.onnx import Graph
 from service.store.memory import MemoryStore
 from tests.support.artifact import write_artifact
+from tests.support.artifact_file import rewrite
 from tests.support.fake_graph import load_fake
 from tests.support.gate import Gate
-from tests.unit.service.registry.test_registry import Server
-
-ENGINE = Engine(max_chunk_steps=1000, segment_steps=500)
-
-
-def tried(model: Model) -> None:
-    smoke_test(model, ENGINE)
-
-
-def rewrite(folder: Path, file: str, content: bytes) -> None:
-    """Other content in a file of an artifact, and its hash in the manifest: only who loads it sees what it is."""
-    (folder / file).write_bytes(content)
-    manifest = json.loads((folder / "manifest.json").read_text())
-    manifest["files"][file] = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
-    (folder / "manifest.json").write_text(json.dumps(manifest))
+from tests.support.server import Serve
+from tests.support.smoke_tested import smoke_tested
 
 
 def adopt(catalog: ModelCatalog) -> ReloadPlan:
-    found = plan_reload(catalog, tried)
+    found = plan_reload(catalog, smoke_tested)
     catalog.publish(found.snapshot)
     return found
 
@@ -67,7 +46,7 @@ def test_a_new_version_and_a_new_model_are_tried_and_offered(models: Path, catal
     write_artifact(models, version="10")
     write_artifact(models, version="9")
     write_artifact(models, "words", rule="trace", hears=False)
-    found = plan_reload(catalog, tried)
+    found = plan_reload(catalog, smoke_tested)
     assert catalog.versions("digits") == ["1"]  # until it is offered
     catalog.publish(found.snapshot)
     assert [(model.name, model.version) for model in found.opened] == [
@@ -89,15 +68,15 @@ class _Foul:
     def run(self, inputs: Any, outputs: Any) -> Any:
         if self._how == "raises":
             raise ZeroDivisionError("a defect of the graph")
-        given = self._graph.run(inputs, outputs)
-        if "probabilities" in given:
+        results = self._graph.run(inputs, outputs)
+        if "probabilities" in results:
             if self._how == "nan":
-                given["probabilities"] = given["probabilities"] * float("nan")
+                results["probabilities"] = results["probabilities"] * float("nan")
             elif self._how == "few":
-                given["probabilities"] = given["probabilities"][:, :-1]
+                results["probabilities"] = results["probabilities"][:, :-1]
             else:
-                given["next.state"] = given["next.state"][:, :-1]
-        return given
+                results["next.state"] = results["next.state"][:, :-1]
+        return results
 
 
 def load_foul(content: bytes) -> Graph:
@@ -242,209 +221,40 @@ def test_a_version_that_comes_back_in_time_is_the_same(models: Path, catalog: Mo
     assert (catalog.get("digits", "1"), catalog.retired) == (used, 0)
 
 
-def test_sessions_go_on_with_the_version_that_they_began_on(models: Path, catalog: ModelCatalog, gate: Gate) -> None:
-    server = Server(catalog, gate, session_idle_s=60, ended_keep_s=10)
+async def test_sessions_go_on_with_the_version_that_they_began_on(
+    models: Path, catalog: ModelCatalog, serve: Serve
+) -> None:
+    server = serve(session_idle_s=60, ended_keep_s=10)
     old = ref(catalog.get("digits"))
-
-    async def body() -> None:
-        calm = [await server.send("calm", n, seed=n, end=n == 3) for n in range(4)]
-        await server.send("a", 0, seed=0)
-        write_artifact(models, version="2", change={"description": "newer"})
-        shutil.rmtree(models / "digits" / "1")
-        adopt(catalog)
-        assert (await server.send("b", 0)).version == "2"
-        await server.refused(NotFound, "no version '1'", "c", 0, version="1")
-        for n in range(1, 4):
-            reply = await server.send("a", n, seed=n, end=n == 3, version="1")
-            assert reply == calm[n].model_copy(update={"session": "a"})
-        server.clock.now_s += 11  # the last replies are kept no longer
-        server.registry.sessions.sweep(server.clock.now_s)
-
-    server.run(body)
+    calm = [await server.send("calm", n, seed=n, end=n == 3) for n in range(4)]
+    await server.send("a", 0, seed=0)
+    write_artifact(models, version="2", change={"description": "newer"})
+    shutil.rmtree(models / "digits" / "1")
+    adopt(catalog)
+    assert (await server.send("b", 0)).version == "2"
+    await server.refused(NotFound, "no version '1'", "c", 0, version="1")
+    for n in range(1, 4):
+        reply = await server.send("a", n, seed=n, end=n == 3, version="1")
+        assert reply == calm[n].model_copy(update={"session": "a"})
+    server.clock.now_s += 11  # the last replies are kept no longer
+    server.registry.sessions.sweep(server.clock.now_s)
+    await server.close()
     assert old() is None
 
 
-def test_a_replica_without_a_sessions_version_says_so(models: Path, gate: Gate) -> None:
+async def test_a_replica_without_a_sessions_version_says_so(models: Path, gate: Gate, serve: Serve) -> None:
     """Nothing is lost: a server that has the version goes on."""
     store = MemoryStore()
     catalogs = [ModelCatalog(models, load=gate.load) for _ in range(2)]
-    old, new = (Server(catalog, gate, store=store, session_idle_s=60) for catalog in catalogs)
+    old, new = (serve(catalog, store=store, session_idle_s=60) for catalog in catalogs)
     write_artifact(models, version="2")
     shutil.rmtree(models / "digits" / "1")
     adopt(catalogs[1])
-
-    async def body() -> None:
-        await old.send("a", 0)
-        await new.refused(ModelAbsent, "send the chunk again to a server that has it", "a", 1)
-        assert (await new.send("b", 0)).version == "2"
-        await old.refused(ModelAbsent, "version '2', which this server does not have", "b", 1)
-        assert (await old.send("a", 1)).version == "1"
-        await new.parts.close()
-
-    old.run(body)
-
-
-@pytest.fixture
-def logged(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]:
-    with caplog.at_level(logging.INFO, "hetsyn.models"):
-        yield caplog
-
-
-def test_a_reload_is_counted_and_logged(models: Path, catalog: ModelCatalog, logged: pytest.LogCaptureFixture) -> None:
-    counters = Counters()
-    write_artifact(models, version="2")
-    (write_artifact(models, version="3") / "bank.pt").unlink()
-    shutil.rmtree(models / "digits" / "1")
-    asyncio.run(Reloader(catalog, tried, counters).reload())
-    counted = (counters.model_reloads, counters.models_opened, counters.models_retired, counters.models_refused)
-    assert counted == (1, 1, 1, 1)
-    assert "model 'digits' version '2' is offered" in logged.text
-    assert "model 'digits' version '1' is retired" in logged.text
-    assert "bank.pt" in logged.text
-
-
-class Told(Reloader):
-    """Says when it waits. One that watches looks at its folder when it is told, in place of at intervals."""
-
-    def __init__(self, *args: Any) -> None:
-        super().__init__(*args)
-        self.waits = asyncio.Event()
-        self._look = asyncio.Semaphore(0)
-
-    async def look(self, times: int = 1) -> None:
-        """Until it has looked at its folder, and done what it makes of it."""
-        for _ in range(times):
-            await self.waits.wait()
-            self.waits.clear()
-            self._look.release()
-            await self.waits.wait()
-
-    async def _wait(self) -> bool:
-        self.waits.set()
-        if not self._watch_s:
-            return await super()._wait()
-        await self._look.acquire()
-        return False
-
-
-class Forever:
-    """``run_forever`` of a reloader in a loop, and waiting for what it does."""
-
-    def __init__(self, catalog: ModelCatalog, watch_s: float, tries: Any = tried) -> None:
-        self.counters = Counters()
-        self.reloader = Told(catalog, tries, self.counters, watch_s)
-
-    async def reloads(self, at_least: int) -> None:
-        async with asyncio.timeout(20):
-            while self.counters.model_reloads < at_least:
-                await asyncio.sleep(0.005)
-
-    async def run(self, body: Any) -> None:
-        task = asyncio.create_task(self.reloader.run_forever())
-        try:
-            async with asyncio.timeout(20):
-                await body()
-        finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
-
-
-def test_it_reloads_when_it_is_asked(models: Path, catalog: ModelCatalog) -> None:
-    forever = Forever(catalog, 0.0)
-
-    async def body() -> None:
-        write_artifact(models, version="2")
-        await forever.reloader.waits.wait()
-        assert forever.counters.model_reloads == 0
-        forever.reloader.ask()
-        await forever.reloads(1)
-        assert catalog.get("digits").version == "2"
-
-    asyncio.run(forever.run(body))
-
-
-def test_a_watched_folder_is_reloaded_once_it_rests(models: Path, catalog: ModelCatalog) -> None:
-    forever = Forever(catalog, 1.0)
-    counters, reloader = forever.counters, forever.reloader
-
-    async def body() -> None:
-        await reloader.look(2)
-        assert counters.model_reloads == 1  # what changed since the catalog was opened
-        folder = write_artifact(models, version="2")
-        hidden = folder.rename(models / "hidden")
-        (models / "digits" / "2").mkdir()
-        for path in sorted(hidden.iterdir()):  # copied in slowly, the manifest among the first
-            shutil.copy(path, models / "digits" / "2" / path.name)
-            await reloader.look()
-            assert counters.model_reloads == 1
-        await reloader.look()
-        assert counters.model_reloads == 2
-        assert catalog.get("digits").version == "2"
-        await reloader.look(3)
-        assert counters.model_reloads == 2  # nothing has changed
-
-    asyncio.run(forever.run(body))
-
-
-def test_a_folder_that_cannot_be_looked_at_does_not_end_it(
-    models: Path, catalog: ModelCatalog, monkeypatch: pytest.MonkeyPatch, logged: pytest.LogCaptureFixture
-) -> None:
-    forever = Forever(catalog, 1.0)
-
-    def stale(_: Path) -> Signature:
-        raise OSError("stale file handle")
-
-    async def body() -> None:
-        await forever.reloader.look(2)
-        monkeypatch.setattr("service.reload.reload.signature", stale)
-        write_artifact(models, version="2")
-        await forever.reloader.look()
-        assert "stale file handle" in logged.text
-        monkeypatch.undo()
-        await forever.reloader.look(2)
-        assert catalog.get("digits").version == "2"
-
-    asyncio.run(forever.run(body))
-
-
-def test_the_event_loop_is_free_while_a_model_loads(models: Path, catalog: ModelCatalog) -> None:
-    opened, entered = threading.Event(), threading.Event()
-
-    def slowly(model: Model) -> None:
-        entered.set()
-        assert opened.wait(timeout=20)
-        tried(model)
-
-    forever = Forever(catalog, 0.0, slowly)
-
-    async def body() -> None:
-        write_artifact(models, version="2")
-        forever.reloader.ask()
-        assert await asyncio.to_thread(entered.wait, 20)
-        assert catalog.get("digits").version == "1"
-        opened.set()
-        await forever.reloads(1)
-        assert catalog.get("digits").version == "2"
-
-    asyncio.run(forever.run(body))
-
-
-def test_a_defect_does_not_end_it(
-    catalog: ModelCatalog, monkeypatch: pytest.MonkeyPatch, logged: pytest.LogCaptureFixture
-) -> None:
-    forever = Forever(catalog, 0.0)
-    monkeypatch.setattr("service.reload.reload.find_artifacts", lambda _: 1 / 0)
-
-    async def body() -> None:
-        forever.reloader.ask()
-        async with asyncio.timeout(20):
-            while "could not be reloaded" not in logged.text:
-                await asyncio.sleep(0.005)
-        monkeypatch.undo()
-        forever.reloader.ask()
-        await forever.reloads(1)
-
-    asyncio.run(forever.run(body))
+    await old.send("a", 0)
+    await new.refused(ModelAbsent, "send the chunk again to a server that has it", "a", 1)
+    assert (await new.send("b", 0)).version == "2"
+    await old.refused(ModelAbsent, "version '2', which this server does not have", "b", 1)
+    assert (await old.send("a", 1)).version == "1"
 
 
 def test_a_signature_tells_what_has_changed(models: Path) -> None:
@@ -456,12 +266,3 @@ def test_a_signature_tells_what_has_changed(models: Path) -> None:
     (models / "default").write_text("digits")
     assert signature(models) not in (before, touched)
     assert signature(models / "nowhere") == ()
-
-
-def test_the_trial_runs_every_form_and_kind(model: Model, gate: Gate) -> None:
-    tried(model)
-    # two forms, each with spikes and with sound, two chunks each; sound takes the encoder as well
-    assert gate.calls == 2 * (2 + 2 * 2)
-    gate.failure = ArtifactError("no")
-    with pytest.raises(ArtifactError, match="no"):
-        tried(model)

@@ -1,8 +1,9 @@
-"""A server for the tests of the Redis store, one for all of them."""
+"""Stores that are closed in the loop of their test, and the servers behind the Redis store."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
@@ -10,10 +11,16 @@ import pytest
 from benchmarks.faults.relay import Relay
 from benchmarks.server_process import free_port
 from benchmarks.valkey import BINARY, MISSING, ValkeyServer
+from service.store.base import StateStore
+from service.store.file import FileStore
+from service.store.memory import MemoryStore
+from service.store.redis import RedisStore
+from tests.support.started_store import S, StartStore, started
 
 
 @pytest.fixture(scope="session")
 def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyServer]:
+    """One server for all tests."""
     if BINARY is None:
         pytest.skip(MISSING)
     folder: Path = tmp_path_factory.mktemp("valkey")
@@ -22,9 +29,45 @@ def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyServer]:
 
 
 @pytest.fixture
+def own_valkey(tmp_path: Path) -> Iterator[ValkeyServer]:
+    """A server of the test's own, which it may kill and pause."""
+    if BINARY is None:
+        pytest.skip(MISSING)
+    with ValkeyServer(tmp_path) as server:
+        yield server
+
+
+@pytest.fixture
 def relay(valkey: ValkeyServer) -> Iterator[Relay]:
-    """In front of it."""
+    """In front of the server."""
     relay = Relay(free_port(), valkey.port)
     relay.start()
     yield relay
     relay.close()
+
+
+@pytest.fixture
+async def start_store() -> AsyncIterator[StartStore]:
+    async with AsyncExitStack() as stack:
+
+        async def start(store: S) -> S:
+            return await stack.enter_async_context(started(store))
+
+        yield start
+
+
+@pytest.fixture(params=["memory", "file", "redis"])
+def make_store(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], StateStore]:
+    """Makes a store of each kind; those that one test makes are replicas of one store."""
+    if request.param == "memory":
+        memory = MemoryStore()
+        return lambda: memory
+    if request.param == "file":
+        return lambda: FileStore(tmp_path / "sessions.db")
+    valkey: ValkeyServer = request.getfixturevalue("valkey")
+    return lambda: RedisStore(valkey.url, prefix=f"{request.node.name}:")
+
+
+@pytest.fixture
+async def store(make_store: Callable[[], StateStore], start_store: StartStore) -> StateStore:
+    return await start_store(make_store())

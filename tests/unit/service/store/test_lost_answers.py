@@ -7,17 +7,15 @@ from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 from benchmarks.faults.relay import Relay
-from service.models.catalog import ModelCatalog
 from service.store.redis import RedisStore
-from tests.support.gate import Gate
-from tests.unit.service.registry.test_registry import Server
+from tests.support.server import Serve
 
 T = TypeVar("T")
 
 
-def test_nothing_is_done_twice_and_what_is_done_is_said(catalog: ModelCatalog, gate: Gate, relay: Relay) -> None:
+async def test_nothing_is_done_twice_and_what_is_done_is_said(serve: Serve, relay: Relay) -> None:
     store = RedisStore(f"redis://127.0.0.1:{relay.port}/0", timeout_s=5, prefix="answers:")
-    server = Server(catalog, gate, store=store)
+    server = serve(store=store)
 
     async def losing(work: Coroutine[Any, Any, T]) -> T:
         relay.lose()
@@ -28,18 +26,15 @@ def test_nothing_is_done_twice_and_what_is_done_is_said(catalog: ModelCatalog, g
         relay.cut()
         return await sent
 
-    async def body() -> None:
-        await server.send("calm", seed=0)
-        calm = await server.send("calm", seed=1)
-        await server.send("a", seed=0)
-        again = await losing(server.send("a", seed=1))  # without a number: nothing else could tell
-        assert (again.seq, again.total_steps, again.probabilities) == (1, calm.total_steps, calm.probabilities)
-        assert (await server.registry.describe("a"))["expected_seq"] == 2
-        content = await server.registry.export_state("a")
-        await losing(server.registry.delete("a"))
-        described, is_new = await losing(server.registry.import_state("a", content, replace_it=False))
-        assert (described["expected_seq"], is_new) == (2, True)
-        counters = server.counters
-        assert (counters.sessions_deleted, counters.sessions_imported, counters.store_fenced) == (1, 1, 0)
-
-    server.run(body)
+    await server.send("calm", seed=0)
+    calm = await server.send("calm", seed=1)
+    await server.send("a", seed=0)
+    again = await losing(server.send("a", seed=1))  # without a number: nothing else could tell
+    assert (again.seq, again.total_steps, again.probabilities) == (1, calm.total_steps, calm.probabilities)
+    assert (await server.registry.describe("a"))["expected_seq"] == 2
+    content = await server.registry.export_state("a")
+    await losing(server.registry.delete("a"))
+    described, is_new = await losing(server.registry.import_state("a", content, replace_it=False))
+    assert (described["expected_seq"], is_new) == (2, True)
+    counters = server.counters
+    assert (counters.sessions_deleted, counters.sessions_imported, counters.store_fenced) == (1, 1, 0)

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 
 import pytest
@@ -18,11 +17,11 @@ def test_memory_is_no_store() -> None:
 @pytest.mark.parametrize(
     "url", ["file://{path}", "sqlite://{path}", "file://{path}?synchronous=normal", "file://{path}?max_bytes=1000000"]
 )
-def test_a_file(tmp_path: Path, url: str) -> None:
+async def test_a_file(tmp_path: Path, url: str) -> None:
     path = tmp_path / "a name with spaces.db"
     store = open_store(url.format(path=str(path).replace(" ", "%20")))
     assert isinstance(store, FileStore)
-    asyncio.run(store.close())
+    await store.close()
     assert path.exists()
 
 
@@ -36,10 +35,10 @@ def test_a_file(tmp_path: Path, url: str) -> None:
         "redis://host?prefix=mine:",
     ],
 )
-def test_a_server(url: str) -> None:
+async def test_a_server(url: str) -> None:
     store = open_store(url)
     assert isinstance(store, RedisStore)
-    asyncio.run(store.close())
+    await store.close()
 
 
 @pytest.mark.parametrize(

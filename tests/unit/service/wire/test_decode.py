@@ -14,7 +14,7 @@ from service.wire.content_types import parse_content_type
 from service.wire.decode import decode_json, decode_query, decode_raw
 from service.wire.schema import Envelope, Reply
 from tests.support.signals import sound
-from tests.unit.service.wire.test_pcm import wav
+from tests.support.wav import wav
 
 EVENTS = {"kind": "events", "steps": 3, "times": [0, 2], "units": [1, 1]}
 AUDIO = {"kind": "audio", "encoding": "pcm_s16le", "sample_rate": 8000, "data": "AAABAA=="}

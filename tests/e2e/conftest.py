@@ -1,0 +1,19 @@
+"""A server process for the tests of one file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.server_process import ServerProcess
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    server = ServerProcess()
+    try:
+        server.ready()
+        yield server.url
+    finally:
+        server.stop()

@@ -1,0 +1,262 @@
+"""Bodies of requests while they are read: their length, their time, and the room that they take."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+import pytest
+from starlette.types import Message
+
+from service.api import infer
+from service.wire.decode import decode_json
+from service.wire.schema import InferRequest
+from tests.support.gate import Gate
+from tests.support.http_calls import is_problem, ok
+from tests.support.http_server import HttpServer, Serve
+from tests.support.json_input import Json, audio, events
+from tests.support.signals import sound
+
+
+async def test_a_body_without_a_declared_length_is_limited_too(server: HttpServer) -> None:
+    sent = 0
+
+    async def endless() -> AsyncIterator[bytes]:
+        nonlocal sent
+        while True:
+            sent += 1000
+            yield bytes(1000)
+
+    parts = endless()
+    messages: list[Message] = []
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": await anext(parts), "more_body": True}
+
+    async def send(message: Message) -> None:
+        messages.append(message)
+
+    await server.app(_scope([(b"content-type", b"audio/l16;rate=8000")]), receive, send)
+    assert messages[0]["status"] == 413
+    assert sent == 61_000
+
+
+async def test_a_client_that_leaves_within_its_body_applies_nothing(
+    server: HttpServer, client: httpx.AsyncClient
+) -> None:
+    messages: list[Message] = [
+        {"type": "http.request", "body": bytes(1000), "more_body": True},
+        {"type": "http.disconnect"},
+    ]
+
+    async def receive() -> Message:
+        return messages.pop(0)
+
+    async def send(_: Message) -> None:
+        pass
+
+    await server.app(_scope([(b"content-type", b"audio/l16;rate=8000")]), receive, send)
+    is_problem(await client.get("/sessions/a"), 404, "no session 'a'")
+
+
+def _scope(headers: list[tuple[bytes, bytes]]) -> dict[str, Any]:
+    return {
+        "type": "http",
+        "asgi": {"version": "3.0"},
+        "http_version": "1.1",
+        "method": "POST",
+        "scheme": "http",
+        "path": "/infer",
+        "raw_path": b"/infer",
+        "query_string": b"session=a",
+        "root_path": "",
+        "headers": headers,
+        "client": ("test", 1),
+        "server": ("test", 80),
+    }
+
+
+async def test_compressed_bodies_are_refused(client: httpx.AsyncClient) -> None:
+    headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
+    is_problem(await client.post("/infer", content=b"x", headers=headers), 415, "content encoding 'gzip'")
+    headers["Content-Encoding"] = "identity"
+    content = json.dumps({"input": events(3)}).encode()
+    assert (await client.post("/infer", content=content, headers=headers)).status_code == 200
+
+
+async def test_json_has_a_limit_of_its_own(serve: Serve) -> None:
+    client = (await serve(max_body_bytes=60_000, max_json_bytes=1000)).client
+    is_problem(await client.post("/infer", json={"input": audio(sound(600))}), 413, "longer than 1000 bytes")
+    content, headers = sound(600).astype(">i2").tobytes(), {"Content-Type": "audio/L16;rate=8000"}
+    assert (await client.post("/infer", content=content, headers=headers)).status_code == 200
+
+
+async def test_an_upload_holds_its_permit(serve: Serve) -> None:
+    server = await serve(max_waiting=1)
+    client = server.client
+    began, rest = asyncio.Event(), asyncio.Event()
+
+    async def slowly() -> AsyncIterator[bytes]:
+        yield bytes(100)
+        began.set()
+        await rest.wait()
+        yield bytes(100)
+
+    headers = {"Content-Type": "audio/L16;rate=8000"}
+    messages: list[Message] = []
+    parts = slowly()
+
+    async def receive() -> Message:
+        part = await anext(parts, b"")
+        return {"type": "http.request", "body": part, "more_body": bool(part)}
+
+    async def send(message: Message) -> None:
+        messages.append(message)
+
+    scope = _scope([(b"content-type", b"audio/l16;rate=8000")])
+    upload = asyncio.create_task(server.app(scope, receive, send))
+    await began.wait()
+    refused = await client.post("/infer", content=bytes(20), headers=headers)
+    is_problem(refused, 503, "1 requests are waiting")
+    rest.set()
+    await upload
+    assert messages[0]["status"] == 200
+    assert (await client.post("/infer", content=bytes(20), headers=headers)).status_code == 200
+
+
+class Trickle:
+    """A request to ``/infer`` whose body comes part by part, and the response to it."""
+
+    def __init__(self, server: HttpServer, *first: bytes) -> None:
+        self.messages: list[Message] = []
+        self.waits = asyncio.Event()
+        self._parts: asyncio.Queue[bytes] = asyncio.Queue()
+        for part in first:
+            self.send(part)
+        scope = _scope([(b"content-type", b"audio/l16;rate=8000")])
+        self.request = asyncio.create_task(server.app(scope, self._receive, self._respond))
+
+    def send(self, part: bytes) -> None:
+        """Some of it; nothing is its end."""
+        self._parts.put_nowait(part)
+
+    @property
+    def status(self) -> int:
+        return int(self.messages[0]["status"])
+
+    @property
+    def headers(self) -> dict[bytes, bytes]:
+        return {name.lower(): value for name, value in self.messages[0]["headers"]}
+
+    @property
+    def problem(self) -> Json:
+        answer: Json = json.loads(self.messages[1]["body"])
+        return answer
+
+    async def _receive(self) -> Message:
+        if self._parts.empty():
+            self.waits.set()
+        part = await self._parts.get()
+        return {"type": "http.request", "body": part, "more_body": bool(part)}
+
+    async def _respond(self, message: Message) -> None:
+        self.messages.append(message)
+
+
+@pytest.mark.parametrize("sent", [(), (bytes(100),)])
+async def test_a_body_that_does_not_come_is_waited_for_no_longer_than_it_may_take(
+    sent: tuple[bytes, ...], serve: Serve
+) -> None:
+    server = await serve(body_timeout_s=0.05, max_waiting=1)
+    client = server.client
+    upload = Trickle(server, *sent)
+    await upload.request
+    assert upload.status == 408
+    assert upload.problem["type"].endswith("too-slow")
+    assert "after 0.05 s: send it faster" in upload.problem["detail"]
+    assert upload.headers[b"connection"] == b"close"
+    headers = {"Content-Type": "audio/L16;rate=8000"}
+    assert (await client.post("/infer", content=bytes(20), headers=headers)).status_code == 200
+    is_problem(await client.get("/sessions/a"), 404, "no session 'a'")
+
+
+async def test_bodies_under_way_have_a_bound_in_all(gate: Gate, serve: Serve) -> None:
+    server = await serve(max_body_bytes=100_000, max_upload_bytes=150_000)
+    client = server.client
+    uploads = server.app.state.server.uploads
+    first = Trickle(server, bytes(80_000))
+    await first.waits.wait()
+    assert uploads.bytes == 80_000
+    second = Trickle(server, bytes(60_000), bytes(20_000))
+    await second.request
+    assert second.status == 503
+    assert second.problem["type"].endswith("overloaded")
+    assert "140000 bytes of bodies are under way" in second.problem["detail"]
+    assert int(second.headers[b"retry-after"]) >= 1
+    assert uploads.bytes == 80_000  # what was refused is let go
+    headers = {"Content-Type": "audio/L16;rate=8000"}
+    # small ones always find room
+    assert (await client.post("/infer", content=bytes(20), headers=headers)).status_code == 200
+    refused = await client.put(
+        "/sessions/b/state", content=bytes(90_000), headers={"Content-Type": "application/octet-stream"}
+    )
+    is_problem(refused, 503, "bytes of bodies are under way")
+    gate.opened.clear()
+    first.send(b"")
+    await server.entered()
+    assert uploads.bytes == 80_000  # until it is answered
+    gate.opened.set()
+    await first.request
+    assert (first.status, uploads.bytes) == (200, 0)
+
+
+async def test_a_body_that_trickles_does_not_keep_a_server_from_its_end(
+    monkeypatch: pytest.MonkeyPatch, serve: Serve
+) -> None:
+    monkeypatch.setattr("service.admission.uploads.ENDING_S", 0.05)
+    server = await serve()
+    slow, quick = Trickle(server, bytes(100)), Trickle(server, bytes(100))
+    await slow.waits.wait()
+    await quick.waits.wait()
+    stopping = asyncio.create_task(server.app.state.server.admissions.stop())
+    await asyncio.sleep(0)
+    quick.send(b"")  # what comes in time is served to its end
+    await stopping
+    await asyncio.gather(slow.request, quick.request)
+    assert (slow.status, quick.status) == (503, 200)
+    assert slow.problem["type"].endswith("shutting-down")
+
+
+async def test_few_large_bodies_are_decoded_at_once(monkeypatch: pytest.MonkeyPatch, serve: Serve) -> None:
+    client = (await serve()).client
+    lock, running, most = threading.Lock(), 0, 0
+    together = threading.Barrier(infer.LARGE_DECODES)  # nobody leaves before as many are in as may be
+
+    def decode(content: bytes) -> InferRequest:
+        nonlocal running, most
+        with lock:
+            running += 1
+            most = max(most, running)
+        try:
+            together.wait(timeout=10)
+            return decode_json(content)
+        finally:
+            with lock:
+                running -= 1
+
+    monkeypatch.setattr(infer, "decode_json", decode)
+    large = audio(sound(30_000))
+    await asyncio.gather(*(ok(client, input=large) for _ in range(6)))
+    assert most == infer.LARGE_DECODES
+
+
+async def test_large_bodies_are_decoded_beside_the_loop(serve: Serve) -> None:
+    client = (await serve()).client
+    whole = await ok(client, input=audio(sound(60_000)), end=True)
+    await ok(client, session="s", input=audio(sound(60_000)[:30_000]))
+    last = await ok(client, session="s", input=audio(sound(60_000)[30_000:]), end=True)
+    assert last["probabilities"] == whole["probabilities"]

@@ -1,0 +1,63 @@
+"""The models that a server lists, and the interface that it describes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import httpx
+
+from hetsyn_client.events import MEDIA_TYPE as EVENTS_TYPE
+from hetsyn_client.frames import MEDIA_TYPE as CARRIED_TYPE
+from service.wire.decode import decode_json
+from tests.support.artifact import write_artifact
+from tests.support.http_calls import is_problem, ok
+from tests.support.http_server import Serve
+from tests.support.json_input import audio, events
+from tests.support.signals import sound
+
+
+async def test_a_deaf_model_takes_no_sound(tmp_path: Path, serve: Serve) -> None:
+    write_artifact(tmp_path, "deaf", hears=False)
+    client = (await serve(tmp_path)).client
+    is_problem(await client.post("/infer", json={"input": audio(sound(10))}), 415, "'deaf' takes spikes, not audio")
+    assert (await client.get("/models")).json()["models"][0]["inputs"] == ["events", "dense"]
+    assert (await client.get("/models/deaf")).json()["encoder"] is None
+
+
+async def test_models_are_listed_and_described(tmp_path: Path, serve: Serve) -> None:
+    for name, version in (("digits", "9"), ("digits", "10"), ("words", "1")):
+        write_artifact(tmp_path, name, version)
+    server = await serve(tmp_path)
+    client = server.client
+    listed = (await client.get("/models")).json()
+    assert listed["default_model"] is None
+    assert [(model["name"], model["version"], model["versions"]) for model in listed["models"]] == [
+        ("digits", "10", ["9", "10"]),
+        ("words", "1", ["1"]),
+    ]
+    described = (await client.get("/models/digits")).json()
+    assert (described["version"], described["versions"]) == ("10", ["9", "10"])
+    assert described["forms"]["bank"]["state_bytes"] == 32
+    assert (await client.get("/models/digits", params={"version": "9"})).json()["version"] == "9"
+    is_problem(await client.get("/models/nothing"), 404, "the server has 'digits', 'words'")
+    is_problem(await client.get("/models/digits?version=3"), 404, "it has '9', '10'")
+    is_problem(await client.post("/infer", json={"input": events(3)}), 404, "name a model")
+    assert (await ok(client, model="words", input=events(3)))["model"] == "words"
+    assert (await ok(client, model="digits", version="9", input=events(3)))["version"] == "9"
+
+
+async def test_openapi_describes_the_body_with_examples_that_work(client: httpx.AsyncClient) -> None:
+    document = (await client.get("/openapi.json")).json()
+    infer = document["paths"]["/infer"]["post"]
+    content = infer["requestBody"]["content"]
+    assert list(content) == [
+        "application/json", "audio/wav", "audio/L16;rate=8000", EVENTS_TYPE, CARRIED_TYPE,
+    ]  # fmt: skip
+    assert "$ref" not in json.dumps(content)
+    for example in content["application/json"]["examples"].values():
+        decode_json(json.dumps(example["value"]).encode())
+    assert {parameter["name"] for parameter in infer["parameters"]} == {
+        "session", "model", "version", "form", "seq", "end", "carry",
+    }  # fmt: skip
+    assert {"200", "404", "409", "410", "413", "415", "422", "501", "503"} <= set(infer["responses"])

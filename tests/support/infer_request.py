@@ -1,0 +1,31 @@
+"""Requests as the API layer hands them to the registry."""
+
+from __future__ import annotations
+
+from service.contract.manifest import FormName
+from service.wire.chunk import Chunk, digest, spike_chunk
+from service.wire.schema import Envelope, InferRequest
+from tests.support.signals import spikes
+
+
+def infer_request(
+    session: str | None = "s",
+    seq: int | None = None,
+    *,
+    seed: int = 0,
+    end: bool = False,
+    chunk: Chunk | None = None,
+    empty: bool = False,
+    model: str | None = None,
+    version: str | None = None,
+    form: FormName | None = None,
+) -> InferRequest:
+    """
+    Args:
+        seed: decides the content of a chunk of ten steps.
+        chunk: in place of one made from the seed.
+        empty: without a chunk.
+    """
+    content = None if empty else chunk or spike_chunk(10, *spikes(10, seed))
+    envelope = Envelope(session=session, seq=seq, end=end, model=model, version=version, form=form)
+    return InferRequest(envelope, content, digest(content, end))

@@ -1,0 +1,60 @@
+"""The one place where tests construct the product's large objects: a changed constructor changes this file."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from service.api.application import Application
+from service.app import Server, build_server, create_app
+from service.carried.keys import CarryKeys
+from service.models.catalog import ModelCatalog
+from service.observe.clock import Clock
+from service.settings import Batching, Limits, Retention, Settings, StoreSettings
+from service.store.base import StateStore
+
+UNUSED = Path("unused")
+_GROUPS = {"limits": Limits, "retention": Retention, "batching": Batching}
+
+
+def make_settings(models: Path = UNUSED, **values: Any) -> Settings:
+    """Settings by the names of their fields, whichever group they are in.
+
+    ``store`` is the URL, and ``store_timeout_s`` and ``store_dtype`` go with it.
+    """
+    store = {"url": values.pop("store", "memory://")}
+    for name in ("timeout_s", "dtype"):
+        if f"store_{name}" in values:
+            store[name] = values.pop(f"store_{name}")
+    groups = {}
+    for group, kind in _GROUPS.items():
+        names = {field.name for field in fields(kind)}
+        groups[group] = kind(**{name: values.pop(name) for name in list(values) if name in names})
+    return Settings(models=models, store=StoreSettings(**store), **groups, **values)
+
+
+def make_server(
+    catalog: ModelCatalog,
+    clock: Clock = time.monotonic,
+    wall: Clock = time.time,
+    *,
+    store: StateStore | None = None,
+    keys: CarryKeys | None = None,
+    **limits: Any,
+) -> Server:
+    return build_server(make_settings(**limits), catalog, clock, store=store, wall=wall, keys=keys)
+
+
+def make_app(
+    catalog: ModelCatalog,
+    *,
+    models: Path = UNUSED,
+    clock: Clock = time.monotonic,
+    wall: Clock = time.time,
+    store: StateStore | None = None,
+    keys: CarryKeys | None = None,
+    **limits: Any,
+) -> Application:
+    return create_app(make_settings(models, **limits), catalog, clock, store=store, wall=wall, keys=keys)

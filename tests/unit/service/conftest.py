@@ -1,0 +1,25 @@
+"""Servers without HTTP, closed in the loop of their test."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from service.models.catalog import ModelCatalog
+from tests.support.gate import Gate
+from tests.support.server import Serve, Server
+
+
+@pytest.fixture
+async def serve(catalog: ModelCatalog, gate: Gate) -> AsyncIterator[Serve]:
+    usual, servers = catalog, list[Server]()
+
+    def made(catalog: ModelCatalog | None = None, **options: Any) -> Server:
+        servers.append(Server(catalog or usual, gate, **options))
+        return servers[-1]
+
+    yield made
+    for server in servers:
+        await server.close()

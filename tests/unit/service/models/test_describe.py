@@ -1,0 +1,15 @@
+from __future__ import annotations
+
+import json
+
+from service.models.describe import summary
+from service.models.model import Model
+from tests.support.fake_graph import OUTPUTS
+
+
+def test_the_summary_is_json_with_the_sizes(model: Model) -> None:
+    described = json.loads(json.dumps(summary(model.manifest)))
+    assert described["forms"]["exact"]["state_bytes"] == 8 * OUTPUTS + 8
+    assert described["forms"]["bank"]["kernel_error"] == {"out": 0.001}
+    assert described["encoder"]["state_bytes"] == 8
+    assert described["total_bytes"] == sum(entry["bytes"] for entry in described["files"].values())

@@ -1,0 +1,36 @@
+"""One server without a store, and replicas around one."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.cluster import Cluster, MakeCluster
+from tests.support.server import Serve, Server
+
+
+@pytest.fixture
+def server(serve: Serve) -> Server:
+    return serve(max_sessions=3, session_idle_s=60, ended_keep_s=10, expired_keep_s=1000)
+
+
+@pytest.fixture
+async def make_cluster(models: Path) -> AsyncIterator[MakeCluster]:
+    """Makes clusters, with ``limits`` in place of those of a ``Cluster``."""
+    clusters: list[Cluster] = []
+
+    def made(**limits: Any) -> Cluster:
+        clusters.append(Cluster(models, **limits))
+        return clusters[-1]
+
+    yield made
+    for cluster in clusters:
+        await cluster.close()
+
+
+@pytest.fixture
+def cluster(make_cluster: MakeCluster) -> Cluster:
+    return make_cluster()

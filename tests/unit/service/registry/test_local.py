@@ -1,0 +1,158 @@
+"""Sessions in the memory of a server without a store: how long each is kept, and how many."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from service.errors import (
+    NotFound,
+    OutOfOrder,
+    Overloaded,
+    SessionGone,
+)
+from service.store.memory import MemoryStore
+from tests.support.clock import Clock
+from tests.support.server import Serve, Server
+
+
+async def test_an_idle_session_is_dropped_and_remembered_as_gone(server: Server) -> None:
+    await server.send("a", 0)
+    server.clock.now_s += 59
+    server.registry.sessions.sweep(server.clock())
+    await server.send("a", 1, seed=1)
+    server.clock.now_s += 60
+    server.registry.sessions.sweep(server.clock())
+    for seq in (None, 0, 2):
+        await server.refused(SessionGone, "dropped after 60 s idle", "a", seq)
+    with pytest.raises(SessionGone):
+        await server.registry.describe("a")
+    with pytest.raises(SessionGone):
+        await server.registry.delete("a")
+    server.clock.now_s += 1000
+    server.registry.sessions.sweep(server.clock())
+    assert (await server.send("a", 0)).seq == 0
+
+
+async def test_a_session_past_its_time_is_gone_before_the_sweep_comes(server: Server) -> None:
+    await server.send("a", 0)
+    server.clock.now_s += 60
+    await server.refused(SessionGone, "dropped", "a", 1)
+
+
+async def test_a_session_in_use_is_not_idle(server: Server) -> None:
+    await server.send("a", 0)
+    server.gate.entered.acquire(blocking=False)
+    server.gate.opened.clear()
+    running = asyncio.create_task(server.send("a", 1, seed=1))
+    await server.entered()
+    server.clock.now_s += 500
+    server.registry.sessions.sweep(server.clock())
+    server.gate.opened.set()
+    assert (await running).seq == 1
+    assert (await server.send("a", 2)).seq == 2
+
+
+@pytest.mark.parametrize("stored", [False, True])
+async def test_only_chunks_that_are_applied_are_use(serve: Serve, stored: bool) -> None:
+    clock = Clock(now_s=1_000_000.0)
+    store = MemoryStore(clock) if stored else None
+    server = serve(store=store, clock=clock, session_idle_s=60)
+    await server.send("a", 0)
+    for _ in range(5):
+        clock.now_s += 10
+        await server.send("a", 0)
+        await server.registry.describe("a")
+        await server.registry.export_state("a")
+        await server.refused(OutOfOrder, "gap", "a", 5)
+    assert (await server.registry.describe("a"))["idle_s"] == 50
+    clock.now_s += 10
+    await server.refused(SessionGone, "dropped after 60 s idle", "a", 0)
+
+
+async def test_an_ended_session_keeps_its_last_reply_for_a_while(server: Server) -> None:
+    last = await server.send("a", 0, end=True)
+    server.clock.now_s += 9
+    server.registry.sessions.sweep(server.clock())
+    assert await server.send("a", 0, end=True) is last
+    assert (await server.registry.describe("a"))["ended"]
+    assert (await server.registry.describe("a"))["state_bytes"] == 0
+    server.clock.now_s += 1
+    with pytest.raises(NotFound):
+        await server.registry.describe("a")
+    assert (await server.send("a", 0)).end is False
+
+
+async def test_ended_and_gone_sessions_are_remembered_up_to_a_number(serve: Serve) -> None:
+    server = serve(max_remembered=2, session_idle_s=60, ended_keep_s=1000)
+    for name in "abc":
+        await server.send(name, 0, end=True)
+    with pytest.raises(NotFound):
+        await server.registry.describe("a")
+    assert (await server.registry.describe("b"))["ended"]
+    for name in "xyz":
+        await server.send(name, 0)
+    server.clock.now_s += 60
+    server.registry.sessions.sweep(server.clock())
+    assert (await server.send("x", 0)).seq == 0
+    await server.refused(SessionGone, "dropped", "z", 1)
+
+
+async def test_one_session_more_than_there_may_be_is_refused_at_once(server: Server) -> None:
+    for name in "abc":
+        await server.send(name, 0)
+    error = await server.refused(Overloaded, "3 sessions are open", "d", 0)
+    assert isinstance(error, Overloaded)
+    assert error.retry_after_s > 0
+    assert (await server.send("a", 1)).seq == 1
+    await server.send("b", 1, end=True)  # an ended session does not count
+    await server.send("d", 0)
+    await server.refused(Overloaded, "open", "e", 0)
+    await server.registry.delete("a")
+    await server.send("e", 0)
+    server.clock.now_s += 60
+    assert (await server.send("f", 0)).seq == 0  # the idle ones make room
+
+
+async def test_the_sweep_task_sweeps(serve: Serve) -> None:
+    server = serve(session_idle_s=60, sweep_interval_s=0.001)
+    await server.send("a", 0)
+    server.clock.now_s += 60
+    task = asyncio.create_task(server.registry.sweep_forever(0.001))
+    while server.registry.sessions.open:
+        await asyncio.sleep(0.001)
+    task.cancel()
+    with pytest.raises(SessionGone):
+        await server.registry.describe("a")
+
+
+async def test_a_sweep_that_fails_is_logged_and_the_next_one_comes(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = serve(session_idle_s=60, sweep_interval_s=0.001)
+    await server.send("a", 0)
+    server.clock.now_s += 60
+    monkeypatch.setattr(server.registry.sessions, "sweeping", lambda _: 1 / 0)
+    task = asyncio.create_task(server.registry.sweep_forever(0.001))
+    while caplog.text.count("division by zero") < 2:
+        assert not task.done()
+        await asyncio.sleep(0.001)
+    monkeypatch.undo()
+    while server.registry.sessions.open:
+        assert not task.done()
+        await asyncio.sleep(0.001)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+async def test_a_session_is_dropped_at_its_age(serve: Serve) -> None:
+    server = serve(session_idle_s=60, session_age_s=100)
+    await server.send("a", 0)
+    for seq in range(1, 4):
+        server.clock.now_s += 30
+        await server.send("a", seq)
+    server.clock.now_s += 10
+    await server.refused(SessionGone, "at the age of 100 s", "a", 4)
+    assert server.counters.sessions_dropped == 1

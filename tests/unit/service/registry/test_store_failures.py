@@ -1,0 +1,177 @@
+"""A store that is down, loses answers, loses sessions or holds what is no session."""
+
+from __future__ import annotations
+
+import asyncio
+from math import inf
+from pathlib import Path
+
+import pytest
+
+from service.errors import (
+    ConflictingChunk,
+    InputError,
+    ModelAbsent,
+    ModelChanged,
+    NotFound,
+    SessionGone,
+    StateCorrupt,
+    StateForeign,
+    StateMismatch,
+    StoreUnavailable,
+)
+from service.store.base import StateStore
+from service.store.group_commit import GroupCommit
+from service.store.memory import MemoryStore
+from service.wire.chunk import spike_chunk
+from tests.support.artifact import write_artifact
+from tests.support.cluster import Cluster
+from tests.support.fake_graph import CHANNELS
+
+
+async def test_a_store_that_is_down_changes_nothing_and_says_when_to_come_again(cluster: Cluster) -> None:
+    server = cluster.replica()
+    expected = await cluster.undisturbed(3, end=False)
+    await server.send("a", 0, seed=0)
+    cluster.store.down = True
+    for name, seq in (("a", 1), ("a", None), ("b", 0), ("b", None)):
+        error = await server.refused(StoreUnavailable, "the session store failed", name, seq, seed=1)
+        assert isinstance(error, StoreUnavailable)
+        assert error.retry_after_s > 0
+    with pytest.raises(StoreUnavailable):
+        await server.registry.describe("a")
+    with pytest.raises(StoreUnavailable):
+        await server.registry.delete("a")
+    with pytest.raises(StoreUnavailable):
+        await server.registry.sessions.check()
+    cluster.store.down = False
+    assert await server.send("a", 1, seed=1) == expected[1]
+    assert await server.send("a", 2, seed=2) == expected[2]
+    assert await cluster.record("b") is None
+    assert server.counters.store_failures["StoreUnavailable"] >= 4
+
+
+async def test_a_commit_whose_answer_was_lost_counts_once(cluster: Cluster) -> None:
+    server = cluster.replica()
+    expected = await cluster.undisturbed(3, end=False)
+    for n in range(3):
+        cluster.store.deaf = True
+        await server.refused(StoreUnavailable, "failed", "a", n, seed=n)
+        cluster.store.deaf = False
+        calls, loads = server.gate.calls, cluster.store.loads
+        if n == 2:  # another content finds out that the first was applied
+            await server.refused(ConflictingChunk, "other content", "a", n, seed=9)
+        assert await server.send("a", n, seed=n) == expected[n]
+        # found out by loading, before anything is computed on what may be outdated; chunk 0 cannot know of a load
+        assert n == 0 or server.gate.calls == calls
+        assert cluster.store.loads > loads
+    assert server.counters.chunks_replayed == 3
+
+
+async def test_a_commit_that_arrives_late_counts_once_or_not_at_all(cluster: Cluster) -> None:
+    server = cluster.replica()
+    expected = await cluster.undisturbed(4, end=False)
+    await server.send("a", 0, seed=0)
+    cluster.store.late = True
+    await server.refused(StoreUnavailable, "failed", "a", 1, seed=1)
+    cluster.store.late = False
+    assert await server.send("a", 1, seed=1) == expected[1]  # the store still held chunk 0
+    await cluster.store.run_late()
+    assert await server.send("a", 2, seed=2) == expected[2]
+    cluster.store.late = True
+    await server.refused(StoreUnavailable, "failed", "a", 3, seed=3)
+    cluster.store.late = False
+    await cluster.store.run_late()
+    assert await server.send("a", 3, seed=3) == expected[3]
+
+
+async def test_a_session_that_the_store_lost_does_not_begin_again_unnoticed(cluster: Cluster) -> None:
+    server = cluster.replica()
+    await server.send("a", 0)
+    await server.send("b", 0)
+    await server.send("c", 0)
+    cluster.store.inner = MemoryStore(cluster.clock)  # a server that was restarted without its data
+    await server.refused(SessionGone, "no longer in the store", "a", None, seed=1)
+    await server.refused(NotFound, "begin it with seq 0", "b", 1, seed=1)
+    assert (await server.send("c", 0, seed=5)).seq == 0
+
+
+async def test_a_lost_session_is_noticed_after_an_unknown_commit_too(cluster: Cluster) -> None:
+    server = cluster.replica()
+    await server.send("a", 0)
+    cluster.store.down = True
+    await server.refused(StoreUnavailable, "failed", "a", None, seed=1)
+    cluster.store.inner = MemoryStore(cluster.clock)
+    cluster.store.down = False
+    await server.refused(SessionGone, "no longer in the store", "a", None, seed=1)
+
+
+async def test_a_lost_session_is_reported_once(cluster: Cluster) -> None:
+    server = cluster.replica()
+    await server.send("a", 0)
+    cluster.store.inner = MemoryStore(cluster.clock)
+    cluster.store.opened.clear()
+    first = asyncio.create_task(server.send("a", None, seed=1))
+    # behind the first, and of an id that is new to them
+    wrong = asyncio.create_task(server.send("a", None, chunk=spike_chunk(3, [0], [CHANNELS])))
+    last = asyncio.create_task(server.send("a", None, seed=2))
+    await asyncio.sleep(0)
+    cluster.store.opened.set()
+    with pytest.raises(SessionGone, match="no longer in the store"):
+        await first
+    with pytest.raises(InputError):
+        await wrong
+    assert (await last).seq == 0
+
+
+@pytest.mark.parametrize(
+    ("content", "kind"), [(b"foreign bytes", StateForeign), (b"HSST\x01\x00", StateMismatch), (None, StateCorrupt)]
+)
+async def test_a_damaged_record_is_told_and_may_be_deleted(cluster: Cluster, content: bytes | None, kind: type) -> None:
+    server, other = cluster.replica(), cluster.replica()
+    await server.send("a", 0)
+    await server.send("b", 0)
+    stored, stored_b = await cluster.record("a"), await cluster.record("b")
+    assert stored is not None
+    assert stored_b is not None
+    if kind is StateMismatch:
+        await cluster.overwrite("a", stored_b.record)
+    else:
+        await cluster.overwrite("a", content or stored.record[:-1] + bytes([stored.record[-1] ^ 1]))
+    for replica in (server, other):
+        for seq in (None, 1, 0):
+            await replica.refused(kind, ".", "a", seq, seed=1)
+        with pytest.raises(kind):
+            await replica.registry.describe("a")
+        with pytest.raises(kind):
+            await replica.registry.export_state("a")
+    assert other.counters.store_failures[kind.__name__] > 0
+    await other.registry.delete("a")
+    assert (await other.send("a", 0)).seq == 0
+
+
+async def test_another_content_of_the_model_is_told(cluster: Cluster, tmp_path: Path) -> None:
+    write_artifact(tmp_path / "other", "digits", "1", change={"provenance": {"seed": 8}})
+    write_artifact(tmp_path / "third", "digits", "2")
+    await cluster.replica().send("a", 0)
+    cluster.folder = tmp_path / "other"
+    await cluster.replica().refused(ModelChanged, "another content of model 'digits' version '1'", "a", 1)
+    cluster.folder = tmp_path / "third"
+    await cluster.replica().refused(ModelAbsent, "version '1', which this server does not have", "a", 1)
+
+
+async def test_chunks_wait_no_longer_for_a_store_than_it_may_take(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The pipeline gets the server's time limit; its own tests say what it does with it."""
+    timeouts: list[float] = []
+
+    class RecordsTimeout(GroupCommit):
+        def __init__(self, store: StateStore, max_batch: int = 64, timeout_s: float = inf) -> None:
+            timeouts.append(timeout_s)
+            super().__init__(store, max_batch, timeout_s)
+
+    monkeypatch.setattr("service.store.session_store.GroupCommit", RecordsTimeout)
+    server = cluster.replica(store_timeout_s=0.75)
+    await server.send("a", 0)
+    assert timeouts == [0.75]

@@ -1,0 +1,184 @@
+"""When a server looks at its folder of models, and what it says of a reload."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import shutil
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from service.models.catalog import ModelCatalog
+from service.models.model import Model
+from service.observe.counters import Counters
+from service.reload.reload import Reloader, Signature
+from tests.support.artifact import write_artifact
+from tests.support.smoke_tested import smoke_tested
+
+
+@pytest.fixture
+def logged(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]:
+    with caplog.at_level(logging.INFO, "hetsyn.models"):
+        yield caplog
+
+
+async def test_a_reload_is_counted_and_logged(
+    models: Path, catalog: ModelCatalog, logged: pytest.LogCaptureFixture
+) -> None:
+    counters = Counters()
+    write_artifact(models, version="2")
+    (write_artifact(models, version="3") / "bank.pt").unlink()
+    shutil.rmtree(models / "digits" / "1")
+    await Reloader(catalog, smoke_tested, counters).reload()
+    counted = (counters.model_reloads, counters.models_opened, counters.models_retired, counters.models_refused)
+    assert counted == (1, 1, 1, 1)
+    assert "model 'digits' version '2' is offered" in logged.text
+    assert "model 'digits' version '1' is retired" in logged.text
+    assert "bank.pt" in logged.text
+
+
+class SteppedReloader(Reloader):
+    """Sets an event when it waits. One that watches looks at its folder at each ``look``, not at intervals."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.waits = asyncio.Event()
+        self._look = asyncio.Semaphore(0)
+
+    async def look(self, times: int = 1) -> None:
+        """Until it has looked at its folder, and done what it makes of it."""
+        for _ in range(times):
+            await self.waits.wait()
+            self.waits.clear()
+            self._look.release()
+            await self.waits.wait()
+
+    async def _wait(self) -> bool:
+        self.waits.set()
+        if not self._watch_s:
+            return await super()._wait()
+        await self._look.acquire()
+        return False
+
+
+class Forever:
+    """``run_forever`` of a reloader in a loop, and waiting for what it does."""
+
+    def __init__(self, catalog: ModelCatalog, watch_s: float, tries: Any = smoke_tested) -> None:
+        self.counters = Counters()
+        self.reloader = SteppedReloader(catalog, tries, self.counters, watch_s)
+
+    async def reloads(self, at_least: int) -> None:
+        async with asyncio.timeout(20):
+            while self.counters.model_reloads < at_least:
+                await asyncio.sleep(0.005)
+
+
+RunForever = Callable[..., Forever]
+
+
+@pytest.fixture
+async def run_forever(catalog: ModelCatalog) -> AsyncIterator[RunForever]:
+    """Starts a reloader of the catalog; all are ended after the test."""
+    tasks: list[asyncio.Task[None]] = []
+
+    def started(watch_s: float, tries: Any = smoke_tested) -> Forever:
+        forever = Forever(catalog, watch_s, tries)
+        tasks.append(asyncio.create_task(forever.reloader.run_forever()))
+        return forever
+
+    yield started
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def test_it_reloads_when_it_is_asked(models: Path, catalog: ModelCatalog, run_forever: RunForever) -> None:
+    forever = run_forever(0.0)
+    write_artifact(models, version="2")
+    await forever.reloader.waits.wait()
+    assert forever.counters.model_reloads == 0
+    forever.reloader.ask()
+    await forever.reloads(1)
+    assert catalog.get("digits").version == "2"
+
+
+async def test_a_watched_folder_is_reloaded_once_it_rests(
+    models: Path, catalog: ModelCatalog, run_forever: RunForever
+) -> None:
+    forever = run_forever(1.0)
+    counters, reloader = forever.counters, forever.reloader
+    await reloader.look(2)
+    assert counters.model_reloads == 1  # what changed since the catalog was opened
+    folder = write_artifact(models, version="2")
+    hidden = folder.rename(models / "hidden")
+    (models / "digits" / "2").mkdir()
+    for path in sorted(hidden.iterdir()):  # copied in slowly, the manifest among the first
+        shutil.copy(path, models / "digits" / "2" / path.name)
+        await reloader.look()
+        assert counters.model_reloads == 1
+    await reloader.look()
+    assert counters.model_reloads == 2
+    assert catalog.get("digits").version == "2"
+    await reloader.look(3)
+    assert counters.model_reloads == 2  # nothing has changed
+
+
+async def test_a_folder_that_cannot_be_looked_at_does_not_end_it(
+    models: Path,
+    catalog: ModelCatalog,
+    monkeypatch: pytest.MonkeyPatch,
+    logged: pytest.LogCaptureFixture,
+    run_forever: RunForever,
+) -> None:
+    forever = run_forever(1.0)
+
+    def stale(_: Path) -> Signature:
+        raise OSError("stale file handle")
+
+    await forever.reloader.look(2)
+    monkeypatch.setattr("service.reload.reload.signature", stale)
+    write_artifact(models, version="2")
+    await forever.reloader.look()
+    assert "stale file handle" in logged.text
+    monkeypatch.undo()
+    await forever.reloader.look(2)
+    assert catalog.get("digits").version == "2"
+
+
+async def test_the_event_loop_is_free_while_a_model_loads(
+    models: Path, catalog: ModelCatalog, run_forever: RunForever
+) -> None:
+    opened, entered = threading.Event(), threading.Event()
+
+    def slowly(model: Model) -> None:
+        entered.set()
+        assert opened.wait(timeout=20)
+        smoke_tested(model)
+
+    forever = run_forever(0.0, slowly)
+    write_artifact(models, version="2")
+    forever.reloader.ask()
+    assert await asyncio.to_thread(entered.wait, 20)
+    assert catalog.get("digits").version == "1"
+    opened.set()
+    await forever.reloads(1)
+    assert catalog.get("digits").version == "2"
+
+
+async def test_a_defect_does_not_end_it(
+    monkeypatch: pytest.MonkeyPatch, logged: pytest.LogCaptureFixture, run_forever: RunForever
+) -> None:
+    forever = run_forever(0.0)
+    monkeypatch.setattr("service.reload.reload.find_artifacts", lambda _: 1 / 0)
+    forever.reloader.ask()
+    async with asyncio.timeout(20):
+        while "could not be reloaded" not in logged.text:
+            await asyncio.sleep(0.005)
+    monkeypatch.undo()
+    forever.reloader.ask()
+    await forever.reloads(1)

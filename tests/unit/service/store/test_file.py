@@ -1,0 +1,153 @@
+"""What only the store in a file can get wrong."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from service.errors import HetsynError, StateCorrupt, StateForeign, StoreUnavailable, StoreUnusable
+from service.store.base import NO_REVISION, Change, CommitResult, Stored
+from service.store.file import FileStore
+from tests.support.change import COMMITTED, put
+from tests.support.clock import Clock
+from tests.support.started_store import StartStore, started
+from tests.support.store_record import records
+
+
+async def test_all_that_is_over_is_removed_and_others_have_their_turn(tmp_path: Path, start_store: StartStore) -> None:
+    clock = Clock()
+    store = await start_store(FileStore(tmp_path / "s.db", clock=clock))
+    order: list[str] = []
+    await store.commit([put(f"s{n}", NO_REVISION, n + 1, keep_s=10) for n in range(1_200)])
+    await store.commit([put("stays", NO_REVISION, 2_000, keep_s=100)])
+    clock.now_s += 10
+
+    async def remove() -> None:
+        assert await store.expire() == 1_200
+        order.append("removed")
+
+    async def chunk() -> None:
+        assert await store.commit([put("new", NO_REVISION, 3_000)]) == [COMMITTED]
+        order.append("committed")
+
+    await asyncio.gather(remove(), chunk())
+    assert order == ["committed", "removed"]
+    other = sqlite3.connect(tmp_path / "s.db")
+    assert set(other.execute("SELECT id FROM sessions")) == {("stays",), ("new",)}
+    other.close()
+
+
+async def test_a_file_keeps_its_sessions(tmp_path: Path) -> None:
+    async with started(FileStore(tmp_path / "s.db")) as store:
+        await store.commit([put("a", NO_REVISION, 1, b"kept")])
+    async with started(FileStore(tmp_path / "s.db", synchronous="normal")) as store:
+        assert await store.load(["a"]) == [Stored(1, b"kept")]
+
+
+async def test_a_full_disk_changes_nothing_and_is_unavailable(tmp_path: Path, start_store: StartStore) -> None:
+    store = await start_store(FileStore(tmp_path / "s.db", max_bytes=100_000))
+    assert await store.commit([put("a", NO_REVISION, 1, b"small")]) == [COMMITTED]
+    verdicts = await store.commit([put("a", 1, 2, bytes(200_000)), put("b", NO_REVISION, 3)])
+    assert all(isinstance(verdict, StoreUnavailable) for verdict in verdicts)
+    assert "full" in str(verdicts[0])
+    assert await store.load(["a", "b"]) == [Stored(1, b"small"), None]
+    assert await store.commit([put("a", 1, 2, b"less")]) == [COMMITTED]
+
+
+async def test_a_locked_file_is_unavailable_and_recovers(tmp_path: Path, start_store: StartStore) -> None:
+    store = await start_store(FileStore(tmp_path / "s.db", timeout_s=0.2))
+    other = sqlite3.connect(tmp_path / "s.db", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    (verdict,) = await store.commit([put("a", NO_REVISION, 1)])
+    assert isinstance(verdict, StoreUnavailable)
+    assert "locked" in str(verdict)
+    other.execute("ROLLBACK")
+    other.close()
+    assert await store.commit([put("a", NO_REVISION, 2)]) == [COMMITTED]
+
+
+@pytest.mark.parametrize("content", [b"no database at all" * 100, b"x"])
+def test_a_file_that_is_no_database_is_refused(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "s.db"
+    path.write_bytes(content)
+    with pytest.raises(StoreUnusable, match="cannot be used as a session store"):
+        FileStore(path)
+    assert path.read_bytes() == content
+
+
+def test_another_program_s_database_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "s.db"
+    with sqlite3.connect(path) as other:
+        other.execute("CREATE TABLE sessions (id)")
+    other.close()
+    with pytest.raises(StoreUnusable, match="not a session store"):
+        FileStore(path)
+
+
+async def test_another_version_s_file_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "s.db"
+    async with started(FileStore(path)) as store:
+        await store.health()
+    with sqlite3.connect(path) as other:
+        other.execute("PRAGMA user_version = 7")
+    other.close()
+    with pytest.raises(StoreUnusable, match="version 7, this server has 1"):
+        FileStore(path)
+
+
+async def test_a_damaged_file_is_refused_at_the_start_or_reaches_those_it_touches(tmp_path: Path) -> None:
+    """Every page in turn is overwritten: nothing is answered but what was stored, or an error."""
+    path = tmp_path / "s.db"
+    names = [f"session-{n}" for n in range(20)]
+    content = bytes(range(256)) * 40
+    async with started(FileStore(path)) as store:
+        await store.commit([put(name, NO_REVISION, n + 1, content) for n, name in enumerate(names)])
+    intact = path.read_bytes()
+    refused = 0
+    for begin in range(0, len(intact), 4096):
+        path.write_bytes(intact[:begin] + b"\xff" * 4096 + intact[begin + 4096 :])
+        try:
+            async with started(FileStore(path)) as store:
+                for n, found in enumerate(await store.load(names)):
+                    if isinstance(found, Stored):
+                        # a record that SQLite cannot tell to be damaged is for the packing's checksum
+                        assert found.revision == n + 1
+                    else:
+                        assert isinstance(found, HetsynError)
+        except StoreUnusable:
+            refused += 1
+    assert refused
+
+
+async def test_damage_that_comes_later_reaches_one_session(tmp_path: Path, start_store: StartStore) -> None:
+    path = tmp_path / "s.db"
+    store = await start_store(FileStore(path))
+    await store.commit([put("a", NO_REVISION, 1), put("b", NO_REVISION, 2)])
+    other = sqlite3.connect(path)
+    other.execute("UPDATE sessions SET record = 'text' WHERE id = 'a'")
+    other.commit()
+    other.close()
+    damaged, well = await store.load(["a", "b"])
+    assert isinstance(damaged, StateForeign)
+    assert well == Stored(2, b"record")
+
+
+async def test_a_malformed_page_is_told_as_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = FileStore(tmp_path / "s.db")
+    commit_one = store._commit_one
+
+    def bad_commit(change: Change, now_s: float) -> CommitResult:
+        if change.session == "bad":
+            raise sqlite3.DatabaseError("database disk image is malformed")
+        return commit_one(change, now_s)
+
+    monkeypatch.setattr(store, "_commit_one", bad_commit)
+    async with started(store):
+        verdicts = await store.commit([put("a", NO_REVISION, 1), put("bad", NO_REVISION, 2), put("c", NO_REVISION, 3)])
+        assert verdicts[0] is COMMITTED
+        assert isinstance(verdicts[1], StateCorrupt)
+        assert verdicts[2] is COMMITTED
+        assert await records(store, "a", "bad", "c") == [b"record", None, b"record"]

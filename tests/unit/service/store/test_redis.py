@@ -1,0 +1,197 @@
+"""What only the Redis store can get wrong."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from redis import Redis
+
+from benchmarks.faults.relay import Relay
+from benchmarks.valkey import BINARY, MISSING, ValkeyServer
+from service.errors import HetsynError, StateError, StateForeign, StoreUnavailable, StoreUnusable
+from service.store.base import NO_REVISION, CommitResult, Stored
+from service.store.redis import RedisStore
+from tests.support.change import COMMITTED, FENCED, delete, put
+from tests.support.started_store import StartStore, started
+from tests.support.store_record import records
+
+
+async def test_a_server_that_is_away_is_unavailable_and_comes_back(
+    own_valkey: ValkeyServer, start_store: StartStore
+) -> None:
+    store = await start_store(RedisStore(own_valkey.url, timeout_s=5))
+    assert await store.commit([put("a", NO_REVISION, 1, b"kept")]) == [COMMITTED]
+    own_valkey.kill()
+    (verdict,) = await store.commit([put("a", 1, 2)])
+    (found,) = await store.load(["a"])
+    assert isinstance(verdict, StoreUnavailable)
+    assert isinstance(found, StoreUnavailable)
+    with pytest.raises(StoreUnavailable):
+        await store.health()
+    own_valkey.start()
+    assert await store.load(["a"]) == [Stored(1, b"kept")]
+    # the restarted server has forgotten the script
+    assert await store.commit([put("a", 1, 2, b"on"), put("b", NO_REVISION, 3)]) == [COMMITTED] * 2
+
+
+async def test_a_paused_server_is_unavailable_and_what_it_does_late_is_compared(
+    own_valkey: ValkeyServer, start_store: StartStore
+) -> None:
+    store = await start_store(RedisStore(own_valkey.url, timeout_s=0.3))
+    await store.commit([put("a", NO_REVISION, 1, b"one")])
+    own_valkey.pause()
+    (verdict,) = await store.commit([put("a", 1, 2, b"two")])
+    (found,) = await store.load(["a"])
+    assert isinstance(verdict, StoreUnavailable)
+    assert isinstance(found, StoreUnavailable)
+    own_valkey.resume()
+    # no answer of before may be taken for one of these
+    (now,) = await store.load(["a"])
+    assert now in (Stored(1, b"one"), Stored(2, b"two"))
+    (verdict,) = await store.commit([put("a", 1, 3, b"three")])
+    (last,) = await store.load(["a"])
+    assert last == (Stored(3, b"three") if verdict is COMMITTED else Stored(2, b"two"))
+
+
+async def test_a_full_server_is_unavailable_and_one_that_evicts_is_refused(tmp_path: Path) -> None:
+    if BINARY is None:
+        pytest.skip(MISSING)
+    with ValkeyServer(tmp_path, "--maxmemory", "3mb") as server:
+        async with started(RedisStore(server.url)) as store:
+            verdicts: list[CommitResult | HetsynError] = []
+            for n in range(100):
+                verdicts += await store.commit([put(f"s{n}", NO_REVISION, n + 1, bytes(100_000))])
+            assert verdicts[0] is COMMITTED
+            assert isinstance(verdicts[-1], StoreUnavailable)
+            assert "maxmemory" in str(verdicts[-1])
+            assert await store.load(["s0"]) == [Stored(1, bytes(100_000))]
+            assert await store.commit([delete("s0", 1)]) == [COMMITTED]
+            with Redis.from_url(server.url) as admin:
+                admin.config_set("maxmemory-policy", "volatile-lru")
+            with pytest.raises(StoreUnusable, match="drops sessions"):
+                await store.health()
+
+
+async def test_foreign_values_under_our_keys_are_told(valkey: ValkeyServer, start_store: StartStore) -> None:
+    store = await start_store(RedisStore(valkey.url, prefix="foreign:"))
+    with Redis.from_url(valkey.url) as other:
+        other.rpush("foreign:list", "x")
+        other.set("foreign:short", "x")
+    found = await store.load(["list", "short"])
+    assert all(isinstance(error, StateForeign) for error in found)
+    on_list, on_short = await store.commit([put("list", NO_REVISION, 1), put("short", NO_REVISION, 2)])
+    assert isinstance(on_list, StateError)
+    assert on_short is FENCED
+
+
+async def test_what_fails_for_one_session_of_a_batch_leaves_the_others(
+    valkey: ValkeyServer, start_store: StartStore
+) -> None:
+    store = await start_store(RedisStore(valkey.url, prefix="among:"))
+    with Redis.from_url(valkey.url) as other:
+        other.rpush("among:list", "x")
+    verdicts = await store.commit(
+        [put("a", NO_REVISION, 1, b"a"), put("list", NO_REVISION, 2), put("b", NO_REVISION, 3, b"b")]
+    )
+    assert isinstance(verdicts[1], StateForeign)
+    assert [verdicts[0], verdicts[2]] == [COMMITTED, COMMITTED]
+    assert await records(store, "a", "b") == [b"a", b"b"]
+
+
+async def test_a_batch_is_one_command_so_that_it_waits_for_the_disk_once(
+    own_valkey: ValkeyServer, start_store: StartStore
+) -> None:
+    store = await start_store(RedisStore(own_valkey.url))
+    batch = [put(f"s{n}", NO_REVISION, n + 1, bytes(13_000)) for n in range(64)]
+    assert await store.commit(batch) == [COMMITTED] * 64
+    with Redis.from_url(own_valkey.url) as admin:
+        assert admin.info("commandstats")["cmdstat_evalsha"]["calls"] == 1
+
+
+async def test_a_restarted_server_is_told_the_script_again(own_valkey: ValkeyServer, start_store: StartStore) -> None:
+    store = await start_store(RedisStore(own_valkey.url))
+    assert await store.commit([put("a", NO_REVISION, 1)]) == [COMMITTED]
+    own_valkey.kill()
+    own_valkey.start()
+    assert await store.commit([put("a", 1, 2), put("b", NO_REVISION, 3)]) == [COMMITTED, COMMITTED]
+
+
+def through(relay: Relay, prefix: str) -> RedisStore:
+    return RedisStore(f"redis://127.0.0.1:{relay.port}/0", timeout_s=5, prefix=prefix)
+
+
+async def answer_lost(relay: Relay, sent: asyncio.Task[list[CommitResult | HetsynError]]) -> None:
+    """Until the server has done what was sent and its answer has been thrown away."""
+    lost = relay.lost
+    while relay.lost == lost:
+        assert not sent.done()
+        await asyncio.sleep(0.001)
+
+
+@pytest.mark.parametrize("is_new", [True, False])
+async def test_a_commit_whose_answer_is_lost_is_found_to_be_done(
+    relay: Relay, is_new: bool, start_store: StartStore
+) -> None:
+    """Sent again it meets its own revision. Fenced, it would be decided again, and without a number count twice."""
+    prefix = f"lost-{is_new}:"
+    store = await start_store(through(relay, prefix))
+    if not is_new:
+        await store.commit([put("a", NO_REVISION, 1, b"one"), put("b", NO_REVISION, 2, b"b")])
+    else:
+        await store.commit([put("other", NO_REVISION, 1)])
+    relay.lose()
+    changes = [put("a", NO_REVISION if is_new else 1, 5, b"five"), put("b", 7, 8, b"fenced")]
+    sent = asyncio.create_task(store.commit(changes))
+    await answer_lost(relay, sent)
+    relay.cut()
+    done, fenced = await sent
+    assert done is COMMITTED
+    assert isinstance(fenced, StoreUnavailable)  # it cannot be told from what follows
+    assert await store.load(["a"]) == [Stored(5, b"five")]
+
+
+async def test_a_commit_that_another_has_followed_is_unknown_after_its_answer_was_lost(
+    valkey: ValkeyServer, relay: Relay, start_store: StartStore
+) -> None:
+    store = await start_store(through(relay, "followed:"))
+    other = RedisStore(valkey.url, prefix="followed:")
+    await store.commit([put("a", NO_REVISION, 1), put("b", NO_REVISION, 2)])
+    relay.lose()
+    sent = asyncio.create_task(store.commit([put("a", 1, 5, b"five"), delete("b", 2)]))
+    await answer_lost(relay, sent)
+    assert await other.commit([put("a", 5, 6, b"six"), put("b", NO_REVISION, 7)]) == [COMMITTED] * 2
+    relay.cut()
+    for verdict in await sent:
+        assert isinstance(verdict, StoreUnavailable)
+        assert "another change came" in str(verdict)
+    assert await records(store, "a", "b") == [b"six", b"record"]
+    await other.close()
+
+
+async def test_a_deletion_whose_answer_is_lost_is_done(relay: Relay, start_store: StartStore) -> None:
+    store = await start_store(through(relay, "deleted:"))
+    await store.commit([put("a", NO_REVISION, 1)])
+    relay.lose()
+    sent = asyncio.create_task(store.commit([delete("a", 1)]))
+    await answer_lost(relay, sent)
+    relay.cut()
+    assert await sent == [COMMITTED]
+    assert await store.load(["a"]) == [None]
+    assert await store.commit([delete("a", 1)]) == [FENCED]  # nothing was lost this time
+
+
+async def test_a_connection_that_has_gone_stale_is_made_again(relay: Relay, start_store: StartStore) -> None:
+    store = await start_store(through(relay, "stale:"))
+    await asyncio.gather(*(store.commit([put(f"s{n}", NO_REVISION, n + 1)]) for n in range(4)))
+    assert relay.cut() > 1
+    assert await store.load(["s0"]) == [Stored(1, b"record")]
+    relay.cut()
+    assert await store.commit([put("s0", 1, 9)]) == [COMMITTED]
+
+
+@pytest.mark.parametrize("url", ["http://host", "redis://host:1/x", "redis://host:1/0/1", "redis://host:1/0?db=one"])
+def test_a_wrong_url_is_refused(url: str) -> None:
+    with pytest.raises(StoreUnusable, match="not one of Redis"):
+        RedisStore(url)
