@@ -35,7 +35,7 @@ SUBCOMMANDS = {
     "bench": Subcommand("hetsyn_client.loadtest.commands", "Put a server under load and measure its latency.", "bench"),
     "inspect": Subcommand("service.commands", "Check an artifact and show its sizes, errors and accuracy.", "cpu"),
 }
-OPTIONAL = ("torch", "h5py", "matplotlib", "onnx", "scipy", "onnxruntime", "hdrh", "redis", "cryptography")
+OPTIONAL = ("torch", "h5py", "matplotlib", "onnx", "scipy", "soundfile", "onnxruntime", "hdrh", "redis", "cryptography")
 # of a dependency that the subcommand needs only for some of its options
 OWN_EXTRA = {"redis": "redis", "cryptography": "carried"}
 

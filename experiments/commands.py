@@ -11,7 +11,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import torch
 import typer
@@ -21,10 +21,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsed
 from rich.progress import Progress as Bars
 from rich.table import Table
 
+from experiments.checkout import RESULTS, CheckoutError, in_checkout
 from experiments.plan import EXPERIMENTS, run_count, smoke
-from experiments.results import KEPT, Result
+from experiments.results import RunResult
 from experiments.run import RunSpec
-from experiments.runner import Choice, Listener, run_experiment
+from experiments.runner import Listener, Selection, run_experiment
 from experiments.task import MissingData
 from hetsyn_model.run_folder import RunError
 from hetsyn_model.training.history import History
@@ -49,7 +50,10 @@ def run(
         "runs/experiments"
     ),
     results: Annotated[
-        Path | None, typer.Option(help=f"Folder for the results to keep; {KEPT}, or with --smoke below --out.")
+        Path | None,
+        typer.Option(
+            help=f"Folder for the results to keep. Default: {RESULTS} of the checkout; with --smoke below --out."
+        ),
     ] = None,
     data: Annotated[
         list[str] | None,
@@ -73,7 +77,7 @@ def run(
             raise ValueError
     except ValueError:
         _fail(f"--share {share!r}: give 1/1, or 1/2 and 2/2 in two processes")
-    choice = Choice(
+    choice = Selection(
         tuple(model) if model else None,
         recurrent,
         tuple(seed) if seed else None,
@@ -82,7 +86,10 @@ def run(
     )
     folders = _folders(data or [], names)
     out = out / "smoke" if small else out
-    kept = results or (out / "results" if small else KEPT)
+    try:
+        kept = results or (out / "results" if small else in_checkout(RESULTS, "--results"))
+    except CheckoutError as error:
+        _fail(str(error))
     without: list[str] = []
     for each in names:
         planned = smoke(EXPERIMENTS[each]()) if small else EXPERIMENTS[each]()
@@ -148,7 +155,7 @@ def _shown(bars: Bars) -> Listener:
             description=f"{run.name}: loss {history.loss[-1]:.3f}, validation {history.validation[-1]:.4g}",
         )
 
-    def on_result(run: RunSpec, result: Result, fresh: bool) -> None:
+    def on_result(run: RunSpec, result: RunResult, fresh: bool) -> None:
         note = "" if fresh else " (finished before)"
         bars.console.print(
             f"{run.name}: {result.metric} {result.figure:.4g}, update {result.chosen_update} of "
@@ -159,9 +166,9 @@ def _shown(bars: Bars) -> Listener:
     return Listener(on_evaluation, on_result)
 
 
-def _table(name: str, found: list[Result]) -> Table:
+def _table(name: str, found: list[RunResult]) -> Table:
     table = Table("condition", "model", "", "seeds", "mean", title=name)
-    groups: dict[tuple[str, str, bool], list[Result]] = {}
+    groups: dict[tuple[str, str, bool], list[RunResult]] = {}
     for result in found:
         groups.setdefault((result.run["condition"], result.run["model"], result.run["recurrent"]), []).append(result)
     for (condition, model, recurrent), group in groups.items():
@@ -171,6 +178,6 @@ def _table(name: str, found: list[Result]) -> Table:
     return table
 
 
-def _fail(message: str) -> None:
+def _fail(message: str) -> NoReturn:
     console.print(f"[red]{escape(message)}[/red]")
     raise typer.Exit(2)

@@ -11,7 +11,7 @@ import matplotlib
 import numpy as np
 
 from experiments.analysis import TAU_EDGES_STEPS
-from experiments.results import Result
+from experiments.results import RunResult
 from experiments.verdicts import NAMES
 
 matplotlib.use("Agg")
@@ -21,8 +21,8 @@ COLOURS = {"hetsyn": "#c1272d", "hetneu": "#0000a7", "alif": "#008176", "homneu"
 
 
 def curves(
-    results: Sequence[Result],
-    of: Callable[[Result], list[list[float]]],
+    results: Sequence[RunResult],
+    of: Callable[[RunResult], list[list[float]]],
     axis: str,
     path: Path,
     *,
@@ -51,7 +51,7 @@ def curves(
     _finish(figure, plot, path)
 
 
-def conditions(results: Sequence[Result], places: dict[str, float], axis: str, path: Path) -> None:
+def conditions(results: Sequence[RunResult], places: dict[str, float], axis: str, path: Path) -> None:
     """The figure over conditions that lie on a line (hidden neurons, delay), one line a neuron model."""
     figure, plot = plt.subplots(figsize=(6, 4), layout="constrained")
     metric = results[0].metric
@@ -70,7 +70,7 @@ def conditions(results: Sequence[Result], places: dict[str, float], axis: str, p
     _finish(figure, plot, path)
 
 
-def learning(results: Sequence[Result], path: Path) -> None:
+def learning(results: Sequence[RunResult], path: Path) -> None:
     """Validation figure by update, mean over seeds, one line a neuron model."""
     figure, plot = plt.subplots(figsize=(6, 4), layout="constrained")
     metric = results[0].metric
@@ -86,7 +86,7 @@ def learning(results: Sequence[Result], path: Path) -> None:
     _finish(figure, plot, path)
 
 
-def time_constants(results: Sequence[Result], step_s: float, path: Path) -> None:
+def time_constants(results: Sequence[RunResult], step_s: float, path: Path) -> None:
     """Histograms of time constants before and after training, all seeds together, one panel a group."""
     kept = results[0].analysis["time_constants"]
     groups = sorted(kept, key=lambda group: (" " in group, group))  # the input's channels, then layer by layer
@@ -113,13 +113,13 @@ def time_constants(results: Sequence[Result], step_s: float, path: Path) -> None
     plt.close(figure)
 
 
-def bank_sizes(results: Sequence[Result], path: Path) -> None:
+def bank_sizes(results: Sequence[RunResult], path: Path) -> None:
     """Figure and differing spikes by the number of decays, HetSyn, with the exact form as a line."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
     metric = results[0].metric
     factor = 100.0 if metric == "accuracy" else 1.0
 
-    def rows(result: Result, form: str) -> list[dict[str, Any]]:
+    def rows(result: RunResult, form: str) -> list[dict[str, Any]]:
         return [row for row in result.analysis["bank"] if row["form"] == form]
 
     sizes = [row["size"] for row in rows(results[0], "bank")]
@@ -139,7 +139,7 @@ def bank_sizes(results: Sequence[Result], path: Path) -> None:
     plt.close(figure)
 
 
-def traces(results: Sequence[Result], path: Path) -> None:
+def traces(results: Sequence[RunResult], path: Path) -> None:
     """The target of pattern generation, and what each neuron model draws in two trials; the first seed."""
     models = _models(results)
     figure, panels = plt.subplots(
@@ -159,7 +159,7 @@ def traces(results: Sequence[Result], path: Path) -> None:
     plt.close(figure)
 
 
-def _models(results: Sequence[Result]) -> list[str]:
+def _models(results: Sequence[RunResult]) -> list[str]:
     present = {result.run["model"] for result in results}
     return [model for model in NAMES if model in present]
 

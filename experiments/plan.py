@@ -30,7 +30,7 @@ BASE, PAPER = "base", "paper-settings"
 
 
 @dataclass(frozen=True)
-class Search:
+class SearchPlan:
     """learning_rates and tau_steps: all pairs are tried, each for so many updates. lstm_rates: as many in all."""
 
     learning_rates: tuple[float, ...]
@@ -40,7 +40,7 @@ class Search:
 
 
 @dataclass(frozen=True)
-class Chosen:
+class ChosenSettings:
     """What a search finds: tau_steps as for :func:`network_spec`."""
 
     learning_rate: float
@@ -59,7 +59,7 @@ class Condition:
     recurrent: tuple[bool, ...]
     seeds: int
     masked_share: float = 0.0
-    settings: Chosen | None = None
+    settings: ChosenSettings | None = None
     own_search: bool = False
     updates: int | None = None
     analysed: bool = False
@@ -85,7 +85,7 @@ class Experiment:
     name: str
     task: str
     training: Training
-    search: Search
+    search: SearchPlan
     conditions: tuple[Condition, ...]
     analysis_streams: int
     changed_streams: int
@@ -146,7 +146,7 @@ def searched_conditions(experiment: Experiment, cell: Cell) -> list[str]:
 
 
 def final_run(
-    experiment: Experiment, condition: Condition, cell: Cell, seed: int, chosen: Mapping[str, Chosen]
+    experiment: Experiment, condition: Condition, cell: Cell, seed: int, chosen: Mapping[str, ChosenSettings]
 ) -> RunSpec:
     """One seed of a cell in a condition. chosen: by condition that was searched."""
     settings = condition.settings or chosen[condition.searched_on or BASE]
@@ -165,7 +165,7 @@ def final_run(
     )
 
 
-def final_runs(experiment: Experiment, cell: Cell, chosen: Mapping[str, Chosen]) -> list[RunSpec]:
+def final_runs(experiment: Experiment, cell: Cell, chosen: Mapping[str, ChosenSettings]) -> list[RunSpec]:
     """The runs of a cell in every condition that has it. chosen: by condition that was searched."""
     return [
         final_run(experiment, condition, cell, seed, chosen)
@@ -216,7 +216,7 @@ def run_count(experiment: Experiment) -> tuple[int, int]:
     return (
         sum(len(search_runs(experiment, cell, name)) for cell, names in searches.items() for name in names),
         sum(
-            len(final_runs(experiment, cell, dict.fromkeys(names, Chosen(1.0, 1.0))))
+            len(final_runs(experiment, cell, dict.fromkeys(names, ChosenSettings(1.0, 1.0))))
             for cell, names in searches.items()
         ),
     )
@@ -266,10 +266,10 @@ def pattern_generation() -> Experiment:
         "pattern-generation",
         "pattern-generation",
         training,
-        Search((2e-3, 5e-3), (20.0, 60.0, 200.0), updates=150),
+        SearchPlan((2e-3, 5e-3), (20.0, 60.0, 200.0), updates=150),
         (
             Condition(BASE, spec, NEURONS, (True, False), seeds=3, analysed=True),
-            Condition(PAPER, spec, NEURONS, (True,), seeds=3, settings=Chosen(1e-3, 20.0), updates=1000),
+            Condition(PAPER, spec, NEURONS, (True,), seeds=3, settings=ChosenSettings(1e-3, 20.0), updates=1000),
             *_matched("pattern-generation", spec, training.bank_size, True, 3),
         ),
         analysis_streams=4,
@@ -282,7 +282,7 @@ def delayed_match() -> Experiment:
     # half of the paper's updates: a hundred HetSyn neurons have solved the task after 100
     training = Training(updates=500, batch=32, schedule="step", evaluate_every=25, bank_size=6)
     both, recurrent = (True, False), (True,)
-    paper = Chosen(5e-3, 8.0)  # 40 ms
+    paper = ChosenSettings(5e-3, 8.0)  # 40 ms
 
     def hidden(size: int) -> DelayedMatchSpec:
         return replace(spec, hidden=(size,))
@@ -291,7 +291,7 @@ def delayed_match() -> Experiment:
         "delayed-match",
         "delayed-match",
         training,
-        Search((5e-3, 1e-2), (8.0, 40.0, 160.0), updates=250),
+        SearchPlan((5e-3, 1e-2), (8.0, 40.0, 160.0), updates=250),
         (
             Condition(PAPER, spec, NEURONS, both, seeds=3, settings=paper, analysed=True),
             Condition(BASE, spec, NEURONS, both, seeds=3, analysed=True),
@@ -328,7 +328,7 @@ def vision_rows() -> Experiment:
         "vision-rows",
         "vision",
         training,
-        Search((2e-3, 5e-3), (4.0, 12.5, 40.0), updates=107, lstm_rates=(5e-4, 1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2)),
+        SearchPlan((2e-3, 5e-3), (4.0, 12.5, 40.0), updates=107, lstm_rates=(5e-4, 1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2)),
         (
             Condition(BASE, spec, (*NEURONS, "lstm"), (True,), seeds=3, analysed=True),
             *_matched("vision", spec, training.bank_size, True, 3),
@@ -348,7 +348,7 @@ def vision_pixels() -> Experiment:
         "vision-pixels",
         "vision",
         training,
-        Search((2e-3, 5e-3), (12.5, 50.0), updates=140, lstm_rates=(1e-3, 2e-3, 4e-3, 8e-3)),
+        SearchPlan((2e-3, 5e-3), (12.5, 50.0), updates=140, lstm_rates=(1e-3, 2e-3, 4e-3, 8e-3)),
         (
             Condition(BASE, spec, (*NEURONS, "lstm"), (True,), seeds=3, analysed=True),
             # how far the best and the yardstick come with four times as long, which two cores have no time for thrice
@@ -366,7 +366,7 @@ def speech() -> Experiment:
         "speech",
         "speech",
         training,
-        Search((2e-3, 5e-3), (4.0, 8.5, 20.0), updates=78),
+        SearchPlan((2e-3, 5e-3), (4.0, 8.5, 20.0), updates=78),
         (Condition(BASE, SpeechSpec(), NEURONS, (True,), seeds=5, analysed=True),),
         analysis_streams=100,
         changed_streams=500,
@@ -380,7 +380,7 @@ def shd(name: str, data_set: DataSet, updates: int) -> Experiment:
         name,
         "shd",
         training,
-        Search((2e-3, 5e-3), (12.5, 40.0), updates=updates // 5),
+        SearchPlan((2e-3, 5e-3), (12.5, 40.0), updates=updates // 5),
         (Condition(BASE, ShdSpec(data_set), NEURONS, (True,), seeds=3, analysed=True),),
         analysis_streams=32,
         changed_streams=64,

@@ -13,13 +13,13 @@ from pathlib import Path
 from statistics import fmean
 
 from experiments import figures
+from experiments.checkout import PAGE, RESULTS, CheckoutError, in_checkout
 from experiments.plan import BASE, EXPERIMENTS, Condition, Experiment, belongs, cells, run_count, searched_conditions
-from experiments.results import KEPT, Result, read_kept
+from experiments.results import RunResult, read_kept
 from experiments.run import is_search, open_task_shape
 from experiments.runner import chosen_by_search
 from experiments.verdicts import NAMES, findings, number, spread
 
-PAGE = Path("docs/experiments.md")
 SCALED = {
     "pattern-generation": "As in the paper: 100-100-1, batches of one trial. Scaled down: three seeds, and 600 updates "
     "instead of 1,000, except with the paper's settings. Learning rates and time constants are searched, which the "
@@ -69,7 +69,7 @@ constant, as in the paper's own comparison, which does not tune the shared time 
 """
 
 
-def build(results: Sequence[Result], page: Path) -> None:
+def build(results: Sequence[RunResult], page: Path) -> None:
     """Write the page and its pictures, in a folder of the page's name beside it; old pictures go."""
     pictures = page.with_suffix("")
     if pictures.exists():
@@ -93,7 +93,7 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "".join("| " + " | ".join(line) + " |\n" for line in lines)
 
 
-def _verdicts(results: Sequence[Result]) -> str:
+def _verdicts(results: Sequence[RunResult]) -> str:
     rows = findings(results)
     counts = {
         verdict: sum(row.verdict == verdict for row in rows) for verdict in dict.fromkeys(r.verdict for r in rows)
@@ -110,7 +110,7 @@ def _verdicts(results: Sequence[Result]) -> str:
     )
 
 
-def _experiment(experiment: Experiment, results: Sequence[Result], pictures: Path) -> str:
+def _experiment(experiment: Experiment, results: Sequence[RunResult], pictures: Path) -> str:
     searches, finals = run_count(experiment)
     done = [r for r in results if not is_search(r.run["condition"])]
     searched = len(results) - len(done)
@@ -133,7 +133,7 @@ def _experiment(experiment: Experiment, results: Sequence[Result], pictures: Pat
     )
 
 
-def _search_table(experiment: Experiment, results: Sequence[Result]) -> str:
+def _search_table(experiment: Experiment, results: Sequence[RunResult]) -> str:
     rows = []
     places = [(cell, condition) for cell in cells(experiment) for condition in searched_conditions(experiment, cell)]
     for cell, condition in places:
@@ -151,7 +151,7 @@ def _search_table(experiment: Experiment, results: Sequence[Result]) -> str:
     return _table(head, rows) + "\n" if rows else ""
 
 
-def _main_table(experiment: Experiment, done: Sequence[Result]) -> str:
+def _main_table(experiment: Experiment, done: Sequence[RunResult]) -> str:
     rows = []
     for condition, model, recurrent, group in _groups(experiment, done):
         first = group[0]
@@ -173,8 +173,8 @@ def _main_table(experiment: Experiment, done: Sequence[Result]) -> str:
     return _table(head, rows) + "\n"
 
 
-def _groups(experiment: Experiment, done: Sequence[Result]) -> list[tuple[Condition, str, bool, list[Result]]]:
-    groups: list[tuple[Condition, str, bool, list[Result]]] = []
+def _groups(experiment: Experiment, done: Sequence[RunResult]) -> list[tuple[Condition, str, bool, list[RunResult]]]:
+    groups: list[tuple[Condition, str, bool, list[RunResult]]] = []
     for condition in experiment.conditions:
         for recurrent in condition.recurrent:
             for model in condition.models:
@@ -185,7 +185,7 @@ def _groups(experiment: Experiment, done: Sequence[Result]) -> list[tuple[Condit
     return groups
 
 
-def _analyses(experiment: Experiment, condition: Condition, done: Sequence[Result], pictures: Path) -> str:
+def _analyses(experiment: Experiment, condition: Condition, done: Sequence[RunResult], pictures: Path) -> str:
     pictures.mkdir(parents=True, exist_ok=True)
     text = ""
 
@@ -229,14 +229,14 @@ def _analyses(experiment: Experiment, condition: Condition, done: Sequence[Resul
     return text
 
 
-def _draw_curves(results: Sequence[Result], name: str, axis: str, path: Path) -> None:
+def _draw_curves(results: Sequence[RunResult], name: str, axis: str, path: Path) -> None:
     figures.curves(results, lambda result: result.analysis[name], axis, path, evenly=name == "deletion")
 
 
 def _along(
     experiment: Experiment,
     condition: Condition,
-    done: Sequence[Result],
+    done: Sequence[RunResult],
     prefix: str,
     axis: str,
     picture: Callable[[str, str, Callable[[Path], None]], str],
@@ -261,7 +261,7 @@ def _along(
     )
 
 
-def _repeats(experiment: Experiment, done: Sequence[Result]) -> str:
+def _repeats(experiment: Experiment, done: Sequence[RunResult]) -> str:
     having = [r for r in done if r.run["condition"] == BASE and "repeat_distance" in r.analysis]
     rows = [
         (NAMES[model], _kind(recurrent), f"{fmean(r.analysis['repeat_distance'] for r in group):.4f}")
@@ -270,7 +270,7 @@ def _repeats(experiment: Experiment, done: Sequence[Result]) -> str:
     return _table(("model", "", "distance of two repeats, \\|a - b\\| / (\\|a\\| + \\|b\\|)"), rows) + "\n"
 
 
-def _tau_table(results: Sequence[Result], step_s: float) -> str:
+def _tau_table(results: Sequence[RunResult], step_s: float) -> str:
     rows = []
     for group in results[0].analysis["time_constants"]:
         change = [r.analysis["time_constants"][group] for r in results]
@@ -284,7 +284,7 @@ def _tau_table(results: Sequence[Result], step_s: float) -> str:
     return _table(head, rows) + "\n"
 
 
-def _lesion_table(results: Sequence[Result]) -> str:
+def _lesion_table(results: Sequence[RunResult]) -> str:
     rows = []
     for row in results[0].analysis["lesion"]:
         same = [
@@ -297,7 +297,7 @@ def _lesion_table(results: Sequence[Result]) -> str:
     return _table(("synapses cut", "by time constant", "HetSyn"), rows) + "\n"
 
 
-def _bank_table(results: Sequence[Result]) -> str:
+def _bank_table(results: Sequence[RunResult]) -> str:
     rows = []
     for place, row in enumerate(results[0].analysis["bank"]):
         same = [r.analysis["bank"][place] for r in results]
@@ -313,7 +313,7 @@ def _bank_table(results: Sequence[Result]) -> str:
     return _table(("form", "HetSyn", "spikes that differ", "worst kernel error", "state bytes"), rows) + "\n"
 
 
-def _weights_table(results: Sequence[Result]) -> str:
+def _weights_table(results: Sequence[RunResult]) -> str:
     rows = []
     for place, row in enumerate(results[0].analysis["weights"]):
         same = [r.analysis["weights"][place] for r in results]
@@ -333,12 +333,17 @@ def _kind(recurrent: bool) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Build the report of the experiments.")
-    parser.add_argument("--results", type=Path, default=KEPT, help="folder of the kept results")
-    parser.add_argument("--page", type=Path, default=PAGE, help="the page to write")
+    parser.add_argument("--results", type=Path, help=f"folder of the kept results; default: {RESULTS} of the checkout")
+    parser.add_argument("--page", type=Path, help=f"the page to write; default: {PAGE} of the checkout")
     arguments = parser.parse_args()
-    results = read_kept(arguments.results)
-    build(results, arguments.page)
-    print(f"{arguments.page}: {len(results)} results")
+    try:
+        kept = arguments.results or in_checkout(RESULTS, "--results")
+        page = arguments.page or in_checkout(PAGE, "--page")
+    except CheckoutError as error:
+        raise SystemExit(f"experiments.report: {error}") from error
+    results = read_kept(kept)
+    build(results, page)
+    print(f"{page}: {len(results)} results")
 
 
 if __name__ == "__main__":

@@ -14,11 +14,10 @@ from typing import Any
 from hetsyn_model.run_folder import replace_file
 
 RESULT = "result.json"
-KEPT = Path("benchmarks/results/experiments")  # in the repository
 
 
 @dataclass(frozen=True)
-class Result:
+class RunResult:
     """A finished run.
 
     run: its description (:meth:`RunSpec.to_dict`). figure: of the test data. validation: of the chosen evaluation.
@@ -62,20 +61,20 @@ def identity(run: dict[str, Any]) -> str:
     return json.dumps(rounded(run), sort_keys=True)
 
 
-def write_result(folder: Path, result: Result) -> Result:
+def write_result(folder: Path, result: RunResult) -> RunResult:
     """The result as it will be read again: with the digits that are kept."""
     values = rounded(vars(result))
     replace_file(folder / RESULT, (json.dumps(values, indent=1, sort_keys=True) + "\n").encode())
-    return Result(**values)
+    return RunResult(**values)
 
 
-def read_result(folder: Path) -> Result | None:
+def read_result(folder: Path) -> RunResult | None:
     """None where the run has not finished."""
     path = folder / RESULT
-    return Result(**json.loads(path.read_text())) if path.exists() else None
+    return RunResult(**json.loads(path.read_text())) if path.exists() else None
 
 
-def keep(results: Iterable[Result], path: Path) -> None:
+def keep(results: Iterable[RunResult], path: Path) -> None:
     """Add an experiment's results to its file, one a line, in an order that does not depend on how they came about.
 
     What the file holds stays: results of other machines, and of a process that runs another share at the same time. A
@@ -99,12 +98,12 @@ def _locked(folder: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def read_file(path: Path) -> list[Result]:
+def read_file(path: Path) -> list[RunResult]:
     """The results of one kept file; none where there is no file yet."""
-    return [Result(**values) for values in json.loads(path.read_text())] if path.exists() else []
+    return [RunResult(**values) for values in json.loads(path.read_text())] if path.exists() else []
 
 
-def read_kept(folder: Path) -> list[Result]:
+def read_kept(folder: Path) -> list[RunResult]:
     """Every result of a folder of kept files, sorted."""
     found = [result for path in sorted(folder.glob("*.json")) for result in read_file(path)]
     return sorted(found, key=lambda result: result.key)

@@ -13,8 +13,8 @@ import torch
 from experiments import results
 from experiments.analysis import analyse
 from experiments.lstm import SequenceLSTM
-from experiments.plan import BASE, Cell, Chosen, Experiment, cells, final_run, search_name, search_runs
-from experiments.results import Result, read_result, write_result
+from experiments.plan import BASE, Cell, ChosenSettings, Experiment, cells, final_run, search_name, search_runs
+from experiments.results import RunResult, read_result, write_result
 from experiments.run import RunSpec, evaluate, open_task
 from experiments.train import learning_curve, load_best, train
 from hetsyn_model.network import Network
@@ -24,7 +24,7 @@ from hetsyn_model.training.history import Evaluation, History
 
 
 @dataclass(frozen=True)
-class Choice:
+class Selection:
     """Which part of an experiment to run; None means all. share: (index from 0, of how many), splits the cells there
     and back, so that what is dear (HetSyn, recurrent) does not fall to one share."""
 
@@ -51,17 +51,17 @@ class Listener:
     """Called as things happen: with a run's progress, and with its result (finished before: False)."""
 
     on_evaluation: Callable[[RunSpec, History], None] | None = None
-    on_result: Callable[[RunSpec, Result, bool], None] | None = None
+    on_result: Callable[[RunSpec, RunResult, bool], None] | None = None
 
 
 def run_experiment(
     experiment: Experiment,
     out: Path,
     kept: Path,
-    choice: Choice,
+    choice: Selection,
     data: Path | None = None,
     listener: Listener | None = None,
-) -> list[Result]:
+) -> list[RunResult]:
     """Run what is chosen and not finished; the results of the final runs.
 
     Args:
@@ -75,11 +75,11 @@ def run_experiment(
     work = _Work(out / experiment.name, kept, data, listener or Listener())
     mine = choice.cells(experiment)
     wanted = [c for c in experiment.conditions if choice.conditions is None or c.name in choice.conditions]
-    chosen: dict[Cell, dict[str, Chosen]] = {cell: {} for cell in mine}
+    chosen: dict[Cell, dict[str, ChosenSettings]] = {cell: {} for cell in mine}
     for cell in mine:
         if any(condition.has(cell) and condition.searched_on == BASE for condition in wanted):
             chosen[cell][BASE] = search(experiment, cell, BASE, work)
-    found: list[Result] = []
+    found: list[RunResult] = []
     for condition in wanted:
         having = [cell for cell in mine if condition.has(cell)]
         if condition.own_search:
@@ -94,18 +94,18 @@ def run_experiment(
 
 
 @dataclass(frozen=True)
-class Streams:
+class AnalysisStreams:
     """How many test streams judge the claims about a trained network: in the exact form, and with a changed input."""
 
     exact: int = 0
     changed: int = 0
 
 
-def streams_for(experiment: Experiment, run: RunSpec) -> Streams:
+def streams_for(experiment: Experiment, run: RunSpec) -> AnalysisStreams:
     """None for a condition whose networks are not analysed."""
     if not experiment.condition(run.condition).analyses(run):
-        return Streams()
-    return Streams(experiment.analysis_streams, experiment.changed_streams)
+        return AnalysisStreams()
+    return AnalysisStreams(experiment.analysis_streams, experiment.changed_streams)
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ class _Work:
     data: Path | None
     listener: Listener
 
-    def before(self, run: RunSpec) -> Result | None:
+    def before(self, run: RunSpec) -> RunResult | None:
         """The result of a run that was finished here, or wherever the kept file comes from."""
         home = self.folder / run.name
         result = read_result(home)
@@ -129,14 +129,14 @@ class _Work:
         return next((kept for kept in results.read_file(self.kept) if kept.identity == wanted), None)
 
 
-def search(experiment: Experiment, cell: Cell, condition: str, work: _Work) -> Chosen:
+def search(experiment: Experiment, cell: Cell, condition: str, work: _Work) -> ChosenSettings:
     """The candidate with the best validation figure, ties by validation loss."""
-    candidates = [finish(run, work, Streams()) for run in search_runs(experiment, cell, condition)]
+    candidates = [finish(run, work, AnalysisStreams()) for run in search_runs(experiment, cell, condition)]
     best = chosen_by_search(candidates, cell, condition)[0].run
-    return Chosen(best["learning_rate"], best["tau_steps"])
+    return ChosenSettings(best["learning_rate"], best["tau_steps"])
 
 
-def finish(run: RunSpec, work: _Work, streams: Streams) -> Result:
+def finish(run: RunSpec, work: _Work, streams: AnalysisStreams) -> RunResult:
     """Train and judge a run unless that was done before."""
     result = work.before(run)
     if result is not None:
@@ -151,7 +151,7 @@ def finish(run: RunSpec, work: _Work, streams: Streams) -> Result:
     validation = Evaluation(history.validation[at], history.validation_loss[at])
     # the search is judged on validation data alone
     judged = validation if run.searching else evaluate(network, task, task.test())
-    result = Result(
+    result = RunResult(
         run=run.to_dict(),
         metric=task.figure,
         figure=judged.figure,
@@ -191,7 +191,7 @@ def _sizes(network: Network | SequenceLSTM, run: RunSpec) -> dict[str, Any]:
     }
 
 
-def chosen_by_search(found: Sequence[Result], cell: Cell, condition: str = BASE) -> list[Result]:
+def chosen_by_search(found: Sequence[RunResult], cell: Cell, condition: str = BASE) -> list[RunResult]:
     """A cell's search results on a condition, best first."""
     wanted = (search_name(condition), cell.model, cell.recurrent)
     mine = [r for r in found if r.key[1:4] == wanted]

@@ -16,9 +16,9 @@ from statistics import fmean, stdev
 from typing import Any, Literal
 
 from experiments.plan import PAPER
-from experiments.results import Result
+from experiments.results import RunResult
 
-Verdict = Literal["reproduced", "not reproduced", "not testable here", "not yet run"]
+ClaimVerdict = Literal["reproduced", "not reproduced", "not testable here", "not yet run"]
 MIN_SEEDS = 3
 NAMES = {"hetsyn": "HetSyn", "hetneu": "HetNeu", "alif": "ALIF", "homneu": "LIF", "lstm": "LSTM"}
 OTHERS = ("hetneu", "alif", "homneu")
@@ -28,13 +28,13 @@ OTHERS = ("hetneu", "alif", "homneu")
 class Group:
     """Finished runs of one condition, model and architecture, by seed."""
 
-    results: tuple[Result, ...]
+    results: tuple[RunResult, ...]
 
     @property
     def metric(self) -> str:
         return self.results[0].metric
 
-    def values(self, of: Callable[[Result], float] = lambda result: result.figure) -> list[float]:
+    def values(self, of: Callable[[RunResult], float] = lambda result: result.figure) -> list[float]:
         return [of(result) for result in self.results]
 
 
@@ -46,7 +46,7 @@ class Finding:
     source: Literal["paper", "ours"]
     rule: str
     numbers: str
-    verdict: Verdict
+    verdict: ClaimVerdict
 
 
 class NotYetRun(Exception):
@@ -56,7 +56,7 @@ class NotYetRun(Exception):
 class Groups:
     """The results by experiment, condition, model and architecture."""
 
-    def __init__(self, results: Sequence[Result]) -> None:
+    def __init__(self, results: Sequence[RunResult]) -> None:
         self.results = sorted(results, key=lambda result: result.key)
 
     def get(self, experiment: str, condition: str, model: str, recurrent: bool = True) -> Group:
@@ -116,17 +116,17 @@ def spread(metric: str, values: Sequence[float]) -> str:
     return f"{fmean(values):.4f} ± {deviation:.4f}"
 
 
-def mean_of_curve(name: str) -> Callable[[Result], float]:
+def mean_of_curve(name: str) -> Callable[[RunResult], float]:
     """Mean figure over a test-time curve, the point of no change left out."""
 
-    def mean(result: Result) -> float:
+    def mean(result: RunResult) -> float:
         unchanged = result.run["task_spec"]["noise_hz"] if name == "noise" else 0.0
         return fmean(figure for place, figure in result.analysis[name] if place != unchanged)
 
     return mean
 
 
-def findings(results: Sequence[Result]) -> list[Finding]:
+def findings(results: Sequence[RunResult]) -> list[Finding]:
     """Every claim with its verdict."""
     groups = Groups(results)
     return [
@@ -327,7 +327,7 @@ def _matched(groups: Groups, experiment: str, condition: str) -> Finding:
     return _finding(f"HetSyn beats HetNeu with as many {what}: {experiment}", "ours", "better", judge)
 
 
-def _layers(result: Result) -> str:
+def _layers(result: RunResult) -> str:
     return "-".join(str(size) for size in result.run["task_spec"]["hidden"])
 
 
@@ -335,7 +335,7 @@ def _bank_costs_little(groups: Groups, experiment: str, size: int) -> Finding:
     def judge() -> tuple[str, bool]:
         group = groups.get(experiment, "base", "hetsyn")
 
-        def row(result: Result, form: str) -> dict[str, Any]:
+        def row(result: RunResult, form: str) -> dict[str, Any]:
             rows: list[dict[str, Any]] = result.analysis["bank"]
             return next(r for r in rows if r["form"] == form and r.get("size", size) == size)
 
@@ -359,7 +359,7 @@ def _int8_costs_little(groups: Groups, experiment: str) -> Finding:
     def judge() -> tuple[str, bool]:
         group = groups.get(experiment, "base", "hetsyn")
 
-        def row(result: Result, weights: str) -> dict[str, Any]:
+        def row(result: RunResult, weights: str) -> dict[str, Any]:
             rows: list[dict[str, Any]] = result.analysis["weights"]
             return next(r for r in rows if r["form"] == "bank" and r["weights"] == weights)
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-import wave
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import soundfile
 import soxr
 import torch
 from numpy.typing import NDArray
@@ -25,7 +25,14 @@ class DataError(ValueError):
 
 @dataclass(frozen=True)
 class Recording:
-    """One spoken word. audio: float32 [samples] in [-1, 1] at the data set's rate."""
+    """One spoken word.
+
+    Attributes:
+        audio: float32 [samples] in [-1, 1] at the data set's rate.
+        label: class of the word.
+        speaker: who says it.
+        take: number among the speaker's recordings of the word.
+    """
 
     audio: NDArray[np.float32]
     label: int
@@ -34,22 +41,28 @@ class Recording:
 
 
 def read_wav(path: Path, rate_hz: int) -> NDArray[np.float32]:
-    """Mono 16-bit PCM as float32 [samples] in [-1, 1], resampled to the rate where it has another.
+    """A recording of 16-bit PCM, its channels averaged.
+
+    Args:
+        path: of the file.
+        rate_hz: sample rate of the result; a file of another rate is resampled.
+
+    Returns:
+        float32 [samples] in [-1, 1].
 
     Raises:
         DataError: not a 16-bit PCM wav, or empty.
     """
     try:
-        with wave.open(str(path)) as file:
-            if file.getsampwidth() != 2:
-                raise DataError(f"{path}: {8 * file.getsampwidth()}-bit samples, 16-bit PCM is read")
-            channels, own_rate = file.getnchannels(), file.getframerate()
-            samples = np.frombuffer(file.readframes(file.getnframes()), "<i2").astype(np.float32) / 32768
-    except (wave.Error, EOFError) as error:
-        raise DataError(f"{path}: not a PCM wav file ({error})") from error
+        with soundfile.SoundFile(path) as file:
+            if file.subtype != "PCM_16":
+                raise DataError(f"{path}: {file.subtype_info}, 16-bit PCM is read")
+            own_rate, samples = file.samplerate, file.read(dtype="float32", always_2d=True)
+    except soundfile.LibsndfileError as error:
+        raise DataError(f"{path}: not a PCM wav file ({error.error_string})") from error
     if not samples.size:
         raise DataError(f"{path}: holds no samples")
-    mono = samples.reshape(-1, channels).mean(1, dtype=np.float32)
+    mono = samples.mean(1, dtype=np.float32)
     return mono if own_rate == rate_hz else np.asarray(soxr.resample(mono, own_rate, rate_hz), np.float32)
 
 
@@ -87,9 +100,13 @@ def split_takes(recordings: Iterable[Recording], every: int) -> tuple[list[Recor
 
 @dataclass(frozen=True)
 class SpikeRecording:
-    """One SHD sample: unit and step of each event, sorted by step, then unit; no repeats.
+    """One SHD sample: its events, sorted by step, then unit; no repeats.
 
-    speaker: -1 where the file does not say.
+    Attributes:
+        steps: step of each event.
+        units: channel of each event.
+        label: class.
+        speaker: number; -1 where the file does not say.
     """
 
     steps: NDArray[np.int32]
@@ -134,7 +151,14 @@ def read_shd(path: Path) -> list[SpikeRecording]:
 
 @dataclass(frozen=True)
 class ShdSample:
-    """A sample to write. times_s: of the events, ascending; units: theirs, 0 to 699. speaker: a number, as SHD has."""
+    """A sample to write.
+
+    Attributes:
+        times_s: of the events, in seconds, ascending.
+        units: of the events, 0 to 699.
+        label: class.
+        speaker: number, as SHD has.
+    """
 
     times_s: NDArray[np.float64]
     units: NDArray[np.int64]
@@ -148,8 +172,11 @@ def write_shd(
     """A file in SHD's layout, whole or not at all.
 
     Args:
-        keys: the classes' names. voices: the speakers' names, by number. source: what made the samples; the recorded
-            data set has no such attribute, so that none is taken for it.
+        path: of the file.
+        samples: to write.
+        keys: the classes' names.
+        voices: the speakers' names, by number.
+        source: maker of the samples. The recorded data set has no such attribute, so that no other is taken for it.
     """
     import h5py
 
@@ -168,7 +195,7 @@ def write_shd(
 
 
 def shd_source(path: Path) -> str | None:
-    """What made a file in SHD's layout that was not recorded; None for SHD itself.
+    """The maker of a file in SHD's layout that was not recorded; None for SHD itself.
 
     Raises:
         DataError: not an HDF5 file.

@@ -41,11 +41,11 @@ class Trainee(Protocol):
     def restore(self, saved: Mapping[str, object]) -> None: ...
 
 
-Model = TypeVar("Model", bound=Trainee)
-Model_contra = TypeVar("Model_contra", bound=Trainee, contravariant=True)
+T = TypeVar("T", bound=Trainee)
+T_contra = TypeVar("T_contra", bound=Trainee, contravariant=True)
 
 
-class DataSet(Protocol[Model_contra]):
+class DataSet(Protocol[T_contra]):
     """What a model is trained on, and how it is judged."""
 
     def batches(self, first: int, last: int) -> Iterator[Batch]:
@@ -56,7 +56,7 @@ class DataSet(Protocol[Model_contra]):
         """
         ...
 
-    def forward(self, model: Model_contra, batch: Batch) -> Rollout: ...
+    def forward(self, model: T_contra, batch: Batch) -> Rollout: ...
 
     def loss(self, rolled: Rollout, batch: Batch) -> Tensor: ...
 
@@ -64,7 +64,7 @@ class DataSet(Protocol[Model_contra]):
         """Further values of a training batch, one-dimensional, whose means the history keeps."""
         ...
 
-    def evaluate(self, model: Model_contra) -> Evaluation:
+    def evaluate(self, model: T_contra) -> Evaluation:
         """Judge a model on validation data."""
         ...
 
@@ -72,7 +72,7 @@ class DataSet(Protocol[Model_contra]):
         """Whether the later evaluation ``a`` is chosen over ``b``."""
         ...
 
-    def checkpoint(self, model: Model_contra, update: int) -> bytes:
+    def checkpoint(self, model: T_contra, update: int) -> bytes:
         """The content of ``best.pt`` for a model after so many updates."""
         ...
 
@@ -124,8 +124,8 @@ class Callbacks:
 def train(
     folder: Path,
     config: dict[str, Any],
-    model: Model,
-    data: DataSet[Model],
+    model: T,
+    data: DataSet[T],
     how: Optimisation,
     *,
     masks: Mapping[str, Tensor] | None = None,

@@ -18,7 +18,8 @@ import httpx
 import numpy as np
 import pytest
 
-from experiments.results import KEPT, Result, identity, read_file
+from experiments.checkout import RESULTS
+from experiments.results import RunResult, identity, read_file
 from experiments.run import RunSpec, open_task
 from experiments.shd import ShdSpec
 from experiments.task import MissingData
@@ -47,11 +48,11 @@ def described(model: str) -> RunSpec:
     return RunSpec.from_dict(experiment)
 
 
-def reported(model: str) -> Result:
+def reported(model: str) -> RunResult:
     """What the report says of the shipped network's run."""
     run = described(model)
     wanted = identity(run.to_dict())
-    found = [r for r in read_file(ROOT / KEPT / f"{run.experiment}.json") if r.identity == wanted]
+    found = [r for r in read_file(ROOT / RESULTS / f"{run.experiment}.json") if r.identity == wanted]
     assert len(found) == 1, f"the kept results have no run that made {model}"
     return found[0]
 

@@ -13,10 +13,10 @@ from typer.testing import CliRunner
 from experiments import commands, vision
 from experiments.commands import experiment as command
 from experiments.delayed_match import DelayedMatchSpec
-from experiments.plan import BASE, EXPERIMENTS, PAPER, Chosen, smoke
+from experiments.plan import BASE, EXPERIMENTS, PAPER, ChosenSettings, smoke
 from experiments.results import read_kept
 from experiments.run import RunSpec, Training, build, open_task
-from experiments.runner import Choice, run_experiment
+from experiments.runner import Selection, run_experiment
 from experiments.train import load_best, masks, train
 from export.commands import export
 from hetsyn_model.network import Network
@@ -129,18 +129,18 @@ def test_the_smoke_version_of_every_experiment(name: str, tmp_path: Path) -> Non
     )
     planned = smoke(EXPERIMENTS[name]())
     kept = tmp_path / "results" / f"{name}.json"
-    found = run_experiment(planned, tmp_path, kept, Choice(models), data)
+    found = run_experiment(planned, tmp_path, kept, Selection(models), data)
     assert {result.run["model"] for result in found} == set(models or ("hetsyn", "hetneu", "alif", "homneu"))
     for result in found:
         assert np.isfinite(result.figure)
         assert result.curve
     hetsyn = next(result for result in found if result.run["model"] == "hetsyn")
     assert {"deletion", "warp", "bank", "weights", "time_constants", "lesion"} <= set(hetsyn.analysis)
-    again = run_experiment(planned, tmp_path, kept, Choice(models), data)
+    again = run_experiment(planned, tmp_path, kept, Selection(models), data)
     assert [result.seconds for result in again] == [result.seconds for result in found]  # nothing was done again
     assert len(read_kept(kept.parent)) == 3 * len(found)  # two candidates and one run a model
     # nor on a machine that has only the kept results
-    elsewhere = run_experiment(planned, tmp_path / "elsewhere", kept, Choice(models), data)
+    elsewhere = run_experiment(planned, tmp_path / "elsewhere", kept, Selection(models), data)
     assert [result.figure for result in elsewhere] == [result.figure for result in found]
     assert not (tmp_path / "elsewhere").exists()
 
@@ -163,10 +163,10 @@ def test_the_smoke_version_of_every_experiment(name: str, tmp_path: Path) -> Non
 
 def test_a_condition_with_given_settings_is_run_without_a_search(tmp_path: Path) -> None:
     planned = smoke(EXPERIMENTS["delayed-match"]())
-    given = replace(planned.condition(BASE), name=PAPER, settings=Chosen(1e-3, 8.0), analysed=False)
+    given = replace(planned.condition(BASE), name=PAPER, settings=ChosenSettings(1e-3, 8.0), analysed=False)
     planned = replace(planned, conditions=(*planned.conditions, given))
     kept = tmp_path / "kept/delayed-match.json"
-    (found,) = run_experiment(planned, tmp_path, kept, Choice(("hetsyn",), conditions=(PAPER,)))
+    (found,) = run_experiment(planned, tmp_path, kept, Selection(("hetsyn",), conditions=(PAPER,)))
     assert [found] == read_kept(kept.parent)
     assert found.run["learning_rate"] == 1e-3
 

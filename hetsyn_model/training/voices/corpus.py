@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from hetsyn_model.training.voices.kokoro import Kokoro
 from hetsyn_model.training.voices.programs import Espeak, Festival, Flite, Pico
-from hetsyn_model.training.voices.speech import Engine, Samples, Settings, SpeechError, Voice
+from hetsyn_model.training.voices.speech import Prosody, Samples, SpeechEngine, SpeechError, Voice
 
 RATE_HZ: Final = 8000
 WORKERS: Final = 2
@@ -40,7 +40,7 @@ PUNCTUATION: Final = ("", ".", ".", "?", ",", "!")
 # speaker) that demos and evaluation play to the model, so the model must not have heard it.
 HELD_OUT: Final = frozenset({"flite-rms"})
 
-ENGINES: Final[tuple[Engine, ...]] = (Kokoro(), Pico(), Flite(), Festival(), Espeak())
+ENGINES: Final[tuple[SpeechEngine, ...]] = (Kokoro(), Pico(), Flite(), Festival(), Espeak())
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ def synthesise(
     takes_scale: float = 1.0,
     on_progress: Callable[[int, int], None] | None = None,
     held_out: bool = False,
-    available: Sequence[Engine] = ENGINES,
+    available: Sequence[SpeechEngine] = ENGINES,
 ) -> CorpusReport:
     """Write the corpus to `out_dir` and report it. Existing files are kept, so it can restart.
 
@@ -159,7 +159,7 @@ def file_name(digit: int, speaker: str, take: int) -> str:
     return f"{digit}_{speaker}_{take}.wav"
 
 
-def _make(out_dir: Path, seed: int, engine: Engine, voice: Voice, digit: int, take: int) -> bool | None:
+def _make(out_dir: Path, seed: int, engine: SpeechEngine, voice: Voice, digit: int, take: int) -> bool | None:
     """Write one file: True when made, False when it was there, None when every attempt failed."""
     path = out_dir / file_name(digit, voice.speaker, take)
     if path.exists():
@@ -168,9 +168,9 @@ def _make(out_dir: Path, seed: int, engine: Engine, voice: Voice, digit: int, ta
     draw = np.random.default_rng(int.from_bytes(key[:8], "little"))
     for _ in range(ATTEMPTS):
         text = voice.words[digit] + PUNCTUATION[draw.integers(len(PUNCTUATION))]
-        settings = Settings(float(draw.uniform(0.85, 1.25)), float(draw.uniform(0.9, 1.12)))
+        prosody = Prosody(float(draw.uniform(0.85, 1.25)), float(draw.uniform(0.9, 1.12)))
         try:
-            pcm = prepare(*engine.say(text, voice, settings))
+            pcm = prepare(*engine.say(text, voice, prosody))
         except SpeechError:
             continue
         # Written aside and renamed: an interrupted run leaves no half file that a restart keeps.

@@ -18,9 +18,9 @@ from hetsyn_model.training.voices.speech import (
     ENGLISH,
     GERMAN_DIGITS,
     GERMAN_DIGITS_IPA,
-    Engine,
+    Prosody,
     Samples,
-    Settings,
+    SpeechEngine,
     Voice,
     words,
 )
@@ -48,7 +48,7 @@ _SAME_PERSON: Final = {
 }
 
 
-def _espeak(_: Engine, language: Language) -> list[Voice]:
+def _espeak(_: SpeechEngine, language: Language) -> list[Voice]:
     return [
         Voice(
             f"espeak-{variant.lower()}",
@@ -60,7 +60,7 @@ def _espeak(_: Engine, language: Language) -> list[Voice]:
     ]
 
 
-def _kokoro(engine: Engine, language: Language) -> list[Voice]:
+def _kokoro(engine: SpeechEngine, language: Language) -> list[Voice]:
     styles = {f"kokoro-{style.replace('_', '-')}" for style in _STYLES}
     return [
         voice if language == "en" else replace(voice, words=GERMAN_DIGITS_IPA)
@@ -69,14 +69,14 @@ def _kokoro(engine: Engine, language: Language) -> list[Voice]:
     ]
 
 
-def _pico(engine: Engine, language: Language) -> list[Voice]:
+def _pico(engine: SpeechEngine, language: Language) -> list[Voice]:
     """Its German speaker reads German here, not respelt English."""
     if language == "en":
         return _english(engine, language)
     return [replace(voice, takes=4, words=GERMAN_DIGITS) for voice in engine.voices() if voice.code == "de-DE"]
 
 
-def _english(engine: Engine, language: Language) -> list[Voice]:
+def _english(engine: SpeechEngine, language: Language) -> list[Voice]:
     return [replace(voice, takes=4) for voice in engine.voices() if language == "en" and voice.words == ENGLISH]
 
 
@@ -84,8 +84,8 @@ def _english(engine: Engine, language: Language) -> list[Voice]:
 class Reader:
     """An engine with the voices of one language in place of its own list."""
 
-    engine: Engine
-    chosen: Callable[[Engine, Language], list[Voice]]
+    engine: SpeechEngine
+    chosen: Callable[[SpeechEngine, Language], list[Voice]]
     language: Language = "en"
 
     def __post_init__(self) -> None:
@@ -97,8 +97,8 @@ class Reader:
     def voices(self) -> Sequence[Voice]:
         return self.chosen(self.engine, self.language)
 
-    def say(self, text: str, voice: Voice, settings: Settings) -> tuple[Samples, int]:
-        return self.engine.say(text, voice, settings)
+    def say(self, text: str, voice: Voice, prosody: Prosody) -> tuple[Samples, int]:
+        return self.engine.say(text, voice, prosody)
 
 
 READERS: Final = (

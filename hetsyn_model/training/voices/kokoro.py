@@ -20,8 +20,8 @@ from hetsyn_model.training.voices.speech import (
     GB_IPA,
     GERMAN_IPA,
     US_IPA,
+    Prosody,
     Samples,
-    Settings,
     SpeechError,
     Voice,
     words,
@@ -107,10 +107,10 @@ class Kokoro:
         ]
         return own + accented
 
-    def say(self, text: str, voice: Voice, settings: Settings) -> tuple[Samples, int]:
+    def say(self, text: str, voice: Voice, prosody: Prosody) -> tuple[Samples, int]:
         # Without a pitch control: playing the samples at another rate moves the pitch, and the
         # speed makes up for the change of tempo.
-        request = [voice.code, text, 1 / (settings.stretch * settings.pitch_ratio)]
+        request = [voice.code, text, 1 / (prosody.stretch * prosody.pitch_ratio)]
         try:
             worker = self._worker()
             assert worker.stdin is not None
@@ -120,7 +120,7 @@ class Kokoro:
         except (OSError, struct.error) as error:
             raise SpeechError(f"kokoro: the worker ended ({error})") from error
         # Kokoro's floats go beyond 1.0 unclipped: half its level fits.
-        return audio / np.float32(2), round(24000 * settings.pitch_ratio)
+        return audio / np.float32(2), round(24000 * prosody.pitch_ratio)
 
     def _worker(self) -> subprocess.Popen[bytes]:
         """Return this thread's worker, started on its first call; it ends when its stdin closes."""

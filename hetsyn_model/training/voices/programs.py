@@ -15,7 +15,7 @@ from typing import Final
 
 import numpy as np
 
-from hetsyn_model.training.voices.speech import DUTCH, FRENCH, GERMAN, Samples, Settings, SpeechError, Voice
+from hetsyn_model.training.voices.speech import DUTCH, FRENCH, GERMAN, Prosody, Samples, SpeechError, Voice
 
 SAY_TIMEOUT_S: Final = 30.0
 
@@ -75,11 +75,11 @@ class Espeak:
         ]
         return english + foreign
 
-    def say(self, text: str, voice: Voice, settings: Settings) -> tuple[Samples, int]:
-        pitch = round(50 + 100 * (settings.pitch_ratio - 1))  # counts 0 to 99 around 50
-        prosody = ["-p", str(min(max(pitch, 0), 99)), "-s", str(round(155 / settings.stretch))]
+    def say(self, text: str, voice: Voice, prosody: Prosody) -> tuple[Samples, int]:
+        pitch = round(50 + 100 * (prosody.pitch_ratio - 1))  # counts 0 to 99 around 50
+        options = ["-p", str(min(max(pitch, 0), 99)), "-s", str(round(155 / prosody.stretch))]
         # Without -D the breath of a few voices is another one in every run.
-        command = ["espeak-ng", "-D", "-v", voice.code, *prosody, "-w"]
+        command = ["espeak-ng", "-D", "-v", voice.code, *options, "-w"]
         return _wav_of(lambda path: [*command, path, text])
 
 
@@ -97,11 +97,11 @@ class Flite:
         takes = {"kal": 8, "kal16": 10, "rms": 10, "awb": 15, "slt": 15}
         return [Voice(f"flite-{code}", code, number) for code, number in takes.items()]
 
-    def say(self, text: str, voice: Voice, settings: Settings) -> tuple[Samples, int]:
-        pitch_hz = self._mean_pitch_hz[voice.code] * settings.pitch_ratio
-        prosody = ["--setf", f"duration_stretch={settings.stretch:.3f}"]
-        prosody += ["--setf", f"int_f0_target_mean={pitch_hz:.1f}"]
-        command = ["flite", "-voice", voice.code, *prosody, "-t", text, "-o"]
+    def say(self, text: str, voice: Voice, prosody: Prosody) -> tuple[Samples, int]:
+        pitch_hz = self._mean_pitch_hz[voice.code] * prosody.pitch_ratio
+        options = ["--setf", f"duration_stretch={prosody.stretch:.3f}"]
+        options += ["--setf", f"int_f0_target_mean={pitch_hz:.1f}"]
+        command = ["flite", "-voice", voice.code, *options, "-t", text, "-o"]
         return _wav_of(lambda path: [*command, path])
 
 
@@ -123,17 +123,17 @@ class Festival:
         found = {path.name for path in Path("/usr/share/festival/voices").glob("*/*")}
         return [voice for voice in self._voices if voice.code in found]
 
-    def say(self, text: str, voice: Voice, settings: Settings) -> tuple[Samples, int]:
+    def say(self, text: str, voice: Voice, prosody: Prosody) -> tuple[Samples, int]:
         if voice.code.endswith("_hts"):
-            semitones = 12 * np.log2(settings.pitch_ratio)
-            extra = f'(list "-r" {1 / settings.stretch:.3f}) (list "-fm" {semitones:.2f})'
-            prosody = f"(set! hts_engine_params (append hts_engine_params (list {extra})))"
+            semitones = 12 * np.log2(prosody.pitch_ratio)
+            extra = f'(list "-r" {1 / prosody.stretch:.3f}) (list "-fm" {semitones:.2f})'
+            script = f"(set! hts_engine_params (append hts_engine_params (list {extra})))"
         else:
-            target = f"(target_f0_mean {105 * settings.pitch_ratio:.1f}) (target_f0_std 14)"
-            prosody = f"(set! int_lr_params '({target} (model_f0_mean 170) (model_f0_std 34)))"
-            prosody += f"(Parameter.set 'Duration_Stretch {settings.stretch:.3f})"
+            target = f"(target_f0_mean {105 * prosody.pitch_ratio:.1f}) (target_f0_std 14)"
+            script = f"(set! int_lr_params '({target} (model_f0_mean 170) (model_f0_std 34)))"
+            script += f"(Parameter.set 'Duration_Stretch {prosody.stretch:.3f})"
         # text2wave evaluates one expression and reads its text from a file.
-        expression = f"(begin (voice_{voice.code}) {prosody})"
+        expression = f"(begin (voice_{voice.code}) {script})"
         with tempfile.NamedTemporaryFile("w", suffix=".txt") as spoken:
             spoken.write(text)
             spoken.flush()
@@ -157,8 +157,8 @@ class Pico:
             Voice("nanotts-de", "de-DE", 6, GERMAN),
         ]
 
-    def say(self, text: str, voice: Voice, settings: Settings) -> tuple[Samples, int]:
-        speed, pitch = f"{1 / settings.stretch:.3f}", f"{settings.pitch_ratio:.3f}"
+    def say(self, text: str, voice: Voice, prosody: Prosody) -> tuple[Samples, int]:
+        speed, pitch = f"{1 / prosody.stretch:.3f}", f"{prosody.pitch_ratio:.3f}"
         # At its full volume Pico clips.
         spoken = ["-v", voice.code, "--speed", speed, "--pitch", pitch, "--volume", "0.4", text]
         return _wav_of(lambda path: [sys.executable, "-m", "py_nanotts", *spoken, "-o", path])

@@ -47,14 +47,14 @@ class Voice:
 
 
 @dataclass(frozen=True)
-class Settings:
+class Prosody:
     """Prosody of one take: duration and pitch as multiples of the voice's natural ones."""
 
     stretch: float = 1.0
     pitch_ratio: float = 1.0
 
 
-class Engine(Protocol):
+class SpeechEngine(Protocol):
     """A text-to-speech engine; `say` is called from several threads."""
 
     name: str
@@ -64,7 +64,7 @@ class Engine(Protocol):
 
     def voices(self) -> Sequence[Voice]: ...
 
-    def say(self, text: str, voice: Voice, settings: Settings) -> tuple[Samples, int]:
+    def say(self, text: str, voice: Voice, prosody: Prosody) -> tuple[Samples, int]:
         """Return mono samples in [-1, 1], shape (n,), and their rate in Hz.
 
         Raises SpeechError when the engine fails.

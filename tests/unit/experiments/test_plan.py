@@ -14,7 +14,7 @@ from experiments.plan import (
     EXPERIMENTS,
     NEURONS,
     SEARCH_SEED,
-    Chosen,
+    ChosenSettings,
     cells,
     final_runs,
     run_count,
@@ -23,7 +23,7 @@ from experiments.plan import (
     smoke,
 )
 from experiments.run import RunSpec, open_task
-from experiments.runner import Choice
+from experiments.runner import Selection
 from hetsyn_model.run_folder import RunError
 
 
@@ -44,7 +44,7 @@ def test_runs_have_a_folder_each_and_seeds_that_the_search_did_not_see(name: str
     runs = [
         run
         for cell, names in searched.items()
-        for run in final_runs(experiment, cell, dict.fromkeys(names, Chosen(1e-3, 10.0)))
+        for run in final_runs(experiment, cell, dict.fromkeys(names, ChosenSettings(1e-3, 10.0)))
     ]
     runs += [run for cell, names in searched.items() for name in names for run in search_runs(experiment, cell, name)]
     assert len({run.name for run in runs}) == len(runs) == sum(run_count(experiment))
@@ -93,7 +93,7 @@ def test_the_smoke_version_has_one_run_a_model() -> None:
 def test_shares_split_the_cells_and_lose_none() -> None:
     experiment = EXPERIMENTS["delayed-match"]()
     for count in (1, 2, 3):
-        shares = [Choice(share=(index, count)).cells(experiment) for index in range(count)]
+        shares = [Selection(share=(index, count)).cells(experiment) for index in range(count)]
         assert sorted(map(str, chain(*shares))) == sorted(map(str, cells(experiment)))
-    halves = [Choice(share=(index, 2)).cells(experiment) for index in range(2)]
+    halves = [Selection(share=(index, 2)).cells(experiment) for index in range(2)]
     assert [sum(cell.recurrent for cell in half) for half in halves] == [2, 2]

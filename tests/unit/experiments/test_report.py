@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from experiments import report
-from experiments.plan import BASE, EXPERIMENTS, PAPER, Cell, Chosen, final_runs
-from experiments.results import Result, keep, read_kept, rounded
+from experiments.plan import BASE, EXPERIMENTS, PAPER, Cell, ChosenSettings, final_runs
+from experiments.results import RunResult, keep, read_kept, rounded
 from experiments.verdicts import Finding, clearly_above, findings
 
 ANALYSIS: dict[str, Any] = {
@@ -41,12 +41,12 @@ ANALYSIS: dict[str, Any] = {
 }
 
 
-def made_up(model: str, mean: float, seeds: int = 3, condition: str = BASE) -> list[Result]:
+def made_up(model: str, mean: float, seeds: int = 3, condition: str = BASE) -> list[RunResult]:
     experiment = EXPERIMENTS["delayed-match"]()
-    chosen = dict.fromkeys((BASE, "hidden-5"), Chosen(5e-3, 8.0))
+    chosen = dict.fromkeys((BASE, "hidden-5"), ChosenSettings(5e-3, 8.0))
     runs = final_runs(experiment, Cell(model, True), chosen)  # type: ignore[arg-type]
     return [
-        Result(
+        RunResult(
             *(run.to_dict(), "accuracy", mean + 0.001 * run.seed, 0.1, mean, 0.1, 900, 4.0, 8000),
             bank_sizes={"hidden1": 8, "readout": 8},
             kernel_error=1e-2,
@@ -64,7 +64,7 @@ def made_up(model: str, mean: float, seeds: int = 3, condition: str = BASE) -> l
 BEST = "HetSyn is the best of the four: delayed-match, recurrent, equal search"
 
 
-def verdict(results: list[Result], claim: str) -> Finding:
+def verdict(results: list[RunResult], claim: str) -> Finding:
     return next(finding for finding in findings(results) if finding.claim.startswith(claim))
 
 
@@ -194,9 +194,9 @@ def test_results_of_one_file_come_back(tmp_path: Path) -> None:
     assert back[0] == replace(back[0])
 
 
-def in_spikes(name: str, mean: float, model: str) -> list[Result]:
+def in_spikes(name: str, mean: float, model: str) -> list[RunResult]:
     experiment = EXPERIMENTS[name]()
-    (run, *_) = final_runs(experiment, Cell(model, True), {BASE: Chosen(5e-3, 12.5)})  # type: ignore[arg-type]
+    (run, *_) = final_runs(experiment, Cell(model, True), {BASE: ChosenSettings(5e-3, 12.5)})  # type: ignore[arg-type]
     like = made_up(model, mean)[0]
     return [replace(like, run=replace(run, seed=seed).to_dict(), figure=mean + 0.001 * seed) for seed in range(3)]
 
@@ -207,7 +207,7 @@ def test_the_synthesised_digits_are_never_taken_for_shd() -> None:
         [r for model, mean in means.items() for r in in_spikes(name, mean, model)] for name in ("shd", "shd-recorded")
     )
 
-    def verdicts(results: list[Result], start: str) -> dict[str, str]:
+    def verdicts(results: list[RunResult], start: str) -> dict[str, str]:
         return {row.claim: row.verdict for row in findings(results) if row.claim.startswith(start)}
 
     assert verdicts(made, "SHD") == {"SHD: HetSyn 92.4%, ordering of the four": "not testable here"}

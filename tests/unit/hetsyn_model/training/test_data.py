@@ -9,8 +9,11 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from hetsyn_model.training.data import DataError, collate, read_folder, read_shd, read_wav, split_takes
+from tests.support.paths import RECORDINGS
 
 
 def write_wav(path: Path, samples: np.ndarray, rate_hz: int = 8000, channels: int = 1, width: int = 2) -> None:
@@ -118,3 +121,24 @@ def test_a_file_that_is_not_shd_is_refused(tmp_path: Path) -> None:
         file["labels"] = [1]
     with pytest.raises(DataError, match="not an SHD file"):
         read_shd(tmp_path / "b.h5")
+
+
+@given(st.binary(min_size=2, max_size=400).filter(lambda content: len(content) % 2 == 0), st.integers(1, 2))
+@settings(max_examples=50)
+def test_samples_are_those_of_the_standard_librarys_reader(
+    tmp_path_factory: pytest.TempPathFactory, content: bytes, channels: int
+) -> None:
+    pcm = np.frombuffer(content, "<i2")
+    path = tmp_path_factory.mktemp("wav") / "a.wav"
+    write_wav(path, np.repeat(pcm, channels), channels=channels)
+    assert np.array_equal(read_wav(path, 8000), pcm.astype(np.float32) / 32768)
+
+
+def test_the_recordings_of_the_documentation_are_read_to_the_same_samples() -> None:
+    paths = sorted(RECORDINGS.glob("*.wav"))
+    assert len(paths) == 10
+    for path in paths:
+        with wave.open(str(path)) as file:
+            pcm = np.frombuffer(file.readframes(file.getnframes()), "<i2")
+            rate_hz = file.getframerate()
+        assert np.array_equal(np.round(read_wav(path, rate_hz) * 32768).astype("<i2"), pcm), path.name

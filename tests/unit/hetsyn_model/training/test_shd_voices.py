@@ -18,13 +18,20 @@ from hetsyn_model.encoder import Encoder
 from hetsyn_model.training.data import DataError, ShdSample, read_shd, read_wav, shd_source, write_shd
 from hetsyn_model.training.voices import digits, shd
 from hetsyn_model.training.voices.programs import Espeak, Pico
-from hetsyn_model.training.voices.speech import ENGLISH, GERMAN_DIGITS, GERMAN_DIGITS_IPA, GERMAN_IPA, Engine, Voice
+from hetsyn_model.training.voices.speech import (
+    ENGLISH,
+    GERMAN_DIGITS,
+    GERMAN_DIGITS_IPA,
+    GERMAN_IPA,
+    SpeechEngine,
+    Voice,
+)
 from tests.unit.hetsyn_model.training.test_voices import ToneEngine
 
 SPEAKERS = tuple(f"tone-{letter}" for letter in "abcde")
 
 
-def voices(engine: Engine, language: digits.Language) -> list[Voice]:
+def voices(engine: SpeechEngine, language: digits.Language) -> list[Voice]:
     """All of them speak English, all but one German."""
     read = ENGLISH if language == "en" else GERMAN_DIGITS
     return [Voice(v.speaker, v.code, 1, read) for v in engine.voices() if language == "en" or v.speaker != "tone-a"]

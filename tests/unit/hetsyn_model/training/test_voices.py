@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from hetsyn_model.training.voices import corpus as voices
-from hetsyn_model.training.voices.speech import ENGLISH, Samples, Settings, SpeechError, Voice
+from hetsyn_model.training.voices.speech import ENGLISH, Prosody, Samples, SpeechError, Voice
 
 SOURCE_RATE_HZ = 16000
 
@@ -39,17 +39,17 @@ class ToneEngine:
     def voices(self) -> Sequence[Voice]:
         return [Voice(speaker, speaker, takes=2) for speaker in self._speakers]
 
-    def say(self, text: str, _voice: Voice, settings: Settings) -> tuple[Samples, int]:
+    def say(self, text: str, _voice: Voice, prosody: Prosody) -> tuple[Samples, int]:
         self.texts.append(text)
         silence = np.zeros(SOURCE_RATE_HZ // 4, dtype=np.float32)
-        spoken = tone(0.4 * settings.stretch, level=self._level)
+        spoken = tone(0.4 * prosody.stretch, level=self._level)
         return np.concatenate([silence, spoken, silence]), SOURCE_RATE_HZ
 
 
 class BrokenEngine(ToneEngine):
     name = "broken"
 
-    def say(self, _text: str, _voice: Voice, _settings: Settings) -> tuple[Samples, int]:
+    def say(self, _text: str, _voice: Voice, _settings: Prosody) -> tuple[Samples, int]:
         raise SpeechError("out of breath")
 
 
