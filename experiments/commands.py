@@ -21,8 +21,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsed
 from rich.progress import Progress as Bars
 from rich.table import Table
 
+from experiments.catalog import EXPERIMENTS, smoke
 from experiments.checkout import RESULTS, CheckoutError, in_checkout
-from experiments.plan import EXPERIMENTS, run_count, smoke
+from experiments.plan import run_count
 from experiments.results import RunResult
 from experiments.run import RunSpec
 from experiments.runner import Listener, Selection, run_experiment

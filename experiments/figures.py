@@ -30,7 +30,12 @@ def curves(
 ) -> None:
     """Mean and deviation over seeds of a figure along a test-time change, one line a neuron model.
 
-    evenly: places side by side, as far apart whatever lies between them.
+    Args:
+        results: of one condition and architecture.
+        of: the curve of a result, [[change, figure], ...].
+        axis: label of the change.
+        path: of the PNG file.
+        evenly: whether the points are equally far apart, whatever their values.
     """
     figure, plot = plt.subplots(figsize=(6, 4), layout="constrained")
     metric = results[0].metric
@@ -38,34 +43,34 @@ def curves(
     for model in _models(results):
         lines = [of(result) for result in results if result.run["model"] == model]
         named = [point[0] for point in lines[0]]
-        place = list(range(len(named))) if evenly else named
+        position = list(range(len(named))) if evenly else named
         values = np.array([[point[1] for point in line] for line in lines]) * factor
         mean, deviation = values.mean(0), values.std(0)
         low, high = np.maximum(mean - deviation, 0.0), mean + deviation
         high = np.minimum(high, 100.0) if metric == "accuracy" else high
-        plot.plot(place, mean, "o-", color=COLOURS[model], label=NAMES[model], markersize=3)
-        plot.fill_between(place, low, high, color=COLOURS[model], alpha=0.15, linewidth=0)
+        plot.plot(position, mean, "o-", color=COLOURS[model], label=NAMES[model], markersize=3)
+        plot.fill_between(position, low, high, color=COLOURS[model], alpha=0.15, linewidth=0)
         if evenly:
-            plot.set_xticks(place, [f"{value:g}" for value in named])
+            plot.set_xticks(position, [f"{value:g}" for value in named])
     plot.set(xlabel=axis, ylabel=_unit(metric))
     _finish(figure, plot, path)
 
 
-def conditions(results: Sequence[RunResult], places: dict[str, float], axis: str, path: Path) -> None:
+def conditions(results: Sequence[RunResult], numbers: dict[str, float], axis: str, path: Path) -> None:
     """The figure over conditions that lie on a line (hidden neurons, delay), one line a neuron model."""
     figure, plot = plt.subplots(figsize=(6, 4), layout="constrained")
     metric = results[0].metric
     factor = 100.0 if metric == "accuracy" else 1.0
     for model in _models(results):
-        by_place: dict[float, list[float]] = {}
+        by_number: dict[float, list[float]] = {}
         for result in results:
-            if result.run["model"] == model and result.run["condition"] in places:
-                by_place.setdefault(places[result.run["condition"]], []).append(factor * result.figure)
-        place = sorted(by_place)
-        mean = np.array([fmean(by_place[p]) for p in place])
-        deviation = np.array([stdev(by_place[p]) if len(by_place[p]) > 1 else 0.0 for p in place])
+            if result.run["model"] == model and result.run["condition"] in numbers:
+                by_number.setdefault(numbers[result.run["condition"]], []).append(factor * result.figure)
+        number = sorted(by_number)
+        mean = np.array([fmean(by_number[n]) for n in number])
+        deviation = np.array([stdev(by_number[n]) if len(by_number[n]) > 1 else 0.0 for n in number])
         up = np.minimum(deviation, 100.0 - mean) if metric == "accuracy" else deviation
-        plot.errorbar(place, mean, (deviation, up), fmt="o-", color=COLOURS[model], label=NAMES[model], capsize=3)
+        plot.errorbar(number, mean, (deviation, up), fmt="o-", color=COLOURS[model], label=NAMES[model], capsize=3)
     plot.set(xlabel=axis, ylabel=_unit(metric))
     _finish(figure, plot, path)
 
@@ -100,8 +105,8 @@ def time_constants(results: Sequence[RunResult], step_s: float, path: Path) -> N
         for change in result.analysis["time_constants"].values()
         for when in ("before", "after")
     )
-    places = np.flatnonzero(used)
-    limits = edges_ms[places[0]] / 1.2, edges_ms[places[-1] + 1] * 1.2
+    filled = np.flatnonzero(used)
+    limits = edges_ms[filled[0]] / 1.2, edges_ms[filled[-1] + 1] * 1.2
     for panel, group in zip(panels[0], groups, strict=True):
         for when, colour in (("before", "#bbbbbb"), ("after", COLOURS["hetsyn"])):
             counts = sum(np.array(r.analysis["time_constants"][group][when]["counts"], float) for r in results)
@@ -140,7 +145,7 @@ def bank_sizes(results: Sequence[RunResult], path: Path) -> None:
 
 
 def traces(results: Sequence[RunResult], path: Path) -> None:
-    """The target of pattern generation, and what each neuron model draws in two trials; the first seed."""
+    """The target of pattern generation, and the traces of each neuron model in two trials; the first seed."""
     models = _models(results)
     figure, panels = plt.subplots(
         len(models), 1, figsize=(7, 1.6 * len(models)), layout="constrained", squeeze=False, sharex=True

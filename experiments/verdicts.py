@@ -1,4 +1,4 @@
-"""What became of each claim, computed from the results by rules that the report states.
+"""The verdict on each claim, computed from the results by rules that the report states.
 
 A group (condition, neuron model, architecture) counts once it has MIN_SEEDS finished runs; before that a claim that
 needs it is "not yet run". Groups are compared seed by seed, over the seeds that all of them have: models of one seed
@@ -40,7 +40,15 @@ class Group:
 
 @dataclass(frozen=True)
 class Finding:
-    """A claim's row. source: the paper's, or this project's own question."""
+    """A row of the table of claims.
+
+    Attributes:
+        claim: in words.
+        source: the paper, or this project's own question.
+        rule: when the claim counts as reproduced.
+        numbers: that the rule is applied to, or why it is not.
+        verdict: the outcome.
+    """
 
     claim: str
     source: Literal["paper", "ours"]
@@ -60,7 +68,8 @@ class Groups:
         self.results = sorted(results, key=lambda result: result.key)
 
     def get(self, experiment: str, condition: str, model: str, recurrent: bool = True) -> Group:
-        """
+        """The finished runs of one group.
+
         Raises:
             NotYetRun: fewer than MIN_SEEDS runs.
         """
@@ -160,7 +169,10 @@ def findings(results: Sequence[RunResult]) -> list[Finding]:
             for claim, why in (
                 ("TiDigits: HetSyn 99.0%", "licensed data"),
                 ("Ti46-Alpha: HetSyn 96.5%", "licensed data"),
-                ("Sequential MNIST, 60,000 images: HetSyn 98.9%", "5,000 images can be had: see vision-pixels"),
+                (
+                    "Sequential MNIST, 60,000 images: HetSyn 98.9%",
+                    "5,000 images are freely available: see vision-pixels",
+                ),
             )
         ),
         _lesion(groups),
@@ -184,10 +196,10 @@ def _finding(claim: str, source: Literal["paper", "ours"], rule: str, judge: Cal
 
 
 def _shd(groups: Groups) -> Finding:
-    """Of SHD itself alone, whoever has run it; the synthesised set decides nothing about it."""
+    """From runs on SHD itself alone; the synthesised set decides nothing about it."""
     if any(result.run["experiment"] == "shd-recorded" for result in groups.results):
         return _ordering(groups, "shd-recorded", ("hetsyn", "hetneu", "alif", "homneu"))
-    why = "the data set cannot be had on the project's machines; `hetsyn experiment shd-recorded` is for who has it"
+    why = "the data set is not on the project's machines; with its files, run `hetsyn experiment shd-recorded`"
     return _untestable("SHD: HetSyn 92.4%, ordering of the four", why)
 
 
@@ -296,15 +308,14 @@ def _lesion(groups: Groups) -> Finding:
             )
 
         longest, random = without("longest"), without("random")
-        numbers = (
-            f"without the longest tenth {spread(group.metric, longest)}, a random one {spread(group.metric, random)}"
-        )
+        numbers = f"without the longest tenth {spread(group.metric, longest)}"
+        numbers += f", without a random tenth {spread(group.metric, random)}"
         return numbers, clearly_above(random, longest)
 
     return _finding(
         "The long time constants carry the memory (delayed match)",
         "ours",
-        "cutting the synapses with the longest tenth is worse than cutting a random tenth",
+        "cutting the longest tenth is worse than cutting a random tenth",
         judge,
     )
 

@@ -11,9 +11,10 @@ import torch
 from typer.testing import CliRunner
 
 from experiments import commands, vision
+from experiments.catalog import EXPERIMENTS, smoke
 from experiments.commands import experiment as command
 from experiments.delayed_match import DelayedMatchSpec
-from experiments.plan import BASE, EXPERIMENTS, PAPER, ChosenSettings, smoke
+from experiments.plan import BASE, PAPER, ChosenSettings
 from experiments.results import read_kept
 from experiments.run import RunSpec, Training, build, open_task
 from experiments.runner import Selection, run_experiment

@@ -8,10 +8,10 @@ from itertools import chain
 
 import pytest
 
+from experiments.catalog import EXPERIMENTS, smoke
 from experiments.neurons import bank_state_bytes, exact_state_bytes, network_spec, parameter_count
 from experiments.plan import (
     BASE,
-    EXPERIMENTS,
     NEURONS,
     SEARCH_SEED,
     ChosenSettings,
@@ -20,7 +20,6 @@ from experiments.plan import (
     run_count,
     search_runs,
     searched_conditions,
-    smoke,
 )
 from experiments.run import RunSpec, open_task
 from experiments.runner import Selection

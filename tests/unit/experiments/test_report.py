@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from experiments import report
-from experiments.plan import BASE, EXPERIMENTS, PAPER, Cell, ChosenSettings, final_runs
+from experiments.catalog import EXPERIMENTS
+from experiments.plan import BASE, PAPER, Cell, ChosenSettings, final_runs
 from experiments.results import RunResult, keep, read_kept, rounded
 from experiments.verdicts import Finding, clearly_above, findings
 

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from experiments.plan import BASE, EXPERIMENTS, smoke
+from experiments.catalog import EXPERIMENTS, smoke
+from experiments.plan import BASE
 from experiments.shd import Shd, ShdSpec, coarser
 from experiments.task import MissingData
 from hetsyn_model.training.data import ShdSample, SpikeRecording, write_shd
