@@ -1,5 +1,10 @@
-"""The ``hetsyn`` command. A subcommand's code is imported when it runs, so that ``hetsyn serve`` needs no
-torch and ``hetsyn --help`` needs nothing."""
+"""The ``hetsyn`` command, and the one module that users import.
+
+    from hetsyn import Network, NetworkSpec, StreamingClient
+
+A name is imported when it is used, and so is a subcommand's code: ``hetsyn serve`` needs no torch, a client needs no
+server, and ``hetsyn --help`` needs nothing.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +12,64 @@ import importlib
 import sys
 from dataclasses import dataclass
 from importlib import metadata
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from hetsyn_client.errors import HetsynError
+
+if TYPE_CHECKING:
+    from export.write import Evaluation, Source, write_artifact
+    from hetsyn_client import StreamingClient
+    from hetsyn_model import (
+        DecisionSpec,
+        Events,
+        Network,
+        NetworkSpec,
+        NeuronSpec,
+        SurrogateSpec,
+        from_reference,
+        variant,
+    )
+
+__all__ = [
+    "DecisionSpec",
+    "Evaluation",
+    "Events",
+    "HetsynError",
+    "Network",
+    "NetworkSpec",
+    "NeuronSpec",
+    "Source",
+    "StreamingClient",
+    "SurrogateSpec",
+    "from_reference",
+    "main",
+    "variant",
+    "version",
+    "write_artifact",
+]
+
+# public names by the module that has them
+_LAZY = {
+    "export.write": ("Evaluation", "Source", "write_artifact"),
+    "hetsyn_client": ("StreamingClient",),
+    "hetsyn_model": (
+        *("DecisionSpec", "Events", "Network", "NetworkSpec", "NeuronSpec", "SurrogateSpec"),
+        *("from_reference", "variant"),
+    ),
+}
+_MODULE_OF = {name: module for module, names in _LAZY.items() for name in names}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_MODULE_OF[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_MODULE_OF})
 
 
 @dataclass(frozen=True)
@@ -54,8 +112,8 @@ def version() -> str:
         return "unknown (not installed)"
 
 
-def _show_version(asked: bool) -> None:
-    if asked:
+def _show_version(requested: bool) -> None:
+    if requested:
         typer.echo(f"hetsyn {version()}")
         raise typer.Exit
 

@@ -32,6 +32,33 @@ def test_help_has_a_line_for_each_subcommand_and_imports_nothing() -> None:
     assert done.stdout.rstrip().endswith("imported:")
 
 
+def test_public_names_are_those_of_their_modules_and_imported_when_used() -> None:
+    for name in hetsyn.__all__:
+        assert name in dir(hetsyn)
+        assert getattr(hetsyn, name).__module__.partition(".")[0] in (
+            "hetsyn",
+            "hetsyn_model",
+            "hetsyn_client",
+            "export",
+        )
+    with pytest.raises(AttributeError, match="no attribute 'Netwrok'"):
+        hetsyn.Netwrok  # noqa: B018
+    code = (
+        "import sys, hetsyn\n"
+        "print(*(name in sys.modules for name in ('torch', 'hetsyn_model', 'export')))\n"
+        "from hetsyn import StreamingClient\n"
+        "print(StreamingClient.__name__, 'torch' in sys.modules, 'service' in sys.modules)\n"
+        "from hetsyn import Network, NetworkSpec\n"
+        "print(type(Network(NetworkSpec(channels=3, hidden=(2,), outputs=2))).__module__, 'torch' in sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.splitlines() == [
+        "False False False",
+        "StreamingClient False False",
+        "hetsyn_model.network True",
+    ]
+
+
 def test_version() -> None:
     done = run("--version")
     assert done.returncode == 0
