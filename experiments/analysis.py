@@ -1,7 +1,7 @@
-"""What the paper claims of trained networks, as functions of a network and its task; nothing here trains.
+"""Analyses of a trained network, as functions of the network and its task; nothing here trains.
 
-Deleted spikes, warped time and louder noise at test time; time constants before and after; what long time constants
-are worth (lesions); and the product's own question, bank against exact, is in ``precision.py``.
+Deleted spikes, warped time and louder noise at test time (arXiv 2508.11644, appendix D); time constants before and
+after training; lesions of synapses by time constant. ``precision.py`` compares bank and exact form.
 """
 
 from __future__ import annotations
@@ -82,7 +82,14 @@ def noise_curve(network: Network, task: DelayedMatch, streams: int) -> list[list
 
 
 def lesioned(network: Network, share: float, which: Lesion, seed: int) -> Network:
-    """A copy whose synapses with the longest (shortest, random) time constants are cut, that share of each layer's."""
+    """A copy without some synapses.
+
+    Args:
+        network: stays as it is.
+        share: of each layer's synapses.
+        which: whether those with the longest or shortest time constants are cut, or random ones.
+        seed: of the random ones.
+    """
     cut = copy.deepcopy(network)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
@@ -147,9 +154,12 @@ def time_constant_change(before: Network, after: Network, task: Task) -> dict[st
 
 
 def analyse(run: RunSpec, task: Task, network: Network | SequenceLSTM, exact: int, changed: int) -> dict[str, Any]:
-    """Everything that is claimed of one trained network, as plain values for its result.
+    """All analyses of one trained network, as plain values for its result.
 
     Args:
+        run: that trained the network.
+        task: of the run.
+        network: trained.
         exact: test streams for what runs in the exact form, which is slow.
         changed: test streams for changed inputs and lesions, of which there are many.
     """

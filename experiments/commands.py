@@ -121,17 +121,17 @@ def run(
         _fail("\n".join(without))
 
 
-def _folders(given: list[str], names: list[str]) -> dict[str, Path]:
-    """The folder of each experiment: of NAME=FOLDER, or of FOLDER where one experiment is run."""
+def _folders(options: list[str], names: list[str]) -> dict[str, Path]:
+    """The data folder of each experiment, from NAME=FOLDER, or from FOLDER where one experiment is run."""
     folders: dict[str, Path] = {}
-    for text in given:
+    for text in options:
         name, equals, folder = text.partition("=")
         if equals and name in EXPERIMENTS:
             folders[name] = Path(folder)
         elif len(names) == 1:
             folders[names[0]] = Path(text)
         else:
-            _fail(f"--data {text}: several experiments are run, so say whose it is: --data speech={text}")
+            _fail(f"--data {text}: several experiments are run, so name the experiment: --data speech={text}")
     return folders
 
 

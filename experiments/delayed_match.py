@@ -23,9 +23,20 @@ from hetsyn_model.training.batch import Batch, Spikes
 
 @dataclass(frozen=True)
 class DelayedMatchSpec:
-    """Times in ms, a step is step_ms.
+    """The trials and the network.
 
-    cue_channels: of each side. delay_ms: from the end of the first cue to the beginning of the second.
+    Attributes:
+        cue_channels: of each side.
+        noise_channels: that fire all the time.
+        hidden: neurons of each hidden layer.
+        step_ms: duration of a step.
+        lead_ms: silence before the first cue.
+        cue_ms: duration of a cue.
+        delay_ms: from the end of the first cue to the beginning of the second.
+        cue_hz: rate of a cue's channels.
+        noise_hz: rate of the noise channels.
+        validation_trials: number of trials that choose the update.
+        test_trials: number of trials that judge.
     """
 
     cue_channels: int = 10

@@ -2,9 +2,9 @@
 
 Channels fire a fixed template of Poisson spikes three times, with gaps, under background noise that is new in every
 trial. The target is one trace over the whole trial, a sum of cosines of multiples of a base frequency with random
-amplitudes and phases, scaled to [-1, 1]; so the network has to tell the repeats apart. Template and target belong to
-the task's seed, the noise to the trial. (The facts that we have do not say whether the paper's target spans the trial
-or repeats with the template; the base of 0.5 Hz is the trial's own, so it spans the trial here.)
+amplitudes and phases, scaled to [-1, 1] (arXiv 2508.11644, appendix B, with amplitudes of U(0.5, 2) instead of
+U(0, 1)); so the network has to tell the repeats apart. Template and target belong to the task's seed, the noise to the
+trial.
 """
 
 from __future__ import annotations
@@ -27,11 +27,22 @@ from hetsyn_model.training.batch import Batch, Spikes
 
 @dataclass(frozen=True)
 class PatternGenerationSpec:
-    """Times in ms, one step a ms.
+    """The trials and the network; one step a ms.
 
-    template_hz: rate of the template. noise_hz: lowest and highest rate of a trial's background noise.
-    rate_weight: of the loss that draws every hidden neuron's rate to rate_hz.
-    validation_trials, test_trials: of noise that training never sees.
+    Attributes:
+        channels: of the input.
+        hidden: neurons of each hidden layer.
+        template_ms: duration of the template.
+        repeats: of the template in a trial.
+        gap_ms: between two repeats.
+        template_hz: rate of the template.
+        noise_hz: lowest and highest rate of a trial's background noise.
+        cosines: number of the target's components.
+        base_hz: frequency of the first component.
+        rate_weight: of the loss that draws every hidden neuron's rate to ``rate_hz``.
+        rate_hz: target rate of the hidden neurons.
+        validation_trials: number of trials that choose the update, of noise that training never has.
+        test_trials: number of trials that judge, of noise that training never has.
     """
 
     channels: int = 100

@@ -82,7 +82,7 @@ class Condition:
 
     @property
     def searched_on(self) -> str | None:
-        """The condition whose search gives this one its settings; None where they are given."""
+        """The condition whose search gives this one its settings; None for a condition with ``settings``."""
         if self.settings is not None:
             return None
         return self.name if self.own_search else BASE

@@ -1,4 +1,4 @@
-"""Bank against exact, and weights of fewer bits: what a trained network loses for a smaller state and file."""
+"""Bank against exact, and weights of fewer bits: the loss of a trained network for a smaller state and file."""
 
 from __future__ import annotations
 

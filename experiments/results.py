@@ -1,4 +1,4 @@
-"""Results as JSON: one file a run in its folder, one file an experiment to keep, which the report reads."""
+"""Results as JSON: one file a run in its folder, and one file an experiment in the repository, for the report."""
 
 from __future__ import annotations
 
@@ -20,9 +20,23 @@ RESULT = "result.json"
 class RunResult:
     """A finished run.
 
-    run: its description (:meth:`RunSpec.to_dict`). figure: of the test data. validation: of the chosen evaluation.
-    seconds: processor time of the training. machine: what it was measured on.
-    analysis: see :func:`experiments.claims.analyse`.
+    Attributes:
+        run: its description (:meth:`experiments.run.RunSpec.to_dict`).
+        metric: ``accuracy`` or ``mse``.
+        figure: on test data; of a search on validation data.
+        loss: on the same data.
+        validation: figure of the chosen evaluation.
+        validation_loss: loss of the chosen evaluation.
+        chosen_update: update of the chosen evaluation.
+        firing_hz: mean rate of the hidden neurons in training.
+        parameters: number of values that training changes.
+        bank_sizes: decays of each layer's bank.
+        kernel_error: relative L2 error of the worst kernel.
+        state_bytes: of one stream, by form.
+        seconds: processor time of the training.
+        machine: that it was trained on.
+        curve: [update, loss, validation figure] of some evaluations.
+        analysis: see :func:`experiments.analysis.analyse`.
     """
 
     run: dict[str, Any]
@@ -52,17 +66,17 @@ class RunResult:
 
     @property
     def identity(self) -> str:
-        """The run's whole description: what has another one is another run."""
+        """The run's whole description as text; runs are the same if it is."""
         return identity(self.run)
 
 
 def identity(run: dict[str, Any]) -> str:
-    """Of a described run (:meth:`RunSpec.to_dict`), with the digits that are kept."""
+    """The text of a described run (:meth:`RunSpec.to_dict`), with numbers rounded as in a result."""
     return json.dumps(rounded(run), sort_keys=True)
 
 
 def write_result(folder: Path, result: RunResult) -> RunResult:
-    """The result as it will be read again: with the digits that are kept."""
+    """Write a run's result; returns it with rounded numbers, as it will be read again."""
     values = rounded(vars(result))
     replace_file(folder / RESULT, (json.dumps(values, indent=1, sort_keys=True) + "\n").encode())
     return RunResult(**values)
@@ -77,8 +91,8 @@ def read_result(folder: Path) -> RunResult | None:
 def keep(results: Iterable[RunResult], path: Path) -> None:
     """Add an experiment's results to its file, one a line, in an order that does not depend on how they came about.
 
-    What the file holds stays: results of other machines, and of a process that runs another share at the same time. A
-    result takes the place of one of the same key with another description, a run of an earlier plan.
+    Other results in the file stay: those of other machines, and of a process that runs another share at the same time.
+    A result replaces one of the same key with another description, a run of an earlier plan.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with _locked(path.parent):  # from reading to writing

@@ -1,4 +1,4 @@
-"""Runs an experiment: the searches, then every condition and seed; what is finished is not done again."""
+"""Runs an experiment: the searches, then every condition and seed. Finished runs are not repeated."""
 
 from __future__ import annotations
 
@@ -25,8 +25,16 @@ from hetsyn_model.training.history import Evaluation, History
 
 @dataclass(frozen=True)
 class Selection:
-    """Which part of an experiment to run; None means all. share: (index from 0, of how many), splits the cells there
-    and back, so that what is dear (HetSyn, recurrent) does not fall to one share."""
+    """A part of an experiment to run; None means all.
+
+    Attributes:
+        models: neuron models.
+        recurrent: architecture.
+        seeds: of the final runs.
+        conditions: names.
+        share: (index from 0, of how many). Shares take cells in turns there and back, so that no share has all the
+            expensive ones (HetSyn, recurrent).
+    """
 
     models: tuple[str, ...] | None = None
     recurrent: bool | None = None
@@ -42,13 +50,18 @@ class Selection:
             and (self.recurrent is None or cell.recurrent == self.recurrent)
         ]
         index, count = self.share
-        turns = [place % (2 * count) for place in range(len(wanted))]
+        turns = [position % (2 * count) for position in range(len(wanted))]
         return [cell for cell, turn in zip(wanted, turns, strict=True) if min(turn, 2 * count - 1 - turn) == index]
 
 
 @dataclass(frozen=True)
 class Listener:
-    """Called as things happen: with a run's progress, and with its result (finished before: False)."""
+    """Called as an experiment goes on.
+
+    Attributes:
+        on_evaluation: with a run and its history.
+        on_result: with a run, its result, and whether it was trained now.
+    """
 
     on_evaluation: Callable[[RunSpec, History], None] | None = None
     on_result: Callable[[RunSpec, RunResult, bool], None] | None = None
@@ -62,15 +75,23 @@ def run_experiment(
     data: Path | None = None,
     listener: Listener | None = None,
 ) -> list[RunResult]:
-    """Run what is chosen and not finished; the results of the final runs.
+    """Run the selected runs that are not finished.
 
     Args:
+        experiment: the experiment.
         out: folder of the runs; the experiment gets one of its name.
-        kept: file for all its results; a run whose exact description has a result there is finished, though it may
-            have been trained on another machine.
+        kept: file for all its results; a run whose exact description has a result there is finished, even if it was
+            trained on another machine.
+        choice: the part to run.
+        data: folder of the task's data, see :func:`experiments.run.open_task`.
+        listener: called as the experiment goes on.
+
+    Returns:
+        The results of the final runs.
 
     Raises:
-        MissingData: the task's data is not here. RunError: ``out`` holds a run with another configuration.
+        MissingData: the task's data is not on this machine.
+        RunError: ``out`` holds a run with another configuration.
     """
     work = _Work(out / experiment.name, kept, data, listener or Listener())
     mine = choice.cells(experiment)
@@ -95,14 +116,19 @@ def run_experiment(
 
 @dataclass(frozen=True)
 class AnalysisStreams:
-    """How many test streams judge the claims about a trained network: in the exact form, and with a changed input."""
+    """Numbers of test streams for the analysis of a trained network; 0 for none.
+
+    Attributes:
+        exact: in the exact form.
+        changed: with a changed input.
+    """
 
     exact: int = 0
     changed: int = 0
 
 
 def streams_for(experiment: Experiment, run: RunSpec) -> AnalysisStreams:
-    """None for a condition whose networks are not analysed."""
+    """The streams for a run's analysis; no streams where its condition is not analysed."""
     if not experiment.condition(run.condition).analyses(run):
         return AnalysisStreams()
     return AnalysisStreams(experiment.analysis_streams, experiment.changed_streams)
@@ -110,7 +136,14 @@ def streams_for(experiment: Experiment, run: RunSpec) -> AnalysisStreams:
 
 @dataclass(frozen=True)
 class _Work:
-    """folder: of the experiment's runs. kept: file of its results. data: see :func:`open_task`."""
+    """Where runs, results and data are.
+
+    Attributes:
+        folder: of the experiment's runs.
+        kept: file of its results.
+        data: folder of the task's data.
+        listener: called as the experiment goes on.
+    """
 
     folder: Path
     kept: Path
@@ -118,7 +151,7 @@ class _Work:
     listener: Listener
 
     def before(self, run: RunSpec) -> RunResult | None:
-        """The result of a run that was finished here, or wherever the kept file comes from."""
+        """The result of a finished run, from its folder or from the kept file; None for an unfinished run."""
         home = self.folder / run.name
         result = read_result(home)
         if result is not None:

@@ -1,9 +1,9 @@
 """Spoken digits as 700 channels of spikes, German and English: SHD's files, or a synthesised set in their form.
 
-The data set that can be had on any machine is ``hetsyn train shd-voices``; the recorded one is the Spiking Heidelberg
-Digits. They are two experiments, ``shd`` and ``shd-recorded``, whose results cannot be mixed: each refuses the files of
-the other. Both have their own test file; the speakers whose turn the seed is are left out of the training file and
-choose the update.
+``hetsyn train shd-voices`` makes the synthesised set on any machine; the recorded one is the Spiking Heidelberg Digits.
+They are two experiments, ``shd`` and ``shd-recorded``, whose results cannot be mixed: each refuses the other's files.
+Both have a test file of their own. The seed chooses speakers of the training file, who are left out and choose the
+update.
 """
 
 from __future__ import annotations
@@ -43,8 +43,15 @@ DataSet = Literal["synthesised", "recorded", "drawn"]
 
 @dataclass(frozen=True)
 class ShdSpec:
-    """data_set: whose files, and no others are taken; ``drawn`` needs none, and its figures mean nothing (for --smoke).
-    bins_a_step: bins of 4 ms that are one step."""
+    """The data set and the network.
+
+    Attributes:
+        data_set: the files that are read; others are refused. ``drawn`` needs none, and its figures mean nothing (for
+            --smoke).
+        hidden: neurons of each hidden layer.
+        dropout: of spikes between layers, in training.
+        bins_a_step: bins of 4 ms that are one step.
+    """
 
     data_set: DataSet = "synthesised"
     hidden: tuple[int, ...] = (128, 64)
@@ -84,8 +91,8 @@ def drawn(name: str, bins_a_step: int) -> tuple[SpikeRecording, ...]:
         for label in range(len(KEYS)):
             units = np.concatenate([rng.integers(0, SHD_CHANNELS, 100), 35 * label + rng.integers(0, 35, 100)])
             cells = np.unique(rng.integers(0, SHD_STEPS, units.size) * SHD_CHANNELS + units)
-            steps, places = (part.astype(np.int32) for part in np.divmod(cells, SHD_CHANNELS))
-            recordings.append(coarser(SpikeRecording(steps, places, label, speaker), bins_a_step))
+            steps, channels = (part.astype(np.int32) for part in np.divmod(cells, SHD_CHANNELS))
+            recordings.append(coarser(SpikeRecording(steps, channels, label, speaker), bins_a_step))
     return tuple(recordings)
 
 

@@ -47,7 +47,13 @@ CLOTHES = (
 
 @dataclass(frozen=True)
 class ImageSet:
-    """Images uint8 [n, 28, 28] and classes int64 [n] of the three parts."""
+    """Images uint8 [n, 28, 28] and classes int64 [n].
+
+    Attributes:
+        train: to train on.
+        validation: to choose the update.
+        test: to judge.
+    """
 
     train: tuple[Images, NDArray[np.int64]]
     validation: tuple[Images, NDArray[np.int64]]
@@ -71,10 +77,10 @@ def read_mnist_5k() -> ImageSet:
     images, labels = table[:, :-1].astype(np.uint8).reshape(-1, SIDE, SIDE), table[:, -1]
     order = np.random.default_rng(0).permutation(len(labels))
     images, labels = images[order], labels[order]
-    place = np.zeros(len(labels), np.int64)  # of an image among those of its digit
+    rank = np.zeros(len(labels), np.int64)  # of an image among those of its digit
     for digit in range(10):
-        place[labels == digit] = np.arange((labels == digit).sum())
-    parts = [place < 350, (place >= 350) & (place < 400), place >= 400]
+        rank[labels == digit] = np.arange((labels == digit).sum())
+    parts = [rank < 350, (rank >= 350) & (rank < 400), rank >= 400]
     return ImageSet(*((images[part], labels[part]) for part in parts))
 
 
@@ -107,9 +113,17 @@ def _read_idx(path: Path) -> NDArray[np.uint8]:
 class ImageSpec:
     """How images become spikes, and the network for them.
 
-    scan: a ``pixel`` or a ``row`` a step. levels: thresholds, spread evenly over the grey values.
-    rows_skipped: of the decision, the first steps do not count (given in rows of an image).
-    shift: largest displacement in training, in pixels, each way. test_images, validation_images: the first so many.
+    Attributes:
+        images: the data set.
+        scan: a ``pixel`` or a ``row`` a step.
+        encoding: ``levels`` or ``crossings`` of grey thresholds.
+        levels: number of thresholds, spread evenly over the grey values.
+        hidden: neurons of each hidden layer.
+        dropout: of spikes between layers, in training.
+        rows_skipped: first rows of an image whose steps do not count for the decision.
+        shift: largest displacement in training, in pixels, each way.
+        validation_images: number of validation images, the first ones.
+        test_images: number of test images, the first ones.
     """
 
     images: Literal["mnist-5k", "fashion"] = "mnist-5k"
@@ -167,7 +181,9 @@ def shifted(images: Images, largest: int, rng: np.random.Generator) -> Images:
 class SequentialImages:
     """The task; its data does not depend on a seed.
 
-    folder: of Fashion-MNIST's files, where they are not where Debian puts them.
+    Attributes:
+        spec: encoding and network.
+        folder: of Fashion-MNIST's files; None for the folder of Debian's package.
     """
 
     spec: ImageSpec = field(default_factory=ImageSpec)

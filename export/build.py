@@ -96,7 +96,7 @@ class GraphBuilder:
     def call(
         self, function: onnx.FunctionProto, inputs: Sequence[str], outputs: Sequence[str], **attributes: Any
     ) -> None:
-        """Add a call of a function that ``model`` is given too, with its outputs under these names."""
+        """Add a call of a function, with its outputs under these names; ``model`` takes the function too."""
         self._nodes.append(
             helper.make_node(function.name, list(inputs), list(outputs), domain=function.domain, **attributes)
         )

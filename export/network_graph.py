@@ -237,8 +237,8 @@ def _step_graph(
     _decide(body, spec, before, after, potential, fired)
     for tensor in layout:
         mask = body.unsqueeze(active, *range(1, len(tensor.shape) + 1)) if tensor.shape else active
-        kept = body.node("Where", mask, after[tensor.name], before[tensor.name])
-        body.output(f"after.{tensor.name}", tensor.dtype, ["batch", *tensor.shape], kept)
+        value = body.node("Where", mask, after[tensor.name], before[tensor.name])
+        body.output(f"after.{tensor.name}", tensor.dtype, ["batch", *tensor.shape], value)
     for name, neurons in traces.items():
         body.output(f"trace.{name}", "float32", ["batch", neurons], outputs[name])
     return body

@@ -110,15 +110,23 @@ def initial_row(layout: Sequence[StateTensor], batch: int) -> dict[str, Array]:
 def chunk_feed(spikes: NDArray[np.float32], steps: NDArray[np.int64]) -> dict[str, Array]:
     """A graph's inputs, without state, for a chunk [stream, at least longest, channels]."""
     stream, t, unit = np.nonzero(spikes)
-    kept = t < steps[stream]
-    row = stream[kept] * int(steps.max()) + t[kept]
-    return {EVENT_ROW: row.astype(np.int64), EVENT_UNIT: unit[kept].astype(np.int64), STEPS: steps}
+    inside = t < steps[stream]
+    row = stream[inside] * int(steps.max()) + t[inside]
+    return {EVENT_ROW: row.astype(np.int64), EVENT_UNIT: unit[inside].astype(np.int64), STEPS: steps}
 
 
 def run_graph(
     graph: Graph, layout: Sequence[StateTensor], streams: Streams, hidden: int, cuts: Sequence[int]
 ) -> Traces:
-    """Streams through a network graph in chunks of the given lengths, which repeat."""
+    """Streams through a network graph.
+
+    Args:
+        graph: of the network.
+        layout: state tensors of one stream.
+        streams: what to run.
+        hidden: number of hidden layers.
+        cuts: lengths of the chunks, which repeat.
+    """
     spikes, lengths = streams.spikes.numpy(), streams.steps.numpy()
     longest = int(lengths.max())
     state = initial_row(layout, len(lengths))

@@ -146,7 +146,7 @@ def _report(out: Path, speakers: list[str]) -> None:
 
 @train.command("voices")
 def make_voices(
-    out: Annotated[Path, typer.Option(help="Folder for the wav files; what is there is kept.")],
+    out: Annotated[Path, typer.Option(help="Folder for the wav files; existing files are kept.")],
     seed: Annotated[int, typer.Option(help="Of pitch, tempo and punctuation.")] = 0,
     held_out: Annotated[bool, typer.Option(help="Only the voices that are never trained on.")] = False,
 ) -> None:
@@ -168,7 +168,9 @@ def make_voices(
 
 @train.command("shd-voices")
 def make_shd_voices(
-    out: Annotated[Path, typer.Option(help="Folder for shd_train.h5, shd_test.h5 and the wav files; those are kept.")],
+    out: Annotated[
+        Path, typer.Option(help="Folder for shd_train.h5, shd_test.h5 and the wav files; existing wav files are kept.")
+    ],
     seed: Annotated[int, typer.Option(help="Of pitch, tempo and punctuation.")] = 0,
 ) -> None:
     """Synthesise German and English digits in the form of the Spiking Heidelberg Digits, test speakers apart."""

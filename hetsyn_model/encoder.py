@@ -10,9 +10,10 @@ Every ``step_samples`` samples the latest ``window_samples`` make one frame:
     down_ml(t)   = y_m(t) <= theta_l and y_m(t-1) >  theta_l
 
 ``around`` is the level's smooth mean over neighbouring bands, so that a contrast c above 0 brings out
-formants and takes away part of a microphone's colour, at once and without a memory. A scheme in the
-family of Guetig and Sompolinsky's: threshold crossings of log Mel bands. All in float64: a crossing is a
-comparison, and float32's rounding, which differs between runtimes, would move some.
+formants and takes away part of a microphone's colour, at once and without a memory. The scheme is of the family of
+Guetig and Sompolinsky's, which arXiv 2508.11644 uses for TiDigits and Ti46 (appendix E): threshold crossings of log Mel
+bands. All in float64: a crossing is a comparison, and float32's rounding, which differs between runtimes, would move
+some.
 
 Channels are ordered direction (up, down), band, level. Index letters: b stream, t step, m band, l level.
 """
@@ -35,16 +36,24 @@ Array = np.ndarray[Any, np.dtype[np.float64]]
 
 @dataclass(frozen=True)
 class EncoderSpec:
-    """What the encoder is.
+    """The encoder's settings.
 
-    sample_rate_hz: of the audio, samples in [-1, 1]. step_samples: samples of a step.
-    window_samples: samples of a frame, the latest step's included. bands, low_hz, high_hz: the Mel bank.
-    levels, spacing_db, top_db: thresholds below the gain, the highest at -top_db.
-    floor_db: energy added to every band (dB of full scale) so that silence has a level.
-    quietest_db: the gain's initial and lowest value; release_db_per_s: how fast it forgets a loud sound.
-    emphasis_db_per_octave: fixed rise of the bands above EMPHASIS_FROM_HZ, against the fall of voices.
-    contrast: share c of the normalisation that neighbouring bands give instead of the gain;
-    contrast_bands: standard deviation of the neighbourhood.
+    Attributes:
+        sample_rate_hz: of the audio, samples in [-1, 1].
+        step_samples: samples of a step.
+        window_samples: samples of a frame, the latest step's included.
+        bands: of the Mel bank.
+        low_hz: lower edge of the Mel bank.
+        high_hz: upper edge of the Mel bank.
+        levels: thresholds of a band, below the gain.
+        spacing_db: distance of neighbouring thresholds.
+        top_db: the highest threshold is at -top_db.
+        floor_db: energy added to every band (dB of full scale) so that silence has a level.
+        quietest_db: the gain's initial and lowest value, in dB of full scale.
+        release_db_per_s: how fast the gain falls after a loud sound.
+        emphasis_db_per_octave: fixed rise of the bands above EMPHASIS_FROM_HZ, against the fall of voices.
+        contrast: share c of the normalisation that comes from neighbouring bands instead of the gain.
+        contrast_bands: standard deviation of the neighbourhood, in bands.
     """
 
     sample_rate_hz: int = 8000
@@ -172,7 +181,13 @@ def _mel(hz: float) -> float:
 
 @dataclass(frozen=True)
 class EncoderState:
-    """Between two calls: history [b, history_samples]; gain_db [b]; level_db [b, bands], last y."""
+    """The encoder's state between two calls, all float64.
+
+    Attributes:
+        history: [b, history_samples], latest samples, in [-1, 1].
+        gain_db: [b], gain(t).
+        level_db: [b, bands], y(t).
+    """
 
     history: Tensor
     gain_db: Tensor
@@ -199,13 +214,14 @@ class Encoder:
         )
 
     def step(self, audio: Tensor, state: EncoderState) -> tuple[Tensor, EncoderState]:
-        """Whole steps of audio to spikes.
+        """Encode whole steps of audio.
 
         Args:
             audio: [b, steps * step_samples] in [-1, 1].
+            state: after the steps before.
 
         Returns:
-            spikes uint8 [b, steps, channels], and the state after them.
+            Spikes uint8 [b, steps, channels], and the state after them.
 
         Raises:
             ValueError: the audio is not a whole number of steps.
@@ -221,12 +237,29 @@ class Encoder:
         return spikes, EncoderState(history, gain, last)
 
     def levels_db(self, frames: Tensor, mel: Tensor | None = None) -> Tensor:
-        """[..., window_samples] float64 frames to [..., bands] band levels in dB of full scale."""
+        """The level of each band, level_m(t).
+
+        Args:
+            frames: float64 [..., window_samples].
+            mel: [2 * bins, bands], other Mel filters than the spec's.
+
+        Returns:
+            [..., bands] in dB of full scale.
+        """
         energy = (frames @ self._spectrum).square() @ (self._mel if mel is None else mel)
         return 10.0 * torch.log10(energy + 10.0 ** (self.spec.floor_db / 10.0)) + self._emphasis
 
     def crossings(self, levels_db: Tensor, gain_db: Tensor, last_db: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Band levels [b, steps, bands] to spikes uint8 [b, steps, channels], with gain and last y after."""
+        """The spikes of band levels: up_ml(t) and down_ml(t).
+
+        Args:
+            levels_db: [b, steps, bands], level_m(t).
+            gain_db: [b], gain before the first step.
+            last_db: [b, bands], y before the first step.
+
+        Returns:
+            Spikes uint8 [b, steps, channels], and gain and y after the last step.
+        """
         batch, steps, _ = levels_db.shape
         loudest = levels_db.amax(-1)
         shaped = levels_db @ self._contrast

@@ -29,7 +29,13 @@ class CheckpointError(ValueError):
 
 @dataclass(frozen=True)
 class _Entry:
-    """One tensor of the network: its names in a checkpoint, its place in ours, its shape if not a decay's."""
+    """One tensor of the network.
+
+    Attributes:
+        names: in a reference checkpoint.
+        layer: index in ours.
+        parameter: name in our layer.
+    """
 
     names: tuple[str, ...]
     layer: int
@@ -73,7 +79,7 @@ def _architecture(names: set[str]) -> tuple[tuple[str, ...], bool]:
 
 
 def _collect(entries: list[_Entry], state_dict: Mapping[str, Tensor]) -> dict[tuple[int, str], _Found]:
-    """Each tensor by its place (layer, parameter)."""
+    """Each tensor by its key (layer, parameter)."""
     known = {name for entry in entries for name in entry.names}
     extra = sorted(set(state_dict) - known)
     if extra:
@@ -113,9 +119,9 @@ def _tensor(name: str, value: object) -> Tensor:
     return tensor
 
 
-def _axes(place: tuple[int, str], per_synapse: bool) -> tuple[int, ...]:
-    """Which layers' sizes a tensor's shape is made of: 0 the input, then the layers in order."""
-    layer, parameter = place
+def _axes(key: tuple[int, str], per_synapse: bool) -> tuple[int, ...]:
+    """The layers whose sizes make a tensor's shape: 0 the input, then the layers in order."""
+    layer, parameter = key
     fan_in = layer + 1 if parameter.endswith("rec") else layer
     return (layer + 1, fan_in) if parameter.startswith("w") or per_synapse else (layer + 1,)
 
@@ -125,14 +131,14 @@ def _check_shapes(found: Mapping[tuple[int, str], _Found]) -> tuple[list[int], b
     kinds = Counter(item.tensor.dim() == 2 for (_, parameter), item in found.items() if parameter[0] != "w")
     per_synapse = kinds.most_common(1)[0][0]
     votes: dict[int, Counter[int]] = {}
-    for place, item in found.items():
-        axes = _axes(place, per_synapse)
+    for key, item in found.items():
+        axes = _axes(key, per_synapse)
         if len(axes) == item.tensor.dim():
             for axis, size in zip(axes, item.tensor.shape, strict=True):
                 votes.setdefault(axis, Counter())[size] += 1
     sizes = {axis: counted.most_common(1)[0][0] for axis, counted in votes.items()}
-    for place, item in found.items():
-        expected = tuple(sizes.get(axis, 0) for axis in _axes(place, per_synapse))
+    for key, item in found.items():
+        expected = tuple(sizes.get(axis, 0) for axis in _axes(key, per_synapse))
         if tuple(item.tensor.shape) != expected or 0 in expected:
             raise CheckpointError(
                 f"entry {item.name!r} has shape {tuple(item.tensor.shape)}, the others make it {expected}"
@@ -151,10 +157,14 @@ def from_reference(
     """A Network from weights under the reference checkpoint's names.
 
     Args:
-        state_dict: name to tensor (or NumPy array); every alias of a tensor may be there or not.
+        state_dict: name to tensor (or NumPy array); every alias of a tensor is optional.
         threshold: of all hidden neurons.
-        step_s, tau_reset_s: duration of a step and time constant of the reset, in seconds.
+        step_s: duration of a step in seconds.
+        tau_reset_s: time constant of the reset in seconds.
         dtype: of the network's tensors, float32 or float64.
+
+    Returns:
+        The network, on input as the reference bins it.
 
     Raises:
         CheckpointError: an entry is missing, unknown, misshaped, not finite, or not a decay in [0, 1].

@@ -20,7 +20,7 @@ from hetsyn_model.spec import NetworkSpec, decay_of
 from hetsyn_model.state import FORMS, Form, state_layout
 from hetsyn_model.synapse import ExactWeights, SynapsePath
 
-ERROR_BOUND = 1e-3  # of a kernel, where a bank's size is not given
+ERROR_BOUND = 1e-3  # of a kernel, where a bank has no set size
 
 
 class Layer(nn.Module):
@@ -157,7 +157,7 @@ class Network(nn.Module):
 
         Args:
             size: decays of each bank (fewer where fewer are exact). None: the smallest that meets the bound.
-            error_bound: relative L2 error of the worst kernel, where no size is given.
+            error_bound: relative L2 error of the worst kernel, used without ``size``.
 
         Returns:
             Each layer's kernel error.

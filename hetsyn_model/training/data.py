@@ -70,7 +70,7 @@ def read_folder(folder: Path, labels: Sequence[str], rate_hz: int) -> list[Recor
     """Every ``{label}_{speaker}_{take}.wav`` of a folder, sorted by name.
 
     Raises:
-        DataError: no such folder, no such files, or a label that is none of the given.
+        DataError: no such folder, no such files, or a label that is not in ``labels``.
     """
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder")

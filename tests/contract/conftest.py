@@ -13,16 +13,19 @@ from hetsyn_model.encoder import EncoderSpec
 
 torch.set_num_threads(1)
 
-ENCODER = EncoderSpec(bands=16, levels=6, spacing_db=4.0, contrast=0.4, emphasis_db_per_octave=6.0)
+
+@pytest.fixture(scope="session")
+def encoder_spec() -> EncoderSpec:
+    return EncoderSpec(bands=16, levels=6, spacing_db=4.0, contrast=0.4, emphasis_db_per_octave=6.0)
 
 
 @pytest.fixture(scope="session")
-def network() -> Network:
+def network(encoder_spec: EncoderSpec) -> Network:
     spec = NetworkSpec(
-        channels=ENCODER.channels,
+        channels=encoder_spec.channels,
         hidden=(24, 12),
         outputs=3,
-        step_s=ENCODER.step_s,
+        step_s=encoder_spec.step_s,
         neuron=NeuronSpec(tau_init_steps=(2, 15)),
         decision=DecisionSpec("sum_softmax", skip_steps=5),
     )
@@ -34,8 +37,10 @@ def network() -> Network:
 
 
 @pytest.fixture(scope="session")
-def models(network: Network, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def models(network: Network, encoder_spec: EncoderSpec, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models")
-    source = Source(network, "words", "1", "three words", ("a", "b", "c"), "bands", ENCODER, tail_steps=7)
-    write_artifact(source, Evaluation(seeded_streams(ENCODER.channels, 0.05, streams=4, steps=20)), folder / "words/1")
+    source = Source(network, "words", "1", "three words", ("a", "b", "c"), "bands", encoder_spec, tail_steps=7)
+    write_artifact(
+        source, Evaluation(seeded_streams(encoder_spec.channels, 0.05, streams=4, steps=20)), folder / "words/1"
+    )
     return folder

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from hetsyn_model import Network
-from hetsyn_model.encoder import Encoder
+from hetsyn_model.encoder import Encoder, EncoderSpec
 from hetsyn_model.state import Form
 from service.contract.artifact import Artifact
 from service.engine.engine import Engine, Outcome, Work
@@ -17,7 +17,6 @@ from service.engine.stream import STEP_BYTES, initial_stream
 from service.models.catalog import ModelCatalog
 from service.models.model import Model
 from service.wire.chunk import AudioChunk, Chunk, spike_chunk
-from tests.contract.conftest import ENCODER
 
 FORMS: tuple[Form, ...] = ("exact", "bank")
 TAIL_STEPS = 7
@@ -47,9 +46,11 @@ def sound(samples: int = 3333) -> np.ndarray:
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("cut", [56, 800, 100_000])
-def test_audio_gives_torchs_answer(model: Model, network: Network, form: Form, cut: int) -> None:
+def test_audio_gives_torchs_answer(
+    model: Model, network: Network, encoder_spec: EncoderSpec, form: Form, cut: int
+) -> None:
     audio = sound()
-    encoder = Encoder(ENCODER)
+    encoder = Encoder(encoder_spec)
     steps = -(-audio.size // 80) + TAIL_STEPS
     whole = torch.zeros(1, steps * 80)
     whole[0, : audio.size] = torch.from_numpy(audio)
@@ -65,12 +66,12 @@ def test_audio_gives_torchs_answer(model: Model, network: Network, form: Form, c
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_spikes_give_torchs_answer(model: Model, network: Network, form: Form) -> None:
-    dense = torch.rand(30, ENCODER.channels, generator=torch.Generator().manual_seed(0)) < 0.05
+def test_spikes_give_torchs_answer(model: Model, network: Network, encoder_spec: EncoderSpec, form: Form) -> None:
+    dense = torch.rand(30, encoder_spec.channels, generator=torch.Generator().manual_seed(0)) < 0.05
     chunks: list[Chunk] = [
         spike_chunk(10, *dense[start : start + 10].nonzero().T.numpy()) for start in range(0, 30, 10)
     ]
-    padded = torch.cat([dense.float(), torch.zeros(TAIL_STEPS, ENCODER.channels)])
+    padded = torch.cat([dense.float(), torch.zeros(TAIL_STEPS, encoder_spec.channels)])
     with torch.no_grad():
         expected = network.rollout(padded.unsqueeze(0), form)
     last = through(model, form, chunks)[-1]

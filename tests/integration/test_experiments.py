@@ -162,10 +162,10 @@ def test_the_smoke_version_of_every_experiment(name: str, tmp_path: Path) -> Non
     assert copied.network.banks == trained.banks  # the bank that was trained and judged is the one that is served
 
 
-def test_a_condition_with_given_settings_is_run_without_a_search(tmp_path: Path) -> None:
+def test_a_condition_with_settings_is_run_without_a_search(tmp_path: Path) -> None:
     planned = smoke(EXPERIMENTS["delayed-match"]())
-    given = replace(planned.condition(BASE), name=PAPER, settings=ChosenSettings(1e-3, 8.0), analysed=False)
-    planned = replace(planned, conditions=(*planned.conditions, given))
+    fixed = replace(planned.condition(BASE), name=PAPER, settings=ChosenSettings(1e-3, 8.0), analysed=False)
+    planned = replace(planned, conditions=(*planned.conditions, fixed))
     kept = tmp_path / "kept/delayed-match.json"
     (found,) = run_experiment(planned, tmp_path, kept, Selection(("hetsyn",), conditions=(PAPER,)))
     assert [found] == read_kept(kept.parent)
@@ -201,7 +201,7 @@ def test_all_runs_what_has_its_data_and_says_what_has_not(tmp_path: Path, monkey
         (["shd", "--model", "hetsyn"], "hetsyn train shd-voices"),
     ],
 )
-def test_what_cannot_be_run_is_said(arguments: list[str], message: str, tmp_path: Path) -> None:
+def test_impossible_requests_are_refused_with_a_reason(arguments: list[str], message: str, tmp_path: Path) -> None:
     done = CliRunner().invoke(command, [*arguments, "--out", str(tmp_path), "--results", str(tmp_path / "kept")])
     assert done.exit_code == 2
     assert message in " ".join(done.output.split())

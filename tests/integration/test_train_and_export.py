@@ -65,9 +65,9 @@ def test_leaving_a_speaker_out_reports_on_them(words: Path, tmp_path: Path) -> N
     figures = json.loads((tmp_path / "leave-one-out.json").read_text())
     assert [figure["speaker"] for figure in figures["speakers"]] == ["anna"]
     assert figures["speakers"][0]["recordings"] == 20
-    taught = (*arguments[:-3], str(tmp_path / "taught"), *arguments[-2:], "--seed", "1", "--leave-out", "anna")
-    assert "anna" in hetsyn(*taught, "--teacher", str(tmp_path))
-    assert "without-bert/best.pt: no readable" in hetsyn(*taught[:-1], "bert", "--teacher", str(tmp_path), code=2)
+    student = (*arguments[:-3], str(tmp_path / "student"), *arguments[-2:], "--seed", "1", "--leave-out", "anna")
+    assert "anna" in hetsyn(*student, "--teacher", str(tmp_path))
+    assert "without-bert/best.pt: no readable" in hetsyn(*student[:-1], "bert", "--teacher", str(tmp_path), code=2)
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_leaving_a_speaker_out_reports_on_them(words: Path, tmp_path: Path) -> N
         (("export", __file__, "--out", "x/1"), "not a checkpoint"),
     ],
 )
-def test_what_is_wrong_is_said(arguments: tuple[str, ...], message: str) -> None:
+def test_errors_name_their_cause(arguments: tuple[str, ...], message: str) -> None:
     assert message in hetsyn(*arguments, code=2)
 
 

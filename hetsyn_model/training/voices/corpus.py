@@ -37,7 +37,7 @@ ATTEMPTS: Final = 4
 PUNCTUATION: Final = ("", ".", ".", "?", ",", "!")
 
 # Never in the training corpus: `rms` is a natural voice (unit statistics of a real American
-# speaker) that demos and evaluation play to the model, so the model must not have heard it.
+# speaker) that demos and evaluation play to the model, so the model is never trained on it.
 HELD_OUT: Final = frozenset({"flite-rms"})
 
 ENGINES: Final[tuple[SpeechEngine, ...]] = (Kokoro(), Pico(), Flite(), Festival(), Espeak())
@@ -45,11 +45,14 @@ ENGINES: Final[tuple[SpeechEngine, ...]] = (Kokoro(), Pico(), Flite(), Festival(
 
 @dataclass(frozen=True)
 class CorpusReport:
-    """What a run left in the output folder.
+    """The corpus after a run.
 
-    `files_by_engine` and `files_by_speaker` count the wanted files that exist now, `made` those
-    that this run wrote. `rejected` names files that failed the checks in every attempt.
-    `missing` maps an engine that is not installed to what installs it.
+    Attributes:
+        files_by_engine: number of the wanted files that exist now, by engine.
+        files_by_speaker: the same by speaker.
+        missing: how to install each engine that is not installed, by engine.
+        made: number of files that this run wrote.
+        rejected: names of files that failed the checks in every attempt.
     """
 
     files_by_engine: Mapping[str, int]
@@ -64,10 +67,16 @@ class CorpusReport:
 
 
 def trim(samples: Samples, rate_hz: int) -> Samples:
-    """Cut leading and trailing silence from samples of shape (n,), keeping 15 ms on each side.
+    """Cut leading and trailing silence, keeping 15 ms on each side.
 
-    Silence is what lies 40 dB below the loudest 5 ms frame, so the level does not matter.
-    Returns an empty array for an all-zero input.
+    Frames 40 dB below the loudest 5 ms frame are silence, so the level does not matter.
+
+    Args:
+        samples: [n].
+        rate_hz: of the samples.
+
+    Returns:
+        The rest; nothing of an all-zero input.
     """
     frame = max(1, round(TRIM_FRAME_S * rate_hz))
     padded = np.pad(samples, (0, -len(samples) % frame))
@@ -81,9 +90,10 @@ def trim(samples: Samples, rate_hz: int) -> Samples:
 
 
 def prepare(samples: Samples, rate_hz: int) -> NDArray[np.int16]:
-    """Turn an engine's samples into corpus audio: 8 kHz int16, trimmed, level left natural.
+    """Turn an engine's samples into corpus audio: 8 kHz int16, trimmed, at their natural level.
 
-    Raises SpeechError when the result is silent, clipped, or not 0.15 to 1.2 s long.
+    Raises:
+        SpeechError: the result is silent, clipped, or not 0.15 to 1.2 s long.
     """
     if len(samples) == 0 or float(np.abs(samples).max()) < 0.01:
         raise SpeechError("silent")
@@ -109,12 +119,25 @@ def synthesise(
     held_out: bool = False,
     available: Sequence[SpeechEngine] = ENGINES,
 ) -> CorpusReport:
-    """Write the corpus to `out_dir` and report it. Existing files are kept, so it can restart.
+    """Write the corpus and report it. Existing files are kept, so it can restart.
 
-    `engines` selects by name (all by default); `takes_scale` multiplies every voice's takes (one
-    at least). `on_progress` gets (done, wanted). `held_out` writes the speakers of HELD_OUT
-    instead of all the others. What a file holds depends on seed, speaker, digit and take alone.
-    Raises ValueError for an unknown engine name and RuntimeError when no engine is installed.
+    A file's content depends on seed, speaker, digit and take alone.
+
+    Args:
+        out_dir: folder of the files.
+        seed: of pitch, tempo and punctuation.
+        engines: names to use; all by default.
+        takes_scale: factor on every voice's takes (one at least).
+        on_progress: called with (done, wanted).
+        held_out: write the speakers of HELD_OUT instead of all the others.
+        available: the engines to choose from.
+
+    Returns:
+        The corpus now.
+
+    Raises:
+        ValueError: an engine of that name is not available.
+        RuntimeError: no engine is installed.
     """
     unknown = set(engines or ()) - {engine.name for engine in available}
     if unknown:
@@ -142,11 +165,11 @@ def synthesise(
         futures = {pool.submit(_make, out_dir, seed, *job): job for job in jobs}
         for done, future in enumerate(as_completed(futures), start=1):
             engine, voice, digit, take = futures[future]
-            outcome = future.result()
-            if outcome is None:
+            written = future.result()
+            if written is None:
                 rejected.append(file_name(digit, voice.speaker, take))
             else:
-                made += outcome
+                made += written
                 files_by_engine[engine.name] += 1
                 files_by_speaker[voice.speaker] += 1
             if on_progress is not None:

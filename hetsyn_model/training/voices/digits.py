@@ -52,11 +52,11 @@ def _espeak(_: SpeechEngine, language: Language) -> list[Voice]:
     return [
         Voice(
             f"espeak-{variant.lower()}",
-            f"{_ACCENTS[place % len(_ACCENTS)] if language == 'en' else 'de'}+{variant}",
+            f"{_ACCENTS[index % len(_ACCENTS)] if language == 'en' else 'de'}+{variant}",
             takes=2,
             words=ENGLISH if language == "en" else GERMAN_DIGITS,
         )
-        for place, variant in enumerate(_VARIANTS)
+        for index, variant in enumerate(_VARIANTS)
     ]
 
 
@@ -111,13 +111,13 @@ READERS: Final = (
 
 
 def person(speaker: str) -> str:
-    """Whose voice a corpus speaker has."""
+    """The person whose voice a corpus speaker has."""
     return _SAME_PERSON.get(speaker, speaker)
 
 
 def is_held_out(speakers: Sequence[str]) -> Mapping[str, bool]:
     """Which of the persons are for the test: every fifth in order of their names, so of every engine with that many."""
-    return {name: place % TEST_EVERY == 2 for place, name in enumerate(sorted(set(speakers)))}
+    return {name: index % TEST_EVERY == 2 for index, name in enumerate(sorted(set(speakers)))}
 
 
 def speak(
@@ -127,7 +127,7 @@ def speak(
     on_progress: Callable[[str, int, int], None] | None = None,
     readers: Sequence[Reader] = READERS,
 ) -> dict[Language, CorpusReport]:
-    """Write the corpus of each language to ``out/en`` and ``out/de``, with the digit as label; what is there is kept.
+    """Write the corpus of each language to ``out/en`` and ``out/de``, with the digit as label; existing files are kept.
 
     Raises:
         RuntimeError: no engine is installed.
@@ -139,7 +139,7 @@ def speak(
             if on_progress is not None:
                 on_progress(language, done, wanted)
 
-        # an engine without a voice for the language is not missing, it has nothing to say
+        # an engine without a voice for the language is not missing
         speaking = [
             each
             for each in (replace(reader, language=language) for reader in readers)

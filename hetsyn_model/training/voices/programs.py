@@ -21,9 +21,16 @@ SAY_TIMEOUT_S: Final = 30.0
 
 
 def _wav_of(command: Callable[[str], Sequence[str]]) -> tuple[Samples, int]:
-    """Run the command that writes the 16-bit WAV file it is given, and read that file.
+    """Run a command that writes a 16-bit WAV file, and read the file.
 
-    Raises SpeechError when the command fails or writes something else.
+    Args:
+        command: the command line for a path.
+
+    Returns:
+        Mono samples in [-1, 1], [n], and their rate in Hz.
+
+    Raises:
+        SpeechError: the command fails or writes something else.
     """
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "spoken.wav")  # noqa: PTH118 - goes into a command line

@@ -1,4 +1,4 @@
-"""Synthesised digits in SHD's form: 700 channels of spikes, two HDF5 files, the speakers of one not in the other.
+"""Synthesised digits in SHD's form: 700 channels of spikes, two HDF5 files with different speakers.
 
 The project's own encoder makes the spikes. PyPI's ``lauscher``, the cochlea model that SHD itself was made with, took
 45 s of processor time for a word of 0.37 s at 16 kHz, the encoder 3 ms. So a channel is a threshold of a Mel band here,
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -19,7 +19,6 @@ from hetsyn_model.encoder import Encoder, EncoderSpec
 from hetsyn_model.training.augment import encode_batch
 from hetsyn_model.training.data import (
     SHD_BIN_S,
-    SHD_CHANNELS,
     SHD_STEPS,
     DataError,
     Recording,
@@ -42,12 +41,18 @@ ENCODER: Final = EncoderSpec(
     emphasis_db_per_octave=4.0,
     contrast=0.5,
 )
-TAIL_STEPS: Final = 10  # a word's end is heard in the silence behind it
+TAIL_STEPS: Final = 10  # a word's last spikes fall into the silence behind it
 
 
 @dataclass(frozen=True)
 class ShdReport:
-    """Recordings and speakers of each file, and the mean number of spikes of a recording."""
+    """The files that were written.
+
+    Attributes:
+        recordings: number in each file, by its name.
+        speakers: number in each file, by its name.
+        spikes: mean number of a recording.
+    """
 
     recordings: dict[str, int]
     speakers: dict[str, int]
@@ -63,7 +68,7 @@ def encode(encoder: Encoder, recordings: Sequence[Recording], speakers: Sequence
         dense = encoded.events.dense().numpy() > 0
         for stream, recording, speaker in zip(dense, some, speakers[start : start + 64], strict=True):
             steps, units = stream[: SHD_STEPS - 1].nonzero()
-            # the middle: half precision, which SHD stores, is coarser than the bins' edges
+            # the middle: float16, which SHD stores, is coarser than the bins' edges
             samples.append(ShdSample((steps + 0.5) * SHD_BIN_S, units.astype(np.int64), recording.label, speaker))
     return samples
 
@@ -75,21 +80,20 @@ def write_files(corpus: Path, out: Path) -> ShdReport:
         DataError: there is no such corpus, or too few speakers to hold one out.
     """
     recordings = [
-        Recording(heard.audio, heard.label + 10 * index, heard.speaker, heard.take)
+        replace(recording, label=recording.label + 10 * index)
         for index, language in enumerate(LANGUAGES)
-        for heard in read_folder(corpus / language, tuple("0123456789"), ENCODER.sample_rate_hz)
+        for recording in read_folder(corpus / language, tuple("0123456789"), ENCODER.sample_rate_hz)
     ]
-    held_out = is_held_out([person(heard.speaker) for heard in recordings])
+    held_out = is_held_out([person(recording.speaker) for recording in recordings])
     voices = sorted(held_out)
     if not any(held_out.values()):
         raise DataError(f"{corpus}: {len(voices)} speaker(s), too few to hold one out: install another engine")
-    assert ENCODER.channels == SHD_CHANNELS
     encoder = Encoder(ENCODER)
     source = json.dumps({"made_by": "hetsyn train shd-voices", "encoder": ENCODER.to_dict()})
     counts, people, spikes = {}, {}, 0
     for name, held in ((TRAIN_FILE, False), (TEST_FILE, True)):
-        mine = [heard for heard in recordings if held_out[person(heard.speaker)] == held]
-        numbers = [voices.index(person(heard.speaker)) for heard in mine]
+        mine = [recording for recording in recordings if held_out[person(recording.speaker)] == held]
+        numbers = [voices.index(person(recording.speaker)) for recording in mine]
         samples = encode(encoder, mine, numbers)
         write_shd(out / name, samples, KEYS, voices, source)
         counts[name], people[name] = len(mine), len(set(numbers))

@@ -1,4 +1,4 @@
-"""What a text-to-speech engine is, and how the digits are written for readers of several languages."""
+"""The interface of a text-to-speech engine, and the digits as text for readers of several languages."""
 
 from __future__ import annotations
 
@@ -38,7 +38,14 @@ class SpeechError(RuntimeError):
 
 @dataclass(frozen=True)
 class Voice:
-    """One speaker: its corpus id, the engine's own code for it and what it reads per digit."""
+    """One speaker of an engine.
+
+    Attributes:
+        speaker: its name in the corpus.
+        code: the engine's own name for it.
+        takes: recordings of each digit.
+        words: text that it reads for each digit.
+    """
 
     speaker: str
     code: str
@@ -48,7 +55,12 @@ class Voice:
 
 @dataclass(frozen=True)
 class Prosody:
-    """Prosody of one take: duration and pitch as multiples of the voice's natural ones."""
+    """Prosody of one take.
+
+    Attributes:
+        stretch: duration as a multiple of the voice's natural one.
+        pitch_ratio: pitch as a multiple of the voice's natural one.
+    """
 
     stretch: float = 1.0
     pitch_ratio: float = 1.0
@@ -65,8 +77,12 @@ class SpeechEngine(Protocol):
     def voices(self) -> Sequence[Voice]: ...
 
     def say(self, text: str, voice: Voice, prosody: Prosody) -> tuple[Samples, int]:
-        """Return mono samples in [-1, 1], shape (n,), and their rate in Hz.
+        """Speak a text.
 
-        Raises SpeechError when the engine fails.
+        Returns:
+            Mono samples in [-1, 1], [n], and their rate in Hz.
+
+        Raises:
+            SpeechError: the engine fails.
         """
         ...

@@ -36,9 +36,9 @@ def test_the_seed_chooses_speakers_that_validate_and_no_others_do(folder: Path) 
     left_out = []
     for seed in range(6):
         train, validation = Shd(ShdSpec(), folder, seed).split()
-        heard, judged = ({r.speaker for r in part} for part in (train, validation))
-        assert heard | judged == set(range(SPEAKERS))
-        assert not heard & judged
+        trained, judged = ({r.speaker for r in part} for part in (train, validation))
+        assert trained | judged == set(range(SPEAKERS))
+        assert not trained & judged
         left_out.append(judged)
     assert left_out == [{0, 6}, {1, 7}, {2}, {3}, {4}, {5}]
 

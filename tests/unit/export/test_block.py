@@ -115,10 +115,10 @@ def test_a_block_gives_the_operators_bits(
 def test_a_call_is_checked_as_the_cpus_is(emulation: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = network("hetsyn", "last", channels=6, hidden=(4,), recurrent=True, bias=False)
     graph = load(network_graph(made.compile("bank")), emulation, monkeypatch)
-    given = initial_row(made.compile("bank").layout, 1) | {"steps": np.array([2], np.int64)}
+    inputs = initial_row(made.compile("bank").layout, 1) | {"steps": np.array([2], np.int64)}
     events = {"events.row": np.array([2], np.int64), "events.unit": np.array([0], np.int64)}
     with pytest.raises(ArtifactError, match="events are not in ascending rows, or outside"):
-        graph.run(given | events, ["scores"])
+        graph.run(inputs | events, ["scores"])
 
 
 @pytest.mark.skipif(shutil.which("nvcc") is None, reason="there is no nvcc")

@@ -35,8 +35,8 @@ def feed(form: Form, row: list[int], unit: list[int], steps: list[int]) -> dict[
 def sound(samples: int) -> dict[str, Array]:
     """A step of one stream's silence, which begins from below all thresholds."""
     state = initial_arrays(encoder_state(EncoderSpec()), 1)
-    given: dict[str, Array] = {"audio": np.zeros((1, samples), np.float32), "steps": np.ones(1, np.int64)}
-    return given | {f"state.{name}": value for name, value in state.items()}
+    inputs: dict[str, Array] = {"audio": np.zeros((1, samples), np.float32), "steps": np.ones(1, np.int64)}
+    return inputs | {f"state.{name}": value for name, value in state.items()}
 
 
 def test_the_library_that_was_built_can_be_used() -> None:
@@ -84,10 +84,10 @@ def test_a_long_silence_ends_in_zeros_not_in_denormal_numbers(form: Form) -> Non
 
 @pytest.mark.parametrize("form", FORMS)
 def test_a_batch_without_events_or_steps_runs(form: Form) -> None:
-    given = feed(form, [], [], [0, 0])
-    got = graph(form).run(given, ["next.state", "next.step", "readout", "probabilities"])
-    assert np.array_equal(got["next.state"], given["state"])
-    assert np.array_equal(got["next.step"], given["step"])
+    inputs = feed(form, [], [], [0, 0])
+    got = graph(form).run(inputs, ["next.state", "next.step", "readout", "probabilities"])
+    assert np.array_equal(got["next.state"], inputs["state"])
+    assert np.array_equal(got["next.step"], inputs["step"])
     assert got["readout"].shape == (2, 0, 3)
     assert np.allclose(got["probabilities"], 1 / 3)
 

@@ -26,7 +26,7 @@ from hetsyn_model.training.voices.speech import (
     SpeechEngine,
     Voice,
 )
-from tests.unit.hetsyn_model.training.test_voices import ToneEngine
+from tests.support.tone_engine import ToneEngine
 
 SPEAKERS = tuple(f"tone-{letter}" for letter in "abcde")
 
@@ -90,14 +90,14 @@ def test_the_files_are_in_shds_layout(corpus: Path) -> None:
             assert [key.decode() for key in file["extra/keys"]] == list(digits.KEYS)
             assert [voice.decode() for voice in file["extra/voices"]] == list(SPEAKERS)
             assert all(np.all(np.diff(row) >= 0) for row in times[:])
-            assert max(int(row.max()) for row in units[:]) < 700
+            assert max(int(row.max()) for row in units[:]) < shd.ENCODER.channels == 700
             assert set(file["labels"][:].tolist()) == set(range(20))
             speakers.append(set(file["extra/speaker"][:].tolist()))
     assert speakers == [{0, 1, 3, 4}, {2}]
     assert not list(corpus.glob("*.part"))
 
 
-def test_what_is_read_is_what_the_encoder_heard(corpus: Path) -> None:
+def test_the_file_has_the_encoders_spikes(corpus: Path) -> None:
     """A step later and from the other end, as SHD is read; its unit 0 is lost."""
     shd.write_files(corpus, corpus)
     (recording,) = [r for r in read_shd(corpus / "shd_test.h5") if r.label == 13]
@@ -107,9 +107,9 @@ def test_what_is_read_is_what_the_encoder_heard(corpus: Path) -> None:
     encoder = Encoder(shd.ENCODER)
     spikes, _ = encoder.step(torch.from_numpy(samples)[None], encoder.initial_state(1))
     steps, channels = spikes[0, :249].numpy().nonzero()
-    heard = {(step + 1, 700 - channel) for step, channel in zip(steps.tolist(), channels.tolist(), strict=True)}
+    encoded = {(step + 1, 700 - channel) for step, channel in zip(steps.tolist(), channels.tolist(), strict=True)}
     read = set(zip(recording.steps.tolist(), recording.units.tolist(), strict=True))
-    assert read == {cell for cell in heard if cell[1] < 700}
+    assert read == {cell for cell in encoded if cell[1] < 700}
     assert len(read) > 20
     assert recording.speaker == 2
 
@@ -144,11 +144,13 @@ def test_without_an_engine_it_is_said_what_brings_one(tmp_path: Path) -> None:
         digits.speak(tmp_path, readers=[digits.Reader(ToneEngine(present=False), voices)])
 
 
-@pytest.mark.parametrize(("present", "status", "said"), [(True, 0, "20 recordings of 1 speakers"), (False, 2, "found")])
-def test_the_command(present: bool, status: int, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("present", "status", "printed"), [(True, 0, "20 recordings of 1 speakers"), (False, 2, "found")]
+)
+def test_the_command(present: bool, status: int, printed: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     readers = [digits.Reader(ToneEngine(*SPEAKERS, present=present), voices)]
     monkeypatch.setattr(commands, "speak", partial(digits.speak, readers=readers))
     done = CliRunner().invoke(commands.train, ["shd-voices", "--out", str(tmp_path)])
     assert done.exit_code == status, done.output
-    assert said in " ".join(done.output.split())
+    assert printed in " ".join(done.output.split())
     assert (tmp_path / "shd_test.h5").exists() == present
