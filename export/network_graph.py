@@ -24,6 +24,7 @@ from export.build import GraphBuilder
 from hetsyn_model.bank import BankWeights
 from hetsyn_model.compiled import Compiled, LayerWeights
 from hetsyn_model.spec import NetworkSpec, decay_of
+from hetsyn_model.state import DECISION_SCORE, DECISION_STEP, state_name
 from hetsyn_model.synapse import SynapsePath
 from service.contract.graph_io import (
     EVENT_ROW,
@@ -184,7 +185,7 @@ def _chunk_body(compiled: Compiled, weights: Mapping[str, Numbers]) -> GraphBuil
     flat = [graph.reshape(value, [0, prod(tensor.shape)]) for value, tensor in zip(final, layout, strict=True)]
     graph.bind(NEXT_STATE, graph.node("Concat", *flat, axis=1))
     graph.bind(NEXT_STEP, step)
-    score = final[[tensor.name for tensor in layout].index("decision.score")]
+    score = final[[tensor.name for tensor in layout].index(DECISION_SCORE)]
     graph.bind(SCORES, score)
     graph.bind(PROBABILITIES, _probabilities(graph, spec, score, step))
     for name, trace in zip(traces, after[len(states) + 1 :], strict=True):
@@ -260,17 +261,17 @@ def _currents(
         # the first layer's product was made for the whole chunk
         arriving = x if driven else body.node("MatMul", x, _wide(f"{name}.weight_in"))
         if f"{name}.weight_rec" in weights:
-            recurrent = body.node("MatMul", before[f"{name}.spikes"], _wide(f"{name}.weight_rec"))
+            recurrent = body.node("MatMul", before[state_name(name, "spikes")], _wide(f"{name}.weight_rec"))
             arriving = body.node("Add", arriving, recurrent)
         if f"{name}.bias_in" in weights:
             arriving = body.node("Add", arriving, body.reshape(f"{name}.bias_in", [-1]))
         bank, neurons = len(weights[f"{name}.decays"]), layer.neurons
         current = body.node(
             "Add",
-            body.node("Mul", body.reshape(f"{name}.decays", [bank, 1]), before[f"{name}.bank_current"]),
+            body.node("Mul", body.reshape(f"{name}.decays", [bank, 1]), before[state_name(name, "bank_current")]),
             body.reshape(arriving, [0, bank, neurons]),
         )
-        after[f"{name}.bank_current"] = current
+        after[state_name(name, "bank_current")] = current
         parts = body.node("Split", current, outputs=bank, axis=1, num_outputs=bank) if bank > 1 else [current]
         total = parts[0]
         for part in parts[1:]:  # a fixed order, the same in every implementation
@@ -278,7 +279,7 @@ def _currents(
         return body.reshape(total, [0, neurons])
     sums = [_exact_path(body, name, "input", x, layer.synapses.per_synapse, weights, before, after)]
     if f"{name}.weight_rec" in weights:
-        x = before[f"{name}.spikes"]
+        x = before[state_name(name, "spikes")]
         sums.append(_exact_path(body, name, "recurrent", x, layer.synapses.per_synapse, weights, before, after))
     return sums[0] if len(sums) == 1 else str(body.node("Add", *sums))
 
@@ -295,7 +296,7 @@ def _exact_path(
 ) -> str:
     suffix = "rec" if path == "recurrent" else "in"
     weight, decay, bias = f"{layer}.weight_{suffix}", f"{layer}.decay_{suffix}", f"{layer}.bias_{suffix}"
-    name = f"{layer}.{path}_current"
+    name = state_name(layer, "recurrent_current" if path == "recurrent" else "input_current")
     if per_synapse:
         drive = body.node("Mul", body.node("Transpose", weight, perm=[1, 0]), body.unsqueeze(x, 1))
     else:
@@ -323,24 +324,27 @@ def _spikes(
     def scalar(value: float) -> Any:
         return body.constant(value, "float32")
 
-    earlier = before[f"{name}.spikes"]
+    earlier = before[state_name(name, "spikes")]
     reset = body.node(
         "Add",
-        body.node("Mul", f"{name}.reset_decay", before[f"{name}.reset_current"]),
+        body.node("Mul", f"{name}.reset_decay", before[state_name(name, "reset_current")]),
         body.node("Mul", scalar(neuron.threshold), earlier),
     )
     potential = body.node("Sub", currents, reset)
     level = scalar(neuron.threshold)
     if neuron.adaptive:
+        adaptation_name = state_name(name, "adaptation_current")
         adaptation = body.node(
             "Add",
-            body.node("Mul", scalar(decay_of(neuron.adaptation_tau_steps)), before[f"{name}.adaptation_current"]),
+            body.node(
+                "Mul", scalar(decay_of(neuron.adaptation_tau_steps)), before[state_name(name, "adaptation_current")]
+            ),
             body.node("Mul", scalar(neuron.adaptation_strength), earlier),
         )
-        after[f"{name}.adaptation_current"] = adaptation
+        after[adaptation_name] = adaptation
         level = body.node("Add", level, adaptation)
     spikes = body.cast(body.node("Greater", potential, level), "float32")
-    after[f"{name}.reset_current"], after[f"{name}.spikes"] = reset, spikes
+    after[state_name(name, "reset_current")], after[state_name(name, "spikes")] = reset, spikes
     return potential, spikes
 
 
@@ -348,12 +352,12 @@ def _decide(
     body: GraphBuilder, spec: NetworkSpec, before: dict[str, str], after: dict[str, str], potential: str, fired: str
 ) -> None:
     rule = spec.decision.rule
-    score, step = before["decision.score"], before["decision.step"]
+    score, step = before[DECISION_SCORE], before[DECISION_STEP]
     counts = body.unsqueeze(body.node("GreaterOrEqual", step, body.constant(spec.decision.skip_steps, "int64")), 1)
     if rule in ("sum_softmax", "spike_count"):
         gain = body.node("Softmax", potential, axis=-1) if rule == "sum_softmax" else fired
         score = body.node("Add", score, body.node("Where", counts, gain, body.constant(0.0, "float32")))
     else:
         score = body.node("Where", counts, potential, score)
-    after["decision.score"] = score
-    after["decision.step"] = body.node("Add", step, body.constant(1, "int64"))
+    after[DECISION_SCORE] = score
+    after[DECISION_STEP] = body.node("Add", step, body.constant(1, "int64"))

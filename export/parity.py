@@ -22,7 +22,7 @@ from hetsyn_model.compiled import Compiled
 from hetsyn_model.encoder import Encoder
 from hetsyn_model.readout import probabilities
 from hetsyn_model.rollout import rollout
-from hetsyn_model.state import StateTensor, initial_state
+from hetsyn_model.state import DECISION_SCORE, StateTensor, initial_state
 from service.contract.graph_io import (
     AUDIO,
     EVENT_ROW,
@@ -187,7 +187,7 @@ def run_script(content: bytes, compiled: Compiled, streams: Streams) -> Traces:
     state = list(initial_state(layout, len(streams.steps)).values())
     hidden_count = len(compiled.spec.hidden)
     outputs: list[list[Tensor]] = [[] for _ in range(1 + hidden_count)]
-    score_at = [tensor.name for tensor in layout].index("decision.score")
+    score_at = [tensor.name for tensor in layout].index(DECISION_SCORE)
     scores = state[score_at].clone()
     for t in range(int(streams.steps.max())):
         out = script(streams.spikes[:, t], *state)

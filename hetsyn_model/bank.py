@@ -34,7 +34,7 @@ import torch
 from scipy.optimize import minimize
 from torch import Tensor
 
-from hetsyn_model.state import State
+from hetsyn_model.state import State, state_name
 from hetsyn_model.synapse import ExactWeights, SynapsePath
 
 KERNEL_SAMPLES = 400  # decays, spread over a layer's own, that the grid is fitted to
@@ -148,14 +148,14 @@ class BankWeights:
         Returns:
             The new current tensor, and its sum a neuron [b, j] (the first term of equation 5).
         """
-        before = state[f"{layer}.bank_current"]
+        before = state[state_name(layer, "bank_current")]
         arriving = x @ self.weight_in
         if self.weight_rec is not None:
-            arriving = arriving + state[f"{layer}.spikes"] @ self.weight_rec
+            arriving = arriving + state[state_name(layer, "spikes")] @ self.weight_rec
         if self.bias is not None:
             arriving = arriving + self.bias
         current = self.decays.unsqueeze(-1) * before + arriving.view(before.shape)
-        return {f"{layer}.bank_current": current}, sum_bank(current)
+        return {state_name(layer, "bank_current"): current}, sum_bank(current)
 
 
 def sum_bank(current: Tensor) -> Tensor:

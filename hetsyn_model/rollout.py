@@ -21,7 +21,7 @@ from hetsyn_model.events import Events, event_product, pointer, suffix
 from hetsyn_model.readout import decide, probabilities
 from hetsyn_model.spec import DecisionSpec, NetworkSpec, decay_of
 from hetsyn_model.spike import spike_step, surrogate_derivative
-from hetsyn_model.state import initial_state
+from hetsyn_model.state import initial_state, state_name
 from hetsyn_model.step import step
 
 
@@ -100,7 +100,7 @@ def _by_step(compiled: Compiled, spikes: Tensor | Events, dropout: float) -> Tra
         state, output = step(compiled, state, dense[:, t], surrogate, dropout)
         readout_at.append(output.readout)
         if spec.decision.counts_spikes:
-            fired_at.append(state["readout.spikes"])
+            fired_at.append(state[state_name("readout", "spikes")])
         for layer, z in zip(hidden_at, output.hidden_spikes, strict=True):
             layer.append(z)
     readout = _stacked(readout_at, dense, spec.outputs)

@@ -17,7 +17,16 @@ from hetsyn_model.spec import NetworkSpec
 
 Form = Literal["exact", "bank"]
 FORMS: tuple[Form, ...] = get_args(Form)
-State = dict[str, Tensor]
+State = dict[str, Tensor]  # by the name of the state tensor
+LayerTensor = Literal[
+    "input_current", "recurrent_current", "bank_current", "reset_current", "spikes", "adaptation_current"
+]
+DECISION_SCORE, DECISION_STEP = "decision.score", "decision.step"
+
+
+def state_name(layer: str, tensor: LayerTensor) -> str:
+    """The name of a layer's state tensor."""
+    return f"{layer}.{tensor}"
 
 
 @dataclass(frozen=True)
@@ -64,19 +73,19 @@ def state_layout(spec: NetworkSpec, form: Form, bank_sizes: Mapping[str, int] | 
     for index, layer in enumerate(spec.layer_names):
         n, hidden = neurons[index], index < len(spec.hidden)
         if form == "bank":
-            layout.append(StateTensor(f"{layer}.bank_current", (sizes[layer], n)))
+            layout.append(StateTensor(state_name(layer, "bank_current"), (sizes[layer], n)))
         else:
             per_synapse = spec.neuron.decays == "synapse"
-            layout.append(StateTensor(f"{layer}.input_current", (n, fan_in[index] if per_synapse else 1)))
+            layout.append(StateTensor(state_name(layer, "input_current"), (n, fan_in[index] if per_synapse else 1)))
             if hidden and spec.recurrent:
-                layout.append(StateTensor(f"{layer}.recurrent_current", (n, n if per_synapse else 1)))
+                layout.append(StateTensor(state_name(layer, "recurrent_current"), (n, n if per_synapse else 1)))
         if hidden or spec.decision.counts_spikes:
-            layout.append(StateTensor(f"{layer}.reset_current", (n,)))
-            layout.append(StateTensor(f"{layer}.spikes", (n,)))
+            layout.append(StateTensor(state_name(layer, "reset_current"), (n,)))
+            layout.append(StateTensor(state_name(layer, "spikes"), (n,)))
             if spec.neuron.adaptive:
-                layout.append(StateTensor(f"{layer}.adaptation_current", (n,)))
-    layout.append(StateTensor("decision.score", (spec.outputs,)))
-    layout.append(StateTensor("decision.step", (), "int64"))
+                layout.append(StateTensor(state_name(layer, "adaptation_current"), (n,)))
+    layout.append(StateTensor(DECISION_SCORE, (spec.outputs,)))
+    layout.append(StateTensor(DECISION_STEP, (), "int64"))
     return tuple(layout)
 
 

@@ -17,7 +17,7 @@ from hetsyn_model.compiled import Compiled
 from hetsyn_model.readout import decision_step
 from hetsyn_model.spec import SurrogateSpec
 from hetsyn_model.spike import spike_step
-from hetsyn_model.state import State
+from hetsyn_model.state import DECISION_SCORE, DECISION_STEP, State, state_name
 
 
 @dataclass(frozen=True)
@@ -63,23 +63,23 @@ def step(
             continue
         potential, fired, reset, adaptation = spike_step(
             potential,
-            state[f"{layer.name}.spikes"],
-            state[f"{layer.name}.reset_current"],
-            state.get(f"{layer.name}.adaptation_current"),
+            state[state_name(layer.name, "spikes")],
+            state[state_name(layer.name, "reset_current")],
+            state.get(state_name(layer.name, "adaptation_current")),
             layer.reset_decay,
             spec.neuron,
             surrogate,
         )
-        after |= {f"{layer.name}.reset_current": reset, f"{layer.name}.spikes": fired}
+        after |= {state_name(layer.name, "reset_current"): reset, state_name(layer.name, "spikes"): fired}
         if adaptation is not None:
-            after[f"{layer.name}.adaptation_current"] = adaptation
+            after[state_name(layer.name, "adaptation_current")] = adaptation
         x = drop(fired, dropout) if dropout else fired
         if layer.name != "readout":
             hidden.append(fired)
-    after["decision.score"], after["decision.step"] = decision_step(
+    after[DECISION_SCORE], after[DECISION_STEP] = decision_step(
         spec.decision,
-        state["decision.score"],
-        state["decision.step"],
+        state[DECISION_SCORE],
+        state[DECISION_STEP],
         fired if spec.decision.counts_spikes else potential,
     )
     return after, StepOutput(potential, hidden)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from hetsyn_model.state import State
+from hetsyn_model.state import State, state_name
 
 
 @dataclass(frozen=True)
@@ -74,11 +74,11 @@ class ExactWeights:
         Returns:
             The new current tensors, and their sum a neuron [b, j] (the first term of equation 5).
         """
-        name = f"{layer}.input_current"
+        name = state_name(layer, "input_current")
         after = {name: self._current(state[name], x, self.input)}
         if self.recurrent is not None:
-            name = f"{layer}.recurrent_current"
-            after[name] = self._current(state[name], state[f"{layer}.spikes"], self.recurrent)
+            name = state_name(layer, "recurrent_current")
+            after[name] = self._current(state[name], state[state_name(layer, "spikes")], self.recurrent)
         sums = [sum_currents(current) for current in after.values()]
         return after, sums[0] if len(sums) == 1 else sums[0] + sums[1]
 
