@@ -336,9 +336,7 @@ def _spikes(
         adaptation_name = state_name(name, "adaptation_current")
         adaptation = body.node(
             "Add",
-            body.node(
-                "Mul", scalar(decay_of(neuron.adaptation_tau_steps)), before[state_name(name, "adaptation_current")]
-            ),
+            body.node("Mul", scalar(decay_of(neuron.adaptation_tau_steps)), before[adaptation_name]),
             body.node("Mul", scalar(neuron.adaptation_strength), earlier),
         )
         after[adaptation_name] = adaptation

@@ -77,7 +77,7 @@ class DataSet(Protocol[T_contra]):
         ...
 
     def earlier_history(self, saved: Mapping[str, Any]) -> History:
-        """The history in a ``checkpoint.pt`` of version 0.1.0, when each data set had its own format."""
+        """The history in a ``checkpoint.pt`` from the time when each data set had a format of its own."""
         ...
 
 

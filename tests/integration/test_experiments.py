@@ -78,7 +78,7 @@ def test_a_run_that_was_killed_goes_on_as_if_it_had_not(tmp_path: Path, kill_at:
     assert all(torch.equal(x, y) for x, y in zip(a.parameters(), b.parameters(), strict=True))
 
 
-def test_a_run_of_version_0_1_0_goes_on(tmp_path: Path) -> None:
+def test_a_checkpoint_of_the_earlier_format_goes_on(tmp_path: Path) -> None:
     task = open_task(RUN)
     whole = train(RUN, task, tmp_path / "whole")
 

@@ -62,7 +62,7 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(tmp_path: Path) -> None
     assert loss[0] == loss[1]
 
 
-def test_a_run_of_version_0_1_0_goes_on(tmp_path: Path) -> None:
+def test_a_checkpoint_of_the_earlier_format_goes_on(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         train(tmp_path / "old", stop_after=1)
     path = tmp_path / "old/checkpoint.pt"
