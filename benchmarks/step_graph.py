@@ -28,7 +28,8 @@ def write_step_graph(artifact: Path, out: Path) -> None:
 
 
 def step_graph(network: Network) -> bytes:
-    """
+    """The step graph of a network.
+
     Raises:
         ValueError: a network of another kind than the paper's for SHD: one decay a synapse, no bias, a sum of softmax.
     """

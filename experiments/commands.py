@@ -117,7 +117,7 @@ def run(
         console.print(_table(each, found))
         console.print(f"results: {kept / f'{each}.json'}   report: make report")
     if without:
-        console.print("not run, for want of data:")
+        console.print("not run, because their data is missing:")
         _fail("\n".join(without))
 
 

@@ -186,7 +186,7 @@ def test_all_runs_what_has_its_data_and_says_what_has_not(tmp_path: Path, monkey
     arguments = ["all", "--smoke", "--model", "homneu", "--out", str(tmp_path)]
     done = CliRunner().invoke(command, arguments, catch_exceptions=False)
     assert done.exit_code == 2
-    assert "not run, for want of data: speech: " in " ".join(done.output.split())
+    assert "not run, because their data is missing: speech: " in " ".join(done.output.split())
     assert {r.run["experiment"] for r in read_kept(tmp_path / "smoke/results")} == {"delayed-match", "shd"}
 
 
