@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from math import inf
 from pathlib import Path
 
@@ -14,13 +15,14 @@ from service.errors import (
     ModelAbsent,
     ModelChanged,
     NotFound,
+    Overloaded,
     SessionGone,
     StateCorrupt,
     StateForeign,
     StateMismatch,
     StoreUnavailable,
 )
-from service.store.base import StateStore
+from service.store.base import Change, CommitResult, StateStore
 from service.store.group_commit import GroupCommit
 from service.store.memory import MemoryStore
 from service.wire.chunk import spike_chunk
@@ -158,6 +160,28 @@ async def test_another_content_of_the_model_is_told(cluster: Cluster, tmp_path: 
     await cluster.replica().refused(ModelChanged, "another content of model 'digits' version '1'", "a", 1)
     cluster.folder = tmp_path / "third"
     await cluster.replica().refused(ModelAbsent, "version '1', which this server does not have", "a", 1)
+
+
+async def test_a_session_that_other_replicas_change_all_the_time_is_refused_in_the_end(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = cluster.replica()
+    await server.send("a", 0)
+    content = await server.registry.export_state("a")
+
+    async def fences(changes: Sequence[Change]) -> list[CommitResult]:
+        return [CommitResult.fenced for _ in changes]
+
+    monkeypatch.setattr(cluster.memory, "commit", fences)
+    error = await server.refused(Overloaded, "changed by other replicas all the time", "a", 1, seed=1)
+    assert isinstance(error, Overloaded)
+    assert error.retry_after_s > 0
+    with pytest.raises(Overloaded, match="changed by other replicas"):
+        await server.registry.delete("a")
+    with pytest.raises(Overloaded, match="changed by other replicas"):
+        await server.registry.import_state("a", content, replace_it=True)
+    monkeypatch.undo()
+    assert (await server.send("a", 1, seed=1)).total_steps == 20  # nothing of it was applied
 
 
 async def test_chunks_wait_no_longer_for_a_store_than_it_may_take(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -67,6 +69,35 @@ async def test_a_locked_file_is_unavailable_and_recovers(tmp_path: Path, start_s
     other.execute("ROLLBACK")
     other.close()
     assert await store.commit([put("a", NO_REVISION, 2)]) == [COMMITTED]
+
+
+@pytest.mark.parametrize("failure", [None, sqlite3.OperationalError("late")])
+async def test_a_file_that_does_not_answer_in_time_is_unavailable_and_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, start_store: StartStore, failure: Exception | None
+) -> None:
+    store = await start_store(FileStore(tmp_path / "s.db", timeout_s=0.05))
+    goes_on, load = threading.Event(), store._load
+
+    def waits(sessions: Sequence[str]) -> list[Stored | HetsynError | None]:
+        assert goes_on.wait(timeout=10)
+        if failure is not None:
+            raise failure
+        return load(sessions)
+
+    monkeypatch.setattr(store, "_load", waits)
+    answers = await store.load(["a", "b"])
+    assert len(answers) == 2
+    assert all(isinstance(answer, StoreUnavailable) and "within 0.05 s" in str(answer) for answer in answers)
+    goes_on.set()
+    monkeypatch.undo()
+    async with asyncio.timeout(10):
+        while await store.load(["a"]) != [None]:
+            await asyncio.sleep(0.001)
+
+
+def test_a_folder_is_no_file(tmp_path: Path) -> None:
+    with pytest.raises(StoreUnusable, match="Is a directory"):
+        FileStore(tmp_path)
 
 
 @pytest.mark.parametrize("content", [b"no database at all" * 100, b"x"])

@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from service.contract.manifest import parse_manifest
+from service.errors import ArtifactError
+from tests.support.artifact import write_artifact
+
+Json = dict[str, Any]
+
+
+@pytest.fixture
+def written(tmp_path: Path) -> Json:
+    """The manifest of an artifact, as JSON."""
+    manifest: Json = json.loads((write_artifact(tmp_path) / "manifest.json").read_text())
+    return manifest
+
+
+def bank(manifest: Json) -> Json:
+    form: Json = manifest["forms"]["bank"]
+    return form
+
+
+def test_a_manifest_is_read(written: Json) -> None:
+    manifest = parse_manifest(json.dumps(written), Path("manifest.json"))
+    assert manifest.model_dump(mode="json") == written
+    assert manifest.forms["bank"].words == 6
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (lambda manifest: bank(manifest).update(state_bytes=33), "state_bytes is 33, the state tensors add up to 32"),
+        (lambda manifest: bank(manifest)["state"][2].update(name="step"), "not float32 tensors and, last, decision.st"),
+        (lambda manifest: bank(manifest)["state"][0].update(dtype="int64", shape=[1]), "state_bytes is 32"),
+        (
+            lambda manifest: (
+                bank(manifest)["state"][0].update(dtype="float64") or bank(manifest).update(state_bytes=44)
+            ),
+            "not float32 tensors",
+        ),
+        (lambda manifest: bank(manifest)["state"][1].update(name="other"), "tensors is not decision.score"),
+        (lambda manifest: bank(manifest).update(kind="new"), "forms.bank.kind: Extra inputs are not permitted"),
+        (lambda manifest: manifest["labels"].pop(), "2 labels for 3 outputs"),
+        (lambda manifest: manifest["forms"].pop("exact"), "default_form 'exact' is not among the forms"),
+        (lambda manifest: manifest["files"].pop("bank.onnx"), "file 'bank.onnx' is used but not listed"),
+        (lambda manifest: manifest["files"].pop("encoder.onnx"), "file 'encoder.onnx' is used but not listed"),
+        (
+            lambda manifest: manifest["files"].update({"../up": {"bytes": 0, "sha256": "0" * 64}}),
+            "'../up' is not a plain name",
+        ),
+        (lambda manifest: manifest["files"]["bank.onnx"].update(sha256="short"), "files.bank.onnx.sha256: "),
+        (lambda manifest: manifest.update(name="a name"), "manifest.json: name: "),
+        (lambda manifest: manifest["decision"].update(rule="guess"), "decision.rule: "),
+        (lambda manifest: manifest.update(format_version=1), "manifest format 1, this server reads 2"),
+        (lambda manifest: manifest.pop("format_version"), "manifest format None, this server reads 2"),
+    ],
+)
+def test_what_is_no_manifest_is_refused_with_its_field(
+    written: Json, change: Callable[[Json], object], sentence: str
+) -> None:
+    change(written)
+    with pytest.raises(ArtifactError) as caught:
+        parse_manifest(json.dumps(written), Path("manifest.json"))
+    assert sentence in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"), [("{", "not JSON"), ("[]", "manifest format None"), ("\xff", "not JSON")]
+)
+def test_what_is_no_json_object_is_refused(text: str, sentence: str) -> None:
+    with pytest.raises(ArtifactError, match=sentence):
+        parse_manifest(text.encode("latin-1"), Path("manifest.json"))
+
+
+def test_a_tracer_needs_no_labels(written: Json) -> None:
+    written["decision"]["rule"] = "trace"
+    written["labels"] = []
+    assert parse_manifest(json.dumps(written), Path("manifest.json")).labels == ()
