@@ -173,12 +173,12 @@ async def test_a_session_that_other_replicas_change_all_the_time_is_refused_in_t
         return [CommitResult.fenced for _ in changes]
 
     monkeypatch.setattr(cluster.memory, "commit", fences)
-    error = await server.refused(Overloaded, "changed by other replicas all the time", "a", 1, seed=1)
+    error = await server.refused(Overloaded, "other replicas keep changing session", "a", 1, seed=1)
     assert isinstance(error, Overloaded)
     assert error.retry_after_s > 0
-    with pytest.raises(Overloaded, match="changed by other replicas"):
+    with pytest.raises(Overloaded, match="other replicas keep changing session"):
         await server.registry.delete("a")
-    with pytest.raises(Overloaded, match="changed by other replicas"):
+    with pytest.raises(Overloaded, match="other replicas keep changing session"):
         await server.registry.import_state("a", content, replace_it=True)
     monkeypatch.undo()
     assert (await server.send("a", 1, seed=1)).total_steps == 20  # nothing of it was applied
