@@ -123,7 +123,7 @@ def _default(value: object) -> object:
 
 
 def test_the_glossary_is_in_order() -> None:
-    words = re.findall(r"^\| \*\*([^*]+)\*\*", (DOCS / "reference/glossary.md").read_text(), re.MULTILINE)
+    words = re.findall(r"^\| \*\*([^*]+)\*\*", (DOCS / "glossary.md").read_text(), re.MULTILINE)
     assert len(words) == len(set(words)) > 12
     assert words == sorted(words, key=str.lower)
 

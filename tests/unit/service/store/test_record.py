@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import math
 import struct
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,6 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from service.contract.manifest import FormName
 from service.engine.engine import Engine, Work
 from service.engine.stream import initial_stream
 from service.errors import (
@@ -31,12 +29,12 @@ from service.models.model import Model
 from service.session.protocol import Answered, Known, Progress
 from service.session.session import Session
 from service.store.record import CHECKSUM_BYTES, Packing, model_hash, read, renamed
-from service.wire.chunk import AudioChunk, spike_chunk
-from service.wire.schema import Reply
+from service.wire.chunk import AudioChunk
 from tests.support.artifact import write_artifact
 from tests.support.fake_device import FakeDevice
-from tests.support.fake_graph import LABELS, OUTPUTS, load_fake
-from tests.support.signals import sound, spikes
+from tests.support.fake_graph import OUTPUTS, load_fake
+from tests.support.made_session import assert_same, made_session
+from tests.support.signals import sound
 
 REPLY = 3  # of a record's sections
 REPLY_FLOATS = st.floats(0, 1, width=32)
@@ -56,68 +54,11 @@ def model(folder: Path) -> Model:
     return ModelCatalog(folder, load=load_fake).get("digits", "1")
 
 
-def session_of(
-    model: Model,
-    *,
-    kind: str = "audio",
-    rate_hz: int = 16_000,
-    samples: int = 1234,
-    form: FormName = "bank",
-    end: bool = False,
-    chunks: int = 2,
-) -> Session:
-    """A session as the registry makes it."""
-    engine = Engine(20_000, 500)
-    stream = initial_stream(model, form)
-    steps = 0
-    for n in range(chunks):
-        chunk: Any = (
-            AudioChunk(sound(samples, n).astype(np.float32) / np.float32(32_768), rate_hz)
-            if kind == "audio"
-            else spike_chunk(10, *spikes(10, n))
-        )
-        (outcome,) = engine.run(model, form, [Work(stream, chunk, end and n == chunks - 1)])
-        stream = outcome.stream
-        steps += outcome.result.steps
-    reply = Reply(
-        session="abc", model=model.name, version=model.version, form=form, seq=chunks - 1, steps=3, total_steps=steps,
-        label="one", labels=LABELS, probabilities=tuple(outcome.result.probabilities.tolist()), end=end,
-    )  # fmt: skip
-    progress = Progress(chunks, steps, end, Answered(chunks - 1, b"d" * 16, reply))
-    return Session(model, form, Known(progress, 1_000.25, 2_000.5), None if end else stream)
-
-
-def same(one: Session, other: Session) -> None:
-    assert (one.model, one.form, one.known) == (other.model, other.form, other.known)
-    assert (one.stream is None) == (other.stream is None)
-    if one.stream is None or other.stream is None:
-        return
-    assert one.stream.kind == other.stream.kind
-    rows = [
-        session.model.states(session.form).to_host(stream.network)
-        for session, stream in ((one, one.stream), (other, other.stream))
-    ]
-    assert rows[0].dtype == rows[1].dtype == np.float32
-    np.testing.assert_array_equal(rows[0], rows[1])
-    assert one.stream.step == other.stream.step
-    assert list(one.stream.encoder) == list(other.stream.encoder)
-    for name, value in one.stream.encoder.items():
-        assert value.dtype == other.stream.encoder[name].dtype
-        np.testing.assert_array_equal(value, other.stream.encoder[name])
-    np.testing.assert_array_equal(one.stream.pending, other.stream.pending)
-    have_r, want_r = one.stream.resampler, other.stream.resampler
-    assert (have_r is None) == (want_r is None)
-    if have_r is not None and want_r is not None:
-        np.testing.assert_array_equal(have_r.waiting, want_r.waiting)
-        for field in fields(have_r):  # a dataclass with an array cannot be compared as one
-            assert field.name == "waiting" or getattr(have_r, field.name) == getattr(want_r, field.name)
-
-
 @pytest.mark.parametrize("half", [False, True])
 @pytest.mark.parametrize("kind", ["audio", "spikes"])
 @pytest.mark.parametrize("end", [False, True])
 def test_a_session_comes_back_as_it_was(model: Model, kind: str, end: bool, half: bool) -> None:
-    session = session_of(model, kind=kind, end=end)
+    session = made_session(model, kind=kind, end=end)
     packing = Packing(float16=half)
     record = packing.pack("abc", session)
     found = read(record, "abc")
@@ -125,14 +66,14 @@ def test_a_session_comes_back_as_it_was(model: Model, kind: str, end: bool, half
     back = packing.unpack(found, model)
     if half:
         assert packing.pack("abc", back) == record  # rounded once, it stays so
-        same(packing.as_stored(record, session), back)
+        assert_same(packing.as_stored(record, session), back)
     else:
-        same(back, session)
+        assert_same(back, session)
         assert packing.as_stored(record, session) is session
 
 
 def test_a_session_goes_on_as_if_it_had_not_been_away(model: Model) -> None:
-    session = session_of(model)
+    session = made_session(model)
     packing = Packing()
     back = packing.unpack(read(packing.pack("abc", session)), model)
     assert session.stream is not None
@@ -144,14 +85,14 @@ def test_a_session_goes_on_as_if_it_had_not_been_away(model: Model) -> None:
 
 
 def test_a_dropped_session_stays_dropped(model: Model) -> None:
-    session = session_of(model)
+    session = made_session(model)
     dropped = session._replace(stream=None, known=session.known._replace(dropped=True))
     packing = Packing()
-    same(packing.unpack(read(packing.pack("abc", dropped)), model), dropped)
+    assert_same(packing.unpack(read(packing.pack("abc", dropped)), model), dropped)
 
 
 def test_float16_is_smaller_keeps_the_decision_and_leaves_out_what_it_cannot_hold(model: Model) -> None:
-    session = session_of(model, kind="spikes")
+    session = made_session(model, kind="spikes")
     stream = session.stream
     assert stream is not None
     exact, half = Packing(), Packing(float16=True)
@@ -192,7 +133,7 @@ def test_any_state_comes_back(
     probabilities: list[float],
     session_id: str,
 ) -> None:
-    begun = session_of(model, chunks=1)
+    begun = made_session(model, chunks=1)
     assert begun.stream is not None
     assert begun.known.progress.last is not None
     reply = begun.known.progress.last.reply.model_copy(
@@ -209,11 +150,11 @@ def test_any_state_comes_back(
     progress = Progress(expected, step, False, Answered(expected - 1, digest, reply))
     session = begun._replace(known=Known(progress, *times), stream=stream)
     packing = Packing()
-    same(packing.unpack(read(packing.pack(session_id, session), session_id), model), session)
+    assert_same(packing.unpack(read(packing.pack(session_id, session), session_id), model), session)
 
 
 def test_any_flipped_byte_is_refused(model: Model) -> None:
-    record = Packing().pack("abc", session_of(model))
+    record = Packing().pack("abc", made_session(model))
     for index in range(len(record)):
         flipped = bytearray(record)
         flipped[index] ^= 1 << (index % 8)
@@ -222,7 +163,7 @@ def test_any_flipped_byte_is_refused(model: Model) -> None:
 
 
 def test_any_cut_is_refused(model: Model) -> None:
-    record = Packing().pack("abc", session_of(model))
+    record = Packing().pack("abc", made_session(model))
     for length in range(len(record)):
         with pytest.raises(StateTruncated, match="cut off"):
             read(record[:length])
@@ -246,7 +187,7 @@ def test_a_sealed_record_of_any_content_is_refused_or_packs_again_to_the_same_by
     Whoever can compute a checksum can write anything: it must be refused with a StateError, or read as it stands.
     """
     packing = Packing()
-    body = bytearray(packing.pack("abc", session_of(model, chunks=1))[:-CHECKSUM_BYTES])
+    body = bytearray(packing.pack("abc", made_session(model, chunks=1))[:-CHECKSUM_BYTES])
     for _ in range(data.draw(st.integers(1, 6))):
         position = data.draw(st.integers(48, len(body) - 1))
         body[position] = data.draw(st.integers(0, 255))
@@ -262,7 +203,7 @@ def test_a_sealed_record_of_any_content_is_refused_or_packs_again_to_the_same_by
     # a number like 1e999 is read as infinite, and cannot be written as JSON
     assume(all(map(math.isfinite, last.reply.probabilities or ())))
     again = packing.pack(found.session, session)
-    same(packing.unpack(read(again), model), session)
+    assert_same(packing.unpack(read(again), model), session)
     if read(again).sections[REPLY] == found.sections[REPLY]:  # which is JSON, with more than one spelling
         assert again == record
 
@@ -285,25 +226,25 @@ def test_foreign_bytes_are_told() -> None:
 
 @pytest.mark.parametrize(("version", "age"), [(0, "an older"), (2, "a newer"), (65_535, "a newer")])
 def test_another_format_is_told(model: Model, version: int, age: str) -> None:
-    record = Packing().pack("abc", session_of(model))
+    record = Packing().pack("abc", made_session(model))
     with pytest.raises(StateFormat, match=f"{age} format, {version}; this server reads 1"):
         read(changed(record, 4, "<H", version))
 
 
 def test_another_session_s_record_is_told(model: Model) -> None:
     with pytest.raises(StateMismatch, match="'abc', not 'x'"):
-        read(Packing().pack("abc", session_of(model)), "x")
+        read(Packing().pack("abc", made_session(model)), "x")
 
 
 def test_another_content_of_the_model_is_told(model: Model, folder: Path) -> None:
-    record = read(Packing().pack("abc", session_of(model)))
+    record = read(Packing().pack("abc", made_session(model)))
     other = ModelCatalog(folder, load=load_fake).get("digits", "2")
     with pytest.raises(ModelChanged, match="another content of model 'digits'"):
         Packing().unpack(record, other)
 
 
 def test_a_form_that_the_model_lacks_is_told(model: Model) -> None:
-    record = Packing().pack("abc", session_of(model))
+    record = Packing().pack("abc", made_session(model))
     names = b"digits\n1\nbank"
     with pytest.raises(StateMismatch, match="form 'bonk' that model 'digits' lacks"):
         Packing().unpack(read(seal(record[:-CHECKSUM_BYTES].replace(names, b"digits\n1\nbonk"))), model)
@@ -339,7 +280,7 @@ def test_the_hash_of_a_model_is_that_of_its_content(model: Model, folder: Path, 
     ],
 )
 def test_what_no_session_can_be_is_told(model: Model, offset: int, layout: str, value: Any, sentence: str) -> None:
-    record = Packing().pack("abc", session_of(model))
+    record = Packing().pack("abc", made_session(model))
     with pytest.raises(StateMismatch, match=sentence):
         Packing().unpack(read(changed(record, offset, layout, value)), model)
 
@@ -356,7 +297,7 @@ def test_what_no_session_can_be_is_told(model: Model, offset: int, layout: str, 
     ],
 )
 def test_a_state_that_is_not_the_model_s_is_told(model: Model, network: list[float], step: int, sentence: str) -> None:
-    session = session_of(model)
+    session = made_session(model)
     assert session.stream is not None
     bad = session._replace(stream=session.stream._replace(network=np.array(network, np.float32), step=step))
     with pytest.raises(StateMismatch, match=sentence):
@@ -364,7 +305,7 @@ def test_a_state_that_is_not_the_model_s_is_told(model: Model, network: list[flo
 
 
 def test_an_encoder_state_that_is_not_the_model_s_is_told(model: Model) -> None:
-    session = session_of(model)
+    session = made_session(model)
     assert session.stream is not None
     for value, sentence in ((np.array(np.nan), "loudness .* not finite"), (np.zeros(2), "16 bytes of encoder state")):
         bad = session._replace(stream=session.stream._replace(encoder={"loudness": value}))
@@ -373,7 +314,7 @@ def test_an_encoder_state_that_is_not_the_model_s_is_told(model: Model) -> None:
 
 
 def test_sound_that_is_not_finite_is_told(model: Model) -> None:
-    session = session_of(model)
+    session = made_session(model)
     assert session.stream is not None
     bad = session._replace(stream=session.stream._replace(pending=np.array([np.nan], np.float32)))
     with pytest.raises(StateMismatch, match="pending samples are not finite"):
@@ -387,22 +328,22 @@ def test_a_session_without_a_chunk_is_not_packed(model: Model) -> None:
 
 
 def test_a_renamed_session_s_reply_names_it(model: Model) -> None:
-    session = session_of(model)
+    session = made_session(model)
     assert renamed(session, "abc") is session
     other = renamed(session, "x")
     assert other.known.progress.last is not None
     assert other.known.progress.last.reply.session == "x"
-    same(Packing().unpack(read(Packing().pack("x", other), "x"), model), other)
+    assert_same(Packing().unpack(read(Packing().pack("x", other), "x"), model), other)
 
 
 def test_a_session_moves_between_a_device_and_the_host(folder: Path, model: Model) -> None:
     device = FakeDevice()
     resident = ModelCatalog(folder, load=load_fake, device=device).get("digits", "1")
     packing = Packing()
-    there, here = session_of(resident, kind="spikes"), session_of(model, kind="spikes")
+    there, here = made_session(resident, kind="spikes"), made_session(model, kind="spikes")
     record = packing.pack("abc", there)
     assert record == packing.pack("abc", here)
     uploads = device.uploads
-    same(packing.unpack(read(record), resident), there)
+    assert_same(packing.unpack(read(record), resident), there)
     assert device.uploads == uploads + 1
-    same(packing.unpack(read(record), model), here)
+    assert_same(packing.unpack(read(record), model), here)

@@ -1,0 +1,77 @@
+"""Sessions made on an engine, without a registry."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any
+
+import numpy as np
+
+from service.contract.manifest import FormName
+from service.engine.engine import Engine, Work
+from service.engine.stream import initial_stream
+from service.models.model import Model
+from service.session.protocol import Answered, Known, Progress
+from service.session.session import Session
+from service.wire.chunk import AudioChunk, spike_chunk
+from service.wire.schema import Reply
+from tests.support.fake_graph import LABELS
+from tests.support.signals import sound, spikes
+
+
+def made_session(
+    model: Model,
+    *,
+    kind: str = "audio",
+    rate_hz: int = 16_000,
+    samples: int = 1234,
+    form: FormName = "bank",
+    end: bool = False,
+    chunks: int = 2,
+) -> Session:
+    """A session as the registry makes it."""
+    engine = Engine(20_000, 500)
+    stream = initial_stream(model, form)
+    steps = 0
+    for n in range(chunks):
+        chunk: Any = (
+            AudioChunk(sound(samples, n).astype(np.float32) / np.float32(32_768), rate_hz)
+            if kind == "audio"
+            else spike_chunk(10, *spikes(10, n))
+        )
+        (outcome,) = engine.run(model, form, [Work(stream, chunk, end and n == chunks - 1)])
+        stream = outcome.stream
+        steps += outcome.result.steps
+    reply = Reply(
+        session="abc", model=model.name, version=model.version, form=form, seq=chunks - 1, steps=3, total_steps=steps,
+        label="one", labels=LABELS, probabilities=tuple(outcome.result.probabilities.tolist()), end=end,
+    )  # fmt: skip
+    progress = Progress(chunks, steps, end, Answered(chunks - 1, b"d" * 16, reply))
+    return Session(model, form, Known(progress, 1_000.25, 2_000.5), None if end else stream)
+
+
+def assert_same(one: Session, other: Session) -> None:
+    """Both have the same progress and, to the bit, the same stream."""
+    assert (one.model, one.form, one.known) == (other.model, other.form, other.known)
+    assert (one.stream is None) == (other.stream is None)
+    if one.stream is None or other.stream is None:
+        return
+    assert one.stream.kind == other.stream.kind
+    rows = [
+        session.model.states(session.form).to_host(stream.network)
+        for session, stream in ((one, one.stream), (other, other.stream))
+    ]
+    assert rows[0].dtype == rows[1].dtype == np.float32
+    np.testing.assert_array_equal(rows[0], rows[1])
+    assert one.stream.step == other.stream.step
+    assert list(one.stream.encoder) == list(other.stream.encoder)
+    for name, value in one.stream.encoder.items():
+        assert value.dtype == other.stream.encoder[name].dtype
+        np.testing.assert_array_equal(value, other.stream.encoder[name])
+    np.testing.assert_array_equal(one.stream.pending, other.stream.pending)
+    have_r, want_r = one.stream.resampler, other.stream.resampler
+    assert (have_r is None) == (want_r is None)
+    if have_r is not None and want_r is not None:
+        np.testing.assert_array_equal(have_r.waiting, want_r.waiting)
+        for field in fields(have_r):  # a dataclass with an array cannot be compared as one
+            assert field.name == "waiting" or getattr(have_r, field.name) == getattr(want_r, field.name)
