@@ -225,7 +225,7 @@ def serve_models(
     # any cycle: collecting after every 700 objects (Python's default) took a tenth of a server's time.
     gc.freeze()
     gc.set_threshold(*COLLECT_AFTER)
-    process = GracefulServer(config, server.admissions, settings.drain_s, server.reloader.ask)
+    process = GracefulServer(config, server.admission, settings.drain_s, server.reloader.request_reload)
     with suppress(KeyboardInterrupt):  # uvicorn raises the signal again after the shutdown
         process.run()
     if not process.started:

@@ -7,12 +7,20 @@ from __future__ import annotations
 from typing import Any
 
 from fastapi import FastAPI, Request
+from pydantic import Field
 
 from hetsyn_client import frames
 from service.api.infer import PATH
 from service.api.problems import MEDIA_TYPE as PROBLEM_TYPE
 from service.wire.content_types import CONTENT_TYPES, JSON_TYPE
-from service.wire.schema import CarriedReply, Envelope, InferBody, Reply
+from service.wire.schema import Envelope, InferBody, Reply
+
+
+class CarriedReply(Reply):
+    """The reply to a chunk of a session that the client carries."""
+
+    # of the document alone: ``ReplyWithToken`` is what a server sends
+    token: str | None = Field(description="the session, to send with its next chunk, base64; null once it has ended")
 
 
 def document(app: FastAPI) -> None:

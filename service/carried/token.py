@@ -34,7 +34,6 @@ from service.observe.counters import Counters
 from service.session.protocol import Lifetimes, status
 from service.session.session import Session
 from service.store.record import Packing, read
-from service.store.session_store import find_model
 
 MAGIC = b"HSCT"
 FORMAT_VERSION = 1
@@ -103,7 +102,7 @@ class Tokens:
                 "the token is not as it was sealed: send the token of the last reply, or begin another session"
             )
         record = read(content)
-        session = self._packing.unpack(record, find_model(self._catalog, record))
+        session = self._packing.unpack(record, self._catalog.of_session(record.model, record.version))
         if status(session.known, self._wall(), self._lifetimes) != "open":
             raise TokenExpired(
                 f"the token has expired, {self._lifetimes.idle_s:g} s after its chunk or {self._lifetimes.age_s:g} s "

@@ -13,7 +13,7 @@ from weakref import WeakValueDictionary
 
 from service.contract.artifact import Artifact
 from service.contract.manifest import content_hash
-from service.errors import ArtifactError, NotFound, listing
+from service.errors import ArtifactError, ModelAbsent, NotFound, listing
 from service.models.folder import default_of_folder, find_artifacts, group_by_name, model_key, no_models_error
 from service.models.model import Model
 from service.runtime.device import Device
@@ -154,6 +154,21 @@ class ModelCatalog:
     def find(self, name: str, version: str) -> Model | None:
         """The model of an existing session, offered or retired; None if it is not in memory."""
         return self._snapshot.models.get(name, {}).get(version) or self._retired.get((name, version))
+
+    def of_session(self, name: str, version: str) -> Model:
+        """The model that a packed session names.
+
+        Raises:
+            ModelAbsent: it is not in memory.
+        """
+        model = self.find(name, version)
+        if model is None:
+            raise ModelAbsent(
+                f"the session runs on model {name!r} version {version!r}, which this server does not have: "
+                "send the chunk again to a server that has it, serve that version too, or begin another session, "
+                "under a new id"
+            )
+        return model
 
     def content_of(self, name: str, version: str) -> bytes | None:
         """Hash of the content that was first offered as this version; None if the version was never offered."""

@@ -29,8 +29,8 @@ from service.session.protocol import (
     unknown,
 )
 from service.session.session import Session
+from service.session.snapshot import Snapshot
 from service.store.record import Packing, read, renamed
-from service.store.session_store import Snapshot, find_model
 from service.wire.schema import InferRequest, Reply
 
 MAX_ATTEMPTS = 10  # decisions on one request; each one after the first means that another process was faster
@@ -46,7 +46,7 @@ class SessionRegistry:
         advance: computes a chunk.
         catalog: of the models.
         packing: of exported sessions.
-        admissions: permits of the requests.
+        admission: permits of the requests.
         counters: count chunks and sessions.
     """
 
@@ -56,26 +56,26 @@ class SessionRegistry:
         advance: Advance,
         catalog: ModelCatalog,
         packing: Packing,
-        admissions: Admission,
+        admission: Admission,
         counters: Counters,
     ) -> None:
         self.sessions = sessions
         self._advance = advance
         self._catalog = catalog
         self._packing = packing
-        self._admissions = admissions
+        self._admission = admission
         self._counters = counters
 
     async def infer(self, request: InferRequest) -> Reply:
         """Apply a chunk to its session, after the chunks that arrived before it.
 
-        The caller holds a permit of ``admissions``.
+        The caller holds a permit of ``admission``.
 
         Raises:
             HetsynError: the session is unchanged. The message says what the client can do, unless it is an
                 ArtifactError.
         """
-        return await self._admissions.complete(self._infer(request))
+        return await self._admission.complete(self._infer(request))
 
     async def delete(self, session_id: str) -> None:
         """Delete a session, after the chunks that arrived before. A session with a damaged record is deleted too.
@@ -264,7 +264,9 @@ class SessionRegistry:
             SessionGone: the session has expired or is too old.
         """
         record = read(content)
-        session = renamed(self._packing.unpack(record, find_model(self._catalog, record)), session_id)
+        session = renamed(
+            self._packing.unpack(record, self._catalog.of_session(record.model, record.version)), session_id
+        )
         session = session.shifted(-self.sessions.wall_offset_s)
         now_s = self.sessions.clock()
         created_s = min(session.known.created_s, now_s)

@@ -124,7 +124,7 @@ class Reloader:
         self._requested = asyncio.Event()
         self._reloading = asyncio.Lock()
 
-    def ask(self) -> None:
+    def request_reload(self) -> None:
         """Make ``run_forever`` reload soon. A request during a reload makes it reload once more."""
         self._requested.set()
 

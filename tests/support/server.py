@@ -37,7 +37,7 @@ class Server:
         self.clock = clock or Clock()
         self.gate = gate
         self.parts = make_server(catalog, self.clock, self.clock, store=store, engine_threads=4, inline_s=0.0, **limits)
-        self.registry, self.admissions, self.counters = self.parts.registry, self.parts.admissions, self.parts.counters
+        self.registry, self.admission, self.counters = self.parts.registry, self.parts.admission, self.parts.counters
 
     async def close(self) -> None:
         self.gate.opened.set()
@@ -45,7 +45,7 @@ class Server:
 
     async def send(self, *args: Any, **kwargs: Any) -> Reply:
         """The reply to ``infer_request`` of these arguments."""
-        with self.admissions:
+        with self.admission:
             return await self.registry.infer(infer_request(*args, **kwargs))
 
     async def refused(self, kind: type[HetsynError], sentence: str, *args: Any, **kwargs: Any) -> HetsynError:

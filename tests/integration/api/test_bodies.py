@@ -222,7 +222,7 @@ async def test_a_body_that_trickles_does_not_keep_a_server_from_its_end(
     slow, quick = Trickle(server, bytes(100)), Trickle(server, bytes(100))
     await slow.waits.wait()
     await quick.waits.wait()
-    stopping = asyncio.create_task(server.app.state.server.admissions.stop())
+    stopping = asyncio.create_task(server.app.state.server.admission.stop())
     await asyncio.sleep(0)
     quick.send(b"")  # what comes in time is served to its end
     await stopping

@@ -54,12 +54,12 @@ async def test_a_server_that_is_about_to_end_is_not_ready_and_then_takes_nothing
 ) -> None:
     sessions = server.app.state.server
     await ok(client, session="abc", input=events(25))
-    sessions.admissions.leave_rotation()
+    sessions.admission.leave_rotation()
     refused = is_problem(await client.get("/health/ready"), 503, "shutting down")
     assert refused["type"].endswith("shutting-down")
     assert metric((await client.get("/metrics")).text, "hetsyn_ready") == 0
     await ok(client, session="abc", input=events(25, 1))
-    await sessions.admissions.stop()
+    await sessions.admission.stop()
     response = await client.post("/infer", json={"session": "abc", "input": events(25)})
     is_problem(response, 503, "shutting down")
     assert int(response.headers["Retry-After"]) >= 1

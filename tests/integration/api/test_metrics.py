@@ -17,9 +17,9 @@ async def test_every_refusal_is_counted_once(serve: Serve) -> None:
     await client.post("/infer", content=b"", headers={"Content-Type": "audio/mpeg"})
     await client.post("/infer", json={"seq": 3, "input": events(3)})
     await client.post("/infer", json={"carry": True, "input": events(3)})
-    with server.app.state.server.admissions:
+    with server.app.state.server.admission:
         await client.post("/infer", json={"input": events(3)})
-    await server.app.state.server.admissions.stop()
+    await server.app.state.server.admission.stop()
     await client.post("/infer", json={"input": events(3)})
     text = (await client.get("/metrics")).text
     for error in (

@@ -97,7 +97,7 @@ async def test_who_looks_at_sessions_takes_a_permit_too(serve: Serve) -> None:
     server = await serve(max_waiting=1)
     client = server.client
     await ok(client, session="abc", input=events(25))
-    admissions = server.app.state.server.admissions
+    admission = server.app.state.server.admission
 
     async def ask() -> list[httpx.Response]:
         return [
@@ -106,12 +106,12 @@ async def test_who_looks_at_sessions_takes_a_permit_too(serve: Serve) -> None:
             await client.delete("/sessions/abc"),
         ]
 
-    with admissions:
+    with admission:
         for response in await ask():
             is_problem(response, 503, "1 requests are waiting")
             assert response.headers["Retry-After"] == "1"
-    assert admissions.in_flight == 0
+    assert admission.in_flight == 0
     assert [response.status_code for response in await ask()] == [200, 200, 204]
-    await admissions.stop()
+    await admission.stop()
     for response in await ask():
         is_problem(response, 503, "shutting down")

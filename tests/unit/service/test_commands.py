@@ -231,7 +231,7 @@ async def test_sighup_asks_for_a_reload_and_nothing_else(models: Path) -> None:
     reloads: list[int] = []
     config = uvicorn.Config(app, port=0, log_level="error")
     before = signal.getsignal(signal.SIGHUP)
-    server = GracefulServer(config, app.state.server.admissions, 0.0, lambda: reloads.append(1))
+    server = GracefulServer(config, app.state.server.admission, 0.0, lambda: reloads.append(1))
     running = asyncio.create_task(server.serve())
     async with asyncio.timeout(20):
         while not server.started:

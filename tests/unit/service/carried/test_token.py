@@ -37,7 +37,7 @@ from service.models.catalog import ModelCatalog
 from service.store import record as packing
 from service.wire.chunk import AudioChunk
 from service.wire.decode import decode_json
-from service.wire.schema import Carried
+from service.wire.schema import ReplyWithToken
 from tests.support.artifact import write_artifact
 from tests.support.clock import Clock
 from tests.support.fake_graph import load_fake
@@ -68,9 +68,11 @@ class Carrier:
     async def close(self) -> None:
         await self.parts.close()
 
-    async def send(self, token: bytes | None = None, session: str | None = None, *args: Any, **kwargs: Any) -> Carried:
+    async def send(
+        self, token: bytes | None = None, session: str | None = None, *args: Any, **kwargs: Any
+    ) -> ReplyWithToken:
         request = infer_request(session, *args, **kwargs)._replace(carry=True, token=token)
-        with self.parts.admissions:
+        with self.parts.admission:
             return await self.parts.carried.infer(request)
 
     async def refused(self, kind: type[HetsynError], sentence: str, *args: Any, **kwargs: Any) -> HetsynError:
@@ -90,7 +92,7 @@ def carrier(models: Path, clock: Clock) -> Carrier:
     return Carrier(models, [OLD], clock)
 
 
-def has(carried: Carried) -> bytes:
+def has(carried: ReplyWithToken) -> bytes:
     assert carried.token is not None
     return carried.token
 

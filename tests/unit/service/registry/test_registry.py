@@ -207,7 +207,7 @@ async def test_one_request_more_than_may_wait_is_refused_at_once(serve: Serve) -
 
 async def test_a_permit_is_held_until_the_chunk_is_computed_whoever_waits(serve: Serve) -> None:
     server = serve(max_waiting=1)
-    with server.admissions:
+    with server.admission:
         await server.refused(Overloaded, "1 requests are waiting", "a", 0)
     server.gate.opened.clear()
     left = asyncio.create_task(server.send("a", 0))
@@ -290,11 +290,11 @@ async def test_admission_stops_and_what_runs_is_finished(server: Server) -> None
     server.gate.opened.clear()
     running = asyncio.create_task(server.send("a", 0))
     await server.entered()
-    server.admissions.leave_rotation()
-    assert not server.admissions.is_ready
+    server.admission.leave_rotation()
+    assert not server.admission.is_ready
     second = asyncio.create_task(server.send("b", 0))  # served on, until admission stops
     await server.entered()
-    stopping = asyncio.create_task(server.admissions.stop())
+    stopping = asyncio.create_task(server.admission.stop())
     await asyncio.sleep(0)
     await server.refused(ShuttingDown, "shutting down", "c", 0)
     assert not stopping.done()

@@ -102,7 +102,7 @@ async def test_it_reloads_when_it_is_asked(models: Path, catalog: ModelCatalog, 
     write_artifact(models, version="2")
     await forever.reloader.waits.wait()
     assert forever.counters.model_reloads == 0
-    forever.reloader.ask()
+    forever.reloader.request_reload()
     await forever.reloads(1)
     assert catalog.get("digits").version == "2"
 
@@ -162,7 +162,7 @@ async def test_the_event_loop_is_free_while_a_model_loads(
 
     forever = run_forever(0.0, slowly)
     write_artifact(models, version="2")
-    forever.reloader.ask()
+    forever.reloader.request_reload()
     assert await asyncio.to_thread(entered.wait, 20)
     assert catalog.get("digits").version == "1"
     opened.set()
@@ -175,10 +175,10 @@ async def test_a_defect_does_not_end_it(
 ) -> None:
     forever = run_forever(0.0)
     monkeypatch.setattr("service.reload.reload.find_artifacts", lambda _: 1 / 0)
-    forever.reloader.ask()
+    forever.reloader.request_reload()
     async with asyncio.timeout(20):
         while "could not be reloaded" not in logged.text:
             await asyncio.sleep(0.005)
     monkeypatch.undo()
-    forever.reloader.ask()
+    forever.reloader.request_reload()
     await forever.reloads(1)
