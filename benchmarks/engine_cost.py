@@ -25,7 +25,7 @@ Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class Workload:
+class CostWorkload:
     """Input of the benchmark.
 
     Attributes:
@@ -64,7 +64,7 @@ class Cost:
         return 1e6 * max(moving_s, self.operations / machine["peak_flop_per_s"])
 
 
-def costs(workload: Workload, rates: dict[str, float]) -> dict[str, Cost]:
+def costs(workload: CostWorkload, rates: dict[str, float]) -> dict[str, Cost]:
     """The cost of each implementation.
 
     Args:

@@ -240,7 +240,7 @@ def _print(results: dict[str, Any]) -> None:
         console.print(f"missing: {name}: {reason}", markup=False, highlight=False)
 
 
-COLORS = {"bank": "#0b6e4f", "exact": "#5b7fa6", None: "#9a9a9a"}
+COLOURS = {"bank": "#0b6e4f", "exact": "#5b7fa6", None: "#9a9a9a"}
 
 
 def plot(results: dict[str, Any], path: Path) -> None:
@@ -255,7 +255,7 @@ def plot(results: dict[str, Any], path: Path) -> None:
         1, 3, sharey=True, figsize=(12, 0.62 * len(servers) + 1.9), layout="constrained"
     )
     for row, server in enumerate(servers):
-        color = COLORS[server["form"]]
+        color = COLOURS[server["form"]]
         for n, shift, alpha in (("1", -height / 2, 0.45), ("16", height / 2, 1.0)):
             load = server["loads"][n]
             y = row + shift
@@ -283,7 +283,7 @@ def plot(results: dict[str, Any], path: Path) -> None:
     figure.legend(
         handles=[
             *(
-                Patch(color=COLORS[form], label=label)
+                Patch(color=COLOURS[form], label=label)
                 for form, label in (("bank", "bank"), ("exact", "exact form"), (None, "no model"))
             ),
             Patch(color="#555555", alpha=0.45, label="concurrency 1"),

@@ -45,8 +45,8 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
             ]
             # without these malloc returns every step's memory to the system, which slows the exact form down
             malloc = {"MALLOC_MMAP_THRESHOLD_": "4294967296", "MALLOC_TRIM_THRESHOLD_": "4294967296"}
-            done = subprocess.run(command, env=os.environ | malloc, check=True, capture_output=True, text=True)
-            taken[form].append(json.loads(done.stdout))
+            process = subprocess.run(command, env=os.environ | malloc, check=True, capture_output=True, text=True)
+            taken[form].append(json.loads(process.stdout))
     medians = {
         form: {key: statistics.median(one[key] for one in taken[form]) for key in taken[form][0]} for form in FORMS
     }

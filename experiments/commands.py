@@ -88,7 +88,7 @@ def run(
     folders = _folders(data or [], names)
     out = out / "smoke" if small else out
     try:
-        kept = results or (out / "results" if small else in_checkout(RESULTS, "--results"))
+        results_folder = results or (out / "results" if small else in_checkout(RESULTS, "--results"))
     except CheckoutError as error:
         _fail(str(error))
     without: list[str] = []
@@ -106,7 +106,9 @@ def run(
                     console=console,
                 ) as bars,
             ):
-                found = run_experiment(planned, out, kept / f"{each}.json", choice, folders.get(each), _shown(bars))
+                finished = run_experiment(
+                    planned, out, results_folder / f"{each}.json", choice, folders.get(each), _shown(bars)
+                )
         except MissingData as error:
             if len(names) == 1:
                 _fail(str(error))
@@ -114,8 +116,8 @@ def run(
             continue
         except RunError as error:
             _fail(str(error))
-        console.print(_table(each, found))
-        console.print(f"results: {kept / f'{each}.json'}   report: make report")
+        console.print(_table(each, finished))
+        console.print(f"results: {results_folder / f'{each}.json'}   report: make report")
     if without:
         console.print("not run, because their data is missing:")
         _fail("\n".join(without))
@@ -167,10 +169,10 @@ def _shown(bars: Bars) -> Listener:
     return Listener(on_evaluation, on_result)
 
 
-def _table(name: str, found: list[RunResult]) -> Table:
+def _table(name: str, results: list[RunResult]) -> Table:
     table = Table("condition", "model", "", "seeds", "mean", title=name)
     groups: dict[tuple[str, str, bool], list[RunResult]] = {}
-    for result in found:
+    for result in results:
         groups.setdefault((result.run["condition"], result.run["model"], result.run["recurrent"]), []).append(result)
     for (condition, model, recurrent), group in groups.items():
         mean = sum(result.figure for result in group) / len(group)

@@ -234,13 +234,13 @@ def belongs(experiment: Experiment, run: Mapping[str, Any]) -> bool:
 
 def cells(experiment: Experiment) -> list[Cell]:
     """In the order in which the conditions name them."""
-    found = [
+    named = [
         Cell(model, recurrent)
         for condition in experiment.conditions
         for model in condition.models
         for recurrent in condition.recurrent
     ]
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(named))
 
 
 def run_count(experiment: Experiment) -> tuple[int, int]:

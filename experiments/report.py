@@ -16,7 +16,7 @@ from experiments import figures
 from experiments.catalog import EXPERIMENTS
 from experiments.checkout import PAGE, RESULTS, CheckoutError, in_checkout
 from experiments.plan import BASE, Condition, Experiment, belongs, cells, run_count, searched_conditions
-from experiments.results import RunResult, read_kept
+from experiments.results import RunResult, read_folder
 from experiments.run import is_search, open_task_shape
 from experiments.runner import chosen_by_search
 from experiments.verdicts import NAMES, findings, number, spread
@@ -118,24 +118,24 @@ def _verdicts(results: Sequence[RunResult]) -> str:
 
 def _experiment(experiment: Experiment, results: Sequence[RunResult], pictures: Path) -> str:
     searches, finals = run_count(experiment)
-    done = [r for r in results if not is_search(r.run["condition"])]
-    searched = len(results) - len(done)
+    finished = [r for r in results if not is_search(r.run["condition"])]
+    searched = len(results) - len(finished)
     text = f"## {experiment.name}\n\n{SCALED[experiment.name]}\n\n"
     hours = sum(result.seconds for result in results) / 3600
-    text += f"Finished: {searched} of {searches} search runs, {len(done)} of {finals} runs"
+    text += f"Finished: {searched} of {searches} search runs, {len(finished)} of {finals} runs"
     text += f"; {hours:.1f} core hours of training." if results else "."
-    if results and (searched, len(done)) != (searches, finals):
+    if results and (searched, len(finished)) != (searches, finals):
         text += f" `hetsyn experiment {experiment.name}` runs the rest."
     text += "\n\n"
     if results:
         text += _search_table(experiment, results)
-    if not done:
+    if not finished:
         return text + f"Not yet run: `hetsyn experiment {experiment.name}`.\n"
     analysed = [condition for condition in experiment.conditions if condition.analysed]
     return (
         text
-        + _main_table(experiment, done)
-        + "".join(_analyses(experiment, condition, done, pictures) for condition in analysed)
+        + _main_table(experiment, finished)
+        + "".join(_analyses(experiment, condition, finished, pictures) for condition in analysed)
     )
 
 
@@ -143,12 +143,12 @@ def _search_table(experiment: Experiment, results: Sequence[RunResult]) -> str:
     rows = []
     searches = [(cell, condition) for cell in cells(experiment) for condition in searched_conditions(experiment, cell)]
     for cell, condition in searches:
-        found = chosen_by_search(results, cell, condition)
-        if found:
-            best = found[0]
+        candidates = chosen_by_search(results, cell, condition)
+        if candidates:
+            best = candidates[0]
             rows.append(
                 (
-                    *(condition, NAMES[cell.model], _kind(cell.recurrent), str(len(found))),
+                    *(condition, NAMES[cell.model], _kind(cell.recurrent), str(len(candidates))),
                     *(f"{best.run['learning_rate']:g}", f"{best.run['tau_steps']:g}"),
                     number(best.metric, best.validation),
                 )
@@ -157,9 +157,9 @@ def _search_table(experiment: Experiment, results: Sequence[RunResult]) -> str:
     return _table(head, rows) + "\n" if rows else ""
 
 
-def _main_table(experiment: Experiment, done: Sequence[RunResult]) -> str:
+def _main_table(experiment: Experiment, finished: Sequence[RunResult]) -> str:
     rows = []
-    for condition, model, recurrent, group in _groups(experiment, done):
+    for condition, model, recurrent, group in _groups(experiment, finished):
         first = group[0]
         sizes = first.state_bytes
         rows.append(
@@ -174,24 +174,26 @@ def _main_table(experiment: Experiment, done: Sequence[RunResult]) -> str:
                 f"{sizes['bank']:,}" if "bank" in sizes else "",
             )
         )
-    figure = "accuracy" if done[0].metric == "accuracy" else "mean squared error"
+    figure = "accuracy" if finished[0].metric == "accuracy" else "mean squared error"
     head = ("condition", "model", "", "hidden", "seeds", figure, "rate, Hz", "trained values", "state, exact", "bank")
     return _table(head, rows) + "\n"
 
 
-def _groups(experiment: Experiment, done: Sequence[RunResult]) -> list[tuple[Condition, str, bool, list[RunResult]]]:
+def _groups(
+    experiment: Experiment, finished: Sequence[RunResult]
+) -> list[tuple[Condition, str, bool, list[RunResult]]]:
     groups: list[tuple[Condition, str, bool, list[RunResult]]] = []
     for condition in experiment.conditions:
         for recurrent in condition.recurrent:
             for model in condition.models:
                 wanted = (experiment.name, condition.name, model, recurrent)
-                group = [r for r in done if r.key[:4] == wanted]
+                group = [r for r in finished if r.key[:4] == wanted]
                 if group:
                     groups.append((condition, model, recurrent, group))
     return groups
 
 
-def _analyses(experiment: Experiment, condition: Condition, done: Sequence[RunResult], pictures: Path) -> str:
+def _analyses(experiment: Experiment, condition: Condition, finished: Sequence[RunResult], pictures: Path) -> str:
     pictures.mkdir(parents=True, exist_ok=True)
     text = ""
 
@@ -201,7 +203,7 @@ def _analyses(experiment: Experiment, condition: Condition, done: Sequence[RunRe
         return f"![{caption}]({pictures.name}/{path.name})\n*{caption}*\n\n"
 
     recurrent = condition.recurrent[0]
-    base = [r for r in done if r.run["condition"] == condition.name and r.run["recurrent"] == recurrent]
+    base = [r for r in finished if r.run["condition"] == condition.name and r.run["recurrent"] == recurrent]
     kind = f"{condition.name}, {_kind(recurrent)}"
     if base:
         text += picture("learning", f"Learning, {kind}", lambda p: figures.learning(base, p))
@@ -216,11 +218,11 @@ def _analyses(experiment: Experiment, condition: Condition, done: Sequence[RunRe
             draw = partial(_draw_curves, having, name, axis)
             text += picture(name, f"{caption}, {kind}. The band is the standard deviation over seeds", draw)
     for prefix, axis in (("hidden-", "hidden neurons"), ("delay-", "delay, ms"), ("noise-channels-", "noise channels")):
-        text += _along(experiment, condition, done, prefix, axis, picture)
+        text += _along(experiment, condition, finished, prefix, axis, picture)
     with_trace = [r for r in analysed if "trace" in r.analysis]
     if with_trace:
         text += picture("traces", f"Two trials of the first seed, {kind}", lambda p: figures.traces(with_trace, p))
-        text += _repeats(experiment, done)
+        text += _repeats(experiment, finished)
     het = [r for r in analysed if r.run["model"] == "hetsyn"]
     if het:
         step_s = open_task_shape(het[0].run).step_s
@@ -242,7 +244,7 @@ def _draw_curves(results: Sequence[RunResult], name: str, axis: str, path: Path)
 def _along(
     experiment: Experiment,
     condition: Condition,
-    done: Sequence[RunResult],
+    finished: Sequence[RunResult],
     prefix: str,
     axis: str,
     picture: Callable[[str, str, Callable[[Path], None]], str],
@@ -251,7 +253,7 @@ def _along(
     start = prefix if condition.name == BASE else f"{condition.name}-{prefix}"
     numbers = {c.name: float(c.name.removeprefix(start)) for c in experiment.conditions if c.name.startswith(start)}
     recurrent = condition.recurrent[0]
-    having = [r for r in done if r.run["condition"] in numbers and r.run["recurrent"] == recurrent]
+    having = [r for r in finished if r.run["condition"] in numbers and r.run["recurrent"] == recurrent]
     if not having:
         return ""
     spec = condition.task_spec
@@ -259,7 +261,7 @@ def _along(
         "noise-channels-": getattr(spec, "noise_channels", 0)
     }
     numbers[condition.name] = float(own[prefix])
-    having += [r for r in done if r.run["condition"] == condition.name and r.run["recurrent"] == recurrent]
+    having += [r for r in finished if r.run["condition"] == condition.name and r.run["recurrent"] == recurrent]
     return picture(
         prefix.rstrip("-"),
         f"By {axis}, {condition.name}, {_kind(recurrent)}. The bars are the standard deviation over seeds",
@@ -267,8 +269,8 @@ def _along(
     )
 
 
-def _repeats(experiment: Experiment, done: Sequence[RunResult]) -> str:
-    having = [r for r in done if r.run["condition"] == BASE and "repeat_distance" in r.analysis]
+def _repeats(experiment: Experiment, finished: Sequence[RunResult]) -> str:
+    having = [r for r in finished if r.run["condition"] == BASE and "repeat_distance" in r.analysis]
     rows = [
         (NAMES[model], _kind(recurrent), f"{fmean(r.analysis['repeat_distance'] for r in group):.4f}")
         for _, model, recurrent, group in _groups(experiment, having)
@@ -343,11 +345,11 @@ def main() -> None:
     parser.add_argument("--page", type=Path, help=f"the page to write; default: {PAGE} of the checkout")
     arguments = parser.parse_args()
     try:
-        kept = arguments.results or in_checkout(RESULTS, "--results")
+        folder = arguments.results or in_checkout(RESULTS, "--results")
         page = arguments.page or in_checkout(PAGE, "--page")
     except CheckoutError as error:
         raise SystemExit(f"experiments.report: {error}") from error
-    results = read_kept(kept)
+    results = read_folder(folder)
     build(results, page)
     print(f"{page}: {len(results)} results")
 

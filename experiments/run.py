@@ -23,7 +23,7 @@ from hetsyn_model.rollout import Rollout
 from hetsyn_model.run_folder import RunError
 from hetsyn_model.state import Form
 from hetsyn_model.training.batch import Batch
-from hetsyn_model.training.history import Evaluation
+from hetsyn_model.training.history import ValidationResult
 
 NeuronModel = Literal["hetsyn", "hetneu", "homneu", "alif", "lstm"]
 TaskSpec = PatternGenerationSpec | DelayedMatchSpec | ImageSpec | SpeechSpec | ShdSpec
@@ -171,7 +171,9 @@ def run_batch(network: Network | SequenceLSTM, batch: Batch, form: Form = "bank"
 
 
 @torch.no_grad()
-def evaluate(network: Network | SequenceLSTM, task: Task, batches: Sequence[Batch], form: Form = "bank") -> Evaluation:
+def evaluate(
+    network: Network | SequenceLSTM, task: Task, batches: Sequence[Batch], form: Form = "bank"
+) -> ValidationResult:
     """Figure and loss, means over all streams."""
     network.eval()
     figures, losses, streams = 0.0, 0.0, 0
@@ -180,4 +182,4 @@ def evaluate(network: Network | SequenceLSTM, task: Task, batches: Sequence[Batc
         figures += float(stream_figures(task.figure, rolled, batch).sum())
         losses += float(task.loss(rolled, batch)) * len(batch.steps)
         streams += len(batch.steps)
-    return Evaluation(figures / streams, losses / streams)
+    return ValidationResult(figures / streams, losses / streams)

@@ -38,7 +38,7 @@ from hetsyn_model.training.voices.digits import KEYS
 from hetsyn_model.training.voices.shd import TEST_FILE, TRAIN_FILE
 
 VALIDATION_TURNS = 6  # every sixth speaker validates, another sixth with the next seed
-DataSet = Literal["synthesised", "recorded", "drawn"]
+ShdSource = Literal["synthesised", "recorded", "drawn"]
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class ShdSpec:
         bins_a_step: bins of 4 ms that are one step.
     """
 
-    data_set: DataSet = "synthesised"
+    data_set: ShdSource = "synthesised"
     hidden: tuple[int, ...] = (128, 64)
     dropout: float = 0.2
     bins_a_step: int = 1
@@ -64,11 +64,11 @@ class ShdSpec:
 
 
 @cache
-def _read(path: Path, data_set: DataSet, bins_a_step: int) -> tuple[SpikeRecording, ...]:
-    found = "recorded" if shd_source(path) is None else "synthesised"
-    if found != data_set:
-        other = "shd" if found == "synthesised" else "shd-recorded"
-        raise MissingData(f"{path} is of the {found} set: hetsyn experiment {other}")
+def _read(path: Path, data_set: ShdSource, bins_a_step: int) -> tuple[SpikeRecording, ...]:
+    actual = "recorded" if shd_source(path) is None else "synthesised"
+    if actual != data_set:
+        other = "shd" if actual == "synthesised" else "shd-recorded"
+        raise MissingData(f"{path} is of the {actual} set: hetsyn experiment {other}")
     recordings = tuple(coarser(sample, bins_a_step) for sample in read_shd(path))
     if any(recording.speaker < 0 for recording in recordings):
         raise MissingData(f"{path} has no extra/speaker, by which validation data is left out")

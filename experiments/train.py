@@ -20,7 +20,7 @@ from hetsyn_model.rollout import Rollout
 from hetsyn_model.training import loop
 from hetsyn_model.training.batch import Batch
 from hetsyn_model.training.checkpoint import Checkpoint
-from hetsyn_model.training.history import Evaluation, History
+from hetsyn_model.training.history import History, ValidationResult
 from hetsyn_model.training.schedule import cosine_factor, step_factor
 
 
@@ -51,10 +51,10 @@ class TaskData:
     def _validation(self) -> list[Batch]:
         return list(self.task.validation())
 
-    def evaluate(self, model: Network | SequenceLSTM) -> Evaluation:
+    def evaluate(self, model: Network | SequenceLSTM) -> ValidationResult:
         return evaluate(model, self.task, self._validation)
 
-    def better(self, a: Evaluation, b: Evaluation) -> bool:
+    def better(self, a: ValidationResult, b: ValidationResult) -> bool:
         return better(self.task.figure, a.figure, b.figure) or (a.figure == b.figure and a.loss < b.loss)
 
     def checkpoint(self, model: Network | SequenceLSTM, update: int) -> bytes:

@@ -173,7 +173,7 @@ def write_artifact(
     files: dict[str, bytes] = {}
     if source.encoder is not None:
         files[ENCODER_FILE] = _verified_encoder(source.encoder, audio)
-    forms: dict[contract.FormName, contract.Form] = {}
+    forms: dict[contract.FormName, contract.FormDescription] = {}
     reports: list[FormReport] = []
     golden: dict[str, NDArray[np.generic]] = {}
     reference: list[Floats] = []  # hidden spikes of the exact form, which comes first
@@ -182,11 +182,11 @@ def write_artifact(
         verified = _verified_form(compiled, evaluation)
         reference = reference or verified.hidden
         sizes = {name: bank.size for name, bank in network.banks.items()} if form == "bank" else {}
-        described = contract.Form(
+        described = contract.FormDescription(
             file=f"{form}.onnx",
             torchscript=f"{form}.pt",
             state=tuple(
-                contract.StateTensor(name=t.name, shape=t.shape, dtype=t.dtype, initial=t.initial)
+                contract.TensorDescription(name=t.name, shape=t.shape, dtype=t.dtype, initial=t.initial)
                 for t in compiled.layout
             ),
             state_bytes=state_bytes(compiled.layout),
@@ -255,7 +255,7 @@ def _mismatch(reference: list[Floats], other: list[Floats]) -> float:
     return different / max(sum(float(a.sum()) for a in reference), 1.0)
 
 
-def _report(form: Form, described: contract.Form, verified: _Verified) -> FormReport:
+def _report(form: Form, described: contract.FormDescription, verified: _Verified) -> FormReport:
     return FormReport(
         form,
         described.state_bytes,
@@ -313,7 +313,7 @@ def _golden(compiled: Compiled, streams: Streams) -> dict[str, NDArray[np.generi
 
 
 def _manifest(
-    source: Source, forms: dict[contract.FormName, contract.Form], files: dict[str, bytes]
+    source: Source, forms: dict[contract.FormName, contract.FormDescription], files: dict[str, bytes]
 ) -> contract.Manifest:
     spec, encoder = source.network.spec, source.encoder
     made_with: dict[str, str | int | float | bool | None] = {
@@ -327,10 +327,12 @@ def _manifest(
         version=source.version,
         description=source.description,
         labels=source.labels,
-        input=contract.Input(channels=spec.channels, step_s=spec.step_s, description=source.input_description),
+        input=contract.InputDescription(
+            channels=spec.channels, step_s=spec.step_s, description=source.input_description
+        ),
         encoder=None
         if encoder is None
-        else contract.Encoder(
+        else contract.EncoderDescription(
             file=ENCODER_FILE,
             sample_rate_hz=encoder.sample_rate_hz,
             samples_per_step=encoder.step_samples,

@@ -14,7 +14,7 @@ class RunError(ValueError):
     """The run folder belongs to another configuration, or is not a run; the message says which field."""
 
 
-def claim(folder: Path, config: dict[str, Any]) -> None:
+def record_configuration(folder: Path, config: dict[str, Any]) -> None:
     """Make the folder this configuration's, in ``run.json``.
 
     Raises:

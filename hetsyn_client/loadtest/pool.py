@@ -175,7 +175,7 @@ class Pool:
         self._owner.answered(job, response, now_s)
         self._note_idle()
 
-    def lost(self, connection: Connection) -> None:
+    def closed(self, connection: Connection) -> None:
         self._connections.discard(connection)
         if connection in self._free:
             self._free.remove(connection)

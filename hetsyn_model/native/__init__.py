@@ -84,10 +84,10 @@ def required() -> ctypes.CDLL:
     Raises:
         RuntimeError: it is not there.
     """
-    found = library()
-    if found is None:
+    built = library()
+    if built is None:
         raise RuntimeError("the compiled rollout was chosen and cannot be used: see native.runs")
-    return found
+    return built
 
 
 def runs(tensor: Tensor) -> bool:

@@ -135,9 +135,9 @@ def read_shd(path: Path) -> list[SpikeRecording]:
     samples = []
     for time_s, unit, label, speaker in zip(times, units, labels, speakers, strict=True):
         wide = np.asarray(time_s, np.float64)  # stored as float16: compare bin edges in float64
-        kept = (wide <= (SHD_STEPS - 1) * SHD_BIN_S) & (unit > 0)
-        step = np.ceil(wide[kept] / SHD_BIN_S - 1e-9).astype(np.int64)
-        cells = np.unique(step * SHD_CHANNELS + (SHD_CHANNELS - unit[kept].astype(np.int64)))
+        is_inside = (wide <= (SHD_STEPS - 1) * SHD_BIN_S) & (unit > 0)
+        step = np.ceil(wide[is_inside] / SHD_BIN_S - 1e-9).astype(np.int64)
+        cells = np.unique(step * SHD_CHANNELS + (SHD_CHANNELS - unit[is_inside].astype(np.int64)))
         samples.append(
             SpikeRecording(
                 (cells // SHD_CHANNELS).astype(np.int32),

@@ -22,7 +22,7 @@ from hetsyn_model.training.augment import AugmentSpec, augment_batch, encode_bat
 from hetsyn_model.training.batch import Batch
 from hetsyn_model.training.checkpoint import Checkpoint
 from hetsyn_model.training.data import Recording
-from hetsyn_model.training.history import Evaluation, History
+from hetsyn_model.training.history import History, ValidationResult
 from hetsyn_model.training.loop import BEST, Callbacks, Optimisation, train
 from hetsyn_model.training.loss import distillation_loss, late_loss, score_loss
 from hetsyn_model.training.schedule import cosine_factor
@@ -203,14 +203,14 @@ class SpokenWords:
             "firing_rate": rates.mean().double().view(1),
         }
 
-    def evaluate(self, model: Network) -> Evaluation:
+    def evaluate(self, model: Network) -> ValidationResult:
         """Accuracy on the validation recordings, and the mean of -log p of their classes."""
         labels, probabilities = classify(self._served(model), self.encoder, self.validation, self.how.served_tail_steps)
         truth = torch.tensor([recording.label for recording in self.validation])
         loss = float(-probabilities[range(len(self.validation)), truth].clamp_min(1e-6).log().mean())
-        return Evaluation(accuracy(labels, self.validation), loss)
+        return ValidationResult(accuracy(labels, self.validation), loss)
 
-    def better(self, a: Evaluation, b: Evaluation) -> bool:
+    def better(self, a: ValidationResult, b: ValidationResult) -> bool:
         return a.loss <= b.loss
 
     def checkpoint(self, model: Network, update: int) -> bytes:

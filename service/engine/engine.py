@@ -36,7 +36,7 @@ from service.contract.manifest import FormName
 from service.engine.resampler import Resampler
 from service.engine.stream import StreamState
 from service.errors import ArtifactError, InputError, TooLarge
-from service.models.model import Model, State
+from service.models.model import Arrays, Model
 from service.runtime.state_memory import with_prefix_replaced
 from service.wire.chunk import AudioChunk, Chunk, SpikeChunk
 from service.wire.pcm import Samples
@@ -261,7 +261,7 @@ def _plan(model: Model, work: Work) -> _Plan:
     return _Plan(after, steps, samples[: steps * per_step], NO_EVENTS, NO_EVENTS)
 
 
-def _events(plans: Sequence[_Plan], begin: int, steps: Integers) -> State:
+def _events(plans: Sequence[_Plan], begin: int, steps: Integers) -> Arrays:
     """The events of a segment of spikes, as the network graph takes them.
 
     Args:
@@ -283,7 +283,7 @@ def _events(plans: Sequence[_Plan], begin: int, steps: Integers) -> State:
     return {EVENT_ROW: np.concatenate(rows), EVENT_UNIT: np.concatenate(units)}
 
 
-def _encode(model: Model, plans: Sequence[_Plan], begin: int, steps: Integers, state: State) -> tuple[State, State]:
+def _encode(model: Model, plans: Sequence[_Plan], begin: int, steps: Integers, state: Arrays) -> tuple[Arrays, Arrays]:
     """Run the encoder on a segment of audio.
 
     Args:
@@ -300,7 +300,7 @@ def _encode(model: Model, plans: Sequence[_Plan], begin: int, steps: Integers, s
         piece = plan.samples[begin * per_step : (begin + int(steps[b])) * per_step]
         audio[b, : len(piece)] = piece
     tensors, count = [tensor.name for tensor in model.encoder.state], len(plans)
-    inputs: State = {state_name(name): state[name][:count] for name in tensors}
+    inputs: Arrays = {state_name(name): state[name][:count] for name in tensors}
     inputs |= {AUDIO: audio, STEPS: steps}
     outputs = model.encoder_graph.run(inputs, [EVENT_ROW, EVENT_UNIT, *map(next_name, tensors)])
     after = {
@@ -310,13 +310,13 @@ def _encode(model: Model, plans: Sequence[_Plan], begin: int, steps: Integers, s
     return {name: outputs[name] for name in (EVENT_ROW, EVENT_UNIT)}, after
 
 
-def _stack(states: Sequence[State]) -> State:
+def _stack(states: Sequence[Arrays]) -> Arrays:
     if len(states) == 1:
         return {name: value[np.newaxis] for name, value in states[0].items()}
     return {name: np.stack([state[name] for state in states]) for name in states[0]}
 
 
-def _unstack(states: State, b: int) -> State:
+def _unstack(states: Arrays, b: int) -> Arrays:
     """The state of stream b; a copy where it would keep the whole batch in memory."""
     return {name: value[b, ...] if len(value) == 1 else value[b, ...].copy() for name, value in states.items()}
 

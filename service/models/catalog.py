@@ -1,7 +1,7 @@
 """The models that new sessions may run on.
 
-A catalog offers the models that its folder had when the catalog was opened, until ``reload`` publishes others. The
-offer is one value, which is replaced as a whole. A version that is not offered any more is *retired*: it stays in
+A catalog offers the models that its folder had when the catalog was opened, until ``reload`` publishes others. They
+are one value, which is replaced as a whole. A version that is not offered any more is *retired*: it stays in
 memory for as long as sessions run on it."""
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ class ModelCatalog:
 
     @property
     def snapshot(self) -> CatalogSnapshot:
-        """The current offer. A reload replaces it and does not change it."""
+        """The models that are offered now. A reload replaces the snapshot and does not change it."""
         return self._snapshot
 
     @property

@@ -22,8 +22,8 @@ def find_artifacts(models: Path) -> list[Path]:
     """
     if not models.is_dir():
         raise ArtifactError(f"{models}: no such folder of models")
-    found = (path.parent for path in models.glob(f"*/*/{MANIFEST}"))
-    return sorted(folder for folder in found if is_name(folder.parent.name, folder.name))
+    folders = (path.parent for path in models.glob(f"*/*/{MANIFEST}"))
+    return sorted(folder for folder in folders if is_name(folder.parent.name, folder.name))
 
 
 def find_versions(model: Path) -> list[Path]:
@@ -108,7 +108,7 @@ def newest_artifact(path: Path) -> Artifact:
     """
     if (path / MANIFEST).is_file():
         return Artifact.open(path)
-    versions = sorted(find_versions(path), key=lambda found: natural_key(found.name))
+    versions = sorted(find_versions(path), key=lambda folder: natural_key(folder.name))
     if not versions:
         raise ArtifactError(f"{path}: neither an artifact ({MANIFEST}) nor a folder of its versions")
     return Artifact.open(versions[-1])

@@ -36,11 +36,11 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from service.contract.manifest import FormName, StateTensor, content_hash
+from service.contract.manifest import FormName, TensorDescription, content_hash
 from service.engine.resampler import Resampler
-from service.engine.stream import Kind, StreamState
+from service.engine.stream import InputKind, StreamState
 from service.errors import ModelChanged, StateCorrupt, StateForeign, StateFormat, StateMismatch, StateTruncated
-from service.models.model import Model, State
+from service.models.model import Arrays, Model
 from service.runtime.onnx import Array
 from service.session.protocol import Answered, Known, Progress
 from service.session.session import Session
@@ -101,7 +101,7 @@ class _Layout:
     names: bytes
     words: int
     exact: int
-    encoder: tuple[StateTensor, ...]
+    encoder: tuple[TensorDescription, ...]
 
 
 class Packing:
@@ -198,7 +198,7 @@ class Packing:
             return Session(model, form, known, None)
         if (flags & AUDIO and flags & SPIKES) or not flags & (AUDIO | SPIKES):
             raise StateMismatch("the packed session is of no kind of input, or of two")
-        kind: Kind = "audio" if flags & AUDIO else "spikes"
+        kind: InputKind = "audio" if flags & AUDIO else "spikes"
         resampler = None
         if flags & RESAMPLER:
             resampler = Resampler(rate_hz, target_hz, _samples(waiting, "waiting"), received, emitted)
@@ -337,7 +337,7 @@ def _network(content: memoryview, layout: _Layout, *, is_float16: bool) -> tuple
     return row, steps
 
 
-def _encoder(content: memoryview, tensors: Sequence[StateTensor]) -> State:
+def _encoder(content: memoryview, tensors: Sequence[TensorDescription]) -> Arrays:
     """Unpack the state of the encoder, by name.
 
     Raises:
@@ -346,7 +346,7 @@ def _encoder(content: memoryview, tensors: Sequence[StateTensor]) -> State:
     expected = sum(tensor.bytes for tensor in tensors)
     if len(content) != expected:
         raise StateMismatch(f"the packed session has {len(content)} bytes of encoder state, its model has {expected}")
-    state: State = {}
+    state: Arrays = {}
     offset = 0
     for tensor in tensors:
         packed = np.frombuffer(content, _DTYPES[tensor.dtype], math.prod(tensor.shape), offset)

@@ -42,13 +42,14 @@ _COMPARE_AND_SET = f"""
 local results = {{}}
 for i, key in ipairs(KEYS) do
   local expected, value, keep_ms = ARGV[3 * i - 2], ARGV[3 * i - 1], ARGV[3 * i]
-  local done = redis.pcall('GETRANGE', key, 0, {REVISION_BYTES - 1})
-  if type(done) == 'table' and done.err then
-    results[i] = done.err
-  elseif done == expected then
-    if value == '' then done = redis.pcall('DEL', key) else done = redis.pcall('SET', key, value, 'PX', keep_ms) end
-    results[i] = type(done) == 'table' and done.err or {COMMITTED}
-  elseif done == string.sub(value, 1, {REVISION_BYTES}) then
+  local stored = redis.pcall('GETRANGE', key, 0, {REVISION_BYTES - 1})
+  if type(stored) == 'table' and stored.err then
+    results[i] = stored.err
+  elseif stored == expected then
+    local answer
+    if value == '' then answer = redis.pcall('DEL', key) else answer = redis.pcall('SET', key, value, 'PX', keep_ms) end
+    results[i] = type(answer) == 'table' and answer.err or {COMMITTED}
+  elseif stored == string.sub(value, 1, {REVISION_BYTES}) then
     results[i] = {ALREADY}
   else
     results[i] = {FENCED}

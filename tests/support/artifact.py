@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from service.contract.manifest import MANIFEST, StateTensor
+from service.contract.manifest import MANIFEST, TensorDescription
 from tests.support.fake_graph import (
     CHANNELS,
     ENCODER_STATE,
@@ -95,5 +95,5 @@ def write_artifact(
     return folder
 
 
-def _described(state: Sequence[StateTensor]) -> list[dict[str, Any]]:
+def _described(state: Sequence[TensorDescription]) -> list[dict[str, Any]]:
     return [tensor.model_dump(mode="json") for tensor in state]

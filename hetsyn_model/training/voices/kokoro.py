@@ -87,7 +87,7 @@ class Kokoro:
 
     def voices(self) -> Sequence[Voice]:
         folder = Path(os.environ.get("KOKORO_VOICES", os.devnull))
-        found = {path.stem: path for path in sorted(folder.glob("[a-z][fm]_*.bin"))}
+        voice_files = {path.stem: path for path in sorted(folder.glob("[a-z][fm]_*.bin"))}
         own = [
             # The first letter is the speaker's language: a American, b British, others foreign.
             Voice(
@@ -96,14 +96,14 @@ class Kokoro:
                 TAKES,
                 GB_IPA if name[0] == "b" else US_IPA,
             )
-            for name, path in found.items()
+            for name, path in voice_files.items()
             if name not in self._skipped
         ]
         accented = [
-            Voice(f"kokoro-{name.replace('_', '-')}-{language}", str(found[name]), TAKES, spelling)
+            Voice(f"kokoro-{name.replace('_', '-')}-{language}", str(voice_files[name]), TAKES, spelling)
             for spelling, language, names in self._accents
             for name in names.split()
-            if name in found
+            if name in voice_files
         ]
         return own + accented
 

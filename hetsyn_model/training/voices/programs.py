@@ -127,8 +127,8 @@ class Festival:
         return shutil.which("text2wave") is not None and bool(self.voices())
 
     def voices(self) -> Sequence[Voice]:
-        found = {path.name for path in Path("/usr/share/festival/voices").glob("*/*")}
-        return [voice for voice in self._voices if voice.code in found]
+        installed = {path.name for path in Path("/usr/share/festival/voices").glob("*/*")}
+        return [voice for voice in self._voices if voice.code in installed]
 
     def say(self, text: str, voice: Voice, prosody: Prosody) -> tuple[Samples, int]:
         if voice.code.endswith("_hts"):

@@ -173,8 +173,8 @@ def test_a_chunk_without_a_number_and_an_answer_counts_once_or_not_at_all(
     acknowledged: int, status: int, body: bytes
 ) -> None:
     tally, one = Tally(), stream(acknowledged, sent=acknowledged + 1)
-    assert tally.look(one, 503, problem("store-unavailable")) is ChunkVerdict.later
-    assert tally.look(one, status, body) is ChunkVerdict.acknowledged
+    assert tally.inspected(one, 503, problem("store-unavailable")) is ChunkVerdict.later
+    assert tally.inspected(one, status, body) is ChunkVerdict.acknowledged
     assert (tally.unsure, tally.is_clean) == (1, True)
 
 
@@ -192,7 +192,7 @@ def test_one_that_counts_twice_or_takes_others_along_is_told(
     status: int, body: bytes, counts: tuple[int, int, int]
 ) -> None:
     tally = Tally()
-    assert tally.look(stream(2, sent=3), status, body) is ChunkVerdict.broken
+    assert tally.inspected(stream(2, sent=3), status, body) is ChunkVerdict.broken
     assert (tally.lost, tally.twice, tally.wrong) == counts
     assert not tally.is_clean
 

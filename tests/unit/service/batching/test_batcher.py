@@ -21,7 +21,7 @@ from service.wire.chunk import SpikeChunk, spike_chunk
 from tests.support.gate import Gate
 
 
-class Recorder(Engine):
+class RecordingEngine(Engine):
     """An engine that keeps the sizes of its batches, and refuses chunks that spike on a poisonous channel."""
 
     POISON = 3
@@ -53,7 +53,7 @@ async def gathered(batcher: Batcher, model: Model, gate: Gate, works: Sequence[W
 
 
 async def test_what_gathers_while_the_engine_is_busy_is_one_batch(model: Model, gate: Gate) -> None:
-    engine = Recorder()
+    engine = RecordingEngine()
     batcher = Batcher(engine, BatchPolicy(), threads=1)
     tasks = await gathered(batcher, model, gate, [work(model, unit) for unit in (0, 1, 2, 4)])
     gate.opened.set()
@@ -74,7 +74,7 @@ async def test_chunks_that_come_round_after_round_are_one_batch(model: Model, in
             await asyncio.sleep(0)
         return await batcher.run(model, "bank", work(model), 4)
 
-    engine = Recorder()
+    engine = RecordingEngine()
     batcher = Batcher(engine, BatchPolicy(), threads=1, inline_s=inline_s)
     await batcher.run(model, "bank", work(model), 4)  # loads the graph
     await asyncio.gather(*(later(batcher, n) for n in range(4)))
@@ -85,7 +85,7 @@ async def test_chunks_that_come_round_after_round_are_one_batch(model: Model, in
 
 
 async def test_a_batch_starts_though_chunks_keep_coming(model: Model) -> None:
-    engine = Recorder()
+    engine = RecordingEngine()
     batcher = Batcher(engine, BatchPolicy(), threads=1, inline_s=float("inf"))
     await batcher.run(model, "bank", work(model), 4)
     tasks = []
@@ -100,7 +100,7 @@ async def test_a_batch_starts_though_chunks_keep_coming(model: Model) -> None:
 
 @pytest.mark.parametrize("leaving", [0, 2, 3])
 async def test_a_caller_that_leaves_harms_nobody(model: Model, gate: Gate, leaving: int) -> None:
-    batcher = Batcher(Recorder(), BatchPolicy(), threads=1)
+    batcher = Batcher(RecordingEngine(), BatchPolicy(), threads=1)
     tasks = await gathered(batcher, model, gate, [work(model, unit) for unit in (0, 1, 2, 4)])
     tasks[1 + leaving].cancel()
     gate.opened.set()
@@ -115,8 +115,8 @@ async def test_a_caller_that_leaves_harms_nobody(model: Model, gate: Gate, leavi
 @pytest.mark.parametrize("index", [0, 2, 3])
 async def test_an_error_reaches_only_the_caller_whose_chunk_it_is(model: Model, gate: Gate, index: int) -> None:
     units = [0, 1, 2, 4]
-    units[index] = Recorder.POISON
-    batcher = Batcher(Recorder(), BatchPolicy(), threads=1)
+    units[index] = RecordingEngine.POISON
+    batcher = Batcher(RecordingEngine(), BatchPolicy(), threads=1)
     tasks = await gathered(batcher, model, gate, [work(model, unit) for unit in units])
     gate.opened.set()
     results = await asyncio.gather(*tasks, return_exceptions=True)
@@ -125,7 +125,7 @@ async def test_an_error_reaches_only_the_caller_whose_chunk_it_is(model: Model, 
 
 
 async def test_an_unexpected_error_leaves_nobody_waiting(model: Model, gate: Gate) -> None:
-    batcher = Batcher(Recorder(), BatchPolicy(), threads=1)
+    batcher = Batcher(RecordingEngine(), BatchPolicy(), threads=1)
     tasks = await gathered(batcher, model, gate, [work(model), work(model)])
     gate.failure = RuntimeError("defect")
     gate.opened.set()
@@ -135,7 +135,7 @@ async def test_an_unexpected_error_leaves_nobody_waiting(model: Model, gate: Gat
 
 
 async def test_an_idle_engine_may_wait_for_a_batch(model: Model) -> None:
-    engine, now = Recorder(), [0.0]
+    engine, now = RecordingEngine(), [0.0]
     batcher = Batcher(engine, BatchPolicy(max_batch=2, max_wait_s=3600.0), threads=1, clock=lambda: now[0])
     first = asyncio.create_task(batcher.run(model, "bank", work(model), 4))
     await asyncio.sleep(0)
@@ -146,14 +146,14 @@ async def test_an_idle_engine_may_wait_for_a_batch(model: Model) -> None:
 
 
 async def test_closing_runs_what_waits(model: Model) -> None:
-    batcher = Batcher(Recorder(), BatchPolicy(max_wait_s=3600.0), threads=1)
+    batcher = Batcher(RecordingEngine(), BatchPolicy(max_wait_s=3600.0), threads=1)
     task = asyncio.create_task(batcher.run(model, "bank", work(model), 4))
     await asyncio.sleep(0)
     await batcher.close()
     assert isinstance(await task, Outcome)
 
 
-class Threads(Recorder):
+class Threads(RecordingEngine):
     """Keeps which thread each batch ran on."""
 
     def __init__(self) -> None:
@@ -165,7 +165,7 @@ class Threads(Recorder):
         return super().run(model, form, batch)
 
 
-async def warmed(engine: Recorder, model: Model) -> Batcher:
+async def warmed(engine: RecordingEngine, model: Model) -> Batcher:
     """A batcher that runs on the loop whatever it knows the length of."""
     batcher = Batcher(engine, BatchPolicy(), threads=1, inline_s=3600.0)
     await batcher.run(model, "bank", work(model), 4)
@@ -220,7 +220,7 @@ async def test_a_batch_is_expected_to_take_longer_the_more_steps_it_has(
 
 @pytest.mark.parametrize("leaving", [0, 2, 3])
 async def test_a_caller_that_leaves_harms_nobody_on_the_loop(model: Model, leaving: int) -> None:
-    engine = Recorder()
+    engine = RecordingEngine()
     batcher = await warmed(engine, model)
     tasks = [asyncio.create_task(batcher.run(model, "bank", work(model, unit), 4)) for unit in (0, 1, 2, 4)]
     await asyncio.sleep(0)
@@ -234,8 +234,8 @@ async def test_a_caller_that_leaves_harms_nobody_on_the_loop(model: Model, leavi
 @pytest.mark.parametrize("index", [0, 2, 3])
 async def test_an_error_on_the_loop_reaches_only_the_caller_whose_chunk_it_is(model: Model, index: int) -> None:
     units = [0, 1, 2, 4]
-    units[index] = Recorder.POISON
-    batcher = await warmed(Recorder(), model)
+    units[index] = RecordingEngine.POISON
+    batcher = await warmed(RecordingEngine(), model)
     tasks = [asyncio.create_task(batcher.run(model, "bank", work(model, unit), 4)) for unit in units]
     results = await asyncio.gather(*tasks, return_exceptions=True)
     assert [isinstance(result, ArtifactError) for result in results] == [i == index for i in range(4)]

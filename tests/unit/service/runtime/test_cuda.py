@@ -71,7 +71,7 @@ def library(monkeypatch: pytest.MonkeyPatch) -> Library:
     return made
 
 
-class Session:
+class FakeInferenceSession:
     def __init__(self, runs_on: str) -> None:
         self.runs_on = runs_on
 
@@ -108,12 +108,12 @@ class Ort:
     def SessionOptions(self) -> Any:
         return SimpleNamespace(register_custom_ops_library=lambda path: self.did.append(path))
 
-    def InferenceSession(self, _: bytes, __: Any, providers: Any, enable_fallback: int) -> Session:
+    def InferenceSession(self, _: bytes, __: Any, providers: Any, enable_fallback: int) -> FakeInferenceSession:
         assert not enable_fallback
         self.did.append(providers)
         if self.runs_on == "nothing":
             raise RuntimeError("no kernel image\nand more")
-        return Session(self.runs_on)
+        return FakeInferenceSession(self.runs_on)
 
 
 def use(monkeypatch: pytest.MonkeyPatch, ort: Ort) -> Ort:

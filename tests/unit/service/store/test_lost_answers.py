@@ -19,8 +19,8 @@ async def test_nothing_is_done_twice_and_what_is_done_is_said(serve: Serve, rela
 
     async def losing(work: Coroutine[Any, Any, T]) -> T:
         relay.lose()
-        lost, sent = relay.lost, asyncio.create_task(work)
-        while relay.lost == lost:
+        lost, sent = relay.answers_lost, asyncio.create_task(work)
+        while relay.answers_lost == lost:
             await asyncio.sleep(0.001)
             assert not sent.done()
         relay.cut()

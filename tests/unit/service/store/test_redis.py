@@ -124,8 +124,8 @@ def through(relay: Relay, prefix: str) -> RedisStore:
 
 async def answer_lost(relay: Relay, sent: asyncio.Task[list[CommitResult | HetsynError]]) -> None:
     """Until the server has done what was sent and its answer has been thrown away."""
-    lost = relay.lost
-    while relay.lost == lost:
+    lost = relay.answers_lost
+    while relay.answers_lost == lost:
         assert not sent.done()
         await asyncio.sleep(0.001)
 
