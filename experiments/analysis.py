@@ -35,12 +35,23 @@ Lesion = Literal["longest", "shortest", "random"]
 
 
 def delete_spikes(spikes: Spikes, share: float, rng: np.random.Generator) -> Spikes:
-    """Each spike is lost with this probability."""
+    """Delete spikes at random.
+
+    Args:
+        spikes: bool, any shape.
+        share: probability with which a spike is deleted.
+        rng: draws.
+    """
     return spikes & (rng.random(spikes.shape) >= share)
 
 
 def warp_time(batch: Batch, factor: float) -> Batch:
-    """The batch played this many times slower, with its trace, if it has one; steps that coincide become one."""
+    """The batch played slower, with its trace, if it has one; steps that coincide become one.
+
+    Args:
+        batch: of streams.
+        factor: on the length of the streams.
+    """
     dense = batch.dense()
     steps = torch.floor(batch.steps * factor + 0.5).long().clamp_min(1)
     warped = np.zeros((dense.shape[0], int(steps.max()), dense.shape[2]), np.bool_)

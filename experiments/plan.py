@@ -122,7 +122,12 @@ class Experiment:
 
 @dataclass(frozen=True)
 class Cell:
-    """A neuron model and an architecture; each cell has one search."""
+    """A neuron model and an architecture; each cell has one search.
+
+    Attributes:
+        model: the neuron model.
+        recurrent: whether hidden layers are recurrent.
+    """
 
     model: NeuronModel
     recurrent: bool

@@ -123,6 +123,7 @@ class RunSpec:
 
 
 def is_search(condition: str) -> bool:
+    """Whether runs under this condition's name belong to a search."""
     return condition.startswith("search")
 
 
@@ -165,6 +166,7 @@ def build(run: RunSpec, task: Task) -> Network | SequenceLSTM:
 
 
 def run_batch(network: Network | SequenceLSTM, batch: Batch, form: Form = "bank") -> Rollout:
+    """Run a batch from the initial state; an LSTM has no forms."""
     if isinstance(network, SequenceLSTM):
         return network.run(batch)
     return network.rollout(batch.events, form, batch.steps)
@@ -174,7 +176,17 @@ def run_batch(network: Network | SequenceLSTM, batch: Batch, form: Form = "bank"
 def evaluate(
     network: Network | SequenceLSTM, task: Task, batches: Sequence[Batch], form: Form = "bank"
 ) -> ValidationResult:
-    """Figure and loss, means over all streams."""
+    """Judge a network.
+
+    Args:
+        network: the network, put into evaluation mode.
+        task: of the network.
+        batches: of streams.
+        form: that it runs in; an LSTM has none.
+
+    Returns:
+        Figure and loss, means over all streams.
+    """
     network.eval()
     figures, losses, streams = 0.0, 0.0, 0
     for batch in batches:

@@ -98,7 +98,17 @@ def drawn(name: str, bins_a_step: int) -> tuple[SpikeRecording, ...]:
 
 @dataclass(frozen=True)
 class Shd:
-    """The task whose validation speakers the seed chooses."""
+    """The task whose validation speakers the seed chooses.
+
+    Attributes:
+        spec: data and network.
+        folder: of the two files; None if there is none.
+        seed: chooses the validation speakers.
+        figure: see :class:`experiments.task.Task`, as the following.
+        labels: of the classes.
+        encoder: None; the input is spikes.
+        tail_steps: steps of silence that end a stream.
+    """
 
     spec: ShdSpec = field(default_factory=ShdSpec)
     folder: Path | None = None

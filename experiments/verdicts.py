@@ -114,6 +114,7 @@ def on_the_same_seeds(groups: Sequence[Group]) -> list[Group]:
 
 
 def number(metric: str, value: float) -> str:
+    """A figure as text: accuracy, in [0, 1], in percent; an error as it is."""
     return f"{100 * value:.1f}%" if metric == "accuracy" else f"{value:.4f}"
 
 

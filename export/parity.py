@@ -96,7 +96,7 @@ class Traces:
 
 
 def initial_arrays(layout: Sequence[TensorDescription], batch: int) -> dict[str, Array]:
-    """State of ``batch`` streams before their first step, as an encoder's graph takes it."""
+    """The encoder's state before the first step, by tensor: [batch, *shape], as an encoder's graph takes it."""
     return {t.name: np.full((batch, *t.shape), t.initial, t.dtype) for t in layout}
 
 

@@ -368,15 +368,26 @@ def _write_all(out: Path, files: dict[str, bytes]) -> None:
 
 
 def seeded_streams(channels: int, density: float, *, streams: int, steps: int, seed: int = 0) -> Streams:
-    """Random spikes of one density, lengths between half and all of ``steps``."""
+    """Random spikes of one density.
+
+    Args:
+        channels: of the streams.
+        density: probability with which a channel spikes in a step.
+        streams: number of streams.
+        steps: of the longest stream; a stream has half as many at least.
+        seed: of spikes and lengths.
+
+    Returns:
+        Streams of float32 [streams, steps, channels].
+    """
     rng = np.random.default_rng(seed)
     spikes = (rng.random((streams, steps, channels)) < density).astype(np.float32)
     return Streams(torch.from_numpy(spikes), torch.from_numpy(rng.integers(steps // 2, steps + 1, streams)))
 
 
-def noise_and_silence(encoder: EncoderSpec, seconds: float = 1.0) -> torch.Tensor:
+def noise_and_silence(encoder: EncoderSpec, duration_s: float = 1.0) -> torch.Tensor:
     """Seeded audio, float32 [4, whole steps]: loud and faint noise, noise that begins late, and silence."""
-    steps = max(1, round(seconds * encoder.sample_rate_hz / encoder.step_samples))
+    steps = max(1, round(duration_s * encoder.sample_rate_hz / encoder.step_samples))
     noise = np.random.default_rng(0).normal(size=(4, steps * encoder.step_samples))
     noise *= np.array([[0.2], [0.002], [0.05], [0.0]])
     noise[2, : noise.shape[1] // 2] = 0.0

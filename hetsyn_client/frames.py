@@ -21,10 +21,12 @@ HEADER = struct.Struct("<4sIH")
 
 
 class Frame(NamedTuple):
-    """
+    """A frame's parts.
+
     Attributes:
         token: empty before a session's first reply.
         content_type: of the body.
+        body: the chunk.
     """
 
     token: bytes
@@ -33,6 +35,7 @@ class Frame(NamedTuple):
 
 
 def pack_frame(token: bytes, content_type: str, body: bytes) -> bytes:
+    """Put a token and a body, of a content type in ASCII, into one frame."""
     named = content_type.encode("ascii")
     return b"".join((HEADER.pack(MAGIC, len(token), len(named)), token, named, body))
 

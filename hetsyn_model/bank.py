@@ -201,7 +201,12 @@ def _bias_row(bank: Bank, bias: Tensor, decay: Tensor) -> Tensor:
 
 
 def kernel_error(bank: Bank, r: Tensor) -> float:
-    """Relative L2 error of the worst kernel in the bank's basis, over the decays in ``r``."""
+    """Relative L2 error of the worst kernel in the bank's basis.
+
+    Args:
+        bank: the shared decays.
+        r: decays of the kernels, any shape, each in [0, 1].
+    """
     leaky = np.array([alpha for alpha in bank.decays if alpha < 1.0])
     decays = np.unique(r.detach().to(torch.float64).numpy())
     decays = decays[decays < 1.0] if bank.integrator else np.minimum(decays, 1 - 1e-15)

@@ -51,7 +51,7 @@ class Events:
 
 
 def pointer(tensor: Tensor | None) -> ctypes.c_void_p:
-    """Address for the compiled library; None is its null.
+    """Address of a tensor of any shape, for the compiled library; None is its null.
 
     Raises:
         ValueError: the tensor's memory is not contiguous.
@@ -62,6 +62,7 @@ def pointer(tensor: Tensor | None) -> ctypes.c_void_p:
 
 
 def suffix(tensor: Tensor) -> str:
+    """Type of a float tensor in the names of the compiled library's functions."""
     return "float" if tensor.dtype == torch.float32 else "double"
 
 

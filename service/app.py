@@ -41,7 +41,19 @@ log = logging.getLogger("hetsyn.app")
 
 @dataclass(frozen=True)
 class Server:
-    """The parts of a server. Used from one event loop."""
+    """The parts of a server. Used from one event loop.
+
+    Attributes:
+        settings: of the server.
+        catalog: of the models.
+        counters: of everything that it does.
+        admission: permits of the requests.
+        uploads: bodies under way.
+        batcher: computes chunks.
+        registry: of the sessions that the server stores.
+        carried: sessions that the clients carry.
+        reloader: of the catalog.
+    """
 
     settings: Settings
     catalog: ModelCatalog

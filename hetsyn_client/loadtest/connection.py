@@ -25,9 +25,10 @@ class ConnectionOwner(Protocol):
 
 
 class Connection(asyncio.Protocol):
-    """
+    """One connection of a ``Pool``.
+
     Args:
-        owner: receives the response, and the loss of the connection.
+        owner: receives the response, and the connection's end.
 
     Attributes:
         is_reusable: whether another request may be sent.

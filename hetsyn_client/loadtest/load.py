@@ -72,7 +72,13 @@ def choose_load(
 
 
 def random_spikes(model: ServedModel, chunk_s: float, density: float, seed: int) -> Load:
-    """Each channel spikes in each step with probability ``density``.
+    """Random spikes.
+
+    Args:
+        model: that takes them.
+        chunk_s: duration of a chunk.
+        density: probability with which a channel spikes in a step.
+        seed: of the spikes.
 
     Raises:
         InputError: not a whole number of steps, or more steps or channels than the packed form holds.

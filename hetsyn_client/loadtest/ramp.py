@@ -100,7 +100,12 @@ class RampSettings:
 
 @dataclass(frozen=True)
 class RampTrial:
-    """A load, and whether it held the goal."""
+    """A load, and whether it held the goal.
+
+    Attributes:
+        streams: the load.
+        holds: whether it held.
+    """
 
     streams: int
     holds: bool

@@ -61,7 +61,7 @@ class DataSet(Protocol[T_contra]):
     def loss(self, rolled: Rollout, batch: Batch) -> Tensor: ...
 
     def measure(self, rolled: Rollout, batch: Batch) -> Mapping[str, Tensor]:
-        """Further values of a training batch, one-dimensional, whose means the history keeps."""
+        """Further values of a training batch by name, each [n], whose means the history keeps."""
         ...
 
     def evaluate(self, model: T_contra) -> ValidationResult:
@@ -139,7 +139,7 @@ def train(
         model: untrained. It is changed, and restored from the folder's checkpoint where there is one.
         data: what it is trained on.
         how: optimiser, schedule and evaluations.
-        masks: values of learned decays that training leaves alone, True, by the name of their parameter.
+        masks: by the name of a learned decay: bool [...], shaped as it, True for values that training leaves alone.
         callbacks: called as training goes on.
 
     Returns:

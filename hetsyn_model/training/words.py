@@ -117,6 +117,7 @@ def classify(
 
 
 def accuracy(labels: Tensor, recordings: Sequence[Recording]) -> float:
+    """Share of recordings whose label, of int64 [recordings], is right."""
     truth = torch.tensor([recording.label for recording in recordings])
     return float((labels == truth).double().mean())
 
@@ -158,7 +159,11 @@ class SpokenWords:
         return -(-(len(self.real) + self._extra_count) // self.how.batch)
 
     def batches(self, first: int, last: int) -> Iterator[Batch]:
-        """The batches of one epoch, in random order, each of recordings of similar length."""
+        """The batches of one epoch, in random order, each of recordings of similar length.
+
+        Raises:
+            ValueError: the updates are not those of one epoch.
+        """
         epoch = first // self.updates_per_epoch
         if (first, last) != (epoch * self.updates_per_epoch, (epoch + 1) * self.updates_per_epoch):
             raise ValueError(f"updates {first} to {last} are not an epoch of {self.updates_per_epoch}")
@@ -196,7 +201,7 @@ class SpokenWords:
         return torch.stack(each).mean(0)
 
     def measure(self, rolled: Rollout, batch: Batch) -> dict[str, Tensor]:
-        """Accuracy on the varied recordings; spikes a neuron and step, mean over layers."""
+        """``train_accuracy`` [b] on the varied recordings; ``firing_rate`` [1], spikes a neuron and step."""
         rates = torch.stack([z.detach().mean() for z in rolled.hidden_spikes])
         return {
             "train_accuracy": (rolled.scores.argmax(-1) == batch.target).double(),

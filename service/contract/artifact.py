@@ -21,7 +21,12 @@ from service.errors import ArtifactError
 
 
 class Artifact:
-    """An artifact folder whose manifest was read. A file is verified when it is read."""
+    """An artifact folder whose manifest was read. A file is verified when it is read.
+
+    Args:
+        folder: of the artifact.
+        manifest: of the folder.
+    """
 
     def __init__(self, folder: Path, manifest: Manifest) -> None:
         self.folder = folder

@@ -265,6 +265,7 @@ def _events(plans: Sequence[_Plan], begin: int, steps: Integers) -> Arrays:
     """The events of a segment of spikes, as the network graph takes them.
 
     Args:
+        plans: with steps in this segment.
         begin: the segment's first step.
         steps: int64 [b], of each plan in this segment.
     """
@@ -287,6 +288,8 @@ def _encode(model: Model, plans: Sequence[_Plan], begin: int, steps: Integers, s
     """Run the encoder on a segment of audio.
 
     Args:
+        model: of the streams.
+        plans: with steps in this segment.
         begin: the segment's first step.
         steps: int64 [b], of each plan in this segment.
         state: the encoder's, [b' >= b, ...]; the streams of this segment come first.

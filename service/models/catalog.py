@@ -46,7 +46,11 @@ class CatalogSnapshot:
         return {model_key(model): model for versions in self.models.values() for model in versions.values()}
 
     def get(self, name: str | None, version: str | None) -> Model:
-        """As ``ModelCatalog.get``."""
+        """As ``ModelCatalog.get``.
+
+        Raises:
+            NotFound: as there.
+        """
         if name is None and self.default_name is None:
             raise NotFound(f"name a model: the server has {listing(self.names)} and no default")
         versions = self.versions(name or self.default_name or "")

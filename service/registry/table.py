@@ -24,6 +24,10 @@ SLICE = 100  # entries that a sweep checks in one turn of the event loop: a tent
 class SessionEntry:
     """What a process knows of one session.
 
+    Args:
+        session_id: of the session.
+        snapshot: see below.
+
     Attributes:
         id: of the session.
         lock: serialises the session's requests, first come, first served.

@@ -83,7 +83,18 @@ class SlotPool:
 
 
 class DeviceRow:
-    """A handle on a slot."""
+    """A handle on a slot.
+
+    Args:
+        pool: that the slot goes back to.
+        slot: index in the pool.
+        address: of the slot's memory.
+        nbytes: length of the state.
+
+    Attributes:
+        address: see above.
+        nbytes: see above.
+    """
 
     __slots__ = ("_pool", "_slot", "address", "nbytes")
 
@@ -104,6 +115,7 @@ class DeviceMemory:
     """The states of one form of a model on a device.
 
     Args:
+        device: has the memory.
         words: float32 values of a stream's state.
         outputs: neurons of the network's readout.
     """
@@ -139,7 +151,13 @@ class DeviceMemory:
     def run(
         self, graph: DeviceGraph, rows: Sequence[DeviceRow], inputs: Mapping[str, Array], outputs: Sequence[str]
     ) -> tuple[list[DeviceRow], dict[str, Array]]:
-        """Run a graph on these rows (``BatchStates.run``).
+        """Run a graph on these rows.
+
+        Args:
+            graph: of the network.
+            rows: of the streams.
+            inputs: as in ``BatchStates.run``.
+            outputs: as in ``BatchStates.run``.
 
         Returns:
             The next rows, and the named outputs on the host.

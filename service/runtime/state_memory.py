@@ -34,7 +34,8 @@ class BatchStates(Protocol):
         """Run a network graph on the first ``count`` streams and keep their next states.
 
         Args:
-            inputs: of ``service.contract.graph_io``, for these streams, without ``state``.
+            graph: of the network.
+            inputs: by name as in ``service.contract.graph_io``, for these streams, without ``state``.
             outputs: the names to return, without ``next.state``.
             count: streams that still have steps to do.
 

@@ -120,6 +120,9 @@ class Packing:
 
         Returns:
             The record's content.
+
+        Raises:
+            ValueError: no chunk was applied yet.
         """
         layout = self._layout(session.model, session.form)
         known, stream, last = session.known, session.stream, session.known.progress.last

@@ -92,6 +92,13 @@ def trim(samples: Samples, rate_hz: int) -> Samples:
 def prepare(samples: Samples, rate_hz: int) -> NDArray[np.int16]:
     """Turn an engine's samples into corpus audio: 8 kHz int16, trimmed, at their natural level.
 
+    Args:
+        samples: [n], in [-1, 1].
+        rate_hz: of the samples.
+
+    Returns:
+        Samples [m].
+
     Raises:
         SpeechError: the result is silent, clipped, or not 0.15 to 1.2 s long.
     """
@@ -179,6 +186,7 @@ def synthesise(
 
 
 def file_name(digit: int, speaker: str, take: int) -> str:
+    """The name of a recording's file, as the Free Spoken Digit Dataset has it."""
     return f"{digit}_{speaker}_{take}.wav"
 
 

@@ -82,7 +82,13 @@ def _english(engine: SpeechEngine, language: Language) -> list[Voice]:
 
 @dataclass
 class Reader:
-    """An engine with the voices of one language in place of its own list."""
+    """An engine with the voices of one language in place of its own list.
+
+    Attributes:
+        engine: the engine.
+        chosen: gives its voices of a language.
+        language: of the digits.
+    """
 
     engine: SpeechEngine
     chosen: Callable[[SpeechEngine, Language], list[Voice]]

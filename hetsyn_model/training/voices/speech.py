@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 
 def words(spaced: str) -> tuple[str, ...]:
+    """Words that are written with spaces between them."""
     return tuple(spaced.split())
 
 
