@@ -9,9 +9,11 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import resource
 import statistics
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -79,9 +81,6 @@ def _plot(results: dict[str, Any], medians: dict[str, dict[str, float]], path: P
 
 def _measure(form: str, batch: int, steps: int, threads: int) -> None:
     """One side, in its own process: time of one batch after a warm-up, and the memory that it added. Prints JSON."""
-    import resource
-    import time
-
     import torch
 
     from hetsyn_model import DecisionSpec, Network, NetworkSpec

@@ -1,9 +1,10 @@
-"""Synapses in the bank form: K decays shared by a layer instead of one a synapse (``docs/timescale-bank.md``).
+"""Synapses in the bank form: K decays shared by a layer instead of one a synapse.
 
-The exact form is equation 8 of arXiv 2508.11644; the bank is this project's own approximation of it. A synapse's kernel
-``r^n`` is written in the basis of the bank's decays, ``r^n ~ sum_k c_k(r) alpha_k^n`` for n >= 0. The least-squares
-coefficients solve ``G c = b(r)`` with ``G_kl = 1 / (1 - alpha_k alpha_l)`` and ``b_k(r) = 1 / (1 - r alpha_k)``. G is a
-Cauchy matrix in disguise, so the solution is a product:
+``docs/explanation/timescale-bank.md`` explains it. The exact form is equation 8 of arXiv 2508.11644; the bank is this
+project's own approximation of it. A synapse's kernel ``r^n`` is written in the basis of the bank's decays,
+``r^n ~ sum_k c_k(r) alpha_k^n`` for n >= 0. The least-squares coefficients solve ``G c = b(r)`` with
+``G_kl = 1 / (1 - alpha_k alpha_l)`` and ``b_k(r) = 1 / (1 - r alpha_k)``. G is a Cauchy matrix in disguise, so the
+solution is a product:
 
     B(r)    = prod_l (r - alpha_l) / (1 - r alpha_l)
     c_k(r)  = B(r) * gamma_k / (r - alpha_k), the factor of alpha_k cancelled

@@ -34,7 +34,7 @@ LARGE_DECODES = 2
 class InferEndpoint:
     """``POST /infer`` as an ASGI application, which ``Application`` calls without FastAPI's router.
 
-    The router and its dependencies cost 54 us a request, this endpoint 10 us (docs/performance.md).
+    The router and its dependencies cost 54 us a request, this endpoint 10 us (docs/explanation/performance.md).
 
     Args:
         registry: applies the chunks of sessions that the server stores.

@@ -116,13 +116,10 @@ class Packing:
         self._layouts: WeakKeyDictionary[Model, dict[str, _Layout]] = WeakKeyDictionary()
 
     def pack(self, session_id: str, session: Session) -> bytes:
-        """Pack a session whose first chunk was applied.
-
-        Returns:
-            The record's content.
+        """The content of a session's record.
 
         Raises:
-            ValueError: no chunk was applied yet.
+            ValueError: no chunk of the session was applied yet.
         """
         layout = self._layout(session.model, session.form)
         known, stream, last = session.known, session.stream, session.known.progress.last

@@ -141,9 +141,9 @@ class PartialUpload:
 
     def answer(self) -> tuple[int, Json]:
         self.send(len(self._body))
-        return self.hear()
+        return self.response()
 
-    def hear(self) -> tuple[int, Json]:
+    def response(self) -> tuple[int, Json]:
         with self._socket, self._socket.makefile("rb") as file:
             status = int(file.readline().split()[1])
             length = 0
@@ -180,7 +180,7 @@ def test_sigterm_finishes_the_chunk_that_is_under_way_and_waits_for_none_that_tr
         status, reply = under_way.answer()
         assert (status, reply["seq"]) == (200, 1), reply
         trickles.send(10)
-        status, problem = trickles.hear()
+        status, problem = trickles.response()
         assert (status, problem["type"]) == (503, "urn:hetsyn:problem:shutting-down")
         assert replica.process.wait(timeout=STOP_TIMEOUT_S) in ENDED
         replica.restart()

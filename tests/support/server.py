@@ -17,7 +17,7 @@ from tests.support.infer_request import infer_request
 from tests.support.product import make_server
 
 
-class Server:
+class DirectServer:
     """Used from one event loop; ``close`` it there.
 
     Args:
@@ -59,7 +59,7 @@ class Server:
         assert await asyncio.to_thread(self.gate.entered.acquire, timeout=10)
 
 
-class Serve(Protocol):
-    """Makes servers of the options of ``Server``, on the usual catalog unless another is given."""
+class ServeDirect(Protocol):
+    """Makes servers of the options of ``DirectServer``, on the usual catalog unless another is given."""
 
-    def __call__(self, catalog: ModelCatalog | None = None, **options: Any) -> Server: ...
+    def __call__(self, catalog: ModelCatalog | None = None, **options: Any) -> DirectServer: ...

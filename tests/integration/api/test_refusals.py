@@ -13,7 +13,7 @@ from hetsyn_client.events import MEDIA_TYPE as EVENTS_TYPE
 from hetsyn_client.events import pack_events
 from tests.support.fake_graph import CHANNELS
 from tests.support.http_calls import both_go_on, is_problem, ok
-from tests.support.http_server import HttpServer, Serve
+from tests.support.http_server import HttpServer, ServeHttp
 from tests.support.json_input import Json, audio, dense, events
 from tests.support.signals import sound
 from tests.support.wav import wav
@@ -116,7 +116,7 @@ async def test_bad_bodies_get_a_problem_and_open_nothing(
     is_problem(await client.get("/sessions/a"), 404, "no session 'a'")
 
 
-async def test_a_full_server_says_when_to_come_back(serve: Serve) -> None:
+async def test_a_full_server_says_when_to_come_back(serve: ServeHttp) -> None:
     server = await serve(max_sessions=1, max_waiting=2)
     client = server.client
     await ok(client, session="a", input=events(9))

@@ -11,12 +11,12 @@ from service.store.record import MEDIA_TYPE as STATE_TYPE
 from tests.support.artifact import write_artifact
 from tests.support.failing_store import FailingStore
 from tests.support.http_calls import is_problem, ok, put_state
-from tests.support.http_server import HttpServer, Serve
+from tests.support.http_server import HttpServer, ServeHttp
 from tests.support.json_input import audio, events
 from tests.support.signals import sound
 
 
-async def test_an_idle_session_is_gone(server: HttpServer, client: httpx.AsyncClient) -> None:
+async def test_an_idle_session_is_expired(server: HttpServer, client: httpx.AsyncClient) -> None:
     await ok(client, session="s", seq=0, input=events(9))
     server.clock.now_s += 59
     await ok(client, session="s", seq=1, input=events(9))
@@ -39,7 +39,7 @@ async def test_sessions_are_looked_at_and_dropped(client: httpx.AsyncClient) -> 
 
 
 @pytest.mark.parametrize("stored", [False, True])
-async def test_a_session_is_exported_and_imported(stored: bool, serve: Serve) -> None:
+async def test_a_session_is_exported_and_imported(stored: bool, serve: ServeHttp) -> None:
     client = (await serve(store=FailingStore() if stored else None)).client
     for seq in range(2):
         await ok(client, session="abc", seq=seq, input=events(25, seq))
@@ -83,7 +83,7 @@ async def test_an_export_needs_a_session_and_an_import_a_good_one(client: httpx.
     assert (await client.put("/sessions/def/state", content=content, headers=as_bytes)).status_code == 201
 
 
-async def test_an_import_needs_the_model_that_it_began_on(tmp_path: Path, serve: Serve) -> None:
+async def test_an_import_needs_the_model_that_it_began_on(tmp_path: Path, serve: ServeHttp) -> None:
     write_artifact(tmp_path / "one", "digits", "1")
     write_artifact(tmp_path / "other", "digits", "1", change={"provenance": {"seed": 8}})
     one, other = (await serve(tmp_path / "one")).client, (await serve(tmp_path / "other")).client
@@ -93,7 +93,7 @@ async def test_an_import_needs_the_model_that_it_began_on(tmp_path: Path, serve:
     assert problem["type"].endswith("model-changed")
 
 
-async def test_who_looks_at_sessions_takes_a_permit_too(serve: Serve) -> None:
+async def test_who_looks_at_sessions_takes_a_permit_too(serve: ServeHttp) -> None:
     server = await serve(max_waiting=1)
     client = server.client
     await ok(client, session="abc", input=events(25))

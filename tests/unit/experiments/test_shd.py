@@ -82,7 +82,7 @@ def test_each_experiment_says_which_data_set_its_results_are_of() -> None:
     assert [getattr(spec, "data_set", None) for spec in found.values()] == ["synthesised", "recorded"]
 
 
-def test_missing_files_are_said_with_what_makes_them(folder: Path) -> None:
+def test_missing_files_are_reported_with_what_makes_them(folder: Path) -> None:
     with pytest.raises(MissingData, match=r"give --data .*hetsyn train shd-voices"):
         Shd().test()
     (folder / "shd_test.h5").unlink()

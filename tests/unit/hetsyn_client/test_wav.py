@@ -88,7 +88,7 @@ def test_a_recording_of_nothing_is_empty() -> None:
         (b"fLaC" + bytes(50), "not a WAV file"),
     ],
 )
-def test_what_cannot_be_used_is_said(data: bytes, sentence: str) -> None:
+def test_what_cannot_be_used_is_reported(data: bytes, sentence: str) -> None:
     with pytest.raises(InputError, match=sentence):
         decode_wav(data)
 

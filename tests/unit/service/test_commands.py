@@ -109,14 +109,14 @@ def test_inspect_prints_json(tmp_path: Path, path: str) -> None:
     assert described["labels"] == list(LABELS)
 
 
-@pytest.mark.parametrize("hears", [True, False])
-def test_inspect_prints_tables(tmp_path: Path, hears: bool) -> None:
-    write_artifact(tmp_path, hears=hears, change={"description": "[bold]a fake"})
+@pytest.mark.parametrize("takes_audio", [True, False])
+def test_inspect_prints_tables(tmp_path: Path, takes_audio: bool) -> None:
+    write_artifact(tmp_path, takes_audio=takes_audio, change={"description": "[bold]a fake"})
     done = CliRunner().invoke(commands.inspect, [str(tmp_path / "digits")])
     assert done.exit_code == 0, done.output
     for expected in ("exact (default)", "bank", "0.001", "1.00%", "90.00%", "6-4-3", "[bold]a fake", "sum_softmax"):
         assert expected in done.output
-    assert ("audio at 8000 Hz" in done.output) is hears
+    assert ("audio at 8000 Hz" in done.output) is takes_audio
 
 
 def test_inspect_explains_a_damaged_artifact(tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ def test_what_the_server_lacks_is_named() -> None:
         ask(server(default=None))
 
 
-def test_other_servers_are_told_apart() -> None:
+def test_other_servers_are_distinguished() -> None:
     with pytest.raises(ServiceUnreachable, match="is it one"):
         ask(lambda _: httpx.Response(404, text="<html>"))
     with pytest.raises(ServiceUnreachable, match="is it one"):

@@ -139,7 +139,7 @@ def test_two_speakers_are_too_few(tmp_path: Path) -> None:
         shd.write_files(tmp_path, tmp_path)
 
 
-def test_without_an_engine_it_is_said_what_brings_one(tmp_path: Path) -> None:
+def test_without_an_engine_the_error_names_a_package(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="tone-generator"):
         digits.speak(tmp_path, readers=[digits.Reader(ToneEngine(present=False), voices)])
 

@@ -1,4 +1,4 @@
-"""Bodies that take too long, with a clock of milliseconds; the requests around them are in ``test_infer``."""
+"""Bodies that take too long, with a clock of milliseconds; ``test_bodies`` has their requests."""
 
 from __future__ import annotations
 

@@ -197,7 +197,7 @@ async def test_the_model_is_the_one_that_it_began_on(models: Path, tmp_path: Pat
     assert (await first.send(token)).reply.version == "1"
 
 
-async def test_a_token_of_another_packing_is_told(carrier: Carrier, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_token_of_another_packing_is_reported(carrier: Carrier, monkeypatch: pytest.MonkeyPatch) -> None:
     token = has(await carrier.send(None, "a"))
     monkeypatch.setattr(packing, "FORMAT_VERSION", 2)
     await carrier.refused(StateFormat, "an older format", token)
@@ -267,7 +267,7 @@ def test_whatever_is_done_to_a_token_it_is_refused(sealed: tuple[Carrier, bytes]
     refuses(carrier, bytes(changed[:cut]) + data.draw(st.binary(max_size=3)) if cut < len(token) else bytes(changed))
 
 
-def test_a_token_that_is_cut_off_is_told_at_every_length(sealed: tuple[Carrier, bytes]) -> None:
+def test_a_token_that_is_cut_off_is_reported_at_every_length(sealed: tuple[Carrier, bytes]) -> None:
     carrier, token = sealed
     tokens = carrier.tokens
     for length in range(len(token)):

@@ -26,7 +26,7 @@ def test_versions_are_in_natural_order_and_the_newest_is_the_default(tmp_path: P
 def test_the_default_is_the_only_model_or_the_configured_one(tmp_path: Path) -> None:
     write_artifact(tmp_path, "digits")
     assert ModelCatalog(tmp_path, load=load_fake).get().name == "digits"
-    write_artifact(tmp_path, "words", rule="trace", hears=False)
+    write_artifact(tmp_path, "words", rule="trace", takes_audio=False)
     assert ModelCatalog(tmp_path, "words", load=load_fake).get().name == "words"
     undecided = ModelCatalog(tmp_path, load=load_fake)
     assert undecided.names == ["digits", "words"]

@@ -24,11 +24,11 @@ from service.registry.shared import SharedSessions
 from service.wire.chunk import AudioChunk
 from service.wire.schema import Reply
 from tests.support.cluster import Cluster, MakeCluster
-from tests.support.server import Serve, Server
+from tests.support.server import DirectServer, ServeDirect
 from tests.support.signals import sound
 
 
-def shared(server: Server) -> SharedSessions:
+def shared(server: DirectServer) -> SharedSessions:
     sessions = server.registry.sessions
     assert isinstance(sessions, SharedSessions)
     return sessions
@@ -44,7 +44,7 @@ async def test_any_replica_serves_any_chunk_and_all_answer_alike(cluster: Cluste
         assert await rng.choice(replicas).send("a", n, seed=n, end=n == 11) == expected[n]
 
 
-async def test_sound_moves_between_replicas_in_the_middle_of_a_step(cluster: Cluster, serve: Serve) -> None:
+async def test_sound_moves_between_replicas_in_the_middle_of_a_step(cluster: Cluster, serve: ServeDirect) -> None:
     replicas = [cluster.replica() for _ in range(2)]
     pieces = [AudioChunk(sound(777, n).astype(np.float32) / np.float32(32_768), 11_025) for n in range(9)]
     alone = serve()

@@ -129,7 +129,9 @@ async def test_a_lost_session_is_reported_once(cluster: Cluster) -> None:
 @pytest.mark.parametrize(
     ("content", "kind"), [(b"foreign bytes", StateForeign), (b"HSST\x01\x00", StateMismatch), (None, StateCorrupt)]
 )
-async def test_a_damaged_record_is_told_and_may_be_deleted(cluster: Cluster, content: bytes | None, kind: type) -> None:
+async def test_a_damaged_record_is_reported_and_may_be_deleted(
+    cluster: Cluster, content: bytes | None, kind: type
+) -> None:
     server, other = cluster.replica(), cluster.replica()
     await server.send("a", 0)
     await server.send("b", 0)
@@ -152,7 +154,7 @@ async def test_a_damaged_record_is_told_and_may_be_deleted(cluster: Cluster, con
     assert (await other.send("a", 0)).seq == 0
 
 
-async def test_another_content_of_the_model_is_told(cluster: Cluster, tmp_path: Path) -> None:
+async def test_another_content_of_the_model_is_reported(cluster: Cluster, tmp_path: Path) -> None:
     write_artifact(tmp_path / "other", "digits", "1", change={"provenance": {"seed": 8}})
     write_artifact(tmp_path / "third", "digits", "2")
     await cluster.replica().send("a", 0)

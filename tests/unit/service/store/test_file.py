@@ -166,7 +166,7 @@ async def test_damage_that_comes_later_reaches_one_session(tmp_path: Path, start
     assert well == Stored(2, b"record")
 
 
-async def test_a_malformed_page_is_told_as_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_malformed_page_is_reported_as_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = FileStore(tmp_path / "s.db")
     commit_one = store._commit_one
 

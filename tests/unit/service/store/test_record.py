@@ -45,7 +45,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models")
     write_artifact(folder, "digits", "1")
     write_artifact(folder, "digits", "2")
-    write_artifact(folder, "deaf", "1", hears=False)
+    write_artifact(folder, "deaf", "1", takes_audio=False)
     return folder
 
 
@@ -218,32 +218,32 @@ def changed(record: bytes, offset: int, layout: str, *values: Any) -> bytes:
     return seal(bytes(body))
 
 
-def test_foreign_bytes_are_told() -> None:
+def test_foreign_bytes_are_reported() -> None:
     for content in (b"x", b"PK\x03\x04 a zip file", b"{}"):
         with pytest.raises(StateForeign, match="no packed session"):
             read(content)
 
 
 @pytest.mark.parametrize(("version", "age"), [(0, "an older"), (2, "a newer"), (65_535, "a newer")])
-def test_another_format_is_told(model: Model, version: int, age: str) -> None:
+def test_another_format_is_reported(model: Model, version: int, age: str) -> None:
     record = Packing().pack("abc", made_session(model))
     with pytest.raises(StateFormat, match=f"{age} format, {version}; this server reads 1"):
         read(changed(record, 4, "<H", version))
 
 
-def test_another_session_s_record_is_told(model: Model) -> None:
+def test_another_session_s_record_is_reported(model: Model) -> None:
     with pytest.raises(StateMismatch, match="'abc', not 'x'"):
         read(Packing().pack("abc", made_session(model)), "x")
 
 
-def test_another_content_of_the_model_is_told(model: Model, folder: Path) -> None:
+def test_another_content_of_the_model_is_reported(model: Model, folder: Path) -> None:
     record = read(Packing().pack("abc", made_session(model)))
     other = ModelCatalog(folder, load=load_fake).get("digits", "2")
     with pytest.raises(ModelChanged, match="another content of model 'digits'"):
         Packing().unpack(record, other)
 
 
-def test_a_form_that_the_model_lacks_is_told(model: Model) -> None:
+def test_a_form_that_the_model_lacks_is_reported(model: Model) -> None:
     record = Packing().pack("abc", made_session(model))
     names = b"digits\n1\nbank"
     with pytest.raises(StateMismatch, match="form 'bonk' that model 'digits' lacks"):
@@ -279,7 +279,7 @@ def test_the_hash_of_a_model_is_that_of_its_content(model: Model, folder: Path, 
         (104, "<I", 99, "add up"),
     ],
 )
-def test_what_no_session_can_be_is_told(model: Model, offset: int, layout: str, value: Any, sentence: str) -> None:
+def test_what_no_session_can_be_is_reported(model: Model, offset: int, layout: str, value: Any, sentence: str) -> None:
     record = Packing().pack("abc", made_session(model))
     with pytest.raises(StateMismatch, match=sentence):
         Packing().unpack(read(changed(record, offset, layout, value)), model)
@@ -296,7 +296,9 @@ def test_what_no_session_can_be_is_told(model: Model, offset: int, layout: str, 
         ([0] * 5, 1, "28 bytes of state, its model has 32"),
     ],
 )
-def test_a_state_that_is_not_the_model_s_is_told(model: Model, network: list[float], step: int, sentence: str) -> None:
+def test_a_state_that_is_not_the_model_s_is_reported(
+    model: Model, network: list[float], step: int, sentence: str
+) -> None:
     session = made_session(model)
     assert session.stream is not None
     bad = session._replace(stream=session.stream._replace(network=np.array(network, np.float32), step=step))
@@ -304,7 +306,7 @@ def test_a_state_that_is_not_the_model_s_is_told(model: Model, network: list[flo
         Packing().unpack(read(Packing().pack("abc", bad)), model)
 
 
-def test_an_encoder_state_that_is_not_the_model_s_is_told(model: Model) -> None:
+def test_an_encoder_state_that_is_not_the_model_s_is_reported(model: Model) -> None:
     session = made_session(model)
     assert session.stream is not None
     for value, sentence in ((np.array(np.nan), "loudness .* not finite"), (np.zeros(2), "16 bytes of encoder state")):
@@ -313,7 +315,7 @@ def test_an_encoder_state_that_is_not_the_model_s_is_told(model: Model) -> None:
             Packing().unpack(read(Packing().pack("abc", bad)), model)
 
 
-def test_sound_that_is_not_finite_is_told(model: Model) -> None:
+def test_sound_that_is_not_finite_is_reported(model: Model) -> None:
     session = made_session(model)
     assert session.stream is not None
     bad = session._replace(stream=session.stream._replace(pending=np.array([np.nan], np.float32)))

@@ -74,7 +74,7 @@ async def test_a_full_server_is_unavailable_and_one_that_evicts_is_refused(tmp_p
                 await store.health()
 
 
-async def test_foreign_values_under_our_keys_are_told(valkey: ValkeyServer, start_store: StartStore) -> None:
+async def test_foreign_values_under_our_keys_are_reported(valkey: ValkeyServer, start_store: StartStore) -> None:
     store = await start_store(RedisStore(valkey.url, prefix="foreign:"))
     with Redis.from_url(valkey.url) as other:
         other.rpush("foreign:list", "x")
@@ -110,7 +110,7 @@ async def test_a_batch_is_one_command_so_that_it_waits_for_the_disk_once(
         assert admin.info("commandstats")["cmdstat_evalsha"]["calls"] == 1
 
 
-async def test_a_restarted_server_is_told_the_script_again(own_valkey: ValkeyServer, start_store: StartStore) -> None:
+async def test_a_restarted_server_gets_the_script_again(own_valkey: ValkeyServer, start_store: StartStore) -> None:
     store = await start_store(RedisStore(own_valkey.url))
     assert await store.commit([put("a", NO_REVISION, 1)]) == [COMMITTED]
     own_valkey.kill()

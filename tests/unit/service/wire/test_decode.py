@@ -133,7 +133,7 @@ def test_only_an_end_may_have_an_empty_body(content_type: str) -> None:
         (body(input=EVENTS, model=3), "model: send a string"),
     ],
 )
-def test_bad_json_is_refused_with_its_place(content: bytes, sentence: str) -> None:
+def test_bad_json_is_refused_with_its_position(content: bytes, sentence: str) -> None:
     with pytest.raises(InputError, match=sentence):
         decode_json(content)
 
