@@ -33,10 +33,10 @@ from benchmarks.engine_cost import (
     SCRIPT,
     STEP,
     CostWorkload,
-    Floats,
     costs,
 )  # fmt: skip
 from benchmarks.engine_report import plot, print_results, ratios
+from service.contract.graph_io import Float32Array
 
 RECORDINGS = Path(__file__).parents[1] / "docs" / "recordings"
 LOOP_STEPS = 640  # steps times streams of a loop that are enough for one timing
@@ -105,7 +105,7 @@ def _workloads(quick: bool) -> Iterator[CostWorkload]:
         yield CostWorkload("speech-digits, recordings", "speech-digits", _recorded())
 
 
-def _recorded() -> Floats:
+def _recorded() -> Float32Array:
     """Spikes of the model's encoder for the shipped recordings, float32 [10, steps of the shortest, channels]."""
     import torch
 
@@ -119,7 +119,7 @@ def _recorded() -> Floats:
     steps = min(len(samples) for samples in sounds) // spec.step_samples
     audio = torch.from_numpy(np.stack([samples[: steps * spec.step_samples] for samples in sounds])).float()
     encoder = Encoder(spec)
-    spikes: Floats = encoder.step(audio, encoder.initial_state(len(sounds)))[0].float().numpy()
+    spikes: Float32Array = encoder.step(audio, encoder.initial_state(len(sounds)))[0].float().numpy()
     return spikes
 
 
@@ -148,7 +148,7 @@ def _implementations(workload: CostWorkload) -> tuple[dict[str, Side], dict[str,
     assert {name: bank.size for name, bank in network.banks.items()} == sizes
     spikes = workload.spikes
 
-    def dense(batch: int, steps: int) -> Iterator[Floats]:
+    def dense(batch: int, steps: int) -> Iterator[Float32Array]:
         """Chunks [batch, steps, channels] of the workload's streams, endless."""
         long = np.concatenate([spikes] * -(-steps // spikes.shape[1]), 1)
         pieces = []
@@ -243,7 +243,7 @@ def _implementations(workload: CostWorkload) -> tuple[dict[str, Side], dict[str,
     return sides, rates | {"bank": float(sizes["hidden1"])}
 
 
-def _feed(spikes: Floats) -> dict[str, Any]:
+def _feed(spikes: Float32Array) -> dict[str, Any]:
     from export.parity import chunk_feed
 
     return chunk_feed(spikes, np.full(len(spikes), spikes.shape[1], np.int64))

@@ -5,10 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from service.contract.artifact import Artifact
+from service.contract.graph_io import Float32Array
 
 MODELS = Path(__file__).parents[1] / "models"
 EAGER = "eager PyTorch, a current a synapse"
@@ -20,8 +18,6 @@ EXACT = "exact, operator"
 BANK_PLAIN = "bank, plain ONNX, chunk"
 BANK = "bank, operator"
 BANK_8 = "bank of 8 decays, operator"
-
-Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -36,7 +32,7 @@ class CostWorkload:
 
     name: str
     model: str
-    spikes: Floats
+    spikes: Float32Array
 
     @property
     def density(self) -> float:

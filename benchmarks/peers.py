@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
@@ -42,6 +41,7 @@ from benchmarks.server_process import ServerError
 from benchmarks.step_graph import write_step_graph
 from hetsyn_client.errors import ServiceUnreachable
 from hetsyn_client.loadtest.run import RunSettings
+from service.contract.graph_io import Float32Array
 
 CONCURRENCIES = (1, 16)
 WARM_UP_S = 0.5
@@ -50,8 +50,6 @@ CHECKED_SESSIONS, CHECKED_CHUNKS = 4, 3
 TOLERANCES = {"bank": 1e-5, "exact": 1e-3}
 PEERS_PYTHON = "HETSYN_PEERS_PYTHON"
 REFERENCE = "ours-bank"
-
-Floats = NDArray[np.float32]
 
 
 class WrongAnswersError(Exception):
@@ -99,7 +97,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
             contenders = [one for one in contenders if one.name.startswith("ours-") or one.name in arguments.only]
         sent = shd_load()
         runs: dict[str, dict[int, list[Figures]]] = {}
-        answered: dict[str, Floats] = {}
+        answered: dict[str, Float32Array] = {}
         for repeat in range(repeats):
             for contender in contenders:
                 if contender.name in missing:
@@ -144,8 +142,8 @@ def _environment() -> Path:
 
 
 def _checked(
-    contender: Contender, target: StreamTarget, chunks: Sequence[bytes], answered: dict[str, Floats]
-) -> Floats:
+    contender: Contender, target: StreamTarget, chunks: Sequence[bytes], answered: dict[str, Float32Array]
+) -> Float32Array:
     """The server's answers [session, chunk, outputs], checked against ours in the same form.
 
     Raises:
@@ -164,7 +162,7 @@ def _checked(
     return got
 
 
-def _difference(a: Floats, b: Floats) -> tuple[int, float]:
+def _difference(a: Float32Array, b: Float32Array) -> tuple[int, float]:
     """Number of labels that differ, and the largest difference of a probability."""
     return int((a.argmax(-1) != b.argmax(-1)).sum()), float(np.abs(a - b).max())
 
@@ -172,7 +170,7 @@ def _difference(a: Floats, b: Floats) -> tuple[int, float]:
 def _results(
     contenders: Sequence[Contender],
     runs: dict[str, dict[int, list[Figures]]],
-    answered: dict[str, Floats],
+    answered: dict[str, Float32Array],
     missing: dict[str, str],
 ) -> dict[str, Any]:
     servers: dict[str, dict[str, Any]] = {

@@ -37,11 +37,9 @@ from service.contract.graph_io import (
     state_name,
 )
 from service.contract.manifest import TensorDescription
-from service.runtime.onnx import Graph
+from service.runtime.onnx import Array, Graph
 
 TOLERANCE = 1e-4  # of a probability
-
-Array = NDArray[np.generic]
 
 
 class ParityError(ValueError):

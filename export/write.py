@@ -29,14 +29,13 @@ from hetsyn_model.state import FORMS, Form, state_bytes
 from hetsyn_model.training.checkpoint import Checkpoint
 from service.contract import manifest as contract
 from service.contract.artifact import Artifact
+from service.contract.graph_io import Float32Array
 from service.runtime.onnx import Graph, load_graph
 from service.runtime.operators import library
 
 CHECKPOINT = "network.pt"
 ENCODER_FILE = "encoder.onnx"
 SEGMENT = 32  # streams that a verification holds in memory at once, in the exact form
-
-Floats = NDArray[np.float32]
 
 
 class ArtifactPathError(ValueError):
@@ -126,7 +125,7 @@ class _Verified:
     graph: bytes
     script: bytes
     differences: list[Difference]
-    hidden: list[Floats]
+    hidden: list[Float32Array]
     hits: int
     golden: dict[str, NDArray[np.generic]]
 
@@ -176,7 +175,7 @@ def write_artifact(
     forms: dict[contract.FormName, contract.FormDescription] = {}
     reports: list[FormReport] = []
     golden: dict[str, NDArray[np.generic]] = {}
-    reference: list[Floats] = []  # hidden spikes of the exact form, which comes first
+    reference: list[Float32Array] = []  # hidden spikes of the exact form, which comes first
     for form in FORMS:
         compiled = network.compile(form)
         verified = _verified_form(compiled, evaluation)
@@ -235,7 +234,7 @@ def _verified_form(compiled: Compiled, evaluation: Evaluation) -> _Verified:
     content, script = network_graph(compiled), torchscript(compiled)
     graphs = graphs_by_runtime(content)
     differences: list[Difference] = []
-    hidden: list[Floats] = []
+    hidden: list[Float32Array] = []
     golden: dict[str, NDArray[np.generic]] = {}
     hits = 0
     for part, truth in _segments(evaluation):
@@ -249,7 +248,7 @@ def _verified_form(compiled: Compiled, evaluation: Evaluation) -> _Verified:
     return _Verified(content, script, differences, hidden, hits, golden)
 
 
-def _mismatch(reference: list[Floats], other: list[Floats]) -> float:
+def _mismatch(reference: list[Float32Array], other: list[Float32Array]) -> float:
     """Spikes that differ, over those of the reference."""
     different = sum(float((a != b).sum()) for a, b in zip(reference, other, strict=True))
     return different / max(sum(float(a.sum()) for a in reference), 1.0)

@@ -85,10 +85,10 @@ def rollout(
 
 
 # readout, hidden spikes, and what the decision reads of the output layer: its spikes, or the readout again
-Traces = tuple[Tensor, list[Tensor], Tensor]
+LayerOutputs = tuple[Tensor, list[Tensor], Tensor]
 
 
-def _by_step(compiled: Compiled, spikes: Tensor | Events, dropout: float) -> Traces:
+def _by_step(compiled: Compiled, spikes: Tensor | Events, dropout: float) -> LayerOutputs:
     spec, dtype = compiled.spec, compiled.dtype
     dense = spikes.dense(dtype) if isinstance(spikes, Events) else spikes.to(dtype)
     state = initial_state(compiled.layout, dense.shape[0], dtype)
@@ -112,7 +112,7 @@ def _stacked(steps: list[Tensor], like: Tensor, width: int) -> Tensor:
     return torch.stack(steps, 1) if steps else like.new_zeros(like.shape[0], 0, width)
 
 
-def _by_layer(compiled: Compiled, spikes: Tensor | Events, dropout: float) -> Traces:
+def _by_layer(compiled: Compiled, spikes: Tensor | Events, dropout: float) -> LayerOutputs:
     spec = compiled.spec
     x = spikes.to(compiled.dtype) if isinstance(spikes, Tensor) else spikes
     hidden: list[Tensor] = []

@@ -100,12 +100,12 @@ def bench_server(
     from hetsyn_client.loadtest.load import choose_load
     from hetsyn_client.loadtest.ramp import Goal, RampSettings
     from hetsyn_client.loadtest.run import ClosedLoop, OpenLoop, RunSettings, Stop, measure, run_loop, saturate
-    from hetsyn_client.loadtest.served_model import ask_model
+    from hetsyn_client.loadtest.served_model import fetch_model
     from hetsyn_client.loadtest.target import Address, HetsynTarget
     from hetsyn_client.loadtest.view import View
 
     address = Address.parse(url)
-    served = ask_model(address.url, model, version, form)
+    served = fetch_model(address.url, model, version, form)
     load = choose_load(
         served, chunk_ms / 1000, recordings=recordings, density=density, default_density=DENSITY, seed=seed
     )

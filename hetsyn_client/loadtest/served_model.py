@@ -33,7 +33,7 @@ class ServedModel:
     sample_rate_hz: int | None
 
 
-def ask_model(
+def fetch_model(
     url: str,
     name: str | None = None,
     version: str | None = None,

@@ -16,7 +16,7 @@ from service.errors import RETRY_S, HetsynError, Overloaded
 from service.models.catalog import ModelCatalog
 from service.observe.counters import Counters
 from service.registry.table import SessionEntry, SessionTable
-from service.session.advance import Advance, Step
+from service.session.advance import Advance, PlannedChunk
 from service.session.protocol import (
     Known,
     Reload,
@@ -191,7 +191,7 @@ class SessionRegistry:
             if isinstance(decision, Replay):
                 self._counters.chunks_replayed += 1
                 return decision.reply
-            if isinstance(decision, Step):
+            if isinstance(decision, PlannedChunk):
                 after, reply = await self._advance.apply(entry.id, decision, request, sessions.clock)
                 if await sessions.commit(entry, snapshot, after):
                     self._advance.count(reply)
@@ -200,14 +200,14 @@ class SessionRegistry:
 
     def _decide(
         self, entry: SessionEntry, snapshot: Snapshot, request: InferRequest, authoritative: bool
-    ) -> Step | Replay[Reply] | Reload:
+    ) -> PlannedChunk | Replay[Reply] | Reload:
         """Decide what to do with a chunk.
 
         Args:
             entry: of the session.
             snapshot: the session to decide on.
             request: with the chunk.
-            authoritative: the snapshot is the store's own. On any other the result is a step or Reload, never an error.
+            authoritative: the snapshot is the store's own. On any other the result is Reload in place of an error.
 
         Raises:
             HetsynError: the chunk is not applied.
@@ -264,10 +264,8 @@ class SessionRegistry:
             SessionGone: the session has expired or is too old.
         """
         record = read(content)
-        session = renamed(
-            self._packing.unpack(record, self._catalog.of_session(record.model, record.version)), session_id
-        )
-        session = session.shifted(-self.sessions.wall_offset_s)
+        session = self._packing.unpack(record, self._catalog.of_session(record.model, record.version))
+        session = renamed(session, session_id).shifted(-self.sessions.wall_offset_s)
         now_s = self.sessions.clock()
         created_s = min(session.known.created_s, now_s)
         session = session._replace(known=session.known._replace(created_s=created_s, used_s=now_s))

@@ -20,7 +20,7 @@ RunChunk = Callable[[Model, FormName, Work, int], Awaitable[Outcome]]
 """``Batcher.run``."""
 
 
-class Step(NamedTuple):
+class PlannedChunk(NamedTuple):
     """A chunk that is to be applied.
 
     Attributes:
@@ -70,7 +70,7 @@ class Advance:
         form = model.choose_form(envelope.form)
         return Session(model, form, Known(Progress(), now_s, now_s), initial_stream(model, form))
 
-    def plan(self, session: Session, seq: int, request: InferRequest) -> Step:
+    def plan(self, session: Session, seq: int, request: InferRequest) -> PlannedChunk:
         """Check that a session takes a chunk.
 
         Args:
@@ -83,14 +83,16 @@ class Advance:
             InputError, UnsupportedInput: as ``Engine.check``.
         """
         stream = session.open_stream
-        return Step(session, stream, seq, self._engine.check(session.model, stream, request.chunk))
+        return PlannedChunk(session, stream, seq, self._engine.check(session.model, stream, request.chunk))
 
-    async def apply(self, session_id: str, step: Step, request: InferRequest, clock: Clock) -> tuple[Session, Reply]:
+    async def apply(
+        self, session_id: str, chunk: PlannedChunk, request: InferRequest, clock: Clock
+    ) -> tuple[Session, Reply]:
         """Compute a chunk.
 
         Args:
             session_id: of the session.
-            step: the chunk's, from ``plan``.
+            chunk: from ``plan``.
             request: with the chunk.
             clock: gives the time of use.
 
@@ -100,7 +102,7 @@ class Advance:
         Raises:
             HetsynError: as ``Engine.run``.
         """
-        session, stream, seq, steps = step
+        session, stream, seq, steps = chunk
         end = request.envelope.end
         outcome = await self._run(session.model, session.form, Work(stream, request.chunk, end), steps)
         reply = _reply(session_id, session, seq, end, outcome)

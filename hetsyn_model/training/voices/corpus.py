@@ -201,7 +201,7 @@ def _make(out_dir: Path, seed: int, engine: SpeechEngine, voice: Voice, digit: i
         text = voice.words[digit] + PUNCTUATION[draw.integers(len(PUNCTUATION))]
         prosody = Prosody(float(draw.uniform(0.85, 1.25)), float(draw.uniform(0.9, 1.12)))
         try:
-            pcm = prepare(*engine.say(text, voice, prosody))
+            pcm = prepare(*engine.speak(text, voice, prosody))
         except SpeechError:
             continue
         # Written aside and renamed: an interrupted run leaves no half file that a restart keeps.

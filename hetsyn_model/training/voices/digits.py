@@ -103,8 +103,8 @@ class Reader:
     def voices(self) -> Sequence[Voice]:
         return self.chosen(self.engine, self.language)
 
-    def say(self, text: str, voice: Voice, prosody: Prosody) -> tuple[Samples, int]:
-        return self.engine.say(text, voice, prosody)
+    def speak(self, text: str, voice: Voice, prosody: Prosody) -> tuple[Samples, int]:
+        return self.engine.speak(text, voice, prosody)
 
 
 READERS: Final = (

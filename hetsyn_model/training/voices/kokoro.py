@@ -107,7 +107,7 @@ class Kokoro:
         ]
         return own + accented
 
-    def say(self, text: str, voice: Voice, prosody: Prosody) -> tuple[Samples, int]:
+    def speak(self, text: str, voice: Voice, prosody: Prosody) -> tuple[Samples, int]:
         # Without a pitch control: playing the samples at another rate moves the pitch, and the
         # speed makes up for the change of tempo.
         request = [voice.code, text, 1 / (prosody.stretch * prosody.pitch_ratio)]

@@ -68,7 +68,7 @@ class Prosody:
 
 
 class SpeechEngine(Protocol):
-    """A text-to-speech engine; `say` is called from several threads."""
+    """A text-to-speech engine; `speak` is called from several threads."""
 
     name: str
     package: str
@@ -77,7 +77,7 @@ class SpeechEngine(Protocol):
 
     def voices(self) -> Sequence[Voice]: ...
 
-    def say(self, text: str, voice: Voice, prosody: Prosody) -> tuple[Samples, int]:
+    def speak(self, text: str, voice: Voice, prosody: Prosody) -> tuple[Samples, int]:
         """Speak a text.
 
         Returns:
