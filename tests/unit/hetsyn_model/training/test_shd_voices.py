@@ -73,7 +73,7 @@ def test_the_same_person_in_two_programs_is_not_on_both_sides() -> None:
     assert digits.person("flite-kal16") == digits.person("festival-kal")
     assert digits.person("espeak-f1") == "espeak-f1"
     held_out = digits.is_held_out(["e", "b", "a", "c", "d", "c"])
-    assert [name for name, held in held_out.items() if held] == ["c"]
+    assert [name for name, is_test in held_out.items() if is_test] == ["c"]
 
 
 def test_the_files_are_in_shds_layout(corpus: Path) -> None:

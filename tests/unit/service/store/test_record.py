@@ -54,17 +54,17 @@ def model(folder: Path) -> Model:
     return ModelCatalog(folder, load=load_fake).get("digits", "1")
 
 
-@pytest.mark.parametrize("half", [False, True])
+@pytest.mark.parametrize("float16", [False, True])
 @pytest.mark.parametrize("kind", ["audio", "spikes"])
 @pytest.mark.parametrize("end", [False, True])
-def test_a_session_comes_back_as_it_was(model: Model, kind: str, end: bool, half: bool) -> None:
+def test_a_session_comes_back_as_it_was(model: Model, kind: str, end: bool, float16: bool) -> None:
     session = made_session(model, kind=kind, end=end)
-    packing = Packing(float16=half)
+    packing = Packing(float16=float16)
     record = packing.pack("abc", session)
     found = read(record, "abc")
     assert (found.session, found.model, found.version, found.form) == ("abc", "digits", "1", "bank")
     back = packing.unpack(found, model)
-    if half:
+    if float16:
         assert packing.pack("abc", back) == record  # rounded once, it stays so
         assert_same(packing.as_stored(record, session), back)
     else:
@@ -95,16 +95,16 @@ def test_float16_is_smaller_keeps_the_decision_and_leaves_out_what_it_cannot_hol
     session = made_session(model, kind="spikes")
     stream = session.stream
     assert stream is not None
-    exact, half = Packing(), Packing(float16=True)
-    assert len(half.pack("abc", session)) == len(exact.pack("abc", session)) - 2 * OUTPUTS
-    back = half.unpack(read(half.pack("abc", session)), model).stream
+    exact, float16 = Packing(), Packing(float16=True)
+    assert len(float16.pack("abc", session)) == len(exact.pack("abc", session)) - 2 * OUTPUTS
+    back = float16.unpack(read(float16.pack("abc", session)), model).stream
     assert back is not None
     states = model.states("bank")
     rounded, row = states.to_host(back.network), states.to_host(stream.network)
     np.testing.assert_allclose(rounded, row, rtol=1e-3)
     np.testing.assert_array_equal(rounded[OUTPUTS:], row[OUTPUTS:])
     large = stream._replace(network=np.full(2 * OUTPUTS, 1e6, np.float32))
-    back = exact.unpack(read(half.pack("abc", session._replace(stream=large))), model).stream
+    back = exact.unpack(read(float16.pack("abc", session._replace(stream=large))), model).stream
     assert back is not None
     np.testing.assert_array_equal(back.network, large.network)
 
