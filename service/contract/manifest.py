@@ -178,7 +178,7 @@ def parse_manifest(text: str | bytes, where: Path) -> Manifest:
     found = raw.get("format_version") if isinstance(raw, dict) else None
     if found != FORMAT_VERSION:
         raise ArtifactError(
-            f"{where}: manifest format {found!r}, this server reads {FORMAT_VERSION}: "
+            f"{where}: has manifest format {found!r}, but this server reads {FORMAT_VERSION}: "
             "export the model again with a matching hetsyn"
         )
     try:

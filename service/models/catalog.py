@@ -168,7 +168,7 @@ class ModelCatalog:
         model = Model(Artifact.open(path), self._load, self._device)
         if (model.name, model.version) != (path.parent.name, path.name):
             raise ArtifactError(
-                f"{path}: holds {model.name!r} version {model.version!r}: "
+                f"{path}: contains {model.name!r} version {model.version!r}: "
                 f"move it to {self.folder / model.name / model.version}"
             )
         return model
