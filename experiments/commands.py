@@ -56,9 +56,7 @@ def run(
     out: Annotated[Path, typer.Option(help="Folder of the runs. Unfinished runs continue.")] = Path("runs/experiments"),
     results: Annotated[
         Path | None,
-        typer.Option(
-            help=f"Folder for the results. Default: {RESULTS} of the checkout; with --smoke, a folder in --out."
-        ),
+        typer.Option(help="Folder for the results. Default: that of the checkout; with --smoke, a folder in --out."),
     ] = None,
     data: Annotated[
         list[str] | None,

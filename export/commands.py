@@ -60,8 +60,8 @@ def export_checkpoint(
         typer.Option(
             min=1e-7,
             max=1.0,
-            help=f"Largest relative L2 error of a kernel. [default: {ERROR_BOUND:g}; a network of an experiment keeps "
-            "the bank of its training]",
+            help=f"Largest relative L2 error of a kernel. Default: {ERROR_BOUND:g}; a network of an experiment keeps "
+            "the bank of its training.",
         ),
     ] = None,
     seed: Annotated[int, typer.Option(help=f"Seed of the {SHD_SIZE} weights.")] = 0,

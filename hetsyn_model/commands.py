@@ -75,7 +75,7 @@ def _run(
 
 @train.command("speech-digits")
 def speech_digits(
-    data: Annotated[Path, typer.Option(help="Folder of recorded speech: digit_speaker_take.wav.")],
+    data: Annotated[Path, typer.Option(help="Folder of recorded speech.")],
     voices: Annotated[
         Path | None, typer.Option(help="Folder of synthesised speech, from `hetsyn train voices`.")
     ] = None,
@@ -98,7 +98,10 @@ def speech_digits(
     ] = None,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 2,
 ) -> None:
-    """Train a network on ten spoken digits, or test it on speakers that are left out."""
+    """Train a network on ten spoken digits, or test it on speakers that are left out.
+
+    Recordings are named digit_speaker_take.wav.
+    """
     torch.set_num_threads(threads)
     try:
         recordings = read_folder(data, speech.LABELS, speech.ENCODER.sample_rate_hz)

@@ -51,7 +51,7 @@ class LogLevel(StrEnum):
 
 @serve.command()
 def serve_models(
-    models: Annotated[Path, typer.Option(help="Folder of models, NAME/VERSION/manifest.json.")] = MODELS,
+    models: Annotated[Path, typer.Option(help="Folder of models, NAME/VERSION/.")] = MODELS,
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 listens on all.")] = Settings.host,
     port: Annotated[
         int, typer.Option(min=0, max=65_535, help="Port to listen on; 0 takes a free one.")
