@@ -41,37 +41,39 @@ def run(
     model: Annotated[
         list[str] | None, typer.Option(help="hetsyn, hetneu, homneu, alif or lstm; may be repeated. Default: all.")
     ] = None,
-    seed: Annotated[list[int] | None, typer.Option(help="Of the final runs; may be repeated. Default: all.")] = None,
-    condition: Annotated[list[str] | None, typer.Option(help="May be repeated. Default: all.")] = None,
-    recurrent: Annotated[
-        bool | None, typer.Option("--recurrent/--feedforward", help="Default: what the experiment has.")
+    seed: Annotated[
+        list[int] | None, typer.Option(help="Seed of the final runs; may be repeated. Default: all.")
     ] = None,
-    small: Annotated[bool, typer.Option("--smoke", help="The same path in seconds; its figures mean nothing.")] = False,
-    out: Annotated[Path, typer.Option(help="Folder of the runs. What is unfinished goes on.")] = Path(
-        "runs/experiments"
-    ),
+    condition: Annotated[
+        list[str] | None, typer.Option(help="Condition to run; may be repeated. Default: all.")
+    ] = None,
+    recurrent: Annotated[
+        bool | None, typer.Option("--recurrent/--feedforward", help="Default: as in the experiment's plan.")
+    ] = None,
+    small: Annotated[
+        bool, typer.Option("--smoke", help="A short test run of a few seconds; its figures mean nothing.")
+    ] = False,
+    out: Annotated[Path, typer.Option(help="Folder of the runs. Unfinished runs continue.")] = Path("runs/experiments"),
     results: Annotated[
         Path | None,
-        typer.Option(
-            help=f"Folder for the results to keep. Default: {RESULTS} of the checkout; with --smoke below --out."
-        ),
+        typer.Option(help="Folder for the results. Default: that of the checkout; with --smoke, a folder in --out."),
     ] = None,
     data: Annotated[
         list[str] | None,
         typer.Option(
-            help="Folder of the recordings (speech), of the spikes (shd), or of Fashion-MNIST's files; for "
-            "'all' as NAME=FOLDER, and repeated."
+            help="Folder of recordings (speech), spikes (shd) or Fashion-MNIST. For 'all', write NAME=FOLDER; may be "
+            "repeated."
         ),
     ] = None,
-    share: Annotated[str, typer.Option(help="1/2 and 2/2 in two processes split the work between two cores.")] = "1/1",
+    share: Annotated[str, typer.Option(help="Start two processes with 1/2 and 2/2 to use two cores.")] = "1/1",
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
 ) -> None:
-    """Search, train and judge every neuron model of an experiment; the report is `make report`."""
+    """Search, train and test every neuron model of an experiment. `make report` writes the report."""
     torch.set_num_threads(threads)
     names = list(EXPERIMENTS) if name == "all" else [name]
     unknown = [n for n in names if n not in EXPERIMENTS]
     if unknown:
-        _fail(f"{unknown[0]!r} is no experiment: choose one of {', '.join(EXPERIMENTS)}")
+        _fail(f"{unknown[0]!r} is not an experiment: choose one of {', '.join(EXPERIMENTS)}")
     try:
         index, count = (int(part) for part in share.split("/"))
         if not 1 <= index <= count:
@@ -96,8 +98,8 @@ def run(
         planned = smoke(EXPERIMENTS[each]()) if small else EXPERIMENTS[each]()
         searches, finals = run_count(planned)
         if not choice.cells(planned):
-            _fail(f"{each} has no such model or architecture")
-        console.print(f"{each}: {searches} search runs, then {finals} runs, in all; in {out / each}")
+            _fail(f"{each} does not have this model or architecture")
+        console.print(f"{each}: {searches} search runs, then {finals} final runs; folder: {out / each}")
         try:
             with (
                 _denormals_as_zero(),
@@ -133,7 +135,7 @@ def _folders(options: list[str], names: list[str]) -> dict[str, Path]:
         elif len(names) == 1:
             folders[names[0]] = Path(text)
         else:
-            _fail(f"--data {text}: several experiments are run, so name the experiment: --data speech={text}")
+            _fail(f"--data {text}: several experiments run, so name one, as in --data speech={text}")
     return folders
 
 

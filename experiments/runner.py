@@ -91,7 +91,7 @@ def run_experiment(
 
     Raises:
         MissingData: the task's data is not on this machine.
-        RunError: ``out`` holds a run with another configuration.
+        RunError: ``out`` contains a run with another configuration.
     """
     work = _Work(out / experiment.name, results_file, data, listener or Listener())
     mine = choice.cells(experiment)

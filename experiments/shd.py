@@ -68,10 +68,10 @@ def _read(path: Path, data_set: ShdSource, bins_a_step: int) -> tuple[SpikeRecor
     actual = "recorded" if shd_source(path) is None else "synthesised"
     if actual != data_set:
         other = "shd" if actual == "synthesised" else "shd-recorded"
-        raise MissingData(f"{path} is of the {actual} set: hetsyn experiment {other}")
+        raise MissingData(f"{path} belongs to the {actual} set: use hetsyn experiment {other}")
     recordings = tuple(coarser(sample, bins_a_step) for sample in read_shd(path))
     if any(recording.speaker < 0 for recording in recordings):
-        raise MissingData(f"{path} has no extra/speaker, by which validation data is left out")
+        raise MissingData(f"{path} has no extra/speaker, which is needed to choose validation data")
     return recordings
 
 
@@ -141,7 +141,7 @@ class Shd:
             raise MissingData(f"spoken digits in spikes: give --data with {TRAIN_FILE} and {TEST_FILE}; {made}")
         path = self.folder / name
         if not path.exists():
-            raise MissingData(f"spoken digits in spikes: {path} is not there; {made}")
+            raise MissingData(f"spoken digits in spikes: there is no file {path}; {made}")
         try:
             return _read(path, self.spec.data_set, self.spec.bins_a_step)
         except DataError as error:

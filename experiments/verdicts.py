@@ -151,7 +151,9 @@ def findings(results: Sequence[RunResult]) -> list[Finding]:
         ),
         *(_best_of_four(groups, "delayed-match", recurrent, "hidden-5") for recurrent in (True, False)),
         _reaches(groups, f"{PAPER}-delay-2500", 0.99, "HetSyn bridges a delay of 2,500 ms (paper: 100%)"),
-        _reaches(groups, "masked-0.8", 0.99, "80% of the time constants masked, HetSyn still solves it (paper: 100%)"),
+        _reaches(
+            groups, "masked-0.8", 0.99, "HetSyn still solves it with 80% of the time constants masked (paper: 100%)"
+        ),
         _cue_and_noise(groups),
         *(
             _robust(groups, experiment, curve)

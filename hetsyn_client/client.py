@@ -289,7 +289,7 @@ class Session:
             ServiceUnreachable: the server cannot be reached.
         """
         if np.asarray(samples).dtype.kind == "f":
-            raise InputError("the samples are floats: scale them to 16-bit integers, of 32767 at most")
+            raise InputError("the samples are floats: scale them to 16-bit integers, at most 32767")
         reply = self._infer(*_sound(samples, sample_rate_hz), end=end)
         self._empty = _sound(np.empty(0, np.int16), sample_rate_hz)
         return reply

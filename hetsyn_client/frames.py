@@ -47,7 +47,7 @@ def unpack_frame(data: bytes) -> Frame:
         InputError: not a frame, or cut off.
     """
     if len(data) < HEADER.size or not data.startswith(MAGIC):
-        raise InputError(f"the body does not begin with {MAGIC.decode()} and two lengths (10 bytes): frame it anew")
+        raise InputError(f"the body does not begin with {MAGIC.decode()} and two lengths (10 bytes): pack it again")
     _, token_bytes, type_bytes = HEADER.unpack_from(data)
     type_begin = HEADER.size + token_bytes
     body_begin = type_begin + type_bytes
@@ -56,5 +56,5 @@ def unpack_frame(data: bytes) -> Frame:
     try:
         content_type = data[type_begin:body_begin].decode("ascii")
     except UnicodeDecodeError as error:
-        raise InputError("the content type in the frame is not ASCII: frame it anew") from error
+        raise InputError("the content type in the frame is not ASCII: pack it again") from error
     return Frame(data[HEADER.size : type_begin], content_type, data[body_begin:])

@@ -241,7 +241,7 @@ def fit_bank(r: Tensor, *, size: int | None = None, error_bound: float = 1e-3) -
         BankError: the size holds nothing, or LARGEST_BANK decays do not meet the bound.
     """
     if size is not None and size < 1:
-        raise BankError(f"a bank of {size} decays holds nothing: give 1 or more")
+        raise BankError(f"a bank of {size} decays is empty: give 1 or more")
     if not r.numel():
         raise BankError("there are no decays to fit a bank to")
     distinct = np.unique(r.detach().to(torch.float64).numpy())
@@ -250,7 +250,7 @@ def fit_bank(r: Tensor, *, size: int | None = None, error_bound: float = 1e-3) -
     if not leaky.size:
         return Bank((1.0,))
     if size is not None and size < 1 + integrator:
-        raise BankError("a bank of 1 decay cannot hold both r = 1 and others: give 2 or more")
+        raise BankError("a bank of 1 decay cannot represent both r = 1 and other decays: give 2 or more")
     enough = RESOLVED if size is not None else max(error_bound, RESOLVED)
     largest = LARGEST_BANK if size is None else size - integrator
     if size is not None and leaky.size > largest:  # fewer decays are rarely exact: try this size first

@@ -115,7 +115,7 @@ def _tensor(name: str, value: object) -> Tensor:
     except (TypeError, ValueError) as error:
         raise CheckpointError(f"entry {name!r} is not a tensor of numbers ({error})") from error
     if not bool(torch.isfinite(tensor).all()):
-        raise CheckpointError(f"entry {name!r} holds values that are not finite")
+        raise CheckpointError(f"entry {name!r} contains values that are not finite")
     return tensor
 
 
@@ -141,7 +141,7 @@ def _check_shapes(parameters: Mapping[tuple[int, str], _Parameter]) -> tuple[lis
         expected = tuple(sizes.get(axis, 0) for axis in _axes(key, per_synapse))
         if tuple(item.tensor.shape) != expected or 0 in expected:
             raise CheckpointError(
-                f"entry {item.name!r} has shape {tuple(item.tensor.shape)}, the others make it {expected}"
+                f"entry {item.name!r} has shape {tuple(item.tensor.shape)}, but the other entries need {expected}"
             )
     return [sizes[axis] for axis in sorted(sizes)], per_synapse
 
@@ -179,7 +179,7 @@ def from_reference(
     sizes, per_synapse = _check_shapes(parameters)
     for (_, parameter), item in parameters.items():
         if parameter[0] == "r" and not bool(((item.tensor >= 0) & (item.tensor <= 1)).all()):
-            raise CheckpointError(f"entry {item.name!r} holds decays outside [0, 1]")
+            raise CheckpointError(f"entry {item.name!r} contains decays outside [0, 1]")
 
     weights_rec = [item.tensor for (_, parameter), item in parameters.items() if parameter == "w_rec"]
     biased = any(bool(item.tensor.any()) for (_, parameter), item in parameters.items() if parameter[0] == "b")

@@ -69,13 +69,13 @@ def rollout(
     if not isinstance(spikes, Tensor | Events):
         raise ValueError(f"spikes are a {type(spikes).__name__}: give a tensor [batch, steps, channels], or Events")
     if isinstance(spikes, Tensor) and not bool(torch.isfinite(spikes).all()):
-        raise ValueError("spikes hold values that are not finite")
+        raise ValueError("spikes contain values that are not finite")
     if isinstance(spikes, Tensor) and spikes.dim() != 3:
         raise ValueError(f"spikes of shape {tuple(spikes.shape)} are not [batch, steps, channels]")
     spec = compiled.spec
     channels = spikes.channels if isinstance(spikes, Events) else spikes.shape[-1]
     if channels != spec.channels:
-        raise ValueError(f"spikes have {channels} channels, the network takes {spec.channels}")
+        raise ValueError(f"spikes have {channels} channels, but the network takes {spec.channels}")
     batch, longest = (spikes.batch, spikes.steps) if isinstance(spikes, Events) else spikes.shape[:2]
     if steps is None:
         steps = torch.full((batch,), longest, dtype=torch.int64)

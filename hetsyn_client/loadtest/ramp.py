@@ -54,7 +54,7 @@ class Goal:
     def __post_init__(self) -> None:
         if self.percentile not in PERCENTILES:
             known = ", ".join(f"{percentile:g}" for percentile in PERCENTILES)
-            raise InputError(f"percentile {self.percentile:g} is not measured: take one of {known}")
+            raise InputError(f"percentile {self.percentile:g} is not measured: choose one of {known}")
 
     def missed(self, measurement: Measurement) -> str:
         """Why the measurement misses the goal; "" if it holds."""

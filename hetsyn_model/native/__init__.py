@@ -74,7 +74,7 @@ def library() -> ctypes.CDLL | None:
         return ctypes.CDLL(str(built))
     except (OSError, RuntimeError, subprocess.CalledProcessError) as error:
         detail = error.stderr if isinstance(error, subprocess.CalledProcessError) else error
-        _log.warning("the compiled rollout cannot be used, plain torch takes over: %s", detail)
+        _log.warning("the compiled rollout cannot be used, plain torch runs instead: %s", detail)
         return None
 
 
@@ -86,7 +86,7 @@ def required() -> ctypes.CDLL:
     """
     built = library()
     if built is None:
-        raise RuntimeError("the compiled rollout was chosen and cannot be used: see native.runs")
+        raise RuntimeError("the compiled rollout was chosen, but cannot be used: see native.runs")
     return built
 
 

@@ -88,7 +88,7 @@ class InferEndpoint:
         with self._admission, Upload(self._uploads) as upload:
             encoding = headers.get(b"content-encoding", b"identity").decode("latin-1")
             if encoding.lower() != "identity":
-                raise UnsupportedInput(f"content encoding {encoding!r} is not taken: send the body as it is")
+                raise UnsupportedInput(f"content encoding {encoding!r} is not accepted: send the body uncompressed")
             content_type = headers.get(b"content-type", b"").decode("latin-1")
             media_type = parse_content_type(content_type)[0]
             if media_type not in MEDIA_TYPES:

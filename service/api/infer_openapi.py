@@ -53,9 +53,9 @@ _PROBLEMS: dict[int | str, dict[str, Any]] = {
         408: "the body did not come in time",
         409: "another chunk is expected (`expected_seq`), the number was used for other content, the session has "
         "ended, it runs on another model, or its stored record is damaged",
-        410: "the session was dropped after lying idle, at its age, or the store lost it; or its token has expired",
+        410: "the session or its token has expired, or the store has lost the session",
         413: "the body or the chunk is too long",
-        415: "a content type or an input kind that is not taken",
+        415: "a content type or an input kind that is not accepted",
         422: "the input or the token cannot be used; `detail` says what to do",
         501: "the server has no keys for carried sessions",
         503: "the server is full or shutting down, or its session store does not answer; see Retry-After",

@@ -51,7 +51,7 @@ def router(registry: SessionRegistry, admission: Admission, uploads: Uploads, ma
         with admission, Upload(uploads) as upload:
             media_type, _ = parse_content_type(request.headers.get("content-type", ""))
             if media_type not in STATE_TYPES:
-                raise UnsupportedInput(f"content type {media_type!r} is not taken: send {' or '.join(STATE_TYPES)}")
+                raise UnsupportedInput(f"content type {media_type!r} is not accepted: send {' or '.join(STATE_TYPES)}")
             declared = request.headers.get("content-length", "").encode()
             content = await read_body(request.receive, declared, max_body_bytes, upload)
             try:
@@ -66,16 +66,19 @@ def router(registry: SessionRegistry, admission: Admission, uploads: Uploads, ma
 
 
 _EXPORT: dict[int | str, dict[str, Any]] = {
-    200: {"description": "the packed session", "content": {MEDIA_TYPE: {}}},
+    200: {"description": "the session record", "content": {MEDIA_TYPE: {}}},
     404: {"description": "there is no such session", "content": {PROBLEM_TYPE: {}}},
-    410: {"description": "the session was dropped", "content": {PROBLEM_TYPE: {}}},
+    410: {"description": "the session has expired, or the store has lost it", "content": {PROBLEM_TYPE: {}}},
 }
 _IMPORT: dict[int | str, dict[str, Any]] = {
     200: {"description": "the imported session replaced the one of this id"},
     409: {"description": "a session of this id exists", "content": {PROBLEM_TYPE: {}}},
-    410: {"description": "the session of this id was dropped", "content": {PROBLEM_TYPE: {}}},
-    422: {"description": "not a packed session of a model that the server has", "content": {PROBLEM_TYPE: {}}},
-    503: {"description": "the server lacks the model's version; another may have it", "content": {PROBLEM_TYPE: {}}},
+    410: {"description": "the session of this id has expired, or the store has lost it", "content": {PROBLEM_TYPE: {}}},
+    422: {"description": "not a session record of a model that the server has", "content": {PROBLEM_TYPE: {}}},
+    503: {
+        "description": "the server does not have the model's version; another may have it",
+        "content": {PROBLEM_TYPE: {}},
+    },
 }
 _IMPORT_BODY: dict[str, Any] = {
     "requestBody": {

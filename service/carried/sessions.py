@@ -67,7 +67,8 @@ class CarriedSessions:
             session_id, session = tokens.open(request.token)
             if envelope.session is not None and envelope.session != session_id:
                 raise StateMismatch(
-                    f"the token is of session {session_id!r}, not {envelope.session!r}: name that, or none"
+                    f"the token belongs to session {session_id!r}, not {envelope.session!r}: "
+                    "name that one, or leave it out"
                 )
             session.check_model(envelope)
             # opening the token has checked its lifetime

@@ -43,7 +43,7 @@ class Artifact:
         try:
             text = path.read_bytes()
         except OSError as error:
-            raise ArtifactError(f"{folder}: no readable {MANIFEST} ({error.strerror})") from error
+            raise ArtifactError(f"{folder}: {MANIFEST} cannot be read ({error.strerror})") from error
         return Artifact(folder, parse_manifest(text, path))
 
     @staticmethod
@@ -80,5 +80,5 @@ class Artifact:
         except OSError as error:
             raise ArtifactError(f"{self.folder / name}: cannot be read ({error.strerror})") from error
         if len(content) != entry.bytes or hashlib.sha256(content).hexdigest() != entry.sha256:
-            raise ArtifactError(f"{self.folder / name}: differs from what the manifest lists: copy the artifact again")
+            raise ArtifactError(f"{self.folder / name}: differs from its hash in the manifest: copy the artifact again")
         return content

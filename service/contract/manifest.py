@@ -178,7 +178,7 @@ def parse_manifest(text: str | bytes, where: Path) -> Manifest:
     version = raw.get("format_version") if isinstance(raw, dict) else None
     if version != FORMAT_VERSION:
         raise ArtifactError(
-            f"{where}: manifest format {version!r}, this server reads {FORMAT_VERSION}: "
+            f"{where}: has manifest format {version!r}, but this server reads {FORMAT_VERSION}: "
             "export the model again with a matching hetsyn"
         )
     try:

@@ -133,13 +133,15 @@ class Engine:
             return 0
         kind = "audio" if isinstance(chunk, AudioChunk) else "spikes"
         if stream.kind not in (None, kind):
-            raise InputError(f"the session began with {stream.kind}: go on with that, or open another for {kind}")
+            raise InputError(
+                f"the session began with {stream.kind}: continue with that, or open another session for {kind}"
+            )
         if isinstance(chunk, AudioChunk):
             encoder = model.encoder
             if stream.resampler is not None and chunk.rate_hz != stream.resampler.rate_hz:
                 raise InputError(
                     f"the session's sample rate is {stream.resampler.rate_hz} Hz, this chunk's is {chunk.rate_hz} Hz: "
-                    "keep the rate, or open another session"
+                    "keep this rate, or open another session"
                 )
             samples = len(chunk.samples) * encoder.sample_rate_hz / chunk.rate_hz
             steps = ceil(samples / encoder.samples_per_step)
@@ -226,7 +228,7 @@ class Engine:
 def _check_channels(model: Model, chunk: SpikeChunk) -> None:
     channels = model.manifest.input.channels
     if chunk.channels is not None and chunk.channels != channels:
-        raise InputError(f"the rows have {chunk.channels} values, model {model.name!r} has {channels} channels")
+        raise InputError(f"the rows have {chunk.channels} values, but model {model.name!r} has {channels} channels")
     if len(chunk.unit) and int(chunk.unit.max()) >= channels:
         raise InputError(f"unit {int(chunk.unit.max())} is outside model {model.name!r}'s channels 0-{channels - 1}")
 

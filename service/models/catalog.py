@@ -160,7 +160,7 @@ class ModelCatalog:
         return self._snapshot.models.get(name, {}).get(version) or self._retired.get((name, version))
 
     def of_session(self, name: str, version: str) -> Model:
-        """The model that a packed session names.
+        """The model that a session record names.
 
         Raises:
             ModelAbsent: it is not in memory.
@@ -187,7 +187,7 @@ class ModelCatalog:
         model = Model(Artifact.open(path), self._load, self._device)
         if (model.name, model.version) != (path.parent.name, path.name):
             raise ArtifactError(
-                f"{path}: holds {model.name!r} version {model.version!r}: "
+                f"{path}: contains {model.name!r} version {model.version!r}: "
                 f"move it to {self.folder / model.name / model.version}"
             )
         return model

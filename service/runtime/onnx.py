@@ -208,7 +208,7 @@ def load_graph(content: bytes, *, threads: int = 1, use_operators: bool = True) 
         try:
             return OrtGraph(_session(ort, content, threads, built), failures, "cpu", 0)
         except failures as error:
-            _log.warning("%s is left out, plain ONNX takes over: %s", built, _first_line(error))
+            _log.warning("%s is not used, plain ONNX runs instead: %s", built, _first_line(error))
     try:
         return OrtGraph(_session(ort, content, threads, None), failures, "cpu", 0)
     except failures as error:
@@ -296,7 +296,7 @@ def _onnxruntime() -> Any:
     # both wheels install this module: uninstalling one leaves a folder that Python imports as an empty package
     missing = [name for name in NEEDED if not hasattr(module, name)]
     if missing:
-        raise RuntimeUnavailable(f"ONNX Runtime is half removed (its module lacks {missing[0]}): {REPAIR}")
+        raise RuntimeUnavailable(f"ONNX Runtime is incomplete (its module has no {missing[0]}): {REPAIR}")
     return module
 
 

@@ -78,7 +78,7 @@ class RedisStore:
         self._prefix = prefix
         path = urlsplit(url).path
         if not _DATABASE.fullmatch(path):  # redis-py would silently use database 0
-            raise StoreUnusable(f"the store's URL is not one of Redis ({path!r} is no database: write /0)")
+            raise StoreUnusable(f"the URL is not valid for Redis ({path!r} is not a database: write /0)")
         try:
             self._redis: Any = Redis.from_url(
                 url,
@@ -87,7 +87,7 @@ class RedisStore:
                 retry=Retry(NoBackoff(), 0),  # redis-py does not report that it repeated a command
             )
         except ValueError as error:
-            raise StoreUnusable(f"the store's URL is not one of Redis ({error})") from error
+            raise StoreUnusable(f"the URL is not valid for Redis ({error})") from error
         self._script = ""
 
     async def start(self) -> None:
@@ -211,7 +211,7 @@ def _result(change: Change, answer: Any, *, repeated: bool) -> CommitResult | He
         return CommitResult.committed
     if repeated:
         return StoreUnavailable(
-            "the connection to the session store broke, and another change came since: send the chunk again"
+            "the connection to the session store broke, and the session has changed since: send the chunk again"
         )
     return CommitResult.fenced
 
@@ -224,7 +224,7 @@ def _refusal(session: str, error: Exception) -> HetsynError:
 
 
 def _foreign(session: str) -> StateForeign:
-    return StateForeign(f"session {session!r}: what the store holds under this id is no packed session")
+    return StateForeign(f"session {session!r}: the record under this id is not a session record")
 
 
 def _unavailable(error: Exception) -> StoreUnavailable:

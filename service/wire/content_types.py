@@ -37,7 +37,7 @@ def parse_content_type(content_type: str) -> tuple[str, Mapping[str, str]]:
     for name, value in rest:
         name = name.strip().lower()
         if name in parameters:
-            raise InputError(f"the content type's parameter {name[:LONGEST_NAME]!r} is there twice: send it once")
+            raise InputError(f"the content type's parameter {name[:LONGEST_NAME]!r} occurs twice: send it once")
         if name:
             parameters[name] = value.strip()
     return media_type.strip().lower(), MappingProxyType(parameters)
@@ -45,5 +45,5 @@ def parse_content_type(content_type: str) -> tuple[str, Mapping[str, str]]:
 
 def unsupported(content_type: str) -> UnsupportedInput:
     """The error for a content type that ``POST /infer`` does not take."""
-    problem = f"content type {content_type!r} is not taken" if content_type else "the request has no content type"
+    problem = f"content type {content_type!r} is not accepted" if content_type else "the request has no content type"
     return UnsupportedInput(f"{problem}: send one of {', '.join(CONTENT_TYPES)}")

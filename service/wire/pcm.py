@@ -92,10 +92,10 @@ def decode_l16(data: bytes, parameters: Mapping[str, str]) -> tuple[Samples, int
     rate_hz = check_rate(_whole(parameters["rate"], "rate"))
     channels = _whole(parameters.get("channels", "1"), "channels")
     if channels not in (1, 2):
-        raise InputError(f"audio/L16 with {channels} channels: send one, or two to be averaged")
+        raise InputError(f"audio/L16 with {channels} channels: send one channel, or two, which are averaged")
     endianness = parameters.get("endianness", "big-endian").lower()
     if endianness not in ("big-endian", "little-endian"):
-        raise InputError(f"audio/L16 with endianness {endianness!r}: it is big-endian (the default) or little-endian")
+        raise InputError(f"audio/L16 with endianness {endianness!r}: send big-endian (the default) or little-endian")
     return decode_pcm(data, ">i2" if endianness == "big-endian" else "<i2", channels), rate_hz
 
 

@@ -63,7 +63,7 @@ def test_a_server_that_fails_at_everything_is_a_failure(models: Path, gate: Gate
         gate.failure = RuntimeError("broken")
         printed = run(url, "--streams", "2", "--duration-s", "0.5", code=1)
     assert "status 500" in printed
-    assert "nothing was answered well" in printed
+    assert "no chunk got a good answer" in printed
 
 
 def test_a_search_says_how_many_streams_the_server_holds(

@@ -193,10 +193,10 @@ def test_all_runs_what_has_its_data_and_says_what_has_not(tmp_path: Path, monkey
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["juggling"], "is no experiment"),
+        (["juggling"], "is not an experiment"),
         (["all", "--data", "recordings"], "--data speech=recordings"),
         (["delayed-match", "--share", "3/2"], "--share"),
-        (["delayed-match", "--model", "perceptron"], "no such model"),
+        (["delayed-match", "--model", "perceptron"], "does not have this model"),
         (["speech", "--smoke", "--model", "hetsyn"], "give --data"),
         (["shd", "--model", "hetsyn"], "hetsyn train shd-voices"),
     ],

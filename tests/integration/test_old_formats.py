@@ -23,13 +23,13 @@ OLDER = struct.pack("<H", 0)
 
 
 def as_older(record: bytes) -> bytes:
-    """A packed session as an older server had written it: intact, and of format 0."""
+    """A session record as an older server had written it: intact, and of format 0."""
     content = record[:4] + OLDER + record[6:-32]
     return content + hashlib.sha256(content).digest()
 
 
 def is_old(response: httpx.Response, status: int, slug: str) -> None:
-    problem = is_problem(response, status, "an older format, 0; this server reads 1")
+    problem = is_problem(response, status, "an older format, 0, but this server reads 1")
     assert problem["type"] == f"urn:hetsyn:problem:{slug}"
 
 

@@ -39,7 +39,7 @@ def _wav_of(command: Callable[[str], Sequence[str]]) -> tuple[Samples, int]:
             subprocess.run(arguments, check=True, capture_output=True, timeout=SPEAK_TIMEOUT_S)
             with wave.open(path) as reader:
                 if reader.getsampwidth() != 2:
-                    raise SpeechError(f"{arguments[0]} wrote other than 16-bit samples")
+                    raise SpeechError(f"{arguments[0]} did not write 16-bit samples")
                 pcm = np.frombuffer(reader.readframes(reader.getnframes()), dtype="<i2")
                 mono = pcm[:: reader.getnchannels()].astype(np.float32) / np.float32(32768)
                 return mono, reader.getframerate()

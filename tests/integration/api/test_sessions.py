@@ -21,7 +21,9 @@ async def test_an_idle_session_is_expired(server: HttpServer, client: httpx.Asyn
     server.clock.now_s += 59
     await ok(client, session="s", seq=1, input=events(9))
     server.clock.now_s += 60
-    is_problem(await client.post("/infer", json={"session": "s", "seq": 2, "input": events(9)}), 410, "60 s idle")
+    is_problem(
+        await client.post("/infer", json={"session": "s", "seq": 2, "input": events(9)}), 410, "60 s without a chunk"
+    )
     is_problem(await client.get("/sessions/s"), 410, "begin another")
     is_problem(await client.delete("/sessions/s"), 410, "begin another")
 
@@ -72,7 +74,7 @@ async def test_an_export_needs_a_session_and_an_import_a_good_one(client: httpx.
         (content[:200] + bytes([content[200] ^ 8]) + content[201:], "state-corrupt"),
         (content[:4] + b"\x02" + content[5:], "state-format"),
     ):
-        problem = is_problem(await put_state(client, "def", bad), 422, "packed session")
+        problem = is_problem(await put_state(client, "def", bad), 422, "session record")
         assert problem["type"].endswith(slug)
     is_problem(await client.get("/sessions/def"), 404, "no session")
     wrong_type = await client.put("/sessions/def/state", content=content, headers={"Content-Type": "text/plain"})
@@ -89,7 +91,7 @@ async def test_an_import_needs_the_model_that_it_began_on(tmp_path: Path, serve:
     one, other = (await serve(tmp_path / "one")).client, (await serve(tmp_path / "other")).client
     await ok(one, session="abc", input=events(25))
     exported = (await one.get("/sessions/abc/state")).content
-    problem = is_problem(await put_state(other, "abc", exported), 422, "another content of model 'digits'")
+    problem = is_problem(await put_state(other, "abc", exported), 422, "with other files of model 'digits'")
     assert problem["type"].endswith("model-changed")
 
 

@@ -112,7 +112,7 @@ def test_an_unreachable_bound_says_what_was_reached() -> None:
 
 @pytest.mark.parametrize("size", [0, -1])
 def test_an_empty_bank_is_refused(size: int) -> None:
-    with pytest.raises(BankError, match="holds nothing"):
+    with pytest.raises(BankError, match="is empty"):
         fit_bank(R, size=size)
 
 

@@ -209,7 +209,7 @@ def test_clamping_keeps_decays_legal() -> None:
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        (torch.zeros(2, 5, 21), "21 channels, the network takes 20"),
+        (torch.zeros(2, 5, 21), "21 channels, but the network takes 20"),
         (torch.zeros(5, 20), r"not \[batch, steps, channels\]"),
         (torch.full((1, 1, 20), float("nan")), "not finite"),
         (torch.zeros(1, 1, 20).numpy(), "ndarray"),

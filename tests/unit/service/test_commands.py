@@ -259,9 +259,9 @@ def test_real_graphs_that_are_none_are_refused_before_serving(models: Path) -> N
 @pytest.mark.parametrize(
     ("store", "sentence"),
     [
-        ("mysql://host", "is none of memory://"),
-        ("file://", "names no file"),
-        ("redis://", "names no host"),
+        ("mysql://host", "is not one of memory://"),
+        ("file://", "has no file"),
+        ("redis://", "has no host"),
         ("file:///nowhere/at/all.db", "unable to open database file"),
     ],
 )

@@ -94,5 +94,5 @@ def test_the_load_fits_the_model(tmp_path: Path) -> None:
     assert "1 recordings" in chosen(SPEECH, recordings=tmp_path).description
     with pytest.raises(InputError, match="takes spikes"):
         chosen(SPIKES, recordings=tmp_path)
-    with pytest.raises(InputError, match="exclude each other"):
+    with pytest.raises(InputError, match="cannot be used together"):
         chosen(SPEECH, recordings=tmp_path, density=0.1)

@@ -138,7 +138,7 @@ async def test_numbers_are_judged_as_in_any_session(carrier: Carrier) -> None:
     await carrier.refused(ConflictingChunk, "send new content as seq 2", token, "a", 1, seed=7)
     await carrier.refused(OutOfOrder, "send seq 2 next", token, "a", 3)
     await carrier.refused(ModelMismatch, "form 'exact', not 'bank'", token, form="bank")
-    await carrier.refused(StateMismatch, "the token is of session 'a', not 'b'", token, "b")
+    await carrier.refused(StateMismatch, "the token belongs to session 'a', not 'b'", token, "b")
 
 
 async def test_a_client_that_forks_is_not_seen(carrier: Carrier) -> None:
@@ -192,7 +192,7 @@ async def test_the_model_is_the_one_that_it_began_on(models: Path, tmp_path: Pat
     write_artifact(models, version="2")
     first = Carrier(models, [OLD], clock)
     token = has(await first.send(None, "a", version="1"))
-    await Carrier(tmp_path / "changed", [OLD], clock).refused(ModelChanged, "another content of model", token)
+    await Carrier(tmp_path / "changed", [OLD], clock).refused(ModelChanged, "with other files of model", token)
     await Carrier(tmp_path / "next", [OLD], clock).refused(ModelAbsent, "version '1', which", token)
     assert (await first.send(token)).reply.version == "1"
 
@@ -273,7 +273,7 @@ def test_a_token_that_is_cut_off_is_reported_at_every_length(sealed: tuple[Carri
     for length in range(len(token)):
         with pytest.raises(TokenTruncated):
             tokens.open(token[:length])
-    with pytest.raises(TokenForged, match="says it has"):
+    with pytest.raises(TokenForged, match="but declares"):
         tokens.open(token + b"\0")
 
 

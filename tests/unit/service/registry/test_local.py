@@ -25,7 +25,7 @@ async def test_an_idle_session_is_dropped_and_remembered_as_expired(server: Dire
     server.clock.now_s += 60
     server.registry.sessions.sweep(server.clock())
     for seq in (None, 0, 2):
-        await server.refused(SessionGone, "dropped after 60 s idle", "a", seq)
+        await server.refused(SessionGone, "expired, after 60 s without a chunk", "a", seq)
     with pytest.raises(SessionGone):
         await server.registry.describe("a")
     with pytest.raises(SessionGone):
@@ -38,7 +38,7 @@ async def test_an_idle_session_is_dropped_and_remembered_as_expired(server: Dire
 async def test_a_session_past_its_time_is_expired_before_the_sweep(server: DirectServer) -> None:
     await server.send("a", 0)
     server.clock.now_s += 60
-    await server.refused(SessionGone, "dropped", "a", 1)
+    await server.refused(SessionGone, "has expired", "a", 1)
 
 
 async def test_a_session_in_use_is_not_idle(server: DirectServer) -> None:
@@ -68,7 +68,7 @@ async def test_only_chunks_that_are_applied_are_use(serve: ServeDirect, stored: 
         await server.refused(OutOfOrder, "gap", "a", 5)
     assert (await server.registry.describe("a"))["idle_s"] == 50
     clock.now_s += 10
-    await server.refused(SessionGone, "dropped after 60 s idle", "a", 0)
+    await server.refused(SessionGone, "expired, after 60 s without a chunk", "a", 0)
 
 
 async def test_an_ended_session_keeps_its_last_reply_for_a_while(server: DirectServer) -> None:
@@ -96,7 +96,7 @@ async def test_ended_and_expired_sessions_are_remembered_up_to_a_number(serve: S
     server.clock.now_s += 60
     server.registry.sessions.sweep(server.clock())
     assert (await server.send("x", 0)).seq == 0
-    await server.refused(SessionGone, "dropped", "z", 1)
+    await server.refused(SessionGone, "has expired", "z", 1)
 
 
 async def test_one_session_more_than_there_may_be_is_refused_at_once(server: DirectServer) -> None:

@@ -122,7 +122,7 @@ async def test_the_model_is_fixed_at_the_opening(tmp_path: Path, gate: Gate, ser
     first = await server.send("a", 0, model="digits", version="1", form="bank")
     assert (first.model, first.version, first.form) == ("digits", "1", "bank")
     for wrong in ({"model": "words"}, {"version": "2"}, {"form": "exact"}, {"model": "nothing"}):
-        await server.refused(ModelMismatch, "name that one, or none", "a", 1, **wrong)
+        await server.refused(ModelMismatch, "name that one, or leave it out", "a", 1, **wrong)
     second = await server.send("a", 1)
     assert (second.model, second.version, second.form) == ("digits", "1", "bank")
     third = await server.send("a", 2, model="digits", version="1", form="bank", end=True)

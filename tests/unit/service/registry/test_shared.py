@@ -170,7 +170,7 @@ async def test_time_is_judged_by_the_record_and_alike_everywhere(cluster: Cluste
     cluster.clock.now_s += 60
     for server in (one, two):
         for seq in (None, 0, 3):
-            await server.refused(SessionGone, "dropped after 60 s idle", "a", seq)
+            await server.refused(SessionGone, "expired, after 60 s without a chunk", "a", seq)
         with pytest.raises(SessionGone):
             await server.registry.describe("a")
         with pytest.raises(SessionGone):
@@ -213,7 +213,7 @@ async def test_the_sweep_makes_the_record_of_a_dropped_session_small(cluster: Cl
     assert after is not None
     assert len(after.record) < len(before.record)
     assert server.registry.sessions.open == 0
-    await server.refused(SessionGone, "dropped", "a", 1)
+    await server.refused(SessionGone, "has expired", "a", 1)
     assert server.counters.sessions_dropped == 1
 
 

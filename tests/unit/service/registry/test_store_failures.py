@@ -159,7 +159,7 @@ async def test_another_content_of_the_model_is_reported(cluster: Cluster, tmp_pa
     write_artifact(tmp_path / "third", "digits", "2")
     await cluster.replica().send("a", 0)
     cluster.folder = tmp_path / "other"
-    await cluster.replica().refused(ModelChanged, "another content of model 'digits' version '1'", "a", 1)
+    await cluster.replica().refused(ModelChanged, "with other files of model 'digits' version '1'", "a", 1)
     cluster.folder = tmp_path / "third"
     await cluster.replica().refused(ModelAbsent, "version '1', which this server does not have", "a", 1)
 

@@ -125,7 +125,7 @@ async def test_another_version_s_file_is_refused(tmp_path: Path) -> None:
     with sqlite3.connect(path) as other:
         other.execute("PRAGMA user_version = 7")
     other.close()
-    with pytest.raises(StoreUnusable, match="version 7, this server has 1"):
+    with pytest.raises(StoreUnusable, match="version 7, but this server needs 1"):
         FileStore(path)
 
 

@@ -106,7 +106,7 @@ async def test_who_asks_after_that_is_served() -> None:
     await asyncio.sleep(0)
     store.opened.set()
     assert await first is None
-    with pytest.raises(StoreUnavailable, match=r"within 0\.02 s: nothing was changed"):
+    with pytest.raises(StoreUnavailable, match=r"longer than 0\.02 s for the session store: nothing was changed"):
         await waits
     assert await later is None
 

@@ -167,7 +167,7 @@ def test_any_cut_is_refused(model: Model) -> None:
     for length in range(len(record)):
         with pytest.raises(StateTruncated, match="cut off"):
             read(record[:length])
-    with pytest.raises(StateCorrupt, match="and says it has"):
+    with pytest.raises(StateCorrupt, match="but declares"):
         read(record + b"x")
 
 
@@ -220,14 +220,14 @@ def changed(record: bytes, offset: int, layout: str, *values: Any) -> bytes:
 
 def test_foreign_bytes_are_reported() -> None:
     for content in (b"x", b"PK\x03\x04 a zip file", b"{}"):
-        with pytest.raises(StateForeign, match="no packed session"):
+        with pytest.raises(StateForeign, match="not a session record"):
             read(content)
 
 
 @pytest.mark.parametrize(("version", "age"), [(0, "an older"), (2, "a newer"), (65_535, "a newer")])
 def test_another_format_is_reported(model: Model, version: int, age: str) -> None:
     record = Packing().pack("abc", made_session(model))
-    with pytest.raises(StateFormat, match=f"{age} format, {version}; this server reads 1"):
+    with pytest.raises(StateFormat, match=f"{age} format, {version}, but this server reads 1"):
         read(changed(record, 4, "<H", version))
 
 
@@ -239,14 +239,14 @@ def test_another_session_s_record_is_reported(model: Model) -> None:
 def test_another_content_of_the_model_is_reported(model: Model, folder: Path) -> None:
     record = read(Packing().pack("abc", made_session(model)))
     other = ModelCatalog(folder, load=load_fake).get("digits", "2")
-    with pytest.raises(ModelChanged, match="another content of model 'digits'"):
+    with pytest.raises(ModelChanged, match="with other files of model 'digits'"):
         Packing().unpack(record, other)
 
 
 def test_a_form_that_the_model_lacks_is_reported(model: Model) -> None:
     record = Packing().pack("abc", made_session(model))
     names = b"digits\n1\nbank"
-    with pytest.raises(StateMismatch, match="form 'bonk' that model 'digits' lacks"):
+    with pytest.raises(StateMismatch, match="form 'bonk', which model 'digits' does not have"):
         Packing().unpack(read(seal(record[:-CHECKSUM_BYTES].replace(names, b"digits\n1\nbonk"))), model)
 
 
@@ -262,20 +262,20 @@ def test_the_hash_of_a_model_is_that_of_its_content(model: Model, folder: Path, 
     [
         (6, "<B", 9, "progress"),
         (6, "<B", 1, "last reply"),
-        (6, "<B", 2, "yet has a state"),
-        (7, "<B", 0b1110, "no kind of input, or of two"),
-        (7, "<B", 0b1000, "no kind of input, or of two"),
+        (6, "<B", 2, "still has a state"),
+        (7, "<B", 0b1110, "does not name exactly one kind of input"),
+        (7, "<B", 0b1000, "does not name exactly one kind of input"),
         (7, "<B", 0b0010, "no resampler"),
-        (7, "<B", 0b1100, "sound waits in it"),
+        (7, "<B", 0b1100, "has sound that waits"),
         (48, "<d", math.nan, "times"),
         (56, "<d", -1.0, "times"),
         (64, "<Q", 0, "progress"),
         (64, "<Q", 9, "last reply"),
         (72, "<Q", 2**60, "progress"),
         (72, "<Q", 9_999, "last reply"),
-        (80, "<I", 7, "sound that can wait"),
-        (84, "<I", 44_100, "sound that can wait"),
-        (96, "<Q", 2**63, "sound that can wait"),
+        (80, "<I", 7, "waiting sound does not fit"),
+        (84, "<I", 44_100, "waiting sound does not fit"),
+        (96, "<Q", 2**63, "waiting sound does not fit"),
         (104, "<I", 99, "add up"),
     ],
 )
@@ -290,8 +290,8 @@ def test_what_no_session_can_be_is_reported(model: Model, offset: int, layout: s
     [
         ([1, np.nan, 0, 0, 0, 0], 1, "not finite"),
         ([1, 0, 0, 0, 0, np.inf], 1, "not finite"),
-        ([0] * 6, -1, "no count"),
-        ([0] * 6, 2**60, "no count"),
+        ([0] * 6, -1, "not a valid count"),
+        ([0] * 6, 2**60, "not a valid count"),
         ([0] * 7, 1, "36 bytes of state, its model has 32"),
         ([0] * 5, 1, "28 bytes of state, its model has 32"),
     ],
