@@ -95,7 +95,7 @@ def _measure(form: str, batch: int, steps: int, threads: int) -> None:
         spikes = (torch.rand(count, length, 700, generator=generator) < 0.045).float()
         started_s = time.perf_counter()
         rolled = network.rollout(spikes, "exact" if form == "exact" else "bank")
-        torch.nn.functional.cross_entropy(rolled.scores, labels[:count]).backward()  # type: ignore[no-untyped-call]
+        torch.nn.functional.cross_entropy(rolled.scores, labels[:count]).backward()
         return time.perf_counter() - started_s
 
     train(2, 4)

@@ -107,7 +107,7 @@ def event_product(spikes: Tensor | Events, weight: Tensor) -> Tensor:
     if native.runs(weight):
         events = spikes if isinstance(spikes, Events) else Events.of(spikes)
         dense = spikes.reshape(-1, spikes.shape[-1]) if isinstance(spikes, Tensor) else None
-        out: Tensor = _EventProduct.apply(dense, weight, events)  # type: ignore[no-untyped-call]
+        out: Tensor = _EventProduct.apply(dense, weight, events)
         return out.view(events.batch, events.steps, weight.shape[1])
     if isinstance(spikes, Tensor):
         return spikes @ weight

@@ -144,9 +144,7 @@ def layer_rollout(spec: NetworkSpec, layer: LayerWeights, drive: Tensor) -> tupl
     """
     synapses = layer.bank
     if native.runs(drive):
-        spikes, potential = _LayerRollout.apply(  # type: ignore[no-untyped-call]
-            drive, synapses.weight_rec, layer.reset_decay, synapses.decays, spec
-        )
+        spikes, potential = _LayerRollout.apply(drive, synapses.weight_rec, layer.reset_decay, synapses.decays, spec)
         return spikes, potential
     bank = synapses.decays.shape[0]
     batch, steps, neurons = drive.shape[0], drive.shape[1], drive.shape[2] // bank

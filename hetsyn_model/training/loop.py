@@ -232,7 +232,7 @@ def _update(
     for group in optimiser.param_groups:
         group["lr"] = rate * group["factor"] * factor
     optimiser.zero_grad(set_to_none=True)
-    loss.backward()  # type: ignore[no-untyped-call]
+    loss.backward()
     for parameter, mask in frozen:
         if parameter.grad is not None:
             parameter.grad.masked_fill_(mask, 0.0)

@@ -8,12 +8,12 @@ from typing import Any
 
 from service.models.catalog import ModelCatalog
 from service.store.base import Change, Stored
-from service.store.memory import MemoryStore
 from service.wire.schema import Reply
 from tests.support.clock import Clock
 from tests.support.failing_store import FailingStore
 from tests.support.fake_graph import load_fake
 from tests.support.gate import Gate
+from tests.support.memory_store import MemoryStore
 from tests.support.server import DirectServer
 
 LIMITS: dict[str, Any] = {

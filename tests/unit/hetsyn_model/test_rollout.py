@@ -64,7 +64,7 @@ def gradients(made: Network, rolled: Rollout) -> dict[str, Tensor]:
     loss = (
         (rolled.scores * torch.arange(4)).sum() + rolled.readout.square().mean() + 0.3 * rolled.hidden_spikes[0].sum()
     )
-    loss.backward()  # type: ignore[no-untyped-call]
+    loss.backward()
     return {name: p.grad.clone() for name, p in made.named_parameters() if p.grad is not None}
 
 

@@ -12,8 +12,8 @@ from service.errors import (
     Overloaded,
     SessionGone,
 )
-from service.store.memory import MemoryStore
 from tests.support.clock import Clock
+from tests.support.memory_store import MemoryStore
 from tests.support.server import DirectServer, ServeDirect
 
 

@@ -24,11 +24,11 @@ from service.errors import (
 )
 from service.store.base import Change, CommitResult, StateStore
 from service.store.group_commit import GroupCommit
-from service.store.memory import MemoryStore
 from service.wire.chunk import spike_chunk
 from tests.support.artifact import write_artifact
 from tests.support.cluster import Cluster
 from tests.support.fake_graph import CHANNELS
+from tests.support.memory_store import MemoryStore
 
 
 async def test_a_store_that_is_down_changes_nothing_and_says_when_to_come_again(cluster: Cluster) -> None:

@@ -16,11 +16,11 @@ from service.errors import ModelAbsent, NotFound
 from service.models.catalog import ModelCatalog
 from service.reload.reload import ReloadPlan, plan_reload, signature
 from service.runtime.onnx import Graph
-from service.store.memory import MemoryStore
 from tests.support.artifact import write_artifact
 from tests.support.artifact_file import rewrite
 from tests.support.fake_graph import load_fake
 from tests.support.gate import Gate
+from tests.support.memory_store import MemoryStore
 from tests.support.server import ServeDirect
 from tests.support.smoke_tested import smoke_tested
 

@@ -10,9 +10,9 @@ import pytest
 
 from service.store.base import NO_REVISION, StateStore, Stored, new_revision
 from service.store.file import FileStore
-from service.store.memory import MemoryStore
 from tests.support.change import COMMITTED, FENCED, delete, put
 from tests.support.clock import Clock
+from tests.support.memory_store import MemoryStore
 from tests.support.started_store import StartStore
 from tests.support.store_record import records
 
