@@ -8,6 +8,7 @@ import pytest
 
 from service.admission.uploads import Upload, Uploads
 from service.errors import Overloaded, ShuttingDown, TooSlow
+from tests.support.server import ServeDirect
 
 
 async def read(uploads: Uploads, arrives: asyncio.Event) -> str:
@@ -96,3 +97,13 @@ def test_it_may_be_used_from_another_loop_after_it_was_closed() -> None:
 
     for _ in range(2):
         asyncio.run(body())
+
+
+async def test_a_closed_server_leaves_no_timer_behind(serve: ServeDirect) -> None:
+    server = serve()
+    uploads = server.parts.uploads
+    uploads.end(uploads.begin())
+    timer = uploads._timer
+    assert timer is not None
+    await server.close()
+    assert timer.cancelled()

@@ -87,6 +87,21 @@ def test_ended_and_deleted_sessions_are_not_checked_for_room(model: Model) -> No
     assert sessions.open == 2  # room for one was needed
 
 
+def test_an_entry_that_was_forgotten_while_in_use_leaves_its_successor_alone(model: Model) -> None:
+    clock = Clock()
+    sessions = Counted(clock, max_sessions=2, max_remembered=1)
+    forgotten = sessions.enter("a")
+    for name in ("a", "b"):  # the end of b is one more than is remembered
+        entry = sessions.enter(name)
+        sessions.put(entry, Session(model, "exact", Known(Progress(1, ended=True), clock(), clock()), None))
+        sessions.leave(entry)
+    successor = sessions.enter("a")
+    assert successor is not forgotten
+    sessions.put(forgotten, None)
+    sessions.leave(forgotten)
+    assert sessions.enter("a") is successor
+
+
 def test_a_sweep_goes_on_in_slices(model: Model) -> None:
     clock = Clock()
     sessions = Counted(clock, max_sessions=10 * SLICE)
