@@ -115,7 +115,10 @@ class LocalSessions(SessionTable):
         if entry.ended:
             self._ended[entry.id] = self.clock()
             for session_id in _forget(self._ended, self._max_remembered, float("-inf")):
-                self._entries.pop(session_id, None)
+                if self._entries[session_id].users:  # what waits for it may begin the session again
+                    self._ended[session_id] = self.clock()
+                else:
+                    del self._entries[session_id]
 
     def release_id(self, session_id: str) -> None:
         self._expire(session_id, self.clock())

@@ -106,7 +106,6 @@ class SharedSessions(SessionTable):
 
     async def commit(self, entry: SessionEntry, snapshot: Snapshot, session: Session) -> bool:
         entry.snapshot = None  # unknown until the store has answered
-        entry.seen_before = entry.seen_before or snapshot.session is not None
         after = await self._store.commit(entry.id, snapshot, session)
         if after is None:
             return False

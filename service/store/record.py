@@ -14,8 +14,7 @@
     104     4*8   bytes of each section
     136           sections: session id; model, version and form (by line); digest and reply (JSON) of the last
                   chunk; state of the network (its row of float32, then its steps, int64) and of the encoder, tensor
-                  after tensor, both in the manifest's order; samples that wait in the resampler, and that
-                  wait to fill a step (float32)
+                  after tensor, both in the manifest's order; samples (float32) waiting in the resampler, for a step
     end-32  32    SHA-256 of everything before it
 
 With float16 the network's row takes half the room. The decision's scores at the end of the row stay float32, because

@@ -8,6 +8,7 @@ import pytest
 
 from service.admission.uploads import Upload, Uploads
 from service.errors import Overloaded, ShuttingDown, TooSlow
+from tests.support.server import ServeDirect
 
 
 async def read(uploads: Uploads, arrives: asyncio.Event) -> str:
@@ -120,3 +121,13 @@ async def test_a_server_may_end_while_one_is_interrupted() -> None:
     uploads.end_soon()
     with pytest.raises(ShuttingDown):
         await reading
+
+
+async def test_a_closed_server_leaves_no_timer_behind(serve: ServeDirect) -> None:
+    server = serve()
+    uploads = server.parts.uploads
+    uploads.end(uploads.begin())
+    timer = uploads._timer
+    assert timer is not None
+    await server.close()
+    assert timer.cancelled()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import random
 
 import numpy as np
@@ -200,6 +201,15 @@ async def test_an_ended_session_is_forgotten_after_a_while(cluster: Cluster) -> 
     assert not (await two.send("a", 0)).end
 
 
+async def test_a_forgotten_session_does_not_fix_the_model_of_the_next(make_cluster: MakeCluster) -> None:
+    cluster = make_cluster(session_age_s=30)
+    server = cluster.replica()
+    await server.send("a", 0, form="exact")
+    cluster.clock.now_s += 30 + 500
+    assert await cluster.record("a") is not None  # kept for 60 + 500 s
+    assert (await server.send("a", 0, form="bank")).form == "bank"
+
+
 async def test_the_sweep_makes_the_record_of_a_dropped_session_small(cluster: Cluster) -> None:
     server = cluster.replica()
     await server.send("a", 0)
@@ -282,6 +292,13 @@ async def test_a_deletion_reaches_every_replica(cluster: Cluster) -> None:
     assert (await one.send("a", 0)).seq == 0
 
 
+async def test_an_id_whose_session_was_deleted_is_free_at_once(cluster: Cluster) -> None:
+    server = cluster.replica()
+    await server.send("a", 0)
+    await server.registry.delete("a")
+    assert (await server.send("a", None)).seq == 0  # not a session that the store lost
+
+
 async def test_closing_commits_what_runs_and_closes_the_store(cluster: Cluster) -> None:
     server = cluster.replica()
     server.gate.opened.clear()
@@ -294,6 +311,48 @@ async def test_closing_commits_what_runs_and_closes_the_store(cluster: Cluster) 
     assert (await running).seq == 0
     assert cluster.store.closed
     assert await cluster.record("a") is not None
+
+
+async def test_closing_waits_for_a_request_that_has_not_reached_the_engine(cluster: Cluster) -> None:
+    server = cluster.replica()
+    cluster.store.opened.clear()
+    server.gate.opened.clear()
+    running = asyncio.create_task(server.send("a", None))
+    await cluster.store.entered.wait()  # it loads its session
+    closing = asyncio.create_task(server.parts.close())
+    await asyncio.sleep(0)
+    cluster.store.opened.set()
+    await server.entered()
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert not cluster.store.closed
+    server.gate.opened.set()
+    await closing
+    assert cluster.store.closed
+    assert (await running).seq == 0
+
+
+async def test_closing_writes_the_tombstones_of_the_last_sweep(cluster: Cluster) -> None:
+    server = cluster.replica()
+    await server.send("a", 0)
+    cluster.clock.now_s += 61
+    shared(server).sweep(cluster.clock())
+    await shared(server).close()
+    assert server.counters.sessions_dropped == 1
+
+
+async def test_a_tombstone_that_is_not_written_is_counted_and_not_logged(
+    cluster: Cluster, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = cluster.replica()
+    await server.send("a", 0)
+    cluster.clock.now_s += 61
+    cluster.store.down = True
+    shared(server).sweep(cluster.clock())
+    await shared(server).close()
+    gc.collect()  # asyncio logs an exception that was never retrieved when its task is collected
+    assert server.counters.store_failures["StoreUnavailable"] == 1
+    assert not caplog.records
 
 
 async def test_a_caller_that_goes_away_harms_nobody(cluster: Cluster) -> None:

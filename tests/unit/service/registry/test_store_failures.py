@@ -154,6 +154,16 @@ async def test_a_damaged_record_is_reported_and_may_be_deleted(
     assert (await other.send("a", 0)).seq == 0
 
 
+async def test_nothing_is_computed_on_a_session_once_its_record_is_known_to_be_damaged(cluster: Cluster) -> None:
+    server = cluster.replica()
+    await server.send("a", 0)
+    await cluster.overwrite("a", b"foreign bytes")
+    with pytest.raises(StateForeign):
+        await server.registry.describe("a")
+    await server.refused(StateForeign, ".", "a", 1, seed=1)
+    assert server.gate.calls == 1
+
+
 async def test_another_content_of_the_model_is_reported(cluster: Cluster, tmp_path: Path) -> None:
     write_artifact(tmp_path / "other", "digits", "1", change={"provenance": {"seed": 8}})
     write_artifact(tmp_path / "third", "digits", "2")

@@ -87,6 +87,25 @@ def test_ended_and_deleted_sessions_are_not_checked_for_room(model: Model) -> No
     assert sessions.open == 2  # room for one was needed
 
 
+def test_an_ended_session_in_use_is_remembered(model: Model) -> None:
+    clock = Clock()
+    sessions = Counted(clock, max_sessions=1, max_remembered=1)
+    waiting = sessions.enter("a")
+    for name in ("a", "b"):  # the end of b is one more than is remembered
+        entry = sessions.enter(name)
+        sessions.put(entry, Session(model, "exact", Known(Progress(1, ended=True), clock(), clock()), None))
+        sessions.leave(entry)
+    assert sessions.find("a") is waiting
+    sessions.leave(waiting)
+    sessions.put(waiting, None)  # a deletion waited, and a chunk behind it
+    sessions.put(waiting, Session(model, "exact", Known(Progress(1), clock(), clock()), None))
+    sessions.leave(waiting)
+    with pytest.raises(Overloaded):
+        sessions.enter("c")
+    clock.now_s += 61  # the session of a has expired
+    sessions.leave(sessions.enter("c"))
+
+
 def test_a_sweep_goes_on_in_slices(model: Model) -> None:
     clock = Clock()
     sessions = Counted(clock, max_sessions=10 * SLICE)
