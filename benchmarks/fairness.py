@@ -3,8 +3,8 @@
 *Behind long chunks*: a chunk of 100 ms of the speech model, in the bank form, alone and behind two chunks of 20,000
 steps, in the bank and in the exact form. Passed: it waits at most 20 ms more than alone.
 
-*Dense after quiet*: 30 chunks without a spike, then one of as many steps with many spikes, of which no chunk before told
-the cost. The longest time that the event loop stood still meanwhile. Passed: at most 10 ms.
+*Dense after quiet*: 30 chunks without a spike, then one of as many steps with many spikes, whose cost no chunk before
+has shown. The longest time that the event loop stood still meanwhile. Passed: at most 10 ms.
 
 Both with the operator and on plain ONNX. Medians of the rounds, and the worst.
 """
