@@ -226,25 +226,31 @@ class Batcher:
         events = 0 if None in counts else sum(count for count in counts if count is not None)
         if self._costs.expected_s((stage, first.waiting.group), steps, events) >= self._inline_s:
             return False
-        self._run_here(batch, limit)
+        self._run_here(batch, limit, is_known=stage == "network")
         return True
 
-    def _run_here(self, batch: Sequence[_Item], limit: int) -> None:
+    def _run_here(self, batch: Sequence[_Item], limit: int, *, is_known: bool) -> None:
+        """Run a batch on the event loop.
+
+        Args:
+            limit: steps of each stream.
+            is_known: the spikes were known, and their cost is below ``inline_s``.
+        """
         first = batch[0]
         timer = self._timer(first)
         try:
             started_s = timer()
             segment = self._engine.take(first.model, [item.job for item in batch], limit)
             encoded_s = timer()
-            expected_s = self._costs.expected_s(
-                ("network", first.waiting.group), segment.steps + len(batch), segment.events
-            )
-            if encoded_s - started_s + expected_s >= self._inline_s:
-                # denser than it sounded: the encoder's work is not done twice
-                task = asyncio.get_running_loop().create_task(self._run(batch, limit, segment))
-                self._running.add(task)
-                task.add_done_callback(self._ended)
-                return
+            if not is_known:
+                work = ("network", first.waiting.group)
+                expected_s = self._costs.expected_s(work, segment.steps + len(batch), segment.events)
+                if encoded_s - started_s + expected_s >= self._inline_s:
+                    # denser than it was before; the encoder's work is not done twice
+                    task = asyncio.get_running_loop().create_task(self._run(batch, limit, segment))
+                    self._running.add(task)
+                    task.add_done_callback(self._ended)
+                    return
             results = self._engine.compute(first.model, first.form, segment)
             measured = _Measured(results, segment, encoded_s - started_s, timer() - encoded_s)
         except Exception as error:
@@ -252,7 +258,7 @@ class Batcher:
                 _fail(batch[0], error)
             else:
                 for item in batch:
-                    self._run_here([item], limit)
+                    self._run_here([item], limit, is_known=is_known)
         else:
             self._finish(batch, measured)
 
@@ -296,6 +302,7 @@ class Batcher:
         steps = measured.segment.steps + len(batch)
         if any(item.job.stream.kind == "audio" for item in batch):
             self._costs.observe(("encode", group), steps, 0, measured.encode_s)
+            self._costs.observe_density(("network", group), measured.segment.events / steps)
         self._costs.observe(("network", group), steps, measured.segment.events, measured.network_s)
         for item, result in zip(batch, measured.results, strict=True):
             if isinstance(result, Job):

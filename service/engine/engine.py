@@ -65,20 +65,14 @@ class Segment(NamedTuple):
     Attributes:
         pieces: of each job.
         groups: the streams that have a step to run.
+        steps: network steps of all streams.
+        events: spikes of all streams.
     """
 
     pieces: tuple[Piece, ...]
     groups: tuple[Group, ...]
-
-    @property
-    def steps(self) -> int:
-        """Network steps of all streams."""
-        return sum(piece.steps for piece in self.pieces)
-
-    @property
-    def events(self) -> int:
-        """Spikes of all streams."""
-        return sum(len(group.events[EVENT_ROW]) for group in self.groups)
+    steps: int
+    events: int
 
 
 class Engine:
@@ -153,16 +147,18 @@ class Engine:
         Raises:
             ArtifactError: the encoder fails, or its output has a wrong shape.
         """
-        pieces = tuple(take(model, job, max_steps) for job in jobs)
-        groups = []
+        pieces = tuple([take(model, job, max_steps) for job in jobs])
+        groups, total_steps, total_events = [], 0, 0
         for kind in KINDS:
-            members = tuple(b for b, piece in enumerate(pieces) if piece.steps and piece.job.stream.kind == kind)
+            members = [b for b, piece in enumerate(pieces) if piece.steps and piece.job.stream.kind == kind]
             if members:
                 chosen = [pieces[b] for b in members]
                 steps = np.array([piece.steps for piece in chosen], np.int64)
-                encoded = _encode(model, chosen, steps) if kind == "audio" else (_events(chosen, steps), ())
-                groups.append(Group(members, steps, *encoded))
-        return Segment(pieces, tuple(groups))
+                events, encoders = _encode(model, chosen, steps) if kind == "audio" else (_events(chosen, steps), ())
+                groups.append(Group(tuple(members), steps, events, encoders))
+                total_steps += int(steps.sum())
+                total_events += len(events[EVENT_ROW])
+        return Segment(pieces, tuple(groups), total_steps, total_events)
 
     def compute(self, model: Model, form: FormName, segment: Segment) -> list[Job | Outcome]:
         """Run the network on a segment.
@@ -175,28 +171,24 @@ class Engine:
             RuntimeUnavailable: the runtime fails.
             Overloaded: the device has no space for the next states.
         """
-        jobs = [piece.job for piece in segment.pieces]
+        results: dict[int, Job | Outcome] = {}
         for group in segment.groups:
-            after = self._run_group(model, form, [jobs[b] for b in group.members], group)
-            for b, job in zip(group.members, after, strict=True):
-                jobs[b] = job
-        states = model.states(form)
-        states.fetch(
-            [job.stream.network for job, piece in zip(jobs, segment.pieces, strict=True) if _is_read(job, piece)]
-        )
-        return [
-            _outcome(model, form, job) if piece.is_last else job
-            for job, piece in zip(jobs, segment.pieces, strict=True)
-        ]
+            results.update(zip(group.members, self._run_group(model, form, segment, group), strict=True))
+        for b, piece in enumerate(segment.pieces):
+            if b not in results:  # no step to run
+                results[b] = _outcome_of_state(model, form, piece.job) if piece.is_last else piece.job
+        return [results[b] for b in range(len(segment.pieces))]
 
-    def _run_group(self, model: Model, form: FormName, jobs: Sequence[Job], group: Group) -> list[Job]:
-        manifest = model.manifest
+    def _run_group(self, model: Model, form: FormName, segment: Segment, group: Group) -> list[Job | Outcome]:
+        manifest, states = model.manifest, model.states(form)
+        pieces = [segment.pieces[b] for b in group.members]
+        streams = [piece.job.stream for piece in pieces]
         has_trace = manifest.decision.rule == "trace"
         names = [NEXT_STEP, SCORES, PROBABILITIES, *([READOUT] if has_trace else [])]
-        step = np.array([job.stream.step for job in jobs], np.int64)
-        rows, outputs = model.states(form).run(
+        step = np.array([stream.step for stream in streams], np.int64)
+        rows, outputs = states.run(
             model.network(form),
-            [job.stream.network for job in jobs],
+            [stream.network for stream in streams],
             {**group.events, STEPS: group.steps, STEP: step},
             names,
         )
@@ -204,25 +196,25 @@ class Engine:
         scores, probabilities = outputs[SCORES], outputs[PROBABILITIES]
         if not (np.isfinite(scores).all() and np.isfinite(probabilities).all()):
             raise ArtifactError(f"model {model.name!r} version {model.version!r} gave numbers that are not finite")
-        after = []
-        lengths, totals = group.steps.tolist(), outputs[NEXT_STEP].tolist()
-        for b, (job, row) in enumerate(zip(jobs, rows, strict=True)):
-            stream = job.stream
-            encoder = group.encoders[b] if group.encoders else stream.encoder
-            after.append(
-                Job(
-                    StreamState(row, totals[b], encoder, stream.kind, stream.resampler, stream.pending),
-                    job.chunk,
-                    job.taken,
-                    job.ends,
-                    job.needs_host,
-                    job.steps + lengths[b],
-                    scores[b],
-                    probabilities[b],
-                    (*job.readouts, outputs[READOUT][b, : lengths[b]]) if has_trace else (),
-                )
-            )
-        return after
+        if not states.is_host:
+            read = [row for row, piece in zip(rows, pieces, strict=True) if piece.is_last and piece.job.needs_host]
+            states.fetch(read)
+        results: list[Job | Outcome] = []
+        encoders = group.encoders or [stream.encoder for stream in streams]
+        totals = outputs[NEXT_STEP].tolist()
+        for b, (piece, stream) in enumerate(zip(pieces, streams, strict=True)):
+            job, total = piece.job, totals[b]
+            after = StreamState(rows[b], total, encoders[b], stream.kind, stream.resampler, stream.pending)
+            steps = job.steps + piece.steps
+            readouts = (*job.readouts, outputs[READOUT][b, : piece.steps]) if has_trace else ()
+            if piece.is_last:
+                readout = np.concatenate(readouts) if has_trace else None
+                decided = is_decided(manifest.decision, total)
+                results.append(Outcome(after, Result(steps, scores[b], probabilities[b], decided, readout)))
+            else:
+                parts = (steps, scores[b], probabilities[b], readouts)
+                results.append(Job(after, job.chunk, job.taken, job.ends, job.needs_host, *parts))
+        return results
 
 
 def _check_channels(model: Model, chunk: SpikeChunk) -> None:
@@ -233,15 +225,11 @@ def _check_channels(model: Model, chunk: SpikeChunk) -> None:
         raise InputError(f"unit {int(chunk.unit.max())} is outside model {model.name!r}'s channels 0-{channels - 1}")
 
 
-def _is_read(job: Job, piece: Piece) -> bool:
-    """Whether the state after the piece is read on the host."""
-    return piece.is_last and (job.needs_host or not job.steps)
-
-
-def _outcome(model: Model, form: FormName, job: Job) -> Outcome:
+def _outcome_of_state(model: Model, form: FormName, job: Job) -> Outcome:
+    """The outcome of a job whose last piece does not fill a step."""
     decision, outputs = model.manifest.decision, model.manifest.outputs
     scores, probabilities = job.scores, job.probabilities
-    if scores is None or probabilities is None:  # a chunk without a whole step: the state has the score so far
+    if scores is None or probabilities is None:  # of the whole chunk: the state has the score so far
         row = model.states(form).to_host(job.stream.network)
         scores = row[-outputs:].copy()  # the last tensor of the row, by the manifest's schema
         probabilities = class_probabilities(decision, scores, job.stream.step)

@@ -94,7 +94,7 @@ class Piece(NamedTuple):
     """Whole steps of a job's input.
 
     Attributes:
-        job: after the input is taken out of it.
+        job: after the input is taken out of it; ``taken`` is not kept where nothing is left.
         steps: 0 where the input does not fill a step.
         samples: [steps * samples_per_step]; empty for spikes.
         step: int64 [events], ascending, of each spike, from 0; empty for audio.
@@ -166,7 +166,8 @@ def _take_spikes(model: Model, job: Job, max_steps: int) -> Piece:
         first, last = np.searchsorted(step, (job.taken, job.taken + steps))
         step, unit = step[first:last] - job.taken, unit[first:last]
     taken = job.taken + steps
-    return Piece(job._replace(taken=taken), steps, NO_SAMPLES, step, unit, taken == total)
+    is_last = taken == total
+    return Piece(job if is_last else job._replace(taken=taken), steps, NO_SAMPLES, step, unit, is_last)
 
 
 def _take_audio(model: Model, job: Job, max_steps: int) -> Piece:
@@ -195,6 +196,8 @@ def _take_audio(model: Model, job: Job, max_steps: int) -> Piece:
     steps = min(len(samples) // per_step, max_steps)
     # a copy, or the rest would keep the whole chunk in memory
     pending = samples[steps * per_step :].copy()
-    after = job._replace(stream=stream._replace(resampler=resampler, pending=pending), taken=taken, ends=ends)
+    stream = StreamState(stream.network, stream.step, stream.encoder, stream.kind, resampler, pending)
+    so_far = (job.scores, job.probabilities, job.readouts)
+    after = Job(stream, job.chunk, taken, ends, job.needs_host, job.steps, *so_far)
     is_last = taken == total and not ends and len(pending) < per_step
     return Piece(after, steps, samples[: steps * per_step], NO_EVENTS, NO_EVENTS, is_last)
