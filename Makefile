@@ -9,8 +9,8 @@ install: .venv/.installed-all
 demo: .venv/.installed-serving
 	$(BIN)/python examples/demo.py
 
-# With COVERAGE=1, as CI runs it, the branch coverage has to reach its floors. Tests that need a compiler, Valkey or a data
-# set are skipped without it, so the floors hold where these are.
+# CI sets COVERAGE=1: then the branch coverage must reach its floors. Tests that need a compiler, Valkey or a data set are
+# skipped if it is missing, and the coverage may then be too low.
 test: install
 ifdef COVERAGE
 	$(BIN)/coverage erase
@@ -32,7 +32,7 @@ format: install
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# docs/experiments.md from the results that are kept in the repository
+# Write docs/experiments.md from the results in the repository.
 report: install
 	$(BIN)/python -m experiments.report
 

@@ -76,7 +76,10 @@ def __dir__() -> list[str]:
 class Subcommand:
     """Where a subcommand lives: a module with a ``typer.Typer`` of the subcommand's name.
 
-    extra: what brings the dependencies that the subcommand needs beyond those of the package.
+    Attributes:
+        module: that has it.
+        help: its line in ``hetsyn --help``.
+        extra: brings the dependencies that the subcommand needs beyond those of the package.
     """
 
     module: str
@@ -106,6 +109,7 @@ app = typer.Typer(
 
 
 def version() -> str:
+    """The installed version of hetsyn."""
     try:
         return metadata.version("hetsyn")
     except metadata.PackageNotFoundError:

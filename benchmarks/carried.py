@@ -29,7 +29,7 @@ from service.settings import Settings
 from service.store.record import Packing
 from service.wire.chunk import AudioChunk, digest
 from service.wire.pcm import decode_wav
-from service.wire.schema import Carried, Envelope, InferRequest
+from service.wire.schema import Envelope, InferRequest, ReplyWithToken
 
 ROOT = Path(__file__).parents[1]
 MODEL, CHUNK_S = "speech-digits", 0.1
@@ -103,7 +103,7 @@ async def _stream_ordinary(server: Server, chunks: list[InferRequest]) -> None:
         await server.registry.infer(request._replace(envelope=request.envelope.model_copy(update={"session": session})))
 
 
-async def _stream_carried(server: Server, chunks: list[InferRequest]) -> Carried:
+async def _stream_carried(server: Server, chunks: list[InferRequest]) -> ReplyWithToken:
     """The answer to the last chunk."""
     session = secrets.token_urlsafe(16)
     token = None

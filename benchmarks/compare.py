@@ -110,10 +110,12 @@ class Checkout:
 
     def _output(self, *arguments: str) -> str:
         command = [str(self.python), "-P", *arguments]
-        done = subprocess.run(command, env=os.environ | self.environment, capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise SystemExit(f"{self.python}: {done.stderr.strip()[-400:]}")
-        return done.stdout.strip()
+        process = subprocess.run(
+            command, env=os.environ | self.environment, capture_output=True, text=True, check=False
+        )
+        if process.returncode:
+            raise SystemExit(f"{self.python}: {process.stderr.strip()[-400:]}")
+        return process.stdout.strip()
 
 
 @dataclass(frozen=True)

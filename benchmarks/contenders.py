@@ -258,7 +258,7 @@ def make_peers_python(folder: Path) -> Path:
         *(str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"),
         *("-r", str(REQUIREMENTS)),
     )
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise PeersMissing(done.stderr.strip().rpartition("\n")[2])
+    process = subprocess.run(command, capture_output=True, text=True, check=False)
+    if process.returncode:
+        raise PeersMissing(process.stderr.strip().rpartition("\n")[2])
     return python

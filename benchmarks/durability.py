@@ -3,7 +3,7 @@
 The servers run side by side and take turns under the load generator of `hetsyn bench`: chunks of 100 ms of the shipped
 recordings, in a closed loop at 1 and at 64 concurrent sessions. A ratio compares two loads of one round, and the median
 over the rounds is reported. Then recordings go to a server that stores float32 and to a server that stores float16
-(``--store-half``), and their answers are compared.
+(``--store-dtype float16``), and their answers are compared.
 """
 
 from __future__ import annotations
@@ -96,9 +96,9 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     results = summary(rounds)
     sets = {"shipped recordings": sorted(RECORDINGS.glob("*.wav"))}
     if arguments.data is not None:
-        found = sorted(arguments.data.rglob("*.wav"))
-        count = min(len(found), 20 if arguments.quick else arguments.data_count)
-        sets[f"{count} of {arguments.data.name}"] = [found[i * len(found) // count] for i in range(count)]
+        recordings = sorted(arguments.data.rglob("*.wav"))
+        count = min(len(recordings), 20 if arguments.quick else arguments.data_count)
+        sets[f"{count} of {arguments.data.name}"] = [recordings[i * len(recordings) // count] for i in range(count)]
     results["float16"] = {name: asdict(one) for name, one in accuracy(sets, load).items()}
     _print(results)
     if arguments.plot is not None:
@@ -163,9 +163,9 @@ def accuracy(sets: dict[str, list[Path]], load: Load) -> dict[str, Accuracy]:
         folder = Path(name)
         targets = [
             running.enter_context(serve_speech(load, "--store", f"file://{folder / kind}.db", *options))[1]
-            for kind, options in (("float32", ()), ("float16", ("--store-half",)))
+            for kind, options in (("float32", ()), ("float16", ("--store-dtype", "float16")))
         ]
-        found = {}
+        accuracies = {}
         for title, paths in sets.items():
             with ThreadPoolExecutor(AT_ONCE) as threads:
                 float32, float16 = (
@@ -177,7 +177,7 @@ def accuracy(sets: dict[str, list[Path]], load: Load) -> dict[str, Accuracy]:
             right = [_right(one, names) for one in (float32, float16)]
             differ = sum(a["label"] != b["label"] for a, b in zip(float32, float16, strict=True))
             record_bytes = [_record_bytes(target, load) for target in targets]
-            found[title] = Accuracy(
+            accuracies[title] = Accuracy(
                 recordings=len(paths),
                 right_float32=right[0],
                 right_float16=right[1],
@@ -187,7 +187,7 @@ def accuracy(sets: dict[str, list[Path]], load: Load) -> dict[str, Accuracy]:
                 record_bytes_float32=record_bytes[0],
                 record_bytes_float16=record_bytes[1],
             )
-        return found
+        return accuracies
 
 
 def _right(replies: Sequence[dict[str, Any]], names: Sequence[str]) -> float:

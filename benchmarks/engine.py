@@ -32,11 +32,11 @@ from benchmarks.engine_cost import (
     MODELS,
     SCRIPT,
     STEP,
-    Floats,
-    Workload,
+    CostWorkload,
     costs,
 )  # fmt: skip
 from benchmarks.engine_report import plot, print_results, ratios
+from service.contract.graph_io import Float32Array
 
 RECORDINGS = Path(__file__).parents[1] / "docs" / "recordings"
 LOOP_STEPS = 640  # steps times streams of a loop that are enough for one timing
@@ -55,8 +55,8 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         "MALLOC_TRIM_THRESHOLD_": "4294967296",
     }
     command = [sys.executable, "-m", "benchmarks.engine", str(int(arguments.quick)), str(arguments.seconds)]
-    done = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True)
-    results: dict[str, Any] = json.loads(done.stdout)
+    process = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True)
+    results: dict[str, Any] = json.loads(process.stdout)
     print_results(results)
     if arguments.plot is not None:
         plot(results, arguments.plot)
@@ -96,16 +96,16 @@ def _measure(quick: bool, seconds: float) -> dict[str, Any]:
     return {"threads": 1, "limits_of_the_machine": machine, "cells": cells, "ratios": ratios(cells)}
 
 
-def _workloads(quick: bool) -> Iterator[Workload]:
+def _workloads(quick: bool) -> Iterator[CostWorkload]:
     for density in (0.045, 0.01):
         rng = np.random.default_rng(0)
         spikes = (rng.random((32, 200, 700)) < density).astype(np.float32)
-        yield Workload(f"SHD size, {density:.1%} of channels a step", "shd-size", spikes)
+        yield CostWorkload(f"SHD size, {density:.1%} of channels a step", "shd-size", spikes)
     if not quick:
-        yield Workload("speech-digits, recordings", "speech-digits", _recorded())
+        yield CostWorkload("speech-digits, recordings", "speech-digits", _recorded())
 
 
-def _recorded() -> Floats:
+def _recorded() -> Float32Array:
     """Spikes of the model's encoder for the shipped recordings, float32 [10, steps of the shortest, channels]."""
     import torch
 
@@ -119,7 +119,7 @@ def _recorded() -> Floats:
     steps = min(len(samples) for samples in sounds) // spec.step_samples
     audio = torch.from_numpy(np.stack([samples[: steps * spec.step_samples] for samples in sounds])).float()
     encoder = Encoder(spec)
-    spikes: Floats = encoder.step(audio, encoder.initial_state(len(sounds)))[0].float().numpy()
+    spikes: Float32Array = encoder.step(audio, encoder.initial_state(len(sounds)))[0].float().numpy()
     return spikes
 
 
@@ -127,7 +127,7 @@ Call = Callable[[], None]
 Side = Callable[[int, int], tuple[Call, int]]  # (batch, steps) -> a call, and its steps times streams
 
 
-def _implementations(workload: Workload) -> tuple[dict[str, Side], dict[str, float]]:
+def _implementations(workload: CostWorkload) -> tuple[dict[str, Side], dict[str, float]]:
     """Each implementation, and the spikes a step of each hidden layer of the exact form."""
     import torch
 
@@ -148,7 +148,7 @@ def _implementations(workload: Workload) -> tuple[dict[str, Side], dict[str, flo
     assert {name: bank.size for name, bank in network.banks.items()} == sizes
     spikes = workload.spikes
 
-    def dense(batch: int, steps: int) -> Iterator[Floats]:
+    def dense(batch: int, steps: int) -> Iterator[Float32Array]:
         """Chunks [batch, steps, channels] of the workload's streams, endless."""
         long = np.concatenate([spikes] * -(-steps // spikes.shape[1]), 1)
         pieces = []
@@ -161,12 +161,12 @@ def _implementations(workload: Workload) -> tuple[dict[str, Side], dict[str, flo
         def side(batch: int, steps: int) -> tuple[Call, int]:
             steps = max(1, min(steps, LOOP_STEPS // batch))
             chunks = cycle([torch.from_numpy(x) for _, x in zip(range(32), dense(batch, steps), strict=False)])
-            state, done = make(batch), 0
+            state, steps_run = make(batch), 0
 
             def call() -> None:
-                nonlocal state, done
-                state = advance(state, next(chunks), done)
-                done += steps
+                nonlocal state, steps_run
+                state = advance(state, next(chunks), steps_run)
+                steps_run += steps
 
             return call, batch * steps
 
@@ -228,8 +228,8 @@ def _implementations(workload: Workload) -> tuple[dict[str, Side], dict[str, flo
     apart = float(np.abs(readout - traces.readout[:, :50]).mean() / np.abs(readout).mean())
     assert apart < 0.05, f"the eager loop's readout differs from the graph's by {apart:.1%}"
     sides: dict[str, Side] = {
-        EAGER: loop(eager.initial, lambda state, x, done: eager.run(x, state, done)[0]),
-        IN_PLACE: loop(eager.initial, lambda state, x, done: eager.run(x, state, done, in_place=True)[0]),
+        EAGER: loop(eager.initial, lambda state, x, step: eager.run(x, state, step)[0]),
+        IN_PLACE: loop(eager.initial, lambda state, x, step: eager.run(x, state, step, in_place=True)[0]),
         SCRIPT: loop(lambda batch: list(initial_state(layout, batch).values()), advance_script),
         STEP: loop(zeros, advance_step),
         EXACT_PLAIN: graph(exact, "exact", use_operators=False),
@@ -243,7 +243,7 @@ def _implementations(workload: Workload) -> tuple[dict[str, Side], dict[str, flo
     return sides, rates | {"bank": float(sizes["hidden1"])}
 
 
-def _feed(spikes: Floats) -> dict[str, Any]:
+def _feed(spikes: Float32Array) -> dict[str, Any]:
     from export.parity import chunk_feed
 
     return chunk_feed(spikes, np.full(len(spikes), spikes.shape[1], np.int64))

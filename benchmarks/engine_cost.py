@@ -5,10 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from service.contract.artifact import Artifact
+from service.contract.graph_io import Float32Array
 
 MODELS = Path(__file__).parents[1] / "models"
 EAGER = "eager PyTorch, a current a synapse"
@@ -21,11 +19,9 @@ BANK_PLAIN = "bank, plain ONNX, chunk"
 BANK = "bank, operator"
 BANK_8 = "bank of 8 decays, operator"
 
-Floats = NDArray[np.float32]
-
 
 @dataclass(frozen=True)
-class Workload:
+class CostWorkload:
     """Input of the benchmark.
 
     Attributes:
@@ -36,7 +32,7 @@ class Workload:
 
     name: str
     model: str
-    spikes: Floats
+    spikes: Float32Array
 
     @property
     def density(self) -> float:
@@ -64,7 +60,7 @@ class Cost:
         return 1e6 * max(moving_s, self.operations / machine["peak_flop_per_s"])
 
 
-def costs(workload: Workload, rates: dict[str, float]) -> dict[str, Cost]:
+def costs(workload: CostWorkload, rates: dict[str, float]) -> dict[str, Cost]:
     """The cost of each implementation.
 
     Args:

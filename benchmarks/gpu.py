@@ -98,7 +98,7 @@ def agreement(resident: Model, hosted: Model, form: FormName) -> dict[str, Any]:
     memory, other = resident.states(form), hosted.states(form)
     rows: Sequence[Row] = [resident.initial_row(form)] * 9
     hosted_rows: Sequence[Row] = [hosted.initial_row(form)] * 9
-    done = np.zeros(9, np.int64)
+    next_step = np.zeros(9, np.int64)
     outputs = [NEXT_STEP, SCORES, PROBABILITIES]
     values_differ = words_seen = 0
     largest = 0.0
@@ -107,11 +107,11 @@ def agreement(resident: Model, hosted: Model, form: FormName) -> dict[str, Any]:
         fires = rng.random((9, longest, resident.manifest.input.channels)) < DENSITY
         fires &= (np.arange(longest) < steps[:, None])[..., None]
         row, unit = np.nonzero(fires.reshape(9 * longest, -1))
-        inputs = {"events.row": row, "events.unit": unit, STEPS: steps, STEP: done}
+        inputs = {"events.row": row, "events.unit": unit, STEPS: steps, STEP: next_step}
         rows, got = memory.run(resident.network(form), rows, inputs, outputs)
         hosted_rows, expected = other.run(hosted.network(form), hosted_rows, inputs, outputs)
-        done = expected[NEXT_STEP]
-        if not np.array_equal(got[NEXT_STEP], done):
+        next_step = expected[NEXT_STEP]
+        if not np.array_equal(got[NEXT_STEP], next_step):
             raise SystemExit(f"{form}: the GPU counts other steps than the CPU")
         # scores are sums of the softmax, whose last bits may differ; the other values are spikes and currents
         scores = resident.manifest.outputs

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
@@ -42,6 +41,7 @@ from benchmarks.server_process import ServerError
 from benchmarks.step_graph import write_step_graph
 from hetsyn_client.errors import ServiceUnreachable
 from hetsyn_client.loadtest.run import RunSettings
+from service.contract.graph_io import Float32Array
 
 CONCURRENCIES = (1, 16)
 WARM_UP_S = 0.5
@@ -50,8 +50,6 @@ CHECKED_SESSIONS, CHECKED_CHUNKS = 4, 3
 TOLERANCES = {"bank": 1e-5, "exact": 1e-3}
 PEERS_PYTHON = "HETSYN_PEERS_PYTHON"
 REFERENCE = "ours-bank"
-
-Floats = NDArray[np.float32]
 
 
 class WrongAnswersError(Exception):
@@ -99,7 +97,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
             contenders = [one for one in contenders if one.name.startswith("ours-") or one.name in arguments.only]
         sent = shd_load()
         runs: dict[str, dict[int, list[Figures]]] = {}
-        answered: dict[str, Floats] = {}
+        answered: dict[str, Float32Array] = {}
         for repeat in range(repeats):
             for contender in contenders:
                 if contender.name in missing:
@@ -144,8 +142,8 @@ def _environment() -> Path:
 
 
 def _checked(
-    contender: Contender, target: StreamTarget, chunks: Sequence[bytes], answered: dict[str, Floats]
-) -> Floats:
+    contender: Contender, target: StreamTarget, chunks: Sequence[bytes], answered: dict[str, Float32Array]
+) -> Float32Array:
     """The server's answers [session, chunk, outputs], checked against ours in the same form.
 
     Raises:
@@ -164,7 +162,7 @@ def _checked(
     return got
 
 
-def _difference(a: Floats, b: Floats) -> tuple[int, float]:
+def _difference(a: Float32Array, b: Float32Array) -> tuple[int, float]:
     """Number of labels that differ, and the largest difference of a probability."""
     return int((a.argmax(-1) != b.argmax(-1)).sum()), float(np.abs(a - b).max())
 
@@ -172,7 +170,7 @@ def _difference(a: Floats, b: Floats) -> tuple[int, float]:
 def _results(
     contenders: Sequence[Contender],
     runs: dict[str, dict[int, list[Figures]]],
-    answered: dict[str, Floats],
+    answered: dict[str, Float32Array],
     missing: dict[str, str],
 ) -> dict[str, Any]:
     servers: dict[str, dict[str, Any]] = {
@@ -240,7 +238,7 @@ def _print(results: dict[str, Any]) -> None:
         console.print(f"missing: {name}: {reason}", markup=False, highlight=False)
 
 
-COLORS = {"bank": "#0b6e4f", "exact": "#5b7fa6", None: "#9a9a9a"}
+COLOURS = {"bank": "#0b6e4f", "exact": "#5b7fa6", None: "#9a9a9a"}
 
 
 def plot(results: dict[str, Any], path: Path) -> None:
@@ -255,7 +253,7 @@ def plot(results: dict[str, Any], path: Path) -> None:
         1, 3, sharey=True, figsize=(12, 0.62 * len(servers) + 1.9), layout="constrained"
     )
     for row, server in enumerate(servers):
-        color = COLORS[server["form"]]
+        color = COLOURS[server["form"]]
         for n, shift, alpha in (("1", -height / 2, 0.45), ("16", height / 2, 1.0)):
             load = server["loads"][n]
             y = row + shift
@@ -283,7 +281,7 @@ def plot(results: dict[str, Any], path: Path) -> None:
     figure.legend(
         handles=[
             *(
-                Patch(color=COLORS[form], label=label)
+                Patch(color=COLOURS[form], label=label)
                 for form, label in (("bank", "bank"), ("exact", "exact form"), (None, "no model"))
             ),
             Patch(color="#555555", alpha=0.45, label="concurrency 1"),

@@ -122,7 +122,7 @@ async def _measure(concurrency: int, seconds: float) -> dict[str, float]:
 def _served(seconds: float) -> dict[int, dict[str, float]]:
     """CPU microseconds of a server's process a request, of the empty endpoint and of ours, by concurrency."""
     load, settings = shd_load(), RunSettings(duration_s=seconds, warmup_s=0.3)
-    found: dict[int, dict[str, list[float]]] = {n: {} for n in CONCURRENCIES}
+    times: dict[int, dict[str, list[float]]] = {n: {} for n in CONCURRENCIES}
     sides: dict[str, Contender] = {SERVED_EMPTY: empty(), SERVED: ours("bank")}
     with tempfile.TemporaryDirectory(prefix="hetsyn-path-") as folder:
         for _ in range(3):
@@ -130,8 +130,8 @@ def _served(seconds: float) -> dict[int, dict[str, float]]:
                 with contender.serve(Path(folder) / "server.log") as (server, target):
                     for n in CONCURRENCIES:
                         figures = closed_loop(target, server, load, n, settings)
-                        found[n].setdefault(name, []).append(1e3 * figures.cpu_ms)
-    return {n: {name: statistics.median(values) for name, values in parts.items()} for n, parts in found.items()}
+                        times[n].setdefault(name, []).append(1e3 * figures.cpu_ms)
+    return {n: {name: statistics.median(values) for name, values in parts.items()} for n, parts in times.items()}
 
 
 async def _interleaved(parts: dict[str, Call], seconds: float) -> dict[str, float]:

@@ -33,24 +33,24 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     ramp = RampSettings(max_trials=5, patience=0) if arguments.quick else RampSettings()
     seconds = 1.0 if arguments.quick else arguments.seconds
     console = Console(highlight=False)
-    found: list[RampResult] = []
+    searches: list[RampResult] = []
     load = recorded(RECORDINGS, CHUNK_S)
     with serve_speech(load) as (_, target):
         for index in range(arguments.searches):
             settings = RunSettings(duration_s=seconds, warmup_s=0.5, seed=1_000 * index)
-            found.append(run_loop(saturate(target, load, Goal(arguments.target_ms, 99.0), settings, ramp)))
-            saturation = found[-1].saturation
+            searches.append(run_loop(saturate(target, load, Goal(arguments.target_ms, 99.0), settings, ramp)))
+            saturation = searches[-1].saturation
             console.print(
                 f"search {index + 1}: {saturation.streams} streams ({saturation.low} to {saturation.high}) with p99 "
-                f"within {arguments.target_ms:g} ms, {len(found[-1].trials)} trials"
+                f"within {arguments.target_ms:g} ms, {len(searches[-1].trials)} trials"
             )
-    streams = [search.saturation.streams for search in found]
+    streams = [search.saturation.streams for search in searches]
     ratio = max(streams) / max(1, min(streams))
     console.print(f"largest / smallest: {ratio:.3f}")
     results = {
         # a short search is not certain
         **({} if arguments.quick else {"passed": ratio <= AGREEMENT}),
-        "searches": [_described(search) for search in found],
+        "searches": [_described(search) for search in searches],
         "ratios": {"largest saturation / smallest": ratio},
     }
     if arguments.plot is not None:

@@ -177,7 +177,7 @@ def _print(results: dict[str, Any]) -> None:
         console.print(f"{name}: {ratio:.2f}", highlight=False)
 
 
-COLORS = ("#0b6e4f", "#5b7fa6", "#8a8a8a")
+COLOURS = ("#0b6e4f", "#5b7fa6", "#8a8a8a")
 
 
 def plot(results: dict[str, Any], path: Path) -> None:
@@ -187,7 +187,7 @@ def plot(results: dict[str, Any], path: Path) -> None:
     figure, (curve, speed) = pyplot().subplots(1, 2, figsize=(12, 4.8), layout="constrained", width_ratios=[1.6, 1])
     limit_ms = max(LIMITS_MS)
     by_count = sorted(servers, key=lambda name: float(servers[name]["streams"][f"{limit_ms:g}"]))
-    for color, (name, server) in zip(COLORS, servers.items(), strict=True):
+    for color, (name, server) in zip(COLOURS, servers.items(), strict=True):
         trials = [(trial["streams"], trial["p99_ms"]) for taken in results["rounds"][name] for trial in taken["trials"]]
         curve.scatter(*zip(*trials, strict=True), s=22, color=color, alpha=0.6, edgecolors="none")
         count = server["streams"][f"{limit_ms:g}"]
@@ -222,7 +222,7 @@ def plot(results: dict[str, Any], path: Path) -> None:
     curve.set_title(f"open loop: a dot a trial, and the most streams with p99 under {limit_ms:g} ms", fontsize=10)
 
     height = 0.38
-    for row, (color, server) in enumerate(zip(COLORS, servers.values(), strict=True)):
+    for row, (color, server) in enumerate(zip(COLOURS, servers.values(), strict=True)):
         for n, shift, alpha in ((CONCURRENCIES[0], -height / 2, 0.55), (CONCURRENCIES[1], height / 2, 1.0)):
             load = server["closed"][str(n)]
             speed.barh(row + shift, load["chunks_per_s"], height, color=color, alpha=alpha)

@@ -9,9 +9,11 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import resource
 import statistics
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -45,8 +47,8 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
             ]
             # without these malloc returns every step's memory to the system, which slows the exact form down
             malloc = {"MALLOC_MMAP_THRESHOLD_": "4294967296", "MALLOC_TRIM_THRESHOLD_": "4294967296"}
-            done = subprocess.run(command, env=os.environ | malloc, check=True, capture_output=True, text=True)
-            taken[form].append(json.loads(done.stdout))
+            process = subprocess.run(command, env=os.environ | malloc, check=True, capture_output=True, text=True)
+            taken[form].append(json.loads(process.stdout))
     medians = {
         form: {key: statistics.median(one[key] for one in taken[form]) for key in taken[form][0]} for form in FORMS
     }
@@ -79,9 +81,6 @@ def _plot(results: dict[str, Any], medians: dict[str, dict[str, float]], path: P
 
 def _measure(form: str, batch: int, steps: int, threads: int) -> None:
     """One side, in its own process: time of one batch after a warm-up, and the memory that it added. Prints JSON."""
-    import resource
-    import time
-
     import torch
 
     from hetsyn_model import DecisionSpec, Network, NetworkSpec
@@ -96,7 +95,7 @@ def _measure(form: str, batch: int, steps: int, threads: int) -> None:
         spikes = (torch.rand(count, length, 700, generator=generator) < 0.045).float()
         started_s = time.perf_counter()
         rolled = network.rollout(spikes, "exact" if form == "exact" else "bank")
-        torch.nn.functional.cross_entropy(rolled.scores, labels[:count]).backward()  # type: ignore[no-untyped-call]
+        torch.nn.functional.cross_entropy(rolled.scores, labels[:count]).backward()
         return time.perf_counter() - started_s
 
     train(2, 4)

@@ -54,10 +54,10 @@ def replicas() -> dict[str, str]:
 
 def counted(url: str, name: str) -> float:
     """A value of the server's metrics."""
-    found = re.search(rf"^{re.escape(name)} (\S+)$", httpx.get(url + "/metrics", trust_env=False).text, re.MULTILINE)
-    if found is None:
+    line = re.search(rf"^{re.escape(name)} (\S+)$", httpx.get(url + "/metrics", trust_env=False).text, re.MULTILINE)
+    if line is None:
         raise CheckFailed(f"{url}/metrics does not have {name}")
-    return float(found[1])
+    return float(line[1])
 
 
 def all_digits(folder: Path) -> Path:
@@ -153,14 +153,14 @@ def check_killed_replica(url: str, recording: Path, expected: list[Any]) -> None
 
     before = sessions_held()
     with StreamingThreads(url, recording, expected, repeats=3) as streams:
-        held: dict[str, float] = {}
+        opened: dict[str, float] = {}
 
         def all_are_under_way() -> bool:
-            held.update({container: count - before[container] for container, count in sessions_held().items()})
-            return sum(held.values()) == CLIENTS and min(held.values()) > 0  # each replica takes part
+            opened.update({container: count - before[container] for container, count in sessions_held().items()})
+            return sum(opened.values()) == CLIENTS and min(opened.values()) > 0  # each replica takes part
 
         streams.wait_for("both replicas hold sessions of the clients", all_are_under_way)
-        victim = max(held, key=lambda container: held[container])
+        victim = max(opened, key=lambda container: opened[container])
         run("docker", "kill", "--signal", "KILL", victim)
         streams.wait_for_sessions()
         run("docker", "start", victim)
@@ -173,7 +173,7 @@ def check_killed_replica(url: str, recording: Path, expected: list[Any]) -> None
 
         streams.wait_for("the replica that was killed gets chunks again", is_back)
     streams.check()
-    print(f"a replica with {held[victim]:g} of {CLIENTS} sessions killed and started again: {streams.summary()}")
+    print(f"a replica with {opened[victim]:g} of {CLIENTS} sessions killed and started again: {streams.summary()}")
 
 
 def check_rolling_restart(url: str, recording: Path, expected: list[Any]) -> None:
@@ -197,15 +197,15 @@ def check_hung_replica(url: str) -> None:
     with httpx.Client(base_url=url, timeout=60, trust_env=False) as client:
 
         def sessions_on_it(*, numbered: bool, as_json: bool) -> list[str]:
-            found: list[str] = []
+            sessions: list[str] = []
             for _ in range(100):
                 session = secrets.token_urlsafe(16)
                 before = counted(hung_url, opened)
                 send_silence(client, session, 0 if numbered else None, as_json=as_json).raise_for_status()
                 if counted(hung_url, opened) > before:
-                    found.append(session)
-                if len(found) == 2:
-                    return found
+                    sessions.append(session)
+                if len(sessions) == 2:
+                    return sessions
             raise CheckFailed(f"{hung_url} gets hardly any sessions")
 
         as_json = {

@@ -35,12 +35,23 @@ Lesion = Literal["longest", "shortest", "random"]
 
 
 def delete_spikes(spikes: Spikes, share: float, rng: np.random.Generator) -> Spikes:
-    """Each spike is lost with this probability."""
+    """Delete spikes at random.
+
+    Args:
+        spikes: bool, any shape.
+        share: probability with which a spike is deleted.
+        rng: draws.
+    """
     return spikes & (rng.random(spikes.shape) >= share)
 
 
 def warp_time(batch: Batch, factor: float) -> Batch:
-    """The batch played this many times slower, with its trace, if it has one; steps that coincide become one."""
+    """The batch played slower, with its trace, if it has one; steps that coincide become one.
+
+    Args:
+        batch: of streams.
+        factor: on the length of the streams.
+    """
     dense = batch.dense()
     steps = torch.floor(batch.steps * factor + 0.5).long().clamp_min(1)
     warped = np.zeros((dense.shape[0], int(steps.max()), dense.shape[2]), np.bool_)
@@ -102,11 +113,11 @@ def lesioned(network: Network, share: float, which: Lesion, seed: int) -> Networ
                 order = torch.rand(order.shape, generator=generator)
             elif which == "shortest":
                 order = -order
-            gone = torch.zeros(order.shape, dtype=torch.bool)
-            gone[order.argsort(descending=True, stable=True)[: round(share * order.numel())]] = True
+            is_removed = torch.zeros(order.shape, dtype=torch.bool)
+            is_removed[order.argsort(descending=True, stable=True)[: round(share * order.numel())]] = True
             start = 0
             for w, _ in paths:
-                w.masked_fill_(gone[start : start + w.numel()].view_as(w), 0.0)
+                w.masked_fill_(is_removed[start : start + w.numel()].view_as(w), 0.0)
                 start += w.numel()
     return cut
 
@@ -167,7 +178,7 @@ def analyse(run: RunSpec, task: Task, network: Network | SequenceLSTM, exact: in
         return {}
     every = task.test()
     test, few = first_streams(every, changed), first_streams(every, exact)
-    found: dict[str, Any] = {
+    figures: dict[str, Any] = {
         "deletion": deletion_curve(network, task, test, run.seed),
         "warp": warp_curve(network, task, test),
         "bank": bank_against_exact(network, task, few, BANK_SIZES),
@@ -175,20 +186,20 @@ def analyse(run: RunSpec, task: Task, network: Network | SequenceLSTM, exact: in
     }
     if network.spec.neuron.learn_decays:
         untrained = build_network(task.shape, network.spec, tau_steps=run.tau_steps, seed=run.seed)
-        found["time_constants"] = time_constant_change(untrained, network, task)
+        figures["time_constants"] = time_constant_change(untrained, network, task)
         if network.spec.neuron.decays == "synapse":
-            found["lesion"] = lesion_figures(network, task, test, run.seed)
+            figures["lesion"] = lesion_figures(network, task, test, run.seed)
     if isinstance(task, DelayedMatch):
-        found["noise"] = noise_curve(network, task, changed)
+        figures["noise"] = noise_curve(network, task, changed)
     if isinstance(task, PatternGeneration):
         with torch.no_grad():
             rolled = run_batch(network, test[0])
-        found["repeat_distance"] = repeat_distance(rolled)
-        found["trace"] = {
+        figures["repeat_distance"] = repeat_distance(rolled)
+        figures["trace"] = {
             "target": _every(task.target.tolist(), 20),
             "outputs": [_every(rolled.readout[index, :, 0].tolist(), 20) for index in range(2)],
         }
-    return found
+    return figures
 
 
 def _every(values: list[float], step: int) -> list[float]:

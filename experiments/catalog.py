@@ -12,7 +12,7 @@ from experiments.neurons import bank_state_bytes, exact_state_bytes, network_spe
 from experiments.pattern_generation import PatternGenerationSpec
 from experiments.plan import BASE, NEURONS, PAPER, ChosenSettings, Condition, Experiment, SearchPlan
 from experiments.run import RunSpec, TaskSpec, Training, open_task
-from experiments.shd import DataSet, ShdSpec
+from experiments.shd import ShdSource, ShdSpec
 from experiments.speech import SpeechSpec
 from experiments.vision import ImageSpec
 from hetsyn_model.spec import NetworkSpec, Variant
@@ -169,7 +169,7 @@ def speech() -> Experiment:
     )
 
 
-def shd(name: str, data_set: DataSet, updates: int) -> Experiment:
+def shd(name: str, data_set: ShdSource, updates: int) -> Experiment:
     # the paper trains 700-128-64-20 for a hundred epochs of 8,156 recordings; the seed chooses the validation speakers
     training = Training(updates, 32, "cosine", 2.0, 4e-3, evaluate_every=updates // 6, bank_size=4)
     return Experiment(

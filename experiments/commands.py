@@ -41,37 +41,39 @@ def run(
     model: Annotated[
         list[str] | None, typer.Option(help="hetsyn, hetneu, homneu, alif or lstm; may be repeated. Default: all.")
     ] = None,
-    seed: Annotated[list[int] | None, typer.Option(help="Of the final runs; may be repeated. Default: all.")] = None,
-    condition: Annotated[list[str] | None, typer.Option(help="May be repeated. Default: all.")] = None,
-    recurrent: Annotated[
-        bool | None, typer.Option("--recurrent/--feedforward", help="Default: what the experiment has.")
+    seed: Annotated[
+        list[int] | None, typer.Option(help="Seed of the final runs; may be repeated. Default: all.")
     ] = None,
-    small: Annotated[bool, typer.Option("--smoke", help="The same path in seconds; its figures mean nothing.")] = False,
-    out: Annotated[Path, typer.Option(help="Folder of the runs. What is unfinished goes on.")] = Path(
-        "runs/experiments"
-    ),
+    condition: Annotated[
+        list[str] | None, typer.Option(help="Condition to run; may be repeated. Default: all.")
+    ] = None,
+    recurrent: Annotated[
+        bool | None, typer.Option("--recurrent/--feedforward", help="Default: as in the experiment's plan.")
+    ] = None,
+    small: Annotated[
+        bool, typer.Option("--smoke", help="A short test run of a few seconds; its figures mean nothing.")
+    ] = False,
+    out: Annotated[Path, typer.Option(help="Folder of the runs. Unfinished runs continue.")] = Path("runs/experiments"),
     results: Annotated[
         Path | None,
-        typer.Option(
-            help=f"Folder for the results to keep. Default: {RESULTS} of the checkout; with --smoke below --out."
-        ),
+        typer.Option(help="Folder for the results. Default: that of the checkout; with --smoke, a folder in --out."),
     ] = None,
     data: Annotated[
         list[str] | None,
         typer.Option(
-            help="Folder of the recordings (speech), of the spikes (shd), or of Fashion-MNIST's files; for "
-            "'all' as NAME=FOLDER, and repeated."
+            help="Folder of recordings (speech), spikes (shd) or Fashion-MNIST. For 'all', write NAME=FOLDER; may be "
+            "repeated."
         ),
     ] = None,
-    share: Annotated[str, typer.Option(help="1/2 and 2/2 in two processes split the work between two cores.")] = "1/1",
+    share: Annotated[str, typer.Option(help="Start two processes with 1/2 and 2/2 to use two cores.")] = "1/1",
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
 ) -> None:
-    """Search, train and judge every neuron model of an experiment; the report is `make report`."""
+    """Search, train and test every neuron model of an experiment. `make report` writes the report."""
     torch.set_num_threads(threads)
     names = list(EXPERIMENTS) if name == "all" else [name]
     unknown = [n for n in names if n not in EXPERIMENTS]
     if unknown:
-        _fail(f"{unknown[0]!r} is no experiment: choose one of {', '.join(EXPERIMENTS)}")
+        _fail(f"{unknown[0]!r} is not an experiment: choose one of {', '.join(EXPERIMENTS)}")
     try:
         index, count = (int(part) for part in share.split("/"))
         if not 1 <= index <= count:
@@ -88,7 +90,7 @@ def run(
     folders = _folders(data or [], names)
     out = out / "smoke" if small else out
     try:
-        kept = results or (out / "results" if small else in_checkout(RESULTS, "--results"))
+        results_folder = results or (out / "results" if small else in_checkout(RESULTS, "--results"))
     except CheckoutError as error:
         _fail(str(error))
     without: list[str] = []
@@ -96,8 +98,8 @@ def run(
         planned = smoke(EXPERIMENTS[each]()) if small else EXPERIMENTS[each]()
         searches, finals = run_count(planned)
         if not choice.cells(planned):
-            _fail(f"{each} has no such model or architecture")
-        console.print(f"{each}: {searches} search runs, then {finals} runs, in all; in {out / each}")
+            _fail(f"{each} does not have this model or architecture")
+        console.print(f"{each}: {searches} search runs, then {finals} final runs; folder: {out / each}")
         try:
             with (
                 _denormals_as_zero(),
@@ -106,7 +108,9 @@ def run(
                     console=console,
                 ) as bars,
             ):
-                found = run_experiment(planned, out, kept / f"{each}.json", choice, folders.get(each), _shown(bars))
+                finished = run_experiment(
+                    planned, out, results_folder / f"{each}.json", choice, folders.get(each), _shown(bars)
+                )
         except MissingData as error:
             if len(names) == 1:
                 _fail(str(error))
@@ -114,8 +118,8 @@ def run(
             continue
         except RunError as error:
             _fail(str(error))
-        console.print(_table(each, found))
-        console.print(f"results: {kept / f'{each}.json'}   report: make report")
+        console.print(_table(each, finished))
+        console.print(f"results: {results_folder / f'{each}.json'}   report: make report")
     if without:
         console.print("not run, because their data is missing:")
         _fail("\n".join(without))
@@ -131,7 +135,7 @@ def _folders(options: list[str], names: list[str]) -> dict[str, Path]:
         elif len(names) == 1:
             folders[names[0]] = Path(text)
         else:
-            _fail(f"--data {text}: several experiments are run, so name the experiment: --data speech={text}")
+            _fail(f"--data {text}: several experiments run, so name one, as in --data speech={text}")
     return folders
 
 
@@ -167,10 +171,10 @@ def _shown(bars: Bars) -> Listener:
     return Listener(on_evaluation, on_result)
 
 
-def _table(name: str, found: list[RunResult]) -> Table:
+def _table(name: str, results: list[RunResult]) -> Table:
     table = Table("condition", "model", "", "seeds", "mean", title=name)
     groups: dict[tuple[str, str, bool], list[RunResult]] = {}
-    for result in found:
+    for result in results:
         groups.setdefault((result.run["condition"], result.run["model"], result.run["recurrent"]), []).append(result)
     for (condition, model, recurrent), group in groups.items():
         mean = sum(result.figure for result in group) / len(group)

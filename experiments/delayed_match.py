@@ -77,7 +77,17 @@ def trials(spec: DelayedMatchSpec, count: int, rng: np.random.Generator) -> tupl
 
 @dataclass(frozen=True)
 class DelayedMatch:
-    """The task; the seed is of its trials."""
+    """The task.
+
+    Attributes:
+        spec: trials and network.
+        seed: of the trials.
+        figure: see :class:`experiments.task.Task`, as the following.
+        labels: of the classes.
+        description: for the artifact.
+        encoder: None; the input is spikes.
+        tail_steps: steps of silence that end a stream.
+    """
 
     spec: DelayedMatchSpec = field(default_factory=DelayedMatchSpec)
     seed: int = 0

@@ -93,8 +93,8 @@ def learning(results: Sequence[RunResult], path: Path) -> None:
 
 def time_constants(results: Sequence[RunResult], step_s: float, path: Path) -> None:
     """Histograms of time constants before and after training, all seeds together, one panel a group."""
-    kept = results[0].analysis["time_constants"]
-    groups = sorted(kept, key=lambda group: (" " in group, group))  # the input's channels, then layer by layer
+    changes = results[0].analysis["time_constants"]
+    groups = sorted(changes, key=lambda group: (" " in group, group))  # the input's channels, then layer by layer
     figure, panels = plt.subplots(
         1, len(groups), figsize=(3.2 * len(groups), 3.2), layout="constrained", squeeze=False, sharex=True
     )

@@ -14,7 +14,15 @@ from hetsyn_model.training.batch import Batch
 
 
 class SequenceLSTM(nn.Module):
-    """One LSTM layer for each hidden layer of the task, and a linear readout of the last step."""
+    """One LSTM layer for each hidden layer of the task, and a linear readout of the last step.
+
+    Args:
+        features: values of a step.
+        hidden: units of each LSTM layer.
+        outputs: classes.
+        dropout: probability with which a hidden value is left out in training.
+        seed: of the initial weights.
+    """
 
     def __init__(self, features: int, hidden: tuple[int, ...], outputs: int, dropout: float, *, seed: int) -> None:
         super().__init__()
@@ -38,6 +46,11 @@ class SequenceLSTM(nn.Module):
         return SequenceLSTM(features, shape.hidden, shape.outputs, shape.dropout, seed=seed)
 
     def run(self, batch: Batch) -> Rollout:
+        """Run whole streams on the values before their encoding in spikes.
+
+        Raises:
+            ValueError: the batch has no such values.
+        """
         if batch.analog is None:
             raise ValueError("the LSTM takes the values before their encoding in spikes, and this task has none")
         x = batch.analog
@@ -58,5 +71,5 @@ class SequenceLSTM(nn.Module):
         """
         tensors = saved["tensors"]
         if not isinstance(tensors, Mapping):
-            raise ValueError("not what SequenceLSTM.save() gave: tensors are a mapping")
+            raise ValueError("not a result of SequenceLSTM.save(): tensors must be a mapping")
         self.load_state_dict(tensors)

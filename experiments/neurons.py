@@ -19,6 +19,9 @@ def network_spec(shape: Shape, model: Variant, *, recurrent: bool, tau_steps: fl
     """A network of one neuron model for a task.
 
     Args:
+        shape: of the task's network.
+        model: the neuron model.
+        recurrent: whether hidden layers are recurrent.
         tau_steps: the fixed time constant (LIF, ALIF), or the mean of the initial ones.
     """
     half = min(math.sqrt(3.0) * shape.tau_spread, 0.95) * tau_steps  # of a uniform range with that deviation
@@ -70,7 +73,7 @@ def build_network(shape: Shape, spec: NetworkSpec, *, tau_steps: float, seed: in
 
 
 def time_constants(decay: Tensor) -> Tensor:
-    """tau = -1 / ln r in steps, float64; 0 for r = 0, infinite for r = 1."""
+    """Time constants tau = -1 / ln r in steps, float64, shaped as the decays; 0 for r = 0, infinite for r = 1."""
     return -1.0 / torch.log(decay.detach().double())
 
 
@@ -80,9 +83,10 @@ def parameter_count(spec: NetworkSpec) -> int:
 
 
 def exact_state_bytes(spec: NetworkSpec) -> int:
+    """Bytes of one stream's state in the exact form."""
     return state_bytes(state_layout(spec, "exact"))
 
 
 def bank_state_bytes(spec: NetworkSpec, bank_size: int) -> int:
-    """Of a network whose layers all have banks of one size."""
+    """Bytes of one stream's state in the bank form, with banks of one size."""
     return state_bytes(state_layout(spec, "bank", dict.fromkeys(spec.layer_names, bank_size)))

@@ -91,7 +91,18 @@ def trials(spec: PatternGenerationSpec, pattern: Spikes, count: int, rng: np.ran
 
 @dataclass(frozen=True)
 class PatternGeneration:
-    """The task of one seed."""
+    """The task of one seed.
+
+    Attributes:
+        spec: trials and network.
+        seed: of template, target and trials.
+        figure: see :class:`experiments.task.Task`, as the following.
+        labels: of the outputs.
+        description: for the artifact.
+        input_description: for the artifact.
+        encoder: None; the input is spikes.
+        tail_steps: steps of silence that end a stream.
+    """
 
     spec: PatternGenerationSpec = field(default_factory=PatternGenerationSpec)
     seed: int = 0

@@ -122,7 +122,12 @@ class Experiment:
 
 @dataclass(frozen=True)
 class Cell:
-    """A neuron model and an architecture; each cell has one search."""
+    """A neuron model and an architecture; each cell has one search.
+
+    Attributes:
+        model: the neuron model.
+        recurrent: whether hidden layers are recurrent.
+    """
 
     model: NeuronModel
     recurrent: bool
@@ -234,13 +239,13 @@ def belongs(experiment: Experiment, run: Mapping[str, Any]) -> bool:
 
 def cells(experiment: Experiment) -> list[Cell]:
     """In the order in which the conditions name them."""
-    found = [
+    named = [
         Cell(model, recurrent)
         for condition in experiment.conditions
         for model in condition.models
         for recurrent in condition.recurrent
     ]
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(named))
 
 
 def run_count(experiment: Experiment) -> tuple[int, int]:

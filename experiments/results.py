@@ -88,7 +88,7 @@ def read_result(folder: Path) -> RunResult | None:
     return RunResult(**json.loads(path.read_text())) if path.exists() else None
 
 
-def keep(results: Iterable[RunResult], path: Path) -> None:
+def add_to_file(results: Iterable[RunResult], path: Path) -> None:
     """Add an experiment's results to its file, one a line, in an order that does not depend on how they came about.
 
     Other results in the file stay: those of other machines, and of a process that runs another share at the same time.
@@ -96,8 +96,8 @@ def keep(results: Iterable[RunResult], path: Path) -> None:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with _locked(path.parent):  # from reading to writing
-        found = {result.key: result for result in (*read_file(path), *results)}
-        lines = [json.dumps(rounded(vars(found[key])), sort_keys=True) for key in sorted(found)]
+        by_key = {result.key: result for result in (*read_file(path), *results)}
+        lines = [json.dumps(rounded(vars(by_key[key])), sort_keys=True) for key in sorted(by_key)]
         replace_file(path, ("[\n" + ",\n".join(lines) + "\n]\n").encode())
 
 
@@ -113,14 +113,14 @@ def _locked(folder: Path) -> Iterator[None]:
 
 
 def read_file(path: Path) -> list[RunResult]:
-    """The results of one kept file; none where there is no file yet."""
+    """The results of one file; none where there is no file yet."""
     return [RunResult(**values) for values in json.loads(path.read_text())] if path.exists() else []
 
 
-def read_kept(folder: Path) -> list[RunResult]:
-    """Every result of a folder of kept files, sorted."""
-    found = [result for path in sorted(folder.glob("*.json")) for result in read_file(path)]
-    return sorted(found, key=lambda result: result.key)
+def read_folder(folder: Path) -> list[RunResult]:
+    """Every result of a folder of such files, sorted."""
+    results = [result for path in sorted(folder.glob("*.json")) for result in read_file(path)]
+    return sorted(results, key=lambda result: result.key)
 
 
 def rounded(value: Any, digits: int = 6) -> Any:

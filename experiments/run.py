@@ -23,7 +23,7 @@ from hetsyn_model.rollout import Rollout
 from hetsyn_model.run_folder import RunError
 from hetsyn_model.state import Form
 from hetsyn_model.training.batch import Batch
-from hetsyn_model.training.history import Evaluation
+from hetsyn_model.training.history import ValidationResult
 
 NeuronModel = Literal["hetsyn", "hetneu", "homneu", "alif", "lstm"]
 TaskSpec = PatternGenerationSpec | DelayedMatchSpec | ImageSpec | SpeechSpec | ShdSpec
@@ -123,6 +123,7 @@ class RunSpec:
 
 
 def is_search(condition: str) -> bool:
+    """Whether runs under this condition's name belong to a search."""
     return condition.startswith("search")
 
 
@@ -158,21 +159,34 @@ def build(run: RunSpec, task: Task) -> Network | SequenceLSTM:
     """
     if run.model == "lstm":
         if not isinstance(run.task_spec, ImageSpec):
-            raise RunError(f"the LSTM takes images, {run.task} has none")
+            raise RunError(f"the LSTM takes images, but {run.task} has none")
         return SequenceLSTM.of(task.shape, run.task_spec.columns, seed=run.seed)
     spec = network_spec(task.shape, run.model, recurrent=run.recurrent, tau_steps=run.tau_steps)
     return build_network(task.shape, spec, tau_steps=run.tau_steps, seed=run.seed)
 
 
 def run_batch(network: Network | SequenceLSTM, batch: Batch, form: Form = "bank") -> Rollout:
+    """Run a batch from the initial state; an LSTM has no forms."""
     if isinstance(network, SequenceLSTM):
         return network.run(batch)
     return network.rollout(batch.events, form, batch.steps)
 
 
 @torch.no_grad()
-def evaluate(network: Network | SequenceLSTM, task: Task, batches: Sequence[Batch], form: Form = "bank") -> Evaluation:
-    """Figure and loss, means over all streams."""
+def evaluate(
+    network: Network | SequenceLSTM, task: Task, batches: Sequence[Batch], form: Form = "bank"
+) -> ValidationResult:
+    """Judge a network.
+
+    Args:
+        network: the network, put into evaluation mode.
+        task: of the network.
+        batches: of streams.
+        form: that it runs in; an LSTM has none.
+
+    Returns:
+        Figure and loss, means over all streams.
+    """
     network.eval()
     figures, losses, streams = 0.0, 0.0, 0
     for batch in batches:
@@ -180,4 +194,4 @@ def evaluate(network: Network | SequenceLSTM, task: Task, batches: Sequence[Batc
         figures += float(stream_figures(task.figure, rolled, batch).sum())
         losses += float(task.loss(rolled, batch)) * len(batch.steps)
         streams += len(batch.steps)
-    return Evaluation(figures / streams, losses / streams)
+    return ValidationResult(figures / streams, losses / streams)

@@ -18,9 +18,9 @@ from experiments.results import RunResult, read_result, write_result
 from experiments.run import RunSpec, evaluate, open_task
 from experiments.train import learning_curve, load_best, train
 from hetsyn_model.network import Network
-from hetsyn_model.run_folder import claim
+from hetsyn_model.run_folder import record_configuration
 from hetsyn_model.state import state_bytes
-from hetsyn_model.training.history import Evaluation, History
+from hetsyn_model.training.history import History, ValidationResult
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class Listener:
 def run_experiment(
     experiment: Experiment,
     out: Path,
-    kept: Path,
+    results_file: Path,
     choice: Selection,
     data: Path | None = None,
     listener: Listener | None = None,
@@ -80,8 +80,8 @@ def run_experiment(
     Args:
         experiment: the experiment.
         out: folder of the runs; the experiment gets one of its name.
-        kept: file for all its results; a run whose exact description has a result there is finished, even if it was
-            trained on another machine.
+        results_file: for all its results; a run whose exact description has a result there is finished, even if it
+            was trained on another machine.
         choice: the part to run.
         data: folder of the task's data, see :func:`experiments.run.open_task`.
         listener: called as the experiment goes on.
@@ -91,16 +91,16 @@ def run_experiment(
 
     Raises:
         MissingData: the task's data is not on this machine.
-        RunError: ``out`` holds a run with another configuration.
+        RunError: ``out`` contains a run with another configuration.
     """
-    work = _Work(out / experiment.name, kept, data, listener or Listener())
+    work = _Work(out / experiment.name, results_file, data, listener or Listener())
     mine = choice.cells(experiment)
     wanted = [c for c in experiment.conditions if choice.conditions is None or c.name in choice.conditions]
     chosen: dict[Cell, dict[str, ChosenSettings]] = {cell: {} for cell in mine}
     for cell in mine:
         if any(condition.has(cell) and condition.searched_on == BASE for condition in wanted):
             chosen[cell][BASE] = search(experiment, cell, BASE, work)
-    found: list[RunResult] = []
+    finished: list[RunResult] = []
     for condition in wanted:
         having = [cell for cell in mine if condition.has(cell)]
         if condition.own_search:
@@ -110,8 +110,8 @@ def run_experiment(
         for seed in range(condition.seeds):
             for cell in having if choice.seeds is None or seed in choice.seeds else ():
                 run = final_run(experiment, condition, cell, seed, chosen[cell])
-                found.append(finish(run, work, streams_for(experiment, run)))
-    return found
+                finished.append(finish(run, work, streams_for(experiment, run)))
+    return finished
 
 
 @dataclass(frozen=True)
@@ -140,26 +140,26 @@ class _Work:
 
     Attributes:
         folder: of the experiment's runs.
-        kept: file of its results.
+        results_file: of the experiment.
         data: folder of the task's data.
         listener: called as the experiment goes on.
     """
 
     folder: Path
-    kept: Path
+    results_file: Path
     data: Path | None
     listener: Listener
 
     def before(self, run: RunSpec) -> RunResult | None:
-        """The result of a finished run, from its folder or from the kept file; None for an unfinished run."""
-        home = self.folder / run.name
-        result = read_result(home)
+        """The result of a finished run, from its folder or from the file of results; None for an unfinished run."""
+        folder = self.folder / run.name
+        result = read_result(folder)
         if result is not None:
-            claim(home, run.to_dict())
-            results.keep([result], self.kept)
+            record_configuration(folder, run.to_dict())
+            results.add_to_file([result], self.results_file)
             return result
         wanted = results.identity(run.to_dict())
-        return next((kept for kept in results.read_file(self.kept) if kept.identity == wanted), None)
+        return next((one for one in results.read_file(self.results_file) if one.identity == wanted), None)
 
 
 def search(experiment: Experiment, cell: Cell, condition: str, work: _Work) -> ChosenSettings:
@@ -176,12 +176,12 @@ def finish(run: RunSpec, work: _Work, streams: AnalysisStreams) -> RunResult:
         if work.listener.on_result is not None:
             work.listener.on_result(run, result, False)
         return result
-    home = work.folder / run.name
+    folder = work.folder / run.name
     task = open_task(run, work.data)
-    history = train(run, task, home, work.listener.on_evaluation)
-    network = load_best(run, task, home)
+    history = train(run, task, folder, work.listener.on_evaluation)
+    network = load_best(run, task, folder)
     at = history.chosen
-    validation = Evaluation(history.validation[at], history.validation_loss[at])
+    validation = ValidationResult(history.validation[at], history.validation_loss[at])
     # the search is judged on validation data alone
     judged = validation if run.searching else evaluate(network, task, task.test())
     result = RunResult(
@@ -199,8 +199,8 @@ def finish(run: RunSpec, work: _Work, streams: AnalysisStreams) -> RunResult:
         analysis=analyse(run, task, network, streams.exact, streams.changed) if streams.exact else {},
         **_sizes(network, run),
     )
-    result = write_result(home, result)
-    results.keep([result], work.kept)
+    result = write_result(folder, result)
+    results.add_to_file([result], work.results_file)
     if work.listener.on_result is not None:
         work.listener.on_result(run, result, True)
     return result
@@ -224,10 +224,10 @@ def _sizes(network: Network | SequenceLSTM, run: RunSpec) -> dict[str, Any]:
     }
 
 
-def chosen_by_search(found: Sequence[RunResult], cell: Cell, condition: str = BASE) -> list[RunResult]:
+def chosen_by_search(searched: Sequence[RunResult], cell: Cell, condition: str = BASE) -> list[RunResult]:
     """A cell's search results on a condition, best first."""
     wanted = (search_name(condition), cell.model, cell.recurrent)
-    mine = [r for r in found if r.key[1:4] == wanted]
+    mine = [r for r in searched if r.key[1:4] == wanted]
     sign = -1.0 if mine and mine[0].metric == "accuracy" else 1.0
     return sorted(mine, key=lambda r: (sign * r.validation, r.validation_loss))
 

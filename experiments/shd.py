@@ -38,7 +38,7 @@ from hetsyn_model.training.voices.digits import KEYS
 from hetsyn_model.training.voices.shd import TEST_FILE, TRAIN_FILE
 
 VALIDATION_TURNS = 6  # every sixth speaker validates, another sixth with the next seed
-DataSet = Literal["synthesised", "recorded", "drawn"]
+ShdSource = Literal["synthesised", "recorded", "drawn"]
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class ShdSpec:
         bins_a_step: bins of 4 ms that are one step.
     """
 
-    data_set: DataSet = "synthesised"
+    data_set: ShdSource = "synthesised"
     hidden: tuple[int, ...] = (128, 64)
     dropout: float = 0.2
     bins_a_step: int = 1
@@ -64,14 +64,14 @@ class ShdSpec:
 
 
 @cache
-def _read(path: Path, data_set: DataSet, bins_a_step: int) -> tuple[SpikeRecording, ...]:
-    found = "recorded" if shd_source(path) is None else "synthesised"
-    if found != data_set:
-        other = "shd" if found == "synthesised" else "shd-recorded"
-        raise MissingData(f"{path} is of the {found} set: hetsyn experiment {other}")
+def _read(path: Path, data_set: ShdSource, bins_a_step: int) -> tuple[SpikeRecording, ...]:
+    actual = "recorded" if shd_source(path) is None else "synthesised"
+    if actual != data_set:
+        other = "shd" if actual == "synthesised" else "shd-recorded"
+        raise MissingData(f"{path} belongs to the {actual} set: use hetsyn experiment {other}")
     recordings = tuple(coarser(sample, bins_a_step) for sample in read_shd(path))
     if any(recording.speaker < 0 for recording in recordings):
-        raise MissingData(f"{path} has no extra/speaker, by which validation data is left out")
+        raise MissingData(f"{path} has no extra/speaker, which is needed to choose validation data")
     return recordings
 
 
@@ -98,7 +98,17 @@ def drawn(name: str, bins_a_step: int) -> tuple[SpikeRecording, ...]:
 
 @dataclass(frozen=True)
 class Shd:
-    """The task whose validation speakers the seed chooses."""
+    """The task whose validation speakers the seed chooses.
+
+    Attributes:
+        spec: data and network.
+        folder: of the two files; None if there is none.
+        seed: chooses the validation speakers.
+        figure: see :class:`experiments.task.Task`, as the following.
+        labels: of the classes.
+        encoder: None; the input is spikes.
+        tail_steps: steps of silence that end a stream.
+    """
 
     spec: ShdSpec = field(default_factory=ShdSpec)
     folder: Path | None = None
@@ -131,7 +141,7 @@ class Shd:
             raise MissingData(f"spoken digits in spikes: give --data with {TRAIN_FILE} and {TEST_FILE}; {made}")
         path = self.folder / name
         if not path.exists():
-            raise MissingData(f"spoken digits in spikes: {path} is not there; {made}")
+            raise MissingData(f"spoken digits in spikes: there is no file {path}; {made}")
         try:
             return _read(path, self.spec.data_set, self.spec.bins_a_step)
         except DataError as error:

@@ -51,7 +51,19 @@ def _read(folder: Path) -> tuple[Recording, ...]:
 
 @dataclass(frozen=True)
 class Speech:
-    """The task that leaves out the speaker whose turn the seed is."""
+    """The task that leaves out the speaker whose turn the seed is.
+
+    Attributes:
+        spec: network and variation.
+        folder: of the recordings; None if there is none.
+        seed: chooses the speaker.
+        figure: see :class:`experiments.task.Task`, as the following.
+        labels: of the classes.
+        description: for the artifact.
+        input_description: for the artifact.
+        encoder: of the audio.
+        tail_steps: steps of silence that end a stream.
+    """
 
     spec: SpeechSpec = field(default_factory=SpeechSpec)
     folder: Path | None = None
@@ -65,6 +77,11 @@ class Speech:
 
     @property
     def recordings(self) -> tuple[Recording, ...]:
+        """All recordings of the folder.
+
+        Raises:
+            MissingData: there is no folder, or it cannot be used.
+        """
         try:
             if self.folder is None:
                 raise DataError("no folder of recordings")

@@ -20,12 +20,17 @@ from hetsyn_model.rollout import Rollout
 from hetsyn_model.training import loop
 from hetsyn_model.training.batch import Batch
 from hetsyn_model.training.checkpoint import Checkpoint
-from hetsyn_model.training.history import Evaluation, History
+from hetsyn_model.training.history import History, ValidationResult
 from hetsyn_model.training.schedule import cosine_factor, step_factor
 
 
 class TaskData:
-    """A task as a :class:`hetsyn_model.training.loop.DataSet`."""
+    """A task as a :class:`hetsyn_model.training.loop.DataSet`.
+
+    Args:
+        run: its description.
+        task: of the run.
+    """
 
     def __init__(self, run: RunSpec, task: Task) -> None:
         self.run, self.task = run, task
@@ -43,7 +48,7 @@ class TaskData:
         return self.task.loss(rolled, batch)
 
     def measure(self, rolled: Rollout, batch: Batch) -> dict[str, Tensor]:  # noqa: ARG002
-        """Spikes a neuron and step, mean over all hidden neurons."""
+        """``firing_rate`` [1], spikes a neuron and step, mean over all hidden neurons."""
         rates = torch.cat([z.detach().mean((0, 1)) for z in rolled.hidden_spikes] or [torch.zeros(1)])
         return {"firing_rate": rates.mean().view(1)}
 
@@ -51,10 +56,10 @@ class TaskData:
     def _validation(self) -> list[Batch]:
         return list(self.task.validation())
 
-    def evaluate(self, model: Network | SequenceLSTM) -> Evaluation:
+    def evaluate(self, model: Network | SequenceLSTM) -> ValidationResult:
         return evaluate(model, self.task, self._validation)
 
-    def better(self, a: Evaluation, b: Evaluation) -> bool:
+    def better(self, a: ValidationResult, b: ValidationResult) -> bool:
         return better(self.task.figure, a.figure, b.figure) or (a.figure == b.figure and a.loss < b.loss)
 
     def checkpoint(self, model: Network | SequenceLSTM, update: int) -> bytes:
@@ -120,7 +125,11 @@ def train(
 
 
 def masks(run: RunSpec, network: Network | SequenceLSTM) -> dict[str, Tensor]:
-    """The decays that training leaves alone: a seeded share of each layer's, True, by the parameter's name."""
+    """The decays that training leaves alone, a seeded share of each layer's.
+
+    Returns:
+        By the parameter's name: bool, shaped as the parameter, True for a decay that stays.
+    """
     if not run.masked_share or not isinstance(network, Network):
         return {}
     generator = torch.Generator().manual_seed(run.seed + 2_000_003)

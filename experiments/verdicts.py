@@ -74,10 +74,10 @@ class Groups:
             NotYetRun: fewer than MIN_SEEDS runs.
         """
         wanted = (experiment, condition, model, recurrent)
-        found = tuple(r for r in self.results if r.key[:4] == wanted)
-        if len(found) < MIN_SEEDS:
-            raise NotYetRun(f"{condition}, {NAMES[model]}: {len(found)} of {MIN_SEEDS} seeds")
-        return Group(found)
+        finished = tuple(r for r in self.results if r.key[:4] == wanted)
+        if len(finished) < MIN_SEEDS:
+            raise NotYetRun(f"{condition}, {NAMES[model]}: {len(finished)} of {MIN_SEEDS} seeds")
+        return Group(finished)
 
     def four(self, experiment: str, condition: str, recurrent: bool = True) -> dict[str, Group]:
         """The four neuron models on the seeds that all of them have.
@@ -86,8 +86,8 @@ class Groups:
             NotYetRun: fewer than MIN_SEEDS such seeds.
         """
         models = ("hetsyn", *OTHERS)
-        found = on_the_same_seeds([self.get(experiment, condition, model, recurrent) for model in models])
-        return dict(zip(models, found, strict=True))
+        shared = on_the_same_seeds([self.get(experiment, condition, model, recurrent) for model in models])
+        return dict(zip(models, shared, strict=True))
 
 
 def mean_and_error(values: Sequence[float]) -> tuple[float, float]:
@@ -114,6 +114,7 @@ def on_the_same_seeds(groups: Sequence[Group]) -> list[Group]:
 
 
 def number(metric: str, value: float) -> str:
+    """A figure as text: accuracy, in [0, 1], in percent; an error as it is."""
     return f"{100 * value:.1f}%" if metric == "accuracy" else f"{value:.4f}"
 
 
@@ -130,7 +131,7 @@ def mean_of_curve(name: str) -> Callable[[RunResult], float]:
 
     def mean(result: RunResult) -> float:
         unchanged = result.run["task_spec"]["noise_hz"] if name == "noise" else 0.0
-        return fmean(figure for place, figure in result.analysis[name] if place != unchanged)
+        return fmean(figure for point, figure in result.analysis[name] if point != unchanged)
 
     return mean
 
@@ -150,7 +151,9 @@ def findings(results: Sequence[RunResult]) -> list[Finding]:
         ),
         *(_best_of_four(groups, "delayed-match", recurrent, "hidden-5") for recurrent in (True, False)),
         _reaches(groups, f"{PAPER}-delay-2500", 0.99, "HetSyn bridges a delay of 2,500 ms (paper: 100%)"),
-        _reaches(groups, "masked-0.8", 0.99, "80% of the time constants masked, HetSyn still solves it (paper: 100%)"),
+        _reaches(
+            groups, "masked-0.8", 0.99, "HetSyn still solves it with 80% of the time constants masked (paper: 100%)"
+        ),
         _cue_and_noise(groups),
         *(
             _robust(groups, experiment, curve)
@@ -221,11 +224,11 @@ def _kind(recurrent: bool) -> str:
 
 def _best_of_four(groups: Groups, experiment: str, recurrent: bool, condition: str = "base") -> Finding:
     def judge() -> tuple[str, bool]:
-        found = groups.four(experiment, condition, recurrent)
-        metric = found["hetsyn"].metric
-        ours = _towards_better(metric, found["hetsyn"].values())
-        holds = all(clearly_above(ours, _towards_better(metric, found[model].values())) for model in OTHERS)
-        return ", ".join(f"{NAMES[m]} {spread(metric, g.values())}" for m, g in found.items()), holds
+        four = groups.four(experiment, condition, recurrent)
+        metric = four["hetsyn"].metric
+        ours = _towards_better(metric, four["hetsyn"].values())
+        holds = all(clearly_above(ours, _towards_better(metric, four[model].values())) for model in OTHERS)
+        return ", ".join(f"{NAMES[m]} {spread(metric, g.values())}" for m, g in four.items()), holds
 
     where = f"{_where(experiment)}, {_kind(recurrent)}, {'equal search' if condition == 'base' else condition}"
     source: Literal["paper", "ours"] = "ours" if experiment == "shd" else "paper"
@@ -235,11 +238,11 @@ def _best_of_four(groups: Groups, experiment: str, recurrent: bool, condition: s
 def _ordering(groups: Groups, experiment: str, order: tuple[str, ...]) -> Finding:
     def judge() -> tuple[str, bool]:
         four = groups.four(experiment, "base")
-        found = [four[model] for model in order]
-        metric = found[0].metric
-        ranked = [_towards_better(metric, group.values()) for group in found]
+        ordered = [four[model] for model in order]
+        metric = ordered[0].metric
+        ranked = [_towards_better(metric, group.values()) for group in ordered]
         holds = all(clearly_above(a, b) for a, b in pairwise(ranked))
-        numbers = (f"{NAMES[m]} {spread(metric, g.values())}" for m, g in zip(order, found, strict=True))
+        numbers = (f"{NAMES[m]} {spread(metric, g.values())}" for m, g in zip(order, ordered, strict=True))
         return ", ".join(numbers), holds
 
     ranking = " > ".join(NAMES[model] for model in order)
@@ -280,9 +283,9 @@ def _change(group: dict[str, Any]) -> float:
 
 def _robust(groups: Groups, experiment: str, curve: str) -> Finding:
     def judge() -> tuple[str, bool]:
-        found = groups.four(experiment, "base")
-        means = {model: group.values(mean_of_curve(curve)) for model, group in found.items()}
-        metric = found["hetsyn"].metric
+        four = groups.four(experiment, "base")
+        means = {model: group.values(mean_of_curve(curve)) for model, group in four.items()}
+        metric = four["hetsyn"].metric
         ours = _towards_better(metric, means["hetsyn"])
         holds = all(clearly_above(ours, _towards_better(metric, means[model])) for model in OTHERS)
         return ", ".join(f"{NAMES[m]} {spread(metric, v)}" for m, v in means.items()), holds

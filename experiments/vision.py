@@ -184,6 +184,9 @@ class SequentialImages:
     Attributes:
         spec: encoding and network.
         folder: of Fashion-MNIST's files; None for the folder of Debian's package.
+        figure: see :class:`experiments.task.Task`, as the following.
+        encoder: None; the input is spikes.
+        tail_steps: steps of silence that end a stream.
     """
 
     spec: ImageSpec = field(default_factory=ImageSpec)

@@ -26,6 +26,7 @@ class GraphBuilder:
     """Collects one graph. A method named after an operator adds a node and returns its output's name.
 
     Args:
+        name: of the graph, and prefix of its values.
         within_function: the graph becomes a function's body or a subgraph of one, which can hold no initializers:
             constants become nodes.
     """
@@ -114,6 +115,9 @@ class GraphBuilder:
         """The nodes as a function of these values.
 
         Args:
+            name: of the function.
+            inputs: names of its inputs, in order.
+            outputs: names of its outputs, in order.
             attributes: names that a call may carry; the nodes do not use them.
         """
         return helper.make_function(

@@ -40,33 +40,33 @@ def export_checkpoint(
     checkpoint: Annotated[
         str,
         typer.Argument(
-            help=f"best.pt of a training run or of an experiment's run, or {SHD_SIZE!r}: the SHD network, "
-            "700-128-64-20, with seeded weights."
+            help=f"best.pt of a training run or an experiment; or {SHD_SIZE!r}, the paper's SHD network with random "
+            "weights."
         ),
     ],
     out: Annotated[Path, typer.Option(help="Artifact folder NAME/VERSION; must not exist.")],
     data: Annotated[
         Path | None,
         typer.Option(
-            help="Folder of recordings; its validation takes verify the artifact and give its accuracy. Of an "
-            "experiment: its own --data."
+            help="Folder of recordings. Its validation takes verify the artifact and give its accuracy. For an "
+            "experiment: the same --data as in its run."
         ),
     ] = None,
     bank_size: Annotated[
-        int | None, typer.Option(min=1, help="Decays of each layer's bank, instead of a bound.")
+        int | None, typer.Option(min=1, help="Number of decays in each layer's bank, instead of an error bound.")
     ] = None,
     error_bound: Annotated[
         float | None,
         typer.Option(
             min=1e-7,
             max=1.0,
-            help=f"Relative L2 error of the worst kernel. [default: {ERROR_BOUND:g}; an experiment's network keeps the "
-            "bank that it was trained and judged with]",
+            help=f"Largest relative L2 error of a kernel. Default: {ERROR_BOUND:g}; a network of an experiment keeps "
+            "the bank of its training.",
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(help=f"Of the {SHD_SIZE} weights.")] = 0,
+    seed: Annotated[int, typer.Option(help=f"Seed of the {SHD_SIZE} weights.")] = 0,
 ) -> None:
-    """Write, verify and describe an artifact; nothing is written if implementations disagree."""
+    """Verify and write an artifact. If the implementations disagree, nothing is written."""
     out = out.resolve()  # its last two names are the model's name and version
     try:
         if checkpoint == SHD_SIZE:

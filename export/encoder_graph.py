@@ -22,17 +22,17 @@ from service.contract.graph_io import (
     next_name,
     state_name,
 )
-from service.contract.manifest import StateTensor
+from service.contract.manifest import TensorDescription
 
 OPERATOR = "Encoder"
 
 
-def encoder_state(spec: EncoderSpec) -> tuple[StateTensor, ...]:
+def encoder_state(spec: EncoderSpec) -> tuple[TensorDescription, ...]:
     """The encoder's state tensors of one stream, before any sound."""
     return (
-        StateTensor(name="encoder.history", shape=(spec.history_samples,), dtype="float32", initial=0.0),
-        StateTensor(name="encoder.gain_db", shape=(), dtype="float64", initial=spec.quietest_db),
-        StateTensor(name="encoder.level_db", shape=(spec.bands,), dtype="float64", initial=SILENCE_DB),
+        TensorDescription(name="encoder.history", shape=(spec.history_samples,), dtype="float32", initial=0.0),
+        TensorDescription(name="encoder.gain_db", shape=(), dtype="float64", initial=spec.quietest_db),
+        TensorDescription(name="encoder.level_db", shape=(spec.bands,), dtype="float64", initial=SILENCE_DB),
     )
 
 

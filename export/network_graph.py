@@ -86,9 +86,9 @@ def network_graph(compiled: Compiled) -> bytes:
 
 def _weights(layer: LayerWeights) -> dict[str, Numbers]:
     """A layer's constants by name, in the order in which the operator takes them."""
-    synapses, found = layer.synapses, dict[str, Tensor | None]()
+    synapses, tensors = layer.synapses, dict[str, Tensor | None]()
     if isinstance(synapses, BankWeights):
-        found = {
+        tensors = {
             "weight_in": _steps_of(synapses.grid, synapses.weight_in),
             "weight_rec": _steps_of(synapses.grid, synapses.weight_rec),
             "scale": synapses.grid,
@@ -98,12 +98,12 @@ def _weights(layer: LayerWeights) -> dict[str, Numbers]:
     else:
         for suffix, path in (("in", synapses.input), ("rec", synapses.recurrent)):
             if path is not None:
-                found |= _path_weights(suffix, path, synapses.per_synapse)
+                tensors |= _path_weights(suffix, path, synapses.per_synapse)
     if layer.reset_decay is not None:
-        found["reset_decay"] = layer.reset_decay.expand(layer.neurons)
+        tensors["reset_decay"] = layer.reset_decay.expand(layer.neurons)
     return {
         f"{layer.name}.{name}": tensor.detach().to("cpu").contiguous().numpy()
-        for name, tensor in found.items()
+        for name, tensor in tensors.items()
         if tensor is not None
     }
 

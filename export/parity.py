@@ -36,12 +36,10 @@ from service.contract.graph_io import (
     spikes_name,
     state_name,
 )
-from service.contract.manifest import StateTensor as ManifestStateTensor
-from service.runtime.onnx import Graph
+from service.contract.manifest import TensorDescription
+from service.runtime.onnx import Array, Graph
 
 TOLERANCE = 1e-4  # of a probability
-
-Array = NDArray[np.generic]
 
 
 class ParityError(ValueError):
@@ -95,8 +93,8 @@ class Traces:
     probabilities: NDArray[np.float32]
 
 
-def initial_arrays(layout: Sequence[ManifestStateTensor], batch: int) -> dict[str, Array]:
-    """State of ``batch`` streams before their first step, as an encoder's graph takes it."""
+def initial_arrays(layout: Sequence[TensorDescription], batch: int) -> dict[str, Array]:
+    """The encoder's state before the first step, by tensor: [batch, *shape], as an encoder's graph takes it."""
     return {t.name: np.full((batch, *t.shape), t.initial, t.dtype) for t in layout}
 
 
@@ -225,14 +223,14 @@ def verify_form(compiled: Compiled, graphs: Mapping[str, Graph], script: bytes, 
     form, layout, hidden = compiled.form, compiled.layout, len(compiled.spec.hidden)
     reference = run_torch(compiled, streams)
     cuttings = {"whole": [1 << 30], "chunks": [7, 1, 13], "steps": [1]}
-    found = [
+    differences = [
         difference(f"{form}: {runtime}, {how}", reference, run_graph(graph, layout, streams, hidden, cuts))
         for runtime, graph in graphs.items()
         for how, cuts in cuttings.items()
     ]
-    found.append(difference(f"{form}: TorchScript, steps", reference, run_script(script, compiled, streams)))
+    differences.append(difference(f"{form}: TorchScript, steps", reference, run_script(script, compiled, streams)))
     traced = compiled.spec.decision.rule == "trace"
-    for item in found:
+    for item in differences:
         if traced and item.readout > TOLERANCE:
             raise ParityError(
                 f"{item.implementation} differs from torch: readout by {item.readout:.2g} (allowed: {TOLERANCE:.0e})"
@@ -242,10 +240,10 @@ def verify_form(compiled: Compiled, graphs: Mapping[str, Graph], script: bytes, 
                 f"{item.implementation} differs from torch: {item.labels} labels, {item.spikes} spikes, "
                 f"probabilities by {item.probabilities:.2g} (allowed: none, any, {TOLERANCE:.0e})"
             )
-    return found
+    return differences
 
 
-def verify_encoder(encoder: Encoder, graph: Graph, layout: Sequence[ManifestStateTensor], audio: Tensor) -> None:
+def verify_encoder(encoder: Encoder, graph: Graph, layout: Sequence[TensorDescription], audio: Tensor) -> None:
     """The encoder's graph against torch, whole and in chunks, for float32 audio [stream, whole steps].
 
     Raises:

@@ -38,7 +38,7 @@ def torchscript(compiled: Compiled) -> bytes:
         # TorchScript is deprecated without a removal date (which warning says so depends on torch's version), and still
         # what LibTorch users load
         warnings.filterwarnings("ignore", message=".*torch.jit.*")
-        traced = torch.jit.trace(_Step(compiled), (spikes, *states.values()), check_trace=False)  # type: ignore[no-untyped-call]
+        traced = torch.jit.trace(_Step(compiled), (spikes, *states.values()), check_trace=False)
         buffer = io.BytesIO()
         torch.jit.save(traced, buffer)
     return buffer.getvalue()
@@ -52,7 +52,7 @@ def load_torchscript(content: bytes) -> torch.jit.ScriptModule:
     """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*torch.jit.*")
-        loaded = torch.jit.load(io.BytesIO(content))  # type: ignore[no-untyped-call]
+        loaded = torch.jit.load(io.BytesIO(content))
     if not isinstance(loaded, torch.jit.ScriptModule):
         raise ValueError(f"TorchScript of a {type(loaded).__name__}, not of a module")
     return loaded

@@ -29,14 +29,13 @@ from hetsyn_model.state import FORMS, Form, state_bytes
 from hetsyn_model.training.checkpoint import Checkpoint
 from service.contract import manifest as contract
 from service.contract.artifact import Artifact
+from service.contract.graph_io import Float32Array
 from service.runtime.onnx import Graph, load_graph
 from service.runtime.operators import library
 
 CHECKPOINT = "network.pt"
 ENCODER_FILE = "encoder.onnx"
 SEGMENT = 32  # streams that a verification holds in memory at once, in the exact form
-
-Floats = NDArray[np.float32]
 
 
 class ArtifactPathError(ValueError):
@@ -126,7 +125,7 @@ class _Verified:
     graph: bytes
     script: bytes
     differences: list[Difference]
-    hidden: list[Floats]
+    hidden: list[Float32Array]
     hits: int
     golden: dict[str, NDArray[np.generic]]
 
@@ -173,20 +172,20 @@ def write_artifact(
     files: dict[str, bytes] = {}
     if source.encoder is not None:
         files[ENCODER_FILE] = _verified_encoder(source.encoder, audio)
-    forms: dict[contract.FormName, contract.Form] = {}
+    forms: dict[contract.FormName, contract.FormDescription] = {}
     reports: list[FormReport] = []
     golden: dict[str, NDArray[np.generic]] = {}
-    reference: list[Floats] = []  # hidden spikes of the exact form, which comes first
+    reference: list[Float32Array] = []  # hidden spikes of the exact form, which comes first
     for form in FORMS:
         compiled = network.compile(form)
         verified = _verified_form(compiled, evaluation)
         reference = reference or verified.hidden
         sizes = {name: bank.size for name, bank in network.banks.items()} if form == "bank" else {}
-        described = contract.Form(
+        described = contract.FormDescription(
             file=f"{form}.onnx",
             torchscript=f"{form}.pt",
             state=tuple(
-                contract.StateTensor(name=t.name, shape=t.shape, dtype=t.dtype, initial=t.initial)
+                contract.TensorDescription(name=t.name, shape=t.shape, dtype=t.dtype, initial=t.initial)
                 for t in compiled.layout
             ),
             state_bytes=state_bytes(compiled.layout),
@@ -235,7 +234,7 @@ def _verified_form(compiled: Compiled, evaluation: Evaluation) -> _Verified:
     content, script = network_graph(compiled), torchscript(compiled)
     graphs = graphs_by_runtime(content)
     differences: list[Difference] = []
-    hidden: list[Floats] = []
+    hidden: list[Float32Array] = []
     golden: dict[str, NDArray[np.generic]] = {}
     hits = 0
     for part, truth in _segments(evaluation):
@@ -249,13 +248,13 @@ def _verified_form(compiled: Compiled, evaluation: Evaluation) -> _Verified:
     return _Verified(content, script, differences, hidden, hits, golden)
 
 
-def _mismatch(reference: list[Floats], other: list[Floats]) -> float:
+def _mismatch(reference: list[Float32Array], other: list[Float32Array]) -> float:
     """Spikes that differ, over those of the reference."""
     different = sum(float((a != b).sum()) for a, b in zip(reference, other, strict=True))
     return different / max(sum(float(a.sum()) for a in reference), 1.0)
 
 
-def _report(form: Form, described: contract.Form, verified: _Verified) -> FormReport:
+def _report(form: Form, described: contract.FormDescription, verified: _Verified) -> FormReport:
     return FormReport(
         form,
         described.state_bytes,
@@ -313,7 +312,7 @@ def _golden(compiled: Compiled, streams: Streams) -> dict[str, NDArray[np.generi
 
 
 def _manifest(
-    source: Source, forms: dict[contract.FormName, contract.Form], files: dict[str, bytes]
+    source: Source, forms: dict[contract.FormName, contract.FormDescription], files: dict[str, bytes]
 ) -> contract.Manifest:
     spec, encoder = source.network.spec, source.encoder
     made_with: dict[str, str | int | float | bool | None] = {
@@ -327,10 +326,12 @@ def _manifest(
         version=source.version,
         description=source.description,
         labels=source.labels,
-        input=contract.Input(channels=spec.channels, step_s=spec.step_s, description=source.input_description),
+        input=contract.InputDescription(
+            channels=spec.channels, step_s=spec.step_s, description=source.input_description
+        ),
         encoder=None
         if encoder is None
-        else contract.Encoder(
+        else contract.EncoderDescription(
             file=ENCODER_FILE,
             sample_rate_hz=encoder.sample_rate_hz,
             samples_per_step=encoder.step_samples,
@@ -366,15 +367,26 @@ def _write_all(out: Path, files: dict[str, bytes]) -> None:
 
 
 def seeded_streams(channels: int, density: float, *, streams: int, steps: int, seed: int = 0) -> Streams:
-    """Random spikes of one density, lengths between half and all of ``steps``."""
+    """Random spikes of one density.
+
+    Args:
+        channels: of the streams.
+        density: probability with which a channel spikes in a step.
+        streams: number of streams.
+        steps: of the longest stream; a stream has half as many at least.
+        seed: of spikes and lengths.
+
+    Returns:
+        Streams of float32 [streams, steps, channels].
+    """
     rng = np.random.default_rng(seed)
     spikes = (rng.random((streams, steps, channels)) < density).astype(np.float32)
     return Streams(torch.from_numpy(spikes), torch.from_numpy(rng.integers(steps // 2, steps + 1, streams)))
 
 
-def noise_and_silence(encoder: EncoderSpec, seconds: float = 1.0) -> torch.Tensor:
+def noise_and_silence(encoder: EncoderSpec, duration_s: float = 1.0) -> torch.Tensor:
     """Seeded audio, float32 [4, whole steps]: loud and faint noise, noise that begins late, and silence."""
-    steps = max(1, round(seconds * encoder.sample_rate_hz / encoder.step_samples))
+    steps = max(1, round(duration_s * encoder.sample_rate_hz / encoder.step_samples))
     noise = np.random.default_rng(0).normal(size=(4, steps * encoder.step_samples))
     noise *= np.array([[0.2], [0.002], [0.05], [0.0]])
     noise[2, : noise.shape[1] // 2] = 0.0

@@ -119,8 +119,10 @@ class StreamingClient:
         """Send the spikes of ``steps`` network steps.
 
         Args:
+            steps: length of the chunk.
             times: [spikes], the step of each spike, from 0.
             units: [spikes], its channel.
+            options: see ``ChunkOptions``.
 
         Raises:
             InputError: a time or a channel that cannot be sent.
@@ -144,9 +146,11 @@ class StreamingClient:
         Args:
             path: WAV file of 16-bit PCM.
             chunk_s: length of a chunk.
+            model: as in ``ChunkOptions``.
+            form: as in ``ChunkOptions``.
             before_chunk: called before a chunk is sent with the time in the recording, in seconds, at which the chunk
                 ends. It may wait until a microphone would have recorded so much.
-            model: as in ``ChunkOptions``, and so are ``form`` and ``carry``.
+            carry: as in ``ChunkOptions``.
 
         Raises:
             InputError: not a WAV file of 16-bit PCM.
@@ -245,7 +249,10 @@ class Session:
 
     Args:
         client: the connection.
-        model: as in ``ChunkOptions``, and so are ``version``, ``form`` and ``carry``.
+        model: as in ``ChunkOptions``.
+        version: as in ``ChunkOptions``.
+        form: as in ``ChunkOptions``.
+        carry: as in ``ChunkOptions``.
 
     Attributes:
         id: on the server.
@@ -282,7 +289,7 @@ class Session:
             ServiceUnreachable: the server cannot be reached.
         """
         if np.asarray(samples).dtype.kind == "f":
-            raise InputError("the samples are floats: scale them to 16-bit integers, of 32767 at most")
+            raise InputError("the samples are floats: scale them to 16-bit integers, at most 32767")
         reply = self._infer(*_sound(samples, sample_rate_hz), end=end)
         self._empty = _sound(np.empty(0, np.int16), sample_rate_hz)
         return reply
@@ -290,7 +297,19 @@ class Session:
     def send_events(
         self, steps: int, times: NDArray[np.int64], units: NDArray[np.int64], *, end: bool = False
     ) -> Reply:
-        """Send the spikes of ``steps`` network steps, as ``StreamingClient.infer_events`` does."""
+        """Send the spikes of ``steps`` network steps.
+
+        Args:
+            steps: length of the chunk.
+            times: [spikes], the step of each spike, from 0.
+            units: [spikes], its channel.
+            end: the chunk ends the session.
+
+        Raises:
+            InputError: a time or a channel that cannot be sent.
+            ServiceProblem: the server refused the chunk.
+            ServiceUnreachable: the server cannot be reached.
+        """
         reply = self._infer(pack_events(steps, times, units), EVENTS_TYPE, end=end)
         self._empty = pack_events(0, [], []), EVENTS_TYPE
         return reply

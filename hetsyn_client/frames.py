@@ -21,10 +21,12 @@ HEADER = struct.Struct("<4sIH")
 
 
 class Frame(NamedTuple):
-    """
+    """A frame's parts.
+
     Attributes:
         token: empty before a session's first reply.
         content_type: of the body.
+        body: the chunk.
     """
 
     token: bytes
@@ -33,6 +35,7 @@ class Frame(NamedTuple):
 
 
 def pack_frame(token: bytes, content_type: str, body: bytes) -> bytes:
+    """Put a token and a body, of a content type in ASCII, into one frame."""
     named = content_type.encode("ascii")
     return b"".join((HEADER.pack(MAGIC, len(token), len(named)), token, named, body))
 
@@ -44,7 +47,7 @@ def unpack_frame(data: bytes) -> Frame:
         InputError: not a frame, or cut off.
     """
     if len(data) < HEADER.size or not data.startswith(MAGIC):
-        raise InputError(f"the body does not begin with {MAGIC.decode()} and two lengths (10 bytes): frame it anew")
+        raise InputError(f"the body does not begin with {MAGIC.decode()} and two lengths (10 bytes): pack it again")
     _, token_bytes, type_bytes = HEADER.unpack_from(data)
     type_begin = HEADER.size + token_bytes
     body_begin = type_begin + type_bytes
@@ -53,5 +56,5 @@ def unpack_frame(data: bytes) -> Frame:
     try:
         content_type = data[type_begin:body_begin].decode("ascii")
     except UnicodeDecodeError as error:
-        raise InputError("the content type in the frame is not ASCII: frame it anew") from error
+        raise InputError("the content type in the frame is not ASCII: pack it again") from error
     return Frame(data[HEADER.size : type_begin], content_type, data[body_begin:])

@@ -70,7 +70,9 @@ def _samples(rest: bytes, size: int) -> bytes:
     if size == 0 or (size > len(rest) and size >= STREAMED_BYTES):
         return rest
     if size > len(rest):
-        raise InputError(f"the WAV file declares {size} bytes of samples and holds {len(rest)}: send the whole file")
+        raise InputError(
+            f"the WAV file declares {size} bytes of samples, but contains {len(rest)}: send the whole file"
+        )
     return rest[:size]
 
 
@@ -93,5 +95,5 @@ def _format(chunk: bytes) -> tuple[int, int]:
     if bits != 16:
         raise InputError(f"the WAV file has {bits}-bit samples: {CONVERT}")
     if channels not in (1, 2):
-        raise InputError(f"the WAV file has {channels} channels: send one, or two to be averaged")
+        raise InputError(f"the WAV file has {channels} channels: send one channel, or two, which are averaged")
     return channels, rate_hz

@@ -1,9 +1,10 @@
-"""Synapses in the bank form: K decays shared by a layer instead of one a synapse (``docs/timescale-bank.md``).
+"""Synapses in the bank form: K decays shared by a layer instead of one a synapse.
 
-The exact form is equation 8 of arXiv 2508.11644; the bank is this project's own approximation of it. A synapse's kernel
-``r^n`` is written in the basis of the bank's decays, ``r^n ~ sum_k c_k(r) alpha_k^n`` for n >= 0. The least-squares
-coefficients solve ``G c = b(r)`` with ``G_kl = 1 / (1 - alpha_k alpha_l)`` and ``b_k(r) = 1 / (1 - r alpha_k)``. G is a
-Cauchy matrix in disguise, so the solution is a product:
+``docs/explanation/timescale-bank.md`` explains it. The exact form is equation 8 of arXiv 2508.11644; the bank is this
+project's own approximation of it. A synapse's kernel ``r^n`` is written in the basis of the bank's decays,
+``r^n ~ sum_k c_k(r) alpha_k^n`` for n >= 0. The least-squares coefficients solve ``G c = b(r)`` with
+``G_kl = 1 / (1 - alpha_k alpha_l)`` and ``b_k(r) = 1 / (1 - r alpha_k)``. G is a Cauchy matrix in disguise, so the
+solution is a product:
 
     B(r)    = prod_l (r - alpha_l) / (1 - r alpha_l)
     c_k(r)  = B(r) * gamma_k / (r - alpha_k), the factor of alpha_k cancelled
@@ -201,7 +202,12 @@ def _bias_row(bank: Bank, bias: Tensor, decay: Tensor) -> Tensor:
 
 
 def kernel_error(bank: Bank, r: Tensor) -> float:
-    """Relative L2 error of the worst kernel in the bank's basis, over the decays in ``r``."""
+    """Relative L2 error of the worst kernel in the bank's basis.
+
+    Args:
+        bank: the shared decays.
+        r: decays of the kernels, any shape, each in [0, 1].
+    """
     leaky = np.array([alpha for alpha in bank.decays if alpha < 1.0])
     decays = np.unique(r.detach().to(torch.float64).numpy())
     decays = decays[decays < 1.0] if bank.integrator else np.minimum(decays, 1 - 1e-15)
@@ -235,7 +241,7 @@ def fit_bank(r: Tensor, *, size: int | None = None, error_bound: float = 1e-3) -
         BankError: the size holds nothing, or LARGEST_BANK decays do not meet the bound.
     """
     if size is not None and size < 1:
-        raise BankError(f"a bank of {size} decays holds nothing: give 1 or more")
+        raise BankError(f"a bank of {size} decays is empty: give 1 or more")
     if not r.numel():
         raise BankError("there are no decays to fit a bank to")
     distinct = np.unique(r.detach().to(torch.float64).numpy())
@@ -244,7 +250,7 @@ def fit_bank(r: Tensor, *, size: int | None = None, error_bound: float = 1e-3) -
     if not leaky.size:
         return Bank((1.0,))
     if size is not None and size < 1 + integrator:
-        raise BankError("a bank of 1 decay cannot hold both r = 1 and others: give 2 or more")
+        raise BankError("a bank of 1 decay cannot represent both r = 1 and other decays: give 2 or more")
     enough = RESOLVED if size is not None else max(error_bound, RESOLVED)
     largest = LARGEST_BANK if size is None else size - integrator
     if size is not None and leaky.size > largest:  # fewer decays are rarely exact: try this size first

@@ -75,30 +75,33 @@ def _run(
 
 @train.command("speech-digits")
 def speech_digits(
-    data: Annotated[Path, typer.Option(help="Folder of digit_speaker_take.wav, real speech.")],
+    data: Annotated[Path, typer.Option(help="Folder of recorded speech.")],
     voices: Annotated[
-        Path | None, typer.Option(help="Folder of the same, synthesised; see `hetsyn train voices`.")
+        Path | None, typer.Option(help="Folder of synthesised speech, from `hetsyn train voices`.")
     ] = None,
     out: Annotated[
-        Path, typer.Option(help="Run folder: checkpoints, metrics, curves. An unfinished run goes on.")
+        Path, typer.Option(help="Folder for checkpoints, metrics and curves. An unfinished run continues.")
     ] = Path("runs/speech-digits"),
     leave_out: Annotated[
         list[str] | None,
-        typer.Option(help="Train without this speaker, then judge on them; may be repeated, one run each."),
+        typer.Option(help="Train without this speaker, and test on this speaker. Repeat it for more runs."),
     ] = None,
-    leave_one_out: Annotated[bool, typer.Option(help="One run for each speaker of the data.")] = False,
-    epochs: Annotated[int | None, typer.Option(min=1, help="Other than the task's own.")] = None,
-    seed: Annotated[int, typer.Option(help="Of weights, batches and augmentation.")] = 0,
+    leave_one_out: Annotated[bool, typer.Option(help="Leave out each speaker of the data, one run each.")] = False,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Number of epochs, instead of the task's own.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of weights, batches and augmentation.")] = 0,
     teacher: Annotated[
         list[Path] | None,
         typer.Option(
-            help="Run folder of the same command with another seed: its networks' probabilities are learned besides "
-            "the labels. May be repeated."
+            help="Folder of a run of the same command with another seed. The network also learns from the "
+            "probabilities of that run's network. May be repeated."
         ),
     ] = None,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 2,
 ) -> None:
-    """Ten spoken digits: train on recordings, or measure by leaving out one speaker at a time."""
+    """Train a network on ten spoken digits, or test it on speakers that are left out.
+
+    Recordings are named digit_speaker_take.wav.
+    """
     torch.set_num_threads(threads)
     try:
         recordings = read_folder(data, speech.LABELS, speech.ENCODER.sample_rate_hz)
@@ -147,10 +150,10 @@ def _report(out: Path, speakers: list[str]) -> None:
 @train.command("voices")
 def make_voices(
     out: Annotated[Path, typer.Option(help="Folder for the wav files; existing files are kept.")],
-    seed: Annotated[int, typer.Option(help="Of pitch, tempo and punctuation.")] = 0,
-    held_out: Annotated[bool, typer.Option(help="Only the voices that are never trained on.")] = False,
+    seed: Annotated[int, typer.Option(help="Seed of pitch, tempo and punctuation.")] = 0,
+    held_out: Annotated[bool, typer.Option(help="Make only the voices that are never used for training.")] = False,
 ) -> None:
-    """Synthesise spoken digits with every speech engine on this machine, to train on."""
+    """Synthesise spoken digits for training, with every speech engine on this machine."""
     try:
         with _bars() as bars:
             task = bars.add_task("recordings")
@@ -171,9 +174,9 @@ def make_shd_voices(
     out: Annotated[
         Path, typer.Option(help="Folder for shd_train.h5, shd_test.h5 and the wav files; existing wav files are kept.")
     ],
-    seed: Annotated[int, typer.Option(help="Of pitch, tempo and punctuation.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of pitch, tempo and punctuation.")] = 0,
 ) -> None:
-    """Synthesise German and English digits in the form of the Spiking Heidelberg Digits, test speakers apart."""
+    """Synthesise German and English digits in the form of the Spiking Heidelberg Digits."""
     try:
         with _bars() as bars:
             tasks = {language: bars.add_task(f"recordings, {language}", total=None) for language in ("en", "de")}

@@ -31,7 +31,7 @@ from torch import Tensor
 from hetsyn_model.spec import SpecError
 
 EMPHASIS_FROM_HZ = 300.0
-Array = np.ndarray[Any, np.dtype[np.float64]]
+Float64Array = np.ndarray[Any, np.dtype[np.float64]]
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ class EncoderSpec:
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 
-    def thresholds_db(self) -> Array:
+    def thresholds_db(self) -> Float64Array:
         """[levels], from the highest down."""
         return -(self.top_db + self.spacing_db * np.arange(self.levels, dtype=np.float64))
 
@@ -115,22 +115,22 @@ class EncoderSpec:
         """Length of the DFT: a frame and the zeros behind it."""
         return 1 << math.ceil(math.log2(self.window_samples))
 
-    def window(self) -> Array:
+    def window(self) -> Float64Array:
         """[window_samples], Hann."""
         n = np.arange(self.window_samples)
         return np.asarray(0.5 - 0.5 * np.cos(2 * np.pi * (n + 0.5) / self.window_samples))
 
-    def spectrum_matrix(self) -> Array:
+    def spectrum_matrix(self) -> Float64Array:
         """[window_samples, 2 * bins]: windowed DFT, real parts then imaginary parts."""
         size, window = self.spectrum_samples, self.window()
         n, f = np.arange(self.window_samples), np.arange(size // 2 + 1)
         angle = 2 * np.pi * np.outer(n, f) / size
         # a full-scale sine in the middle of a bin has energy 1/2
         scale = math.sqrt(2.0) / window.sum()
-        matrix: Array = np.concatenate([np.cos(angle), -np.sin(angle)], 1) * window[:, None] * scale
+        matrix: Float64Array = np.concatenate([np.cos(angle), -np.sin(angle)], 1) * window[:, None] * scale
         return matrix
 
-    def mel_matrix(self, warp: float = 1.0) -> Array:
+    def mel_matrix(self, warp: float = 1.0) -> Float64Array:
         """[2 * bins, bands]: triangular Mel filters, once for each half of the spectrum.
 
         Args:
@@ -139,12 +139,12 @@ class EncoderSpec:
         bank = self.mel_filters(self.mel_edges_hz() * warp)
         return np.concatenate([bank, bank])
 
-    def mel_edges_hz(self) -> Array:
+    def mel_edges_hz(self) -> Float64Array:
         """[bands + 2], where each filter starts, peaks and ends; in order."""
         mel = np.linspace(_mel(self.low_hz), _mel(self.high_hz), self.bands + 2)
         return np.asarray(700.0 * (10 ** (mel / 2595.0) - 1.0))
 
-    def mel_filters(self, edges_hz: Array) -> Array:
+    def mel_filters(self, edges_hz: Float64Array) -> Float64Array:
         """[..., bins, bands]: triangular filters between edges [..., bands + 2]."""
         f = np.arange(self.spectrum_samples // 2 + 1) * self.sample_rate_hz / self.spectrum_samples
         mel = np.linspace(_mel(self.low_hz), _mel(self.high_hz), self.bands + 2)
@@ -158,17 +158,17 @@ class EncoderSpec:
         nearest = distance == distance.min(-2, keepdims=True)
         return np.asarray(np.where(narrow & nearest, 1.0, bank))
 
-    def emphasis_db(self) -> Array:
+    def emphasis_db(self) -> Float64Array:
         """[bands], what is added to each band's level."""
         return np.asarray(self.emphasis_db_per_octave * self.octaves())
 
-    def octaves(self) -> Array:
+    def octaves(self) -> Float64Array:
         """[bands], octaves of each band's centre above EMPHASIS_FROM_HZ, at least 0."""
         mel = np.linspace(_mel(self.low_hz), _mel(self.high_hz), self.bands + 2)[1:-1]
         centre_hz = 700.0 * (10 ** (mel / 2595.0) - 1.0)
         return np.asarray(np.log2(np.maximum(centre_hz / EMPHASIS_FROM_HZ, 1.0)))
 
-    def contrast_matrix(self) -> Array:
+    def contrast_matrix(self) -> Float64Array:
         """[bands, bands]: ``levels @ matrix`` is the level less its share of the neighbourhood's mean."""
         band = np.arange(self.bands)
         near = np.exp(-0.5 * ((band[:, None] - band) / self.contrast_bands) ** 2)

@@ -51,7 +51,7 @@ class Events:
 
 
 def pointer(tensor: Tensor | None) -> ctypes.c_void_p:
-    """Address for the compiled library; None is its null.
+    """Address of a tensor of any shape, for the compiled library; None is its null.
 
     Raises:
         ValueError: the tensor's memory is not contiguous.
@@ -62,6 +62,7 @@ def pointer(tensor: Tensor | None) -> ctypes.c_void_p:
 
 
 def suffix(tensor: Tensor) -> str:
+    """Type of a float tensor in the names of the compiled library's functions."""
     return "float" if tensor.dtype == torch.float32 else "double"
 
 
@@ -106,7 +107,7 @@ def event_product(spikes: Tensor | Events, weight: Tensor) -> Tensor:
     if native.runs(weight):
         events = spikes if isinstance(spikes, Events) else Events.of(spikes)
         dense = spikes.reshape(-1, spikes.shape[-1]) if isinstance(spikes, Tensor) else None
-        out: Tensor = _EventProduct.apply(dense, weight, events)  # type: ignore[no-untyped-call]
+        out: Tensor = _EventProduct.apply(dense, weight, events)
         return out.view(events.batch, events.steps, weight.shape[1])
     if isinstance(spikes, Tensor):
         return spikes @ weight

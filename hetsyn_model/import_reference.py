@@ -60,7 +60,7 @@ def _entries(suffixes: tuple[str, ...], recurrent: bool) -> list[_Entry]:
 
 
 @dataclass(frozen=True)
-class _Found:
+class _Parameter:
     """An entry of a checkpoint: the name that it was found under."""
 
     name: str
@@ -78,7 +78,7 @@ def _architecture(names: set[str]) -> tuple[tuple[str, ...], bool]:
     return min(((("1", "2"), True), (("",), True), (("",), False)), key=unexplained)
 
 
-def _collect(entries: list[_Entry], state_dict: Mapping[str, Tensor]) -> dict[tuple[int, str], _Found]:
+def _collect(entries: list[_Entry], state_dict: Mapping[str, Tensor]) -> dict[tuple[int, str], _Parameter]:
     """Each tensor by its key (layer, parameter)."""
     known = {name for entry in entries for name in entry.names}
     extra = sorted(set(state_dict) - known)
@@ -88,7 +88,7 @@ def _collect(entries: list[_Entry], state_dict: Mapping[str, Tensor]) -> dict[tu
             + (f" (and {len(extra) - 1} more)" if len(extra) > 1 else "")
             + ("; strip the prefix of the names" if extra[0].startswith(("param/", "module.")) else "")
         )
-    found: dict[tuple[int, str], _Found] = {}
+    parameters: dict[tuple[int, str], _Parameter] = {}
     for entry in entries:
         present = [name for name in entry.names if name in state_dict]
         if not present:
@@ -101,8 +101,8 @@ def _collect(entries: list[_Entry], state_dict: Mapping[str, Tensor]) -> dict[tu
         for name, alias in zip(present[1:], tensors[1:], strict=True):
             if alias.shape != tensors[0].shape or not torch.equal(alias, tensors[0]):
                 raise CheckpointError(f"entry {name!r} differs from {present[0]!r}: both name one tensor")
-        found[entry.layer, entry.parameter] = _Found(present[0], tensors[0])
-    return found
+        parameters[entry.layer, entry.parameter] = _Parameter(present[0], tensors[0])
+    return parameters
 
 
 def _tensor(name: str, value: object) -> Tensor:
@@ -115,7 +115,7 @@ def _tensor(name: str, value: object) -> Tensor:
     except (TypeError, ValueError) as error:
         raise CheckpointError(f"entry {name!r} is not a tensor of numbers ({error})") from error
     if not bool(torch.isfinite(tensor).all()):
-        raise CheckpointError(f"entry {name!r} holds values that are not finite")
+        raise CheckpointError(f"entry {name!r} contains values that are not finite")
     return tensor
 
 
@@ -126,22 +126,22 @@ def _axes(key: tuple[int, str], per_synapse: bool) -> tuple[int, ...]:
     return (layer + 1, fan_in) if parameter.startswith("w") or per_synapse else (layer + 1,)
 
 
-def _check_shapes(found: Mapping[tuple[int, str], _Found]) -> tuple[list[int], bool]:
+def _check_shapes(parameters: Mapping[tuple[int, str], _Parameter]) -> tuple[list[int], bool]:
     """Sizes of input and layers, and whether each synapse has a decay; most entries decide, the odd one is named."""
-    kinds = Counter(item.tensor.dim() == 2 for (_, parameter), item in found.items() if parameter[0] != "w")
+    kinds = Counter(item.tensor.dim() == 2 for (_, parameter), item in parameters.items() if parameter[0] != "w")
     per_synapse = kinds.most_common(1)[0][0]
     votes: dict[int, Counter[int]] = {}
-    for key, item in found.items():
+    for key, item in parameters.items():
         axes = _axes(key, per_synapse)
         if len(axes) == item.tensor.dim():
             for axis, size in zip(axes, item.tensor.shape, strict=True):
                 votes.setdefault(axis, Counter())[size] += 1
     sizes = {axis: counted.most_common(1)[0][0] for axis, counted in votes.items()}
-    for key, item in found.items():
+    for key, item in parameters.items():
         expected = tuple(sizes.get(axis, 0) for axis in _axes(key, per_synapse))
         if tuple(item.tensor.shape) != expected or 0 in expected:
             raise CheckpointError(
-                f"entry {item.name!r} has shape {tuple(item.tensor.shape)}, the others make it {expected}"
+                f"entry {item.name!r} has shape {tuple(item.tensor.shape)}, but the other entries need {expected}"
             )
     return [sizes[axis] for axis in sorted(sizes)], per_synapse
 
@@ -175,14 +175,14 @@ def from_reference(
     if not (step_s > 0 and tau_reset_s > 0):
         raise ValueError(f"step_s {step_s} and tau_reset_s {tau_reset_s} must be above 0")
     suffixes, recurrent = _architecture(set(state_dict))
-    found = _collect(_entries(suffixes, recurrent), state_dict)
-    sizes, per_synapse = _check_shapes(found)
-    for (_, parameter), item in found.items():
+    parameters = _collect(_entries(suffixes, recurrent), state_dict)
+    sizes, per_synapse = _check_shapes(parameters)
+    for (_, parameter), item in parameters.items():
         if parameter[0] == "r" and not bool(((item.tensor >= 0) & (item.tensor <= 1)).all()):
-            raise CheckpointError(f"entry {item.name!r} holds decays outside [0, 1]")
+            raise CheckpointError(f"entry {item.name!r} contains decays outside [0, 1]")
 
-    weights_rec = [item.tensor for (_, parameter), item in found.items() if parameter == "w_rec"]
-    biased = any(bool(item.tensor.any()) for (_, parameter), item in found.items() if parameter[0] == "b")
+    weights_rec = [item.tensor for (_, parameter), item in parameters.items() if parameter == "w_rec"]
+    biased = any(bool(item.tensor.any()) for (_, parameter), item in parameters.items() if parameter[0] == "b")
     spec = NetworkSpec(
         channels=sizes[0],
         hidden=tuple(sizes[1:-1]),
@@ -198,7 +198,7 @@ def from_reference(
     )
     network = Network(spec).to(dtype)
     with torch.no_grad():
-        for (index, parameter), item in found.items():
+        for (index, parameter), item in parameters.items():
             if parameter[0] == "b" and not biased:
                 continue
             target = network.layers[index].get_parameter(parameter)

@@ -26,6 +26,14 @@ ERROR_BOUND = 1e-3  # of a kernel, where a bank has no set size
 class Layer(nn.Module):
     """Learned tensors of one layer.
 
+    Args:
+        spec: of the network.
+        inputs: number of synapses a neuron from the layer before.
+        neurons: number of neurons.
+        recurrent: whether the layer has recurrent synapses.
+        spiking: whether its neurons spike; those of the readout need not.
+        generator: of the initial weights.
+
     Attributes:
         w_in: weights of the input synapses, [j, i].
         r_in: their decays a step, [j, i], [j, 1] or [1, 1].
@@ -267,5 +275,5 @@ class Network(nn.Module):
 def _parts(saved: Mapping[str, object]) -> tuple[Mapping[str, Any], Mapping[str, Any], Mapping[str, Any]]:
     spec, banks, tensors = saved["spec"], saved["banks"], saved["tensors"]
     if not (isinstance(spec, Mapping) and isinstance(banks, Mapping) and isinstance(tensors, Mapping)):
-        raise ValueError("not what Network.save() gave: spec, banks and tensors are mappings")
+        raise ValueError("not a result of Network.save(): spec, banks and tensors must be mappings")
     return spec, banks, tensors

@@ -69,13 +69,13 @@ def rollout(
     if not isinstance(spikes, Tensor | Events):
         raise ValueError(f"spikes are a {type(spikes).__name__}: give a tensor [batch, steps, channels], or Events")
     if isinstance(spikes, Tensor) and not bool(torch.isfinite(spikes).all()):
-        raise ValueError("spikes hold values that are not finite")
+        raise ValueError("spikes contain values that are not finite")
     if isinstance(spikes, Tensor) and spikes.dim() != 3:
         raise ValueError(f"spikes of shape {tuple(spikes.shape)} are not [batch, steps, channels]")
     spec = compiled.spec
     channels = spikes.channels if isinstance(spikes, Events) else spikes.shape[-1]
     if channels != spec.channels:
-        raise ValueError(f"spikes have {channels} channels, the network takes {spec.channels}")
+        raise ValueError(f"spikes have {channels} channels, but the network takes {spec.channels}")
     batch, longest = (spikes.batch, spikes.steps) if isinstance(spikes, Events) else spikes.shape[:2]
     if steps is None:
         steps = torch.full((batch,), longest, dtype=torch.int64)
@@ -85,10 +85,10 @@ def rollout(
 
 
 # readout, hidden spikes, and what the decision reads of the output layer: its spikes, or the readout again
-Traces = tuple[Tensor, list[Tensor], Tensor]
+LayerOutputs = tuple[Tensor, list[Tensor], Tensor]
 
 
-def _by_step(compiled: Compiled, spikes: Tensor | Events, dropout: float) -> Traces:
+def _by_step(compiled: Compiled, spikes: Tensor | Events, dropout: float) -> LayerOutputs:
     spec, dtype = compiled.spec, compiled.dtype
     dense = spikes.dense(dtype) if isinstance(spikes, Events) else spikes.to(dtype)
     state = initial_state(compiled.layout, dense.shape[0], dtype)
@@ -112,7 +112,7 @@ def _stacked(steps: list[Tensor], like: Tensor, width: int) -> Tensor:
     return torch.stack(steps, 1) if steps else like.new_zeros(like.shape[0], 0, width)
 
 
-def _by_layer(compiled: Compiled, spikes: Tensor | Events, dropout: float) -> Traces:
+def _by_layer(compiled: Compiled, spikes: Tensor | Events, dropout: float) -> LayerOutputs:
     spec = compiled.spec
     x = spikes.to(compiled.dtype) if isinstance(spikes, Tensor) else spikes
     hidden: list[Tensor] = []
@@ -144,9 +144,7 @@ def layer_rollout(spec: NetworkSpec, layer: LayerWeights, drive: Tensor) -> tupl
     """
     synapses = layer.bank
     if native.runs(drive):
-        spikes, potential = _LayerRollout.apply(  # type: ignore[no-untyped-call]
-            drive, synapses.weight_rec, layer.reset_decay, synapses.decays, spec
-        )
+        spikes, potential = _LayerRollout.apply(drive, synapses.weight_rec, layer.reset_decay, synapses.decays, spec)
         return spikes, potential
     bank = synapses.decays.shape[0]
     batch, steps, neurons = drive.shape[0], drive.shape[1], drive.shape[2] // bank

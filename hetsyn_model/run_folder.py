@@ -14,7 +14,7 @@ class RunError(ValueError):
     """The run folder belongs to another configuration, or is not a run; the message says which field."""
 
 
-def claim(folder: Path, config: dict[str, Any]) -> None:
+def record_configuration(folder: Path, config: dict[str, Any]) -> None:
     """Make the folder this configuration's, in ``run.json``.
 
     Raises:
@@ -27,7 +27,9 @@ def claim(folder: Path, config: dict[str, Any]) -> None:
     before, now = json.loads(path.read_text()), json.loads(text)
     differing = [key for key in {**now, **before} if before.get(key) != now.get(key)]
     if differing:
-        raise RunError(f"{folder} holds a run with another {', '.join(differing)}: choose another --out, or delete it")
+        raise RunError(
+            f"{folder} contains a run with another {', '.join(differing)}: choose another --out, or delete it"
+        )
 
 
 def save_tensors(path: Path, values: dict[str, Any]) -> None:

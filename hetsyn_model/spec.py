@@ -248,4 +248,4 @@ def variant(
             adaptation_strength=adaptation_strength,
             adaptation_tau_steps=adaptation_tau_steps,
         )
-    raise SpecError(f"variant: {name!r} is none of {get_args(Variant)}")
+    raise SpecError(f"variant: {name!r} is not one of {get_args(Variant)}")

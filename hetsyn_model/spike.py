@@ -89,5 +89,5 @@ def spike_step(
         level = neuron.threshold + adaptation
     if surrogate is None:
         return potential, (potential > level).to(currents.dtype), reset, adaptation
-    spikes: Tensor = _Threshold.apply(potential - level, surrogate, neuron.threshold)  # type: ignore[no-untyped-call]
+    spikes: Tensor = _Threshold.apply(potential - level, surrogate, neuron.threshold)
     return potential, spikes, reset, adaptation

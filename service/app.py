@@ -41,12 +41,24 @@ log = logging.getLogger("hetsyn.app")
 
 @dataclass(frozen=True)
 class Server:
-    """The parts of a server. Used from one event loop."""
+    """The parts of a server. Used from one event loop.
+
+    Attributes:
+        settings: of the server.
+        catalog: of the models.
+        counters: of everything that it does.
+        admission: permits of the requests.
+        uploads: bodies under way.
+        batcher: computes chunks.
+        registry: of the sessions that the server stores.
+        carried: sessions that the clients carry.
+        reloader: of the catalog.
+    """
 
     settings: Settings
     catalog: ModelCatalog
     counters: Counters
-    admissions: Admission
+    admission: Admission
     uploads: Uploads
     batcher: Batcher
     registry: SessionRegistry
@@ -63,7 +75,7 @@ class Server:
 
     async def close(self) -> None:
         """Finish and commit the requests in flight, end the threads and close the store."""
-        await self.admissions.finish()
+        await self.admission.finish()
         self.uploads.close()
         await self.batcher.close()
         await self.registry.sessions.close()
@@ -123,7 +135,7 @@ def build_server(
     )
     packing = Packing(float16=settings.store.dtype == "float16")
     uploads = Uploads(limits.max_upload_bytes, limits.body_timeout_s)
-    admissions = Admission(limits.max_waiting, uploads)
+    admission = Admission(limits.max_waiting, uploads)
     engine = Engine(limits.max_chunk_steps)
     batcher = Batcher(engine, BatchPolicy(batching.max_batch), batching.engine_threads, batching.inline_s)
     advance = Advance(engine, batcher.run, catalog, counters)
@@ -148,11 +160,11 @@ def build_server(
         settings=settings,
         catalog=catalog,
         counters=counters,
-        admissions=admissions,
+        admission=admission,
         uploads=uploads,
         batcher=batcher,
-        registry=SessionRegistry(sessions, advance, catalog, packing, admissions, counters),
-        carried=CarriedSessions(tokens, advance, counters, admissions, wall),
+        registry=SessionRegistry(sessions, advance, catalog, packing, admission, counters),
+        carried=CarriedSessions(tokens, advance, counters, admission, wall),
         reloader=Reloader(catalog, lambda model: smoke_test(model, engine), counters, settings.watch_s),
     )
 
@@ -183,7 +195,7 @@ def create_app(
         catalog=server.catalog,
         registry=server.registry,
         carried=server.carried,
-        admissions=server.admissions,
+        admission=server.admission,
         uploads=server.uploads,
         counters=server.counters,
         lifespan=lifespan,

@@ -51,30 +51,31 @@ class LogLevel(StrEnum):
 
 @serve.command()
 def serve_models(
-    models: Annotated[Path, typer.Option(help="Folder of models: NAME/VERSION/manifest.json.")] = MODELS,
-    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for all.")] = Settings.host,
+    models: Annotated[Path, typer.Option(help="Folder of models, NAME/VERSION/.")] = MODELS,
+    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 listens on all.")] = Settings.host,
     port: Annotated[
         int, typer.Option(min=0, max=65_535, help="Port to listen on; 0 takes a free one.")
     ] = Settings.port,
     default_model: Annotated[
-        str | None, typer.Option(help="Model of requests that name none; else the one that the file 'default' names.")
+        str | None,
+        typer.Option(help="Model of requests that name none. Default: the model named in the file 'default'."),
     ] = None,
     watch_s: Annotated[
         float,
-        typer.Option(min=0, help="Check the folder for new models at this interval; 0: reload on SIGHUP alone."),
+        typer.Option(min=0, help="Check the folder for new models at this interval; 0: only on SIGHUP."),
     ] = Settings.watch_s,
     device: Annotated[
-        DeviceName, typer.Option(help="Where networks run; auto is a GPU where one can be used, else the CPU.")
+        DeviceName, typer.Option(help="Where networks run; auto is a GPU if one can be used, otherwise the CPU.")
     ] = DeviceName.auto,
     drain_s: Annotated[
-        float, typer.Option(min=0, help="After SIGTERM, serve on for this time while /health/ready says 503.")
+        float, typer.Option(min=0, help="After SIGTERM, continue to serve for this time while /health/ready says 503.")
     ] = Settings.drain_s,
-    log_level: Annotated[LogLevel, typer.Option(help="Least severe messages to log.")] = LogLevel.info,
+    log_level: Annotated[LogLevel, typer.Option(help="Log messages of this level and above.")] = LogLevel.info,
     max_sessions: Annotated[
-        int, typer.Option(min=1, help="Most open sessions.", rich_help_panel=LIMITS)
+        int, typer.Option(min=1, help="The most open sessions; with a store, in memory.", rich_help_panel=LIMITS)
     ] = Limits.max_sessions,
     max_waiting: Annotated[
-        int, typer.Option(min=1, help="Most requests in flight; one more gets 503 at once.", rich_help_panel=LIMITS)
+        int, typer.Option(min=1, help="The most requests in flight; one more gets 503.", rich_help_panel=LIMITS)
     ] = Limits.max_waiting,
     max_body_bytes: Annotated[
         int, typer.Option(min=1, help="A longer body gets 413.", rich_help_panel=LIMITS)
@@ -86,7 +87,7 @@ def serve_models(
         int,
         typer.Option(
             min=1,
-            help="Most bytes of all bodies under way; more gets 503. At least --max-body-bytes.",
+            help="The most bytes of all bodies under way; more get 503. At least --max-body-bytes.",
             rich_help_panel=LIMITS,
         ),
     ] = Limits.max_upload_bytes,
@@ -97,10 +98,10 @@ def serve_models(
         int, typer.Option(min=1, help="A chunk of more network steps gets 413.", rich_help_panel=LIMITS)
     ] = Limits.max_chunk_steps,
     session_idle_s: Annotated[
-        float, typer.Option(min=1, help="Drop a session that lies idle for longer.", rich_help_panel=RETENTION)
+        float, typer.Option(min=1, help="A session without a chunk for this long expires.", rich_help_panel=RETENTION)
     ] = Retention.session_idle_s,
     session_age_s: Annotated[
-        float, typer.Option(min=1, help="Drop a session at this age.", rich_help_panel=RETENTION)
+        float, typer.Option(min=1, help="A session of this age expires.", rich_help_panel=RETENTION)
     ] = Retention.session_age_s,
     ended_keep_s: Annotated[
         float,
@@ -108,29 +109,31 @@ def serve_models(
     ] = Retention.ended_keep_s,
     expired_keep_s: Annotated[
         float,
-        typer.Option(min=0.1, help="Remember for this time that a session was dropped.", rich_help_panel=RETENTION),
+        typer.Option(min=0.1, help="Refuse the id of an expired session for this time.", rich_help_panel=RETENTION),
     ] = Retention.expired_keep_s,
     max_remembered: Annotated[
         int,
         typer.Option(
             min=1,
-            help="Without a store, remember this many ended sessions, and this many dropped ones.",
+            help="Without a store, remember this many ended sessions, and this many expired ones.",
             rich_help_panel=RETENTION,
         ),
     ] = Retention.max_remembered,
     sweep_interval_s: Annotated[
-        float, typer.Option(min=0.1, help="Time between two searches for idle sessions.", rich_help_panel=RETENTION)
+        float, typer.Option(min=0.1, help="Time between two searches for expired sessions.", rich_help_panel=RETENTION)
     ] = Retention.sweep_interval_s,
     engine_threads: Annotated[
-        int, typer.Option(min=1, help="Batches to compute at the same time.", rich_help_panel=BATCHING)
+        int, typer.Option(min=1, help="Number of batches to compute at the same time.", rich_help_panel=BATCHING)
     ] = Batching.engine_threads,
     max_batch: Annotated[
-        int, typer.Option(min=1, help="Most chunks to compute together.", rich_help_panel=BATCHING)
+        int, typer.Option(min=1, help="The most chunks in a batch.", rich_help_panel=BATCHING)
     ] = Batching.max_batch,
     inline_s: Annotated[
         float,
         typer.Option(
-            min=0, help="Compute a batch on the event loop if it is expected to take less.", rich_help_panel=BATCHING
+            min=0,
+            help="Compute a batch on the event loop if it should take less time than this.",
+            rich_help_panel=BATCHING,
         ),
     ] = Batching.inline_s,
     store: Annotated[
@@ -143,10 +146,13 @@ def serve_models(
     ] = StoreSettings.url,
     store_timeout_s: Annotated[
         float,
-        typer.Option(min=0.01, help="Time for a batch of store requests; then chunks get 503.", rich_help_panel=STORE),
+        typer.Option(
+            min=0.01, help="Time limit for a batch of store requests; after it, chunks get 503.", rich_help_panel=STORE
+        ),
     ] = StoreSettings.timeout_s,
     store_dtype: Annotated[
-        StoreDtype, typer.Option(help="Of states in the store; float16 takes half the room.", rich_help_panel=STORE)
+        StoreDtype,
+        typer.Option(help="Type of the states in the store; float16 halves their size.", rich_help_panel=STORE),
     ] = StoreDtype.float32,
     store_half: Annotated[
         bool, typer.Option("--store-half", help="The same as --store-dtype float16.", hidden=True)
@@ -154,8 +160,8 @@ def serve_models(
     carry_keys: Annotated[
         Path | None,
         typer.Option(
-            help="File of keys for sessions that clients carry. Without it, the keys are in the environment's "
-            "HETSYN_CARRY_KEYS; without keys, carried sessions are refused.",
+            help="File of keys for carried sessions. Without this file, HETSYN_CARRY_KEYS in the environment gives the "
+            "keys; without keys, carried sessions are refused.",
             rich_help_panel=STORE,
         ),
     ] = None,
@@ -225,7 +231,7 @@ def serve_models(
     # any cycle: collecting after every 700 objects (Python's default) took a tenth of a server's time.
     gc.freeze()
     gc.set_threshold(*COLLECT_AFTER)
-    process = GracefulServer(config, server.admissions, settings.drain_s, server.reloader.ask)
+    process = GracefulServer(config, server.admission, settings.drain_s, server.reloader.request_reload)
     with suppress(KeyboardInterrupt):  # uvicorn raises the signal again after the shutdown
         process.run()
     if not process.started:
@@ -235,11 +241,12 @@ def serve_models(
 @inspect.command()
 def inspect_model(
     model: Annotated[
-        Path, typer.Argument(help="Folder of an artifact, or of a model's versions (the newest), or a name in models/.")
+        Path,
+        typer.Argument(help="An artifact's folder, a model's folder (for its newest version), or a name in models/."),
     ],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Check an artifact's files and show its description."""
+    """Check an artifact's files and show its sizes, errors and accuracy."""
     from service.models.describe import summary
     from service.models.folder import newest_artifact
 

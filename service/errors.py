@@ -14,9 +14,9 @@ HetsynError
 │   ├── SessionEnded       a chunk after the end
 │   ├── ModelMismatch      the session runs on another model
 │   └── SessionExists      a session of this id exists; nothing was imported
-├── SessionGone            the session was dropped after lying idle or reaching its age, or the store lost it
-├── StateError             a packed session cannot be used; its stored record, if any, is unchanged
-│   ├── StateForeign       not a packed session
+├── SessionGone            the session has expired, or the store has lost it
+├── StateError             a session record cannot be used; its stored record, if any, is unchanged
+│   ├── StateForeign       not a session record
 │   ├── StateFormat        of an older or a newer format
 │   ├── StateTruncated     cut off
 │   ├── StateCorrupt       its checksum does not match its content

@@ -153,4 +153,4 @@ class Settings(_Checked):
 
 def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
     if value not in choices:
-        raise ValueError(f"{name}: {value!r} is none of {', '.join(choices)}")
+        raise ValueError(f"{name}: {value!r} is not one of {', '.join(choices)}")

@@ -25,7 +25,7 @@ class GracefulServer(uvicorn.Server):
 
     Args:
         config: of uvicorn.
-        admissions: permits of the application's requests.
+        admission: permits of the application's requests.
         drain_s: time to serve on while unready.
         hung_up: called on SIGHUP; None leaves the signal alone.
     """
@@ -33,12 +33,12 @@ class GracefulServer(uvicorn.Server):
     def __init__(
         self,
         config: uvicorn.Config,
-        admissions: Admission,
+        admission: Admission,
         drain_s: float,
         hung_up: Callable[[], None] | None = None,
     ) -> None:
         super().__init__(config)
-        self._admissions = admissions
+        self._admission = admission
         self._drain_s = drain_s
         self._hung_up = hung_up
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -76,9 +76,9 @@ class GracefulServer(uvicorn.Server):
             super().handle_exit(sig, frame)
 
     async def _end_gracefully(self, sig: int, frame: FrameType | None) -> None:
-        self._admissions.leave_rotation()
+        self._admission.leave_rotation()
         with suppress(TimeoutError):
             async with asyncio.timeout(self._drain_s):
                 await self._hurry.wait()
-        await self._admissions.stop()
+        await self._admission.stop()
         super().handle_exit(sig, frame)

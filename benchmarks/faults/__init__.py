@@ -99,7 +99,7 @@ async def disturbed(
     recordings = await _recordings(folder)
     tally, acknowledgements = Tally(), Acknowledgements()
 
-    def say(number: int, occurred: Occurred) -> None:
+    def report(number: int, occurred: Occurred) -> None:
         took = "no recovery" if occurred.recovery_s is None else f"recovered after {occurred.recovery_s:.2f} s"
         console.print(
             f"{number + 1:3} of {faults}: {occurred.kind}, {took}, {occurred.errors} errors; "
@@ -126,7 +126,7 @@ async def disturbed(
             )
             for index in range(clients)
         ]  # fmt: skip
-        script = Script(replicas, store, streams, tally, acknowledgements, say)
+        script = Script(replicas, store, streams, tally, acknowledgements, report)
         occurred = await script.play(schedule(store_name, faults, REPLICAS, seed), chunks)
     finally:
         for replica in replicas:

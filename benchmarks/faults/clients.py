@@ -18,8 +18,8 @@ REQUEST_TIMEOUT_S = 1.0
 GIVE_UP_S = 30.0  # of one chunk
 PAUSE_S = (0.01, 0.06)  # before a chunk is repeated; less than Retry-After, so that servers get more repeats
 THINK_S = (0.0, 0.06)  # between the chunks of a session
-ASK_AGAIN_WITHIN_S = 20.0  # a third of the time for which a server keeps an ended session's last reply
-ASK_AGAIN_SHARE = 0.5
+REPEAT_LAST_WITHIN_S = 20.0  # a third of the time for which a server keeps an ended session's last reply
+REPEAT_LAST_SHARE = 0.5
 
 
 class Manner(StrEnum):
@@ -108,7 +108,7 @@ class Line:
     def is_busy(self) -> bool:
         return self._answer is not None
 
-    async def ask(self, request: bytes) -> Response:
+    async def exchange(self, request: bytes) -> Response:
         """Send a request. Its response.
 
         Raises:
@@ -164,7 +164,7 @@ class Line:
         if connection is self._connection and self._answer is not None and not self._answer.done():
             self._answer.set_result(response)
 
-    def lost(self, connection: Connection) -> None:
+    def closed(self, connection: Connection) -> None:
         if connection is not self._connection:
             return
         self._connection = None
@@ -208,7 +208,7 @@ class Client:
         self._name = f"faults-{seed}-{index}"
         self._pinned = pinned
         self._is_numbering = is_numbering
-        self._home = 0
+        self._own_replica = 0
         self._lines = [Line(target.address) for target in targets]
         self._spare = [Line(target.address) for target in targets]
         self._ended: list[tuple[float, int, ClientSession, ReferenceRecording]] = []
@@ -217,12 +217,12 @@ class Client:
     def stop(self) -> None:
         self._stopping = True
 
-    def is_asking(self, replica: int) -> bool:
+    def is_busy_with(self, replica: int) -> bool:
         return self._lines[replica].is_busy or self._spare[replica].is_busy
 
     def cut(self, replica: int) -> bool:
         """Break the connections to a replica. Whether one of them had a request under way."""
-        was_busy = self.is_asking(replica)
+        was_busy = self.is_busy_with(replica)
         for line in (self._lines[replica], self._spare[replica]):
             line.cut()
         return was_busy
@@ -234,7 +234,7 @@ class Client:
                 await self._session(f"{self._name}-{count}", self._rng.choice(self._recordings))
                 count += 1
             for _ in range(len(self._ended)):
-                await self._ask_again()
+                await self._repeat_last_chunk()
         finally:
             for line in (*self._lines, *self._spare):
                 line.cut()
@@ -242,7 +242,7 @@ class Client:
     async def _session(self, name: str, recording: ReferenceRecording) -> None:
         stream = ClientSession(name, recording.replies)
         self._tally.sessions += 1
-        self._home = self._rng.randrange(len(self._targets))
+        self._own_replica = self._rng.randrange(len(self._targets))
         if not self._is_numbering:
             await self._unnumbered(stream, recording)
             return
@@ -251,9 +251,9 @@ class Client:
                 return
             await asyncio.sleep(self._rng.uniform(*THINK_S))
         self._tally.finished += 1
-        self._ended.append((time.perf_counter(), self._home, stream, recording))
-        if self._rng.random() < ASK_AGAIN_SHARE:
-            await self._ask_again()
+        self._ended.append((time.perf_counter(), self._own_replica, stream, recording))
+        if self._rng.random() < REPEAT_LAST_SHARE:
+            await self._repeat_last_chunk()
 
     async def _unnumbered(self, stream: ClientSession, recording: ReferenceRecording) -> None:
         """A session of chunks without numbers."""
@@ -266,14 +266,14 @@ class Client:
             if verdict is ChunkVerdict.acknowledged:
                 self._acknowledgements.note(replica, self.index, time.perf_counter() - began_s)
             elif verdict is ChunkVerdict.later:
-                await self._look(stream)
+                await self._inspect(stream)
                 return
             else:
                 return
             await asyncio.sleep(self._rng.uniform(*THINK_S))
         self._tally.finished += 1
 
-    async def _look(self, stream: ClientSession) -> None:
+    async def _inspect(self, stream: ClientSession) -> None:
         """Ask for the state of a session until a replica answers."""
         began_s, verdict = time.perf_counter(), ChunkVerdict.later
         while verdict is ChunkVerdict.later:
@@ -283,7 +283,7 @@ class Client:
             await asyncio.sleep(self._rng.uniform(*PAUSE_S))
             replica = self._replica()
             request = session_request(self._targets[replica].address, stream.session)
-            verdict = await self._exchange(self._lines[replica], request, partial(self._tally.look, stream))
+            verdict = await self._exchange(self._lines[replica], request, partial(self._tally.inspected, stream))
 
     async def _chunk(self, stream: ClientSession, recording: ReferenceRecording) -> bool:
         """Send the next chunk until it is acknowledged. False if the session was given up."""
@@ -349,21 +349,21 @@ class Client:
     async def _exchange(self, line: Line, request: bytes, judge: Callable[[int, bytes], ChunkVerdict]) -> ChunkVerdict:
         """The tally's verdict on the answer; ``later`` if no answer came."""
         try:
-            response = await line.ask(request)
+            response = await line.exchange(request)
         except Unanswered as error:
             self._tally.failed(str(error))
             return ChunkVerdict.later
         return judge(response.status, response.body)
 
-    async def _ask_again(self) -> None:
+    async def _repeat_last_chunk(self) -> None:
         """Repeat the last chunk of an ended session. Several faults may have happened since."""
-        ended_s, self._home, stream, recording = self._ended.pop(self._rng.randrange(len(self._ended)))
-        if time.perf_counter() - ended_s < ASK_AGAIN_WITHIN_S:
+        ended_s, self._own_replica, stream, recording = self._ended.pop(self._rng.randrange(len(self._ended)))
+        if time.perf_counter() - ended_s < REPEAT_LAST_WITHIN_S:
             last = len(recording.chunks) - 1
             await self._probe(stream, Probe.repeated, last, self._request(stream, recording, last))
 
     def _replica(self) -> int:
-        return self._home if self._pinned else self._rng.randrange(len(self._targets))
+        return self._own_replica if self._pinned else self._rng.randrange(len(self._targets))
 
     def _request(
         self, stream: ClientSession, recording: ReferenceRecording, seq: int, chunk: bytes | None = None

@@ -17,12 +17,12 @@ class Relay:
 
     Attributes:
         port: where it listens.
-        lost: number of answers lost so far.
+        answers_lost: number of answers lost so far.
     """
 
     def __init__(self, port: int, target_port: int) -> None:
         self.port = port
-        self.lost = 0
+        self.answers_lost = 0
         self._target_port = target_port
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="relay")
@@ -126,7 +126,7 @@ class _Pair:
 
     def answered(self, data: bytes) -> None:
         if self.loses:
-            self._relay.lost += 1
+            self._relay.answers_lost += 1
         else:
             self._near.write(data)
 

@@ -143,7 +143,7 @@ def _listed(counts: dict[str, int]) -> str:
     return ", ".join(f"{name} {count:,}" for name, count in sorted(counts.items(), key=lambda item: -item[1])) or "none"
 
 
-COLORS = {
+COLOURS = {
     "kill a replica": "#c0392b", "pause a replica": "#e59866", "kill the store": "#6c3483",
     "pause the store": "#a569bd", "kill all at once": "#17202a", "cut connections": "#2e86c1",
     "lose the store's answers": "#117a65", "full store": "#b7950b", "damaged file": "#641e16",
@@ -162,7 +162,7 @@ def plot(results: dict[str, Any], path: Path) -> None:
     )
     shown: set[str] = set()
     for one in results["occurred"]:
-        color, label = COLORS[one["kind"]], one["kind"] if one["kind"] not in shown else None
+        color, label = COLOURS[one["kind"]], one["kind"] if one["kind"] not in shown else None
         shown.add(one["kind"])
         rate.axvspan(one["began_s"], max(one["back_s"], one["began_s"] + 0.15), color=color, alpha=0.45, lw=0)
         if one["recovered_s"] is not None:

@@ -54,7 +54,7 @@ class Script:
         clients: that stream meanwhile.
         tally: judges the answers.
         acknowledgements: the acknowledged chunks.
-        say: called after each fault with its number.
+        report: called after each fault with its number.
     """
 
     def __init__(
@@ -64,14 +64,14 @@ class Script:
         clients: Sequence[Client],
         tally: Tally,
         acknowledgements: Acknowledgements,
-        say: Callable[[int, Occurred], None],
+        report: Callable[[int, Occurred], None],
     ) -> None:
         self._replicas = replicas
         self._store = store
         self._clients = clients
         self._tally = tally
         self._acknowledgements = acknowledgements
-        self._say = say
+        self._report = report
 
     async def play(self, faults: Sequence[Fault], at_least_chunks: int, calm_s: float = 2.0) -> list[Occurred]:
         """Play all faults, with a calm time before and after, until the clients have ended their last sessions.
@@ -88,7 +88,7 @@ class Script:
             for number, fault in enumerate(faults):
                 await asyncio.sleep(fault.wait_s)
                 occurred.append(await self._happen(fault))
-                self._say(number, occurred[-1])
+                self._report(number, occurred[-1])
                 if occurred[-1].recovered_s is None:
                     break  # the next fault would show nothing
             await asyncio.sleep(calm_s)
@@ -175,7 +175,7 @@ class Script:
     async def _requests_under_way(self, replica: int) -> None:
         """Wait until a connection to a replica has a request under way."""
         deadline_s = time.monotonic() + UNDER_WAY_TIMEOUT_S
-        while not any(client.is_asking(replica) for client in self._clients) and time.monotonic() < deadline_s:
+        while not any(client.is_busy_with(replica) for client in self._clients) and time.monotonic() < deadline_s:
             await asyncio.sleep(0)
 
     async def _refusal(self, replica: Replica) -> str:

@@ -191,15 +191,15 @@ class ValkeyStore(NoStore):
 
     def lose_answers(self, lasts_s: float) -> int:
         """Lose the answers to commands under way, then cut the connections, repeatedly. The number of lost answers."""
-        first, until_s = self._relay.lost, time.monotonic() + lasts_s
+        first, until_s = self._relay.answers_lost, time.monotonic() + lasts_s
         while time.monotonic() < until_s:
-            before, deadline_s = self._relay.lost, time.monotonic() + UNDER_WAY_TIMEOUT_S
+            before, deadline_s = self._relay.answers_lost, time.monotonic() + UNDER_WAY_TIMEOUT_S
             self._relay.lose()
-            while self._relay.lost == before and time.monotonic() < deadline_s:
+            while self._relay.answers_lost == before and time.monotonic() < deadline_s:
                 time.sleep(0.001)
             self._relay.cut()
             time.sleep(BETWEEN_LOSSES_S)
-        return self._relay.lost - first
+        return self._relay.answers_lost - first
 
     def fill(self, pids: Sequence[int]) -> None:  # noqa: ARG002
         self._server.command("CONFIG", "SET", "maxmemory", "1")

@@ -116,7 +116,7 @@ class Tally:
 
     def unanswered(self, stream: ClientSession, seq: int) -> None:
         """A client gave a chunk up."""
-        self._say(stream, seq, "is not answered, however often it is sent")
+        self._blame(stream, seq, "is not answered, however often it is sent")
         self._give_up(stream)
 
     def chunk(self, stream: ClientSession, seq: int, status: int, body: bytes) -> ChunkVerdict:
@@ -144,7 +144,7 @@ class Tally:
             return ChunkVerdict.skipped
         return self._refused(stream, seq, status, kind)
 
-    def look(self, stream: ClientSession, status: int, body: bytes) -> ChunkVerdict:
+    def inspected(self, stream: ClientSession, status: int, body: bytes) -> ChunkVerdict:
         """The state of a session whose last chunk had no number and no answer."""
         if status == 503:
             self.errors[f"503 {_problem(body)[0]}"] += 1
@@ -157,7 +157,7 @@ class Tally:
             return ChunkVerdict.broken
         if expected > stream.sent:
             self.twice += expected - stream.sent
-            self._say(stream, stream.sent, f"{expected} is expected, {stream.sent} were sent")
+            self._blame(stream, stream.sent, f"{expected} is expected, {stream.sent} were sent")
             return self._give_up(stream)
         self.unsure += 1
         return ChunkVerdict.acknowledged
@@ -173,7 +173,7 @@ class Tally:
             return ChunkVerdict.acknowledged
         if status == 200:
             self.twice += 1
-            self._say(stream, seq, f"{probe.value} was applied")
+            self._blame(stream, seq, f"{probe.value} was applied")
             return self._give_up(stream)
         kind, expected = _problem(body)
         if status == 503:
@@ -199,7 +199,7 @@ class Tally:
             kind == "session-ended" and stream.sent < len(stream.replies)
         ):
             self.twice += 1
-            self._say(stream, seq, f"{status} {kind}, {expected} is expected, {stream.sent} were sent")
+            self._blame(stream, seq, f"{status} {kind}, {expected} is expected, {stream.sent} were sent")
             self._give_up(stream)
         return stream.broken
 
@@ -214,17 +214,17 @@ class Tally:
             self.twice += 1
         else:
             self.lost += 1
-        self._say(stream, seq, f"{body[:300]!r} instead of {expected[:300]!r}")
+        self._blame(stream, seq, f"{body[:300]!r} instead of {expected[:300]!r}")
         return False
 
     def _lost(self, stream: ClientSession, seq: int, chunks: int, why: str) -> None:
         self.lost += chunks
-        self._say(stream, seq, f"{chunks} acknowledged chunks are lost: {why}")
+        self._blame(stream, seq, f"{chunks} acknowledged chunks are lost: {why}")
         self._give_up(stream)
 
     def _refused(self, stream: ClientSession, seq: int, status: int, kind: str) -> ChunkVerdict:
         self.wrong += 1
-        self._say(stream, seq, f"{status} {kind}, with {stream.acknowledged} acknowledged and {stream.sent} sent")
+        self._blame(stream, seq, f"{status} {kind}, with {stream.acknowledged} acknowledged and {stream.sent} sent")
         return self._give_up(stream)
 
     def _give_up(self, stream: ClientSession) -> ChunkVerdict:
@@ -232,7 +232,7 @@ class Tally:
         self.broken += 1
         return ChunkVerdict.broken
 
-    def _say(self, stream: ClientSession, seq: int, what: str) -> None:
+    def _blame(self, stream: ClientSession, seq: int, what: str) -> None:
         if len(self.violations) < EXAMPLES:
             self.violations.append(f"{stream.session} chunk {seq}: {what}")
 

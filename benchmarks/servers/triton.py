@@ -70,10 +70,10 @@ def main() -> None:
     arguments = parser.parse_args()
 
     # not imported, because the package's own code starts processes
-    found = importlib.util.find_spec("pytriton")
-    if found is None or not found.submodule_search_locations:
+    spec = importlib.util.find_spec("pytriton")
+    if spec is None or not spec.submodule_search_locations:
         raise SystemExit("nvidia-pytriton is not installed")
-    package = Path(found.submodule_search_locations[0])
+    package = Path(spec.submodule_search_locations[0])
     folder = Path(tempfile.mkdtemp(dir=arguments.folder))
     write_repository(folder / "models", arguments.form, arguments.graph, arguments.sequences)
     write_backends(folder / "backends", package)

@@ -26,7 +26,7 @@ DURATION_S, TRIAL_S = 10.0, 4.0
 
 @bench.command()
 def bench_server(
-    url: Annotated[str, typer.Argument(help="The server, as http://127.0.0.1:8000.")],
+    url: Annotated[str, typer.Argument(help="The server, for example http://127.0.0.1:8000.")],
     model: Annotated[str | None, typer.Option(help="Model; by default the server's default model.")] = None,
     version: Annotated[str | None, typer.Option(help="Version; by default the newest.")] = None,
     form: Annotated[str | None, typer.Option(help="exact or bank; by default the model's default form.")] = None,
@@ -45,34 +45,40 @@ def bench_server(
         typer.Option(
             min=0.5,
             max=86_400,
-            help=f"Measured time; {DURATION_S:g}, or {TRIAL_S:g} a trial of --ramp.",
+            help=f"Measured time; by default {DURATION_S:g}, or {TRIAL_S:g} for each trial of --ramp.",
         ),
     ] = None,
-    warmup_s: Annotated[float, typer.Option(min=0, max=3_600, help="Time before the measured time.")] = 1.0,
+    warmup_s: Annotated[float, typer.Option(min=0, max=3_600, help="Time before the measurement begins.")] = 1.0,
     target_ms: Annotated[float, typer.Option(min=0.1, help="--ramp: the latency to hold.")] = 100.0,
-    percentile: Annotated[float, typer.Option(min=1, max=99.9, help="--ramp: at this percentile.")] = 99.0,
+    percentile: Annotated[
+        float, typer.Option(min=1, max=99.9, help="--ramp: the percentile of the latency to hold.")
+    ] = 99.0,
     max_streams: Annotated[int, typer.Option(min=1, help="--ramp: the most streams to try.")] = 10_000,
     patience: Annotated[
         int,
-        typer.Option(min=0, help="--ramp: failed trials to leave out because other programs were busy."),
+        typer.Option(min=0, help="--ramp: at most so many failed trials do not count when other programs are busy."),
     ] = 20,
     expected_interval_ms: Annotated[
         float | None,
-        typer.Option(min=0.1, help="--closed: interval at which each stream meant to send."),
+        typer.Option(
+            min=0.1, help="--closed: interval at which each stream would send if the server were fast enough."
+        ),
     ] = None,
     recordings: Annotated[
         Path | None,
-        typer.Option(help="WAV file or folder to send; by default synthesised sound.", exists=True),
+        typer.Option(help="WAV file, or folder of WAV files, to send; by default synthesised sound.", exists=True),
     ] = None,
     density: Annotated[
         float | None,
         typer.Option(
             min=0,
             max=1,
-            help=f"Share of channels that spike in a step; {DENSITY:g} for a model without an encoder.",
+            help=f"Share of channels with a spike in each step; {DENSITY:g} for a model without an encoder.",
         ),
     ] = None,
-    session_chunks: Annotated[int, typer.Option(min=1, help="Chunks of a session; then another begins.")] = 50,
+    session_chunks: Annotated[
+        int, typer.Option(min=1, help="Number of chunks in a session; after it, another begins.")
+    ] = 50,
     connections: Annotated[int, typer.Option(min=1, help="The most connections.")] = 256,
     timeout_s: Annotated[float, typer.Option(min=0.1, max=600, help="Time limit of one request.")] = 10.0,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the arrivals and of the synthesised input.")] = 0,
@@ -81,13 +87,13 @@ def bench_server(
 ) -> None:
     """Put a server under load and measure its latency.
 
-    By default streams in real time send a chunk whenever one is due, whether or not the server keeps up (an open
-    loop). Ctrl-C ends a run and reports the results so far.
+    By default, streams in real time send a chunk whenever one is due, even if the server is too slow (open loop).
+    Ctrl-C ends a run and reports the results so far.
     """
     modes = {"--streams": streams is not None, "--ramp": ramp, "--closed": closed is not None}
     chosen = [name for name, is_given in modes.items() if is_given]
     if len(chosen) > 1:
-        raise typer.BadParameter(f"{' and '.join(chosen)} exclude each other: choose one")
+        raise typer.BadParameter(f"{' and '.join(chosen)} cannot be used together: choose one")
     if expected_interval_ms is not None and closed is None:
         raise typer.BadParameter("--expected-interval-ms corrects a closed loop: give --closed too, or leave it out")
     for path in (json_path, html_path):
@@ -100,12 +106,12 @@ def bench_server(
     from hetsyn_client.loadtest.load import choose_load
     from hetsyn_client.loadtest.ramp import Goal, RampSettings
     from hetsyn_client.loadtest.run import ClosedLoop, OpenLoop, RunSettings, Stop, measure, run_loop, saturate
-    from hetsyn_client.loadtest.served_model import ask_model
+    from hetsyn_client.loadtest.served_model import fetch_model
     from hetsyn_client.loadtest.target import Address, HetsynTarget
     from hetsyn_client.loadtest.view import View
 
     address = Address.parse(url)
-    served = ask_model(address.url, model, version, form)
+    served = fetch_model(address.url, model, version, form)
     load = choose_load(
         served, chunk_ms / 1000, recordings=recordings, density=density, default_density=DENSITY, seed=seed
     )
@@ -150,7 +156,7 @@ def bench_server(
     _show(console, result)
     _write(described, result, json_path, html_path)
     if not _is_anything_answered(result):
-        typer.echo("hetsyn: nothing was answered well", err=True)
+        typer.echo("hetsyn: no chunk got a good answer", err=True)
         raise typer.Exit(1)
 
 

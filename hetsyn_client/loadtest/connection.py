@@ -20,14 +20,15 @@ class ConnectionOwner(Protocol):
     def responded(self, connection: Connection, response: Response) -> None:
         """The response has come. ``connection.is_reusable`` says whether another request may follow."""
 
-    def lost(self, connection: Connection) -> None:
+    def closed(self, connection: Connection) -> None:
         """The connection was closed, by either side. Called once, unless the connection was never made."""
 
 
 class Connection(asyncio.Protocol):
-    """
+    """One connection of a ``Pool``.
+
     Args:
-        owner: receives the response, and the loss of the connection.
+        owner: receives the response, and the connection's end.
 
     Attributes:
         is_reusable: whether another request may be sent.
@@ -56,7 +57,7 @@ class Connection(asyncio.Protocol):
         self._transport.write(request)
 
     def abort(self) -> None:
-        """Close at once; the owner's ``lost`` is called."""
+        """Close at once; the owner's ``closed`` is called."""
         self.is_reusable = False
         if self._transport is not None:
             self._transport.abort()
@@ -69,7 +70,7 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, _: Exception | None) -> None:
         self.is_reusable = False
-        self._owner.lost(self)
+        self._owner.closed(self)
 
     def data_received(self, data: bytes) -> None:
         if not self._awaits:

@@ -66,10 +66,10 @@ class CpuContention:
     def of(address: Address) -> CpuContention | None:
         """For the server at an address of this machine; None if its processes cannot be found."""
         try:
-            found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
+            addresses = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
         except OSError:
             return None
-        if not all(ip_address(str(name[0]).partition("%")[0]).is_loopback for *_, name in found):
+        if not all(ip_address(str(name[0]).partition("%")[0]).is_loopback for *_, name in addresses):
             return None
         try:
             server = listeners(address.port)
@@ -133,11 +133,11 @@ def listeners(port: int, proc: Path = Path("/proc")) -> set[int]:
                 if state == LISTENING and int(local.rpartition(":")[2], 16) == port:
                     inodes.add(f"socket:[{inode}]")
     pids = [int(entry.name) for entry in proc.iterdir() if entry.name.isdecimal()]
-    found = {pid for pid in pids if inodes & _open_files(proc / str(pid) / "fd")}
+    servers = {pid for pid in pids if inodes & _open_files(proc / str(pid) / "fd")}
     parents = {pid: _parent(proc / str(pid) / "stat") for pid in pids}
-    while grown := {pid for pid, parent in parents.items() if parent in found} - found:
-        found |= grown
-    return found
+    while grown := {pid for pid, parent in parents.items() if parent in servers} - servers:
+        servers |= grown
+    return servers
 
 
 def _open_files(folder: Path) -> set[str]:

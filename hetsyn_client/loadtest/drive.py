@@ -79,7 +79,7 @@ class Drive:
             LoadStream(index, f"bench-{run}-{index}", session_chunks, firsts[index], positions[index])
             for index in range(streams)
         ]
-        self._lost_sessions: list[str] = []
+        self._abandoned_sessions: list[str] = []
         self._undropped = 0
         self._is_over = False
         self._sent_until_s = 0.0  # once it is over
@@ -210,7 +210,7 @@ class Drive:
             self._recorder.failed(f"refused ({response.status})", job.intended_s, now_s)
             pause_s = min(response.retry_after_s or FAILED_PAUSE_S, LONGEST_PAUSE_S)
         else:
-            self._lost_sessions.append(stream.lost())
+            self._abandoned_sessions.append(stream.abandon())
             self._recorder.failed(f"status {response.status}", job.intended_s, now_s)
             pause_s = FAILED_PAUSE_S
         self._go_on(stream, now_s, pause_s)
@@ -219,7 +219,7 @@ class Drive:
         stream = job.stream
         if stream is None:
             return
-        self._lost_sessions.append(stream.lost())
+        self._abandoned_sessions.append(stream.abandon())
         self._recorder.failed(error, job.intended_s, now_s)
         self._go_on(stream, now_s, FAILED_PAUSE_S)
 
@@ -229,7 +229,7 @@ class Drive:
         recorder = self._recorder
         for job in self._pool.abandon():
             if job.stream is not None:
-                self._lost_sessions.append(job.stream.lost())
+                self._abandoned_sessions.append(job.stream.abandon())
                 recorder.unanswered(job.intended_s, now_s)
         if self._schedule is None:
             return None
@@ -244,7 +244,7 @@ class Drive:
 
     async def _drop_sessions(self) -> int:
         """Delete the open sessions. The number that the server did not confirm."""
-        sessions = self._lost_sessions + [s.open_session for s in self._streams if s.open_session is not None]
+        sessions = self._abandoned_sessions + [s.open_session for s in self._streams if s.open_session is not None]
         requests = [request for session in sessions if (request := self._target.drop(session)) is not None]
         self._undropped = len(requests)
         now_s = time.perf_counter()

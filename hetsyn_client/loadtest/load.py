@@ -61,7 +61,7 @@ def choose_load(
         InputError: the model does not take the requested input, or the recordings cannot be used.
     """
     if recordings is not None and density is not None:
-        raise InputError("recordings and a density of spikes exclude each other: choose one")
+        raise InputError("recordings and a density of spikes cannot be used together: choose one")
     if recordings is not None:
         if model.sample_rate_hz is None:
             raise InputError(f"model {model.name!r} takes spikes, not sound: leave out the recordings")
@@ -72,7 +72,13 @@ def choose_load(
 
 
 def random_spikes(model: ServedModel, chunk_s: float, density: float, seed: int) -> Load:
-    """Each channel spikes in each step with probability ``density``.
+    """Random spikes.
+
+    Args:
+        model: that takes them.
+        chunk_s: duration of a chunk.
+        density: probability with which a channel spikes in a step.
+        seed: of the spikes.
 
     Raises:
         InputError: not a whole number of steps, or more steps or channels than the packed form holds.
@@ -129,7 +135,9 @@ def recorded(path: Path, chunk_s: float) -> Load:
         pieces.append(frames.mean(axis=1).astype(np.int16))
         rates.add(pcm.rate_hz)
     if len(rates) > 1:
-        raise InputError(f"the recordings have rates of {sorted(rates)} Hz: convert them to one, as with 'sox -r 8000'")
+        raise InputError(
+            f"the recordings have rates of {sorted(rates)} Hz: convert them to one rate, for example with 'sox -r 8000'"
+        )
     (rate_hz,) = rates
     return _sound(np.concatenate(pieces), rate_hz, chunk_s, f"{len(files)} recordings at {rate_hz} Hz")
 

@@ -38,7 +38,7 @@ class Distribution:
     encoded: str
 
     def at(self, percentile: float) -> float:
-        """The value at a percentile, which must be one of ``percentiles`` or ``curve``."""
+        """The value in ms at a percentile (0 to 100), which must be one of ``percentiles`` or ``curve``."""
         return dict((*self.curve, *self.percentiles))[percentile]
 
 

@@ -59,6 +59,8 @@ def latency_over_load(search: RampResult) -> str:
 
 
 def throughput_over_load(search: RampResult) -> str:
+    """Chunks a second of every trial over its number of streams, with those that were due."""
+
     def draw(axes: Axes) -> None:
         measurements = [t.measurement for t in search.trials]
         most = max((m.streams for m in measurements), default=1)
@@ -79,6 +81,8 @@ def throughput_over_load(search: RampResult) -> str:
 
 
 def latency_over_time(measurement: Measurement) -> str:
+    """Percentiles of each second of the run."""
+
     def draw(axes: Axes) -> None:
         windows = [w for w in measurement.windows if w.max_ms > 0]
         times = [w.begin_s + 0.5 for w in windows]
@@ -144,6 +148,8 @@ def percentile_curve(measurement: Measurement) -> str:
 
 
 def histogram(measurement: Measurement) -> str:
+    """Chunks by latency."""
+
     def draw(axes: Axes) -> None:
         bins = measurement.latency.bins
         axes.bar(

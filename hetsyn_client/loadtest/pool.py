@@ -21,12 +21,17 @@ SWEEP_S = 0.1
 
 
 class Job:
-    """A request under way.
+    """A request under way. Times are those of ``time.perf_counter``.
 
-    Attributes:
+    Args:
         request: head and body.
         stream: sender of the chunk; None for a request that deletes a session.
-        intended_s: when the chunk was due. Times are those of ``time.perf_counter``.
+        intended_s: when the chunk was due.
+
+    Attributes:
+        request: see above.
+        stream: see above.
+        intended_s: see above.
         queued_s: when the job came to the pool.
         sent_s: when it was last sent.
         is_repeated: whether it was sent a second time.
@@ -175,7 +180,7 @@ class Pool:
         self._owner.answered(job, response, now_s)
         self._note_idle()
 
-    def lost(self, connection: Connection) -> None:
+    def closed(self, connection: Connection) -> None:
         self._connections.discard(connection)
         if connection in self._free:
             self._free.remove(connection)

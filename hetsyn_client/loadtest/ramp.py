@@ -31,7 +31,7 @@ SPREAD = log(2.0)  # of the belief before the first trial: from half the estimat
 CANDIDATES = 64
 QUANTILES = (0.05, 0.5, 0.95)
 
-Floats = NDArray[np.float64]
+Float64Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Goal:
     def __post_init__(self) -> None:
         if self.percentile not in PERCENTILES:
             known = ", ".join(f"{percentile:g}" for percentile in PERCENTILES)
-            raise InputError(f"percentile {self.percentile:g} is not measured: take one of {known}")
+            raise InputError(f"percentile {self.percentile:g} is not measured: choose one of {known}")
 
     def missed(self, measurement: Measurement) -> str:
         """Why the measurement misses the goal; "" if it holds."""
@@ -100,7 +100,12 @@ class RampSettings:
 
 @dataclass(frozen=True)
 class RampTrial:
-    """A load, and whether it held the goal."""
+    """A load, and whether it held the goal.
+
+    Attributes:
+        streams: the load.
+        holds: whether it held.
+    """
 
     streams: int
     holds: bool
@@ -154,20 +159,20 @@ def _estimate(settings: RampSettings) -> float:
     return min(max(settings.estimate or 1.0, 1.0), float(settings.max_streams))
 
 
-def _points(settings: RampSettings) -> Floats:
+def _points(settings: RampSettings) -> Float64Array:
     """Possible saturation points [points]: whole numbers, ascending from 0."""
     top = settings.max_streams
     return np.unique([0.0, *np.round(np.geomspace(1, top, max(2, ceil(log(top) / STEP))))])
 
 
-def _holding(points: Floats, streams: Floats | int) -> Floats:
+def _holding(points: Float64Array, streams: Float64Array | int) -> Float64Array:
     """Probability that a load of ``streams`` holds, for saturation at each of the points."""
     above = np.clip(np.log((points + 0.5) / streams) / WIDTH, -50, 50)
-    holds: Floats = FALSE_HOLD + (1 - FALSE_FAILURE - FALSE_HOLD) / (1 + np.exp(-above))
+    holds: Float64Array = FALSE_HOLD + (1 - FALSE_FAILURE - FALSE_HOLD) / (1 + np.exp(-above))
     return holds
 
 
-def _belief(points: Floats, trials: Sequence[RampTrial], settings: RampSettings) -> Floats:
+def _belief(points: Float64Array, trials: Sequence[RampTrial], settings: RampSettings) -> Float64Array:
     """Probability of each point [points]."""
     distance = np.log((points + 0.5) / _estimate(settings)) / SPREAD
     # points are evenly spread on a logarithmic scale, and so is the belief before the first trial
@@ -176,12 +181,12 @@ def _belief(points: Floats, trials: Sequence[RampTrial], settings: RampSettings)
     for trial in trials:
         holds = _holding(points, trial.streams)
         weight += np.log(holds if trial.holds else 1 - holds)
-    belief: Floats = np.exp(weight - weight.max())
+    belief: Float64Array = np.exp(weight - weight.max())
     belief /= belief.sum()
     return belief
 
 
-def _most_informative(points: Floats, belief: Floats) -> int:
+def _most_informative(points: Float64Array, belief: Float64Array) -> int:
     """The load whose outcome has the largest mutual information with the saturation point."""
     cumulated = np.cumsum(belief)
     first, last = np.searchsorted(cumulated, (0.02, 0.98))
@@ -191,8 +196,8 @@ def _most_informative(points: Floats, belief: Floats) -> int:
     return min(int(points[-1]), int(loads[gain.argmax()]))
 
 
-def _entropy(probability: Floats) -> Floats:
+def _entropy(probability: Float64Array) -> Float64Array:
     """Entropy of a binary outcome, in nats."""
     rest = 1 - probability
-    entropy: Floats = -(probability * np.log(probability) + rest * np.log(rest))
+    entropy: Float64Array = -(probability * np.log(probability) + rest * np.log(rest))
     return entropy

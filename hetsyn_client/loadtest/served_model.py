@@ -33,7 +33,7 @@ class ServedModel:
     sample_rate_hz: int | None
 
 
-def ask_model(
+def fetch_model(
     url: str,
     name: str | None = None,
     version: str | None = None,
@@ -87,6 +87,6 @@ def _get(http: httpx.Client, path: str, query: dict[str, str]) -> dict[str, Any]
         raise NotFound(str(answer["detail"]))
     if not response.is_success or not isinstance(answer, dict):
         raise ServiceUnreachable(
-            f"{http.base_url} answers {path} with {response.status_code}, and not as 'hetsyn serve' does: is it one?"
+            f"{http.base_url} answers {path} with {response.status_code}, unlike 'hetsyn serve': is the address right?"
         )
     return answer

@@ -74,8 +74,12 @@ class LoadStream:
         """The server did not apply the chunk: the next one takes its number."""
         self.is_waiting = False
 
-    def lost(self) -> str:
-        """Give the session up; the next chunk begins another. The id of the lost session."""
+    def abandon(self) -> str:
+        """Give the session up; the next chunk begins another.
+
+        Returns:
+            The id of the session that was given up.
+        """
         self.is_waiting = False
         session = self.session
         self._begin()

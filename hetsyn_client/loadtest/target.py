@@ -30,7 +30,8 @@ from hetsyn_client.errors import InputError
 
 
 class Response(NamedTuple):
-    """
+    """A server's response.
+
     Attributes:
         status: HTTP status.
         body: not decoded.
@@ -120,7 +121,15 @@ def post(address: Address, path: str, content_type: str, body: bytes) -> bytes:
 
 
 class HetsynTarget:
-    """``POST /infer`` of ``hetsyn serve``, with raw bodies. Model, version and form go with a session's first chunk."""
+    """``POST /infer`` of ``hetsyn serve``, with raw bodies. Model, version and form go with a session's first chunk.
+
+    Args:
+        address: of the server.
+        content_type: of the chunks.
+        model: name of the model.
+        version: of the model.
+        form: of the model.
+    """
 
     def __init__(self, address: Address, content_type: str, model: str, version: str, form: str) -> None:
         self.address = address
@@ -147,7 +156,13 @@ class HetsynTarget:
 
 
 class PlainTarget:
-    """A server without sessions, which takes every chunk at one path. Any status 2xx is success."""
+    """A server without sessions, which takes every chunk at one path. Any status 2xx is success.
+
+    Args:
+        address: of the server.
+        path: of the requests, after the address's path.
+        content_type: of the chunks.
+    """
 
     def __init__(self, address: Address, path: str, content_type: str) -> None:
         self.address = address

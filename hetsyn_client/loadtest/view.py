@@ -108,6 +108,7 @@ def measurement_table(measurement: Measurement) -> Table:
 
 
 def trial_table(trials: list[JudgedTrial] | tuple[JudgedTrial, ...]) -> Table:
+    """The trials of a search, one a row."""
     table = Table()
     for heading in ("streams", "offered/s", "achieved/s", "p50 ms", "p99 ms"):
         table.add_column(heading, justify="right")
@@ -153,6 +154,7 @@ def notes(measurement: Measurement) -> list[str]:
 
 
 def saturation_line(search: RampResult) -> str:
+    """The result of a search, in a sentence."""
     known, goal = search.saturation, search.goal
     target = f"p{goal.percentile:g} within {goal.target_ms:g} ms"
     if known.is_beyond:

@@ -74,7 +74,7 @@ def library() -> ctypes.CDLL | None:
         return ctypes.CDLL(str(built))
     except (OSError, RuntimeError, subprocess.CalledProcessError) as error:
         detail = error.stderr if isinstance(error, subprocess.CalledProcessError) else error
-        _log.warning("the compiled rollout cannot be used, plain torch takes over: %s", detail)
+        _log.warning("the compiled rollout cannot be used, plain torch runs instead: %s", detail)
         return None
 
 
@@ -84,10 +84,10 @@ def required() -> ctypes.CDLL:
     Raises:
         RuntimeError: it is not there.
     """
-    found = library()
-    if found is None:
-        raise RuntimeError("the compiled rollout was chosen and cannot be used: see native.runs")
-    return found
+    built = library()
+    if built is None:
+        raise RuntimeError("the compiled rollout was chosen, but cannot be used: see native.runs")
+    return built
 
 
 def runs(tensor: Tensor) -> bool:

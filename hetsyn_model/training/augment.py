@@ -141,7 +141,14 @@ def augment_levels(
 def augment_events(
     encoding: BatchEncoding, lengths: NDArray[np.int64], augment: AugmentSpec, rng: np.random.Generator
 ) -> Events:
-    """Spikes shifted, masked and deleted at random, and none after a word's last step."""
+    """Spikes shifted, masked and deleted at random, and none after a word's last step.
+
+    Args:
+        encoding: of b words.
+        lengths: int64 [b], of the words, in steps.
+        augment: how much changes.
+        rng: draws.
+    """
     bands, longest = encoding.spec.bands, int(lengths.max())
     low, width = _stripes(bands, augment.mask_bands, lengths.size, rng)
     band = np.arange(bands)
@@ -169,6 +176,7 @@ def _batch(spikes: Tensor, lengths: Sequence[int], recordings: Sequence[Recordin
 
 
 def labels_of(recordings: Sequence[Recording]) -> Tensor:
+    """The labels of recordings, int64 [recordings]."""
     return torch.tensor([recording.label for recording in recordings], dtype=torch.int64)
 
 

@@ -59,11 +59,11 @@ class BatchEncoding:
         threshold[:, 1:] = np.clip(np.floor(y, out=y) + 1.0, 0, spec.levels)
         return BatchEncoding(spec, threshold)
 
-    def events(self, kept: Mask | None = None, shift_bands: NDArray[np.int64] | None = None) -> Events:
+    def events(self, mask: Mask | None = None, shift_bands: NDArray[np.int64] | None = None) -> Events:
         """The spikes as events.
 
         Args:
-            kept: [b, steps, bands], False where a band is silenced; None keeps all.
+            mask: [b, steps, bands], False where a band is silenced; None keeps all.
             shift_bands: int64 [b], bands that a stream is moved up by; None moves none.
 
         Returns:
@@ -73,8 +73,8 @@ class BatchEncoding:
         batch, steps, bands = self.threshold.shape[0], self.threshold.shape[1] - 1, spec.bands
         now, before = self.threshold[:, 1:], self.threshold[:, :-1]
         change = before - now  # thresholds passed, upwards positive
-        if kept is not None:
-            change = np.where(kept, change, np.int16(0))
+        if mask is not None:
+            change = np.where(mask, change, np.int16(0))
         up = np.stack([change, -change], 2)  # [b, steps, direction, bands]
         cell = np.flatnonzero(up > 0)
         count = up.reshape(-1)[cell].astype(np.int64)
@@ -92,11 +92,11 @@ class BatchEncoding:
         return _events(batch, steps, spec.channels, splits, units.astype(np.int32))
 
 
-def thinned(events: Events, kept: Mask) -> Events:
-    """The events that ``kept`` [events] leaves."""
-    passed = np.concatenate([[0], np.cumsum(kept)])
+def thinned(events: Events, mask: Mask) -> Events:
+    """The events that ``mask`` [events] is True for."""
+    passed = np.concatenate([[0], np.cumsum(mask)])
     splits = passed[events.row_splits.numpy()]
-    return _events(events.batch, events.steps, events.channels, splits, events.units.numpy()[kept])
+    return _events(events.batch, events.steps, events.channels, splits, events.units.numpy()[mask])
 
 
 def _events(batch: int, steps: int, channels: int, splits: NDArray[Any], units: NDArray[np.int32]) -> Events:

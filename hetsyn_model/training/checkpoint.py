@@ -65,7 +65,7 @@ class Checkpoint:
                 saved.get("experiment"),
             )
         except OSError as error:
-            raise CheckpointFileError(f"{path}: no readable checkpoint ({error.strerror})") from error
+            raise CheckpointFileError(f"{path}: the checkpoint cannot be read ({error.strerror})") from error
         except (KeyError, TypeError, ValueError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
             reason = str(error).partition("\n")[0][:120]
             raise CheckpointFileError(f"{path}: not a checkpoint of `hetsyn train` ({reason})") from error

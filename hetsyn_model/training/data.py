@@ -56,12 +56,12 @@ def read_wav(path: Path, rate_hz: int) -> NDArray[np.float32]:
     try:
         with soundfile.SoundFile(path) as file:
             if file.subtype != "PCM_16":
-                raise DataError(f"{path}: {file.subtype_info}, 16-bit PCM is read")
+                raise DataError(f"{path}: is {file.subtype_info}: convert it to 16-bit PCM")
             own_rate, samples = file.samplerate, file.read(dtype="float32", always_2d=True)
     except soundfile.LibsndfileError as error:
         raise DataError(f"{path}: not a PCM wav file ({error.error_string})") from error
     if not samples.size:
-        raise DataError(f"{path}: holds no samples")
+        raise DataError(f"{path}: contains no samples")
     mono = samples.mean(1, dtype=np.float32)
     return mono if own_rate == rate_hz else np.asarray(soxr.resample(mono, own_rate, rate_hz), np.float32)
 
@@ -80,12 +80,12 @@ def read_folder(folder: Path, labels: Sequence[str], rate_hz: int) -> list[Recor
         if match is None:
             raise DataError(f"{path}: the name is not label_speaker_take.wav")
         if match["label"] not in labels:
-            raise DataError(f"{path}: label {match['label']!r} is none of {list(labels)}")
+            raise DataError(f"{path}: label {match['label']!r} is not one of {list(labels)}")
         recordings.append(
             Recording(read_wav(path, rate_hz), list(labels).index(match["label"]), match["speaker"], int(match["take"]))
         )
     if not recordings:
-        raise DataError(f"{folder}: holds no label_speaker_take.wav")
+        raise DataError(f"{folder}: contains no label_speaker_take.wav")
     return recordings
 
 
@@ -135,9 +135,9 @@ def read_shd(path: Path) -> list[SpikeRecording]:
     samples = []
     for time_s, unit, label, speaker in zip(times, units, labels, speakers, strict=True):
         wide = np.asarray(time_s, np.float64)  # stored as float16: compare bin edges in float64
-        kept = (wide <= (SHD_STEPS - 1) * SHD_BIN_S) & (unit > 0)
-        step = np.ceil(wide[kept] / SHD_BIN_S - 1e-9).astype(np.int64)
-        cells = np.unique(step * SHD_CHANNELS + (SHD_CHANNELS - unit[kept].astype(np.int64)))
+        is_inside = (wide <= (SHD_STEPS - 1) * SHD_BIN_S) & (unit > 0)
+        step = np.ceil(wide[is_inside] / SHD_BIN_S - 1e-9).astype(np.int64)
+        cells = np.unique(step * SHD_CHANNELS + (SHD_CHANNELS - unit[is_inside].astype(np.int64)))
         samples.append(
             SpikeRecording(
                 (cells // SHD_CHANNELS).astype(np.int32),

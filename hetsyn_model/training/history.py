@@ -8,7 +8,7 @@ from typing import Any
 
 
 @dataclass(frozen=True)
-class Evaluation:
+class ValidationResult:
     """How good a network is on validation data, means over all streams.
 
     Attributes:
@@ -45,11 +45,15 @@ class History:
     chosen: int = -1
 
     @property
-    def best(self) -> Evaluation | None:
+    def best(self) -> ValidationResult | None:
         """The chosen evaluation; None before the first."""
-        return None if self.chosen < 0 else Evaluation(self.validation[self.chosen], self.validation_loss[self.chosen])
+        return (
+            None
+            if self.chosen < 0
+            else ValidationResult(self.validation[self.chosen], self.validation_loss[self.chosen])
+        )
 
-    def append(self, update: int, loss: float, evaluation: Evaluation, measures: Mapping[str, float]) -> None:
+    def append(self, update: int, loss: float, evaluation: ValidationResult, measures: Mapping[str, float]) -> None:
         self.update.append(update)
         self.loss.append(loss)
         self.validation.append(evaluation.figure)

@@ -20,9 +20,9 @@ from torch import Tensor, nn
 
 from hetsyn_model.network import Network
 from hetsyn_model.rollout import Rollout
-from hetsyn_model.run_folder import claim, replace_file, save_tensors
+from hetsyn_model.run_folder import record_configuration, replace_file, save_tensors
 from hetsyn_model.training.batch import Batch
-from hetsyn_model.training.history import Evaluation, History
+from hetsyn_model.training.history import History, ValidationResult
 
 CHECKPOINT, BEST, METRICS = "checkpoint.pt", "best.pt", "metrics.json"
 
@@ -61,14 +61,14 @@ class DataSet(Protocol[T_contra]):
     def loss(self, rolled: Rollout, batch: Batch) -> Tensor: ...
 
     def measure(self, rolled: Rollout, batch: Batch) -> Mapping[str, Tensor]:
-        """Further values of a training batch, one-dimensional, whose means the history keeps."""
+        """Further values of a training batch by name, each [n], whose means the history keeps."""
         ...
 
-    def evaluate(self, model: T_contra) -> Evaluation:
+    def evaluate(self, model: T_contra) -> ValidationResult:
         """Judge a model on validation data."""
         ...
 
-    def better(self, a: Evaluation, b: Evaluation) -> bool:
+    def better(self, a: ValidationResult, b: ValidationResult) -> bool:
         """Whether the later evaluation ``a`` is chosen over ``b``."""
         ...
 
@@ -139,7 +139,7 @@ def train(
         model: untrained. It is changed, and restored from the folder's checkpoint where there is one.
         data: what it is trained on.
         how: optimiser, schedule and evaluations.
-        masks: values of learned decays that training leaves alone, True, by the name of their parameter.
+        masks: by the name of a learned decay: bool [...], shaped as it, True for values that training leaves alone.
         callbacks: called as training goes on.
 
     Returns:
@@ -149,7 +149,7 @@ def train(
         RunError: the folder holds a run of another configuration.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    claim(folder, config)
+    record_configuration(folder, config)
     callbacks = callbacks or Callbacks()
     _fit_banks(model, how)
     mean = model if how.average is None else copy.deepcopy(model)
@@ -163,14 +163,14 @@ def train(
         if mean is not model:
             mean.restore(saved["mean"])
     frozen = [(parameter, masks[name]) for name, parameter in model.named_parameters() if masks and name in masks]
-    done = history.update[-1] if history.update else 0
-    while done < how.updates:
+    completed = history.update[-1] if history.update else 0
+    while completed < how.updates:
         started, processor_started = time.monotonic(), time.process_time()
-        last = min((done // how.evaluate_every + 1) * how.evaluate_every, how.updates)
+        last = min((completed // how.evaluate_every + 1) * how.evaluate_every, how.updates)
         model.train()
         losses: list[Tensor] = []
         measured: dict[str, list[Tensor]] = {}
-        for update, batch in enumerate(data.batches(done, last), done):
+        for update, batch in enumerate(data.batches(completed, last), completed):
             rolled = data.forward(model, batch)
             loss = data.loss(rolled, batch)
             _update(model, optimiser, loss, how.learning_rate, how.schedule(update), how.clip, frozen)
@@ -180,18 +180,18 @@ def train(
             for name, values in data.measure(rolled, batch).items():
                 measured.setdefault(name, []).append(values.detach())
             if callbacks.on_update is not None:
-                callbacks.on_update(update - done, last - done, float(losses[-1]))
-        done = last
+                callbacks.on_update(update - completed, last - completed, float(losses[-1]))
+        completed = last
         _fit_banks(model, how)  # the grid follows the decays that were learned
         if mean is not model:
             _fit_banks(mean, how)
         evaluation = data.evaluate(mean)
         chosen = history.best is None or data.better(evaluation, history.best)
         means = {name: float(torch.cat(values).mean()) for name, values in measured.items()}
-        history.append(done, float(torch.stack(losses).mean()), evaluation, means)
+        history.append(completed, float(torch.stack(losses).mean()), evaluation, means)
         if chosen:
             history.chosen = len(history.update) - 1
-            replace_file(folder / BEST, data.checkpoint(mean, done))
+            replace_file(folder / BEST, data.checkpoint(mean, completed))
         history.seconds.append(time.monotonic() - started)
         history.processor_seconds.append(time.process_time() - processor_started)
         state = {"network": model.save(), "optimiser": optimiser.state_dict(), "history": history.to_dict()}
@@ -232,7 +232,7 @@ def _update(
     for group in optimiser.param_groups:
         group["lr"] = rate * group["factor"] * factor
     optimiser.zero_grad(set_to_none=True)
-    loss.backward()  # type: ignore[no-untyped-call]
+    loss.backward()
     for parameter, mask in frozen:
         if parameter.grad is not None:
             parameter.grad.masked_fill_(mask, 0.0)

@@ -19,7 +19,7 @@ def score_loss(rolled: Rollout, target: Tensor, *, sharpness: float = 10.0, smoo
         rolled: a batch of streams.
         target: int64 [b], classes.
         sharpness: factor on the mean of softmax; other rules have none.
-        smoothing: of the labels.
+        smoothing: share of a label that is spread over all classes.
     """
     scores = rolled.scores
     if rolled.decision.rule == "sum_softmax":
@@ -34,7 +34,7 @@ def late_loss(rolled: Rollout, target: Tensor, smoothing: float) -> Tensor:
     Args:
         rolled: a batch of streams.
         target: int64 [b], classes.
-        smoothing: of the labels.
+        smoothing: share of a label that is spread over all classes.
     """
     position = (torch.arange(rolled.readout.shape[1]) + 1) / rolled.steps.unsqueeze(-1)
     weight = torch.where(position <= 1.0, position**3, 0.0)

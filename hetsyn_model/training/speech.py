@@ -106,7 +106,7 @@ def _teacher(path: Path) -> Network:
     """
     checkpoint = Checkpoint.load(path)
     if checkpoint.network.spec != NETWORK or checkpoint.encoder != ENCODER:
-        raise CheckpointFileError(f"{path}: was trained with other settings than these: it cannot teach")
+        raise CheckpointFileError(f"{path}: was trained with other settings, so it cannot be a teacher")
     return checkpoint.network
 
 

@@ -34,11 +34,11 @@ def level_changes(events: Events, encoder: EncoderSpec) -> Events:
     Returns:
         Events of [batch, steps, bands].
     """
-    rows, half = events.batch * events.steps, encoder.bands * encoder.levels
+    rows, channels_up = events.batch * events.steps, encoder.bands * encoder.levels
     unit = events.units.numpy().astype(np.int64)
     row = np.repeat(np.arange(rows), np.diff(events.row_splits.numpy()))
-    cell = row * encoder.bands + unit % half // encoder.levels
-    value = np.bincount(cell, np.where(unit < half, 1.0, -1.0), rows * encoder.bands).astype(np.float32)
+    cell = row * encoder.bands + unit % channels_up // encoder.levels
+    value = np.bincount(cell, np.where(unit < channels_up, 1.0, -1.0), rows * encoder.bands).astype(np.float32)
     return Events.of(torch.from_numpy(value).view(events.batch, events.steps, encoder.bands))
 
 

@@ -22,7 +22,7 @@ from hetsyn_model.training.augment import AugmentSpec, augment_batch, encode_bat
 from hetsyn_model.training.batch import Batch
 from hetsyn_model.training.checkpoint import Checkpoint
 from hetsyn_model.training.data import Recording
-from hetsyn_model.training.history import Evaluation, History
+from hetsyn_model.training.history import History, ValidationResult
 from hetsyn_model.training.loop import BEST, Callbacks, Optimisation, train
 from hetsyn_model.training.loss import distillation_loss, late_loss, score_loss
 from hetsyn_model.training.schedule import cosine_factor
@@ -117,6 +117,7 @@ def classify(
 
 
 def accuracy(labels: Tensor, recordings: Sequence[Recording]) -> float:
+    """Share of recordings whose label, of int64 [recordings], is right."""
     truth = torch.tensor([recording.label for recording in recordings])
     return float((labels == truth).double().mean())
 
@@ -158,7 +159,11 @@ class SpokenWords:
         return -(-(len(self.real) + self._extra_count) // self.how.batch)
 
     def batches(self, first: int, last: int) -> Iterator[Batch]:
-        """The batches of one epoch, in random order, each of recordings of similar length."""
+        """The batches of one epoch, in random order, each of recordings of similar length.
+
+        Raises:
+            ValueError: the updates are not those of one epoch.
+        """
         epoch = first // self.updates_per_epoch
         if (first, last) != (epoch * self.updates_per_epoch, (epoch + 1) * self.updates_per_epoch):
             raise ValueError(f"updates {first} to {last} are not an epoch of {self.updates_per_epoch}")
@@ -196,21 +201,21 @@ class SpokenWords:
         return torch.stack(each).mean(0)
 
     def measure(self, rolled: Rollout, batch: Batch) -> dict[str, Tensor]:
-        """Accuracy on the varied recordings; spikes a neuron and step, mean over layers."""
+        """``train_accuracy`` [b] on the varied recordings; ``firing_rate`` [1], spikes a neuron and step."""
         rates = torch.stack([z.detach().mean() for z in rolled.hidden_spikes])
         return {
             "train_accuracy": (rolled.scores.argmax(-1) == batch.target).double(),
             "firing_rate": rates.mean().double().view(1),
         }
 
-    def evaluate(self, model: Network) -> Evaluation:
+    def evaluate(self, model: Network) -> ValidationResult:
         """Accuracy on the validation recordings, and the mean of -log p of their classes."""
         labels, probabilities = classify(self._served(model), self.encoder, self.validation, self.how.served_tail_steps)
         truth = torch.tensor([recording.label for recording in self.validation])
         loss = float(-probabilities[range(len(self.validation)), truth].clamp_min(1e-6).log().mean())
-        return Evaluation(accuracy(labels, self.validation), loss)
+        return ValidationResult(accuracy(labels, self.validation), loss)
 
-    def better(self, a: Evaluation, b: Evaluation) -> bool:
+    def better(self, a: ValidationResult, b: ValidationResult) -> bool:
         return a.loss <= b.loss
 
     def checkpoint(self, model: Network, update: int) -> bytes:

@@ -82,6 +82,8 @@ class Admission:
 
     def _finish_abandoned(self, task: asyncio.Task[Any]) -> None:
         self._abandoned.discard(task)
+        if not task.cancelled():
+            task.exception()  # nobody waits for it, and asyncio would report it as never retrieved
         self._give_back()
 
     def leave_rotation(self) -> None:

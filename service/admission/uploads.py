@@ -83,7 +83,8 @@ class Uploads:
             if until_s > loop.time():
                 self._timer = loop.call_at(until_s, self._interrupt)
                 return
-            deadline.reschedule(loop.time())
+            if deadline.when() is None:  # else it is interrupted already
+                deadline.reschedule(loop.time())
 
     def take(self, count: int) -> None:
         """Count more bytes.

@@ -51,7 +51,7 @@ def create_application(
     catalog: ModelCatalog,
     registry: SessionRegistry,
     carried: CarriedSessions,
-    admissions: Admission,
+    admission: Admission,
     uploads: Uploads,
     counters: Counters,
     lifespan: Callable[[Any], AbstractAsyncContextManager[None]],
@@ -63,13 +63,13 @@ def create_application(
         catalog: of the models.
         registry: of the sessions that the server stores.
         carried: sessions that the clients carry.
-        admissions: permits for requests in flight.
+        admission: permits for requests in flight.
         uploads: bodies under way.
         counters: for ``/metrics``.
         lifespan: entered when the application starts, left when it stops.
     """
     app = Application(
-        InferEndpoint(registry, carried, admissions, uploads, counters, limits),
+        InferEndpoint(registry, carried, admission, uploads, counters, limits),
         title="hetsyn",
         summary="Streaming inference on stateful spiking networks",
         lifespan=lifespan,
@@ -77,8 +77,8 @@ def create_application(
     app.add_middleware(RequestIdEcho)
     problems.install(app)
     infer_openapi.document(app)
-    app.include_router(sessions.router(registry, admissions, uploads, limits.max_body_bytes))
+    app.include_router(sessions.router(registry, admission, uploads, limits.max_body_bytes))
     app.include_router(models.router(catalog))
-    app.include_router(health.router(registry, admissions))
-    app.include_router(metrics.router(counters, registry, admissions, catalog))
+    app.include_router(health.router(registry, admission))
+    app.include_router(metrics.router(counters, registry, admission, catalog))
     return app

@@ -11,7 +11,7 @@ from service.errors import ShuttingDown, StoreError
 from service.registry.registry import SessionRegistry
 
 
-def router(registry: SessionRegistry, admissions: Admission) -> APIRouter:
+def router(registry: SessionRegistry, admission: Admission) -> APIRouter:
     store_answered = False
     routes = APIRouter(prefix="/health", tags=["health"])
 
@@ -30,7 +30,7 @@ def router(registry: SessionRegistry, admissions: Admission) -> APIRouter:
         would do better, and each recovers sooner than a balancer would take it back. Chunks get 503 meanwhile.
         """
         nonlocal store_answered
-        if not admissions.is_ready:
+        if not admission.is_ready:
             return from_error(ShuttingDown("the server is shutting down: send requests to another"))
         if not store_answered:
             try:

@@ -34,12 +34,12 @@ LARGE_DECODES = 2
 class InferEndpoint:
     """``POST /infer`` as an ASGI application, which ``Application`` calls without FastAPI's router.
 
-    The router and its dependencies cost 54 us a request, this endpoint 10 us (docs/performance.md).
+    The router and its dependencies cost 54 us a request, this endpoint 10 us (docs/explanation/performance.md).
 
     Args:
         registry: applies the chunks of sessions that the server stores.
         carried: applies the chunks of sessions that the client carries.
-        admissions: permits for requests in flight.
+        admission: permits for requests in flight.
         uploads: bodies under way.
         counters: count refused chunks.
         limits: of a body.
@@ -49,14 +49,14 @@ class InferEndpoint:
         self,
         registry: SessionRegistry,
         carried: CarriedSessions,
-        admissions: Admission,
+        admission: Admission,
         uploads: Uploads,
         counters: Counters,
         limits: Limits,
     ) -> None:
         self._registry = registry
         self._carried = carried
-        self._admissions = admissions
+        self._admission = admission
         self._uploads = uploads
         self._counters = counters
         self._max_body_bytes = limits.max_body_bytes
@@ -85,10 +85,10 @@ class InferEndpoint:
 
     async def _infer(self, headers: dict[bytes, bytes], query_string: bytes, receive: Receive) -> tuple[bytes, str]:
         """Content and media type of the reply."""
-        with self._admissions, Upload(self._uploads) as upload:
+        with self._admission, Upload(self._uploads) as upload:
             encoding = headers.get(b"content-encoding", b"identity").decode("latin-1")
             if encoding.lower() != "identity":
-                raise UnsupportedInput(f"content encoding {encoding!r} is not taken: send the body as it is")
+                raise UnsupportedInput(f"content encoding {encoding!r} is not accepted: send the body uncompressed")
             content_type = headers.get(b"content-type", b"").decode("latin-1")
             media_type = parse_content_type(content_type)[0]
             if media_type not in MEDIA_TYPES:

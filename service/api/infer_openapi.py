@@ -7,12 +7,20 @@ from __future__ import annotations
 from typing import Any
 
 from fastapi import FastAPI, Request
+from pydantic import Field
 
 from hetsyn_client import frames
 from service.api.infer import PATH
 from service.api.problems import MEDIA_TYPE as PROBLEM_TYPE
 from service.wire.content_types import CONTENT_TYPES, JSON_TYPE
-from service.wire.schema import CarriedReply, Envelope, InferBody, Reply
+from service.wire.schema import Envelope, InferBody, Reply
+
+
+class CarriedReply(Reply):
+    """The reply to a chunk of a session that the client carries."""
+
+    # of the document alone: ``ReplyWithToken`` is what a server sends
+    token: str | None = Field(description="the session, to send with its next chunk, base64; null once it has ended")
 
 
 def document(app: FastAPI) -> None:
@@ -45,9 +53,9 @@ _PROBLEMS: dict[int | str, dict[str, Any]] = {
         408: "the body did not come in time",
         409: "another chunk is expected (`expected_seq`), the number was used for other content, the session has "
         "ended, it runs on another model, or its stored record is damaged",
-        410: "the session was dropped after lying idle, at its age, or the store lost it; or its token has expired",
+        410: "the session or its token has expired, or the store has lost the session",
         413: "the body or the chunk is too long",
-        415: "a content type or an input kind that is not taken",
+        415: "a content type or an input kind that is not accepted",
         422: "the input or the token cannot be used; `detail` says what to do",
         501: "the server has no keys for carried sessions",
         503: "the server is full or shutting down, or its session store does not answer; see Retry-After",

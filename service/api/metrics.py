@@ -20,17 +20,17 @@ class _ServerCollector(Collector):
     """Reads the counters at each scrape."""
 
     def __init__(
-        self, counters: Counters, registry: SessionRegistry, admissions: Admission, catalog: ModelCatalog
+        self, counters: Counters, registry: SessionRegistry, admission: Admission, catalog: ModelCatalog
     ) -> None:
         self._counters = counters
         self._registry = registry
-        self._admissions = admissions
+        self._admission = admission
         self._catalog = catalog
 
     def collect(self) -> Iterator[Metric]:
         counters = self._counters
-        yield _gauge("hetsyn_ready", "1 while requests should be sent here.", float(self._admissions.is_ready))
-        yield _gauge("hetsyn_requests_in_flight", "Requests in flight.", self._admissions.in_flight)
+        yield _gauge("hetsyn_ready", "1 while requests should be sent here.", float(self._admission.is_ready))
+        yield _gauge("hetsyn_requests_in_flight", "Requests in flight.", self._admission.in_flight)
         yield _gauge("hetsyn_sessions_held", "Open sessions in this process's memory.", self._registry.sessions.open)
         yield _by_label(
             "hetsyn_sessions",
@@ -83,10 +83,10 @@ class _ServerCollector(Collector):
         yield seconds
 
 
-def router(counters: Counters, registry: SessionRegistry, admissions: Admission, catalog: ModelCatalog) -> APIRouter:
+def router(counters: Counters, registry: SessionRegistry, admission: Admission, catalog: ModelCatalog) -> APIRouter:
     routes = APIRouter(tags=["health"])
     collectors = CollectorRegistry(auto_describe=False)
-    collectors.register(_ServerCollector(counters, registry, admissions, catalog))
+    collectors.register(_ServerCollector(counters, registry, admission, catalog))
 
     @routes.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
     async def metrics() -> Response:

@@ -45,28 +45,28 @@ PROBLEMS: Mapping[type[errors.HetsynError], Problem] = {
     errors.InputError: Problem(422, "bad-input", "The input cannot be used"),
     errors.TooLarge: Problem(413, "too-large", "The input is too large"),
     errors.TooSlow: Problem(408, "too-slow", "The input came too slowly"),
-    errors.UnsupportedInput: Problem(415, "unsupported-input", "This kind of input is not taken"),
+    errors.UnsupportedInput: Problem(415, "unsupported-input", "This kind of input is not accepted"),
     errors.NotFound: Problem(404, "not-found", "Not found"),
     errors.OutOfOrder: Problem(409, "out-of-order", "Another chunk is expected"),
     errors.ConflictingChunk: Problem(409, "conflicting-chunk", "The chunk number was used for other content"),
     errors.SessionEnded: Problem(409, "session-ended", "The session has ended"),
     errors.ModelMismatch: Problem(409, "model-mismatch", "The session runs on another model"),
     errors.SessionExists: Problem(409, "session-exists", "A session of this id exists"),
-    errors.SessionGone: Problem(410, "session-gone", "The session was dropped"),
-    errors.StateForeign: Problem(409, "state-foreign", "Not a packed session"),
-    errors.StateFormat: Problem(409, "state-format", "The packed session has another format"),
-    errors.StateTruncated: Problem(409, "state-truncated", "The packed session is cut off"),
-    errors.StateCorrupt: Problem(409, "state-corrupt", "The packed session is damaged"),
-    errors.StateMismatch: Problem(409, "state-mismatch", "The packed session does not fit its model"),
-    errors.ModelChanged: Problem(409, "model-changed", "The session's model has other content here"),
-    errors.ModelAbsent: Problem(503, "model-absent", "The server lacks the session's model"),
+    errors.SessionGone: Problem(410, "session-gone", "The session is gone"),
+    errors.StateForeign: Problem(409, "state-foreign", "Not a session record"),
+    errors.StateFormat: Problem(409, "state-format", "The session record has another format"),
+    errors.StateTruncated: Problem(409, "state-truncated", "The session record is cut off"),
+    errors.StateCorrupt: Problem(409, "state-corrupt", "The session record is damaged"),
+    errors.StateMismatch: Problem(409, "state-mismatch", "The session record does not fit its model"),
+    errors.ModelChanged: Problem(409, "model-changed", "The session's model has other files here"),
+    errors.ModelAbsent: Problem(503, "model-absent", "The server does not have the session's model"),
     errors.TokenForeign: Problem(422, "token-foreign", "Not a token"),
     errors.TokenFormat: Problem(409, "token-format", "The token has another format"),
     errors.TokenTruncated: Problem(422, "token-truncated", "The token is cut off"),
-    errors.TokenKeyUnknown: Problem(409, "token-key", "The server lacks the token's key"),
+    errors.TokenKeyUnknown: Problem(409, "token-key", "The server does not have the token's key"),
     errors.TokenForged: Problem(422, "token-forged", "The token was changed"),
     errors.TokenExpired: Problem(410, "token-expired", "The token has expired"),
-    errors.CarryUnavailable: Problem(501, "carry-unavailable", "The server carries no sessions"),
+    errors.CarryUnavailable: Problem(501, "carry-unavailable", "Carried sessions are not available"),
     errors.StoreUnavailable: Problem(503, "store-unavailable", "The session store cannot be reached"),
     errors.StoreUnusable: Problem(503, "store-unusable", "The session store cannot be used"),
     errors.Overloaded: Problem(503, "overloaded", "The server is full"),
@@ -134,7 +134,7 @@ def from_unexpected(request: str, error: Exception, headers: Mapping[str, str] |
         headers: of the response.
     """
     log.error("%s failed", request, exc_info=error)
-    detail = "the server failed on this request: a session in it is as it was; its log has more"
+    detail = "the server failed on this request: its session is unchanged; the server's log has the details"
     return problem(500, "internal", "Internal Server Error", detail, headers=headers)
 
 

@@ -23,35 +23,35 @@ STATE_TYPES = (MEDIA_TYPE, "application/octet-stream")
 Id = Annotated[str, InPath(pattern=SESSION_ID)]
 
 
-def router(registry: SessionRegistry, admissions: Admission, uploads: Uploads, max_body_bytes: int) -> APIRouter:
+def router(registry: SessionRegistry, admission: Admission, uploads: Uploads, max_body_bytes: int) -> APIRouter:
     routes = APIRouter(tags=["sessions"])
 
     @routes.get("/sessions/{session_id}")
     async def describe(session_id: str) -> dict[str, Any]:
         """The session's model, and the number of the chunk that it expects next."""
-        with admissions:
+        with admission:
             return await registry.describe(session_id)
 
     @routes.delete("/sessions/{session_id}", status_code=204)
     async def delete(session_id: str) -> Response:
         """Drop a session at once. Its id may be used again."""
-        with admissions:
+        with admission:
             await registry.delete(session_id)
         return Response(status_code=204)
 
     @routes.get("/sessions/{session_id}/state", response_class=Response, responses=_EXPORT)
     async def export_state(session_id: str) -> Response:
         """Export the whole session as bytes. The session goes on."""
-        with admissions:
+        with admission:
             return Response(await registry.export_state(session_id), media_type=MEDIA_TYPE)
 
     @routes.put("/sessions/{session_id}/state", status_code=201, openapi_extra=_IMPORT_BODY, responses=_IMPORT)
     async def import_state(request: Request, session_id: Id, replace: bool = False) -> Response:
         """Import an exported session under an id, with its progress and its last reply."""
-        with admissions, Upload(uploads) as upload:
+        with admission, Upload(uploads) as upload:
             media_type, _ = parse_content_type(request.headers.get("content-type", ""))
             if media_type not in STATE_TYPES:
-                raise UnsupportedInput(f"content type {media_type!r} is not taken: send {' or '.join(STATE_TYPES)}")
+                raise UnsupportedInput(f"content type {media_type!r} is not accepted: send {' or '.join(STATE_TYPES)}")
             declared = request.headers.get("content-length", "").encode()
             content = await read_body(request.receive, declared, max_body_bytes, upload)
             try:
@@ -66,16 +66,19 @@ def router(registry: SessionRegistry, admissions: Admission, uploads: Uploads, m
 
 
 _EXPORT: dict[int | str, dict[str, Any]] = {
-    200: {"description": "the packed session", "content": {MEDIA_TYPE: {}}},
+    200: {"description": "the session record", "content": {MEDIA_TYPE: {}}},
     404: {"description": "there is no such session", "content": {PROBLEM_TYPE: {}}},
-    410: {"description": "the session was dropped", "content": {PROBLEM_TYPE: {}}},
+    410: {"description": "the session has expired, or the store has lost it", "content": {PROBLEM_TYPE: {}}},
 }
 _IMPORT: dict[int | str, dict[str, Any]] = {
     200: {"description": "the imported session replaced the one of this id"},
     409: {"description": "a session of this id exists", "content": {PROBLEM_TYPE: {}}},
-    410: {"description": "the session of this id was dropped", "content": {PROBLEM_TYPE: {}}},
-    422: {"description": "not a packed session of a model that the server has", "content": {PROBLEM_TYPE: {}}},
-    503: {"description": "the server lacks the model's version; another may have it", "content": {PROBLEM_TYPE: {}}},
+    410: {"description": "the session of this id has expired, or the store has lost it", "content": {PROBLEM_TYPE: {}}},
+    422: {"description": "not a session record of a model that the server has", "content": {PROBLEM_TYPE: {}}},
+    503: {
+        "description": "the server does not have the model's version; another may have it",
+        "content": {PROBLEM_TYPE: {}},
+    },
 }
 _IMPORT_BODY: dict[str, Any] = {
     "requestBody": {

@@ -43,7 +43,7 @@ class CarryKeys:
         from service.carried.sealing import Seal
 
         if not keys or len(set(keys)) < len(keys) or any(len(key) != KEY_BYTES for key in keys):
-            raise CarryUnavailable(f"keys of carried sessions: one or more, each once, of {KEY_BYTES} bytes")
+            raise CarryUnavailable(f"carried sessions need one or more different keys of {KEY_BYTES} bytes")
         self._seals = {key_id(key): Seal(key) for key in keys}
         self.ids = tuple(self._seals)
 
@@ -100,7 +100,7 @@ def parse_keys(text: str, source: str) -> CarryKeys:
             )
         keys.append(key)
     if not keys:
-        raise CarryUnavailable(f"{source}: holds no key: make one with openssl rand -base64 32")
+        raise CarryUnavailable(f"{source}: contains no key: make one with openssl rand -base64 32")
     if len(set(keys)) < len(keys):
-        raise CarryUnavailable(f"{source}: holds a key twice: delete one of the two")
+        raise CarryUnavailable(f"{source}: contains a key twice: delete one of the two")
     return CarryKeys(keys)

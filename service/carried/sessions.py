@@ -16,7 +16,7 @@ from service.observe.clock import Clock
 from service.observe.counters import Counters
 from service.session.advance import Advance
 from service.session.protocol import NO_EXPIRY, Replay, decide, opening
-from service.wire.schema import Carried, InferRequest
+from service.wire.schema import InferRequest, ReplyWithToken
 
 
 class CarriedSessions:
@@ -26,7 +26,7 @@ class CarriedSessions:
         tokens: seal and open sessions; None if the server has no keys.
         advance: computes a chunk.
         counters: count chunks.
-        admissions: permits of the requests.
+        admission: permits of the requests.
         wall: seconds since 1970.
     """
 
@@ -35,19 +35,19 @@ class CarriedSessions:
         tokens: Tokens | None,
         advance: Advance,
         counters: Counters,
-        admissions: Admission,
+        admission: Admission,
         wall: Clock = time.time,
     ) -> None:
         self._tokens = tokens
         self._advance = advance
         self._counters = counters
-        self._admissions = admissions
+        self._admission = admission
         self._wall = wall
 
-    async def infer(self, request: InferRequest) -> Carried:
+    async def infer(self, request: InferRequest) -> ReplyWithToken:
         """Apply a chunk to the session that came with it, and return the session with the reply.
 
-        The caller holds a permit of ``admissions``.
+        The caller holds a permit of ``admission``.
 
         Raises:
             HetsynError: the client's token stays valid as it is. The message says what the client can do, unless it is
@@ -55,9 +55,9 @@ class CarriedSessions:
         """
         if self._tokens is None:
             raise CarryUnavailable("the server has no keys for carried sessions: start it with --carry-keys FILE")
-        return await self._admissions.complete(self._infer(self._tokens, request))
+        return await self._admission.complete(self._infer(self._tokens, request))
 
-    async def _infer(self, tokens: Tokens, request: InferRequest) -> Carried:
+    async def _infer(self, tokens: Tokens, request: InferRequest) -> ReplyWithToken:
         envelope, now_s = request.envelope, self._wall()
         if request.token is None:
             session_id = envelope.session or secrets.token_urlsafe(16)
@@ -67,16 +67,17 @@ class CarriedSessions:
             session_id, session = tokens.open(request.token)
             if envelope.session is not None and envelope.session != session_id:
                 raise StateMismatch(
-                    f"the token is of session {session_id!r}, not {envelope.session!r}: name that, or none"
+                    f"the token belongs to session {session_id!r}, not {envelope.session!r}: "
+                    "name that one, or leave it out"
                 )
             session.check_model(envelope)
             # opening the token has checked its lifetime
             decision = decide(session_id, session.known, envelope.seq, request.digest, now_s, NO_EXPIRY)
             if isinstance(decision, Replay):
                 self._counters.chunks_replayed += 1
-                return Carried(decision.reply, tokens.seal(session_id, session))
+                return ReplyWithToken(decision.reply, tokens.seal(session_id, session))
             seq = decision.seq
         step = self._advance.plan(session, seq, request)
         after, reply = await self._advance.apply(session_id, step, request, self._wall, needs_host=True)
         self._advance.count(reply)
-        return Carried(reply, tokens.seal(session_id, after) if after.stream else None)
+        return ReplyWithToken(reply, tokens.seal(session_id, after) if after.stream else None)

@@ -34,7 +34,6 @@ from service.observe.counters import Counters
 from service.session.protocol import Lifetimes, status
 from service.session.session import Session
 from service.store.record import Packing, read
-from service.store.session_store import find_model
 
 MAGIC = b"HSCT"
 FORMAT_VERSION = 1
@@ -100,10 +99,10 @@ class Tokens:
         content = seal.open(token[_HEAD.size :], token[: _HEAD.size])
         if content is None:
             raise TokenForged(
-                "the token is not as it was sealed: send the token of the last reply, or begin another session"
+                "the token was changed after it was sealed: send the token of the last reply, or begin another session"
             )
         record = read(content)
-        session = self._packing.unpack(record, find_model(self._catalog, record))
+        session = self._packing.unpack(record, self._catalog.of_session(record.model, record.version))
         if status(session.known, self._wall(), self._lifetimes) != "open":
             raise TokenExpired(
                 f"the token has expired, {self._lifetimes.idle_s:g} s after its chunk or {self._lifetimes.age_s:g} s "
@@ -120,13 +119,13 @@ def _key_id(token: bytes) -> bytes:
         TokenForeign, TokenTruncated, TokenFormat, TokenForged: the bytes do not have a token's form.
     """
     if token[:4] != MAGIC[: len(token)]:
-        raise TokenForeign("these bytes are no token of hetsyn: send the token of the last reply unchanged")
+        raise TokenForeign("these bytes are not a token of hetsyn: send the token of the last reply unchanged")
     if len(token) >= _START.size:
         _, version = _START.unpack_from(token)
         if version != FORMAT_VERSION:
             relation = "an older" if version < FORMAT_VERSION else "a newer"
             raise TokenFormat(
-                f"the token has {relation} format, {version}; this server reads {FORMAT_VERSION}: "
+                f"the token has {relation} format, {version}, but this server reads {FORMAT_VERSION}: "
                 "send it to a server of the version that made it, or begin another session"
             )
     if len(token) < _HEAD.size:
@@ -135,5 +134,5 @@ def _key_id(token: bytes) -> bytes:
     if len(token) < total:
         raise TokenTruncated(f"the token is cut off: it has {len(token)} bytes of {total}: send all of it")
     if len(token) > total:
-        raise TokenForged(f"the token has {len(token)} bytes, and says it has {total}: send it unchanged")
+        raise TokenForged(f"the token has {len(token)} bytes, but declares {total}: send it unchanged")
     return bytes(key_id)

@@ -21,7 +21,12 @@ from service.errors import ArtifactError
 
 
 class Artifact:
-    """An artifact folder whose manifest was read. A file is verified when it is read."""
+    """An artifact folder whose manifest was read. A file is verified when it is read.
+
+    Args:
+        folder: of the artifact.
+        manifest: of the folder.
+    """
 
     def __init__(self, folder: Path, manifest: Manifest) -> None:
         self.folder = folder
@@ -38,7 +43,7 @@ class Artifact:
         try:
             text = path.read_bytes()
         except OSError as error:
-            raise ArtifactError(f"{folder}: no readable {MANIFEST} ({error.strerror})") from error
+            raise ArtifactError(f"{folder}: {MANIFEST} cannot be read ({error.strerror})") from error
         return Artifact(folder, parse_manifest(text, path))
 
     @staticmethod
@@ -75,5 +80,5 @@ class Artifact:
         except OSError as error:
             raise ArtifactError(f"{self.folder / name}: cannot be read ({error.strerror})") from error
         if len(content) != entry.bytes or hashlib.sha256(content).hexdigest() != entry.sha256:
-            raise ArtifactError(f"{self.folder / name}: differs from what the manifest lists: copy the artifact again")
+            raise ArtifactError(f"{self.folder / name}: differs from its hash in the manifest: copy the artifact again")
         return content

@@ -16,6 +16,7 @@ def is_decided(decision: Decision, step: int) -> bool:
     """Whether a step that counts has been run.
 
     Args:
+        decision: the rule.
         step: steps done since the stream's beginning.
     """
     return step > decision.skip_steps
@@ -25,6 +26,7 @@ def class_probabilities(decision: Decision, score: Float32Array, step: int) -> F
     """Class probabilities [outputs]; uniform before the first step that counts.
 
     Args:
+        decision: the rule.
         score: [outputs], the manifest's ``decision.score``.
         step: steps done since the stream's beginning.
     """

@@ -29,7 +29,7 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from service.contract.manifest import StateTensor
+from service.contract.manifest import TensorDescription
 
 EVENT_ROW, EVENT_UNIT = "events.row", "events.unit"
 STEPS, AUDIO = "steps", "audio"
@@ -111,7 +111,7 @@ def network_outputs(words: int, outputs: int, hidden: Mapping[str, int]) -> dict
     }
 
 
-def encoder_inputs(state: Sequence[StateTensor]) -> dict[str, TensorType]:
+def encoder_inputs(state: Sequence[TensorDescription]) -> dict[str, TensorType]:
     """The inputs of an encoder graph, in order."""
     return {
         AUDIO: TensorType("float32", (BATCH, SAMPLES)),
@@ -120,7 +120,7 @@ def encoder_inputs(state: Sequence[StateTensor]) -> dict[str, TensorType]:
     }
 
 
-def encoder_outputs(state: Sequence[StateTensor]) -> dict[str, TensorType]:
+def encoder_outputs(state: Sequence[TensorDescription]) -> dict[str, TensorType]:
     """The outputs of an encoder graph, in order."""
     return {
         EVENT_ROW: TensorType("int64", (EVENTS,)),

@@ -36,7 +36,7 @@ class FileEntry(_Part):
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
 
 
-class StateTensor(_Part):
+class TensorDescription(_Part):
     """A state tensor of one stream.
 
     Attributes:
@@ -53,16 +53,16 @@ class StateTensor(_Part):
         return prod(self.shape) * (4 if self.dtype == "float32" else 8)
 
 
-class Encoder(_Part):
+class EncoderDescription(_Part):
     """Audio to spikes. The graph takes whole steps; samples that do not fill one wait in the session."""
 
     file: str
     sample_rate_hz: int = Field(ge=1)
     samples_per_step: int = Field(ge=1)
-    state: tuple[StateTensor, ...]
+    state: tuple[TensorDescription, ...]
 
 
-class Input(_Part):
+class InputDescription(_Part):
     """The input of a stream: spikes on channels. A model with an encoder takes audio too."""
 
     channels: int = Field(ge=1)
@@ -84,7 +84,7 @@ class Decision(_Part):
     tail_steps: int = Field(ge=0)
 
 
-class Form(_Part):
+class FormDescription(_Part):
     """One form of the network.
 
     Attributes:
@@ -101,7 +101,7 @@ class Form(_Part):
 
     file: str
     torchscript: str
-    state: tuple[StateTensor, ...] = Field(min_length=2)
+    state: tuple[TensorDescription, ...] = Field(min_length=2)
     state_bytes: int
     bank_sizes: dict[str, int]
     kernel_error: dict[str, float]
@@ -109,14 +109,14 @@ class Form(_Part):
     spike_mismatch: float | None = None
 
     @model_validator(mode="after")
-    def _bytes_add_up(self) -> Form:
+    def _bytes_add_up(self) -> FormDescription:
         total = sum(tensor.bytes for tensor in self.state)
         if total != self.state_bytes:
             raise ValueError(f"state_bytes is {self.state_bytes}, the state tensors add up to {total}")
         return self
 
     @model_validator(mode="after")
-    def _row_and_step(self) -> Form:
+    def _row_and_step(self) -> FormDescription:
         *row, step = self.state
         is_step = (step.name, step.dtype, step.shape) == (DECISION_STEP, "int64", ())
         if not is_step or any(tensor.dtype != "float32" for tensor in row):
@@ -139,13 +139,13 @@ class Manifest(_Part):
     version: Name
     description: str
     labels: tuple[str, ...]
-    input: Input
-    encoder: Encoder | None
+    input: InputDescription
+    encoder: EncoderDescription | None
     hidden: tuple[int, ...]
     outputs: int = Field(ge=1)
     decision: Decision
     default_form: FormName
-    forms: dict[FormName, Form]
+    forms: dict[FormName, FormDescription]
     files: dict[str, FileEntry]
     provenance: dict[str, str | int | float | bool | None]
 
@@ -175,10 +175,10 @@ def parse_manifest(text: str | bytes, where: Path) -> Manifest:
         raw = json.loads(text)
     except ValueError as error:
         raise ArtifactError(f"{where}: not JSON ({error})") from error
-    found = raw.get("format_version") if isinstance(raw, dict) else None
-    if found != FORMAT_VERSION:
+    version = raw.get("format_version") if isinstance(raw, dict) else None
+    if version != FORMAT_VERSION:
         raise ArtifactError(
-            f"{where}: manifest format {found!r}, this server reads {FORMAT_VERSION}: "
+            f"{where}: has manifest format {version!r}, but this server reads {FORMAT_VERSION}: "
             "export the model again with a matching hetsyn"
         )
     try:

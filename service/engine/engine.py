@@ -32,15 +32,15 @@ from service.contract.graph_io import (
     state_name,
 )
 from service.contract.manifest import FormName
-from service.engine.stream import Kind, StreamState
+from service.engine.stream import InputKind, StreamState
 from service.engine.work import Job, Outcome, Piece, Result, Work, begin, take
 from service.errors import ArtifactError, InputError, TooLarge
-from service.models.model import Model, State
+from service.models.model import Arrays, Model
 from service.runtime.state_memory import check_like
 from service.wire.chunk import AudioChunk, Chunk, SpikeChunk
 
 SEGMENT_STEPS = 500  # that ``run`` gives a graph in one call, to bound the memory
-KINDS: tuple[Kind, ...] = ("audio", "spikes")
+KINDS: tuple[InputKind, ...] = ("audio", "spikes")
 
 
 class Group(NamedTuple):
@@ -55,8 +55,8 @@ class Group(NamedTuple):
 
     members: tuple[int, ...]
     steps: Integers
-    events: State
-    encoders: tuple[State, ...]
+    events: Arrays
+    encoders: tuple[Arrays, ...]
 
 
 class Segment(NamedTuple):
@@ -102,13 +102,15 @@ class Engine:
             return
         kind = "audio" if isinstance(chunk, AudioChunk) else "spikes"
         if stream.kind not in (None, kind):
-            raise InputError(f"the session began with {stream.kind}: go on with that, or open another for {kind}")
+            raise InputError(
+                f"the session began with {stream.kind}: continue with that, or open another session for {kind}"
+            )
         if isinstance(chunk, AudioChunk):
             encoder = model.encoder
             if stream.resampler is not None and chunk.rate_hz != stream.resampler.rate_hz:
                 raise InputError(
                     f"the session's sample rate is {stream.resampler.rate_hz} Hz, this chunk's is {chunk.rate_hz} Hz: "
-                    "keep the rate, or open another session"
+                    "keep this rate, or open another session"
                 )
             samples = len(chunk.samples) * encoder.sample_rate_hz / chunk.rate_hz
             steps = ceil(samples / encoder.samples_per_step)
@@ -220,7 +222,7 @@ class Engine:
 def _check_channels(model: Model, chunk: SpikeChunk) -> None:
     channels = model.manifest.input.channels
     if chunk.channels is not None and chunk.channels != channels:
-        raise InputError(f"the rows have {chunk.channels} values, model {model.name!r} has {channels} channels")
+        raise InputError(f"the rows have {chunk.channels} values, but model {model.name!r} has {channels} channels")
     if len(chunk.unit) and int(chunk.unit.max()) >= channels:
         raise InputError(f"unit {int(chunk.unit.max())} is outside model {model.name!r}'s channels 0-{channels - 1}")
 
@@ -240,7 +242,7 @@ def _outcome_of_state(model: Model, form: FormName, job: Job) -> Outcome:
     return Outcome(job.stream, Result(job.steps, scores, probabilities, decided, readout))
 
 
-def _events(pieces: Sequence[Piece], steps: Integers) -> State:
+def _events(pieces: Sequence[Piece], steps: Integers) -> Arrays:
     """The spikes of a segment, as the network graph takes them.
 
     Args:
@@ -255,7 +257,7 @@ def _events(pieces: Sequence[Piece], steps: Integers) -> State:
     }
 
 
-def _encode(model: Model, pieces: Sequence[Piece], steps: Integers) -> tuple[State, tuple[State, ...]]:
+def _encode(model: Model, pieces: Sequence[Piece], steps: Integers) -> tuple[Arrays, tuple[Arrays, ...]]:
     """Run the encoder on a segment of audio.
 
     Args:
@@ -269,7 +271,7 @@ def _encode(model: Model, pieces: Sequence[Piece], steps: Integers) -> tuple[Sta
         audio[b, : len(piece.samples)] = piece.samples
     tensors = [tensor.name for tensor in model.encoder.state]
     before = _stack([piece.job.stream.encoder for piece in pieces])
-    inputs: State = {state_name(name): before[name] for name in tensors}
+    inputs: Arrays = {state_name(name): before[name] for name in tensors}
     inputs |= {AUDIO: audio, STEPS: steps}
     outputs = model.encoder_graph.run(inputs, [EVENT_ROW, EVENT_UNIT, *map(next_name, tensors)])
     after = {name: outputs[next_name(name)] for name in tensors}
@@ -279,12 +281,12 @@ def _encode(model: Model, pieces: Sequence[Piece], steps: Integers) -> tuple[Sta
     return events, tuple(_unstack(after, b) for b in range(len(pieces)))
 
 
-def _stack(states: Sequence[State]) -> State:
+def _stack(states: Sequence[Arrays]) -> Arrays:
     if len(states) == 1:
         return {name: value[np.newaxis] for name, value in states[0].items()}
     return {name: np.stack([state[name] for state in states]) for name in states[0]}
 
 
-def _unstack(states: State, b: int) -> State:
+def _unstack(states: Arrays, b: int) -> Arrays:
     """The state of stream b; a copy where it would keep the whole batch in memory."""
     return {name: value[b, ...] if len(value) == 1 else value[b, ...].copy() for name, value in states.items()}

@@ -46,10 +46,10 @@ class Resampler:
         return replace(resampler, waiting=np.zeros(resampler._context, np.float32))
 
     def push(self, samples: Samples) -> tuple[Resampler, Samples]:
-        """Take further input.
+        """Take further input, samples [n].
 
         Returns:
-            The resampler after it, and the output that further input can no longer change.
+            The resampler after it, and the output [m] that further input can no longer change.
         """
         received = self.received + len(samples)
         if self.rate_hz == self.target_hz:
@@ -68,7 +68,7 @@ class Resampler:
         """End the stream, with silence after it.
 
         Returns:
-            The resampler after it, and the rest of the output.
+            The resampler after it, and the rest of the output [m].
         """
         missing = self._half_up(self.received * self.target_hz, self.rate_hz) - self.emitted
         ahead = np.zeros(self._block + self._context, np.float32)

@@ -11,11 +11,11 @@ import numpy as np
 
 from service.contract.manifest import FormName
 from service.engine.resampler import Resampler
-from service.models.model import Model, State
+from service.models.model import Arrays, Model
 from service.runtime.state_memory import Row
 from service.wire.pcm import Samples
 
-Kind = Literal["audio", "spikes"]
+InputKind = Literal["audio", "spikes"]
 
 STEP_BYTES = 8
 
@@ -34,8 +34,8 @@ class StreamState(NamedTuple):
 
     network: Row
     step: int
-    encoder: State
-    kind: Kind | None
+    encoder: Arrays
+    kind: InputKind | None
     resampler: Resampler | None
     pending: Samples
 

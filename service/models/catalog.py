@@ -1,7 +1,7 @@
 """The models that new sessions may run on.
 
-A catalog offers the models that its folder had when the catalog was opened, until ``reload`` publishes others. The
-offer is one value, which is replaced as a whole. A version that is not offered any more is *retired*: it stays in
+A catalog offers the models that its folder had when the catalog was opened, until ``reload`` publishes others. They
+are one value, which is replaced as a whole. A version that is not offered any more is *retired*: it stays in
 memory for as long as sessions run on it."""
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from weakref import WeakValueDictionary
 
 from service.contract.artifact import Artifact
 from service.contract.manifest import content_hash
-from service.errors import ArtifactError, NotFound, listing
+from service.errors import ArtifactError, ModelAbsent, NotFound, listing
 from service.models.folder import default_of_folder, find_artifacts, group_by_name, model_key, no_models_error
 from service.models.model import Model
 from service.runtime.device import Device
@@ -46,7 +46,11 @@ class CatalogSnapshot:
         return {model_key(model): model for versions in self.models.values() for model in versions.values()}
 
     def get(self, name: str | None, version: str | None) -> Model:
-        """As ``ModelCatalog.get``."""
+        """As ``ModelCatalog.get``.
+
+        Raises:
+            NotFound: as there.
+        """
         if name is None and self.default_name is None:
             raise NotFound(f"name a model: the server has {listing(self.names)} and no default")
         versions = self.versions(name or self.default_name or "")
@@ -114,7 +118,7 @@ class ModelCatalog:
 
     @property
     def snapshot(self) -> CatalogSnapshot:
-        """The current offer. A reload replaces it and does not change it."""
+        """The models that are offered now. A reload replaces the snapshot and does not change it."""
         return self._snapshot
 
     @property
@@ -155,6 +159,21 @@ class ModelCatalog:
         """The model of an existing session, offered or retired; None if it is not in memory."""
         return self._snapshot.models.get(name, {}).get(version) or self._retired.get((name, version))
 
+    def of_session(self, name: str, version: str) -> Model:
+        """The model that a session record names.
+
+        Raises:
+            ModelAbsent: it is not in memory.
+        """
+        model = self.find(name, version)
+        if model is None:
+            raise ModelAbsent(
+                f"the session runs on model {name!r} version {version!r}, which this server does not have: "
+                "send the chunk again to a server that has it, serve that version too, or begin another session, "
+                "under a new id"
+            )
+        return model
+
     def content_of(self, name: str, version: str) -> bytes | None:
         """Hash of the content that was first offered as this version; None if the version was never offered."""
         return self._content.get((name, version))
@@ -168,7 +187,7 @@ class ModelCatalog:
         model = Model(Artifact.open(path), self._load, self._device)
         if (model.name, model.version) != (path.parent.name, path.name):
             raise ArtifactError(
-                f"{path}: holds {model.name!r} version {model.version!r}: "
+                f"{path}: contains {model.name!r} version {model.version!r}: "
                 f"move it to {self.folder / model.name / model.version}"
             )
         return model

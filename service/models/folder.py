@@ -22,8 +22,8 @@ def find_artifacts(models: Path) -> list[Path]:
     """
     if not models.is_dir():
         raise ArtifactError(f"{models}: no such folder of models")
-    found = (path.parent for path in models.glob(f"*/*/{MANIFEST}"))
-    return sorted(folder for folder in found if is_name(folder.parent.name, folder.name))
+    folders = (path.parent for path in models.glob(f"*/*/{MANIFEST}"))
+    return sorted(folder for folder in folders if is_name(folder.parent.name, folder.name))
 
 
 def find_versions(model: Path) -> list[Path]:
@@ -45,7 +45,7 @@ def read_default(models: Path) -> str | None:
     except (OSError, UnicodeDecodeError) as error:
         raise ArtifactError(f"{path}: cannot be read as text ({error}): write the name of a model into it") from error
     if not is_name(name):
-        raise ArtifactError(f"{path}: does not hold the name of a model: write one into it, or delete it")
+        raise ArtifactError(f"{path}: does not contain the name of a model: write one into it, or delete it")
     return name
 
 
@@ -81,14 +81,14 @@ def default_of_folder(folder: Path, names: Sequence[str]) -> str | None:
     if name not in names:
         raise ArtifactError(
             f"{folder / DEFAULT}: names {name!r}, but the folder has {listing(names)}: "
-            "name one of these in it, or delete it"
+            "write one of these into it, or delete it"
         )
     return name
 
 
 def no_models_error(folder: Path) -> ArtifactError:
     """The error for a folder without models."""
-    return ArtifactError(f"{folder}: holds no model (NAME/VERSION/{MANIFEST}): export one into it")
+    return ArtifactError(f"{folder}: contains no model (NAME/VERSION/{MANIFEST}): export one into it")
 
 
 def natural_key(text: str) -> list[tuple[int, int, str]]:
@@ -108,7 +108,7 @@ def newest_artifact(path: Path) -> Artifact:
     """
     if (path / MANIFEST).is_file():
         return Artifact.open(path)
-    versions = sorted(find_versions(path), key=lambda found: natural_key(found.name))
+    versions = sorted(find_versions(path), key=lambda folder: natural_key(folder.name))
     if not versions:
-        raise ArtifactError(f"{path}: neither an artifact ({MANIFEST}) nor a folder of its versions")
+        raise ArtifactError(f"{path}: is neither an artifact ({MANIFEST}) nor a folder with versions of a model")
     return Artifact.open(versions[-1])

@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 
 from service.contract.artifact import Artifact
 from service.contract.graph_io import encoder_inputs, encoder_outputs, network_inputs, network_outputs
-from service.contract.manifest import Encoder, FormName, Manifest, StateTensor
+from service.contract.manifest import EncoderDescription, FormName, Manifest, TensorDescription
 from service.errors import ArtifactError, NotFound, UnsupportedInput, listing
 from service.runtime.device import Device
 from service.runtime.device_memory import DeviceMemory
 from service.runtime.onnx import Array, Graph, GraphLoader
 from service.runtime.state_memory import HostMemory, Row, StateMemory
 
-State = dict[str, Array]
+Arrays = dict[str, Array]
 
 
 class Model:
@@ -78,7 +78,7 @@ class Model:
         return self.manifest.version
 
     @property
-    def encoder(self) -> Encoder:
+    def encoder(self) -> EncoderDescription:
         """The manifest's description of the encoder.
 
         Raises:
@@ -130,9 +130,9 @@ class Model:
         """``initial_state`` as a row of ``states``. All streams of the form begin with it."""
         return self._initial_rows[form]
 
-    def initial_encoder_state(self) -> State:
+    def initial_encoder_state(self) -> Arrays:
         """The encoder's state before the first step, by name; empty without an encoder."""
-        tensors: Sequence[StateTensor] = self.manifest.encoder.state if self.manifest.encoder else ()
+        tensors: Sequence[TensorDescription] = self.manifest.encoder.state if self.manifest.encoder else ()
         return {tensor.name: np.full(tensor.shape, tensor.initial, dtype=tensor.dtype) for tensor in tensors}
 
     def _takes_no_audio(self) -> UnsupportedInput:

@@ -12,10 +12,10 @@ from collections.abc import Iterator
 
 from service.observe.clock import Clock
 from service.observe.counters import Counters
-from service.registry.table import ABSENT, SessionEntry, SessionTable
+from service.registry.table import SessionEntry, SessionTable
 from service.session.protocol import NO_EXPIRY, Lifetimes, expired, status, unknown
 from service.session.session import Session
-from service.store.session_store import Snapshot
+from service.session.snapshot import ABSENT, Snapshot
 
 
 class LocalSessions(SessionTable):

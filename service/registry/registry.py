@@ -16,7 +16,7 @@ from service.errors import RETRY_S, HetsynError, Overloaded
 from service.models.catalog import ModelCatalog
 from service.observe.counters import Counters
 from service.registry.table import SessionEntry, SessionTable
-from service.session.advance import Advance, Step
+from service.session.advance import Advance, PlannedChunk
 from service.session.protocol import (
     Known,
     Reload,
@@ -29,8 +29,8 @@ from service.session.protocol import (
     unknown,
 )
 from service.session.session import Session
+from service.session.snapshot import Snapshot
 from service.store.record import Packing, read, renamed
-from service.store.session_store import Snapshot, find_model
 from service.wire.schema import InferRequest, Reply
 
 MAX_ATTEMPTS = 10  # decisions on one request; each one after the first means that another process was faster
@@ -46,7 +46,7 @@ class SessionRegistry:
         advance: computes a chunk.
         catalog: of the models.
         packing: of exported sessions.
-        admissions: permits of the requests.
+        admission: permits of the requests.
         counters: count chunks and sessions.
     """
 
@@ -56,26 +56,26 @@ class SessionRegistry:
         advance: Advance,
         catalog: ModelCatalog,
         packing: Packing,
-        admissions: Admission,
+        admission: Admission,
         counters: Counters,
     ) -> None:
         self.sessions = sessions
         self._advance = advance
         self._catalog = catalog
         self._packing = packing
-        self._admissions = admissions
+        self._admission = admission
         self._counters = counters
 
     async def infer(self, request: InferRequest) -> Reply:
         """Apply a chunk to its session, after the chunks that arrived before it.
 
-        The caller holds a permit of ``admissions``.
+        The caller holds a permit of ``admission``.
 
         Raises:
             HetsynError: the session is unchanged. The message says what the client can do, unless it is an
                 ArtifactError.
         """
-        return await self._admissions.complete(self._infer(request))
+        return await self._admission.complete(self._infer(request))
 
     async def delete(self, session_id: str) -> None:
         """Delete a session, after the chunks that arrived before. A session with a damaged record is deleted too.
@@ -191,7 +191,7 @@ class SessionRegistry:
             if isinstance(decision, Replay):
                 self._counters.chunks_replayed += 1
                 return decision.reply
-            if isinstance(decision, Step):
+            if isinstance(decision, PlannedChunk):
                 after, reply = await self._advance.apply(
                     entry.id, decision, request, sessions.clock, needs_host=sessions.stores_state
                 )
@@ -202,14 +202,14 @@ class SessionRegistry:
 
     def _decide(
         self, entry: SessionEntry, snapshot: Snapshot, request: InferRequest, authoritative: bool
-    ) -> Step | Replay[Reply] | Reload:
+    ) -> PlannedChunk | Replay[Reply] | Reload:
         """Decide what to do with a chunk.
 
         Args:
             entry: of the session.
             snapshot: the session to decide on.
             request: with the chunk.
-            authoritative: the snapshot is the store's own. On any other the result is a step or Reload, never an error.
+            authoritative: the snapshot is the store's own. On any other the result is Reload in place of an error.
 
         Raises:
             HetsynError: the chunk is not applied.
@@ -266,8 +266,8 @@ class SessionRegistry:
             SessionGone: the session has expired or is too old.
         """
         record = read(content)
-        session = renamed(self._packing.unpack(record, find_model(self._catalog, record)), session_id)
-        session = session.shifted(-self.sessions.wall_offset_s)
+        session = self._packing.unpack(record, self._catalog.of_session(record.model, record.version))
+        session = renamed(session, session_id).shifted(-self.sessions.wall_offset_s)
         now_s = self.sessions.clock()
         created_s = min(session.known.created_s, now_s)
         session = session._replace(known=session.known._replace(created_s=created_s, used_s=now_s))

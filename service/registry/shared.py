@@ -15,10 +15,11 @@ from contextlib import suppress
 from service.errors import StoreUnavailable
 from service.observe.clock import Clock
 from service.observe.counters import Counters
-from service.registry.table import ABSENT, SessionEntry, SessionTable
+from service.registry.table import SessionEntry, SessionTable
 from service.session.protocol import Lifetimes, status
 from service.session.session import Session
-from service.store.session_store import SessionStore, Snapshot
+from service.session.snapshot import ABSENT, Snapshot
+from service.store.session_store import SessionStore
 
 log = logging.getLogger("hetsyn.sessions")
 

@@ -16,14 +16,17 @@ from service.errors import Overloaded
 from service.observe.clock import Clock
 from service.session.protocol import Lifetimes
 from service.session.session import Session
-from service.store.session_store import Snapshot
+from service.session.snapshot import Snapshot
 
-ABSENT = Snapshot()
 SLICE = 100  # entries that a sweep checks in one turn of the event loop: a tenth of a millisecond
 
 
 class SessionEntry:
     """What a process knows of one session.
+
+    Args:
+        session_id: of the session.
+        snapshot: see below.
 
     Attributes:
         id: of the session.

@@ -124,7 +124,7 @@ class Reloader:
         self._requested = asyncio.Event()
         self._reloading = asyncio.Lock()
 
-    def ask(self) -> None:
+    def request_reload(self) -> None:
         """Make ``run_forever`` reload soon. A request during a reload makes it reload once more."""
         self._requested.set()
 
@@ -156,9 +156,9 @@ class Reloader:
         for model in plan.opened:
             log.info("model %r version %r is offered", model.name, model.version)
         for model in plan.retired:
-            log.info("model %r version %r is retired: its sessions go on", model.name, model.version)
+            log.info("model %r version %r is retired: its sessions continue", model.name, model.version)
         for refused in plan.refused:
-            log.error("refused, the models offered before stay: %s", refused.reason)
+            log.error("reload refused, the server keeps its present models: %s", refused.reason)
         return plan
 
     async def _signature(self) -> Signature | None:
@@ -202,8 +202,8 @@ def _known_or_opened(catalog: ModelCatalog, path: Path, known: Model | None, smo
     offered = catalog.content_of(path.parent.name, path.name)
     if offered is not None and content != offered:
         raise ArtifactError(
-            f"{path}: holds another content than was offered as this version: export it as a version of its own, "
-            "or restart the server to forget the old one"
+            f"{path}: the files of this version have changed: export them as a new version, "
+            "or restart the server to load them"
         )
     if known is not None:
         return known
@@ -222,7 +222,7 @@ def _default(catalog: ModelCatalog, names: list[str]) -> str | None:
     if name is None:
         return default_of_folder(catalog.folder, names)
     if name not in names:
-        raise ArtifactError(f"the default model {name!r} is not in {catalog.folder}: requests have to name one")
+        raise ArtifactError(f"the default model {name!r} is not in {catalog.folder}: requests must name one")
     return name
 
 

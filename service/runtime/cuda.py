@@ -136,9 +136,7 @@ class CudaDevice:
     def _check(self, code: int, action: str) -> None:
         if code:
             reason = self._library.hetsyn_cuda_explain(code).decode(errors="replace")
-            raise RuntimeUnavailable(
-                f"the GPU cannot be {action} ({reason}): look at nvidia-smi and at the driver's log"
-            )
+            raise RuntimeUnavailable(f"the GPU cannot be {action} ({reason}): check nvidia-smi and the driver's log")
 
 
 @cache

@@ -21,7 +21,11 @@ class DeviceGraph(Graph, Protocol):
     """A graph on a device."""
 
     def run_bound(self, inputs: Mapping[str, Array | DeviceTensor], outputs: Mapping[str, DeviceTensor]) -> None:
-        """Run the graph on inputs on the host or on the device; it writes its outputs to the device's memory.
+        """Run the graph; it writes its outputs to the device's memory.
+
+        Args:
+            inputs: by name, on the host or on the device; shapes as in ``service.contract.graph_io``.
+            outputs: by name.
 
         Raises:
             ArtifactError: the graph does not take these inputs or outputs, or fails on them.
@@ -63,5 +67,5 @@ class Device(Protocol):
     def upload(self, values: Array, address: int) -> None: ...
 
     def download(self, address: int, nbytes: int) -> NDArray[np.uint8]:
-        """A copy of the device's memory from ``address`` on."""
+        """A copy of the device's memory from ``address`` on, [nbytes]."""
         ...

@@ -115,6 +115,7 @@ class DeviceMemory:
     """The states of one form of a model on a device.
 
     Args:
+        device: has the memory.
         words: float32 values of a stream's state.
         outputs: neurons of the network's readout.
     """

@@ -48,7 +48,14 @@ class Graph(Protocol):
     def outputs(self) -> tuple[str, ...]: ...
 
     def run(self, inputs: Mapping[str, Array], outputs: Sequence[str]) -> dict[str, Array]:
-        """The named outputs for these inputs.
+        """Run the graph.
+
+        Args:
+            inputs: by name; shapes as in ``service.contract.graph_io``.
+            outputs: names of the outputs to return.
+
+        Returns:
+            The outputs by name.
 
         Raises:
             ArtifactError: the graph does not take these inputs, or fails on them.
@@ -61,7 +68,13 @@ GraphLoader = Callable[[bytes], Graph]
 
 @dataclass(frozen=True)
 class DeviceTensor:
-    """Contiguous values in a device's memory."""
+    """Contiguous values in a device's memory.
+
+    Attributes:
+        address: of the first value.
+        dtype: of a value.
+        shape: of the tensor.
+    """
 
     address: int
     dtype: np.dtype[Any]
@@ -140,6 +153,7 @@ def load_cuda_graph(content: bytes, *, library: Path, device_id: int, stream: in
     """A graph from the bytes of an ONNX file, on a GPU.
 
     Args:
+        content: of the file.
         library: our operators for GPUs.
         device_id: CUDA's number of the GPU.
         stream: address of the CUDA stream for its work.
@@ -179,6 +193,7 @@ def load_graph(content: bytes, *, threads: int = 1, use_operators: bool = True) 
     It takes bytes, not a path: so the bytes that were verified are loaded, and the graph cannot refer to other files.
 
     Args:
+        content: of the file.
         threads: of one call of ``run``.
         use_operators: run our operators, where they were built, in place of the plain ONNX that stands for them.
 
@@ -193,7 +208,7 @@ def load_graph(content: bytes, *, threads: int = 1, use_operators: bool = True) 
         try:
             return OrtGraph(_session(ort, content, threads, built), failures, "cpu", 0)
         except failures as error:
-            _log.warning("%s is left out, plain ONNX takes over: %s", built, _first_line(error))
+            _log.warning("%s is not used, plain ONNX runs instead: %s", built, _first_line(error))
     try:
         return OrtGraph(_session(ort, content, threads, None), failures, "cpu", 0)
     except failures as error:
@@ -250,7 +265,11 @@ class OrtGraph:
         return dict(zip(outputs, values, strict=True))
 
     def run_bound(self, inputs: Mapping[str, Array | DeviceTensor], outputs: Mapping[str, DeviceTensor]) -> None:
-        """As ``service.runtime.device.DeviceGraph`` says."""
+        """As ``service.runtime.device.DeviceGraph.run_bound``.
+
+        Raises:
+            ArtifactError: as there.
+        """
         try:
             binding = self._session.io_binding()
             for name, value in inputs.items():
@@ -277,7 +296,7 @@ def _onnxruntime() -> Any:
     # both wheels install this module: uninstalling one leaves a folder that Python imports as an empty package
     missing = [name for name in NEEDED if not hasattr(module, name)]
     if missing:
-        raise RuntimeUnavailable(f"ONNX Runtime is half removed (its module lacks {missing[0]}): {REPAIR}")
+        raise RuntimeUnavailable(f"ONNX Runtime is incomplete (its module has no {missing[0]}): {REPAIR}")
     return module
 
 

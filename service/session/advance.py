@@ -21,7 +21,7 @@ RunChunk = Callable[[Model, FormName, Work], Awaitable[Outcome]]
 """``Batcher.run``."""
 
 
-class Step(NamedTuple):
+class PlannedChunk(NamedTuple):
     """A chunk that is to be applied.
 
     Attributes:
@@ -69,7 +69,7 @@ class Advance:
         form = model.choose_form(envelope.form)
         return Session(model, form, Known(Progress(), now_s, now_s), initial_stream(model, form))
 
-    def plan(self, session: Session, seq: int, request: InferRequest) -> Step:
+    def plan(self, session: Session, seq: int, request: InferRequest) -> PlannedChunk:
         """Check that a session takes a chunk.
 
         Args:
@@ -83,16 +83,16 @@ class Advance:
         """
         stream = session.open_stream
         self._engine.check(session.model, stream, request.chunk)
-        return Step(session, stream, seq)
+        return PlannedChunk(session, stream, seq)
 
     async def apply(
-        self, session_id: str, step: Step, request: InferRequest, clock: Clock, *, needs_host: bool
+        self, session_id: str, chunk: PlannedChunk, request: InferRequest, clock: Clock, *, needs_host: bool
     ) -> tuple[Session, Reply]:
         """Compute a chunk.
 
         Args:
             session_id: of the session.
-            step: the chunk's, from ``plan``.
+            chunk: from ``plan``.
             request: with the chunk.
             clock: gives the time of use.
             needs_host: the state after the chunk is stored or sent.
@@ -103,7 +103,7 @@ class Advance:
         Raises:
             HetsynError: as ``Engine.run``.
         """
-        session, stream, seq = step
+        session, stream, seq = chunk
         end = request.envelope.end
         outcome = await self._run(session.model, session.form, Work(stream, request.chunk, end, needs_host and not end))
         reply = _reply(session_id, session, seq, end, outcome)

@@ -262,8 +262,8 @@ def _decide(
 def expired(session: str, lifetimes: Lifetimes) -> SessionGone:
     """The error for an expired session."""
     return SessionGone(
-        f"session {session!r} was dropped after {lifetimes.idle_s:g} s idle, or at the age of {lifetimes.age_s:g} s: "
-        "begin another, under a new id"
+        f"session {session!r} has expired, after {lifetimes.idle_s:g} s without a chunk "
+        f"or at the age of {lifetimes.age_s:g} s: begin another, under a new id"
     )
 
 

@@ -51,7 +51,7 @@ class Session(NamedTuple):
         ):
             if requested is not None and requested != actual:
                 raise ModelMismatch(
-                    f"the session runs on {field} {actual!r}, not {requested!r}: name that one, or none"
+                    f"the session runs on {field} {actual!r}, not {requested!r}: name that one, or leave it out"
                 )
 
     def shifted(self, by_s: float) -> Session:

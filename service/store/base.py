@@ -35,7 +35,7 @@ class Stored:
 
     Attributes:
         revision: that a change of the record has to name.
-        record: the packed session.
+        record: the session record.
     """
 
     revision: int

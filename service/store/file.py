@@ -162,7 +162,7 @@ class FileStore:
         version = _pragma(database, "user_version")
         if version != SCHEMA_VERSION:
             raise StoreUnusable(
-                f"{self._path}: is a session store of version {version}, this server has {SCHEMA_VERSION}: "
+                f"{self._path}: is a session store of version {version}, but this server needs {SCHEMA_VERSION}: "
                 "name another file, or let its sessions end on a server of their own version"
             )
 
@@ -184,7 +184,7 @@ class FileStore:
             return None
         revision, record = row
         if not (isinstance(record, bytes) and isinstance(revision, int)):
-            return StateForeign(f"session {session!r}: what the store holds under this id is no packed session")
+            return StateForeign(f"session {session!r}: the record under this id is not a session record")
         return Stored(revision, record)
 
     def _commit(self, changes: Sequence[Change]) -> list[CommitResult | HetsynError]:

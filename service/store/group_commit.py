@@ -85,8 +85,8 @@ class BatchQueue(Generic[Q, A]):
             if not answer.done():
                 answer.set_exception(
                     StoreUnavailable(
-                        f"the session store did not get to this request within {self._timeout_s:g} s: nothing was "
-                        "changed, send the chunk again"
+                        f"this request waited longer than {self._timeout_s:g} s for the session store: "
+                        "nothing was changed, send the chunk again"
                     )
                 )
 

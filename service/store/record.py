@@ -36,11 +36,11 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from service.contract.manifest import FormName, StateTensor, content_hash
+from service.contract.manifest import FormName, TensorDescription, content_hash
 from service.engine.resampler import Resampler
-from service.engine.stream import Kind, StreamState
+from service.engine.stream import InputKind, StreamState
 from service.errors import ModelChanged, StateCorrupt, StateForeign, StateFormat, StateMismatch, StateTruncated
-from service.models.model import Model, State
+from service.models.model import Arrays, Model
 from service.runtime.onnx import Array
 from service.session.protocol import Answered, Known, Progress
 from service.session.session import Session
@@ -64,7 +64,7 @@ _DTYPES = {"float32": "<f4", "float64": "<f8", "int64": "<i8"}
 
 @dataclass(frozen=True)
 class Record:
-    """A packed session whose bytes are intact. ``Packing.unpack`` checks their meaning.
+    """A session record whose bytes are intact. ``Packing.unpack`` checks their meaning.
 
     Attributes:
         content: the whole record.
@@ -101,7 +101,7 @@ class _Layout:
     names: bytes
     words: int
     exact: int
-    encoder: tuple[StateTensor, ...]
+    encoder: tuple[TensorDescription, ...]
 
 
 class Packing:
@@ -116,10 +116,10 @@ class Packing:
         self._layouts: WeakKeyDictionary[Model, dict[str, _Layout]] = WeakKeyDictionary()
 
     def pack(self, session_id: str, session: Session) -> bytes:
-        """Pack a session whose first chunk was applied.
+        """The content of a session's record.
 
-        Returns:
-            The record's content.
+        Raises:
+            ValueError: no chunk of the session was applied yet.
         """
         layout = self._layout(session.model, session.form)
         known, stream, last = session.known, session.stream, session.known.progress.last
@@ -170,11 +170,13 @@ class Packing:
         """
         if record.model_hash != self._layout(model, model.manifest.default_form).model_hash:
             raise ModelChanged(
-                f"the session began on another content of model {model.name!r} version {model.version!r}: "
-                "serve that content under a version of its own, or begin another session, under a new id"
+                f"the session began with other files of model {model.name!r} version {model.version!r}: "
+                "serve those files as a version of their own, or begin another session, under a new id"
             )
         if record.form not in model.manifest.forms:
-            raise StateMismatch(f"the packed session runs on a form {record.form!r} that model {model.name!r} lacks")
+            raise StateMismatch(
+                f"the session record runs on form {record.form!r}, which model {model.name!r} does not have"
+            )
         form: FormName = "bank" if record.form == "bank" else "exact"
         layout = self._layout(model, form)
         head = _HEAD.unpack_from(record.content)
@@ -183,27 +185,27 @@ class Packing:
         digest, reply_json, network, encoder, waiting, pending = record.sections[2:]
         reply = _reply(reply_json)
         if not (math.isfinite(created_s) and math.isfinite(used_s) and created_s >= 0 and used_s >= 0):
-            raise StateMismatch("the packed session's times are not times")
+            raise StateMismatch("the session record's times are not valid")
         if not (1 <= expected <= 2**53 and steps <= 2**53 and status in (OPEN, ENDED, DROPPED)):
-            raise StateMismatch("the packed session's progress is not one that a session can have")
+            raise StateMismatch("the session record's progress is not possible")
         if (reply.session, reply.seq, reply.end) != (record.session, expected - 1, status == ENDED):
-            raise StateMismatch("the packed session's last reply is not that of its last chunk")
+            raise StateMismatch("the session record's last reply is not that of its last chunk")
         if (reply.model, reply.version, reply.form, reply.total_steps) != (model.name, model.version, form, steps):
-            raise StateMismatch("the packed session's last reply is not that of its model")
+            raise StateMismatch("the session record's last reply is not that of its model")
         progress = Progress(expected, steps, status == ENDED, Answered(expected - 1, bytes(digest), reply))
         known = Known(progress, created_s, used_s, dropped=status == DROPPED)
         if status != OPEN:
             if any((network, encoder, waiting, pending)):
-                raise StateMismatch("the packed session has ended, and yet has a state")
+                raise StateMismatch("the session record has ended, but still has a state")
             return Session(model, form, known, None)
         if (flags & AUDIO and flags & SPIKES) or not flags & (AUDIO | SPIKES):
-            raise StateMismatch("the packed session is of no kind of input, or of two")
-        kind: Kind = "audio" if flags & AUDIO else "spikes"
+            raise StateMismatch("the session record does not name exactly one kind of input")
+        kind: InputKind = "audio" if flags & AUDIO else "spikes"
         resampler = None
         if flags & RESAMPLER:
             resampler = Resampler(rate_hz, target_hz, _samples(waiting, "waiting"), received, emitted)
         elif waiting:
-            raise StateMismatch("the packed session has samples to be resampled, and no resampler")
+            raise StateMismatch("the session record has samples to resample, but no resampler")
         row, network_steps = _network(network, layout, is_float16=bool(flags & FLOAT16))
         stream = StreamState(
             model.states(form).from_host(row),
@@ -266,26 +268,26 @@ def read(content: bytes, session_id: str | None = None) -> Record:
         StateMismatch: the record is intact, but malformed or of another session.
     """
     if content[:4] != MAGIC[: len(content)]:
-        raise StateForeign("these bytes are no packed session of hetsyn: they do not begin as one")
+        raise StateForeign("these bytes are not a session record of hetsyn: they begin with something else")
     if len(content) < _START.size:
-        raise StateTruncated(f"the packed session is cut off after {len(content)} bytes")
+        raise StateTruncated(f"the session record is cut off after {len(content)} bytes")
     _, version, total = _START.unpack_from(content)
     if version != FORMAT_VERSION:
         relation = "an older" if version < FORMAT_VERSION else "a newer"
         raise StateFormat(
-            f"the packed session has {relation} format, {version}; this server reads {FORMAT_VERSION}: "
+            f"the session record has {relation} format, {version}, but this server reads {FORMAT_VERSION}: "
             "finish the session on a server of its own version, or begin another"
         )
     if len(content) < max(total, _HEAD.size + CHECKSUM_BYTES):
-        raise StateTruncated(f"the packed session is cut off: it has {len(content)} bytes of {total}")
+        raise StateTruncated(f"the session record is cut off: it has {len(content)} bytes of {total}")
     if len(content) > total:
-        raise StateCorrupt(f"the packed session has {len(content)} bytes, and says it has {total}")
+        raise StateCorrupt(f"the session record has {len(content)} bytes, but declares {total}")
     if hashlib.sha256(memoryview(content)[:-CHECKSUM_BYTES]).digest() != content[-CHECKSUM_BYTES:]:
-        raise StateCorrupt("the packed session is damaged: its checksum does not match its content")
+        raise StateCorrupt("the session record is damaged: its checksum does not match its content")
     head = _HEAD.unpack_from(content)
     sizes = head[14:]
     if _HEAD.size + sum(sizes) + CHECKSUM_BYTES != total:
-        raise StateMismatch("the packed session's sections do not add up to its size")
+        raise StateMismatch("the session record's sections do not add up to its size")
     view, offset, sections = memoryview(content), _HEAD.size, []
     for size in sizes:
         sections.append(view[offset : offset + size])
@@ -293,12 +295,12 @@ def read(content: bytes, session_id: str | None = None) -> Record:
     try:
         session, names = str(sections[0], "utf-8"), str(sections[1], "utf-8").split("\n")
     except UnicodeDecodeError as error:
-        raise StateMismatch(f"the packed session's names are not text ({error})") from error
+        raise StateMismatch(f"the session record's names are not text ({error})") from error
     if len(names) != 3:
-        raise StateMismatch("the packed session does not name its model, version and form")
+        raise StateMismatch("the session record does not name its model, version and form")
     model, version, form = names
     if session_id is not None and session != session_id:
-        raise StateMismatch(f"the packed session is {session!r}, not {session_id!r}")
+        raise StateMismatch(f"the session record belongs to {session!r}, not {session_id!r}")
     return Record(content, session, model, version, form, head[5], tuple(sections))
 
 
@@ -325,19 +327,19 @@ def _network(content: memoryview, layout: _Layout, *, is_float16: bool) -> tuple
     split = layout.words - layout.exact if is_float16 else 0
     expected = 2 * split + 4 * (layout.words - split) + _STEPS.size
     if len(content) != expected:
-        raise StateMismatch(f"the packed session has {len(content)} bytes of state, its model has {expected}")
+        raise StateMismatch(f"the session record has {len(content)} bytes of state, its model has {expected}")
     row = np.empty(layout.words, np.float32)
     row[:split] = np.frombuffer(content, "<f2", split)
     row[split:] = np.frombuffer(content, "<f4", layout.words - split, 2 * split)
     if not np.isfinite(row).all():
-        raise StateMismatch("the network's state in the packed session has numbers that are not finite")
+        raise StateMismatch("the network's state in the session record has numbers that are not finite")
     (steps,) = _STEPS.unpack_from(content, expected - _STEPS.size)
     if not 0 <= steps <= 2**53:
-        raise StateMismatch("the network's steps in the packed session are no count")
+        raise StateMismatch("the network's steps in the session record are not a valid count")
     return row, steps
 
 
-def _encoder(content: memoryview, tensors: Sequence[StateTensor]) -> State:
+def _encoder(content: memoryview, tensors: Sequence[TensorDescription]) -> Arrays:
     """Unpack the state of the encoder, by name.
 
     Raises:
@@ -345,24 +347,24 @@ def _encoder(content: memoryview, tensors: Sequence[StateTensor]) -> State:
     """
     expected = sum(tensor.bytes for tensor in tensors)
     if len(content) != expected:
-        raise StateMismatch(f"the packed session has {len(content)} bytes of encoder state, its model has {expected}")
-    state: State = {}
+        raise StateMismatch(f"the session record has {len(content)} bytes of encoder state, its model has {expected}")
+    state: Arrays = {}
     offset = 0
     for tensor in tensors:
         packed = np.frombuffer(content, _DTYPES[tensor.dtype], math.prod(tensor.shape), offset)
         offset += tensor.bytes
         if not np.isfinite(packed).all():
-            raise StateMismatch(f"{tensor.name} of the packed session has numbers that are not finite")
+            raise StateMismatch(f"{tensor.name} of the session record has numbers that are not finite")
         state[tensor.name] = packed.reshape(tensor.shape).astype(tensor.dtype)  # a copy in aligned memory
     return state
 
 
 def _samples(content: memoryview, name: str) -> Samples:
     if len(content) % 4:
-        raise StateMismatch(f"the packed session's {name} samples are cut off")
+        raise StateMismatch(f"the session record's {name} samples are cut off")
     samples: Samples = np.frombuffer(content, "<f4").astype(np.float32)
     if not np.isfinite(samples).all():
-        raise StateMismatch(f"the packed session's {name} samples are not finite")
+        raise StateMismatch(f"the session record's {name} samples are not finite")
     return samples
 
 
@@ -375,10 +377,10 @@ def _check_audio(model: Model, stream: StreamState) -> None:
     resampler, encoder = stream.resampler, model.manifest.encoder
     if stream.kind == "spikes":
         if resampler is not None or len(stream.pending):
-            raise StateMismatch("the packed session is of spikes, and yet sound waits in it")
+            raise StateMismatch("the session record takes spikes, but has sound that waits")
         return
     if encoder is None or resampler is None:
-        raise StateMismatch("the packed session is of sound, and lacks a resampler or its model an encoder")
+        raise StateMismatch("the session record takes sound, but it has no resampler, or its model has no encoder")
     rate_hz = resampler.rate_hz
     if not (
         LOWEST_RATE_HZ <= rate_hz <= HIGHEST_RATE_HZ
@@ -388,7 +390,7 @@ def _check_audio(model: Model, stream: StreamState) -> None:
         and len(resampler.waiting) <= LONGEST_WAIT_S * rate_hz
         and len(stream.pending) < encoder.samples_per_step
     ):
-        raise StateMismatch("the packed session's sound is not sound that can wait for its model")
+        raise StateMismatch("the session record's waiting sound does not fit its model")
 
 
 def _reply(content: memoryview) -> Reply:
@@ -396,4 +398,4 @@ def _reply(content: memoryview) -> Reply:
         return Reply.model_validate_json(bytes(content))
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
-        raise StateMismatch(f"the packed session's last reply is no reply ({first['msg']})") from error
+        raise StateMismatch(f"the session record's last reply is not valid ({first['msg']})") from error

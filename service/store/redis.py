@@ -42,13 +42,14 @@ _COMPARE_AND_SET = f"""
 local results = {{}}
 for i, key in ipairs(KEYS) do
   local expected, value, keep_ms = ARGV[3 * i - 2], ARGV[3 * i - 1], ARGV[3 * i]
-  local done = redis.pcall('GETRANGE', key, 0, {REVISION_BYTES - 1})
-  if type(done) == 'table' and done.err then
-    results[i] = done.err
-  elseif done == expected then
-    if value == '' then done = redis.pcall('DEL', key) else done = redis.pcall('SET', key, value, 'PX', keep_ms) end
-    results[i] = type(done) == 'table' and done.err or {COMMITTED}
-  elseif done == string.sub(value, 1, {REVISION_BYTES}) then
+  local stored = redis.pcall('GETRANGE', key, 0, {REVISION_BYTES - 1})
+  if type(stored) == 'table' and stored.err then
+    results[i] = stored.err
+  elseif stored == expected then
+    local answer
+    if value == '' then answer = redis.pcall('DEL', key) else answer = redis.pcall('SET', key, value, 'PX', keep_ms) end
+    results[i] = type(answer) == 'table' and answer.err or {COMMITTED}
+  elseif stored == string.sub(value, 1, {REVISION_BYTES}) then
     results[i] = {ALREADY}
   else
     results[i] = {FENCED}
@@ -77,7 +78,7 @@ class RedisStore:
         self._prefix = prefix
         path = urlsplit(url).path
         if not _DATABASE.fullmatch(path):  # redis-py would silently use database 0
-            raise StoreUnusable(f"the store's URL is not one of Redis ({path!r} is no database: write /0)")
+            raise StoreUnusable(f"the URL is not valid for Redis ({path!r} is not a database: write /0)")
         try:
             self._redis: Any = Redis.from_url(
                 url,
@@ -86,7 +87,7 @@ class RedisStore:
                 retry=Retry(NoBackoff(), 0),  # redis-py does not report that it repeated a command
             )
         except ValueError as error:
-            raise StoreUnusable(f"the store's URL is not one of Redis ({error})") from error
+            raise StoreUnusable(f"the URL is not valid for Redis ({error})") from error
         self._script = ""
 
     async def start(self) -> None:
@@ -210,7 +211,7 @@ def _result(change: Change, answer: Any, *, repeated: bool) -> CommitResult | He
         return CommitResult.committed
     if repeated:
         return StoreUnavailable(
-            "the connection to the session store broke, and another change came since: send the chunk again"
+            "the connection to the session store broke, and the session has changed since: send the chunk again"
         )
     return CommitResult.fenced
 
@@ -223,7 +224,7 @@ def _refusal(session: str, error: Exception) -> HetsynError:
 
 
 def _foreign(session: str) -> StateForeign:
-    return StateForeign(f"session {session!r}: what the store holds under this id is no packed session")
+    return StateForeign(f"session {session!r}: the record under this id is not a session record")
 
 
 def _unavailable(error: Exception) -> StoreUnavailable:

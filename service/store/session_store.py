@@ -5,31 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
 
-from service.errors import HetsynError, ModelAbsent, StateError
+from service.errors import HetsynError, StateError
 from service.models.catalog import ModelCatalog
-from service.models.model import Model
 from service.observe.counters import Counters
 from service.session.protocol import Lifetimes, keep_s
 from service.session.session import Session
+from service.session.snapshot import ABSENT, Snapshot
 from service.store.base import NO_REVISION, Change, CommitResult, StateStore, new_revision
 from service.store.group_commit import GroupCommit
-from service.store.record import Packing, Record, read
-
-
-class Snapshot(NamedTuple):
-    """A session as it was at one moment; empty if there was none.
-
-    Attributes:
-        revision: of the store's record; NO_REVISION without a record or a store.
-        session: the unpacked session; None if there is none, or if it cannot be used.
-        damage: why the record cannot be used; None if it can.
-    """
-
-    revision: int = NO_REVISION
-    session: Session | None = None
-    damage: StateError | None = None
+from service.store.record import Packing, read
 
 
 class SessionStore:
@@ -54,7 +39,7 @@ class SessionStore:
         timeout_s: float,
     ) -> None:
         self._store = store
-        self._pipeline = GroupCommit(store, timeout_s=timeout_s)
+        self._group_commit = GroupCommit(store, timeout_s=timeout_s)
         self._packing = packing
         self._catalog = catalog
         self._lifetimes = lifetimes
@@ -81,12 +66,12 @@ class SessionStore:
         """
         self._counters.store_loads += 1
         with self._counting():
-            stored = await self._pipeline.load(session_id)
+            stored = await self._group_commit.load(session_id)
         if stored is None:
-            return Snapshot()
+            return ABSENT
         try:
             record = read(stored.record, session_id)
-            session = self._packing.unpack(record, find_model(self._catalog, record))
+            session = self._packing.unpack(record, self._catalog.of_session(record.model, record.version))
         except StateError as error:
             self._counters.failed(error)
             return Snapshot(stored.revision, damage=error)
@@ -104,7 +89,7 @@ class SessionStore:
         """
         record = self._packing.pack(session_id, session)
         record_keep_s = keep_s(session.known, self._lifetimes)
-        change = Change(session_id, snapshot.revision, new_revision(), record, record_keep_s)
+        change = Change(session_id, _revision(snapshot), new_revision(), record, record_keep_s)
         if not await self._change(change):
             return None
         return Snapshot(change.revision, self._packing.as_stored(record, session))
@@ -118,17 +103,17 @@ class SessionStore:
         Raises:
             StoreUnavailable: as ``commit``.
         """
-        return await self._change(Change(session_id, snapshot.revision, new_revision(), None, 0.0))
+        return await self._change(Change(session_id, _revision(snapshot), new_revision(), None, 0.0))
 
     async def close(self) -> None:
         """Finish the requests under way, and close the store."""
-        await self._pipeline.drain()
+        await self._group_commit.drain()
         await self._store.close()
 
     async def _change(self, change: Change) -> bool:
         started_s = time.perf_counter()
         with self._counting():
-            result = await self._pipeline.commit(change)
+            result = await self._group_commit.commit(change)
         if result is CommitResult.fenced:
             self._counters.store_fenced += 1
             return False
@@ -146,17 +131,6 @@ class SessionStore:
             raise
 
 
-def find_model(catalog: ModelCatalog, record: Record) -> Model:
-    """The model that a record names.
-
-    Raises:
-        ModelAbsent: the catalog does not have it.
-    """
-    model = catalog.find(record.model, record.version)
-    if model is None:
-        raise ModelAbsent(
-            f"the session runs on model {record.model!r} version {record.version!r}, which this server does not have: "
-            "send the chunk again to a server that has it, serve that version too, or begin another session, "
-            "under a new id"
-        )
-    return model
+def _revision(snapshot: Snapshot) -> int:
+    """The revision that a change of a snapshot's session has to name."""
+    return NO_REVISION if snapshot.revision is None else snapshot.revision

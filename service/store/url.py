@@ -37,24 +37,24 @@ def open_store(url: str, timeout_s: float = 2.0) -> StateStore | None:
         parts = urlsplit(url)
         _ = parts.port  # raises where it is not a port
     except ValueError as error:
-        raise StoreUnusable(f"the store's URL is not one ({error})") from error
+        raise StoreUnusable(f"the store's URL is not valid ({error})") from error
     query = dict(parse_qsl(parts.query, keep_blank_values=True))
     if parts.scheme == "memory":
         if url != MEMORY:
-            raise StoreUnusable(f"the store {redacted(url)!r}: memory:// takes nothing more")
+            raise StoreUnusable(f"the store {redacted(url)!r}: memory:// takes no host, path or options")
         return None
     if parts.scheme in _FILE_SCHEMES:
         return _file_store(url, unquote(parts.path) if not parts.netloc else "", query, timeout_s)
     if parts.scheme in _REDIS_SCHEMES:
         if not parts.hostname:
-            raise StoreUnusable(f"the store {redacted(url)!r}: names no host: as redis://127.0.0.1:6379/0")
+            raise StoreUnusable(f"the store {redacted(url)!r}: has no host: write it as redis://127.0.0.1:6379/0")
         from service.store.redis import PREFIX, RedisStore  # redis-py is an extra
 
         prefix = query.pop("prefix", PREFIX)
         address = urlunsplit((_REDIS_SCHEMES[parts.scheme], parts.netloc, parts.path, urlencode(query), ""))
         return RedisStore(address, timeout_s=timeout_s, prefix=prefix)
     raise StoreUnusable(
-        f"the store {redacted(url)!r}: is none of memory://, file:///path, sqlite:///path, redis://host, "
+        f"the store {redacted(url)!r}: is not one of memory://, file:///path, sqlite:///path, redis://host, "
         "valkey://host, rediss://host"
     )
 
@@ -70,15 +70,15 @@ def redacted(url: str) -> str:
 
 def _file_store(url: str, path: str, query: dict[str, str], timeout_s: float) -> FileStore:
     if not path or path == "/":
-        raise StoreUnusable(f"the store {url!r}: names no file: as file:///var/lib/hetsyn/sessions.db")
+        raise StoreUnusable(f"the store {url!r}: has no file: write it as file:///var/lib/hetsyn/sessions.db")
     synchronous = query.pop("synchronous", "full")
     max_bytes = query.pop("max_bytes", None)
     if query:
         raise StoreUnusable(f"the store {url!r}: a file takes synchronous and max_bytes, not {next(iter(query))!r}")
     if synchronous not in ("full", "normal"):
-        raise StoreUnusable(f"the store {url!r}: synchronous is full or normal")
+        raise StoreUnusable(f"the store {url!r}: synchronous must be full or normal")
     if max_bytes is not None and not (max_bytes.isascii() and max_bytes.isdecimal() and int(max_bytes)):
-        raise StoreUnusable(f"the store {url!r}: max_bytes is a number of bytes")
+        raise StoreUnusable(f"the store {url!r}: max_bytes must be a number of bytes")
     return FileStore(
         Path(path),
         timeout_s=timeout_s,

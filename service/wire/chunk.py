@@ -75,14 +75,16 @@ def dense_chunk(rows: Sequence[Sequence[float]]) -> SpikeChunk:
     channels = len(rows[0]) if rows else 0
     for index, row in enumerate(rows):
         if len(row) != channels:
-            raise InputError(f"spikes[{index}] has {len(row)} values and spikes[0] has {channels}: one a channel")
+            raise InputError(
+                f"spikes[{index}] has {len(row)} values, but spikes[0] has {channels}: send one for each channel"
+            )
     if rows and not channels:
-        raise InputError("spikes[0] is empty: send one value a channel, 0 or 1")
+        raise InputError("spikes[0] is empty: send one value for each channel, 0 or 1")
     values = np.array(rows, dtype=np.float64).reshape(len(rows), channels)
     invalid = np.argwhere((values != 0) & (values != 1))
     if len(invalid):
         t, i = (int(index) for index in invalid[0])
-        raise InputError(f"spikes[{t}][{i}] is {values[t, i]:g}: a channel has 0 or 1 spikes in a step")
+        raise InputError(f"spikes[{t}][{i}] is {values[t, i]:g}: send 0 or 1 for each channel and step")
     step, unit = np.nonzero(values)
     return SpikeChunk(len(rows), step.astype(np.int64), unit.astype(np.int64), channels)
 

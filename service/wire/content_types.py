@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from email.message import Message
 from functools import lru_cache
 from types import MappingProxyType
 
@@ -30,20 +29,20 @@ def parse_content_type(content_type: str) -> tuple[str, Mapping[str, str]]:
     Raises:
         InputError: a parameter occurs twice.
     """
-    message = Message()
-    message["Content-Type"] = content_type
-    (media_type, _), *rest = message.get_params(failobj=[("", "")], unquote=True)
+    # email.message would read these too, but as RFC 2231 has it: "charset*" and "rate*0" mean something else in HTTP
+    media_type, *rest = content_type.split(";")
     parameters: dict[str, str] = {}
-    for name, value in rest:
+    for part in rest:
+        name, _, value = part.partition("=")
         name = name.strip().lower()
         if name in parameters:
-            raise InputError(f"the content type's parameter {name[:LONGEST_NAME]!r} is there twice: send it once")
+            raise InputError(f"the content type's parameter {name[:LONGEST_NAME]!r} occurs twice: send it once")
         if name:
-            parameters[name] = value.strip()
+            parameters[name] = value.strip().strip('"')
     return media_type.strip().lower(), MappingProxyType(parameters)
 
 
 def unsupported(content_type: str) -> UnsupportedInput:
     """The error for a content type that ``POST /infer`` does not take."""
-    problem = f"content type {content_type!r} is not taken" if content_type else "the request has no content type"
+    problem = f"content type {content_type!r} is not accepted" if content_type else "the request has no content type"
     return UnsupportedInput(f"{problem}: send one of {', '.join(CONTENT_TYPES)}")

@@ -91,7 +91,7 @@ def decode_query(query: Iterable[tuple[str, str]]) -> Envelope:
     values: dict[str, str] = {}
     for name, value in query:
         if name in values:
-            raise InputError(f"query parameter {name!r} is there twice: send it once")
+            raise InputError(f"query parameter {name!r} occurs twice: send it once")
         values[name] = value
     try:
         return Envelope.model_validate_strings(values)

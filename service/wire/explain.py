@@ -44,7 +44,7 @@ def explain_invalid(error: ValidationError, subject: str, fields: str) -> InputE
     if kind == "json_invalid":
         return InputError(f"{subject} is not JSON ({first['ctx']['error']}): send one JSON object")
     if kind == "union_tag_invalid":
-        return UnsupportedInput(f"input.kind is not taken: send one of {', '.join(INPUT_KINDS)}")
+        return UnsupportedInput(f"input.kind is not accepted: send one of {', '.join(INPUT_KINDS)}")
     if kind == "union_tag_not_found":
         return InputError(f"input.kind is missing: send one of {', '.join(INPUT_KINDS)}")
     if kind == "missing":

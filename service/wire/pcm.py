@@ -31,6 +31,9 @@ def check_rate(rate_hz: int) -> int:
 def decode_base64_pcm(text: str) -> Samples:
     """Decode base64 of 16-bit little-endian PCM, mono.
 
+    Returns:
+        The samples, [n].
+
     Raises:
         InputError: the text is not base64 or cut off, or ends with half a sample.
     """
@@ -50,6 +53,9 @@ def decode_pcm(data: bytes, dtype: str, channels: int = 1) -> Samples:
         data: interleaved samples.
         dtype: numpy's name of the sample format, ``<i2`` or ``>i2``.
         channels: of the data; several are averaged.
+
+    Returns:
+        The samples, [n].
 
     Raises:
         InputError: the data is not a whole number of samples of every channel.
@@ -73,7 +79,7 @@ def decode_l16(data: bytes, parameters: Mapping[str, str]) -> tuple[Samples, int
             ``endianness`` is our own: ``big-endian``, the RFC's order and the default, or ``little-endian``.
 
     Returns:
-        The samples, and their rate in Hz.
+        The samples, [n], and their rate in Hz.
 
     Raises:
         InputError: a parameter is missing, unknown or impossible, or the body is cut off.
@@ -86,10 +92,10 @@ def decode_l16(data: bytes, parameters: Mapping[str, str]) -> tuple[Samples, int
     rate_hz = check_rate(_whole(parameters["rate"], "rate"))
     channels = _whole(parameters.get("channels", "1"), "channels")
     if channels not in (1, 2):
-        raise InputError(f"audio/L16 with {channels} channels: send one, or two to be averaged")
+        raise InputError(f"audio/L16 with {channels} channels: send one channel, or two, which are averaged")
     endianness = parameters.get("endianness", "big-endian").lower()
     if endianness not in ("big-endian", "little-endian"):
-        raise InputError(f"audio/L16 with endianness {endianness!r}: it is big-endian (the default) or little-endian")
+        raise InputError(f"audio/L16 with endianness {endianness!r}: send big-endian (the default) or little-endian")
     return decode_pcm(data, ">i2" if endianness == "big-endian" else "<i2", channels), rate_hz
 
 
@@ -97,7 +103,7 @@ def decode_wav(data: bytes) -> tuple[Samples, int]:
     """Decode a WAV file of 16-bit PCM; stereo is averaged.
 
     Returns:
-        The samples, and their rate in Hz.
+        The samples, [n], and their rate in Hz.
 
     Raises:
         InputError: the file has another format, is damaged or cut off.

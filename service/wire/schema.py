@@ -154,7 +154,7 @@ class InferRequest(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Carried:
+class ReplyWithToken:
     """The reply to a chunk of a session that the client carries.
 
     Attributes:
@@ -171,9 +171,3 @@ class Carried:
 
     def to_frame(self) -> bytes:
         return frames.pack_frame(self.token or b"", JSON_TYPE, self.reply.to_json())
-
-
-class CarriedReply(Reply):
-    """The reply to a chunk of a session that the client carries."""
-
-    token: str | None = Field(description="the session, to send with its next chunk, base64; null once it has ended")

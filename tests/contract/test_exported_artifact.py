@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from service.contract.artifact import Artifact
 from service.engine.engine import Engine
 from service.engine.stream import STEP_BYTES, initial_stream
 from service.engine.work import Outcome, Work
+from service.errors import ArtifactError
 from service.models.catalog import ModelCatalog
 from service.models.model import Model
 from service.wire.chunk import AudioChunk, Chunk, spike_chunk
@@ -96,12 +98,8 @@ def test_the_golden_file_is_what_the_graphs_give(models: Path, model: Model) -> 
 
 
 def test_a_changed_file_is_noticed(models: Path, tmp_path: Path) -> None:
-    import shutil
-
-    from service.errors import ArtifactError
-
     shutil.copytree(models / "words/1", tmp_path / "words/1")
     path = tmp_path / "words/1/bank.onnx"
     path.write_bytes(path.read_bytes()[:-1] + b"\0")
-    with pytest.raises(ArtifactError, match="differs from what the manifest lists"):
+    with pytest.raises(ArtifactError, match="differs from its hash in the manifest"):
         Artifact.open(tmp_path / "words/1")

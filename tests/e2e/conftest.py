@@ -6,12 +6,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.server_process import ServerProcess
+from tests.support.server_process import RestartableServer
 
 
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
-    server = ServerProcess()
+    server = RestartableServer()
     try:
         server.ready()
         yield server.url

@@ -12,7 +12,7 @@ from hetsyn_client.client import StreamingClient
 from service.wire.pcm import decode_wav
 from tests.support.paths import RECORDINGS
 from tests.support.recording_stream import CHUNK_SAMPLES
-from tests.support.server_process import ServerProcess
+from tests.support.server_process import RestartableServer
 
 
 def test_every_chunk_goes_to_another_process(tmp_path: Path) -> None:
@@ -21,7 +21,7 @@ def test_every_chunk_goes_to_another_process(tmp_path: Path) -> None:
     samples, _ = decode_wav((RECORDINGS / "seven.wav").read_bytes())
     pcm = np.round(samples * 32_768.0).astype(np.int16)
     pieces = [pcm[begin : begin + CHUNK_SAMPLES] for begin in range(0, len(pcm), CHUNK_SAMPLES)]
-    replicas = [ServerProcess("--carry-keys", str(tmp_path / "keys"), "--log-level", "warning") for _ in range(2)]
+    replicas = [RestartableServer("--carry-keys", str(tmp_path / "keys"), "--log-level", "warning") for _ in range(2)]
     try:
         for replica in replicas:
             replica.ready()

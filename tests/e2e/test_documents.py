@@ -62,7 +62,7 @@ NEEDS = {
 }
 
 
-class Server:
+class PageServer:
     """``hetsyn serve`` in the background, on a port of its own."""
 
     def __init__(self, folder: Path, *options: str) -> None:
@@ -72,7 +72,7 @@ class Server:
         self._log = (folder / f"serve-{self.port}.log").open("w+")
         self.process = subprocess.Popen(command, cwd=folder, stdout=self._log, stderr=subprocess.STDOUT)
 
-    def __enter__(self) -> Server:
+    def __enter__(self) -> PageServer:
         try:
             wait_until_ready(self.url, self.process)
         except AssertionError as error:
@@ -102,7 +102,7 @@ class _Echo(BaseHTTPRequestHandler):
         pass
 
 
-class Reader:
+class PageReader:
     """Somebody who types what the pages say, in a folder that looks like a checkout.
 
     Attributes:
@@ -125,7 +125,7 @@ class Reader:
                 shutil.copy(path, folder / f"recordings/{digit}_flite_{take}.wav")
         self._next_version()
         carried = ["--carry-keys", "carry.keys"] if find_spec("cryptography") else []
-        self._server, self._second = (stack.enter_context(Server(folder, *carried)) for _ in range(2))
+        self._server, self._second = (stack.enter_context(PageServer(folder, *carried)) for _ in range(2))
         echo = ThreadingHTTPServer(("127.0.0.1", 0), _Echo)
         stack.callback(echo.server_close)
         stack.callback(echo.shutdown)
@@ -194,7 +194,7 @@ class Reader:
                 (self.folder / "valkey").mkdir(exist_ok=True)
                 valkey = stack.enter_context(ValkeyServer(self.folder / "valkey"))
                 options[options.index(store)] = f"valkey://127.0.0.1:{valkey.port}/0"
-            server = stack.enter_context(Server(self.folder, *options))
+            server = stack.enter_context(PageServer(self.folder, *options))
             reply = httpx.post(
                 f"{server.url}/infer",
                 params={"end": True},
@@ -214,12 +214,12 @@ class Reader:
 
 
 @pytest.fixture(scope="module")
-def reader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reader]:
+def reader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PageReader]:
     with ExitStack() as stack:
-        yield Reader(tmp_path_factory.mktemp("checkout"), stack)
+        yield PageReader(tmp_path_factory.mktemp("checkout"), stack)
 
 
-def read(page: Path, reader: Reader, monkeypatch: pytest.MonkeyPatch) -> str:
+def read(page: Path, reader: PageReader, monkeypatch: pytest.MonkeyPatch) -> str:
     """Run a page from top to bottom; what its shell blocks print."""
     monkeypatch.chdir(reader.folder)
     printed = []
@@ -233,7 +233,7 @@ def read(page: Path, reader: Reader, monkeypatch: pytest.MonkeyPatch) -> str:
 
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page)], ids=name_of)
 def test_a_page_does_what_it_says(
-    page: Path, reader: Reader, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    page: Path, reader: PageReader, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     reader.missing.clear()
     printed = read(page, reader, monkeypatch)

@@ -20,7 +20,7 @@ from benchmarks.valkey import BINARY, MISSING, ValkeyServer
 from tests.support.json_input import Json
 from tests.support.paths import ROOT
 from tests.support.recording_stream import TIMEOUT_S, persist, pieces, send, stream
-from tests.support.server_process import ENDED, STOP_TIMEOUT_S, ServerProcess, serve_command
+from tests.support.server_process import ENDED, STOP_TIMEOUT_S, RestartableServer, serve_command
 
 
 def undisturbed(url: str, chunks: list[bytes], session: str) -> list[Json]:
@@ -41,7 +41,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
 def test_a_killed_server_loses_no_acknowledged_chunk_and_applies_none_twice(store: str) -> None:
     chunks = pieces()
     assert len(chunks) >= 9
-    replica = ServerProcess("--store", store, "--log-level", "warning")
+    replica = RestartableServer("--store", store, "--log-level", "warning")
     try:
         replica.ready()
         expected = undisturbed(replica.url, chunks, "shaken")
@@ -72,7 +72,7 @@ def _send_and_forget(url: str, seq: int, chunks: list[bytes]) -> None:
 def test_chunks_that_alternate_between_two_servers_get_one_server_s_answers(store: str) -> None:
     chunks = pieces()
     options = ("--store", store, "--log-level", "warning")
-    replicas = [ServerProcess(*options), ServerProcess(*options)]
+    replicas = [RestartableServer(*options), RestartableServer(*options)]
     try:
         for replica in replicas:
             replica.ready()
@@ -87,7 +87,7 @@ def test_chunks_that_alternate_between_two_servers_get_one_server_s_answers(stor
 
 def test_sigterm_lets_readiness_fall_first_and_then_finishes(tmp_path: Path) -> None:
     chunks = pieces()
-    replica = ServerProcess("--store", f"file://{tmp_path}/sessions.db", "--drain-s", "60")
+    replica = RestartableServer("--store", f"file://{tmp_path}/sessions.db", "--drain-s", "60")
     try:
         replica.ready()
         first = persist(lambda: send(replica.url, "a", 0, chunks))
@@ -124,10 +124,10 @@ def test_a_damaged_store_is_refused_in_one_sentence(tmp_path: Path) -> None:
     assert "sessions.db" in done.stderr
 
 
-class Upload:
+class PartialUpload:
     """A chunk whose body is sent in parts, over a connection of its own."""
 
-    def __init__(self, replica: ServerProcess, session: str, seq: int, body: bytes) -> None:
+    def __init__(self, replica: RestartableServer, session: str, seq: int, body: bytes) -> None:
         self._socket = socket.create_connection(("127.0.0.1", replica.port), timeout=20)
         self._body = body
         self._socket.sendall(
@@ -141,9 +141,9 @@ class Upload:
 
     def answer(self) -> tuple[int, Json]:
         self.send(len(self._body))
-        return self.hear()
+        return self.response()
 
-    def hear(self) -> tuple[int, Json]:
+    def response(self) -> tuple[int, Json]:
         with self._socket, self._socket.makefile("rb") as file:
             status = int(file.readline().split()[1])
             length = 0
@@ -163,11 +163,11 @@ def until(metric: str, value: float, url: str) -> None:
 
 def test_sigterm_finishes_the_chunk_that_is_under_way_and_waits_for_none_that_trickles(tmp_path: Path) -> None:
     chunks = pieces()
-    replica = ServerProcess("--store", f"file://{tmp_path}/sessions.db", "--drain-s", "60")
+    replica = RestartableServer("--store", f"file://{tmp_path}/sessions.db", "--drain-s", "60")
     try:
         replica.ready()
         persist(lambda: send(replica.url, "a", 0, chunks))
-        under_way, trickles = Upload(replica, "a", 1, chunks[1]), Upload(replica, "b", 0, chunks[0])
+        under_way, trickles = PartialUpload(replica, "a", 1, chunks[1]), PartialUpload(replica, "b", 0, chunks[0])
         for upload in (under_way, trickles):
             upload.send(10)
         until("hetsyn_requests_in_flight", 2, replica.url)
@@ -180,7 +180,7 @@ def test_sigterm_finishes_the_chunk_that_is_under_way_and_waits_for_none_that_tr
         status, reply = under_way.answer()
         assert (status, reply["seq"]) == (200, 1), reply
         trickles.send(10)
-        status, problem = trickles.hear()
+        status, problem = trickles.response()
         assert (status, problem["type"]) == (503, "urn:hetsyn:problem:shutting-down")
         assert replica.process.wait(timeout=STOP_TIMEOUT_S) in ENDED
         replica.restart()

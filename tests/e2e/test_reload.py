@@ -14,7 +14,7 @@ import pytest
 from tests.support.artifact_file import rewrite
 from tests.support.paths import MODELS
 from tests.support.recording_stream import persist, pieces, send, stream
-from tests.support.server_process import ServerProcess
+from tests.support.server_process import RestartableServer
 
 SHIPPED = MODELS / "speech-digits" / "1"
 
@@ -39,7 +39,7 @@ def wait_for(url: str, line: str) -> None:
 def test_a_session_outlives_its_models_folder(tmp_path: Path, options: tuple[str, ...]) -> None:
     chunks = pieces()
     put(tmp_path, "1", "old")
-    replica = ServerProcess("--models", str(tmp_path), "--log-level", "warning", *options)
+    replica = RestartableServer("--models", str(tmp_path), "--log-level", "warning", *options)
     try:
         replica.ready()
         calm = stream(replica.url, "calm", chunks)

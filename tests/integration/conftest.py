@@ -11,11 +11,11 @@ import httpx
 import pytest
 
 from tests.support.gate import Gate
-from tests.support.http_server import HttpServer, Serve
+from tests.support.http_server import HttpServer, ServeHttp
 
 
 @pytest.fixture
-async def serve(models: Path, gate: Gate) -> AsyncIterator[Serve]:
+async def serve(models: Path, gate: Gate) -> AsyncIterator[ServeHttp]:
     async with AsyncExitStack() as stack:
 
         async def started(folder: Path | None = None, **options: Any) -> HttpServer:
@@ -25,7 +25,7 @@ async def serve(models: Path, gate: Gate) -> AsyncIterator[Serve]:
 
 
 @pytest.fixture
-async def server(serve: Serve) -> HttpServer:
+async def server(serve: ServeHttp) -> HttpServer:
     return await serve(session_idle_s=60, ended_keep_s=10, max_body_bytes=60_000, max_chunk_steps=500)
 
 

@@ -41,7 +41,7 @@ def test_streams_in_real_time_are_all_answered(models: Path, gate: Gate, tmp_pat
 
 
 def test_a_closed_loop_of_spikes(models: Path, gate: Gate) -> None:
-    write_artifact(models, "spikes", hears=False)
+    write_artifact(models, "spikes", takes_audio=False)
     with running(models, gate.load) as url:
         printed = run(url, "--model", "spikes", "--form", "bank", "--closed", "4", "--duration-s", "0.5")
     assert "random spikes, density 0.045, 10 steps of 6 channels" in printed
@@ -63,7 +63,7 @@ def test_a_server_that_fails_at_everything_is_a_failure(models: Path, gate: Gate
         gate.failure = RuntimeError("broken")
         printed = run(url, "--streams", "2", "--duration-s", "0.5", code=1)
     assert "status 500" in printed
-    assert "nothing was answered well" in printed
+    assert "no chunk got a good answer" in printed
 
 
 def test_a_search_says_how_many_streams_the_server_holds(

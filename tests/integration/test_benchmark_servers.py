@@ -103,7 +103,7 @@ def test_a_server_that_cannot_start_says_why(tmp_path: Path) -> None:
         pass
 
 
-def test_a_program_that_does_not_exist_is_said_so(tmp_path: Path) -> None:
+def test_a_program_that_does_not_exist_is_reported(tmp_path: Path) -> None:
     with (
         pytest.raises(ServerError, match="No such file"),
         ServerProcess((str(tmp_path / "python"),), {}, lambda: None, tmp_path / "log"),

@@ -154,7 +154,7 @@ def test_the_client_carries_events(models: Path) -> None:
         first = client.infer_events(10, *spikes(10), carry=True)
         second = client.infer_events(10, *spikes(10, 1), token=first["token"], seq=1, end=True)
         assert (second["session"], second["total_steps"], second["token"]) == (first["session"], 23, None)
-        with pytest.raises(ServiceProblem, match=r"\(422\).*not as it was sealed"):
+        with pytest.raises(ServiceProblem, match=r"\(422\).*was changed after it was sealed"):
             client.infer_events(10, *spikes(10), token=first["token"][:-1] + bytes([first["token"][-1] ^ 1]))
         samples = np.zeros(80, np.int16)
         with pytest.raises(ServiceProblem, match="spikes"):
@@ -201,11 +201,11 @@ def test_frames_that_are_wrong_have_their_problem(models: Path) -> None:
             (b"HSC0", {}, 422, "does not begin with HSC1"),
             (pack_frame(bytes(99), "audio/wav", b"")[:20], {}, 422, "send all of it"),
             (pack_frame(b"", "", b"body"), {}, 415, "no content type"),
-            (pack_frame(b"", "text/plain", b"body"), {}, 415, "'text/plain' is not taken"),
-            (pack_frame(b"", "application/json", b"{}"), {}, 415, "'application/json' is not taken"),
-            (pack_frame(b"", MEDIA_TYPE, b"body"), {}, 415, "is not taken"),
+            (pack_frame(b"", "text/plain", b"body"), {}, 415, "'text/plain' is not accepted"),
+            (pack_frame(b"", "application/json", b"{}"), {}, 415, "'application/json' is not accepted"),
+            (pack_frame(b"", MEDIA_TYPE, b"body"), {}, 415, "is not accepted"),
             (pack_frame(b"", "audio/wav", b""), {}, 422, "the chunk is empty"),
-            (pack_frame(b"x", "audio/wav", b""), {"end": True}, 422, "no token of hetsyn"),
+            (pack_frame(b"x", "audio/wav", b""), {"end": True}, 422, "not a token of hetsyn"),
             (pack_frame(b"", "audio/wav", b""), {"token": "x"}, 422, "token is not a query parameter"),
         ):
             refused = server.post("/infer", params=query, content=content, headers={"Content-Type": MEDIA_TYPE})

@@ -15,7 +15,7 @@ from experiments.catalog import EXPERIMENTS, smoke
 from experiments.commands import experiment as command
 from experiments.delayed_match import DelayedMatchSpec
 from experiments.plan import BASE, PAPER, ChosenSettings
-from experiments.results import read_kept
+from experiments.results import read_folder
 from experiments.run import RunSpec, Training, build, open_task
 from experiments.runner import Selection, run_experiment
 from experiments.train import load_best, masks, train
@@ -129,20 +129,20 @@ def test_the_smoke_version_of_every_experiment(name: str, tmp_path: Path) -> Non
         None if name == "delayed-match" else ("hetsyn", "lstm") if name.startswith("vision") else ("hetsyn", "alif")
     )
     planned = smoke(EXPERIMENTS[name]())
-    kept = tmp_path / "results" / f"{name}.json"
-    found = run_experiment(planned, tmp_path, kept, Selection(models), data)
-    assert {result.run["model"] for result in found} == set(models or ("hetsyn", "hetneu", "alif", "homneu"))
-    for result in found:
+    results_file = tmp_path / "results" / f"{name}.json"
+    results = run_experiment(planned, tmp_path, results_file, Selection(models), data)
+    assert {result.run["model"] for result in results} == set(models or ("hetsyn", "hetneu", "alif", "homneu"))
+    for result in results:
         assert np.isfinite(result.figure)
         assert result.curve
-    hetsyn = next(result for result in found if result.run["model"] == "hetsyn")
+    hetsyn = next(result for result in results if result.run["model"] == "hetsyn")
     assert {"deletion", "warp", "bank", "weights", "time_constants", "lesion"} <= set(hetsyn.analysis)
-    again = run_experiment(planned, tmp_path, kept, Selection(models), data)
-    assert [result.seconds for result in again] == [result.seconds for result in found]  # nothing was done again
-    assert len(read_kept(kept.parent)) == 3 * len(found)  # two candidates and one run a model
+    again = run_experiment(planned, tmp_path, results_file, Selection(models), data)
+    assert [result.seconds for result in again] == [result.seconds for result in results]  # nothing was done again
+    assert len(read_folder(results_file.parent)) == 3 * len(results)  # two candidates and one run a model
     # nor on a machine that has only the kept results
-    elsewhere = run_experiment(planned, tmp_path / "elsewhere", kept, Selection(models), data)
-    assert [result.figure for result in elsewhere] == [result.figure for result in found]
+    elsewhere = run_experiment(planned, tmp_path / "elsewhere", results_file, Selection(models), data)
+    assert [result.figure for result in elsewhere] == [result.figure for result in results]
     assert not (tmp_path / "elsewhere").exists()
 
     out = tmp_path / "models" / name / "1"
@@ -166,10 +166,10 @@ def test_a_condition_with_settings_is_run_without_a_search(tmp_path: Path) -> No
     planned = smoke(EXPERIMENTS["delayed-match"]())
     fixed = replace(planned.condition(BASE), name=PAPER, settings=ChosenSettings(1e-3, 8.0), analysed=False)
     planned = replace(planned, conditions=(*planned.conditions, fixed))
-    kept = tmp_path / "kept/delayed-match.json"
-    (found,) = run_experiment(planned, tmp_path, kept, Selection(("hetsyn",), conditions=(PAPER,)))
-    assert [found] == read_kept(kept.parent)
-    assert found.run["learning_rate"] == 1e-3
+    results_file = tmp_path / "kept/delayed-match.json"
+    (results,) = run_experiment(planned, tmp_path, results_file, Selection(("hetsyn",), conditions=(PAPER,)))
+    assert [results] == read_folder(results_file.parent)
+    assert results.run["learning_rate"] == 1e-3
 
 
 def test_the_command_runs_a_part_and_says_where_results_are(tmp_path: Path) -> None:
@@ -177,7 +177,7 @@ def test_the_command_runs_a_part_and_says_where_results_are(tmp_path: Path) -> N
     done = CliRunner().invoke(command, arguments, catch_exceptions=False)
     assert done.exit_code == 0, done.output
     assert "base/homneu-recurrent/seed-0: accuracy" in done.output
-    assert [r.run["model"] for r in read_kept(tmp_path / "smoke/results")] == ["homneu"] * 3
+    assert [r.run["model"] for r in read_folder(tmp_path / "smoke/results")] == ["homneu"] * 3
 
 
 def test_all_runs_what_has_its_data_and_says_what_has_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -187,16 +187,16 @@ def test_all_runs_what_has_its_data_and_says_what_has_not(tmp_path: Path, monkey
     done = CliRunner().invoke(command, arguments, catch_exceptions=False)
     assert done.exit_code == 2
     assert "not run, because their data is missing: speech: " in " ".join(done.output.split())
-    assert {r.run["experiment"] for r in read_kept(tmp_path / "smoke/results")} == {"delayed-match", "shd"}
+    assert {r.run["experiment"] for r in read_folder(tmp_path / "smoke/results")} == {"delayed-match", "shd"}
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["juggling"], "is no experiment"),
+        (["juggling"], "is not an experiment"),
         (["all", "--data", "recordings"], "--data speech=recordings"),
         (["delayed-match", "--share", "3/2"], "--share"),
-        (["delayed-match", "--model", "perceptron"], "no such model"),
+        (["delayed-match", "--model", "perceptron"], "does not have this model"),
         (["speech", "--smoke", "--model", "hetsyn"], "give --data"),
         (["shd", "--model", "hetsyn"], "hetsyn train shd-voices"),
     ],

@@ -24,7 +24,7 @@ def test_nothing_is_lost_with_a_store(store: str, seed: int, tmp_path: Path) -> 
     assert counts["faults"] == 2
 
 
-def test_a_killed_server_without_a_store_is_told(tmp_path: Path) -> None:
+def test_a_killed_server_without_a_store_is_reported(tmp_path: Path) -> None:
     results = asyncio.run(disturbed("memory", tmp_path, faults=2, chunks=100, clients=4, seed=4))
     assert not results["passed"]
     assert results["counts"]["lost"] > 0

@@ -15,7 +15,7 @@ from service.store.base import Stored
 from tests.support.failing_store import FailingStore
 from tests.support.gate import Gate
 from tests.support.http_calls import is_problem, metric, ok, put_state
-from tests.support.http_server import Serve
+from tests.support.http_server import ServeHttp
 from tests.support.json_input import events
 from tests.support.store_record import overwrite
 
@@ -23,18 +23,18 @@ OLDER = struct.pack("<H", 0)
 
 
 def as_older(record: bytes) -> bytes:
-    """A packed session as an older server had written it: intact, and of format 0."""
+    """A session record as an older server had written it: intact, and of format 0."""
     content = record[:4] + OLDER + record[6:-32]
     return content + hashlib.sha256(content).digest()
 
 
 def is_old(response: httpx.Response, status: int, slug: str) -> None:
-    problem = is_problem(response, status, "an older format, 0; this server reads 1")
+    problem = is_problem(response, status, "an older format, 0, but this server reads 1")
     assert problem["type"] == f"urn:hetsyn:problem:{slug}"
 
 
 @pytest.mark.parametrize("replace", [False, True])
-async def test_where_it_is_sent(replace: bool, serve: Serve) -> None:
+async def test_where_it_is_sent(replace: bool, serve: ServeHttp) -> None:
     client = (await serve()).client
     await ok(client, session="abc", seq=0, input=events(25))
     old = as_older((await client.get("/sessions/abc/state")).content)
@@ -45,7 +45,7 @@ async def test_where_it_is_sent(replace: bool, serve: Serve) -> None:
     assert (await ok(client, session="abc", seq=1, input=events(25, 1)))["total_steps"] == 50
 
 
-async def test_where_a_store_holds_it(serve: Serve) -> None:
+async def test_where_a_store_holds_it(serve: ServeHttp) -> None:
     store = FailingStore()
     server = await serve(store=store)
     client = server.client
@@ -61,7 +61,9 @@ async def test_where_a_store_holds_it(serve: Serve) -> None:
 
 
 @pytest.mark.parametrize("old", ["token", "session"])
-async def test_where_a_client_carries_it(gate: Gate, monkeypatch: pytest.MonkeyPatch, old: str, serve: Serve) -> None:
+async def test_where_a_client_carries_it(
+    gate: Gate, monkeypatch: pytest.MonkeyPatch, old: str, serve: ServeHttp
+) -> None:
     server = await serve(keys=CarryKeys([bytes(32)]))
     client = server.client
     module = "service.carried.token" if old == "token" else "service.store.record"

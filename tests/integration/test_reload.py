@@ -14,7 +14,7 @@ from tests.support.artifact import write_artifact
 from tests.support.artifact_file import rewrite
 from tests.support.gate import Gate
 from tests.support.http_calls import ok
-from tests.support.http_server import Serve
+from tests.support.http_server import ServeHttp
 from tests.support.json_input import Json, events
 from tests.support.product import make_settings
 
@@ -31,7 +31,7 @@ async def stream(client: httpx.AsyncClient, session: str, begun: asyncio.Event |
     return [reply | {"session": "any"} for reply in replies]
 
 
-async def test_a_reload_under_load(models: Path, serve: Serve) -> None:
+async def test_a_reload_under_load(models: Path, serve: ServeHttp) -> None:
     """Sessions go on to the bit, a broken version is refused, and the old one is let go when its sessions are over."""
     server = await serve(ended_keep_s=10)
     client = server.client
@@ -62,18 +62,18 @@ async def test_a_reload_under_load(models: Path, serve: Serve) -> None:
     assert "hetsyn_models_withdrawn 0.0" in (await client.get("/metrics")).text
 
 
-async def test_a_watching_app_loads_what_is_put_into_its_folder(models: Path, serve: Serve) -> None:
+async def test_a_watching_app_loads_what_is_put_into_its_folder(models: Path, serve: ServeHttp) -> None:
     client = (await serve(watch_s=0.01)).client
     write_artifact(models, version="2")
     while (await ok(client, input=events(10), end=True))["version"] != "2":
         await asyncio.sleep(0.01)
 
 
-def test_an_app_looks_at_no_folder_unless_it_is_told() -> None:
+def test_an_app_checks_no_folder_unless_it_has_to() -> None:
     assert make_settings().watch_s == 0
 
 
-async def test_an_import_of_a_session_of_a_version_that_is_not_here(tmp_path: Path, serve: Serve) -> None:
+async def test_an_import_of_a_session_of_a_version_that_is_not_here(tmp_path: Path, serve: ServeHttp) -> None:
     """503 and not 422: another server may have it."""
     write_artifact(tmp_path / "other", version="2")
     source, target = (await serve(tmp_path / "other")).client, (await serve()).client

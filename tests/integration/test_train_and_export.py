@@ -67,14 +67,16 @@ def test_leaving_a_speaker_out_reports_on_them(words: Path, tmp_path: Path) -> N
     assert figures["speakers"][0]["recordings"] == 20
     student = (*arguments[:-3], str(tmp_path / "student"), *arguments[-2:], "--seed", "1", "--leave-out", "anna")
     assert "anna" in hetsyn(*student, "--teacher", str(tmp_path))
-    assert "without-bert/best.pt: no readable" in hetsyn(*student[:-1], "bert", "--teacher", str(tmp_path), code=2)
+    assert "without-bert/best.pt: the checkpoint cannot be read" in hetsyn(
+        *student[:-1], "bert", "--teacher", str(tmp_path), code=2
+    )
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (("train", "speech-digits", "--data", "nowhere"), "nowhere: no such folder"),
-        (("export", "nowhere.pt", "--out", "x/1"), "nowhere.pt: no readable checkpoint"),
+        (("export", "nowhere.pt", "--out", "x/1"), "nowhere.pt: the checkpoint cannot be read"),
         (("export", __file__, "--out", "x/1"), "not a checkpoint"),
     ],
 )

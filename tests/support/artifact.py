@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from service.contract.manifest import MANIFEST, StateTensor
+from service.contract.manifest import MANIFEST, TensorDescription
 from tests.support.fake_graph import (
     CHANNELS,
     ENCODER_STATE,
@@ -30,14 +30,14 @@ def write_artifact(
     version: str = "1",
     *,
     rule: Rule = "sum_softmax",
-    hears: bool = True,
+    takes_audio: bool = True,
     forms: Sequence[str] = ("exact", "bank"),
     change: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write a complete artifact ``models/NAME/VERSION`` around fake graphs.
 
     Args:
-        hears: with an encoder.
+        takes_audio: with an encoder.
         change: fields of the manifest with another value.
 
     Returns:
@@ -49,7 +49,7 @@ def write_artifact(
     for index, form in enumerate(forms):
         graph = {"graph": "network", "rule": rule, "scale": 1.0 - 0.25 * index}
         contents |= {f"{form}.onnx": json.dumps(graph).encode(), f"{form}.pt": b"script"}
-    if hears:
+    if takes_audio:
         contents["encoder.onnx"] = json.dumps({"graph": "encoder"}).encode()
     for file, content in contents.items():
         (folder / file).write_bytes(content)
@@ -66,7 +66,7 @@ def write_artifact(
             "samples_per_step": STEP_SAMPLES,
             "state": _described(ENCODER_STATE),
         }
-        if hears
+        if takes_audio
         else None,
         "hidden": [HIDDEN],
         "outputs": OUTPUTS,
@@ -95,5 +95,5 @@ def write_artifact(
     return folder
 
 
-def _described(state: Sequence[StateTensor]) -> list[dict[str, Any]]:
+def _described(state: Sequence[TensorDescription]) -> list[dict[str, Any]]:
     return [tensor.model_dump(mode="json") for tensor in state]

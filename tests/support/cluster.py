@@ -8,13 +8,13 @@ from typing import Any
 
 from service.models.catalog import ModelCatalog
 from service.store.base import Change, Stored
-from service.store.memory import MemoryStore
 from service.wire.schema import Reply
 from tests.support.clock import Clock
 from tests.support.failing_store import FailingStore
 from tests.support.fake_graph import load_fake
 from tests.support.gate import Gate
-from tests.support.server import Server
+from tests.support.memory_store import MemoryStore
+from tests.support.server import DirectServer
 
 LIMITS: dict[str, Any] = {
     "session_idle_s": 60,
@@ -34,12 +34,12 @@ class Cluster:
         self.clock = Clock(now_s=1_000_000.0)
         self.memory = MemoryStore(self.clock)
         self.store = FailingStore(self.memory)
-        self.replicas: list[Server] = []
+        self.replicas: list[DirectServer] = []
 
-    def replica(self, **limits: Any) -> Server:
+    def replica(self, **limits: Any) -> DirectServer:
         gate = Gate()
         catalog = ModelCatalog(self.folder, "digits", load=gate.load)
-        server = Server(catalog, gate, store=self.store, clock=self.clock, **(self.limits | limits))
+        server = DirectServer(catalog, gate, store=self.store, clock=self.clock, **(self.limits | limits))
         self.replicas.append(server)
         return server
 
@@ -59,7 +59,7 @@ class Cluster:
 
     async def undisturbed(self, chunks: int, *, end: bool = True) -> list[Reply]:
         """The replies of one server without a store."""
-        alone = Server(ModelCatalog(self.folder, "digits", load=load_fake), Gate(), session_idle_s=60)
+        alone = DirectServer(ModelCatalog(self.folder, "digits", load=load_fake), Gate(), session_idle_s=60)
         replies = [await alone.send("a", n, seed=n, end=end and n == chunks - 1) for n in range(chunks)]
         await alone.close()
         return replies

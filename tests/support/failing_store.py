@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from service.errors import HetsynError, StoreUnavailable
 from service.store.base import Change, CommitResult, Stored
-from service.store.memory import MemoryStore
+from tests.support.memory_store import MemoryStore
 
 
 class FailingStore:

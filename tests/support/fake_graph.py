@@ -35,7 +35,7 @@ from service.contract.graph_io import (
     next_name,
     state_name,
 )
-from service.contract.manifest import DECISION_SCORE, DECISION_STEP, Decision, StateTensor
+from service.contract.manifest import DECISION_SCORE, DECISION_STEP, Decision, TensorDescription
 from service.runtime.onnx import Array, Graph
 
 Rule = Literal["sum_softmax", "spike_count", "last", "trace"]
@@ -45,12 +45,12 @@ LABELS = ("one", "two", "three")
 STEP_SAMPLES, RATE_HZ = 80, 8000
 SKIP, TAIL = 2, 3
 NETWORK_STATE = (
-    StateTensor(name="out.potential", shape=(OUTPUTS,), dtype="float32", initial=0.0),
-    StateTensor(name=DECISION_SCORE, shape=(OUTPUTS,), dtype="float32", initial=0.0),
-    StateTensor(name=DECISION_STEP, shape=(), dtype="int64", initial=0.0),
+    TensorDescription(name="out.potential", shape=(OUTPUTS,), dtype="float32", initial=0.0),
+    TensorDescription(name=DECISION_SCORE, shape=(OUTPUTS,), dtype="float32", initial=0.0),
+    TensorDescription(name=DECISION_STEP, shape=(), dtype="int64", initial=0.0),
 )
 LOUDNESS = "loudness"
-ENCODER_STATE = (StateTensor(name=LOUDNESS, shape=(), dtype="float64", initial=0.0),)
+ENCODER_STATE = (TensorDescription(name=LOUDNESS, shape=(), dtype="float64", initial=0.0),)
 
 
 class FakeNetwork:

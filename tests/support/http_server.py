@@ -71,7 +71,7 @@ class HttpServer:
         assert await asyncio.to_thread(self.gate.entered.acquire, timeout=10)
 
 
-class Serve(Protocol):
+class ServeHttp(Protocol):
     """Starts servers of the options of ``HttpServer``, on the usual models unless another folder is given."""
 
     async def __call__(self, folder: Path | None = None, **options: Any) -> HttpServer: ...

@@ -17,7 +17,7 @@ from tests.support.infer_request import infer_request
 from tests.support.product import make_server
 
 
-class Server:
+class DirectServer:
     """Used from one event loop; ``close`` it there.
 
     Args:
@@ -37,7 +37,7 @@ class Server:
         self.clock = clock or Clock()
         self.gate = gate
         self.parts = make_server(catalog, self.clock, self.clock, store=store, engine_threads=4, inline_s=0.0, **limits)
-        self.registry, self.admissions, self.counters = self.parts.registry, self.parts.admissions, self.parts.counters
+        self.registry, self.admission, self.counters = self.parts.registry, self.parts.admission, self.parts.counters
 
     async def close(self) -> None:
         self.gate.opened.set()
@@ -45,7 +45,7 @@ class Server:
 
     async def send(self, *args: Any, **kwargs: Any) -> Reply:
         """The reply to ``infer_request`` of these arguments."""
-        with self.admissions:
+        with self.admission:
             return await self.registry.infer(infer_request(*args, **kwargs))
 
     async def refused(self, kind: type[HetsynError], sentence: str, *args: Any, **kwargs: Any) -> HetsynError:
@@ -59,7 +59,7 @@ class Server:
         assert await asyncio.to_thread(self.gate.entered.acquire, timeout=10)
 
 
-class Serve(Protocol):
-    """Makes servers of the options of ``Server``, on the usual catalog unless another is given."""
+class ServeDirect(Protocol):
+    """Makes servers of the options of ``DirectServer``, on the usual catalog unless another is given."""
 
-    def __call__(self, catalog: ModelCatalog | None = None, **options: Any) -> Server: ...
+    def __call__(self, catalog: ModelCatalog | None = None, **options: Any) -> DirectServer: ...

@@ -34,7 +34,7 @@ def wait_until_ready(url: str, process: subprocess.Popen[bytes]) -> None:
         time.sleep(0.05)
 
 
-class ServerProcess:
+class RestartableServer:
     """A server, restarted on the same port.
 
     Args:

@@ -34,7 +34,7 @@ class ToneEngine:
     def voices(self) -> Sequence[Voice]:
         return [Voice(speaker, speaker, takes=2) for speaker in self._speakers]
 
-    def say(self, text: str, _voice: Voice, prosody: Prosody) -> tuple[Samples, int]:
+    def speak(self, text: str, _voice: Voice, prosody: Prosody) -> tuple[Samples, int]:
         self.texts.append(text)
         silence = np.zeros(SOURCE_RATE_HZ // 4, dtype=np.float32)
         spoken = tone(0.4 * prosody.stretch, level=self._level)

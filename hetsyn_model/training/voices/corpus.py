@@ -92,6 +92,13 @@ def trim(samples: Samples, rate_hz: int) -> Samples:
 def prepare(samples: Samples, rate_hz: int) -> NDArray[np.int16]:
     """Turn an engine's samples into corpus audio: 8 kHz int16, trimmed, at their natural level.
 
+    Args:
+        samples: [n], in [-1, 1].
+        rate_hz: of the samples.
+
+    Returns:
+        Samples [m].
+
     Raises:
         SpeechError: the result is silent, clipped, or not 0.15 to 1.2 s long.
     """
@@ -179,6 +186,7 @@ def synthesise(
 
 
 def file_name(digit: int, speaker: str, take: int) -> str:
+    """The name of a recording's file, as the Free Spoken Digit Dataset has it."""
     return f"{digit}_{speaker}_{take}.wav"
 
 
@@ -193,7 +201,7 @@ def _make(out_dir: Path, seed: int, engine: SpeechEngine, voice: Voice, digit: i
         text = voice.words[digit] + PUNCTUATION[draw.integers(len(PUNCTUATION))]
         prosody = Prosody(float(draw.uniform(0.85, 1.25)), float(draw.uniform(0.9, 1.12)))
         try:
-            pcm = prepare(*engine.say(text, voice, prosody))
+            pcm = prepare(*engine.speak(text, voice, prosody))
         except SpeechError:
             continue
         # Written aside and renamed: an interrupted run leaves no half file that a restart keeps.

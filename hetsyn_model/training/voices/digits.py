@@ -82,7 +82,13 @@ def _english(engine: SpeechEngine, language: Language) -> list[Voice]:
 
 @dataclass
 class Reader:
-    """An engine with the voices of one language in place of its own list."""
+    """An engine with the voices of one language in place of its own list.
+
+    Attributes:
+        engine: the engine.
+        chosen: gives its voices of a language.
+        language: of the digits.
+    """
 
     engine: SpeechEngine
     chosen: Callable[[SpeechEngine, Language], list[Voice]]
@@ -97,8 +103,8 @@ class Reader:
     def voices(self) -> Sequence[Voice]:
         return self.chosen(self.engine, self.language)
 
-    def say(self, text: str, voice: Voice, prosody: Prosody) -> tuple[Samples, int]:
-        return self.engine.say(text, voice, prosody)
+    def speak(self, text: str, voice: Voice, prosody: Prosody) -> tuple[Samples, int]:
+        return self.engine.speak(text, voice, prosody)
 
 
 READERS: Final = (

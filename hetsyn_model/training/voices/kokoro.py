@@ -87,7 +87,7 @@ class Kokoro:
 
     def voices(self) -> Sequence[Voice]:
         folder = Path(os.environ.get("KOKORO_VOICES", os.devnull))
-        found = {path.stem: path for path in sorted(folder.glob("[a-z][fm]_*.bin"))}
+        voice_files = {path.stem: path for path in sorted(folder.glob("[a-z][fm]_*.bin"))}
         own = [
             # The first letter is the speaker's language: a American, b British, others foreign.
             Voice(
@@ -96,18 +96,18 @@ class Kokoro:
                 TAKES,
                 GB_IPA if name[0] == "b" else US_IPA,
             )
-            for name, path in found.items()
+            for name, path in voice_files.items()
             if name not in self._skipped
         ]
         accented = [
-            Voice(f"kokoro-{name.replace('_', '-')}-{language}", str(found[name]), TAKES, spelling)
+            Voice(f"kokoro-{name.replace('_', '-')}-{language}", str(voice_files[name]), TAKES, spelling)
             for spelling, language, names in self._accents
             for name in names.split()
-            if name in found
+            if name in voice_files
         ]
         return own + accented
 
-    def say(self, text: str, voice: Voice, prosody: Prosody) -> tuple[Samples, int]:
+    def speak(self, text: str, voice: Voice, prosody: Prosody) -> tuple[Samples, int]:
         # Without a pitch control: playing the samples at another rate moves the pitch, and the
         # speed makes up for the change of tempo.
         request = [voice.code, text, 1 / (prosody.stretch * prosody.pitch_ratio)]

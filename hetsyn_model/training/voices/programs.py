@@ -17,7 +17,7 @@ import numpy as np
 
 from hetsyn_model.training.voices.speech import DUTCH, FRENCH, GERMAN, Prosody, Samples, SpeechError, Voice
 
-SAY_TIMEOUT_S: Final = 30.0
+SPEAK_TIMEOUT_S: Final = 30.0
 
 
 def _wav_of(command: Callable[[str], Sequence[str]]) -> tuple[Samples, int]:
@@ -36,10 +36,10 @@ def _wav_of(command: Callable[[str], Sequence[str]]) -> tuple[Samples, int]:
         path = os.path.join(folder, "spoken.wav")  # noqa: PTH118 - goes into a command line
         arguments = command(path)
         try:
-            subprocess.run(arguments, check=True, capture_output=True, timeout=SAY_TIMEOUT_S)
+            subprocess.run(arguments, check=True, capture_output=True, timeout=SPEAK_TIMEOUT_S)
             with wave.open(path) as reader:
                 if reader.getsampwidth() != 2:
-                    raise SpeechError(f"{arguments[0]} wrote other than 16-bit samples")
+                    raise SpeechError(f"{arguments[0]} did not write 16-bit samples")
                 pcm = np.frombuffer(reader.readframes(reader.getnframes()), dtype="<i2")
                 mono = pcm[:: reader.getnchannels()].astype(np.float32) / np.float32(32768)
                 return mono, reader.getframerate()
@@ -82,7 +82,7 @@ class Espeak:
         ]
         return english + foreign
 
-    def say(self, text: str, voice: Voice, prosody: Prosody) -> tuple[Samples, int]:
+    def speak(self, text: str, voice: Voice, prosody: Prosody) -> tuple[Samples, int]:
         pitch = round(50 + 100 * (prosody.pitch_ratio - 1))  # counts 0 to 99 around 50
         options = ["-p", str(min(max(pitch, 0), 99)), "-s", str(round(155 / prosody.stretch))]
         # Without -D the breath of a few voices is another one in every run.
@@ -104,7 +104,7 @@ class Flite:
         takes = {"kal": 8, "kal16": 10, "rms": 10, "awb": 15, "slt": 15}
         return [Voice(f"flite-{code}", code, number) for code, number in takes.items()]
 
-    def say(self, text: str, voice: Voice, prosody: Prosody) -> tuple[Samples, int]:
+    def speak(self, text: str, voice: Voice, prosody: Prosody) -> tuple[Samples, int]:
         pitch_hz = self._mean_pitch_hz[voice.code] * prosody.pitch_ratio
         options = ["--setf", f"duration_stretch={prosody.stretch:.3f}"]
         options += ["--setf", f"int_f0_target_mean={pitch_hz:.1f}"]
@@ -127,10 +127,10 @@ class Festival:
         return shutil.which("text2wave") is not None and bool(self.voices())
 
     def voices(self) -> Sequence[Voice]:
-        found = {path.name for path in Path("/usr/share/festival/voices").glob("*/*")}
-        return [voice for voice in self._voices if voice.code in found]
+        installed = {path.name for path in Path("/usr/share/festival/voices").glob("*/*")}
+        return [voice for voice in self._voices if voice.code in installed]
 
-    def say(self, text: str, voice: Voice, prosody: Prosody) -> tuple[Samples, int]:
+    def speak(self, text: str, voice: Voice, prosody: Prosody) -> tuple[Samples, int]:
         if voice.code.endswith("_hts"):
             semitones = 12 * np.log2(prosody.pitch_ratio)
             extra = f'(list "-r" {1 / prosody.stretch:.3f}) (list "-fm" {semitones:.2f})'
@@ -164,7 +164,7 @@ class Pico:
             Voice("nanotts-de", "de-DE", 6, GERMAN),
         ]
 
-    def say(self, text: str, voice: Voice, prosody: Prosody) -> tuple[Samples, int]:
+    def speak(self, text: str, voice: Voice, prosody: Prosody) -> tuple[Samples, int]:
         speed, pitch = f"{1 / prosody.stretch:.3f}", f"{prosody.pitch_ratio:.3f}"
         # At its full volume Pico clips.
         spoken = ["-v", voice.code, "--speed", speed, "--pitch", pitch, "--volume", "0.4", text]

@@ -91,8 +91,8 @@ def write_files(corpus: Path, out: Path) -> ShdReport:
     encoder = Encoder(ENCODER)
     source = json.dumps({"made_by": "hetsyn train shd-voices", "encoder": ENCODER.to_dict()})
     counts, people, spikes = {}, {}, 0
-    for name, held in ((TRAIN_FILE, False), (TEST_FILE, True)):
-        mine = [recording for recording in recordings if held_out[person(recording.speaker)] == held]
+    for name, is_test in ((TRAIN_FILE, False), (TEST_FILE, True)):
+        mine = [recording for recording in recordings if held_out[person(recording.speaker)] == is_test]
         numbers = [voices.index(person(recording.speaker)) for recording in mine]
         samples = encode(encoder, mine, numbers)
         write_shd(out / name, samples, KEYS, voices, source)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 
 def words(spaced: str) -> tuple[str, ...]:
+    """Words that are written with spaces between them."""
     return tuple(spaced.split())
 
 
@@ -67,7 +68,7 @@ class Prosody:
 
 
 class SpeechEngine(Protocol):
-    """A text-to-speech engine; `say` is called from several threads."""
+    """A text-to-speech engine; `speak` is called from several threads."""
 
     name: str
     package: str
@@ -76,7 +77,7 @@ class SpeechEngine(Protocol):
 
     def voices(self) -> Sequence[Voice]: ...
 
-    def say(self, text: str, voice: Voice, prosody: Prosody) -> tuple[Samples, int]:
+    def speak(self, text: str, voice: Voice, prosody: Prosody) -> tuple[Samples, int]:
         """Speak a text.
 
         Returns:

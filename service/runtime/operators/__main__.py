@@ -10,7 +10,7 @@ from service.runtime.operators import BUILD, cuda_library, library
 def main() -> None:
     built = library()
     if built is None:
-        print(f"operators: not built, plain ONNX takes over, some ten times slower. To build them: {BUILD}")
+        print(f"operators: not built, so plain ONNX runs instead, about ten times slower. To build them: {BUILD}")
     else:
         problem = operators_problem()
         print(f"operators: {built.name}" if problem is None else f"operators: {built.name} cannot be used: {problem}")

@@ -167,14 +167,14 @@ HETSYN_CLONES
 static void encode_stream(const Encoder& encoder, const float* audio, int64_t steps, int64_t first_row, float* history,
                           double& gain_db, double* level_db, EncoderScratch& scratch, std::vector<int64_t>& rows,
                           std::vector<int64_t>& units) {
-    const int64_t hop = encoder.step_samples, kept = encoder.history_samples(), length = kept + steps * hop;
+    const int64_t hop = encoder.step_samples, overlap = encoder.history_samples(), length = overlap + steps * hop;
     scratch.samples.resize(static_cast<size_t>(length));
     double* samples = scratch.samples.data();
-    for (int64_t i = 0; i < kept; ++i) samples[i] = history[i];
-    for (int64_t i = 0; i < steps * hop; ++i) samples[kept + i] = audio[i];
+    for (int64_t i = 0; i < overlap; ++i) samples[i] = history[i];
+    for (int64_t i = 0; i < steps * hop; ++i) samples[overlap + i] = audio[i];
     for (int64_t t = 0; t < steps; ++t)
         encode_step(encoder, samples + t * hop, first_row + t, gain_db, level_db, scratch, rows, units);
-    for (int64_t i = 0; i < kept; ++i) history[i] = static_cast<float>(samples[length - kept + i]);
+    for (int64_t i = 0; i < overlap; ++i) history[i] = static_cast<float>(samples[length - overlap + i]);
 }
 
 }  // namespace hetsyn

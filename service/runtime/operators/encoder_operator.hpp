@@ -70,30 +70,30 @@ class EncoderKernel {
         const auto count = [](const Ort::ConstValue& value) {
             return static_cast<int64_t>(value.GetTensorTypeAndShapeInfo().GetElementCount());
         };
-        const int64_t streams = count(steps), kept = encoder_.history_samples(), bands = encoder_.bands;
+        const int64_t streams = count(steps), overlap = encoder_.history_samples(), bands = encoder_.bands;
         const int64_t* lengths = steps.GetTensorData<int64_t>();
         if (!streams) throw std::runtime_error("hetsyn::Encoder: the batch is empty");
         const int64_t longest = *std::max_element(lengths, lengths + streams);
         if (*std::min_element(lengths, lengths + streams) < 0)
             throw std::runtime_error("hetsyn::Encoder: steps are negative");
         const int64_t row_samples = longest * encoder_.step_samples;
-        if (count(audio) != streams * row_samples || count(history) != streams * kept || count(gain) != streams ||
+        if (count(audio) != streams * row_samples || count(history) != streams * overlap || count(gain) != streams ||
             count(level) != streams * bands)
             throw std::runtime_error("hetsyn::Encoder: audio or state does not have a row a stream");
         const auto output = [&](size_t index, std::initializer_list<int64_t> shape) {
             return context.GetOutput(index, shape.begin(), shape.size());
         };
-        float* next_history = output(2, {streams, kept}).GetTensorMutableData<float>();
+        float* next_history = output(2, {streams, overlap}).GetTensorMutableData<float>();
         double* next_gain = output(3, {streams}).GetTensorMutableData<double>();
         double* next_level = output(4, {streams, bands}).GetTensorMutableData<double>();
-        std::copy_n(history.GetTensorData<float>(), streams * kept, next_history);
+        std::copy_n(history.GetTensorData<float>(), streams * overlap, next_history);
         std::copy_n(gain.GetTensorData<double>(), streams, next_gain);
         std::copy_n(level.GetTensorData<double>(), streams * bands, next_level);
         std::vector<int64_t> rows, units;
         EncoderScratch scratch(encoder_);
         for (int64_t b = 0; b < streams; ++b)
             encode_stream(encoder_, audio.GetTensorData<float>() + b * row_samples, lengths[b], b * longest,
-                          next_history + b * kept, next_gain[b], next_level + b * bands, scratch, rows, units);
+                          next_history + b * overlap, next_gain[b], next_level + b * bands, scratch, rows, units);
         const int64_t events = static_cast<int64_t>(rows.size());
         std::copy(rows.begin(), rows.end(), output(0, {events}).GetTensorMutableData<int64_t>());
         std::copy(units.begin(), units.end(), output(1, {events}).GetTensorMutableData<int64_t>());

@@ -110,11 +110,11 @@ HETSYN_INLINE void add_rows(int32_t* __restrict sum, bool first, const int16_t* 
 HETSYN_INLINE void sum_rows(int32_t* sum, const int16_t* const* rows, size_t count, int64_t columns) {
     constexpr size_t wide = 8;
     if (!count) std::memset(sum, 0, sizeof(int32_t) * static_cast<size_t>(columns));
-    size_t done = 0;
-    for (; done + wide <= count; done += wide) add_rows<wide>(sum, done == 0, rows + done, columns);
-    const int16_t* const* rest = rows + done;
-    const bool first = done == 0;
-    switch (count - done) {
+    size_t summed = 0;
+    for (; summed + wide <= count; summed += wide) add_rows<wide>(sum, summed == 0, rows + summed, columns);
+    const int16_t* const* rest = rows + summed;
+    const bool first = summed == 0;
+    switch (count - summed) {
         case 7: add_rows<7>(sum, first, rest, columns); break;
         case 6: add_rows<6>(sum, first, rest, columns); break;
         case 5: add_rows<5>(sum, first, rest, columns); break;

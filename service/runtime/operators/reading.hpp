@@ -130,7 +130,7 @@ struct Call {
 
     Call(const Ort::KernelContext& context, const Network& network) {
         const auto rows = context.GetInput(0), units = context.GetInput(1), chunk_steps = context.GetInput(2),
-                   states = context.GetInput(3), done = context.GetInput(4);
+                   states = context.GetInput(3), steps_so_far = context.GetInput(4);
         const auto count = [](const Ort::ConstValue& value) {
             return static_cast<int64_t>(value.GetTensorTypeAndShapeInfo().GetElementCount());
         };
@@ -141,9 +141,9 @@ struct Call {
         unit = units.GetTensorData<int64_t>();
         steps = chunk_steps.GetTensorData<int64_t>();
         state = states.GetTensorData<float>();
-        step = done.GetTensorData<int64_t>();
+        step = steps_so_far.GetTensorData<int64_t>();
         if (count(units) != events) fail("events.row and events.unit differ in length");
-        if (count(states) != streams * words || count(done) != streams)
+        if (count(states) != streams * words || count(steps_so_far) != streams)
             fail("state or step does not have a row a stream");
         if (streams == 0) fail("the batch is empty");
         longest = *std::max_element(steps, steps + streams);

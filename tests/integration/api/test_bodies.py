@@ -17,7 +17,7 @@ from service.wire.decode import decode_json
 from service.wire.schema import InferRequest
 from tests.support.gate import Gate
 from tests.support.http_calls import is_problem, ok
-from tests.support.http_server import HttpServer, Serve
+from tests.support.http_server import HttpServer, ServeHttp
 from tests.support.json_input import Json, audio, events
 from tests.support.signals import sound
 
@@ -88,14 +88,14 @@ async def test_compressed_bodies_are_refused(client: httpx.AsyncClient) -> None:
     assert (await client.post("/infer", content=content, headers=headers)).status_code == 200
 
 
-async def test_json_has_a_limit_of_its_own(serve: Serve) -> None:
+async def test_json_has_a_limit_of_its_own(serve: ServeHttp) -> None:
     client = (await serve(max_body_bytes=60_000, max_json_bytes=1000)).client
     is_problem(await client.post("/infer", json={"input": audio(sound(600))}), 413, "longer than 1000 bytes")
     content, headers = sound(600).astype(">i2").tobytes(), {"Content-Type": "audio/L16;rate=8000"}
     assert (await client.post("/infer", content=content, headers=headers)).status_code == 200
 
 
-async def test_an_upload_holds_its_permit(serve: Serve) -> None:
+async def test_an_upload_holds_its_permit(serve: ServeHttp) -> None:
     server = await serve(max_waiting=1)
     client = server.client
     began, rest = asyncio.Event(), asyncio.Event()
@@ -169,7 +169,7 @@ class Trickle:
 
 @pytest.mark.parametrize("sent", [(), (bytes(100),)])
 async def test_a_body_that_does_not_come_is_waited_for_no_longer_than_it_may_take(
-    sent: tuple[bytes, ...], serve: Serve
+    sent: tuple[bytes, ...], serve: ServeHttp
 ) -> None:
     server = await serve(body_timeout_s=0.05, max_waiting=1)
     client = server.client
@@ -184,7 +184,7 @@ async def test_a_body_that_does_not_come_is_waited_for_no_longer_than_it_may_tak
     is_problem(await client.get("/sessions/a"), 404, "no session 'a'")
 
 
-async def test_bodies_under_way_have_a_bound_in_all(gate: Gate, serve: Serve) -> None:
+async def test_bodies_under_way_have_a_bound_in_all(gate: Gate, serve: ServeHttp) -> None:
     server = await serve(max_body_bytes=100_000, max_upload_bytes=150_000)
     client = server.client
     uploads = server.app.state.server.uploads
@@ -215,14 +215,14 @@ async def test_bodies_under_way_have_a_bound_in_all(gate: Gate, serve: Serve) ->
 
 
 async def test_a_body_that_trickles_does_not_keep_a_server_from_its_end(
-    monkeypatch: pytest.MonkeyPatch, serve: Serve
+    monkeypatch: pytest.MonkeyPatch, serve: ServeHttp
 ) -> None:
     monkeypatch.setattr("service.admission.uploads.ENDING_S", 0.05)
     server = await serve()
     slow, quick = Trickle(server, bytes(100)), Trickle(server, bytes(100))
     await slow.waits.wait()
     await quick.waits.wait()
-    stopping = asyncio.create_task(server.app.state.server.admissions.stop())
+    stopping = asyncio.create_task(server.app.state.server.admission.stop())
     await asyncio.sleep(0)
     quick.send(b"")  # what comes in time is served to its end
     await stopping
@@ -231,7 +231,7 @@ async def test_a_body_that_trickles_does_not_keep_a_server_from_its_end(
     assert slow.problem["type"].endswith("shutting-down")
 
 
-async def test_few_large_bodies_are_decoded_at_once(monkeypatch: pytest.MonkeyPatch, serve: Serve) -> None:
+async def test_few_large_bodies_are_decoded_at_once(monkeypatch: pytest.MonkeyPatch, serve: ServeHttp) -> None:
     client = (await serve()).client
     lock, running, most = threading.Lock(), 0, 0
     together = threading.Barrier(infer.LARGE_DECODES)  # nobody leaves before as many are in as may be
@@ -254,7 +254,7 @@ async def test_few_large_bodies_are_decoded_at_once(monkeypatch: pytest.MonkeyPa
     assert most == infer.LARGE_DECODES
 
 
-async def test_large_bodies_are_decoded_beside_the_loop(serve: Serve) -> None:
+async def test_large_bodies_are_decoded_beside_the_loop(serve: ServeHttp) -> None:
     client = (await serve()).client
     whole = await ok(client, input=audio(sound(60_000)), end=True)
     await ok(client, session="s", input=audio(sound(60_000)[:30_000]))

@@ -11,7 +11,7 @@ from service.errors import ArtifactError, HetsynError, RuntimeUnavailable
 from tests.support.failing_store import FailingStore
 from tests.support.gate import Gate
 from tests.support.http_calls import is_problem, metric, ok
-from tests.support.http_server import HttpServer, Serve
+from tests.support.http_server import HttpServer, ServeHttp
 from tests.support.json_input import events
 
 
@@ -22,7 +22,7 @@ async def test_health(client: httpx.AsyncClient) -> None:
         assert (await client.head(path)).status_code == 200
 
 
-async def test_a_server_whose_model_is_damaged_does_not_start(models: Path, serve: Serve) -> None:
+async def test_a_server_whose_model_is_damaged_does_not_start(models: Path, serve: ServeHttp) -> None:
     (models / "digits/1/exact.onnx").write_bytes(b"other")
     with pytest.raises(ArtifactError, match="copy the artifact again"):
         await serve()
@@ -37,7 +37,7 @@ async def test_a_server_that_cannot_run_its_models_says_so(
     is_problem(await client.post("/infer", json={"input": events(3)}), status, "it does not run")
 
 
-async def test_a_server_is_ready_once_its_store_has_answered(serve: Serve) -> None:
+async def test_a_server_is_ready_once_its_store_has_answered(serve: ServeHttp) -> None:
     store = FailingStore()
     store.down = True
     client = (await serve(store=store)).client
@@ -54,12 +54,12 @@ async def test_a_server_that_is_about_to_end_is_not_ready_and_then_takes_nothing
 ) -> None:
     sessions = server.app.state.server
     await ok(client, session="abc", input=events(25))
-    sessions.admissions.leave_rotation()
+    sessions.admission.leave_rotation()
     refused = is_problem(await client.get("/health/ready"), 503, "shutting down")
     assert refused["type"].endswith("shutting-down")
     assert metric((await client.get("/metrics")).text, "hetsyn_ready") == 0
     await ok(client, session="abc", input=events(25, 1))
-    await sessions.admissions.stop()
+    await sessions.admission.stop()
     response = await client.post("/infer", json={"session": "abc", "input": events(25)})
     is_problem(response, 503, "shutting down")
     assert int(response.headers["Retry-After"]) >= 1

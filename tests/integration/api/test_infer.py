@@ -1,4 +1,4 @@
-"""Chunks and replies, through HTTP without a network; ``docs/http-api.md`` describes what is tested here."""
+"""Chunks and replies, through HTTP without a network; ``docs/reference/http-api.md`` describes what is tested here."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hetsyn_client.events import pack_events
 from tests.support.artifact import write_artifact
 from tests.support.fake_graph import LABELS, TAIL
 from tests.support.http_calls import is_problem, ok
-from tests.support.http_server import HttpServer, Serve
+from tests.support.http_server import HttpServer, ServeHttp
 from tests.support.json_input import audio, dense, events
 from tests.support.signals import sound, spikes
 from tests.support.wav import wav
@@ -41,7 +41,7 @@ async def test_no_label_before_a_step_counts(client: httpx.AsyncClient) -> None:
     assert reply["probabilities"] == pytest.approx([1 / 3] * 3)
 
 
-async def test_a_tracer_gives_readouts(tmp_path: Path, serve: Serve) -> None:
+async def test_a_tracer_gives_readouts(tmp_path: Path, serve: ServeHttp) -> None:
     write_artifact(tmp_path, "tracer", rule="trace")
     client = (await serve(tmp_path)).client
     reply = await ok(client, input=events(25), end=True)

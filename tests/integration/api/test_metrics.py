@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from tests.support.failing_store import FailingStore
 from tests.support.http_calls import metric, ok
-from tests.support.http_server import Serve
+from tests.support.http_server import ServeHttp
 from tests.support.json_input import events
 
 
-async def test_every_refusal_is_counted_once(serve: Serve) -> None:
+async def test_every_refusal_is_counted_once(serve: ServeHttp) -> None:
     server = await serve(max_waiting=1, max_body_bytes=60_000)
     client = server.client
     sound_type = {"Content-Type": "audio/L16;rate=8000"}
@@ -17,9 +17,9 @@ async def test_every_refusal_is_counted_once(serve: Serve) -> None:
     await client.post("/infer", content=b"", headers={"Content-Type": "audio/mpeg"})
     await client.post("/infer", json={"seq": 3, "input": events(3)})
     await client.post("/infer", json={"carry": True, "input": events(3)})
-    with server.app.state.server.admissions:
+    with server.app.state.server.admission:
         await client.post("/infer", json={"input": events(3)})
-    await server.app.state.server.admissions.stop()
+    await server.app.state.server.admission.stop()
     await client.post("/infer", json={"input": events(3)})
     text = (await client.get("/metrics")).text
     for error in (
@@ -28,7 +28,7 @@ async def test_every_refusal_is_counted_once(serve: Serve) -> None:
         assert metric(text, f'hetsyn_chunks_refused_total{{error="{error}"}}') == 1
 
 
-async def test_metrics_count_and_name_no_session(serve: Serve) -> None:
+async def test_metrics_count_and_name_no_session(serve: ServeHttp) -> None:
     client = (await serve(store=FailingStore())).client
     for seq in (0, 0, 1):
         await ok(client, session="secret-name", seq=seq, input=events(25, seq))

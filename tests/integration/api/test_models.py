@@ -12,20 +12,20 @@ from hetsyn_client.frames import MEDIA_TYPE as CARRIED_TYPE
 from service.wire.decode import decode_json
 from tests.support.artifact import write_artifact
 from tests.support.http_calls import is_problem, ok
-from tests.support.http_server import Serve
+from tests.support.http_server import ServeHttp
 from tests.support.json_input import audio, events
 from tests.support.signals import sound
 
 
-async def test_a_deaf_model_takes_no_sound(tmp_path: Path, serve: Serve) -> None:
-    write_artifact(tmp_path, "deaf", hears=False)
+async def test_a_deaf_model_takes_no_sound(tmp_path: Path, serve: ServeHttp) -> None:
+    write_artifact(tmp_path, "deaf", takes_audio=False)
     client = (await serve(tmp_path)).client
     is_problem(await client.post("/infer", json={"input": audio(sound(10))}), 415, "'deaf' takes spikes, not audio")
     assert (await client.get("/models")).json()["models"][0]["inputs"] == ["events", "dense"]
     assert (await client.get("/models/deaf")).json()["encoder"] is None
 
 
-async def test_models_are_listed_and_described(tmp_path: Path, serve: Serve) -> None:
+async def test_models_are_listed_and_described(tmp_path: Path, serve: ServeHttp) -> None:
     for name, version in (("digits", "9"), ("digits", "10"), ("words", "1")):
         write_artifact(tmp_path, name, version)
     server = await serve(tmp_path)

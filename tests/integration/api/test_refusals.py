@@ -13,7 +13,7 @@ from hetsyn_client.events import MEDIA_TYPE as EVENTS_TYPE
 from hetsyn_client.events import pack_events
 from tests.support.fake_graph import CHANNELS
 from tests.support.http_calls import both_go_on, is_problem, ok
-from tests.support.http_server import HttpServer, Serve
+from tests.support.http_server import HttpServer, ServeHttp
 from tests.support.json_input import Json, audio, dense, events
 from tests.support.signals import sound
 from tests.support.wav import wav
@@ -30,7 +30,11 @@ BAD_JSON: Mapping[str, tuple[Json, int, str]] = {
     "lengths differ": ({"input": {"kind": "events", "steps": 2, "times": [0], "units": []}}, 422, "1 times and 0"),
     "NaN": ({"input": {"kind": "dense", "spikes": [[float("nan")] * CHANNELS]}}, 422, "spikes[0][0] is nan"),
     "not 0 or 1": ({"input": {"kind": "dense", "spikes": [[0, 0, 2, 0, 0, 0]]}}, 422, "spikes[0][2] is 2"),
-    "wrong width": ({"input": {"kind": "dense", "spikes": [[0, 1]]}}, 422, "2 values, model 'digits' has 6 channels"),
+    "wrong width": (
+        {"input": {"kind": "dense", "spikes": [[0, 1]]}},
+        422,
+        "2 values, but model 'digits' has 6 channels",
+    ),
     "empty": ({}, 422, "the chunk is empty"),
     "no steps": ({"input": {"kind": "events", "steps": 0, "times": [], "units": []}}, 422, "the chunk is empty"),
     "too many steps": ({"input": {"kind": "events", "steps": 501, "times": [], "units": []}}, 413, "at most 500"),
@@ -90,7 +94,7 @@ async def test_bad_sound_gets_a_problem_and_leaves_the_session(client: httpx.Asy
         ("audio/wav", b"", "?end=true", 422, "the session is empty"),
         ("audio/L16", bytes(20), "", 422, "needs its sample rate"),
         ("audio/L16;rate=8000", bytes(21), "", 422, "21 bytes are not a whole number"),
-        ("audio/L16;rate=8000;rate=8000", bytes(20), "", 422, "'rate' is there twice"),
+        ("audio/L16;rate=8000;rate=8000", bytes(20), "", 422, "'rate' occurs twice"),
         ("audio/L16;rate=8000", bytes(20), "?seqq=1", 422, "seqq is not a query parameter"),
         ("audio/L16;rate=8000", bytes(20), "?seq=one", 422, "seq: "),
         ("audio/L16;rate=8000", bytes(20), "?seq=1", 404, "begin it with seq 0"),
@@ -101,7 +105,7 @@ async def test_bad_sound_gets_a_problem_and_leaves_the_session(client: httpx.Asy
         (EVENTS_TYPE, b"HSE1", "", 422, "does not begin with HSE1"),
         (EVENTS_TYPE, pack_events(5, [1], [1]) + b"x", "", 422, "the body has 17"),
         (EVENTS_TYPE, pack_events(501, [1], [1]), "", 413, "at most 500"),
-        ("audio/mpeg", bytes(20), "", 415, "'audio/mpeg' is not taken: send one of application/json"),
+        ("audio/mpeg", bytes(20), "", 415, "'audio/mpeg' is not accepted: send one of application/json"),
         ("application/x-www-form-urlencoded", b"{}", "", 415, "send one of application/json"),
         ("", b"{}", "", 415, "has no content type"),
         ("audio/L16;rate=8000", bytes(60_001), "", 413, "longer than 60000 bytes"),
@@ -116,7 +120,7 @@ async def test_bad_bodies_get_a_problem_and_open_nothing(
     is_problem(await client.get("/sessions/a"), 404, "no session 'a'")
 
 
-async def test_a_full_server_says_when_to_come_back(serve: Serve) -> None:
+async def test_a_full_server_says_when_to_come_back(serve: ServeHttp) -> None:
     server = await serve(max_sessions=1, max_waiting=2)
     client = server.client
     await ok(client, session="a", input=events(9))

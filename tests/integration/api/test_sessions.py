@@ -11,17 +11,19 @@ from service.store.record import MEDIA_TYPE as STATE_TYPE
 from tests.support.artifact import write_artifact
 from tests.support.failing_store import FailingStore
 from tests.support.http_calls import is_problem, ok, put_state
-from tests.support.http_server import HttpServer, Serve
+from tests.support.http_server import HttpServer, ServeHttp
 from tests.support.json_input import audio, events
 from tests.support.signals import sound
 
 
-async def test_an_idle_session_is_gone(server: HttpServer, client: httpx.AsyncClient) -> None:
+async def test_an_idle_session_is_expired(server: HttpServer, client: httpx.AsyncClient) -> None:
     await ok(client, session="s", seq=0, input=events(9))
     server.clock.now_s += 59
     await ok(client, session="s", seq=1, input=events(9))
     server.clock.now_s += 60
-    is_problem(await client.post("/infer", json={"session": "s", "seq": 2, "input": events(9)}), 410, "60 s idle")
+    is_problem(
+        await client.post("/infer", json={"session": "s", "seq": 2, "input": events(9)}), 410, "60 s without a chunk"
+    )
     is_problem(await client.get("/sessions/s"), 410, "begin another")
     is_problem(await client.delete("/sessions/s"), 410, "begin another")
 
@@ -39,7 +41,7 @@ async def test_sessions_are_looked_at_and_dropped(client: httpx.AsyncClient) -> 
 
 
 @pytest.mark.parametrize("stored", [False, True])
-async def test_a_session_is_exported_and_imported(stored: bool, serve: Serve) -> None:
+async def test_a_session_is_exported_and_imported(stored: bool, serve: ServeHttp) -> None:
     client = (await serve(store=FailingStore() if stored else None)).client
     for seq in range(2):
         await ok(client, session="abc", seq=seq, input=events(25, seq))
@@ -72,7 +74,7 @@ async def test_an_export_needs_a_session_and_an_import_a_good_one(client: httpx.
         (content[:200] + bytes([content[200] ^ 8]) + content[201:], "state-corrupt"),
         (content[:4] + b"\x02" + content[5:], "state-format"),
     ):
-        problem = is_problem(await put_state(client, "def", bad), 422, "packed session")
+        problem = is_problem(await put_state(client, "def", bad), 422, "session record")
         assert problem["type"].endswith(slug)
     is_problem(await client.get("/sessions/def"), 404, "no session")
     wrong_type = await client.put("/sessions/def/state", content=content, headers={"Content-Type": "text/plain"})
@@ -83,21 +85,21 @@ async def test_an_export_needs_a_session_and_an_import_a_good_one(client: httpx.
     assert (await client.put("/sessions/def/state", content=content, headers=as_bytes)).status_code == 201
 
 
-async def test_an_import_needs_the_model_that_it_began_on(tmp_path: Path, serve: Serve) -> None:
+async def test_an_import_needs_the_model_that_it_began_on(tmp_path: Path, serve: ServeHttp) -> None:
     write_artifact(tmp_path / "one", "digits", "1")
     write_artifact(tmp_path / "other", "digits", "1", change={"provenance": {"seed": 8}})
     one, other = (await serve(tmp_path / "one")).client, (await serve(tmp_path / "other")).client
     await ok(one, session="abc", input=events(25))
     exported = (await one.get("/sessions/abc/state")).content
-    problem = is_problem(await put_state(other, "abc", exported), 422, "another content of model 'digits'")
+    problem = is_problem(await put_state(other, "abc", exported), 422, "with other files of model 'digits'")
     assert problem["type"].endswith("model-changed")
 
 
-async def test_who_looks_at_sessions_takes_a_permit_too(serve: Serve) -> None:
+async def test_who_looks_at_sessions_takes_a_permit_too(serve: ServeHttp) -> None:
     server = await serve(max_waiting=1)
     client = server.client
     await ok(client, session="abc", input=events(25))
-    admissions = server.app.state.server.admissions
+    admission = server.app.state.server.admission
 
     async def ask() -> list[httpx.Response]:
         return [
@@ -106,12 +108,12 @@ async def test_who_looks_at_sessions_takes_a_permit_too(serve: Serve) -> None:
             await client.delete("/sessions/abc"),
         ]
 
-    with admissions:
+    with admission:
         for response in await ask():
             is_problem(response, 503, "1 requests are waiting")
             assert response.headers["Retry-After"] == "1"
-    assert admissions.in_flight == 0
+    assert admission.in_flight == 0
     assert [response.status_code for response in await ask()] == [200, 200, 204]
-    await admissions.stop()
+    await admission.stop()
     for response in await ask():
         is_problem(response, 503, "shutting down")

@@ -10,7 +10,7 @@ from service.registry.registry import SessionRegistry
 from tests.support.failing_store import FailingStore
 from tests.support.gate import Gate
 from tests.support.http_calls import is_problem, metric, ok
-from tests.support.http_server import HttpServer, Serve
+from tests.support.http_server import HttpServer, ServeHttp
 from tests.support.json_input import events
 from tests.support.store_record import overwrite
 
@@ -46,7 +46,7 @@ async def test_a_task_that_died_does_not_keep_the_store_from_being_closed(
     assert store.closed
 
 
-async def test_what_is_damaged_in_the_store_is_a_conflict(serve: Serve) -> None:
+async def test_what_is_damaged_in_the_store_is_a_conflict(serve: ServeHttp) -> None:
     store = FailingStore()
     client = (await serve(store=store)).client
     await ok(client, session="abc", seq=0, input=events(25))

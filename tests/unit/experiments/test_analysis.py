@@ -34,9 +34,9 @@ def network(model: Variant = "hetsyn", gain: float = 3.0) -> Network:
 
 def test_deletion_takes_that_share_and_adds_nothing() -> None:
     spikes = np.random.default_rng(0).random((4, 200, 50)) < 0.3
-    kept = delete_spikes(spikes, 0.32, np.random.default_rng(1))
-    assert not (kept & ~spikes).any()
-    assert kept.sum() / spikes.sum() == pytest.approx(0.68, abs=0.02)
+    remaining = delete_spikes(spikes, 0.32, np.random.default_rng(1))
+    assert not (remaining & ~spikes).any()
+    assert remaining.sum() / spikes.sum() == pytest.approx(0.68, abs=0.02)
     assert np.array_equal(delete_spikes(spikes, 0.0, np.random.default_rng(1)), spikes)
 
 
@@ -76,9 +76,9 @@ def test_a_lesion_cuts_the_share_that_it_names() -> None:
         assert whole.r_rec is not None
         weights = torch.cat([layer.w_in.flatten(), layer.w_rec.flatten()])
         tau = time_constants(torch.cat([whole.r_in.flatten(), whole.r_rec.flatten()]))
-        gone = weights == 0
-        assert int(gone.sum()) == round(0.2 * gone.numel())
-        assert (tau[gone].min() >= tau[~gone].max()) if longer else (tau[gone].max() <= tau[~gone].min())
+        removed = weights == 0
+        assert int(removed.sum()) == round(0.2 * removed.numel())
+        assert (tau[removed].min() >= tau[~removed].max()) if longer else (tau[removed].max() <= tau[~removed].min())
     random = lesioned(before, 0.2, "random", 0).layer("hidden1")
     assert torch.equal(random.w_in, lesioned(before, 0.2, "random", 0).layer("hidden1").w_in)
     assert (before.layer("hidden1").w_in != 0).all()

@@ -12,7 +12,7 @@ import pytest
 from experiments import report
 from experiments.catalog import EXPERIMENTS
 from experiments.plan import BASE, PAPER, Cell, ChosenSettings, final_runs
-from experiments.results import RunResult, keep, read_kept, rounded
+from experiments.results import RunResult, add_to_file, read_folder, rounded
 from experiments.verdicts import Finding, clearly_above, findings
 
 ANALYSIS: dict[str, Any] = {
@@ -130,8 +130,8 @@ def test_models_are_compared_on_the_seeds_that_all_have() -> None:
 def test_the_page_is_the_same_again_and_says_what_is_missing(tmp_path: Path) -> None:
     results = [*ALL, *made_up("hetsyn", 0.9, condition="hidden-5"), *made_up("hetsyn", 0.98, condition="delay-2000")]
     for name, order in (("a", results), ("b", list(reversed(results)))):
-        keep(order, tmp_path / name / "kept" / "delayed-match.json")
-        report.build(read_kept(tmp_path / name / "kept"), tmp_path / name / "experiments.md")
+        add_to_file(order, tmp_path / name / "kept" / "delayed-match.json")
+        report.build(read_folder(tmp_path / name / "kept"), tmp_path / name / "experiments.md")
     page = (tmp_path / "a/experiments.md").read_text()
     assert page == (tmp_path / "b/experiments.md").read_text()
     pictures = sorted(path.name for path in (tmp_path / "a/experiments").iterdir())
@@ -155,27 +155,27 @@ def test_numbers_are_kept_with_six_digits() -> None:
 
 def test_a_part_that_is_run_later_takes_nothing_from_the_kept_file(tmp_path: Path) -> None:
     path = tmp_path / "delayed-match.json"
-    keep(made_up("hetsyn", 0.9), path)
-    keep(made_up("alif", 0.8), path)
-    keep([], path)
-    assert [result.run["model"] for result in read_kept(tmp_path)] == ["alif"] * 3 + ["hetsyn"] * 3
+    add_to_file(made_up("hetsyn", 0.9), path)
+    add_to_file(made_up("alif", 0.8), path)
+    add_to_file([], path)
+    assert [result.run["model"] for result in read_folder(tmp_path)] == ["alif"] * 3 + ["hetsyn"] * 3
     assert [path.name] == [each.name for each in tmp_path.iterdir()]
 
 
 def test_a_run_of_the_same_place_in_a_new_plan_replaces_the_old_one(tmp_path: Path) -> None:
     new = made_up("hetsyn", 0.9)
     old = [replace(r, run=r.run | {"training": r.run["training"] | {"updates": 7}}) for r in new]
-    keep(old, tmp_path / "delayed-match.json")
-    keep(new[:1], tmp_path / "delayed-match.json")
-    assert [r.run["training"]["updates"] for r in read_kept(tmp_path)] == [500, 7, 7]
+    add_to_file(old, tmp_path / "delayed-match.json")
+    add_to_file(new[:1], tmp_path / "delayed-match.json")
+    assert [r.run["training"]["updates"] for r in read_folder(tmp_path)] == [500, 7, 7]
 
 
 def test_processes_that_keep_at_once_lose_nothing(tmp_path: Path) -> None:
     path = tmp_path / "delayed-match.json"
     every = [result for model in ("hetsyn", "hetneu", "alif", "homneu") for result in made_up(model, 0.9, seeds=5)]
     with ThreadPoolExecutor(8) as pool:  # flock holds between open files, so threads are as good as processes
-        list(pool.map(lambda result: keep([result], path), every))
-    assert read_kept(tmp_path) == sorted(every, key=lambda result: result.key)
+        list(pool.map(lambda result: add_to_file([result], path), every))
+    assert read_folder(tmp_path) == sorted(every, key=lambda result: result.key)
 
 
 def test_results_of_another_plan_are_left_out_and_counted(tmp_path: Path) -> None:
@@ -188,8 +188,8 @@ def test_results_of_another_plan_are_left_out_and_counted(tmp_path: Path) -> Non
 
 
 def test_results_of_one_file_come_back(tmp_path: Path) -> None:
-    keep(ALL, tmp_path / "delayed-match.json")
-    back = read_kept(tmp_path)
+    add_to_file(ALL, tmp_path / "delayed-match.json")
+    back = read_folder(tmp_path)
     assert len(back) == len(ALL)
     assert {result.run["model"] for result in back} == {"hetsyn", "hetneu", "alif", "homneu"}
     assert back[0] == replace(back[0])

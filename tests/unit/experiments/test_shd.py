@@ -67,13 +67,13 @@ def test_bins_are_put_together_into_steps(folder: Path) -> None:
 
 
 def test_the_files_of_the_other_data_set_are_refused(folder: Path) -> None:
-    with pytest.raises(MissingData, match=r"of the synthesised set: hetsyn experiment shd$"):
+    with pytest.raises(MissingData, match=r"belongs to the synthesised set: use hetsyn experiment shd$"):
         Shd(ShdSpec("recorded"), folder).test()
     for name in ("shd_train.h5", "shd_test.h5"):
         with h5py.File(folder / name, "a") as file:
             del file.attrs["source"]  # as SHD has none
     assert Shd(ShdSpec("recorded"), folder).test()
-    with pytest.raises(MissingData, match=r"of the recorded set: hetsyn experiment shd-recorded$"):
+    with pytest.raises(MissingData, match=r"belongs to the recorded set: use hetsyn experiment shd-recorded$"):
         Shd(ShdSpec(), folder).test()
 
 
@@ -82,11 +82,11 @@ def test_each_experiment_says_which_data_set_its_results_are_of() -> None:
     assert [getattr(spec, "data_set", None) for spec in found.values()] == ["synthesised", "recorded"]
 
 
-def test_missing_files_are_said_with_what_makes_them(folder: Path) -> None:
+def test_missing_files_are_reported_with_what_makes_them(folder: Path) -> None:
     with pytest.raises(MissingData, match=r"give --data .*hetsyn train shd-voices"):
         Shd().test()
     (folder / "shd_test.h5").unlink()
-    with pytest.raises(MissingData, match=r"shd_test\.h5 is not there; `hetsyn train shd-voices"):
+    with pytest.raises(MissingData, match=r"there is no file .*shd_test\.h5; `hetsyn train shd-voices"):
         Shd(ShdSpec(), folder).test()
     (folder / "shd_test.h5").write_bytes(b"no")
     with pytest.raises(MissingData, match="not an SHD file"):

@@ -142,8 +142,8 @@ def test_what_came_later_is_the_reply() -> None:
 
 @pytest.mark.parametrize("status", [502, 504])
 def test_a_server_that_a_proxy_lost_is_a_broken_connection(status: int) -> None:
-    lost, pauses = httpx.Response(status, content=b"<html>"), list[float]()
-    answers = [lost, lost, httpx.Response(200, json={"seq": 1})]
+    bad_gateway, pauses = httpx.Response(status, content=b"<html>"), list[float]()
+    answers = [bad_gateway, bad_gateway, httpx.Response(200, json={"seq": 1})]
     with client(lambda _: answers.pop(0), pauses) as streaming:
         assert streaming.infer_chunk(np.zeros(3, np.int16), 8000, session="a", seq=1) == {"seq": 1}
     assert pauses == [0.1, 0.2]

@@ -70,8 +70,8 @@ def test_a_recording_of_nothing_is_empty() -> None:
         (riff(chunk(b"fmt ", bytes(10)), chunk(b"data", PCM)), "cut off within its header"),
         (riff(chunk(b"LIST", b"", 5000), fmt(), chunk(b"data", PCM)), "cut off within its header"),
         (riff(extensible(1, length=30), chunk(b"data", PCM)), "cut off within its header"),
-        (riff(fmt(), chunk(b"data", PCM, 101)), "declares 101 bytes of samples and holds 100"),
-        (riff(fmt(), chunk(b"data", PCM, 0x7FFE_FFFF)), "declares 2147418111 bytes of samples and holds 100"),
+        (riff(fmt(), chunk(b"data", PCM, 101)), "declares 101 bytes of samples, but contains 100"),
+        (riff(fmt(), chunk(b"data", PCM, 0x7FFE_FFFF)), "declares 2147418111 bytes of samples, but contains 100"),
         (riff(fmt(), chunk(b"data", b"abc")), "3 bytes are not a whole number of 16-bit samples"),
         (riff(fmt(channels=2), chunk(b"data", bytes(6))), "6 bytes are not a whole number.*2 channel"),
         (riff(fmt(), b"data\0\0\0\0abc")[:-1], "3 bytes are not a whole number"),
@@ -88,7 +88,7 @@ def test_a_recording_of_nothing_is_empty() -> None:
         (b"fLaC" + bytes(50), "not a WAV file"),
     ],
 )
-def test_what_cannot_be_used_is_said(data: bytes, sentence: str) -> None:
+def test_what_cannot_be_used_is_reported(data: bytes, sentence: str) -> None:
     with pytest.raises(InputError, match=sentence):
         decode_wav(data)
 

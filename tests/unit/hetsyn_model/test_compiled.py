@@ -28,11 +28,11 @@ def test_compiling_changes_nothing(form: Form) -> None:
 def test_the_bank_form_runs_on_the_banks_that_were_fitted() -> None:
     network = Network(SPEC)
     network.fit_banks(size=2)
-    kept = dict(network.banks)
+    banks = dict(network.banks)
     compiled = network.compile("bank")
-    assert network.banks == kept
+    assert network.banks == banks
     for layer in compiled.layers:
-        assert tuple(layer.bank.decays.tolist()) == pytest.approx(kept[layer.name].decays, abs=1e-6)
+        assert tuple(layer.bank.decays.tolist()) == pytest.approx(banks[layer.name].decays, abs=1e-6)
     assert {t.name: t.shape for t in compiled.layout}["hidden1.bank_current"] == (2, 5)
 
 

@@ -64,7 +64,7 @@ def gradients(made: Network, rolled: Rollout) -> dict[str, Tensor]:
     loss = (
         (rolled.scores * torch.arange(4)).sum() + rolled.readout.square().mean() + 0.3 * rolled.hidden_spikes[0].sum()
     )
-    loss.backward()  # type: ignore[no-untyped-call]
+    loss.backward()
     return {name: p.grad.clone() for name, p in made.named_parameters() if p.grad is not None}
 
 
@@ -209,7 +209,7 @@ def test_clamping_keeps_decays_legal() -> None:
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        (torch.zeros(2, 5, 21), "21 channels, the network takes 20"),
+        (torch.zeros(2, 5, 21), "21 channels, but the network takes 20"),
         (torch.zeros(5, 20), r"not \[batch, steps, channels\]"),
         (torch.full((1, 1, 20), float("nan")), "not finite"),
         (torch.zeros(1, 1, 20).numpy(), "ndarray"),

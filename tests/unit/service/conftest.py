@@ -9,15 +9,15 @@ import pytest
 
 from service.models.catalog import ModelCatalog
 from tests.support.gate import Gate
-from tests.support.server import Serve, Server
+from tests.support.server import DirectServer, ServeDirect
 
 
 @pytest.fixture
-async def serve(catalog: ModelCatalog, gate: Gate) -> AsyncIterator[Serve]:
-    usual, servers = catalog, list[Server]()
+async def serve(catalog: ModelCatalog, gate: Gate) -> AsyncIterator[ServeDirect]:
+    usual, servers = catalog, list[DirectServer]()
 
-    def made(catalog: ModelCatalog | None = None, **options: Any) -> Server:
-        servers.append(Server(catalog or usual, gate, **options))
+    def made(catalog: ModelCatalog | None = None, **options: Any) -> DirectServer:
+        servers.append(DirectServer(catalog or usual, gate, **options))
         return servers[-1]
 
     yield made

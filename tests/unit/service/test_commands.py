@@ -109,14 +109,14 @@ def test_inspect_prints_json(tmp_path: Path, path: str) -> None:
     assert described["labels"] == list(LABELS)
 
 
-@pytest.mark.parametrize("hears", [True, False])
-def test_inspect_prints_tables(tmp_path: Path, hears: bool) -> None:
-    write_artifact(tmp_path, hears=hears, change={"description": "[bold]a fake"})
+@pytest.mark.parametrize("takes_audio", [True, False])
+def test_inspect_prints_tables(tmp_path: Path, takes_audio: bool) -> None:
+    write_artifact(tmp_path, takes_audio=takes_audio, change={"description": "[bold]a fake"})
     done = CliRunner().invoke(commands.inspect, [str(tmp_path / "digits")])
     assert done.exit_code == 0, done.output
     for expected in ("exact (default)", "bank", "0.001", "1.00%", "90.00%", "6-4-3", "[bold]a fake", "sum_softmax"):
         assert expected in done.output
-    assert ("audio at 8000 Hz" in done.output) is hears
+    assert ("audio at 8000 Hz" in done.output) is takes_audio
 
 
 def test_inspect_explains_a_damaged_artifact(tmp_path: Path) -> None:
@@ -231,7 +231,7 @@ async def test_sighup_asks_for_a_reload_and_nothing_else(models: Path) -> None:
     reloads: list[int] = []
     config = uvicorn.Config(app, port=0, log_level="error")
     before = signal.getsignal(signal.SIGHUP)
-    server = GracefulServer(config, app.state.server.admissions, 0.0, lambda: reloads.append(1))
+    server = GracefulServer(config, app.state.server.admission, 0.0, lambda: reloads.append(1))
     running = asyncio.create_task(server.serve())
     async with asyncio.timeout(20):
         while not server.started:
@@ -259,9 +259,9 @@ def test_real_graphs_that_are_none_are_refused_before_serving(models: Path) -> N
 @pytest.mark.parametrize(
     ("store", "sentence"),
     [
-        ("mysql://host", "is none of memory://"),
-        ("file://", "names no file"),
-        ("redis://", "names no host"),
+        ("mysql://host", "is not one of memory://"),
+        ("file://", "has no file"),
+        ("redis://", "has no host"),
         ("file:///nowhere/at/all.db", "unable to open database file"),
     ],
 )

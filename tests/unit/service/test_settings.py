@@ -56,10 +56,10 @@ def test_a_port_is_16_bits() -> None:
 
 def test_a_device_is_one_of_three() -> None:
     assert Settings(models=Path("models")).device == "auto"
-    with pytest.raises(ValueError, match="device: 'tpu' is none of auto, cpu, cuda"):
+    with pytest.raises(ValueError, match="device: 'tpu' is not one of auto, cpu, cuda"):
         Settings(models=Path("models"), device="tpu")  # type: ignore[arg-type]
 
 
 def test_a_state_is_kept_in_one_of_two_types() -> None:
-    with pytest.raises(ValueError, match="dtype: 'float64' is none of float32, float16"):
+    with pytest.raises(ValueError, match="dtype: 'float64' is not one of float32, float16"):
         StoreSettings(dtype="float64")  # type: ignore[arg-type]

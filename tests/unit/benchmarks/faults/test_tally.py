@@ -56,7 +56,7 @@ def test_the_reference_reply_is_one_acknowledgement_however_often_it_comes() -> 
         (b"[]", (0, 0, 1)),
     ],
 )
-def test_another_reply_is_told(body: bytes, counts: tuple[int, int, int]) -> None:
+def test_another_reply_is_reported(body: bytes, counts: tuple[int, int, int]) -> None:
     tally, one = Tally(), stream(1)
     assert send(tally, one, 1, 200, body) is ChunkVerdict.broken
     assert (tally.lost, tally.twice, tally.wrong) == counts
@@ -90,7 +90,7 @@ def test_a_store_that_goes_back_has_lost_chunks(status: int, body: bytes, lost: 
     assert (tally.lost, tally.broken) == (lost, 1)
 
 
-def test_more_applied_than_was_sent_is_told() -> None:
+def test_more_applied_than_was_sent_is_reported() -> None:
     tally, one = Tally(), stream(1)
     assert send(tally, one, 1, 409, problem("out-of-order", 3)) is ChunkVerdict.broken
     assert tally.twice == 1
@@ -112,7 +112,7 @@ def test_a_chunk_sent_early_and_unanswered_may_be_applied_after_the_one_before_i
 @pytest.mark.parametrize(
     ("status", "kind"), [(500, "internal"), (409, "conflicting-chunk"), (409, "state-corrupt"), (422, "bad-input")]
 )
-def test_a_refusal_of_a_right_chunk_is_told(status: int, kind: str) -> None:
+def test_a_refusal_of_a_right_chunk_is_reported(status: int, kind: str) -> None:
     tally, one = Tally(), stream(1)
     assert send(tally, one, 1, status, problem(kind, 1 if kind == "conflicting-chunk" else None)) is ChunkVerdict.broken
     assert tally.wrong == 1
@@ -141,7 +141,7 @@ def test_what_must_change_nothing_is_answered_so(
 
 
 @pytest.mark.parametrize("probe", [Probe.stale, Probe.early, Probe.conflicting])
-def test_one_that_is_applied_is_told(probe: Probe) -> None:
+def test_one_that_is_applied_is_reported(probe: Probe) -> None:
     tally = Tally()
     assert tally.probe(stream(2, sent=4), probe, 3, 200, reply(3, "a")) is ChunkVerdict.broken
     assert tally.twice == 1
@@ -159,7 +159,7 @@ def test_one_that_is_applied_is_told(probe: Probe) -> None:
         (Probe.conflicting, 500, problem("internal"), (0, 0, 1)),
     ],
 )
-def test_another_answer_to_it_is_told(probe: Probe, status: int, body: bytes, counts: tuple[int, int, int]) -> None:
+def test_another_answer_to_it_is_reported(probe: Probe, status: int, body: bytes, counts: tuple[int, int, int]) -> None:
     tally = Tally()
     assert tally.probe(stream(2), probe, 1, status, body) is ChunkVerdict.broken
     assert (tally.lost, tally.twice, tally.wrong) == counts
@@ -173,8 +173,8 @@ def test_a_chunk_without_a_number_and_an_answer_counts_once_or_not_at_all(
     acknowledged: int, status: int, body: bytes
 ) -> None:
     tally, one = Tally(), stream(acknowledged, sent=acknowledged + 1)
-    assert tally.look(one, 503, problem("store-unavailable")) is ChunkVerdict.later
-    assert tally.look(one, status, body) is ChunkVerdict.acknowledged
+    assert tally.inspected(one, 503, problem("store-unavailable")) is ChunkVerdict.later
+    assert tally.inspected(one, status, body) is ChunkVerdict.acknowledged
     assert (tally.unsure, tally.is_clean) == (1, True)
 
 
@@ -188,11 +188,11 @@ def test_a_chunk_without_a_number_and_an_answer_counts_once_or_not_at_all(
         (200, b"no JSON", (0, 0, 1)),
     ],
 )
-def test_one_that_counts_twice_or_takes_others_along_is_told(
+def test_one_that_counts_twice_or_takes_others_along_is_reported(
     status: int, body: bytes, counts: tuple[int, int, int]
 ) -> None:
     tally = Tally()
-    assert tally.look(stream(2, sent=3), status, body) is ChunkVerdict.broken
+    assert tally.inspected(stream(2, sent=3), status, body) is ChunkVerdict.broken
     assert (tally.lost, tally.twice, tally.wrong) == counts
     assert not tally.is_clean
 

@@ -14,8 +14,8 @@ URL = "http://127.0.0.1:1"
 @pytest.mark.parametrize(
     ("arguments", "advice"),
     [
-        (["--ramp", "--closed", "3"], "--ramp and --closed exclude each other"),
-        (["--streams", "3", "--ramp"], "--streams and --ramp exclude each other"),
+        (["--ramp", "--closed", "3"], "--ramp and --closed cannot be used together"),
+        (["--streams", "3", "--ramp"], "--streams and --ramp cannot be used together"),
         (["--expected-interval-ms", "5"], "give --closed too"),
         (["--html", "no/such/folder/x.html"], "make it first"),
         (["--streams", "0"], "--streams"),

@@ -23,7 +23,7 @@ class Wire(asyncio.Transport):
         self.aborted = True
 
 
-class Owner:
+class ConnectionEvents:
     def __init__(self) -> None:
         self.responses: list[Response] = []
         self.losses = 0
@@ -31,13 +31,13 @@ class Owner:
     def responded(self, connection: Connection, response: Response) -> None:  # noqa: ARG002
         self.responses.append(response)
 
-    def lost(self, connection: Connection) -> None:  # noqa: ARG002
+    def closed(self, connection: Connection) -> None:  # noqa: ARG002
         self.losses += 1
 
 
 @pytest.fixture
-def owner() -> Owner:
-    return Owner()
+def owner() -> ConnectionEvents:
+    return ConnectionEvents()
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def wire() -> Wire:
 
 
 @pytest.fixture
-def connection(owner: Owner, wire: Wire) -> Connection:
+def connection(owner: ConnectionEvents, wire: Wire) -> Connection:
     made = Connection(owner)
     made.connection_made(wire)
     made.send(b"request")
@@ -56,7 +56,7 @@ def connection(owner: Owner, wire: Wire) -> Connection:
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
 
 
-def test_a_response_may_come_byte_by_byte(connection: Connection, owner: Owner, wire: Wire) -> None:
+def test_a_response_may_come_byte_by_byte(connection: Connection, owner: ConnectionEvents, wire: Wire) -> None:
     assert wire.written == b"request"
     for byte in OK:
         assert owner.responses == []
@@ -66,7 +66,7 @@ def test_a_response_may_come_byte_by_byte(connection: Connection, owner: Owner, 
     assert connection.answers == 1
 
 
-def test_one_connection_takes_many_requests(connection: Connection, owner: Owner) -> None:
+def test_one_connection_takes_many_requests(connection: Connection, owner: ConnectionEvents) -> None:
     connection.data_received(OK)
     connection.send(b"next")
     assert not connection.has_begun
@@ -76,7 +76,7 @@ def test_one_connection_takes_many_requests(connection: Connection, owner: Owner
     assert [(r.status, r.body) for r in owner.responses] == [(200, b"hello"), (204, b""), (200, b"abc")]
 
 
-def test_retry_after_is_kept_for_its_response_alone(connection: Connection, owner: Owner) -> None:
+def test_retry_after_is_kept_for_its_response_alone(connection: Connection, owner: ConnectionEvents) -> None:
     full = b"HTTP/1.1 503 Full\r\nretry-after: 2\r\nContent-Length: 0\r\n\r\n"
     connection.data_received(full)
     connection.send(b"next")
@@ -86,26 +86,26 @@ def test_retry_after_is_kept_for_its_response_alone(connection: Connection, owne
     assert [r.retry_after_s for r in owner.responses] == [2.0, None, 1.0]
 
 
-def test_what_comes_before_the_response_is_skipped(connection: Connection, owner: Owner) -> None:
+def test_what_comes_before_the_response_is_skipped(connection: Connection, owner: ConnectionEvents) -> None:
     connection.data_received(b"HTTP/1.1 100 Continue\r\n\r\n" + OK)
     assert owner.responses == [Response(200, b"hello", None)]
 
 
-def test_a_server_that_wants_to_close_gets_no_more(connection: Connection, owner: Owner, wire: Wire) -> None:
+def test_a_server_that_wants_to_close_gets_no_more(connection: Connection, owner: ConnectionEvents, wire: Wire) -> None:
     connection.data_received(OK.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
     assert len(owner.responses) == 1
     assert not connection.is_reusable
     assert wire.aborted
 
 
-def test_nonsense_closes_the_connection(connection: Connection, owner: Owner, wire: Wire) -> None:
+def test_nonsense_closes_the_connection(connection: Connection, owner: ConnectionEvents, wire: Wire) -> None:
     connection.data_received(b"SSH-2.0-OpenSSH\r\n")
     assert wire.aborted
     connection.connection_lost(None)
     assert (owner.responses, owner.losses) == ([], 1)
 
 
-def test_so_does_what_nobody_asked_for(connection: Connection, owner: Owner, wire: Wire) -> None:
+def test_so_does_what_nobody_asked_for(connection: Connection, owner: ConnectionEvents, wire: Wire) -> None:
     connection.data_received(OK)
     connection.data_received(OK)
     assert wire.aborted

@@ -11,7 +11,7 @@ from hetsyn_client.loadtest.load import Load, choose_load, random_spikes, record
 from hetsyn_client.loadtest.served_model import ServedModel
 from service.wire.events import unpack_events
 
-HEARS = ServedModel("speech", "1", "bank", channels=40, step_s=0.01, sample_rate_hz=8000)
+SPEECH = ServedModel("speech", "1", "bank", channels=40, step_s=0.01, sample_rate_hz=8000)
 SPIKES = ServedModel("shd", "1", "bank", channels=700, step_s=0.004, sample_rate_hz=None)
 
 
@@ -88,11 +88,11 @@ def test_recordings_that_cannot_be_used_are_named(tmp_path: Path) -> None:
 
 def test_the_load_fits_the_model(tmp_path: Path) -> None:
     write_wav(tmp_path / "a.wav", [1] * 100)
-    assert "synthesised" in chosen(HEARS).description
-    assert "random spikes, density 0.2" in chosen(HEARS, density=0.2).description
+    assert "synthesised" in chosen(SPEECH).description
+    assert "random spikes, density 0.2" in chosen(SPEECH, density=0.2).description
     assert "density 0.045" in chosen(SPIKES).description
-    assert "1 recordings" in chosen(HEARS, recordings=tmp_path).description
+    assert "1 recordings" in chosen(SPEECH, recordings=tmp_path).description
     with pytest.raises(InputError, match="takes spikes"):
         chosen(SPIKES, recordings=tmp_path)
-    with pytest.raises(InputError, match="exclude each other"):
-        chosen(HEARS, recordings=tmp_path, density=0.1)
+    with pytest.raises(InputError, match="cannot be used together"):
+        chosen(SPEECH, recordings=tmp_path, density=0.1)

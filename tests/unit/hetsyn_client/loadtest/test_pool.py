@@ -16,7 +16,7 @@ REQUEST = b"POST /x HTTP/1.1\r\nContent-Length: 0\r\n\r\n"
 DEADLINE_S = 10.0
 
 
-class Owner:
+class PoolEvents:
     def __init__(self) -> None:
         self.statuses: list[int] = []
         self.errors: list[str] = []
@@ -77,7 +77,7 @@ def test_many_jobs_share_a_few_connections() -> None:
         assert pool.waits == 50
         assert pool.size == 0
 
-    owner = Owner()
+    owner = PoolEvents()
     run(main())
     assert owner.statuses == [200] * 50
     assert owner.errors == []
@@ -97,7 +97,7 @@ def test_a_request_that_met_a_closing_connection_is_sent_again_once() -> None:
                 assert await pool.idle(DEADLINE_S)
             await pool.close()
 
-    owner = Owner()
+    owner = PoolEvents()
     run(main())
     # ok, (closed) ok again, ok, (closed) closed on a new connection: that is an answer too
     assert owner.statuses == [200, 200, 200]
@@ -118,7 +118,7 @@ def test_what_takes_too_long_is_given_up_sent_or_waiting() -> None:
             assert await pool.idle(DEADLINE_S)
             await pool.close()
 
-    owner = Owner()
+    owner = PoolEvents()
     run(main())
     assert owner.statuses == []
 
@@ -136,7 +136,7 @@ def test_jobs_without_an_outcome_can_be_abandoned() -> None:
             assert await pool.idle(DEADLINE_S)
             await pool.close()
 
-    owner = Owner()
+    owner = PoolEvents()
     run(main())
     assert (owner.statuses, owner.errors) == ([], [])
 
@@ -153,12 +153,12 @@ def test_a_server_that_is_gone_fails_what_waits_for_it() -> None:
         assert await pool.idle(DEADLINE_S)
         await pool.close()
 
-    owner = Owner()
+    owner = PoolEvents()
     run(main())
     assert owner.errors == ["cannot connect"] * 3
 
 
 def test_a_host_that_does_not_exist_is_unreachable() -> None:
-    pool = Pool(Address("no-such-host.invalid", 80), 1, DEADLINE_S, Owner())
+    pool = Pool(Address("no-such-host.invalid", 80), 1, DEADLINE_S, PoolEvents())
     with pytest.raises(ServiceUnreachable, match=r"no-such-host\.invalid"):
         asyncio.run(pool.open(1))

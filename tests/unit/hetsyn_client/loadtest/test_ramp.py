@@ -104,5 +104,5 @@ def test_a_goal_says_why_it_was_missed(result: Measurement, missed: str) -> None
 
 
 def test_a_goal_knows_its_percentiles() -> None:
-    with pytest.raises(InputError, match="take one of 50, 75, 90"):
+    with pytest.raises(InputError, match="choose one of 50, 75, 90"):
         Goal(100.0, 98.0)

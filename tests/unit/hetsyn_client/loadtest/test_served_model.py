@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from hetsyn_client.errors import NotFound, ServiceUnreachable
-from hetsyn_client.loadtest.served_model import ServedModel, ask_model
+from hetsyn_client.loadtest.served_model import ServedModel, fetch_model
 
 SHD: dict[str, Any] = {
     "name": "shd",
@@ -25,7 +25,7 @@ def server(default: str | None = "shd") -> Callable[[httpx.Request], httpx.Respo
             return httpx.Response(200, json={"models": [{"name": "shd"}], "default_model": default})
         if request.url.path == "/models/shd" and request.url.params.get("version", "2") == "2":
             return httpx.Response(200, json=SHD)
-        return httpx.Response(404, json={"detail": "no such model"})
+        return httpx.Response(404, json={"detail": "does not have this model"})
 
     return answer
 
@@ -36,7 +36,7 @@ def ask(
     version: str | None = None,
     form: str | None = None,
 ) -> ServedModel:
-    return ask_model("http://test", name, version, form, transport=httpx.MockTransport(answer))
+    return fetch_model("http://test", name, version, form, transport=httpx.MockTransport(answer))
 
 
 def test_the_default_model_and_a_named_one() -> None:
@@ -45,9 +45,9 @@ def test_the_default_model_and_a_named_one() -> None:
 
 
 def test_what_the_server_lacks_is_named() -> None:
-    with pytest.raises(NotFound, match="no such model"):
+    with pytest.raises(NotFound, match="does not have this model"):
         ask(server(), "other")
-    with pytest.raises(NotFound, match="no such model"):
+    with pytest.raises(NotFound, match="does not have this model"):
         ask(server(), "shd", "3")
     with pytest.raises(NotFound, match="no form 'large': it has exact, bank"):
         ask(server(), "shd", None, "large")
@@ -56,9 +56,9 @@ def test_what_the_server_lacks_is_named() -> None:
 
 
 def test_other_servers_are_told_apart() -> None:
-    with pytest.raises(ServiceUnreachable, match="is it one"):
+    with pytest.raises(ServiceUnreachable, match="is the address right"):
         ask(lambda _: httpx.Response(404, text="<html>"))
-    with pytest.raises(ServiceUnreachable, match="is it one"):
+    with pytest.raises(ServiceUnreachable, match="is the address right"):
         ask(lambda _: httpx.Response(200, json=[]))
 
     def refuse(request: httpx.Request) -> httpx.Response:

@@ -37,6 +37,6 @@ def test_a_lost_session_is_named_and_another_begins() -> None:
     stream.applied()
     assert stream.open_session == "s-0"
     taken(stream)
-    assert stream.lost() == "s-0"
+    assert stream.abandon() == "s-0"
     assert stream.open_session is None
     assert taken(stream) == ("s-1", 0, False)

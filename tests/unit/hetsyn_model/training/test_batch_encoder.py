@@ -33,9 +33,9 @@ def test_events_are_those_of_the_encoder() -> None:
 
 def test_masked_cells_are_silent_and_a_shift_moves_bands() -> None:
     levels = levels_db(1)
-    kept = np.random.default_rng(2).random(levels.shape) < 0.7
-    events = BatchEncoding.of(SPEC, levels).events(kept, np.array([0, 2, -1]))
-    cells = encoded(levels).view(3, 25, 2, SPEC.bands, SPEC.levels) * torch.from_numpy(kept)[:, :, None, :, None]
+    mask = np.random.default_rng(2).random(levels.shape) < 0.7
+    events = BatchEncoding.of(SPEC, levels).events(mask, np.array([0, 2, -1]))
+    cells = encoded(levels).view(3, 25, 2, SPEC.bands, SPEC.levels) * torch.from_numpy(mask)[:, :, None, :, None]
     expected = torch.zeros_like(cells)
     expected[0] = cells[0]
     expected[1, :, :, 2:] = cells[1, :, :, :-2]
@@ -45,8 +45,8 @@ def test_masked_cells_are_silent_and_a_shift_moves_bands() -> None:
 
 def test_thinned_keeps_the_chosen_events_in_their_rows() -> None:
     events = BatchEncoding.of(SPEC, levels_db(3)).events()
-    kept = np.arange(events.units.numel()) % 3 == 0
-    fewer = thinned(events, kept)
+    mask = np.arange(events.units.numel()) % 3 == 0
+    fewer = thinned(events, mask)
     assert torch.equal(fewer.units, events.units[::3])
     assert torch.equal(fewer.dense(), events.dense() * fewer.dense())
 

@@ -46,7 +46,7 @@ def test_stereo_is_averaged(tmp_path: Path) -> None:
     ("name", "content", "message"),
     [
         ("x.wav", None, "label_speaker_take"),
-        ("z_anna_1.wav", None, "'z' is none of"),
+        ("z_anna_1.wav", None, "'z' is not one of"),
         ("1_anna_1.wav", b"RIFF", "not a PCM wav"),
         ("1_anna_1.wav", b"", "not a PCM wav"),
     ],
@@ -71,7 +71,7 @@ def test_eight_bits_and_no_samples_are_refused(tmp_path: Path) -> None:
 
 
 def test_an_empty_or_absent_folder_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="holds no"):
+    with pytest.raises(DataError, match="contains no"):
         read_folder(tmp_path, ["1"], 8000)
     with pytest.raises(DataError, match="no such folder"):
         read_folder(tmp_path / "none", ["1"], 8000)

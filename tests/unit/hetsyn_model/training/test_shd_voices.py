@@ -73,7 +73,7 @@ def test_the_same_person_in_two_programs_is_not_on_both_sides() -> None:
     assert digits.person("flite-kal16") == digits.person("festival-kal")
     assert digits.person("espeak-f1") == "espeak-f1"
     held_out = digits.is_held_out(["e", "b", "a", "c", "d", "c"])
-    assert [name for name, held in held_out.items() if held] == ["c"]
+    assert [name for name, is_test in held_out.items() if is_test] == ["c"]
 
 
 def test_the_files_are_in_shds_layout(corpus: Path) -> None:
@@ -139,7 +139,7 @@ def test_two_speakers_are_too_few(tmp_path: Path) -> None:
         shd.write_files(tmp_path, tmp_path)
 
 
-def test_without_an_engine_it_is_said_what_brings_one(tmp_path: Path) -> None:
+def test_without_an_engine_the_error_names_a_package(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="tone-generator"):
         digits.speak(tmp_path, readers=[digits.Reader(ToneEngine(present=False), voices)])
 

@@ -17,7 +17,7 @@ from tests.support.tone_engine import SOURCE_RATE_HZ, ToneEngine, tone
 class BrokenEngine(ToneEngine):
     name = "broken"
 
-    def say(self, _text: str, _voice: Voice, _settings: Prosody) -> tuple[Samples, int]:
+    def speak(self, _text: str, _voice: Voice, _settings: Prosody) -> tuple[Samples, int]:
         raise SpeechError("out of breath")
 
 

@@ -1,4 +1,4 @@
-"""Bodies that take too long, with a clock of milliseconds; the requests around them are in ``test_infer``."""
+"""Bodies that take too long, with a clock of milliseconds; ``test_bodies`` has their requests."""
 
 from __future__ import annotations
 
@@ -96,3 +96,27 @@ def test_it_may_be_used_from_another_loop_after_it_was_closed() -> None:
 
     for _ in range(2):
         asyncio.run(body())
+
+
+async def test_all_are_interrupted_however_they_overlap() -> None:
+    """One that is interrupted already is still there when the next is due."""
+    uploads, never = Uploads(1000, 0.05), asyncio.Event()
+    reading = []
+    for _ in range(400):
+        reading.append(asyncio.create_task(read(uploads, never)))
+        await asyncio.sleep(0)
+    async with asyncio.timeout(30):
+        results = await asyncio.gather(*reading, return_exceptions=True)
+    assert {type(result) for result in results} == {TooSlow}
+
+
+async def test_a_server_may_end_while_one_is_interrupted() -> None:
+    uploads = Uploads(1000, 0.01)
+    reading = asyncio.create_task(read(uploads, asyncio.Event()))
+    await asyncio.sleep(0)
+    (deadline,) = uploads._reading
+    while not deadline.expired():
+        await asyncio.sleep(0)
+    uploads.end_soon()
+    with pytest.raises(ShuttingDown):
+        await reading

@@ -22,7 +22,7 @@ from tests.support.fake_graph import CHANNELS
 from tests.support.gate import Gate
 
 
-class Recorder(Engine):
+class RecordingEngine(Engine):
     """An engine that keeps the sizes of its batches, and refuses chunks that spike on a poisonous channel."""
 
     POISON = 3
@@ -54,7 +54,7 @@ async def gathered(batcher: Batcher, model: Model, gate: Gate, works: Sequence[W
 
 
 async def test_what_gathers_while_the_engine_is_busy_is_one_batch(model: Model, gate: Gate) -> None:
-    engine = Recorder()
+    engine = RecordingEngine()
     batcher = Batcher(engine, BatchPolicy(), threads=1)
     tasks = await gathered(batcher, model, gate, [work(model, unit) for unit in (0, 1, 2, 4)])
     gate.opened.set()
@@ -75,7 +75,7 @@ async def test_chunks_that_come_round_after_round_are_one_batch(model: Model, in
             await asyncio.sleep(0)
         return await batcher.run(model, "bank", work(model))
 
-    engine = Recorder()
+    engine = RecordingEngine()
     batcher = Batcher(engine, BatchPolicy(), threads=1, inline_s=inline_s)
     await batcher.run(model, "bank", work(model))  # loads the graph
     await asyncio.gather(*(later(batcher, n) for n in range(4)))
@@ -86,7 +86,7 @@ async def test_chunks_that_come_round_after_round_are_one_batch(model: Model, in
 
 
 async def test_a_batch_starts_though_chunks_keep_coming(model: Model) -> None:
-    engine = Recorder()
+    engine = RecordingEngine()
     batcher = Batcher(engine, BatchPolicy(), threads=1, inline_s=float("inf"))
     await batcher.run(model, "bank", work(model))
     tasks = []
@@ -101,7 +101,7 @@ async def test_a_batch_starts_though_chunks_keep_coming(model: Model) -> None:
 
 @pytest.mark.parametrize("leaving", [0, 2, 3])
 async def test_a_caller_that_leaves_harms_nobody(model: Model, gate: Gate, leaving: int) -> None:
-    batcher = Batcher(Recorder(), BatchPolicy(), threads=1)
+    batcher = Batcher(RecordingEngine(), BatchPolicy(), threads=1)
     tasks = await gathered(batcher, model, gate, [work(model, unit) for unit in (0, 1, 2, 4)])
     tasks[1 + leaving].cancel()
     gate.opened.set()
@@ -116,8 +116,8 @@ async def test_a_caller_that_leaves_harms_nobody(model: Model, gate: Gate, leavi
 @pytest.mark.parametrize("index", [0, 2, 3])
 async def test_an_error_reaches_only_the_caller_whose_chunk_it_is(model: Model, gate: Gate, index: int) -> None:
     units = [0, 1, 2, 4]
-    units[index] = Recorder.POISON
-    batcher = Batcher(Recorder(), BatchPolicy(), threads=1)
+    units[index] = RecordingEngine.POISON
+    batcher = Batcher(RecordingEngine(), BatchPolicy(), threads=1)
     tasks = await gathered(batcher, model, gate, [work(model, unit) for unit in units])
     gate.opened.set()
     results = await asyncio.gather(*tasks, return_exceptions=True)
@@ -126,7 +126,7 @@ async def test_an_error_reaches_only_the_caller_whose_chunk_it_is(model: Model, 
 
 
 async def test_an_unexpected_error_leaves_nobody_waiting(model: Model, gate: Gate) -> None:
-    batcher = Batcher(Recorder(), BatchPolicy(), threads=1)
+    batcher = Batcher(RecordingEngine(), BatchPolicy(), threads=1)
     tasks = await gathered(batcher, model, gate, [work(model), work(model)])
     gate.failure = RuntimeError("defect")
     gate.opened.set()
@@ -136,7 +136,7 @@ async def test_an_unexpected_error_leaves_nobody_waiting(model: Model, gate: Gat
 
 
 async def test_an_idle_engine_may_wait_for_a_batch(model: Model) -> None:
-    engine, now = Recorder(), [0.0]
+    engine, now = RecordingEngine(), [0.0]
     batcher = Batcher(engine, BatchPolicy(max_batch=2, max_wait_s=3600.0), threads=1, clock=lambda: now[0])
     first = asyncio.create_task(batcher.run(model, "bank", work(model)))
     await asyncio.sleep(0)
@@ -147,14 +147,14 @@ async def test_an_idle_engine_may_wait_for_a_batch(model: Model) -> None:
 
 
 async def test_closing_runs_what_waits(model: Model) -> None:
-    batcher = Batcher(Recorder(), BatchPolicy(max_wait_s=3600.0), threads=1)
+    batcher = Batcher(RecordingEngine(), BatchPolicy(max_wait_s=3600.0), threads=1)
     task = asyncio.create_task(batcher.run(model, "bank", work(model)))
     await asyncio.sleep(0)
     await batcher.close()
     assert isinstance(await task, Outcome)
 
 
-class Threads(Recorder):
+class Threads(RecordingEngine):
     """Keeps which thread each batch ran on."""
 
     def __init__(self) -> None:
@@ -166,7 +166,7 @@ class Threads(Recorder):
         return super().compute(model, form, segment)
 
 
-async def warmed(engine: Recorder, model: Model) -> Batcher:
+async def warmed(engine: RecordingEngine, model: Model) -> Batcher:
     """A batcher that runs on the loop whatever it knows the length of."""
     batcher = Batcher(engine, BatchPolicy(), threads=1, inline_s=3600.0)
     await batcher.run(model, "bank", work(model))
@@ -295,7 +295,7 @@ async def test_a_long_chunk_gives_the_bits_of_one_call(model: Model) -> None:
 
 @pytest.mark.parametrize("leaving", [0, 2, 3])
 async def test_a_caller_that_leaves_harms_nobody_on_the_loop(model: Model, leaving: int) -> None:
-    engine = Recorder()
+    engine = RecordingEngine()
     batcher = await warmed(engine, model)
     tasks = [asyncio.create_task(batcher.run(model, "bank", work(model, unit))) for unit in (0, 1, 2, 4)]
     await asyncio.sleep(0)
@@ -309,8 +309,8 @@ async def test_a_caller_that_leaves_harms_nobody_on_the_loop(model: Model, leavi
 @pytest.mark.parametrize("index", [0, 2, 3])
 async def test_an_error_on_the_loop_reaches_only_the_caller_whose_chunk_it_is(model: Model, index: int) -> None:
     units = [0, 1, 2, 4]
-    units[index] = Recorder.POISON
-    batcher = await warmed(Recorder(), model)
+    units[index] = RecordingEngine.POISON
+    batcher = await warmed(RecordingEngine(), model)
     tasks = [asyncio.create_task(batcher.run(model, "bank", work(model, unit))) for unit in units]
     results = await asyncio.gather(*tasks, return_exceptions=True)
     assert [isinstance(result, ArtifactError) for result in results] == [i == index for i in range(4)]

@@ -52,13 +52,13 @@ def test_everything_runs_once_and_no_group_overtakes_the_oldest(
     while left:
         choice = policy.choose(left, 1e9)
         assert isinstance(choice, Run)
-        batch = [left[place] for place in choice.indices]
+        batch = [left[index] for index in choice.indices]
         assert batch[0] is left[0]
         assert len({item.group for item in batch}) == 1
         assert len(batch) <= max_batch
         assert len(batch) == 1 or max(item.steps for item in batch) * len(batch) <= max_padded
         served += [item.since_s for item in batch]
-        left = [item for place, item in enumerate(left) if place not in choice.indices]
+        left = [item for index, item in enumerate(left) if index not in choice.indices]
     assert sorted(served) == [float(index) for index in range(len(items))]
     for group in "abc":
         order = [since for since in served if items[int(since)][0] == group]

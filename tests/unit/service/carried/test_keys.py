@@ -30,8 +30,8 @@ def test_the_first_seals_and_all_open(tmp_path: Path, text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("", "holds no key"),
-        ("# nothing\n", "holds no key"),
+        ("", "contains no key"),
+        ("# nothing\n", "contains no key"),
         ("c2VjcmV0", "key 1 is not 32 bytes"),
         (f"{line(ONE)}\nnot base64!", "key 2 is not 32 bytes"),
         (line(ONE)[:-4], "key 1 is not 32 bytes"),

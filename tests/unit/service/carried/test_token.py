@@ -37,7 +37,7 @@ from service.models.catalog import ModelCatalog
 from service.store import record as packing
 from service.wire.chunk import AudioChunk
 from service.wire.decode import decode_json
-from service.wire.schema import Carried
+from service.wire.schema import ReplyWithToken
 from tests.support.artifact import write_artifact
 from tests.support.clock import Clock
 from tests.support.fake_graph import load_fake
@@ -68,9 +68,11 @@ class Carrier:
     async def close(self) -> None:
         await self.parts.close()
 
-    async def send(self, token: bytes | None = None, session: str | None = None, *args: Any, **kwargs: Any) -> Carried:
+    async def send(
+        self, token: bytes | None = None, session: str | None = None, *args: Any, **kwargs: Any
+    ) -> ReplyWithToken:
         request = infer_request(session, *args, **kwargs)._replace(carry=True, token=token)
-        with self.parts.admissions:
+        with self.parts.admission:
             return await self.parts.carried.infer(request)
 
     async def refused(self, kind: type[HetsynError], sentence: str, *args: Any, **kwargs: Any) -> HetsynError:
@@ -90,7 +92,7 @@ def carrier(models: Path, clock: Clock) -> Carrier:
     return Carrier(models, [OLD], clock)
 
 
-def has(carried: Carried) -> bytes:
+def has(carried: ReplyWithToken) -> bytes:
     assert carried.token is not None
     return carried.token
 
@@ -136,7 +138,7 @@ async def test_numbers_are_judged_as_in_any_session(carrier: Carrier) -> None:
     await carrier.refused(ConflictingChunk, "send new content as seq 2", token, "a", 1, seed=7)
     await carrier.refused(OutOfOrder, "send seq 2 next", token, "a", 3)
     await carrier.refused(ModelMismatch, "form 'exact', not 'bank'", token, form="bank")
-    await carrier.refused(StateMismatch, "the token is of session 'a', not 'b'", token, "b")
+    await carrier.refused(StateMismatch, "the token belongs to session 'a', not 'b'", token, "b")
 
 
 async def test_a_client_that_forks_is_not_seen(carrier: Carrier) -> None:
@@ -190,12 +192,12 @@ async def test_the_model_is_the_one_that_it_began_on(models: Path, tmp_path: Pat
     write_artifact(models, version="2")
     first = Carrier(models, [OLD], clock)
     token = has(await first.send(None, "a", version="1"))
-    await Carrier(tmp_path / "changed", [OLD], clock).refused(ModelChanged, "another content of model", token)
+    await Carrier(tmp_path / "changed", [OLD], clock).refused(ModelChanged, "with other files of model", token)
     await Carrier(tmp_path / "next", [OLD], clock).refused(ModelAbsent, "version '1', which", token)
     assert (await first.send(token)).reply.version == "1"
 
 
-async def test_a_token_of_another_packing_is_told(carrier: Carrier, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_token_of_another_packing_is_reported(carrier: Carrier, monkeypatch: pytest.MonkeyPatch) -> None:
     token = has(await carrier.send(None, "a"))
     monkeypatch.setattr(packing, "FORMAT_VERSION", 2)
     await carrier.refused(StateFormat, "an older format", token)
@@ -265,13 +267,13 @@ def test_whatever_is_done_to_a_token_it_is_refused(sealed: tuple[Carrier, bytes]
     refuses(carrier, bytes(changed[:cut]) + data.draw(st.binary(max_size=3)) if cut < len(token) else bytes(changed))
 
 
-def test_a_token_that_is_cut_off_is_told_at_every_length(sealed: tuple[Carrier, bytes]) -> None:
+def test_a_token_that_is_cut_off_is_reported_at_every_length(sealed: tuple[Carrier, bytes]) -> None:
     carrier, token = sealed
     tokens = carrier.tokens
     for length in range(len(token)):
         with pytest.raises(TokenTruncated):
             tokens.open(token[:length])
-    with pytest.raises(TokenForged, match="says it has"):
+    with pytest.raises(TokenForged, match="but declares"):
         tokens.open(token + b"\0")
 
 

@@ -17,7 +17,7 @@ def test_an_artifact_is_opened_and_its_files_are_read(tmp_path: Path) -> None:
 
 
 def test_a_folder_without_a_manifest_is_no_artifact(tmp_path: Path) -> None:
-    with pytest.raises(ArtifactError, match=r"no readable manifest\.json \(No such file"):
+    with pytest.raises(ArtifactError, match=r"manifest\.json cannot be read \(No such file"):
         Artifact.open(tmp_path)
 
 
@@ -29,7 +29,7 @@ def test_a_file_that_the_manifest_does_not_list_is_not_read(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("content", [None, b"", b"other"])
-def test_a_file_that_is_missing_or_altered_is_told(tmp_path: Path, content: bytes | None) -> None:
+def test_a_file_that_is_missing_or_altered_is_reported(tmp_path: Path, content: bytes | None) -> None:
     folder = write_artifact(tmp_path)
     artifact = Artifact.open(folder)
     if content is None:

@@ -57,8 +57,8 @@ def test_a_manifest_is_read(written: Json) -> None:
         (lambda manifest: manifest["files"]["bank.onnx"].update(sha256="short"), "files.bank.onnx.sha256: "),
         (lambda manifest: manifest.update(name="a name"), "manifest.json: name: "),
         (lambda manifest: manifest["decision"].update(rule="guess"), "decision.rule: "),
-        (lambda manifest: manifest.update(format_version=1), "manifest format 1, this server reads 2"),
-        (lambda manifest: manifest.pop("format_version"), "manifest format None, this server reads 2"),
+        (lambda manifest: manifest.update(format_version=1), "manifest format 1, but this server reads 2"),
+        (lambda manifest: manifest.pop("format_version"), "manifest format None, but this server reads 2"),
     ],
 )
 def test_what_is_no_manifest_is_refused_with_its_field(

@@ -248,7 +248,7 @@ def test_a_state_of_another_shape_or_numbers_that_are_none_are_refused(models: P
 
 
 def test_what_the_stream_does_not_take_is_refused(digits: Model, tmp_path: Path) -> None:
-    write_artifact(tmp_path / "deaf", hears=False)
+    write_artifact(tmp_path / "deaf", takes_audio=False)
     deaf = ModelCatalog(tmp_path / "deaf", load=load_fake).get()
     fresh = initial_stream(digits, "exact")
     listening = run(digits, fresh, AudioChunk(samples(10), 8000)).stream

@@ -26,7 +26,7 @@ def test_versions_are_in_natural_order_and_the_newest_is_the_default(tmp_path: P
 def test_the_default_is_the_only_model_or_the_configured_one(tmp_path: Path) -> None:
     write_artifact(tmp_path, "digits")
     assert ModelCatalog(tmp_path, load=load_fake).get().name == "digits"
-    write_artifact(tmp_path, "words", rule="trace", hears=False)
+    write_artifact(tmp_path, "words", rule="trace", takes_audio=False)
     assert ModelCatalog(tmp_path, "words", load=load_fake).get().name == "words"
     undecided = ModelCatalog(tmp_path, load=load_fake)
     assert undecided.names == ["digits", "words"]
@@ -47,10 +47,10 @@ def test_the_folder_may_name_its_default(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
-        (b"letters", "default: names 'letters', but the folder has 'digits': name one"),
-        (b"", "default: does not hold the name"),
-        (b"digits\nwords\n", "default: does not hold the name"),
-        (b"../digits", "default: does not hold the name"),
+        (b"letters", "default: names 'letters', but the folder has 'digits': write one"),
+        (b"", "default: does not contain the name"),
+        (b"digits\nwords\n", "default: does not contain the name"),
+        (b"../digits", "default: does not contain the name"),
         (b"\xff", "default: cannot be read as text"),
     ],
 )
@@ -86,7 +86,7 @@ def test_what_is_not_there_is_named_with_what_is(catalog: ModelCatalog) -> None:
 def test_folders_without_models_are_refused(tmp_path: Path, name: str | None) -> None:
     with pytest.raises(ArtifactError, match="no such folder"):
         ModelCatalog(tmp_path / "nowhere", name, load=load_fake)
-    with pytest.raises(ArtifactError, match="holds no model"):
+    with pytest.raises(ArtifactError, match="contains no model"):
         ModelCatalog(tmp_path, name, load=load_fake)
     with pytest.raises(ArtifactError, match="neither an artifact"):
         newest_artifact(tmp_path)

@@ -59,7 +59,7 @@ def test_a_graph_that_is_not_what_the_manifest_promises_is_refused(models: Path)
 
 
 def test_a_model_without_encoder_hears_nothing(tmp_path: Path) -> None:
-    write_artifact(tmp_path, hears=False)
+    write_artifact(tmp_path, takes_audio=False)
     model = ModelCatalog(tmp_path, load=load_fake).get()
     assert model.initial_encoder_state() == {}
     with pytest.raises(UnsupportedInput, match="takes spikes, not audio"):

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from tests.support.cluster import Cluster, MakeCluster
-from tests.support.server import Serve, Server
+from tests.support.server import DirectServer, ServeDirect
 
 
 @pytest.fixture
-def server(serve: Serve) -> Server:
+def server(serve: ServeDirect) -> DirectServer:
     return serve(max_sessions=3, session_idle_s=60, ended_keep_s=10, expired_keep_s=1000)
 
 

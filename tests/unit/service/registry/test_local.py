@@ -12,12 +12,12 @@ from service.errors import (
     Overloaded,
     SessionGone,
 )
-from service.store.memory import MemoryStore
 from tests.support.clock import Clock
-from tests.support.server import Serve, Server
+from tests.support.memory_store import MemoryStore
+from tests.support.server import DirectServer, ServeDirect
 
 
-async def test_an_idle_session_is_dropped_and_remembered_as_gone(server: Server) -> None:
+async def test_an_idle_session_is_dropped_and_remembered_as_expired(server: DirectServer) -> None:
     await server.send("a", 0)
     server.clock.now_s += 59
     server.registry.sessions.sweep(server.clock())
@@ -25,7 +25,7 @@ async def test_an_idle_session_is_dropped_and_remembered_as_gone(server: Server)
     server.clock.now_s += 60
     server.registry.sessions.sweep(server.clock())
     for seq in (None, 0, 2):
-        await server.refused(SessionGone, "dropped after 60 s idle", "a", seq)
+        await server.refused(SessionGone, "expired, after 60 s without a chunk", "a", seq)
     with pytest.raises(SessionGone):
         await server.registry.describe("a")
     with pytest.raises(SessionGone):
@@ -35,13 +35,13 @@ async def test_an_idle_session_is_dropped_and_remembered_as_gone(server: Server)
     assert (await server.send("a", 0)).seq == 0
 
 
-async def test_a_session_past_its_time_is_gone_before_the_sweep_comes(server: Server) -> None:
+async def test_a_session_past_its_time_is_expired_before_the_sweep(server: DirectServer) -> None:
     await server.send("a", 0)
     server.clock.now_s += 60
-    await server.refused(SessionGone, "dropped", "a", 1)
+    await server.refused(SessionGone, "has expired", "a", 1)
 
 
-async def test_a_session_in_use_is_not_idle(server: Server) -> None:
+async def test_a_session_in_use_is_not_idle(server: DirectServer) -> None:
     await server.send("a", 0)
     server.gate.entered.acquire(blocking=False)
     server.gate.opened.clear()
@@ -55,7 +55,7 @@ async def test_a_session_in_use_is_not_idle(server: Server) -> None:
 
 
 @pytest.mark.parametrize("stored", [False, True])
-async def test_only_chunks_that_are_applied_are_use(serve: Serve, stored: bool) -> None:
+async def test_only_chunks_that_are_applied_are_use(serve: ServeDirect, stored: bool) -> None:
     clock = Clock(now_s=1_000_000.0)
     store = MemoryStore(clock) if stored else None
     server = serve(store=store, clock=clock, session_idle_s=60)
@@ -68,10 +68,10 @@ async def test_only_chunks_that_are_applied_are_use(serve: Serve, stored: bool) 
         await server.refused(OutOfOrder, "gap", "a", 5)
     assert (await server.registry.describe("a"))["idle_s"] == 50
     clock.now_s += 10
-    await server.refused(SessionGone, "dropped after 60 s idle", "a", 0)
+    await server.refused(SessionGone, "expired, after 60 s without a chunk", "a", 0)
 
 
-async def test_an_ended_session_keeps_its_last_reply_for_a_while(server: Server) -> None:
+async def test_an_ended_session_keeps_its_last_reply_for_a_while(server: DirectServer) -> None:
     last = await server.send("a", 0, end=True)
     server.clock.now_s += 9
     server.registry.sessions.sweep(server.clock())
@@ -84,7 +84,7 @@ async def test_an_ended_session_keeps_its_last_reply_for_a_while(server: Server)
     assert (await server.send("a", 0)).end is False
 
 
-async def test_ended_and_gone_sessions_are_remembered_up_to_a_number(serve: Serve) -> None:
+async def test_ended_and_expired_sessions_are_remembered_up_to_a_number(serve: ServeDirect) -> None:
     server = serve(max_remembered=2, session_idle_s=60, ended_keep_s=1000)
     for name in "abc":
         await server.send(name, 0, end=True)
@@ -96,10 +96,10 @@ async def test_ended_and_gone_sessions_are_remembered_up_to_a_number(serve: Serv
     server.clock.now_s += 60
     server.registry.sessions.sweep(server.clock())
     assert (await server.send("x", 0)).seq == 0
-    await server.refused(SessionGone, "dropped", "z", 1)
+    await server.refused(SessionGone, "has expired", "z", 1)
 
 
-async def test_one_session_more_than_there_may_be_is_refused_at_once(server: Server) -> None:
+async def test_one_session_more_than_there_may_be_is_refused_at_once(server: DirectServer) -> None:
     for name in "abc":
         await server.send(name, 0)
     error = await server.refused(Overloaded, "3 sessions are open", "d", 0)
@@ -115,7 +115,7 @@ async def test_one_session_more_than_there_may_be_is_refused_at_once(server: Ser
     assert (await server.send("f", 0)).seq == 0  # the idle ones make room
 
 
-async def test_the_sweep_task_sweeps(serve: Serve) -> None:
+async def test_the_sweep_task_sweeps(serve: ServeDirect) -> None:
     server = serve(session_idle_s=60, sweep_interval_s=0.001)
     await server.send("a", 0)
     server.clock.now_s += 60
@@ -128,7 +128,7 @@ async def test_the_sweep_task_sweeps(serve: Serve) -> None:
 
 
 async def test_a_sweep_that_fails_is_logged_and_the_next_one_comes(
-    serve: Serve, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    serve: ServeDirect, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     server = serve(session_idle_s=60, sweep_interval_s=0.001)
     await server.send("a", 0)
@@ -147,7 +147,7 @@ async def test_a_sweep_that_fails_is_logged_and_the_next_one_comes(
         await task
 
 
-async def test_a_session_is_dropped_at_its_age(serve: Serve) -> None:
+async def test_a_session_is_dropped_at_its_age(serve: ServeDirect) -> None:
     server = serve(session_idle_s=60, session_age_s=100)
     await server.send("a", 0)
     for seq in range(1, 4):

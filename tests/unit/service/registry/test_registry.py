@@ -27,11 +27,11 @@ from service.wire.chunk import spike_chunk
 from tests.support.artifact import write_artifact
 from tests.support.fake_graph import CHANNELS, TAIL
 from tests.support.gate import Gate
-from tests.support.server import Serve, Server
+from tests.support.server import DirectServer, ServeDirect
 from tests.support.signals import spikes
 
 
-async def test_a_session_goes_on_where_it_was(server: Server) -> None:
+async def test_a_session_goes_on_where_it_was(server: DirectServer) -> None:
     first = await server.send("a", 0)
     second = await server.send("a", 1, seed=1)
     third = await server.send("a", None, seed=2, end=True)
@@ -48,13 +48,13 @@ async def test_a_session_goes_on_where_it_was(server: Server) -> None:
     assert at_once.session != "a"
 
 
-async def test_an_id_is_made_where_there_is_none(server: Server) -> None:
+async def test_an_id_is_made_where_there_is_none(server: DirectServer) -> None:
     first, second = await server.send(None), await server.send(None)
     assert first.session != second.session
     assert (await server.send(first.session, 1)).seq == 1
 
 
-async def test_a_chunk_counts_once(server: Server) -> None:
+async def test_a_chunk_counts_once(server: DirectServer) -> None:
     first = await server.send("a", 0)
     calls = server.gate.calls
     assert await server.send("a", 0) is first
@@ -71,7 +71,7 @@ async def test_a_chunk_counts_once(server: Server) -> None:
     assert second.total_steps == 20 + TAIL
 
 
-async def test_a_session_begins_with_chunk_zero(server: Server) -> None:
+async def test_a_session_begins_with_chunk_zero(server: DirectServer) -> None:
     await server.refused(NotFound, "begin it with seq 0", "a", 1)
     await server.refused(NotFound, "begin it with seq 0", None, 1)
     with pytest.raises(NotFound):
@@ -88,7 +88,9 @@ async def test_a_session_begins_with_chunk_zero(server: Server) -> None:
         ({"empty": True, "end": True}, InputError),
     ],
 )
-async def test_a_bad_first_chunk_opens_nothing(server: Server, bad: dict[str, Any], kind: type[HetsynError]) -> None:
+async def test_a_bad_first_chunk_opens_nothing(
+    server: DirectServer, bad: dict[str, Any], kind: type[HetsynError]
+) -> None:
     for _ in range(server.parts.settings.limits.max_sessions + 1):
         await server.refused(kind, ".", "a", 0, **bad)
     with pytest.raises(NotFound):
@@ -96,7 +98,7 @@ async def test_a_bad_first_chunk_opens_nothing(server: Server, bad: dict[str, An
     assert (await server.send("a", 0)).seq == 0
 
 
-async def test_a_failing_engine_leaves_the_session(server: Server) -> None:
+async def test_a_failing_engine_leaves_the_session(server: DirectServer) -> None:
     server.gate.failure = ArtifactError("broken")
     await server.refused(ArtifactError, "broken", "a", 0)
     with pytest.raises(NotFound):
@@ -112,7 +114,7 @@ async def test_a_failing_engine_leaves_the_session(server: Server) -> None:
     assert again.probabilities == undisturbed.probabilities
 
 
-async def test_the_model_is_fixed_at_the_opening(tmp_path: Path, gate: Gate, serve: Serve) -> None:
+async def test_the_model_is_fixed_at_the_opening(tmp_path: Path, gate: Gate, serve: ServeDirect) -> None:
     write_artifact(tmp_path, "digits", "1")
     write_artifact(tmp_path, "digits", "2")
     write_artifact(tmp_path, "words", "1")
@@ -120,14 +122,14 @@ async def test_the_model_is_fixed_at_the_opening(tmp_path: Path, gate: Gate, ser
     first = await server.send("a", 0, model="digits", version="1", form="bank")
     assert (first.model, first.version, first.form) == ("digits", "1", "bank")
     for wrong in ({"model": "words"}, {"version": "2"}, {"form": "exact"}, {"model": "nothing"}):
-        await server.refused(ModelMismatch, "name that one, or none", "a", 1, **wrong)
+        await server.refused(ModelMismatch, "name that one, or leave it out", "a", 1, **wrong)
     second = await server.send("a", 1)
     assert (second.model, second.version, second.form) == ("digits", "1", "bank")
     third = await server.send("a", 2, model="digits", version="1", form="bank", end=True)
     assert third.total_steps == 30 + TAIL
 
 
-async def test_chunks_of_one_session_run_in_order_of_arrival(server: Server) -> None:
+async def test_chunks_of_one_session_run_in_order_of_arrival(server: DirectServer) -> None:
     server.gate.opened.clear()
     sent = [asyncio.create_task(server.send("a", seed=seed)) for seed in range(5)]
     await server.entered()
@@ -140,7 +142,7 @@ async def test_chunks_of_one_session_run_in_order_of_arrival(server: Server) -> 
     assert replies[-1].probabilities == alone.probabilities
 
 
-async def test_sessions_run_side_by_side(server: Server) -> None:
+async def test_sessions_run_side_by_side(server: DirectServer) -> None:
     server.gate.opened.clear()
     sent = []
     for name in "abc":
@@ -150,7 +152,7 @@ async def test_sessions_run_side_by_side(server: Server) -> None:
     assert {reply.session for reply in await asyncio.gather(*sent)} == {"a", "b", "c"}
 
 
-async def test_chunks_that_wait_for_an_opening_that_fails_open_it_themselves(server: Server) -> None:
+async def test_chunks_that_wait_for_an_opening_that_fails_open_it_themselves(server: DirectServer) -> None:
     server.gate.opened.clear()
     first = asyncio.create_task(server.send("a", 0))
     await server.entered()
@@ -169,7 +171,7 @@ async def test_chunks_that_wait_for_an_opening_that_fails_open_it_themselves(ser
     assert (await server.send("a", 0)).seq == 0
 
 
-async def test_a_caller_that_goes_away_leaves_nothing_half_done(server: Server) -> None:
+async def test_a_caller_that_goes_away_leaves_nothing_half_done(server: DirectServer) -> None:
     await server.send("a", 0)
     server.gate.entered.acquire(blocking=False)
     server.gate.opened.clear()
@@ -192,7 +194,7 @@ async def test_a_caller_that_goes_away_leaves_nothing_half_done(server: Server) 
     assert reply.total_steps == 30
 
 
-async def test_one_request_more_than_may_wait_is_refused_at_once(serve: Serve) -> None:
+async def test_one_request_more_than_may_wait_is_refused_at_once(serve: ServeDirect) -> None:
     server = serve(max_waiting=2)
     server.gate.opened.clear()
     running = [asyncio.create_task(server.send("a", seed=seed)) for seed in range(2)]
@@ -205,9 +207,9 @@ async def test_one_request_more_than_may_wait_is_refused_at_once(serve: Serve) -
     assert (await server.send("b", 0)).seq == 0
 
 
-async def test_a_permit_is_held_until_the_chunk_is_computed_whoever_waits(serve: Serve) -> None:
+async def test_a_permit_is_held_until_the_chunk_is_computed_whoever_waits(serve: ServeDirect) -> None:
     server = serve(max_waiting=1)
-    with server.admissions:
+    with server.admission:
         await server.refused(Overloaded, "1 requests are waiting", "a", 0)
     server.gate.opened.clear()
     left = asyncio.create_task(server.send("a", 0))
@@ -227,7 +229,7 @@ async def test_a_permit_is_held_until_the_chunk_is_computed_whoever_waits(serve:
     assert (await server.send("a", 1, seed=1)).seq == 1
 
 
-async def test_a_deleted_session_may_begin_again(server: Server) -> None:
+async def test_a_deleted_session_may_begin_again(server: DirectServer) -> None:
     with pytest.raises(NotFound):
         await server.registry.delete("a")
     first = await server.send("a", 0)
@@ -239,7 +241,7 @@ async def test_a_deleted_session_may_begin_again(server: Server) -> None:
     assert (await server.send("a", 0)).probabilities == first.probabilities
 
 
-async def test_a_deletion_waits_for_the_chunks_before_it(server: Server) -> None:
+async def test_a_deletion_waits_for_the_chunks_before_it(server: DirectServer) -> None:
     server.gate.opened.clear()
     running = asyncio.create_task(server.send("a", 0))
     await server.entered()
@@ -255,7 +257,7 @@ async def test_a_deletion_waits_for_the_chunks_before_it(server: Server) -> None
         await server.registry.describe("a")
 
 
-async def test_a_session_is_described(server: Server) -> None:
+async def test_a_session_is_described(server: DirectServer) -> None:
     await server.send("a", 0)
     server.clock.now_s += 5
     described = await server.registry.describe("a")
@@ -274,7 +276,7 @@ async def test_a_session_is_described(server: Server) -> None:
     }
 
 
-async def test_closing_finishes_what_runs_and_the_registry_may_go_on(server: Server) -> None:
+async def test_closing_finishes_what_runs_and_the_registry_may_go_on(server: DirectServer) -> None:
     server.gate.opened.clear()
     running = asyncio.create_task(server.send("a", 0))
     await server.entered()
@@ -286,15 +288,15 @@ async def test_closing_finishes_what_runs_and_the_registry_may_go_on(server: Ser
     assert (await server.send("a", 1)).seq == 1
 
 
-async def test_admission_stops_and_what_runs_is_finished(server: Server) -> None:
+async def test_admission_stops_and_what_runs_is_finished(server: DirectServer) -> None:
     server.gate.opened.clear()
     running = asyncio.create_task(server.send("a", 0))
     await server.entered()
-    server.admissions.leave_rotation()
-    assert not server.admissions.is_ready
+    server.admission.leave_rotation()
+    assert not server.admission.is_ready
     second = asyncio.create_task(server.send("b", 0))  # served on, until admission stops
     await server.entered()
-    stopping = asyncio.create_task(server.admissions.stop())
+    stopping = asyncio.create_task(server.admission.stop())
     await asyncio.sleep(0)
     await server.refused(ShuttingDown, "shutting down", "c", 0)
     assert not stopping.done()
@@ -304,7 +306,7 @@ async def test_admission_stops_and_what_runs_is_finished(server: Server) -> None
     assert (await second).seq == 0
 
 
-async def test_what_happens_is_counted(server: Server) -> None:
+async def test_what_happens_is_counted(server: DirectServer) -> None:
     await server.send("a", 0)
     await server.send("a", 0)
     await server.send("a", 1, end=True)

@@ -24,11 +24,11 @@ from service.registry.shared import SharedSessions
 from service.wire.chunk import AudioChunk
 from service.wire.schema import Reply
 from tests.support.cluster import Cluster, MakeCluster
-from tests.support.server import Serve, Server
+from tests.support.server import DirectServer, ServeDirect
 from tests.support.signals import sound
 
 
-def shared(server: Server) -> SharedSessions:
+def shared(server: DirectServer) -> SharedSessions:
     sessions = server.registry.sessions
     assert isinstance(sessions, SharedSessions)
     return sessions
@@ -44,7 +44,7 @@ async def test_any_replica_serves_any_chunk_and_all_answer_alike(cluster: Cluste
         assert await rng.choice(replicas).send("a", n, seed=n, end=n == 11) == expected[n]
 
 
-async def test_sound_moves_between_replicas_in_the_middle_of_a_step(cluster: Cluster, serve: Serve) -> None:
+async def test_sound_moves_between_replicas_in_the_middle_of_a_step(cluster: Cluster, serve: ServeDirect) -> None:
     replicas = [cluster.replica() for _ in range(2)]
     pieces = [AudioChunk(sound(777, n).astype(np.float32) / np.float32(32_768), 11_025) for n in range(9)]
     alone = serve()
@@ -153,7 +153,7 @@ async def test_chunks_of_many_sessions_are_committed_together(make_cluster: Make
     await cluster.store.entered.wait()
     rest = [asyncio.create_task(server.send(f"s{n}", 0)) for n in range(20)]
     async with asyncio.timeout(10):
-        while len(shared(server)._store._pipeline._commits._waiting) < 20:
+        while len(shared(server)._store._group_commit._commits._waiting) < 20:
             await asyncio.sleep(0.001)
     cluster.store.opened.set()
     await asyncio.gather(first, *rest)
@@ -170,7 +170,7 @@ async def test_time_is_judged_by_the_record_and_alike_everywhere(cluster: Cluste
     cluster.clock.now_s += 60
     for server in (one, two):
         for seq in (None, 0, 3):
-            await server.refused(SessionGone, "dropped after 60 s idle", "a", seq)
+            await server.refused(SessionGone, "expired, after 60 s without a chunk", "a", seq)
         with pytest.raises(SessionGone):
             await server.registry.describe("a")
         with pytest.raises(SessionGone):
@@ -213,7 +213,7 @@ async def test_the_sweep_makes_the_record_of_a_dropped_session_small(cluster: Cl
     assert after is not None
     assert len(after.record) < len(before.record)
     assert server.registry.sessions.open == 0
-    await server.refused(SessionGone, "dropped", "a", 1)
+    await server.refused(SessionGone, "has expired", "a", 1)
     assert server.counters.sessions_dropped == 1
 
 

@@ -12,10 +12,10 @@ from service.errors import (
     StoreUnavailable,
 )
 from tests.support.cluster import Cluster
-from tests.support.server import Serve
+from tests.support.server import ServeDirect
 
 
-async def test_a_session_moves_as_bytes(cluster: Cluster, serve: Serve) -> None:
+async def test_a_session_moves_as_bytes(cluster: Cluster, serve: ServeDirect) -> None:
     """From a store to a server without one, under another id, and back."""
     stored = cluster.replica()
     alone = serve(clock=cluster.clock, session_idle_s=60)
@@ -69,7 +69,7 @@ async def test_an_import_is_checked(cluster: Cluster) -> None:
         await server.registry.import_state("c", content, replace_it=False)
 
 
-async def test_a_server_without_a_store_remembers_what_it_dropped_and_imports_over_it(serve: Serve) -> None:
+async def test_a_server_without_a_store_remembers_what_it_dropped_and_imports_over_it(serve: ServeDirect) -> None:
     server = serve(session_idle_s=60)
     await server.send("a", 0)
     content = await server.registry.export_state("a")

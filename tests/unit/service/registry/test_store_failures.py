@@ -24,11 +24,11 @@ from service.errors import (
 )
 from service.store.base import Change, CommitResult, StateStore
 from service.store.group_commit import GroupCommit
-from service.store.memory import MemoryStore
 from service.wire.chunk import spike_chunk
 from tests.support.artifact import write_artifact
 from tests.support.cluster import Cluster
 from tests.support.fake_graph import CHANNELS
+from tests.support.memory_store import MemoryStore
 
 
 async def test_a_store_that_is_down_changes_nothing_and_says_when_to_come_again(cluster: Cluster) -> None:
@@ -129,7 +129,9 @@ async def test_a_lost_session_is_reported_once(cluster: Cluster) -> None:
 @pytest.mark.parametrize(
     ("content", "kind"), [(b"foreign bytes", StateForeign), (b"HSST\x01\x00", StateMismatch), (None, StateCorrupt)]
 )
-async def test_a_damaged_record_is_told_and_may_be_deleted(cluster: Cluster, content: bytes | None, kind: type) -> None:
+async def test_a_damaged_record_is_reported_and_may_be_deleted(
+    cluster: Cluster, content: bytes | None, kind: type
+) -> None:
     server, other = cluster.replica(), cluster.replica()
     await server.send("a", 0)
     await server.send("b", 0)
@@ -152,12 +154,12 @@ async def test_a_damaged_record_is_told_and_may_be_deleted(cluster: Cluster, con
     assert (await other.send("a", 0)).seq == 0
 
 
-async def test_another_content_of_the_model_is_told(cluster: Cluster, tmp_path: Path) -> None:
+async def test_another_content_of_the_model_is_reported(cluster: Cluster, tmp_path: Path) -> None:
     write_artifact(tmp_path / "other", "digits", "1", change={"provenance": {"seed": 8}})
     write_artifact(tmp_path / "third", "digits", "2")
     await cluster.replica().send("a", 0)
     cluster.folder = tmp_path / "other"
-    await cluster.replica().refused(ModelChanged, "another content of model 'digits' version '1'", "a", 1)
+    await cluster.replica().refused(ModelChanged, "with other files of model 'digits' version '1'", "a", 1)
     cluster.folder = tmp_path / "third"
     await cluster.replica().refused(ModelAbsent, "version '1', which this server does not have", "a", 1)
 

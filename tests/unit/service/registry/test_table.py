@@ -25,105 +25,105 @@ class Counted(LocalSessions):
     def __init__(self, clock: Clock, **limits: Any) -> None:
         limits = {"max_sessions": 10_000, "max_remembered": 10_000} | limits
         super().__init__(lifetimes=LIFETIMES, retry_s=5.0, counters=Counters(), clock=clock, **limits)
-        self.looked_at = 0
+        self.checked = 0
 
     def _expire(self, session_id: str, now_s: float) -> bool:
-        self.looked_at += 1
+        self.checked += 1
         return super()._expire(session_id, now_s)
 
 
-def used(kept: LocalSessions, model: Model, name: str, clock: Clock, created_s: float | None = None) -> None:
+def used(sessions: LocalSessions, model: Model, name: str, clock: Clock, created_s: float | None = None) -> None:
     """A chunk of a session is applied."""
-    entry = kept.enter(name)
+    entry = sessions.enter(name)
     born_s = clock() if created_s is None else created_s
-    kept.put(entry, Session(model, "exact", Known(Progress(1), born_s, clock()), None))
-    kept.leave(entry)
+    sessions.put(entry, Session(model, "exact", Known(Progress(1), born_s, clock()), None))
+    sessions.leave(entry)
 
 
-def test_a_session_for_which_there_is_no_room_costs_a_look_at_one(model: Model) -> None:
+def test_a_session_for_which_there_is_no_room_costs_a_check_of_one(model: Model) -> None:
     clock = Clock()
-    kept = Counted(clock, max_sessions=300)
+    sessions = Counted(clock, max_sessions=300)
     for n in range(300):
-        used(kept, model, f"s{n}", clock)
+        used(sessions, model, f"s{n}", clock)
         clock.now_s += 0.01
-    used(kept, model, "s0", clock)
-    kept.looked_at = 0
+    used(sessions, model, "s0", clock)
+    sessions.checked = 0
     for n in range(100):
         with pytest.raises(Overloaded, match="300 sessions are open"):
-            kept.enter(f"new-{n}")
-    assert kept.looked_at <= 200
+            sessions.enter(f"new-{n}")
+    assert sessions.checked <= 200
     clock.now_s = 100.01 + 60.005  # s1's time is over, and nobody else's: s0 was used since
-    used(kept, model, "one more", clock)
+    used(sessions, model, "one more", clock)
     with pytest.raises(Overloaded):
-        kept.enter("another")
+        sessions.enter("another")
     for name in ("s0", "s2"):
-        kept.leave(kept.find(name))
+        sessions.leave(sessions.find(name))
     with pytest.raises(SessionGone):
-        kept.enter("s1")
+        sessions.enter("s1")
 
 
-def test_ended_and_deleted_sessions_are_not_looked_at_for_room(model: Model) -> None:
+def test_ended_and_deleted_sessions_are_not_checked_for_room(model: Model) -> None:
     clock = Clock()
-    kept = Counted(clock, max_sessions=2)
+    sessions = Counted(clock, max_sessions=2)
     for n in range(50):
-        entry = kept.enter(f"ended-{n}")
+        entry = sessions.enter(f"ended-{n}")
         progress: Progress[Any] = Progress(1, ended=True)
         known = Known(progress, clock(), clock())
-        kept.put(entry, Session(model, "exact", known, None))
-        kept.leave(entry)
-    used(kept, model, "deleted", clock)
-    entry = kept.enter("deleted")
-    kept.put(entry, None)
-    kept.leave(entry)
+        sessions.put(entry, Session(model, "exact", known, None))
+        sessions.leave(entry)
+    used(sessions, model, "deleted", clock)
+    entry = sessions.enter("deleted")
+    sessions.put(entry, None)
+    sessions.leave(entry)
     clock.now_s += 1
-    used(kept, model, "a", clock)
-    used(kept, model, "b", clock)
-    kept.looked_at = 0
+    used(sessions, model, "a", clock)
+    used(sessions, model, "b", clock)
+    sessions.checked = 0
     with pytest.raises(Overloaded):
-        kept.enter("c")
-    assert kept.looked_at <= 2
+        sessions.enter("c")
+    assert sessions.checked <= 2
     clock.now_s += 60
-    used(kept, model, "c", clock)
-    assert kept.open == 2  # room for one was needed
+    used(sessions, model, "c", clock)
+    assert sessions.open == 2  # room for one was needed
 
 
 def test_a_sweep_goes_on_in_slices(model: Model) -> None:
     clock = Clock()
-    kept = Counted(clock, max_sessions=10 * SLICE)
+    sessions = Counted(clock, max_sessions=10 * SLICE)
     for n in range(3 * SLICE + 1):
-        used(kept, model, f"s{n}", clock)
-    kept.looked_at = 0
-    looked_at = []
+        used(sessions, model, f"s{n}", clock)
+    sessions.checked = 0
+    checked = []
     clock.now_s += 60
-    for _ in kept.sweeping(clock()):
-        looked_at.append(kept.looked_at)
-        used(kept, model, "meanwhile", clock)
-        kept.looked_at -= 1
-    assert looked_at == [SLICE, 2 * SLICE, 3 * SLICE]
-    assert kept.open == 1
+    for _ in sessions.sweeping(clock()):
+        checked.append(sessions.checked)
+        used(sessions, model, "meanwhile", clock)
+        sessions.checked -= 1
+    assert checked == [SLICE, 2 * SLICE, 3 * SLICE]
+    assert sessions.open == 1
 
 
 def test_a_sweep_lets_others_have_their_turn_every_few_hundred_entries(model: Model) -> None:
     """A tenth of a millisecond each, whatever the number of a slice: chunks wait for one slice, not for the sweep."""
     clock = Clock()
-    kept = Counted(clock, max_sessions=5_000)
+    sessions = Counted(clock, max_sessions=5_000)
     for n in range(5_000):
-        used(kept, model, f"s{n}", clock)
+        used(sessions, model, f"s{n}", clock)
     clock.now_s += 60
-    kept.looked_at = 0
-    turns = [kept.looked_at for _ in kept.sweeping(clock())]
+    sessions.checked = 0
+    turns = [sessions.checked for _ in sessions.sweeping(clock())]
     assert len(turns) >= 10
-    assert max(np.diff([0, *turns, kept.looked_at])) <= 500
-    assert kept.open == 0
+    assert max(np.diff([0, *turns, sessions.checked])) <= 500
+    assert sessions.open == 0
 
 
 def test_a_sweep_finds_the_old_among_the_used(model: Model) -> None:
     clock = Clock(now_s=2000.0)
-    kept = Counted(clock, max_sessions=10)
-    used(kept, model, "young", clock)
-    used(kept, model, "old", clock, created_s=1005.0)
+    sessions = Counted(clock, max_sessions=10)
+    used(sessions, model, "young", clock)
+    used(sessions, model, "old", clock, created_s=1005.0)
     clock.now_s += 10
-    kept.sweep(clock())
-    assert kept.open == 1
+    sessions.sweep(clock())
+    assert sessions.open == 1
     with pytest.raises(SessionGone, match="at the age of 1000 s"):
-        kept.find("old")
+        sessions.find("old")

@@ -16,12 +16,12 @@ from service.errors import ModelAbsent, NotFound
 from service.models.catalog import ModelCatalog
 from service.reload.reload import ReloadPlan, plan_reload, signature
 from service.runtime.onnx import Graph
-from service.store.memory import MemoryStore
 from tests.support.artifact import write_artifact
 from tests.support.artifact_file import rewrite
 from tests.support.fake_graph import load_fake
 from tests.support.gate import Gate
-from tests.support.server import Serve
+from tests.support.memory_store import MemoryStore
+from tests.support.server import ServeDirect
 from tests.support.smoke_tested import smoke_tested
 
 
@@ -45,7 +45,7 @@ def test_nothing_new_changes_nothing(catalog: ModelCatalog) -> None:
 def test_a_new_version_and_a_new_model_are_tried_and_offered(models: Path, catalog: ModelCatalog) -> None:
     write_artifact(models, version="10")
     write_artifact(models, version="9")
-    write_artifact(models, "words", rule="trace", hears=False)
+    write_artifact(models, "words", rule="trace", takes_audio=False)
     found = plan_reload(catalog, smoke_tested)
     assert catalog.versions("digits") == ["1"]  # until it is offered
     catalog.publish(found.snapshot)
@@ -130,7 +130,7 @@ def test_a_version_does_not_change_its_content(models: Path, catalog: ModelCatal
     if how == "broken":
         (folder / "manifest.json").write_text("{")
     found = adopt(catalog)
-    assert ("another content" if how == "other" else "not JSON") in reasons(found)
+    assert ("files of this version have changed" if how == "other" else "not JSON") in reasons(found)
     assert catalog.get("digits") is before
     assert not found.retired
 
@@ -141,7 +141,7 @@ def test_a_version_does_not_come_back_with_other_content(models: Path, catalog: 
     shutil.rmtree(models / "digits" / "1")
     adopt(catalog)
     folder = write_artifact(models, change={"provenance": {"seed": 8}})
-    assert "another content" in reasons(adopt(catalog))
+    assert "files of this version have changed" in reasons(adopt(catalog))
     assert catalog.versions("digits") == ["2"]
     shutil.rmtree(folder)
     write_artifact(models)  # the same as before
@@ -197,7 +197,7 @@ def test_the_operators_default_stays_what_it_is(models: Path) -> None:
     assert catalog.get().name == "digits"
 
 
-def test_a_withdrawn_version_is_there_as_long_as_it_is_used(models: Path, catalog: ModelCatalog) -> None:
+def test_a_retired_version_is_there_as_long_as_it_is_used(models: Path, catalog: ModelCatalog) -> None:
     write_artifact(models, version="2")
     used, unused = catalog.get("digits", "1"), ref(catalog.get("digits", "1"))
     shutil.rmtree(models / "digits" / "1")
@@ -222,7 +222,7 @@ def test_a_version_that_comes_back_in_time_is_the_same(models: Path, catalog: Mo
 
 
 async def test_sessions_go_on_with_the_version_that_they_began_on(
-    models: Path, catalog: ModelCatalog, serve: Serve
+    models: Path, catalog: ModelCatalog, serve: ServeDirect
 ) -> None:
     server = serve(session_idle_s=60, ended_keep_s=10)
     old = ref(catalog.get("digits"))
@@ -242,7 +242,7 @@ async def test_sessions_go_on_with_the_version_that_they_began_on(
     assert old() is None
 
 
-async def test_a_replica_without_a_sessions_version_says_so(models: Path, gate: Gate, serve: Serve) -> None:
+async def test_a_replica_without_a_sessions_version_says_so(models: Path, gate: Gate, serve: ServeDirect) -> None:
     """Nothing is lost: a server that has the version goes on."""
     store = MemoryStore()
     catalogs = [ModelCatalog(models, load=gate.load) for _ in range(2)]

@@ -42,35 +42,35 @@ async def test_a_reload_is_counted_and_logged(
 
 
 class SteppedReloader(Reloader):
-    """Sets an event when it waits. One that watches looks at its folder at each ``look``, not at intervals."""
+    """Sets an event when it waits. One that watches looks at its folder at each ``check``, not at intervals."""
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self.waits = asyncio.Event()
-        self._look = asyncio.Semaphore(0)
+        self._check = asyncio.Semaphore(0)
 
-    async def look(self, times: int = 1) -> None:
+    async def check(self, times: int = 1) -> None:
         """Until it has looked at its folder, and done what it makes of it."""
         for _ in range(times):
             await self.waits.wait()
             self.waits.clear()
-            self._look.release()
+            self._check.release()
             await self.waits.wait()
 
     async def _wait(self) -> bool:
         self.waits.set()
         if not self._watch_s:
             return await super()._wait()
-        await self._look.acquire()
+        await self._check.acquire()
         return False
 
 
-class Forever:
+class RunningReloader:
     """``run_forever`` of a reloader in a loop, and waiting for what it does."""
 
-    def __init__(self, catalog: ModelCatalog, watch_s: float, tries: Any = smoke_tested) -> None:
+    def __init__(self, catalog: ModelCatalog, watch_s: float, smoke_test: Any = smoke_tested) -> None:
         self.counters = Counters()
-        self.reloader = SteppedReloader(catalog, tries, self.counters, watch_s)
+        self.reloader = SteppedReloader(catalog, smoke_test, self.counters, watch_s)
 
     async def reloads(self, at_least: int) -> None:
         async with asyncio.timeout(20):
@@ -78,18 +78,18 @@ class Forever:
                 await asyncio.sleep(0.005)
 
 
-RunForever = Callable[..., Forever]
+StartReloader = Callable[..., RunningReloader]
 
 
 @pytest.fixture
-async def run_forever(catalog: ModelCatalog) -> AsyncIterator[RunForever]:
+async def start_reloader(catalog: ModelCatalog) -> AsyncIterator[StartReloader]:
     """Starts a reloader of the catalog; all are ended after the test."""
     tasks: list[asyncio.Task[None]] = []
 
-    def started(watch_s: float, tries: Any = smoke_tested) -> Forever:
-        forever = Forever(catalog, watch_s, tries)
-        tasks.append(asyncio.create_task(forever.reloader.run_forever()))
-        return forever
+    def started(watch_s: float, smoke_test: Any = smoke_tested) -> RunningReloader:
+        running = RunningReloader(catalog, watch_s, smoke_test)
+        tasks.append(asyncio.create_task(running.reloader.run_forever()))
+        return running
 
     yield started
     for task in tasks:
@@ -97,34 +97,34 @@ async def run_forever(catalog: ModelCatalog) -> AsyncIterator[RunForever]:
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def test_it_reloads_when_it_is_asked(models: Path, catalog: ModelCatalog, run_forever: RunForever) -> None:
-    forever = run_forever(0.0)
+async def test_it_reloads_when_it_is_asked(models: Path, catalog: ModelCatalog, start_reloader: StartReloader) -> None:
+    running = start_reloader(0.0)
     write_artifact(models, version="2")
-    await forever.reloader.waits.wait()
-    assert forever.counters.model_reloads == 0
-    forever.reloader.ask()
-    await forever.reloads(1)
+    await running.reloader.waits.wait()
+    assert running.counters.model_reloads == 0
+    running.reloader.request_reload()
+    await running.reloads(1)
     assert catalog.get("digits").version == "2"
 
 
 async def test_a_watched_folder_is_reloaded_once_it_rests(
-    models: Path, catalog: ModelCatalog, run_forever: RunForever
+    models: Path, catalog: ModelCatalog, start_reloader: StartReloader
 ) -> None:
-    forever = run_forever(1.0)
-    counters, reloader = forever.counters, forever.reloader
-    await reloader.look(2)
+    running = start_reloader(1.0)
+    counters, reloader = running.counters, running.reloader
+    await reloader.check(2)
     assert counters.model_reloads == 1  # what changed since the catalog was opened
     folder = write_artifact(models, version="2")
     hidden = folder.rename(models / "hidden")
     (models / "digits" / "2").mkdir()
     for path in sorted(hidden.iterdir()):  # copied in slowly, the manifest among the first
         shutil.copy(path, models / "digits" / "2" / path.name)
-        await reloader.look()
+        await reloader.check()
         assert counters.model_reloads == 1
-    await reloader.look()
+    await reloader.check()
     assert counters.model_reloads == 2
     assert catalog.get("digits").version == "2"
-    await reloader.look(3)
+    await reloader.check(3)
     assert counters.model_reloads == 2  # nothing has changed
 
 
@@ -133,25 +133,25 @@ async def test_a_folder_that_cannot_be_looked_at_does_not_end_it(
     catalog: ModelCatalog,
     monkeypatch: pytest.MonkeyPatch,
     logged: pytest.LogCaptureFixture,
-    run_forever: RunForever,
+    start_reloader: StartReloader,
 ) -> None:
-    forever = run_forever(1.0)
+    running = start_reloader(1.0)
 
     def stale(_: Path) -> Signature:
         raise OSError("stale file handle")
 
-    await forever.reloader.look(2)
+    await running.reloader.check(2)
     monkeypatch.setattr("service.reload.reload.signature", stale)
     write_artifact(models, version="2")
-    await forever.reloader.look()
+    await running.reloader.check()
     assert "stale file handle" in logged.text
     monkeypatch.undo()
-    await forever.reloader.look(2)
+    await running.reloader.check(2)
     assert catalog.get("digits").version == "2"
 
 
 async def test_the_event_loop_is_free_while_a_model_loads(
-    models: Path, catalog: ModelCatalog, run_forever: RunForever
+    models: Path, catalog: ModelCatalog, start_reloader: StartReloader
 ) -> None:
     opened, entered = threading.Event(), threading.Event()
 
@@ -160,25 +160,25 @@ async def test_the_event_loop_is_free_while_a_model_loads(
         assert opened.wait(timeout=20)
         smoke_tested(model)
 
-    forever = run_forever(0.0, slowly)
+    running = start_reloader(0.0, slowly)
     write_artifact(models, version="2")
-    forever.reloader.ask()
+    running.reloader.request_reload()
     assert await asyncio.to_thread(entered.wait, 20)
     assert catalog.get("digits").version == "1"
     opened.set()
-    await forever.reloads(1)
+    await running.reloads(1)
     assert catalog.get("digits").version == "2"
 
 
 async def test_a_defect_does_not_end_it(
-    monkeypatch: pytest.MonkeyPatch, logged: pytest.LogCaptureFixture, run_forever: RunForever
+    monkeypatch: pytest.MonkeyPatch, logged: pytest.LogCaptureFixture, start_reloader: StartReloader
 ) -> None:
-    forever = run_forever(0.0)
+    running = start_reloader(0.0)
     monkeypatch.setattr("service.reload.reload.find_artifacts", lambda _: 1 / 0)
-    forever.reloader.ask()
+    running.reloader.request_reload()
     async with asyncio.timeout(20):
         while "could not be reloaded" not in logged.text:
             await asyncio.sleep(0.005)
     monkeypatch.undo()
-    forever.reloader.ask()
-    await forever.reloads(1)
+    running.reloader.request_reload()
+    await running.reloads(1)

@@ -8,7 +8,7 @@ from tests.support.gate import Gate
 from tests.support.smoke_tested import smoke_tested
 
 
-def test_the_trial_runs_every_form_and_kind(model: Model, gate: Gate) -> None:
+def test_the_smoke_test_runs_every_form_and_kind(model: Model, gate: Gate) -> None:
     smoke_tested(model)
     # two forms, each with spikes and with sound, two chunks each; sound takes the encoder as well
     assert gate.calls == 2 * (2 + 2 * 2)

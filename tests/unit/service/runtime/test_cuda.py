@@ -71,7 +71,7 @@ def library(monkeypatch: pytest.MonkeyPatch) -> Library:
     return made
 
 
-class Session:
+class FakeInferenceSession:
     def __init__(self, runs_on: str) -> None:
         self.runs_on = runs_on
 
@@ -108,12 +108,12 @@ class Ort:
     def SessionOptions(self) -> Any:
         return SimpleNamespace(register_custom_ops_library=lambda path: self.did.append(path))
 
-    def InferenceSession(self, _: bytes, __: Any, providers: Any, enable_fallback: int) -> Session:
+    def InferenceSession(self, _: bytes, __: Any, providers: Any, enable_fallback: int) -> FakeInferenceSession:
         assert not enable_fallback
         self.did.append(providers)
         if self.runs_on == "nothing":
             raise RuntimeError("no kernel image\nand more")
-        return Session(self.runs_on)
+        return FakeInferenceSession(self.runs_on)
 
 
 def use(monkeypatch: pytest.MonkeyPatch, ort: Ort) -> Ort:
@@ -251,4 +251,4 @@ def test_the_built_library_has_what_python_asks_for(caplog: pytest.LogCaptureFix
         with pytest.raises(runtime._failures(), match="Could not find an implementation for Network"):
             runtime._session(runtime._onnxruntime(), content, 1, BUILT)
         load_graph(content)  # never silently on the CPU
-        assert "_network_cuda.so is left out, plain ONNX takes over" in caplog.text
+        assert "_network_cuda.so is not used, plain ONNX runs instead" in caplog.text

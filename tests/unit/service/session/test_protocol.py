@@ -119,9 +119,9 @@ def test_time_moves_a_session(session: Known[str] | None, now_s: float, expected
         assert status(session, over_s, LIFETIMES) == "none"
 
 
-def outcome(session: Known[str] | None, seq: int | None, digest: bytes, now_s: float = 1.0, **given: bool) -> object:
+def outcome(session: Known[str] | None, seq: int | None, digest: bytes, now_s: float = 1.0, **flags: bool) -> object:
     try:
-        return decide("s", session, seq, digest, now_s, LIFETIMES, **given)
+        return decide("s", session, seq, digest, now_s, LIFETIMES, **flags)
     except HetsynError as error:
         return type(error)
 

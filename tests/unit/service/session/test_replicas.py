@@ -30,7 +30,7 @@ from service.session.protocol import (
     status,
 )
 from service.store.base import NO_REVISION, Change, CommitResult, Stored, new_revision
-from service.store.memory import MemoryStore
+from tests.support.memory_store import MemoryStore
 
 LIFETIMES = Lifetimes(idle_s=10, age_s=40, ended_keep_s=5, expired_keep_s=20)
 RARELY = st.sampled_from([False, False, False, True])
@@ -50,25 +50,33 @@ def at_once(call: Coroutine[Any, Any, T]) -> T:
 
 
 @dataclass(frozen=True)
-class LocalSessions:
-    """What a record holds; the store sees bytes, and here the number of an entry of ``Machine.records``."""
+class StoredSession:
+    """What a record holds; the store sees bytes, and here the number of an entry of ``Replicas.records``."""
 
     known: Known[Reply]
     state: Reply
 
 
 @dataclass(frozen=True)
-class Snapshot:
+class SeenRecord:
+    """A session as a replica last saw it in the store."""
+
     revision: int = NO_REVISION
-    kept: LocalSessions | None = None
+    session: StoredSession | None = None
 
 
 @dataclass
 class Replica:
-    """memory: by session. lives: how often it has crashed; a request of an earlier life is nobody's."""
+    """A process in front of the store.
 
-    memory: dict[str, Snapshot] = field(default_factory=dict)
-    had: set[str] = field(default_factory=set)
+    Attributes:
+        memory: records as last seen, by session.
+        seen_before: sessions that the store has had.
+        lives: how often it has crashed; a request of an earlier life is nobody's.
+    """
+
+    memory: dict[str, SeenRecord] = field(default_factory=dict)
+    seen_before: set[str] = field(default_factory=set)
     lives: int = 0
 
 
@@ -82,8 +90,8 @@ class Sent:
     seq: int | None
     digest: bytes
     end: bool
-    held: Snapshot
-    after: LocalSessions
+    seen: SeenRecord
+    after: StoredSession
     reply: Reply
 
 
@@ -95,7 +103,7 @@ class Replicas(RuleBasedStateMachine):
         self.now_s = 1_000.0
         self.store = MemoryStore(lambda: self.now_s)
         self.replicas = [Replica(), Replica(), Replica()]
-        self.records: list[LocalSessions] = []
+        self.records: list[StoredSession] = []
         # the model: of each session, the contents applied in its present life, and the times that matter
         self.log: dict[str, list[tuple[str, bool]]] = {}
         self.busy: set[tuple[int, int, str]] = set()
@@ -110,17 +118,17 @@ class Replicas(RuleBasedStateMachine):
         content=st.sampled_from(["x", "y"]),
         end=st.sampled_from([False, False, False, True]),
     )
-    def ask(self, replica: int, session: str, number: str, content: str, end: bool) -> Any:
+    def send(self, replica: int, session: str, number: str, content: str, end: bool) -> Any:
         """A client sends a chunk; the replica decides, and computes if it is to be applied."""
         applied = len(self.log.get(session, []))
         seq = {"none": None, "first": 0, "last": max(0, applied - 1), "next": applied, "gap": applied + 1}[number]
-        place = (replica, self.replicas[replica].lives, session)
-        if place in self.busy:
+        request = (replica, self.replicas[replica].lives, session)
+        if request in self.busy:
             return multiple()  # one chunk of a session at a time, in each replica
-        sent = self._ask(replica, session, seq, content, end)
+        sent = self._decide(replica, session, seq, content, end)
         if sent is None:
             return multiple()
-        self.busy.add(place)
+        self.busy.add(request)
         return sent
 
     @rule(sent=consumes(sent), fate=st.sampled_from(["well", "well", "well", "deaf", "down", "crash"]))
@@ -134,16 +142,16 @@ class Replicas(RuleBasedStateMachine):
         if not alive:
             return
         replica.memory.pop(sent.session, None)
-        if sent.held.kept is not None:
-            replica.had.add(sent.session)
+        if sent.seen.session is not None:
+            replica.seen_before.add(sent.session)
         if fate == "crash":
             self.crash(sent.replica)
         elif fate == "well" and verdict is not None and verdict[0] is CommitResult.committed:
-            replica.memory[sent.session] = Snapshot(verdict[1], sent.after)
-            replica.had.add(sent.session)
+            replica.memory[sent.session] = SeenRecord(verdict[1], sent.after)
+            replica.seen_before.add(sent.session)
             self._acknowledged(sent.session, len(sent.after.state) - 1, sent.reply)
         elif fate == "well":  # fenced: decide again
-            again = self._ask(sent.replica, sent.session, sent.seq, sent.reply[-1], sent.end, is_first=False)
+            again = self._decide(sent.replica, sent.session, sent.seq, sent.reply[-1], sent.end, is_first=False)
             if again is not None:
                 self.commit(again, "well")
 
@@ -161,22 +169,22 @@ class Replicas(RuleBasedStateMachine):
     def wait(self, by_s: float) -> None:
         self.now_s += by_s
         for session in list(self.log):
-            if self._stored(session).kept is None:
+            if self._stored(session).session is None:
                 del self.log[session]
 
     @rule(replica=st.integers(0, 2), session=st.sampled_from(["a", "b"]), happens=RARELY)
     def delete(self, replica: int, session: str, happens: bool) -> None:
         if not happens:
             return
-        held = self._stored(session)
+        seen = self._stored(session)
         try:
-            check_delete(session, held.kept.known if held.kept else None, self.now_s, LIFETIMES)
+            check_delete(session, seen.session.known if seen.session else None, self.now_s, LIFETIMES)
         except HetsynError:
             return
-        (verdict,) = at_once(self.store.commit([Change(session, held.revision, 1, None, 0.0)]))
+        (verdict,) = at_once(self.store.commit([Change(session, seen.revision, 1, None, 0.0)]))
         assert verdict is CommitResult.committed
         self.replicas[replica].memory.pop(session, None)
-        self.replicas[replica].had.discard(session)
+        self.replicas[replica].seen_before.discard(session)
         del self.log[session]
 
     # what must hold
@@ -184,55 +192,62 @@ class Replicas(RuleBasedStateMachine):
     @invariant()
     def the_store_holds_what_was_applied_in_order(self) -> None:
         for session in ("a", "b"):
-            kept = self._stored(session).kept
+            stored = self._stored(session).session
             log = self.log.get(session, [])
-            if kept is None:
+            if stored is None:
                 continue
-            progress = kept.known.progress
-            assert kept.state == tuple(content for content, _ in log)
+            progress = stored.known.progress
+            assert stored.state == tuple(content for content, _ in log)
             assert progress.expected_seq == len(log)
             assert progress.total_steps == len(log)
             assert progress.ended == log[-1][1]
             assert progress.last is not None
-            assert progress.last.reply == kept.state
+            assert progress.last.reply == stored.state
 
     # within
 
-    def _ask(
+    def _decide(
         self, number: int, session: str, seq: int | None, content: str, end: bool, *, is_first: bool = True
     ) -> Sent | None:
         replica = self.replicas[number]
         digest = content.encode() + bytes([end])
-        assume_new = is_first and session not in replica.memory and session not in replica.had and seq == 0
+        assume_new = is_first and session not in replica.memory and session not in replica.seen_before and seq == 0
         for _ in range(3):
-            confirmed = False
+            authoritative = False
             if assume_new:
-                held = Snapshot()
+                seen = SeenRecord()
             elif session in replica.memory:
-                held = replica.memory[session]
+                seen = replica.memory[session]
             else:
-                held, confirmed = self._stored(session), True
-                if held.kept is not None:
-                    replica.memory[session] = held
+                seen, authoritative = self._stored(session), True
+                if seen.session is not None:
+                    replica.memory[session] = seen
             assume_new = False
-            known = held.kept.known if held.kept else None
-            lost = confirmed and session in replica.had and held.kept is None
+            known = seen.session.known if seen.session else None
+            missing = authoritative and session in replica.seen_before and seen.session is None
             try:
-                todo = decide(
-                    session, known, seq, digest, self.now_s, LIFETIMES, authoritative=confirmed, missing_from_store=lost
+                decision = decide(
+                    session,
+                    known,
+                    seq,
+                    digest,
+                    self.now_s,
+                    LIFETIMES,
+                    authoritative=authoritative,
+                    missing_from_store=missing,
                 )
             except HetsynError as error:
-                self._refused(session, seq, content, end, error, lost)
-                replica.had.discard(session)
+                self._refused(session, seq, content, end, error, missing)
+                replica.seen_before.discard(session)
                 return None
-            if isinstance(todo, Replay):
+            if isinstance(decision, Replay):
                 assert seq is not None
                 assert self.log[session][seq] == (content, end)
-                self._acknowledged(session, seq, todo.reply)
+                self._acknowledged(session, seq, decision.reply)
                 return None
-            if isinstance(todo, Apply):
-                return self._computed(number, session, seq, digest, content, end, held, todo)
-            assert todo == Reload()
+            if isinstance(decision, Apply):
+                return self._computed(number, session, seq, digest, content, end, seen, decision)
+            assert decision == Reload()
             replica.memory.pop(session, None)
         raise AssertionError("what the store holds was not enough to decide")
 
@@ -244,24 +259,26 @@ class Replicas(RuleBasedStateMachine):
         digest: bytes,
         content: str,
         end: bool,
-        held: Snapshot,
-        todo: Apply,
+        seen: SeenRecord,
+        decision: Apply,
     ) -> Sent:
-        goes_on = held.kept is not None and todo.seq > 0
-        before = held.kept if goes_on and held.kept else LocalSessions(Known(Progress(), self.now_s, self.now_s), ())
+        goes_on = seen.session is not None and decision.seq > 0
+        before = (
+            seen.session if goes_on and seen.session else StoredSession(Known(Progress(), self.now_s, self.now_s), ())
+        )
         reply = (*before.state, content)
-        progress = applied(before.known.progress, seq=todo.seq, digest=digest, steps=1, end=end, reply=reply)
-        after = LocalSessions(Known(progress, before.known.created_s, self.now_s), reply)
+        progress = applied(before.known.progress, seq=decision.seq, digest=digest, steps=1, end=end, reply=reply)
+        after = StoredSession(Known(progress, before.known.created_s, self.now_s), reply)
         life = self.replicas[number].lives
-        return Sent(number, life, session, seq, digest, end, held, after, reply)
+        return Sent(number, life, session, seq, digest, end, seen, after, reply)
 
     def _commit(self, sent: Sent) -> tuple[CommitResult, int]:
         self.records.append(sent.after)
         revision = new_revision()
         record = (len(self.records) - 1).to_bytes(4, "big")
         keep_s = LIFETIMES.idle_s + LIFETIMES.expired_keep_s
-        before = self._standing(sent.session)
-        (verdict,) = at_once(self.store.commit([Change(sent.session, sent.held.revision, revision, record, keep_s)]))
+        before = self._status(sent.session)
+        (verdict,) = at_once(self.store.commit([Change(sent.session, sent.seen.revision, revision, record, keep_s)]))
         assert isinstance(verdict, CommitResult)
         if verdict is CommitResult.committed:
             # the model: what is committed follows what was applied before, whoever computed it and when
@@ -277,19 +294,21 @@ class Replicas(RuleBasedStateMachine):
         """A reply is that of a run without faults, and its chunk is applied."""
         assert reply == tuple(content for content, _ in self.log[session][: seq + 1])
 
-    def _refused(self, session: str, seq: int | None, content: str, end: bool, error: HetsynError, lost: bool) -> None:
+    def _refused(
+        self, session: str, seq: int | None, content: str, end: bool, error: HetsynError, missing: bool
+    ) -> None:
         """Every refusal is decided on what the store holds, and is true."""
         log = self.log.get(session, [])
-        kept = self._stored(session).kept
-        is_ = self._standing(session)
+        stored = self._stored(session).session
+        state = self._status(session)
         if isinstance(error, SessionGone):
-            assert is_ == "expired" or (lost and seq is None and kept is None)
+            assert state == "expired" or (missing and seq is None and stored is None)
             return
         if isinstance(error, NotFound):
             assert seq
-            assert is_ == "none"
+            assert state == "none"
             return
-        assert is_ in ("open", "ended")
+        assert state in ("open", "ended")
         if isinstance(error, ConflictingChunk):
             assert seq == len(log) - 1
             assert log[-1] != (content, end)
@@ -301,16 +320,16 @@ class Replicas(RuleBasedStateMachine):
             assert error.expected_seq == len(log)
             assert seq not in (None, len(log) - 1, len(log))
 
-    def _standing(self, session: str) -> Status:
+    def _status(self, session: str) -> Status:
         """What a session is by its record in the store."""
-        kept = self._stored(session).kept
-        return status(kept.known if kept else None, self.now_s, LIFETIMES)
+        stored = self._stored(session).session
+        return status(stored.known if stored else None, self.now_s, LIFETIMES)
 
-    def _stored(self, session: str) -> Snapshot:
+    def _stored(self, session: str) -> SeenRecord:
         (stored,) = at_once(self.store.load([session]))
         if not isinstance(stored, Stored):
-            return Snapshot()
-        return Snapshot(stored.revision, self.records[int.from_bytes(stored.record, "big")])
+            return SeenRecord()
+        return SeenRecord(stored.revision, self.records[int.from_bytes(stored.record, "big")])
 
 
 TestReplicas = Replicas.TestCase

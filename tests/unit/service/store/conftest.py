@@ -13,8 +13,8 @@ from benchmarks.server_process import free_port
 from benchmarks.valkey import BINARY, MISSING, ValkeyServer
 from service.store.base import StateStore
 from service.store.file import FileStore
-from service.store.memory import MemoryStore
 from service.store.redis import RedisStore
+from tests.support.memory_store import MemoryStore
 from tests.support.started_store import S, StartStore, started
 
 

@@ -10,9 +10,9 @@ import pytest
 
 from service.store.base import NO_REVISION, StateStore, Stored, new_revision
 from service.store.file import FileStore
-from service.store.memory import MemoryStore
 from tests.support.change import COMMITTED, FENCED, delete, put
 from tests.support.clock import Clock
+from tests.support.memory_store import MemoryStore
 from tests.support.started_store import StartStore
 from tests.support.store_record import records
 
@@ -78,7 +78,7 @@ async def test_of_many_that_change_one_revision_one_comes_first(
         assert await store.load(["a"]) == [Stored(expected, bytes([first[0]]))]
 
 
-async def test_what_is_kept_long_enough_is_gone_and_may_begin_again(store: StateStore) -> None:
+async def test_what_is_kept_long_enough_is_expired_and_may_begin_again(store: StateStore) -> None:
     await store.commit([put("a", NO_REVISION, 1, keep_s=0.05), put("b", NO_REVISION, 2, keep_s=60)])
     async with asyncio.timeout(10):
         while (await store.load(["a"])) != [None]:

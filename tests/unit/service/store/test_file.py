@@ -125,7 +125,7 @@ async def test_another_version_s_file_is_refused(tmp_path: Path) -> None:
     with sqlite3.connect(path) as other:
         other.execute("PRAGMA user_version = 7")
     other.close()
-    with pytest.raises(StoreUnusable, match="version 7, this server has 1"):
+    with pytest.raises(StoreUnusable, match="version 7, but this server needs 1"):
         FileStore(path)
 
 
@@ -166,7 +166,7 @@ async def test_damage_that_comes_later_reaches_one_session(tmp_path: Path, start
     assert well == Stored(2, b"record")
 
 
-async def test_a_malformed_page_is_told_as_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_malformed_page_is_reported_as_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = FileStore(tmp_path / "s.db")
     commit_one = store._commit_one
 

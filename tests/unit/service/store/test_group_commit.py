@@ -17,19 +17,19 @@ def change(session: str) -> Change:
 
 async def test_what_is_asked_in_one_turn_goes_in_one_batch() -> None:
     store = FailingStore()
-    pipeline = GroupCommit(store)
-    verdicts = await asyncio.gather(*(pipeline.commit(change(f"s{n}")) for n in range(10)))
+    group_commit = GroupCommit(store)
+    verdicts = await asyncio.gather(*(group_commit.commit(change(f"s{n}")) for n in range(10)))
     assert verdicts == [CommitResult.committed] * 10
     assert store.batches == [10]
 
 
 async def test_what_is_asked_meanwhile_goes_in_the_next_and_no_batch_is_too_large() -> None:
     store = FailingStore()
-    pipeline = GroupCommit(store, max_batch=4)
+    group_commit = GroupCommit(store, max_batch=4)
     store.opened.clear()
-    first = asyncio.create_task(pipeline.commit(change("first")))
+    first = asyncio.create_task(group_commit.commit(change("first")))
     await store.entered.wait()
-    rest = [asyncio.create_task(pipeline.commit(change(f"s{n}"))) for n in range(6)]
+    rest = [asyncio.create_task(group_commit.commit(change(f"s{n}"))) for n in range(6)]
     await asyncio.sleep(0)
     assert store.batches == []
     store.opened.set()
@@ -39,30 +39,30 @@ async def test_what_is_asked_meanwhile_goes_in_the_next_and_no_batch_is_too_larg
 
 async def test_loads_do_not_wait_for_commits() -> None:
     store = FailingStore()
-    pipeline = GroupCommit(store)
-    await pipeline.commit(change("a"))
-    held = asyncio.Event()
+    group_commit = GroupCommit(store)
+    await group_commit.commit(change("a"))
+    released = asyncio.Event()
     commit = store.commit
 
     async def slow(changes: Sequence[Change]) -> list[CommitResult | HetsynError]:
-        await held.wait()
+        await released.wait()
         return await commit(changes)
 
     store.commit = slow  # type: ignore[method-assign]
-    pipeline = GroupCommit(store)
-    committing = asyncio.create_task(pipeline.commit(change("b")))
-    loaded = await pipeline.load("a")
+    group_commit = GroupCommit(store)
+    committing = asyncio.create_task(group_commit.commit(change("b")))
+    loaded = await group_commit.load("a")
     assert isinstance(loaded, Stored)
     assert not committing.done()
-    held.set()
+    released.set()
     assert await committing is CommitResult.committed
 
 
 async def test_each_caller_gets_an_error_of_its_own() -> None:
     store = FailingStore()
     store.down = True
-    pipeline = GroupCommit(store)
-    errors = await asyncio.gather(*(pipeline.load(name) for name in "abc"), return_exceptions=True)
+    group_commit = GroupCommit(store)
+    errors = await asyncio.gather(*(group_commit.load(name) for name in "abc"), return_exceptions=True)
     assert all(isinstance(error, StoreUnavailable) for error in errors)
     assert len({id(error) for error in errors}) == 3
 
@@ -77,36 +77,36 @@ async def test_nobody_waits_for_batch_after_batch_that_is_not_answered() -> None
         return [StoreUnavailable("in the store") for _ in changes]
 
     store.commit = hangs  # type: ignore[method-assign]
-    pipeline = GroupCommit(store, max_batch=4, timeout_s=timeout_s)
+    group_commit = GroupCommit(store, max_batch=4, timeout_s=timeout_s)
 
-    async def ask(name: str) -> tuple[str, float]:
+    async def commit_timed(name: str) -> tuple[str, float]:
         began_s = asyncio.get_running_loop().time()
         with pytest.raises(StoreUnavailable) as caught:
-            await pipeline.commit(change(name))
+            await group_commit.commit(change(name))
         return str(caught.value), asyncio.get_running_loop().time() - began_s
 
-    early = [asyncio.create_task(ask(f"early-{n}")) for n in range(100)]
+    early = [asyncio.create_task(commit_timed(f"early-{n}")) for n in range(100)]
     await asyncio.sleep(timeout_s / 2)
-    late = [asyncio.create_task(ask(f"late-{n}")) for n in range(100)]
+    late = [asyncio.create_task(commit_timed(f"late-{n}")) for n in range(100)]
     outcomes = await asyncio.gather(*early, *late)
     assert store.batches == [4, 4]
     assert sum("nothing was changed" in message for message, _ in outcomes) == 192
     assert sum("in the store" in message for message, _ in outcomes) == 8
-    await pipeline.drain()
+    await group_commit.drain()
 
 
 async def test_who_asks_after_that_is_served() -> None:
     store = FailingStore()
     store.opened.clear()
-    pipeline = GroupCommit(store, max_batch=1, timeout_s=0.02)
-    first, waits = (asyncio.create_task(pipeline.load(name)) for name in "ab")
+    group_commit = GroupCommit(store, max_batch=1, timeout_s=0.02)
+    first, waits = (asyncio.create_task(group_commit.load(name)) for name in "ab")
     await store.entered.wait()
     await asyncio.sleep(0.03)
-    later = asyncio.create_task(pipeline.load("c"))
+    later = asyncio.create_task(group_commit.load("c"))
     await asyncio.sleep(0)
     store.opened.set()
     assert await first is None
-    with pytest.raises(StoreUnavailable, match=r"within 0\.02 s: nothing was changed"):
+    with pytest.raises(StoreUnavailable, match=r"longer than 0\.02 s for the session store: nothing was changed"):
         await waits
     assert await later is None
 
@@ -118,35 +118,35 @@ async def test_a_store_that_breaks_its_promise_is_unavailable() -> None:
         raise OSError(f"{len(changes)} lost")
 
     store.commit = broken  # type: ignore[method-assign]
-    pipeline = GroupCommit(store)
+    group_commit = GroupCommit(store)
     with pytest.raises(StoreUnavailable, match="1 lost") as caught:
-        await pipeline.commit(change("a"))
+        await group_commit.commit(change("a"))
     assert isinstance(caught.value.__cause__, OSError)
-    await pipeline.drain()
+    await group_commit.drain()
 
 
 async def test_a_caller_that_goes_away_harms_nobody() -> None:
     store = FailingStore()
     store.opened.clear()
-    pipeline = GroupCommit(store)
-    left = asyncio.create_task(pipeline.commit(change("a")))
-    stays = asyncio.create_task(pipeline.commit(change("b")))
+    group_commit = GroupCommit(store)
+    left = asyncio.create_task(group_commit.commit(change("a")))
+    stays = asyncio.create_task(group_commit.commit(change("b")))
     await store.entered.wait()
     left.cancel()
     store.opened.set()
     assert await stays is CommitResult.committed
     with pytest.raises(asyncio.CancelledError):
         await left
-    assert isinstance(await pipeline.load("a"), Stored)
+    assert isinstance(await group_commit.load("a"), Stored)
 
 
 async def test_nobody_waits_for_ever_when_the_loop_ends() -> None:
     store = FailingStore()
     store.opened.clear()
-    pipeline = GroupCommit(store)
-    waiting = asyncio.create_task(pipeline.commit(change("a")))
+    group_commit = GroupCommit(store)
+    waiting = asyncio.create_task(group_commit.commit(change("a")))
     await store.entered.wait()
-    running = pipeline._commits._running
+    running = group_commit._commits._running
     assert running is not None
     running.cancel()
     with pytest.raises(asyncio.CancelledError):

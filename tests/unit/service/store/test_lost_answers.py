@@ -8,19 +8,19 @@ from typing import Any, TypeVar
 
 from benchmarks.faults.relay import Relay
 from service.store.redis import RedisStore
-from tests.support.server import Serve
+from tests.support.server import ServeDirect
 
 T = TypeVar("T")
 
 
-async def test_nothing_is_done_twice_and_what_is_done_is_said(serve: Serve, relay: Relay) -> None:
+async def test_nothing_is_done_twice_and_what_is_done_is_reported(serve: ServeDirect, relay: Relay) -> None:
     store = RedisStore(f"redis://127.0.0.1:{relay.port}/0", timeout_s=5, prefix="answers:")
     server = serve(store=store)
 
     async def losing(work: Coroutine[Any, Any, T]) -> T:
         relay.lose()
-        lost, sent = relay.lost, asyncio.create_task(work)
-        while relay.lost == lost:
+        lost, sent = relay.answers_lost, asyncio.create_task(work)
+        while relay.answers_lost == lost:
             await asyncio.sleep(0.001)
             assert not sent.done()
         relay.cut()

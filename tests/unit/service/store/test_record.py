@@ -46,7 +46,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models")
     write_artifact(folder, "digits", "1")
     write_artifact(folder, "digits", "2")
-    write_artifact(folder, "deaf", "1", hears=False)
+    write_artifact(folder, "deaf", "1", takes_audio=False)
     return folder
 
 
@@ -55,17 +55,17 @@ def model(folder: Path) -> Model:
     return ModelCatalog(folder, load=load_fake).get("digits", "1")
 
 
-@pytest.mark.parametrize("half", [False, True])
+@pytest.mark.parametrize("float16", [False, True])
 @pytest.mark.parametrize("kind", ["audio", "spikes"])
 @pytest.mark.parametrize("end", [False, True])
-def test_a_session_comes_back_as_it_was(model: Model, kind: str, end: bool, half: bool) -> None:
+def test_a_session_comes_back_as_it_was(model: Model, kind: str, end: bool, float16: bool) -> None:
     session = made_session(model, kind=kind, end=end)
-    packing = Packing(float16=half)
+    packing = Packing(float16=float16)
     record = packing.pack("abc", session)
     found = read(record, "abc")
     assert (found.session, found.model, found.version, found.form) == ("abc", "digits", "1", "bank")
     back = packing.unpack(found, model)
-    if half:
+    if float16:
         assert packing.pack("abc", back) == record  # rounded once, it stays so
         assert_same(packing.as_stored(record, session), back)
     else:
@@ -96,16 +96,16 @@ def test_float16_is_smaller_keeps_the_decision_and_leaves_out_what_it_cannot_hol
     session = made_session(model, kind="spikes")
     stream = session.stream
     assert stream is not None
-    exact, half = Packing(), Packing(float16=True)
-    assert len(half.pack("abc", session)) == len(exact.pack("abc", session)) - 2 * OUTPUTS
-    back = half.unpack(read(half.pack("abc", session)), model).stream
+    exact, float16 = Packing(), Packing(float16=True)
+    assert len(float16.pack("abc", session)) == len(exact.pack("abc", session)) - 2 * OUTPUTS
+    back = float16.unpack(read(float16.pack("abc", session)), model).stream
     assert back is not None
     states = model.states("bank")
     rounded, row = states.to_host(back.network), states.to_host(stream.network)
     np.testing.assert_allclose(rounded, row, rtol=1e-3)
     np.testing.assert_array_equal(rounded[OUTPUTS:], row[OUTPUTS:])
     large = stream._replace(network=np.full(2 * OUTPUTS, 1e6, np.float32))
-    back = exact.unpack(read(half.pack("abc", session._replace(stream=large))), model).stream
+    back = exact.unpack(read(float16.pack("abc", session._replace(stream=large))), model).stream
     assert back is not None
     np.testing.assert_array_equal(back.network, large.network)
 
@@ -168,7 +168,7 @@ def test_any_cut_is_refused(model: Model) -> None:
     for length in range(len(record)):
         with pytest.raises(StateTruncated, match="cut off"):
             read(record[:length])
-    with pytest.raises(StateCorrupt, match="and says it has"):
+    with pytest.raises(StateCorrupt, match="but declares"):
         read(record + b"x")
 
 
@@ -219,35 +219,35 @@ def changed(record: bytes, offset: int, layout: str, *values: Any) -> bytes:
     return seal(bytes(body))
 
 
-def test_foreign_bytes_are_told() -> None:
+def test_foreign_bytes_are_reported() -> None:
     for content in (b"x", b"PK\x03\x04 a zip file", b"{}"):
-        with pytest.raises(StateForeign, match="no packed session"):
+        with pytest.raises(StateForeign, match="not a session record"):
             read(content)
 
 
 @pytest.mark.parametrize(("version", "age"), [(0, "an older"), (2, "a newer"), (65_535, "a newer")])
-def test_another_format_is_told(model: Model, version: int, age: str) -> None:
+def test_another_format_is_reported(model: Model, version: int, age: str) -> None:
     record = Packing().pack("abc", made_session(model))
-    with pytest.raises(StateFormat, match=f"{age} format, {version}; this server reads 1"):
+    with pytest.raises(StateFormat, match=f"{age} format, {version}, but this server reads 1"):
         read(changed(record, 4, "<H", version))
 
 
-def test_another_session_s_record_is_told(model: Model) -> None:
+def test_another_session_s_record_is_reported(model: Model) -> None:
     with pytest.raises(StateMismatch, match="'abc', not 'x'"):
         read(Packing().pack("abc", made_session(model)), "x")
 
 
-def test_another_content_of_the_model_is_told(model: Model, folder: Path) -> None:
+def test_another_content_of_the_model_is_reported(model: Model, folder: Path) -> None:
     record = read(Packing().pack("abc", made_session(model)))
     other = ModelCatalog(folder, load=load_fake).get("digits", "2")
-    with pytest.raises(ModelChanged, match="another content of model 'digits'"):
+    with pytest.raises(ModelChanged, match="with other files of model 'digits'"):
         Packing().unpack(record, other)
 
 
-def test_a_form_that_the_model_lacks_is_told(model: Model) -> None:
+def test_a_form_that_the_model_lacks_is_reported(model: Model) -> None:
     record = Packing().pack("abc", made_session(model))
     names = b"digits\n1\nbank"
-    with pytest.raises(StateMismatch, match="form 'bonk' that model 'digits' lacks"):
+    with pytest.raises(StateMismatch, match="form 'bonk', which model 'digits' does not have"):
         Packing().unpack(read(seal(record[:-CHECKSUM_BYTES].replace(names, b"digits\n1\nbonk"))), model)
 
 
@@ -263,24 +263,24 @@ def test_the_hash_of_a_model_is_that_of_its_content(model: Model, folder: Path, 
     [
         (6, "<B", 9, "progress"),
         (6, "<B", 1, "last reply"),
-        (6, "<B", 2, "yet has a state"),
-        (7, "<B", 0b1110, "no kind of input, or of two"),
-        (7, "<B", 0b1000, "no kind of input, or of two"),
+        (6, "<B", 2, "still has a state"),
+        (7, "<B", 0b1110, "does not name exactly one kind of input"),
+        (7, "<B", 0b1000, "does not name exactly one kind of input"),
         (7, "<B", 0b0010, "no resampler"),
-        (7, "<B", 0b1100, "sound waits in it"),
+        (7, "<B", 0b1100, "has sound that waits"),
         (48, "<d", math.nan, "times"),
         (56, "<d", -1.0, "times"),
         (64, "<Q", 0, "progress"),
         (64, "<Q", 9, "last reply"),
         (72, "<Q", 2**60, "progress"),
         (72, "<Q", 9_999, "last reply"),
-        (80, "<I", 7, "sound that can wait"),
-        (84, "<I", 44_100, "sound that can wait"),
-        (96, "<Q", 2**63, "sound that can wait"),
+        (80, "<I", 7, "waiting sound does not fit"),
+        (84, "<I", 44_100, "waiting sound does not fit"),
+        (96, "<Q", 2**63, "waiting sound does not fit"),
         (104, "<I", 99, "add up"),
     ],
 )
-def test_what_no_session_can_be_is_told(model: Model, offset: int, layout: str, value: Any, sentence: str) -> None:
+def test_what_no_session_can_be_is_reported(model: Model, offset: int, layout: str, value: Any, sentence: str) -> None:
     record = Packing().pack("abc", made_session(model))
     with pytest.raises(StateMismatch, match=sentence):
         Packing().unpack(read(changed(record, offset, layout, value)), model)
@@ -291,13 +291,15 @@ def test_what_no_session_can_be_is_told(model: Model, offset: int, layout: str, 
     [
         ([1, np.nan, 0, 0, 0, 0], 1, "not finite"),
         ([1, 0, 0, 0, 0, np.inf], 1, "not finite"),
-        ([0] * 6, -1, "no count"),
-        ([0] * 6, 2**60, "no count"),
+        ([0] * 6, -1, "not a valid count"),
+        ([0] * 6, 2**60, "not a valid count"),
         ([0] * 7, 1, "36 bytes of state, its model has 32"),
         ([0] * 5, 1, "28 bytes of state, its model has 32"),
     ],
 )
-def test_a_state_that_is_not_the_model_s_is_told(model: Model, network: list[float], step: int, sentence: str) -> None:
+def test_a_state_that_is_not_the_model_s_is_reported(
+    model: Model, network: list[float], step: int, sentence: str
+) -> None:
     session = made_session(model)
     assert session.stream is not None
     bad = session._replace(stream=session.stream._replace(network=np.array(network, np.float32), step=step))
@@ -305,7 +307,7 @@ def test_a_state_that_is_not_the_model_s_is_told(model: Model, network: list[flo
         Packing().unpack(read(Packing().pack("abc", bad)), model)
 
 
-def test_an_encoder_state_that_is_not_the_model_s_is_told(model: Model) -> None:
+def test_an_encoder_state_that_is_not_the_model_s_is_reported(model: Model) -> None:
     session = made_session(model)
     assert session.stream is not None
     for value, sentence in ((np.array(np.nan), "loudness .* not finite"), (np.zeros(2), "16 bytes of encoder state")):
@@ -314,7 +316,7 @@ def test_an_encoder_state_that_is_not_the_model_s_is_told(model: Model) -> None:
             Packing().unpack(read(Packing().pack("abc", bad)), model)
 
 
-def test_sound_that_is_not_finite_is_told(model: Model) -> None:
+def test_sound_that_is_not_finite_is_reported(model: Model) -> None:
     session = made_session(model)
     assert session.stream is not None
     bad = session._replace(stream=session.stream._replace(pending=np.array([np.nan], np.float32)))

@@ -52,7 +52,7 @@ def test_bad_events_are_refused(steps: int, times: list[int], units: list[int], 
         ([[0.5]], r"spikes\[0\]\[0\] is 0.5"),
         ([[0, float("nan")]], r"spikes\[0\]\[1\] is nan"),
         ([[float("inf")]], r"spikes\[0\]\[0\] is inf"),
-        ([[0, 1], [0]], r"spikes\[1\] has 1 values and spikes\[0\] has 2"),
+        ([[0, 1], [0]], r"spikes\[1\] has 1 values, but spikes\[0\] has 2"),
         ([[]], r"spikes\[0\] is empty"),
     ],
 )

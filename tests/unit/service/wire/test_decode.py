@@ -133,7 +133,7 @@ def test_only_an_end_may_have_an_empty_body(content_type: str) -> None:
         (body(input=EVENTS, model=3), "model: send a string"),
     ],
 )
-def test_bad_json_is_refused_with_its_place(content: bytes, sentence: str) -> None:
+def test_bad_json_is_refused_with_its_position(content: bytes, sentence: str) -> None:
     with pytest.raises(InputError, match=sentence):
         decode_json(content)
 
@@ -172,7 +172,7 @@ def test_an_unknown_kind_is_unsupported() -> None:
     [
         ([("sesion", "a")], "sesion is not a query parameter of this request: it takes session, model, "),
         ([("seq", "one")], "seq: "),
-        ([("seq", "1"), ("seq", "2")], "'seq' is there twice"),
+        ([("seq", "1"), ("seq", "2")], "'seq' occurs twice"),
         ([("end", "maybe")], "end: "),
         ([("session", "ä")], "session is not an id"),
     ],
@@ -191,7 +191,7 @@ def test_other_content_types_are_unsupported(content_type: str) -> None:
 def test_content_types_are_taken_apart() -> None:
     assert parse_content_type("Application/JSON; charset=utf-8") == ("application/json", {"charset": "utf-8"})
     assert parse_content_type('audio/L16; RATE="8000" ;') == ("audio/l16", {"rate": "8000"})
-    with pytest.raises(InputError, match="parameter 'rate' is there twice"):
+    with pytest.raises(InputError, match="parameter 'rate' occurs twice"):
         parse_content_type("audio/L16;rate=8000;Rate=16000")
 
 

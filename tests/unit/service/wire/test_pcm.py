@@ -82,7 +82,7 @@ def test_wav_is_decoded() -> None:
         (b"", "cut off within its header"),
         (b"RIFF", "cut off within its header"),
         (b"OggS" + bytes(100), "not a WAV file"),
-        (wav(bytes(200))[:100], "declares 200 bytes of samples and holds 56"),
+        (wav(bytes(200))[:100], "declares 200 bytes of samples, but contains 56"),
         (wav(bytes(100), width=1), "8-bit"),
         (wav(bytes(300), width=3), "24-bit"),
         (wav(bytes(80), channels=4), "4 channels"),

@@ -1,0 +1,25 @@
+"""A session as it was at one moment, in memory or in a store."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from service.errors import StateError
+from service.session.session import Session
+
+
+class Snapshot(NamedTuple):
+    """A session as it was at one moment; empty if there was none.
+
+    Attributes:
+        revision: of the store's record; None without a record or a store.
+        session: the unpacked session; None if there is none, or if it cannot be used.
+        damage: why the record cannot be used; None if it can.
+    """
+
+    revision: int | None = None
+    session: Session | None = None
+    damage: StateError | None = None
+
+
+ABSENT = Snapshot()

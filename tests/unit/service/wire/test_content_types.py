@@ -1,0 +1,30 @@
+"""Content types as clients and proxies write them."""
+
+from __future__ import annotations
+
+import pytest
+
+from service.errors import InputError
+from service.wire.content_types import parse_content_type
+
+
+@pytest.mark.parametrize(
+    ("header", "media_type", "parameters"),
+    [
+        ("", "", {}),
+        ("Application/JSON", "application/json", {}),
+        ("audio/L16; Rate=8000 ;channels=1;", "audio/l16", {"rate": "8000", "channels": "1"}),
+        ('audio/l16;rate="8000"', "audio/l16", {"rate": "8000"}),
+        # RFC 2231 gives these a meaning in mail, HTTP does not
+        ("application/json;charset*=utf-8''x", "application/json", {"charset*": "utf-8''x"}),
+        ("audio/l16;rate*0=80;rate*1=00", "audio/l16", {"rate*0": "80", "rate*1": "00"}),
+        ("audio/l16;rate=<8000>", "audio/l16", {"rate": "<8000>"}),
+    ],
+)
+def test_media_type_and_parameters(header: str, media_type: str, parameters: dict[str, str]) -> None:
+    assert parse_content_type(header) == (media_type, parameters)
+
+
+def test_a_parameter_occurs_once() -> None:
+    with pytest.raises(InputError, match="'rate' occurs twice: send it once"):
+        parse_content_type("audio/l16;rate=8000;Rate=16000")
