@@ -16,11 +16,6 @@
 #include "description.hpp"
 #include "summation.hpp"
 
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
-#define HETSYN_CLONES __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
-#else
-#define HETSYN_CLONES
-#endif
 #define HETSYN_INLINE static inline __attribute__((always_inline))
 
 namespace hetsyn {
@@ -276,8 +271,8 @@ HETSYN_INLINE void spike_step(const Parameters& network, const Layer& layer, flo
 }
 
 // All steps of the chunk, layer by layer; ``state`` [network.words()] and ``step`` are changed in place.
-HETSYN_CLONES
-static void run_stream(const Network& network, const Chunk& chunk, float* state, int64_t& step, Scratch& scratch) {
+HETSYN_INLINE void run_stream(const Network& network, const Chunk& chunk, float* state, int64_t& step,
+                              Scratch& scratch) {
     scratch.fit(chunk.steps);
     SpikeTrain &input_spikes = scratch.input_spikes, &output_spikes = scratch.output_spikes;
     input_spikes.fit(chunk.steps, chunk.events, 0);
