@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import ClassVar
 
-from build_support.compiling import LIBRARIES, ROOT, BuildError, Compiler, choose_compiler, compile_library, mode
 from setuptools import Command
 from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build import build
 
+from build_support.compiling import LIBRARIES, ROOT, BuildError, Compiler, choose_compiler, compile_library, mode
+
 
 class Build(build):  # type: ignore[misc]
-    sub_commands = [*build.sub_commands, ("build_native", None)]
+    sub_commands: ClassVar = [*build.sub_commands, ("build_native", None)]
 
 
 class BuildNative(Command):  # type: ignore[misc]
     """Builds the libraries, in the tree for an editable installation."""
 
     description = "build the C++ libraries"
-    user_options: list[tuple[str, str, str]] = []
+    user_options: ClassVar[list[tuple[str, str, str]]] = []
 
     def initialize_options(self) -> None:
         self.build_lib: str | None = None

@@ -27,7 +27,9 @@ GLIBC = (2, 17)
 FLAGS = ("-std=c++17", "-O3", "-fPIC", "-ffp-contract=off", "-fopenmp-simd", "-fvisibility=hidden", "-pthread")
 # nodelete: ONNX Runtime closes the library before the process runs the destructors that zig's runtime registered
 LINK_FLAGS = ("-shared", "-pthread", "-Wl,-z,nodelete")
-PROBE = "#include <string>\n#include <vector>\nint main() { return static_cast<int>(std::vector<std::string>().size()); }"
+PROBE = (
+    "#include <string>\n#include <vector>\nint main() { return static_cast<int>(std::vector<std::string>().size()); }"
+)
 
 
 class BuildError(Exception):
@@ -164,8 +166,10 @@ def compile_library(library: Library, compiler: Compiler, output: Path) -> None:
         raise BuildError(f"there is no g++, and no zig either: pip install '{ZIG}'")
     extra = shlex.split(os.environ.get("CXXFLAGS", ""))
     with tempfile.TemporaryDirectory() as scratch, ThreadPoolExecutor(os.cpu_count()) as threads:
-        parts = [(library.baseline, "baseline", ())]
-        parts += [(library.by_level, level, (*flags, f"-DHETSYN_LEVEL={level}")) for level, flags in compiler.levels.items()]
+        parts: list[tuple[str, str, tuple[str, ...]]] = [(library.baseline, "baseline", ())]
+        parts += [
+            (library.by_level, level, (*flags, f"-DHETSYN_LEVEL={level}")) for level, flags in compiler.levels.items()
+        ]
 
         def compile_part(part: tuple[str, str, tuple[str, ...]]) -> str:
             source, name, flags = part

@@ -200,9 +200,7 @@ def _cuda_session(ort: Any, content: bytes, options: Any, provider_options: Mapp
     return ort.InferenceSession(content, options, providers=[(CUDA, dict(provider_options))], enable_fallback=0)
 
 
-def load_graph(
-    content: bytes, *, threads: int = 1, use_operators: bool = True, operators: Path | None = None
-) -> Graph:
+def load_graph(content: bytes, *, threads: int = 1, use_operators: bool = True, operators: Path | None = None) -> Graph:
     """A graph from the bytes of an ONNX file, on the CPU.
 
     It takes bytes, not a path: so the bytes that were verified are loaded, and the graph cannot refer to other files.

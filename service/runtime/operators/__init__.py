@@ -1,8 +1,8 @@
 """Our operators for ONNX Runtime, in C++: the paths of the libraries that were built, and the choice to use them.
 
 Installing hetsyn builds the operators, with a compiler from PyPI where the machine has none. Without them every graph
-still runs, on the function of plain ONNX that it carries, some ten times slower. ``python -m service.runtime.operators``
-says which of the two it is.
+still runs, on the function of plain ONNX that it carries, some ten times slower. To see which of the two it is:
+``python -m service.runtime.operators``.
 """
 
 from __future__ import annotations
