@@ -61,8 +61,9 @@ class PlatformWheel(bdist_wheel):  # type: ignore[misc]
     """One wheel for all Pythons: the libraries are loaded, not imported."""
 
     def finalize_options(self) -> None:
+        if mode() != "off":
+            self.distribution.has_ext_modules = lambda: True  # the libraries' folder is that of compiled modules
         super().finalize_options()
-        self.root_is_pure = False
 
     def get_tag(self) -> tuple[str, str, str]:
         compiler = self.get_finalized_command("build_native").compiler
