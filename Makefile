@@ -39,7 +39,7 @@ report: install
 # One wheel for each processor, for every Python and any Linux with glibc 2.17, in dist/. zig compiles both here.
 wheel: | $(BIN)/python
 	$(BIN)/pip install --quiet --disable-pip-version-check auditwheel
-	rm -rf dist build/lib
+	rm -rf dist build/lib*
 	for machine in x86_64 aarch64; do \
 		HETSYN_OPERATORS=require HETSYN_BUILD_TARGET=$$machine \
 			$(BIN)/pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist . || exit 1; \
@@ -65,9 +65,9 @@ $(BIN)/python:
 
 NATIVE := $(wildcard build_support/*.py build_support/*.hpp hetsyn_model/native/*.cpp service/runtime/operators/*.cpp service/runtime/operators/*.hpp)
 
-# Changes when the build would: another compiler, or another wish
+# Changes when the build would: another compiler, or none
 .venv/.build: FORCE | $(BIN)/python
-	@plan="$$($(BIN)/python -m build_support --plan) $$HETSYN_OPERATORS"; [ "$$plan" = "$$(cat $@ 2>/dev/null)" ] || echo "$$plan" > $@
+	@plan="$$($(BIN)/python -m build_support --plan)"; [ "$$plan" = "$$(cat $@ 2>/dev/null)" ] || echo "$$plan" > $@
 
 .venv/.installed-serving: pyproject.toml $(NATIVE) .venv/.build | $(BIN)/python
 	@$(BIN)/python -m build_support --plan
