@@ -87,8 +87,9 @@ class Compiler:
         """The compiler's flags for each level of the processor, lowest first."""
         if self.machine != "x86_64":
             return {"generic": ()}
-        march = "-mcpu=x86_64_{}" if self.is_zig else "-march=x86-64-{}"
-        return {level: (march.format(level),) for level in ("v2", "v3", "v4")}
+        if self.is_zig:  # which would use half of v4's registers
+            return {"v2": ("-mcpu=x86_64_v2",), "v3": ("-mcpu=x86_64_v3",), "v4": ("-mcpu=x86_64_v4-prefer_256_bit",)}
+        return {level: (f"-march=x86-64-{level}",) for level in ("v2", "v3", "v4")}
 
     @property
     def platform_tag(self) -> str:

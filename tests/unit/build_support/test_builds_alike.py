@@ -19,7 +19,9 @@ from hetsyn_model import Network, NetworkSpec, native
 from tests.support.paths import ROOT
 from tests.support.tools import NO_COMPILER, NO_ZIG
 
-HAS_ZIG = importlib.util.find_spec("ziglang") is not None
+if importlib.util.find_spec("ziglang") is None:
+    pytest.skip(NO_ZIG, allow_module_level=True)
+
 NO_PROCESSOR = "a test of x86-64's levels, on a processor without them"
 
 
@@ -29,9 +31,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def compilers() -> dict[str, Compiler]:
-    found = {"zig": zig("x86_64")} if HAS_ZIG else {}
     installed = installed_compiler()
-    return found | ({"g++": installed} if installed else {})
+    return {"zig": zig("x86_64")} | ({"g++": installed} if installed else {})
 
 
 def levels() -> list[str]:
@@ -51,8 +52,6 @@ def digests(library: Path, level: str) -> dict[str, str]:
 
 def test_all_builds_and_levels_give_the_same_bits(folder: Path) -> None:
     """Every shipped model's golden streams, in both forms, and its encoder."""
-    if not HAS_ZIG:
-        pytest.skip(NO_ZIG)
     if shutil.which("g++") is None:
         pytest.skip(NO_COMPILER)
     if not levels():
@@ -68,8 +67,6 @@ def test_all_builds_and_levels_give_the_same_bits(folder: Path) -> None:
 
 
 def test_both_builds_of_the_rollout_give_the_same_bits(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    if not HAS_ZIG:
-        pytest.skip(NO_ZIG)
     if shutil.which("g++") is None:
         pytest.skip(NO_COMPILER)
     made = Network(NetworkSpec(channels=20, hidden=(13, 9), outputs=4), seed=5).double()
@@ -96,8 +93,6 @@ def test_both_builds_of_the_rollout_give_the_same_bits(folder: Path, monkeypatch
 
 @pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
 def test_a_library_of_zig_runs_on_any_linux_and_shows_its_own_names_alone(machine: str, folder: Path) -> None:
-    if not HAS_ZIG:
-        pytest.skip(NO_ZIG)
     if shutil.which("readelf") is None:
         pytest.skip(NO_COMPILER)
     for library in LIBRARIES:

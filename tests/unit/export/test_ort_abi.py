@@ -16,10 +16,10 @@ OURS = Path(operators.__file__).parent / "ort_abi.hpp"
 FOLDERS = [Path("/usr/include/onnxruntime"), Path("/usr/local/include/onnxruntime")]
 HEADERS = next((folder for folder in FOLDERS if (folder / "onnxruntime_c_api.h").exists()), None)
 
-pytestmark = [
-    pytest.mark.skipif(shutil.which("g++") is None, reason=NO_COMPILER),
-    pytest.mark.skipif(HEADERS is None, reason=NO_HEADER),
-]
+if shutil.which("g++") is None:
+    pytest.skip(NO_COMPILER, allow_module_level=True)
+if HEADERS is None:
+    pytest.skip(NO_HEADER, allow_module_level=True)
 
 
 def compare(folder: Path) -> subprocess.CompletedProcess[str]:
