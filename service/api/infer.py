@@ -12,8 +12,6 @@ from service.admission.body import ClientDisconnect, read_body
 from service.admission.permits import Admission
 from service.admission.uploads import Upload, Uploads
 from service.api import problems
-from service.api.request_id import HEADER as REQUEST_ID
-from service.api.request_id import echoing
 from service.carried.sessions import CarriedSessions
 from service.errors import HetsynError, InputError, UnsupportedInput
 from service.observe.counters import Counters
@@ -32,9 +30,7 @@ LARGE_DECODES = 2
 
 
 class InferEndpoint:
-    """``POST /infer`` as an ASGI application, which ``Application`` calls without FastAPI's router.
-
-    The router and its dependencies cost 54 us a request, this endpoint 10 us (docs/performance.md).
+    """``POST /infer`` as an ASGI application, which ``Application`` calls without FastAPI.
 
     Args:
         registry: applies the chunks of sessions that the server stores.
@@ -65,8 +61,6 @@ class InferEndpoint:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = dict(scope["headers"])  # ASGI has the names in lower case
-        if REQUEST_ID in headers:
-            send = echoing(headers[REQUEST_ID], send)
         try:
             content, media_type = await self._infer(headers, scope["query_string"], receive)
         except HetsynError as error:

@@ -1,12 +1,13 @@
-"""``POST /infer`` in the OpenAPI document: parameters, body, examples and problems.
+"""The route of ``POST /infer``, with its OpenAPI description: parameters, body, examples and problems.
 
-FastAPI cannot derive them from a function's signature, since ``InferEndpoint`` answers the requests."""
+FastAPI cannot derive them from a function's signature, since ``InferEndpoint`` reads and answers the requests."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Response
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from hetsyn_client import frames
 from service.api.infer import PATH
@@ -15,8 +16,8 @@ from service.wire.content_types import CONTENT_TYPES, JSON_TYPE
 from service.wire.schema import CarriedReply, Envelope, InferBody, Reply
 
 
-def document(app: FastAPI) -> None:
-    """Add ``POST /infer`` to an application's OpenAPI document. FastAPI answers other methods of the path with 405."""
+def add_route(app: FastAPI, endpoint: ASGIApp) -> None:
+    """Add the route to an application. FastAPI documents it, and answers other methods of the path with 405."""
 
     @app.post(
         PATH,
@@ -25,7 +26,7 @@ def document(app: FastAPI) -> None:
         openapi_extra=_operation(),
         responses={200: {"content": {frames.MEDIA_TYPE: _BINARY}}, **_PROBLEMS},
     )
-    async def infer(request: Request) -> None:  # noqa: ARG001
+    async def infer() -> Response:
         """Apply one chunk to a session and get the classification so far.
 
         The first chunk opens the session; `end` closes it. A chunk that is sent again under its number gets
@@ -34,7 +35,18 @@ def document(app: FastAPI) -> None:
         With `carry` the server stores nothing of the session. The reply contains the session as an encrypted `token`,
         and the next chunk brings it along, in a JSON body or in a frame (`application/vnd.hetsyn.carried`).
         """
-        raise RuntimeError("POST /infer did not reach its endpoint: Application has to dispatch it")
+        return _Delegated(endpoint)
+
+
+class _Delegated(Response):
+    """A response that an endpoint makes of the request."""
+
+    def __init__(self, endpoint: ASGIApp) -> None:
+        super().__init__()
+        self._endpoint = endpoint
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._endpoint(scope, receive, send)
 
 
 _BINARY: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}}

@@ -20,7 +20,6 @@ from starlette.requests import ClientDisconnect as RequestDisconnect
 
 from service import errors
 from service.admission.body import ClientDisconnect
-from service.api.request_id import REQUEST_ID
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -125,17 +124,16 @@ def from_domain_error(error: errors.HetsynError) -> Response:
     return from_error(error)
 
 
-def from_unexpected(request: str, error: Exception, headers: Mapping[str, str] | None = None) -> Response:
+def from_unexpected(request: str, error: Exception) -> Response:
     """Log an error that no code foresaw, and build its response.
 
     Args:
         request: method and path.
         error: the defect.
-        headers: of the response.
     """
     log.error("%s failed", request, exc_info=error)
     detail = "the server failed on this request: a session in it is as it was; its log has more"
-    return problem(500, "internal", "Internal Server Error", detail, headers=headers)
+    return problem(500, "internal", "Internal Server Error", detail)
 
 
 def install(app: FastAPI) -> None:
@@ -167,6 +165,4 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(Exception)
     async def unexpected(request: Request, error: Exception) -> Response:
-        # starlette calls this handler outside of all middleware, ``RequestIdEcho`` included
-        headers = {REQUEST_ID: request.headers[REQUEST_ID]} if REQUEST_ID in request.headers else {}
-        return from_unexpected(f"{request.method} {request.url.path}", error, headers)
+        return from_unexpected(f"{request.method} {request.url.path}", error)
