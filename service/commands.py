@@ -25,9 +25,6 @@ inspect = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 # headings of the help
 LIMITS, RETENTION, BATCHING, STORE = "Limits", "Retention", "Batching", "Store"
 MODELS = Path("models")  # default folder of both commands
-# Longer than balancers keep an idle connection, so that the balancer closes it. A chunk that is sent while the server
-# closes the connection is lost, and a chunk without a number cannot be sent again.
-KEEP_ALIVE_S = 90
 COLLECT_AFTER = (20_000, 50, 100)  # thresholds of ``gc.set_threshold``
 
 
@@ -90,9 +87,40 @@ def serve_models(
             rich_help_panel=LIMITS,
         ),
     ] = Limits.max_upload_bytes,
+    max_uploads: Annotated[
+        int,
+        typer.Option(
+            min=1, help="Most bodies under way; one more ends the oldest, which gets 408.", rich_help_panel=LIMITS
+        ),
+    ] = Limits.max_uploads,
+    max_connections: Annotated[
+        int,
+        typer.Option(
+            min=1, help="Most connections; one more closes the one that waits the longest.", rich_help_panel=LIMITS
+        ),
+    ] = Limits.max_connections,
+    client_share: Annotated[
+        float,
+        typer.Option(
+            min=0.001,
+            max=1,
+            help="Share of connections and uploads for one client address; 1 behind a proxy.",
+            rich_help_panel=LIMITS,
+        ),
+    ] = Limits.client_share,
+    header_timeout_s: Annotated[
+        float,
+        typer.Option(min=0.1, help="Close a connection whose headers take longer to arrive.", rich_help_panel=LIMITS),
+    ] = Limits.header_timeout_s,
     body_timeout_s: Annotated[
         float, typer.Option(min=0.1, help="A body that takes longer to arrive gets 408.", rich_help_panel=LIMITS)
     ] = Limits.body_timeout_s,
+    idle_timeout_s: Annotated[
+        float,
+        typer.Option(
+            min=0.1, help="Close a connection that neither sends nor reads for longer.", rich_help_panel=LIMITS
+        ),
+    ] = Limits.idle_timeout_s,
     max_chunk_steps: Annotated[
         int, typer.Option(min=1, help="A chunk of more network steps gets 413.", rich_help_panel=LIMITS)
     ] = Limits.max_chunk_steps,
@@ -163,6 +191,7 @@ def serve_models(
     """Serve the models of a folder over HTTP."""
     import uvicorn
 
+    from service.admission.open_files import allowed_connections
     from service.app import create_app
     from service.models.catalog import ModelCatalog
     from service.runtime.cuda import open_device
@@ -185,7 +214,12 @@ def serve_models(
             max_body_bytes=max_body_bytes,
             max_json_bytes=max_json_bytes,
             max_upload_bytes=max_upload_bytes,
+            max_uploads=max_uploads,
+            max_connections=allowed_connections(max_connections),
+            client_share=client_share,
+            header_timeout_s=header_timeout_s,
             body_timeout_s=body_timeout_s,
+            idle_timeout_s=idle_timeout_s,
             max_chunk_steps=max_chunk_steps,
             max_sessions=max_sessions,
             max_waiting=max_waiting,
@@ -219,7 +253,8 @@ def serve_models(
         port=settings.port,
         log_level=log_level.value,
         access_log=access_log,
-        timeout_keep_alive=KEEP_ALIVE_S,
+        http=server.connections.protocol,
+        ws="none",
     )
     # The loaded models stay, so the garbage collector need not walk them. A batch makes thousands of objects and hardly
     # any cycle: collecting after every 700 objects (Python's default) took a tenth of a server's time.

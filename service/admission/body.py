@@ -27,19 +27,19 @@ async def read_body(receive: Receive, declared: bytes, max_bytes: int, upload: U
 
     Raises:
         TooLarge: the body is longer than ``max_bytes``; reading stops there.
-        TooSlow: the body did not arrive in time.
-        Overloaded: other bodies take all the room.
+        TooSlow: the body did not arrive in time, or others needed its room.
+        Overloaded: the bytes of other bodies take all the room.
         ShuttingDown: the server ends.
         ClientDisconnect: the client disconnected.
     """
     if declared.isdigit() and int(declared) > max_bytes:
         raise _too_large(max_bytes)
-    deadline = upload.uploads.begin()
+    deadline = upload.uploads.begin(upload.client)
     try:
         async with deadline:
             return await _receive(receive, max_bytes, upload)
     except TimeoutError:
-        raise upload.uploads.late() from None
+        raise upload.uploads.late(deadline) from None
     finally:
         upload.uploads.end(deadline)
 

@@ -15,8 +15,8 @@ T = TypeVar("T")
 class Admission:
     """Permits for requests in flight. Used from one event loop.
 
-    It is a context that may be entered many times at once: each request takes one permit, before its body is read, and
-    returns it after its reply.
+    It is a context that may be entered many times at once: each request takes one permit, after its body has arrived,
+    and returns it after its reply. A body that is still on its way has none.
 
     Args:
         max_in_flight: number of permits.
@@ -43,8 +43,8 @@ class Admission:
         """Whether balancers should send requests to this server."""
         return self._is_ready
 
-    def __enter__(self) -> None:
-        """Take a permit.
+    def check(self) -> None:
+        """Refuse a request as ``__enter__`` would now, before its body is read.
 
         Raises:
             Overloaded: all permits are taken.
@@ -55,6 +55,14 @@ class Admission:
             raise ShuttingDown(f"the server is shutting down: {again} {RETRY_S:g} s")
         if self._in_flight >= self._max_in_flight:
             raise Overloaded(f"{self._in_flight} requests are waiting: {again} {RETRY_S:g} s")
+
+    def __enter__(self) -> None:
+        """Take a permit.
+
+        Raises:
+            Overloaded, ShuttingDown: as ``check``.
+        """
+        self.check()
         self._take()
 
     def __exit__(self, *_: object) -> None:
@@ -90,8 +98,10 @@ class Admission:
 
     async def stop(self) -> None:
         """Admit no more requests, and wait for those in flight. Bodies under way get little more time."""
-        self._is_ready = self._admits = False
+        self._is_ready = False
         self._uploads.end_soon()
+        await self._uploads.finish()  # those that arrive in time still get a permit
+        self._admits = False
         await self._idle.wait()
 
     def _take(self) -> None:

@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from service.admission.permits import Admission
 from service.admission.uploads import Uploads
 from service.api import health, infer_openapi, metrics, models, problems, sessions
+from service.api.connection import Connections
 from service.api.infer import PATH as INFER_PATH
 from service.api.infer import InferEndpoint
 from service.api.request_id import RequestIdEcho
@@ -82,6 +83,7 @@ def create_application(
     carried: CarriedSessions,
     admissions: Admission,
     uploads: Uploads,
+    connections: Connections,
     counters: Counters,
     lifespan: Callable[[Any], AbstractAsyncContextManager[None]],
 ) -> Application:
@@ -93,7 +95,8 @@ def create_application(
         registry: of the sessions that the server stores.
         carried: sessions that the clients carry.
         admissions: permits for requests in flight.
-        uploads: bodies under way.
+        uploads: bodies of requests.
+        connections: for ``/metrics``.
         counters: for ``/metrics``.
         lifespan: entered when the application starts, left when it stops.
     """
@@ -104,7 +107,7 @@ def create_application(
     rest.include_router(sessions.router(registry, admissions, uploads, limits.max_body_bytes))
     rest.include_router(models.router(catalog))
     rest.include_router(health.router(registry, admissions))
-    rest.include_router(metrics.router(counters, registry, admissions, catalog))
+    rest.include_router(metrics.router(counters, registry, admissions, uploads, connections, catalog))
     app = Application(infer, rest)
     app.add_middleware(RequestIdEcho)
     return app

@@ -9,6 +9,7 @@ from starlette.types import Receive, Scope, Send
 
 from hetsyn_client import events, frames
 from service.admission.body import ClientDisconnect, read_body
+from service.admission.fair_share import client_of
 from service.admission.permits import Admission
 from service.admission.uploads import Upload, Uploads
 from service.api import problems
@@ -62,7 +63,7 @@ class InferEndpoint:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = dict(scope["headers"])  # ASGI has the names in lower case
         try:
-            content, media_type = await self._infer(headers, scope["query_string"], receive)
+            content, media_type = await self._infer(scope, headers, receive)
         except HetsynError as error:
             self._counters.refused(error)
             response = problems.from_domain_error(error)
@@ -77,9 +78,10 @@ class InferEndpoint:
             return
         await response(scope, receive, send)
 
-    async def _infer(self, headers: dict[bytes, bytes], query_string: bytes, receive: Receive) -> tuple[bytes, str]:
+    async def _infer(self, scope: Scope, headers: dict[bytes, bytes], receive: Receive) -> tuple[bytes, str]:
         """Content and media type of the reply."""
-        with self._admissions, Upload(self._uploads) as upload:
+        self._admissions.check()
+        with Upload(self._uploads, client_of(scope["client"])) as upload:
             encoding = headers.get(b"content-encoding", b"identity").decode("latin-1")
             if encoding.lower() != "identity":
                 raise UnsupportedInput(f"content encoding {encoding!r} is not taken: send the body as it is")
@@ -89,19 +91,20 @@ class InferEndpoint:
                 raise unsupported(content_type)
             max_bytes = self._max_json_bytes if media_type == JSON_TYPE else self._max_body_bytes
             body = await read_body(receive, headers.get(b"content-length", b""), max_bytes, upload)
-            query = _parse_query(query_string)
-            if len(body) <= DECODE_IN_LOOP_BYTES:
-                request = _decode(content_type, query, body)
-            else:
-                async with self._large_decodes:
-                    request = await asyncio.to_thread(_decode, content_type, query, body)
-            del body  # frees its memory while the chunk waits for its turn
-            if not request.carry:
-                return (await self._registry.infer(request)).to_json(), JSON_TYPE
-            carried = await self._carried.infer(request)
-            if media_type == frames.MEDIA_TYPE:
-                return carried.to_frame(), media_type
-            return carried.to_json(), JSON_TYPE
+            with self._admissions:
+                query = _parse_query(scope["query_string"])
+                if len(body) <= DECODE_IN_LOOP_BYTES:
+                    request = _decode(content_type, query, body)
+                else:
+                    async with self._large_decodes:
+                        request = await asyncio.to_thread(_decode, content_type, query, body)
+                del body  # frees its memory while the chunk waits for its turn
+                if not request.carry:
+                    return (await self._registry.infer(request)).to_json(), JSON_TYPE
+                carried = await self._carried.infer(request)
+                if media_type == frames.MEDIA_TYPE:
+                    return carried.to_frame(), media_type
+                return carried.to_json(), JSON_TYPE
 
 
 def _parse_query(text: bytes) -> list[tuple[str, str]]:

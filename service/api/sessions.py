@@ -9,6 +9,7 @@ from fastapi import Path as InPath
 from fastapi.responses import JSONResponse
 
 from service.admission.body import read_body
+from service.admission.fair_share import client_of
 from service.admission.permits import Admission
 from service.admission.uploads import Upload, Uploads
 from service.api.problems import MEDIA_TYPE as PROBLEM_TYPE
@@ -48,14 +49,16 @@ def router(registry: SessionRegistry, admissions: Admission, uploads: Uploads, m
     @routes.put("/sessions/{session_id}/state", status_code=201, openapi_extra=_IMPORT_BODY, responses=_IMPORT)
     async def import_state(request: Request, session_id: Id, replace: bool = False) -> Response:
         """Import an exported session under an id, with its progress and its last reply."""
-        with admissions, Upload(uploads) as upload:
+        admissions.check()
+        with Upload(uploads, client_of(request.client)) as upload:
             media_type, _ = parse_content_type(request.headers.get("content-type", ""))
             if media_type not in STATE_TYPES:
                 raise UnsupportedInput(f"content type {media_type!r} is not taken: send {' or '.join(STATE_TYPES)}")
             declared = request.headers.get("content-length", "").encode()
             content = await read_body(request.receive, declared, max_body_bytes, upload)
             try:
-                description, is_new = await registry.import_state(session_id, content, replace_it=replace)
+                with admissions:
+                    description, is_new = await registry.import_state(session_id, content, replace_it=replace)
             except ModelAbsent:
                 raise  # 503: another server may have the model
             except StateError as error:

@@ -1,0 +1,152 @@
+"""A client's connection: uvicorn's HTTP/1.1 protocol with time-outs and bounds, so that slow clients harm nobody.
+
+``admission.uploads`` interrupts a slow body while its request is read. All else that a client can delay ends here: the
+headers of a request, the rest of a body that nobody reads, the next request, and the reading of responses.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import Any
+
+from uvicorn import Config
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.server import ServerState
+
+from service.admission.fair_share import FairShare, client_of
+from service.observe.counters import Counters
+from service.settings import Limits
+
+
+class Connections:
+    """All connections of a server.
+
+    Args:
+        limits: of connections.
+        counters: count the connections that the server ends, by reason.
+    """
+
+    def __init__(self, limits: Limits, counters: Counters) -> None:
+        self.limits = limits
+        self.counters = counters
+        self.shares: FairShare[Connection] = FairShare(
+            limits.max_connections, limits.client_share, lambda connection: connection.end("displaced")
+        )
+
+    def protocol(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> Connection:
+        """What uvicorn calls for each connection, with its own arguments."""
+        return Connection(self, config, server_state, app_state, _loop)
+
+
+class Connection(HttpToolsProtocol):
+    """One connection.
+
+    A connection *waits* while no request of it is answered: it may be displaced, and ``header_timeout_s`` runs from its
+    beginning or from the first byte of what it sends. Between requests uvicorn's timer runs, for ``idle_timeout_s``.
+
+    Args:
+        connections: all of them.
+        config, server_state, app_state, _loop: of uvicorn.
+    """
+
+    def __init__(
+        self,
+        connections: Connections,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        self.timeout_keep_alive = connections.limits.idle_timeout_s  # type: ignore[assignment]  # a float will do
+        self._connections = connections
+        self._unanswered: deque[RequestResponseCycle] = deque()  # in their order; more than one if they are pipelined
+        self._headers_due: asyncio.TimerHandle | None = None
+        self._reading_due: asyncio.TimerHandle | None = None
+
+    def end(self, reason: str) -> None:
+        """End the connection at once.
+
+        Args:
+            reason: under which it is counted.
+        """
+        if not self.transport.is_closing() or self.transport.get_write_buffer_size():
+            self._connections.counters.connections_ended[reason] += 1
+        self.transport.abort()
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        if self._connections.shares.enter(self, client_of(self.client)):
+            self._expect_headers()
+        else:
+            self.end("refused")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._connections.shares.leave(self)
+        self._cancel_headers_due()
+        self._cancel_reading_due()
+        self._unset_keepalive_if_required()
+        super().connection_lost(exc)
+        for cycle in self._unanswered:  # uvicorn tells the last one alone
+            cycle.disconnected = True
+            cycle.message_event.set()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self._headers_due is None and not self._unanswered:
+            self._expect_headers()
+
+    def on_headers_complete(self) -> None:
+        self._cancel_headers_due()
+        self._connections.shares.hold(self)
+        super().on_headers_complete()
+        self._unanswered.append(self.cycle)
+
+    def on_response_complete(self) -> None:
+        self._unanswered.popleft()
+        super().on_response_complete()
+        if self.transport.is_closing():
+            if self.transport.get_write_buffer_size():
+                self._expect_reading()  # it stays until its client has read everything
+        elif not self._unanswered:
+            self._connections.shares.release(self)
+
+    def timeout_keep_alive_handler(self) -> None:
+        self.end("idle")
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._expect_reading()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if not self.transport.is_closing():
+            self._cancel_reading_due()
+
+    def _expect_headers(self) -> None:
+        self._headers_due = self.loop.call_later(self._connections.limits.header_timeout_s, self._end_without_headers)
+
+    def _end_without_headers(self) -> None:
+        self._headers_due = None
+        self.end("headers")
+
+    def _cancel_headers_due(self) -> None:
+        if self._headers_due is not None:
+            self._headers_due.cancel()
+            self._headers_due = None
+
+    def _expect_reading(self) -> None:
+        if self._reading_due is None:
+            self._reading_due = self.loop.call_later(self._connections.limits.idle_timeout_s, self.end, "unread")
+
+    def _cancel_reading_due(self) -> None:
+        if self._reading_due is not None:
+            self._reading_due.cancel()
+            self._reading_due = None
