@@ -21,6 +21,7 @@ from benchmarks import (
     saturation,
     scaling,
     service,
+    slow_senders,
     soak,
     training,
 )
@@ -38,6 +39,7 @@ BENCHMARKS = {
     "saturation": saturation,
     "scaling": scaling,
     "service": service,
+    "slow_senders": slow_senders,
     "soak": soak,
     "training": training,
 }
