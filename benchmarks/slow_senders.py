@@ -54,6 +54,7 @@ class SlowResult:
         still_open: connections that the server had not ended by the end.
         longest_s: by kind, the longest time until the server ended one.
         answers: status lines of responses, with their number.
+        cpu_s: CPU time of the process that holds them.
     """
 
     opened: int = 0
@@ -61,6 +62,7 @@ class SlowResult:
     still_open: int = 0
     longest_s: dict[str, float] = field(default_factory=dict)
     answers: dict[str, int] = field(default_factory=dict)
+    cpu_s: float = 0.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -80,15 +82,17 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     options = (f"--header-timeout-s={limits.header_timeout_s}", f"--body-timeout-s={limits.body_timeout_s}")
     results: list[dict[str, Any]] = []
     with (
-        serve_speech(load, *options) as (_, target),
+        serve_speech(load, *options) as (server, target),
         ProcessPoolExecutor(1, mp_context=get_context("spawn")) as attackers,
     ):
         for number in range(rounds):
             for slow in (0, connections):
+                before_cpu_s = server.cpu_s()
                 measured, newcomers, ended = run_loop(
                     _round(attackers, target, load, arguments.streams, slow, arguments.per_second, duration_s)
                 )
                 results.append(_figures(number, measured, newcomers, ended, limits))
+                results[-1]["server_cpu_s"] = round(server.cpu_s() - before_cpu_s, 2)
                 _print(results[-1])
     quiet, attacked = results[0::2], results[1::2]
     ratios = [loud["p99_ms"] / calm["p99_ms"] for calm, loud in zip(quiet, attacked, strict=True)]
@@ -218,6 +222,7 @@ async def _slow_connections(
         connections.append(connection)
 
     await asyncio.sleep(after_s)
+    began_cpu_s = time.process_time()
     trickling = asyncio.create_task(trickle())
     began_s = loop.time()
     opening = []
@@ -227,7 +232,7 @@ async def _slow_connections(
     await asyncio.gather(*opening)
     await asyncio.sleep(max(0.0, end_s - loop.time()))
     trickling.cancel()
-    result.opened = len(connections)
+    result.opened, result.cpu_s = len(connections), round(time.process_time() - began_cpu_s, 2)
     for connection in connections:
         if connection.ended_s is None:
             result.still_open += 1
@@ -254,6 +259,7 @@ def _figures(
         "slow_connections": slow.opened + slow.failed,
         "p50_ms": measured.latency.at(50.0),
         "p99_ms": measured.latency.at(99.0),
+        "windows_p99_ms": [round(window.p99_ms, 1) for window in measured.windows],
         "answered": measured.answered,
         "refused": measured.errors | ({"unanswered": measured.unanswered} if measured.unanswered else {}),
         "other_cores": measured.generator.other_cores,
@@ -270,6 +276,6 @@ def _figures(
 
 def _print(one: dict[str, Any]) -> None:
     table = Table(title=f"round {one['round']}: {one['slow_connections']:,} slow connections", show_header=False)
-    for name in ("p50_ms", "p99_ms", "answered", "refused", "newcomers", "slow", "other_cores"):
+    for name in ("p50_ms", "p99_ms", "answered", "refused", "newcomers", "slow", "server_cpu_s", "other_cores"):
         table.add_row(name, json.dumps(one[name]))
     Console(highlight=False).print(table)

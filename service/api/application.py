@@ -22,6 +22,7 @@ from service.models.catalog import ModelCatalog
 from service.observe.counters import Counters
 from service.registry.registry import SessionRegistry
 from service.settings import Limits
+from service.wire.content_types import JSON_TYPE
 
 
 class Application:
@@ -101,13 +102,35 @@ def create_application(
         lifespan: entered when the application starts, left when it stops.
     """
     infer = InferEndpoint(registry, carried, admissions, uploads, counters, limits)
-    rest = FastAPI(title="hetsyn", summary="Streaming inference on stateful spiking networks", lifespan=lifespan)
+    rest = FastAPI(
+        title="hetsyn",
+        summary="Streaming inference on stateful spiking networks",
+        lifespan=lifespan,
+        responses=problems.documented({500: "the server failed on this request, or the model cannot be run"}),
+    )
     problems.install(rest)
     infer_openapi.add_route(rest, infer)
     rest.include_router(sessions.router(registry, admissions, uploads, limits.max_body_bytes))
     rest.include_router(models.router(catalog))
     rest.include_router(health.router(registry, admissions))
     rest.include_router(metrics.router(counters, registry, admissions, uploads, connections, catalog))
+    rest.openapi = lambda: _document(rest)  # type: ignore[method-assign]  # as FastAPI documents it
     app = Application(infer, rest)
     app.add_middleware(RequestIdEcho)
     return app
+
+
+def _document(rest: FastAPI) -> dict[str, Any]:
+    """FastAPI's OpenAPI document without the 422 that it adds to every operation with a parameter.
+
+    A 422 of this server is a problem, and the operations that can answer with it say so themselves.
+    """
+    if rest.openapi_schema is None:
+        document = FastAPI.openapi(rest)
+        for operations in document["paths"].values():
+            for operation in operations.values():
+                if JSON_TYPE in operation["responses"].get("422", {}).get("content", {}):
+                    del operation["responses"]["422"]
+        for name in ("HTTPValidationError", "ValidationError"):
+            document["components"]["schemas"].pop(name, None)
+    return rest.openapi_schema or {}

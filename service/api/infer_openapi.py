@@ -11,7 +11,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from hetsyn_client import frames
 from service.api.infer import PATH
-from service.api.problems import MEDIA_TYPE as PROBLEM_TYPE
+from service.api.problems import documented
 from service.wire.content_types import CONTENT_TYPES, JSON_TYPE
 from service.wire.schema import CarriedReply, Envelope, InferBody, Reply
 
@@ -50,9 +50,8 @@ class _Delegated(Response):
 
 
 _BINARY: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}}
-_PROBLEMS: dict[int | str, dict[str, Any]] = {
-    status: {"description": text, "content": {PROBLEM_TYPE: {}}}
-    for status, text in {
+_PROBLEMS = documented(
+    {
         404: "no such model or version, or a session that has not begun",
         408: "the body did not come in time",
         409: "another chunk is expected (`expected_seq`), the number was used for other content, the session has "
@@ -63,8 +62,8 @@ _PROBLEMS: dict[int | str, dict[str, Any]] = {
         422: "the input or the token cannot be used; `detail` says what to do",
         501: "the server has no keys for carried sessions",
         503: "the server is full or shutting down, or its session store does not answer; see Retry-After",
-    }.items()
-}
+    }
+)
 _EXAMPLES: dict[str, Any] = {
     "audio": {
         "summary": "20 samples of silence, the first chunk of a session",

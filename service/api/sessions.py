@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Request, Response
@@ -12,13 +13,12 @@ from service.admission.body import read_body
 from service.admission.fair_share import client_of
 from service.admission.permits import Admission
 from service.admission.uploads import Upload, Uploads
-from service.api.problems import MEDIA_TYPE as PROBLEM_TYPE
-from service.api.problems import from_error
+from service.api import problems
 from service.errors import ModelAbsent, StateError, UnsupportedInput
 from service.registry.registry import SessionRegistry
 from service.store.record import MEDIA_TYPE
 from service.wire.content_types import parse_content_type
-from service.wire.schema import SESSION_ID
+from service.wire.schema import SESSION_ID, SessionDescription
 
 STATE_TYPES = (MEDIA_TYPE, "application/octet-stream")
 Id = Annotated[str, InPath(pattern=SESSION_ID)]
@@ -27,13 +27,13 @@ Id = Annotated[str, InPath(pattern=SESSION_ID)]
 def router(registry: SessionRegistry, admissions: Admission, uploads: Uploads, max_body_bytes: int) -> APIRouter:
     routes = APIRouter(tags=["sessions"])
 
-    @routes.get("/sessions/{session_id}")
+    @routes.get("/sessions/{session_id}", response_model=SessionDescription, responses=problems.documented(_LOOKUP))
     async def describe(session_id: str) -> dict[str, Any]:
         """The session's model, and the number of the chunk that it expects next."""
         with admissions:
             return await registry.describe(session_id)
 
-    @routes.delete("/sessions/{session_id}", status_code=204)
+    @routes.delete("/sessions/{session_id}", status_code=204, responses=problems.documented(_LOOKUP))
     async def delete(session_id: str) -> Response:
         """Drop a session at once. Its id may be used again."""
         with admissions:
@@ -62,23 +62,37 @@ def router(registry: SessionRegistry, admissions: Admission, uploads: Uploads, m
             except ModelAbsent:
                 raise  # 503: another server may have the model
             except StateError as error:
-                return from_error(error, status=422)  # the body is wrong; for a stored record the status is 409
+                return problems.from_error(error, status=422)  # of a stored record it is 409
             return JSONResponse(description, 201 if is_new else 200)
 
     return routes
 
 
+_UNAVAILABLE = "the server is full or shutting down, or its session store does not answer; see Retry-After"
+_LOOKUP: Mapping[int, str] = {
+    404: "there is no such session",
+    409: "the session's stored record cannot be used",
+    410: "the session was dropped",
+    503: _UNAVAILABLE,
+}
 _EXPORT: dict[int | str, dict[str, Any]] = {
     200: {"description": "the packed session", "content": {MEDIA_TYPE: {}}},
-    404: {"description": "there is no such session", "content": {PROBLEM_TYPE: {}}},
-    410: {"description": "the session was dropped", "content": {PROBLEM_TYPE: {}}},
+    **problems.documented(_LOOKUP),
 }
 _IMPORT: dict[int | str, dict[str, Any]] = {
-    200: {"description": "the imported session replaced the one of this id"},
-    409: {"description": "a session of this id exists", "content": {PROBLEM_TYPE: {}}},
-    410: {"description": "the session of this id was dropped", "content": {PROBLEM_TYPE: {}}},
-    422: {"description": "not a packed session of a model that the server has", "content": {PROBLEM_TYPE: {}}},
-    503: {"description": "the server lacks the model's version; another may have it", "content": {PROBLEM_TYPE: {}}},
+    200: {"description": "the imported session replaced the one of this id", "model": SessionDescription},
+    201: {"description": "the imported session", "model": SessionDescription},
+    **problems.documented(
+        {
+            408: "the body did not come in time",
+            409: "a session of this id exists",
+            410: "the session of this id was dropped, or the packed session has expired",
+            413: "the body is too long",
+            415: "a content type that is not taken",
+            422: "not a packed session of a model that the server has; or no id, or no truth value",
+            503: "the server lacks the model's version, and another may have it; or " + _UNAVAILABLE,
+        }
+    ),
 }
 _IMPORT_BODY: dict[str, Any] = {
     "requestBody": {
