@@ -17,7 +17,7 @@ CONTENT_TYPES = (
     JSON_TYPE, WAV_TYPES[0], "audio/L16;rate=8000", events.MEDIA_TYPE, frames.MEDIA_TYPE,
 )  # fmt: skip
 
-LONGEST_NAME = 100  # of a parameter in a message
+LONGEST = 100  # characters of a client's in a message
 
 
 @lru_cache(maxsize=256)
@@ -28,7 +28,7 @@ def parse_content_type(content_type: str) -> tuple[str, Mapping[str, str]]:
         The media type in lower case, and the parameters: names in lower case, values unquoted.
 
     Raises:
-        InputError: a parameter occurs twice.
+        InputError: a parameter occurs twice, or is encoded as in mail (RFC 2231).
     """
     message = Message()
     message["Content-Type"] = content_type
@@ -36,8 +36,10 @@ def parse_content_type(content_type: str) -> tuple[str, Mapping[str, str]]:
     parameters: dict[str, str] = {}
     for name, value in rest:
         name = name.strip().lower()
+        if isinstance(value, tuple):
+            raise InputError(f"the content type's parameter {name[:LONGEST]!r} is encoded: send it as it is")
         if name in parameters:
-            raise InputError(f"the content type's parameter {name[:LONGEST_NAME]!r} is there twice: send it once")
+            raise InputError(f"the content type's parameter {name[:LONGEST]!r} is there twice: send it once")
         if name:
             parameters[name] = value.strip()
     return media_type.strip().lower(), MappingProxyType(parameters)
@@ -45,5 +47,7 @@ def parse_content_type(content_type: str) -> tuple[str, Mapping[str, str]]:
 
 def unsupported(content_type: str) -> UnsupportedInput:
     """The error for a content type that ``POST /infer`` does not take."""
-    problem = f"content type {content_type!r} is not taken" if content_type else "the request has no content type"
+    problem = (
+        f"content type {content_type[:LONGEST]!r} is not taken" if content_type else "the request has no content type"
+    )
     return UnsupportedInput(f"{problem}: send one of {', '.join(CONTENT_TYPES)}")
