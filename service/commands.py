@@ -61,7 +61,7 @@ def serve_models(
         typer.Option(min=0, help="Check the folder for new models at this interval; 0: reload on SIGHUP alone."),
     ] = Settings.watch_s,
     device: Annotated[
-        DeviceName, typer.Option(help="Where networks run; auto is a GPU where one can be used, else the CPU.")
+        DeviceName, typer.Option(help="Where networks run; auto is a GPU that gives the CPU's answers, else the CPU.")
     ] = DeviceName.auto,
     drain_s: Annotated[
         float, typer.Option(min=0, help="After SIGTERM, serve on for this time while /health/ready says 503.")
@@ -193,7 +193,9 @@ def serve_models(
 
     from service.admission.open_files import allowed_connections
     from service.app import create_app
+    from service.engine.engine import Engine
     from service.models.catalog import ModelCatalog
+    from service.reload.choose_device import choose_device
     from service.runtime.cuda import open_device
     from service.runtime.onnx import check_runtime
     from service.shutdown import GracefulServer
@@ -235,13 +237,19 @@ def serve_models(
         batching=Batching(engine_threads=engine_threads, max_batch=max_batch, inline_s=inline_s),
         store=StoreSettings(url=store, timeout_s=store_timeout_s, dtype="float16" if store_half else store_dtype.value),
     )
-    gpu = open_device(settings.device)
+    catalog, gpu, reason = choose_device(
+        settings.device,
+        open_device(settings.device),
+        Engine(settings.limits.max_chunk_steps),
+        lambda device: ModelCatalog(settings.models, settings.default_model, device=device),
+    )
     keys = _carry_keys(carry_keys)
-    catalog = ModelCatalog(settings.models, settings.default_model, device=gpu)
     app = create_app(settings, catalog, keys=keys)
     server = app.state.server
     console = Console(stderr=True, markup=False, highlight=False)
     console.print(f"models: {', '.join(catalog.names)} on {'the CPU' if gpu is None else gpu.name}")
+    if reason:
+        console.print(f"device: {reason}")
     console.print(f"sessions: {redacted(settings.store.url)}")
     if keys is not None:
         console.print(f"carried sessions: keys {', '.join(key.hex() for key in keys.ids)}")

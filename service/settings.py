@@ -139,7 +139,8 @@ class Settings(_Checked):
         host: address on which ``hetsyn serve`` listens.
         port: TCP port, likewise; 0 takes a free one.
         device: where networks run and their states live: ``cpu``, ``cuda`` (the first visible NVIDIA GPU; the server
-            does not start without one), ``auto`` (a GPU where one can be used, else the CPU).
+            does not start without one), ``auto`` (a GPU that gives the CPU's answers on the artifacts' golden streams,
+            else the CPU).
         drain_s: time for which a server that got SIGTERM still serves while ``/health/ready`` says 503, so that
             balancers notice; longer than the interval of their checks.
         limits: the most that the server accepts.
