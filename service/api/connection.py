@@ -48,12 +48,15 @@ class Connections:
 class Connection(HttpToolsProtocol):
     """One connection.
 
-    A connection *waits* while no request of it is answered: it may be displaced, and ``header_timeout_s`` runs from its
-    beginning or from the first byte of what it sends. Between requests uvicorn's timer runs, for ``idle_timeout_s``.
+    A connection waits while it has no unanswered request. Then it may be displaced, and ``header_timeout_s`` runs from
+    when it was made or from the first byte that it sends. Between requests uvicorn's timer runs, for ``idle_timeout_s``.
 
     Args:
-        connections: all of them.
-        config, server_state, app_state, _loop: of uvicorn.
+        connections: all connections of the server.
+        config: of uvicorn.
+        server_state: of uvicorn.
+        app_state: of uvicorn.
+        _loop: of uvicorn.
     """
 
     def __init__(

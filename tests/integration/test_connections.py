@@ -17,6 +17,7 @@ from service.models.catalog import ModelCatalog
 from service.shutdown import GracefulServer
 from tests.support.artifact import write_artifact
 from tests.support.gate import Gate
+from tests.support.http_calls import metric
 from tests.support.product import make_app
 
 Reader = asyncio.StreamReader
@@ -174,9 +175,11 @@ async def test_one_connection_more_closes_the_one_that_waits_the_longest(models:
         assert await others[0][0].read() == b""
         gate.opened.set()
         assert (await response(busy_reader))[0] == 200
-        newest[1].write(LIVE)
-        assert (await response(newest[0]))[0] == 200
-        assert server.ended == {"displaced": 2}
+        newest[1].write(LIVE.replace(b"/health/live", b"/metrics"))
+        status, counters = await response(newest[0])
+        assert status == 200
+        assert metric(counters.decode(), "hetsyn_connections") == 4
+        assert metric(counters.decode(), 'hetsyn_connections_ended_total{reason="displaced"}') == 2
         for writer in (busy, first[1], newest[1], *(writer for _, writer in others)):
             writer.close()
 

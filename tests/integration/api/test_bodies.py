@@ -16,7 +16,7 @@ from service.api import infer
 from service.wire.decode import decode_json
 from service.wire.schema import InferRequest
 from tests.support.gate import Gate
-from tests.support.http_calls import is_problem, ok
+from tests.support.http_calls import is_problem, metric, ok
 from tests.support.http_server import HttpServer, Serve
 from tests.support.json_input import Json, audio, events
 from tests.support.signals import sound
@@ -173,6 +173,7 @@ async def test_one_body_more_than_may_be_under_way_takes_the_room_of_the_oldest(
     server = await serve(max_uploads=2, client_share=1.0)
     slow = [Trickle(server, bytes(100)) for _ in range(2)]
     await asyncio.gather(*(upload.waits.wait() for upload in slow))
+    assert metric((await server.client.get("/metrics")).text, "hetsyn_uploads") == 2
     headers = {"Content-Type": "audio/L16;rate=8000"}
     assert (await server.client.post("/infer", content=bytes(20), headers=headers)).status_code == 200
     await slow[0].request
