@@ -49,7 +49,7 @@ class Connection(HttpToolsProtocol):
     """One connection.
 
     A connection waits while it has no unanswered request. Then it may be displaced, and ``header_timeout_s`` runs from
-    when it was made or from the first byte that it sends. Between requests uvicorn's timer runs, for ``idle_timeout_s``.
+    when it was made or from the first byte that it sends. Between requests uvicorn waits for ``idle_timeout_s``.
 
     Args:
         connections: all connections of the server.
