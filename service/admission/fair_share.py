@@ -1,84 +1,99 @@
 """A bounded number of things of many clients: connections, or bodies under way.
 
-A newcomer is not refused because others wait: it displaces the one that has waited for the longest. So slow senders
-displace each other, and a request that arrives at once is served.
+A newcomer is not refused because others wait: it displaces one that has waited for long. So slow senders displace each
+other, and a request that arrives at once is served.
 """
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from ipaddress import IPv6Address
 from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
 
+LONGEST_SEARCH = 256  # items, so that a newcomer costs little even if it is refused
+
 
 class FairShare(Generic[T]):
-    """What is there, by client, and what may be displaced, oldest first. Used from one event loop.
+    """What is there, by client, oldest first. Used from one event loop.
+
+    An item that may not make room when its turn comes, or was used since, goes to the end of the row (the CLOCK
+    algorithm). So a use of an item costs nothing here.
 
     Args:
         most: number in all.
         client_share: share of ``most`` that one client may take, above 0, up to 1.
-        displace: ends one that had to make room; it has left already.
+        may_go: whether an item may make room now.
+        was_used: whether an item was used since the last call; it makes room only if no other of those looked at may.
+        displace: ends an item that has to make room; it has left already.
     """
 
-    def __init__(self, most: int, client_share: float, displace: Callable[[T], None]) -> None:
+    def __init__(
+        self,
+        most: int,
+        client_share: float,
+        may_go: Callable[[T], bool],
+        was_used: Callable[[T], bool],
+        displace: Callable[[T], None],
+    ) -> None:
         self._most = most
         self._most_of_client = max(1, int(most * client_share))
+        self._may_go = may_go
+        self._was_used = was_used
         self._displace = displace
-        self._clients: dict[T, str] = {}
-        self._counts: dict[str, int] = {}
-        self._waiting: dict[T, None] = {}
-        self._waiting_of: dict[str, dict[T, None]] = {}
+        self._clients: OrderedDict[T, str] = OrderedDict()
+        self._of_client: dict[str, OrderedDict[T, None]] = {}
 
     def __len__(self) -> int:
         return len(self._clients)
 
     def enter(self, item: T, client: str) -> bool:
-        """Take one in, as waiting; displace another where there is no room.
+        """Take an item in; displace another where there is no room.
 
         Returns:
-            False if there is no room and nothing waits: the item is not in.
+            False if there is no room, and none of the next ``LONGEST_SEARCH`` may go: the item is not in.
         """
-        full_of_client = self._counts.get(client, 0) >= self._most_of_client
-        if full_of_client or len(self._clients) >= self._most:
-            oldest = next(iter(self._waiting_of.get(client, ()) if full_of_client else self._waiting), None)
-            if oldest is None:
-                return False
-            self.leave(oldest)
-            self._displace(oldest)
+        same = self._of_client.get(client)
+        row: OrderedDict[T, Any] | None = None
+        if same is not None and len(same) >= self._most_of_client:
+            row = same
+        elif len(self._clients) >= self._most:
+            row = self._clients
+        if row is not None and not self._make_room(row):
+            return False
         self._clients[item] = client
-        self._counts[client] = self._counts.get(client, 0) + 1
-        self.release(item)
+        same = self._of_client.get(client)  # the one that went may have been its last
+        if same is None:
+            same = self._of_client[client] = OrderedDict()
+        same[item] = None
         return True
 
-    def hold(self, item: T) -> None:
-        """Let it not be displaced from now on."""
-        if item in self._waiting:
-            del self._waiting[item]
-            self._stop_waiting(item, self._clients[item])
-
-    def release(self, item: T) -> None:
-        """Let it be displaced again, after all others that wait now."""
-        client = self._clients.get(item)
-        if client is not None and item not in self._waiting:
-            self._waiting[item] = None
-            self._waiting_of.setdefault(client, {})[item] = None
-
     def leave(self, item: T) -> None:
-        """Forget one; it may have left before."""
-        self.hold(item)
+        """Forget an item; it may have left before."""
         client = self._clients.pop(item, None)
         if client is not None:
-            self._counts[client] -= 1
-            if not self._counts[client]:
-                del self._counts[client]
+            same = self._of_client[client]
+            del same[item]
+            if not same:
+                del self._of_client[client]
 
-    def _stop_waiting(self, item: T, client: str) -> None:
-        waiting = self._waiting_of[client]
-        del waiting[item]
-        if not waiting:
-            del self._waiting_of[client]
+    def _make_room(self, row: OrderedDict[T, Any]) -> bool:
+        goes: T | None = None
+        for _ in range(min(len(row), LONGEST_SEARCH)):
+            item = next(iter(row))
+            if self._may_go(item):
+                if not self._was_used(item):
+                    goes = item
+                    break
+                goes = item if goes is None else goes
+            row.move_to_end(item)
+        if goes is None:
+            return False
+        self.leave(goes)
+        self._displace(goes)
+        return True
 
 
 def client_of(peer: Sequence[Any] | None) -> str:

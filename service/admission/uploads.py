@@ -34,7 +34,9 @@ class Uploads:
         self._bytes = 0
         self._client_bytes: dict[str, int] = {}
         self._until_s: dict[asyncio.Timeout, float] = {}  # of bodies under way, in the event loop's time; oldest first
-        self._shares: FairShare[asyncio.Timeout] = FairShare(limits.max_uploads, limits.client_share, self._displace)
+        self._shares: FairShare[asyncio.Timeout] = FairShare(
+            limits.max_uploads, limits.client_share, lambda _: True, lambda _: False, self._displace
+        )
         self._displaced: set[asyncio.Timeout] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._is_ending = False

@@ -7,7 +7,6 @@ headers of a request, the rest of a body that nobody reads, the next request, an
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from typing import Any
 
 from uvicorn import Config
@@ -31,7 +30,11 @@ class Connections:
         self.limits = limits
         self.counters = counters
         self.shares: FairShare[Connection] = FairShare(
-            limits.max_connections, limits.client_share, lambda connection: connection.end("displaced")
+            limits.max_connections,
+            limits.client_share,
+            Connection.waits,
+            Connection.was_used,
+            lambda connection: connection.end("displaced"),
         )
 
     def protocol(
@@ -70,9 +73,19 @@ class Connection(HttpToolsProtocol):
         super().__init__(config, server_state, app_state, _loop)
         self.timeout_keep_alive = connections.limits.idle_timeout_s  # type: ignore[assignment]  # a float will do
         self._connections = connections
-        self._unanswered: deque[RequestResponseCycle] = deque()  # in their order; more than one if they are pipelined
+        self._earlier: list[RequestResponseCycle] = []  # of pipelined requests, all but the last
+        self._was_used = False
         self._headers_due: asyncio.TimerHandle | None = None
         self._reading_due: asyncio.TimerHandle | None = None
+
+    def waits(self) -> bool:
+        """Whether no request is unanswered."""
+        return self.cycle is None or self.cycle.response_complete
+
+    def was_used(self) -> bool:
+        """Whether a request was answered since the last call."""
+        was_used, self._was_used = self._was_used, False
+        return was_used
 
     def end(self, reason: str) -> None:
         """End the connection at once.
@@ -97,29 +110,32 @@ class Connection(HttpToolsProtocol):
         self._cancel_reading_due()
         self._unset_keepalive_if_required()
         super().connection_lost(exc)
-        for cycle in self._unanswered:  # uvicorn tells the last one alone
+        for cycle in self._earlier:  # uvicorn tells the last one alone
             cycle.disconnected = True
             cycle.message_event.set()
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
-        if self._headers_due is None and not self._unanswered:
-            self._expect_headers()
+        cycle = self.cycle
+        if cycle is None or cycle.response_complete:
+            if self._headers_due is None:
+                self._expect_headers()
+        elif self._headers_due is not None:
+            self._cancel_headers_due()
 
     def on_headers_complete(self) -> None:
-        self._cancel_headers_due()
-        self._connections.shares.hold(self)
+        before = self.cycle
         super().on_headers_complete()
-        self._unanswered.append(self.cycle)
+        if before is not None and not before.response_complete:
+            self._earlier.append(before)
 
     def on_response_complete(self) -> None:
-        self._unanswered.popleft()
         super().on_response_complete()
-        if self.transport.is_closing():
-            if self.transport.get_write_buffer_size():
-                self._expect_reading()  # it stays until its client has read everything
-        elif not self._unanswered:
-            self._connections.shares.release(self)
+        self._was_used = True
+        if self._earlier:
+            self._earlier = [cycle for cycle in self._earlier if not cycle.response_complete]
+        if self.transport.is_closing() and self.transport.get_write_buffer_size():
+            self._expect_reading()  # it stays until its client has read everything
 
     def timeout_keep_alive_handler(self) -> None:
         self.end("idle")

@@ -6,111 +6,109 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from service.admission.fair_share import FairShare, client_of
+from service.admission.fair_share import LONGEST_SEARCH, FairShare, client_of
 
 MOST, MOST_OF_CLIENT = 6, 3
 
 
-def test_one_more_displaces_the_one_that_has_waited_longest() -> None:
-    displaced: list[str] = []
-    shares = FairShare[str](3, 1.0, displaced.append)
-    for item in "abc":
-        assert shares.enter(item, item)
-    shares.hold("a")
-    shares.release("a")  # it was of use: now it waits the shortest
-    shares.hold("b")
-    for item in "de":
-        assert shares.enter(item, item)
-    assert displaced == ["c", "a"]
-    for item in "de":
-        shares.hold(item)
-    assert not shares.enter("f", "f")  # nothing waits
-    assert len(shares) == 3
-    shares.leave("b")
-    assert shares.enter("f", "f")
+class Shares:
+    """Items by name; those in ``busy`` may not go."""
+
+    def __init__(self, most: int, client_share: float) -> None:
+        self.busy: set[str] = set()
+        self.used: set[str] = set()
+        self.displaced: list[str] = []
+        self.shares = FairShare[str](most, client_share, self._may_go, self._was_used, self.displaced.append)
+
+    def enter(self, *items: str) -> None:
+        """Each is of the client that its first letter names."""
+        for item in items:
+            assert self.shares.enter(item, item[0])
+
+    def _may_go(self, item: str) -> bool:
+        return item not in self.busy
+
+    def _was_used(self, item: str) -> bool:
+        was_used = item in self.used
+        self.used.discard(item)
+        return was_used
+
+
+def test_one_more_displaces_the_one_that_was_not_used_for_longest() -> None:
+    items = Shares(3, 1.0)
+    items.enter("a", "b", "c")
+    items.used = {"a"}
+    items.busy = {"b"}
+    items.enter("d", "e")
+    assert items.displaced == ["c", "a"]
+    items.busy = {"b", "d", "e"}
+    assert not items.shares.enter("f", "f")
+    assert (len(items.shares), "f" in items.shares._of_client) == (3, False)
+    items.shares.leave("b")
+    items.enter("f")
+    assert items.displaced == ["c", "a"]
+
+
+def test_one_that_was_used_goes_if_no_other_may() -> None:
+    items = Shares(3, 1.0)
+    items.enter("a", "b", "c")
+    items.busy, items.used = {"a"}, {"b", "c"}
+    items.enter("d")
+    assert items.displaced == ["b"]
 
 
 def test_a_client_displaces_its_own_beyond_its_share() -> None:
-    displaced: list[str] = []
-    shares = FairShare[str](MOST, 0.5, displaced.append)
-    assert shares.enter("other", "b")
-    for item in ("one", "two", "three", "four"):
-        assert shares.enter(item, "a")
-    assert displaced == ["one"]
-    for item in ("two", "three", "four"):
-        shares.hold(item)
-    assert not shares.enter("five", "a")
-    assert shares.enter("another", "b")
-    assert displaced == ["one"]
+    items = Shares(6, 0.5)
+    items.enter("b0", "a0", "a1", "a2", "a3")
+    assert items.displaced == ["a0"]
+    items.busy = {"a1", "a2", "a3"}
+    assert not items.shares.enter("a4", "a")
+    items.enter("b1")
+    assert items.displaced == ["a0"]
 
 
-class Model(RuleBasedStateMachine):
-    """Against a list in which the first waiting item is the next to go."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.displaced: list[int] = []
-        self.shares = FairShare[int](MOST, MOST_OF_CLIENT / MOST, self.displaced.append)
-        self.items: dict[int, tuple[str, bool]] = {}  # client, waits; in the order of their waiting
-        self.next = 0
-
-    @rule(client=st.sampled_from("abc"))
-    def enter(self, client: str) -> None:
-        of_client = [item for item, (owner, _) in self.items.items() if owner == client]
-        candidates = of_client if len(of_client) >= MOST_OF_CLIENT else list(self.items)
-        full = len(of_client) >= MOST_OF_CLIENT or len(self.items) >= MOST
-        oldest = next((item for item in candidates if self.items[item][1]), None)
-        self.displaced.clear()
-        entered = self.shares.enter(self.next, client)
-        assert entered == (not full or oldest is not None)
-        assert self.displaced == ([oldest] if full and oldest is not None else [])
-        if entered:
-            if full and oldest is not None:
-                del self.items[oldest]
-            self.items[self.next] = (client, True)
-        self.next += 1
-
-    @rule(data=st.data())
-    def hold(self, data: st.DataObject) -> None:
-        item = data.draw(st.integers(0, self.next))
-        self.shares.hold(item)
-        if item in self.items:
-            self.items[item] = (self.items[item][0], False)
-
-    @rule(data=st.data())
-    def release(self, data: st.DataObject) -> None:
-        item = data.draw(st.integers(0, self.next))
-        self.shares.release(item)
-        if item in self.items and not self.items[item][1]:
-            client, _ = self.items.pop(item)
-            self.items[item] = (client, True)
-
-    @rule(data=st.data())
-    def leave(self, data: st.DataObject) -> None:
-        item = data.draw(st.integers(0, self.next))
-        self.shares.leave(item)
-        self.items.pop(item, None)
-
-    @invariant()
-    def counts(self) -> None:
-        assert len(self.shares) == len(self.items) <= MOST
+def test_a_client_whose_last_item_goes_has_its_new_one() -> None:
+    items = Shares(1, 1.0)
+    items.enter("a0", "a1")
+    assert items.displaced == ["a0"]
+    items.shares.leave("a1")
+    assert not items.shares._of_client
 
 
-TestModel = Model.TestCase
+def test_the_search_for_room_is_bounded() -> None:
+    items = Shares(2 * LONGEST_SEARCH, 1.0)
+    names = [f"a{n}" for n in range(2 * LONGEST_SEARCH)]
+    items.enter(*names)
+    items.busy = set(names[:LONGEST_SEARCH])
+    assert not items.shares.enter("anew", "a")
+    items.enter("anew")  # the search goes on where it ended
+    assert items.displaced == [names[LONGEST_SEARCH]]
 
 
-@given(st.lists(st.sampled_from("ab"), max_size=20))
-def test_nothing_is_kept_of_those_that_left(clients: list[str]) -> None:
-    shares = FairShare[int](MOST, 0.5, lambda _: None)
-    for item, client in enumerate(clients):
-        shares.enter(item, client)
-        if item % 2:
-            shares.hold(item)
-    for item in range(len(clients)):
-        shares.leave(item)
-    assert not any((shares._clients, shares._counts, shares._waiting, shares._waiting_of))
+@given(st.lists(st.tuples(st.sampled_from(["enter", "leave", "busy", "used"]), st.integers(0, 30)), max_size=80))
+def test_bounds_hold_and_nothing_is_kept_of_those_that_left(events: list[tuple[str, int]]) -> None:
+    items, inside = Shares(MOST, MOST_OF_CLIENT / MOST), set[str]()
+    for n, (event, number) in enumerate(events):
+        name = f"{'abc'[number % 3]}{n if event == 'enter' else number}"
+        if event == "enter":
+            items.displaced.clear()
+            if items.shares.enter(name, name[0]):
+                inside.add(name)
+            assert len(items.displaced) <= 1
+            assert not set(items.displaced) & items.busy
+            inside -= set(items.displaced)
+        elif event == "leave":
+            items.shares.leave(name)
+            inside.discard(name)
+        else:
+            getattr(items, event).add(name)
+        assert len(items.shares) == len(inside) <= MOST
+        assert all(sum(name[0] == client for name in inside) <= MOST_OF_CLIENT for client in "abc")
+    for name in inside:
+        items.shares.leave(name)
+    assert not items.shares._clients
+    assert not items.shares._of_client
 
 
 @pytest.mark.parametrize(
