@@ -16,8 +16,9 @@ from service.runtime import cuda
 from service.runtime import onnx as runtime
 from service.runtime.cuda import RESERVE_BYTES, CudaDevice, open_device, problem
 from service.runtime.onnx import CUDA, PROBE, cuda_problem, load_cuda_graph, load_graph
-from service.runtime.operators import BUILD_CUDA, cuda_library
+from service.runtime.operators import cuda_library
 from tests.support.paths import MODELS
+from tests.support.tools import NO_CUDA_OPERATOR
 
 BUILT = cuda_library()
 
@@ -227,7 +228,7 @@ def test_the_probe_is_a_graph_that_runs() -> None:
     assert load_graph(PROBE).run({"x": x}, ["y"])["y"] == x
 
 
-@pytest.mark.skipif(BUILT is None, reason=f"the operator for GPUs is not built: {BUILD_CUDA}")
+@pytest.mark.skipif(BUILT is None, reason=NO_CUDA_OPERATOR)
 def test_the_built_library_has_what_python_asks_for(caplog: pytest.LogCaptureFixture) -> None:
     """It loads where there is no GPU, and ONNX Runtime takes its operator, for CUDA alone."""
     assert BUILT is not None
