@@ -262,7 +262,7 @@ def test_real_graphs_that_are_none_are_refused_before_serving(models: Path) -> N
         ("mysql://host", "is none of memory://"),
         ("file://", "names no file"),
         ("redis://", "names no host"),
-        ("file:///nowhere/at/all.db", "unable to open database file"),
+        ("file:///nowhere/at/all.db", "there is no folder /nowhere/at that this user may enter: mkdir -p /nowhere/at,"),
     ],
 )
 def test_serve_refuses_what_is_no_store(
