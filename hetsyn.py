@@ -89,6 +89,7 @@ SUBCOMMANDS = {
     "experiment": Subcommand("experiments.commands", "Run one of the paper's experiments.", "train"),
     "export": Subcommand("export.commands", "Turn a trained checkpoint into an artifact that can be served.", "train"),
     "serve": Subcommand("service.commands", "Serve the models of a folder over HTTP.", "cpu"),
+    "reload": Subcommand("service.commands", "Make a server read its folder of models again.", "cpu"),
     "stream": Subcommand("hetsyn_client.commands", "Stream a recording to a server and show what it hears.", "cpu"),
     "bench": Subcommand("hetsyn_client.loadtest.commands", "Put a server under load and measure its latency.", "bench"),
     "inspect": Subcommand("service.commands", "Check an artifact and show its sizes, errors and accuracy.", "cpu"),

@@ -46,7 +46,7 @@ NOT_RUN = {
     r"hetsyn export runs/speech-digits/": "exports what the hour before it trained",
 }
 RUN = (
-    r"make demo$|hetsyn (serve|train|export|inspect|stream|bench)\b|python -m service\.runtime\.operators$|"
+    r"make demo$|hetsyn (serve|reload|train|export|inspect|stream|bench)\b|python -m service\.runtime\.operators$|"
     r"(curl|head|tail|printf|openssl|cp|kill) |(type|url)="
 )
 SHORTER = {
@@ -72,7 +72,9 @@ class Server:
         self.url = f"http://127.0.0.1:{self.port}"
         command = [sys.executable, "-m", "hetsyn", "serve", *options, "--port", str(self.port)]
         self._log = (folder / f"serve-{self.port}.log").open("w+")
-        self.process = subprocess.Popen(command, cwd=folder, stdout=self._log, stderr=subprocess.STDOUT)
+        self.process = subprocess.Popen(
+            command, cwd=folder, stdin=subprocess.DEVNULL, stdout=self._log, stderr=subprocess.STDOUT
+        )
 
     def __enter__(self) -> Server:
         try:

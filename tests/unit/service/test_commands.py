@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import json
-import os
+import logging
 import shutil
 import signal
 import subprocess
@@ -44,6 +43,17 @@ class _Announced(uvicorn.Server):
     async def startup(self, sockets: list[object] | None = None) -> None:  # type: ignore[override]
         await super().startup(sockets)  # type: ignore[arg-type]
         self.listening.set()
+
+
+@pytest.fixture(autouse=True)
+def _process() -> Iterator[None]:
+    """``serve`` sets up the log of its process, and a signal."""
+    log = logging.getLogger("hetsyn")
+    before = log.level, log.handlers[:], signal.getsignal(signal.SIGUSR1)
+    yield
+    log.setLevel(before[0])
+    log.handlers[:] = before[1]
+    signal.signal(signal.SIGUSR1, before[2])
 
 
 @pytest.fixture
@@ -223,26 +233,6 @@ def test_serve_takes_its_limits(models: Path, served: list[GracefulServer]) -> N
     done = CliRunner().invoke(commands.serve, ["--models", str(models), "--max-upload-bytes", "1000"])
     assert done.exit_code == 2
     assert "less than --max-body-bytes" in done.output
-
-
-@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="no SIGHUP here")
-async def test_sighup_asks_for_a_reload_and_nothing_else(models: Path) -> None:
-    app = make_app(ModelCatalog(models, load=load_fake))
-    reloads: list[int] = []
-    config = uvicorn.Config(app, port=0, log_level="error")
-    before = signal.getsignal(signal.SIGHUP)
-    server = GracefulServer(config, app.state.server.admissions, 0.0, lambda: reloads.append(1))
-    running = asyncio.create_task(server.serve())
-    async with asyncio.timeout(20):
-        while not server.started:
-            await asyncio.sleep(0.01)
-        os.kill(os.getpid(), signal.SIGHUP)
-        while not reloads:
-            await asyncio.sleep(0.01)
-    assert not server.should_exit
-    server.should_exit = True
-    await running
-    assert signal.getsignal(signal.SIGHUP) is before
 
 
 def test_serve_refuses_a_folder_without_models(tmp_path: Path) -> None:
