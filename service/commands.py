@@ -56,7 +56,7 @@ class LogLevel(StrEnum):
 
 @serve.command()
 def serve_models(
-    models: Annotated[Path, typer.Option(help="Folder of models: NAME/VERSION/manifest.json.")] = MODELS,
+    models: Annotated[Path, typer.Option(help="Folder of models, each in NAME/VERSION.")] = MODELS,
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for all.")] = Settings.host,
     port: Annotated[
         int, typer.Option(min=0, max=65_535, help="Port to listen on; 0 takes a free one.")
@@ -209,10 +209,10 @@ def serve_models(
         batching=Batching(engine_threads=engine_threads, max_batch=max_batch, inline_s=inline_s),
         store=StoreSettings(url=store, timeout_s=store_timeout_s, dtype="float16" if store_half else store_dtype.value),
     )
+    configured_log = log_config(log_level.value)
+    dictConfig(configured_log)  # before uvicorn does it: devices and models that cannot be used are logged
     gpu = open_device(settings.device)
     keys = _carry_keys(carry_keys)
-    configured_log = log_config(log_level.value)
-    dictConfig(configured_log)  # before uvicorn does it: the models that cannot be used are logged
     catalog = ModelCatalog(settings.models, settings.default_model, device=gpu, is_empty=True)
     app = create_app(settings, catalog, keys=keys)
     server = app.state.server
@@ -316,9 +316,18 @@ def _facts(model: dict[str, Any]) -> Table:
         "decision": f"{decision['rule']}, skips {decision['skip_steps']} steps, tail of {decision['tail_steps']}",
         "files": f"{len(model['files'])}, {model['total_bytes']:,} bytes, hashes match",
     }
-    for name, value in (facts | model["provenance"]).items():
+    for name, value in (facts | _provenance(model["provenance"])).items():
         table.add_row(escape(name), escape(str(value)))
     return table
+
+
+def _provenance(entries: dict[str, Any]) -> dict[str, Any]:
+    """As training printed them. The manifest counts epochs from 0, and calls an experiment's update its epoch."""
+    epoch = entries.get("epoch")
+    if not isinstance(epoch, int):
+        return entries
+    shown = {"epoch": epoch + 1} if "experiment" not in entries else {"update": epoch}
+    return {name: value for name, value in entries.items() if name != "epoch"} | shown
 
 
 def _forms(model: dict[str, Any]) -> Table:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import logging
+import re
 import shutil
 import signal
 import subprocess
@@ -127,6 +128,15 @@ def test_inspect_prints_tables(tmp_path: Path, hears: bool) -> None:
     for expected in ("exact (default)", "bank", "0.001", "1.00%", "90.00%", "6-4-3", "[bold]a fake", "sum_softmax"):
         assert expected in done.output
     assert ("audio at 8000 Hz" in done.output) is hears
+
+
+@pytest.mark.parametrize(
+    ("provenance", "row"), [({"epoch": 11}, "epoch 12"), ({"epoch": 300, "experiment": "shd"}, "update 300")]
+)
+def test_inspect_counts_epochs_as_training_does(tmp_path: Path, provenance: dict[str, object], row: str) -> None:
+    write_artifact(tmp_path, change={"provenance": provenance})
+    done = CliRunner().invoke(commands.inspect, [str(tmp_path / "digits")])
+    assert row in re.sub(r"[\s│|]+", " ", done.output)
 
 
 def test_inspect_explains_a_damaged_artifact(tmp_path: Path) -> None:

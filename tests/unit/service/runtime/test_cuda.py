@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from hetsyn_client.extras import install_command
 from service.errors import ArtifactError, RuntimeUnavailable
 from service.runtime import cuda
 from service.runtime import onnx as runtime
@@ -135,7 +136,7 @@ def test_auto_takes_a_gpu_that_works_and_else_the_cpu(
     assert opened is not None
     assert opened.name == "A GPU"
     library.code = 35
-    with caplog.at_level(logging.INFO):
+    with caplog.at_level(logging.DEBUG):
         assert open_device("auto") is None
     assert "computing on the CPU: the GPU cannot be opened (error 35)" in caplog.text
     with pytest.raises(RuntimeUnavailable, match=r"no GPU can be used: .*error 35.*nvidia-smi"):
@@ -144,7 +145,7 @@ def test_auto_takes_a_gpu_that_works_and_else_the_cpu(
 
 def test_each_lack_says_what_to_do(monkeypatch: pytest.MonkeyPatch, library: Library) -> None:
     use(monkeypatch, Ort(lists=("CPUExecutionProvider",)))
-    assert "pip install 'hetsyn[gpu]'" in str(problem())
+    assert install_command("gpu") in str(problem())
     assert "has no CUDA" in str(cuda_problem())
     use(monkeypatch, Ort())
     assert problem() is None
