@@ -108,7 +108,7 @@ def export_checkpoint(
 
 def _note_without_data() -> None:
     console.print(
-        "without --data: verified on made-up spikes, and no accuracy in the artifact, which is never written again",
+        "no --data: the artifact gets no accuracy, and cannot get one later; give a folder of recordings to measure it",
         highlight=False,
     )
 
