@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -29,8 +30,7 @@ ADOPT_TERMINAL = (
 @pytest.fixture
 def models(tmp_path: Path) -> Path:
     """A folder with one of the shipped models."""
-    (tmp_path / "models").mkdir()
-    subprocess.run(["cp", "-r", str(MODELS / "speech-digits"), str(tmp_path / "models")], check=True)
+    shutil.copytree(MODELS / "speech-digits", tmp_path / "models/speech-digits")
     return tmp_path / "models"
 
 
@@ -66,7 +66,7 @@ def test_a_server_ends_when_its_terminal_closes(models: Path, tmp_path: Path) ->
 @pytest.mark.parametrize("level", ["info", "error"])
 def test_the_log_has_our_lines_from_its_level_on(models: Path, tmp_path: Path, level: str) -> None:
     rewrite(models / "speech-digits/1", "bank.onnx", b"broken")
-    subprocess.run(["cp", "-r", str(MODELS / "shd-size"), str(models)], check=True)
+    shutil.copytree(MODELS / "shd-size", models / "shd-size")
     port = free_port()
     with (tmp_path / "log").open("wb") as log:
         server = subprocess.Popen(
