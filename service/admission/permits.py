@@ -44,25 +44,24 @@ class Admission:
         return self._is_ready
 
     def check(self) -> None:
-        """Refuse a request as ``__enter__`` would now, before its body is read.
+        """Refuse a request before its body is read.
 
         Raises:
             Overloaded: all permits are taken.
-            ShuttingDown: the server admits no more requests.
+            ShuttingDown: the server shuts down.
         """
-        again = "send the chunk again in"
-        if not self._admits:
-            raise ShuttingDown(f"the server is shutting down: {again} {RETRY_S:g} s")
-        if self._in_flight >= self._max_in_flight:
-            raise Overloaded(f"{self._in_flight} requests are waiting: {again} {RETRY_S:g} s")
+        if self._uploads.is_ending:
+            raise self._shutting_down()
+        self._check()
 
     def __enter__(self) -> None:
         """Take a permit.
 
         Raises:
-            Overloaded, ShuttingDown: as ``check``.
+            Overloaded: all permits are taken.
+            ShuttingDown: the server admits no more requests.
         """
-        self.check()
+        self._check()
         self._take()
 
     def __exit__(self, *_: object) -> None:
@@ -103,6 +102,16 @@ class Admission:
         await self._uploads.finish()  # those that arrive in time still get a permit
         self._admits = False
         await self._idle.wait()
+
+    def _check(self) -> None:
+        if not self._admits:
+            raise self._shutting_down()
+        if self._in_flight >= self._max_in_flight:
+            raise Overloaded(f"{self._in_flight} requests are waiting: send the chunk again in {RETRY_S:g} s")
+
+    @staticmethod
+    def _shutting_down() -> ShuttingDown:
+        return ShuttingDown(f"the server is shutting down: send the chunk again in {RETRY_S:g} s")
 
     def _take(self) -> None:
         self._in_flight += 1

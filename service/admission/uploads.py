@@ -16,15 +16,15 @@ FREE_BYTES = 64 * 1024  # not counted: as much of a body is in its connection's 
 class Uploads:
     """All bodies. Used from one event loop.
 
-    A body is under way until it is complete. One more than may be under way displaces the oldest, which gets TooSlow.
-    Bytes count from when they arrive until the request is answered. A body of up to ``FREE_BYTES`` that arrives in one
-    piece has no bytes that count.
-
-    Nearly every body is complete before it is asked for, so one timer, for the oldest, serves all of them: a timer each
-    would cost 5% of a chunk's time.
+    A body that is not complete when its request begins is under way until it is. One more than may be under way
+    displaces the oldest, which gets TooSlow. Bytes count from when they arrive until the request is answered. A body of
+    up to ``FREE_BYTES`` that arrives in one piece has no bytes that count.
 
     Args:
         limits: of the bodies.
+
+    Attributes:
+        is_ending: the server shuts down, and no more bodies should begin.
     """
 
     def __init__(self, limits: Limits) -> None:
@@ -39,7 +39,7 @@ class Uploads:
         )
         self._displaced: set[asyncio.Timeout] = set()
         self._timer: asyncio.TimerHandle | None = None
-        self._is_ending = False
+        self.is_ending = False
         self._finished: asyncio.Event | None = None
 
     @property
@@ -53,19 +53,14 @@ class Uploads:
         return len(self._until_s)
 
     def begin(self, client: str) -> asyncio.Timeout:
-        """The time of a body that is read from now on: a context that raises TimeoutError when it is over.
-
-        Raises:
-            ShuttingDown: the server shuts down.
-        """
-        if self._is_ending:
-            raise _ending()
+        """The time of a body that is read from now on: a context that raises TimeoutError when it is over."""
         loop = asyncio.get_running_loop()
+        allowed_s = ENDING_S if self.is_ending else self._timeout_s
         deadline = asyncio.timeout(None)
         self._shares.enter(deadline, client)
-        self._until_s[deadline] = loop.time() + self._timeout_s
+        self._until_s[deadline] = loop.time() + allowed_s
         if self._timer is None:
-            self._timer = loop.call_later(self._timeout_s, self._interrupt)
+            self._timer = loop.call_later(allowed_s, self._interrupt)
         return deadline
 
     def end(self, deadline: asyncio.Timeout) -> None:
@@ -80,16 +75,16 @@ class Uploads:
         """Why a body's time was over, as an error."""
         if deadline in self._displaced:
             return TooSlow("the body was not complete when others needed its room: send it faster")
-        if self._is_ending:
-            return _ending()
+        if self.is_ending:
+            return ShuttingDown(f"the server is shutting down: send the chunk again in {RETRY_S:g} s")
         return TooSlow(
             f"the body was not complete after {self._timeout_s:g} s: send it faster, or cut the input into "
             "several chunks"
         )
 
     def end_soon(self) -> None:
-        """Let no more bodies begin, and give those under way ``ENDING_S`` at most."""
-        self._is_ending = True
+        """Give bodies under way, and new ones, ``ENDING_S`` at most."""
+        self.is_ending = True
         latest_s = asyncio.get_running_loop().time() + ENDING_S
         self._until_s = {deadline: min(until_s, latest_s) for deadline, until_s in self._until_s.items()}
         self.close()
@@ -179,7 +174,3 @@ class Upload:
         """As ``Uploads.take``, until the end of the context."""
         self.uploads.take(count, self.client)
         self._bytes += count
-
-
-def _ending() -> ShuttingDown:
-    return ShuttingDown(f"the server is shutting down: send the chunk again in {RETRY_S:g} s")

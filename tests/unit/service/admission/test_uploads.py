@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from service.admission.body import read_body
 from service.admission.uploads import Upload, Uploads
 from service.errors import Overloaded, ShuttingDown, TooSlow
 from service.settings import Limits
@@ -156,3 +157,32 @@ def test_it_may_be_used_from_another_loop_after_it_was_closed() -> None:
 
     for _ in range(2):
         asyncio.run(body())
+
+
+async def test_a_body_that_is_there_needs_no_time_and_one_that_waits_is_under_way() -> None:
+    uploads, arrives = make_uploads(1000, 60.0), asyncio.Event()
+
+    async def receive() -> dict[str, Any]:
+        for _ in range(2):  # waits twice within one call
+            await asyncio.sleep(0)
+        await arrives.wait()
+        return {"type": "http.request", "body": b"late", "more_body": False}
+
+    async def at_once() -> dict[str, Any]:
+        return {"type": "http.request", "body": b"soon", "more_body": False}
+
+    with Upload(uploads, "a") as upload:
+        reading = asyncio.create_task(read_body(receive, b"", 1000, upload))
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert uploads.under_way == 1
+        assert await read_body(at_once, b"", 1000, upload) == b"soon"
+        arrives.set()
+        assert await reading == b"late"
+        cancelled = asyncio.create_task(read_body(asyncio.Event().wait, b"", 1000, upload))  # type: ignore[arg-type]
+        await asyncio.sleep(0)
+        cancelled.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await cancelled
+    assert uploads.under_way == 0
+    uploads.close()
