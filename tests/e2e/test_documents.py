@@ -116,7 +116,8 @@ class PageReader:
         self.missing: list[str] = []
         for name in ("docs", "examples", "benchmarks"):
             (folder / name).symlink_to(ROOT / name)
-        shutil.copytree(MODELS, folder / "models")
+        # without what a reader of the pages may have made already
+        shutil.copytree(MODELS, folder / "models", ignore=shutil.ignore_patterns("my-digits", "[2-9]"))
         (folder / "carry.keys").write_text("MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=\n")
         (folder / "recordings").mkdir()
         for path in RECORDINGS.glob("*.wav"):
@@ -133,8 +134,8 @@ class PageReader:
         self._ports = {8000: self._server.port, 8001: self._second.port, 9000: echo.server_port}
 
     def _next_version(self) -> None:
-        """``build/2``, what an export of a second version leaves."""
-        build = self.folder / "build/2"
+        """``build/speech-digits/2``, what an export of a second version leaves."""
+        build = self.folder / "build/speech-digits/2"
         shutil.copytree(MODELS / "speech-digits/1", build)
         manifest = json.loads((build / "manifest.json").read_text())
         (build / "manifest.json").write_text(json.dumps(manifest | {"version": "2"}))

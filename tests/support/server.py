@@ -9,6 +9,7 @@ import pytest
 
 from service.errors import HetsynError
 from service.models.catalog import ModelCatalog
+from service.registry.shared import SharedSessions
 from service.store.base import StateStore
 from service.wire.schema import Reply
 from tests.support.clock import Clock
@@ -63,3 +64,10 @@ class ServeDirect(Protocol):
     """Makes servers of the options of ``DirectServer``, on the usual catalog unless another is given."""
 
     def __call__(self, catalog: ModelCatalog | None = None, **options: Any) -> DirectServer: ...
+
+
+def shared_sessions(server: DirectServer) -> SharedSessions:
+    """The session table of a server with a store."""
+    sessions = server.registry.sessions
+    assert isinstance(sessions, SharedSessions)
+    return sessions

@@ -18,21 +18,13 @@ from service.errors import (
     OutOfOrder,
     Overloaded,
     SessionEnded,
-    SessionGone,
     StoreUnavailable,
 )
-from service.registry.shared import SharedSessions
 from service.wire.chunk import AudioChunk
 from service.wire.schema import Reply
 from tests.support.cluster import Cluster, MakeCluster
-from tests.support.server import DirectServer, ServeDirect
+from tests.support.server import ServeDirect, shared_sessions
 from tests.support.signals import sound
-
-
-def shared(server: DirectServer) -> SharedSessions:
-    sessions = server.registry.sessions
-    assert isinstance(sessions, SharedSessions)
-    return sessions
 
 
 async def test_any_replica_serves_any_chunk_and_all_answer_alike(cluster: Cluster) -> None:
@@ -154,130 +146,11 @@ async def test_chunks_of_many_sessions_are_committed_together(make_cluster: Make
     await cluster.store.entered.wait()
     rest = [asyncio.create_task(server.send(f"s{n}", 0)) for n in range(20)]
     async with asyncio.timeout(10):
-        while len(shared(server)._store._group_commit._commits._waiting) < 20:
+        while len(shared_sessions(server)._store._group_commit._commits._waiting) < 20:
             await asyncio.sleep(0.001)
     cluster.store.opened.set()
     await asyncio.gather(first, *rest)
     assert cluster.store.batches == [1, 20]
-
-
-async def test_time_is_judged_by_the_record_and_alike_everywhere(cluster: Cluster) -> None:
-    one, two = cluster.replica(), cluster.replica()
-    await one.send("a", 0)
-    cluster.clock.now_s += 59
-    await two.send("a", 1, seed=1)
-    cluster.clock.now_s += 59
-    await one.send("a", 2, seed=2)
-    cluster.clock.now_s += 60
-    for server in (one, two):
-        for seq in (None, 0, 3):
-            await server.refused(SessionGone, "expired, after 60 s without a chunk", "a", seq)
-        with pytest.raises(SessionGone):
-            await server.registry.describe("a")
-        with pytest.raises(SessionGone):
-            await server.registry.delete("a")
-    cluster.clock.now_s += 500
-    assert (await two.send("a", 0)).seq == 0
-
-
-async def test_a_session_is_dropped_at_its_age(cluster: Cluster) -> None:
-    one, two = cluster.replica(), cluster.replica()
-    for n in range(20):
-        await (one, two)[n % 2].send("a", n, seed=n)
-        cluster.clock.now_s += 50
-    await one.refused(SessionGone, "at the age of 1000 s", "a", 20)
-    await two.refused(SessionGone, "at the age of 1000 s", "a", None)
-
-
-async def test_an_ended_session_is_forgotten_after_a_while(cluster: Cluster) -> None:
-    one, two = cluster.replica(), cluster.replica()
-    last = await one.send("a", 0, end=True)
-    cluster.clock.now_s += 9
-    assert await two.send("a", 0, end=True) == last
-    assert (await two.registry.describe("a"))["state_bytes"] == 0
-    cluster.clock.now_s += 1
-    with pytest.raises(NotFound):
-        await two.registry.describe("a")
-    assert not (await two.send("a", 0)).end
-
-
-async def test_a_forgotten_session_does_not_fix_the_model_of_the_next(make_cluster: MakeCluster) -> None:
-    cluster = make_cluster(session_age_s=30)
-    server = cluster.replica()
-    await server.send("a", 0, form="exact")
-    cluster.clock.now_s += 30 + 500
-    assert await cluster.record("a") is not None  # kept for 60 + 500 s
-    assert (await server.send("a", 0, form="bank")).form == "bank"
-
-
-async def test_the_sweep_makes_the_record_of_a_dropped_session_small(cluster: Cluster) -> None:
-    server = cluster.replica()
-    await server.send("a", 0)
-    before = await cluster.record("a")
-    cluster.clock.now_s += 61
-    server.registry.sessions.sweep(cluster.clock())
-    while shared(server)._pending_tombstones:
-        await asyncio.wait(shared(server)._pending_tombstones)
-    after = await cluster.record("a")
-    assert before is not None
-    assert after is not None
-    assert len(after.record) < len(before.record)
-    assert server.registry.sessions.open == 0
-    await server.refused(SessionGone, "has expired", "a", 1)
-    assert server.counters.sessions_dropped == 1
-
-
-async def test_a_sweep_does_not_put_all_that_is_over_before_the_chunks(
-    make_cluster: MakeCluster, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("service.registry.table.SLICE", 10)
-    cluster = make_cluster(max_sessions=100, sweep_interval_s=0.001)
-    server = cluster.replica()
-    for n in range(60):
-        await server.send(f"s{n}", 0)
-    cluster.clock.now_s += 61
-    cluster.store.entered.clear()
-    cluster.store.opened.clear()
-    cluster.store.batches.clear()
-    sweeping = asyncio.create_task(server.registry.sweep_forever(0.001))
-    await cluster.store.entered.wait()
-    for _ in range(20):
-        await asyncio.sleep(0)
-    chunk = asyncio.create_task(server.send("new", 0))
-    await server.entered()
-    assert len(shared(server)._pending_tombstones) <= 10
-    cluster.store.opened.set()
-    assert (await chunk).seq == 0
-    while server.counters.sessions_dropped < 60:
-        await asyncio.sleep(0.001)
-    sweeping.cancel()
-
-
-async def test_memory_is_bounded_and_the_store_is_not(cluster: Cluster) -> None:
-    server = cluster.replica()
-    for n in range(10):
-        await server.send(f"s{n}", 0)
-        assert server.registry.sessions.open <= 3
-    assert (await server.send("s0", 1, seed=1)).seq == 1
-    server.gate.opened.clear()
-    running = [asyncio.create_task(server.send(f"s{n}", 1, seed=1)) for n in (7, 8, 9)]
-    for _ in range(3):
-        await server.entered()
-    await server.refused(Overloaded, "3 sessions are open", "s1", 1)
-    server.gate.opened.set()
-    await asyncio.gather(*running)
-
-
-async def test_memory_lets_go_the_least_recently_used_session(cluster: Cluster) -> None:
-    server = cluster.replica()
-    for name in "abc":
-        await server.send(name, 0)
-    await server.send("a", 1, seed=1)
-    await server.send("d", 0)  # one more than there may be
-    assert cluster.store.loads == 0
-    for name, seq, loads in (("a", 2, 0), ("b", 1, 1)):
-        await server.send(name, seq, seed=seq)
-        assert cluster.store.loads == loads
 
 
 async def test_a_deletion_reaches_every_replica(cluster: Cluster) -> None:
@@ -336,8 +209,8 @@ async def test_closing_writes_the_tombstones_of_the_last_sweep(cluster: Cluster)
     server = cluster.replica()
     await server.send("a", 0)
     cluster.clock.now_s += 61
-    shared(server).sweep(cluster.clock())
-    await shared(server).close()
+    shared_sessions(server).sweep(cluster.clock())
+    await shared_sessions(server).close()
     assert server.counters.sessions_dropped == 1
 
 
@@ -348,8 +221,8 @@ async def test_a_tombstone_that_is_not_written_is_counted_and_not_logged(
     await server.send("a", 0)
     cluster.clock.now_s += 61
     cluster.store.down = True
-    shared(server).sweep(cluster.clock())
-    await shared(server).close()
+    shared_sessions(server).sweep(cluster.clock())
+    await shared_sessions(server).close()
     gc.collect()  # asyncio logs an exception that was never retrieved when its task is collected
     assert server.counters.store_failures["StoreUnavailable"] == 1
     assert not caplog.records
