@@ -31,8 +31,9 @@ from hetsyn_client.events import MEDIA_TYPE, pack_events
 from hetsyn_client.loadtest.run import RunSettings
 from service.app import create_app
 from service.commands import COLLECT_AFTER
-from service.engine.engine import Engine, Work
+from service.engine.engine import Engine
 from service.engine.stream import initial_stream
+from service.engine.work import Work
 from service.models.catalog import ModelCatalog
 from service.settings import Settings
 from service.wire.decode import decode_raw

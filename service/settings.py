@@ -88,7 +88,7 @@ class Batching(_Checked):
 
     engine_threads: int = 2
     max_batch: int = 64
-    inline_s: float = 1e-2
+    inline_s: float = 4e-3
 
 
 @dataclass(frozen=True)

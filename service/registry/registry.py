@@ -192,7 +192,9 @@ class SessionRegistry:
                 self._counters.chunks_replayed += 1
                 return decision.reply
             if isinstance(decision, PlannedChunk):
-                after, reply = await self._advance.apply(entry.id, decision, request, sessions.clock)
+                after, reply = await self._advance.apply(
+                    entry.id, decision, request, sessions.clock, needs_host=sessions.stores_state
+                )
                 if await sessions.commit(entry, snapshot, after):
                     self._advance.count(reply)
                     return reply

@@ -37,6 +37,7 @@ class SharedSessions(SessionTable):
     """
 
     wall_offset_s = 0.0
+    stores_state = True
 
     def __init__(
         self,

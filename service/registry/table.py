@@ -67,10 +67,12 @@ class SessionTable(ABC):
     Attributes:
         decision_lifetimes: lifetimes that the protocol applies to a session that a request has entered.
         wall_offset_s: seconds since 1970 less ``clock``, now.
+        stores_state: a commit reads the state on the host.
     """
 
     decision_lifetimes: Lifetimes
     wall_offset_s: float
+    stores_state: bool
 
     def __init__(self, max_sessions: int, lifetimes: Lifetimes, retry_s: float, clock: Clock) -> None:
         self.clock = clock

@@ -13,8 +13,9 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from service.engine.engine import Engine, Work
+from service.engine.engine import Engine
 from service.engine.stream import initial_stream
+from service.engine.work import Work
 from service.errors import (
     ModelChanged,
     StateCorrupt,
@@ -29,7 +30,7 @@ from service.models.model import Model
 from service.session.protocol import Answered, Known, Progress
 from service.session.session import Session
 from service.store.record import CHECKSUM_BYTES, Packing, model_hash, read, renamed
-from service.wire.chunk import AudioChunk
+from service.wire.chunk import AudioChunk, spike_chunk
 from tests.support.artifact import write_artifact
 from tests.support.fake_device import FakeDevice
 from tests.support.fake_graph import OUTPUTS, load_fake
@@ -346,6 +347,9 @@ def test_a_session_moves_between_a_device_and_the_host(folder: Path, model: Mode
     record = packing.pack("abc", there)
     assert record == packing.pack("abc", here)
     uploads = device.uploads
-    assert_same(packing.unpack(read(record), resident), there)
+    back = packing.unpack(read(record), resident)
+    assert_same(back, there)
+    assert device.uploads == uploads  # the next batch brings it there
+    Engine(20_000).run(resident, "bank", [Work(back.open_stream, spike_chunk(3, [], []), end=False)])
     assert device.uploads == uploads + 1
     assert_same(packing.unpack(read(record), model), here)
