@@ -23,8 +23,12 @@ class _Recent:
         self.upper = 0.0
 
     def add(self, value: float) -> None:
-        self._values.append(value)
-        ordered = sorted(self._values)
+        values = self._values
+        forgotten = values[0] if len(values) == REMEMBERED else inf
+        values.append(value)
+        if forgotten < self.upper and value <= self.upper:
+            return  # the two largest stay as they are
+        ordered = sorted(values)
         self.upper = ordered[-2] if len(ordered) > 2 else ordered[-1]
 
 

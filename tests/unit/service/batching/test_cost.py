@@ -64,3 +64,11 @@ def test_the_density_of_audio_is_an_upper_estimate() -> None:
     for density in (1.0, 3.0, 9.0, 2.0):
         costs.observe_density("a", density)
     assert costs.density("a") == 3.0
+
+
+@given(st.lists(st.sampled_from([0.1, 0.2, 0.3, 0.4, 0.5]), min_size=3, max_size=60))
+def test_the_estimate_is_the_second_largest_of_the_latest_times(times_s: list[float]) -> None:
+    costs = CostModel()
+    for seconds in times_s:
+        costs.observe("a", 1, 0, seconds)
+    assert costs.expected_s("a", 1, 0) == sorted(times_s[-REMEMBERED:])[-2]
