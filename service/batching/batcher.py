@@ -216,14 +216,22 @@ class Batcher:
         first = batch[0]
         if self._inline_s <= 0 or not first.model.states(first.form).is_host:
             return False
-        limit = max(item.left for item in batch)
-        if limit > MAX_SEGMENT_STEPS or any(item.job.steps for item in batch):
-            return False  # of a long chunk no part runs here, or the parts would follow one another
-        steps = sum(item.left + 1 for item in batch)
-        counts = [count_events(item.job, limit) for item in batch]
-        # the spikes of audio are known once it is encoded, and that takes a time that its steps tell
-        stage = "encode" if None in counts else "network"
-        events = 0 if None in counts else sum(count for count in counts if count is not None)
+        limit = steps = events = 0
+        stage = "network"
+        for item in batch:
+            job, left = item.job, item.left
+            if left > MAX_SEGMENT_STEPS or job.steps:
+                return False  # of a long chunk no part runs here, or the parts would follow one another
+            count = count_events(job, left)
+            if count is None:
+                # the spikes of audio are known once it is encoded, and that takes a time that its steps tell
+                stage = "encode"
+            else:
+                events += count
+            steps += left + 1
+            limit = max(limit, left)
+        if stage == "encode":
+            events = 0
         if self._costs.expected_s((stage, first.waiting.group), steps, events) >= self._inline_s:
             return False
         self._run_here(batch, limit, is_known=stage == "network")

@@ -192,12 +192,14 @@ def _take_audio(model: Model, job: Job, max_steps: int) -> Piece:
         unfilled = -sum(map(len, parts)) % per_step
         parts.append(np.zeros(unfilled + model.manifest.decision.tail_steps * per_step, np.float32))
         ends = False
-    samples = np.concatenate(parts)
+    parts = [part for part in parts if len(part)]
+    samples = parts[0] if len(parts) == 1 else np.concatenate([NO_SAMPLES, *parts])
     steps = min(len(samples) // per_step, max_steps)
-    # a copy, or the rest would keep the whole chunk in memory
-    pending = samples[steps * per_step :].copy()
+    pending = NO_SAMPLES
+    if len(samples) > steps * per_step:  # a copy, or the rest would keep the whole chunk in memory
+        pending, samples = samples[steps * per_step :].copy(), samples[: steps * per_step]
     stream = StreamState(stream.network, stream.step, stream.encoder, stream.kind, resampler, pending)
     so_far = (job.scores, job.probabilities, job.readouts)
     after = Job(stream, job.chunk, taken, ends, job.needs_host, job.steps, *so_far)
     is_last = taken == total and not ends and len(pending) < per_step
-    return Piece(after, steps, samples[: steps * per_step], NO_EVENTS, NO_EVENTS, is_last)
+    return Piece(after, steps, samples, NO_EVENTS, NO_EVENTS, is_last)
