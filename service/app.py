@@ -115,19 +115,18 @@ def build_server(
 
     Args:
         settings: of the server.
-        catalog: None opens the folder ``settings.models``.
+        catalog: None is that of the folder ``settings.models``. One that is empty is loaded.
         clock: seconds, for the times of sessions in memory.
         store: None opens the store that ``settings.store`` names.
         wall: seconds since 1970, for the times of sessions in a store and of carried sessions.
         keys: of carried sessions; None refuses carried sessions.
 
     Raises:
-        ArtifactError: the folder has no usable models.
-        NotFound: the folder has no model of the name ``settings.default_model``.
+        ArtifactError: the folder has no usable models, or the default model is not among them.
         StoreUnusable: ``settings.store`` names no store, or one that cannot be used.
     """
     limits, retention, batching = settings.limits, settings.retention, settings.batching
-    catalog = catalog or ModelCatalog(settings.models, settings.default_model)
+    catalog = catalog or ModelCatalog(settings.models, settings.default_model, is_empty=True)
     store = store or open_store(settings.store.url, settings.store.timeout_s)
     counters = Counters()
     lifetimes = Lifetimes(
@@ -156,6 +155,9 @@ def build_server(
             limits.max_sessions, lifetimes, retention.sweep_interval_s, session_store, counters, wall
         )
     tokens = None if keys is None else Tokens(keys, catalog, lifetimes, counters, wall)
+    reloader = Reloader(catalog, lambda model: smoke_test(model, engine), counters, settings.watch_s)
+    if not catalog.names:
+        reloader.load()
     return Server(
         settings=settings,
         catalog=catalog,
@@ -165,7 +167,7 @@ def build_server(
         batcher=batcher,
         registry=SessionRegistry(sessions, advance, catalog, packing, admission, counters),
         carried=CarriedSessions(tokens, advance, counters, admission, wall),
-        reloader=Reloader(catalog, lambda model: smoke_test(model, engine), counters, settings.watch_s),
+        reloader=reloader,
     )
 
 
