@@ -19,6 +19,7 @@ from service.carried.keys import CarryKeys
 from service.carried.sessions import CarriedSessions
 from service.carried.token import Tokens
 from service.engine.engine import Engine
+from service.errors import StoreUnusable
 from service.models.catalog import ModelCatalog
 from service.observe.clock import Clock
 from service.observe.counters import Counters
@@ -66,12 +67,16 @@ class Server:
     reloader: Reloader
 
     async def start(self) -> None:
-        """Open the session store.
+        """Open the session store. A second call does nothing.
 
         Raises:
-            StoreUnusable: the store would lose sessions, as it is configured.
+            StoreUnusable: the store would lose sessions, as it is configured. The server is closed then.
         """
-        await self.registry.sessions.start()
+        try:
+            await self.registry.sessions.start()
+        except StoreUnusable:
+            await self.close()
+            raise
 
     async def close(self) -> None:
         """Finish and commit the requests in flight, end the threads and close the store."""

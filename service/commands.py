@@ -244,7 +244,12 @@ def serve_models(
     gc.set_threshold(*COLLECT_AFTER)
     has_terminal = sys.stdin is not None and sys.stdin.isatty()
     process = GracefulServer(
-        config, server.admission, settings.drain_s, server.reloader.request_reload, has_terminal=has_terminal
+        config,
+        server.admission,
+        settings.drain_s,
+        server.reloader.request_reload,
+        prepare=server.start,
+        has_terminal=has_terminal,
     )
     with suppress(KeyboardInterrupt):  # uvicorn raises the signal again after the shutdown
         process.run()

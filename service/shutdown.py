@@ -16,7 +16,7 @@ import logging
 import signal
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from types import FrameType
 
@@ -35,6 +35,7 @@ class GracefulServer(uvicorn.Server):
         admission: permits of the application's requests.
         drain_s: time to serve on while unready.
         reload: called to reload the models; None leaves SIGUSR1 and SIGHUP alone.
+        prepare: runs before the server starts. If it raises, ``serve`` raises the same, and nothing has started.
         has_terminal: whether SIGHUP says that the terminal was closed.
     """
 
@@ -45,12 +46,14 @@ class GracefulServer(uvicorn.Server):
         drain_s: float,
         reload: Callable[[], None] | None = None,
         *,
+        prepare: Callable[[], Awaitable[None]] | None = None,
         has_terminal: bool = False,
     ) -> None:
         super().__init__(config)
         self._admission = admission
         self._drain_s = drain_s
         self._reload = reload
+        self._prepare = prepare
         self._has_terminal = has_terminal
         self._loop: asyncio.AbstractEventLoop | None = None
         self._ending: asyncio.Task[None] | None = None
@@ -62,6 +65,8 @@ class GracefulServer(uvicorn.Server):
         for number, handler in handlers.items():
             self._loop.add_signal_handler(number, handler)
         try:
+            if self._prepare is not None:
+                await self._prepare()
             await super().serve(sockets)
         finally:
             for number in handlers:

@@ -1,4 +1,4 @@
-"""``hetsyn serve`` and its terminal: its log, a port in use, and what a closed terminal does."""
+"""``hetsyn serve`` and its terminal: its log, what keeps it from starting, and what a closed terminal does."""
 
 from __future__ import annotations
 
@@ -16,9 +16,11 @@ import httpx
 import pytest
 
 from benchmarks.server_process import free_port
+from benchmarks.valkey import ValkeyServer
 from tests.support.artifact_file import rewrite
 from tests.support.paths import MODELS, ROOT
 from tests.support.server_process import STOP_TIMEOUT_S, serve_command, wait_until_ready
+from tests.support.tools import require_valkey
 
 pty = pytest.importorskip("pty", reason="no pseudo-terminals: only POSIX has them")
 # makes standard input the controlling terminal of a session of its own, then becomes the command
@@ -104,3 +106,36 @@ def test_a_port_in_use_gets_advice(models: Path) -> None:
     assert "address already in use" in done.stderr
     assert "choose another port with --port (0 takes a free one)" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_store_that_would_lose_sessions_is_one_line_and_nothing_starts(models: Path, tmp_path: Path) -> None:
+    require_valkey()
+    with ValkeyServer(tmp_path, "--maxmemory-policy", "allkeys-lru") as valkey:
+        done = subprocess.run(
+            serve_command(free_port(), "--models", str(models), "--store", valkey.url),
+            cwd=ROOT, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith("hetsyn: the store's maxmemory-policy is 'allkeys-lru'")
+    assert "Traceback" not in done.stderr
+    assert "Started server process" not in done.stderr
+
+
+@pytest.mark.parametrize("append_only", ["no", "yes"])
+def test_a_store_without_an_append_only_file_is_one_warning(models: Path, tmp_path: Path, append_only: str) -> None:
+    require_valkey()
+    port = free_port()
+    with ValkeyServer(tmp_path, "--appendonly", append_only) as valkey, (tmp_path / "log").open("wb") as log:
+        server = subprocess.Popen(
+            serve_command(port, "--models", str(models), "--store", valkey.url),
+            cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+        )  # fmt: skip
+        try:
+            wait_until_ready(f"http://127.0.0.1:{port}", server)  # asks the store a second time
+        finally:
+            server.terminate()
+            server.wait(timeout=STOP_TIMEOUT_S)
+    lines = (tmp_path / "log").read_text().splitlines()
+    warnings = [line for line in lines if line.startswith("WARNING:  the store's append-only file is off")]
+    assert len(warnings) == (append_only == "no")
+    assert all("set appendonly to yes and appendfsync to always" in line for line in warnings)
