@@ -20,6 +20,7 @@ from hetsyn_client.errors import HetsynError
 from hetsyn_client.extras import install_command
 
 if TYPE_CHECKING:
+    from export.parity import Streams
     from export.write import Evaluation, Source, write_artifact
     from hetsyn_client import StreamingClient
     from hetsyn_model import (
@@ -43,6 +44,7 @@ __all__ = [
     "NeuronSpec",
     "Source",
     "StreamingClient",
+    "Streams",
     "SurrogateSpec",
     "from_reference",
     "main",
@@ -53,6 +55,7 @@ __all__ = [
 
 # public names by the module that has them
 _LAZY = {
+    "export.parity": ("Streams",),
     "export.write": ("Evaluation", "Source", "write_artifact"),
     "hetsyn_client": ("StreamingClient",),
     "hetsyn_model": (

@@ -28,7 +28,9 @@ import pytest
 from benchmarks.server_process import free_port
 from benchmarks.valkey import BINARY, MISSING, ValkeyServer
 from hetsyn_client.extras import install_command
+from service.contract.artifact import Artifact
 from tests.support.documents import PAGES, README, blocks, commands, name_of
+from tests.support.json_input import Json
 from tests.support.paths import DOCS, MODELS, RECORDINGS, ROOT
 from tests.support.server_process import wait_until_ready
 
@@ -47,6 +49,7 @@ NOT_RUN = {
 }
 RUN = (
     r"make demo$|hetsyn (serve|reload|train|export|inspect|stream|bench)\b|python -m service\.runtime\.operators$|"
+    r"python examples/|"
     r"(curl|head|tail|printf|openssl|cp|kill) |(type|url)="
 )
 SHORTER = {
@@ -236,6 +239,36 @@ def read(page: Path, reader: PageReader, monkeypatch: pytest.MonkeyPatch) -> str
     return "".join(printed)
 
 
+def replies(printed: str) -> dict[str, Json]:
+    """The replies to chunks among what commands printed, by session."""
+    found = {}
+    for match in re.finditer(r'(?={"session")', printed):
+        reply, _ = json.JSONDecoder().raw_decode(printed, match.start())
+        found[reply["session"]] = reply
+    return found
+
+
+def compare_sample_reply(page: Path, printed: str, *, is_whole: bool) -> None:
+    """The sample reply of a page is what the page's commands got: the same fields, and values up to the first ``…``."""
+    (sample,) = (
+        json.loads(block.code) for block in blocks(page) if block.language == "json" and '"session"' in block.code
+    )
+    got = replies(printed)
+    if not is_whole and sample["session"] not in got:
+        return
+    reply = got[sample["session"]]
+    assert list(sample) == list(reply)
+    for name, shown in sample.items():
+        if name == "version":
+            continue  # the server has a second one if sessions.md came first
+        if isinstance(shown, list):
+            *first, rest = shown
+            assert rest == "…"
+            assert reply[name][: len(first)] == (pytest.approx(first, abs=5e-5) if name == "probabilities" else first)
+        else:
+            assert reply[name] == shown, name
+
+
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page)], ids=name_of)
 def test_a_page_does_what_it_says(
     page: Path, reader: PageReader, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -246,14 +279,21 @@ def test_a_page_does_what_it_says(
     is_whole = reader.missing.total() == missing_before
     if page == README:
         assert "seven.wav: seven" in printed
-        assert '"total_steps":84' in printed or not is_whole
         assert shown.startswith("seven ")
+        compare_sample_reply(page, printed, is_whole=is_whole)
     elif page.name == "model.md":
         assert "torch.Size([4, 20])" in shown
     elif page.name == "http-api.md":
         assert shown.splitlines()[0] == "25"
         assert printed.count('"probabilities"') == 7 or not is_whole
+        compare_sample_reply(page, printed, is_whole=is_whole)
+    elif page.name == "serve-your-network.md":
+        forms = Artifact.open(reader.folder / "models/half/1").manifest.forms
+        assert shown.splitlines()[-2:] == [
+            f"{name} {form.state_bytes} {form.accuracy:.0%}" for name, form in forms.items()
+        ]
     elif page.name == "sessions.md":
+        assert "after chunk 1: seven" in printed
         deadline_s = time.monotonic() + 20
         while "2" not in reader.versions("speech-digits"):
             assert time.monotonic() < deadline_s, "the server did not take the new version"
