@@ -19,6 +19,7 @@ from service.carried.keys import CarryKeys
 from service.carried.sessions import CarriedSessions
 from service.carried.token import Tokens
 from service.engine.engine import Engine
+from service.errors import StoreUnusable
 from service.models.catalog import ModelCatalog
 from service.observe.clock import Clock
 from service.observe.counters import Counters
@@ -66,12 +67,16 @@ class Server:
     reloader: Reloader
 
     async def start(self) -> None:
-        """Open the session store.
+        """Open the session store. A second call does nothing.
 
         Raises:
-            StoreUnusable: the store would lose sessions, as it is configured.
+            StoreUnusable: the store would lose sessions, as it is configured. The server is closed then.
         """
-        await self.registry.sessions.start()
+        try:
+            await self.registry.sessions.start()
+        except StoreUnusable:
+            await self.close()
+            raise
 
     async def close(self) -> None:
         """Finish and commit the requests in flight, end the threads and close the store."""
@@ -115,19 +120,18 @@ def build_server(
 
     Args:
         settings: of the server.
-        catalog: None opens the folder ``settings.models``.
+        catalog: None is that of the folder ``settings.models``. One that is empty is loaded.
         clock: seconds, for the times of sessions in memory.
         store: None opens the store that ``settings.store`` names.
         wall: seconds since 1970, for the times of sessions in a store and of carried sessions.
         keys: of carried sessions; None refuses carried sessions.
 
     Raises:
-        ArtifactError: the folder has no usable models.
-        NotFound: the folder has no model of the name ``settings.default_model``.
+        ArtifactError: the folder has no usable models, or the default model is not among them.
         StoreUnusable: ``settings.store`` names no store, or one that cannot be used.
     """
     limits, retention, batching = settings.limits, settings.retention, settings.batching
-    catalog = catalog or ModelCatalog(settings.models, settings.default_model)
+    catalog = catalog or ModelCatalog(settings.models, settings.default_model, is_empty=True)
     store = store or open_store(settings.store.url, settings.store.timeout_s)
     counters = Counters()
     lifetimes = Lifetimes(
@@ -156,6 +160,9 @@ def build_server(
             limits.max_sessions, lifetimes, retention.sweep_interval_s, session_store, counters, wall
         )
     tokens = None if keys is None else Tokens(keys, catalog, lifetimes, counters, wall)
+    reloader = Reloader(catalog, lambda model: smoke_test(model, engine), counters, settings.watch_s)
+    if not catalog.names:
+        reloader.load()
     return Server(
         settings=settings,
         catalog=catalog,
@@ -165,7 +172,7 @@ def build_server(
         batcher=batcher,
         registry=SessionRegistry(sessions, advance, catalog, packing, admission, counters),
         carried=CarriedSessions(tokens, advance, counters, admission, wall),
-        reloader=Reloader(catalog, lambda model: smoke_test(model, engine), counters, settings.watch_s),
+        reloader=reloader,
     )
 
 

@@ -11,7 +11,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.admission.permits import Admission
 from service.admission.uploads import Uploads
-from service.api import health, infer_openapi, metrics, models, problems, sessions
+from service.api import docs, health, infer_openapi, metrics, models, problems, sessions
 from service.api.infer import PATH as INFER_PATH
 from service.api.infer import InferEndpoint
 from service.api.request_id import RequestIdEcho
@@ -73,6 +73,8 @@ def create_application(
         title="hetsyn",
         summary="Streaming inference on stateful spiking networks",
         lifespan=lifespan,
+        docs_url=None,  # FastAPI's pages load their scripts from a CDN
+        redoc_url=None,
     )
     app.add_middleware(RequestIdEcho)
     problems.install(app)
@@ -81,4 +83,5 @@ def create_application(
     app.include_router(models.router(catalog))
     app.include_router(health.router(registry, admission))
     app.include_router(metrics.router(counters, registry, admission, catalog))
+    docs.install(app)
     return app

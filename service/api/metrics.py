@@ -68,7 +68,7 @@ class _ServerCollector(Collector):
         yield _counter("hetsyn_model_reloads", "Reloads of the models folder.", counters.model_reloads)
         yield _by_label(
             "hetsyn_model_versions",
-            "Model versions that a reload changed, by what became of them.",
+            "Model versions that the start or a reload found, by what became of them.",
             "event",
             {
                 "opened": counters.models_opened,

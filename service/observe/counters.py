@@ -36,7 +36,7 @@ class Counters:
         model_reloads: reloads of the models folder.
         models_opened: versions that a reload has opened.
         models_retired: versions that a reload has retired.
-        models_refused: parts of the folder that a reload has refused.
+        models_refused: parts of the folder that the start or a reload has refused.
     """
 
     sessions_opened: int = 0

@@ -165,7 +165,7 @@ class SessionTable(ABC):
 
     @abstractmethod
     async def start(self) -> None:
-        """Prepare the table; called once, before any other method.
+        """Prepare the table; called before any other method. A second call does nothing.
 
         Raises:
             StoreUnusable: the store would lose sessions, as it is configured.

@@ -18,15 +18,16 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from hetsyn_client.extras import install_command
 from service.errors import ArtifactError, RuntimeUnavailable
 from service.runtime.operators import BUILD_CUDA, library
 
 Array = NDArray[Any]
 
 DISTRIBUTIONS = ("onnxruntime", "onnxruntime-gpu")
-INSTALL = "pip install 'hetsyn[cpu]' (or 'hetsyn[gpu]' on a machine with an NVIDIA GPU)"
-REPAIR = "pip uninstall -y onnxruntime onnxruntime-gpu && pip install 'hetsyn[cpu]' (or 'hetsyn[gpu]')"
-CUDA_REPAIR = "see whether nvidia-smi finds the GPU and whether its driver takes CUDA 13, and pip install 'hetsyn[gpu]'"
+INSTALL = f"{install_command('cpu')} ('.[gpu]' on a machine with an NVIDIA GPU)"
+REPAIR = f"pip uninstall -y onnxruntime onnxruntime-gpu, then {INSTALL}"
+CUDA_REPAIR = f"see whether nvidia-smi finds the GPU and whether its driver takes CUDA 13, and {install_command('gpu')}"
 NEEDED = ("InferenceSession", "SessionOptions", "ExecutionMode")
 LOG_SEVERITY = 3  # of ONNX Runtime: errors only
 CUDA = "CUDAExecutionProvider"
@@ -35,7 +36,7 @@ PROBE = (
     b'\x08\n:7\n\x10\n\x01x\x12\x01y"\x08Identity\x12\x01gZ\x0f\n\x01x\x12\n\n\x08\x08\x01\x12\x04\n\x02\x08\x01'
     b"b\x0f\n\x01y\x12\n\n\x08\x08\x01\x12\x04\n\x02\x08\x01B\x04\n\x00\x10\x14"
 )
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("hetsyn.runtime")
 
 
 class Graph(Protocol):

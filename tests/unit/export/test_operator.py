@@ -28,9 +28,10 @@ from service.contract.graph_io import (
 )
 from service.errors import ArtifactError
 from service.runtime.onnx import Array, Graph, load_graph, operators_problem
-from service.runtime.operators import BUILD, library
+from service.runtime.operators import library
+from tests.support.tools import NO_OPERATOR
 
-pytestmark = pytest.mark.skipif(library() is None, reason=f"the operator is not built: {BUILD}")
+pytestmark = pytest.mark.skipif(library() is None, reason=NO_OPERATOR)
 
 FORMS: tuple[Form, ...] = ("exact", "bank")
 NETWORK = Network(NetworkSpec(channels=6, hidden=(4,), outputs=3), seed=0).eval()

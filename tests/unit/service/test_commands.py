@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import json
-import os
+import logging
+import re
 import shutil
 import signal
 import subprocess
@@ -44,6 +44,17 @@ class _Announced(uvicorn.Server):
     async def startup(self, sockets: list[object] | None = None) -> None:  # type: ignore[override]
         await super().startup(sockets)  # type: ignore[arg-type]
         self.listening.set()
+
+
+@pytest.fixture(autouse=True)
+def _process() -> Iterator[None]:
+    """``serve`` sets up the log of its process, and a signal."""
+    log = logging.getLogger("hetsyn")
+    before = log.level, log.handlers[:], signal.getsignal(signal.SIGUSR1)
+    yield
+    log.setLevel(before[0])
+    log.handlers[:] = before[1]
+    signal.signal(signal.SIGUSR1, before[2])
 
 
 @pytest.fixture
@@ -117,6 +128,15 @@ def test_inspect_prints_tables(tmp_path: Path, takes_audio: bool) -> None:
     for expected in ("exact (default)", "bank", "0.001", "1.00%", "90.00%", "6-4-3", "[bold]a fake", "sum_softmax"):
         assert expected in done.output
     assert ("audio at 8000 Hz" in done.output) is takes_audio
+
+
+@pytest.mark.parametrize(
+    ("provenance", "row"), [({"epoch": 11}, "epoch 12"), ({"epoch": 300, "experiment": "shd"}, "update 300")]
+)
+def test_inspect_counts_epochs_as_training_does(tmp_path: Path, provenance: dict[str, object], row: str) -> None:
+    write_artifact(tmp_path, change={"provenance": provenance})
+    done = CliRunner().invoke(commands.inspect, [str(tmp_path / "digits")])
+    assert row in re.sub(r"[\s│|]+", " ", done.output)
 
 
 def test_inspect_explains_a_damaged_artifact(tmp_path: Path) -> None:
@@ -225,26 +245,6 @@ def test_serve_takes_its_limits(models: Path, served: list[GracefulServer]) -> N
     assert "less than --max-body-bytes" in done.output
 
 
-@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="no SIGHUP here")
-async def test_sighup_asks_for_a_reload_and_nothing_else(models: Path) -> None:
-    app = make_app(ModelCatalog(models, load=load_fake))
-    reloads: list[int] = []
-    config = uvicorn.Config(app, port=0, log_level="error")
-    before = signal.getsignal(signal.SIGHUP)
-    server = GracefulServer(config, app.state.server.admission, 0.0, lambda: reloads.append(1))
-    running = asyncio.create_task(server.serve())
-    async with asyncio.timeout(20):
-        while not server.started:
-            await asyncio.sleep(0.01)
-        os.kill(os.getpid(), signal.SIGHUP)
-        while not reloads:
-            await asyncio.sleep(0.01)
-    assert not server.should_exit
-    server.should_exit = True
-    await running
-    assert signal.getsignal(signal.SIGHUP) is before
-
-
 def test_serve_refuses_a_folder_without_models(tmp_path: Path) -> None:
     done = CliRunner().invoke(commands.serve, ["--models", str(tmp_path)])
     assert isinstance(done.exception, ArtifactError)
@@ -262,7 +262,7 @@ def test_real_graphs_that_are_none_are_refused_before_serving(models: Path) -> N
         ("mysql://host", "is not one of memory://"),
         ("file://", "has no file"),
         ("redis://", "has no host"),
-        ("file:///nowhere/at/all.db", "unable to open database file"),
+        ("file:///nowhere/at/all.db", "there is no folder /nowhere/at that this user may enter: mkdir -p /nowhere/at,"),
     ],
 )
 def test_serve_refuses_what_is_no_store(

@@ -11,6 +11,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
+from hetsyn_client.extras import install_command
 from service.errors import ArtifactError, RuntimeUnavailable
 from service.runtime import onnx as runtime
 from service.runtime.onnx import check_runtime, explain, load_graph, operators_problem
@@ -75,14 +76,14 @@ def test_this_installation_is_in_order() -> None:
 
 def test_a_missing_or_doubled_runtime_is_explained_with_the_command() -> None:
     assert explain(["onnxruntime"], importable=True) is None
-    assert "pip install 'hetsyn[cpu]'" in str(explain([], importable=False))
+    assert install_command("cpu") in str(explain([], importable=False))
     doubled = str(explain(["onnxruntime", "onnxruntime-gpu"], importable=True))
     assert "pip uninstall -y onnxruntime onnxruntime-gpu" in doubled
-    assert "pip install 'hetsyn[cpu]'" in doubled
+    assert install_command("cpu") in doubled
     assert MEND in str(explain(["onnxruntime-gpu"], importable=False))
 
 
-MEND = "pip uninstall -y onnxruntime onnxruntime-gpu && pip install 'hetsyn[cpu]'"
+MEND = f"pip uninstall -y onnxruntime onnxruntime-gpu, then {install_command('cpu')}"
 
 
 @pytest.mark.parametrize("installed", [[], ["onnxruntime"]])
