@@ -1,8 +1,10 @@
 """Graceful shutdown of a server process.
 
 On SIGTERM the server first becomes unready and serves on, so that balancers notice. Then it admits no more requests,
-finishes and commits those in flight, and closes. A second signal, or SIGINT (a person at the keyboard), skips the wait
-for balancers; requests in flight are finished all the same. SIGHUP is no shutdown: it reloads the models.
+finishes and commits those in flight, and closes. It disconnects clients that do not read their responses within
+``CLOSING_S``, so that none of them keeps it from closing its store. A second signal, or SIGINT (a person at the
+keyboard), skips the wait for balancers; requests in flight are finished all the same. SIGHUP is no shutdown: it reloads
+the models.
 """
 
 from __future__ import annotations
@@ -18,6 +20,8 @@ from types import FrameType
 import uvicorn
 
 from service.admission.permits import Admission
+
+CLOSING_S = 2.0  # time for clients to read their responses
 
 
 class GracefulServer(uvicorn.Server):
@@ -60,6 +64,17 @@ class GracefulServer(uvicorn.Server):
         finally:
             if handles_hangup:
                 self._loop.remove_signal_handler(signal.SIGHUP)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        aborting = asyncio.get_running_loop().call_later(CLOSING_S, self._abort_connections)
+        try:
+            await super().shutdown(sockets)
+        finally:
+            aborting.cancel()
+
+    def _abort_connections(self) -> None:
+        for connection in list(self.server_state.connections):
+            connection.transport.abort()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         if self._loop is None:

@@ -155,6 +155,19 @@ async def test_unexpected_errors_are_problems_without_a_traceback(
     await both_go_on(client, [{"seq": 1, "input": events(20, 1)}])
 
 
+async def test_unexpected_errors_of_other_paths_are_problems_too(
+    server: HttpServer, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fails(session_id: str) -> None:
+        raise ZeroDivisionError(f"secret of {session_id}")
+
+    monkeypatch.setattr(server.app.state.server.registry, "describe", fails)
+    response = await client.get("/sessions/a", headers={"X-Request-ID": "r-2"})
+    is_problem(response, 500, "the server failed on this request")
+    assert "secret" not in response.text
+    assert response.headers["X-Request-ID"] == "r-2"
+
+
 async def test_request_ids_are_echoed(client: httpx.AsyncClient) -> None:
     headers = {"X-Request-ID": "r-7"}
     for response in (

@@ -1,0 +1,236 @@
+"""Connections that send slowly, wait, or read nothing, on real sockets of the loopback."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+import uvicorn
+
+from service.api.connection import Connection
+from service.models.catalog import ModelCatalog
+from service.shutdown import GracefulServer
+from tests.support.artifact import write_artifact
+from tests.support.gate import Gate
+from tests.support.http_calls import metric
+from tests.support.product import make_app
+
+Reader = asyncio.StreamReader
+Writer = asyncio.StreamWriter
+LIVE = b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n"
+SOON_S = 0.1
+LATER_S = 0.4  # within it a request arrives on a busy machine too
+NEVER_S = 60.0
+
+
+class Listening:
+    """A server on a free port of the loopback, and its counters."""
+
+    def __init__(self, process: GracefulServer) -> None:
+        self.process = process
+        self.parts = process.config.app.state.server  # type: ignore[union-attr]
+        self.port: int = process.servers[0].sockets[0].getsockname()[1]
+
+    @property
+    def ended(self) -> dict[str, int]:
+        return dict(self.parts.counters.connections_ended)
+
+    @property
+    def open(self) -> int:
+        return len(self.parts.connections.shares)
+
+    async def connect(self, client: str = "127.0.0.1") -> tuple[Reader, Writer]:
+        return await asyncio.open_connection("127.0.0.1", self.port, local_addr=(client, 0))
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        while not condition():
+            await asyncio.sleep(0.001)
+
+
+@asynccontextmanager
+async def listening(folder: Path, gate: Gate, **limits: Any) -> AsyncIterator[Listening]:
+    app = make_app(ModelCatalog(folder, load=gate.load), inline_s=0.0, **limits)
+    server = app.state.server
+    config = uvicorn.Config(app, port=0, log_level="error", http=server.connections.protocol, ws="none")
+    process = GracefulServer(config, server.admission, 0.0)
+    running = asyncio.create_task(process.serve())
+    try:
+        while not process.started:
+            await asyncio.sleep(0.001)
+        yield Listening(process)
+    finally:
+        gate.opened.set()
+        process.should_exit = True
+        await running
+
+
+async def response(reader: Reader) -> tuple[int, bytes]:
+    """Status and body of the next response."""
+    head = await reader.readuntil(b"\r\n\r\n")
+    length = int(head.lower().partition(b"content-length: ")[2].split(b"\r\n")[0])
+    return int(head.split(b" ")[1]), await reader.readexactly(length)
+
+
+def chunk(steps: int, **fields: Any) -> bytes:
+    content = {"input": {"kind": "events", "steps": steps, "times": [], "units": []}, **fields}
+    body = json.dumps(content).encode()
+    return b"POST /infer HTTP/1.1\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
+
+
+@pytest.mark.parametrize("sent", [b"", b"GET /health/live HT", b"GET /health/live HTTP/1.1\r\nHost: x\r\n", b"\r\n"])
+async def test_headers_that_do_not_come_end_the_connection(models: Path, gate: Gate, sent: bytes) -> None:
+    async with listening(models, gate, header_timeout_s=SOON_S) as server:
+        reader, writer = await server.connect()
+        writer.write(sent)
+        assert await reader.read() == b""
+        assert (server.ended, server.open) == ({"headers": 1}, 0)
+        writer.close()
+
+
+async def test_headers_that_trickle_end_the_connection_too(models: Path, gate: Gate) -> None:
+    async with listening(models, gate, header_timeout_s=LATER_S) as server:
+        reader, writer = await server.connect()
+        writer.write(LIVE)
+        assert (await response(reader))[0] == 200
+
+        async def trickle() -> None:
+            writer.write(b"GET /health/live HTTP/1.1\r\nX: ")
+            while True:
+                await asyncio.sleep(LATER_S / 10)
+                writer.write(b"x")
+
+        trickling = asyncio.create_task(trickle())
+        with suppress(ConnectionError):  # the last bytes may meet a closed connection
+            assert await reader.read() == b""
+        trickling.cancel()
+        assert server.ended == {"headers": 1}
+        writer.close()
+
+
+async def test_a_connection_may_wait_for_longer_than_headers_may_take(models: Path, gate: Gate) -> None:
+    async with listening(models, gate, header_timeout_s=LATER_S, idle_timeout_s=4 * LATER_S) as server:
+        reader, writer = await server.connect()
+        writer.write(LIVE)
+        assert (await response(reader))[0] == 200
+        await asyncio.sleep(2 * LATER_S)
+        writer.write(LIVE)
+        assert (await response(reader))[0] == 200
+        assert await reader.read() == b""
+        assert server.ended == {"idle": 1}
+        writer.close()
+
+
+async def test_the_time_of_a_request_is_not_the_clients(models: Path, gate: Gate) -> None:
+    async with listening(models, gate, header_timeout_s=LATER_S, idle_timeout_s=LATER_S) as server:
+        gate.opened.clear()
+        reader, writer = await server.connect()
+        writer.write(chunk(5) + LIVE[:10])
+        assert await asyncio.to_thread(gate.entered.acquire, timeout=10)
+        await asyncio.sleep(2 * LATER_S)
+        gate.opened.set()
+        assert (await response(reader))[0] == 200
+        assert await reader.read() == b""  # the rest of the second request does not come
+        writer.close()
+
+
+async def test_a_slow_body_is_refused_and_its_connection_closed(models: Path, gate: Gate) -> None:
+    async with listening(models, gate, body_timeout_s=SOON_S) as server:
+        reader, writer = await server.connect()
+        writer.write(chunk(5)[:-5])
+        status, body = await response(reader)
+        assert (status, json.loads(body)["type"]) == (408, "urn:hetsyn:problem:too-slow")
+        assert await reader.read() == b""
+        await server.until(lambda: server.open == 0)
+        writer.close()
+
+
+async def test_a_body_that_nobody_reads_has_no_more_time_than_headers(models: Path, gate: Gate) -> None:
+    async with listening(models, gate, header_timeout_s=LATER_S, idle_timeout_s=NEVER_S) as server:
+        reader, writer = await server.connect()
+        writer.write(b"GET /health/live HTTP/1.1\r\nContent-Length: 9\r\n\r\n")
+        assert (await response(reader))[0] == 200
+        writer.write(b"1")
+        assert await reader.read() == b""
+        assert server.ended == {"headers": 1}
+        writer.close()
+
+
+async def test_one_connection_more_closes_the_one_that_waits_the_longest(models: Path, gate: Gate) -> None:
+    async with listening(models, gate, max_connections=4, client_share=0.5) as server:
+        gate.opened.clear()
+        busy_reader, busy = await server.connect("127.0.0.2")
+        busy.write(chunk(5))
+        assert await asyncio.to_thread(gate.entered.acquire, timeout=10)
+        first, *others = [await server.connect("127.0.0.2"), await server.connect("127.0.0.2")]
+        assert await first[0].read() == b""  # two of one address at most: the one that waits goes
+        assert server.ended == {"displaced": 1}
+        others += [await server.connect("127.0.0.3"), await server.connect("127.0.0.4")]
+        await server.until(lambda: server.open == 4)
+        newest = await server.connect("127.0.0.5")
+        assert await others[0][0].read() == b""
+        gate.opened.set()
+        assert (await response(busy_reader))[0] == 200
+        newest[1].write(LIVE.replace(b"/health/live", b"/metrics"))
+        status, counters = await response(newest[0])
+        assert status == 200
+        assert metric(counters.decode(), "hetsyn_connections") == 4
+        assert metric(counters.decode(), 'hetsyn_connections_ended_total{reason="displaced"}') == 2
+        for writer in (busy, first[1], newest[1], *(writer for _, writer in others)):
+            writer.close()
+
+
+async def test_a_connection_is_refused_where_all_others_work(models: Path, gate: Gate) -> None:
+    async with listening(models, gate, max_connections=1) as server:
+        gate.opened.clear()
+        busy_reader, busy = await server.connect()
+        busy.write(chunk(5))
+        assert await asyncio.to_thread(gate.entered.acquire, timeout=10)
+        reader, writer = await server.connect()
+        assert await reader.read() == b""
+        assert server.ended == {"refused": 1}
+        gate.opened.set()
+        assert (await response(busy_reader))[0] == 200
+        busy.close()
+        writer.close()
+
+
+@pytest.fixture
+def tracer(tmp_path: Path) -> Path:
+    """A folder with a model whose replies are long."""
+    write_artifact(tmp_path / "tracers", "tracer", rule="trace")
+    return tmp_path / "tracers"
+
+
+async def test_a_client_that_reads_nothing_is_disconnected(tracer: Path, gate: Gate) -> None:
+    async with listening(tracer, gate, idle_timeout_s=SOON_S) as server:
+        _, writer = await server.connect()
+        writer.transport.pause_reading()  # type: ignore[attr-defined]
+        for _ in range(60):
+            writer.write(chunk(20_000, end=True))
+        await server.until(lambda: bool(server.ended))
+        assert server.ended == {"unread": 1}
+        await server.until(lambda: server.open == 0 and not server.process.server_state.tasks)
+        assert server.parts.admission.in_flight == 0
+        writer.transport.abort()
+
+
+async def test_a_client_that_reads_nothing_does_not_keep_a_server_from_its_end(
+    tracer: Path, gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.shutdown.CLOSING_S", SOON_S)
+    async with listening(tracer, gate) as server:
+        _, writer = await server.connect()
+        writer.transport.pause_reading()  # type: ignore[attr-defined]
+        for _ in range(60):
+            writer.write(chunk(20_000, end=True))
+        (connection,) = server.process.server_state.connections
+        assert isinstance(connection, Connection)
+        await server.until(lambda: connection.flow.write_paused)
+    assert not server.process.server_state.connections
+    assert not server.process.server_state.tasks
+    writer.transport.abort()
