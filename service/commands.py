@@ -119,7 +119,9 @@ def serve_models(
     idle_timeout_s: Annotated[
         float,
         typer.Option(
-            min=0.1, help="Close a connection that neither sends nor reads for this long.", rich_help_panel=LIMITS
+            min=0.1,
+            help="Close a connection if the next request, or reading a reply, takes longer.",
+            rich_help_panel=LIMITS,
         ),
     ] = Limits.idle_timeout_s,
     max_chunk_steps: Annotated[

@@ -32,8 +32,8 @@ class Limits(_Checked):
     Attributes:
         max_body_bytes: length of one request's body; a longer one is refused while it is read.
         max_json_bytes: length of a JSON body, which takes many times its length in memory while it is decoded.
-        max_upload_bytes: total length of all bodies, until their requests are answered; more is refused. Bodies of up
-            to 64 KiB that arrive in one piece do not count.
+        max_upload_bytes: total length of all bodies, until their requests are answered; more displaces slow bodies, or
+            is refused. Bodies of up to 64 KiB that arrive in one piece do not count.
         max_uploads: bodies that are not complete yet; one more displaces the oldest, which gets 408.
         max_connections: TCP connections; one more displaces the one that has waited the longest without a request.
         client_share: share of ``max_connections``, ``max_uploads`` and ``max_upload_bytes`` that one client address may

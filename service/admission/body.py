@@ -38,14 +38,13 @@ async def read_body(receive: Receive, declared: bytes, max_bytes: int, upload: U
     first = _Begun(receive())
     if first.message is not None and not first.message.get("more_body", False):
         return await _receive(first, receive, max_bytes, upload)  # nearly every body: it needs no time
-    deadline = upload.uploads.begin(upload.client)
     try:
-        async with deadline:
+        async with upload.uploads.begin(upload):
             return await _receive(first, receive, max_bytes, upload)
     except TimeoutError:
-        raise upload.uploads.late(deadline) from None
+        raise upload.uploads.late(upload) from None
     finally:
-        upload.uploads.end(deadline)
+        upload.uploads.end(upload)
 
 
 class _Begun:
@@ -94,7 +93,7 @@ async def _receive(first: _Begun, receive: Receive, max_bytes: int, upload: Uplo
             raise _too_large(max_bytes)
         if not (more or parts) and length <= FREE_BYTES:
             return part  # it was there at once
-        upload.take(len(part))
+        upload.uploads.take(upload, len(part))
         parts.append(part)
         if not more:
             return parts[0] if len(parts) == 1 else b"".join(parts)

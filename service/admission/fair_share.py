@@ -105,5 +105,8 @@ def client_of(peer: Sequence[Any] | None) -> str:
     address = str(peer[0]) if peer else ""
     if ":" not in address:
         return address
-    full = IPv6Address(address.partition("%")[0])
+    try:
+        full = IPv6Address(address.partition("%")[0])
+    except ValueError:  # a proxy's X-Forwarded-For may have anything
+        return address
     return str(full.ipv4_mapped or full.exploded[:19])

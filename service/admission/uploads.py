@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Container
 from types import TracebackType
 
 from service.admission.fair_share import FairShare
@@ -10,6 +11,7 @@ from service.errors import RETRY_S, Overloaded, ShuttingDown, TooSlow
 from service.settings import Limits
 
 ENDING_S = 2.0  # time for bodies under way once the server shuts down
+SLOW_S = 2.0  # a body that has taken longer makes room for the bytes of others
 FREE_BYTES = 64 * 1024  # not counted: as much of a body is in its connection's buffer anyway
 
 
@@ -19,6 +21,9 @@ class Uploads:
     A body that is not complete when its request begins is under way until it is. One more than may be under way
     displaces the oldest, which gets TooSlow. Bytes count from when they arrive until the request is answered. A body of
     up to ``FREE_BYTES`` that arrives in one piece has no bytes that count.
+
+    Bytes without room displace older bodies, but only those that are under way for ``SLOW_S``. Otherwise large bodies
+    of many quick clients would displace each other, and none would arrive.
 
     Args:
         limits: of the bodies.
@@ -33,11 +38,10 @@ class Uploads:
         self._timeout_s = limits.body_timeout_s
         self._bytes = 0
         self._client_bytes: dict[str, int] = {}
-        self._until_s: dict[asyncio.Timeout, float] = {}  # of bodies under way, in the event loop's time; oldest first
-        self._shares: FairShare[asyncio.Timeout] = FairShare(
+        self._until_s: dict[Upload, float] = {}  # of bodies under way, in the event loop's time; oldest first
+        self._shares: FairShare[Upload] = FairShare(
             limits.max_uploads, limits.client_share, lambda _: True, lambda _: False, self._displace
         )
-        self._displaced: set[asyncio.Timeout] = set()
         self._timer: asyncio.TimerHandle | None = None
         self.is_ending = False
         self._finished: asyncio.Event | None = None
@@ -52,28 +56,27 @@ class Uploads:
         """Number of bodies under way."""
         return len(self._until_s)
 
-    def begin(self, client: str) -> asyncio.Timeout:
+    def begin(self, upload: Upload) -> asyncio.Timeout:
         """The time of a body that is read from now on: a context that raises TimeoutError when it is over."""
         loop = asyncio.get_running_loop()
         allowed_s = ENDING_S if self.is_ending else self._timeout_s
-        deadline = asyncio.timeout(None)
-        self._shares.enter(deadline, client)
-        self._until_s[deadline] = loop.time() + allowed_s
+        upload.deadline, upload.began_s = asyncio.timeout(None), loop.time()
+        self._shares.enter(upload, upload.client)
+        self._until_s[upload] = loop.time() + allowed_s
         if self._timer is None:
             self._timer = loop.call_later(allowed_s, self._interrupt)
-        return deadline
+        return upload.deadline
 
-    def end(self, deadline: asyncio.Timeout) -> None:
+    def end(self, upload: Upload) -> None:
         """The body is read no more."""
-        self._shares.leave(deadline)
-        self._until_s.pop(deadline, None)
-        self._displaced.discard(deadline)
+        self._shares.leave(upload)
+        self._until_s.pop(upload, None)
         if self._finished is not None and not self._until_s:
             self._finished.set()
 
-    def late(self, deadline: asyncio.Timeout) -> TooSlow | ShuttingDown:
+    def late(self, upload: Upload) -> TooSlow | ShuttingDown:
         """Why a body's time was over, as an error."""
-        if deadline in self._displaced:
+        if upload.is_displaced:
             return TooSlow("the body was not complete when others needed its room: send it faster")
         if self.is_ending:
             return ShuttingDown(f"the server is shutting down: send the chunk again in {RETRY_S:g} s")
@@ -86,7 +89,7 @@ class Uploads:
         """Give bodies under way, and new ones, ``ENDING_S`` at most."""
         self.is_ending = True
         latest_s = asyncio.get_running_loop().time() + ENDING_S
-        self._until_s = {deadline: min(until_s, latest_s) for deadline, until_s in self._until_s.items()}
+        self._until_s = {upload: min(until_s, latest_s) for upload, until_s in self._until_s.items()}
         self.close()
         self._interrupt()
 
@@ -107,41 +110,77 @@ class Uploads:
         """Interrupt what is overdue, and come again for the next."""
         self._timer = None
         loop = asyncio.get_running_loop()
-        for deadline, until_s in self._until_s.items():
+        for upload, until_s in self._until_s.items():
             if until_s > loop.time():
                 self._timer = loop.call_at(until_s, self._interrupt)
                 return
-            if deadline.when() is None:  # else it is interrupted already
-                deadline.reschedule(loop.time())
+            if upload.deadline.when() is None:  # else it is interrupted already
+                upload.deadline.reschedule(loop.time())
 
-    def _displace(self, deadline: asyncio.Timeout) -> None:
-        if deadline.when() is None:
-            self._displaced.add(deadline)
-            deadline.reschedule(asyncio.get_running_loop().time())
+    def _displace(self, upload: Upload) -> None:
+        if upload.deadline.when() is None:
+            upload.is_displaced = True
+            upload.deadline.reschedule(asyncio.get_running_loop().time())
+        self.give_back(upload)  # its reader drops them in the next round of the event loop
 
-    def take(self, count: int, client: str) -> None:
-        """Count more bytes.
+    def take(self, upload: Upload, count: int) -> None:
+        """Count more bytes of a body.
 
         Raises:
             Overloaded: there is no room for them.
+            TooSlow: the body has been displaced.
         """
-        of_client = self._client_bytes.get(client, 0)
-        if self._bytes + count > self._max_bytes:
+        if upload.is_displaced:
+            raise self.late(upload)
+        if self._max_client_bytes < self._max_bytes:
+            of_client = self._client_bytes.get(upload.client, 0)
+            if not self._make_room(of_client + count - self._max_client_bytes, upload, [upload.client]):
+                raise Overloaded(
+                    f"{of_client} bytes of bodies from this address are under way: "
+                    f"send the chunk again in {RETRY_S:g} s"
+                )
+        if not self._make_room(self._bytes + count - self._max_bytes, upload, self._client_bytes):
             raise Overloaded(f"{self._bytes} bytes of bodies are under way: send the chunk again in {RETRY_S:g} s")
-        if of_client + count > self._max_client_bytes:
-            raise Overloaded(
-                f"{of_client} bytes of bodies from this address are under way: send the chunk again in {RETRY_S:g} s"
-            )
         self._bytes += count
-        self._client_bytes[client] = of_client + count
+        self._client_bytes[upload.client] = self._client_bytes.get(upload.client, 0) + count
+        upload.bytes += count
 
-    def give(self, count: int, client: str) -> None:
-        """Count bytes no longer."""
-        if count:
-            self._bytes -= count
-            self._client_bytes[client] -= count
-            if not self._client_bytes[client]:
-                del self._client_bytes[client]
+    def give_back(self, upload: Upload) -> None:
+        """Count the bytes of a body no longer."""
+        if upload.bytes:
+            self._bytes -= upload.bytes
+            self._client_bytes[upload.client] -= upload.bytes
+            if not self._client_bytes[upload.client]:
+                del self._client_bytes[upload.client]
+            upload.bytes = 0
+
+    def _make_room(self, missing: int, newcomer: Upload, clients: Container[str]) -> bool:
+        """Displace bodies that are slow and older than the newcomer, oldest first.
+
+        Args:
+            missing: bytes that they have to give back; 0 or less if there is room.
+            newcomer: the body that needs the room.
+            clients: senders of the bodies.
+
+        Returns:
+            False if all of them together have too few bytes: then none is displaced.
+        """
+        if missing <= 0:
+            return True
+        slow_s = asyncio.get_running_loop().time() - SLOW_S
+        slow: list[Upload] = []
+        for upload in self._until_s:
+            if missing <= 0 or upload is newcomer or upload.began_s > slow_s:
+                break
+            if upload.bytes and upload.client in clients:
+                slow.append(upload)
+                missing -= upload.bytes
+        if missing > 0:
+            return False
+        for upload in slow:
+            self._shares.leave(upload)
+            self._displace(upload)
+        return True
 
 
 class Upload:
@@ -154,12 +193,20 @@ class Upload:
     Attributes:
         uploads: see above.
         client: see above.
+        deadline: the context in which the body is read; set when it is under way.
+        began_s: since when it is under way, in the event loop's time; likewise.
+        bytes: of the body, those that count.
+        is_displaced: others needed its room.
     """
+
+    deadline: asyncio.Timeout
+    began_s: float
 
     def __init__(self, uploads: Uploads, client: str) -> None:
         self.uploads = uploads
         self.client = client
-        self._bytes = 0
+        self.bytes = 0
+        self.is_displaced = False
 
     def __enter__(self) -> Upload:
         return self
@@ -167,10 +214,4 @@ class Upload:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.uploads.give(self._bytes, self.client)
-        self._bytes = 0
-
-    def take(self, count: int) -> None:
-        """As ``Uploads.take``, until the end of the context."""
-        self.uploads.take(count, self.client)
-        self._bytes += count
+        self.uploads.give_back(self)

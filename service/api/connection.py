@@ -1,21 +1,34 @@
-"""A client's connection: uvicorn's HTTP/1.1 protocol with time-outs and bounds, so that slow clients harm nobody.
+"""A client's connection: uvicorn's HTTP/1.1 protocol with time-outs and bounds, so that no client harms the others.
 
 ``admission.uploads`` interrupts a slow body while its request is read. All else that a client can delay ends here: the
-headers of a request, the rest of a body that nobody reads, the next request, and the reading of responses.
+headers of a request, the rest of a body that nobody reads, the next request, and the reading of responses. The length
+of headers and the number of pipelined requests have bounds too: uvicorn has none.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sized
 from typing import Any
 
 from uvicorn import Config
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
 from service.admission.fair_share import FairShare, client_of
 from service.observe.counters import Counters
 from service.settings import Limits
+
+# Bytes of headers, trailers or extensions of chunks; up to one buffer of the socket more. The parser copies all of a
+# header for each part of it that arrives.
+MOST_HEADER_BYTES = 64 * 1024
+MOST_PIPELINED = 128  # requests of a connection that wait for the response to the one before
+HEADERS_TOO_LONG = b"HTTP/1.1 431 Request Header Fields Too Large\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+
+
+class TooManyPipelined(Exception):
+    """Stops the parser."""
 
 
 class Connections:
@@ -48,11 +61,29 @@ class Connections:
         return Connection(self, config, server_state, app_state, _loop)
 
 
+class _Flow(FlowControl):
+    """uvicorn's flow control, which reads no further while pipelined requests wait.
+
+    Args:
+        transport: of the connection.
+        pipeline: requests that wait.
+    """
+
+    def __init__(self, transport: asyncio.Transport, pipeline: Sized) -> None:
+        super().__init__(transport)
+        self._pipeline = pipeline
+
+    def resume_reading(self) -> None:
+        if not self._pipeline:
+            super().resume_reading()
+
+
 class Connection(HttpToolsProtocol):
     """One connection.
 
     A connection waits while it has no unanswered request. Then it may be displaced, and ``header_timeout_s`` runs from
-    when it was made or from the first byte that it sends. Between requests uvicorn waits for ``idle_timeout_s``.
+    when it was made or from the first byte that it sends. Between requests uvicorn waits for ``idle_timeout_s``, and a
+    client has as long to read a response.
 
     Args:
         connections: all connections of the server.
@@ -75,6 +106,7 @@ class Connection(HttpToolsProtocol):
         self._connections = connections
         self._earlier: list[RequestResponseCycle] = []  # of pipelined requests, all but the last
         self._was_used = False
+        self._header_bytes = 0  # since headers were complete or a part of a body arrived
         self._headers_due: asyncio.TimerHandle | None = None
         self._reading_due: asyncio.TimerHandle | None = None
 
@@ -87,18 +119,24 @@ class Connection(HttpToolsProtocol):
         was_used, self._was_used = self._was_used, False
         return was_used
 
-    def end(self, reason: str) -> None:
-        """End the connection at once.
+    def end(self, reason: str, response: bytes = b"") -> None:
+        """End the connection, at once if there is no response.
 
         Args:
             reason: under which it is counted.
+            response: sent first.
         """
         if not self.transport.is_closing() or self.transport.get_write_buffer_size():
             self._connections.counters.connections_ended[reason] += 1
-        self.transport.abort()
+        if response:
+            self.transport.write(response)
+            self.transport.close()
+        else:
+            self.transport.abort()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        self.flow = _Flow(transport, self.pipeline)
         if self._connections.shares.enter(self, client_of(self.client)):
             self._expect_headers()
         else:
@@ -115,7 +153,10 @@ class Connection(HttpToolsProtocol):
             cycle.message_event.set()
 
     def data_received(self, data: bytes) -> None:
+        self._header_bytes += len(data)
         super().data_received(data)
+        if self._header_bytes > MOST_HEADER_BYTES and not self.transport.is_closing():
+            self.end("too-long", HEADERS_TOO_LONG if self.waits() else b"")
         cycle = self.cycle
         if cycle is None or cycle.response_complete:
             if self._headers_due is None:
@@ -124,10 +165,22 @@ class Connection(HttpToolsProtocol):
             self._cancel_headers_due()
 
     def on_headers_complete(self) -> None:
+        if len(self.pipeline) >= MOST_PIPELINED:
+            self.end("pipelined")
+            raise TooManyPipelined
+        self._header_bytes = 0
         before = self.cycle
         super().on_headers_complete()
         if before is not None and not before.response_complete:
             self._earlier.append(before)
+
+    def on_body(self, body: bytes) -> None:
+        self._header_bytes = 0
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._header_bytes = 0
+        super().on_message_complete()
 
     def on_response_complete(self) -> None:
         super().on_response_complete()

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import uvicorn
 
-from service.api.connection import Connection
+from service.api.connection import HEADERS_TOO_LONG, MOST_HEADER_BYTES, MOST_PIPELINED, Connection
 from service.models.catalog import ModelCatalog
 from service.shutdown import GracefulServer
 from tests.support.artifact import write_artifact
@@ -157,6 +157,100 @@ async def test_a_body_that_nobody_reads_has_no_more_time_than_headers(models: Pa
         writer.write(b"1")
         assert await reader.read() == b""
         assert server.ended == {"headers": 1}
+        writer.close()
+
+
+CHUNKED = b"POST /infer HTTP/1.1\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize("head", [b"GET /", LIVE[:-2] + b"X: ", LIVE + LIVE[:-2] + b"X: "])
+async def test_headers_that_are_too_long_are_refused(models: Path, gate: Gate, head: bytes) -> None:
+    async with listening(models, gate, header_timeout_s=NEVER_S) as server:
+        reader, writer = await server.connect()
+        writer.write(head)
+        for _ in range(head.count(b"\r\n\r\n")):
+            assert (await response(reader))[0] == 200
+        with suppress(ConnectionError):  # it is closed with bytes that nobody reads
+            writer.write(b"x" * (MOST_HEADER_BYTES + 1))
+            answer = await reader.read()
+            assert answer == HEADERS_TOO_LONG
+        await server.until(lambda: server.open == 0)
+        assert server.ended == {"too-long": 1}
+        writer.close()
+
+
+@pytest.mark.parametrize("part", [b"1\r\n{\r\n0\r\nX: ", b"1\r\n{\r\n1;x="])
+async def test_trailers_and_extensions_that_are_too_long_end_the_connection(
+    models: Path, gate: Gate, part: bytes
+) -> None:
+    async with listening(models, gate) as server:
+        _, writer = await server.connect()
+        writer.write(CHUNKED + part)
+        await server.until(lambda: server.parts.uploads.under_way == 1)
+        writer.write(b"x" * (MOST_HEADER_BYTES + 1))
+        await server.until(lambda: bool(server.ended))
+        assert server.ended == {"too-long": 1}
+        await server.until(lambda: not server.process.server_state.tasks)
+        assert server.parts.uploads.under_way == 0
+        writer.close()
+
+
+async def test_long_headers_and_bodies_in_parts_are_served(models: Path, gate: Gate) -> None:
+    body = json.dumps({"end": True, "input": {"kind": "events", "steps": 5, "times": [], "units": []}}).encode()
+    long = b"X: " + b"x" * (MOST_HEADER_BYTES // 2) + b"\r\n\r\n"
+    async with listening(models, gate) as server:
+        reader, writer = await server.connect()
+        for _ in range(3):
+            writer.write(CHUNKED[:-2] + long)
+            for byte in body:
+                writer.write(b"1;%b\r\n%c\r\n" % (b"x" * 1000, byte))
+            writer.write(b"0\r\n" + long)
+            assert (await response(reader))[0] == 200
+        assert not server.ended
+        writer.close()
+
+
+async def test_pipelined_requests_are_answered_in_their_order(models: Path, gate: Gate) -> None:
+    async with listening(models, gate) as server:
+        reader, writer = await server.connect()
+        for round_ in range(3):
+            first = round_ * MOST_PIPELINED
+            writer.write(b"".join(chunk(5, session="a", seq=first + n) for n in range(MOST_PIPELINED)))
+            for n in range(MOST_PIPELINED):
+                status, body = await response(reader)
+                assert (status, json.loads(body)["seq"]) == (200, first + n)
+        assert not server.ended
+        writer.close()
+
+
+async def test_no_more_is_read_while_pipelined_requests_wait(models: Path, gate: Gate) -> None:
+    async with listening(models, gate) as server:
+        gate.opened.clear()
+        reader, writer = await server.connect()
+        writer.write(chunk(5) + LIVE)
+        assert await asyncio.to_thread(gate.entered.acquire, timeout=10)
+        (connection,) = server.process.server_state.connections
+        assert isinstance(connection, Connection)
+        await server.until(lambda: len(connection.pipeline) == 1)
+        assert connection.flow.read_paused
+        connection.flow.resume_reading()
+        assert connection.flow.read_paused
+        gate.opened.set()
+        writer.write(LIVE)
+        for _ in range(3):
+            assert (await response(reader))[0] == 200
+        assert not connection.flow.read_paused
+        writer.close()
+
+
+async def test_too_many_pipelined_requests_end_the_connection(models: Path, gate: Gate) -> None:
+    async with listening(models, gate) as server:
+        reader, writer = await server.connect()
+        writer.write(LIVE * (MOST_PIPELINED + 2))  # the first does not wait
+        with suppress(ConnectionError):
+            await reader.read()
+        await server.until(lambda: server.open == 0 and not server.process.server_state.tasks)
+        assert server.ended == {"pipelined": 1}
         writer.close()
 
 

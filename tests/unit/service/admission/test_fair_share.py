@@ -119,6 +119,8 @@ def test_bounds_hold_and_nothing_is_kept_of_those_that_left(events: list[tuple[s
         (("fe80::1%eth0", 5, 0, 2), "fe80:0000:0000:0000"),
         (("::ffff:192.0.2.7", 5, 0, 0), "192.0.2.7"),
         (("testclient", 5), "testclient"),
+        (("192.0.2.7:5", 0), "192.0.2.7:5"),
+        (("a:b", 0), "a:b"),
         (None, ""),
     ],
 )

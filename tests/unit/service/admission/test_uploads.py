@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -20,14 +21,13 @@ def make_uploads(max_bytes: int, timeout_s: float, **limits: Any) -> Uploads:
 
 async def read(uploads: Uploads, arrives: asyncio.Event, client: str = "") -> str:
     with Upload(uploads, client) as upload:
-        deadline = upload.uploads.begin(client)
         try:
-            async with deadline:
+            async with uploads.begin(upload):
                 await arrives.wait()
         except TimeoutError:
-            raise uploads.late(deadline) from None
+            raise uploads.late(upload) from None
         finally:
-            uploads.end(deadline)
+            uploads.end(upload)
         return "read"
 
 
@@ -54,8 +54,8 @@ async def test_one_that_is_cancelled_is_cancelled() -> None:
         await reading
     both = asyncio.create_task(read(uploads, asyncio.Event()))
     await asyncio.sleep(0)
-    (deadline,) = uploads._until_s
-    deadline.reschedule(asyncio.get_running_loop().time() - 1)
+    (upload,) = uploads._until_s
+    upload.deadline.reschedule(asyncio.get_running_loop().time() - 1)
     both.cancel()  # of the two the caller's counts
     with pytest.raises(asyncio.CancelledError):
         await both
@@ -95,8 +95,8 @@ async def test_one_that_is_displaced_as_its_time_ends_is_interrupted_once() -> N
     first = asyncio.create_task(read(uploads, never))
     await asyncio.sleep(0)
     uploads._interrupt()
-    (deadline,) = uploads._until_s
-    deadline.reschedule(asyncio.get_running_loop().time())
+    (upload,) = uploads._until_s
+    upload.deadline.reschedule(asyncio.get_running_loop().time())
     second = asyncio.create_task(read(uploads, never))
     for task in (first, second):
         with pytest.raises(TooSlow, match=r"after 0\.01 s"):
@@ -118,30 +118,148 @@ async def test_the_end_waits_for_the_bodies_under_way() -> None:
     uploads.close()
 
 
-def test_one_client_has_a_share_of_the_bytes() -> None:
+async def test_one_client_has_a_share_of_the_bytes() -> None:
     uploads = Uploads(Limits(max_upload_bytes=1000, max_body_bytes=500))
     with Upload(uploads, "a") as first, Upload(uploads, "a") as second, Upload(uploads, "b") as other:
-        first.take(300)
+        uploads.take(first, 300)
         with pytest.raises(Overloaded, match="300 bytes of bodies from this address"):
-            second.take(201)
-        second.take(200)
-        other.take(500)
+            uploads.take(second, 201)
+        uploads.take(second, 200)
+        uploads.take(other, 500)
     assert uploads.bytes == 0
     with Upload(uploads, "a") as again:
-        again.take(500)
+        uploads.take(again, 500)
 
 
-def test_room_is_given_back() -> None:
+async def test_room_is_given_back() -> None:
     uploads = make_uploads(1000, 60.0)
     with Upload(uploads, "a") as first:
-        first.take(600)
+        uploads.take(first, 600)
         with Upload(uploads, "a") as second:
-            second.take(400)
+            uploads.take(second, 400)
             with pytest.raises(Overloaded, match="1000 bytes of bodies"):
-                first.take(1)
+                uploads.take(first, 1)
             assert uploads.bytes == 1000
         assert uploads.bytes == 600
     assert uploads.bytes == 0
+
+
+class Slow:
+    """Bodies that hold bytes and do not end; each is older than the next."""
+
+    def __init__(self, uploads: Uploads, sizes: Mapping[str, int]) -> None:
+        self.uploads = uploads
+        self.bodies = [asyncio.create_task(self._read(client[0], size)) for client, size in sizes.items()]
+
+    async def _read(self, client: str, size: int) -> bytes:
+        first = True
+
+        async def receive() -> dict[str, Any]:
+            nonlocal first
+            if not first:
+                await asyncio.Event().wait()
+            first = False
+            return {"type": "http.request", "body": bytes(size), "more_body": True}
+
+        with Upload(self.uploads, client) as upload:
+            return await read_body(receive, b"", 1000, upload)
+
+    async def displaced(self) -> list[bool]:
+        """Which of them have been displaced."""
+        await asyncio.sleep(0.001)
+        displaced = []
+        for body in self.bodies:
+            if body.done():
+                with pytest.raises(TooSlow, match="when others needed its room"):
+                    body.result()
+            displaced.append(body.done())
+            body.cancel()
+        await asyncio.gather(*self.bodies, return_exceptions=True)
+        assert not self.uploads.under_way
+        return displaced
+
+
+@pytest.mark.parametrize(
+    ("sizes", "newcomer", "displaced"),
+    [
+        ({"a": 400, "b": 400}, ("c", 200), [False, False]),
+        ({"a": 400, "b": 400}, ("c", 201), [True, False]),
+        ({"a": 450, "b": 450}, ("c", 600), [True, True]),
+        ({"a": 400, "b": 400}, ("b", 201), [False, True]),  # a client has 600 bytes
+        ({"a0": 100, "b": 300, "a1": 300}, ("a", 300), [True, False, False]),
+    ],
+)
+async def test_slow_bodies_make_room_for_the_bytes_of_others(
+    sizes: dict[str, int], newcomer: tuple[str, int], displaced: list[bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.admission.uploads.SLOW_S", 0.0)
+    limits = Limits(max_upload_bytes=1000, max_body_bytes=600, client_share=0.6)
+    uploads = Uploads(limits)
+    slow = Slow(uploads, sizes)
+    await asyncio.sleep(0)
+    assert uploads.bytes == sum(sizes.values())
+    with Upload(uploads, newcomer[0]) as upload:
+        uploads.take(upload, newcomer[1])
+        left = sum(size for size, goes in zip(sizes.values(), displaced, strict=True) if not goes)
+        assert uploads.bytes == left + newcomer[1]
+        assert await slow.displaced() == displaced
+        assert uploads.bytes == newcomer[1]
+    assert uploads.bytes == 0
+
+
+async def test_bodies_that_are_not_slow_make_no_room() -> None:
+    uploads = make_uploads(1000, 60.0)
+    quick = Slow(uploads, {"a": 400, "b": 400})
+    await asyncio.sleep(0)
+    with Upload(uploads, "c") as upload, pytest.raises(Overloaded, match="800 bytes"):
+        uploads.take(upload, 201)
+    assert await quick.displaced() == [False, False]
+
+
+async def test_slow_bodies_that_have_too_few_bytes_make_no_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.admission.uploads.SLOW_S", 0.0)
+    uploads = make_uploads(1000, 60.0, client_share=1.0)
+    with Upload(uploads, "a") as complete:
+        uploads.take(complete, 800)
+        slow = Slow(uploads, {"b": 100})
+        await asyncio.sleep(0)
+        with Upload(uploads, "c") as upload, pytest.raises(Overloaded, match="900 bytes"):
+            uploads.take(upload, 201)
+        assert await slow.displaced() == [False]
+
+
+async def test_a_slow_body_takes_no_room_of_a_younger_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.admission.uploads.SLOW_S", 0.0)
+    uploads, arrives = make_uploads(1000, 60.0, client_share=1.0), asyncio.Event()
+
+    async def receive() -> dict[str, Any]:
+        await arrives.wait()
+        return {"type": "http.request", "body": bytes(201), "more_body": True}
+
+    with Upload(uploads, "a") as upload:
+        older = asyncio.create_task(read_body(receive, b"", 1000, upload))
+        await asyncio.sleep(0)
+        younger = Slow(uploads, {"b": 400, "c": 400})
+        await asyncio.sleep(0)
+        arrives.set()
+        with pytest.raises(Overloaded, match="800 bytes"):
+            await older
+    assert await younger.displaced() == [False, False]
+
+
+async def test_what_a_displaced_body_still_receives_does_not_count() -> None:
+    uploads = make_uploads(1000, 60.0, max_uploads=1)
+    with Upload(uploads, "a") as displaced, Upload(uploads, "b") as newcomer:
+        async with uploads.begin(displaced):
+            uploads.take(displaced, 300)
+            uploads.begin(newcomer)
+            assert uploads.bytes == 0
+            with pytest.raises(TooSlow, match="when others needed its room"):
+                uploads.take(displaced, 300)
+            uploads.end(displaced)
+        uploads.end(newcomer)
+    assert uploads.bytes == 0
+    uploads.close()
 
 
 def test_it_may_be_used_from_another_loop_after_it_was_closed() -> None:
@@ -176,8 +294,8 @@ async def test_a_server_may_end_while_one_is_interrupted() -> None:
     uploads = make_uploads(1000, 0.01)
     reading = asyncio.create_task(read(uploads, asyncio.Event()))
     await asyncio.sleep(0)
-    (deadline,) = uploads._until_s
-    while not deadline.expired():
+    (upload,) = uploads._until_s
+    while not upload.deadline.expired():
         await asyncio.sleep(0)
     uploads.end_soon()
     with pytest.raises(ShuttingDown):
@@ -187,7 +305,9 @@ async def test_a_server_may_end_while_one_is_interrupted() -> None:
 async def test_a_closed_server_leaves_no_timer_behind(serve: ServeDirect) -> None:
     server = serve()
     uploads = server.parts.uploads
-    uploads.end(uploads.begin(""))
+    upload = Upload(uploads, "")
+    uploads.begin(upload)
+    uploads.end(upload)
     timer = uploads._timer
     assert timer is not None
     await server.close()
