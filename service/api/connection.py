@@ -17,6 +17,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from uvicorn.server import ServerState
 
 from service.admission.fair_share import FairShare, client_of
+from service.api.request_parser import RequestParser
 from service.observe.counters import Counters
 from service.settings import Limits
 
@@ -102,6 +103,7 @@ class Connection(HttpToolsProtocol):
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
+        self.parser = RequestParser(self)  # type: ignore[assignment]  # it has all that uvicorn calls
         self.timeout_keep_alive = connections.limits.idle_timeout_s  # type: ignore[assignment]  # a float will do
         self._connections = connections
         self._earlier: list[RequestResponseCycle] = []  # of pipelined requests, all but the last
@@ -165,6 +167,8 @@ class Connection(HttpToolsProtocol):
             self._cancel_headers_due()
 
     def on_headers_complete(self) -> None:
+        if self.parser.should_upgrade():
+            return
         if len(self.pipeline) >= MOST_PIPELINED:
             self.end("pipelined")
             raise TooManyPipelined
@@ -179,6 +183,8 @@ class Connection(HttpToolsProtocol):
         super().on_body(body)
 
     def on_message_complete(self) -> None:
+        if self.parser.should_upgrade():
+            return
         self._header_bytes = 0
         super().on_message_complete()
 

@@ -74,6 +74,8 @@ PROBLEMS: Mapping[type[errors.HetsynError], Problem] = {
     errors.ShuttingDown: Problem(503, "shutting-down", "The server is shutting down"),
 }
 
+LONGEST_PART = 500  # characters at either end of a detail that is too long
+
 log = logging.getLogger("hetsyn.api")
 
 
@@ -95,6 +97,8 @@ def problem(
         extra: extension members (RFC 9457, section 3.2).
         headers: of the response.
     """
+    if len(detail) > 2 * LONGEST_PART:  # it repeats something of the request, such as an id of the path
+        detail = f"{detail[:LONGEST_PART]} ... {detail[-LONGEST_PART:]}"
     body = {"type": f"urn:hetsyn:problem:{slug}", "title": title, "status": status, "detail": detail, "error": detail}
     content = json.dumps(body | dict(extra or {})).encode()
     return Response(content, status, dict(headers or {}), media_type=MEDIA_TYPE)

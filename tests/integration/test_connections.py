@@ -210,6 +210,36 @@ async def test_long_headers_and_bodies_in_parts_are_served(models: Path, gate: G
         writer.close()
 
 
+UPGRADE = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n"
+
+
+@pytest.mark.parametrize("size", [1, 7, 1000])
+async def test_a_request_that_offers_another_protocol_is_served_with_its_body(
+    models: Path, gate: Gate, size: int
+) -> None:
+    offer = [chunk(5, session="a", seq=n).replace(b"\r\n", b"\r\n" + UPGRADE, 1) for n in range(4)]
+    async with listening(models, gate) as server:
+        reader, writer = await server.connect()
+        for request in (*offer[:2], offer[2] + offer[3]):
+            for start in range(0, len(request), size):
+                writer.write(request[start : start + size])
+                await asyncio.sleep(0)
+        for n in range(4):
+            status, body = await response(reader)
+            reply = json.loads(body)
+            assert (status, reply["seq"], reply["total_steps"]) == (200, n, 5 * (n + 1))
+        writer.close()
+
+
+async def test_a_request_for_a_tunnel_is_refused(models: Path, gate: Gate) -> None:
+    async with listening(models, gate) as server:
+        reader, writer = await server.connect()
+        writer.write(b"CONNECT example.org:443 HTTP/1.1\r\n\r\n" + LIVE)
+        assert (await response(reader))[0] == 400
+        assert await reader.read() == b""
+        writer.close()
+
+
 async def test_pipelined_requests_are_answered_in_their_order(models: Path, gate: Gate) -> None:
     async with listening(models, gate) as server:
         reader, writer = await server.connect()
