@@ -96,6 +96,8 @@ async def test_bad_sound_gets_a_problem_and_leaves_the_session(client: httpx.Asy
         ("audio/L16;rate=8000", bytes(21), "", 422, "21 bytes are not a whole number"),
         ("audio/L16;rate=8000;rate=8000", bytes(20), "", 422, "'rate' occurs twice"),
         ("audio/L16;rate=8000", bytes(20), "?seqq=1", 422, "seqq is not a query parameter"),
+        ("audio/L16;rate=8000", bytes(20), "?seqq=1" + "&" * 31, 422, "seqq is not a query parameter"),
+        ("audio/L16;rate=8000", bytes(20), "?seqq=1" + "&" * 32, 422, "the query has more than 32 parameters"),
         ("audio/L16;rate=8000", bytes(20), "?seq=one", 422, "seq: "),
         ("audio/L16;rate=8000", bytes(20), "?seq=1", 404, "begin it with seq 0"),
         ("audio/L16;rate=8000", bytes(20), "?model=digitz", 404, "no model 'digitz': the server has 'digits'"),
