@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 
 try:
     import resource
@@ -27,8 +28,10 @@ def allowed_connections(wanted: int) -> int:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     unlimited = resource.RLIM_INFINITY
     if soft != unlimited and soft < wanted + RESERVED:
-        soft = wanted + RESERVED if hard == unlimited else min(wanted + RESERVED, hard)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        enough = wanted + RESERVED if hard == unlimited else min(wanted + RESERVED, hard)
+        with suppress(ValueError, OSError):  # some systems and sandboxes allow less than they say
+            resource.setrlimit(resource.RLIMIT_NOFILE, (enough, hard))
+            soft = enough
     if soft == unlimited or soft >= wanted + RESERVED:
         return wanted
     left = max(1, soft - RESERVED)

@@ -41,3 +41,13 @@ def test_the_limit_is_raised_as_far_as_it_goes(
 def test_windows_has_no_such_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(open_files, "resource", None)
     assert allowed_connections(8_192) == 8_192
+
+
+@pytest.mark.parametrize("error", [ValueError, OSError, PermissionError])
+def test_a_limit_that_cannot_be_raised_stays(error: type[Exception], monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise error("not allowed")
+
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (1_024, UNLIMITED))
+    monkeypatch.setattr(resource, "setrlimit", refuse)
+    assert allowed_connections(8_192) == 1_024 - RESERVED

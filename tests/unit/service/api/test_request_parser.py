@@ -65,8 +65,8 @@ def test_the_version_and_what_follows_from_it_are_kept() -> None:
     assert parsed(EMPTY, 1000).parser.should_keep_alive()
 
 
-def test_a_tunnel_is_not_ignored() -> None:
-    with pytest.raises(httptools.HttpParserUpgrade):
+def test_a_tunnel_is_refused() -> None:
+    with pytest.raises(httptools.HttpParserError, match="there is no tunnel"):
         parsed(b"CONNECT x:1 HTTP/1.1\r\n\r\n" + PLAIN, 1000)
 
 
