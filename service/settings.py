@@ -35,7 +35,8 @@ class Limits(_Checked):
         max_upload_bytes: total length of all bodies, until their requests are answered; more displaces slow bodies, or
             is refused. Bodies of up to 64 KiB that arrive in one piece do not count.
         max_uploads: bodies that are not complete yet; one more displaces the oldest, which gets 408.
-        max_connections: TCP connections; one more displaces the one that has waited the longest without a request.
+        max_connections: TCP connections; one more displaces the one that has waited the longest without a request, or
+            whose client does not read its replies.
         client_share: share of ``max_connections``, ``max_uploads`` and ``max_upload_bytes`` that one client address may
             take; 1 where a proxy hides the clients' addresses.
         header_timeout_s: time for the headers of a request to arrive: from when the connection is made or the first

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sized
+from math import inf
 from typing import Any
 
 from uvicorn import Config
@@ -26,6 +27,7 @@ from service.settings import Limits
 MOST_HEADER_BYTES = 64 * 1024
 MOST_PIPELINED = 128  # requests of a connection that wait for the response to the one before
 HEADERS_TOO_LONG = b"HTTP/1.1 431 Request Header Fields Too Large\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+UNREAD_S = 2.0  # a client that has not read for as long may be displaced
 
 
 class TooManyPipelined(Exception):
@@ -46,7 +48,7 @@ class Connections:
         self.shares: FairShare[Connection] = FairShare(
             limits.max_connections,
             limits.client_share,
-            Connection.waits,
+            Connection.may_go,
             Connection.was_used,
             lambda connection: connection.end("displaced"),
         )
@@ -83,8 +85,8 @@ class Connection(HttpToolsProtocol):
     """One connection.
 
     A connection waits while it has no unanswered request. Then it may be displaced, and ``header_timeout_s`` runs from
-    when it was made or from the first byte that it sends. Between requests uvicorn waits for ``idle_timeout_s``, and a
-    client has as long to read a response.
+    when it was made or from the first byte that it sends. It may be displaced too if its client does not read. Between
+    requests uvicorn waits for ``idle_timeout_s``, and a client has as long to read a response.
 
     Args:
         connections: all connections of the server.
@@ -111,10 +113,15 @@ class Connection(HttpToolsProtocol):
         self._header_bytes = 0  # since headers were complete or a part of a body arrived
         self._headers_due: asyncio.TimerHandle | None = None
         self._reading_due: asyncio.TimerHandle | None = None
+        self._unread_s = inf  # since when the client should read, in the event loop's time
 
     def waits(self) -> bool:
         """Whether no request is unanswered."""
         return self.cycle is None or self.cycle.response_complete
+
+    def may_go(self) -> bool:
+        """Whether the connection may be displaced: it waits, or its client has not read for ``UNREAD_S``."""
+        return self.waits() or self.loop.time() >= self._unread_s + UNREAD_S
 
     def was_used(self) -> bool:
         """Whether a request was answered since the last call."""
@@ -222,9 +229,10 @@ class Connection(HttpToolsProtocol):
 
     def _expect_reading(self) -> None:
         if self._reading_due is None:
+            self._unread_s = self.loop.time()
             self._reading_due = self.loop.call_later(self._connections.limits.idle_timeout_s, self.end, "unread")
 
     def _cancel_reading_due(self) -> None:
         if self._reading_due is not None:
             self._reading_due.cancel()
-            self._reading_due = None
+            self._reading_due, self._unread_s = None, inf

@@ -343,6 +343,30 @@ async def test_a_client_that_reads_nothing_is_disconnected(tracer: Path, gate: G
         writer.transport.abort()
 
 
+async def test_a_client_that_reads_nothing_makes_room(
+    tracer: Path, gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.api.connection.UNREAD_S", NEVER_S)
+    async with listening(tracer, gate, max_connections=1) as server:
+        _, writer = await server.connect()
+        writer.transport.pause_reading()  # type: ignore[attr-defined]
+        for _ in range(60):
+            writer.write(chunk(20_000, end=True))
+        (connection,) = server.process.server_state.connections
+        assert isinstance(connection, Connection)
+        await server.until(lambda: connection.flow.write_paused)
+        early, refused = await server.connect()  # the first client may still begin to read
+        assert await early.read() == b""
+        monkeypatch.setattr("service.api.connection.UNREAD_S", 0.0)
+        reader, other = await server.connect()
+        other.write(LIVE)
+        assert (await response(reader))[0] == 200
+        assert server.ended == {"refused": 1, "displaced": 1}
+        await server.until(lambda: not server.process.server_state.tasks)
+        for each in (writer, refused, other):
+            each.transport.abort()
+
+
 async def test_a_client_that_reads_nothing_does_not_keep_a_server_from_its_end(
     tracer: Path, gate: Gate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
