@@ -22,6 +22,7 @@ from benchmarks import (
     saturation,
     scaling,
     service,
+    slow_senders,
     soak,
     training,
 )
@@ -40,6 +41,7 @@ BENCHMARKS = {
     "saturation": saturation,
     "scaling": scaling,
     "service": service,
+    "slow_senders": slow_senders,
     "soak": soak,
     "training": training,
 }

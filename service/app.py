@@ -13,6 +13,7 @@ from typing import Any
 from service.admission.permits import Admission
 from service.admission.uploads import Uploads
 from service.api.application import Application, create_application
+from service.api.connection import Connections
 from service.batching.batcher import Batcher
 from service.batching.policy import BatchPolicy
 from service.carried.keys import CarryKeys
@@ -61,6 +62,7 @@ class Server:
     counters: Counters
     admission: Admission
     uploads: Uploads
+    connections: Connections
     batcher: Batcher
     registry: SessionRegistry
     carried: CarriedSessions
@@ -138,7 +140,7 @@ def build_server(
         retention.session_idle_s, retention.session_age_s, retention.ended_keep_s, retention.expired_keep_s
     )
     packing = Packing(float16=settings.store.dtype == "float16")
-    uploads = Uploads(limits.max_upload_bytes, limits.body_timeout_s)
+    uploads = Uploads(limits)
     admission = Admission(limits.max_waiting, uploads)
     engine = Engine(limits.max_chunk_steps)
     batcher = Batcher(engine, BatchPolicy(batching.max_batch), batching.engine_threads, batching.inline_s)
@@ -169,6 +171,7 @@ def build_server(
         counters=counters,
         admission=admission,
         uploads=uploads,
+        connections=Connections(limits, counters),
         batcher=batcher,
         registry=SessionRegistry(sessions, advance, catalog, packing, admission, counters),
         carried=CarriedSessions(tokens, advance, counters, admission, wall),
@@ -204,6 +207,7 @@ def create_app(
         carried=server.carried,
         admission=server.admission,
         uploads=server.uploads,
+        connections=server.connections,
         counters=server.counters,
         lifespan=lifespan,
     )

@@ -23,6 +23,8 @@ from service.settings import Batching, Limits, Retention, Settings, StoreSetting
 
 if TYPE_CHECKING:
     from service.carried.keys import CarryKeys
+    from service.models.catalog import ModelCatalog
+    from service.runtime.device import Device
 
 serve = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 reload = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -30,9 +32,6 @@ inspect = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 # headings of the help
 LIMITS, RETENTION, BATCHING, STORE = "Limits", "Retention", "Batching", "Store"
 MODELS = Path("models")  # default folder of both commands
-# Longer than balancers keep an idle connection, so that the balancer closes it. A chunk that is sent while the server
-# closes the connection is lost, and a chunk without a number cannot be sent again.
-KEEP_ALIVE_S = 90
 COLLECT_AFTER = (20_000, 50, 100)  # thresholds of ``gc.set_threshold``
 
 
@@ -70,7 +69,7 @@ def serve_models(
         typer.Option(min=0, help="Check the folder for new models at this interval; 0: see hetsyn reload."),
     ] = Settings.watch_s,
     device: Annotated[
-        DeviceName, typer.Option(help="Where networks run; auto is a GPU if one can be used, otherwise the CPU.")
+        DeviceName, typer.Option(help="Where networks run; auto is a GPU if it gives the CPU's answers, else the CPU.")
     ] = DeviceName.auto,
     drain_s: Annotated[
         float, typer.Option(min=0, help="After SIGTERM, continue to serve for this time while /health/ready says 503.")
@@ -96,9 +95,42 @@ def serve_models(
             rich_help_panel=LIMITS,
         ),
     ] = Limits.max_upload_bytes,
+    max_uploads: Annotated[
+        int,
+        typer.Option(
+            min=1, help="The most incomplete bodies; one more ends the oldest with 408.", rich_help_panel=LIMITS
+        ),
+    ] = Limits.max_uploads,
+    max_connections: Annotated[
+        int,
+        typer.Option(
+            min=1, help="The most connections; one more closes the one that has waited longest.", rich_help_panel=LIMITS
+        ),
+    ] = Limits.max_connections,
+    client_share: Annotated[
+        float,
+        typer.Option(
+            min=0.001,
+            max=1,
+            help="The share of these limits for one client address; 1 behind a proxy.",
+            rich_help_panel=LIMITS,
+        ),
+    ] = Limits.client_share,
+    header_timeout_s: Annotated[
+        float,
+        typer.Option(min=0.1, help="Close a connection if its headers take longer to arrive.", rich_help_panel=LIMITS),
+    ] = Limits.header_timeout_s,
     body_timeout_s: Annotated[
         float, typer.Option(min=0.1, help="A body that takes longer to arrive gets 408.", rich_help_panel=LIMITS)
     ] = Limits.body_timeout_s,
+    idle_timeout_s: Annotated[
+        float,
+        typer.Option(
+            min=0.1,
+            help="Close a connection if the next request, or reading a reply, takes longer.",
+            rich_help_panel=LIMITS,
+        ),
+    ] = Limits.idle_timeout_s,
     max_chunk_steps: Annotated[
         int, typer.Option(min=1, help="A chunk of more network steps gets 413.", rich_help_panel=LIMITS)
     ] = Limits.max_chunk_steps,
@@ -174,9 +206,12 @@ def serve_models(
     """Serve the models of a folder over HTTP."""
     import uvicorn
 
+    from service.admission.open_files import allowed_connections
     from service.app import create_app
+    from service.engine.engine import Engine
     from service.models.catalog import ModelCatalog
     from service.observe.logs import log_config
+    from service.reload.choose_device import choose_device
     from service.runtime.cuda import open_device
     from service.runtime.onnx import check_runtime
     from service.shutdown import GracefulServer
@@ -199,7 +234,12 @@ def serve_models(
             max_body_bytes=max_body_bytes,
             max_json_bytes=max_json_bytes,
             max_upload_bytes=max_upload_bytes,
+            max_uploads=max_uploads,
+            max_connections=allowed_connections(max_connections),
+            client_share=client_share,
+            header_timeout_s=header_timeout_s,
             body_timeout_s=body_timeout_s,
+            idle_timeout_s=idle_timeout_s,
             max_chunk_steps=max_chunk_steps,
             max_sessions=max_sessions,
             max_waiting=max_waiting,
@@ -217,13 +257,20 @@ def serve_models(
     )
     configured_log = log_config(log_level.value)
     dictConfig(configured_log)  # before uvicorn does it: devices and models that cannot be used are logged
-    gpu = open_device(settings.device)
+
+    def empty_catalog(device: Device | None) -> ModelCatalog:
+        return ModelCatalog(settings.models, settings.default_model, device=device, is_empty=True)
+
+    engine = Engine(settings.limits.max_chunk_steps)
+    gpu, reason = choose_device(settings.device, open_device(settings.device), engine, empty_catalog)
     keys = _carry_keys(carry_keys)
-    catalog = ModelCatalog(settings.models, settings.default_model, device=gpu, is_empty=True)
+    catalog = empty_catalog(gpu)
     app = create_app(settings, catalog, keys=keys)
     server = app.state.server
     console = Console(stderr=True, markup=False, highlight=False)
     console.print(f"models: {', '.join(catalog.names)} on {'the CPU' if gpu is None else gpu.name}")
+    if reason:
+        console.print(f"device: {reason}")
     console.print(f"sessions: {redacted(settings.store.url)}")
     if keys is not None:
         console.print(f"carried sessions: keys {', '.join(key.hex() for key in keys.ids)}")
@@ -236,7 +283,8 @@ def serve_models(
         log_config=configured_log,
         log_level=log_level.value,
         access_log=access_log,
-        timeout_keep_alive=KEEP_ALIVE_S,
+        http=server.connections.protocol,
+        ws="none",
     )
     # The loaded models stay, so the garbage collector need not walk them. A batch makes thousands of objects and hardly
     # any cycle: collecting after every 700 objects (Python's default) took a tenth of a server's time.

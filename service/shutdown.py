@@ -1,8 +1,9 @@
 """Graceful shutdown of a server process.
 
 On SIGTERM the server first becomes unready and serves on, so that balancers notice. Then it admits no more requests,
-finishes and commits those in flight, and closes. A second signal, or SIGINT (a person at the keyboard), skips the wait
-for balancers; requests in flight are finished all the same.
+finishes and commits those in flight, and closes. It disconnects clients that do not read their responses within
+``CLOSING_S``, so that none of them keeps it from closing its store. A second signal, or SIGINT (a person at the
+keyboard), skips the wait for balancers; requests in flight are finished all the same.
 
 SIGUSR1 reloads the models. So does SIGHUP, by custom, where no terminal is the standard input. With a terminal SIGHUP
 says that the terminal was closed, and ends the server as SIGINT does.
@@ -25,6 +26,8 @@ import uvicorn
 from service.admission.permits import Admission
 
 log = logging.getLogger("hetsyn.server")
+
+CLOSING_S = 2.0  # time for clients to read their responses
 
 
 class GracefulServer(uvicorn.Server):
@@ -96,6 +99,17 @@ class GracefulServer(uvicorn.Server):
     def _terminal_closed(self) -> None:
         self._hurry.set()
         self._end(signal.SIGTERM, None)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        aborting = asyncio.get_running_loop().call_later(CLOSING_S, self._abort_connections)
+        try:
+            await super().shutdown(sockets)
+        finally:
+            aborting.cancel()
+
+    def _abort_connections(self) -> None:
+        for connection in list(self.server_state.connections):
+            connection.transport.abort()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         if self._loop is None:

@@ -31,6 +31,12 @@ pytest_plugins = ["tests.support.required_tools", "tests.support.skipped"]
 ASYNC_TEST_S = 30.0  # an async test takes seconds at most
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--fuzz-inputs", type=int, default=2_000, help="inputs for each decoder in tests/integration/test_decoders.py"
+    )
+
+
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, object]:
     """An async test that waits for ever fails, and its fixtures are torn down."""

@@ -11,6 +11,8 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
 
 from service.admission.permits import Admission
+from service.admission.uploads import Uploads
+from service.api.connection import Connections
 from service.models.catalog import ModelCatalog
 from service.observe.counters import Counters
 from service.registry.registry import SessionRegistry
@@ -20,17 +22,33 @@ class _ServerCollector(Collector):
     """Reads the counters at each scrape."""
 
     def __init__(
-        self, counters: Counters, registry: SessionRegistry, admission: Admission, catalog: ModelCatalog
+        self,
+        counters: Counters,
+        registry: SessionRegistry,
+        admission: Admission,
+        uploads: Uploads,
+        connections: Connections,
+        catalog: ModelCatalog,
     ) -> None:
         self._counters = counters
         self._registry = registry
         self._admission = admission
+        self._uploads = uploads
+        self._connections = connections
         self._catalog = catalog
 
     def collect(self) -> Iterator[Metric]:
         counters = self._counters
         yield _gauge("hetsyn_ready", "1 while requests should be sent here.", float(self._admission.is_ready))
         yield _gauge("hetsyn_requests_in_flight", "Requests in flight.", self._admission.in_flight)
+        yield _gauge("hetsyn_uploads", "Bodies under way.", self._uploads.under_way)
+        yield _gauge("hetsyn_connections", "Open connections.", len(self._connections.shares))
+        yield _by_label(
+            "hetsyn_connections_ended",
+            "Connections that the server ended, by reason.",
+            "reason",
+            counters.connections_ended,
+        )
         yield _gauge("hetsyn_sessions_held", "Open sessions in this process's memory.", self._registry.sessions.open)
         yield _by_label(
             "hetsyn_sessions",
@@ -83,10 +101,17 @@ class _ServerCollector(Collector):
         yield seconds
 
 
-def router(counters: Counters, registry: SessionRegistry, admission: Admission, catalog: ModelCatalog) -> APIRouter:
+def router(
+    counters: Counters,
+    registry: SessionRegistry,
+    admission: Admission,
+    uploads: Uploads,
+    connections: Connections,
+    catalog: ModelCatalog,
+) -> APIRouter:
     routes = APIRouter(tags=["health"])
     collectors = CollectorRegistry(auto_describe=False)
-    collectors.register(_ServerCollector(counters, registry, admission, catalog))
+    collectors.register(_ServerCollector(counters, registry, admission, uploads, connections, catalog))
 
     @routes.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
     async def metrics() -> Response:

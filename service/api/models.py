@@ -6,6 +6,7 @@ from typing import Any
 
 from fastapi import APIRouter
 
+from service.api.problems import documented
 from service.models.catalog import ModelCatalog
 from service.models.describe import summary
 
@@ -31,7 +32,7 @@ def router(catalog: ModelCatalog) -> APIRouter:
             )
         return {"models": entries, "default_model": catalog.default_name}
 
-    @routes.get("/models/{name}")
+    @routes.get("/models/{name}", responses=documented({404: "no such model or version"}))
     async def model(name: str, version: str | None = None) -> dict[str, Any]:
         """One model as its manifest describes it; by default its newest version."""
         return {**summary(catalog.get(name, version).manifest), "versions": catalog.versions(name)}

@@ -170,7 +170,7 @@ def test_sigterm_finishes_the_chunk_that_is_under_way_and_waits_for_none_that_tr
         under_way, trickles = PartialUpload(replica, "a", 1, chunks[1]), PartialUpload(replica, "b", 0, chunks[0])
         for upload in (under_way, trickles):
             upload.send(10)
-        until("hetsyn_requests_in_flight", 2, replica.url)
+        until("hetsyn_uploads", 2, replica.url)
         replica.process.send_signal(signal.SIGTERM)
         until("hetsyn_ready", 0, replica.url)
         replica.process.send_signal(signal.SIGTERM)  # the second does not wait

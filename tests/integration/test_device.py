@@ -26,7 +26,7 @@ ROW_BYTES = 8 * OUTPUTS
 async def served(models: Path, device: FakeDevice | None) -> AsyncIterator[httpx.AsyncClient]:
     app = make_app(ModelCatalog(models, load=load_fake, device=device))
     async with (
-        app.router.lifespan_context(app),
+        app.lifespan(),
         httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://t") as client,
     ):
         yield client

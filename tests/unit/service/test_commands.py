@@ -28,6 +28,7 @@ from service.errors import ArtifactError, CarryUnavailable, StoreUnusable
 from service.models.catalog import ModelCatalog
 from service.shutdown import GracefulServer
 from tests.support.artifact import write_artifact
+from tests.support.fake_device import FakeDevice
 from tests.support.fake_graph import LABELS, OUTPUTS, TAIL, load_fake
 from tests.support.product import make_app
 from tests.support.signals import sound
@@ -217,6 +218,19 @@ def test_serve_refuses_what_are_no_keys(models: Path, tmp_path: Path, served: li
     done = CliRunner().invoke(commands.serve, ["--models", str(models), "--carry-keys", str(tmp_path / "keys")])
     assert isinstance(done.exception, CarryUnavailable)
     assert not served
+
+
+def test_serve_says_why_it_does_not_take_a_gpu(
+    models: Path, served: list[GracefulServer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.runtime.cuda.open_device", lambda _: FakeDevice())
+    done = CliRunner().invoke(commands.serve, ["--models", str(models)])  # without golden streams
+    assert done.exit_code == 0, done.output
+    assert "models: digits on the CPU" in done.output
+    assert "device: a fake GPU does not give the CPU's answers" in done.output
+    done = CliRunner().invoke(commands.serve, ["--models", str(models), "--device", "cuda"])
+    assert "models: digits on a fake GPU" in done.output
+    assert len(served) == 2
 
 
 def test_serve_loads_every_version_and_form(models: Path, served: list[GracefulServer]) -> None:

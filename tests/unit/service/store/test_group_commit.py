@@ -125,6 +125,21 @@ async def test_a_store_that_breaks_its_promise_is_unavailable() -> None:
     await group_commit.drain()
 
 
+@pytest.mark.parametrize("answers", [0, 3, 5])
+async def test_nobody_hangs_behind_a_store_that_answers_too_few_or_too_many(answers: int) -> None:
+    store = FailingStore()
+
+    async def miscounts(sessions: Sequence[str]) -> list[Stored | HetsynError | None]:  # noqa: ARG001
+        return [None] * answers
+
+    store.load = miscounts  # type: ignore[method-assign]
+    pipeline = GroupCommit(store, max_batch=4)
+    outcomes = await asyncio.gather(*(pipeline.load(f"s{n}") for n in range(6)), return_exceptions=True)
+    assert all(isinstance(outcome, StoreUnavailable) for outcome in outcomes)
+    assert f"{answers} answers to 4 requests" in str(outcomes[0])
+    await pipeline.drain()
+
+
 async def test_a_caller_that_goes_away_harms_nobody() -> None:
     store = FailingStore()
     store.opened.clear()

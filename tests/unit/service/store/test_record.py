@@ -201,8 +201,7 @@ def test_a_sealed_record_of_any_content_is_refused_or_packs_again_to_the_same_by
         return
     last = session.known.progress.last
     assert last is not None
-    # a number like 1e999 is read as infinite, and cannot be written as JSON
-    assume(all(map(math.isfinite, last.reply.probabilities or ())))
+    assert all(map(math.isfinite, last.reply.probabilities or ()))  # JSON has no other numbers
     again = packing.pack(found.session, session)
     assert_same(packing.unpack(read(again), model), session)
     if read(again).sections[REPLY] == found.sections[REPLY]:  # which is JSON, with more than one spelling
@@ -217,6 +216,15 @@ def changed(record: bytes, offset: int, layout: str, *values: Any) -> bytes:
     body = bytearray(record[:-CHECKSUM_BYTES])
     struct.pack_into(layout, body, offset, *values)
     return seal(bytes(body))
+
+
+def test_a_reply_that_is_not_finite_is_reported(model: Model) -> None:
+    record = Packing().pack("abc", made_session(model))
+    reply = bytes(read(record).sections[REPLY])
+    number = reply.partition(b'"probabilities":[')[2].partition(b",")[0]
+    body = record[:-CHECKSUM_BYTES].replace(number, b"1e999".rjust(len(number)))
+    with pytest.raises(StateMismatch, match="not finite"):
+        Packing().unpack(read(seal(body)), model)
 
 
 def test_foreign_bytes_are_reported() -> None:
