@@ -245,13 +245,13 @@ def serve_models(
         batching=Batching(engine_threads=engine_threads, max_batch=max_batch, inline_s=inline_s),
         store=StoreSettings(url=store, timeout_s=store_timeout_s, dtype="float16" if store_half else store_dtype.value),
     )
+    keys = _carry_keys(carry_keys)
     catalog, gpu, reason = choose_device(
         settings.device,
         open_device(settings.device),
         Engine(settings.limits.max_chunk_steps),
         lambda device: ModelCatalog(settings.models, settings.default_model, device=device),
     )
-    keys = _carry_keys(carry_keys)
     app = create_app(settings, catalog, keys=keys)
     server = app.state.server
     console = Console(stderr=True, markup=False, highlight=False)
