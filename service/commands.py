@@ -261,9 +261,9 @@ def serve_models(
     def empty_catalog(device: Device | None) -> ModelCatalog:
         return ModelCatalog(settings.models, settings.default_model, device=device, is_empty=True)
 
+    keys = _carry_keys(carry_keys)
     engine = Engine(settings.limits.max_chunk_steps)
     gpu, reason = choose_device(settings.device, open_device(settings.device), engine, empty_catalog)
-    keys = _carry_keys(carry_keys)
     catalog = empty_catalog(gpu)
     app = create_app(settings, catalog, keys=keys)
     server = app.state.server
