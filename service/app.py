@@ -28,6 +28,8 @@ from service.registry.shared import SharedSessions
 from service.registry.table import SessionTable
 from service.reload.reload import Reloader
 from service.reload.smoke_test import smoke_test
+from service.runtime.onnx import operator_status
+from service.runtime.operators import OperatorStatus
 from service.session.advance import Advance
 from service.session.protocol import Lifetimes
 from service.settings import Settings
@@ -64,6 +66,7 @@ class Server:
     registry: SessionRegistry
     carried: CarriedSessions
     reloader: Reloader
+    operator: OperatorStatus
 
     async def start(self) -> None:
         """Open the session store.
@@ -125,6 +128,7 @@ def build_server(
         ArtifactError: the folder has no usable models.
         NotFound: the folder has no model of the name ``settings.default_model``.
         StoreUnusable: ``settings.store`` names no store, or one that cannot be used.
+        RuntimeUnavailable: there is no ONNX Runtime.
     """
     limits, retention, batching = settings.limits, settings.retention, settings.batching
     catalog = catalog or ModelCatalog(settings.models, settings.default_model)
@@ -166,6 +170,7 @@ def build_server(
         registry=SessionRegistry(sessions, advance, catalog, packing, admission, counters),
         carried=CarriedSessions(tokens, advance, counters, admission, wall),
         reloader=Reloader(catalog, lambda model: smoke_test(model, engine), counters, settings.watch_s),
+        operator=operator_status(),
     )
 
 
@@ -198,6 +203,7 @@ def create_app(
         admission=server.admission,
         uploads=server.uploads,
         counters=server.counters,
+        operator=server.operator,
         lifespan=lifespan,
     )
     app.state.server = server

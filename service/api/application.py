@@ -19,6 +19,7 @@ from service.carried.sessions import CarriedSessions
 from service.models.catalog import ModelCatalog
 from service.observe.counters import Counters
 from service.registry.registry import SessionRegistry
+from service.runtime.operators import OperatorStatus
 from service.settings import Limits
 
 
@@ -54,6 +55,7 @@ def create_application(
     admission: Admission,
     uploads: Uploads,
     counters: Counters,
+    operator: OperatorStatus,
     lifespan: Callable[[Any], AbstractAsyncContextManager[None]],
 ) -> Application:
     """Build the HTTP interface of a server.
@@ -66,6 +68,7 @@ def create_application(
         admission: permits for requests in flight.
         uploads: bodies under way.
         counters: for ``/metrics``.
+        operator: what runs the networks, for ``/metrics`` and ``/models``.
         lifespan: entered when the application starts, left when it stops.
     """
     app = Application(
@@ -78,7 +81,7 @@ def create_application(
     problems.install(app)
     infer_openapi.document(app)
     app.include_router(sessions.router(registry, admission, uploads, limits.max_body_bytes))
-    app.include_router(models.router(catalog))
+    app.include_router(models.router(catalog, operator))
     app.include_router(health.router(registry, admission))
-    app.include_router(metrics.router(counters, registry, admission, catalog))
+    app.include_router(metrics.router(counters, registry, admission, catalog, operator))
     return app

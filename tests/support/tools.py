@@ -6,11 +6,14 @@ import shutil
 
 import pytest
 
+from build_support.compiling import ZIG
 from service.runtime.operators import BUILD
 
 NO_VALKEY = "no valkey-server or redis-server on this machine"
 NO_COMPILER = "no C++ compiler"
-LACKING = (NO_VALKEY, NO_COMPILER, BUILD)
+NO_HEADER = "no header of ONNX Runtime: apt-get install libonnxruntime-dev"
+NO_ZIG = f"no zig: pip install '{ZIG}'"
+LACKING = (NO_VALKEY, NO_COMPILER, NO_HEADER, NO_ZIG, BUILD)
 
 
 def require_valkey() -> None:

@@ -13,7 +13,7 @@ from benchmarks.valkey import MISSING
 from service.runtime.operators import BUILD, BUILD_CUDA
 from tests.support.paths import ROOT
 from tests.support.required_tools import TOOLS_INSTALLED
-from tests.support.tools import NO_COMPILER, NO_VALKEY
+from tests.support.tools import NO_COMPILER, NO_VALKEY, NO_ZIG
 
 TESTS = f"""
 import pytest
@@ -37,17 +37,36 @@ def test_data(): pytest.skip("the data set is not beside this checkout")
 """
 
 
+MODULE = f"""
+import pytest
+
+pytest.skip({NO_ZIG!r}, allow_module_level=True)
+"""
+
+
 @pytest.mark.parametrize(("installed", "outcome"), [("", "6 skipped"), ("1", "2 failed, 2 skipped, 2 errors")])
 def test_what_was_installed_is_not_skipped(tmp_path: Path, installed: str, outcome: str) -> None:
-    (tmp_path / "conftest.py").write_text('pytest_plugins = ["tests.support.required_tools"]\n')
-    (tmp_path / "test_them.py").write_text(TESTS)
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--rootdir={tmp_path}", str(tmp_path)],
-        cwd=tmp_path,
+    done = run(tmp_path, TESTS, installed)
+    assert outcome in done.stdout, done.stdout + done.stderr
+    assert done.returncode == bool(installed)
+
+
+def run(folder: Path, tests: str, installed: str) -> subprocess.CompletedProcess[str]:
+    """Run these tests, on a machine whose tools are said to be installed or not."""
+    (folder / "conftest.py").write_text('pytest_plugins = ["tests.support.required_tools"]\n')
+    (folder / "test_them.py").write_text(tests)
+    return subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--rootdir={folder}", str(folder)],
+        cwd=folder,
         env=os.environ | {TOOLS_INSTALLED: installed, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
         check=False,
     )
+
+
+@pytest.mark.parametrize(("installed", "outcome"), [("", "1 skipped"), ("1", "1 error")])
+def test_a_module_that_skips_itself_is_judged_too(tmp_path: Path, installed: str, outcome: str) -> None:
+    done = run(tmp_path, MODULE, installed)
     assert outcome in done.stdout, done.stdout + done.stderr
-    assert done.returncode == bool(installed)
+    assert done.returncode == (pytest.ExitCode.INTERRUPTED if installed else pytest.ExitCode.NO_TESTS_COLLECTED)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from hetsyn_model import DecisionSpec, Events, Network, NetworkSpec, SurrogateSpec, initial_state, native, variant
+from hetsyn_model.native import BUILD
 from hetsyn_model.rollout import Rollout
 from hetsyn_model.spec import NeuronSpec, Rule, Variant
 from hetsyn_model.state import Form
@@ -93,7 +94,7 @@ def test_compiled_is_plain_torch(
     name: Variant, recurrent: bool, surrogate: SurrogateSpec, request: pytest.FixtureRequest
 ) -> None:
     if native.library() is None:
-        pytest.skip("no C++ compiler on this machine")
+        pytest.skip(f"the compiled rollout is not built: {BUILD}")
     made = network(name, "spike_count", recurrent=recurrent, surrogate=surrogate)
     compiled = made.rollout(spikes(), "bank")
     wanted = gradients(made, compiled)
