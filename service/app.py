@@ -30,6 +30,8 @@ from service.registry.shared import SharedSessions
 from service.registry.table import SessionTable
 from service.reload.reload import Reloader
 from service.reload.smoke_test import smoke_test
+from service.runtime.onnx import operator_status
+from service.runtime.operators import OperatorStatus
 from service.session.advance import Advance
 from service.session.protocol import Lifetimes
 from service.settings import Settings
@@ -67,6 +69,7 @@ class Server:
     registry: SessionRegistry
     carried: CarriedSessions
     reloader: Reloader
+    operator: OperatorStatus
 
     async def start(self) -> None:
         """Open the session store. A second call does nothing.
@@ -131,6 +134,7 @@ def build_server(
     Raises:
         ArtifactError: the folder has no usable models, or the default model is not among them.
         StoreUnusable: ``settings.store`` names no store, or one that cannot be used.
+        RuntimeUnavailable: there is no ONNX Runtime.
     """
     limits, retention, batching = settings.limits, settings.retention, settings.batching
     catalog = catalog or ModelCatalog(settings.models, settings.default_model, is_empty=True)
@@ -176,6 +180,7 @@ def build_server(
         registry=SessionRegistry(sessions, advance, catalog, packing, admission, counters),
         carried=CarriedSessions(tokens, advance, counters, admission, wall),
         reloader=reloader,
+        operator=operator_status(),
     )
 
 
@@ -209,6 +214,7 @@ def create_app(
         uploads=server.uploads,
         connections=server.connections,
         counters=server.counters,
+        operator=server.operator,
         lifespan=lifespan,
     )
     app.state.server = server

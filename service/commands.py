@@ -271,6 +271,7 @@ def serve_models(
     console.print(f"models: {', '.join(catalog.names)} on {'the CPU' if gpu is None else gpu.name}")
     if reason:
         console.print(f"device: {reason}")
+    console.print(server.operator.sentence, soft_wrap=True)
     console.print(f"sessions: {redacted(settings.store.url)}")
     if keys is not None:
         console.print(f"carried sessions: keys {', '.join(key.hex() for key in keys.ids)}")

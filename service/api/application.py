@@ -21,6 +21,7 @@ from service.carried.sessions import CarriedSessions
 from service.models.catalog import ModelCatalog
 from service.observe.counters import Counters
 from service.registry.registry import SessionRegistry
+from service.runtime.operators import OperatorStatus
 from service.settings import Limits
 from service.wire.content_types import JSON_TYPE
 
@@ -86,6 +87,7 @@ def create_application(
     uploads: Uploads,
     connections: Connections,
     counters: Counters,
+    operator: OperatorStatus,
     lifespan: Callable[[Any], AbstractAsyncContextManager[None]],
 ) -> Application:
     """Build the HTTP interface of a server.
@@ -99,6 +101,7 @@ def create_application(
         uploads: bodies of requests.
         connections: for ``/metrics``.
         counters: for ``/metrics``.
+        operator: what runs the networks, for ``/metrics`` and ``/models``.
         lifespan: entered when the application starts, left when it stops.
     """
     infer = InferEndpoint(registry, carried, admission, uploads, counters, limits)
@@ -113,9 +116,9 @@ def create_application(
     problems.install(rest)
     infer_openapi.add_route(rest, infer)
     rest.include_router(sessions.router(registry, admission, uploads, limits.max_body_bytes))
-    rest.include_router(models.router(catalog))
+    rest.include_router(models.router(catalog, operator))
     rest.include_router(health.router(registry, admission))
-    rest.include_router(metrics.router(counters, registry, admission, uploads, connections, catalog))
+    rest.include_router(metrics.router(counters, registry, admission, uploads, connections, catalog, operator))
     docs.install(rest)
     rest.openapi = lambda: _document(rest)  # type: ignore[method-assign]  # as FastAPI documents it
     app = Application(infer, rest)

@@ -16,6 +16,7 @@ from service.api.connection import Connections
 from service.models.catalog import ModelCatalog
 from service.observe.counters import Counters
 from service.registry.registry import SessionRegistry
+from service.runtime.operators import OperatorStatus
 
 
 class _ServerCollector(Collector):
@@ -29,6 +30,7 @@ class _ServerCollector(Collector):
         uploads: Uploads,
         connections: Connections,
         catalog: ModelCatalog,
+        operator: OperatorStatus,
     ) -> None:
         self._counters = counters
         self._registry = registry
@@ -36,6 +38,7 @@ class _ServerCollector(Collector):
         self._uploads = uploads
         self._connections = connections
         self._catalog = catalog
+        self._operator = operator
 
     def collect(self) -> Iterator[Metric]:
         counters = self._counters
@@ -99,6 +102,14 @@ class _ServerCollector(Collector):
         seconds = SummaryMetricFamily("hetsyn_store_commit_seconds", "From a chunk's result to its commit.")
         seconds.add_metric([], counters.store_commits, counters.store_commit_seconds)
         yield seconds
+        operator = GaugeMetricFamily(
+            "hetsyn_operator",
+            "1 if our operator runs the networks on the CPU, 0 if plain ONNX does.",
+            labels=["built", "kernel"],
+        )
+        labels = [str(self._operator.built).lower(), self._operator.kernel or "none"]
+        operator.add_metric(labels, float(self._operator.in_use))
+        yield operator
 
 
 def router(
@@ -108,10 +119,11 @@ def router(
     uploads: Uploads,
     connections: Connections,
     catalog: ModelCatalog,
+    operator: OperatorStatus,
 ) -> APIRouter:
     routes = APIRouter(tags=["health"])
     collectors = CollectorRegistry(auto_describe=False)
-    collectors.register(_ServerCollector(counters, registry, admission, uploads, connections, catalog))
+    collectors.register(_ServerCollector(counters, registry, admission, uploads, connections, catalog, operator))
 
     @routes.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
     async def metrics() -> Response:

@@ -38,6 +38,7 @@ NOT_RUN = {
     r"pip install ": "changes the environment, from the network",
     r"python3 -m venv |\. \.venv/": "makes the environment that the tests run in",
     r"make (test|lint)$": "runs this test itself",
+    r"make wheel$": "takes minutes, and downloads a compiler: tests/unit/build_support",
     r"docker |HETSYN_FSYNC=\w+ docker ": "needs Docker: docker/check does it in CI",
     r"make operators-cuda|hetsyn serve --device cuda|python -m benchmarks gpu ": "needs nvcc or a GPU",
     r"python -m benchmarks ": "takes minutes: tests/integration/test_bench.py and tests/e2e run them shortened",

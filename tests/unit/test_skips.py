@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.paths import ROOT
 from tests.support.required_tools import TOOLS_INSTALLED
-from tests.support.tools import NO_COMPILER, NO_CUDA_OPERATOR, NO_OPERATOR, NO_VALKEY
+from tests.support.tools import NO_COMPILER, NO_CUDA_OPERATOR, NO_OPERATOR, NO_VALKEY, NO_ZIG
 
 TESTS = f"""
 import pytest
@@ -35,13 +35,20 @@ def test_data(): pytest.skip("the data set is not beside this checkout")
 """
 
 
-def run(tmp_path: Path, plugin: str, installed: str = "") -> subprocess.CompletedProcess[str]:
-    """pytest on ``TESTS``, with one of our plugins."""
-    (tmp_path / "conftest.py").write_text(f'pytest_plugins = ["tests.support.{plugin}"]\n')
-    (tmp_path / "test_them.py").write_text(TESTS)
+MODULE = f"""
+import pytest
+
+pytest.skip({NO_ZIG!r}, allow_module_level=True)
+"""
+
+
+def run(folder: Path, plugin: str, installed: str = "", tests: str = TESTS) -> subprocess.CompletedProcess[str]:
+    """pytest on these tests, with one of our plugins, on a machine whose tools are said to be installed or not."""
+    (folder / "conftest.py").write_text(f'pytest_plugins = ["tests.support.{plugin}"]\n')
+    (folder / "test_them.py").write_text(tests)
     return subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--rootdir={tmp_path}", str(tmp_path)],
-        cwd=tmp_path,
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--rootdir={folder}", str(folder)],
+        cwd=folder,
         env=os.environ | {TOOLS_INSTALLED: installed, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
@@ -67,3 +74,10 @@ def test_a_run_ends_with_a_line_for_each_reason(tmp_path: Path) -> None:
         f"1  {NO_CUDA_OPERATOR}",
         "1  the data set is not beside this checkout",
     ]
+
+
+@pytest.mark.parametrize(("installed", "outcome"), [("", "1 skipped"), ("1", "1 error")])
+def test_a_module_that_skips_itself_is_judged_too(tmp_path: Path, installed: str, outcome: str) -> None:
+    done = run(tmp_path, "required_tools", installed, MODULE)
+    assert outcome in done.stdout, done.stdout + done.stderr
+    assert done.returncode == (pytest.ExitCode.INTERRUPTED if installed else pytest.ExitCode.NO_TESTS_COLLECTED)

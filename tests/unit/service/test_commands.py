@@ -24,8 +24,10 @@ from hetsyn_client.client import StreamingClient
 from hetsyn_client.commands import stream
 from service import commands
 from service.carried.keys import VARIABLE, key_id
-from service.errors import ArtifactError, CarryUnavailable, StoreUnusable
+from service.errors import ArtifactError, CarryUnavailable, RuntimeUnavailable, StoreUnusable
 from service.models.catalog import ModelCatalog
+from service.runtime.onnx import operator_status
+from service.runtime.operators import MODE
 from service.shutdown import GracefulServer
 from tests.support.artifact import write_artifact
 from tests.support.fake_device import FakeDevice
@@ -190,6 +192,29 @@ def served(monkeypatch: pytest.MonkeyPatch) -> list[GracefulServer]:
     monkeypatch.setattr(GracefulServer, "run", run)
     monkeypatch.setattr("service.models.catalog.ModelCatalog", partial(ModelCatalog, load=load_fake))
     return servers
+
+
+def test_serve_says_what_runs_the_networks(
+    models: Path, monkeypatch: pytest.MonkeyPatch, served: list[GracefulServer]
+) -> None:
+    done = CliRunner().invoke(commands.serve, ["--models", str(models)])
+    assert f"{operator_status().sentence}\n" in done.output
+    monkeypatch.setenv(MODE, "off")
+    done = CliRunner().invoke(commands.serve, ["--models", str(models)])
+    assert "operator: not used, plain ONNX runs the networks, about ten times slower: " in done.output
+    assert "HETSYN_OPERATORS=off\n" in done.output
+    assert len(served) == 2
+
+
+def test_serve_does_not_start_without_an_operator_that_is_required(
+    models: Path, monkeypatch: pytest.MonkeyPatch, served: list[GracefulServer]
+) -> None:
+    monkeypatch.setattr("service.runtime.onnx.library", lambda: None)
+    monkeypatch.setenv(MODE, "require")
+    done = CliRunner().invoke(commands.serve, ["--models", str(models)])
+    assert isinstance(done.exception, RuntimeUnavailable)
+    assert "the operator is not built: install hetsyn again" in str(done.exception)
+    assert not served
 
 
 @pytest.mark.parametrize("way", ["file", "environment", "both", "neither"])
