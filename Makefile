@@ -2,14 +2,14 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: install demo test lint format report clean operators-cuda
+.PHONY: install demo test lint format report wheel clean operators-cuda FORCE
 
 install: .venv/.installed-all
 
 demo: .venv/.installed-serving
 	$(BIN)/python examples/demo.py
 
-# CI sets COVERAGE=1: then the branch coverage must reach its floors. Tests that need a compiler, Valkey or a data set are
+# CI sets COVERAGE=1: then the branch coverage must reach its floors. Tests that need a data set or a GPU's tools are
 # skipped if it is missing, and the coverage may then be too low.
 test: install
 ifdef COVERAGE
@@ -36,32 +36,52 @@ format: install
 report: install
 	$(BIN)/python -m experiments.report
 
-# The operator for NVIDIA GPUs: needs nvcc 13 on PATH and ONNX Runtime's headers (docs/guides/gpu.md).
+# One wheel for each processor, for every Python and any Linux with glibc 2.17, in dist/. zig compiles both here.
+wheel: | $(BIN)/python
+	$(BIN)/pip install --quiet --disable-pip-version-check auditwheel
+	rm -rf dist build/lib*
+	for machine in x86_64 aarch64; do \
+		HETSYN_OPERATORS=require HETSYN_BUILD_TARGET=$$machine \
+			$(BIN)/pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist . || exit 1; \
+	done
+	for wheel in dist/*.whl; do $(BIN)/auditwheel show $$wheel || exit 1; done
+
+# The operator for NVIDIA GPUs: needs nvcc 13 on PATH (docs/guides/gpu.md).
 NVCC ?= nvcc
-ONNXRUNTIME_HEADERS ?= /usr/include/onnxruntime
 CUDA_CODE := $(foreach a,75 80 86 89 90 100 120,-gencode arch=compute_$(a),code=sm_$(a)) -gencode arch=compute_120,code=compute_120
 
 operators-cuda: service/runtime/operators/_network_cuda.so
 
 service/runtime/operators/_network_cuda.so: service/runtime/operators/network.cu $(wildcard service/runtime/operators/*.hpp)
-	$(NVCC) -std=c++17 -O3 --fmad=false -ftz=true -shared -cudart static $(CUDA_CODE) -I$(ONNXRUNTIME_HEADERS) \
+	$(NVCC) -std=c++17 -O3 --fmad=false -ftz=true -shared -cudart static $(CUDA_CODE) \
 		-Xcompiler=-fPIC,-fvisibility=hidden,-Wall,-ffp-contract=off $< -o $@
 
 clean:
-	rm -rf .venv build *.egg-info
+	rm -rf .venv build dist *.egg-info
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "$(PYTHON) is older than 3.11: make PYTHON=python3.11 $(MAKECMDGOALS)"; exit 1; }
 	@$(PYTHON) -m venv .venv || { rm -rf .venv; echo "cannot make a virtual environment: apt-get install python3-venv"; exit 1; }
 
-OPERATORS := $(wildcard service/runtime/operators/*.cpp service/runtime/operators/*.hpp)
+NATIVE := $(wildcard build_support/*.py build_support/*.hpp hetsyn_model/native/*.cpp service/runtime/operators/*.cpp service/runtime/operators/*.hpp)
 
-.venv/.installed-serving: pyproject.toml $(OPERATORS) | $(BIN)/python
-	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[cpu]'
+# Changes when the build would: another compiler, or none
+.venv/.build: FORCE | $(BIN)/python
+	@plan="$$($(BIN)/python -m build_support --plan)"; [ "$$plan" = "$$(cat $@ 2>/dev/null)" ] || echo "$$plan" > $@
+
+.venv/.installed-serving: pyproject.toml $(NATIVE) .venv/.build | $(BIN)/python
+	@echo "installing the server into .venv, without torch: half a minute and 0.2 GB"
+	@$(BIN)/python -m build_support --plan
+	@$(BIN)/pip install --quiet --disable-pip-version-check -e '.[cpu]'
 	@$(BIN)/python -m service.runtime.operators
 	@touch $@
 
-.venv/.installed-all: pyproject.toml $(OPERATORS) | $(BIN)/python
-	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[cpu,train,test]'
+# some tests compile C++: where there is no g++, a compiler from PyPI
+COMPILER := $(if $(shell command -v g++),,'ziglang==0.17.*')
+
+.venv/.installed-all: pyproject.toml $(NATIVE) .venv/.build | $(BIN)/python
+	@echo "installing everything into .venv, with torch: some minutes, some GB"
+	@$(BIN)/python -m build_support --plan
+	@$(BIN)/pip install --quiet --disable-pip-version-check -e '.[cpu,train,test]' $(COMPILER)
 	@$(BIN)/python -m service.runtime.operators
 	@touch .venv/.installed-serving $@

@@ -17,8 +17,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hetsyn_client.errors import HetsynError
+from hetsyn_client.extras import install_command
 
 if TYPE_CHECKING:
+    from export.parity import Streams
     from export.write import Evaluation, Source, write_artifact
     from hetsyn_client import StreamingClient
     from hetsyn_model import (
@@ -42,6 +44,7 @@ __all__ = [
     "NeuronSpec",
     "Source",
     "StreamingClient",
+    "Streams",
     "SurrogateSpec",
     "from_reference",
     "main",
@@ -52,6 +55,7 @@ __all__ = [
 
 # public names by the module that has them
 _LAZY = {
+    "export.parity": ("Streams",),
     "export.write": ("Evaluation", "Source", "write_artifact"),
     "hetsyn_client": ("StreamingClient",),
     "hetsyn_model": (
@@ -92,11 +96,15 @@ SUBCOMMANDS = {
     "experiment": Subcommand("experiments.commands", "Run one of the paper's experiments.", "train"),
     "export": Subcommand("export.commands", "Turn a trained checkpoint into an artifact that can be served.", "train"),
     "serve": Subcommand("service.commands", "Serve the models of a folder over HTTP.", "cpu"),
+    "reload": Subcommand("service.commands", "Make a server read its folder of models again.", "cpu"),
     "stream": Subcommand("hetsyn_client.commands", "Stream a recording to a server and show what it hears.", "cpu"),
     "bench": Subcommand("hetsyn_client.loadtest.commands", "Put a server under load and measure its latency.", "bench"),
     "inspect": Subcommand("service.commands", "Check an artifact and show its sizes, errors and accuracy.", "cpu"),
 }
-OPTIONAL = ("torch", "h5py", "matplotlib", "onnx", "scipy", "soundfile", "onnxruntime", "hdrh", "redis", "cryptography")
+OPTIONAL = (
+    *("torch", "h5py", "matplotlib", "onnx", "scipy", "soundfile", "threadpoolctl"),
+    *("onnxruntime", "hdrh", "redis", "cryptography"),
+)
 # of a dependency that the subcommand needs only for some of its options
 OWN_EXTRA = {"redis": "redis", "cryptography": "carried"}
 
@@ -154,7 +162,7 @@ def _register(name: str, subcommand: Subcommand) -> None:
             if missing not in OPTIONAL:
                 raise
             extra = OWN_EXTRA.get(missing, subcommand.extra)
-            typer.echo(f"hetsyn: this needs {missing}: pip install 'hetsyn[{extra}]'", err=True)
+            typer.echo(f"hetsyn: this needs {missing}: {install_command(extra)}", err=True)
             sys.exit(2)
 
 

@@ -14,6 +14,7 @@ from benchmarks import (
     compare,
     durability,
     engine,
+    fairness,
     faults,
     gpu,
     peers,
@@ -21,6 +22,7 @@ from benchmarks import (
     saturation,
     scaling,
     service,
+    slow_senders,
     soak,
     training,
 )
@@ -31,6 +33,7 @@ BENCHMARKS = {
     "compare": compare,
     "durability": durability,
     "engine": engine,
+    "fairness": fairness,
     "faults": faults,
     "gpu": gpu,
     "peers": peers,
@@ -38,6 +41,7 @@ BENCHMARKS = {
     "saturation": saturation,
     "scaling": scaling,
     "service": service,
+    "slow_senders": slow_senders,
     "soak": soak,
     "training": training,
 }

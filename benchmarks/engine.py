@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import random
 import statistics
 import subprocess
 import sys
@@ -24,9 +25,11 @@ import numpy as np
 from benchmarks.engine_cost import (
     BANK,
     BANK_8,
+    BANK_OTHER,
     BANK_PLAIN,
     EAGER,
     EXACT,
+    EXACT_OTHER,
     EXACT_PLAIN,
     IN_PLACE,
     MODELS,
@@ -35,8 +38,9 @@ from benchmarks.engine_cost import (
     CostWorkload,
     costs,
 )  # fmt: skip
-from benchmarks.engine_report import plot, print_results, ratios
+from benchmarks.engine_report import plot, print_results, ratios, speed_of_the_other_build
 from service.contract.graph_io import Float32Array
+from service.runtime.onnx import operator_status
 
 RECORDINGS = Path(__file__).parents[1] / "docs" / "recordings"
 LOOP_STEPS = 640  # steps times streams of a loop that are enough for one timing
@@ -45,6 +49,11 @@ LOOP_STEPS = 640  # steps times streams of a loop that are enough for one timing
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seconds", type=float, default=1.0, help="time for each cell")
     parser.add_argument("--plot", type=Path, help="where the plot goes, PNG")
+    parser.add_argument(
+        "--operators",
+        type=Path,
+        help="measure only the installed operators and this other build of them (python -m build_support OUTPUT)",
+    )
 
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -55,6 +64,8 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         "MALLOC_TRIM_THRESHOLD_": "4294967296",
     }
     command = [sys.executable, "-m", "benchmarks.engine", str(int(arguments.quick)), str(arguments.seconds)]
+    if arguments.operators is not None:
+        command.append(str(arguments.operators))
     process = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True)
     results: dict[str, Any] = json.loads(process.stdout)
     print_results(results)
@@ -63,7 +74,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     return results
 
 
-def _measure(quick: bool, seconds: float) -> dict[str, Any]:
+def _measure(quick: bool, seconds: float, other: Path | None) -> dict[str, Any]:
     import torch
 
     torch.set_num_threads(1)
@@ -74,7 +85,7 @@ def _measure(quick: bool, seconds: float) -> dict[str, Any]:
     machine = {"bandwidth_bytes_per_s": _bandwidth(), "peak_flop_per_s": _peak()}
     cells: list[dict[str, Any]] = []
     for workload in _workloads(quick):
-        sides, rates = _implementations(workload)
+        sides, rates = _implementations(workload, other)
         limits = costs(workload, rates)
         for batch in batches:
             for length in lengths:
@@ -93,7 +104,10 @@ def _measure(quick: bool, seconds: float) -> dict[str, Any]:
                             "moved_bytes": limits[name].moved_bytes,
                         }
                     )
-    return {"threads": 1, "limits_of_the_machine": machine, "cells": cells, "ratios": ratios(cells)}
+    results = {"threads": 1, "limits_of_the_machine": machine, "cells": cells}
+    if other is None:
+        return results | {"ratios": ratios(cells)}
+    return results | {"kernel": operator_status().kernel, "speed_of_the_other_build": speed_of_the_other_build(cells)}
 
 
 def _workloads(quick: bool) -> Iterator[CostWorkload]:
@@ -127,8 +141,13 @@ Call = Callable[[], None]
 Side = Callable[[int, int], tuple[Call, int]]  # (batch, steps) -> a call, and its steps times streams
 
 
-def _implementations(workload: CostWorkload) -> tuple[dict[str, Side], dict[str, float]]:
-    """Each implementation, and the spikes a step of each hidden layer of the exact form."""
+def _implementations(workload: CostWorkload, other: Path | None) -> tuple[dict[str, Side], dict[str, float]]:
+    """Each implementation, and the spikes a step of each hidden layer of the exact form.
+
+    Args:
+        workload: the network and its input.
+        other: another build of the operators. If given, only the operators are measured.
+    """
     import torch
 
     from benchmarks.eager import EagerLoop
@@ -197,8 +216,8 @@ def _implementations(workload: CostWorkload) -> tuple[dict[str, Side], dict[str,
     def zeros(batch: int) -> dict[str, Any]:
         return {f"state.{t.name}": np.zeros((batch, *t.shape), t.dtype) for t in layout}
 
-    def graph(content: bytes, form: Any, use_operators: bool) -> Side:
-        loaded = load_graph(content, use_operators=use_operators)
+    def graph(content: bytes, form: Any, use_operators: bool, operators: Path | None = None) -> Side:
+        loaded = load_graph(content, use_operators=use_operators, operators=operators)
         outputs = ["next.state", "next.step", "scores", "probabilities"]
         row = network.compile(form).layout
 
@@ -224,6 +243,14 @@ def _implementations(workload: CostWorkload) -> tuple[dict[str, Side], dict[str,
         [64],
     )
     rates = {f"hidden{index + 1}": float(z.mean() * z.shape[2]) for index, z in enumerate(traces.hidden)}
+    if other is not None:
+        pairs = {
+            EXACT: graph(exact, "exact", use_operators=True),
+            EXACT_OTHER: graph(exact, "exact", use_operators=True, operators=other),
+            BANK: graph(bank, "bank", use_operators=True),
+            BANK_OTHER: graph(bank, "bank", use_operators=True, operators=other),
+        }
+        return pairs, rates | {"bank": float(sizes["hidden1"])}
     readout = eager.run(torch.from_numpy(spikes[:, :50]), eager.initial(len(spikes)), 0)[1].numpy()
     apart = float(np.abs(readout - traces.readout[:, :50]).mean() / np.abs(readout).mean())
     assert apart < 0.05, f"the eager loop's readout differs from the graph's by {apart:.1%}"
@@ -250,13 +277,18 @@ def _feed(spikes: Float32Array) -> dict[str, Any]:
 
 
 def _interleaved(runs: dict[str, tuple[Call, int]], seconds: float) -> dict[str, float]:
-    """Median microseconds a stream and step of each. They take turns until each had its time and three turns."""
+    """Median microseconds a stream and step of each. They take turns until each had its time and three turns.
+
+    The order is another one in each round: what runs after a large network finds less of its memory in the caches.
+    """
+    order, shuffle = list(runs.items()), random.Random(0).shuffle
     taken: dict[str, list[float]] = {name: [] for name in runs}
     spent = dict.fromkeys(runs, 0.0)
     for call, _ in runs.values():
         call()  # warm-up
     while any(spent[name] < seconds or len(taken[name]) < 3 for name in runs):
-        for name, (call, stream_steps) in runs.items():
+        shuffle(order)
+        for name, (call, stream_steps) in order:
             if spent[name] >= seconds and len(taken[name]) >= 3:
                 continue
             started = time.perf_counter()
@@ -286,4 +318,5 @@ def _timed(call: Callable[[], Any]) -> float:
 
 
 if __name__ == "__main__":
-    print(json.dumps(_measure(sys.argv[1] == "1", float(sys.argv[2]))))
+    other_build = Path(sys.argv[3]) if len(sys.argv) > 3 else None
+    print(json.dumps(_measure(sys.argv[1] == "1", float(sys.argv[2]), other_build)))

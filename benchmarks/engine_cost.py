@@ -18,6 +18,8 @@ EXACT = "exact, operator"
 BANK_PLAIN = "bank, plain ONNX, chunk"
 BANK = "bank, operator"
 BANK_8 = "bank of 8 decays, operator"
+EXACT_OTHER = "exact, operator of the other build"
+BANK_OTHER = "bank, operator of the other build"
 
 
 @dataclass(frozen=True)
@@ -86,5 +88,6 @@ def costs(workload: CostWorkload, rates: dict[str, float]) -> dict[str, Cost]:
 
     # decays and currents read, currents written
     exact = Cost(4 * (synapses + 2 * sum(manifest.hidden)), 12 * synapses, 3 * synapses)
-    by_name = dict.fromkeys((EAGER, IN_PLACE, SCRIPT, STEP, EXACT_PLAIN, EXACT), exact)
-    return by_name | {BANK: bank(rates["bank"]), BANK_PLAIN: bank(rates["bank"]), BANK_8: bank(8.0)}
+    by_name = dict.fromkeys((EAGER, IN_PLACE, SCRIPT, STEP, EXACT_PLAIN, EXACT, EXACT_OTHER), exact)
+    by_name |= dict.fromkeys((BANK, BANK_PLAIN, BANK_OTHER), bank(rates["bank"]))
+    return by_name | {BANK_8: bank(8.0)}

@@ -4,12 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import geometric_mean
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.engine_cost import BANK, BANK_8, BANK_PLAIN, EAGER, EXACT, EXACT_PLAIN, IN_PLACE, SCRIPT, STEP
+from benchmarks.engine_cost import (
+    BANK,
+    BANK_8,
+    BANK_OTHER,
+    BANK_PLAIN,
+    EAGER,
+    EXACT,
+    EXACT_OTHER,
+    EXACT_PLAIN,
+    IN_PLACE,
+    SCRIPT,
+    STEP,
+)
 from benchmarks.plots import pyplot, save
 
 COLOURS = dict(
@@ -27,6 +40,20 @@ def ratios(cells: Sequence[dict[str, Any]]) -> dict[str, float]:
         for cell in cells
         if cell["implementation"] != EAGER
     }
+
+
+def speed_of_the_other_build(cells: Sequence[dict[str, Any]]) -> dict[str, float]:
+    """The other build's speed over the installed one's, at each batch and chunk length, and the geometric mean."""
+    taken = {(*_key(cell), cell["implementation"]): cell["microseconds"] for cell in cells}
+    found: dict[str, float] = {}
+    for form, ours, other in (("exact", EXACT, EXACT_OTHER), ("bank", BANK, BANK_OTHER)):
+        shares = {key[:3]: value / taken[(*key[:3], other)] for key, value in taken.items() if key[3] == ours}
+        found |= {
+            f"{workload}; batch {batch}, {steps} steps; {form}": round(share, 3)
+            for (workload, batch, steps), share in shares.items()
+        }
+        found[f"geometric mean; {form}"] = round(geometric_mean(shares.values()), 3)
+    return found
 
 
 def _key(cell: dict[str, Any]) -> tuple[str, int, int]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +21,14 @@ from rich.table import Table
 
 from service.contract.graph_io import NEXT_STEP, PROBABILITIES, SCORES, STEP, STEPS
 from service.contract.manifest import FormName
-from service.engine.engine import Engine, Work
+from service.engine.engine import Engine
 from service.engine.stream import StreamState, initial_stream
+from service.engine.work import Work
 from service.models.catalog import ModelCatalog
 from service.models.model import Model
 from service.runtime.cuda import RESERVE_BYTES, CudaDevice, problem
 from service.runtime.device import Device
+from service.runtime.state_memory import Row
 from service.wire.chunk import SpikeChunk, spike_chunk
 
 MODELS = Path(__file__).parents[1] / "models"
@@ -94,8 +96,8 @@ def agreement(resident: Model, hosted: Model, form: FormName) -> dict[str, Any]:
     """Run nine streams of different lengths, in chunks of 1 to 40 steps, through both models, and compare."""
     rng = np.random.default_rng(0)
     memory, other = resident.states(form), hosted.states(form)
-    rows = [resident.initial_row(form)] * 9
-    there, here = memory.batch(rows), other.batch([hosted.initial_row(form)] * 9)
+    rows: Sequence[Row] = [resident.initial_row(form)] * 9
+    hosted_rows: Sequence[Row] = [hosted.initial_row(form)] * 9
     next_step = np.zeros(9, np.int64)
     outputs = [NEXT_STEP, SCORES, PROBABILITIES]
     values_differ = words_seen = 0
@@ -106,14 +108,14 @@ def agreement(resident: Model, hosted: Model, form: FormName) -> dict[str, Any]:
         fires &= (np.arange(longest) < steps[:, None])[..., None]
         row, unit = np.nonzero(fires.reshape(9 * longest, -1))
         inputs = {"events.row": row, "events.unit": unit, STEPS: steps, STEP: next_step}
-        got = there.run(resident.network(form), dict(inputs), outputs, 9)
-        expected = here.run(hosted.network(form), dict(inputs), outputs, 9)
+        rows, got = memory.run(resident.network(form), rows, inputs, outputs)
+        hosted_rows, expected = other.run(hosted.network(form), hosted_rows, inputs, outputs)
         next_step = expected[NEXT_STEP]
         if not np.array_equal(got[NEXT_STEP], next_step):
             raise SystemExit(f"{form}: the GPU counts other steps than the CPU")
         # scores are sums of the softmax, whose last bits may differ; the other values are spikes and currents
         scores = resident.manifest.outputs
-        for mine, its in zip(there.rows(), here.rows(), strict=True):
+        for mine, its in zip(rows, hosted_rows, strict=True):
             a, b = memory.to_host(mine)[:-scores], other.to_host(its)[:-scores]
             values_differ += int((a.view(np.uint32) != b.view(np.uint32)).sum())
             words_seen += a.size

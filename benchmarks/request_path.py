@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from fastapi import FastAPI
 from rich.console import Console
 from rich.table import Table
+from starlette.types import ASGIApp
 
 from benchmarks.contenders import Contender, empty, ours, shd_load
 from benchmarks.load import closed_loop
@@ -31,8 +31,9 @@ from hetsyn_client.events import MEDIA_TYPE, pack_events
 from hetsyn_client.loadtest.run import RunSettings
 from service.app import create_app
 from service.commands import COLLECT_AFTER
-from service.engine.engine import Engine, Work
+from service.engine.engine import Engine
 from service.engine.stream import initial_stream
+from service.engine.work import Work
 from service.models.catalog import ModelCatalog
 from service.settings import Settings
 from service.wire.decode import decode_raw
@@ -105,7 +106,7 @@ async def _measure(concurrency: int, seconds: float) -> dict[str, float]:
         engine.run(model, form, works)
 
     parts: dict[str, Call] = {WHOLE: whole, FRAMEWORK: framework, PARSING: parse, ENGINE: run_engine}
-    async with app.router.lifespan_context(app):
+    async with app.lifespan():
         gc.collect()
         gc.freeze()  # as ``hetsyn serve`` does
         before = gc.get_threshold()
@@ -146,7 +147,7 @@ async def _interleaved(parts: dict[str, Call], seconds: float) -> dict[str, floa
     return {name: statistics.median(values) for name, values in samples.items()}
 
 
-async def _call(app: FastAPI, query: bytes, body: bytes) -> tuple[int, bytes]:
+async def _call(app: ASGIApp, query: bytes, body: bytes) -> tuple[int, bytes]:
     """One POST /infer, as an ASGI server makes it. Status and body."""
     scope = {
         "type": "http",

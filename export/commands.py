@@ -1,38 +1,32 @@
-"""``hetsyn export``: a checkpoint, or a seeded example, becomes an artifact folder."""
+"""``hetsyn export``: a checkpoint, or a seeded example, becomes an artifact folder. It imports torch when it runs."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import torch
 import typer
 from rich.console import Console
 from rich.markup import escape
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from experiments.run import RunSpec, open_task
-from experiments.task import MissingData, first_streams
-from export.parity import ParityError
-from export.write import ArtifactPathError, Evaluation, FormReport, Source, padded, seeded_streams, write_artifact
-from hetsyn_model.bank import BankError
-from hetsyn_model.encoder import Encoder
-from hetsyn_model.network import ERROR_BOUND, Network
-from hetsyn_model.run_folder import RunError
-from hetsyn_model.spec import DecisionSpec, NetworkSpec, NeuronSpec
-from hetsyn_model.state import state_bytes
-from hetsyn_model.training.augment import encode_batch
-from hetsyn_model.training.checkpoint import Checkpoint, CheckpointFileError
-from hetsyn_model.training.data import DataError, read_folder, split_takes
-from hetsyn_model.training.speech import LABELS, VALIDATION_EVERY, WORDS
+from hetsyn_model.spec import ERROR_BOUND
 from service.errors import HetsynError
 
-export = typer.Typer(help="Export a trained network as an artifact that the server reads.")
+if TYPE_CHECKING:
+    from export.write import FormReport, OnProgress
+
+export = typer.Typer(
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Export a trained network as an artifact that the server reads.",
+)
 console = Console()
 
 SHD_SIZE = "shd-size"
-VERIFIED_STREAMS = 256  # of an experiment's test data, fewer where the exact form would move more than so many bytes
-VERIFIED_BYTES = 4_000_000_000  # of state, over all steps of all streams; every implementation does it anew
 
 
 @export.command("export")
@@ -67,21 +61,35 @@ def export_checkpoint(
     seed: Annotated[int, typer.Option(help=f"Seed of the {SHD_SIZE} weights.")] = 0,
 ) -> None:
     """Verify and write an artifact. If the implementations disagree, nothing is written."""
+    from experiments.task import MissingData
+    from export.parity import ParityError
+    from export.sources import from_checkpoint, shd_size
+    from export.write import ArtifactPathError, write_artifact
+    from hetsyn_model.bank import BankError
+    from hetsyn_model.run_folder import RunError
+    from hetsyn_model.training.checkpoint import CheckpointFileError
+    from hetsyn_model.training.data import DataError
+
     out = out.resolve()  # its last two names are the model's name and version
     try:
         if checkpoint == SHD_SIZE:
-            source, evaluation, audio = _shd_size(out, seed)
+            exported = shd_size(out, seed)
         else:
-            saved = Checkpoint.load(Path(checkpoint))
-            if saved.experiment is None:
-                source, evaluation, audio = _speech(checkpoint, saved, out, data)
-            else:
-                run = RunSpec.from_dict(saved.experiment)
-                source, evaluation, audio = _experiment(saved, run, out, data)
-                if bank_size is None and error_bound is None:
-                    bank_size = run.training.bank_size
-        bound = ERROR_BOUND if error_bound is None else error_bound
-        reports = write_artifact(source, evaluation, out, bank_size=bank_size, error_bound=bound, audio=audio)
+            exported = from_checkpoint(Path(checkpoint), out, data)
+            if bank_size is None and error_bound is None:
+                bank_size = exported.bank_size
+        if exported.needs_data:
+            _note_without_data()
+        with _progress() as on_progress:
+            reports = write_artifact(
+                exported.source,
+                exported.evaluation,
+                out,
+                bank_size=bank_size,
+                error_bound=ERROR_BOUND if error_bound is None else error_bound,
+                audio=exported.audio,
+                on_progress=on_progress,
+            )
     except (
         ArtifactPathError,
         BankError,
@@ -95,102 +103,33 @@ def export_checkpoint(
     ) as error:
         console.print(f"[red]{escape(str(error))}[/red]")
         raise typer.Exit(2) from error
-    _print(out, reports, len(evaluation.streams.steps))
+    _print(out, reports, len(exported.evaluation.streams.steps))
 
 
-def _experiment(
-    saved: Checkpoint, run: RunSpec, out: Path, data: Path | None
-) -> tuple[Source, Evaluation, torch.Tensor | None]:
-    """A run of ``hetsyn experiment``, verified on its test data."""
-    task = open_task(run, data)
-    kind = "recurrent" if run.recurrent else "feedforward"
-    source = Source(
-        saved.network,
-        out.parent.name,
-        out.name,
-        f"{task.description} ({run.model}, {kind})",
-        task.labels,
-        task.input_description,
-        saved.encoder,
-        saved.tail_steps,
-        {
-            "experiment": run.experiment,
-            "condition": run.condition,
-            "neuron_model": run.model,
-            "recurrent": run.recurrent,
-            "seed": run.seed,
-            "epoch": saved.epoch,
-        },
-        saved.experiment,
+def _note_without_data() -> None:
+    console.print(
+        "no --data: the artifact gets no accuracy, and cannot get one later; give a folder of recordings to measure it",
+        highlight=False,
     )
-    test = task.test()
-    moved = state_bytes(saved.network.compile("exact").layout) * max(int(batch.steps.max()) for batch in test)
-    batches = first_streams(test, min(VERIFIED_STREAMS, max(24, VERIFIED_BYTES // moved)))
-    spikes = [
-        torch.from_numpy(stream[:steps])
-        for batch in batches
-        for stream, steps in zip(batch.dense(), batch.steps.tolist(), strict=True)
-    ]
-    labels = None if task.figure == "mse" else torch.cat([batch.target for batch in batches])
-    return source, Evaluation(padded(spikes), labels), None
 
 
-def _speech(
-    checkpoint: str, saved: Checkpoint, out: Path, data: Path | None
-) -> tuple[Source, Evaluation, torch.Tensor | None]:
-    network, spec = saved.network, saved.encoder
-    if spec is None:
-        raise DataError(f"{checkpoint}: a network that takes spikes, not a speech network")
-    source = Source(
-        network,
-        out.parent.name,
-        out.name,
-        "Ten spoken English digits, 8 kHz audio",
-        WORDS,
-        "Crossings of log Mel band levels: direction (up, down), band, level",
-        spec,
-        saved.tail_steps,
-        {"epoch": saved.epoch},
-    )
-    if data is None:
-        return source, Evaluation(seeded_streams(spec.channels, 0.03, streams=8, steps=60)), None
-    _, recordings = split_takes(read_folder(data, LABELS, spec.sample_rate_hz), VALIDATION_EVERY)
-    encoder = Encoder(spec)
-    encoded = encode_batch(encoder, recordings, saved.tail_steps)
-    dense = encoded.events.dense()
-    streams = padded([stream[:steps] for stream, steps in zip(dense, encoded.steps.tolist(), strict=True)])
-    hop = spec.step_samples
-    longest = max(-(-recording.audio.size // hop) for recording in recordings[:16])
-    audio = torch.zeros(min(16, len(recordings)), longest * hop)
-    for row, recording in zip(audio, recordings, strict=False):
-        row[: recording.audio.size] = torch.from_numpy(recording.audio)
-    return source, Evaluation(streams, encoded.target), audio
+@contextmanager
+def _progress() -> Iterator[OnProgress]:
+    """On a terminal a line that says what runs and for how long; elsewhere a line for each stage."""
+    if not console.is_terminal:
+        stages: list[str] = []
 
+        def on_stage(stage: str, _: str) -> None:
+            if stage not in stages:
+                stages.append(stage)
+                console.print(stage, highlight=False, markup=False, soft_wrap=True)
 
-def _shd_size(out: Path, seed: int) -> tuple[Source, Evaluation, None]:
-    """The paper's network for SHD, untrained: for benchmarks and spike input."""
-    spec = NetworkSpec(
-        channels=700,
-        hidden=(128, 64),
-        outputs=20,
-        step_s=4e-3,
-        neuron=NeuronSpec(tau_init_steps=(5, 20)),
-        decision=DecisionSpec("sum_softmax", skip_steps=11),
-    )
-    network = Network(spec, seed=seed)
-    with torch.no_grad():
-        for layer in network.layers:
-            layer.get_parameter("w_in").mul_(2.0)  # at 4.5% of channels a step, 2-5% of hidden neurons fire
-    source = Source(
-        network,
-        out.parent.name,
-        out.name,
-        "The SHD network of the paper with seeded weights: untrained, for benchmarks",
-        tuple(f"class-{index}" for index in range(20)),
-        "SHD's 700 cochlea channels, 4 ms steps",
-        provenance={"seed": seed, "trained": False},
-    )
-    return source, Evaluation(seeded_streams(700, 0.045, streams=16, steps=250, seed=seed)), None
+        yield on_stage
+        return
+    columns = SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn()
+    with Progress(*columns, console=console, transient=True) as line:
+        task = line.add_task("")
+        yield lambda stage, detail: line.update(task, description=f"{stage}  {detail}")
 
 
 def _print(out: Path, reports: list[FormReport], streams: int) -> None:

@@ -134,12 +134,14 @@ def _chunk_body(compiled: Compiled, weights: Mapping[str, Numbers]) -> GraphBuil
         for piece, tensor in zip([pieces] if len(layout) == 1 else pieces, layout, strict=True)
     ]
     longest = graph.node("ReduceMax", STEPS, keepdims=0)
+    # at least one, in which no stream takes part: ONNX Runtime's Scan over no steps divides by zero
+    scanned = graph.node("Max", longest, graph.constant(1, "int64"))
     active = graph.node(
         "Less",
-        graph.unsqueeze(graph.node("Range", graph.constant(0, "int64"), longest, graph.constant(1, "int64")), 0),
+        graph.unsqueeze(graph.node("Range", graph.constant(0, "int64"), scanned, graph.constant(1, "int64")), 0),
         graph.unsqueeze(STEPS, 1),
     )
-    batch, length = graph.size_of(STEPS, 0), graph.unsqueeze(longest, 0)
+    batch, length = graph.size_of(STEPS, 0), graph.unsqueeze(scanned, 0)
     for name, array in weights.items():
         if array.dtype == np.int16:
             scale = f"{name.rsplit('.', 1)[0]}.scale"
@@ -178,8 +180,9 @@ def _chunk_body(compiled: Compiled, weights: Mapping[str, Numbers]) -> GraphBuil
     score = final[[tensor.name for tensor in layout].index(DECISION_SCORE)]
     graph.bind(SCORES, score)
     graph.bind(PROBABILITIES, _probabilities(graph, spec, score, step))
+    first, axis = graph.constant([0], "int64"), graph.constant([1], "int64")
     for name, trace in zip(traces, after[len(states) + 1 :], strict=True):
-        graph.bind(name, trace)
+        graph.bind(name, graph.node("Slice", trace, first, graph.unsqueeze(longest, 0), axis))
     return graph
 
 

@@ -8,7 +8,7 @@ where the rule is ``trace``, one that differs in the readout.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 
@@ -208,7 +208,13 @@ def difference(implementation: str, reference: Traces, other: Traces) -> Differe
     )
 
 
-def verify_form(compiled: Compiled, graphs: Mapping[str, Graph], script: bytes, streams: Streams) -> list[Difference]:
+def verify_form(
+    compiled: Compiled,
+    graphs: Mapping[str, Graph],
+    script: bytes,
+    streams: Streams,
+    on_run: Callable[[str], None] = lambda implementation: None,  # noqa: ARG005
+) -> list[Difference]:
     """Differences of every implementation and chunking from torch.
 
     Args:
@@ -216,19 +222,22 @@ def verify_form(compiled: Compiled, graphs: Mapping[str, Graph], script: bytes, 
         graphs: the form's graph by what runs it.
         script: the form's TorchScript.
         streams: what to run.
+        on_run: called with the name of each implementation before it runs.
 
     Raises:
         ParityError: one differs in a label or by more than the tolerance.
     """
     form, layout, hidden = compiled.form, compiled.layout, len(compiled.spec.hidden)
+    on_run(f"{form}: torch")
     reference = run_torch(compiled, streams)
     cuttings = {"whole": [1 << 30], "chunks": [7, 1, 13], "steps": [1]}
-    differences = [
-        difference(f"{form}: {runtime}, {how}", reference, run_graph(graph, layout, streams, hidden, cuts))
-        for runtime, graph in graphs.items()
-        for how, cuts in cuttings.items()
-    ]
-    differences.append(difference(f"{form}: TorchScript, steps", reference, run_script(script, compiled, streams)))
+    differences: list[Difference] = []
+    for runtime, graph in graphs.items():
+        for how, cuts in cuttings.items():
+            on_run(name := f"{form}: {runtime}, {how}")
+            differences.append(difference(name, reference, run_graph(graph, layout, streams, hidden, cuts)))
+    on_run(name := f"{form}: TorchScript, steps")
+    differences.append(difference(name, reference, run_script(script, compiled, streams)))
     traced = compiled.spec.decision.rule == "trace"
     for item in differences:
         if traced and item.readout > TOLERANCE:

@@ -8,8 +8,9 @@ import io
 import platform
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,8 @@ from export.parity import Difference, ParityError, Streams, run_torch, verify_en
 from export.torchscript import torchscript
 from hetsyn_model.compiled import Compiled
 from hetsyn_model.encoder import Encoder, EncoderSpec
-from hetsyn_model.network import ERROR_BOUND, Network
+from hetsyn_model.network import Network
+from hetsyn_model.spec import ERROR_BOUND
 from hetsyn_model.state import FORMS, Form, state_bytes
 from hetsyn_model.training.checkpoint import Checkpoint
 from service.contract import manifest as contract
@@ -36,6 +38,8 @@ from service.runtime.operators import library
 CHECKPOINT = "network.pt"
 ENCODER_FILE = "encoder.onnx"
 SEGMENT = 32  # streams that a verification holds in memory at once, in the exact form
+
+OnProgress = Callable[[str, str], None]
 
 
 class ArtifactPathError(ValueError):
@@ -138,6 +142,7 @@ def write_artifact(
     bank_size: int | None = None,
     error_bound: float = ERROR_BOUND,
     audio: torch.Tensor | None = None,
+    on_progress: OnProgress = lambda stage, detail: None,  # noqa: ARG005
 ) -> list[FormReport]:
     """Export a network into ``out``, a folder NAME/VERSION that does not exist yet.
 
@@ -148,6 +153,7 @@ def write_artifact(
         bank_size: decays a layer; without it the smallest number that meets the error bound.
         error_bound: relative L2 error of the worst kernel.
         audio: float32 [stream, whole steps], to verify the encoder with; noise and silence where there is none.
+        on_progress: called with what begins: one of a handful of stages, and a detail, which may be empty.
 
     Returns:
         A report of each form.
@@ -165,12 +171,14 @@ def write_artifact(
     if out.exists():
         raise FileExistsError(f"{out} exists: artifacts are never overwritten, choose another version")
     network = copy.deepcopy(source.network).float().eval()
+    on_progress("fit the bank", "")
     errors = network.fit_banks(size=bank_size, error_bound=error_bound)
     if bank_size is None and max(errors.values()) > error_bound:
         raise ParityError(f"kernel error {max(errors.values()):.2g} is above the bound {error_bound:.2g}")
 
     files: dict[str, bytes] = {}
     if source.encoder is not None:
+        on_progress("verify the encoder", "")
         files[ENCODER_FILE] = _verified_encoder(source.encoder, audio)
     forms: dict[contract.FormName, contract.FormDescription] = {}
     reports: list[FormReport] = []
@@ -178,7 +186,7 @@ def write_artifact(
     reference: list[Float32Array] = []  # hidden spikes of the exact form, which comes first
     for form in FORMS:
         compiled = network.compile(form)
-        verified = _verified_form(compiled, evaluation)
+        verified = _verified_form(compiled, evaluation, on_progress)
         reference = reference or verified.hidden
         sizes = {name: bank.size for name, bank in network.banks.items()} if form == "bank" else {}
         described = contract.FormDescription(
@@ -207,6 +215,7 @@ def write_artifact(
     )
     files[CHECKPOINT] = checkpoint.to_bytes()
     manifest = _manifest(source, forms, files)
+    on_progress(f"write {out}", "")
     _write_all(out, files | {contract.MANIFEST: (manifest.model_dump_json(indent=1) + "\n").encode()})
     Artifact.open(out)
     return reports
@@ -225,20 +234,25 @@ def _verified_encoder(spec: EncoderSpec, audio: torch.Tensor | None) -> bytes:
     return content
 
 
-def _verified_form(compiled: Compiled, evaluation: Evaluation) -> _Verified:
+def _verified_form(compiled: Compiled, evaluation: Evaluation, on_progress: OnProgress) -> _Verified:
     """One form's files, and how torch and the other implementations run the evaluation's streams.
 
     Raises:
         ParityError: implementations disagree.
     """
+    stage = f"verify the {compiled.form} form"
+    on_progress(stage, "graph and TorchScript")
     content, script = network_graph(compiled), torchscript(compiled)
     graphs = graphs_by_runtime(content)
     differences: list[Difference] = []
     hidden: list[Float32Array] = []
     golden: dict[str, NDArray[np.generic]] = {}
-    hits = 0
+    hits, done, total = 0, 0, len(evaluation.streams.steps)
     for part, truth in _segments(evaluation):
-        differences = _worst(differences, verify_form(compiled, graphs, script, part))
+        of = f"streams {done + 1} to {done + len(part.steps)} of {total}"
+        done += len(part.steps)
+        found = verify_form(compiled, graphs, script, part, partial(_on_run, on_progress, stage, of))
+        differences = _worst(differences, found)
         traces = run_torch(compiled, part)
         hidden += traces.hidden
         if truth is not None:
@@ -246,6 +260,10 @@ def _verified_form(compiled: Compiled, evaluation: Evaluation) -> _Verified:
         if not golden:
             golden = _golden(compiled, Streams(part.spikes[:4, : int(part.steps[:4].max())], part.steps[:4]))
     return _Verified(content, script, differences, hidden, hits, golden)
+
+
+def _on_run(on_progress: OnProgress, stage: str, of: str, implementation: str) -> None:
+    on_progress(stage, f"{implementation}, {of}")
 
 
 def _mismatch(reference: list[Float32Array], other: list[Float32Array]) -> float:

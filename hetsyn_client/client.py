@@ -133,7 +133,7 @@ class StreamingClient:
 
     def stream_wav(
         self,
-        path: Path,
+        path: str | Path,
         chunk_s: float = 0.1,
         *,
         model: str | None = None,
@@ -157,7 +157,7 @@ class StreamingClient:
             ServiceProblem: the server refused a chunk.
             ServiceUnreachable: the server cannot be reached.
         """
-        pcm, rate_hz = _mono(read_wav(path.read_bytes()))
+        pcm, rate_hz = _mono(read_wav(Path(path).read_bytes()))
         length = max(1, round(chunk_s * rate_hz))
         session = self.session(model=model, form=form, carry=carry)
         begins = range(0, max(1, len(pcm)), length)

@@ -13,6 +13,8 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from hetsyn_client.server_url import ServerArgument, ServerOption, server_url
+
 stream = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 BAR_WIDTH = 30
 
@@ -20,7 +22,8 @@ BAR_WIDTH = 30
 @stream.command()
 def stream_file(
     file: Annotated[Path, typer.Argument(help="WAV file, 16-bit PCM.", exists=True, dir_okay=False)],
-    url: Annotated[str, typer.Option(help="The server.")] = "http://127.0.0.1:8000",
+    server: ServerArgument = None,
+    url: ServerOption = None,
     model: Annotated[str | None, typer.Option(help="Model; by default the server's default model.")] = None,
     chunk_ms: Annotated[float, typer.Option(min=1, help="Length of a chunk.")] = 100.0,
     realtime: Annotated[bool, typer.Option(help="Send no faster than the sound lasts.")] = True,
@@ -39,7 +42,7 @@ def stream_file(
         if realtime:
             time.sleep(max(0.0, began_s + until_s - time.monotonic()))
 
-    with StreamingClient(url) as client, _line_printer(console) as show:
+    with StreamingClient(server_url(server, url)) as client, _line_printer(console) as show:
         for reply in client.stream_wav(file, chunk_s, model=model, before_chunk=keep_pace):
             show(_progress_line(duration_s, reply), reply["end"])
     console.print(_verdict(file, reply))

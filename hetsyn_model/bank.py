@@ -25,6 +25,7 @@ ONNX Runtime and any batch give the same currents, bit for bit.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -33,6 +34,7 @@ from typing import Any
 import numpy as np
 import torch
 from scipy.optimize import minimize
+from threadpoolctl import ThreadpoolController
 from torch import Tensor
 
 from hetsyn_model.state import State, state_name
@@ -288,9 +290,17 @@ def _fit_leaky(r: np.ndarray[Any, Any], count: int, integrator: bool) -> Bank:
             total = float(shifted.sum())
             return error.max() + math.log(total) / hardness, (shifted / total) @ gradient
 
-        grid = minimize(cost, grid, jac=True, method="L-BFGS-B", options={"maxiter": 200}).x
+        # a BLAS spends far more on waking its threads for these few equations than on solving them
+        with _blas_libraries().limit(limits=1, user_api="blas"):
+            grid = minimize(cost, grid, jac=True, method="L-BFGS-B", options={"maxiter": 200}).x
     alpha = np.sort(np.tanh(grid))
     return Bank((*alpha.tolist(), *((1.0,) if integrator else ())))
+
+
+@functools.cache
+def _blas_libraries() -> ThreadpoolController:
+    """The libraries that this process has loaded. The search takes a millisecond."""
+    return ThreadpoolController()
 
 
 def dyadic(rows: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], Tensor]:

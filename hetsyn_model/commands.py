@@ -1,47 +1,45 @@
-"""``hetsyn train``: networks from data, and the synthesised voices that help."""
+"""``hetsyn train``: networks from data, and the synthesised voices that help. Each imports torch when it runs."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import torch
 import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from hetsyn_model.run_folder import RunError
-from hetsyn_model.spec import SpecError
-from hetsyn_model.training import speech
-from hetsyn_model.training.checkpoint import CheckpointFileError
-from hetsyn_model.training.data import DataError, Recording, read_folder
-from hetsyn_model.training.history import History
-from hetsyn_model.training.loop import Callbacks
-from hetsyn_model.training.plot import plot_curves
-from hetsyn_model.training.voices import synthesise
-from hetsyn_model.training.voices.corpus import CorpusReport
-from hetsyn_model.training.voices.digits import speak
-from hetsyn_model.training.voices.shd import write_files
+if TYPE_CHECKING:
+    from hetsyn_model.training.data import Recording
+    from hetsyn_model.training.history import History
+    from hetsyn_model.training.voices.corpus import CorpusReport
 
-train = typer.Typer(no_args_is_help=True, help="Train a network, or make voices to train on.")
+train = typer.Typer(
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    no_args_is_help=True,
+    help="Train a network, or make voices to train on.",
+)
 console = Console()
 
 
 class _Bars:
     """Progress bars of a run: epochs, and the batches of the epoch."""
 
-    def __init__(self, bars: Progress, title: str, run: Path) -> None:
+    def __init__(self, bars: Progress, title: str, run: Path, epochs: int) -> None:
         self._bars, self._title, self._run = bars, title, run
-        self._epochs: TaskID = bars.add_task(title, total=None)
+        self._epochs: TaskID = bars.add_task(title, total=epochs)
         self._batches: TaskID = bars.add_task("  batches")
 
     def on_update(self, index: int, count: int, loss: float) -> None:
         self._bars.update(self._batches, completed=index + 1, total=count, description=f"  loss {loss:.3f}")
 
     def on_epoch(self, history: History) -> None:
+        from hetsyn_model.training.plot import plot_curves
+
         epoch, measures = len(history.update), history.measures
         self._bars.update(self._epochs, completed=epoch)
         self._bars.console.print(
@@ -67,8 +65,11 @@ def _run(
     seed: int,
     teachers: list[Path],
 ) -> None:
+    from hetsyn_model.training import speech
+    from hetsyn_model.training.loop import Callbacks
+
     with _bars() as bars:
-        shown = _Bars(bars, title, out)
+        shown = _Bars(bars, title, out, epochs or speech.TRAIN.epochs)
         callbacks = Callbacks(shown.on_update, shown.on_epoch)
         speech.train_digits(out, recordings, voices, epochs=epochs, seed=seed, teachers=teachers, callbacks=callbacks)
 
@@ -86,7 +87,9 @@ def speech_digits(
         list[str] | None,
         typer.Option(help="Train without this speaker, and test on this speaker. Repeat it for more runs."),
     ] = None,
-    leave_one_out: Annotated[bool, typer.Option(help="Leave out each speaker of the data, one run each.")] = False,
+    leave_one_out: Annotated[
+        bool, typer.Option("--leave-one-out", help="Leave out each speaker of the data, one run each.")
+    ] = False,
     epochs: Annotated[int | None, typer.Option(min=1, help="Number of epochs, instead of the task's own.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of weights, batches and augmentation.")] = 0,
     teacher: Annotated[
@@ -102,6 +105,14 @@ def speech_digits(
 
     Recordings are named digit_speaker_take.wav.
     """
+    import torch
+
+    from hetsyn_model.run_folder import RunError
+    from hetsyn_model.spec import SpecError
+    from hetsyn_model.training import speech
+    from hetsyn_model.training.checkpoint import CheckpointFileError
+    from hetsyn_model.training.data import DataError, read_folder
+
     torch.set_num_threads(threads)
     try:
         recordings = read_folder(data, speech.LABELS, speech.ENCODER.sample_rate_hz)
@@ -133,6 +144,8 @@ def speech_digits(
 
 
 def _report(out: Path, speakers: list[str]) -> None:
+    from hetsyn_model.training import speech
+
     figures = [figure for speaker in speakers if (figure := speech.read_figure(out / f"without-{speaker}")) is not None]
     table = Table("speaker left out", "recordings", "accuracy, bank", "accuracy, exact", "epoch")
     for figure in figures:
@@ -151,9 +164,13 @@ def _report(out: Path, speakers: list[str]) -> None:
 def make_voices(
     out: Annotated[Path, typer.Option(help="Folder for the wav files; existing files are kept.")],
     seed: Annotated[int, typer.Option(help="Seed of pitch, tempo and punctuation.")] = 0,
-    held_out: Annotated[bool, typer.Option(help="Make only the voices that are never used for training.")] = False,
+    held_out: Annotated[
+        bool, typer.Option("--held-out", help="Make only the voices that are never used for training.")
+    ] = False,
 ) -> None:
     """Synthesise spoken digits for training, with every speech engine on this machine."""
+    from hetsyn_model.training.voices import synthesise
+
     try:
         with _bars() as bars:
             task = bars.add_task("recordings")
@@ -177,6 +194,10 @@ def make_shd_voices(
     seed: Annotated[int, typer.Option(help="Seed of pitch, tempo and punctuation.")] = 0,
 ) -> None:
     """Synthesise German and English digits in the form of the Spiking Heidelberg Digits."""
+    from hetsyn_model.training.data import DataError
+    from hetsyn_model.training.voices.digits import speak
+    from hetsyn_model.training.voices.shd import write_files
+
     try:
         with _bars() as bars:
             tasks = {language: bars.add_task(f"recordings, {language}", total=None) for language in ("en", "de")}

@@ -61,11 +61,6 @@ def pointer(tensor: Tensor | None) -> ctypes.c_void_p:
     return ctypes.c_void_p(None if tensor is None else tensor.data_ptr())
 
 
-def suffix(tensor: Tensor) -> str:
-    """Type of a float tensor in the names of the compiled library's functions."""
-    return "float" if tensor.dtype == torch.float32 else "double"
-
-
 class _EventProduct(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, spikes: Tensor | None, weight: Tensor, events: Events) -> Tensor:  # noqa: ARG004 (spikes carry the gradient)
@@ -74,7 +69,7 @@ class _EventProduct(torch.autograd.Function):
         rows, columns = events.row_splits.numel() - 1, weight.shape[1]
         out = torch.empty(rows, columns, dtype=weight.dtype)
         values = events.values.to(weight.dtype)
-        getattr(library, f"hetsyn_event_product_{suffix(weight)}")(
+        library.function("event_product", weight)(
             *(pointer(t) for t in (events.row_splits, events.units, values, weight, out)),
             ctypes.c_int64(rows),
             ctypes.c_int64(columns),
@@ -89,7 +84,7 @@ class _EventProduct(torch.autograd.Function):
         weight, splits, units, values = ctx.saved_tensors
         rows_grad = grads[0].contiguous()
         grad_weight = torch.zeros_like(weight)
-        getattr(library, f"hetsyn_event_product_backward_{suffix(weight)}")(
+        library.function("event_product_backward", weight)(
             *(pointer(t) for t in (splits, units, values, rows_grad, grad_weight)),
             *map(ctypes.c_int64, rows_grad.shape),
             torch.get_num_threads(),

@@ -16,11 +16,9 @@ from hetsyn_model.bank import Bank, BankWeights, compile_bank, fit_bank, kernel_
 from hetsyn_model.compiled import Compiled, LayerWeights
 from hetsyn_model.events import Events
 from hetsyn_model.rollout import Rollout, rollout
-from hetsyn_model.spec import NetworkSpec, decay_of
+from hetsyn_model.spec import ERROR_BOUND, NetworkSpec, decay_of
 from hetsyn_model.state import FORMS, Form, state_layout
 from hetsyn_model.synapse import ExactWeights, SynapsePath
-
-ERROR_BOUND = 1e-3  # of a kernel, where a bank has no set size
 
 
 class Layer(nn.Module):

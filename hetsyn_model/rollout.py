@@ -17,7 +17,7 @@ from torch import Tensor
 from hetsyn_model import native
 from hetsyn_model.bank import sum_bank
 from hetsyn_model.compiled import Compiled, LayerWeights
-from hetsyn_model.events import Events, event_product, pointer, suffix
+from hetsyn_model.events import Events, event_product, pointer
 from hetsyn_model.readout import decide, probabilities
 from hetsyn_model.spec import DecisionSpec, NetworkSpec, decay_of
 from hetsyn_model.spike import spike_step, surrogate_derivative
@@ -199,7 +199,7 @@ class _LayerRollout(torch.autograd.Function):
         )
         spikes = torch.zeros(batch, steps, neurons, dtype=drive.dtype)
         potential = torch.empty_like(spikes)
-        getattr(library, f"hetsyn_layer_forward_{suffix(drive)}")(
+        library.function("layer_forward", drive)(
             ctypes.byref(struct),
             *map(pointer, (drive, weight_rec, decays, kappa, spikes, potential)),
             torch.get_num_threads(),
@@ -225,7 +225,7 @@ class _LayerRollout(torch.autograd.Function):
         wants_decay = kappa is not None and ctx.needs_input_grad[2]
         grad_kappa = torch.zeros(spikes.shape[0], spikes.shape[2], dtype=spikes.dtype) if wants_decay else None
         grad_spikes, grad_potential = (grad.contiguous() for grad in grads)
-        getattr(library, f"hetsyn_layer_backward_{suffix(spikes)}")(
+        library.function("layer_backward", spikes)(
             ctypes.byref(ctx.struct),
             *map(
                 pointer,

@@ -24,12 +24,22 @@ def record_configuration(folder: Path, config: dict[str, Any]) -> None:
     if not path.exists():
         replace_file(path, text.encode())
         return
-    before, now = json.loads(path.read_text()), json.loads(text)
+    before, now = _flat(json.loads(path.read_text())), _flat(json.loads(text))
     differing = [key for key in {**now, **before} if before.get(key) != now.get(key)]
     if differing:
+        changes = ", ".join(f"{key} ({before.get(key)} there, {now.get(key)} now)" for key in differing)
         raise RunError(
-            f"{folder} contains a run with another {', '.join(differing)}: choose another --out, or delete it"
+            f"{folder} contains a run with another {changes}: "
+            "give that run's values to continue it, choose another --out, or delete the folder"
         )
+
+
+def _flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The values of nested dictionaries, by keys with dots."""
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return flat
 
 
 def save_tensors(path: Path, values: dict[str, Any]) -> None:

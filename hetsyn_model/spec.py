@@ -19,6 +19,8 @@ Rule = Literal["sum_softmax", "spike_count", "last", "trace"]
 SurrogateKind = Literal["gaussian", "triangular"]
 Variant = Literal["hetsyn", "hetneu", "homneu", "alif"]
 
+ERROR_BOUND = 1e-3  # relative L2 error of a bank's worst kernel, where the bank has no set size
+
 
 class SpecError(ValueError):
     """A description that no network can have; the message names the field and what it may be."""

@@ -13,12 +13,14 @@ from typing import Any
 from service.admission.permits import Admission
 from service.admission.uploads import Uploads
 from service.api.application import Application, create_application
+from service.api.connection import Connections
 from service.batching.batcher import Batcher
 from service.batching.policy import BatchPolicy
 from service.carried.keys import CarryKeys
 from service.carried.sessions import CarriedSessions
 from service.carried.token import Tokens
 from service.engine.engine import Engine
+from service.errors import StoreUnusable
 from service.models.catalog import ModelCatalog
 from service.observe.clock import Clock
 from service.observe.counters import Counters
@@ -28,6 +30,8 @@ from service.registry.shared import SharedSessions
 from service.registry.table import SessionTable
 from service.reload.reload import Reloader
 from service.reload.smoke_test import smoke_test
+from service.runtime.onnx import operator_status
+from service.runtime.operators import OperatorStatus
 from service.session.advance import Advance
 from service.session.protocol import Lifetimes
 from service.settings import Settings
@@ -60,18 +64,24 @@ class Server:
     counters: Counters
     admission: Admission
     uploads: Uploads
+    connections: Connections
     batcher: Batcher
     registry: SessionRegistry
     carried: CarriedSessions
     reloader: Reloader
+    operator: OperatorStatus
 
     async def start(self) -> None:
-        """Open the session store.
+        """Open the session store. A second call does nothing.
 
         Raises:
-            StoreUnusable: the store would lose sessions, as it is configured.
+            StoreUnusable: the store would lose sessions, as it is configured. The server is closed then.
         """
-        await self.registry.sessions.start()
+        try:
+            await self.registry.sessions.start()
+        except StoreUnusable:
+            await self.close()
+            raise
 
     async def close(self) -> None:
         """Finish and commit the requests in flight, end the threads and close the store."""
@@ -115,26 +125,26 @@ def build_server(
 
     Args:
         settings: of the server.
-        catalog: None opens the folder ``settings.models``.
+        catalog: None is that of the folder ``settings.models``. One that is empty is loaded.
         clock: seconds, for the times of sessions in memory.
         store: None opens the store that ``settings.store`` names.
         wall: seconds since 1970, for the times of sessions in a store and of carried sessions.
         keys: of carried sessions; None refuses carried sessions.
 
     Raises:
-        ArtifactError: the folder has no usable models.
-        NotFound: the folder has no model of the name ``settings.default_model``.
+        ArtifactError: the folder has no usable models, or the default model is not among them.
         StoreUnusable: ``settings.store`` names no store, or one that cannot be used.
+        RuntimeUnavailable: there is no ONNX Runtime.
     """
     limits, retention, batching = settings.limits, settings.retention, settings.batching
-    catalog = catalog or ModelCatalog(settings.models, settings.default_model)
+    catalog = catalog or ModelCatalog(settings.models, settings.default_model, is_empty=True)
     store = store or open_store(settings.store.url, settings.store.timeout_s)
     counters = Counters()
     lifetimes = Lifetimes(
         retention.session_idle_s, retention.session_age_s, retention.ended_keep_s, retention.expired_keep_s
     )
     packing = Packing(float16=settings.store.dtype == "float16")
-    uploads = Uploads(limits.max_upload_bytes, limits.body_timeout_s)
+    uploads = Uploads(limits)
     admission = Admission(limits.max_waiting, uploads)
     engine = Engine(limits.max_chunk_steps)
     batcher = Batcher(engine, BatchPolicy(batching.max_batch), batching.engine_threads, batching.inline_s)
@@ -156,16 +166,21 @@ def build_server(
             limits.max_sessions, lifetimes, retention.sweep_interval_s, session_store, counters, wall
         )
     tokens = None if keys is None else Tokens(keys, catalog, lifetimes, counters, wall)
+    reloader = Reloader(catalog, lambda model: smoke_test(model, engine), counters, settings.watch_s)
+    if not catalog.names:
+        reloader.load()
     return Server(
         settings=settings,
         catalog=catalog,
         counters=counters,
         admission=admission,
         uploads=uploads,
+        connections=Connections(limits, counters),
         batcher=batcher,
         registry=SessionRegistry(sessions, advance, catalog, packing, admission, counters),
         carried=CarriedSessions(tokens, advance, counters, admission, wall),
-        reloader=Reloader(catalog, lambda model: smoke_test(model, engine), counters, settings.watch_s),
+        reloader=reloader,
+        operator=operator_status(),
     )
 
 
@@ -197,7 +212,9 @@ def create_app(
         carried=server.carried,
         admission=server.admission,
         uploads=server.uploads,
+        connections=server.connections,
         counters=server.counters,
+        operator=server.operator,
         lifespan=lifespan,
     )
     app.state.server = server

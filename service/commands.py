@@ -1,12 +1,15 @@
-"""``hetsyn serve`` and ``hetsyn inspect``. Each imports its modules when it runs, so that ``--help`` is quick."""
+"""``hetsyn serve``, ``reload`` and ``inspect``. Each imports its modules when it runs, so that ``--help`` is quick."""
 
 from __future__ import annotations
 
 import gc
 import json
 import os
+import signal
+import sys
 from contextlib import suppress
 from enum import StrEnum
+from logging.config import dictConfig
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,19 +18,20 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from service.errors import HetsynError
 from service.settings import Batching, Limits, Retention, Settings, StoreSettings
 
 if TYPE_CHECKING:
     from service.carried.keys import CarryKeys
+    from service.models.catalog import ModelCatalog
+    from service.runtime.device import Device
 
 serve = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+reload = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 inspect = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 # headings of the help
 LIMITS, RETENTION, BATCHING, STORE = "Limits", "Retention", "Batching", "Store"
 MODELS = Path("models")  # default folder of both commands
-# Longer than balancers keep an idle connection, so that the balancer closes it. A chunk that is sent while the server
-# closes the connection is lost, and a chunk without a number cannot be sent again.
-KEEP_ALIVE_S = 90
 COLLECT_AFTER = (20_000, 50, 100)  # thresholds of ``gc.set_threshold``
 
 
@@ -62,10 +66,10 @@ def serve_models(
     ] = None,
     watch_s: Annotated[
         float,
-        typer.Option(min=0, help="Check the folder for new models at this interval; 0: only on SIGHUP."),
+        typer.Option(min=0, help="Check the folder for new models at this interval; 0: see hetsyn reload."),
     ] = Settings.watch_s,
     device: Annotated[
-        DeviceName, typer.Option(help="Where networks run; auto is a GPU if one can be used, otherwise the CPU.")
+        DeviceName, typer.Option(help="Where networks run; auto is a GPU if it gives the CPU's answers, else the CPU.")
     ] = DeviceName.auto,
     drain_s: Annotated[
         float, typer.Option(min=0, help="After SIGTERM, continue to serve for this time while /health/ready says 503.")
@@ -91,9 +95,42 @@ def serve_models(
             rich_help_panel=LIMITS,
         ),
     ] = Limits.max_upload_bytes,
+    max_uploads: Annotated[
+        int,
+        typer.Option(
+            min=1, help="The most incomplete bodies; one more ends the oldest with 408.", rich_help_panel=LIMITS
+        ),
+    ] = Limits.max_uploads,
+    max_connections: Annotated[
+        int,
+        typer.Option(
+            min=1, help="The most connections; one more closes the one that has waited longest.", rich_help_panel=LIMITS
+        ),
+    ] = Limits.max_connections,
+    client_share: Annotated[
+        float,
+        typer.Option(
+            min=0.001,
+            max=1,
+            help="The share of these limits for one client address; 1 behind a proxy.",
+            rich_help_panel=LIMITS,
+        ),
+    ] = Limits.client_share,
+    header_timeout_s: Annotated[
+        float,
+        typer.Option(min=0.1, help="Close a connection if its headers take longer to arrive.", rich_help_panel=LIMITS),
+    ] = Limits.header_timeout_s,
     body_timeout_s: Annotated[
         float, typer.Option(min=0.1, help="A body that takes longer to arrive gets 408.", rich_help_panel=LIMITS)
     ] = Limits.body_timeout_s,
+    idle_timeout_s: Annotated[
+        float,
+        typer.Option(
+            min=0.1,
+            help="Close a connection if the next request, or reading a reply, takes longer.",
+            rich_help_panel=LIMITS,
+        ),
+    ] = Limits.idle_timeout_s,
     max_chunk_steps: Annotated[
         int, typer.Option(min=1, help="A chunk of more network steps gets 413.", rich_help_panel=LIMITS)
     ] = Limits.max_chunk_steps,
@@ -169,14 +206,20 @@ def serve_models(
     """Serve the models of a folder over HTTP."""
     import uvicorn
 
+    from service.admission.open_files import allowed_connections
     from service.app import create_app
+    from service.engine.engine import Engine
     from service.models.catalog import ModelCatalog
+    from service.observe.logs import log_config
+    from service.reload.choose_device import choose_device
     from service.runtime.cuda import open_device
     from service.runtime.onnx import check_runtime
     from service.shutdown import GracefulServer
     from service.store.url import redacted
 
     check_runtime()
+    if hasattr(signal, "SIGUSR1"):
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # a reload that is requested while the server starts
     if max_upload_bytes < max_body_bytes:
         raise typer.BadParameter(f"--max-upload-bytes {max_upload_bytes} is less than --max-body-bytes")
     settings = Settings(
@@ -191,7 +234,12 @@ def serve_models(
             max_body_bytes=max_body_bytes,
             max_json_bytes=max_json_bytes,
             max_upload_bytes=max_upload_bytes,
+            max_uploads=max_uploads,
+            max_connections=allowed_connections(max_connections),
+            client_share=client_share,
+            header_timeout_s=header_timeout_s,
             body_timeout_s=body_timeout_s,
+            idle_timeout_s=idle_timeout_s,
             max_chunk_steps=max_chunk_steps,
             max_sessions=max_sessions,
             max_waiting=max_waiting,
@@ -207,13 +255,23 @@ def serve_models(
         batching=Batching(engine_threads=engine_threads, max_batch=max_batch, inline_s=inline_s),
         store=StoreSettings(url=store, timeout_s=store_timeout_s, dtype="float16" if store_half else store_dtype.value),
     )
-    gpu = open_device(settings.device)
+    configured_log = log_config(log_level.value)
+    dictConfig(configured_log)  # before uvicorn does it: devices and models that cannot be used are logged
+
+    def empty_catalog(device: Device | None) -> ModelCatalog:
+        return ModelCatalog(settings.models, settings.default_model, device=device, is_empty=True)
+
     keys = _carry_keys(carry_keys)
-    catalog = ModelCatalog(settings.models, settings.default_model, device=gpu)
+    engine = Engine(settings.limits.max_chunk_steps)
+    gpu, reason = choose_device(settings.device, open_device(settings.device), engine, empty_catalog)
+    catalog = empty_catalog(gpu)
     app = create_app(settings, catalog, keys=keys)
     server = app.state.server
     console = Console(stderr=True, markup=False, highlight=False)
     console.print(f"models: {', '.join(catalog.names)} on {'the CPU' if gpu is None else gpu.name}")
+    if reason:
+        console.print(f"device: {reason}")
+    console.print(server.operator.sentence, soft_wrap=True)
     console.print(f"sessions: {redacted(settings.store.url)}")
     if keys is not None:
         console.print(f"carried sessions: keys {', '.join(key.hex() for key in keys.ids)}")
@@ -223,19 +281,51 @@ def serve_models(
         app,
         host=settings.host,
         port=settings.port,
+        log_config=configured_log,
         log_level=log_level.value,
         access_log=access_log,
-        timeout_keep_alive=KEEP_ALIVE_S,
+        http=server.connections.protocol,
+        ws="none",
     )
     # The loaded models stay, so the garbage collector need not walk them. A batch makes thousands of objects and hardly
     # any cycle: collecting after every 700 objects (Python's default) took a tenth of a server's time.
     gc.freeze()
     gc.set_threshold(*COLLECT_AFTER)
-    process = GracefulServer(config, server.admission, settings.drain_s, server.reloader.request_reload)
+    has_terminal = sys.stdin is not None and sys.stdin.isatty()
+    process = GracefulServer(
+        config,
+        server.admission,
+        settings.drain_s,
+        server.reloader.request_reload,
+        prepare=server.start,
+        has_terminal=has_terminal,
+    )
     with suppress(KeyboardInterrupt):  # uvicorn raises the signal again after the shutdown
         process.run()
     if not process.started:
         raise typer.Exit(3)
+
+
+@reload.command()
+def reload_models(
+    pid: Annotated[int, typer.Argument(min=1, help="Process number, which hetsyn serve prints when it starts.")],
+) -> None:
+    """Make a server on this machine read its folder of models again."""
+    if not hasattr(signal, "SIGUSR1"):
+        raise HetsynError("this system has no SIGUSR1: start the server with --watch-s")
+    # SIGUSR1 ends a program that does not expect it, so other programs get none
+    arguments = Path(f"/proc/{pid}/cmdline")
+    if Path("/proc/self/cmdline").exists():
+        if not arguments.exists():
+            raise HetsynError(f"there is no process {pid}: hetsyn serve prints its number when it starts")
+        words = [Path(word).name for word in arguments.read_text(errors="replace").split("\0")]
+        if not {"hetsyn", "serve"} <= set(words):
+            raise HetsynError(f"process {pid} is not hetsyn serve, which prints its number when it starts")
+    try:
+        os.kill(pid, signal.SIGUSR1)
+    except OSError as error:
+        raise HetsynError(f"process {pid} cannot be asked to reload: {error.strerror}") from error
+    typer.echo(f"process {pid} reloads its models: its log says what changed")
 
 
 @inspect.command()
@@ -287,9 +377,18 @@ def _facts(model: dict[str, Any]) -> Table:
         "decision": f"{decision['rule']}, skips {decision['skip_steps']} steps, tail of {decision['tail_steps']}",
         "files": f"{len(model['files'])}, {model['total_bytes']:,} bytes, hashes match",
     }
-    for name, value in (facts | model["provenance"]).items():
+    for name, value in (facts | _provenance(model["provenance"])).items():
         table.add_row(escape(name), escape(str(value)))
     return table
+
+
+def _provenance(entries: dict[str, Any]) -> dict[str, Any]:
+    """As training printed them. The manifest counts epochs from 0, and calls an experiment's update its epoch."""
+    epoch = entries.get("epoch")
+    if not isinstance(epoch, int):
+        return entries
+    shown = {"epoch": epoch + 1} if "experiment" not in entries else {"update": epoch}
+    return {name: value for name, value in entries.items() if name != "epoch"} | shown
 
 
 def _forms(model: dict[str, Any]) -> Table:

@@ -32,18 +32,33 @@ class Limits(_Checked):
     Attributes:
         max_body_bytes: length of one request's body; a longer one is refused while it is read.
         max_json_bytes: length of a JSON body, which takes many times its length in memory while it is decoded.
-        max_upload_bytes: total length of all bodies under way; one more is refused. Bodies of up to 64 KiB that arrive
-            in one piece do not count.
+        max_upload_bytes: total length of all bodies, until their requests are answered; more displaces slow bodies, or
+            is refused. Bodies of up to 64 KiB that arrive in one piece do not count.
+        max_uploads: bodies that are not complete yet; one more displaces the oldest, which gets 408.
+        max_connections: TCP connections; one more displaces the one that has waited the longest without a request, or
+            whose client does not read its replies.
+        client_share: share of ``max_connections``, ``max_uploads`` and ``max_upload_bytes`` that one client address may
+            take; 1 where a proxy hides the clients' addresses.
+        header_timeout_s: time for the headers of a request to arrive: from when the connection is made or the first
+            byte arrives.
         body_timeout_s: time for one body to arrive.
+        idle_timeout_s: time for which a connection may wait for its next request, or for its client to read.
         max_chunk_steps: network steps of one chunk.
         max_sessions: open sessions; with a store, those in the memory of this process.
-        max_waiting: requests in flight, from before their body is read until their reply is sent.
+        max_waiting: requests in flight, from when their body is complete until their reply is made.
     """
 
     max_body_bytes: int = 16 * 1024 * 1024
     max_json_bytes: int = 4 * 1024 * 1024
     max_upload_bytes: int = 256 * 1024 * 1024
+    max_uploads: int = 1_024
+    max_connections: int = 8_192
+    client_share: float = 0.5
+    header_timeout_s: float = 10.0
     body_timeout_s: float = 30.0
+    # Longer than balancers keep an idle connection, so that the balancer closes it. A chunk that is sent while the
+    # server closes the connection is lost, and a chunk without a number cannot be sent again.
+    idle_timeout_s: float = 90.0
     max_chunk_steps: int = 20_000
     max_sessions: int = 10_000
     max_waiting: int = 1_024
@@ -52,6 +67,8 @@ class Limits(_Checked):
         super().__post_init__()
         if self.max_upload_bytes < self.max_body_bytes:
             raise ValueError(f"max_upload_bytes: {self.max_upload_bytes} is less than max_body_bytes")
+        if self.client_share > 1:
+            raise ValueError(f"client_share: {self.client_share} is above 1")
 
 
 @dataclass(frozen=True)
@@ -88,7 +105,7 @@ class Batching(_Checked):
 
     engine_threads: int = 2
     max_batch: int = 64
-    inline_s: float = 1e-2
+    inline_s: float = 4e-3
 
 
 @dataclass(frozen=True)
@@ -123,7 +140,8 @@ class Settings(_Checked):
         host: address on which ``hetsyn serve`` listens.
         port: TCP port, likewise; 0 takes a free one.
         device: where networks run and their states live: ``cpu``, ``cuda`` (the first visible NVIDIA GPU; the server
-            does not start without one), ``auto`` (a GPU where one can be used, else the CPU).
+            does not start without one), ``auto`` (a GPU that gives the CPU's answers on the artifacts' golden streams,
+            else the CPU).
         drain_s: time for which a server that got SIGTERM still serves while ``/health/ready`` says 503, so that
             balancers notice; longer than the interval of their checks.
         limits: the most that the server accepts.

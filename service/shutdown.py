@@ -1,23 +1,33 @@
 """Graceful shutdown of a server process.
 
 On SIGTERM the server first becomes unready and serves on, so that balancers notice. Then it admits no more requests,
-finishes and commits those in flight, and closes. A second signal, or SIGINT (a person at the keyboard), skips the wait
-for balancers; requests in flight are finished all the same. SIGHUP is no shutdown: it reloads the models.
+finishes and commits those in flight, and closes. It disconnects clients that do not read their responses within
+``CLOSING_S``, so that none of them keeps it from closing its store. A second signal, or SIGINT (a person at the
+keyboard), skips the wait for balancers; requests in flight are finished all the same.
+
+SIGUSR1 reloads the models. So does SIGHUP, by custom, where no terminal is the standard input. With a terminal SIGHUP
+says that the terminal was closed, and ends the server as SIGINT does.
 """
 
 from __future__ import annotations
 
 import asyncio
+import errno
+import logging
 import signal
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from types import FrameType
 
 import uvicorn
 
 from service.admission.permits import Admission
+
+log = logging.getLogger("hetsyn.server")
+
+CLOSING_S = 2.0  # time for clients to read their responses
 
 
 class GracefulServer(uvicorn.Server):
@@ -27,7 +37,9 @@ class GracefulServer(uvicorn.Server):
         config: of uvicorn.
         admission: permits of the application's requests.
         drain_s: time to serve on while unready.
-        hung_up: called on SIGHUP; None leaves the signal alone.
+        reload: called to reload the models; None leaves SIGUSR1 and SIGHUP alone.
+        prepare: runs before the server starts. If it raises, ``serve`` raises the same, and nothing has started.
+        has_terminal: whether SIGHUP says that the terminal was closed.
     """
 
     def __init__(
@@ -35,31 +47,69 @@ class GracefulServer(uvicorn.Server):
         config: uvicorn.Config,
         admission: Admission,
         drain_s: float,
-        hung_up: Callable[[], None] | None = None,
+        reload: Callable[[], None] | None = None,
+        *,
+        prepare: Callable[[], Awaitable[None]] | None = None,
+        has_terminal: bool = False,
     ) -> None:
         super().__init__(config)
         self._admission = admission
         self._drain_s = drain_s
-        self._hung_up = hung_up
+        self._reload = reload
+        self._prepare = prepare
+        self._has_terminal = has_terminal
         self._loop: asyncio.AbstractEventLoop | None = None
         self._ending: asyncio.Task[None] | None = None
         self._hurry = asyncio.Event()
 
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
         self._loop = asyncio.get_running_loop()
-        # uvicorn handles the other signals. Signals need the main thread, and Windows has no SIGHUP.
-        handles_hangup = (
-            self._hung_up is not None
-            and hasattr(signal, "SIGHUP")
-            and threading.current_thread() is threading.main_thread()
-        )
-        if handles_hangup and self._hung_up is not None:
-            self._loop.add_signal_handler(signal.SIGHUP, self._hung_up)
+        handlers = self._own_signals()
+        for number, handler in handlers.items():
+            self._loop.add_signal_handler(number, handler)
         try:
+            if self._prepare is not None:
+                await self._prepare()
             await super().serve(sockets)
         finally:
-            if handles_hangup:
-                self._loop.remove_signal_handler(signal.SIGHUP)
+            for number in handlers:
+                self._loop.remove_signal_handler(number)
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        try:
+            await super().startup(sockets)
+        except SystemExit as error:
+            cause = error.__context__  # uvicorn has logged it
+            if isinstance(cause, OSError) and cause.errno == errno.EADDRINUSE:
+                log.error("choose another port with --port (0 takes a free one), or end the program that uses this one")
+            raise
+
+    def _own_signals(self) -> dict[signal.Signals, Callable[[], None]]:
+        """The signals that uvicorn does not handle. They need the main thread, and Windows has none of them."""
+        if self._reload is None or not hasattr(signal, "SIGHUP"):
+            return {}
+        if threading.current_thread() is not threading.main_thread():
+            return {}
+        if not self._has_terminal:
+            return {signal.SIGUSR1: self._reload, signal.SIGHUP: self._reload}
+        if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:  # nohup: the server outlives its terminal
+            return {signal.SIGUSR1: self._reload}
+        return {signal.SIGUSR1: self._reload, signal.SIGHUP: self._terminal_closed}
+
+    def _terminal_closed(self) -> None:
+        self._hurry.set()
+        self._end(signal.SIGTERM, None)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        aborting = asyncio.get_running_loop().call_later(CLOSING_S, self._abort_connections)
+        try:
+            await super().shutdown(sockets)
+        finally:
+            aborting.cancel()
+
+    def _abort_connections(self) -> None:
+        for connection in list(self.server_state.connections):
+            connection.transport.abort()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         if self._loop is None:

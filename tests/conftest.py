@@ -26,9 +26,15 @@ settings.load_profile("hetsyn")
 # tests share two cores with the servers that they start; read when torch and its kind are imported
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-pytest_plugins = ["tests.support.required_tools"]
+pytest_plugins = ["tests.support.required_tools", "tests.support.skipped"]
 
 ASYNC_TEST_S = 30.0  # an async test takes seconds at most
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--fuzz-inputs", type=int, default=2_000, help="inputs for each decoder in tests/integration/test_decoders.py"
+    )
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
+from hetsyn_client.server_url import ServerArgument, ServerOption, server_url
+
 if TYPE_CHECKING:
     from hetsyn_client.loadtest.measurement import Measurement
     from hetsyn_client.loadtest.run import RampResult, Stop
@@ -26,7 +28,8 @@ DURATION_S, TRIAL_S = 10.0, 4.0
 
 @bench.command()
 def bench_server(
-    url: Annotated[str, typer.Argument(help="The server, for example http://127.0.0.1:8000.")],
+    server: ServerArgument = None,
+    url: ServerOption = None,
     model: Annotated[str | None, typer.Option(help="Model; by default the server's default model.")] = None,
     version: Annotated[str | None, typer.Option(help="Version; by default the newest.")] = None,
     form: Annotated[str | None, typer.Option(help="exact or bank; by default the model's default form.")] = None,
@@ -87,8 +90,9 @@ def bench_server(
 ) -> None:
     """Put a server under load and measure its latency.
 
-    By default, streams in real time send a chunk whenever one is due, even if the server is too slow (open loop).
-    Ctrl-C ends a run and reports the results so far.
+    By default, streams in real time send a chunk whenever one is due, even if
+    the server is too slow (open loop). Ctrl-C ends a run and reports the
+    results so far.
     """
     modes = {"--streams": streams is not None, "--ramp": ramp, "--closed": closed is not None}
     chosen = [name for name, is_given in modes.items() if is_given]
@@ -110,7 +114,7 @@ def bench_server(
     from hetsyn_client.loadtest.target import Address, HetsynTarget
     from hetsyn_client.loadtest.view import View
 
-    address = Address.parse(url)
+    address = Address.parse(server_url(server, url))
     served = fetch_model(address.url, model, version, form)
     load = choose_load(
         served, chunk_ms / 1000, recordings=recordings, density=density, default_density=DENSITY, seed=seed

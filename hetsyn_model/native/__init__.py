@@ -1,27 +1,24 @@
-"""The compiled products and layer rollout: built at first use with the machine's C++ compiler.
+"""The compiled products and layer rollout, built when hetsyn is installed.
 
-Without a compiler everything runs in plain torch, some ten times slower; :func:`library` then returns
-None. ``HETSYN_NATIVE=0`` in the environment has the same effect.
+Without them everything runs in plain torch, about ten times slower; :func:`library` then returns None.
+``HETSYN_NATIVE=0`` in the environment has the same effect.
 """
 
 from __future__ import annotations
 
 import ctypes
 import functools
-import hashlib
 import logging
 import os
-import shlex
-import shutil
-import subprocess
-import tempfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
-_SOURCE = Path(__file__).with_name("rollout.cpp")
-_FLAGS = ("-O3", "-march=native", "-ffp-contract=off", "-fopenmp-simd", "-fPIC", "-shared", "-std=c++17", "-pthread")
+BUILD = "install hetsyn again (pip brings a compiler where there is no g++)"
+_BUILT = Path(__file__).with_name("_rollout.so")
 _log = logging.getLogger(__name__)
 
 
@@ -41,44 +38,51 @@ class LayerStruct(ctypes.Structure):
     ]
 
 
+class Library:
+    """The functions of rollout.cpp, in the version for this processor.
+
+    Args:
+        path: the shared library.
+
+    Raises:
+        OSError: it cannot be loaded, or has no version for this processor.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._loaded = ctypes.CDLL(str(path))
+        kernel = self._loaded.hetsyn_kernel
+        kernel.restype = ctypes.c_char_p
+        level = kernel()
+        if level is None:
+            raise OSError("this processor is older than x86-64-v2")
+        self.level: str = level.decode()
+
+    def function(self, name: str, tensor: Tensor) -> Callable[..., Any]:
+        """``hetsyn_NAME`` for tensors like this one, float32 or float64."""
+        kind = "float" if tensor.dtype == torch.float32 else "double"
+        found: Callable[..., Any] = getattr(self._loaded, f"hetsyn_{name}_{kind}_{self.level}")
+        return found
+
+
 @functools.cache
-def library() -> ctypes.CDLL | None:
-    """The compiled library, or None where there is no compiler or it failed (logged once)."""
+def library() -> Library | None:
+    """The compiled library, or None where it was not built or cannot be used (logged once)."""
     if os.environ.get("HETSYN_NATIVE") == "0":
         return None
-    wanted = [shlex.split(os.environ.get("CXX", "")), ["g++"], ["clang++"]]
-    compiler = next((command for command in wanted if command and shutil.which(command[0])), None)
-    if compiler is None:
+    if not _BUILT.exists():
         _log.warning(
-            "no C++ compiler found (apt-get install g++): training runs in plain torch, about ten times slower"
+            "the compiled rollout is not built: training runs in plain torch, about ten times slower. To build it, %s",
+            BUILD,
         )
         return None
-    # -march=native: the file is only good for the processor that it was built on
-    cpu = (
-        next((line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("flags")), "")
-        if Path("/proc/cpuinfo").exists()
-        else ""
-    )
-    key = hashlib.sha256("\0".join([_SOURCE.read_text(), *_FLAGS, *compiler, cpu]).encode()).hexdigest()[:16]
     try:
-        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hetsyn"
-        built = cache / f"rollout-{key}.so"
-        if not built.exists():
-            cache.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=cache) as scratch:
-                fresh = Path(scratch) / "rollout.so"
-                subprocess.run(
-                    [*compiler, *_FLAGS, str(_SOURCE), "-o", str(fresh)], check=True, capture_output=True, text=True
-                )
-                fresh.replace(built)  # atomic: two processes may build at once
-        return ctypes.CDLL(str(built))
-    except (OSError, RuntimeError, subprocess.CalledProcessError) as error:
-        detail = error.stderr if isinstance(error, subprocess.CalledProcessError) else error
-        _log.warning("the compiled rollout cannot be used, plain torch runs instead: %s", detail)
+        return Library(_BUILT)
+    except OSError as error:
+        _log.warning("the compiled rollout cannot be used, plain torch runs instead: %s", error)
         return None
 
 
-def required() -> ctypes.CDLL:
+def required() -> Library:
     """The compiled library, for code that :func:`runs` has chosen.
 
     Raises:

@@ -282,29 +282,36 @@ void layer_backward(const Layer& layer, const T* spikes, const T* surrogate, con
 
 }  // namespace
 
-#define HETSYN_EXPORT(SUFFIX, T)                                                                                       \
-    extern "C" void hetsyn_event_product_##SUFFIX(const int64_t* splits, const int32_t* units, const T* values,        \
-                                                  const T* weight, T* out, int64_t rows, int64_t columns,              \
-                                                  int threads) {                                                       \
-        event_product<T>(splits, units, values, weight, out, rows, columns, threads);                                  \
-    }                                                                                                                  \
-    extern "C" void hetsyn_event_product_backward_##SUFFIX(const int64_t* splits, const int32_t* units,                \
-                                                           const T* values, const T* rows_grad, T* grad, int64_t rows, \
-                                                           int64_t columns, int threads) {                             \
-        event_product_backward<T>(splits, units, values, rows_grad, grad, rows, columns, threads);                     \
-    }                                                                                                                  \
-    extern "C" void hetsyn_layer_forward_##SUFFIX(const Layer* layer, const T* drive, const T* recurrent,              \
-                                                  const T* decay, const T* reset_decay, T* spikes, T* potential,       \
-                                                  int threads) {                                                       \
-        layer_forward<T>(*layer, drive, recurrent, decay, reset_decay, spikes, potential, threads);                    \
-    }                                                                                                                  \
-    extern "C" void hetsyn_layer_backward_##SUFFIX(const Layer* layer, const T* spikes, const T* surrogate,            \
-                                                   const T* grad_spikes, const T* grad_potential, const T* recurrent,  \
-                                                   const T* decay, const T* reset_decay, T* grad_drive,                \
-                                                   T* grad_recurrent, T* grad_reset_decay, int threads) {              \
-        layer_backward<T>(*layer, spikes, surrogate, grad_spikes, grad_potential, recurrent, decay, reset_decay,       \
-                          grad_drive, grad_recurrent, grad_reset_decay, threads);                                      \
+// Compiled once for each level of the processor (build_support/compiling.py): HETSYN_LEVEL is v2, v3, v4 or generic,
+// and the name of every function ends with it.
+#define HETSYN_NAME_NOW(NAME, TYPE, LEVEL) hetsyn_##NAME##_##TYPE##_##LEVEL
+#define HETSYN_NAME(NAME, TYPE, LEVEL) HETSYN_NAME_NOW(NAME, TYPE, LEVEL)
+#define HETSYN_FUNCTION(NAME, TYPE) \
+    extern "C" __attribute__((visibility("default"))) void HETSYN_NAME(NAME, TYPE, HETSYN_LEVEL)
+
+#define HETSYN_FUNCTIONS(T)                                                                                           \
+    HETSYN_FUNCTION(event_product, T)                                                                                 \
+    (const int64_t* splits, const int32_t* units, const T* values, const T* weight, T* out, int64_t rows,             \
+     int64_t columns, int threads) {                                                                                  \
+        event_product<T>(splits, units, values, weight, out, rows, columns, threads);                                 \
+    }                                                                                                                 \
+    HETSYN_FUNCTION(event_product_backward, T)                                                                        \
+    (const int64_t* splits, const int32_t* units, const T* values, const T* rows_grad, T* grad, int64_t rows,         \
+     int64_t columns, int threads) {                                                                                  \
+        event_product_backward<T>(splits, units, values, rows_grad, grad, rows, columns, threads);                    \
+    }                                                                                                                 \
+    HETSYN_FUNCTION(layer_forward, T)                                                                                 \
+    (const Layer* layer, const T* drive, const T* recurrent, const T* decay, const T* reset_decay, T* spikes,         \
+     T* potential, int threads) {                                                                                     \
+        layer_forward<T>(*layer, drive, recurrent, decay, reset_decay, spikes, potential, threads);                   \
+    }                                                                                                                 \
+    HETSYN_FUNCTION(layer_backward, T)                                                                                \
+    (const Layer* layer, const T* spikes, const T* surrogate, const T* grad_spikes, const T* grad_potential,          \
+     const T* recurrent, const T* decay, const T* reset_decay, T* grad_drive, T* grad_recurrent, T* grad_reset_decay, \
+     int threads) {                                                                                                   \
+        layer_backward<T>(*layer, spikes, surrogate, grad_spikes, grad_potential, recurrent, decay, reset_decay,      \
+                          grad_drive, grad_recurrent, grad_reset_decay, threads);                                     \
     }
 
-HETSYN_EXPORT(float, float)
-HETSYN_EXPORT(double, double)
+HETSYN_FUNCTIONS(float)
+HETSYN_FUNCTIONS(double)

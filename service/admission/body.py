@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Generator, MutableMapping
 from typing import Any
 
 from service.admission.uploads import FREE_BYTES, Upload
 from service.errors import TooLarge
 
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
 """ASGI's ``receive``."""
 
 
@@ -27,28 +28,62 @@ async def read_body(receive: Receive, declared: bytes, max_bytes: int, upload: U
 
     Raises:
         TooLarge: the body is longer than ``max_bytes``; reading stops there.
-        TooSlow: the body did not arrive in time.
-        Overloaded: other bodies take all the room.
+        TooSlow: the body did not arrive in time, or others needed its room.
+        Overloaded: the bytes of other bodies take all the room.
         ShuttingDown: the server ends.
         ClientDisconnect: the client disconnected.
     """
     if declared.isdigit() and int(declared) > max_bytes:
         raise _too_large(max_bytes)
-    deadline = upload.uploads.begin()
+    first = _Begun(receive())
+    if first.message is not None and not first.message.get("more_body", False):
+        return await _receive(first, receive, max_bytes, upload)  # nearly every body: it needs no time
     try:
-        async with deadline:
-            return await _receive(receive, max_bytes, upload)
+        async with upload.uploads.begin(upload):
+            return await _receive(first, receive, max_bytes, upload)
     except TimeoutError:
-        raise upload.uploads.late() from None
+        raise upload.uploads.late(upload) from None
     finally:
-        upload.uploads.end(deadline)
+        upload.uploads.end(upload)
 
 
-async def _receive(receive: Receive, max_bytes: int, upload: Upload) -> bytes:
+class _Begun:
+    """A call of ``receive`` that has run as far as it can without waiting; to be awaited once if it waits.
+
+    Args:
+        call: of ``receive``.
+
+    Attributes:
+        message: the result; None if the call waits for the client.
+    """
+
+    def __init__(self, call: Awaitable[Message]) -> None:
+        self.message: Message | None = None
+        self._call = call.__await__()
+        try:
+            self._waits_for = next(self._call)
+        except StopIteration as done:
+            self.message = done.value
+
+    def __await__(self) -> Generator[Any, Any, Message]:
+        try:
+            while True:
+                try:
+                    value = yield self._waits_for
+                except BaseException as error:
+                    self._waits_for = self._call.throw(error)
+                else:
+                    self._waits_for = self._call.send(value)
+        except StopIteration as done:
+            message: Message = done.value
+            return message
+
+
+async def _receive(first: _Begun, receive: Receive, max_bytes: int, upload: Upload) -> bytes:
     parts: list[bytes] = []
-    length, more = 0, True
-    while more:
-        message = await receive()
+    length = 0
+    message = first.message or await first
+    while True:
         if message["type"] == "http.disconnect":
             raise ClientDisconnect
         part: bytes = message.get("body", b"")
@@ -58,9 +93,11 @@ async def _receive(receive: Receive, max_bytes: int, upload: Upload) -> bytes:
             raise _too_large(max_bytes)
         if not (more or parts) and length <= FREE_BYTES:
             return part  # it was there at once
-        upload.take(len(part))
+        upload.uploads.take(upload, len(part))
         parts.append(part)
-    return parts[0] if len(parts) == 1 else b"".join(parts)
+        if not more:
+            return parts[0] if len(parts) == 1 else b"".join(parts)
+        message = await receive()
 
 
 def _too_large(max_bytes: int) -> TooLarge:

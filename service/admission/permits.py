@@ -15,8 +15,8 @@ T = TypeVar("T")
 class Admission:
     """Permits for requests in flight. Used from one event loop.
 
-    It is a context that may be entered many times at once: each request takes one permit, before its body is read, and
-    returns it after its reply.
+    It is a context that may be entered many times at once: each request takes one permit, after its body has arrived,
+    and returns it after its reply. A body that is still on its way has none.
 
     Args:
         max_in_flight: number of permits.
@@ -43,6 +43,17 @@ class Admission:
         """Whether balancers should send requests to this server."""
         return self._is_ready
 
+    def check(self) -> None:
+        """Refuse a request before its body is read.
+
+        Raises:
+            Overloaded: all permits are taken.
+            ShuttingDown: the server shuts down.
+        """
+        if self._uploads.is_ending:
+            raise self._shutting_down()
+        self._check()
+
     def __enter__(self) -> None:
         """Take a permit.
 
@@ -50,11 +61,7 @@ class Admission:
             Overloaded: all permits are taken.
             ShuttingDown: the server admits no more requests.
         """
-        again = "send the chunk again in"
-        if not self._admits:
-            raise ShuttingDown(f"the server is shutting down: {again} {RETRY_S:g} s")
-        if self._in_flight >= self._max_in_flight:
-            raise Overloaded(f"{self._in_flight} requests are waiting: {again} {RETRY_S:g} s")
+        self._check()
         self._take()
 
     def __exit__(self, *_: object) -> None:
@@ -92,9 +99,21 @@ class Admission:
 
     async def stop(self) -> None:
         """Admit no more requests, and wait for those in flight. Bodies under way get little more time."""
-        self._is_ready = self._admits = False
+        self._is_ready = False
         self._uploads.end_soon()
+        await self._uploads.finish()  # those that arrive in time still get a permit
+        self._admits = False
         await self._idle.wait()
+
+    def _check(self) -> None:
+        if not self._admits:
+            raise self._shutting_down()
+        if self._in_flight >= self._max_in_flight:
+            raise Overloaded(f"{self._in_flight} requests are waiting: send the chunk again in {RETRY_S:g} s")
+
+    @staticmethod
+    def _shutting_down() -> ShuttingDown:
+        return ShuttingDown(f"the server is shutting down: send the chunk again in {RETRY_S:g} s")
 
     def _take(self) -> None:
         self._in_flight += 1

@@ -7,11 +7,13 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 from fastapi import FastAPI
+from starlette.datastructures import State
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.admission.permits import Admission
 from service.admission.uploads import Uploads
-from service.api import health, infer_openapi, metrics, models, problems, sessions
+from service.api import docs, health, infer_openapi, metrics, models, problems, sessions
+from service.api.connection import Connections
 from service.api.infer import PATH as INFER_PATH
 from service.api.infer import InferEndpoint
 from service.api.request_id import RequestIdEcho
@@ -19,22 +21,52 @@ from service.carried.sessions import CarriedSessions
 from service.models.catalog import ModelCatalog
 from service.observe.counters import Counters
 from service.registry.registry import SessionRegistry
+from service.runtime.operators import OperatorStatus
 from service.settings import Limits
+from service.wire.content_types import JSON_TYPE
 
 
-class Application(FastAPI):
-    """FastAPI, but ``POST /infer`` goes straight to its endpoint.
+class Application:
+    """The HTTP interface as an ASGI application: two branches, and middleware around both.
+
+    ``POST /infer`` goes straight to its endpoint, all else to FastAPI. FastAPI's router, its dependencies and its own
+    middleware cost 54 us a request, the endpoint 10 us (docs/explanation/performance.md).
 
     Args:
         infer: the endpoint.
-        options: of FastAPI.
+        rest: FastAPI, with a route for every path.
+
+    Attributes:
+        rest: see above.
     """
 
-    def __init__(self, infer: ASGIApp, **options: Any) -> None:
-        super().__init__(**options)
+    def __init__(self, infer: ASGIApp, rest: FastAPI) -> None:
+        self.rest = rest
         self._infer = infer
+        self._outermost: ASGIApp = self._dispatch
+
+    @property
+    def state(self) -> State:
+        """Of the application, for whoever serves it."""
+        return self.rest.state
+
+    def add_middleware(self, middleware: Callable[..., ASGIApp], **options: Any) -> None:
+        """Put an ASGI middleware around everything so far: it runs for every request.
+
+        Args:
+            middleware: called with the application that it wraps.
+            options: further arguments of the call.
+        """
+        self._outermost = middleware(self._outermost, **options)
+
+    def lifespan(self) -> AbstractAsyncContextManager[Any]:
+        """The context in which the application runs, where no ASGI server enters it."""
+        return self.rest.router.lifespan_context(self.rest)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._outermost(scope, receive, send)
+
+    async def _dispatch(self, scope: Scope, receive: Receive, send: Send) -> None:
         if (
             scope["type"] == "http"
             and scope["method"] == "POST"
@@ -42,7 +74,7 @@ class Application(FastAPI):
         ):
             await self._infer(scope, receive, send)
         else:
-            await super().__call__(scope, receive, send)
+            await self.rest(scope, receive, send)
 
 
 def create_application(
@@ -53,7 +85,9 @@ def create_application(
     carried: CarriedSessions,
     admission: Admission,
     uploads: Uploads,
+    connections: Connections,
     counters: Counters,
+    operator: OperatorStatus,
     lifespan: Callable[[Any], AbstractAsyncContextManager[None]],
 ) -> Application:
     """Build the HTTP interface of a server.
@@ -64,21 +98,45 @@ def create_application(
         registry: of the sessions that the server stores.
         carried: sessions that the clients carry.
         admission: permits for requests in flight.
-        uploads: bodies under way.
+        uploads: bodies of requests.
+        connections: for ``/metrics``.
         counters: for ``/metrics``.
+        operator: what runs the networks, for ``/metrics`` and ``/models``.
         lifespan: entered when the application starts, left when it stops.
     """
-    app = Application(
-        InferEndpoint(registry, carried, admission, uploads, counters, limits),
+    infer = InferEndpoint(registry, carried, admission, uploads, counters, limits)
+    rest = FastAPI(
         title="hetsyn",
         summary="Streaming inference on stateful spiking networks",
         lifespan=lifespan,
+        docs_url=None,  # FastAPI's pages load their scripts from a CDN
+        redoc_url=None,
+        responses=problems.documented({500: "the server failed on this request, or the model cannot be run"}),
     )
+    problems.install(rest)
+    infer_openapi.add_route(rest, infer)
+    rest.include_router(sessions.router(registry, admission, uploads, limits.max_body_bytes))
+    rest.include_router(models.router(catalog, operator))
+    rest.include_router(health.router(registry, admission))
+    rest.include_router(metrics.router(counters, registry, admission, uploads, connections, catalog, operator))
+    docs.install(rest)
+    rest.openapi = lambda: _document(rest)  # type: ignore[method-assign]  # as FastAPI documents it
+    app = Application(infer, rest)
     app.add_middleware(RequestIdEcho)
-    problems.install(app)
-    infer_openapi.document(app)
-    app.include_router(sessions.router(registry, admission, uploads, limits.max_body_bytes))
-    app.include_router(models.router(catalog))
-    app.include_router(health.router(registry, admission))
-    app.include_router(metrics.router(counters, registry, admission, catalog))
     return app
+
+
+def _document(rest: FastAPI) -> dict[str, Any]:
+    """FastAPI's OpenAPI document without the 422 that it adds to every operation with a parameter.
+
+    A 422 of this server is a problem, and the operations that can answer with it say so themselves.
+    """
+    if rest.openapi_schema is None:
+        document = FastAPI.openapi(rest)
+        for operations in document["paths"].values():
+            for operation in operations.values():
+                if JSON_TYPE in operation["responses"].get("422", {}).get("content", {}):
+                    del operation["responses"]["422"]
+        for name in ("HTTPValidationError", "ValidationError"):
+            document["components"]["schemas"].pop(name, None)
+    return rest.openapi_schema or {}

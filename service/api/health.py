@@ -6,23 +6,25 @@ from fastapi import APIRouter, Response
 from fastapi.responses import JSONResponse
 
 from service.admission.permits import Admission
-from service.api.problems import from_error
+from service.api.problems import documented, from_error
 from service.errors import ShuttingDown, StoreError
 from service.registry.registry import SessionRegistry
+
+_NOT_READY = documented({503: "not ready or shutting down; `detail` says why"})
 
 
 def router(registry: SessionRegistry, admission: Admission) -> APIRouter:
     store_answered = False
     routes = APIRouter(prefix="/health", tags=["health"])
 
-    @routes.head("/live", include_in_schema=False)
+    @routes.head("/live")
     @routes.get("/live")
     async def live() -> dict[str, str]:
         """The process answers."""
         return {"status": "live"}
 
-    @routes.head("/ready", include_in_schema=False)
-    @routes.get("/ready", responses={503: {"description": "not ready or shutting down; `detail` says why"}})
+    @routes.head("/ready", responses=_NOT_READY)
+    @routes.get("/ready", responses=_NOT_READY)
     async def ready() -> Response:
         """The models are loaded, the session store has answered once, and the server is not shutting down.
 

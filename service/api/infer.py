@@ -9,17 +9,16 @@ from starlette.types import Receive, Scope, Send
 
 from hetsyn_client import events, frames
 from service.admission.body import ClientDisconnect, read_body
+from service.admission.fair_share import client_of
 from service.admission.permits import Admission
 from service.admission.uploads import Upload, Uploads
 from service.api import problems
-from service.api.request_id import HEADER as REQUEST_ID
-from service.api.request_id import echoing
 from service.carried.sessions import CarriedSessions
 from service.errors import HetsynError, InputError, UnsupportedInput
 from service.observe.counters import Counters
 from service.registry.registry import SessionRegistry
 from service.settings import Limits
-from service.wire.content_types import JSON_TYPE, L16_TYPE, WAV_TYPES, parse_content_type, unsupported
+from service.wire.content_types import JSON_TYPE, L16_TYPE, LONGEST, WAV_TYPES, parse_content_type, unsupported
 from service.wire.decode import decode_json, decode_raw
 from service.wire.schema import InferRequest
 
@@ -29,12 +28,11 @@ MEDIA_TYPES = {JSON_TYPE, *WAV_TYPES, L16_TYPE, events.MEDIA_TYPE, frames.MEDIA_
 DECODE_IN_LOOP_BYTES = 64 * 1024
 # larger bodies that are decoded at the same time; each takes many times its length in memory
 LARGE_DECODES = 2
+MOST_PARAMETERS = 32  # there are fewer; tens of thousands would stop the event loop for 0.1 s
 
 
 class InferEndpoint:
-    """``POST /infer`` as an ASGI application, which ``Application`` calls without FastAPI's router.
-
-    The router and its dependencies cost 54 us a request, this endpoint 10 us (docs/explanation/performance.md).
+    """``POST /infer`` as an ASGI application, which ``Application`` calls without FastAPI.
 
     Args:
         registry: applies the chunks of sessions that the server stores.
@@ -65,10 +63,8 @@ class InferEndpoint:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = dict(scope["headers"])  # ASGI has the names in lower case
-        if REQUEST_ID in headers:
-            send = echoing(headers[REQUEST_ID], send)
         try:
-            content, media_type = await self._infer(headers, scope["query_string"], receive)
+            content, media_type = await self._infer(scope, headers, receive)
         except HetsynError as error:
             self._counters.refused(error)
             response = problems.from_domain_error(error)
@@ -83,34 +79,40 @@ class InferEndpoint:
             return
         await response(scope, receive, send)
 
-    async def _infer(self, headers: dict[bytes, bytes], query_string: bytes, receive: Receive) -> tuple[bytes, str]:
+    async def _infer(self, scope: Scope, headers: dict[bytes, bytes], receive: Receive) -> tuple[bytes, str]:
         """Content and media type of the reply."""
-        with self._admission, Upload(self._uploads) as upload:
+        self._admission.check()
+        with Upload(self._uploads, client_of(scope["client"])) as upload:
             encoding = headers.get(b"content-encoding", b"identity").decode("latin-1")
             if encoding.lower() != "identity":
-                raise UnsupportedInput(f"content encoding {encoding!r} is not accepted: send the body uncompressed")
+                raise UnsupportedInput(
+                    f"content encoding {encoding[:LONGEST]!r} is not accepted: send the body uncompressed"
+                )
             content_type = headers.get(b"content-type", b"").decode("latin-1")
             media_type = parse_content_type(content_type)[0]
             if media_type not in MEDIA_TYPES:
                 raise unsupported(content_type)
             max_bytes = self._max_json_bytes if media_type == JSON_TYPE else self._max_body_bytes
             body = await read_body(receive, headers.get(b"content-length", b""), max_bytes, upload)
-            query = _parse_query(query_string)
-            if len(body) <= DECODE_IN_LOOP_BYTES:
-                request = _decode(content_type, query, body)
-            else:
-                async with self._large_decodes:
-                    request = await asyncio.to_thread(_decode, content_type, query, body)
-            del body  # frees its memory while the chunk waits for its turn
-            if not request.carry:
-                return (await self._registry.infer(request)).to_json(), JSON_TYPE
-            carried = await self._carried.infer(request)
-            if media_type == frames.MEDIA_TYPE:
-                return carried.to_frame(), media_type
-            return carried.to_json(), JSON_TYPE
+            with self._admission:
+                query = _parse_query(scope["query_string"])
+                if len(body) <= DECODE_IN_LOOP_BYTES:
+                    request = _decode(content_type, query, body)
+                else:
+                    async with self._large_decodes:
+                        request = await asyncio.to_thread(_decode, content_type, query, body)
+                del body  # frees its memory while the chunk waits for its turn
+                if not request.carry:
+                    return (await self._registry.infer(request)).to_json(), JSON_TYPE
+                carried = await self._carried.infer(request)
+                if media_type == frames.MEDIA_TYPE:
+                    return carried.to_frame(), media_type
+                return carried.to_json(), JSON_TYPE
 
 
 def _parse_query(text: bytes) -> list[tuple[str, str]]:
+    if text.count(b"&") >= MOST_PARAMETERS:
+        raise InputError(f"the query has more than {MOST_PARAMETERS} parameters: send each once")
     if b"%" in text or b"+" in text:
         return parse_qsl(text.decode("latin-1"), keep_blank_values=True)
     # the same result where nothing is escaped, in a tenth of the time

@@ -1,17 +1,18 @@
-"""``POST /infer`` in the OpenAPI document: parameters, body, examples and problems.
+"""The route of ``POST /infer``, with its OpenAPI description: parameters, body, examples and problems.
 
-FastAPI cannot derive them from a function's signature, since ``InferEndpoint`` answers the requests."""
+FastAPI cannot derive them from a function's signature, since ``InferEndpoint`` reads and answers the requests."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Response
 from pydantic import Field
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from hetsyn_client import frames
 from service.api.infer import PATH
-from service.api.problems import MEDIA_TYPE as PROBLEM_TYPE
+from service.api.problems import documented
 from service.wire.content_types import CONTENT_TYPES, JSON_TYPE
 from service.wire.schema import Envelope, InferBody, Reply
 
@@ -23,8 +24,8 @@ class CarriedReply(Reply):
     token: str | None = Field(description="the session, to send with its next chunk, base64; null once it has ended")
 
 
-def document(app: FastAPI) -> None:
-    """Add ``POST /infer`` to an application's OpenAPI document. FastAPI answers other methods of the path with 405."""
+def add_route(app: FastAPI, endpoint: ASGIApp) -> None:
+    """Add the route to an application. FastAPI documents it, and answers other methods of the path with 405."""
 
     @app.post(
         PATH,
@@ -33,7 +34,7 @@ def document(app: FastAPI) -> None:
         openapi_extra=_operation(),
         responses={200: {"content": {frames.MEDIA_TYPE: _BINARY}}, **_PROBLEMS},
     )
-    async def infer(request: Request) -> None:  # noqa: ARG001
+    async def infer() -> Response:
         """Apply one chunk to a session and get the classification so far.
 
         The first chunk opens the session; `end` closes it. A chunk that is sent again under its number gets
@@ -42,13 +43,23 @@ def document(app: FastAPI) -> None:
         With `carry` the server stores nothing of the session. The reply contains the session as an encrypted `token`,
         and the next chunk brings it along, in a JSON body or in a frame (`application/vnd.hetsyn.carried`).
         """
-        raise RuntimeError("POST /infer did not reach its endpoint: Application has to dispatch it")
+        return _Delegated(endpoint)
+
+
+class _Delegated(Response):
+    """A response that an endpoint makes of the request."""
+
+    def __init__(self, endpoint: ASGIApp) -> None:
+        super().__init__()
+        self._endpoint = endpoint
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._endpoint(scope, receive, send)
 
 
 _BINARY: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}}
-_PROBLEMS: dict[int | str, dict[str, Any]] = {
-    status: {"description": text, "content": {PROBLEM_TYPE: {}}}
-    for status, text in {
+_PROBLEMS = documented(
+    {
         404: "no such model or version, or a session that has not begun",
         408: "the body did not come in time",
         409: "another chunk is expected (`expected_seq`), the number was used for other content, the session has "
@@ -59,8 +70,8 @@ _PROBLEMS: dict[int | str, dict[str, Any]] = {
         422: "the input or the token cannot be used; `detail` says what to do",
         501: "the server has no keys for carried sessions",
         503: "the server is full or shutting down, or its session store does not answer; see Retry-After",
-    }.items()
-}
+    }
+)
 _EXAMPLES: dict[str, Any] = {
     "audio": {
         "summary": "20 samples of silence, the first chunk of a session",

@@ -11,26 +11,47 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
 
 from service.admission.permits import Admission
+from service.admission.uploads import Uploads
+from service.api.connection import Connections
 from service.models.catalog import ModelCatalog
 from service.observe.counters import Counters
 from service.registry.registry import SessionRegistry
+from service.runtime.operators import OperatorStatus
 
 
 class _ServerCollector(Collector):
     """Reads the counters at each scrape."""
 
     def __init__(
-        self, counters: Counters, registry: SessionRegistry, admission: Admission, catalog: ModelCatalog
+        self,
+        counters: Counters,
+        registry: SessionRegistry,
+        admission: Admission,
+        uploads: Uploads,
+        connections: Connections,
+        catalog: ModelCatalog,
+        operator: OperatorStatus,
     ) -> None:
         self._counters = counters
         self._registry = registry
         self._admission = admission
+        self._uploads = uploads
+        self._connections = connections
         self._catalog = catalog
+        self._operator = operator
 
     def collect(self) -> Iterator[Metric]:
         counters = self._counters
         yield _gauge("hetsyn_ready", "1 while requests should be sent here.", float(self._admission.is_ready))
         yield _gauge("hetsyn_requests_in_flight", "Requests in flight.", self._admission.in_flight)
+        yield _gauge("hetsyn_uploads", "Bodies under way.", self._uploads.under_way)
+        yield _gauge("hetsyn_connections", "Open connections.", len(self._connections.shares))
+        yield _by_label(
+            "hetsyn_connections_ended",
+            "Connections that the server ended, by reason.",
+            "reason",
+            counters.connections_ended,
+        )
         yield _gauge("hetsyn_sessions_held", "Open sessions in this process's memory.", self._registry.sessions.open)
         yield _by_label(
             "hetsyn_sessions",
@@ -68,7 +89,7 @@ class _ServerCollector(Collector):
         yield _counter("hetsyn_model_reloads", "Reloads of the models folder.", counters.model_reloads)
         yield _by_label(
             "hetsyn_model_versions",
-            "Model versions that a reload changed, by what became of them.",
+            "Model versions that the start or a reload found, by what became of them.",
             "event",
             {
                 "opened": counters.models_opened,
@@ -81,12 +102,28 @@ class _ServerCollector(Collector):
         seconds = SummaryMetricFamily("hetsyn_store_commit_seconds", "From a chunk's result to its commit.")
         seconds.add_metric([], counters.store_commits, counters.store_commit_seconds)
         yield seconds
+        operator = GaugeMetricFamily(
+            "hetsyn_operator",
+            "1 if our operator runs the networks on the CPU, 0 if plain ONNX does.",
+            labels=["built", "kernel"],
+        )
+        labels = [str(self._operator.built).lower(), self._operator.kernel or "none"]
+        operator.add_metric(labels, float(self._operator.in_use))
+        yield operator
 
 
-def router(counters: Counters, registry: SessionRegistry, admission: Admission, catalog: ModelCatalog) -> APIRouter:
+def router(
+    counters: Counters,
+    registry: SessionRegistry,
+    admission: Admission,
+    uploads: Uploads,
+    connections: Connections,
+    catalog: ModelCatalog,
+    operator: OperatorStatus,
+) -> APIRouter:
     routes = APIRouter(tags=["health"])
     collectors = CollectorRegistry(auto_describe=False)
-    collectors.register(_ServerCollector(counters, registry, admission, catalog))
+    collectors.register(_ServerCollector(counters, registry, admission, uploads, connections, catalog, operator))
 
     @routes.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
     async def metrics() -> Response:

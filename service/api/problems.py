@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping
-from http import HTTPStatus
+from http import HTTPMethod, HTTPStatus
 from math import ceil
 from typing import Any, NamedTuple
 
@@ -17,10 +17,11 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect as RequestDisconnect
+from starlette.routing import Match
+from starlette.types import Scope
 
 from service import errors
 from service.admission.body import ClientDisconnect
-from service.api.request_id import REQUEST_ID
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -73,6 +74,8 @@ PROBLEMS: Mapping[type[errors.HetsynError], Problem] = {
     errors.ShuttingDown: Problem(503, "shutting-down", "The server is shutting down"),
 }
 
+LONGEST_PART = 500  # characters at either end of a detail that is too long
+
 log = logging.getLogger("hetsyn.api")
 
 
@@ -94,6 +97,8 @@ def problem(
         extra: extension members (RFC 9457, section 3.2).
         headers: of the response.
     """
+    if len(detail) > 2 * LONGEST_PART:  # it repeats something of the request, such as an id of the path
+        detail = f"{detail[:LONGEST_PART]} ... {detail[-LONGEST_PART:]}"
     body = {"type": f"urn:hetsyn:problem:{slug}", "title": title, "status": status, "detail": detail, "error": detail}
     content = json.dumps(body | dict(extra or {})).encode()
     return Response(content, status, dict(headers or {}), media_type=MEDIA_TYPE)
@@ -125,17 +130,25 @@ def from_domain_error(error: errors.HetsynError) -> Response:
     return from_error(error)
 
 
-def from_unexpected(request: str, error: Exception, headers: Mapping[str, str] | None = None) -> Response:
+def from_unexpected(request: str, error: Exception) -> Response:
     """Log an error that no code foresaw, and build its response.
 
     Args:
         request: method and path.
         error: the defect.
-        headers: of the response.
     """
     log.error("%s failed", request, exc_info=error)
     detail = "the server failed on this request: its session is unchanged; the server's log has the details"
-    return problem(500, "internal", "Internal Server Error", detail, headers=headers)
+    return problem(500, "internal", "Internal Server Error", detail)
+
+
+def documented(problems: Mapping[int, str]) -> dict[int | str, dict[str, Any]]:
+    """The part of an OpenAPI operation that describes its problems.
+
+    Args:
+        problems: description of each status.
+    """
+    return {status: {"description": text, "content": {MEDIA_TYPE: {}}} for status, text in problems.items()}
 
 
 def install(app: FastAPI) -> None:
@@ -152,7 +165,10 @@ def install(app: FastAPI) -> None:
             405: f"{request.url.path} does not take {request.method}: see /docs",
         }.get(error.status_code, str(error.detail))
         title = HTTPStatus(error.status_code).phrase
-        return problem(error.status_code, "http", title, detail, headers=error.headers)
+        headers = error.headers
+        if error.status_code == 405:  # starlette lists the methods of the path's first route alone
+            headers = {"Allow": ", ".join(_methods_of_path(app, request.scope))}
+        return problem(error.status_code, "http", title, detail, headers=headers)
 
     @app.exception_handler(RequestValidationError)
     async def validation(_: Request, error: RequestValidationError) -> Response:
@@ -167,6 +183,13 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(Exception)
     async def unexpected(request: Request, error: Exception) -> Response:
-        # starlette calls this handler outside of all middleware, ``RequestIdEcho`` included
-        headers = {REQUEST_ID: request.headers[REQUEST_ID]} if REQUEST_ID in request.headers else {}
-        return from_unexpected(f"{request.method} {request.url.path}", error, headers)
+        return from_unexpected(f"{request.method} {request.url.path}", error)
+
+
+def _methods_of_path(app: FastAPI, scope: Scope) -> list[str]:
+    """The methods that the application takes at a request's path."""
+    return [
+        method
+        for method in HTTPMethod
+        if any(route.matches({**scope, "method": method.value})[0] is Match.FULL for route in app.routes)
+    ]

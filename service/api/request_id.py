@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-REQUEST_ID = "X-Request-ID"
-HEADER = REQUEST_ID.lower().encode()  # as ASGI spells it
+HEADER = b"x-request-id"  # as ASGI spells it
 
 
 class RequestIdEcho:
@@ -18,13 +17,15 @@ class RequestIdEcho:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        request_id = next((value for name, value in scope.get("headers", ()) if name == HEADER), None)
-        if request_id is not None and scope["type"] == "http":
-            send = echoing(request_id, send)
+        if scope["type"] == "http":
+            for name, value in scope["headers"]:
+                if name == HEADER:
+                    send = _echoing(value, send)
+                    break
         await self._app(scope, receive, send)
 
 
-def echoing(request_id: bytes, send: Send) -> Send:
+def _echoing(request_id: bytes, send: Send) -> Send:
     """Wrap ``send`` so that the response's headers contain the id."""
 
     async def echo(message: Message) -> None:

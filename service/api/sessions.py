@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Request, Response
@@ -9,15 +10,15 @@ from fastapi import Path as InPath
 from fastapi.responses import JSONResponse
 
 from service.admission.body import read_body
+from service.admission.fair_share import client_of
 from service.admission.permits import Admission
 from service.admission.uploads import Upload, Uploads
-from service.api.problems import MEDIA_TYPE as PROBLEM_TYPE
-from service.api.problems import from_error
+from service.api import problems
 from service.errors import ModelAbsent, StateError, UnsupportedInput
 from service.registry.registry import SessionRegistry
 from service.store.record import MEDIA_TYPE
-from service.wire.content_types import parse_content_type
-from service.wire.schema import SESSION_ID
+from service.wire.content_types import LONGEST, parse_content_type
+from service.wire.schema import SESSION_ID, SessionDescription
 
 STATE_TYPES = (MEDIA_TYPE, "application/octet-stream")
 Id = Annotated[str, InPath(pattern=SESSION_ID)]
@@ -26,13 +27,13 @@ Id = Annotated[str, InPath(pattern=SESSION_ID)]
 def router(registry: SessionRegistry, admission: Admission, uploads: Uploads, max_body_bytes: int) -> APIRouter:
     routes = APIRouter(tags=["sessions"])
 
-    @routes.get("/sessions/{session_id}")
+    @routes.get("/sessions/{session_id}", response_model=SessionDescription, responses=problems.documented(_LOOKUP))
     async def describe(session_id: str) -> dict[str, Any]:
         """The session's model, and the number of the chunk that it expects next."""
         with admission:
             return await registry.describe(session_id)
 
-    @routes.delete("/sessions/{session_id}", status_code=204)
+    @routes.delete("/sessions/{session_id}", status_code=204, responses=problems.documented(_LOOKUP))
     async def delete(session_id: str) -> Response:
         """Drop a session at once. Its id may be used again."""
         with admission:
@@ -48,37 +49,51 @@ def router(registry: SessionRegistry, admission: Admission, uploads: Uploads, ma
     @routes.put("/sessions/{session_id}/state", status_code=201, openapi_extra=_IMPORT_BODY, responses=_IMPORT)
     async def import_state(request: Request, session_id: Id, replace: bool = False) -> Response:
         """Import an exported session under an id, with its progress and its last reply."""
-        with admission, Upload(uploads) as upload:
+        admission.check()
+        with Upload(uploads, client_of(request.client)) as upload:
             media_type, _ = parse_content_type(request.headers.get("content-type", ""))
             if media_type not in STATE_TYPES:
-                raise UnsupportedInput(f"content type {media_type!r} is not accepted: send {' or '.join(STATE_TYPES)}")
+                shown = repr(media_type[:LONGEST])
+                raise UnsupportedInput(f"content type {shown} is not accepted: send {' or '.join(STATE_TYPES)}")
             declared = request.headers.get("content-length", "").encode()
             content = await read_body(request.receive, declared, max_body_bytes, upload)
             try:
-                description, is_new = await registry.import_state(session_id, content, replace_it=replace)
+                with admission:
+                    description, is_new = await registry.import_state(session_id, content, replace_it=replace)
             except ModelAbsent:
                 raise  # 503: another server may have the model
             except StateError as error:
-                return from_error(error, status=422)  # the body is wrong; for a stored record the status is 409
+                return problems.from_error(error, status=422)  # of a stored record it is 409
             return JSONResponse(description, 201 if is_new else 200)
 
     return routes
 
 
+_UNAVAILABLE = "the server is full or shutting down, or its session store does not answer; see Retry-After"
+_LOOKUP: Mapping[int, str] = {
+    404: "there is no such session",
+    409: "the session's stored record cannot be used",
+    410: "the session has expired, or the store has lost it",
+    503: _UNAVAILABLE,
+}
 _EXPORT: dict[int | str, dict[str, Any]] = {
     200: {"description": "the session record", "content": {MEDIA_TYPE: {}}},
-    404: {"description": "there is no such session", "content": {PROBLEM_TYPE: {}}},
-    410: {"description": "the session has expired, or the store has lost it", "content": {PROBLEM_TYPE: {}}},
+    **problems.documented(_LOOKUP),
 }
 _IMPORT: dict[int | str, dict[str, Any]] = {
-    200: {"description": "the imported session replaced the one of this id"},
-    409: {"description": "a session of this id exists", "content": {PROBLEM_TYPE: {}}},
-    410: {"description": "the session of this id has expired, or the store has lost it", "content": {PROBLEM_TYPE: {}}},
-    422: {"description": "not a session record of a model that the server has", "content": {PROBLEM_TYPE: {}}},
-    503: {
-        "description": "the server does not have the model's version; another may have it",
-        "content": {PROBLEM_TYPE: {}},
-    },
+    200: {"description": "the imported session replaced the one of this id", "model": SessionDescription},
+    201: {"description": "the imported session", "model": SessionDescription},
+    **problems.documented(
+        {
+            408: "the body did not come in time",
+            409: "a session of this id exists",
+            410: "the session of this id has expired, or the store has lost it; or the record's session has expired",
+            413: "the body is too long",
+            415: "a content type that is not accepted",
+            422: "not a session record of a model that the server has; a wrong id; or `replace` is no truth value",
+            503: "the server does not have the model's version, and another may have it; or " + _UNAVAILABLE,
+        }
+    ),
 }
 _IMPORT_BODY: dict[str, Any] = {
     "requestBody": {

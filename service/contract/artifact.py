@@ -19,6 +19,8 @@ from pathlib import Path
 from service.contract.manifest import MANIFEST, Manifest, parse_manifest
 from service.errors import ArtifactError
 
+GOLDEN = "golden.npz"
+
 
 class Artifact:
     """An artifact folder whose manifest was read. A file is verified when it is read.

@@ -53,7 +53,7 @@ class Resampler:
         """
         received = self.received + len(samples)
         if self.rate_hz == self.target_hz:
-            return replace(self, received=received, emitted=received), samples
+            return Resampler(self.rate_hz, self.target_hz, self.waiting, received, emitted=received), samples
         waiting = np.concatenate([self.waiting, samples])
         blocks = max(0, (len(waiting) - 2 * self._context) // self._block)
         output = self._resample(waiting, blocks)

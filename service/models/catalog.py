@@ -82,6 +82,7 @@ class ModelCatalog:
             else the only model.
         load: makes a graph for the CPU.
         device: where networks run and their states live; None is the CPU.
+        is_empty: offer nothing until ``service.reload`` has read the folder, which leaves out what cannot be used.
 
     Attributes:
         folder: see above.
@@ -99,16 +100,19 @@ class ModelCatalog:
         default_model: str | None = None,
         load: GraphLoader = load_graph,
         device: Device | None = None,
+        *,
+        is_empty: bool = False,
     ) -> None:
         self.folder = folder
         self.default_model = default_model
         self._load = load
         self._device = device
-        models = [self.open(path) for path in find_artifacts(folder)]
         self._retired: WeakValueDictionary[tuple[str, str], Model] = WeakValueDictionary()
         self._content: dict[tuple[str, str], bytes] = {}
         self._snapshot = CatalogSnapshot({}, None)
-        by_name = group_by_name(models)
+        if is_empty:
+            return
+        by_name = group_by_name([self.open(path) for path in find_artifacts(folder)])
         if not by_name:
             raise no_models_error(folder)
         default_name = default_model or default_of_folder(folder, list(by_name))

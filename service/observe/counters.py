@@ -34,9 +34,10 @@ class Counters:
         tokens_opened: tokens of carried sessions that were opened.
         token_bytes: length of all sealed tokens.
         model_reloads: reloads of the models folder.
+        connections_ended: connections that the server ended because of their client, by reason.
         models_opened: versions that a reload has opened.
         models_retired: versions that a reload has retired.
-        models_refused: parts of the folder that a reload has refused.
+        models_refused: parts of the folder that the start or a reload has refused.
     """
 
     sessions_opened: int = 0
@@ -60,6 +61,7 @@ class Counters:
     tokens_opened: int = 0
     token_bytes: int = 0
     model_reloads: int = 0
+    connections_ended: Counter[str] = field(default_factory=Counter)
     models_opened: int = 0
     models_retired: int = 0
     models_refused: int = 0

@@ -32,6 +32,7 @@ class LocalSessions(SessionTable):
     """
 
     decision_lifetimes = NO_EXPIRY
+    stores_state = False
 
     def __init__(
         self,

@@ -88,7 +88,7 @@ class SessionRegistry:
         """
         sessions = self.sessions
         with sessions.visit(session_id) as entry:
-            async with entry.lock:
+            async with entry.turn():
                 for _ in range(MAX_ATTEMPTS):
                     snapshot = await sessions.latest(entry)
                     if snapshot.damage is None:
@@ -108,7 +108,7 @@ class SessionRegistry:
             StateError: the stored record cannot be used.
         """
         with self.sessions.visit(session_id) as entry:
-            async with entry.lock:
+            async with entry.turn():
                 return self._description(entry.id, await self._existing(entry))
 
     async def export_state(self, session_id: str) -> bytes:
@@ -118,7 +118,7 @@ class SessionRegistry:
             NotFound, SessionGone, StoreUnavailable, StateError: as ``describe``.
         """
         with self.sessions.visit(session_id) as entry:
-            async with entry.lock:
+            async with entry.turn():
                 session = await self._existing(entry)
         self._counters.sessions_exported += 1
         return self._packing.pack(session_id, session.shifted(self.sessions.wall_offset_s))
@@ -148,7 +148,7 @@ class SessionRegistry:
             sessions.release_id(session_id)
         entry = sessions.enter(session_id)
         try:
-            async with entry.lock:
+            async with entry.turn():
                 for _ in range(MAX_ATTEMPTS):
                     snapshot = await sessions.latest(entry)
                     if snapshot.damage is not None and not replace_it:
@@ -174,7 +174,7 @@ class SessionRegistry:
     async def _infer(self, request: InferRequest) -> Reply:
         entry = self.sessions.enter(request.envelope.session or secrets.token_urlsafe(16))
         try:
-            async with entry.lock:
+            async with entry.turn():
                 return await self._answer(entry, request)
         finally:
             self.sessions.leave(entry)
@@ -192,7 +192,9 @@ class SessionRegistry:
                 self._counters.chunks_replayed += 1
                 return decision.reply
             if isinstance(decision, PlannedChunk):
-                after, reply = await self._advance.apply(entry.id, decision, request, sessions.clock)
+                after, reply = await self._advance.apply(
+                    entry.id, decision, request, sessions.clock, needs_host=sessions.stores_state
+                )
                 if await sessions.commit(entry, snapshot, after):
                     self._advance.count(reply)
                     return reply

@@ -37,6 +37,7 @@ class SharedSessions(SessionTable):
     """
 
     wall_offset_s = 0.0
+    stores_state = True
 
     def __init__(
         self,
@@ -51,6 +52,7 @@ class SharedSessions(SessionTable):
         self.decision_lifetimes = lifetimes
         self._store = store
         self._counters = counters
+        self._is_started = False
         self._pending_tombstones: set[asyncio.Task[None]] = set()
 
     @property
@@ -58,6 +60,9 @@ class SharedSessions(SessionTable):
         return len(self._entries)
 
     async def start(self) -> None:
+        if self._is_started:
+            return
+        self._is_started = True
         try:
             await self._store.start()
         except StoreUnavailable as error:

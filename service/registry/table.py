@@ -12,7 +12,7 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from service.errors import Overloaded
+from service.errors import RETRY_S, Overloaded, StoreUnavailable
 from service.observe.clock import Clock
 from service.session.protocol import Lifetimes
 from service.session.session import Session
@@ -30,7 +30,8 @@ class SessionEntry:
 
     Attributes:
         id: of the session.
-        lock: serialises the session's requests, first come, first served.
+        lock: of ``turn``.
+        store_failures: requests that failed because of the store.
         users: requests that use the entry now; it stays in the table while there are any.
         last_used_s: when a request last left the entry, by the table's clock.
         snapshot: the session as last seen; None if only the store knows.
@@ -40,10 +41,20 @@ class SessionEntry:
     def __init__(self, session_id: str, snapshot: Snapshot | None) -> None:
         self.id = session_id
         self.lock = asyncio.Lock()
+        self.store_failures = 0
         self.users = 0
         self.last_used_s = 0.0
         self.snapshot = snapshot
         self.seen_before = False
+
+    def turn(self) -> _Turn:
+        """A context in which a request has the session to itself, first come, first served.
+
+        Raises:
+            StoreUnavailable: the store failed on another request while this one waited. Otherwise the requests of a
+                session would wait for a store that hangs one after the other.
+        """
+        return _Turn(self)
 
     @property
     def session(self) -> Session | None:
@@ -53,6 +64,30 @@ class SessionEntry:
     def ended(self) -> bool:
         session = self.session
         return session is not None and session.known.progress.ended
+
+
+class _Turn:
+    """See ``SessionEntry.turn``: a class, because a generator costs 2 us a chunk."""
+
+    __slots__ = ("_entry", "_failures")
+
+    def __init__(self, entry: SessionEntry) -> None:
+        self._entry = entry
+        self._failures = entry.store_failures
+
+    async def __aenter__(self) -> None:
+        await self._entry.lock.acquire()
+        if self._entry.store_failures != self._failures:
+            self._entry.lock.release()
+            raise StoreUnavailable(
+                "the session store failed on a request before this one: nothing was changed, "
+                f"send the chunk again in {RETRY_S:g} s"
+            )
+
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None and issubclass(kind, StoreUnavailable):
+            self._entry.store_failures += 1
+        self._entry.lock.release()
 
 
 class SessionTable(ABC):
@@ -67,10 +102,12 @@ class SessionTable(ABC):
     Attributes:
         decision_lifetimes: lifetimes that the protocol applies to a session that a request has entered.
         wall_offset_s: seconds since 1970 less ``clock``, now.
+        stores_state: a commit reads the state on the host.
     """
 
     decision_lifetimes: Lifetimes
     wall_offset_s: float
+    stores_state: bool
 
     def __init__(self, max_sessions: int, lifetimes: Lifetimes, retry_s: float, clock: Clock) -> None:
         self.clock = clock
@@ -163,7 +200,7 @@ class SessionTable(ABC):
 
     @abstractmethod
     async def start(self) -> None:
-        """Prepare the table; called once, before any other method.
+        """Prepare the table; called before any other method. A second call does nothing.
 
         Raises:
             StoreUnusable: the store would lose sessions, as it is configured.

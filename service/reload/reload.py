@@ -1,4 +1,4 @@
-"""Reloads the models of a catalog from its folder while requests run.
+"""Loads the models of a catalog from its folder: when a server starts, and again while requests run.
 
     in the folder                                 outcome
     -------------------------------------------   --------------------------------------------------------------
@@ -8,9 +8,10 @@
     a version's folder has other content          refused: the old content stays offered
     no models, or no folder                       the whole reload is refused
 
-A refusal is logged and counted and changes nothing: the models that were offered before stay offered. A version has
-one content for the life of a process, even if it was retired in between, because sessions and their records name a
-model by its version.
+A refusal is logged and counted and changes nothing: the models that were offered before stay offered. A server starts
+in the same way, with the models that can be used; it does not start if none can, or if the default model cannot. A
+version has one content for the life of a process, even if it was retired in between, because sessions and their records
+name a model by its version.
 """
 
 from __future__ import annotations
@@ -144,6 +145,19 @@ class Reloader:
                     log.error("the models could not be reloaded", exc_info=error)
             previous = current
 
+    def load(self) -> None:
+        """Open and test the models of a catalog that offers none yet.
+
+        Raises:
+            ArtifactError: the folder has no model that can be used, or its default model cannot be used.
+        """
+        plan = plan_reload(self._catalog, self._smoke_test)
+        if not plan.snapshot.models:
+            raise ArtifactError("; ".join(refused.reason for refused in plan.refused))
+        self._refuse(plan.refused)
+        _default(self._catalog, plan.snapshot.names)
+        self._catalog.publish(plan.snapshot)
+
     async def reload(self) -> ReloadPlan:
         """Open and test the folder's new versions on a thread, then offer the folder's models."""
         async with self._reloading:
@@ -152,14 +166,24 @@ class Reloader:
         self._counters.model_reloads += 1
         self._counters.models_opened += len(plan.opened)
         self._counters.models_retired += len(plan.retired)
-        self._counters.models_refused += len(plan.refused)
         for model in plan.opened:
             log.info("model %r version %r is offered", model.name, model.version)
         for model in plan.retired:
             log.info("model %r version %r is retired: its sessions continue", model.name, model.version)
-        for refused in plan.refused:
-            log.error("reload refused, the server keeps its present models: %s", refused.reason)
+        self._refuse(plan.refused)
+        log.info(
+            "models reloaded: %d opened, %d retired, %d refused; versions offered: %d",
+            len(plan.opened),
+            len(plan.retired),
+            len(plan.refused),
+            plan.snapshot.count,
+        )
         return plan
+
+    def _refuse(self, parts: tuple[Refused, ...]) -> None:
+        self._counters.models_refused += len(parts)
+        for refused in parts:
+            log.error("refused: %s", refused.reason)
 
     async def _signature(self) -> Signature | None:
         """The folder's signature; None if the folder cannot be read."""
@@ -222,7 +246,7 @@ def _default(catalog: ModelCatalog, names: list[str]) -> str | None:
     if name is None:
         return default_of_folder(catalog.folder, names)
     if name not in names:
-        raise ArtifactError(f"the default model {name!r} is not in {catalog.folder}: requests must name one")
+        raise ArtifactError(f"the default model {name!r} is not in {catalog.folder}, or cannot be used")
     return name
 
 

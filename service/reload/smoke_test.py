@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from service.engine.engine import Engine, Work
+from service.engine.engine import Engine
 from service.engine.stream import initial_stream
+from service.engine.work import Work
 from service.errors import ArtifactError
 from service.models.model import Model
 from service.wire.chunk import AudioChunk, Chunk, spike_chunk

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hetsyn_client.extras import install_command
 from service.errors import RuntimeUnavailable
 from service.runtime.device import Device, DeviceGraph
 from service.runtime.onnx import CUDA, Array, cuda_problem, load_cuda_graph, providers
@@ -49,14 +50,14 @@ def open_device(choice: DeviceChoice) -> Device | None:
         return CudaDevice()
     if choice == "cuda":
         raise RuntimeUnavailable(f"no GPU can be used: {reason}")
-    log.info("computing on the CPU: %s", reason)
+    log.debug("computing on the CPU: %s", reason)
     return None
 
 
 def problem() -> str | None:
     """Why no GPU can be used, and what to do; None if one can."""
     if CUDA not in providers():
-        return "this ONNX Runtime is the CPU's: pip uninstall -y onnxruntime && pip install 'hetsyn[gpu]'"
+        return f"this ONNX Runtime is the CPU's: pip uninstall -y onnxruntime, then {install_command('gpu')}"
     if cuda_library() is None:
         return f"our operator for GPUs is not built, and without it a GPU would be the slower way: {BUILD_CUDA}"
     try:

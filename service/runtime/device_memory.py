@@ -30,7 +30,7 @@ from service.contract.graph_io import BATCH, LONGEST, NEXT_STATE, STATE, STEPS, 
 from service.errors import Overloaded
 from service.runtime.device import Device, DeviceGraph
 from service.runtime.onnx import Array, DeviceTensor, Graph
-from service.runtime.state_memory import BatchStates, Row
+from service.runtime.state_memory import Row
 
 BLOCK_BYTES = 16 * 1024 * 1024
 MIN_BLOCK_SLOTS = 64
@@ -83,29 +83,29 @@ class SlotPool:
 
 
 class DeviceRow:
-    """A handle on a slot.
-
-    Args:
-        pool: that the slot goes back to.
-        slot: index in the pool.
-        address: of the slot's memory.
-        nbytes: length of the state.
+    """A handle on a slot, or on values that get one when a batch first reads them.
 
     Attributes:
-        address: see above.
-        nbytes: see above.
+        nbytes: of the state.
+        host: the values, where they are on the host too.
     """
 
-    __slots__ = ("_pool", "_slot", "address", "nbytes")
+    __slots__ = ("_pool", "_slot", "address", "host", "nbytes")
 
-    def __init__(self, pool: SlotPool, slot: int, address: int, nbytes: int) -> None:
+    def __init__(self, pool: SlotPool, nbytes: int, host: Float32Array | None = None) -> None:
         self._pool = pool
-        self._slot = slot
-        self.address = address
+        self._slot: int | None = None
+        self.address: int | None = None
         self.nbytes = nbytes
+        self.host = host
+
+    def place(self, slot: int, address: int) -> None:
+        """Give the row a slot."""
+        self._slot, self.address = slot, address
 
     def __del__(self) -> None:
-        self._pool.give(self._slot)
+        if self._slot is not None:
+            self._pool.give(self._slot)
 
     def __array__(self, *_: Any, **__: Any) -> NoReturn:
         raise TypeError("the row is on a device: StateMemory.to_host brings its values here")
@@ -119,6 +119,8 @@ class DeviceMemory:
         words: float32 values of a stream's state.
         outputs: neurons of the network's readout.
     """
+
+    is_host = False
 
     def __init__(self, device: Device, words: int, outputs: int) -> None:
         self._device = device
@@ -135,34 +137,33 @@ class DeviceMemory:
             self._device.release(address)
 
     def from_host(self, values: Float32Array) -> Row:
-        with self._device.lock:
-            row = self._fresh(1)[0]
-            self._device.upload(np.ascontiguousarray(values, np.float32), row.address)
-        return row
+        # uploaded by the first batch that reads it, on an engine's thread
+        return DeviceRow(self._pool, self._row_bytes, np.ascontiguousarray(values, np.float32))
 
     def to_host(self, row: Row) -> Float32Array:
         slot = cast(DeviceRow, row)
-        with self._device.lock:
-            return self._device.download(slot.address, slot.nbytes).view(np.float32)
+        self.fetch([slot])
+        values = cast(Float32Array, slot.host)
+        if slot.address is not None:
+            slot.host = None  # it is read once, to be stored or sent; a copy of every session would fill the host
+        return values
 
-    def batch(self, rows: Sequence[Row]) -> BatchStates:
-        return _DeviceBatch(self, cast(Sequence[DeviceRow], rows))
+    def fetch(self, rows: Sequence[Row]) -> None:
+        missing = [row for row in cast(Sequence[DeviceRow], rows) if row.host is None]
+        if not missing:
+            return
+        with self._device.lock:
+            source = self._gathered(missing)
+            downloaded = self._device.download(source, len(missing) * self._row_bytes).view(np.float32)
+        for row, values in zip(missing, downloaded.reshape(len(missing), -1), strict=True):
+            row.host = values if len(missing) == 1 else values.copy()
 
     def run(
-        self, graph: DeviceGraph, rows: Sequence[DeviceRow], inputs: Mapping[str, Array], outputs: Sequence[str]
-    ) -> tuple[list[DeviceRow], dict[str, Array]]:
-        """Run a graph on these rows.
-
-        Args:
-            graph: of the network.
-            rows: of the streams.
-            inputs: as in ``BatchStates.run``.
-            outputs: as in ``BatchStates.run``.
-
-        Returns:
-            The next rows, and the named outputs on the host.
-        """
-        count, state_type = len(rows), np.dtype(np.float32)
+        self, graph: Graph, rows: Sequence[Row], inputs: Mapping[str, Array], outputs: Sequence[str]
+    ) -> tuple[Sequence[Row], Mapping[str, Array]]:
+        on_device = cast(DeviceGraph, graph)  # a model whose states are on a device has its graphs there too
+        slots = cast(Sequence[DeviceRow], rows)
+        count, state_type = len(slots), np.dtype(np.float32)
         axes = {BATCH: count, LONGEST: int(inputs[STEPS].max())}
         state_shape = self._output_types[NEXT_STATE].lengths(axes)
         types = {name: np.dtype(self._output_types[name].dtype) for name in outputs}
@@ -172,27 +173,45 @@ class DeviceMemory:
             offsets[name] = size
             size += types[name].itemsize * prod(shapes[name])
         with self._device.lock:
+            self._upload(slots)
             fresh = self._fresh(count)
-            source = rows[0].address
-            if not self._adjacent(rows):
-                source = self._buffer("gathered states", count * self._row_bytes)
-                self._device.copy_rows([row.address for row in rows], self._addresses(source, count), self._row_bytes)
+            source = self._gathered(slots)
             scattered = not self._adjacent(fresh)
-            target = self._buffer("next states", count * self._row_bytes) if scattered else fresh[0].address
+            target = self._buffer("next states", count * self._row_bytes) if scattered else _address(fresh[0])
             results = self._buffer("results", size)
             bound = {name: DeviceTensor(results + offsets[name], types[name], shapes[name]) for name in outputs}
-            graph.run_bound(
+            on_device.run_bound(
                 {**inputs, STATE: DeviceTensor(source, state_type, state_shape)},
                 {**bound, NEXT_STATE: DeviceTensor(target, state_type, state_shape)},
             )
             if scattered:
-                self._device.copy_rows(self._addresses(target, count), [row.address for row in fresh], self._row_bytes)
+                self._device.copy_rows(self._addresses(target, count), [*map(_address, fresh)], self._row_bytes)
             downloaded = self._device.download(results, size)
         values: dict[str, Array] = {}
         for name, offset in offsets.items():
             end = offset + types[name].itemsize * prod(shapes[name])
             values[name] = downloaded[offset:end].view(types[name]).reshape(shapes[name])
         return fresh, values
+
+    def _upload(self, rows: Sequence[DeviceRow]) -> None:
+        """Give slots to the rows that have none.
+
+        Raises:
+            Overloaded: the device's memory is full.
+        """
+        for row in rows:
+            if row.address is None:
+                (placed,) = self._slots(1)
+                row.place(*placed)
+                self._device.upload(cast(Float32Array, row.host), _address(row))
+
+    def _gathered(self, rows: Sequence[DeviceRow]) -> int:
+        """The address of these rows one after the other, copied there unless they lie so."""
+        if self._adjacent(rows):
+            return _address(rows[0])
+        source = self._buffer("gathered states", len(rows) * self._row_bytes)
+        self._device.copy_rows([*map(_address, rows)], self._addresses(source, len(rows)), self._row_bytes)
+        return source
 
     def _addresses(self, first: int, count: int) -> list[int]:
         """Of rows one after the other."""
@@ -204,15 +223,21 @@ class DeviceMemory:
         Raises:
             Overloaded: the device's memory is full.
         """
+        rows = []
+        for slot, address in self._slots(count):
+            row = DeviceRow(self._pool, self._row_bytes)
+            row.place(slot, address)
+            rows.append(row)
+        return rows
+
+    def _slots(self, count: int) -> list[tuple[int, int]]:
+        """Slots that nobody else has, and their addresses; errors as of ``_fresh``."""
         slots = self._pool.take(count)
         while slots is None:
             self._grow()
             slots = self._pool.take(count)
         stride = self._block_slots + 1
-        return [
-            DeviceRow(self._pool, slot, self._blocks[slot // stride] + slot % stride * self._row_bytes, self._row_bytes)
-            for slot in slots
-        ]
+        return [(slot, self._blocks[slot // stride] + slot % stride * self._row_bytes) for slot in slots]
 
     def _grow(self) -> None:
         address = self._device.allocate(self._block_slots * self._row_bytes)
@@ -246,22 +271,13 @@ class DeviceMemory:
         )
 
     def _adjacent(self, rows: Sequence[DeviceRow]) -> bool:
-        return all(second.address - first.address == self._row_bytes for first, second in pairwise(rows))
+        return all(_address(second) - _address(first) == self._row_bytes for first, second in pairwise(rows))
 
 
-class _DeviceBatch:
-    def __init__(self, memory: DeviceMemory, rows: Sequence[DeviceRow]) -> None:
-        self._memory = memory
-        self._rows = list(rows)
-
-    def run(self, graph: Graph, inputs: Mapping[str, Array], outputs: Sequence[str], count: int) -> Mapping[str, Array]:
-        # a model whose states are on a device has its graphs there too
-        on_device = cast(DeviceGraph, graph)
-        self._rows[:count], values = self._memory.run(on_device, self._rows[:count], inputs, outputs)
-        return values
-
-    def rows(self) -> Sequence[Row]:
-        return self._rows
+def _address(row: DeviceRow) -> int:
+    if row.address is None:
+        raise ValueError("the row has no slot yet")
+    return row.address
 
 
 def _lowest(bits: int) -> int:

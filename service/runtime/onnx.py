@@ -1,7 +1,8 @@
 """The interface to ONNX Runtime, and the only file that imports it.
 
 A graph has no memory: state goes in and comes out with every call. Where our own operators were built, every session
-registers them; with ``use_operators=False`` a graph runs on the plain ONNX that it carries.
+registers them; with ``use_operators=False``, or HETSYN_OPERATORS=off in the environment, a graph runs on the plain
+ONNX that it carries.
 """
 
 from __future__ import annotations
@@ -18,15 +19,16 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from hetsyn_client.extras import install_command
 from service.errors import ArtifactError, RuntimeUnavailable
-from service.runtime.operators import BUILD_CUDA, library
+from service.runtime.operators import BUILD, BUILD_CUDA, MODE, OperatorStatus, kernel, library, mode
 
 Array = NDArray[Any]
 
 DISTRIBUTIONS = ("onnxruntime", "onnxruntime-gpu")
-INSTALL = "pip install 'hetsyn[cpu]' (or 'hetsyn[gpu]' on a machine with an NVIDIA GPU)"
-REPAIR = "pip uninstall -y onnxruntime onnxruntime-gpu && pip install 'hetsyn[cpu]' (or 'hetsyn[gpu]')"
-CUDA_REPAIR = "see whether nvidia-smi finds the GPU and whether its driver takes CUDA 13, and pip install 'hetsyn[gpu]'"
+INSTALL = f"{install_command('cpu')} ('.[gpu]' on a machine with an NVIDIA GPU)"
+REPAIR = f"pip uninstall -y onnxruntime onnxruntime-gpu, then {INSTALL}"
+CUDA_REPAIR = f"see whether nvidia-smi finds the GPU and whether its driver takes CUDA 13, and {install_command('gpu')}"
 NEEDED = ("InferenceSession", "SessionOptions", "ExecutionMode")
 LOG_SEVERITY = 3  # of ONNX Runtime: errors only
 CUDA = "CUDAExecutionProvider"
@@ -35,7 +37,7 @@ PROBE = (
     b'\x08\n:7\n\x10\n\x01x\x12\x01y"\x08Identity\x12\x01gZ\x0f\n\x01x\x12\n\n\x08\x08\x01\x12\x04\n\x02\x08\x01'
     b"b\x0f\n\x01y\x12\n\n\x08\x08\x01\x12\x04\n\x02\x08\x01B\x04\n\x00\x10\x14"
 )
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("hetsyn.runtime")
 
 
 class Graph(Protocol):
@@ -98,15 +100,20 @@ def explain(installed: Sequence[str], importable: bool) -> str | None:
 
 
 def check_runtime() -> None:
-    """Make sure that exactly one ONNX Runtime is installed and that it can be imported.
+    """Make sure that exactly one ONNX Runtime is installed, that it can be imported, and that it has what is required.
 
     Raises:
-        RuntimeUnavailable: it is not so; the message has the command that repairs it.
+        RuntimeUnavailable: it is not so, or HETSYN_OPERATORS=require and the operator cannot be used; the message has
+            the command that repairs it.
     """
     problem = explain(_installed(), importable=True)
     if problem:
         raise RuntimeUnavailable(problem)
     _onnxruntime()
+    if mode() == "require":
+        status = operator_status()
+        if status.problem:
+            raise RuntimeUnavailable(f"{MODE}=require, and {status.problem}")
 
 
 def operators_problem() -> str | None:
@@ -117,6 +124,27 @@ def operators_problem() -> str | None:
     """
     built = library()
     return None if built is None else _register(_onnxruntime().SessionOptions(), built)
+
+
+def operator_status() -> OperatorStatus:
+    """Whether our operator runs the networks on the CPU, in which version, and otherwise why not.
+
+    Raises:
+        RuntimeUnavailable: there is no ONNX Runtime, or HETSYN_OPERATORS says something unknown.
+    """
+    if mode() == "off":
+        return OperatorStatus(False, None, f"the operator is switched off by {MODE}=off")
+    built = library()
+    if built is None:
+        return OperatorStatus(False, None, f"the operator is not built: {BUILD}")
+    try:
+        name = kernel(built)
+    except (OSError, AttributeError) as error:
+        return OperatorStatus(True, None, f"{built.name} cannot be loaded ({error}): {BUILD}")
+    problem = operators_problem()
+    if problem:
+        return OperatorStatus(True, None, f"{built.name} cannot be used ({problem}): {BUILD}")
+    return OperatorStatus(True, name, None)
 
 
 def providers() -> list[str]:
@@ -187,7 +215,7 @@ def _cuda_session(ort: Any, content: bytes, options: Any, provider_options: Mapp
     return ort.InferenceSession(content, options, providers=[(CUDA, dict(provider_options))], enable_fallback=0)
 
 
-def load_graph(content: bytes, *, threads: int = 1, use_operators: bool = True) -> Graph:
+def load_graph(content: bytes, *, threads: int = 1, use_operators: bool = True, operators: Path | None = None) -> Graph:
     """A graph from the bytes of an ONNX file, on the CPU.
 
     It takes bytes, not a path: so the bytes that were verified are loaded, and the graph cannot refer to other files.
@@ -196,18 +224,21 @@ def load_graph(content: bytes, *, threads: int = 1, use_operators: bool = True) 
         content: of the file.
         threads: of one call of ``run``.
         use_operators: run our operators, where they were built, in place of the plain ONNX that stands for them.
+        operators: another build of them, which must take the graph.
 
     Raises:
         RuntimeUnavailable: there is no ONNX Runtime.
-        ArtifactError: ONNX Runtime cannot load it.
+        ArtifactError: ONNX Runtime cannot load it, or HETSYN_OPERATORS=require and our operators do not take it.
     """
     ort = _onnxruntime()
     failures = _failures()
-    built = library() if use_operators else None
+    built = operators or (library() if use_operators else None)
     if built is not None:
         try:
             return OrtGraph(_session(ort, content, threads, built), failures, "cpu", 0)
         except failures as error:
+            if operators is not None or mode() == "require":
+                raise ArtifactError(f"{built} cannot run the graph ({_first_line(error)})") from error
             _log.warning("%s is not used, plain ONNX runs instead: %s", built, _first_line(error))
     try:
         return OrtGraph(_session(ort, content, threads, None), failures, "cpu", 0)

@@ -27,43 +27,19 @@ class Row(Protocol):
     def nbytes(self) -> int: ...
 
 
-class BatchStates(Protocol):
-    """The states of a batch while its chunks are computed."""
-
-    def run(self, graph: Graph, inputs: Mapping[str, Array], outputs: Sequence[str], count: int) -> Mapping[str, Array]:
-        """Run a network graph on the first ``count`` streams and keep their next states.
-
-        Args:
-            graph: of the network.
-            inputs: by name as in ``service.contract.graph_io``, for these streams, without ``state``.
-            outputs: the names to return, without ``next.state``.
-            count: streams that still have steps to do.
-
-        Returns:
-            The named outputs, on the host.
-
-        Raises:
-            ArtifactError: the graph fails, or gives a state of another shape or type.
-            Overloaded: the memory has no space for the next states.
-        """
-        ...
-
-    def rows(self) -> Sequence[Row]:
-        """Each stream's row as it is now."""
-        ...
-
-
 class StateMemory(Protocol):
     """Memory for the states of one form of a model. May be used by several threads."""
+
+    @property
+    def is_host(self) -> bool:
+        """Whether rows are read and made at once. A device's calls may wait for a batch that runs on it."""
+        ...
 
     def from_host(self, values: Float32Array) -> Row:
         """A row with these values. The memory may keep the array: do not write to it afterwards.
 
         Args:
             values: [words].
-
-        Raises:
-            Overloaded: the memory has no space for it.
         """
         ...
 
@@ -71,8 +47,26 @@ class StateMemory(Protocol):
         """The values of a row, [words]; do not write to them."""
         ...
 
-    def batch(self, rows: Sequence[Row]) -> BatchStates:
-        """The states of a batch that begins with these rows, all of this memory."""
+    def fetch(self, rows: Sequence[Row]) -> None:
+        """Bring the values of rows to the host together, so that ``to_host`` has them at once."""
+        ...
+
+    def run(
+        self, graph: Graph, rows: Sequence[Row], inputs: Mapping[str, Array], outputs: Sequence[str]
+    ) -> tuple[Sequence[Row], Mapping[str, Array]]:
+        """Run a network graph on the streams of these rows.
+
+        Args:
+            inputs: of ``service.contract.graph_io``, for these streams, without ``state``.
+            outputs: the names to return, without ``next.state``.
+
+        Returns:
+            The next rows, and the named outputs on the host.
+
+        Raises:
+            ArtifactError: the graph fails, or gives a state of another shape or type.
+            Overloaded: the memory has no space for the next states.
+        """
         ...
 
 
@@ -83,6 +77,8 @@ class HostMemory:
         model: its name, for error messages.
     """
 
+    is_host = True
+
     def __init__(self, model: str) -> None:
         self._model = model
 
@@ -92,42 +88,33 @@ class HostMemory:
     def to_host(self, row: Row) -> Float32Array:
         return cast(Float32Array, row)
 
-    def batch(self, rows: Sequence[Row]) -> BatchStates:
-        return _HostBatch(self._model, cast(Sequence[Float32Array], rows))
+    def fetch(self, rows: Sequence[Row]) -> None:
+        """They are on the host."""
 
-
-class _HostBatch:
-    def __init__(self, model: str, rows: Sequence[Float32Array]) -> None:
-        self._model = model
-        self._states: Float32Array = rows[0][np.newaxis] if len(rows) == 1 else np.stack(rows)
-
-    def run(self, graph: Graph, inputs: Mapping[str, Array], outputs: Sequence[str], count: int) -> Mapping[str, Array]:
-        before = self._states
-        state = before if count == len(before) else before[:count]
-        values = graph.run({**inputs, STATE: state}, [NEXT_STATE, *outputs])
-        self._states = with_prefix_replaced(self._model, NEXT_STATE, before, values[NEXT_STATE])
-        return values
-
-    def rows(self) -> Sequence[Row]:
+    def run(
+        self, graph: Graph, rows: Sequence[Row], inputs: Mapping[str, Array], outputs: Sequence[str]
+    ) -> tuple[Sequence[Row], Mapping[str, Array]]:
+        before = [self.to_host(row) for row in rows]
+        states = before[0][np.newaxis] if len(before) == 1 else np.stack(before)
+        values = graph.run({**inputs, STATE: states}, [NEXT_STATE, *outputs])
+        after = values[NEXT_STATE]
+        check_like(self._model, NEXT_STATE, after, states)
         # a copy where a row would keep the whole batch in memory
-        return [self._states[0]] if len(self._states) == 1 else [state.copy() for state in self._states]
+        return [after[0]] if len(after) == 1 else [state.copy() for state in after], values
 
 
-def with_prefix_replaced(model: str, name: str, before: Array, new: Array) -> Array:
-    """``before`` [b, ...] with its first rows replaced by the graph's output for them.
+def check_like(model: str, name: str, output: Array, before: Array) -> None:
+    """Check the next value of a state against the value before, [b, ...].
 
     Args:
         model: its name, for the error message.
         name: of the graph's output.
-        before: [b, ...].
-        new: [b' <= b, ...].
 
     Raises:
-        ArtifactError: the output has another shape or type than the input had.
+        ArtifactError: the output has another shape or type.
     """
-    if new.shape[1:] != before.shape[1:] or new.dtype != before.dtype or len(new) > len(before):
+    if output.shape != before.shape or output.dtype != before.dtype:
         raise ArtifactError(
-            f"model {model!r}: the graph gave {name} as {new.dtype}{list(new.shape)}, "
+            f"model {model!r}: the graph gave {name} as {output.dtype}{list(output.shape)}, "
             f"its manifest has {before.dtype}{list(before.shape[1:])} a stream"
         )
-    return new if len(new) == len(before) else np.concatenate([new, before[len(new) :]])

@@ -6,8 +6,9 @@ from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
 from service.contract.manifest import FormName
-from service.engine.engine import Engine, Outcome, Work
+from service.engine.engine import Engine
 from service.engine.stream import StreamState, initial_stream
+from service.engine.work import Outcome, Work
 from service.models.catalog import ModelCatalog
 from service.models.model import Model
 from service.observe.clock import Clock
@@ -16,7 +17,7 @@ from service.session.protocol import Known, Progress, applied
 from service.session.session import Session
 from service.wire.schema import Envelope, InferRequest, Reply
 
-RunChunk = Callable[[Model, FormName, Work, int], Awaitable[Outcome]]
+RunChunk = Callable[[Model, FormName, Work], Awaitable[Outcome]]
 """``Batcher.run``."""
 
 
@@ -27,13 +28,11 @@ class PlannedChunk(NamedTuple):
         session: before the chunk.
         stream: of the session.
         seq: number of the chunk.
-        steps: estimate of the network steps that the chunk takes.
     """
 
     session: Session
     stream: StreamState
     seq: int
-    steps: int
 
 
 class Advance:
@@ -83,10 +82,11 @@ class Advance:
             InputError, UnsupportedInput: as ``Engine.check``.
         """
         stream = session.open_stream
-        return PlannedChunk(session, stream, seq, self._engine.check(session.model, stream, request.chunk))
+        self._engine.check(session.model, stream, request.chunk)
+        return PlannedChunk(session, stream, seq)
 
     async def apply(
-        self, session_id: str, chunk: PlannedChunk, request: InferRequest, clock: Clock
+        self, session_id: str, chunk: PlannedChunk, request: InferRequest, clock: Clock, *, needs_host: bool
     ) -> tuple[Session, Reply]:
         """Compute a chunk.
 
@@ -95,6 +95,7 @@ class Advance:
             chunk: from ``plan``.
             request: with the chunk.
             clock: gives the time of use.
+            needs_host: the state after the chunk is stored or sent.
 
         Returns:
             The session after the chunk, and the reply.
@@ -102,9 +103,9 @@ class Advance:
         Raises:
             HetsynError: as ``Engine.run``.
         """
-        session, stream, seq, steps = chunk
+        session, stream, seq = chunk
         end = request.envelope.end
-        outcome = await self._run(session.model, session.form, Work(stream, request.chunk, end), steps)
+        outcome = await self._run(session.model, session.form, Work(stream, request.chunk, end, needs_host and not end))
         reply = _reply(session_id, session, seq, end, outcome)
         progress = applied(
             session.known.progress, seq=seq, digest=request.digest, steps=outcome.result.steps, end=end, reply=reply

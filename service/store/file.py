@@ -9,6 +9,7 @@ SQLite's locks do not work.
 from __future__ import annotations
 
 import asyncio
+import os
 import sqlite3
 import time
 from collections.abc import Callable, Sequence
@@ -80,10 +81,7 @@ class FileStore:
             self._database = self._thread.submit(self._open, synchronous, max_bytes).result()
         except sqlite3.Error as error:
             self._thread.shutdown()
-            raise StoreUnusable(
-                f"{path}: cannot be used as a session store ({error}): name a file that can be written, "
-                "or move this one away"
-            ) from error
+            raise StoreUnusable(f"{path}: cannot be used as a session store: {_advice(path, error)}") from error
         except StoreUnusable:
             self._thread.shutdown()
             raise
@@ -265,9 +263,21 @@ def _check_is_database(path: Path) -> None:
     except FileNotFoundError:
         return
     except OSError as error:
-        raise StoreUnusable(f"{path}: cannot be used as a session store ({error.strerror})") from error
+        raise StoreUnusable(f"{path}: cannot be used as a session store: {_advice(path, error)}") from error
     if header not in (b"", _HEADER):
         raise StoreUnusable(f"{path}: cannot be used as a session store: it is another file; name a new one")
+
+
+def _advice(path: Path, error: sqlite3.Error | OSError) -> str:
+    """Why a store's file cannot be opened, and what to do."""
+    folder = path.parent
+    if not os.access(folder, os.X_OK):
+        return f"there is no folder {folder} that this user may enter: mkdir -p {folder}, or name a file elsewhere"
+    if not os.access(folder, os.W_OK):
+        return f"this user may not write to {folder}: change its owner or its permissions, or name a file elsewhere"
+    if path.is_file() and not os.access(path, os.R_OK | os.W_OK):
+        return "this user may not read and write it: change its owner or its permissions, or name another file"
+    return f"{error}: name a file that can be written, or move this one away"
 
 
 def _is_new(database: sqlite3.Connection) -> bool:

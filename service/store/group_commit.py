@@ -93,12 +93,15 @@ class BatchQueue(Generic[Q, A]):
     async def _answer(self, batch: Sequence[_Request[Q, A]]) -> None:
         try:
             answers = await self._act([request.content for request in batch])
+            if len(answers) != len(batch):
+                raise ValueError(f"{len(answers)} answers to {len(batch)} requests")
         except asyncio.CancelledError:
             for request in [*batch, *self._waiting]:  # the event loop ends: no caller may wait for ever
                 request.answer.cancel()
             raise
         except Exception as error:
-            # the store broke its promise not to raise: the outcome is unknown, and later batches must still run
+            # the store broke its promise to answer every request and not to raise: the outcome is unknown, and later
+            # batches must still run
             unavailable = StoreUnavailable(f"the session store failed ({error}): send the chunk again later")
             unavailable.__cause__ = error
             answers = [unavailable] * len(batch)

@@ -29,6 +29,7 @@ import math
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -394,7 +395,10 @@ def _check_audio(model: Model, stream: StreamState) -> None:
 
 def _reply(content: memoryview) -> Reply:
     try:
-        return Reply.model_validate_json(bytes(content))
+        reply = Reply.model_validate_json(bytes(content))
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         raise StateMismatch(f"the session record's last reply is not valid ({first['msg']})") from error
+    if not all(map(math.isfinite, chain(reply.probabilities or (), *(reply.readout or ())))):
+        raise StateMismatch("the session record's last reply has numbers that are not finite")  # JSON has none
+    return reply

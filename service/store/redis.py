@@ -17,6 +17,7 @@ is fenced, the outcome is unknown: another change came either before the first t
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
@@ -31,6 +32,8 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from service.errors import HetsynError, StateForeign, StoreUnavailable, StoreUnusable
 from service.store.base import NO_REVISION, REVISION_BYTES, Change, CommitResult, Stored
+
+log = logging.getLogger("hetsyn.store")
 
 PREFIX = "hetsyn:session:"
 _DATABASE = re.compile("(/[0-9]*)?")
@@ -89,6 +92,7 @@ class RedisStore:
         except ValueError as error:
             raise StoreUnusable(f"the URL is not valid for Redis ({error})") from error
         self._script = ""
+        self._is_log_checked = False
 
     async def start(self) -> None:
         await self.health()
@@ -111,7 +115,7 @@ class RedisStore:
         return 0
 
     async def health(self) -> None:
-        ping, memory = await self._send([("PING",), ("INFO", "memory")])
+        ping, memory, persistence = await self._send([("PING",), ("INFO", "memory"), ("INFO", "persistence")])
         if isinstance(ping, Exception):
             raise _unavailable(ping) from ping
         # a server that does not tell its policy is trusted
@@ -121,6 +125,13 @@ class RedisStore:
                 f"the store's maxmemory-policy is {policy!r}, which drops sessions when memory is short: "
                 "set it to noeviction"
             )
+        if not self._is_log_checked and not isinstance(persistence, Exception):
+            self._is_log_checked = True
+            if _info(persistence, "aof_enabled") == "0":
+                log.warning(
+                    "the store's append-only file is off, so a restart of the store loses sessions: set appendonly to "
+                    "yes and appendfsync to always"
+                )
 
     async def close(self) -> None:
         await self._redis.aclose()

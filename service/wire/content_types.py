@@ -16,7 +16,7 @@ CONTENT_TYPES = (
     JSON_TYPE, WAV_TYPES[0], "audio/L16;rate=8000", events.MEDIA_TYPE, frames.MEDIA_TYPE,
 )  # fmt: skip
 
-LONGEST_NAME = 100  # of a parameter in a message
+LONGEST = 100  # characters of what a client sent, in a message
 
 
 @lru_cache(maxsize=256)
@@ -36,7 +36,7 @@ def parse_content_type(content_type: str) -> tuple[str, Mapping[str, str]]:
         name, _, value = part.partition("=")
         name = name.strip().lower()
         if name in parameters:
-            raise InputError(f"the content type's parameter {name[:LONGEST_NAME]!r} occurs twice: send it once")
+            raise InputError(f"the content type's parameter {name[:LONGEST]!r} occurs twice: send it once")
         if name:
             parameters[name] = value.strip().strip('"')
     return media_type.strip().lower(), MappingProxyType(parameters)
@@ -44,5 +44,6 @@ def parse_content_type(content_type: str) -> tuple[str, Mapping[str, str]]:
 
 def unsupported(content_type: str) -> UnsupportedInput:
     """The error for a content type that ``POST /infer`` does not take."""
-    problem = f"content type {content_type!r} is not accepted" if content_type else "the request has no content type"
+    shown = repr(content_type[:LONGEST])
+    problem = f"content type {shown} is not accepted" if content_type else "the request has no content type"
     return UnsupportedInput(f"{problem}: send one of {', '.join(CONTENT_TYPES)}")

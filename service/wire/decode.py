@@ -48,7 +48,7 @@ def decode_raw(content_type: str, query: Iterable[tuple[str, str]], body: bytes)
 
     Raises:
         InputError: a parameter or the body is wrong.
-        UnsupportedInput: the content type is not taken.
+        UnsupportedInput: the content type is not accepted.
     """
     media_type, parameters = parse_content_type(content_type)
     if media_type == frames.MEDIA_TYPE:

@@ -135,6 +135,22 @@ class Reply(BaseModel):
         return self.model_dump_json(exclude={"readout"} if self.readout is None else None).encode()
 
 
+class SessionDescription(BaseModel):
+    """A session, as ``GET /sessions/{id}`` describes it."""
+
+    session: str = Field(description="id of the session")
+    model: str = Field(description="name of the session's model")
+    version: str = Field(description="version of the model")
+    form: FormName = Field(description="form of the model")
+    expected_seq: int = Field(description="number of the next chunk")
+    total_steps: int = Field(description="network steps of the session so far")
+    ended: bool = Field(description="whether the session has ended")
+    kind: Literal["audio", "spikes"] | None = Field(description="of the input; null before the first and after the end")
+    state_bytes: int = Field(description="length of the session's state in memory")
+    label: str | None = Field(description="label of the last reply")
+    idle_s: float = Field(description="seconds since the last applied chunk")
+
+
 class InferRequest(NamedTuple):
     """A decoded request.
 

@@ -13,8 +13,9 @@ from hetsyn_model import Network
 from hetsyn_model.encoder import Encoder, EncoderSpec
 from hetsyn_model.state import Form
 from service.contract.artifact import Artifact
-from service.engine.engine import Engine, Outcome, Work
+from service.engine.engine import Engine
 from service.engine.stream import STEP_BYTES, initial_stream
+from service.engine.work import Outcome, Work
 from service.errors import ArtifactError
 from service.models.catalog import ModelCatalog
 from service.models.model import Model

@@ -11,6 +11,7 @@ from benchmarks.agreement import compare
 from hetsyn_model.training.data import Recording, read_folder, read_wav
 from hetsyn_model.training.speech import LABELS, WORDS
 from tests.support.paths import FSDD, ROOT
+from tests.support.tools import NO_RECORDINGS
 
 TOLERANCE = 1e-4  # of a probability
 
@@ -31,7 +32,7 @@ def test_the_shipped_recordings() -> None:
 
 def test_real_speech(capsys: pytest.CaptureFixture[str]) -> None:
     if not FSDD.is_dir():
-        pytest.skip("the Free Spoken Digit Dataset is not beside this checkout")
+        pytest.skip(NO_RECORDINGS)
     chosen = read_folder(FSDD, LABELS, 8000)[::12]
     assert len(chosen) >= 200
     results = compare(ROOT / "models", "speech-digits", "1", chosen)

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -26,7 +27,10 @@ import pytest
 
 from benchmarks.server_process import free_port
 from benchmarks.valkey import BINARY, MISSING, ValkeyServer
+from hetsyn_client.extras import install_command
+from service.contract.artifact import Artifact
 from tests.support.documents import PAGES, README, blocks, commands, name_of
+from tests.support.json_input import Json
 from tests.support.paths import DOCS, MODELS, RECORDINGS, ROOT
 from tests.support.server_process import wait_until_ready
 
@@ -34,6 +38,7 @@ NOT_RUN = {
     r"pip install ": "changes the environment, from the network",
     r"python3 -m venv |\. \.venv/": "makes the environment that the tests run in",
     r"make (test|lint)$": "runs this test itself",
+    r"make wheel$": "takes minutes, and downloads a compiler: tests/unit/build_support",
     r"docker |HETSYN_FSYNC=\w+ docker ": "needs Docker: docker/check does it in CI",
     r"make operators-cuda|hetsyn serve --device cuda|python -m benchmarks gpu ": "needs nvcc or a GPU",
     r"python -m benchmarks ": "takes minutes: tests/integration/test_bench.py and tests/e2e run them shortened",
@@ -44,7 +49,8 @@ NOT_RUN = {
     r"hetsyn export runs/speech-digits/": "exports what the hour before it trained",
 }
 RUN = (
-    r"make demo$|hetsyn (serve|train|export|inspect|stream|bench)\b|python -m service\.runtime\.operators$|"
+    r"make demo$|hetsyn (serve|reload|train|export|inspect|stream|bench)\b|python -m service\.runtime\.operators$|"
+    r"python examples/|"
     r"(curl|head|tail|printf|openssl|cp|kill) |(type|url)="
 )
 SHORTER = {
@@ -55,10 +61,10 @@ SHORTER = {
 }
 # what a command needs, and what to say where it is missing
 NEEDS = {
-    r"\bcurl ": (shutil.which("curl"), "no curl on this machine: apt-get install curl"),
-    r"\bopenssl ": (shutil.which("openssl"), "no openssl on this machine: apt-get install openssl"),
+    r"\bcurl ": (shutil.which("curl"), "no curl: apt-get install curl"),
+    r"\bopenssl ": (shutil.which("openssl"), "no openssl: apt-get install openssl"),
     r"valkey://": (BINARY, MISSING),
-    r"--carry-keys": (find_spec("cryptography"), "no cryptography: pip install '.[carried]'"),
+    r"--carry-keys": (find_spec("cryptography"), f"no cryptography: {install_command('carried')}"),
 }
 
 
@@ -70,7 +76,9 @@ class PageServer:
         self.url = f"http://127.0.0.1:{self.port}"
         command = [sys.executable, "-m", "hetsyn", "serve", *options, "--port", str(self.port)]
         self._log = (folder / f"serve-{self.port}.log").open("w+")
-        self.process = subprocess.Popen(command, cwd=folder, stdout=self._log, stderr=subprocess.STDOUT)
+        self.process = subprocess.Popen(
+            command, cwd=folder, stdin=subprocess.DEVNULL, stdout=self._log, stderr=subprocess.STDOUT
+        )
 
     def __enter__(self) -> PageServer:
         try:
@@ -107,13 +115,13 @@ class PageReader:
 
     Attributes:
         folder: the working directory.
-        missing: what could not be run, and why.
+        missing: why commands could not be run, and how many for each reason.
     """
 
     def __init__(self, folder: Path, stack: ExitStack) -> None:
         self.folder, self._stack = folder, stack
         self._done: set[str] = set()
-        self.missing: list[str] = []
+        self.missing: Counter[str] = Counter()
         for name in ("docs", "examples", "benchmarks"):
             (folder / name).symlink_to(ROOT / name)
         # without what a reader of the pages may have made already
@@ -160,7 +168,7 @@ class PageReader:
             assert re.match(RUN, command), f"neither run nor listed as not run: {command}"
             lacking = [text for pattern, (there, text) in NEEDS.items() if re.search(pattern, command) and not there]
             if lacking:
-                self.missing.append(f"{command.splitlines()[0]}: {lacking[0]}")
+                self.missing[lacking[0]] += 1
             elif command.startswith("hetsyn ") and command in self._done:
                 continue
             else:
@@ -232,29 +240,72 @@ def read(page: Path, reader: PageReader, monkeypatch: pytest.MonkeyPatch) -> str
     return "".join(printed)
 
 
+def replies(printed: str) -> dict[str, Json]:
+    """The replies to chunks among what commands printed, by session."""
+    found = {}
+    for match in re.finditer(r'(?={"session")', printed):
+        reply, _ = json.JSONDecoder().raw_decode(printed, match.start())
+        found[reply["session"]] = reply
+    return found
+
+
+def compare_sample_reply(page: Path, printed: str, *, is_whole: bool) -> None:
+    """The sample reply of a page is what the page's commands got: the same fields, and values up to the first ``…``."""
+    (sample,) = (
+        json.loads(block.code) for block in blocks(page) if block.language == "json" and '"session"' in block.code
+    )
+    got = replies(printed)
+    if not is_whole and sample["session"] not in got:
+        return
+    reply = got[sample["session"]]
+    assert list(sample) == list(reply)
+    for name, shown in sample.items():
+        if name == "version":
+            continue  # the server has a second one if sessions.md came first
+        if isinstance(shown, list):
+            *first, rest = shown
+            assert rest == "…"
+            assert reply[name][: len(first)] == (pytest.approx(first, abs=5e-5) if name == "probabilities" else first)
+        else:
+            assert reply[name] == shown, name
+
+
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page)], ids=name_of)
 def test_a_page_does_what_it_says(
     page: Path, reader: PageReader, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    reader.missing.clear()
+    missing_before = reader.missing.total()
     printed = read(page, reader, monkeypatch)
     shown = capsys.readouterr().out
+    is_whole = reader.missing.total() == missing_before
     if page == README:
         assert "seven.wav: seven" in printed
-        assert '"total_steps":84' in printed or reader.missing
         assert shown.startswith("seven ")
+        compare_sample_reply(page, printed, is_whole=is_whole)
     elif page.name == "model.md":
         assert "torch.Size([4, 20])" in shown
     elif page.name == "http-api.md":
         assert shown.splitlines()[0] == "25"
-        assert printed.count('"probabilities"') == 7 or reader.missing
+        assert printed.count('"probabilities"') == 7 or not is_whole
+        compare_sample_reply(page, printed, is_whole=is_whole)
+    elif page.name == "serve-your-network.md":
+        forms = Artifact.open(reader.folder / "models/half/1").manifest.forms
+        assert shown.splitlines()[-2:] == [
+            f"{name} {form.state_bytes} {form.accuracy:.0%}" for name, form in forms.items()
+        ]
     elif page.name == "sessions.md":
+        assert "after chunk 1: seven" in printed
         deadline_s = time.monotonic() + 20
         while "2" not in reader.versions("speech-digits"):
             assert time.monotonic() < deadline_s, "the server did not take the new version"
             time.sleep(0.1)
+
+
+def test_no_command_was_left_out_because_a_tool_is_missing(reader: PageReader) -> None:
     if reader.missing:
-        pytest.skip("; ".join(reader.missing))
+        pytest.skip(
+            "; ".join(f"{count} commands of the pages did not run: {why}" for why, count in reader.missing.items())
+        )
 
 
 def test_what_is_not_run_is_written_somewhere() -> None:

@@ -16,11 +16,12 @@ import httpx
 import pytest
 
 from benchmarks.server_process import free_port
-from benchmarks.valkey import BINARY, MISSING, ValkeyServer
+from benchmarks.valkey import ValkeyServer
 from tests.support.json_input import Json
 from tests.support.paths import ROOT
 from tests.support.recording_stream import TIMEOUT_S, persist, pieces, send, stream
 from tests.support.server_process import ENDED, STOP_TIMEOUT_S, RestartableServer, serve_command
+from tests.support.tools import require_valkey
 
 
 def undisturbed(url: str, chunks: list[bytes], session: str) -> list[Json]:
@@ -32,8 +33,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     if request.param == "file":
         yield f"file://{tmp_path}/sessions.db"
         return
-    if BINARY is None:
-        pytest.skip(MISSING)
+    require_valkey()
     with ValkeyServer(tmp_path) as server:
         yield server.url
 
@@ -170,7 +170,7 @@ def test_sigterm_finishes_the_chunk_that_is_under_way_and_waits_for_none_that_tr
         under_way, trickles = PartialUpload(replica, "a", 1, chunks[1]), PartialUpload(replica, "b", 0, chunks[0])
         for upload in (under_way, trickles):
             upload.send(10)
-        until("hetsyn_requests_in_flight", 2, replica.url)
+        until("hetsyn_uploads", 2, replica.url)
         replica.process.send_signal(signal.SIGTERM)
         until("hetsyn_ready", 0, replica.url)
         replica.process.send_signal(signal.SIGTERM)  # the second does not wait

@@ -30,6 +30,7 @@ from hetsyn_model.training.data import SHD_CHANNELS, read_folder, split_takes
 from hetsyn_model.training.speech import LABELS, VALIDATION_EVERY
 from hetsyn_model.training.voices.digits import KEYS
 from tests.support.paths import FSDD, ROOT
+from tests.support.tools import NO_FASHION_MNIST, NO_RECORDINGS
 
 IMAGES = Path(__file__).parent / "held_out/fashion-mnist.npz"
 WORDS = Path(__file__).parent / "held_out/shd-words.npz"
@@ -143,8 +144,8 @@ def test_the_images_in_the_repository_are_the_first_of_the_test_set() -> None:
     assert isinstance(run.task_spec, ImageSpec)
     try:
         images, labels = read_fashion_mnist().test
-    except MissingData as error:
-        pytest.skip(str(error))
+    except MissingData:
+        pytest.skip(NO_FASHION_MNIST)
     with np.load(IMAGES) as held_out:
         count = len(held_out["labels"])
         assert (held_out["labels"] == labels[:count]).all()
@@ -154,7 +155,7 @@ def test_the_images_in_the_repository_are_the_first_of_the_test_set() -> None:
 def test_spoken_digits(client: httpx.Client) -> None:
     """The takes that chose the shipped network's epoch, which is what its manifest's accuracy is of."""
     if not FSDD.is_dir():
-        pytest.skip(f"there are no recordings in {FSDD}")
+        pytest.skip(NO_RECORDINGS)
     manifest = json.loads((ROOT / "models/speech-digits/1/manifest.json").read_text())
     _, recordings = split_takes(read_folder(FSDD, LABELS, 8000), VALIDATION_EVERY)
     replies = []

@@ -70,7 +70,10 @@ def test_the_demo_shows_a_recording_becoming_a_word() -> None:
     done = subprocess.run(
         [sys.executable, "examples/demo.py"], cwd=ROOT, capture_output=True, text=True, timeout=120, check=True
     )
-    assert "seven.wav: seven" in done.stdout
+    before, _, after = done.stdout.partition("seven.wav: seven")
+    assert before
+    for advice in (". .venv/bin/activate", "hetsyn serve", "http://127.0.0.1:8000/docs", "README.md"):
+        assert advice in after
 
 
 @pytest.mark.parametrize(("model", "ratio"), [("speech-digits", 10), ("shd-size", 40)])

@@ -24,9 +24,11 @@ from hetsyn_client.loadtest.ramp import Goal, RampSettings
 from hetsyn_client.loadtest.run import RunSettings
 from service.contract.manifest import FormName
 from tests.support.paths import ROOT
+from tests.support.tools import NO_PEERS
 
 FORMS: tuple[FormName, ...] = ("exact", "bank")
 LOAD = shd_load()
+WITHOUT_PEERS = pytest.mark.skip(reason=NO_PEERS)
 PEERS = ("triton-exact", "triton-bank", "litserve", "ray-serve")
 
 
@@ -60,10 +62,8 @@ def test_a_dict_of_states_answers_as_our_exact_form(
     agree(ask(dict_server(step_graph), tmp_path), expected["exact"], "exact")
 
 
-@pytest.mark.parametrize("name", PEERS)
+@pytest.mark.parametrize("name", PEERS if PEERS_PYTHON in os.environ else [pytest.param("all", marks=WITHOUT_PEERS)])
 def test_a_peer_answers_as_ours(name: str, step_graph: Path, expected: dict[str, np.ndarray], tmp_path: Path) -> None:
-    if PEERS_PYTHON not in os.environ:
-        pytest.skip(f"{PEERS_PYTHON} names no Python with the peers (benchmarks/servers/requirements.txt)")
     contenders = peers(Path(os.environ[PEERS_PYTHON]), step_graph, tmp_path)
     contender = next(one for one in contenders if one.name == name)
     assert contender.answers_as is not None

@@ -10,7 +10,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from experiments import commands, vision
+from experiments import vision
 from experiments.catalog import EXPERIMENTS, smoke
 from experiments.commands import experiment as command
 from experiments.delayed_match import DelayedMatchSpec
@@ -182,7 +182,7 @@ def test_the_command_runs_a_part_and_says_where_results_are(tmp_path: Path) -> N
 
 def test_all_runs_what_has_its_data_and_says_what_has_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     planned = {name: EXPERIMENTS[name] for name in ("speech", "delayed-match", "shd")}
-    monkeypatch.setattr(commands, "EXPERIMENTS", planned)
+    monkeypatch.setattr("experiments.catalog.EXPERIMENTS", planned)
     arguments = ["all", "--smoke", "--model", "homneu", "--out", str(tmp_path)]
     done = CliRunner().invoke(command, arguments, catch_exceptions=False)
     assert done.exit_code == 2

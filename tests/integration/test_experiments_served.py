@@ -47,7 +47,7 @@ def infer(models: Path, bodies: list[dict[str, Any]]) -> list[dict[str, Any]]:
     async def whole() -> list[dict[str, Any]]:
         app = create_app(make_settings(models=models))
         async with (
-            app.router.lifespan_context(app),
+            app.lifespan(),
             httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://server") as client,
         ):
             replies = []

@@ -49,6 +49,8 @@ def test_training_leaves_network_metrics_and_curves(run: Path) -> None:
 def test_the_network_becomes_an_artifact(run: Path, words: Path, tmp_path: Path) -> None:
     out = tmp_path / "digits/1"
     printed = hetsyn("export", str(run / "best.pt"), "--out", str(out), "--data", str(words))
+    stages = ["fit the bank", "verify the encoder", "verify the exact form", "verify the bank form", f"write {out}"]
+    assert printed.startswith(" ".join(stages))
     assert "state bytes" in printed
     manifest = Artifact.open(out).manifest
     assert manifest.labels[7] == "seven"
@@ -57,6 +59,15 @@ def test_the_network_becomes_an_artifact(run: Path, words: Path, tmp_path: Path)
     assert described["forms"]["bank"]["state_bytes"] * 10 < described["forms"]["exact"]["state_bytes"]
     again = hetsyn("export", str(run / "best.pt"), "--out", str(out), code=2)
     assert "never overwritten" in again
+    assert "no --data: the artifact gets no accuracy" in again
+    assert "no --data" not in printed
+
+
+def test_another_number_of_epochs_is_named(run: Path, words: Path) -> None:
+    printed = hetsyn("train", "speech-digits", "--data", str(words), "--out", str(run), "--epochs", "2", code=2)
+    assert "contains a run with another" in printed
+    assert "train.epochs (1 there, 2 now)" in printed
+    assert "choose another --out, or delete the folder" in printed
 
 
 def test_leaving_a_speaker_out_reports_on_them(words: Path, tmp_path: Path) -> None:

@@ -4,13 +4,12 @@
 // A block is HETSYN_THREADS threads in warps of HETSYN_LANES. One thread is fast; several are real threads that meet
 // at barriers, so that a missing one shows as a wrong bit, or in ThreadSanitizer.
 
-#include "reading.hpp"
-
 #include <barrier>
 #include <thread>
 
 #include "block.hpp"
 #include "denormals.hpp"
+#include "reading.hpp"
 
 #ifndef HETSYN_THREADS
 #define HETSYN_THREADS 1
@@ -18,6 +17,8 @@
 #endif
 
 namespace {
+
+namespace ort = hetsyn::ort;
 
 constexpr int kThreads = HETSYN_THREADS, kLanes = HETSYN_LANES, kWarps = kThreads / kLanes;
 
@@ -56,13 +57,12 @@ struct EmulatedBlock {
 
 class Kernel {
    public:
-    explicit Kernel(const OrtKernelInfo* info)
-        : network_(hetsyn::read_network(info,
-                                        [](const Ort::ConstValue& value, size_t) { return value.GetTensorRawData(); })),
+    explicit Kernel(const ort::Node& node)
+        : network_(hetsyn::read_network(
+              node, [](const ort::Tensor& value, size_t) -> const void* { return value.data<unsigned char>(); })),
           block_network_(hetsyn::block_network(network_)) {}
 
-    OrtStatusPtr ComputeV2(OrtKernelContext* raw) try {
-        const Ort::KernelContext context(raw);
+    void compute(const ort::Context& context) {
         const hetsyn::Call call(context, network_);
         hetsyn::BlockCall blocks = hetsyn::block_call(call);
         const hetsyn::Packing packing{call.streams, call.longest, call.events};
@@ -89,9 +89,6 @@ class Kernel {
         for (int thread = 1; thread < kThreads; ++thread) others.emplace_back(work, thread);
         work(0);
         for (std::thread& other : others) other.join();
-        return nullptr;
-    } catch (const std::exception& error) {
-        return Ort::Status(error.what(), ORT_INVALID_ARGUMENT).release();
     }
 
    private:
@@ -108,7 +105,7 @@ struct NetworkOperator : hetsyn::Signature<NetworkOperator, Kernel> {};
 
 }  // namespace
 
-extern "C" __attribute__((visibility("default"))) OrtStatus* RegisterCustomOps(OrtSessionOptions* options,
-                                                                               const OrtApiBase* base) {
-    return hetsyn::register_operators<NetworkOperator>(options, base);
+extern "C" __attribute__((visibility("default"))) ort::Status* RegisterCustomOps(ort::SessionOptions* options,
+                                                                                 const ort::ApiBase* base) {
+    return ort::register_operators<NetworkOperator>(options, base);
 }

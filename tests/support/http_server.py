@@ -55,7 +55,7 @@ class HttpServer:
         self._running = AsyncExitStack()
 
     async def __aenter__(self) -> HttpServer:
-        await self._running.enter_async_context(self.app.router.lifespan_context(self.app))
+        await self._running.enter_async_context(self.app.lifespan())
         transport = httpx.ASGITransport(self.app, raise_app_exceptions=False)
         self.client = await self._running.enter_async_context(
             httpx.AsyncClient(transport=transport, base_url="http://server")

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from service.contract.manifest import FormName
-from service.engine.engine import Engine, Work
+from service.engine.engine import Engine
 from service.engine.stream import initial_stream
+from service.engine.work import Work
 from service.models.model import Model
 from service.session.protocol import Answered, Known, Progress
 from service.session.session import Session

@@ -10,6 +10,7 @@ from typing import Any
 
 import uvicorn
 
+from service.api.application import Application
 from service.app import create_app
 from service.models.catalog import ModelCatalog
 from service.runtime.onnx import GraphLoader, load_graph
@@ -19,16 +20,10 @@ START_TIMEOUT_S = 30.0
 
 
 @contextmanager
-def running(models: Path, load: GraphLoader = load_graph, **settings: Any) -> Iterator[str]:
-    """The URL of a server. At the end no session may be open.
-
-    Args:
-        models: its folder of models.
-        load: makes the models' graphs.
-        settings: those of ``Settings`` beside ``models``.
-    """
-    app = create_app(make_settings(models=models, **settings), ModelCatalog(models, load=load))
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning", lifespan="on"))
+def serving(app: Application) -> Iterator[str]:
+    """The URL of a server with this application."""
+    protocol = app.state.server.connections.protocol
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning", lifespan="on", http=protocol, ws="none"))
     started = threading.Event()
     startup = server.startup
 
@@ -42,8 +37,21 @@ def running(models: Path, load: GraphLoader = load_graph, **settings: Any) -> It
     try:
         assert started.wait(START_TIMEOUT_S), "the server did not start"
         yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-        sessions = app.state.server.registry.sessions
-        assert sessions.open == 0
     finally:
         server.should_exit = True
         thread.join()
+
+
+@contextmanager
+def running(models: Path, load: GraphLoader = load_graph, **settings: Any) -> Iterator[str]:
+    """The URL of a server. At the end no session may be open.
+
+    Args:
+        models: its folder of models.
+        load: makes the models' graphs.
+        settings: those of ``Settings`` beside ``models``.
+    """
+    app = create_app(make_settings(models=models, **settings), ModelCatalog(models, load=load))
+    with serving(app) as url:
+        yield url
+        assert app.state.server.registry.sessions.open == 0

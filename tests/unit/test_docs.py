@@ -39,7 +39,7 @@ def test_links_lead_somewhere(page: Path) -> None:
 @each_page
 def test_paths_exist(page: Path) -> None:
     for path in paths(page):
-        if path in NOT_OURS or path.startswith(("runs/", "build/", "NAME/")):
+        if path in NOT_OURS or path.startswith(("runs/", "build/", "dist/", "NAME/")):
             continue
         folders = [page.parent, *(ROOT / package for package in PACKAGES)]
         is_here = any((folder / path).exists() for folder in folders)

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import importlib
+import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 
 import hetsyn
+from hetsyn_client.extras import install_command
 from tests.support.artifact import write_artifact
 
 
@@ -20,7 +26,14 @@ def run(*arguments: str, without: tuple[str, ...] = ()) -> subprocess.CompletedP
         "try: hetsyn.main()\n"
         "finally: print('imported:', *(n for n in ('torch', 'onnxruntime', 'fastapi') if sys.modules.get(n)))"
     )
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ | {"COLUMNS": "80"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
 
 
 def test_help_has_a_line_for_each_subcommand_and_imports_nothing() -> None:
@@ -93,12 +106,48 @@ def test_a_wrong_option_is_explained_by_the_subcommand() -> None:
     assert "--nonsense" in done.stderr
 
 
-@pytest.mark.parametrize("name", ["train", "export"])
-def test_a_missing_dependency_names_its_extra(name: str) -> None:
-    done = run(name, "--help", without=("torch", "onnx"))
+@pytest.mark.parametrize(
+    "arguments",
+    [("train", "speech-digits", "--data", "x"), ("export", "shd-size", "--out", "x/1"), ("experiment", "speech")],
+    ids=lambda arguments: arguments[0],
+)
+def test_a_missing_dependency_names_its_extra(arguments: tuple[str, ...]) -> None:
+    done = run(*arguments, without=("torch", "onnx"))
     assert done.returncode == 2
-    assert "pip install 'hetsyn[train]'" in done.stderr
+    assert f"hetsyn: this needs torch: {install_command('train')}" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def leaves(command: Any, words: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """A command and its subcommands, by the words that call them."""
+    yield words, command
+    for name, subcommand in getattr(command, "commands", {}).items():
+        yield from leaves(subcommand, (*words, name))
+
+
+COMMANDS = {
+    words: command
+    for name, subcommand in hetsyn.SUBCOMMANDS.items()
+    for words, command in leaves(
+        typer.main.get_command(getattr(importlib.import_module(subcommand.module), name)), (name,)
+    )
+}
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+def test_help_needs_no_dependency_and_is_whole_at_80_columns(words: tuple[str, ...]) -> None:
+    done = run(*words, "--help", without=hetsyn.OPTIONAL)
+    assert done.returncode == 0, done.stderr
+    help_text, _, imported = done.stdout.rpartition("imported:")
+    assert not imported.strip()
+    assert max(map(len, help_text.splitlines())) <= 80
+    assert "…" not in help_text
+    assert "completion" not in help_text
+    shown = set(help_text.split())
+    command = COMMANDS[words]
+    texts = [command.help, *(each.help for each in command.params if not getattr(each, "hidden", False))]
+    for text in filter(None, texts):
+        assert set(text.split()) <= shown, text
 
 
 def test_serve_explains_a_missing_runtime(tmp_path: Path) -> None:
@@ -107,7 +156,7 @@ def test_serve_explains_a_missing_runtime(tmp_path: Path) -> None:
     assert done.returncode == 1
     # its metadata is still there, as after a broken uninstall; the plain case is in service/runtime/test_onnx.py
     assert "its module is not there: pip uninstall" in done.stderr
-    assert "pip install 'hetsyn[cpu]'" in done.stderr
+    assert install_command("cpu") in done.stderr
     assert "Traceback" not in done.stderr
 
 
@@ -117,12 +166,12 @@ def test_serve_names_the_extra_of_carried_sessions(tmp_path: Path) -> None:
     options = ["--models", str(tmp_path / "models"), "--carry-keys", str(tmp_path / "keys")]
     done = run("serve", *options, without=("torch", "cryptography"))
     assert done.returncode == 2
-    assert "this needs cryptography: pip install 'hetsyn[carried]'" in done.stderr
+    assert f"this needs cryptography: {install_command('carried')}" in done.stderr
 
 
 @pytest.mark.parametrize("missing", ["hdrh", "matplotlib"])
 def test_bench_names_its_extra_before_it_asks_any_server(missing: str, tmp_path: Path) -> None:
     done = run("bench", "http://127.0.0.1:1", "--html", str(tmp_path / "x.html"), without=("torch", missing))
     assert done.returncode == 2
-    assert f"this needs {missing}: pip install 'hetsyn[bench]'" in done.stderr
+    assert f"this needs {missing}: {install_command('bench')}" in done.stderr
     assert done.stdout.rstrip().endswith("imported:")

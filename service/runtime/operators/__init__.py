@@ -1,24 +1,100 @@
-"""Our operators for ONNX Runtime, in C++: the paths of the libraries that were built.
+"""Our operators for ONNX Runtime, in C++: the paths of the libraries that were built, and the choice to use them.
 
-Installing hetsyn builds the operators if it finds a C++ compiler and ONNX Runtime's headers (Debian: ``g++`` and
-``libonnxruntime-dev``). Without them every graph still runs, on the function of plain ONNX that it carries, some ten
-times slower. ``python -m service.runtime.operators`` says which of the two it is.
+The installation of hetsyn builds the operators, with a compiler from PyPI if the machine has none. Without them, a
+graph runs its function of plain ONNX, about ten times slower. ``python -m service.runtime.operators`` says which one
+runs.
 """
 
 from __future__ import annotations
 
+import ctypes
+import os
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
-BUILD_CUDA = "make operators-cuda, with nvcc and libonnxruntime-dev (docs/guides/gpu.md)"
-BUILD = "apt-get install g++ libonnxruntime-dev, then install hetsyn again"
+from service.errors import RuntimeUnavailable
+
+BUILD_CUDA = "make operators-cuda, with nvcc (docs/guides/gpu.md)"
+BUILD = "install hetsyn again (pip brings a compiler where there is no g++)"
+MODE = "HETSYN_OPERATORS"
+
+Mode = Literal["auto", "off", "require"]
+
+
+@dataclass(frozen=True)
+class OperatorStatus:
+    """What runs the networks on the CPU.
+
+    Attributes:
+        built: whether the library is there.
+        kernel: version of its loops that the processor runs: v2 (SSE4.2), v3 (AVX2), v4 (AVX-512), or generic. None
+            where plain ONNX runs the networks.
+        problem: why the operator is not used, and what to do; None if it is used.
+    """
+
+    built: bool
+    kernel: str | None
+    problem: str | None
+
+    @property
+    def in_use(self) -> bool:
+        return self.problem is None
+
+    @property
+    def sentence(self) -> str:
+        """One line for people."""
+        if self.problem is None:
+            return f"operator: {self.kernel}"
+        return f"operator: not used, plain ONNX runs the networks, about ten times slower: {self.problem}"
+
+
+def mode() -> Mode:
+    """What ``HETSYN_OPERATORS`` in the environment says: ``off`` leaves plain ONNX, ``require`` refuses it.
+
+    Raises:
+        RuntimeUnavailable: it says something else.
+    """
+    match os.environ.get(MODE) or "auto":
+        case "auto":
+            return "auto"
+        case "off":
+            return "off"
+        case "require":
+            return "require"
+        case other:
+            raise RuntimeUnavailable(f"{MODE}={other}: off, require, or leave it out")
 
 
 def library() -> Path | None:
-    """The shared library; None where it was not built."""
-    return next(iter(sorted(Path(__file__).parent.glob("_network.*so"))), None)
+    """The shared library; None where it was not built or is switched off.
+
+    Raises:
+        RuntimeUnavailable: ``HETSYN_OPERATORS`` says something unknown.
+    """
+    return None if mode() == "off" else _built()
+
+
+def kernel(built: Path) -> str:
+    """The version of the library's loops that this processor runs.
+
+    Raises:
+        OSError: the library cannot be loaded, or has no version for this processor.
+    """
+    function = ctypes.CDLL(str(built)).hetsyn_kernel
+    function.restype = ctypes.c_char_p
+    name = function()
+    if name is None:
+        raise OSError("this processor is older than x86-64-v2")
+    return str(name.decode())
 
 
 def cuda_library() -> Path | None:
     """The shared library for NVIDIA GPUs; None where it was not built."""
     built = Path(__file__).parent / "_network_cuda.so"
+    return built if built.exists() else None
+
+
+def _built() -> Path | None:
+    built = Path(__file__).parent / "_network.so"
     return built if built.exists() else None

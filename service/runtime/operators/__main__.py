@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 from service.runtime.cuda import problem as cuda_problem
-from service.runtime.onnx import operators_problem
-from service.runtime.operators import BUILD, cuda_library, library
+from service.runtime.onnx import operator_status
+from service.runtime.operators import cuda_library
 
 
 def main() -> None:
-    built = library()
-    if built is None:
-        print(f"operators: not built, so plain ONNX runs instead, about ten times slower. To build them: {BUILD}")
-    else:
-        problem = operators_problem()
-        print(f"operators: {built.name}" if problem is None else f"operators: {built.name} cannot be used: {problem}")
+    print(operator_status().sentence)
     on_gpus = cuda_library()
     if on_gpus is not None:
         problem = cuda_problem()

@@ -69,4 +69,18 @@ struct Network : Parameters {
     }
 };
 
+// A call of the operator: chunks of several streams, and where the outputs go. longest is the most steps of a stream;
+// row is stream * longest + step, ascending.
+struct Batch {
+    int64_t streams, longest, events, words;
+    const int64_t *row, *unit;      // [events]
+    const int64_t *steps, *step;    // [streams]
+    const float* state;             // [streams, words]
+    float* next_state;              // [streams, words]
+    int64_t* next_step;             // [streams]
+    float *scores, *probabilities;  // [streams, outputs]
+    float* readout;                 // [streams, longest, outputs]
+    std::vector<float*> spikes;     // a hidden layer each: [streams, longest, neurons]
+};
+
 }  // namespace hetsyn

@@ -163,10 +163,9 @@ HETSYN_INLINE void encode_step(const Encoder& encoder, const double* __restrict 
 }
 
 // All steps of one stream's chunk. audio: [steps * step_samples]; history, level_db and gain_db are changed in place.
-HETSYN_CLONES
-static void encode_stream(const Encoder& encoder, const float* audio, int64_t steps, int64_t first_row, float* history,
-                          double& gain_db, double* level_db, EncoderScratch& scratch, std::vector<int64_t>& rows,
-                          std::vector<int64_t>& units) {
+HETSYN_INLINE void encode_stream(const Encoder& encoder, const float* audio, int64_t steps, int64_t first_row,
+                                 float* history, double& gain_db, double* level_db, EncoderScratch& scratch,
+                                 std::vector<int64_t>& rows, std::vector<int64_t>& units) {
     const int64_t hop = encoder.step_samples, overlap = encoder.history_samples(), length = overlap + steps * hop;
     scratch.samples.resize(static_cast<size_t>(length));
     double* samples = scratch.samples.data();

@@ -9,30 +9,37 @@
 
 #pragma once
 
-#include <onnxruntime_cxx_api.h>
-
-#include <exception>
-#include <memory>
+#include <cmath>
+#include <cstring>
+#include <limits>
 #include <stdexcept>
 #include <string>
 
 #include "encoder.hpp"
+#include "kernels.hpp"
+#include "ort.hpp"
 
 namespace hetsyn {
 
 class EncoderKernel {
    public:
-    explicit EncoderKernel(const OrtKernelInfo* raw) {
-        const Ort::ConstKernelInfo info(raw);
+    explicit EncoderKernel(const ort::Node& node) {
         const auto constant = [&](size_t index, int64_t* count) {
-            int is_constant = 0;
-            const Ort::ConstValue value = info.GetTensorConstantInput(index, &is_constant);
-            if (!is_constant) throw std::runtime_error("hetsyn::Encoder: its matrices are not constant");
-            const auto shape = value.GetTensorTypeAndShapeInfo();
-            if (shape.GetElementType() != ONNX_TENSOR_ELEMENT_DATA_TYPE_DOUBLE)
-                throw std::runtime_error("hetsyn::Encoder: its matrices are not float64");
-            *count = static_cast<int64_t>(shape.GetElementCount());
-            return value.GetTensorData<double>();
+            if (!node.is_constant(index)) refuse("its matrices are not constant");
+            const ort::Tensor value = node.constant(index);
+            if (value.type() != ort::Element::float64) refuse("its matrices are not float64");
+            *count = value.count();
+            const double* values = value.data<double>();
+            for (int64_t i = 0; i < *count; ++i)
+                if (!std::isfinite(values[i])) refuse("its matrices are not finite");
+            return values;
+        };
+        const auto samples = [&](const char* name) {
+            const int64_t value = node.integer(name);
+            if (value < 1 || value > kMostSamples)
+                refuse(std::string(name) + " is " + std::to_string(value) + ", not from 1 to " +
+                       std::to_string(kMostSamples));
+            return value;
         };
         int64_t spectrum = 0, mel = 0, bands = 0, contrast = 0, levels = 0, scalars = 0;
         const double* matrix = constant(5, &spectrum);
@@ -41,68 +48,68 @@ class EncoderKernel {
         encoder_.contrast = constant(8, &contrast);
         encoder_.thresholds_db = constant(9, &levels);
         const double* scalar = constant(10, &scalars);
-        encoder_.step_samples = info.GetAttribute<int64_t>("step_samples");
-        encoder_.window_samples = info.GetAttribute<int64_t>("window_samples");
+        encoder_.step_samples = samples("step_samples");
+        encoder_.window_samples = samples("window_samples");
         encoder_.bands = bands;
         encoder_.levels = levels;
-        const int64_t window = encoder_.window_samples, columns = window > 0 ? spectrum / window : 0,
-                      bins = columns / 2;
-        if (bands < 1 || levels < 1 || scalars != 4 || contrast != bands * bands || columns * bands != mel ||
-            encoder_.step_samples < 1 || window < encoder_.step_samples || window * columns != spectrum ||
+        const int64_t window = encoder_.window_samples, columns = spectrum / window, bins = columns / 2;
+        if (bands < 1 || levels < 1 || scalars != 4 || product(bands, bands) != contrast ||
+            product(columns, bands) != mel || window < encoder_.step_samples || window * columns != spectrum ||
             columns % 2 || bins < 2 || ((bins - 1) & (bins - 2)) || window > 2 * (bins - 1))
-            throw std::runtime_error("hetsyn::Encoder: its matrices do not fit each other");
+            refuse("its matrices do not fit each other");
         encoder_.transform = RealTransform(2 * (bins - 1));
         for (int64_t n = 0; n < window; ++n) encoder_.window.push_back(matrix[n * columns]);
         check_spectrum(matrix, columns);
         for (int64_t i = 0; i < bins * bands; ++i)
             if (encoder_.mel[i] != encoder_.mel[bins * bands + i])
-                throw std::runtime_error("hetsyn::Encoder: its Mel filters differ between real and imaginary parts");
+                refuse("its Mel filters differ between real and imaginary parts");
         encoder_.floor_energy = scalar[0];
         encoder_.release_db = scalar[1];
         encoder_.quietest_db = scalar[2];
         encoder_.gain_share = scalar[3];
     }
 
-    OrtStatusPtr ComputeV2(OrtKernelContext* raw) try {
-        Ort::KernelContext context(raw);
-        const auto audio = context.GetInput(0), steps = context.GetInput(1), history = context.GetInput(2),
-                   gain = context.GetInput(3), level = context.GetInput(4);
-        const auto count = [](const Ort::ConstValue& value) {
-            return static_cast<int64_t>(value.GetTensorTypeAndShapeInfo().GetElementCount());
-        };
-        const int64_t streams = count(steps), overlap = encoder_.history_samples(), bands = encoder_.bands;
-        const int64_t* lengths = steps.GetTensorData<int64_t>();
-        if (!streams) throw std::runtime_error("hetsyn::Encoder: the batch is empty");
-        const int64_t longest = *std::max_element(lengths, lengths + streams);
-        if (*std::min_element(lengths, lengths + streams) < 0)
-            throw std::runtime_error("hetsyn::Encoder: steps are negative");
-        const int64_t row_samples = longest * encoder_.step_samples;
-        if (count(audio) != streams * row_samples || count(history) != streams * overlap || count(gain) != streams ||
-            count(level) != streams * bands)
-            throw std::runtime_error("hetsyn::Encoder: audio or state does not have a row a stream");
-        const auto output = [&](size_t index, std::initializer_list<int64_t> shape) {
-            return context.GetOutput(index, shape.begin(), shape.size());
-        };
-        float* next_history = output(2, {streams, overlap}).GetTensorMutableData<float>();
-        double* next_gain = output(3, {streams}).GetTensorMutableData<double>();
-        double* next_level = output(4, {streams, bands}).GetTensorMutableData<double>();
-        std::copy_n(history.GetTensorData<float>(), streams * overlap, next_history);
-        std::copy_n(gain.GetTensorData<double>(), streams, next_gain);
-        std::copy_n(level.GetTensorData<double>(), streams * bands, next_level);
-        std::vector<int64_t> rows, units;
-        EncoderScratch scratch(encoder_);
-        for (int64_t b = 0; b < streams; ++b)
-            encode_stream(encoder_, audio.GetTensorData<float>() + b * row_samples, lengths[b], b * longest,
-                          next_history + b * overlap, next_gain[b], next_level + b * bands, scratch, rows, units);
-        const int64_t events = static_cast<int64_t>(rows.size());
-        std::copy(rows.begin(), rows.end(), output(0, {events}).GetTensorMutableData<int64_t>());
-        std::copy(units.begin(), units.end(), output(1, {events}).GetTensorMutableData<int64_t>());
-        return nullptr;
-    } catch (const std::exception& error) {
-        return Ort::Status(error.what(), ORT_INVALID_ARGUMENT).release();
+    void compute(const ort::Context& context) const {
+        const ort::Tensor audio = context.input(0), steps = context.input(1), history = context.input(2),
+                          gain = context.input(3), level = context.input(4);
+        EncoderBatch batch{};
+        const int64_t streams = batch.streams = steps.count();
+        const int64_t overlap = encoder_.history_samples(), bands = encoder_.bands;
+        batch.steps = steps.data<int64_t>();
+        if (!streams) refuse("the batch is empty");
+        batch.longest = *std::max_element(batch.steps, batch.steps + streams);
+        if (*std::min_element(batch.steps, batch.steps + streams) < 0) refuse("steps are negative");
+        if (audio.count() != product(streams, product(batch.longest, encoder_.step_samples)) ||
+            history.count() != product(streams, overlap) || gain.count() != streams ||
+            level.count() != product(streams, bands))
+            refuse("audio or state does not have a row a stream");
+        batch.audio = audio.data<float>();
+        batch.history = context.output<float>(2, {streams, overlap});
+        batch.gain_db = context.output<double>(3, {streams});
+        batch.level_db = context.output<double>(4, {streams, bands});
+        std::copy_n(history.data<float>(), streams * overlap, batch.history);
+        std::copy_n(gain.data<double>(), streams, batch.gain_db);
+        std::copy_n(level.data<double>(), streams * bands, batch.level_db);
+        std::vector<int64_t> row, unit;
+        batch.row = &row;
+        batch.unit = &unit;
+        kernels().encode_streams(encoder_, batch);
+        const int64_t events = static_cast<int64_t>(row.size());
+        std::copy(row.begin(), row.end(), context.output<int64_t>(0, {events}));
+        std::copy(unit.begin(), unit.end(), context.output<int64_t>(1, {events}));
     }
 
    private:
+    static constexpr int64_t kMostSamples = std::numeric_limits<int32_t>::max();
+
+    [[noreturn]] static void refuse(const std::string& problem) {
+        throw std::runtime_error("hetsyn::Encoder: " + problem);
+    }
+    // a * b, both at least 0; -1, which no size is, where that is too large
+    static int64_t product(int64_t a, int64_t b) {
+        int64_t result = 0;
+        return a < 0 || b < 0 || __builtin_mul_overflow(a, b, &result) ? -1 : result;
+    }
     // the matrix has to be a windowed discrete Fourier transform: RealTransform computes nothing else
     void check_spectrum(const double* matrix, int64_t columns) const {
         const int64_t bins = columns / 2, size = encoder_.size();
@@ -113,31 +120,25 @@ class EncoderKernel {
                 const double window = encoder_.window[static_cast<size_t>(n)], *row = matrix + n * columns;
                 if (std::abs(row[f] - window * std::cos(angle)) > 1e-12 ||
                     std::abs(row[bins + f] + window * std::sin(angle)) > 1e-12)
-                    throw std::runtime_error("hetsyn::Encoder: its spectrum is not a windowed Fourier transform");
+                    refuse("its spectrum is not a windowed Fourier transform");
             }
     }
 
     Encoder encoder_;
 };
 
-struct EncoderOperator : Ort::CustomOpBase<EncoderOperator, EncoderKernel, true> {
-    OrtStatusPtr CreateKernelV2(const OrtApi&, const OrtKernelInfo* info, void** kernel) const try {
-        *kernel = std::make_unique<EncoderKernel>(info).release();
-        return nullptr;
-    } catch (const std::exception& error) {
-        return Ort::Status(error.what(), ORT_INVALID_GRAPH).release();
-    }
-    const char* GetName() const { return "Encoder"; }
+struct EncoderOperator : ort::Operator<EncoderOperator, EncoderKernel> {
+    const char* operator_name() const { return "Encoder"; }
 
-    size_t GetInputTypeCount() const { return 11; }
-    ONNXTensorElementDataType GetInputType(size_t index) const {
-        if (index == 0 || index == 2) return ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT;
-        return index == 1 ? ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64 : ONNX_TENSOR_ELEMENT_DATA_TYPE_DOUBLE;
+    size_t inputs() const { return 11; }
+    ort::Element type_of_input(size_t index) const {
+        if (index == 0 || index == 2) return ort::Element::float32;
+        return index == 1 ? ort::Element::int64 : ort::Element::float64;
     }
-    size_t GetOutputTypeCount() const { return 5; }
-    ONNXTensorElementDataType GetOutputType(size_t index) const {
-        if (index == 2) return ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT;
-        return index < 2 ? ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64 : ONNX_TENSOR_ELEMENT_DATA_TYPE_DOUBLE;
+    size_t outputs() const { return 5; }
+    ort::Element type_of_output(size_t index) const {
+        if (index == 2) return ort::Element::float32;
+        return index < 2 ? ort::Element::int64 : ort::Element::float64;
     }
 };
 

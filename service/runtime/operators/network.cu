@@ -10,11 +10,14 @@
 
 #include <cuda_runtime.h>
 
-#include "reading.hpp"
+#include <cstring>
 
 #include "block.hpp"
+#include "reading.hpp"
 
 namespace {
+
+namespace ort = hetsyn::ort;
 
 constexpr int kLanes = 32;
 constexpr int kMaxThreads = 256;
@@ -64,9 +67,9 @@ class AsyncBuffer {
 
 class Kernel {
    public:
-    explicit Kernel(const OrtKernelInfo* info)
+    explicit Kernel(const ort::Node& node)
         : network_(hetsyn::read_network(
-              info, [this](const Ort::ConstValue& value, size_t bytes) { return on_device(value, bytes); })) {
+              node, [this](const ort::Tensor& value, size_t bytes) { return on_device(value, bytes); })) {
         if (network_.layers.size() > static_cast<size_t>(hetsyn::kMaxLayers))
             hetsyn::fail("more than " + std::to_string(hetsyn::kMaxLayers) + " layers");
         block_network_ = hetsyn::block_network(network_);
@@ -87,10 +90,9 @@ class Kernel {
     }
     Kernel(const Kernel&) = delete;
     Kernel& operator=(const Kernel&) = delete;
-    OrtStatusPtr ComputeV2(OrtKernelContext* raw) try {
-        const Ort::KernelContext context(raw);
+    void compute(const ort::Context& context) const {
         const hetsyn::Call call(context, network_);
-        const auto stream = static_cast<cudaStream_t>(context.GetGPUComputeStream());
+        const auto stream = static_cast<cudaStream_t>(context.gpu_stream());
         if (call.events > INT32_MAX || call.streams * call.longest >= INT32_MAX)
             hetsyn::fail("the batch is too large: cut it");
         const hetsyn::Packing packing{call.streams, call.longest, call.events};
@@ -105,15 +107,12 @@ class Kernel {
         run_streams<<<static_cast<unsigned>(call.streams), threads_, shared_, stream>>>(block_network_, blocks,
                                                                                         with_state_);
         check(cudaGetLastError(), "launch");
-        return nullptr;
-    } catch (const std::exception& error) {
-        return Ort::Status(error.what(), ORT_INVALID_ARGUMENT).release();
     }
 
    private:
-    const void* on_device(const Ort::ConstValue& value, size_t bytes) {
-        const void* values = value.GetTensorRawData();
-        if (value.GetTensorMemoryInfo().GetDeviceType() == OrtMemoryInfoDeviceType_GPU) return values;
+    const void* on_device(const ort::Tensor& value, size_t bytes) {
+        const void* values = value.data<unsigned char>();
+        if (value.device() == ort::Device::gpu) return values;
         void* copy = nullptr;
         check(cudaMalloc(&copy, bytes), "no memory for weights");
         copies_.emplace_back(copy);
@@ -133,9 +132,9 @@ class Kernel {
 };
 
 struct NetworkOperator : hetsyn::Signature<NetworkOperator, Kernel> {
-    const char* GetExecutionProviderType() const { return "CUDAExecutionProvider"; }
-    OrtMemType GetInputMemoryType(size_t index) const {
-        return index < hetsyn::kWeights && index != 3 ? OrtMemTypeCPUInput : OrtMemTypeDefault;
+    const char* provider_name() const { return "CUDAExecutionProvider"; }
+    ort::Memory memory_of_input(size_t index) const {
+        return index < hetsyn::kWeights && index != 3 ? ort::Memory::cpu_input : ort::Memory::of_provider;
     }
 };
 
@@ -163,8 +162,8 @@ int copy(int device, void* stream, void* to, const void* from, int64_t bytes, cu
 
 #define HETSYN_API extern "C" __attribute__((visibility("default")))
 
-HETSYN_API OrtStatus* RegisterCustomOps(OrtSessionOptions* options, const OrtApiBase* base) {
-    return hetsyn::register_operators<NetworkOperator>(options, base);
+HETSYN_API ort::Status* RegisterCustomOps(ort::SessionOptions* options, const ort::ApiBase* base) {
+    return ort::register_operators<NetworkOperator>(options, base);
 }
 
 // 0, or an error of the CUDA runtime.

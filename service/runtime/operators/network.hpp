@@ -16,12 +16,9 @@
 #include "description.hpp"
 #include "summation.hpp"
 
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
-#define HETSYN_CLONES __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
-#else
-#define HETSYN_CLONES
-#endif
 #define HETSYN_INLINE static inline __attribute__((always_inline))
+// Keeps the registers of a long loop to itself: GCC stored its sums in memory when code elsewhere in the caller changed.
+#define HETSYN_APART static __attribute__((noinline))
 
 namespace hetsyn {
 
@@ -146,10 +143,38 @@ HETSYN_INLINE void bank_step(const Layer& layer, const int32_t* __restrict arriv
     }
 }
 
-// kPartialSums synapses, one step; each current is added to a sum of its own.
+// kPartialSums synapses, one step; each current is added to a sum of its own. The same twice: GCC makes vectors of the
+// plain loop, better ones than of vector types; clang takes it apart into single values, at twenty times the cost.
 HETSYN_INLINE void synapses_step(const float* __restrict weight, const float* __restrict decay,
                                  const float* __restrict bias, const int32_t* __restrict spikes,
                                  float* __restrict current, double* __restrict sums) {
+#if defined(__clang__)
+    constexpr int lanes = 8;
+    typedef float Floats __attribute__((vector_size(4 * lanes)));
+    typedef int32_t Masks __attribute__((vector_size(4 * lanes)));
+    typedef double Doubles __attribute__((vector_size(8 * lanes)));
+    for (int s = 0; s < kPartialSums; s += lanes) {
+        Masks arriving, fired;
+        Floats r, value, added;
+        Doubles sum;
+        std::memcpy(&arriving, weight + s, sizeof arriving);
+        std::memcpy(&fired, spikes + s, sizeof fired);
+        std::memcpy(&r, decay + s, sizeof r);
+        std::memcpy(&value, current + s, sizeof value);
+        std::memcpy(&sum, sums + s, sizeof sum);
+        arriving &= fired;
+        std::memcpy(&added, &arriving, sizeof added);
+        value = r * value + added;
+        if (bias) {
+            Floats drive;
+            std::memcpy(&drive, bias + s, sizeof drive);
+            value += drive;
+        }
+        sum += __builtin_convertvector(value, Doubles);
+        std::memcpy(current + s, &value, sizeof value);
+        std::memcpy(sums + s, &sum, sizeof sum);
+    }
+#else
     for (int s = 0; s < kPartialSums; ++s) {
         int32_t arriving;
         std::memcpy(&arriving, weight + s, sizeof arriving);
@@ -161,6 +186,7 @@ HETSYN_INLINE void synapses_step(const float* __restrict weight, const float* __
         current[s] = value;
         sums[s] += static_cast<double>(value);
     }
+#endif
 }
 
 // The currents of one neuron's synapses, one step, and their sum (summation.hpp), rounded once to float32. spikes
@@ -172,6 +198,8 @@ HETSYN_INLINE float synapse_row(int64_t inputs, const float* weight, const float
     int64_t i = 0;
     for (; i + kPartialSums <= inputs; i += kPartialSums)
         synapses_step(weight + i, decay + i, bias ? bias + i : nullptr, spikes + i, row + i, sums);
+    double all[kPartialSums];  // a copy: the loop's sums stay in registers if nothing else has their address
+    std::memcpy(all, sums, sizeof all);
     if (i < inputs) {
         float w[kPartialSums] = {}, r[kPartialSums] = {}, drive[kPartialSums] = {}, u[kPartialSums] = {};
         int32_t z[kPartialSums] = {};
@@ -181,10 +209,10 @@ HETSYN_INLINE float synapse_row(int64_t inputs, const float* weight, const float
         std::memcpy(u, row + i, rest);
         std::memcpy(z, spikes + i, rest);
         if (bias) std::memcpy(drive, bias + i, rest);
-        synapses_step(w, r, bias ? drive : nullptr, z, u, sums);
+        synapses_step(w, r, bias ? drive : nullptr, z, u, all);
         std::memcpy(row + i, u, rest);
     }
-    return static_cast<float>(add_partial_sums(sums));
+    return static_cast<float>(add_partial_sums(all));
 }
 
 HETSYN_INLINE void mark(const Units& units, int32_t* masks) {
@@ -196,8 +224,8 @@ constexpr int64_t kStride = 32;
 
 // The input path of an exact layer with a current a synapse, over all steps of the chunk: state [neurons, inputs]. A
 // neuron's currents, weights and decays stay in the first cache for a stride; only recurrence has to go step by step.
-HETSYN_INLINE void synapses_input(const Layer& layer, const SpikeTrain& input_spikes, int64_t steps,
-                                  std::vector<int32_t>& masks, float* current, float* total) {
+HETSYN_APART void synapses_input(const Layer& layer, const SpikeTrain& input_spikes, int64_t steps,
+                                 std::vector<int32_t>& masks, float* current, float* total) {
     const int64_t I = layer.inputs, N = layer.neurons;
     for (int64_t first = 0; first < steps; first += kStride) {
         const int64_t count = std::min(kStride, steps - first);
@@ -212,8 +240,8 @@ HETSYN_INLINE void synapses_input(const Layer& layer, const SpikeTrain& input_sp
 }
 
 // Its recurrent path, one step: state [neurons, neurons]
-HETSYN_INLINE void synapses_recurrent(const Layer& layer, const Units& previous, std::vector<int32_t>& masks,
-                                      float* current, float* total) {
+HETSYN_APART void synapses_recurrent(const Layer& layer, const Units& previous, std::vector<int32_t>& masks,
+                                     float* current, float* total) {
     const int64_t N = layer.neurons;
     masks.assign(static_cast<size_t>(N), 0);
     mark(previous, masks.data());
@@ -243,12 +271,21 @@ HETSYN_INLINE void neurons_step(const Layer& layer, const Units& input, const Un
                     total, true);
 }
 
-// The neurons that spike, into ``fired``; their number. No branch: a spike is hard to foresee.
+// The neurons that spike, into ``fired``; their number. 64 neurons become the bits of a mask, so a branch is foreseen
+// wrongly about once in 64 neurons, and not at each spike.
 HETSYN_INLINE int64_t list_spikes(const float* __restrict spikes, int64_t neurons, int32_t* __restrict fired) {
     int64_t count = 0;
-    for (int64_t n = 0; n < neurons; ++n) {
-        fired[count] = static_cast<int32_t>(n);
-        count += spikes[n] != 0.0f;
+    for (int64_t first = 0; first < neurons; first += 64) {
+        const int64_t size = std::min<int64_t>(64, neurons - first);
+        uint8_t flags[64] = {};
+        for (int64_t n = 0; n < size; ++n) flags[n] = spikes[first + n] != 0.0f;
+        uint64_t mask = 0;
+        for (int byte = 0; byte < 8; ++byte) {
+            uint64_t eight;
+            std::memcpy(&eight, flags + 8 * byte, sizeof eight);
+            mask |= (eight * 0x0102040810204080 >> 56) << 8 * byte;  // the product's highest byte has the eight flags
+        }
+        for (; mask; mask &= mask - 1) fired[count++] = static_cast<int32_t>(first + __builtin_ctzll(mask));
     }
     return count;
 }
@@ -276,8 +313,8 @@ HETSYN_INLINE void spike_step(const Parameters& network, const Layer& layer, flo
 }
 
 // All steps of the chunk, layer by layer; ``state`` [network.words()] and ``step`` are changed in place.
-HETSYN_CLONES
-static void run_stream(const Network& network, const Chunk& chunk, float* state, int64_t& step, Scratch& scratch) {
+HETSYN_INLINE void run_stream(const Network& network, const Chunk& chunk, float* state, int64_t& step,
+                              Scratch& scratch) {
     scratch.fit(chunk.steps);
     SpikeTrain &input_spikes = scratch.input_spikes, &output_spikes = scratch.output_spikes;
     input_spikes.fit(chunk.steps, chunk.events, 0);

@@ -16,7 +16,7 @@ from service.api import infer
 from service.wire.decode import decode_json
 from service.wire.schema import InferRequest
 from tests.support.gate import Gate
-from tests.support.http_calls import is_problem, ok
+from tests.support.http_calls import is_problem, metric, ok
 from tests.support.http_server import HttpServer, ServeHttp
 from tests.support.json_input import Json, audio, events
 from tests.support.signals import sound
@@ -95,39 +95,6 @@ async def test_json_has_a_limit_of_its_own(serve: ServeHttp) -> None:
     assert (await client.post("/infer", content=content, headers=headers)).status_code == 200
 
 
-async def test_an_upload_holds_its_permit(serve: ServeHttp) -> None:
-    server = await serve(max_waiting=1)
-    client = server.client
-    began, rest = asyncio.Event(), asyncio.Event()
-
-    async def slowly() -> AsyncIterator[bytes]:
-        yield bytes(100)
-        began.set()
-        await rest.wait()
-        yield bytes(100)
-
-    headers = {"Content-Type": "audio/L16;rate=8000"}
-    messages: list[Message] = []
-    parts = slowly()
-
-    async def receive() -> Message:
-        part = await anext(parts, b"")
-        return {"type": "http.request", "body": part, "more_body": bool(part)}
-
-    async def send(message: Message) -> None:
-        messages.append(message)
-
-    scope = _scope([(b"content-type", b"audio/l16;rate=8000")])
-    upload = asyncio.create_task(server.app(scope, receive, send))
-    await began.wait()
-    refused = await client.post("/infer", content=bytes(20), headers=headers)
-    is_problem(refused, 503, "1 requests are waiting")
-    rest.set()
-    await upload
-    assert messages[0]["status"] == 200
-    assert (await client.post("/infer", content=bytes(20), headers=headers)).status_code == 200
-
-
 class Trickle:
     """A request to ``/infer`` whose body comes part by part, and the response to it."""
 
@@ -167,6 +134,57 @@ class Trickle:
         self.messages.append(message)
 
 
+async def test_an_upload_holds_no_permit(gate: Gate, serve: ServeHttp) -> None:
+    server = await serve(max_waiting=1)
+    client, headers = server.client, {"Content-Type": "audio/L16;rate=8000"}
+    first, second = Trickle(server, bytes(100)), Trickle(server, bytes(100))
+    await asyncio.gather(first.waits.wait(), second.waits.wait())
+    assert (await client.post("/infer", content=bytes(20), headers=headers)).status_code == 200
+    gate.opened.clear()
+    first.send(bytes(1000))
+    first.send(b"")
+    await server.entered()
+    refused = await client.post("/infer", content=bytes(20), headers=headers)
+    is_problem(refused, 503, "1 requests are waiting")
+    second.send(b"")
+    await second.request
+    assert second.status == 503  # its body came, and the only permit is taken
+    gate.opened.set()
+    await first.request
+    assert first.status == 200
+    assert (await client.post("/infer", content=bytes(20), headers=headers)).status_code == 200
+
+
+async def test_a_full_server_does_not_read_the_body(gate: Gate, serve: ServeHttp) -> None:
+    server = await serve(max_waiting=1)
+    gate.opened.clear()
+    running = Trickle(server, bytes(1000), b"")
+    await server.entered()
+    refused = Trickle(server)
+    await refused.request
+    assert refused.status == 503
+    assert not refused.waits.is_set()
+    gate.opened.set()
+    await running.request
+    assert running.status == 200
+
+
+async def test_one_body_more_than_may_be_under_way_takes_the_room_of_the_oldest(serve: ServeHttp) -> None:
+    server = await serve(max_uploads=2, client_share=1.0)
+    slow = [Trickle(server, bytes(100)) for _ in range(2)]
+    await asyncio.gather(*(upload.waits.wait() for upload in slow))
+    assert metric((await server.client.get("/metrics")).text, "hetsyn_uploads") == 2
+    headers = {"Content-Type": "audio/L16;rate=8000"}
+    assert (await server.client.post("/infer", content=bytes(20), headers=headers)).status_code == 200
+    await slow[0].request
+    assert slow[0].status == 408
+    assert "when others needed its room" in slow[0].problem["detail"]
+    assert slow[0].headers[b"connection"] == b"close"
+    slow[1].send(b"")
+    await slow[1].request
+    assert slow[1].status == 200
+
+
 @pytest.mark.parametrize("sent", [(), (bytes(100),)])
 async def test_a_body_that_does_not_come_is_waited_for_no_longer_than_it_may_take(
     sent: tuple[bytes, ...], serve: ServeHttp
@@ -185,7 +203,7 @@ async def test_a_body_that_does_not_come_is_waited_for_no_longer_than_it_may_tak
 
 
 async def test_bodies_under_way_have_a_bound_in_all(gate: Gate, serve: ServeHttp) -> None:
-    server = await serve(max_body_bytes=100_000, max_upload_bytes=150_000)
+    server = await serve(max_body_bytes=100_000, max_upload_bytes=150_000, client_share=1.0)
     client = server.client
     uploads = server.app.state.server.uploads
     first = Trickle(server, bytes(80_000))

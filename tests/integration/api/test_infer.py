@@ -8,14 +8,17 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from hetsyn_client.events import MEDIA_TYPE as EVENTS_TYPE
 from hetsyn_client.events import pack_events
+from service.models.catalog import ModelCatalog
 from tests.support.artifact import write_artifact
 from tests.support.fake_graph import LABELS, TAIL
 from tests.support.http_calls import is_problem, ok
 from tests.support.http_server import HttpServer, ServeHttp
 from tests.support.json_input import audio, dense, events
+from tests.support.product import make_app
 from tests.support.signals import sound, spikes
 from tests.support.wav import wav
 
@@ -161,3 +164,40 @@ async def test_a_cancelled_request_may_be_repeated(server: HttpServer, client: h
     for seq in range(3):
         alone = await ok(client, session="alone", input=events(9, seq))
     assert alone["probabilities"] == last["probabilities"]
+
+
+async def test_middleware_runs_for_every_request(catalog: ModelCatalog) -> None:
+    class Stamp:
+        def __init__(self, app: ASGIApp) -> None:
+            self._app = app
+
+        async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+            async def stamped(message: Message) -> None:
+                if message["type"] == "http.response.start":
+                    message["headers"] = [*message["headers"], (b"x-stamp", b"1")]
+                await send(message)
+
+            await self._app(scope, receive, stamped)
+
+    app = make_app(catalog)
+    app.add_middleware(Stamp)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://server") as client:
+        for response in (
+            await client.get("/models"),
+            await client.get("/nowhere"),
+            await client.post("/infer", json={"end": True, "input": events(5)}),
+            await client.post("/infer", content=b"?"),
+        ):
+            assert response.headers.get_list("X-Stamp") == ["1"]
+
+
+async def test_the_route_of_infer_answers_as_the_endpoint(
+    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chunk = {"session": "s", "seq": 0, "input": events(5)}
+    direct = await client.post("/infer", json=chunk)
+    monkeypatch.setattr("service.api.application.INFER_PATH", "/nowhere")
+    by_route = await client.post("/infer", json=chunk)
+    assert (by_route.status_code, by_route.content) == (direct.status_code, direct.content)
+    assert by_route.headers == direct.headers
+    is_problem(await client.post("/infer", content=b"?"), 415, "has no content type")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from service.runtime.onnx import operator_status
 from tests.support.failing_store import FailingStore
 from tests.support.http_calls import metric, ok
 from tests.support.http_server import ServeHttp
@@ -45,4 +46,7 @@ async def test_metrics_count_and_name_no_session(serve: ServeHttp) -> None:
     assert metric(text, "hetsyn_store_commit_seconds_count") == 2
     assert metric(text, "hetsyn_store_committed_bytes_total") > 0
     assert metric(text, "hetsyn_ready") == 1
+    operator = operator_status()
+    labels = f'built="{str(operator.built).lower()}",kernel="{operator.kernel or "none"}"'
+    assert metric(text, f"hetsyn_operator{{{labels}}}") == operator.in_use
     assert all(line.startswith(("hetsyn_", "# HELP hetsyn_", "# TYPE hetsyn_")) for line in text.splitlines())

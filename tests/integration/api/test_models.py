@@ -6,9 +6,12 @@ import json
 from pathlib import Path
 
 import httpx
+import pytest
 
 from hetsyn_client.events import MEDIA_TYPE as EVENTS_TYPE
 from hetsyn_client.frames import MEDIA_TYPE as CARRIED_TYPE
+from service.runtime.onnx import operator_status
+from service.runtime.operators import MODE
 from service.wire.decode import decode_json
 from tests.support.artifact import write_artifact
 from tests.support.http_calls import is_problem, ok
@@ -32,6 +35,9 @@ async def test_models_are_listed_and_described(tmp_path: Path, serve: ServeHttp)
     client = server.client
     listed = (await client.get("/models")).json()
     assert listed["default_model"] is None
+    operator = operator_status()
+    expected = {"in_use": operator.in_use, "built": operator.built, "kernel": operator.kernel}
+    assert listed["operator"] == expected
     assert [(model["name"], model["version"], model["versions"]) for model in listed["models"]] == [
         ("digits", "10", ["9", "10"]),
         ("words", "1", ["1"]),
@@ -61,3 +67,13 @@ async def test_openapi_describes_the_body_with_examples_that_work(client: httpx.
         "session", "model", "version", "form", "seq", "end", "carry",
     }  # fmt: skip
     assert {"200", "404", "409", "410", "413", "415", "422", "501", "503"} <= set(infer["responses"])
+
+
+async def test_a_server_on_plain_onnx_says_so(
+    tmp_path: Path, serve: ServeHttp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(MODE, "off")
+    write_artifact(tmp_path)
+    client = (await serve(tmp_path)).client
+    assert (await client.get("/models")).json()["operator"] == {"in_use": False, "built": False, "kernel": None}
+    assert 'hetsyn_operator{built="false",kernel="none"} 0.0' in (await client.get("/metrics")).text

@@ -96,6 +96,8 @@ async def test_bad_sound_gets_a_problem_and_leaves_the_session(client: httpx.Asy
         ("audio/L16;rate=8000", bytes(21), "", 422, "21 bytes are not a whole number"),
         ("audio/L16;rate=8000;rate=8000", bytes(20), "", 422, "'rate' occurs twice"),
         ("audio/L16;rate=8000", bytes(20), "?seqq=1", 422, "seqq is not a query parameter"),
+        ("audio/L16;rate=8000", bytes(20), "?seqq=1" + "&" * 31, 422, "seqq is not a query parameter"),
+        ("audio/L16;rate=8000", bytes(20), "?seqq=1" + "&" * 32, 422, "the query has more than 32 parameters"),
         ("audio/L16;rate=8000", bytes(20), "?seq=one", 422, "seq: "),
         ("audio/L16;rate=8000", bytes(20), "?seq=1", 404, "begin it with seq 0"),
         ("audio/L16;rate=8000", bytes(20), "?model=digitz", 404, "no model 'digitz': the server has 'digits'"),
@@ -153,6 +155,19 @@ async def test_unexpected_errors_are_problems_without_a_traceback(
     assert "secret" in caplog.text
     server.gate.failure = None
     await both_go_on(client, [{"seq": 1, "input": events(20, 1)}])
+
+
+async def test_unexpected_errors_of_other_paths_are_problems_too(
+    server: HttpServer, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fails(session_id: str) -> None:
+        raise ZeroDivisionError(f"secret of {session_id}")
+
+    monkeypatch.setattr(server.app.state.server.registry, "describe", fails)
+    response = await client.get("/sessions/a", headers={"X-Request-ID": "r-2"})
+    is_problem(response, 500, "the server failed on this request")
+    assert "secret" not in response.text
+    assert response.headers["X-Request-ID"] == "r-2"
 
 
 async def test_request_ids_are_echoed(client: httpx.AsyncClient) -> None:

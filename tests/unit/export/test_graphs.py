@@ -18,7 +18,8 @@ from hetsyn_model.encoder import Encoder, EncoderSpec
 from hetsyn_model.spec import Rule, Variant
 from hetsyn_model.state import Form
 from service.runtime.onnx import Graph, load_graph
-from service.runtime.operators import BUILD, library
+from service.runtime.operators import library
+from tests.support.tools import NO_OPERATOR
 
 FORMS: tuple[Form, ...] = ("exact", "bank")
 
@@ -66,7 +67,7 @@ def test_implementations_agree_to_the_bit(name: Variant, rule: Rule, form: Form)
 @pytest.fixture(scope="module", params=["operator", "plain ONNX"])
 def runtime(request: pytest.FixtureRequest) -> str:
     if request.param == "operator" and library() is None:
-        pytest.skip(f"the operator is not built: {BUILD}")
+        pytest.skip(NO_OPERATOR)
     return str(request.param)
 
 

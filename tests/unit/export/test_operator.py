@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import onnx
 import pytest
 
 from export.encoder_graph import encoder_graph, encoder_state
-from export.network_graph import network_graph
+from export.network_graph import OPERATOR, network_graph
 from export.parity import initial_arrays, initial_row
 from hetsyn_model import Network, NetworkSpec
 from hetsyn_model.encoder import EncoderSpec
@@ -28,9 +33,10 @@ from service.contract.graph_io import (
 )
 from service.errors import ArtifactError
 from service.runtime.onnx import Array, Graph, load_graph, operators_problem
-from service.runtime.operators import BUILD, library
+from service.runtime.operators import MODE, library
+from tests.support.tools import NO_OPERATOR
 
-pytestmark = pytest.mark.skipif(library() is None, reason=f"the operator is not built: {BUILD}")
+pytestmark = pytest.mark.skipif(library() is None, reason=NO_OPERATOR)
 
 FORMS: tuple[Form, ...] = ("exact", "bank")
 NETWORK = Network(NetworkSpec(channels=6, hidden=(4,), outputs=3), seed=0).eval()
@@ -97,13 +103,127 @@ def test_a_long_silence_ends_in_zeros_not_in_denormal_numbers(form: Form) -> Non
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_a_batch_without_events_or_steps_runs(form: Form) -> None:
+@pytest.mark.parametrize("use_operators", [True, False], ids=["operator", "plain ONNX"])
+def test_a_batch_without_events_or_steps_runs(form: Form, use_operators: bool) -> None:
     inputs = feed(form, [], [], [0, 0])
-    got = graph(form).run(inputs, [NEXT_STATE, NEXT_STEP, READOUT, PROBABILITIES])
+    loaded = load_graph(network_graph(NETWORK.compile(form)), use_operators=use_operators)
+    got = loaded.run(inputs, [NEXT_STATE, NEXT_STEP, READOUT, PROBABILITIES])
     assert np.array_equal(got[NEXT_STATE], inputs[STATE])
     assert np.array_equal(got[NEXT_STEP], inputs[STEP])
     assert got[READOUT].shape == (2, 0, 3)
     assert np.allclose(got[PROBABILITIES], 1 / 3)
+
+
+def altered(form: Form, **attributes: Any) -> bytes:
+    """The network's graph with other attributes."""
+    model = onnx.load_from_string(network_graph(NETWORK.compile(form)))
+    (call,) = (node for node in model.graph.node if node.op_type == OPERATOR)
+    for name, value in attributes.items():
+        (old,) = (attribute for attribute in call.attribute if attribute.name == name)
+        old.CopyFrom(onnx.helper.make_attribute(name, value))
+    return bytes(model.SerializeToString())
+
+
+HUGE = 1 << 57  # times an eighth of a channel count it wraps to nothing
+
+
+@pytest.mark.parametrize(
+    ("attribute", "value", "problem"),
+    [
+        ("channels", 6 + HUGE, "channels is 144115188075855878, not from 1 to 2147483647"),
+        ("channels", 0, "channels is 0, not from 1"),
+        ("channels", -6, "channels is -6"),
+        ("neurons", [4 + HUGE, 3], "neurons is"),
+        ("neurons", [4, 0], "neurons is 0"),
+        ("neurons", [4], "do not name the same layers"),
+        ("neurons", [(1 << 31) - 1, (1 << 31) - 1], "does not have|too large"),
+        ("banks", [HUGE, HUGE], "banks is"),
+        ("banks", [-1, -1], "banks is -1"),
+        ("skip_steps", -5, "skip_steps is -5, not from 0"),
+        ("skip_steps", HUGE, "skip_steps is"),
+        ("threshold", float("nan"), "threshold is not finite"),
+        ("threshold", float("inf"), "threshold is not finite"),
+        ("adaptation_decay", float("nan"), "adaptation_decay is not finite"),
+        ("adaptation_strength", float("-inf"), "adaptation_strength is not finite"),
+        ("adaptive", 2, "adaptive is 2, not from 0 to 1"),
+        ("recurrent", -1, "recurrent is -1"),
+        ("biased", 7, "biased is 7"),
+        ("per_synapse", 2, "per_synapse is 2"),
+        ("rule", "guess", "unknown decision rule guess"),
+    ],
+)
+@pytest.mark.parametrize("form", FORMS)
+def test_a_graph_whose_attributes_cannot_be_is_refused(
+    form: Form, attribute: str, value: Any, problem: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(MODE, "require")
+    with pytest.raises(ArtifactError, match=problem):
+        load_graph(altered(form, **{attribute: value}))
+
+
+@pytest.mark.parametrize(("attribute", "value"), [("step_samples", 0), ("step_samples", HUGE), ("window_samples", -1)])
+def test_an_encoder_whose_attributes_cannot_be_is_refused(
+    attribute: str, value: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = onnx.load_from_string(encoder_graph(EncoderSpec()))
+    (call,) = (node for node in model.graph.node if node.op_type == "Encoder")
+    (old,) = (found for found in call.attribute if found.name == attribute)
+    old.i = value
+    monkeypatch.setenv(MODE, "require")
+    with pytest.raises(ArtifactError, match=f"{attribute} is {value}, not from 1"):
+        load_graph(model.SerializeToString())
+
+
+def test_an_encoder_whose_scalars_are_not_finite_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = onnx.load_from_string(encoder_graph(EncoderSpec()))
+    (scalars,) = (tensor for tensor in model.graph.initializer if tensor.name.endswith("scalars"))
+    scalars.raw_data = np.full(4, np.nan).tobytes()
+    monkeypatch.setenv(MODE, "require")
+    with pytest.raises(ArtifactError, match="not finite"):
+        load_graph(model.SerializeToString())
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_more_steps_than_an_array_can_have_are_refused(form: Form) -> None:
+    with pytest.raises(ArtifactError, match="more than 2147483647 steps"):
+        graph(form).run(feed(form, [], [], [1 << 62, 1 << 62]), [SCORES])
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_score_that_is_no_number_stays_none(form: Form) -> None:
+    """The softmax turns a float into an integer, which NaN has none of."""
+    inputs = feed(form, [], [], [3])
+    inputs[STATE][:] = np.nan
+    got = graph(form).run(inputs, [SCORES, PROBABILITIES])
+    assert np.isnan(got[SCORES]).all()
+    assert np.isnan(got[PROBABILITIES]).all()
+
+
+SHARES_WITHOUT_MEMORY = """
+import resource, sys
+import numpy as np
+from service.errors import ArtifactError
+from service.runtime.onnx import load_graph
+from tests.unit.export.test_operator import NETWORK, feed, network_graph
+loaded = load_graph(network_graph(NETWORK.compile("bank")), threads=2)
+inputs = feed("bank", [], [], [2_000_000, 2_000_000])
+loaded.run(feed("bank", [], [], [100, 100]), ["scores"])  # both threads are there
+outputs = 2 * 2_000_000 * (4 + 3) * 4
+used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+limit = used + outputs + 60_000_000
+resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+try:
+    loaded.run(inputs, ["scores"])
+except ArtifactError as error:
+    print(error)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="the limit is set from /proc")
+def test_a_thread_without_memory_fails_the_call_and_not_the_process() -> None:
+    process = subprocess.run([sys.executable, "-c", SHARES_WITHOUT_MEMORY], capture_output=True, text=True, check=False)
+    assert "no memory for the batch" in process.stdout, process.stdout + process.stderr
+    assert process.returncode == 0
 
 
 def test_an_encoder_whose_matrix_is_no_fourier_transform_is_left_to_plain_onnx(
@@ -111,9 +231,9 @@ def test_an_encoder_whose_matrix_is_no_fourier_transform_is_left_to_plain_onnx(
 ) -> None:
     model = onnx.load_from_string(encoder_graph(EncoderSpec()))
     (spectrum,) = (tensor for tensor in model.graph.initializer if tensor.name.endswith("spectrum"))
-    altered = np.frombuffer(spectrum.raw_data, np.float64).copy()
-    altered[1] += 1e-3
-    spectrum.raw_data = altered.tobytes()
+    other = np.frombuffer(spectrum.raw_data, np.float64).copy()
+    other[1] += 1e-3
+    spectrum.raw_data = other.tobytes()
     content = model.SerializeToString()
     got = load_graph(content).run(sound(80), [EVENT_UNIT])[EVENT_UNIT]
     plain = load_graph(content, use_operators=False).run(sound(80), [EVENT_UNIT])[EVENT_UNIT]

@@ -68,7 +68,7 @@ def test_a_recording_is_streamed_in_numbered_chunks(tmp_path: Path) -> None:
 def test_an_empty_recording_is_one_empty_chunk(tmp_path: Path) -> None:
     (tmp_path / "a.wav").write_bytes(wav(b""))
     server = EchoServer()
-    (reply,) = client(server).stream_wav(tmp_path / "a.wav")
+    (reply,) = client(server).stream_wav(str(tmp_path / "a.wav"))
     assert (reply["seq"], reply["end"], server.requests[0].content) == ("0", "true", b"")
 
 

@@ -13,6 +13,7 @@ from hetsyn_model.rollout import Rollout
 from hetsyn_model.spec import NeuronSpec, Rule, Variant
 from hetsyn_model.state import Form
 from hetsyn_model.step import step
+from tests.support.tools import NO_ROLLOUT
 
 VARIANTS: tuple[Variant, ...] = ("hetsyn", "hetneu", "homneu", "alif")
 FORMS: tuple[Form, ...] = ("exact", "bank")
@@ -93,7 +94,7 @@ def test_compiled_is_plain_torch(
     name: Variant, recurrent: bool, surrogate: SurrogateSpec, request: pytest.FixtureRequest
 ) -> None:
     if native.library() is None:
-        pytest.skip("no C++ compiler on this machine")
+        pytest.skip(NO_ROLLOUT)
     made = network(name, "spike_count", recurrent=recurrent, surrogate=surrogate)
     compiled = made.rollout(spikes(), "bank")
     wanted = gradients(made, compiled)

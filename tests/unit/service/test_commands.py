@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import json
-import os
+import logging
+import re
 import shutil
 import signal
 import subprocess
@@ -24,10 +24,13 @@ from hetsyn_client.client import StreamingClient
 from hetsyn_client.commands import stream
 from service import commands
 from service.carried.keys import VARIABLE, key_id
-from service.errors import ArtifactError, CarryUnavailable, StoreUnusable
+from service.errors import ArtifactError, CarryUnavailable, RuntimeUnavailable, StoreUnusable
 from service.models.catalog import ModelCatalog
+from service.runtime.onnx import operator_status
+from service.runtime.operators import MODE
 from service.shutdown import GracefulServer
 from tests.support.artifact import write_artifact
+from tests.support.fake_device import FakeDevice
 from tests.support.fake_graph import LABELS, OUTPUTS, TAIL, load_fake
 from tests.support.product import make_app
 from tests.support.signals import sound
@@ -44,6 +47,17 @@ class _Announced(uvicorn.Server):
     async def startup(self, sockets: list[object] | None = None) -> None:  # type: ignore[override]
         await super().startup(sockets)  # type: ignore[arg-type]
         self.listening.set()
+
+
+@pytest.fixture(autouse=True)
+def _process() -> Iterator[None]:
+    """``serve`` sets up the log of its process, and a signal."""
+    log = logging.getLogger("hetsyn")
+    before = log.level, log.handlers[:], signal.getsignal(signal.SIGUSR1)
+    yield
+    log.setLevel(before[0])
+    log.handlers[:] = before[1]
+    signal.signal(signal.SIGUSR1, before[2])
 
 
 @pytest.fixture
@@ -119,6 +133,15 @@ def test_inspect_prints_tables(tmp_path: Path, takes_audio: bool) -> None:
     assert ("audio at 8000 Hz" in done.output) is takes_audio
 
 
+@pytest.mark.parametrize(
+    ("provenance", "row"), [({"epoch": 11}, "epoch 12"), ({"epoch": 300, "experiment": "shd"}, "update 300")]
+)
+def test_inspect_counts_epochs_as_training_does(tmp_path: Path, provenance: dict[str, object], row: str) -> None:
+    write_artifact(tmp_path, change={"provenance": provenance})
+    done = CliRunner().invoke(commands.inspect, [str(tmp_path / "digits")])
+    assert row in re.sub(r"[\s│|]+", " ", done.output)
+
+
 def test_inspect_explains_a_damaged_artifact(tmp_path: Path) -> None:
     (write_artifact(tmp_path) / "exact.pt").write_bytes(b"")
     done = CliRunner().invoke(commands.inspect, [str(tmp_path / "digits")])
@@ -171,6 +194,29 @@ def served(monkeypatch: pytest.MonkeyPatch) -> list[GracefulServer]:
     return servers
 
 
+def test_serve_says_what_runs_the_networks(
+    models: Path, monkeypatch: pytest.MonkeyPatch, served: list[GracefulServer]
+) -> None:
+    done = CliRunner().invoke(commands.serve, ["--models", str(models)])
+    assert f"{operator_status().sentence}\n" in done.output
+    monkeypatch.setenv(MODE, "off")
+    done = CliRunner().invoke(commands.serve, ["--models", str(models)])
+    assert "operator: not used, plain ONNX runs the networks, about ten times slower: " in done.output
+    assert "HETSYN_OPERATORS=off\n" in done.output
+    assert len(served) == 2
+
+
+def test_serve_does_not_start_without_an_operator_that_is_required(
+    models: Path, monkeypatch: pytest.MonkeyPatch, served: list[GracefulServer]
+) -> None:
+    monkeypatch.setattr("service.runtime.onnx.library", lambda: None)
+    monkeypatch.setenv(MODE, "require")
+    done = CliRunner().invoke(commands.serve, ["--models", str(models)])
+    assert isinstance(done.exception, RuntimeUnavailable)
+    assert "the operator is not built: install hetsyn again" in str(done.exception)
+    assert not served
+
+
 @pytest.mark.parametrize("way", ["file", "environment", "both", "neither"])
 def test_serve_takes_keys_from_a_file_or_the_environment(
     models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, served: list[GracefulServer], way: str
@@ -199,6 +245,19 @@ def test_serve_refuses_what_are_no_keys(models: Path, tmp_path: Path, served: li
     assert not served
 
 
+def test_serve_says_why_it_does_not_take_a_gpu(
+    models: Path, served: list[GracefulServer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.runtime.cuda.open_device", lambda _: FakeDevice())
+    done = CliRunner().invoke(commands.serve, ["--models", str(models)])  # without golden streams
+    assert done.exit_code == 0, done.output
+    assert "models: digits on the CPU" in done.output
+    assert "device: a fake GPU does not give the CPU's answers" in done.output
+    done = CliRunner().invoke(commands.serve, ["--models", str(models), "--device", "cuda"])
+    assert "models: digits on a fake GPU" in done.output
+    assert len(served) == 2
+
+
 def test_serve_loads_every_version_and_form(models: Path, served: list[GracefulServer]) -> None:
     """So that a folder that is changed later takes nothing from what is offered."""
     write_artifact(models, version="2")
@@ -225,26 +284,6 @@ def test_serve_takes_its_limits(models: Path, served: list[GracefulServer]) -> N
     assert "less than --max-body-bytes" in done.output
 
 
-@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="no SIGHUP here")
-async def test_sighup_asks_for_a_reload_and_nothing_else(models: Path) -> None:
-    app = make_app(ModelCatalog(models, load=load_fake))
-    reloads: list[int] = []
-    config = uvicorn.Config(app, port=0, log_level="error")
-    before = signal.getsignal(signal.SIGHUP)
-    server = GracefulServer(config, app.state.server.admission, 0.0, lambda: reloads.append(1))
-    running = asyncio.create_task(server.serve())
-    async with asyncio.timeout(20):
-        while not server.started:
-            await asyncio.sleep(0.01)
-        os.kill(os.getpid(), signal.SIGHUP)
-        while not reloads:
-            await asyncio.sleep(0.01)
-    assert not server.should_exit
-    server.should_exit = True
-    await running
-    assert signal.getsignal(signal.SIGHUP) is before
-
-
 def test_serve_refuses_a_folder_without_models(tmp_path: Path) -> None:
     done = CliRunner().invoke(commands.serve, ["--models", str(tmp_path)])
     assert isinstance(done.exception, ArtifactError)
@@ -262,7 +301,7 @@ def test_real_graphs_that_are_none_are_refused_before_serving(models: Path) -> N
         ("mysql://host", "is not one of memory://"),
         ("file://", "has no file"),
         ("redis://", "has no host"),
-        ("file:///nowhere/at/all.db", "unable to open database file"),
+        ("file:///nowhere/at/all.db", "there is no folder /nowhere/at that this user may enter: mkdir -p /nowhere/at,"),
     ],
 )
 def test_serve_refuses_what_is_no_store(

@@ -83,7 +83,7 @@ def test_a_checkpoint_of_the_earlier_format_goes_on(tmp_path: Path) -> None:
 
 def test_another_seed_is_another_run(tmp_path: Path) -> None:
     train(tmp_path, epochs=1)
-    with pytest.raises(RunError, match="another seed"):
+    with pytest.raises(RunError, match=r"contains a run with another seed \(0 there, 1 now\): give that run's values"):
         train(tmp_path, epochs=1, seed=1)
     with pytest.raises(RunError, match="another recordings"):
         train_words(tmp_path, NETWORK, ENCODER, replace(TRAIN, epochs=1), words(48, 9), words(24, 1), words(15, 2))

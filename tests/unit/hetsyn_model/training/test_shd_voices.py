@@ -149,7 +149,7 @@ def test_without_an_engine_the_error_names_a_package(tmp_path: Path) -> None:
 )
 def test_the_command(present: bool, status: int, printed: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     readers = [digits.Reader(ToneEngine(*SPEAKERS, present=present), voices)]
-    monkeypatch.setattr(commands, "speak", partial(digits.speak, readers=readers))
+    monkeypatch.setattr(digits, "speak", partial(digits.speak, readers=readers))
     done = CliRunner().invoke(commands.train, ["shd-voices", "--out", str(tmp_path)])
     assert done.exit_code == status, done.output
     assert printed in " ".join(done.output.split())

@@ -10,6 +10,7 @@ import pytest
 from service.admission.body import read_body
 from service.admission.uploads import Upload, Uploads
 from service.errors import TooLarge
+from service.settings import Limits
 
 
 async def test_a_body_that_is_declared_too_long_is_not_read() -> None:
@@ -17,4 +18,4 @@ async def test_a_body_that_is_declared_too_long_is_not_read() -> None:
         pytest.fail("a part of the body was read")
 
     with pytest.raises(TooLarge, match="longer than 1000 bytes"):
-        await read_body(receive, b"1001", 1000, Upload(Uploads(10_000, 60.0)))
+        await read_body(receive, b"1001", 1000, Upload(Uploads(Limits()), "a"))

@@ -11,10 +11,11 @@ import pytest
 from service.admission.permits import Admission
 from service.admission.uploads import Uploads
 from service.errors import OutOfOrder, Overloaded, ShuttingDown
+from service.settings import Limits
 
 
 def admission(permits: int = 1) -> Admission:
-    return Admission(permits, Uploads(1000, 60.0))
+    return Admission(permits, Uploads(Limits(max_upload_bytes=1000, max_body_bytes=1000)))
 
 
 async def request(admission: Admission, work: Any) -> Any:

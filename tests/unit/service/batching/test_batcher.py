@@ -5,19 +5,20 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Sequence
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from service.batching.batcher import MOST_ROUNDS, Batcher
+from service.batching.batcher import MOST_ROUNDS, SEGMENT_S, Batcher
 from service.batching.policy import BatchPolicy
 from service.contract.manifest import FormName
-from service.engine.engine import Engine, Outcome, Work
+from service.engine.engine import Engine, Segment
 from service.engine.stream import initial_stream
+from service.engine.work import Job, Outcome, Work
 from service.errors import ArtifactError
 from service.models.model import Model
-from service.wire.chunk import SpikeChunk, spike_chunk
+from service.wire.chunk import spike_chunk
+from tests.support.fake_graph import CHANNELS
 from tests.support.gate import Gate
 
 
@@ -30,12 +31,12 @@ class RecordingEngine(Engine):
         super().__init__(10_000, 64)
         self.sizes: list[int] = []
 
-    def run(self, model: Model, form: FormName, batch: Sequence[Work]) -> list[Outcome]:
-        self.sizes.append(len(batch))
-        for work in batch:
-            if work.chunk is not None and getattr(work.chunk, "unit", np.zeros(0)).tolist() == [self.POISON]:
+    def compute(self, model: Model, form: FormName, segment: Segment) -> list[Job | Outcome]:
+        self.sizes.append(len(segment.pieces))
+        for piece in segment.pieces:
+            if piece.unit.tolist() == [self.POISON]:
                 raise ArtifactError("poisoned")
-        return super().run(model, form, batch)
+        return super().compute(model, form, segment)
 
 
 def work(model: Model, unit: int = 1, steps: int = 4) -> Work:
@@ -45,9 +46,9 @@ def work(model: Model, unit: int = 1, steps: int = 4) -> Work:
 async def gathered(batcher: Batcher, model: Model, gate: Gate, works: Sequence[Work]) -> list[asyncio.Task[Outcome]]:
     """The works as tasks that all wait while a first one holds the only engine thread."""
     gate.opened.clear()
-    blocker = asyncio.create_task(batcher.run(model, "bank", work(model), 4))
+    blocker = asyncio.create_task(batcher.run(model, "bank", work(model)))
     await asyncio.to_thread(gate.entered.acquire)
-    tasks = [asyncio.create_task(batcher.run(model, "bank", item, 4)) for item in works]
+    tasks = [asyncio.create_task(batcher.run(model, "bank", item)) for item in works]
     await asyncio.sleep(0)
     return [blocker, *tasks]
 
@@ -72,11 +73,11 @@ async def test_chunks_that_come_round_after_round_are_one_batch(model: Model, in
     async def later(batcher: Batcher, rounds: int) -> Outcome:
         for _ in range(rounds):
             await asyncio.sleep(0)
-        return await batcher.run(model, "bank", work(model), 4)
+        return await batcher.run(model, "bank", work(model))
 
     engine = RecordingEngine()
     batcher = Batcher(engine, BatchPolicy(), threads=1, inline_s=inline_s)
-    await batcher.run(model, "bank", work(model), 4)  # loads the graph
+    await batcher.run(model, "bank", work(model))  # loads the graph
     await asyncio.gather(*(later(batcher, n) for n in range(4)))
     assert engine.sizes == [1, 4]
     await asyncio.gather(*(later(batcher, n) for n in (0, 2 * MOST_ROUNDS)))
@@ -87,10 +88,10 @@ async def test_chunks_that_come_round_after_round_are_one_batch(model: Model, in
 async def test_a_batch_starts_though_chunks_keep_coming(model: Model) -> None:
     engine = RecordingEngine()
     batcher = Batcher(engine, BatchPolicy(), threads=1, inline_s=float("inf"))
-    await batcher.run(model, "bank", work(model), 4)
+    await batcher.run(model, "bank", work(model))
     tasks = []
     for _ in range(3 * MOST_ROUNDS):
-        tasks.append(asyncio.create_task(batcher.run(model, "bank", work(model), 4)))
+        tasks.append(asyncio.create_task(batcher.run(model, "bank", work(model))))
         await asyncio.sleep(0)
     await asyncio.gather(*tasks)
     assert len(engine.sizes) > 2
@@ -108,7 +109,7 @@ async def test_a_caller_that_leaves_harms_nobody(model: Model, gate: Gate, leavi
     assert [isinstance(result, asyncio.CancelledError) for result in results] == [
         index == 1 + leaving for index in range(5)
     ]
-    assert isinstance(await batcher.run(model, "bank", work(model), 4), Outcome)
+    assert isinstance(await batcher.run(model, "bank", work(model)), Outcome)
     await batcher.close()
 
 
@@ -137,17 +138,17 @@ async def test_an_unexpected_error_leaves_nobody_waiting(model: Model, gate: Gat
 async def test_an_idle_engine_may_wait_for_a_batch(model: Model) -> None:
     engine, now = RecordingEngine(), [0.0]
     batcher = Batcher(engine, BatchPolicy(max_batch=2, max_wait_s=3600.0), threads=1, clock=lambda: now[0])
-    first = asyncio.create_task(batcher.run(model, "bank", work(model), 4))
+    first = asyncio.create_task(batcher.run(model, "bank", work(model)))
     await asyncio.sleep(0)
     assert engine.sizes == []
-    await asyncio.gather(first, batcher.run(model, "bank", work(model), 4))
+    await asyncio.gather(first, batcher.run(model, "bank", work(model)))
     assert engine.sizes == [2]
     await batcher.close()
 
 
 async def test_closing_runs_what_waits(model: Model) -> None:
     batcher = Batcher(RecordingEngine(), BatchPolicy(max_wait_s=3600.0), threads=1)
-    task = asyncio.create_task(batcher.run(model, "bank", work(model), 4))
+    task = asyncio.create_task(batcher.run(model, "bank", work(model)))
     await asyncio.sleep(0)
     await batcher.close()
     assert isinstance(await task, Outcome)
@@ -160,22 +161,22 @@ class Threads(RecordingEngine):
         super().__init__()
         self.on_loop: list[bool] = []
 
-    def run(self, model: Model, form: FormName, batch: Sequence[Work]) -> list[Outcome]:
+    def compute(self, model: Model, form: FormName, segment: Segment) -> list[Job | Outcome]:
         self.on_loop.append(threading.current_thread() is threading.main_thread())
-        return super().run(model, form, batch)
+        return super().compute(model, form, segment)
 
 
 async def warmed(engine: RecordingEngine, model: Model) -> Batcher:
     """A batcher that runs on the loop whatever it knows the length of."""
     batcher = Batcher(engine, BatchPolicy(), threads=1, inline_s=3600.0)
-    await batcher.run(model, "bank", work(model), 4)
+    await batcher.run(model, "bank", work(model))
     return batcher
 
 
 async def test_a_short_batch_runs_on_the_loop_and_the_first_of_a_model_on_a_thread(model: Model) -> None:
     engine = Threads()
     batcher = await warmed(engine, model)
-    await asyncio.gather(*(batcher.run(model, "bank", work(model, unit), 4) for unit in (0, 1, 2)))
+    await asyncio.gather(*(batcher.run(model, "bank", work(model, unit)) for unit in (0, 1, 2)))
     assert engine.on_loop == [False, True]
     assert engine.sizes == [1, 3]  # what arrived in one round of the loop is one batch
     await batcher.close()
@@ -185,36 +186,110 @@ async def test_a_batch_that_is_expected_to_be_long_runs_on_a_thread(model: Model
     engine = Threads()
     batcher = Batcher(engine, BatchPolicy(), threads=1, inline_s=1e-12)
     for _ in range(3):
-        await batcher.run(model, "bank", work(model), 4)
+        await batcher.run(model, "bank", work(model))
     assert engine.on_loop == [False] * 3
     await batcher.close()
 
 
 class Metered(Threads):
-    """Takes a millisecond a step, on a clock of its own."""
+    """Takes a millisecond a step and ten microseconds a spike, on a clock of its own."""
 
     def __init__(self) -> None:
         super().__init__()
         self.now_s = 0.0
+        self.longest_on_loop_s = 0.0
+        self.longest_s = 0.0
 
-    def run(self, model: Model, form: FormName, batch: Sequence[Work]) -> list[Outcome]:
-        self.now_s += 0.001 * sum(item.chunk.steps for item in batch if isinstance(item.chunk, SpikeChunk))
-        return super().run(model, form, batch)
+    def compute(self, model: Model, form: FormName, segment: Segment) -> list[Job | Outcome]:
+        results = super().compute(model, form, segment)
+        taken_s = 1e-3 * segment.steps + 1e-5 * segment.events
+        self.now_s += taken_s
+        self.longest_s = max(self.longest_s, taken_s)
+        if self.on_loop[-1]:
+            self.longest_on_loop_s = max(self.longest_on_loop_s, taken_s)
+        return results
+
+    def batcher(self, inline_s: float, threads: int = 1) -> Batcher:
+        def now() -> float:
+            return self.now_s
+
+        return Batcher(self, BatchPolicy(), threads, inline_s, clock=now, timer=now)
 
 
-async def test_a_batch_is_expected_to_take_longer_the_more_steps_it_has(
-    model: Model, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_batch_is_expected_to_take_longer_the_more_steps_it_has(model: Model) -> None:
     engine = Metered()
-    clock = SimpleNamespace(perf_counter=lambda: engine.now_s, monotonic=lambda: engine.now_s)
-    monkeypatch.setattr("service.batching.batcher.time", clock)
-    batcher = Batcher(engine, BatchPolicy(), threads=1, inline_s=0.05)
-    for steps in (99, 9, 99, 9):
-        await batcher.run(model, "bank", work(model, steps=steps), steps)
-    assert engine.on_loop == [False, True, False, True]  # 100 ms and 10 ms
-    await asyncio.gather(*(batcher.run(model, "bank", work(model, steps=9), 9) for _ in range(8)))
-    assert engine.sizes[4:] == [8]
-    assert engine.on_loop[4:] == [False]  # 80 ms together
+    batcher = engine.batcher(inline_s=0.05)
+    for steps in (9, 9, 99, 9):
+        before = len(engine.on_loop)
+        await batcher.run(model, "bank", work(model, steps=steps))
+        assert engine.on_loop[before:] == [False] if before == 0 else engine.on_loop[before] == (steps == 9)
+    before = len(engine.on_loop)
+    await asyncio.gather(*(batcher.run(model, "bank", work(model, steps=9)) for _ in range(8)))
+    assert not any(engine.on_loop[before:])  # 80 ms together
+    assert engine.sizes[before] == 8
+    await batcher.close()
+
+
+def dense(model: Model, steps: int) -> Work:
+    """A spike on every channel in every step."""
+    step, unit = np.divmod(np.arange(steps * CHANNELS), CHANNELS)
+    return Work(initial_stream(model, "bank"), spike_chunk(steps, step, unit), end=False)
+
+
+async def test_a_dense_chunk_after_many_quiet_ones_does_not_hold_the_loop(model: Model) -> None:
+    """Its cost is not known: a quiet chunk of as many steps takes a hundredth of it."""
+    engine = Metered()
+    batcher = engine.batcher(inline_s=4e-3)
+    for _ in range(30):
+        await batcher.run(model, "bank", work(model, steps=2))
+    assert engine.on_loop[-1]
+    before = len(engine.on_loop)
+    await batcher.run(model, "bank", dense(model, 2))
+    assert not engine.on_loop[before]
+    assert engine.longest_on_loop_s <= 4e-3
+    await batcher.close()
+
+
+async def test_a_short_chunk_waits_for_a_segment_of_a_long_one_and_not_for_all_of_it(model: Model) -> None:
+    engine = Metered()
+    batcher = engine.batcher(inline_s=4e-3)
+    for _ in range(4):  # the cost of such work is known
+        await batcher.run(model, "bank", work(model, steps=3))
+    long = asyncio.create_task(batcher.run(model, "bank", work(model, steps=5_000)))
+    while not engine.now_s > 0.5:  # it is under way
+        await asyncio.sleep(0)
+    arrived_s = engine.now_s
+    await batcher.run(model, "bank", work(model, steps=3))
+    assert engine.now_s - arrived_s <= 3 * SEGMENT_S  # one that runs, one that was chosen, and its own
+    assert not long.done()
+    assert (await long).result.steps == 5_000
+    assert engine.longest_s <= 2 * SEGMENT_S
+    await batcher.close()
+
+
+async def test_long_chunks_take_turns(model: Model) -> None:
+    """Of two chunks of one length neither is done much before the other."""
+    engine = Metered()
+    batcher = engine.batcher(inline_s=0.0)
+    done_s: list[float] = []
+
+    async def run(steps: int) -> None:
+        await batcher.run(model, "bank", work(model, steps=steps))
+        done_s.append(engine.now_s)
+
+    await asyncio.gather(run(1_500), run(1_500))
+    assert done_s[1] - done_s[0] <= 2 * SEGMENT_S
+    await batcher.close()
+
+
+async def test_a_long_chunk_gives_the_bits_of_one_call(model: Model) -> None:
+    engine = Metered()
+    batcher = engine.batcher(inline_s=4e-3)
+    long = work(model, unit=2, steps=700)
+    outcome = await batcher.run(model, "bank", long)
+    (alone,) = Engine(10_000, 10_000).run(model, "bank", [long])
+    assert outcome.result.scores.tobytes() == alone.result.scores.tobytes()
+    assert len(engine.sizes) > 10
     await batcher.close()
 
 
@@ -222,7 +297,7 @@ async def test_a_batch_is_expected_to_take_longer_the_more_steps_it_has(
 async def test_a_caller_that_leaves_harms_nobody_on_the_loop(model: Model, leaving: int) -> None:
     engine = RecordingEngine()
     batcher = await warmed(engine, model)
-    tasks = [asyncio.create_task(batcher.run(model, "bank", work(model, unit), 4)) for unit in (0, 1, 2, 4)]
+    tasks = [asyncio.create_task(batcher.run(model, "bank", work(model, unit))) for unit in (0, 1, 2, 4)]
     await asyncio.sleep(0)
     tasks[leaving].cancel()
     results = await asyncio.gather(*tasks, return_exceptions=True)
@@ -236,7 +311,7 @@ async def test_an_error_on_the_loop_reaches_only_the_caller_whose_chunk_it_is(mo
     units = [0, 1, 2, 4]
     units[index] = RecordingEngine.POISON
     batcher = await warmed(RecordingEngine(), model)
-    tasks = [asyncio.create_task(batcher.run(model, "bank", work(model, unit), 4)) for unit in units]
+    tasks = [asyncio.create_task(batcher.run(model, "bank", work(model, unit))) for unit in units]
     results = await asyncio.gather(*tasks, return_exceptions=True)
     assert [isinstance(result, ArtifactError) for result in results] == [i == index for i in range(4)]
     await batcher.close()

@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.contract.graph_io import NEXT_STATE, PROBABILITIES
-from service.engine.engine import Engine, Outcome, Work
+from service.engine.engine import Engine
 from service.engine.stream import StreamState, initial_stream
+from service.engine.work import Outcome, Work
 from service.errors import ArtifactError, InputError, TooLarge, UnsupportedInput
 from service.models.catalog import ModelCatalog
 from service.models.model import Model

@@ -211,3 +211,24 @@ async def test_chunks_wait_no_longer_for_a_store_than_it_may_take(
     server = cluster.replica(store_timeout_s=0.75)
     await server.send("a", 0)
     assert timeouts == [0.75]
+
+
+async def test_behind_a_store_that_hangs_no_request_waits_for_another(cluster: Cluster) -> None:
+    server, store = cluster.replica(), cluster.store
+    expected = await cluster.undisturbed(2, end=False)
+    await server.send("a", 0, seed=0)
+    store.opened.clear()
+    store.entered.clear()
+    store.down = True
+    waiting = [asyncio.create_task(server.send("a", 1, seed=1)) for _ in range(20)]
+    async with asyncio.timeout(10):
+        await store.entered.wait()
+    assert server.admission.in_flight == 20
+    batches = len(store.batches)
+    store.opened.set()
+    results = await asyncio.gather(*waiting, return_exceptions=True)
+    assert {type(result) for result in results} == {StoreUnavailable}
+    assert len(store.batches) == batches + 1
+    assert "on a request before this one: nothing was changed" in str(results[-1])
+    store.down = False
+    assert await server.send("a", 1, seed=1) == expected[1]  # one that comes later finds out for itself

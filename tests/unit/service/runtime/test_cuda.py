@@ -11,13 +11,15 @@ from typing import Any
 import numpy as np
 import pytest
 
+from hetsyn_client.extras import install_command
 from service.errors import ArtifactError, RuntimeUnavailable
 from service.runtime import cuda
 from service.runtime import onnx as runtime
 from service.runtime.cuda import RESERVE_BYTES, CudaDevice, open_device, problem
 from service.runtime.onnx import CUDA, PROBE, cuda_problem, load_cuda_graph, load_graph
-from service.runtime.operators import BUILD_CUDA, cuda_library
+from service.runtime.operators import cuda_library
 from tests.support.paths import MODELS
+from tests.support.tools import NO_CUDA_OPERATOR
 
 BUILT = cuda_library()
 
@@ -134,7 +136,7 @@ def test_auto_takes_a_gpu_that_works_and_else_the_cpu(
     assert opened is not None
     assert opened.name == "A GPU"
     library.code = 35
-    with caplog.at_level(logging.INFO):
+    with caplog.at_level(logging.DEBUG):
         assert open_device("auto") is None
     assert "computing on the CPU: the GPU cannot be opened (error 35)" in caplog.text
     with pytest.raises(RuntimeUnavailable, match=r"no GPU can be used: .*error 35.*nvidia-smi"):
@@ -143,7 +145,7 @@ def test_auto_takes_a_gpu_that_works_and_else_the_cpu(
 
 def test_each_lack_says_what_to_do(monkeypatch: pytest.MonkeyPatch, library: Library) -> None:
     use(monkeypatch, Ort(lists=("CPUExecutionProvider",)))
-    assert "pip install 'hetsyn[gpu]'" in str(problem())
+    assert install_command("gpu") in str(problem())
     assert "has no CUDA" in str(cuda_problem())
     use(monkeypatch, Ort())
     assert problem() is None
@@ -227,7 +229,7 @@ def test_the_probe_is_a_graph_that_runs() -> None:
     assert load_graph(PROBE).run({"x": x}, ["y"])["y"] == x
 
 
-@pytest.mark.skipif(BUILT is None, reason=f"the operator for GPUs is not built: {BUILD_CUDA}")
+@pytest.mark.skipif(BUILT is None, reason=NO_CUDA_OPERATOR)
 def test_the_built_library_has_what_python_asks_for(caplog: pytest.LogCaptureFixture) -> None:
     """It loads where there is no GPU, and ONNX Runtime takes its operator, for CUDA alone."""
     assert BUILT is not None

@@ -11,9 +11,12 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
+from hetsyn_client.extras import install_command
 from service.errors import ArtifactError, RuntimeUnavailable
 from service.runtime import onnx as runtime
-from service.runtime.onnx import check_runtime, explain, load_graph, operators_problem
+from service.runtime.onnx import check_runtime, explain, load_graph, operator_status, operators_problem
+from service.runtime.operators import MODE, library
+from tests.support.tools import NO_OPERATOR
 
 
 def leaky_sum() -> bytes:
@@ -75,14 +78,14 @@ def test_this_installation_is_in_order() -> None:
 
 def test_a_missing_or_doubled_runtime_is_explained_with_the_command() -> None:
     assert explain(["onnxruntime"], importable=True) is None
-    assert "pip install 'hetsyn[cpu]'" in str(explain([], importable=False))
+    assert install_command("cpu") in str(explain([], importable=False))
     doubled = str(explain(["onnxruntime", "onnxruntime-gpu"], importable=True))
     assert "pip uninstall -y onnxruntime onnxruntime-gpu" in doubled
-    assert "pip install 'hetsyn[cpu]'" in doubled
+    assert install_command("cpu") in doubled
     assert MEND in str(explain(["onnxruntime-gpu"], importable=False))
 
 
-MEND = "pip uninstall -y onnxruntime onnxruntime-gpu && pip install 'hetsyn[cpu]'"
+MEND = f"pip uninstall -y onnxruntime onnxruntime-gpu, then {install_command('cpu')}"
 
 
 @pytest.mark.parametrize("installed", [[], ["onnxruntime"]])
@@ -127,8 +130,8 @@ def test_a_missing_runtime_is_found_when_it_is_needed() -> None:
         "try: onnx.load_graph(b'')\n"
         "except RuntimeUnavailable as error: print(error)"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.startswith("ONNX Runtime is not installed: pip install")
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert process.stdout.startswith("ONNX Runtime is not installed: pip install")
 
 
 def test_a_library_that_cannot_be_used_leaves_plain_onnx(
@@ -148,3 +151,51 @@ def test_without_a_library_there_is_no_problem(monkeypatch: pytest.MonkeyPatch) 
     assert operators_problem() is None
     state = np.ones((1, 2), np.float32)
     assert load_graph(leaky_sum()).run({"x": state, "state.v": state}, ["y"])["y"].any()
+
+
+def test_a_library_that_cannot_be_used_is_refused_where_it_is_required(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = tmp_path / "_network.so"
+    broken.write_bytes(b"no library")
+    monkeypatch.setattr("service.runtime.onnx.library", lambda: broken)
+    monkeypatch.setenv(MODE, "require")
+    with pytest.raises(ArtifactError, match=r"_network\.so cannot run the graph"):
+        load_graph(leaky_sum())
+    with pytest.raises(RuntimeUnavailable, match=r"HETSYN_OPERATORS=require, and _network\.so cannot be loaded"):
+        check_runtime()
+    status = operator_status()
+    assert (status.built, status.in_use, status.kernel) == (True, False, None)
+
+
+def test_an_operator_that_is_not_built_is_refused_where_it_is_required(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.runtime.onnx.library", lambda: None)
+    check_runtime()
+    monkeypatch.setenv(MODE, "require")
+    with pytest.raises(RuntimeUnavailable, match="require, and the operator is not built: install hetsyn again"):
+        check_runtime()
+    assert "about ten times slower: the operator is not built" in operator_status().sentence
+
+
+def test_the_operator_can_be_switched_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(MODE, "off")
+    assert library() is None
+    assert "switched off by HETSYN_OPERATORS=off" in operator_status().sentence
+    check_runtime()
+
+
+def test_an_unknown_mode_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(MODE, "on")
+    with pytest.raises(RuntimeUnavailable, match="HETSYN_OPERATORS=on: off, require, or leave it out"):
+        check_runtime()
+
+
+@pytest.mark.skipif(library() is None, reason=NO_OPERATOR)
+def test_an_operator_in_use_names_its_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(MODE, "require")
+    check_runtime()
+    status = operator_status()
+    assert status.built
+    assert status.in_use
+    assert status.kernel in ("v2", "v3", "v4", "generic")
+    assert status.sentence == f"operator: {status.kernel}"

@@ -10,19 +10,19 @@ import pytest
 
 from benchmarks.faults.relay import Relay
 from benchmarks.server_process import free_port
-from benchmarks.valkey import BINARY, MISSING, ValkeyServer
+from benchmarks.valkey import ValkeyServer
 from service.store.base import StateStore
 from service.store.file import FileStore
 from service.store.redis import RedisStore
 from tests.support.memory_store import MemoryStore
 from tests.support.started_store import S, StartStore, started
+from tests.support.tools import require_valkey
 
 
 @pytest.fixture(scope="session")
 def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyServer]:
     """One server for all tests."""
-    if BINARY is None:
-        pytest.skip(MISSING)
+    require_valkey()
     folder: Path = tmp_path_factory.mktemp("valkey")
     with ValkeyServer(folder) as server:
         yield server
@@ -31,8 +31,7 @@ def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyServer]:
 @pytest.fixture
 def own_valkey(tmp_path: Path) -> Iterator[ValkeyServer]:
     """A server of the test's own, which it may kill and pause."""
-    if BINARY is None:
-        pytest.skip(MISSING)
+    require_valkey()
     with ValkeyServer(tmp_path) as server:
         yield server
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sqlite3
 import threading
 from collections.abc import Sequence
@@ -17,6 +18,32 @@ from tests.support.change import COMMITTED, put
 from tests.support.clock import Clock
 from tests.support.started_store import StartStore, started
 from tests.support.store_record import records
+
+
+def test_a_missing_folder_is_named_with_the_command_that_makes_it(tmp_path: Path) -> None:
+    folder = tmp_path / "a/b"
+    with pytest.raises(StoreUnusable, match=f"there is no folder {folder} .* mkdir -p {folder}, or name a file elsewh"):
+        FileStore(folder / "s.db")
+
+
+@pytest.mark.parametrize(
+    ("forbidden", "sentence"),
+    [("folder", "may not write to .*: change its owner or its permissions"), ("file", "may not read and write it: ")],
+)
+def test_missing_permissions_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, forbidden: str, sentence: str
+) -> None:
+    path = tmp_path / "s.db"
+    path.touch()
+    target = {"folder": tmp_path, "file": path}[forbidden]
+
+    def refuse(*_: object, **__: object) -> None:  # root may do everything, so the refusal is made
+        raise sqlite3.OperationalError("unable to open database file")
+
+    monkeypatch.setattr(sqlite3, "connect", refuse)
+    monkeypatch.setattr("os.access", lambda asked, mode: asked != target or not mode & os.W_OK)
+    with pytest.raises(StoreUnusable, match=sentence):
+        FileStore(path)
 
 
 async def test_all_that_is_over_is_removed_and_others_have_their_turn(tmp_path: Path, start_store: StartStore) -> None:
@@ -60,7 +87,7 @@ async def test_a_full_disk_changes_nothing_and_is_unavailable(tmp_path: Path, st
 
 
 async def test_a_locked_file_is_unavailable_and_recovers(tmp_path: Path, start_store: StartStore) -> None:
-    store = await start_store(FileStore(tmp_path / "s.db", timeout_s=0.2))
+    store = await start_store(FileStore(tmp_path / "s.db"))
     other = sqlite3.connect(tmp_path / "s.db", isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     (verdict,) = await store.commit([put("a", NO_REVISION, 1)])

@@ -9,13 +9,14 @@ import pytest
 from redis import Redis
 
 from benchmarks.faults.relay import Relay
-from benchmarks.valkey import BINARY, MISSING, ValkeyServer
+from benchmarks.valkey import ValkeyServer
 from service.errors import HetsynError, StateError, StateForeign, StoreUnavailable, StoreUnusable
 from service.store.base import NO_REVISION, CommitResult, Stored
 from service.store.redis import RedisStore
 from tests.support.change import COMMITTED, FENCED, delete, put
 from tests.support.started_store import StartStore, started
 from tests.support.store_record import records
+from tests.support.tools import require_valkey
 
 
 async def test_a_server_that_is_away_is_unavailable_and_comes_back(
@@ -56,8 +57,7 @@ async def test_a_paused_server_is_unavailable_and_what_it_does_late_is_compared(
 
 
 async def test_a_full_server_is_unavailable_and_one_that_evicts_is_refused(tmp_path: Path) -> None:
-    if BINARY is None:
-        pytest.skip(MISSING)
+    require_valkey()
     with ValkeyServer(tmp_path, "--maxmemory", "3mb") as server:
         async with started(RedisStore(server.url)) as store:
             verdicts: list[CommitResult | HetsynError] = []

@@ -193,6 +193,10 @@ def test_content_types_are_taken_apart() -> None:
     assert parse_content_type('audio/L16; RATE="8000" ;') == ("audio/l16", {"rate": "8000"})
     with pytest.raises(InputError, match="parameter 'rate' occurs twice"):
         parse_content_type("audio/L16;rate=8000;Rate=16000")
+    with pytest.raises(InputError, match=r"audio/L16 has no parameter 'rate\*'"):
+        decode_raw("audio/L16;rate*=utf-8''8000", [], bytes(4))
+    with pytest.raises(UnsupportedInput, match=r"content type 'x{100}' is not accepted"):
+        decode_raw("x" * 1000, [], b"")
 
 
 def test_a_reply_has_a_readout_only_where_there_is_one() -> None:

@@ -1,0 +1,1 @@
+"""How hetsyn is built: its two C++ libraries, and the wheels that carry them."""

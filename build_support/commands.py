@@ -1,0 +1,70 @@
+"""Commands of setuptools that build the C++ libraries and name the wheel after their platform."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import ClassVar
+
+from setuptools import Command
+from setuptools.command.bdist_wheel import bdist_wheel
+from setuptools.command.build import build
+
+from build_support.compiling import LIBRARIES, ROOT, BuildError, Compiler, choose_compiler, compile_library, mode
+
+
+class Build(build):  # type: ignore[misc]
+    sub_commands: ClassVar = [*build.sub_commands, ("build_native", None)]
+
+
+class BuildNative(Command):  # type: ignore[misc]
+    """Builds the libraries, in the tree for an editable installation."""
+
+    description = "build the C++ libraries"
+    user_options: ClassVar[list[tuple[str, str, str]]] = []
+
+    def initialize_options(self) -> None:
+        self.build_lib: str | None = None
+        self.editable_mode = False
+        self.compiler: Compiler | None = None  # that has built them
+
+    def finalize_options(self) -> None:
+        self.set_undefined_options("build", ("build_lib", "build_lib"))
+
+    def run(self) -> None:
+        for output in self.get_outputs():
+            Path(output).unlink(missing_ok=True)  # of an earlier build
+        if mode() == "off":
+            return
+        try:
+            compiler = choose_compiler()
+            for library, output in zip(LIBRARIES, self.get_outputs(), strict=True):
+                self.announce(f"{' '.join(compiler.command)}: {library.output}", level=2)
+                compile_library(library, compiler, Path(output))
+            self.compiler = compiler
+        except BuildError as error:
+            if mode() == "require":
+                raise
+            self.warn(f"the C++ libraries are not built, plain ONNX and plain torch run instead: {error}")
+
+    def get_source_files(self) -> list[str]:
+        return [path for library in LIBRARIES for path in (library.baseline, library.by_level)]
+
+    def get_outputs(self) -> list[str]:
+        base = ROOT if self.editable_mode else Path(str(self.build_lib))
+        return [str(base / library.output) for library in LIBRARIES]
+
+    def get_output_mapping(self) -> dict[str, str]:
+        return {}
+
+
+class PlatformWheel(bdist_wheel):  # type: ignore[misc]
+    """One wheel for all Pythons: the libraries are loaded, not imported."""
+
+    def finalize_options(self) -> None:
+        if mode() != "off":
+            self.distribution.has_ext_modules = lambda: True  # the libraries' folder is that of compiled modules
+        super().finalize_options()
+
+    def get_tag(self) -> tuple[str, str, str]:
+        compiler = self.get_finalized_command("build_native").compiler
+        return "py3", "none", "any" if compiler is None else compiler.platform_tag

@@ -1,0 +1,238 @@
+"""A client's connection: uvicorn's HTTP/1.1 protocol with time-outs and bounds, so that no client harms the others.
+
+``admission.uploads`` interrupts a slow body while its request is read. All else that a client can delay ends here: the
+headers of a request, the rest of a body that nobody reads, the next request, and the reading of responses. The length
+of headers and the number of pipelined requests have bounds too: uvicorn has none.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sized
+from math import inf
+from typing import Any
+
+from uvicorn import Config
+from uvicorn.protocols.http.flow_control import FlowControl
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.server import ServerState
+
+from service.admission.fair_share import FairShare, client_of
+from service.api.request_parser import RequestParser
+from service.observe.counters import Counters
+from service.settings import Limits
+
+# Bytes of headers, trailers or extensions of chunks; up to one buffer of the socket more. The parser copies all of a
+# header for each part of it that arrives.
+MOST_HEADER_BYTES = 64 * 1024
+MOST_PIPELINED = 128  # requests of a connection that wait for the response to the one before
+HEADERS_TOO_LONG = b"HTTP/1.1 431 Request Header Fields Too Large\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+UNREAD_S = 2.0  # a client that has not read for as long may be displaced
+
+
+class TooManyPipelined(Exception):
+    """Stops the parser."""
+
+
+class Connections:
+    """All connections of a server.
+
+    Args:
+        limits: of connections.
+        counters: count the connections that the server ends, by reason.
+    """
+
+    def __init__(self, limits: Limits, counters: Counters) -> None:
+        self.limits = limits
+        self.counters = counters
+        self.shares: FairShare[Connection] = FairShare(
+            limits.max_connections,
+            limits.client_share,
+            Connection.may_go,
+            Connection.was_used,
+            lambda connection: connection.end("displaced"),
+        )
+
+    def protocol(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> Connection:
+        """What uvicorn calls for each connection, with its own arguments."""
+        return Connection(self, config, server_state, app_state, _loop)
+
+
+class _Flow(FlowControl):
+    """uvicorn's flow control, which reads no further while pipelined requests wait.
+
+    Args:
+        transport: of the connection.
+        pipeline: requests that wait.
+    """
+
+    def __init__(self, transport: asyncio.Transport, pipeline: Sized) -> None:
+        super().__init__(transport)
+        self._pipeline = pipeline
+
+    def resume_reading(self) -> None:
+        if not self._pipeline:
+            super().resume_reading()
+
+
+class Connection(HttpToolsProtocol):
+    """One connection.
+
+    A connection waits while it has no unanswered request. Then it may be displaced, and ``header_timeout_s`` runs from
+    when it was made or from the first byte that it sends. It may be displaced too if its client does not read. Between
+    requests uvicorn waits for ``idle_timeout_s``, and a client has as long to read a response.
+
+    Args:
+        connections: all connections of the server.
+        config: of uvicorn.
+        server_state: of uvicorn.
+        app_state: of uvicorn.
+        _loop: of uvicorn.
+    """
+
+    def __init__(
+        self,
+        connections: Connections,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        self.parser = RequestParser(self)  # type: ignore[assignment]  # it has all that uvicorn calls
+        self.timeout_keep_alive = connections.limits.idle_timeout_s  # type: ignore[assignment]  # a float will do
+        self._connections = connections
+        self._earlier: list[RequestResponseCycle] = []  # of pipelined requests, all but the last
+        self._was_used = False
+        self._header_bytes = 0  # since headers were complete or a part of a body arrived
+        self._headers_due: asyncio.TimerHandle | None = None
+        self._reading_due: asyncio.TimerHandle | None = None
+        self._unread_s = inf  # since when the client should read, in the event loop's time
+
+    def waits(self) -> bool:
+        """Whether no request is unanswered."""
+        return self.cycle is None or self.cycle.response_complete
+
+    def may_go(self) -> bool:
+        """Whether the connection may be displaced: it waits, or its client has not read for ``UNREAD_S``."""
+        return self.waits() or self.loop.time() >= self._unread_s + UNREAD_S
+
+    def was_used(self) -> bool:
+        """Whether a request was answered since the last call."""
+        was_used, self._was_used = self._was_used, False
+        return was_used
+
+    def end(self, reason: str, response: bytes = b"") -> None:
+        """End the connection, at once if there is no response.
+
+        Args:
+            reason: under which it is counted.
+            response: sent first.
+        """
+        if not self.transport.is_closing() or self.transport.get_write_buffer_size():
+            self._connections.counters.connections_ended[reason] += 1
+        if response:
+            self.transport.write(response)
+            self.transport.close()
+        else:
+            self.transport.abort()
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self.flow = _Flow(transport, self.pipeline)
+        if self._connections.shares.enter(self, client_of(self.client)):
+            self._expect_headers()
+        else:
+            self.end("refused")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._connections.shares.leave(self)
+        self._cancel_headers_due()
+        self._cancel_reading_due()
+        self._unset_keepalive_if_required()
+        super().connection_lost(exc)
+        for cycle in self._earlier:  # uvicorn tells the last one alone
+            cycle.disconnected = True
+            cycle.message_event.set()
+
+    def data_received(self, data: bytes) -> None:
+        self._header_bytes += len(data)
+        super().data_received(data)
+        if self._header_bytes > MOST_HEADER_BYTES and not self.transport.is_closing():
+            self.end("too-long", HEADERS_TOO_LONG if self.waits() else b"")
+        cycle = self.cycle
+        if cycle is None or cycle.response_complete:
+            if self._headers_due is None:
+                self._expect_headers()
+        elif self._headers_due is not None:
+            self._cancel_headers_due()
+
+    def on_headers_complete(self) -> None:
+        if self.parser.should_upgrade():
+            return
+        if len(self.pipeline) >= MOST_PIPELINED:
+            self.end("pipelined")
+            raise TooManyPipelined
+        self._header_bytes = 0
+        before = self.cycle
+        super().on_headers_complete()
+        if before is not None and not before.response_complete:
+            self._earlier.append(before)
+
+    def on_body(self, body: bytes) -> None:
+        self._header_bytes = 0
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        if self.parser.should_upgrade():
+            return
+        self._header_bytes = 0
+        super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        self._was_used = True
+        if self._earlier:
+            self._earlier = [cycle for cycle in self._earlier if not cycle.response_complete]
+        if self.transport.is_closing() and self.transport.get_write_buffer_size():
+            self._expect_reading()  # it stays until its client has read everything
+
+    def timeout_keep_alive_handler(self) -> None:
+        self.end("idle")
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._expect_reading()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if not self.transport.is_closing():
+            self._cancel_reading_due()
+
+    def _expect_headers(self) -> None:
+        self._headers_due = self.loop.call_later(self._connections.limits.header_timeout_s, self._end_without_headers)
+
+    def _end_without_headers(self) -> None:
+        self._headers_due = None
+        self.end("headers")
+
+    def _cancel_headers_due(self) -> None:
+        if self._headers_due is not None:
+            self._headers_due.cancel()
+            self._headers_due = None
+
+    def _expect_reading(self) -> None:
+        if self._reading_due is None:
+            self._unread_s = self.loop.time()
+            self._reading_due = self.loop.call_later(self._connections.limits.idle_timeout_s, self.end, "unread")
+
+    def _cancel_reading_due(self) -> None:
+        if self._reading_due is not None:
+            self._reading_due.cancel()
+            self._reading_due, self._unread_s = None, inf

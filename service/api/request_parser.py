@@ -1,0 +1,67 @@
+"""httptools' parser for a server that speaks no protocol but HTTP/1.1."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Protocol
+
+from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
+
+
+class Receiver(Protocol):
+    """What the parser calls, with the URL and the headers of the request that it has parsed."""
+
+    url: bytes
+    headers: list[tuple[bytes, bytes]]
+
+
+class RequestParser:
+    """Ignores offers of other protocols, as RFC 9110 (section 7.8) allows.
+
+    Some clients offer HTTP/2 in their first request (the header ``Upgrade: h2c``). httptools takes the body of such a
+    request for the other protocol: it would be lost, or parsed as the next request. So the request is parsed once more
+    without its offer. Until then ``should_upgrade`` is true, and the callbacks for complete headers and complete
+    requests should do nothing.
+
+    Args:
+        receiver: has the callbacks of ``httptools.HttpRequestParser``.
+
+    Attributes:
+        should_upgrade, get_method, get_http_version, should_keep_alive: as httptools has them.
+    """
+
+    def __init__(self, receiver: Receiver) -> None:
+        self._receiver = receiver
+        self._begin()
+
+    def _begin(self) -> None:
+        self._parser = parser = HttpRequestParser(self._receiver)
+        with suppress(AttributeError):  # httptools before 0.6.3
+            parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn does
+        self.should_upgrade = parser.should_upgrade
+        self.get_method = parser.get_method
+        self.get_http_version = parser.get_http_version
+        self.should_keep_alive = parser.should_keep_alive
+
+    def feed_data(self, data: bytes) -> None:
+        """Parse more bytes.
+
+        Raises:
+            HttpParserError: the bytes are not HTTP, a callback failed, or the request has the method CONNECT.
+        """
+        while True:
+            try:
+                self._parser.feed_data(data)
+            except HttpParserUpgrade as offer:
+                if self.get_method() == b"CONNECT":
+                    raise HttpParserError("there is no tunnel") from None
+                data = self._head() + data[offer.args[0] :]
+                self._begin()
+            else:
+                return
+
+    def _head(self) -> bytes:
+        """The request line and the headers, without the offer."""
+        line = b"%b %b HTTP/%b" % (self.get_method(), self._receiver.url, self.get_http_version().encode())
+        fields = (b"%b: %b" % field for field in self._receiver.headers if field[0] != b"upgrade")
+        return b"\r\n".join((line, *fields, b"", b""))

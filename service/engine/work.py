@@ -1,0 +1,205 @@
+"""Chunks as the engine computes them: a piece of a chunk's input at a time, so that no chunk keeps the others waiting.
+
+Everything here is a value. A piece can be cut anywhere: the states of resampler, encoder and network link the pieces,
+so that the result is the same to the bit.
+"""
+
+from __future__ import annotations
+
+from math import ceil
+from typing import NamedTuple
+
+import numpy as np
+
+from hetsyn_client.events import Integers
+from service.contract.graph_io import Float32Array
+from service.engine.resampler import Resampler
+from service.engine.stream import StreamState
+from service.models.model import Model
+from service.wire.chunk import AudioChunk, Chunk, SpikeChunk
+from service.wire.pcm import Samples
+
+NO_EVENTS: Integers = np.zeros(0, np.int64)
+NO_SAMPLES: Samples = np.zeros(0, np.float32)
+
+
+class Work(NamedTuple):
+    """A chunk for a stream.
+
+    Attributes:
+        stream: before the chunk.
+        chunk: None when the stream only ends.
+        end: the stream ends with the chunk.
+        needs_host: the state after the chunk is read on the host (it is stored or sent).
+    """
+
+    stream: StreamState
+    chunk: Chunk | None
+    end: bool
+    needs_host: bool = False
+
+
+class Result(NamedTuple):
+    """The output of a stream after a chunk.
+
+    Attributes:
+        steps: network steps run, the tail at the end included.
+        scores: [outputs].
+        probabilities: [outputs].
+        is_decided: a step that counts for the decision has been run.
+        readout: [steps, outputs] where the rule is ``trace``, else None.
+    """
+
+    steps: int
+    scores: Float32Array
+    probabilities: Float32Array
+    is_decided: bool
+    readout: Float32Array | None
+
+
+class Outcome(NamedTuple):
+    """The stream after the chunk, and the result."""
+
+    stream: StreamState
+    result: Result
+
+
+class Job(NamedTuple):
+    """A chunk of which a part may be computed.
+
+    Attributes:
+        stream: after the part that is computed; ``pending`` may hold whole steps that are not.
+        chunk: None when the stream only ends.
+        taken: samples, or steps of spikes, that were taken out of the chunk.
+        ends: the end of the stream is still to be added.
+        needs_host: as in ``Work``.
+        steps: network steps run.
+        scores: [outputs] after them; None before the first.
+        probabilities: likewise.
+        readouts: of each part, [steps, outputs], where the rule is ``trace``.
+    """
+
+    stream: StreamState
+    chunk: Chunk | None
+    taken: int
+    ends: bool
+    needs_host: bool
+    steps: int = 0
+    scores: Float32Array | None = None
+    probabilities: Float32Array | None = None
+    readouts: tuple[Float32Array, ...] = ()
+
+
+class Piece(NamedTuple):
+    """Whole steps of a job's input.
+
+    Attributes:
+        job: after the input is taken out of it; ``taken`` is not kept where nothing is left.
+        steps: 0 where the input does not fill a step.
+        samples: [steps * samples_per_step]; empty for spikes.
+        step: int64 [events], ascending, of each spike, from 0; empty for audio.
+        unit: int64 [events], of each spike.
+        is_last: the job is done when these steps are.
+    """
+
+    job: Job
+    steps: int
+    samples: Samples
+    step: Integers
+    unit: Integers
+    is_last: bool
+
+
+def begin(work: Work) -> Job:
+    """A chunk of which nothing is computed."""
+    stream = work.stream
+    if stream.kind is None:
+        stream = stream._replace(kind="audio" if isinstance(work.chunk, AudioChunk) else "spikes")
+    return Job(stream, work.chunk, 0, work.end, work.needs_host)
+
+
+def take(model: Model, job: Job, max_steps: int) -> Piece:
+    """Cut the next steps out of a job's input.
+
+    Args:
+        max_steps: of the piece, at least 1.
+    """
+    return _take_audio(model, job, max_steps) if job.stream.kind == "audio" else _take_spikes(model, job, max_steps)
+
+
+def steps_left(model: Model, job: Job) -> int:
+    """Steps that a job still takes, the tail at the end included; for audio a few more where samples stay waiting."""
+    tail = model.manifest.decision.tail_steps if job.ends else 0
+    if job.stream.kind == "spikes":
+        return (job.chunk.steps if isinstance(job.chunk, SpikeChunk) else 0) + tail - job.taken
+    encoder, resampler, samples = model.encoder, job.stream.resampler, len(job.stream.pending)
+    if isinstance(job.chunk, AudioChunk):
+        received = resampler.received if resampler else 0
+        emitted = resampler.emitted if resampler else 0
+        received += len(job.chunk.samples) - job.taken
+        samples += ceil(received * encoder.sample_rate_hz / job.chunk.rate_hz) - emitted
+    elif resampler and job.ends:
+        samples += ceil(resampler.received * encoder.sample_rate_hz / resampler.rate_hz) - resampler.emitted
+    return -(-samples // encoder.samples_per_step) + tail
+
+
+def count_events(job: Job, max_steps: int) -> int | None:
+    """Spikes in the next steps of a job's input; None for audio, whose encoder has to run first."""
+    if job.stream.kind == "audio":
+        return None
+    if not isinstance(job.chunk, SpikeChunk):
+        return 0
+    if job.taken == 0 and max_steps >= job.chunk.steps:
+        return len(job.chunk.step)
+    first, last = np.searchsorted(job.chunk.step, (job.taken, job.taken + max_steps))
+    return int(last - first)
+
+
+def _take_spikes(model: Model, job: Job, max_steps: int) -> Piece:
+    total, step, unit = 0, NO_EVENTS, NO_EVENTS
+    if isinstance(job.chunk, SpikeChunk):
+        total, step, unit = job.chunk.steps, job.chunk.step, job.chunk.unit
+    # the tail is silence after the chunk
+    total += model.manifest.decision.tail_steps if job.ends else 0
+    steps = min(total - job.taken, max_steps)
+    if job.taken or steps < total:
+        first, last = np.searchsorted(step, (job.taken, job.taken + steps))
+        step, unit = step[first:last] - job.taken, unit[first:last]
+    taken = job.taken + steps
+    is_last = taken == total
+    return Piece(job if is_last else job._replace(taken=taken), steps, NO_SAMPLES, step, unit, is_last)
+
+
+def _take_audio(model: Model, job: Job, max_steps: int) -> Piece:
+    per_step = model.encoder.samples_per_step
+    stream, taken, ends = job.stream, job.taken, job.ends
+    resampler, parts = stream.resampler, [stream.pending]
+    missing = max_steps * per_step - len(stream.pending)
+    total = 0
+    if isinstance(job.chunk, AudioChunk):
+        chunk = job.chunk
+        total = len(chunk.samples)
+        resampler = resampler or Resampler.between(chunk.rate_hz, model.encoder.sample_rate_hz)
+        if missing > 0 and taken < total:
+            until = min(total, taken + ceil(missing * chunk.rate_hz / model.encoder.sample_rate_hz))
+            resampler, samples = resampler.push(chunk.samples[taken:until])
+            parts.append(samples)
+            taken = until
+    if ends and taken == total and missing > 0:
+        if resampler is not None:
+            resampler, samples = resampler.flush()
+            parts.append(samples)
+        unfilled = -sum(map(len, parts)) % per_step
+        parts.append(np.zeros(unfilled + model.manifest.decision.tail_steps * per_step, np.float32))
+        ends = False
+    parts = [part for part in parts if len(part)]
+    samples = parts[0] if len(parts) == 1 else np.concatenate([NO_SAMPLES, *parts])
+    steps = min(len(samples) // per_step, max_steps)
+    pending = NO_SAMPLES
+    if len(samples) > steps * per_step:  # a copy, or the rest would keep the whole chunk in memory
+        pending, samples = samples[steps * per_step :].copy(), samples[: steps * per_step]
+    stream = StreamState(stream.network, stream.step, stream.encoder, stream.kind, resampler, pending)
+    so_far = (job.scores, job.probabilities, job.readouts)
+    after = Job(stream, job.chunk, taken, ends, job.needs_host, job.steps, *so_far)
+    is_last = taken == total and not ends and len(pending) < per_step
+    return Piece(after, steps, samples, NO_EVENTS, NO_EVENTS, is_last)

@@ -1,0 +1,90 @@
+"""Compares a model's answers with those that its artifact recorded on the CPU when it was exported."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.contract.artifact import GOLDEN
+from service.contract.manifest import FormName
+from service.engine.engine import Engine
+from service.engine.stream import initial_stream
+from service.engine.work import Outcome, Work
+from service.errors import ArtifactError
+from service.models.model import Model
+from service.wire.chunk import SpikeChunk, spike_chunk
+
+TOLERANCE = 1e-5  # of a probability or a readout, and relative of a large readout; float32 and another order of sums
+
+
+def golden_test(model: Model, engine: Engine) -> None:
+    """Run the artifact's golden streams on a model, as one batch and in two chunks each, in each form.
+
+    Raises:
+        ArtifactError: an answer is not the recorded one, or there are no recorded ones.
+        RuntimeUnavailable: the runtime fails.
+        Overloaded: the device has no room for the states.
+    """
+    spikes, lengths, recorded = _recorded(model)
+    for form in model.manifest.forms:
+        streams = [initial_stream(model, form) for _ in lengths]
+        parts: list[list[Outcome]] = []
+        for is_first in (True, False):
+            chunks = [_half(one, length, is_first) for one, length in zip(spikes, lengths, strict=True)]
+            works = [Work(stream, chunk, end=False) for stream, chunk in zip(streams, chunks, strict=True)]
+            parts.append(engine.run(model, form, works))
+            streams = [outcome.stream for outcome in parts[-1]]
+        for index, (first, last) in enumerate(zip(*parts, strict=True)):
+            _compare(model, form, index, int(lengths[index]), first, last, recorded)
+
+
+def _recorded(model: Model) -> tuple[NDArray[np.uint8], NDArray[np.int64], dict[str, NDArray[np.float32]]]:
+    """The golden streams: spikes [streams, steps, channels], the length of each in steps, and the answers by name.
+
+    Raises:
+        ArtifactError: the file cannot be read.
+    """
+    try:
+        with np.load(io.BytesIO(model.artifact.read(GOLDEN)), allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+        return arrays.pop("spikes"), arrays.pop("steps"), arrays
+    except (ValueError, KeyError, OSError, zipfile.BadZipFile) as error:
+        raise ArtifactError(f"{model.artifact.folder / GOLDEN}: cannot be read ({error}): export it again") from error
+
+
+def _half(spikes: NDArray[np.uint8], length: int, is_first: bool) -> SpikeChunk:
+    middle = length // 2
+    part = spikes[:middle] if is_first else spikes[middle:length]
+    step, unit = part.nonzero()
+    return spike_chunk(len(part), step, unit)
+
+
+def _compare(
+    model: Model,
+    form: FormName,
+    index: int,
+    length: int,
+    first: Outcome,
+    last: Outcome,
+    recorded: dict[str, NDArray[np.float32]],
+) -> None:
+    """Compare the answer to a stream.
+
+    Raises:
+        ArtifactError: it is not the recorded one.
+    """
+    has_readout = first.result.readout is not None and last.result.readout is not None
+    name = f"{form}.{'readout' if has_readout else 'probabilities'}"
+    if name not in recorded:
+        raise ArtifactError(f"{model.artifact.folder / GOLDEN}: has no {name}: export the model again")
+    expected, answer = recorded[name][index], last.result.probabilities
+    if first.result.readout is not None and last.result.readout is not None:
+        expected, answer = expected[:length], np.concatenate([first.result.readout, last.result.readout])
+    if not np.allclose(answer, expected, rtol=TOLERANCE, atol=TOLERANCE):
+        raise ArtifactError(
+            f"model {model.name!r} version {model.version!r}, form {form!r}, golden stream {index}: the answer is off "
+            f"by {np.abs(answer - expected).max():.2g}"
+        )

@@ -1,0 +1,76 @@
+"""Hashes of everything that a build of the operators computes for the shipped models, as JSON on stdout.
+
+``python -m tests.support.operator_digests LIBRARY`` runs the golden streams of every model in chunks of several
+lengths, in both forms, and noise through the encoder. Two builds are alike if they print the same. It needs ONNX
+Runtime and NumPy alone, so that it runs where the rest of the tests cannot.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from collections.abc import Mapping
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from service.runtime.onnx import Array, Graph, load_graph
+from tests.support.paths import MODELS
+
+CUTS = (1, 7, 40, 1 << 30)
+
+
+def digests(library: Path) -> dict[str, str]:
+    found = {}
+    for folder in sorted(path.parent for path in MODELS.glob("*/1/manifest.json")):
+        manifest = json.loads((folder / "manifest.json").read_text())
+        golden = np.load(folder / "golden.npz")
+        for form, described in manifest["forms"].items():
+            graph = load_graph((folder / described["file"]).read_bytes(), operators=library)
+            found[f"{folder.parent.name} {form}"] = _network(graph, described["state"], golden)
+        if manifest["encoder"]:
+            content = (folder / manifest["encoder"]["file"]).read_bytes()
+            encoder = load_graph(content, operators=library)
+            found[f"{folder.parent.name} encoder"] = _encoder(encoder, manifest["encoder"])
+    return found
+
+
+def _network(graph: Graph, layout: list[dict[str, Any]], golden: Mapping[str, Array]) -> str:
+    spikes, lengths = golden["spikes"], golden["steps"]
+    words = sum(prod(tensor["shape"]) for tensor in layout if tensor["dtype"] == "float32")
+    state = {"state": np.zeros((len(lengths), words), np.float32), "step": np.zeros(len(lengths), np.int64)}
+    digest = hashlib.sha256()
+    start = 0
+    for cut in CUTS:
+        steps = np.clip(lengths - start, 0, cut)
+        longest = int(steps.max())
+        stream, t, unit = np.nonzero(spikes[:, start : start + longest])
+        inside = t < steps[stream]
+        events = {"events.row": stream[inside] * longest + t[inside], "events.unit": unit[inside], "steps": steps}
+        got = graph.run({name: value.astype(np.int64) for name, value in events.items()} | state, graph.outputs)
+        state = {name: got[f"next.{name}"] for name in state}
+        for name in sorted(got):
+            values = got[name]
+            if name == "readout" or name.endswith(".spikes"):  # undefined past a stream's end
+                values = np.where((np.arange(longest) < steps[:, None])[:, :, None], values, 0)
+            digest.update(values.tobytes())
+        start += longest
+    return digest.hexdigest()
+
+
+def _encoder(graph: Graph, described: dict[str, Any]) -> str:
+    samples, steps = described["samples_per_step"], 50
+    noise = np.random.default_rng(0).normal(size=(3, steps * samples)) * [[0.3], [0.01], [0.0001]]
+    state: dict[str, Array] = {
+        f"state.{t['name']}": np.full((3, *t["shape"]), t["initial"], t["dtype"]) for t in described["state"]
+    }
+    inputs: dict[str, Array] = {"audio": noise.astype(np.float32), "steps": np.array([steps, steps, 7], np.int64)}
+    got = graph.run(inputs | state, graph.outputs)
+    return hashlib.sha256(b"".join(got[name].tobytes() for name in sorted(got))).hexdigest()
+
+
+if __name__ == "__main__":
+    print(json.dumps(digests(Path(sys.argv[1])), indent=1))

@@ -1,0 +1,119 @@
+"""The libraries of g++ and of zig: the same bits on every level of the processor, and no name shown but ours."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from build_support.compiling import LIBRARIES, OPERATORS, ROLLOUT, Compiler, compile_library, installed_compiler, zig
+from hetsyn_model import Network, NetworkSpec, native
+from tests.support.paths import ROOT
+from tests.support.tools import NO_COMPILER, NO_ZIG
+
+if importlib.util.find_spec("ziglang") is None:
+    pytest.skip(NO_ZIG, allow_module_level=True)
+
+NO_PROCESSOR = "a test of x86-64's levels, on a processor without them"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("builds")
+
+
+def compilers() -> dict[str, Compiler]:
+    installed = installed_compiler()
+    return {"zig": zig("x86_64")} | ({"g++": installed} if installed else {})
+
+
+def levels() -> list[str]:
+    """Of this machine's processor."""
+    flags = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
+    needed = {"v2": "sse4_2", "v3": "avx2", "v4": "avx512vl"}
+    return [level for level, flag in needed.items() if re.search(rf"\b{flag}\b", flags)]
+
+
+def digests(library: Path, level: str) -> dict[str, str]:
+    command = [sys.executable, "-m", "tests.support.operator_digests", str(library)]
+    environment = os.environ | {"HETSYN_KERNEL": level}
+    process = subprocess.run(command, cwd=ROOT, env=environment, check=True, capture_output=True, text=True)
+    found: dict[str, str] = json.loads(process.stdout)
+    return found
+
+
+def test_all_builds_and_levels_give_the_same_bits(folder: Path) -> None:
+    """Every shipped model's golden streams, in both forms, and its encoder."""
+    if shutil.which("g++") is None:
+        pytest.skip(NO_COMPILER)
+    if not levels():
+        pytest.skip(NO_PROCESSOR)
+    found: dict[str, dict[str, str]] = {}
+    for name, compiler in compilers().items():
+        library = folder / f"{name}_network.so"
+        compile_library(OPERATORS, compiler, library)
+        found |= {f"{name} {level}": digests(library, level) for level in levels()}
+    first, *others = found.values()
+    assert len(first) >= 13
+    assert all(other == first for other in others), found
+
+
+def test_both_builds_of_the_rollout_give_the_same_bits(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if shutil.which("g++") is None:
+        pytest.skip(NO_COMPILER)
+    made = Network(NetworkSpec(channels=20, hidden=(13, 9), outputs=4), seed=5).double()
+    with torch.no_grad():
+        for layer in made.layers:
+            layer.get_parameter("w_in").mul_(3.0)
+    spikes = (torch.rand(5, 40, 20, generator=torch.Generator().manual_seed(0)) < 0.12).double()
+    readouts, gradients = [], []
+    for name, compiler in compilers().items():
+        library = folder / f"{name}_rollout.so"
+        compile_library(ROLLOUT, compiler, library)
+        loaded = native.Library(library)
+        monkeypatch.setattr(native, "library", lambda loaded=loaded: loaded)
+        made.zero_grad()
+        rolled = made.rollout(spikes, "bank")
+        rolled.readout.square().mean().backward()
+        readouts.append(rolled.readout.detach())
+        gradients.append([p.grad.clone() for p in made.parameters() if p.grad is not None])
+    assert readouts[0].any()
+    assert torch.equal(readouts[0], readouts[1])
+    for a, b in zip(*gradients, strict=True):
+        assert torch.allclose(a, b, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
+def test_a_library_of_zig_runs_on_any_linux_and_shows_its_own_names_alone(machine: str, folder: Path) -> None:
+    if shutil.which("readelf") is None:
+        pytest.skip(NO_COMPILER)
+    for library in LIBRARIES:
+        built = folder / machine / Path(library.output).name
+        compile_library(library, zig(machine), built)
+        shown = subprocess.run(
+            ["readelf", "--wide", "--dyn-syms", "--dynamic", "--version-info", str(built)],
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout
+        exported = set(re.findall(r"(?:GLOBAL|WEAK)\s+DEFAULT\s+\d+ ([\w.]+)", shown))
+        if library is OPERATORS:
+            assert exported == {"RegisterCustomOps", "hetsyn_kernel"}
+        else:
+            assert "hetsyn_kernel" in exported
+            assert all(name.startswith("hetsyn_") for name in exported), exported
+        needed = set(re.findall(r"NEEDED.*\[(.*)\]", shown))
+        assert needed <= {
+            "libc.so.6", "libm.so.6", "libpthread.so.0", "libdl.so.2", "ld-linux-x86-64.so.2", "ld-linux-aarch64.so.1",
+        }  # fmt: skip
+        versions = {tuple(map(int, v.split("."))) for v in re.findall(r"GLIBC_([\d.]+)", shown)}
+        assert max(versions) <= (2, 17)
+        assert "NODELETE" in shown

@@ -1,0 +1,18 @@
+"""The folder of a run says which values differ."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from hetsyn_model.run_folder import RunError, record_configuration
+
+
+def test_a_folder_of_another_configuration_names_the_values(tmp_path: Path) -> None:
+    record_configuration(tmp_path, {"seed": 0, "train": {"epochs": 1, "bank_size": 4}})
+    record_configuration(tmp_path, {"seed": 0, "train": {"epochs": 1, "bank_size": 4}})
+    with pytest.raises(RunError, match=r"another train\.epochs \(1 there, 2 now\): .*choose another --out, or delete"):
+        record_configuration(tmp_path, {"seed": 0, "train": {"epochs": 2, "bank_size": 4}})
+    with pytest.raises(RunError, match=r"another teacher \(None there, a now\), seed \(0 there, None now\)"):
+        record_configuration(tmp_path, {"teacher": "a", "train": {"epochs": 1, "bank_size": 4}})

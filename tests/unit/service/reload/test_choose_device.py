@@ -1,0 +1,147 @@
+"""A fake GPU with right and with wrong answers."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from service.contract.artifact import GOLDEN
+from service.contract.manifest import MANIFEST
+from service.engine.engine import Engine
+from service.engine.stream import initial_stream
+from service.engine.work import Work
+from service.errors import ArtifactError
+from service.models.catalog import ModelCatalog
+from service.reload.choose_device import Chosen, choose_device
+from service.runtime.device import Device
+from service.runtime.onnx import Graph
+from service.settings import DeviceChoice
+from service.wire.chunk import spike_chunk
+from tests.support.artifact import write_artifact
+from tests.support.fake_device import FakeDevice
+from tests.support.fake_graph import CHANNELS, load_fake
+
+LENGTHS = (9, 12, 1, 7)
+ENGINE = Engine(1000)
+
+
+def wrong(content: bytes) -> Graph:
+    """A graph whose answers are a little off."""
+    graph = json.loads(content)
+    return load_fake(json.dumps(graph | {"scale": 1.01 * graph["scale"]}).encode())
+
+
+def write_golden(folder: Path, content: bytes) -> None:
+    (folder / GOLDEN).write_bytes(content)
+    manifest = json.loads((folder / MANIFEST).read_text())
+    manifest["files"][GOLDEN] = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    (folder / MANIFEST).write_text(json.dumps(manifest))
+
+
+def golden(models: Path, name: str, change: Callable[[dict[str, Any]], object] = lambda _: None) -> bytes:
+    """What an export records of the CPU's answers."""
+    model = ModelCatalog(models, name, load=load_fake).get(name)
+    spikes = np.random.default_rng(0).integers(0, 2, (len(LENGTHS), max(LENGTHS), CHANNELS), dtype=np.uint8)
+    arrays: dict[str, Any] = {"spikes": spikes, "steps": np.array(LENGTHS)}
+    for form in model.manifest.forms:
+        outcomes = [
+            ENGINE.run(
+                model,
+                form,
+                [Work(initial_stream(model, form), spike_chunk(length, *stream[:length].nonzero()), end=False)],
+            )[0]
+            for stream, length in zip(spikes, LENGTHS, strict=True)
+        ]
+        arrays[f"{form}.probabilities"] = np.array([outcome.result.probabilities for outcome in outcomes])
+        if outcomes[0].result.readout is not None:
+            readout = np.zeros((len(LENGTHS), max(LENGTHS), outcomes[0].result.readout.shape[1]), np.float32)
+            for row, outcome in zip(readout, outcomes, strict=True):
+                assert outcome.result.readout is not None
+                row[: len(outcome.result.readout)] = outcome.result.readout
+            arrays[f"{form}.readout"] = readout
+    change(arrays)
+    file = io.BytesIO()
+    np.savez_compressed(file, **arrays)
+    return file.getvalue()
+
+
+@pytest.fixture
+def models(tmp_path: Path) -> Path:
+    """A classifier and a tracer, each with golden streams."""
+    for name, options in {"digits": {}, "tracer": {"rule": "trace"}}.items():
+        folder = write_artifact(tmp_path, name, **options)  # type: ignore[arg-type]
+        write_golden(folder, golden(tmp_path, name))
+    return tmp_path
+
+
+def choose(models: Path, choice: DeviceChoice, device: Device | None) -> Chosen:
+    return choose_device(choice, device, ENGINE, lambda on: empty_catalog(models, on))
+
+
+def empty_catalog(models: Path, device: Device | None) -> ModelCatalog:
+    return ModelCatalog(models, "digits", load_fake, device=device, is_empty=True)
+
+
+def test_a_gpu_with_the_cpus_answers_is_taken(models: Path) -> None:
+    device = FakeDevice()
+    chosen = choose(models, "auto", device)
+    assert chosen.device is device
+    assert chosen.reason == "a fake GPU gave the CPU's answers on the golden streams of 2 models"
+    assert device.runs == 2 * 2 * 2  # models, forms, chunks
+
+
+@pytest.mark.parametrize("kind", ["wrong", "failing", "full"])
+def test_any_other_gpu_is_not(models: Path, kind: str) -> None:
+    device = FakeDevice(wrong if kind == "wrong" else load_fake, 100 if kind == "full" else 1 << 30)
+    if kind == "failing":
+        device.failure = ArtifactError("out of order")
+    chosen = choose(models, "auto", device)
+    assert chosen.device is None
+    sentence = {"wrong": "'digits' version '1', form 'exact', golden stream", "failing": "out of order", "full": "full"}
+    assert chosen.reason.startswith("a fake GPU does not give the CPU's answers: ")
+    assert sentence[kind] in chosen.reason
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (None, "golden.npz: cannot be read"),
+        (lambda arrays: arrays.pop("steps"), "golden.npz: cannot be read"),
+        (lambda arrays: arrays.pop("bank.probabilities"), "has no bank.probabilities"),
+        (lambda arrays: arrays["bank.probabilities"].fill(np.nan), "form 'bank', golden stream 0"),
+    ],
+)
+def test_an_artifact_without_answers_proves_nothing(
+    models: Path, change: Callable[[Mapping[str, Any]], object] | None, sentence: str
+) -> None:
+    content = b"none" if change is None else golden(models, "digits", change)
+    write_golden(models / "digits/1", content)
+    chosen = choose(models, "auto", FakeDevice())
+    assert chosen.device is None
+    assert sentence in chosen.reason
+
+
+def test_an_artifact_that_cannot_be_used_anywhere_says_nothing_about_a_gpu(models: Path) -> None:
+    (write_artifact(models, "damaged") / "bank.onnx").write_bytes(b"damaged")
+    device = FakeDevice()
+    chosen = choose(models, "auto", device)
+    assert chosen == (device, "a fake GPU gave the CPU's answers on the golden streams of 2 models")
+
+
+def test_an_operator_may_insist(models: Path) -> None:
+    device = FakeDevice(wrong)
+    chosen = choose(models, "cuda", device)
+    assert chosen.device is device
+    assert "was not compared with the CPU" in chosen.reason
+    assert device.runs == 0
+
+
+def test_without_a_gpu_there_is_nothing_to_say(models: Path) -> None:
+    assert choose(models, "auto", None) == (None, "")

@@ -1,0 +1,81 @@
+"""A server starts with the models that can be used."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pytest
+
+from service.errors import ArtifactError
+from service.models.catalog import ModelCatalog
+from service.observe.counters import Counters
+from service.reload.reload import Reloader
+from tests.support.artifact import write_artifact
+from tests.support.artifact_file import rewrite
+from tests.support.fake_graph import load_fake
+from tests.support.smoke_tested import smoke_tested
+
+
+def load(models: Path, default_model: str | None = None) -> tuple[ModelCatalog, Counters]:
+    catalog, counters = ModelCatalog(models, default_model, load_fake, is_empty=True), Counters()
+    Reloader(catalog, smoke_tested, counters).load()
+    return catalog, counters
+
+
+def damage(folder: Path) -> None:
+    (folder / "bank.onnx").write_bytes(b"other")
+
+
+def test_an_empty_catalog_loads_what_a_full_one_has(models: Path) -> None:
+    write_artifact(models, "words", version="2")
+    (models / "default").write_text("words")
+    loaded, counters = load(models)
+    opened = ModelCatalog(models, load=load_fake)
+    assert loaded.names == opened.names == ["digits", "words"]
+    assert loaded.default_name == opened.default_name == "words"
+    assert loaded.content_of("words", "2") == opened.content_of("words", "2")
+    assert (counters.models_refused, counters.model_reloads) == (0, 0)
+
+
+def test_what_is_damaged_is_refused_and_the_rest_is_served(models: Path, caplog: pytest.LogCaptureFixture) -> None:
+    damage(write_artifact(models, "words"))
+    damage(write_artifact(models, version="2"))
+    rewrite(write_artifact(models, version="3"), "exact.onnx", b"[]")  # loads, and fails when it runs
+    catalog, counters = load(models)
+    assert (catalog.names, catalog.versions("digits"), catalog.get().version) == (["digits"], ["1"], "1")
+    assert counters.models_refused == 3
+    refused = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
+    assert [text.startswith("refused: ") for text in refused] == [True] * 3
+    assert f"{models / 'digits/2/bank.onnx'}: differs" in refused[0]
+    assert f"{models / 'words/1/bank.onnx'}: differs" in refused[2]
+
+
+def test_nothing_is_served_if_nothing_can_be(models: Path) -> None:
+    damage(models / "digits/1")
+    damage(write_artifact(models, "words"))
+    with pytest.raises(ArtifactError, match=r"digits/1/bank\.onnx: differs.*; .*words/1/bank\.onnx: differs"):
+        load(models)
+
+
+@pytest.mark.parametrize("named_by", ["option", "file"])
+def test_a_damaged_default_model_is_not_replaced_by_another(
+    models: Path, caplog: pytest.LogCaptureFixture, named_by: str
+) -> None:
+    damage(write_artifact(models, "words"))
+    if named_by == "file":
+        (models / "default").write_text("words")
+    with pytest.raises(ArtifactError, match=r"the default model 'words' is not in|names 'words', but the folder has"):
+        load(models, "words" if named_by == "option" else None)
+    assert "words/1/bank.onnx: differs" in caplog.text
+
+
+def test_a_damaged_version_of_the_default_model_leaves_the_others(models: Path) -> None:
+    damage(write_artifact(models, version="2"))
+    assert load(models, "digits")[0].get().version == "1"
+
+
+@pytest.mark.parametrize("folder", ["empty", "gone"])
+def test_a_folder_without_models_is_refused(tmp_path: Path, folder: str) -> None:
+    with pytest.raises(ArtifactError, match=r"contains no model|no such folder"):
+        load(tmp_path if folder == "empty" else tmp_path / "gone")

@@ -1,0 +1,70 @@
+"""Every command that a page names exists, with its options. ``tests/e2e/test_documents.py`` runs those that it can."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import re
+import tomllib
+from pathlib import Path
+
+import click
+import pytest
+import typer
+
+import hetsyn
+from benchmarks.__main__ import BENCHMARKS
+from tests.support.documents import PAGES, blocks, name_of, prose
+from tests.support.paths import ROOT
+
+COMMAND = re.compile(r"^(hetsyn|python -m benchmarks) ([a-z_-]+)(.*)$")
+
+
+def texts(page: Path) -> list[str]:
+    """Lines of a page's shell blocks, whole and with their variables, and what its prose has in backticks."""
+    lines = []
+    for block in blocks(page):
+        if block.language == "sh":
+            script = block.code.replace("\\\n", " ")
+            for name, value in re.findall(r"^(\w+)=[\"'](.*)[\"']$", script, re.MULTILINE):
+                script = script.replace(f"${name}", value)
+            lines += [line.strip() for line in script.splitlines()]
+    return lines + re.findall(r"`([^`]+)`", prose(page).replace("\n", " "))
+
+
+def options_of_hetsyn(name: str, rest: str) -> set[str]:
+    """The options of a command, and of its subcommand if the words after it begin with one."""
+    command = typer.main.get_command(getattr(importlib.import_module(hetsyn.SUBCOMMANDS[name].module), name))
+    words = rest.split()
+    if words and isinstance(command, click.Group | typer.core.TyperGroup) and words[0] in command.commands:
+        command = command.commands[words[0]]
+    return {"--help"} | {option for each in command.params for option in (*each.opts, *each.secondary_opts)}
+
+
+def options_of_benchmark(name: str) -> set[str]:
+    parser = argparse.ArgumentParser()
+    BENCHMARKS[name].add_arguments(parser)
+    return {"--quick", "--json"} | set(re.findall(r"--[a-z-]+", parser.format_usage()))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_commands_and_their_options_exist(page: Path) -> None:
+    for text in texts(page):
+        matched = COMMAND.match(text)
+        if matched is None:
+            continue
+        program, name, rest = matched.groups()
+        known = options_of_hetsyn(name, rest) if program == "hetsyn" else options_of_benchmark(name)
+        assert set(re.findall(r"(?<!\S)--[a-z][a-z-]*", rest)) <= known, text
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_extras_and_targets_exist(page: Path) -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    for text in texts(page):
+        for names in re.findall(r"'\.\[([a-z,]+)\]'", text):
+            assert set(names.split(",")) <= set(extras), text
+        if text.startswith("make "):
+            assert text.split()[1] in targets, text
+        assert "hetsyn[" not in text, f"{text}: the package is not on PyPI"
