@@ -161,6 +161,13 @@ class Connection(HttpToolsProtocol):
             cycle.disconnected = True
             cycle.message_event.set()
 
+    def eof_received(self) -> bool:  # type: ignore[override]  # asyncio keeps the connection if it is true
+        """The client sends no more. It still gets the responses to its requests, if the last of them is complete."""
+        if self.waits() or self.cycle.more_body:
+            return False
+        self.cycle.keep_alive = False
+        return True
+
     def data_received(self, data: bytes) -> None:
         self._header_bytes += len(data)
         super().data_received(data)
@@ -182,6 +189,7 @@ class Connection(HttpToolsProtocol):
         self._header_bytes = 0
         before = self.cycle
         super().on_headers_complete()
+        self.headers = []  # takes the trailers: they may not replace headers (RFC 9110, section 6.5.1)
         if before is not None and not before.response_complete:
             self._earlier.append(before)
 

@@ -210,6 +210,48 @@ async def test_long_headers_and_bodies_in_parts_are_served(models: Path, gate: G
         writer.close()
 
 
+async def test_trailers_do_not_replace_headers(models: Path, gate: Gate) -> None:
+    body = chunk(5).partition(b"\r\n\r\n")[2]
+    async with listening(models, gate) as server:
+        reader, writer = await server.connect()
+        writer.write(CHUNKED + b"%x\r\n%b\r\n0\r\nContent-Encoding: gzip\r\nX-Other: 1\r\n\r\n" % (len(body), body) + LIVE)
+        for _ in range(2):
+            assert (await response(reader))[0] == 200
+        writer.close()
+
+
+@pytest.mark.parametrize("requests", [1, 3])
+async def test_a_client_that_sends_no_more_gets_its_responses(models: Path, gate: Gate, requests: int) -> None:
+    async with listening(models, gate) as server:
+        gate.opened.clear()
+        reader, writer = await server.connect()
+        writer.write(b"".join(chunk(5, session="a", seq=n) for n in range(requests)))
+        writer.write_eof()
+        assert await asyncio.to_thread(gate.entered.acquire, timeout=10)
+        gate.opened.set()
+        for n in range(requests):
+            status, body = await response(reader)
+            assert (status, json.loads(body)["seq"]) == (200, n)
+        assert await reader.read() == b""
+        await server.until(lambda: server.open == 0)
+        assert not server.ended
+        writer.close()
+
+
+@pytest.mark.parametrize("sent", [b"", b"GET /", LIVE + b"GET /", chunk(5)[:-5]])
+async def test_a_client_that_ends_in_a_request_is_disconnected(models: Path, gate: Gate, sent: bytes) -> None:
+    async with listening(models, gate, header_timeout_s=NEVER_S, body_timeout_s=NEVER_S) as server:
+        reader, writer = await server.connect()
+        writer.write(sent)
+        for _ in range(sent.count(LIVE)):
+            assert (await response(reader))[0] == 200
+        writer.write_eof()
+        assert await reader.read() == b""
+        await server.until(lambda: server.open == 0 and not server.process.server_state.tasks)
+        assert (server.parts.uploads.under_way, server.parts.admission.in_flight) == (0, 0)
+        writer.close()
+
+
 UPGRADE = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n"
 
 
