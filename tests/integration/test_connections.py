@@ -214,7 +214,8 @@ async def test_trailers_do_not_replace_headers(models: Path, gate: Gate) -> None
     body = chunk(5).partition(b"\r\n\r\n")[2]
     async with listening(models, gate) as server:
         reader, writer = await server.connect()
-        writer.write(CHUNKED + b"%x\r\n%b\r\n0\r\nContent-Encoding: gzip\r\nX-Other: 1\r\n\r\n" % (len(body), body) + LIVE)
+        trailers = b"Content-Encoding: gzip\r\nX-Other: 1\r\n"
+        writer.write(CHUNKED + b"%x\r\n%b\r\n0\r\n%b\r\n" % (len(body), body, trailers) + LIVE)
         for _ in range(2):
             assert (await response(reader))[0] == 200
         writer.close()
