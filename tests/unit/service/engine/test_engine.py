@@ -104,9 +104,9 @@ def test_any_cutting_of_spikes_gives_the_same_bits(digits: Model, cuts: list[int
     expected = run(digits, initial_stream(digits, "exact"), spike_chunk(60, times, units), end=True)
     stream = initial_stream(digits, "exact")
     edges = [0, *sorted(cuts), 60]
-    for begin, stop in pairwise(edges):
-        chosen = (times >= begin) & (times < stop)
-        chunk = spike_chunk(stop - begin, times[chosen] - begin, units[chosen])
+    for start, stop in pairwise(edges):
+        chosen = (times >= start) & (times < stop)
+        chunk = spike_chunk(stop - start, times[chosen] - start, units[chosen])
         stream = run(digits, stream, chunk, stop == 60, Engine(1000, segment)).stream
     assert same(stream, expected.stream)
 
