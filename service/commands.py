@@ -204,6 +204,8 @@ def serve_models(
     ] = None,
 ) -> None:
     """Serve the models of a folder over HTTP."""
+    has_terminal = sys.stdin is not None and sys.stdin.isatty()
+    _hold_reloads(has_terminal)
     import uvicorn
 
     from service.admission.open_files import allowed_connections
@@ -218,8 +220,6 @@ def serve_models(
     from service.store.url import redacted
 
     check_runtime()
-    if hasattr(signal, "SIGUSR1"):
-        signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # a reload that is requested while the server starts
     if max_upload_bytes < max_body_bytes:
         raise typer.BadParameter(f"--max-upload-bytes {max_upload_bytes} is less than --max-body-bytes")
     settings = Settings(
@@ -291,7 +291,6 @@ def serve_models(
     # any cycle: collecting after every 700 objects (Python's default) took a tenth of a server's time.
     gc.freeze()
     gc.set_threshold(*COLLECT_AFTER)
-    has_terminal = sys.stdin is not None and sys.stdin.isatty()
     process = GracefulServer(
         config,
         server.admission,
@@ -349,6 +348,12 @@ def inspect_model(
     console = Console()
     console.print(_facts(description))
     console.print(_forms(description))
+
+
+def _hold_reloads(has_terminal: bool) -> None:
+    """Let requests for a reload wait until the server handles them: their signals would end the process."""
+    if hasattr(signal, "SIGUSR1"):
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1} if has_terminal else {signal.SIGUSR1, signal.SIGHUP})
 
 
 def _carry_keys(path: Path | None) -> CarryKeys | None:

@@ -67,6 +67,8 @@ class GracefulServer(uvicorn.Server):
         handlers = self._own_signals()
         for number, handler in handlers.items():
             self._loop.add_signal_handler(number, handler)
+        if handlers:  # those that came while the models were loaded (service/commands.py)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, handlers)
         try:
             if self._prepare is not None:
                 await self._prepare()

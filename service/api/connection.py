@@ -110,6 +110,7 @@ class Connection(HttpToolsProtocol):
         self._connections = connections
         self._earlier: list[RequestResponseCycle] = []  # of pipelined requests, all but the last
         self._was_used = False
+        self._is_malformed = False  # what follows is not read
         self._header_bytes = 0  # since headers were complete or a part of a body arrived
         self._headers_due: asyncio.TimerHandle | None = None
         self._reading_due: asyncio.TimerHandle | None = None
@@ -161,7 +162,26 @@ class Connection(HttpToolsProtocol):
             cycle.disconnected = True
             cycle.message_event.set()
 
+    def eof_received(self) -> bool:  # type: ignore[override]  # asyncio keeps the connection if it is true
+        """The client sends no more. It still gets the responses to its requests, if the last of them is complete."""
+        if self.waits() or self.cycle.more_body:
+            return False
+        self.cycle.keep_alive = False
+        return True
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse bytes that are not HTTP, after the responses to the requests before them."""
+        self._is_malformed = True
+        cycles = [cycle for cycle in (*self._earlier, self.cycle) if cycle is not None]
+        complete = [cycle for cycle in cycles if not (cycle.response_complete or cycle.more_body)]
+        if complete:
+            complete[-1].keep_alive = False  # a 400 would be taken for its response
+        else:
+            super().send_400_response(msg)
+
     def data_received(self, data: bytes) -> None:
+        if self._is_malformed:
+            return
         self._header_bytes += len(data)
         super().data_received(data)
         if self._header_bytes > MOST_HEADER_BYTES and not self.transport.is_closing():
@@ -182,6 +202,7 @@ class Connection(HttpToolsProtocol):
         self._header_bytes = 0
         before = self.cycle
         super().on_headers_complete()
+        self.headers = []  # takes the trailers: they may not replace headers (RFC 9110, section 6.5.1)
         if before is not None and not before.response_complete:
             self._earlier.append(before)
 

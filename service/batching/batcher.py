@@ -190,7 +190,7 @@ class Batcher:
         limit = min(max(item.left for item in batch), MAX_SEGMENT_STEPS)
         while True:
             steps = sum(min(item.left, limit) + 1 for item in batch)
-            step_s = self._network_step_s(batch, limit, steps)
+            step_s = self._step_s(batch, limit, steps)
             if step_s == inf:
                 return min(limit, PROBE_STEPS)
             if steps * step_s <= SEGMENT_S or limit == 1:
@@ -198,9 +198,10 @@ class Batcher:
             # a denser part of a chunk may follow a quiet one, so the shorter segment is looked up anew
             limit = max(1, min(limit // 2, int(SEGMENT_S / (step_s * len(batch)))))
 
-    def _network_step_s(self, batch: Sequence[_Item], limit: int, steps: int) -> float:
+    def _step_s(self, batch: Sequence[_Item], limit: int, steps: int) -> float:
+        """Upper estimate of the time of one step, that of the encoder included; inf if it is not known."""
         group = batch[0].waiting.group
-        events = 0.0
+        events, encode_s = 0.0, 0.0
         for item in batch:
             known = count_events(item.job, limit)
             if known is None:
@@ -208,8 +209,9 @@ class Batcher:
                 if density is None:
                     return inf
                 known = round(density * min(item.left, limit))
+                encode_s = self._costs.step_s(("encode", group), steps, 0)
             events += known
-        return self._costs.step_s(("network", group), steps, int(events))
+        return encode_s + self._costs.step_s(("network", group), steps, int(events))
 
     def _run_inline(self, batch: Sequence[_Item]) -> bool:
         """Run a batch on the event loop if it is short; whether it was."""

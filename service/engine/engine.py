@@ -179,6 +179,10 @@ class Engine:
         for b, piece in enumerate(segment.pieces):
             if b not in results:  # no step to run
                 results[b] = _outcome_of_state(model, form, piece.job) if piece.is_last else piece.job
+        states = model.states(form)
+        if not states.is_host:  # a commit reads them on the event loop
+            done = [(piece, results[b]) for b, piece in enumerate(segment.pieces) if piece.job.needs_host]
+            states.fetch([result.stream.network for piece, result in done if piece.is_last])
         return [results[b] for b in range(len(segment.pieces))]
 
     def _run_group(self, model: Model, form: FormName, segment: Segment, group: Group) -> list[Job | Outcome]:
@@ -198,9 +202,6 @@ class Engine:
         scores, probabilities = outputs[SCORES], outputs[PROBABILITIES]
         if not (np.isfinite(scores).all() and np.isfinite(probabilities).all()):
             raise ArtifactError(f"model {model.name!r} version {model.version!r} gave numbers that are not finite")
-        if not states.is_host:
-            read = [row for row, piece in zip(rows, pieces, strict=True) if piece.is_last and piece.job.needs_host]
-            states.fetch(read)
         results: list[Job | Outcome] = []
         encoders = group.encoders or [stream.encoder for stream in streams]
         totals = outputs[NEXT_STEP].tolist()
@@ -208,7 +209,9 @@ class Engine:
             job, total = piece.job, totals[b]
             after = StreamState(rows[b], total, encoders[b], stream.kind, stream.resampler, stream.pending)
             steps = job.steps + piece.steps
-            readouts = (*job.readouts, outputs[READOUT][b, : piece.steps]) if has_trace else ()
+            readouts = job.readouts
+            if has_trace:  # a copy, or a chunk that goes on would keep the whole batch in memory
+                readouts = (*readouts, outputs[READOUT][b, : piece.steps].copy())
             if piece.is_last:
                 readout = np.concatenate(readouts) if has_trace else None
                 decided = is_decided(manifest.decision, total)

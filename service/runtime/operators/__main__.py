@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+
+from service.errors import HetsynError
 from service.runtime.cuda import problem as cuda_problem
 from service.runtime.onnx import operator_status
 from service.runtime.operators import cuda_library
@@ -16,4 +19,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except HetsynError as error:
+        sys.exit(f"hetsyn: {error}")

@@ -51,13 +51,13 @@ class _Announced(uvicorn.Server):
 
 @pytest.fixture(autouse=True)
 def _process() -> Iterator[None]:
-    """``serve`` sets up the log of its process, and a signal."""
+    """``serve`` sets up the log of its process, and holds signals."""
     log = logging.getLogger("hetsyn")
-    before = log.level, log.handlers[:], signal.getsignal(signal.SIGUSR1)
+    before = log.level, log.handlers[:], signal.pthread_sigmask(signal.SIG_BLOCK, ())
     yield
     log.setLevel(before[0])
     log.handlers[:] = before[1]
-    signal.signal(signal.SIGUSR1, before[2])
+    signal.pthread_sigmask(signal.SIG_SETMASK, before[2])
 
 
 @pytest.fixture

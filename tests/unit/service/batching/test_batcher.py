@@ -17,9 +17,10 @@ from service.engine.stream import initial_stream
 from service.engine.work import Job, Outcome, Work
 from service.errors import ArtifactError
 from service.models.model import Model
-from service.wire.chunk import spike_chunk
-from tests.support.fake_graph import CHANNELS
+from service.wire.chunk import AudioChunk, spike_chunk
+from tests.support.fake_graph import CHANNELS, RATE_HZ, STEP_SAMPLES
 from tests.support.gate import Gate
+from tests.support.signals import sound
 
 
 class RecordingEngine(Engine):
@@ -264,6 +265,34 @@ async def test_a_short_chunk_waits_for_a_segment_of_a_long_one_and_not_for_all_o
     assert not long.done()
     assert (await long).result.steps == 5_000
     assert engine.longest_s <= 2 * SEGMENT_S
+    await batcher.close()
+
+
+class MeteredAudio(Metered):
+    """Takes a tenth of a millisecond a step, and a whole one to encode it."""
+
+    def take(self, model: Model, jobs: Sequence[Job], max_steps: int) -> Segment:
+        segment = super().take(model, jobs, max_steps)
+        self.now_s += 1e-3 * segment.steps
+        return segment
+
+    def compute(self, model: Model, form: FormName, segment: Segment) -> list[Job | Outcome]:
+        results = Engine.compute(self, model, form, segment)
+        self.now_s += 1e-4 * segment.steps
+        self.longest_s = max(self.longest_s, 1.1e-3 * segment.steps)
+        return results
+
+
+@pytest.mark.parametrize("together", [1, 3])
+async def test_the_time_of_the_encoder_counts_in_a_segment(model: Model, together: int) -> None:
+    engine = MeteredAudio()
+    batcher = engine.batcher(inline_s=0.0)
+    samples = sound(300 * STEP_SAMPLES, 1).astype(np.float32) / np.float32(32_768)
+    audio = Work(initial_stream(model, "bank"), AudioChunk(samples, RATE_HZ), end=False)
+    await batcher.run(model, "bank", audio)  # its cost is known now
+    engine.longest_s = 0.0
+    await asyncio.gather(*(batcher.run(model, "bank", audio) for _ in range(together)))
+    assert 0 < engine.longest_s <= 2 * SEGMENT_S
     await batcher.close()
 
 

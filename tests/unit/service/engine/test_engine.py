@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from service.contract.graph_io import NEXT_STATE, PROBABILITIES
 from service.engine.engine import Engine
 from service.engine.stream import StreamState, initial_stream
-from service.engine.work import Outcome, Work
+from service.engine.work import Job, Outcome, Work, begin
 from service.errors import ArtifactError, InputError, TooLarge, UnsupportedInput
 from service.models.catalog import ModelCatalog
 from service.models.model import Model
@@ -104,9 +104,9 @@ def test_any_cutting_of_spikes_gives_the_same_bits(digits: Model, cuts: list[int
     expected = run(digits, initial_stream(digits, "exact"), spike_chunk(60, times, units), end=True)
     stream = initial_stream(digits, "exact")
     edges = [0, *sorted(cuts), 60]
-    for begin, stop in pairwise(edges):
-        chosen = (times >= begin) & (times < stop)
-        chunk = spike_chunk(stop - begin, times[chosen] - begin, units[chosen])
+    for start, stop in pairwise(edges):
+        chosen = (times >= start) & (times < stop)
+        chunk = spike_chunk(stop - start, times[chosen] - start, units[chosen])
         stream = run(digits, stream, chunk, stop == 60, Engine(1000, segment)).stream
     assert same(stream, expected.stream)
 
@@ -147,6 +147,17 @@ def test_states_own_their_memory(digits: Model) -> None:
     for outcome in ENGINE.run(digits, "exact", [work] * 3):
         value: Any = outcome.stream.network
         assert value.base is None or value.base.size == value.size
+
+
+def test_a_chunk_that_goes_on_keeps_no_readouts_of_its_batch(tmp_path: Path) -> None:
+    write_artifact(tmp_path, rule="trace")
+    model = ModelCatalog(tmp_path, load=load_fake).get()
+    stream = initial_stream(model, "exact")
+    jobs = [begin(Work(stream, spike_chunk(steps, [0], [1]), end=False)) for steps in (20, 3, 3, 3)]
+    job = ENGINE.compute(model, "exact", ENGINE.take(model, jobs, 5))[0]
+    assert isinstance(job, Job)
+    assert [readout.shape for readout in job.readouts] == [(5, OUTPUTS)]
+    assert all(readout.base is None for readout in job.readouts)
 
 
 def test_samples_that_fill_no_step_wait(digits: Model) -> None:

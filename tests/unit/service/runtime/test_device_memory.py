@@ -199,6 +199,29 @@ def test_a_batch_brings_the_states_that_will_be_read_in_one_transfer(
     assert len(downloads) == 2 + 3
 
 
+def test_the_states_of_chunks_without_a_step_come_in_the_same_transfer(
+    resident: Model, device: FakeDevice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = one(resident, initial_stream(resident, "exact"), chunk(5, 0)).stream
+    downloads: list[int] = []
+    download = device.download
+
+    def counted(address: int, nbytes: int) -> Any:
+        downloads.append(nbytes)
+        return download(address, nbytes)
+
+    monkeypatch.setattr(device, "download", counted)
+    works = [Work(first, chunk(steps, 1), end=False, needs_host=True) for steps in (0, 5)]
+    outcomes = ENGINE.run(resident, "exact", works)
+    before = len(downloads)
+    assert downloads[-1] == 2 * ROW_BYTES
+    states = resident.states("exact")
+    with device.lock:  # as a batch holds it
+        for outcome in outcomes:
+            states.to_host(outcome.stream.network)
+    assert len(downloads) == before
+
+
 def test_rows_that_lie_together_are_not_copied(resident: Model, device: FakeDevice) -> None:
     stream = initial_stream(resident, "exact")
     stream = one(resident, stream, chunk(5, 0)).stream

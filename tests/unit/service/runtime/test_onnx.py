@@ -16,6 +16,7 @@ from service.errors import ArtifactError, RuntimeUnavailable
 from service.runtime import onnx as runtime
 from service.runtime.onnx import check_runtime, explain, load_graph, operator_status, operators_problem
 from service.runtime.operators import MODE, library
+from tests.support.paths import ROOT
 from tests.support.tools import NO_OPERATOR
 
 
@@ -188,6 +189,14 @@ def test_an_unknown_mode_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(MODE, "on")
     with pytest.raises(RuntimeUnavailable, match="HETSYN_OPERATORS=on: off, require, or leave it out"):
         check_runtime()
+
+
+def test_a_wrong_setting_is_one_line_where_the_operator_is_looked_up() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "service.runtime.operators"],
+        cwd=ROOT, env=os.environ | {MODE: "on"}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (1, "hetsyn: HETSYN_OPERATORS=on: off, require, or leave it out\n")
 
 
 @pytest.mark.skipif(library() is None, reason=NO_OPERATOR)
