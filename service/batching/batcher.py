@@ -8,7 +8,7 @@ Time is shared by segments. A batch runs for ``SEGMENT_S`` at most, by the cost 
 is not done then goes to the back of the queue: its state is a value. So a short chunk waits for a segment of a long
 one and not for all of it. A batch that is done in one segment and takes less than ``inline_s`` runs on the event loop
 itself: handing it to a thread and back would take longer. Audio is encoded there first, which makes the spikes known;
-unknown work goes to a thread.
+unknown work goes to a thread. Of more chunks than are short together, the first ones run there.
 
 The engine changes no state in place, so a batch that fails is run again chunk by chunk, and the error reaches those
 alone whose chunk fails on its own. A caller that goes away harms nobody: its chunk runs with the others.
@@ -171,10 +171,12 @@ class Batcher:
             if isinstance(choice, Wait):
                 self._wake = asyncio.get_running_loop().call_later(choice.until_s - now_s, self._start)
                 return
-            chosen = set(choice.indices)
             batch = [self._waiting[index] for index in choice.indices]
+            count = self._count_inline(batch)
+            chosen = set(choice.indices[:count] if count else choice.indices)
             self._waiting = [item for index, item in enumerate(self._waiting) if index not in chosen]
-            if self._run_inline(batch):
+            if count:
+                self._run_here(batch[:count])
                 self._schedule()  # first accept the chunks that arrived meanwhile
                 return
             task = asyncio.get_running_loop().create_task(self._run(batch, self._segment_steps(batch)))
@@ -213,46 +215,57 @@ class Batcher:
             events += known
         return encode_s + self._costs.step_s(("network", group), steps, int(events))
 
-    def _run_inline(self, batch: Sequence[_Item]) -> bool:
-        """Run a batch on the event loop if it is short; whether it was."""
+    def _count_inline(self, batch: Sequence[_Item]) -> int:
+        """Number of chunks, from the first on, that are short enough together to run on the event loop."""
         first = batch[0]
         if self._inline_s <= 0 or not first.model.states(first.form).is_host:
-            return False
-        limit = steps = events = 0
-        stage = "network"
+            return 0
+        count = len(batch)
+        while count:
+            expected_s = self._expected_s(batch[:count])
+            if expected_s < self._inline_s:
+                return count
+            if expected_s == inf:
+                return 0
+            count = min(count - 1, int(count * self._inline_s / expected_s))
+        return 0
+
+    def _expected_s(self, batch: Sequence[_Item]) -> float:
+        """Time that a batch should take; inf for a long chunk, or a density that has not been seen."""
+        group = batch[0].waiting.group
+        steps = events = audio_steps = 0
         for item in batch:
             job, left = item.job, item.left
             if left > MAX_SEGMENT_STEPS or job.steps:
-                return False  # of a long chunk no part runs here, or the parts would follow one another
+                return inf  # of a long chunk no part runs here, or the parts would follow one another
             count = count_events(job, left)
             if count is None:
-                # the spikes of audio are known once it is encoded, and that takes a time that its steps tell
-                stage = "encode"
+                audio_steps += left + 1
             else:
                 events += count
-            steps += left + 1
-            limit = max(limit, left)
-        if stage == "encode":
-            events = 0
-        if self._costs.expected_s((stage, first.waiting.group), steps, events) >= self._inline_s:
-            return False
-        self._run_here(batch, limit, is_known=stage == "network")
-        return True
+                steps += left + 1
+        expected_s = 0.0
+        if audio_steps:
+            # the spikes of audio are known once it is encoded; if it has never been, the network's time is left out
+            expected_s = self._costs.expected_s(("encode", group), audio_steps, 0)
+            density = self._costs.density(("network", group))
+            if density is not None:
+                events += round(density * audio_steps)
+                steps += audio_steps
+        if steps:
+            expected_s += self._costs.expected_s(("network", group), steps, events)
+        return expected_s
 
-    def _run_here(self, batch: Sequence[_Item], limit: int, *, is_known: bool) -> None:
-        """Run a batch on the event loop.
-
-        Args:
-            limit: steps of each stream.
-            is_known: the spikes were known, and their cost is below ``inline_s``.
-        """
+    def _run_here(self, batch: Sequence[_Item]) -> None:
+        """Run a batch of short chunks on the event loop."""
         first = batch[0]
+        limit = max([item.left for item in batch])
         timer = self._timer(first)
         try:
             started_s = timer()
             segment = self._engine.take(first.model, [item.job for item in batch], limit)
             encoded_s = timer()
-            if not is_known:
+            if _has_audio(batch):
                 work = ("network", first.waiting.group)
                 expected_s = self._costs.expected_s(work, segment.steps + len(batch), segment.events)
                 if encoded_s - started_s + expected_s >= self._inline_s:
@@ -268,7 +281,7 @@ class Batcher:
                 _fail(batch[0], error)
             else:
                 for item in batch:
-                    self._run_here([item], limit, is_known=is_known)
+                    self._run_here([item])
         else:
             self._finish(batch, measured)
 
@@ -310,7 +323,7 @@ class Batcher:
         """Answer the chunks that are done, and let the others wait again, behind those that came meanwhile."""
         group: Hashable = batch[0].waiting.group
         steps = measured.segment.steps + len(batch)
-        if any(item.job.stream.kind == "audio" for item in batch):
+        if _has_audio(batch):
             self._costs.observe(("encode", group), steps, 0, measured.encode_s)
             self._costs.observe_density(("network", group), measured.segment.events / steps)
         self._costs.observe(("network", group), steps, measured.segment.events, measured.network_s)
@@ -319,6 +332,10 @@ class Batcher:
                 self._waiting.append(self._item(item.model, item.form, result, item.outcome))
             elif not item.outcome.done():
                 item.outcome.set_result(result)
+
+
+def _has_audio(batch: Sequence[_Item]) -> bool:
+    return any([item.job.stream.kind == "audio" for item in batch])
 
 
 def _fail(item: _Item, error: Exception) -> None:

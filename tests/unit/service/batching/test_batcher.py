@@ -226,8 +226,12 @@ async def test_a_batch_is_expected_to_take_longer_the_more_steps_it_has(model: M
         assert engine.on_loop[before:] == [False] if before == 0 else engine.on_loop[before] == (steps == 9)
     before = len(engine.on_loop)
     await asyncio.gather(*(batcher.run(model, "bank", work(model, steps=9)) for _ in range(8)))
-    assert not any(engine.on_loop[before:])  # 80 ms together
-    assert engine.sizes[before] == 8
+    assert all(engine.on_loop[before:])  # 80 ms together, so the first ones run, and then the others
+    assert engine.sizes[before:] == [5, 3]
+    assert engine.longest_on_loop_s < 0.05
+    before = len(engine.on_loop)
+    await asyncio.gather(*(batcher.run(model, "bank", work(model, steps=99)) for _ in range(2)))
+    assert not any(engine.on_loop[before:])  # each takes longer
     await batcher.close()
 
 
