@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import random
 import statistics
 import subprocess
 import sys
@@ -276,13 +277,18 @@ def _feed(spikes: Float32Array) -> dict[str, Any]:
 
 
 def _interleaved(runs: dict[str, tuple[Call, int]], seconds: float) -> dict[str, float]:
-    """Median microseconds a stream and step of each. They take turns until each had its time and three turns."""
+    """Median microseconds a stream and step of each. They take turns until each had its time and three turns.
+
+    The order is another one in each round: what runs after a large network finds less of its memory in the caches.
+    """
+    order, shuffle = list(runs.items()), random.Random(0).shuffle
     taken: dict[str, list[float]] = {name: [] for name in runs}
     spent = dict.fromkeys(runs, 0.0)
     for call, _ in runs.values():
         call()  # warm-up
     while any(spent[name] < seconds or len(taken[name]) < 3 for name in runs):
-        for name, (call, stream_steps) in runs.items():
+        shuffle(order)
+        for name, (call, stream_steps) in order:
             if spent[name] >= seconds and len(taken[name]) >= 3:
                 continue
             started = time.perf_counter()

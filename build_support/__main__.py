@@ -48,7 +48,10 @@ def plan() -> str:
     except BuildError as error:
         return f"none: {error}"
     if requirements():
-        return "there is no g++, so pip downloads the compiler zig (100 MB) and builds with it: two to five minutes"
+        return (
+            "there is no g++, so pip downloads the compiler zig (100 MB) and builds with it: two to five minutes "
+            f"(without access to PyPI: {MODE}=off)"
+        )
     return f"built with {compiler.command[0]}"
 
 

@@ -88,7 +88,7 @@ class Compiler:
         if self.machine != "x86_64":
             return {"generic": ()}
         if self.is_zig:
-            # clang would use half of v4's registers, and it fetches rows of a bank more slowly with vector addresses
+            # clang would use half of v4's registers, and put the addresses of a bank's rows in vectors, which is slower
             processors = {"v2": "x86_64_v2", "v3": "x86_64_v3", "v4": "x86_64_v4-prefer_256_bit"}
             return {level: (f"-mcpu={cpu}", "-fno-slp-vectorize") for level, cpu in processors.items()}
         return {level: (f"-march=x86-64-{level}",) for level in ("v2", "v3", "v4")}

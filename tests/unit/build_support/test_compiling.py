@@ -164,3 +164,4 @@ def test_the_plan_says_what_will_be_downloaded(monkeypatch: pytest.MonkeyPatch) 
         cwd=compiling.ROOT,
     )
     assert "100 MB" in process.stdout or sys.platform != "linux"
+    assert "HETSYN_OPERATORS=off" in process.stdout or sys.platform != "linux"

@@ -87,7 +87,7 @@ async def test_a_full_disk_changes_nothing_and_is_unavailable(tmp_path: Path, st
 
 
 async def test_a_locked_file_is_unavailable_and_recovers(tmp_path: Path, start_store: StartStore) -> None:
-    store = await start_store(FileStore(tmp_path / "s.db", timeout_s=0.2))
+    store = await start_store(FileStore(tmp_path / "s.db"))
     other = sqlite3.connect(tmp_path / "s.db", isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     (verdict,) = await store.commit([put("a", NO_REVISION, 1)])

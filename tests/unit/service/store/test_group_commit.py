@@ -67,31 +67,43 @@ async def test_each_caller_gets_an_error_of_its_own() -> None:
     assert len({id(error) for error in errors}) == 3
 
 
-async def test_nobody_waits_for_batch_after_batch_that_is_not_answered() -> None:
-    timeout_s = 0.05
+async def test_nobody_waits_for_batch_after_batch_that_is_not_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    now_s = 0.0
+    monkeypatch.setattr(asyncio.get_running_loop(), "time", lambda: now_s)
     store = FailingStore()
+    ends = [asyncio.Event(), asyncio.Event()]
 
     async def hangs(changes: Sequence[Change]) -> list[CommitResult | HetsynError]:
         store.batches.append(len(changes))
-        await asyncio.sleep(timeout_s)
+        await ends[len(store.batches) - 1].wait()
         return [StoreUnavailable("in the store") for _ in changes]
 
-    store.commit = hangs  # type: ignore[method-assign]
-    group_commit = GroupCommit(store, max_batch=4, timeout_s=timeout_s)
+    async def batches(count: int) -> None:
+        while len(store.batches) < count:
+            await asyncio.sleep(0)
 
-    async def commit_timed(name: str) -> tuple[str, float]:
-        began_s = asyncio.get_running_loop().time()
+    store.commit = hangs  # type: ignore[method-assign]
+    group_commit = GroupCommit(store, max_batch=4, timeout_s=1.0)
+
+    async def commit(name: str) -> str:
         with pytest.raises(StoreUnavailable) as caught:
             await group_commit.commit(change(name))
-        return str(caught.value), asyncio.get_running_loop().time() - began_s
+        return str(caught.value)
 
-    early = [asyncio.create_task(commit_timed(f"early-{n}")) for n in range(100)]
-    await asyncio.sleep(timeout_s / 2)
-    late = [asyncio.create_task(commit_timed(f"late-{n}")) for n in range(100)]
+    early = [asyncio.create_task(commit(f"early-{n}")) for n in range(100)]
+    await batches(1)
+    now_s = 0.6
+    late = [asyncio.create_task(commit(f"late-{n}")) for n in range(100)]
+    await asyncio.sleep(0)
+    now_s = 1.2  # the first batch took longer than the time-out, and the late ones have waited for half of it
+    ends[0].set()
+    await batches(2)
+    now_s = 1.8
+    ends[1].set()
     outcomes = await asyncio.gather(*early, *late)
     assert store.batches == [4, 4]
-    assert sum("nothing was changed" in message for message, _ in outcomes) == 192
-    assert sum("in the store" in message for message, _ in outcomes) == 8
+    assert sum("nothing was changed" in message for message in outcomes) == 192
+    assert sum("in the store" in message for message in outcomes) == 8
     await group_commit.drain()
 
 
