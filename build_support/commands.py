@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import ClassVar
 
@@ -9,7 +10,16 @@ from setuptools import Command
 from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build import build
 
-from build_support.compiling import LIBRARIES, ROOT, BuildError, Compiler, choose_compiler, compile_library, mode
+from build_support.compiling import (
+    LIBRARIES,
+    ROOT,
+    TARGET,
+    BuildError,
+    Compiler,
+    choose_compiler,
+    compile_library,
+    mode,
+)
 
 
 class Build(build):  # type: ignore[misc]
@@ -31,8 +41,7 @@ class BuildNative(Command):  # type: ignore[misc]
         self.set_undefined_options("build", ("build_lib", "build_lib"))
 
     def run(self) -> None:
-        for output in self.get_outputs():
-            Path(output).unlink(missing_ok=True)  # of an earlier build
+        self._remove_outputs()  # of an earlier build
         if mode() == "off":
             return
         try:
@@ -42,9 +51,14 @@ class BuildNative(Command):  # type: ignore[misc]
                 compile_library(library, compiler, Path(output))
             self.compiler = compiler
         except BuildError as error:
-            if mode() == "require":
+            self._remove_outputs()  # one of the two would be in a wheel for any platform
+            if mode() == "require" or os.environ.get(TARGET):
                 raise
             self.warn(f"the C++ libraries are not built, plain ONNX and plain torch run instead: {error}")
+
+    def _remove_outputs(self) -> None:
+        for output in self.get_outputs():
+            Path(output).unlink(missing_ok=True)
 
     def get_source_files(self) -> list[str]:
         return [path for library in LIBRARIES for path in (library.baseline, library.by_level)]

@@ -49,7 +49,7 @@ NOT_RUN = {
     r"hetsyn export runs/speech-digits/": "exports what the hour before it trained",
 }
 RUN = (
-    r"make demo$|hetsyn (serve|reload|train|export|inspect|stream|bench)\b|python -m service\.runtime\.operators$|"
+    r"make demo$|hetsyn (serve|reload|train|export|inspect|stream|bench)\b|python -P -m service\.runtime\.operators$|"
     r"python examples/|"
     r"(curl|head|tail|printf|openssl|cp|kill) |(type|url)="
 )
@@ -318,3 +318,16 @@ def test_what_is_not_run_is_written_somewhere() -> None:
 def test_make_demo_is_what_is_run_for_it() -> None:
     assert re.search(r"^demo: .*\n\t\$\(BIN\)/python examples/demo\.py$", (ROOT / "Makefile").read_text(), re.MULTILINE)
     assert (DOCS / "recordings/seven.wav").exists()
+
+
+@pytest.mark.parametrize("page", ["guides/install.md", "guides/gpu.md"])
+def test_the_operator_is_looked_up_in_the_installation_and_not_in_the_checkout(page: str, tmp_path: Path) -> None:
+    """A checkout has no libraries if it was installed without ``-e``."""
+    (tmp_path / "service").mkdir()
+    (tmp_path / "service/__init__.py").write_text("raise ImportError('this is not the installation')")
+    scripts = [command for block in blocks(DOCS / page) for command in commands(block.code)]
+    command = next(script for script in scripts if script.endswith("service.runtime.operators"))
+    done = subprocess.run(
+        [sys.executable, *shlex.split(command)[1:]], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.stdout.startswith("operator: "), done.stderr

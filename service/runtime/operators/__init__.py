@@ -1,7 +1,7 @@
 """Our operators for ONNX Runtime, in C++: the paths of the libraries that were built, and the choice to use them.
 
 The installation of hetsyn builds the operators, with a compiler from PyPI if the machine has none. Without them, a
-graph runs its function of plain ONNX, about ten times slower. ``python -m service.runtime.operators`` says which one
+graph runs its function of plain ONNX, about ten times slower. ``python -P -m service.runtime.operators`` says which
 runs.
 """
 

@@ -122,8 +122,26 @@ def test_without_a_compiler_the_libraries_are_left_out(command: BuildNative) -> 
     assert not any(Path(output).exists() for output in command.get_outputs())
 
 
-def test_a_build_that_is_required_fails(command: BuildNative, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(compiling.MODE, "require")
+def test_of_two_libraries_none_is_left_if_one_fails(command: BuildNative, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise a wheel for any platform would have a library for one."""
+
+    def compile_one(library: compiling.Library, _: compiling.Compiler, output: Path) -> None:
+        if library is compiling.ROLLOUT:
+            raise BuildError("no memory")
+        output.write_bytes(b"built")
+
+    monkeypatch.setattr("build_support.commands.choose_compiler", lambda: compiling.zig("x86_64"))
+    monkeypatch.setattr("build_support.commands.compile_library", compile_one)
+    command.run()
+    assert command.compiler is None
+    assert not any(Path(output).exists() for output in command.get_outputs())
+
+
+@pytest.mark.parametrize(("variable", "value"), [(compiling.MODE, "require"), (compiling.TARGET, "riscv64")])
+def test_a_build_that_is_required_fails(
+    command: BuildNative, monkeypatch: pytest.MonkeyPatch, variable: str, value: str
+) -> None:
+    monkeypatch.setenv(variable, value)
     with pytest.raises(BuildError, match="there is no compiler"):
         command.run()
 
