@@ -37,7 +37,7 @@ async def read_body(receive: Receive, declared: bytes, max_bytes: int, upload: U
         raise _too_large(max_bytes)
     first = _Begun(receive())
     if first.message is not None and not first.message.get("more_body", False):
-        return await _receive(first, receive, max_bytes, upload)  # nearly every body: it needs no time
+        return _whole(first.message, max_bytes, upload)  # nearly every body: it needs no time
     try:
         async with upload.uploads.begin(upload):
             return await _receive(first, receive, max_bytes, upload)
@@ -79,6 +79,18 @@ class _Begun:
             return message
 
 
+def _whole(message: Message, max_bytes: int, upload: Upload) -> bytes:
+    """A body that was there at once."""
+    if message["type"] == "http.disconnect":
+        raise ClientDisconnect
+    body: bytes = message.get("body", b"")
+    if len(body) > max_bytes:
+        raise _too_large(max_bytes)
+    if len(body) > FREE_BYTES:
+        upload.uploads.take(upload, len(body))
+    return body
+
+
 async def _receive(first: _Begun, receive: Receive, max_bytes: int, upload: Upload) -> bytes:
     parts: list[bytes] = []
     length = 0
@@ -87,16 +99,13 @@ async def _receive(first: _Begun, receive: Receive, max_bytes: int, upload: Uplo
         if message["type"] == "http.disconnect":
             raise ClientDisconnect
         part: bytes = message.get("body", b"")
-        more = message.get("more_body", False)
         length += len(part)
         if length > max_bytes:
             raise _too_large(max_bytes)
-        if not (more or parts) and length <= FREE_BYTES:
-            return part  # it was there at once
         upload.uploads.take(upload, len(part))
         parts.append(part)
-        if not more:
-            return parts[0] if len(parts) == 1 else b"".join(parts)
+        if not message.get("more_body", False):
+            return b"".join(parts)
         message = await receive()
 
 

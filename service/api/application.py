@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
@@ -66,15 +66,14 @@ class Application:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self._outermost(scope, receive, send)
 
-    async def _dispatch(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def _dispatch(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         if (
             scope["type"] == "http"
             and scope["method"] == "POST"
             and scope["path"].removeprefix(scope.get("root_path", "")) == INFER_PATH
         ):
-            await self._infer(scope, receive, send)
-        else:
-            await self.rest(scope, receive, send)
+            return self._infer(scope, receive, send)
+        return self.rest(scope, receive, send)
 
 
 def create_application(

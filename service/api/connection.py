@@ -19,6 +19,7 @@ from uvicorn.server import ServerState
 
 from service.admission.fair_share import FairShare, client_of
 from service.api.request_parser import RequestParser
+from service.api.response_writer import ResponseWriter
 from service.observe.counters import Counters
 from service.settings import Limits
 
@@ -77,7 +78,7 @@ class _Flow(FlowControl):
         self._pipeline = pipeline
 
     def resume_reading(self) -> None:
-        if not self._pipeline:
+        if self.read_paused and not self._pipeline:
             super().resume_reading()
 
 
@@ -147,6 +148,7 @@ class Connection(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self.flow = _Flow(transport, self.pipeline)
+        self._writer = ResponseWriter(transport, self.loop)
         if self._connections.shares.enter(self, client_of(self.client)):
             self._expect_headers()
         else:
@@ -202,6 +204,7 @@ class Connection(HttpToolsProtocol):
         self._header_bytes = 0
         before = self.cycle
         super().on_headers_complete()
+        self.cycle.transport = self._writer  # type: ignore[assignment]  # it has all that a response calls
         self.headers = []  # takes the trailers: they may not replace headers (RFC 9110, section 6.5.1)
         if before is not None and not before.response_complete:
             self._earlier.append(before)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
+
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 HEADER = b"x-request-id"  # as ASGI spells it
@@ -16,13 +18,13 @@ class RequestIdEcho:
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         if scope["type"] == "http":
             for name, value in scope["headers"]:
                 if name == HEADER:
                     send = _echoing(value, send)
                     break
-        await self._app(scope, receive, send)
+        return self._app(scope, receive, send)
 
 
 def _echoing(request_id: bytes, send: Send) -> Send:

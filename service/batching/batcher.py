@@ -125,7 +125,7 @@ class Batcher:
         self._pool = self._new_pool()  # a pool starts its threads when it is first used
 
     def _item(self, model: Model, form: FormName, job: Job, outcome: asyncio.Future[Outcome]) -> _Item:
-        left = max(1, steps_left(model, job))
+        left = steps_left(model, job) or 1
         group = (model.name, model.version, form)
         return _Item(model, form, job, left, Waiting(group, min(left, MAX_SEGMENT_STEPS), self._clock()), outcome)
 
@@ -335,7 +335,7 @@ class Batcher:
 
 
 def _has_audio(batch: Sequence[_Item]) -> bool:
-    return any([item.job.stream.kind == "audio" for item in batch])
+    return any(item.job.stream.kind == "audio" for item in batch)
 
 
 def _fail(item: _Item, error: Exception) -> None:

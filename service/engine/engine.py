@@ -150,9 +150,12 @@ class Engine:
             ArtifactError: the encoder fails, or its output has a wrong shape.
         """
         pieces = tuple([take(model, job, max_steps) for job in jobs])
+        members_of: dict[InputKind | None, list[int]] = {kind: [] for kind in KINDS}
+        for b, piece in enumerate(pieces):
+            if piece.steps:
+                members_of[piece.job.stream.kind].append(b)
         groups, total_steps, total_events = [], 0, 0
-        for kind in KINDS:
-            members = [b for b, piece in enumerate(pieces) if piece.steps and piece.job.stream.kind == kind]
+        for kind, members in members_of.items():
             if members:
                 chosen = [pieces[b] for b in members]
                 steps = np.array([piece.steps for piece in chosen], np.int64)
