@@ -105,7 +105,7 @@ class Batching(_Checked):
 
     engine_threads: int = 2
     max_batch: int = 64
-    inline_s: float = 8e-3
+    inline_s: float = 10e-3
 
 
 @dataclass(frozen=True)
