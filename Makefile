@@ -70,7 +70,7 @@ NATIVE := $(wildcard build_support/*.py build_support/*.hpp hetsyn_model/native/
 	@plan="$$($(BIN)/python -m build_support --plan)"; [ "$$plan" = "$$(cat $@ 2>/dev/null)" ] || echo "$$plan" > $@
 
 .venv/.installed-serving: pyproject.toml $(NATIVE) .venv/.build | $(BIN)/python
-	@echo "installing the server into .venv, without torch: half a minute and 0.2 GB"
+	@echo "installing the server into .venv, without torch: 0.2 GB"
 	@$(BIN)/python -m build_support --plan
 	@$(BIN)/pip install --quiet --disable-pip-version-check -e '.[cpu]'
 	@$(BIN)/python -m service.runtime.operators
@@ -80,7 +80,7 @@ NATIVE := $(wildcard build_support/*.py build_support/*.hpp hetsyn_model/native/
 COMPILER := $(if $(shell command -v g++),,'ziglang==0.17.*')
 
 .venv/.installed-all: pyproject.toml $(NATIVE) .venv/.build | $(BIN)/python
-	@echo "installing everything into .venv, with torch: some minutes, some GB"
+	@echo "installing everything into .venv, with torch: some minutes; 1.5 GB, or 7 GB if torch comes with CUDA"
 	@$(BIN)/python -m build_support --plan
 	@$(BIN)/pip install --quiet --disable-pip-version-check -e '.[cpu,train,test]' $(COMPILER)
 	@$(BIN)/python -m service.runtime.operators

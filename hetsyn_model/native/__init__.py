@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-BUILD = "install hetsyn again (pip brings a compiler where there is no g++)"
+BUILD = "install hetsyn again, in a checkout with pip install -e (without g++, pip downloads a compiler)"
 _BUILT = Path(__file__).with_name("_rollout.so")
 _log = logging.getLogger(__name__)
 

@@ -41,7 +41,7 @@ def add_route(app: FastAPI, endpoint: ASGIApp) -> None:
         the first reply again and is not applied twice.
 
         With `carry` the server stores nothing of the session. The reply contains the session as an encrypted `token`,
-        and the next chunk brings it along, in a JSON body or in a frame (`application/vnd.hetsyn.carried`).
+        and the next chunk brings the token, in a JSON body or in a frame (`application/vnd.hetsyn.carried`).
         """
         return _Delegated(endpoint)
 
@@ -61,7 +61,7 @@ _BINARY: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}}
 _PROBLEMS = documented(
     {
         404: "no such model or version, or a session that has not begun",
-        408: "the body did not come in time",
+        408: "the body was not complete in time",
         409: "another chunk is expected (`expected_seq`), the number was used for other content, the session has "
         "ended, it runs on another model, or its stored record is damaged",
         410: "the session or its token has expired, or the store has lost the session",
@@ -86,11 +86,11 @@ _EXAMPLES: dict[str, Any] = {
         "value": {"session": "def", "input": {"kind": "events", "steps": 25, "times": [0, 0, 3], "units": [1, 2, 1]}},
     },
     "dense": {
-        "summary": "two steps of four channels, a whole stream in one request",
+        "summary": "two steps of a model with four channels, a whole stream in one request",
         "value": {"end": True, "input": {"kind": "dense", "spikes": [[0, 1, 0, 0], [1, 0, 0, 0]]}},
     },
     "carried": {
-        "summary": "the first chunk of a session that the client carries: its next one brings the reply's token along",
+        "summary": "the first chunk of a session that the client carries; the next chunk brings the token of the reply",
         "value": {"carry": True, "input": {"kind": "events", "steps": 25, "times": [0], "units": [1]}},
     },
     "end": {"summary": "the end of a session, without further input", "value": {"session": "abc", "end": True}},
@@ -116,7 +116,7 @@ def _operation() -> dict[str, Any]:
                 "name": name,
                 "in": "query",
                 "required": False,
-                "description": f"with a raw body: {field.get('description', '')}",
+                "description": f"with a body that is not JSON: {field.get('description', '')}",
                 "schema": {key: value for key, value in field.items() if key != "description"},
             }
             for name, field in query.items()

@@ -35,14 +35,14 @@ def router(registry: SessionRegistry, admission: Admission, uploads: Uploads, ma
 
     @routes.delete("/sessions/{session_id}", status_code=204, responses=problems.documented(_LOOKUP))
     async def delete(session_id: str) -> Response:
-        """Drop a session at once. Its id may be used again."""
+        """Delete a session after the chunks that came before. Its id may be used again."""
         with admission:
             await registry.delete(session_id)
         return Response(status_code=204)
 
     @routes.get("/sessions/{session_id}/state", response_class=Response, responses=_EXPORT)
     async def export_state(session_id: str) -> Response:
-        """Export the whole session as bytes. The session goes on."""
+        """Export the whole session as bytes. This does not change the session."""
         with admission:
             return Response(await registry.export_state(session_id), media_type=MEDIA_TYPE)
 

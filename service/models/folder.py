@@ -110,5 +110,5 @@ def newest_artifact(path: Path) -> Artifact:
         return Artifact.open(path)
     versions = sorted(find_versions(path), key=lambda folder: natural_key(folder.name))
     if not versions:
-        raise ArtifactError(f"{path}: is neither an artifact ({MANIFEST}) nor a folder with versions of a model")
+        raise ArtifactError(f"{path} is neither an artifact ({MANIFEST}) nor a folder with versions of a model")
     return Artifact.open(versions[-1])

