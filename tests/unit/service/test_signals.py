@@ -25,6 +25,14 @@ from tests.support.product import make_app
 pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="no SIGHUP: only POSIX has it")
 
 
+@pytest.fixture(autouse=True)
+def terminal_ends_processes() -> Iterator[None]:
+    """SIGHUP has its default handler, although the tests may run under ``nohup``."""
+    outside = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, outside)
+
+
 @contextmanager
 def untouched(*numbers: signal.Signals) -> Iterator[None]:
     """Signals have the same handlers after the context as before it."""
