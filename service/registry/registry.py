@@ -66,10 +66,13 @@ class SessionRegistry:
         self._admission = admission
         self._counters = counters
 
-    async def infer(self, request: InferRequest) -> Reply:
+    async def infer(self, request: InferRequest) -> bytes:
         """Apply a chunk to its session, after the chunks that arrived before it.
 
         The caller holds a permit of ``admission``.
+
+        Returns:
+            The reply as JSON.
 
         Raises:
             HetsynError: the session is unchanged. The message says what the client can do, unless it is an
@@ -171,7 +174,7 @@ class SessionRegistry:
             except Exception as error:
                 log.error("a sweep failed", exc_info=error)
 
-    async def _infer(self, request: InferRequest) -> Reply:
+    async def _infer(self, request: InferRequest) -> bytes:
         entry = self.sessions.enter(request.envelope.session or secrets.token_urlsafe(16))
         try:
             async with entry.turn():
@@ -179,7 +182,7 @@ class SessionRegistry:
         finally:
             self.sessions.leave(entry)
 
-    async def _answer(self, entry: SessionEntry, request: InferRequest) -> Reply:
+    async def _answer(self, entry: SessionEntry, request: InferRequest) -> bytes:
         sessions, envelope = self.sessions, request.envelope
         for attempt in range(MAX_ATTEMPTS):
             if attempt:  # another process has changed the session: decide again on its latest snapshot
@@ -192,17 +195,17 @@ class SessionRegistry:
                 self._counters.chunks_replayed += 1
                 return decision.reply
             if isinstance(decision, PlannedChunk):
-                after, reply = await self._advance.apply(
+                after = await self._advance.apply(
                     entry.id, decision, request, sessions.clock, needs_host=sessions.stores_state
                 )
-                if await sessions.commit(entry, snapshot, after):
-                    self._advance.count(reply)
-                    return reply
+                if await sessions.commit(entry, snapshot, after.session):
+                    self._advance.count(after)
+                    return after.reply
         raise _contended(entry.id)
 
     def _decide(
         self, entry: SessionEntry, snapshot: Snapshot, request: InferRequest, authoritative: bool
-    ) -> PlannedChunk | Replay[Reply] | Reload:
+    ) -> PlannedChunk | Replay[bytes] | Reload:
         """Decide what to do with a chunk.
 
         Args:
@@ -287,12 +290,12 @@ class SessionRegistry:
             "ended": progress.ended,
             "kind": stream.kind if stream else None,
             "state_bytes": stream.bytes if stream else 0,
-            "label": progress.last.reply.label if progress.last else None,
+            "label": Reply.from_json(progress.last.reply).label if progress.last else None,
             "idle_s": self.sessions.idle_s(session),
         }
 
 
-def _known(snapshot: Snapshot) -> Known[Reply] | None:
+def _known(snapshot: Snapshot) -> Known[bytes] | None:
     return snapshot.session.known if snapshot.session else None
 
 

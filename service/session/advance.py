@@ -35,6 +35,22 @@ class PlannedChunk(NamedTuple):
     seq: int
 
 
+class Advanced(NamedTuple):
+    """A chunk that was computed.
+
+    Attributes:
+        session: after the chunk.
+        reply: to the chunk, as JSON.
+        seq: number of the chunk.
+        steps: network steps of the chunk.
+    """
+
+    session: Session
+    reply: bytes
+    seq: int
+    steps: int
+
+
 class Advance:
     """Begins sessions and applies chunks to them. Used from one event loop.
 
@@ -87,7 +103,7 @@ class Advance:
 
     async def apply(
         self, session_id: str, chunk: PlannedChunk, request: InferRequest, clock: Clock, *, needs_host: bool
-    ) -> tuple[Session, Reply]:
+    ) -> Advanced:
         """Compute a chunk.
 
         Args:
@@ -97,28 +113,25 @@ class Advance:
             clock: gives the time of use.
             needs_host: the state after the chunk is stored or sent.
 
-        Returns:
-            The session after the chunk, and the reply.
-
         Raises:
             HetsynError: as ``Engine.run``.
         """
         session, stream, seq = chunk
         end = request.envelope.end
         outcome = await self._run(session.model, session.form, Work(stream, request.chunk, end, needs_host and not end))
-        reply = _reply(session_id, session, seq, end, outcome)
-        progress = applied(
-            session.known.progress, seq=seq, digest=request.digest, steps=outcome.result.steps, end=end, reply=reply
-        )
+        steps = outcome.result.steps
+        reply = _reply(session_id, session, seq, end, outcome).to_json()
+        progress = applied(session.known.progress, seq=seq, digest=request.digest, steps=steps, end=end, reply=reply)
         known = Known(progress, session.known.created_s, clock())
-        return Session(session.model, session.form, known, None if end else outcome.stream), reply
+        after = Session(session.model, session.form, known, None if end else outcome.stream)
+        return Advanced(after, reply, seq, steps)
 
-    def count(self, reply: Reply) -> None:
+    def count(self, chunk: Advanced) -> None:
         """Count a chunk that was applied and committed."""
         self._counters.chunks_applied += 1
-        self._counters.steps_applied += reply.steps
-        self._counters.sessions_opened += reply.seq == 0
-        self._counters.sessions_ended += reply.end
+        self._counters.steps_applied += chunk.steps
+        self._counters.sessions_opened += chunk.seq == 0
+        self._counters.sessions_ended += chunk.session.known.progress.ended
 
 
 def _reply(session_id: str, session: Session, seq: int, end: bool, outcome: Outcome) -> Reply:

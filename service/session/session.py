@@ -9,7 +9,7 @@ from service.engine.stream import StreamState
 from service.errors import ModelMismatch, SessionEnded
 from service.models.model import Model
 from service.session.protocol import Known
-from service.wire.schema import Envelope, Reply
+from service.wire.schema import Envelope
 
 
 class Session(NamedTuple):
@@ -18,13 +18,13 @@ class Session(NamedTuple):
     Attributes:
         model: that it runs on.
         form: of the model.
-        known: what the protocol knows of it.
+        known: what the protocol knows of it, with the last reply as JSON: as values it takes many times the memory.
         stream: the state of its stream; None once the session has ended or was dropped.
     """
 
     model: Model
     form: FormName
-    known: Known[Reply]
+    known: Known[bytes]
     stream: StreamState | None
 
     @property

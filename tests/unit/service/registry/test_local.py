@@ -75,7 +75,7 @@ async def test_an_ended_session_keeps_its_last_reply_for_a_while(server: DirectS
     last = await server.send("a", 0, end=True)
     server.clock.now_s += 9
     server.registry.sessions.sweep(server.clock())
-    assert await server.send("a", 0, end=True) is last
+    assert await server.send("a", 0, end=True) == last
     assert (await server.registry.describe("a"))["ended"]
     assert (await server.registry.describe("a"))["state_bytes"] == 0
     server.clock.now_s += 1
