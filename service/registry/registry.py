@@ -66,10 +66,14 @@ class SessionRegistry:
         self._admission = admission
         self._counters = counters
 
-    async def infer(self, request: InferRequest) -> bytes:
+    async def infer(self, request: InferRequest, client: str = "") -> bytes:
         """Apply a chunk to its session, after the chunks that arrived before it.
 
         The caller holds a permit of ``admission``.
+
+        Args:
+            request: with the chunk.
+            client: that sends it (``fair_share.client_of``); empty where it has no address.
 
         Returns:
             The reply as JSON.
@@ -78,7 +82,7 @@ class SessionRegistry:
             HetsynError: the session is unchanged. The message says what the client can do, unless it is an
                 ArtifactError.
         """
-        return await self._admission.complete(self._infer(request))
+        return await self._admission.complete(self._infer(request, client))
 
     async def delete(self, session_id: str) -> None:
         """Delete a session, after the chunks that arrived before. A session with a damaged record is deleted too.
@@ -126,13 +130,16 @@ class SessionRegistry:
         self._counters.sessions_exported += 1
         return self._packing.pack(session_id, session.shifted(self.sessions.wall_offset_s))
 
-    async def import_state(self, session_id: str, content: bytes, *, replace_it: bool) -> tuple[dict[str, Any], bool]:
+    async def import_state(
+        self, session_id: str, content: bytes, *, replace_it: bool, client: str = ""
+    ) -> tuple[dict[str, Any], bool]:
         """Import an exported session under an id, as if it had just been used.
 
         Args:
             session_id: of the imported session; it may differ from the exported one's.
             content: the exported session.
             replace_it: replace an existing or expired session of this id.
+            client: that sends it, as in ``infer``.
 
         Returns:
             The session's description, and whether the id was free.
@@ -149,7 +156,7 @@ class SessionRegistry:
         session = self._imported(content, session_id)
         if replace_it:
             sessions.release_id(session_id)
-        entry = sessions.enter(session_id)
+        entry = sessions.enter(session_id, client)
         try:
             async with entry.turn():
                 for _ in range(MAX_ATTEMPTS):
@@ -174,8 +181,14 @@ class SessionRegistry:
             except Exception as error:
                 log.error("a sweep failed", exc_info=error)
 
-    async def _infer(self, request: InferRequest) -> bytes:
-        entry = self.sessions.enter(request.envelope.session or secrets.token_urlsafe(16))
+    async def _infer(self, request: InferRequest, client: str) -> bytes:
+        envelope = request.envelope
+        entry = self.sessions.enter(
+            envelope.session or secrets.token_urlsafe(16),
+            client,
+            is_one_shot=envelope.end and not envelope.seq,
+            is_new_id=envelope.session is None,
+        )
         try:
             async with entry.turn():
                 return await self._answer(entry, request)

@@ -9,12 +9,14 @@ from service.contract.manifest import FormName
 from service.engine.engine import Engine
 from service.engine.stream import StreamState, initial_stream
 from service.engine.work import Outcome, Work
+from service.errors import NotFound
 from service.models.catalog import ModelCatalog
 from service.models.model import Model
 from service.observe.clock import Clock
 from service.observe.counters import Counters
 from service.session.protocol import Known, Progress, applied
 from service.session.session import Session
+from service.settings import FormsChoice
 from service.wire.schema import Envelope, InferRequest, Reply
 
 RunChunk = Callable[[Model, FormName, Work], Awaitable[Outcome]]
@@ -59,13 +61,17 @@ class Advance:
         run: computes a chunk.
         catalog: of the models.
         counters: count chunks and sessions.
+        forms: that a client may choose.
     """
 
-    def __init__(self, engine: Engine, run: RunChunk, catalog: ModelCatalog, counters: Counters) -> None:
+    def __init__(
+        self, engine: Engine, run: RunChunk, catalog: ModelCatalog, counters: Counters, forms: FormsChoice = "any"
+    ) -> None:
         self._engine = engine
         self._run = run
         self._catalog = catalog
         self._counters = counters
+        self._forms = forms
 
     def begin(self, envelope: Envelope, now_s: float) -> Session:
         """Begin a session.
@@ -78,11 +84,16 @@ class Advance:
             The session before its first chunk.
 
         Raises:
-            NotFound: there is no such model, version or form.
+            NotFound: there is no such model, version or form, or clients may not choose the form.
             Overloaded: the device has no room for another state.
         """
         model = self._catalog.get(envelope.model, envelope.version)
         form = model.choose_form(envelope.form)
+        if self._forms == "default" and form != model.manifest.default_form:
+            raise NotFound(
+                f"this server begins sessions of model {model.name!r} on form {model.manifest.default_form!r} only: "
+                "name that one, or leave it out"
+            )
         return Session(model, form, Known(Progress(), now_s, now_s), initial_stream(model, form))
 
     def plan(self, session: Session, seq: int, request: InferRequest) -> PlannedChunk:
