@@ -29,6 +29,7 @@ from hetsyn_client.loadtest.pool import Job, Pool
 from hetsyn_client.loadtest.run import run_loop
 from hetsyn_client.loadtest.target import ChunkOutcome, HetsynTarget, Response
 
+SESSION_BYTES = 20_000  # a session's memory, and some more
 COUNTS, QUICK_COUNTS = (10, 100, 1_000, 10_000, 100_000), (10, 1_000)
 CONCURRENCY, CHUNK_S, TIMEOUT_S = 16, 0.1, 30.0
 
@@ -77,7 +78,9 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     counts = list(QUICK_COUNTS) if arguments.quick else sorted(arguments.sessions)
     seconds = 2.0 if arguments.quick else arguments.seconds
     manifest = newest_speech().manifest
-    limits = ("--max-sessions", str(max(counts) + 1_000), "--session-idle-s", "86400")
+    most = max(counts) + 1_000
+    limits = ["--max-sessions", str(most), "--max-session-bytes", str(most * SESSION_BYTES)]
+    limits += ["--client-share", "1", "--session-idle-s", "86400"]
     load = recorded(RECORDINGS, CHUNK_S)
     with serve_speech(load, *limits) as (server, target):
         rows = run_loop(_rows(target, load, counts, seconds, server))

@@ -35,6 +35,7 @@ from hetsyn_client.wav import Pcm, read_wav
 Reply = dict[str, Any]
 
 _PROXY_LOST_THE_SERVER = (502, 504)
+LONGEST_PAUSE_S = 30.0
 
 
 class ChunkOptions(TypedDict, total=False):
@@ -68,7 +69,7 @@ class StreamingClient:
         url: as ``http://127.0.0.1:8000``.
         timeout_s: for one request.
         repeats: how often a numbered chunk is sent again when the connection breaks, when a proxy lost the server (502,
-            504), or on 503 with Retry-After.
+            504), or on 503 with Retry-After of up to half a minute: a full server may name ten.
         transport: replaces the network in tests.
         sleep: waits between two tries, in seconds; tests replace it.
     """
@@ -230,6 +231,8 @@ class StreamingClient:
                     break
                 later_s = _retry_after_s(response)
                 if later_s is not None:
+                    if later_s > LONGEST_PAUSE_S:
+                        break
                     pause_s = later_s
             except httpx.TransportError as error:
                 if is_last:

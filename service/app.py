@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from math import inf
 from typing import Any
 
 from service.admission.permits import Admission
@@ -141,30 +142,32 @@ def build_server(
     store = store or open_store(settings.store.url, settings.store.timeout_s)
     counters = Counters()
     lifetimes = Lifetimes(
-        retention.session_idle_s, retention.session_age_s, retention.ended_keep_s, retention.expired_keep_s
+        retention.session_idle_s,
+        retention.session_age_s,
+        retention.ended_keep_s,
+        retention.expired_keep_s,
+        # a store keeps such a session, whatever this process forgets
+        retention.first_chunk_idle_s if store is None else inf,
     )
     packing = Packing(float16=settings.store.dtype == "float16")
     uploads = Uploads(limits)
     admission = Admission(limits.max_waiting, uploads)
     engine = Engine(limits.max_chunk_steps)
     batcher = Batcher(engine, BatchPolicy(batching.max_batch), batching.engine_threads, batching.inline_s)
-    advance = Advance(engine, batcher.run, catalog, counters)
+    advance = Advance(engine, batcher.run, catalog, counters, settings.forms)
     sessions: SessionTable
     if store is None:
         sessions = LocalSessions(
-            limits.max_sessions,
+            limits,
             lifetimes,
             retention.sweep_interval_s,
-            retention.max_remembered,
             counters,
             clock,
             wall,
         )
     else:
         session_store = SessionStore(store, packing, catalog, lifetimes, counters, settings.store.timeout_s)
-        sessions = SharedSessions(
-            limits.max_sessions, lifetimes, retention.sweep_interval_s, session_store, counters, wall
-        )
+        sessions = SharedSessions(limits, lifetimes, retention.sweep_interval_s, session_store, counters, wall)
     tokens = None if keys is None else Tokens(keys, catalog, lifetimes, counters, wall)
     reloader = Reloader(catalog, lambda model: smoke_test(model, engine), counters, settings.watch_s)
     if not catalog.names:

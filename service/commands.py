@@ -41,6 +41,11 @@ class DeviceName(StrEnum):
     cuda = "cuda"
 
 
+class Forms(StrEnum):
+    any = "any"
+    default = "default"
+
+
 class StoreDtype(StrEnum):
     float32 = "float32"
     float16 = "float16"
@@ -71,6 +76,9 @@ def serve_models(
     device: Annotated[
         DeviceName, typer.Option(help="Where networks run; auto is a GPU if it gives the CPU's answers, else the CPU.")
     ] = DeviceName.auto,
+    forms: Annotated[
+        Forms, typer.Option(help="Forms that clients may choose; default is each model's default form only.")
+    ] = Forms.any,
     drain_s: Annotated[
         float, typer.Option(min=0, help="After SIGTERM, continue to serve for this time while /health/ready says 503.")
     ] = Settings.drain_s,
@@ -78,6 +86,14 @@ def serve_models(
     max_sessions: Annotated[
         int, typer.Option(min=1, help="The most open sessions; with a store, in memory.", rich_help_panel=LIMITS)
     ] = Limits.max_sessions,
+    max_session_bytes: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            help="The most memory for sessions; one that would begin or grow beyond it gets 503.",
+            rich_help_panel=LIMITS,
+        ),
+    ] = Limits.max_session_bytes,
     max_waiting: Annotated[
         int, typer.Option(min=1, help="The most requests in flight; one more gets 503.", rich_help_panel=LIMITS)
     ] = Limits.max_waiting,
@@ -137,6 +153,14 @@ def serve_models(
     session_idle_s: Annotated[
         float, typer.Option(min=1, help="A session without a chunk for this long expires.", rich_help_panel=RETENTION)
     ] = Retention.session_idle_s,
+    first_chunk_idle_s: Annotated[
+        float,
+        typer.Option(
+            min=1,
+            help="Without a store, a session of one chunk that is idle for this long makes room for another.",
+            rich_help_panel=RETENTION,
+        ),
+    ] = Retention.first_chunk_idle_s,
     session_age_s: Annotated[
         float, typer.Option(min=1, help="A session of this age expires.", rich_help_panel=RETENTION)
     ] = Retention.session_age_s,
@@ -148,14 +172,6 @@ def serve_models(
         float,
         typer.Option(min=0.1, help="Refuse the id of an expired session for this time.", rich_help_panel=RETENTION),
     ] = Retention.expired_keep_s,
-    max_remembered: Annotated[
-        int,
-        typer.Option(
-            min=1,
-            help="Without a store, remember this many ended sessions, and this many expired ones.",
-            rich_help_panel=RETENTION,
-        ),
-    ] = Retention.max_remembered,
     sweep_interval_s: Annotated[
         float, typer.Option(min=0.1, help="Time between two searches for expired sessions.", rich_help_panel=RETENTION)
     ] = Retention.sweep_interval_s,
@@ -229,6 +245,7 @@ def serve_models(
         host=host,
         port=port,
         device=device.value,
+        forms=forms.value,
         drain_s=drain_s,
         limits=Limits(
             max_body_bytes=max_body_bytes,
@@ -242,14 +259,15 @@ def serve_models(
             idle_timeout_s=idle_timeout_s,
             max_chunk_steps=max_chunk_steps,
             max_sessions=max_sessions,
+            max_session_bytes=max_session_bytes,
             max_waiting=max_waiting,
         ),
         retention=Retention(
             session_idle_s=session_idle_s,
+            first_chunk_idle_s=first_chunk_idle_s,
             session_age_s=session_age_s,
             ended_keep_s=ended_keep_s,
             expired_keep_s=expired_keep_s,
-            max_remembered=max_remembered,
             sweep_interval_s=sweep_interval_s,
         ),
         batching=Batching(engine_threads=engine_threads, max_batch=max_batch, inline_s=inline_s),

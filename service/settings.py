@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args
 
 DeviceChoice = Literal["auto", "cpu", "cuda"]
 StateDtype = Literal["float32", "float16"]
+FormsChoice = Literal["any", "default"]
 
 _MAY_BE_ZERO = ("port", "watch_s", "drain_s", "inline_s")
 
@@ -37,14 +38,18 @@ class Limits(_Checked):
         max_uploads: bodies that are not complete yet; one more displaces the oldest, which gets 408.
         max_connections: TCP connections; one more displaces the one that has waited the longest without a request, or
             whose client does not read its replies.
-        client_share: share of ``max_connections``, ``max_uploads`` and ``max_upload_bytes`` that one client address may
-            take; 1 where a proxy hides the clients' addresses.
+        client_share: share of ``max_connections``, ``max_uploads`` and ``max_upload_bytes``, and without a store of
+            ``max_sessions`` and ``max_session_bytes``, that one client address may take; 1 where a proxy hides the
+            clients' addresses.
         header_timeout_s: time for the headers of a request to arrive: from when the connection is made or the first
             byte arrives.
         body_timeout_s: time for one body to arrive.
         idle_timeout_s: time for which a connection may wait for its next request, or for its client to read.
         max_chunk_steps: network steps of one chunk.
         max_sessions: open sessions; with a store, those in the memory of this process.
+        max_session_bytes: memory of this process that all sessions take, with the last replies and the ids of those
+            that are gone; a session that would begin or grow without room is refused. With a store, sessions in memory
+            make room for each other.
         max_waiting: requests in flight, from when their body is complete until their reply is made.
     """
 
@@ -61,6 +66,7 @@ class Limits(_Checked):
     idle_timeout_s: float = 90.0
     max_chunk_steps: int = 20_000
     max_sessions: int = 10_000
+    max_session_bytes: int = 384 * 1024 * 1024
     max_waiting: int = 1_024
 
     def __post_init__(self) -> None:
@@ -77,18 +83,19 @@ class Retention(_Checked):
 
     Attributes:
         session_idle_s: time without use after which a session is dropped.
+        first_chunk_idle_s: time without use after which a session of one chunk makes room for another, if a server
+            without a store is full.
         session_age_s: age at which a session is dropped, however much it is used.
         ended_keep_s: time for which the last reply of an ended session can be requested again.
         expired_keep_s: time for which the server remembers that it dropped a session.
-        max_remembered: number of ended sessions, and of dropped ones, that a server without a store remembers.
         sweep_interval_s: time between two searches for idle sessions.
     """
 
     session_idle_s: float = 600.0
+    first_chunk_idle_s: float = 60.0
     session_age_s: float = 86_400.0
     ended_keep_s: float = 60.0
     expired_keep_s: float = 3_600.0
-    max_remembered: int = 10_000
     sweep_interval_s: float = 5.0
 
 
@@ -142,6 +149,8 @@ class Settings(_Checked):
         device: where networks run and their states live: ``cpu``, ``cuda`` (the first visible NVIDIA GPU; the server
             does not start without one), ``auto`` (a GPU that gives the CPU's answers on the artifacts' golden streams,
             else the CPU).
+        forms: of a model that a client may choose: ``any``, or ``default`` for the default form only. The exact form
+            takes sixty times the memory of the bank.
         drain_s: time for which a server that got SIGTERM still serves while ``/health/ready`` says 503, so that
             balancers notice; longer than the interval of their checks.
         limits: the most that the server accepts.
@@ -156,6 +165,7 @@ class Settings(_Checked):
     host: str = "127.0.0.1"
     port: int = 8000
     device: DeviceChoice = "auto"
+    forms: FormsChoice = "any"
     drain_s: float = 0.0
     limits: Limits = field(default_factory=Limits)
     retention: Retention = field(default_factory=Retention)
@@ -167,6 +177,7 @@ class Settings(_Checked):
         if not 0 <= self.port <= 65_535:
             raise ValueError(f"port: {self.port} is not within 0-65535")
         _check_choice("device", self.device, get_args(DeviceChoice))
+        _check_choice("forms", self.forms, get_args(FormsChoice))
 
 
 def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:

@@ -103,7 +103,7 @@ class InferEndpoint:
                         request = await asyncio.to_thread(_decode, content_type, query, body)
                 del body  # frees its memory while the chunk waits for its turn
                 if not request.carry:
-                    return (await self._registry.infer(request)).to_json(), JSON_TYPE
+                    return await self._registry.infer(request, upload.client), JSON_TYPE
                 carried = await self._carried.infer(request)
                 if media_type == frames.MEDIA_TYPE:
                     return carried.to_frame(), media_type

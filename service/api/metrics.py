@@ -53,6 +53,7 @@ class _ServerCollector(Collector):
             counters.connections_ended,
         )
         yield _gauge("hetsyn_sessions_held", "Open sessions in this process's memory.", self._registry.sessions.open)
+        yield _gauge("hetsyn_session_bytes", "Bytes of memory that sessions take.", self._registry.sessions.bytes)
         yield _by_label(
             "hetsyn_sessions",
             "Sessions, by what became of them.",

@@ -59,7 +59,9 @@ def router(registry: SessionRegistry, admission: Admission, uploads: Uploads, ma
             content = await read_body(request.receive, declared, max_body_bytes, upload)
             try:
                 with admission:
-                    description, is_new = await registry.import_state(session_id, content, replace_it=replace)
+                    description, is_new = await registry.import_state(
+                        session_id, content, replace_it=replace, client=upload.client
+                    )
             except ModelAbsent:
                 raise  # 503: another server may have the model
             except StateError as error:

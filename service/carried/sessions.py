@@ -78,6 +78,6 @@ class CarriedSessions:
                 return ReplyWithToken(decision.reply, tokens.seal(session_id, session))
             seq = decision.seq
         step = self._advance.plan(session, seq, request)
-        after, reply = await self._advance.apply(session_id, step, request, self._wall, needs_host=True)
-        self._advance.count(reply)
-        return ReplyWithToken(reply, tokens.seal(session_id, after) if after.stream else None)
+        after = await self._advance.apply(session_id, step, request, self._wall, needs_host=True)
+        self._advance.count(after)
+        return ReplyWithToken(after.reply, tokens.seal(session_id, after.session) if after.session.stream else None)

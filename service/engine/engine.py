@@ -32,6 +32,7 @@ from service.contract.graph_io import (
     state_name,
 )
 from service.contract.manifest import FormName
+from service.engine.resampler import check_rates
 from service.engine.stream import InputKind, StreamState
 from service.engine.work import Job, Outcome, Piece, Result, Work, begin, take
 from service.errors import ArtifactError, InputError, TooLarge
@@ -91,8 +92,8 @@ class Engine:
         """Check a chunk against its stream; ``run`` relies on it.
 
         Raises:
-            InputError: a channel that the model lacks, another kind or sample rate than the stream's, or an end
-                without any input.
+            InputError: a channel that the model lacks, another kind or sample rate than the stream's, a sample rate
+                that is not taken, or an end without any input.
             TooLarge: more steps than a chunk may have.
             UnsupportedInput: audio for a model without encoder.
         """
@@ -112,6 +113,8 @@ class Engine:
                     f"the session's sample rate is {stream.resampler.rate_hz} Hz, this chunk's is {chunk.rate_hz} Hz: "
                     "keep this rate, or open another session"
                 )
+            if stream.resampler is None:
+                check_rates(chunk.rate_hz, encoder.sample_rate_hz)
             samples = len(chunk.samples) * encoder.sample_rate_hz / chunk.rate_hz
             steps = ceil(samples / encoder.samples_per_step)
         else:

@@ -8,11 +8,14 @@ from math import ceil, gcd
 import numpy as np
 import soxr
 
+from service.errors import InputError
 from service.wire.pcm import Samples
 
 BLOCK_S = 0.02
 CONTEXT_SAMPLES = 160  # of the lower rate; soxr's filter at quality HQ is shorter
 SAMPLES_AT_ONCE = 1 << 20  # bounds the memory of a long recording
+LEAST_COMMON_HZ = 25  # of 11,025 and 8,000 Hz: up to 0.12 s of sound waits
+COMMON_RATES_HZ = (8_000, 16_000, 44_100, 48_000)
 
 
 @dataclass(frozen=True)
@@ -23,12 +26,16 @@ class Resampler:
     Instead soxr resamples blocks at fixed positions of the stream, each with context on either side. Any way of cutting
     the audio therefore gives the same samples, bit for bit; after the first few they are within 1e-5 of soxr's result
     for the whole recording. Blocks begin where an input and an output sample coincide. The price is a delay of a block
-    and its context: about 40 ms at common rates, up to 2 s where the two rates have no large common divisor.
+    and its context: about 40 ms at common rates. Two rates without a large common divisor would make it up to 2 s, with
+    as much sound in memory, so ``check_rates`` refuses them.
+
+    The silence before a stream is not kept: only its length is, as ``silence``.
 
     Attributes:
         rate_hz: of the input.
         target_hz: of the output.
-        waiting: the last input samples, from one context before the next block on.
+        waiting: the last input samples, from one context before the next block on, without the silence before the
+            stream.
         received: input samples so far.
         emitted: output samples so far.
     """
@@ -42,8 +49,22 @@ class Resampler:
     @staticmethod
     def between(rate_hz: int, target_hz: int) -> Resampler:
         """At the start of a stream, with silence before it."""
-        resampler = Resampler(rate_hz, target_hz, np.zeros(0, np.float32))
-        return replace(resampler, waiting=np.zeros(resampler._context, np.float32))
+        return Resampler(rate_hz, target_hz, np.zeros(0, np.float32))
+
+    @property
+    def silence(self) -> int:
+        """Samples of silence before ``waiting``: what is left of the context before the stream."""
+        return max(0, self._context - self.emitted * self.rate_hz // self.target_hz)
+
+    @staticmethod
+    def from_record(rate_hz: int, target_hz: int, window: Samples, received: int, emitted: int) -> Resampler:
+        """A resampler from its numbers, with ``with_silence`` in place of ``waiting``."""
+        empty = Resampler(rate_hz, target_hz, window[:0], received, emitted)
+        return replace(empty, waiting=window[empty.silence :].copy() if empty.silence else window)
+
+    def with_silence(self) -> Samples:
+        """``waiting`` with the silence before it."""
+        return np.concatenate([np.zeros(self.silence, np.float32), self.waiting])
 
     def push(self, samples: Samples) -> tuple[Resampler, Samples]:
         """Take further input, samples [n].
@@ -54,15 +75,15 @@ class Resampler:
         received = self.received + len(samples)
         if self.rate_hz == self.target_hz:
             return Resampler(self.rate_hz, self.target_hz, self.waiting, received, emitted=received), samples
-        waiting = np.concatenate([self.waiting, samples])
-        blocks = max(0, (len(waiting) - 2 * self._context) // self._block)
+        silence = self.silence
+        blocks = (silence + len(self.waiting) + len(samples) - 2 * self._context) // self._block
+        if blocks <= 0:
+            waiting = np.concatenate([self.waiting, samples])
+            return replace(self, waiting=waiting, received=received), np.zeros(0, np.float32)
+        waiting = np.concatenate([np.zeros(silence, np.float32), self.waiting, samples])
         output = self._resample(waiting, blocks)
-        return replace(
-            self,
-            waiting=waiting[blocks * self._block :].copy(),
-            received=received,
-            emitted=self.emitted + len(output),
-        ), output
+        after = replace(self, received=received, emitted=self.emitted + len(output))
+        return replace(after, waiting=waiting[blocks * self._block + after.silence :].copy()), output
 
     def flush(self) -> tuple[Resampler, Samples]:
         """End the stream, with silence after it.
@@ -108,3 +129,17 @@ class Resampler:
     @staticmethod
     def _half_up(numerator: int, denominator: int) -> int:
         return (2 * numerator + denominator) // (2 * denominator)
+
+
+def check_rates(rate_hz: int, target_hz: int) -> None:
+    """Check that a stream can be resampled without much sound waiting.
+
+    Raises:
+        InputError: the rates have no large common divisor.
+    """
+    if gcd(rate_hz, target_hz) < LEAST_COMMON_HZ:
+        common = [rate for rate in COMMON_RATES_HZ if gcd(rate, target_hz) >= LEAST_COMMON_HZ] or [target_hz]
+        raise InputError(
+            f"sample rate {rate_hz} Hz is not taken: with the model's {target_hz} Hz it has no common divisor of "
+            f"{LEAST_COMMON_HZ} or more. Resample to {', '.join(map(str, common))} Hz, for example"
+        )

@@ -42,9 +42,12 @@ class StreamState(NamedTuple):
     @property
     def bytes(self) -> int:
         """Memory of the state, wherever it is."""
-        tensors = [self.network, *self.encoder.values(), self.pending]
-        waiting = self.resampler.waiting.nbytes if self.resampler else 0
-        return sum(tensor.nbytes for tensor in tensors) + STEP_BYTES + waiting
+        count = self.network.nbytes + STEP_BYTES + self.pending.nbytes
+        if self.resampler is not None:
+            count += self.resampler.waiting.nbytes
+        for tensor in self.encoder.values():  # a sum over a generator takes a microsecond more, of each chunk
+            count += tensor.nbytes
+        return count
 
 
 def initial_stream(model: Model, form: FormName) -> StreamState:

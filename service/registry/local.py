@@ -1,31 +1,38 @@
 """Sessions in the memory of this process, without a store.
 
-A session's lifetime is checked when a request enters, so no session expires under a chunk. The ids of dropped sessions
-are remembered for a while, so that a client that sends another chunk gets an error and not, silently, a new session.
+A session's lifetime is checked when a request enters, so no session expires under a chunk. The ids of sessions that are
+gone are remembered for a while, so that a client that sends another chunk gets an error and not, silently, a new
+session.
 """
 
 from __future__ import annotations
 
 import time
-from collections import OrderedDict
 from collections.abc import Iterator
+from math import ceil
 
+from service.errors import Overloaded
 from service.observe.clock import Clock
 from service.observe.counters import Counters
-from service.registry.table import SessionEntry, SessionTable
-from service.session.protocol import NO_EXPIRY, Lifetimes, expired, status, unknown
+from service.registry.remembered import RememberedIds
+from service.registry.room import RowName, SessionGroup, SessionRoom
+from service.registry.table import ENTRY_BYTES, SessionEntry, SessionTable
+from service.session.protocol import NO_EXPIRY, Lifetimes, ended_without_reply, expired, status, unknown
 from service.session.session import Session
 from service.session.snapshot import ABSENT, Snapshot
+from service.settings import Limits
+
+# shares of the bytes that ids may take: 18 million expired ones and 6 million ended ones, by default
+EXPIRED_SHARE, ENDED_SHARE = 3 / 8, 1 / 8
 
 
 class LocalSessions(SessionTable):
     """The sessions of a server without a store.
 
     Args:
-        max_sessions: see ``SessionTable``.
+        limits: see ``SessionTable``.
         lifetimes: see ``SessionTable``.
         retry_s: see ``SessionTable``.
-        max_remembered: number of ended sessions, and of dropped ones, to remember.
         counters: count dropped sessions.
         clock: see ``SessionTable``.
         wall: seconds since 1970.
@@ -36,21 +43,21 @@ class LocalSessions(SessionTable):
 
     def __init__(
         self,
-        max_sessions: int,
+        limits: Limits,
         lifetimes: Lifetimes,
         retry_s: float,
-        max_remembered: int,
         counters: Counters,
         clock: Clock = time.monotonic,
         wall: Clock = time.time,
     ) -> None:
-        super().__init__(max_sessions, lifetimes, retry_s, clock)
-        self._max_remembered = max_remembered
+        super().__init__(lifetimes, retry_s, clock)
         self._counters = counters
         self._wall = wall
-        self._used: OrderedDict[str, None] = OrderedDict()  # ids of open sessions, least recently used first
-        self._ended: OrderedDict[str, float] = OrderedDict()  # time of the end by id, oldest first
-        self._expired: OrderedDict[str, float] = OrderedDict()  # time of the drop by id, oldest first
+        self._room = SessionRoom(limits)
+        max_bytes = limits.max_session_bytes
+        self._expired_ids = RememberedIds(lifetimes.expired_keep_s, int(max_bytes * EXPIRED_SHARE), clock)
+        self._ended_ids = RememberedIds(lifetimes.ended_keep_s, int(max_bytes * ENDED_SHARE), clock)
+        self._id_bytes = 0  # of both, as counted in the room
 
     @property
     def wall_offset_s(self) -> float:  # type: ignore[override]
@@ -58,7 +65,11 @@ class LocalSessions(SessionTable):
 
     @property
     def open(self) -> int:
-        return len(self._entries) - len(self._ended)
+        return self._room.all.open
+
+    @property
+    def bytes(self) -> int:
+        return self._room.all.bytes
 
     async def start(self) -> None:
         """Memory is always ready."""
@@ -69,15 +80,19 @@ class LocalSessions(SessionTable):
     async def close(self) -> None:
         """Memory has nothing to finish."""
 
-    def enter(self, session_id: str) -> SessionEntry:
+    def enter(
+        self, session_id: str, client: str = "", *, is_one_shot: bool = False, is_new_id: bool = False
+    ) -> SessionEntry:
         self._expire(session_id, self.clock())
         entry = self._entries.get(session_id)
         if entry is None:
-            if session_id in self._expired:
-                raise expired(session_id, self.lifetimes)
-            if self.open >= self._max_sessions:
-                self._make_room()
-            entry = self._entries[session_id] = SessionEntry(session_id, ABSENT)
+            if not is_new_id:
+                self._check_gone(session_id)
+            entry = SessionEntry(session_id, ABSENT, client)
+            if not is_one_shot:
+                self._make_room(self._room.groups(client), 1, ENTRY_BYTES)
+            self._room.enter(entry, client, has_place=not is_one_shot)
+            self._entries[session_id] = entry
         entry.users += 1
         return entry
 
@@ -85,9 +100,16 @@ class LocalSessions(SessionTable):
         self._expire(session_id, self.clock())
         entry = self._entries.get(session_id)
         if entry is None:
-            raise expired(session_id, self.lifetimes) if session_id in self._expired else unknown(session_id)
+            raise expired(session_id, self.lifetimes) if session_id in self._expired_ids else unknown(session_id)
         entry.users += 1
         return entry
+
+    def leave(self, entry: SessionEntry) -> None:
+        super().leave(entry)
+        if entry.row == "ended" and not entry.users:
+            for group in entry.groups:
+                while group.bytes > group.max_bytes and self._drop_reply(group):
+                    pass
 
     async def current(self, entry: SessionEntry, *, may_be_first: bool) -> tuple[Snapshot, bool]:  # noqa: ARG002
         return entry.snapshot or ABSENT, True
@@ -104,46 +126,115 @@ class LocalSessions(SessionTable):
         return True
 
     def put(self, entry: SessionEntry, session: Session | None) -> None:
-        """Replace an entry's session; None removes it."""
+        """Replace an entry's session; None removes it.
+
+        A session that ends needs no room: where its reply has none, only the id is remembered, from ``leave`` on.
+
+        Raises:
+            Overloaded: there is no room for a session that goes on. It is as before.
+        """
+        if session is None:
+            self._room.count(entry, 0, "")
+        else:
+            count = ENTRY_BYTES + session.bytes
+            progress = session.known.progress
+            row: RowName = "ended" if progress.ended else "first" if progress.expected_seq <= 1 else "later"
+            if row != "ended" and (count > entry.bytes or not entry.has_place):
+                self._make_room(entry.groups, not entry.has_place, count - entry.bytes)
+            self._room.count(entry, count, row)
         entry.snapshot = Snapshot(session=session)
-        if self._ended:
-            self._ended.pop(entry.id, None)
-        if session is not None and not entry.ended:
-            self._used[entry.id] = None
-            self._used.move_to_end(entry.id)
-            return
-        self._used.pop(entry.id, None)
-        if entry.ended:
-            self._ended[entry.id] = self.clock()
-            for session_id in _forget(self._ended, self._max_remembered, float("-inf")):
-                if self._entries[session_id].users:  # what waits for it may begin the session again
-                    self._ended[session_id] = self.clock()
-                else:
-                    del self._entries[session_id]
 
     def release_id(self, session_id: str) -> None:
         self._expire(session_id, self.clock())
-        self._expired.pop(session_id, None)
+        self._expired_ids.discard(session_id)
+        self._ended_ids.discard(session_id)
+        self._count_ids()
 
     def sweeping(self, now_s: float) -> Iterator[float]:
         yield from super().sweeping(now_s)
-        self._forget_expired(now_s)
+        self._expired_ids.forget()
+        self._ended_ids.forget()
+        self._count_ids()
 
-    def _make_room(self) -> None:
-        """Drop expired sessions, least recently used first, until another fits.
+    def _check_gone(self, session_id: str) -> None:
+        """Check that a session may begin under an id.
+
+        Raises:
+            SessionGone: a session of this id has expired.
+            SessionEnded: a session of this id has ended, and its last reply is not kept.
+            Overloaded: more ids should be remembered than have room.
+        """
+        if session_id in self._expired_ids:
+            raise expired(session_id, self.lifetimes)
+        if session_id in self._ended_ids:
+            raise ended_without_reply(session_id)
+        wait_s = max(self._expired_ids.forgets_until_s, self._ended_ids.forgets_until_s) - self.clock()
+        if wait_s > 0:
+            raise Overloaded(
+                "more sessions are gone than this server can remember, and this id may be one of them: "
+                "begin the session without an id, and the server makes one",
+                wait_s,
+            )
+
+    def _make_room(self, groups: tuple[SessionGroup, ...], more_open: int, more_bytes: int) -> None:
+        """Drop sessions until an open one has room. The last replies of ended ones go before open sessions that idle.
 
         It stops at the first that has not expired. A session that is too old but was used recently waits for the sweep.
 
+        Args:
+            groups: that it counts in.
+            more_open: 1 if it does not count as open yet.
+            more_bytes: that it will take.
+
         Raises:
-            Overloaded: there are too few.
+            Overloaded: too few can go. It says when the next can.
         """
+        for group in reversed(groups):  # the client's first: beyond its share, nobody else's sessions go
+            while lack := group.lacks(more_open, more_bytes):
+                if not (
+                    self._drop_due(group)
+                    or (lack == "bytes" and self._drop_reply(group))
+                    or self._drop_due(group, idle_after_first=True)
+                ):
+                    raise self._full(group, lack)
+
+    def _drop_due(self, group: SessionGroup, *, idle_after_first: bool = False) -> bool:
+        """Drop an expired session of a group, or one that was idle for long after its first chunk."""
         now_s = self.clock()
-        while self.open >= self._max_sessions:
-            if not self._used or not self._expire(next(iter(self._used)), now_s):
-                raise self._full()
+        rows: tuple[RowName, ...] = ("first",) if idle_after_first else ("first", "later")
+        for entry in [entry for row in rows if (entry := next(group.unused(row), None))]:
+            if idle_after_first:
+                session = entry.session
+                if session is not None and now_s - session.known.used_s >= self.lifetimes.first_idle_s:
+                    self._drop(entry, now_s)
+                    return True
+            elif self._expire(entry.id, now_s):
+                return True
+        return False
+
+    def _drop_reply(self, group: SessionGroup) -> bool:
+        """Drop the oldest last reply of a group's ended sessions, and remember the id."""
+        entry = next(group.unused("ended"), None)
+        if entry is None or entry.session is None:
+            return False
+        self._remove(entry)
+        self._ended_ids.add(entry.id, entry.session.known.used_s)
+        self._count_ids()
+        return True
+
+    def _drop(self, entry: SessionEntry, now_s: float) -> None:
+        """Drop an open session, and remember the id."""
+        self._remove(entry)
+        self._counters.sessions_dropped += 1
+        self._expired_ids.add(entry.id, now_s)
+        self._count_ids()
 
     def _is_removable(self, entry: SessionEntry) -> bool:
         return entry.session is None
+
+    def _remove(self, entry: SessionEntry) -> None:
+        del self._entries[entry.id]
+        self._room.leave(entry, entry.client)
 
     def _expire(self, session_id: str, now_s: float) -> bool:
         entry = self._entries.get(session_id)
@@ -154,27 +245,28 @@ class LocalSessions(SessionTable):
             return False  # its last user is about to leave the entry
         if status(session.known, now_s, self.lifetimes) in ("open", "ended"):
             return False
-        del self._entries[session_id]
         if session.known.progress.ended:
-            del self._ended[session_id]
-            return True
-        del self._used[session_id]
-        self._counters.sessions_dropped += 1
-        self._expired[session_id] = now_s
-        self._forget_expired(now_s)
+            self._remove(entry)
+        else:
+            self._drop(entry, now_s)
         return True
 
-    def _forget_expired(self, now_s: float) -> None:
-        _forget(self._expired, self._max_remembered, now_s - self.lifetimes.expired_keep_s)
+    def _count_ids(self) -> None:
+        taken = self._expired_ids.bytes + self._ended_ids.bytes
+        self._room.all.bytes += taken - self._id_bytes
+        self._id_bytes = taken
 
-
-def _forget(times_s: OrderedDict[str, float], max_count: int, before_s: float) -> list[str]:
-    """Remove ids up to a time, and more of the oldest while there are too many.
-
-    Returns:
-        The removed ids.
-    """
-    removed = []
-    while times_s and (len(times_s) > max_count or next(iter(times_s.values())) <= before_s):
-        removed.append(times_s.popitem(last=False)[0])
-    return removed
+    def _full(self, group: SessionGroup, lack: str) -> Overloaded:
+        owner = "" if group is self._room.all else " of this address"
+        what = f"sessions{owner} take {group.bytes} bytes, and may take {group.max_bytes}"
+        if lack == "places":
+            what = f"{group.max_open} sessions{owner} are open"
+        idle_s = self.lifetimes.idle_s
+        rows: tuple[tuple[RowName, float], ...] = (
+            ("first", min(idle_s, self.lifetimes.first_idle_s)),
+            ("later", idle_s),
+        )
+        oldest = [(next(group.unused(row), None), idle_s) for row, idle_s in rows]
+        due_s = [entry.session.known.used_s + idle_s for entry, idle_s in oldest if entry and entry.session]
+        wait_s = max(1.0, min(due_s) - self.clock()) if due_s else self._retry_s
+        return Overloaded(f"{what}: end some, or try again in {ceil(wait_s)} s", wait_s)

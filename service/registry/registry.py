@@ -66,16 +66,23 @@ class SessionRegistry:
         self._admission = admission
         self._counters = counters
 
-    async def infer(self, request: InferRequest) -> Reply:
+    async def infer(self, request: InferRequest, client: str = "") -> bytes:
         """Apply a chunk to its session, after the chunks that arrived before it.
 
         The caller holds a permit of ``admission``.
+
+        Args:
+            request: with the chunk.
+            client: that sends it (``fair_share.client_of``); empty where it has no address.
+
+        Returns:
+            The reply as JSON.
 
         Raises:
             HetsynError: the session is unchanged. The message says what the client can do, unless it is an
                 ArtifactError.
         """
-        return await self._admission.complete(self._infer(request))
+        return await self._admission.complete(self._infer(request, client))
 
     async def delete(self, session_id: str) -> None:
         """Delete a session, after the chunks that arrived before. A session with a damaged record is deleted too.
@@ -123,13 +130,16 @@ class SessionRegistry:
         self._counters.sessions_exported += 1
         return self._packing.pack(session_id, session.shifted(self.sessions.wall_offset_s))
 
-    async def import_state(self, session_id: str, content: bytes, *, replace_it: bool) -> tuple[dict[str, Any], bool]:
+    async def import_state(
+        self, session_id: str, content: bytes, *, replace_it: bool, client: str = ""
+    ) -> tuple[dict[str, Any], bool]:
         """Import an exported session under an id, as if it had just been used.
 
         Args:
             session_id: of the imported session; it may differ from the exported one's.
             content: the exported session.
             replace_it: replace an existing or expired session of this id.
+            client: that sends it, as in ``infer``.
 
         Returns:
             The session's description, and whether the id was free.
@@ -146,7 +156,7 @@ class SessionRegistry:
         session = self._imported(content, session_id)
         if replace_it:
             sessions.release_id(session_id)
-        entry = sessions.enter(session_id)
+        entry = sessions.enter(session_id, client)
         try:
             async with entry.turn():
                 for _ in range(MAX_ATTEMPTS):
@@ -171,15 +181,21 @@ class SessionRegistry:
             except Exception as error:
                 log.error("a sweep failed", exc_info=error)
 
-    async def _infer(self, request: InferRequest) -> Reply:
-        entry = self.sessions.enter(request.envelope.session or secrets.token_urlsafe(16))
+    async def _infer(self, request: InferRequest, client: str) -> bytes:
+        envelope = request.envelope
+        entry = self.sessions.enter(
+            envelope.session or secrets.token_urlsafe(16),
+            client,
+            is_one_shot=envelope.end and not envelope.seq,
+            is_new_id=envelope.session is None,
+        )
         try:
             async with entry.turn():
                 return await self._answer(entry, request)
         finally:
             self.sessions.leave(entry)
 
-    async def _answer(self, entry: SessionEntry, request: InferRequest) -> Reply:
+    async def _answer(self, entry: SessionEntry, request: InferRequest) -> bytes:
         sessions, envelope = self.sessions, request.envelope
         for attempt in range(MAX_ATTEMPTS):
             if attempt:  # another process has changed the session: decide again on its latest snapshot
@@ -192,17 +208,17 @@ class SessionRegistry:
                 self._counters.chunks_replayed += 1
                 return decision.reply
             if isinstance(decision, PlannedChunk):
-                after, reply = await self._advance.apply(
+                after = await self._advance.apply(
                     entry.id, decision, request, sessions.clock, needs_host=sessions.stores_state
                 )
-                if await sessions.commit(entry, snapshot, after):
-                    self._advance.count(reply)
-                    return reply
+                if await sessions.commit(entry, snapshot, after.session):
+                    self._advance.count(after)
+                    return after.reply
         raise _contended(entry.id)
 
     def _decide(
         self, entry: SessionEntry, snapshot: Snapshot, request: InferRequest, authoritative: bool
-    ) -> PlannedChunk | Replay[Reply] | Reload:
+    ) -> PlannedChunk | Replay[bytes] | Reload:
         """Decide what to do with a chunk.
 
         Args:
@@ -287,12 +303,12 @@ class SessionRegistry:
             "ended": progress.ended,
             "kind": stream.kind if stream else None,
             "state_bytes": stream.bytes if stream else 0,
-            "label": progress.last.reply.label if progress.last else None,
+            "label": Reply.from_json(progress.last.reply).label if progress.last else None,
             "idle_s": self.sessions.idle_s(session),
         }
 
 
-def _known(snapshot: Snapshot) -> Known[Reply] | None:
+def _known(snapshot: Snapshot) -> Known[bytes] | None:
     return snapshot.session.known if snapshot.session else None
 
 

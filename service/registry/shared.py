@@ -1,6 +1,7 @@
 """Sessions in a store that any number of processes share.
 
-An entry caches the store's record as this process last saw it. An unused entry may be removed at any time.
+An entry caches the store's record as this process last saw it. An unused entry may be removed at any time, and is
+where the entries are too many or take too many bytes.
 ``session.protocol`` says what may be decided on a cached record. Lifetimes are checked by the times in the record, so
 all processes agree.
 """
@@ -12,13 +13,14 @@ import logging
 import time
 from contextlib import suppress
 
-from service.errors import StoreUnavailable
+from service.errors import Overloaded, StoreUnavailable
 from service.observe.clock import Clock
 from service.observe.counters import Counters
-from service.registry.table import SessionEntry, SessionTable
+from service.registry.table import ENTRY_BYTES, SessionEntry, SessionTable
 from service.session.protocol import Lifetimes, status
 from service.session.session import Session
 from service.session.snapshot import ABSENT, Snapshot
+from service.settings import Limits
 from service.store.session_store import SessionStore
 
 log = logging.getLogger("hetsyn.sessions")
@@ -28,7 +30,7 @@ class SharedSessions(SessionTable):
     """The sessions of a server with a store.
 
     Args:
-        max_sessions: see ``SessionTable``.
+        limits: number of entries, and their bytes.
         lifetimes: see ``SessionTable``.
         retry_s: see ``SessionTable``.
         store: the session store.
@@ -41,15 +43,17 @@ class SharedSessions(SessionTable):
 
     def __init__(
         self,
-        max_sessions: int,
+        limits: Limits,
         lifetimes: Lifetimes,
         retry_s: float,
         store: SessionStore,
         counters: Counters,
         clock: Clock = time.time,
     ) -> None:
-        super().__init__(max_sessions, lifetimes, retry_s, clock)
+        super().__init__(lifetimes, retry_s, clock)
         self.decision_lifetimes = lifetimes
+        self._limits = limits
+        self._bytes = 0
         self._store = store
         self._counters = counters
         self._is_started = False
@@ -58,6 +62,10 @@ class SharedSessions(SessionTable):
     @property
     def open(self) -> int:
         return len(self._entries)
+
+    @property
+    def bytes(self) -> int:
+        return self._bytes
 
     async def start(self) -> None:
         if self._is_started:
@@ -76,12 +84,19 @@ class SharedSessions(SessionTable):
             await asyncio.wait(self._pending_tombstones)
         await self._store.close()
 
-    def enter(self, session_id: str) -> SessionEntry:
+    def enter(
+        self,
+        session_id: str,
+        client: str = "",
+        *,
+        is_one_shot: bool = False,  # noqa: ARG002
+        is_new_id: bool = False,  # noqa: ARG002
+    ) -> SessionEntry:
         self._expire(session_id, self.clock())
         entry = self._entries.get(session_id)
         if entry is None:
             self._make_room()
-            entry = self._entries[session_id] = SessionEntry(session_id, None)
+            entry = self._entries[session_id] = SessionEntry(session_id, None, client)
         else:
             self._entries.move_to_end(session_id)  # the least recently used entry comes first
         entry.users += 1
@@ -93,6 +108,8 @@ class SharedSessions(SessionTable):
     def leave(self, entry: SessionEntry) -> None:
         entry.last_used_s = self.clock()
         super().leave(entry)
+        while self._bytes > self._limits.max_session_bytes and self._remove_oldest():
+            pass
 
     async def current(self, entry: SessionEntry, *, may_be_first: bool) -> tuple[Snapshot, bool]:
         if entry.snapshot is not None:
@@ -138,19 +155,34 @@ class SharedSessions(SessionTable):
     def _remember(self, entry: SessionEntry, snapshot: Snapshot) -> None:
         entry.snapshot = snapshot
         entry.seen_before = entry.seen_before or snapshot.session is not None
+        count = ENTRY_BYTES + (0 if snapshot.session is None else snapshot.session.bytes)
+        self._bytes += count - entry.bytes
+        entry.bytes = count
 
     def _make_room(self) -> None:
-        """Remove the least recently used entry if memory is full. Its session stays in the store.
+        """Remove the least recently used entries while memory is full. Their sessions stay in the store.
 
         Raises:
             Overloaded: all entries are in use.
         """
-        if self.open < self._max_sessions:
-            return
+        limits = self._limits
+        while self.open >= limits.max_sessions or self._bytes >= limits.max_session_bytes:
+            if not self._remove_oldest():
+                raise Overloaded(
+                    f"{self.open} sessions of {self._bytes} bytes are in use: try again in {self._retry_s:g} s",
+                    self._retry_s,
+                )
+
+    def _remove_oldest(self) -> bool:
+        """Remove the least recently used entry that no request uses."""
         unused = next((entry for entry in self._entries.values() if not entry.users), None)
-        if unused is None:
-            raise self._full()
-        del self._entries[unused.id]
+        if unused is not None:
+            self._remove(unused)
+        return unused is not None
+
+    def _remove(self, entry: SessionEntry) -> None:
+        del self._entries[entry.id]
+        self._bytes -= entry.bytes
 
     def _is_removable(self, entry: SessionEntry) -> bool:
         # an entry whose last commit has an unknown outcome still records that its session had begun
@@ -165,12 +197,12 @@ class SharedSessions(SessionTable):
         if snapshot is None or session is None:
             is_over = now_s - entry.last_used_s >= self.lifetimes.idle_s
             if is_over:
-                del self._entries[session_id]
+                self._remove(entry)
             return is_over
         state = status(session.known, now_s, self.lifetimes)
         if state == "open":
             return False
-        del self._entries[session_id]
+        self._remove(entry)
         if state == "expired" and session.stream is not None:
             task = asyncio.create_task(self._write_tombstone(session_id, snapshot, session))
             self._pending_tombstones.add(task)

@@ -11,14 +11,22 @@ from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING, Literal
 
-from service.errors import RETRY_S, Overloaded, StoreUnavailable
+from service.errors import RETRY_S, StoreUnavailable
 from service.observe.clock import Clock
 from service.session.protocol import Lifetimes
 from service.session.session import Session
 from service.session.snapshot import Snapshot
 
+if TYPE_CHECKING:
+    from service.registry.room import SessionGroup
+
 SLICE = 100  # entries that a sweep checks in one turn of the event loop: a tenth of a millisecond
+
+
+ENTRY_BYTES = 1_150
+"""Memory of an entry beside its ``Session.bytes``: objects, room in dictionaries, and what the allocator loses."""
 
 
 class SessionEntry:
@@ -27,25 +35,41 @@ class SessionEntry:
     Args:
         session_id: of the session.
         snapshot: see below.
+        client: see below.
 
     Attributes:
         id: of the session.
+        client: whose request has made the entry (``fair_share.client_of``); empty where it has no address.
         lock: of ``turn``.
         store_failures: requests that failed because of the store.
         users: requests that use the entry now; it stays in the table while there are any.
         last_used_s: when a request last left the entry, by the table's clock.
         snapshot: the session as last seen; None if only the store knows.
         seen_before: the store has had the session since the entry was made.
+        bytes: of memory that the table counts for the session.
+        groups: of sessions that the entry counts in (``room``).
+        has_place: the session counts as an open one.
+        row: of ``room.SessionGroup.rows`` that has the entry; empty for none.
     """
 
-    def __init__(self, session_id: str, snapshot: Snapshot | None) -> None:
+    __slots__ = (
+        "bytes", "client", "groups", "has_place", "id", "last_used_s", "lock", "row", "seen_before", "snapshot",
+        "store_failures", "users",
+    )  # fmt: skip
+
+    def __init__(self, session_id: str, snapshot: Snapshot | None, client: str = "") -> None:
         self.id = session_id
+        self.client = client
         self.lock = asyncio.Lock()
         self.store_failures = 0
         self.users = 0
         self.last_used_s = 0.0
         self.snapshot = snapshot
         self.seen_before = False
+        self.bytes = 0
+        self.groups: tuple[SessionGroup, ...] = ()
+        self.has_place = False
+        self.row: Literal["", "first", "later", "ended"] = ""
 
     def turn(self) -> _Turn:
         """A context in which a request has the session to itself, first come, first served.
@@ -94,9 +118,8 @@ class SessionTable(ABC):
     """Entries of sessions by id. Used from one event loop.
 
     Args:
-        max_sessions: open sessions in the memory of this process; one more is refused.
         lifetimes: of sessions.
-        retry_s: time after which a client that was refused may try again.
+        retry_s: time after which a client that was refused may try again, where nothing else is known.
         clock: seconds, for the times in ``Session.known``.
 
     Attributes:
@@ -109,10 +132,9 @@ class SessionTable(ABC):
     wall_offset_s: float
     stores_state: bool
 
-    def __init__(self, max_sessions: int, lifetimes: Lifetimes, retry_s: float, clock: Clock) -> None:
+    def __init__(self, lifetimes: Lifetimes, retry_s: float, clock: Clock) -> None:
         self.clock = clock
         self.lifetimes = lifetimes
-        self._max_sessions = max_sessions
         self._retry_s = retry_s
         self._entries: OrderedDict[str, SessionEntry] = OrderedDict()
 
@@ -121,13 +143,27 @@ class SessionTable(ABC):
     def open(self) -> int:
         """Open sessions in the memory of this process."""
 
+    @property
     @abstractmethod
-    def enter(self, session_id: str) -> SessionEntry:
+    def bytes(self) -> int:
+        """Memory of this process that sessions take: states, last replies, and what is remembered of others."""
+
+    @abstractmethod
+    def enter(
+        self, session_id: str, client: str = "", *, is_one_shot: bool = False, is_new_id: bool = False
+    ) -> SessionEntry:
         """The entry of a session, made if there is none. The caller uses it until ``leave``.
+
+        Args:
+            session_id: of the session.
+            client: that sends the request.
+            is_one_shot: the request would begin and end the session, so it needs no room.
+            is_new_id: nobody has used the id before.
 
         Raises:
             Overloaded: there is no room.
             SessionGone: the session has expired.
+            SessionEnded: the session has ended, and its last reply is not kept.
         """
 
     @abstractmethod
@@ -144,7 +180,7 @@ class SessionTable(ABC):
         """End the use of an entry that ``enter`` or ``find`` gave."""
         entry.users -= 1
         if not entry.users and self._entries.get(entry.id) is entry and self._is_removable(entry):
-            del self._entries[entry.id]
+            self._remove(entry)
 
     @contextmanager
     def visit(self, session_id: str) -> Iterator[SessionEntry]:
@@ -188,6 +224,7 @@ class SessionTable(ABC):
 
         Raises:
             StoreUnavailable: it may have been replaced or not.
+            Overloaded: there is no room for what the session takes. Nothing was replaced.
         """
 
     @abstractmethod
@@ -246,6 +283,10 @@ class SessionTable(ABC):
         return max(0.0, self.clock() - session.known.used_s)
 
     @abstractmethod
+    def _remove(self, entry: SessionEntry) -> None:
+        """Remove an unused entry."""
+
+    @abstractmethod
     def _is_removable(self, entry: SessionEntry) -> bool:
         """Whether an unused entry can be removed."""
 
@@ -256,6 +297,3 @@ class SessionTable(ABC):
         Returns:
             Whether it was removed.
         """
-
-    def _full(self) -> Overloaded:
-        return Overloaded(f"{self._max_sessions} sessions are open: end some, or try again later", self._retry_s)

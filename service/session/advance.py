@@ -9,12 +9,14 @@ from service.contract.manifest import FormName
 from service.engine.engine import Engine
 from service.engine.stream import StreamState, initial_stream
 from service.engine.work import Outcome, Work
+from service.errors import NotFound
 from service.models.catalog import ModelCatalog
 from service.models.model import Model
 from service.observe.clock import Clock
 from service.observe.counters import Counters
 from service.session.protocol import Known, Progress, applied
 from service.session.session import Session
+from service.settings import FormsChoice
 from service.wire.schema import Envelope, InferRequest, Reply
 
 RunChunk = Callable[[Model, FormName, Work], Awaitable[Outcome]]
@@ -35,6 +37,22 @@ class PlannedChunk(NamedTuple):
     seq: int
 
 
+class Advanced(NamedTuple):
+    """A chunk that was computed.
+
+    Attributes:
+        session: after the chunk.
+        reply: to the chunk, as JSON.
+        seq: number of the chunk.
+        steps: network steps of the chunk.
+    """
+
+    session: Session
+    reply: bytes
+    seq: int
+    steps: int
+
+
 class Advance:
     """Begins sessions and applies chunks to them. Used from one event loop.
 
@@ -43,13 +61,17 @@ class Advance:
         run: computes a chunk.
         catalog: of the models.
         counters: count chunks and sessions.
+        forms: that a client may choose.
     """
 
-    def __init__(self, engine: Engine, run: RunChunk, catalog: ModelCatalog, counters: Counters) -> None:
+    def __init__(
+        self, engine: Engine, run: RunChunk, catalog: ModelCatalog, counters: Counters, forms: FormsChoice = "any"
+    ) -> None:
         self._engine = engine
         self._run = run
         self._catalog = catalog
         self._counters = counters
+        self._forms = forms
 
     def begin(self, envelope: Envelope, now_s: float) -> Session:
         """Begin a session.
@@ -62,11 +84,16 @@ class Advance:
             The session before its first chunk.
 
         Raises:
-            NotFound: there is no such model, version or form.
+            NotFound: there is no such model, version or form, or clients may not choose the form.
             Overloaded: the device has no room for another state.
         """
         model = self._catalog.get(envelope.model, envelope.version)
         form = model.choose_form(envelope.form)
+        if self._forms == "default" and form != model.manifest.default_form:
+            raise NotFound(
+                f"this server begins sessions of model {model.name!r} on form {model.manifest.default_form!r} only: "
+                "name that one, or leave it out"
+            )
         return Session(model, form, Known(Progress(), now_s, now_s), initial_stream(model, form))
 
     def plan(self, session: Session, seq: int, request: InferRequest) -> PlannedChunk:
@@ -87,7 +114,7 @@ class Advance:
 
     async def apply(
         self, session_id: str, chunk: PlannedChunk, request: InferRequest, clock: Clock, *, needs_host: bool
-    ) -> tuple[Session, Reply]:
+    ) -> Advanced:
         """Compute a chunk.
 
         Args:
@@ -97,28 +124,25 @@ class Advance:
             clock: gives the time of use.
             needs_host: the state after the chunk is stored or sent.
 
-        Returns:
-            The session after the chunk, and the reply.
-
         Raises:
             HetsynError: as ``Engine.run``.
         """
         session, stream, seq = chunk
         end = request.envelope.end
         outcome = await self._run(session.model, session.form, Work(stream, request.chunk, end, needs_host and not end))
-        reply = _reply(session_id, session, seq, end, outcome)
-        progress = applied(
-            session.known.progress, seq=seq, digest=request.digest, steps=outcome.result.steps, end=end, reply=reply
-        )
+        steps = outcome.result.steps
+        reply = _reply(session_id, session, seq, end, outcome).to_json()
+        progress = applied(session.known.progress, seq=seq, digest=request.digest, steps=steps, end=end, reply=reply)
         known = Known(progress, session.known.created_s, clock())
-        return Session(session.model, session.form, known, None if end else outcome.stream), reply
+        after = Session(session.model, session.form, known, None if end else outcome.stream)
+        return Advanced(after, reply, seq, steps)
 
-    def count(self, reply: Reply) -> None:
+    def count(self, chunk: Advanced) -> None:
         """Count a chunk that was applied and committed."""
         self._counters.chunks_applied += 1
-        self._counters.steps_applied += reply.steps
-        self._counters.sessions_opened += reply.seq == 0
-        self._counters.sessions_ended += reply.end
+        self._counters.steps_applied += chunk.steps
+        self._counters.sessions_opened += chunk.seq == 0
+        self._counters.sessions_ended += chunk.session.known.progress.ended
 
 
 def _reply(session_id: str, session: Session, seq: int, end: bool, outcome: Outcome) -> Reply:

@@ -120,12 +120,15 @@ class Lifetimes:
         age_s: age at which an open session expires.
         ended_keep_s: time for which the last reply of an ended session is remembered.
         expired_keep_s: time for which an expired session is remembered.
+        first_idle_s: time without use after which a session of one chunk makes room for another, where a full server
+            lacks it.
     """
 
     idle_s: float
     age_s: float
     ended_keep_s: float
     expired_keep_s: float
+    first_idle_s: float = inf
 
 
 NO_EXPIRY = Lifetimes(inf, inf, inf, inf)
@@ -261,9 +264,20 @@ def _decide(
 
 def expired(session: str, lifetimes: Lifetimes) -> SessionGone:
     """The error for an expired session."""
+    early = ""
+    if lifetimes.first_idle_s < lifetimes.idle_s:
+        early = f" ({lifetimes.first_idle_s:g} s after a single chunk, if the server is full)"
     return SessionGone(
-        f"session {session!r} has expired, after {lifetimes.idle_s:g} s without a chunk "
+        f"session {session!r} has expired, after {lifetimes.idle_s:g} s without a chunk{early} "
         f"or at the age of {lifetimes.age_s:g} s: begin another, under a new id"
+    )
+
+
+def ended_without_reply(session: str) -> SessionEnded:
+    """The error for a session that has ended, and whose last reply is not kept."""
+    return SessionEnded(
+        f"session {session!r} has ended, and its last reply is no longer kept, because many sessions end here: "
+        "begin another, under a new id"
     )
 
 

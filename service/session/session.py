@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import numpy as np
+
 from service.contract.manifest import FormName
 from service.engine.stream import StreamState
 from service.errors import ModelMismatch, SessionEnded
 from service.models.model import Model
 from service.session.protocol import Known
-from service.wire.schema import Envelope, Reply
+from service.wire.schema import Envelope
+
+STREAM_BYTES = 1_250  # objects of a stream: its value, a resampler, and the heads of half a dozen arrays
 
 
 class Session(NamedTuple):
@@ -18,14 +22,27 @@ class Session(NamedTuple):
     Attributes:
         model: that it runs on.
         form: of the model.
-        known: what the protocol knows of it.
+        known: what the protocol knows of it, with the last reply as JSON: as values it takes many times the memory.
         stream: the state of its stream; None once the session has ended or was dropped.
     """
 
     model: Model
     form: FormName
-    known: Known[Reply]
+    known: Known[bytes]
     stream: StreamState | None
+
+    @property
+    def bytes(self) -> int:
+        """Memory of this process that its state and its last reply take."""
+        stream, last = self.stream, self.known.progress.last
+        count = 0 if last is None else len(last.reply)
+        if stream is not None:
+            count += STREAM_BYTES + stream.bytes
+            row = stream.network
+            is_shared = stream.step == 0 and row is self.model.initial_row(self.form)
+            if is_shared or not isinstance(row, np.ndarray):  # or it is on a device
+                count -= row.nbytes
+        return count
 
     @property
     def open_stream(self) -> StreamState:

@@ -138,10 +138,10 @@ class Packing:
                 resampler = stream.resampler
                 rate_hz, target_hz = resampler.rate_hz, resampler.target_hz
                 received, emitted = resampler.received, resampler.emitted
-                waiting = _little(resampler.waiting, "<f4")
+                waiting = _little(resampler.with_silence(), "<f4")
         progress = known.progress
         sections = (
-            session_id.encode(), layout.names, last.digest, last.reply.to_json(), network, encoder, waiting, pending,
+            session_id.encode(), layout.names, last.digest, last.reply, network, encoder, waiting, pending,
         )  # fmt: skip
         sizes = [len(section) for section in sections]
         head = _HEAD.pack(
@@ -192,7 +192,7 @@ class Packing:
             raise StateMismatch("the session record's last reply is not that of its last chunk")
         if (reply.model, reply.version, reply.form, reply.total_steps) != (model.name, model.version, form, steps):
             raise StateMismatch("the session record's last reply is not that of its model")
-        progress = Progress(expected, steps, status == ENDED, Answered(expected - 1, bytes(digest), reply))
+        progress = Progress(expected, steps, status == ENDED, Answered(expected - 1, bytes(digest), reply.to_json()))
         known = Known(progress, created_s, used_s, dropped=status == DROPPED)
         if status != OPEN:
             if any((network, encoder, waiting, pending)):
@@ -203,7 +203,7 @@ class Packing:
         kind: InputKind = "audio" if flags & AUDIO else "spikes"
         resampler = None
         if flags & RESAMPLER:
-            resampler = Resampler(rate_hz, target_hz, _samples(waiting, "waiting"), received, emitted)
+            resampler = Resampler.from_record(rate_hz, target_hz, _samples(waiting, "waiting"), received, emitted)
         elif waiting:
             raise StateMismatch("the session record has samples to resample, but no resampler")
         row, network_steps = _network(network, layout, is_float16=bool(flags & FLOAT16))
@@ -307,10 +307,10 @@ def read(content: bytes, session_id: str | None = None) -> Record:
 def renamed(session: Session, session_id: str) -> Session:
     """The session under another id, which its last reply names too."""
     progress = session.known.progress
-    if progress.last is None or progress.last.reply.session == session_id:
+    reply = Reply.from_json(progress.last.reply) if progress.last else None
+    if progress.last is None or reply is None or reply.session == session_id:
         return session
-    reply = progress.last.reply.model_copy(update={"session": session_id})
-    last = progress.last._replace(reply=reply)
+    last = progress.last._replace(reply=reply.model_copy(update={"session": session_id}).to_json())
     return session._replace(known=session.known._replace(progress=progress._replace(last=last)))
 
 
@@ -395,7 +395,7 @@ def _check_audio(model: Model, stream: StreamState) -> None:
 
 def _reply(content: memoryview) -> Reply:
     try:
-        reply = Reply.model_validate_json(bytes(content))
+        reply = Reply.from_json(bytes(content))
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         raise StateMismatch(f"the session record's last reply is not valid ({first['msg']})") from error

@@ -110,7 +110,7 @@ class InferBody(Envelope):
 
 
 class Reply(BaseModel):
-    """The reply to a chunk. The session stores its last one, and sends it again if the chunk comes again."""
+    """The reply to a chunk. The session stores its last one as JSON, and sends it again if the chunk comes again."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -133,6 +133,15 @@ class Reply(BaseModel):
 
     def to_json(self) -> bytes:
         return self.model_dump_json(exclude={"readout"} if self.readout is None else None).encode()
+
+    @classmethod
+    def from_json(cls, content: bytes) -> Reply:
+        """The reply of which ``content`` is the JSON.
+
+        Raises:
+            ValidationError: it is not one.
+        """
+        return cls.model_validate_json(content)
 
 
 class SessionDescription(BaseModel):
@@ -174,16 +183,16 @@ class ReplyWithToken:
     """The reply to a chunk of a session that the client carries.
 
     Attributes:
-        reply: to the chunk.
+        reply: to the chunk, as JSON.
         token: the session after the chunk; None once it has ended.
     """
 
-    reply: Reply
+    reply: bytes
     token: bytes | None
 
     def to_json(self) -> bytes:
         token = b"null" if self.token is None else b'"' + base64.b64encode(self.token) + b'"'
-        return self.reply.to_json()[:-1] + b',"token":' + token + b"}"
+        return self.reply[:-1] + b',"token":' + token + b"}"
 
     def to_frame(self) -> bytes:
-        return frames.pack_frame(self.token or b"", JSON_TYPE, self.reply.to_json())
+        return frames.pack_frame(self.token or b"", JSON_TYPE, self.reply)

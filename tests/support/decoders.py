@@ -27,7 +27,7 @@ from service.wire.content_types import parse_content_type
 from service.wire.decode import decode_json, decode_query, decode_raw
 from service.wire.events import unpack_events
 from service.wire.pcm import decode_base64_pcm, decode_l16
-from service.wire.schema import Envelope, InferRequest
+from service.wire.schema import Envelope, InferRequest, Reply
 from tests.support.made_session import assert_same, made_session
 from tests.support.signals import sound, spikes
 from tests.support.wav import wav
@@ -197,7 +197,7 @@ def _l16(data: bytes) -> Any:
 def _id(session: Session) -> str:
     last = session.known.progress.last
     assert last is not None
-    return last.reply.session
+    return Reply.from_json(last.reply).session
 
 
 def _instance(value: Any, kind: type) -> None:

@@ -47,7 +47,7 @@ def made_session(
         session="abc", model=model.name, version=model.version, form=form, seq=chunks - 1, steps=3, total_steps=steps,
         label="one", labels=LABELS, probabilities=tuple(outcome.result.probabilities.tolist()), end=end,
     )  # fmt: skip
-    progress = Progress(chunks, steps, end, Answered(chunks - 1, b"d" * 16, reply))
+    progress = Progress(chunks, steps, end, Answered(chunks - 1, b"d" * 16, reply.to_json()))
     return Session(model, form, Known(progress, 1_000.25, 2_000.5), None if end else stream)
 
 

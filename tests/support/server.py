@@ -47,7 +47,7 @@ class DirectServer:
     async def send(self, *args: Any, **kwargs: Any) -> Reply:
         """The reply to ``infer_request`` of these arguments."""
         with self.admission:
-            return await self.registry.infer(infer_request(*args, **kwargs))
+            return Reply.from_json(await self.registry.infer(infer_request(*args, **kwargs)))
 
     async def refused(self, kind: type[HetsynError], sentence: str, *args: Any, **kwargs: Any) -> HetsynError:
         """The error with which ``send`` is refused."""

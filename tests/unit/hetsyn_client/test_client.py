@@ -134,6 +134,14 @@ def test_a_numbered_chunk_is_sent_again_when_the_server_says_later(seq: int | No
     assert pauses == [2.0] * (tries - 1)
 
 
+def test_a_server_that_is_full_for_minutes_is_a_problem_at_once() -> None:
+    pauses = list[float]()
+    full = httpx.Response(503, json={"detail": "10000 sessions are open"}, headers={"Retry-After": "540"})
+    with pytest.raises(ServiceProblem, match="sessions are open") as caught:
+        client(lambda _: full, pauses).infer_chunk(np.zeros(3, np.int16), 8000, session="a", seq=0)
+    assert (caught.value.retry_after_s, pauses) == (540, [])
+
+
 def test_what_came_later_is_the_reply() -> None:
     answers = [httpx.Response(503, headers={"Retry-After": "1"}), httpx.Response(200, json={"seq": 1})]
     with client(lambda _: answers.pop(0)) as streaming:

@@ -60,6 +60,11 @@ def test_a_device_is_one_of_three() -> None:
         Settings(models=Path("models"), device="tpu")  # type: ignore[arg-type]
 
 
+def test_forms_are_any_or_the_default() -> None:
+    with pytest.raises(ValueError, match="forms: 'bank' is not one of any, default"):
+        Settings(models=Path("models"), forms="bank")  # type: ignore[arg-type]
+
+
 def test_a_state_is_kept_in_one_of_two_types() -> None:
     with pytest.raises(ValueError, match="dtype: 'float64' is not one of float32, float16"):
         StoreSettings(dtype="float64")  # type: ignore[arg-type]

@@ -6,9 +6,14 @@ import soxr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.engine.resampler import Resampler
+from service.engine.resampler import COMMON_RATES_HZ, Resampler, check_rates
+from service.errors import InputError
 from service.wire.pcm import Samples
 from tests.support.signals import sound
+
+MICROPHONES_HZ = (
+    8_000, 11_025, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000, 88_200, 96_000, 176_400, 192_000
+)  # fmt: skip
 
 
 def resampled(samples: Samples, rate_hz: int, cuts: list[int]) -> Samples:
@@ -25,7 +30,7 @@ def resampled(samples: Samples, rate_hz: int, cuts: list[int]) -> Samples:
 
 @settings(max_examples=40)
 @given(
-    rate_hz=st.sampled_from([4000, 8000, 11_025, 12_345, 16_000, 22_050, 44_100, 48_000]),
+    rate_hz=st.sampled_from([4000, 12_345, *MICROPHONES_HZ]),
     length=st.integers(0, 6000),
     cuts=st.lists(st.integers(0, 6000), max_size=20),
 )
@@ -64,3 +69,43 @@ def test_what_waits_is_bounded() -> None:
     for _ in range(50):
         resampler, _ = resampler.push(np.zeros(4410, np.float32))
         assert len(resampler.waiting) < 0.1 * 44_100
+
+
+@pytest.mark.parametrize("rate_hz", [1_000, 191_975, *MICROPHONES_HZ])
+def test_little_sound_waits_and_no_silence(rate_hz: int) -> None:
+    check_rates(rate_hz, 8000)
+    resampler, _ = Resampler.between(rate_hz, 8000).push(np.zeros(1, np.float32))
+    assert len(resampler.waiting) <= 1
+    for _ in range(50):
+        resampler, _ = resampler.push(np.zeros(rate_hz // 100, np.float32))
+        assert resampler.waiting.nbytes <= 100_000
+
+
+@pytest.mark.parametrize("rate_hz", [1_001, 11_127, 12_345, 44_101, 191_999])
+def test_a_rate_without_a_common_divisor_is_refused(rate_hz: int) -> None:
+    with pytest.raises(InputError, match=r"is not taken.*Resample to 8000, 16000, 44100, 48000 Hz"):
+        check_rates(rate_hz, 8000)
+
+
+def test_common_rates_are_taken_by_each_other() -> None:
+    for one in (*COMMON_RATES_HZ, *MICROPHONES_HZ):
+        for other in (*COMMON_RATES_HZ, *MICROPHONES_HZ):
+            check_rates(one, other)
+
+
+@settings(max_examples=40)
+@given(
+    rate_hz=st.sampled_from([4000, 12_345, *MICROPHONES_HZ]),
+    length=st.integers(0, 6000),
+    cut=st.integers(0, 6000),
+)
+def test_it_goes_on_from_its_numbers_with_the_silence(rate_hz: int, length: int, cut: int) -> None:
+    """Stored sessions have the silence before the stream among the waiting samples."""
+    samples = sound(length).astype(np.float32) / np.float32(32_768)
+    before, first = Resampler.between(rate_hz, 8000).push(samples[:cut])
+    stored = before.with_silence()
+    loaded = Resampler.from_record(rate_hz, 8000, stored, before.received, before.emitted)
+    np.testing.assert_array_equal(loaded.waiting, before.waiting)
+    after, second = loaded.push(samples[cut:])
+    rest = after.flush()[1]
+    np.testing.assert_array_equal(np.concatenate([first, second, rest]), resampled(samples, rate_hz, []))

@@ -57,14 +57,14 @@ async def test_an_id_is_made_where_there_is_none(server: DirectServer) -> None:
 async def test_a_chunk_counts_once(server: DirectServer) -> None:
     first = await server.send("a", 0)
     calls = server.gate.calls
-    assert await server.send("a", 0) is first
+    assert await server.send("a", 0) == first
     assert server.gate.calls == calls
     error = await server.refused(ConflictingChunk, "other content", "a", 0, seed=5)
     assert isinstance(error, ConflictingChunk)
     assert error.expected_seq == 1
     await server.refused(OutOfOrder, "send seq 1 next", "a", 2)
     second = await server.send("a", 1, seed=1, end=True)
-    assert await server.send("a", 1, seed=1, end=True) is second
+    assert await server.send("a", 1, seed=1, end=True) == second
     await server.refused(ConflictingChunk, "other content", "a", 1, seed=1)
     await server.refused(SessionEnded, "has ended", "a", 2)
     await server.refused(SessionEnded, "has ended", "a")

@@ -117,7 +117,7 @@ async def test_memory_is_bounded_and_the_store_is_not(cluster: Cluster) -> None:
     running = [asyncio.create_task(server.send(f"s{n}", 1, seed=1)) for n in (7, 8, 9)]
     for _ in range(3):
         await server.entered()
-    await server.refused(Overloaded, "3 sessions are open", "s1", 1)
+    await server.refused(Overloaded, "3 sessions .* are in use", "s1", 1)
     server.gate.opened.set()
     await asyncio.gather(*running)
 
@@ -132,3 +132,23 @@ async def test_memory_lets_go_the_least_recently_used_session(cluster: Cluster) 
     for name, seq, loads in (("a", 2, 0), ("b", 1, 1)):
         await server.send(name, seq, seed=seq)
         assert cluster.store.loads == loads
+
+
+async def test_memory_is_bounded_by_bytes_and_the_store_keeps_the_sessions(make_cluster: MakeCluster) -> None:
+    alone = make_cluster().replica()
+    await alone.send("s0", 0)
+    size = alone.registry.sessions.bytes
+    assert size > (await alone.registry.describe("s0"))["state_bytes"]
+    server = make_cluster(max_sessions=100, max_session_bytes=3 * size + 100).replica()
+    sessions = server.registry.sessions
+    for n in range(10):
+        await server.send(f"s{n}", 0)
+        assert sessions.bytes <= 3 * size + 100
+    assert sessions.open == 3
+    for n in range(10):
+        assert (await server.send(f"s{n}", 1, seed=1)).seq == 1
+        assert sessions.bytes <= 3 * size + 100
+    await server.send("s9", 2, seed=2, end=True)
+    for n in range(9):
+        await server.registry.delete(f"s{n}")
+    assert (sessions.open, sessions.bytes) == (0, 0)

@@ -11,9 +11,10 @@ from service.errors import Overloaded, SessionGone
 from service.models.model import Model
 from service.observe.counters import Counters
 from service.registry.local import LocalSessions
-from service.registry.table import SLICE
+from service.registry.table import ENTRY_BYTES, SLICE
 from service.session.protocol import Known, Lifetimes, Progress
 from service.session.session import Session
+from service.settings import Limits
 from tests.support.clock import Clock
 
 LIFETIMES = Lifetimes(idle_s=60, age_s=1000, ended_keep_s=10, expired_keep_s=100)
@@ -23,8 +24,7 @@ class Counted(LocalSessions):
     """Counts the entries that it looks at."""
 
     def __init__(self, clock: Clock, **limits: Any) -> None:
-        limits = {"max_sessions": 10_000, "max_remembered": 10_000} | limits
-        super().__init__(lifetimes=LIFETIMES, retry_s=5.0, counters=Counters(), clock=clock, **limits)
+        super().__init__(Limits(**limits), LIFETIMES, retry_s=5.0, counters=Counters(), clock=clock)
         self.checked = 0
 
     def _expire(self, session_id: str, now_s: float) -> bool:
@@ -51,7 +51,7 @@ def test_a_session_for_which_there_is_no_room_costs_a_check_of_one(model: Model)
     for n in range(100):
         with pytest.raises(Overloaded, match="300 sessions are open"):
             sessions.enter(f"new-{n}")
-    assert sessions.checked <= 200
+    assert sessions.checked <= 300  # the id, and the oldest session of one chunk and of several
     clock.now_s = 100.01 + 60.005  # s1's time is over, and nobody else's: s0 was used since
     used(sessions, model, "one more", clock)
     with pytest.raises(Overloaded):
@@ -87,12 +87,12 @@ def test_ended_and_deleted_sessions_are_not_checked_for_room(model: Model) -> No
     assert sessions.open == 2  # room for one was needed
 
 
-def test_an_ended_session_in_use_is_remembered(model: Model) -> None:
+def test_an_ended_session_in_use_stays(model: Model) -> None:
     clock = Clock()
-    sessions = Counted(clock, max_sessions=1, max_remembered=1)
+    sessions = Counted(clock, max_sessions=1, max_session_bytes=2 * ENTRY_BYTES - 1)
     waiting = sessions.enter("a")
-    for name in ("a", "b"):  # the end of b is one more than is remembered
-        entry = sessions.enter(name)
+    for name in ("a", "b"):  # the reply of b has no room
+        entry = sessions.enter(name, is_one_shot=True)
         sessions.put(entry, Session(model, "exact", Known(Progress(1, ended=True), clock(), clock()), None))
         sessions.leave(entry)
     assert sessions.find("a") is waiting

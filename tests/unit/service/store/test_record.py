@@ -31,6 +31,7 @@ from service.session.protocol import Answered, Known, Progress
 from service.session.session import Session
 from service.store.record import CHECKSUM_BYTES, Packing, model_hash, read, renamed
 from service.wire.chunk import AudioChunk, spike_chunk
+from service.wire.schema import Reply
 from tests.support.artifact import write_artifact
 from tests.support.fake_device import FakeDevice
 from tests.support.fake_graph import OUTPUTS, load_fake
@@ -137,7 +138,7 @@ def test_any_state_comes_back(
     begun = made_session(model, chunks=1)
     assert begun.stream is not None
     assert begun.known.progress.last is not None
-    reply = begun.known.progress.last.reply.model_copy(
+    reply = Reply.from_json(begun.known.progress.last.reply).model_copy(
         update={
             "session": session_id, "seq": expected - 1, "total_steps": step, "probabilities": tuple(probabilities),
         }
@@ -148,7 +149,7 @@ def test_any_state_comes_back(
         encoder={"loudness": np.array(loudness)},
         pending=np.array(pending, np.float32),
     )
-    progress = Progress(expected, step, False, Answered(expected - 1, digest, reply))
+    progress = Progress(expected, step, False, Answered(expected - 1, digest, reply.to_json()))
     session = begun._replace(known=Known(progress, *times), stream=stream)
     packing = Packing()
     assert_same(packing.unpack(read(packing.pack(session_id, session), session_id), model), session)
@@ -201,7 +202,7 @@ def test_a_sealed_record_of_any_content_is_refused_or_packs_again_to_the_same_by
         return
     last = session.known.progress.last
     assert last is not None
-    assert all(map(math.isfinite, last.reply.probabilities or ()))  # JSON has no other numbers
+    assert all(map(math.isfinite, Reply.from_json(last.reply).probabilities or ()))  # JSON has no other numbers
     again = packing.pack(found.session, session)
     assert_same(packing.unpack(read(again), model), session)
     if read(again).sections[REPLY] == found.sections[REPLY]:  # which is JSON, with more than one spelling
@@ -343,7 +344,7 @@ def test_a_renamed_session_s_reply_names_it(model: Model) -> None:
     assert renamed(session, "abc") is session
     other = renamed(session, "x")
     assert other.known.progress.last is not None
-    assert other.known.progress.last.reply.session == "x"
+    assert Reply.from_json(other.known.progress.last.reply).session == "x"
     assert_same(Packing().unpack(read(Packing().pack("x", other), "x"), model), other)
 
 

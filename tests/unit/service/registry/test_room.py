@@ -1,0 +1,292 @@
+"""The room of a server without a store: bytes, places and shares, and what goes when there is too little."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from service.errors import NotFound, Overloaded, SessionEnded, SessionGone
+from service.models.catalog import ModelCatalog
+from service.registry.local import LocalSessions
+from service.registry.table import ENTRY_BYTES
+from service.session.session import STREAM_BYTES
+from service.wire.chunk import spike_chunk
+from service.wire.schema import Reply
+from tests.support.artifact import write_artifact
+from tests.support.clock import Clock
+from tests.support.fake_graph import load_fake
+from tests.support.gate import Gate
+from tests.support.infer_request import infer_request
+from tests.support.server import DirectServer, ServeDirect
+
+ONE, OTHER = "192.0.2.1", "192.0.2.2"
+
+
+async def send(server: DirectServer, client: str, *args: Any, **kwargs: Any) -> Reply:
+    """As ``server.send``, from a client with an address."""
+    with server.admission:
+        return Reply.from_json(await server.registry.infer(infer_request(*args, **kwargs), client))
+
+
+async def refused(server: DirectServer, sentence: str, client: str, *args: Any, **kwargs: Any) -> Overloaded:
+    with pytest.raises(Overloaded, match=sentence) as caught:
+        await send(server, client, *args, **kwargs)
+    return caught.value
+
+
+def taken(server: DirectServer) -> int:
+    return server.registry.sessions.bytes
+
+
+async def size_of_a_session(serve: ServeDirect) -> int:
+    server = serve()
+    await server.send("a", 0)
+    return taken(server)
+
+
+async def test_bytes_are_those_of_state_reply_and_objects(server: DirectServer) -> None:
+    reply = await server.send("a", 0)
+    described = await server.registry.describe("a")
+    expected = described["state_bytes"] + len(reply.to_json()) + ENTRY_BYTES + STREAM_BYTES
+    assert taken(server) == expected
+    await server.send("a", 0)
+    assert taken(server) == expected
+    last = await server.send("a", 1, seed=1, end=True)
+    assert taken(server) == len(last.to_json()) + ENTRY_BYTES
+    await server.registry.delete("a")
+    assert taken(server) == 0
+
+
+async def test_what_fails_takes_nothing(server: DirectServer) -> None:
+    await server.refused(NotFound, "no model", "a", 0, model="nothing")
+    assert (taken(server), server.registry.sessions.open) == (0, 0)
+
+
+async def test_a_new_session_beyond_the_bytes_is_refused(serve: ServeDirect) -> None:
+    size = await size_of_a_session(serve)
+    server = serve(max_session_bytes=2 * size + size // 2)
+    for name in "ab":
+        await server.send(name, 0)
+    error = await refused(server, f"sessions take {2 * size} bytes, and may take", "", "c", 0)
+    assert error.retry_after_s == 60
+    assert taken(server) == 2 * size
+    with pytest.raises(NotFound):
+        await server.registry.describe("c")
+    assert (await server.send("a", 1, seed=1)).seq == 1
+    await server.registry.delete("b")
+    assert (await server.send("c", 0)).seq == 0
+
+
+async def test_a_chunk_that_would_grow_a_session_beyond_the_bytes_leaves_it(
+    tmp_path: Path, gate: Gate, serve: ServeDirect
+) -> None:
+    """The reply of a trace grows with the steps of its chunk."""
+    write_artifact(tmp_path, rule="trace")
+    server = serve(ModelCatalog(tmp_path, load=gate.load), max_session_bytes=20_000)
+    undisturbed = serve(ModelCatalog(tmp_path, load=gate.load))
+    first = await server.send("a", 0)
+    long = spike_chunk(2_000, [], [])
+    before = taken(server)
+    await server.refused(Overloaded, "may take 20000: end some, or try again", "a", 1, chunk=long)
+    assert taken(server) == before
+    assert await server.send("a", 0) == first == await undisturbed.send("a", 0)
+    assert await server.send("a", 1, seed=1) == await undisturbed.send("a", 1, seed=1)
+    ended = await server.send("a", 2, chunk=long, end=True)  # an end needs no room
+    assert ended == await undisturbed.send("a", 2, chunk=long, end=True)
+    await server.refused(SessionEnded, "last reply is no longer kept", "a", 2, chunk=long, end=True)
+    assert taken(server) < before
+
+
+async def test_a_trace_s_reply_is_kept_as_its_bytes(tmp_path: Path, gate: Gate, serve: ServeDirect) -> None:
+    write_artifact(tmp_path, rule="trace")
+    server = serve(ModelCatalog(tmp_path, load=gate.load))
+    reply = await server.send("a", 0, chunk=spike_chunk(5_000, [], []))
+    assert len(reply.to_json()) < taken(server) < len(reply.to_json()) + 5_000
+
+
+async def test_a_whole_session_in_one_request_needs_no_place(server: DirectServer) -> None:
+    for name in "abc":
+        await server.send(name, 0)
+    requests: list[tuple[str | None, int | None]] = [(None, None), (None, 0), ("one", None), ("two", 0)]
+    for session, seq in requests:
+        reply = await server.send(session, seq, end=True)
+        assert (reply.seq, reply.end) == (0, True)
+    assert await server.send("two", 0, end=True) == reply  # its last reply is kept
+    await server.refused(SessionEnded, "has ended", "two")
+    await server.refused(Overloaded, "3 sessions are open", "d", 0)
+
+
+async def test_a_session_behind_a_whole_one_that_failed_needs_a_place(server: DirectServer) -> None:
+    for name in "abc":
+        await server.send(name, 0)
+    sessions = server.registry.sessions
+    assert isinstance(sessions, LocalSessions)
+    whole = sessions.enter("d", is_one_shot=True)
+    behind = sessions.enter("d")
+    sessions.leave(whole)
+    open_session = sessions.find("a").session
+    with pytest.raises(Overloaded, match="3 sessions are open"):
+        sessions.put(behind, open_session)
+    sessions.leave(behind)
+    with pytest.raises(NotFound):
+        sessions.find("d")
+    assert sessions.open == 3
+
+
+async def test_replies_of_ended_sessions_make_room(serve: ServeDirect) -> None:
+    size = await size_of_a_session(serve)
+    server = serve(max_session_bytes=3 * size + 100, ended_keep_s=10)
+    last = {n: await server.send(f"e{n}", 0, end=True, seed=n) for n in range(20)}
+    assert taken(server) <= 3 * size + 100
+    assert await server.send("e19", 0, end=True, seed=19) == last[19]
+    await server.refused(SessionEnded, "last reply is no longer kept", "e0", 0, end=True)
+    await server.refused(SessionEnded, "last reply is no longer kept", "e0")
+    for name in "ab":
+        await server.send(name, 0)
+    assert taken(server) <= 3 * size + 100
+    server.clock.now_s += 10
+    server.registry.sessions.sweep(server.clock())
+    assert (await server.send("e0", 0)).seq == 0
+
+
+async def test_ids_are_remembered_whatever_their_number(serve: ServeDirect) -> None:
+    """More than any number that was once remembered, at the pace of a fast machine."""
+    server = serve(session_idle_s=60, expired_keep_s=3_600, max_sessions=30_000)
+    sessions = server.registry.sessions
+    assert isinstance(sessions, LocalSessions)
+    first = await server.send("s0", 0)
+    assert first.seq == 0
+    entry = sessions.find("s0")
+    session = entry.session
+    sessions.leave(entry)
+    for n in range(1, 25_000):
+        entry = sessions.enter(f"s{n}")
+        sessions.put(entry, session)
+        sessions.leave(entry)
+    server.clock.now_s += 60
+    sessions.sweep(server.clock())
+    assert server.counters.sessions_dropped == 25_000
+    server.clock.now_s += 3_599
+    for name in ("s0", "s1", "s12000", "s24999"):
+        for seq in (None, 0, 1):
+            await server.refused(SessionGone, "has expired", name, seq)
+    assert taken(server) < 3_000_000 + 8 * 25_000
+
+
+async def test_an_id_that_is_replaced_is_forgotten(serve: ServeDirect) -> None:
+    server = serve(session_idle_s=60)
+    await server.send("a", 0)
+    server.clock.now_s += 59
+    await server.send("b", 0)
+    server.clock.now_s += 1
+    await server.refused(SessionGone, "has expired", "a")
+    record = await server.registry.export_state("b")
+    with pytest.raises(SessionGone):
+        await server.registry.import_state("a", record, replace_it=False)
+    await server.registry.import_state("a", record, replace_it=True)
+    assert (await server.send("a", 1, seed=1)).seq == 1
+
+
+async def test_where_ids_are_missing_no_session_begins_under_a_given_id(serve: ServeDirect) -> None:
+    server = serve(session_idle_s=60, expired_keep_s=100_000, max_session_bytes=10_000)
+    error: Overloaded | None = None
+    for n in range(1000):
+        try:
+            await server.send(f"s{n}", 0)
+        except Overloaded as refusal:
+            error = refusal
+            break
+        server.clock.now_s += 60
+    assert error is not None
+    assert "begin the session without an id, and the server makes one" in str(error)
+    assert 0 < error.retry_after_s <= 100_000
+    assert (await server.send(None)).seq == 0
+    server.clock.now_s += error.retry_after_s
+    assert (await server.send("new")).seq == 0
+
+
+async def test_one_client_has_its_share_of_the_places(serve: ServeDirect) -> None:
+    server = serve(max_sessions=4, client_share=0.5, session_idle_s=60)
+    for name in "ab":
+        await send(server, ONE, name, 0)
+    error = await refused(server, "2 sessions of this address are open", ONE, "c", 0)
+    assert error.retry_after_s == 60
+    assert (await send(server, ONE, "c", 0, end=True)).end
+    for name in "de":
+        await send(server, OTHER, name, 0)
+    await send(server, ONE, "a", 1, seed=1, end=True)
+    await refused(server, "2 sessions of this address are open", OTHER, "f", 0)
+    await send(server, ONE, "g", 0)
+    assert server.registry.sessions.open == 4
+
+
+async def test_a_client_beyond_its_share_drops_nobody_else_s_session(serve: ServeDirect) -> None:
+    server = serve(max_sessions=4, client_share=0.5, first_chunk_idle_s=60)
+    for name in "ab":
+        await send(server, OTHER, name, 0)
+    server.clock.now_s += 60
+    for name in "cd":
+        await send(server, ONE, name, 0)
+    await refused(server, "of this address are open", ONE, "e", 0)
+    for name in "ab":
+        assert (await send(server, OTHER, name, 1, seed=1)).seq == 1
+
+
+async def test_one_client_has_its_share_of_the_bytes(serve: ServeDirect) -> None:
+    size = await size_of_a_session(serve)
+    server = serve(max_session_bytes=5 * size, client_share=0.5)
+    for name in "ab":
+        await send(server, ONE, name, 0)
+    await refused(server, "sessions of this address take", ONE, "c", 0)
+    await send(server, OTHER, "c", 0)
+
+
+async def test_without_an_address_or_a_share_there_is_no_share(serve: ServeDirect) -> None:
+    server = serve(max_sessions=2)
+    for name in "ab":
+        await server.send(name, 0)
+    behind_proxy = serve(max_sessions=2, client_share=1.0)
+    for name in "ab":
+        await send(behind_proxy, ONE, name, 0)
+
+
+async def test_idle_sessions_of_one_chunk_make_room_where_it_is_needed(serve: ServeDirect) -> None:
+    server = serve(max_sessions=3, session_idle_s=600, first_chunk_idle_s=60)
+    for name in "abc":
+        await server.send(name, 0)
+        server.clock.now_s += 1
+    await server.send("a", 1, seed=1)
+    error = await server.refused(Overloaded, "try again in 58 s", "d", 0)
+    assert isinstance(error, Overloaded)
+    assert error.retry_after_s == 58
+    server.clock.now_s += error.retry_after_s
+    assert (await server.send("d", 0)).seq == 0
+    await server.refused(SessionGone, "60 s after a single chunk, if the server is full", "b", 1)
+    assert (await server.send("c", 1, seed=1)).seq == 1  # nobody needed its place
+    server.clock.now_s += 500
+    assert (await server.send("c", 2, seed=2)).seq == 2
+    assert server.counters.sessions_dropped == 1
+
+
+async def test_retry_after_names_the_moment_when_the_oldest_goes(serve: ServeDirect) -> None:
+    server = serve(max_sessions=1, session_idle_s=600, first_chunk_idle_s=60)
+    await server.send("a", 0)
+    await server.send("a", 1, seed=1)
+    server.clock.now_s += 100
+    error = await server.refused(Overloaded, "try again in 500 s", "b", 0)
+    assert isinstance(error, Overloaded)
+    assert error.retry_after_s == 500
+    server.clock.now_s += 500
+    assert (await server.send("b", 0)).seq == 0
+
+
+def test_clients_that_have_gone_leave_nothing(models: Path) -> None:
+    clock = Clock()
+    server = DirectServer(ModelCatalog(models, load=load_fake), Gate(), clock=clock)
+    sessions = server.registry.sessions
+    assert isinstance(sessions, LocalSessions)
+    for n in range(100):
+        sessions.leave(sessions.enter(f"s{n}", f"192.0.2.{n}"))
+    assert sessions._room._clients == {}
