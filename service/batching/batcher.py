@@ -6,12 +6,15 @@ waits for another that may never come.
 
 Time is shared by segments. A batch runs for ``SEGMENT_S`` at most, by the cost model's upper estimate, and a chunk that
 is not done then goes to the back of the queue: its state is a value. So a short chunk waits for a segment of a long
-one and not for all of it. A batch that is done in one segment and takes less than ``inline_s`` runs on the event loop
-itself: handing it to a thread and back would take longer. Audio is encoded there first, which makes the spikes known;
-unknown work goes to a thread. Of more chunks than are short together, the first ones run there.
+one and not for all of it. Clients take turns at leading a batch (``backlog``).
+
+A batch that is done in one segment and takes less than ``inline_s`` runs on the event loop itself: handing it to a
+thread and back would take longer. Audio is encoded there first, which makes the spikes known; unknown work goes to a
+thread. Of more chunks than are short together, the first ones run there.
 
 The engine changes no state in place, so a batch that fails is run again chunk by chunk, and the error reaches those
-alone whose chunk fails on its own. A caller that goes away harms nobody: its chunk runs with the others.
+alone whose chunk fails on its own. For the same reason a chunk may be dropped between two segments. That happens when
+its caller is cancelled, and when the server ends. A chunk that has not begun in time is refused.
 """
 
 from __future__ import annotations
@@ -23,6 +26,8 @@ from concurrent.futures import ThreadPoolExecutor
 from math import inf
 from typing import NamedTuple
 
+from service.admission.permits import shutting_down, waited_too_long
+from service.batching.backlog import Backlog, Ticket, work_of
 from service.batching.cost import CostModel
 from service.batching.policy import BatchPolicy, Wait, Waiting
 from service.contract.manifest import FormName
@@ -30,7 +35,8 @@ from service.engine.engine import Engine, Segment
 from service.engine.work import Job, Outcome, Work, begin, count_events, steps_left
 from service.models.model import Model
 
-# A chunk takes two rounds of the event loop from its socket to the batcher: one starts its request's task, one its own.
+# A chunk takes a round of the event loop from its socket to the batcher, which starts its request's task. Those that
+# are read from their sockets in that round come one round later.
 QUIET_ROUNDS = 2
 MOST_ROUNDS = 16  # a batch starts after so many rounds although chunks keep arriving
 
@@ -46,6 +52,8 @@ class _Item(NamedTuple):
     left: int  # steps that the job still takes, at least 1
     waiting: Waiting
     outcome: asyncio.Future[Outcome]
+    ticket: Ticket
+    due_s: float  # when the job has to begin at the latest; inf once it has
 
 
 class _Measured(NamedTuple):
@@ -75,6 +83,8 @@ class Batcher:
         clock: seconds, for the policy.
         timer: seconds, for the time that a batch takes; by default of the thread's CPU for networks on the host, since
             a thread that waits for its turn does not make a batch dearer.
+        max_work: units of work that may wait (``backlog``).
+        client_share: share of ``max_work`` that one client may have waiting.
     """
 
     def __init__(
@@ -85,6 +95,8 @@ class Batcher:
         inline_s: float = 0.0,
         clock: Callable[[], float] = time.monotonic,
         timer: Callable[[], float] | None = None,
+        max_work: float = inf,
+        client_share: float = 1.0,
     ) -> None:
         self._engine = engine
         self._policy = policy
@@ -93,27 +105,48 @@ class Batcher:
         self._clock = clock
         self._own_timer = timer
         self._costs = CostModel()
+        self._backlog = Backlog(max_work, client_share, threads)
+        self._is_stopped = False
         self._scheduled: asyncio.Handle | None = None
         self._waiting: list[_Item] = []
         self._running: set[asyncio.Task[None]] = set()
         self._wake: asyncio.TimerHandle | None = None
         self._pool = self._new_pool()
 
-    async def run(self, model: Model, form: FormName, work: Work) -> Outcome:
-        """Compute one chunk.
+    async def run(self, model: Model, form: FormName, work: Work, client: str = "", due_s: float = inf) -> Outcome:
+        """Compute one chunk. If the caller is cancelled, the chunk is computed no further.
 
         Args:
             model: of the chunk's session.
             form: of the model.
             work: the chunk and the stream before it.
+            client: that sent the chunk.
+            due_s: when the chunk has to begin at the latest, by ``clock``.
 
         Raises:
+            Overloaded: too much work waits, or the chunk has not begun in time.
+            ShuttingDown: the chunk was not done when ``stop`` was called.
             HetsynError: as ``Engine.compute``, for this chunk.
         """
-        outcome: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-        self._waiting.append(self._item(model, form, begin(work), outcome))
-        self._schedule()
-        return await outcome
+        if self._is_stopped:
+            raise shutting_down()
+        job = begin(work)
+        left = steps_left(model, job) or 1
+        ticket = self._backlog.enter(client, work_of(left, count_events(job, left) or 0))
+        try:
+            outcome: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+            self._waiting.append(self._item(model, form, job, left, outcome, ticket, due_s))
+            self._schedule()
+            return await outcome
+        finally:
+            self._backlog.leave(ticket)
+
+    def stop(self) -> None:
+        """Refuse the chunks that are not done, and all further ones. Those that are computed stop after the segment."""
+        self._is_stopped = True
+        waiting, self._waiting = self._waiting, []
+        for item in waiting:
+            _fail(item, shutting_down())
 
     async def close(self) -> None:
         """Run the waiting chunks, and end the threads."""
@@ -124,10 +157,19 @@ class Batcher:
         self._pool.shutdown()
         self._pool = self._new_pool()  # a pool starts its threads when it is first used
 
-    def _item(self, model: Model, form: FormName, job: Job, outcome: asyncio.Future[Outcome]) -> _Item:
-        left = steps_left(model, job) or 1
+    def _item(
+        self,
+        model: Model,
+        form: FormName,
+        job: Job,
+        left: int,
+        outcome: asyncio.Future[Outcome],
+        ticket: Ticket,
+        due_s: float,
+    ) -> _Item:
         group = (model.name, model.version, form)
-        return _Item(model, form, job, left, Waiting(group, min(left, MAX_SEGMENT_STEPS), self._clock()), outcome)
+        waiting = Waiting(group, min(left, MAX_SEGMENT_STEPS), self._clock(), ticket.client)
+        return _Item(model, form, job, left, waiting, outcome, ticket, due_s)
 
     def _new_pool(self) -> ThreadPoolExecutor:
         return ThreadPoolExecutor(self._threads, thread_name_prefix="engine")
@@ -163,15 +205,17 @@ class Batcher:
             if handle is not None:
                 handle.cancel()
         self._wake = self._scheduled = None
+        self._drop()
         while len(self._running) < self._threads:
             now_s = self._clock() if may_wait else inf
-            choice = self._policy.choose([item.waiting for item in self._waiting], now_s)
+            choice = self._policy.choose([item.waiting for item in self._waiting], now_s, self._backlog.turns)
             if choice is None:
                 return
             if isinstance(choice, Wait):
                 self._wake = asyncio.get_running_loop().call_later(choice.until_s - now_s, self._start)
                 return
             batch = [self._waiting[index] for index in choice.indices]
+            self._backlog.lead(batch[0].ticket.client)
             count = self._count_inline(batch)
             chosen = set(choice.indices[:count] if count else choice.indices)
             self._waiting = [item for index, item in enumerate(self._waiting) if index not in chosen]
@@ -182,6 +226,16 @@ class Batcher:
             task = asyncio.get_running_loop().create_task(self._run(batch, self._segment_steps(batch)))
             self._running.add(task)
             task.add_done_callback(self._ended)
+
+    def _drop(self) -> None:
+        """Forget the chunks whose callers have gone, and refuse those that have not begun in time."""
+        now_s = self._clock()
+        wanted = [item for item in self._waiting if item.due_s > now_s and not item.outcome.done()]
+        if len(wanted) < len(self._waiting):
+            for item in self._waiting:
+                if item.due_s <= now_s:
+                    _fail(item, waited_too_long())
+            self._waiting = wanted
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._running.discard(task)
@@ -304,7 +358,8 @@ class Batcher:
                 _fail(batch[0], error)
                 return
             for item in batch:
-                await self._run([item], limit)
+                if not item.outcome.done():
+                    await self._run([item], limit)
         else:
             self._finish(batch, measured)
 
@@ -327,11 +382,22 @@ class Batcher:
             self._costs.observe(("encode", group), steps, 0, measured.encode_s)
             self._costs.observe_density(("network", group), measured.segment.events / steps)
         self._costs.observe(("network", group), steps, measured.segment.events, measured.network_s)
+        self._backlog.observe(steps, measured.encode_s + measured.network_s)
         for item, result in zip(batch, measured.results, strict=True):
-            if isinstance(result, Job):
-                self._waiting.append(self._item(item.model, item.form, result, item.outcome))
-            elif not item.outcome.done():
+            if item.outcome.done():  # its caller has gone
+                continue
+            if not isinstance(result, Job):
                 item.outcome.set_result(result)
+            elif self._is_stopped:
+                _fail(item, shutting_down())
+            else:
+                self._go_on(item, result)
+
+    def _go_on(self, item: _Item, job: Job) -> None:
+        """Let a chunk wait for its next segment."""
+        left = steps_left(item.model, job) or 1
+        self._backlog.progress(item.ticket, item.left - left)
+        self._waiting.append(self._item(item.model, item.form, job, left, item.outcome, item.ticket, inf))
 
 
 def _has_audio(batch: Sequence[_Item]) -> bool:
