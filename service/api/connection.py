@@ -184,18 +184,32 @@ class Connection(HttpToolsProtocol):
             return False
         self.cycle.keep_alive = False
         if self.cycle.scope["http_version"] == "1.1":  # older clients know no interim responses
-            self._probe_due = self.loop.call_later(FIRST_PROBE_S, self._probe, RESET_S)
+            self._probe_after(FIRST_PROBE_S)
         return True
 
-    def _probe(self, pause_s: float) -> None:
-        """Find out whether a client that sends no more is there; again after a pause, until it gets its response."""
+    def _probe_after(self, pause_s: float) -> None:
+        if self._probe_due is not None:
+            self._probe_due.cancel()
+        self._probe_due = self.loop.call_later(pause_s, self._probe, self._unanswered(), RESET_S)
+
+    def _unanswered(self) -> RequestResponseCycle:
+        """The request whose response is next."""
+        return next((cycle for cycle in self._earlier if not cycle.response_complete), self.cycle)
+
+    def _probe(self, cycle: RequestResponseCycle, pause_s: float) -> None:
+        """Find out whether a client that sends no more is there; again after a pause, until it has its responses.
+
+        Args:
+            cycle: the request whose response was next before. If it has its response, that was a probe too.
+            pause_s: until the next probe.
+        """
         self._probe_due = None
         if self.waits() or self.transport.is_closing():
             return
-        answered = next(cycle for cycle in (*self._earlier, self.cycle) if not cycle.response_complete)
-        if not answered.response_started and not self.transport.get_write_buffer_size():
+        unanswered = self._unanswered()
+        if unanswered is cycle and not cycle.response_started and not self.transport.get_write_buffer_size():
             self._writer.write(PROBE)
-        self._probe_due = self.loop.call_later(pause_s, self._probe, min(2 * pause_s, MOST_PROBE_S))
+        self._probe_due = self.loop.call_later(pause_s, self._probe, unanswered, min(2 * pause_s, MOST_PROBE_S))
 
     def send_400_response(self, msg: str) -> None:
         """Refuse bytes that are not HTTP, after the responses to the requests before them."""
@@ -235,6 +249,8 @@ class Connection(HttpToolsProtocol):
         self.headers = []  # takes the trailers: they may not replace headers (RFC 9110, section 6.5.1)
         if before is not None and not before.response_complete:
             self._earlier.append(before)
+            if self._probe_due is None and self.parser.get_http_version() == "1.1":
+                self._probe_after(MOST_PROBE_S)  # nothing is read meanwhile, not even the end of the connection
 
     def on_body(self, body: bytes) -> None:
         self._header_bytes = 0

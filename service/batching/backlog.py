@@ -117,9 +117,8 @@ class Backlog:
         if client in self._turns:
             self._to_the_end(client)
 
-    def observe(self, work: int, seconds: float) -> None:
-        """Remember how long a batch took."""
-        unit_s = seconds / work
+    def observe(self, unit_s: float) -> None:
+        """Remember how long a unit of work took in a batch."""
         self._unit_s = unit_s if self._unit_s is None else self._unit_s + LATEST * (unit_s - self._unit_s)
 
     def _to_the_end(self, client: str) -> None:

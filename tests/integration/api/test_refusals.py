@@ -123,7 +123,7 @@ async def test_bad_bodies_get_a_problem_and_open_nothing(
 
 
 async def test_a_full_server_says_when_to_come_back(serve: ServeHttp) -> None:
-    server = await serve(max_sessions=1, max_waiting=2)
+    server = await serve(max_sessions=1, max_waiting=2, client_share=1.0)
     client = server.client
     await ok(client, session="a", input=events(9))
     refused = await client.post("/infer", json={"session": "b", "input": events(9)})
