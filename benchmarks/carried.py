@@ -100,7 +100,9 @@ def _chunks(form: FormName) -> list[InferRequest]:
 async def _stream_ordinary(server: Server, chunks: list[InferRequest]) -> None:
     session = secrets.token_urlsafe(16)
     for request in chunks:
-        await server.registry.infer(request._replace(envelope=request.envelope.model_copy(update={"session": session})))
+        envelope = request.envelope.model_copy(update={"session": session})
+        with server.admission.permit("") as permit:
+            await server.registry.infer(request._replace(envelope=envelope), permit)
 
 
 async def _stream_carried(server: Server, chunks: list[InferRequest]) -> ReplyWithToken:
@@ -109,7 +111,8 @@ async def _stream_carried(server: Server, chunks: list[InferRequest]) -> ReplyWi
     token = None
     for request in chunks:
         envelope = request.envelope.model_copy(update={"session": session})
-        carried = await server.carried.infer(request._replace(envelope=envelope, carry=True, token=token))
+        with server.admission.permit("") as permit:
+            carried = await server.carried.infer(request._replace(envelope=envelope, carry=True, token=token), permit)
         token = carried.token
     return carried
 

@@ -112,7 +112,7 @@ async def _behind_long_chunks(form: FormName, operators: bool, rounds: int) -> d
             task.cancel()
         with suppress(asyncio.CancelledError):
             await asyncio.gather(*running)
-        await batcher.close()  # computes the long chunks to their end
+        await batcher.close()
     return {
         "case": f"{form}, {'operator' if operators else 'plain ONNX'}",
         "alone_s": statistics.median(alone_s),

@@ -151,9 +151,16 @@ def build_server(
     )
     packing = Packing(float16=settings.store.dtype == "float16")
     uploads = Uploads(limits)
-    admission = Admission(limits.max_waiting, uploads)
+    admission = Admission(limits.max_waiting, uploads, limits.client_share, limits.queue_timeout_s)
     engine = Engine(limits.max_chunk_steps)
-    batcher = Batcher(engine, BatchPolicy(batching.max_batch), batching.engine_threads, batching.inline_s)
+    batcher = Batcher(
+        engine,
+        BatchPolicy(batching.max_batch),
+        batching.engine_threads,
+        batching.inline_s,
+        max_work=limits.max_waiting_steps,
+        client_share=limits.client_share,
+    )
     advance = Advance(engine, batcher.run, catalog, counters, settings.forms)
     sessions: SessionTable
     if store is None:
@@ -180,8 +187,8 @@ def build_server(
         uploads=uploads,
         connections=Connections(limits, counters),
         batcher=batcher,
-        registry=SessionRegistry(sessions, advance, catalog, packing, admission, counters),
-        carried=CarriedSessions(tokens, advance, counters, admission, wall),
+        registry=SessionRegistry(sessions, advance, catalog, packing, counters),
+        carried=CarriedSessions(tokens, advance, counters, wall),
         reloader=reloader,
         operator=operator_status(),
     )

@@ -82,6 +82,9 @@ def serve_models(
     drain_s: Annotated[
         float, typer.Option(min=0, help="After SIGTERM, continue to serve for this time while /health/ready says 503.")
     ] = Settings.drain_s,
+    finish_s: Annotated[
+        float, typer.Option(min=0, help="After that, finish requests in flight for this time; then they get 503.")
+    ] = Settings.finish_s,
     log_level: Annotated[LogLevel, typer.Option(help="Log messages of this level and above.")] = LogLevel.info,
     max_sessions: Annotated[
         int, typer.Option(min=1, help="The most open sessions; with a store, in memory.", rich_help_panel=LIMITS)
@@ -97,6 +100,18 @@ def serve_models(
     max_waiting: Annotated[
         int, typer.Option(min=1, help="The most requests in flight; one more gets 503.", rich_help_panel=LIMITS)
     ] = Limits.max_waiting,
+    max_waiting_steps: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            help="The most network steps of chunks in flight; more get 503. 8 spikes count as a step.",
+            rich_help_panel=LIMITS,
+        ),
+    ] = Limits.max_waiting_steps,
+    queue_timeout_s: Annotated[
+        float,
+        typer.Option(min=0.1, help="A chunk that is not begun within this time gets 503.", rich_help_panel=LIMITS),
+    ] = Limits.queue_timeout_s,
     max_body_bytes: Annotated[
         int, typer.Option(min=1, help="A longer body gets 413.", rich_help_panel=LIMITS)
     ] = Limits.max_body_bytes,
@@ -247,6 +262,7 @@ def serve_models(
         device=device.value,
         forms=forms.value,
         drain_s=drain_s,
+        finish_s=finish_s,
         limits=Limits(
             max_body_bytes=max_body_bytes,
             max_json_bytes=max_json_bytes,
@@ -261,6 +277,8 @@ def serve_models(
             max_sessions=max_sessions,
             max_session_bytes=max_session_bytes,
             max_waiting=max_waiting,
+            max_waiting_steps=max_waiting_steps,
+            queue_timeout_s=queue_timeout_s,
         ),
         retention=Retention(
             session_idle_s=session_idle_s,
@@ -314,6 +332,8 @@ def serve_models(
         server.admission,
         settings.drain_s,
         server.reloader.request_reload,
+        finish_s=settings.finish_s,
+        refuse=server.batcher.stop,
         prepare=server.start,
         has_terminal=has_terminal,
     )

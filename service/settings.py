@@ -10,7 +10,7 @@ DeviceChoice = Literal["auto", "cpu", "cuda"]
 StateDtype = Literal["float32", "float16"]
 FormsChoice = Literal["any", "default"]
 
-_MAY_BE_ZERO = ("port", "watch_s", "drain_s", "inline_s")
+_MAY_BE_ZERO = ("port", "watch_s", "drain_s", "finish_s", "inline_s")
 
 
 class _Checked:
@@ -38,9 +38,9 @@ class Limits(_Checked):
         max_uploads: bodies that are not complete yet; one more displaces the oldest, which gets 408.
         max_connections: TCP connections; one more displaces the one that has waited the longest without a request, or
             whose client does not read its replies.
-        client_share: share of ``max_connections``, ``max_uploads`` and ``max_upload_bytes``, and without a store of
-            ``max_sessions`` and ``max_session_bytes``, that one client address may take; 1 where a proxy hides the
-            clients' addresses.
+        client_share: share of ``max_connections``, ``max_uploads``, ``max_upload_bytes``, ``max_waiting`` and
+            ``max_waiting_steps``, and without a store of ``max_sessions`` and ``max_session_bytes``, that one client
+            address may take; 1 where a proxy hides the clients' addresses.
         header_timeout_s: time for the headers of a request to arrive: from when the connection is made or the first
             byte arrives.
         body_timeout_s: time for one body to arrive.
@@ -51,6 +51,9 @@ class Limits(_Checked):
             that are gone; a session that would begin or grow without room is refused. With a store, sessions in memory
             make room for each other.
         max_waiting: requests in flight, from when their body is complete until their reply is made.
+        max_waiting_steps: network steps of all chunks that wait or are computed; eight spikes count as one step. A
+            client with nothing in flight may always send a chunk.
+        queue_timeout_s: time within which the work for a chunk has to begin; a chunk that waits longer is refused.
     """
 
     max_body_bytes: int = 16 * 1024 * 1024
@@ -68,6 +71,9 @@ class Limits(_Checked):
     max_sessions: int = 10_000
     max_session_bytes: int = 384 * 1024 * 1024
     max_waiting: int = 1_024
+    # 50 of the longest chunks: 10 s on two cores in the exact form of the models here, and a fortieth of it as a bank
+    max_waiting_steps: int = 1_000_000
+    queue_timeout_s: float = 10.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -153,6 +159,7 @@ class Settings(_Checked):
             takes sixty times the memory of the bank.
         drain_s: time for which a server that got SIGTERM still serves while ``/health/ready`` says 503, so that
             balancers notice; longer than the interval of their checks.
+        finish_s: time after that for the requests in flight; those that are not finished then are refused.
         limits: the most that the server accepts.
         retention: how long sessions live.
         batching: how chunks are computed.
@@ -167,6 +174,7 @@ class Settings(_Checked):
     device: DeviceChoice = "auto"
     forms: FormsChoice = "any"
     drain_s: float = 0.0
+    finish_s: float = 20.0
     limits: Limits = field(default_factory=Limits)
     retention: Retention = field(default_factory=Retention)
     batching: Batching = field(default_factory=Batching)

@@ -1,9 +1,10 @@
 """Graceful shutdown of a server process.
 
 On SIGTERM the server first becomes unready and serves on, so that balancers notice. Then it admits no more requests,
-finishes and commits those in flight, and closes. It disconnects clients that do not read their responses within
-``CLOSING_S``, so that none of them keeps it from closing its store. A second signal, or SIGINT (a person at the
-keyboard), skips the wait for balancers; requests in flight are finished all the same.
+finishes and commits those in flight, and closes. Chunks that are not finished after a time are refused: they are not
+applied, and another server can take them. It disconnects clients that do not read their responses within
+``CLOSING_S``, so that none of them keeps it from closing its store. SIGINT (a person at the keyboard) skips the wait
+for balancers. A second signal skips both waits.
 
 SIGUSR1 reloads the models. So does SIGHUP, by custom, where no terminal is the standard input. With a terminal SIGHUP
 says that the terminal was closed, and ends the server as SIGINT does.
@@ -19,6 +20,7 @@ import socket
 import threading
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from math import inf
 from types import FrameType
 
 import uvicorn
@@ -38,6 +40,8 @@ class GracefulServer(uvicorn.Server):
         admission: permits of the application's requests.
         drain_s: time to serve on while unready.
         reload: called to reload the models; None leaves SIGUSR1 and SIGHUP alone.
+        finish_s: time to finish the requests in flight once the server admits no more.
+        refuse: called to refuse the chunks that are not finished then.
         prepare: runs before the server starts. If it raises, ``serve`` raises the same, and nothing has started.
         has_terminal: whether SIGHUP says that the terminal was closed.
     """
@@ -49,6 +53,8 @@ class GracefulServer(uvicorn.Server):
         drain_s: float,
         reload: Callable[[], None] | None = None,
         *,
+        finish_s: float = inf,
+        refuse: Callable[[], None] = lambda: None,
         prepare: Callable[[], Awaitable[None]] | None = None,
         has_terminal: bool = False,
     ) -> None:
@@ -56,11 +62,14 @@ class GracefulServer(uvicorn.Server):
         self._admission = admission
         self._drain_s = drain_s
         self._reload = reload
+        self._finish_s = finish_s
+        self._refuse = refuse
         self._prepare = prepare
         self._has_terminal = has_terminal
         self._loop: asyncio.AbstractEventLoop | None = None
         self._ending: asyncio.Task[None] | None = None
-        self._hurry = asyncio.Event()
+        self._hurry = asyncio.Event()  # skips the wait for balancers
+        self._cut = asyncio.Event()  # skips the wait for chunks
 
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
         self._loop = asyncio.get_running_loop()
@@ -122,6 +131,8 @@ class GracefulServer(uvicorn.Server):
     def _end(self, sig: int, frame: FrameType | None) -> None:
         if sig == signal.SIGINT or self._ending is not None:
             self._hurry.set()
+        if self._ending is not None:
+            self._cut.set()
         if self._ending is None:
             self._ending = asyncio.ensure_future(self._end_gracefully(sig, frame))
         elif self._ending.done():
@@ -129,8 +140,19 @@ class GracefulServer(uvicorn.Server):
 
     async def _end_gracefully(self, sig: int, frame: FrameType | None) -> None:
         self._admission.leave_rotation()
-        with suppress(TimeoutError):
-            async with asyncio.timeout(self._drain_s):
-                await self._hurry.wait()
-        await self._admission.stop()
+        await _within(self._drain_s, self._hurry)
+        stopping = asyncio.create_task(self._admission.stop())
+        stopping.add_done_callback(lambda _: self._cut.set())
+        await _within(self._finish_s, self._cut)
+        if not stopping.done():
+            log.warning("%d requests are not finished: their chunks get 503", self._admission.in_flight)
+            self._refuse()
+        await stopping
         super().handle_exit(sig, frame)
+
+
+async def _within(timeout_s: float, event: asyncio.Event) -> None:
+    """Wait for an event, no longer than a time."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(None if timeout_s == inf else timeout_s):
+            await event.wait()

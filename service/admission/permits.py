@@ -3,35 +3,44 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
-from typing import Any, TypeVar
+import time
+from math import inf
 
 from service.admission.uploads import Uploads
 from service.errors import RETRY_S, Overloaded, ShuttingDown
-
-T = TypeVar("T")
+from service.observe.clock import Clock
 
 
 class Admission:
     """Permits for requests in flight. Used from one event loop.
 
-    It is a context that may be entered many times at once: each request takes one permit, after its body has arrived,
-    and returns it after its reply. A body that is still on its way has none.
-
     Args:
         max_in_flight: number of permits.
         uploads: bodies of the requests.
+        client_share: share of the permits that one client may take, above 0, up to 1.
+        queue_timeout_s: time within which the work for a request has to begin.
+        clock: seconds, for that time.
     """
 
-    def __init__(self, max_in_flight: int, uploads: Uploads) -> None:
+    def __init__(
+        self,
+        max_in_flight: int,
+        uploads: Uploads,
+        client_share: float = 1.0,
+        queue_timeout_s: float = inf,
+        clock: Clock = time.monotonic,
+    ) -> None:
         self._max_in_flight = max_in_flight
+        self._max_of_client = max(1, int(max_in_flight * client_share))
         self._uploads = uploads
+        self._queue_timeout_s = queue_timeout_s
+        self._clock = clock
         self._in_flight = 0
+        self._of_client: dict[str, int] = {}
         self._idle = asyncio.Event()
         self._idle.set()
         self._admits = True
         self._is_ready = True
-        self._abandoned: set[asyncio.Task[Any]] = set()
 
     @property
     def in_flight(self) -> int:
@@ -43,55 +52,57 @@ class Admission:
         """Whether balancers should send requests to this server."""
         return self._is_ready
 
-    def check(self) -> None:
+    def check(self, client: str) -> None:
         """Refuse a request before its body is read.
 
+        Args:
+            client: that sends it (``fair_share.client_of``).
+
         Raises:
-            Overloaded: all permits are taken.
+            Overloaded: there is no permit left, in all or for this client.
             ShuttingDown: the server shuts down.
         """
         if self._uploads.is_ending:
-            raise self._shutting_down()
-        self._check()
+            raise shutting_down()
+        self._check(client)
 
-    def __enter__(self) -> None:
+    def permit(self, client: str) -> Permit:
+        """A permit, as a context: taken at its beginning, when the request's body has arrived, until the reply.
+
+        Args:
+            client: that sends the request.
+        """
+        return Permit(self, client)
+
+    def take(self, client: str) -> float:
         """Take a permit.
 
-        Raises:
-            Overloaded: all permits are taken.
-            ShuttingDown: the server admits no more requests.
-        """
-        self._check()
-        self._take()
-
-    def __exit__(self, *_: object) -> None:
-        self._give_back()
-
-    async def complete(self, work: Coroutine[Any, Any, T]) -> T:
-        """Do a request's work to its end, even if the request is cancelled. The work has a permit until then.
-
         Returns:
-            The result of the work.
+            When the work for the request has to begin at the latest, in seconds of the clock.
+
+        Raises:
+            Overloaded, ShuttingDown: as ``check``.
         """
-        task = asyncio.create_task(work)
-        try:
-            return await asyncio.shield(task)
-        except asyncio.CancelledError:
-            if not task.done():
-                self._take()  # the cancelled request gives its own permit back
-                self._abandoned.add(task)  # nobody else holds the task now
-                task.add_done_callback(self._finish_abandoned)
-            raise
+        self._check(client)
+        self._in_flight += 1
+        self._of_client[client] = self._of_client.get(client, 0) + 1
+        self._idle.clear()
+        return self._clock() + self._queue_timeout_s
+
+    def give_back(self, client: str) -> None:
+        """Give a permit back."""
+        self._in_flight -= 1
+        left = self._of_client[client] - 1
+        if left:
+            self._of_client[client] = left
+        else:
+            del self._of_client[client]
+        if not self._in_flight:
+            self._idle.set()
 
     async def finish(self) -> None:
-        """Wait for the work that is under way."""
+        """Wait until no request is in flight."""
         await self._idle.wait()
-
-    def _finish_abandoned(self, task: asyncio.Task[Any]) -> None:
-        self._abandoned.discard(task)
-        if not task.cancelled():
-            task.exception()  # nobody waits for it, and asyncio would report it as never retrieved
-        self._give_back()
 
     def leave_rotation(self) -> None:
         """Become unready and serve on, so that balancers notice."""
@@ -105,21 +116,46 @@ class Admission:
         self._admits = False
         await self._idle.wait()
 
-    def _check(self) -> None:
+    def _check(self, client: str) -> None:
         if not self._admits:
-            raise self._shutting_down()
+            raise shutting_down()
         if self._in_flight >= self._max_in_flight:
             raise Overloaded(f"{self._in_flight} requests are waiting: send the chunk again in {RETRY_S:g} s")
+        of_client = self._of_client.get(client, 0)
+        if of_client >= self._max_of_client:
+            raise Overloaded(
+                f"{of_client} requests from this address are waiting: send the chunk again in {RETRY_S:g} s"
+            )
 
-    @staticmethod
-    def _shutting_down() -> ShuttingDown:
-        return ShuttingDown(f"the server is shutting down: send the chunk again in {RETRY_S:g} s")
 
-    def _take(self) -> None:
-        self._in_flight += 1
-        self._idle.clear()
+class Permit:
+    """See ``Admission.permit``.
 
-    def _give_back(self) -> None:
-        self._in_flight -= 1
-        if not self._in_flight:
-            self._idle.set()
+    Attributes:
+        client: that sends the request.
+        due_s: see ``Admission.take``; set when the permit is taken.
+    """
+
+    __slots__ = ("_admission", "client", "due_s")
+
+    def __init__(self, admission: Admission, client: str) -> None:
+        self._admission = admission
+        self.client = client
+        self.due_s = inf
+
+    def __enter__(self) -> Permit:
+        self.due_s = self._admission.take(self.client)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._admission.give_back(self.client)
+
+
+def shutting_down() -> ShuttingDown:
+    """The error for a request that another server has to serve."""
+    return ShuttingDown(f"the server is shutting down: send the chunk again in {RETRY_S:g} s")
+
+
+def waited_too_long() -> Overloaded:
+    """The error for a chunk whose work has not begun in time."""
+    return Overloaded(f"the chunk waited too long for its turn, and was not applied: send it again in {RETRY_S:g} s")

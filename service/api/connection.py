@@ -18,10 +18,19 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from uvicorn.server import ServerState
 
 from service.admission.fair_share import FairShare, client_of
+from service.admission.presence import SCOPE_KEY, Presence
 from service.api.request_parser import RequestParser
 from service.api.response_writer import ResponseWriter
 from service.observe.counters import Counters
 from service.settings import Limits
+
+# A client that has closed its connection looks like one that sends no more and waits for its response. Only bytes that
+# are sent to it tell them apart, so the server sends an interim response, which a client may discard
+# (RFC 9110, section 15.2.1). If the client has gone, its system answers with a reset, and the next one fails.
+PROBE = b"HTTP/1.1 100 Continue\r\n\r\n"
+FIRST_PROBE_S = 0.05  # most responses are sent earlier
+MOST_PROBE_S = 1.0  # between two; the time doubles each time, from the time of a reset
+RESET_S = 0.02
 
 # Bytes of headers, trailers or extensions of chunks; up to one buffer of the socket more. The parser copies all of a
 # header for each part of it that arrives.
@@ -115,6 +124,8 @@ class Connection(HttpToolsProtocol):
         self._header_bytes = 0  # since headers were complete or a part of a body arrived
         self._headers_due: asyncio.TimerHandle | None = None
         self._reading_due: asyncio.TimerHandle | None = None
+        self._probe_due: asyncio.TimerHandle | None = None
+        self._presence = Presence()
         self._unread_s = inf  # since when the client should read, in the event loop's time
 
     def waits(self) -> bool:
@@ -158,18 +169,47 @@ class Connection(HttpToolsProtocol):
         self._connections.shares.leave(self)
         self._cancel_headers_due()
         self._cancel_reading_due()
+        if self._probe_due is not None:
+            self._probe_due.cancel()
         self._unset_keepalive_if_required()
         super().connection_lost(exc)
         for cycle in self._earlier:  # uvicorn tells the last one alone
             cycle.disconnected = True
             cycle.message_event.set()
+        self._presence.leave()
 
     def eof_received(self) -> bool:  # type: ignore[override]  # asyncio keeps the connection if it is true
         """The client sends no more. It still gets the responses to its requests, if the last of them is complete."""
         if self.waits() or self.cycle.more_body:
             return False
         self.cycle.keep_alive = False
+        if self.cycle.scope["http_version"] == "1.1":  # older clients know no interim responses
+            self._probe_after(FIRST_PROBE_S)
         return True
+
+    def _probe_after(self, pause_s: float) -> None:
+        if self._probe_due is not None:
+            self._probe_due.cancel()
+        self._probe_due = self.loop.call_later(pause_s, self._probe, self._unanswered(), RESET_S)
+
+    def _unanswered(self) -> RequestResponseCycle:
+        """The request whose response is next."""
+        return next((cycle for cycle in self._earlier if not cycle.response_complete), self.cycle)
+
+    def _probe(self, cycle: RequestResponseCycle, pause_s: float) -> None:
+        """Find out whether a client that sends no more is there; again after a pause, until it has its responses.
+
+        Args:
+            cycle: the request whose response was next before. If it has its response, that was a probe too.
+            pause_s: until the next probe.
+        """
+        self._probe_due = None
+        if self.waits() or self.transport.is_closing():
+            return
+        unanswered = self._unanswered()
+        if unanswered is cycle and not cycle.response_started and not self.transport.get_write_buffer_size():
+            self._writer.write(PROBE)
+        self._probe_due = self.loop.call_later(pause_s, self._probe, unanswered, min(2 * pause_s, MOST_PROBE_S))
 
     def send_400_response(self, msg: str) -> None:
         """Refuse bytes that are not HTTP, after the responses to the requests before them."""
@@ -204,10 +244,13 @@ class Connection(HttpToolsProtocol):
         self._header_bytes = 0
         before = self.cycle
         super().on_headers_complete()
+        self.scope[SCOPE_KEY] = self._presence  # type: ignore[literal-required]
         self.cycle.transport = self._writer  # type: ignore[assignment]  # it has all that a response calls
         self.headers = []  # takes the trailers: they may not replace headers (RFC 9110, section 6.5.1)
         if before is not None and not before.response_complete:
             self._earlier.append(before)
+            if self._probe_due is None and self.parser.get_http_version() == "1.1":
+                self._probe_after(MOST_PROBE_S)  # nothing is read meanwhile, not even the end of the connection
 
     def on_body(self, body: bytes) -> None:
         self._header_bytes = 0

@@ -11,6 +11,7 @@ from hetsyn_client import events, frames
 from service.admission.body import ClientDisconnect, read_body
 from service.admission.fair_share import client_of
 from service.admission.permits import Admission
+from service.admission.presence import SCOPE_KEY, Presence
 from service.admission.uploads import Upload, Uploads
 from service.api import problems
 from service.carried.sessions import CarriedSessions
@@ -69,6 +70,7 @@ class InferEndpoint:
             self._counters.refused(error)
             response = problems.from_domain_error(error)
         except ClientDisconnect:
+            self._counters.chunks_abandoned += 1
             return  # nobody would read a response; nothing was applied
         except Exception as error:
             response = problems.from_unexpected(f"POST {PATH}", error)
@@ -81,8 +83,9 @@ class InferEndpoint:
 
     async def _infer(self, scope: Scope, headers: dict[bytes, bytes], receive: Receive) -> tuple[bytes, str]:
         """Content and media type of the reply."""
-        self._admission.check()
-        with Upload(self._uploads, client_of(scope["client"])) as upload:
+        client = client_of(scope["client"])
+        self._admission.check(client)
+        with Upload(self._uploads, client) as upload:
             encoding = headers.get(b"content-encoding", b"identity").decode("latin-1")
             if encoding.lower() != "identity":
                 raise UnsupportedInput(
@@ -94,17 +97,20 @@ class InferEndpoint:
                 raise unsupported(content_type)
             max_bytes = self._max_json_bytes if media_type == JSON_TYPE else self._max_body_bytes
             body = await read_body(receive, headers.get(b"content-length", b""), max_bytes, upload)
-            with self._admission:
+            presence = scope.get(SCOPE_KEY) or Presence()  # another server than ours says nothing of its connections
+            with self._admission.permit(client) as permit:
                 query = _parse_query(scope["query_string"])
                 if len(body) <= DECODE_IN_LOOP_BYTES:
                     request = _decode(content_type, query, body)
                 else:
                     async with self._large_decodes:
+                        presence.check()
                         request = await asyncio.to_thread(_decode, content_type, query, body)
                 del body  # frees its memory while the chunk waits for its turn
-                if not request.carry:
-                    return await self._registry.infer(request, upload.client), JSON_TYPE
-                carried = await self._carried.infer(request)
+                with presence:
+                    if not request.carry:
+                        return await self._registry.infer(request, permit), JSON_TYPE
+                    carried = await self._carried.infer(request, permit)
                 if media_type == frames.MEDIA_TYPE:
                     return carried.to_frame(), media_type
                 return carried.to_json(), JSON_TYPE

@@ -70,9 +70,13 @@ class _ServerCollector(Collector):
         )
         yield _by_label(
             "hetsyn_chunks",
-            "Chunks, by outcome; replayed ones are duplicates.",
+            "Chunks, by outcome; replayed ones are duplicates, the clients of abandoned ones had gone.",
             "outcome",
-            {"applied": counters.chunks_applied, "replayed": counters.chunks_replayed},
+            {
+                "applied": counters.chunks_applied,
+                "replayed": counters.chunks_replayed,
+                "abandoned": counters.chunks_abandoned,
+            },
         )
         yield _by_label("hetsyn_chunks_refused", "Chunks refused, by error.", "error", counters.chunks_refused)
         yield _counter("hetsyn_steps", "Network steps of the chunks applied.", counters.steps_applied)

@@ -28,29 +28,30 @@ def router(registry: SessionRegistry, admission: Admission, uploads: Uploads, ma
     routes = APIRouter(tags=["sessions"])
 
     @routes.get("/sessions/{session_id}", response_model=SessionDescription, responses=problems.documented(_LOOKUP))
-    async def describe(session_id: str) -> dict[str, Any]:
+    async def describe(request: Request, session_id: str) -> dict[str, Any]:
         """The session's model, and the number of the chunk that it expects next."""
-        with admission:
+        with admission.permit(client_of(request.client)):
             return await registry.describe(session_id)
 
     @routes.delete("/sessions/{session_id}", status_code=204, responses=problems.documented(_LOOKUP))
-    async def delete(session_id: str) -> Response:
+    async def delete(request: Request, session_id: str) -> Response:
         """Delete a session after the chunks that came before. Its id may be used again."""
-        with admission:
+        with admission.permit(client_of(request.client)):
             await registry.delete(session_id)
         return Response(status_code=204)
 
     @routes.get("/sessions/{session_id}/state", response_class=Response, responses=_EXPORT)
-    async def export_state(session_id: str) -> Response:
+    async def export_state(request: Request, session_id: str) -> Response:
         """Export the whole session as bytes. This does not change the session."""
-        with admission:
+        with admission.permit(client_of(request.client)):
             return Response(await registry.export_state(session_id), media_type=MEDIA_TYPE)
 
     @routes.put("/sessions/{session_id}/state", status_code=201, openapi_extra=_IMPORT_BODY, responses=_IMPORT)
     async def import_state(request: Request, session_id: Id, replace: bool = False) -> Response:
         """Import an exported session under an id, with its progress and its last reply."""
-        admission.check()
-        with Upload(uploads, client_of(request.client)) as upload:
+        client = client_of(request.client)
+        admission.check(client)
+        with Upload(uploads, client) as upload:
             media_type, _ = parse_content_type(request.headers.get("content-type", ""))
             if media_type not in STATE_TYPES:
                 shown = repr(media_type[:LONGEST])
@@ -58,9 +59,9 @@ def router(registry: SessionRegistry, admission: Admission, uploads: Uploads, ma
             declared = request.headers.get("content-length", "").encode()
             content = await read_body(request.receive, declared, max_body_bytes, upload)
             try:
-                with admission:
+                with admission.permit(client):
                     description, is_new = await registry.import_state(
-                        session_id, content, replace_it=replace, client=upload.client
+                        session_id, content, replace_it=replace, client=client
                     )
             except ModelAbsent:
                 raise  # 503: another server may have the model

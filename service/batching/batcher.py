@@ -6,62 +6,38 @@ waits for another that may never come.
 
 Time is shared by segments. A batch runs for ``SEGMENT_S`` at most, by the cost model's upper estimate, and a chunk that
 is not done then goes to the back of the queue: its state is a value. So a short chunk waits for a segment of a long
-one and not for all of it. A batch that is done in one segment and takes less than ``inline_s`` runs on the event loop
-itself: handing it to a thread and back would take longer. Audio is encoded there first, which makes the spikes known;
-unknown work goes to a thread. Of more chunks than are short together, the first ones run there.
+one and not for all of it. Clients take turns at leading a batch (``backlog``).
+
+A batch that is done in one segment and takes less than ``inline_s`` runs on the event loop itself: handing it to a
+thread and back would take longer. Audio is encoded there first, which makes the spikes known; unknown work goes to a
+thread. Of more chunks than are short together, the first ones run there.
 
 The engine changes no state in place, so a batch that fails is run again chunk by chunk, and the error reaches those
-alone whose chunk fails on its own. A caller that goes away harms nobody: its chunk runs with the others.
+alone whose chunk fails on its own. For the same reason a chunk may be dropped between two segments. That happens when
+its caller is cancelled, and when the server ends. A chunk that has not begun in time is refused.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from math import inf
-from typing import NamedTuple
 
-from service.batching.cost import CostModel
+from service.admission.permits import shutting_down, waited_too_long
+from service.batching.backlog import Backlog, Ticket, work_of
+from service.batching.estimates import MAX_SEGMENT_STEPS, Estimates, Item, Measured, has_audio
 from service.batching.policy import BatchPolicy, Wait, Waiting
 from service.contract.manifest import FormName
 from service.engine.engine import Engine, Segment
 from service.engine.work import Job, Outcome, Work, begin, count_events, steps_left
 from service.models.model import Model
 
-# A chunk takes two rounds of the event loop from its socket to the batcher: one starts its request's task, one its own.
+# A chunk takes a round of the event loop from its socket to the batcher, which starts its request's task. Those that
+# are read from their sockets in that round come one round later.
 QUIET_ROUNDS = 2
 MOST_ROUNDS = 16  # a batch starts after so many rounds although chunks keep arriving
-
-SEGMENT_S = 5e-3
-MAX_SEGMENT_STEPS = 1_000  # of each stream, to bound the memory
-PROBE_STEPS = 16  # of each stream, of work whose cost is not known
-
-
-class _Item(NamedTuple):
-    model: Model
-    form: FormName
-    job: Job
-    left: int  # steps that the job still takes, at least 1
-    waiting: Waiting
-    outcome: asyncio.Future[Outcome]
-
-
-class _Measured(NamedTuple):
-    """What a segment took.
-
-    Attributes:
-        results: of each job.
-        segment: the steps that were run.
-        encode_s: seconds until the network ran.
-        network_s: seconds of the network.
-    """
-
-    results: Sequence[Job | Outcome]
-    segment: Segment
-    encode_s: float
-    network_s: float
 
 
 class Batcher:
@@ -75,6 +51,8 @@ class Batcher:
         clock: seconds, for the policy.
         timer: seconds, for the time that a batch takes; by default of the thread's CPU for networks on the host, since
             a thread that waits for its turn does not make a batch dearer.
+        max_work: units of work that may wait (``backlog``).
+        client_share: share of ``max_work`` that one client may have waiting.
     """
 
     def __init__(
@@ -85,6 +63,8 @@ class Batcher:
         inline_s: float = 0.0,
         clock: Callable[[], float] = time.monotonic,
         timer: Callable[[], float] | None = None,
+        max_work: float = inf,
+        client_share: float = 1.0,
     ) -> None:
         self._engine = engine
         self._policy = policy
@@ -92,28 +72,54 @@ class Batcher:
         self._inline_s = inline_s
         self._clock = clock
         self._own_timer = timer
-        self._costs = CostModel()
+        self._estimates = Estimates(inline_s)
+        self._backlog = Backlog(max_work, client_share, threads)
+        self._is_stopped = False
         self._scheduled: asyncio.Handle | None = None
-        self._waiting: list[_Item] = []
+        self._waiting: list[Item] = []
         self._running: set[asyncio.Task[None]] = set()
         self._wake: asyncio.TimerHandle | None = None
         self._pool = self._new_pool()
 
-    async def run(self, model: Model, form: FormName, work: Work) -> Outcome:
-        """Compute one chunk.
+    async def run(self, model: Model, form: FormName, work: Work, client: str = "", due_s: float = inf) -> Outcome:
+        """Compute one chunk. If the caller is cancelled, the chunk is computed no further.
 
         Args:
             model: of the chunk's session.
             form: of the model.
             work: the chunk and the stream before it.
+            client: that sent the chunk.
+            due_s: when the chunk has to begin at the latest, by ``clock``.
 
         Raises:
+            Overloaded: too much work waits, or the chunk has not begun in time.
+            ShuttingDown: the chunk was not done when ``stop`` was called.
             HetsynError: as ``Engine.compute``, for this chunk.
         """
-        outcome: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-        self._waiting.append(self._item(model, form, begin(work), outcome))
-        self._schedule()
-        return await outcome
+        if self._is_stopped:
+            raise shutting_down()
+        job = begin(work)
+        left = steps_left(model, job) or 1
+        ticket = self._backlog.enter(client, work_of(left, count_events(job, left) or 0))
+        try:
+            outcome: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+            self._waiting.append(self._item(model, form, job, left, outcome, ticket, due_s))
+            self._schedule()
+            return await outcome
+        finally:
+            self._backlog.leave(ticket)
+
+    @property
+    def waiting_work(self) -> int:
+        """Units of work that wait or are computed (``backlog``)."""
+        return self._backlog.work
+
+    def stop(self) -> None:
+        """Refuse the chunks that are not done, and all further ones. Those that are computed stop after the segment."""
+        self._is_stopped = True
+        waiting, self._waiting = self._waiting, []
+        for item in waiting:
+            _fail(item, shutting_down())
 
     async def close(self) -> None:
         """Run the waiting chunks, and end the threads."""
@@ -124,15 +130,24 @@ class Batcher:
         self._pool.shutdown()
         self._pool = self._new_pool()  # a pool starts its threads when it is first used
 
-    def _item(self, model: Model, form: FormName, job: Job, outcome: asyncio.Future[Outcome]) -> _Item:
-        left = steps_left(model, job) or 1
+    def _item(
+        self,
+        model: Model,
+        form: FormName,
+        job: Job,
+        left: int,
+        outcome: asyncio.Future[Outcome],
+        ticket: Ticket,
+        due_s: float,
+    ) -> Item:
         group = (model.name, model.version, form)
-        return _Item(model, form, job, left, Waiting(group, min(left, MAX_SEGMENT_STEPS), self._clock()), outcome)
+        waiting = Waiting(group, min(left, MAX_SEGMENT_STEPS), self._clock(), ticket.client)
+        return Item(model, form, job, left, waiting, outcome, ticket, due_s)
 
     def _new_pool(self) -> ThreadPoolExecutor:
         return ThreadPoolExecutor(self._threads, thread_name_prefix="engine")
 
-    def _timer(self, item: _Item) -> Callable[[], float]:
+    def _timer(self, item: Item) -> Callable[[], float]:
         if self._own_timer is not None:
             return self._own_timer
         return time.thread_time if item.model.states(item.form).is_host else time.perf_counter
@@ -163,100 +178,43 @@ class Batcher:
             if handle is not None:
                 handle.cancel()
         self._wake = self._scheduled = None
+        self._drop()
         while len(self._running) < self._threads:
             now_s = self._clock() if may_wait else inf
-            choice = self._policy.choose([item.waiting for item in self._waiting], now_s)
+            choice = self._policy.choose([item.waiting for item in self._waiting], now_s, self._backlog.turns)
             if choice is None:
                 return
             if isinstance(choice, Wait):
                 self._wake = asyncio.get_running_loop().call_later(choice.until_s - now_s, self._start)
                 return
             batch = [self._waiting[index] for index in choice.indices]
-            count = self._count_inline(batch)
+            self._backlog.lead(batch[0].ticket.client)
+            count = self._estimates.count_inline(batch)
             chosen = set(choice.indices[:count] if count else choice.indices)
             self._waiting = [item for index, item in enumerate(self._waiting) if index not in chosen]
             if count:
                 self._run_here(batch[:count])
                 self._schedule()  # first accept the chunks that arrived meanwhile
                 return
-            task = asyncio.get_running_loop().create_task(self._run(batch, self._segment_steps(batch)))
+            task = asyncio.get_running_loop().create_task(self._run(batch, self._estimates.segment_steps(batch)))
             self._running.add(task)
             task.add_done_callback(self._ended)
+
+    def _drop(self) -> None:
+        """Forget the chunks whose callers have gone, and refuse those that have not begun in time."""
+        now_s = self._clock()
+        wanted = [item for item in self._waiting if item.due_s > now_s and not item.outcome.done()]
+        if len(wanted) < len(self._waiting):
+            for item in self._waiting:
+                if item.due_s <= now_s:
+                    _fail(item, waited_too_long())
+            self._waiting = wanted
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._running.discard(task)
         self._schedule()
 
-    def _segment_steps(self, batch: Sequence[_Item]) -> int:
-        """Steps of each stream that the batch may run, so that it takes ``SEGMENT_S``."""
-        limit = min(max(item.left for item in batch), MAX_SEGMENT_STEPS)
-        while True:
-            steps = sum(min(item.left, limit) + 1 for item in batch)
-            step_s = self._step_s(batch, limit, steps)
-            if step_s == inf:
-                return min(limit, PROBE_STEPS)
-            if steps * step_s <= SEGMENT_S or limit == 1:
-                return limit
-            # a denser part of a chunk may follow a quiet one, so the shorter segment is looked up anew
-            limit = max(1, min(limit // 2, int(SEGMENT_S / (step_s * len(batch)))))
-
-    def _step_s(self, batch: Sequence[_Item], limit: int, steps: int) -> float:
-        """Upper estimate of the time of one step, that of the encoder included; inf if it is not known."""
-        group = batch[0].waiting.group
-        events, encode_s = 0.0, 0.0
-        for item in batch:
-            known = count_events(item.job, limit)
-            if known is None:
-                density = self._costs.density(("network", group))
-                if density is None:
-                    return inf
-                known = round(density * min(item.left, limit))
-                encode_s = self._costs.step_s(("encode", group), steps, 0)
-            events += known
-        return encode_s + self._costs.step_s(("network", group), steps, int(events))
-
-    def _count_inline(self, batch: Sequence[_Item]) -> int:
-        """Number of chunks, from the first on, that are short enough together to run on the event loop."""
-        first = batch[0]
-        if self._inline_s <= 0 or not first.model.states(first.form).is_host:
-            return 0
-        count = len(batch)
-        while count:
-            expected_s = self._expected_s(batch[:count])
-            if expected_s < self._inline_s:
-                return count
-            if expected_s == inf:
-                return 0
-            count = min(count - 1, int(count * self._inline_s / expected_s))
-        return 0
-
-    def _expected_s(self, batch: Sequence[_Item]) -> float:
-        """Time that a batch should take; inf for a long chunk, or a density that has not been seen."""
-        group = batch[0].waiting.group
-        steps = events = audio_steps = 0
-        for item in batch:
-            job, left = item.job, item.left
-            if left > MAX_SEGMENT_STEPS or job.steps:
-                return inf  # of a long chunk no part runs here, or the parts would follow one another
-            count = count_events(job, left)
-            if count is None:
-                audio_steps += left + 1
-            else:
-                events += count
-                steps += left + 1
-        expected_s = 0.0
-        if audio_steps:
-            # the spikes of audio are known once it is encoded; if it has never been, the network's time is left out
-            expected_s = self._costs.expected_s(("encode", group), audio_steps, 0)
-            density = self._costs.density(("network", group))
-            if density is not None:
-                events += round(density * audio_steps)
-                steps += audio_steps
-        if steps:
-            expected_s += self._costs.expected_s(("network", group), steps, events)
-        return expected_s
-
-    def _run_here(self, batch: Sequence[_Item]) -> None:
+    def _run_here(self, batch: Sequence[Item]) -> None:
         """Run a batch of short chunks on the event loop."""
         first = batch[0]
         limit = max([item.left for item in batch])
@@ -265,9 +223,8 @@ class Batcher:
             started_s = timer()
             segment = self._engine.take(first.model, [item.job for item in batch], limit)
             encoded_s = timer()
-            if _has_audio(batch):
-                work = ("network", first.waiting.group)
-                expected_s = self._costs.expected_s(work, segment.steps + len(batch), segment.events)
+            if has_audio(batch):
+                expected_s = self._estimates.network_s(batch, segment)
                 if encoded_s - started_s + expected_s >= self._inline_s:
                     # denser than it was before; the encoder's work is not done twice
                     task = asyncio.get_running_loop().create_task(self._run(batch, limit, segment))
@@ -275,7 +232,7 @@ class Batcher:
                     task.add_done_callback(self._ended)
                     return
             results = self._engine.compute(first.model, first.form, segment)
-            measured = _Measured(results, segment, encoded_s - started_s, timer() - encoded_s)
+            measured = Measured(results, segment, encoded_s - started_s, timer() - encoded_s)
         except Exception as error:
             if len(batch) == 1:
                 _fail(batch[0], error)
@@ -285,7 +242,7 @@ class Batcher:
         else:
             self._finish(batch, measured)
 
-    async def _run(self, batch: Sequence[_Item], limit: int, segment: Segment | None = None) -> None:
+    async def _run(self, batch: Sequence[Item], limit: int, segment: Segment | None = None) -> None:
         """Run a batch on a thread.
 
         Args:
@@ -304,11 +261,12 @@ class Batcher:
                 _fail(batch[0], error)
                 return
             for item in batch:
-                await self._run([item], limit)
+                if not item.outcome.done():
+                    await self._run([item], limit)
         else:
             self._finish(batch, measured)
 
-    def _compute(self, batch: Sequence[_Item], limit: int, segment: Segment | None) -> _Measured:
+    def _compute(self, batch: Sequence[Item], limit: int, segment: Segment | None) -> Measured:
         first = batch[0]
         timer = self._timer(first)
         started_s = timer()
@@ -317,27 +275,28 @@ class Batcher:
             segment = self._engine.take(first.model, [item.job for item in batch], limit)
             encode_s = timer() - started_s
         results = self._engine.compute(first.model, first.form, segment)
-        return _Measured(results, segment, encode_s, timer() - started_s - encode_s)
+        return Measured(results, segment, encode_s, timer() - started_s - encode_s)
 
-    def _finish(self, batch: Sequence[_Item], measured: _Measured) -> None:
+    def _finish(self, batch: Sequence[Item], measured: Measured) -> None:
         """Answer the chunks that are done, and let the others wait again, behind those that came meanwhile."""
-        group: Hashable = batch[0].waiting.group
-        steps = measured.segment.steps + len(batch)
-        if _has_audio(batch):
-            self._costs.observe(("encode", group), steps, 0, measured.encode_s)
-            self._costs.observe_density(("network", group), measured.segment.events / steps)
-        self._costs.observe(("network", group), steps, measured.segment.events, measured.network_s)
+        self._backlog.observe(self._estimates.observe(batch, measured))
         for item, result in zip(batch, measured.results, strict=True):
-            if isinstance(result, Job):
-                self._waiting.append(self._item(item.model, item.form, result, item.outcome))
-            elif not item.outcome.done():
+            if item.outcome.done():  # its caller has gone
+                continue
+            if not isinstance(result, Job):
                 item.outcome.set_result(result)
+            elif self._is_stopped:
+                _fail(item, shutting_down())
+            else:
+                self._go_on(item, result)
+
+    def _go_on(self, item: Item, job: Job) -> None:
+        """Let a chunk wait for its next segment."""
+        left = steps_left(item.model, job) or 1
+        self._backlog.progress(item.ticket, item.left - left)
+        self._waiting.append(self._item(item.model, item.form, job, left, item.outcome, item.ticket, inf))
 
 
-def _has_audio(batch: Sequence[_Item]) -> bool:
-    return any(item.job.stream.kind == "audio" for item in batch)
-
-
-def _fail(item: _Item, error: Exception) -> None:
+def _fail(item: Item, error: Exception) -> None:
     if not item.outcome.done():  # a cancelled caller's is done
         item.outcome.set_exception(error)

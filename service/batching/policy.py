@@ -1,7 +1,8 @@
 """Chooses the waiting chunks of the next batch: pure, without event loop or clock.
 
-The group (model, version, form) of the chunk that has waited longest goes first, so no group starves another. Within a
-group, chunks go in order of arrival. A batch ends before the chunk that would make it too large, or so long that the
+Clients take turns (``backlog``). The first chunk of the client whose turn it is leads the batch, and its group (model,
+version, form) runs, so that neither a client nor a group starves another. The other chunks of the group go along in
+order of arrival, whoever sent them. A batch ends before the chunk that would make it too large, or so long that the
 others are mostly padding. While all engines are busy, chunks gather anyway. ``max_wait_s`` makes an idle engine wait
 for more chunks, at the price of latency; the default is 0. A session never has two chunks waiting, since its chunks run
 one after the other.
@@ -9,7 +10,7 @@ one after the other.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -21,11 +22,13 @@ class Waiting(NamedTuple):
         group: model, version and form; all chunks of a batch have the same.
         steps: network steps that the chunk takes.
         since_s: when it arrived, in seconds of any clock.
+        client: that sent it.
     """
 
     group: Hashable
     steps: int
     since_s: float
+    client: str = ""
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,7 @@ class Run:
     """Run a batch now.
 
     Attributes:
-        indices: of its chunks among the waiting ones.
+        indices: of its chunks among the waiting ones; the chunk that leads comes first.
     """
 
     indices: tuple[int, ...]
@@ -64,28 +67,31 @@ class BatchPolicy:
     max_padded_steps: int = 4_096
     max_wait_s: float = 0.0
 
-    def choose(self, waiting: Sequence[Waiting], now_s: float) -> Run | Wait | None:
+    def choose(
+        self, waiting: Sequence[Waiting], now_s: float, turns: Mapping[str, int] | None = None
+    ) -> Run | Wait | None:
         """Choose what an idle engine does next.
 
         Args:
             waiting: chunks in order of arrival.
             now_s: time, by the clock of ``Waiting.since_s``.
+            turns: of the clients that have a chunk waiting; the smallest is next. None: only arrival counts.
 
         Returns:
             None if no chunk waits.
         """
         if not waiting:
             return None
-        first = waiting[0]
-        indices: list[int] = []
-        longest, full = 0, False
+        leader = 0
+        if turns is not None and len(turns) > 1:
+            leader = min(range(len(waiting)), key=lambda index: turns[waiting[index].client])
+        first = waiting[leader]
+        indices, longest, full = [leader], first.steps, False
         for index, item in enumerate(waiting):
-            if item.group != first.group:
+            if index == leader or item.group != first.group:
                 continue
             longest_with = max(longest, item.steps)
-            if len(indices) == self.max_batch or (
-                indices and longest_with * (len(indices) + 1) > self.max_padded_steps
-            ):
+            if len(indices) == self.max_batch or longest_with * (len(indices) + 1) > self.max_padded_steps:
                 full = True
                 break
             indices.append(index)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import secrets
 import time
 
-from service.admission.permits import Admission
+from service.admission.permits import Permit
 from service.carried.token import Tokens
 from service.errors import CarryUnavailable, StateMismatch
 from service.observe.clock import Clock
@@ -26,7 +26,6 @@ class CarriedSessions:
         tokens: seal and open sessions; None if the server has no keys.
         advance: computes a chunk.
         counters: count chunks.
-        admission: permits of the requests.
         wall: seconds since 1970.
     """
 
@@ -35,19 +34,19 @@ class CarriedSessions:
         tokens: Tokens | None,
         advance: Advance,
         counters: Counters,
-        admission: Admission,
         wall: Clock = time.time,
     ) -> None:
         self._tokens = tokens
         self._advance = advance
         self._counters = counters
-        self._admission = admission
         self._wall = wall
 
-    async def infer(self, request: InferRequest) -> ReplyWithToken:
+    async def infer(self, request: InferRequest, permit: Permit) -> ReplyWithToken:
         """Apply a chunk to the session that came with it, and return the session with the reply.
 
-        The caller holds a permit of ``admission``.
+        Args:
+            request: with the chunk.
+            permit: that the caller holds.
 
         Raises:
             HetsynError: the client's token stays valid as it is. The message says what the client can do, unless it is
@@ -55,9 +54,9 @@ class CarriedSessions:
         """
         if self._tokens is None:
             raise CarryUnavailable("the server has no keys for carried sessions: start it with --carry-keys FILE")
-        return await self._admission.complete(self._infer(self._tokens, request))
+        return await self._infer(self._tokens, request, permit)
 
-    async def _infer(self, tokens: Tokens, request: InferRequest) -> ReplyWithToken:
+    async def _infer(self, tokens: Tokens, request: InferRequest, permit: Permit) -> ReplyWithToken:
         envelope, now_s = request.envelope, self._wall()
         if request.token is None:
             session_id = envelope.session or secrets.token_urlsafe(16)
@@ -78,6 +77,6 @@ class CarriedSessions:
                 return ReplyWithToken(decision.reply, tokens.seal(session_id, session))
             seq = decision.seq
         step = self._advance.plan(session, seq, request)
-        after = await self._advance.apply(session_id, step, request, self._wall, needs_host=True)
+        after = await self._advance.apply(session_id, step, request, permit, self._wall, needs_host=True)
         self._advance.count(after)
         return ReplyWithToken(after.reply, tokens.seal(session_id, after.session) if after.session.stream else None)

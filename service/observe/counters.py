@@ -23,6 +23,7 @@ class Counters:
         chunks_applied: chunks that were applied.
         chunks_replayed: duplicates that got the first reply again.
         chunks_refused: chunks that got an error of any kind, by the error's name.
+        chunks_abandoned: chunks that were not applied because their clients had gone.
         steps_applied: network steps of the applied chunks.
         store_loads: sessions that were looked up in the store.
         store_commits: commits to the store.
@@ -50,6 +51,7 @@ class Counters:
     chunks_applied: int = 0
     chunks_replayed: int = 0
     chunks_refused: Counter[str] = field(default_factory=Counter)
+    chunks_abandoned: int = 0
     steps_applied: int = 0
     store_loads: int = 0
     store_commits: int = 0

@@ -1,7 +1,8 @@
 """The sessions of a server: the asyncio shell around the session protocol, the engine and the session table.
 
-A chunk is applied as a whole even if its caller disconnects, and a retry under its number gets the stored reply. Only
-``SessionTable.commit`` changes a session, after the engine has computed the chunk.
+A chunk is applied as a whole or not at all. If its caller disconnects, it is dropped, unless its commit is under way:
+then it is applied. A retry under its number is computed, or gets the stored reply. Only ``SessionTable.commit`` changes
+a session, after the engine has computed the chunk.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import logging
 import secrets
 from typing import Any
 
-from service.admission.permits import Admission
+from service.admission.permits import Permit
 from service.errors import RETRY_S, HetsynError, Overloaded
 from service.models.catalog import ModelCatalog
 from service.observe.counters import Counters
@@ -46,7 +47,6 @@ class SessionRegistry:
         advance: computes a chunk.
         catalog: of the models.
         packing: of exported sessions.
-        admission: permits of the requests.
         counters: count chunks and sessions.
     """
 
@@ -56,24 +56,23 @@ class SessionRegistry:
         advance: Advance,
         catalog: ModelCatalog,
         packing: Packing,
-        admission: Admission,
         counters: Counters,
     ) -> None:
         self.sessions = sessions
         self._advance = advance
         self._catalog = catalog
         self._packing = packing
-        self._admission = admission
         self._counters = counters
 
-    async def infer(self, request: InferRequest, client: str = "") -> bytes:
+    async def infer(self, request: InferRequest, permit: Permit) -> bytes:
         """Apply a chunk to its session, after the chunks that arrived before it.
 
-        The caller holds a permit of ``admission``.
+        If the caller is cancelled, the chunk is not applied. If its commit to a store is under way then, the commit is
+        finished, and its outcome counts.
 
         Args:
             request: with the chunk.
-            client: that sends it (``fair_share.client_of``); empty where it has no address.
+            permit: that the caller holds.
 
         Returns:
             The reply as JSON.
@@ -82,7 +81,18 @@ class SessionRegistry:
             HetsynError: the session is unchanged. The message says what the client can do, unless it is an
                 ArtifactError.
         """
-        return await self._admission.complete(self._infer(request, client))
+        envelope = request.envelope
+        entry = self.sessions.enter(
+            envelope.session or secrets.token_urlsafe(16),
+            permit.client,
+            is_one_shot=envelope.end and not envelope.seq,
+            is_new_id=envelope.session is None,
+        )
+        try:
+            async with entry.turn(permit.due_s):
+                return await self._answer(entry, request, permit)
+        finally:
+            self.sessions.leave(entry)
 
     async def delete(self, session_id: str) -> None:
         """Delete a session, after the chunks that arrived before. A session with a damaged record is deleted too.
@@ -181,21 +191,7 @@ class SessionRegistry:
             except Exception as error:
                 log.error("a sweep failed", exc_info=error)
 
-    async def _infer(self, request: InferRequest, client: str) -> bytes:
-        envelope = request.envelope
-        entry = self.sessions.enter(
-            envelope.session or secrets.token_urlsafe(16),
-            client,
-            is_one_shot=envelope.end and not envelope.seq,
-            is_new_id=envelope.session is None,
-        )
-        try:
-            async with entry.turn():
-                return await self._answer(entry, request)
-        finally:
-            self.sessions.leave(entry)
-
-    async def _answer(self, entry: SessionEntry, request: InferRequest) -> bytes:
+    async def _answer(self, entry: SessionEntry, request: InferRequest, permit: Permit) -> bytes:
         sessions, envelope = self.sessions, request.envelope
         for attempt in range(MAX_ATTEMPTS):
             if attempt:  # another process has changed the session: decide again on its latest snapshot
@@ -209,12 +205,29 @@ class SessionRegistry:
                 return decision.reply
             if isinstance(decision, PlannedChunk):
                 after = await self._advance.apply(
-                    entry.id, decision, request, sessions.clock, needs_host=sessions.stores_state
+                    entry.id, decision, request, permit, sessions.clock, needs_host=sessions.stores_state
                 )
-                if await sessions.commit(entry, snapshot, after.session):
+                if await self._commit(entry, snapshot, after.session):
                     self._advance.count(after)
                     return after.reply
         raise _contended(entry.id)
+
+    async def _commit(self, entry: SessionEntry, snapshot: Snapshot, session: Session) -> bool:
+        """``SessionTable.commit``, to its end: until then nobody knows whether the chunk is applied.
+
+        A cancellation that comes meanwhile counts only if the chunk is not applied.
+        """
+        commit = self.sessions.commit(entry, snapshot, session)
+        if not self.sessions.stores_state:
+            return await commit  # it waits for nothing
+        task = asyncio.create_task(commit)
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            await asyncio.wait([task])
+            if task.cancelled() or not task.result():
+                raise
+            return True
 
     def _decide(
         self, entry: SessionEntry, snapshot: Snapshot, request: InferRequest, authoritative: bool

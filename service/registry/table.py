@@ -7,12 +7,15 @@ In both, only a chunk that is applied counts as use.
 from __future__ import annotations
 
 import asyncio
+import time
 from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
+from math import inf
 from typing import TYPE_CHECKING, Literal
 
+from service.admission.permits import waited_too_long
 from service.errors import RETRY_S, StoreUnavailable
 from service.observe.clock import Clock
 from service.session.protocol import Lifetimes
@@ -71,14 +74,18 @@ class SessionEntry:
         self.has_place = False
         self.row: Literal["", "first", "later", "ended"] = ""
 
-    def turn(self) -> _Turn:
+    def turn(self, due_s: float = inf) -> _Turn:
         """A context in which a request has the session to itself, first come, first served.
 
+        Args:
+            due_s: when the turn has to come at the latest, in seconds of ``time.monotonic``.
+
         Raises:
+            Overloaded: the turn did not come in time.
             StoreUnavailable: the store failed on another request while this one waited. Otherwise the requests of a
                 session would wait for a store that hangs one after the other.
         """
-        return _Turn(self)
+        return _Turn(self, due_s)
 
     @property
     def session(self) -> Session | None:
@@ -93,14 +100,22 @@ class SessionEntry:
 class _Turn:
     """See ``SessionEntry.turn``: a class, because a generator costs 2 us a chunk."""
 
-    __slots__ = ("_entry", "_failures")
+    __slots__ = ("_due_s", "_entry", "_failures")
 
-    def __init__(self, entry: SessionEntry) -> None:
+    def __init__(self, entry: SessionEntry, due_s: float) -> None:
         self._entry = entry
+        self._due_s = due_s
         self._failures = entry.store_failures
 
     async def __aenter__(self) -> None:
-        await self._entry.lock.acquire()
+        if self._entry.users > 1 and self._due_s < inf:  # others may have the turn
+            try:
+                async with asyncio.timeout(self._due_s - time.monotonic()):
+                    await self._entry.lock.acquire()
+            except TimeoutError:
+                raise waited_too_long() from None
+        else:
+            await self._entry.lock.acquire()
         if self._entry.store_failures != self._failures:
             self._entry.lock.release()
             raise StoreUnavailable(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
+from service.admission.permits import Permit
 from service.contract.manifest import FormName
 from service.engine.engine import Engine
 from service.engine.stream import StreamState, initial_stream
@@ -19,7 +20,7 @@ from service.session.session import Session
 from service.settings import FormsChoice
 from service.wire.schema import Envelope, InferRequest, Reply
 
-RunChunk = Callable[[Model, FormName, Work], Awaitable[Outcome]]
+RunChunk = Callable[[Model, FormName, Work, str, float], Awaitable[Outcome]]
 """``Batcher.run``."""
 
 
@@ -113,7 +114,14 @@ class Advance:
         return PlannedChunk(session, stream, seq)
 
     async def apply(
-        self, session_id: str, chunk: PlannedChunk, request: InferRequest, clock: Clock, *, needs_host: bool
+        self,
+        session_id: str,
+        chunk: PlannedChunk,
+        request: InferRequest,
+        permit: Permit,
+        clock: Clock,
+        *,
+        needs_host: bool,
     ) -> Advanced:
         """Compute a chunk.
 
@@ -121,15 +129,17 @@ class Advance:
             session_id: of the session.
             chunk: from ``plan``.
             request: with the chunk.
+            permit: of the request.
             clock: gives the time of use.
             needs_host: the state after the chunk is stored or sent.
 
         Raises:
-            HetsynError: as ``Engine.run``.
+            HetsynError: as ``Batcher.run``.
         """
         session, stream, seq = chunk
         end = request.envelope.end
-        outcome = await self._run(session.model, session.form, Work(stream, request.chunk, end, needs_host and not end))
+        work = Work(stream, request.chunk, end, needs_host and not end)
+        outcome = await self._run(session.model, session.form, work, permit.client, permit.due_s)
         steps = outcome.result.steps
         reply = _reply(session_id, session, seq, end, outcome).to_json()
         progress = applied(session.known.progress, seq=seq, digest=request.digest, steps=steps, end=end, reply=reply)

@@ -53,7 +53,7 @@ async def listening(folder: Path, gate: Gate, **limits: Any) -> AsyncIterator[Li
     app = make_app(ModelCatalog(folder, load=gate.load), inline_s=0.0, **limits)
     server = app.state.server
     config = uvicorn.Config(app, port=0, log_level="error", http=server.connections.protocol, ws="none")
-    process = GracefulServer(config, server.admission, 0.0)
+    process = GracefulServer(config, server.admission, 0.0, refuse=server.batcher.stop)
     running = asyncio.create_task(process.serve())
     try:
         while not process.started:

@@ -37,17 +37,18 @@ class DirectServer:
     ) -> None:
         self.clock = clock or Clock()
         self.gate = gate
-        self.parts = make_server(catalog, self.clock, self.clock, store=store, engine_threads=4, inline_s=0.0, **limits)
+        limits = {"client_share": 1.0, "engine_threads": 4, "inline_s": 0.0, **limits}
+        self.parts = make_server(catalog, self.clock, self.clock, store=store, **limits)
         self.registry, self.admission, self.counters = self.parts.registry, self.parts.admission, self.parts.counters
 
     async def close(self) -> None:
         self.gate.opened.set()
         await self.parts.close()
 
-    async def send(self, *args: Any, **kwargs: Any) -> Reply:
+    async def send(self, *args: Any, client: str = "", **kwargs: Any) -> Reply:
         """The reply to ``infer_request`` of these arguments."""
-        with self.admission:
-            return Reply.from_json(await self.registry.infer(infer_request(*args, **kwargs)))
+        with self.admission.permit(client) as permit:
+            return Reply.from_json(await self.registry.infer(infer_request(*args, **kwargs), permit))
 
     async def refused(self, kind: type[HetsynError], sentence: str, *args: Any, **kwargs: Any) -> HetsynError:
         """The error with which ``send`` is refused."""

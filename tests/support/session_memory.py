@@ -56,13 +56,14 @@ async def measure(kinds: list[str], count: int, max_session_bytes: int) -> dict[
     """
     server = make_server(ModelCatalog(MODELS), max_session_bytes=max_session_bytes, client_share=0.999)
     sessions = server.registry.sessions
+    permit = server.admission.permit(CLIENT)
     for n in range(WARM_UP):
         for kind in kinds:
-            await server.registry.infer(KINDS[kind](f"warm-{kind.replace(' ', '-')}-{n}"), CLIENT)
+            await server.registry.infer(KINDS[kind](f"warm-{kind.replace(' ', '-')}-{n}"), permit)
     resident, counted, refused = resident_bytes(), sessions.bytes, 0
     for n, kind in zip(range(count), cycle(kinds), strict=False):
         try:
-            await server.registry.infer(KINDS[kind](f"s{n}"), CLIENT)
+            await server.registry.infer(KINDS[kind](f"s{n}"), permit)
         except Overloaded:
             refused += 1
     found = {"resident": resident_bytes() - resident, "counted": sessions.bytes - counted, "refused": refused}

@@ -18,7 +18,7 @@ async def test_every_refusal_is_counted_once(serve: ServeHttp) -> None:
     await client.post("/infer", content=b"", headers={"Content-Type": "audio/mpeg"})
     await client.post("/infer", json={"seq": 3, "input": events(3)})
     await client.post("/infer", json={"carry": True, "input": events(3)})
-    with server.app.state.server.admission:
+    with server.app.state.server.admission.permit("another"):
         await client.post("/infer", json={"input": events(3)})
     await server.app.state.server.admission.stop()
     await client.post("/infer", json={"input": events(3)})

@@ -108,7 +108,7 @@ async def test_who_looks_at_sessions_takes_a_permit_too(serve: ServeHttp) -> Non
             await client.delete("/sessions/abc"),
         ]
 
-    with admission:
+    with admission.permit("another"):
         for response in await ask():
             is_problem(response, 503, "1 requests are waiting")
             assert response.headers["Retry-After"] == "1"

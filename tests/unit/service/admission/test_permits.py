@@ -1,104 +1,83 @@
-"""Permits, and work whose caller went away."""
+"""Permits for requests in flight: how many there are, in all and for one client."""
 
 from __future__ import annotations
 
 import asyncio
-import gc
-from typing import Any
 
 import pytest
 
 from service.admission.permits import Admission
 from service.admission.uploads import Uploads
-from service.errors import OutOfOrder, Overloaded, ShuttingDown
+from service.errors import Overloaded, ShuttingDown
 from service.settings import Limits
+from tests.support.clock import Clock
 
 
-def admission(permits: int = 1) -> Admission:
-    return Admission(permits, Uploads(Limits(max_upload_bytes=1000, max_body_bytes=1000)))
-
-
-async def request(admission: Admission, work: Any) -> Any:
-    with admission:
-        return await admission.complete(work)
-
-
-async def abandon(admission: Admission, work: Any) -> None:
-    """Cancel a request once its work has begun."""
-    caller = asyncio.create_task(request(admission, work))
-    await asyncio.sleep(0)
-    await asyncio.sleep(0)
-    caller.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await caller
+def admission(permits: int = 1, client_share: float = 1.0) -> Admission:
+    uploads = Uploads(Limits(max_upload_bytes=1000, max_body_bytes=1000))
+    return Admission(permits, uploads, client_share, queue_timeout_s=10.0, clock=Clock(100.0))
 
 
 async def test_a_request_has_one_permit() -> None:
     permits = admission()
-    with permits:
+    with permits.permit("a"):
         assert permits.in_flight == 1
-        with pytest.raises(Overloaded, match="1 requests are waiting"), permits:
+        with pytest.raises(Overloaded, match="1 requests are waiting"), permits.permit("b"):
             raise AssertionError("admitted")
+        with pytest.raises(Overloaded, match="1 requests are waiting"):
+            permits.check("b")
     assert permits.in_flight == 0
 
 
-async def test_abandoned_work_is_done_and_keeps_its_permit_until_then() -> None:
-    permits, goes_on, done = admission(), asyncio.Event(), []
-
-    async def work() -> None:
-        await goes_on.wait()
-        done.append(True)
-
-    await abandon(permits, work())
-    gc.collect()  # only the admission holds the task now
-    assert permits.in_flight == 1
-    goes_on.set()
-    async with asyncio.timeout(10):
-        await permits.finish()
-    assert done == [True]
-    assert permits.in_flight == 0
+async def test_a_permit_says_when_the_work_has_to_begin() -> None:
+    with admission().permit("a") as permit:
+        assert (permit.client, permit.due_s) == ("a", 110.0)
 
 
-async def test_the_error_of_abandoned_work_is_not_reported_as_a_defect() -> None:
-    reported: list[dict[str, Any]] = []
-    asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context))
-    permits, goes_on = admission(), asyncio.Event()
-
-    async def work() -> None:
-        await goes_on.wait()
-        raise OutOfOrder("chunk 3 was expected", expected_seq=3)
-
-    await abandon(permits, work())
-    goes_on.set()
-    async with asyncio.timeout(10):
-        await permits.finish()
-    await asyncio.sleep(0)
-    gc.collect()
-    assert reported == []
+async def test_one_client_takes_no_more_than_its_share() -> None:
+    permits = admission(5, client_share=0.5)
+    with permits.permit("a"), permits.permit("a"):
+        with pytest.raises(Overloaded, match="2 requests from this address are waiting"), permits.permit("a"):
+            raise AssertionError("admitted")
+        with pytest.raises(Overloaded, match="2 requests from this address are waiting"):
+            permits.check("a")
+        with permits.permit("b"), permits.permit("b"), permits.permit("c"):
+            assert permits.in_flight == 5
+    with permits.permit("a"):
+        assert permits.in_flight == 1
 
 
-async def test_work_that_ended_with_its_caller_gives_one_permit_back() -> None:
+async def test_a_permit_goes_back_whatever_became_of_the_request() -> None:
     permits = admission()
 
-    async def work() -> None:
-        caller.cancel()  # the caller is cancelled in the round in which its work ends
+    async def request() -> None:
+        with permits.permit("a"):
+            await asyncio.Event().wait()
 
-    caller = asyncio.create_task(request(permits, work()))
+    waiting = asyncio.create_task(request())
+    await asyncio.sleep(0)
+    assert permits.in_flight == 1
+    waiting.cancel()
     with pytest.raises(asyncio.CancelledError):
-        await caller
-    async with asyncio.timeout(10):
-        await permits.finish()
-    assert permits.in_flight == 0
+        await waiting
+    await permits.finish()
+    with permits.permit("a"):
+        assert permits.in_flight == 1
 
 
 async def test_a_server_that_stops_finishes_what_it_has() -> None:
     permits, goes_on = admission(2), asyncio.Event()
-    caller = asyncio.create_task(request(permits, goes_on.wait()))
+
+    async def request() -> bool:
+        with permits.permit("a"):
+            return await goes_on.wait()
+
+    caller = asyncio.create_task(request())
     await asyncio.sleep(0)
     stopping = asyncio.create_task(permits.stop())
     await asyncio.sleep(0)
     assert not permits.is_ready
-    with pytest.raises(ShuttingDown), permits:
+    with pytest.raises(ShuttingDown), permits.permit("a"):
         raise AssertionError("admitted")
     assert not stopping.done()
     goes_on.set()

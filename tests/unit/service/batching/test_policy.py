@@ -20,6 +20,14 @@ def test_the_group_that_waited_longest_goes_first_in_order_of_arrival() -> None:
     assert BatchPolicy().choose(waiting("a", "b", "a", "b", "b"), 9.0) == Run((0, 2))
 
 
+def test_the_client_whose_turn_it_is_leads_and_its_group_goes_along() -> None:
+    names = (("x", "a"), ("y", "b"), ("x", "a"), ("y", "a"), ("x", "b"))
+    mixed = [Waiting(group, 10, float(index), client) for index, (group, client) in enumerate(names)]
+    assert BatchPolicy().choose(mixed, 9.0, {"a": 2, "b": 1}) == Run((1, 3))
+    assert BatchPolicy().choose(mixed, 9.0, {"a": 1, "b": 2}) == Run((0, 2, 4))
+    assert BatchPolicy(max_batch=1).choose(mixed[1:], 9.0, {"a": 1, "b": 2}) == Run((1,))
+
+
 def test_a_batch_has_a_largest_size() -> None:
     assert BatchPolicy(max_batch=2).choose(waiting("a", "a", "a"), 9.0) == Run((0, 1))
 

@@ -172,6 +172,7 @@ async def test_chunks_that_wait_for_an_opening_that_fails_open_it_themselves(ser
 
 
 async def test_a_caller_that_goes_away_leaves_nothing_half_done(server: DirectServer) -> None:
+    """Neither its chunk, whether it is computed or waits for its turn, nor the turn or a permit."""
     await server.send("a", 0)
     server.gate.entered.acquire(blocking=False)
     server.gate.opened.clear()
@@ -183,15 +184,47 @@ async def test_a_caller_that_goes_away_leaves_nothing_half_done(server: DirectSe
     for task in (running, waiting):
         with pytest.raises(asyncio.CancelledError):
             await task
-    retried = asyncio.create_task(server.send("a", 2, seed=2))
-    await asyncio.sleep(0)
+    assert server.admission.in_flight == 0
+    assert (await server.registry.describe("a"))["expected_seq"] == 1
+    retried = asyncio.create_task(server.send("a", 1, seed=1))
+    await server.entered()
     server.gate.opened.set()
-    reply = await retried
+    assert (await retried).total_steps == 20
+    assert await server.send("a", 1, seed=1) == await retried
+    reply = await server.send("a", 2, seed=2)
     assert (await server.registry.describe("a"))["expected_seq"] == 3
     for seq in range(3):
         undisturbed = await server.send("b", seq, seed=seq)
     assert reply.probabilities == undisturbed.probabilities
     assert reply.total_steps == 30
+    assert server.counters.chunks_applied == 6
+
+
+async def test_what_waits_behind_a_caller_that_goes_away_has_its_turn(server: DirectServer) -> None:
+    server.gate.opened.clear()
+    running = asyncio.create_task(server.send("a", 0))
+    await server.entered()
+    between = asyncio.create_task(server.send("a", 0, seed=1))
+    last = asyncio.create_task(server.send("a", 0, seed=2))
+    await asyncio.sleep(0)
+    between.cancel()
+    running.cancel()
+    await server.entered()  # the last is computed
+    server.gate.opened.set()
+    assert (await last).total_steps == 10
+    await server.refused(ConflictingChunk, "other content", "a", 0)
+
+
+async def test_a_chunk_whose_turn_does_not_come_in_time_is_refused(serve: ServeDirect) -> None:
+    server = serve(queue_timeout_s=0.01)
+    server.gate.opened.clear()
+    running = asyncio.create_task(server.send("a", 0))
+    await server.entered()
+    await server.refused(Overloaded, "waited too long for its turn", "a", 1, seed=1)
+    assert server.admission.in_flight == 1
+    server.gate.opened.set()
+    assert (await running).seq == 0
+    assert (await server.registry.describe("a"))["expected_seq"] == 1
 
 
 async def test_one_request_more_than_may_wait_is_refused_at_once(serve: ServeDirect) -> None:
@@ -207,9 +240,9 @@ async def test_one_request_more_than_may_wait_is_refused_at_once(serve: ServeDir
     assert (await server.send("b", 0)).seq == 0
 
 
-async def test_a_permit_is_held_until_the_chunk_is_computed_whoever_waits(serve: ServeDirect) -> None:
+async def test_a_permit_is_free_once_its_caller_has_gone(serve: ServeDirect) -> None:
     server = serve(max_waiting=1)
-    with server.admission:
+    with server.admission.permit(""):
         await server.refused(Overloaded, "1 requests are waiting", "a", 0)
     server.gate.opened.clear()
     left = asyncio.create_task(server.send("a", 0))
@@ -217,16 +250,31 @@ async def test_a_permit_is_held_until_the_chunk_is_computed_whoever_waits(serve:
     left.cancel()
     with pytest.raises(asyncio.CancelledError):
         await left
-    await server.refused(Overloaded, "1 requests are waiting", "b", 0)
+    other = asyncio.create_task(server.send("b", 0))
+    await server.entered()
     server.gate.opened.set()
+    assert (await other).seq == 0
+    with pytest.raises(NotFound):
+        await server.registry.describe("a")
+    assert (await server.send("a", 0)).seq == 0
+
+
+async def test_a_stopped_batcher_refuses_what_is_not_done_and_no_session_is_harmed(serve: ServeDirect) -> None:
+    server = serve()
+    await server.send("a", 0)
+    server.gate.entered.acquire(blocking=False)
+    server.gate.opened.clear()
+    long = spike_chunk(3_000, [0], [1])
+    sent = [asyncio.create_task(server.send("a", 1, chunk=long)) for _ in range(3)]
+    await server.entered()
+    server.parts.batcher.stop()
+    server.gate.opened.set()
+    results = await asyncio.gather(*sent, return_exceptions=True)
+    assert [type(result) for result in results] == [ShuttingDown] * 3
+    assert (await server.registry.describe("a"))["expected_seq"] == 1
+    assert (await server.send("a", 0)).seq == 0  # nothing has to be computed
     async with asyncio.timeout(10):
-        while True:
-            try:
-                await server.send("b", 0)
-                break
-            except Overloaded:
-                await asyncio.sleep(0.001)
-    assert (await server.send("a", 1, seed=1)).seq == 1
+        await server.close()
 
 
 async def test_a_deleted_session_may_begin_again(server: DirectServer) -> None:

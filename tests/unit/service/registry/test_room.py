@@ -18,7 +18,6 @@ from tests.support.artifact import write_artifact
 from tests.support.clock import Clock
 from tests.support.fake_graph import load_fake
 from tests.support.gate import Gate
-from tests.support.infer_request import infer_request
 from tests.support.server import DirectServer, ServeDirect
 
 ONE, OTHER = "192.0.2.1", "192.0.2.2"
@@ -26,8 +25,7 @@ ONE, OTHER = "192.0.2.1", "192.0.2.2"
 
 async def send(server: DirectServer, client: str, *args: Any, **kwargs: Any) -> Reply:
     """As ``server.send``, from a client with an address."""
-    with server.admission:
-        return Reply.from_json(await server.registry.infer(infer_request(*args, **kwargs), client))
+    return await server.send(*args, client=client, **kwargs)
 
 
 async def refused(server: DirectServer, sentence: str, client: str, *args: Any, **kwargs: Any) -> Overloaded:

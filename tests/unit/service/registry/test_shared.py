@@ -228,18 +228,73 @@ async def test_a_tombstone_that_is_not_written_is_counted_and_not_logged(
     assert not caplog.records
 
 
-async def test_a_caller_that_goes_away_harms_nobody(cluster: Cluster) -> None:
+async def test_a_commit_is_finished_though_its_caller_goes_away(cluster: Cluster) -> None:
     server = cluster.replica()
     cluster.store.opened.clear()
     left = asyncio.create_task(server.send("a", 0))
     await cluster.store.entered.wait()
     left.cancel()
+    retried = asyncio.create_task(server.send("a", 0))
+    await asyncio.sleep(0)
+    assert not left.done()  # it has its turn until the outcome is known
+    cluster.store.opened.set()
+    reply = await retried
+    assert (reply.seq, reply.total_steps) == (0, 10)
+    assert await left == reply
+    assert (server.counters.chunks_applied, server.counters.chunks_replayed) == (1, 1)
+    assert server.gate.calls == 1
+
+
+async def test_a_chunk_whose_commit_is_refused_is_not_computed_again_for_a_caller_that_has_gone(
+    cluster: Cluster,
+) -> None:
+    server, other = cluster.replica(), cluster.replica()
+    await server.send("a", 0)
+    await other.send("a", 1, seed=1)
+    cluster.store.opened.clear()
+    cluster.store.entered.clear()
+    left = asyncio.create_task(server.send("a", None, seed=2))
+    await cluster.store.entered.wait()
+    left.cancel()
+    cluster.store.opened.set()
     with pytest.raises(asyncio.CancelledError):
         await left
-    retried = asyncio.create_task(server.send("a", 0))
+    assert server.gate.calls == 2
+    assert (await server.send("a", 2, seed=2)).total_steps == 30
+
+
+async def test_a_caller_that_goes_away_before_the_commit_leaves_no_trace_in_the_store(cluster: Cluster) -> None:
+    server = cluster.replica()
+    server.gate.opened.clear()
+    left = asyncio.create_task(server.send("a", 0))
+    await server.entered()
+    left.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await left
+    server.gate.opened.set()
+    await server.parts.batcher.close()
+    assert await cluster.record("a") is None
+    assert (await server.send("a", 0, seed=5)).seq == 0
+
+
+async def test_a_failed_commit_of_a_caller_that_has_gone_counts_as_one(cluster: Cluster) -> None:
+    """Those behind it do not wait for a store that hangs, one after the other."""
+    server = cluster.replica()
+    await server.send("a", 0)
+    cluster.store.opened.clear()
+    cluster.store.entered.clear()
+    cluster.store.down = True
+    left = asyncio.create_task(server.send("a", 1, seed=1))
+    await cluster.store.entered.wait()
+    behind = asyncio.create_task(server.send("a", 1, seed=1))
+    await asyncio.sleep(0)
+    left.cancel()
     cluster.store.opened.set()
-    assert (await retried).seq == 0
-    assert server.counters.chunks_applied == 1
+    for task in (left, behind):
+        with pytest.raises(StoreUnavailable):
+            await task
+    cluster.store.down = False
+    assert (await server.send("a", 1, seed=1)).total_steps == 20
 
 
 async def test_random_chaos_leaves_no_wrong_answer(make_cluster: MakeCluster) -> None:

@@ -1,0 +1,165 @@
+"""How much of the waiting chunks a batch runs, by the cost model. Used from one event loop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Hashable, Sequence
+from math import inf
+from typing import NamedTuple
+
+from service.batching.backlog import Ticket
+from service.batching.cost import CostModel
+from service.batching.policy import Waiting
+from service.contract.manifest import FormName
+from service.engine.engine import Segment
+from service.engine.work import Job, Outcome, count_events
+from service.models.model import Model
+
+SEGMENT_S = 5e-3
+MAX_SEGMENT_STEPS = 1_000  # of each stream, to bound the memory
+PROBE_STEPS = 16  # of each stream, of work whose cost is not known
+
+
+class Item(NamedTuple):
+    """A chunk that waits for a segment, its first or a further one.
+
+    Attributes:
+        model: of its session.
+        form: of the model.
+        job: what is to be computed of the chunk.
+        left: steps that the job still takes, at least 1.
+        waiting: the chunk, for the policy.
+        outcome: of the chunk; done once its caller has gone.
+        ticket: of the chunk, in the backlog.
+        due_s: when the chunk has to begin at the latest; inf once it has.
+    """
+
+    model: Model
+    form: FormName
+    job: Job
+    left: int
+    waiting: Waiting
+    outcome: asyncio.Future[Outcome]
+    ticket: Ticket
+    due_s: float
+
+
+class Measured(NamedTuple):
+    """What a segment took.
+
+    Attributes:
+        results: of each job.
+        segment: the steps that were run.
+        encode_s: seconds until the network ran.
+        network_s: seconds of the network.
+    """
+
+    results: Sequence[Job | Outcome]
+    segment: Segment
+    encode_s: float
+    network_s: float
+
+
+class Estimates:
+    """Estimates of batches, from those that ran.
+
+    Args:
+        inline_s: a batch that is expected to take less time is short.
+    """
+
+    def __init__(self, inline_s: float) -> None:
+        self._inline_s = inline_s
+        self._costs = CostModel()
+
+    def observe(self, batch: Sequence[Item], measured: Measured) -> float:
+        """Remember a batch that ran.
+
+        Returns:
+            Seconds that one step took.
+        """
+        group: Hashable = batch[0].waiting.group
+        steps = measured.segment.steps + len(batch)
+        if has_audio(batch):
+            self._costs.observe(("encode", group), steps, 0, measured.encode_s)
+            self._costs.observe_density(("network", group), measured.segment.events / steps)
+        self._costs.observe(("network", group), steps, measured.segment.events, measured.network_s)
+        return (measured.encode_s + measured.network_s) / steps
+
+    def network_s(self, batch: Sequence[Item], segment: Segment) -> float:
+        """Upper estimate of the network's time for a segment; inf if it is not known."""
+        work = ("network", batch[0].waiting.group)
+        return self._costs.expected_s(work, segment.steps + len(batch), segment.events)
+
+    def segment_steps(self, batch: Sequence[Item]) -> int:
+        """Steps of each stream that the batch may run, so that it takes ``SEGMENT_S``."""
+        limit = min(max(item.left for item in batch), MAX_SEGMENT_STEPS)
+        while True:
+            steps = sum(min(item.left, limit) + 1 for item in batch)
+            step_s = self._step_s(batch, limit, steps)
+            if step_s == inf:
+                return min(limit, PROBE_STEPS)
+            if steps * step_s <= SEGMENT_S or limit == 1:
+                return limit
+            # a denser part of a chunk may follow a quiet one, so the shorter segment is looked up anew
+            limit = max(1, min(limit // 2, int(SEGMENT_S / (step_s * len(batch)))))
+
+    def _step_s(self, batch: Sequence[Item], limit: int, steps: int) -> float:
+        """Upper estimate of the time of one step, that of the encoder included; inf if it is not known."""
+        group = batch[0].waiting.group
+        events, encode_s = 0.0, 0.0
+        for item in batch:
+            known = count_events(item.job, limit)
+            if known is None:
+                density = self._costs.density(("network", group))
+                if density is None:
+                    return inf
+                known = round(density * min(item.left, limit))
+                encode_s = self._costs.step_s(("encode", group), steps, 0)
+            events += known
+        return encode_s + self._costs.step_s(("network", group), steps, int(events))
+
+    def count_inline(self, batch: Sequence[Item]) -> int:
+        """Number of chunks, from the first on, that are short enough together to run on the event loop."""
+        first = batch[0]
+        if self._inline_s <= 0 or not first.model.states(first.form).is_host:
+            return 0
+        count = len(batch)
+        while count:
+            expected_s = self._expected_s(batch[:count])
+            if expected_s < self._inline_s:
+                return count
+            if expected_s == inf:
+                return 0
+            count = min(count - 1, int(count * self._inline_s / expected_s))
+        return 0
+
+    def _expected_s(self, batch: Sequence[Item]) -> float:
+        """Time that a batch should take; inf for a long chunk, or a density that has not been seen."""
+        group = batch[0].waiting.group
+        steps = events = audio_steps = 0
+        for item in batch:
+            job, left = item.job, item.left
+            if left > MAX_SEGMENT_STEPS or job.steps:
+                return inf  # of a long chunk no part runs here, or the parts would follow one another
+            count = count_events(job, left)
+            if count is None:
+                audio_steps += left + 1
+            else:
+                events += count
+                steps += left + 1
+        expected_s = 0.0
+        if audio_steps:
+            # the spikes of audio are known once it is encoded; if it has never been, the network's time is left out
+            expected_s = self._costs.expected_s(("encode", group), audio_steps, 0)
+            density = self._costs.density(("network", group))
+            if density is not None:
+                events += round(density * audio_steps)
+                steps += audio_steps
+        if steps:
+            expected_s += self._costs.expected_s(("network", group), steps, events)
+        return expected_s
+
+
+def has_audio(batch: Sequence[Item]) -> bool:
+    """Whether an encoder makes spikes of the batch."""
+    return any(item.job.stream.kind == "audio" for item in batch)

@@ -1,0 +1,118 @@
+"""Clients that go before they have their response, and one that only sends no more, on real sockets of the loopback."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.support.gate import Gate
+from tests.support.http_calls import metric
+from tests.support.listening import LIVE, Listening, Reader, Writer, chunk, listening, response
+
+LONG_STEPS = 20_000
+
+
+async def begun(server: Listening, gate: Gate, request: bytes) -> tuple[Reader, Writer]:
+    """A connection whose request is computed now, and waits at the gate."""
+    gate.opened.clear()
+    reader, writer = await server.connect()
+    writer.write(request)
+    assert await asyncio.to_thread(gate.entered.acquire, timeout=10)
+    return reader, writer
+
+
+async def ask(server: Listening, request: bytes) -> tuple[int, bytes]:
+    reader, writer = await server.connect()
+    writer.write(request)
+    answer = await response(reader)
+    writer.close()
+    return answer
+
+
+@pytest.mark.parametrize("way", ["close", "reset"])
+async def test_a_chunk_of_a_client_that_goes_is_dropped(models: Path, gate: Gate, way: str) -> None:
+    async with listening(models, gate) as server:
+        assert (await ask(server, chunk(5, session="a", seq=0)))[0] == 200
+        assert gate.entered.acquire(blocking=False)
+        _, writer = await begun(server, gate, chunk(LONG_STEPS, session="a", seq=1))
+        if way == "close":
+            writer.close()
+        else:
+            writer.transport.abort()
+        await server.until(lambda: server.parts.admission.in_flight == 0 and server.open == 0)
+        assert server.parts.batcher.waiting_work == 0
+        calls = gate.calls
+        gate.opened.set()
+        status, body = await ask(server, chunk(5, session="a", seq=1, end=True))  # it was not applied
+        assert (status, json.loads(body)["seq"]) == (200, 1)
+        assert gate.calls <= calls + 1 + len(json.loads(body)["labels"])  # none of the 20,000 steps that were left
+        text = (await ask(server, LIVE.replace(b"/health/live", b"/metrics")))[1].decode()
+        assert metric(text, 'hetsyn_chunks_total{outcome="abandoned"}') == 1
+        assert metric(text, 'hetsyn_chunks_total{outcome="applied"}') == 2
+
+
+async def test_chunks_of_clients_that_go_wait_for_no_turn(models: Path, gate: Gate) -> None:
+    async with listening(models, gate) as server:
+        reader, writer = await begun(server, gate, chunk(5, session="a"))
+        gone = [await server.connect() for _ in range(20)]
+        for _, each in gone:
+            each.write(chunk(LONG_STEPS, session="a"))
+        await server.until(lambda: server.parts.admission.in_flight == 21)
+        for _, each in gone:
+            each.close()
+        await server.until(lambda: server.parts.admission.in_flight == 1)
+        calls = gate.calls
+        gate.opened.set()
+        status, body = await response(reader)
+        assert (status, json.loads(body)["total_steps"]) == (200, 5)
+        status, body = await ask(server, chunk(5, session="a", end=True))
+        assert json.loads(body)["seq"] == 1
+        assert gate.calls == calls + 1
+        writer.close()
+
+
+async def test_pipelined_chunks_of_a_client_that_goes_are_not_begun(models: Path, gate: Gate) -> None:
+    async with listening(models, gate) as server:
+        _, writer = await begun(server, gate, b"".join(chunk(5, session=name) for name in "abc"))
+        writer.close()
+        await server.until(lambda: server.parts.admission.in_flight == 0 and server.open == 0)
+        gate.opened.set()
+        assert gate.calls == 1
+
+
+async def test_a_client_that_sends_no_more_and_waits_gets_its_response(models: Path, gate: Gate) -> None:
+    """The interim responses by which the server finds out that it is there come before."""
+    async with listening(models, gate) as server:
+        reader, writer = await begun(server, gate, chunk(5, session="a", seq=0))
+        writer.write_eof()
+        for _ in range(3):
+            assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+        gate.opened.set()
+        rest = await reader.read()
+        head, _, body = rest.replace(b"HTTP/1.1 100 Continue\r\n\r\n", b"").partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 200 OK\r\n")
+        assert json.loads(body)["seq"] == 0
+        writer.close()
+
+
+async def test_an_old_client_that_sends_no_more_gets_nothing_but_its_response(models: Path, gate: Gate) -> None:
+    async with listening(models, gate) as server:
+        request = chunk(5, session="a", seq=0).replace(b"HTTP/1.1", b"HTTP/1.0", 1)
+        reader, writer = await begun(server, gate, request)
+        writer.write_eof()
+        await asyncio.sleep(0.2)  # probes would come after 0.05 s
+        gate.opened.set()
+        assert (await reader.read()).startswith(b"HTTP/1.1 200 OK\r\n")
+        writer.close()
+
+
+async def test_a_client_whose_response_is_late_is_not_taken_for_gone(models: Path, gate: Gate) -> None:
+    async with listening(models, gate) as server:
+        reader, writer = await begun(server, gate, chunk(5, session="a", seq=0))
+        await asyncio.sleep(0.2)
+        gate.opened.set()
+        assert (await response(reader))[0] == 200
+        writer.close()
