@@ -11,7 +11,7 @@ itself: handing it to a thread and back would take longer. Audio is encoded ther
 unknown work goes to a thread. Of more chunks than are short together, the first ones run there.
 
 The engine changes no state in place, so a batch that fails is run again chunk by chunk, and the error reaches those
-alone whose chunk fails on its own. A caller that goes away harms nobody: its chunk runs with the others.
+alone whose chunk fails on its own. A state that is out of range fails its own chunk, not the batch. A caller that goes away harms nobody: its chunk runs with the others.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from service.batching.policy import BatchPolicy, Wait, Waiting
 from service.contract.manifest import FormName
 from service.engine.engine import Engine, Segment
 from service.engine.work import Job, Outcome, Work, begin, count_events, steps_left
+from service.errors import HetsynError
 from service.models.model import Model
 
 # A chunk takes two rounds of the event loop from its socket to the batcher: one starts its request's task, one its own.
@@ -58,7 +59,7 @@ class _Measured(NamedTuple):
         network_s: seconds of the network.
     """
 
-    results: Sequence[Job | Outcome]
+    results: Sequence[Job | Outcome | HetsynError]
     segment: Segment
     encode_s: float
     network_s: float
@@ -330,6 +331,8 @@ class Batcher:
         for item, result in zip(batch, measured.results, strict=True):
             if isinstance(result, Job):
                 self._waiting.append(self._item(item.model, item.form, result, item.outcome))
+            elif isinstance(result, HetsynError):
+                _fail(item, result)
             elif not item.outcome.done():
                 item.outcome.set_result(result)
 
