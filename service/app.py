@@ -143,7 +143,7 @@ def build_server(
     lifetimes = Lifetimes(
         retention.session_idle_s, retention.session_age_s, retention.ended_keep_s, retention.expired_keep_s
     )
-    packing = Packing(float16=settings.store.dtype == "float16")
+    packing = Packing(float16=settings.store.dtype == "float16", max_chunk_steps=limits.max_chunk_steps)
     uploads = Uploads(limits)
     admission = Admission(limits.max_waiting, uploads)
     engine = Engine(limits.max_chunk_steps)

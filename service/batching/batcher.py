@@ -11,7 +11,8 @@ itself: handing it to a thread and back would take longer. Audio is encoded ther
 unknown work goes to a thread. Of more chunks than are short together, the first ones run there.
 
 The engine changes no state in place, so a batch that fails is run again chunk by chunk, and the error reaches those
-alone whose chunk fails on its own. A state that is out of range fails its own chunk, not the batch. A caller that goes away harms nobody: its chunk runs with the others.
+alone whose chunk fails on its own. A state out of range fails its own chunk, not the batch. A caller that goes away
+harms nobody: its chunk runs with the others.
 """
 
 from __future__ import annotations

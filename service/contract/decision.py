@@ -13,7 +13,6 @@ import numpy as np
 from service.contract.graph_io import Float32Array
 from service.contract.manifest import Decision
 
-
 HIGHEST_PROBABILITY = 1.001
 # a score that is one float32 drifts over tens of millions of steps, and the sum of a sound session's probabilities too
 LOWEST_SUM, HIGHEST_SUM = 0.1, 2.0
