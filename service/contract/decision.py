@@ -56,6 +56,22 @@ def is_distribution(probabilities: Sequence[float]) -> bool:
     )
 
 
+def is_possible_score(decision: Decision, score: Float32Array, step: int) -> bool:
+    """Whether a stream can have come to a score: what each step adds is bounded.
+
+    Args:
+        decision: the rule.
+        score: [outputs], the manifest's ``decision.score``.
+        step: steps done since the stream's beginning.
+    """
+    counted = max(0, step - decision.skip_steps)
+    if decision.rule == "sum_softmax":
+        return is_distribution((score / np.float32(counted)).tolist()) if counted else not score.any()
+    if decision.rule == "spike_count":
+        return bool(score.min() >= 0 and score.max() <= counted)
+    return True
+
+
 def softmax(values: Float32Array) -> Float32Array:
     """The softmax of one row, [n] to [n]."""
     powers = np.exp(values - values.max())

@@ -6,7 +6,7 @@ next chunk, and then the session is at fault, not the model. A sound state that 
 
 from __future__ import annotations
 
-from service.contract.decision import class_probabilities, is_distribution
+from service.contract.decision import class_probabilities, is_possible_score
 from service.contract.graph_io import Float32Array
 from service.contract.manifest import FormName
 from service.engine.stream import StreamState
@@ -29,7 +29,7 @@ def fault(model: Model, form: FormName, before: StreamState) -> HetsynError:
     if (
         is_bounded(row, SOUND_VALUE)
         and all(is_bounded(value, SOUND_VALUE) for value in before.encoder.values())
-        and is_distribution(probabilities_of_state(model, row, before.step).tolist())
+        and is_possible_score(model.manifest.decision, scores_of_state(model, row), before.step)
     ):
         return ArtifactError(
             f"model {model.name!r} version {model.version!r} gave numbers that are not finite, too large, no "

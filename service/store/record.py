@@ -239,7 +239,7 @@ class Packing:
             resampler,
             read_samples(pending, "pending"),
         )
-        check_stream(model, stream, steps)
+        check_stream(model, row, stream, steps)
         return Session(model, form, known, stream)
 
     def as_stored(self, record: bytes, session: Session) -> Session:

@@ -16,8 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from service.contract.decision import is_distribution
+from service.contract.decision import is_distribution, is_possible_score
 from service.contract.manifest import FormName, Manifest, TensorDescription
+from service.engine.fault import scores_of_state
 from service.engine.stream import StreamState
 from service.errors import StateMismatch
 from service.models.model import Arrays, Model
@@ -132,11 +133,12 @@ def read_samples(content: memoryview, name: str) -> Samples:
     return samples
 
 
-def check_stream(model: Model, stream: StreamState, total_steps: int) -> None:
+def check_stream(model: Model, row: NDArray[np.float32], stream: StreamState, total_steps: int) -> None:
     """Check that a stream can have come from a session's chunks.
 
     Args:
         model: of the session.
+        row: the network's state, [words].
         stream: of the session.
         total_steps: of the session's chunks.
 
@@ -146,6 +148,8 @@ def check_stream(model: Model, stream: StreamState, total_steps: int) -> None:
     resampler, encoder = stream.resampler, model.manifest.encoder
     if stream.step != total_steps:
         raise StateMismatch(f"the session record's network has done {stream.step} steps, its session {total_steps}")
+    if not is_possible_score(model.manifest.decision, scores_of_state(model, row), stream.step):
+        raise StateMismatch("the session record's steps cannot have led to its score")
     if stream.kind == "spikes":
         if resampler is not None or len(stream.pending):
             raise StateMismatch("the session record takes spikes, but has sound that waits")
