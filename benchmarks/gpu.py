@@ -108,8 +108,8 @@ def agreement(resident: Model, hosted: Model, form: FormName) -> dict[str, Any]:
         fires &= (np.arange(longest) < steps[:, None])[..., None]
         row, unit = np.nonzero(fires.reshape(9 * longest, -1))
         inputs = {"events.row": row, "events.unit": unit, STEPS: steps, STEP: next_step}
-        rows, got = memory.run(resident.network(form), rows, inputs, outputs)
-        hosted_rows, expected = other.run(hosted.network(form), hosted_rows, inputs, outputs)
+        rows, got, _ = memory.run(resident.network(form), rows, inputs, outputs)
+        hosted_rows, expected, _ = other.run(hosted.network(form), hosted_rows, inputs, outputs)
         next_step = expected[NEXT_STEP]
         if not np.array_equal(got[NEXT_STEP], next_step):
             raise SystemExit(f"{form}: the GPU counts other steps than the CPU")

@@ -13,6 +13,7 @@ HetsynError
 │   ├── ConflictingChunk   the number was used, for other content
 │   ├── SessionEnded       a chunk after the end
 │   ├── ModelMismatch      the session runs on another model
+│   ├── StateBroken        its state or its counts are out of range, so no chunk can go on from them
 │   └── SessionExists      a session of this id exists; nothing was imported
 ├── SessionGone            the session has expired, or the store has lost it
 ├── StateError             a session record cannot be used; its stored record, if any, is unchanged
@@ -91,6 +92,10 @@ class SessionEnded(SessionError):
 
 
 class ModelMismatch(SessionError):
+    pass
+
+
+class StateBroken(SessionError):
     pass
 
 

@@ -52,6 +52,7 @@ PROBLEMS: Mapping[type[errors.HetsynError], Problem] = {
     errors.ConflictingChunk: Problem(409, "conflicting-chunk", "The chunk number was used for other content"),
     errors.SessionEnded: Problem(409, "session-ended", "The session has ended"),
     errors.ModelMismatch: Problem(409, "model-mismatch", "The session runs on another model"),
+    errors.StateBroken: Problem(409, "state-broken", "The session's state is broken"),
     errors.SessionExists: Problem(409, "session-exists", "A session of this id exists"),
     errors.SessionGone: Problem(410, "session-gone", "The session is gone"),
     errors.StateForeign: Problem(409, "state-foreign", "Not a session record"),

@@ -14,7 +14,7 @@ from service.admission.fair_share import client_of
 from service.admission.permits import Admission
 from service.admission.uploads import Upload, Uploads
 from service.api import problems
-from service.errors import ModelAbsent, StateError, UnsupportedInput
+from service.errors import ModelAbsent, StateError, TooLarge, UnsupportedInput
 from service.registry.registry import SessionRegistry
 from service.store.record import MEDIA_TYPE
 from service.wire.content_types import LONGEST, parse_content_type
@@ -57,7 +57,14 @@ def router(registry: SessionRegistry, admission: Admission, uploads: Uploads, ma
                 shown = repr(media_type[:LONGEST])
                 raise UnsupportedInput(f"content type {shown} is not accepted: send {' or '.join(STATE_TYPES)}")
             declared = request.headers.get("content-length", "").encode()
-            content = await read_body(request.receive, declared, max_body_bytes, upload)
+            max_bytes = min(max_body_bytes, registry.longest_import)
+            try:
+                content = await read_body(request.receive, declared, max_bytes, upload)
+            except TooLarge:
+                raise TooLarge(
+                    f"the body is longer than {max_bytes} bytes, and no session of this server's models is: "
+                    "send what GET /sessions/ID/state gave, to a server that has the session's model"
+                ) from None
             try:
                 with admission.permit(client):
                     description, is_new = await registry.import_state(
@@ -91,7 +98,7 @@ _IMPORT: dict[int | str, dict[str, Any]] = {
             408: "the body did not come in time",
             409: "a session of this id exists",
             410: "the session of this id has expired, or the store has lost it; or the record's session has expired",
-            413: "the body is too long",
+            413: "the body is longer than any session of the server's models",
             415: "a content type that is not accepted",
             422: "not a session record of a model that the server has; a wrong id; or `replace` is no truth value",
             503: "the server does not have the model's version, and another may have it; or " + _UNAVAILABLE,

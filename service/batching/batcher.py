@@ -13,8 +13,9 @@ thread and back would take longer. Audio is encoded there first, which makes the
 thread. Of more chunks than are short together, the first ones run there.
 
 The engine changes no state in place, so a batch that fails is run again chunk by chunk, and the error reaches those
-alone whose chunk fails on its own. For the same reason a chunk may be dropped between two segments. That happens when
-its caller is cancelled, and when the server ends. A chunk that has not begun in time is refused.
+alone whose chunk fails on its own. A state out of range fails its own chunk, not the batch. A chunk may be dropped
+between two segments too. That happens when its caller is cancelled, and when the server ends. A chunk that has not
+begun in time is refused.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from service.batching.policy import BatchPolicy, Wait, Waiting
 from service.contract.manifest import FormName
 from service.engine.engine import Engine, Segment
 from service.engine.work import Job, Outcome, Work, begin, count_events, steps_left
+from service.errors import HetsynError
 from service.models.model import Model
 
 # A chunk takes a round of the event loop from its socket to the batcher, which starts its request's task. Those that
@@ -283,7 +285,9 @@ class Batcher:
         for item, result in zip(batch, measured.results, strict=True):
             if item.outcome.done():  # its caller has gone
                 continue
-            if not isinstance(result, Job):
+            if isinstance(result, HetsynError):
+                _fail(item, result)
+            elif not isinstance(result, Job):
                 item.outcome.set_result(result)
             elif self._is_stopped:
                 _fail(item, shutting_down())

@@ -13,6 +13,7 @@ from service.batching.policy import Waiting
 from service.contract.manifest import FormName
 from service.engine.engine import Segment
 from service.engine.work import Job, Outcome, count_events
+from service.errors import HetsynError
 from service.models.model import Model
 
 SEGMENT_S = 5e-3
@@ -48,13 +49,13 @@ class Measured(NamedTuple):
     """What a segment took.
 
     Attributes:
-        results: of each job.
+        results: of each job; an error where its state is broken.
         segment: the steps that were run.
         encode_s: seconds until the network ran.
         network_s: seconds of the network.
     """
 
-    results: Sequence[Job | Outcome]
+    results: Sequence[Job | Outcome | HetsynError]
     segment: Segment
     encode_s: float
     network_s: float

@@ -6,10 +6,16 @@ The other languages have theirs in ``hetsyn_model/readout.py`` (torch), ``export
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from service.contract.graph_io import Float32Array
 from service.contract.manifest import Decision
+
+HIGHEST_PROBABILITY = 1.001
+# a score that is one float32 drifts over tens of millions of steps, and the sum of a sound session's probabilities too
+LOWEST_SUM, HIGHEST_SUM = 0.1, 2.0
 
 
 def is_decided(decision: Decision, step: int) -> bool:
@@ -35,6 +41,35 @@ def class_probabilities(decision: Decision, score: Float32Array, step: int) -> F
     if not is_decided(decision, step):
         return np.full_like(score, 1 / len(score))
     return score / np.float32(step - decision.skip_steps)
+
+
+def is_distribution(probabilities: Sequence[float]) -> bool:
+    """Whether numbers can be class probabilities: each is within 0 and 1, and their sum is about 1.
+
+    Args:
+        probabilities: [outputs], at least one.
+    """
+    return (
+        LOWEST_SUM <= sum(probabilities) <= HIGHEST_SUM  # not so if one is NaN
+        and min(probabilities) >= 0
+        and max(probabilities) <= HIGHEST_PROBABILITY
+    )
+
+
+def is_possible_score(decision: Decision, score: Float32Array, step: int) -> bool:
+    """Whether a stream can have come to a score: what each step adds is bounded.
+
+    Args:
+        decision: the rule.
+        score: [outputs], the manifest's ``decision.score``.
+        step: steps done since the stream's beginning.
+    """
+    counted = max(0, step - decision.skip_steps)
+    if decision.rule == "sum_softmax":
+        return is_distribution((score / np.float32(counted)).tolist()) if counted else not score.any()
+    if decision.rule == "spike_count":
+        return bool(score.min() >= 0 and score.max() <= counted)
+    return True
 
 
 def softmax(values: Float32Array) -> Float32Array:

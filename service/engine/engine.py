@@ -4,20 +4,21 @@
     spike chunk -----------------------------------------------> events┴-> network graph -> result
 
 A chunk is computed in segments: ``take`` cuts the next steps out of each job of a batch, ``compute`` runs the network
-on them. Pure: no state is changed in place, so when a batch fails all its streams are as they were. Index letters:
-b stream, t step, k channel.
+on them. Pure: no state is changed in place, so when a batch fails all its streams are as they were. Every state and
+answer is checked to be in range. One that is not becomes the error of its own chunk; the others keep their results.
+Index letters: b stream, t step, k channel.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from math import ceil
 from typing import NamedTuple
 
 import numpy as np
 
 from hetsyn_client.events import Integers
-from service.contract.decision import class_probabilities, is_decided
+from service.contract.decision import is_decided, is_distribution
 from service.contract.graph_io import (
     AUDIO,
     EVENT_ROW,
@@ -32,12 +33,13 @@ from service.contract.graph_io import (
     state_name,
 )
 from service.contract.manifest import FormName
+from service.engine.fault import broken, fault, probabilities_of_state, scores_of_state
 from service.engine.resampler import check_rates
 from service.engine.stream import InputKind, StreamState
 from service.engine.work import Job, Outcome, Piece, Result, Work, begin, take
-from service.errors import ArtifactError, InputError, TooLarge
+from service.errors import ArtifactError, HetsynError, InputError, TooLarge
 from service.models.model import Arrays, Model
-from service.runtime.state_memory import check_like
+from service.runtime.state_memory import check_like, is_bounded, out_of_bounds
 from service.wire.chunk import AudioChunk, Chunk, SpikeChunk
 
 SEGMENT_STEPS = 500  # that ``run`` gives a graph in one call, to bound the memory
@@ -52,12 +54,14 @@ class Group(NamedTuple):
         steps: int64 [b], of each.
         events: of all, as the network graph takes them.
         encoders: the encoder's state of each after these steps; empty for spikes.
+        unbounded: positions in ``members`` at which the encoder's state is out of bounds.
     """
 
     members: tuple[int, ...]
     steps: Integers
     events: Arrays
     encoders: tuple[Arrays, ...]
+    unbounded: Collection[int] = ()
 
 
 class Segment(NamedTuple):
@@ -130,7 +134,8 @@ class Engine:
         """The outcome of each chunk, in order. The chunks must have passed ``check``.
 
         Raises:
-            ArtifactError: a graph fails, or its output has a wrong shape or is not finite.
+            ArtifactError: a graph fails, or its output has a wrong shape or is out of range.
+            StateBroken: a stream's state is out of range.
             RuntimeUnavailable: the runtime fails.
             Overloaded: the device has no space for the next states.
         """
@@ -139,6 +144,9 @@ class Engine:
         while jobs:
             segment = self.take(model, list(jobs.values()), self._segment_steps)
             results = dict(zip(jobs, self.compute(model, form, segment), strict=True))
+            for result in results.values():
+                if isinstance(result, HetsynError):
+                    raise result
             outcomes |= {b: result for b, result in results.items() if isinstance(result, Outcome)}
             jobs = {b: result for b, result in results.items() if isinstance(result, Job)}
         return [outcomes[b] for b in range(len(batch))]
@@ -162,24 +170,28 @@ class Engine:
             if members:
                 chosen = [pieces[b] for b in members]
                 steps = np.array([piece.steps for piece in chosen], np.int64)
-                events, encoders = _encode(model, chosen, steps) if kind == "audio" else (_events(chosen, steps), ())
-                groups.append(Group(tuple(members), steps, events, encoders))
+                if kind == "audio":
+                    group = Group(tuple(members), steps, *_encode(model, chosen, steps))
+                else:
+                    group = Group(tuple(members), steps, _events(chosen, steps), ())
+                groups.append(group)
                 total_steps += int(steps.sum())
-                total_events += len(events[EVENT_ROW])
+                total_events += len(group.events[EVENT_ROW])
         return Segment(pieces, tuple(groups), total_steps, total_events)
 
-    def compute(self, model: Model, form: FormName, segment: Segment) -> list[Job | Outcome]:
+    def compute(self, model: Model, form: FormName, segment: Segment) -> list[Job | Outcome | HetsynError]:
         """Run the network on a segment.
 
         Returns:
-            Of each job its outcome if it is done, else the job after the segment.
+            Of each job its outcome if it is done, else the job after the segment. If its state or answer is out of
+            range, the error, StateBroken or ArtifactError.
 
         Raises:
-            ArtifactError: a graph fails, or its output has a wrong shape or is not finite.
+            ArtifactError: a graph fails, or its output has a wrong shape.
             RuntimeUnavailable: the runtime fails.
             Overloaded: the device has no space for the next states.
         """
-        results: dict[int, Job | Outcome] = {}
+        results: dict[int, Job | Outcome | HetsynError] = {}
         for group in segment.groups:
             results.update(zip(group.members, self._run_group(model, form, segment, group), strict=True))
         for b, piece in enumerate(segment.pieces):
@@ -187,18 +199,23 @@ class Engine:
                 results[b] = _outcome_of_state(model, form, piece.job) if piece.is_last else piece.job
         states = model.states(form)
         if not states.is_host:  # a commit reads them on the event loop
-            done = [(piece, results[b]) for b, piece in enumerate(segment.pieces) if piece.job.needs_host]
-            states.fetch([result.stream.network for piece, result in done if piece.is_last])
+            needed = [b for b, piece in enumerate(segment.pieces) if piece.job.needs_host]
+            done = [(b, result) for b in needed if isinstance(result := results[b], Outcome)]
+            for index in states.fetch([outcome.stream.network for _, outcome in done]):
+                b = done[index][0]
+                results[b] = fault(model, form, segment.pieces[b].job.stream)
         return [results[b] for b in range(len(segment.pieces))]
 
-    def _run_group(self, model: Model, form: FormName, segment: Segment, group: Group) -> list[Job | Outcome]:
+    def _run_group(
+        self, model: Model, form: FormName, segment: Segment, group: Group
+    ) -> list[Job | Outcome | HetsynError]:
         manifest, states = model.manifest, model.states(form)
         pieces = [segment.pieces[b] for b in group.members]
         streams = [piece.job.stream for piece in pieces]
         has_trace = manifest.decision.rule == "trace"
         names = [NEXT_STEP, SCORES, PROBABILITIES, *([READOUT] if has_trace else [])]
         step = np.array([stream.step for stream in streams], np.int64)
-        rows, outputs = states.run(
+        rows, outputs, unbounded = states.run(
             model.network(form),
             [stream.network for stream in streams],
             {**group.events, STEPS: group.steps, STEP: step},
@@ -206,13 +223,26 @@ class Engine:
         )
         check_like(model.name, NEXT_STEP, outputs[NEXT_STEP], step)
         scores, probabilities = outputs[SCORES], outputs[PROBABILITIES]
-        if not (np.isfinite(scores).all() and np.isfinite(probabilities).all()):
-            raise ArtifactError(f"model {model.name!r} version {model.version!r} gave numbers that are not finite")
-        results: list[Job | Outcome] = []
+        if probabilities.shape != (len(pieces), manifest.outputs):
+            raise ArtifactError(
+                f"model {model.name!r} version {model.version!r}: form {form!r} gave {probabilities.shape[1:]} "
+                "probabilities a stream: export the model again with a matching hetsyn"
+            )
+        shares = probabilities.tolist()
+        results: list[Job | Outcome | HetsynError] = []
         encoders = group.encoders or [stream.encoder for stream in streams]
         totals = outputs[NEXT_STEP].tolist()
         for b, (piece, stream) in enumerate(zip(pieces, streams, strict=True)):
             job, total = piece.job, totals[b]
+            if (
+                total != stream.step + piece.steps
+                or b in unbounded
+                or b in group.unbounded
+                or not is_distribution(shares[b])
+                or (has_trace and not is_bounded(outputs[READOUT][b, : piece.steps]))
+            ):
+                results.append(fault(model, form, stream))
+                continue
             after = StreamState(rows[b], total, encoders[b], stream.kind, stream.resampler, stream.pending)
             steps = job.steps + piece.steps
             readouts = job.readouts
@@ -236,14 +266,16 @@ def _check_channels(model: Model, chunk: SpikeChunk) -> None:
         raise InputError(f"unit {int(chunk.unit.max())} is outside model {model.name!r}'s channels 0-{channels - 1}")
 
 
-def _outcome_of_state(model: Model, form: FormName, job: Job) -> Outcome:
-    """The outcome of a job whose last piece does not fill a step."""
+def _outcome_of_state(model: Model, form: FormName, job: Job) -> Outcome | HetsynError:
+    """The outcome of a job whose last piece does not fill a step; StateBroken if its state has no answer."""
     decision, outputs = model.manifest.decision, model.manifest.outputs
     scores, probabilities = job.scores, job.probabilities
     if scores is None or probabilities is None:  # of the whole chunk: the state has the score so far
         row = model.states(form).to_host(job.stream.network)
-        scores = row[-outputs:].copy()  # the last tensor of the row, by the manifest's schema
-        probabilities = class_probabilities(decision, scores, job.stream.step)
+        scores = scores_of_state(model, row).copy()
+        probabilities = probabilities_of_state(model, row, job.stream.step)
+        if not is_distribution(probabilities.tolist()):
+            return broken()
     readout = None
     if decision.rule == "trace":
         readout = np.concatenate([np.zeros((0, outputs), np.float32), *job.readouts])
@@ -266,14 +298,17 @@ def _events(pieces: Sequence[Piece], steps: Integers) -> Arrays:
     }
 
 
-def _encode(model: Model, pieces: Sequence[Piece], steps: Integers) -> tuple[Arrays, tuple[Arrays, ...]]:
+def _encode(
+    model: Model, pieces: Sequence[Piece], steps: Integers
+) -> tuple[Arrays, tuple[Arrays, ...], Collection[int]]:
     """Run the encoder on a segment of audio.
 
     Args:
         steps: int64 [b], of each piece.
 
     Returns:
-        The segment's events, as the network graph takes them, and each stream's encoder state after it.
+        The segment's events, as the network graph takes them, each stream's encoder state after it, and the streams
+        whose encoder state is out of bounds.
     """
     audio = np.zeros((len(pieces), int(steps.max()) * model.encoder.samples_per_step), np.float32)
     for b, piece in enumerate(pieces):
@@ -284,10 +319,12 @@ def _encode(model: Model, pieces: Sequence[Piece], steps: Integers) -> tuple[Arr
     inputs |= {AUDIO: audio, STEPS: steps}
     outputs = model.encoder_graph.run(inputs, [EVENT_ROW, EVENT_UNIT, *map(next_name, tensors)])
     after = {name: outputs[next_name(name)] for name in tensors}
+    unbounded = set[int]()
     for name in tensors:
         check_like(model.name, next_name(name), after[name], before[name])
+        unbounded.update(out_of_bounds(after[name]))
     events = {name: outputs[name] for name in (EVENT_ROW, EVENT_UNIT)}
-    return events, tuple(_unstack(after, b) for b in range(len(pieces)))
+    return events, tuple(_unstack(after, b) for b in range(len(pieces))), unbounded
 
 
 def _stack(states: Sequence[Arrays]) -> Arrays:

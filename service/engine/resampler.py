@@ -97,6 +97,18 @@ class Resampler:
         return replace(after, received=self.received, emitted=self.emitted + missing), output[:missing]
 
     @property
+    def is_possible(self) -> bool:
+        """Whether ``push`` can have made it from its beginning: how much waits and was emitted follows from
+        ``received``."""
+        if self.rate_hz == self.target_hz:
+            return not len(self.waiting) and self.emitted == self.received
+        blocks = max(0, (self.received - self._context) // self._block)
+        return (
+            self.silence + len(self.waiting) == self._context + self.received - blocks * self._block
+            and self.emitted == blocks * self._block * self.target_hz // self.rate_hz
+        )
+
+    @property
     def _period(self) -> int:
         """Input samples after which an input and an output sample coincide again."""
         return self.rate_hz // gcd(self.rate_hz, self.target_hz)

@@ -138,6 +138,10 @@ class ModelCatalog:
         """Number of versions that are in use and not offered any more."""
         return len(self._retired)
 
+    def models(self) -> list[Model]:
+        """The models of new and of existing sessions."""
+        return [*self._snapshot.by_key().values(), *self._retired.values()]
+
     def versions(self, name: str) -> list[str]:
         """The offered versions of a model, from the oldest to the newest.
 

@@ -31,9 +31,11 @@ from service.session.protocol import (
 )
 from service.session.session import Session
 from service.session.snapshot import Snapshot
-from service.store.record import Packing, read, renamed
+from service.store.record import UNPACK_IN_LOOP_BYTES, Packing, read, renamed
 from service.wire.schema import InferRequest, Reply
 
+# A record up to this length is read whether or not the server has its model, so that the client learns what is wrong.
+IMPORT_BYTES = 1024 * 1024
 MAX_ATTEMPTS = 10  # decisions on one request; each one after the first means that another process was faster
 
 log = logging.getLogger("hetsyn.sessions")
@@ -140,6 +142,11 @@ class SessionRegistry:
         self._counters.sessions_exported += 1
         return self._packing.pack(session_id, session.shifted(self.sessions.wall_offset_s))
 
+    @property
+    def longest_import(self) -> int:
+        """Upper bound of the bytes of a session that can be imported: what the largest model can have."""
+        return max(IMPORT_BYTES, *map(self._packing.longest, self._catalog.models()))
+
     async def import_state(
         self, session_id: str, content: bytes, *, replace_it: bool, client: str = ""
     ) -> tuple[dict[str, Any], bool]:
@@ -163,7 +170,11 @@ class SessionRegistry:
             StoreUnavailable: it may have been stored or not.
         """
         sessions = self.sessions
-        session = self._imported(content, session_id)
+        if len(content) <= UNPACK_IN_LOOP_BYTES:
+            exported = self._unpacked(content)
+        else:
+            exported = await asyncio.to_thread(self._unpacked, content)
+        session = self._imported(*exported, session_id)
         if replace_it:
             sessions.release_id(session_id)
         entry = sessions.enter(session_id, client)
@@ -287,21 +298,28 @@ class SessionRegistry:
         check_delete(entry.id, snapshot.session.known, self.sessions.clock(), self.sessions.decision_lifetimes)
         return snapshot.session
 
-    def _imported(self, content: bytes, session_id: str) -> Session:
-        """Unpack an exported session under an id, last used now.
+    def _unpacked(self, content: bytes) -> tuple[str, Session]:
+        """The id of an exported session, and the session; may run on a thread.
 
         Raises:
             StateError: the content cannot be used.
-            SessionGone: the session has expired or is too old.
         """
         record = read(content)
-        session = self._packing.unpack(record, self._catalog.of_session(record.model, record.version))
+        model = self._catalog.of_session(record.model, record.version)
+        return record.session, self._packing.unpack(record, model, imported=True)
+
+    def _imported(self, exported_id: str, session: Session, session_id: str) -> Session:
+        """An exported session under an id, last used now.
+
+        Raises:
+            SessionGone: the session has expired or is too old.
+        """
         session = renamed(session, session_id).shifted(-self.sessions.wall_offset_s)
         now_s = self.sessions.clock()
         created_s = min(session.known.created_s, now_s)
         session = session._replace(known=session.known._replace(created_s=created_s, used_s=now_s))
         if status(session.known, now_s, self.sessions.lifetimes) not in ("open", "ended"):
-            raise expired(record.session, self.sessions.lifetimes)
+            raise expired(exported_id, self.sessions.lifetimes)
         return session
 
     def _description(self, session_id: str, session: Session) -> dict[str, Any]:

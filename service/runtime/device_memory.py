@@ -30,7 +30,7 @@ from service.contract.graph_io import BATCH, LONGEST, NEXT_STATE, STATE, STEPS, 
 from service.errors import Overloaded
 from service.runtime.device import Device, DeviceGraph
 from service.runtime.onnx import Array, DeviceTensor, Graph
-from service.runtime.state_memory import Row
+from service.runtime.state_memory import Row, out_of_bounds
 
 BLOCK_BYTES = 16 * 1024 * 1024
 MIN_BLOCK_SLOTS = 64
@@ -148,19 +148,25 @@ class DeviceMemory:
             slot.host = None  # it is read once, to be stored or sent; a copy of every session would fill the host
         return values
 
-    def fetch(self, rows: Sequence[Row]) -> None:
-        missing = [row for row in cast(Sequence[DeviceRow], rows) if row.host is None]
+    def fetch(self, rows: Sequence[Row]) -> Sequence[int]:
+        missing, indices = list[DeviceRow](), list[int]()
+        for index, row in enumerate(cast(Sequence[DeviceRow], rows)):
+            if row.host is None:
+                missing.append(row)
+                indices.append(index)
         if not missing:
-            return
+            return ()
         with self._device.lock:
             source = self._gathered(missing)
             downloaded = self._device.download(source, len(missing) * self._row_bytes).view(np.float32)
-        for row, values in zip(missing, downloaded.reshape(len(missing), -1), strict=True):
+        downloaded = downloaded.reshape(len(missing), -1)
+        for row, values in zip(missing, downloaded, strict=True):
             row.host = values if len(missing) == 1 else values.copy()
+        return [indices[b] for b in out_of_bounds(downloaded)]
 
     def run(
         self, graph: Graph, rows: Sequence[Row], inputs: Mapping[str, Array], outputs: Sequence[str]
-    ) -> tuple[Sequence[Row], Mapping[str, Array]]:
+    ) -> tuple[Sequence[Row], Mapping[str, Array], Sequence[int]]:
         on_device = cast(DeviceGraph, graph)  # a model whose states are on a device has its graphs there too
         slots = cast(Sequence[DeviceRow], rows)
         count, state_type = len(slots), np.dtype(np.float32)
@@ -191,7 +197,7 @@ class DeviceMemory:
         for name, offset in offsets.items():
             end = offset + types[name].itemsize * prod(shapes[name])
             values[name] = downloaded[offset:end].view(types[name]).reshape(shapes[name])
-        return fresh, values
+        return fresh, values, ()  # the rows stay on the device: ``fetch`` looks at those that leave it
 
     def _upload(self, rows: Sequence[DeviceRow]) -> None:
         """Give slots to the rows that have none.

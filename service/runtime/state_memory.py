@@ -19,6 +19,10 @@ from service.contract.graph_io import NEXT_STATE, STATE, Float32Array
 from service.errors import ArtifactError
 from service.runtime.onnx import Array, Graph
 
+LARGEST_VALUE = 1e30
+"""What a number of a state has to be below, plus or minus. It leaves room in float32 for what the next chunk adds."""
+FEW_VALUES, SMALL_SQUARES = 512, 1e18  # see ``is_bounded``
+
 
 class Row(Protocol):
     """A handle on the state of one stream's network, float32 [words]. It belongs to the memory that made it."""
@@ -47,13 +51,17 @@ class StateMemory(Protocol):
         """The values of a row, [words]; do not write to them."""
         ...
 
-    def fetch(self, rows: Sequence[Row]) -> None:
-        """Bring the values of rows to the host together, so that ``to_host`` has them at once."""
+    def fetch(self, rows: Sequence[Row]) -> Sequence[int]:
+        """Bring the values of rows to the host together, so that ``to_host`` has them at once.
+
+        Returns:
+            The indices of rows out of bounds (``is_bounded``) that ``run`` has not seen to be so.
+        """
         ...
 
     def run(
         self, graph: Graph, rows: Sequence[Row], inputs: Mapping[str, Array], outputs: Sequence[str]
-    ) -> tuple[Sequence[Row], Mapping[str, Array]]:
+    ) -> tuple[Sequence[Row], Mapping[str, Array], Sequence[int]]:
         """Run a network graph on the streams of these rows.
 
         Args:
@@ -61,7 +69,8 @@ class StateMemory(Protocol):
             outputs: the names to return, without ``next.state``.
 
         Returns:
-            The next rows, and the named outputs on the host.
+            The next rows, the named outputs on the host, and the indices of rows out of bounds (``is_bounded``). A
+            memory that does not have the values on the host leaves this to ``fetch``.
 
         Raises:
             ArtifactError: the graph fails, or gives a state of another shape or type.
@@ -88,19 +97,40 @@ class HostMemory:
     def to_host(self, row: Row) -> Float32Array:
         return cast(Float32Array, row)
 
-    def fetch(self, rows: Sequence[Row]) -> None:
+    def fetch(self, rows: Sequence[Row]) -> Sequence[int]:  # noqa: ARG002
         """They are on the host."""
+        return ()
 
     def run(
         self, graph: Graph, rows: Sequence[Row], inputs: Mapping[str, Array], outputs: Sequence[str]
-    ) -> tuple[Sequence[Row], Mapping[str, Array]]:
+    ) -> tuple[Sequence[Row], Mapping[str, Array], Sequence[int]]:
         before = [self.to_host(row) for row in rows]
         states = before[0][np.newaxis] if len(before) == 1 else np.stack(before)
         values = graph.run({**inputs, STATE: states}, [NEXT_STATE, *outputs])
         after = values[NEXT_STATE]
         check_like(self._model, NEXT_STATE, after, states)
         # a copy where a row would keep the whole batch in memory
-        return [after[0]] if len(after) == 1 else [state.copy() for state in after], values
+        next_rows = [after[0]] if len(after) == 1 else [state.copy() for state in after]
+        return next_rows, values, out_of_bounds(after)
+
+
+def is_bounded(values: Array, limit: float = LARGEST_VALUE) -> bool:
+    """Whether every number is finite and less than ``limit`` away from 0.
+
+    Args:
+        values: of any shape.
+        limit: above 1e9.
+    """
+    # One call in place of two, for the small tensors of an encoder. It would be slow for a long row of a silent
+    # network, whose squares are denormal.
+    if values.size <= FEW_VALUES and np.vdot(values, values) <= SMALL_SQUARES:
+        return True
+    return bool(-limit < np.minimum.reduce(values, axis=None) and np.maximum.reduce(values, axis=None) < limit)
+
+
+def out_of_bounds(values: Array) -> Sequence[int]:
+    """The indices b at which ``values`` [b, ...] is not ``is_bounded``: all at once, since hardly ever one is not."""
+    return () if is_bounded(values) else [b for b, value in enumerate(values) if not is_bounded(value)]
 
 
 def check_like(model: str, name: str, output: Array, before: Array) -> None:

@@ -107,9 +107,11 @@ class Advance:
 
         Raises:
             SessionEnded: the session takes no chunk any more.
+            StateBroken: as ``Session.check_counts``.
             InputError, UnsupportedInput: as ``Engine.check``.
         """
         stream = session.open_stream
+        session.check_counts()
         self._engine.check(session.model, stream, request.chunk)
         return PlannedChunk(session, stream, seq)
 

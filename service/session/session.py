@@ -8,12 +8,17 @@ import numpy as np
 
 from service.contract.manifest import FormName
 from service.engine.stream import StreamState
-from service.errors import ModelMismatch, SessionEnded
+from service.errors import ModelMismatch, SessionEnded, StateBroken
 from service.models.model import Model
 from service.session.protocol import Known
 from service.wire.schema import Envelope
 
 STREAM_BYTES = 1_250  # objects of a stream: its value, a resampler, and the heads of half a dozen arrays
+
+LARGEST_COUNT = 2**53
+"""The largest number of a chunk, steps or samples that a session's record can have: JSON's largest exact integer."""
+FULL_COUNT = 2**52
+"""A session that has counted so far takes no chunk, so no chunk leads beyond ``LARGEST_COUNT``."""
 
 
 class Session(NamedTuple):
@@ -54,6 +59,20 @@ class Session(NamedTuple):
         if self.stream is None:
             raise SessionEnded("the session has ended: begin another one under a new id")
         return self.stream
+
+    def check_counts(self) -> None:
+        """Check that a chunk's steps and samples can be counted.
+
+        Raises:
+            StateBroken: they cannot. Only an import leads there.
+        """
+        progress, stream = self.known.progress, self.stream
+        received = stream.resampler.received if stream and stream.resampler else 0
+        if max(progress.expected_seq, progress.total_steps, received) >= FULL_COUNT:
+            raise StateBroken(
+                "the session has counted as many chunks, steps or samples as it can: delete it, and begin another, "
+                "under a new id; this chunk was not applied"
+            )
 
     def check_model(self, envelope: Envelope) -> None:
         """Check that a request means this session's model.

@@ -19,47 +19,57 @@
 
 With float16 the network's row takes half the room. The decision's scores at the end of the row stay float32, because
 they add up over the session. If a value is too large for float16, the whole row stays float32. No other module knows
-the layout of a record.
+the layout of a record; ``sections`` checks what its sections contain.
 """
 
 from __future__ import annotations
 
 import hashlib
 import math
+import re
 import struct
-from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import chain
 from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import ValidationError
 
 from service.contract.manifest import FormName, TensorDescription, content_hash
-from service.engine.resampler import Resampler
 from service.engine.stream import InputKind, StreamState
 from service.errors import ModelChanged, StateCorrupt, StateForeign, StateFormat, StateMismatch, StateTruncated
-from service.models.model import Arrays, Model
-from service.runtime.onnx import Array
+from service.models.model import Model
 from service.session.protocol import Answered, Known, Progress
-from service.session.session import Session
-from service.wire.pcm import HIGHEST_RATE_HZ, LOWEST_RATE_HZ, Samples
-from service.wire.schema import Reply
+from service.session.session import FULL_COUNT, LARGEST_COUNT, Session
+from service.settings import Limits
+from service.store.sections import (
+    DTYPES,
+    STEPS,
+    check_stream,
+    little,
+    longest_reply,
+    longest_reply_steps,
+    longest_state,
+    read_encoder,
+    read_network,
+    read_reply,
+    read_resampler,
+    read_samples,
+)
+from service.wire.chunk import DIGEST_BYTES
+from service.wire.schema import SESSION_ID, Reply
 
 MEDIA_TYPE = "application/vnd.hetsyn.session"
 MAGIC = b"HSST"
 FORMAT_VERSION = 1
 CHECKSUM_BYTES = 32
-LONGEST_WAIT_S = 4  # length of the samples in a resampler; it needs three seconds at the oddest rates
+LONGEST_ID, LONGEST_NAMES = 128, 3 * 64 + 2  # bytes of the session's id; of model, version and form
+UNPACK_IN_LOOP_BYTES = 64 * 1024  # of a record; a longer one is better read and unpacked on a thread
 
 OPEN, ENDED, DROPPED = 0, 1, 2
 FLOAT16, AUDIO, SPIKES, RESAMPLER = 1, 2, 4, 8
 
 _HEAD = struct.Struct("<4sHBBQ32sddQQIIQQ8I")
 _START = struct.Struct("<4sH2xQ")
-_STEPS = struct.Struct("<q")
-_DTYPES = {"float32": "<f4", "float64": "<f8", "int64": "<i8"}
 
 
 @dataclass(frozen=True)
@@ -95,6 +105,7 @@ class _Layout:
         words: float32 values of the network's row.
         exact: values at the end of the row that are never rounded.
         encoder: the encoder's state tensors, in order.
+        longest: upper bound of the bytes of a record.
     """
 
     model_hash: bytes
@@ -102,6 +113,7 @@ class _Layout:
     words: int
     exact: int
     encoder: tuple[TensorDescription, ...]
+    longest: int
 
 
 class Packing:
@@ -109,10 +121,12 @@ class Packing:
 
     Args:
         float16: pack the network's state as float16; unpacking takes both.
+        max_chunk_steps: of a chunk, which bounds the readout of an imported session's last reply.
     """
 
-    def __init__(self, *, float16: bool = False) -> None:
+    def __init__(self, *, float16: bool = False, max_chunk_steps: int = Limits.max_chunk_steps) -> None:
         self.float16 = float16
+        self._max_chunk_steps = max_chunk_steps
         self._layouts: WeakKeyDictionary[Model, dict[str, _Layout]] = WeakKeyDictionary()
 
     def pack(self, session_id: str, session: Session) -> bytes:
@@ -130,15 +144,15 @@ class Packing:
         if stream is not None:
             row = session.model.states(session.form).to_host(stream.network)
             network, is_float16 = self._packed_network(layout, row, stream.step)
-            encoder = b"".join([_little(stream.encoder[t.name], _DTYPES[t.dtype]) for t in layout.encoder])
-            pending = _little(stream.pending, "<f4")
+            encoder = b"".join([little(stream.encoder[t.name], DTYPES[t.dtype]) for t in layout.encoder])
+            pending = little(stream.pending, "<f4")
             flags = (FLOAT16 if is_float16 else 0) | (AUDIO if stream.kind == "audio" else SPIKES)
             if stream.resampler is not None:
                 flags |= RESAMPLER
                 resampler = stream.resampler
                 rate_hz, target_hz = resampler.rate_hz, resampler.target_hz
                 received, emitted = resampler.received, resampler.emitted
-                waiting = _little(resampler.with_silence(), "<f4")
+                waiting = little(resampler.with_silence(), "<f4")
         progress = known.progress
         sections = (
             session_id.encode(), layout.names, last.digest, last.reply, network, encoder, waiting, pending,
@@ -157,12 +171,18 @@ class Packing:
         """SHA-256 of the content of the manifest of the session's model."""
         return self._layout(session.model, session.form).model_hash
 
-    def unpack(self, record: Record, model: Model) -> Session:
+    def longest(self, model: Model) -> int:
+        """Upper bound of the bytes of a session of a model, if it is to be imported."""
+        return max(self._layout(model, form).longest for form in model.manifest.forms)
+
+    def unpack(self, record: Record, model: Model, *, imported: bool = False) -> Session:
         """Unpack a session.
 
         Args:
             record: of the session.
             model: that the record names.
+            imported: the record comes from a client. Then its counts leave room for further chunks, and its last reply
+                is to no more steps than this server takes.
 
         Raises:
             ModelChanged: the model has other content than when the session began.
@@ -183,11 +203,15 @@ class Packing:
         status, flags = head[2:4]
         created_s, used_s, expected, steps, rate_hz, target_hz, received, emitted = head[6:14]
         digest, reply_json, network, encoder, waiting, pending = record.sections[2:]
-        reply = _reply(reply_json)
+        limit = FULL_COUNT - 1 if imported else LARGEST_COUNT
+        if not (1 <= expected <= limit and steps <= limit and received <= limit and status in (OPEN, ENDED, DROPPED)):
+            raise StateMismatch("the session record's progress is not possible")
+        if len(digest) != DIGEST_BYTES:
+            raise StateMismatch(f"the session record's digest has {len(digest)} bytes, a digest has {DIGEST_BYTES}")
+        max_steps = min(steps, longest_reply_steps(model.manifest, self._max_chunk_steps)) if imported else steps
+        reply = read_reply(reply_json, model.manifest, max_steps)
         if not (math.isfinite(created_s) and math.isfinite(used_s) and created_s >= 0 and used_s >= 0):
             raise StateMismatch("the session record's times are not valid")
-        if not (1 <= expected <= 2**53 and steps <= 2**53 and status in (OPEN, ENDED, DROPPED)):
-            raise StateMismatch("the session record's progress is not possible")
         if (reply.session, reply.seq, reply.end) != (record.session, expected - 1, status == ENDED):
             raise StateMismatch("the session record's last reply is not that of its last chunk")
         if (reply.model, reply.version, reply.form, reply.total_steps) != (model.name, model.version, form, steps):
@@ -203,19 +227,19 @@ class Packing:
         kind: InputKind = "audio" if flags & AUDIO else "spikes"
         resampler = None
         if flags & RESAMPLER:
-            resampler = Resampler.from_record(rate_hz, target_hz, _samples(waiting, "waiting"), received, emitted)
+            resampler = read_resampler(waiting, model.manifest, rate_hz, target_hz, received, emitted)
         elif waiting:
             raise StateMismatch("the session record has samples to resample, but no resampler")
-        row, network_steps = _network(network, layout, is_float16=bool(flags & FLOAT16))
+        row, network_steps = read_network(network, layout.words, layout.exact, is_float16=bool(flags & FLOAT16))
         stream = StreamState(
             model.states(form).from_host(row),
             network_steps,
-            _encoder(encoder, layout.encoder),
+            read_encoder(encoder, layout.encoder),
             kind,
             resampler,
-            _samples(pending, "pending"),
+            read_samples(pending, "pending"),
         )
-        _check_audio(model, stream)
+        check_stream(model, row, stream, steps)
         return Session(model, form, known, stream)
 
     def as_stored(self, record: bytes, session: Session) -> Session:
@@ -227,25 +251,29 @@ class Packing:
         layout = layouts.get(form)
         if layout is None:
             manifest = model.manifest
+            longest = _HEAD.size + LONGEST_ID + LONGEST_NAMES + DIGEST_BYTES + CHECKSUM_BYTES
+            longest += longest_reply(manifest, longest_reply_steps(manifest, self._max_chunk_steps))
+            longest += longest_state(manifest, form)
             layout = layouts[form] = _Layout(
                 model_hash(model),
                 "\n".join((model.name, model.version, form)).encode(),
                 manifest.forms[form].words,
                 manifest.outputs,
                 manifest.encoder.state if manifest.encoder else (),
+                longest,
             )
         return layout
 
     def _packed_network(self, layout: _Layout, row: NDArray[np.float32], steps: int) -> tuple[bytes, bool]:
         """The packed state of the network, and whether it is float16."""
-        packed_steps = _STEPS.pack(steps)
+        packed_steps = STEPS.pack(steps)
         if self.float16:
             split = layout.words - layout.exact
             with np.errstate(over="ignore"):
                 rounded = row[:split].astype("<f2")
             if np.isfinite(rounded).all():
-                return b"".join((rounded.tobytes(), _little(row[split:], "<f4"), packed_steps)), True
-        return _little(row, "<f4") + packed_steps, False
+                return b"".join((rounded.tobytes(), little(row[split:], "<f4"), packed_steps)), True
+        return little(row, "<f4") + packed_steps, False
 
 
 def model_hash(model: Model) -> bytes:
@@ -292,12 +320,16 @@ def read(content: bytes, session_id: str | None = None) -> Record:
     for size in sizes:
         sections.append(view[offset : offset + size])
         offset += size
+    if sizes[0] > LONGEST_ID or sizes[1] > LONGEST_NAMES:
+        raise StateMismatch("the session record's names are too long")
     try:
         session, names = str(sections[0], "utf-8"), str(sections[1], "utf-8").split("\n")
     except UnicodeDecodeError as error:
         raise StateMismatch(f"the session record's names are not text ({error})") from error
     if len(names) != 3:
         raise StateMismatch("the session record does not name its model, version and form")
+    if not re.fullmatch(SESSION_ID, session):
+        raise StateMismatch("the session record's id is not one: it has 1 to 128 characters of A-Z a-z 0-9 . _ ~ : -")
     model, version, form = names
     if session_id is not None and session != session_id:
         raise StateMismatch(f"the session record belongs to {session!r}, not {session_id!r}")
@@ -312,93 +344,3 @@ def renamed(session: Session, session_id: str) -> Session:
         return session
     last = progress.last._replace(reply=reply.model_copy(update={"session": session_id}).to_json())
     return session._replace(known=session.known._replace(progress=progress._replace(last=last)))
-
-
-def _little(value: Array, dtype: str) -> bytes:
-    return value.astype(dtype, copy=False).tobytes()
-
-
-def _network(content: memoryview, layout: _Layout, *, is_float16: bool) -> tuple[NDArray[np.float32], int]:
-    """Unpack the state of the network: its row, float32 [words], and the steps that it has done.
-
-    Raises:
-        StateMismatch: the size is not the manifest's, a number is not finite, or the steps are no count.
-    """
-    split = layout.words - layout.exact if is_float16 else 0
-    expected = 2 * split + 4 * (layout.words - split) + _STEPS.size
-    if len(content) != expected:
-        raise StateMismatch(f"the session record has {len(content)} bytes of state, its model has {expected}")
-    row = np.empty(layout.words, np.float32)
-    row[:split] = np.frombuffer(content, "<f2", split)
-    row[split:] = np.frombuffer(content, "<f4", layout.words - split, 2 * split)
-    if not np.isfinite(row).all():
-        raise StateMismatch("the network's state in the session record has numbers that are not finite")
-    (steps,) = _STEPS.unpack_from(content, expected - _STEPS.size)
-    if not 0 <= steps <= 2**53:
-        raise StateMismatch("the network's steps in the session record are not a valid count")
-    return row, steps
-
-
-def _encoder(content: memoryview, tensors: Sequence[TensorDescription]) -> Arrays:
-    """Unpack the state of the encoder, by name.
-
-    Raises:
-        StateMismatch: the size is not the manifest's, or a number is not finite.
-    """
-    expected = sum(tensor.bytes for tensor in tensors)
-    if len(content) != expected:
-        raise StateMismatch(f"the session record has {len(content)} bytes of encoder state, its model has {expected}")
-    state: Arrays = {}
-    offset = 0
-    for tensor in tensors:
-        packed = np.frombuffer(content, _DTYPES[tensor.dtype], math.prod(tensor.shape), offset)
-        offset += tensor.bytes
-        if not np.isfinite(packed).all():
-            raise StateMismatch(f"{tensor.name} of the session record has numbers that are not finite")
-        state[tensor.name] = packed.reshape(tensor.shape).astype(tensor.dtype)  # a copy in aligned memory
-    return state
-
-
-def _samples(content: memoryview, name: str) -> Samples:
-    if len(content) % 4:
-        raise StateMismatch(f"the session record's {name} samples are cut off")
-    samples: Samples = np.frombuffer(content, "<f4").astype(np.float32)
-    if not np.isfinite(samples).all():
-        raise StateMismatch(f"the session record's {name} samples are not finite")
-    return samples
-
-
-def _check_audio(model: Model, stream: StreamState) -> None:
-    """Check the samples of a stream that wait to be resampled or encoded.
-
-    Raises:
-        StateMismatch: the model cannot have them.
-    """
-    resampler, encoder = stream.resampler, model.manifest.encoder
-    if stream.kind == "spikes":
-        if resampler is not None or len(stream.pending):
-            raise StateMismatch("the session record takes spikes, but has sound that waits")
-        return
-    if encoder is None or resampler is None:
-        raise StateMismatch("the session record takes sound, but it has no resampler, or its model has no encoder")
-    rate_hz = resampler.rate_hz
-    if not (
-        LOWEST_RATE_HZ <= rate_hz <= HIGHEST_RATE_HZ
-        and resampler.target_hz == encoder.sample_rate_hz
-        and resampler.received <= 2**53
-        and resampler.emitted * rate_hz <= resampler.received * resampler.target_hz + rate_hz
-        and len(resampler.waiting) <= LONGEST_WAIT_S * rate_hz
-        and len(stream.pending) < encoder.samples_per_step
-    ):
-        raise StateMismatch("the session record's waiting sound does not fit its model")
-
-
-def _reply(content: memoryview) -> Reply:
-    try:
-        reply = Reply.from_json(bytes(content))
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        raise StateMismatch(f"the session record's last reply is not valid ({first['msg']})") from error
-    if not all(map(math.isfinite, chain(reply.probabilities or (), *(reply.readout or ())))):
-        raise StateMismatch("the session record's last reply has numbers that are not finite")  # JSON has none
-    return reply

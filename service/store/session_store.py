@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +15,7 @@ from service.session.session import Session
 from service.session.snapshot import ABSENT, Snapshot
 from service.store.base import NO_REVISION, Change, CommitResult, StateStore, new_revision
 from service.store.group_commit import GroupCommit
-from service.store.record import Packing, read
+from service.store.record import UNPACK_IN_LOOP_BYTES, Packing, read
 
 
 class SessionStore:
@@ -70,13 +71,24 @@ class SessionStore:
         if stored is None:
             return ABSENT
         try:
-            record = read(stored.record, session_id)
-            session = self._packing.unpack(record, self._catalog.of_session(record.model, record.version))
+            if len(stored.record) <= UNPACK_IN_LOOP_BYTES:
+                session = self._unpacked(stored.record, session_id)
+            else:
+                session = await asyncio.to_thread(self._unpacked, stored.record, session_id)
         except StateError as error:
             self._counters.failed(error)
             return Snapshot(stored.revision, damage=error)
         self._counters.sessions_loaded += 1
         return Snapshot(stored.revision, session)
+
+    def _unpacked(self, content: bytes, session_id: str) -> Session:
+        """Unpack a stored session; may run on a thread.
+
+        Raises:
+            StateError: the content cannot be used.
+        """
+        record = read(content, session_id)
+        return self._packing.unpack(record, self._catalog.of_session(record.model, record.version))
 
     async def commit(self, session_id: str, snapshot: Snapshot, session: Session) -> Snapshot | None:
         """Replace a snapshot by a session.

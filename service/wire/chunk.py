@@ -14,6 +14,7 @@ from service.errors import InputError
 from service.wire.pcm import Samples
 
 SHORT = 2**16
+DIGEST_BYTES = 16
 
 
 class AudioChunk(NamedTuple):

@@ -109,6 +109,10 @@ class InferBody(Envelope):
         return False if value is None else value
 
 
+# an imported reply may have millions of wrong values, and pydantic would make an error of each
+ReadoutRow = Annotated[tuple[float, ...], Field(fail_fast=True)]
+
+
 class Reply(BaseModel):
     """The reply to a chunk. The session stores its last one as JSON, and sends it again if the chunk comes again."""
 
@@ -122,12 +126,12 @@ class Reply(BaseModel):
     steps: int = Field(description="network steps of this chunk, the tail of silence at the end included")
     total_steps: int = Field(description="network steps of the session so far")
     label: str | None = Field(description="the likeliest; null before the first step that counts, and for rule trace")
-    labels: tuple[str, ...] = Field(description="labels of the model's outputs, in order")
+    labels: tuple[str, ...] = Field(description="labels of the model's outputs, in order", fail_fast=True)
     probabilities: tuple[float, ...] | None = Field(
-        description="one a label, from the session's beginning to this chunk; null for rule trace"
+        description="one a label, from the session's beginning to this chunk; null for rule trace", fail_fast=True
     )
     end: bool = Field(description="whether the session has ended with this chunk")
-    readout: tuple[tuple[float, ...], ...] | None = Field(
+    readout: Annotated[tuple[ReadoutRow, ...], Field(fail_fast=True)] | None = Field(
         default=None, description="one row a step of this chunk, one value an output; only for rule trace"
     )
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping, Sequence
 
-from service.runtime.onnx import Array, Graph
+from service.runtime.onnx import Array, Graph, GraphLoader
 from tests.support.fake_graph import load_fake
 
 
 class Gate:
     """Wraps a loader: every ``run`` waits until the gate is open, and fails while ``failure`` is set."""
 
-    def __init__(self) -> None:
+    def __init__(self, load: GraphLoader = load_fake) -> None:
+        self._load = load
         self.opened = threading.Event()
         self.opened.set()
         self.entered = threading.Semaphore(0)
@@ -20,7 +21,7 @@ class Gate:
         self.calls = 0
 
     def load(self, content: bytes) -> Graph:
-        return _Gated(load_fake(content), self)
+        return _Gated(self._load(content), self)
 
 
 class _Gated:

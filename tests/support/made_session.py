@@ -44,7 +44,8 @@ def made_session(
         stream = outcome.stream
         steps += outcome.result.steps
     reply = Reply(
-        session="abc", model=model.name, version=model.version, form=form, seq=chunks - 1, steps=3, total_steps=steps,
+        session="abc", model=model.name, version=model.version, form=form, seq=chunks - 1,
+        steps=outcome.result.steps, total_steps=steps,
         label="one", labels=LABELS, probabilities=tuple(outcome.result.probabilities.tolist()), end=end,
     )  # fmt: skip
     progress = Progress(chunks, steps, end, Answered(chunks - 1, b"d" * 16, reply.to_json()))

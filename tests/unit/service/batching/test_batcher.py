@@ -17,7 +17,7 @@ from service.contract.manifest import FormName
 from service.engine.engine import Engine, Segment
 from service.engine.stream import initial_stream
 from service.engine.work import Job, Outcome, Work
-from service.errors import ArtifactError, Overloaded, ShuttingDown
+from service.errors import ArtifactError, HetsynError, Overloaded, ShuttingDown, StateBroken
 from service.models.model import Model
 from service.wire.chunk import AudioChunk, spike_chunk
 from tests.support.fake_graph import CHANNELS, RATE_HZ, STEP_SAMPLES
@@ -34,7 +34,7 @@ class RecordingEngine(Engine):
         super().__init__(10_000, 64)
         self.sizes: list[int] = []
 
-    def compute(self, model: Model, form: FormName, segment: Segment) -> list[Job | Outcome]:
+    def compute(self, model: Model, form: FormName, segment: Segment) -> list[Job | Outcome | HetsynError]:
         self.sizes.append(len(segment.pieces))
         for piece in segment.pieces:
             if piece.unit.tolist() == [self.POISON]:
@@ -164,7 +164,7 @@ class Threads(RecordingEngine):
         super().__init__()
         self.on_loop: list[bool] = []
 
-    def compute(self, model: Model, form: FormName, segment: Segment) -> list[Job | Outcome]:
+    def compute(self, model: Model, form: FormName, segment: Segment) -> list[Job | Outcome | HetsynError]:
         self.on_loop.append(threading.current_thread() is threading.main_thread())
         return super().compute(model, form, segment)
 
@@ -203,7 +203,7 @@ class Metered(Threads):
         self.longest_on_loop_s = 0.0
         self.longest_s = 0.0
 
-    def compute(self, model: Model, form: FormName, segment: Segment) -> list[Job | Outcome]:
+    def compute(self, model: Model, form: FormName, segment: Segment) -> list[Job | Outcome | HetsynError]:
         results = super().compute(model, form, segment)
         taken_s = 1e-3 * segment.steps + 1e-5 * segment.events
         self.now_s += taken_s
@@ -282,7 +282,7 @@ class MeteredAudio(Metered):
         self.now_s += 1e-3 * segment.steps
         return segment
 
-    def compute(self, model: Model, form: FormName, segment: Segment) -> list[Job | Outcome]:
+    def compute(self, model: Model, form: FormName, segment: Segment) -> list[Job | Outcome | HetsynError]:
         results = Engine.compute(self, model, form, segment)
         self.now_s += 1e-4 * segment.steps
         self.longest_s = max(self.longest_s, 1.1e-3 * segment.steps)
@@ -491,4 +491,30 @@ async def test_a_batcher_that_stops_refuses_what_is_not_done(model: Model) -> No
     assert engine.now_s <= stopped_s + 2 * SEGMENT_S
     with pytest.raises(ShuttingDown):
         await batcher.run(model, "bank", work(model))
+    await batcher.close()
+
+
+class BreakingEngine(RecordingEngine):
+    """Finds the state of the second chunk of a batch broken."""
+
+    def compute(self, model: Model, form: FormName, segment: Segment) -> list[Job | Outcome | HetsynError]:
+        results = super().compute(model, form, segment)
+        return [StateBroken("broken") if index == 1 else result for index, result in enumerate(results)]
+
+
+@pytest.mark.parametrize("on_loop", [False, True])
+async def test_a_broken_state_reaches_only_its_caller_and_the_batch_runs_once(
+    model: Model, gate: Gate, on_loop: bool
+) -> None:
+    engine = BreakingEngine()
+    batcher = await warmed(engine, model) if on_loop else Batcher(engine, BatchPolicy(), threads=1)
+    works = [work(model, unit) for unit in (1, 2, 4)]
+    if on_loop:
+        tasks = [asyncio.create_task(batcher.run(model, "bank", item)) for item in works]
+    else:
+        _, *tasks = await gathered(batcher, model, gate, works)
+        gate.opened.set()
+    results = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [type(result) for result in results] == [Outcome, StateBroken, Outcome]
+    assert engine.sizes == [1, 3]
     await batcher.close()

@@ -1,0 +1,62 @@
+"""Whose fault it is that a chunk left a state or an answer out of range.
+
+A client may import any state that its model's manifest describes. Numbers that no input leads to may overflow in the
+next chunk, and then the session is at fault, not the model. A sound state that becomes unsound is the model's fault.
+"""
+
+from __future__ import annotations
+
+from service.contract.decision import class_probabilities, is_possible_score
+from service.contract.graph_io import Float32Array
+from service.contract.manifest import FormName
+from service.engine.stream import StreamState
+from service.errors import ArtifactError, HetsynError, StateBroken
+from service.models.model import Model
+from service.runtime.state_memory import is_bounded
+
+SOUND_VALUE = 1e12  # far above what a network comes to (scores of a day are below 1e8), far below an overflow
+
+
+def fault(model: Model, form: FormName, before: StreamState) -> HetsynError:
+    """The error of a chunk that left numbers which no session can have.
+
+    Args:
+        model: of the stream.
+        form: of the model.
+        before: the stream before the steps that did so.
+    """
+    row = model.states(form).to_host(before.network)
+    if (
+        is_bounded(row, SOUND_VALUE)
+        and all(is_bounded(value, SOUND_VALUE) for value in before.encoder.values())
+        and is_possible_score(model.manifest.decision, scores_of_state(model, row), before.step)
+    ):
+        return ArtifactError(
+            f"model {model.name!r} version {model.version!r} gave numbers that are not finite, too large, no "
+            "probabilities or a wrong count of steps, from a sound state: check it, and export it again"
+        )
+    return broken()
+
+
+def broken() -> StateBroken:
+    """The error of a session whose state is at fault."""
+    return StateBroken(
+        "the session's state has numbers out of range, and no chunk can go on from it: delete the session, and begin "
+        "another, under a new id; this chunk was not applied"
+    )
+
+
+def scores_of_state(model: Model, row: Float32Array) -> Float32Array:
+    """The scores in a row of the network's state, [outputs]: its last tensor, by the manifest's schema."""
+    return row[-model.manifest.outputs :]
+
+
+def probabilities_of_state(model: Model, row: Float32Array, step: int) -> Float32Array:
+    """The class probabilities of a stream, [outputs].
+
+    Args:
+        model: of the stream.
+        row: the network's state, [words].
+        step: network steps done.
+    """
+    return class_probabilities(model.manifest.decision, scores_of_state(model, row), step)

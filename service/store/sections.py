@@ -1,0 +1,223 @@
+"""The sections of a session record, read and checked against the session's model.
+
+Everything that a model's manifest bounds is checked here, because a record may come from a stranger: a client that
+imports a session, or whoever can write to the store. A checksum detects damage, not forgery.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import struct
+from collections.abc import Sequence
+from itertools import chain
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from service.contract.decision import is_distribution, is_possible_score
+from service.contract.manifest import FormName, Manifest, TensorDescription
+from service.engine.fault import scores_of_state
+from service.engine.resampler import Resampler
+from service.engine.stream import StreamState
+from service.errors import StateMismatch
+from service.models.model import Arrays, Model
+from service.runtime.onnx import Array
+from service.runtime.state_memory import LARGEST_VALUE, is_bounded
+from service.session.session import LARGEST_COUNT
+from service.wire.pcm import HIGHEST_RATE_HZ, LOWEST_RATE_HZ, Samples
+from service.wire.schema import Reply
+
+LONGEST_WAIT_S = 4  # length of the samples in a resampler; it needs three seconds at the oddest rates
+LARGEST_SAMPLE = 100.0  # plus or minus; PCM is within 1, and a resampler may overshoot by a few
+
+# upper bounds of the JSON of a reply: all but labels, probabilities and readout; a number; the ends of a list
+REPLY_BYTES, NUMBER_BYTES, LIST_BYTES = 1_024, 26, 4
+
+STEPS = struct.Struct("<q")
+DTYPES = {"float32": "<f4", "float64": "<f8", "int64": "<i8"}
+
+
+def little(value: Array, dtype: str) -> bytes:
+    """The bytes of an array, little endian."""
+    return value.astype(dtype, copy=False).tobytes()
+
+
+def longest_reply_steps(manifest: Manifest, max_chunk_steps: int) -> int:
+    """The most steps that a reply can be to, with what a resampler held back and the tail."""
+    return max_chunk_steps + math.ceil(LONGEST_WAIT_S / manifest.input.step_s) + 1 + manifest.decision.tail_steps
+
+
+def longest_reply(manifest: Manifest, steps: int) -> int:
+    """Upper bound of the bytes of a reply's JSON.
+
+    Args:
+        manifest: of the reply's model.
+        steps: the most that the reply can be to.
+    """
+    labels = 2 * len(json.dumps(manifest.labels)) + LIST_BYTES  # one of them as the label
+    numbers = manifest.outputs * NUMBER_BYTES + LIST_BYTES
+    return REPLY_BYTES + labels + numbers + (steps * numbers if manifest.decision.rule == "trace" else 0)
+
+
+def longest_state(manifest: Manifest, form: FormName) -> int:
+    """Upper bound of the bytes of a session's state in a record."""
+    size = 4 * manifest.forms[form].words + STEPS.size
+    if manifest.encoder is not None:
+        size += sum(tensor.bytes for tensor in manifest.encoder.state) + 4 * manifest.encoder.samples_per_step
+        size += 4 * LONGEST_WAIT_S * HIGHEST_RATE_HZ
+    return size
+
+
+def read_network(content: memoryview, words: int, exact: int, *, is_float16: bool) -> tuple[NDArray[np.float32], int]:
+    """Unpack the state of the network.
+
+    Args:
+        content: the section.
+        words: float32 values of the row.
+        exact: values at the end of the row that are never rounded.
+        is_float16: the others are float16.
+
+    Returns:
+        The row, float32 [words], and the steps that the network has done.
+
+    Raises:
+        StateMismatch: the size is not the manifest's, a number is not finite or too large, or the steps are no count.
+    """
+    split = words - exact if is_float16 else 0
+    expected = 2 * split + 4 * (words - split) + STEPS.size
+    if len(content) != expected:
+        raise StateMismatch(f"the session record has {len(content)} bytes of state, its model has {expected}")
+    row = np.empty(words, np.float32)
+    row[:split] = np.frombuffer(content, "<f2", split)
+    row[split:] = np.frombuffer(content, "<f4", words - split, 2 * split)
+    if not is_bounded(row):
+        raise StateMismatch(f"the network's state in the session record has numbers that are {_NOT_BOUNDED}")
+    (steps,) = STEPS.unpack_from(content, expected - STEPS.size)
+    if not 0 <= steps <= LARGEST_COUNT:
+        raise StateMismatch("the network's steps in the session record are not a valid count")
+    return row, steps
+
+
+def read_encoder(content: memoryview, tensors: Sequence[TensorDescription]) -> Arrays:
+    """Unpack the state of the encoder, by name.
+
+    Raises:
+        StateMismatch: the size is not the manifest's, or a number is not finite or too large.
+    """
+    expected = sum(tensor.bytes for tensor in tensors)
+    if len(content) != expected:
+        raise StateMismatch(f"the session record has {len(content)} bytes of encoder state, its model has {expected}")
+    state: Arrays = {}
+    offset = 0
+    for tensor in tensors:
+        packed = np.frombuffer(content, DTYPES[tensor.dtype], math.prod(tensor.shape), offset)
+        offset += tensor.bytes
+        if not is_bounded(packed):
+            raise StateMismatch(f"{tensor.name} of the session record has numbers that are {_NOT_BOUNDED}")
+        state[tensor.name] = packed.reshape(tensor.shape).astype(tensor.dtype)  # a copy in aligned memory
+    return state
+
+
+def read_samples(content: memoryview, name: str) -> Samples:
+    """Unpack samples that wait.
+
+    Raises:
+        StateMismatch: they are cut off, or none that a resampler gives.
+    """
+    if len(content) % 4:
+        raise StateMismatch(f"the session record's {name} samples are cut off")
+    samples: Samples = np.frombuffer(content, "<f4").astype(np.float32)
+    if len(samples) and not np.abs(samples).max() <= LARGEST_SAMPLE:
+        raise StateMismatch(f"the session record's {name} samples are not finite, or above {LARGEST_SAMPLE:g}")
+    return samples
+
+
+def read_resampler(
+    content: memoryview, manifest: Manifest, rate_hz: int, target_hz: int, received: int, emitted: int
+) -> Resampler:
+    """Unpack the resampler of a session. Its numbers are those of the record's head.
+
+    Raises:
+        StateMismatch: no chunk can have led to it.
+    """
+    encoder = manifest.encoder
+    if encoder is None or target_hz != encoder.sample_rate_hz or not LOWEST_RATE_HZ <= rate_hz <= HIGHEST_RATE_HZ:
+        raise StateMismatch("the session record's sample rates are not those of its model")
+    resampler = Resampler.from_record(rate_hz, target_hz, read_samples(content, "waiting"), received, emitted)
+    if received > LARGEST_COUNT or not resampler.is_possible:
+        raise StateMismatch(_NOT_FITTING)
+    return resampler
+
+
+def check_stream(model: Model, row: NDArray[np.float32], stream: StreamState, total_steps: int) -> None:
+    """Check that a stream can have come from a session's chunks.
+
+    Args:
+        model: of the session.
+        row: the network's state, [words].
+        stream: of the session.
+        total_steps: of the session's chunks.
+
+    Raises:
+        StateMismatch: it cannot.
+    """
+    resampler, encoder = stream.resampler, model.manifest.encoder
+    if stream.step != total_steps:
+        raise StateMismatch(f"the session record's network has done {stream.step} steps, its session {total_steps}")
+    if not is_possible_score(model.manifest.decision, scores_of_state(model, row), stream.step):
+        raise StateMismatch("the session record's steps cannot have led to its score")
+    if stream.kind == "spikes":
+        if resampler is not None or len(stream.pending):
+            raise StateMismatch("the session record takes spikes, but has sound that waits")
+        return
+    if encoder is None or resampler is None:
+        raise StateMismatch("the session record takes sound, but it has no resampler, or its model has no encoder")
+    if not (
+        len(stream.pending) < encoder.samples_per_step
+        and resampler.emitted == total_steps * encoder.samples_per_step + len(stream.pending)
+    ):
+        raise StateMismatch(_NOT_FITTING)
+
+
+def read_reply(content: memoryview, manifest: Manifest, max_steps: int) -> Reply:
+    """Parse the last reply, and check it against the session's model.
+
+    Args:
+        content: the section.
+        manifest: of the session's model.
+        max_steps: the most that the reply can be to.
+
+    Raises:
+        StateMismatch: no such reply came from the model.
+    """
+    longest = longest_reply(manifest, max_steps)
+    if len(content) > longest:  # before it is parsed: it would take many times its length
+        raise StateMismatch(f"the session record's last reply has {len(content)} bytes, its model's at most {longest}")
+    try:
+        reply = Reply.model_validate_json(bytes(content))
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        raise StateMismatch(f"the session record's last reply is not valid ({first['msg']})") from error
+    if not 0 <= reply.steps <= max_steps:
+        raise StateMismatch(f"the session record's last reply is to {reply.steps} steps, at most {max_steps} can be")
+    if reply.labels != manifest.labels or (reply.label is not None and reply.label not in manifest.labels):
+        raise StateMismatch("the session record's last reply has other labels than its model")
+    is_trace = manifest.decision.rule == "trace"
+    if (reply.probabilities is None, reply.readout is not None) != (is_trace, is_trace):
+        raise StateMismatch("the session record's last reply does not follow its model's rule")
+    if reply.probabilities is not None and not (
+        len(reply.probabilities) == manifest.outputs and is_distribution(reply.probabilities)
+    ):
+        raise StateMismatch("the session record's last reply has no class probabilities of its model")
+    if reply.readout is not None:
+        if len(reply.readout) != reply.steps or any(len(row) != manifest.outputs for row in reply.readout):
+            raise StateMismatch("the session record's last reply has a readout of another size than its steps")
+        if not all(abs(value) < LARGEST_VALUE for value in chain.from_iterable(reply.readout)):
+            raise StateMismatch(f"the session record's last readout has numbers that are {_NOT_BOUNDED}")
+    return reply
+
+
+_NOT_FITTING = "the session record's waiting sound does not fit its model"
+_NOT_BOUNDED = f"not finite, or not below {LARGEST_VALUE:g}"

@@ -1,0 +1,70 @@
+"""Records with other content and a right checksum, as somebody writes them who knows the format."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import struct
+from collections.abc import Mapping
+from enum import IntEnum
+from typing import Any
+
+HEAD = struct.Struct("<4sHBBQ32sddQQIIQQ8I")
+FIXED, SECTIONS, CHECKSUM_BYTES = 14, 8, 32
+
+
+class Head(IntEnum):
+    """Fields of a record's head."""
+
+    status, flags, _total, _hash, created, used, expected, steps, rate, target, received, emitted = range(2, 14)
+
+
+class Section(IntEnum):
+    """Sections of a record."""
+
+    session, names, digest, reply, network, encoder, waiting, pending = range(SECTIONS)
+
+
+def sections(record: bytes) -> list[bytes]:
+    """The sections of a record."""
+    parts, offset = [], HEAD.size
+    for size in HEAD.unpack_from(record)[FIXED:]:
+        parts.append(record[offset : offset + size])
+        offset += size
+    return parts
+
+
+def rewritten(
+    record: bytes,
+    head: Mapping[Head, Any] | None = None,
+    parts: Mapping[Section, bytes] | None = None,
+    **reply: Any,
+) -> bytes:
+    """A record with other fields in its head, other sections, or other fields in its last reply."""
+    fields, content = list(HEAD.unpack_from(record)), sections(record)
+    for field, value in (head or {}).items():
+        fields[field] = value
+    if reply:
+        fields_of_reply = json.loads(content[Section.reply]) | reply
+        content[Section.reply] = json.dumps(fields_of_reply, separators=(",", ":")).encode()
+    for section, value in (parts or {}).items():
+        content[section] = value
+    fields[4] = HEAD.size + sum(map(len, content)) + CHECKSUM_BYTES
+    fields[FIXED:] = [len(part) for part in content]
+    body = HEAD.pack(*fields) + b"".join(content)
+    return body + hashlib.sha256(body).digest()
+
+
+def counted(record: bytes, *, expected: int | None = None, steps: int | None = None) -> bytes:
+    """A record of a session that has counted so many chunks or steps, in each place that says so."""
+    fields = HEAD.unpack_from(record)
+    expected = fields[Head.expected] if expected is None else expected
+    steps = fields[Head.steps] if steps is None else steps
+    network = sections(record)[Section.network][:-8] + struct.pack("<q", steps)
+    return rewritten(
+        record,
+        {Head.expected: expected, Head.steps: steps},
+        {Section.network: network},
+        seq=expected - 1,
+        total_steps=steps,
+    )

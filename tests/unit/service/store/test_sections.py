@@ -1,0 +1,260 @@
+"""What a record may contain: no more than a session of its model can have."""
+
+from __future__ import annotations
+
+import json
+import struct
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from service.errors import StateMismatch
+from service.models.catalog import ModelCatalog
+from service.models.model import Model
+from service.session.session import FULL_COUNT, LARGEST_COUNT, Session
+from service.store.record import Packing, read
+from service.store.sections import longest_reply, longest_reply_steps, read_reply
+from service.wire.schema import Reply
+from tests.support.artifact import write_artifact
+from tests.support.fake_graph import LABELS, OUTPUTS, load_fake
+from tests.support.made_session import assert_same, made_session
+from tests.support.record_parts import Head, Section, counted, rewritten, sections
+
+MAX_CHUNK_STEPS = 50
+PACKING = Packing(max_chunk_steps=MAX_CHUNK_STEPS)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("models")
+    write_artifact(folder, "digits")
+    write_artifact(folder, "counts", rule="spike_count")
+    write_artifact(folder, "traces", rule="trace", takes_audio=False)
+    return folder
+
+
+def model_of(folder: Path, name: str) -> Model:
+    return ModelCatalog(folder, load=load_fake, default_model=name).get(name)
+
+
+@pytest.fixture(scope="module")
+def model(folder: Path) -> Model:
+    return model_of(folder, "digits")
+
+
+@pytest.fixture(scope="module")
+def record(model: Model) -> bytes:
+    return PACKING.pack("abc", made_session(model))
+
+
+@pytest.fixture(scope="module")
+def spikes_record(model: Model) -> bytes:
+    return PACKING.pack("abc", made_session(model, kind="spikes"))
+
+
+def unpacked(content: bytes, model: Model, *, imported: bool = True) -> Session:
+    return PACKING.unpack(read(content), model, imported=imported)
+
+
+def refuses(content: bytes, model: Model, sentence: str) -> None:
+    """It is refused wherever it comes from."""
+    for imported in (False, True):
+        with pytest.raises(StateMismatch, match=sentence):
+            unpacked(content, model, imported=imported)
+
+
+def network(row: Any, steps: int) -> dict[Section, bytes]:
+    return {Section.network: np.asarray(row, "<f4").tobytes() + struct.pack("<q", steps)}
+
+
+@pytest.mark.parametrize(
+    ("reply", "sentence"),
+    [
+        ({"labels": ["x"] * 3}, "other labels"),
+        ({"labels": list(LABELS[:2])}, "other labels"),
+        ({"label": "<script>"}, "other labels"),
+        ({"probabilities": None}, "model's rule"),
+        ({"readout": [[1.0] * OUTPUTS] * 3}, "model's rule"),
+        ({"probabilities": [5.0, -1.0, 0.0]}, "class probabilities"),
+        ({"probabilities": [0.5, 0.5]}, "class probabilities"),
+        ({"probabilities": [0.01, 0.01, 0.01]}, "class probabilities"),
+        ({"probabilities": [0.9, 0.9, 0.9]}, "class probabilities"),
+        ({"probabilities": [1e999, 0.0, 0.0]}, "not valid|class probabilities"),
+        ({"steps": -1}, "steps"),
+        ({"steps": 2**40}, "steps"),
+        ({"session": "abcd"}, "that of its last chunk"),
+        ({"seq": 7}, "that of its last chunk"),
+        ({"total_steps": 7}, "that of its model"),
+        ({"label": "y" * 5_000}, "has 5... bytes"),
+        ({"more": [""] * 5_000}, "bytes"),
+    ],
+)
+def test_a_reply_that_the_model_does_not_give_is_refused(
+    model: Model, record: bytes, reply: dict[str, Any], sentence: str
+) -> None:
+    refuses(rewritten(record, **reply), model, sentence)
+
+
+@pytest.mark.parametrize("digest", [b"", b"d" * 15, b"d" * 17, b"d" * 1_000_000])
+def test_a_digest_of_another_length_is_refused(model: Model, record: bytes, digest: bytes) -> None:
+    refuses(rewritten(record, parts={Section.digest: digest}), model, "a digest has 16")
+
+
+@pytest.mark.parametrize("name", ["", "a\0\nb", "a b", "a" * 129])
+def test_an_id_that_is_none_is_refused(record: bytes, name: str) -> None:
+    with pytest.raises(StateMismatch, match=r"id is not one|names are too long"):
+        read(rewritten(record, parts={Section.session: name.encode()}))
+
+
+def test_names_that_are_too_long_are_refused(record: bytes) -> None:
+    with pytest.raises(StateMismatch, match="names are too long"):
+        read(rewritten(record, parts={Section.names: b"x" * 1_000}))
+
+
+@pytest.mark.parametrize("value", [1e30, -1e30, 3e38, np.inf, np.nan])
+def test_a_number_out_of_bounds_is_refused(model: Model, record: bytes, spikes_record: bytes, value: float) -> None:
+    row = np.frombuffer(sections(spikes_record)[Section.network][:-8], "<f4").copy()
+    row[0] = value
+    refuses(rewritten(spikes_record, parts=network(row, 20)), model, "not finite, or not below 1e[+]30")
+    refuses(rewritten(record, parts={Section.encoder: struct.pack("<d", value)}), model, "loudness .* not finite")
+
+
+@pytest.mark.parametrize(("section", "rate_hz"), [(Section.waiting, 16_000), (Section.pending, 8_000)])
+@pytest.mark.parametrize("value", [101.0, -1e29, np.inf, np.nan])
+def test_a_sample_that_no_sound_has_is_refused(model: Model, section: Section, rate_hz: int, value: float) -> None:
+    record = PACKING.pack("abc", made_session(model, rate_hz=rate_hz))
+    samples = np.frombuffer(sections(record)[section], "<f4").copy()
+    samples[-1:] = value
+    assert len(samples)
+    refuses(rewritten(record, parts={section: samples.tobytes()}), model, "samples are not finite, or above 100")
+
+
+@pytest.mark.parametrize("score", [(-5, 12, 11), (18, 18, 18), (0, 0, 0), (18.5, 0, 0)])
+def test_a_score_that_no_steps_lead_to_is_refused(model: Model, spikes_record: bytes, score: Any) -> None:
+    assert unpacked(rewritten(spikes_record, parts=network([0, 0, 0, 6, 6, 6], 20)), model)
+    refuses(rewritten(spikes_record, parts=network([0, 0, 0, *score], 20)), model, "led to its score")
+
+
+def test_a_count_of_spikes_is_at_most_that_of_the_steps(folder: Path) -> None:
+    model = model_of(folder, "counts")
+    record = PACKING.pack("abc", made_session(model, kind="spikes"))
+    assert unpacked(rewritten(record, parts=network([0, 0, 0, 18, 0, 3], 20)), model)
+    for score in ((19, 0, 0), (-1, 0, 0)):
+        refuses(rewritten(record, parts=network([0, 0, 0, *score], 20)), model, "led to its score")
+
+
+def test_the_network_has_done_the_session_s_steps(model: Model, spikes_record: bytes) -> None:
+    row = np.frombuffer(sections(spikes_record)[Section.network][:-8], "<f4")
+    refuses(rewritten(spikes_record, parts=network(row, 0)), model, "has done 0 steps, its session 20")
+
+
+@pytest.mark.parametrize("rate_hz", [8000, 11_025, 16_000, 191_999])
+@pytest.mark.parametrize("chunks", [1, 3])
+def test_what_waits_in_a_resampler_follows_from_what_it_received(model: Model, rate_hz: int, chunks: int) -> None:
+    session = made_session(model, rate_hz=rate_hz, samples=1234, chunks=chunks)
+    record = PACKING.pack("abc", session)
+    assert_same(unpacked(record, model), session)
+    waiting = sections(record)[Section.waiting]
+    received = session.open_stream.resampler.received  # type: ignore[union-attr]
+    for other in (
+        rewritten(record, {Head.received: received + 1}),
+        rewritten(record, {Head.received: LARGEST_COUNT}),
+        rewritten(record, {Head.emitted: 2**40}),
+        rewritten(record, {Head.rate: 8_001}),
+        rewritten(record, parts={Section.waiting: waiting + bytes(4)}),
+        rewritten(record, parts={Section.waiting: waiting + bytes(4 * 4 * rate_hz)}),
+        rewritten(record, parts={Section.pending: bytes(4 * 80)}),
+        rewritten(record, parts={Section.pending: sections(record)[Section.pending] + bytes(4)}),
+    ):
+        refuses(other, model, "waiting sound does not fit|progress is not possible|samples are cut off")
+
+
+@pytest.mark.parametrize("count", ["expected", "steps"])
+def test_an_import_leaves_room_for_further_chunks(model: Model, spikes_record: bytes, count: str) -> None:
+    """A record of a store may have counted so far: it was imported earlier, and took chunks."""
+    score = [0, 0, 0, *([(FULL_COUNT - 3) / 3] * 3)] if count == "steps" else [0, 0, 0, 6, 6, 6]
+    for value, imported in ((FULL_COUNT - 1, True), (LARGEST_COUNT, False)):
+        steps = value if count == "steps" else 20
+        content = rewritten(counted(spikes_record, **{count: value}), parts=network(score, steps))
+        assert unpacked(content, model, imported=imported)
+        beyond = steps + 1 if count == "steps" else 20
+        content = rewritten(counted(spikes_record, **{count: value + 1}), parts=network(score, beyond))
+        with pytest.raises(StateMismatch, match="progress is not possible"):
+            unpacked(content, model, imported=imported)
+
+
+@pytest.fixture(scope="module")
+def trace_record(folder: Path) -> bytes:
+    model = model_of(folder, "traces")
+    session = made_session(model, kind="spikes")
+    last = session.known.progress.last
+    assert last is not None
+    reply = Reply.from_json(last.reply)
+    reply = reply.model_copy(
+        update={"labels": (), "label": None, "probabilities": None, "readout": ((0.5,) * OUTPUTS,) * reply.steps}
+    )
+    progress = session.known.progress._replace(last=last._replace(reply=reply.to_json()))
+    return PACKING.pack("abc", session._replace(known=session.known._replace(progress=progress)))
+
+
+def test_a_readout_has_the_size_of_its_steps(folder: Path, trace_record: bytes) -> None:
+    model = model_of(folder, "traces")
+    assert unpacked(trace_record, model)
+    row = [0.5] * OUTPUTS
+    steps = json.loads(sections(trace_record)[Section.reply])["steps"]
+    rows = [row] * (steps - 1)
+    for readout, sentence in (
+        (None, "model's rule"),
+        (rows, "another size"),
+        ([*rows, row, row], "another size"),
+        ([*rows, row[:2]], "another size"),
+        ([*rows, [0.5, 1e30, 0.5]], "not below"),
+        ([*rows, [0.5, 1e999, 0.5]], "not valid|not below"),
+        ([[""] * OUTPUTS] * steps, "not valid"),
+        ([[]] * 2_000, "bytes|another size"),
+    ):
+        refuses(rewritten(trace_record, readout=readout), model, sentence)
+
+
+def test_an_imported_readout_is_at_most_that_of_a_chunk(folder: Path, trace_record: bytes) -> None:
+    model = model_of(folder, "traces")
+    most = longest_reply_steps(model.manifest, MAX_CHUNK_STEPS)
+    long = rewritten(counted(trace_record, steps=most + 1), steps=most + 1, readout=[[0.5] * OUTPUTS] * (most + 1))
+    assert unpacked(long, model, imported=False)  # of a server that takes longer chunks
+    with pytest.raises(StateMismatch, match=f"at most {most} can be"):
+        unpacked(long, model)
+
+
+def test_parsing_ends_at_the_first_error(folder: Path, trace_record: bytes) -> None:
+    """Pydantic would make an error of each of a million wrong values."""
+    model = model_of(folder, "traces")
+    content = memoryview(
+        json.dumps(json.loads(sections(trace_record)[Section.reply]) | {"readout": [[""] * 3] * 1_000}).encode()
+    )
+    with pytest.raises(StateMismatch) as caught:
+        read_reply(content, model.manifest, 1_000)
+    error = caught.value.__cause__
+    assert error is not None
+    assert error.error_count() == 1  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("name", ["digits", "traces", "counts"])
+def test_no_reply_is_longer_than_its_bound(folder: Path, name: str) -> None:
+    manifest = model_of(folder, name).manifest
+    steps = 100
+    is_trace = name == "traces"
+    longest = Reply(
+        session="s" * 128, model="m" * 64, version="v" * 64, form="exact", seq=2**53, steps=2**53, total_steps=2**53,
+        label=max(manifest.labels, key=len, default=None), labels=manifest.labels, end=False,
+        probabilities=None if is_trace else (1.2345678901234567e-300,) * OUTPUTS,
+        readout=((-1.2345678901234567e-300,) * OUTPUTS,) * steps if is_trace else None,
+    )  # fmt: skip
+    assert len(longest.to_json()) <= longest_reply(manifest, steps)
+
+
+@pytest.mark.parametrize("rate_hz", [8_000, 44_101, 191_999])
+def test_no_record_is_longer_than_its_bound(model: Model, rate_hz: int) -> None:
+    session = made_session(model, rate_hz=rate_hz, samples=rate_hz // 3)
+    assert len(PACKING.pack("abc", session)) <= PACKING.longest(model)
