@@ -29,9 +29,9 @@ def test_every_chunk_goes_to_another_process(tmp_path: Path) -> None:
             token = None
             for n, piece in enumerate(pieces):
                 end = n == len(pieces) - 1
-                expected = one.infer_chunk(piece, 7_999, session="a", seq=n, end=end)
+                expected = one.infer_chunk(piece, 7_975, session="a", seq=n, end=end)
                 client = (one, other)[n % 2]
-                reply = client.infer_chunk(piece, 7_999, session="a", seq=n, end=end, carry=True, token=token)
+                reply = client.infer_chunk(piece, 7_975, session="a", seq=n, end=end, carry=True, token=token)
                 token = reply.pop("token")
                 assert reply == expected
         assert token is None
