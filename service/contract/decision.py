@@ -22,14 +22,20 @@ def is_decided(decision: Decision, step: int) -> bool:
     return step > decision.skip_steps
 
 
-def class_probabilities(decision: Decision, score: Float32Array, step: int) -> Float32Array:
+def class_probabilities(
+    decision: Decision, score: Float32Array, step: int, score_low: Float32Array | None = None
+) -> Float32Array:
     """Class probabilities [outputs]; uniform before the first step that counts.
 
     Args:
         decision: the rule.
         score: [outputs], the manifest's ``decision.score``.
         step: steps done since the stream's beginning.
+        score_low: [outputs], ``decision.score_low``; None where a score has one word.
     """
+    if decision.rule == "spike_count" and score_low is not None:
+        total = score.astype(np.float64) + score_low  # a float32 of a count above 2^24 would miss a spike
+        return softmax((total - total.max()).astype(np.float32))
     if decision.rule != "sum_softmax":
         return softmax(score)
     if not is_decided(decision, step):

@@ -240,7 +240,8 @@ def _outcome_of_state(model: Model, form: FormName, job: Job) -> Outcome:
     if scores is None or probabilities is None:  # of the whole chunk: the state has the score so far
         row = model.states(form).to_host(job.stream.network)
         scores = row[-outputs:].copy()  # the last tensor of the row, by the manifest's schema
-        probabilities = class_probabilities(decision, scores, job.stream.step)
+        low = row[-2 * outputs : -outputs] if model.manifest.forms[form].has_score_low else None
+        probabilities = class_probabilities(decision, scores, job.stream.step, low)
     readout = None
     if decision.rule == "trace":
         readout = np.concatenate([np.zeros((0, outputs), np.float32), *job.readouts])
