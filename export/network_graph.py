@@ -195,7 +195,9 @@ def _wide(name: str) -> str:
 def _probabilities(graph: GraphBuilder, spec: NetworkSpec, state: Mapping[str, str], step: str) -> str:
     score = state[DECISION_SCORE]
     if spec.decision.rule == "spike_count":  # a float32 of a count above 2^24 would miss a spike
-        total = _total(graph, state)
+        total = graph.node(
+            "Add", *(graph.cast(state[name], "float64") for name in (DECISION_SCORE, DECISION_SCORE_LOW))
+        )
         largest = graph.node("ReduceMax", total, graph.constant([-1], "int64"))
         score = graph.cast(graph.node("Sub", total, largest), "float32")
     if spec.decision.rule != "sum_softmax":
@@ -209,15 +211,6 @@ def _probabilities(graph: GraphBuilder, spec: NetworkSpec, state: Mapping[str, s
             graph.node("Greater", counted, graph.constant(0.0, "float32")),
             share,
             graph.constant(1.0 / spec.outputs, "float32"),
-        )
-    )
-
-
-def _total(graph: GraphBuilder, state: Mapping[str, str]) -> str:
-    """The float64 sum of the two words of a score that adds up (``hetsyn_model/readout.py``)."""
-    return str(
-        graph.node(
-            "Add", graph.cast(state[DECISION_SCORE], "float64"), graph.cast(state[DECISION_SCORE_LOW], "float64")
         )
     )
 
@@ -363,10 +356,9 @@ def _decide(
     if rule in ("sum_softmax", "spike_count"):
         gain = body.node("Softmax", potential, axis=-1) if rule == "sum_softmax" else fired
         gain = body.node("Where", counts, gain, body.constant(0.0, "float32"))
-        total = body.node("Add", _total(body, before), body.cast(gain, "float64"))
-        score = body.cast(total, "float32")
-        after[DECISION_SCORE_LOW] = body.cast(body.node("Sub", total, body.cast(score, "float64")), "float32")
+        value = body.node("Add", gain, before[DECISION_SCORE_LOW])
+        after[DECISION_SCORE] = body.node("Add", score, value)
+        after[DECISION_SCORE_LOW] = body.node("Sub", value, body.node("Sub", after[DECISION_SCORE], score))
     else:
-        score = body.node("Where", counts, potential, score)
-    after[DECISION_SCORE] = score
+        after[DECISION_SCORE] = body.node("Where", counts, potential, score)
     after[DECISION_STEP] = body.node("Add", step, body.constant(1, "int64"))

@@ -97,8 +97,8 @@ class FormDescription(_Part):
         file: the ONNX graph.
         torchscript: TorchScript of one step.
         state: float32 tensors, the last of them ``decision.score``, then ``decision.step``, int64. Before
-            ``decision.score`` stands ``decision.score_low`` if the score is a sum and the format 3: the float64 sum
-            of these two is the score.
+            ``decision.score`` stands ``decision.score_low`` if the score is a sum and the format 3: what the float32
+            additions to it have lost.
         state_bytes: of all these tensors together.
         bank_sizes: number of shared decays of each layer; empty in the exact form.
         kernel_error: relative L2 error of each layer's worst synaptic kernel; 0 in the exact form.

@@ -57,23 +57,31 @@ HETSYN_BOTH float softmax_powers(const Block& block, const float* __restrict x, 
     return sum;
 }
 
-// The score of a class that adds up: high alone, or the float64 high + low. A float32 stops at 2^24 steps, and its error
-// grows from the first one; two have 48 bits. Each step rounds to the two words, so that chunks may be cut anywhere.
+// The scores. A sum in one float32 drifts, and stands still from 2^24 steps on; low has what its additions have lost.
 struct Score {
     float* high;  // [outputs]
     float* low;   // [outputs], or null
 
     HETSYN_BOTH double total(int64_t n) const { return static_cast<double>(high[n]) + static_cast<double>(low[n]); }
-    HETSYN_BOTH void add(int64_t n, float value) const {
-        if (!low) {
-            high[n] += value;
-            return;
-        }
-        const double sum = total(n) + static_cast<double>(value);
-        high[n] = static_cast<float>(sum);
-        low[n] = static_cast<float>(sum - static_cast<double>(high[n]));
-    }
 };
+
+// score += values / divisor, with Kahan's compensation where there are low words: no compiler may reorder it
+template <class Block>
+HETSYN_BOTH void add_up(const Block& block, int64_t outputs, const float* __restrict values, float divisor,
+                        const Score& score) {
+    float* __restrict high = score.high;
+    float* __restrict low = score.low;
+    if (!low) {
+        for (int64_t n = block.thread(); n < outputs; n += block.threads()) high[n] += values[n] / divisor;
+        return;
+    }
+    for (int64_t n = block.thread(); n < outputs; n += block.threads()) {
+        const float value = values[n] / divisor + low[n];
+        const float sum = high[n] + value;
+        low[n] = value - (sum - high[n]);
+        high[n] = sum;
+    }
+}
 
 // The score at the end of a stream's state, which ends at ``end``; its low words come before the high ones.
 HETSYN_BOTH Score score_of(const Parameters& network, int64_t outputs, float* end) {
@@ -89,9 +97,9 @@ HETSYN_BOTH void decide(const Block& block, const Parameters& network, int64_t o
     if (network.rule == Rule::sum_softmax) {
         block.sync();  // each thread reads all potentials
         const float sum = softmax_powers(block, potential, outputs, powers);
-        for (int64_t n = block.thread(); n < outputs; n += block.threads()) score.add(n, powers[n] / sum);
+        add_up(block, outputs, powers, sum, score);
     } else if (network.rule == Rule::spike_count) {
-        for (int64_t n = block.thread(); n < outputs; n += block.threads()) score.add(n, spikes[n]);
+        add_up(block, outputs, spikes, 1.0f, score);
     } else {
         for (int64_t n = block.thread(); n < outputs; n += block.threads()) score.high[n] = potential[n];
     }
