@@ -19,6 +19,7 @@ from export.build import GraphBuilder
 from export.write import CHECKPOINT
 from hetsyn_model.compiled import LayerWeights
 from hetsyn_model.network import Network
+from hetsyn_model.state import DECISION_SCORE_LOW
 from hetsyn_model.training.checkpoint import Checkpoint
 
 
@@ -39,7 +40,7 @@ def step_graph(network: Network) -> bytes:
     graph = GraphBuilder("step")
     x = graph.input("spikes", "float32", ["batch", spec.channels])
     compiled = network.compile("exact")
-    layout = compiled.layout
+    layout = [tensor for tensor in compiled.layout if tensor.name != DECISION_SCORE_LOW]  # the peers run short streams
     before = {t.name: graph.input(f"state.{t.name}", t.dtype, ["batch", *t.shape]) for t in layout}
     after: dict[str, str] = {}
     potential = ""

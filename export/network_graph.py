@@ -24,7 +24,7 @@ from export.build import GraphBuilder
 from hetsyn_model.bank import BankWeights
 from hetsyn_model.compiled import Compiled, LayerWeights
 from hetsyn_model.spec import NetworkSpec, decay_of
-from hetsyn_model.state import DECISION_SCORE, DECISION_STEP, state_name
+from hetsyn_model.state import DECISION_SCORE, DECISION_SCORE_LOW, DECISION_STEP, state_name
 from hetsyn_model.synapse import SynapsePath
 from service.contract.graph_io import (
     EVENT_ROW,
@@ -74,6 +74,7 @@ def network_graph(compiled: Compiled) -> bytes:
         "adaptation_strength": float(spec.neuron.adaptation_strength),
         "rule": spec.decision.rule,
         "skip_steps": spec.decision.skip_steps,
+        "score_words": 2 if spec.decision.adds_up else 1,
     }
     body = _chunk_body(compiled, weights)
     function = body.function(OPERATOR, [*inputs, *weights], list(outputs), list(attributes))
@@ -177,9 +178,9 @@ def _chunk_body(compiled: Compiled, weights: Mapping[str, Numbers]) -> GraphBuil
     flat = [graph.reshape(value, [0, prod(tensor.shape)]) for value, tensor in zip(final, layout, strict=True)]
     graph.bind(NEXT_STATE, graph.node("Concat", *flat, axis=1))
     graph.bind(NEXT_STEP, step)
-    score = final[[tensor.name for tensor in layout].index(DECISION_SCORE)]
-    graph.bind(SCORES, score)
-    graph.bind(PROBABILITIES, _probabilities(graph, spec, score, step))
+    after_chunk = dict(zip([tensor.name for tensor in layout], final, strict=True))
+    graph.bind(SCORES, after_chunk[DECISION_SCORE])
+    graph.bind(PROBABILITIES, _probabilities(graph, spec, after_chunk, step))
     first, axis = graph.constant([0], "int64"), graph.constant([1], "int64")
     for name, trace in zip(traces, after[len(states) + 1 :], strict=True):
         graph.bind(name, graph.node("Slice", trace, first, graph.unsqueeze(longest, 0), axis))
@@ -191,7 +192,14 @@ def _wide(name: str) -> str:
     return f"chunk/{name}"
 
 
-def _probabilities(graph: GraphBuilder, spec: NetworkSpec, score: str, step: str) -> str:
+def _probabilities(graph: GraphBuilder, spec: NetworkSpec, state: Mapping[str, str], step: str) -> str:
+    score = state[DECISION_SCORE]
+    if spec.decision.rule == "spike_count":  # a float32 of a count above 2^24 would miss a spike
+        total = graph.node(
+            "Add", *(graph.cast(state[name], "float64") for name in (DECISION_SCORE, DECISION_SCORE_LOW))
+        )
+        largest = graph.node("ReduceMax", total, graph.constant([-1], "int64"))
+        score = graph.cast(graph.node("Sub", total, largest), "float32")
     if spec.decision.rule != "sum_softmax":
         return str(graph.node("Softmax", score, axis=-1))
     counted = graph.node("Sub", step, graph.constant(spec.decision.skip_steps, "int64"))
@@ -347,8 +355,10 @@ def _decide(
     counts = body.unsqueeze(body.node("GreaterOrEqual", step, body.constant(spec.decision.skip_steps, "int64")), 1)
     if rule in ("sum_softmax", "spike_count"):
         gain = body.node("Softmax", potential, axis=-1) if rule == "sum_softmax" else fired
-        score = body.node("Add", score, body.node("Where", counts, gain, body.constant(0.0, "float32")))
+        gain = body.node("Where", counts, gain, body.constant(0.0, "float32"))
+        value = body.node("Add", gain, before[DECISION_SCORE_LOW])
+        after[DECISION_SCORE] = body.node("Add", score, value)
+        after[DECISION_SCORE_LOW] = body.node("Sub", value, body.node("Sub", after[DECISION_SCORE], score))
     else:
-        score = body.node("Where", counts, potential, score)
-    after[DECISION_SCORE] = score
+        after[DECISION_SCORE] = body.node("Where", counts, potential, score)
     after[DECISION_STEP] = body.node("Add", step, body.constant(1, "int64"))

@@ -339,7 +339,7 @@ def _manifest(
         "python": platform.python_version(),
     }
     return contract.Manifest(
-        format_version=2,
+        format_version=contract.FORMAT_VERSION,
         name=source.name,
         version=source.version,
         description=source.description,

@@ -21,7 +21,7 @@ State = dict[str, Tensor]  # by the name of the state tensor
 LayerTensor = Literal[
     "input_current", "recurrent_current", "bank_current", "reset_current", "spikes", "adaptation_current"
 ]
-DECISION_SCORE, DECISION_STEP = "decision.score", "decision.step"
+DECISION_SCORE_LOW, DECISION_SCORE, DECISION_STEP = "decision.score_low", "decision.score", "decision.step"
 
 
 def state_name(layer: str, tensor: LayerTensor) -> str:
@@ -84,6 +84,8 @@ def state_layout(spec: NetworkSpec, form: Form, bank_sizes: Mapping[str, int] | 
             layout.append(StateTensor(state_name(layer, "spikes"), (n,)))
             if spec.neuron.adaptive:
                 layout.append(StateTensor(state_name(layer, "adaptation_current"), (n,)))
+    if spec.decision.adds_up:
+        layout.append(StateTensor(DECISION_SCORE_LOW, (spec.outputs,)))
     layout.append(StateTensor(DECISION_SCORE, (spec.outputs,)))
     layout.append(StateTensor(DECISION_STEP, (), "int64"))
     return tuple(layout)

@@ -17,7 +17,7 @@ from hetsyn_model.compiled import Compiled
 from hetsyn_model.readout import decision_step
 from hetsyn_model.spec import SurrogateSpec
 from hetsyn_model.spike import spike_step
-from hetsyn_model.state import DECISION_SCORE, DECISION_STEP, State, state_name
+from hetsyn_model.state import State, state_name
 
 
 @dataclass(frozen=True)
@@ -76,10 +76,5 @@ def step(
         x = drop(fired, dropout) if dropout else fired
         if layer.name != "readout":
             hidden.append(fired)
-    after[DECISION_SCORE], after[DECISION_STEP] = decision_step(
-        spec.decision,
-        state[DECISION_SCORE],
-        state[DECISION_STEP],
-        fired if spec.decision.counts_spikes else potential,
-    )
+    after |= decision_step(spec.decision, state, fired if spec.decision.counts_spikes else potential)
     return after, StepOutput(potential, hidden)

@@ -14,8 +14,9 @@ from service.contract.graph_io import Float32Array
 from service.contract.manifest import Decision
 
 HIGHEST_PROBABILITY = 1.001
-# a score that is one float32 drifts over tens of millions of steps, and the sum of a sound session's probabilities too
+# a score of one float32 (format 2) drifts over tens of millions of steps, and so does the sum of the probabilities
 LOWEST_SUM, HIGHEST_SUM = 0.1, 2.0
+ROUNDING = 1e-6  # of a float32, with a margin: a low word is below it, relative to its high word
 
 
 def is_decided(decision: Decision, step: int) -> bool:
@@ -28,14 +29,20 @@ def is_decided(decision: Decision, step: int) -> bool:
     return step > decision.skip_steps
 
 
-def class_probabilities(decision: Decision, score: Float32Array, step: int) -> Float32Array:
+def class_probabilities(
+    decision: Decision, score: Float32Array, step: int, score_low: Float32Array | None = None
+) -> Float32Array:
     """Class probabilities [outputs]; uniform before the first step that counts.
 
     Args:
         decision: the rule.
         score: [outputs], the manifest's ``decision.score``.
         step: steps done since the stream's beginning.
+        score_low: [outputs], ``decision.score_low``; None where a score has one word.
     """
+    if decision.rule == "spike_count" and score_low is not None:
+        total = score.astype(np.float64) + score_low  # a float32 of a count above 2^24 would miss a spike
+        return softmax((total - total.max()).astype(np.float32))
     if decision.rule != "sum_softmax":
         return softmax(score)
     if not is_decided(decision, step):
@@ -56,19 +63,22 @@ def is_distribution(probabilities: Sequence[float]) -> bool:
     )
 
 
-def is_possible_score(decision: Decision, score: Float32Array, step: int) -> bool:
+def is_possible_score(decision: Decision, score: Float32Array, score_low: Float32Array | None, step: int) -> bool:
     """Whether a stream can have come to a score: what each step adds is bounded.
 
     Args:
         decision: the rule.
         score: [outputs], the manifest's ``decision.score``.
+        score_low: [outputs], ``decision.score_low``; None where a score has one word.
         step: steps done since the stream's beginning.
     """
     counted = max(0, step - decision.skip_steps)
+    if score_low is not None and not (np.abs(score_low) <= ROUNDING * (1 + np.abs(score))).all():
+        return False
     if decision.rule == "sum_softmax":
         return is_distribution((score / np.float32(counted)).tolist()) if counted else not score.any()
     if decision.rule == "spike_count":
-        return bool(score.min() >= 0 and score.max() <= counted)
+        return bool(score.min() >= 0 and score.max() <= counted * (1 + ROUNDING))
     return True
 
 

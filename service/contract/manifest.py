@@ -10,15 +10,16 @@ import json
 import re
 from math import prod
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from service.errors import ArtifactError
 
-FORMAT_VERSION = 2
-# the names of the last two state tensors of a form: the decision's own state
-DECISION_SCORE, DECISION_STEP = "decision.score", "decision.step"
+FORMAT_VERSION: Final = 3
+READABLE_VERSIONS = (2, FORMAT_VERSION)  # in format 2 a score that adds up is one float32
+# the names of the last state tensors of a form: the decision's own state
+DECISION_SCORE_LOW, DECISION_SCORE, DECISION_STEP = "decision.score_low", "decision.score", "decision.step"
 MANIFEST = "manifest.json"
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 Name = Annotated[str, Field(pattern=NAME)]
@@ -83,6 +84,11 @@ class Decision(_Part):
     skip_steps: int = Field(ge=0)
     tail_steps: int = Field(ge=0)
 
+    @property
+    def adds_up(self) -> bool:
+        """Whether the score is a sum over steps, and not the value of the latest one."""
+        return self.rule in ("sum_softmax", "spike_count")
+
 
 class FormDescription(_Part):
     """One form of the network.
@@ -90,7 +96,9 @@ class FormDescription(_Part):
     Attributes:
         file: the ONNX graph.
         torchscript: TorchScript of one step.
-        state: float32 tensors, the last of them ``decision.score``, then ``decision.step``, int64.
+        state: float32 tensors, the last of them ``decision.score``, then ``decision.step``, int64. Before
+            ``decision.score`` stands ``decision.score_low`` if the score is a sum and the format 3: what the float32
+            additions to it have lost.
         state_bytes: of all these tensors together.
         bank_sizes: number of shared decays of each layer; empty in the exact form.
         kernel_error: relative L2 error of each layer's worst synaptic kernel; 0 in the exact form.
@@ -130,11 +138,21 @@ class FormDescription(_Part):
         """float32 values of a stream's state."""
         return sum(prod(tensor.shape) for tensor in self.state[:-1])
 
+    @property
+    def has_score_low(self) -> bool:
+        """Whether the score has two words, the low ones before the high ones."""
+        return len(self.state) > 2 and self.state[-3].name == DECISION_SCORE_LOW
+
+    @property
+    def score_words(self) -> int:
+        """float32 values at the end of a stream's state that are the score."""
+        return sum(prod(tensor.shape) for tensor in self.state[-3 if self.has_score_low else -2 : -1])
+
 
 class Manifest(_Part):
     """Everything that a server knows about a model."""
 
-    format_version: Literal[2]
+    format_version: Literal[2, 3]
     name: Name
     version: Name
     description: str
@@ -153,6 +171,16 @@ class Manifest(_Part):
     def _consistent(self) -> Manifest:
         if self.decision.rule != "trace" and len(self.labels) != self.outputs:
             raise ValueError(f"{len(self.labels)} labels for {self.outputs} outputs")
+        two_words = self.format_version == FORMAT_VERSION and self.decision.adds_up
+        for form in self.forms.values():
+            if form.has_score_low != two_words:
+                has = "has" if two_words else "does not have"
+                raise ValueError(
+                    f"in format {self.format_version} and with rule {self.decision.rule}, a state {has} "
+                    f"{DECISION_SCORE_LOW} before {DECISION_SCORE}"
+                )
+            if form.score_words != self.outputs * (2 if two_words else 1):
+                raise ValueError(f"the score does not have the {self.outputs} outputs")
         if self.default_form not in self.forms:
             raise ValueError(f"default_form {self.default_form!r} is not among the forms")
         named = [file for form in self.forms.values() for file in (form.file, form.torchscript)]
@@ -176,9 +204,10 @@ def parse_manifest(text: str | bytes, where: Path) -> Manifest:
     except ValueError as error:
         raise ArtifactError(f"{where}: not JSON ({error})") from error
     version = raw.get("format_version") if isinstance(raw, dict) else None
-    if version != FORMAT_VERSION:
+    if version not in READABLE_VERSIONS:
         raise ArtifactError(
-            f"{where}: has manifest format {version!r}, but this server reads {FORMAT_VERSION}: "
+            f"{where}: has manifest format {version!r}, but this server reads "
+            f"{' and '.join(map(str, READABLE_VERSIONS))}: "
             "export the model again with a matching hetsyn"
         )
     try:

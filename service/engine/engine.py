@@ -33,7 +33,7 @@ from service.contract.graph_io import (
     state_name,
 )
 from service.contract.manifest import FormName
-from service.engine.fault import broken, fault, probabilities_of_state, scores_of_state
+from service.engine.fault import broken, fault, probabilities_of_row, score_of_row
 from service.engine.resampler import check_rates
 from service.engine.stream import InputKind, StreamState
 from service.engine.work import Job, Outcome, Piece, Result, Work, begin, take
@@ -272,8 +272,8 @@ def _outcome_of_state(model: Model, form: FormName, job: Job) -> Outcome | Hetsy
     scores, probabilities = job.scores, job.probabilities
     if scores is None or probabilities is None:  # of the whole chunk: the state has the score so far
         row = model.states(form).to_host(job.stream.network)
-        scores = scores_of_state(model, row).copy()
-        probabilities = probabilities_of_state(model, row, job.stream.step)
+        scores = score_of_row(model, form, row)[0].copy()
+        probabilities = probabilities_of_row(model, form, row, job.stream.step)
         if not is_distribution(probabilities.tolist()):
             return broken()
     readout = None

@@ -29,7 +29,7 @@ def fault(model: Model, form: FormName, before: StreamState) -> HetsynError:
     if (
         is_bounded(row, SOUND_VALUE)
         and all(is_bounded(value, SOUND_VALUE) for value in before.encoder.values())
-        and is_possible_score(model.manifest.decision, scores_of_state(model, row), before.step)
+        and is_possible_score(model.manifest.decision, *score_of_row(model, form, row), before.step)
     ):
         return ArtifactError(
             f"model {model.name!r} version {model.version!r} gave numbers that are not finite, too large, no "
@@ -46,17 +46,25 @@ def broken() -> StateBroken:
     )
 
 
-def scores_of_state(model: Model, row: Float32Array) -> Float32Array:
-    """The scores in a row of the network's state, [outputs]: its last tensor, by the manifest's schema."""
-    return row[-model.manifest.outputs :]
+def score_of_row(model: Model, form: FormName, row: Float32Array) -> tuple[Float32Array, Float32Array | None]:
+    """The score in a row of the network's state: its last tensors, by the manifest's schema.
+
+    Returns:
+        ``decision.score``, [outputs], and ``decision.score_low``, [outputs] or None.
+    """
+    outputs = model.manifest.outputs
+    low = row[-2 * outputs : -outputs] if model.manifest.forms[form].has_score_low else None
+    return row[-outputs:], low
 
 
-def probabilities_of_state(model: Model, row: Float32Array, step: int) -> Float32Array:
+def probabilities_of_row(model: Model, form: FormName, row: Float32Array, step: int) -> Float32Array:
     """The class probabilities of a stream, [outputs].
 
     Args:
         model: of the stream.
+        form: of the model.
         row: the network's state, [words].
         step: network steps done.
     """
-    return class_probabilities(model.manifest.decision, scores_of_state(model, row), step)
+    score, low = score_of_row(model, form, row)
+    return class_probabilities(model.manifest.decision, score, step, low)

@@ -17,9 +17,9 @@
                   after tensor, both in the manifest's order; samples (float32) waiting in the resampler, for a step
     end-32  32    SHA-256 of everything before it
 
-With float16 the network's row takes half the room. The decision's scores at the end of the row stay float32, because
-they add up over the session. If a value is too large for float16, the whole row stays float32. No other module knows
-the layout of a record; ``sections`` checks what its sections contain.
+With float16 the network's row takes half the room. The decision's scores at the end of the row, one word or two, stay
+float32, because they add up over the session. If a value is too large for float16, the whole row stays float32. No
+other module knows the layout of a record; ``sections`` checks what its sections contain.
 """
 
 from __future__ import annotations
@@ -239,7 +239,7 @@ class Packing:
             resampler,
             read_samples(pending, "pending"),
         )
-        check_stream(model, row, stream, steps)
+        check_stream(model, form, row, stream, steps)
         return Session(model, form, known, stream)
 
     def as_stored(self, record: bytes, session: Session) -> Session:
@@ -258,7 +258,7 @@ class Packing:
                 model_hash(model),
                 "\n".join((model.name, model.version, form)).encode(),
                 manifest.forms[form].words,
-                manifest.outputs,
+                manifest.forms[form].score_words,
                 manifest.encoder.state if manifest.encoder else (),
                 longest,
             )

@@ -18,7 +18,7 @@ from pydantic import ValidationError
 
 from service.contract.decision import is_distribution, is_possible_score
 from service.contract.manifest import FormName, Manifest, TensorDescription
-from service.engine.fault import scores_of_state
+from service.engine.fault import score_of_row
 from service.engine.resampler import Resampler
 from service.engine.stream import StreamState
 from service.errors import StateMismatch
@@ -151,11 +151,12 @@ def read_resampler(
     return resampler
 
 
-def check_stream(model: Model, row: NDArray[np.float32], stream: StreamState, total_steps: int) -> None:
+def check_stream(model: Model, form: FormName, row: NDArray[np.float32], stream: StreamState, total_steps: int) -> None:
     """Check that a stream can have come from a session's chunks.
 
     Args:
         model: of the session.
+        form: of the model.
         row: the network's state, [words].
         stream: of the session.
         total_steps: of the session's chunks.
@@ -166,7 +167,7 @@ def check_stream(model: Model, row: NDArray[np.float32], stream: StreamState, to
     resampler, encoder = stream.resampler, model.manifest.encoder
     if stream.step != total_steps:
         raise StateMismatch(f"the session record's network has done {stream.step} steps, its session {total_steps}")
-    if not is_possible_score(model.manifest.decision, scores_of_state(model, row), stream.step):
+    if not is_possible_score(model.manifest.decision, *score_of_row(model, form, row), stream.step):
         raise StateMismatch("the session record's steps cannot have led to its score")
     if stream.kind == "spikes":
         if resampler is not None or len(stream.pending):

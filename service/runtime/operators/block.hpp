@@ -300,7 +300,7 @@ HETSYN_BOTH void run_block(const Block& block, const BlockNetwork& network, cons
         part += network.layer_words(layer);
         fired += layer.neurons;
     }
-    float* const score = part;
+    const Score score = score_of(network, outputs, state + words);
 
     const int64_t steps = call.steps[b];
     int64_t step = call.step[b];
@@ -369,7 +369,7 @@ HETSYN_BOTH void run_block(const Block& block, const BlockNetwork& network, cons
     if (shared.state)
         for (int64_t w = block.thread(); w < words; w += block.threads()) next[w] = state[w];
     if (block.thread() == 0) call.next_step[b] = step;
-    for (int64_t n = block.thread(); n < outputs; n += block.threads()) call.scores[b * outputs + n] = score[n];
+    for (int64_t n = block.thread(); n < outputs; n += block.threads()) call.scores[b * outputs + n] = score.high[n];
     decision_probabilities(block, network, outputs, step, score, shared.powers, call.probabilities + b * outputs);
 }
 

@@ -57,35 +57,82 @@ HETSYN_BOTH float softmax_powers(const Block& block, const float* __restrict x, 
     return sum;
 }
 
-// One step's contribution to score [outputs]; step counts from the stream's beginning. potential, spikes: of the
-// readout, [outputs]. powers [outputs] is working memory.
+// The scores. A sum in one float32 drifts, and stands still from 2^24 steps on; low has what its additions have lost.
+struct Score {
+    float* high;  // [outputs]
+    float* low;   // [outputs], or null
+
+    HETSYN_BOTH double total(int64_t n) const { return static_cast<double>(high[n]) + static_cast<double>(low[n]); }
+};
+
+// score += values / divisor, with Kahan's compensation where there are low words: no compiler may reorder it
+template <class Block>
+HETSYN_BOTH void add_up(const Block& block, int64_t outputs, const float* __restrict values, float divisor,
+                        const Score& score) {
+    float* __restrict high = score.high;
+    float* __restrict low = score.low;
+    if (!low) {
+        for (int64_t n = block.thread(); n < outputs; n += block.threads()) high[n] += values[n] / divisor;
+        return;
+    }
+    for (int64_t n = block.thread(); n < outputs; n += block.threads()) {
+        const float value = values[n] / divisor + low[n];
+        const float sum = high[n] + value;
+        low[n] = value - (sum - high[n]);
+        high[n] = sum;
+    }
+}
+
+// The score at the end of a stream's state, which ends at ``end``; its low words come before the high ones.
+HETSYN_BOTH Score score_of(const Parameters& network, int64_t outputs, float* end) {
+    return {end - outputs, network.score_words == 2 ? end - 2 * outputs : nullptr};
+}
+
+// One step's contribution to the score; step counts from the stream's beginning. potential, spikes: of the readout,
+// [outputs]. powers [outputs] is working memory.
 template <class Block>
 HETSYN_BOTH void decide(const Block& block, const Parameters& network, int64_t outputs, int64_t step,
-                        const float* potential, const float* spikes, float* powers, float* score) {
+                        const float* potential, const float* spikes, float* powers, const Score& score) {
     if (step < network.skip_steps) return;
     if (network.rule == Rule::sum_softmax) {
         block.sync();  // each thread reads all potentials
         const float sum = softmax_powers(block, potential, outputs, powers);
-        for (int64_t n = block.thread(); n < outputs; n += block.threads()) score[n] += powers[n] / sum;
+        add_up(block, outputs, powers, sum, score);
     } else if (network.rule == Rule::spike_count) {
-        for (int64_t n = block.thread(); n < outputs; n += block.threads()) score[n] += spikes[n];
+        add_up(block, outputs, spikes, 1.0f, score);
     } else {
-        for (int64_t n = block.thread(); n < outputs; n += block.threads()) score[n] = potential[n];
+        for (int64_t n = block.thread(); n < outputs; n += block.threads()) score.high[n] = potential[n];
     }
 }
 
-// Class probabilities [outputs] from score [outputs] after ``step`` steps; uniform before the first step that counts.
+// The numerators of the softmax of whole scores, and their sum: a float32 of a score above 2^24 would miss a spike.
+template <class Block>
+HETSYN_BOTH float softmax_powers(const Block& block, const Score& score, int64_t count, float* __restrict powers) {
+    if (block.thread() < count) {
+        double largest = score.total(0);
+        for (int64_t n = 1; n < count; ++n) largest = score.total(n) > largest ? score.total(n) : largest;
+        for (int64_t n = block.thread(); n < count; n += block.threads())
+            powers[n] = exp_nonpositive(static_cast<float>(score.total(n) - largest));
+    }
+    block.sync();
+    float sum = 0.0f;
+    for (int64_t n = 0; n < count; ++n) sum += powers[n];
+    return sum;
+}
+
+// Class probabilities [outputs] from the score after ``step`` steps; uniform before the first step that counts.
 // All of score must be visible to every thread. powers [outputs] is working memory.
 template <class Block>
 HETSYN_BOTH void decision_probabilities(const Block& block, const Parameters& network, int64_t outputs, int64_t step,
-                                        const float* score, float* powers, float* probabilities) {
+                                        const Score& score, float* powers, float* probabilities) {
     if (network.rule == Rule::sum_softmax) {
         const int64_t counted = step - network.skip_steps;
         for (int64_t n = block.thread(); n < outputs; n += block.threads())
             probabilities[n] =
-                counted > 0 ? score[n] / static_cast<float>(counted) : 1.0f / static_cast<float>(outputs);
+                counted > 0 ? score.high[n] / static_cast<float>(counted) : 1.0f / static_cast<float>(outputs);
     } else {
-        const float sum = softmax_powers(block, score, outputs, powers);
+        const float sum = score.low ? softmax_powers(block, score, outputs, powers)
+                                    : softmax_powers(block, score.high, outputs, powers);
         for (int64_t n = block.thread(); n < outputs; n += block.threads()) probabilities[n] = powers[n] / sum;
     }
 }

@@ -48,8 +48,10 @@ struct Parameters {
     bool adaptive = false;
     float adaptation_decay = 0.0f, adaptation_strength = 0.0f;
     Rule rule = Rule::sum_softmax;
-    int64_t skip_steps = 0;  // the first steps of a stream, which the decision leaves out
+    int64_t skip_steps = 0;   // the first steps of a stream, which the decision leaves out
+    int64_t score_words = 1;  // float32 values that a class's score is kept in: two for a sum of any length
 
+    HETSYN_BOTH bool adds_up() const { return rule == Rule::sum_softmax || rule == Rule::spike_count; }
     // float32 values of a stream's state in one layer
     HETSYN_BOTH int64_t layer_words(const Layer& layer) const {
         return layer.current_words() + (layer.spiking ? layer.neurons * (adaptive ? 3 : 2) : 0);
@@ -63,7 +65,7 @@ struct Network : Parameters {
     int64_t outputs() const { return layers.back().neurons; }
     // float32 values of a stream's state, in the order of the manifest
     int64_t words() const {
-        int64_t sum = outputs();
+        int64_t sum = score_words * outputs();
         for (const Layer& layer : layers) sum += layer_words(layer);
         return sum;
     }

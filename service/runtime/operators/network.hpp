@@ -328,7 +328,7 @@ HETSYN_INLINE void run_stream(const Network& network, const Chunk& chunk, float*
     const size_t last = network.layers.size() - 1;
     const int64_t outputs = network.outputs();
     float* part = state;
-    float* score = state + network.words() - outputs;
+    const Score score = score_of(network, outputs, state + network.words());
     for (size_t l = 0; l <= last; ++l) {
         const Layer& layer = network.layers[l];
         const int64_t N = layer.neurons;
@@ -372,7 +372,7 @@ HETSYN_INLINE void run_stream(const Network& network, const Chunk& chunk, float*
         part += network.layer_words(layer);
     }
     step += chunk.steps;
-    std::memcpy(chunk.scores, score, sizeof(float) * static_cast<size_t>(outputs));
+    std::memcpy(chunk.scores, score.high, sizeof(float) * static_cast<size_t>(outputs));
     decision_probabilities(block, network, outputs, step, score, scratch.powers.data(), chunk.probabilities);
 }
 

@@ -84,6 +84,14 @@ class Node {
         check(api().get_integer(info_, name, &value));
         return value;
     }
+    // The same, or ``otherwise`` where the node has no such attribute
+    int64_t integer_or(const char* name, int64_t otherwise) const {
+        int64_t value = 0;
+        Status* const missing = api().get_integer(info_, name, &value);
+        if (!missing) return value;
+        api().release_status(missing);
+        return otherwise;
+    }
     std::vector<int64_t> integers(const char* name) const {
         size_t size = 0;
         check(api().get_integers(info_, name, nullptr, &size));

@@ -48,6 +48,9 @@ class Attributes {
     int64_t whole(const char* name, int64_t least, int64_t most = kMost) const {
         return within(name, node_.integer(name), least, most);
     }
+    int64_t whole_or(const char* name, int64_t otherwise, int64_t least, int64_t most) const {
+        return within(name, node_.integer_or(name, otherwise), least, most);
+    }
     bool flag(const char* name) const { return whole(name, 0, 1) != 0; }
     std::vector<int64_t> all_whole(const char* name, int64_t least) const {
         const std::vector<int64_t> values = node_.integers(name);
@@ -114,6 +117,8 @@ inline Network read_network(const ort::Node& node, const Locate& locate) {
     network.adaptation_strength = attributes.finite("adaptation_strength");
     network.rule = rule_of(node.text("rule"));
     network.skip_steps = attributes.whole("skip_steps", 0);
+    network.score_words = attributes.whole_or("score_words", 1, 1, 2);  // artifacts of format 2 do not say it
+    if (network.score_words == 2 && !network.adds_up()) fail("score_words is 2, but the rule adds nothing up");
     const bool recurrent = attributes.flag("recurrent"), biased = attributes.flag("biased");
     const bool per_synapse = attributes.flag("per_synapse");
     Weights weights(node, locate);

@@ -26,6 +26,7 @@ from service.contract.graph_io import (
     EVENT_UNIT,
     NEXT_STATE,
     NEXT_STEP,
+    PROBABILITIES,
     READOUT,
     SCORES,
     STATE,
@@ -37,7 +38,7 @@ from service.errors import ArtifactError
 from service.runtime import operators
 from service.runtime.onnx import Array, Graph, load_graph
 from service.runtime.operators import library
-from tests.support.paths import ROOT, SUPPORT
+from tests.support.paths import GOLDEN, ROOT, SUPPORT
 from tests.support.tools import NO_COMPILER, NO_CUDA_COMPILER, NO_OPERATOR, cpp_compiler
 
 SOURCES = Path(operators.__file__).parent
@@ -132,6 +133,20 @@ def test_a_block_gives_the_operators_bits(
                 if undefined is not None:
                     a, b = a[:undefined], b[:undefined]
                 assert a.tobytes() == b.tobytes(), f"{output} of stream {stream} in chunk {chunk}"
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_block_gives_the_operators_bits_of_a_score_of_one_word(
+    emulation: Path, monkeypatch: pytest.MonkeyPatch, form: Form
+) -> None:
+    content = (GOLDEN / "format-2" / "1" / f"{form}.onnx").read_bytes()
+    with np.load(GOLDEN / "format-2" / "expected.npz") as expected:
+        spikes = expected["spikes"][:, :400].astype(np.float32)
+        words = expected[f"{form}.state"].shape[1]
+    feed = chunk_feed(spikes, np.array([400, 399])) | {STATE: np.zeros((2, words), np.float32), STEP: np.zeros(2, int)}
+    want = load_graph(content).run(feed, [NEXT_STATE, SCORES, PROBABILITIES])
+    got = load(content, emulation, monkeypatch).run(feed, [NEXT_STATE, SCORES, PROBABILITIES])
+    assert all(np.array_equal(got[output], values) for output, values in want.items())  # of zeros the sign may differ
 
 
 def test_a_call_is_checked_as_the_cpus_is(emulation: Path, monkeypatch: pytest.MonkeyPatch) -> None:

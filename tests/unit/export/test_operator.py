@@ -150,6 +150,9 @@ HUGE = 1 << 57  # times an eighth of a channel count it wraps to nothing
         ("biased", 7, "biased is 7"),
         ("per_synapse", 2, "per_synapse is 2"),
         ("rule", "guess", "unknown decision rule guess"),
+        ("score_words", 0, "score_words is 0, not from 1 to 2"),
+        ("score_words", 3, "score_words is 3, not from 1 to 2"),
+        ("rule", "last", "score_words is 2, but the rule adds nothing up"),
     ],
 )
 @pytest.mark.parametrize("form", FORMS)
@@ -159,6 +162,13 @@ def test_a_graph_whose_attributes_cannot_be_is_refused(
     monkeypatch.setenv(MODE, "require")
     with pytest.raises(ArtifactError, match=problem):
         load_graph(altered(form, **{attribute: value}))
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_score_of_one_word_does_not_take_the_state_of_two(form: Form, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(MODE, "require")
+    with pytest.raises(ArtifactError, match="state or step does not have a row a stream"):
+        load_graph(altered(form, score_words=1)).run(feed(form, [0], [0], [5]), [SCORES])
 
 
 @pytest.mark.parametrize(("attribute", "value"), [("step_samples", 0), ("step_samples", HUGE), ("window_samples", -1)])

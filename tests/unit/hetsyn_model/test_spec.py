@@ -62,7 +62,7 @@ def test_a_foreign_description_is_refused(change: dict[str, object]) -> None:
 
 def test_state_of_the_papers_network() -> None:
     network = Network(NetworkSpec(channels=700, hidden=(128, 64), outputs=20, decision=DecisionSpec(skip_steps=11)))
-    decision = 20 * 4 + 8
+    decision = 2 * 20 * 4 + 8
     assert state_bytes(network.compile("exact").layout) == 119_936 * 4 + decision
     network.fit_banks(size=8)
     assert state_bytes(network.compile("bank").layout) == (212 * 8 + 2 * 192) * 4 + decision

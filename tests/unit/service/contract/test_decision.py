@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from service.contract.decision import class_probabilities, is_decided, softmax
+from service.contract.decision import class_probabilities, is_decided, is_possible_score, softmax
 from service.contract.manifest import Decision
 
 SCORE = np.array([1.0, 3.0], np.float32)
@@ -25,3 +25,27 @@ def test_a_softmax_of_large_values_is_finite(offset: float) -> None:
 def test_the_first_step_after_the_skipped_ones_decides() -> None:
     decision = Decision(rule="last", skip_steps=2, tail_steps=0)
     assert [is_decided(decision, step) for step in (0, 2, 3)] == [False, False, True]
+
+
+@pytest.mark.parametrize(
+    ("rule", "score", "low", "is_possible"),
+    [
+        ("sum_softmax", (1.0, 3.0), (-1e-8, 1e-7), True),
+        ("sum_softmax", (1.0, 3.0), (0.0, 1e11), False),
+        ("sum_softmax", (1.0, 3.0), (0.0, float("nan")), False),
+        ("sum_softmax", (1.0, 30.0), (0.0, 0.0), False),
+        ("spike_count", (0.0, 4.0), (0.0, 0.0), True),
+        ("spike_count", (0.0, 5.0), (0.0, 0.0), False),
+    ],
+)
+def test_a_score_follows_from_its_steps(
+    rule: str, score: tuple[float, float], low: tuple[float, float], is_possible: bool
+) -> None:
+    decision = Decision.model_validate({"rule": rule, "skip_steps": 2, "tail_steps": 0})
+    assert is_possible_score(decision, np.float32(score), np.float32(low), 6) is is_possible
+
+
+def test_a_count_may_be_rounded_up_to_more_than_its_steps() -> None:
+    decision = Decision(rule="spike_count", skip_steps=0, tail_steps=0)
+    steps = 2**24 + 3
+    assert is_possible_score(decision, np.float32([0, steps]), np.float32([0, -1]), steps)

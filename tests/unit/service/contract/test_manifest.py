@@ -26,6 +26,32 @@ def bank(manifest: Json) -> Json:
     return form
 
 
+def words(count: int) -> Json:
+    return {"name": "decision.score_low", "shape": [count], "dtype": "float32", "initial": 0.0}
+
+
+def with_two_words(manifest: Json, count: int) -> Json:
+    """The manifest in format 3, with so many low words of a score."""
+    manifest["format_version"] = 3
+    for form in manifest["forms"].values():
+        form["state"].insert(1, words(count))
+        form["state_bytes"] += 4 * count
+    return manifest
+
+
+def test_a_score_of_two_words_is_described(written: Json) -> None:
+    old = parse_manifest(json.dumps(written), Path("manifest.json")).forms["bank"]
+    new = parse_manifest(json.dumps(with_two_words(written, 3)), Path("manifest.json")).forms["bank"]
+    assert (old.has_score_low, old.score_words, old.words) == (False, 3, 6)
+    assert (new.has_score_low, new.score_words, new.words) == (True, 6, 9)
+
+
+def test_a_score_that_does_not_add_up_has_one_word_in_every_format(written: Json) -> None:
+    written["decision"]["rule"] = "last"
+    written["format_version"] = 3
+    assert parse_manifest(json.dumps(written), Path("manifest.json")).forms["bank"].score_words == 3
+
+
 def test_a_manifest_is_read(written: Json) -> None:
     manifest = parse_manifest(json.dumps(written), Path("manifest.json"))
     assert manifest.model_dump(mode="json") == written
@@ -57,8 +83,21 @@ def test_a_manifest_is_read(written: Json) -> None:
         (lambda manifest: manifest["files"]["bank.onnx"].update(sha256="short"), "files.bank.onnx.sha256: "),
         (lambda manifest: manifest.update(name="a name"), "manifest.json: name: "),
         (lambda manifest: manifest["decision"].update(rule="guess"), "decision.rule: "),
-        (lambda manifest: manifest.update(format_version=1), "manifest format 1, but this server reads 2"),
-        (lambda manifest: manifest.pop("format_version"), "manifest format None, but this server reads 2"),
+        (
+            lambda manifest: manifest.update(format_version=3),
+            "in format 3 and with rule sum_softmax, a state has decision.score_low before decision.score",
+        ),
+        (
+            lambda manifest: bank(manifest)["state"].insert(1, words(3)) or bank(manifest).update(state_bytes=44),
+            "in format 2 and with rule sum_softmax, a state does not have decision.score_low",
+        ),
+        (
+            lambda manifest: with_two_words(manifest, 3) and manifest["decision"].update(rule="last"),
+            "in format 3 and with rule last, a state does not have decision.score_low",
+        ),
+        (lambda manifest: with_two_words(manifest, 2), "the score does not have the 3 outputs"),
+        (lambda manifest: manifest.update(format_version=1), "manifest format 1, but this server reads 2 and 3: "),
+        (lambda manifest: manifest.pop("format_version"), "manifest format None, but this server reads 2 and 3: "),
     ],
 )
 def test_what_is_no_manifest_is_refused_with_its_field(
