@@ -32,10 +32,12 @@ def smoke_test(model: Model, engine: Engine) -> None:
                 (outcome,) = engine.run(model, form, [Work(stream, chunk, end)])
                 stream, result = outcome.stream, outcome.result
                 tail = model.manifest.decision.tail_steps if end else 0
-                if (result.steps, result.probabilities.shape) != (STEPS + tail, (model.manifest.outputs,)):
+                sizes = (model.manifest.outputs,)
+                if (result.steps, result.probabilities.shape, result.scores.shape) != (STEPS + tail, sizes, sizes):
                     raise ArtifactError(
                         f"{model.artifact.folder}: form {form!r} gave {result.probabilities.shape} probabilities "
-                        f"after {result.steps} steps: export the model again with a matching hetsyn"
+                        f"and {result.scores.shape} scores after {result.steps} steps: export the model again with a "
+                        "matching hetsyn"
                     )
 
 

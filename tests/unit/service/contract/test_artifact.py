@@ -17,7 +17,7 @@ def test_an_artifact_is_opened_and_its_files_are_read(tmp_path: Path) -> None:
 
 
 def test_a_folder_without_a_manifest_is_no_artifact(tmp_path: Path) -> None:
-    with pytest.raises(ArtifactError, match=r"manifest\.json cannot be read \(No such file"):
+    with pytest.raises(ArtifactError, match=r"manifest\.json: cannot be read \(No such file"):
         Artifact.open(tmp_path)
 
 
