@@ -59,7 +59,7 @@ def _recorded(model: Model) -> tuple[NDArray[np.uint8], NDArray[np.int64], dict[
             arrays = {name: file[name] for name in file.files}
         spikes, steps = arrays.pop("spikes"), arrays.pop("steps")
     except Exception as error:  # a damaged file may raise anything
-        raise ArtifactError(f"{path}: cannot be read ({error}): export it again") from error
+        raise ArtifactError(f"{path}: cannot be read ({error!s:.300}): export it again") from error
     if spikes.shape != (len(steps), steps.max(initial=0), model.manifest.input.channels):
         raise ArtifactError(f"{path}: has spikes {spikes.shape} for {len(steps)} streams: export it again")
     return spikes, steps, arrays

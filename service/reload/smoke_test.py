@@ -29,7 +29,13 @@ def smoke_test(model: Model, engine: Engine) -> None:
         for chunk in chunks:
             stream = initial_stream(model, form)
             for end in (False, True):  # the second chunk goes on from the state after the first
-                (outcome,) = engine.run(model, form, [Work(stream, chunk, end)])
+                try:
+                    (outcome,) = engine.run(model, form, [Work(stream, chunk, end)])
+                except ArtifactError as error:
+                    raise ArtifactError(
+                        f"{model.artifact.folder}: form {form!r} fails its test ({error}): export the model again with "
+                        "a matching hetsyn"
+                    ) from error
                 stream, result = outcome.stream, outcome.result
                 tail = model.manifest.decision.tail_steps if end else 0
                 sizes = (model.manifest.outputs,)
