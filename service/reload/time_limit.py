@@ -48,6 +48,7 @@ class TimeLimit:
         self._late: dict[Path, Future[Any]] = {}
         self._running: tuple[Future[Any], Callable[[], None]] | None = None
         self._is_closed = False
+        self._lock = threading.Lock()
 
     def run(self, path: Path, work: Callable[[], T], stop: Callable[[], None] = lambda: None) -> T:
         """The result of some work.
@@ -62,14 +63,17 @@ class TimeLimit:
             Exception: of the work.
         """
         late = self._late.get(path)
-        if self._is_closed or (late is not None and not late.done()):
+        if late is not None and not late.done():
             raise ArtifactError(
                 f"{path}: is still being loaded since an earlier attempt: see whether its disk answers, or restart the "
                 "server"
             )
         self._late.pop(path, None)
-        future = start_thread(work)
-        self._running = future, stop
+        with self._lock:  # so that ``close`` finds what was begun
+            if self._is_closed:
+                raise ArtifactError(f"{path}: is not loaded, because the server ends")
+            future = start_thread(work)
+            self._running = future, stop
         try:
             return future.result(self._limit_s)
         except TimeoutError:
@@ -86,8 +90,9 @@ class TimeLimit:
 
     def close(self) -> None:
         """Stop the work that runs, from any thread, so that the process can exit. Nothing runs afterwards."""
-        self._is_closed = True
-        running = self._running
+        with self._lock:
+            self._is_closed = True
+            running = self._running
         if running is not None:
             _stopped(*running)
 

@@ -48,9 +48,7 @@ def graph_with_file(place: str, location: str) -> bytes:
         case "sparse":
             model = onnx.load_from_string(_model([identity]))
             indices = numpy_helper.from_array(np.arange(VALUES), "indices")
-            model.graph.sparse_initializer.append(
-                onnx.SparseTensorProto(values=tensor, indices=indices, dims=[VALUES])  # type: ignore[attr-defined]
-            )
+            model.graph.sparse_initializer.append(onnx.SparseTensorProto(values=tensor, indices=indices, dims=[VALUES]))
             return bytes(model.SerializeToString())
     raise ValueError(place)
 

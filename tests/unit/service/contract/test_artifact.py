@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from service.contract import artifact as module
 from service.contract.artifact import Artifact, read_file
 from service.contract.manifest import MAX_MANIFEST_BYTES
 from service.errors import ArtifactError
@@ -124,7 +123,7 @@ def test_what_is_no_file_of_the_folder_is_not_opened(
         opened.append(path.name)
         return real_open(path, flags)
 
-    monkeypatch.setattr(module.os, "open", noted)
+    monkeypatch.setattr(os, "open", noted)
     with pytest.raises(ArtifactError, match=f"{name}: {sentence}"):
         Artifact.open(folder)
     assert name not in opened
@@ -143,7 +142,7 @@ def test_a_fifo_that_takes_a_files_place_just_then_is_not_waited_for(
         os.mkfifo(path)
         return real_open(real, flags)
 
-    monkeypatch.setattr(module.os, "open", late)
+    monkeypatch.setattr(os, "open", late)
     with pytest.raises(ArtifactError, match="is not a regular file"):
         read_file(path, 100)
 

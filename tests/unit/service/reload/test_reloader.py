@@ -201,7 +201,12 @@ async def test_the_end_of_a_server_does_not_wait_for_a_model(
     models: Path, monkeypatch: pytest.MonkeyPatch, start_reloader: StartReloader
 ) -> None:
     never, entered, stopped = threading.Event(), threading.Event(), threading.Event()
-    monkeypatch.setattr(Model, "stop", lambda _: (stopped.set(), never.set()))
+
+    def stop(_: Model) -> None:
+        stopped.set()
+        never.set()
+
+    monkeypatch.setattr(Model, "stop", stop)
 
     def hangs(_: Model) -> None:
         entered.set()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Iterator
+from concurrent.futures import Future
 from pathlib import Path
 
 import pytest
@@ -93,7 +94,7 @@ async def test_who_waits_for_a_thread_may_be_cancelled(stuck: Stuck) -> None:
     assert await asyncio.to_thread(future.result, 30) == "late"
 
 
-async def _result(future: time_limit.Future[str]) -> str:
+async def _result(future: Future[str]) -> str:
     return await asyncio.wrap_future(future)
 
 
