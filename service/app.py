@@ -138,7 +138,9 @@ def build_server(
         RuntimeUnavailable: there is no ONNX Runtime.
     """
     limits, retention, batching = settings.limits, settings.retention, settings.batching
-    catalog = catalog or ModelCatalog(settings.models, settings.default_model, is_empty=True)
+    catalog = catalog or ModelCatalog(
+        settings.models, settings.default_model, is_empty=True, max_model_bytes=settings.max_model_bytes
+    )
     store = store or open_store(settings.store.url, settings.store.timeout_s)
     counters = Counters()
     lifetimes = Lifetimes(
@@ -176,7 +178,9 @@ def build_server(
         session_store = SessionStore(store, packing, catalog, lifetimes, counters, settings.store.timeout_s)
         sessions = SharedSessions(limits, lifetimes, retention.sweep_interval_s, session_store, counters, wall)
     tokens = None if keys is None else Tokens(keys, catalog, lifetimes, counters, wall)
-    reloader = Reloader(catalog, lambda model: smoke_test(model, engine), counters, settings.watch_s)
+    reloader = Reloader(
+        catalog, lambda model: smoke_test(model, engine), counters, settings.watch_s, settings.load_timeout_s
+    )
     if not catalog.names:
         reloader.load()
     return Server(

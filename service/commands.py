@@ -73,6 +73,12 @@ def serve_models(
         float,
         typer.Option(min=0, help="Check the folder for new models at this interval; 0: see hetsyn reload."),
     ] = Settings.watch_s,
+    load_timeout_s: Annotated[
+        float, typer.Option(min=0.1, help="A model that takes longer to load and test is not served.")
+    ] = Settings.load_timeout_s,
+    max_model_bytes: Annotated[
+        int, typer.Option(min=1, help="A model whose files and states are larger is not served.")
+    ] = Settings.max_model_bytes,
     device: Annotated[
         DeviceName, typer.Option(help="Where networks run; auto is a GPU if it gives the CPU's answers, else the CPU.")
     ] = DeviceName.auto,
@@ -257,6 +263,8 @@ def serve_models(
         models=models,
         default_model=default_model,
         watch_s=watch_s,
+        load_timeout_s=load_timeout_s,
+        max_model_bytes=max_model_bytes,
         host=host,
         port=port,
         device=device.value,
@@ -295,11 +303,17 @@ def serve_models(
     dictConfig(configured_log)  # before uvicorn does it: devices and models that cannot be used are logged
 
     def empty_catalog(device: Device | None) -> ModelCatalog:
-        return ModelCatalog(settings.models, settings.default_model, device=device, is_empty=True)
+        return ModelCatalog(
+            settings.models,
+            settings.default_model,
+            device=device,
+            is_empty=True,
+            max_model_bytes=settings.max_model_bytes,
+        )
 
     keys = _carry_keys(carry_keys)
     engine = Engine(settings.limits.max_chunk_steps)
-    gpu, reason = choose_device(settings.device, open_device(settings.device), engine, empty_catalog)
+    gpu, reason = choose_device(settings.device, open_device(settings.device), engine, empty_catalog, load_timeout_s)
     catalog = empty_catalog(gpu)
     app = create_app(settings, catalog, keys=keys)
     server = app.state.server

@@ -150,6 +150,8 @@ class Settings(_Checked):
         default_model: model of requests that name none; None takes the one that the folder's file ``default`` names,
             else the only model of the folder.
         watch_s: interval at which the folder is checked for changes; 0 never checks it.
+        load_timeout_s: time for reading, loading and testing one version; one that takes longer is not served.
+        max_model_bytes: of a version's files and its states together; a larger one is not served.
         host: address on which ``hetsyn serve`` listens.
         port: TCP port, likewise; 0 takes a free one.
         device: where networks run and their states live: ``cpu``, ``cuda`` (the first visible NVIDIA GPU; the server
@@ -169,6 +171,8 @@ class Settings(_Checked):
     models: Path
     default_model: str | None = None
     watch_s: float = 0.0
+    load_timeout_s: float = 60.0
+    max_model_bytes: int = 2**30
     host: str = "127.0.0.1"
     port: int = 8000
     device: DeviceChoice = "auto"

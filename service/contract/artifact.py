@@ -9,17 +9,24 @@ models/NAME/VERSION/
     golden.npz        inputs, and the outputs that each form gives for them
     network.pt        the torch checkpoint that the other files were made from; the server does not read it
 models/default        optional: a text file with the NAME for requests that name no model
+
+A file is read only if it is a regular one, has the size that the manifest lists, and lies in the artifact's own folder.
+It may be a symbolic link within that folder, as in the volumes of Kubernetes; the folder may be a link to anywhere.
 """
 
 from __future__ import annotations
 
 import hashlib
+import os
+import stat
 from pathlib import Path
 
-from service.contract.manifest import MANIFEST, Manifest, parse_manifest
+from service.contract.manifest import MANIFEST, MAX_MANIFEST_BYTES, Manifest, parse_manifest
 from service.errors import ArtifactError
 
 GOLDEN = "golden.npz"
+# Windows has O_BINARY alone
+_OPEN_FLAGS = sum(getattr(os, name, 0) for name in ("O_NONBLOCK", "O_NOFOLLOW", "O_CLOEXEC", "O_BINARY"))
 
 
 class Artifact:
@@ -42,11 +49,7 @@ class Artifact:
             ArtifactError: the folder is no artifact.
         """
         path = folder / MANIFEST
-        try:
-            text = path.read_bytes()
-        except OSError as error:
-            raise ArtifactError(f"{folder}: {MANIFEST} cannot be read ({error.strerror})") from error
-        return Artifact(folder, parse_manifest(text, path))
+        return Artifact(folder, parse_manifest(read_file(path, MAX_MANIFEST_BYTES), path))
 
     @staticmethod
     def open(folder: Path) -> Artifact:
@@ -77,10 +80,44 @@ class Artifact:
         entry = self.manifest.files.get(name)
         if entry is None:
             raise ArtifactError(f"{self.folder}: the manifest lists no file {name!r}")
-        try:
-            content = (self.folder / name).read_bytes()
-        except OSError as error:
-            raise ArtifactError(f"{self.folder / name}: cannot be read ({error.strerror})") from error
-        if len(content) != entry.bytes or hashlib.sha256(content).hexdigest() != entry.sha256:
+        content = read_file(self.folder / name, entry.bytes, is_exact=True)
+        if hashlib.sha256(content).hexdigest() != entry.sha256:
             raise ArtifactError(f"{self.folder / name}: differs from its hash in the manifest: copy the artifact again")
         return content
+
+
+def read_file(path: Path, max_bytes: int, *, is_exact: bool = False) -> bytes:
+    """A file's content. Nothing but a regular file is opened, and not more is read than ``max_bytes``.
+
+    Args:
+        path: of the file; if it is a symbolic link, then to a file in the same folder or below.
+        max_bytes: the longest content.
+        is_exact: the content has to have this length.
+
+    Raises:
+        ArtifactError: there is no such file, it is another kind of file, outside its folder, or has another length.
+    """
+    try:
+        real, folder = Path(os.path.realpath(path)), Path(os.path.realpath(path.parent))
+        if not real.is_relative_to(folder):
+            raise ArtifactError(f"{path}: is a link to {real}, outside its folder: copy the file into the folder")
+        _check_regular(path, real.stat())  # to open a device, or a FIFO, may do something or wait
+        # between these two lines, another kind of file may take its place
+        number = os.open(real, os.O_RDONLY | _OPEN_FLAGS)
+        with os.fdopen(number, "rb") as file:
+            status = os.fstat(number)
+            _check_regular(path, status)
+            if is_exact and status.st_size != max_bytes:
+                raise ArtifactError(f"{path}: differs from its size in the manifest: copy the artifact again")
+            if status.st_size > max_bytes:
+                raise ArtifactError(f"{path}: is longer than {max_bytes:,} bytes: export the model again")
+            content = file.read(status.st_size)
+    except (OSError, ValueError) as error:  # a ValueError if the name cannot be one of a file
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise ArtifactError(f"{path}: cannot be read ({reason}): copy the artifact again") from error
+    return content
+
+
+def _check_regular(path: Path, status: os.stat_result) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        raise ArtifactError(f"{path}: is not a regular file: copy the artifact again")

@@ -1,6 +1,7 @@
 """The manifest of an artifact: everything that a server knows about a model.
 
-The reader owns the schema, the exporter imports it.
+The reader owns the schema, the exporter imports it. Every number has a bound, so that a manifest alone never makes a
+server allocate or compute without end.
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ from math import prod
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import from_json
 
 from service.errors import ArtifactError
 
@@ -24,16 +27,21 @@ MANIFEST = "manifest.json"
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 Name = Annotated[str, Field(pattern=NAME)]
 FormName = Literal["exact", "bank"]
+MAX_MANIFEST_BYTES = 2**20  # a shipped one has 5 kB
+MAX_STATE_BYTES = 2**28  # of the tensors of one stream
+MAX_TAIL_STEPS = 20_000  # which the last chunk of every session runs
+Count = Annotated[int, Field(ge=0, le=2**31 - 1)]
+Positive = Annotated[int, Field(ge=1, le=2**31 - 1)]
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class FileEntry(_Part):
     """One file of the folder."""
 
-    bytes: int = Field(ge=0)
+    bytes: int = Field(ge=0, le=2**53)
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
 
 
@@ -44,8 +52,8 @@ class TensorDescription(_Part):
         initial: every value of it before the first step.
     """
 
-    name: str
-    shape: tuple[int, ...]
+    name: str = Field(min_length=1, max_length=256)
+    shape: tuple[Count, ...] = Field(max_length=8)
     dtype: Literal["float32", "float64", "int64"]
     initial: float
 
@@ -53,20 +61,36 @@ class TensorDescription(_Part):
     def bytes(self) -> int:
         return prod(self.shape) * (4 if self.dtype == "float32" else 8)
 
+    @model_validator(mode="after")
+    def _initial_fits(self) -> TensorDescription:
+        largest = 2.0**53 if self.dtype == "int64" else float(np.finfo(self.dtype).max)
+        if abs(self.initial) > largest or (self.dtype == "int64" and self.initial != int(self.initial)):
+            raise ValueError(f"initial is {self.initial:g}, which {self.dtype} cannot hold")
+        return self
+
 
 class EncoderDescription(_Part):
     """Audio to spikes. The graph takes whole steps; samples that do not fill one wait in the session."""
 
     file: str
-    sample_rate_hz: int = Field(ge=1)
-    samples_per_step: int = Field(ge=1)
+    sample_rate_hz: int = Field(ge=1, le=10_000_000)
+    samples_per_step: int = Field(ge=1, le=1_000_000)
     state: tuple[TensorDescription, ...]
+
+    @property
+    def state_bytes(self) -> int:
+        return sum(tensor.bytes for tensor in self.state)
+
+    @model_validator(mode="after")
+    def _state_is_bounded(self) -> EncoderDescription:
+        _check_state(self.state)
+        return self
 
 
 class InputDescription(_Part):
     """The input of a stream: spikes on channels. A model with an encoder takes audio too."""
 
-    channels: int = Field(ge=1)
+    channels: Positive
     step_s: float = Field(gt=0)
     description: str = ""
 
@@ -81,8 +105,8 @@ class Decision(_Part):
     """
 
     rule: Literal["sum_softmax", "spike_count", "last", "trace"]
-    skip_steps: int = Field(ge=0)
-    tail_steps: int = Field(ge=0)
+    skip_steps: Count
+    tail_steps: int = Field(ge=0, le=MAX_TAIL_STEPS)
 
     @property
     def adds_up(self) -> bool:
@@ -118,6 +142,7 @@ class FormDescription(_Part):
 
     @model_validator(mode="after")
     def _bytes_add_up(self) -> FormDescription:
+        _check_state(self.state)
         total = sum(tensor.bytes for tensor in self.state)
         if total != self.state_bytes:
             raise ValueError(f"state_bytes is {self.state_bytes}, the state tensors add up to {total}")
@@ -159,8 +184,8 @@ class Manifest(_Part):
     labels: tuple[str, ...]
     input: InputDescription
     encoder: EncoderDescription | None
-    hidden: tuple[int, ...]
-    outputs: int = Field(ge=1)
+    hidden: tuple[Positive, ...]
+    outputs: Positive
     decision: Decision
     default_form: FormName
     forms: dict[FormName, FormDescription]
@@ -188,9 +213,16 @@ class Manifest(_Part):
         for file in [*named, *self.files]:
             if file not in self.files:
                 raise ValueError(f"file {file!r} is used but not listed under files")
-            if Path(file).name != file or file in (MANIFEST, ".", ".."):
+            if not is_name(file) or file == MANIFEST:
                 raise ValueError(f"file {file!r} is not a plain name in the artifact's folder")
         return self
+
+    @property
+    def total_bytes(self) -> int:
+        """Of all files, and of the state of one stream in each form."""
+        states = sum(form.state_bytes for form in self.forms.values())
+        encoder = self.encoder.state_bytes if self.encoder else 0
+        return sum(entry.bytes for entry in self.files.values()) + states + encoder
 
 
 def parse_manifest(text: str | bytes, where: Path) -> Manifest:
@@ -200,13 +232,13 @@ def parse_manifest(text: str | bytes, where: Path) -> Manifest:
         ArtifactError: another format version, or not a manifest; says which field.
     """
     try:
-        raw = json.loads(text)
+        raw = from_json(text)
     except ValueError as error:
-        raise ArtifactError(f"{where}: not JSON ({error})") from error
+        raise ArtifactError(f"{where}: not JSON ({error}): copy the artifact again") from error
     version = raw.get("format_version") if isinstance(raw, dict) else None
     if version not in READABLE_VERSIONS:
         raise ArtifactError(
-            f"{where}: has manifest format {version!r}, but this server reads "
+            f"{where}: has manifest format {version!r:.40}, but this server reads "
             f"{' and '.join(map(str, READABLE_VERSIONS))}: "
             "export the model again with a matching hetsyn"
         )
@@ -215,13 +247,28 @@ def parse_manifest(text: str | bytes, where: Path) -> Manifest:
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(map(str, first["loc"])) or "manifest"
-        raise ArtifactError(f"{where}: {field}: {first['msg']}") from error
+        raise ArtifactError(
+            f"{where}: {field:.200}: {first['msg']:.300}: export the model again with a matching hetsyn"
+        ) from error
 
 
 def content_hash(manifest: Manifest) -> bytes:
     """SHA-256 over the manifest's fields, the hashes of its files among them; order and spacing do not matter."""
     fields = manifest.model_dump(mode="json", exclude_unset=True)
     return hashlib.sha256(json.dumps(fields, sort_keys=True, separators=(",", ":")).encode()).digest()
+
+
+def _check_state(state: tuple[TensorDescription, ...]) -> None:
+    """Check that tensors are told apart by their names, and that a server can hold them for every stream.
+
+    Raises:
+        ValueError: it is not so.
+    """
+    names = [tensor.name for tensor in state]
+    if len(set(names)) < len(names):
+        raise ValueError("two state tensors have the same name")
+    if sum(tensor.bytes for tensor in state) > MAX_STATE_BYTES:
+        raise ValueError(f"the state tensors have more than {MAX_STATE_BYTES:,} bytes")
 
 
 def is_name(*texts: str) -> bool:

@@ -223,10 +223,10 @@ class Engine:
         )
         check_like(model.name, NEXT_STEP, outputs[NEXT_STEP], step)
         scores, probabilities = outputs[SCORES], outputs[PROBABILITIES]
-        if probabilities.shape != (len(pieces), manifest.outputs):
+        if not (probabilities.shape == scores.shape == (len(pieces), manifest.outputs)):
             raise ArtifactError(
                 f"model {model.name!r} version {model.version!r}: form {form!r} gave {probabilities.shape[1:]} "
-                "probabilities a stream: export the model again with a matching hetsyn"
+                f"probabilities and {scores.shape[1:]} scores a stream: export the model again with a matching hetsyn"
             )
         shares = probabilities.tolist()
         results: list[Job | Outcome | HetsynError] = []

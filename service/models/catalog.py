@@ -18,6 +18,7 @@ from service.models.folder import default_of_folder, find_artifacts, group_by_na
 from service.models.model import Model
 from service.runtime.device import Device
 from service.runtime.onnx import GraphLoader, load_graph
+from service.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,7 @@ class ModelCatalog:
         load: makes a graph for the CPU.
         device: where networks run and their states live; None is the CPU.
         is_empty: offer nothing until ``service.reload`` has read the folder, which leaves out what cannot be used.
+        max_model_bytes: of a version's files and its states together; a larger one is not read.
 
     Attributes:
         folder: see above.
@@ -102,11 +104,13 @@ class ModelCatalog:
         device: Device | None = None,
         *,
         is_empty: bool = False,
+        max_model_bytes: int = Settings.max_model_bytes,
     ) -> None:
         self.folder = folder
         self.default_model = default_model
         self._load = load
         self._device = device
+        self._max_model_bytes = max_model_bytes
         self._retired: WeakValueDictionary[tuple[str, str], Model] = WeakValueDictionary()
         self._content: dict[tuple[str, str], bytes] = {}
         self._snapshot = CatalogSnapshot({}, None)
@@ -190,15 +194,22 @@ class ModelCatalog:
         """Open the model of a folder NAME/VERSION, and verify its files.
 
         Raises:
-            ArtifactError: the model is damaged or misplaced.
+            ArtifactError: the model is damaged, misplaced or too large.
         """
-        model = Model(Artifact.open(path), self._load, self._device)
-        if (model.name, model.version) != (path.parent.name, path.name):
+        artifact = Artifact.describe(path)
+        name, version, total_bytes = artifact.manifest.name, artifact.manifest.version, artifact.manifest.total_bytes
+        if (name, version) != (path.parent.name, path.name):
             raise ArtifactError(
-                f"{path}: contains {model.name!r} version {model.version!r}: "
-                f"move it to {self.folder / model.name / model.version}"
+                f"{path}: contains {name!r} version {version!r}: move it to {self.folder / name / version}"
             )
-        return model
+        if total_bytes > self._max_model_bytes:
+            raise ArtifactError(
+                f"{path}: the files and states have {total_bytes:,} bytes, this server loads at most "
+                f"{self._max_model_bytes:,}: export a smaller model, or start the server with a larger "
+                "--max-model-bytes"
+            )
+        artifact.verify()
+        return Model(artifact, self._load, self._device)
 
     def publish(self, snapshot: CatalogSnapshot) -> None:
         """Offer these models from now on, and retire the offered ones that are not among them."""

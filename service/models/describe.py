@@ -20,7 +20,7 @@ def summary(manifest: Manifest) -> dict[str, Any]:
         and {
             "sample_rate_hz": encoder.sample_rate_hz,
             "samples_per_step": encoder.samples_per_step,
-            "state_bytes": sum(tensor.bytes for tensor in encoder.state),
+            "state_bytes": encoder.state_bytes,
             "file_bytes": manifest.files[encoder.file].bytes,
         },
         "hidden": list(manifest.hidden),

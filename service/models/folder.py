@@ -6,12 +6,13 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from service.contract.artifact import Artifact
+from service.contract.artifact import Artifact, read_file
 from service.contract.manifest import MANIFEST, is_name
 from service.errors import ArtifactError, listing
 from service.models.model import Model
 
 DEFAULT = "default"
+MAX_DEFAULT_BYTES = 1_024
 
 
 def find_artifacts(models: Path) -> list[Path]:
@@ -41,8 +42,8 @@ def read_default(models: Path) -> str | None:
     if not path.is_file():  # it may be the folder of a model named so
         return None
     try:
-        name = path.read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
+        name = read_file(path, MAX_DEFAULT_BYTES).decode().strip()
+    except UnicodeDecodeError as error:
         raise ArtifactError(f"{path}: cannot be read as text ({error}): write the name of a model into it") from error
     if not is_name(name):
         raise ArtifactError(f"{path}: does not contain the name of a model: write one into it, or delete it")

@@ -99,6 +99,11 @@ class Model:
             raise self._takes_no_audio()
         return self._encoder_graph
 
+    def stop(self) -> None:
+        """End the runs of its graphs that are under way, on whichever threads, and refuse every later one."""
+        for graph in (*self._networks.values(), *filter(None, [self._encoder_graph])):
+            graph.stop()
+
     def choose_form(self, form: FormName | None) -> FormName:
         """The form that a new session runs on.
 

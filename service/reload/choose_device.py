@@ -10,8 +10,9 @@ from service.models.catalog import ModelCatalog
 from service.reload.golden_test import golden_test
 from service.reload.reload import plan_reload
 from service.reload.smoke_test import smoke_test
+from service.reload.time_limit import TimeLimit
 from service.runtime.device import Device
-from service.settings import DeviceChoice
+from service.settings import DeviceChoice, Settings
 
 
 class Chosen(NamedTuple):
@@ -27,7 +28,11 @@ class Chosen(NamedTuple):
 
 
 def choose_device(
-    choice: DeviceChoice, device: Device | None, engine: Engine, empty_catalog: Callable[[Device | None], ModelCatalog]
+    choice: DeviceChoice,
+    device: Device | None,
+    engine: Engine,
+    empty_catalog: Callable[[Device | None], ModelCatalog],
+    load_timeout_s: float = Settings.load_timeout_s,
 ) -> Chosen:
     """Choose a device. With ``auto``, each artifact's golden streams have to give the CPU's answers on it.
 
@@ -38,14 +43,16 @@ def choose_device(
         device: that was found; None is the CPU.
         engine: runs the golden streams.
         empty_catalog: a catalog of the folder on a device, which offers nothing yet.
+        load_timeout_s: for each version.
     """
     if device is None:
         return Chosen(None, "")
     if choice != "auto":
         return Chosen(device, f"{device.name} was not compared with the CPU: --device auto does that")
-    on_device = plan_reload(empty_catalog(device), lambda model: golden_test(model, engine))
+    limit = TimeLimit(load_timeout_s)
+    on_device = plan_reload(empty_catalog(device), lambda model: golden_test(model, engine), limit)
     if on_device.refused:
-        on_cpu = plan_reload(empty_catalog(None), lambda model: smoke_test(model, engine))
+        on_cpu = plan_reload(empty_catalog(None), lambda model: smoke_test(model, engine), limit)
         unusable = {part.where for part in on_cpu.refused}
         for part in on_device.refused:
             if part.where not in unusable:

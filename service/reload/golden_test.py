@@ -17,6 +17,7 @@ from service.errors import ArtifactError
 from service.models.model import Model
 from service.wire.chunk import SpikeChunk, spike_chunk
 
+MAX_UNPACKED_BYTES = 2**28
 TOLERANCE = 1e-5  # of a probability or a readout, and relative of a large readout; float32 and another order of sums
 
 
@@ -47,12 +48,21 @@ def _recorded(model: Model) -> tuple[NDArray[np.uint8], NDArray[np.int64], dict[
     Raises:
         ArtifactError: the file cannot be read.
     """
+    path = model.artifact.folder / GOLDEN
+    content = model.artifact.read(GOLDEN)
     try:
-        with np.load(io.BytesIO(model.artifact.read(GOLDEN)), allow_pickle=False) as file:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            unpacked_bytes = sum(info.file_size for info in archive.infolist())
+        if unpacked_bytes > MAX_UNPACKED_BYTES:
+            raise ValueError(f"unpacked, it has more than {MAX_UNPACKED_BYTES:,} bytes")
+        with np.load(io.BytesIO(content), allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
-        return arrays.pop("spikes"), arrays.pop("steps"), arrays
-    except (ValueError, KeyError, OSError, zipfile.BadZipFile) as error:
-        raise ArtifactError(f"{model.artifact.folder / GOLDEN}: cannot be read ({error}): export it again") from error
+        spikes, steps = arrays.pop("spikes"), arrays.pop("steps")
+    except Exception as error:  # a damaged file may raise anything
+        raise ArtifactError(f"{path}: cannot be read ({error!s:.300}): export it again") from error
+    if spikes.shape != (len(steps), steps.max(initial=0), model.manifest.input.channels):
+        raise ArtifactError(f"{path}: has spikes {spikes.shape} for {len(steps)} streams: export it again")
+    return spikes, steps, arrays
 
 
 def _half(spikes: NDArray[np.uint8], length: int, is_first: bool) -> SpikeChunk:

@@ -4,6 +4,7 @@
     -------------------------------------------   --------------------------------------------------------------
     a new version                                 verified, loaded and smoke-tested on a thread, then offered
     a version that cannot be read, loaded or run  refused
+    a version that takes longer than it may       refused; what cannot be ended is left behind on its thread
     a version's folder is gone                    retired: its sessions go on, new ones do not begin on it
     a version's folder has other content          refused: the old content stays offered
     no models, or no folder                       the whole reload is refused
@@ -20,6 +21,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from service.contract.artifact import Artifact
@@ -29,6 +31,8 @@ from service.models.catalog import CatalogSnapshot, ModelCatalog
 from service.models.folder import DEFAULT, default_of_folder, find_artifacts, group_by_name, model_key, no_models_error
 from service.models.model import Model
 from service.observe.counters import Counters
+from service.reload.time_limit import TimeLimit, start_thread
+from service.settings import Settings
 
 log = logging.getLogger("hetsyn.models")
 
@@ -66,16 +70,18 @@ class ReloadPlan:
     refused: tuple[Refused, ...] = ()
 
 
-def plan_reload(catalog: ModelCatalog, smoke_test: SmokeTest) -> ReloadPlan:
+def plan_reload(catalog: ModelCatalog, smoke_test: SmokeTest, limit: TimeLimit | None = None) -> ReloadPlan:
     """Read a catalog's folder, and open and test its new versions. Changes nothing; may take long.
 
     Args:
         catalog: of the folder.
         smoke_test: raises if a model cannot be run.
+        limit: bounds the time of each version; None is that of the settings.
     """
+    limit = limit or TimeLimit(Settings.load_timeout_s)
     before = catalog.snapshot
     try:
-        paths = find_artifacts(catalog.folder)
+        paths = limit.run(catalog.folder, lambda: find_artifacts(catalog.folder))
         if not paths:
             raise no_models_error(catalog.folder)
     except (HetsynError, OSError) as error:
@@ -85,9 +91,10 @@ def plan_reload(catalog: ModelCatalog, smoke_test: SmokeTest) -> ReloadPlan:
         known = catalog.find(path.parent.name, path.name)
         is_offered = path.name in before.models.get(path.parent.name, {})
         try:
-            model = _known_or_opened(catalog, path, known, smoke_test)
+            trial = _Trial(catalog, path, known, smoke_test)
+            model = limit.run(path, trial.run, trial.stop)
         except Exception as error:  # a damaged graph may raise anything
-            refused.append(Refused(path, _sentence(error)))
+            refused.append(Refused(path, _sentence(path, error)))
             if known is None or not is_offered:
                 continue
             model = known
@@ -101,7 +108,7 @@ def plan_reload(catalog: ModelCatalog, smoke_test: SmokeTest) -> ReloadPlan:
     retired = [model for key, model in before.by_key().items() if key not in offered]
     default_name = before.default_name if before.default_name in by_name else None
     try:
-        default_name = _default(catalog, list(by_name))
+        default_name = limit.run(catalog.folder / DEFAULT, lambda: _default(catalog, list(by_name)))
     except HetsynError as error:
         refused.append(Refused(catalog.folder / DEFAULT, str(error)))
     return ReloadPlan(CatalogSnapshot(by_name, default_name), tuple(opened), tuple(retired), tuple(refused))
@@ -115,9 +122,18 @@ class Reloader:
         smoke_test: raises if a model cannot be run.
         counters: count reloads and versions.
         watch_s: interval at which the folder is checked; 0 never checks it.
+        load_timeout_s: for each version.
     """
 
-    def __init__(self, catalog: ModelCatalog, smoke_test: SmokeTest, counters: Counters, watch_s: float = 0.0) -> None:
+    def __init__(
+        self,
+        catalog: ModelCatalog,
+        smoke_test: SmokeTest,
+        counters: Counters,
+        watch_s: float = Settings.watch_s,
+        load_timeout_s: float = Settings.load_timeout_s,
+    ) -> None:
+        self._limit = TimeLimit(load_timeout_s)
         self._catalog = catalog
         self._smoke_test = smoke_test
         self._counters = counters
@@ -130,7 +146,13 @@ class Reloader:
         self._requested.set()
 
     async def run_forever(self) -> None:
-        """Reload on request and when the folder changes, until cancelled."""
+        """Reload on request and when the folder changes, until cancelled. Loads nothing afterwards."""
+        try:
+            await self._run_forever()
+        finally:
+            self._limit.close()
+
+    async def _run_forever(self) -> None:
         loaded: Signature | None = None  # None: the folder may have changed since the catalog was opened
         previous: Signature | None = None
         while True:
@@ -151,7 +173,7 @@ class Reloader:
         Raises:
             ArtifactError: the folder has no model that can be used, or its default model cannot be used.
         """
-        plan = plan_reload(self._catalog, self._smoke_test)
+        plan = plan_reload(self._catalog, self._smoke_test, self._limit)
         if not plan.snapshot.models:
             raise ArtifactError("; ".join(refused.reason for refused in plan.refused))
         self._refuse(plan.refused)
@@ -161,7 +183,8 @@ class Reloader:
     async def reload(self) -> ReloadPlan:
         """Open and test the folder's new versions on a thread, then offer the folder's models."""
         async with self._reloading:
-            plan = await asyncio.to_thread(plan_reload, self._catalog, self._smoke_test)
+            work = partial(plan_reload, self._catalog, self._smoke_test, self._limit)
+            plan = await asyncio.wrap_future(start_thread(work))
             self._catalog.publish(plan.snapshot)
         self._counters.model_reloads += 1
         self._counters.models_opened += len(plan.opened)
@@ -188,7 +211,9 @@ class Reloader:
     async def _signature(self) -> Signature | None:
         """The folder's signature; None if the folder cannot be read."""
         try:
-            return await asyncio.to_thread(signature, self._catalog.folder)
+            folder = self._catalog.folder
+            work = partial(self._limit.run, folder, partial(signature, folder))
+            return await asyncio.wrap_future(start_thread(work))
         except Exception as error:
             log.error("the folder of models could not be checked for changes", exc_info=error)
             return None
@@ -216,24 +241,51 @@ def signature(folder: Path) -> Signature:
     return tuple(sorted(files))
 
 
-def _known_or_opened(catalog: ModelCatalog, path: Path, known: Model | None, smoke_test: SmokeTest) -> Model:
-    """The model of a version's folder; a new one is opened and tested.
+class _Trial:
+    """Finds the model of a version's folder; a new one is opened and tested.
 
-    Raises:
-        ArtifactError: the folder's content differs from the one that was offered as this version, or cannot be used.
+    Args:
+        catalog: of the folder.
+        path: of the version.
+        known: its model, if it is in memory.
+        smoke_test: raises if a model cannot be run.
     """
-    content = content_hash(Artifact.describe(path).manifest)
-    offered = catalog.content_of(path.parent.name, path.name)
-    if offered is not None and content != offered:
-        raise ArtifactError(
-            f"{path}: the files of this version have changed: export them as a new version, "
-            "or restart the server to load them"
-        )
-    if known is not None:
-        return known
-    model = catalog.open(path)
-    smoke_test(model)
-    return model
+
+    def __init__(self, catalog: ModelCatalog, path: Path, known: Model | None, smoke_test: SmokeTest) -> None:
+        self._catalog = catalog
+        self._path = path
+        self._known = known
+        self._smoke_test = smoke_test
+        self._opened: Model | None = None
+        self._is_stopped = False
+
+    def run(self) -> Model:
+        """The model.
+
+        Raises:
+            ArtifactError: the folder's content differs from the one that was offered as this version, or cannot be
+                used.
+        """
+        content = content_hash(Artifact.describe(self._path).manifest)
+        offered = self._catalog.content_of(self._path.parent.name, self._path.name)
+        if offered is not None and content != offered:
+            raise ArtifactError(
+                f"{self._path}: the files of this version have changed: export them as a new version, "
+                "or restart the server to load them"
+            )
+        if self._known is not None:
+            return self._known
+        self._opened = model = self._catalog.open(self._path)
+        if self._is_stopped:
+            raise ArtifactError(f"{self._path}: took too long to load")
+        self._smoke_test(model)
+        return model
+
+    def stop(self) -> None:
+        """End the test, from another thread. Does not end the loading."""
+        self._is_stopped = True
+        if self._opened is not None:
+            self._opened.stop()
 
 
 def _default(catalog: ModelCatalog, names: list[str]) -> str | None:
@@ -250,5 +302,8 @@ def _default(catalog: ModelCatalog, names: list[str]) -> str | None:
     return name
 
 
-def _sentence(error: Exception) -> str:
-    return str(error) if isinstance(error, HetsynError) else f"{type(error).__name__}: {error}"
+def _sentence(path: Path, error: Exception) -> str:
+    if isinstance(error, HetsynError):
+        return str(error)
+    reason = f"{type(error).__name__}: {error!s:.500}"
+    return f"{path}: cannot be used ({reason}): export the model again with a matching hetsyn"

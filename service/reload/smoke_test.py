@@ -7,6 +7,7 @@ import numpy as np
 from service.engine.engine import Engine
 from service.engine.stream import initial_stream
 from service.engine.work import Work
+from service.errors import ArtifactError
 from service.models.model import Model
 from service.wire.chunk import AudioChunk, Chunk, spike_chunk
 from service.wire.pcm import Samples
@@ -28,7 +29,13 @@ def smoke_test(model: Model, engine: Engine) -> None:
         for chunk in chunks:
             stream = initial_stream(model, form)
             for end in (False, True):  # the second chunk goes on from the state after the first
-                (outcome,) = engine.run(model, form, [Work(stream, chunk, end)])
+                try:
+                    (outcome,) = engine.run(model, form, [Work(stream, chunk, end)])
+                except ArtifactError as error:
+                    raise ArtifactError(
+                        f"{model.artifact.folder}: form {form!r} fails its test ({error}): export the model again with "
+                        "a matching hetsyn"
+                    ) from error
                 stream = outcome.stream
 
 

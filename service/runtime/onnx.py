@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from hetsyn_client.extras import install_command
 from service.errors import ArtifactError, RuntimeUnavailable
+from service.runtime.graph_file import check_graph_file
 from service.runtime.operators import BUILD, BUILD_CUDA, MODE, OperatorStatus, kernel, library, mode
 
 Array = NDArray[Any]
@@ -31,6 +32,8 @@ REPAIR = f"pip uninstall -y onnxruntime onnxruntime-gpu, then {INSTALL}"
 CUDA_REPAIR = f"see whether nvidia-smi finds the GPU and whether its driver takes CUDA 13, and {install_command('gpu')}"
 NEEDED = ("InferenceSession", "SessionOptions", "ExecutionMode")
 LOG_SEVERITY = 3  # of ONNX Runtime: errors only
+# ``check_graph_file`` refuses what these two would let ONNX Runtime read: files beside a graph, and its own file format
+CLOSED = {"session.model_external_initializers_file_folder_path": os.devnull, "session.load_model_format": "ONNX"}
 CUDA = "CUDAExecutionProvider"
 # a graph of one Identity, float32 [1]: its session tells which provider ONNX Runtime really uses
 PROBE = (
@@ -62,6 +65,10 @@ class Graph(Protocol):
         Raises:
             ArtifactError: the graph does not take these inputs, or fails on them.
         """
+        ...
+
+    def stop(self) -> None:
+        """End the run that is under way, on whichever thread, and refuse every later one."""
         ...
 
 
@@ -188,9 +195,10 @@ def load_cuda_graph(content: bytes, *, library: Path, device_id: int, stream: in
 
     Raises:
         RuntimeUnavailable: the GPU cannot be used.
-        ArtifactError: ONNX Runtime cannot load the graph.
+        ArtifactError: ONNX Runtime cannot load the graph, or the graph refers to another file.
     """
     ort = _onnxruntime()
+    check_graph_file(content)
     options = _options(ort, threads=1)
     problem = _register(options, library)
     if problem:
@@ -207,7 +215,7 @@ def load_cuda_graph(content: bytes, *, library: Path, device_id: int, stream: in
         raise ArtifactError(f"ONNX Runtime {ort.__version__} cannot load the graph ({_first_line(error)})") from error
     if session.get_providers()[0] != CUDA:
         raise RuntimeUnavailable(f"ONNX Runtime {ort.__version__} falls back to the CPU: {CUDA_REPAIR}")
-    return OrtGraph(session, failures, "cuda", device_id)
+    return OrtGraph(session, ort.RunOptions(), failures, "cuda", device_id)
 
 
 def _cuda_session(ort: Any, content: bytes, options: Any, provider_options: Mapping[str, str]) -> Any:
@@ -218,7 +226,7 @@ def _cuda_session(ort: Any, content: bytes, options: Any, provider_options: Mapp
 def load_graph(content: bytes, *, threads: int = 1, use_operators: bool = True, operators: Path | None = None) -> Graph:
     """A graph from the bytes of an ONNX file, on the CPU.
 
-    It takes bytes, not a path: so the bytes that were verified are loaded, and the graph cannot refer to other files.
+    It takes bytes, not a path: so the bytes that were verified are loaded.
 
     Args:
         content: of the file.
@@ -228,20 +236,22 @@ def load_graph(content: bytes, *, threads: int = 1, use_operators: bool = True, 
 
     Raises:
         RuntimeUnavailable: there is no ONNX Runtime.
-        ArtifactError: ONNX Runtime cannot load it, or HETSYN_OPERATORS=require and our operators do not take it.
+        ArtifactError: ONNX Runtime cannot load it, it refers to another file, or HETSYN_OPERATORS=require and our
+            operators do not take it.
     """
     ort = _onnxruntime()
+    check_graph_file(content)
     failures = _failures()
     built = operators or (library() if use_operators else None)
     if built is not None:
         try:
-            return OrtGraph(_session(ort, content, threads, built), failures, "cpu", 0)
+            return OrtGraph(_session(ort, content, threads, built), ort.RunOptions(), failures, "cpu", 0)
         except failures as error:
             if operators is not None or mode() == "require":
                 raise ArtifactError(f"{built} cannot run the graph ({_first_line(error)})") from error
             _log.warning("%s is not used, plain ONNX runs instead: %s", built, _first_line(error))
     try:
-        return OrtGraph(_session(ort, content, threads, None), failures, "cpu", 0)
+        return OrtGraph(_session(ort, content, threads, None), ort.RunOptions(), failures, "cpu", 0)
     except failures as error:
         raise ArtifactError(f"ONNX Runtime {ort.__version__} cannot load the graph ({_first_line(error)})") from error
 
@@ -259,6 +269,8 @@ def _options(ort: Any, threads: int) -> Any:
     options.inter_op_num_threads = 1
     options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
     options.log_severity_level = LOG_SEVERITY
+    for key, value in CLOSED.items():
+        options.add_session_config_entry(key, value)
     return options
 
 
@@ -276,13 +288,17 @@ class OrtGraph:
 
     Args:
         session: the ``InferenceSession``.
+        run_options: of every run; ONNX Runtime looks at their ``terminate`` before each node, in loops too.
         failures: the exceptions that ONNX Runtime raises.
         device: ONNX Runtime's name of the device whose memory ``run_bound`` reads and writes.
         device_id: its number.
     """
 
-    def __init__(self, session: Any, failures: tuple[type[Exception], ...], device: str, device_id: int) -> None:
+    def __init__(
+        self, session: Any, run_options: Any, failures: tuple[type[Exception], ...], device: str, device_id: int
+    ) -> None:
         self._session = session
+        self._run_options = run_options
         self._failures = failures
         self._device = (device, device_id)
         self.inputs: tuple[str, ...] = tuple(value.name for value in session.get_inputs())
@@ -290,7 +306,7 @@ class OrtGraph:
 
     def run(self, inputs: Mapping[str, Array], outputs: Sequence[str]) -> dict[str, Array]:
         try:
-            values = self._session.run(outputs, inputs if isinstance(inputs, dict) else dict(inputs))
+            values = self._session.run(outputs, inputs if isinstance(inputs, dict) else dict(inputs), self._run_options)
         except self._failures as error:
             raise ArtifactError(f"the graph failed in ONNX Runtime ({_first_line(error)})") from error
         return dict(zip(outputs, values, strict=True))
@@ -310,9 +326,12 @@ class OrtGraph:
                     binding.bind_cpu_input(name, value)
             for name, tensor in outputs.items():
                 binding.bind_output(name, *self._device, tensor.dtype, tensor.shape, tensor.address)
-            self._session.run_with_iobinding(binding)
+            self._session.run_with_iobinding(binding, self._run_options)
         except self._failures as error:
             raise ArtifactError(f"the graph failed in ONNX Runtime ({_first_line(error)})") from error
+
+    def stop(self) -> None:
+        self._run_options.terminate = True
 
 
 def _onnxruntime() -> Any:
@@ -332,14 +351,14 @@ def _onnxruntime() -> Any:
 
 
 def _failures() -> tuple[type[Exception], ...]:
-    """The exceptions that ONNX Runtime raises; they have no common base class."""
-    state = importlib.import_module("onnxruntime.capi.onnxruntime_pybind11_state")
-    names = ("Fail", "InvalidArgument", "InvalidGraph", "InvalidProtobuf", "NoModel", "NotImplemented", "EPFail")
-    return (RuntimeError, ValueError, *(getattr(state, name) for name in (*names, "RuntimeException")))
+    """The exceptions that ONNX Runtime raises; they have no common base class, and each version has others."""
+    state = vars(importlib.import_module("onnxruntime.capi.onnxruntime_pybind11_state")).values()
+    own = [value for value in state if isinstance(value, type) and issubclass(value, Exception)]
+    return (RuntimeError, ValueError, MemoryError, *own)
 
 
 def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0]
+    return str(error).strip().partition("\n")[0][:500]
 
 
 def _installed() -> list[str]:

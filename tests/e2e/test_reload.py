@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 import time
@@ -12,6 +13,7 @@ import httpx
 import pytest
 
 from tests.support.artifact_file import rewrite
+from tests.support.graphs_with_files import with_endless_loop
 from tests.support.paths import MODELS
 from tests.support.recording_stream import persist, pieces, send, stream
 from tests.support.server_process import RestartableServer
@@ -26,6 +28,37 @@ def put(models: Path, version: str, described: str) -> Path:
     manifest = json.loads((folder / "manifest.json").read_text())
     (folder / "manifest.json").write_text(json.dumps(manifest | {"version": version, "description": described}))
     return folder
+
+
+@pytest.mark.parametrize("load_timeout_s", ["2", "60"], ids=["timed out", "under way"])
+def test_a_model_that_never_ends_stops_neither_reloads_nor_the_end(tmp_path: Path, load_timeout_s: str) -> None:
+    put(tmp_path, "1", "old")
+    replica = RestartableServer("--models", str(tmp_path), "--load-timeout-s", load_timeout_s)
+    try:
+        replica.ready()
+        put(tmp_path.with_name("beside"), "2", "endless")
+        folder = tmp_path.with_name("beside") / "speech-digits" / "2"
+        rewrite(folder, "bank.onnx", with_endless_loop((SHIPPED / "bank.onnx").read_bytes()))
+        folder.rename(tmp_path / "speech-digits" / "2")
+        replica.process.send_signal(signal.SIGHUP)
+        if load_timeout_s == "2":
+            wait_for(replica.url, 'hetsyn_model_versions_total{event="refused"} 1.0')
+            put(tmp_path, "3", "new")
+            replica.process.send_signal(signal.SIGHUP)
+            wait_for(replica.url, 'hetsyn_model_versions_total{event="opened"} 1.0')
+            assert persist(lambda: send(replica.url, "a", 0, pieces()))["version"] == "3"
+        else:
+            while not loads_a_model(replica.process.pid):
+                time.sleep(0.02)
+    finally:
+        replica.stop()
+
+
+def loads_a_model(pid: int) -> bool:
+    """Whether a thread of a process has computed for some time, besides the one that serves."""
+    tasks = [path for path in Path(f"/proc/{pid}/task").iterdir() if path.name != str(pid)]
+    ticks = [sum(map(int, (path / "stat").read_text().rpartition(")")[2].split()[11:13])) for path in tasks]
+    return max(ticks, default=0) > os.sysconf("SC_CLK_TCK")
 
 
 def wait_for(url: str, line: str) -> None:

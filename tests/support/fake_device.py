@@ -106,5 +106,8 @@ class _OnFakeDevice:
         if self._device.failure is not None:  # late: the outputs are written
             raise self._device.failure
 
+    def stop(self) -> None:
+        self._graph.stop()
+
     def _bytes(self, tensor: DeviceTensor) -> Array:
         return self._device.at(tensor.address, tensor.dtype.itemsize * int(np.prod(tensor.shape)))

@@ -94,6 +94,9 @@ class FakeNetwork:
         }
         return {name: values[name] for name in outputs}
 
+    def stop(self) -> None:
+        """A run of it ends soon."""
+
     def _score(self, score: Array, potential: Array) -> Array:
         if self.decision.rule == "sum_softmax":
             return score + softmax(potential)
@@ -130,6 +133,9 @@ class FakeEncoder:
             next_name(LOUDNESS): loudness,
         }
         return {name: values[name] for name in outputs}
+
+    def stop(self) -> None:
+        """A run of it ends soon."""
 
 
 def load_fake(content: bytes) -> Graph:

@@ -19,6 +19,7 @@ class Gate:
         self.entered = threading.Semaphore(0)
         self.failure: Exception | None = None
         self.calls = 0
+        self.stops = 0
 
     def load(self, content: bytes) -> Graph:
         return _Gated(self._load(content), self)
@@ -39,3 +40,6 @@ class _Gated:
         if self._gate.failure is not None:
             raise self._gate.failure
         return self._graph.run(inputs, outputs)
+
+    def stop(self) -> None:
+        self._gate.stops += 1

@@ -29,6 +29,9 @@ class OverflowingGraph:
             values[after] = np.where(np.abs(inputs[before]) > HUGE, np.inf, values[after]).astype(values[after].dtype)
         return values
 
+    def stop(self) -> None:
+        self._graph.stop()
+
 
 def load_overflowing(content: bytes) -> Graph:
     """In place of ``load_fake``."""

@@ -42,10 +42,10 @@ def test_a_score_follows_from_its_steps(
     rule: str, score: tuple[float, float], low: tuple[float, float], is_possible: bool
 ) -> None:
     decision = Decision.model_validate({"rule": rule, "skip_steps": 2, "tail_steps": 0})
-    assert is_possible_score(decision, np.float32(score), np.float32(low), 6) is is_possible
+    assert is_possible_score(decision, np.array(score, np.float32), np.array(low, np.float32), 6) is is_possible
 
 
 def test_a_count_may_be_rounded_up_to_more_than_its_steps() -> None:
     decision = Decision(rule="spike_count", skip_steps=0, tail_steps=0)
     steps = 2**24 + 3
-    assert is_possible_score(decision, np.float32([0, steps]), np.float32([0, -1]), steps)
+    assert is_possible_score(decision, np.array([0, steps], np.float32), np.array([0, -1], np.float32), steps)

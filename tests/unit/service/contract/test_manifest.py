@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -98,6 +99,41 @@ def test_a_manifest_is_read(written: Json) -> None:
         (lambda manifest: with_two_words(manifest, 2), "the score does not have the 3 outputs"),
         (lambda manifest: manifest.update(format_version=1), "manifest format 1, but this server reads 2 and 3: "),
         (lambda manifest: manifest.pop("format_version"), "manifest format None, but this server reads 2 and 3: "),
+        (lambda manifest: bank(manifest)["state"][0].update(shape=[-3, -1]), "forms.bank.state.0.shape.0: "),
+        (lambda manifest: bank(manifest)["state"][0].update(shape=[2**62]), "forms.bank.state.0.shape.0: "),
+        (lambda manifest: bank(manifest)["state"][0].update(shape=[1] * 9), "forms.bank.state.0.shape: "),
+        (
+            lambda manifest: bank(manifest)["state"][0].update(shape=[2**20, 2**20]),
+            "forms.bank: Value error, the state tensors have more than 268,435,456 bytes",
+        ),
+        (
+            lambda manifest: manifest["encoder"]["state"][0].update(shape=[2**30]),
+            "encoder: Value error, the state tensors have more than 268,435,456 bytes",
+        ),
+        (
+            lambda manifest: manifest["encoder"]["state"].append(manifest["encoder"]["state"][0]),
+            "encoder: Value error, two state tensors have the same name",
+        ),
+        (lambda manifest: bank(manifest)["state"][0].update(initial=1e300), "initial is 1e+300, which float32 cannot"),
+        (
+            lambda manifest: manifest["encoder"]["state"][0].update(dtype="int64", initial=0.5),
+            "initial is 0.5, which int64 cannot hold",
+        ),
+        (lambda manifest: bank(manifest)["state"][0].update(initial=math.nan), "forms.bank.state.0.initial: "),
+        (lambda manifest: manifest["input"].update(step_s=math.inf), "input.step_s: "),
+        (lambda manifest: manifest["input"].update(channels=10**15), "input.channels: "),
+        (lambda manifest: manifest["encoder"].update(sample_rate_hz=10**9), "encoder.sample_rate_hz: "),
+        (lambda manifest: manifest["encoder"].update(samples_per_step=10**9), "encoder.samples_per_step: "),
+        (lambda manifest: manifest["decision"].update(tail_steps=10**12), "decision.tail_steps: "),
+        (lambda manifest: manifest["decision"].update(skip_steps=10**12), "decision.skip_steps: "),
+        (lambda manifest: manifest["hidden"].append(0), "hidden.1: "),
+        (lambda manifest: manifest["files"]["bank.onnx"].update(bytes=10**30), "files.bank.onnx.bytes: "),
+        (lambda manifest: manifest["provenance"].update(loss=math.nan), "provenance.loss"),
+        (
+            lambda manifest: manifest["files"].update({"a\0b": {"bytes": 0, "sha256": "0" * 64}}),
+            "file 'a\\x00b' is not a plain name",
+        ),
+        (lambda manifest: manifest.update(format_version="x" * 10_000), "manifest format 'xxxx"),
     ],
 )
 def test_what_is_no_manifest_is_refused_with_its_field(
@@ -107,10 +143,19 @@ def test_what_is_no_manifest_is_refused_with_its_field(
     with pytest.raises(ArtifactError) as caught:
         parse_manifest(json.dumps(written), Path("manifest.json"))
     assert sentence in str(caught.value)
+    assert len(str(caught.value)) < 700
+    assert ": export the model again" in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("text", "sentence"), [("{", "not JSON"), ("[]", "manifest format None"), ("\xff", "not JSON")]
+    ("text", "sentence"),
+    [
+        ("{", "not JSON"),
+        ("[]", "manifest format None"),
+        ("\xff", "not JSON"),
+        ("[" * 1_000_000, "not JSON"),
+        ("1" * 1_000_000, "not JSON"),
+    ],
 )
 def test_what_is_no_json_object_is_refused(text: str, sentence: str) -> None:
     with pytest.raises(ArtifactError, match=sentence):

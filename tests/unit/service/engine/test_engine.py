@@ -248,6 +248,9 @@ def test_a_state_of_another_shape_or_numbers_that_are_none_are_refused(models: P
             values = self.graph.run(inputs, outputs)
             return values | {self.name: (values[self.name] * self.factor).astype(self.dtype)}
 
+        def stop(self) -> None:
+            raise AssertionError("nobody stops it")
+
     for wrong, sentence in (
         (Wrong(NEXT_STATE, 1, "float64"), r"gave next\.state as float64\[1, 6\]"),
         (Wrong(PROBABILITIES, float("nan"), "float32"), "not finite"),

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from service.contract.artifact import Artifact
 from service.errors import ArtifactError, NotFound
 from service.models.catalog import ModelCatalog
 from service.models.folder import newest_artifact
@@ -102,6 +103,16 @@ def test_a_damaged_file_is_refused(tmp_path: Path) -> None:
     (write_artifact(tmp_path) / "bank.onnx").write_bytes(b"other")
     with pytest.raises(ArtifactError, match=r"bank\.onnx: differs"):
         ModelCatalog(tmp_path, load=load_fake)
+
+
+def test_a_model_that_is_too_large_is_not_read(models: Path) -> None:
+    artifact = Artifact.describe(models / "digits" / "1")
+    total_bytes = artifact.manifest.total_bytes
+    assert total_bytes == sum(entry.bytes for entry in artifact.manifest.files.values()) + 2 * 32 + 8
+    assert ModelCatalog(models, load=load_fake, max_model_bytes=total_bytes).names == ["digits"]
+    (models / "digits/1/bank.onnx").unlink()
+    with pytest.raises(ArtifactError, match=r"digits/1: the files and states have .* bytes.*larger --max-model-bytes"):
+        ModelCatalog(models, load=load_fake, max_model_bytes=total_bytes - 1)
 
 
 def test_a_graph_that_does_not_load_names_its_file(models: Path) -> None:

@@ -114,6 +114,8 @@ def test_any_other_gpu_is_not(models: Path, kind: str) -> None:
     [
         (None, "golden.npz: cannot be read"),
         (lambda arrays: arrays.pop("steps"), "golden.npz: cannot be read"),
+        (lambda arrays: arrays.update(more=np.zeros(2**28, np.uint8)), "unpacked, it has more than 268,435,456 bytes"),
+        (lambda arrays: arrays.update(spikes=arrays["spikes"][..., 1:]), "golden.npz: has spikes (4, 12, 5) for 4"),
         (lambda arrays: arrays.pop("bank.probabilities"), "has no bank.probabilities"),
         (lambda arrays: arrays["bank.probabilities"].fill(np.nan), "form 'bank', golden stream 0"),
     ],

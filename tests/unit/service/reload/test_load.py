@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import shutil
+import threading
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,8 @@ from service.reload.reload import Reloader
 from tests.support.artifact import write_artifact
 from tests.support.artifact_file import rewrite
 from tests.support.fake_graph import load_fake
+from tests.support.graphs_with_files import with_endless_loop
+from tests.support.paths import MODELS
 from tests.support.smoke_tested import smoke_tested
 
 
@@ -21,6 +25,22 @@ def load(models: Path, default_model: str | None = None) -> tuple[ModelCatalog, 
     catalog, counters = ModelCatalog(models, default_model, load_fake, is_empty=True), Counters()
     Reloader(catalog, smoke_tested, counters).load()
     return catalog, counters
+
+
+def test_a_graph_that_never_ends_keeps_no_other_model_from_being_served(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("delayed-match", "pattern-generation"):
+        shutil.copytree(MODELS / name / "1", tmp_path / name / "1")
+    endless = tmp_path / "delayed-match" / "1"
+    rewrite(endless, "bank.onnx", with_endless_loop((endless / "bank.onnx").read_bytes()))
+    catalog = ModelCatalog(tmp_path, is_empty=True)
+    reloader = Reloader(catalog, smoke_tested, Counters(), load_timeout_s=2.0)
+    reloader.load()
+    assert catalog.names == ["pattern-generation"]
+    assert f"refused: {endless}: was not loaded and tested within 2 s: export the model again" in caplog.text
+    # ONNX Runtime ended the run: nothing is left behind
+    assert "hetsyn-models" not in [thread.name for thread in threading.enumerate()]
 
 
 def damage(folder: Path) -> None:

@@ -78,6 +78,9 @@ class _Foul:
                 results["next.state"] = results["next.state"][:, :-1]
         return results
 
+    def stop(self) -> None:
+        self._graph.stop()
+
 
 def load_foul(content: bytes) -> Graph:
     described = json.loads(content)

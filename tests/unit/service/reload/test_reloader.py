@@ -68,9 +68,14 @@ class SteppedReloader(Reloader):
 class RunningReloader:
     """``run_forever`` of a reloader in a loop, and waiting for what it does."""
 
-    def __init__(self, catalog: ModelCatalog, watch_s: float, smoke_test: Any = smoke_tested) -> None:
+    def __init__(self, catalog: ModelCatalog, watch_s: float, smoke_test: Any, load_timeout_s: float) -> None:
         self.counters = Counters()
-        self.reloader = SteppedReloader(catalog, smoke_test, self.counters, watch_s)
+        self.reloader = SteppedReloader(catalog, smoke_test, self.counters, watch_s, load_timeout_s)
+        self._task = asyncio.create_task(self.reloader.run_forever())
+
+    async def end(self) -> None:
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
 
     async def reloads(self, at_least: int) -> None:
         async with asyncio.timeout(20):
@@ -84,17 +89,15 @@ StartReloader = Callable[..., RunningReloader]
 @pytest.fixture
 async def start_reloader(catalog: ModelCatalog) -> AsyncIterator[StartReloader]:
     """Starts a reloader of the catalog; all are ended after the test."""
-    tasks: list[asyncio.Task[None]] = []
+    all_started: list[RunningReloader] = []
 
-    def started(watch_s: float, smoke_test: Any = smoke_tested) -> RunningReloader:
-        running = RunningReloader(catalog, watch_s, smoke_test)
-        tasks.append(asyncio.create_task(running.reloader.run_forever()))
-        return running
+    def started(watch_s: float, smoke_test: Any = smoke_tested, load_timeout_s: float = 60.0) -> RunningReloader:
+        all_started.append(RunningReloader(catalog, watch_s, smoke_test, load_timeout_s))
+        return all_started[-1]
 
     yield started
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+    for running in all_started:
+        await running.end()
 
 
 async def test_it_reloads_when_it_is_asked(models: Path, catalog: ModelCatalog, start_reloader: StartReloader) -> None:
@@ -168,6 +171,54 @@ async def test_the_event_loop_is_free_while_a_model_loads(
     opened.set()
     await running.reloads(1)
     assert catalog.get("digits").version == "2"
+
+
+async def test_a_model_that_does_not_end_stops_no_later_reload(
+    models: Path, catalog: ModelCatalog, logged: pytest.LogCaptureFixture, start_reloader: StartReloader
+) -> None:
+    never, entered = threading.Event(), threading.Event()
+
+    def hangs(model: Model) -> None:
+        if model.version == "2":
+            entered.set()
+            assert never.wait(timeout=30)
+        smoke_tested(model)
+
+    running = start_reloader(0.0, hangs, load_timeout_s=2.0)
+    write_artifact(models, version="2")
+    running.reloader.request_reload()
+    assert await asyncio.to_thread(entered.wait, 20)
+    write_artifact(models, version="3")
+    running.reloader.request_reload()
+    await running.reloads(2)
+    assert catalog.versions("digits") == ["1", "3"]
+    assert "digits/2: was not loaded and tested within 2 s" in logged.text
+    assert "digits/2: is still being loaded since an earlier attempt" in logged.text
+    never.set()
+
+
+async def test_the_end_of_a_server_does_not_wait_for_a_model(
+    models: Path, monkeypatch: pytest.MonkeyPatch, start_reloader: StartReloader
+) -> None:
+    never, entered, stopped = threading.Event(), threading.Event(), threading.Event()
+
+    def stop(_: Model) -> None:
+        stopped.set()
+        never.set()
+
+    monkeypatch.setattr(Model, "stop", stop)
+
+    def hangs(_: Model) -> None:
+        entered.set()
+        assert never.wait(timeout=30)
+
+    running = start_reloader(0.0, hangs)
+    write_artifact(models, version="2")
+    running.reloader.request_reload()
+    assert await asyncio.to_thread(entered.wait, 20)
+    await running.end()
+    assert stopped.is_set()
+    assert running.counters.model_reloads == 0
 
 
 async def test_a_defect_does_not_end_it(

@@ -108,7 +108,13 @@ class Ort:
         self.did.append("preload")
 
     def SessionOptions(self) -> Any:
-        return SimpleNamespace(register_custom_ops_library=lambda path: self.did.append(path))
+        return SimpleNamespace(
+            register_custom_ops_library=lambda path: self.did.append(path),
+            add_session_config_entry=lambda *_: None,
+        )
+
+    def RunOptions(self) -> Any:
+        return SimpleNamespace(terminate=False)
 
     def InferenceSession(self, _: bytes, __: Any, providers: Any, enable_fallback: int) -> FakeInferenceSession:
         assert not enable_fallback
@@ -189,7 +195,7 @@ def test_a_session_that_falls_back_silently_is_found_out(monkeypatch: pytest.Mon
 @pytest.mark.usefixtures("library")
 def test_graphs_run_in_full_precision_on_the_devices_stream(monkeypatch: pytest.MonkeyPatch) -> None:
     ort = use(monkeypatch, Ort())
-    CudaDevice().load(b"graph")
+    CudaDevice().load(b"")
     options = {"device_id": "0", "user_compute_stream": str(0x5EA), "use_tf32": "0"}
     assert ort.did == ["built.so", "preload", [(CUDA, options)]]
 
