@@ -26,6 +26,7 @@ from typing import Protocol
 from service.errors import HetsynError
 
 NO_REVISION = 0
+FOREIGN_REVISION = -1  # a change that names it replaces what is no session record
 REVISION_BYTES = 8
 
 
@@ -48,7 +49,8 @@ class Change:
 
     Attributes:
         session: its id.
-        expected: revision that the change was decided on; NO_REVISION if there was no record.
+        expected: revision that the change was decided on; NO_REVISION if there was no record, FOREIGN_REVISION if there
+            was something else.
         revision: of the new record.
         record: the new record; None deletes the old one.
         keep_s: time from now after which the store removes the new record.
@@ -110,7 +112,7 @@ class StateStore(Protocol):
             changes: at most one of each session.
 
         Returns:
-            For each change, in order: its outcome, StoreUnavailable, or a StateError as of ``load``.
+            For each change, in order: its outcome, a StoreError, or a StateError as of ``load``.
         """
 
     async def expire(self) -> int:

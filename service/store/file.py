@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Literal, TypeVar
 
 from service.errors import HetsynError, StateCorrupt, StateForeign, StoreUnavailable, StoreUnusable
-from service.store.base import NO_REVISION, Change, CommitResult, Stored
+from service.store.base import FOREIGN_REVISION, NO_REVISION, Change, CommitResult, Stored
 
 T = TypeVar("T")
 Synchronous = Literal["full", "normal"]
@@ -43,6 +43,11 @@ _UPDATE = """
     UPDATE sessions SET revision = ?2, keep_until_s = ?3, record = ?4
     WHERE id = ?1 AND revision = ?6 AND keep_until_s > ?5
 """
+_IS_FOREIGN = "(typeof(record) != 'blob' OR typeof(revision) != 'integer')"
+_REPLACE_FOREIGN = f"""
+    UPDATE sessions SET revision = ?2, keep_until_s = ?3, record = ?4 WHERE id = ?1 AND keep_until_s > ?5 AND {_IS_FOREIGN}
+"""
+_DELETE_FOREIGN = f"DELETE FROM sessions WHERE id = ? AND keep_until_s > ? AND {_IS_FOREIGN}"
 _DELETE = "DELETE FROM sessions WHERE id = ? AND revision = ? AND keep_until_s > ?"
 _LOAD = "SELECT revision, record FROM sessions WHERE id = ? AND keep_until_s > ?"
 _EXPIRE = "DELETE FROM sessions WHERE id IN (SELECT id FROM sessions WHERE keep_until_s <= ? LIMIT ?)"
@@ -182,7 +187,10 @@ class FileStore:
             return None
         revision, record = row
         if not (isinstance(record, bytes) and isinstance(revision, int)):
-            return StateForeign(f"session {session!r}: the record under this id is not a session record")
+            return StateForeign(
+                f"session {session!r}: the store's row under this id is not a session record: "
+                "delete the session to free the id, or begin another, under a new id"
+            )
         return Stored(revision, record)
 
     def _commit(self, changes: Sequence[Change]) -> list[CommitResult | HetsynError]:
@@ -210,10 +218,14 @@ class FileStore:
 
     def _commit_one(self, change: Change, now_s: float) -> CommitResult:
         values = (change.session, change.revision, now_s + change.keep_s, change.record, now_s)
-        if change.record is None:
+        if change.record is None and change.expected == FOREIGN_REVISION:
+            cursor = self._database.execute(_DELETE_FOREIGN, (change.session, now_s))
+        elif change.record is None:
             cursor = self._database.execute(_DELETE, (change.session, change.expected, now_s))
         elif change.expected == NO_REVISION:
             cursor = self._database.execute(_INSERT, values)
+        elif change.expected == FOREIGN_REVISION:
+            cursor = self._database.execute(_REPLACE_FOREIGN, values)
         else:
             cursor = self._database.execute(_UPDATE, (*values, change.expected))
         return CommitResult.committed if cursor.rowcount else CommitResult.fenced

@@ -31,7 +31,7 @@ from redis.exceptions import NoScriptError, RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from service.errors import HetsynError, StateForeign, StoreUnavailable, StoreUnusable
-from service.store.base import NO_REVISION, REVISION_BYTES, Change, CommitResult, Stored
+from service.store.base import FOREIGN_REVISION, NO_REVISION, REVISION_BYTES, Change, CommitResult, Stored
 
 log = logging.getLogger("hetsyn.store")
 
@@ -41,11 +41,17 @@ _DATABASE = re.compile("(/[0-9]*)?")
 # Key i has three arguments: the expected revision, the value ("" deletes), and the time to live in ms. The result has a
 # number for each key, or the text of its error, so that one key that fails does not hide the results of the others.
 FENCED, COMMITTED, ALREADY = 0, 1, 2  # already: the key has the change's own revision
+FOREIGN = b"no record"  # the expected revision of what is none: longer than a revision
 _COMPARE_AND_SET = f"""
 local results = {{}}
 for i, key in ipairs(KEYS) do
   local expected, value, keep_ms = ARGV[3 * i - 2], ARGV[3 * i - 1], ARGV[3 * i]
   local stored = redis.pcall('GETRANGE', key, 0, {REVISION_BYTES - 1})
+  if expected == '{FOREIGN.decode()}' then
+    local is_other_type = type(stored) == 'table' and string.find(stored.err, 'WRONGTYPE', 1, true)
+    local is_short = type(stored) == 'string' and #stored < {REVISION_BYTES} and redis.call('EXISTS', key) == 1
+    if is_other_type or is_short then stored = expected end
+  end
   if type(stored) == 'table' and stored.err then
     results[i] = stored.err
   elseif stored == expected then
@@ -192,7 +198,10 @@ class RedisStore:
 
 def _arguments(change: Change) -> tuple[bytes, bytes, int]:
     """The script's arguments for one key."""
-    expected = b"" if change.expected == NO_REVISION else change.expected.to_bytes(REVISION_BYTES, "big")
+    if change.expected == FOREIGN_REVISION:
+        expected = FOREIGN
+    else:
+        expected = b"" if change.expected == NO_REVISION else change.expected.to_bytes(REVISION_BYTES, "big")
     value = b"" if change.record is None else change.revision.to_bytes(REVISION_BYTES, "big") + change.record
     return expected, value, max(1, round(change.keep_s * 1000))
 
@@ -204,7 +213,7 @@ def _stored(session: str, answer: Any) -> Stored | HetsynError | None:
         return _refusal(session, answer)
     value = bytes(answer)
     if len(value) < REVISION_BYTES:
-        return _foreign(session)
+        return _foreign(session, f"{len(value)} bytes, fewer than a record has")
     return Stored(int.from_bytes(value[:REVISION_BYTES], "big"), value[REVISION_BYTES:])
 
 
@@ -230,12 +239,15 @@ def _result(change: Change, answer: Any, *, repeated: bool) -> CommitResult | He
 def _refusal(session: str, error: Exception) -> HetsynError:
     """The error for an error reply of the server."""
     if isinstance(error, ResponseError) and "WRONGTYPE" in str(error):
-        return _foreign(session)
+        return _foreign(session, "not a string")
     return _unavailable(error)
 
 
-def _foreign(session: str) -> StateForeign:
-    return StateForeign(f"session {session!r}: the record under this id is not a session record")
+def _foreign(session: str, what: str) -> StateForeign:
+    return StateForeign(
+        f"session {session!r}: the store's value under this id is not a session record ({what}): "
+        "delete the session to free the id, or begin another, under a new id"
+    )
 
 
 def _unavailable(error: Exception) -> StoreUnavailable:

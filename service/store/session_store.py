@@ -6,13 +6,13 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from service.errors import HetsynError, StateError
+from service.errors import HetsynError, StateError, StateForeign
 from service.models.catalog import ModelCatalog
 from service.observe.counters import Counters
 from service.session.protocol import Lifetimes, keep_s
 from service.session.session import Session
 from service.session.snapshot import ABSENT, Snapshot
-from service.store.base import NO_REVISION, Change, CommitResult, StateStore, new_revision
+from service.store.base import FOREIGN_REVISION, NO_REVISION, Change, CommitResult, StateStore, new_revision
 from service.store.group_commit import GroupCommit
 from service.store.record import Packing, read
 
@@ -61,12 +61,15 @@ class SessionStore:
         """Load a session.
 
         Raises:
-            StoreUnavailable: the store does not answer.
-            StateForeign, StateCorrupt: not even a revision can be read.
+            StoreError: the store does not answer, or cannot be used.
+            StateCorrupt: not even a revision can be read.
         """
         self._counters.store_loads += 1
-        with self._counting():
-            stored = await self._group_commit.load(session_id)
+        try:
+            with self._counting():
+                stored = await self._group_commit.load(session_id)
+        except StateForeign as error:
+            return Snapshot(FOREIGN_REVISION, damage=error)
         if stored is None:
             return ABSENT
         try:
@@ -112,8 +115,11 @@ class SessionStore:
 
     async def _change(self, change: Change) -> bool:
         started_s = time.perf_counter()
-        with self._counting():
-            result = await self._group_commit.commit(change)
+        try:
+            with self._counting():
+                result = await self._group_commit.commit(change)
+        except StateForeign:
+            result = CommitResult.fenced  # somebody put it there since the snapshot, as another process puts a record
         if result is CommitResult.fenced:
             self._counters.store_fenced += 1
             return False
