@@ -121,7 +121,8 @@ class SessionRegistry:
             async with entry.turn():
                 session = await self._existing(entry)
         self._counters.sessions_exported += 1
-        return self._packing.pack(session_id, session.shifted(self.sessions.wall_offset_s))
+        by_s = max(self.sessions.wall_offset_s, -session.known.created_s)  # no record is from before 1970
+        return self._packing.pack(session_id, session.shifted(by_s))
 
     async def import_state(self, session_id: str, content: bytes, *, replace_it: bool) -> tuple[dict[str, Any], bool]:
         """Import an exported session under an id, as if it had just been used.

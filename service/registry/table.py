@@ -12,7 +12,7 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from service.errors import RETRY_S, Overloaded, StoreUnavailable
+from service.errors import RETRY_S, Overloaded, StoreError, StoreUnavailable
 from service.observe.clock import Clock
 from service.session.protocol import Lifetimes
 from service.session.session import Session
@@ -115,6 +115,11 @@ class SessionTable(ABC):
         self._max_sessions = max_sessions
         self._retry_s = retry_s
         self._entries: OrderedDict[str, SessionEntry] = OrderedDict()
+
+    @property
+    def trouble(self) -> StoreError | None:
+        """Why sessions cannot be stored now, until an operator acts or room comes back; None if they can."""
+        return None
 
     @property
     @abstractmethod

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from service.errors import HetsynError, StateError, StateForeign
+from service.errors import HetsynError, StateError, StateForeign, StoreError, StoreFull, StoreUnusable
 from service.models.catalog import ModelCatalog
 from service.observe.counters import Counters
 from service.session.protocol import Lifetimes, keep_s
@@ -15,6 +16,8 @@ from service.session.snapshot import ABSENT, Snapshot
 from service.store.base import FOREIGN_REVISION, NO_REVISION, Change, CommitResult, StateStore, new_revision
 from service.store.group_commit import GroupCommit
 from service.store.record import Packing, read
+
+log = logging.getLogger("hetsyn.store")
 
 
 class SessionStore:
@@ -27,6 +30,11 @@ class SessionStore:
         lifetimes: of sessions, from which the lifetime of a record follows.
         counters: count loads, commits and failures.
         timeout_s: see ``GroupCommit``.
+
+    Attributes:
+        clock: of the times in records; see ``StateStore``.
+        trouble: why sessions cannot be stored until an operator acts or room comes back; None if they can. A store that
+            is only down or slow is no trouble: all recover with it.
     """
 
     def __init__(
@@ -44,6 +52,8 @@ class SessionStore:
         self._catalog = catalog
         self._lifetimes = lifetimes
         self._counters = counters
+        self.clock = store.clock
+        self.trouble: StoreError | None = None
 
     async def start(self) -> None:
         """As ``StateStore.start``."""
@@ -51,7 +61,14 @@ class SessionStore:
 
     async def health(self) -> None:
         """As ``StateStore.health``."""
-        await self._store.health()
+        try:
+            await self._store.health()
+        except HetsynError as error:
+            self._note(error)
+            raise
+        if self.trouble is not None:
+            self.trouble = None
+            log.info("the session store can be used again")
 
     async def expire(self) -> None:
         """As ``StateStore.expire``."""
@@ -134,7 +151,15 @@ class SessionStore:
             yield
         except HetsynError as error:
             self._counters.failed(error)
+            self._note(error)
             raise
+
+    def _note(self, error: HetsynError) -> None:
+        if not isinstance(error, StoreFull | StoreUnusable):
+            return
+        if type(error) is not type(self.trouble):
+            log.error("/health/ready says 503: %s", error)
+        self.trouble = error
 
 
 def _revision(snapshot: Snapshot) -> int:
