@@ -12,7 +12,6 @@ the store refuses everything until the server is started again (``service.store.
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -163,13 +162,9 @@ class FileStore:
             raise
 
     def _close(self) -> None:
-        if self._gone:
-            # SQLite would delete the log at the path, which may be another server's by now: it stays open until the
-            # process ends
-            ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._database))
-            return
-        self._database.close()
-        self._room.close()
+        self._database.close()  # of a file that has been replaced, SQLite leaves the new one's log alone
+        if not self._gone:
+            self._room.close()
 
     def _expire(self, rows: int) -> int:
         return self._room.write(lambda: self._database.execute(_EXPIRE, (self.clock(), rows)).rowcount)
