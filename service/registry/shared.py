@@ -64,6 +64,10 @@ class SharedSessions(SessionTable):
         return self._store.trouble
 
     @property
+    def shortage(self) -> StoreError | None:
+        return self._store.shortage
+
+    @property
     def open(self) -> int:
         return len(self._entries)
 

@@ -118,7 +118,12 @@ class SessionTable(ABC):
 
     @property
     def trouble(self) -> StoreError | None:
-        """Why sessions cannot be stored now, until an operator acts or room comes back; None if they can."""
+        """Why no session can be changed, until somebody acts; None if they can."""
+        return None
+
+    @property
+    def shortage(self) -> StoreError | None:
+        """Why a session was refused lately, if there was no room for it."""
         return None
 
     @property

@@ -139,7 +139,7 @@ class StateStore(Protocol):
 
         Raises:
             StoreUnavailable: it does not answer.
-            StoreFull: it has no room for a record.
+            StoreFull: no change is possible, not even one that makes room.
             StoreUnusable: it would lose sessions, as it is configured, or its file has gone.
         """
 

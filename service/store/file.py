@@ -287,10 +287,11 @@ class FileStore:
             StoreUnusable: the file is not in its place any more.
         """
         call = asyncio.get_running_loop().run_in_executor(self._thread, self._on_file, function)
+        call.add_done_callback(_retrieve)  # who waits for it may leave
         try:
-            return await asyncio.wait_for(asyncio.shield(call), self._timeout_s)
+            async with asyncio.timeout(self._timeout_s):  # wait_for may swallow a cancellation before Python 3.12
+                return await asyncio.shield(call)
         except TimeoutError as error:
-            call.add_done_callback(_retrieve)
             raise StoreUnavailable(
                 f"the session store did not answer within {self._timeout_s:g} s: send the chunk again"
             ) from error
@@ -315,6 +316,6 @@ def _damaged(session: str, error: sqlite3.DatabaseError) -> StateCorrupt:
 
 
 def _retrieve(call: asyncio.Future[T]) -> None:
-    """Retrieve the exception of a call whose caller has left: asyncio would log it."""
+    """Retrieve the exception of a call, which asyncio logs if nobody does."""
     if not call.cancelled():
         call.exception()

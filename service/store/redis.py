@@ -158,7 +158,9 @@ class RedisStore:
         if not isinstance(answer, Exception):
             return
         refusal = _refusal(_PROBE, answer)
-        if isinstance(refusal, StoreFull | StoreUnusable):
+        if isinstance(refusal, StoreFull):  # deletions are possible
+            return
+        if isinstance(refusal, StoreUnusable):
             raise refusal
         raise StoreUnusable(f"the store takes no changes ({answer}): every chunk gets 503 until it does") from answer
 

@@ -10,16 +10,12 @@ from pathlib import Path
 from typing import TypeVar
 
 from service.store.ballast import Ballast
-from service.store.database import has_no_room, pragma
+from service.store.database import SCHEMA_VERSION, has_no_room, pragma
 
 T = TypeVar("T")
 
 PAGES_TO_LOG = 1000  # SQLite's default for the length of the log at which it is written back
 MAX_PAGES = 2**32 - 2  # SQLite's own limit
-PROBE_ID, PROBE_BYTES = "?probe", 16 * 1024  # no session has this id
-
-_PROBE = "INSERT OR REPLACE INTO sessions VALUES (?, 1, 0, zeroblob(?))"
-_END_PROBE = "DELETE FROM sessions WHERE id = ?"
 
 log = logging.getLogger("hetsyn.store")
 
@@ -44,7 +40,6 @@ class Room:
         page_bytes = pragma(database, "page_size")
         self._max_pages = MAX_PAGES if max_bytes is None else max(1, max_bytes // page_bytes)
         self._is_pinned = False  # the database's file does not grow
-        self._was_short = False  # since the last check
         log_pages = max(1, min(PAGES_TO_LOG, self._ballast.log_bytes // page_bytes))
         database.execute(f"PRAGMA wal_autocheckpoint = {log_pages}")
         if not self._unpin():
@@ -66,7 +61,6 @@ class Room:
         except sqlite3.OperationalError as error:
             if not has_no_room(error):
                 raise
-            self._was_short = True
             is_limit = error.sqlite_errorcode == sqlite3.SQLITE_FULL and self._max_pages < MAX_PAGES
             if is_limit and not self._is_pinned and self._ballast.has_room:
                 raise  # max_bytes, and not the disk
@@ -80,17 +74,15 @@ class Room:
         return change()
 
     def check(self) -> None:
-        """Check that a record can be written, if there may be no room for it.
+        """If room is scarce, check that a change is possible that needs none in the database's file.
 
         Raises:
-            sqlite3.OperationalError: there is no room, or another failure.
+            sqlite3.OperationalError: there is no room at all, or another failure.
         """
         if self._is_pinned:
             self._unpin()
-        if self._is_pinned or self._was_short or self._ballast.is_last_room:
-            self.write(lambda: self._database.execute(_PROBE, (PROBE_ID, PROBE_BYTES)))
-            self.write(lambda: self._database.execute(_END_PROBE, (PROBE_ID,)))
-            self._was_short = False
+        if self._is_pinned or self._ballast.is_last_room:
+            self.write(lambda: self._database.execute(f"PRAGMA user_version = {SCHEMA_VERSION}"))
 
     def close(self) -> None:
         """Leave the ballast for the next start. The database is closed."""

@@ -33,8 +33,9 @@ class SessionStore:
 
     Attributes:
         clock: of the times in records; see ``StateStore``.
-        trouble: why sessions cannot be stored until an operator acts or room comes back; None if they can. A store that
-            is only down or slow is no trouble: all recover with it.
+        trouble: why no session can be changed until somebody acts; None if they can. A store that is only down or slow
+            is no trouble: all servers recover with it.
+        shortage: why a session was refused since the last check, if there was no room for it.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class SessionStore:
         self._counters = counters
         self.clock = store.clock
         self.trouble: StoreError | None = None
+        self.shortage: StoreFull | None = None
 
     async def start(self) -> None:
         """As ``StateStore.start``."""
@@ -63,9 +65,13 @@ class SessionStore:
         """As ``StateStore.health``."""
         try:
             await self._store.health()
+        except StoreFull as error:
+            self._set_trouble(error)
+            raise
         except HetsynError as error:
             self._note(error)
             raise
+        self.shortage = None
         if self.trouble is not None:
             self.trouble = None
             log.info("the session store can be used again")
@@ -155,8 +161,12 @@ class SessionStore:
             raise
 
     def _note(self, error: HetsynError) -> None:
-        if not isinstance(error, StoreFull | StoreUnusable):
-            return
+        if isinstance(error, StoreFull):
+            self.shortage = error
+        elif isinstance(error, StoreUnusable):
+            self._set_trouble(error)
+
+    def _set_trouble(self, error: StoreError) -> None:
         if type(error) is not type(self.trouble):
             log.error("/health/ready says 503: %s", error)
         self.trouble = error
