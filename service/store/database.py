@@ -12,6 +12,7 @@ from service.observe.clock import SteadyClock
 
 Synchronous = Literal["full", "normal"]
 
+OPENING_S = 10.0  # longest wait for a lock at the start: another server may be making the tables
 APPLICATION_ID = 0x48535331  # "HSS1", in the file's header
 SCHEMA_VERSION = 1
 
@@ -27,12 +28,11 @@ _CLOCK = "CREATE TABLE IF NOT EXISTS clock (boot TEXT PRIMARY KEY, offset_s REAL
 _NO_ROOM = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_SHMSIZE)
 
 
-def open_database(path: Path, timeout_s: float, synchronous: Synchronous) -> sqlite3.Connection:
+def open_database(path: Path, synchronous: Synchronous) -> sqlite3.Connection:
     """Open the database of a file store; create it if it does not exist.
 
     Args:
         path: of the database.
-        timeout_s: longest wait for another process's lock.
         synchronous: ``full`` waits for the disk at every commit.
 
     Raises:
@@ -40,7 +40,7 @@ def open_database(path: Path, timeout_s: float, synchronous: Synchronous) -> sql
         sqlite3.Error: it cannot be opened.
     """
     _check_is_database(path)
-    database = sqlite3.connect(path, timeout=timeout_s, isolation_level=None)
+    database = sqlite3.connect(path, timeout=OPENING_S, isolation_level=None)
     try:
         is_new = _is_new(database)
         _check_schema(path, database, is_new)

@@ -143,20 +143,24 @@ class FileStore:
         self._thread.shutdown()
 
     def _open(self, synchronous: Synchronous, max_bytes: int | None, boot: str) -> None:
-        # waiting for a lock ends before the batch does, so that the error says "locked"
-        timeout_s = self._timeout_s / 2
         try:
-            self._database = open_database(self._path, timeout_s, synchronous)
+            self._database = open_database(self._path, synchronous)
         except sqlite3.OperationalError as error:
             ballast = Ballast(self._path)
             if not (has_no_room(error) and ballast.exists):
                 raise
             ballast.give_up()
-            self._database = open_database(self._path, timeout_s, synchronous)
+            self._database = open_database(self._path, synchronous)
         try:
             self._files = OpenFiles(self._path)
             self._room = Room(self._path, self._database, max_bytes)
-            self._room.write(lambda: adopt_clock(self._database, self.clock, boot))
+            try:
+                self._room.write(lambda: adopt_clock(self._database, self.clock, boot))
+            except sqlite3.OperationalError as error:
+                if not has_no_room(error):  # on a full disk, a clock that begins now has to do
+                    raise
+            # from now on, waiting for a lock ends before the batch does, so that the error says "locked"
+            self._database.execute(f"PRAGMA busy_timeout = {round(self._timeout_s * 500)}")
         except BaseException:
             self._database.close()
             raise
