@@ -129,7 +129,7 @@ def build_server(
         catalog: None is that of the folder ``settings.models``. One that is empty is loaded.
         clock: seconds, for the times of sessions in memory.
         store: None opens the store that ``settings.store`` names.
-        wall: seconds since 1970, for the times of sessions in a store and of carried sessions.
+        wall: seconds since 1970, for the times of exported and of carried sessions; a store has a clock of its own.
         keys: of carried sessions; None refuses carried sessions.
 
     Raises:

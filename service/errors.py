@@ -33,8 +33,9 @@ HetsynError
 │   └── TokenExpired       too old, or unused for too long
 ├── CarryUnavailable       the server has no usable keys for carried sessions
 ├── StoreError             the session store cannot be used
-│   ├── StoreUnavailable   it is down, slow or full; try again later
-│   └── StoreUnusable      its address, its file or its configuration is wrong
+│   ├── StoreUnavailable   it is down or slow; try again later
+│   │   └── StoreFull      it has no room for this change
+│   └── StoreUnusable      its address, its file or its configuration is wrong, or its file has gone
 └── Overloaded             the server has no room; try again later
     └── ShuttingDown       send the request to another server
 """
@@ -172,11 +173,15 @@ class CarryUnavailable(HetsynError):
 
 
 class StoreError(HetsynError):
-    pass
+    retry_after_s = RETRY_S
 
 
 class StoreUnavailable(StoreError):
-    retry_after_s = RETRY_S
+    pass
+
+
+class StoreFull(StoreUnavailable):
+    pass
 
 
 class StoreUnusable(StoreError):

@@ -26,10 +26,12 @@ def router(registry: SessionRegistry, admission: Admission) -> APIRouter:
     @routes.head("/ready", responses=_NOT_READY)
     @routes.get("/ready", responses=_NOT_READY)
     async def ready() -> Response:
-        """The models are loaded, the session store has answered once, and the server is not shutting down.
+        """The models are loaded, the session store can keep sessions, and the server is not shutting down.
 
-        A store that fails later does not make a replica unready. All replicas share the store, so no other replica
-        would do better, and each recovers sooner than a balancer would take it back. Chunks get 503 meanwhile.
+        A store that was reached once and is down or slow later does not make a replica unready. All replicas share the
+        store, so no other replica would do better, and each recovers sooner than a balancer would take it back. Chunks
+        get 503 meanwhile. A store that would lose sessions, or can change none, needs somebody who sees it. If it only
+        has no room for more, the server stays ready, since clients can still end and delete sessions: `detail` says it.
         """
         nonlocal store_answered
         if not admission.is_ready:
@@ -40,6 +42,10 @@ def router(registry: SessionRegistry, admission: Admission) -> APIRouter:
             except StoreError as error:
                 return from_error(error)
             store_answered = True
+        elif registry.sessions.trouble is not None:
+            return from_error(registry.sessions.trouble)
+        if registry.sessions.shortage is not None:
+            return JSONResponse({"status": "ready", "detail": str(registry.sessions.shortage)})
         return JSONResponse({"status": "ready"})
 
     return routes

@@ -42,7 +42,11 @@ class _ServerCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         counters = self._counters
-        yield _gauge("hetsyn_ready", "1 while requests should be sent here.", float(self._admission.is_ready))
+        yield _gauge(
+            "hetsyn_ready",
+            "1 while requests should be sent here.",
+            float(self._admission.is_ready and not self._registry.sessions.trouble),
+        )
         yield _gauge("hetsyn_requests_in_flight", "Requests in flight.", self._admission.in_flight)
         yield _gauge("hetsyn_uploads", "Bodies under way.", self._uploads.under_way)
         yield _gauge("hetsyn_connections", "Open connections.", len(self._connections.shares))

@@ -70,6 +70,7 @@ PROBLEMS: Mapping[type[errors.HetsynError], Problem] = {
     errors.TokenExpired: Problem(410, "token-expired", "The token has expired"),
     errors.CarryUnavailable: Problem(501, "carry-unavailable", "Carried sessions are not available"),
     errors.StoreUnavailable: Problem(503, "store-unavailable", "The session store cannot be reached"),
+    errors.StoreFull: Problem(503, "store-full", "The session store is full"),
     errors.StoreUnusable: Problem(503, "store-unusable", "The session store cannot be used"),
     errors.Overloaded: Problem(503, "overloaded", "The server is full"),
     errors.ShuttingDown: Problem(503, "shutting-down", "The server is shutting down"),
@@ -117,7 +118,7 @@ def from_error(error: errors.HetsynError, status: int | None = None) -> Response
     headers: dict[str, str] = {}
     if isinstance(error, errors.OutOfOrder | errors.ConflictingChunk):
         extra["expected_seq"] = error.expected_seq
-    if isinstance(error, errors.Overloaded | errors.StoreUnavailable | errors.ModelAbsent):
+    if isinstance(error, errors.Overloaded | errors.StoreError | errors.ModelAbsent):
         headers["Retry-After"] = str(ceil(error.retry_after_s))
     if isinstance(error, errors.TooSlow):
         headers["Connection"] = "close"  # the rest of the body may keep coming for a long time

@@ -13,7 +13,7 @@ import secrets
 from typing import Any
 
 from service.admission.permits import Permit
-from service.errors import RETRY_S, HetsynError, Overloaded
+from service.errors import RETRY_S, HetsynError, Overloaded, SessionExists
 from service.models.catalog import ModelCatalog
 from service.observe.counters import Counters
 from service.registry.table import SessionEntry, SessionTable
@@ -140,7 +140,8 @@ class SessionRegistry:
             async with entry.turn():
                 session = await self._existing(entry)
         self._counters.sessions_exported += 1
-        return self._packing.pack(session_id, session.shifted(self.sessions.wall_offset_s))
+        by_s = max(self.sessions.wall_offset_s, -session.known.created_s)  # no record is from before 1970
+        return self._packing.pack(session_id, session.shifted(by_s))
 
     @property
     def longest_import(self) -> int:
@@ -163,7 +164,7 @@ class SessionRegistry:
 
         Raises:
             StateError: the content cannot be used.
-            SessionExists: there is a session of this id, and not ``replace_it``.
+            SessionExists: there is a session of this id, or a damaged record, and not ``replace_it``.
             SessionGone: the session of this id has expired, and not ``replace_it``; or the exported session has
                 expired or is too old.
             Overloaded: there is no room.
@@ -183,7 +184,9 @@ class SessionRegistry:
                 for _ in range(MAX_ATTEMPTS):
                     snapshot = await sessions.latest(entry)
                     if snapshot.damage is not None and not replace_it:
-                        raise snapshot.damage
+                        raise SessionExists(
+                            f"{snapshot.damage}. Or import with replace=true, which replaces it"
+                        ) from snapshot.damage
                     now_s = sessions.clock()
                     check_import(session_id, _known(snapshot), now_s, sessions.decision_lifetimes, replace=replace_it)
                     if await sessions.commit(entry, snapshot, session):

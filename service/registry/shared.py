@@ -13,7 +13,7 @@ import logging
 import time
 from contextlib import suppress
 
-from service.errors import Overloaded, StoreUnavailable
+from service.errors import Overloaded, StoreError, StoreUnavailable
 from service.observe.clock import Clock
 from service.observe.counters import Counters
 from service.registry.table import ENTRY_BYTES, SessionEntry, SessionTable
@@ -35,10 +35,9 @@ class SharedSessions(SessionTable):
         retry_s: see ``SessionTable``.
         store: the session store.
         counters: count dropped sessions.
-        clock: seconds since 1970.
+        wall: seconds since 1970, for exported sessions.
     """
 
-    wall_offset_s = 0.0
     stores_state = True
 
     def __init__(
@@ -48,9 +47,10 @@ class SharedSessions(SessionTable):
         retry_s: float,
         store: SessionStore,
         counters: Counters,
-        clock: Clock = time.time,
+        wall: Clock = time.time,
     ) -> None:
-        super().__init__(lifetimes, retry_s, clock)
+        super().__init__(lifetimes, retry_s, store.clock)
+        self._wall = wall
         self.decision_lifetimes = lifetimes
         self._limits = limits
         self._bytes = 0
@@ -58,6 +58,18 @@ class SharedSessions(SessionTable):
         self._counters = counters
         self._is_started = False
         self._pending_tombstones: set[asyncio.Task[None]] = set()
+
+    @property
+    def wall_offset_s(self) -> float:  # type: ignore[override]
+        return self._wall() - self.clock()
+
+    @property
+    def trouble(self) -> StoreError | None:
+        return self._store.trouble
+
+    @property
+    def shortage(self) -> StoreError | None:
+        return self._store.shortage
 
     @property
     def open(self) -> int:
@@ -145,12 +157,18 @@ class SharedSessions(SessionTable):
         """Nothing to do: the tombstone is a record, and an import replaces it."""
 
     async def sweep_slowly(self, duration_s: float) -> None:
+        await self._check_quietly()  # before and after, because a sweep of many sessions takes its whole interval
         for share in self.sweeping(self.clock()):
             await asyncio.sleep(share * duration_s)
             if self._pending_tombstones:  # one slice at a time, so that chunks do not wait behind all of them
                 await asyncio.wait(self._pending_tombstones)
-        with suppress(StoreUnavailable):  # the next sweep tries again
+        await self._check_quietly()
+        with suppress(StoreError):  # the next sweep tries again
             await self._store.expire()
+
+    async def _check_quietly(self) -> None:
+        with suppress(StoreError):  # ``trouble`` has it
+            await self._store.health()
 
     def _remember(self, entry: SessionEntry, snapshot: Snapshot) -> None:
         entry.snapshot = snapshot

@@ -16,7 +16,7 @@ from math import inf
 from typing import TYPE_CHECKING, Literal
 
 from service.admission.permits import waited_too_long
-from service.errors import RETRY_S, StoreUnavailable
+from service.errors import RETRY_S, StoreError, StoreUnavailable
 from service.observe.clock import Clock
 from service.session.protocol import Lifetimes
 from service.session.session import Session
@@ -152,6 +152,16 @@ class SessionTable(ABC):
         self.lifetimes = lifetimes
         self._retry_s = retry_s
         self._entries: OrderedDict[str, SessionEntry] = OrderedDict()
+
+    @property
+    def trouble(self) -> StoreError | None:
+        """Why no session can be changed, until somebody acts; None if they can."""
+        return None
+
+    @property
+    def shortage(self) -> StoreError | None:
+        """Why a session was refused lately, if there was no room for it."""
+        return None
 
     @property
     @abstractmethod

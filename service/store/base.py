@@ -24,8 +24,10 @@ from enum import Enum
 from typing import Protocol
 
 from service.errors import HetsynError
+from service.observe.clock import Clock
 
 NO_REVISION = 0
+FOREIGN_REVISION = -1  # a change that names it replaces what is no session record
 REVISION_BYTES = 8
 
 
@@ -48,7 +50,8 @@ class Change:
 
     Attributes:
         session: its id.
-        expected: revision that the change was decided on; NO_REVISION if there was no record.
+        expected: revision that the change was decided on; NO_REVISION if there was no record, FOREIGN_REVISION if there
+            was something else.
         revision: of the new record.
         record: the new record; None deletes the old one.
         keep_s: time from now after which the store removes the new record.
@@ -76,13 +79,21 @@ class StateStore(Protocol):
     """A store of records by session id. Used from one event loop.
 
     ``load`` and ``commit`` do not raise. Each session of a batch fails on its own: its error stands in its position of
-    the result. After a StoreUnavailable a change may have been committed or not, or may still be committed.
+    the result. After a StoreFull the change was not committed. After another StoreError it may have been or not, or may
+    still be committed.
 
     Attributes:
         name: of the kind of store.
     """
 
     name: str
+
+    @property
+    def clock(self) -> Clock:
+        """Seconds since about 1970, for the times in records: the same for all servers on the store.
+
+        A step of a machine's clock does not reach it while a server runs.
+        """
 
     async def start(self) -> None:
         """Check that the store can be used; called once, before any other method.
@@ -99,8 +110,8 @@ class StateStore(Protocol):
             sessions: their ids.
 
         Returns:
-            For each session, in order: its record, None if it has no record, StoreUnavailable, or a StateError if
-            the store has something else under its id.
+            For each session, in order: its record, None if it has no record, a StoreError, or a StateError if the
+            store has something else under its id.
         """
 
     async def commit(self, changes: Sequence[Change]) -> list[CommitResult | HetsynError]:
@@ -110,7 +121,7 @@ class StateStore(Protocol):
             changes: at most one of each session.
 
         Returns:
-            For each change, in order: its outcome, StoreUnavailable, or a StateError as of ``load``.
+            For each change, in order: its outcome, a StoreError, or a StateError as of ``load``.
         """
 
     async def expire(self) -> int:
@@ -124,11 +135,12 @@ class StateStore(Protocol):
         """
 
     async def health(self) -> None:
-        """Check that the store answers.
+        """Check that the store can keep sessions. Called again and again.
 
         Raises:
             StoreUnavailable: it does not answer.
-            StoreUnusable: it would lose sessions, as it is configured.
+            StoreFull: no change is possible, not even one that makes room.
+            StoreUnusable: it would lose sessions, as it is configured, or its file has gone.
         """
 
     async def close(self) -> None:

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from service.errors import HetsynError, StateError
+from service.errors import HetsynError, StateError, StateForeign, StoreError, StoreFull, StoreUnusable
 from service.models.catalog import ModelCatalog
 from service.observe.counters import Counters
 from service.session.protocol import Lifetimes, keep_s
 from service.session.session import Session
 from service.session.snapshot import ABSENT, Snapshot
-from service.store.base import NO_REVISION, Change, CommitResult, StateStore, new_revision
+from service.store.base import FOREIGN_REVISION, NO_REVISION, Change, CommitResult, StateStore, new_revision
 from service.store.group_commit import GroupCommit
 from service.store.record import UNPACK_IN_LOOP_BYTES, Packing, read
+
+log = logging.getLogger("hetsyn.store")
 
 
 class SessionStore:
@@ -28,6 +31,12 @@ class SessionStore:
         lifetimes: of sessions, from which the lifetime of a record follows.
         counters: count loads, commits and failures.
         timeout_s: see ``GroupCommit``.
+
+    Attributes:
+        clock: of the times in records; see ``StateStore``.
+        trouble: why no session can be changed until somebody acts; None if they can. A store that is only down or slow
+            is no trouble: all servers recover with it.
+        shortage: why a session was refused since the last check, if there was no room for it.
     """
 
     def __init__(
@@ -45,6 +54,9 @@ class SessionStore:
         self._catalog = catalog
         self._lifetimes = lifetimes
         self._counters = counters
+        self.clock = store.clock
+        self.trouble: StoreError | None = None
+        self.shortage: StoreFull | None = None
 
     async def start(self) -> None:
         """As ``StateStore.start``."""
@@ -52,7 +64,18 @@ class SessionStore:
 
     async def health(self) -> None:
         """As ``StateStore.health``."""
-        await self._store.health()
+        try:
+            await self._store.health()
+        except StoreFull as error:
+            self._set_trouble(error)
+            raise
+        except HetsynError as error:
+            self._note(error)
+            raise
+        self.shortage = None
+        if self.trouble is not None:
+            self.trouble = None
+            log.info("the session store can be used again")
 
     async def expire(self) -> None:
         """As ``StateStore.expire``."""
@@ -62,12 +85,15 @@ class SessionStore:
         """Load a session.
 
         Raises:
-            StoreUnavailable: the store does not answer.
-            StateForeign, StateCorrupt: not even a revision can be read.
+            StoreError: the store does not answer, or cannot be used.
+            StateCorrupt: not even a revision can be read.
         """
         self._counters.store_loads += 1
-        with self._counting():
-            stored = await self._group_commit.load(session_id)
+        try:
+            with self._counting():
+                stored = await self._group_commit.load(session_id)
+        except StateForeign as error:
+            return Snapshot(FOREIGN_REVISION, damage=error)
         if stored is None:
             return ABSENT
         try:
@@ -124,8 +150,11 @@ class SessionStore:
 
     async def _change(self, change: Change) -> bool:
         started_s = time.perf_counter()
-        with self._counting():
-            result = await self._group_commit.commit(change)
+        try:
+            with self._counting():
+                result = await self._group_commit.commit(change)
+        except StateForeign:
+            result = CommitResult.fenced  # somebody put it there since the snapshot, as another process puts a record
         if result is CommitResult.fenced:
             self._counters.store_fenced += 1
             return False
@@ -140,7 +169,19 @@ class SessionStore:
             yield
         except HetsynError as error:
             self._counters.failed(error)
+            self._note(error)
             raise
+
+    def _note(self, error: HetsynError) -> None:
+        if isinstance(error, StoreFull):
+            self.shortage = error
+        elif isinstance(error, StoreUnusable):
+            self._set_trouble(error)
+
+    def _set_trouble(self, error: StoreError) -> None:
+        if type(error) is not type(self.trouble):
+            log.error("/health/ready says 503: %s", error)
+        self.trouble = error
 
 
 def _revision(snapshot: Snapshot) -> int:

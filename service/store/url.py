@@ -55,7 +55,7 @@ def open_store(url: str, timeout_s: float = 2.0) -> StateStore | None:
         return RedisStore(address, timeout_s=timeout_s, prefix=prefix)
     raise StoreUnusable(
         f"the store {redacted(url)!r} is not one of memory://, file:///path, sqlite:///path, redis://host, "
-        "valkey://host, rediss://host"
+        "valkey://host, rediss://host, valkeys://host"
     )
 
 

@@ -34,6 +34,9 @@ class FailingStore:
         self.closed = False
         self._late: list[Change] = []
 
+    def clock(self) -> float:
+        return self.inner.clock()
+
     async def start(self) -> None:
         await self.health()
 

@@ -30,7 +30,7 @@ class MemoryStore:
     name = "memory"
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
-        self._clock = clock
+        self.clock = clock
         self._rows: dict[str, _Row] = {}
 
     async def start(self) -> None:
@@ -43,7 +43,7 @@ class MemoryStore:
         return [self._commit(change) for change in changes]
 
     async def expire(self) -> int:
-        now_s = self._clock()
+        now_s = self.clock()
         expired = [session for session, row in self._rows.items() if row.keep_until_s <= now_s]
         for session in expired:
             del self._rows[session]
@@ -57,7 +57,7 @@ class MemoryStore:
 
     def _find(self, session: str) -> Stored | None:
         row = self._rows.get(session)
-        return row.stored if row is not None and row.keep_until_s > self._clock() else None
+        return row.stored if row is not None and row.keep_until_s > self.clock() else None
 
     def _commit(self, change: Change) -> CommitResult:
         stored = self._find(change.session)
@@ -67,5 +67,5 @@ class MemoryStore:
             self._rows.pop(change.session, None)
         else:
             stored = Stored(change.revision, change.record)
-            self._rows[change.session] = _Row(stored, self._clock() + change.keep_s)
+            self._rows[change.session] = _Row(stored, self.clock() + change.keep_s)
         return CommitResult.committed

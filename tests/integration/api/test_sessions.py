@@ -9,10 +9,12 @@ import pytest
 
 from service.store.record import MEDIA_TYPE as STATE_TYPE
 from tests.support.artifact import write_artifact
+from tests.support.clock import Clock
 from tests.support.failing_store import FailingStore
 from tests.support.http_calls import is_problem, ok, put_state
 from tests.support.http_server import HttpServer, ServeHttp
 from tests.support.json_input import audio, events
+from tests.support.memory_store import MemoryStore
 from tests.support.signals import sound
 
 
@@ -42,7 +44,7 @@ async def test_sessions_are_looked_at_and_dropped(client: httpx.AsyncClient) -> 
 
 @pytest.mark.parametrize("stored", [False, True])
 async def test_a_session_is_exported_and_imported(stored: bool, serve: ServeHttp) -> None:
-    client = (await serve(store=FailingStore() if stored else None)).client
+    client = (await serve(store=FailingStore(MemoryStore(Clock(0.0))) if stored else None)).client
     for seq in range(2):
         await ok(client, session="abc", seq=seq, input=events(25, seq))
     exported = await client.get("/sessions/abc/state")

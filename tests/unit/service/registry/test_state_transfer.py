@@ -56,7 +56,7 @@ async def test_an_import_is_checked(cluster: Cluster) -> None:
     await server.registry.import_state("a", content, replace_it=True)
     assert (await server.send("a", 1, seed=1)).seq == 1
     await cluster.overwrite("a", b"damaged")
-    with pytest.raises(StateForeign):
+    with pytest.raises(SessionExists, match="replace=true"):
         await server.registry.import_state("a", content, replace_it=False)
     await server.registry.import_state("a", content, replace_it=True)
     cluster.clock.now_s += 1000

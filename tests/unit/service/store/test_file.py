@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from service.errors import HetsynError, StateCorrupt, StateForeign, StoreUnavailable, StoreUnusable
-from service.store.base import NO_REVISION, Change, CommitResult, Stored
+from service.errors import HetsynError, StateCorrupt, StateForeign, StoreFull, StoreUnavailable, StoreUnusable
+from service.store.base import FOREIGN_REVISION, NO_REVISION, Change, CommitResult, Stored
 from service.store.file import FileStore
-from tests.support.change import COMMITTED, put
+from tests.support.change import COMMITTED, FENCED, delete, put
 from tests.support.clock import Clock
 from tests.support.started_store import StartStore, started
 from tests.support.store_record import records
@@ -48,7 +48,7 @@ def test_missing_permissions_are_named(
 
 async def test_all_that_is_over_is_removed_and_others_have_their_turn(tmp_path: Path, start_store: StartStore) -> None:
     clock = Clock()
-    store = await start_store(FileStore(tmp_path / "s.db", clock=clock))
+    store = await start_store(FileStore(tmp_path / "s.db", wall=clock, steady=clock))
     order: list[str] = []
     await store.commit([put(f"s{n}", NO_REVISION, n + 1, keep_s=10) for n in range(1_200)])
     await store.commit([put("stays", NO_REVISION, 2_000, keep_s=100)])
@@ -76,13 +76,15 @@ async def test_a_file_keeps_its_sessions(tmp_path: Path) -> None:
         assert await store.load(["a"]) == [Stored(1, b"kept")]
 
 
-async def test_a_full_disk_changes_nothing_and_is_unavailable(tmp_path: Path, start_store: StartStore) -> None:
+async def test_what_is_too_large_for_max_bytes_is_refused_alone(tmp_path: Path, start_store: StartStore) -> None:
     store = await start_store(FileStore(tmp_path / "s.db", max_bytes=100_000))
     assert await store.commit([put("a", NO_REVISION, 1, b"small")]) == [COMMITTED]
-    verdicts = await store.commit([put("a", 1, 2, bytes(200_000)), put("b", NO_REVISION, 3)])
-    assert all(isinstance(verdict, StoreUnavailable) for verdict in verdicts)
-    assert "full" in str(verdicts[0])
-    assert await store.load(["a", "b"]) == [Stored(1, b"small"), None]
+    too_large, small = await store.commit([put("a", 1, 2, bytes(200_000)), put("b", NO_REVISION, 3)])
+    assert isinstance(too_large, StoreFull)
+    assert "full" in str(too_large)
+    assert small is COMMITTED
+    assert await store.load(["a", "b"]) == [Stored(1, b"small"), Stored(3, b"record")]
+    await store.health()  # a small record still fits
     assert await store.commit([put("a", 1, 2, b"less")]) == [COMMITTED]
 
 
@@ -191,6 +193,15 @@ async def test_damage_that_comes_later_reaches_one_session(tmp_path: Path, start
     damaged, well = await store.load(["a", "b"])
     assert isinstance(damaged, StateForeign)
     assert well == Stored(2, b"record")
+    changes = [put("b", FOREIGN_REVISION, 3), put("a", FOREIGN_REVISION, 4), delete("a", FOREIGN_REVISION)]
+    assert await store.commit(changes) == [FENCED, COMMITTED, FENCED]
+    assert await store.load(["a", "b"]) == [Stored(4, b"record"), Stored(2, b"record")]
+    other = sqlite3.connect(path)
+    other.execute("UPDATE sessions SET record = 'text' WHERE id = 'a'")
+    other.commit()
+    other.close()
+    assert await store.commit([delete("a", FOREIGN_REVISION)]) == [COMMITTED]
+    assert await store.load(["a"]) == [None]
 
 
 async def test_a_malformed_page_is_reported_as_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from redis import Redis
 from benchmarks.faults.relay import Relay
 from benchmarks.valkey import ValkeyServer
 from service.errors import HetsynError, StateError, StateForeign, StoreUnavailable, StoreUnusable
-from service.store.base import NO_REVISION, CommitResult, Stored
+from service.store.base import FOREIGN_REVISION, NO_REVISION, CommitResult, Stored
 from service.store.redis import RedisStore
 from tests.support.change import COMMITTED, FENCED, delete, put
 from tests.support.started_store import StartStore, started
@@ -79,11 +79,22 @@ async def test_foreign_values_under_our_keys_are_reported(valkey: ValkeyServer, 
     with Redis.from_url(valkey.url) as other:
         other.rpush("foreign:list", "x")
         other.set("foreign:short", "x")
-    found = await store.load(["list", "short"])
+        other.set("foreign:empty", "")
+    found = await store.load(["list", "short", "empty"])
     assert all(isinstance(error, StateForeign) for error in found)
+    assert ["not a string" in str(found[0]), "1 bytes" in str(found[1]), "0 bytes" in str(found[2])] == [True] * 3
     on_list, on_short = await store.commit([put("list", NO_REVISION, 1), put("short", NO_REVISION, 2)])
     assert isinstance(on_list, StateError)
     assert on_short is FENCED
+    changes = [
+        put("list", FOREIGN_REVISION, 3, b"three"),
+        delete("short", FOREIGN_REVISION),
+        delete("empty", FOREIGN_REVISION),
+        delete("absent", FOREIGN_REVISION),
+    ]
+    assert await store.commit(changes) == [COMMITTED, COMMITTED, COMMITTED, FENCED]
+    assert await store.load(["list", "short", "empty"]) == [Stored(3, b"three"), None, None]
+    assert await store.commit([put("list", FOREIGN_REVISION, 4), delete("list", FOREIGN_REVISION)]) == [FENCED] * 2
 
 
 async def test_what_fails_for_one_session_of_a_batch_leaves_the_others(

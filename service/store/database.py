@@ -1,0 +1,172 @@
+"""The SQLite file of a file store: its tables, and how it is opened and checked."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from pathlib import Path
+from typing import Literal
+
+from service.errors import StoreUnusable
+from service.observe.clock import SteadyClock
+
+Synchronous = Literal["full", "normal"]
+
+OPENING_S = 10.0  # longest wait for a lock at the start: another server may be making the tables
+APPLICATION_ID = 0x48535331  # "HSS1", in the file's header
+SCHEMA_VERSION = 1
+
+_HEADER = b"SQLite format 3\0"
+_SCHEMA = """
+    CREATE TABLE sessions (
+        id TEXT PRIMARY KEY, revision INTEGER NOT NULL, keep_until_s REAL NOT NULL, record BLOB NOT NULL
+    );
+    CREATE INDEX sessions_keep_until_s ON sessions (keep_until_s);
+"""
+_CLOCK = "CREATE TABLE IF NOT EXISTS clock (boot TEXT PRIMARY KEY, offset_s REAL NOT NULL)"
+# There is no room: the disk is full, or a quota, or the limit of the database's length
+_NO_ROOM = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_SHMSIZE)
+
+
+def open_database(path: Path, synchronous: Synchronous) -> sqlite3.Connection:
+    """Open the database of a file store; create it if it does not exist.
+
+    Args:
+        path: of the database.
+        synchronous: ``full`` waits for the disk at every commit.
+
+    Raises:
+        StoreUnusable: the file is something else, of another version, or damaged.
+        sqlite3.Error: it cannot be opened.
+    """
+    _check_is_database(path)
+    database = sqlite3.connect(path, timeout=OPENING_S, isolation_level=None)
+    try:
+        is_new = _is_new(database)
+        _check_schema(path, database, is_new)
+        database.execute("PRAGMA journal_mode = WAL")
+        database.execute(f"PRAGMA synchronous = {synchronous}")
+        if is_new:
+            # in one transaction, which checks again: another server may be creating the tables too
+            database.execute("BEGIN IMMEDIATE")
+            if _is_new(database):
+                for statement in _SCHEMA.split(";")[:-1]:
+                    database.execute(statement)
+                database.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+                database.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+            database.execute("COMMIT")
+            _check_schema(path, database, False)
+        ((verdict,), *_) = database.execute("PRAGMA quick_check(1)").fetchall()
+        if verdict != "ok":
+            raise StoreUnusable(
+                f"{path}: is damaged ({verdict}): restore a copy, or move the file away, which ends its sessions"
+            )
+    except BaseException:
+        database.close()
+        raise
+    return database
+
+
+def adopt_clock(database: sqlite3.Connection, clock: SteadyClock, boot: str) -> None:
+    """Set a clock to the time of the other servers on the file.
+
+    The first server that opens the file after the machine's start writes down where its clock began. Later ones take
+    that over, so a step of the machine's clock reaches no session, and all servers have the same time.
+
+    Args:
+        database: of the sessions.
+        clock: to set.
+        boot: of this start of the machine (``service.observe.clock.boot_id``).
+
+    Raises:
+        sqlite3.Error: the database cannot be written.
+    """
+    if not boot or _has_adopted(database, clock, boot):
+        return
+    database.execute("BEGIN IMMEDIATE")
+    try:
+        database.execute(_CLOCK)
+        if not _has_adopted(database, clock, boot):  # another server may be writing it down too
+            database.execute("DELETE FROM clock")
+            database.execute("INSERT INTO clock VALUES (?, ?)", (boot, clock.offset_s))
+    except BaseException:
+        if database.in_transaction:
+            database.execute("ROLLBACK")
+        raise
+    database.execute("COMMIT")
+
+
+def has_no_room(error: sqlite3.Error) -> bool:
+    """Whether a change failed because there is no room for it."""
+    return getattr(error, "sqlite_errorcode", None) in _NO_ROOM
+
+
+def pragma(database: sqlite3.Connection, name: str) -> int:
+    """The value of a pragma that is a number."""
+    return int(database.execute(f"PRAGMA {name}").fetchone()[0])
+
+
+def advice(path: Path, error: sqlite3.Error | OSError) -> str:
+    """Why a store's file cannot be opened, and what to do."""
+    folder = path.parent
+    if not os.access(folder, os.X_OK):
+        return f"there is no folder {folder} that this user may enter: mkdir -p {folder}, or name a file elsewhere"
+    if not os.access(folder, os.W_OK):
+        return f"this user may not write to {folder}: change its owner or its permissions, or name a file elsewhere"
+    if path.is_file() and not os.access(path, os.R_OK | os.W_OK):
+        return "this user may not read and write it: change its owner or its permissions, or name another file"
+    if isinstance(error, sqlite3.Error) and has_no_room(error):
+        return f"{error}: give the disk of {folder} room, or name a file elsewhere"
+    return f"{error}: name a file that can be written, or move this one away"
+
+
+def _check_is_database(path: Path) -> None:
+    """Check that a file, if it exists, is empty or a SQLite database.
+
+    SQLite takes a file of a few bytes for an empty database, and would write over it.
+
+    Raises:
+        StoreUnusable: the file is something else.
+    """
+    try:
+        with path.open("rb") as file:
+            header = file.read(len(_HEADER))
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise StoreUnusable(f"{path}: cannot be used as a session store: {advice(path, error)}") from error
+    if header not in (b"", _HEADER):
+        raise StoreUnusable(f"{path}: cannot be used as a session store: it is another file; name a new one")
+
+
+def _check_schema(path: Path, database: sqlite3.Connection, is_new: bool) -> None:
+    """Check that an existing database is a store of this version.
+
+    Raises:
+        StoreUnusable: the database is another program's, or of another version.
+    """
+    if is_new:
+        return
+    if pragma(database, "application_id") != APPLICATION_ID:
+        raise StoreUnusable(f"{path}: is a database, but not a session store: name another file")
+    version = pragma(database, "user_version")
+    if version != SCHEMA_VERSION:
+        raise StoreUnusable(
+            f"{path}: is a session store of version {version}, but this server needs {SCHEMA_VERSION}: "
+            "name another file, or let its sessions end on a server of their own version"
+        )
+
+
+def _has_adopted(database: sqlite3.Connection, clock: SteadyClock, boot: str) -> bool:
+    """Set a clock to the time of the servers on the file, if one has written it down since the machine's start."""
+    if not database.execute("SELECT 1 FROM sqlite_master WHERE name = 'clock'").fetchone():
+        return False
+    row = database.execute("SELECT offset_s FROM clock WHERE boot = ?", (boot,)).fetchone()
+    if row is not None:
+        clock.offset_s = float(row[0])
+    return row is not None
+
+
+def _is_new(database: sqlite3.Connection) -> bool:
+    (count,) = database.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    return not count

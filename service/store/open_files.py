@@ -1,0 +1,69 @@
+"""Whether the files that a database has open are still those at its path.
+
+Somebody may delete, replace or cut off a file that a server has open. SQLite would go on with the old one, and what it
+commits would be in no file that a later server finds.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from service.errors import StoreUnusable
+
+_SUFFIXES = ("", "-wal", "-shm")
+
+
+class OpenFiles:
+    """The files of an open database. No program deletes them while it is open, and they do not shrink.
+
+    Args:
+        path: of the database, which is open and has been read.
+
+    Raises:
+        OSError: one of the files does not exist.
+    """
+
+    def __init__(self, path: Path) -> None:
+        files = [path.with_name(path.name + suffix) for suffix in _SUFFIXES]
+        self._files = [(file, _identity(file.stat())) for file in files]
+        self._size_bytes = path.stat().st_size
+
+    @property
+    def only_log_is_missing(self) -> bool:
+        """Whether the database is in its place, and only the log has been deleted."""
+        return self._state(self._files[0]) == self._state(self._files[2]) == "" and self._state(self._files[1]) != ""
+
+    def check(self) -> None:
+        """Check that all files are in their places.
+
+        Raises:
+            StoreUnusable: one is not.
+        """
+        for file in self._files:
+            state = self._state(file)
+            if state:
+                raise StoreUnusable(
+                    f"{file[0]} {state} while the server had it open, so it cannot keep sessions any more: stop all "
+                    "servers that use it, put the file back if you have it, and start them again"
+                )
+
+    def _state(self, file: tuple[Path, tuple[int, int]]) -> str:
+        path, identity = file
+        try:
+            found = path.stat()
+        except FileNotFoundError:
+            return "was deleted"
+        except OSError as error:
+            return f"cannot be reached ({error.strerror})"
+        if _identity(found) != identity:
+            return "was replaced"
+        if file is self._files[0]:
+            if found.st_size < self._size_bytes:
+                return "was cut off"
+            self._size_bytes = found.st_size
+        return ""
+
+
+def _identity(found: os.stat_result) -> tuple[int, int]:
+    return found.st_dev, found.st_ino

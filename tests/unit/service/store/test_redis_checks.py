@@ -1,0 +1,165 @@
+"""The settings, the role and the clock of a Valkey server, which may change while our servers run."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from redis import Redis
+
+from benchmarks.valkey import ValkeyServer
+from service.errors import StoreFull, StoreUnavailable, StoreUnusable
+from service.store.base import NO_REVISION, StateStore, Stored
+from service.store.redis import RedisStore
+from tests.support.change import COMMITTED, delete, put
+from tests.support.clock import Clock
+from tests.support.started_store import StartStore, started
+from tests.support.tools import require_valkey
+
+
+@pytest.fixture
+def admin(own_valkey: ValkeyServer) -> Iterator[Redis]:
+    with Redis.from_url(own_valkey.url) as client:
+        yield client
+
+
+async def assert_refused(store: StateStore, sentence: str) -> None:
+    (verdict,) = await store.commit([put("refused", NO_REVISION, 1)])
+    (found,) = await store.load(["a"])
+    for answer in (verdict, found):
+        assert isinstance(answer, StoreUnusable)
+        assert sentence in str(answer)
+
+
+async def test_a_policy_that_is_set_later_is_noticed_by_the_next_check(
+    own_valkey: ValkeyServer, admin: Redis, start_store: StartStore
+) -> None:
+    store = await start_store(RedisStore(own_valkey.url))
+    assert await store.commit([put("a", NO_REVISION, 1)]) == [COMMITTED]
+    admin.config_set("maxmemory-policy", "allkeys-lru")
+    with pytest.raises(StoreUnusable, match="'allkeys-lru'"):
+        await store.health()
+    await assert_refused(store, "set it to noeviction")
+    admin.config_set("maxmemory-policy", "noeviction")
+    # no restart and no sweep is needed: nothing was changed meanwhile
+    assert await store.load(["a", "refused"]) == [Stored(1, b"record"), None]
+    await store.health()
+
+
+async def test_a_server_that_was_down_at_the_start_is_checked_before_it_is_used(tmp_path: Path) -> None:
+    require_valkey()
+    server = ValkeyServer(tmp_path, "--maxmemory-policy", "allkeys-lru")
+    store = RedisStore(server.url)
+    with pytest.raises(StoreUnavailable):
+        await store.start()
+    with server:
+        await assert_refused(store, "drops sessions")
+        with Redis.from_url(server.url) as admin:
+            admin.config_set("maxmemory-policy", "noeviction")
+            assert await store.commit([put("a", NO_REVISION, 1)]) == [COMMITTED]
+            assert admin.keys() == [b"hetsyn:session:a"]
+    await store.close()
+
+
+async def test_a_server_that_comes_back_with_other_settings_is_checked_again(tmp_path: Path) -> None:
+    require_valkey()
+    with ValkeyServer(tmp_path) as server:
+        async with started(RedisStore(server.url)) as store:
+            assert await store.commit([put("a", NO_REVISION, 1)]) == [COMMITTED]
+            server.kill()
+            with ValkeyServer(tmp_path, "--maxmemory-policy", "volatile-ttl", port=server.port):
+                await assert_refused(store, "'volatile-ttl'")
+
+
+async def test_a_replica_is_refused_at_the_start_and_with_a_sentence(own_valkey: ValkeyServer, tmp_path: Path) -> None:
+    folder = tmp_path / "replica"
+    folder.mkdir()
+    with ValkeyServer(folder, "--replicaof", f"127.0.0.1 {own_valkey.port}") as replica:
+        store = RedisStore(replica.url)
+        with pytest.raises(StoreUnusable, match=r"read-only replica.*name its primary"):
+            await store.start()
+        await assert_refused(store, "promote it")
+        replica.command("REPLICAOF", "NO", "ONE")
+        assert await store.commit([put("a", NO_REVISION, 1)]) == [COMMITTED]
+        await store.close()
+
+
+async def test_a_primary_that_becomes_a_replica_is_noticed_at_the_first_change_that_it_refuses(
+    own_valkey: ValkeyServer, admin: Redis, start_store: StartStore
+) -> None:
+    store = await start_store(RedisStore(own_valkey.url))
+    assert await store.commit([put("a", NO_REVISION, 1)]) == [COMMITTED]
+    admin.replicaof("127.0.0.1", "1")
+    (refused,) = await store.commit([put("a", 1, 2)])
+    assert isinstance(refused, StoreUnusable)
+    await assert_refused(store, "read-only replica")
+    admin.replicaof("NO", "ONE")
+    assert await store.load(["a"]) == [Stored(1, b"record")]
+    assert await store.commit([put("a", 1, 2)]) == [COMMITTED]
+
+
+async def test_a_full_server_says_so_and_takes_deletions(
+    own_valkey: ValkeyServer, admin: Redis, start_store: StartStore
+) -> None:
+    store = await start_store(RedisStore(own_valkey.url))
+    assert await store.commit([put("a", NO_REVISION, 1), put("b", NO_REVISION, 2)]) == [COMMITTED] * 2
+    admin.config_set("maxmemory", "1")
+    (refused,) = await store.commit([put("a", 1, 3)])
+    assert isinstance(refused, StoreFull)
+    assert "end or delete sessions" in str(refused)
+    await store.health()
+    assert await store.commit([delete("b", 2)]) == [COMMITTED]
+    admin.config_set("maxmemory", "0")
+    assert await store.commit([put("a", 1, 3)]) == [COMMITTED]
+
+
+async def test_a_server_that_takes_no_changes_is_not_well(
+    own_valkey: ValkeyServer, admin: Redis, start_store: StartStore
+) -> None:
+    store = await start_store(RedisStore(own_valkey.url))
+    admin.config_set("min-replicas-to-write", "1")
+    with pytest.raises(StoreUnusable, match=r"takes no changes .*NOREPLICAS"):
+        await store.health()
+
+
+async def test_an_append_only_file_that_is_switched_off_is_said_once(
+    own_valkey: ValkeyServer, admin: Redis, caplog: pytest.LogCaptureFixture, start_store: StartStore
+) -> None:
+    store = await start_store(RedisStore(own_valkey.url))
+    await store.health()
+    assert not caplog.records
+    for _ in range(2):
+        admin.config_set("appendonly", "no")
+        await store.health()
+        await store.health()
+        admin.config_set("appendonly", "yes")
+        await store.health()
+    assert [record.levelno for record in caplog.records] == [logging.WARNING] * 2
+    assert "set appendonly to yes and appendfsync to always" in caplog.text
+
+
+async def test_servers_take_the_store_s_clock_and_keep_it(
+    own_valkey: ValkeyServer, admin: Redis, caplog: pytest.LogCaptureFixture, start_store: StartStore
+) -> None:
+    wall, steady = Clock(1_000.0), Clock(5.0)
+    ahead = RedisStore(own_valkey.url, wall=wall, steady=steady)
+    wall.now_s += 650
+    behind = RedisStore(own_valkey.url, wall=wall, steady=steady)
+    for store in (ahead, behind):
+        await start_store(store)
+    now_s, _ = admin.time()
+    assert abs(ahead.clock() - now_s) < 5
+    assert abs(ahead.clock() - behind.clock()) < 5
+    wall.now_s += 1e6
+    before_s = ahead.clock()
+    await ahead.health()
+    assert ahead.clock() == before_s
+    assert not caplog.records
+    steady.now_s -= 700  # as if the store's clock had stepped
+    await ahead.health()
+    await ahead.health()
+    assert ahead.clock() == before_s - 700
+    (record,) = caplog.records
+    assert "has stepped by 700 s" in record.getMessage()
