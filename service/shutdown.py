@@ -4,7 +4,7 @@ On SIGTERM the server first becomes unready and serves on, so that balancers not
 finishes and commits those in flight, and closes. Chunks that are not finished after a time are refused: they are not
 applied, and another server can take them. It disconnects clients that do not read their responses within
 ``CLOSING_S``, so that none of them keeps it from closing its store. SIGINT (a person at the keyboard) skips the wait
-for balancers. A second signal skips both waits.
+for balancers. Each further signal skips the wait that is under way: for balancers, or for chunks.
 
 SIGUSR1 reloads the models. So does SIGHUP, by custom, where no terminal is the standard input. With a terminal SIGHUP
 says that the terminal was closed, and ends the server as SIGINT does.
@@ -108,7 +108,8 @@ class GracefulServer(uvicorn.Server):
         return {signal.SIGUSR1: self._reload, signal.SIGHUP: self._terminal_closed}
 
     def _terminal_closed(self) -> None:
-        self._hurry.set()
+        if self._ending is None:
+            self._hurry.set()
         self._end(signal.SIGTERM, None)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
@@ -129,10 +130,10 @@ class GracefulServer(uvicorn.Server):
         self._loop.call_soon_threadsafe(self._end, sig, frame)
 
     def _end(self, sig: int, frame: FrameType | None) -> None:
-        if sig == signal.SIGINT or self._ending is not None:
-            self._hurry.set()
         if self._ending is not None:
-            self._cut.set()
+            (self._cut if self._hurry.is_set() else self._hurry).set()
+        elif sig == signal.SIGINT:
+            self._hurry.set()
         if self._ending is None:
             self._ending = asyncio.ensure_future(self._end_gracefully(sig, frame))
         elif self._ending.done():
@@ -141,6 +142,7 @@ class GracefulServer(uvicorn.Server):
     async def _end_gracefully(self, sig: int, frame: FrameType | None) -> None:
         self._admission.leave_rotation()
         await _within(self._drain_s, self._hurry)
+        self._hurry.set()
         stopping = asyncio.create_task(self._admission.stop())
         stopping.add_done_callback(lambda _: self._cut.set())
         await _within(self._finish_s, self._cut)
