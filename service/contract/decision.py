@@ -56,11 +56,10 @@ def is_distribution(probabilities: Sequence[float]) -> bool:
     Args:
         probabilities: [outputs], at least one.
     """
-    return (
-        LOWEST_SUM <= sum(probabilities) <= HIGHEST_SUM  # not so if one is NaN
-        and min(probabilities) >= 0
-        and max(probabilities) <= HIGHEST_PROBABILITY
-    )
+    total = sum(probabilities)
+    if not (LOWEST_SUM <= total <= HIGHEST_SUM and min(probabilities) >= 0):  # not so if one is NaN
+        return False
+    return total <= HIGHEST_PROBABILITY or max(probabilities) <= HIGHEST_PROBABILITY
 
 
 def is_possible_score(decision: Decision, score: Float32Array, score_low: Float32Array | None, step: int) -> bool:

@@ -319,10 +319,9 @@ def _encode(
     inputs |= {AUDIO: audio, STEPS: steps}
     outputs = model.encoder_graph.run(inputs, [EVENT_ROW, EVENT_UNIT, *map(next_name, tensors)])
     after = {name: outputs[next_name(name)] for name in tensors}
-    unbounded = set[int]()
     for name in tensors:
         check_like(model.name, next_name(name), after[name], before[name])
-        unbounded.update(out_of_bounds(after[name]))
+    unbounded = out_of_bounds(*after.values())
     events = {name: outputs[name] for name in (EVENT_ROW, EVENT_UNIT)}
     return events, tuple(_unstack(after, b) for b in range(len(pieces))), unbounded
 

@@ -19,7 +19,7 @@ Fresh slots also mean that a batch that fails has changed nothing: its slots com
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import pairwise
 from math import prod
 from typing import Any, NoReturn, cast
@@ -148,7 +148,7 @@ class DeviceMemory:
             slot.host = None  # it is read once, to be stored or sent; a copy of every session would fill the host
         return values
 
-    def fetch(self, rows: Sequence[Row]) -> Sequence[int]:
+    def fetch(self, rows: Sequence[Row]) -> Collection[int]:
         missing, indices = list[DeviceRow](), list[int]()
         for index, row in enumerate(cast(Sequence[DeviceRow], rows)):
             if row.host is None:
@@ -166,7 +166,7 @@ class DeviceMemory:
 
     def run(
         self, graph: Graph, rows: Sequence[Row], inputs: Mapping[str, Array], outputs: Sequence[str]
-    ) -> tuple[Sequence[Row], Mapping[str, Array], Sequence[int]]:
+    ) -> tuple[Sequence[Row], Mapping[str, Array], Collection[int]]:
         on_device = cast(DeviceGraph, graph)  # a model whose states are on a device has its graphs there too
         slots = cast(Sequence[DeviceRow], rows)
         count, state_type = len(slots), np.dtype(np.float32)
