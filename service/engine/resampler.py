@@ -12,7 +12,7 @@ from service.wire.pcm import Samples
 
 BLOCK_S = 0.02
 CONTEXT_SAMPLES = 160  # of the lower rate; soxr's filter at quality HQ is shorter
-SAMPLES_AT_ONCE = 1 << 20  # bounds the memory of a long recording
+SAMPLES_AT_ONCE = 1 << 17  # of input or output; bounds the memory of a long recording
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,8 @@ class Resampler:
         first = self._context * self.target_hz // self.rate_hz
         count = self._block * self.target_hz // self.rate_hz
         window = self._block + 2 * self._context
-        at_once = max(1, SAMPLES_AT_ONCE // window)
+        longest = max(window, window * self.target_hz // self.rate_hz)
+        at_once = max(1, SAMPLES_AT_ONCE // longest)
         parts = [np.zeros(0, np.float32)]
         for begin in range(0, blocks, at_once):
             starts = np.arange(begin, min(begin + at_once, blocks)) * self._block

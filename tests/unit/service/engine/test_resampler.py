@@ -6,7 +6,7 @@ import soxr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.engine.resampler import Resampler
+from service.engine.resampler import SAMPLES_AT_ONCE, Resampler
 from service.wire.pcm import Samples
 from tests.support.signals import sound
 
@@ -64,3 +64,17 @@ def test_what_waits_is_bounded() -> None:
     for _ in range(50):
         resampler, _ = resampler.push(np.zeros(4410, np.float32))
         assert len(resampler.waiting) < 0.1 * 44_100
+
+
+def test_a_low_rate_takes_little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    resample, samples_at_once = soxr.resample, []
+
+    def counting(windows: Samples, *rates: int) -> Samples:
+        output: Samples = resample(windows, *rates)
+        samples_at_once.append(max(windows.size, output.size))
+        return output
+
+    monkeypatch.setattr(soxr, "resample", counting)
+    _, output = Resampler.between(1_000, 8_000).push(np.zeros(200_000, np.float32))
+    assert len(output) > 1_500_000
+    assert max(samples_at_once) <= SAMPLES_AT_ONCE
