@@ -13,6 +13,7 @@ from service.wire.pcm import Samples
 BLOCK_S = 0.02
 CONTEXT_SAMPLES = 160  # of the lower rate; soxr's filter at quality HQ is shorter
 SAMPLES_AT_ONCE = 1 << 17  # of input or output; bounds the memory of a long recording
+SLOW_PERIOD = 4_096  # input samples
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,11 @@ class Resampler:
         ahead = np.zeros(self._block + self._context, np.float32)
         after, output = self.push(ahead)
         return replace(after, received=self.received, emitted=self.emitted + missing), output[:missing]
+
+    @property
+    def is_slow(self) -> bool:
+        """Whether a block takes milliseconds, because the rates have no large common divisor."""
+        return self._period > SLOW_PERIOD
 
     @property
     def _period(self) -> int:
