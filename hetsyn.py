@@ -8,8 +8,17 @@ server, and ``hetsyn --help`` needs nothing.
 
 from __future__ import annotations
 
-import importlib
+import os
+import signal
 import sys
+
+if os.name == "posix" and sys.argv[0].rpartition("/")[2] in ("hetsyn", "hetsyn.py") and sys.argv[1:2] == ["serve"]:
+    # A request for a reload waits until the server handles it: its signal would end the process during the imports.
+    # Where a terminal is the standard input, SIGHUP says that the terminal was closed.
+    _is_reload = {signal.SIGUSR1} if sys.stdin is not None and sys.stdin.isatty() else {signal.SIGUSR1, signal.SIGHUP}
+    signal.pthread_sigmask(signal.SIG_BLOCK, _is_reload)
+
+import importlib
 from dataclasses import dataclass
 from importlib import metadata
 from typing import TYPE_CHECKING, Annotated

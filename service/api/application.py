@@ -110,6 +110,7 @@ def create_application(
         lifespan=lifespan,
         docs_url=None,  # FastAPI's pages load their scripts from a CDN
         redoc_url=None,
+        redirect_slashes=False,  # its Location would repeat the request's Host, and a POST may lose its body
         responses=problems.documented({500: "the server failed on this request, or the model cannot be run"}),
     )
     problems.install(rest)

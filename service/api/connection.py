@@ -2,16 +2,20 @@
 
 ``admission.uploads`` interrupts a slow body while its request is read. All else that a client can delay ends here: the
 headers of a request, the rest of a body that nobody reads, the next request, and the reading of responses. The length
-of headers and the number of pipelined requests have bounds too: uvicorn has none.
+and the number of headers and the number of pipelined requests have bounds too: uvicorn has none. And it refuses what
+two parsers could read differently (RFC 9112, section 11.2).
 """
 
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Sized
 from math import inf
 from typing import Any
 
+from fastapi import Response
+from httptools import HttpParserError
 from uvicorn import Config
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
@@ -19,6 +23,8 @@ from uvicorn.server import ServerState
 
 from service.admission.fair_share import FairShare, client_of
 from service.admission.presence import SCOPE_KEY, Presence
+from service.api import refusals
+from service.api.refusals import MOST_FIELDS, MOST_HEADER_BYTES, MOST_URL_BYTES
 from service.api.request_parser import RequestParser
 from service.api.response_writer import ResponseWriter
 from service.observe.counters import Counters
@@ -32,16 +38,16 @@ FIRST_PROBE_S = 0.05  # most responses are sent earlier
 MOST_PROBE_S = 1.0  # between two; the time doubles each time, from the time of a reset
 RESET_S = 0.02
 
-# Bytes of headers, trailers or extensions of chunks; up to one buffer of the socket more. The parser copies all of a
-# header for each part of it that arrives.
-MOST_HEADER_BYTES = 64 * 1024
 MOST_PIPELINED = 128  # requests of a connection that wait for the response to the one before
-HEADERS_TOO_LONG = b"HTTP/1.1 431 Request Header Fields Too Large\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
 UNREAD_S = 2.0  # a client that has not read for as long may be displaced
 
+# headers that decide where a request ends and whether it is served, beside Content-Length, which the parser checks
+SPECIAL = frozenset((b"host", b"transfer-encoding", b"expect"))
+HOST = re.compile(rb"[A-Za-z0-9._~!$&'()*+,;=:%\[\]-]*")  # characters of RFC 3986, section 3.2
 
-class TooManyPipelined(Exception):
-    """Stops the parser."""
+
+class Refused(Exception):
+    """Stops the parser: what follows is not read."""
 
 
 class Connections:
@@ -120,7 +126,8 @@ class Connection(HttpToolsProtocol):
         self._connections = connections
         self._earlier: list[RequestResponseCycle] = []  # of pipelined requests, all but the last
         self._was_used = False
-        self._is_malformed = False  # what follows is not read
+        self._special: list[tuple[bytes, bytes]] = []  # headers of the request that is parsed
+        self._is_refused = False  # what follows is not read
         self._header_bytes = 0  # since headers were complete or a part of a body arrived
         self._headers_due: asyncio.TimerHandle | None = None
         self._reading_due: asyncio.TimerHandle | None = None
@@ -141,20 +148,30 @@ class Connection(HttpToolsProtocol):
         was_used, self._was_used = self._was_used, False
         return was_used
 
-    def end(self, reason: str, response: bytes = b"") -> None:
-        """End the connection, at once if there is no response.
+    def end(self, reason: str, refusal: Response | None = None) -> None:
+        """End the connection, at once if there is no refusal.
 
         Args:
             reason: under which it is counted.
-            response: sent first.
+            refusal: sent first.
         """
+        self._is_refused = True
         if not self.transport.is_closing() or self.transport.get_write_buffer_size():
             self._connections.counters.connections_ended[reason] += 1
-        if response:
-            self.transport.write(response)
-            self.transport.close()
+        if refusal is not None:
+            self._disconnect()  # requests with responses of their own
+            self._writer.lingers = True
+            self._writer.write(refusals.to_bytes(refusal, self.server_state.default_headers))
+            self._writer.close()
         else:
             self.transport.abort()
+
+    def _disconnect(self) -> None:
+        """Tell all unanswered requests that nobody reads their responses."""
+        for cycle in (*self._earlier, self.cycle):
+            if cycle is not None:
+                cycle.disconnected = True
+                cycle.message_event.set()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -173,9 +190,7 @@ class Connection(HttpToolsProtocol):
             self._probe_due.cancel()
         self._unset_keepalive_if_required()
         super().connection_lost(exc)
-        for cycle in self._earlier:  # uvicorn tells the last one alone
-            cycle.disconnected = True
-            cycle.message_event.set()
+        self._disconnect()  # uvicorn tells the last one alone
         self._presence.leave()
 
     def eof_received(self) -> bool:  # type: ignore[override]  # asyncio keeps the connection if it is true
@@ -211,23 +226,21 @@ class Connection(HttpToolsProtocol):
             self._writer.write(PROBE)
         self._probe_due = self.loop.call_later(pause_s, self._probe, unanswered, min(2 * pause_s, MOST_PROBE_S))
 
-    def send_400_response(self, msg: str) -> None:
-        """Refuse bytes that are not HTTP, after the responses to the requests before them."""
-        self._is_malformed = True
-        cycles = [cycle for cycle in (*self._earlier, self.cycle) if cycle is not None]
-        complete = [cycle for cycle in cycles if not (cycle.response_complete or cycle.more_body)]
-        if complete:
-            complete[-1].keep_alive = False  # a 400 would be taken for its response
-        else:
-            super().send_400_response(msg)
-
     def data_received(self, data: bytes) -> None:
-        if self._is_malformed:
+        if self._is_refused:
             return
+        self._unset_keepalive_if_required()
         self._header_bytes += len(data)
-        super().data_received(data)
+        try:
+            self.parser.feed_data(data)
+        except HttpParserError as error:
+            if not self._is_refused:
+                is_version = "Invalid HTTP version" in str(error)
+                self._refuse("malformed", refusals.VERSION if is_version else refusals.MALFORMED)
+            return
         if self._header_bytes > MOST_HEADER_BYTES and not self.transport.is_closing():
-            self.end("too-long", HEADERS_TOO_LONG if self.waits() else b"")
+            is_url = self._has_begun() and not self.headers and len(self.url) > MOST_URL_BYTES
+            self._refuse("too-long", refusals.LONG_URL if is_url else refusals.LONG_HEADERS)
         cycle = self.cycle
         if cycle is None or cycle.response_complete:
             if self._headers_due is None:
@@ -235,22 +248,83 @@ class Connection(HttpToolsProtocol):
         elif self._headers_due is not None:
             self._cancel_headers_due()
 
+    def _refuse(self, reason: str, refusal: Response) -> None:
+        """Refuse bytes that are no request, after the responses to the requests before them."""
+        cycles = [cycle for cycle in (*self._earlier, self.cycle) if cycle is not None]
+        complete = [cycle for cycle in cycles if not (cycle.response_complete or cycle.more_body)]
+        if complete:
+            self._is_refused = True
+            self._connections.counters.connections_ended[reason] += 1
+            complete[-1].keep_alive = False  # a refusal would be taken for its response
+        else:
+            self.end(reason, refusal)
+
+    def _has_begun(self) -> bool:
+        """Whether a part of a request has come, but not all of its headers."""
+        return self.scope is not None and (self.cycle is None or self.cycle.scope is not self.scope)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        name = name.lower()
+        self.headers.append((name, value))
+        if name in SPECIAL:
+            self._special.append((name, value))
+
     def on_headers_complete(self) -> None:
+        special, self._special = self._special, []
         if self.parser.should_upgrade():
             return
         if len(self.pipeline) >= MOST_PIPELINED:
             self.end("pipelined")
-            raise TooManyPipelined
+            raise Refused
+        refusal = self._refusal(special)
         self._header_bytes = 0
-        before = self.cycle
+        before, app = self.cycle, self.app
+        if refusal is not None:
+            self.app = refusal  # answers in its turn, where requests wait before it
+            self._writer.lingers = True
         super().on_headers_complete()
         self.scope[SCOPE_KEY] = self._presence  # type: ignore[literal-required]
+        self.app = app
         self.cycle.transport = self._writer  # type: ignore[assignment]  # it has all that a response calls
         self.headers = []  # takes the trailers: they may not replace headers (RFC 9110, section 6.5.1)
         if before is not None and not before.response_complete:
             self._earlier.append(before)
             if self._probe_due is None and self.parser.get_http_version() == "1.1":
                 self._probe_after(MOST_PROBE_S)  # nothing is read meanwhile, not even the end of the connection
+        if refusal is not None:
+            self.cycle.more_body = False
+            self._is_refused = True
+            self._connections.counters.connections_ended["refused-request"] += 1
+            raise Refused
+
+    def _refusal(self, special: list[tuple[bytes, bytes]]) -> Response | None:
+        """What a request is refused with, if it is."""
+        version = self.parser.get_http_version()
+        if version != "1.1" or len(special) != 1 or special[0][0] != b"host":
+            if version not in ("1.0", "1.1"):
+                return refusals.VERSION
+            hosts, codings = (
+                [value for name, value in special if name == of] for of in (b"host", b"transfer-encoding")
+            )
+            if len(hosts) > 1 or (version == "1.1" and not hosts):
+                return refusals.NO_HOST
+            if codings and (version == "1.0" or [coding.strip().lower() for coding in codings] != [b"chunked"]):
+                return refusals.CODING
+            expected = [value.lower() for name, value in special if name == b"expect"]
+            self.expect_100_continue = version == "1.1" and b"100-continue" in expected
+        else:
+            hosts = [special[0][1]]
+        if hosts and HOST.fullmatch(hosts[0]) is None:
+            return refusals.NO_HOST
+        if len(self.url) > MOST_URL_BYTES:
+            return refusals.LONG_URL
+        if len(self.headers) > MOST_FIELDS:
+            return refusals.LONG_HEADERS
+        if self._header_bytes > MOST_HEADER_BYTES:  # some of it may be the body, or the next request
+            length = len(self.url) + sum(len(name) + len(value) + len(": \r\n") for name, value in self.headers)
+            if length > MOST_HEADER_BYTES:
+                return refusals.LONG_HEADERS
+        return None
 
     def on_body(self, body: bytes) -> None:
         self._header_bytes = 0
@@ -260,6 +334,7 @@ class Connection(HttpToolsProtocol):
         if self.parser.should_upgrade():
             return
         self._header_bytes = 0
+        self._special.clear()  # of the trailers
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
@@ -267,6 +342,9 @@ class Connection(HttpToolsProtocol):
         self._was_used = True
         if self._earlier:
             self._earlier = [cycle for cycle in self._earlier if not cycle.response_complete]
+        if self._headers_due is None and self.waits() and self._has_begun() and not self._is_refused:
+            self._unset_keepalive_if_required()
+            self._expect_headers()
         if self.transport.is_closing() and self.transport.get_write_buffer_size():
             self._expect_reading()  # it stays until its client has read everything
 
@@ -287,7 +365,7 @@ class Connection(HttpToolsProtocol):
 
     def _end_without_headers(self) -> None:
         self._headers_due = None
-        self.end("headers")
+        self.end("headers", refusals.LATE if self._has_begun() else None)
 
     def _cancel_headers_due(self) -> None:
         if self._headers_due is not None:

@@ -139,7 +139,7 @@ def from_unexpected(request: str, error: Exception) -> Response:
         request: method and path.
         error: the defect.
     """
-    log.error("%s failed", request, exc_info=error)
+    log.error("%r failed", request[:LONGEST_PART], exc_info=error)
     detail = "the server failed on this request: its session is unchanged; the server's log has the details"
     return problem(500, "internal", "Internal Server Error", detail)
 
@@ -162,9 +162,10 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def framework(request: Request, error: HTTPException) -> Response:
+        path = request.scope["path"]
         detail = {
-            404: f"there is nothing at {request.url.path}: see /docs for the paths",
-            405: f"{request.url.path} does not take {request.method}: see /docs",
+            404: f"there is nothing at {path}: {_nearest(app, request.scope)}",
+            405: f"{path} does not take {request.method}: see /docs",
         }.get(error.status_code, str(error.detail))
         title = HTTPStatus(error.status_code).phrase
         headers = error.headers
@@ -185,7 +186,15 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(Exception)
     async def unexpected(request: Request, error: Exception) -> Response:
-        return from_unexpected(f"{request.method} {request.url.path}", error)
+        return from_unexpected(f"{request.method} {request.scope['path']}", error)
+
+
+def _nearest(app: FastAPI, scope: Scope) -> str:
+    """What to do about a path that there is not."""
+    path = scope["path"].rstrip("/")
+    if path != scope["path"] and _methods_of_path(app, {**scope, "path": path}):
+        return f"send the request to {path}"
+    return "see /docs for the paths"
 
 
 def _methods_of_path(app: FastAPI, scope: Scope) -> list[str]:

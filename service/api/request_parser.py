@@ -23,6 +23,9 @@ class RequestParser:
     without its offer. Until then ``should_upgrade`` is true, and the callbacks for complete headers and complete
     requests should do nothing.
 
+    A path that takes another protocol would have to decide before that, from complete headers without a body, and then
+    take the connection. This parser must get none of the bytes that follow, or they would be read as requests.
+
     Args:
         receiver: has the callbacks of ``httptools.HttpRequestParser``.
 

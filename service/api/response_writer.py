@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+LINGER_S = 2.0  # a client has as long to read a refusal before it is disconnected
+
 
 class ResponseWriter:
     """A connection's transport, as uvicorn's responses use it.
@@ -15,6 +17,10 @@ class ResponseWriter:
     Args:
         transport: of the connection.
         loop: of the connection.
+
+    Attributes:
+        lingers: whether ``close`` lets the client send on, though nobody reads it. Otherwise the system would discard
+            the response together with what the client has sent.
     """
 
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
@@ -22,6 +28,7 @@ class ResponseWriter:
         self._loop = loop
         self._held = b""
         self._is_scheduled = False
+        self.lingers = False
 
     def write(self, data: bytes) -> None:
         if self._held:
@@ -36,7 +43,11 @@ class ResponseWriter:
     def close(self) -> None:
         """Close the transport after what was written."""
         self._write_held()
-        self._transport.close()
+        if self.lingers and self._transport.can_write_eof():
+            self._transport.write_eof()
+            self._loop.call_later(LINGER_S, self._transport.abort)
+        else:
+            self._transport.close()
 
     def is_closing(self) -> bool:
         return self._transport.is_closing()

@@ -140,6 +140,9 @@ class Estimates:
         steps = events = audio_steps = 0
         for item in batch:
             job, left = item.job, item.left
+            resampler = job.stream.resampler
+            if resampler is not None and resampler.is_slow:
+                return inf  # its time does not hang on the steps
             if left > MAX_SEGMENT_STEPS or job.steps:
                 return inf  # of a long chunk no part runs here, or the parts would follow one another
             count = count_events(job, left)

@@ -13,7 +13,8 @@ from service.wire.pcm import Samples
 
 BLOCK_S = 0.02
 CONTEXT_SAMPLES = 160  # of the lower rate; soxr's filter at quality HQ is shorter
-SAMPLES_AT_ONCE = 1 << 20  # bounds the memory of a long recording
+SAMPLES_AT_ONCE = 1 << 17  # of input or output; bounds the memory of a long recording
+SLOW_PERIOD = 4_096  # input samples
 LEAST_COMMON_HZ = 25  # of 11,025 and 8,000 Hz: up to 0.12 s of sound waits
 COMMON_RATES_HZ = (8_000, 16_000, 44_100, 48_000)
 
@@ -109,6 +110,11 @@ class Resampler:
         )
 
     @property
+    def is_slow(self) -> bool:
+        """Whether a block takes milliseconds, because the rates have no large common divisor."""
+        return self._period > SLOW_PERIOD
+
+    @property
     def _period(self) -> int:
         """Input samples after which an input and an output sample coincide again."""
         return self.rate_hz // gcd(self.rate_hz, self.target_hz)
@@ -129,7 +135,8 @@ class Resampler:
         first = self._context * self.target_hz // self.rate_hz
         count = self._block * self.target_hz // self.rate_hz
         window = self._block + 2 * self._context
-        at_once = max(1, SAMPLES_AT_ONCE // window)
+        longest = max(window, window * self.target_hz // self.rate_hz)
+        at_once = max(1, SAMPLES_AT_ONCE // longest)
         parts = [np.zeros(0, np.float32)]
         for begin in range(0, blocks, at_once):
             starts = np.arange(begin, min(begin + at_once, blocks)) * self._block

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from hetsyn_client.events import LARGEST_INDEX, Integers, sort_events
+from hetsyn_client.events import LARGEST_INDEX, Integers, Numbers, sort_events
 from service.errors import InputError
 from service.wire.pcm import Samples
 
@@ -50,7 +50,7 @@ class SpikeChunk(NamedTuple):
 Chunk = AudioChunk | SpikeChunk
 
 
-def spike_chunk(steps: int, times: Sequence[float] | Integers, units: Sequence[float] | Integers) -> SpikeChunk:
+def spike_chunk(steps: int, times: Numbers, units: Numbers) -> SpikeChunk:
     """A chunk from events.
 
     Args:
@@ -64,17 +64,37 @@ def spike_chunk(steps: int, times: Sequence[float] | Integers, units: Sequence[f
     return SpikeChunk(min(steps, LARGEST_INDEX), *sort_events(steps, times, units))
 
 
-def dense_chunk(rows: Sequence[Sequence[float]]) -> SpikeChunk:
+def dense_chunk(pieces: Iterable[Sequence[Sequence[float]]]) -> SpikeChunk:
     """A chunk from a matrix of zeros and ones.
 
     Args:
-        rows: [steps][channels], each value 0 or 1.
+        pieces: rows of the matrix, some at a time: [steps][channels], each value 0 or 1.
 
     Raises:
         InputError: the rows differ in length, or a value is not 0 or 1; the message names the index.
     """
-    channels = len(rows[0]) if rows else 0
-    for index, row in enumerate(rows):
+    steps, channels, parts = 0, 0, [np.zeros(0, np.int64)]
+    for rows in pieces:
+        if not steps and rows:
+            channels = len(rows[0])
+        parts.append(_dense_pairs(rows, steps, channels))
+        steps += len(rows)
+    pairs = np.concatenate(parts)
+    del parts  # there may be millions of spikes
+    unit = pairs & 0xFFFF_FFFF
+    pairs >>= 32
+    return SpikeChunk(steps, pairs, unit, channels)
+
+
+def _dense_pairs(rows: Sequence[Sequence[float]], first: int, channels: int) -> Integers:
+    """The spikes of some rows, step << 32 | channel.
+
+    Args:
+        rows: [steps][channels].
+        first: step of the first of them.
+        channels: of every row.
+    """
+    for index, row in enumerate(rows, first):
         if len(row) != channels:
             raise InputError(
                 f"spikes[{index}] has {len(row)} values, but spikes[0] has {channels}: send one for each channel"
@@ -85,9 +105,9 @@ def dense_chunk(rows: Sequence[Sequence[float]]) -> SpikeChunk:
     invalid = np.argwhere((values != 0) & (values != 1))
     if len(invalid):
         t, i = (int(index) for index in invalid[0])
-        raise InputError(f"spikes[{t}][{i}] is {values[t, i]:g}: send 0 or 1 for each channel and step")
+        raise InputError(f"spikes[{first + t}][{i}] is {values[t, i]:g}: send 0 or 1 for each channel and step")
     step, unit = np.nonzero(values)
-    return SpikeChunk(len(rows), step.astype(np.int64), unit.astype(np.int64), channels)
+    return (step.astype(np.int64) + first) << 32 | unit
 
 
 def digest(chunk: Chunk | None, end: bool) -> bytes:
@@ -109,10 +129,12 @@ def digest(chunk: Chunk | None, end: bool) -> bytes:
         step, unit = chunk.step, chunk.unit
         if chunk.positions is not None:
             content.update(chunk.positions.data)
-        elif chunk.steps <= SHORT and (not len(unit) or unit.max() < SHORT):
-            content.update((step << 16 | unit).astype(np.uint32).data)  # half as many bytes, as in ``positions``
-        else:
-            content.update((step << 32 | unit).data)
+            return content.digest()
+        is_short = chunk.steps <= SHORT and (not len(unit) or unit.max() < SHORT)
+        for begin in range(0, len(unit), SHORT):  # in pieces, to bound the memory
+            t, i = step[begin : begin + SHORT], unit[begin : begin + SHORT]
+            # half as many bytes, as in ``positions``
+            content.update((t << 16 | i).astype(np.uint32).data if is_short else (t << 32 | i).data)
     else:
         content.update(f"none {end}\n".encode())
     return content.digest()

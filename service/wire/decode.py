@@ -14,6 +14,7 @@ from service.wire.chunk import AudioChunk, Chunk, digest
 from service.wire.content_types import L16_TYPE, WAV_TYPES, parse_content_type, unsupported
 from service.wire.events import unpack_events
 from service.wire.explain import explain_invalid
+from service.wire.large_json import PIECE_BYTES, UNKNOWN_FIELD, decode_large
 from service.wire.pcm import decode_l16, decode_wav
 from service.wire.schema import Envelope, InferBody, InferRequest
 
@@ -28,14 +29,20 @@ def decode_json(body: bytes) -> InferRequest:
         TokenForeign: the token is not base64.
         UnsupportedInput: there is no such kind of input.
     """
-    try:
-        parsed = _BODY.validate_json(body)
-    except ValidationError as error:
-        raise explain_invalid(error, "the body", "a field of this request: leave it out") from error
+    chunk: Chunk | None = None
+    if len(body) > PIECE_BYTES:
+        parsed, chunk = decode_large(body)
+    else:
+        try:
+            parsed = _BODY.validate_json(body)
+        except ValidationError as error:
+            raise explain_invalid(error, "the body", UNKNOWN_FIELD) from error
     # without the input, which would stay in memory beside the chunk
     envelope = Envelope.model_validate(parsed.model_dump(exclude={"input", "token"}))
     token = None if parsed.token is None else _decode_token(parsed.token)
-    return _request(envelope, parsed.input.chunk() if parsed.input else None, token)
+    if chunk is None and parsed.input is not None:
+        chunk = parsed.input.chunk()
+    return _request(envelope, chunk, token)
 
 
 def decode_raw(content_type: str, query: Iterable[tuple[str, str]], body: bytes) -> InferRequest:
@@ -93,6 +100,9 @@ def decode_query(query: Iterable[tuple[str, str]]) -> Envelope:
         if name in values:
             raise InputError(f"query parameter {name!r} occurs twice: send it once")
         values[name] = value
+    number = values.get("seq", "0")
+    if not (number.isascii() and number.isdigit()):  # pydantic takes " 1", "+1" and "1_0" too
+        raise InputError("seq: send a whole number")
     try:
         return Envelope.model_validate_strings(values)
     except ValidationError as error:

@@ -26,23 +26,39 @@ _ADVICE: Mapping[str, str] = {
 }
 
 
-def explain_invalid(error: ValidationError, subject: str, fields: str) -> InputError | UnsupportedInput:
+def explain_invalid(
+    error: ValidationError,
+    subject: str,
+    fields: str,
+    *,
+    within: tuple[str, ...] = (),
+    first: int = 0,
+    ignored: str = "",
+) -> InputError | UnsupportedInput:
     """Explain the first of some validation errors. The sentence repeats no input values: they may be long.
 
     Args:
         error: of pydantic.
         subject: what was validated, such as "the body".
         fields: continues the sentence about an unknown field after "is not".
+        within: the field of which a piece was validated: some elements of an array.
+        first: index of the first of these elements.
+        ignored: pydantic's type of errors that do not count; others there must be.
     """
     # pydantic refuses a value of a dense row twice, as a number and as a boolean
-    first, *others = (
-        item for item in error.errors(include_url=False, include_input=False) if item["loc"][-2:][1:] != ("bool",)
+    chosen, *others = (
+        item
+        for item in error.errors(include_url=False, include_input=False)
+        if item["loc"][-2:][1:] != ("bool",) and item["type"] != ignored
     )
-    path = _path(first["loc"])
-    kind = first["type"]
+    path = _path(_whole_location(chosen["loc"], within, first))
+    kind = chosen["type"]
     more = f" ({len(others)} more)" if others else ""
     if kind == "json_invalid":
-        return InputError(f"{subject} is not JSON ({first['ctx']['error']}): send one JSON object")
+        reason = str(chosen["ctx"]["error"])
+        if within:  # the position is that in the piece
+            reason = f"{reason.partition(' at line ')[0]} after {_path((*within, first))}"
+        return InputError(f"{subject} is not JSON ({reason}): send one JSON object")
     if kind == "union_tag_invalid":
         return UnsupportedInput(f"input.kind is not accepted: send one of {', '.join(INPUT_KINDS)}")
     if kind == "union_tag_not_found":
@@ -53,8 +69,15 @@ def explain_invalid(error: ValidationError, subject: str, fields: str) -> InputE
         return InputError(f"{path} is not {fields}{more}")
     if path == "session":
         return InputError("session is not an id: send 1 to 128 characters of A-Z a-z 0-9 . _ ~ : -")
-    advice = _ADVICE.get(kind, f"{first['msg']}: send what /docs describes").format_map(first.get("ctx", {}))
+    advice = _ADVICE.get(kind, f"{chosen['msg']}: send what /docs describes").format_map(chosen.get("ctx", {}))
     return InputError(f"{path or subject}: {advice}{more}")
+
+
+def _whole_location(location: tuple[int | str, ...], within: tuple[str, ...], first: int) -> tuple[int | str, ...]:
+    """A location in the whole input, from one in a piece of an array."""
+    if within and location and isinstance(location[0], int):
+        return (*within, first + location[0], *location[1:])
+    return (*within, *location)
 
 
 def _path(location: tuple[int | str, ...]) -> str:

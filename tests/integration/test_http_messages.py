@@ -9,27 +9,35 @@ from pathlib import Path
 
 import pytest
 
-from service.api.connection import HEADERS_TOO_LONG, MOST_HEADER_BYTES, MOST_PIPELINED, Connection
+from service.api.connection import MOST_PIPELINED, Connection
+from service.api.refusals import MOST_FIELDS, MOST_HEADER_BYTES, MOST_URL_BYTES
 from tests.support.gate import Gate
 from tests.support.listening import LIVE, NEVER_S, chunk, listening, response
 
-CHUNKED = b"POST /infer HTTP/1.1\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+CHUNKED = b"POST /infer HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
-@pytest.mark.parametrize("head", [b"GET /", LIVE[:-2] + b"X: ", LIVE + LIVE[:-2] + b"X: "])
-async def test_headers_that_are_too_long_are_refused(models: Path, gate: Gate, head: bytes) -> None:
+def is_refusal(answer: tuple[int, bytes], status: int) -> None:
+    problem = json.loads(answer[1])
+    assert (answer[0], problem["status"], problem["type"]) == (status, status, "urn:hetsyn:problem:http")
+    assert "send " in problem["detail"]
+
+
+@pytest.mark.parametrize(
+    ("head", "status"), [(b"GET /", 414), (LIVE[:-2] + b"X: ", 431), (LIVE + LIVE[:-2] + b"X: ", 431)]
+)
+async def test_headers_that_are_too_long_are_refused(models: Path, gate: Gate, head: bytes, status: int) -> None:
     async with listening(models, gate, header_timeout_s=NEVER_S) as server:
         reader, writer = await server.connect()
         writer.write(head)
         for _ in range(head.count(b"\r\n\r\n")):
             assert (await response(reader))[0] == 200
-        with suppress(ConnectionError):  # it is closed with bytes that nobody reads
-            writer.write(b"x" * (MOST_HEADER_BYTES + 1))
-            answer = await reader.read()
-            assert answer == HEADERS_TOO_LONG
-        await server.until(lambda: server.open == 0)
+        writer.write(b"x" * (MOST_HEADER_BYTES + 1))
+        is_refusal(await response(reader), status)
+        assert await reader.read() == b""
         assert server.ended == {"too-long": 1}
         writer.close()
+        await server.until(lambda: server.open == 0)
 
 
 @pytest.mark.parametrize("part", [b"1\r\n{\r\n0\r\nX: ", b"1\r\n{\r\n1;x="])
@@ -37,11 +45,12 @@ async def test_trailers_and_extensions_that_are_too_long_end_the_connection(
     models: Path, gate: Gate, part: bytes
 ) -> None:
     async with listening(models, gate) as server:
-        _, writer = await server.connect()
+        reader, writer = await server.connect()
         writer.write(CHUNKED + part)
         await server.until(lambda: server.parts.uploads.under_way == 1)
         writer.write(b"x" * (MOST_HEADER_BYTES + 1))
-        await server.until(lambda: bool(server.ended))
+        is_refusal(await response(reader), 431)
+        assert await reader.read() == b""
         assert server.ended == {"too-long": 1}
         await server.until(lambda: not server.process.server_state.tasks)
         assert server.parts.uploads.under_way == 0
@@ -130,13 +139,21 @@ async def test_a_request_that_offers_another_protocol_is_served_with_its_body(
 async def test_a_request_for_a_tunnel_is_refused(models: Path, gate: Gate) -> None:
     async with listening(models, gate) as server:
         reader, writer = await server.connect()
-        writer.write(b"CONNECT example.org:443 HTTP/1.1\r\n\r\n" + LIVE)
-        assert (await response(reader))[0] == 400
+        writer.write(b"CONNECT example.org:443 HTTP/1.1\r\nHost: example.org\r\n\r\n" + LIVE)
+        is_refusal(await response(reader), 400)
         assert await reader.read() == b""
         writer.close()
 
 
-@pytest.mark.parametrize("rest", [b"not HTTP\r\n\r\n", CHUNKED + b"zz\r\n", b"CONNECT x:1 HTTP/1.1\r\n\r\n"])
+@pytest.mark.parametrize(
+    "rest",
+    [
+        b"not HTTP\r\n\r\n",
+        CHUNKED + b"zz\r\n",
+        b"CONNECT x:1 HTTP/1.1\r\n\r\n",
+        b"GET / HTTP/1.1\r\nX: " + b"x" * 300_000,
+    ],
+)
 async def test_malformed_bytes_do_not_answer_the_requests_before_them(models: Path, gate: Gate, rest: bytes) -> None:
     async with listening(models, gate) as server:
         gate.opened.clear()
@@ -196,4 +213,91 @@ async def test_too_many_pipelined_requests_end_the_connection(models: Path, gate
             await reader.read()
         await server.until(lambda: server.open == 0 and not server.process.server_state.tasks)
         assert server.ended == {"pipelined": 1}
+        writer.close()
+
+
+def head(*lines: str) -> bytes:
+    return "\r\n".join((*lines, "", "")).encode("latin-1")
+
+
+GET = "GET /health/live HTTP/1.1"
+POST = "POST /infer HTTP/1.1"
+REFUSED = {
+    "no host": (head(GET), 400),
+    "no name of a host": (head(GET, "Host: a b"), 400),
+    "no name of a host in HTTP/1.0": (head("GET /health/live HTTP/1.0", "Host: a/b"), 400),
+    "two hosts": (head(GET, "Host: a", "host: a"), 400),
+    "two hosts in HTTP/1.0": (head("GET /health/live HTTP/1.0", "Host: a", "host: a"), 400),
+    "HTTP/0.9": (head("GET /health/live HTTP/0.9", "Host: a"), 505),
+    "HTTP/1.2": (head("GET /health/live HTTP/1.2", "Host: a"), 505),
+    "HTTP/2.0": (head("GET /health/live HTTP/2.0", "Host: a"), 505),
+    "HTTP/3.0": (head("GET /health/live HTTP/3.0", "Host: a"), 505),
+    "gzip, chunked": (head(POST, "Host: a", "Transfer-Encoding: gzip, chunked") + b"0\r\n\r\n", 501),
+    "identity, chunked": (head(POST, "Host: a", "Transfer-Encoding: identity, chunked") + b"0\r\n\r\n", 501),
+    "chunked in HTTP/1.0": (head("POST /infer HTTP/1.0", "Transfer-Encoding: chunked") + b"0\r\n\r\n", 501),
+    "a long URL": (head(f"GET /{'x' * MOST_URL_BYTES} HTTP/1.1", "Host: a"), 414),
+    "many headers": (head(GET, "Host: a", *[f"X-{n}: 1" for n in range(MOST_FIELDS)]), 431),
+    "long headers": (head(GET, "Host: a", *["X: " + "x" * 999] * (MOST_FIELDS - 1)), 431),
+    "two lengths": (head(POST, "Host: a", "Content-Length: 1", "Content-Length: 2") + b"{}", 400),
+    "a length and chunks": (head(POST, "Host: a", "Content-Length: 5", "Transfer-Encoding: chunked") + b"0\r\n", 400),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("is_offer", [False, True])
+@pytest.mark.parametrize("size", [50, 1_000_000])
+@pytest.mark.parametrize("name", REFUSED)
+async def test_a_request_that_may_be_read_in_two_ways_is_refused_and_nothing_after_it_is_read(
+    models: Path, gate: Gate, name: str, size: int, is_offer: bool
+) -> None:
+    request, status = REFUSED[name]
+    if is_offer:
+        request = request.replace(b"\r\n", b"\r\n" + UPGRADE, 1)
+    async with listening(models, gate) as server:
+        reader, writer = await server.connect()
+        sent = request + LIVE
+        for start in range(0, len(sent), size):
+            writer.write(sent[start : start + size])
+            await asyncio.sleep(0)
+        is_refusal(await response(reader), status)
+        assert await reader.read() == b""
+        writer.close()
+        await server.until(lambda: server.open == 0 and not server.process.server_state.tasks)
+        assert sum(server.ended.values()) == 1
+
+
+async def test_what_is_refused_waits_for_the_responses_before_it(models: Path, gate: Gate) -> None:
+    async with listening(models, gate) as server:
+        gate.opened.clear()
+        reader, writer = await server.connect()
+        writer.write(chunk(5, session="a", seq=0) + LIVE + head(GET) + chunk(5, session="a", seq=1))
+        assert await asyncio.to_thread(gate.entered.acquire, timeout=10)
+        writer.write_eof()
+        gate.opened.set()
+        assert [(await response(reader))[0] for _ in range(3)] == [200, 200, 400]
+        assert await reader.read() == b""
+        writer.close()
+
+
+@pytest.mark.parametrize("sent", [b"GET /", LIVE[:-2], LIVE + LIVE[:-1], chunk(5)[:-70]])
+async def test_a_request_that_has_begun_but_does_not_go_on_is_told_so(models: Path, gate: Gate, sent: bytes) -> None:
+    async with listening(models, gate, header_timeout_s=0.4, body_timeout_s=0.4) as server:
+        reader, writer = await server.connect()
+        writer.write(sent)
+        for _ in range(sent.count(LIVE)):
+            assert (await response(reader))[0] == 200
+        assert (await response(reader))[0] == 408
+        assert await reader.read() == b""
+        writer.close()
+
+
+async def test_an_old_client_gets_no_100(models: Path, gate: Gate) -> None:
+    request = chunk(5).replace(b"\r\n", b"\r\nExpect: 100-continue\r\n", 1)
+    async with listening(models, gate) as server:
+        reader, writer = await server.connect()
+        writer.write(request.partition(b"\r\n\r\n")[0] + b"\r\n\r\n")
+        assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+        writer.write(request.partition(b"\r\n\r\n")[2])
+        assert (await response(reader))[0] == 200
+        writer.write(request.replace(b"HTTP/1.1", b"HTTP/1.0"))
+        assert (await response(reader))[0] == 200
         writer.close()

@@ -75,4 +75,5 @@ async def response(reader: Reader) -> tuple[int, bytes]:
 def chunk(steps: int, **fields: Any) -> bytes:
     content = {"input": {"kind": "events", "steps": steps, "times": [], "units": []}, **fields}
     body = json.dumps(content).encode()
-    return b"POST /infer HTTP/1.1\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
+    head = b"POST /infer HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+    return head % len(body) + body

@@ -182,7 +182,12 @@ async def test_request_ids_are_echoed(client: httpx.AsyncClient) -> None:
 
 
 async def test_the_frameworks_own_errors_are_problems(client: httpx.AsyncClient) -> None:
-    is_problem(await client.get("/nowhere"), 404, "nothing at /nowhere")
+    is_problem(await client.get("/nowhere"), 404, "nothing at /nowhere: see /docs")
+    is_problem(await client.get("/nowhere/"), 404, "nothing at /nowhere/: see /docs")
+    for method, path in (("POST", "/infer"), ("GET", "/models"), ("GET", "/sessions/a/state"), ("GET", "/metrics")):
+        response = await client.request(method, f"{path}/", headers={"Host": "elsewhere.example"})
+        is_problem(response, 404, f"nothing at {path}/: send the request to {path}")
+        assert "Location" not in response.headers
     response = await client.get("/infer")
     is_problem(response, 405, "/infer does not take GET")
     assert response.headers["Allow"] == "POST"

@@ -20,6 +20,7 @@ from service.errors import HetsynError
 from service.models.catalog import ModelCatalog
 from service.shutdown import GracefulServer
 from tests.support.fake_graph import load_fake
+from tests.support.paths import ROOT
 from tests.support.product import make_app
 
 pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="no SIGHUP: only POSIX has it")
@@ -123,3 +124,18 @@ def test_reload_sends_nothing_to_another_program() -> None:
         assert (code, other.poll()) == (1, None)
         assert f"process {other.pid} is not hetsyn serve" in message
     assert f"there is no process {other.pid}" in reload(other.pid)[1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "is_blocked"),
+    [(["/x/hetsyn", "serve", "--port", "0"], True), (["/x/hetsyn", "bench"], False), (["/x/theirs", "serve"], False)],
+)
+def test_a_reload_waits_from_the_first_import_on(arguments: list[str], is_blocked: bool) -> None:
+    program = (
+        f"import signal, sys; sys.argv = {arguments!r}; import hetsyn; "
+        "print({signal.SIGUSR1, signal.SIGHUP} <= signal.pthread_sigmask(signal.SIG_BLOCK, []))"
+    )
+    finished = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True
+    )
+    assert finished.stdout.strip() == str(is_blocked)

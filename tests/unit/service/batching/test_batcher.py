@@ -194,6 +194,18 @@ async def test_a_batch_that_is_expected_to_be_long_runs_on_a_thread(model: Model
     await batcher.close()
 
 
+@pytest.mark.parametrize(("rate_hz", "on_loop"), [(2 * RATE_HZ, True), (191_999, False)])
+async def test_a_rate_that_is_slow_to_resample_runs_on_a_thread(model: Model, rate_hz: int, on_loop: bool) -> None:
+    engine = Threads()
+    batcher = await warmed(engine, model)
+    stream = initial_stream(model, "bank")
+    for end in (False, False, True):
+        chunk = AudioChunk(np.zeros(100, np.float32), rate_hz)
+        stream = (await batcher.run(model, "bank", Work(stream, chunk, end=end))).stream
+    assert engine.on_loop[-1] is on_loop
+    await batcher.close()
+
+
 class Metered(Threads):
     """Takes a millisecond a step and ten microseconds a spike, on a clock of its own."""
 

@@ -6,7 +6,7 @@ import soxr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.engine.resampler import COMMON_RATES_HZ, Resampler, check_rates
+from service.engine.resampler import COMMON_RATES_HZ, SAMPLES_AT_ONCE, Resampler, check_rates
 from service.errors import InputError
 from service.wire.pcm import Samples
 from tests.support.signals import sound
@@ -109,3 +109,17 @@ def test_it_goes_on_from_its_numbers_with_the_silence(rate_hz: int, length: int,
     after, second = loaded.push(samples[cut:])
     rest = after.flush()[1]
     np.testing.assert_array_equal(np.concatenate([first, second, rest]), resampled(samples, rate_hz, []))
+
+
+def test_a_low_rate_takes_little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    resample, samples_at_once = soxr.resample, []
+
+    def counting(windows: Samples, *rates: int) -> Samples:
+        output: Samples = resample(windows, *rates)
+        samples_at_once.append(max(windows.size, output.size))
+        return output
+
+    monkeypatch.setattr(soxr, "resample", counting)
+    _, output = Resampler.between(1_000, 8_000).push(np.zeros(200_000, np.float32))
+    assert len(output) > 1_500_000
+    assert max(samples_at_once) <= SAMPLES_AT_ONCE

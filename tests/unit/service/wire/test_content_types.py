@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from service.errors import InputError
-from service.wire.content_types import parse_content_type
+from service.wire import content_types
+from service.wire.content_types import LONGEST_CACHED, parse_content_type
 
 
 @pytest.mark.parametrize(
@@ -28,3 +29,12 @@ def test_media_type_and_parameters(header: str, media_type: str, parameters: dic
 def test_a_parameter_occurs_once() -> None:
     with pytest.raises(InputError, match="'rate' occurs twice: send it once"):
         parse_content_type("audio/l16;rate=8000;Rate=16000")
+
+
+def test_long_headers_are_not_kept() -> None:
+    content_types._parse_cached.cache_clear()
+    for n in range(10):
+        parameters = f"a={n:03d}".ljust(LONGEST_CACHED, "x")
+        assert parse_content_type(f"audio/wav;{parameters}") == ("audio/wav", {"a": parameters[2:]})
+    assert content_types._parse_cached.cache_info().currsize == 0
+    assert parse_content_type("audio/wav") is parse_content_type("audio/wav")

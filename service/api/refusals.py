@@ -1,0 +1,51 @@
+"""What a connection answers to a request that no part of the application sees. It is closed afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from http import HTTPStatus
+
+from fastapi import Response
+
+from service.api import problems
+
+# All headers of a request, the trailers or an extension of a chunk. The parser copies all of a header for each part of
+# it that arrives.
+MOST_HEADER_BYTES = 64 * 1024
+MOST_FIELDS = 128  # headers of a request
+MOST_URL_BYTES = 8 * 1024  # RFC 9112, section 3
+
+
+def _refusal(status: HTTPStatus, detail: str) -> Response:
+    return problems.problem(status, "http", status.phrase, detail, headers={"Connection": "close"})
+
+
+MALFORMED = _refusal(HTTPStatus.BAD_REQUEST, "these bytes are no request: send HTTP/1.1 (RFC 9112)")
+NO_HOST = _refusal(
+    HTTPStatus.BAD_REQUEST, "the request has no header Host, several, or one that names no host: send one"
+)
+LATE = _refusal(HTTPStatus.REQUEST_TIMEOUT, "the headers did not arrive in time: send the request again, faster")
+LONG_URL = _refusal(
+    HTTPStatus.REQUEST_URI_TOO_LONG, f"the URL is longer than {MOST_URL_BYTES} bytes: send what is long in the body"
+)
+LONG_HEADERS = _refusal(
+    HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
+    f"the headers are longer than {MOST_HEADER_BYTES} bytes, or more than {MOST_FIELDS}: send fewer",
+)
+CODING = _refusal(
+    HTTPStatus.NOT_IMPLEMENTED,
+    "no transfer coding but 'chunked', in HTTP/1.1, is taken: send the body with Content-Length, or chunked alone",
+)
+VERSION = _refusal(HTTPStatus.HTTP_VERSION_NOT_SUPPORTED, "this version of HTTP is not spoken: send HTTP/1.1")
+
+
+def to_bytes(refusal: Response, headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """A refusal where there is no request whose response it could be.
+
+    Args:
+        refusal: of this module.
+        headers: further ones.
+    """
+    line = b"HTTP/1.1 %d %b" % (refusal.status_code, HTTPStatus(refusal.status_code).phrase.encode())
+    fields = [b"%b: %b" % field for field in (*headers, *refusal.raw_headers)]
+    return b"\r\n".join((line, *fields, b"", bytes(refusal.body)))
