@@ -1,0 +1,203 @@
+"""Sessions that hold more memory than the requests that opened them, in a server and in its store."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from benchmarks.hostile.case import Case, Figure, Skipped, at_least, at_most, exactly
+from benchmarks.hostile.stage import Stage
+from benchmarks.hostile.wire import EVENTS, JSON, Client, Prober, Raw, events, request, statuses
+from benchmarks.valkey import BINARY, MISSING, ValkeyServer
+
+SESSIONS, QUICK_SESSIONS = 700, 300
+LONGEST_S = 25.0
+BUDGET_MIB = 32
+BUDGET_OPTION = "--max-state-bytes"
+VALKEY_MIB = 64
+SILENT_SAMPLE = b"\0\0"
+
+
+@dataclass(frozen=True)
+class Opening:
+    """A request that opens a session.
+
+    Attributes:
+        body: of the request.
+        content_type: of the body.
+        query: beside the session.
+        sessions: the most that are opened, if fewer than usual.
+    """
+
+    body: bytes
+    content_type: str = EVENTS
+    query: Mapping[str, str] = field(default_factory=dict)
+    sessions: int = SESSIONS
+
+
+OPENINGS: Mapping[str, Opening] = {
+    "bank": Opening(events(1)),
+    "rate-191999": Opening(SILENT_SAMPLE, "audio/L16;rate=191999"),
+    "rate-44101": Opening(SILENT_SAMPLE, "audio/L16;rate=44101"),
+    "rate-8000": Opening(SILENT_SAMPLE, "audio/L16;rate=8000"),
+    "exact": Opening(events(1), query={"form": "exact"}),
+    "trace": Opening(events(20_000), query={"model": "pattern-generation"}, sessions=150),
+}
+
+
+@dataclass(frozen=True)
+class Opened:
+    """What opened sessions hold.
+
+    Attributes:
+        count: sessions that were opened.
+        rss_kib: memory of the process for each.
+        state_bytes: what the server says of one.
+    """
+
+    count: int
+    rss_kib: float
+    state_bytes: int
+
+
+def open_sessions(stage: Stage, opening: Opening, *options: str) -> Opened:
+    """Open sessions, one after another, until the server refuses or the time is over."""
+    server = stage.server(*options)
+    client = Client(server.port)
+    for number in range(20):  # what a server learns once does not count
+        client.infer(opening.body, opening.content_type, session=f"warm-{number}", end="true", **opening.query)
+    base_mib, deadline_s = server.rss_mib(), time.monotonic() + LONGEST_S
+    count = 0
+    while count < min(opening.sessions, QUICK_SESSIONS if stage.is_quick else SESSIONS):
+        answer = client.infer(opening.body, opening.content_type, session=f"held-{count}", **opening.query)
+        if answer.status != 200 or time.monotonic() > deadline_s:
+            break
+        count += 1
+    shown = client.call("GET", "/sessions/held-0")
+    state_bytes = int(shown.json().get("state_bytes", 0)) if shown.status == 200 else 0
+    return Opened(count, 1024 * (server.rss_mib() - base_mib) / max(1, count), state_bytes)
+
+
+def attack_sessions(stage: Stage) -> Mapping[str, Figure]:
+    figures: dict[str, Figure] = {}
+    hidden_kib = 0.0
+    for name, opening in OPENINGS.items():
+        if stage.is_quick and name in ("rate-8000", "rate-44101"):
+            continue
+        opened = open_sessions(stage, opening)
+        figures[f"{name}_kib"] = opened.rss_kib
+        figures[f"{name}_state_bytes"] = opened.state_bytes
+        hidden_kib = max(hidden_kib, opened.rss_kib - opened.state_bytes / 1024)
+    figures["most_hidden_kib"] = hidden_kib
+    return figures
+
+
+def attack_budget(stage: Stage) -> Mapping[str, Figure]:
+    """A server that may hold few bytes of sessions: how much does it hold? Do those that were open go on?"""
+    options = (f"{BUDGET_OPTION}={BUDGET_MIB << 20}",) if stage.has_option(BUDGET_OPTION) else ()
+    figures: dict[str, Figure] = {"has_a_budget": int(bool(options))}
+    server = stage.server(*options)
+    client = Client(server.port)
+    client.chunk("good", seq=0)
+    base_mib = server.rss_mib()
+    refused = 0
+    for name in ("exact", "rate-191999", "trace"):
+        opening = OPENINGS[name]
+        for number in range(100):
+            path = "&".join(f"{key}={value}" for key, value in opening.query.items())
+            with_session = f"/infer?session={name}-{number}&{path}"
+            status = client.call("POST", with_session, opening.body, {"Content-Type": opening.content_type}).status
+            refused += status == 503
+            if refused and status == 503:
+                break
+    figures |= {
+        "held_mib": server.rss_mib() - base_mib,
+        "open_session_status": client.outcome("good", seq=1),
+        "refused": refused,
+    }
+    return figures
+
+
+def attack_valkey(stage: Stage) -> Mapping[str, Figure]:
+    if BINARY is None:
+        raise Skipped(MISSING)
+    folder = Path(stage.folder) / "valkey"
+    folder.mkdir()
+    valkey = ValkeyServer(folder, "--appendfsync", "no", "--maxmemory", f"{VALKEY_MIB}mb")
+    stage.finally_call(lambda: valkey.__exit__(None, None, None))
+    valkey.start()
+    server = stage.server("--store", valkey.url)
+    client = Client(server.port)
+    client.chunk("good", seq=0)
+    most, number = 400, 0
+    while number < most and client.infer(SILENT_SAMPLE, "audio/L16;rate=191999", session=f"f{number}").status == 200:
+        number += 1
+    stored = valkey.command("STRLEN", "hetsyn:session:f0")
+    return {
+        "sessions_taken": number,
+        "record_bytes": int(stored.strip().lstrip(b":") or 0),
+        "good_status": client.outcome("good", seq=1),
+    }
+
+
+def attack_ends(stage: Stage) -> Mapping[str, Figure]:
+    """Sessions whose resamplers hold seconds of sound end at once."""
+    server = stage.server()
+    client, count = Client(server.port), 64
+    stalls = []
+    for attempt in range(3):
+        for number in range(count):
+            client.infer(b"\0\1", "audio/L16;rate=191999", session=f"end-{attempt}-{number}")
+        for _ in range(30):  # teaches the server that a step is quick
+            client.infer(b"\0\1" * 800, "audio/L16;rate=8000", session=f"normal-{attempt}")
+        raws = [Raw(server.port, timeout_s=30.0) for _ in range(count)]
+        with Prober(server.port) as prober:
+            for number, raw in enumerate(raws):
+                body = f'{{"session": "end-{attempt}-{number}", "end": true}}'.encode()
+                raw.send(request("POST", "/infer", body, content_type=JSON))
+            ended = sum(statuses(raw.receive(30.0, until=b"\r\n\r\n")) == ["200"] for raw in raws)
+        for raw in raws:
+            raw.socket.close()
+        stalls.append(prober.longest_ms)
+    return {"stall_ms": min(stalls), "ended": ended}
+
+
+CASES = (
+    Case(
+        "memory-sessions",
+        "A request of 2 to 12 bytes opens a session that holds up to 1.7 MB, of which the server knows little.",
+        attack_sessions,
+        {
+            "rate-191999_kib": at_most(100),
+            "trace_kib": at_most(700),
+            "most_hidden_kib": at_most(64),
+        },
+        {
+            "bank_kib": 14, "bank_state_bytes": 10_112, "rate-191999_kib": 740, "rate-191999_state_bytes": 778_112,
+            "rate-44101_kib": 173, "rate-44101_state_bytes": 186_520, "exact_kib": 610, "exact_state_bytes": 611_096,
+            "trace_kib": 1_707, "trace_state_bytes": 6_436,
+        },  # fmt: skip
+    ),
+    Case(
+        "memory-budget",
+        "Sessions are bounded by number alone: no limit of their bytes.",
+        attack_budget,
+        {"has_a_budget": exactly(1), "held_mib": at_most(2 * BUDGET_MIB), "open_session_status": exactly("200")},
+    ),
+    Case(
+        "memory-valkey",
+        "Eighty requests of 2 bytes fill a Valkey of 64 MB.",
+        attack_valkey,
+        {"sessions_taken": at_least(400), "good_status": exactly("200")},
+        {"sessions_taken": 82, "record_bytes": 778_756},
+    ),
+    Case(
+        "memory-ends",
+        "Sixty-four sessions at 191,999 Hz that end at once stop the event loop.",
+        attack_ends,
+        {"stall_ms": at_most(120), "ended": exactly(64)},
+        {"stall_ms": 240},
+    ),
+)
