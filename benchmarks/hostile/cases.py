@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
-from benchmarks.hostile import decoding, framing, headers, memory, proxied, work
+from benchmarks.hostile import (
+    decoding,
+    framing,
+    headers,
+    imports,
+    memory,
+    proxied,
+    sessions,
+    stores,
+    valkey_stores,
+    work,
+)
 from benchmarks.hostile.case import Case
 
-CASES: tuple[Case, ...] = (
-    *framing.CASES, *headers.CASES, *proxied.CASES, *decoding.CASES, *memory.CASES, *work.CASES,
-)  # fmt: skip
+AREAS = (framing, headers, proxied, decoding, memory, work, imports, sessions, stores, valkey_stores)
+CASES: tuple[Case, ...] = tuple(case for area in AREAS for case in area.CASES)
