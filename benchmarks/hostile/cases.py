@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from benchmarks.hostile import (
+    artifacts,
+    clocks,
     decoding,
     framing,
     headers,
@@ -16,5 +18,5 @@ from benchmarks.hostile import (
 )
 from benchmarks.hostile.case import Case
 
-AREAS = (framing, headers, proxied, decoding, memory, work, imports, sessions, stores, valkey_stores)
+AREAS = (framing, headers, proxied, decoding, memory, work, imports, sessions, stores, valkey_stores, artifacts, clocks)
 CASES: tuple[Case, ...] = tuple(case for area in AREAS for case in area.CASES)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks.hostile.case import Case, Figure, Skipped, at_least, at_most, exactly
-from benchmarks.hostile.stage import Stage
+from benchmarks.hostile.stage import Stage, free_port
 from benchmarks.hostile.wire import EVENTS, JSON, Client, Prober, Raw, events, request, statuses
 from benchmarks.valkey import BINARY, MISSING, ValkeyServer
 
@@ -125,7 +125,7 @@ def attack_valkey(stage: Stage) -> Mapping[str, Figure]:
         raise Skipped(MISSING)
     folder = Path(stage.folder) / "valkey"
     folder.mkdir()
-    valkey = ValkeyServer(folder, "--appendfsync", "no", "--maxmemory", f"{VALKEY_MIB}mb")
+    valkey = ValkeyServer(folder, "--appendfsync", "no", "--maxmemory", f"{VALKEY_MIB}mb", port=free_port())
     stage.finally_call(lambda: valkey.__exit__(None, None, None))
     valkey.start()
     server = stage.server("--store", valkey.url)

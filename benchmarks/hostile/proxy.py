@@ -11,9 +11,9 @@ from http.client import HTTPException
 from pathlib import Path
 
 from benchmarks.hostile.case import Skipped
-from benchmarks.hostile.stage import POLL_S, READY_TIMEOUT_S, Stage
+from benchmarks.hostile.stage import POLL_S, READY_TIMEOUT_S, Stage, free_port
 from benchmarks.hostile.wire import Client
-from benchmarks.server_process import ServerError, free_port
+from benchmarks.server_process import ServerError
 
 PROGRAM = "haproxy"
 

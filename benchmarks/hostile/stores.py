@@ -22,37 +22,37 @@ DISK_BYTES = 4 << 20
 IDLE_S = 2.0
 
 
-def _delete(path: Path) -> None:
+def _delete(path: Path, backup: Path) -> None:  # noqa: ARG001
     for suffix in ("", "-wal", "-shm"):
         Path(f"{path}{suffix}").unlink(missing_ok=True)
 
 
-def _delete_wal(path: Path) -> None:
+def _delete_wal(path: Path, backup: Path) -> None:  # noqa: ARG001
     Path(f"{path}-wal").unlink(missing_ok=True)
 
 
-def _truncate(path: Path) -> None:
+def _truncate(path: Path, backup: Path) -> None:  # noqa: ARG001
     os.truncate(path, 0)
 
 
-def _copy(path: Path) -> Path:
-    """A copy of the database as it is now, in one file, as a backup has it."""
-    copied = path.with_name("copy.db")
+def _replace(path: Path, backup: Path) -> None:
+    os.replace(backup, path)
+
+
+def _overwrite(path: Path, backup: Path) -> None:
+    shutil.copyfile(backup, path)
+
+
+def _backup(path: Path) -> Path:
+    """A copy of the database as it is now, in one file."""
+    copied = path.with_name("backup.db")
     with closing(sqlite3.connect(path)) as source, closing(sqlite3.connect(copied)) as target:
         source.backup(target)
         target.execute("PRAGMA journal_mode=DELETE")
     return copied
 
 
-def _replace(path: Path) -> None:
-    os.replace(_copy(path), path)
-
-
-def _overwrite(path: Path) -> None:
-    shutil.copyfile(_copy(path), path)
-
-
-DAMAGES: Mapping[str, tuple[str, Callable[[Path], None]]] = {
+DAMAGES: Mapping[str, tuple[str, Callable[[Path, Path], None]]] = {
     "deleted": ("The store's file is deleted: chunks are acknowledged, and nothing is kept.", _delete),
     "wal-deleted": ("The store's log is deleted: chunks are acknowledged, and nothing is kept.", _delete_wal),
     "truncated": ("The store's file is truncated to nothing.", _truncate),
@@ -71,34 +71,34 @@ def damage(name: str) -> Callable[[Stage], Mapping[str, Figure]]:
         options = ("--store", f"file://{path}", f"--sweep-interval-s={SWEEP_S}")
         server = stage.server(*options)
         client = Client(server.port)
-        for seq in range(3):
+        client.chunk("a", seq=0)
+        backup = _backup(path)
+        for seq in range(1, 4):
             client.chunk("a", seq=seq)
-        DAMAGES[name][1](path)
-        began_s, acknowledged, seq, last = time.monotonic(), 0, 3, ""
+        DAMAGES[name][1](path, backup)
+        began_s, expected = time.monotonic(), 4
         while time.monotonic() - began_s < NOTICED_S:
-            last = client.outcome("a", seq=seq)
-            acknowledged += last == "200"
-            seq += last == "200"
-            if last != "200" or not server.is_ready():
+            is_taken = client.outcome("a", seq=expected) == "200"
+            expected += is_taken
+            if not is_taken or not server.is_ready():
                 break
             time.sleep(0.1)
         noticed_s = time.monotonic() - began_s
-        ready = server.is_ready()
-        last = client.outcome("a", seq=seq)
+        ready, after = server.is_ready(), client.outcome("a", seq=expected)
+        expected += after == "200"
         server.kill()
         return {
             "noticed_s": noticed_s,
             "ready_after": int(ready),
-            "chunk_after": last,
-            "acknowledged_in_vain": seq - max(3, _kept(stage, options)) if last == "200" else 0,
-            "acknowledged_meanwhile": acknowledged,
+            "chunk_after": after,
+            "lost_chunks": expected - _kept(stage, options),
         }
 
     return attack
 
 
 def _kept(stage: Stage, options: tuple[str, ...]) -> int:
-    """The number of the next chunk of session ``a`` at a new server on the store; 0 if it does not know the session."""
+    """The number of the next chunk of session ``a`` at a new server on the store; 0 if there is no such session."""
     server = stage.server(*options, is_awaited=False)
     try:
         server.await_ready(10.0)
@@ -177,7 +177,7 @@ CASES = (
             f"store-{name}",
             sentence,
             damage(name),
-            {"noticed_s": at_most(6), "ready_after": exactly(0), "acknowledged_in_vain": exactly(0)},
+            {"noticed_s": at_most(6), "ready_after": exactly(0), "chunk_after": exactly("503")},
             {"noticed_s": NOTICED_S, "ready_after": 1, "chunk_after": "200"},
         )
         for name, (sentence, _) in DAMAGES.items()

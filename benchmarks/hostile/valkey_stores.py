@@ -8,7 +8,7 @@ from pathlib import Path
 
 from benchmarks.hostile.case import Case, Figure, Skipped, at_most, exactly
 from benchmarks.hostile.imports import exported, put
-from benchmarks.hostile.stage import AttackedServer, Stage
+from benchmarks.hostile.stage import AttackedServer, Stage, free_port
 from benchmarks.hostile.wire import Client
 from benchmarks.valkey import BINARY, MISSING, ValkeyServer
 
@@ -33,7 +33,7 @@ def start_valkey(stage: Stage, name: str, *options: str, is_started: bool = True
         raise Skipped(MISSING)
     folder = Path(stage.folder) / name
     folder.mkdir()
-    valkey = ValkeyServer(folder, "--appendfsync", "no", *options)
+    valkey = ValkeyServer(folder, "--appendfsync", "no", *options, port=free_port())
     if is_started:
         valkey.start()
     stage.finally_call(lambda: valkey.__exit__(None, None, None))
