@@ -47,7 +47,9 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
                 scratch = Path(folder) / f"{number}-{side}"
                 scratch.mkdir()
                 one = measured[side][case.name] = measure(case, checkout, scratch, is_quick=arguments.quick)
-                console.print(f"{case.name}, {side}: {one.verdict} in {one.seconds:.1f} s {dict(one.figures)}", markup=False)
+                console.print(
+                    f"{case.name}, {side}: {one.verdict} in {one.seconds:.1f} s {dict(one.figures)}", markup=False
+                )
     results = summary(cases, {side: checkout.commit for side, checkout in checkouts.items()}, measured, kept)
     print_results(results)
     if arguments.markdown is not None:

@@ -9,7 +9,6 @@ import shutil
 import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from benchmarks.hostile.case import Case, Figure, at_least, at_most, exactly
+from benchmarks.hostile.case import Case, Figure, at_most, exactly
 from benchmarks.hostile.stage import AttackedServer, Stage
 from benchmarks.hostile.wire import Client
 from benchmarks.server_process import ServerError
@@ -99,13 +98,15 @@ def read_file(name: str) -> Callable[[Any], None]:
 
 def endless_loop(graph: Any) -> None:
     """A loop of 2^62 turns before everything else."""
-    flag = ("loop_c", TensorProto.BOOL, [])
     body = helper.make_graph(
-        [helper.make_node("Identity", ["loop_c"], ["loop_c2"]), helper.make_node("Add", ["loop_x", "loop_x"], ["loop_x2"])],
+        [
+            helper.make_node("Identity", ["loop_c"], ["loop_c2"]),
+            helper.make_node("Add", ["loop_x", "loop_x"], ["loop_x2"]),
+        ],
         "endless",
         [
             helper.make_tensor_value_info("loop_i", TensorProto.INT64, []),
-            helper.make_tensor_value_info(*flag),
+            helper.make_tensor_value_info("loop_c", TensorProto.BOOL, []),
             helper.make_tensor_value_info("loop_x", TensorProto.FLOAT, [1]),
         ],
         [
@@ -140,7 +141,6 @@ def _sparse(version: Path) -> None:
     (version / "network.pt").unlink()
     with (version / "network.pt").open("wb") as file:
         file.truncate(SPARSE_BYTES)
-
 
 
 def _brackets(version: Path) -> None:
@@ -200,11 +200,10 @@ def attack_reading(stage: Stage) -> Mapping[str, Figure]:
     client = Client(server.port)
     answer = client.chunk(None, len(SECRET), model="pattern-generation", version="2", form="bank")
     readout = answer.json().get("readout") or [] if answer.status == 200 else []
-    with suppress(ValueError):
-        leaked = bytes(int(round(step[0])) for step in readout)
-        readout = readout if leaked == SECRET else []
+    values = [step[0] for step in readout]
+    secret = set(SECRET)
     return {
-        "leaked_bytes": len(readout),
+        "leaked_bytes": sum(value in secret for value in values),
         "reloaded": int(reloaded),
         "offered": int(answer.status == 200),
         "other_model": client.outcome("other"),
@@ -274,9 +273,8 @@ def attack_refusals(stage: Stage) -> Mapping[str, Figure]:
     """Versions that are refused one by one: the others are loaded all the same."""
     models = _models(stage, "speech-digits", MODEL)
     server = stage.server(*_limited(stage), models=models)
-    spoils = (
-        _brackets, _nul_name, _shape([-6, 100]), _shape([0, 100]), _shape([2**62, 4]), _shape([6, 100, 10**9]), _shape([]),
-    )  # fmt: skip
+    shapes = ([-6, 100], [0, 100], [2**62, 4], [6, 100, 10**9], [])
+    spoils = (_brackets, _nul_name, *(_shape(shape) for shape in shapes))
     for number, spoil in enumerate(spoils, 2):
         copy_version(models / MODEL / "1", models / MODEL / str(number))
         spoil(models / MODEL / str(number))
@@ -288,7 +286,6 @@ def attack_refusals(stage: Stage) -> Mapping[str, Figure]:
     return {
         "reload_ends": int(ended),
         "good_version": offered,
-        "refused": int(server.metric("hetsyn_model_versions_total")),
         "tracebacks": server.log.read_text(errors="replace").count("Traceback"),
         "peak_mib": server.peak_mib() - base_mib,
     }
@@ -311,9 +308,27 @@ CASES = (
         {"leaked_bytes": exactly(0), "reloaded": exactly(1), "other_model": exactly("200")},
         {"leaked_bytes": 40},
     ),
-    Case("artifact-fifo", "A file that never ends keeps every later reload from happening.", ending(_fifo), ENDS, NEVER_ENDS),
-    Case("artifact-loop", "A graph that never ends keeps every later reload from happening.", ending(_loop), ENDS, NEVER_ENDS),
-    Case("artifact-tail", "A tail of 10^12 steps keeps every later reload from happening.", ending(_tail), ENDS, NEVER_ENDS),
+    Case(
+        "artifact-fifo",
+        "A file that never ends keeps every later reload from happening.",
+        ending(_fifo),
+        ENDS,
+        NEVER_ENDS,
+    ),
+    Case(
+        "artifact-loop",
+        "A graph that never ends keeps every later reload from happening.",
+        ending(_loop),
+        ENDS,
+        NEVER_ENDS,
+    ),
+    Case(
+        "artifact-tail",
+        "A tail of 10^12 steps keeps every later reload from happening.",
+        ending(_tail),
+        ENDS,
+        NEVER_ENDS,
+    ),
     Case(
         "artifact-size",
         "A file is read before its size is compared with the manifest.",
@@ -325,6 +340,6 @@ CASES = (
         "artifact-refusals",
         "A manifest that makes Python fail in another way than expected stops the loading of other versions.",
         attack_refusals,
-        {"reload_ends": exactly(1), "good_version": exactly("200"), "refused": at_least(6), "peak_mib": at_most(512)},
+        {"reload_ends": exactly(1), "good_version": exactly("200"), "peak_mib": at_most(512)},
     ),
 )

@@ -15,8 +15,8 @@ FIRST_COMMIT = "bc4ebb1"  # of the tree that the column "first" was measured on
 
 Figure = float | int | str
 RELATIONS: Mapping[str, Callable[[Figure, Figure], bool]] = {
-    "<=": operator.le,  # type: ignore[dict-item]
-    ">=": operator.ge,  # type: ignore[dict-item]
+    "<=": operator.le,
+    ">=": operator.ge,
     "=": operator.eq,
 }
 

@@ -11,10 +11,12 @@ import numpy as np
 
 from benchmarks.hostile.case import Case, Figure, at_most
 from benchmarks.hostile.stage import AttackedServer, Stage
-from benchmarks.hostile.wire import EVENTS, JSON, Client, Prober
+from benchmarks.hostile.wire import JSON, Client, Prober
 from hetsyn_client.events import HEADER, MAGIC
+from hetsyn_client.events import MEDIA_TYPE as EVENTS
 
 LONG, SHORT = 4_190_000, 63_000  # bytes of a JSON body: below the limit, and decoded on the event loop
+DISORDER_STALL_MS = 200
 ATTEMPTS = 3  # the quietest counts: other programs only ever make a server slower
 
 
@@ -108,17 +110,20 @@ def attack_others(stage: Stage) -> Mapping[str, Figure]:
 
 def attack_low_rate(stage: Stage) -> Mapping[str, Figure]:
     server = stage.server()
-    samples = np.random.default_rng(0).integers(-3_000, 3_000, 199_000).astype("<i2").tobytes()
+    samples = np.random.default_rng(0).integers(-3_000, 3_000, 200_000).astype("<i2").tobytes()
     found = cost(server, samples, "audio/L16;rate=1000;endianness=little-endian", end="true")
     return {"peak_mib": found.peak_mib, "stall_ms": found.stall_ms, "status": found.status}
 
 
 def attack_disorder(stage: Stage) -> Mapping[str, Figure]:
     server = stage.server()
-    random, count, steps = np.random.default_rng(0), 4_000_000, 20_000
+    random, count, steps = np.random.default_rng(0), 4_000_000, 100
     times, units = random.integers(0, steps, count).astype("<u2"), random.integers(0, 960, count).astype("<u2")
     body = HEADER.pack(MAGIC, steps, count) + times.tobytes() + units.tobytes()
-    found = min((cost(server, body, EVENTS, end="true") for _ in range(ATTEMPTS)), key=lambda each: each.stall_ms)
+    found = cost(server, body, EVENTS, end="true")
+    for _ in range(ATTEMPTS - 1):
+        if found.stall_ms > DISORDER_STALL_MS:
+            found = min(found, cost(server, body, EVENTS, end="true"), key=lambda each: each.stall_ms)
     return {"stall_ms": found.stall_ms, "peak_mib": found.peak_mib, "status": found.status}
 
 
@@ -157,7 +162,7 @@ CASES = (
         "events-in-disorder",
         "Four million packed events in disorder are sorted on the event loop.",
         attack_disorder,
-        {"stall_ms": at_most(200)},
+        {"stall_ms": at_most(DISORDER_STALL_MS)},
         {"stall_ms": 400},
     ),
 )

@@ -1,4 +1,4 @@
-"""Where a request ends: bodies behind an offer of another protocol, versions, hosts, numbers, half-closed connections."""
+"""Where a request ends: bodies behind an offer of another protocol, versions, hosts, numbers, half-closed sockets."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from urllib.parse import quote
 
 from benchmarks.hostile.case import Case, Figure, at_most, exactly
 from benchmarks.hostile.stage import Stage
-from benchmarks.hostile.wire import EVENTS, Client, Raw, events, request, statuses
+from benchmarks.hostile.wire import Client, Raw, events, request, statuses
+from hetsyn_client.events import MEDIA_TYPE as EVENTS
 
 MARK = "smuggled-7f3a"  # the request id that only the hidden request has
 BETWEEN_S = 0.3  # so that the body is a segment of its own

@@ -11,7 +11,8 @@ from http.client import HTTPException
 from benchmarks.hostile.case import Case, Figure, at_least, at_most, exactly
 from benchmarks.hostile.session_record import DIGEST, EXPECTED_SEQ, REPLY, TOTAL_STEPS, SessionRecord
 from benchmarks.hostile.stage import AttackedServer, Stage
-from benchmarks.hostile.wire import EVENTS, SESSION_RECORD, Client, Prober
+from benchmarks.hostile.wire import SESSION_RECORD, Client, Prober
+from hetsyn_client.events import MEDIA_TYPE as EVENTS
 from hetsyn_client.events import pack_events
 
 ELEMENTS = 5_000_000  # strings of a readout, 15 MB
@@ -111,7 +112,7 @@ def attack_nonsense(stage: Stage) -> Mapping[str, Figure]:
 
 
 def attack_overflow(stage: Stage) -> Mapping[str, Figure]:
-    """A state that overflows in the next chunk, in the store of two servers: is the chunk acknowledged and then lost?"""
+    """A state that overflows in the next chunk, in a store of two servers: is the chunk acknowledged and then lost?"""
     store = f"file://{stage.folder}/sessions.db"
     servers = [stage.server("--store", store), stage.server("--store", store)]
     first, second = (Client(server.port) for server in servers)
@@ -206,7 +207,12 @@ CASES = (
         "import-nonsense",
         "An import is taken whose reply, digest or state no session of the model can have.",
         attack_nonsense,
-        {"taken": exactly(0), "server_errors": exactly(0), "unloadable": exactly(0), "unaltered_status": exactly("201")},
+        {
+            "taken": exactly(0),
+            "server_errors": exactly(0),
+            "unloadable": exactly(0),
+            "unaltered_status": exactly("201"),
+        },
         {"taken": 11},
     ),
     Case(

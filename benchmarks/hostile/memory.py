@@ -9,13 +9,14 @@ from pathlib import Path
 
 from benchmarks.hostile.case import Case, Figure, Skipped, at_least, at_most, exactly
 from benchmarks.hostile.stage import Stage, free_port
-from benchmarks.hostile.wire import EVENTS, JSON, Client, Prober, Raw, events, request, statuses
+from benchmarks.hostile.wire import JSON, Client, Prober, Raw, events, request, statuses
 from benchmarks.valkey import BINARY, MISSING, ValkeyServer
+from hetsyn_client.events import MEDIA_TYPE as EVENTS
 
 SESSIONS, QUICK_SESSIONS = 700, 300
 LONGEST_S = 25.0
 BUDGET_MIB = 32
-BUDGET_OPTION = "--max-state-bytes"
+BUDGET_OPTION = "--max-session-bytes"
 VALKEY_MIB = 64
 SILENT_SAMPLE = b"\0\0"
 
@@ -175,10 +176,17 @@ CASES = (
             "most_hidden_kib": at_most(64),
         },
         {
-            "bank_kib": 14, "bank_state_bytes": 10_112, "rate-191999_kib": 740, "rate-191999_state_bytes": 778_112,
-            "rate-44101_kib": 173, "rate-44101_state_bytes": 186_520, "exact_kib": 610, "exact_state_bytes": 611_096,
-            "trace_kib": 1_707, "trace_state_bytes": 6_436,
-        },  # fmt: skip
+            "bank_kib": 14,
+            "bank_state_bytes": 10_112,
+            "rate-191999_kib": 740,
+            "rate-191999_state_bytes": 778_112,
+            "rate-44101_kib": 173,
+            "rate-44101_state_bytes": 186_520,
+            "exact_kib": 610,
+            "exact_state_bytes": 611_096,
+            "trace_kib": 1_707,
+            "trace_state_bytes": 6_436,
+        },
     ),
     Case(
         "memory-budget",

@@ -11,7 +11,8 @@ from benchmarks.hostile.case import Case, Figure, at_most, exactly
 from benchmarks.hostile.framing import BETWEEN_S, MARK, hidden, split
 from benchmarks.hostile.proxy import start_proxy
 from benchmarks.hostile.stage import Stage
-from benchmarks.hostile.wire import EVENTS, Client, Raw, events, request
+from benchmarks.hostile.wire import Client, Raw, events, request
+from hetsyn_client.events import MEDIA_TYPE as EVENTS
 
 BYSTANDERS = 4
 SPELLINGS = ("/metrics", "/%6detrics", "/metric%73", "/%6D%65trics", "//metrics", "/./metrics", "/metrics?x")

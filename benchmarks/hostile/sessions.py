@@ -9,7 +9,8 @@ import numpy as np
 
 from benchmarks.hostile.case import Case, Figure, at_most, exactly
 from benchmarks.hostile.stage import AttackedServer, Stage
-from benchmarks.hostile.wire import EVENTS, Client, Raw, events, request
+from benchmarks.hostile.wire import Client, Raw, events, request
+from hetsyn_client.events import MEDIA_TYPE as EVENTS
 from hetsyn_client.events import pack_events
 
 FORGOTTEN = 10_050  # sessions that end, or are dropped: more than a server remembered
@@ -19,11 +20,19 @@ IDLE_S, SWEEP_S = 1.0, 0.5
 DRIFT_STEPS = 20_000
 
 
-def open_many(server: AttackedServer, name: str, count: int, *, is_last: bool = False) -> int:
-    """Open sessions by requests that follow each other on one connection. The number of those with status 200."""
+def open_many(server: AttackedServer, name: str, count: int, client: int = 1, *, is_last: bool = False) -> int:
+    """Open sessions by requests that follow each other on one connection. The number of those with status 200.
+
+    Args:
+        server: where they are opened.
+        name: of the sessions, before their number.
+        count: of the sessions.
+        client: last number of the client's address.
+        is_last: the only chunk of each session is its last.
+    """
     answered = 0
     end = "&end=true" if is_last else ""
-    with Raw(server.port, timeout_s=60.0) as connection:
+    with Raw(server.port, timeout_s=60.0, source=f"127.0.0.{client}") as connection:
         for begin in range(0, count, PIPELINED):
             numbers = range(begin, min(count, begin + PIPELINED))
             connection.send(b"".join(request("POST", f"/infer?session={name}-{n}{end}", events(1)) for n in numbers))
@@ -59,7 +68,7 @@ def attack_dropped(stage: Stage) -> Mapping[str, Figure]:
     client.chunk("first")
     opened = 0
     for part in range(6):  # the table has room for 10,000
-        opened += open_many(server, f"dropped-{part}", FORGOTTEN // 5)
+        opened += open_many(server, f"dropped-{part}", FORGOTTEN // 5, 10 + part)
     deadline_s = time.monotonic() + 20.0
     while time.monotonic() < deadline_s and server.metric("hetsyn_sessions_held"):
         time.sleep(0.2)
@@ -69,7 +78,7 @@ def attack_dropped(stage: Stage) -> Mapping[str, Figure]:
 def attack_full(stage: Stage) -> Mapping[str, Figure]:
     server = stage.server(f"--max-sessions={TABLE}")
     client = Client(server.port)
-    opened = open_many(server, "idle", TABLE)
+    opened = sum(open_many(server, f"idle-{part}", TABLE // 2, 10 + part) for part in range(2))
     one_shot = client.chunk(None, end="true")
     named = client.chunk("one-shot", end="true")
     more = client.chunk("more")
@@ -77,7 +86,7 @@ def attack_full(stage: Stage) -> Mapping[str, Figure]:
         "opened": opened,
         "one_shot": str(one_shot.status),
         "one_shot_named": str(named.status),
-        "open_one": client.outcome("idle-1"),
+        "open_one": client.outcome("idle-1-1"),
         "new_one": str(more.status),
         "retry_after_s": more.headers.get("retry-after", ""),
         "elsewhere": Client(server.port, source="127.0.0.2").outcome("elsewhere"),

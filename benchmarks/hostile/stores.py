@@ -8,7 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -36,7 +36,7 @@ def _truncate(path: Path, backup: Path) -> None:  # noqa: ARG001
 
 
 def _replace(path: Path, backup: Path) -> None:
-    os.replace(backup, path)
+    backup.replace(path)
 
 
 def _overwrite(path: Path, backup: Path) -> None:
@@ -97,7 +97,7 @@ def damage(name: str) -> Callable[[Stage], Mapping[str, Figure]]:
     return attack
 
 
-def _kept(stage: Stage, options: tuple[str, ...]) -> int:
+def _kept(stage: Stage, options: Sequence[str]) -> int:
     """The number of the next chunk of session ``a`` at a new server on the store; 0 if there is no such session."""
     server = stage.server(*options, is_awaited=False)
     try:
@@ -115,8 +115,10 @@ def attack_full(stage: Stage) -> Mapping[str, Figure]:
     folder = stage.folder / "disk"
     folder.mkdir()
     _mount(folder, stage)
-    options = ("--store", f"file://{folder}/sessions.db", f"--session-idle-s={IDLE_S}", f"--sweep-interval-s={SWEEP_S}")
-    options += ("--expired-keep-s=1", "--ended-keep-s=1")
+    options = [
+        *("--store", f"file://{folder}/sessions.db", f"--session-idle-s={IDLE_S}", f"--sweep-interval-s={SWEEP_S}"),
+        *("--expired-keep-s=1", "--ended-keep-s=1"),
+    ]
     server = stage.server(*options)
     client = Client(server.port)
     opened = _fill(client)
@@ -151,7 +153,7 @@ def _fill(client: Client) -> int:
     return opened
 
 
-def _after_restart(stage: Stage, server: AttackedServer, options: tuple[str, ...]) -> str:
+def _after_restart(stage: Stage, server: AttackedServer, options: Sequence[str]) -> str:
     server.end()
     return Client(stage.server(*options).port).outcome("restarted", seq=0)
 
@@ -171,14 +173,16 @@ def _mount(folder: Path, stage: Stage) -> None:
     stage.finally_call(lambda: subprocess.run(["umount", "-l", str(folder)], check=False))
 
 
+NOTICED = {"noticed_s": at_most(6), "ready_after": exactly(0), "chunk_after": exactly("503")}
 CASES = (
     *(
         Case(
             f"store-{name}",
             sentence,
             damage(name),
-            {"noticed_s": at_most(6), "ready_after": exactly(0), "chunk_after": exactly("503")},
-            {"noticed_s": NOTICED_S, "ready_after": 1, "chunk_after": "200"},
+            # a copy over the file keeps its inode; SQLite's log then brings back what the copy does not have
+            {"lost_chunks": exactly(0)} if name == "overwritten" else NOTICED,
+            {} if name == "overwritten" else {"noticed_s": NOTICED_S, "ready_after": 1, "chunk_after": "200"},
         )
         for name, (sentence, _) in DAMAGES.items()
     ),
@@ -194,8 +198,12 @@ CASES = (
             "after_restart": exactly("200"),
         },
         {
-            "opened": 143, "ready_when_full": 1, "deleted_of_10": 0, "ended_of_10": 0, "new_after_expiry": "503",
+            "opened": 143,
+            "ready_when_full": 1,
+            "deleted_of_10": 0,
+            "ended_of_10": 0,
+            "new_after_expiry": "503",
             "after_restart": "503",
-        },  # fmt: skip
+        },
     ),
 )

@@ -7,6 +7,7 @@ import socket
 import threading
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException
 from types import TracebackType
@@ -88,8 +89,8 @@ class Client:
 class Raw:
     """A context of a TCP connection that sends any bytes."""
 
-    def __init__(self, port: int, timeout_s: float = 5.0) -> None:
-        self.socket = socket.create_connection((HOST, port), timeout_s)
+    def __init__(self, port: int, timeout_s: float = 5.0, source: str = HOST) -> None:
+        self.socket = socket.create_connection((HOST, port), timeout_s, (source, 0))
 
     def __enter__(self) -> Raw:
         return self
@@ -102,11 +103,9 @@ class Raw:
     def send(self, content: bytes) -> int:
         """Send, as far as the server takes it. The number of bytes that the kernel took."""
         view, sent = memoryview(content), 0
-        try:
+        with suppress(OSError):
             while sent < len(content):
                 sent += self.socket.send(view[sent : sent + (1 << 18)])
-        except OSError:
-            pass
         return sent
 
     def receive(self, quiet_s: float = 0.5, until: bytes | None = None) -> bytes:
@@ -164,10 +163,8 @@ class Prober:
     def _probe(self) -> None:
         while not self._stopped.is_set():
             began_s = time.monotonic()
-            try:
+            with suppress(OSError, HTTPException):
                 self._client.call("GET", "/health/live")
-            except (OSError, HTTPException):
-                pass
             self._longest_s = max(self._longest_s, time.monotonic() - began_s)
             self._stopped.wait(PROBE_EVERY_S)
 
