@@ -34,6 +34,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
+    if sys.platform != "linux":
+        raise SystemExit("the attacks read what a server takes from /proc: run this benchmark on Linux")
     cases = chosen(CASES, arguments.only)
     checkouts = {THIS: Checkout(ROOT, Path(sys.executable))}
     if arguments.against is not None:

@@ -273,7 +273,7 @@ def attack_refusals(stage: Stage) -> Mapping[str, Figure]:
     """Versions that are refused one by one: the others are loaded all the same."""
     models = _models(stage, "speech-digits", MODEL)
     server = stage.server(*_limited(stage), models=models)
-    shapes = ([-6, 100], [0, 100], [2**62, 4], [6, 100, 10**9], [])
+    shapes: tuple[list[int], ...] = ([-6, 100], [0, 100], [2**62, 4], [6, 100, 10**9], [])
     spoils = (_brackets, _nul_name, *(_shape(shape) for shape in shapes))
     for number, spoil in enumerate(spoils, 2):
         copy_version(models / MODEL / "1", models / MODEL / str(number))

@@ -6,6 +6,7 @@ import json
 import socket
 import threading
 import time
+import weakref
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -42,11 +43,11 @@ class Answer:
 
 
 class Client:
-    """A client that keeps its connection, and makes another one if it breaks."""
+    """A client that keeps its connection as long as it lives, and makes another one if it breaks."""
 
     def __init__(self, port: int, timeout_s: float = 60.0, source: str = HOST) -> None:
-        self._port, self._timeout_s, self._source = port, timeout_s, source
-        self._connection = self._connect()
+        self._connection = HTTPConnection(HOST, port, timeout=timeout_s, source_address=(source, 0))
+        weakref.finalize(self, self._connection.close)
 
     def call(
         self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None
@@ -62,8 +63,7 @@ class Client:
             fields = {name.lower(): value for name, value in response.getheaders()}
             return Answer(response.status, fields, response.read())
         except (OSError, HTTPException):
-            self._connection.close()
-            self._connection = self._connect()
+            self._connection.close()  # the next request opens it again
             raise
 
     def infer(self, body: bytes, content_type: str = JSON, **query: object) -> Answer:
@@ -81,9 +81,6 @@ class Client:
             return str(self.chunk(session, steps, **query).status)
         except (OSError, HTTPException) as error:
             return type(error).__name__
-
-    def _connect(self) -> HTTPConnection:
-        return HTTPConnection(HOST, self._port, timeout=self._timeout_s, source_address=(self._source, 0))
 
 
 class Raw:

@@ -67,10 +67,8 @@ def attack_present(stage: Stage) -> Mapping[str, Figure]:
     for _ in range(GOOD // 2):
         asked_s = time.monotonic()
         try:
-            failed += Client(server.port, timeout_s=PATIENCE_S, source=ELSEWHERE).chunk("good", 1).status not in (
-                200,
-                503,
-            )
+            answer = Client(server.port, timeout_s=PATIENCE_S, source=ELSEWHERE).chunk("good", 1)
+            failed += answer.status not in (200, 503)
         except (OSError, HTTPException):
             failed += 1
         waits_s.append(time.monotonic() - asked_s)
