@@ -12,6 +12,7 @@ import json
 import sys
 import tempfile
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from benchmarks.hostile.cases import CASES
 from benchmarks.hostile.report import print_results, summary, write_markdown
 from benchmarks.hostile.stage import Checkout
 
+AT_A_TIME = 3  # cases of the quick form that need not run alone
 THIS, OTHER = "after", "before"  # the sides, by their column in the table
 
 
@@ -44,14 +46,23 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     measured: dict[str, dict[str, Measured]] = {side: {} for side in checkouts}
     with tempfile.TemporaryDirectory(prefix="hetsyn-hostile-") as folder:
-        for number, case in enumerate(cases):
-            for side, checkout in checkouts.items():
-                scratch = Path(folder) / f"{number}-{side}"
-                scratch.mkdir()
-                one = measured[side][case.name] = measure(case, checkout, scratch, is_quick=arguments.quick)
-                console.print(
-                    f"{case.name}, {side}: {one.verdict} in {one.seconds:.1f} s {dict(one.figures)}", markup=False
-                )
+        scratch = Path(folder)
+
+        def attack(side: str, case: Case) -> None:
+            place = scratch / f"{case.name}-{side}"
+            place.mkdir()
+            one = measured[side][case.name] = measure(case, checkouts[side], place, is_quick=arguments.quick)
+            console.print(
+                f"{case.name}, {side}: {one.verdict} in {one.seconds:.1f} s {dict(one.figures)}", markup=False
+            )
+
+        timed = [case for case in cases if case.is_timed or not arguments.quick]
+        with ThreadPoolExecutor(AT_A_TIME) as attacks:
+            for attacked in [attacks.submit(attack, s, case) for case in cases if case not in timed for s in checkouts]:
+                attacked.result()
+        for case in timed:
+            for side in checkouts:
+                attack(side, case)
     results = summary(cases, {side: checkout.commit for side, checkout in checkouts.items()}, measured, kept)
     print_results(results)
     if arguments.markdown is not None:

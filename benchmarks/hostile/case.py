@@ -13,6 +13,8 @@ from benchmarks.hostile.stage import Checkout, Stage
 
 FIRST_COMMIT = "bc4ebb1"  # of the tree that the column "first" was measured on
 
+TIMED = ("_ms", "_without")  # ends of the names of such figures
+
 Figure = float | int | str
 RELATIONS: Mapping[str, Callable[[Figure, Figure], bool]] = {
     "<=": operator.le,
@@ -80,6 +82,11 @@ class Case:
     attack: Callable[[Stage], Mapping[str, Figure]]
     bounds: Mapping[str, Bound]
     first: Mapping[str, Figure] = field(default_factory=dict)
+
+    @property
+    def is_timed(self) -> bool:
+        """Whether a bound depends on what else the machine does, so that the case has to run alone."""
+        return any(name.endswith(TIMED) for name in self.bounds)
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from benchmarks.hostile.case import Case, Figure, Skipped, at_least, at_most, exactly
-from benchmarks.hostile.stage import Stage, free_port
+from benchmarks.hostile.case import Case, Figure, Skipped, at_most, exactly
+from benchmarks.hostile.stage import MEBIBYTE, Stage, free_port
 from benchmarks.hostile.wire import JSON, SESSION_RECORD, Client, Prober, Raw, events, request, statuses
 from benchmarks.valkey import BINARY, MISSING, ValkeyServer
 from hetsyn_client.events import MEDIA_TYPE as EVENTS
@@ -18,6 +18,7 @@ LONGEST_S = 25.0
 BUDGET_MIB = 32
 BUDGET_OPTION = "--max-session-bytes"
 VALKEY_MIB = 64
+ODD_RATES_HZ = (191_999, 44_101)  # without a large divisor in common with the model's; a server may refuse the first
 SILENT_SAMPLE = b"\0\0"
 
 
@@ -86,7 +87,7 @@ def attack_sessions(stage: Stage) -> Mapping[str, Figure]:
     figures: dict[str, Figure] = {}
     hidden_kib = 0.0
     for name, opening in OPENINGS.items():
-        if name == "trace-ended" or (stage.is_quick and name in ("rate-8000", "rate-44101")):
+        if name == "trace-ended" or (stage.is_quick and name == "rate-8000"):
             continue
         opened = open_sessions(stage, opening)
         figures[f"{name}_kib"] = opened.rss_kib
@@ -140,13 +141,17 @@ def attack_valkey(stage: Stage) -> Mapping[str, Figure]:
     server = stage.server("--store", valkey.url)
     client = Client(server.port)
     client.chunk("good", seq=0)
-    most, number = 400, 0
-    while number < most and client.infer(SILENT_SAMPLE, "audio/L16;rate=191999", session=f"f{number}").status == 200:
-        number += 1
-    stored = valkey.command("STRLEN", "hetsyn:session:f0")
+    statuses = [
+        client.infer(SILENT_SAMPLE, f"audio/L16;rate={rate}", session=f"fill-{rate}-{number}").status
+        for rate in ODD_RATES_HZ
+        for number in range(200)
+    ]
+    stored = valkey.command("INFO", "memory").decode()
+    used = next(line for line in stored.splitlines() if line.startswith("used_memory:"))
     return {
-        "sessions_taken": number,
-        "record_bytes": int(stored.strip().lstrip(b":") or 0),
+        "sessions_taken": statuses.count(200),
+        "refused_for_lack_of_room": statuses.count(503),
+        "valkey_mib": int(used.partition(":")[2]) / MEBIBYTE,
         "good_status": client.outcome("good", seq=1),
     }
 
@@ -155,10 +160,10 @@ def attack_ends(stage: Stage) -> Mapping[str, Figure]:
     """Sessions whose resamplers hold seconds of sound end at once."""
     server = stage.server()
     client, count = Client(server.port), 64
-    stalls = []
+    stalls, rate = [], next(rate for rate in ODD_RATES_HZ if _takes(client, rate))
     for attempt in range(3):
         for number in range(count):
-            client.infer(b"\0\1", "audio/L16;rate=191999", session=f"end-{attempt}-{number}")
+            client.infer(b"\0\1", f"audio/L16;rate={rate}", session=f"end-{attempt}-{number}")
         for _ in range(30):  # teaches the server that a step is quick
             client.infer(b"\0\1" * 800, "audio/L16;rate=8000", session=f"normal-{attempt}")
         raws = [Raw(server.port, timeout_s=30.0) for _ in range(count)]
@@ -170,7 +175,13 @@ def attack_ends(stage: Stage) -> Mapping[str, Figure]:
         for raw in raws:
             raw.socket.close()
         stalls.append(prober.longest_ms)
-    return {"stall_ms": min(stalls), "ended": ended}
+    return {"stall_ms": min(stalls), "ended": ended, "rate_hz": rate}
+
+
+def _takes(client: Client, rate: int) -> bool:
+    """Whether a server takes sound at a rate."""
+    answer = client.infer(SILENT_SAMPLE, f"audio/L16;rate={rate}", session=f"takes-{rate}", end="true")
+    return answer.status == 200
 
 
 CASES = (
@@ -180,8 +191,9 @@ CASES = (
         attack_sessions,
         {
             "rate-191999_kib": at_most(100),
+            "rate-44101_kib": at_most(100),
             "trace_kib": at_most(700),
-            "most_hidden_kib": at_most(64),
+            "most_hidden_kib": at_most(256),
         },
         {
             "bank_kib": 14,
@@ -211,8 +223,8 @@ CASES = (
         "memory-valkey",
         "Eighty requests of 2 bytes fill a Valkey of 64 MB.",
         attack_valkey,
-        {"sessions_taken": at_least(400), "good_status": exactly("200")},
-        {"sessions_taken": 82, "record_bytes": 778_756},
+        {"refused_for_lack_of_room": exactly(0), "good_status": exactly("200")},
+        {"sessions_taken": 82, "refused_for_lack_of_room": 318},
     ),
     Case(
         "memory-ends",
