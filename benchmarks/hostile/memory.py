@@ -18,7 +18,11 @@ LONGEST_S = 25.0
 BUDGET_MIB = 32
 BUDGET_OPTION = "--max-session-bytes"
 VALKEY_MIB = 64
-ODD_RATES_HZ = (191_999, 44_101)  # without a large divisor in common with the model's; a server may refuse the first
+ODD_RATES_HZ = (
+    191_999,
+    44_101,
+    44_100,
+)  # without a large divisor in common with the model's; a server may refuse the first two
 SILENT_SAMPLE = b"\0\0"
 
 

@@ -25,7 +25,7 @@ def configuration(text: str, port: int, servers: Sequence[int], replaced: Mappin
         text: of ``docker/haproxy.cfg``.
         port: to listen on.
         servers: ports of the servers.
-        replaced: other texts, which have to be in it, and what stands in their place.
+        replaced: patterns of other texts, which have to be in it, and what stands in their place.
 
     Raises:
         ValueError: a text is not in the configuration.
@@ -37,9 +37,9 @@ def configuration(text: str, port: int, servers: Sequence[int], replaced: Mappin
     if found != 1:
         raise ValueError("the configuration has no line server-template")
     for old, new in {"bind :8000": f"bind 127.0.0.1:{port}", **replaced}.items():
-        if old not in text:
+        text, found = re.subn(old, new, text)
+        if not found:
             raise ValueError(f"the configuration has no {old!r}")
-        text = text.replace(old, new)
     return text
 
 
