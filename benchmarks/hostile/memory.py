@@ -13,7 +13,7 @@ from benchmarks.hostile.wire import JSON, SESSION_RECORD, Client, Prober, Raw, e
 from benchmarks.valkey import BINARY, MISSING, ValkeyServer
 from hetsyn_client.events import MEDIA_TYPE as EVENTS
 
-SESSIONS, QUICK_SESSIONS = 700, 300
+SESSIONS, QUICK_SESSIONS = 700, 100
 LONGEST_S = 25.0
 BUDGET_MIB = 32
 BUDGET_OPTION = "--max-session-bytes"
@@ -77,7 +77,8 @@ def open_sessions(stage: Stage, opening: Opening, *options: str) -> Opened:
         client.infer(opening.body, opening.content_type, session=f"warm-{number}", end="true", **opening.query)
     base_mib, deadline_s = server.rss_mib(), time.monotonic() + LONGEST_S
     count = 0
-    while count < min(opening.sessions, QUICK_SESSIONS if stage.is_quick else SESSIONS):
+    most = min(opening.sessions // 3, QUICK_SESSIONS) if stage.is_quick else opening.sessions
+    while count < most:
         answer = client.infer(opening.body, opening.content_type, session=f"held-{count}", **opening.query)
         if answer.status != 200 or time.monotonic() > deadline_s:
             break
@@ -113,17 +114,17 @@ def attack_budget(stage: Stage) -> Mapping[str, Figure]:
     client.chunk("good", seq=0)
     client.chunk("large", form="exact")
     record = client.call("GET", "/sessions/large/state").body
-    base_mib = server.rss_mib()
+    base_mib, count = server.rss_mib(), 60 if stage.is_quick else 100
     for name in ("exact", "rate-191999", "trace", "trace-ended"):
         opening = OPENINGS[name]
         statuses = [
             client.infer(opening.body, opening.content_type, session=f"{name}-{number}", **opening.query).status
-            for number in range(100)
+            for number in range(count)
         ]
         figures[f"{name}_taken"] = statuses.count(200)
     imports = [
         client.call("PUT", f"/sessions/put-{number}/state", record, {"Content-Type": SESSION_RECORD}).status
-        for number in range(100)
+        for number in range(count)
     ]
     return {
         **figures,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 import threading
 import time
@@ -181,6 +182,4 @@ def events(steps: int) -> bytes:
 
 def statuses(received: bytes) -> list[str]:
     """The statuses of the responses in what a connection received."""
-    lines = received.replace(b"\r\n", b"\n").split(b"\n")
-    found = [line[line.index(b"HTTP/1.") :].split(b" ")[1] for line in lines if b"HTTP/1." in line]
-    return [status.decode(errors="replace") for status in found]
+    return [status.decode() for status in re.findall(rb"HTTP/1\.\d (\d{3}) ", received)]

@@ -24,6 +24,7 @@ def test_statuses_are_found_behind_bodies_too() -> None:
         "422",
     ]
     assert statuses(b"") == []
+    assert statuses(b'HTTP/1.1 505 No\r\n\r\n{"detail": "speak HTTP/1.1: then') == ["505"]
 
 
 def test_bombs_have_their_length() -> None:
