@@ -220,7 +220,7 @@ CASES = (
             "unloadable": exactly(0),
             "unaltered_status": exactly("201"),
         },
-        {"taken": 11},
+        {"taken": 6},
     ),
     Case(
         "import-overflow",

@@ -182,7 +182,9 @@ CASES = (
             damage(name),
             # a copy over the file keeps its inode; SQLite's log then brings back what the copy does not have
             {"lost_chunks": exactly(0)} if name == "overwritten" else NOTICED,
-            {} if name == "overwritten" else {"noticed_s": NOTICED_S, "ready_after": 1, "chunk_after": "200"},
+            {}
+            if name in ("overwritten", "replaced")
+            else {"noticed_s": NOTICED_S, "ready_after": 1, "chunk_after": "200"},
         )
         for name, (sentence, _) in DAMAGES.items()
     ),

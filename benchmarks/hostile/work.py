@@ -93,7 +93,7 @@ CASES = (
             "in_flight_after_10_s": exactly(0),
             "sigterm_s": at_most(10),
         },
-        {"good_failed": 20, "in_flight_after_10_s": 1_000, "sigterm_s": DRAIN_S},
+        {"good_failed": 20, "in_flight_after_10_s": 978, "sigterm_s": DRAIN_S},
     ),
     Case(
         "work-present",
