@@ -1,0 +1,82 @@
+"""Attacks on a running server: small requests that take much, odd framing, damaged stores, graphs that read files.
+
+Each case starts servers, attacks them, and compares what it saw with a bound that the defence has to keep. With
+``--against`` another checkout's server is attacked too, so that one run has both sides. Cases that need a program that
+is missing (HAProxy, Valkey) or root are skipped with the reason.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from benchmarks.contenders import ROOT
+from benchmarks.hostile.case import Case, Measured, measure
+from benchmarks.hostile.cases import CASES
+from benchmarks.hostile.report import print_results, summary, write_markdown
+from benchmarks.hostile.stage import Checkout
+
+AT_A_TIME = 3  # cases of the quick form that need not run alone
+THIS, OTHER = "after", "before"  # the sides, by their column in the table
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--against", type=Path, metavar="DIR", help="attack the server of this checkout too")
+    parser.add_argument("--only", nargs="+", default=(), metavar="NAME", help="cases whose names contain one of these")
+    parser.add_argument("--before", type=Path, help="results of an earlier run, whose column 'before' is kept")
+    parser.add_argument("--markdown", type=Path, help="where the table goes, Markdown")
+
+
+def run(arguments: argparse.Namespace) -> dict[str, Any]:
+    if sys.platform != "linux":
+        raise SystemExit("the attacks read what a server takes from /proc: run this benchmark on Linux")
+    cases = chosen(CASES, arguments.only)
+    checkouts = {THIS: Checkout(ROOT, Path(sys.executable))}
+    if arguments.against is not None:
+        checkouts[OTHER] = Checkout.at(arguments.against)
+    kept = json.loads(arguments.before.read_text()) if arguments.before is not None else None
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    measured: dict[str, dict[str, Measured]] = {side: {} for side in checkouts}
+    with tempfile.TemporaryDirectory(prefix="hetsyn-hostile-") as folder:
+        scratch = Path(folder)
+
+        def attack(side: str, case: Case) -> None:
+            place = scratch / f"{case.name}-{side}"
+            place.mkdir()
+            one = measured[side][case.name] = measure(case, checkouts[side], place, is_quick=arguments.quick)
+            console.print(
+                f"{case.name}, {side}: {one.verdict} in {one.seconds:.1f} s {dict(one.figures)}", markup=False
+            )
+
+        timed = [case for case in cases if case.is_timed or not arguments.quick]
+        with ThreadPoolExecutor(AT_A_TIME) as attacks:
+            for attacked in [attacks.submit(attack, s, case) for case in cases if case not in timed for s in checkouts]:
+                attacked.result()
+        for case in timed:
+            for side in checkouts:
+                attack(side, case)
+    results = summary(cases, {side: checkout.commit for side, checkout in checkouts.items()}, measured, kept)
+    print_results(results)
+    if arguments.markdown is not None:
+        write_markdown(results, arguments.markdown)
+    return results
+
+
+def chosen(cases: Sequence[Case], names: Sequence[str]) -> list[Case]:
+    """The cases whose names contain one of ``names``; all without names.
+
+    Raises:
+        SystemExit: a name is that of no case.
+    """
+    for name in names:
+        if not any(name in case.name for case in cases):
+            raise SystemExit(f"no case is called {name}: {', '.join(case.name for case in cases)}")
+    return [case for case in cases if not names or any(name in case.name for name in names)]

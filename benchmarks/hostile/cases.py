@@ -1,0 +1,22 @@
+"""All cases, area by area."""
+
+from __future__ import annotations
+
+from benchmarks.hostile import (
+    artifacts,
+    clocks,
+    decoding,
+    framing,
+    headers,
+    imports,
+    memory,
+    proxied,
+    sessions,
+    stores,
+    valkey_stores,
+    work,
+)
+from benchmarks.hostile.case import Case
+
+AREAS = (framing, headers, proxied, decoding, memory, work, imports, sessions, stores, valkey_stores, artifacts, clocks)
+CASES: tuple[Case, ...] = tuple(case for area in AREAS for case in area.CASES)
