@@ -1,6 +1,6 @@
 """Is `hetsyn serve` of this checkout as fast as that of another checkout? Both under the same load, in turns.
 
-In each round both servers start anew, on the models of this checkout. Each load goes to one server and then to the
+In each round both servers start anew, each on the models of its checkout. Each load goes to one server and then to the
 other, and the first of the two alternates from round to round. The loads are closed loops at concurrency 16 and 64:
 chunks of 100 ms of the shipped recordings for ``speech-digits``, and packed events of 25 steps for ``shd-size``.
 ``ratios`` has the medians of the ratios within a round. Above 1 this checkout is better. Passed: no ratio below 0.97. A
@@ -102,7 +102,7 @@ class Checkout:
         """
         address = Address("127.0.0.1", free_port())
         # -P: not the working directory's hetsyn.py
-        command = [str(self.python), "-P", "-m", "hetsyn", "serve", "--models", str(ROOT / "models")]
+        command = [str(self.python), "-P", "-m", "hetsyn", "serve", "--models", str(self.root / "models")]
         command += ["--port", str(address.port), "--log-level", "warning"]
         missing = missing_answer(probe.target(address), probe.load.chunks[0])
         with ServerProcess(command, self.environment, missing, log) as server:
