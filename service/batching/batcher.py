@@ -36,8 +36,8 @@ from service.engine.work import Job, Outcome, Work, begin, count_events, steps_l
 from service.errors import HetsynError
 from service.models.model import Model
 
-# A chunk takes a round of the event loop from its socket to the batcher, which starts its request's task. Those that
-# are read from their sockets in that round come one round later.
+# A chunk takes two rounds of the event loop from its socket to the batcher: one starts its request's task, one comes
+# after it is decoded.
 QUIET_ROUNDS = 2
 MOST_ROUNDS = 16  # a batch starts after so many rounds although chunks keep arriving
 

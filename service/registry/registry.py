@@ -10,6 +10,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+import types
+from collections.abc import Generator
 from typing import Any
 
 from service.admission.permits import Permit
@@ -39,6 +41,17 @@ IMPORT_BYTES = 1024 * 1024
 MAX_ATTEMPTS = 10  # decisions on one request; each one after the first means that another process was faster
 
 log = logging.getLogger("hetsyn.sessions")
+
+
+@types.coroutine
+def next_round() -> Generator[None, None, None]:
+    """Let the other tasks have their turn of the event loop; ``asyncio.sleep(0)`` takes twice as long.
+
+    So all chunks that came together are decoded, then all are decided on, and after their batch all are committed, then
+    all are sent. Each part of the code does its work for all of them while the processor has it in its cache. Without
+    it, a chunk takes 9% more CPU time under load (``python -m benchmarks compare``).
+    """
+    yield
 
 
 class SessionRegistry:
@@ -83,6 +96,7 @@ class SessionRegistry:
             HetsynError: the session is unchanged. The message says what the client can do, unless it is an
                 ArtifactError.
         """
+        await next_round()
         envelope = request.envelope
         entry = self.sessions.enter(
             envelope.session or secrets.token_urlsafe(16),
@@ -92,9 +106,11 @@ class SessionRegistry:
         )
         try:
             async with entry.turn(permit.due_s):
-                return await self._answer(entry, request, permit)
+                reply = await self._answer(entry, request, permit)
         finally:
             self.sessions.leave(entry)
+        await next_round()
+        return reply
 
     async def delete(self, session_id: str) -> None:
         """Delete a session, after the chunks that arrived before. A session with a damaged record is deleted too.

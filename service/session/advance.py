@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
+from pydantic_core import to_json
+
 from service.admission.permits import Permit
 from service.contract.manifest import FormName
 from service.engine.engine import Engine
@@ -18,7 +20,7 @@ from service.observe.counters import Counters
 from service.session.protocol import Known, Progress, applied
 from service.session.session import Session
 from service.settings import FormsChoice
-from service.wire.schema import Envelope, InferRequest, Reply
+from service.wire.schema import Envelope, InferRequest
 
 RunChunk = Callable[[Model, FormName, Work, str, float], Awaitable[Outcome]]
 """``Batcher.run``."""
@@ -143,7 +145,7 @@ class Advance:
         work = Work(stream, request.chunk, end, needs_host and not end)
         outcome = await self._run(session.model, session.form, work, permit.client, permit.due_s)
         steps = outcome.result.steps
-        reply = _reply(session_id, session, seq, end, outcome).to_json()
+        reply = _reply_json(session_id, session, seq, end, outcome)
         progress = applied(session.known.progress, seq=seq, digest=request.digest, steps=steps, end=end, reply=reply)
         known = Known(progress, session.known.created_s, clock())
         after = Session(session.model, session.form, known, None if end else outcome.stream)
@@ -157,21 +159,23 @@ class Advance:
         self._counters.sessions_ended += chunk.session.known.progress.ended
 
 
-def _reply(session_id: str, session: Session, seq: int, end: bool, outcome: Outcome) -> Reply:
+def _reply_json(session_id: str, session: Session, seq: int, end: bool, outcome: Outcome) -> bytes:
+    """The JSON of a ``Reply``, as ``Reply.to_json`` makes it: without the object, which costs as much again."""
     manifest, result = session.model.manifest, outcome.result
     is_trace = manifest.decision.rule == "trace"
-    likeliest = int(result.probabilities.argmax())
-    return Reply(
-        session=session_id,
-        model=manifest.name,
-        version=manifest.version,
-        form=session.form,
-        seq=seq,
-        steps=result.steps,
-        total_steps=session.known.progress.total_steps + result.steps,
-        label=manifest.labels[likeliest] if result.is_decided and not is_trace else None,
-        labels=manifest.labels,
-        probabilities=None if is_trace else tuple(result.probabilities.tolist()),
-        end=end,
-        readout=None if result.readout is None else tuple(map(tuple, result.readout.tolist())),
-    )
+    reply = {
+        "session": session_id,
+        "model": manifest.name,
+        "version": manifest.version,
+        "form": session.form,
+        "seq": seq,
+        "steps": result.steps,
+        "total_steps": session.known.progress.total_steps + result.steps,
+        "label": manifest.labels[int(result.probabilities.argmax())] if result.is_decided and not is_trace else None,
+        "labels": manifest.labels,
+        "probabilities": None if is_trace else result.probabilities.tolist(),
+        "end": end,
+    }
+    if result.readout is not None:
+        reply["readout"] = result.readout.tolist()
+    return to_json(reply)

@@ -16,10 +16,11 @@ CONTENT_TYPES = (
     JSON_TYPE, WAV_TYPES[0], "audio/L16;rate=8000", events.MEDIA_TYPE, frames.MEDIA_TYPE,
 )  # fmt: skip
 
-LONGEST_CACHED = 256  # characters of a content type that is kept; clients send any
+LONGEST_TYPE = 256  # characters of a content type; clients send any, and those that are taken are kept
 LONGEST = 100  # characters of what a client sent, in a message
 
 
+@lru_cache(maxsize=256)  # it keeps no errors
 def parse_content_type(content_type: str) -> tuple[str, Mapping[str, str]]:
     """Parse the header ``Content-Type`` (RFC 9110, section 8.3).
 
@@ -28,11 +29,10 @@ def parse_content_type(content_type: str) -> tuple[str, Mapping[str, str]]:
 
     Raises:
         InputError: a parameter occurs twice.
+        UnsupportedInput: it is longer than any that is accepted.
     """
-    return _parse_cached(content_type) if len(content_type) <= LONGEST_CACHED else _parse(content_type)
-
-
-def _parse(content_type: str) -> tuple[str, Mapping[str, str]]:
+    if len(content_type) > LONGEST_TYPE:
+        raise unsupported(content_type)
     # email.message would read these too, but as RFC 2231 has it: "charset*" and "rate*0" mean something else in HTTP
     media_type, *rest = content_type.split(";")
     parameters: dict[str, str] = {}
@@ -44,9 +44,6 @@ def _parse(content_type: str) -> tuple[str, Mapping[str, str]]:
         if name:
             parameters[name] = value.strip().strip('"')
     return media_type.strip().lower(), MappingProxyType(parameters)
-
-
-_parse_cached = lru_cache(maxsize=256)(_parse)
 
 
 def unsupported(content_type: str) -> UnsupportedInput:

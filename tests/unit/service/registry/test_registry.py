@@ -24,9 +24,11 @@ from service.errors import (
 )
 from service.models.catalog import ModelCatalog
 from service.wire.chunk import spike_chunk
+from service.wire.schema import Reply
 from tests.support.artifact import write_artifact
-from tests.support.fake_graph import CHANNELS, TAIL
+from tests.support.fake_graph import CHANNELS, TAIL, Rule, load_fake
 from tests.support.gate import Gate
+from tests.support.infer_request import infer_request
 from tests.support.server import DirectServer, ServeDirect
 from tests.support.signals import spikes
 
@@ -46,6 +48,16 @@ async def test_a_session_goes_on_where_it_was(server: DirectServer) -> None:
     at_once = await server.send(None, None, chunk=spike_chunk(30, times, units), end=True)
     assert at_once.probabilities == third.probabilities
     assert at_once.session != "a"
+
+
+@pytest.mark.parametrize("rule", ["sum_softmax", "spike_count", "last", "trace"])
+async def test_a_reply_is_the_json_of_its_schema(rule: Rule, tmp_path: Path, serve: ServeDirect) -> None:
+    write_artifact(tmp_path / "ruled", "digits", rule=rule)
+    server = serve(ModelCatalog(tmp_path / "ruled", load=load_fake))
+    for seq, end in enumerate((False, True)):
+        with server.admission.permit("") as permit:
+            reply = await server.registry.infer(infer_request("a", seq, end=end), permit)
+        assert Reply.from_json(reply).to_json() == reply
 
 
 async def test_an_id_is_made_where_there_is_none(server: DirectServer) -> None:
