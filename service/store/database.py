@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import time
 from pathlib import Path
 from typing import Literal
 
@@ -13,6 +14,7 @@ from service.observe.clock import SteadyClock
 Synchronous = Literal["full", "normal"]
 
 OPENING_S = 10.0  # longest wait for a lock at the start: another server may be making the tables
+RETRY_S = 0.01
 APPLICATION_ID = 0x48535331  # "HSS1", in the file's header
 SCHEMA_VERSION = 1
 
@@ -39,6 +41,18 @@ def open_database(path: Path, synchronous: Synchronous) -> sqlite3.Connection:
         StoreUnusable: the file is something else, of another version, or damaged.
         sqlite3.Error: it cannot be opened.
     """
+    until_s = time.monotonic() + OPENING_S
+    while True:
+        try:
+            return _open_once(path, synchronous)
+        except sqlite3.OperationalError as error:
+            # SQLite does not wait for a lock that it needs to switch the log on, since that could be a deadlock
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() >= until_s:
+                raise
+        time.sleep(RETRY_S)
+
+
+def _open_once(path: Path, synchronous: Synchronous) -> sqlite3.Connection:
     _check_is_database(path)
     database = sqlite3.connect(path, timeout=OPENING_S, isolation_level=None)
     try:

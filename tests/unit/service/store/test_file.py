@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from service.errors import HetsynError, StateCorrupt, StateForeign, StoreFull, StoreUnavailable, StoreUnusable
+from service.store import database
 from service.store.base import FOREIGN_REVISION, NO_REVISION, Change, CommitResult, Stored
 from service.store.file import FileStore
 from tests.support.change import COMMITTED, FENCED, delete, put
@@ -220,3 +221,21 @@ async def test_a_malformed_page_is_reported_as_damage(tmp_path: Path, monkeypatc
         assert isinstance(verdicts[1], StateCorrupt)
         assert verdicts[2] is COMMITTED
         assert await records(store, "a", "bad", "c") == [b"record", None, b"record"]
+
+
+def test_opening_waits_while_another_server_makes_the_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "sessions.db"
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    other.execute("CREATE TABLE clock (boot TEXT PRIMARY KEY, offset_s REAL NOT NULL)")
+    pauses: list[float] = []
+
+    def pause(seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) == 2:
+            other.execute("ROLLBACK")
+
+    monkeypatch.setattr("service.store.database.time.sleep", pause)
+    database.open_database(path, "full").close()
+    other.close()
+    assert len(pauses) == 2
