@@ -47,7 +47,7 @@ def open_database(path: Path, synchronous: Synchronous) -> sqlite3.Connection:
             return _open_once(path, synchronous)
         except sqlite3.OperationalError as error:
             # SQLite does not wait for a lock that it needs to switch the log on, since that could be a deadlock
-            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() >= until_s:
+            if getattr(error, "sqlite_errorcode", None) != sqlite3.SQLITE_BUSY or time.monotonic() >= until_s:
                 raise
         time.sleep(RETRY_S)
 
