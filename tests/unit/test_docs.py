@@ -10,7 +10,7 @@ import pytest
 import typer
 
 import hetsyn
-from service.commands import serve
+from service.commands.serve import serve
 from tests.support.documents import LANGUAGES, PAGES, README, anchors, blocks, commands, links, name_of, paths, prose
 from tests.support.paths import DOCS, ROOT
 
