@@ -12,6 +12,7 @@ import logging
 import secrets
 import types
 from collections.abc import Generator
+from contextlib import suppress
 from typing import Any
 
 from service.admission.permits import Permit
@@ -109,7 +110,8 @@ class SessionRegistry:
                 reply = await self._answer(entry, request, permit)
         finally:
             self.sessions.leave(entry)
-        await next_round()
+        with suppress(asyncio.CancelledError):  # too late: the chunk is applied
+            await next_round()
         return reply
 
     async def delete(self, session_id: str) -> None:
