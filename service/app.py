@@ -227,6 +227,7 @@ def create_app(
         admission=server.admission,
         uploads=server.uploads,
         connections=server.connections,
+        batcher=server.batcher,
         counters=server.counters,
         operator=server.operator,
         lifespan=lifespan,

@@ -17,6 +17,7 @@ from service.api.connection import Connections
 from service.api.infer import PATH as INFER_PATH
 from service.api.infer import InferEndpoint
 from service.api.request_id import RequestIdEcho
+from service.batching.batcher import Batcher
 from service.carried.sessions import CarriedSessions
 from service.models.catalog import ModelCatalog
 from service.observe.counters import Counters
@@ -85,6 +86,7 @@ def create_application(
     admission: Admission,
     uploads: Uploads,
     connections: Connections,
+    batcher: Batcher,
     counters: Counters,
     operator: OperatorStatus,
     lifespan: Callable[[Any], AbstractAsyncContextManager[None]],
@@ -99,6 +101,7 @@ def create_application(
         admission: permits for requests in flight.
         uploads: bodies of requests.
         connections: for ``/metrics``.
+        batcher: for ``/metrics``.
         counters: for ``/metrics``.
         operator: what runs the networks, for ``/metrics`` and ``/models``.
         lifespan: entered when the application starts, left when it stops.
@@ -118,7 +121,7 @@ def create_application(
     rest.include_router(sessions.router(registry, admission, uploads, limits.max_body_bytes))
     rest.include_router(models.router(catalog, operator))
     rest.include_router(health.router(registry, admission))
-    rest.include_router(metrics.router(counters, registry, admission, uploads, connections, catalog, operator))
+    rest.include_router(metrics.router(counters, registry, admission, uploads, connections, batcher, catalog, operator))
     docs.install(rest)
     rest.openapi = lambda: _document(rest)  # type: ignore[method-assign]  # as FastAPI documents it
     app = Application(infer, rest)
