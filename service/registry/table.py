@@ -25,8 +25,10 @@ from service.session.snapshot import Snapshot
 if TYPE_CHECKING:
     from service.registry.room import SessionGroup
 
-SLICE = 100  # entries that a sweep checks in one turn of the event loop: a tenth of a millisecond
+RowName = Literal["", "first", "later", "ended"]
+"""Of ``room.SessionGroup.rows``; empty for none."""
 
+SLICE = 100  # entries that a sweep checks in one turn of the event loop: a tenth of a millisecond
 
 ENTRY_BYTES = 1_150
 """Memory of an entry beside its ``Session.bytes``: objects, room in dictionaries, and what the allocator loses."""
@@ -52,7 +54,7 @@ class SessionEntry:
         bytes: of memory that the table counts for the session.
         groups: of sessions that the entry counts in (``room``).
         has_place: the session counts as an open one.
-        row: of ``room.SessionGroup.rows`` that has the entry; empty for none.
+        row: that has the entry.
     """
 
     __slots__ = (
@@ -72,7 +74,7 @@ class SessionEntry:
         self.bytes = 0
         self.groups: tuple[SessionGroup, ...] = ()
         self.has_place = False
-        self.row: Literal["", "first", "later", "ended"] = ""
+        self.row: RowName = ""
 
     def turn(self, due_s: float = inf) -> _Turn:
         """A context in which a request has the session to itself, first come, first served.
