@@ -22,6 +22,7 @@ from service.carried.sessions import CarriedSessions
 from service.models.catalog import ModelCatalog
 from service.observe.counters import Counters
 from service.registry.registry import SessionRegistry
+from service.registry.transfer import SessionTransfer
 from service.runtime.operators import OperatorStatus
 from service.settings import Limits
 from service.wire.content_types import JSON_TYPE
@@ -82,6 +83,7 @@ def create_application(
     *,
     catalog: ModelCatalog,
     registry: SessionRegistry,
+    transfer: SessionTransfer,
     carried: CarriedSessions,
     admission: Admission,
     uploads: Uploads,
@@ -97,6 +99,7 @@ def create_application(
         limits: of a body.
         catalog: of the models.
         registry: of the sessions that the server stores.
+        transfer: exports and imports them.
         carried: sessions that the clients carry.
         admission: permits for requests in flight.
         uploads: bodies of requests.
@@ -118,7 +121,7 @@ def create_application(
     )
     problems.install(rest)
     infer_openapi.add_route(rest, infer)
-    rest.include_router(sessions.router(registry, admission, uploads, limits.max_body_bytes))
+    rest.include_router(sessions.router(registry, transfer, admission, uploads, limits.max_body_bytes))
     rest.include_router(models.router(catalog, operator))
     rest.include_router(health.router(registry, admission))
     rest.include_router(metrics.router(counters, registry, admission, uploads, connections, batcher, catalog, operator))
