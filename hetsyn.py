@@ -104,11 +104,13 @@ SUBCOMMANDS = {
     "train": Subcommand("hetsyn_model.commands", "Train a network on recordings or spikes.", "train"),
     "experiment": Subcommand("experiments.commands", "Run one of the paper's experiments.", "train"),
     "export": Subcommand("export.commands", "Turn a trained checkpoint into an artifact that can be served.", "train"),
-    "serve": Subcommand("service.commands", "Serve the models of a folder over HTTP.", "cpu"),
-    "reload": Subcommand("service.commands", "Make a server read its folder of models again.", "cpu"),
+    "serve": Subcommand("service.commands.serve", "Serve the models of a folder over HTTP.", "cpu"),
+    "reload": Subcommand("service.commands.reload", "Make a server read its folder of models again.", "cpu"),
     "stream": Subcommand("hetsyn_client.commands", "Stream a recording to a server and show what it hears.", "cpu"),
     "bench": Subcommand("hetsyn_client.loadtest.commands", "Put a server under load and measure its latency.", "bench"),
-    "inspect": Subcommand("service.commands", "Check an artifact and show its sizes, errors and accuracy.", "cpu"),
+    "inspect": Subcommand(
+        "service.commands.inspect", "Check an artifact and show its sizes, errors and accuracy.", "cpu"
+    ),
 }
 OPTIONAL = (
     *("torch", "h5py", "matplotlib", "onnx", "scipy", "soundfile", "threadpoolctl"),

@@ -29,6 +29,7 @@ from service.registry.local import LocalSessions
 from service.registry.registry import SessionRegistry
 from service.registry.shared import SharedSessions
 from service.registry.table import SessionTable
+from service.registry.transfer import SessionTransfer
 from service.reload.reload import Reloader
 from service.reload.smoke_test import smoke_test
 from service.runtime.onnx import operator_status
@@ -56,6 +57,7 @@ class Server:
         uploads: bodies under way.
         batcher: computes chunks.
         registry: of the sessions that the server stores.
+        transfer: exports and imports them.
         carried: sessions that the clients carry.
         reloader: of the catalog.
     """
@@ -68,6 +70,7 @@ class Server:
     connections: Connections
     batcher: Batcher
     registry: SessionRegistry
+    transfer: SessionTransfer
     carried: CarriedSessions
     reloader: Reloader
     operator: OperatorStatus
@@ -191,7 +194,8 @@ def build_server(
         uploads=uploads,
         connections=Connections(limits, counters),
         batcher=batcher,
-        registry=SessionRegistry(sessions, advance, catalog, packing, counters),
+        registry=SessionRegistry(sessions, advance, counters),
+        transfer=SessionTransfer(sessions, catalog, packing, counters),
         carried=CarriedSessions(tokens, advance, counters, wall),
         reloader=reloader,
         operator=operator_status(),
@@ -223,10 +227,12 @@ def create_app(
         settings.limits,
         catalog=server.catalog,
         registry=server.registry,
+        transfer=server.transfer,
         carried=server.carried,
         admission=server.admission,
         uploads=server.uploads,
         connections=server.connections,
+        batcher=server.batcher,
         counters=server.counters,
         operator=server.operator,
         lifespan=lifespan,

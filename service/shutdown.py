@@ -76,7 +76,7 @@ class GracefulServer(uvicorn.Server):
         handlers = self._own_signals()
         for number, handler in handlers.items():
             self._loop.add_signal_handler(number, handler)
-        if handlers:  # those that came while the models were loaded (service/commands.py)
+        if handlers:  # those that came while the models were loaded (service/commands/serve.py)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, handlers)
         try:
             if self._prepare is not None:

@@ -238,5 +238,7 @@ class Stage:
 
     def has_option(self, name: str) -> bool:
         """Whether ``hetsyn serve`` of the checkout has an option."""
-        source = (self.checkout.root / "service/commands.py").read_text()
-        return f"    {name.removeprefix('--').replace('-', '_')}: Annotated[" in source
+        option = f"    {name.removeprefix('--').replace('-', '_')}: Annotated["
+        # an older checkout has all commands in one file
+        files = (self.checkout.root / path for path in ("service/commands/serve.py", "service/commands.py"))
+        return any(option in file.read_text() for file in files if file.exists())

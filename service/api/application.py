@@ -17,10 +17,12 @@ from service.api.connection import Connections
 from service.api.infer import PATH as INFER_PATH
 from service.api.infer import InferEndpoint
 from service.api.request_id import RequestIdEcho
+from service.batching.batcher import Batcher
 from service.carried.sessions import CarriedSessions
 from service.models.catalog import ModelCatalog
 from service.observe.counters import Counters
 from service.registry.registry import SessionRegistry
+from service.registry.transfer import SessionTransfer
 from service.runtime.operators import OperatorStatus
 from service.settings import Limits
 from service.wire.content_types import JSON_TYPE
@@ -81,10 +83,12 @@ def create_application(
     *,
     catalog: ModelCatalog,
     registry: SessionRegistry,
+    transfer: SessionTransfer,
     carried: CarriedSessions,
     admission: Admission,
     uploads: Uploads,
     connections: Connections,
+    batcher: Batcher,
     counters: Counters,
     operator: OperatorStatus,
     lifespan: Callable[[Any], AbstractAsyncContextManager[None]],
@@ -95,10 +99,12 @@ def create_application(
         limits: of a body.
         catalog: of the models.
         registry: of the sessions that the server stores.
+        transfer: exports and imports them.
         carried: sessions that the clients carry.
         admission: permits for requests in flight.
         uploads: bodies of requests.
         connections: for ``/metrics``.
+        batcher: for ``/metrics``.
         counters: for ``/metrics``.
         operator: what runs the networks, for ``/metrics`` and ``/models``.
         lifespan: entered when the application starts, left when it stops.
@@ -115,10 +121,10 @@ def create_application(
     )
     problems.install(rest)
     infer_openapi.add_route(rest, infer)
-    rest.include_router(sessions.router(registry, admission, uploads, limits.max_body_bytes))
+    rest.include_router(sessions.router(registry, transfer, admission, uploads, limits.max_body_bytes))
     rest.include_router(models.router(catalog, operator))
     rest.include_router(health.router(registry, admission))
-    rest.include_router(metrics.router(counters, registry, admission, uploads, connections, catalog, operator))
+    rest.include_router(metrics.router(counters, registry, admission, uploads, connections, batcher, catalog, operator))
     docs.install(rest)
     rest.openapi = lambda: _document(rest)  # type: ignore[method-assign]  # as FastAPI documents it
     app = Application(infer, rest)

@@ -9,7 +9,6 @@ two parsers could read differently (RFC 9112, section 11.2).
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Sized
 from math import inf
 from typing import Any
@@ -24,7 +23,7 @@ from uvicorn.server import ServerState
 from service.admission.fair_share import FairShare, client_of
 from service.admission.presence import SCOPE_KEY, Presence
 from service.api import refusals
-from service.api.refusals import MOST_FIELDS, MOST_HEADER_BYTES, MOST_URL_BYTES
+from service.api.refusals import MOST_HEADER_BYTES, MOST_URL_BYTES, SPECIAL
 from service.api.request_parser import RequestParser
 from service.api.response_writer import ResponseWriter
 from service.observe.counters import Counters
@@ -40,10 +39,6 @@ RESET_S = 0.02
 
 MOST_PIPELINED = 128  # requests of a connection that wait for the response to the one before
 UNREAD_S = 2.0  # a client that has not read for as long may be displaced
-
-# headers that decide where a request ends and whether it is served, beside Content-Length, which the parser checks
-SPECIAL = frozenset((b"host", b"transfer-encoding", b"expect"))
-HOST = re.compile(rb"[A-Za-z0-9._~!$&'()*+,;=:%\[\]-]*")  # characters of RFC 3986, section 3.2
 
 
 class Refused(Exception):
@@ -276,7 +271,11 @@ class Connection(HttpToolsProtocol):
         if len(self.pipeline) >= MOST_PIPELINED:
             self.end("pipelined")
             raise Refused
-        refusal = self._refusal(special)
+        version = self.parser.get_http_version()
+        refusal = refusals.of_head(version, self.url, self.headers, special, self._header_bytes)
+        if len(special) > 1:  # one is Host
+            expected = [value.lower() for name, value in special if name == b"expect"]
+            self.expect_100_continue = version == "1.1" and b"100-continue" in expected
         self._header_bytes = 0
         before, app = self.cycle, self.app
         if refusal is not None:
@@ -289,42 +288,13 @@ class Connection(HttpToolsProtocol):
         self.headers = []  # takes the trailers: they may not replace headers (RFC 9110, section 6.5.1)
         if before is not None and not before.response_complete:
             self._earlier.append(before)
-            if self._probe_due is None and self.parser.get_http_version() == "1.1":
+            if self._probe_due is None and version == "1.1":
                 self._probe_after(MOST_PROBE_S)  # nothing is read meanwhile, not even the end of the connection
         if refusal is not None:
             self.cycle.more_body = False
             self._is_refused = True
             self._connections.counters.connections_ended["refused-request"] += 1
             raise Refused
-
-    def _refusal(self, special: list[tuple[bytes, bytes]]) -> Response | None:
-        """What a request is refused with, if it is."""
-        version = self.parser.get_http_version()
-        if version != "1.1" or len(special) != 1 or special[0][0] != b"host":
-            if version not in ("1.0", "1.1"):
-                return refusals.VERSION
-            hosts, codings = (
-                [value for name, value in special if name == of] for of in (b"host", b"transfer-encoding")
-            )
-            if len(hosts) > 1 or (version == "1.1" and not hosts):
-                return refusals.NO_HOST
-            if codings and (version == "1.0" or [coding.strip().lower() for coding in codings] != [b"chunked"]):
-                return refusals.CODING
-            expected = [value.lower() for name, value in special if name == b"expect"]
-            self.expect_100_continue = version == "1.1" and b"100-continue" in expected
-        else:
-            hosts = [special[0][1]]
-        if hosts and HOST.fullmatch(hosts[0]) is None:
-            return refusals.NO_HOST
-        if len(self.url) > MOST_URL_BYTES:
-            return refusals.LONG_URL
-        if len(self.headers) > MOST_FIELDS:
-            return refusals.LONG_HEADERS
-        if self._header_bytes > MOST_HEADER_BYTES:  # some of it may be the body, or the next request
-            length = len(self.url) + sum(len(name) + len(value) + len(": \r\n") for name, value in self.headers)
-            if length > MOST_HEADER_BYTES:
-                return refusals.LONG_HEADERS
-        return None
 
     def on_body(self, body: bytes) -> None:
         self._header_bytes = 0

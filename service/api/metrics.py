@@ -13,6 +13,7 @@ from prometheus_client.registry import Collector
 from service.admission.permits import Admission
 from service.admission.uploads import Uploads
 from service.api.connection import Connections
+from service.batching.batcher import Batcher
 from service.models.catalog import ModelCatalog
 from service.observe.counters import Counters
 from service.registry.registry import SessionRegistry
@@ -29,6 +30,7 @@ class _ServerCollector(Collector):
         admission: Admission,
         uploads: Uploads,
         connections: Connections,
+        batcher: Batcher,
         catalog: ModelCatalog,
         operator: OperatorStatus,
     ) -> None:
@@ -37,6 +39,7 @@ class _ServerCollector(Collector):
         self._admission = admission
         self._uploads = uploads
         self._connections = connections
+        self._batcher = batcher
         self._catalog = catalog
         self._operator = operator
 
@@ -48,6 +51,9 @@ class _ServerCollector(Collector):
             float(self._admission.is_ready and not self._registry.sessions.trouble),
         )
         yield _gauge("hetsyn_requests_in_flight", "Requests in flight.", self._admission.in_flight)
+        yield _gauge(
+            "hetsyn_waiting_steps", "Network steps of chunks that wait or are computed.", self._batcher.waiting_work
+        )
         yield _gauge("hetsyn_uploads", "Bodies under way.", self._uploads.under_way)
         yield _gauge("hetsyn_connections", "Open connections.", len(self._connections.shares))
         yield _by_label(
@@ -127,12 +133,15 @@ def router(
     admission: Admission,
     uploads: Uploads,
     connections: Connections,
+    batcher: Batcher,
     catalog: ModelCatalog,
     operator: OperatorStatus,
 ) -> APIRouter:
     routes = APIRouter(tags=["health"])
     collectors = CollectorRegistry(auto_describe=False)
-    collectors.register(_ServerCollector(counters, registry, admission, uploads, connections, catalog, operator))
+    collectors.register(
+        _ServerCollector(counters, registry, admission, uploads, connections, batcher, catalog, operator)
+    )
 
     @routes.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
     async def metrics() -> Response:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sequence
 from http import HTTPStatus
 
 from fastapi import Response
@@ -14,6 +15,12 @@ from service.api import problems
 MOST_HEADER_BYTES = 64 * 1024
 MOST_FIELDS = 128  # headers of a request
 MOST_URL_BYTES = 8 * 1024  # RFC 9112, section 3
+
+# headers that decide where a request ends and whether it is served, beside Content-Length, which the parser checks
+SPECIAL = frozenset((b"host", b"transfer-encoding", b"expect"))
+HOST = re.compile(rb"[A-Za-z0-9._~!$&'()*+,;=:%\[\]-]*")  # characters of RFC 3986, section 3.2
+
+Field = tuple[bytes, bytes]
 
 
 def _refusal(status: HTTPStatus, detail: str) -> Response:
@@ -39,7 +46,7 @@ CODING = _refusal(
 VERSION = _refusal(HTTPStatus.HTTP_VERSION_NOT_SUPPORTED, "this version of HTTP is not spoken: send HTTP/1.1")
 
 
-def to_bytes(refusal: Response, headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+def to_bytes(refusal: Response, headers: Iterable[Field]) -> bytes:
     """A refusal where there is no request whose response it could be.
 
     Args:
@@ -49,3 +56,38 @@ def to_bytes(refusal: Response, headers: Iterable[tuple[bytes, bytes]]) -> bytes
     line = b"HTTP/1.1 %d %b" % (refusal.status_code, HTTPStatus(refusal.status_code).phrase.encode())
     fields = [b"%b: %b" % field for field in (*headers, *refusal.raw_headers)]
     return b"\r\n".join((line, *fields, b"", bytes(refusal.body)))
+
+
+def of_head(
+    version: str, url: bytes, headers: Sequence[Field], special: Sequence[Field], received_bytes: int
+) -> Response | None:
+    """What a request is refused with, by its head; None if it is not.
+
+    Args:
+        version: of HTTP, as the parser has it.
+        url: of the request.
+        headers: all of them, with names in lower case.
+        special: those of ``SPECIAL``.
+        received_bytes: in which the head came; some of them may be the body, or the next request.
+    """
+    if version != "1.1" or len(special) != 1 or special[0][0] != b"host":
+        if version not in ("1.0", "1.1"):
+            return VERSION
+        hosts, codings = ([value for name, value in special if name == of] for of in (b"host", b"transfer-encoding"))
+        if len(hosts) > 1 or (version == "1.1" and not hosts):
+            return NO_HOST
+        if codings and (version == "1.0" or [coding.strip().lower() for coding in codings] != [b"chunked"]):
+            return CODING
+    else:
+        hosts = [special[0][1]]
+    if hosts and HOST.fullmatch(hosts[0]) is None:
+        return NO_HOST
+    if len(url) > MOST_URL_BYTES:
+        return LONG_URL
+    if len(headers) > MOST_FIELDS:
+        return LONG_HEADERS
+    if received_bytes > MOST_HEADER_BYTES:
+        length = len(url) + sum(len(name) + len(value) + len(": \r\n") for name, value in headers)
+        if length > MOST_HEADER_BYTES:
+            return LONG_HEADERS
+    return None

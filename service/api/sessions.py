@@ -16,6 +16,7 @@ from service.admission.uploads import Upload, Uploads
 from service.api import problems
 from service.errors import ModelAbsent, StateError, TooLarge, UnsupportedInput
 from service.registry.registry import SessionRegistry
+from service.registry.transfer import SessionTransfer
 from service.store.record import MEDIA_TYPE
 from service.wire.content_types import LONGEST, parse_content_type
 from service.wire.schema import SESSION_ID, SessionDescription
@@ -24,7 +25,9 @@ STATE_TYPES = (MEDIA_TYPE, "application/octet-stream")
 Id = Annotated[str, InPath(pattern=SESSION_ID)]
 
 
-def router(registry: SessionRegistry, admission: Admission, uploads: Uploads, max_body_bytes: int) -> APIRouter:
+def router(
+    registry: SessionRegistry, transfer: SessionTransfer, admission: Admission, uploads: Uploads, max_body_bytes: int
+) -> APIRouter:
     routes = APIRouter(tags=["sessions"])
 
     @routes.get("/sessions/{session_id}", response_model=SessionDescription, responses=problems.documented(_LOOKUP))
@@ -44,7 +47,7 @@ def router(registry: SessionRegistry, admission: Admission, uploads: Uploads, ma
     async def export_state(request: Request, session_id: str) -> Response:
         """Export the whole session as bytes. This does not change the session."""
         with admission.permit(client_of(request.client)):
-            return Response(await registry.export_state(session_id), media_type=MEDIA_TYPE)
+            return Response(await transfer.export_state(session_id), media_type=MEDIA_TYPE)
 
     @routes.put("/sessions/{session_id}/state", status_code=201, openapi_extra=_IMPORT_BODY, responses=_IMPORT)
     async def import_state(request: Request, session_id: Id, replace: bool = False) -> Response:
@@ -57,7 +60,7 @@ def router(registry: SessionRegistry, admission: Admission, uploads: Uploads, ma
                 shown = repr(media_type[:LONGEST])
                 raise UnsupportedInput(f"content type {shown} is not accepted: send {' or '.join(STATE_TYPES)}")
             declared = request.headers.get("content-length", "").encode()
-            max_bytes = min(max_body_bytes, registry.longest_import)
+            max_bytes = min(max_body_bytes, transfer.longest_import)
             try:
                 content = await read_body(request.receive, declared, max_bytes, upload)
             except TooLarge:
@@ -67,7 +70,7 @@ def router(registry: SessionRegistry, admission: Admission, uploads: Uploads, ma
                 ) from None
             try:
                 with admission.permit(client):
-                    description, is_new = await registry.import_state(
+                    description, is_new = await transfer.import_state(
                         session_id, content, replace_it=replace, client=client
                     )
             except ModelAbsent:

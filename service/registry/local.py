@@ -15,8 +15,8 @@ from service.errors import Overloaded
 from service.observe.clock import Clock
 from service.observe.counters import Counters
 from service.registry.remembered import RememberedIds
-from service.registry.room import RowName, SessionGroup, SessionRoom
-from service.registry.table import ENTRY_BYTES, SessionEntry, SessionTable
+from service.registry.room import SessionGroup, SessionRoom
+from service.registry.table import ENTRY_BYTES, RowName, SessionEntry, SessionTable
 from service.session.protocol import NO_EXPIRY, Lifetimes, ended_without_reply, expired, status, unknown
 from service.session.session import Session
 from service.session.snapshot import ABSENT, Snapshot

@@ -12,33 +12,18 @@ import logging
 import secrets
 import types
 from collections.abc import Generator
+from contextlib import suppress
 from typing import Any
 
 from service.admission.permits import Permit
-from service.errors import RETRY_S, HetsynError, Overloaded, SessionExists
-from service.models.catalog import ModelCatalog
+from service.errors import HetsynError
 from service.observe.counters import Counters
-from service.registry.table import SessionEntry, SessionTable
+from service.registry.table import MAX_ATTEMPTS, SessionEntry, SessionTable, contended
 from service.session.advance import Advance, PlannedChunk
-from service.session.protocol import (
-    Known,
-    Reload,
-    Replay,
-    check_delete,
-    check_import,
-    decide,
-    expired,
-    status,
-    unknown,
-)
+from service.session.protocol import Reload, Replay, check_delete, decide, status
 from service.session.session import Session
 from service.session.snapshot import Snapshot
-from service.store.record import UNPACK_IN_LOOP_BYTES, Packing, read, renamed
-from service.wire.schema import InferRequest, Reply
-
-# A record up to this length is read whether or not the server has its model, so that the client learns what is wrong.
-IMPORT_BYTES = 1024 * 1024
-MAX_ATTEMPTS = 10  # decisions on one request; each one after the first means that another process was faster
+from service.wire.schema import InferRequest
 
 log = logging.getLogger("hetsyn.sessions")
 
@@ -55,28 +40,17 @@ def next_round() -> Generator[None, None, None]:
 
 
 class SessionRegistry:
-    """Applies chunks to sessions, and describes, deletes, exports and imports sessions. Used from one event loop.
+    """Applies chunks to sessions, and describes and deletes sessions. Used from one event loop.
 
     Args:
         sessions: the table, in this process or with a store behind it.
         advance: computes a chunk.
-        catalog: of the models.
-        packing: of exported sessions.
         counters: count chunks and sessions.
     """
 
-    def __init__(
-        self,
-        sessions: SessionTable,
-        advance: Advance,
-        catalog: ModelCatalog,
-        packing: Packing,
-        counters: Counters,
-    ) -> None:
+    def __init__(self, sessions: SessionTable, advance: Advance, counters: Counters) -> None:
         self.sessions = sessions
         self._advance = advance
-        self._catalog = catalog
-        self._packing = packing
         self._counters = counters
 
     async def infer(self, request: InferRequest, permit: Permit) -> bytes:
@@ -109,7 +83,8 @@ class SessionRegistry:
                 reply = await self._answer(entry, request, permit)
         finally:
             self.sessions.leave(entry)
-        await next_round()
+        with suppress(asyncio.CancelledError):  # too late: the chunk is applied
+            await next_round()
         return reply
 
     async def delete(self, session_id: str) -> None:
@@ -127,11 +102,11 @@ class SessionRegistry:
                 for _ in range(MAX_ATTEMPTS):
                     snapshot = await sessions.latest(entry)
                     if snapshot.damage is None:
-                        check_delete(session_id, _known(snapshot), sessions.clock(), sessions.decision_lifetimes)
+                        check_delete(session_id, snapshot.known, sessions.clock(), sessions.decision_lifetimes)
                     if await sessions.remove(entry, snapshot):
                         self._counters.sessions_deleted += 1
                         return
-                raise _contended(session_id)
+                raise contended(session_id)
 
     async def describe(self, session_id: str) -> dict[str, Any]:
         """Describe a session as JSON values, after the chunks that arrived before.
@@ -144,73 +119,7 @@ class SessionRegistry:
         """
         with self.sessions.visit(session_id) as entry:
             async with entry.turn():
-                return self._description(entry.id, await self._existing(entry))
-
-    async def export_state(self, session_id: str) -> bytes:
-        """Pack a session as ``store.record`` does, after the chunks that arrived before.
-
-        Raises:
-            NotFound, SessionGone, StoreUnavailable, StateError: as ``describe``.
-        """
-        with self.sessions.visit(session_id) as entry:
-            async with entry.turn():
-                session = await self._existing(entry)
-        self._counters.sessions_exported += 1
-        by_s = max(self.sessions.wall_offset_s, -session.known.created_s)  # no record is from before 1970
-        return self._packing.pack(session_id, session.shifted(by_s))
-
-    @property
-    def longest_import(self) -> int:
-        """Upper bound of the bytes of a session that can be imported: what the largest model can have."""
-        return max(IMPORT_BYTES, *map(self._packing.longest, self._catalog.models()))
-
-    async def import_state(
-        self, session_id: str, content: bytes, *, replace_it: bool, client: str = ""
-    ) -> tuple[dict[str, Any], bool]:
-        """Import an exported session under an id, as if it had just been used.
-
-        Args:
-            session_id: of the imported session; it may differ from the exported one's.
-            content: the exported session.
-            replace_it: replace an existing or expired session of this id.
-            client: that sends it, as in ``infer``.
-
-        Returns:
-            The session's description, and whether the id was free.
-
-        Raises:
-            StateError: the content cannot be used.
-            SessionExists: there is a session of this id, or a damaged record, and not ``replace_it``.
-            SessionGone: the session of this id has expired, and not ``replace_it``; or the exported session has
-                expired or is too old.
-            Overloaded: there is no room.
-            StoreUnavailable: it may have been stored or not.
-        """
-        sessions = self.sessions
-        if len(content) <= UNPACK_IN_LOOP_BYTES:
-            exported = self._unpacked(content)
-        else:
-            exported = await asyncio.to_thread(self._unpacked, content)
-        session = self._imported(*exported, session_id)
-        if replace_it:
-            sessions.release_id(session_id)
-        entry = sessions.enter(session_id, client)
-        try:
-            async with entry.turn():
-                for _ in range(MAX_ATTEMPTS):
-                    snapshot = await sessions.latest(entry)
-                    if snapshot.damage is not None and not replace_it:
-                        raise SessionExists(
-                            f"{snapshot.damage}. Or import with replace=true, which replaces it"
-                        ) from snapshot.damage
-                    now_s = sessions.clock()
-                    check_import(session_id, _known(snapshot), now_s, sessions.decision_lifetimes, replace=replace_it)
-                    if await sessions.commit(entry, snapshot, session):
-                        self._counters.sessions_imported += 1
-                        return self._description(session_id, session), snapshot.session is None
-                raise _contended(session_id)
-        finally:
-            sessions.leave(entry)
+                return self.sessions.description(entry.id, await self.sessions.existing(entry))
 
     async def sweep_forever(self, interval_s: float) -> None:
         """Sweep the table at an interval, until cancelled."""
@@ -240,7 +149,7 @@ class SessionRegistry:
                 if await self._commit(entry, snapshot, after.session):
                     self._advance.count(after)
                     return after.reply
-        raise _contended(entry.id)
+        raise contended(entry.id)
 
     async def _commit(self, entry: SessionEntry, snapshot: Snapshot, session: Session) -> bool:
         """``SessionTable.commit``, to its end: until then nobody knows whether the chunk is applied.
@@ -276,7 +185,7 @@ class SessionRegistry:
         try:
             if snapshot.damage is not None:
                 raise snapshot.damage
-            envelope, session, known = request.envelope, snapshot.session, _known(snapshot)
+            envelope, session, known = request.envelope, snapshot.session, snapshot.known
             now_s, lifetimes = self.sessions.clock(), self.sessions.decision_lifetimes
             is_missing = authoritative and entry.seen_before and session is None
             if is_missing:
@@ -302,65 +211,3 @@ class SessionRegistry:
             if authoritative:
                 raise
             return Reload()
-
-    async def _existing(self, entry: SessionEntry) -> Session:
-        """The latest session of an entry.
-
-        Raises:
-            NotFound, SessionGone, StoreUnavailable, StateError: as ``describe``.
-        """
-        snapshot = await self.sessions.latest(entry)
-        if snapshot.damage is not None:
-            raise snapshot.damage
-        if snapshot.session is None:
-            raise unknown(entry.id)
-        check_delete(entry.id, snapshot.session.known, self.sessions.clock(), self.sessions.decision_lifetimes)
-        return snapshot.session
-
-    def _unpacked(self, content: bytes) -> tuple[str, Session]:
-        """The id of an exported session, and the session; may run on a thread.
-
-        Raises:
-            StateError: the content cannot be used.
-        """
-        record = read(content)
-        model = self._catalog.of_session(record.model, record.version)
-        return record.session, self._packing.unpack(record, model, imported=True)
-
-    def _imported(self, exported_id: str, session: Session, session_id: str) -> Session:
-        """An exported session under an id, last used now.
-
-        Raises:
-            SessionGone: the session has expired or is too old.
-        """
-        session = renamed(session, session_id).shifted(-self.sessions.wall_offset_s)
-        now_s = self.sessions.clock()
-        created_s = min(session.known.created_s, now_s)
-        session = session._replace(known=session.known._replace(created_s=created_s, used_s=now_s))
-        if status(session.known, now_s, self.sessions.lifetimes) not in ("open", "ended"):
-            raise expired(exported_id, self.sessions.lifetimes)
-        return session
-
-    def _description(self, session_id: str, session: Session) -> dict[str, Any]:
-        progress, stream = session.known.progress, session.stream
-        return {
-            "session": session_id,
-            "model": session.model.name,
-            "version": session.model.version,
-            "form": session.form,
-            "expected_seq": progress.expected_seq,
-            "total_steps": progress.total_steps,
-            "ended": progress.ended,
-            "kind": stream.kind if stream else None,
-            "state_bytes": stream.bytes if stream else 0,
-            "label": Reply.from_json(progress.last.reply).label if progress.last else None,
-            "idle_s": self.sessions.idle_s(session),
-        }
-
-
-def _known(snapshot: Snapshot) -> Known[bytes] | None:
-    return snapshot.session.known if snapshot.session else None
-
-
-def _contended(session_id: str) -> Overloaded:
-    return Overloaded(f"other replicas keep changing session {session_id!r}: send the chunk again in {RETRY_S:g} s")

@@ -7,10 +7,9 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Literal
 
-from service.registry.table import SessionEntry
+from service.registry.table import RowName, SessionEntry
 from service.settings import Limits
 
-RowName = Literal["", "first", "later", "ended"]
 LONGEST_SEARCH = 64  # entries that are in use, and so cannot make room
 
 

@@ -13,20 +13,24 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from math import inf
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from service.admission.permits import waited_too_long
-from service.errors import RETRY_S, StoreError, StoreUnavailable
+from service.errors import RETRY_S, Overloaded, StoreError, StoreUnavailable
 from service.observe.clock import Clock
-from service.session.protocol import Lifetimes
+from service.session.protocol import Lifetimes, check_delete, unknown
 from service.session.session import Session
 from service.session.snapshot import Snapshot
+from service.wire.schema import Reply
 
 if TYPE_CHECKING:
     from service.registry.room import SessionGroup
 
-SLICE = 100  # entries that a sweep checks in one turn of the event loop: a tenth of a millisecond
+RowName = Literal["", "first", "later", "ended"]
+"""Of ``room.SessionGroup.rows``; empty for none."""
 
+MAX_ATTEMPTS = 10  # decisions on one request; each one after the first means that another process was faster
+SLICE = 100  # entries that a sweep checks in one turn of the event loop: a tenth of a millisecond
 
 ENTRY_BYTES = 1_150
 """Memory of an entry beside its ``Session.bytes``: objects, room in dictionaries, and what the allocator loses."""
@@ -52,7 +56,7 @@ class SessionEntry:
         bytes: of memory that the table counts for the session.
         groups: of sessions that the entry counts in (``room``).
         has_place: the session counts as an open one.
-        row: of ``room.SessionGroup.rows`` that has the entry; empty for none.
+        row: that has the entry.
     """
 
     __slots__ = (
@@ -72,7 +76,7 @@ class SessionEntry:
         self.bytes = 0
         self.groups: tuple[SessionGroup, ...] = ()
         self.has_place = False
-        self.row: Literal["", "first", "later", "ended"] = ""
+        self.row: RowName = ""
 
     def turn(self, due_s: float = inf) -> _Turn:
         """A context in which a request has the session to itself, first come, first served.
@@ -307,6 +311,40 @@ class SessionTable(ABC):
         """Time since the session was last used."""
         return max(0.0, self.clock() - session.known.used_s)
 
+    async def existing(self, entry: SessionEntry) -> Session:
+        """The latest session of an entry.
+
+        Raises:
+            NotFound: there is no session.
+            SessionGone: the session has expired.
+            StoreUnavailable: the store does not answer.
+            StateError: the stored record cannot be used.
+        """
+        snapshot = await self.latest(entry)
+        if snapshot.damage is not None:
+            raise snapshot.damage
+        if snapshot.session is None:
+            raise unknown(entry.id)
+        check_delete(entry.id, snapshot.session.known, self.clock(), self.decision_lifetimes)
+        return snapshot.session
+
+    def description(self, session_id: str, session: Session) -> dict[str, Any]:
+        """A session as JSON values (``wire.schema.SessionDescription``)."""
+        progress, stream = session.known.progress, session.stream
+        return {
+            "session": session_id,
+            "model": session.model.name,
+            "version": session.model.version,
+            "form": session.form,
+            "expected_seq": progress.expected_seq,
+            "total_steps": progress.total_steps,
+            "ended": progress.ended,
+            "kind": stream.kind if stream else None,
+            "state_bytes": stream.bytes if stream else 0,
+            "label": Reply.from_json(progress.last.reply).label if progress.last else None,
+            "idle_s": self.idle_s(session),
+        }
+
     @abstractmethod
     def _remove(self, entry: SessionEntry) -> None:
         """Remove an unused entry."""
@@ -322,3 +360,8 @@ class SessionTable(ABC):
         Returns:
             Whether it was removed.
         """
+
+
+def contended(session_id: str) -> Overloaded:
+    """The error of a request after ``MAX_ATTEMPTS``."""
+    return Overloaded(f"other replicas keep changing session {session_id!r}: send the chunk again in {RETRY_S:g} s")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from service.errors import StateError
+from service.session.protocol import Known
 from service.session.session import Session
 
 
@@ -20,6 +21,11 @@ class Snapshot(NamedTuple):
     revision: int | None = None
     session: Session | None = None
     damage: StateError | None = None
+
+    @property
+    def known(self) -> Known[bytes] | None:
+        """What the protocol knows of the session."""
+        return self.session.known if self.session else None
 
 
 ABSENT = Snapshot()

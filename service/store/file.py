@@ -5,8 +5,8 @@ as well as a killed process. With ``normal`` it does not wait: a power failure m
 process loses none. Several servers of one machine may share the file. It must not be on a network file system, where
 SQLite's locks do not work.
 
-On a full disk, sessions go on, end and expire (``service.store.room``). If somebody deletes or replaces the file,
-the store refuses everything until the server is started again (``service.store.open_files``).
+On a full disk, sessions go on, end and expire (``service.store.disk_room``). If somebody deletes or replaces the file,
+the store refuses everything until the server is started again (``service.store.database_files``).
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ from service.observe.clock import Clock, SteadyClock, boot_id, since_boot
 from service.store.ballast import Ballast
 from service.store.base import FOREIGN_REVISION, NO_REVISION, Change, CommitResult, Stored
 from service.store.database import Synchronous, adopt_clock, advice, has_no_room, open_database
-from service.store.open_files import OpenFiles
-from service.store.room import Room
+from service.store.database_files import DatabaseFiles
+from service.store.disk_room import DiskRoom
 
 T = TypeVar("T")
 
@@ -152,8 +152,8 @@ class FileStore:
             ballast.give_up()
             self._database = open_database(self._path, synchronous)
         try:
-            self._files = OpenFiles(self._path)
-            self._room = Room(self._path, self._database, max_bytes)
+            self._files = DatabaseFiles(self._path)
+            self._room = DiskRoom(self._path, self._database, max_bytes)
             try:
                 self._room.write(lambda: adopt_clock(self._database, self.clock, boot))
             except sqlite3.OperationalError as error:

@@ -13,6 +13,7 @@ from tests.support.http_calls import metric
 from tests.support.listening import LIVE, Listening, Reader, Writer, chunk, listening, response
 
 LONG_STEPS = 20_000
+METRICS = LIVE.replace(b"/health/live", b"/metrics")
 
 
 async def begun(server: Listening, gate: Gate, request: bytes) -> tuple[Reader, Writer]:
@@ -38,18 +39,20 @@ async def test_a_chunk_of_a_client_that_goes_is_dropped(models: Path, gate: Gate
         assert (await ask(server, chunk(5, session="a", seq=0)))[0] == 200
         assert gate.entered.acquire(blocking=False)
         _, writer = await begun(server, gate, chunk(LONG_STEPS, session="a", seq=1))
+        text = (await ask(server, METRICS))[1].decode()
+        assert LONG_STEPS - 100 <= metric(text, "hetsyn_waiting_steps") <= LONG_STEPS + 1
         if way == "close":
             writer.close()
         else:
             writer.transport.abort()
         await server.until(lambda: server.parts.admission.in_flight == 0 and server.open == 0)
-        assert server.parts.batcher.waiting_work == 0
         calls = gate.calls
         gate.opened.set()
         status, body = await ask(server, chunk(5, session="a", seq=1, end=True))  # it was not applied
         assert (status, json.loads(body)["seq"]) == (200, 1)
         assert gate.calls <= calls + 1 + len(json.loads(body)["labels"])  # none of the 20,000 steps that were left
-        text = (await ask(server, LIVE.replace(b"/health/live", b"/metrics")))[1].decode()
+        text = (await ask(server, METRICS))[1].decode()
+        assert metric(text, "hetsyn_waiting_steps") == 0
         assert metric(text, 'hetsyn_chunks_total{outcome="abandoned"}') == 1
         assert metric(text, 'hetsyn_chunks_total{outcome="applied"}') == 2
 

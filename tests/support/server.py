@@ -39,7 +39,8 @@ class DirectServer:
         self.gate = gate
         limits = {"client_share": 1.0, "engine_threads": 4, "inline_s": 0.0, **limits}
         self.parts = make_server(catalog, self.clock, self.clock, store=store, **limits)
-        self.registry, self.admission, self.counters = self.parts.registry, self.parts.admission, self.parts.counters
+        self.registry, self.transfer = self.parts.registry, self.parts.transfer
+        self.admission, self.counters = self.parts.admission, self.parts.counters
 
     async def close(self) -> None:
         self.gate.opened.set()

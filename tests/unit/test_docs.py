@@ -10,12 +10,13 @@ import pytest
 import typer
 
 import hetsyn
-from service.commands import serve
+from service.commands.serve import serve
 from tests.support.documents import LANGUAGES, PAGES, README, anchors, blocks, commands, links, name_of, paths, prose
 from tests.support.paths import DOCS, ROOT
 
 README_WORDS = (700, 900)
 LONGEST_LINE = 121  # of prose and code; a table's row is one line
+UNITS = {"": 1, "MiB": 1024**2, "GiB": 1024**3}
 PACKAGES = ("", "service", "hetsyn_model", "hetsyn_client", "hetsyn_client/loadtest", "service/runtime/operators")
 # made by a command of the pages, or of another project
 NOT_OURS = {"SITE-PACKAGES/nvidia/cu13/bin/nvcc", "spikes/times", "extra/keys"}
@@ -122,9 +123,9 @@ def _default(value: object) -> object:
         return str(value)
     if not isinstance(value, str):
         return "" if value is None else value
-    number = value.replace(",", "").removesuffix(" MiB")
-    if re.fullmatch(r"\d+(\.\d+)?", number):
-        return float(number) * (1024 * 1024 if value.endswith(" MiB") else 1)
+    number, _, unit = value.replace(",", "").partition(" ")
+    if re.fullmatch(r"\d+(\.\d+)?", number) and unit in UNITS:
+        return float(number) * UNITS[unit]
     return value
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from service.registry import registry
-from service.registry.registry import IMPORT_BYTES
+from service.registry import transfer
+from service.registry.transfer import IMPORT_BYTES
 from service.store.record import Record, read
 from tests.support.artifact import write_artifact
 from tests.support.fake_graph import OUTPUTS
@@ -92,7 +92,7 @@ async def test_a_long_import_is_read_on_a_thread(
         threads.append(threading.current_thread())
         return read(content)
 
-    monkeypatch.setattr(registry, "read", recorded)
+    monkeypatch.setattr(transfer, "read", recorded)
     assert (await put_state(client, "def", content)).status_code == 201
     assert [thread is threading.main_thread() for thread in threads] == [len(content) <= 64 * 1024]
 

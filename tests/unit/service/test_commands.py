@@ -22,8 +22,9 @@ from typer.testing import CliRunner
 
 from hetsyn_client.client import StreamingClient
 from hetsyn_client.commands import stream
-from service import commands
 from service.carried.keys import VARIABLE, key_id
+from service.commands.inspect import inspect
+from service.commands.serve import serve
 from service.errors import ArtifactError, CarryUnavailable, RuntimeUnavailable, StoreUnusable
 from service.models.catalog import ModelCatalog
 from service.runtime.onnx import operator_status
@@ -116,7 +117,7 @@ def test_the_client_streams_what_the_server_classifies(url: str, recording: Path
 @pytest.mark.parametrize("path", ["digits", "digits/1"])
 def test_inspect_prints_json(tmp_path: Path, path: str) -> None:
     write_artifact(tmp_path)
-    done = CliRunner().invoke(commands.inspect, [str(tmp_path / path), "--json"])
+    done = CliRunner().invoke(inspect, [str(tmp_path / path), "--json"])
     assert done.exit_code == 0, done.output
     described = json.loads(done.output)
     assert described["forms"]["exact"]["state_bytes"] == described["forms"]["bank"]["state_bytes"] == 8 * OUTPUTS + 8
@@ -126,7 +127,7 @@ def test_inspect_prints_json(tmp_path: Path, path: str) -> None:
 @pytest.mark.parametrize("takes_audio", [True, False])
 def test_inspect_prints_tables(tmp_path: Path, takes_audio: bool) -> None:
     write_artifact(tmp_path, takes_audio=takes_audio, change={"description": "[bold]a fake"})
-    done = CliRunner().invoke(commands.inspect, [str(tmp_path / "digits")])
+    done = CliRunner().invoke(inspect, [str(tmp_path / "digits")])
     assert done.exit_code == 0, done.output
     for expected in ("exact (default)", "bank", "0.001", "1.00%", "90.00%", "6-4-3", "[bold]a fake", "sum_softmax"):
         assert expected in done.output
@@ -138,13 +139,13 @@ def test_inspect_prints_tables(tmp_path: Path, takes_audio: bool) -> None:
 )
 def test_inspect_counts_epochs_as_training_does(tmp_path: Path, provenance: dict[str, object], row: str) -> None:
     write_artifact(tmp_path, change={"provenance": provenance})
-    done = CliRunner().invoke(commands.inspect, [str(tmp_path / "digits")])
+    done = CliRunner().invoke(inspect, [str(tmp_path / "digits")])
     assert row in re.sub(r"[\s│|]+", " ", done.output)
 
 
 def test_inspect_explains_a_damaged_artifact(tmp_path: Path) -> None:
     (write_artifact(tmp_path) / "exact.pt").write_bytes(b"")
-    done = CliRunner().invoke(commands.inspect, [str(tmp_path / "digits")])
+    done = CliRunner().invoke(inspect, [str(tmp_path / "digits")])
     assert isinstance(done.exception, ArtifactError)
 
 
@@ -152,7 +153,7 @@ def test_inspect_needs_no_runtime(tmp_path: Path) -> None:
     write_artifact(tmp_path)
     code = (
         "import sys; sys.modules |= dict.fromkeys(('onnxruntime', 'torch', 'fastapi', 'uvicorn'))\n"
-        "from service.commands import inspect\n"
+        "from service.commands.inspect import inspect\n"
         f"inspect([{str(tmp_path / 'digits')!r}, '--json'])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
@@ -172,7 +173,7 @@ def test_serve_loads_the_models_and_runs(models: Path, tmp_path: Path, monkeypat
     monkeypatch.setenv("HETSYN_STORE", f"file://{tmp_path}/sessions.db")
     monkeypatch.setattr("service.models.catalog.ModelCatalog", partial(ModelCatalog, load=load_fake))
     done = CliRunner().invoke(
-        commands.serve,
+        serve,
         ["--models", str(models), "--host", "0.0.0.0", "--port", "8123", "--log-level", "error", "--drain-s", "5"],
     )
     assert done.exit_code == 0, done.output
@@ -197,10 +198,10 @@ def served(monkeypatch: pytest.MonkeyPatch) -> list[GracefulServer]:
 def test_serve_says_what_runs_the_networks(
     models: Path, monkeypatch: pytest.MonkeyPatch, served: list[GracefulServer]
 ) -> None:
-    done = CliRunner().invoke(commands.serve, ["--models", str(models)])
+    done = CliRunner().invoke(serve, ["--models", str(models)])
     assert f"{operator_status().sentence}\n" in done.output
     monkeypatch.setenv(MODE, "off")
-    done = CliRunner().invoke(commands.serve, ["--models", str(models)])
+    done = CliRunner().invoke(serve, ["--models", str(models)])
     assert "operator: not used, plain ONNX runs the networks, about ten times slower: " in done.output
     assert "HETSYN_OPERATORS=off\n" in done.output
     assert len(served) == 2
@@ -211,7 +212,7 @@ def test_serve_does_not_start_without_an_operator_that_is_required(
 ) -> None:
     monkeypatch.setattr("service.runtime.onnx.library", lambda: None)
     monkeypatch.setenv(MODE, "require")
-    done = CliRunner().invoke(commands.serve, ["--models", str(models)])
+    done = CliRunner().invoke(serve, ["--models", str(models)])
     assert isinstance(done.exception, RuntimeUnavailable)
     assert "the operator is not built: install hetsyn again" in str(done.exception)
     assert not served
@@ -227,7 +228,7 @@ def test_serve_takes_keys_from_a_file_or_the_environment(
     if way in ("environment", "both"):
         monkeypatch.setenv(VARIABLE, base64.b64encode(two).decode())
     options = ["--carry-keys", str(tmp_path / "keys")] if way in ("file", "both") else []
-    done = CliRunner().invoke(commands.serve, ["--models", str(models), *options])
+    done = CliRunner().invoke(serve, ["--models", str(models), *options])
     assert done.exit_code == 0, done.output
     assert len(served) == 1
     expected = {"file": one, "both": one, "environment": two}.get(way)
@@ -240,7 +241,7 @@ def test_serve_takes_keys_from_a_file_or_the_environment(
 
 def test_serve_refuses_what_are_no_keys(models: Path, tmp_path: Path, served: list[GracefulServer]) -> None:
     (tmp_path / "keys").write_text("no key")
-    done = CliRunner().invoke(commands.serve, ["--models", str(models), "--carry-keys", str(tmp_path / "keys")])
+    done = CliRunner().invoke(serve, ["--models", str(models), "--carry-keys", str(tmp_path / "keys")])
     assert isinstance(done.exception, CarryUnavailable)
     assert not served
 
@@ -249,11 +250,11 @@ def test_serve_says_why_it_does_not_take_a_gpu(
     models: Path, served: list[GracefulServer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("service.runtime.cuda.open_device", lambda _: FakeDevice())
-    done = CliRunner().invoke(commands.serve, ["--models", str(models)])  # without golden streams
+    done = CliRunner().invoke(serve, ["--models", str(models)])  # without golden streams
     assert done.exit_code == 0, done.output
     assert "models: digits on the CPU" in done.output
     assert "device: a fake GPU does not give the CPU's answers" in done.output
-    done = CliRunner().invoke(commands.serve, ["--models", str(models), "--device", "cuda"])
+    done = CliRunner().invoke(serve, ["--models", str(models), "--device", "cuda"])
     assert "models: digits on a fake GPU" in done.output
     assert len(served) == 2
 
@@ -261,7 +262,7 @@ def test_serve_says_why_it_does_not_take_a_gpu(
 def test_serve_loads_every_version_and_form(models: Path, served: list[GracefulServer]) -> None:
     """So that a folder that is changed later takes nothing from what is offered."""
     write_artifact(models, version="2")
-    done = CliRunner().invoke(commands.serve, ["--models", str(models), "--watch-s", "7"])
+    done = CliRunner().invoke(serve, ["--models", str(models), "--watch-s", "7"])
     assert done.exit_code == 0, done.output
     state = served[0].config.app.state  # type: ignore[union-attr]
     assert state.server.settings.watch_s == 7
@@ -274,23 +275,23 @@ def test_serve_loads_every_version_and_form(models: Path, served: list[GracefulS
 def test_serve_takes_its_limits(models: Path, served: list[GracefulServer]) -> None:
     limits = {"max_waiting": 7, "max_batch": 3, "max_body_bytes": 1000, "max_upload_bytes": 2000, "body_timeout_s": 0.5}
     options = [word for name, value in limits.items() for word in (f"--{name.replace('_', '-')}", str(value))]
-    done = CliRunner().invoke(commands.serve, ["--models", str(models), *options])
+    done = CliRunner().invoke(serve, ["--models", str(models), *options])
     assert done.exit_code == 0, done.output
     settings = served[0].config.app.state.server.settings  # type: ignore[union-attr]
     values = asdict(settings.limits) | asdict(settings.batching)
     assert {name: values[name] for name in limits} == limits
-    done = CliRunner().invoke(commands.serve, ["--models", str(models), "--max-upload-bytes", "1000"])
+    done = CliRunner().invoke(serve, ["--models", str(models), "--max-upload-bytes", "1000"])
     assert done.exit_code == 2
     assert "less than --max-body-bytes" in done.output
 
 
 def test_serve_refuses_a_folder_without_models(tmp_path: Path) -> None:
-    done = CliRunner().invoke(commands.serve, ["--models", str(tmp_path)])
+    done = CliRunner().invoke(serve, ["--models", str(tmp_path)])
     assert isinstance(done.exception, ArtifactError)
 
 
 def test_real_graphs_that_are_none_are_refused_before_serving(models: Path) -> None:
-    done = CliRunner().invoke(commands.serve, ["--models", str(models)])
+    done = CliRunner().invoke(serve, ["--models", str(models)])
     assert isinstance(done.exception, ArtifactError)
     assert "cannot load the graph" in str(done.exception)
 
@@ -308,6 +309,6 @@ def test_serve_refuses_what_is_no_store(
     models: Path, monkeypatch: pytest.MonkeyPatch, store: str, sentence: str
 ) -> None:
     monkeypatch.setattr("service.models.catalog.ModelCatalog", partial(ModelCatalog, load=load_fake))
-    done = CliRunner().invoke(commands.serve, ["--models", str(models), "--store", store])
+    done = CliRunner().invoke(serve, ["--models", str(models), "--store", store])
     assert isinstance(done.exception, StoreUnusable)
     assert sentence in str(done.exception)

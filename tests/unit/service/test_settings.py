@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import typer
 
-from service.commands import serve
+from service.commands.serve import serve
 from service.settings import Batching, Limits, Retention, Settings, StoreSettings
 from tests.support.product import make_settings
 

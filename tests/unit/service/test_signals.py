@@ -15,7 +15,7 @@ import pytest
 import uvicorn
 from typer.testing import CliRunner
 
-from service import commands
+from service.commands import reload as reload_command
 from service.errors import HetsynError
 from service.models.catalog import ModelCatalog
 from service.shutdown import GracefulServer
@@ -99,7 +99,7 @@ async def test_nohup_keeps_a_server_after_its_terminal(models: Path) -> None:
 
 def reload(pid: int) -> tuple[int, str]:
     """Exit code and message of ``hetsyn reload``."""
-    done = CliRunner().invoke(commands.reload, [str(pid)])
+    done = CliRunner().invoke(reload_command.reload, [str(pid)])
     return done.exit_code, str(done.exception) if isinstance(done.exception, HetsynError) else done.output
 
 

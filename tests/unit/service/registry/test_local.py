@@ -64,7 +64,7 @@ async def test_only_chunks_that_are_applied_are_use(serve: ServeDirect, stored: 
         clock.now_s += 10
         await server.send("a", 0)
         await server.registry.describe("a")
-        await server.registry.export_state("a")
+        await server.transfer.export_state("a")
         await server.refused(OutOfOrder, "gap", "a", 5)
     assert (await server.registry.describe("a"))["idle_s"] == 50
     clock.now_s += 10

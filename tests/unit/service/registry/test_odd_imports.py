@@ -116,9 +116,9 @@ async def test_whatever_is_imported_is_refused_or_stays_loadable_and_harms_nobod
         expected = [await send(server, name, MATE, piece) for piece in (first, second, third)]
     async with serving() as (server, store):
         assert await send(server, name, MATE, first) == expected[0]
-        exported = await server.registry.export_state(MATE)
+        exported = await server.transfer.export_state(MATE)
         try:
-            await server.registry.import_state(ODD, change(exported, model.manifest.outputs), replace_it=False)
+            await server.transfer.import_state(ODD, change(exported, model.manifest.outputs), replace_it=False)
         except (StateError, SessionGone):  # 422; 410 if it is too old
             return
         for piece, answer in zip((second, third), expected[1:], strict=True):
@@ -132,7 +132,7 @@ async def test_whatever_is_imported_is_refused_or_stays_loadable_and_harms_nobod
                 assert isinstance(odd, SessionError)  # 409
                 assert after == before
         assert (await server.registry.describe(ODD))["session"] == ODD
-        await server.registry.export_state(ODD)
+        await server.transfer.export_state(ODD)
         await server.registry.delete(ODD)
 
 
@@ -143,15 +143,15 @@ async def test_a_state_that_overflows_is_broken_and_can_be_exported_and_deleted(
     piece = chunk(model, "spikes", 1)
     async with serving() as (server, _):
         await send(server, name, MATE, piece)
-        exported = await server.registry.export_state(MATE)
+        exported = await server.transfer.export_state(MATE)
         network = sections(exported)[Section.network]
         row = np.full(len(network) // 4 - 2, 9.9e29, "<f4")
         content = rewritten(exported, parts={Section.network: row.tobytes() + network[-8:]})
-        await server.registry.import_state(ODD, content, replace_it=False)
+        await server.transfer.import_state(ODD, content, replace_it=False)
         mate, odd = await both(server, name, piece, piece)
         assert isinstance(mate, Reply)
         assert isinstance(odd, StateBroken)
-        again = await server.registry.export_state(ODD)
+        again = await server.transfer.export_state(ODD)
         assert sections(again)[Section.network] == sections(content)[Section.network]
         await server.registry.delete(ODD)
         assert (await send(server, name, ODD, piece)).seq == 0

@@ -212,6 +212,16 @@ async def test_a_caller_that_goes_away_leaves_nothing_half_done(server: DirectSe
     assert server.counters.chunks_applied == 6
 
 
+async def test_a_caller_that_goes_away_after_its_chunk_is_applied_is_too_late(server: DirectServer) -> None:
+    """Or the chunk would count as applied and as abandoned."""
+    applied = asyncio.create_task(server.send("a", 0))
+    async with asyncio.timeout(10):
+        while not server.counters.chunks_applied:
+            await asyncio.sleep(0)
+    assert applied.cancel()
+    assert (await applied).seq == 0
+
+
 async def test_what_waits_behind_a_caller_that_goes_away_has_its_turn(server: DirectServer) -> None:
     server.gate.opened.clear()
     running = asyncio.create_task(server.send("a", 0))

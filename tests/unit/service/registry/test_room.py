@@ -180,10 +180,10 @@ async def test_an_id_that_is_replaced_is_forgotten(serve: ServeDirect) -> None:
     await server.send("b", 0)
     server.clock.now_s += 1
     await server.refused(SessionGone, "has expired", "a")
-    record = await server.registry.export_state("b")
+    record = await server.transfer.export_state("b")
     with pytest.raises(SessionGone):
-        await server.registry.import_state("a", record, replace_it=False)
-    await server.registry.import_state("a", record, replace_it=True)
+        await server.transfer.import_state("a", record, replace_it=False)
+    await server.transfer.import_state("a", record, replace_it=True)
     assert (await server.send("a", 1, seed=1)).seq == 1
 
 

@@ -22,17 +22,17 @@ async def test_a_session_moves_as_bytes(cluster: Cluster, serve: ServeDirect) ->
     expected = await cluster.undisturbed(4, end=False)
     for n in range(2):
         await stored.send("a", n, seed=n)
-    described, is_new = await alone.registry.import_state(
-        "b", await stored.registry.export_state("a"), replace_it=False
+    described, is_new = await alone.transfer.import_state(
+        "b", await stored.transfer.export_state("a"), replace_it=False
     )
     assert is_new
     assert (described["session"], described["expected_seq"], described["total_steps"]) == ("b", 2, 20)
     assert (await alone.send("b", 1, seed=1)).session == "b"  # the duplicate
     assert (await alone.send("b", 2, seed=2)).probabilities == expected[2].probabilities
-    content = await alone.registry.export_state("b")
+    content = await alone.transfer.export_state("b")
     with pytest.raises(SessionExists, match="replace=true"):
-        await stored.registry.import_state("a", content, replace_it=False)
-    described, is_new = await stored.registry.import_state("a", content, replace_it=True)
+        await stored.transfer.import_state("a", content, replace_it=False)
+    described, is_new = await stored.transfer.import_state("a", content, replace_it=True)
     assert not is_new
     other = cluster.replica()
     assert await other.send("a", 3, seed=3) == expected[3]
@@ -42,48 +42,48 @@ async def test_a_session_moves_as_bytes(cluster: Cluster, serve: ServeDirect) ->
 async def test_an_import_is_checked(cluster: Cluster) -> None:
     server = cluster.replica()
     await server.send("a", 0)
-    content = await server.registry.export_state("a")
+    content = await server.transfer.export_state("a")
     for bad, kind in (
         (b"foreign", StateForeign),
         (content[:-1] + b"\0\0", StateCorrupt),
     ):
         with pytest.raises(kind):
-            await server.registry.import_state("b", bad, replace_it=True)
+            await server.transfer.import_state("b", bad, replace_it=True)
     assert await cluster.record("b") is None
     cluster.clock.now_s += 60
     with pytest.raises(SessionGone):
-        await server.registry.import_state("a", content, replace_it=False)
-    await server.registry.import_state("a", content, replace_it=True)
+        await server.transfer.import_state("a", content, replace_it=False)
+    await server.transfer.import_state("a", content, replace_it=True)
     assert (await server.send("a", 1, seed=1)).seq == 1
     await cluster.overwrite("a", b"damaged")
     with pytest.raises(SessionExists, match="replace=true"):
-        await server.registry.import_state("a", content, replace_it=False)
-    await server.registry.import_state("a", content, replace_it=True)
+        await server.transfer.import_state("a", content, replace_it=False)
+    await server.transfer.import_state("a", content, replace_it=True)
     cluster.clock.now_s += 1000
     with pytest.raises(SessionGone, match="at the age of 1000 s"):
-        await server.registry.import_state("c", content, replace_it=False)
+        await server.transfer.import_state("c", content, replace_it=False)
     await server.send("d", 0)
-    content = await server.registry.export_state("d")
+    content = await server.transfer.export_state("d")
     cluster.store.down = True
     with pytest.raises(StoreUnavailable):
-        await server.registry.import_state("c", content, replace_it=False)
+        await server.transfer.import_state("c", content, replace_it=False)
 
 
 async def test_a_server_without_a_store_remembers_what_it_dropped_and_imports_over_it(serve: ServeDirect) -> None:
     server = serve(session_idle_s=60)
     await server.send("a", 0)
-    content = await server.registry.export_state("a")
+    content = await server.transfer.export_state("a")
     server.clock.now_s += 60
-    await server.registry.import_state("a", content, replace_it=True)  # nobody has noticed yet that it is gone
+    await server.transfer.import_state("a", content, replace_it=True)  # nobody has noticed yet that it is gone
     assert (await server.send("a", 1, seed=1)).seq == 1
     server.clock.now_s += 60
     with pytest.raises(SessionGone):
-        await server.registry.import_state("a", content, replace_it=False)
-    await server.registry.import_state("a", content, replace_it=True)
+        await server.transfer.import_state("a", content, replace_it=False)
+    await server.transfer.import_state("a", content, replace_it=True)
     assert (await server.send("a", 1, seed=1)).seq == 1
     ended = await server.send("a", 2, seed=2, end=True)
-    moved = await server.registry.export_state("a")
-    await server.registry.import_state("a", content, replace_it=True)
+    moved = await server.transfer.export_state("a")
+    await server.transfer.import_state("a", content, replace_it=True)
     assert (await server.send("a", 1, seed=1)).seq == 1
-    await server.registry.import_state("a", moved, replace_it=True)
+    await server.transfer.import_state("a", moved, replace_it=True)
     assert await server.send("a", 2, seed=2, end=True) == ended

@@ -148,7 +148,7 @@ async def test_a_damaged_record_is_reported_and_may_be_deleted(
         with pytest.raises(kind):
             await replica.registry.describe("a")
         with pytest.raises(kind):
-            await replica.registry.export_state("a")
+            await replica.transfer.export_state("a")
     assert other.counters.store_failures[kind.__name__] > 0
     await other.registry.delete("a")
     assert (await other.send("a", 0)).seq == 0
@@ -179,7 +179,7 @@ async def test_a_session_that_other_replicas_change_all_the_time_is_refused_in_t
 ) -> None:
     server = cluster.replica()
     await server.send("a", 0)
-    content = await server.registry.export_state("a")
+    content = await server.transfer.export_state("a")
 
     async def fences(changes: Sequence[Change]) -> list[CommitResult]:
         return [CommitResult.fenced for _ in changes]
@@ -191,7 +191,7 @@ async def test_a_session_that_other_replicas_change_all_the_time_is_refused_in_t
     with pytest.raises(Overloaded, match="other replicas keep changing session"):
         await server.registry.delete("a")
     with pytest.raises(Overloaded, match="other replicas keep changing session"):
-        await server.registry.import_state("a", content, replace_it=True)
+        await server.transfer.import_state("a", content, replace_it=True)
     monkeypatch.undo()
     assert (await server.send("a", 1, seed=1)).total_steps == 20  # nothing of it was applied
 

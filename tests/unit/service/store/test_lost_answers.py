@@ -32,9 +32,9 @@ async def test_nothing_is_done_twice_and_what_is_done_is_reported(serve: ServeDi
     again = await losing(server.send("a", seed=1))  # without a number: nothing else could tell
     assert (again.seq, again.total_steps, again.probabilities) == (1, calm.total_steps, calm.probabilities)
     assert (await server.registry.describe("a"))["expected_seq"] == 2
-    content = await server.registry.export_state("a")
+    content = await server.transfer.export_state("a")
     await losing(server.registry.delete("a"))
-    described, is_new = await losing(server.registry.import_state("a", content, replace_it=False))
+    described, is_new = await losing(server.transfer.import_state("a", content, replace_it=False))
     assert (described["expected_seq"], is_new) == (2, True)
     counters = server.counters
     assert (counters.sessions_deleted, counters.sessions_imported, counters.store_fenced) == (1, 1, 0)

@@ -1,9 +1,8 @@
-"""``hetsyn serve``, ``reload`` and ``inspect``. Each imports its modules when it runs, so that ``--help`` is quick."""
+"""``hetsyn serve``: an option for each setting. It imports the server when it runs, so that ``--help`` is quick."""
 
 from __future__ import annotations
 
 import gc
-import json
 import os
 import signal
 import sys
@@ -11,14 +10,12 @@ from contextlib import suppress
 from enum import StrEnum
 from logging.config import dictConfig
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
-from service.errors import HetsynError
+from service.commands import MODELS
 from service.settings import Batching, Limits, Retention, Settings, StoreSettings
 
 if TYPE_CHECKING:
@@ -27,11 +24,8 @@ if TYPE_CHECKING:
     from service.runtime.device import Device
 
 serve = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-reload = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-inspect = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 # headings of the help
 LIMITS, RETENTION, BATCHING, STORE = "Limits", "Retention", "Batching", "Store"
-MODELS = Path("models")  # default folder of both commands
 COLLECT_AFTER = (20_000, 50, 100)  # thresholds of ``gc.set_threshold``
 
 
@@ -357,51 +351,6 @@ def serve_models(
         raise typer.Exit(3)
 
 
-@reload.command()
-def reload_models(
-    pid: Annotated[int, typer.Argument(min=1, help="Process number, which hetsyn serve prints when it starts.")],
-) -> None:
-    """Make a server on this machine read its folder of models again."""
-    if not hasattr(signal, "SIGUSR1"):
-        raise HetsynError("this system has no SIGUSR1: start the server with --watch-s")
-    # SIGUSR1 ends a program that does not expect it, so other programs get none
-    arguments = Path(f"/proc/{pid}/cmdline")
-    if Path("/proc/self/cmdline").exists():
-        if not arguments.exists():
-            raise HetsynError(f"there is no process {pid}: hetsyn serve prints its number when it starts")
-        words = [Path(word).name for word in arguments.read_text(errors="replace").split("\0")]
-        if not {"hetsyn", "serve"} <= set(words):
-            raise HetsynError(f"process {pid} is not hetsyn serve, which prints its number when it starts")
-    try:
-        os.kill(pid, signal.SIGUSR1)
-    except OSError as error:
-        raise HetsynError(f"process {pid} cannot be asked to reload: {error.strerror}") from error
-    typer.echo(f"process {pid} reloads its models: its log says what changed")
-
-
-@inspect.command()
-def inspect_model(
-    model: Annotated[
-        Path,
-        typer.Argument(help="An artifact's folder, a model's folder (for its newest version), or a name in models/."),
-    ],
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-) -> None:
-    """Check an artifact's files and show its sizes, errors and accuracy."""
-    from service.models.describe import summary
-    from service.models.folder import newest_artifact
-
-    if not model.exists() and (MODELS / model).exists():
-        model = MODELS / model
-    description = summary(newest_artifact(model).manifest)
-    if as_json:
-        typer.echo(json.dumps(description, indent=2))
-        return
-    console = Console()
-    console.print(_facts(description))
-    console.print(_forms(description))
-
-
 def _hold_reloads(has_terminal: bool) -> None:
     """Let requests for a reload wait until the server handles them: their signals would end the process."""
     if hasattr(signal, "SIGUSR1"):
@@ -415,52 +364,3 @@ def _carry_keys(path: Path | None) -> CarryKeys | None:
     if path is not None:
         return read_keys(path)
     return parse_keys(os.environ[VARIABLE], VARIABLE) if os.environ.get(VARIABLE) else None
-
-
-def _facts(model: dict[str, Any]) -> Table:
-    table = Table(title=escape(f"{model['name']} {model['version']}"), show_header=False, title_justify="left")
-    encoder, decision = model["encoder"], model["decision"]
-    hidden = "-".join(map(str, [model["input"]["channels"], *model["hidden"], model["outputs"]]))
-    facts = {
-        "description": model["description"],
-        "layers": hidden,
-        "step": f"{1000 * model['input']['step_s']:g} ms",
-        "input": model["input"]["description"] or "spikes",
-        "encoder": "none: takes spikes"
-        if encoder is None
-        else f"audio at {encoder['sample_rate_hz']} Hz, {encoder['samples_per_step']} samples a step, "
-        f"{encoder['state_bytes']:,} bytes of state",
-        "labels": ", ".join(model["labels"]) or "none",
-        "decision": f"{decision['rule']}, skips {decision['skip_steps']} steps, tail of {decision['tail_steps']}",
-        "files": f"{len(model['files'])}, {model['total_bytes']:,} bytes, hashes match",
-    }
-    for name, value in (facts | _provenance(model["provenance"])).items():
-        table.add_row(escape(name), escape(str(value)))
-    return table
-
-
-def _provenance(entries: dict[str, Any]) -> dict[str, Any]:
-    """As training printed them. The manifest counts epochs from 0, and calls an experiment's update its epoch."""
-    epoch = entries.get("epoch")
-    if not isinstance(epoch, int):
-        return entries
-    shown = {"epoch": epoch + 1} if "experiment" not in entries else {"update": epoch}
-    return {name: value for name, value in entries.items() if name != "epoch"} | shown
-
-
-def _forms(model: dict[str, Any]) -> Table:
-    table = Table()
-    table.add_column("form", no_wrap=True)
-    for heading in ("state bytes a session", "file bytes", "kernel error", "spike mismatch", "accuracy"):
-        table.add_column(heading, justify="right")
-    for name, form in model["forms"].items():
-        is_default = name == model["default_form"]
-        table.add_row(
-            f"{name} (default)" if is_default else name,
-            f"{form['state_bytes']:,}",
-            f"{form['file_bytes']:,}",
-            f"{max(form['kernel_error'].values(), default=0.0):.2g}",
-            "-" if form["spike_mismatch"] is None else f"{form['spike_mismatch']:.2%}",
-            "-" if form["accuracy"] is None else f"{form['accuracy']:.2%}",
-        )
-    return table

@@ -20,7 +20,7 @@ MAX_PAGES = 2**32 - 2  # SQLite's own limit
 log = logging.getLogger("hetsyn.store")
 
 
-class Room:
+class DiskRoom:
     """The room of a database, on its disk and in its file. Used from one thread.
 
     Args:

@@ -14,7 +14,7 @@ from service.errors import StoreUnusable
 _SUFFIXES = ("", "-wal", "-shm")
 
 
-class OpenFiles:
+class DatabaseFiles:
     """The files of an open database. No program deletes them while it is open, and they do not shrink.
 
     Args:

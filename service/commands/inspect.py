@@ -1,0 +1,88 @@
+"""``hetsyn inspect``: what an artifact's manifest says, without ONNX Runtime."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from service.commands import MODELS
+
+inspect = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+@inspect.command()
+def inspect_model(
+    model: Annotated[
+        Path,
+        typer.Argument(help="An artifact's folder, a model's folder (for its newest version), or a name in models/."),
+    ],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Check an artifact's files and show its sizes, errors and accuracy."""
+    from service.models.describe import summary
+    from service.models.folder import newest_artifact
+
+    if not model.exists() and (MODELS / model).exists():
+        model = MODELS / model
+    description = summary(newest_artifact(model).manifest)
+    if as_json:
+        typer.echo(json.dumps(description, indent=2))
+        return
+    console = Console()
+    console.print(_facts(description))
+    console.print(_forms(description))
+
+
+def _facts(model: dict[str, Any]) -> Table:
+    table = Table(title=escape(f"{model['name']} {model['version']}"), show_header=False, title_justify="left")
+    encoder, decision = model["encoder"], model["decision"]
+    hidden = "-".join(map(str, [model["input"]["channels"], *model["hidden"], model["outputs"]]))
+    facts = {
+        "description": model["description"],
+        "layers": hidden,
+        "step": f"{1000 * model['input']['step_s']:g} ms",
+        "input": model["input"]["description"] or "spikes",
+        "encoder": "none: takes spikes"
+        if encoder is None
+        else f"audio at {encoder['sample_rate_hz']} Hz, {encoder['samples_per_step']} samples a step, "
+        f"{encoder['state_bytes']:,} bytes of state",
+        "labels": ", ".join(model["labels"]) or "none",
+        "decision": f"{decision['rule']}, skips {decision['skip_steps']} steps, tail of {decision['tail_steps']}",
+        "files": f"{len(model['files'])}, {model['total_bytes']:,} bytes, hashes match",
+    }
+    for name, value in (facts | _provenance(model["provenance"])).items():
+        table.add_row(escape(name), escape(str(value)))
+    return table
+
+
+def _provenance(entries: dict[str, Any]) -> dict[str, Any]:
+    """As training printed them. The manifest counts epochs from 0, and calls an experiment's update its epoch."""
+    epoch = entries.get("epoch")
+    if not isinstance(epoch, int):
+        return entries
+    shown = {"epoch": epoch + 1} if "experiment" not in entries else {"update": epoch}
+    return {name: value for name, value in entries.items() if name != "epoch"} | shown
+
+
+def _forms(model: dict[str, Any]) -> Table:
+    table = Table()
+    table.add_column("form", no_wrap=True)
+    for heading in ("state bytes a session", "file bytes", "kernel error", "spike mismatch", "accuracy"):
+        table.add_column(heading, justify="right")
+    for name, form in model["forms"].items():
+        is_default = name == model["default_form"]
+        table.add_row(
+            f"{name} (default)" if is_default else name,
+            f"{form['state_bytes']:,}",
+            f"{form['file_bytes']:,}",
+            f"{max(form['kernel_error'].values(), default=0.0):.2g}",
+            "-" if form["spike_mismatch"] is None else f"{form['spike_mismatch']:.2%}",
+            "-" if form["accuracy"] is None else f"{form['accuracy']:.2%}",
+        )
+    return table

@@ -1,0 +1,124 @@
+"""Exports sessions as bytes and imports them, from this server or another one."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from service.errors import SessionExists
+from service.models.catalog import ModelCatalog
+from service.observe.counters import Counters
+from service.registry.table import MAX_ATTEMPTS, SessionTable, contended
+from service.session.protocol import check_import, expired, status
+from service.session.session import Session
+from service.store.record import UNPACK_IN_LOOP_BYTES, Packing, read, renamed
+
+# A record up to this length is read whether or not the server has its model, so that the client learns what is wrong.
+IMPORT_BYTES = 1024 * 1024
+
+
+class SessionTransfer:
+    """Exports and imports the sessions of a table. Used from one event loop.
+
+    Args:
+        sessions: the table.
+        catalog: of the models.
+        packing: of exported sessions.
+        counters: count sessions.
+    """
+
+    def __init__(self, sessions: SessionTable, catalog: ModelCatalog, packing: Packing, counters: Counters) -> None:
+        self._sessions = sessions
+        self._catalog = catalog
+        self._packing = packing
+        self._counters = counters
+
+    async def export_state(self, session_id: str) -> bytes:
+        """Pack a session as ``store.record`` does, after the chunks that arrived before.
+
+        Raises:
+            NotFound, SessionGone, StoreUnavailable, StateError: as ``SessionTable.existing``.
+        """
+        with self._sessions.visit(session_id) as entry:
+            async with entry.turn():
+                session = await self._sessions.existing(entry)
+        self._counters.sessions_exported += 1
+        by_s = max(self._sessions.wall_offset_s, -session.known.created_s)  # no record is from before 1970
+        return self._packing.pack(session_id, session.shifted(by_s))
+
+    @property
+    def longest_import(self) -> int:
+        """Upper bound of the bytes of a session that can be imported: what the largest model can have."""
+        return max(IMPORT_BYTES, *map(self._packing.longest, self._catalog.models()))
+
+    async def import_state(
+        self, session_id: str, content: bytes, *, replace_it: bool, client: str = ""
+    ) -> tuple[dict[str, Any], bool]:
+        """Import an exported session under an id, as if it had just been used.
+
+        Args:
+            session_id: of the imported session; it may differ from the exported one's.
+            content: the exported session.
+            replace_it: replace an existing or expired session of this id.
+            client: that sends it.
+
+        Returns:
+            The session's description, and whether the id was free.
+
+        Raises:
+            StateError: the content cannot be used.
+            SessionExists: there is a session of this id, or a damaged record, and not ``replace_it``.
+            SessionGone: the session of this id has expired, and not ``replace_it``; or the exported session has
+                expired or is too old.
+            Overloaded: there is no room.
+            StoreUnavailable: it may have been stored or not.
+        """
+        sessions = self._sessions
+        if len(content) <= UNPACK_IN_LOOP_BYTES:
+            exported = self._unpacked(content)
+        else:
+            exported = await asyncio.to_thread(self._unpacked, content)
+        session = self._imported(*exported, session_id)
+        if replace_it:
+            sessions.release_id(session_id)
+        entry = sessions.enter(session_id, client)
+        try:
+            async with entry.turn():
+                for _ in range(MAX_ATTEMPTS):
+                    snapshot = await sessions.latest(entry)
+                    if snapshot.damage is not None and not replace_it:
+                        raise SessionExists(
+                            f"{snapshot.damage}. Or import with replace=true, which replaces it"
+                        ) from snapshot.damage
+                    now_s = sessions.clock()
+                    check_import(session_id, snapshot.known, now_s, sessions.decision_lifetimes, replace=replace_it)
+                    if await sessions.commit(entry, snapshot, session):
+                        self._counters.sessions_imported += 1
+                        return sessions.description(session_id, session), snapshot.session is None
+                raise contended(session_id)
+        finally:
+            sessions.leave(entry)
+
+    def _unpacked(self, content: bytes) -> tuple[str, Session]:
+        """The id of an exported session, and the session; may run on a thread.
+
+        Raises:
+            StateError: the content cannot be used.
+        """
+        record = read(content)
+        model = self._catalog.of_session(record.model, record.version)
+        return record.session, self._packing.unpack(record, model, imported=True)
+
+    def _imported(self, exported_id: str, session: Session, session_id: str) -> Session:
+        """An exported session under an id, last used now.
+
+        Raises:
+            SessionGone: the session has expired or is too old.
+        """
+        session = renamed(session, session_id).shifted(-self._sessions.wall_offset_s)
+        now_s = self._sessions.clock()
+        created_s = min(session.known.created_s, now_s)
+        session = session._replace(known=session.known._replace(created_s=created_s, used_s=now_s))
+        if status(session.known, now_s, self._sessions.lifetimes) not in ("open", "ended"):
+            raise expired(exported_id, self._sessions.lifetimes)
+        return session

@@ -1,0 +1,188 @@
+"""Chunks that a batcher drops or refuses: their callers leave, they come too late, or their states are broken."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from service.batching.batcher import Batcher
+from service.batching.estimates import SEGMENT_S
+from service.batching.policy import BatchPolicy
+from service.contract.manifest import FormName
+from service.engine.engine import Engine, Segment
+from service.engine.stream import initial_stream
+from service.engine.work import Job, Outcome, Work
+from service.errors import HetsynError, Overloaded, ShuttingDown, StateBroken
+from service.models.model import Model
+from service.wire.chunk import spike_chunk
+from tests.support.gate import Gate
+from tests.support.recording_engine import Metered, RecordingEngine, gathered, warmed, work
+
+FORMS: tuple[FormName, ...] = ("bank", "exact")
+
+
+async def known(engine: Metered, model: Model, **limits: Any) -> Batcher:
+    """A batcher on the engine's clock that knows the cost of its work, and runs all of it on one thread."""
+    batcher = engine.batcher(inline_s=0.0, **limits)
+    for form in FORMS:
+        for _ in range(2):
+            await batcher.run(model, form, work_on(model, form, 3))
+    engine.sizes.clear()
+    return batcher
+
+
+def work_on(model: Model, form: FormName, steps: int) -> Work:
+    return Work(initial_stream(model, form), spike_chunk(steps, [0], [1]), end=False)
+
+
+async def test_a_chunk_whose_caller_leaves_stops_at_the_next_segment(model: Model) -> None:
+    engine = Metered()
+    batcher = await known(engine, model)
+    long = asyncio.create_task(batcher.run(model, "bank", work(model, steps=5_000)))
+    while len(engine.sizes) < 10:
+        await asyncio.sleep(0)
+    long.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await long
+    left_s = engine.now_s
+    await batcher.close()
+    assert engine.now_s - left_s <= 2 * SEGMENT_S  # what ran then, of 5 s
+    assert batcher.waiting_work == 0
+
+
+async def test_chunks_whose_callers_leave_are_not_begun(model: Model, gate: Gate) -> None:
+    """As of 1,000 connections that close at once, with their turn still to come."""
+    batcher = Batcher(RecordingEngine(), BatchPolicy(), threads=1)
+    blocker, *tasks = await gathered(batcher, model, gate, [work(model, steps=5_000) for _ in range(1_000)])
+    for task in tasks:
+        task.cancel()
+    good = asyncio.create_task(batcher.run(model, "bank", work(model)))
+    calls = gate.calls
+    gate.opened.set()
+    assert isinstance(await good, Outcome)
+    await blocker
+    assert gate.calls == calls + 1  # the good one alone
+    results = await asyncio.gather(*tasks, return_exceptions=True)
+    assert all(isinstance(result, asyncio.CancelledError) for result in results)
+    assert batcher.waiting_work == 0
+    await batcher.close()
+
+
+async def test_mates_of_a_caller_that_leaves_get_their_own_bits(model: Model) -> None:
+    engine = Metered()
+    batcher = await known(engine, model)
+    works = [work(model, unit, steps=300) for unit in (0, 1, 2)]
+    tasks = [asyncio.create_task(batcher.run(model, "bank", item)) for item in works]
+    while 3 not in engine.sizes:
+        await asyncio.sleep(0)
+    tasks[1].cancel()
+    results = await asyncio.gather(*tasks, return_exceptions=True)
+    assert isinstance(results[1], asyncio.CancelledError)
+    for index in (0, 2):
+        (alone,) = Engine(10_000, 10_000).run(model, "bank", [works[index]])
+        outcome = results[index]
+        assert isinstance(outcome, Outcome)
+        assert outcome.result.scores.tobytes() == alone.result.scores.tobytes()
+    await batcher.close()
+
+
+async def test_a_chunk_that_has_not_begun_in_time_is_refused_and_costs_nothing(model: Model) -> None:
+    engine = Metered()
+    batcher = await known(engine, model)
+    long = asyncio.create_task(batcher.run(model, "bank", work(model, steps=400)))
+    while not engine.sizes:
+        await asyncio.sleep(0)
+    due_s = engine.now_s  # the segment that runs takes longer
+    late = asyncio.create_task(batcher.run(model, "exact", work_on(model, "exact", 3), due_s=due_s))
+    begun = asyncio.create_task(batcher.run(model, "bank", work(model, steps=400), due_s=due_s + 10 * SEGMENT_S))
+    with pytest.raises(Overloaded, match="waited too long for its turn"):
+        await late
+    assert engine.now_s <= due_s + 2 * SEGMENT_S
+    assert (await begun).result.steps == 400  # what has begun is finished, however long that takes
+    assert engine.now_s > due_s + 10 * SEGMENT_S
+    await long
+    assert batcher.waiting_work == 0
+    await batcher.close()
+
+
+async def test_more_work_than_may_wait_is_refused_at_once(model: Model) -> None:
+    engine = Metered()
+    batcher = await known(engine, model, max_work=1_000, client_share=0.5)
+    longest = asyncio.create_task(batcher.run(model, "bank", work(model, steps=5_000), client="a"))
+    await asyncio.sleep(0)
+    with pytest.raises(Overloaded, match="5001 steps from this address are waiting") as refused:
+        await batcher.run(model, "bank", work(model), client="a")
+    assert refused.value.retry_after_s == 4.0  # 4,506 too many, each 0.75 ms by the work before
+    assert isinstance(await batcher.run(model, "bank", work(model), client="b"), Outcome)
+    longest.cancel()
+    await asyncio.sleep(0)
+    assert isinstance(await batcher.run(model, "bank", work(model, steps=400), client="a"), Outcome)
+    await batcher.close()
+
+
+@pytest.mark.parametrize("same_client", [False, True])
+async def test_a_short_chunk_waits_for_a_few_segments_behind_many_long_ones(model: Model, same_client: bool) -> None:
+    """Of another group, which would have been the last in order of arrival.
+
+    Clients take turns. Of one client, a chunk waits for the segment that each of those before it has in turn.
+    """
+    engine = Metered()
+    batcher = await known(engine, model)
+    long = [
+        asyncio.create_task(batcher.run(model, "exact", work_on(model, "exact", 5_000), client="a"))
+        for _ in range(1_000)
+    ]
+    while len(engine.sizes) < 3:
+        await asyncio.sleep(0)
+    before = len(engine.sizes)
+    await batcher.run(model, "bank", work(model, steps=3), client="a" if same_client else "b")
+    segments = len(engine.sizes) - before
+    assert segments <= (1_000 / 4 + 3 if same_client else 3)  # a batch has four of the longest segments
+    for task in long:
+        task.cancel()
+    await batcher.close()
+
+
+async def test_a_batcher_that_stops_refuses_what_is_not_done(model: Model) -> None:
+    engine = Metered()
+    batcher = await known(engine, model)
+    running = asyncio.create_task(batcher.run(model, "bank", work(model, steps=5_000)))
+    waiting = asyncio.create_task(batcher.run(model, "exact", work_on(model, "exact", 5_000)))
+    while not engine.sizes:
+        await asyncio.sleep(0)
+    stopped_s = engine.now_s
+    batcher.stop()
+    results = await asyncio.gather(running, waiting, return_exceptions=True)
+    assert [type(result) for result in results] == [ShuttingDown] * 2
+    assert engine.now_s <= stopped_s + 2 * SEGMENT_S
+    with pytest.raises(ShuttingDown):
+        await batcher.run(model, "bank", work(model))
+    await batcher.close()
+
+
+class BreakingEngine(RecordingEngine):
+    """Finds the state of the second chunk of a batch broken."""
+
+    def compute(self, model: Model, form: FormName, segment: Segment) -> list[Job | Outcome | HetsynError]:
+        results = super().compute(model, form, segment)
+        return [StateBroken("broken") if index == 1 else result for index, result in enumerate(results)]
+
+
+@pytest.mark.parametrize("on_loop", [False, True])
+async def test_a_broken_state_reaches_only_its_caller_and_the_batch_runs_once(
+    model: Model, gate: Gate, on_loop: bool
+) -> None:
+    engine = BreakingEngine()
+    batcher = await warmed(engine, model) if on_loop else Batcher(engine, BatchPolicy(), threads=1)
+    works = [work(model, unit) for unit in (1, 2, 4)]
+    if on_loop:
+        tasks = [asyncio.create_task(batcher.run(model, "bank", item)) for item in works]
+    else:
+        _, *tasks = await gathered(batcher, model, gate, works)
+        gate.opened.set()
+    results = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [type(result) for result in results] == [Outcome, StateBroken, Outcome]
+    assert engine.sizes == [1, 3]
+    await batcher.close()
