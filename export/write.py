@@ -32,7 +32,7 @@ from hetsyn_model.training.checkpoint import Checkpoint
 from service.contract import manifest as contract
 from service.contract.artifact import Artifact
 from service.contract.graph_io import Float32Array
-from service.runtime.onnx import Graph, load_graph
+from service.runtime.onnx import Graph, load_graph, operators_problem
 from service.runtime.operators import library
 
 CHECKPOINT = "network.pt"
@@ -286,9 +286,9 @@ def _report(form: Form, described: contract.FormDescription, verified: _Verified
 
 
 def graphs_by_runtime(content: bytes) -> dict[str, Graph]:
-    """A graph by what runs it: our operator, where it is built, and plain ONNX."""
+    """A graph by what runs it: our operator, where it can be used, and plain ONNX."""
     plain = {"plain ONNX": load_graph(content, use_operators=False)}
-    return plain if library() is None else {"operator": load_graph(content)} | plain
+    return plain if library() is None or operators_problem() else {"operator": load_graph(content)} | plain
 
 
 def _segments(evaluation: Evaluation) -> list[tuple[Streams, torch.Tensor | None]]:

@@ -72,6 +72,14 @@ class Relay:
         self._server = await self._loop.create_server(lambda: _Near(self), HOST, self.port)
 
     async def _end(self) -> None:
+        listening = () if self._server is None else self._server.sockets
+        for socket in listening:  # a server that is closed would leak what it has accepted and not made yet
+            self._loop.remove_reader(socket)
+        # connections that are being made belong to tasks, of this class or of asyncio's server
+        while making := asyncio.all_tasks() - {asyncio.current_task()}:
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.wait(making)
         if self._server is not None:
             self._server.close()
         for pair in list(self._pairs):
@@ -106,9 +114,11 @@ class _Pair:
         self._near = near
         self._far: asyncio.Transport | None = None
         self._early = b""
+        self._is_aborted = False
         self.loses = False
 
     def abort(self) -> None:
+        self._is_aborted = True
         self._relay.closed(self)
         self._near.abort()
         if self._far is not None:
@@ -116,7 +126,10 @@ class _Pair:
 
     def connected(self, far: asyncio.Transport) -> None:
         self._far = far
-        far.write(self._early)
+        if self._is_aborted:  # while it was being made
+            far.abort()
+        else:
+            far.write(self._early)
 
     def received(self, data: bytes) -> None:
         if self._far is None:

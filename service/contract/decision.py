@@ -14,8 +14,9 @@ from service.contract.graph_io import Float32Array
 from service.contract.manifest import Decision
 
 HIGHEST_PROBABILITY = 1.001
-# a score of one float32 (format 2) drifts over tens of millions of steps, and so does the sum of the probabilities
-LOWEST_SUM, HIGHEST_SUM = 0.1, 2.0
+# A score of one float32 (format 2) drifts over tens of millions of steps, and so does the sum of the probabilities:
+# each step adds less than twice its share, and from 2^24 on nothing, while the steps go on.
+LOWEST_SUM, HIGHEST_SUM = 1e-6, 2.0
 ROUNDING = 1e-6  # of a float32, with a margin: a low word is below it, relative to its high word
 
 

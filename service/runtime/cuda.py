@@ -20,9 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hetsyn_client.extras import install_command
+from service.contract.manifest import FORMAT_VERSION
 from service.errors import RuntimeUnavailable
 from service.runtime.device import Device, DeviceGraph
-from service.runtime.onnx import CUDA, Array, cuda_problem, load_cuda_graph, providers
+from service.runtime.onnx import CUDA, OTHER_VERSION, Array, cuda_problem, load_cuda_graph, providers
 from service.runtime.operators import BUILD_CUDA, cuda_library
 from service.settings import DeviceChoice
 
@@ -143,6 +144,8 @@ class CudaDevice:
 @cache
 def _load(path: Path) -> Any:
     library = ctypes.CDLL(str(path))
+    if library.hetsyn_format() != FORMAT_VERSION:
+        raise OSError(OTHER_VERSION)
     number, pointer = ctypes.c_int64, ctypes.c_void_p
     signatures = {
         "open": (ctypes.c_int, pointer, pointer, ctypes.c_int),

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from hetsyn_client.extras import install_command
 from service.errors import ArtifactError, RuntimeUnavailable
 from service.runtime.graph_file import check_graph_file
-from service.runtime.operators import BUILD, BUILD_CUDA, MODE, OperatorStatus, kernel, library, mode
+from service.runtime.operators import BUILD, BUILD_CUDA, MODE, OperatorStatus, is_of_this_version, kernel, library, mode
 
 Array = NDArray[Any]
 
@@ -35,6 +35,7 @@ LOG_SEVERITY = 3  # of ONNX Runtime: errors only
 # ``check_graph_file`` refuses what these two would let ONNX Runtime read: files beside a graph, and its own file format
 CLOSED = {"session.model_external_initializers_file_folder_path": os.devnull, "session.load_model_format": "ONNX"}
 CUDA = "CUDAExecutionProvider"
+OTHER_VERSION = "another version of hetsyn has built it"
 # a graph of one Identity, float32 [1]: its session tells which provider ONNX Runtime really uses
 PROBE = (
     b'\x08\n:7\n\x10\n\x01x\x12\x01y"\x08Identity\x12\x01gZ\x0f\n\x01x\x12\n\n\x08\x08\x01\x12\x04\n\x02\x08\x01'
@@ -243,6 +244,10 @@ def load_graph(content: bytes, *, threads: int = 1, use_operators: bool = True, 
     check_graph_file(content)
     failures = _failures()
     built = operators or (library() if use_operators else None)
+    if built is not None and operators is None and not is_of_this_version(built):
+        if mode() == "require":
+            raise RuntimeUnavailable(f"{MODE}=require, and {built.name} cannot be used ({OTHER_VERSION}): {BUILD}")
+        built = None  # ``operator_status`` says so
     if built is not None:
         try:
             return OrtGraph(_session(ort, content, threads, built), ort.RunOptions(), failures, "cpu", 0)
@@ -276,6 +281,8 @@ def _options(ort: Any, threads: int) -> Any:
 
 def _register(options: Any, built: Path) -> str | None:
     """Register the operators in a session's options; the error if that fails, else None."""
+    if not is_of_this_version(built):
+        return OTHER_VERSION
     try:
         options.register_custom_ops_library(str(built))
     except _failures() as error:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from service.contract.manifest import FORMAT_VERSION
 from service.errors import RuntimeUnavailable
 
 BUILD_CUDA = "make operators-cuda, with nvcc (docs/guides/gpu.md)"
@@ -87,6 +88,18 @@ def kernel(built: Path) -> str:
     if name is None:
         raise OSError("this processor is older than x86-64-v2")
     return str(name.decode())
+
+
+def is_of_this_version(built: Path) -> bool:
+    """Whether a library was built for the artifacts of this version; an older checkout leaves one that was not.
+
+    A library that cannot be loaded counts as one: who registers it says why.
+    """
+    try:
+        loaded = ctypes.CDLL(str(built))
+    except OSError:
+        return True
+    return hasattr(loaded, "hetsyn_format") and loaded.hetsyn_format() == FORMAT_VERSION
 
 
 def cuda_library() -> Path | None:

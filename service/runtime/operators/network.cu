@@ -166,6 +166,8 @@ HETSYN_API ort::Status* RegisterCustomOps(ort::SessionOptions* options, const or
     return ort::register_operators<NetworkOperator>(options, base);
 }
 
+HETSYN_API int hetsyn_format() { return hetsyn::kFormat; }
+
 // 0, or an error of the CUDA runtime.
 HETSYN_API const char* hetsyn_cuda_explain(int code) { return cudaGetErrorString(static_cast<cudaError_t>(code)); }
 

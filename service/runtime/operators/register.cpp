@@ -90,3 +90,5 @@ HETSYN_EXPORTED ort::Status* RegisterCustomOps(ort::SessionOptions* options, con
 
 // The version of the loops that this processor runs: v2, v3, v4 or generic; null where it runs none.
 HETSYN_EXPORTED const char* hetsyn_kernel() { return hetsyn::cpu_level_name(); }
+
+HETSYN_EXPORTED int hetsyn_format() { return hetsyn::kFormat; }

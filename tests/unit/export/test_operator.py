@@ -14,6 +14,7 @@ import pytest
 from export.encoder_graph import encoder_graph, encoder_state
 from export.network_graph import OPERATOR, network_graph
 from export.parity import initial_arrays, initial_row
+from export.write import graphs_by_runtime
 from hetsyn_model import Network, NetworkSpec
 from hetsyn_model.encoder import EncoderSpec
 from hetsyn_model.state import Form
@@ -59,8 +60,12 @@ def sound(samples: int) -> dict[str, Array]:
     return inputs | {state_name(name): value for name, value in state.items()}
 
 
-def test_the_library_that_was_built_can_be_used() -> None:
+def test_the_library_that_was_built_can_be_used(monkeypatch: pytest.MonkeyPatch) -> None:
     assert operators_problem() is None
+    content = network_graph(NETWORK.compile("bank"))
+    assert list(graphs_by_runtime(content)) == ["operator", "plain ONNX"]
+    monkeypatch.setattr("service.runtime.operators.FORMAT_VERSION", 0)  # what another version has built is not compared
+    assert list(graphs_by_runtime(content)) == ["plain ONNX"]
 
 
 @pytest.mark.parametrize(

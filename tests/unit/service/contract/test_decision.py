@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from service.contract.decision import class_probabilities, is_decided, is_possible_score, softmax
+from service.contract.decision import class_probabilities, is_decided, is_distribution, is_possible_score, softmax
 from service.contract.manifest import Decision
 
 SCORE = np.array([1.0, 3.0], np.float32)
@@ -49,3 +49,12 @@ def test_a_count_may_be_rounded_up_to_more_than_its_steps() -> None:
     decision = Decision(rule="spike_count", skip_steps=0, tail_steps=0)
     steps = 2**24 + 3
     assert is_possible_score(decision, np.array([0, steps], np.float32), np.array([0, -1], np.float32), steps)
+
+
+def test_a_score_that_stands_still_stays_possible() -> None:
+    """One float32 of format 2: a share of 0.1 adds nothing from 2^21 on."""
+    decision, steps = Decision(rule="sum_softmax", skip_steps=0, tail_steps=0), 10**12
+    score = np.full(10, 2**21, np.float32)
+    assert is_possible_score(decision, score, None, steps)
+    assert is_distribution(class_probabilities(decision, score, steps).tolist())
+    assert not is_distribution([0.0, 0.0])

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import onnx
@@ -12,6 +13,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from hetsyn_client.extras import install_command
+from service.contract.manifest import FORMAT_VERSION
 from service.errors import ArtifactError, RuntimeUnavailable
 from service.runtime import onnx as runtime
 from service.runtime.onnx import check_runtime, explain, load_graph, operator_status, operators_problem
@@ -145,6 +147,26 @@ def test_a_library_that_cannot_be_used_leaves_plain_onnx(
     state = np.ones((1, 2), np.float32)
     assert load_graph(leaky_sum()).run({"x": state, "state.v": state}, ["y"])["y"].any()
     assert "plain ONNX runs instead" in caplog.text
+
+
+@pytest.mark.skipif(library() is None, reason=NO_OPERATOR)
+def test_a_library_of_another_version_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would take the graph and fail in the first chunk, which looks like a damaged model."""
+    assert operators_problem() is None  # whoever raises the format raises the library's too
+    monkeypatch.setattr("service.runtime.operators.FORMAT_VERSION", FORMAT_VERSION + 1)
+    problem = str(operator_status().problem)
+    assert "_network.so cannot be used (another version of hetsyn has built it): install hetsyn again" in problem
+    session = runtime._session
+
+    def plain(ort: Any, content: bytes, threads: int, operators: Path | None) -> Any:
+        assert operators is None
+        return session(ort, content, threads, operators)
+
+    monkeypatch.setattr(runtime, "_session", plain)
+    load_graph(leaky_sum())
+    monkeypatch.setenv(MODE, "require")
+    with pytest.raises(RuntimeUnavailable, match=r"require, and _network\.so cannot be used .another version"):
+        load_graph(leaky_sum())
 
 
 def test_without_a_library_there_is_no_problem(monkeypatch: pytest.MonkeyPatch) -> None:

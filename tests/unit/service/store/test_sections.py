@@ -79,7 +79,7 @@ def network(row: Any, steps: int) -> dict[Section, bytes]:
         ({"readout": [[1.0] * OUTPUTS] * 3}, "model's rule"),
         ({"probabilities": [5.0, -1.0, 0.0]}, "class probabilities"),
         ({"probabilities": [0.5, 0.5]}, "class probabilities"),
-        ({"probabilities": [0.01, 0.01, 0.01]}, "class probabilities"),
+        ({"probabilities": [1e-7, 1e-7, 1e-7]}, "class probabilities"),
         ({"probabilities": [0.9, 0.9, 0.9]}, "class probabilities"),
         ({"probabilities": [1e999, 0.0, 0.0]}, "not valid|class probabilities"),
         ({"steps": -1}, "steps"),
