@@ -191,14 +191,16 @@ class Batcher:
                 return
             batch = [self._waiting[index] for index in choice.indices]
             self._backlog.lead(batch[0].ticket.client)
-            count = self._estimates.count_inline(batch)
-            chosen = set(choice.indices[:count] if count else choice.indices)
+            is_short = bool(count := self._estimates.count_inline(batch))
+            if not is_short:
+                count, limit = self._estimates.segment(batch)
+            batch, chosen = batch[:count], set(choice.indices[:count])
             self._waiting = [item for index, item in enumerate(self._waiting) if index not in chosen]
-            if count:
-                self._run_here(batch[:count])
+            if is_short:
+                self._run_here(batch)
                 self._schedule()  # first accept the chunks that arrived meanwhile
                 return
-            task = asyncio.get_running_loop().create_task(self._run(batch, self._estimates.segment_steps(batch)))
+            task = asyncio.get_running_loop().create_task(self._run(batch, limit))
             self._running.add(task)
             task.add_done_callback(self._ended)
 

@@ -18,6 +18,7 @@ from service.models.model import Model
 
 SEGMENT_S = 5e-3
 MAX_SEGMENT_STEPS = 1_000  # of each stream, to bound the memory
+COPIED_BYTES = 32 * 1024  # copying as much of a state to and from a segment takes about as long as a step
 PROBE_STEPS = 16  # of each stream, of work whose cost is not known
 
 
@@ -91,8 +92,24 @@ class Estimates:
         work = ("network", batch[0].waiting.group)
         return self._costs.expected_s(work, segment.steps + len(batch), segment.events)
 
-    def segment_steps(self, batch: Sequence[Item]) -> int:
-        """Steps of each stream that the batch may run, so that it takes ``SEGMENT_S``."""
+    def segment(self, batch: Sequence[Item]) -> tuple[int, int]:
+        """How much of a batch may run, so that it takes ``SEGMENT_S``.
+
+        Each segment copies the states of its streams, 600 kB each in the exact form. Many streams of a step each would
+        do little else, so fewer streams run then, for as many steps as their states take to copy.
+
+        Returns:
+            Number of chunks, from the first on, and steps of each stream.
+        """
+        least = batch[0].model.initial_row(batch[0].form).nbytes // COPIED_BYTES
+        count = len(batch)
+        while True:
+            steps = self._segment_steps(batch[:count])
+            if count == 1 or steps >= min(least, max(item.left for item in batch[:count])):
+                return count, steps
+            count //= 2
+
+    def _segment_steps(self, batch: Sequence[Item]) -> int:
         limit = min(max(item.left for item in batch), MAX_SEGMENT_STEPS)
         while True:
             steps = sum(min(item.left, limit) + 1 for item in batch)

@@ -113,6 +113,8 @@ class RememberedIds:
     def _compact(self) -> None:
         """Make a run of the older half of the newest ids."""
         self.forget()
+        if len(self._newest) <= self._newest_size:
+            return  # their time was over
         ids = list(self._newest)[: max(1, self._newest_size // 2)]
         times_s = [self._newest.pop(session_id) for session_id in ids]
         hashes = _sorted(array("Q", map(self._hash, ids)))

@@ -45,11 +45,10 @@ def explain_invalid(
         first: index of the first of these elements.
         ignored: pydantic's type of errors that do not count; others there must be.
     """
-    # pydantic refuses a value of a dense row twice, as a number and as a boolean
     chosen, *others = (
         item
         for item in error.errors(include_url=False, include_input=False)
-        if item["loc"][-2:][1:] != ("bool",) and item["type"] != ignored
+        if _kind_of_bit(item["loc"]) != "bool" and item["type"] != ignored
     )
     path = _path(_whole_location(chosen["loc"], within, first))
     kind = chosen["type"]
@@ -73,6 +72,11 @@ def explain_invalid(
     return InputError(f"{path or subject}: {advice}{more}")
 
 
+def _kind_of_bit(location: tuple[int | str, ...]) -> int | str:
+    """As which a value of a dense row was refused: pydantic refuses it twice, as ``float`` and as ``bool``."""
+    return location[-1] if len(location) > 1 and isinstance(location[-2], int) else ""
+
+
 def _whole_location(location: tuple[int | str, ...], within: tuple[str, ...], first: int) -> tuple[int | str, ...]:
     """A location in the whole input, from one in a piece of an array."""
     if within and location and isinstance(location[0], int):
@@ -85,7 +89,7 @@ def _path(location: tuple[int | str, ...]) -> str:
     parts = list(location)
     if len(parts) > 1 and parts[0] == "input" and parts[1] in INPUT_KINDS:
         del parts[1]
-    if parts[-1:] == ["float"]:  # of ``Bit``
+    if _kind_of_bit(location) == "float":
         del parts[-1]
     text = ""
     for part in parts:

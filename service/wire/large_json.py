@@ -63,7 +63,11 @@ def decode_large(body: bytes) -> tuple[InferBody, SpikeChunk | None]:
         parsed = _REST.validate_json(rest)
     except ValidationError as error:
         raise explain_invalid(error, "the body", UNKNOWN_FIELD) from error
-    return parsed, _spikes(parsed.input, arrays) if arrays else None
+    if not arrays:
+        return parsed, None
+    if parsed.input is None or any(getattr(parsed.input, name, None) != [] for name in arrays):
+        raise InputError("the body has a key twice, one of them for an array: send each once")  # the last one counted
+    return parsed, _spikes(parsed.input, arrays)
 
 
 def _cut_out(body: bytes) -> tuple[bytes, dict[str, Array]]:

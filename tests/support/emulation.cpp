@@ -109,3 +109,5 @@ extern "C" __attribute__((visibility("default"))) ort::Status* RegisterCustomOps
                                                                                  const ort::ApiBase* base) {
     return ort::register_operators<NetworkOperator>(options, base);
 }
+
+extern "C" __attribute__((visibility("default"))) int hetsyn_format() { return hetsyn::kFormat; }

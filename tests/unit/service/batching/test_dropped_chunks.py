@@ -122,6 +122,22 @@ async def test_more_work_than_may_wait_is_refused_at_once(model: Model) -> None:
     await batcher.close()
 
 
+async def test_states_that_take_long_to_copy_make_batches_of_fewer_streams(
+    model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each segment copies them. Four streams of a step each would do little else."""
+    monkeypatch.setattr("service.batching.estimates.COPIED_BYTES", model.initial_row("bank").nbytes // 3)
+    engine = Metered()
+    batcher = await known(engine, model)
+    long = [asyncio.create_task(batcher.run(model, "bank", work(model, steps=400))) for _ in range(4)]
+    while len(engine.sizes) < 8:
+        await asyncio.sleep(0)
+    assert max(engine.sizes[4:]) == 1
+    for task in long:
+        task.cancel()
+    await batcher.close()
+
+
 @pytest.mark.parametrize("same_client", [False, True])
 async def test_a_short_chunk_waits_for_a_few_segments_behind_many_long_ones(model: Model, same_client: bool) -> None:
     """Of another group, which would have been the last in order of arrival.

@@ -79,3 +79,13 @@ def test_beyond_its_bytes_it_says_until_when_it_lacks_ids() -> None:
     assert missing
     assert max(missing) * 0.1 - 1e-6 <= ids.forgets_until_s - KEEP_S <= clock()
     assert "s999" in ids
+
+
+def test_where_the_time_of_all_is_over_none_is_kept() -> None:
+    clock = Clock(0.0)
+    ids = remembered(clock)
+    for n in range(8):
+        ids.add(f"s{n}", 0.0)
+    clock.now_s = KEEP_S
+    ids.add("late", 0.0)
+    assert len(ids) == 0

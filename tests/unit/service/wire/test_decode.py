@@ -97,6 +97,8 @@ def test_only_an_end_may_have_an_empty_body(content_type: str) -> None:
         (body(input={}), "input.kind is missing: send one of audio, events, dense"),
         (body(inputs=EVENTS), "inputs is not a field"),
         (body(input={**EVENTS, "label": "seven"}), "input.label is not a field"),
+        (body(input={"kind": "dense", "spikes": [[1]], "bool": 1}), "input.bool is not a field"),
+        (body(input={"kind": "dense", "spikes": [[1]], "float": 1}), "input.float is not a field"),
         (body(**{"x" * 10_000: 1}), r"xxx\.\.\. is not a field"),
         (body(input={"kind": "events", "steps": 3, "times": []}), "input.units is missing"),
         (body(input={**EVENTS, "steps": 2.5}), "input.steps: send a whole number"),

@@ -110,6 +110,18 @@ def test_an_array_occurs_once() -> None:
         decode_json(body + b" " * large_json.PIECE_BYTES)
 
 
+def test_what_only_an_earlier_key_has_is_not_left_unread() -> None:
+    dense, events = b'"input":{"kind":"dense","spikes":[x]}', b'"input":{"kind":"events","steps":9,"units":[3],'
+    for body in (
+        dense + b',"input":null',
+        events + b'"times":[1]},' + dense.replace(b"x", b"[1]") + b',"input":{"kind":"audio"}',
+        dense + b"," + events + b'"times":[1]}',
+        events + b'"times":[1],"\\u0074imes":[2]}',
+    ):
+        with pytest.raises(HetsynError):
+            decode_json(b'{"end":true,' + body + b"}" + b" " * large_json.PIECE_BYTES)
+
+
 def test_positions_are_those_in_the_whole_body(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(decode, "PIECE_BYTES", 0)
     monkeypatch.setattr(large_json, "PIECE_BYTES", 8)
