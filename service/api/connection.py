@@ -123,6 +123,7 @@ class Connection(HttpToolsProtocol):
         self._was_used = False
         self._special: list[tuple[bytes, bytes]] = []  # headers of the request that is parsed
         self._is_refused = False  # what follows is not read
+        self._is_between = False  # the last request is here as a whole
         self._header_bytes = 0  # since headers were complete or a part of a body arrived
         self._headers_due: asyncio.TimerHandle | None = None
         self._reading_due: asyncio.TimerHandle | None = None
@@ -226,6 +227,7 @@ class Connection(HttpToolsProtocol):
             return
         self._unset_keepalive_if_required()
         self._header_bytes += len(data)
+        was_between = self._is_between
         try:
             self.parser.feed_data(data)
         except HttpParserError as error:
@@ -238,7 +240,10 @@ class Connection(HttpToolsProtocol):
             self._refuse("too-long", refusals.LONG_URL if is_url else refusals.LONG_HEADERS)
         cycle = self.cycle
         if cycle is None or cycle.response_complete:
-            if self._headers_due is None:
+            if self._is_between and not was_between and not self._has_begun():  # the body of an answered request
+                self._cancel_headers_due()
+                self._expect_request()
+            elif self._headers_due is None:
                 self._expect_headers()
         elif self._headers_due is not None:
             self._cancel_headers_due()
@@ -277,6 +282,7 @@ class Connection(HttpToolsProtocol):
             expected = [value.lower() for name, value in special if name == b"expect"]
             self.expect_100_continue = version == "1.1" and b"100-continue" in expected
         self._header_bytes = 0
+        self._is_between = False
         before, app = self.cycle, self.app
         if refusal is not None:
             self.app = refusal  # answers in its turn, where requests wait before it
@@ -304,6 +310,7 @@ class Connection(HttpToolsProtocol):
         if self.parser.should_upgrade():
             return
         self._header_bytes = 0
+        self._is_between = True
         self._special.clear()  # of the trailers
         super().on_message_complete()
 
@@ -317,6 +324,10 @@ class Connection(HttpToolsProtocol):
             self._expect_headers()
         if self.transport.is_closing() and self.transport.get_write_buffer_size():
             self._expect_reading()  # it stays until its client has read everything
+
+    def _expect_request(self) -> None:
+        """Wait for the next request as uvicorn does after a response."""
+        self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
 
     def timeout_keep_alive_handler(self) -> None:
         self.end("idle")

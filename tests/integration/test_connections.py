@@ -105,6 +105,33 @@ async def test_a_body_that_nobody_reads_has_no_more_time_than_headers(models: Pa
         writer.close()
 
 
+async def test_after_the_rest_of_such_a_body_the_connection_may_wait_for_a_request(models: Path, gate: Gate) -> None:
+    async with listening(models, gate, header_timeout_s=LATER_S, idle_timeout_s=4 * LATER_S) as server:
+        reader, writer = await server.connect()
+        writer.write(LIVE[:-2] + b"Content-Length: 2\r\n\r\n")
+        assert (await response(reader))[0] == 200
+        for part in (b"1", b"2"):
+            writer.write(part)
+            await asyncio.sleep(0)
+        await asyncio.sleep(2 * LATER_S)
+        writer.write(LIVE)
+        assert (await response(reader))[0] == 200
+        assert await reader.read() == b""
+        assert server.ended == {"idle": 1}
+        writer.close()
+
+
+async def test_empty_lines_are_no_request(models: Path, gate: Gate) -> None:
+    async with listening(models, gate, header_timeout_s=LATER_S, idle_timeout_s=NEVER_S) as server:
+        reader, writer = await server.connect()
+        writer.write(LIVE)
+        assert (await response(reader))[0] == 200
+        writer.write(b"\r\n")
+        assert await reader.read() == b""
+        assert server.ended == {"headers": 1}
+        writer.close()
+
+
 async def test_one_connection_more_closes_the_one_that_waits_the_longest(models: Path, gate: Gate) -> None:
     async with listening(models, gate, max_connections=4, client_share=0.5) as server:
         gate.opened.clear()
