@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
@@ -94,14 +95,14 @@ def _dense_pairs(rows: Sequence[Sequence[float]], first: int, channels: int) -> 
         first: step of the first of them.
         channels: of every row.
     """
-    for index, row in enumerate(rows, first):
-        if len(row) != channels:
-            raise InputError(
-                f"spikes[{index}] has {len(row)} values, but spikes[0] has {channels}: send one for each channel"
-            )
+    if set(map(len, rows)) - {channels}:
+        index, length = next((n, len(row)) for n, row in enumerate(rows, first) if len(row) != channels)
+        raise InputError(
+            f"spikes[{index}] has {length} values, but spikes[0] has {channels}: send one for each channel"
+        )
     if rows and not channels:
         raise InputError("spikes[0] is empty: send one value for each channel, 0 or 1")
-    values = np.array(rows, dtype=np.float64).reshape(len(rows), channels)
+    values = np.fromiter(chain.from_iterable(rows), np.float64, len(rows) * channels).reshape(len(rows), channels)
     invalid = np.argwhere((values != 0) & (values != 1))
     if len(invalid):
         t, i = (int(index) for index in invalid[0])
