@@ -22,11 +22,11 @@ def measured(kinds: str, count: int, max_session_bytes: int = 1 << 30) -> dict[s
 
 COUNTS = {
     "step": 2_000,
-    "sample": 4_000,
-    "sound that waits": 300,
-    "exact": 60,
-    "trace": 30,
-    "ended": 4_000,
+    "sample": 6_000,
+    "sound that waits": 400,
+    "exact": 80,
+    "trace": 300,
+    "ended": 8_000,
 }
 
 
@@ -34,11 +34,11 @@ COUNTS = {
 def test_the_server_counts_what_sessions_take(kind: str) -> None:
     found = measured(kind, COUNTS[kind])
     assert found["refused"] == 0
-    assert found["resident"] == pytest.approx(found["counted"], rel=0.25)
+    assert 0.75 * found["counted"] < found["resident"] < found["counted"]
 
 
 def test_sessions_of_any_kind_stay_within_the_bytes() -> None:
     most = 48 * 1024 * 1024
-    found = measured(",".join(["sample", "sound that waits", "exact"]), 600, most)
+    found = measured(",".join(KINDS), 1_500, most)
     assert found["refused"] > 200
-    assert found["resident"] < 1.25 * most
+    assert found["resident"] < most
