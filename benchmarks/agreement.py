@@ -78,7 +78,7 @@ def compare(models: Path, name: str, version: str, recordings: Sequence[Recordin
     for form in FORMS:
         compiled = network.compile(form)
         graphs = graphs_by_runtime((folder / manifest.forms[form].file).read_bytes())
-        script = (folder / manifest.forms[form].torchscript).read_bytes()
+        script = (folder / f"{form}.pt").read_bytes()
         by_torch = []
         for start in range(0, len(recordings), AT_ONCE):
             streams = _streams(encoder, recordings[start : start + AT_ONCE], checkpoint.tail_steps)

@@ -189,9 +189,10 @@ def write_artifact(
         verified = _verified_form(compiled, evaluation, on_progress)
         reference = reference or verified.hidden
         sizes = {name: bank.size for name, bank in network.banks.items()} if form == "bank" else {}
+        script = f"{form}.pt"
         described = contract.FormDescription(
             file=f"{form}.onnx",
-            torchscript=f"{form}.pt",
+            torchscript=script,
             state=tuple(
                 contract.TensorDescription(name=t.name, shape=t.shape, dtype=t.dtype, initial=t.initial)
                 for t in compiled.layout
@@ -202,7 +203,7 @@ def write_artifact(
             accuracy=None if evaluation.labels is None else verified.hits / len(evaluation.labels),
             spike_mismatch=_mismatch(reference, verified.hidden),
         )
-        files[described.file], files[described.torchscript] = verified.graph, verified.script
+        files[described.file], files[script] = verified.graph, verified.script
         golden |= verified.golden
         forms[form] = described
         reports.append(_report(form, described, verified))

@@ -4,6 +4,7 @@ A network graph runs a chunk of ``steps`` steps for ``batch`` streams:
 
     in   events.row int64 [events]       stream * longest + step of each spike, ascending
          events.unit int64 [events]      its channel; a pair (row, unit) occurs once
+         values float32 [batch, longest, channels]   in place of the two, where the input is values; 0 past the end
          steps int64 [batch]             steps of each stream's chunk; longest is their maximum
          state float32 [batch, words]    the form's float32 tensors in the manifest's order, flat, one after the other
          step int64 [batch]              steps that each stream has done, the manifest's decision.step
@@ -15,6 +16,7 @@ A network graph runs a chunk of ``steps`` steps for ``batch`` streams:
 An encoder graph makes the events of whole steps:
 
     in   audio float32 [batch, samples]  in [-1, 1]; samples is longest * samples_per_step
+         values float32 [batch, longest, channels]   in place of it, for rows of values
          steps int64 [batch]
          state.NAME [batch, *shape]      each state tensor of the encoder
     out  events.row, events.unit         as above
@@ -32,7 +34,7 @@ from numpy.typing import NDArray
 from service.contract.manifest import TensorDescription
 
 EVENT_ROW, EVENT_UNIT = "events.row", "events.unit"
-STEPS, AUDIO = "steps", "audio"
+STEPS, AUDIO, VALUES = "steps", "audio", "values"
 STATE, NEXT_STATE = "state", "next.state"
 STEP, NEXT_STEP = "step", "next.step"
 SCORES, PROBABILITIES, READOUT = "scores", "probabilities", "readout"
@@ -78,15 +80,16 @@ def spikes_name(layer: str) -> str:
     return f"{layer}.spikes"
 
 
-def network_inputs(words: int) -> dict[str, TensorType]:
+def network_inputs(words: int, values: int = 0) -> dict[str, TensorType]:
     """The inputs of a network graph, in order.
 
     Args:
         words: float32 values of a stream's state.
+        values: channels of a network that takes values; 0 for one that takes spikes.
     """
+    events = {EVENT_ROW: TensorType("int64", (EVENTS,)), EVENT_UNIT: TensorType("int64", (EVENTS,))}
     return {
-        EVENT_ROW: TensorType("int64", (EVENTS,)),
-        EVENT_UNIT: TensorType("int64", (EVENTS,)),
+        **({VALUES: _values(values)} if values else events),
         STEPS: TensorType("int64", (BATCH,)),
         STATE: TensorType("float32", (BATCH, words)),
         STEP: TensorType("int64", (BATCH,)),
@@ -111,10 +114,15 @@ def network_outputs(words: int, outputs: int, hidden: Mapping[str, int]) -> dict
     }
 
 
-def encoder_inputs(state: Sequence[TensorDescription]) -> dict[str, TensorType]:
-    """The inputs of an encoder graph, in order."""
+def encoder_inputs(state: Sequence[TensorDescription], values: int = 0) -> dict[str, TensorType]:
+    """The inputs of an encoder graph, in order.
+
+    Args:
+        state: of the encoder.
+        values: channels of an encoder of rows of values; 0 for one of audio.
+    """
     return {
-        AUDIO: TensorType("float32", (BATCH, SAMPLES)),
+        **({VALUES: _values(values)} if values else {AUDIO: TensorType("float32", (BATCH, SAMPLES))}),
         STEPS: TensorType("int64", (BATCH,)),
         **{state_name(tensor.name): TensorType(tensor.dtype, (BATCH, *tensor.shape)) for tensor in state},
     }
@@ -127,3 +135,7 @@ def encoder_outputs(state: Sequence[TensorDescription]) -> dict[str, TensorType]
         EVENT_UNIT: TensorType("int64", (EVENTS,)),
         **{next_name(tensor.name): TensorType(tensor.dtype, (BATCH, *tensor.shape)) for tensor in state},
     }
+
+
+def _values(channels: int) -> TensorType:
+    return TensorType("float32", (BATCH, LONGEST, channels))

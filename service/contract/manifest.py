@@ -19,8 +19,8 @@ from pydantic_core import from_json
 
 from service.errors import ArtifactError
 
-FORMAT_VERSION: Final = 3
-READABLE_VERSIONS = (2, FORMAT_VERSION)  # in format 2 a score that adds up is one float32
+FORMAT_VERSION: Final = 4
+READABLE_VERSIONS = (2, 3, FORMAT_VERSION)  # in format 2 a score that adds up is one float32; format 4 has values
 # the names of the last state tensors of a form: the decision's own state
 DECISION_SCORE_LOW, DECISION_SCORE, DECISION_STEP = "decision.score_low", "decision.score", "decision.step"
 MANIFEST = "manifest.json"
@@ -70,10 +70,23 @@ class TensorDescription(_Part):
 
 
 class EncoderDescription(_Part):
-    """Audio to spikes. The graph takes whole steps; samples that do not fill one wait in the session."""
+    """Audio or rows of values, and what becomes of them before the network.
 
-    file: str
-    sample_rate_hz: int = Field(ge=1, le=10_000_000)
+    Attributes:
+        kind: of the input. The graph takes whole steps. ``audio`` has one channel and a rate; samples that do not fill
+            a step wait in the session. ``values`` has a row a step, of ``channels`` numbers.
+        file: the graph that makes spikes of it. None for audio whose samples are the network's values: each step takes
+            ``samples_per_step`` of them, one a channel of the network.
+        channels: numbers in a row; 1 for audio.
+        sample_rate_hz: of audio; 0 for rows, which come at the rate of the steps.
+        samples_per_step: samples of a step; 1 for rows.
+        state: of the graph.
+    """
+
+    kind: Literal["audio", "values"] = "audio"
+    file: str | None
+    channels: Positive = 1
+    sample_rate_hz: int = Field(ge=0, le=10_000_000)
     samples_per_step: int = Field(ge=1, le=1_000_000)
     state: tuple[TensorDescription, ...]
 
@@ -86,10 +99,29 @@ class EncoderDescription(_Part):
         _check_state(self.state)
         return self
 
+    @model_validator(mode="after")
+    def _kind_fits(self) -> EncoderDescription:
+        if self.kind == "audio" and (self.channels != 1 or not self.sample_rate_hz):
+            raise ValueError("audio has one channel and a sample rate")
+        if self.kind == "values" and (self.samples_per_step != 1 or self.sample_rate_hz or self.file is None):
+            raise ValueError("rows of values are one a step, have no rate of their own, and need a graph")
+        if self.file is None and self.state:
+            raise ValueError("without a graph there is no state")
+        return self
+
 
 class InputDescription(_Part):
-    """The input of a stream: spikes on channels. A model with an encoder takes audio too."""
+    """The input of the network.
 
+    Attributes:
+        kind: ``spikes``, or ``values``: real numbers, among which spikes are ones. A model whose encoder makes spikes
+            of audio or of values takes those too.
+        channels: numbers, or places for a spike, of a step.
+        step_s: duration of a step in seconds.
+        description: of the channels, for people.
+    """
+
+    kind: Literal["spikes", "values"] = "spikes"
     channels: Positive
     step_s: float = Field(gt=0)
     description: str = ""
@@ -119,9 +151,11 @@ class FormDescription(_Part):
 
     Attributes:
         file: the ONNX graph.
-        torchscript: TorchScript of one step.
+        torchscript: TorchScript of one step; None where the model came as ONNX.
+        tolerance: a stream's state and outputs differ by at most so much, relative to values above 1, from those that
+            it would have alone or in other chunks. 0: they are the same, bit for bit.
         state: float32 tensors, the last of them ``decision.score``, then ``decision.step``, int64. Before
-            ``decision.score`` stands ``decision.score_low`` if the score is a sum and the format 3: what the float32
+            ``decision.score`` stands ``decision.score_low`` if the score is a sum, from format 3 on: what the float32
             additions to it have lost.
         state_bytes: of all these tensors together.
         bank_sizes: number of shared decays of each layer; empty in the exact form.
@@ -132,7 +166,8 @@ class FormDescription(_Part):
     """
 
     file: str
-    torchscript: str
+    torchscript: str | None
+    tolerance: float = Field(default=0.0, ge=0, le=1)
     state: tuple[TensorDescription, ...] = Field(min_length=2)
     state_bytes: int
     bank_sizes: dict[str, int]
@@ -177,7 +212,7 @@ class FormDescription(_Part):
 class Manifest(_Part):
     """Everything that a server knows about a model."""
 
-    format_version: Literal[2, 3]
+    format_version: Literal[2, 3, 4]
     name: Name
     version: Name
     description: str
@@ -196,7 +231,7 @@ class Manifest(_Part):
     def _consistent(self) -> Manifest:
         if self.decision.rule != "trace" and len(self.labels) != self.outputs:
             raise ValueError(f"{len(self.labels)} labels for {self.outputs} outputs")
-        two_words = self.format_version == FORMAT_VERSION and self.decision.adds_up
+        two_words = self.format_version > 2 and self.decision.adds_up
         for form in self.forms.values():
             if form.has_score_low != two_words:
                 has = "has" if two_words else "does not have"
@@ -208,9 +243,14 @@ class Manifest(_Part):
                 raise ValueError(f"the score does not have the {self.outputs} outputs")
         if self.default_form not in self.forms:
             raise ValueError(f"default_form {self.default_form!r} is not among the forms")
-        named = [file for form in self.forms.values() for file in (form.file, form.torchscript)]
-        named += [self.encoder.file] if self.encoder else []
-        for file in [*named, *self.files]:
+        encoder, taken = self.encoder, (self.input.kind, self.input.channels)
+        if encoder and encoder.file is not None and self.input.kind == "values":
+            raise ValueError("an encoder makes spikes, but the network takes values")
+        if encoder and encoder.file is None and taken != ("values", encoder.samples_per_step):
+            raise ValueError("samples go straight to the network, which does not take a step of them as values")
+        used = [file for form in self.forms.values() for file in (form.file, form.torchscript)]
+        used += [self.encoder.file] if self.encoder else []
+        for file in [*filter(None, used), *self.files]:
             if file not in self.files:
                 raise ValueError(f"file {file!r} is used but not listed under files")
             if not is_name(file) or file == MANIFEST:
@@ -239,7 +279,7 @@ def parse_manifest(text: str | bytes, where: Path) -> Manifest:
     if version not in READABLE_VERSIONS:
         raise ArtifactError(
             f"{where}: has manifest format {version!r:.40}, but this server reads "
-            f"{' and '.join(map(str, READABLE_VERSIONS))}: "
+            f"{READABLE_VERSIONS[0]} to {FORMAT_VERSION}: "
             "export the model again with a matching hetsyn"
         )
     try:

@@ -18,10 +18,12 @@ def summary(manifest: Manifest) -> dict[str, Any]:
         "input": manifest.input.model_dump(mode="json"),
         "encoder": encoder
         and {
+            "kind": encoder.kind,
+            "channels": encoder.channels,
             "sample_rate_hz": encoder.sample_rate_hz,
             "samples_per_step": encoder.samples_per_step,
             "state_bytes": encoder.state_bytes,
-            "file_bytes": manifest.files[encoder.file].bytes,
+            "file_bytes": manifest.files[encoder.file].bytes if encoder.file else 0,
         },
         "hidden": list(manifest.hidden),
         "outputs": manifest.outputs,
@@ -31,7 +33,8 @@ def summary(manifest: Manifest) -> dict[str, Any]:
             name: {
                 "state_bytes": form.state_bytes,
                 "file_bytes": manifest.files[form.file].bytes,
-                "torchscript_bytes": manifest.files[form.torchscript].bytes,
+                "torchscript_bytes": manifest.files[form.torchscript].bytes if form.torchscript else 0,
+                "tolerance": form.tolerance,
                 "bank_sizes": form.bank_sizes,
                 "kernel_error": form.kernel_error,
                 "accuracy": form.accuracy,

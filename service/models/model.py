@@ -44,25 +44,30 @@ class Model:
         self._states: dict[FormName, StateMemory] = {}
         self._initial_rows: dict[FormName, Row] = {}
         manifest = artifact.manifest
+        values = manifest.input.channels if manifest.input.kind == "values" else 0
         for form, description in manifest.forms.items():
             self._networks[form] = _loaded(
                 artifact,
                 description.file,
                 load if device is None else device.load,
-                inputs=network_inputs(description.words),
+                inputs=network_inputs(description.words, values),
                 outputs=network_outputs(description.words, manifest.outputs, hidden={}),
             )
             self._states[form] = (
                 HostMemory(self.name) if device is None else DeviceMemory(device, description.words, manifest.outputs)
             )
-            values = self.initial_state(form)
-            values.flags.writeable = False
-            self._initial_rows[form] = self._states[form].from_host(values)
+            row = self.initial_state(form)
+            row.flags.writeable = False
+            self._initial_rows[form] = self._states[form].from_host(row)
         self._encoder_graph: Graph | None = None
-        if manifest.encoder is not None:
-            state = manifest.encoder.state
+        encoder = manifest.encoder
+        if encoder is not None and encoder.file is not None:
             self._encoder_graph = _loaded(
-                artifact, manifest.encoder.file, load, inputs=encoder_inputs(state), outputs=encoder_outputs(state)
+                artifact,
+                encoder.file,
+                load,
+                inputs=encoder_inputs(encoder.state, encoder.channels if encoder.kind == "values" else 0),
+                outputs=encoder_outputs(encoder.state),
             )
 
     @property

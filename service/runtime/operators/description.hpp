@@ -18,7 +18,7 @@ namespace hetsyn {
 
 // The newest format of artifacts whose graphs these sources run, FORMAT_VERSION of service/contract/manifest.py. A library
 // of another one is not used: it may take a graph and fail in the first chunk.
-constexpr int kFormat = 3;
+constexpr int kFormat = 4;
 
 enum class Rule { sum_softmax, spike_count, last, trace };
 

@@ -40,6 +40,7 @@ def test_a_graph_declares_what_the_contract_names(folder: Path) -> None:
         assert declared(graph.input) == network_inputs(form.words)
         assert declared(graph.output) == network_outputs(form.words, manifest.outputs, hidden)
     if manifest.encoder is not None:
+        assert manifest.encoder.file is not None
         graph = onnx.load_from_string(artifact.read(manifest.encoder.file)).graph
         assert declared(graph.input) == encoder_inputs(manifest.encoder.state)
         assert declared(graph.output) == encoder_outputs(manifest.encoder.state)
@@ -48,3 +49,9 @@ def test_a_graph_declares_what_the_contract_names(folder: Path) -> None:
 def test_axes_get_their_lengths_in_a_call() -> None:
     readout = network_outputs(9, 3, hidden={})["readout"]
     assert readout.lengths({"batch": 2, "longest": 5}) == (2, 5, 3)
+
+
+def test_values_take_the_place_of_events_or_of_audio() -> None:
+    assert list(network_inputs(9, 2)) == ["values", "steps", "state", "step"]
+    assert network_inputs(9, 2)["values"].lengths({"batch": 4, "longest": 5}) == (4, 5, 2)
+    assert encoder_inputs((), 3)["values"].lengths({"batch": 4, "longest": 5}) == (4, 5, 3)

@@ -55,7 +55,7 @@ def test_a_score_that_does_not_add_up_has_one_word_in_every_format(written: Json
 
 def test_a_manifest_is_read(written: Json) -> None:
     manifest = parse_manifest(json.dumps(written), Path("manifest.json"))
-    assert manifest.model_dump(mode="json") == written
+    assert manifest.model_dump(mode="json", exclude_unset=True) == written
     assert manifest.forms["bank"].words == 6
 
 
@@ -97,8 +97,8 @@ def test_a_manifest_is_read(written: Json) -> None:
             "in format 3 and with rule last, a state does not have decision.score_low",
         ),
         (lambda manifest: with_two_words(manifest, 2), "the score does not have the 3 outputs"),
-        (lambda manifest: manifest.update(format_version=1), "manifest format 1, but this server reads 2 and 3: "),
-        (lambda manifest: manifest.pop("format_version"), "manifest format None, but this server reads 2 and 3: "),
+        (lambda manifest: manifest.update(format_version=1), "manifest format 1, but this server reads 2 to 4: "),
+        (lambda manifest: manifest.pop("format_version"), "manifest format None, but this server reads 2 to 4: "),
         (lambda manifest: bank(manifest)["state"][0].update(shape=[-3, -1]), "forms.bank.state.0.shape.0: "),
         (lambda manifest: bank(manifest)["state"][0].update(shape=[2**62]), "forms.bank.state.0.shape.0: "),
         (lambda manifest: bank(manifest)["state"][0].update(shape=[1] * 9), "forms.bank.state.0.shape: "),
@@ -166,3 +166,33 @@ def test_a_tracer_needs_no_labels(written: Json) -> None:
     written["decision"]["rule"] = "trace"
     written["labels"] = []
     assert parse_manifest(json.dumps(written), Path("manifest.json")).labels == ()
+
+
+def test_a_network_of_values_may_take_samples_as_they_are(written: Json) -> None:
+    written["format_version"] = 4
+    written["decision"]["rule"] = "last"
+    written["input"] |= {"kind": "values", "channels": written["encoder"]["samples_per_step"]}
+    written["encoder"] |= {"file": None, "state": []}
+    for form in written["forms"].values():
+        form |= {"torchscript": None, "tolerance": 1e-5}
+    manifest = parse_manifest(json.dumps(written), Path("manifest.json"))
+    assert manifest.encoder is not None
+    assert manifest.encoder.file is None
+    assert manifest.forms["bank"].tolerance == 1e-5
+
+
+@pytest.mark.parametrize(
+    ("encoder", "network", "sentence"),
+    [
+        ({"kind": "values"}, {}, "rows of values are one a step"),
+        ({"channels": 2}, {}, "audio has one channel"),
+        ({"file": None}, {}, "without a graph there is no state"),
+        ({"file": None, "state": []}, {}, "samples go straight to the network"),
+        ({}, {"kind": "values"}, "an encoder makes spikes, but the network takes values"),
+    ],
+)
+def test_encoder_and_network_fit_each_other(written: Json, encoder: Json, network: Json, sentence: str) -> None:
+    written["encoder"] |= encoder
+    written["input"] |= network
+    with pytest.raises(ArtifactError, match=sentence):
+        parse_manifest(json.dumps(written), Path("manifest.json"))
