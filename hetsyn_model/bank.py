@@ -130,6 +130,10 @@ class BankWeights:
     def dtype(self) -> torch.dtype:
         return self.weight_in.dtype
 
+    @property
+    def device(self) -> torch.device:
+        return self.weight_in.device
+
     def detach(self) -> BankWeights:
         return BankWeights(
             self.weight_in.detach(),
@@ -186,7 +190,7 @@ def compile_bank(bank: Bank, exact: ExactWeights) -> BankWeights:
         rounded["input"],
         rounded.get("recurrent"),
         rounded["bias"].squeeze(0) if "bias" in rounded else None,
-        torch.tensor(bank.decays, dtype=exact.dtype),
+        torch.tensor(bank.decays, dtype=exact.dtype, device=exact.device),
         grid,
     )
 
@@ -211,7 +215,7 @@ def kernel_error(bank: Bank, r: Tensor) -> float:
         r: decays of the kernels, any shape, each in [0, 1].
     """
     leaky = np.array([alpha for alpha in bank.decays if alpha < 1.0])
-    decays = np.unique(r.detach().to(torch.float64).numpy())
+    decays = np.unique(r.detach().to(torch.float64).cpu().numpy())
     decays = decays[decays < 1.0] if bank.integrator else np.minimum(decays, 1 - 1e-15)
     if not decays.size:
         return 0.0
@@ -246,7 +250,7 @@ def fit_bank(r: Tensor, *, size: int | None = None, error_bound: float = 1e-3) -
         raise BankError(f"a bank of {size} decays is empty: give 1 or more")
     if not r.numel():
         raise BankError("there are no decays to fit a bank to")
-    distinct = np.unique(r.detach().to(torch.float64).numpy())
+    distinct = np.unique(r.detach().to(torch.float64).cpu().numpy())
     integrator = bool(distinct[-1] >= 1.0)
     leaky = distinct[distinct < 1.0]
     if not leaky.size:

@@ -77,6 +77,10 @@ class Compiled:
     def dtype(self) -> torch.dtype:
         return self.layers[0].synapses.dtype
 
+    @property
+    def device(self) -> torch.device:
+        return self.layers[0].synapses.device
+
     def detach(self) -> Compiled:
         """The same values as constants, without gradients."""
         return replace(

@@ -38,16 +38,22 @@ class Events:
         batch, steps, channels = spikes.shape
         rows = spikes.detach().reshape(batch * steps, channels)
         row, unit = rows.nonzero(as_tuple=True)
-        splits = torch.zeros(batch * steps + 1, dtype=torch.int64)
+        splits = torch.zeros(batch * steps + 1, dtype=torch.int64, device=row.device)
         torch.cumsum(torch.bincount(row, minlength=batch * steps), 0, out=splits[1:])
         return Events(batch, steps, channels, splits, unit.to(torch.int32), rows[row, unit].contiguous())
 
     def dense(self, dtype: torch.dtype = torch.float32) -> Tensor:
         """[batch, steps, channels]."""
-        rows = torch.zeros(self.batch * self.steps, self.channels, dtype=dtype)
-        row = torch.repeat_interleave(torch.arange(rows.shape[0]), self.row_splits.diff())
+        rows = torch.zeros(self.batch * self.steps, self.channels, dtype=dtype, device=self.units.device)
+        index = torch.arange(rows.shape[0], device=rows.device)
+        row = torch.repeat_interleave(index, self.row_splits.diff(), output_size=self.units.numel())
         rows[row, self.units.long()] = self.values.to(dtype)
         return rows.view(self.batch, self.steps, self.channels)
+
+    def to(self, device: torch.device | str) -> Events:
+        """The same events in a device's memory."""
+        moved = (tensor.to(device) for tensor in (self.row_splits, self.units, self.values))
+        return Events(self.batch, self.steps, self.channels, *moved)
 
 
 def pointer(tensor: Tensor | None) -> ctypes.c_void_p:

@@ -88,7 +88,7 @@ class Layer(nn.Module):
         if self.w_rec is not None:
             weight: Tensor = self.w_rec
             if not self.spec.self_recurrent:
-                weight = weight * (1 - torch.eye(self.neurons, dtype=weight.dtype))
+                weight = weight * (1 - torch.eye(self.neurons, dtype=weight.dtype, device=weight.device))
             recurrent = SynapsePath(weight, self.r_in if self.r_rec is None else self.r_rec, self.b_rec)
         per_synapse = self.spec.neuron.decays == "synapse"
         return ExactWeights(per_synapse, SynapsePath(self.w_in, self.r_in, self.b_in), recurrent)
@@ -99,7 +99,8 @@ class Layer(nn.Module):
             return None
         if self.spec.neuron.tied:
             return self.r_in[:, 0].expand(self.neurons)
-        return torch.full((self.neurons,), decay_of(self.spec.neuron.tau_reset_steps), dtype=self.w_in.dtype)
+        decay = decay_of(self.spec.neuron.tau_reset_steps)
+        return torch.full((self.neurons,), decay, dtype=self.w_in.dtype, device=self.w_in.device)
 
     def decay_values(self) -> Tensor:
         """Every decay of the layer's synapses, [count]."""
@@ -219,6 +220,10 @@ class Network(nn.Module):
     def dtype(self) -> torch.dtype:
         return next(self.parameters()).dtype
 
+    @property
+    def device(self) -> torch.device:
+        return next(self.parameters()).device
+
     def rollout(self, spikes: Tensor | Events, form: Form = "bank", steps: Tensor | None = None) -> Rollout:
         """Run whole streams from their initial state; differentiable, with dropout in training mode.
 
@@ -241,7 +246,7 @@ class Network(nn.Module):
         return {
             "spec": self.spec.to_dict(),
             "banks": {name: list(bank.decays) for name, bank in self.banks.items()},
-            "tensors": self.state_dict(),
+            "tensors": {name: tensor.cpu() for name, tensor in self.state_dict().items()},
         }
 
     def restore(self, saved: Mapping[str, object]) -> None:

@@ -64,7 +64,7 @@ def decide(decision: DecisionSpec, output: Tensor, steps: Tensor) -> Tensor:
     Returns:
         [b, outputs].
     """
-    index = torch.arange(output.shape[1])
+    index = torch.arange(output.shape[1], device=output.device)
     counts = ((index >= decision.skip_steps) & (index < steps.unsqueeze(-1))).unsqueeze(-1)
     if decision.adds_up:
         return torch.where(counts, _evidence(decision, output), 0.0).sum(1)

@@ -78,7 +78,7 @@ def rollout(
         raise ValueError(f"spikes have {channels} channels, but the network takes {spec.channels}")
     batch, longest = (spikes.batch, spikes.steps) if isinstance(spikes, Events) else spikes.shape[:2]
     if steps is None:
-        steps = torch.full((batch,), longest, dtype=torch.int64)
+        steps = torch.full((batch,), longest, dtype=torch.int64, device=compiled.device)
     by_form = _by_step if compiled.form == "exact" else _by_layer
     readout, hidden, output = by_form(compiled, spikes, dropout)
     return Rollout(readout, hidden, decide(spec.decision, output, steps), steps, spec.decision)
@@ -91,7 +91,7 @@ LayerOutputs = tuple[Tensor, list[Tensor], Tensor]
 def _by_step(compiled: Compiled, spikes: Tensor | Events, dropout: float) -> LayerOutputs:
     spec, dtype = compiled.spec, compiled.dtype
     dense = spikes.dense(dtype) if isinstance(spikes, Events) else spikes.to(dtype)
-    state = initial_state(compiled.layout, dense.shape[0], dtype)
+    state = initial_state(compiled.layout, dense.shape[0], dtype, dense.device)
     readout_at: list[Tensor] = []
     fired_at: list[Tensor] = []
     hidden_at: list[list[Tensor]] = [[] for _ in spec.hidden]
@@ -116,7 +116,7 @@ def _by_layer(compiled: Compiled, spikes: Tensor | Events, dropout: float) -> La
     spec = compiled.spec
     x = spikes.to(compiled.dtype) if isinstance(spikes, Tensor) else spikes
     hidden: list[Tensor] = []
-    fired = potential = torch.empty(0)
+    fired = potential = torch.empty(0, device=compiled.device)
     for layer in compiled.layers:
         drive = event_product(x, layer.bank.weight_in)
         if layer.bank.bias is not None:

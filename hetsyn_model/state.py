@@ -96,11 +96,19 @@ def state_bytes(layout: Sequence[StateTensor]) -> int:
     return sum(tensor.bytes for tensor in layout)
 
 
-def initial_state(layout: Sequence[StateTensor], batch: int, dtype: torch.dtype = torch.float32) -> State:
+def initial_state(
+    layout: Sequence[StateTensor],
+    batch: int,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str | None = None,
+) -> State:
     """State of ``batch`` streams before their first step; float tensors get ``dtype``."""
     return {
         tensor.name: torch.full(
-            (batch, *tensor.shape), tensor.initial, dtype=torch.int64 if tensor.dtype == "int64" else dtype
+            (batch, *tensor.shape),
+            tensor.initial,
+            dtype=torch.int64 if tensor.dtype == "int64" else dtype,
+            device=device,
         )
         for tensor in layout
     }

@@ -57,6 +57,10 @@ class ExactWeights:
     def dtype(self) -> torch.dtype:
         return self.input.weight.dtype
 
+    @property
+    def device(self) -> torch.device:
+        return self.input.weight.device
+
     def detach(self) -> ExactWeights:
         return ExactWeights(
             self.per_synapse, self.input.detach(), None if self.recurrent is None else self.recurrent.detach()

@@ -38,4 +38,9 @@ class Batch:
         return Batch(events, torch.full((spikes.shape[0],), spikes.shape[1], dtype=torch.int64), target, analog)
 
     def dense(self) -> Spikes:
-        return self.events.dense().numpy() > 0
+        return self.events.dense().cpu().numpy() > 0
+
+    def to(self, device: torch.device | str) -> Batch:
+        """The same streams in a device's memory."""
+        analog = None if self.analog is None else self.analog.to(device)
+        return Batch(self.events.to(device), self.steps.to(device), self.target.to(device), analog)

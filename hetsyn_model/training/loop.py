@@ -32,6 +32,8 @@ class Trainee(Protocol):
 
     def train(self, mode: bool = True) -> Any: ...
 
+    def to(self, device: torch.device | str) -> Any: ...
+
     def parameters(self) -> Iterator[nn.Parameter]: ...
 
     def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]: ...
@@ -130,6 +132,7 @@ def train(
     *,
     masks: Mapping[str, Tensor] | None = None,
     callbacks: Callbacks | None = None,
+    device: torch.device | str = "cpu",
 ) -> History:
     """Train, or go on training, the run in a folder.
 
@@ -141,6 +144,7 @@ def train(
         how: optimiser, schedule and evaluations.
         masks: by the name of a learned decay: bool [...], shaped as it, True for values that training leaves alone.
         callbacks: called as training goes on.
+        device: where model and batches are.
 
     Returns:
         The history of the whole run.
@@ -151,18 +155,19 @@ def train(
     folder.mkdir(parents=True, exist_ok=True)
     record_configuration(folder, config)
     callbacks = callbacks or Callbacks()
+    model.to(device)
     _fit_banks(model, how)
     mean = model if how.average is None else copy.deepcopy(model)
     optimiser = _optimiser(model, how)
     history = History()
     if (folder / CHECKPOINT).exists():
-        saved = torch.load(folder / CHECKPOINT, weights_only=True)
+        saved = torch.load(folder / CHECKPOINT, weights_only=True, map_location="cpu")
         history = History(**saved["history"]) if "history" in saved else data.earlier_history(saved)
         model.restore(saved["network"])
         optimiser.load_state_dict(saved["optimiser"])
         if mean is not model:
             mean.restore(saved["mean"])
-    frozen = [(parameter, masks[name]) for name, parameter in model.named_parameters() if masks and name in masks]
+    frozen = [(parameter, masks[name].to(device)) for name, parameter in model.named_parameters() if masks and name in masks]
     completed = history.update[-1] if history.update else 0
     while completed < how.updates:
         started, processor_started = time.monotonic(), time.process_time()
@@ -171,6 +176,7 @@ def train(
         losses: list[Tensor] = []
         measured: dict[str, list[Tensor]] = {}
         for update, batch in enumerate(data.batches(completed, last), completed):
+            batch = batch.to(device)
             rolled = data.forward(model, batch)
             loss = data.loss(rolled, batch)
             _update(model, optimiser, loss, how.learning_rate, how.schedule(update), how.clip, frozen)

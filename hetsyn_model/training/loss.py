@@ -36,7 +36,7 @@ def late_loss(rolled: Rollout, target: Tensor, smoothing: float) -> Tensor:
         target: int64 [b], classes.
         smoothing: share of a label that is spread over all classes.
     """
-    position = (torch.arange(rolled.readout.shape[1]) + 1) / rolled.steps.unsqueeze(-1)
+    position = (torch.arange(rolled.readout.shape[1], device=rolled.readout.device) + 1) / rolled.steps.unsqueeze(-1)
     weight = torch.where(position <= 1.0, position**3, 0.0)
     each = cross_entropy(
         rolled.readout.flatten(0, 1),
@@ -49,6 +49,6 @@ def late_loss(rolled: Rollout, target: Tensor, smoothing: float) -> Tensor:
 
 def distillation_loss(rolled: Rollout, probabilities: Tensor) -> Tensor:
     """Cross entropy of the teachers' class probabilities [b, longest, outputs] at every step of a stream."""
-    counts = torch.arange(probabilities.shape[1]) < rolled.steps.unsqueeze(-1)
+    counts = torch.arange(probabilities.shape[1], device=probabilities.device) < rolled.steps.unsqueeze(-1)
     each = -(probabilities * torch.log_softmax(rolled.readout, -1)).sum(-1)
     return (torch.where(counts, each, 0.0).sum(1) / rolled.steps).mean()
