@@ -24,15 +24,15 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
+from experiments.speech import LABELS
 from export.evaluation import padded
 from export.parity import Difference, Streams, run_torch, verify_form
 from export.write import CHECKPOINT, graphs_by_runtime
-from hetsyn_model.encoder import Encoder
+from hetsyn_model.encoder import Encoder, EncoderSpec
 from hetsyn_model.state import Form
 from hetsyn_model.training.augment import encode_batch
 from hetsyn_model.training.checkpoint import Checkpoint
 from hetsyn_model.training.data import Recording, read_folder
-from hetsyn_model.training.speech import LABELS
 from service.app import create_app
 from service.contract.artifact import Artifact
 from service.settings import Settings
@@ -68,8 +68,8 @@ def compare(models: Path, name: str, version: str, recordings: Sequence[Recordin
     folder = models / name / version
     manifest = Artifact.open(folder).manifest
     checkpoint = Checkpoint.load(folder / CHECKPOINT)
-    if checkpoint.encoder is None:
-        raise SystemExit(f"{folder}: takes spikes; this compares networks with an encoder")
+    if not isinstance(checkpoint.encoder, EncoderSpec):
+        raise SystemExit(f"{folder}: takes no sound; this compares networks with an encoder of audio")
     network, encoder = checkpoint.network.eval(), Encoder(checkpoint.encoder)
     truth = np.array([recording.label for recording in recordings])
     implementations: list[Difference] = []

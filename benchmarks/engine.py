@@ -123,12 +123,12 @@ def _recorded() -> Float32Array:
     """Spikes of the model's encoder for the shipped recordings, float32 [10, steps of the shortest, channels]."""
     import torch
 
-    from hetsyn_model.encoder import Encoder
+    from hetsyn_model.encoder import Encoder, EncoderSpec
     from hetsyn_model.training.checkpoint import Checkpoint
     from service.wire.pcm import decode_wav
 
     spec = Checkpoint.load(MODELS / "speech-digits" / "1" / "network.pt").encoder
-    assert spec is not None
+    assert isinstance(spec, EncoderSpec)
     sounds = [decode_wav(path.read_bytes())[0] for path in sorted(RECORDINGS.glob("*.wav"))]
     steps = min(len(samples) for samples in sounds) // spec.step_samples
     audio = torch.from_numpy(np.stack([samples[: steps * spec.step_samples] for samples in sounds])).float()

@@ -42,8 +42,8 @@ def export_checkpoint(
     data: Annotated[
         Path | None,
         typer.Option(
-            help="Folder of recordings. Its validation takes verify the artifact and give its accuracy. For an "
-            "experiment: the same --data as in its run."
+            help="Data that verify the artifact and give its accuracy, instead of the validation examples that "
+            "`hetsyn train` leaves in its folder. For an experiment: the same --data as in its run."
         ),
     ] = None,
     bank_size: Annotated[
@@ -69,6 +69,7 @@ def export_checkpoint(
     from hetsyn_model.bank import BankError
     from hetsyn_model.run_folder import RunError
     from hetsyn_model.training.checkpoint import CheckpointFileError
+    from hetsyn_model.training.config import ConfigError
     from hetsyn_model.training.data import DataError
 
     out = out.resolve()  # its last two names are the model's name and version
@@ -95,6 +96,7 @@ def export_checkpoint(
         ExportError,
         BankError,
         CheckpointFileError,
+        ConfigError,
         ParityError,
         DataError,
         HetsynError,

@@ -5,6 +5,8 @@ The contract of names and shapes is in ``service/contract/graph_io.py``.
 
 from __future__ import annotations
 
+import numpy as np
+
 from export.build import GraphBuilder
 from hetsyn_model.level_crossing import BELOW_ALL, LevelCrossingSpec
 from service.contract.graph_io import (
@@ -39,8 +41,8 @@ def level_crossing_graph(spec: LevelCrossingSpec) -> bytes:
     longest = graph.node("ReduceMax", STEPS, keepdims=0)
     index = graph.node("Range", one(0), longest, one(1))
     active = graph.node("Less", graph.unsqueeze(index, 0), graph.unsqueeze(STEPS, 1))
-    moved = graph.node("Sub", graph.cast(VALUES, "float64"), graph.constant(spec.offset, "float64", "offset"))
-    y = graph.node("Mul", moved, graph.constant(spec.scale, "float64", "scale"))
+    moved = graph.node("Sub", graph.cast(VALUES, "float64"), graph.constant(np.array(spec.offset), "float64", "offset"))
+    y = graph.node("Mul", moved, graph.constant(np.array(spec.scale), "float64", "scale"))
     all_y = graph.node("Concat", graph.unsqueeze(state_name(LEVEL), 1), y, axis=1)
     above = graph.node("Greater", graph.unsqueeze(all_y, 3), graph.constant(spec.thresholds(), name="thresholds"))
     now = graph.node(

@@ -20,6 +20,7 @@ from torch import Tensor
 from export.torchscript import load_torchscript
 from hetsyn_model.compiled import Compiled
 from hetsyn_model.encoder import Encoder
+from hetsyn_model.level_crossing import LevelCrossing
 from hetsyn_model.readout import probabilities
 from hetsyn_model.rollout import rollout
 from hetsyn_model.state import DECISION_SCORE, StateTensor, initial_state
@@ -32,6 +33,7 @@ from service.contract.graph_io import (
     STATE,
     STEP,
     STEPS,
+    VALUES,
     next_name,
     spikes_name,
     state_name,
@@ -252,25 +254,35 @@ def verify_form(
     return differences
 
 
-def verify_encoder(encoder: Encoder, graph: Graph, layout: Sequence[TensorDescription], audio: Tensor) -> None:
-    """The encoder's graph against torch, whole and in chunks, for float32 audio [stream, whole steps].
+def verify_encoder(
+    encoder: Encoder | LevelCrossing, graph: Graph, layout: Sequence[TensorDescription], inputs: Tensor
+) -> None:
+    """An encoder's graph against torch, whole and in chunks.
+
+    Args:
+        encoder: the reference.
+        graph: of the encoder.
+        layout: of its state.
+        inputs: float32 audio [stream, whole steps], or values [stream, steps, channels].
 
     Raises:
         ParityError: a spike differs.
     """
-    expected = encoder.step(audio, encoder.initial_state(audio.shape[0]))[0].numpy()
-    hop = encoder.spec.step_samples
+    batch = inputs.shape[0]
+    # each encoder takes its own state back
+    expected = encoder.step(inputs, encoder.initial_state(batch))[0].numpy()  # type: ignore[arg-type]
+    name, hop = (AUDIO, encoder.spec.step_samples) if isinstance(encoder, Encoder) else (VALUES, 1)
     for cut in (expected.shape[1], 3, 1):
-        state = initial_arrays(layout, audio.shape[0])
+        state = initial_arrays(layout, batch)
         for start in range(0, expected.shape[1], cut):
             width = min(cut, expected.shape[1] - start)
             feed = {
-                AUDIO: audio[:, start * hop : (start + width) * hop].numpy(),
-                STEPS: np.full(audio.shape[0], width, np.int64),
-            } | {state_name(name): value for name, value in state.items()}
-            out = graph.run(feed, [EVENT_ROW, EVENT_UNIT, *(next_name(name) for name in state)])
-            state = {name: out[next_name(name)] for name in state}
-            got = np.zeros((audio.shape[0] * width, expected.shape[2]), np.uint8)
+                name: inputs[:, start * hop : (start + width) * hop].numpy(),
+                STEPS: np.full(batch, width, np.int64),
+            } | {state_name(tensor): value for tensor, value in state.items()}
+            out = graph.run(feed, [EVENT_ROW, EVENT_UNIT, *(next_name(tensor) for tensor in state)])
+            state = {tensor: out[next_name(tensor)] for tensor in state}
+            got = np.zeros((batch * width, expected.shape[2]), np.uint8)
             got[out[EVENT_ROW], out[EVENT_UNIT]] = 1
             wrong = int((got.reshape(-1, width, expected.shape[2]) != expected[:, start : start + width]).sum())
             if wrong:

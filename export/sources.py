@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import pickle
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from experiments.run import RunSpec, open_task
 from experiments.task import first_streams
+from export.encoders import encoder_parts
 from export.evaluation import Evaluation, padded, seeded_streams
+from export.parity import Streams
 from export.write import Source
-from hetsyn_model.encoder import Encoder
+from hetsyn_model.encoder import EncoderSpec
+from hetsyn_model.events import Events
+from hetsyn_model.level_crossing import LevelCrossingSpec
 from hetsyn_model.network import Network
 from hetsyn_model.spec import DecisionSpec, NetworkSpec, NeuronSpec
 from hetsyn_model.state import state_bytes
-from hetsyn_model.training.augment import encode_batch
 from hetsyn_model.training.checkpoint import Checkpoint
-from hetsyn_model.training.data import DataError, read_folder, split_takes
-from hetsyn_model.training.speech import LABELS, VALIDATION_EVERY, WORDS
+from hetsyn_model.training.config import Config, config_from, load_config
+from hetsyn_model.training.data import DataError
+from hetsyn_model.training.examples import Kind
+from hetsyn_model.training.fitting import VALIDATION
+from hetsyn_model.training.front import AudioFront, Front, SpikesFront, ValuesFront
+from hetsyn_model.training.readers import read
+from hetsyn_model.training.split import split
 
 VERIFIED_STREAMS = 256  # of an experiment's test data, fewer where the exact form would move more than so many bytes
 VERIFIED_BYTES = 4_000_000_000  # of state, over all steps of all streams; every implementation does it anew
@@ -58,7 +68,7 @@ def from_checkpoint(path: Path, out: Path, data: Path | None) -> Exported:
     """
     saved = Checkpoint.load(path)
     if saved.experiment is None:
-        return _speech(path, saved, out, data)
+        return _trained(path, saved, out, data)
     return _experiment(saved, RunSpec.from_dict(saved.experiment), out, data)
 
 
@@ -97,40 +107,85 @@ def _experiment(saved: Checkpoint, run: RunSpec, out: Path, data: Path | None) -
     return Exported(source, Evaluation(padded(spikes), labels), bank_size=run.training.bank_size)
 
 
-def _speech(checkpoint: Path, saved: Checkpoint, out: Path, data: Path | None) -> Exported:
-    """A run of ``hetsyn train``, verified on the validation takes of ``data``.
+def _trained(checkpoint: Path, saved: Checkpoint, out: Path, data: Path | None) -> Exported:
+    """A run of ``hetsyn train``, verified on validation examples: those beside the checkpoint, or those of ``data``.
 
     Raises:
-        DataError: the network takes no audio, or ``data`` has no usable recordings.
+        DataError: ``data`` cannot be used.
+        ConfigError: the checkpoint's configuration is not one of this version.
     """
-    network, spec = saved.network, saved.encoder
-    if spec is None:
-        raise DataError(f"{checkpoint}: a network that takes spikes, not a speech network")
+    # before checkpoints had labels and configuration, all were of the shipped speech model
+    config = load_config("speech-digits") if saved.config is None else config_from(saved.config, str(checkpoint))
     source = Source(
-        network,
+        saved.network,
         out.parent.name,
         out.name,
-        "Ten spoken English digits, 8 kHz audio",
-        WORDS,
-        "Crossings of log Mel band levels: direction (up, down), band, level",
-        spec,
+        saved.description or config.description,
+        saved.labels or tuple(config.names.values()),
+        "Spikes, a channel a unit" if saved.encoder is None else encoder_parts(saved.encoder).input_description,
+        saved.encoder,
         saved.tail_steps,
         {"epoch": saved.epoch},
+        config=saved.config,
     )
-    if data is None:
-        evaluation = Evaluation(seeded_streams(spec.channels, 0.03, streams=8, steps=60))
-        return Exported(source, evaluation, needs_data=True)
-    _, recordings = split_takes(read_folder(data, LABELS, spec.sample_rate_hz), VALIDATION_EVERY)
-    encoder = Encoder(spec)
-    encoded = encode_batch(encoder, recordings, saved.tail_steps)
-    dense = encoded.events.dense()
-    streams = padded([stream[:steps] for stream, steps in zip(dense, encoded.steps.tolist(), strict=True)])
-    hop = spec.step_samples
-    longest = max(-(-recording.audio.size // hop) for recording in recordings[:16])
-    audio = torch.zeros(min(16, len(recordings)), longest * hop)
-    for row, recording in zip(audio, recordings, strict=False):
-        row[: recording.audio.size] = torch.from_numpy(recording.audio)
-    return Exported(source, Evaluation(streams, encoded.target), audio)
+    if data is not None:
+        return _on_data(source, saved, config, data)
+    kept = checkpoint.with_name(VALIDATION)
+    if kept.exists():
+        return Exported(source, _kept(kept, saved))
+    evaluation = Evaluation(seeded_streams(saved.network.spec.channels, 0.03, streams=8, steps=60))
+    return Exported(source, evaluation, needs_data=True)
+
+
+def _kept(path: Path, saved: Checkpoint) -> Evaluation:
+    """The validation streams that a run has left."""
+    try:
+        kept = torch.load(path, weights_only=True)
+        steps = kept["steps"]
+        count, longest = len(steps), int(steps.max())
+        events = Events(
+            count, longest, kept["channels"], kept["row_splits"], kept["units"], torch.ones(kept["units"].numel())
+        )
+        if events.channels != saved.network.spec.channels:
+            raise ValueError(f"of {events.channels} channels")
+        return Evaluation(Streams(events.dense(), steps), kept["target"])
+    except (OSError, KeyError, ValueError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise DataError(f"{path}: not the validation streams of this run ({error}): give --data") from error
+
+
+def _on_data(source: Source, saved: Checkpoint, config: Config, data: Path) -> Exported:
+    """Verified on a data set: on its validation takes where takes divide it, else on all of it."""
+    front, kind = _front(saved, config)
+    examples = read(data, config)
+    if examples.kind != kind:
+        raise DataError(f"{data}: contains {examples.kind}, but the network takes {kind}")
+    labels = source.labels
+    names = [config.names.get(label, label) for label in examples.labels]
+    unknown = [name for name in names if name not in labels]
+    if unknown:
+        raise DataError(f"{data}: label {unknown[0]!r} is not one of the network's: {', '.join(labels)}")
+    items: list[Any] = [replace(item, label=labels.index(names[item.label])) for item in examples.items]
+    if config.split.by == "take":
+        items = split(items, labels, config.split, config.seed).validation
+    batch = front.encode(items, saved.tail_steps)
+    streams = Streams(batch.events.dense(), batch.steps)
+    audio = None
+    if isinstance(saved.encoder, EncoderSpec):
+        hop = saved.encoder.step_samples
+        longest = max(-(-recording.audio.size // hop) for recording in items[:16])
+        audio = torch.zeros(min(16, len(items)), longest * hop)
+        for row, recording in zip(audio, items, strict=False):
+            row[: recording.audio.size] = torch.from_numpy(recording.audio)
+    return Exported(source, Evaluation(streams, batch.target), audio)
+
+
+def _front(saved: Checkpoint, config: Config) -> tuple[Front[Any], Kind]:
+    if isinstance(saved.encoder, EncoderSpec):
+        return AudioFront(saved.encoder, config.augmentation.audio), "audio"
+    if isinstance(saved.encoder, LevelCrossingSpec):
+        return ValuesFront(saved.encoder, config.augmentation.values), "values"
+    spec = saved.network.spec
+    return SpikesFront(spec.channels, spec.step_s, config.augmentation.spikes), "spikes"
 
 
 def shd_size(out: Path, seed: int) -> Exported:

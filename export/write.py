@@ -13,14 +13,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from export.encoder_graph import encoder_graph, encoder_state
-from export.evaluation import Evaluation, noise_and_silence
+from export.encoders import ENCODER_FILE, EncoderParts, encoder_parts
+from export.evaluation import Evaluation
 from export.folder import GOLDEN, assemble_manifest, check_absent, check_name, golden_file, write_folder
 from export.network_graph import network_graph
 from export.parity import Difference, ParityError, Streams, run_torch, verify_encoder, verify_form
 from export.torchscript import torchscript
 from hetsyn_model.compiled import Compiled
-from hetsyn_model.encoder import Encoder, EncoderSpec
+from hetsyn_model.level_crossing import AnyEncoderSpec
 from hetsyn_model.network import Network
 from hetsyn_model.spec import ERROR_BOUND
 from hetsyn_model.state import FORMS, Form, state_bytes
@@ -31,7 +31,6 @@ from service.runtime.onnx import Graph, load_graph, operators_problem
 from service.runtime.operators import library
 
 CHECKPOINT = "network.pt"
-ENCODER_FILE = "encoder.onnx"
 SEGMENT = 32  # streams that a verification holds in memory at once, in the exact form
 
 OnProgress = Callable[[str, str], None]
@@ -48,10 +47,11 @@ class Source:
         description: one line for people.
         labels: names of the outputs.
         input_description: meaning of the channels.
-        encoder: of the audio; None for a network that takes spikes.
+        encoder: of the audio or the values; None for a network that takes spikes.
         tail_steps: steps of silence that end a stream.
         provenance: further entries of the manifest.
         experiment: the run that made the network, for the checkpoint's copy; None without.
+        config: of its training, for the same; None without.
     """
 
     network: Network
@@ -60,10 +60,11 @@ class Source:
     description: str
     labels: tuple[str, ...]
     input_description: str
-    encoder: EncoderSpec | None = None
+    encoder: AnyEncoderSpec | None = None
     tail_steps: int = 0
     provenance: dict[str, str | int | float | bool | None] = field(default_factory=dict)
     experiment: dict[str, Any] | None = None
+    config: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -130,7 +131,8 @@ def write_artifact(
         out: the folder to write.
         bank_size: decays a layer; without it the smallest number that meets the error bound.
         error_bound: relative L2 error of the worst kernel.
-        audio: float32 [stream, whole steps], to verify the encoder with; noise and silence where there is none.
+        audio: float32 [stream, whole steps], or values [stream, steps, channels], to verify the encoder with; noise
+            and silence, or random values, where there is none.
         on_progress: called with what begins: one of a handful of stages, and a detail, which may be empty.
 
     Returns:
@@ -150,9 +152,11 @@ def write_artifact(
         raise ParityError(f"kernel error {max(errors.values()):.2g} is above the bound {error_bound:.2g}")
 
     files: dict[str, bytes] = {}
-    if source.encoder is not None:
+    encoder = None if source.encoder is None else encoder_parts(source.encoder)
+    if encoder is not None:
         on_progress("verify the encoder", "")
-        files[ENCODER_FILE] = _verified_encoder(source.encoder, audio)
+        _verify_encoder(encoder, audio)
+        files[ENCODER_FILE] = encoder.graph
     forms: dict[contract.FormName, contract.FormDescription] = {}
     reports: list[FormReport] = []
     golden: dict[str, NDArray[np.generic]] = {}
@@ -183,26 +187,30 @@ def write_artifact(
     files[GOLDEN] = golden_file(golden)
     epoch = source.provenance.get("epoch")
     checkpoint = Checkpoint(
-        network, source.encoder, source.tail_steps, epoch if isinstance(epoch, int) else None, source.experiment
+        network,
+        source.encoder,
+        source.tail_steps,
+        epoch if isinstance(epoch, int) else None,
+        source.experiment,
+        source.labels,
+        source.description,
+        source.config,
     )
     files[CHECKPOINT] = checkpoint.to_bytes()
-    manifest = _manifest(source, forms, files)
+    manifest = _manifest(source, None if encoder is None else encoder.description, forms, files)
     on_progress(f"write {out}", "")
     write_folder(out, manifest, files)
     return reports
 
 
-def _verified_encoder(spec: EncoderSpec, audio: torch.Tensor | None) -> bytes:
-    """The encoder's graph, which gives torch's spikes.
+def _verify_encoder(encoder: EncoderParts, inputs: torch.Tensor | None) -> None:
+    """The encoder's graph gives torch's spikes.
 
     Raises:
         ParityError: it does not.
     """
-    content = encoder_graph(spec)
-    inputs = noise_and_silence(spec) if audio is None else audio
-    for graph in graphs_by_runtime(content).values():
-        verify_encoder(Encoder(spec), graph, encoder_state(spec), inputs)
-    return content
+    for graph in graphs_by_runtime(encoder.graph).values():
+        verify_encoder(encoder.reference, graph, encoder.description.state, encoder.probe if inputs is None else inputs)
 
 
 def _verified_form(compiled: Compiled, evaluation: Evaluation, on_progress: OnProgress) -> _Verified:
@@ -301,9 +309,12 @@ def _golden(compiled: Compiled, streams: Streams) -> dict[str, NDArray[np.generi
 
 
 def _manifest(
-    source: Source, forms: dict[contract.FormName, contract.FormDescription], files: dict[str, bytes]
+    source: Source,
+    encoder: contract.EncoderDescription | None,
+    forms: dict[contract.FormName, contract.FormDescription],
+    files: dict[str, bytes],
 ) -> contract.Manifest:
-    spec, encoder = source.network.spec, source.encoder
+    spec = source.network.spec
     return assemble_manifest(
         name=source.name,
         version=source.version,
@@ -312,14 +323,7 @@ def _manifest(
         input=contract.InputDescription(
             channels=spec.channels, step_s=spec.step_s, description=source.input_description
         ),
-        encoder=None
-        if encoder is None
-        else contract.EncoderDescription(
-            file=ENCODER_FILE,
-            sample_rate_hz=encoder.sample_rate_hz,
-            samples_per_step=encoder.step_samples,
-            state=encoder_state(encoder),
-        ),
+        encoder=encoder,
         hidden=spec.hidden,
         outputs=spec.outputs,
         decision=contract.Decision(

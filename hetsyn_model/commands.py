@@ -4,23 +4,39 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from typer.core import TyperGroup
 
 if TYPE_CHECKING:
-    from hetsyn_model.training.data import Recording
+    from hetsyn_model.training.fitting import TestResult
     from hetsyn_model.training.history import History
+    from hetsyn_model.training.prepared import Prepared
     from hetsyn_model.training.voices.corpus import CorpusReport
+
+DEFAULT = "data"
+
+
+class _DataByDefault(TyperGroup):
+    """``hetsyn train DATA`` is ``hetsyn train data DATA``; the other commands go by their names."""
+
+    # of click, or of the click within typer: that depends on typer's version
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if args and args[0] not in self.commands:
+            args = [DEFAULT, *args]
+        return super().parse_args(ctx, args)
+
 
 train = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     no_args_is_help=True,
+    cls=_DataByDefault,
     help="Train a network, or make voices to train on.",
 )
 console = Console()
@@ -43,7 +59,8 @@ class _Bars:
         epoch, measures = len(history.update), history.measures
         self._bars.update(self._epochs, completed=epoch)
         self._bars.console.print(
-            f"{self._title} epoch {epoch}: loss {history.loss[-1]:.3f}, training {measures['train_accuracy'][-1]:.1%}, "
+            f"{escape(self._title)} epoch {epoch}: loss {history.loss[-1]:.3f}, "
+            f"training {measures['train_accuracy'][-1]:.1%}, "
             f"validation {history.validation[-1]:.1%} (chosen: {history.chosen + 1}), "
             f"{measures['firing_rate'][-1]:.1%} of neurons a step, {history.seconds[-1]:.0f} s"
         )
@@ -52,46 +69,63 @@ class _Bars:
 
 def _bars() -> Progress:
     return Progress(
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=console
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=console,
     )
 
 
-def _run(
-    out: Path,
-    title: str,
-    recordings: list[Recording],
-    voices: list[Recording],
-    epochs: int | None,
-    seed: int,
-    teachers: list[Path],
-) -> None:
-    from hetsyn_model.training import speech
+def _run(prepared: Prepared, out: Path, title: str, teachers: list[Path], device: str) -> TestResult | None:
+    from hetsyn_model.training.fitting import train_prepared
     from hetsyn_model.training.loop import Callbacks
 
+    data = prepared.data
+    console.print(
+        f"{len(prepared.labels)} classes: {len(data.real)} examples train, {len(data.validation)} validate, "
+        f"{len(prepared.test)} test, divided by {prepared.by}",
+        highlight=False,
+    )
     with _bars() as bars:
-        shown = _Bars(bars, title, out, epochs or speech.TRAIN.epochs)
+        shown = _Bars(bars, title, out, prepared.config.training.epochs)
         callbacks = Callbacks(shown.on_update, shown.on_epoch)
-        speech.train_digits(out, recordings, voices, epochs=epochs, seed=seed, teachers=teachers, callbacks=callbacks)
+        return train_prepared(prepared, out, teachers=teachers, device=device, callbacks=callbacks).test
 
 
-@train.command("speech-digits")
-def speech_digits(
-    data: Annotated[Path, typer.Option(help="Folder of recorded speech.")],
-    voices: Annotated[
-        Path | None, typer.Option(help="Folder of synthesised speech, from `hetsyn train voices`.")
+@train.command(DEFAULT)
+def train_on_data(
+    data: Annotated[
+        Path,
+        typer.Argument(
+            help="Folder of class/*.wav or of label_speaker_take.wav; spikes in SHD's form (.h5); arrays (.npz); or "
+            "series (.csv). A folder that has the name of a command: ./NAME."
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for checkpoints, metrics and curves. An unfinished run continues.")],
+    config: Annotated[
+        str | None,
+        typer.Option(
+            help="TOML file of hyperparameters, or the name of a shipped one: audio, spikes, values, speech-digits. "
+            "Default: that of the kind of data."
+        ),
     ] = None,
-    out: Annotated[
-        Path, typer.Option(help="Folder for checkpoints, metrics and curves. An unfinished run continues.")
-    ] = Path("runs/speech-digits"),
+    test: Annotated[
+        Path | None, typer.Option(help="Data that test the network, once, instead of a part of DATA.")
+    ] = None,
+    extra: Annotated[
+        Path | None,
+        typer.Option(help="More data that are only trained on, for example from `hetsyn train voices`."),
+    ] = None,
     leave_out: Annotated[
         list[str] | None,
-        typer.Option(help="Train without this speaker, and test on this speaker. Repeat it for more runs."),
+        typer.Option(help="Train without this group (speaker), and test on it. Repeat it for more runs."),
     ] = None,
     leave_one_out: Annotated[
-        bool, typer.Option("--leave-one-out", help="Leave out each speaker of the data, one run each.")
+        bool, typer.Option("--leave-one-out", help="Leave out each group of the data, one run each.")
     ] = False,
-    epochs: Annotated[int | None, typer.Option(min=1, help="Number of epochs, instead of the task's own.")] = None,
-    seed: Annotated[int, typer.Option(help="Seed of weights, batches and augmentation.")] = 0,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Number of epochs, instead of the configuration's.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed, instead of the configuration's.")] = None,
     teacher: Annotated[
         list[Path] | None,
         typer.Option(
@@ -99,65 +133,95 @@ def speech_digits(
             "probabilities of that run's network. May be repeated."
         ),
     ] = None,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 2,
 ) -> None:
-    """Train a network on ten spoken digits, or test it on speakers that are left out.
+    """Train a network on data of your own: sound, spikes or series of values.
 
-    Recordings are named digit_speaker_take.wav.
+    What the network is and how it is trained stands in one file (--config); the whole of it is left in the run's
+    folder. Also: hetsyn train voices and hetsyn train shd-voices synthesise speech to train on.
     """
     import torch
 
+    from hetsyn_model.bank import BankError
     from hetsyn_model.run_folder import RunError
     from hetsyn_model.spec import SpecError
-    from hetsyn_model.training import speech
     from hetsyn_model.training.checkpoint import CheckpointFileError
-    from hetsyn_model.training.data import DataError, read_folder
+    from hetsyn_model.training.config import ConfigError
+    from hetsyn_model.training.data import DataError
+    from hetsyn_model.training.fitting import DeviceError, resolved, torch_device
+    from hetsyn_model.training.prepared import prepare
+    from hetsyn_model.training.readers import kind_of, read
 
     torch.set_num_threads(threads)
     try:
-        recordings = read_folder(data, speech.LABELS, speech.ENCODER.sample_rate_hz)
-        extra = read_folder(voices, speech.LABELS, speech.ENCODER.sample_rate_hz) if voices else []
-        speakers = sorted({recording.speaker for recording in recordings})
-        left_out = speakers if leave_one_out else leave_out or []
-        unknown = sorted(set(left_out) - set(speakers))
-        if unknown:
-            raise DataError(f"speaker {unknown[0]!r} is not in {data}: it has {', '.join(speakers)}")
+        torch_device(device)
+        settings = resolved(config, kind_of(data), epochs=epochs, seed=seed)
+        examples = read(data, settings)
+        own_test = None if test is None else read(test, settings)
+        pool = None if extra is None else read(extra, settings)
+        groups = sorted({item.group for item in examples.items if item.group})
+        if leave_one_out and not groups:
+            raise DataError(f"{data}: has no groups that could be left out")
+        left_out = groups if leave_one_out else leave_out or []
         if not left_out:
-            _run(out, "speech-digits", recordings, extra, epochs, seed, [run / "best.pt" for run in teacher or []])
+            prepared = prepare(examples, settings, test=own_test, extra=pool)
+            result = _run(prepared, out, data.name, [run / "best.pt" for run in teacher or []], device)
+            _show_test(result)
             console.print(
-                f"network: {out / 'best.pt'}   export it: hetsyn export {out / 'best.pt'} --out models/NAME/VERSION"
+                f"network: {out / 'best.pt'}   export it: hetsyn export {out / 'best.pt'} --out models/NAME/VERSION",
+                highlight=False,
+                markup=False,
+                soft_wrap=True,
             )
             return
-        for speaker in left_out:
-            run = out / f"without-{speaker}"
-            # teachers too are trained without the speaker
+        every = [
+            (group, prepare(examples, settings, test=own_test, extra=pool, leave_out=[group])) for group in left_out
+        ]
+        results = {}
+        for group, prepared in every:
+            run = out / f"without-{group}"
+            # teachers too are trained without the group
             teachers = [folder / run.name / "best.pt" for folder in teacher or []]
-            # a finished run trains no further, but is refused if it was made with another configuration
-            known = [r for r in recordings if r.speaker != speaker]
-            _run(run, f"without {speaker}", known, extra, epochs, seed, teachers)
-            if speech.read_figure(run) is None:
-                speech.judge_speaker(run, [r for r in recordings if r.speaker == speaker], speaker)
-        _report(out, left_out)
-    except (DataError, RunError, SpecError, CheckpointFileError) as error:
-        console.print(f"[red]{escape(str(error))}[/red]")
+            results[group] = _run(prepared, run, f"without {group}", teachers, device)
+        _report(out, {group: result for group, result in results.items() if result is not None})
+    except (BankError, ConfigError, DataError, DeviceError, RunError, SpecError, CheckpointFileError) as error:
+        console.print(f"[red]{escape(str(error))}[/red]", highlight=False, soft_wrap=True)
         raise typer.Exit(2) from error
 
 
-def _report(out: Path, speakers: list[str]) -> None:
-    from hetsyn_model.training import speech
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1%}"
 
-    figures = [figure for speaker in speakers if (figure := speech.read_figure(out / f"without-{speaker}")) is not None]
-    table = Table("speaker left out", "recordings", "accuracy, bank", "accuracy, exact", "epoch")
-    for figure in figures:
-        table.add_row(
-            figure.speaker, str(figure.recordings), f"{figure.bank:.1%}", f"{figure.exact:.1%}", str(figure.epoch + 1)
-        )
-    mean = {form: sum(getattr(figure, form) for figure in figures) / len(figures) for form in ("bank", "exact")}
-    table.add_row("mean", "", f"{mean['bank']:.1%}", f"{mean['exact']:.1%}", "", style="bold")
-    console.print(table)
-    (out / "leave-one-out.json").write_text(
-        json.dumps({"mean": mean, "speakers": [vars(figure) for figure in figures]}, indent=1) + "\n"
+
+def _show_test(result: TestResult | None) -> None:
+    if result is None:
+        console.print("no test examples: the figures above are those of the validation examples, which chose the epoch")
+        return
+    worst = min(result.by_class, key=lambda name: result.by_class[name])
+    console.print(
+        f"test, {result.examples} examples: {_share(result.bank)} in the bank form, "
+        f"{result.exact:.1%} in the exact form; worst class {worst}: {result.by_class[worst]:.1%}",
+        highlight=False,
+        markup=False,
     )
+
+
+def _report(out: Path, results: dict[str, TestResult]) -> None:
+    table = Table("left out", "examples", "accuracy, bank", "accuracy, exact", "epoch")
+    for group, result in results.items():
+        table.add_row(
+            escape(group), str(result.examples), _share(result.bank), f"{result.exact:.1%}", str(result.epoch + 1)
+        )
+    banks = [result.bank for result in results.values() if result.bank is not None]
+    mean = {
+        "bank": sum(banks) / len(banks) if len(banks) == len(results) else None,
+        "exact": sum(result.exact for result in results.values()) / len(results),
+    }
+    table.add_row("mean", "", _share(mean["bank"]), _share(mean["exact"]), "", style="bold")
+    console.print(table)
+    rows = [{"group": group, **vars(result)} for group, result in results.items()]
+    (out / "leave-one-out.json").write_text(json.dumps({"mean": mean, "groups": rows}, indent=1) + "\n")
 
 
 @train.command("voices")

@@ -76,6 +76,9 @@ class EncoderSpec:
         for name in ("sample_rate_hz", "step_samples", "bands", "levels"):
             if getattr(self, name) < 1:
                 raise SpecError(f"encoder.{name}: {getattr(self, name)} is below 1")
+        for name in ("spacing_db", "contrast_bands"):
+            if not getattr(self, name) > 0:
+                raise SpecError(f"encoder.{name}: {getattr(self, name)} is not above 0")
         if self.window_samples < self.step_samples:
             raise SpecError(
                 f"encoder.window_samples: {self.window_samples} is shorter than a step, {self.step_samples}"

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from hetsyn_model.encoder import Encoder, EncoderSpec
 from hetsyn_model.events import Events
+from hetsyn_model.spec import SpecError
 from hetsyn_model.training.batch import Batch
 from hetsyn_model.training.batch_encoder import BatchEncoding, Levels, power_spectrum, thinned
 from hetsyn_model.training.data import Recording
@@ -61,6 +62,51 @@ class AugmentSpec:
     sway: float = 0.0
     trim_db: float = 0.0
     dynamics: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_factors(self, "speed", "tempo", "warp")
+        for name in ("level_db", "noise_db"):
+            low, high = getattr(self, name)
+            if low > high:
+                raise SpecError(f"{name}: {low} is above {high}")
+        check_not_negative(
+            self,
+            *(
+                "tilt_db",
+                "ripple_db",
+                "lead_steps",
+                "delete",
+                "shift_bands",
+                "mask_bands",
+                "mask_steps",
+                "bend",
+                "sway",
+            ),
+            *("trim_db", "dynamics"),
+        )
+
+
+def check_factors(spec: object, *names: str) -> None:
+    """Check largest factors, which go both ways.
+
+    Raises:
+        SpecError: one is below 1.
+    """
+    for name in names:
+        if getattr(spec, name) < 1:
+            raise SpecError(f"{name}: {getattr(spec, name)} is below 1, which changes nothing")
+
+
+def check_not_negative(spec: object, *names: str) -> None:
+    """Check values that may be 0, and probabilities.
+
+    Raises:
+        SpecError: one is below 0, or a probability above 1.
+    """
+    for name in names:
+        value = getattr(spec, name)
+        if value < 0 or (name == "delete" and value > 1):
+            raise SpecError(f"{name}: {value} is {'below 0' if value < 0 else 'above 1'}")
 
 
 def encode_batch(encoder: Encoder, recordings: Sequence[Recording], tail_steps: int) -> Batch:

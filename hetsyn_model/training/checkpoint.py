@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from hetsyn_model.encoder import EncoderSpec
+from hetsyn_model.level_crossing import AnyEncoderSpec, encoder_from_dict
 from hetsyn_model.network import Network
 
 
@@ -24,17 +24,24 @@ class Checkpoint:
 
     Attributes:
         network: the network.
-        encoder: of its audio; None for a network that takes spikes.
+        encoder: of its audio or its values; None for a network that takes spikes.
         tail_steps: steps of silence that end a stream.
-        epoch: epoch (speech) or update (experiments) of training that it is from; None where nothing was trained.
+        epoch: epoch (``hetsyn train``) or update (experiments) of training that it is from; None where nothing was
+            trained.
         experiment: the experiment's run that made it; None without.
+        labels: names of the outputs; empty in checkpoints from before they were kept.
+        description: one line for people.
+        config: of its training, :meth:`hetsyn_model.training.config.Config.to_dict`; None without.
     """
 
     network: Network
-    encoder: EncoderSpec | None
+    encoder: AnyEncoderSpec | None
     tail_steps: int
     epoch: int | None
     experiment: dict[str, Any] | None = None
+    labels: tuple[str, ...] = ()
+    description: str = ""
+    config: dict[str, Any] | None = None
 
     def to_bytes(self) -> bytes:
         buffer = BytesIO()
@@ -45,7 +52,13 @@ class Checkpoint:
             "tail_steps": self.tail_steps,
             "epoch": self.epoch,
         }
-        torch.save(values if self.experiment is None else values | {"experiment": self.experiment}, buffer)
+        further = {
+            "experiment": self.experiment,
+            "labels": list(self.labels),
+            "description": self.description,
+            "config": self.config,
+        }
+        torch.save(values | {name: value for name, value in further.items() if value}, buffer)
         return buffer.getvalue()
 
     @staticmethod
@@ -56,13 +69,16 @@ class Checkpoint:
             CheckpointFileError: there is no file, or it is something else.
         """
         try:
-            saved = torch.load(path, weights_only=True)
+            saved = torch.load(path, weights_only=True, map_location="cpu")
             return Checkpoint(
                 Network.load(saved["network"]),
-                None if saved["encoder"] is None else EncoderSpec(**saved["encoder"]),
+                None if saved["encoder"] is None else encoder_from_dict(saved["encoder"]),
                 int(saved["tail_steps"]),
                 saved["epoch"],
                 saved.get("experiment"),
+                tuple(saved.get("labels", ())),
+                saved.get("description", ""),
+                saved.get("config"),
             )
         except OSError as error:
             raise CheckpointFileError(f"{path}: the checkpoint cannot be read ({error.strerror})") from error

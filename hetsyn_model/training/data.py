@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import soundfile
@@ -30,14 +31,25 @@ class Recording:
     Attributes:
         audio: float32 [samples] in [-1, 1] at the data set's rate.
         label: class of the word.
-        speaker: who says it.
-        take: number among the speaker's recordings of the word.
+        speaker: who says it; empty where nobody says.
+        take: number among the speaker's recordings of the word; -1 where there is none.
     """
 
     audio: NDArray[np.float32]
     label: int
     speaker: str
     take: int
+
+    @property
+    def group(self) -> str:
+        return self.speaker
+
+    @property
+    def length(self) -> int:
+        return self.audio.size
+
+    def identity(self) -> tuple[str, tuple[NDArray[np.float32], ...]]:
+        return f"{self.label} {self.speaker} {self.take} {self.audio.size}", (self.audio,)
 
 
 def read_wav(path: Path, rate_hz: int) -> NDArray[np.float32]:
@@ -209,7 +221,17 @@ def shd_source(path: Path) -> str | None:
         raise DataError(f"{path}: not an SHD file: {error}") from error
 
 
-def collate(samples: Sequence[SpikeRecording], channels: int = SHD_CHANNELS, steps: int = SHD_STEPS) -> Events:
+class SpikeLists(Protocol):
+    """Spikes by step, then unit."""
+
+    @property
+    def steps(self) -> NDArray[np.int32]: ...
+
+    @property
+    def units(self) -> NDArray[np.int32]: ...
+
+
+def collate(samples: Sequence[SpikeLists], channels: int = SHD_CHANNELS, steps: int = SHD_STEPS) -> Events:
     """A batch of spike recordings as events, [batch, steps, channels]."""
     row = np.concatenate([sample.steps.astype(np.int64) + index * steps for index, sample in enumerate(samples)])
     splits = np.zeros(len(samples) * steps + 1, np.int64)

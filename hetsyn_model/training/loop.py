@@ -167,7 +167,9 @@ def train(
         optimiser.load_state_dict(saved["optimiser"])
         if mean is not model:
             mean.restore(saved["mean"])
-    frozen = [(parameter, masks[name].to(device)) for name, parameter in model.named_parameters() if masks and name in masks]
+    frozen = [
+        (parameter, masks[name].to(device)) for name, parameter in model.named_parameters() if masks and name in masks
+    ]
     completed = history.update[-1] if history.update else 0
     while completed < how.updates:
         started, processor_started = time.monotonic(), time.process_time()

@@ -71,7 +71,7 @@ def untie(network: Network, encoder: EncoderSpec) -> Network:
     tensors["layers.0.r_in"] = _of_channels(_first(network).r_in, encoder).repeat(1, 2)
     whole.load_state_dict(tensors)
     whole.banks = dict(network.banks)
-    return whole
+    return whole.to(network.device)
 
 
 @torch.no_grad()
@@ -83,7 +83,7 @@ def tie(network: Network, encoder: EncoderSpec) -> Network:
         tensors[name] = tensors[name][:, : encoder.bands * encoder.levels : encoder.levels].clone()
     bands.load_state_dict(tensors)
     bands.banks = dict(network.banks)
-    return bands
+    return bands.to(network.device)
 
 
 def _first(network: Network) -> Layer:

@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks.agreement import compare
 from hetsyn_model.training.data import Recording, read_folder, read_wav
-from hetsyn_model.training.speech import LABELS, WORDS
+from experiments.speech import LABELS, WORDS
 from tests.support.paths import FSDD, ROOT
 from tests.support.tools import NO_RECORDINGS
 

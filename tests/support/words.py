@@ -10,8 +10,8 @@ import numpy as np
 from hetsyn_model import DecisionSpec, NetworkSpec, NeuronSpec
 from hetsyn_model.encoder import EncoderSpec
 from hetsyn_model.training.augment import AugmentSpec
+from hetsyn_model.training.config import TrainSpec
 from hetsyn_model.training.data import Recording
-from hetsyn_model.training.words import TrainSpec
 
 ENCODER = EncoderSpec(bands=8, levels=4, spacing_db=6.0)
 NETWORK = NetworkSpec(
@@ -30,8 +30,8 @@ TRAIN = TrainSpec(
     tail_steps=4,
     served_tail_steps=4,
     average=0.9,
-    augment=AugmentSpec(noise_db=(-60, -30), mask_bands=1, mask_steps=1, shift_bands=0),
 )
+AUGMENT = AugmentSpec(noise_db=(-60, -30), mask_bands=1, mask_steps=1, shift_bands=0)
 
 
 def words(count: int, seed: int) -> list[Recording]:

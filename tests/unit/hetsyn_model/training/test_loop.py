@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,12 +15,33 @@ from hetsyn_model import Network
 from hetsyn_model.encoder import Encoder
 from hetsyn_model.run_folder import RunError
 from hetsyn_model.training.augment import AugmentSpec, augment_batch, encode_batch
+from hetsyn_model.training.checkpoint import Checkpoint
+from hetsyn_model.training.config import TrainSpec
+from hetsyn_model.training.data import Recording
+from hetsyn_model.training.front import AudioFront
 from hetsyn_model.training.history import History
+from hetsyn_model.training.labelled import LabelledSplit, RunOptions, accuracy, classify, train_labelled
 from hetsyn_model.training.loop import Callbacks
 from hetsyn_model.training.plot import plot_curves
 from hetsyn_model.training.schedule import cosine_factor
-from hetsyn_model.training.words import accuracy, classify, train_words
-from tests.support.words import ENCODER, NETWORK, TRAIN, words
+from tests.support.words import AUGMENT, ENCODER, NETWORK, TRAIN, words
+
+FRONT = AudioFront(ENCODER, AUGMENT)
+
+
+def train_words(
+    out: Path,
+    how: TrainSpec,
+    real: list[Recording],
+    extra: list[Recording],
+    *,
+    seed: int = 0,
+    teachers: Sequence[Network] = (),
+    callbacks: Callbacks | None = None,
+) -> Network:
+    options = RunOptions(seed=seed, teachers=teachers, callbacks=callbacks)
+    train_labelled(out, NETWORK, FRONT, how, LabelledSplit(real, extra, words(15, 2)), options)
+    return Checkpoint.load(out / "best.pt").network
 
 
 def train(out: Path, *, epochs: int = 3, seed: int = 0, stop_after: int | None = None) -> Network:
@@ -29,12 +51,9 @@ def train(out: Path, *, epochs: int = 3, seed: int = 0, stop_after: int | None =
 
     return train_words(
         out,
-        NETWORK,
-        ENCODER,
         replace(TRAIN, epochs=epochs),
         words(48, 0),
         words(24, 1),
-        words(15, 2),
         seed=seed,
         callbacks=Callbacks(on_evaluation=stop),
     )
@@ -45,7 +64,7 @@ def test_it_learns_and_leaves_its_metrics(tmp_path: Path) -> None:
     history = History(**json.loads((tmp_path / "metrics.json").read_text()))
     assert history.validation[history.chosen] > 0.8
     assert len(history.loss) == len(history.measures["train_accuracy"]) == len(history.seconds) == 6
-    labels, probabilities = classify(network, Encoder(ENCODER), words(15, 2), TRAIN.tail_steps)
+    labels, probabilities = classify(network, FRONT, words(15, 2), TRAIN.tail_steps)
     assert accuracy(labels, words(15, 2)) == history.validation[history.chosen]
     assert torch.allclose(probabilities.sum(-1), torch.ones(15), atol=1e-5)
     plot_curves(history, tmp_path / "curves.png", "test")
@@ -86,22 +105,20 @@ def test_another_seed_is_another_run(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"contains a run with another seed \(0 there, 1 now\): give that run's values"):
         train(tmp_path, epochs=1, seed=1)
     with pytest.raises(RunError, match="another recordings"):
-        train_words(tmp_path, NETWORK, ENCODER, replace(TRAIN, epochs=1), words(48, 9), words(24, 1), words(15, 2))
+        train_words(tmp_path, replace(TRAIN, epochs=1), words(48, 9), words(24, 1))
 
 
 @pytest.mark.parametrize("tied", [False, True])
 def test_a_student_of_teachers_alone_learns_in_spite_of_its_labels(tied: bool, tmp_path: Path) -> None:
     settings = replace(TRAIN, tied=tied, distillation=1.0, epochs=8)
-    teacher = train_words(tmp_path / "teacher", NETWORK, ENCODER, settings, words(48, 0), words(24, 1), words(15, 2))
+    teacher = train_words(tmp_path / "teacher", settings, words(48, 0), words(24, 1))
     wrong = [replace(word, label=(word.label + 1) % NETWORK.outputs) for word in words(48, 0)]
-    student = train_words(
-        tmp_path / "student", NETWORK, ENCODER, settings, wrong, [], words(15, 2), seed=1, teachers=[teacher, teacher]
-    )
+    student = train_words(tmp_path / "student", settings, wrong, [], seed=1, teachers=[teacher, teacher])
     for network in (teacher, student):
-        labels, _ = classify(network, Encoder(ENCODER), words(15, 2), TRAIN.tail_steps)
+        labels, _ = classify(network, FRONT, words(15, 2), TRAIN.tail_steps)
         assert accuracy(labels, words(15, 2)) > 0.8
     with pytest.raises(RunError, match="another teachers"):
-        train_words(tmp_path / "student", NETWORK, ENCODER, settings, wrong, [], words(15, 2), seed=1)
+        train_words(tmp_path / "student", settings, wrong, [], seed=1)
 
 
 def test_the_rate_rises_falls_and_stays() -> None:

@@ -1,0 +1,305 @@
+"""From data to a trained network: read, divide, train, and test once."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from hetsyn_model.bank import BankError
+from hetsyn_model.network import Network
+from hetsyn_model.run_folder import replace_file, save_tensors
+from hetsyn_model.spec import NetworkSpec
+from hetsyn_model.state import Form
+from hetsyn_model.training.checkpoint import Checkpoint, CheckpointFileError
+from hetsyn_model.training.config import Config, load_config, to_toml
+from hetsyn_model.training.data import DataError
+from hetsyn_model.training.examples import Examples, Kind
+from hetsyn_model.training.history import History
+from hetsyn_model.training.labelled import About, RunOptions, accuracy, classify, train_labelled
+from hetsyn_model.training.loop import BEST, Callbacks
+from hetsyn_model.training.prepared import Prepared, prepare
+from hetsyn_model.training.read_arrays import Arrays, as_arrays, examples_of
+from hetsyn_model.training.readers import kind_of, read
+
+CONFIG, TEST, VALIDATION = "config.toml", "test.json", "validation.pt"
+KEPT_STREAMS = 256  # validation streams in the run's folder, with which an export verifies
+
+Data = str | Path | Examples | Arrays | NDArray[Any] | torch.Tensor | Sequence[NDArray[Any] | torch.Tensor]
+
+
+class DeviceError(ValueError):
+    """A device that torch cannot train on; the message says what there is."""
+
+
+def torch_device(name: str) -> torch.device:
+    """A device by its name.
+
+    Raises:
+        DeviceError: there is no such device here.
+    """
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise DeviceError(f"device {name!r} is none that torch knows: give cpu or cuda") from error
+    if device.type == "cuda" and (not torch.cuda.is_available() or (device.index or 0) >= torch.cuda.device_count()):
+        raise DeviceError(
+            f"device {name!r}: torch {torch.__version__} finds {torch.cuda.device_count()} GPUs here: "
+            "install a torch with CUDA and a driver, or give --device cpu"
+        )
+    return device
+
+
+@dataclass(frozen=True)
+class TestResult:
+    """A network on examples that had no part in its training or its choice.
+
+    Attributes:
+        examples: number of them.
+        bank: accuracy in the bank form, with the bank of an export; None where no bank is exact enough.
+        exact: accuracy in the exact form.
+        by_class: accuracy in the exact form of each class that the examples have, by its name.
+        epoch: of the chosen network, from 0.
+    """
+
+    __test__ = False  # not a test of pytest
+
+    examples: int
+    bank: float | None
+    exact: float
+    by_class: dict[str, float]
+    epoch: int
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A trained network; ``network, history = fit(…)`` takes the first two.
+
+    Attributes:
+        network: of the best epoch, on the CPU, on the spikes of the encoder.
+        history: of the run.
+        checkpoint: the network with encoder, labels and configuration, as ``best.pt`` has it.
+        test: figures on the test examples; None where there are none.
+    """
+
+    network: Network
+    history: History
+    checkpoint: Checkpoint
+    test: TestResult | None
+
+    def __iter__(self) -> Any:
+        return iter((self.network, self.history))
+
+
+def train_prepared(
+    prepared: Prepared,
+    out: Path,
+    *,
+    network: Network | None = None,
+    teachers: Sequence[Path] = (),
+    device: str = "cpu",
+    callbacks: Callbacks | None = None,
+) -> Fitted:
+    """Train, or go on training, the run in the folder ``out``, and test its network once.
+
+    Args:
+        prepared: data and description.
+        out: folder of the run.
+        network: whose weights training starts from and changes; None for random ones.
+        teachers: ``best.pt`` of other runs of the configuration, to learn from besides the labels.
+        device: to train on.
+        callbacks: called as training goes on; an epoch ends with each evaluation.
+
+    Raises:
+        RunError: the folder holds a run of another configuration.
+        CheckpointFileError: a teacher is not a network of this configuration.
+        DeviceError: there is no such device.
+        ConfigError: the configuration does not fit the network.
+    """
+    config, target, shown = prepared.config, torch_device(device), callbacks or Callbacks()
+
+    def on_evaluation(history: History) -> None:
+        _keep(prepared, out)
+        if shown.on_evaluation is not None:
+            shown.on_evaluation(history)
+
+    options = RunOptions(
+        asdict(getattr(config.augmentation, prepared.kind)),
+        config.seed,
+        [_teacher(path, prepared) for path in teachers],
+        target,
+        About(prepared.names, prepared.description, config.to_dict()),
+        replace(shown, on_evaluation=on_evaluation),
+    )
+    history = train_labelled(out, network or prepared.spec, prepared.front, config.training, prepared.data, options)
+    checkpoint = Checkpoint.load(out / BEST)
+    return Fitted(checkpoint.network, history, checkpoint, _tested(prepared, checkpoint, out, target))
+
+
+def _teacher(path: Path, prepared: Prepared) -> Network:
+    checkpoint = Checkpoint.load(path)
+    if checkpoint.network.spec != prepared.spec or checkpoint.encoder != prepared.front.spec:
+        raise CheckpointFileError(f"{path}: was trained with other settings, so it cannot be a teacher")
+    return checkpoint.network
+
+
+def _keep(prepared: Prepared, out: Path) -> None:
+    """Leave configuration and validation streams in the folder; with these an export verifies the artifact."""
+    if (out / VALIDATION).exists():
+        return
+    replace_file(out / CONFIG, to_toml(prepared.config).encode())
+    items = prepared.data.validation
+    order = np.random.default_rng(prepared.config.seed).permutation(len(items))[:KEPT_STREAMS]
+    chosen = [items[int(index)] for index in sorted(order)]
+    batch = prepared.front.encode(chosen, prepared.config.training.served_tail_steps)
+    events = batch.events
+    saved = {
+        "steps": batch.steps,
+        "target": batch.target,
+        "row_splits": events.row_splits,
+        "units": events.units,
+        "channels": events.channels,
+    }
+
+    save_tensors(out / VALIDATION, saved)
+
+
+@torch.no_grad()
+def _tested(prepared: Prepared, checkpoint: Checkpoint, out: Path, device: torch.device) -> TestResult | None:
+    """The figures on the test examples: those in the folder, where they were taken already."""
+    path = out / TEST
+    if path.exists():
+        return TestResult(**json.loads(path.read_text()))
+    if not prepared.test:
+        return None
+    network = checkpoint.network.to(device)
+    try:
+        network.fit_banks()  # as an export does: the bank of the artifact, not the smaller one of the training
+        forms: tuple[Form, ...] = ("bank", "exact")
+    except BankError:
+        forms = ("exact",)
+    figures: dict[str, float] = {}
+    for form in forms:
+        found, _ = classify(
+            network, prepared.front, prepared.test, checkpoint.tail_steps, form, 32 if form == "exact" else 128
+        )
+        figures[form] = accuracy(found, prepared.test)
+    truth = torch.tensor([item.label for item in prepared.test])
+    by_class = {
+        name: float((found == truth)[truth == label].double().mean())
+        for label, name in enumerate(prepared.names)
+        if bool((truth == label).any())
+    }
+    network.to("cpu")
+    result = TestResult(len(prepared.test), figures.get("bank"), figures["exact"], by_class, checkpoint.epoch or 0)
+    replace_file(path, (json.dumps(asdict(result), indent=1, ensure_ascii=False) + "\n").encode())
+    return result
+
+
+def fit(
+    data: Data,
+    labels: Sequence[object] | NDArray[Any] | torch.Tensor | None = None,
+    *,
+    groups: Sequence[object] | NDArray[Any] | None = None,
+    network: Network | NetworkSpec | None = None,
+    config: str | Path | Mapping[str, Any] | Config | None = None,
+    test: Data | None = None,
+    extra: Data | None = None,
+    leave_out: Sequence[str] = (),
+    out: str | Path | None = None,
+    epochs: int | None = None,
+    seed: int | None = None,
+    teachers: Sequence[str | Path] = (),
+    device: str = "cpu",
+    on_epoch: Callable[[History], None] | None = None,
+) -> Fitted:
+    """Train a network on labelled data.
+
+    Args:
+        data: a path as ``hetsyn train`` takes it; or arrays by name as in a ``.npz`` file; or spikes (0 and 1) or
+            values, [examples, steps, channels] or a list of [steps, channels].
+        labels: of the examples, numbers or texts, where ``data`` has none.
+        groups: of the examples, for example speakers, where ``data`` has none.
+        network: your own network, or its description; None for one that the configuration describes. A network's
+            weights are where training starts; it is changed.
+        config: name or path of a configuration, or its values; None for the shipped one of the kind of data.
+        test: further data that judge the network, instead of a part of ``data``.
+        extra: further data that are only trained on.
+        leave_out: groups that are not trained on, and judge the network.
+        out: folder of the run, in which an interrupted run goes on; None for one that is deleted.
+        epochs: instead of the configuration's.
+        seed: instead of the configuration's.
+        teachers: ``best.pt`` of other runs of the configuration, to learn from besides the labels.
+        device: ``cpu`` or ``cuda``.
+        on_epoch: called with the history after each epoch.
+
+    Returns:
+        Network and history, the checkpoint, and the figures on test data.
+
+    Raises:
+        DataError: the data cannot be read or do not suffice.
+        ConfigError: there is no such configuration, or it does not fit the data.
+        SpecError: there is no such network.
+        RunError: the folder holds a run of another configuration.
+        DeviceError: there is no such device.
+    """
+    named = data if isinstance(data, str | Path | Examples) else as_arrays(data, labels, groups)
+    if named is data and (labels is not None or groups is not None):
+        raise DataError("labels and groups come from the data at a path: leave the arguments out")
+    settings = resolved(config, _kind_of(named), epochs=epochs, seed=seed)
+    prepared = prepare(
+        _examples(named, settings),
+        settings,
+        test=None if test is None else _examples(test, settings),
+        extra=None if extra is None else _examples(extra, settings),
+        leave_out=leave_out,
+        spec=network.spec if isinstance(network, Network) else network,
+    )
+    own = network if isinstance(network, Network) else None
+    callbacks = Callbacks(on_evaluation=on_epoch)
+    paths = [Path(teacher) for teacher in teachers]
+    if out is not None:
+        return train_prepared(prepared, Path(out), network=own, teachers=paths, device=device, callbacks=callbacks)
+    with tempfile.TemporaryDirectory(prefix="hetsyn-fit-") as folder:
+        return train_prepared(prepared, Path(folder), network=own, teachers=paths, device=device, callbacks=callbacks)
+
+
+def resolved(
+    config: str | Path | Mapping[str, Any] | Config | None,
+    kind: Kind,
+    *,
+    epochs: int | None = None,
+    seed: int | None = None,
+) -> Config:
+    """A configuration for data of a kind, with another number of epochs or another seed.
+
+    Raises:
+        ConfigError: there is no such configuration.
+    """
+    settings = config if isinstance(config, Config) else load_config(config, kind)
+    if epochs is not None:
+        settings = replace(settings, training=replace(settings.training, epochs=epochs))
+    return settings if seed is None else replace(settings, seed=seed)
+
+
+def _kind_of(data: str | Path | Examples | Arrays) -> Kind:
+    if isinstance(data, Examples):
+        return data.kind
+    if isinstance(data, str | Path):
+        return kind_of(Path(data))
+    return "values" if "values" in data else "spikes"
+
+
+def _examples(data: Data, config: Config) -> Examples:
+    if isinstance(data, Examples):
+        return data
+    if isinstance(data, str | Path):
+        return read(Path(data), config)
+    return examples_of(as_arrays(data, None, None), config, "the arrays")

@@ -1,0 +1,328 @@
+"""Training on labelled examples, varied anew in every epoch: recordings, spikes or series of values."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Generic, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hetsyn_model.encoder import EncoderSpec
+from hetsyn_model.events import Events
+from hetsyn_model.network import Network
+from hetsyn_model.rollout import Rollout
+from hetsyn_model.spec import NetworkSpec
+from hetsyn_model.state import Form
+from hetsyn_model.training.batch import Batch
+from hetsyn_model.training.checkpoint import Checkpoint
+from hetsyn_model.training.config import ConfigError, TrainSpec
+from hetsyn_model.training.examples import Example, T, digest_of
+from hetsyn_model.training.front import Front
+from hetsyn_model.training.history import History, ValidationResult
+from hetsyn_model.training.loop import Callbacks, Optimisation, train
+from hetsyn_model.training.loss import distillation_loss, late_loss, score_loss
+from hetsyn_model.training.schedule import cosine_factor
+from hetsyn_model.training.tied_layer import level_changes, tie, tied_network, untie
+
+
+@torch.no_grad()
+def classify(
+    network: Network, front: Front[T], items: Sequence[T], tail_steps: int, form: Form = "bank", batch: int = 128
+) -> tuple[Tensor, Tensor]:
+    """The class of each example, without augmentation.
+
+    Args:
+        network: on the spikes.
+        front: that makes them.
+        items: to classify.
+        tail_steps: silence after each.
+        form: ``exact`` or ``bank``.
+        batch: examples at once.
+
+    Returns:
+        Classes int64 [n], and their probabilities, float [n, outputs].
+    """
+    network.eval()
+    order = sorted(range(len(items)), key=lambda index: items[index].length)
+    labels = torch.zeros(len(items), dtype=torch.int64)
+    probabilities = torch.zeros(len(items), network.spec.outputs)
+    for start in range(0, len(order), batch):
+        chosen = order[start : start + batch]
+        encoded = front.encode([items[index] for index in chosen], tail_steps).to(network.device)
+        rolled = network.rollout(encoded.events, form, encoded.steps)
+        labels[chosen] = rolled.scores.argmax(-1).cpu()
+        probabilities[chosen] = rolled.probabilities.float().cpu()
+    return labels, probabilities
+
+
+def accuracy(labels: Tensor, items: Sequence[Example]) -> float:
+    """Share of examples whose label, of int64 [examples], is right."""
+    truth = torch.tensor([item.label for item in items])
+    return float((labels == truth).double().mean())
+
+
+@dataclass(frozen=True)
+class About:
+    """What a checkpoint says of a network besides its weights.
+
+    Attributes:
+        labels: names of the outputs.
+        description: one line for people.
+        config: of the training; None without.
+    """
+
+    labels: tuple[str, ...] = ()
+    description: str = ""
+    config: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class LabelledSplit(Generic[T]):
+    """Examples by their use.
+
+    Attributes:
+        real: that are all used every epoch.
+        extra: a pool that is sampled.
+        validation: that choose the epoch.
+    """
+
+    real: Sequence[T]
+    extra: Sequence[T]
+    validation: Sequence[T]
+
+
+class LabelledData(Generic[T]):
+    """Labelled examples as a :class:`hetsyn_model.training.loop.DataSet`; an epoch ends with each evaluation.
+
+    Args:
+        front: makes the spikes.
+        how: batches and loss.
+        data: the examples.
+        seed: of batches and variation.
+        teachers: trained networks, on the encoder's spikes, whose mean probabilities are learned besides the labels.
+        device: of the network.
+        about: for the checkpoints.
+
+    Raises:
+        ConfigError: a tied layer without an encoder of audio.
+    """
+
+    def __init__(
+        self,
+        front: Front[T],
+        how: TrainSpec,
+        data: LabelledSplit[T],
+        *,
+        seed: int = 0,
+        teachers: Sequence[Network] = (),
+        device: torch.device | str = "cpu",
+        about: About | None = None,
+    ) -> None:
+        self.front, self.how, self.data, self.seed, self.about = front, how, data, seed, about or About()
+        if how.tied and not isinstance(front.spec, EncoderSpec):
+            raise ConfigError("training.tied: only bands of audio can be tied: set it to false")
+        self.teachers = [tie(teacher, self._bands) if how.tied else teacher for teacher in teachers]
+        for teacher in self.teachers:
+            teacher.eval()
+            teacher.fit_banks(size=how.bank_size)
+            teacher.to(device)
+        self._extra_count = min(len(data.extra), round(how.extra_per_real * len(data.real)))
+
+    @property
+    def _bands(self) -> EncoderSpec:
+        return cast(EncoderSpec, self.front.spec)
+
+    @property
+    def updates_per_epoch(self) -> int:
+        return -(-(len(self.data.real) + self._extra_count) // self.how.batch)
+
+    def batches(self, first: int, last: int) -> Iterator[Batch]:
+        """The batches of one epoch, in random order, each of examples of similar length.
+
+        Raises:
+            ValueError: the updates are not those of one epoch.
+        """
+        epoch = first // self.updates_per_epoch
+        if (first, last) != (epoch * self.updates_per_epoch, (epoch + 1) * self.updates_per_epoch):
+            raise ValueError(f"updates {first} to {last} are not an epoch of {self.updates_per_epoch}")
+        # an epoch's randomness depends on seed and epoch alone, so a resumed run repeats what was lost
+        rng = np.random.default_rng([self.seed, epoch])
+        torch.manual_seed(self.seed * 100_003 + epoch)
+        for items in self._drawn(rng):
+            batch = self.front.vary(items, self.how.tail_steps, rng)
+            yield replace(batch, events=level_changes(batch.events, self._bands)) if self.how.tied else batch
+
+    def _drawn(self, rng: np.random.Generator) -> list[list[T]]:
+        data, size = self.data, self.how.batch
+        extra = [data.extra[int(index)] for index in rng.permutation(len(data.extra))[: self._extra_count]]
+        pool = [*data.real, *extra]
+        order = np.argsort([item.length * rng.uniform(0.9, 1.1) for item in pool])
+        batches = [[pool[int(index)] for index in order[start : start + size]] for start in range(0, len(order), size)]
+        return [batches[int(index)] for index in rng.permutation(len(batches))]
+
+    def forward(self, model: Network, batch: Batch) -> Rollout:
+        return model.rollout(batch.events, "bank", batch.steps)
+
+    def loss(self, rolled: Rollout, batch: Batch) -> Tensor:
+        how = self.how
+        loss = score_loss(rolled, batch.target, sharpness=how.sharpness, smoothing=how.smoothing)
+        if how.late:
+            loss = loss + how.late * late_loss(rolled, batch.target, how.smoothing)
+        if self.teachers:
+            distilled = distillation_loss(rolled, self._teach(batch.events, batch.steps))
+            loss = (1.0 - how.distillation) * loss + 2.0 * how.distillation * distilled
+        return loss
+
+    @torch.no_grad()
+    def _teach(self, events: Events, steps: Tensor) -> Tensor:
+        """Mean class probabilities of the teachers, [batch, longest, outputs]."""
+        each = [torch.softmax(teacher.rollout(events, "bank", steps).readout, -1) for teacher in self.teachers]
+        return torch.stack(each).mean(0)
+
+    def measure(self, rolled: Rollout, batch: Batch) -> dict[str, Tensor]:
+        """``train_accuracy`` [b] on the varied examples; ``firing_rate`` [1], spikes a neuron and step."""
+        rates = torch.stack([z.detach().mean() for z in rolled.hidden_spikes])
+        return {
+            "train_accuracy": (rolled.scores.argmax(-1) == batch.target).double(),
+            "firing_rate": rates.mean().double().view(1),
+        }
+
+    def evaluate(self, model: Network) -> ValidationResult:
+        """Accuracy on the validation examples, and the mean of -log p of their classes."""
+        items = self.data.validation
+        labels, probabilities = classify(self._served(model), self.front, items, self.how.served_tail_steps)
+        truth = torch.tensor([item.label for item in items])
+        loss = float(-probabilities[range(len(items)), truth].clamp_min(1e-6).log().mean())
+        return ValidationResult(accuracy(labels, items), loss)
+
+    def better(self, a: ValidationResult, b: ValidationResult) -> bool:
+        return a.loss <= b.loss
+
+    def checkpoint(self, model: Network, update: int) -> bytes:
+        epoch, about = update // self.updates_per_epoch - 1, self.about
+        return Checkpoint(
+            self._served(model),
+            self.front.spec,
+            self.how.served_tail_steps,
+            epoch,
+            labels=about.labels,
+            description=about.description,
+            config=about.config,
+        ).to_bytes()
+
+    def earlier_history(self, saved: Mapping[str, Any]) -> History:
+        old = saved["metrics"]
+        return History(
+            update=[self.updates_per_epoch * (epoch + 1) for epoch in range(len(old["loss"]))],
+            loss=old["loss"],
+            validation=old["validation_accuracy"],
+            validation_loss=old["validation_loss"],
+            measures={name: old[name] for name in ("train_accuracy", "firing_rate")},
+            seconds=old["seconds"],
+            processor_seconds=list(old["seconds"]),  # not measured then
+            chosen=old["best_epoch"],
+        )
+
+    def _served(self, model: Network) -> Network:
+        """The network on the encoder's spikes."""
+        return untie(model, self._bands) if self.how.tied else model
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """What a run needs besides network and data.
+
+    Attributes:
+        augmentation: how examples are varied, for ``run.json``.
+        seed: of weights, batches and variation.
+        teachers: trained networks of the same configuration, whose mean probabilities are learned besides the labels.
+        device: to train on.
+        about: for the checkpoints.
+        callbacks: called as training goes on; an epoch ends with each evaluation.
+    """
+
+    augmentation: dict[str, Any] = field(default_factory=dict)
+    seed: int = 0
+    teachers: Sequence[Network] = ()
+    device: torch.device | str = "cpu"
+    about: About = field(default_factory=About)
+    callbacks: Callbacks | None = None
+
+
+def train_labelled(
+    out: Path,
+    network: NetworkSpec | Network,
+    front: Front[T],
+    how: TrainSpec,
+    data: LabelledSplit[T],
+    options: RunOptions | None = None,
+) -> History:
+    """Train, or go on training, the run in the folder ``out``, whose ``best.pt`` has the network of the best epoch.
+
+    Args:
+        out: folder of the run.
+        network: on the front's spikes: its description, or a network, whose weights training starts from and changes.
+        front: makes the spikes.
+        how: epochs, batches, optimiser and loss.
+        data: the examples.
+        options: seed, device and the like.
+
+    Returns:
+        The history of the whole run.
+
+    Raises:
+        RunError: the folder holds a run of another configuration.
+        ConfigError: the configuration does not fit the network.
+    """
+    options = options or RunOptions()
+    spec = network.spec if isinstance(network, Network) else network
+    labelled = LabelledData(
+        front, how, data, seed=options.seed, teachers=options.teachers, device=options.device, about=options.about
+    )
+    updates = how.epochs * labelled.updates_per_epoch
+    started_from = {"started_from": _fingerprint(network)} if isinstance(network, Network) else {}
+    if isinstance(network, Network) and how.tied:
+        raise ConfigError("training.tied: a network of your own starts from its own weights: set it to false")
+    if not isinstance(network, Network):
+        bands = cast(EncoderSpec, front.spec)
+        network = tied_network(spec, bands, options.seed) if how.tied else Network(spec, seed=options.seed)
+    return train(
+        out,
+        {
+            "network": spec.to_dict(),
+            "encoder": None if front.spec is None else front.spec.to_dict(),
+            "train": asdict(how) | {"augment": options.augmentation},
+            "seed": options.seed,
+            "recordings": [digest_of(data.real), digest_of(data.extra), digest_of(data.validation)],
+            "teachers": [_fingerprint(teacher) for teacher in options.teachers],
+        }
+        | started_from,
+        network,
+        labelled,
+        Optimisation(
+            updates=updates,
+            evaluate_every=labelled.updates_per_epoch,
+            learning_rate=how.learning_rate,
+            schedule=lambda update: cosine_factor(update / updates, how.warmup, how.final),
+            bank_size=how.bank_size,
+            decay_rate_factor=how.decay_rate_factor,
+            weight_decay=how.weight_decay,
+            clip=how.clip,
+            average=how.average,
+        ),
+        callbacks=options.callbacks,
+        device=options.device,
+    )
+
+
+def _fingerprint(network: Network) -> str:
+    digest = hashlib.blake2b(digest_size=8)
+    for name, tensor in network.state_dict().items():
+        digest.update(name.encode())
+        digest.update(tensor.cpu().numpy().tobytes())
+    return digest.hexdigest()

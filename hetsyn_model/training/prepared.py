@@ -1,0 +1,146 @@
+"""Data that are divided for a run, with the encoder that was fitted to them and the description of the network."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from hetsyn_model.level_crossing import LevelCrossingSpec
+from hetsyn_model.spec import NetworkSpec
+from hetsyn_model.training.config import Config, ConfigError
+from hetsyn_model.training.data import DataError
+from hetsyn_model.training.examples import Examples, Item, Kind, Series
+from hetsyn_model.training.front import AudioFront, Front, SpikesFront, ValuesFront
+from hetsyn_model.training.labelled import LabelledSplit
+from hetsyn_model.training.split import By, split
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Data that are divided, and the network for them.
+
+    Attributes:
+        config: of the run.
+        front: makes the spikes.
+        spec: of the network on them.
+        data: training and validation examples.
+        test: examples that judge the network; may be empty.
+        labels: names of the classes, as the data have them.
+        by: how the examples were divided.
+        kind: of the data.
+        source: of the data.
+    """
+
+    config: Config
+    front: Front[Any]
+    spec: NetworkSpec
+    data: LabelledSplit[Any]
+    test: list[Item]
+    labels: tuple[str, ...]
+    by: By
+    kind: Kind
+    source: str
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the classes, for people."""
+        return tuple(self.config.names.get(label, label) for label in self.labels)
+
+    @property
+    def description(self) -> str:
+        return self.config.description or f"{len(self.labels)} classes, trained on {Path(self.source).name}"
+
+
+def prepare(
+    examples: Examples,
+    config: Config,
+    *,
+    test: Examples | None = None,
+    extra: Examples | None = None,
+    leave_out: Sequence[str] = (),
+    spec: NetworkSpec | None = None,
+) -> Prepared:
+    """Divide examples, and fit encoder and network description to them.
+
+    Args:
+        examples: to train on.
+        config: of the run.
+        test: examples that judge the network, instead of a part of the others.
+        extra: examples that are only trained on, a share of them in each epoch.
+        leave_out: groups that are not trained on and judge the network.
+        spec: of a network of your own; None for one that the configuration describes.
+
+    Raises:
+        DataError: the examples do not suffice, or do not fit together.
+        ConfigError: the configuration does not fit the data.
+        SpecError: there is no such network.
+    """
+    examples.check_classes()
+    if test is not None and leave_out:
+        raise DataError("test data and left-out groups: give one of the two")
+    groups = sorted({item.group for item in examples.items if item.group})
+    unknown = sorted(set(leave_out) - set(groups))
+    if unknown:
+        raise DataError(f"group {unknown[0]!r} is not in {examples.source}: it has {', '.join(groups) or 'no groups'}")
+    known = [item for item in examples.items if item.group not in leave_out]
+    parts = split(known, examples.labels, config.split, config.seed, with_test=test is None and not leave_out)
+    judged = [item for item in examples.items if item.group in leave_out] if leave_out else parts.test
+    if test is not None:
+        judged = list(test.as_of(examples).items)
+    front = _front(examples, config, parts.train)
+    spec = _spec(examples, config, front, spec)
+    pool = () if extra is None else extra.as_of(examples).items
+    return Prepared(
+        config,
+        front,
+        spec,
+        LabelledSplit(parts.train, pool, parts.validation),
+        judged,
+        examples.labels,
+        parts.by,
+        examples.kind,
+        examples.source,
+    )
+
+
+def _front(examples: Examples, config: Config, train: Sequence[Item]) -> Front[Any]:
+    encoder, augment = config.encoder, config.augmentation
+    if examples.kind == "audio":
+        return AudioFront(encoder.audio, augment.audio)
+    if examples.kind == "spikes":
+        return SpikesFront(examples.channels, encoder.spikes.step_s, augment.spikes)
+    if config.training.tail_steps or config.training.served_tail_steps:
+        raise ConfigError(
+            "training.tail_steps and served_tail_steps: no silence follows a series of values: set both to 0"
+        )
+    spec = LevelCrossingSpec.learn(
+        [cast(Series, item).values for item in train],
+        levels=encoder.values.levels,
+        step_s=encoder.values.step_s,
+        quantile=encoder.values.quantile,
+    )
+    return ValuesFront(spec, augment.values)
+
+
+def _spec(examples: Examples, config: Config, front: Front[Any], own: NetworkSpec | None) -> NetworkSpec:
+    if own is None:
+        own = NetworkSpec(
+            channels=front.channels,
+            outputs=len(examples.labels),
+            step_s=front.step_s,
+            neuron=config.neuron,
+            surrogate=config.surrogate,
+            decision=config.decision,
+            **asdict(config.network),
+        )
+    if own.decision.rule == "trace":
+        raise ConfigError("decision.rule: a trace gives no class: use sum_softmax, spike_count or last")
+    if own.channels != front.channels:
+        raise ConfigError(f"the network takes {own.channels} channels, but {examples.source} gives {front.channels}")
+    if own.outputs != len(examples.labels):
+        raise ConfigError(
+            f"the network has {own.outputs} outputs, but {examples.source} has {len(examples.labels)} classes"
+        )
+    return own

@@ -1,0 +1,76 @@
+"""Series of values in a CSV file: a row a step, with the columns series, label, optionally group, and the channels.
+
+    series,label,group,x,y
+    walk-1,walking,anna,0.12,9.81
+    walk-1,walking,anna,0.15,9.78
+
+The first column tells series apart, the second is their label. A column that is named ``group``, or as
+``split.group_column`` says, has whom or what a series is from. All other columns are channels.
+"""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+
+from hetsyn_model.training.config import Config
+from hetsyn_model.training.data import DataError
+from hetsyn_model.training.examples import Examples, Series, indexed
+
+
+def read_csv(path: Path, config: Config) -> Examples:
+    """A CSV file of series.
+
+    Raises:
+        DataError: a row is not what the header says; the message has its line.
+    """
+    rows: dict[str, list[list[float]]] = {}
+    labels: dict[str, str] = {}
+    groups: dict[str, str] = {}
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.reader(file)
+            header = [name.strip() for name in next(reader, [])]
+            channels = [index for index in range(2, len(header)) if header[index] != config.split.group_column]
+            if not channels:
+                raise DataError(f"{path}: the first line is not a header: series,label,group (optional),CHANNEL,…")
+            group_at = header.index(config.split.group_column, 2) if len(channels) < len(header) - 2 else None
+            for row in reader:
+                if not row:
+                    continue
+                where = f"{path}: line {reader.line_num}"
+                if len(row) != len(header):
+                    raise DataError(f"{where} has {len(row)} columns, but the header has {len(header)}")
+                series, label = row[0].strip(), row[1].strip()
+                group = "" if group_at is None else row[group_at].strip()
+                if labels.setdefault(series, label) != label or groups.setdefault(series, group) != group:
+                    raise DataError(f"{where}: series {series!r} has another label or group than before")
+                rows.setdefault(series, []).append([_number(row[at], header[at], where) for at in channels])
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path}: cannot be read as CSV ({error})") from error
+    if not rows:
+        raise DataError(f"{path}: contains no rows below its header")
+    empty = [series for series, label in labels.items() if not label]
+    if empty:
+        raise DataError(f"{path}: series {empty[0]!r} has no label")
+    numbers, names = indexed(list(labels.values()))
+    items = tuple(
+        Series(np.array(values, np.float32), number, groups[series])
+        for (series, values), number in zip(rows.items(), numbers, strict=True)
+    )
+    return Examples("values", items, names, str(path), len(channels))
+
+
+def _number(text: str, channel: str, where: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        raise DataError(f"{where}: {text!r} in column {channel!r} is not a number") from None
+    if not abs(value) <= float(np.finfo(np.float32).max):
+        raise DataError(
+            f"{where}: {text.strip()!r} in column {channel!r} is not a finite number: replace it, or leave the series "
+            "out"
+        )
+    return value

@@ -1,0 +1,98 @@
+"""Data sets by their path: folders of recordings, HDF5 and NumPy files of spikes or values, CSV files of series."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from hetsyn_model.training.config import Config
+from hetsyn_model.training.data import DataError, Recording, read_folder, read_wav
+from hetsyn_model.training.examples import Examples, Kind
+from hetsyn_model.training.read_arrays import kind_of_arrays, read_arrays
+from hetsyn_model.training.read_csv import read_csv
+from hetsyn_model.training.read_hdf5 import read_hdf5
+
+FORMS = (
+    "a folder of class/*.wav, a folder of label_speaker_take.wav, spikes in SHD's form (.h5), arrays (.npz), "
+    "or series (.csv)"
+)
+_FLAT_NAME = re.compile(r"([^_]+)_[^_]+_\d+\.wav")
+
+
+def kind_of(path: Path) -> Kind:
+    """The kind of data at a path, from its name; of a ``.npz`` file, from its arrays.
+
+    Raises:
+        DataError: there is nothing, or nothing that can be read.
+    """
+    if not path.exists():
+        raise DataError(f"{path}: no such {'file' if path.suffix else 'folder'}")
+    if path.is_dir():
+        return "audio"
+    suffix = path.suffix.lower()
+    if suffix in (".h5", ".hdf5"):
+        return "spikes"
+    if suffix == ".csv":
+        return "values"
+    if suffix == ".npz":
+        return kind_of_arrays(path)
+    raise DataError(f"{path}: not data that hetsyn trains on: give {FORMS}")
+
+
+def read(path: Path, config: Config) -> Examples:
+    """The examples at a path; whether they fill every class is not checked.
+
+    Args:
+        path: of a folder or file, see FORMS.
+        config: of the run: rate of the audio, step of spikes, pattern and column of groups.
+
+    Raises:
+        DataError: it cannot be read; the message says which file, row or key is wrong.
+    """
+    kind = kind_of(path)
+    if path.is_dir():
+        return _read_recordings(path, config)
+    if path.suffix.lower() == ".npz":
+        return read_arrays(path, config)
+    return read_hdf5(path, config) if kind == "spikes" else read_csv(path, config)
+
+
+def _read_recordings(folder: Path, config: Config) -> Examples:
+    rate_hz = config.encoder.audio.sample_rate_hz
+    classes = sorted(path for path in folder.iterdir() if path.is_dir() and path.name[0] not in "._")
+    flat = sorted(folder.glob("*.wav"))
+    if flat and classes:
+        raise DataError(
+            f"{folder}: contains both wav files and folders: give class/*.wav, or label_speaker_take.wav alone"
+        )
+    if flat:
+        named = [(path, _FLAT_NAME.fullmatch(path.name)) for path in flat]
+        wrong = [path for path, match in named if match is None]
+        if wrong:
+            raise DataError(
+                f"{wrong[0]}: the name is not label_speaker_take.wav: rename it, or make a folder for each class"
+            )
+        labels = tuple(sorted({match[1] for _, match in named if match}))
+        return Examples("audio", tuple(read_folder(folder, labels, rate_hz)), labels, str(folder))
+    if not classes:
+        raise DataError(f"{folder}: contains no recordings: give {FORMS}")
+    pattern = _pattern(config.split.group_pattern)
+    recordings = []
+    for label, sub in enumerate(classes):
+        paths = sorted(path for path in sub.iterdir() if path.suffix.lower() == ".wav" and path.name[0] != ".")
+        if not paths:
+            raise DataError(f"{sub}: class {sub.name!r} has no wav files: add some, or delete the folder")
+        for path in paths:
+            match = pattern.fullmatch(path.name)
+            recordings.append(Recording(read_wav(path, rate_hz), label, match["group"] if match else "", -1))
+    return Examples("audio", tuple(recordings), tuple(sub.name for sub in classes), str(folder))
+
+
+def _pattern(text: str) -> re.Pattern[str]:
+    try:
+        pattern = re.compile(text)
+    except re.error as error:
+        raise DataError(f"split.group_pattern: not a regular expression ({error})") from error
+    if "group" not in pattern.groupindex:
+        raise DataError("split.group_pattern: has no part (?P<group>…), which is the speaker's name")
+    return pattern
