@@ -13,7 +13,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, Literal, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -123,6 +123,8 @@ class TrainSpec:
             distillation of theirs.
         tied: a neuron of the first layer learns one weight and one decay for all synapses from a band of audio
             (``hetsyn_model/training/tied_layer.py``).
+        choose: what the chosen epoch is best in on the validation examples: ``accuracy`` (of equal ones the lower
+            loss), or ``loss``.
     """
 
     epochs: int = 40
@@ -143,6 +145,7 @@ class TrainSpec:
     late: float = 0.0
     distillation: float = 0.5
     tied: bool = False
+    choose: Literal["accuracy", "loss"] = "accuracy"
 
     def __post_init__(self) -> None:
         for name, lowest in (

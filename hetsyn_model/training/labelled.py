@@ -201,7 +201,9 @@ class LabelledData(Generic[T]):
         return ValidationResult(accuracy(labels, items), loss)
 
     def better(self, a: ValidationResult, b: ValidationResult) -> bool:
-        return a.loss <= b.loss
+        if self.how.choose == "loss" or a.figure == b.figure:
+            return a.loss <= b.loss
+        return a.figure > b.figure
 
     def checkpoint(self, model: Network, update: int) -> bytes:
         epoch, about = update // self.updates_per_epoch - 1, self.about

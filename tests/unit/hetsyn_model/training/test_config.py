@@ -1,0 +1,106 @@
+"""The configuration file: every hyperparameter, and one sentence for every mistake."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hetsyn_model.training.config import Config, ConfigError, TrainSpec, config_from, load_config, shipped, to_toml
+
+
+@pytest.mark.parametrize("name", ["audio", "spikes", "values", "speech-digits"])
+def test_a_shipped_configuration_survives_its_own_file(name: str, tmp_path: Path) -> None:
+    config = load_config(name)
+    (tmp_path / "all.toml").write_text(to_toml(config))
+    # every value stands in the file, so that no base matters
+    for kind in (None, "audio", "values"):
+        assert load_config(tmp_path / "all.toml", kind) == config  # type: ignore[arg-type]
+
+
+def test_all_are_shipped() -> None:
+    assert shipped() == ("audio", "speech-digits", "spikes", "values")
+
+
+def test_the_speech_model_is_what_the_results_were_made_with() -> None:
+    config = load_config("speech-digits")
+    assert tuple(config.names.values())[7] == "seven"
+    assert (config.network.hidden, config.network.dropout) == ((128, 64), 0.2)
+    assert config.neuron.decay_range == (0.0, 0.985)
+    assert config.encoder.audio.channels == 960
+    assert config.training == TrainSpec(
+        epochs=12, learning_rate=5e-3, bank_size=4, late=0.5, tied=True, choose="loss"
+    )
+    varied = asdict(config.augmentation.audio)
+    assert (varied["warp"], varied["bend"], varied["sway"], varied["dynamics"]) == (1.15, 0.05, 0.2, 0.3)
+    assert (config.split.by, config.split.every, config.split.test) == ("take", 10, 0.0)
+
+
+def test_a_file_changes_its_base(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text("[training]\nepochs = 3\n")
+    assert load_config(path, "values").training.epochs == 3
+    assert load_config(path, "values").network == load_config("values").network
+    path.write_text('base = "speech-digits"\n[names]\nhello = "hello!"\n[training]\nepochs = 3\n')
+    mine = load_config(path, "audio")
+    assert mine.training.tied
+    assert mine.names == {"hello": "hello!"}
+
+
+def test_texts_of_any_kind_survive(tmp_path: Path) -> None:
+    config = Config(description='a "quoted" \\ line\nand ü 🎤', names={"a b": "ä", "ü": "x", "": "nothing", "0": "zero"})
+    (tmp_path / "a.toml").write_text(to_toml(config), encoding="utf-8")
+    assert load_config(tmp_path / "a.toml") == config
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"training": {"epoch": 3}}, "there is no training.epoch: did you mean training.epochs?"),
+        ({"trainin": {}}, "there is no trainin: did you mean training?"),
+        ({"encoder": {"audio": {"bandz": 3}}}, "there is no encoder.audio.bandz: did you mean encoder.audio.bands?"),
+        ({"zzz": 1}, "there is no zzz: the keys here are augmentation, decision"),
+        ({"training": 3}, "training is a section"),
+        ({"training": {"epochs": "many"}}, "training.epochs: Input should be a valid integer"),
+        ({"training": {"epochs": 0}}, "training: epochs: 0 is below 1"),
+        ({"training": {"learning_rate": -1.0}}, "learning_rate: -1.0 is not above 0"),
+        ({"training": {"smoothing": 2.0}}, "smoothing: 2.0 is not in"),
+        ({"training": {"warmup": 0.9, "final": 0.2}}, "leave no steps"),
+        ({"seed": 1.5}, "seed: Input should be a valid integer"),
+        ({"neuron": {"decays": "axon"}}, "neuron.decays: Input should be"),
+        ({"encoder": {"audio": {"spacing_db": 0.0}}}, "spacing_db: 0.0 is not above 0"),
+        ({"encoder": {"values": {"quantile": 0.5}}}, "quantile in"),
+        ({"encoder": {"spikes": {"step_s": 0.0}}}, "step_s above 0"),
+        ({"augmentation": {"audio": {"tempo": 0.5}}}, "tempo: 0.5 is below 1"),
+        ({"augmentation": {"audio": {"noise_db": [0.0, -9.0]}}}, "noise_db: 0.0 is above -9.0"),
+        ({"augmentation": {"spikes": {"delete": 1.5}}}, "delete: 1.5 is above 1"),
+        ({"augmentation": {"values": {"noise": -0.1}}}, "noise: -0.1 is below 0"),
+        ({"split": {"validation": 0.0}}, "leave no training examples"),
+        ({"split": {"every": 1}}, "split.every: 1 is below 2"),
+    ],
+)
+def test_a_mistake_is_one_sentence(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        config_from(values, "mine.toml")
+    assert message in str(error.value)
+    assert str(error.value).startswith("mine.toml: ")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (None, "cannot be read .*: give a TOML file, or one of audio, speech-digits, spikes, values"),
+        ("epochs =", "not TOML"),
+        ('base = "sound"', "base: 'sound' is not one of audio"),
+        ("seed = 2024-01-01", "dates and times"),
+    ],
+)
+def test_a_file_that_is_none_is_named(text: str | None, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(ConfigError, match=message):
+        load_config(path, "audio")
