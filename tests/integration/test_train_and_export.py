@@ -4,20 +4,29 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
 from service.contract.artifact import Artifact
+from tests.support.data import CLASSES, QUICK, spike_arrays, tone_folder, write_series_csv, write_shd_form
+from tests.support.paths import ROOT
 from tests.support.words import write_words
+
+
+DIGITS = ("--config", "speech-digits")
 
 
 def hetsyn(*arguments: str, code: int = 0) -> str:
     done = subprocess.run(
         [sys.executable, "-m", "hetsyn", *arguments],
         env=os.environ | {"COLUMNS": "200"},  # tables are not broken
+        cwd=ROOT,
         capture_output=True,
         text=True,
         check=False,
@@ -36,7 +45,7 @@ def words(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(words: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("runs") / "digits"
     voices = write_words(tmp_path_factory.mktemp("data") / "voices", ("robot",))
-    hetsyn("train", "speech-digits", "--data", str(words), "--voices", str(voices), "--out", str(out), "--epochs", "1")
+    hetsyn("train", str(words), *DIGITS, "--extra", str(voices), "--out", str(out), "--epochs", "1")
     return out
 
 
@@ -44,11 +53,12 @@ def test_training_leaves_network_metrics_and_curves(run: Path) -> None:
     assert len(json.loads((run / "metrics.json").read_text())["loss"]) == 1
     assert (run / "curves.png").read_bytes().startswith(b"\x89PNG")
     assert (run / "best.pt").exists()
+    assert 'names' in (run / "config.toml").read_text()
 
 
 def test_the_network_becomes_an_artifact(run: Path, words: Path, tmp_path: Path) -> None:
     out = tmp_path / "digits/1"
-    printed = hetsyn("export", str(run / "best.pt"), "--out", str(out), "--data", str(words))
+    printed = hetsyn("export", str(run / "best.pt"), "--out", str(out))
     stages = ["fit the bank", "verify the encoder", "verify the exact form", "verify the bank form", f"write {out}"]
     assert printed.startswith(" ".join(stages))
     assert "state bytes" in printed
@@ -59,23 +69,68 @@ def test_the_network_becomes_an_artifact(run: Path, words: Path, tmp_path: Path)
     assert described["forms"]["bank"]["state_bytes"] * 10 < described["forms"]["exact"]["state_bytes"]
     again = hetsyn("export", str(run / "best.pt"), "--out", str(out), code=2)
     assert "never overwritten" in again
-    assert "no --data: the artifact gets no accuracy" in again
     assert "no --data" not in printed
+    on_data = hetsyn("export", str(run / "best.pt"), "--out", str(tmp_path / "digits/2"), "--data", str(words))
+    assert "20 streams" in on_data  # take 0 of each speaker and digit
+    assert Artifact.open(tmp_path / "digits/2").manifest.forms["bank"].accuracy == manifest.forms["bank"].accuracy
+
+
+def test_a_checkpoint_without_its_folder_gets_no_accuracy(run: Path, tmp_path: Path) -> None:
+    alone = tmp_path / "moved.pt"
+    alone.write_bytes((run / "best.pt").read_bytes())
+    assert "no --data: the artifact gets no accuracy" in hetsyn("export", str(alone), "--out", str(tmp_path / "d/1"))
+    assert Artifact.open(tmp_path / "d/1").manifest.forms["bank"].accuracy is None
+
+
+def test_a_checkpoint_from_before_labels_is_one_of_the_speech_model(run: Path, words: Path, tmp_path: Path) -> None:
+    saved = torch.load(run / "best.pt", weights_only=True)
+    torch.save({key: saved[key] for key in ("network", "encoder", "tail_steps", "epoch")}, tmp_path / "old.pt")
+    hetsyn("export", str(tmp_path / "old.pt"), "--out", str(tmp_path / "d/1"), "--data", str(words))
+    manifest = Artifact.open(tmp_path / "d/1").manifest
+    assert manifest.labels[7] == "seven"
+    assert manifest.description == "Ten spoken English digits, 8 kHz audio"
+    assert manifest.forms["exact"].accuracy is not None
+
+
+@pytest.mark.parametrize("door", ["folder", "shd", "npz", "csv"])
+def test_every_door_leads_to_an_artifact(door: str, tmp_path: Path) -> None:
+    if door == "folder":
+        data = tone_folder(tmp_path / "tones", 8)
+    elif door == "shd":
+        data = write_shd_form(tmp_path / "spikes.h5", 48)
+    elif door == "npz":
+        spikes, labels = spike_arrays(48)
+        np.savez(data := tmp_path / "spikes.npz", spikes=spikes, labels=labels, label_names=CLASSES)
+    else:
+        data = write_series_csv(tmp_path / "sensor.csv", 48)
+    (tmp_path / "quick.toml").write_text(QUICK)
+    run, out = tmp_path / "run", tmp_path / "mine/1"
+    printed = hetsyn("train", str(data), "--config", str(tmp_path / "quick.toml"), "--out", str(run))
+    assert "3 classes: " in printed
+    assert re.search(r"test, \d+ examples: [\d.]+% in the bank form, [\d.]+% in the exact form", printed)
+    assert (run / "curves.png").read_bytes().startswith(b"\x89PNG")
+    hetsyn("export", str(run / "best.pt"), "--out", str(out), "--bank-size", "3")
+    manifest = Artifact.open(out).manifest
+    assert sorted(manifest.labels) == sorted(CLASSES)
+    kinds = {"folder": "audio", "csv": "values"}
+    assert (manifest.encoder.kind if manifest.encoder else None) == kinds.get(door)
+    assert manifest.forms["exact"].accuracy is not None
+    assert manifest.description == f"3 classes, trained on {data.name}"
 
 
 def test_another_number_of_epochs_is_named(run: Path, words: Path) -> None:
-    printed = hetsyn("train", "speech-digits", "--data", str(words), "--out", str(run), "--epochs", "2", code=2)
+    printed = hetsyn("train", str(words), *DIGITS, "--out", str(run), "--epochs", "2", code=2)
     assert "contains a run with another" in printed
     assert "train.epochs (1 there, 2 now)" in printed
     assert "choose another --out, or delete the folder" in printed
 
 
 def test_leaving_a_speaker_out_reports_on_them(words: Path, tmp_path: Path) -> None:
-    arguments = ("train", "speech-digits", "--data", str(words), "--out", str(tmp_path), "--epochs", "1")
+    arguments = ("train", str(words), *DIGITS, "--out", str(tmp_path), "--epochs", "1")
     assert "anna" in hetsyn(*arguments, "--leave-out", "anna")
     figures = json.loads((tmp_path / "leave-one-out.json").read_text())
-    assert [figure["speaker"] for figure in figures["speakers"]] == ["anna"]
-    assert figures["speakers"][0]["recordings"] == 20
+    assert [figure["group"] for figure in figures["groups"]] == ["anna"]
+    assert figures["groups"][0]["examples"] == 20
     student = (*arguments[:-3], str(tmp_path / "student"), *arguments[-2:], "--seed", "1", "--leave-out", "anna")
     assert "anna" in hetsyn(*student, "--teacher", str(tmp_path))
     assert "without-bert/best.pt: the checkpoint cannot be read" in hetsyn(
@@ -86,7 +141,11 @@ def test_leaving_a_speaker_out_reports_on_them(words: Path, tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("train", "speech-digits", "--data", "nowhere"), "nowhere: no such folder"),
+        (("train", "nowhere", "--out", "x"), "nowhere: no such folder"),
+        (("train", "README.md", "--out", "x"), "not data that hetsyn trains on"),
+        (("train", "docs/recordings", "--out", "x"), "the name is not label_speaker_take.wav"),
+        (("train", "docs/recordings", "--out", "x", "--config", "no.toml"), "no.toml: cannot be read"),
+        (("train", "docs/recordings", "--out", "x", "--device", "gpu"), "device 'gpu' is none that torch knows"),
         (("export", "nowhere.pt", "--out", "x/1"), "nowhere.pt: the checkpoint cannot be read"),
         (("export", __file__, "--out", "x/1"), "not a checkpoint"),
     ],
@@ -96,6 +155,6 @@ def test_errors_name_their_cause(arguments: tuple[str, ...], message: str) -> No
 
 
 def test_an_unknown_speaker_is_named(words: Path) -> None:
-    printed = hetsyn("train", "speech-digits", "--data", str(words), "--leave-out", "carl", code=2)
+    printed = hetsyn("train", str(words), *DIGITS, "--out", "x", "--leave-out", "carl", code=2)
     assert "'carl' is not in" in printed
     assert "anna, bert" in printed

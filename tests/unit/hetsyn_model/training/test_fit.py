@@ -1,0 +1,198 @@
+"""``fit``: from arrays or files to a trained network, tested once."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from hetsyn_model import DecisionSpec, Network, NetworkSpec, NeuronSpec, SpecError
+from hetsyn_model.run_folder import RunError
+from hetsyn_model.training import Config, ConfigError, DataError, fit, load_config
+from hetsyn_model.training.checkpoint import Checkpoint, CheckpointFileError
+from hetsyn_model.training.examples import Kind
+from hetsyn_model.training.fitting import CONFIG, TEST, VALIDATION, DeviceError
+from hetsyn_model.training.history import History
+from tests.support.data import CLASSES, QUICK, series_arrays, spike_arrays, tone_folder, write_series_csv, write_shd_form
+
+SETTINGS: dict[str, Any] = {
+    "network": {"hidden": [16]},
+    "training": {"epochs": 6, "batch": 8, "learning_rate": 1e-2, "average": 0.8},
+}
+ONE_EPOCH: dict[str, Any] = SETTINGS | {"training": SETTINGS["training"] | {"epochs": 1}}
+
+
+def test_ten_lines_from_arrays_to_a_network() -> None:
+    spikes, labels = spike_arrays(90)
+    network, history = fit(spikes, labels, config=SETTINGS)
+    fresh, truth = spike_arrays(30, seed=9)
+    rolled = network.rollout(torch.from_numpy(fresh).float())
+    assert (rolled.scores.argmax(-1).numpy() == truth).mean() > 0.9
+    assert len(history.loss) == 6
+    assert history.loss[-1] < history.loss[0]
+
+
+def test_spikes_of_other_lengths_and_tensors() -> None:
+    spikes, labels = spike_arrays(36)
+    cut = [torch.from_numpy(each[: 15 + index % 9]) for index, each in enumerate(spikes)]
+    fitted = fit(cut, labels, config=ONE_EPOCH)
+    assert fitted.network.spec.channels == 12
+    assert fitted.checkpoint.encoder is None
+
+
+def test_a_network_of_your_own_is_where_training_starts() -> None:
+    spikes, labels = spike_arrays(36)
+    spec = NetworkSpec(channels=12, hidden=(7,), outputs=3, neuron=NeuronSpec(decay_range=(0.0, 0.9)))
+    own = Network(spec, seed=5)
+    before = own.layer("hidden1").w_in.detach().clone()
+    fitted = fit(spikes, labels, network=own, config=ONE_EPOCH)
+    assert fitted.network.spec == spec
+    assert 0 < float((fitted.network.layer("hidden1").w_in.detach() - before).abs().max()) < 0.2
+    described = fit(spikes, labels, network=spec, config=ONE_EPOCH)
+    assert described.network.spec == spec
+
+
+def test_values_become_spikes_by_an_encoder_that_is_kept(tmp_path: Path) -> None:
+    series, labels = series_arrays(90)
+    fitted = fit(series, [CLASSES[label] for label in labels], config=SETTINGS, out=tmp_path / "run")
+    assert fitted.test is not None
+    assert fitted.test.exact > 0.85
+    assert set(fitted.test.by_class) == set(CLASSES)
+    kept = Checkpoint.load(tmp_path / "run/best.pt")
+    assert kept.labels == tuple(sorted(CLASSES))
+    assert kept.encoder == fitted.checkpoint.encoder
+    assert kept.config == load_config(SETTINGS, "values").to_dict()
+    assert kept.network.spec.channels == 2 * 2 * 12
+
+
+@pytest.mark.parametrize("door", ["wav", "h5", "csv"])
+def test_files(door: str, tmp_path: Path) -> None:
+    if door == "wav":
+        data = tone_folder(tmp_path / "tones", 8)
+    elif door == "h5":
+        data = write_shd_form(tmp_path / "a.h5", 48)
+    else:
+        data = write_series_csv(tmp_path / "a.csv", 120)
+    (tmp_path / "quick.toml").write_text(QUICK)
+    fitted = fit(data, config=tmp_path / "quick.toml", out=tmp_path / "run")
+    assert max(fitted.history.validation) > 0.8
+    kinds: dict[str, Kind] = {"wav": "audio", "h5": "spikes", "csv": "values"}
+    assert load_config(tmp_path / "run" / CONFIG) == load_config(tmp_path / "quick.toml", kinds[door])
+    kept = torch.load(tmp_path / "run" / VALIDATION, weights_only=True)
+    assert kept["channels"] == fitted.network.spec.channels
+
+
+def test_the_test_is_taken_once(tmp_path: Path) -> None:
+    spikes, labels = spike_arrays(36)
+    first = fit(spikes, labels, config=ONE_EPOCH, out=tmp_path / "run")
+    figures = json.loads((tmp_path / "run" / TEST).read_text())
+    assert first.test is not None
+    assert figures["examples"] == first.test.examples == 6
+    (tmp_path / "run" / TEST).write_text(json.dumps(figures | {"exact": 0.125}))
+    again = fit(spikes, labels, config=ONE_EPOCH, out=tmp_path / "run")
+    assert again.test is not None
+    assert again.test.exact == 0.125  # read, not measured again
+
+
+def test_own_test_data_and_extra_data() -> None:
+    spikes, labels = spike_arrays(36)
+    more, own = spike_arrays(12, seed=1), spike_arrays(9, seed=2)
+    fitted = fit(
+        spikes,
+        labels,
+        extra={"spikes": more[0], "labels": more[1]},
+        test={"spikes": own[0], "labels": own[1]},
+        config=ONE_EPOCH,
+    )
+    assert fitted.test is not None
+    assert fitted.test.examples == 9
+
+
+def test_a_group_is_left_out() -> None:
+    spikes, labels = spike_arrays(48)
+    people = [f"p{index // 3 % 4}" for index in range(48)]
+    fitted = fit(spikes, labels, groups=people, leave_out=["p2"], config=ONE_EPOCH)
+    assert fitted.test is not None
+    assert fitted.test.examples == 12
+
+
+def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(tmp_path: Path) -> None:
+    spikes, labels = spike_arrays(36)
+
+    def stop(history: History) -> None:
+        if len(history.update) == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(spikes, labels, config=SETTINGS, epochs=4, out=tmp_path / "run", on_epoch=stop)
+    resumed = fit(spikes, labels, config=SETTINGS, epochs=4, out=tmp_path / "run")
+    straight = fit(spikes, labels, config=SETTINGS, epochs=4)
+    for a, b in zip(resumed.network.parameters(), straight.network.parameters(), strict=True):
+        assert torch.equal(a, b)
+    with pytest.raises(RunError, match=r"train.epochs \(4 there, 5 now\)"):
+        fit(spikes, labels, config=SETTINGS, epochs=5, out=tmp_path / "run")
+
+
+def test_a_teacher_must_be_of_the_same_configuration(tmp_path: Path) -> None:
+    spikes, labels = spike_arrays(36)
+    fit(spikes, labels, config=ONE_EPOCH, out=tmp_path / "teacher")
+    best = tmp_path / "teacher/best.pt"
+    fit(spikes, labels, config=ONE_EPOCH, seed=1, teachers=[best])
+    other = ONE_EPOCH | {"network": {"hidden": [9]}}
+    with pytest.raises(CheckpointFileError, match="was trained with other settings"):
+        fit(spikes, labels, config=other, teachers=[best])
+
+
+SPIKES, LABELS = spike_arrays(36)
+SERIES, SPEEDS = series_arrays(36)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"labels": LABELS * 0}, DataError, "the arrays: all 36 examples are of class '0': a classifier needs two"),
+        ({"labels": LABELS[:9]}, DataError, "36 examples in spikes, but 9 labels"),
+        ({"labels": None}, DataError, "has no labels"),
+        ({"leave_out": ["bob"]}, DataError, "group 'bob' is not in the arrays: it has no groups"),
+        ({"leave_out": ["bob"], "test": {"spikes": SPIKES, "labels": LABELS}}, DataError, "give one of the two"),
+        ({"config": {"training": {"epoch": 1}}}, ConfigError, "did you mean training.epochs?"),
+        ({"config": {"training": {"tied": True}}}, ConfigError, "only bands of audio can be tied"),
+        ({"config": {"decision": {"rule": "trace"}}}, ConfigError, "a trace gives no class"),
+        ({"config": {"network": {"hidden": []}}}, SpecError, "needs at least one layer"),
+        ({"device": "gpu"}, DeviceError, "'gpu' is none that torch knows"),
+        ({"network": NetworkSpec(channels=9, hidden=(4,), outputs=3)}, ConfigError, "takes 9 channels, but the arrays"),
+        ({"network": NetworkSpec(channels=12, hidden=(4,), outputs=4)}, ConfigError, "has 4 outputs, but .* 3 classes"),
+        (
+            {"network": NetworkSpec(channels=12, hidden=(4,), outputs=3, decision=DecisionSpec("trace"))},
+            ConfigError,
+            "a trace gives no class",
+        ),
+        (
+            {"data": SERIES, "labels": SPEEDS, "config": {"training": {"served_tail_steps": 5}}},
+            ConfigError,
+            "no silence follows a series of values: set both to 0",
+        ),
+        ({"data": [np.ones((3, 2)), np.ones((3, 1))], "labels": [0, 1]}, DataError, "all of the same channels"),
+        ({"test": {"spikes": SPIKES, "labels": LABELS + 1}}, DataError, "label '3' is not one of the arrays"),
+    ],
+)
+def test_a_mistake_is_one_sentence(arguments: dict[str, Any], error: type[Exception], message: str) -> None:
+    given = {"data": SPIKES, "labels": LABELS, "config": ONE_EPOCH} | arguments
+    with pytest.raises(error, match=message) as raised:
+        fit(**given)
+    assert "\n" not in str(raised.value)
+
+
+def test_labels_of_a_path_are_its_own(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="leave the arguments out"):
+        fit(write_series_csv(tmp_path / "a.csv"), LABELS)
+
+
+def test_a_config_may_be_an_object() -> None:
+    config = load_config(ONE_EPOCH, "spikes")
+    assert isinstance(config, Config)
+    assert fit(SPIKES, LABELS, config=config, seed=3).checkpoint.config == config.to_dict() | {"seed": 3}
