@@ -103,7 +103,7 @@ class Subcommand:
 
 
 SUBCOMMANDS = {
-    "train": Subcommand("hetsyn_model.commands", "Train a network on recordings or spikes.", "train"),
+    "train": Subcommand("hetsyn_model.commands", "Train a network on sound, spikes or series of values.", "train"),
     "experiment": Subcommand("experiments.commands", "Run one of the paper's experiments.", "train"),
     "export": Subcommand("export.commands", "Turn a trained checkpoint into an artifact that can be served.", "train"),
     "serve": Subcommand("service.commands.serve", "Serve the models of a folder over HTTP.", "cpu"),

@@ -37,7 +37,7 @@ train = typer.Typer(
     pretty_exceptions_enable=False,
     no_args_is_help=True,
     cls=_DataByDefault,
-    help="Train a network, or make voices to train on.",
+    help="Train a network on data of your own: sound, spikes or series of values.",
 )
 console = Console()
 

@@ -53,7 +53,7 @@ RUN = (
     r"(curl|head|tail|printf|openssl|cp|kill) |(type|url)="
 )
 SHORTER = {
-    r"^(hetsyn train speech-digits .*)$": r"\1 --epochs 1",
+    r"^(hetsyn train (?!voices|shd-voices).*)$": r"\1 --epochs 1",
     r"^(hetsyn bench .*)$": r"\1 --duration-s 0.5 --warmup-s 0",
     r"^make demo$": "python examples/demo.py",
     r"\bcurl ": "curl --silent --show-error --fail-with-body ",
@@ -174,6 +174,8 @@ class PageReader:
                 (servers if command.startswith("hetsyn serve") else lines).append(command)
                 self._done.add(command)
         printed = self._run("\n".join(lines)) if lines else ""
+        for name, version in re.findall(r"^hetsyn export .* --out models/([\w.-]+)/([\w.-]+)$", "\n".join(lines), re.M):
+            self._wait_for(name, version)
         for command in servers:
             self._serve(command)
         return printed
@@ -193,6 +195,15 @@ class PageReader:
         )
         assert done.returncode == 0, f"{script}\n{done.stdout}{done.stderr}"
         return done.stdout
+
+    def _wait_for(self, name: str, version: str) -> None:
+        """Have the first server offer a model that was exported after its start."""
+        if (self.folder / "models" / name / version).exists():
+            os.kill(self._server.process.pid, signal.SIGUSR1)
+            deadline_s = time.monotonic() + 60
+            while version not in self.versions(name):
+                assert time.monotonic() < deadline_s, f"the server did not take {name} {version}"
+                time.sleep(0.1)
 
     def _serve(self, command: str) -> None:
         options = shlex.split(self.here(command))[2:]

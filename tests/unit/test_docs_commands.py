@@ -36,8 +36,9 @@ def options_of_hetsyn(name: str, rest: str) -> set[str]:
     """The options of a command, and of its subcommand if the words after it begin with one."""
     command = typer.main.get_command(getattr(importlib.import_module(hetsyn.SUBCOMMANDS[name].module), name))
     words = rest.split()
-    if words and isinstance(command, click.Group | typer.core.TyperGroup) and words[0] in command.commands:
-        command = command.commands[words[0]]
+    if isinstance(command, click.Group | typer.core.TyperGroup):
+        # train has a command that goes without its name
+        command = command.commands.get(words[0] if words else "", command.commands.get("data", command))
     return {"--help"} | {option for each in command.params for option in (*each.opts, *each.secondary_opts)}
 
 

@@ -108,7 +108,7 @@ def test_a_wrong_option_is_explained_by_the_subcommand() -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [("train", "speech-digits", "--data", "x"), ("export", "shd-size", "--out", "x/1"), ("experiment", "speech")],
+    [("train", "x", "--out", "y"), ("export", "shd-size", "--out", "x/1"), ("experiment", "speech")],
     ids=lambda arguments: arguments[0],
 )
 def test_a_missing_dependency_names_its_extra(arguments: tuple[str, ...]) -> None:
