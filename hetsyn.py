@@ -43,6 +43,7 @@ if TYPE_CHECKING:
         from_reference,
         variant,
     )
+    from hetsyn_model.training import fit
 
 __all__ = [
     "DecisionSpec",
@@ -56,6 +57,7 @@ __all__ = [
     "StreamingClient",
     "Streams",
     "SurrogateSpec",
+    "fit",
     "from_reference",
     "main",
     "variant",
@@ -73,6 +75,7 @@ _LAZY = {
         *("DecisionSpec", "Events", "Network", "NetworkSpec", "NeuronSpec", "SurrogateSpec"),
         *("from_reference", "variant"),
     ),
+    "hetsyn_model.training": ("fit",),
 }
 _MODULE_OF = {name: module for module, names in _LAZY.items() for name in names}
 

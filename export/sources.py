@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from experiments.run import RunSpec, open_task
@@ -25,7 +26,7 @@ from hetsyn_model.training.checkpoint import Checkpoint
 from hetsyn_model.training.config import Config, config_from, load_config
 from hetsyn_model.training.data import DataError
 from hetsyn_model.training.examples import Kind
-from hetsyn_model.training.fitting import VALIDATION
+from hetsyn_model.training.fitting import KEPT_STREAMS, VALIDATION
 from hetsyn_model.training.front import AudioFront, Front, SpikesFront, ValuesFront
 from hetsyn_model.training.readers import read
 from hetsyn_model.training.split import split
@@ -154,7 +155,7 @@ def _kept(path: Path, saved: Checkpoint) -> Evaluation:
 
 
 def _on_data(source: Source, saved: Checkpoint, config: Config, data: Path) -> Exported:
-    """Verified on a data set: on its validation takes where takes divide it, else on all of it."""
+    """Verified on a data set: on its validation takes where takes divide it, else on 256 examples at most."""
     front, kind = _front(saved, config)
     examples = read(data, config)
     if examples.kind != kind:
@@ -167,6 +168,9 @@ def _on_data(source: Source, saved: Checkpoint, config: Config, data: Path) -> E
     items: list[Any] = [replace(item, label=labels.index(names[item.label])) for item in examples.items]
     if config.split.by == "take":
         items = split(items, labels, config.split, config.seed).validation
+    if len(items) > KEPT_STREAMS:
+        order = np.random.default_rng(0).permutation(len(items))[:KEPT_STREAMS]
+        items = [items[int(index)] for index in sorted(order)]
     batch = front.encode(items, saved.tail_steps)
     streams = Streams(batch.events.dense(), batch.steps)
     audio = None

@@ -311,7 +311,7 @@ def _table(values: Mapping[str, Any], name: str) -> list[str]:
     lines = [
         f"{_key(key)} = {json.dumps(value, ensure_ascii=False)}"
         for key, value in values.items()
-        if not isinstance(value, dict)
+        if not isinstance(value, dict | None)
     ]
     lines = [f"\n[{name}]", *lines] if name and (lines or not values) else lines
     for key, value in values.items():

@@ -16,6 +16,7 @@ FORMS = (
     "a folder of class/*.wav, a folder of label_speaker_take.wav, spikes in SHD's form (.h5), arrays (.npz), "
     "or series (.csv)"
 )
+MAX_SAMPLES = 400_000  # of a recording: a variation of it takes a stretch of a minute of noise
 _FLAT_NAME = re.compile(r"([^_]+)_[^_]+_\d+\.wav")
 
 
@@ -73,7 +74,7 @@ def _read_recordings(folder: Path, config: Config) -> Examples:
                 f"{wrong[0]}: the name is not label_speaker_take.wav: rename it, or make a folder for each class"
             )
         labels = tuple(sorted({match[1] for _, match in named if match}))
-        return Examples("audio", tuple(read_folder(folder, labels, rate_hz)), labels, str(folder))
+        return _checked(Examples("audio", tuple(read_folder(folder, labels, rate_hz)), labels, str(folder)), rate_hz)
     if not classes:
         raise DataError(f"{folder}: contains no recordings: give {FORMS}")
     pattern = _pattern(config.split.group_pattern)
@@ -85,7 +86,17 @@ def _read_recordings(folder: Path, config: Config) -> Examples:
         for path in paths:
             match = pattern.fullmatch(path.name)
             recordings.append(Recording(read_wav(path, rate_hz), label, match["group"] if match else "", -1))
-    return Examples("audio", tuple(recordings), tuple(sub.name for sub in classes), str(folder))
+    return _checked(Examples("audio", tuple(recordings), tuple(sub.name for sub in classes), str(folder)), rate_hz)
+
+
+def _checked(examples: Examples, rate_hz: int) -> Examples:
+    longest = max(item.length for item in examples.items)
+    if longest > MAX_SAMPLES:
+        raise DataError(
+            f"{examples.source}: a recording has {longest / rate_hz:.0f} s: cut recordings into pieces of at most "
+            f"{MAX_SAMPLES // rate_hz} s, each of one class"
+        )
+    return examples
 
 
 def _pattern(text: str) -> re.Pattern[str]:

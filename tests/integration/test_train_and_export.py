@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import importlib
 import json
+import random
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -19,10 +21,11 @@ import hetsyn as hetsyn_command
 from service.contract.artifact import Artifact
 from tests.support.data import CLASSES, QUICK, spike_arrays, tone_folder, write_series_csv, write_shd_form
 from tests.support.paths import ROOT
+from tests.support.tools import NO_ESPEAK
 from tests.support.words import write_words
 
 
-DIGITS = ("--config", "speech-digits")
+DIGITS = ("--config", "speech-digits", "--threads", "1")
 
 
 def hetsyn(*arguments: str, code: int = 0) -> str:
@@ -53,7 +56,7 @@ def test_training_leaves_network_metrics_and_curves(run: Path) -> None:
     assert len(json.loads((run / "metrics.json").read_text())["loss"]) == 1
     assert (run / "curves.png").read_bytes().startswith(b"\x89PNG")
     assert (run / "best.pt").exists()
-    assert 'names' in (run / "config.toml").read_text()
+    assert "names" in (run / "config.toml").read_text()
 
 
 def test_the_network_becomes_an_artifact(run: Path, words: Path, tmp_path: Path) -> None:
@@ -105,7 +108,7 @@ def test_every_door_leads_to_an_artifact(door: str, tmp_path: Path) -> None:
         data = write_series_csv(tmp_path / "sensor.csv", 48)
     (tmp_path / "quick.toml").write_text(QUICK)
     run, out = tmp_path / "run", tmp_path / "mine/1"
-    printed = hetsyn("train", str(data), "--config", str(tmp_path / "quick.toml"), "--out", str(run))
+    printed = hetsyn("train", str(data), "--config", str(tmp_path / "quick.toml"), "--out", str(run), "--threads", "1")
     assert "3 classes: " in printed
     assert re.search(r"test, \d+ examples: [\d.]+% in the bank form, [\d.]+% in the exact form", printed)
     assert (run / "curves.png").read_bytes().startswith(b"\x89PNG")
@@ -116,6 +119,24 @@ def test_every_door_leads_to_an_artifact(door: str, tmp_path: Path) -> None:
     assert (manifest.encoder.kind if manifest.encoder else None) == kinds.get(door)
     assert manifest.forms["exact"].accuracy is not None
     assert manifest.description == f"3 classes, trained on {data.name}"
+
+
+@pytest.mark.skipif(shutil.which("espeak-ng") is None, reason=NO_ESPEAK)
+def test_five_spoken_words_are_right_on_files_that_were_held_out(tmp_path: Path) -> None:
+    draw = random.Random(0)
+    for word in ("start", "stop", "left", "right", "again"):
+        (tmp_path / "words" / word).mkdir(parents=True)
+        for take in range(40):
+            accent = draw.choice(("en-us", "en-gb", "en-gb-scotland"))
+            person = draw.choice(("m1", "m3", "m7", "f1", "f2", "f4"))
+            how = ("-v", f"{accent}+{person}", "-s", str(draw.randint(130, 200)), "-p", str(draw.randint(25, 75)))
+            path = tmp_path / "words" / word / f"{take}.wav"
+            subprocess.run(["espeak-ng", *how, "-w", str(path), word], check=True, timeout=60)
+    hetsyn("train", str(tmp_path / "words"), "--out", str(tmp_path / "run"), "--epochs", "25", "--threads", "1")
+    result = json.loads((tmp_path / "run/test.json").read_text())
+    assert result["examples"] == 30
+    assert result["bank"] > 0.95
+    assert result["exact"] > 0.95
 
 
 def test_another_number_of_epochs_is_named(run: Path, words: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -36,7 +38,7 @@ def test_any_cut_gives_the_same_spikes(values: np.ndarray, cuts: list[int]) -> N
     whole, end = encoder.step(tensor, encoder.initial_state(2))
     state, parts = encoder.initial_state(2), []
     edges = [0, *sorted(cuts), 9]
-    for start, stop in zip(edges[:-1], edges[1:], strict=True):
+    for start, stop in itertools.pairwise(edges):
         spikes, state = encoder.step(tensor[:, start:stop], state)
         parts.append(spikes)
     assert torch.equal(torch.cat(parts, 1), whole)

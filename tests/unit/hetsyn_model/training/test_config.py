@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from hetsyn_model.training.config import Config, ConfigError, TrainSpec, config_from, load_config, shipped, to_toml
+from hetsyn_model.training.examples import Kind
 
 
 @pytest.mark.parametrize("name", ["audio", "spikes", "values", "speech-digits"])
@@ -16,8 +17,9 @@ def test_a_shipped_configuration_survives_its_own_file(name: str, tmp_path: Path
     config = load_config(name)
     (tmp_path / "all.toml").write_text(to_toml(config))
     # every value stands in the file, so that no base matters
-    for kind in (None, "audio", "values"):
-        assert load_config(tmp_path / "all.toml", kind) == config  # type: ignore[arg-type]
+    kinds: tuple[Kind | None, ...] = (None, "audio", "values")
+    for kind in kinds:
+        assert load_config(tmp_path / "all.toml", kind) == config
 
 
 def test_all_are_shipped() -> None:
@@ -30,9 +32,7 @@ def test_the_speech_model_is_what_the_results_were_made_with() -> None:
     assert (config.network.hidden, config.network.dropout) == ((128, 64), 0.2)
     assert config.neuron.decay_range == (0.0, 0.985)
     assert config.encoder.audio.channels == 960
-    assert config.training == TrainSpec(
-        epochs=12, learning_rate=5e-3, bank_size=4, late=0.5, tied=True, choose="loss"
-    )
+    assert config.training == TrainSpec(epochs=12, learning_rate=5e-3, bank_size=4, late=0.5, tied=True, choose="loss")
     varied = asdict(config.augmentation.audio)
     assert (varied["warp"], varied["bend"], varied["sway"], varied["dynamics"]) == (1.15, 0.05, 0.2, 0.3)
     assert (config.split.by, config.split.every, config.split.test) == ("take", 10, 0.0)
@@ -50,7 +50,9 @@ def test_a_file_changes_its_base(tmp_path: Path) -> None:
 
 
 def test_texts_of_any_kind_survive(tmp_path: Path) -> None:
-    config = Config(description='a "quoted" \\ line\nand ü 🎤', names={"a b": "ä", "ü": "x", "": "nothing", "0": "zero"})
+    config = Config(
+        description='a "quoted" \\ line\nand ü 🎤', names={"a b": "ä", "ü": "x", "": "nothing", "0": "zero"}
+    )
     (tmp_path / "a.toml").write_text(to_toml(config), encoding="utf-8")
     assert load_config(tmp_path / "a.toml") == config
 

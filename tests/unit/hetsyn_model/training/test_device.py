@@ -34,7 +34,7 @@ SPECS = {
 class OnlyMeta(TorchDispatchMode):
     """Refuses every operation that makes a tensor elsewhere than on the meta device."""
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # noqa: ARG002
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
         for tensor in tree_leaves(out):
             if isinstance(tensor, torch.Tensor) and tensor.device.type != "meta":
@@ -54,10 +54,10 @@ def batch_of(spec: NetworkSpec) -> Batch:
 
 
 def train_a_step(data: LabelledData[Any], network: Network, batch: Batch) -> None:
-    how = Optimisation(1, 1, 1e-3, lambda update: 1.0, 3)
+    how = Optimisation(1, 1, 1e-3, lambda _: 1.0, 3)
     optimiser = _optimiser(network, how)
     network.train()
-    with OnlyMeta():
+    with OnlyMeta():  # type: ignore[no-untyped-call]
         rolled = data.forward(network, batch)
         loss = data.loss(rolled, batch)
         measured = data.measure(rolled, batch)
@@ -85,7 +85,7 @@ def test_a_training_step_stays_on_the_device(name: str) -> None:
 @pytest.mark.parametrize("form", ["exact", "bank"])
 def test_streams_run_on_the_device(name: str, form: Form) -> None:
     network, batch = on_meta(Network(SPECS[name])), batch_of(SPECS[name])
-    with OnlyMeta():
+    with OnlyMeta():  # type: ignore[no-untyped-call]
         rolled = network.rollout(batch.events, form)  # without lengths: they are made
         assert rolled.probabilities.device.type == "meta"
         compiled = network.compile(form)
@@ -95,7 +95,7 @@ def test_streams_run_on_the_device(name: str, form: Form) -> None:
 
 
 def test_a_stray_tensor_is_noticed() -> None:
-    with OnlyMeta(), pytest.raises(AssertionError, match="makes a tensor"):
+    with OnlyMeta(), pytest.raises(AssertionError, match="makes a tensor"):  # type: ignore[no-untyped-call]
         torch.arange(3)
 
 
@@ -112,7 +112,7 @@ def test_an_unknown_device_is_named() -> None:
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_a_gpu_trains_what_the_cpu_trains() -> None:
-    spec, batch = SPECS["hetsyn"], batch_of(SPECS["hetsyn"])
+    spec = SPECS["hetsyn"]
     losses = []
     for device in ("cpu", "cuda"):
         network = Network(replace(spec, dropout=0.0))

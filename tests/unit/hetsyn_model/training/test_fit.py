@@ -17,7 +17,15 @@ from hetsyn_model.training.checkpoint import Checkpoint, CheckpointFileError
 from hetsyn_model.training.examples import Kind
 from hetsyn_model.training.fitting import CONFIG, TEST, VALIDATION, DeviceError
 from hetsyn_model.training.history import History
-from tests.support.data import CLASSES, QUICK, series_arrays, spike_arrays, tone_folder, write_series_csv, write_shd_form
+from tests.support.data import (
+    CLASSES,
+    QUICK,
+    series_arrays,
+    spike_arrays,
+    tone_folder,
+    write_series_csv,
+    write_shd_form,
+)
 
 SETTINGS: dict[str, Any] = {
     "network": {"hidden": [16]},
@@ -181,7 +189,7 @@ SERIES, SPEEDS = series_arrays(36)
     ],
 )
 def test_a_mistake_is_one_sentence(arguments: dict[str, Any], error: type[Exception], message: str) -> None:
-    given = {"data": SPIKES, "labels": LABELS, "config": ONE_EPOCH} | arguments
+    given: dict[str, Any] = {"data": SPIKES, "labels": LABELS, "config": ONE_EPOCH} | arguments
     with pytest.raises(error, match=message) as raised:
         fit(**given)
     assert "\n" not in str(raised.value)

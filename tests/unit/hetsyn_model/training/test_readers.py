@@ -66,7 +66,9 @@ def test_file_names_tell_the_speaker(name: str, group: str, tmp_path: Path) -> N
 def test_a_folder_of_names_with_speakers_and_takes(tmp_path: Path) -> None:
     found = read(write_words(tmp_path / "words", ("anna", "bert")), load_config("speech-digits"))
     assert found.labels == tuple("0123456789")
-    assert {(item.speaker, item.take) for item in recordings(found)} == {(s, t) for s in ("anna", "bert") for t in (0, 1)}
+    assert {(item.speaker, item.take) for item in recordings(found)} == {
+        (s, t) for s in ("anna", "bert") for t in (0, 1)
+    }
 
 
 def test_spikes_in_shds_form(tmp_path: Path) -> None:
@@ -162,13 +164,23 @@ def folder_with(tmp_path: Path, *names: str) -> Path:
         ((), "contains no recordings: give a folder of class/*.wav, a folder of label_speaker_take.wav"),
         (("yes/1.wav", "no"), "class 'no' has no wav files: add some, or delete the folder"),
         (("yes/1.wav", "a_b_1.wav"), "contains both wav files and folders"),
-        (("hello.wav",), "hello.wav: the name is not label_speaker_take.wav: rename it, or make a folder for each class"),
+        (
+            ("hello.wav",),
+            "hello.wav: the name is not label_speaker_take.wav: rename it, or make a folder for each class",
+        ),
     ],
 )
 def test_a_folder_without_an_order_is_one_sentence(names: tuple[str, ...], message: str, tmp_path: Path) -> None:
     with pytest.raises(DataError) as error:
         read(folder_with(tmp_path, *names), AUDIO)
     assert message in str(error.value)
+
+
+def test_a_recording_that_is_too_long_is_one_sentence(tmp_path: Path) -> None:
+    folder = tone_folder(tmp_path / "tones", 1)
+    write_pcm(folder / "low/long.wav", np.zeros(480_000))
+    with pytest.raises(DataError, match="a recording has 60 s: cut recordings into pieces of at most 50 s"):
+        read(folder, AUDIO)
 
 
 @pytest.mark.parametrize(
@@ -236,7 +248,10 @@ GOOD: dict[str, Any] = {
         ({"label_names": np.array(["x"])}, "labels are not numbers from 0 to 0"),
         ({"times": None, "spikes": np.full((2, 3, 1), 2)}, "spikes has entries other than 0 and 1"),
         ({"times": None, "spikes": np.ones((2, 3))}, "spikes has the shape (2, 3): give [examples, steps, channels]"),
-        ({"times": None, "spikes": np.ones((2, 3, 1)), "steps": np.array([4, 1])}, "steps are not whole numbers from 1"),
+        (
+            {"times": None, "spikes": np.ones((2, 3, 1)), "steps": np.array([4, 1])},
+            "steps are not whole numbers from 1",
+        ),
         ({"values": np.array([[[1.0], [np.nan]], [[1.0], [2.0]]])}, "example 0 has nan at step 1, channel 0: replace"),
         ({"values": np.array([[1.0], [np.inf]])}, "example 1 has inf at step 0"),
         ({"values": np.ones((2, 1)), "offsets": np.array([0, 0, 2])}, "example 0 has no rows"),

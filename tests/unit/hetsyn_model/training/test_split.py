@@ -16,7 +16,7 @@ from hetsyn_model.training.split import Parts, SplitSpec, split
 
 def made(*counts: int, groups: int = 0) -> list[Series]:
     """Examples of each class, whose values tell them apart; with groups in turn."""
-    items = []
+    items: list[Series] = []
     for label, count in enumerate(counts):
         for index in range(count):
             group = f"g{index % groups}" if groups else ""
