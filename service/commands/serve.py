@@ -132,6 +132,14 @@ def serve_models(
             min=1, help="The most incomplete bodies; one more ends the oldest with 408.", rich_help_panel=LIMITS
         ),
     ] = Limits.max_uploads,
+    max_unread_bytes: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            help="The most bytes of replies that clients do not read; more end the connections unread for longest.",
+            rich_help_panel=LIMITS,
+        ),
+    ] = Limits.max_unread_bytes,
     max_connections: Annotated[
         int,
         typer.Option(
@@ -270,6 +278,7 @@ def serve_models(
             max_json_bytes=max_json_bytes,
             max_upload_bytes=max_upload_bytes,
             max_uploads=max_uploads,
+            max_unread_bytes=max_unread_bytes,
             max_connections=allowed_connections(max_connections),
             client_share=client_share,
             header_timeout_s=header_timeout_s,
