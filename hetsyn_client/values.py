@@ -59,8 +59,7 @@ def check_values(numbers: NDArray[Any], first: int = 0) -> Values:
     """
     with np.errstate(over="ignore"):
         values: Values = numbers.astype(np.float32)
-    # a sum is finite only if all are, and float64 does not overflow on as many as a body can have
-    if not np.isfinite(values.sum(dtype=np.float64)):
+    if not np.isfinite(values).all():
         t, i = (int(index) for index in np.argwhere(~np.isfinite(values))[0])
         raise InputError(
             f"values[{first + t}][{i}] is {numbers[t, i]:g}: send finite numbers that float32 can hold, up to 3.4e38"
