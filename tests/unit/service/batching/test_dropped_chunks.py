@@ -178,6 +178,41 @@ async def test_a_batcher_that_stops_refuses_what_is_not_done(model: Model) -> No
     await batcher.close()
 
 
+async def test_a_segment_that_does_not_end_keeps_no_server_from_its_end(
+    model: Model, gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.batching.batcher.ABANDON_S", 0.01)
+    batcher = Batcher(RecordingEngine(), BatchPolicy(), threads=1)
+    gate.opened.clear()
+    endless = asyncio.create_task(batcher.run(model, "bank", work(model)))
+    assert await asyncio.to_thread(gate.entered.acquire, timeout=10)
+    batcher.stop()
+    with pytest.raises(ShuttingDown):
+        await endless
+    closing = asyncio.create_task(batcher.close())
+    async with asyncio.timeout(10):
+        while not gate.stops:
+            await asyncio.sleep(0.001)
+    gate.opened.set()  # as ONNX Runtime ends a run that is stopped
+    await closing
+
+
+async def test_a_segment_that_takes_long_is_awaited_where_somebody_waits(
+    model: Model, gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.batching.batcher.ABANDON_S", 0.01)
+    batcher = Batcher(RecordingEngine(), BatchPolicy(), threads=1)
+    gate.opened.clear()
+    long = asyncio.create_task(batcher.run(model, "bank", work(model)))
+    assert await asyncio.to_thread(gate.entered.acquire, timeout=10)
+    closing = asyncio.create_task(batcher.close())
+    await asyncio.sleep(0.1)
+    assert not gate.stops
+    gate.opened.set()
+    assert (await long).result.steps
+    await closing
+
+
 class BreakingEngine(RecordingEngine):
     """Finds the state of the second chunk of a batch broken."""
 
