@@ -31,7 +31,7 @@ from service.errors import (
 )
 from service.observe.clock import Clock, SteadyClock, boot_id, since_boot
 from service.store.ballast import Ballast
-from service.store.base import FOREIGN_REVISION, NO_REVISION, Change, CommitResult, Stored
+from service.store.base import FOREIGN_REVISION, NO_REVISION, Change, CommitResult, Stored, is_revision
 from service.store.database import Synchronous, adopt_clock, advice, has_no_room, open_database
 from service.store.database_files import DatabaseFiles
 from service.store.disk_room import DiskRoom
@@ -48,7 +48,7 @@ _UPDATE = """
     UPDATE sessions SET revision = ?2, keep_until_s = ?3, record = ?4
     WHERE id = ?1 AND revision = ?6 AND keep_until_s > ?5
 """
-_IS_FOREIGN = "(typeof(record) != 'blob' OR typeof(revision) != 'integer')"
+_IS_FOREIGN = "(typeof(record) != 'blob' OR typeof(revision) != 'integer' OR revision <= 0)"
 _REPLACE_FOREIGN = f"""
     UPDATE sessions SET revision = ?2, keep_until_s = ?3, record = ?4
     WHERE id = ?1 AND keep_until_s > ?5 AND {_IS_FOREIGN}
@@ -191,7 +191,7 @@ class FileStore:
         if row is None:
             return None
         revision, record = row
-        if not (isinstance(record, bytes) and isinstance(revision, int)):
+        if not (isinstance(record, bytes) and is_revision(revision)):
             return StateForeign(
                 f"session {session!r}: the store's row under this id is not a session record: "
                 "delete the session to free the id, or begin another, under a new id"
