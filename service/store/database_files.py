@@ -11,7 +11,7 @@ from pathlib import Path
 
 from service.errors import StoreUnusable
 
-_SUFFIXES = ("", "-wal", "-shm")
+_SUFFIXES = ("-wal", "-shm")
 
 
 class DatabaseFiles:
@@ -25,7 +25,8 @@ class DatabaseFiles:
     """
 
     def __init__(self, path: Path) -> None:
-        files = [path.with_name(path.name + suffix) for suffix in _SUFFIXES]
+        real = real_path(path)
+        files = [path, *(real.with_name(real.name + suffix) for suffix in _SUFFIXES)]
         self._files = [(file, _identity(file.stat())) for file in files]
         self._size_bytes = path.stat().st_size
 
@@ -63,6 +64,11 @@ class DatabaseFiles:
                 return "was cut off"
             self._size_bytes = found.st_size
         return ""
+
+
+def real_path(path: Path) -> Path:
+    """Where a database is: SQLite puts its other files beside it, and not beside a link to it."""
+    return Path(os.path.realpath(path))
 
 
 def _identity(found: os.stat_result) -> tuple[int, int]:

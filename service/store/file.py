@@ -33,7 +33,7 @@ from service.observe.clock import Clock, SteadyClock, boot_id, since_boot
 from service.store.ballast import Ballast
 from service.store.base import FOREIGN_REVISION, NO_REVISION, Change, CommitResult, Stored, is_revision
 from service.store.database import Synchronous, adopt_clock, advice, has_no_room, open_database
-from service.store.database_files import DatabaseFiles
+from service.store.database_files import DatabaseFiles, real_path
 from service.store.disk_room import DiskRoom
 
 T = TypeVar("T")
@@ -146,14 +146,14 @@ class FileStore:
         try:
             self._database = open_database(self._path, synchronous)
         except sqlite3.OperationalError as error:
-            ballast = Ballast(self._path)
+            ballast = Ballast(real_path(self._path))
             if not (has_no_room(error) and ballast.exists):
                 raise
             ballast.give_up()
             self._database = open_database(self._path, synchronous)
         try:
             self._files = DatabaseFiles(self._path)
-            self._room = DiskRoom(self._path, self._database, max_bytes)
+            self._room = DiskRoom(real_path(self._path), self._database, max_bytes)
             try:
                 self._room.write(lambda: adopt_clock(self._database, self.clock, boot))
             except sqlite3.OperationalError as error:

@@ -110,6 +110,20 @@ async def test_a_shorter_copy_that_is_written_over_the_file_is_noticed(path: Pat
         await store.health()
 
 
+async def test_the_path_may_be_a_link(path: Path, start_store: StartStore) -> None:
+    elsewhere = path.parent / "elsewhere"
+    elsewhere.mkdir()
+    path.symlink_to(elsewhere / "real.db")
+    for n in range(2):
+        store = await start_store(FileStore(path))
+        assert await store.commit([put(f"s{n}", NO_REVISION, 1)]) == [COMMITTED]
+        assert {file.name for file in elsewhere.iterdir()} >= {"real.db", "real.db-wal", "real.db-ballast"}
+        assert list(path.parent.iterdir()) in ([path, elsewhere], [elsewhere, path])
+    (elsewhere / "real.db").rename(elsewhere / "other.db")
+    with pytest.raises(StoreUnusable, match=r"s\.db was deleted"):
+        await store.health()
+
+
 async def test_a_deleted_log_loses_nothing_that_was_acknowledged(path: Path) -> None:
     async with started(FileStore(path)) as store:
         for n in range(5):
