@@ -32,7 +32,7 @@ from service.errors import (
 from service.observe.clock import Clock, SteadyClock, boot_id, since_boot
 from service.store.ballast import Ballast
 from service.store.base import FOREIGN_REVISION, NO_REVISION, Change, CommitResult, Stored, is_revision
-from service.store.database import Synchronous, adopt_clock, advice, has_no_room, open_database
+from service.store.database import Synchronous, adopt_clock, advice, has_no_room, log_bytes, open_database
 from service.store.database_files import DatabaseFiles, real_path
 from service.store.disk_room import DiskRoom
 
@@ -267,15 +267,17 @@ class FileStore:
         """
         if self._gone:
             raise StoreUnusable(self._gone)
+        if self._files.is_log_shorter:  # before a write: it would leave a hole in the log
+            self._check_files(lambda: self._files.check_log(log_bytes(self._database)))
         try:
             result = function()
         finally:
-            self._check_files()
+            self._check_files(self._files.check)
         return result
 
-    def _check_files(self) -> None:
+    def _check_files(self, check: Callable[[], None]) -> None:
         try:
-            self._files.check()
+            check()
         except StoreUnusable as error:
             self._gone = str(error)
             if self._files.only_log_is_missing:
