@@ -29,6 +29,7 @@ Name = Annotated[str, Field(pattern=NAME)]
 FormName = Literal["exact", "bank"]
 MAX_MANIFEST_BYTES = 2**20  # a shipped one has 5 kB
 MAX_STATE_BYTES = 2**28  # of the tensors of one stream
+SHORTEST_STEP_S, LONGEST_STEP_S = 1e-6, 3_600.0  # the length of a session's record follows from it
 MAX_TAIL_STEPS = 20_000  # which the last chunk of every session runs
 Count = Annotated[int, Field(ge=0, le=2**31 - 1)]
 Positive = Annotated[int, Field(ge=1, le=2**31 - 1)]
@@ -91,7 +92,7 @@ class InputDescription(_Part):
     """The input of a stream: spikes on channels. A model with an encoder takes audio too."""
 
     channels: Positive
-    step_s: float = Field(gt=0)
+    step_s: float = Field(ge=SHORTEST_STEP_S, le=LONGEST_STEP_S)
     description: str = ""
 
 
