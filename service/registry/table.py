@@ -187,7 +187,7 @@ class SessionTable(ABC):
             session_id: of the session.
             client: that sends the request.
             is_one_shot: the request would begin and end the session, so it needs no room.
-            is_new_id: nobody has used the id before.
+            is_new_id: nobody has used the id before, or whoever has does not matter.
 
         Raises:
             Overloaded: there is no room.
@@ -262,7 +262,7 @@ class SessionTable(ABC):
 
     @abstractmethod
     def release_id(self, session_id: str) -> None:
-        """Let the id of an expired session be used again."""
+        """Forget that a session of this id is gone: there is another one now."""
 
     @abstractmethod
     async def start(self) -> None:

@@ -79,9 +79,7 @@ class SessionTransfer:
         else:
             exported = await asyncio.to_thread(self._unpacked, content)
         session = self._imported(*exported, session_id)
-        if replace_it:
-            sessions.release_id(session_id)
-        entry = sessions.enter(session_id, client)
+        entry = sessions.enter(session_id, client, is_new_id=replace_it)
         try:
             async with entry.turn():
                 for _ in range(MAX_ATTEMPTS):
@@ -93,6 +91,8 @@ class SessionTransfer:
                     now_s = sessions.clock()
                     check_import(session_id, snapshot.known, now_s, sessions.decision_lifetimes, replace=replace_it)
                     if await sessions.commit(entry, snapshot, session):
+                        if replace_it:  # not before, or an import that is refused would free the id
+                            sessions.release_id(session_id)
                         self._counters.sessions_imported += 1
                         return sessions.description(session_id, session), snapshot.session is None
                 raise contended(session_id)
