@@ -23,7 +23,7 @@ from uvicorn.server import ServerState
 from service.admission.fair_share import FairShare, client_of
 from service.admission.presence import SCOPE_KEY, Presence
 from service.api import refusals
-from service.api.refusals import MOST_HEADER_BYTES, MOST_URL_BYTES, SPECIAL
+from service.api.refusals import MOST_FIELDS, MOST_HEADER_BYTES, MOST_URL_BYTES, SPECIAL
 from service.api.request_parser import RequestParser
 from service.api.response_writer import ResponseWriter
 from service.observe.counters import Counters
@@ -38,6 +38,7 @@ MOST_PROBE_S = 1.0  # between two; the time doubles each time, from the time of 
 RESET_S = 0.02
 
 MOST_PIPELINED = 128  # requests of a connection that wait for the response to the one before
+MOST_PIPELINED_FIELDS = 16 * MOST_PIPELINED  # headers of all of them; one of four bytes takes 120 bytes of memory
 UNREAD_S = 2.0  # a client that has not read for as long may be displaced
 
 
@@ -268,12 +269,16 @@ class Connection(HttpToolsProtocol):
         self.headers.append((name, value))
         if name in SPECIAL:
             self._special.append((name, value))
+        if len(self.headers) > MOST_FIELDS:  # now, because each takes thirty times its length in memory
+            self._refuse("too-long", refusals.LONG_HEADERS)
+            raise Refused
 
     def on_headers_complete(self) -> None:
         special, self._special = self._special, []
         if self.parser.should_upgrade():
             return
-        if len(self.pipeline) >= MOST_PIPELINED:
+        fields = sum(len(cycle.scope["headers"]) for cycle, _ in self.pipeline)
+        if len(self.pipeline) >= MOST_PIPELINED or fields > MOST_PIPELINED_FIELDS:
             self.end("pipelined")
             raise Refused
         version = self.parser.get_http_version()
