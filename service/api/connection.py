@@ -277,8 +277,8 @@ class Connection(HttpToolsProtocol):
         special, self._special = self._special, []
         if self.parser.should_upgrade():
             return
-        fields = sum(len(cycle.scope["headers"]) for cycle, _ in self.pipeline)
-        if len(self.pipeline) >= MOST_PIPELINED or fields > MOST_PIPELINED_FIELDS:
+        waiting: list[Any] = [cycle.scope["headers"] for cycle, _ in self.pipeline]
+        if len(waiting) >= MOST_PIPELINED or sum(map(len, waiting)) > MOST_PIPELINED_FIELDS:
             self.end("pipelined")
             raise Refused
         version = self.parser.get_http_version()
