@@ -341,7 +341,7 @@ class SessionTable(ABC):
             "ended": progress.ended,
             "kind": stream.kind if stream else None,
             "state_bytes": stream.bytes if stream else 0,
-            "label": Reply.from_json(progress.last.reply).label if progress.last else None,
+            "label": Reply.label_of(progress.last.reply) if progress.last else None,
             "idle_s": self.idle_s(session),
         }
 
