@@ -22,7 +22,7 @@ class Wire(asyncio.Transport):
     """
 
     def __init__(self) -> None:
-        super().__init__({"peername": ("127.0.0.1", 1), "sockname": ("127.0.0.1", 2), "socket": self})
+        super().__init__({"peername": ("127.0.0.1", 1), "sockname": ("127.0.0.1", 2)})
         self.written = b""
         self.is_closed = self.is_paused = False
 
@@ -35,9 +35,6 @@ class Wire(asyncio.Transport):
 
     def can_write_eof(self) -> bool:
         return True
-
-    def setsockopt(self, *_: int) -> None:
-        pass
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
         pass
