@@ -31,6 +31,7 @@ MOST_VALUES = 1_000  # beside the numbers; a valid body has a dozen
 UNKNOWN_FIELD = "a field of this request: leave it out"
 
 _ARRAY = re.compile(rb'"(times|units|spikes|values)"[ \t\n\r]*:[ \t\n\r]*(?=\[)')
+_NESTED = re.compile(rb"\[[^]]*\[")
 _COMMA = re.compile(rb"[ \t\n\r]*,")
 _BLANK = b" \t\n\r"
 _WHOLES: TypeAdapter[list[float]] = TypeAdapter(Wholes, config=STRICT)
@@ -146,7 +147,7 @@ def _check_rows(arrays: dict[str, Array], max_rows: float) -> None:
     """
     for name, (body, begin, end) in arrays.items():
         rows = body.count(b"[", begin + 1, end)
-        if rows > max_rows:
+        if rows > max_rows and not _NESTED.search(body, begin + 1, end):  # arrays in a row are explained later
             raise TooLarge(
                 f"input.{name} has {rows} rows, and at most {max_rows} are taken: cut it into several chunks"
             )
