@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.errors import HetsynError, InputError, TooLarge
+from service.settings import Limits
 from service.wire import decode, large_json
 from service.wire.chunk import ValuesChunk
 from service.wire.decode import decode_json
@@ -35,7 +36,7 @@ def refusal(body: bytes) -> tuple[HetsynError, int]:
     tracemalloc.start()
     try:
         with pytest.raises(HetsynError) as caught:
-            decode_json(body)
+            decode_json(body, Limits.max_chunk_steps)
         return caught.value, tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
