@@ -61,7 +61,9 @@ REFUSED: Mapping[str, tuple[Callable[[int], bytes], str]] = {
     ),
     "values are strings": (lambda length: values(b"[%b]" % joined(b'""', length)), "input.values[0][0]: send a number"),
     "a late string among values": (
-        lambda length: values(b"[%b]," % joined(b"1.5", 600) * (length // 1204) + b"[0,%b]" % joined(b'""', length // 2)),
+        lambda length: values(
+            b"[%b]," % joined(b"1.5", 600) * (length // 1204) + b"[0,%b]" % joined(b'""', length // 2)
+        ),
         "input.values[",
     ),
     "a wide row of values": (
