@@ -10,13 +10,16 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from export.folder import ExportError
+    from export.own_network import export_network
 
 __all__ = [
     "ExportError",
+    "export_network",
 ]
 
 _MODULE_OF = {
     "ExportError": "export.folder",
+    "export_network": "export.own_network",
 }
 
 
