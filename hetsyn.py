@@ -29,8 +29,10 @@ from hetsyn_client.errors import HetsynError
 from hetsyn_client.extras import install_command
 
 if TYPE_CHECKING:
+    from export import export_network
+    from export.evaluation import Evaluation
     from export.parity import Streams
-    from export.write import Evaluation, Source, write_artifact
+    from export.write import Source, write_artifact
     from hetsyn_client import StreamingClient
     from hetsyn_model import (
         DecisionSpec,
@@ -55,6 +57,7 @@ __all__ = [
     "StreamingClient",
     "Streams",
     "SurrogateSpec",
+    "export_network",
     "from_reference",
     "main",
     "variant",
@@ -64,8 +67,10 @@ __all__ = [
 
 # public names by the module that has them
 _LAZY = {
+    "export": ("export_network",),
     "export.parity": ("Streams",),
-    "export.write": ("Evaluation", "Source", "write_artifact"),
+    "export.evaluation": ("Evaluation",),
+    "export.write": ("Source", "write_artifact"),
     "hetsyn_client": ("StreamingClient",),
     "hetsyn_model": (
         *("DecisionSpec", "Events", "Network", "NetworkSpec", "NeuronSpec", "SurrogateSpec"),
@@ -113,7 +118,7 @@ SUBCOMMANDS = {
     ),
 }
 OPTIONAL = (
-    *("torch", "h5py", "matplotlib", "onnx", "scipy", "soundfile", "threadpoolctl"),
+    *("torch", "h5py", "matplotlib", "onnx", "soundfile"),
     *("onnxruntime", "hdrh", "redis", "cryptography"),
 )
 # of a dependency that the subcommand needs only for some of its options

@@ -1,0 +1,145 @@
+"""What verifies a network before it is exported: streams of spikes, with or without labels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from export.folder import ExportError
+from export.parity import Streams
+from hetsyn_model.encoder import EncoderSpec
+
+SHAPE = "spikes [stream, step, channel] of 0 and 1"
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What verifies and judges a network.
+
+    Attributes:
+        streams: spikes to run through every implementation.
+        labels: int64 [stream], their classes; None where there are none.
+    """
+
+    streams: Streams
+    labels: torch.Tensor | None = None
+
+
+def seeded_streams(channels: int, density: float, *, streams: int, steps: int, seed: int = 0) -> Streams:
+    """Random spikes of one density.
+
+    Args:
+        channels: of the streams.
+        density: probability with which a channel spikes in a step.
+        streams: number of streams.
+        steps: of the longest stream; a stream has half as many at least.
+        seed: of spikes and lengths.
+
+    Returns:
+        Streams of float32 [streams, steps, channels].
+    """
+    rng = np.random.default_rng(seed)
+    spikes = (rng.random((streams, steps, channels)) < density).astype(np.float32)
+    return Streams(torch.from_numpy(spikes), torch.from_numpy(rng.integers(steps // 2, steps + 1, streams)))
+
+
+def noise_and_silence(encoder: EncoderSpec, duration_s: float = 1.0) -> torch.Tensor:
+    """Seeded audio, float32 [4, whole steps]: loud and faint noise, noise that begins late, and silence."""
+    steps = max(1, round(duration_s * encoder.sample_rate_hz / encoder.step_samples))
+    noise = np.random.default_rng(0).normal(size=(4, steps * encoder.step_samples))
+    noise *= np.array([[0.2], [0.002], [0.05], [0.0]])
+    noise[2, : noise.shape[1] // 2] = 0.0
+    return torch.from_numpy(noise.astype(np.float32))
+
+
+def padded(spikes: Sequence[torch.Tensor]) -> Streams:
+    """Streams of different lengths, each [steps, channels], as one tensor."""
+    steps = torch.tensor([len(stream) for stream in spikes], dtype=torch.int64)
+    return Streams(torch.nn.utils.rnn.pad_sequence(list(spikes), batch_first=True).float(), steps)
+
+
+def evaluation_of(examples: object, channels: int, outputs: int) -> Evaluation:
+    """What a user has given as examples, checked.
+
+    Args:
+        examples: an Evaluation; spikes as a tensor or array [stream, step, channel] of 0 and 1; the pair (spikes,
+            labels); or a mapping, as ``numpy.load`` gives, of ``spikes`` and, where there are some, ``labels``
+            [stream] and ``steps`` [stream]. None: seeded spikes, without labels.
+        channels: of the network.
+        outputs: of the network.
+
+    Raises:
+        ExportError: something else, or of other sizes.
+    """
+    if examples is None:
+        return Evaluation(seeded_streams(channels, 0.1, streams=8, steps=60))
+    if isinstance(examples, Evaluation):
+        parts: Mapping[str, Any] = {
+            "spikes": examples.streams.spikes,
+            "steps": examples.streams.steps,
+            "labels": examples.labels,
+        }
+    elif isinstance(examples, Mapping):
+        parts = examples
+    elif isinstance(examples, tuple) and len(examples) == 2:
+        parts = {"spikes": examples[0], "labels": examples[1]}
+    else:
+        parts = {"spikes": examples}
+    if "spikes" not in parts:
+        raise ExportError(f"examples have {', '.join(map(str, parts)) or 'nothing'}: name the array spikes, {SHAPE}")
+    spikes = _array(parts["spikes"], "spikes")
+    if spikes.ndim != 3 or 0 in spikes.shape or spikes.shape[2] != channels:
+        raise ExportError(f"spikes of shape {spikes.shape}: give {SHAPE}, with the network's {channels} channels")
+    if not np.isin(spikes, (0, 1)).all():
+        raise ExportError("spikes have other values than 0 and 1: give examples of what the network is going to get")
+    count, longest = spikes.shape[:2]
+    steps = _whole(parts.get("steps"), "steps", count, 1, longest)
+    labels = _whole(parts.get("labels"), "labels", count, 0, outputs - 1)
+    streams = Streams(
+        torch.from_numpy(spikes.astype(np.float32)),
+        torch.full((count,), longest) if steps is None else torch.from_numpy(steps),
+    )
+    return Evaluation(streams, None if labels is None else torch.from_numpy(labels))
+
+
+def read_examples(path: Path) -> dict[str, NDArray[Any]]:
+    """The arrays of an ``.npz`` file.
+
+    Raises:
+        ExportError: it cannot be read, or is something else.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            if not isinstance(arrays, np.lib.npyio.NpzFile):
+                raise ValueError("a single array")
+            return dict(arrays)
+    except OSError as error:
+        raise ExportError(f"{path}: the examples cannot be read ({error.strerror or error})") from error
+    except (ValueError, EOFError, BadZipFile, AttributeError) as error:
+        raise ExportError(f"{path}: not an .npz file of arrays: write it with numpy.savez(FILE, spikes=...)") from error
+
+
+def _array(values: object, name: str) -> NDArray[Any]:
+    try:
+        return values.detach().cpu().numpy() if isinstance(values, torch.Tensor) else np.asarray(values, np.float32)
+    except (TypeError, ValueError) as error:
+        raise ExportError(f"{name} are no array of numbers: give {SHAPE}") from error
+
+
+def _whole(values: object, name: str, count: int, least: int, most: int) -> NDArray[np.int64] | None:
+    """One whole number a stream; None where there are none."""
+    if values is None:
+        return None
+    numbers = np.asarray(values.detach().cpu() if isinstance(values, torch.Tensor) else values)
+    if numbers.shape != (count,) or numbers.dtype.kind not in "iu":
+        raise ExportError(f"{name} of shape {numbers.shape}, {numbers.dtype}: give one whole number a stream, {count}")
+    if numbers.min() < least or numbers.max() > most:
+        raise ExportError(f"{name} are from {numbers.min()} to {numbers.max()}: give numbers from {least} to {most}")
+    return numbers.astype(np.int64)
