@@ -10,13 +10,16 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from export.folder import ExportError
+    from export.step import export_step
 
 __all__ = [
     "ExportError",
+    "export_step",
 ]
 
 _MODULE_OF = {
     "ExportError": "export.folder",
+    "export_step": "export.step",
 }
 
 
