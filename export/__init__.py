@@ -10,16 +10,19 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from export.folder import ExportError
+    from export.onnx_import import import_onnx
     from export.step import export_step
 
 __all__ = [
     "ExportError",
     "export_step",
+    "import_onnx",
 ]
 
 _MODULE_OF = {
     "ExportError": "export.folder",
     "export_step": "export.step",
+    "import_onnx": "export.onnx_import",
 }
 
 

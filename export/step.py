@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from export.build import OPSET
 from export.folder import ExportError
+from export.onnx_file import check_nodes
 from export.step_artifact import ScriptError, StepDescription, StepReport, check_request, write_step
 from export.step_checks import Step, check_step, checked_step, evaluating, first_line
 from export.step_graph import InputKind, StepGraph, StepState, step_layout
@@ -34,7 +35,6 @@ from hetsyn_model.state import initial_state as initial_tensors
 from service.contract.graph_io import Float32Array
 from service.runtime.onnx import Array
 
-RANDOM = {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial", "Bernoulli"}
 TORCHSCRIPT = "TorchScript, step by step"
 
 
@@ -156,9 +156,7 @@ def _exported(cell: Step) -> StepGraph:
             raise ExportError(_why(error)) from error
     assert exported is not None
     model = onnx.inliner.inline_local_functions(exported.model_proto)
-    drawn = sorted({node.op_type for node in model.graph.node} & RANDOM)
-    if drawn:
-        raise ExportError(f"the step draws random numbers ({drawn[0]}): take them out, or make them part of the input")
+    check_nodes(model)
     states = tuple(
         StepState(name, before, later, value[0].float().numpy(), _dtype(value))
         for name, before, later, value in zip(cell.names, names, after, cell.states, strict=True)
