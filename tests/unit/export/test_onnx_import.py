@@ -193,7 +193,7 @@ REFUSED: list[tuple[str, str, dict[str, Any], str]] = [
     ("initial name", PLAIN, {"initial": {"h": np.zeros(4)}}, "no state 'h': it has h0; did you mean"),
     ("constant", PLAIN, {"constants": {"x": 1}}, "no input is left for the values"),
     ("decision", PLAIN, {"decision": "best"}, "decision.rule: 'best' is none of"),
-    ("batch axis of state", BRANCHES, {"constants": {"rate": 8000}, "shape": [3]}, "state h0 has open lengths .*: give --batch-axis"),
+    ("state axis", BRANCHES, {"constants": {"rate": 8}, "shape": [3]}, "h0 has open lengths .*: give --batch-axis"),
     (
         "no number",
         BRANCHES,
