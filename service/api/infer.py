@@ -7,7 +7,7 @@ from urllib.parse import parse_qsl
 
 from starlette.types import Receive, Scope, Send
 
-from hetsyn_client import events, frames
+from hetsyn_client import events, frames, values
 from service.admission.body import ClientDisconnect, read_body
 from service.admission.fair_share import client_of
 from service.admission.permits import Admission
@@ -24,7 +24,7 @@ from service.wire.decode import decode_json, decode_raw
 from service.wire.schema import InferRequest
 
 PATH = "/infer"
-MEDIA_TYPES = {JSON_TYPE, *WAV_TYPES, L16_TYPE, events.MEDIA_TYPE, frames.MEDIA_TYPE}
+MEDIA_TYPES = {JSON_TYPE, *WAV_TYPES, L16_TYPE, events.MEDIA_TYPE, values.MEDIA_TYPE, frames.MEDIA_TYPE}
 # below this, decoding costs less than handing it to a thread
 DECODE_IN_LOOP_BYTES = 64 * 1024
 # larger bodies that are decoded at the same time; each takes many times its length in memory
