@@ -69,8 +69,8 @@ def recording() -> Array:
             samples = np.frombuffer(file.readframes(file.getnframes()), "<i2").astype(np.float64)
             parts += [resample_poly(samples, RATE_HZ, file.getframerate()), np.zeros(8_000)]
     whole = np.concatenate(parts)
-    samples: Array = np.clip(whole[: len(whole) // FRAME * FRAME], -(2**15), 2**15 - 1).astype(np.int16)
-    return samples
+    clipped: Array = np.clip(whole[: len(whole) // FRAME * FRAME], -(2**15), 2**15 - 1).astype(np.int16)
+    return clipped
 
 
 def own_probabilities(samples: Array) -> Array:
