@@ -29,6 +29,7 @@ from hetsyn_client.errors import HetsynError
 from hetsyn_client.extras import install_command
 
 if TYPE_CHECKING:
+    from export import export_network
     from export.evaluation import Evaluation
     from export.onnx_import import import_onnx
     from export.parity import Streams
@@ -58,6 +59,7 @@ __all__ = [
     "StreamingClient",
     "Streams",
     "SurrogateSpec",
+    "export_network",
     "export_step",
     "from_reference",
     "import_onnx",
@@ -69,6 +71,7 @@ __all__ = [
 
 # public names by the module that has them
 _LAZY = {
+    "export": ("export_network",),
     "export.parity": ("Streams",),
     "export.evaluation": ("Evaluation",),
     "export.step": ("export_step",),
@@ -122,7 +125,7 @@ SUBCOMMANDS = {
     ),
 }
 OPTIONAL = (
-    *("torch", "h5py", "matplotlib", "onnx", "onnxscript", "scipy", "soundfile", "threadpoolctl"),
+    *("torch", "h5py", "matplotlib", "onnx", "onnxscript", "soundfile"),
     *("onnxruntime", "hdrh", "redis", "cryptography"),
 )
 # of a dependency that the subcommand needs only for some of its options

@@ -25,11 +25,11 @@ from typing import Any
 
 import httpx
 import numpy as np
+import soxr
 import torch
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
-from scipy.signal import resample_poly
 
 from benchmarks.server_process import free_port
 from export import import_onnx
@@ -113,7 +113,7 @@ def recorded(folder: Path, minutes: float, seed: int) -> NDArray[np.int16]:
     while missing > 0:
         with wave.open(str(paths[rng.integers(len(paths))])) as file:
             samples = np.frombuffer(file.readframes(file.getnframes()), "<i2").astype(np.float64)
-            at_rate = resample_poly(samples, RATE_HZ, file.getframerate())
+            at_rate = soxr.resample(samples, file.getframerate(), RATE_HZ)
         pause = np.zeros(rng.integers(int(LARGEST_PAUSE_S * RATE_HZ)))
         part = np.concatenate([at_rate, pause])[:missing]
         missing -= len(part)

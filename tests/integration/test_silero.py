@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from scipy.signal import resample_poly
+import soxr
 
 from hetsyn_client import StreamingClient
 from service.app import create_app
@@ -67,7 +67,7 @@ def recording() -> Array:
     for path in sorted(RECORDINGS.glob("*.wav")):
         with wave.open(str(path)) as file:
             samples = np.frombuffer(file.readframes(file.getnframes()), "<i2").astype(np.float64)
-            parts += [resample_poly(samples, RATE_HZ, file.getframerate()), np.zeros(8_000)]
+            parts += [soxr.resample(samples, file.getframerate(), RATE_HZ), np.zeros(8_000)]
     whole = np.concatenate(parts)
     clipped: Array = np.clip(whole[: len(whole) // FRAME * FRAME], -(2**15), 2**15 - 1).astype(np.int16)
     return clipped
