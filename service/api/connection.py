@@ -270,6 +270,11 @@ class Connection(HttpToolsProtocol):
             self._is_refused = True
             self._connections.counters.connections_ended[reason] += 1
             complete[-1].keep_alive = False  # a refusal would be taken for its response
+        elif self.cycle is not None and self.waits() and not (self._is_between or self._has_begun()):
+            self._is_refused = True  # in the body of a request that has its response
+            self._connections.counters.connections_ended[reason] += 1
+            self._writer.lingers = True
+            self._writer.close()
         else:
             self.end(reason, refusal)
 

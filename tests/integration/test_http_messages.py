@@ -75,6 +75,24 @@ async def test_trailers_and_extensions_that_are_too_long_end_the_connection(
         writer.close()
 
 
+@pytest.mark.parametrize(
+    ("rest", "reason"),
+    [(b"z\r\n", "malformed"), (b"0\r\n" + b"a:\r\n" * 200, "too-long"), (b"1;" + b"x" * 99_999, "too-long")],
+)
+async def test_a_request_that_is_answered_before_its_body_has_one_response(
+    models: Path, gate: Gate, rest: bytes, reason: str
+) -> None:
+    async with listening(models, gate) as server:
+        reader, writer = await server.connect()
+        writer.write(CHUNKED.replace(b"application/json", b"text/plain") + b"1\r\na\r\n")
+        assert (await response(reader))[0] == 415
+        writer.write(rest)
+        assert await reader.read() == b""
+        assert server.ended == {reason: 1}
+        writer.close()
+        await server.until(lambda: server.open == 0)
+
+
 async def test_long_headers_and_bodies_in_parts_are_served(models: Path, gate: Gate) -> None:
     body = json.dumps({"end": True, "input": {"kind": "events", "steps": 5, "times": [], "units": []}}).encode()
     long = b"X: " + b"x" * (MOST_HEADER_BYTES // 2) + b"\r\n\r\n"
