@@ -11,7 +11,7 @@ from hetsyn_client import events, frames, values
 from service.admission.body import ClientDisconnect, read_body
 from service.admission.fair_share import client_of
 from service.admission.permits import Admission
-from service.admission.presence import SCOPE_KEY, Presence
+from service.admission.presence import presence_of
 from service.admission.turns import Turns
 from service.admission.uploads import Upload, Uploads
 from service.api import problems
@@ -98,7 +98,7 @@ class InferEndpoint:
                 raise unsupported(content_type)
             max_bytes = self._max_json_bytes if media_type == JSON_TYPE else self._max_body_bytes
             body = await read_body(receive, headers.get(b"content-length", b""), max_bytes, upload)
-            presence = scope.get(SCOPE_KEY) or Presence()  # another server than ours says nothing of its connections
+            presence = presence_of(scope)
             with self._admission.permit(client) as permit:
                 query = _parse_query(scope["query_string"])
                 if len(body) <= DECODE_IN_LOOP_BYTES:

@@ -54,6 +54,7 @@ class LogLevel(StrEnum):
 
 @serve.command()
 def serve_models(
+    context: typer.Context,
     models: Annotated[Path, typer.Option(help="Folder of models, NAME/VERSION/.")] = MODELS,
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 listens on all.")] = Settings.host,
     port: Annotated[
@@ -245,6 +246,12 @@ def serve_models(
     """Serve the models of a folder over HTTP."""
     has_terminal = sys.stdin is not None and sys.stdin.isatty()
     _hold_reloads(has_terminal)
+    from service.reload.trial_process import TrialProcess
+
+    trial_process = TrialProcess(max_model_bytes, load_timeout_s)
+    trial_process.start()  # it imports what it needs while this process does
+    context.call_on_close(trial_process.stop)
+
     import uvicorn
 
     from service.admission.open_files import allowed_connections
@@ -318,7 +325,7 @@ def serve_models(
     engine = Engine(settings.limits.max_chunk_steps)
     gpu, reason = choose_device(settings.device, open_device(settings.device), engine, empty_catalog, load_timeout_s)
     catalog = empty_catalog(gpu)
-    app = create_app(settings, catalog, keys=keys)
+    app = create_app(settings, catalog, keys=keys, trial_process=trial_process)
     server = app.state.server
     console = Console(stderr=True, markup=False, highlight=False)
     console.print(f"models: {', '.join(catalog.names)} on {'the CPU' if gpu is None else gpu.name}")

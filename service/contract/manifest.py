@@ -29,6 +29,7 @@ Name = Annotated[str, Field(pattern=NAME)]
 FormName = Literal["exact", "bank"]
 MAX_MANIFEST_BYTES = 2**20  # a shipped one has 5 kB
 MAX_STATE_BYTES = 2**28  # of the tensors of one stream
+SHORTEST_STEP_S, LONGEST_STEP_S = 1e-6, 3_600.0  # the length of a session's record follows from it
 MAX_TAIL_STEPS = 20_000  # which the last chunk of every session runs
 MAX_VALUES = 2**20  # real numbers of a step
 Count = Annotated[int, Field(ge=0, le=2**31 - 1)]
@@ -124,7 +125,7 @@ class InputDescription(_Part):
 
     kind: Literal["spikes", "values"] = "spikes"
     channels: Positive
-    step_s: float = Field(gt=0)
+    step_s: float = Field(ge=SHORTEST_STEP_S, le=LONGEST_STEP_S)
     description: str = ""
 
     @model_validator(mode="after")
