@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -13,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.contract.graph_io import NEXT_STATE
+from service.contract.manifest import MANIFEST
 from service.engine.engine import Engine
 from service.engine.stream import StreamState, initial_stream
 from service.engine.work import Outcome, Work, begin
@@ -257,3 +259,11 @@ def test_a_network_of_values_runs_on_the_cpu_beside_a_gpu(tmp_path: Path) -> Non
     model = catalog.get("sensors")
     assert model.states("exact").is_host
     assert whole(model, ValuesChunk(rows(5, CHANNELS))).result.steps == 5 + TAIL
+
+
+def test_so_does_a_network_that_promises_a_tolerance(tmp_path: Path) -> None:
+    folder = write_artifact(tmp_path, takes="spikes", forms=["exact"])
+    manifest = json.loads((folder / MANIFEST).read_text())
+    manifest["forms"]["exact"]["tolerance"] = 1e-6
+    (folder / MANIFEST).write_text(json.dumps(manifest))
+    assert ModelCatalog(tmp_path, load=load_fake, device=FakeDevice(load_fake)).get().states("exact").is_host
