@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from hetsyn_client.events import MEDIA_TYPE, pack_events
@@ -75,6 +77,25 @@ def test_values_are_float32_in_either_encoding() -> None:
     others = [[[0.1, -2], [3e38, 1], [0.0, -1e-45]], [[0.1, -2, 3e38], [1, 0.0, 0]]]
     for other in others:  # another shape, or another number
         assert decode_json(body(input={"kind": "values", "values": other})).digest != in_json.digest
+
+
+@given(
+    rows=st.integers(1, 4).flatmap(
+        lambda channels: st.lists(
+            st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), min_size=channels, max_size=channels),
+            min_size=1,
+            max_size=6,
+        )
+    ),
+    blanks=st.sampled_from([0, 70_000]),
+)
+def test_equal_values_have_one_digest_in_every_encoding(rows: list[list[float]], blanks: int) -> None:
+    packed, kind = pack_values(rows)
+    in_json = decode_json(body(input={"kind": "values", "values": rows}) + b" " * blanks)
+    in_bytes = decode_raw(kind, [], packed)
+    assert in_json.digest == in_bytes.digest
+    assert isinstance(in_json.chunk, ValuesChunk)
+    assert in_json.chunk.values.tobytes() == np.array(rows, np.float32).tobytes()
 
 
 @pytest.mark.parametrize(
