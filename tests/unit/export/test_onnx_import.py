@@ -182,7 +182,7 @@ REFUSED: list[tuple[str, str, dict[str, Any], str]] = [
     ("swapped", PLAIN, {"state": {"h0": "y"}}, r"state h0 is \[4\] of a stream, y is \[2\]: is the pair"),
     ("unknown axis", PLAIN, {"batch_axis": {"hh": 1}}, "no input or output 'hh'"),
     ("wrong axis", PLAIN, {"batch_axis": {"h0": 1}}, "h0 has 4 at axis 1, where the batch should be: give"),
-    ("labels", PLAIN, {"labels": ["one"]}, "1 labels for 2 outputs: give one label an output"),
+    ("labels", PLAIN, {"labels": ["one"]}, "1 label for 2 outputs: give one label an output"),
     ("frame", PLAIN, {"audio": 8000, "frame": 7}, "takes 3 values a step, the context has 0 and the frame 7"),
     ("rate alone", PLAIN, {"audio": 8000}, "give both audio="),
     ("shape", PLAIN, {"shape": [5]}, "--shape 5 does not fit input x, which has"),
