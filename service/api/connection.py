@@ -25,7 +25,7 @@ from service.admission.fair_share import FairShare, client_of
 from service.admission.presence import SCOPE_KEY, Presence
 from service.admission.unread import Unread
 from service.api import refusals
-from service.api.refusals import MOST_HEADER_BYTES, MOST_URL_BYTES, SPECIAL
+from service.api.refusals import MOST_FIELDS, MOST_HEADER_BYTES, MOST_URL_BYTES, SPECIAL
 from service.api.request_parser import RequestParser
 from service.api.response_writer import ResponseWriter
 from service.observe.counters import Counters
@@ -40,6 +40,7 @@ MOST_PROBE_S = 1.0  # between two; the time doubles each time, from the time of 
 RESET_S = 0.02
 
 MOST_PIPELINED = 128  # requests of a connection that wait for the response to the one before
+MOST_PIPELINED_FIELDS = 16 * MOST_PIPELINED  # headers of all of them; one of four bytes takes 120 bytes of memory
 UNREAD_S = 2.0  # a client that has not read for as long may be displaced
 # A client that does not read makes the system keep up to 4 MB for it. So much is enough for 10 MB/s over 20 ms.
 SEND_BUFFER_BYTES = 128 * 1024  # of which Linux makes twice as many
@@ -183,7 +184,8 @@ class Connection(HttpToolsProtocol):
         self.flow = _Flow(transport, self.pipeline)
         self._writer = ResponseWriter(transport, self.loop)
         transport.set_write_buffer_limits(HIGH_WATER_BYTES)
-        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+        if (connected := transport.get_extra_info("socket")) is not None:
+            connected.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
         if self._connections.shares.enter(self, client_of(self.client)):
             self._expect_headers()
         else:
@@ -280,12 +282,16 @@ class Connection(HttpToolsProtocol):
         self.headers.append((name, value))
         if name in SPECIAL:
             self._special.append((name, value))
+        if len(self.headers) > MOST_FIELDS:  # now, because each takes thirty times its length in memory
+            self._refuse("too-long", refusals.LONG_HEADERS)
+            raise Refused
 
     def on_headers_complete(self) -> None:
         special, self._special = self._special, []
         if self.parser.should_upgrade():
             return
-        if len(self.pipeline) >= MOST_PIPELINED:
+        waiting: list[Any] = [cycle.scope["headers"] for cycle, _ in self.pipeline]
+        if len(waiting) >= MOST_PIPELINED or sum(map(len, waiting)) > MOST_PIPELINED_FIELDS:
             self.end("pipelined")
             raise Refused
         version = self.parser.get_http_version()

@@ -63,6 +63,7 @@ struct SpikeTrain {
 struct Scratch {
     std::vector<int32_t> arriving;     // [bank * neurons] of the largest bank: a step's input, in steps of its scale
     std::vector<float> total;          // [steps, neurons] of the widest layer: currents, then potentials
+    std::vector<double> drive;         // [neurons] of the widest layer: what arrives in a step
     std::vector<float> powers;         // [outputs], of a softmax
     std::vector<const int16_t*> rows;  // of a bank's weights: those of the units that spike
     std::vector<int32_t> fired;        // [neurons] of the widest layer: the units that spiked in the step before
@@ -77,6 +78,7 @@ struct Scratch {
         }
         arriving.resize(columns);
         fired.resize(widest_);
+        drive.resize(widest_);
         powers.resize(static_cast<size_t>(network.outputs()));
     }
     void fit(int64_t steps) { total.resize(std::max(total.size(), widest_ * static_cast<size_t>(steps))); }
@@ -250,13 +252,17 @@ HETSYN_APART void synapses_recurrent(const Layer& layer, const Units& previous, 
                                 layer.bias_rec ? layer.bias_rec + n * N : nullptr, masks.data(), current + n * N);
 }
 
-// The same with a current a neuron: state [neurons]. Without decays there is no state.
+// The same with a current a neuron: state [neurons], none without decays. drive [neurons] is working memory.
 HETSYN_INLINE void neuron_step(int64_t neurons, const float* weight, const float* decay, const float* bias,
-                               const Units& events, float* current, float* total, bool add) {
+                               const Units& events, float* __restrict current, float* __restrict total, bool add,
+                               double* __restrict drive) {
+    std::memset(drive, 0, sizeof(double) * static_cast<size_t>(neurons));
+    for (const int32_t i : events) {
+        const float* const row = weight + i * neurons;
+        for (int64_t n = 0; n < neurons; ++n) drive[n] += static_cast<double>(row[n]);
+    }
     for (int64_t n = 0; n < neurons; ++n) {
-        double drive = 0.0;
-        for (const int32_t i : events) drive += static_cast<double>(weight[i * neurons + n]);
-        float value = static_cast<float>(drive);
+        float value = static_cast<float>(drive[n]);
         if (decay) value = decay[n] * current[n] + value;
         if (bias) value += bias[n];
         if (decay) current[n] = value;
@@ -265,11 +271,11 @@ HETSYN_INLINE void neuron_step(int64_t neurons, const float* weight, const float
 }
 
 HETSYN_INLINE void neurons_step(const Layer& layer, const Units& input, const Units& previous, float* current,
-                                float* total) {
-    neuron_step(layer.neurons, layer.weight_in, layer.decay_in, layer.bias_in, input, current, total, false);
+                                float* total, double* drive) {
+    neuron_step(layer.neurons, layer.weight_in, layer.decay_in, layer.bias_in, input, current, total, false, drive);
     if (layer.recurrent())
         neuron_step(layer.neurons, layer.weight_rec, layer.decay_rec, layer.bias_rec, previous,
-                    layer.filtered ? current + layer.neurons : nullptr, total, true);
+                    layer.filtered ? current + layer.neurons : nullptr, total, true, drive);
 }
 
 // The neurons that spike, into ``fired``; their number. 64 neurons become the bits of a mask, so a branch is foreseen
@@ -368,7 +374,7 @@ HETSYN_INLINE void run_stream(const Network& network, const Chunk& chunk, float*
                 sum_rows(scratch.arriving.data(), scratch.rows.data(), scratch.rows.size(), columns);
                 bank_step(layer, scratch.arriving.data(), part, total);
             } else if (!synapses) {
-                neurons_step(layer, input_spikes.of(t), previous, part, total);
+                neurons_step(layer, input_spikes.of(t), previous, part, total, scratch.drive.data());
             } else if (layer.recurrent()) {
                 synapses_recurrent(layer, previous, scratch.spike_masks, part + N * layer.inputs, total);
             }

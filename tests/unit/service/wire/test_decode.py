@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
 from hetsyn_client.events import MEDIA_TYPE, pack_events
 from hetsyn_client.frames import pack_frame
@@ -292,3 +293,30 @@ def test_a_reply_has_a_readout_only_where_there_is_one() -> None:
     assert json.loads(traced.to_json())["readout"] == [[1.0, 2.0]]
     exact = reply.model_copy(update={"probabilities": tuple(np.array([0.1, 0.9], np.float32).tolist())})
     assert json.loads(exact.to_json())["probabilities"] == [np.float32(0.1), np.float32(0.9)]
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("", ""),
+        ("", ',"readout":[[0.5],[1.0]]'),
+        (',"readout":[[0.5]]', ""),
+        (',"labels":[",\\"readout\\":"]', ',"readout":[]'),
+        (',"readout":[]', ',"label":"b"'),
+    ],
+)
+def test_the_label_of_a_reply_is_found_wherever_its_readout_stands(before: str, after: str) -> None:
+    fields = '"model":"m","version":"1","form":"bank","seq":0,"steps":1,"total_steps":1,"labels":["a"],"end":false'
+    content = f'{{"session":"s",{fields},"probabilities":[1]{before},"label":"a"{after}}}'.encode()
+    assert Reply.label_of(content) == Reply.from_json(content).label
+
+
+def test_the_label_of_a_reply_is_found_without_its_readout() -> None:
+    reply = Reply(
+        session="s", model="m", version="1", form="bank", seq=0, steps=1, total_steps=1, label="a", labels=("a",),
+        probabilities=None, end=False, readout=((0.5,),),
+    )  # fmt: skip
+    wrong = reply.to_json().replace(b"0.5", b"null")
+    with pytest.raises(ValidationError):
+        Reply.from_json(wrong)
+    assert Reply.label_of(wrong) == "a"
