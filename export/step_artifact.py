@@ -72,6 +72,7 @@ class StepReport:
         differences: of every implementation from the step by itself.
         company: the largest difference between the graph's runs alone, in a batch, and in chunks.
         without_torchscript: why the artifact has none; None if it has.
+        one_at_a_time: the step takes one stream only, so a batch is a loop.
     """
 
     folder: Path
@@ -81,6 +82,7 @@ class StepReport:
     differences: list[StepDifference]
     company: float
     without_torchscript: str | None
+    one_at_a_time: bool
 
 
 # makes TorchScript, and how far its traces are from these of the streams
@@ -152,7 +154,14 @@ def write_step(
     form = manifest.forms["exact"]
     write(out, manifest, files)
     return StepReport(
-        out, form.state_bytes, len(content), form.tolerance, differences, evidence.company, without_torchscript=problem
+        out,
+        form.state_bytes,
+        len(content),
+        form.tolerance,
+        differences,
+        evidence.company,
+        problem,
+        step.one_at_a_time,
     )
 
 

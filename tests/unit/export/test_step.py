@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from export import ExportError, export_step
@@ -79,20 +81,22 @@ def test_a_cell_s_artifact_gives_what_the_cell_gives(name: str, tmp_path: Path) 
         np.testing.assert_allclose(found[PROBABILITIES][stream], share, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", CELLS)
-def test_chunks_of_any_length_and_a_stream_that_ends_early_change_nothing(name: str, tmp_path: Path) -> None:
+@pytest.fixture(scope="module", params=CELLS)
+def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Model:
     torch.manual_seed(2)
-    model = exported(CELLS[name](), tmp_path, name)
-    values = np.random.default_rng(0).normal(size=(3, 9, model.manifest.input.channels)).astype(np.float32)
-    whole = run(model, values, [9])
-    cut = run(model, values, [0, 1, 1, 5, 9])
-    for output in whole:
-        np.testing.assert_allclose(cut[output], whole[output], rtol=1e-5, atol=1e-5)
-    early = run(model, values, [4, 9], steps=[9, 0, 3])
-    alone = run(model, values[2:, :3], [3])
-    np.testing.assert_allclose(early[NEXT_STATE][0], whole[NEXT_STATE][0], rtol=1e-5, atol=1e-5)
-    np.testing.assert_allclose(early[NEXT_STATE][2], alone[NEXT_STATE][0], rtol=1e-5, atol=1e-5)
-    assert early[NEXT_STEP].tolist() == [9, 0, 3]
+    return exported(CELLS[request.param](), tmp_path_factory.mktemp("models"), request.param)
+
+
+@given(st.lists(st.integers(0, 9), max_size=5), st.lists(st.integers(0, 9), min_size=1, max_size=4))
+@settings(max_examples=40, deadline=None)
+def test_chunks_of_any_length_in_any_company_change_nothing(model: Model, cuts: list[int], lengths: list[int]) -> None:
+    values = np.random.default_rng(0).normal(size=(4, 9, model.manifest.input.channels)).astype(np.float32)
+    together = run(model, values[: len(lengths)], [*sorted(cuts), 9], steps=lengths)
+    for stream, length in enumerate(lengths):
+        alone = run(model, values[stream : stream + 1, :length], [length])
+        for output in (NEXT_STATE, NEXT_STEP, SCORES, PROBABILITIES):
+            np.testing.assert_allclose(together[output][stream], alone[output][0], rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(together[READOUT][stream, :length], alone[READOUT][0], rtol=1e-5, atol=1e-5)
 
 
 def test_a_chunk_in_which_no_stream_has_a_step_keeps_the_state(tmp_path: Path) -> None:
