@@ -184,7 +184,8 @@ class Connection(HttpToolsProtocol):
         self.flow = _Flow(transport, self.pipeline)
         self._writer = ResponseWriter(transport, self.loop)
         transport.set_write_buffer_limits(HIGH_WATER_BYTES)
-        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+        if (connected := transport.get_extra_info("socket")) is not None:
+            connected.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
         if self._connections.shares.enter(self, client_of(self.client)):
             self._expect_headers()
         else:

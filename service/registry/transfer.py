@@ -16,6 +16,7 @@ from service.store.record import UNPACK_IN_LOOP_BYTES, Packing, read, renamed
 
 # A record up to this length is read whether or not the server has its model, so that the client learns what is wrong.
 IMPORT_BYTES = 1024 * 1024
+LARGE_IMPORTS = 1  # read on threads at a time: more would be no faster, and keep the chunks waiting
 
 
 class SessionTransfer:
@@ -33,6 +34,7 @@ class SessionTransfer:
         self._catalog = catalog
         self._packing = packing
         self._counters = counters
+        self._large_imports = asyncio.Semaphore(LARGE_IMPORTS)
 
     async def export_state(self, session_id: str, due_s: float = inf) -> bytes:
         """Pack a session as ``store.record`` does, after the chunks that arrived before.
@@ -82,10 +84,11 @@ class SessionTransfer:
         """
         sessions = self._sessions
         if len(content) <= UNPACK_IN_LOOP_BYTES:
-            exported = self._unpacked(content)
+            exported = self._unpacked(content, session_id)
         else:
-            exported = await asyncio.to_thread(self._unpacked, content)
-        session = self._imported(*exported, session_id)
+            async with self._large_imports:
+                exported = await asyncio.to_thread(self._unpacked, content, session_id)
+        session = self._imported(*exported)
         entry = sessions.enter(session_id, client, is_new_id=replace_it)
         try:
             async with entry.turn(due_s):
@@ -106,23 +109,23 @@ class SessionTransfer:
         finally:
             sessions.leave(entry)
 
-    def _unpacked(self, content: bytes) -> tuple[str, Session]:
-        """The id of an exported session, and the session; may run on a thread.
+    def _unpacked(self, content: bytes, session_id: str) -> tuple[str, Session]:
+        """The id of an exported session, and the session under another id; may run on a thread.
 
         Raises:
             StateError: the content cannot be used.
         """
         record = read(content)
         model = self._catalog.of_session(record.model, record.version)
-        return record.session, self._packing.unpack(record, model, imported=True)
+        return record.session, renamed(self._packing.unpack(record, model, imported=True), session_id)
 
-    def _imported(self, exported_id: str, session: Session, session_id: str) -> Session:
-        """An exported session under an id, last used now.
+    def _imported(self, exported_id: str, session: Session) -> Session:
+        """An exported session, last used now.
 
         Raises:
             SessionGone: the session has expired or is too old.
         """
-        session = renamed(session, session_id).shifted(-self._sessions.wall_offset_s)
+        session = session.shifted(-self._sessions.wall_offset_s)
         now_s = self._sessions.clock()
         created_s = min(session.known.created_s, now_s)
         session = session._replace(known=session.known._replace(created_s=created_s, used_s=now_s))

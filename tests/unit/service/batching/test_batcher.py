@@ -155,6 +155,21 @@ async def test_a_rate_that_is_slow_to_resample_runs_on_a_thread(model: Model, ra
     await batcher.close()
 
 
+@pytest.mark.parametrize(
+    ("rate_hz", "on_loop"), [(2 * RATE_HZ, True), (44_100, True), (171_850, False), (191_999, False)]
+)
+async def test_the_first_chunk_of_a_rate_that_is_slow_to_resample_runs_on_a_thread_too(
+    model: Model, rate_hz: int, on_loop: bool
+) -> None:
+    engine = Threads()
+    batcher = await warmed(engine, model)
+    for rate in (RATE_HZ, RATE_HZ, rate_hz):  # what the encoder takes for a step is known
+        chunk = AudioChunk(np.zeros(STEP_SAMPLES * rate // RATE_HZ, np.float32), rate)
+        await batcher.run(model, "bank", Work(initial_stream(model, "bank"), chunk, end=True))
+    assert engine.on_loop[-1] is on_loop
+    await batcher.close()
+
+
 async def test_a_batch_is_expected_to_take_longer_the_more_steps_it_has(model: Model) -> None:
     engine = Metered()
     batcher = engine.batcher(inline_s=0.05)

@@ -99,6 +99,8 @@ def test_a_manifest_is_read(written: Json) -> None:
         (lambda manifest: with_two_words(manifest, 2), "the score does not have the 3 outputs"),
         (lambda manifest: manifest["input"].update(step_s=5e-324), "input.step_s: "),
         (lambda manifest: manifest["input"].update(step_s=1e300), "input.step_s: "),
+        (lambda manifest: bank(manifest).update(state=[{}] * 10_000), "has more than 10,000 values"),
+        (lambda manifest: manifest.update({str(n): 0 for n in range(10_000)}), "has more than 10,000 values"),
         (lambda manifest: manifest.update(format_version=1), "manifest format 1, but this server reads 2 to 4: "),
         (lambda manifest: manifest.pop("format_version"), "manifest format None, but this server reads 2 to 4: "),
         (lambda manifest: bank(manifest)["state"][0].update(shape=[-3, -1]), "forms.bank.state.0.shape.0: "),
