@@ -14,9 +14,9 @@
 
 #include "decision.hpp"
 #include "description.hpp"
+#include "neurons.hpp"
 #include "summation.hpp"
 
-#define HETSYN_INLINE static inline __attribute__((always_inline))
 // Keeps the registers of a long loop to itself: GCC stored its sums in memory when code elsewhere in the caller changed.
 #define HETSYN_APART static __attribute__((noinline))
 
@@ -295,44 +295,6 @@ HETSYN_INLINE int64_t list_spikes(const float* __restrict spikes, int64_t neuron
         for (; mask; mask &= mask - 1) fired[count++] = static_cast<int32_t>(first + __builtin_ctzll(mask));
     }
     return count;
-}
-
-// Threshold and reset: state [reset or membrane | spikes | adaptation], each [neurons]; threshold_of(n) is neuron n's
-template <class Threshold>
-HETSYN_INLINE void spikes_of(const Parameters& network, const Layer& layer, const Threshold& threshold_of,
-                             float* __restrict state, float* __restrict potential) {
-    const int64_t N = layer.neurons;
-    float* __restrict kept = state;
-    float* __restrict spikes = state + N;
-    if (network.membrane)
-        for (int64_t n = 0; n < N; ++n)
-            kept[n] = potential[n] = network.left(layer, n, kept[n], spikes[n]) + potential[n];
-    else
-        for (int64_t n = 0; n < N; ++n) {
-            kept[n] = layer.kappa[n] * kept[n] + threshold_of(n) * spikes[n];
-            potential[n] -= kept[n];
-        }
-    if (network.adaptive) {
-        float* __restrict adaptation = state + 2 * N;
-        for (int64_t n = 0; n < N; ++n) {
-            adaptation[n] = network.adaptation_decay * adaptation[n] + network.adaptation_strength * spikes[n];
-            spikes[n] = potential[n] > threshold_of(n) + adaptation[n] ? 1.0f : 0.0f;
-        }
-    } else {
-        for (int64_t n = 0; n < N; ++n) spikes[n] = potential[n] > threshold_of(n) ? 1.0f : 0.0f;
-    }
-}
-
-HETSYN_INLINE void spike_step(const Parameters& network, const Layer& layer, float* state, float* potential) {
-    if (const float* const own = layer.threshold)
-        spikes_of(network, layer, [own](int64_t n) { return own[n]; }, state, potential);
-    else
-        spikes_of(network, layer, [all = network.threshold](int64_t) { return all; }, state, potential);
-}
-
-// A readout's membrane: state [membrane]
-HETSYN_INLINE void membrane_step(const Layer& layer, float* __restrict state, float* __restrict potential) {
-    for (int64_t n = 0; n < layer.neurons; ++n) state[n] = potential[n] = layer.kappa[n] * state[n] + potential[n];
 }
 
 // All steps of the chunk, layer by layer; ``state`` [network.words()] and ``step`` are changed in place.
