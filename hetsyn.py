@@ -29,8 +29,11 @@ from hetsyn_client.errors import HetsynError
 from hetsyn_client.extras import install_command
 
 if TYPE_CHECKING:
+    from export import export_network
     from export.evaluation import Evaluation
+    from export.onnx_import import import_onnx
     from export.parity import Streams
+    from export.step import export_step
     from export.write import Source, write_artifact
     from hetsyn_client import StreamingClient
     from hetsyn_model import (
@@ -57,8 +60,11 @@ __all__ = [
     "StreamingClient",
     "Streams",
     "SurrogateSpec",
+    "export_network",
+    "export_step",
     "fit",
     "from_reference",
+    "import_onnx",
     "main",
     "variant",
     "version",
@@ -67,8 +73,11 @@ __all__ = [
 
 # public names by the module that has them
 _LAZY = {
+    "export": ("export_network",),
     "export.parity": ("Streams",),
     "export.evaluation": ("Evaluation",),
+    "export.step": ("export_step",),
+    "export.onnx_import": ("import_onnx",),
     "export.write": ("Source", "write_artifact"),
     "hetsyn_client": ("StreamingClient",),
     "hetsyn_model": (
@@ -109,16 +118,17 @@ SUBCOMMANDS = {
     "train": Subcommand("hetsyn_model.commands", "Train a network on sound, spikes or series of values.", "train"),
     "experiment": Subcommand("experiments.commands", "Run one of the paper's experiments.", "train"),
     "export": Subcommand("export.commands", "Turn a trained checkpoint into an artifact that can be served.", "train"),
+    "import-onnx": Subcommand("export.onnx_commands", "Turn a stateful ONNX model into an artifact.", "train"),
     "serve": Subcommand("service.commands.serve", "Serve the models of a folder over HTTP.", "cpu"),
     "reload": Subcommand("service.commands.reload", "Make a server read its folder of models again.", "cpu"),
-    "stream": Subcommand("hetsyn_client.commands", "Stream a recording to a server and show what it hears.", "cpu"),
+    "stream": Subcommand("hetsyn_client.commands", "Stream a recording, spikes or values to a server.", "cpu"),
     "bench": Subcommand("hetsyn_client.loadtest.commands", "Put a server under load and measure its latency.", "bench"),
     "inspect": Subcommand(
         "service.commands.inspect", "Check an artifact and show its sizes, errors and accuracy.", "cpu"
     ),
 }
 OPTIONAL = (
-    *("torch", "h5py", "matplotlib", "onnx", "scipy", "soundfile", "threadpoolctl"),
+    *("torch", "h5py", "matplotlib", "onnx", "onnxscript", "soundfile"),
     *("onnxruntime", "hdrh", "redis", "cryptography"),
 )
 # of a dependency that the subcommand needs only for some of its options
@@ -171,7 +181,7 @@ def _register(name: str, subcommand: Subcommand) -> None:
     def run(context: typer.Context) -> None:
         try:
             module = importlib.import_module(subcommand.module)
-            command = typer.main.get_command(getattr(module, name))
+            command = typer.main.get_command(getattr(module, name.replace("-", "_")))
             command(args=list(context.args), prog_name=f"hetsyn {name}")
         except ModuleNotFoundError as error:
             missing = (error.name or "").partition(".")[0]

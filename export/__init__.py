@@ -10,13 +10,22 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from export.folder import ExportError
+    from export.onnx_import import import_onnx
+    from export.own_network import export_network
+    from export.step import export_step
 
 __all__ = [
     "ExportError",
+    "export_network",
+    "export_step",
+    "import_onnx",
 ]
 
 _MODULE_OF = {
     "ExportError": "export.folder",
+    "export_network": "export.own_network",
+    "export_step": "export.step",
+    "import_onnx": "export.onnx_import",
 }
 
 

@@ -12,7 +12,7 @@ from service.batching.cost import CostModel
 from service.batching.policy import Waiting
 from service.contract.manifest import FormName
 from service.engine.engine import Segment
-from service.engine.work import Job, Outcome, count_events
+from service.engine.work import Job, Outcome, count_events, resampler_of
 from service.errors import HetsynError
 from service.models.model import Model
 
@@ -81,7 +81,7 @@ class Estimates:
         """
         group: Hashable = batch[0].waiting.group
         steps = measured.segment.steps + len(batch)
-        if has_audio(batch):
+        if has_unknown_spikes(batch):
             self._costs.observe(("encode", group), steps, 0, measured.encode_s)
             self._costs.observe_density(("network", group), measured.segment.events / steps)
         self._costs.observe(("network", group), steps, measured.segment.events, measured.network_s)
@@ -157,7 +157,7 @@ class Estimates:
         steps = events = audio_steps = 0
         for item in batch:
             job, left = item.job, item.left
-            resampler = job.stream.resampler
+            resampler = resampler_of(item.model, job)
             if resampler is not None and resampler.is_slow:
                 return inf  # its time does not hang on the steps
             if left > MAX_SEGMENT_STEPS or job.steps:
@@ -181,6 +181,6 @@ class Estimates:
         return expected_s
 
 
-def has_audio(batch: Sequence[Item]) -> bool:
-    """Whether an encoder makes spikes of the batch."""
-    return any(item.job.stream.kind == "audio" for item in batch)
+def has_unknown_spikes(batch: Sequence[Item]) -> bool:
+    """Whether an encoder may make spikes of the batch: it has audio or values."""
+    return any(item.job.stream.kind != "spikes" for item in batch)

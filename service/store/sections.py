@@ -19,9 +19,9 @@ from pydantic import ValidationError
 from service.contract.decision import is_distribution, is_possible_score
 from service.contract.manifest import FormName, Manifest, TensorDescription
 from service.engine.fault import score_of_row
-from service.engine.resampler import Resampler
+from service.engine.resampler import Resampler, check_rates
 from service.engine.stream import StreamState
-from service.errors import StateMismatch
+from service.errors import InputError, StateMismatch
 from service.models.model import Arrays, Model
 from service.runtime.onnx import Array
 from service.runtime.state_memory import LARGEST_VALUE, is_bounded
@@ -143,7 +143,12 @@ def read_resampler(
         StateMismatch: no chunk can have led to it.
     """
     encoder = manifest.encoder
-    if encoder is None or target_hz != encoder.sample_rate_hz or not LOWEST_RATE_HZ <= rate_hz <= HIGHEST_RATE_HZ:
+    if (
+        encoder is None
+        or encoder.kind != "audio"
+        or target_hz != encoder.sample_rate_hz
+        or not LOWEST_RATE_HZ <= rate_hz <= HIGHEST_RATE_HZ
+    ):
         raise StateMismatch("the session record's sample rates are not those of its model")
     resampler = Resampler.from_record(rate_hz, target_hz, read_samples(content, "waiting"), received, emitted)
     if received > LARGEST_COUNT or not resampler.is_possible:
@@ -169,17 +174,32 @@ def check_stream(model: Model, form: FormName, row: NDArray[np.float32], stream:
         raise StateMismatch(f"the session record's network has done {stream.step} steps, its session {total_steps}")
     if not is_possible_score(model.manifest.decision, *score_of_row(model, form, row), stream.step):
         raise StateMismatch("the session record's steps cannot have led to its score")
-    if stream.kind == "spikes":
+    if stream.kind != "audio":
         if resampler is not None or len(stream.pending):
-            raise StateMismatch("the session record takes spikes, but has sound that waits")
+            raise StateMismatch(f"the session record takes {stream.kind}, but has sound that waits")
+        if model.takes_values_only if stream.kind == "spikes" else not model.row_values:
+            raise StateMismatch(f"the session record takes {stream.kind}, which its model does not")
         return
-    if encoder is None or resampler is None:
+    if encoder is None or encoder.kind != "audio" or resampler is None:
         raise StateMismatch("the session record takes sound, but it has no resampler, or its model has no encoder")
     if not (
         len(stream.pending) < encoder.samples_per_step
         and resampler.emitted == total_steps * encoder.samples_per_step + len(stream.pending)
     ):
         raise StateMismatch(_NOT_FITTING)
+
+
+def check_imported_rates(stream: StreamState) -> None:
+    """Check that a session may begin with a stream's sample rate. A store may have others, which older servers took.
+
+    Raises:
+        StateMismatch: it may not.
+    """
+    if stream.resampler is not None:
+        try:
+            check_rates(stream.resampler.rate_hz, stream.resampler.target_hz)
+        except InputError as error:
+            raise StateMismatch(f"the session record's {error}") from error
 
 
 def read_reply(content: memoryview, manifest: Manifest, max_steps: int) -> Reply:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Callable, Iterable, Mapping
+from math import inf
 
 from pydantic import TypeAdapter, ValidationError
 
-from hetsyn_client import events, frames
+from hetsyn_client import events, frames, values
 from service.errors import InputError, TokenForeign
 from service.wire.chunk import AudioChunk, Chunk, digest
 from service.wire.content_types import L16_TYPE, WAV_TYPES, parse_content_type, unsupported
@@ -17,12 +18,17 @@ from service.wire.explain import explain_invalid
 from service.wire.large_json import PIECE_BYTES, UNKNOWN_FIELD, decode_large
 from service.wire.pcm import decode_l16, decode_wav
 from service.wire.schema import Envelope, InferBody, InferRequest
+from service.wire.values import unpack_values
 
 _BODY: TypeAdapter[InferBody] = TypeAdapter(InferBody)
 
 
-def decode_json(body: bytes) -> InferRequest:
+def decode_json(body: bytes, max_rows: float = inf) -> InferRequest:
     """Decode a JSON body.
+
+    Args:
+        body: of a request.
+        max_rows: of a matrix in a body that is long; the engine counts the steps of others.
 
     Raises:
         InputError: the body is not JSON, or not of the schema; the message names the first wrong field.
@@ -31,7 +37,7 @@ def decode_json(body: bytes) -> InferRequest:
     """
     chunk: Chunk | None = None
     if len(body) > PIECE_BYTES:
-        parsed, chunk = decode_large(body)
+        parsed, chunk = decode_large(body, max_rows)
     else:
         try:
             parsed = _BODY.validate_json(body)
@@ -46,7 +52,7 @@ def decode_json(body: bytes) -> InferRequest:
 
 
 def decode_raw(content_type: str, query: Iterable[tuple[str, str]], body: bytes) -> InferRequest:
-    """Decode a body that is not JSON: audio, packed events, or either in a frame with a token.
+    """Decode a body that is not JSON: audio, packed events, packed values, or one of them in a frame with a token.
 
     Args:
         content_type: with its parameters.
@@ -116,6 +122,8 @@ def _raw_decoder(media_type: str, parameters: Mapping[str, str]) -> Callable[[by
         return lambda body: AudioChunk(*decode_l16(body, parameters))
     if media_type == events.MEDIA_TYPE:
         return unpack_events
+    if media_type == values.MEDIA_TYPE:
+        return lambda body: unpack_values(body, parameters)
     raise unsupported(media_type)
 
 

@@ -167,8 +167,8 @@ def test_leaving_a_speaker_out_reports_on_them(words: Path, tmp_path: Path) -> N
         (("train", "docs/recordings", "--out", "x"), "the name is not label_speaker_take.wav"),
         (("train", "docs/recordings", "--out", "x", "--config", "no.toml"), "no.toml: cannot be read"),
         (("train", "docs/recordings", "--out", "x", "--device", "gpu"), "device 'gpu' is none that torch knows"),
-        (("export", "nowhere.pt", "--out", "x/1"), "nowhere.pt: the checkpoint cannot be read"),
-        (("export", __file__, "--out", "x/1"), "not a checkpoint"),
+        (("export", "nowhere.pt", "--out", "x/1"), "nowhere.pt: cannot be read"),
+        (("export", __file__, "--out", "x/1"), "not a file of torch.save"),
     ],
 )
 def test_errors_name_their_cause(arguments: tuple[str, ...], message: str) -> None:

@@ -34,7 +34,9 @@ def texts(page: Path) -> list[str]:
 
 def options_of_hetsyn(name: str, rest: str) -> set[str]:
     """The options of a command, and of its subcommand if the words after it begin with one."""
-    command = typer.main.get_command(getattr(importlib.import_module(hetsyn.SUBCOMMANDS[name].module), name))
+    command = typer.main.get_command(
+        getattr(importlib.import_module(hetsyn.SUBCOMMANDS[name].module), name.replace("-", "_"))
+    )
     words = rest.split()
     if isinstance(command, click.Group | typer.core.TyperGroup):
         # train has a command that goes without its name

@@ -7,12 +7,15 @@ import random
 import tracemalloc
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.errors import HetsynError, InputError
+from service.errors import HetsynError, InputError, TooLarge
+from service.settings import Limits
 from service.wire import decode, large_json
+from service.wire.chunk import ValuesChunk
 from service.wire.decode import decode_json
 from tests.support.json_bombs import DECODED, REFUSED
 
@@ -33,7 +36,7 @@ def refusal(body: bytes) -> tuple[HetsynError, int]:
     tracemalloc.start()
     try:
         with pytest.raises(HetsynError) as caught:
-            decode_json(body)
+            decode_json(body, Limits.max_chunk_steps)
         return caught.value, tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
@@ -44,6 +47,17 @@ def test_large_bodies_are_decoded_as_whole_ones(name: str, monkeypatch: pytest.M
     body = DECODED[name](LENGTH)
     pieces = decode_json(body)
     monkeypatch.setattr(decode, "PIECE_BYTES", 2 * LENGTH)
+    assert pieces.digest == decode_json(body).digest
+
+
+def test_large_rows_of_values_are_decoded_as_whole_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = np.random.default_rng(0).normal(size=(20_000, 3)).astype(np.float32)
+    body = json.dumps({"input": {"kind": "values", "values": values.tolist()}}).encode()
+    assert len(body) > LENGTH
+    pieces = decode_json(body)
+    assert isinstance(pieces.chunk, ValuesChunk)
+    np.testing.assert_array_equal(pieces.chunk.values, values)
+    monkeypatch.setattr(decode, "PIECE_BYTES", 4 * LENGTH)
     assert pieces.digest == decode_json(body).digest
 
 
@@ -62,6 +76,8 @@ numbers: st.SearchStrategy[Any] = st.one_of(
 good = st.integers(0, 3)
 arrays = st.lists(st.one_of(good, good, good, good, numbers), max_size=12)
 rows = st.lists(st.one_of(st.lists(st.integers(0, 1), min_size=3, max_size=3), arrays), max_size=6)
+reals = st.one_of(st.integers(-9, 9), st.floats(width=32), st.sampled_from([1e39, True, None]))
+real_rows = st.lists(st.lists(reals, min_size=2, max_size=2), max_size=6)
 inputs = st.one_of(
     st.none(),
     st.fixed_dictionaries({"kind": st.just("events"), "steps": st.integers(0, 9), "times": arrays, "units": arrays}),
@@ -69,7 +85,8 @@ inputs = st.one_of(
         lambda pairs: {"kind": "events", "steps": 4, "times": [t for t, _ in pairs], "units": [i for _, i in pairs]}
     ),
     st.fixed_dictionaries({"kind": st.just("dense"), "spikes": st.one_of(rows, arrays)}),
-    st.fixed_dictionaries({"kind": st.sampled_from(["dense", "audio", "x"]), "times": arrays}),
+    st.fixed_dictionaries({"kind": st.just("values"), "values": st.one_of(real_rows, rows, arrays)}),
+    st.fixed_dictionaries({"kind": st.sampled_from(["dense", "values", "audio", "x"]), "times": arrays}),
 )
 bodies = st.fixed_dictionaries(
     {"end": st.just(True), "input": inputs},
@@ -135,7 +152,21 @@ def test_positions_are_those_in_the_whole_body(monkeypatch: pytest.MonkeyPatch) 
         '"dense", "spikes": [[0, 1], [0, 1], [0, 1], [0]]': r"spikes\[3\] has 1 values",
         '"dense", "spikes": [[0, 1], [0, 1], [0, 1], 5]': r"input\.spikes\[3\]: send an array",
         '"dense", "spikes": [[0, 1], [0, 1], [0, 1],]': r"input\.spikes\[3\] is empty",
+        '"values", "values": [[0, 1.5], [0, 1], [-2, 1], [0, 1e40]]': r"values\[3\]\[1\] is 1e\+40",
+        '"values", "values": [[0, 1.5], [0, 1], [-2, 1], [0]]': r"values\[3\] has 1 values, but values\[0\] has 2",
+        '"values", "values": [[0, 1.5], [0, 1], [-2, 1], 5]': r"input\.values\[3\]: send an array",
+        '"values", "values": [[0, 1.5], [0, 1], [-2, 1],]': r"input\.values\[3\] is empty",
+        '"values", "values": [[0, 1.5], [0, 1], [-2, NaN]]': r"input\.values\[2\]\[1\]: send a number",
+        '"values", "values": [[0, 1.5], [0, 1], [-2, true]]': r"input\.values\[2\]\[1\]: send a number",
         '"dense", "spikes": [[0, 1], [0, 1], [0, null]]': r"input\.spikes\[2\]\[1\]: send a number",
     }.items():
         with pytest.raises(InputError, match=sentence):
             decode_json(b'{"input": {"kind": %b}}' % text.encode())
+
+
+@pytest.mark.parametrize(("kind", "name"), [("dense", "spikes"), ("values", "values")])
+def test_rows_are_counted_before_they_are_decoded(kind: str, name: str) -> None:
+    content = b'{"input":{"kind":"%s","%s":[%s]}}' % (kind.encode(), name.encode(), b",".join([b"[1]"] * 40_000))
+    assert decode_json(content, 40_000).chunk is not None
+    with pytest.raises(TooLarge, match=rf"input\.{name} has 40000 rows, and at most 39999 are taken: cut it into"):
+        decode_json(content, 39_999)
