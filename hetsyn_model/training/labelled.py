@@ -129,7 +129,7 @@ class LabelledData(Generic[T]):
         self.teachers = [tie(teacher, self._bands) if how.tied else teacher for teacher in teachers]
         for teacher in self.teachers:
             teacher.eval()
-            teacher.fit_banks(size=how.bank_size)
+            teacher.fit_banks(size=how.bank_size, hold=True)
             teacher.to(device)
         self._extra_count = min(len(data.extra), round(how.extra_per_real * len(data.real)))
 

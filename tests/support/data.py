@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 CLASSES = ("low", "middle", "high")
 QUICK = """
 [network]
-hidden = [16]
+hidden = [24]
 [training]
-epochs = 6
+epochs = 15
 batch = 8
 learning_rate = 1e-2
 average = 0.8

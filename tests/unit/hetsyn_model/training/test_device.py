@@ -27,6 +27,7 @@ SPECS = {
     "homneu": replace(SPEC, neuron=variant("homneu"), recurrent=False),
     "alif": replace(SPEC, neuron=variant("alif")),
     "spike_count": replace(SPEC, decision=DecisionSpec("spike_count", skip_steps=2)),
+    "zero": replace(SPEC, neuron=NeuronSpec(potential="membrane", reset="zero", decay_range=(0.0, 0.9))),
     "last": replace(SPEC, decision=DecisionSpec("last"), neuron=NeuronSpec(decay_range=(0.0, 0.9))),
 }
 
@@ -44,7 +45,7 @@ class OnlyMeta(TorchDispatchMode):
 
 def on_meta(network: Network) -> Network:
     """The network on the meta device; its banks, which need values, are fitted before."""
-    network.fit_banks(size=3)
+    network.fit_banks(size=3, hold=True)
     return network.to("meta")
 
 
@@ -116,7 +117,7 @@ def test_a_gpu_trains_what_the_cpu_trains() -> None:
     losses = []
     for device in ("cpu", "cuda"):
         network = Network(replace(spec, dropout=0.0))
-        network.fit_banks(size=3)
+        network.fit_banks(size=3, hold=True)
         spikes = torch.rand(2, 7, spec.channels, generator=torch.Generator().manual_seed(0)) < 0.3
         here = Batch(Events.of(spikes), torch.tensor([7, 5]), torch.tensor([0, 2])).to(device)
         losses.append(float(network.to(device).rollout(here.events, "bank", here.steps).probabilities.log().sum()))
