@@ -22,12 +22,12 @@ from experiments.checkout import RESULTS
 from experiments.results import RunResult, identity, read_file
 from experiments.run import RunSpec, open_task
 from experiments.shd import ShdSpec
+from experiments.speech import LABELS, VALIDATION_EVERY
 from experiments.task import MissingData
 from experiments.vision import CLOTHES, ImageSpec, encode, read_fashion_mnist
 from hetsyn_model.training.batch import Batch
 from hetsyn_model.training.checkpoint import Checkpoint
 from hetsyn_model.training.data import SHD_CHANNELS, read_folder, split_takes
-from experiments.speech import LABELS, VALIDATION_EVERY
 from hetsyn_model.training.voices.digits import KEYS
 from tests.support.paths import FSDD, ROOT
 from tests.support.tools import NO_FASHION_MNIST, NO_RECORDINGS

@@ -24,7 +24,6 @@ from tests.support.paths import ROOT
 from tests.support.tools import NO_ESPEAK
 from tests.support.words import write_words
 
-
 DIGITS = ("--config", "speech-digits", "--threads", "1")
 
 

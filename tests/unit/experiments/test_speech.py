@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
-from experiments.speech import SERVED_TAIL_STEPS, SHARPNESS, SMOOTHING, TAIL_STEPS, Speech
+from experiments.speech import ROOM_AND_LINE, SERVED_TAIL_STEPS, SHARPNESS, SMOOTHING, TAIL_STEPS, Speech
 from hetsyn_model.encoder import EncoderSpec
 from hetsyn_model.training.augment import AugmentSpec
-from experiments.speech import ROOM_AND_LINE
 
 
 def test_encoder_and_variation_are_those_of_the_kept_results() -> None:

@@ -106,7 +106,7 @@ def test_a_name_that_no_server_reads_is_refused_at_once(tmp_path: Path) -> None:
 
 def test_the_encoder_is_verified_without_recordings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     other = replace(ENCODER, spacing_db=ENCODER.spacing_db + 1)
-    monkeypatch.setattr("export.write.encoder_graph", lambda _: encoder_graph(other))
+    monkeypatch.setattr("export.encoders.encoder_graph", lambda _: encoder_graph(other))
     with pytest.raises(ParityError, match="encoder"):
         write_artifact(source(), evaluation(), tmp_path / "tiny/1")
 
