@@ -251,7 +251,8 @@ def serve_models(
 
     trial_process = TrialProcess(max_model_bytes, load_timeout_s)
     context.call_on_close(trial_process.stop)
-    faulthandler.enable()  # a graph can end the process; this says where
+    with suppress(OSError):  # standard error is no file
+        faulthandler.enable()  # a graph can end the process; this says where
 
     import uvicorn
 
