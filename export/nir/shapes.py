@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import prod
 
 from export.nir.errors import NirError
-from export.nir.graph import INPUT, Graph, Node
+from export.nir.graph import INPUT, WEIGHTS, Graph, Node
 from export.nir.ordering import Order
 
 Shape = tuple[int, ...]
@@ -22,7 +22,7 @@ def shapes_of(graph: Graph, order: Order) -> dict[str, Shape]:
     for name in _by_known_sources(graph, order):
         node = graph.nodes[name]
         if node.kind == INPUT:
-            found[name] = _input_shape(node)
+            found[name] = _input_shape(node, [graph.nodes[target] for target in graph.targets(name)])
             continue
         shapes = {source: found[source] for source in graph.sources(name) if source in found}
         first, *others = shapes.items()
@@ -57,18 +57,20 @@ def _taken(graph: Graph, found: Mapping[str, Shape], target: str, source: str) -
     return others[0] if others else found[source]
 
 
-def _input_shape(node: Node) -> Shape:
+def _input_shape(node: Node, targets: Sequence[Node]) -> Shape:
     shape = node.options.get("input_type")
     if shape is None:
         raise NirError(f"node {node.name!r}: the Input has no shape: write it as nir.Input(numpy.array([channels]))")
     shape = (shape,) if isinstance(shape, int) else tuple(shape)
     if not shape or min(shape) < 1:
         raise NirError(f"node {node.name!r}: the Input has shape {list(shape)}: give the number of channels")
+    if len(shape) == 2 and targets and all(target.kind in WEIGHTS for target in targets):
+        return shape[1:]  # a matrix takes a row: Norse writes the batch of its example as a side, Sinabs its steps
     return shape
 
 
 def _output_shape(node: Node, shape: Shape, source: str) -> Shape:
-    if node.kind in ("Linear", "Affine"):
+    if node.kind in WEIGHTS:
         outputs, inputs = node.values["weight"].shape
         if shape != (inputs,):
             raise _misfit(node, shape, source, f"its weight takes {inputs}")
