@@ -29,8 +29,9 @@ from hetsyn_client.errors import HetsynError
 from hetsyn_client.extras import install_command
 
 if TYPE_CHECKING:
+    from export.evaluation import Evaluation
     from export.parity import Streams
-    from export.write import Evaluation, Source, write_artifact
+    from export.write import Source, write_artifact
     from hetsyn_client import StreamingClient
     from hetsyn_model import (
         DecisionSpec,
@@ -65,7 +66,8 @@ __all__ = [
 # public names by the module that has them
 _LAZY = {
     "export.parity": ("Streams",),
-    "export.write": ("Evaluation", "Source", "write_artifact"),
+    "export.evaluation": ("Evaluation",),
+    "export.write": ("Source", "write_artifact"),
     "hetsyn_client": ("StreamingClient",),
     "hetsyn_model": (
         *("DecisionSpec", "Events", "Network", "NetworkSpec", "NeuronSpec", "SurrogateSpec"),
@@ -113,7 +115,7 @@ SUBCOMMANDS = {
     ),
 }
 OPTIONAL = (
-    *("torch", "h5py", "matplotlib", "onnx", "scipy", "soundfile", "threadpoolctl"),
+    *("torch", "h5py", "matplotlib", "onnx", "onnxscript", "scipy", "soundfile", "threadpoolctl"),
     *("onnxruntime", "hdrh", "redis", "cryptography"),
 )
 # of a dependency that the subcommand needs only for some of its options

@@ -24,8 +24,9 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
+from export.evaluation import padded
 from export.parity import Difference, Streams, run_torch, verify_form
-from export.write import CHECKPOINT, graphs_by_runtime, padded
+from export.write import CHECKPOINT, graphs_by_runtime
 from hetsyn_model.encoder import Encoder
 from hetsyn_model.state import Form
 from hetsyn_model.training.augment import encode_batch

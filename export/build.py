@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,11 +15,32 @@ DOMAIN = "hetsyn"  # of our own operators, service/runtime/operators
 
 DTYPES = {
     "float32": TensorProto.FLOAT,
+    "float16": TensorProto.FLOAT16,
+    "int8": TensorProto.INT8,
+    "uint8": TensorProto.UINT8,
     "int16": TensorProto.INT16,
+    "int32": TensorProto.INT32,
     "float64": TensorProto.DOUBLE,
     "int64": TensorProto.INT64,
     "bool": TensorProto.BOOL,
 }
+
+
+def _rename(graph: onnx.GraphProto, prefix: str) -> None:
+    """Prefix every name, in subgraphs too (``onnx.compose`` leaves out their references to constants outside), and
+    drop what only tools read: an exporter's notes have paths of its machine."""
+    del graph.value_info[:], graph.metadata_props[:]
+    for value in (*graph.input, *graph.output, *graph.initializer):
+        value.name = prefix + value.name
+    for node in graph.node:
+        del node.metadata_props[:]
+        node.doc_string = ""
+        node.name = prefix + node.name if node.name else ""
+        for names in (node.input, node.output):
+            names[:] = [prefix + name if name else "" for name in names]  # an empty one is left out
+        for attribute in node.attribute:
+            for subgraph in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
+                _rename(subgraph, prefix)
 
 
 class GraphBuilder:
@@ -94,6 +115,26 @@ class GraphBuilder:
         """int64 [1], length of an axis."""
         return str(self.node("Shape", value, start=axis, end=axis + 1))
 
+    def splice(self, graph: onnx.GraphProto, prefix: str, inputs: Mapping[str, str]) -> dict[str, str]:
+        """Add the nodes and constants of another graph.
+
+        Args:
+            graph: whose inputs all get a value.
+            prefix: of the names of its values, which no other value's name begins with.
+            inputs: a value for each input, by the input's name.
+
+        Returns:
+            The value of each output, by the output's name.
+        """
+        for name, value in inputs.items():
+            self.bind(prefix + name, value)
+        renamed = onnx.GraphProto()
+        renamed.CopyFrom(graph)
+        _rename(renamed, prefix)
+        self._nodes.extend(renamed.node)
+        self._constants.extend(renamed.initializer)
+        return {value.name: prefix + value.name for value in graph.output}
+
     def call(
         self, function: onnx.FunctionProto, inputs: Sequence[str], outputs: Sequence[str], **attributes: Any
     ) -> None:
@@ -130,9 +171,15 @@ class GraphBuilder:
             attributes=list(attributes),
         )
 
-    def model(self, *functions: onnx.FunctionProto) -> bytes:
-        """The checked, serialised model; the same bytes for the same graph."""
-        domains = [helper.make_opsetid("", OPSET)] + ([helper.make_opsetid(DOMAIN, 1)] if functions else [])
+    def model(self, *functions: onnx.FunctionProto, opsets: Mapping[str, int] | None = None) -> bytes:
+        """The checked, serialised model; the same bytes for the same graph.
+
+        Args:
+            functions: that its nodes call.
+            opsets: versions of further operators that its nodes use, by domain; of ONNX's own one above ``OPSET``.
+        """
+        versions = {"": OPSET} | dict(opsets or {}) | ({DOMAIN: 1} if functions else {})
+        domains = [helper.make_opsetid(domain, version) for domain, version in versions.items()]
         model = helper.make_model(
             self.graph(),
             functions=list(functions),

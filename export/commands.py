@@ -62,9 +62,10 @@ def export_checkpoint(
 ) -> None:
     """Verify and write an artifact. If the implementations disagree, nothing is written."""
     from experiments.task import MissingData
+    from export.folder import ExportError
     from export.parity import ParityError
     from export.sources import from_checkpoint, shd_size
-    from export.write import ArtifactPathError, write_artifact
+    from export.write import write_artifact
     from hetsyn_model.bank import BankError
     from hetsyn_model.run_folder import RunError
     from hetsyn_model.training.checkpoint import CheckpointFileError
@@ -91,7 +92,7 @@ def export_checkpoint(
                 on_progress=on_progress,
             )
     except (
-        ArtifactPathError,
+        ExportError,
         BankError,
         CheckpointFileError,
         ParityError,

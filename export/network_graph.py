@@ -21,10 +21,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from export.build import GraphBuilder
+from export.decision_graph import class_probabilities, decide
 from hetsyn_model.bank import BankWeights
 from hetsyn_model.compiled import Compiled, LayerWeights
 from hetsyn_model.spec import NetworkSpec, decay_of
-from hetsyn_model.state import DECISION_SCORE, DECISION_SCORE_LOW, DECISION_STEP, state_name
+from hetsyn_model.state import DECISION_SCORE, state_name
 from hetsyn_model.synapse import SynapsePath
 from service.contract.graph_io import (
     EVENT_ROW,
@@ -180,7 +181,7 @@ def _chunk_body(compiled: Compiled, weights: Mapping[str, Numbers]) -> GraphBuil
     graph.bind(NEXT_STEP, step)
     after_chunk = dict(zip([tensor.name for tensor in layout], final, strict=True))
     graph.bind(SCORES, after_chunk[DECISION_SCORE])
-    graph.bind(PROBABILITIES, _probabilities(graph, spec, after_chunk, step))
+    graph.bind(PROBABILITIES, class_probabilities(graph, spec.decision, spec.outputs, after_chunk, step))
     first, axis = graph.constant([0], "int64"), graph.constant([1], "int64")
     for name, trace in zip(traces, after[len(states) + 1 :], strict=True):
         graph.bind(name, graph.node("Slice", trace, first, graph.unsqueeze(longest, 0), axis))
@@ -190,29 +191,6 @@ def _chunk_body(compiled: Compiled, weights: Mapping[str, Numbers]) -> GraphBuil
 def _wide(name: str) -> str:
     """The float32 value of weights that the operator takes as int16."""
     return f"chunk/{name}"
-
-
-def _probabilities(graph: GraphBuilder, spec: NetworkSpec, state: Mapping[str, str], step: str) -> str:
-    score = state[DECISION_SCORE]
-    if spec.decision.rule == "spike_count":  # a float32 of a count above 2^24 would miss a spike
-        total = graph.node(
-            "Add", *(graph.cast(state[name], "float64") for name in (DECISION_SCORE, DECISION_SCORE_LOW))
-        )
-        largest = graph.node("ReduceMax", total, graph.constant([-1], "int64"))
-        score = graph.cast(graph.node("Sub", total, largest), "float32")
-    if spec.decision.rule != "sum_softmax":
-        return str(graph.node("Softmax", score, axis=-1))
-    counted = graph.node("Sub", step, graph.constant(spec.decision.skip_steps, "int64"))
-    counted = graph.unsqueeze(graph.cast(graph.node("Max", counted, graph.constant(0, "int64")), "float32"), 1)
-    share = graph.node("Div", score, graph.node("Max", counted, graph.constant(1.0, "float32")))
-    return str(
-        graph.node(
-            "Where",
-            graph.node("Greater", counted, graph.constant(0.0, "float32")),
-            share,
-            graph.constant(1.0 / spec.outputs, "float32"),
-        )
-    )
 
 
 def _step_graph(
@@ -236,7 +214,7 @@ def _step_graph(
         if layer.name != "readout":
             outputs[spikes_name(layer.name)] = fired
     outputs[READOUT] = potential
-    _decide(body, spec, before, after, potential, fired)
+    decide(body, spec.decision, before, after, potential, fired)
     for tensor in layout:
         mask = body.unsqueeze(active, *range(1, len(tensor.shape) + 1)) if tensor.shape else active
         value = body.node("Where", mask, after[tensor.name], before[tensor.name])
@@ -345,20 +323,3 @@ def _spikes(
     spikes = body.cast(body.node("Greater", potential, level), "float32")
     after[state_name(name, "reset_current")], after[state_name(name, "spikes")] = reset, spikes
     return potential, spikes
-
-
-def _decide(
-    body: GraphBuilder, spec: NetworkSpec, before: dict[str, str], after: dict[str, str], potential: str, fired: str
-) -> None:
-    rule = spec.decision.rule
-    score, step = before[DECISION_SCORE], before[DECISION_STEP]
-    counts = body.unsqueeze(body.node("GreaterOrEqual", step, body.constant(spec.decision.skip_steps, "int64")), 1)
-    if rule in ("sum_softmax", "spike_count"):
-        gain = body.node("Softmax", potential, axis=-1) if rule == "sum_softmax" else fired
-        gain = body.node("Where", counts, gain, body.constant(0.0, "float32"))
-        value = body.node("Add", gain, before[DECISION_SCORE_LOW])
-        after[DECISION_SCORE] = body.node("Add", score, value)
-        after[DECISION_SCORE_LOW] = body.node("Sub", value, body.node("Sub", after[DECISION_SCORE], score))
-    else:
-        after[DECISION_SCORE] = body.node("Where", counts, potential, score)
-    after[DECISION_STEP] = body.node("Add", step, body.constant(1, "int64"))

@@ -9,7 +9,8 @@ import torch
 
 from experiments.run import RunSpec, open_task
 from experiments.task import first_streams
-from export.write import Evaluation, Source, padded, seeded_streams
+from export.evaluation import Evaluation, padded, seeded_streams
+from export.write import Source
 from hetsyn_model.encoder import Encoder
 from hetsyn_model.network import Network
 from hetsyn_model.spec import DecisionSpec, NetworkSpec, NeuronSpec

@@ -3,15 +3,9 @@
 from __future__ import annotations
 
 import copy
-import hashlib
-import io
-import platform
-import shutil
-import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +14,8 @@ import torch
 from numpy.typing import NDArray
 
 from export.encoder_graph import encoder_graph, encoder_state
+from export.evaluation import Evaluation, noise_and_silence
+from export.folder import GOLDEN, assemble_manifest, check_absent, check_name, golden_file, write_folder
 from export.network_graph import network_graph
 from export.parity import Difference, ParityError, Streams, run_torch, verify_encoder, verify_form
 from export.torchscript import torchscript
@@ -30,7 +26,6 @@ from hetsyn_model.spec import ERROR_BOUND
 from hetsyn_model.state import FORMS, Form, state_bytes
 from hetsyn_model.training.checkpoint import Checkpoint
 from service.contract import manifest as contract
-from service.contract.artifact import Artifact
 from service.contract.graph_io import Float32Array
 from service.runtime.onnx import Graph, load_graph, operators_problem
 from service.runtime.operators import library
@@ -40,23 +35,6 @@ ENCODER_FILE = "encoder.onnx"
 SEGMENT = 32  # streams that a verification holds in memory at once, in the exact form
 
 OnProgress = Callable[[str, str], None]
-
-
-class ArtifactPathError(ValueError):
-    """Not a folder NAME/VERSION that a server could read."""
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """What verifies and judges a network.
-
-    Attributes:
-        streams: spikes to run through every implementation.
-        labels: int64 [stream], their classes; None where there are none.
-    """
-
-    streams: Streams
-    labels: torch.Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -163,13 +141,8 @@ def write_artifact(
         ArtifactPathError: a name or version that no server reads.
         FileExistsError: there is something at ``out``.
     """
-    for what, name in (("name", source.name), ("version", source.version)):
-        if not contract.is_name(name):
-            raise ArtifactPathError(
-                f"{what} {name!r}: write to a folder NAME/VERSION, each of letters, digits and . _ -, at most 64"
-            )
-    if out.exists():
-        raise FileExistsError(f"{out} exists: artifacts are never overwritten, choose another version")
+    check_name(source.name, source.version)
+    check_absent(out)
     network = copy.deepcopy(source.network).float().eval()
     on_progress("fit the bank", "")
     errors = network.fit_banks(size=bank_size, error_bound=error_bound)
@@ -207,9 +180,7 @@ def write_artifact(
         golden |= verified.golden
         forms[form] = described
         reports.append(_report(form, described, verified))
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, **golden)  # type: ignore[arg-type]
-    files["golden.npz"] = buffer.getvalue()
+    files[GOLDEN] = golden_file(golden)
     epoch = source.provenance.get("epoch")
     checkpoint = Checkpoint(
         network, source.encoder, source.tail_steps, epoch if isinstance(epoch, int) else None, source.experiment
@@ -217,8 +188,7 @@ def write_artifact(
     files[CHECKPOINT] = checkpoint.to_bytes()
     manifest = _manifest(source, forms, files)
     on_progress(f"write {out}", "")
-    _write_all(out, files | {contract.MANIFEST: (manifest.model_dump_json(indent=1) + "\n").encode()})
-    Artifact.open(out)
+    write_folder(out, manifest, files)
     return reports
 
 
@@ -334,13 +304,7 @@ def _manifest(
     source: Source, forms: dict[contract.FormName, contract.FormDescription], files: dict[str, bytes]
 ) -> contract.Manifest:
     spec, encoder = source.network.spec, source.encoder
-    made_with: dict[str, str | int | float | bool | None] = {
-        "hetsyn": version("hetsyn"),
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-    }
-    return contract.Manifest(
-        format_version=contract.FORMAT_VERSION,
+    return assemble_manifest(
         name=source.name,
         version=source.version,
         description=source.description,
@@ -361,58 +325,8 @@ def _manifest(
         decision=contract.Decision(
             rule=spec.decision.rule, skip_steps=spec.decision.skip_steps, tail_steps=source.tail_steps
         ),
-        default_form="bank" if forms["bank"].state_bytes <= forms["exact"].state_bytes else "exact",
         forms=forms,
-        files={
-            name: contract.FileEntry(bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
-            for name, content in files.items()
-        },
-        provenance=made_with | source.provenance,
+        default_form="bank" if forms["bank"].state_bytes <= forms["exact"].state_bytes else "exact",
+        files=files,
+        provenance=source.provenance,
     )
-
-
-def _write_all(out: Path, files: dict[str, bytes]) -> None:
-    """The folder appears complete or not at all."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
-    try:
-        for name, content in files.items():
-            (scratch / name).write_bytes(content)
-        scratch.chmod(0o755)
-        scratch.rename(out)
-    except BaseException:
-        shutil.rmtree(scratch)
-        raise
-
-
-def seeded_streams(channels: int, density: float, *, streams: int, steps: int, seed: int = 0) -> Streams:
-    """Random spikes of one density.
-
-    Args:
-        channels: of the streams.
-        density: probability with which a channel spikes in a step.
-        streams: number of streams.
-        steps: of the longest stream; a stream has half as many at least.
-        seed: of spikes and lengths.
-
-    Returns:
-        Streams of float32 [streams, steps, channels].
-    """
-    rng = np.random.default_rng(seed)
-    spikes = (rng.random((streams, steps, channels)) < density).astype(np.float32)
-    return Streams(torch.from_numpy(spikes), torch.from_numpy(rng.integers(steps // 2, steps + 1, streams)))
-
-
-def noise_and_silence(encoder: EncoderSpec, duration_s: float = 1.0) -> torch.Tensor:
-    """Seeded audio, float32 [4, whole steps]: loud and faint noise, noise that begins late, and silence."""
-    steps = max(1, round(duration_s * encoder.sample_rate_hz / encoder.step_samples))
-    noise = np.random.default_rng(0).normal(size=(4, steps * encoder.step_samples))
-    noise *= np.array([[0.2], [0.002], [0.05], [0.0]])
-    noise[2, : noise.shape[1] // 2] = 0.0
-    return torch.from_numpy(noise.astype(np.float32))
-
-
-def padded(spikes: Sequence[torch.Tensor]) -> Streams:
-    """Streams of different lengths, each [steps, channels], as one tensor."""
-    steps = torch.tensor([len(stream) for stream in spikes], dtype=torch.int64)
-    return Streams(torch.nn.utils.rnn.pad_sequence(list(spikes), batch_first=True).float(), steps)

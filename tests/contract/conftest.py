@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from export.write import Evaluation, Source, seeded_streams, write_artifact
+from export.evaluation import Evaluation, seeded_streams
+from export.write import Source, write_artifact
 from hetsyn_model import DecisionSpec, Network, NetworkSpec, NeuronSpec
 from hetsyn_model.encoder import EncoderSpec
 

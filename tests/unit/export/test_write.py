@@ -10,8 +10,10 @@ import pytest
 import torch
 
 from export.encoder_graph import encoder_graph
+from export.evaluation import Evaluation, seeded_streams
+from export.folder import ArtifactPathError
 from export.parity import ParityError
-from export.write import CHECKPOINT, ArtifactPathError, Evaluation, Source, seeded_streams, write_artifact
+from export.write import CHECKPOINT, Source, write_artifact
 from hetsyn_model import DecisionSpec, Network, NetworkSpec
 from hetsyn_model.encoder import EncoderSpec
 from hetsyn_model.state import Form

@@ -1,0 +1,75 @@
+"""The decision rules in ONNX; ``hetsyn_model/readout.py`` has the equations."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from export.build import GraphBuilder
+from hetsyn_model.spec import DecisionSpec
+from hetsyn_model.state import DECISION_SCORE, DECISION_SCORE_LOW, DECISION_STEP
+
+
+def class_probabilities(
+    graph: GraphBuilder, decision: DecisionSpec, outputs: int, state: Mapping[str, str], step: str
+) -> str:
+    """Class probabilities [batch, outputs] after a chunk.
+
+    Args:
+        graph: that gets the nodes.
+        decision: the rule.
+        outputs: of the model.
+        state: the decision's tensors after the chunk, by name.
+        step: int64 [batch], steps done.
+    """
+    score = state[DECISION_SCORE]
+    if decision.rule == "spike_count":  # a float32 of a count above 2^24 would miss a spike
+        total = graph.node(
+            "Add", *(graph.cast(state[name], "float64") for name in (DECISION_SCORE, DECISION_SCORE_LOW))
+        )
+        largest = graph.node("ReduceMax", total, graph.constant([-1], "int64"))
+        score = graph.cast(graph.node("Sub", total, largest), "float32")
+    if decision.rule != "sum_softmax":
+        return str(graph.node("Softmax", score, axis=-1))
+    counted = graph.node("Sub", step, graph.constant(decision.skip_steps, "int64"))
+    counted = graph.unsqueeze(graph.cast(graph.node("Max", counted, graph.constant(0, "int64")), "float32"), 1)
+    share = graph.node("Div", score, graph.node("Max", counted, graph.constant(1.0, "float32")))
+    return str(
+        graph.node(
+            "Where",
+            graph.node("Greater", counted, graph.constant(0.0, "float32")),
+            share,
+            graph.constant(1.0 / outputs, "float32"),
+        )
+    )
+
+
+def decide(
+    body: GraphBuilder,
+    decision: DecisionSpec,
+    before: Mapping[str, str],
+    after: dict[str, str],
+    potential: str,
+    fired: str,
+) -> None:
+    """One step of the accumulator: the decision's tensors into ``after``.
+
+    Args:
+        body: that gets the nodes.
+        decision: the rule.
+        before: tensors before the step, by name.
+        after: of this step.
+        potential: [batch, outputs], of the output layer.
+        fired: [batch, outputs], its spikes, which only ``spike_count`` reads.
+    """
+    rule = decision.rule
+    score, step = before[DECISION_SCORE], before[DECISION_STEP]
+    counts = body.unsqueeze(body.node("GreaterOrEqual", step, body.constant(decision.skip_steps, "int64")), 1)
+    if decision.adds_up:
+        gain = body.node("Softmax", potential, axis=-1) if rule == "sum_softmax" else fired
+        gain = body.node("Where", counts, gain, body.constant(0.0, "float32"))
+        value = body.node("Add", gain, before[DECISION_SCORE_LOW])
+        after[DECISION_SCORE] = body.node("Add", score, value)
+        after[DECISION_SCORE_LOW] = body.node("Sub", value, body.node("Sub", after[DECISION_SCORE], score))
+    else:
+        after[DECISION_SCORE] = body.node("Where", counts, potential, score)
+    after[DECISION_STEP] = body.node("Add", step, body.constant(1, "int64"))

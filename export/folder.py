@@ -1,0 +1,169 @@
+"""An artifact folder: its name, its manifest, its golden streams; written whole or not at all.
+
+Every exporter ends here, whatever the model was made of.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import platform
+import shutil
+import tempfile
+from collections.abc import Mapping
+from importlib.metadata import version as version_of
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from service.contract import manifest as contract
+from service.contract.artifact import Artifact
+
+GOLDEN = "golden.npz"
+
+Provenance = Mapping[str, str | int | float | bool | None]
+
+
+class ExportError(ValueError):
+    """Not a model that can be exported so; the message says what to do."""
+
+
+class ArtifactPathError(ExportError):
+    """Not a folder NAME/VERSION that a server could read."""
+
+
+def check_name(name: str, version: str) -> None:
+    """Check the last two names of an artifact's path.
+
+    Raises:
+        ArtifactPathError: a name or version that no server reads.
+    """
+    for what, text in (("name", name), ("version", version)):
+        if not contract.is_name(text):
+            raise ArtifactPathError(
+                f"{what} {text!r}: write to a folder NAME/VERSION, each of letters, digits and . _ -, at most 64"
+            )
+
+
+def check_absent(out: Path) -> None:
+    """Check that there is nothing at the path.
+
+    Raises:
+        FileExistsError: there is something.
+    """
+    if out.exists():
+        raise FileExistsError(f"{out} exists: artifacts are never overwritten, choose another version")
+
+
+def check_labels(labels: tuple[str, ...], outputs: int, rule: str) -> None:
+    """Check that each output has a label of its own; a trace may have others, or none.
+
+    Raises:
+        ExportError: it is not so.
+    """
+    if rule != "trace" and len(labels) != outputs:
+        raise ExportError(f"{len(labels)} labels for {outputs} outputs: give one label an output, in their order")
+    if any(not label.strip() for label in labels):
+        raise ExportError("a label is empty: give each output a name")
+    twice = sorted({label for label in labels if labels.count(label) > 1})
+    if twice:
+        raise ExportError(f"label {twice[0]!r} stands for two outputs: give each output a label of its own")
+
+
+def golden_file(arrays: Mapping[str, NDArray[np.generic]]) -> bytes:
+    """The streams that a reader checks itself against, as the content of ``golden.npz``."""
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
+    return buffer.getvalue()
+
+
+def assemble_manifest(
+    *,
+    name: str,
+    version: str,
+    description: str,
+    labels: tuple[str, ...],
+    input: contract.InputDescription,
+    encoder: contract.EncoderDescription | None,
+    hidden: tuple[int, ...],
+    outputs: int,
+    decision: contract.Decision,
+    forms: Mapping[contract.FormName, contract.FormDescription],
+    default_form: contract.FormName,
+    files: Mapping[str, bytes],
+    provenance: Provenance,
+) -> contract.Manifest:
+    """The manifest of these files, with what they were made with.
+
+    Args:
+        name: of the model.
+        version: of the model.
+        description: one line for people.
+        labels: names of the outputs.
+        input: of the network.
+        encoder: before the network; None without.
+        hidden: neurons of each hidden layer whose spikes the graph shows.
+        outputs: of the network.
+        decision: how scores come about.
+        forms: by name.
+        default_form: that a session gets.
+        files: content of every file but the manifest, by name.
+        provenance: further entries.
+
+    Raises:
+        ExportError: the parts do not fit together.
+    """
+    check_labels(labels, outputs, decision.rule)
+    made_with: dict[str, str | int | float | bool | None] = {
+        "hetsyn": version_of("hetsyn"),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+    }
+    try:
+        return contract.Manifest(
+            format_version=contract.FORMAT_VERSION,
+            name=name,
+            version=version,
+            description=description,
+            labels=labels,
+            input=input,
+            encoder=encoder,
+            hidden=hidden,
+            outputs=outputs,
+            decision=decision,
+            default_form=default_form,
+            forms=dict(forms),
+            files={
+                file: contract.FileEntry(bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
+                for file, content in files.items()
+            },
+            provenance=made_with | dict(provenance),
+        )
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise ExportError(f"{'.'.join(map(str, first['loc'])) or 'manifest'}: {first['msg']}") from error
+
+
+def write_folder(out: Path, manifest: contract.Manifest, files: Mapping[str, bytes]) -> None:
+    """Write the artifact and open it as a server does. The folder appears complete or not at all.
+
+    Args:
+        out: folder NAME/VERSION.
+        manifest: of the files.
+        files: content of every other file, by name.
+    """
+    out.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
+    try:
+        for name, content in files.items():
+            (scratch / name).write_bytes(content)
+        (scratch / contract.MANIFEST).write_bytes((manifest.model_dump_json(indent=1) + "\n").encode())
+        scratch.chmod(0o755)
+        scratch.rename(out)
+    except BaseException:
+        shutil.rmtree(scratch)
+        raise
+    Artifact.open(out)

@@ -1,0 +1,286 @@
+"""Any step as an ONNX graph that runs a chunk of steps for a batch of streams of different lengths.
+
+The contract of names and shapes is in ``service/contract/graph_io.py``. The step itself is an ONNX graph too, with a
+leading batch axis: input and states in, output and states out. It becomes the body of a Scan; around it stand the flat
+state row, the mask of streams whose chunk is shorter than the batch's longest, and the decision. All in plain ONNX.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from math import prod
+from typing import Literal
+
+import numpy as np
+import onnx
+
+from export.build import GraphBuilder
+from export.decision_graph import class_probabilities, decide
+from hetsyn_model.spec import DecisionSpec
+from hetsyn_model.state import DECISION_SCORE, DECISION_SCORE_LOW, DECISION_STEP, StateTensor
+from service.contract.graph_io import (
+    EVENT_ROW,
+    EVENT_UNIT,
+    NEXT_STATE,
+    NEXT_STEP,
+    PROBABILITIES,
+    READOUT,
+    SCORES,
+    STATE,
+    STEP,
+    STEPS,
+    VALUES,
+    Float32Array,
+    network_inputs,
+    network_outputs,
+)
+
+InputKind = Literal["spikes", "values"]
+OutputKind = Literal["scores", "probabilities"]
+
+CONTEXT = "context"  # the state tensor of the values that are put in front of the next step's
+SMALLEST_PROBABILITY = 1e-37  # whose logarithm is taken; a smaller one is not normal in float32
+
+
+@dataclass(frozen=True)
+class StepState:
+    """One state tensor of a step.
+
+    Attributes:
+        name: in the manifest.
+        input: of the step's graph.
+        output: of the step's graph, its value after the step.
+        initial: float32 [*shape], the value of one stream before the first step.
+        dtype: of the step's graph; the state row has float32, which holds each of these exactly.
+        batch_axis: of the step's graph.
+    """
+
+    name: str
+    input: str
+    output: str
+    initial: Float32Array
+    dtype: Literal["float32", "float16", "bool"] = "float32"
+    batch_axis: int = 0
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.initial.shape
+
+    @property
+    def fill(self) -> float | None:
+        """The number that every value has before the first step; None if they differ."""
+        first = self.initial.flat[0] if self.initial.size else np.float32(0)
+        return float(first) if (self.initial == first).all() else None
+
+
+@dataclass(frozen=True)
+class StepGraph:
+    """A step as ONNX, and which of its values are what.
+
+    Attributes:
+        model: whose graph is the step. It has no inputs but ``input`` and those of the states.
+        input: of the step's values.
+        input_shape: of one stream's input, as the graph takes it, ``context`` included.
+        input_dtype: of the graph.
+        output: of the step.
+        output_values: of one stream's step.
+        states: of the step.
+        context: the last values of the step before that are put in front of each step's own.
+        output_kind: ``probabilities`` become their logarithms, which a softmax turns back; of a single one, p, come
+            those of 1 - p and p.
+        one_at_a_time: the graph takes one stream only: a batch is a loop.
+        opsets: versions of the operators in use, by domain.
+    """
+
+    model: onnx.ModelProto
+    input: str
+    input_shape: tuple[int, ...]
+    input_dtype: str
+    output: str
+    output_values: int
+    states: tuple[StepState, ...]
+    context: int = 0
+    output_kind: OutputKind = "scores"
+    one_at_a_time: bool = False
+    opsets: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def channels(self) -> int:
+        """Values of one stream's step, as they arrive."""
+        return prod(self.input_shape) - self.context
+
+    @property
+    def outputs(self) -> int:
+        """Of the artifact, one a label."""
+        return 2 if self.output_kind == "probabilities" and self.output_values == 1 else self.output_values
+
+    @property
+    def rows(self) -> tuple[StepState, ...]:
+        """The states that a stream keeps: those of the step, and the context."""
+        own = () if not self.context else (StepState(CONTEXT, "", "", np.zeros(self.context, np.float32)),)
+        return (*self.states, *own)
+
+
+def step_layout(step: StepGraph, decision: DecisionSpec) -> tuple[StateTensor, ...]:
+    """The state tensors of one stream, in the order of the artifact."""
+    scores = (DECISION_SCORE_LOW, DECISION_SCORE) if decision.adds_up else (DECISION_SCORE,)
+    return (
+        *(StateTensor(row.name, row.shape, initial=row.fill or 0.0) for row in step.rows),
+        *(StateTensor(name, (step.outputs,)) for name in scores),
+        StateTensor(DECISION_STEP, (), "int64"),
+    )
+
+
+def chunk_graph(step: StepGraph, decision: DecisionSpec, input_kind: InputKind) -> bytes:
+    """The graph of a chunk, as a serialised ONNX model.
+
+    Args:
+        step: that runs at each step.
+        decision: the rule.
+        input_kind: whether the graph takes events or values.
+    """
+    layout = step_layout(step, decision)
+    words = sum(prod(tensor.shape) for tensor in layout[:-1])
+    graph = GraphBuilder("chunk")
+    for name, (dtype, shape) in network_inputs(words, step.channels if input_kind == "values" else 0).items():
+        graph.input(name, dtype, shape)
+    sizes = graph.constant([prod(tensor.shape) for tensor in layout[:-1]], "int64")
+    pieces = graph.node("Split", STATE, sizes, outputs=len(layout) - 1, axis=1)
+    states = [
+        graph.reshape(piece, [-1, *tensor.shape])
+        for piece, tensor in zip([pieces] if len(layout) == 2 else pieces, layout[:-1], strict=True)
+    ]
+    for index, row in enumerate(step.rows):
+        if row.fill is None:  # the manifest has one number a tensor: the row that it gives is replaced here
+            begins = graph.node("Equal", STEP, graph.constant(0, "int64"))
+            mask = graph.unsqueeze(begins, *range(1, len(row.shape) + 1))
+            states[index] = graph.node("Where", mask, graph.constant(row.initial[None]), states[index])
+    longest = graph.node("ReduceMax", STEPS, keepdims=0)
+    # at least one, in which no stream takes part: ONNX Runtime's Scan over no steps divides by zero
+    scanned = graph.node("Max", longest, graph.constant(1, "int64"))
+    active = graph.node(
+        "Less",
+        graph.unsqueeze(graph.node("Range", graph.constant(0, "int64"), scanned, graph.constant(1, "int64")), 0),
+        graph.unsqueeze(STEPS, 1),
+    )
+    if input_kind == "values":
+        rows = _values(graph, step.channels, longest, scanned)
+    else:
+        rows = _spikes(graph, step.channels, scanned)
+    after = graph.node(
+        "Scan",
+        *states,
+        STEP,
+        rows,
+        active,
+        outputs=len(states) + 2,
+        body=_step_body(step, decision, layout).graph(),
+        num_scan_inputs=2,
+        scan_input_axes=[1, 1],
+        scan_output_axes=[1],
+    )
+    by_name = dict(zip([tensor.name for tensor in layout], after, strict=False))
+    flat = [graph.reshape(by_name[tensor.name], [-1, prod(tensor.shape)]) for tensor in layout[:-1]]
+    readout = graph.node(
+        "Slice", after[-1], graph.constant([0], "int64"), graph.unsqueeze(longest, 0), graph.constant([1], "int64")
+    )
+    results = {
+        NEXT_STATE: graph.node("Concat", *flat, axis=1),
+        NEXT_STEP: by_name[DECISION_STEP],
+        SCORES: by_name[DECISION_SCORE],
+        PROBABILITIES: class_probabilities(graph, decision, step.outputs, by_name, by_name[DECISION_STEP]),
+        READOUT: readout,
+    }
+    for name, (dtype, shape) in network_outputs(words, step.outputs, {}).items():
+        graph.output(name, dtype, shape, results[name])
+    return graph.model(opsets=step.opsets)
+
+
+def _values(graph: GraphBuilder, channels: int, longest: str, scanned: str) -> str:
+    """The values [batch, scanned, channels]: none may have come."""
+    missing = graph.unsqueeze(graph.node("Sub", scanned, longest), 0)
+    shape = graph.node("Concat", graph.size_of(STEPS, 0), missing, graph.constant([channels], "int64"), axis=0)
+    return str(graph.node("Concat", VALUES, graph.node("ConstantOfShape", shape), axis=1))
+
+
+def _spikes(graph: GraphBuilder, channels: int, scanned: str) -> str:
+    """The events as ones in zeros, [batch, scanned, channels]."""
+    batch, length, width = graph.size_of(STEPS, 0), graph.unsqueeze(scanned, 0), graph.constant([channels], "int64")
+    blank = graph.node("ConstantOfShape", graph.node("Concat", graph.node("Mul", batch, length), width, axis=0))
+    index = graph.node("Concat", graph.unsqueeze(EVENT_ROW, 1), graph.unsqueeze(EVENT_UNIT, 1), axis=1)
+    ones = graph.node("Expand", graph.constant(1.0, "float32"), graph.size_of(EVENT_UNIT, 0))
+    scattered = graph.node("ScatterND", blank, index, ones)
+    return str(graph.node("Reshape", scattered, graph.node("Concat", batch, length, width, axis=0)))
+
+
+def _step_body(step: StepGraph, decision: DecisionSpec, layout: tuple[StateTensor, ...]) -> GraphBuilder:
+    """Body of the Scan: one step of all streams."""
+    body = GraphBuilder("step")
+    before = {t.name: body.input(f"before.{t.name}", t.dtype, ["batch", *t.shape]) for t in layout}
+    x = body.input("row", "float32", ["batch", step.channels])
+    active = body.input("active", "bool", ["batch"])
+    after: dict[str, str] = {}
+    if step.context:
+        x = body.node("Concat", before[CONTEXT], x, axis=1)
+        length = prod(step.input_shape)
+        bounds = [body.constant([at], "int64") for at in (length - step.context, length, 1)]
+        after[CONTEXT] = body.node("Slice", x, *bounds)
+    apply = _apply_each if step.one_at_a_time else _apply
+    output, states = apply(body, step, x, [before[state.name] for state in step.states])
+    after |= {state.name: value for state, value in zip(step.states, states, strict=True)}
+    readout = _readout(body, step, output)
+    decide(body, decision, before, after, readout, readout)
+    for tensor in layout:
+        mask = body.unsqueeze(active, *range(1, len(tensor.shape) + 1)) if tensor.shape else active
+        value = body.node("Where", mask, after[tensor.name], before[tensor.name])
+        body.output(f"after.{tensor.name}", tensor.dtype, ["batch", *tensor.shape], value)
+    body.output("readout", "float32", ["batch", step.outputs], readout)
+    return body
+
+
+def _apply(body: GraphBuilder, step: StepGraph, x: str, states: list[str]) -> tuple[str, list[str]]:
+    """The step of a batch: float32 [batch, ...] in and out."""
+    x = body.reshape(x, [-1, *step.input_shape])
+    inputs = {step.input: x if step.input_dtype == "float32" else body.cast(x, step.input_dtype)}
+    for state, value in zip(step.states, states, strict=True):
+        value = value if state.dtype == "float32" else body.cast(value, state.dtype)
+        inputs[state.input] = _moved(body, value, len(state.shape), 0, state.batch_axis)
+    found = body.splice(step.model.graph, "cell/", inputs)
+    after = []
+    for state in step.states:
+        value = _moved(body, found[state.output], len(state.shape), state.batch_axis, 0)
+        after.append(body.reshape(body.cast(value, "float32"), [-1, *state.shape]))
+    return found[step.output], after
+
+
+def _apply_each(body: GraphBuilder, step: StepGraph, x: str, states: list[str]) -> tuple[str, list[str]]:
+    """The same, a stream at a time: a Scan over the batch."""
+    one = GraphBuilder("one")
+    row = one.input("one.row", "float32", [prod(step.input_shape)])
+    inputs = [one.input(f"one.before.{state.name}", "float32", [*state.shape]) for state in step.states]
+    output, after = _apply(one, step, row, [one.unsqueeze(value, 0) for value in inputs])
+    one.output("one.output", "float32", ["values"], one.reshape(one.cast(output, "float32"), [-1]))
+    for state, value in zip(step.states, after, strict=True):
+        one.output(f"one.after.{state.name}", "float32", [*state.shape], one.reshape(value, [*state.shape]))
+    found = body.node("Scan", x, *states, outputs=1 + len(states), body=one.graph(), num_scan_inputs=1 + len(states))
+    return (found[0], list(found[1:])) if states else (found, [])
+
+
+def _moved(body: GraphBuilder, value: str, axes: int, source: int, target: int) -> str:
+    """The value with its batch axis elsewhere; it has ``axes`` others."""
+    if source == target:
+        return value
+    order = [axis for axis in range(axes + 1) if axis != source]
+    order.insert(target, source)
+    return str(body.node("Transpose", value, perm=order))
+
+
+def _readout(body: GraphBuilder, step: StepGraph, output: str) -> str:
+    """What the decision and the reader get of the step's output, float32 [batch, outputs]."""
+    value = body.reshape(body.cast(output, "float32"), [-1, step.output_values])
+    if step.output_kind == "scores":
+        return value
+    if step.output_values == 1:
+        value = body.node("Concat", body.node("Sub", body.constant(1.0, "float32"), value), value, axis=1)
+    return str(body.node("Log", body.node("Max", value, body.constant(SMALLEST_PROBABILITY, "float32"))))
