@@ -10,16 +10,22 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from export.folder import ExportError
+    from export.nir.importing import import_nir
+    from export.nir.writing import export_nir
     from export.step import export_step
 
 __all__ = [
     "ExportError",
+    "export_nir",
     "export_step",
+    "import_nir",
 ]
 
 _MODULE_OF = {
     "ExportError": "export.folder",
+    "export_nir": "export.nir.writing",
     "export_step": "export.step",
+    "import_nir": "export.nir.importing",
 }
 
 
