@@ -106,6 +106,8 @@ SUBCOMMANDS = {
     "train": Subcommand("hetsyn_model.commands", "Train a network on recordings or spikes.", "train"),
     "experiment": Subcommand("experiments.commands", "Run one of the paper's experiments.", "train"),
     "export": Subcommand("export.commands", "Turn a trained checkpoint into an artifact that can be served.", "train"),
+    "import-nir": Subcommand("export.nir.commands", "Import a network of another library by its NIR file.", "train"),
+    "export-nir": Subcommand("export.nir.commands", "Write a network as a NIR file for other libraries.", "train"),
     "serve": Subcommand("service.commands.serve", "Serve the models of a folder over HTTP.", "cpu"),
     "reload": Subcommand("service.commands.reload", "Make a server read its folder of models again.", "cpu"),
     "stream": Subcommand("hetsyn_client.commands", "Stream a recording to a server and show what it hears.", "cpu"),
@@ -168,7 +170,7 @@ def _register(name: str, subcommand: Subcommand) -> None:
     def run(context: typer.Context) -> None:
         try:
             module = importlib.import_module(subcommand.module)
-            command = typer.main.get_command(getattr(module, name))
+            command = typer.main.get_command(getattr(module, name.replace("-", "_")))
             command(args=list(context.args), prog_name=f"hetsyn {name}")
         except ModuleNotFoundError as error:
             missing = (error.name or "").partition(".")[0]

@@ -90,13 +90,14 @@ def program_of(graph: Graph, convention: Convention) -> Program:
         delays[node.name] = _delay_steps(node, convention, notes)
     order = order_of(graph, [name for name, steps in delays.items() if steps.min(initial=0) >= 1])
     shapes = shapes_of(graph, order)
-    neurons = {name: _neurons(graph.nodes[name], convention) for name in order.names if graph.nodes[name].kind in NEURONS}
+    used = [graph.nodes[name] for name in order.names]
+    neurons = {node.name: _neurons(node, convention) for node in used if node.kind in NEURONS}
     program = Program(graph, convention, order, shapes, neurons, delays, tuple(notes))
     words = sum(np.prod(shape) for shape in state_shapes(program).values())
     if words > MAX_STATE_WORDS:
         raise NirError(
-            f"a stream's state would have {words:,.0f} numbers, above {MAX_STATE_WORDS:,}: shorten the delays or give a "
-            "longer --dt"
+            f"a stream's state would have {words:,.0f} numbers, above {MAX_STATE_WORDS:,}: shorten the delays or give "
+            "a longer --dt"
         )
     return program
 

@@ -7,3 +7,7 @@ from service.errors import HetsynError
 
 class NirError(HetsynError):
     """A NIR file that cannot be imported, or a network that NIR cannot hold; the message says what to do."""
+
+
+class Unsupported(NirError):
+    """A node, a loop or a shape that no import can run, whatever was asked for: the verdict ``unsupported``."""

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
 
-from export.nir.errors import NirError
+from export.nir.errors import Unsupported
 from export.nir.graph import INPUT, INTEGRATORS, OUTPUT, SPIKING, Graph
 
 Edge = tuple[str, str]
@@ -45,7 +45,7 @@ def order_of(graph: Graph, buffered: Collection[str]) -> Order:
         buffered: Delay nodes of a step or more, whose output does not depend on their input of the same step.
 
     Raises:
-        NirError: a loop without a delay, or a node without an input.
+        Unsupported: a loop without a delay, or a node without an input.
     """
     edges = _used(graph)
     immediate = [edge for edge in edges if edge[0] not in buffered]
@@ -61,9 +61,7 @@ def order_of(graph: Graph, buffered: Collection[str]) -> Order:
         names = tuple(TopologicalSorter(needs).static_order())
     except CycleError as error:
         loop = " -> ".join(repr(name) for name in dict.fromkeys(reversed(error.args[1])))
-        raise NirError(
-            f"the loop {loop} has no delay: put a neuron or a Delay of a step or more into it"
-        ) from error
+        raise Unsupported(f"the loop {loop} has no delay: put a neuron or a Delay of a step or more into it") from error
     return Order(names, frozenset(delayed))
 
 
@@ -71,15 +69,15 @@ def _used(graph: Graph) -> list[Edge]:
     """The edges between nodes that lead to the Output.
 
     Raises:
-        NirError: one of these nodes gets no input, or the Output none from the Input.
+        Unsupported: one of these nodes gets no input, or the Output none from the Input.
     """
     output, source = graph.of_kind(OUTPUT)[0].name, graph.of_kind(INPUT)[0].name
     kept = _reachable([output], {name: graph.sources(name) for name in graph.nodes})
     if source not in kept:
-        raise NirError(f"no edges lead from {source!r} to {output!r}: connect them")
+        raise Unsupported(f"no edges lead from {source!r} to {output!r}: connect them")
     for name in kept:
         if name != source and not graph.sources(name):
-            raise NirError(f"node {name!r} gets no input: add an edge to it, or take it out")
+            raise Unsupported(f"node {name!r} gets no input: add an edge to it, or take it out")
     return [edge for edge in graph.edges if edge[0] in kept and edge[1] in kept]
 
 
@@ -110,7 +108,7 @@ def _leading_back(graph: Graph, edges: Sequence[Edge], kinds: Collection[str]) -
         in_loop = [name for name in nearest if source in reached[name] or name == source]
         is_back = [rank[name] <= rank[source] for name in in_loop]
         if any(is_back) and not all(is_back):
-            raise NirError(
+            raise Unsupported(
                 f"node {target!r} leads both forward and back from {source!r}, so its delay is not clear: give each "
                 "way nodes of its own"
             )

@@ -107,7 +107,8 @@ def measure(program: Program, cell: NirCell, values: Float64Array | None = None)
         int(fired),
         int(different),
         output_error,
-        *spikes.shape[:2],
+        spikes.shape[0],
+        spikes.shape[1],
         gain,
         program.notes,
     )

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from export.nir.errors import NirError
+from export.nir.errors import NirError, Unsupported
 from export.nir.graph import IDENTITY, INPUT, OUTPUT, WEIGHTS, Graph, Node
 from hetsyn_client.extras import install_command
 
@@ -129,9 +129,7 @@ def _only(prefix: str, key: str, graph: Any, kind: str) -> str:
     return f"{key}.{found[0]}"
 
 
-def _as_recurrence(
-    prefix: str, graph: Any, edges: list[tuple[str, str]], notes: list[str]
-) -> list[tuple[str, str]]:
+def _as_recurrence(prefix: str, graph: Any, edges: list[tuple[str, str]], notes: list[str]) -> list[tuple[str, str]]:
     """The edges of a recurrent layer's four nodes, as such a layer has them.
 
     Several libraries wire the Input to the weights of the recurrence instead of to the neurons, and none looks at the
@@ -155,7 +153,7 @@ def _as_recurrence(
 def _node(name: str, node: Any) -> Node:
     kind = type(node).__name__
     if kind not in PARAMETERS:
-        raise NirError(_unsupported(name, kind))
+        raise Unsupported(_unsupported(name, kind))
     arrays, others = PARAMETERS[kind]
     values = {}
     for parameter in arrays:
@@ -218,7 +216,7 @@ def _refuse_unknown(path: Path) -> None:
             if kind == "NIRGraph":
                 walk(f"{prefix}{key}.", item["nodes"])
             elif kind not in PARAMETERS:
-                raise NirError(_unsupported(prefix + key, kind))
+                raise Unsupported(_unsupported(prefix + key, kind))
 
     with h5py.File(path, "r") as file:
         if "node" not in file:

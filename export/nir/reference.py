@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import product
 
 import numpy as np
 
 from export.nir.dynamics import Neurons, Program
 from export.nir.graph import INPUT, OUTPUT, Float64Array, Node
-from export.nir.shapes import flat_sides, one, pair
+from export.nir.shapes import Shape, flat_sides, one, pair
 
 
 def run_reference(program: Program, values: Float64Array) -> dict[str, Float64Array]:
@@ -100,7 +101,7 @@ def _count(n: Neurons, v: Float64Array) -> Float64Array:
 def _apply(node: Node, x: Float64Array, reached: bool) -> Float64Array:
     values, options, kind = node.values, node.options, node.kind
     if kind in ("Linear", "Affine"):
-        return np.einsum("ji,bi->bj", values["weight"], x) + values.get("bias", 0.0)
+        return np.asarray(np.einsum("ji,bi->bj", values["weight"], x) + values.get("bias", 0.0))
     if kind == "Scale":
         return x * values["scale"]
     if kind == "Threshold":
@@ -119,17 +120,18 @@ def _apply(node: Node, x: Float64Array, reached: bool) -> Float64Array:
     return x
 
 
-def _convolve(node: Node, x: Float64Array, sides: object, strides: object) -> Float64Array:
-    """A convolution over two sides; one of length 1 has the first of them alone."""
-    assert callable(sides)
-    assert callable(strides)
+Sides = Callable[[int | Shape], Shape]
+
+
+def _convolve(node: Node, x: Float64Array, sides: Sides, strides: Sides) -> Float64Array:
+    """A convolution over two sides, the first of them of length 1 for one side alone."""
     weight, options = node.values["weight"], node.options
     weight = weight[:, :, None] if weight.ndim == 3 else weight
     groups, kernel, dilation = one(options["groups"]), weight.shape[2:], strides(options["dilation"])
     if options["padding"] == "same":
         extra = [d * (k - 1) for k, d in zip(kernel, dilation, strict=True)]
         x = np.pad(x, ((0, 0), (0, 0), *((e // 2, e - e // 2) for e in extra)))
-        padding = (0, 0)
+        padding: tuple[int, ...] = (0, 0)
     else:
         padding = (0, 0) if options["padding"] == "valid" else sides(options["padding"])
     a_group, outputs = weight.shape[1], weight.shape[0] // groups

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from math import prod
 
-from export.nir.errors import NirError
+from export.nir.errors import Unsupported
 from export.nir.graph import INPUT, WEIGHTS, Graph, Node
 from export.nir.ordering import Order
 
@@ -16,7 +16,7 @@ def shapes_of(graph: Graph, order: Order) -> dict[str, Shape]:
     """The shape of each node's output, without the batch.
 
     Raises:
-        NirError: a node does not take what comes in; says which, and both shapes.
+        Unsupported: a node does not take what comes in; says which, and both shapes.
     """
     found: dict[str, Shape] = {}
     for name in _by_known_sources(graph, order):
@@ -28,7 +28,7 @@ def shapes_of(graph: Graph, order: Order) -> dict[str, Shape]:
         first, *others = shapes.items()
         for source, shape in others:
             if shape != first[1]:
-                raise NirError(
+                raise Unsupported(
                     f"node {name!r} adds up {_shown(first[1])} from {first[0]!r} and {_shown(shape)} from {source!r}: "
                     "give both the same shape"
                 )
@@ -60,10 +60,10 @@ def _taken(graph: Graph, found: Mapping[str, Shape], target: str, source: str) -
 def _input_shape(node: Node, targets: Sequence[Node]) -> Shape:
     shape = node.options.get("input_type")
     if shape is None:
-        raise NirError(f"node {node.name!r}: the Input has no shape: write it as nir.Input(numpy.array([channels]))")
+        raise Unsupported(f"node {node.name!r}: the Input has no shape: write it as nir.Input(numpy.array([channels]))")
     shape = (shape,) if isinstance(shape, int) else tuple(shape)
     if not shape or min(shape) < 1:
-        raise NirError(f"node {node.name!r}: the Input has shape {list(shape)}: give the number of channels")
+        raise Unsupported(f"node {node.name!r}: the Input has shape {list(shape)}: give the number of channels")
     if len(shape) == 2 and targets and all(target.kind in WEIGHTS for target in targets):
         return shape[1:]  # a matrix takes a row: Norse writes the batch of its example as a side, Sinabs its steps
     return shape
@@ -82,7 +82,7 @@ def _output_shape(node: Node, shape: Shape, source: str) -> Shape:
             raise _misfit(node, shape, source, "it takes [channels, height, width]")
         size = [pair(node.options[option]) for option in ("kernel_size", "stride", "padding")]
         if any(2 * padding > kernel for kernel, _, padding in zip(*size, strict=True)):
-            raise NirError(f"node {node.name!r}: its padding is more than half of its kernel: choose less padding")
+            raise Unsupported(f"node {node.name!r}: its padding is more than half of its kernel: choose less padding")
         return (shape[0], *(_windows(node, *dims) for dims in zip(shape[1:], *size, (1, 1), strict=True)))
     if node.kind == "Flatten":
         return _flattened(node, shape)
@@ -109,16 +109,19 @@ def _convolved(node: Node, shape: Shape, source: str) -> Shape:
     outputs, a_group, *kernel = node.values["weight"].shape
     groups = one(node.options["groups"])
     if len(shape) != len(kernel) + 1 or shape[0] != a_group * groups:
-        sides = ["length"] if len(kernel) == 1 else ["height", "width"]
-        raise _misfit(node, shape, source, f"it takes [{', '.join([str(a_group * groups), *sides])}]")
+        expected = "length" if len(kernel) == 1 else "height, width"
+        raise _misfit(node, shape, source, f"it takes [{a_group * groups}, {expected}]")
     if outputs % groups:
-        raise NirError(f"node {node.name!r}: {groups} groups do not divide its {outputs} outputs: choose a divisor")
-    as_sides = pair if len(kernel) == 2 else lambda value: (one(value),)
+        raise Unsupported(f"node {node.name!r}: {groups} groups do not divide its {outputs} outputs: choose a divisor")
+
+    def as_sides(value: int | Shape) -> Shape:
+        return pair(value) if len(kernel) == 2 else (one(value),)
+
     stride, dilation = as_sides(node.options["stride"]), as_sides(node.options["dilation"])
     padding = node.options["padding"]
     if padding == "same":
         if set(stride) != {1}:
-            raise NirError(f"node {node.name!r}: padding 'same' needs a stride of 1: give the padding in numbers")
+            raise Unsupported(f"node {node.name!r}: padding 'same' needs a stride of 1: give the padding in numbers")
         return (outputs, *shape[1:])
     sides = (0,) * len(kernel) if padding == "valid" else as_sides(padding)
     dims = zip(shape[1:], kernel, stride, sides, dilation, strict=True)
@@ -128,10 +131,12 @@ def _convolved(node: Node, shape: Shape, source: str) -> Shape:
 def _windows(node: Node, length: int, kernel: int, stride: int, padding: int, dilation: int) -> int:
     """Positions of a window along a side."""
     if min(kernel, stride, dilation) < 1 or padding < 0:
-        raise NirError(f"node {node.name!r}: a kernel, stride or dilation below 1, or a padding below 0: correct it")
+        raise Unsupported(f"node {node.name!r}: a kernel, stride or dilation below 1, or a padding below 0: correct it")
     windows = (length + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1
     if windows < 1:
-        raise NirError(f"node {node.name!r}: its kernel of {kernel} does not fit into a side of {length}: choose less")
+        raise Unsupported(
+            f"node {node.name!r}: its kernel of {kernel} does not fit into a side of {length}: choose less"
+        )
     return windows
 
 
@@ -144,12 +149,14 @@ def flat_sides(node: Node, dimensions: int) -> tuple[int, int]:
     """The first and the last side that a Flatten joins.
 
     Raises:
-        NirError: there are no such sides.
+        Unsupported: there are no such sides.
     """
-    first, last = (side % dimensions if -dimensions <= side < dimensions else dimensions for side in (
-        node.options["start_dim"], node.options["end_dim"]))
+    first, last = (
+        side % dimensions if -dimensions <= side < dimensions else dimensions
+        for side in (node.options["start_dim"], node.options["end_dim"])
+    )
     if first > last or last >= dimensions:
-        raise NirError(
+        raise Unsupported(
             f"node {node.name!r}: joins sides {node.options['start_dim']} to {node.options['end_dim']} of "
             f"{dimensions}: count them from 0, without the batch"
         )
@@ -160,5 +167,5 @@ def _shown(shape: Shape) -> str:
     return f"shape {list(shape)}"
 
 
-def _misfit(node: Node, shape: Shape, source: str, takes: str) -> NirError:
-    return NirError(f"node {node.name!r} gets {_shown(shape)} from {source!r}, but {takes}: make them equal")
+def _misfit(node: Node, shape: Shape, source: str, takes: str) -> Unsupported:
+    return Unsupported(f"node {node.name!r} gets {_shown(shape)} from {source!r}, but {takes}: make them equal")

@@ -23,7 +23,6 @@ from numpy.typing import NDArray
 from export.nir.convention import Reset, Rule
 from export.nir.errors import NirError
 from export.nir.reading import nir_library
-from hetsyn_model.bank import BankWeights
 from hetsyn_model.compiled import Compiled, LayerWeights
 from hetsyn_model.network import Network
 from hetsyn_model.spec import NetworkSpec, decay_of
@@ -105,8 +104,8 @@ class Writer:
             end = self.add(f"{name}_current", self.nir.LI(self.tau(decay), 1 / (1 - decay), np.zeros(n)), end)
         elif decay.any():
             raise NirError(
-                f"{name!r} has decays of 0 or 1 for some of its neurons, which NIR cannot hold beside others: keep them "
-                "between 0 and 1 by decay_range"
+                f"{name!r} has decays of 0 or 1 for some of its neurons, which NIR cannot hold beside others: keep "
+                "them between 0 and 1 by decay_range"
             )
         self.edges.append((end, neuron))
 
@@ -186,7 +185,9 @@ def to_nir(
     if as_lif:
         _check_lif(spec)
     if per_synapse and form == "exact":
-        raise NirError("each synapse has a decay of its own, for which NIR has no node: use the bank form (--form bank)")
+        raise NirError(
+            "each synapse has a decay of its own, for which NIR has no node: use the bank form (--form bank)"
+        )
     chosen: Form = form or ("bank" if per_synapse else "exact")
     compiled = network.compile(chosen).detach()
     errors = network.kernel_errors() if chosen == "bank" else {}
@@ -206,7 +207,7 @@ def _metadata(
     compiled: Compiled, rule: Rule, error: float, reset: Reset | None, labels: tuple[str, ...]
 ) -> Mapping[str, Any]:
     spec = compiled.spec
-    metadata = {
+    metadata: dict[str, Any] = {
         "hetsyn.dt": spec.step_s,
         "hetsyn.rule": rule,
         "hetsyn.form": compiled.form,
@@ -309,7 +310,9 @@ def _open(path: Path) -> tuple[Network, tuple[str, ...]]:
         labels = Artifact.open(path).manifest.labels
         file = path / CHECKPOINT
         if not file.is_file():
-            raise NirError(f"{path}: an artifact without {CHECKPOINT}, whose network is in its graph alone: give another")
+            raise NirError(
+                f"{path}: an artifact without {CHECKPOINT}, whose network is in its graph alone: give another"
+            )
     try:
         saved = torch.load(file, weights_only=True)
         network = saved["network"] if isinstance(saved, dict) and "network" in saved else saved
