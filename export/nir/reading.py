@@ -78,7 +78,7 @@ def from_nir(graph: Any) -> Graph:
         NirError: a node that is not supported or cannot be right; says which.
     """
     if type(graph).__name__ != "NIRGraph":
-        raise NirError(f"the file holds a single {type(graph).__name__}, not a graph: put it between Input and Output")
+        raise NirError(_no_graph(type(graph).__name__))
     nodes: dict[str, Node] = {}
     edges: list[tuple[str, str]] = []
     notes: list[str] = []
@@ -198,6 +198,10 @@ def _plain(value: Any) -> Any:
     return tuple(int(item) for item in array) if array.ndim else int(array)
 
 
+def _no_graph(kind: str) -> str:
+    return f"a single {kind}, not a graph: put it between Input and Output"
+
+
 def _unsupported(name: str, kind: str) -> str:
     return (
         f"node {name!r} is a {kind}, which is not supported: rewrite it with {', '.join(PARAMETERS)}, or export the "
@@ -221,5 +225,8 @@ def _refuse_unknown(path: Path) -> None:
     with h5py.File(path, "r") as file:
         if "node" not in file:
             raise NirError(f"{path}: an HDF5 file without a NIR graph: write it with nir.write()")
-        if "nodes" in file["node"]:
-            walk("", file["node"]["nodes"])
+        root = file["node"]
+        if "nodes" in root:
+            walk("", root["nodes"])
+        elif "type" in root:
+            raise NirError(_no_graph(bytes(root["type"][()]).decode()))
