@@ -42,7 +42,7 @@ class EagerLoop:
             paths = [_Path(synapses.input.weight, synapses.input.decay, f"{layer.name}.input")]
             if synapses.recurrent is not None:
                 paths.append(_Path(synapses.recurrent.weight, synapses.recurrent.decay, f"{layer.name}.recurrent"))
-            self.layers.append((paths, layer.reset_decay, layer.name))
+            self.layers.append((paths, layer.kappa, layer.name))
 
     def initial(self, batch: int) -> State:
         state: State = {"score": torch.zeros(batch, self.spec.outputs)}

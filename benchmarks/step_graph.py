@@ -47,9 +47,9 @@ def step_graph(network: Network) -> bytes:
     threshold = graph.constant(spec.neuron.threshold, "float32")
     for layer in compiled.layers:
         potential = _currents(graph, layer, x, before, after)
-        if layer.reset_decay is None:
+        if layer.kappa is None:
             continue
-        decayed = graph.node("Mul", graph.constant(_array(layer.reset_decay)), before[f"{layer.name}.reset_current"])
+        decayed = graph.node("Mul", graph.constant(_array(layer.kappa)), before[f"{layer.name}.reset_current"])
         reset = graph.node("Add", decayed, graph.node("Mul", threshold, before[f"{layer.name}.spikes"]))
         potential = graph.node("Sub", potential, reset)
         x = graph.cast(graph.node("Greater", potential, threshold), "float32")

@@ -87,7 +87,7 @@ def _measure(form: str, batch: int, steps: int, threads: int) -> None:
 
     torch.set_num_threads(threads)
     network = Network(NetworkSpec(channels=700, hidden=(128, 64), outputs=20, decision=DecisionSpec(skip_steps=11)))
-    network.fit_banks(size=8)
+    network.fit_banks(size=8, hold=True)
     generator = torch.Generator().manual_seed(0)
     labels = torch.randint(0, 20, (batch,), generator=generator)
 

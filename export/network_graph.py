@@ -11,9 +11,9 @@ not have.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import prod
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -24,9 +24,9 @@ from export.build import GraphBuilder
 from export.decision_graph import class_probabilities, decide
 from hetsyn_model.bank import BankWeights
 from hetsyn_model.compiled import Compiled, LayerWeights
-from hetsyn_model.spec import NetworkSpec, decay_of
+from hetsyn_model.spec import NetworkSpec, Reset, decay_of
 from hetsyn_model.state import DECISION_SCORE, state_name
-from hetsyn_model.synapse import SynapsePath
+from hetsyn_model.synapse import ExactWeights, SynapsePath
 from service.contract.graph_io import (
     EVENT_ROW,
     EVENT_UNIT,
@@ -61,15 +61,20 @@ def network_graph(compiled: Compiled) -> bytes:
     for name, (dtype, shape) in inputs.items():
         graph.input(name, dtype, shape)
     outputs = network_outputs(words, spec.outputs, {layer.name: layer.neurons for layer in layers[:-1]})
-    weights = {name: array for layer in layers for name, array in _weights(layer).items()}
+    shared = _shared_threshold(layers)
+    weights = {name: array for layer in layers for name, array in _weights(layer, shared is None).items()}
     attributes: dict[str, Any] = {
         "channels": spec.channels,
         "neurons": [*spec.hidden, spec.outputs],
         "banks": [layer.synapses.decays.shape[0] if isinstance(layer.synapses, BankWeights) else 0 for layer in layers],
-        "per_synapse": int(compiled.form == "exact" and all(layer.exact.per_synapse for layer in layers)),
+        "per_synapse": int(compiled.form == "exact" and spec.neuron.per_synapse),
+        "filtered": int(spec.neuron.is_filtered),
+        "membrane": int(spec.neuron.is_membrane),
+        "reset": get_args(Reset).index(spec.neuron.reset),
+        "own_thresholds": int(shared is None),
         "recurrent": int(spec.recurrent),
         "biased": int(any(name.endswith("bias_in") for name in weights)),
-        "threshold": float(spec.neuron.threshold),
+        "threshold": float(spec.neuron.threshold) if shared is None else shared,
         "adaptive": int(spec.neuron.adaptive),
         "adaptation_decay": float(decay_of(spec.neuron.adaptation_tau_steps)),
         "adaptation_strength": float(spec.neuron.adaptation_strength),
@@ -86,7 +91,13 @@ def network_graph(compiled: Compiled) -> bytes:
     return graph.model(function)
 
 
-def _weights(layer: LayerWeights) -> dict[str, Numbers]:
+def _shared_threshold(layers: Sequence[LayerWeights]) -> float | None:
+    """The threshold of all neurons; None where they differ."""
+    values = {value for layer in layers if layer.threshold is not None for value in layer.threshold.tolist()}
+    return values.pop() if len(values) == 1 else None
+
+
+def _weights(layer: LayerWeights, own_thresholds: bool) -> dict[str, Numbers]:
     """A layer's constants by name, in the order in which the operator takes them."""
     synapses, tensors = layer.synapses, dict[str, Tensor | None]()
     if isinstance(synapses, BankWeights):
@@ -100,9 +111,9 @@ def _weights(layer: LayerWeights) -> dict[str, Numbers]:
     else:
         for suffix, path in (("in", synapses.input), ("rec", synapses.recurrent)):
             if path is not None:
-                tensors |= _path_weights(suffix, path, synapses.per_synapse)
-    if layer.reset_decay is not None:
-        tensors["reset_decay"] = layer.reset_decay.expand(layer.neurons)
+                tensors |= _path_weights(suffix, path, synapses)
+    tensors["kappa"] = layer.kappa
+    tensors["threshold"] = layer.threshold if own_thresholds else None
     return {
         f"{layer.name}.{name}": tensor.detach().to("cpu").contiguous().numpy()
         for name, tensor in tensors.items()
@@ -110,11 +121,12 @@ def _weights(layer: LayerWeights) -> dict[str, Numbers]:
     }
 
 
-def _path_weights(suffix: str, path: SynapsePath, per_synapse: bool) -> dict[str, Tensor | None]:
+def _path_weights(suffix: str, path: SynapsePath, synapses: ExactWeights) -> dict[str, Tensor | None]:
     neurons, inputs = path.weight.shape
+    one_a_current = path.decay.expand(neurons, inputs if synapses.per_synapse else 1)
     return {
         f"weight_{suffix}": path.weight.T,
-        f"decay_{suffix}": path.decay.expand(neurons, inputs if per_synapse else 1),  # one a current
+        f"decay_{suffix}": one_a_current if synapses.filtered else None,
         f"bias_{suffix}": path.bias,
     }
 
@@ -204,12 +216,18 @@ def _step_graph(
     active = body.input("active", "bool", ["batch"])
     after: dict[str, str] = {}
     outputs: dict[str, str] = {}
+    shared = _shared_threshold(compiled.layers)
     potential = fired = ""
     for position, layer in enumerate(compiled.layers):
         potential = _currents(body, layer, weights, before, after, x, driven=position == 0)
-        if layer.reset_decay is None:
+        if layer.threshold is None:
+            if layer.kappa is not None:
+                membrane = state_name(layer.name, "membrane")
+                left = body.node("Mul", f"{layer.name}.kappa", before[membrane])
+                potential = after[membrane] = body.node("Add", left, potential)
             continue
-        potential, fired = _spikes(body, spec, layer.name, before, after, potential)
+        threshold = f"{layer.name}.threshold" if shared is None else body.constant(shared, "float32")
+        potential, fired = _spikes(body, spec, layer.name, threshold, before, after, potential)
         x = fired
         if layer.name != "readout":
             outputs[spikes_name(layer.name)] = fired
@@ -256,10 +274,10 @@ def _currents(
         for part in parts[1:]:  # a fixed order, the same in every implementation
             total = body.node("Add", total, part)
         return body.reshape(total, [0, neurons])
-    sums = [_exact_path(body, name, "input", x, layer.synapses.per_synapse, weights, before, after)]
+    sums = [_exact_path(body, name, "input", x, layer.synapses, weights, before, after)]
     if f"{name}.weight_rec" in weights:
         x = before[state_name(name, "spikes")]
-        sums.append(_exact_path(body, name, "recurrent", x, layer.synapses.per_synapse, weights, before, after))
+        sums.append(_exact_path(body, name, "recurrent", x, layer.synapses, weights, before, after))
     return sums[0] if len(sums) == 1 else str(body.node("Add", *sums))
 
 
@@ -268,7 +286,7 @@ def _exact_path(
     layer: str,
     path: str,
     x: str,
-    per_synapse: bool,
+    synapses: ExactWeights,
     weights: Mapping[str, Numbers],
     before: dict[str, str],
     after: dict[str, str],
@@ -276,14 +294,16 @@ def _exact_path(
     suffix = "rec" if path == "recurrent" else "in"
     weight, decay, bias = f"{layer}.weight_{suffix}", f"{layer}.decay_{suffix}", f"{layer}.bias_{suffix}"
     name = state_name(layer, "recurrent_current" if path == "recurrent" else "input_current")
-    if per_synapse:
+    if synapses.per_synapse:
         drive = body.node("Mul", body.node("Transpose", weight, perm=[1, 0]), body.unsqueeze(x, 1))
     else:
         wide = body.cast(weight, "float64")
         drive = body.unsqueeze(body.cast(body.node("MatMul", body.cast(x, "float64"), wide), "float32"), 2)
-    current = body.node("Add", body.node("Mul", decay, before[name]), drive)
+    current = body.node("Add", body.node("Mul", decay, before[name]), drive) if synapses.filtered else drive
     if bias in weights:
         current = body.node("Add", current, bias)
+    if not synapses.filtered:
+        return body.reshape(current, [0, -1])
     after[name] = current
     total = body.node("ReduceSum", body.cast(current, "float64"), body.constant([-1], "int64"), keepdims=0)
     return body.cast(total, "float32")
@@ -293,6 +313,7 @@ def _spikes(
     body: GraphBuilder,
     spec: NetworkSpec,
     name: str,
+    threshold: str,
     before: dict[str, str],
     after: dict[str, str],
     currents: str,
@@ -304,13 +325,15 @@ def _spikes(
         return body.constant(value, "float32")
 
     earlier = before[state_name(name, "spikes")]
-    reset = body.node(
-        "Add",
-        body.node("Mul", f"{name}.reset_decay", before[state_name(name, "reset_current")]),
-        body.node("Mul", scalar(neuron.threshold), earlier),
-    )
-    potential = body.node("Sub", currents, reset)
-    level = scalar(neuron.threshold)
+    taken = body.node("Mul", threshold, earlier)
+    if neuron.is_membrane:
+        kept = state_name(name, "membrane")
+        potential = after[kept] = body.node("Add", _left(body, spec, name, before[kept], earlier, taken), currents)
+    else:
+        kept = state_name(name, "reset_current")
+        after[kept] = body.node("Add", body.node("Mul", f"{name}.kappa", before[kept]), taken)
+        potential = body.node("Sub", currents, after[kept])
+    level = threshold
     if neuron.adaptive:
         adaptation_name = state_name(name, "adaptation_current")
         adaptation = body.node(
@@ -321,5 +344,16 @@ def _spikes(
         after[adaptation_name] = adaptation
         level = body.node("Add", level, adaptation)
     spikes = body.cast(body.node("Greater", potential, level), "float32")
-    after[state_name(name, "reset_current")], after[state_name(name, "spikes")] = reset, spikes
+    after[state_name(name, "spikes")] = spikes
     return potential, spikes
+
+
+def _left(body: GraphBuilder, spec: NetworkSpec, name: str, membrane: str, spikes: str, taken: str) -> str:
+    """What decay and reset leave of a membrane, as ``hetsyn_model/spike.py`` computes it."""
+    kappa = f"{name}.kappa"
+    if spec.neuron.reset == "subtract_at_once":
+        return str(body.node("Mul", kappa, body.node("Sub", membrane, taken)))
+    decayed = body.node("Mul", kappa, membrane)
+    if spec.neuron.reset == "zero":
+        return str(body.node("Mul", decayed, body.node("Sub", body.constant(1.0, "float32"), spikes)))
+    return str(body.node("Sub", decayed, taken))

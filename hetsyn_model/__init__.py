@@ -9,7 +9,8 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from hetsyn_model.bank import Bank, BankError, fit_bank
+    from hetsyn_model.bank import Bank, BankError
+    from hetsyn_model.bank_fit import fit_bank
     from hetsyn_model.compiled import Compiled
     from hetsyn_model.events import Events
     from hetsyn_model.import_reference import CheckpointError, from_reference
@@ -40,7 +41,8 @@ __all__ = [
 ]
 
 _MODULES = {
-    "bank": ("Bank", "BankError", "fit_bank"),
+    "bank": ("Bank", "BankError"),
+    "bank_fit": ("fit_bank",),
     "compiled": ("Compiled",),
     "events": ("Events",),
     "import_reference": ("CheckpointError", "from_reference"),

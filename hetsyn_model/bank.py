@@ -12,7 +12,7 @@ solution is a product:
 
 It is accurate to the last digits where a solver loses all of them (G's condition number passes 1e11 at
 K = 8), and differentiable in r. ``|B(r)|`` is the relative L2 error of the kernel: with h = atanh(r) it is
-``prod_k |tanh(h_r - h_k)|``, which makes fitting the grid a small smooth problem.
+``prod_k |tanh(h_r - h_k)|``, which makes fitting the grid a small smooth problem (``bank_fit.py``).
 
 A layer's currents are then ``U_k(t) = alpha_k U_k(t-1) + sum_i (w_ji c_k(r_ji)) x_i(t)``, [K, neurons]
 instead of [neurons, inputs]. Input and recurrent synapses of a layer share one U. A decay of exactly 1
@@ -25,25 +25,17 @@ ONNX Runtime and any batch give the same currents, bit for bit.
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-import numpy as np
 import torch
-from scipy.optimize import minimize
-from threadpoolctl import ThreadpoolController
 from torch import Tensor
 
 from hetsyn_model.state import State, state_name
 from hetsyn_model.synapse import ExactWeights, SynapsePath
 
-KERNEL_SAMPLES = 400  # decays, spread over a layer's own, that the grid is fitted to
 WEIGHT_BITS = 16  # of a weight in the served form: half the memory traffic, and no more spikes differ for it
-LARGEST_BANK = 24
-RESOLVED = 1e-8  # a kernel error below which more decays only crowd the grid
 
 
 class BankError(ValueError):
@@ -201,106 +193,6 @@ def _bias_row(bank: Bank, bias: Tensor, decay: Tensor) -> Tensor:
     """[1, K * j]: the constant drives of all synapses of a neuron."""
     c = bank.coefficients(decay).to(bias.dtype)
     return (bias.unsqueeze(-1) * c).sum(1).T.reshape(1, -1)
-
-
-def kernel_error(bank: Bank, r: Tensor) -> float:
-    """Relative L2 error of the worst kernel in the bank's basis.
-
-    Args:
-        bank: the shared decays.
-        r: decays of the kernels, any shape, each in [0, 1].
-    """
-    leaky = np.array([alpha for alpha in bank.decays if alpha < 1.0])
-    decays = np.unique(r.detach().to(torch.float64).numpy())
-    decays = decays[decays < 1.0] if bank.integrator else np.minimum(decays, 1 - 1e-15)
-    if not decays.size:
-        return 0.0
-    if not leaky.size:
-        return 1.0
-    return float(np.exp(_log_error(np.arctanh(leaky), np.arctanh(decays))[0].max()))
-
-
-def _log_error(grid: np.ndarray[Any, Any], decays: np.ndarray[Any, Any]) -> tuple[np.ndarray[Any, Any], ...]:
-    """Log relative error at each decay, [decays], and its gradient [decays, grid]; both in atanh."""
-    gap = decays[:, None] - grid
-    gap = np.clip(np.where(np.abs(gap) < 1e-9, 1e-9, gap), -300.0, 300.0)
-    return np.log(np.abs(np.tanh(gap))).sum(1), -2.0 / np.sinh(2.0 * gap)
-
-
-def fit_bank(r: Tensor, *, size: int | None = None, error_bound: float = 1e-3) -> Bank:
-    """Fit a bank to a layer's own decays.
-
-    Args:
-        r: every decay of the layer, any shape, each in [0, 1].
-        size: number of decays K (fewer where fewer are exact). None: the smallest that keeps every kernel within
-            the bound.
-        error_bound: relative L2 error of the worst kernel.
-
-    Returns:
-        The bank.
-
-    Raises:
-        BankError: the size holds nothing, or LARGEST_BANK decays do not meet the bound.
-    """
-    if size is not None and size < 1:
-        raise BankError(f"a bank of {size} decays is empty: give 1 or more")
-    if not r.numel():
-        raise BankError("there are no decays to fit a bank to")
-    distinct = np.unique(r.detach().to(torch.float64).numpy())
-    integrator = bool(distinct[-1] >= 1.0)
-    leaky = distinct[distinct < 1.0]
-    if not leaky.size:
-        return Bank((1.0,))
-    if size is not None and size < 1 + integrator:
-        raise BankError("a bank of 1 decay cannot represent both r = 1 and other decays: give 2 or more")
-    enough = RESOLVED if size is not None else max(error_bound, RESOLVED)
-    largest = LARGEST_BANK if size is None else size - integrator
-    if size is not None and leaky.size > largest:  # fewer decays are rarely exact: try this size first
-        bank = _fit_leaky(leaky, largest, integrator)
-        if kernel_error(bank, r) > enough:
-            return bank
-    for count in range(1, largest + 1):
-        bank = _fit_leaky(leaky, count, integrator)
-        worst = kernel_error(bank, r)
-        if worst <= enough:
-            return bank
-    if size is not None:
-        return bank
-    raise BankError(
-        f"{LARGEST_BANK} decays leave a kernel error of {worst:.2g}, above the bound {error_bound:.2g}: "
-        "raise the bound, give the size, or use the exact form"
-    )
-
-
-def _fit_leaky(r: np.ndarray[Any, Any], count: int, integrator: bool) -> Bank:
-    """Minimise the worst kernel's error over the grid, as a soft maximum that hardens."""
-    spread = r[np.linspace(0, r.size - 1, min(r.size, KERNEL_SAMPLES)).round().astype(int)]
-    between = np.tanh(np.linspace(np.arctanh(r[0]), np.arctanh(r[-1]), 64))  # gaps in r do not hide the ends
-    near = r[np.clip(np.searchsorted(r, between), 0, r.size - 1)]
-    decays = np.arctanh(np.unique(np.concatenate([spread, near])))
-    low, high = float(decays[0]), float(decays[-1])
-    # Chebyshev nodes in atanh: near the optimum already for a filled interval
-    grid = (low + high) / 2 - (high - low) / 2 * np.cos(np.pi * (2 * np.arange(count) + 1) / (2 * count))
-
-    for hardness in (4.0, 16.0, 64.0):
-
-        def cost(grid: np.ndarray[Any, Any], hardness: float = hardness) -> tuple[float, np.ndarray[Any, Any]]:
-            error, gradient = _log_error(grid, decays)
-            shifted = np.exp(hardness * (error - error.max()))
-            total = float(shifted.sum())
-            return error.max() + math.log(total) / hardness, (shifted / total) @ gradient
-
-        # a BLAS spends far more on waking its threads for these few equations than on solving them
-        with _blas_libraries().limit(limits=1, user_api="blas"):
-            grid = minimize(cost, grid, jac=True, method="L-BFGS-B", options={"maxiter": 200}).x
-    alpha = np.sort(np.tanh(grid))
-    return Bank((*alpha.tolist(), *((1.0,) if integrator else ())))
-
-
-@functools.cache
-def _blas_libraries() -> ThreadpoolController:
-    """The libraries that this process has loaded. The search takes a millisecond."""
-    return ThreadpoolController()
 
 
 def dyadic(rows: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], Tensor]:

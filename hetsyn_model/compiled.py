@@ -23,12 +23,14 @@ class LayerWeights:
     Attributes:
         name: ``hidden1``, ``hidden2``, …, ``readout``.
         synapses: the synapses, exact or through a bank.
-        reset_decay: kappa, [j]; None for a layer that does not spike.
+        kappa: decay a step of the reset current or of the membrane, [j]; None for a layer that has neither.
+        threshold: theta, [j]; None for a layer that does not spike.
     """
 
     name: str
     synapses: ExactWeights | BankWeights
-    reset_decay: Tensor | None
+    kappa: Tensor | None
+    threshold: Tensor | None
 
     @property
     def bank(self) -> BankWeights:
@@ -56,6 +58,13 @@ class LayerWeights:
     def neurons(self) -> int:
         return self.synapses.neurons
 
+    @property
+    def is_spiking(self) -> bool:
+        return self.threshold is not None
+
+    def detach(self) -> LayerWeights:
+        return LayerWeights(self.name, self.synapses.detach(), _detached(self.kappa), _detached(self.threshold))
+
 
 @dataclass(frozen=True)
 class Compiled:
@@ -81,12 +90,9 @@ class Compiled:
         """The same values as constants, without gradients."""
         return replace(
             self,
-            layers=tuple(
-                replace(
-                    layer,
-                    synapses=layer.synapses.detach(),
-                    reset_decay=None if layer.reset_decay is None else layer.reset_decay.detach(),
-                )
-                for layer in self.layers
-            ),
+            layers=tuple(layer.detach() for layer in self.layers),
         )
+
+
+def _detached(tensor: Tensor | None) -> Tensor | None:
+    return None if tensor is None else tensor.detach()

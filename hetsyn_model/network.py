@@ -5,105 +5,43 @@ The exact and the bank form are two views of the same tensors: :meth:`Network.co
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
-from hetsyn_model.bank import Bank, BankWeights, compile_bank, fit_bank, kernel_error
+from hetsyn_model.bank import Bank, BankWeights, compile_bank
+from hetsyn_model.bank_fit import fit_bank, kernel_error
 from hetsyn_model.compiled import Compiled, LayerWeights
 from hetsyn_model.events import Events
+from hetsyn_model.layer import NEURON_BUFFERS, Layer
 from hetsyn_model.rollout import Rollout, rollout
-from hetsyn_model.spec import ERROR_BOUND, NetworkSpec, decay_of
+from hetsyn_model.spec import ERROR_BOUND, NetworkSpec
 from hetsyn_model.state import FORMS, Form, state_layout
-from hetsyn_model.synapse import ExactWeights, SynapsePath
+from hetsyn_model.synapse import ExactWeights
+
+GOOD_ENOUGH = 1e-5  # a kernel error below the rounding of a bank's weights, which is not worth a fit
 
 
-class Layer(nn.Module):
-    """Learned tensors of one layer.
-
-    Args:
-        spec: of the network.
-        inputs: number of synapses a neuron from the layer before.
-        neurons: number of neurons.
-        recurrent: whether the layer has recurrent synapses.
-        spiking: whether its neurons spike; those of the readout need not.
-        generator: of the initial weights.
+@dataclass(frozen=True)
+class _Fit:
+    """How the banks were fitted, and what they are allowed to become.
 
     Attributes:
-        w_in: weights of the input synapses, [j, i].
-        r_in: their decays a step, [j, i], [j, 1] or [1, 1].
-        b_in: their constant drive, [j, i] or [j, 1]; None without.
-        w_rec: the same of the recurrent synapses, [j, j]; None without recurrence.
-        r_rec: None where the decays are tied to ``r_in``.
-        b_rec: as ``b_in``.
+        size: decays of each bank; None where the bound decides. Banks that came from elsewhere keep their sizes.
+        error_bound: of the worst kernel.
+        hold: whether the banks stay as they are until the next fit.
+        seen: by layer, a fingerprint of the decays that the bank was last compared with.
+        allowed: by layer, the kernel error from which on the bank is fitted again.
     """
 
-    def __init__(
-        self,
-        spec: NetworkSpec,
-        inputs: int,
-        neurons: int,
-        *,
-        recurrent: bool,
-        spiking: bool,
-        generator: torch.Generator,
-    ) -> None:
-        super().__init__()
-        self.spec, self.inputs, self.neurons, self.spiking = spec, inputs, neurons, spiking
-        self.w_in, self.r_in, self.b_in = self._path(inputs, generator)
-        self.w_rec: nn.Parameter | None = None
-        self.r_rec: nn.Parameter | None = None
-        self.b_rec: nn.Parameter | None = None
-        if recurrent:
-            self.w_rec, r_rec, self.b_rec = self._path(neurons, generator)
-            self.r_rec = None if spec.neuron.tied else r_rec
-            with torch.no_grad():
-                self.w_rec.mul_(0.5)  # recurrence starts weaker than the input, or activity runs away
-                if not spec.self_recurrent:
-                    self.w_rec.fill_diagonal_(0.0)
-
-    def _path(self, inputs: int, generator: torch.Generator) -> tuple[nn.Parameter, nn.Parameter, nn.Parameter | None]:
-        neuron = self.spec.neuron
-        low, high = neuron.tau_init_steps
-        shape = {"synapse": (self.neurons, inputs), "neuron": (self.neurons, 1), "shared": (1, 1)}[neuron.decays]
-        tau = low + (high - low) * torch.rand(shape, generator=generator, dtype=torch.float64)
-        # a current of time constant tau adds up some tau/2 squared weights of each input that fires; at one
-        # input in twenty this brings potentials to two thirds of the threshold, so that some neurons fire at first
-        scale = neuron.threshold / (1.5 * math.sqrt(1.0 + inputs * 0.05 * (low + high) / 4))
-        weight = scale * torch.randn(self.neurons, inputs, generator=generator, dtype=torch.float64)
-        bias_shape = (self.neurons, inputs) if neuron.decays == "synapse" else (self.neurons, 1)
-        bias = nn.Parameter(torch.zeros(bias_shape)) if self.spec.bias else None
-        return (
-            nn.Parameter(weight.float()),
-            nn.Parameter(torch.exp(-1.0 / tau).float(), requires_grad=neuron.learn_decays),
-            bias,
-        )
-
-    def exact(self) -> ExactWeights:
-        """The synapses in the exact form, differentiable."""
-        recurrent = None
-        if self.w_rec is not None:
-            weight: Tensor = self.w_rec
-            if not self.spec.self_recurrent:
-                weight = weight * (1 - torch.eye(self.neurons, dtype=weight.dtype))
-            recurrent = SynapsePath(weight, self.r_in if self.r_rec is None else self.r_rec, self.b_rec)
-        per_synapse = self.spec.neuron.decays == "synapse"
-        return ExactWeights(per_synapse, SynapsePath(self.w_in, self.r_in, self.b_in), recurrent)
-
-    def reset_decay(self) -> Tensor | None:
-        """kappa, [j]; None for a layer that does not spike."""
-        if not self.spiking:
-            return None
-        if self.spec.neuron.tied:
-            return self.r_in[:, 0].expand(self.neurons)
-        return torch.full((self.neurons,), decay_of(self.spec.neuron.tau_reset_steps), dtype=self.w_in.dtype)
-
-    def decay_values(self) -> Tensor:
-        """Every decay of the layer's synapses, [count]."""
-        return torch.cat([r.detach().flatten() for r in (self.r_in, self.r_rec) if r is not None])
+    size: int | None = None
+    error_bound: float | None = None
+    hold: bool = False
+    seen: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    allowed: Mapping[str, float] = field(default_factory=dict)
 
 
 class Network(nn.Module):
@@ -115,13 +53,15 @@ class Network(nn.Module):
 
     Attributes:
         spec: what the network is.
-        banks: the bank of each layer by name, as :meth:`fit_banks` left them; empty before.
+        banks: the bank of each layer by name, as :meth:`fit_banks` left them or :meth:`compile` renewed them; empty
+            before.
     """
 
     def __init__(self, spec: NetworkSpec, *, seed: int = 0) -> None:
         super().__init__()
         self.spec = spec
         self.banks: dict[str, Bank] = {}
+        self._fit = _Fit()
         generator = torch.Generator().manual_seed(seed)
         sizes = (spec.channels, *spec.hidden, spec.outputs)
         self.layers = nn.ModuleList(
@@ -158,12 +98,20 @@ class Network(nn.Module):
         for decay in self.decays().values():
             decay.clamp_(*self.spec.neuron.decay_range)
 
-    def fit_banks(self, *, size: int | None = None, error_bound: float = ERROR_BOUND) -> dict[str, float]:
+    def fit_banks(
+        self, *, size: int | None = None, error_bound: float = ERROR_BOUND, hold: bool = False
+    ) -> dict[str, float]:
         """Fit every layer's bank to its decays as they are now, and keep the banks.
+
+        The banks follow the decays: where the decays have changed, the next rollout in the bank form measures the
+        kernel errors, and fits a bank again, to the same size or bound, once its error is above the bound, or, with a
+        size, above twice what it was. That takes milliseconds, and no error is silent.
 
         Args:
             size: decays of each bank (fewer where fewer are exact). None: the smallest that meets the bound.
             error_bound: relative L2 error of the worst kernel, used without ``size``.
+            hold: keep these banks until the next call, however the decays change: for a training loop that fits at
+                times of its own, as ``hetsyn train`` does once an epoch. :meth:`kernel_errors` gives their error.
 
         Returns:
             Each layer's kernel error.
@@ -172,7 +120,40 @@ class Network(nn.Module):
             BankError: no allowed size meets the bound.
         """
         self.banks = self._fitted(size, error_bound)
-        return self.kernel_errors()
+        errors = self.kernel_errors()
+        self._fit = _Fit(
+            size,
+            None if size is not None else error_bound,
+            hold,
+            {name: _fingerprint(layer) for name, layer in self.named_layers().items()},
+            {name: self._allowed(error, size, error_bound) for name, error in errors.items()},
+        )
+        return errors
+
+    @staticmethod
+    def _allowed(error: float, size: int | None, error_bound: float | None) -> float:
+        if size is None and error_bound is not None:
+            return max(error, error_bound)
+        return max(2.0 * error, GOOD_ENOUGH)
+
+    def _follow_decays(self) -> None:
+        """Fit again what no longer fits; see :meth:`fit_banks`."""
+        if self._fit.hold:
+            return
+        fit = self._fit
+        seen, allowed = dict(fit.seen), dict(fit.allowed)
+        for name, layer in self.named_layers().items():
+            now = _fingerprint(layer)
+            if seen.get(name) == now:
+                continue
+            error = kernel_error(self.banks[name], layer.decay_values())
+            if name in seen and error > allowed[name]:
+                size = self.banks[name].size if fit.size is None and fit.error_bound is None else fit.size
+                bank = fit_bank(layer.decay_values(), size=size, error_bound=fit.error_bound or ERROR_BOUND)
+                self.banks[name] = bank
+                error = kernel_error(bank, layer.decay_values())
+            seen[name], allowed[name] = now, self._allowed(error, fit.size, fit.error_bound)
+        self._fit = replace(fit, seen=seen, allowed=allowed)
 
     def _fitted(self, size: int | None, error_bound: float) -> dict[str, Bank]:
         return {
@@ -188,8 +169,9 @@ class Network(nn.Module):
     def compile(self, form: Form) -> Compiled:  # type: ignore[override]
         """The network in one form, ready to run; differentiable in its parameters.
 
-        The bank form uses the banks that :meth:`fit_banks` left. Without them it fits banks of ERROR_BOUND for this
-        value alone: the network does not keep them, and the next call fits them again.
+        The bank form uses the banks that :meth:`fit_banks` left, fitted again where the decays have moved away from
+        them. Without banks it fits some of ERROR_BOUND for this value alone: the network does not keep them, and the
+        next call fits them again.
 
         Args:
             form: ``exact`` or ``bank``.
@@ -205,13 +187,15 @@ class Network(nn.Module):
             raise ValueError(f"form {form!r} is neither 'exact' nor 'bank'")
         banks: dict[str, Bank] = {}
         if form == "bank":
+            if self.banks:
+                self._follow_decays()
             banks = self.banks or self._fitted(None, ERROR_BOUND)
         layers = []
         for name, layer in self.named_layers().items():
             synapses: ExactWeights | BankWeights = layer.exact()
             if form == "bank":
                 synapses = compile_bank(banks[name], layer.exact())
-            layers.append(LayerWeights(name, synapses, layer.reset_decay()))
+            layers.append(LayerWeights(name, synapses, layer.kappas(), layer.thresholds()))
         sizes = {name: bank.size for name, bank in banks.items()}
         return Compiled(self.spec, form, tuple(layers), state_layout(self.spec, form, sizes))
 
@@ -251,11 +235,13 @@ class Network(nn.Module):
             ValueError: not something that ``save`` gave, or of another network.
         """
         _, banks, tensors = _parts(saved)
+        buffers = {name: value for name, value in self.state_dict().items() if name.endswith(NEURON_BUFFERS)}
         try:
-            self.load_state_dict(tensors)
+            self.load_state_dict(buffers | dict(tensors))
         except RuntimeError as error:
             raise ValueError(f"not the tensors of this network: {error}") from error
         self.banks = {name: Bank(tuple(decays)) for name, decays in banks.items()}
+        self._fit = replace(self._fit, seen={})
 
     @staticmethod
     def load(saved: Mapping[str, object]) -> Network:
@@ -275,3 +261,10 @@ def _parts(saved: Mapping[str, object]) -> tuple[Mapping[str, Any], Mapping[str,
     if not (isinstance(spec, Mapping) and isinstance(banks, Mapping) and isinstance(tensors, Mapping)):
         raise ValueError("not a result of Network.save(): spec, banks and tensors must be mappings")
     return spec, banks, tensors
+
+
+@torch.no_grad()
+def _fingerprint(layer: Layer) -> tuple[float, float]:
+    """Two sums over a layer's decays, which differ where the decays do."""
+    decays = layer.decay_values().double()
+    return float(decays.sum()), float(decays.dot(decays))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ctypes
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor
@@ -19,7 +19,7 @@ from hetsyn_model.bank import sum_bank
 from hetsyn_model.compiled import Compiled, LayerWeights
 from hetsyn_model.events import Events, event_product, pointer
 from hetsyn_model.readout import decide, probabilities
-from hetsyn_model.spec import DecisionSpec, NetworkSpec, decay_of
+from hetsyn_model.spec import DecisionSpec, NetworkSpec, Reset, decay_of
 from hetsyn_model.spike import spike_step, surrogate_derivative
 from hetsyn_model.state import initial_state, state_name
 from hetsyn_model.step import step
@@ -144,13 +144,15 @@ def layer_rollout(spec: NetworkSpec, layer: LayerWeights, drive: Tensor) -> tupl
     """
     synapses = layer.bank
     if native.runs(drive):
-        spikes, potential = _LayerRollout.apply(drive, synapses.weight_rec, layer.reset_decay, synapses.decays, spec)
+        spikes, potential = _LayerRollout.apply(
+            drive, synapses.weight_rec, layer.kappa, layer.threshold, synapses.decays, spec
+        )
         return spikes, potential
     bank = synapses.decays.shape[0]
     batch, steps, neurons = drive.shape[0], drive.shape[1], drive.shape[2] // bank
     surrogate = spec.surrogate if torch.is_grad_enabled() else None
     current = drive.new_zeros(batch, bank, neurons)
-    fired = reset = drive.new_zeros(batch, neurons)
+    fired = kept = drive.new_zeros(batch, neurons)
     adaptation = drive.new_zeros(batch, neurons) if spec.neuron.adaptive else None
     spikes_at: list[Tensor] = []
     potential_at: list[Tensor] = []
@@ -160,10 +162,12 @@ def layer_rollout(spec: NetworkSpec, layer: LayerWeights, drive: Tensor) -> tupl
             arriving = arriving + fired @ synapses.weight_rec
         current = synapses.decays.unsqueeze(-1) * current + arriving.view(current.shape)
         total = sum_bank(current)
-        if layer.reset_decay is not None:
-            total, fired, reset, adaptation = spike_step(
-                total, fired, reset, adaptation, layer.reset_decay, spec.neuron, surrogate
+        if layer.threshold is not None and layer.kappa is not None:
+            total, fired, kept, adaptation = spike_step(
+                total, fired, kept, adaptation, layer.kappa, layer.threshold, spec.neuron, surrogate
             )
+        elif layer.kappa is not None:
+            total = kept = layer.kappa * kept + total
         spikes_at.append(fired)
         potential_at.append(total)
     like = drive.new_zeros(batch, 0, neurons)
@@ -176,7 +180,8 @@ class _LayerRollout(torch.autograd.Function):
         ctx: Any,
         drive: Tensor,
         weight_rec: Tensor | None,
-        reset_decay: Tensor | None,
+        kappa: Tensor | None,
+        threshold: Tensor | None,
         decays: Tensor,
         spec: NetworkSpec,
     ) -> tuple[Tensor, Tensor]:
@@ -184,16 +189,17 @@ class _LayerRollout(torch.autograd.Function):
         drive, bank = drive.contiguous(), decays.shape[0]
         batch, steps, neurons = drive.shape[0], drive.shape[1], drive.shape[2] // bank
         weight_rec = None if weight_rec is None else weight_rec.contiguous()
-        kappa = None if reset_decay is None else reset_decay.to(drive.dtype).contiguous()
+        kappa, threshold = (None if part is None else part.to(drive.dtype).contiguous() for part in (kappa, threshold))
         neuron = spec.neuron
         struct = native.LayerStruct(
             batch,
             steps,
             bank,
             neurons,
-            kappa is not None,
+            threshold is not None,
             weight_rec is not None,
-            neuron.threshold,
+            neuron.is_membrane,
+            get_args(Reset).index(neuron.reset),
             decay_of(neuron.adaptation_tau_steps),
             neuron.adaptation_strength,
         )
@@ -201,10 +207,10 @@ class _LayerRollout(torch.autograd.Function):
         potential = torch.empty_like(spikes)
         library.function("layer_forward", drive)(
             ctypes.byref(struct),
-            *map(pointer, (drive, weight_rec, decays, kappa, spikes, potential)),
+            *map(pointer, (drive, weight_rec, decays, kappa, threshold, spikes, potential)),
             torch.get_num_threads(),
         )
-        ctx.save_for_backward(weight_rec, kappa, decays, spikes, potential)
+        ctx.save_for_backward(weight_rec, kappa, threshold, decays, spikes, potential)
         ctx.struct, ctx.spec, ctx.drive_shape = struct, spec, drive.shape
         ctx.set_materialize_grads(True)
         return spikes, potential
@@ -212,14 +218,14 @@ class _LayerRollout(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         library = native.required()
-        weight_rec, kappa, decays, spikes, potential = ctx.saved_tensors
+        weight_rec, kappa, threshold, decays, spikes, potential = ctx.saved_tensors
         neuron = ctx.spec.neuron
         surrogate = None
-        if kappa is not None:
-            u = potential - neuron.threshold
+        if threshold is not None:
+            u = potential - threshold
             if neuron.adaptive:
                 u = u - _adaptation(spikes, decay_of(neuron.adaptation_tau_steps), neuron.adaptation_strength)
-            surrogate = surrogate_derivative(u, ctx.spec.surrogate, neuron.threshold).contiguous()
+            surrogate = surrogate_derivative(u, ctx.spec.surrogate, threshold).contiguous()
         grad_drive = torch.empty(ctx.drive_shape, dtype=spikes.dtype)
         grad_rec = None if weight_rec is None else torch.zeros_like(weight_rec)
         wants_decay = kappa is not None and ctx.needs_input_grad[2]
@@ -231,12 +237,14 @@ class _LayerRollout(torch.autograd.Function):
                 pointer,
                 (
                     spikes,
+                    potential,
                     surrogate,
                     grad_spikes,
                     grad_potential,
                     weight_rec,
                     decays,
                     kappa,
+                    threshold,
                     grad_drive,
                     grad_rec,
                     grad_kappa,
@@ -244,7 +252,7 @@ class _LayerRollout(torch.autograd.Function):
             ),
             torch.get_num_threads(),
         )
-        return grad_drive, grad_rec, None if grad_kappa is None else grad_kappa.sum(0), None, None
+        return grad_drive, grad_rec, None if grad_kappa is None else grad_kappa.sum(0), None, None, None
 
 
 def _adaptation(spikes: Tensor, decay: float, strength: float) -> Tensor:

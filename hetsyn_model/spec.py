@@ -15,6 +15,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, get_args
 
 Decays = Literal["synapse", "neuron", "shared"]
+Potential = Literal["currents", "membrane"]
+Reset = Literal["subtract", "subtract_at_once", "zero"]
 Rule = Literal["sum_softmax", "spike_count", "last", "trace"]
 SurrogateKind = Literal["gaussian", "triangular"]
 Variant = Literal["hetsyn", "hetneu", "homneu", "alif"]
@@ -61,20 +63,32 @@ class SurrogateSpec:
 class NeuronSpec:
     """What a neuron does with its currents, and where its decays live.
 
+    ``docs/model.md`` has the equations. A layer holds thresholds and kappa by neuron (``hetsyn_model.layer``): the
+    numbers here are what they are at first.
+
     Attributes:
         decays: one decay a ``synapse`` (HetSyn), a ``neuron`` and path, or one ``shared`` by a layer.
+        potential: what the potential is: the sum of the ``currents`` less a reset current (equation 5), or a
+            ``membrane`` with a decay kappa of its own, which adds the currents up (the LIF and CubaLIF of other
+            libraries). In a network of membranes the readout has one too.
+        reset: what a spike does to a membrane: ``subtract`` takes the threshold off in the next step, after the decay
+            (snnTorch); ``subtract_at_once`` in the spike's own step, so it decays with the rest (Norse, SpikingJelly,
+            Sinabs); ``zero`` empties it. The potential of currents knows ``subtract`` alone.
         tied: input, recurrent and reset path of a neuron share one decay (needs ``neuron`` or ``shared``).
         learn_decays: whether training changes the decays.
         threshold: potential above which (strictly) a neuron fires; also the size of its reset.
-        tau_reset_steps: time constant of the reset current where it is not tied.
+        tau_reset_steps: time constant of the reset current where it is not tied, or of the membrane.
         tau_init_steps: lower and upper end of the uniform distribution of initial time constants.
-        decay_range: the decays are clamped to this range after every optimiser step; 1 is legal.
+        decay_range: ``Network.clamp_decays_`` brings the decays into this range after an optimiser step; 1 is legal.
+            (0, 0): the synapses have no decays and no currents; a spike's weight arrives in one step and is gone.
         adaptation_strength: a spike raises the threshold by this much (ALIF); 0 means no adaptation and no state
             for it.
         adaptation_tau_steps: time constant with which that rise decays.
     """
 
     decays: Decays = "synapse"
+    potential: Potential = "currents"
+    reset: Reset = "subtract"
     tied: bool = False
     learn_decays: bool = True
     threshold: float = 1.0
@@ -90,12 +104,29 @@ class NeuronSpec:
             not (self.tied and self.decays == "synapse"),
             "neuron.tied: one decay for all paths needs decays 'neuron' or 'shared'",
         )
+        _require(
+            self.potential in get_args(Potential),
+            f"neuron.potential: {self.potential!r} is none of {get_args(Potential)}",
+        )
+        _require(self.reset in get_args(Reset), f"neuron.reset: {self.reset!r} is none of {get_args(Reset)}")
+        _require(
+            self.is_membrane or self.reset == "subtract",
+            f"neuron.reset: {self.reset!r} needs potential 'membrane': currents know 'subtract' alone",
+        )
+        _require(
+            not (self.tied and self.is_membrane),
+            "neuron.tied: a membrane's decay is its own: leave tied out, or take potential 'currents'",
+        )
         _require(self.threshold > 0, f"neuron.threshold: {self.threshold} is not above 0")
         _require(self.tau_reset_steps > 0, f"neuron.tau_reset_steps: {self.tau_reset_steps} is not above 0")
         low, high = self.tau_init_steps
         _require(0 < low <= high, f"neuron.tau_init_steps: {self.tau_init_steps} is not 0 < low <= high")
         low, high = self.decay_range
-        _require(0 <= low < high <= 1, f"neuron.decay_range: {self.decay_range} is not 0 <= low < high <= 1")
+        _require(
+            0 <= low < high <= 1 or low == high == 0,
+            f"neuron.decay_range: {self.decay_range} is neither 0 <= low < high <= 1 nor (0, 0)",
+        )
+        _require(not self.tied or self.is_filtered, "neuron.tied: without decays there is nothing to share")
         _require(self.adaptation_strength >= 0, f"neuron.adaptation_strength: {self.adaptation_strength} is below 0")
         _require(
             self.adaptation_tau_steps > 0, f"neuron.adaptation_tau_steps: {self.adaptation_tau_steps} is not above 0"
@@ -104,6 +135,30 @@ class NeuronSpec:
     @property
     def adaptive(self) -> bool:
         return self.adaptation_strength > 0
+
+    @property
+    def is_membrane(self) -> bool:
+        return self.potential == "membrane"
+
+    @property
+    def is_filtered(self) -> bool:
+        """Whether synapses have decays, and so currents that last."""
+        return self.decay_range[1] > 0
+
+    @property
+    def per_synapse(self) -> bool:
+        """Whether each synapse has a decay, and so a current, of its own."""
+        return self.decays == "synapse" and self.is_filtered
+
+    @property
+    def memory_steps(self) -> float:
+        """Twice the steps over which a neuron adds up the squared effect of a spike, from the initial constants."""
+        low, high = self.tau_init_steps
+        synaptic = (low + high) / 2
+        if not self.is_membrane:
+            return synaptic if self.is_filtered else 0.0
+        membrane = self.tau_reset_steps
+        return (synaptic * membrane) ** 2 / (synaptic + membrane) if self.is_filtered else membrane
 
 
 @dataclass(frozen=True)

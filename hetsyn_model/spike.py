@@ -1,4 +1,4 @@
-"""Threshold, reset current and adaptation of a spiking layer, and the surrogate derivatives.
+"""Threshold, reset and adaptation of a spiking layer, membranes, and the surrogate derivatives.
 
 Equations of arXiv 2508.11644; every quantity is of one neuron j, times are in steps:
 
@@ -6,6 +6,12 @@ Equations of arXiv 2508.11644; every quantity is of one neuron j, times are in s
     A(t) = rho_a * A(t-1) + strength * z(t-1)       equations 18 and 19, the adaptation current (Proposition 2)
     v(t) = sum of currents(t) - J(t)                equation 5, the potential
     z(t) = 1 where v(t) > threshold + A(t), else 0  equation 4; equation 17 subtracts A from v instead
+
+With S(t), the sum of currents(t), a membrane has no J, and instead of equation 5, by its reset,
+
+    subtract           v(t) = kappa * v(t-1) - threshold * z(t-1) + S(t)
+    subtract_at_once   v(t) = kappa * (v(t-1) - threshold * z(t-1)) + S(t)
+    zero               v(t) = kappa * v(t-1) * (1 - z(t-1)) + S(t)
 """
 
 from __future__ import annotations
@@ -19,7 +25,7 @@ from torch import Tensor
 from hetsyn_model.spec import NeuronSpec, SurrogateSpec, decay_of
 
 
-def surrogate_derivative(u: Tensor, spec: SurrogateSpec, threshold: float) -> Tensor:
+def surrogate_derivative(u: Tensor, spec: SurrogateSpec, threshold: Tensor | float) -> Tensor:
     """Stand-in for dz/du at u = v - threshold - adaptation, elementwise.
 
     ``gaussian`` is ``gain * 0.5 * (1.15 N(u; 0, 0.5) - 0.15 N(u; 0.5, 3) - 0.15 N(u; -0.5, 3))``, 0.4391 at 0 with
@@ -45,7 +51,7 @@ def surrogate_derivative(u: Tensor, spec: SurrogateSpec, threshold: float) -> Te
 
 class _Threshold(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, u: Tensor, spec: SurrogateSpec, threshold: float) -> Tensor:
+    def forward(ctx: Any, u: Tensor, spec: SurrogateSpec, threshold: Tensor) -> Tensor:
         ctx.save_for_backward(u)
         ctx.spec, ctx.threshold = spec, threshold
         return (u > 0).to(u.dtype)
@@ -59,35 +65,48 @@ class _Threshold(torch.autograd.Function):
 def spike_step(
     currents: Tensor,
     spikes_before: Tensor,
-    reset: Tensor,
+    kept: Tensor,
     adaptation: Tensor | None,
-    reset_decay: Tensor,
+    kappa: Tensor,
+    threshold: Tensor,
     neuron: NeuronSpec,
     surrogate: SurrogateSpec | None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
-    """One step of reset, potential and threshold (equations 9, 5 and 4).
+    """One step of reset, potential and threshold.
 
     Args:
-        currents: [b, j], sum of all synaptic currents of this step.
+        currents: S, [b, j], sum of all synaptic currents of this step.
         spikes_before: z, [b, j] at the step before.
-        reset: J, [b, j] at the step before.
+        kept: [b, j] at the step before: the membrane v, or the reset current J.
         adaptation: A, [b, j] at the step before; None without threshold adaptation.
-        reset_decay: kappa, broadcast against [b, j].
-        neuron: threshold, and time constant and strength of the adaptation.
+        kappa: decay of what is kept, broadcast against [b, j].
+        threshold: theta, likewise.
+        neuron: what the potential is, and time constant and strength of the adaptation.
         surrogate: derivative of the threshold in training. None outside training: the threshold is then a plain
             comparison, which exports.
 
     Returns:
-        Potential, spikes, reset and adaptation current, each [b, j] at this step.
+        Potential, spikes, what is kept, and adaptation current, each [b, j] at this step.
     """
-    reset = reset_decay * reset + neuron.threshold * spikes_before
-    potential = currents - reset
-    if adaptation is None:
-        level: Tensor | float = neuron.threshold
+    if neuron.is_membrane:
+        potential = kept = _left(kept, spikes_before, kappa, threshold, neuron) + currents
     else:
+        kept = kappa * kept + threshold * spikes_before
+        potential = currents - kept
+    level = threshold
+    if adaptation is not None:
         adaptation = decay_of(neuron.adaptation_tau_steps) * adaptation + neuron.adaptation_strength * spikes_before
-        level = neuron.threshold + adaptation
+        level = threshold + adaptation
     if surrogate is None:
-        return potential, (potential > level).to(currents.dtype), reset, adaptation
-    spikes: Tensor = _Threshold.apply(potential - level, surrogate, neuron.threshold)
-    return potential, spikes, reset, adaptation
+        return potential, (potential > level).to(currents.dtype), kept, adaptation
+    spikes: Tensor = _Threshold.apply(potential - level, surrogate, threshold)
+    return potential, spikes, kept, adaptation
+
+
+def _left(membrane: Tensor, spikes: Tensor, kappa: Tensor, threshold: Tensor, neuron: NeuronSpec) -> Tensor:
+    """What decay and reset leave of a membrane for the next step, [b, j]."""
+    if neuron.reset == "zero":
+        return kappa * membrane * (1 - spikes)
+    if neuron.reset == "subtract_at_once":
+        return kappa * (membrane - threshold * spikes)
+    return kappa * membrane - threshold * spikes

@@ -19,7 +19,7 @@ Form = Literal["exact", "bank"]
 FORMS: tuple[Form, ...] = get_args(Form)
 State = dict[str, Tensor]  # by the name of the state tensor
 LayerTensor = Literal[
-    "input_current", "recurrent_current", "bank_current", "reset_current", "spikes", "adaptation_current"
+    "input_current", "recurrent_current", "bank_current", "reset_current", "membrane", "spikes", "adaptation_current"
 ]
 DECISION_SCORE_LOW, DECISION_SCORE, DECISION_STEP = "decision.score_low", "decision.score", "decision.step"
 
@@ -74,13 +74,16 @@ def state_layout(spec: NetworkSpec, form: Form, bank_sizes: Mapping[str, int] | 
         n, hidden = neurons[index], index < len(spec.hidden)
         if form == "bank":
             layout.append(StateTensor(state_name(layer, "bank_current"), (sizes[layer], n)))
-        else:
-            per_synapse = spec.neuron.decays == "synapse"
+        elif spec.neuron.is_filtered:
+            per_synapse = spec.neuron.per_synapse
             layout.append(StateTensor(state_name(layer, "input_current"), (n, fan_in[index] if per_synapse else 1)))
             if hidden and spec.recurrent:
                 layout.append(StateTensor(state_name(layer, "recurrent_current"), (n, n if per_synapse else 1)))
+        if spec.neuron.is_membrane:
+            layout.append(StateTensor(state_name(layer, "membrane"), (n,)))
         if hidden or spec.decision.counts_spikes:
-            layout.append(StateTensor(state_name(layer, "reset_current"), (n,)))
+            if not spec.neuron.is_membrane:
+                layout.append(StateTensor(state_name(layer, "reset_current"), (n,)))
             layout.append(StateTensor(state_name(layer, "spikes"), (n,)))
             if spec.neuron.adaptive:
                 layout.append(StateTensor(state_name(layer, "adaptation_current"), (n,)))

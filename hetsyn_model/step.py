@@ -59,18 +59,23 @@ def step(
     for layer in compiled.layers:
         currents, potential = layer.synapses.step(layer.name, state, x)
         after.update(currents)
-        if layer.reset_decay is None:
+        if layer.kappa is None:
             continue
-        potential, fired, reset, adaptation = spike_step(
+        kept = state_name(layer.name, "membrane" if spec.neuron.is_membrane else "reset_current")
+        if layer.threshold is None:  # a readout's membrane
+            potential = after[kept] = layer.kappa * state[kept] + potential
+            continue
+        potential, fired, after[kept], adaptation = spike_step(
             potential,
             state[state_name(layer.name, "spikes")],
-            state[state_name(layer.name, "reset_current")],
+            state[kept],
             state.get(state_name(layer.name, "adaptation_current")),
-            layer.reset_decay,
+            layer.kappa,
+            layer.threshold,
             spec.neuron,
             surrogate,
         )
-        after |= {state_name(layer.name, "reset_current"): reset, state_name(layer.name, "spikes"): fired}
+        after[state_name(layer.name, "spikes")] = fired
         if adaptation is not None:
             after[state_name(layer.name, "adaptation_current")] = adaptation
         x = drop(fired, dropout) if dropout else fired

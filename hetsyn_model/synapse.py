@@ -43,11 +43,13 @@ class ExactWeights:
         per_synapse: whether each synapse has a decay, and so a current, of its own.
         input: from the layer before, or from the network's channels.
         recurrent: from the layer's own neurons; None without recurrence.
+        filtered: whether the currents last. If not, all decays are 0, and no current is kept.
     """
 
     per_synapse: bool
     input: SynapsePath
     recurrent: SynapsePath | None
+    filtered: bool = True
 
     @property
     def neurons(self) -> int:
@@ -58,9 +60,8 @@ class ExactWeights:
         return self.input.weight.dtype
 
     def detach(self) -> ExactWeights:
-        return ExactWeights(
-            self.per_synapse, self.input.detach(), None if self.recurrent is None else self.recurrent.detach()
-        )
+        recurrent = None if self.recurrent is None else self.recurrent.detach()
+        return ExactWeights(self.per_synapse, self.input.detach(), recurrent, self.filtered)
 
     def step(self, layer: str, state: State, x: Tensor) -> tuple[State, Tensor]:
         """One step of the layer's currents.
@@ -68,12 +69,17 @@ class ExactWeights:
         Args:
             layer: the layer's name.
             state: holds ``{layer}.input_current`` and, with recurrence, ``{layer}.recurrent_current`` and
-                ``{layer}.spikes`` of the step before.
+                ``{layer}.spikes`` of the step before; without filters the spikes alone.
             x: [b, i], input spikes.
 
         Returns:
             The new current tensors, and their sum a neuron [b, j] (the first term of equation 5).
         """
+        if not self.filtered:
+            arriving = _arriving(x, self.input)
+            if self.recurrent is not None:
+                arriving = arriving + _arriving(state[state_name(layer, "spikes")], self.recurrent)
+            return {}, arriving
         name = state_name(layer, "input_current")
         after = {name: self._current(state[name], x, self.input)}
         if self.recurrent is not None:
@@ -85,6 +91,12 @@ class ExactWeights:
     def _current(self, before: Tensor, x: Tensor, path: SynapsePath) -> Tensor:
         drive = path.weight * x.unsqueeze(-2) if self.per_synapse else exact_product(x, path.weight).unsqueeze(-1)
         return current_step(before, drive, path.decay, path.bias)
+
+
+def _arriving(x: Tensor, path: SynapsePath) -> Tensor:
+    """[b, j]: what arrives in one step through a path without filter."""
+    drive = exact_product(x, path.weight)
+    return drive if path.bias is None else drive + path.bias.squeeze(-1)
 
 
 def current_step(current: Tensor, drive: Tensor, decay: Tensor, bias: Tensor | None) -> Tensor:

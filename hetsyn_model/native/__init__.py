@@ -32,7 +32,8 @@ class LayerStruct(ctypes.Structure):
         ("neurons", ctypes.c_int64),
         ("spiking", ctypes.c_int),
         ("recurrent", ctypes.c_int),
-        ("threshold", ctypes.c_double),
+        ("membrane", ctypes.c_int),
+        ("reset", ctypes.c_int),
         ("adaptation_decay", ctypes.c_double),
         ("adaptation_strength", ctypes.c_double),
     ]

@@ -114,26 +114,36 @@ void products_of_four(const T* weights, int64_t neurons, int64_t columns, const 
     }
 }
 
+enum Reset : int { subtract, subtract_at_once, zero };  // of a membrane, spec.py
+
 struct Layer {
     int64_t batch, steps, bank, neurons;
-    int spiking, recurrent;
-    double threshold, adaptation_decay, adaptation_strength;
+    int spiking, recurrent, membrane, reset;
+    double adaptation_decay, adaptation_strength;
 };
 
+// What decay and reset leave of a membrane for the next step.
 template <typename T>
-void layer_forward(const Layer& layer, const T* drive, const T* recurrent_weight, const T* decay, const T* reset_decay,
-                   T* spikes, T* potential, int threads) {
+inline T left(int reset, T kappa, T threshold, T membrane, T spike) {
+    if (reset == zero) return kappa * membrane * (T(1) - spike);
+    if (reset == subtract_at_once) return kappa * (membrane - threshold * spike);
+    return kappa * membrane - threshold * spike;
+}
+
+template <typename T>
+void layer_forward(const Layer& layer, const T* drive, const T* recurrent_weight, const T* decay, const T* kappa,
+                   const T* threshold, T* spikes, T* potential, int threads) {
     const int64_t N = layer.neurons, K = layer.bank, KN = K * N;
-    const T threshold = static_cast<T>(layer.threshold);
     const T adaptation_decay = static_cast<T>(layer.adaptation_decay);
     const T adaptation_strength = static_cast<T>(layer.adaptation_strength);
     parallel_over(layer.batch, threads, [=](int64_t begin, int64_t end) {
-        std::vector<T> current(KN), arriving(KN), reset(N), adaptation(N);
+        std::vector<T> current(KN), arriving(KN), kept(N), adaptation(N);  // kept: the reset current or the membrane
+        const std::vector<T> silence(N);
         std::vector<int32_t> fired;
         fired.reserve(N);
         for (int64_t b = begin; b < end; ++b) {
             std::fill(current.begin(), current.end(), T(0));
-            std::fill(reset.begin(), reset.end(), T(0));
+            std::fill(kept.begin(), kept.end(), T(0));
             std::fill(adaptation.begin(), adaptation.end(), T(0));
             fired.clear();
             const T* before = nullptr;
@@ -156,18 +166,26 @@ void layer_forward(const Layer& layer, const T* drive, const T* recurrent_weight
                     else
                         for (int64_t n = 0; n < N; ++n) v[n] += u[n] = alpha * u[n] + a[n];
                 }
-                if (!layer.spiking) continue;
-                T* z = spikes + row * N;
-                if (before)
-                    for (int64_t n = 0; n < N; ++n) {
-                        reset[n] = reset_decay[n] * reset[n] + threshold * before[n];
-                        adaptation[n] = adaptation_decay * adaptation[n] + adaptation_strength * before[n];
-                    }
-                fired.clear();
-                for (int64_t n = 0; n < N; ++n) {
-                    v[n] -= reset[n];
-                    z[n] = v[n] > threshold + adaptation[n] ? T(1) : T(0);
+                if (!layer.spiking) {
+                    if (layer.membrane)
+                        for (int64_t n = 0; n < N; ++n) v[n] = kept[n] = kappa[n] * kept[n] + v[n];
+                    continue;
                 }
+                T* z = spikes + row * N;
+                if (layer.membrane) {
+                    const T* earlier = before ? before : silence.data();
+                    for (int64_t n = 0; n < N; ++n)
+                        v[n] = kept[n] = left(layer.reset, kappa[n], threshold[n], kept[n], earlier[n]) + v[n];
+                } else {
+                    if (before)
+                        for (int64_t n = 0; n < N; ++n) kept[n] = kappa[n] * kept[n] + threshold[n] * before[n];
+                    for (int64_t n = 0; n < N; ++n) v[n] -= kept[n];
+                }
+                if (before)
+                    for (int64_t n = 0; n < N; ++n)
+                        adaptation[n] = adaptation_decay * adaptation[n] + adaptation_strength * before[n];
+                fired.clear();
+                for (int64_t n = 0; n < N; ++n) z[n] = v[n] > threshold[n] + adaptation[n] ? T(1) : T(0);
                 for (int64_t n = 0; n < N; ++n)
                     if (z[n] != T(0)) fired.push_back(static_cast<int32_t>(n));
                 before = z;
@@ -177,24 +195,23 @@ void layer_forward(const Layer& layer, const T* drive, const T* recurrent_weight
 }
 
 // Adjoint of layer_forward. surrogate is dz/du of every spike; grad_spikes and grad_potential come from
-// outside the layer. Writes grad_drive; adds to grad_recurrent and grad_reset_decay.
+// outside the layer. Writes grad_drive; adds to grad_recurrent and grad_kappa.
 template <typename T>
-void layer_backward(const Layer& layer, const T* spikes, const T* surrogate, const T* grad_spikes,
-                    const T* grad_potential, const T* recurrent_weight, const T* decay, const T* reset_decay,
-                    T* grad_drive, T* grad_recurrent, T* grad_reset_decay, int threads) {
+void layer_backward(const Layer& layer, const T* spikes, const T* potential, const T* surrogate, const T* grad_spikes,
+                    const T* grad_potential, const T* recurrent_weight, const T* decay, const T* kappa,
+                    const T* threshold, T* grad_drive, T* grad_recurrent, T* grad_kappa, int threads) {
     const int64_t N = layer.neurons, K = layer.bank, KN = K * N, S = layer.steps;
-    const T threshold = static_cast<T>(layer.threshold);
     const T adaptation_decay = static_cast<T>(layer.adaptation_decay);
     const T adaptation_strength = static_cast<T>(layer.adaptation_strength);
     constexpr int64_t block = 4;  // streams that share one pass over the recurrent weights
     const int64_t P = padded(N);
     const auto weights = layer.recurrent && layer.batch > 1 ? by_lanes(recurrent_weight, N, KN) : std::vector<T>();
     parallel_over((layer.batch + block - 1) / block, threads, [=, &weights](int64_t begin, int64_t end) {
-        std::vector<T> reset_grad(block * N), adaptation_grad(block * N), spike_grad(block * P);
-        std::vector<T> resets(grad_reset_decay ? block * S * N : 0);
+        std::vector<T> kept_grad(block * N), adaptation_grad(block * N), spike_grad(block * P);
+        std::vector<T> resets(grad_kappa && !layer.membrane ? block * S * N : 0);
         for (int64_t group = begin; group < end; ++group) {
             const int64_t first = group * block, width = std::min(block, layer.batch - first);
-            std::fill(reset_grad.begin(), reset_grad.end(), T(0));
+            std::fill(kept_grad.begin(), kept_grad.end(), T(0));
             std::fill(adaptation_grad.begin(), adaptation_grad.end(), T(0));
             for (int64_t t = S - 1; t >= 0; --t) {
                 std::fill(spike_grad.begin(), spike_grad.end(), T(0));
@@ -222,19 +239,35 @@ void layer_backward(const Layer& layer, const T* spikes, const T* surrogate, con
                 for (int64_t s = 0; s < width; ++s) {
                     const int64_t row = (first + s) * S + t;
                     T* gz = spike_grad.data() + s * P;
-                    T* gj = reset_grad.data() + s * N;
+                    T* gj = kept_grad.data() + s * N;  // of the reset current, or of the membrane
                     T* ga = adaptation_grad.data() + s * N;
                     T* gu = grad_drive + row * KN;
-                    if (layer.spiking) {
+                    if (layer.spiking && layer.membrane) {
+                        const T *sigma = surrogate + row * N, *z = spikes + row * N, *v = potential + row * N;
+                        for (int64_t n = 0; n < N; ++n) {
+                            const T reaches = layer.reset == zero ? kappa[n] * (T(1) - z[n]) : kappa[n];
+                            const T taken = layer.reset == zero               ? kappa[n] * v[n]
+                                            : layer.reset == subtract_at_once ? kappa[n] * threshold[n]
+                                                                              : threshold[n];
+                            // gj and ga still hold their values at t + 1
+                            gz[n] += grad_spikes[row * N + n] - taken * gj[n] + adaptation_strength * ga[n];
+                            const T through_spike = gz[n] * sigma[n];
+                            gz[n] = gj[n] = through_spike + grad_potential[row * N + n] + reaches * gj[n];
+                            ga[n] = adaptation_decay * ga[n] - through_spike;
+                        }
+                    } else if (layer.spiking) {
                         const T* sigma = surrogate + row * N;
                         for (int64_t n = 0; n < N; ++n) {
                             // gj and ga still hold their values at t + 1
-                            gz[n] += grad_spikes[row * N + n] + threshold * gj[n] + adaptation_strength * ga[n];
+                            gz[n] += grad_spikes[row * N + n] + threshold[n] * gj[n] + adaptation_strength * ga[n];
                             const T through_spike = gz[n] * sigma[n];
                             gz[n] = through_spike + grad_potential[row * N + n];
-                            gj[n] = reset_decay[n] * gj[n] - gz[n];
+                            gj[n] = kappa[n] * gj[n] - gz[n];
                             ga[n] = adaptation_decay * ga[n] - through_spike;
                         }
+                    } else if (layer.membrane) {
+                        for (int64_t n = 0; n < N; ++n)
+                            gz[n] = gj[n] = grad_potential[row * N + n] + kappa[n] * gj[n];
                     } else {
                         std::memcpy(gz, grad_potential + row * N, sizeof(T) * N);
                     }
@@ -245,21 +278,21 @@ void layer_backward(const Layer& layer, const T* spikes, const T* surrogate, con
                         else
                             for (int64_t n = 0; n < N; ++n) gu[k * N + n] = gz[n];
                     }
-                    // kept for the reset decay's own gradient below
-                    if (grad_reset_decay) std::memcpy(resets.data() + (s * S + t) * N, gj, sizeof(T) * N);
+                    // for kappa's own gradient below
+                    if (!resets.empty()) std::memcpy(resets.data() + (s * S + t) * N, gj, sizeof(T) * N);
                 }
             }
-            if (grad_reset_decay) {
+            if (!resets.empty()) {
                 std::vector<T> reset(N);
                 for (int64_t s = 0; s < width; ++s) {
                     std::fill(reset.begin(), reset.end(), T(0));  // J(t-1), run forward once more
                     const T* z = spikes + (first + s) * S * N;
                     for (int64_t t = 0; t < S; ++t) {
-                        T* into = grad_reset_decay + (first + s) * N;
+                        T* into = grad_kappa + (first + s) * N;
                         for (int64_t n = 0; n < N; ++n) into[n] += resets[(s * S + t) * N + n] * reset[n];
                         if (t == 0) continue;
                         for (int64_t n = 0; n < N; ++n)
-                            reset[n] = reset_decay[n] * reset[n] + threshold * z[(t - 1) * N + n];
+                            reset[n] = kappa[n] * reset[n] + threshold[n] * z[(t - 1) * N + n];
                     }
                 }
             }
@@ -301,16 +334,16 @@ void layer_backward(const Layer& layer, const T* spikes, const T* surrogate, con
         event_product_backward<T>(splits, units, values, rows_grad, grad, rows, columns, threads);                    \
     }                                                                                                                 \
     HETSYN_FUNCTION(layer_forward, T)                                                                                 \
-    (const Layer* layer, const T* drive, const T* recurrent, const T* decay, const T* reset_decay, T* spikes,         \
-     T* potential, int threads) {                                                                                     \
-        layer_forward<T>(*layer, drive, recurrent, decay, reset_decay, spikes, potential, threads);                   \
+    (const Layer* layer, const T* drive, const T* recurrent, const T* decay, const T* kappa, const T* threshold,      \
+     T* spikes, T* potential, int threads) {                                                                          \
+        layer_forward<T>(*layer, drive, recurrent, decay, kappa, threshold, spikes, potential, threads);              \
     }                                                                                                                 \
     HETSYN_FUNCTION(layer_backward, T)                                                                                \
-    (const Layer* layer, const T* spikes, const T* surrogate, const T* grad_spikes, const T* grad_potential,          \
-     const T* recurrent, const T* decay, const T* reset_decay, T* grad_drive, T* grad_recurrent, T* grad_reset_decay, \
-     int threads) {                                                                                                   \
-        layer_backward<T>(*layer, spikes, surrogate, grad_spikes, grad_potential, recurrent, decay, reset_decay,      \
-                          grad_drive, grad_recurrent, grad_reset_decay, threads);                                     \
+    (const Layer* layer, const T* spikes, const T* potential, const T* surrogate, const T* grad_spikes,               \
+     const T* grad_potential, const T* recurrent, const T* decay, const T* kappa, const T* threshold, T* grad_drive,  \
+     T* grad_recurrent, T* grad_kappa, int threads) {                                                                 \
+        layer_backward<T>(*layer, spikes, potential, surrogate, grad_spikes, grad_potential, recurrent, decay, kappa, \
+                          threshold, grad_drive, grad_recurrent, grad_kappa, threads);                                \
     }
 
 HETSYN_FUNCTIONS(float)

@@ -204,7 +204,7 @@ def train(
 
 def _fit_banks(model: Trainee, how: Optimisation) -> None:
     if isinstance(model, Network):
-        model.fit_banks(size=how.bank_size)
+        model.fit_banks(size=how.bank_size, hold=True)  # until the next evaluation
 
 
 def _optimiser(model: Trainee, how: Optimisation) -> torch.optim.AdamW:

@@ -17,7 +17,8 @@ from torch import Tensor
 
 from hetsyn_model.encoder import EncoderSpec
 from hetsyn_model.events import Events
-from hetsyn_model.network import Layer, Network
+from hetsyn_model.layer import Layer
+from hetsyn_model.network import Network
 from hetsyn_model.spec import NetworkSpec
 
 SMOOTHING = (0.2, 0.6, 1.0, 0.6, 0.2)  # of a neuron's initial weights over neighbouring bands

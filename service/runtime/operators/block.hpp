@@ -239,7 +239,7 @@ HETSYN_BOTH void synapse_currents(const Block& block, const SharedMemory& shared
     }
 }
 
-// The same with a current a neuron: state [neurons]
+// The same with a current a neuron: state [neurons]. Without decays there is no state.
 template <class Block>
 HETSYN_BOTH void neuron_currents(const Block& block, int64_t neurons, const float* weight, const float* decay,
                                  const float* bias, const int32_t* units, int32_t count, float* current, float* total,
@@ -248,29 +248,40 @@ HETSYN_BOTH void neuron_currents(const Block& block, int64_t neurons, const floa
         double drive = 0.0;
         for (int32_t e = 0; e < count; ++e)
             drive += static_cast<double>(weight[static_cast<int64_t>(units[e]) * neurons + n]);
-        float value = decay[n] * current[n] + static_cast<float>(drive);
+        float value = static_cast<float>(drive);
+        if (decay) value = decay[n] * current[n] + value;
         if (bias) value += bias[n];
-        current[n] = value;
+        if (decay) current[n] = value;
         total[n] = add ? total[n] + value : value;
     }
 }
 
-// Threshold and reset: state [reset | spikes | adaptation], each [neurons]
+// Threshold and reset: state [reset or membrane | spikes | adaptation], each [neurons]; of a readout [membrane]
 template <class Block>
 HETSYN_BOTH void spike(const Block& block, const Parameters& network, const Layer& layer, float* state,
                        float* potential) {
     const int64_t N = layer.neurons;
     for (int64_t n = block.thread(); n < N; n += block.threads()) {
-        const float before = state[N + n];
-        const float reset = layer.reset_decay[n] * state[n] + network.threshold * before;
-        state[n] = reset;
-        const float value = potential[n] - reset;
+        if (!layer.spiking) {
+            state[n] = potential[n] = layer.kappa[n] * state[n] + potential[n];
+            continue;
+        }
+        const float before = state[N + n], threshold = network.threshold_of(layer, n);
+        float value = potential[n];
+        if (network.membrane) {
+            value = network.left(layer, n, state[n], before) + value;
+            state[n] = value;
+        } else {
+            const float reset = layer.kappa[n] * state[n] + threshold * before;
+            state[n] = reset;
+            value = value - reset;
+        }
         potential[n] = value;
-        float level = network.threshold;
+        float level = threshold;
         if (network.adaptive) {
             const float adaptation = network.adaptation_decay * state[2 * N + n] + network.adaptation_strength * before;
             state[2 * N + n] = adaptation;
-            level = network.threshold + adaptation;
+            level = threshold + adaptation;
         }
         state[N + n] = value > level ? 1.0f : 0.0f;
     }
@@ -353,6 +364,8 @@ HETSYN_BOTH void run_block(const Block& block, const BlockNetwork& network, cons
                 input = fired;
                 input_count = shared.fired_count[l];
                 input_spikes = spikes;
+            } else if (network.membrane) {
+                spike(block, network, layer, neuron_state, shared.total);
             }
             part += network.layer_words(layer);
             fired += N;

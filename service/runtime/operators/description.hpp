@@ -20,13 +20,16 @@ namespace hetsyn {
 // of another one is not used: it may take a graph and fail in the first chunk.
 constexpr int kFormat = 4;
 
+// What a spike does to a membrane: hetsyn_model/spike.py has the equations.
+enum class Reset { subtract, subtract_at_once, zero };
 enum class Rule { sum_softmax, spike_count, last, trace };
 
 // The equations' letters are in docs/model.md. A null pointer is a part that the layer lacks.
 struct Layer {
     int64_t inputs = 0, neurons = 0;
     bool spiking = false;                // a threshold and a reset; a readout that is read as a potential has neither
-    const float* reset_decay = nullptr;  // [neurons]
+    const float* kappa = nullptr;        // [neurons] decay of the reset current or of the membrane
+    const float* threshold = nullptr;    // [neurons]; null where all layers have the network's
 
     // bank: weights [inputs, bank * neurons] in steps of their column's scale, decays [bank], bias [bank * neurons]
     // exact: weights [inputs, neurons]; decays and biases [neurons, inputs] a synapse, [neurons] a neuron
@@ -34,6 +37,7 @@ struct Layer {
     const int16_t *bank_in = nullptr, *bank_rec = nullptr;
     const float* scale = nullptr;  // [bank * neurons], powers of two
     bool per_synapse = false;
+    bool filtered = true;  // if not, an exact layer has no decays, and its currents are gone after a step
     const float *weight_in = nullptr, *weight_rec = nullptr;
     const float *rows_in = nullptr, *rows_rec = nullptr;  // a synapse: weights [neurons, inputs], on the CPU
     const float *decay_in = nullptr, *decay_rec = nullptr;
@@ -42,6 +46,7 @@ struct Layer {
     HETSYN_BOTH bool recurrent() const { return weight_rec != nullptr || bank_rec != nullptr; }
     HETSYN_BOTH int64_t current_words() const {
         if (bank) return bank * neurons;
+        if (!filtered) return 0;
         return neurons * (per_synapse ? inputs : 1) + (recurrent() ? neurons * (per_synapse ? neurons : 1) : 0);
     }
 };
@@ -49,6 +54,8 @@ struct Layer {
 // What a network has beside its layers.
 struct Parameters {
     float threshold = 1.0f;
+    bool membrane = false;  // the potential adds up by itself, and there is no reset current
+    Reset reset = Reset::subtract;
     bool adaptive = false;
     float adaptation_decay = 0.0f, adaptation_strength = 0.0f;
     Rule rule = Rule::sum_softmax;
@@ -58,7 +65,18 @@ struct Parameters {
     HETSYN_BOTH bool adds_up() const { return rule == Rule::sum_softmax || rule == Rule::spike_count; }
     // float32 values of a stream's state in one layer
     HETSYN_BOTH int64_t layer_words(const Layer& layer) const {
-        return layer.current_words() + (layer.spiking ? layer.neurons * (adaptive ? 3 : 2) : 0);
+        const int64_t a_neuron = layer.spiking ? (adaptive ? 3 : 2) : membrane ? 1 : 0;
+        return layer.current_words() + layer.neurons * a_neuron;
+    }
+    HETSYN_BOTH float threshold_of(const Layer& layer, int64_t n) const {
+        return layer.threshold ? layer.threshold[n] : threshold;
+    }
+    // What decay and reset leave of neuron n's membrane, whose spike in the step before was ``spike``.
+    HETSYN_BOTH float left(const Layer& layer, int64_t n, float potential, float spike) const {
+        const float kappa = layer.kappa[n];
+        if (reset == Reset::zero) return kappa * potential * (1.0f - spike);
+        if (reset == Reset::subtract_at_once) return kappa * (potential - threshold_of(layer, n) * spike);
+        return kappa * potential - threshold_of(layer, n) * spike;
     }
 };
 

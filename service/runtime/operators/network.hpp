@@ -250,15 +250,16 @@ HETSYN_APART void synapses_recurrent(const Layer& layer, const Units& previous, 
                                 layer.bias_rec ? layer.bias_rec + n * N : nullptr, masks.data(), current + n * N);
 }
 
-// The same with a current a neuron: state [neurons]
+// The same with a current a neuron: state [neurons]. Without decays there is no state.
 HETSYN_INLINE void neuron_step(int64_t neurons, const float* weight, const float* decay, const float* bias,
                                const Units& events, float* current, float* total, bool add) {
     for (int64_t n = 0; n < neurons; ++n) {
         double drive = 0.0;
         for (const int32_t i : events) drive += static_cast<double>(weight[i * neurons + n]);
-        float value = decay[n] * current[n] + static_cast<float>(drive);
+        float value = static_cast<float>(drive);
+        if (decay) value = decay[n] * current[n] + value;
         if (bias) value += bias[n];
-        current[n] = value;
+        if (decay) current[n] = value;
         total[n] = add ? total[n] + value : value;
     }
 }
@@ -267,8 +268,8 @@ HETSYN_INLINE void neurons_step(const Layer& layer, const Units& input, const Un
                                 float* total) {
     neuron_step(layer.neurons, layer.weight_in, layer.decay_in, layer.bias_in, input, current, total, false);
     if (layer.recurrent())
-        neuron_step(layer.neurons, layer.weight_rec, layer.decay_rec, layer.bias_rec, previous, current + layer.neurons,
-                    total, true);
+        neuron_step(layer.neurons, layer.weight_rec, layer.decay_rec, layer.bias_rec, previous,
+                    layer.filtered ? current + layer.neurons : nullptr, total, true);
 }
 
 // The neurons that spike, into ``fired``; their number. 64 neurons become the bits of a mask, so a branch is foreseen
@@ -290,26 +291,42 @@ HETSYN_INLINE int64_t list_spikes(const float* __restrict spikes, int64_t neuron
     return count;
 }
 
-// Threshold and reset: state [reset | spikes | adaptation], each [neurons]
-HETSYN_INLINE void spike_step(const Parameters& network, const Layer& layer, float* __restrict state,
-                              float* __restrict potential) {
+// Threshold and reset: state [reset or membrane | spikes | adaptation], each [neurons]; threshold_of(n) is neuron n's
+template <class Threshold>
+HETSYN_INLINE void spikes_of(const Parameters& network, const Layer& layer, const Threshold& threshold_of,
+                             float* __restrict state, float* __restrict potential) {
     const int64_t N = layer.neurons;
-    float* __restrict reset = state;
+    float* __restrict kept = state;
     float* __restrict spikes = state + N;
-    const float threshold = network.threshold;
-    for (int64_t n = 0; n < N; ++n) {
-        reset[n] = layer.reset_decay[n] * reset[n] + threshold * spikes[n];
-        potential[n] -= reset[n];
-    }
+    if (network.membrane)
+        for (int64_t n = 0; n < N; ++n)
+            kept[n] = potential[n] = network.left(layer, n, kept[n], spikes[n]) + potential[n];
+    else
+        for (int64_t n = 0; n < N; ++n) {
+            kept[n] = layer.kappa[n] * kept[n] + threshold_of(n) * spikes[n];
+            potential[n] -= kept[n];
+        }
     if (network.adaptive) {
         float* __restrict adaptation = state + 2 * N;
         for (int64_t n = 0; n < N; ++n) {
             adaptation[n] = network.adaptation_decay * adaptation[n] + network.adaptation_strength * spikes[n];
-            spikes[n] = potential[n] > threshold + adaptation[n] ? 1.0f : 0.0f;
+            spikes[n] = potential[n] > threshold_of(n) + adaptation[n] ? 1.0f : 0.0f;
         }
     } else {
-        for (int64_t n = 0; n < N; ++n) spikes[n] = potential[n] > threshold ? 1.0f : 0.0f;
+        for (int64_t n = 0; n < N; ++n) spikes[n] = potential[n] > threshold_of(n) ? 1.0f : 0.0f;
     }
+}
+
+HETSYN_INLINE void spike_step(const Parameters& network, const Layer& layer, float* state, float* potential) {
+    if (const float* const own = layer.threshold)
+        spikes_of(network, layer, [own](int64_t n) { return own[n]; }, state, potential);
+    else
+        spikes_of(network, layer, [all = network.threshold](int64_t) { return all; }, state, potential);
+}
+
+// A readout's membrane: state [membrane]
+HETSYN_INLINE void membrane_step(const Layer& layer, float* __restrict state, float* __restrict potential) {
+    for (int64_t n = 0; n < layer.neurons; ++n) state[n] = potential[n] = layer.kappa[n] * state[n] + potential[n];
 }
 
 // All steps of the chunk, layer by layer; ``state`` [network.words()] and ``step`` are changed in place.
@@ -359,6 +376,8 @@ HETSYN_INLINE void run_stream(const Network& network, const Chunk& chunk, float*
                 spike_step(network, layer, neuron_state, total);
                 output_spikes.close(t, list_spikes(spikes, N, output_spikes.at(t)));
                 previous = output_spikes.of(t);
+            } else if (network.membrane) {
+                membrane_step(layer, neuron_state, total);
             }
             if (l < last) {
                 std::memcpy(chunk.spikes[l] + t * N, spikes, sizeof(float) * static_cast<size_t>(N));

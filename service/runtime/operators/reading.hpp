@@ -31,6 +31,10 @@ inline Rule rule_of(const std::string& name) {
     fail("unknown decision rule " + name);
 }
 
+inline Reset reset_of(int64_t number) {
+    return number == 0 ? Reset::subtract : number == 1 ? Reset::subtract_at_once : Reset::zero;
+}
+
 constexpr int64_t kMost = std::numeric_limits<int32_t>::max();  // of any attribute, and of a chunk's steps
 
 // a * b, both at least 0
@@ -112,6 +116,11 @@ inline Network read_network(const ort::Node& node, const Locate& locate) {
     if (neurons.empty() || neurons.size() != banks.size()) fail("neurons and banks do not name the same layers");
     Network network;
     network.threshold = attributes.finite("threshold");
+    // artifacts from before there were membranes do not say these four
+    network.membrane = attributes.whole_or("membrane", 0, 0, 1) != 0;
+    network.reset = reset_of(attributes.whole_or("reset", 0, 0, 2));
+    const bool filtered = attributes.whole_or("filtered", 1, 0, 1) != 0;
+    const bool own_thresholds = attributes.whole_or("own_thresholds", 0, 0, 1) != 0;
     network.adaptive = attributes.flag("adaptive");
     network.adaptation_decay = attributes.finite("adaptation_decay");
     network.adaptation_strength = attributes.finite("adaptation_strength");
@@ -121,6 +130,7 @@ inline Network read_network(const ort::Node& node, const Locate& locate) {
     if (network.score_words == 2 && !network.adds_up()) fail("score_words is 2, but the rule adds nothing up");
     const bool recurrent = attributes.flag("recurrent"), biased = attributes.flag("biased");
     const bool per_synapse = attributes.flag("per_synapse");
+    if (per_synapse && !filtered) fail("a synapse without decay has no current of its own");
     Weights weights(node, locate);
     int64_t inputs = attributes.whole("channels", 1);
     for (size_t l = 0; l < neurons.size(); ++l) {
@@ -131,6 +141,7 @@ inline Network read_network(const ort::Node& node, const Locate& locate) {
         layer.bank = banks[l];
         layer.spiking = hidden || network.rule == Rule::spike_count;
         layer.per_synapse = per_synapse;
+        layer.filtered = filtered;
         const int64_t N = layer.neurons, I = layer.inputs;
         if (layer.bank) {
             const int64_t columns = product(layer.bank, N);
@@ -142,15 +153,16 @@ inline Network read_network(const ort::Node& node, const Locate& locate) {
         } else {
             const int64_t synapses = product(N, I), own = product(N, N);
             layer.weight_in = weights.floats(synapses);
-            layer.decay_in = weights.floats(layer.per_synapse ? synapses : N);
+            if (filtered) layer.decay_in = weights.floats(layer.per_synapse ? synapses : N);
             if (biased) layer.bias_in = weights.floats(layer.per_synapse ? synapses : N);
             if (recurrent && hidden) {
                 layer.weight_rec = weights.floats(own);
-                layer.decay_rec = weights.floats(layer.per_synapse ? own : N);
+                if (filtered) layer.decay_rec = weights.floats(layer.per_synapse ? own : N);
                 if (biased) layer.bias_rec = weights.floats(layer.per_synapse ? own : N);
             }
         }
-        if (layer.spiking) layer.reset_decay = weights.floats(N);
+        if (layer.spiking || network.membrane) layer.kappa = weights.floats(N);
+        if (layer.spiking && own_thresholds) layer.threshold = weights.floats(N);
         network.layers.push_back(layer);
         inputs = N;
     }

@@ -5,8 +5,8 @@
 // how its steps are cut into chunks, because its loop does not.
 //
 //     inputs   events.row, events.unit, steps, state, step (service/contract/graph_io.py), then the weights of each layer:
-//              bank    weight_in int16, weight_rec? int16, scale, bias?, decays, reset_decay?
-//              exact   weight_in, decay_in, bias_in?, weight_rec?, decay_rec?, bias_rec?, reset_decay?
+//              bank    weight_in int16, weight_rec? int16, scale, bias?, decays, kappa?, threshold?
+//              exact   weight_in, decay_in?, bias_in?, weight_rec?, decay_rec?, bias_rec?, kappa?, threshold?
 //     outputs  next.state, next.step, scores, probabilities, readout, spikes of each hidden layer
 
 #include <atomic>

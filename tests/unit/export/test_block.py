@@ -18,8 +18,8 @@ import torch
 
 from export.network_graph import network_graph
 from export.parity import chunk_feed, initial_row
-from hetsyn_model import DecisionSpec, Network, NetworkSpec, variant
-from hetsyn_model.spec import Rule, Variant
+from hetsyn_model import DecisionSpec, Network, NetworkSpec
+from hetsyn_model.spec import Rule
 from hetsyn_model.state import Form
 from service.contract.graph_io import (
     EVENT_ROW,
@@ -38,6 +38,7 @@ from service.errors import ArtifactError
 from service.runtime import operators
 from service.runtime.onnx import Array, Graph, load_graph
 from service.runtime.operators import library
+from tests.support.networks import KINDS, neuron_of, set_own
 from tests.support.paths import GOLDEN, ROOT, SUPPORT
 from tests.support.tools import NO_COMPILER, NO_CUDA_COMPILER, NO_OPERATOR, cpp_compiler
 
@@ -76,19 +77,18 @@ def load(content: bytes, built: Path, monkeypatch: pytest.MonkeyPatch) -> Graph:
         return load_graph(content)
 
 
-def network(
-    name: Variant, rule: Rule, *, channels: int, hidden: tuple[int, ...], recurrent: bool, bias: bool
-) -> Network:
+def network(name: str, rule: Rule, *, channels: int, hidden: tuple[int, ...], recurrent: bool, bias: bool) -> Network:
     spec = NetworkSpec(
         channels=channels,
         hidden=hidden,
         outputs=5,
         recurrent=recurrent,
         bias=bias,
-        neuron=variant(name),
+        neuron=neuron_of(name),
         decision=DecisionSpec(rule, skip_steps=3),
     )
     made = Network(spec, seed=3).eval()
+    set_own(made, name)
     with torch.no_grad():
         for layer in made.layers:
             layer.get_parameter("w_in").mul_(2.0)
@@ -112,11 +112,11 @@ def chunks(graph: Graph, made: Network, form: Form, cuts: list[int]) -> list[dic
     return got
 
 
-@pytest.mark.parametrize("name", ["hetsyn", "hetneu", "homneu", "alif"])
+@pytest.mark.parametrize("name", KINDS)
 @pytest.mark.parametrize("rule", ["sum_softmax", "spike_count", "last", "trace"])
 @pytest.mark.parametrize("form", FORMS)
 def test_a_block_gives_the_operators_bits(
-    emulation: Path, monkeypatch: pytest.MonkeyPatch, name: Variant, rule: Rule, form: Form
+    emulation: Path, monkeypatch: pytest.MonkeyPatch, name: str, rule: Rule, form: Form
 ) -> None:
     # more channels than an exact neuron has partial sums, more neurons than a block has threads
     made = network(name, rule, channels=70, hidden=(37, 9), recurrent=rule != "trace", bias=rule == "last")

@@ -13,30 +13,30 @@ from export.network_graph import network_graph
 from export.parity import ParityError, Streams, run_graph, run_script, run_torch, verify_encoder, verify_form
 from export.torchscript import torchscript
 from export.write import graphs_by_runtime
-from hetsyn_model import Compiled, DecisionSpec, Network, NetworkSpec, variant
+from hetsyn_model import Compiled, DecisionSpec, Network, NetworkSpec
 from hetsyn_model.encoder import Encoder, EncoderSpec
-from hetsyn_model.spec import Rule, Variant
+from hetsyn_model.spec import Rule
 from hetsyn_model.state import Form
 from service.runtime.onnx import Graph, load_graph
 from service.runtime.operators import library
+from tests.support.networks import KINDS, neuron_of, set_own
 from tests.support.tools import NO_OPERATOR
 
 FORMS: tuple[Form, ...] = ("exact", "bank")
 
 
-def network(
-    name: Variant = "hetsyn", rule: Rule = "sum_softmax", *, recurrent: bool = True, bias: bool = False
-) -> Network:
+def network(name: str = "hetsyn", rule: Rule = "sum_softmax", *, recurrent: bool = True, bias: bool = False) -> Network:
     spec = NetworkSpec(
         channels=30,
         hidden=(17, 9),
         outputs=5,
         recurrent=recurrent,
         bias=bias,
-        neuron=variant(name),
+        neuron=neuron_of(name),
         decision=DecisionSpec(rule, skip_steps=3),
     )
     made = Network(spec, seed=3).eval()
+    set_own(made, name)
     with torch.no_grad():
         for layer in made.layers:
             layer.get_parameter("w_in").mul_(2.0)
@@ -51,10 +51,10 @@ def streams(count: int = 5, steps: int = 40) -> Streams:
     return Streams(spikes, torch.tensor([steps, 3, steps // 2, 1, steps][:count]))
 
 
-@pytest.mark.parametrize("name", ["hetsyn", "hetneu", "homneu", "alif"])
+@pytest.mark.parametrize("name", KINDS)
 @pytest.mark.parametrize("rule", ["sum_softmax", "spike_count", "last", "trace"])
 @pytest.mark.parametrize("form", FORMS)
-def test_implementations_agree_to_the_bit(name: Variant, rule: Rule, form: Form) -> None:
+def test_implementations_agree_to_the_bit(name: str, rule: Rule, form: Form) -> None:
     made = network(name, rule, bias=rule == "last", recurrent=rule != "trace")
     compiled = made.compile(form)
     graphs = graphs_by_runtime(network_graph(compiled))
@@ -71,9 +71,10 @@ def runtime(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-@pytest.fixture(scope="module", params=FORMS)
+@pytest.fixture(scope="module", params=[(name, form) for name in ("hetsyn", "lif-zero-own") for form in FORMS])
 def form_graph(request: pytest.FixtureRequest, runtime: str) -> tuple[Compiled, Graph]:
-    compiled = network().compile(request.param)
+    name, form = request.param
+    compiled = network(name).compile(form)
     return compiled, graphs_by_runtime(network_graph(compiled))[runtime]
 
 

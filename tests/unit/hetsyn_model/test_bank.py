@@ -8,7 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hetsyn_model.bank import Bank, BankError, dyadic, fit_bank, kernel_error
+from hetsyn_model.bank import Bank, BankError, dyadic
+from hetsyn_model.bank_fit import fit_bank, kernel_error
 
 TAU = torch.linspace(3.0, 200.0, 300, dtype=torch.float64)
 R = torch.exp(-1 / TAU)

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from hetsyn_model import DecisionSpec, Network, NetworkSpec, variant
-from hetsyn_model.network import Layer
+from hetsyn_model.layer import Layer
 from hetsyn_model.spec import Rule, Variant, decay_of
 
 Array = NDArray[np.float64]
@@ -21,7 +21,7 @@ class _Equations:
     """One layer. Its state is named as on the page; the currents of input and recurrent synapses stand side by side."""
 
     def __init__(self, layer: Layer) -> None:
-        exact, kappa, n = layer.exact(), layer.reset_decay(), layer.neurons
+        exact, kappa, n = layer.exact(), layer.kappas(), layer.neurons
         paths = [path for path in (exact.input, exact.recurrent) if path is not None]
         self.w = np.concatenate([_array(path.weight) for path in paths], 1)
         self.r = np.concatenate([np.broadcast_to(_array(path.decay), path.weight.shape) for path in paths], 1)

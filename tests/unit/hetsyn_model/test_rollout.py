@@ -8,14 +8,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from hetsyn_model import DecisionSpec, Events, Network, NetworkSpec, SurrogateSpec, initial_state, native, variant
+from hetsyn_model import DecisionSpec, Events, Network, NetworkSpec, SurrogateSpec, initial_state, native
 from hetsyn_model.rollout import Rollout
-from hetsyn_model.spec import NeuronSpec, Rule, Variant
+from hetsyn_model.spec import NeuronSpec, Rule
 from hetsyn_model.state import Form
 from hetsyn_model.step import step
+from tests.support.networks import KINDS, neuron_of, set_own
 from tests.support.tools import NO_ROLLOUT
 
-VARIANTS: tuple[Variant, ...] = ("hetsyn", "hetneu", "homneu", "alif")
 FORMS: tuple[Form, ...] = ("exact", "bank")
 RULES: tuple[Rule, ...] = ("sum_softmax", "spike_count", "last", "trace")
 
@@ -29,7 +29,7 @@ def plain_torch(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def network(
-    name: Variant = "hetsyn",
+    name: str = "hetsyn",
     rule: Rule = "sum_softmax",
     *,
     recurrent: bool = True,
@@ -42,11 +42,12 @@ def network(
         outputs=4,
         recurrent=recurrent,
         bias=bias,
-        neuron=variant(name),
+        neuron=neuron_of(name),
         decision=DecisionSpec(rule, skip_steps=3),
         surrogate=surrogate or SurrogateSpec(),
     )
     made = Network(spec, seed=5).double()
+    set_own(made, name)
     with torch.no_grad():
         for layer in made.layers:
             layer.get_parameter("w_in").mul_(3.0)
@@ -69,9 +70,9 @@ def gradients(made: Network, rolled: Rollout) -> dict[str, Tensor]:
     return {name: p.grad.clone() for name, p in made.named_parameters() if p.grad is not None}
 
 
-@pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.parametrize("name", KINDS)
 @pytest.mark.parametrize("rule", RULES)
-def test_bank_is_exact_when_its_kernels_are(name: Variant, rule: Rule) -> None:
+def test_bank_is_exact_when_its_kernels_are(name: str, rule: Rule) -> None:
     made = network(name, rule, bias=True)
     exact, bank = made.rollout(spikes(), "exact"), made.rollout(spikes(), "bank")
     assert bool(exact.hidden_spikes[1].any())
@@ -88,10 +89,10 @@ def test_bank_is_exact_when_its_kernels_are(name: Variant, rule: Rule) -> None:
 
 
 @pytest.mark.parametrize("surrogate", [SurrogateSpec(), SurrogateSpec("triangular", gain=0.8, width=1.2)])
-@pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.parametrize("name", KINDS)
 @pytest.mark.parametrize("recurrent", [True, False])
 def test_compiled_is_plain_torch(
-    name: Variant, recurrent: bool, surrogate: SurrogateSpec, request: pytest.FixtureRequest
+    name: str, recurrent: bool, surrogate: SurrogateSpec, request: pytest.FixtureRequest
 ) -> None:
     if native.library() is None:
         pytest.skip(NO_ROLLOUT)

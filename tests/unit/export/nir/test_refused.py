@@ -101,7 +101,7 @@ REFUSED: dict[str, tuple[Callable[[], Any], dict[str, Any], str]] = {
             nir.Conv2d(None, np.ones((1, 1, 5, 5)), 1, 0, 1, 1, np.zeros(1)), inputs=(1, 3, 9), outputs=(1, 1, 5)
         ),
         {},
-        "node 'n0': its kernel of 5 is longer than a side of 3: cut it",
+        "node 'n0': its kernel of 5 does not fit into a side of 3: choose less",
     ),
     "a bias of another size": (
         lambda: graphs.chain(nir.Affine(np.ones((4, 6)), np.zeros(3))),

@@ -91,7 +91,7 @@ def test_another_seed_is_another_run(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("tied", [False, True])
 def test_a_student_of_teachers_alone_learns_in_spite_of_its_labels(tied: bool, tmp_path: Path) -> None:
-    settings = replace(TRAIN, tied=tied, distillation=1.0, epochs=8)
+    settings = replace(TRAIN, tied=tied, distillation=1.0, epochs=12)
     teacher = train_words(tmp_path / "teacher", NETWORK, ENCODER, settings, words(48, 0), words(24, 1), words(15, 2))
     wrong = [replace(word, label=(word.label + 1) % NETWORK.outputs) for word in words(48, 0)]
     student = train_words(

@@ -1,0 +1,45 @@
+"""Every kind of neuron that a network may have, for tests that hold for all of them."""
+
+from __future__ import annotations
+
+import torch
+
+from hetsyn_model import Network, NeuronSpec, variant
+
+UNFILTERED = (0.0, 0.0)
+NEURONS: dict[str, NeuronSpec] = {
+    "hetsyn": variant("hetsyn"),
+    "hetneu": variant("hetneu"),
+    "homneu": variant("homneu"),
+    "alif": variant("alif"),
+    "no-synapse-memory": NeuronSpec(decay_range=UNFILTERED),
+    "lif": NeuronSpec(potential="membrane", decay_range=UNFILTERED),
+    "lif-at-once": NeuronSpec(potential="membrane", reset="subtract_at_once", decay_range=UNFILTERED),
+    "lif-zero": NeuronSpec(potential="membrane", reset="zero", decay_range=UNFILTERED),
+    "cubalif-zero": NeuronSpec(
+        potential="membrane", reset="zero", decays="shared", tau_init_steps=(4, 4), learn_decays=False
+    ),
+    "cubalif-neuron": NeuronSpec(potential="membrane", decays="neuron", tau_init_steps=(3, 9)),
+    "hetsyn-membrane": NeuronSpec(potential="membrane", reset="subtract_at_once", tau_reset_steps=5.0),
+    "alif-zero": NeuronSpec(
+        potential="membrane", reset="zero", decay_range=UNFILTERED, adaptation_strength=0.1, adaptation_tau_steps=30.0
+    ),
+}
+# the same, with thresholds and kappas that differ by neuron
+OWN = ("hetsyn-own", "lif-own", "lif-zero-own", "cubalif-neuron-own")
+KINDS = (*NEURONS, *OWN)
+
+
+def neuron_of(kind: str) -> NeuronSpec:
+    return NEURONS[kind.removesuffix("-own")]
+
+
+@torch.no_grad()
+def set_own(network: Network, kind: str) -> None:
+    """Give each neuron of an ``-own`` kind another threshold and kappa."""
+    if not kind.endswith("-own"):
+        return
+    for layer in network.named_layers().values():
+        for values, low, high in ((layer.threshold, 0.6, 1.3), (layer.kappa, 0.6, 1.0)):
+            if values is not None:
+                values.copy_(torch.linspace(low, high, layer.neurons, dtype=torch.float64))
