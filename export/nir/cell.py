@@ -129,7 +129,7 @@ class _Neurons(nn.Module):
         z = self._spikes(v)
         if neurons.reset == "zero":
             after[potential] = torch.where(z > 0, self.reset_to, v)
-        elif neurons.reset == "subtract":
+        elif neurons.reset == "subtract-at-once":
             after[potential] = v - z * self.threshold
         else:
             after[potential] = v

@@ -37,7 +37,7 @@ def import_file(
         Reset | None,
         typer.Option(
             help=f"After a spike: {', '.join(RESETS)}. The last takes the threshold off the next step's potential, "
-            "undecayed, as snnTorch does by default."
+            "after the decay, as snnTorch does; subtract is this one where a neuron's gain is 1, as snnTorch writes it."
         ),
     ] = None,
     producer: Annotated[

@@ -6,9 +6,13 @@ NIR describes neurons in continuous time. Who writes a file had a step and a rul
     euler         v(t) = a v(t-1) + (1 - a) (R i(t) + v_leak),   a = 1 - dt/tau
     exponential   the same,                                      a = exp(-dt/tau)
 
-and ``dv/dt = R i`` into ``v(t) = v(t-1) + dt R i(t)``. A neuron spikes if v(t) is above the threshold. Then, with
-reset ``zero``, v(t) becomes v_reset; with ``subtract``, the threshold is taken off v(t). snnTorch takes it off one step
-later, after the decay, so that it does not decay: ``subtract-next``.
+and ``dv/dt = R i`` into ``v(t) = v(t-1) + dt R i(t)``. A neuron spikes if v(t) is above the threshold. Then
+
+    zero               v(t) becomes v_reset
+    subtract-at-once   the threshold is taken off v(t), and what is left decays (Norse, SpikingJelly, Sinabs)
+    subtract-next      the threshold is taken off v(t+1), after the decay (snnTorch, Spyx and HetSyn)
+    subtract           the second of these for neurons whose gain (1 - a) R is 1, as those three write them, if the rule
+                       is Euler's; else the first. The import says which.
 """
 
 from __future__ import annotations
@@ -20,7 +24,7 @@ from typing import Any, Literal, get_args
 from export.nir.errors import NirError
 
 Rule = Literal["euler", "exponential"]
-Reset = Literal["zero", "subtract", "subtract-next"]
+Reset = Literal["zero", "subtract", "subtract-at-once", "subtract-next"]
 Producer = Literal["snntorch", "norse", "spikingjelly", "sinabs"]
 RULES, RESETS, PRODUCERS = get_args(Rule), get_args(Reset), get_args(Producer)
 
@@ -95,7 +99,12 @@ BY_PRODUCER: Mapping[str, Convention] = {
     "norse": Convention(dt=1e-6, rule="euler", reset="zero", jumps=("I", "IF"), current_jumps=True),
     "spikingjelly": Convention(dt=1e-4, rule="euler", reset="zero", reached=True),
     "sinabs": Convention(
-        dt=1.0, rule="exponential", reset="subtract", jumps=("I", "IF", "LI", "LIF"), reached=True, multiple=True
+        dt=1.0,
+        rule="exponential",
+        reset="subtract-at-once",
+        jumps=("I", "IF", "LI", "LIF"),
+        reached=True,
+        multiple=True,
     ),
 }
 # of a step, in seconds, where the file's unit of time is not the second
@@ -128,6 +137,8 @@ def convention(
     if dt is not None and not 0 < dt < float("inf"):
         raise NirError(f"--dt {dt:g} is not a duration: give the seconds of a step, above 0")
     found = BY_PRODUCER[producer] if producer is not None else of_metadata(metadata or {})
+    if reset == "subtract" and producer is not None:
+        reset = "subtract-next" if producer == "snntorch" else "subtract-at-once"
     given = {name: value for name, value in (("dt", dt), ("rule", rule), ("reset", reset)) if value is not None}
     return replace(found, **given)  # type: ignore[arg-type]
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -57,7 +57,7 @@ class Program:
 
     Attributes:
         graph: its nodes and edges.
-        convention: that made steps of it.
+        convention: that made steps of it, with a reset that is not ``subtract``.
         order: of the nodes in a step.
         shapes: of each node's output.
         neurons: by node.
@@ -91,6 +91,7 @@ def program_of(graph: Graph, convention: Convention) -> Program:
     order = order_of(graph, [name for name, steps in delays.items() if steps.min(initial=0) >= 1])
     shapes = shapes_of(graph, order)
     used = [graph.nodes[name] for name in order.names]
+    convention = _with_clear_reset([node for node in used if node.kind in NEURONS], convention)
     neurons = {node.name: _neurons(node, convention) for node in used if node.kind in NEURONS}
     program = Program(graph, convention, order, shapes, neurons, delays, tuple(notes))
     words = sum(np.prod(shape) for shape in state_shapes(program).values())
@@ -130,6 +131,26 @@ def _delay_steps(node: Node, convention: Convention, notes: list[str]) -> np.nda
     if whole.max() > MAX_STATE_WORDS:
         raise NirError(f"node {node.name!r}: a delay of {whole.max():.3g} steps: give a longer --dt")
     return whole.astype(np.int64)
+
+
+def _with_clear_reset(nodes: Sequence[Node], convention: Convention) -> Convention:
+    """``subtract`` becomes one of its two kinds.
+
+    Raises:
+        NirError: the neurons do not agree on it.
+    """
+    if convention.reset != "subtract":
+        return convention
+    leaky = {node.name: _neurons(node, convention) for node in nodes if node.kind in ("LIF", "CubaLIF")}
+    is_euler = convention.rule == "euler"
+    unit = [name for name, neurons in leaky.items() if is_euler and bool((neurons.gain == 1).all())]
+    other = [name for name in leaky if name not in unit]
+    if unit and other:
+        raise NirError(
+            f"node {unit[0]!r} has a gain of 1 and node {other[0]!r} another, so --reset subtract is not clear: give "
+            "subtract-at-once or subtract-next"
+        )
+    return replace(convention, reset="subtract-next" if unit else "subtract-at-once")
 
 
 def _neurons(node: Node, convention: Convention) -> Neurons:

@@ -69,7 +69,8 @@ def import_nir(
         out: the folder to write.
         dt: duration of a step, in the unit of the file's time constants (seconds, by NIR).
         rule: ``euler`` or ``exponential``.
-        reset: ``zero``, ``subtract``, or ``subtract-next``: off the potential of the next step, undecayed.
+        reset: ``zero``, ``subtract``, or a kind of it, ``subtract-at-once`` or ``subtract-next``
+            (``export/nir/convention.py``).
         producer: ``snntorch``, ``norse``, ``spikingjelly`` or ``sinabs``: what that library does by default holds for
             what is not given.
         labels: names of the outputs; 0, 1, … without.
@@ -94,7 +95,7 @@ def import_nir(
     cell = NirCell(program).eval()
     fidelity = measure(program, cell, None if probe is None else np.asarray(probe, np.float64))
     step_s = step_s or STEP_S.get(producer or "") or chosen.dt or 1e-3
-    provenance = {**fidelity.provenance(), **_chosen(chosen), "nir.producer": producer or ""}
+    provenance = {**fidelity.provenance(), **_chosen(program.convention), "nir.producer": producer or ""}
     if graph.notes:
         provenance["nir.read_otherwise"] = "; ".join(graph.notes)
     folder = Path(out).resolve()
@@ -111,7 +112,7 @@ def import_nir(
         input_kind=input_kind,
         provenance=provenance,
     )
-    return Imported(folder, chosen, fidelity, graph.notes, "cell")
+    return Imported(folder, program.convention, fidelity, graph.notes, "cell")
 
 
 def _channels(program: Program) -> int:

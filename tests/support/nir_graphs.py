@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -65,13 +66,16 @@ def graph(nodes: dict[str, Any], edges: Edges, inputs: Any = 6, outputs: Any = 4
     return nir.NIRGraph(nodes={**ends, **nodes}, edges=list(edges), metadata=metadata, type_check=False)
 
 
+def paths(*lines: str) -> list[tuple[str, str]]:
+    """Edges along paths of names, ``paths("in a b", "a out")``; each once."""
+    return list(dict.fromkeys(edge for line in lines for edge in itertools.pairwise(line.split())))
+
+
 def chain(*nodes: Any, inputs: Any = 6, outputs: Any = 4, **metadata: Any) -> Any:
     """Input, the nodes ``n0``, ``n1``, … one after the other, Output."""
     names = [f"n{index}" for index in range(len(nodes))]
     path = ["in", *names, "out"]
-    return graph(
-        dict(zip(names, nodes, strict=True)), list(zip(path, path[1:], strict=False)), inputs, outputs, **metadata
-    )
+    return graph(dict(zip(names, nodes, strict=True)), list(itertools.pairwise(path)), inputs, outputs, **metadata)
 
 
 def recurrent(neurons: Any, weights: Any, n: int, *, source: str = "lif") -> Any:
@@ -133,11 +137,7 @@ def delayed_network() -> Any:
             "skip": linear(4, 6, 5),
             "read": li(4),
         },
-        [
-            *(("in", "fc1"), ("fc1", "rec"), ("rec", "late"), ("late", "fc2"), ("fc2", "cuba"), ("cuba", "back")),
-            *(("back", "again"), ("again", "cuba"), ("in", "skip"), ("skip", "cuba"), ("cuba", "read")),
-            ("read", "out"),
-        ],
+        paths("in fc1 rec late fc2 cuba back again cuba read out", "in skip cuba"),
     )
 
 
@@ -151,8 +151,7 @@ def feedback_network() -> Any:
             "second": if_(4),
             "back": linear(8, 4, 3, 0.5),
         },
-        [("in", "fc1"), ("fc1", "first"), ("first", "fc2"), ("fc2", "second"), ("second", "back"), ("back", "first")]
-        + [("second", "out")],
+        paths("in fc1 first fc2 second back first", "second out"),
     )
 
 
@@ -168,8 +167,7 @@ def integrator_network() -> Any:
             "loop": linear(4, 4, 3, 0.2),
             "li": li(4),
         },
-        [("in", "scale"), ("scale", "fc"), ("fc", "cuba"), ("cuba", "i"), ("i", "step"), ("step", "li"), ("fc", "li")]
-        + [("li", "loop"), ("loop", "li"), ("li", "out")],
+        paths("in scale fc cuba i step li loop li out", "fc li"),
     )
 
 

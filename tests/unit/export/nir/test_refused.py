@@ -50,10 +50,18 @@ def both_ways() -> Any:
 
 REFUSED: dict[str, tuple[Callable[[], Any], dict[str, Any], str]] = {
     "NaN weights": (nan_weights, {}, "node 'n0': its weight has NaN or infinite values: train the network again"),
-    "no dt": (lambda: layer(), {"dt": None}, "node 'n1' needs the duration of a step, which NIR does not hold: give --dt"),
+    "no dt": (
+        lambda: layer(),
+        {"dt": None},
+        "node 'n1' needs the duration of a step, which NIR does not hold: give --dt",
+    ),
     "no rule": (lambda: layer(), {"rule": None}, "node 'n1' needs an integration rule, which NIR does not hold: give"),
     "no reset": (lambda: layer(), {"reset": None}, "node 'n1' is reset at a spike, and NIR does not say how: give"),
-    "another rule": (lambda: layer(), {"rule": "heun"}, "--rule 'heun' is none of euler, exponential: give one of them"),
+    "another rule": (
+        lambda: layer(),
+        {"rule": "heun"},
+        "--rule 'heun' is none of euler, exponential: give one",
+    ),
     "another producer": (lambda: layer(), {"producer": "brian"}, "--producer 'brian' is none of snntorch, norse"),
     "dt of 0": (lambda: layer(), {"dt": 0.0}, "--dt 0 is not a duration: give the seconds of a step, above 0"),
     "a step as long as tau": (
@@ -72,7 +80,11 @@ REFUSED: dict[str, tuple[Callable[[], Any], dict[str, Any], str]] = {
         "node 'n1' has a reset potential that is not 0, which --reset subtract does not use: give --reset zero",
     ),
     "a loop without delay": (loop_of_weights, {}, "the loop 'a' -> 'b' has no delay: put a neuron or a Delay"),
-    "a delay that is not clear": (both_ways, {}, "node 'w' leads both forward and back from 'one', so its delay is not"),
+    "a delay that is not clear": (
+        both_ways,
+        {},
+        "node 'w' leads both forward and back from 'one', so its delay is not",
+    ),
     "weights that do not fit": (
         lambda: graphs.chain(graphs.linear(4, 6), graphs.lif(4), graphs.linear(3, 5)),
         {},
@@ -190,7 +202,7 @@ def test_a_node_of_an_unknown_type_is_named(tmp_path: Path) -> None:
 
 
 def test_a_node_of_another_library_is_named() -> None:
-    class Resonator(nir.ir.NIRNode):
+    class Resonator(nir.ir.NIRNode):  # type: ignore[misc]
         def __init__(self) -> None:
             self.metadata: dict[str, Any] = {}
 
