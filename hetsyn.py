@@ -29,6 +29,7 @@ from hetsyn_client.errors import HetsynError
 from hetsyn_client.extras import install_command
 
 if TYPE_CHECKING:
+    from export import export_network
     from export.evaluation import Evaluation
     from export.parity import Streams
     from export.write import Source, write_artifact
@@ -56,6 +57,7 @@ __all__ = [
     "StreamingClient",
     "Streams",
     "SurrogateSpec",
+    "export_network",
     "from_reference",
     "main",
     "variant",
@@ -65,6 +67,7 @@ __all__ = [
 
 # public names by the module that has them
 _LAZY = {
+    "export": ("export_network",),
     "export.parity": ("Streams",),
     "export.evaluation": ("Evaluation",),
     "export.write": ("Source", "write_artifact"),
@@ -117,7 +120,7 @@ SUBCOMMANDS = {
     ),
 }
 OPTIONAL = (
-    *("torch", "h5py", "matplotlib", "onnx", "onnxscript", "scipy", "soundfile", "threadpoolctl"),
+    *("torch", "h5py", "matplotlib", "onnx", "onnxscript", "soundfile"),
     *("onnxruntime", "hdrh", "redis", "cryptography"),
 )
 # of a dependency that the subcommand needs only for some of its options

@@ -12,10 +12,12 @@ if TYPE_CHECKING:
     from export.folder import ExportError
     from export.nir.importing import import_nir
     from export.nir.writing import export_nir
+    from export.own_network import export_network
     from export.step import export_step
 
 __all__ = [
     "ExportError",
+    "export_network",
     "export_nir",
     "export_step",
     "import_nir",
@@ -23,6 +25,7 @@ __all__ = [
 
 _MODULE_OF = {
     "ExportError": "export.folder",
+    "export_network": "export.own_network",
     "export_nir": "export.nir.writing",
     "export_step": "export.step",
     "import_nir": "export.nir.importing",

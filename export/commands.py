@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from enum import StrEnum, auto
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -29,13 +30,18 @@ console = Console()
 SHD_SIZE = "shd-size"
 
 
+class FormChoice(StrEnum):
+    exact, bank, both = auto(), auto(), auto()
+
+
 @export.command("export")
 def export_checkpoint(
     checkpoint: Annotated[
         str,
         typer.Argument(
-            help=f"best.pt of a training run or an experiment; or {SHD_SIZE!r}, the paper's SHD network with random "
-            "weights."
+            metavar="FILE",
+            help="best.pt of a training run or an experiment; a file of torch.save(network.save(), FILE); or "
+            f"{SHD_SIZE!r}, the paper's SHD network with random weights.",
         ),
     ],
     out: Annotated[Path, typer.Option(help="Artifact folder NAME/VERSION; must not exist.")],
@@ -58,13 +64,30 @@ def export_checkpoint(
             "the bank of its training.",
         ),
     ] = None,
+    form: Annotated[
+        FormChoice, typer.Option(help="What is written. A session gets the form with the smaller state by default.")
+    ] = FormChoice.both,
+    labels: Annotated[
+        str | None, typer.Option(metavar="A,B,C", help="Name of each output, in their order, for a network of yours.")
+    ] = None,
+    examples: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.npz",
+            help="Verify a network of yours on its array spikes, of 0 and 1 by stream, step and channel; an array "
+            "labels gives the accuracy. Default: random spikes.",
+        ),
+    ] = None,
+    description: Annotated[str, typer.Option(help="One line about a network of yours, for people.")] = "",
+    input_description: Annotated[str, typer.Option(help="What its channels are, for people.")] = "",
     seed: Annotated[int, typer.Option(help=f"Seed of the {SHD_SIZE} weights.")] = 0,
 ) -> None:
     """Verify and write an artifact. If the implementations disagree, nothing is written."""
     from experiments.task import MissingData
     from export.folder import ExportError
+    from export.own_network import forms_of
     from export.parity import ParityError
-    from export.sources import from_checkpoint, shd_size
+    from export.sources import from_checkpoint, from_saved_network, shd_size
     from export.write import write_artifact
     from hetsyn_model.bank import BankError
     from hetsyn_model.run_folder import RunError
@@ -75,6 +98,8 @@ def export_checkpoint(
     try:
         if checkpoint == SHD_SIZE:
             exported = shd_size(out, seed)
+        elif own := from_saved_network(Path(checkpoint), out, labels, examples, description, input_description):
+            exported = own
         else:
             exported = from_checkpoint(Path(checkpoint), out, data)
             if bank_size is None and error_bound is None:
@@ -88,6 +113,7 @@ def export_checkpoint(
                 out,
                 bank_size=bank_size,
                 error_bound=ERROR_BOUND if error_bound is None else error_bound,
+                forms=forms_of(form.value),
                 audio=exported.audio,
                 on_progress=on_progress,
             )
@@ -151,11 +177,12 @@ def _print(out: Path, reports: list[FormReport], streams: int) -> None:
             f"{report.file_bytes:,}",
             " ".join(str(size) for size in report.bank_sizes.values()) or "-",
             f"{report.kernel_error:.1e}",
-            f"{report.spike_mismatch:.2%}",
+            "-" if report.spike_mismatch is None else f"{report.spike_mismatch:.2%}",
             "-" if report.accuracy is None else f"{report.accuracy:.1%}",
         )
     console.print(table)
-    console.print(f"state: exact / bank = {reports[0].state_bytes / reports[1].state_bytes:.1f}")
+    if len(reports) == 2:
+        console.print(f"state: exact / bank = {reports[0].state_bytes / reports[1].state_bytes:.1f}")
     agreement = Table("implementation against torch", "labels", "spikes", "readout", "probabilities")
     for report in reports:
         for item in report.differences:

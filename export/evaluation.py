@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
+from export.folder import ExportError
 from export.parity import Streams
 from hetsyn_model.encoder import EncoderSpec
+
+SHAPE = "spikes [stream, step, channel] of 0 and 1"
 
 
 @dataclass(frozen=True)
@@ -56,3 +63,83 @@ def padded(spikes: Sequence[torch.Tensor]) -> Streams:
     """Streams of different lengths, each [steps, channels], as one tensor."""
     steps = torch.tensor([len(stream) for stream in spikes], dtype=torch.int64)
     return Streams(torch.nn.utils.rnn.pad_sequence(list(spikes), batch_first=True).float(), steps)
+
+
+def evaluation_of(examples: object, channels: int, outputs: int) -> Evaluation:
+    """What a user has given as examples, checked.
+
+    Args:
+        examples: an Evaluation; spikes as a tensor or array [stream, step, channel] of 0 and 1; the pair (spikes,
+            labels); or a mapping, as ``numpy.load`` gives, of ``spikes`` and, where there are some, ``labels``
+            [stream] and ``steps`` [stream]. None: seeded spikes, without labels.
+        channels: of the network.
+        outputs: of the network.
+
+    Raises:
+        ExportError: something else, or of other sizes.
+    """
+    if examples is None:
+        return Evaluation(seeded_streams(channels, 0.1, streams=8, steps=60))
+    if isinstance(examples, Evaluation):
+        parts: Mapping[str, Any] = {
+            "spikes": examples.streams.spikes,
+            "steps": examples.streams.steps,
+            "labels": examples.labels,
+        }
+    elif isinstance(examples, Mapping):
+        parts = examples
+    elif isinstance(examples, tuple) and len(examples) == 2:
+        parts = {"spikes": examples[0], "labels": examples[1]}
+    else:
+        parts = {"spikes": examples}
+    if "spikes" not in parts:
+        raise ExportError(f"examples have {', '.join(map(str, parts)) or 'nothing'}: name the array spikes, {SHAPE}")
+    spikes = _array(parts["spikes"], "spikes")
+    if spikes.ndim != 3 or 0 in spikes.shape or spikes.shape[2] != channels:
+        raise ExportError(f"spikes of shape {spikes.shape}: give {SHAPE}, with the network's {channels} channels")
+    if not np.isin(spikes, (0, 1)).all():
+        raise ExportError("spikes have other values than 0 and 1: give examples of what the network is going to get")
+    count, longest = spikes.shape[:2]
+    steps = _whole(parts.get("steps"), "steps", count, 1, longest)
+    labels = _whole(parts.get("labels"), "labels", count, 0, outputs - 1)
+    streams = Streams(
+        torch.from_numpy(spikes.astype(np.float32)),
+        torch.full((count,), longest) if steps is None else torch.from_numpy(steps),
+    )
+    return Evaluation(streams, None if labels is None else torch.from_numpy(labels))
+
+
+def read_examples(path: Path) -> dict[str, NDArray[Any]]:
+    """The arrays of an ``.npz`` file.
+
+    Raises:
+        ExportError: it cannot be read, or is something else.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            if not isinstance(arrays, np.lib.npyio.NpzFile):
+                raise ValueError("a single array")
+            return dict(arrays)
+    except OSError as error:
+        raise ExportError(f"{path}: the examples cannot be read ({error.strerror or error})") from error
+    except (ValueError, EOFError, BadZipFile, AttributeError) as error:
+        raise ExportError(f"{path}: not an .npz file of arrays: write it with numpy.savez(FILE, spikes=...)") from error
+
+
+def _array(values: object, name: str) -> NDArray[Any]:
+    try:
+        return values.detach().cpu().numpy() if isinstance(values, torch.Tensor) else np.asarray(values, np.float32)
+    except (TypeError, ValueError) as error:
+        raise ExportError(f"{name} are no array of numbers: give {SHAPE}") from error
+
+
+def _whole(values: object, name: str, count: int, least: int, most: int) -> NDArray[np.int64] | None:
+    """One whole number a stream; None where there are none."""
+    if values is None:
+        return None
+    numbers = np.asarray(values.detach().cpu() if isinstance(values, torch.Tensor) else values)
+    if numbers.shape != (count,) or numbers.dtype.kind not in "iu":
+        raise ExportError(f"{name} of shape {numbers.shape}, {numbers.dtype}: give one whole number a stream, {count}")
+    if numbers.min() < least or numbers.max() > most:
+        raise ExportError(f"{name} are from {numbers.min()} to {numbers.max()}: give numbers from {least} to {most}")
+    return numbers.astype(np.int64)

@@ -65,7 +65,8 @@ def check_labels(labels: tuple[str, ...], outputs: int, rule: str) -> None:
         ExportError: it is not so.
     """
     if rule != "trace" and len(labels) != outputs:
-        raise ExportError(f"{len(labels)} labels for {outputs} outputs: give one label an output, in their order")
+        count = "1 label" if len(labels) == 1 else f"{len(labels)} labels"
+        raise ExportError(f"{count} for {outputs} outputs: give one label an output, in their order")
     if any(not label.strip() for label in labels):
         raise ExportError("a label is empty: give each output a name")
     twice = sorted({label for label in labels if labels.count(label) > 1})

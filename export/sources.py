@@ -9,7 +9,9 @@ import torch
 
 from experiments.run import RunSpec, open_task
 from experiments.task import first_streams
-from export.evaluation import Evaluation, padded, seeded_streams
+from export.evaluation import Evaluation, evaluation_of, padded, read_examples, seeded_streams
+from export.folder import ExportError
+from export.own_network import load_network, source_of
 from export.write import Source
 from hetsyn_model.encoder import Encoder
 from hetsyn_model.network import Network
@@ -60,6 +62,34 @@ def from_checkpoint(path: Path, out: Path, data: Path | None) -> Exported:
     if saved.experiment is None:
         return _speech(path, saved, out, data)
     return _experiment(saved, RunSpec.from_dict(saved.experiment), out, data)
+
+
+def from_saved_network(
+    path: Path, out: Path, labels: str | None, examples: Path | None, description: str, input_description: str
+) -> Exported | None:
+    """The network of a file of ``Network.save()``; None for a checkpoint of ``hetsyn train``.
+
+    Args:
+        path: of the file.
+        out: folder of the artifact, NAME/VERSION.
+        labels: names of the outputs, with commas between them.
+        examples: ``.npz`` of spikes, and of labels where there are some.
+        description: one line for people.
+        input_description: of the channels, for people.
+
+    Raises:
+        ExportError: the file is something else, or labels or examples do not fit.
+    """
+    network = load_network(path)
+    if network is None:
+        return None
+    spec = network.spec
+    names = [] if labels is None else [name.strip() for name in labels.split(",")]
+    if labels is None and spec.decision.rule != "trace":
+        raise ExportError(f"{path}: a network without names for its {spec.outputs} outputs: give --labels A,B,C")
+    source = source_of(network, out, names, description, input_description)
+    given = None if examples is None else read_examples(examples)
+    return Exported(source, evaluation_of(given, spec.channels, spec.outputs))
 
 
 def _experiment(saved: Checkpoint, run: RunSpec, out: Path, data: Path | None) -> Exported:

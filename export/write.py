@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from export.encoder_graph import encoder_graph, encoder_state
 from export.evaluation import Evaluation, noise_and_silence
-from export.folder import GOLDEN, assemble_manifest, check_absent, check_name, golden_file, write_folder
+from export.folder import GOLDEN, assemble_manifest, check_absent, check_labels, check_name, golden_file, write_folder
 from export.network_graph import network_graph
 from export.parity import Difference, ParityError, Streams, run_torch, verify_encoder, verify_form
 from export.torchscript import torchscript
@@ -76,7 +76,7 @@ class FormReport:
         file_bytes: of the ONNX graph.
         bank_sizes: decays of each layer's bank; empty in the exact form.
         kernel_error: relative L2 error of the worst kernel.
-        spike_mismatch: hidden spikes that differ from the exact form, over those of the exact form.
+        spike_mismatch: hidden spikes that differ from the exact form, over those of the exact form; None without it.
         accuracy: on the evaluation's streams; None without labels.
         differences: of every implementation from torch.
     """
@@ -86,7 +86,7 @@ class FormReport:
     file_bytes: int
     bank_sizes: dict[str, int]
     kernel_error: float
-    spike_mismatch: float
+    spike_mismatch: float | None
     accuracy: float | None
     differences: list[Difference]
 
@@ -119,6 +119,7 @@ def write_artifact(
     *,
     bank_size: int | None = None,
     error_bound: float = ERROR_BOUND,
+    forms: Sequence[Form] = FORMS,
     audio: torch.Tensor | None = None,
     on_progress: OnProgress = lambda stage, detail: None,  # noqa: ARG005
 ) -> list[FormReport]:
@@ -130,6 +131,8 @@ def write_artifact(
         out: the folder to write.
         bank_size: decays a layer; without it the smallest number that meets the error bound.
         error_bound: relative L2 error of the worst kernel.
+        forms: what the artifact gets: both, or one. With both, a session gets the bank form by default if its state
+            is the smaller one.
         audio: float32 [stream, whole steps], to verify the encoder with; noise and silence where there is none.
         on_progress: called with what begins: one of a handful of stages, and a detail, which may be empty.
 
@@ -138,26 +141,31 @@ def write_artifact(
 
     Raises:
         ParityError: implementations disagree, or a kernel is off by more than the bound. Nothing is written.
+        BankError: no bank meets the bound.
+        ExportError: the labels do not fit the outputs.
         ArtifactPathError: a name or version that no server reads.
         FileExistsError: there is something at ``out``.
     """
     check_name(source.name, source.version)
     check_absent(out)
+    check_labels(source.labels, source.network.spec.outputs, source.network.spec.decision.rule)
     network = copy.deepcopy(source.network).float().eval()
-    on_progress("fit the bank", "")
-    errors = network.fit_banks(size=bank_size, error_bound=error_bound)
-    if bank_size is None and max(errors.values()) > error_bound:
-        raise ParityError(f"kernel error {max(errors.values()):.2g} is above the bound {error_bound:.2g}")
+    errors = dict.fromkeys(network.spec.layer_names, 0.0)
+    if "bank" in forms:
+        on_progress("fit the bank", "")
+        errors = network.fit_banks(size=bank_size, error_bound=error_bound)
+        if bank_size is None and max(errors.values()) > error_bound:
+            raise ParityError(f"kernel error {max(errors.values()):.2g} is above the bound {error_bound:.2g}")
 
     files: dict[str, bytes] = {}
     if source.encoder is not None:
         on_progress("verify the encoder", "")
         files[ENCODER_FILE] = _verified_encoder(source.encoder, audio)
-    forms: dict[contract.FormName, contract.FormDescription] = {}
+    described_forms: dict[contract.FormName, contract.FormDescription] = {}
     reports: list[FormReport] = []
     golden: dict[str, NDArray[np.generic]] = {}
     reference: list[Float32Array] = []  # hidden spikes of the exact form, which comes first
-    for form in FORMS:
+    for form in (form for form in FORMS if form in forms):
         compiled = network.compile(form)
         verified = _verified_form(compiled, evaluation, on_progress)
         reference = reference or verified.hidden
@@ -174,11 +182,11 @@ def write_artifact(
             bank_sizes=sizes,
             kernel_error=errors if form == "bank" else dict.fromkeys(errors, 0.0),
             accuracy=None if evaluation.labels is None else verified.hits / len(evaluation.labels),
-            spike_mismatch=_mismatch(reference, verified.hidden),
+            spike_mismatch=_mismatch(reference, verified.hidden) if "exact" in forms else None,
         )
         files[described.file], files[script] = verified.graph, verified.script
         golden |= verified.golden
-        forms[form] = described
+        described_forms[form] = described
         reports.append(_report(form, described, verified))
     files[GOLDEN] = golden_file(golden)
     epoch = source.provenance.get("epoch")
@@ -186,7 +194,7 @@ def write_artifact(
         network, source.encoder, source.tail_steps, epoch if isinstance(epoch, int) else None, source.experiment
     )
     files[CHECKPOINT] = checkpoint.to_bytes()
-    manifest = _manifest(source, forms, files)
+    manifest = _manifest(source, described_forms, files)
     on_progress(f"write {out}", "")
     write_folder(out, manifest, files)
     return reports
@@ -250,7 +258,7 @@ def _report(form: Form, described: contract.FormDescription, verified: _Verified
         len(verified.graph),
         described.bank_sizes,
         max(described.kernel_error.values()),
-        described.spike_mismatch or 0.0,
+        described.spike_mismatch,
         described.accuracy,
         verified.differences,
     )
@@ -326,7 +334,7 @@ def _manifest(
             rule=spec.decision.rule, skip_steps=spec.decision.skip_steps, tail_steps=source.tail_steps
         ),
         forms=forms,
-        default_form="bank" if forms["bank"].state_bytes <= forms["exact"].state_bytes else "exact",
+        default_form=min(forms, key=lambda form: (forms[form].state_bytes, form == "bank")),
         files=files,
         provenance=source.provenance,
     )

@@ -4,12 +4,13 @@ It imports nothing of ``service``, so that it works beside a folder of the user'
 """
 
 from hetsyn_client.client import ChunkOptions, Reply, Session, StreamingClient
-from hetsyn_client.errors import HetsynError, InputError, ServiceProblem, ServiceUnreachable
+from hetsyn_client.errors import HetsynError, InputError, NotFound, ServiceProblem, ServiceUnreachable
 
 __all__ = [
     "ChunkOptions",
     "HetsynError",
     "InputError",
+    "NotFound",
     "Reply",
     "ServiceProblem",
     "ServiceUnreachable",

@@ -25,17 +25,14 @@ import httpx
 import numpy as np
 from numpy.typing import NDArray
 
-from hetsyn_client.errors import HetsynError, InputError, ServiceProblem, ServiceUnreachable
-from hetsyn_client.events import MEDIA_TYPE as EVENTS_TYPE
-from hetsyn_client.events import pack_events
+from hetsyn_client.bodies import Body, Matrix, events_body, sound_body, values_body
+from hetsyn_client.errors import HetsynError, InputError, NotFound
+from hetsyn_client.files import SUFFIXES, FileChunk, recording_chunks, step_chunks
 from hetsyn_client.frames import MEDIA_TYPE as CARRIED_TYPE
 from hetsyn_client.frames import pack_frame, unpack_frame
-from hetsyn_client.wav import Pcm, read_wav
+from hetsyn_client.transport import Transport
 
 Reply = dict[str, Any]
-
-_PROXY_LOST_THE_SERVER = (502, 504)
-LONGEST_PAUSE_S = 30.0
 
 
 class ChunkOptions(TypedDict, total=False):
@@ -83,10 +80,7 @@ class StreamingClient:
         transport: httpx.BaseTransport | None = None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        self._url = url
-        self._repeats = repeats
-        self._sleep = sleep
-        self._http = httpx.Client(base_url=url, timeout=timeout_s, transport=transport)
+        self._transport = Transport(url, timeout_s, repeats, transport, sleep)
 
     def __enter__(self) -> StreamingClient:
         return self
@@ -97,7 +91,7 @@ class StreamingClient:
         self.close()
 
     def close(self) -> None:
-        self._http.close()
+        self._transport.close()
 
     def session(
         self, *, model: str | None = None, version: str | None = None, form: str | None = None, carry: bool = False
@@ -112,7 +106,7 @@ class StreamingClient:
             ServiceProblem: the server refused the chunk.
             ServiceUnreachable: the server cannot be reached.
         """
-        return self._infer(*_sound(samples, sample_rate_hz), **options)
+        return self._infer(sound_body(samples, sample_rate_hz), **options)
 
     def infer_events(
         self, steps: int, times: NDArray[np.int64], units: NDArray[np.int64], **options: Unpack[ChunkOptions]
@@ -130,7 +124,63 @@ class StreamingClient:
             ServiceProblem: the server refused the chunk.
             ServiceUnreachable: the server cannot be reached.
         """
-        return self._infer(pack_events(steps, times, units), EVENTS_TYPE, **options)
+        return self._infer(events_body(steps, times, units), **options)
+
+    def infer_values(self, values: Matrix, **options: Unpack[ChunkOptions]) -> Reply:
+        """Send rows of values, an array or lists [steps, channels].
+
+        Raises:
+            InputError: other than such a matrix of finite numbers.
+            ServiceProblem: the server refused the chunk.
+            ServiceUnreachable: the server cannot be reached.
+        """
+        return self._infer(values_body(values), **options)
+
+    def describe(self, model: str | None = None) -> dict[str, Any]:
+        """A model as ``GET /models/{name}`` describes it: among others ``inputs``, the kinds of input that it takes.
+
+        Args:
+            model: by default the server's default model.
+
+        Raises:
+            NotFound: the server has no default model.
+            ServiceProblem: the server refused; 404 where it has no such model.
+            ServiceUnreachable: the server cannot be reached.
+        """
+        if model is None:
+            listed = self._transport.request("GET", "/models").json()
+            model = listed["default_model"]
+            if model is None:
+                names = ", ".join(entry["name"] for entry in listed["models"])
+                raise NotFound(f"the server has no default model: name one of {names}")
+        described: dict[str, Any] = self._transport.request("GET", f"/models/{quote(model, safe='')}").json()
+        return described
+
+    def stream_file(
+        self,
+        path: str | Path,
+        chunk_s: float = 0.1,
+        *,
+        model: str | None = None,
+        form: str | None = None,
+        before_chunk: Callable[[float], None] | None = None,
+        carry: bool = False,
+    ) -> Iterator[Reply]:
+        """As ``stream_wav``, for a file of spikes or values too (``hetsyn_client.files``).
+
+        Raises:
+            InputError: the file cannot be used, or has values and the model takes spikes.
+            NotFound: no model was named, and the server has no default model.
+            ServiceProblem: the server refused a chunk.
+            ServiceUnreachable: the server cannot be reached.
+        """
+        if Path(path).suffix.lower() not in SUFFIXES:
+            chunks = recording_chunks(Path(path), chunk_s)
+        else:
+            described = self.describe(model)
+            model, takes_values = described["name"], "values" in described["inputs"]
+            chunks = step_chunks(Path(path), chunk_s, described["input"]["step_s"], takes_values=takes_values)
+        return self._stream(chunks, self.session(model=model, form=form, carry=carry), before_chunk)
 
     def stream_wav(
         self,
@@ -158,15 +208,8 @@ class StreamingClient:
             ServiceProblem: the server refused a chunk.
             ServiceUnreachable: the server cannot be reached.
         """
-        pcm, rate_hz = _mono(read_wav(Path(path).read_bytes()))
-        length = max(1, round(chunk_s * rate_hz))
         session = self.session(model=model, form=form, carry=carry)
-        begins = range(0, max(1, len(pcm)), length)
-        for begin in begins:
-            piece = pcm[begin : begin + length]
-            if before_chunk is not None:
-                before_chunk((begin + len(piece)) / rate_hz)
-            yield session.send(piece, rate_hz, end=begin == begins[-1])
+        return self._stream(recording_chunks(Path(path), chunk_s), session, before_chunk)
 
     def drop(self, session: str) -> None:
         """Delete a session on the server.
@@ -175,17 +218,19 @@ class StreamingClient:
             ServiceProblem: the server refused; 404 where it has no such session.
             ServiceUnreachable: the server cannot be reached.
         """
-        try:
-            response = self._http.delete(f"/sessions/{quote(session, safe='')}")
-        except httpx.TransportError as error:
-            raise self._unreachable(error) from error
-        if not response.is_success:
-            raise _problem(response)
+        self._transport.request("DELETE", f"/sessions/{quote(session, safe='')}")
+
+    def _stream(
+        self, chunks: Iterator[FileChunk], session: Session, before_chunk: Callable[[float], None] | None
+    ) -> Iterator[Reply]:
+        for body, until_s, is_last in chunks:
+            if before_chunk is not None:
+                before_chunk(until_s)
+            yield session._infer(body, end=is_last)
 
     def _infer(
         self,
-        content: bytes,
-        content_type: str,
+        body: Body,
         *,
         session: str | None = None,
         seq: int | None = None,
@@ -201,47 +246,16 @@ class StreamingClient:
         query = {name: value for name, value in named.items() if value is not None}
         is_carried = carry or token is not None
         if is_carried:
-            content, content_type = pack_frame(token or b"", content_type, content), CARRIED_TYPE
+            body = Body(pack_frame(token or b"", body.content_type, body.content), CARRIED_TYPE)
         # a carried chunk may be sent again though it has no number: the same token and chunk have the same answer
         is_repeatable = is_carried or (session is not None and seq is not None)
-        response = self._post(query, content, content_type, 1 + (self._repeats if is_repeatable else 0))
-        if not response.is_success:
-            raise _problem(response)
+        response = self._transport.post_chunk(query, body, is_repeatable=is_repeatable)
         if is_carried:
             frame = unpack_frame(response.content)
             carried: Reply = json.loads(frame.body)
             return carried | {"token": frame.token or None}
         reply: Reply = response.json()
         return reply
-
-    def _post(self, query: dict[str, Any], content: bytes, content_type: str, tries: int) -> httpx.Response:
-        """The response to the last try.
-
-        Raises:
-            ServiceUnreachable: the last try had no response.
-        """
-        for attempt in range(tries):
-            is_last = attempt == tries - 1
-            pause_s = 0.1 * 2**attempt
-            try:
-                response = self._http.post(
-                    "/infer", params=query, content=content, headers={"Content-Type": content_type}
-                )
-                if is_last or not _is_repeatable(response):
-                    break
-                later_s = _retry_after_s(response)
-                if later_s is not None:
-                    if later_s > LONGEST_PAUSE_S:
-                        break
-                    pause_s = later_s
-            except httpx.TransportError as error:
-                if is_last:
-                    raise self._unreachable(error) from error
-            self._sleep(pause_s)
-        return response
-
-    def _unreachable(self, error: httpx.TransportError) -> ServiceUnreachable:
-        return ServiceUnreachable(f"{self._url}: {error}: is 'hetsyn serve' running there?")
 
 
 class Session:
@@ -270,7 +284,7 @@ class Session:
         self._client = client
         self._options: ChunkOptions = {"model": model, "version": version, "form": form, "carry": carry}
         self._token: bytes | None = None
-        self._empty: tuple[bytes, str] | None = None  # an input without content, of the kind that the session takes
+        self._empty: Body | None = None  # an input without content, of the kind that the session takes
         self._has_ended = False
 
     def __enter__(self) -> Session:
@@ -291,11 +305,7 @@ class Session:
             ServiceProblem: the server refused the chunk.
             ServiceUnreachable: the server cannot be reached.
         """
-        if np.asarray(samples).dtype.kind == "f":
-            raise InputError("the samples are floats: scale them to 16-bit integers, at most 32767")
-        reply = self._infer(*_sound(samples, sample_rate_hz), end=end)
-        self._empty = _sound(np.empty(0, np.int16), sample_rate_hz)
-        return reply
+        return self._infer(sound_body(samples, sample_rate_hz), end=end)
 
     def send_events(
         self, steps: int, times: NDArray[np.int64], units: NDArray[np.int64], *, end: bool = False
@@ -313,9 +323,17 @@ class Session:
             ServiceProblem: the server refused the chunk.
             ServiceUnreachable: the server cannot be reached.
         """
-        reply = self._infer(pack_events(steps, times, units), EVENTS_TYPE, end=end)
-        self._empty = pack_events(0, [], []), EVENTS_TYPE
-        return reply
+        return self._infer(events_body(steps, times, units), end=end)
+
+    def send_values(self, values: Matrix, *, end: bool = False) -> Reply:
+        """Send rows of values, an array or lists [steps, channels].
+
+        Raises:
+            InputError: other than such a matrix of finite numbers.
+            ServiceProblem: the server refused the chunk.
+            ServiceUnreachable: the server cannot be reached.
+        """
+        return self._infer(values_body(values), end=end)
 
     def end(self) -> Reply:
         """End the session without further input, for the final reply.
@@ -327,54 +345,12 @@ class Session:
         """
         if self._empty is None:
             raise InputError("the session has no chunk yet: send one before you end it")
-        return self._infer(*self._empty, end=True)
+        return self._infer(self._empty, end=True)
 
-    def _infer(self, content: bytes, content_type: str, *, end: bool) -> Reply:
+    def _infer(self, body: Body, *, end: bool) -> Reply:
         options: ChunkOptions = {**self._options, "session": self.id, "seq": self.seq, "end": end, "token": self._token}
-        reply = self._client._infer(content, content_type, **options)
-        self._token = reply.get("token")
+        reply = self._client._infer(body, **options)
+        self._token, self._empty = reply.get("token"), body.emptied
         self.seq += 1
         self._has_ended = end
         return reply
-
-
-def _sound(samples: NDArray[np.int16], sample_rate_hz: int) -> tuple[bytes, str]:
-    """A body in network byte order (RFC 2586), and its content type."""
-    return np.asarray(samples).astype(">i2").tobytes(), f"audio/L16;rate={sample_rate_hz}"
-
-
-def _is_repeatable(response: httpx.Response) -> bool:
-    """Whether to send a numbered chunk again: the server says "later", or a proxy lost the server."""
-    if response.status_code == 503:
-        return _retry_after_s(response) is not None
-    return response.status_code in _PROXY_LOST_THE_SERVER
-
-
-def _retry_after_s(response: httpx.Response) -> float | None:
-    retry_after = response.headers.get("Retry-After", "")
-    return float(retry_after) if retry_after.isdecimal() else None
-
-
-def _problem(response: httpx.Response) -> ServiceProblem:
-    try:
-        body = response.json()
-    except ValueError:
-        body = None
-    if not isinstance(body, dict):
-        body = {}
-    detail = str(body.get("detail") or response.reason_phrase)
-    return ServiceProblem(response.status_code, detail, body.get("expected_seq"), _retry_after_s(response))
-
-
-def _mono(sound: Pcm) -> tuple[NDArray[np.int16], int]:
-    """Samples [n] of one channel, or of the mean of two, and their rate in Hz.
-
-    Raises:
-        InputError: not a whole number of samples of every channel.
-    """
-    if len(sound.content) % (2 * sound.channels):
-        raise InputError(f"{len(sound.content)} bytes are not a whole number of samples: send the whole file")
-    samples = np.frombuffer(sound.content, "<i2")
-    if sound.channels > 1:
-        samples = np.round(samples.reshape(-1, sound.channels).mean(axis=1)).astype(np.int16)
-    return samples, sound.rate_hz

@@ -21,14 +21,19 @@ BAR_WIDTH = 30
 
 @stream.command()
 def stream_file(
-    file: Annotated[Path, typer.Argument(help="WAV file, 16-bit PCM.", exists=True, dir_okay=False)],
+    file: Annotated[
+        Path,
+        typer.Argument(
+            help="WAV file of 16-bit PCM, or spikes or values: .npz, .npy, .csv.", exists=True, dir_okay=False
+        ),
+    ],
     server: ServerArgument = None,
     url: ServerOption = None,
     model: Annotated[str | None, typer.Option(help="Model; by default the server's default model.")] = None,
     chunk_ms: Annotated[float, typer.Option(min=1, help="Length of a chunk.")] = 100.0,
-    realtime: Annotated[bool, typer.Option(help="Send no faster than the sound lasts.")] = True,
+    realtime: Annotated[bool, typer.Option(help="Send no faster than the input lasts.")] = True,
 ) -> None:
-    """Stream a recording to a server, chunk by chunk, and show the classification so far."""
+    """Stream a recording, spikes or values to a server, chunk by chunk, and show the classification so far."""
     from hetsyn_client.client import StreamingClient
 
     console = Console()
@@ -43,7 +48,7 @@ def stream_file(
             time.sleep(max(0.0, began_s + until_s - time.monotonic()))
 
     with StreamingClient(server_url(server, url)) as client, _line_printer(console) as show:
-        for reply in client.stream_wav(file, chunk_s, model=model, before_chunk=keep_pace):
+        for reply in client.stream_file(file, chunk_s, model=model, before_chunk=keep_pace):
             show(_progress_line(duration_s, reply), reply["end"])
     console.print(_verdict(file, reply))
 

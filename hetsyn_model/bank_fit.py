@@ -1,10 +1,9 @@
 """The decays of a bank, fitted to a layer's own: the smallest worst kernel error, or the smallest bank within a bound.
 
 With h = atanh(r), the relative L2 error of a kernel is ``prod_k |tanh(h - h_k)|`` (``bank.py``). With x = exp(2 h) a
-factor is ``(x - x_k) / (x + x_k)``: the best x_k for a whole interval are known, Zolotarev's points (Wachspress'
-parameters of ADI), values of the elliptic function dn. A layer's decays mostly fill their interval, and nothing is to
-be done then: by de la Vallee Poussin's argument, no grid of K decays is better than the smallest of the K + 1 local
-maxima between the grid points. Where the decays leave gaps, a soft maximum of the errors, which hardens, is minimised.
+factor is ``(x - x_k) / (x + x_k)``, as in Zolotarev's problem and in ADI iterations, so the best grid is where the
+K + 1 largest errors, one on either side of each grid point, are equal (de la Vallee Poussin). Remez' exchange finds it,
+for any set of decays, in a few milliseconds.
 """
 
 from __future__ import annotations
@@ -16,9 +15,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.optimize import minimize
-from scipy.special import ellipj, ellipkm1
-from threadpoolctl import ThreadpoolController
 from torch import Tensor
 
 from hetsyn_model.bank import Bank, BankError
@@ -27,7 +23,10 @@ from hetsyn_model.spec import ERROR_BOUND
 KERNEL_SAMPLES = 400  # decays, spread over a layer's own, that the grid is fitted to
 LARGEST_BANK = 32  # enough for ERROR_BOUND of any float32 decays, from 0 to the last one below 1
 RESOLVED = 1e-8  # a kernel error below which more decays only crowd the grid
-NEAR_THE_BEST = 1.02  # a worst error, over the least that is possible, that is not worth an optimisation
+NEAR_THE_BEST = 1.01  # a worst error, over the least that is possible, at which the search ends
+MAX_EXCHANGES, MAX_NEWTON_STEPS = 20, 30  # a handful of either is the rule
+LEVEL = 1e-3  # of log errors that count as equal
+TINY = 1e-300
 
 Numbers = NDArray[np.float64]
 
@@ -129,69 +128,72 @@ def _fit_leaky(r: Numbers, count: int) -> tuple[tuple[float, ...], float]:
     between = np.tanh(np.linspace(np.arctanh(r[0]), np.arctanh(r[-1]), 64))  # gaps in r do not hide the ends
     near = r[np.clip(np.searchsorted(r, between), 0, r.size - 1)]
     decays = np.arctanh(np.unique(np.concatenate([spread, near])))
-    grid = zolotarev_points(float(decays[0]), float(decays[-1]), count)
-    worst, least = _extremes(grid, decays)
-    grids = [grid] if worst <= NEAR_THE_BEST * least else [grid, _optimised(grid, decays)]
-    found = [np.sort(np.tanh(each)) for each in grids]
-    alpha, error = min(((each, float(_error(each, r).max())) for each in found), key=lambda pair: pair[1])
-    return tuple(alpha.tolist()), error
+    apart = np.unique(np.floor(decays / RESOLVED), return_index=True)[1]
+    alpha = np.tanh(best_grid(decays[apart], count))
+    return tuple(alpha.tolist()), float(_error(alpha, r).max())
 
 
-def zolotarev_points(low: float, high: float, count: int) -> Numbers:
-    """The h_k whose worst error over [low, high], in atanh, is the smallest: ``x_k = b dn((2 k - 1) K / (2 count))``.
+def best_grid(decays: Numbers, count: int) -> Numbers:
+    """The grid whose worst error at these decays is the smallest, by Remez' exchange.
+
+    Each grid point lies between two of ``count + 1`` references. Newton's method moves the grid until the errors at
+    the references are equal; then the worst decay between two grid points becomes their reference. No grid does better
+    than the smallest of the errors at such references, so the end is known.
 
     Args:
-        low: atanh of the fastest decay.
-        high: atanh of the slowest.
-        count: number of points.
+        decays: in atanh, distinct and ascending.
+        count: grid points.
 
     Returns:
-        float64 [count], ascending.
+        [count] in atanh, ascending; fewer where fewer are exact.
     """
-    complement = math.exp(-4.0 * (high - low))  # 1 - m of the elliptic functions
-    half = (count + 1) // 2
-    argument = (2 * np.arange(half) + 1) * ellipkm1(complement) / (2 * count)
-    # the points lie symmetric about the middle: the slower half alone is computed, where dn keeps its digits
-    offset = (high - low) / 2 + np.log(ellipj(argument, 1.0 - complement)[2]) / 2
-    if count % 2:
-        offset[-1] = 0.0
-    return np.asarray((low + high) / 2 + np.concatenate([-offset, offset[::-1][count % 2 :]]))
+    if count >= decays.size:
+        return decays
+    references = _spread_out(decays, count + 1)
+    grid = (references[:-1] + references[1:]) / 2
+    best, least = grid, np.inf
+    for _ in range(MAX_EXCHANGES):
+        grid = _levelled(grid, references)
+        error = np.abs(np.tanh(decays[:, None] - grid)).prod(1)
+        worst = float(error.max())
+        if worst < least:
+            best, least = grid, worst
+        parts = np.split(np.arange(decays.size), np.searchsorted(decays, grid))
+        if not all(part.size for part in parts):
+            break
+        at = np.array([part[error[part].argmax()] for part in parts])
+        if worst <= NEAR_THE_BEST * float(error[at].min()):
+            break
+        references = decays[at]
+    return best
 
 
-def _extremes(grid: Numbers, decays: Numbers) -> tuple[float, float]:
-    """The worst error, and the smallest of the largest errors between grid points; both arguments sorted, in atanh."""
-    error = _error(np.tanh(grid), np.tanh(decays))
-    edges = np.searchsorted(decays, grid)
-    parts = np.split(error, edges)
-    return float(error.max()), min(float(part.max(initial=0.0)) for part in parts)
+def _spread_out(decays: Numbers, count: int) -> Numbers:
+    """Leja points: from both ends on, always the decay whose error would be the largest."""
+    chosen = [0, decays.size - 1]
+    gaps = np.maximum(np.abs(np.tanh(decays[:, None] - decays[chosen])), TINY)
+    log_error = np.log(gaps).sum(1)
+    for _ in range(count - 2):
+        chosen.append(int(log_error.argmax()))
+        log_error = log_error + np.log(np.maximum(np.abs(np.tanh(decays - decays[chosen[-1]])), TINY))
+    return np.asarray(decays[np.sort(chosen)])
 
 
-def _log_error(grid: Numbers, decays: Numbers) -> tuple[Numbers, Numbers]:
-    """Log relative error at each decay, [decays], and its gradient [decays, grid]; both in atanh."""
-    gap = decays[:, None] - grid
-    gap = np.clip(np.where(np.abs(gap) < 1e-9, 1e-9, gap), -300.0, 300.0)
-    return np.log(np.abs(np.tanh(gap))).sum(1), -2.0 / np.sinh(2.0 * gap)
-
-
-def _optimised(grid: Numbers, decays: Numbers) -> Numbers:
-    """A grid of as many points whose worst error is less, for decays that leave gaps."""
-    low, high, count = float(decays[0]), float(decays[-1]), len(grid)
-    grid = (low + high) / 2 - (high - low) / 2 * np.cos(np.pi * (2 * np.arange(count) + 1) / (2 * count))
-    for hardness in (4.0, 16.0, 64.0):
-
-        def cost(grid: Numbers, hardness: float = hardness) -> tuple[float, Numbers]:
-            error, gradient = _log_error(grid, decays)
-            shifted = np.exp(hardness * (error - error.max()))
-            total = float(shifted.sum())
-            return error.max() + math.log(total) / hardness, (shifted / total) @ gradient
-
-        # a BLAS spends far more on waking its threads for these few equations than on solving them
-        with _blas_libraries().limit(limits=1, user_api="blas"):
-            grid = minimize(cost, grid, jac=True, method="L-BFGS-B", options={"maxiter": 200}).x
-    return np.asarray(grid)
-
-
-@functools.cache
-def _blas_libraries() -> ThreadpoolController:
-    """The libraries that this process has loaded. The search takes a millisecond."""
-    return ThreadpoolController()
+def _levelled(grid: Numbers, references: Numbers) -> Numbers:
+    """The grid moved until its log errors at the references, between which it stays, are equal."""
+    for _ in range(MAX_NEWTON_STEPS):
+        gap = references[:, None] - grid
+        log_error = np.log(np.maximum(np.abs(np.tanh(gap)), TINY)).sum(1)
+        excess = log_error - log_error.mean()
+        slope = -2.0 / np.sinh(np.clip(2.0 * gap, -600.0, 600.0))
+        system = np.concatenate([slope, -np.ones((references.size, 1))], 1)
+        try:
+            move = np.linalg.solve(system, -excess)[:-1]
+        except np.linalg.LinAlgError:
+            break
+        room = np.where(move > 0, references[1:] - grid, grid - references[:-1])
+        part = min(1.0, 0.7 * float((room / np.maximum(np.abs(move), TINY)).min()))
+        grid = grid + part * move
+        if part == 1.0 and float(np.abs(excess).max()) < LEVEL:
+            break
+    return grid

@@ -32,6 +32,7 @@ from service.registry.table import SessionTable
 from service.registry.transfer import SessionTransfer
 from service.reload.reload import Reloader
 from service.reload.smoke_test import smoke_test
+from service.reload.trial_process import TrialProcess
 from service.runtime.onnx import operator_status
 from service.runtime.operators import OperatorStatus
 from service.session.advance import Advance
@@ -124,6 +125,7 @@ def build_server(
     store: StateStore | None = None,
     wall: Clock = time.time,
     keys: CarryKeys | None = None,
+    trial_process: TrialProcess | None = None,
 ) -> Server:
     """Build a server.
 
@@ -134,6 +136,7 @@ def build_server(
         store: None opens the store that ``settings.store`` names.
         wall: seconds since 1970, for the times of exported and of carried sessions; a store has a clock of its own.
         keys: of carried sessions; None refuses carried sessions.
+        trial_process: in which models are loaded and tested first; None loads them at once.
 
     Raises:
         ArtifactError: the folder has no usable models, or the default model is not among them.
@@ -182,7 +185,12 @@ def build_server(
         sessions = SharedSessions(limits, lifetimes, retention.sweep_interval_s, session_store, counters, wall)
     tokens = None if keys is None else Tokens(keys, catalog, lifetimes, counters, wall)
     reloader = Reloader(
-        catalog, lambda model: smoke_test(model, engine), counters, settings.watch_s, settings.load_timeout_s
+        catalog,
+        lambda model: smoke_test(model, engine),
+        counters,
+        settings.watch_s,
+        settings.load_timeout_s,
+        trial_process,
     )
     if not catalog.names:
         reloader.load()
@@ -210,13 +218,14 @@ def create_app(
     store: StateStore | None = None,
     wall: Clock = time.time,
     keys: CarryKeys | None = None,
+    trial_process: TrialProcess | None = None,
 ) -> Application:
     """Build a server and its HTTP application.
 
     The server starts and closes with the application, and is its ``state.server``. Arguments and errors are those of
     ``build_server``.
     """
-    server = build_server(settings, catalog, clock, store=store, wall=wall, keys=keys)
+    server = build_server(settings, catalog, clock, store=store, wall=wall, keys=keys, trial_process=trial_process)
 
     @asynccontextmanager
     async def lifespan(_: Any) -> AsyncIterator[None]:

@@ -36,11 +36,13 @@ class Limits(_Checked):
         max_upload_bytes: total length of all bodies, until their requests are answered; more displaces slow bodies, or
             is refused. Bodies of up to 64 KiB that arrive in one piece do not count.
         max_uploads: bodies that are not complete yet; one more displaces the oldest, which gets 408.
+        max_unread_bytes: of responses that clients do not read, in this process and in the system's buffers; beyond it,
+            the connections that have not read for longest are ended.
         max_connections: TCP connections; one more displaces the one that has waited the longest without a request, or
             whose client does not read its replies.
-        client_share: share of ``max_connections``, ``max_uploads``, ``max_upload_bytes``, ``max_waiting`` and
-            ``max_waiting_steps``, and without a store of ``max_sessions`` and ``max_session_bytes``, that one client
-            address may take; 1 where a proxy hides the clients' addresses.
+        client_share: share of ``max_connections``, ``max_uploads``, ``max_upload_bytes``, ``max_unread_bytes``,
+            ``max_waiting`` and ``max_waiting_steps``, and without a store of ``max_sessions`` and
+            ``max_session_bytes``, that one client address may take; 1 where a proxy hides the clients' addresses.
         header_timeout_s: time for the headers of a request to arrive: from when the connection is made or the first
             byte arrives.
         body_timeout_s: time for one body to arrive.
@@ -60,6 +62,7 @@ class Limits(_Checked):
     max_json_bytes: int = 4 * 1024 * 1024
     max_upload_bytes: int = 256 * 1024 * 1024
     max_uploads: int = 1_024
+    max_unread_bytes: int = 256 * 1024 * 1024
     max_connections: int = 8_192
     client_share: float = 0.5
     header_timeout_s: float = 10.0

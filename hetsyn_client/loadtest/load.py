@@ -1,4 +1,4 @@
-"""The chunks to send: of recordings, of synthesised sound, or of random spikes. They are made before a run starts."""
+"""The chunks to send: recordings, synthesised sound or values, or random spikes. They are made before a run starts."""
 
 from __future__ import annotations
 
@@ -12,9 +12,12 @@ from hetsyn_client.errors import InputError
 from hetsyn_client.events import LARGEST, pack_events
 from hetsyn_client.events import MEDIA_TYPE as EVENTS_TYPE
 from hetsyn_client.loadtest.served_model import ServedModel
+from hetsyn_client.values import pack_values
 from hetsyn_client.wav import read_wav
 
-DISTINCT_CHUNKS = 256  # of random spikes; each stream begins at another of them
+DISTINCT_CHUNKS = 256  # of random spikes or values; each stream begins at another of them
+MOST_NUMBERS = 2**22  # of all chunks of values together
+SLOWEST_HZ, FASTEST_HZ = 0.5, 5.0  # of values; people move so
 SOUND_S = 20.0
 BURST_S = 0.25  # about a syllable
 PEAK = 0.3  # of full scale
@@ -47,7 +50,7 @@ def choose_load(
     default_density: float,
     seed: int,
 ) -> Load:
-    """Recordings or spikes if requested; else sound for a model with an encoder, and spikes for others.
+    """Recordings or spikes if requested; else sound or values for a model that takes them, and spikes for others.
 
     Args:
         model: the model under load.
@@ -64,10 +67,12 @@ def choose_load(
         raise InputError("recordings and a density of spikes cannot be used together: choose one")
     if recordings is not None:
         if model.sample_rate_hz is None:
-            raise InputError(f"model {model.name!r} takes spikes, not sound: leave out the recordings")
+            raise InputError(f"model {model.name!r} takes no sound: leave out the recordings")
         return recorded(recordings, chunk_s)
     if density is None and model.sample_rate_hz is not None:
         return synthesised(model.sample_rate_hz, chunk_s, seed)
+    if density is None and model.row_values:
+        return waves(model, chunk_s, seed)
     return random_spikes(model, chunk_s, default_density if density is None else density, seed)
 
 
@@ -83,14 +88,7 @@ def random_spikes(model: ServedModel, chunk_s: float, density: float, seed: int)
     Raises:
         InputError: not a whole number of steps, or more steps or channels than the packed form holds.
     """
-    steps = round(chunk_s / model.step_s)
-    if steps < 1 or abs(steps * model.step_s - chunk_s) > 1e-6:
-        below = int(chunk_s / model.step_s)
-        low, high = (max(1, n) * model.step_s * 1000 for n in (below, below + 1))
-        raise InputError(
-            f"a chunk of {1000 * chunk_s:g} ms is not a whole number of the model's {1000 * model.step_s:g} ms steps: "
-            f"take {low:g} or {high:g} ms"
-        )
+    steps = _whole_steps(model, chunk_s)
     if max(steps, model.channels) > LARGEST + 1:
         raise InputError(f"{steps} steps of {model.channels} channels do not fit into packed events: take fewer steps")
     rng = np.random.default_rng(seed)
@@ -101,6 +99,45 @@ def random_spikes(model: ServedModel, chunk_s: float, density: float, seed: int)
         chunks.append(pack_events(steps, cells // model.channels, cells % model.channels))
     described = f"random spikes, density {density:g}, {steps} steps of {model.channels} channels"
     return Load(EVENTS_TYPE, tuple(chunks), chunk_s, described)
+
+
+def waves(model: ServedModel, chunk_s: float, seed: int) -> Load:
+    """Values: on each channel a sine of another frequency and phase.
+
+    Args:
+        model: that takes them.
+        chunk_s: duration of a chunk.
+        seed: of the frequencies and phases.
+
+    Raises:
+        InputError: not a whole number of steps.
+    """
+    steps, channels = _whole_steps(model, chunk_s), model.row_values
+    count = max(2, min(DISTINCT_CHUNKS, MOST_NUMBERS // (steps * channels)))
+    rng = np.random.default_rng(seed)
+    frequency_hz, phase = rng.uniform(SLOWEST_HZ, FASTEST_HZ, channels), rng.random(channels)
+    times_s = np.arange(count * steps) * model.step_s
+    values = np.sin(2 * np.pi * (times_s[:, None] * frequency_hz + phase)).astype(np.float32)
+    packed = [pack_values(chunk) for chunk in np.split(values, count)]
+    described = f"sines of {SLOWEST_HZ:g} to {FASTEST_HZ:g} Hz, {steps} steps of {channels} values"
+    return Load(packed[0][1], tuple(content for content, _ in packed), chunk_s, described)
+
+
+def _whole_steps(model: ServedModel, chunk_s: float) -> int:
+    """Steps of a chunk.
+
+    Raises:
+        InputError: it is not a whole number of them.
+    """
+    steps = round(chunk_s / model.step_s)
+    if steps < 1 or abs(steps * model.step_s - chunk_s) > 1e-6:
+        below = int(chunk_s / model.step_s)
+        low, high = (max(1, n) * model.step_s * 1000 for n in (below, below + 1))
+        raise InputError(
+            f"a chunk of {1000 * chunk_s:g} ms is not a whole number of the model's {1000 * model.step_s:g} ms steps: "
+            f"take {low:g} or {high:g} ms"
+        )
+    return steps
 
 
 def synthesised(rate_hz: int, chunk_s: float, seed: int) -> Load:

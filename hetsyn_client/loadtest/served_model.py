@@ -22,7 +22,8 @@ class ServedModel:
         form: ``exact`` or ``bank``.
         channels: input channels.
         step_s: length of a network step.
-        sample_rate_hz: of the model's encoder; None for a model that takes only spikes.
+        sample_rate_hz: of the sound that the model takes; None for a model that takes none.
+        row_values: numbers of a row of values that the model takes; 0 for a model that takes none.
     """
 
     name: str
@@ -31,6 +32,7 @@ class ServedModel:
     channels: int
     step_s: float
     sample_rate_hz: int | None
+    row_values: int = 0
 
 
 def fetch_model(
@@ -63,14 +65,17 @@ def fetch_model(
     forms = described["forms"]
     if form is not None and form not in forms:
         raise NotFound(f"model {name!r} has no form {form!r}: it has {', '.join(forms)}")
-    encoder = described["encoder"]
+    encoder, taken = described["encoder"], described["input"]
+    is_encoded = encoder is not None and encoder.get("kind") == "values"
+    takes_values = is_encoded or taken.get("kind") == "values"
     return ServedModel(
         name=described["name"],
         version=described["version"],
         form=form or described["default_form"],
-        channels=described["input"]["channels"],
-        step_s=described["input"]["step_s"],
-        sample_rate_hz=encoder and encoder["sample_rate_hz"],
+        channels=taken["channels"],
+        step_s=taken["step_s"],
+        sample_rate_hz=None if encoder is None or is_encoded else encoder["sample_rate_hz"],
+        row_values=(encoder if is_encoded else taken)["channels"] if takes_values else 0,
     )
 
 

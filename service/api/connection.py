@@ -9,6 +9,7 @@ two parsers could read differently (RFC 9112, section 11.2).
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Sized
 from math import inf
 from typing import Any
@@ -22,6 +23,7 @@ from uvicorn.server import ServerState
 
 from service.admission.fair_share import FairShare, client_of
 from service.admission.presence import SCOPE_KEY, Presence
+from service.admission.unread import Unread
 from service.api import refusals
 from service.api.refusals import MOST_HEADER_BYTES, MOST_URL_BYTES, SPECIAL
 from service.api.request_parser import RequestParser
@@ -39,6 +41,9 @@ RESET_S = 0.02
 
 MOST_PIPELINED = 128  # requests of a connection that wait for the response to the one before
 UNREAD_S = 2.0  # a client that has not read for as long may be displaced
+# A client that does not read makes the system keep up to 4 MB for it. So much is enough for 10 MB/s over 20 ms.
+SEND_BUFFER_BYTES = 128 * 1024  # of which Linux makes twice as many
+HIGH_WATER_BYTES = 16 * 1024  # more that the system does not take yet counts as unread
 
 
 class Refused(Exception):
@@ -62,6 +67,9 @@ class Connections:
             Connection.may_go,
             Connection.was_used,
             lambda connection: connection.end("displaced"),
+        )
+        self.unread: Unread[Connection] = Unread(
+            limits.max_unread_bytes, limits.client_share, lambda connection: connection.end("unread")
         )
 
     def protocol(
@@ -130,6 +138,7 @@ class Connection(HttpToolsProtocol):
         self._probe_due: asyncio.TimerHandle | None = None
         self._presence = Presence()
         self._unread_s = inf  # since when the client should read, in the event loop's time
+        self._next: tuple[RequestResponseCycle, Any] | None = None  # begins when the client has read
 
     def waits(self) -> bool:
         """Whether no request is unanswered."""
@@ -173,6 +182,8 @@ class Connection(HttpToolsProtocol):
         super().connection_made(transport)
         self.flow = _Flow(transport, self.pipeline)
         self._writer = ResponseWriter(transport, self.loop)
+        transport.set_write_buffer_limits(HIGH_WATER_BYTES)
+        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
         if self._connections.shares.enter(self, client_of(self.client)):
             self._expect_headers()
         else:
@@ -180,6 +191,7 @@ class Connection(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._connections.shares.leave(self)
+        self._connections.unread.leave(self)
         self._cancel_headers_due()
         self._cancel_reading_due()
         if self._probe_due is not None:
@@ -315,6 +327,8 @@ class Connection(HttpToolsProtocol):
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
+        if self.pipeline:
+            self._writer.flush()  # so that the next request waits if this response is not read
         super().on_response_complete()
         self._was_used = True
         if self._earlier:
@@ -324,6 +338,13 @@ class Connection(HttpToolsProtocol):
             self._expect_headers()
         if self.transport.is_closing() and self.transport.get_write_buffer_size():
             self._expect_reading()  # it stays until its client has read everything
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        """Begin a request; a pipelined one only when the client has read the responses before it."""
+        if self.flow.write_paused:
+            self._next = cycle, app
+        else:
+            super()._start_asgi_task(cycle, app)
 
     def _expect_request(self) -> None:
         """Wait for the next request as uvicorn does after a response."""
@@ -340,6 +361,9 @@ class Connection(HttpToolsProtocol):
         super().resume_writing()
         if not self.transport.is_closing():
             self._cancel_reading_due()
+        begins, self._next = self._next, None
+        if begins is not None and not self.transport.is_closing():
+            super()._start_asgi_task(*begins)
 
     def _expect_headers(self) -> None:
         self._headers_due = self.loop.call_later(self._connections.limits.header_timeout_s, self._end_without_headers)
@@ -356,9 +380,12 @@ class Connection(HttpToolsProtocol):
     def _expect_reading(self) -> None:
         if self._reading_due is None:
             self._unread_s = self.loop.time()
+            count = self.transport.get_write_buffer_size() + 2 * SEND_BUFFER_BYTES
+            self._connections.unread.enter(self, client_of(self.client), count)
             self._reading_due = self.loop.call_later(self._connections.limits.idle_timeout_s, self.end, "unread")
 
     def _cancel_reading_due(self) -> None:
         if self._reading_due is not None:
             self._reading_due.cancel()
             self._reading_due, self._unread_s = None, inf
+            self._connections.unread.leave(self)

@@ -7,11 +7,12 @@ from urllib.parse import parse_qsl
 
 from starlette.types import Receive, Scope, Send
 
-from hetsyn_client import events, frames
+from hetsyn_client import events, frames, values
 from service.admission.body import ClientDisconnect, read_body
 from service.admission.fair_share import client_of
 from service.admission.permits import Admission
 from service.admission.presence import SCOPE_KEY, Presence
+from service.admission.turns import Turns
 from service.admission.uploads import Upload, Uploads
 from service.api import problems
 from service.carried.sessions import CarriedSessions
@@ -24,7 +25,7 @@ from service.wire.decode import decode_json, decode_raw
 from service.wire.schema import InferRequest
 
 PATH = "/infer"
-MEDIA_TYPES = {JSON_TYPE, *WAV_TYPES, L16_TYPE, events.MEDIA_TYPE, frames.MEDIA_TYPE}
+MEDIA_TYPES = {JSON_TYPE, *WAV_TYPES, L16_TYPE, events.MEDIA_TYPE, values.MEDIA_TYPE, frames.MEDIA_TYPE}
 # below this, decoding costs less than handing it to a thread
 DECODE_IN_LOOP_BYTES = 64 * 1024
 # larger bodies that are decoded at the same time; each takes many times its length in memory
@@ -60,7 +61,7 @@ class InferEndpoint:
         self._counters = counters
         self._max_body_bytes = limits.max_body_bytes
         self._max_json_bytes = min(limits.max_json_bytes, limits.max_body_bytes)
-        self._large_decodes = asyncio.Semaphore(LARGE_DECODES)
+        self._large_decodes = Turns(LARGE_DECODES)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = dict(scope["headers"])  # ASGI has the names in lower case
@@ -103,7 +104,7 @@ class InferEndpoint:
                 if len(body) <= DECODE_IN_LOOP_BYTES:
                     request = _decode(content_type, query, body)
                 else:
-                    async with self._large_decodes:
+                    async with self._large_decodes.turn(client, permit.due_s):
                         presence.check()
                         request = await asyncio.to_thread(_decode, content_type, query, body)
                 del body  # frees its memory while the chunk waits for its turn

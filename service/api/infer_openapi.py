@@ -89,6 +89,10 @@ _EXAMPLES: dict[str, Any] = {
         "summary": "two steps of a model with four channels, a whole stream in one request",
         "value": {"end": True, "input": {"kind": "dense", "spikes": [[0, 1, 0, 0], [1, 0, 0, 0]]}},
     },
+    "values": {
+        "summary": "two steps of a model that takes three real numbers a step",
+        "value": {"session": "ghi", "input": {"kind": "values", "values": [[0.5, -1.25, 3], [0.25, 0, 2.5]]}},
+    },
     "carried": {
         "summary": "the first chunk of a session that the client carries; the next chunk brings the token of the reply",
         "value": {"carry": True, "input": {"kind": "events", "steps": 25, "times": [0], "units": [1]}},

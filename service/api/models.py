@@ -28,7 +28,7 @@ def router(catalog: ModelCatalog, operator: OperatorStatus) -> APIRouter:
                     "versions": catalog.versions(name),
                     "description": manifest.description,
                     "labels": list(manifest.labels),
-                    "inputs": ["audio", "events", "dense"] if manifest.encoder else ["events", "dense"],
+                    "inputs": list(manifest.inputs),
                 }
             )
         running = {"in_use": operator.in_use, "built": operator.built, "kernel": operator.kernel}

@@ -38,11 +38,11 @@ class ResponseWriter:
         self._held = data
         if not self._is_scheduled:
             self._is_scheduled = True
-            self._loop.call_soon(self._flush)
+            self._loop.call_soon(self._end_of_round)
 
     def close(self) -> None:
         """Close the transport after what was written."""
-        self._write_held()
+        self.flush()
         if self.lingers and self._transport.can_write_eof():
             self._transport.write_eof()
             self._loop.call_later(LINGER_S, self._transport.abort)
@@ -52,11 +52,12 @@ class ResponseWriter:
     def is_closing(self) -> bool:
         return self._transport.is_closing()
 
-    def _flush(self) -> None:
+    def _end_of_round(self) -> None:
         self._is_scheduled = False
-        self._write_held()
+        self.flush()
 
-    def _write_held(self) -> None:
+    def flush(self) -> None:
+        """Write what waits now."""
         if self._held:
             data, self._held = self._held, b""
             self._transport.write(data)

@@ -4,7 +4,8 @@ Work counts in steps and spikes, because a request says nothing about its cost: 
 does not count in expected seconds, although those would be closer to the truth. Seconds depend on what the server has
 measured so far, so that the same chunk would be admitted now and refused later, and a limit could not be documented. A
 step is the dearest unit: it takes up to 20 us in the exact form, whatever it contains. In the bank form it takes
-0.5 us, and ``SPIKES_A_STEP`` spikes take as long. The encoder makes the spikes of audio, so only its steps count.
+0.5 us, and ``SPIKES_A_STEP`` spikes take as long. The encoder makes the spikes of audio and values, so only their steps
+count. A row of values is a step too where the network itself takes it: its length is the model's, not the client's.
 
 Clients take turns. A client that comes goes to the end of the row, and so does the client whose chunk leads a batch. So
 a chunk waits for one segment of each other client, however many chunks those have waiting.

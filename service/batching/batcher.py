@@ -28,7 +28,7 @@ from math import inf
 
 from service.admission.permits import shutting_down, waited_too_long
 from service.batching.backlog import Backlog, Ticket, work_of
-from service.batching.estimates import MAX_SEGMENT_STEPS, Estimates, Item, Measured, has_audio
+from service.batching.estimates import MAX_SEGMENT_STEPS, Estimates, Item, Measured, has_unknown_spikes
 from service.batching.policy import BatchPolicy, Wait, Waiting
 from service.contract.manifest import FormName
 from service.engine.engine import Engine, Segment
@@ -100,7 +100,7 @@ class Batcher:
         """
         if self._is_stopped:
             raise shutting_down()
-        job = begin(work)
+        job = begin(model, work)
         left = steps_left(model, job) or 1
         ticket = self._backlog.enter(client, work_of(left, count_events(job, left) or 0))
         try:
@@ -227,7 +227,7 @@ class Batcher:
             started_s = timer()
             segment = self._engine.take(first.model, [item.job for item in batch], limit)
             encoded_s = timer()
-            if has_audio(batch):
+            if has_unknown_spikes(batch):
                 expected_s = self._estimates.network_s(batch, segment)
                 if encoded_s - started_s + expected_s >= self._inline_s:
                     # denser than it was before; the encoder's work is not done twice

@@ -81,7 +81,7 @@ class Estimates:
         """
         group: Hashable = batch[0].waiting.group
         steps = measured.segment.steps + len(batch)
-        if has_audio(batch):
+        if has_unknown_spikes(batch):
             self._costs.observe(("encode", group), steps, 0, measured.encode_s)
             self._costs.observe_density(("network", group), measured.segment.events / steps)
         self._costs.observe(("network", group), steps, measured.segment.events, measured.network_s)
@@ -181,6 +181,6 @@ class Estimates:
         return expected_s
 
 
-def has_audio(batch: Sequence[Item]) -> bool:
-    """Whether an encoder makes spikes of the batch."""
-    return any(item.job.stream.kind == "audio" for item in batch)
+def has_unknown_spikes(batch: Sequence[Item]) -> bool:
+    """Whether an encoder may make spikes of the batch: it has audio or values."""
+    return any(item.job.stream.kind != "spikes" for item in batch)

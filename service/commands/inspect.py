@@ -47,11 +47,8 @@ def _facts(model: dict[str, Any]) -> Table:
         "description": model["description"],
         "layers": hidden,
         "step": f"{1000 * model['input']['step_s']:g} ms",
-        "input": model["input"]["description"] or "spikes",
-        "encoder": "none: takes spikes"
-        if encoder is None
-        else f"audio at {encoder['sample_rate_hz']} Hz, {encoder['samples_per_step']} samples a step, "
-        f"{encoder['state_bytes']:,} bytes of state",
+        "input": model["input"]["description"] or model["input"]["kind"],
+        "encoder": f"none: takes {model['input']['kind']}" if encoder is None else _encoder(encoder),
         "labels": ", ".join(model["labels"]) or "none",
         "decision": f"{decision['rule']}, skips {decision['skip_steps']} steps, tail of {decision['tail_steps']}",
         "files": f"{len(model['files'])}, {model['total_bytes']:,} bytes, hashes match",
@@ -59,6 +56,15 @@ def _facts(model: dict[str, Any]) -> Table:
     for name, value in (facts | _provenance(model["provenance"])).items():
         table.add_row(escape(name), escape(str(value)))
     return table
+
+
+def _encoder(encoder: dict[str, Any]) -> str:
+    if encoder["kind"] == "values":
+        return f"values, {encoder['channels']} a step, {encoder['state_bytes']:,} bytes of state"
+    rate = f"audio at {encoder['sample_rate_hz']} Hz, {encoder['samples_per_step']} samples a step"
+    if not encoder["file_bytes"]:
+        return f"none: takes {rate}, as they are"
+    return f"{rate}, {encoder['state_bytes']:,} bytes of state"
 
 
 def _provenance(entries: dict[str, Any]) -> dict[str, Any]:

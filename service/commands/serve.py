@@ -54,6 +54,7 @@ class LogLevel(StrEnum):
 
 @serve.command()
 def serve_models(
+    context: typer.Context,
     models: Annotated[Path, typer.Option(help="Folder of models, NAME/VERSION/.")] = MODELS,
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 listens on all.")] = Settings.host,
     port: Annotated[
@@ -132,6 +133,14 @@ def serve_models(
             min=1, help="The most incomplete bodies; one more ends the oldest with 408.", rich_help_panel=LIMITS
         ),
     ] = Limits.max_uploads,
+    max_unread_bytes: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            help="The most bytes of replies that clients do not read; more end the connections unread for longest.",
+            rich_help_panel=LIMITS,
+        ),
+    ] = Limits.max_unread_bytes,
     max_connections: Annotated[
         int,
         typer.Option(
@@ -237,6 +246,12 @@ def serve_models(
     """Serve the models of a folder over HTTP."""
     has_terminal = sys.stdin is not None and sys.stdin.isatty()
     _hold_reloads(has_terminal)
+    from service.reload.trial_process import TrialProcess
+
+    trial_process = TrialProcess(max_model_bytes, load_timeout_s)
+    trial_process.start()  # it imports what it needs while this process does
+    context.call_on_close(trial_process.stop)
+
     import uvicorn
 
     from service.admission.open_files import allowed_connections
@@ -270,6 +285,7 @@ def serve_models(
             max_json_bytes=max_json_bytes,
             max_upload_bytes=max_upload_bytes,
             max_uploads=max_uploads,
+            max_unread_bytes=max_unread_bytes,
             max_connections=allowed_connections(max_connections),
             client_share=client_share,
             header_timeout_s=header_timeout_s,
@@ -309,7 +325,7 @@ def serve_models(
     engine = Engine(settings.limits.max_chunk_steps)
     gpu, reason = choose_device(settings.device, open_device(settings.device), engine, empty_catalog, load_timeout_s)
     catalog = empty_catalog(gpu)
-    app = create_app(settings, catalog, keys=keys)
+    app = create_app(settings, catalog, keys=keys, trial_process=trial_process)
     server = app.state.server
     console = Console(stderr=True, markup=False, highlight=False)
     console.print(f"models: {', '.join(catalog.names)} on {'the CPU' if gpu is None else gpu.name}")

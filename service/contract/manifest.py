@@ -30,6 +30,7 @@ FormName = Literal["exact", "bank"]
 MAX_MANIFEST_BYTES = 2**20  # a shipped one has 5 kB
 MAX_STATE_BYTES = 2**28  # of the tensors of one stream
 MAX_TAIL_STEPS = 20_000  # which the last chunk of every session runs
+MAX_VALUES = 2**20  # real numbers of a step
 Count = Annotated[int, Field(ge=0, le=2**31 - 1)]
 Positive = Annotated[int, Field(ge=1, le=2**31 - 1)]
 
@@ -85,7 +86,7 @@ class EncoderDescription(_Part):
 
     kind: Literal["audio", "values"] = "audio"
     file: str | None
-    channels: Positive = 1
+    channels: int = Field(default=1, ge=1, le=MAX_VALUES)
     sample_rate_hz: int = Field(ge=0, le=10_000_000)
     samples_per_step: int = Field(ge=1, le=1_000_000)
     state: tuple[TensorDescription, ...]
@@ -125,6 +126,12 @@ class InputDescription(_Part):
     channels: Positive
     step_s: float = Field(gt=0)
     description: str = ""
+
+    @model_validator(mode="after")
+    def _values_are_bounded(self) -> InputDescription:
+        if self.kind == "values" and self.channels > MAX_VALUES:
+            raise ValueError(f"a step has more than {MAX_VALUES:,} values")
+        return self
 
 
 class Decision(_Part):
@@ -256,6 +263,14 @@ class Manifest(_Part):
             if not is_name(file) or file == MANIFEST:
                 raise ValueError(f"file {file!r} is not a plain name in the artifact's folder")
         return self
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The kinds of input that ``POST /infer`` takes for the model. A network of values takes spikes as ones."""
+        encoder = self.encoder.kind if self.encoder else None
+        takes_values = encoder == "values" or self.input.kind == "values"
+        audio, values = ("audio",) * (encoder == "audio"), ("values",) * takes_values
+        return (*audio, *values, "events", "dense")
 
     @property
     def total_bytes(self) -> int:

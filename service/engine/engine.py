@@ -1,7 +1,10 @@
 """Runs batches: chunks of several streams of one model and form, states in, new states and results out.
 
-    audio chunk -> resampler -> whole steps -> encoder graph -> events ┐
-    spike chunk -----------------------------------------------> events┴-> network graph -> result
+    audio chunk -> resampler -> whole steps ┐
+    values chunk ----------------> whole steps┴-> encoder graph -> events ┐
+    spike chunk ---------------------------------------------------> events┴-> network graph -> result
+
+Without an encoder graph, the steps of audio or values are themselves what the network takes, and spikes become values.
 
 A chunk is computed in segments: ``take`` cuts the next steps out of each job of a batch, ``compute`` runs the network
 on them. Pure: no state is changed in place, so when a batch fails all its streams are as they were. Every state and
@@ -11,7 +14,7 @@ Index letters: b stream, t step, k channel.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from math import ceil
 from typing import NamedTuple
 
@@ -19,31 +22,20 @@ import numpy as np
 
 from hetsyn_client.events import Integers
 from service.contract.decision import is_decided, is_distribution
-from service.contract.graph_io import (
-    AUDIO,
-    EVENT_ROW,
-    EVENT_UNIT,
-    NEXT_STEP,
-    PROBABILITIES,
-    READOUT,
-    SCORES,
-    STEP,
-    STEPS,
-    next_name,
-    state_name,
-)
+from service.contract.graph_io import NEXT_STEP, PROBABILITIES, READOUT, SCORES, STEP, STEPS
 from service.contract.manifest import FormName
 from service.engine.fault import broken, fault, probabilities_of_row, score_of_row
+from service.engine.inputs import Inputs, inputs_of
 from service.engine.resampler import check_rates
 from service.engine.stream import InputKind, StreamState
-from service.engine.work import Job, Outcome, Piece, Result, Work, begin, take
+from service.engine.work import Job, Outcome, Piece, Result, Work, begin, kind_of, take
 from service.errors import ArtifactError, HetsynError, InputError, TooLarge
-from service.models.model import Arrays, Model
-from service.runtime.state_memory import check_like, is_bounded, out_of_bounds
-from service.wire.chunk import AudioChunk, Chunk, SpikeChunk
+from service.models.model import Model
+from service.runtime.state_memory import check_like, is_bounded
+from service.wire.chunk import AudioChunk, Chunk, SpikeChunk, ValuesChunk
 
 SEGMENT_STEPS = 500  # that ``run`` gives a graph in one call, to bound the memory
-KINDS: tuple[InputKind, ...] = ("audio", "spikes")
+KINDS: tuple[InputKind, ...] = ("audio", "values", "spikes")
 
 
 class Group(NamedTuple):
@@ -52,16 +44,12 @@ class Group(NamedTuple):
     Attributes:
         members: indices of the jobs, of each at least one step.
         steps: int64 [b], of each.
-        events: of all, as the network graph takes them.
-        encoders: the encoder's state of each after these steps; empty for spikes.
-        unbounded: positions in ``members`` at which the encoder's state is out of bounds.
+        inputs: of all.
     """
 
     members: tuple[int, ...]
     steps: Integers
-    events: Arrays
-    encoders: tuple[Arrays, ...]
-    unbounded: Collection[int] = ()
+    inputs: Inputs
 
 
 class Segment(NamedTuple):
@@ -99,13 +87,13 @@ class Engine:
             InputError: a channel that the model lacks, another kind or sample rate than the stream's, a sample rate
                 that is not taken, or an end without any input.
             TooLarge: more steps than a chunk may have.
-            UnsupportedInput: audio for a model without encoder.
+            UnsupportedInput: audio or values for a model that does not take them.
         """
         if chunk is None:
             if stream.kind is None:
                 raise InputError("the session is empty: send input before you end it, or with end=true")
             return
-        kind = "audio" if isinstance(chunk, AudioChunk) else "spikes"
+        kind = kind_of(model, chunk)
         if stream.kind not in (None, kind):
             raise InputError(
                 f"the session began with {stream.kind}: continue with that, or open another session for {kind}"
@@ -123,7 +111,10 @@ class Engine:
             steps = ceil(samples / encoder.samples_per_step)
         else:
             steps = chunk.steps
-            _check_channels(model, chunk)
+            if isinstance(chunk, SpikeChunk):
+                _check_channels(model, chunk)
+            else:
+                _check_values(model, chunk)
         if steps > self._max_chunk_steps:
             raise TooLarge(
                 f"the chunk has {steps} steps of {model.manifest.input.step_s:g} s, at most {self._max_chunk_steps} "
@@ -140,7 +131,7 @@ class Engine:
             Overloaded: the device has no space for the next states.
         """
         outcomes: dict[int, Outcome] = {}
-        jobs = {b: begin(work) for b, work in enumerate(batch)}
+        jobs = {b: begin(model, work) for b, work in enumerate(batch)}
         while jobs:
             segment = self.take(model, list(jobs.values()), self._segment_steps)
             results = dict(zip(jobs, self.compute(model, form, segment), strict=True))
@@ -152,7 +143,7 @@ class Engine:
         return [outcomes[b] for b in range(len(batch))]
 
     def take(self, model: Model, jobs: Sequence[Job], max_steps: int) -> Segment:
-        """Cut the next steps out of each job, and encode audio. Its time hangs on the number of steps alone.
+        """Cut the next steps out of each job, and encode audio and values. Its time hangs on the number of steps alone.
 
         Args:
             max_steps: of each job, at least 1.
@@ -161,22 +152,19 @@ class Engine:
             ArtifactError: the encoder fails, or its output has a wrong shape.
         """
         pieces = tuple([take(model, job, max_steps) for job in jobs])
-        members_of: dict[InputKind | None, list[int]] = {kind: [] for kind in KINDS}
+        members_of: dict[InputKind, list[int]] = {kind: [] for kind in KINDS}
         for b, piece in enumerate(pieces):
             if piece.steps:
-                members_of[piece.job.stream.kind].append(b)
+                members_of[piece.job.stream.kind or "spikes"].append(b)
         groups, total_steps, total_events = [], 0, 0
         for kind, members in members_of.items():
             if members:
                 chosen = [pieces[b] for b in members]
                 steps = np.array([piece.steps for piece in chosen], np.int64)
-                if kind == "audio":
-                    group = Group(tuple(members), steps, *_encode(model, chosen, steps))
-                else:
-                    group = Group(tuple(members), steps, _events(chosen, steps), ())
-                groups.append(group)
+                inputs = inputs_of(model, kind, chosen, steps)
+                groups.append(Group(tuple(members), steps, inputs))
                 total_steps += int(steps.sum())
-                total_events += len(group.events[EVENT_ROW])
+                total_events += inputs.events
         return Segment(pieces, tuple(groups), total_steps, total_events)
 
     def compute(self, model: Model, form: FormName, segment: Segment) -> list[Job | Outcome | HetsynError]:
@@ -203,7 +191,7 @@ class Engine:
             done = [(b, result) for b in needed if isinstance(result := results[b], Outcome)]
             for index in states.fetch([outcome.stream.network for _, outcome in done]):
                 b = done[index][0]
-                results[b] = fault(model, form, segment.pieces[b].job.stream)
+                results[b] = fault(model, form, segment.pieces[b])
         return [results[b] for b in range(len(segment.pieces))]
 
     def _run_group(
@@ -218,7 +206,7 @@ class Engine:
         rows, outputs, unbounded = states.run(
             model.network(form),
             [stream.network for stream in streams],
-            {**group.events, STEPS: group.steps, STEP: step},
+            {**group.inputs.network, STEPS: group.steps, STEP: step},
             names,
         )
         check_like(model.name, NEXT_STEP, outputs[NEXT_STEP], step)
@@ -230,18 +218,18 @@ class Engine:
             )
         shares = probabilities.tolist()
         results: list[Job | Outcome | HetsynError] = []
-        encoders = group.encoders or [stream.encoder for stream in streams]
+        encoders = group.inputs.encoders or [stream.encoder for stream in streams]
         totals = outputs[NEXT_STEP].tolist()
         for b, (piece, stream) in enumerate(zip(pieces, streams, strict=True)):
             job, total = piece.job, totals[b]
             if (
                 total != stream.step + piece.steps
                 or b in unbounded
-                or b in group.unbounded
+                or b in group.inputs.unbounded
                 or not is_distribution(shares[b])
                 or (has_trace and not is_bounded(outputs[READOUT][b, : piece.steps]))
             ):
-                results.append(fault(model, form, stream))
+                results.append(fault(model, form, piece))
                 continue
             after = StreamState(rows[b], total, encoders[b], stream.kind, stream.resampler, stream.pending)
             steps = job.steps + piece.steps
@@ -266,6 +254,14 @@ def _check_channels(model: Model, chunk: SpikeChunk) -> None:
         raise InputError(f"unit {int(chunk.unit.max())} is outside model {model.name!r}'s channels 0-{channels - 1}")
 
 
+def _check_values(model: Model, chunk: ValuesChunk) -> None:
+    channels = chunk.values.shape[1]
+    if not model.row_values:
+        raise model.takes_no("values")
+    if channels != model.row_values:
+        raise InputError(f"the rows have {channels} values, but model {model.name!r} takes {model.row_values} a step")
+
+
 def _outcome_of_state(model: Model, form: FormName, job: Job) -> Outcome | HetsynError:
     """The outcome of a job whose last piece does not fill a step; StateBroken if its state has no answer."""
     decision, outputs = model.manifest.decision, model.manifest.outputs
@@ -281,57 +277,3 @@ def _outcome_of_state(model: Model, form: FormName, job: Job) -> Outcome | Hetsy
         readout = np.concatenate([np.zeros((0, outputs), np.float32), *job.readouts])
     decided = is_decided(decision, job.stream.step)
     return Outcome(job.stream, Result(job.steps, scores, probabilities, decided, readout))
-
-
-def _events(pieces: Sequence[Piece], steps: Integers) -> Arrays:
-    """The spikes of a segment, as the network graph takes them.
-
-    Args:
-        steps: int64 [b], of each piece.
-    """
-    if len(pieces) == 1:
-        return {EVENT_ROW: pieces[0].step, EVENT_UNIT: pieces[0].unit}
-    longest = int(steps.max())
-    return {
-        EVENT_ROW: np.concatenate([piece.step + b * longest for b, piece in enumerate(pieces)]),
-        EVENT_UNIT: np.concatenate([piece.unit for piece in pieces]),
-    }
-
-
-def _encode(
-    model: Model, pieces: Sequence[Piece], steps: Integers
-) -> tuple[Arrays, tuple[Arrays, ...], Collection[int]]:
-    """Run the encoder on a segment of audio.
-
-    Args:
-        steps: int64 [b], of each piece.
-
-    Returns:
-        The segment's events, as the network graph takes them, each stream's encoder state after it, and the streams
-        whose encoder state is out of bounds.
-    """
-    audio = np.zeros((len(pieces), int(steps.max()) * model.encoder.samples_per_step), np.float32)
-    for b, piece in enumerate(pieces):
-        audio[b, : len(piece.samples)] = piece.samples
-    tensors = [tensor.name for tensor in model.encoder.state]
-    before = _stack([piece.job.stream.encoder for piece in pieces])
-    inputs: Arrays = {state_name(name): before[name] for name in tensors}
-    inputs |= {AUDIO: audio, STEPS: steps}
-    outputs = model.encoder_graph.run(inputs, [EVENT_ROW, EVENT_UNIT, *map(next_name, tensors)])
-    after = {name: outputs[next_name(name)] for name in tensors}
-    for name in tensors:
-        check_like(model.name, next_name(name), after[name], before[name])
-    unbounded = out_of_bounds(*after.values())
-    events = {name: outputs[name] for name in (EVENT_ROW, EVENT_UNIT)}
-    return events, tuple(_unstack(after, b) for b in range(len(pieces))), unbounded
-
-
-def _stack(states: Sequence[Arrays]) -> Arrays:
-    if len(states) == 1:
-        return {name: value[np.newaxis] for name, value in states[0].items()}
-    return {name: np.stack([state[name] for state in states]) for name in states[0]}
-
-
-def _unstack(states: Arrays, b: int) -> Arrays:
-    """The state of stream b; a copy where it would keep the whole batch in memory."""
-    return {name: value[b, ...] if len(value) == 1 else value[b, ...].copy() for name, value in states.items()}

@@ -1,30 +1,40 @@
 """Whose fault it is that a chunk left a state or an answer out of range.
 
 A client may import any state that its model's manifest describes. Numbers that no input leads to may overflow in the
-next chunk, and then the session is at fault, not the model. A sound state that becomes unsound is the model's fault.
+next chunk, and then the session is at fault, not the model. A chunk may have values of any size, and then it is at
+fault. A sound state that becomes unsound by itself is the model's fault.
 """
 
 from __future__ import annotations
 
+import numpy as np
+
 from service.contract.decision import class_probabilities, is_possible_score
 from service.contract.graph_io import Float32Array
 from service.contract.manifest import FormName
-from service.engine.stream import StreamState
-from service.errors import ArtifactError, HetsynError, StateBroken
+from service.engine.work import Piece
+from service.errors import ArtifactError, HetsynError, InputError, StateBroken
 from service.models.model import Model
 from service.runtime.state_memory import is_bounded
 
+SOUND_INPUT = 1e3  # plus or minus; models are trained on values of about 1
 SOUND_VALUE = 1e12  # far above what a network comes to (scores of a day are below 1e8), far below an overflow
 
 
-def fault(model: Model, form: FormName, before: StreamState) -> HetsynError:
+def fault(model: Model, form: FormName, piece: Piece) -> HetsynError:
     """The error of a chunk that left numbers which no session can have.
 
     Args:
         model: of the stream.
         form: of the model.
-        before: the stream before the steps that did so.
+        piece: the steps that did so, with the stream before them.
     """
+    before = piece.job.stream
+    if piece.values.size and not np.abs(piece.values).max() <= SOUND_INPUT:
+        return InputError(
+            f"the chunk has values beyond {SOUND_INPUT:g}, from which model {model.name!r} comes to numbers out of "
+            "range: scale them as those that it was trained on; this chunk was not applied"
+        )
     row = model.states(form).to_host(before.network)
     if (
         is_bounded(row, SOUND_VALUE)

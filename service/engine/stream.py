@@ -15,7 +15,7 @@ from service.models.model import Arrays, Model
 from service.runtime.state_memory import Row
 from service.wire.pcm import Samples
 
-InputKind = Literal["audio", "spikes"]
+InputKind = Literal["audio", "spikes", "values"]
 
 STEP_BYTES = 8
 
@@ -27,7 +27,7 @@ class StreamState(NamedTuple):
         network: the network's state, a row of the model's ``states``.
         step: network steps done.
         encoder: its state tensors by name, without a batch axis.
-        kind: of the input, fixed by the first chunk; None before it.
+        kind: of the input, fixed by the first chunk; None before it. A network of values takes spikes as values.
         resampler: to the model's sample rate; None before the first audio.
         pending: samples at the model's rate that do not fill a step yet.
     """

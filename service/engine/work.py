@@ -14,13 +14,14 @@ import numpy as np
 from hetsyn_client.events import Integers
 from service.contract.graph_io import Float32Array
 from service.engine.resampler import Resampler
-from service.engine.stream import StreamState
+from service.engine.stream import InputKind, StreamState
 from service.models.model import Model
-from service.wire.chunk import AudioChunk, Chunk, SpikeChunk
+from service.wire.chunk import AudioChunk, Chunk, SpikeChunk, ValuesChunk
 from service.wire.pcm import Samples
 
 NO_EVENTS: Integers = np.zeros(0, np.int64)
 NO_SAMPLES: Samples = np.zeros(0, np.float32)
+NO_VALUES: Float32Array = np.zeros((0, 0), np.float32)
 
 
 class Work(NamedTuple):
@@ -70,7 +71,7 @@ class Job(NamedTuple):
     Attributes:
         stream: after the part that is computed; ``pending`` may hold whole steps that are not.
         chunk: None when the stream only ends.
-        taken: samples, or steps of spikes, that were taken out of the chunk.
+        taken: samples, or steps of spikes or values, that were taken out of the chunk.
         ends: the end of the stream is still to be added.
         needs_host: as in ``Work``.
         steps: network steps run.
@@ -96,25 +97,32 @@ class Piece(NamedTuple):
     Attributes:
         job: after the input is taken out of it; ``taken`` is not kept where nothing is left.
         steps: 0 where the input does not fill a step.
-        samples: [steps * samples_per_step]; empty for spikes.
-        step: int64 [events], ascending, of each spike, from 0; empty for audio.
+        values: [steps, samples of a step], or [steps, channels] of values; empty for spikes.
+        step: int64 [events], ascending, of each spike, from 0; empty for audio and values.
         unit: int64 [events], of each spike.
         is_last: the job is done when these steps are.
     """
 
     job: Job
     steps: int
-    samples: Samples
+    values: Float32Array
     step: Integers
     unit: Integers
     is_last: bool
 
 
-def begin(work: Work) -> Job:
+def kind_of(model: Model, chunk: Chunk | None) -> InputKind:
+    """The kind of a stream whose first chunk this is."""
+    if isinstance(chunk, AudioChunk):
+        return "audio"
+    return "values" if model.takes_values_only or isinstance(chunk, ValuesChunk) else "spikes"
+
+
+def begin(model: Model, work: Work) -> Job:
     """A chunk of which nothing is computed."""
     stream = work.stream
     if stream.kind is None:
-        stream = stream._replace(kind="audio" if isinstance(work.chunk, AudioChunk) else "spikes")
+        stream = stream._replace(kind=kind_of(model, work.chunk))
     return Job(stream, work.chunk, 0, work.end, work.needs_host)
 
 
@@ -124,14 +132,16 @@ def take(model: Model, job: Job, max_steps: int) -> Piece:
     Args:
         max_steps: of the piece, at least 1.
     """
-    return _take_audio(model, job, max_steps) if job.stream.kind == "audio" else _take_spikes(model, job, max_steps)
+    if job.stream.kind == "spikes":
+        return _take_spikes(model, job, max_steps)
+    return _take_audio(model, job, max_steps) if job.stream.kind == "audio" else _take_values(model, job, max_steps)
 
 
 def steps_left(model: Model, job: Job) -> int:
     """Steps that a job still takes, the tail at the end included; for audio a few more where samples stay waiting."""
     tail = model.manifest.decision.tail_steps if job.ends else 0
-    if job.stream.kind == "spikes":
-        return (job.chunk.steps if isinstance(job.chunk, SpikeChunk) else 0) + tail - job.taken
+    if job.stream.kind != "audio":
+        return (job.chunk.steps if isinstance(job.chunk, SpikeChunk | ValuesChunk) else 0) + tail - job.taken
     encoder, resampler, samples = model.encoder, job.stream.resampler, len(job.stream.pending)
     if isinstance(job.chunk, AudioChunk):
         received = resampler.received if resampler else 0
@@ -144,8 +154,8 @@ def steps_left(model: Model, job: Job) -> int:
 
 
 def count_events(job: Job, max_steps: int) -> int | None:
-    """Spikes in the next steps of a job's input; None for audio, whose encoder has to run first."""
-    if job.stream.kind == "audio":
+    """Spikes in the next steps of a job's input; None for audio and values, of which an encoder may make spikes."""
+    if job.stream.kind != "spikes":
         return None
     if not isinstance(job.chunk, SpikeChunk):
         return 0
@@ -167,7 +177,27 @@ def _take_spikes(model: Model, job: Job, max_steps: int) -> Piece:
         step, unit = step[first:last] - job.taken, unit[first:last]
     taken = job.taken + steps
     is_last = taken == total
-    return Piece(job if is_last else job._replace(taken=taken), steps, NO_SAMPLES, step, unit, is_last)
+    return Piece(job if is_last else job._replace(taken=taken), steps, NO_VALUES, step, unit, is_last)
+
+
+def _take_values(model: Model, job: Job, max_steps: int) -> Piece:
+    chunk = job.chunk if isinstance(job.chunk, SpikeChunk | ValuesChunk) else None
+    length = 0 if chunk is None else chunk.steps
+    total = length + (model.manifest.decision.tail_steps if job.ends else 0)
+    steps = min(total - job.taken, max_steps)
+    taken = job.taken + steps
+    if isinstance(chunk, ValuesChunk) and taken <= length:
+        values = chunk.values[job.taken : taken]
+    else:
+        values = np.zeros((steps, model.row_values), np.float32)  # the tail is zeros after the chunk
+        if isinstance(chunk, ValuesChunk):
+            values[: max(0, length - job.taken)] = chunk.values[job.taken :]
+        elif chunk is not None:
+            first, last = np.searchsorted(chunk.step, (job.taken, taken))
+            values[chunk.step[first:last] - job.taken, chunk.unit[first:last]] = 1.0
+    is_last = taken == total
+    after = job if is_last else job._replace(taken=taken)
+    return Piece(after, steps, values, NO_EVENTS, NO_EVENTS, is_last)
 
 
 def _take_audio(model: Model, job: Job, max_steps: int) -> Piece:
@@ -202,4 +232,4 @@ def _take_audio(model: Model, job: Job, max_steps: int) -> Piece:
     so_far = (job.scores, job.probabilities, job.readouts)
     after = Job(stream, job.chunk, taken, ends, job.needs_host, job.steps, *so_far)
     is_last = taken == total and not ends and len(pending) < per_step
-    return Piece(after, steps, samples, NO_EVENTS, NO_EVENTS, is_last)
+    return Piece(after, steps, samples.reshape(steps, per_step), NO_EVENTS, NO_EVENTS, is_last)

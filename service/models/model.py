@@ -31,6 +31,8 @@ class Model:
 
     Attributes:
         artifact: see above.
+        takes_values_only: the network itself takes values, so spikes become values too.
+        row_values: numbers in a row of values that a client sends; 0 where the model takes none.
 
     Raises:
         ArtifactError: a graph does not load, or its inputs and outputs are not those of the manifest.
@@ -44,7 +46,12 @@ class Model:
         self._states: dict[FormName, StateMemory] = {}
         self._initial_rows: dict[FormName, Row] = {}
         manifest = artifact.manifest
+        encoder = manifest.encoder
         values = manifest.input.channels if manifest.input.kind == "values" else 0
+        self.takes_values_only = values > 0
+        self.row_values = encoder.channels if encoder is not None and encoder.kind == "values" else values
+        if self.takes_values_only:
+            device = None  # such a network is plain ONNX, loop and all, which a GPU runs slower than the CPU does
         for form, description in manifest.forms.items():
             self._networks[form] = _loaded(
                 artifact,
@@ -60,7 +67,6 @@ class Model:
             row.flags.writeable = False
             self._initial_rows[form] = self._states[form].from_host(row)
         self._encoder_graph: Graph | None = None
-        encoder = manifest.encoder
         if encoder is not None and encoder.file is not None:
             self._encoder_graph = _loaded(
                 artifact,
@@ -84,24 +90,19 @@ class Model:
 
     @property
     def encoder(self) -> EncoderDescription:
-        """The manifest's description of the encoder.
+        """The manifest's description of what becomes of audio.
 
         Raises:
             UnsupportedInput: the model takes no audio.
         """
-        if self.manifest.encoder is None:
-            raise self._takes_no_audio()
-        return self.manifest.encoder
+        encoder = self.manifest.encoder
+        if encoder is None or encoder.kind != "audio":
+            raise self.takes_no("audio")
+        return encoder
 
     @property
-    def encoder_graph(self) -> Graph:
-        """The graph from audio to spikes (``contract.graph_io``).
-
-        Raises:
-            UnsupportedInput: the model takes no audio.
-        """
-        if self._encoder_graph is None:
-            raise self._takes_no_audio()
+    def encoder_graph(self) -> Graph | None:
+        """The graph from audio or values to spikes (``contract.graph_io``); None where there is none."""
         return self._encoder_graph
 
     def stop(self) -> None:
@@ -145,8 +146,13 @@ class Model:
         tensors: Sequence[TensorDescription] = self.manifest.encoder.state if self.manifest.encoder else ()
         return {tensor.name: np.full(tensor.shape, tensor.initial, dtype=tensor.dtype) for tensor in tensors}
 
-    def _takes_no_audio(self) -> UnsupportedInput:
-        return UnsupportedInput(f"model {self.name!r} takes spikes, not audio: send kind 'events' or 'dense'")
+    def takes_no(self, kind: str) -> UnsupportedInput:
+        """The error for an input of a kind that the model does not take."""
+        kinds = self.manifest.inputs
+        names = {"audio": "audio", "values": "values", "events": "spikes"}
+        taken = " and ".join(name for key, name in names.items() if key in kinds)
+        *most, last = map(repr, kinds)
+        return UnsupportedInput(f"model {self.name!r} takes {taken}, not {kind}: send kind {', '.join(most)} or {last}")
 
 
 def _loaded(artifact: Artifact, file: str, load: GraphLoader, inputs: Iterable[str], outputs: Iterable[str]) -> Graph:

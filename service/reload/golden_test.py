@@ -15,10 +15,11 @@ from service.engine.stream import initial_stream
 from service.engine.work import Outcome, Work
 from service.errors import ArtifactError
 from service.models.model import Model
-from service.wire.chunk import SpikeChunk, spike_chunk
+from service.wire.chunk import Chunk, ValuesChunk, spike_chunk
 
 MAX_UNPACKED_BYTES = 2**28
-TOLERANCE = 1e-5  # of a probability or a readout, and relative of a large readout; float32 and another order of sums
+TOLERANCE = 1e-5  # at least: of a probability or a readout, and relative of a large one: another order of sums
+Inputs = NDArray[np.uint8] | NDArray[np.float32]
 
 
 def golden_test(model: Model, engine: Engine) -> None:
@@ -29,12 +30,12 @@ def golden_test(model: Model, engine: Engine) -> None:
         RuntimeUnavailable: the runtime fails.
         Overloaded: the device has no room for the states.
     """
-    spikes, lengths, recorded = _recorded(model)
+    inputs, lengths, recorded = _recorded(model)
     for form in model.manifest.forms:
         streams = [initial_stream(model, form) for _ in lengths]
         parts: list[list[Outcome]] = []
         for is_first in (True, False):
-            chunks = [_half(one, length, is_first) for one, length in zip(spikes, lengths, strict=True)]
+            chunks = [_half(one, length, is_first) for one, length in zip(inputs, lengths, strict=True)]
             works = [Work(stream, chunk, end=False) for stream, chunk in zip(streams, chunks, strict=True)]
             parts.append(engine.run(model, form, works))
             streams = [outcome.stream for outcome in parts[-1]]
@@ -42,8 +43,8 @@ def golden_test(model: Model, engine: Engine) -> None:
             _compare(model, form, index, int(lengths[index]), first, last, recorded)
 
 
-def _recorded(model: Model) -> tuple[NDArray[np.uint8], NDArray[np.int64], dict[str, NDArray[np.float32]]]:
-    """The golden streams: spikes [streams, steps, channels], the length of each in steps, and the answers by name.
+def _recorded(model: Model) -> tuple[Inputs, NDArray[np.int64], dict[str, NDArray[np.float32]]]:
+    """The golden streams: spikes or values [streams, steps, channels], the steps of each, and the answers by name.
 
     Raises:
         ArtifactError: the file cannot be read.
@@ -57,17 +58,20 @@ def _recorded(model: Model) -> tuple[NDArray[np.uint8], NDArray[np.int64], dict[
             raise ValueError(f"unpacked, it has more than {MAX_UNPACKED_BYTES:,} bytes")
         with np.load(io.BytesIO(content), allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
-        spikes, steps = arrays.pop("spikes"), arrays.pop("steps")
+        inputs, steps = arrays.pop(model.manifest.input.kind), arrays.pop("steps")
     except Exception as error:  # a damaged file may raise anything
         raise ArtifactError(f"{path}: cannot be read ({error!s:.300}): export it again") from error
-    if spikes.shape != (len(steps), steps.max(initial=0), model.manifest.input.channels):
-        raise ArtifactError(f"{path}: has spikes {spikes.shape} for {len(steps)} streams: export it again")
-    return spikes, steps, arrays
+    if inputs.shape != (len(steps), steps.max(initial=0), model.manifest.input.channels):
+        kind = model.manifest.input.kind
+        raise ArtifactError(f"{path}: has {kind} {inputs.shape} for {len(steps)} streams: export it again")
+    return inputs, steps, arrays
 
 
-def _half(spikes: NDArray[np.uint8], length: int, is_first: bool) -> SpikeChunk:
+def _half(inputs: Inputs, length: int, is_first: bool) -> Chunk:
     middle = length // 2
-    part = spikes[:middle] if is_first else spikes[middle:length]
+    part = inputs[:middle] if is_first else inputs[middle:length]
+    if part.dtype != np.uint8:
+        return ValuesChunk(part.astype(np.float32))
     step, unit = part.nonzero()
     return spike_chunk(len(part), step, unit)
 
@@ -93,7 +97,8 @@ def _compare(
     expected, answer = recorded[name][index], last.result.probabilities
     if first.result.readout is not None and last.result.readout is not None:
         expected, answer = expected[:length], np.concatenate([first.result.readout, last.result.readout])
-    if not np.allclose(answer, expected, rtol=TOLERANCE, atol=TOLERANCE):
+    tolerance = max(TOLERANCE, model.manifest.forms[form].tolerance)
+    if not np.allclose(answer, expected, rtol=tolerance, atol=tolerance):
         raise ArtifactError(
             f"model {model.name!r} version {model.version!r}, form {form!r}, golden stream {index}: the answer is off "
             f"by {np.abs(answer - expected).max():.2g}"

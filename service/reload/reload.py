@@ -2,7 +2,8 @@
 
     in the folder                                 outcome
     -------------------------------------------   --------------------------------------------------------------
-    a new version                                 verified, loaded and smoke-tested on a thread, then offered
+    a new version                                 verified, loaded and smoke-tested, in a process of its own and
+                                                  again on a thread, then offered
     a version that cannot be read, loaded or run  refused
     a version that takes longer than it may       refused; what cannot be ended is left behind on its thread
     a version's folder is gone                    retired: its sessions go on, new ones do not begin on it
@@ -32,6 +33,7 @@ from service.models.folder import DEFAULT, default_of_folder, find_artifacts, gr
 from service.models.model import Model
 from service.observe.counters import Counters
 from service.reload.time_limit import TimeLimit, start_thread
+from service.reload.trial_process import TrialProcess
 from service.settings import Settings
 
 log = logging.getLogger("hetsyn.models")
@@ -70,15 +72,30 @@ class ReloadPlan:
     refused: tuple[Refused, ...] = ()
 
 
-def plan_reload(catalog: ModelCatalog, smoke_test: SmokeTest, limit: TimeLimit | None = None) -> ReloadPlan:
+def plan_reload(
+    catalog: ModelCatalog,
+    smoke_test: SmokeTest,
+    limit: TimeLimit | None = None,
+    trial_process: TrialProcess | None = None,
+) -> ReloadPlan:
     """Read a catalog's folder, and open and test its new versions. Changes nothing; may take long.
 
     Args:
         catalog: of the folder.
         smoke_test: raises if a model cannot be run.
         limit: bounds the time of each version; None is that of the settings.
+        trial_process: in which a version is opened and tested first; None is none.
     """
-    limit = limit or TimeLimit(Settings.load_timeout_s)
+    try:
+        return _plan_reload(catalog, smoke_test, limit or TimeLimit(Settings.load_timeout_s), trial_process)
+    finally:
+        if trial_process is not None:
+            trial_process.stop()
+
+
+def _plan_reload(
+    catalog: ModelCatalog, smoke_test: SmokeTest, limit: TimeLimit, trial_process: TrialProcess | None
+) -> ReloadPlan:
     before = catalog.snapshot
     try:
         paths = limit.run(catalog.folder, lambda: find_artifacts(catalog.folder))
@@ -91,7 +108,7 @@ def plan_reload(catalog: ModelCatalog, smoke_test: SmokeTest, limit: TimeLimit |
         known = catalog.find(path.parent.name, path.name)
         is_offered = path.name in before.models.get(path.parent.name, {})
         try:
-            trial = _Trial(catalog, path, known, smoke_test)
+            trial = _Trial(catalog, path, known, smoke_test, trial_process)
             model = limit.run(path, trial.run, trial.stop)
         except Exception as error:  # a damaged graph may raise anything
             refused.append(Refused(path, _sentence(path, error)))
@@ -123,6 +140,7 @@ class Reloader:
         counters: count reloads and versions.
         watch_s: interval at which the folder is checked; 0 never checks it.
         load_timeout_s: for each version.
+        trial_process: in which a version is opened and tested first; None is none.
     """
 
     def __init__(
@@ -132,7 +150,9 @@ class Reloader:
         counters: Counters,
         watch_s: float = Settings.watch_s,
         load_timeout_s: float = Settings.load_timeout_s,
+        trial_process: TrialProcess | None = None,
     ) -> None:
+        self._trial_process = trial_process
         self._limit = TimeLimit(load_timeout_s)
         self._catalog = catalog
         self._smoke_test = smoke_test
@@ -173,7 +193,7 @@ class Reloader:
         Raises:
             ArtifactError: the folder has no model that can be used, or its default model cannot be used.
         """
-        plan = plan_reload(self._catalog, self._smoke_test, self._limit)
+        plan = plan_reload(self._catalog, self._smoke_test, self._limit, self._trial_process)
         if not plan.snapshot.models:
             raise ArtifactError("; ".join(refused.reason for refused in plan.refused))
         self._refuse(plan.refused)
@@ -183,7 +203,7 @@ class Reloader:
     async def reload(self) -> ReloadPlan:
         """Open and test the folder's new versions on a thread, then offer the folder's models."""
         async with self._reloading:
-            work = partial(plan_reload, self._catalog, self._smoke_test, self._limit)
+            work = partial(plan_reload, self._catalog, self._smoke_test, self._limit, self._trial_process)
             plan = await asyncio.wrap_future(start_thread(work))
             self._catalog.publish(plan.snapshot)
         self._counters.model_reloads += 1
@@ -249,9 +269,18 @@ class _Trial:
         path: of the version.
         known: its model, if it is in memory.
         smoke_test: raises if a model cannot be run.
+        trial_process: in which that is tried first; None is none.
     """
 
-    def __init__(self, catalog: ModelCatalog, path: Path, known: Model | None, smoke_test: SmokeTest) -> None:
+    def __init__(
+        self,
+        catalog: ModelCatalog,
+        path: Path,
+        known: Model | None,
+        smoke_test: SmokeTest,
+        trial_process: TrialProcess | None,
+    ) -> None:
+        self._trial_process = trial_process
         self._catalog = catalog
         self._path = path
         self._known = known
@@ -275,6 +304,8 @@ class _Trial:
             )
         if self._known is not None:
             return self._known
+        if self._trial_process is not None:
+            self._trial_process.check(self._path)
         self._opened = model = self._catalog.open(self._path)
         if self._is_stopped:
             raise ArtifactError(f"{self._path}: took too long to load")
@@ -284,6 +315,8 @@ class _Trial:
     def stop(self) -> None:
         """End the test, from another thread. Does not end the loading."""
         self._is_stopped = True
+        if self._trial_process is not None:
+            self._trial_process.stop()
         if self._opened is not None:
             self._opened.stop()
 

@@ -9,7 +9,7 @@ from service.engine.stream import initial_stream
 from service.engine.work import Work
 from service.errors import ArtifactError
 from service.models.model import Model
-from service.wire.chunk import AudioChunk, Chunk, spike_chunk
+from service.wire.chunk import AudioChunk, Chunk, ValuesChunk, spike_chunk
 from service.wire.pcm import Samples
 
 STEPS = 8
@@ -23,7 +23,9 @@ def smoke_test(model: Model, engine: Engine) -> None:
         RuntimeUnavailable: the runtime fails.
     """
     chunks: list[Chunk] = [_spikes(model)]
-    if model.manifest.encoder is not None:
+    if model.row_values:
+        chunks.append(ValuesChunk(_noise(STEPS * model.row_values).reshape(STEPS, -1)))
+    if "audio" in model.manifest.inputs:
         chunks.append(AudioChunk(_noise(STEPS * model.encoder.samples_per_step), model.encoder.sample_rate_hz))
     for form in model.manifest.forms:
         for chunk in chunks:

@@ -4,7 +4,7 @@
     0       4     magic "HSST"
     4       2     format version
     6       1     status: 0 open, 1 ended, 2 dropped
-    7       1     flags: 1 float16 network, 2 audio, 4 spikes, 8 resampler
+    7       1     flags: 1 float16 network, 2 audio, 4 spikes, 8 resampler, 16 values
     8       8     bytes of the whole record
     16      32    model hash: SHA-256 of the manifest's content
     48      8+8   created, last used: float64, seconds since 1970
@@ -28,6 +28,7 @@ import hashlib
 import math
 import re
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
@@ -66,7 +67,9 @@ LONGEST_ID, LONGEST_NAMES = 128, 3 * 64 + 2  # bytes of the session's id; of mod
 UNPACK_IN_LOOP_BYTES = 64 * 1024  # of a record; a longer one is better read and unpacked on a thread
 
 OPEN, ENDED, DROPPED = 0, 1, 2
-FLOAT16, AUDIO, SPIKES, RESAMPLER = 1, 2, 4, 8
+FLOAT16, AUDIO, SPIKES, RESAMPLER, VALUES = 1, 2, 4, 8, 16
+_FLAG_OF_KIND: Mapping[InputKind | None, int] = {"audio": AUDIO, "spikes": SPIKES, "values": VALUES}
+_KIND_OF_FLAG: Mapping[int, InputKind] = {AUDIO: "audio", SPIKES: "spikes", VALUES: "values"}
 
 _HEAD = struct.Struct("<4sHBBQ32sddQQIIQQ8I")
 _START = struct.Struct("<4sH2xQ")
@@ -146,7 +149,7 @@ class Packing:
             network, is_float16 = self._packed_network(layout, row, stream.step)
             encoder = b"".join([little(stream.encoder[t.name], DTYPES[t.dtype]) for t in layout.encoder])
             pending = little(stream.pending, "<f4")
-            flags = (FLOAT16 if is_float16 else 0) | (AUDIO if stream.kind == "audio" else SPIKES)
+            flags = (FLOAT16 if is_float16 else 0) | _FLAG_OF_KIND[stream.kind]
             if stream.resampler is not None:
                 flags |= RESAMPLER
                 resampler = stream.resampler
@@ -222,9 +225,9 @@ class Packing:
             if any((network, encoder, waiting, pending)):
                 raise StateMismatch("the session record has ended, but still has a state")
             return Session(model, form, known, None)
-        if (flags & AUDIO and flags & SPIKES) or not flags & (AUDIO | SPIKES):
+        kind = _KIND_OF_FLAG.get(flags & (AUDIO | SPIKES | VALUES))
+        if kind is None:
             raise StateMismatch("the session record does not name exactly one kind of input")
-        kind: InputKind = "audio" if flags & AUDIO else "spikes"
         resampler = None
         if flags & RESAMPLER:
             resampler = read_resampler(waiting, model.manifest, rate_hz, target_hz, received, emitted)

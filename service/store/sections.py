@@ -143,7 +143,12 @@ def read_resampler(
         StateMismatch: no chunk can have led to it.
     """
     encoder = manifest.encoder
-    if encoder is None or target_hz != encoder.sample_rate_hz or not LOWEST_RATE_HZ <= rate_hz <= HIGHEST_RATE_HZ:
+    if (
+        encoder is None
+        or encoder.kind != "audio"
+        or target_hz != encoder.sample_rate_hz
+        or not LOWEST_RATE_HZ <= rate_hz <= HIGHEST_RATE_HZ
+    ):
         raise StateMismatch("the session record's sample rates are not those of its model")
     resampler = Resampler.from_record(rate_hz, target_hz, read_samples(content, "waiting"), received, emitted)
     if received > LARGEST_COUNT or not resampler.is_possible:
@@ -169,11 +174,13 @@ def check_stream(model: Model, form: FormName, row: NDArray[np.float32], stream:
         raise StateMismatch(f"the session record's network has done {stream.step} steps, its session {total_steps}")
     if not is_possible_score(model.manifest.decision, *score_of_row(model, form, row), stream.step):
         raise StateMismatch("the session record's steps cannot have led to its score")
-    if stream.kind == "spikes":
+    if stream.kind != "audio":
         if resampler is not None or len(stream.pending):
-            raise StateMismatch("the session record takes spikes, but has sound that waits")
+            raise StateMismatch(f"the session record takes {stream.kind}, but has sound that waits")
+        if model.takes_values_only if stream.kind == "spikes" else not model.row_values:
+            raise StateMismatch(f"the session record takes {stream.kind}, which its model does not")
         return
-    if encoder is None or resampler is None:
+    if encoder is None or encoder.kind != "audio" or resampler is None:
         raise StateMismatch("the session record takes sound, but it has no resampler, or its model has no encoder")
     if not (
         len(stream.pending) < encoder.samples_per_step

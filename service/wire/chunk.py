@@ -11,6 +11,7 @@ import xxhash
 from numpy.typing import NDArray
 
 from hetsyn_client.events import LARGEST_INDEX, Integers, Numbers, sort_events
+from hetsyn_client.values import Values, check_values
 from service.errors import InputError
 from service.wire.pcm import Samples
 
@@ -48,7 +49,21 @@ class SpikeChunk(NamedTuple):
     positions: NDArray[np.uint32] | None = None
 
 
-Chunk = AudioChunk | SpikeChunk
+class ValuesChunk(NamedTuple):
+    """Rows of real numbers.
+
+    Attributes:
+        values: float32 [steps, channels], finite, at least one row.
+    """
+
+    values: Values
+
+    @property
+    def steps(self) -> int:
+        return len(self.values)
+
+
+Chunk = AudioChunk | SpikeChunk | ValuesChunk
 
 
 def spike_chunk(steps: int, times: Numbers, units: Numbers) -> SpikeChunk:
@@ -87,6 +102,51 @@ def dense_chunk(pieces: Iterable[Sequence[Sequence[float]]]) -> SpikeChunk:
     return SpikeChunk(steps, pairs, unit, channels)
 
 
+def values_chunk(pieces: Iterable[Sequence[Sequence[float]]]) -> ValuesChunk:
+    """A chunk from rows of numbers.
+
+    Args:
+        pieces: rows, some at a time: [steps][channels].
+
+    Raises:
+        InputError: the rows differ in length, or float32 cannot hold a number; the message names the index.
+    """
+    steps, channels, parts = 0, 0, [np.zeros((0, 0), np.float32)]
+    for rows in pieces:
+        if not steps and rows:
+            channels = len(rows[0])
+            parts.clear()
+        if not rows:
+            continue
+        _check_lengths("values", rows, steps, channels)
+        try:
+            numbers = np.fromiter(chain.from_iterable(rows), np.float64, len(rows) * channels)
+        except OverflowError:  # a whole number of more than 308 digits
+            raise InputError("values has a number beyond all floats: send numbers up to 3.4e38") from None
+        parts.append(check_values(numbers.reshape(len(rows), channels), steps))
+        steps += len(rows)
+    return ValuesChunk(parts[0] if len(parts) == 1 else np.concatenate(parts))
+
+
+def _check_lengths(name: str, rows: Sequence[Sequence[float]], first: int, channels: int) -> None:
+    """Check that rows are as long as the first row of all, and not empty.
+
+    Args:
+        name: of the matrix.
+        rows: some of its rows.
+        first: step of the first of them.
+        channels: of every row.
+    """
+    if set(map(len, rows)) - {channels}:
+        index, length = next((n, len(row)) for n, row in enumerate(rows, first) if len(row) != channels)
+        raise InputError(
+            f"{name}[{index}] has {length} values, but {name}[0] has {channels}: send one for each channel"
+        )
+    if rows and not channels:
+        numbers = "" if name == "values" else ", 0 or 1"
+        raise InputError(f"{name}[0] is empty: send one value for each channel{numbers}")
+
+
 def _dense_pairs(rows: Sequence[Sequence[float]], first: int, channels: int) -> Integers:
     """The spikes of some rows, step << 32 | channel.
 
@@ -95,13 +155,7 @@ def _dense_pairs(rows: Sequence[Sequence[float]], first: int, channels: int) -> 
         first: step of the first of them.
         channels: of every row.
     """
-    if set(map(len, rows)) - {channels}:
-        index, length = next((n, len(row)) for n, row in enumerate(rows, first) if len(row) != channels)
-        raise InputError(
-            f"spikes[{index}] has {length} values, but spikes[0] has {channels}: send one for each channel"
-        )
-    if rows and not channels:
-        raise InputError("spikes[0] is empty: send one value for each channel, 0 or 1")
+    _check_lengths("spikes", rows, first, channels)
     values = np.fromiter(chain.from_iterable(rows), np.float64, len(rows) * channels).reshape(len(rows), channels)
     invalid = np.argwhere((values != 0) & (values != 1))
     if len(invalid):
@@ -136,6 +190,9 @@ def digest(chunk: Chunk | None, end: bool) -> bytes:
             t, i = step[begin : begin + SHORT], unit[begin : begin + SHORT]
             # half as many bytes, as in ``positions``
             content.update((t << 16 | i).astype(np.uint32).data if is_short else (t << 32 | i).data)
+    elif isinstance(chunk, ValuesChunk):
+        content.update(f"values {chunk.steps} {chunk.values.shape[1]} {end}\n".encode())
+        content.update(np.ascontiguousarray(chunk.values).data)
     else:
         content.update(f"none {end}\n".encode())
     return content.digest()

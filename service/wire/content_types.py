@@ -6,14 +6,15 @@ from collections.abc import Mapping
 from functools import lru_cache
 from types import MappingProxyType
 
-from hetsyn_client import events, frames
+from hetsyn_client import events, frames, values
 from service.errors import InputError, UnsupportedInput
 
 JSON_TYPE = "application/json"
 L16_TYPE = "audio/l16"
 WAV_TYPES = ("audio/wav", "audio/x-wav", "audio/wave", "audio/vnd.wave")
 CONTENT_TYPES = (
-    JSON_TYPE, WAV_TYPES[0], "audio/L16;rate=8000", events.MEDIA_TYPE, frames.MEDIA_TYPE,
+    JSON_TYPE, WAV_TYPES[0], "audio/L16;rate=8000", events.MEDIA_TYPE,
+    f"{values.MEDIA_TYPE};channels=3", frames.MEDIA_TYPE,
 )  # fmt: skip
 
 LONGEST_TYPE = 256  # characters of a content type; clients send any, and those that are taken are kept

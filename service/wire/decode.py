@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 from pydantic import TypeAdapter, ValidationError
 
-from hetsyn_client import events, frames
+from hetsyn_client import events, frames, values
 from service.errors import InputError, TokenForeign
 from service.wire.chunk import AudioChunk, Chunk, digest
 from service.wire.content_types import L16_TYPE, WAV_TYPES, parse_content_type, unsupported
@@ -17,6 +17,7 @@ from service.wire.explain import explain_invalid
 from service.wire.large_json import PIECE_BYTES, UNKNOWN_FIELD, decode_large
 from service.wire.pcm import decode_l16, decode_wav
 from service.wire.schema import Envelope, InferBody, InferRequest
+from service.wire.values import unpack_values
 
 _BODY: TypeAdapter[InferBody] = TypeAdapter(InferBody)
 
@@ -46,7 +47,7 @@ def decode_json(body: bytes) -> InferRequest:
 
 
 def decode_raw(content_type: str, query: Iterable[tuple[str, str]], body: bytes) -> InferRequest:
-    """Decode a body that is not JSON: audio, packed events, or either in a frame with a token.
+    """Decode a body that is not JSON: audio, packed events, packed values, or one of them in a frame with a token.
 
     Args:
         content_type: with its parameters.
@@ -116,6 +117,8 @@ def _raw_decoder(media_type: str, parameters: Mapping[str, str]) -> Callable[[by
         return lambda body: AudioChunk(*decode_l16(body, parameters))
     if media_type == events.MEDIA_TYPE:
         return unpack_events
+    if media_type == values.MEDIA_TYPE:
+        return lambda body: unpack_values(body, parameters)
     raise unsupported(media_type)
 
 

@@ -18,21 +18,26 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import from_json
 
+from hetsyn_client.values import MEDIA_TYPE as VALUES_TYPE
 from service.errors import InputError, UnsupportedInput
-from service.wire.chunk import SpikeChunk, dense_chunk, spike_chunk
+from service.wire.chunk import SpikeChunk, ValuesChunk, dense_chunk, spike_chunk, values_chunk
 from service.wire.explain import explain_invalid
-from service.wire.schema import STRICT, Bits, DenseInput, EventsInput, InferBody, Input, Wholes
+from service.wire.schema import STRICT, Bits, DenseInput, EventsInput, InferBody, Input, Rows, ValuesInput, Wholes
 
 PIECE_BYTES = 64 * 1024  # of JSON that is parsed at once
 LONGEST_ROW_BYTES = 256 * 1024  # of a dense input
 MOST_VALUES = 1_000  # beside the numbers; a valid body has a dozen
 UNKNOWN_FIELD = "a field of this request: leave it out"
 
-_ARRAY = re.compile(rb'"(times|units|spikes)"[ \t\n\r]*:[ \t\n\r]*(?=\[)')
+_ARRAY = re.compile(rb'"(times|units|spikes|values)"[ \t\n\r]*:[ \t\n\r]*(?=\[)')
 _COMMA = re.compile(rb"[ \t\n\r]*,")
 _BLANK = b" \t\n\r"
 _WHOLES: TypeAdapter[list[float]] = TypeAdapter(Wholes, config=STRICT)
-_ROWS: TypeAdapter[list[list[float]]] = TypeAdapter(Bits, config=STRICT)
+_ROWS: dict[str, TypeAdapter[list[list[float]]]] = {
+    "spikes": TypeAdapter(Bits, config=STRICT),
+    "values": TypeAdapter(Rows, config=STRICT),
+}
+_SMALLER = {"spikes": "send the spikes as kind 'events'", "values": f"send the values as {VALUES_TYPE}"}
 _REST: TypeAdapter[InferBody] = TypeAdapter(InferBody)
 
 Floats = NDArray[np.float64]
@@ -46,12 +51,11 @@ class Array(NamedTuple):
     end: int
 
 
-def decode_large(body: bytes) -> tuple[InferBody, SpikeChunk | None]:
+def decode_large(body: bytes) -> tuple[InferBody, SpikeChunk | ValuesChunk | None]:
     """Decode a body.
 
     Returns:
-        The body without the numbers of its spikes, and the chunk of its spikes; None if it has no array that was cut
-        out.
+        The body without the numbers of its input, and their chunk; None if it has no array that was cut out.
 
     Raises:
         InputError: the body is not JSON, or not of the schema.
@@ -68,7 +72,7 @@ def decode_large(body: bytes) -> tuple[InferBody, SpikeChunk | None]:
         return parsed, None
     if parsed.input is None or any(getattr(parsed.input, name, None) != [] for name in arrays):
         raise InputError("the body has a key twice, one of them for an array: send each once")  # the last one counted
-    return parsed, _spikes(parsed.input, arrays)
+    return parsed, _chunk(parsed.input, arrays)
 
 
 def _cut_out(body: bytes) -> tuple[bytes, dict[str, Array]]:
@@ -122,18 +126,21 @@ def _explain_excess(rest: bytes) -> InputError | UnsupportedInput:
         index = f"[{rest.count(b']', begin, end)}]" if row > begin else ""
         return InputError(f"input.{name}{index}[{rest.count(b',', row, end)}]: send a number")
     return InputError(
-        f"the body has more than {MOST_VALUES:,} values that are not numbers of times, units or spikes: send only those"
+        f"the body has more than {MOST_VALUES:,} values that are not numbers of times, units, spikes or values: "
+        "send only those"
     )
 
 
-def _spikes(inputs: Input | None, arrays: dict[str, Array]) -> SpikeChunk | None:
-    """The chunk of spikes whose arrays were cut out."""
+def _chunk(inputs: Input | None, arrays: dict[str, Array]) -> SpikeChunk | ValuesChunk | None:
+    """The chunk whose arrays were cut out."""
     if isinstance(inputs, EventsInput):
         times = _wholes("times", arrays["times"]) if "times" in arrays else np.array(inputs.times, np.float64)
         units = _wholes("units", arrays["units"]) if "units" in arrays else np.array(inputs.units, np.float64)
         return spike_chunk(inputs.steps, times, units)
     if isinstance(inputs, DenseInput) and "spikes" in arrays:
-        return dense_chunk(_rows(arrays["spikes"]))
+        return dense_chunk(_rows("spikes", arrays["spikes"]))
+    if isinstance(inputs, ValuesInput) and "values" in arrays:
+        return values_chunk(_rows("values", arrays["values"]))
     return None
 
 
@@ -169,39 +176,44 @@ def _cut_at_commas(array: Array) -> Iterator[bytes]:
         position = cut + 1
 
 
-def _rows(array: Array) -> Iterator[list[list[float]]]:
+def _rows(name: str, array: Array) -> Iterator[list[list[float]]]:
     """Decode a matrix, some rows at a time."""
     count = 0
+    # as pydantic has it, with the kind before a field of the same name
+    within = ("input", "values", name) if name == "values" else ("input", name)
     for piece in _cut_at_rows(array):
         if len(piece) > LONGEST_ROW_BYTES:
             if piece.lstrip(_BLANK).startswith(b"["):
-                raise InputError(
-                    f"input.spikes[{count}] takes more than {LONGEST_ROW_BYTES} bytes: send the spikes as kind 'events'"
-                )
+                raise InputError(f"input.{name}[{count}] takes more than {LONGEST_ROW_BYTES} bytes: {_SMALLER[name]}")
             piece = piece.partition(b",")[0]  # it is no row
         try:
-            rows = _validate_rows(piece)
+            rows = _validate_rows(name, piece)
         except ValidationError as error:
-            raise explain_invalid(error, "the body", UNKNOWN_FIELD, within=("input", "spikes"), first=count) from error
+            raise explain_invalid(error, "the body", UNKNOWN_FIELD, within=within, first=count) from error
         if not rows and (count or array.end - array.begin > len(piece) + 2):
-            raise InputError(f"the body is not JSON (input.spikes[{count}] is empty): send one JSON object")
+            raise InputError(f"the body is not JSON (input.{name}[{count}] is empty): send one JSON object")
         yield rows
         count += len(rows)
 
 
-def _validate_rows(piece: bytes) -> list[list[float]]:
+def _validate_rows(name: str, piece: bytes) -> list[list[float]]:
     text = b"[" + piece + b"]"
     with suppress(ValueError, TypeError):  # pydantic takes twice as long, so it only explains what is wrong
         rows: Any = from_json(text, allow_inf_nan=False)
-        if set(map(type, rows)) <= {list} and set(chain.from_iterable(rows)) <= {0, 1}:
+        if set(map(type, rows)) <= {list} and _are_numbers(name, rows):
             return list(rows)
     if piece.count(b"[") != piece.count(b"]"):  # cut within arrays of arrays, which are refused, or not JSON
         try:
             beginning = from_json(text[:-1], allow_partial=True)
         except ValueError:
             beginning = []
-        _ROWS.validate_python(beginning)
-    return _ROWS.validate_json(text)
+        _ROWS[name].validate_python(beginning)
+    return _ROWS[name].validate_json(text)
+
+
+def _are_numbers(name: str, rows: list[list[Any]]) -> bool:
+    numbers = chain.from_iterable(rows)
+    return set(numbers) <= {0, 1} if name == "spikes" else set(map(type, numbers)) <= {float, int}
 
 
 def _cut_at_rows(array: Array) -> Iterator[bytes]:

@@ -13,7 +13,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, FailFast, Field, Wi
 
 from hetsyn_client import frames
 from service.contract.manifest import FormName
-from service.wire.chunk import AudioChunk, Chunk, SpikeChunk, dense_chunk, spike_chunk
+from service.wire.chunk import AudioChunk, Chunk, SpikeChunk, ValuesChunk, dense_chunk, spike_chunk, values_chunk
 from service.wire.content_types import JSON_TYPE
 from service.wire.pcm import check_rate, decode_base64_pcm
 
@@ -34,7 +34,8 @@ Wholes = Annotated[list[float], FailFast(), WithJsonSchema({"type": "array", "it
 # tried from the left, so numbers do not pay for booleans
 Bit = Annotated[float | bool, Field(union_mode="left_to_right")]
 Bits = Annotated[list[Annotated[list[Bit], FailFast()]], FailFast()]
-
+Row = Annotated[list[Annotated[float, Field(allow_inf_nan=False)]], FailFast()]
+Rows = Annotated[list[Row], FailFast()]
 
 STRICT = ConfigDict(strict=True)
 
@@ -77,8 +78,18 @@ class DenseInput(_Wire):
         return dense_chunk([self.spikes])
 
 
-Input = Annotated[AudioInput | EventsInput | DenseInput, Field(discriminator="kind")]
-INPUT_KINDS = ("audio", "events", "dense")
+class ValuesInput(_Wire):
+    """Real numbers, one row a step."""
+
+    kind: Literal["values"]
+    values: Rows = Field(description="one row a step, one number a channel; taken as float32")
+
+    def chunk(self) -> ValuesChunk:
+        return values_chunk([self.values])
+
+
+Input = Annotated[AudioInput | EventsInput | DenseInput | ValuesInput, Field(discriminator="kind")]
+INPUT_KINDS = ("audio", "events", "dense", "values")
 
 
 class Envelope(_Wire):
@@ -163,7 +174,9 @@ class SessionDescription(BaseModel):
     expected_seq: int = Field(description="number of the next chunk")
     total_steps: int = Field(description="network steps of the session so far")
     ended: bool = Field(description="whether the session has ended")
-    kind: Literal["audio", "spikes"] | None = Field(description="of the input; null before the first and after the end")
+    kind: Literal["audio", "spikes", "values"] | None = Field(
+        description="of the input; null before the first and after the end"
+    )
     state_bytes: int = Field(description="length of the session's state in memory")
     label: str | None = Field(description="label of the last reply")
     idle_s: float = Field(description="seconds since the last applied chunk")

@@ -90,7 +90,7 @@ def test_both_forms_of_the_shipped_model_are_as_accurate() -> None:
 
 def test_serving_imports_no_torch() -> None:
     code = (
-        "import sys; sys.modules['torch'] = None; sys.modules['onnx'] = None; sys.modules['scipy'] = None\n"
+        "import sys; sys.modules['torch'] = None; sys.modules['onnx'] = None\n"
         "from pathlib import Path; from service.app import create_app\n"
         "from service.models.catalog import ModelCatalog\n"
         "from service.settings import Settings\n"

@@ -230,3 +230,46 @@ async def test_a_client_that_reads_nothing_does_not_keep_a_server_from_its_end(
     assert not server.process.server_state.connections
     assert not server.process.server_state.tasks
     writer.transport.abort()
+
+
+async def test_a_pipelined_request_waits_until_the_response_before_it_is_read(tracer: Path, gate: Gate) -> None:
+    async with listening(tracer, gate) as server:
+        reader, writer = await server.connect()
+        writer.transport.pause_reading()  # type: ignore[attr-defined]
+        for _ in range(60):
+            writer.write(chunk(20_000, end=True))
+        (connection,) = server.process.server_state.connections
+        assert isinstance(connection, Connection)
+        most, answered = 0, -1
+        while answered < server.parts.counters.chunks_applied or not connection.flow.write_paused:
+            answered = server.parts.counters.chunks_applied
+            for _ in range(100):  # until the system takes no more
+                await asyncio.sleep(LATER_S / 100)
+                most = max(most, connection.transport.get_write_buffer_size())
+        assert answered < 60
+        writer.transport.resume_reading()  # type: ignore[attr-defined]
+        for _ in range(60):
+            status, body = await response(reader)
+            assert status == 200
+        assert most < 1.1 * len(body)
+        await server.until(lambda: not server.parts.connections.unread.bytes)
+        writer.close()
+
+
+async def test_unread_responses_are_bounded_in_bytes(tracer: Path, gate: Gate) -> None:
+    async with listening(tracer, gate, max_unread_bytes=2**20, client_share=1.0) as server:
+        writers = []
+        for _ in range(5):
+            _, writer = await server.connect()
+            writer.transport.pause_reading()  # type: ignore[attr-defined]
+            for _ in range(20):
+                writer.write(chunk(20_000, end=True))
+            writers.append(writer)
+        await server.until(lambda: server.ended.get("unread", 0) >= 3)  # 262 kB of the system, and one response
+        assert server.parts.connections.unread.bytes <= 2**20
+        assert server.open == 2
+        reader, other = await server.connect()  # who reads is not concerned
+        other.write(chunk(5, end=True))
+        assert (await response(reader))[0] == 200
+        for each in (*writers, other):
+            each.transport.abort()

@@ -13,7 +13,7 @@ import pytest
 
 from service.errors import HetsynError
 from service.models.catalog import ModelCatalog
-from tests.support.artifact import write_artifact
+from tests.support.artifact import Takes, write_artifact
 from tests.support.decoders import Decoder, decoders
 from tests.support.fake_graph import load_fake
 
@@ -21,12 +21,14 @@ NAMES = (
     "JSON body",
     "events in JSON",
     "dense in JSON",
+    "values in JSON",
     "base64 sound",
     "query",
     "content type",
     "WAV",
     "L16",
     "packed events",
+    "packed values",
     "frame",
     "session record",
     "resealed session record",
@@ -41,7 +43,10 @@ LONGEST_CPU_S = 1.0  # an input has some hundred bytes
 def all_decoders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Decoder]:
     folder = tmp_path_factory.mktemp("models")
     write_artifact(folder)
-    return decoders(ModelCatalog(folder, load=load_fake))
+    kinds: tuple[Takes, ...] = ("values", "rows", "frames")
+    for takes in kinds:
+        write_artifact(folder, takes, takes=takes)
+    return decoders(ModelCatalog(folder, "digits", load=load_fake))
 
 
 def inputs(decoder: Decoder, seed: str, count: int) -> Iterator[bytes]:

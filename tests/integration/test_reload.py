@@ -90,4 +90,5 @@ def test_a_model_needs_its_folder_no_more_once_it_is_loaded(models: Path, gate: 
     model = Model(Artifact.open(models / "digits" / "1"), gate.load)
     shutil.rmtree(models)
     assert model.network("bank") is model.network("bank")
+    assert model.encoder_graph is not None
     assert model.encoder_graph.inputs

@@ -87,8 +87,8 @@ def test_leaving_a_speaker_out_reports_on_them(words: Path, tmp_path: Path) -> N
     ("arguments", "message"),
     [
         (("train", "speech-digits", "--data", "nowhere"), "nowhere: no such folder"),
-        (("export", "nowhere.pt", "--out", "x/1"), "nowhere.pt: the checkpoint cannot be read"),
-        (("export", __file__, "--out", "x/1"), "not a checkpoint"),
+        (("export", "nowhere.pt", "--out", "x/1"), "nowhere.pt: cannot be read"),
+        (("export", __file__, "--out", "x/1"), "not a file of torch.save"),
     ],
 )
 def test_errors_name_their_cause(arguments: tuple[str, ...], message: str) -> None:

@@ -6,22 +6,27 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from service.contract.manifest import MANIFEST, TensorDescription
 from tests.support.fake_graph import (
     CHANNELS,
+    CROSSING_STATE,
     ENCODER_STATE,
     HIDDEN,
     LABELS,
     NETWORK_STATE,
     OUTPUTS,
     RATE_HZ,
+    ROW,
     SKIP,
     STEP_SAMPLES,
     TAIL,
     Rule,
 )
+
+Takes = Literal["spikes", "audio", "values", "rows", "frames"]
+"""Of a model beside spikes: audio or rows of values through an encoder; values, or frames of audio, by the network."""
 
 
 def write_artifact(
@@ -31,13 +36,15 @@ def write_artifact(
     *,
     rule: Rule = "sum_softmax",
     takes_audio: bool = True,
+    takes: Takes | None = None,
     forms: Sequence[str] = ("exact", "bank"),
     change: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write a complete artifact ``models/NAME/VERSION`` around fake graphs.
 
     Args:
-        takes_audio: with an encoder.
+        takes_audio: with an encoder of audio, where ``takes`` does not say what it takes.
+        takes: of the model's input.
         change: fields of the manifest with another value.
 
     Returns:
@@ -46,11 +53,14 @@ def write_artifact(
     folder = models / name / version
     folder.mkdir(parents=True)
     contents = {"golden.npz": b"none"}
+    takes = takes or ("audio" if takes_audio else "spikes")
+    kind = "values" if takes in ("values", "frames") else "spikes"
     for index, form in enumerate(forms):
-        graph = {"graph": "network", "rule": rule, "scale": 1.0 - 0.25 * index}
+        graph = {"graph": "network" if kind == "spikes" else "values", "rule": rule, "scale": 1.0 - 0.25 * index}
         contents |= {f"{form}.onnx": json.dumps(graph).encode(), f"{form}.pt": b"script"}
-    if takes_audio:
-        contents["encoder.onnx"] = json.dumps({"graph": "encoder"}).encode()
+    if takes in ("audio", "rows"):
+        graph_of = {"audio": "encoder", "rows": "crossing"}
+        contents["encoder.onnx"] = json.dumps({"graph": graph_of[takes]}).encode()
     for file, content in contents.items():
         (folder / file).write_bytes(content)
     manifest = {
@@ -59,15 +69,8 @@ def write_artifact(
         "version": version,
         "description": "a fake",
         "labels": [] if rule == "trace" else list(LABELS),
-        "input": {"channels": CHANNELS, "step_s": STEP_SAMPLES / RATE_HZ, "description": "loudness"},
-        "encoder": {
-            "file": "encoder.onnx",
-            "sample_rate_hz": RATE_HZ,
-            "samples_per_step": STEP_SAMPLES,
-            "state": _described(ENCODER_STATE),
-        }
-        if takes_audio
-        else None,
+        "input": {"kind": kind, "channels": CHANNELS, "step_s": STEP_SAMPLES / RATE_HZ, "description": "loudness"},
+        "encoder": _encoder(takes),
         "hidden": [HIDDEN],
         "outputs": OUTPUTS,
         "decision": {"rule": rule, "skip_steps": SKIP, "tail_steps": TAIL},
@@ -93,6 +96,20 @@ def write_artifact(
     }
     (folder / MANIFEST).write_text(json.dumps(manifest | dict(change or {})))
     return folder
+
+
+def _encoder(takes: Takes) -> dict[str, Any] | None:
+    audio = {"kind": "audio", "sample_rate_hz": RATE_HZ}
+    if takes == "audio":
+        state = _described(ENCODER_STATE)
+        return {**audio, "file": "encoder.onnx", "samples_per_step": STEP_SAMPLES, "state": state}
+    if takes == "frames":
+        return {**audio, "file": None, "samples_per_step": CHANNELS, "state": []}
+    if takes == "rows":
+        state = _described(CROSSING_STATE)
+        rows = {"kind": "values", "file": "encoder.onnx", "channels": ROW, "state": state}
+        return {**rows, "sample_rate_hz": 0, "samples_per_step": 1}
+    return None
 
 
 def _described(state: Sequence[TensorDescription]) -> list[dict[str, Any]]:

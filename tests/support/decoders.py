@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from hetsyn_client import events, frames
+from hetsyn_client import events, frames, values
 from service.api.infer import _parse_query
 from service.carried.keys import CarryKeys
 from service.carried.token import _HEAD as TOKEN_HEAD
@@ -22,12 +22,13 @@ from service.observe.counters import Counters
 from service.session.protocol import Lifetimes
 from service.session.session import Session
 from service.store.record import CHECKSUM_BYTES, Packing, read
-from service.wire.chunk import AudioChunk, Chunk, SpikeChunk
+from service.wire.chunk import AudioChunk, Chunk, ValuesChunk
 from service.wire.content_types import parse_content_type
 from service.wire.decode import decode_json, decode_query, decode_raw
 from service.wire.events import unpack_events
 from service.wire.pcm import decode_base64_pcm, decode_l16
 from service.wire.schema import Envelope, InferRequest, Reply
+from service.wire.values import unpack_values
 from tests.support.made_session import assert_same, made_session
 from tests.support.signals import sound, spikes
 from tests.support.wav import wav
@@ -81,7 +82,7 @@ def decoders(catalog: ModelCatalog) -> dict[str, Decoder]:
     """The decoders by name.
 
     Args:
-        catalog: its default model takes sound.
+        catalog: its default model takes sound; others may take values.
     """
     packing, keys = Packing(), CarryKeys([bytes(range(32))])
     tokens = Tokens(keys, catalog, Lifetimes(1e9, 1e9, 1e9, 1e9), Counters(), lambda: 2_000.0)
@@ -91,6 +92,8 @@ def decoders(catalog: ModelCatalog) -> dict[str, Decoder]:
         made_session(model, kind="spikes", form="exact", chunks=1),
         made_session(model, rate_hz=11_025, end=True),
     ]
+    of_values = [catalog.get(name) for name in catalog.names if catalog.get(name).row_values]
+    sessions += [made_session(model, kind="values", form="exact", chunks=1) for model in of_values]
     records = [packing.pack("abc", session) for session in sessions]
     sealed = [tokens.seal("abc", session) for session in sessions[:2]]
     sound_input = {"kind": "audio", "encoding": "pcm_s16le", "sample_rate": 8000, "data": "AAAA"}
@@ -104,14 +107,17 @@ def decoders(catalog: ModelCatalog) -> dict[str, Decoder]:
             "input": {"kind": "dense", "spikes": [[0, 1]]},
         },
         {"session": "a", "seq": 3, "end": False, "input": sound_input},
+        {"session": "b", "seq": 1, "input": {"kind": "values", "values": [[0.5, -1], [3, 2.5e3]]}},
         {"token": base64.b64encode(sealed[0][:60]).decode(), "carry": True, "end": True},
     ]
+    rows, _ = values.pack_values([[0.5, -1], [3, 2.5e3]])
     packed = [events.pack_events(20, *spikes(20)), events.pack_events(0, [], [])]
     recordings = [wav(sound(40).tobytes()), wav(sound(40).tobytes(), channels=2)]
     framed = [
         frames.pack_frame(b"token", "audio/L16;rate=8000", sound(20).tobytes()),
         frames.pack_frame(b"", events.MEDIA_TYPE, packed[0]),
         frames.pack_frame(b"", "audio/wav", recordings[0]),
+        frames.pack_frame(b"", values.content_type(2), rows),
     ]
     types = [
         b"audio/L16;rate=8000;channels=2;endianness=little-endian",
@@ -153,6 +159,12 @@ def decoders(catalog: ModelCatalog) -> dict[str, Decoder]:
             lambda data: decode_json(b'{"input": {"kind": "dense", "spikes": ' + data + b"}}"),
             check_request,
         ),
+        "values in JSON": Decoder(
+            [b"[[0.5, -1, 3e5], [1, 0, 2]]", b"[[1], [-2.5]]"],
+            JSON,
+            lambda data: decode_json(b'{"input": {"kind": "values", "values": ' + data + b"}}"),
+            check_request,
+        ),
         "base64 sound": Decoder(
             [base64.b64encode(sound(20).tobytes()), b"AAA="],
             TEXT,
@@ -174,6 +186,12 @@ def decoders(catalog: ModelCatalog) -> dict[str, Decoder]:
             lambda value: check_samples(value[0]),
         ),
         "packed events": Decoder(packed, BINARY, unpack_events, check_chunk),
+        "packed values": Decoder(
+            [kind + b"\n" + rows for kind in (b"channels=2", b"channels=4", b'channels="1"')],
+            [*TEXT, *BINARY],
+            _values,
+            check_chunk,
+        ),
         "frame": Decoder(
             framed, [*BINARY, *TEXT], lambda data: decode_raw(frames.MEDIA_TYPE, END, data), check_request
         ),
@@ -192,6 +210,12 @@ def decoders(catalog: ModelCatalog) -> dict[str, Decoder]:
 def _l16(data: bytes) -> Any:
     parameters, _, body = data.partition(b"\n")
     return decode_l16(body, parse_content_type("audio/L16;" + parameters.decode("latin-1"))[1])
+
+
+def _values(data: bytes) -> Any:
+    parameters, _, body = data.partition(b"\n")
+    kind = f"{values.MEDIA_TYPE};{parameters.decode('latin-1')}"
+    return unpack_values(body, parse_content_type(kind)[1])
 
 
 def _id(session: Session) -> str:
@@ -222,7 +246,11 @@ def check_chunk(chunk: Chunk) -> None:
         check_samples(chunk.samples)
         assert 1_000 <= chunk.rate_hz <= 192_000
         return
-    assert isinstance(chunk, SpikeChunk)
+    if isinstance(chunk, ValuesChunk):
+        assert chunk.values.dtype == np.float32
+        assert chunk.values.ndim == 2
+        assert np.isfinite(chunk.values).all()
+        return
     step, unit = chunk.step, chunk.unit
     assert len(step) == len(unit)
     assert chunk.steps >= 0

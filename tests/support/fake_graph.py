@@ -4,7 +4,9 @@ They are deterministic and treat each stream alone, step by step, so their resul
 on the chunking. A fake's file is JSON; ``load_fake`` takes the place of ``load_graph``.
 
     network   potential(t) = 0.5 potential(t-1) + sum of weights of the spikes; score by the decision rule
+    values    the same, with the values of the step in place of its spikes: a leaky integrator
     encoder   spike on channel k where the step's loudness rises above (k + 1) / (channels + 1)
+    crossing  spike on channel 2k where value k of the step is above its last one, on 2k + 1 where it is below
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ from service.contract.graph_io import (
     STATE,
     STEP,
     STEPS,
+    VALUES,
     encoder_inputs,
     encoder_outputs,
     network_inputs,
@@ -49,8 +52,12 @@ NETWORK_STATE = (
     TensorDescription(name=DECISION_SCORE, shape=(OUTPUTS,), dtype="float32", initial=0.0),
     TensorDescription(name=DECISION_STEP, shape=(), dtype="int64", initial=0.0),
 )
+ROW = CHANNELS // 2
+"""Values of a row that ``FakeCrossing`` takes."""
 LOUDNESS = "loudness"
 ENCODER_STATE = (TensorDescription(name=LOUDNESS, shape=(), dtype="float64", initial=0.0),)
+LATEST = "latest"
+CROSSING_STATE = (TensorDescription(name=LATEST, shape=(ROW,), dtype="float32", initial=0.0),)
 
 
 class FakeNetwork:
@@ -68,8 +75,7 @@ class FakeNetwork:
         check_inputs(inputs, self.inputs)
         steps = inputs[STEPS]
         longest = int(steps.max())
-        rows, units = inputs[EVENT_ROW], inputs[EVENT_UNIT]
-        check_events(rows, units, len(steps) * longest)
+        drives = self._drives(inputs, len(steps), longest)
         potential, score = np.split(inputs[STATE].copy(), 2, axis=1)
         step = inputs[STEP].copy()
         # past a stream's end the contract leaves the readout undefined
@@ -77,8 +83,8 @@ class FakeNetwork:
         for b, count in enumerate(steps):
             for t in range(count):
                 potential[b] = np.float32(0.5) * potential[b]
-                for unit in units[rows == b * longest + t]:
-                    potential[b] += self.weights[unit]
+                for drive in drives[b][t]:
+                    potential[b] += drive
                 readout[b, t] = potential[b]
                 if step[b] >= SKIP:
                     score[b] = self._score(score[b], potential[b])
@@ -97,12 +103,35 @@ class FakeNetwork:
     def stop(self) -> None:
         """A run of it ends soon."""
 
+    def _drives(self, inputs: Mapping[str, Array], batch: int, longest: int) -> list[list[list[Array]]]:
+        """What each step of each stream adds to the potential, one after the other."""
+        rows, units = inputs[EVENT_ROW], inputs[EVENT_UNIT]
+        check_events(rows, units, batch * longest)
+        return [
+            [[self.weights[unit] for unit in units[rows == b * longest + t]] for t in range(longest)]
+            for b in range(batch)
+        ]
+
     def _score(self, score: Array, potential: Array) -> Array:
         if self.decision.rule == "sum_softmax":
             return score + softmax(potential)
         if self.decision.rule == "spike_count":
             return score + (potential > 0.5).astype(np.float32)
         return potential
+
+
+class FakeValues(FakeNetwork):
+    """The contract's network graph for values, with the same state."""
+
+    inputs = tuple(network_inputs(words=2 * OUTPUTS, values=CHANNELS))
+
+    def _drives(self, inputs: Mapping[str, Array], batch: int, longest: int) -> list[list[list[Array]]]:
+        values = inputs[VALUES]
+        check_values(values, inputs[STEPS], CHANNELS)
+        return [
+            [[weight * value for weight, value in zip(self.weights, values[b, t], strict=True)] for t in range(longest)]
+            for b in range(batch)
+        ]
 
 
 class FakeEncoder:
@@ -138,11 +167,44 @@ class FakeEncoder:
         """A run of it ends soon."""
 
 
+class FakeCrossing:
+    """The contract's encoder graph of values, for the state ``latest``."""
+
+    inputs = tuple(encoder_inputs(CROSSING_STATE, values=ROW))
+    outputs = tuple(encoder_outputs(CROSSING_STATE))
+
+    def run(self, inputs: Mapping[str, Array], outputs: Sequence[str]) -> dict[str, Array]:
+        check_inputs(inputs, self.inputs)
+        values, steps = inputs[VALUES], inputs[STEPS]
+        check_values(values, steps, ROW)
+        latest, longest = inputs[state_name(LATEST)].copy(), int(steps.max())
+        pairs: list[tuple[int, int]] = []
+        for b, count in enumerate(steps):
+            for t in range(count):
+                above, below = values[b, t] > latest[b], values[b, t] < latest[b]
+                units = np.stack([above, below], axis=1).ravel().nonzero()[0]
+                pairs += [(b * longest + t, int(unit)) for unit in units]
+                latest[b] = values[b, t]
+        outcome: dict[str, Array] = {
+            EVENT_ROW: np.array([row for row, _ in pairs], np.int64),
+            EVENT_UNIT: np.array([unit for _, unit in pairs], np.int64),
+            next_name(LATEST): latest,
+        }
+        return {name: outcome[name] for name in outputs}
+
+    def stop(self) -> None:
+        """A run of it ends soon."""
+
+
 def load_fake(content: bytes) -> Graph:
     """A graph from the bytes that ``write_artifact`` wrote."""
     described = json.loads(content)
     if described["graph"] == "encoder":
         return FakeEncoder()
+    if described["graph"] == "crossing":
+        return FakeCrossing()
+    if described["graph"] == "values":
+        return FakeValues(described["rule"], described["scale"])
     return FakeNetwork(described["rule"], described["scale"])
 
 
@@ -150,6 +212,15 @@ def check_inputs(inputs: Mapping[str, Array], expected: Sequence[str]) -> None:
     """A graph of ONNX Runtime refuses inputs that it does not know, so a fake does too."""
     if set(inputs) != set(expected):
         raise ValueError(f"inputs {sorted(inputs)} are not {sorted(expected)}")
+
+
+def check_values(values: Array, steps: Array, channels: int) -> None:
+    """Refuse values that break the contract."""
+    expected = (len(steps), int(steps.max()), channels)
+    if values.dtype != np.float32 or values.shape != expected:
+        raise ValueError(f"values are {values.dtype}{list(values.shape)}, not float32{list(expected)}")
+    if any(row[count:].any() for row, count in zip(values, steps, strict=True)):
+        raise ValueError("values past a stream's end are not 0")
 
 
 def check_events(rows: Array, units: Array, rows_at_most: int) -> None:

@@ -75,6 +75,23 @@ def with_endless_loop(graph: bytes) -> bytes:
     return bytes(model.SerializeToString())
 
 
+def with_fatal_division(graph: bytes) -> bytes:
+    """A graph with constants whose quotient no int64 holds: who computes it gets SIGFPE."""
+    model = onnx.load_from_string(graph)
+    constants = {"smallest": -(2**63), "one": 1, "minus.one": -1}
+    model.graph.initializer.extend(
+        numpy_helper.from_array(np.array([value], np.int64), name) for name, value in constants.items()
+    )
+    model.graph.node.extend(
+        [
+            helper.make_node("Mul", ["smallest", "one"], ["product"]),
+            helper.make_node("Div", ["product", "minus.one"], ["quotient"]),
+        ]
+    )
+    model.graph.output.append(helper.make_tensor_value_info("quotient", TensorProto.INT64, [1]))
+    return bytes(model.SerializeToString())
+
+
 def _y() -> onnx.ValueInfoProto:
     return helper.make_tensor_value_info("y", TensorProto.UINT8, [VALUES])
 

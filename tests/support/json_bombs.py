@@ -22,6 +22,10 @@ def dense(rows: bytes) -> bytes:
     return b'{"end":true,"input":{"kind":"dense","spikes":[%b]}}' % rows
 
 
+def values(rows: bytes) -> bytes:
+    return b'{"end":true,"input":{"kind":"values","values":[%b]}}' % rows
+
+
 # of about ``length`` bytes each, with what the message says
 REFUSED: Mapping[str, tuple[Callable[[int], bytes], str]] = {
     "times are strings": (lambda length: events(joined(b'""', length)), "input.times[0]: send a number"),
@@ -54,6 +58,16 @@ REFUSED: Mapping[str, tuple[Callable[[int], bytes], str]] = {
         lambda length: dense(joined(b"[" * 100 + b"]" * 100, length)),
         "input.spikes[0][0]: send a number",
     ),
+    "values are strings": (lambda length: values(b"[%b]" % joined(b'""', length)), "input.values[0][0]: send a number"),
+    "a late string among values": (
+        lambda length: values(b"[0,1.5]," * (length // 16) + b"[0,%b]" % joined(b'""', length // 2)),
+        "input.values[",
+    ),
+    "a wide row of values": (
+        lambda length: values(b"[%b]" % joined(b"0.5", length)), "input.values[0] takes more than 262144",
+    ),
+    "rows of values are numbers": (lambda length: values(joined(b"1", length)), "input.values[0]: send an array"),
+    "rows of values are empty": (lambda length: values(joined(b"[]", length)), "values[0] is empty"),
     "many fields": (
         lambda length: b"{%b}" % b",".join(b'"%07x":0' % i for i in range(length // 12)),
         "0000000 is not a field of this request",

@@ -66,8 +66,10 @@ async def listening(folder: Path, gate: Gate, **limits: Any) -> AsyncIterator[Li
 
 
 async def response(reader: Reader) -> tuple[int, bytes]:
-    """Status and body of the next response."""
+    """Status and body of the next response; interim ones are skipped."""
     head = await reader.readuntil(b"\r\n\r\n")
+    while head.startswith(b"HTTP/1.1 100 "):
+        head = await reader.readuntil(b"\r\n\r\n")
     length = int(head.lower().partition(b"content-length: ")[2].split(b"\r\n")[0])
     return int(head.split(b" ")[1]), await reader.readexactly(length)
 

@@ -14,7 +14,7 @@ from service.engine.work import Work
 from service.models.model import Model
 from service.session.protocol import Answered, Known, Progress
 from service.session.session import Session
-from service.wire.chunk import AudioChunk, spike_chunk
+from service.wire.chunk import AudioChunk, ValuesChunk, spike_chunk
 from service.wire.schema import Reply
 from tests.support.fake_graph import LABELS
 from tests.support.signals import sound, spikes
@@ -35,11 +35,11 @@ def made_session(
     stream = initial_stream(model, form)
     steps = 0
     for n in range(chunks):
-        chunk: Any = (
-            AudioChunk(sound(samples, n).astype(np.float32) / np.float32(32_768), rate_hz)
-            if kind == "audio"
-            else spike_chunk(10, *spikes(10, n))
-        )
+        chunk: Any = spike_chunk(10, *spikes(10, n))
+        if kind == "audio":
+            chunk = AudioChunk(sound(samples, n).astype(np.float32) / np.float32(32_768), rate_hz)
+        elif kind == "values":
+            chunk = ValuesChunk(np.random.default_rng(n).normal(size=(10, model.row_values)).astype(np.float32))
         (outcome,) = engine.run(model, form, [Work(stream, chunk, end and n == chunks - 1)])
         stream = outcome.stream
         steps += outcome.result.steps

@@ -10,10 +10,11 @@ import pytest
 
 from hetsyn_client.events import MEDIA_TYPE as EVENTS_TYPE
 from hetsyn_client.frames import MEDIA_TYPE as CARRIED_TYPE
+from hetsyn_client.values import content_type
 from service.runtime.onnx import operator_status
 from service.runtime.operators import MODE
 from service.wire.decode import decode_json
-from tests.support.artifact import write_artifact
+from tests.support.artifact import Takes, write_artifact
 from tests.support.http_calls import is_problem, ok
 from tests.support.http_server import ServeHttp
 from tests.support.json_input import audio, events
@@ -26,6 +27,24 @@ async def test_a_deaf_model_takes_no_sound(tmp_path: Path, serve: ServeHttp) -> 
     is_problem(await client.post("/infer", json={"input": audio(sound(10))}), 415, "'deaf' takes spikes, not audio")
     assert (await client.get("/models")).json()["models"][0]["inputs"] == ["events", "dense"]
     assert (await client.get("/models/deaf")).json()["encoder"] is None
+
+
+@pytest.mark.parametrize(
+    ("takes", "inputs"),
+    [
+        ("audio", ["audio", "events", "dense"]),
+        ("values", ["values", "events", "dense"]),
+        ("rows", ["values", "events", "dense"]),
+        ("frames", ["audio", "values", "events", "dense"]),
+    ],
+)
+async def test_a_model_says_what_it_takes(tmp_path: Path, serve: ServeHttp, takes: Takes, inputs: list[str]) -> None:
+    write_artifact(tmp_path, takes=takes)
+    client = (await serve(tmp_path)).client
+    assert (await client.get("/models")).json()["models"][0]["inputs"] == inputs
+    described = (await client.get("/models/digits")).json()
+    assert described["inputs"] == inputs
+    assert described["input"]["kind"] == ("values" if takes in ("values", "frames") else "spikes")
 
 
 async def test_models_are_listed_and_described(tmp_path: Path, serve: ServeHttp) -> None:
@@ -58,7 +77,7 @@ async def test_openapi_describes_the_body_with_examples_that_work(client: httpx.
     infer = document["paths"]["/infer"]["post"]
     content = infer["requestBody"]["content"]
     assert list(content) == [
-        "application/json", "audio/wav", "audio/L16;rate=8000", EVENTS_TYPE, CARRIED_TYPE,
+        "application/json", "audio/wav", "audio/L16;rate=8000", EVENTS_TYPE, content_type(3), CARRIED_TYPE,
     ]  # fmt: skip
     assert "$ref" not in json.dumps(content)
     for example in content["application/json"]["examples"].values():

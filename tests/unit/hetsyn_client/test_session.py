@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import httpx
 import numpy as np
 import pytest
@@ -66,12 +68,53 @@ def test_the_last_chunk_may_be_the_end() -> None:
     assert server.calls == [("POST", "0", "true")]
 
 
+def test_values_are_sent_as_arrays_or_lists() -> None:
+    server = ScriptedServer()
+    with client(server).session() as session:
+        session.send_values(np.array([[1, -2.5]]))
+        session.send_values([[0.5, 3], [4, 5]])
+        session.end()
+    sent = [np.frombuffer(request.content, "<f4").tolist() for request in server.requests]
+    assert sent == [[1, -2.5], [0.5, 3, 4, 5], []]
+    assert {request.headers["Content-Type"] for request in server.requests} == {
+        "application/vnd.hetsyn.values;channels=2"
+    }
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        ([1.0, 2.0], r"have shape \[2\].*send numbers \[steps, channels\]"),
+        (np.zeros((3, 0)), "have shape"),
+        ([["1", "2"]], "send numbers"),
+        ([[1, 2], [3]], "send one row a step"),
+        ([[1j]], "no matrix of numbers|send numbers"),
+        ([[0, 1], [2, float("nan")]], r"values\[1\]\[1\] is nan: send finite numbers"),
+        ([[1e39]], r"values\[0\]\[0\] is 1e\+39: send finite numbers that float32 can hold"),
+    ],
+)
+def test_values_that_are_no_matrix_of_numbers_are_not_sent(values: Any, sentence: str) -> None:
+    server = ScriptedServer()
+    with client(server).session() as session, pytest.raises(InputError, match=sentence):
+        session.send_values(values)
+    assert not server.requests
+
+
+def test_a_chunk_of_values_comes_again_under_its_number() -> None:
+    server = ScriptedServer(httpx.Response(502), httpx.Response(503, headers={"Retry-After": "1"}))
+    with client(server).session() as session:
+        session.send_values([[1.0]])
+        session.end()
+    assert server.calls == [("POST", "0", "false")] * 3 + [("POST", "1", "true")]
+    assert [request.content for request in server.requests[:3]] == [np.float32(1).tobytes()] * 3
+
+
 def test_events_end_with_a_chunk_of_no_steps() -> None:
     server = ScriptedServer()
     with client(server).session() as session:
         session.send_events(5, np.array([1]), np.array([2]))
         session.end()
-    assert [request.content for request in server.requests] == [pack_events(5, [1], [2]), pack_events(0, [], [])]
+    assert [request.content for request in server.requests] == [pack_events(5, [1], [2]), b""]
 
 
 def test_sessions_have_ids_of_their_own() -> None:

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hetsyn_model import Network, NetworkSpec
-from hetsyn_model.bank_fit import LARGEST_BANK, fit_bank, kernel_error, zolotarev_points
+from hetsyn_model.bank_fit import LARGEST_BANK, best_grid, fit_bank, kernel_error
 from hetsyn_model.spec import ERROR_BOUND
 
 
@@ -127,17 +127,28 @@ def test_any_float32_decays_meet_the_default_bound() -> None:
     assert kernel_error(bank, decays) <= ERROR_BOUND
 
 
-@given(st.floats(0.0, 3.0), st.floats(0.05, 9.0), st.integers(1, 24))
-@settings(max_examples=60, deadline=None)
-def test_zolotarev_points_make_all_maxima_equal(low: float, length: float, count: int) -> None:
-    """By de la Vallee Poussin, no other points of that number are better on the interval."""
-    points = zolotarev_points(low, low + length, count)
-    assert bool((np.diff(points) > 0).all())
-    fine = np.unique(np.concatenate([np.linspace(low, low + length, 4000), low, low + length], axis=None))
-    error = np.abs(np.tanh(fine[:, None] - points)).prod(1)
-    maxima = [part.max() for part in np.split(error, np.searchsorted(fine, points))]
+@given(st.lists(st.floats(0.0, 8.0), min_size=3, max_size=200, unique=True), st.integers(1, 24))
+@settings(max_examples=100, deadline=None)
+def test_no_grid_is_better(found: list[float], count: int) -> None:
+    """De la Vallee Poussin: the least of the maxima beside the grid points bounds every grid's error from below."""
+    decays = np.unique(np.round(found, 4))
+    grid = best_grid(decays, count)
+    if count >= decays.size:
+        assert np.array_equal(grid, decays)
+        return
+    assert bool((np.diff(grid) > 0).all())
+    error = np.abs(np.tanh(decays[:, None] - grid)).prod(1)
+    maxima = [part.max() for part in np.split(error, np.searchsorted(decays, grid))]
     assert len(maxima) == count + 1
-    assert min(maxima) > 0.9 * max(maxima)
+    assert min(maxima) > 0.98 * max(maxima)
+
+
+@pytest.mark.parametrize(("length", "count"), [(0.7, 4), (2.5, 8), (8.6, 24)])
+def test_a_filled_interval_has_zolotarevs_error(length: float, count: int) -> None:
+    """2 exp(-pi^2 K / (2 ln(4 b / a))), with ln(b / a) twice the length in atanh."""
+    decays = np.linspace(0.1, 0.1 + length, 3000)
+    error = np.abs(np.tanh(decays[:, None] - best_grid(decays, count))).prod(1).max()
+    assert error == pytest.approx(2 * np.exp(-(np.pi**2) * count / (2 * (np.log(4) + 2 * length))), rel=0.05)
 
 
 def test_a_fit_of_a_speech_layer_takes_milliseconds() -> None:

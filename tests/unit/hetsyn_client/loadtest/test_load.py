@@ -9,9 +9,12 @@ import pytest
 from hetsyn_client.errors import InputError
 from hetsyn_client.loadtest.load import Load, choose_load, random_spikes, recorded, synthesised
 from hetsyn_client.loadtest.served_model import ServedModel
+from service.wire.content_types import parse_content_type
 from service.wire.events import unpack_events
+from service.wire.values import unpack_values
 
 SPEECH = ServedModel("speech", "1", "bank", channels=40, step_s=0.01, sample_rate_hz=8000)
+SENSORS = ServedModel("sensors", "1", "exact", channels=9, step_s=0.01, sample_rate_hz=None, row_values=3)
 SPIKES = ServedModel("shd", "1", "bank", channels=700, step_s=0.004, sample_rate_hz=None)
 
 
@@ -43,6 +46,21 @@ def test_spikes_have_the_density_and_the_models_channels() -> None:
 def test_spikes_come_in_whole_steps(chunk_s: float, advice: str) -> None:
     with pytest.raises(InputError, match=advice):
         random_spikes(SPIKES, chunk_s, 0.045, seed=0)
+
+
+def test_a_model_of_values_gets_smooth_ones() -> None:
+    load = chosen(SENSORS)
+    assert load.content_type == "application/vnd.hetsyn.values;channels=3"
+    parameters = parse_content_type(load.content_type)[1]
+    values = np.concatenate([unpack_values(chunk, parameters).values for chunk in load.chunks])
+    assert values.shape == (256 * 10, 3)
+    assert 0.9 < values.max() <= 1
+    assert np.abs(np.diff(values, axis=0)).max() < 2 * np.pi * 5.0 * 0.01 + 1e-6
+    assert load.description == "sines of 0.5 to 5 Hz, 10 steps of 3 values"
+    assert load == chosen(SENSORS)
+    assert chosen(SENSORS, density=0.1).content_type == "application/vnd.hetsyn.events"
+    with pytest.raises(InputError, match="take 90 or 100 ms"):
+        choose_load(SENSORS, 0.099, recordings=None, density=None, default_density=0.1, seed=0)
 
 
 def test_synthesised_sound_lasts_as_long_as_it_says() -> None:
@@ -92,7 +110,7 @@ def test_the_load_fits_the_model(tmp_path: Path) -> None:
     assert "random spikes, density 0.2" in chosen(SPEECH, density=0.2).description
     assert "density 0.045" in chosen(SPIKES).description
     assert "1 recordings" in chosen(SPEECH, recordings=tmp_path).description
-    with pytest.raises(InputError, match="takes spikes"):
+    with pytest.raises(InputError, match="takes no sound"):
         chosen(SPIKES, recordings=tmp_path)
     with pytest.raises(InputError, match="cannot be used together"):
         chosen(SPEECH, recordings=tmp_path, density=0.1)

@@ -44,6 +44,21 @@ def test_the_default_model_and_a_named_one() -> None:
     assert ask(server(default=None), "shd", "2", "exact").form == "exact"
 
 
+@pytest.mark.parametrize(
+    ("kind", "encoder", "expected"),
+    [
+        ("spikes", {"kind": "audio", "channels": 1, "sample_rate_hz": 8000}, (8000, 0)),
+        ("spikes", {"kind": "values", "channels": 3, "sample_rate_hz": 0}, (None, 3)),
+        ("values", None, (None, 700)),
+        ("values", {"kind": "audio", "channels": 1, "sample_rate_hz": 16_000}, (16_000, 700)),
+    ],
+)
+def test_what_the_model_takes(kind: str, encoder: dict[str, Any] | None, expected: tuple[int | None, int]) -> None:
+    described = {**SHD, "input": {"kind": kind, "channels": 700, "step_s": 0.004}, "encoder": encoder}
+    model = ask(lambda _: httpx.Response(200, json=described), "shd")
+    assert (model.sample_rate_hz, model.row_values) == expected
+
+
 def test_what_the_server_lacks_is_named() -> None:
     with pytest.raises(NotFound, match="does not have this model"):
         ask(server(), "other")

@@ -153,7 +153,7 @@ def test_a_chunk_that_goes_on_keeps_no_readouts_of_its_batch(tmp_path: Path) -> 
     write_artifact(tmp_path, rule="trace")
     model = ModelCatalog(tmp_path, load=load_fake).get()
     stream = initial_stream(model, "exact")
-    jobs = [begin(Work(stream, spike_chunk(steps, [0], [1]), end=False)) for steps in (20, 3, 3, 3)]
+    jobs = [begin(model, Work(stream, spike_chunk(steps, [0], [1]), end=False)) for steps in (20, 3, 3, 3)]
     job = ENGINE.compute(model, "exact", ENGINE.take(model, jobs, 5))[0]
     assert isinstance(job, Job)
     assert [readout.shape for readout in job.readouts] == [(5, OUTPUTS)]

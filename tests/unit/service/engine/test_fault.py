@@ -44,7 +44,7 @@ def huge(model: Model, value: float = 9e29) -> StreamState:
 
 def computed(model: Model, works: Sequence[Work], max_steps: int = 1000) -> list[Any]:
     """The results of a batch that runs once."""
-    return ENGINE.compute(model, "bank", ENGINE.take(model, [begin(work) for work in works], max_steps))
+    return ENGINE.compute(model, "bank", ENGINE.take(model, [begin(model, work) for work in works], max_steps))
 
 
 def bits(model: Model, outcome: Outcome) -> tuple[Any, ...]:

@@ -63,4 +63,5 @@ def test_a_model_without_encoder_hears_nothing(tmp_path: Path) -> None:
     model = ModelCatalog(tmp_path, load=load_fake).get()
     assert model.initial_encoder_state() == {}
     with pytest.raises(UnsupportedInput, match="takes spikes, not audio"):
-        _ = model.encoder_graph
+        _ = model.encoder
+    assert model.encoder_graph is None

@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -18,10 +20,11 @@ from service.models.catalog import ModelCatalog
 from service.models.model import Model
 from service.store.base import Stored
 from service.store.record import Packing, read
-from service.wire.chunk import AudioChunk, Chunk, spike_chunk
+from service.wire.chunk import AudioChunk, Chunk, ValuesChunk, spike_chunk
 from service.wire.schema import Reply
 from tests.support.clock import Clock
 from tests.support.infer_request import infer_request
+from tests.support.leaky_values import write_leaky
 from tests.support.memory_store import MemoryStore
 from tests.support.paths import MODELS
 from tests.support.product import make_server
@@ -29,19 +32,31 @@ from tests.support.record_parts import Head, Section, counted, rewritten, sectio
 
 MATE, ODD = "mate", "odd"
 SIZES = st.sampled_from([9.9e29, 1e29, 1e20, 1e13, 1e9, 1e3, 1.0, 1e-30, 3e38, float("inf"), float("nan")])
-NAMES = ["delayed-match", "pattern-generation", "speech-digits"]
+LEAKY = "leaky"  # a network of values
+NAMES = ["delayed-match", "pattern-generation", "speech-digits", LEAKY]
 
 
 @cache
-def catalog() -> ModelCatalog:
+def shipped() -> ModelCatalog:
     return ModelCatalog(MODELS)
 
 
+@cache
+def of_values() -> ModelCatalog:
+    with TemporaryDirectory() as folder:
+        write_leaky(Path(folder), LEAKY)
+        return ModelCatalog(Path(folder))
+
+
+def catalog(name: str) -> ModelCatalog:
+    return of_values() if name == LEAKY else shipped()
+
+
 @asynccontextmanager
-async def serving() -> AsyncIterator[tuple[Server, MemoryStore]]:
+async def serving(name: str) -> AsyncIterator[tuple[Server, MemoryStore]]:
     clock = Clock(1_000_000.0)
     store = MemoryStore(clock)
-    server = make_server(catalog(), clock, clock, store=store)
+    server = make_server(catalog(name), clock, clock, store=store)
     yield server, store
     await server.close()
 
@@ -50,6 +65,8 @@ def chunk(model: Model, kind: str, seed: int) -> Chunk:
     rng = np.random.default_rng(seed)
     if kind == "audio":
         return AudioChunk(rng.uniform(-0.5, 0.5, 700).astype(np.float32), 8_000)
+    if kind == "values":
+        return ValuesChunk(rng.normal(size=(20, model.row_values)).astype(np.float32))
     return spike_chunk(20, rng.integers(0, 20, 60), rng.integers(0, model.manifest.input.channels, 60))
 
 
@@ -109,12 +126,12 @@ def oddities(draw: st.DrawFn) -> Any:
 async def test_whatever_is_imported_is_refused_or_stays_loadable_and_harms_nobody(
     name: str, sound: bool, change: Any
 ) -> None:
-    model = catalog().get(name)
-    kind = "audio" if sound and model.manifest.encoder is not None else "spikes"
+    model = catalog(name).get(name)
+    kind = "values" if model.row_values else "audio" if sound and model.manifest.encoder is not None else "spikes"
     first, second, third = (chunk(model, kind, seed) for seed in range(3))
-    async with serving() as (server, _):
+    async with serving(name) as (server, _):
         expected = [await send(server, name, MATE, piece) for piece in (first, second, third)]
-    async with serving() as (server, store):
+    async with serving(name) as (server, store):
         assert await send(server, name, MATE, first) == expected[0]
         exported = await server.transfer.export_state(MATE)
         try:
@@ -139,9 +156,9 @@ async def test_whatever_is_imported_is_refused_or_stays_loadable_and_harms_nobod
 async def test_a_state_that_overflows_is_broken_and_can_be_exported_and_deleted() -> None:
     """The test above would hold too if nothing ever overflowed."""
     name = "pattern-generation"
-    model = catalog().get(name)
+    model = catalog(name).get(name)
     piece = chunk(model, "spikes", 1)
-    async with serving() as (server, _):
+    async with serving(name) as (server, _):
         await send(server, name, MATE, piece)
         exported = await server.transfer.export_state(MATE)
         network = sections(exported)[Section.network]

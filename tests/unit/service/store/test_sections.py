@@ -14,15 +14,16 @@ from service.errors import StateMismatch
 from service.models.catalog import ModelCatalog
 from service.models.model import Model
 from service.session.session import FULL_COUNT, LARGEST_COUNT, Session
-from service.store.record import Packing, read
+from service.store.record import AUDIO, RESAMPLER, SPIKES, VALUES, Packing, read
 from service.store.sections import longest_reply, longest_reply_steps, read_reply
 from service.wire.schema import Reply
-from tests.support.artifact import write_artifact
+from tests.support.artifact import Takes, write_artifact
 from tests.support.fake_graph import LABELS, OUTPUTS, load_fake
 from tests.support.made_session import assert_same, made_session
 from tests.support.record_parts import Head, Section, counted, rewritten, sections
 
 MAX_CHUNK_STEPS = 50
+TAKES: tuple[Takes, ...] = ("values", "rows", "frames", "spikes")
 PACKING = Packing(max_chunk_steps=MAX_CHUNK_STEPS)
 
 
@@ -32,6 +33,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_artifact(folder, "digits")
     write_artifact(folder, "counts", rule="spike_count")
     write_artifact(folder, "traces", rule="trace", takes_audio=False)
+    for takes in TAKES:
+        write_artifact(folder, takes, takes=takes)
     return folder
 
 
@@ -56,6 +59,57 @@ def spikes_record(model: Model) -> bytes:
 
 def unpacked(content: bytes, model: Model, *, imported: bool = True) -> Session:
     return PACKING.unpack(read(content), model, imported=imported)
+
+
+@pytest.mark.parametrize("float16", [False, True])
+@pytest.mark.parametrize(
+    ("takes", "kind"),
+    [("values", "values"), ("rows", "values"), ("rows", "spikes"), ("frames", "values"), ("frames", "audio")],
+)
+def test_a_session_of_values_is_packed_and_unpacked(folder: Path, takes: str, kind: str, float16: bool) -> None:
+    model = model_of(folder, takes)
+    session = made_session(model, kind=kind)
+    assert session.open_stream.kind == kind
+    packing = Packing(float16=float16)
+    record = packing.pack("abc", session)
+    restored = packing.unpack(read(record), model, imported=True)
+    if float16:  # only the score is as it was
+        assert packing.pack("abc", restored) == record
+    else:
+        assert_same(restored, session)
+
+
+@pytest.mark.parametrize("flags", [0, AUDIO | VALUES, SPIKES | VALUES, AUDIO | SPIKES | VALUES])
+def test_a_session_has_one_kind_of_input(folder: Path, flags: int) -> None:
+    model = model_of(folder, "values")
+    record = PACKING.pack("abc", made_session(model, kind="values"))
+    refuses(rewritten(record, {Head.flags: flags}), model, "exactly one kind of input")
+
+
+@pytest.mark.parametrize(
+    ("takes", "kind", "flags", "sentence"),
+    [
+        ("values", "values", SPIKES, "takes spikes, which its model does not"),
+        ("spikes", "spikes", VALUES, "takes values, which its model does not"),
+        ("rows", "values", AUDIO, "takes sound, but"),
+        ("rows", "values", AUDIO | RESAMPLER, "sample rates are not those of its model"),
+        ("rows", "values", VALUES | RESAMPLER, "sample rates are not those of its model"),
+        ("frames", "audio", VALUES | RESAMPLER, "takes values, but has sound that waits"),
+    ],
+)
+def test_a_kind_that_the_model_does_not_take_is_refused(
+    folder: Path, takes: str, kind: str, flags: int, sentence: str
+) -> None:
+    model = model_of(folder, takes)
+    record = PACKING.pack("abc", made_session(model, kind=kind))
+    refuses(rewritten(record, {Head.flags: flags}), model, sentence)
+
+
+def test_a_resampler_from_no_rate_is_refused(folder: Path) -> None:
+    model = model_of(folder, "rows")
+    record = PACKING.pack("abc", made_session(model, kind="values"))
+    head = {Head.flags: AUDIO | RESAMPLER, Head.rate: 8_000, Head.target: 0, Head.received: 1, Head.emitted: 1}
+    refuses(rewritten(record, head), model, "sample rates are not those of its model")
 
 
 def refuses(content: bytes, model: Model, sentence: str) -> None:

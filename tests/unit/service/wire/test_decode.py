@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 from hetsyn_client.events import MEDIA_TYPE, pack_events
+from hetsyn_client.frames import pack_frame
+from hetsyn_client.values import content_type, pack_values
 from service.errors import InputError, UnsupportedInput
-from service.wire.chunk import AudioChunk, SpikeChunk
+from service.wire.chunk import AudioChunk, SpikeChunk, ValuesChunk
 from service.wire.content_types import parse_content_type
 from service.wire.decode import decode_json, decode_query, decode_raw
 from service.wire.schema import Envelope, Reply
@@ -17,6 +19,7 @@ from tests.support.signals import sound
 from tests.support.wav import wav
 
 EVENTS = {"kind": "events", "steps": 3, "times": [0, 2], "units": [1, 1]}
+VALUES = {"kind": "values", "values": [[0.1, -2, 3e38], [1, 0.0, -1e-45]]}
 AUDIO = {"kind": "audio", "encoding": "pcm_s16le", "sample_rate": 8000, "data": "AAABAA=="}
 
 
@@ -56,6 +59,65 @@ def test_every_encoding_of_the_same_chunk_has_the_same_digest() -> None:
     assert decode_raw(MEDIA_TYPE, [], pack_events(3, [0, 2], [1, 1])).digest == decode_json(body(input=EVENTS)).digest
 
 
+def test_values_are_float32_in_either_encoding() -> None:
+    in_json = decode_json(body(input=VALUES))
+    packed, kind = pack_values(np.array(VALUES["values"], np.float32))
+    assert kind == "application/vnd.hetsyn.values;channels=3"
+    in_bytes = decode_raw(kind, [], packed)
+    in_frame = decode_raw("application/vnd.hetsyn.carried", [], pack_frame(b"odd", kind, packed))
+    for request in (in_json, in_bytes, in_frame):
+        assert isinstance(request.chunk, ValuesChunk)
+        assert request.chunk.values.dtype == np.float32
+        assert request.chunk.values.flags.aligned
+        np.testing.assert_array_equal(request.chunk.values, np.array(VALUES["values"], np.float32))
+        assert request.digest == in_json.digest
+    others = [[[0.1, -2], [3e38, 1], [0.0, -1e-45]], [[0.1, -2, 3e38], [1, 0.0, 0]]]
+    for other in others:  # another shape, or another number
+        assert decode_json(body(input={"kind": "values", "values": other})).digest != in_json.digest
+
+
+@pytest.mark.parametrize(
+    ("kind", "content", "sentence"),
+    [
+        ("", bytes(8), "the content type has no channels: send 'application/vnd.hetsyn.values;channels=3'"),
+        (";channels=x", bytes(8), "channels='x' is no number of channels"),
+        (";channels=0", bytes(8), "channels='0' is no number of channels"),
+        (";channels=1048577", bytes(8), "channels='1048577' is no number of channels"),
+        (";channels=+2", bytes(8), "is no number of channels"),
+        (";rate=8;channels=2", bytes(8), "has no parameter 'rate': it takes channels"),
+        (";channels=2", bytes(12), "12 bytes are not a whole number of rows of 2 float32: send whole rows"),
+        (";channels=2", bytes(7), "7 bytes are not a whole number of rows"),
+        (";channels=2", np.array([0, 1, 2, np.nan], "<f4").tobytes(), r"values\[1\]\[1\] is nan: send finite numbers"),
+        (";channels=2", np.array([0, -np.inf], "<f4").tobytes(), r"values\[0\]\[1\] is -inf: send finite numbers"),
+    ],
+)
+def test_packed_values_that_are_wrong(kind: str, content: bytes, sentence: str) -> None:
+    with pytest.raises(InputError, match=sentence):
+        decode_raw(f"application/vnd.hetsyn.values{kind}", [], content)
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        ([[1, 2], [1]], r"values\[1\] has 1 values, but values\[0\] has 2: send one for each channel"),
+        ([[], []], r"values\[0\] is empty: send one value for each channel$"),
+        ([[1], []], r"values\[1\] has 0 values"),
+        ([1, 2], r"input\.values\[0\]: send an array"),
+        ([[1, "2"]], r"input\.values\[0\]\[1\]: send a number"),
+        ([[1, 0], [True, 2]], r"input\.values\[1\]\[0\]: send a number"),
+        ([[1, None]], r"input\.values\[0\]\[1\]: send a number"),
+        ([[1, float("nan")]], r"input\.values\[0\]\[1\]: send a number"),
+        ([[1, float("-inf")]], r"input\.values\[0\]\[1\]: send a number"),
+        ([[0, 1], [3.5e38, 1]], r"values\[1\]\[0\] is 3\.5e\+38: send finite numbers that float32 can hold"),
+        ([[0, 10**400]], r"values.*: send"),
+    ],
+)
+@pytest.mark.parametrize("blanks", [0, 70_000])  # a body of another size takes another path
+def test_rows_of_values_that_are_wrong(values: list[Any], sentence: str, blanks: int) -> None:
+    with pytest.raises(InputError, match=sentence):
+        decode_json(body(input={"kind": "values", "values": values}) + b" " * blanks)
+
+
 def test_the_query_is_the_envelope_of_raw_bodies() -> None:
     query = [("session", "a.b"), ("model", "m"), ("version", "2"), ("form", "bank"), ("seq", "7"), ("end", "true")]
     envelope = decode_raw("audio/x-wav", query, wav(bytes(20))).envelope
@@ -71,6 +133,7 @@ def test_the_query_is_the_envelope_of_raw_bodies() -> None:
         {"input": {**EVENTS, "steps": 0, "times": [], "units": []}},
         {"input": {**AUDIO, "data": ""}},
         {"input": {"kind": "dense", "spikes": []}},
+        {"input": {"kind": "values", "values": []}},
     ],
 )
 def test_only_an_end_may_be_empty(empty: dict[str, Any]) -> None:
@@ -79,7 +142,7 @@ def test_only_an_end_may_be_empty(empty: dict[str, Any]) -> None:
         decode_json(body(**empty))
 
 
-@pytest.mark.parametrize("content_type", ["audio/wav", "audio/L16;rate=8000", MEDIA_TYPE])
+@pytest.mark.parametrize("content_type", ["audio/wav", "audio/L16;rate=8000", MEDIA_TYPE, content_type(3)])
 def test_only_an_end_may_have_an_empty_body(content_type: str) -> None:
     assert decode_raw(content_type, [("end", "true")], b"").chunk is None
     with pytest.raises(InputError, match="the chunk is empty"):

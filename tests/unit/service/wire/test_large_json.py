@@ -7,12 +7,14 @@ import random
 import tracemalloc
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.errors import HetsynError, InputError
 from service.wire import decode, large_json
+from service.wire.chunk import ValuesChunk
 from service.wire.decode import decode_json
 from tests.support.json_bombs import DECODED, REFUSED
 
@@ -47,6 +49,17 @@ def test_large_bodies_are_decoded_as_whole_ones(name: str, monkeypatch: pytest.M
     assert pieces.digest == decode_json(body).digest
 
 
+def test_large_rows_of_values_are_decoded_as_whole_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = np.random.default_rng(0).normal(size=(20_000, 3)).astype(np.float32)
+    body = json.dumps({"input": {"kind": "values", "values": values.tolist()}}).encode()
+    assert len(body) > LENGTH
+    pieces = decode_json(body)
+    assert isinstance(pieces.chunk, ValuesChunk)
+    np.testing.assert_array_equal(pieces.chunk.values, values)
+    monkeypatch.setattr(decode, "PIECE_BYTES", 4 * LENGTH)
+    assert pieces.digest == decode_json(body).digest
+
+
 def test_the_index_of_a_late_string_is_named() -> None:
     for body, sentence in {
         b'"events","steps":9,"times":[%b"1"' % (b"0," * 50_000): r"input\.times\[50000\]: send a number",
@@ -62,6 +75,8 @@ numbers: st.SearchStrategy[Any] = st.one_of(
 good = st.integers(0, 3)
 arrays = st.lists(st.one_of(good, good, good, good, numbers), max_size=12)
 rows = st.lists(st.one_of(st.lists(st.integers(0, 1), min_size=3, max_size=3), arrays), max_size=6)
+reals = st.one_of(st.integers(-9, 9), st.floats(width=32), st.sampled_from([1e39, True, None]))
+real_rows = st.lists(st.lists(reals, min_size=2, max_size=2), max_size=6)
 inputs = st.one_of(
     st.none(),
     st.fixed_dictionaries({"kind": st.just("events"), "steps": st.integers(0, 9), "times": arrays, "units": arrays}),
@@ -69,7 +84,8 @@ inputs = st.one_of(
         lambda pairs: {"kind": "events", "steps": 4, "times": [t for t, _ in pairs], "units": [i for _, i in pairs]}
     ),
     st.fixed_dictionaries({"kind": st.just("dense"), "spikes": st.one_of(rows, arrays)}),
-    st.fixed_dictionaries({"kind": st.sampled_from(["dense", "audio", "x"]), "times": arrays}),
+    st.fixed_dictionaries({"kind": st.just("values"), "values": st.one_of(real_rows, rows, arrays)}),
+    st.fixed_dictionaries({"kind": st.sampled_from(["dense", "values", "audio", "x"]), "times": arrays}),
 )
 bodies = st.fixed_dictionaries(
     {"end": st.just(True), "input": inputs},
@@ -135,6 +151,12 @@ def test_positions_are_those_in_the_whole_body(monkeypatch: pytest.MonkeyPatch) 
         '"dense", "spikes": [[0, 1], [0, 1], [0, 1], [0]]': r"spikes\[3\] has 1 values",
         '"dense", "spikes": [[0, 1], [0, 1], [0, 1], 5]': r"input\.spikes\[3\]: send an array",
         '"dense", "spikes": [[0, 1], [0, 1], [0, 1],]': r"input\.spikes\[3\] is empty",
+        '"values", "values": [[0, 1.5], [0, 1], [-2, 1], [0, 1e40]]': r"values\[3\]\[1\] is 1e\+40",
+        '"values", "values": [[0, 1.5], [0, 1], [-2, 1], [0]]': r"values\[3\] has 1 values, but values\[0\] has 2",
+        '"values", "values": [[0, 1.5], [0, 1], [-2, 1], 5]': r"input\.values\[3\]: send an array",
+        '"values", "values": [[0, 1.5], [0, 1], [-2, 1],]': r"input\.values\[3\] is empty",
+        '"values", "values": [[0, 1.5], [0, 1], [-2, NaN]]': r"input\.values\[2\]\[1\]: send a number",
+        '"values", "values": [[0, 1.5], [0, 1], [-2, true]]': r"input\.values\[2\]\[1\]: send a number",
         '"dense", "spikes": [[0, 1], [0, 1], [0, null]]': r"input\.spikes\[2\]\[1\]: send a number",
     }.items():
         with pytest.raises(InputError, match=sentence):

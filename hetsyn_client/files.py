@@ -1,0 +1,179 @@
+"""Files to stream: a recording, or the spikes or values of one stream.
+
+.wav    16-bit PCM
+.npy    numbers [steps, channels]
+.csv    a row a step and a column a channel, with a line of names above them or without
+.npz    ``values`` [steps, channels]; or ``spikes``, 0 or 1, [steps, channels]; or ``times`` and ``units`` [spikes],
+        the times in steps if they are integers, else in seconds, and optionally ``steps``, the length
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hetsyn_client.bodies import Body, events_body, sound_body, values_body
+from hetsyn_client.errors import InputError
+from hetsyn_client.events import Integers, sort_events
+from hetsyn_client.wav import Pcm, read_wav
+
+SUFFIXES = (".npz", ".npy", ".csv")
+"""Of files with spikes or values; any other file is a recording."""
+
+
+class FileChunk(NamedTuple):
+    """A chunk of a file.
+
+    Attributes:
+        body: to send.
+        until_s: the time in the file, in seconds, at which the chunk ends.
+        is_last: whether it ends the file.
+    """
+
+    body: Body
+    until_s: float
+    is_last: bool
+
+
+class Spikes(NamedTuple):
+    """The spikes of a file.
+
+    Attributes:
+        steps: length of the file.
+        step: int64 [spikes], ascending.
+        unit: int64 [spikes].
+    """
+
+    steps: int
+    step: Integers
+    unit: Integers
+
+
+def recording_chunks(path: Path, chunk_s: float) -> Iterator[FileChunk]:
+    """The chunks of a WAV file.
+
+    Args:
+        path: of the file.
+        chunk_s: length of a chunk.
+
+    Raises:
+        InputError: not a WAV file of 16-bit PCM.
+    """
+    samples, rate_hz = _mono(read_wav(path.read_bytes()))
+    length = max(1, round(chunk_s * rate_hz))
+    begins = range(0, max(1, len(samples)), length)
+    for begin in begins:
+        piece = samples[begin : begin + length]
+        yield FileChunk(sound_body(piece, rate_hz), (begin + len(piece)) / rate_hz, begin == begins[-1])
+
+
+def step_chunks(path: Path, chunk_s: float, step_s: float, *, takes_values: bool) -> Iterator[FileChunk]:
+    """The chunks of a file of spikes or values.
+
+    Args:
+        path: of the file; see the head of this module.
+        chunk_s: length of a chunk.
+        step_s: length of a step of the model.
+        takes_values: the model takes values. Else zeros and ones are spikes.
+
+    Raises:
+        InputError: the file is not as described there, or has values and the model takes spikes.
+    """
+    content = _read(path, step_s)
+    if not takes_values and not isinstance(content, Spikes):
+        content = _as_spikes(path, content)
+    steps = content.steps if isinstance(content, Spikes) else len(content)
+    if not steps:
+        raise InputError(f"{path}: has no steps: give a file with input")
+    length = max(1, round(chunk_s / step_s))
+    begins = range(0, steps, length)
+    for begin in begins:
+        end = min(steps, begin + length)
+        if isinstance(content, Spikes):
+            first, last = np.searchsorted(content.step, (begin, end))
+            body = events_body(end - begin, content.step[first:last] - begin, content.unit[first:last])
+        else:
+            body = values_body(content[begin:end])
+        yield FileChunk(body, end * step_s, end == steps)
+
+
+def _read(path: Path, step_s: float) -> Spikes | NDArray[Any]:
+    """The spikes of a file, or its numbers [steps, channels]."""
+    suffix = path.suffix.lower()
+    try:
+        if suffix == ".csv":
+            return _matrix(path, _read_csv(path))
+        loaded = np.load(path, allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            return _matrix(path, loaded)
+        with loaded:
+            arrays = {name: loaded[name] for name in loaded.files}
+    except (OSError, ValueError, EOFError) as error:
+        raise InputError(f"{path}: cannot be read as {suffix[1:]} ({error!s:.200}): write it with numpy") from error
+    if "values" in arrays:
+        return _matrix(path, arrays["values"])
+    if "spikes" in arrays:
+        return _as_spikes(path, _matrix(path, arrays["spikes"]))
+    if "times" in arrays and "units" in arrays:
+        return _events(path, arrays, step_s)
+    names = ", ".join(arrays) or "no array"
+    raise InputError(f"{path}: has {names}: save values, or spikes, [steps, channels], or times and units")
+
+
+def _read_csv(path: Path) -> NDArray[np.float64]:
+    with path.open(encoding="utf-8-sig") as file:
+        first = file.readline().split(",")
+    try:
+        names = 0 if [float(text) for text in first] else 1
+    except ValueError:
+        names = 1
+    try:
+        return np.loadtxt(path, delimiter=",", skiprows=names, ndmin=2, encoding="utf-8-sig")
+    except ValueError as error:
+        raise InputError(f"{path}: {error}: give one column of numbers for each channel, and no others") from error
+
+
+def _matrix(path: Path, array: NDArray[Any]) -> NDArray[Any]:
+    if array.ndim != 2 or array.dtype.kind not in "biuf":
+        raise InputError(f"{path}: has {array.dtype} {list(array.shape)}: give one stream, numbers [steps, channels]")
+    return array
+
+
+def _as_spikes(path: Path, matrix: NDArray[Any]) -> Spikes:
+    other = np.argwhere((matrix != 0) & (matrix != 1))
+    if len(other):
+        t, i = (int(index) for index in other[0])
+        raise InputError(f"{path}: step {t}, channel {i} is {matrix[t, i]:g}: spikes are 0 or 1")
+    step, unit = np.nonzero(matrix)
+    return Spikes(len(matrix), step.astype(np.int64), unit.astype(np.int64))
+
+
+def _events(path: Path, arrays: Mapping[str, NDArray[Any]], step_s: float) -> Spikes:
+    times, units = arrays["times"], arrays["units"]
+    if times.ndim != 1 or units.ndim != 1 or times.dtype.kind not in "iuf":
+        raise InputError(f"{path}: times and units are not numbers [spikes]: save one of each for every spike")
+    if times.dtype.kind == "f":
+        times = np.floor(times / step_s + 1e-9)  # a time on a step's beginning is in this step, whatever its last bit
+    steps = int(arrays["steps"]) if "steps" in arrays and arrays["steps"].ndim == 0 else int(times.max(initial=-1)) + 1
+    try:
+        return Spikes(steps, *sort_events(steps, times, units))
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+
+
+def _mono(sound: Pcm) -> tuple[NDArray[np.int16], int]:
+    """Samples [n] of one channel, or of the mean of two, and their rate in Hz.
+
+    Raises:
+        InputError: not a whole number of samples of every channel.
+    """
+    if len(sound.content) % (2 * sound.channels):
+        raise InputError(f"{len(sound.content)} bytes are not a whole number of samples: send the whole file")
+    samples = np.frombuffer(sound.content, "<i2")
+    if sound.channels > 1:
+        samples = np.round(samples.reshape(-1, sound.channels).mean(axis=1)).astype(np.int16)
+    return samples, sound.rate_hz

@@ -1,0 +1,67 @@
+"""Rows of values as ``application/vnd.hetsyn.values``: float32, little endian, one row a step, one after the other.
+
+The content type says how many numbers a row has: ``application/vnd.hetsyn.values;channels=3``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hetsyn_client.errors import InputError
+
+MEDIA_TYPE = "application/vnd.hetsyn.values"
+
+Values = NDArray[np.float32]
+
+
+def content_type(channels: int) -> str:
+    """The content type of rows.
+
+    Args:
+        channels: numbers in a row.
+    """
+    return f"{MEDIA_TYPE};channels={channels}"
+
+
+def pack_values(values: Sequence[Sequence[float]] | NDArray[Any]) -> tuple[bytes, str]:
+    """The packed form of rows, and its content type.
+
+    Args:
+        values: [steps, channels], finite numbers.
+
+    Raises:
+        InputError: other than such a matrix, or a number that float32 cannot hold; names the index.
+    """
+    try:
+        rows = np.asarray(values)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise InputError(f"the values are no matrix of numbers ({error}): send one row a step, all alike") from error
+    if rows.dtype.kind not in "biuf" or rows.ndim != 2 or not rows.shape[1]:
+        raise InputError(
+            f"the values have shape {list(rows.shape)} and type {rows.dtype}: send numbers [steps, channels]"
+        )
+    return check_values(rows).astype("<f4").tobytes(), content_type(rows.shape[1])
+
+
+def check_values(numbers: NDArray[Any], first: int = 0) -> Values:
+    """Rows as float32.
+
+    Args:
+        numbers: [steps, channels].
+        first: step of the first row, for the message.
+
+    Raises:
+        InputError: a number is not finite, or beyond float32; names the index.
+    """
+    with np.errstate(over="ignore"):
+        values: Values = numbers.astype(np.float32)
+    if not np.isfinite(values).all():
+        t, i = (int(index) for index in np.argwhere(~np.isfinite(values))[0])
+        raise InputError(
+            f"values[{first + t}][{i}] is {numbers[t, i]:g}: send finite numbers that float32 can hold, up to 3.4e38"
+        )
+    return values

@@ -1,0 +1,75 @@
+"""A few places for slow work, at which clients take turns."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import OrderedDict, deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from math import inf
+
+from service.admission.permits import waited_too_long
+
+
+class Turns:
+    """Places, each for one work at a time. A place that becomes free goes to the next client, not to the next work.
+
+    So a client waits for one work of each other client, however many those have. Used from one event loop.
+
+    Args:
+        places: works that run at the same time.
+    """
+
+    def __init__(self, places: int) -> None:
+        self._free = places
+        self._waiting: OrderedDict[str, deque[asyncio.Future[None]]] = OrderedDict()
+
+    @asynccontextmanager
+    async def turn(self, client: str, due_s: float = inf) -> AsyncIterator[None]:
+        """A context that has a place.
+
+        Args:
+            client: whose work it is (``fair_share.client_of``).
+            due_s: when the turn has to come at the latest, in seconds of ``time.monotonic``.
+
+        Raises:
+            Overloaded: the turn did not come in time.
+        """
+        if self._free:
+            self._free -= 1
+        else:
+            await self._wait(client, due_s)
+        try:
+            yield
+        finally:
+            self._give_back()
+
+    async def _wait(self, client: str, due_s: float) -> None:
+        turn = asyncio.get_running_loop().create_future()
+        row = self._waiting.setdefault(client, deque())
+        row.append(turn)
+        try:
+            async with asyncio.timeout(None if due_s == inf else max(0.0, due_s - time.monotonic())):
+                await turn
+        except BaseException as error:
+            if turn.done() and not turn.cancelled():
+                self._give_back()  # the place came at the same moment
+            elif turn in row:
+                row.remove(turn)
+                if not row and self._waiting.get(client) is row:
+                    del self._waiting[client]
+            if isinstance(error, TimeoutError):
+                raise waited_too_long() from None
+            raise
+
+    def _give_back(self) -> None:
+        while self._waiting:
+            client, row = self._waiting.popitem(last=False)
+            turn = row.popleft()
+            if row:
+                self._waiting[client] = row
+            if not turn.done():  # else its work was cancelled a moment ago
+                turn.set_result(None)
+                return
+        self._free += 1

@@ -1,0 +1,145 @@
+"""Values over a real network: a real ONNX graph, the client, ``hetsyn stream``, ``hetsyn bench``, and restarts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from hetsyn_client import InputError, ServiceProblem, StreamingClient
+from hetsyn_client.commands import stream
+from hetsyn_client.loadtest.commands import bench
+from service.app import create_app
+from service.carried.keys import CarryKeys
+from service.models.catalog import ModelCatalog
+from service.runtime.onnx import Array
+from tests.support.artifact import write_artifact
+from tests.support.fake_graph import CHANNELS, TAIL, load_fake
+from tests.support.leaky_values import TOLERANCE, expected, write_leaky
+from tests.support.product import make_settings
+from tests.support.running_server import running, serving
+
+STEPS = 60
+SILENCE = np.zeros((TAIL, CHANNELS), np.float32)
+
+
+def rows(seed: int, steps: int = STEPS) -> Array:
+    return np.random.default_rng(seed).normal(size=(steps, CHANNELS)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    models = tmp_path_factory.mktemp("models")
+    write_leaky(models)
+    return models
+
+
+@pytest.fixture(scope="module")
+def url(folder: Path) -> Iterator[str]:
+    app = create_app(make_settings(folder), ModelCatalog(folder), keys=CarryKeys([bytes(32)]))
+    with serving(app) as url:
+        yield url
+
+
+def test_any_chunks_in_any_company_have_the_answer_of_the_equation(url: str) -> None:
+    def one_stream(seed: int) -> list[float]:
+        rng = np.random.default_rng(seed)
+        cuts = sorted(rng.choice(STEPS - 1, rng.integers(1, 9), replace=False) + 1)
+        with StreamingClient(url) as client, client.session(carry=seed % 2 == 1) as session:
+            for part in np.split(rows(seed), cuts):
+                session.send_values(part if seed % 3 else part.tolist())
+            probabilities: list[float] = session.end()["probabilities"]
+            return probabilities
+
+    with ThreadPoolExecutor(8) as threads:
+        answers = list(threads.map(one_stream, range(24)))
+    for seed, answer in enumerate(answers):
+        np.testing.assert_allclose(answer, expected(np.concatenate([rows(seed), SILENCE])), atol=TOLERANCE)
+
+
+def test_every_encoding_has_the_same_answer(url: str) -> None:
+    ones = (rows(0) > 0.5).astype(np.float32)
+    times, units = ones.nonzero()
+    with StreamingClient(url) as client:
+        packed = client.infer_values(ones, end=True)
+        as_events = client.infer_events(STEPS, times, units, end=True)
+        carried = client.infer_values(ones, end=True, carry=True)
+    in_json = {"values": ones.tolist(), "dense": ones.astype(int).tolist()}
+    for kind, matrix in in_json.items():
+        chunk = {"kind": kind, "spikes" if kind == "dense" else "values": matrix}
+        answer = httpx.post(f"{url}/infer", json={"end": True, "input": chunk}).json()
+        assert answer["probabilities"] == packed["probabilities"]
+    assert as_events["probabilities"] == carried["probabilities"] == packed["probabilities"]
+
+
+def test_a_chunk_that_comes_again_counts_once(url: str) -> None:
+    values = rows(3)
+    with StreamingClient(url) as client:
+        for seq, part in enumerate(np.split(values, 3)):
+            end = seq == 2
+            first = client.infer_values(part, session="again", seq=seq, end=end)
+            assert client.infer_values(part.tolist(), session="again", seq=seq, end=end) == first
+            with pytest.raises(ServiceProblem, match="other content") as caught:
+                client.infer_values(2 * part, session="again", seq=seq, end=end)
+            assert caught.value.status == 409
+    np.testing.assert_allclose(first["probabilities"], expected(np.concatenate([values, SILENCE])), atol=TOLERANCE)
+
+
+@contextmanager
+def with_store(folder: Path, store: Path) -> Iterator[str]:
+    settings = make_settings(folder, store=f"file://{store}")
+    with serving(create_app(settings, ModelCatalog(folder))) as url:
+        yield url
+
+
+def test_a_session_survives_a_restart_and_moves_to_another_server(folder: Path, tmp_path: Path) -> None:
+    values = rows(5)
+    expected_after = expected(np.concatenate([values, SILENCE]))
+    with with_store(folder, tmp_path / "sessions.db") as url, StreamingClient(url) as client:
+        client.infer_values(values[:17], session="kept", seq=0)
+    with with_store(folder, tmp_path / "sessions.db") as url, StreamingClient(url) as client:
+        client.infer_values(values[17:40], session="kept", seq=1)
+        record = httpx.get(f"{url}/sessions/kept/state").content
+        ended = client.infer_values(values[40:], session="kept", seq=2, end=True)
+    with running(folder) as url, StreamingClient(url) as client:
+        headers = {"Content-Type": "application/vnd.hetsyn.session"}
+        assert httpx.put(f"{url}/sessions/kept/state", content=record, headers=headers).status_code == 201
+        moved = client.infer_values(values[40:], session="kept", seq=2, end=True)
+    assert moved["probabilities"] == ended["probabilities"]
+    np.testing.assert_allclose(ended["probabilities"], expected_after, atol=TOLERANCE)
+
+
+def test_a_file_is_streamed_from_a_terminal(url: str, tmp_path: Path) -> None:
+    np.savetxt(tmp_path / "sensor.csv", rows(1), delimiter=",", header=",".join("abcdef"), comments="")
+    result = CliRunner().invoke(stream, [str(tmp_path / "sensor.csv"), url, "--no-realtime"])
+    assert result.exit_code == 0, result.output
+    label = ("one", "two", "three")[int(expected(np.concatenate([rows(1), SILENCE])).argmax())]
+    assert f"sensor.csv: {label}  " in result.output
+    (tmp_path / "wrong.csv").write_text("1,2\n3,4\n")
+    refused = CliRunner().invoke(stream, [str(tmp_path / "wrong.csv"), url, "--no-realtime"])
+    assert isinstance(refused.exception, ServiceProblem)
+    assert "the rows have 2 values, but model 'leaky' takes 6 a step" in str(refused.exception)
+
+
+def test_values_for_a_model_of_spikes_are_refused_before_they_are_sent(tmp_path: Path) -> None:
+    write_artifact(tmp_path / "models", "digits")
+    np.save(tmp_path / "a.npy", rows(0))
+    with running(tmp_path / "models", load_fake) as url, StreamingClient(url) as client:
+        with pytest.raises(InputError, match="spikes are 0 or 1"):
+            list(client.stream_file(tmp_path / "a.npy"))
+        np.save(tmp_path / "a.npy", rows(0) > 0)
+        assert list(client.stream_file(tmp_path / "a.npy"))[-1]["total_steps"] == STEPS + TAIL
+
+
+def test_a_model_of_values_is_put_under_load(url: str) -> None:
+    arguments = [url, "--warmup-s", "0.1", "--closed", "4", "--duration-s", "0.5", "--form", "exact"]
+    result = CliRunner().invoke(bench, arguments, env={"COLUMNS": "120"})
+    assert result.exit_code == 0, result.output
+    assert "leaky 1, exact: sines of 0.5 to 5 Hz, 10 steps of 6 values" in result.output
+    assert "errors" not in result.output

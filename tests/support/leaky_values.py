@@ -1,0 +1,85 @@
+"""A network of values as a real ONNX graph: leaky integrators, and what they answer, from their equation.
+
+potential(t) = KAPPA * potential(t-1) + values(t) @ WEIGHTS; score = the last potential; probabilities = softmax(score)
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from export.build import GraphBuilder
+from service.contract.graph_io import (
+    BATCH,
+    LONGEST,
+    NEXT_STATE,
+    NEXT_STEP,
+    PROBABILITIES,
+    READOUT,
+    SCORES,
+    STATE,
+    STEP,
+    STEPS,
+    VALUES,
+)
+from service.runtime.onnx import Array
+from tests.support.artifact import write_artifact
+from tests.support.artifact_file import rewrite
+from tests.support.fake_graph import CHANNELS, OUTPUTS
+
+KAPPA = 0.9
+TOLERANCE = 1e-5
+WEIGHTS = np.cos(np.arange(CHANNELS * OUTPUTS)).reshape(CHANNELS, OUTPUTS).astype(np.float32)
+
+
+def write_leaky(models: Path, name: str = "leaky") -> Path:
+    """Write an artifact of the graph, for the fakes' state ``out.potential | decision.score``."""
+    folder = write_artifact(models, name, takes="values", rule="last", forms=["exact"])
+    rewrite(folder, "exact.onnx", _graph())
+    return folder
+
+
+def expected(values: Array) -> Array:
+    """Probabilities after rows of values [steps, channels]."""
+    potential = np.zeros(OUTPUTS)
+    for row in values:
+        potential = KAPPA * potential + row @ WEIGHTS
+    powers = np.exp(potential - potential.max())
+    return np.asarray(powers / powers.sum())
+
+
+def _graph() -> bytes:
+    graph = GraphBuilder("leaky")
+    graph.input(VALUES, "float32", [BATCH, LONGEST, CHANNELS])
+    graph.input(STEPS, "int64", [BATCH])
+    graph.input(STATE, "float32", [BATCH, 2 * OUTPUTS])
+    graph.input(STEP, "int64", [BATCH])
+    drive = graph.node("MatMul", VALUES, graph.constant(WEIGHTS))
+    length = graph.node("Squeeze", graph.size_of(VALUES, 1), graph.constant([0], "int64"))
+    ticks = graph.node("Range", graph.constant(0, "int64"), length, graph.constant(1, "int64"))
+    # a stream whose chunk is shorter keeps its state through the steps that it lacks
+    active = graph.node("Less", graph.unsqueeze(ticks, 0), graph.unsqueeze(STEPS, 1))
+    before = graph.node("Slice", STATE, *(graph.constant([n], "int64") for n in (0, OUTPUTS, 1)))
+    after, readout = graph.node(
+        "Scan", before, drive, active, outputs=2,
+        body=_step().graph(), num_scan_inputs=2, scan_input_axes=[1, 1], scan_output_axes=[1],
+    )  # fmt: skip
+    graph.output(NEXT_STATE, "float32", [BATCH, 2 * OUTPUTS], graph.node("Concat", after, after, axis=1))
+    graph.output(NEXT_STEP, "int64", [BATCH], graph.node("Add", STEP, STEPS))
+    graph.output(SCORES, "float32", [BATCH, OUTPUTS], after)
+    graph.output(PROBABILITIES, "float32", [BATCH, OUTPUTS], graph.node("Softmax", after, axis=1))
+    graph.output(READOUT, "float32", [BATCH, LONGEST, OUTPUTS], readout)
+    return graph.model()
+
+
+def _step() -> GraphBuilder:
+    body = GraphBuilder("step")
+    before = body.input("before", "float32", [BATCH, OUTPUTS])
+    drive = body.input("drive", "float32", [BATCH, OUTPUTS])
+    active = body.input("active", "bool", [BATCH])
+    moved = body.node("Add", body.node("Mul", before, body.constant(KAPPA, "float32")), drive)
+    after = body.node("Where", body.unsqueeze(active, 1), moved, before)
+    body.output("after", "float32", [BATCH, OUTPUTS], after)
+    body.output("potential", "float32", [BATCH, OUTPUTS], after)
+    return body

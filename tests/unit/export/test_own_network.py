@@ -1,0 +1,196 @@
+"""A network of one's own: what is written, what is the default, and a sentence for what does not fit."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import export
+from export.evaluation import Evaluation
+from export.folder import ExportError
+from export.own_network import load_network
+from export.parity import Streams
+from hetsyn_model import DecisionSpec, Network, NetworkSpec, NeuronSpec
+from hetsyn_model.spec import Rule
+from hetsyn_model.training.checkpoint import Checkpoint
+from service.contract.artifact import Artifact
+from tests.support.networks import neuron_of, set_own
+
+LABELS = ["left", "right"]
+
+
+def network(neuron: NeuronSpec | None = None, rule: Rule = "sum_softmax") -> Network:
+    spec = NetworkSpec(6, (5,), 2, neuron=neuron or NeuronSpec(), decision=DecisionSpec(rule))
+    return Network(spec, seed=0)
+
+
+def spikes(count: int = 3, steps: int = 12, channels: int = 6) -> torch.Tensor:
+    return (torch.rand(count, steps, channels, generator=torch.Generator().manual_seed(0)) < 0.3).float()
+
+
+def test_an_artifact_says_what_it_is(tmp_path: Path) -> None:
+    made = network()
+    reports = export.export_network(
+        made,
+        out=tmp_path / "side/2",
+        labels=LABELS,
+        examples=(spikes(), [0, 1, 1]),
+        description="which side",
+        input_description="three electrodes a side",
+        tail_steps=4,
+        provenance={"subject": 7},
+    )
+    manifest = Artifact.open(tmp_path / "side/2").manifest
+    assert (manifest.name, manifest.version, manifest.labels) == ("side", "2", ("left", "right"))
+    assert (manifest.description, manifest.input.description) == ("which side", "three electrodes a side")
+    assert manifest.decision.tail_steps == 4
+    assert manifest.provenance["subject"] == 7
+    assert [report.form for report in reports] == ["exact", "bank"]
+    assert reports[0].accuracy in (0.0, 1 / 3, 2 / 3, 1.0)
+    assert not made.banks
+
+
+@pytest.mark.parametrize("form", ["exact", "bank"])
+def test_one_form_can_be_written_alone(tmp_path: Path, form: Any) -> None:
+    (report,) = export.export_network(network(), out=str(tmp_path / "side/1"), labels=LABELS, form=form)
+    manifest = Artifact.open(tmp_path / "side/1").manifest
+    assert (list(manifest.forms), manifest.default_form, report.form) == ([form], form, form)
+    assert (report.spike_mismatch is None) == (form == "bank")
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [("hetsyn", "bank"), ("lif", "exact"), ("lif-zero-own", "exact"), ("homneu", "bank"), ("cubalif-zero", "bank")],
+)
+def test_the_smaller_state_is_the_default(tmp_path: Path, kind: str, expected: str) -> None:
+    made = network(neuron_of(kind))
+    set_own(made, kind)
+    exact, bank = export.export_network(made, out=tmp_path / "m/1", labels=LABELS, examples=spikes())
+    assert Artifact.open(tmp_path / "m/1").manifest.default_form == expected
+    assert (exact.state_bytes <= bank.state_bytes) == (expected == "exact")
+
+
+def test_exact_is_the_default_where_the_bank_is_not_smaller(tmp_path: Path) -> None:
+    """As of a snnTorch network: one decay, no recurrence, and so 4 bytes a neuron for the current in both forms."""
+    spec = NetworkSpec(6, (5,), 2, recurrent=False, neuron=NeuronSpec(decays="shared", tied=True))
+    exact, bank = export.export_network(Network(spec), out=tmp_path / "m/1", labels=LABELS)
+    assert exact.state_bytes == bank.state_bytes
+    assert Artifact.open(tmp_path / "m/1").manifest.default_form == "exact"
+
+
+def test_a_plain_lif_keeps_membrane_and_spikes_alone(tmp_path: Path) -> None:
+    export.export_network(network(neuron_of("lif-zero")), out=tmp_path / "m/1", labels=LABELS, form="exact")
+    state = Artifact.open(tmp_path / "m/1").manifest.forms["exact"].state
+    assert [(tensor.name, tensor.shape) for tensor in state] == [
+        ("hidden1.membrane", (5,)), ("hidden1.spikes", (5,)), ("readout.membrane", (2,)),
+        ("decision.score_low", (2,)), ("decision.score", (2,)), ("decision.step", ()),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "examples",
+    [
+        spikes().numpy().astype(np.uint8),
+        {"spikes": spikes().numpy(), "labels": np.array([0, 1, 0]), "steps": np.array([12, 3, 5])},
+        Evaluation(Streams(spikes(), torch.tensor([12, 12, 2]))),
+        spikes().bool(),
+    ],
+)
+def test_examples_come_in_several_shapes(tmp_path: Path, examples: object) -> None:
+    export.export_network(network(), out=tmp_path / "m/1", labels=LABELS, examples=examples, form="exact")
+    golden = np.load(tmp_path / "m/1/golden.npz")
+    assert np.array_equal(golden["spikes"], spikes().numpy()[:, : golden["spikes"].shape[1]])
+
+
+def with_value(parameter: str, value: float) -> Network:
+    made = network()
+    with torch.no_grad():
+        getattr(made.layer("hidden1"), parameter)[0] = value
+    return made
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ({"labels": ["a"]}, "1 label for 2 outputs: give one label an output"),
+        ({"labels": ["a", "b", "c"]}, "3 labels for 2 outputs"),
+        ({"labels": "ab"}, "labels are one text, 'ab': give a list of names"),
+        ({"labels": ["a", "a"]}, "label 'a' stands for two outputs"),
+        ({"labels": ["a", " "]}, "a label is empty"),
+        ({"form": "dense"}, "form 'dense': give exact, bank or both"),
+        ({"examples": spikes(channels=7)}, r"spikes of shape \(3, 12, 7\): give .* 6 channels"),
+        ({"examples": spikes()[0]}, r"spikes of shape \(12, 6\): give spikes \[stream, step, channel\]"),
+        ({"examples": spikes() * 0.5}, "other values than 0 and 1"),
+        ({"examples": spikes() * float("nan")}, "other values than 0 and 1"),
+        ({"examples": (spikes(), [0, 1])}, r"labels of shape \(2,\), int64: give one whole number a stream, 3"),
+        ({"examples": (spikes(), [0, 1, 2])}, "labels are from 0 to 2: give numbers from 0 to 1"),
+        ({"examples": {"spikes": spikes(), "steps": np.array([0, 1, 2])}}, "steps are from 0 to 2: give .* 1 to 12"),
+        ({"examples": {"x": 1}}, "examples have x: name the array spikes"),
+        ({"examples": "data.npz"}, "spikes are no array of numbers"),
+        ({"network": with_value("w_in", float("nan"))}, "hidden1.w_in has values that are not finite"),
+        ({"network": with_value("r_in", 1.5)}, r"hidden1.r_in has decays outside \[0, 1\]: call network.clamp_decays_"),
+        ({"network": with_value("kappa", -0.5)}, r"hidden1.kappa has decays outside \[0, 1\]"),
+        ({"network": nn.Linear(6, 2)}, "a Linear is no hetsyn Network: export_step takes any torch module"),
+        ({"out": "my model/1"}, "name 'my model': write to a folder NAME/VERSION"),
+    ],
+)
+def test_what_does_not_fit_gets_one_sentence(tmp_path: Path, arguments: dict[str, Any], sentence: str) -> None:
+    given: dict[str, Any] = {"network": network(), "labels": LABELS} | arguments
+    out = tmp_path / given.pop("out", "m/1")
+    with pytest.raises(ExportError, match=sentence) as raised:
+        export.export_network(given.pop("network"), out=out, **given)
+    assert "\n" not in str(raised.value)
+    assert list(tmp_path.rglob("*")) == []
+
+
+def test_a_trace_needs_no_labels(tmp_path: Path) -> None:
+    export.export_network(network(rule="trace"), out=tmp_path / "m/1", labels=[], form="exact")
+    assert Artifact.open(tmp_path / "m/1").manifest.labels == ()
+
+
+def test_a_saved_network_is_read(tmp_path: Path) -> None:
+    made = network(neuron_of("lif-own"))
+    set_own(made, "lif-own")
+    torch.save(made.save(), tmp_path / "net.pt")
+    loaded = load_network(tmp_path / "net.pt")
+    assert loaded is not None
+    for name, tensor in made.state_dict().items():
+        assert torch.equal(tensor, loaded.state_dict()[name]), name
+    (tmp_path / "best.pt").write_bytes(Checkpoint(made, None, 0, None).to_bytes())
+    assert load_network(tmp_path / "best.pt") is None
+
+
+@pytest.mark.parametrize(
+    ("saved", "sentence"),
+    [
+        (lambda: network(), "a whole object, which would run code .* torch.save\\(network.save\\(\\), FILE\\)"),
+        (lambda: nn.Linear(2, 2), "any other torch module through export.export_step"),
+        (lambda: network().state_dict(), "tensors alone, without the network's description"),
+        (lambda: [1, 2], "a list, not a network: save it by"),
+        (lambda: {"spec": 1, "banks": {}, "tensors": {}}, r"not a result of Network.save\(\)"),
+        (lambda: {**network().save(), "tensors": {}}, r"not a result of Network.save\(\)"),
+        (lambda: {**network().save(), "spec": {"channels": 1}}, r"not a result of Network.save\(\)"),
+    ],
+)
+def test_another_file_gets_one_sentence(tmp_path: Path, saved: Any, sentence: str) -> None:
+    torch.save(saved(), tmp_path / "net.pt")
+    with pytest.raises(ExportError, match=sentence) as raised:
+        load_network(tmp_path / "net.pt")
+    assert "\n" not in str(raised.value)
+
+
+def test_a_file_that_is_none_gets_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "net.pt").write_bytes(b"no network")
+    for path, sentence in (
+        (tmp_path / "net.pt", "not a file of torch.save"),
+        (tmp_path / "none.pt", "cannot be read (No such file or directory)"),
+        (tmp_path, "is a folder: give a file"),
+    ):
+        with pytest.raises(ExportError, match=re.escape(sentence)):
+            load_network(path)

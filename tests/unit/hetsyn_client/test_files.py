@@ -1,0 +1,148 @@
+"""Files to stream, cut into chunks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+
+from hetsyn_client.client import StreamingClient
+from hetsyn_client.errors import InputError, NotFound
+from hetsyn_client.files import step_chunks
+from service.wire.chunk import SpikeChunk, ValuesChunk
+from service.wire.decode import decode_raw
+from tests.support.signals import sound
+from tests.support.wav import wav
+
+VALUES = np.random.default_rng(0).normal(size=(25, 3)).astype(np.float32)
+SPIKES = (np.random.default_rng(1).random((25, 3)) < 0.3).astype(np.uint8)
+STEP_S = 0.01
+
+
+def chunks(path: Path, *, takes_values: bool, chunk_s: float = 0.1) -> list[Any]:
+    """The chunks, as a server decodes them."""
+    parts = list(step_chunks(path, chunk_s, STEP_S, takes_values=takes_values))
+    assert [part.is_last for part in parts] == [False] * (len(parts) - 1) + [True]
+    assert parts[-1].until_s == pytest.approx(0.25)
+    return [decode_raw(part.body.content_type, [], part.body.content).chunk for part in parts]
+
+
+def values_of(path: Path) -> Any:
+    parts = chunks(path, takes_values=True)
+    assert all(isinstance(part, ValuesChunk) for part in parts)
+    assert [part.steps for part in parts] == [10, 10, 5]
+    return np.concatenate([part.values for part in parts])
+
+
+def spikes_of(path: Path, *, takes_values: bool = False) -> Any:
+    parts = chunks(path, takes_values=takes_values)
+    assert all(isinstance(part, SpikeChunk) for part in parts)
+    assert [part.steps for part in parts] == [10, 10, 5]
+    matrix = np.zeros((25, 3), np.uint8)
+    for index, part in enumerate(parts):
+        matrix[10 * index + part.step, part.unit] = 1
+    return matrix
+
+
+def test_values_of_every_kind_of_file(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", VALUES)
+    np.savez(tmp_path / "b.npz", values=VALUES)
+    np.savetxt(tmp_path / "c.csv", VALUES, delimiter=",")
+    np.savetxt(tmp_path / "d.CSV", VALUES, delimiter=",", header="x,y,z", comments="")
+    np.savetxt(tmp_path / "e.csv", VALUES, delimiter=",", header="\ufeff1,y,z", comments="", encoding="utf-8")
+    for path in sorted(tmp_path.iterdir()):
+        np.testing.assert_array_equal(values_of(path), VALUES)
+
+
+def test_spikes_of_every_kind_of_file(tmp_path: Path) -> None:
+    step, unit = SPIKES.nonzero()
+    seconds = (step + np.random.default_rng(2).random(len(step))) * STEP_S
+    np.save(tmp_path / "a.npy", SPIKES)
+    np.save(tmp_path / "b.npy", SPIKES.astype(bool))
+    np.savetxt(tmp_path / "c.csv", SPIKES, delimiter=",")
+    np.savez(tmp_path / "d.npz", spikes=SPIKES)
+    np.savez(tmp_path / "e.npz", times=step, units=unit, steps=25)
+    np.savez(tmp_path / "f.npz", times=seconds, units=unit, steps=25)
+    np.savez(tmp_path / "g.npz", times=step * STEP_S, units=unit, steps=25)  # on the edges of steps
+    for path in sorted(tmp_path.iterdir()):
+        np.testing.assert_array_equal(spikes_of(path), SPIKES)
+    np.testing.assert_array_equal(values_of(tmp_path / "a.npy"), SPIKES)
+    for name in "defg":  # what says that it has spikes is sent as spikes
+        np.testing.assert_array_equal(spikes_of(tmp_path / f"{name}.npz", takes_values=True), SPIKES)
+
+
+def saved(**arrays: Any) -> Callable[[Path], None]:
+    return lambda path: np.savez(path, **arrays)
+
+
+@pytest.mark.parametrize(
+    ("name", "write", "sentence"),
+    [
+        ("a.npy", lambda path: np.save(path, VALUES), r"step 0, channel 0 is .*: spikes are 0 or 1"),
+        ("a.npy", lambda path: np.save(path, VALUES[None]), r"float32 \[1, 25, 3\]: give one stream, numbers"),
+        ("a.npy", lambda path: np.save(path, SPIKES[:0]), "has no steps"),
+        ("a.npy", lambda path: path.write_bytes(b"no"), "cannot be read as npy"),
+        ("a.npz", lambda path: path.write_bytes(b"PK no"), "cannot be read as npz"),
+        ("a.npz", saved(x=VALUES, labels=1), r"has x, labels: save values, or spikes, \[steps, channels\], or times"),
+        ("a.npz", saved(spikes=2 * SPIKES), "is 2: spikes are 0 or 1"),
+        ("a.npz", saved(times=[1, 2], units=[1]), "2 times and 1 units"),
+        ("a.npz", saved(times=[1, 2], units=[1, 1], steps=2), r"times\[1\] is 2, outside the chunk's 2 steps"),
+        ("a.npz", saved(times=[[1]], units=[1]), "times and units are not numbers"),
+        ("a.csv", lambda path: path.write_text("series,x\nwalk,1\n"), "'walk'.*: give one column of numbers for each"),
+        ("a.csv", lambda path: path.write_text("1,2\n1\n"), "give one column of numbers for each channel"),
+    ],
+)
+def test_what_is_wrong_with_a_file(tmp_path: Path, name: str, write: Callable[[Path], object], sentence: str) -> None:
+    write(tmp_path / name)
+    with pytest.raises(InputError, match=sentence):
+        list(step_chunks(tmp_path / name, 0.1, STEP_S, takes_values=False))
+
+
+class DescribedServer:
+    """Describes a model, and answers a chunk with its query."""
+
+    def __init__(self, inputs: list[str], default: str | None = "digits") -> None:
+        self._models = {"/models": {"default_model": default, "models": [{"name": "digits"}, {"name": "words"}]}}
+        self._described = {"name": "digits", "inputs": inputs, "input": {"step_s": STEP_S}}
+        self.chunks: list[httpx.Request] = []
+
+    def __call__(self, request: httpx.Request) -> httpx.Response:
+        if request.method == "GET":
+            return httpx.Response(200, json=self._models.get(request.url.path, self._described))
+        self.chunks.append(request)
+        return httpx.Response(200, json=dict(request.url.params))
+
+
+def streaming(server: DescribedServer) -> StreamingClient:
+    return StreamingClient("http://server", transport=httpx.MockTransport(server))
+
+
+def test_a_file_is_streamed_as_the_model_takes_it(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", SPIKES)
+    for inputs, media_type in (
+        (["values", "events", "dense"], "application/vnd.hetsyn.values;channels=3"),
+        (["audio", "events", "dense"], "application/vnd.hetsyn.events"),
+    ):
+        server, times = DescribedServer(inputs), list[float]()
+        replies = list(streaming(server).stream_file(tmp_path / "a.npy", before_chunk=times.append))
+        assert [(reply["model"], reply["seq"], reply["end"]) for reply in replies] == [
+            ("digits", "0", "false"), ("digits", "1", "false"), ("digits", "2", "true"),
+        ]  # fmt: skip
+        assert {request.headers["Content-Type"] for request in server.chunks} == {media_type}
+        assert times == pytest.approx([0.1, 0.2, 0.25])
+
+
+def test_a_recording_needs_no_description(tmp_path: Path) -> None:
+    (tmp_path / "a.WAV").write_bytes(wav(sound(900).tobytes()))
+    server = DescribedServer([], default=None)
+    assert [reply["end"] for reply in streaming(server).stream_file(tmp_path / "a.WAV")] == ["false", "true"]
+
+
+def test_a_server_without_default_model_wants_a_name(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", SPIKES)
+    with pytest.raises(NotFound, match="no default model: name one of digits, words"):
+        list(streaming(DescribedServer([], default=None)).stream_file(tmp_path / "a.npy"))

@@ -1,0 +1,82 @@
+"""Clients take turns at the places, and a place is never lost."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+
+from service.admission.turns import Turns
+from service.errors import Overloaded
+
+
+class Works:
+    """Works of several clients, in the order in which they ran. Each ends when it is told to."""
+
+    def __init__(self, places: int) -> None:
+        self.turns = Turns(places)
+        self.ran: list[str] = []
+        self.ends = asyncio.Event()
+
+    async def work(self, client: str, name: str) -> None:
+        async with self.turns.turn(client):
+            self.ran.append(name)
+            await self.ends.wait()
+
+
+async def rounds() -> None:
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+async def test_a_client_waits_for_one_work_of_each_other_client() -> None:
+    works = Works(1)
+    tasks = [asyncio.create_task(works.work("many", f"many{n}")) for n in range(4)]
+    await rounds()
+    tasks += [asyncio.create_task(works.work(client, client)) for client in ("a", "b")]
+    await rounds()
+    assert works.ran == ["many0"]
+    works.ends.set()
+    await asyncio.gather(*tasks)
+    assert works.ran == ["many0", "many1", "a", "b", "many2", "many3"]
+
+
+async def test_a_turn_that_does_not_come_is_refused() -> None:
+    works = Works(1)
+    task = asyncio.create_task(works.work("a", "a"))
+    await rounds()
+    with pytest.raises(Overloaded, match="waited too long"):
+        async with works.turns.turn("b", time.monotonic()):
+            pytest.fail("there was a place")
+    works.ends.set()
+    await task
+    async with works.turns.turn("b", time.monotonic()):
+        pass
+
+
+async def test_who_leaves_takes_no_place_with_it() -> None:
+    works = Works(2)
+    tasks = [asyncio.create_task(works.work("a", f"a{n}")) for n in range(6)]
+    await rounds()
+    assert works.ran == ["a0", "a1"]
+    tasks[3].cancel()  # waits
+    await rounds()
+    tasks[0].cancel()  # its place goes to the next
+    works.ends.set()
+    tasks[4].cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    assert works.ran == ["a0", "a1", "a2", "a5"]
+    async with works.turns.turn("b"), works.turns.turn("c"):
+        pass
+
+
+async def test_a_place_that_comes_as_its_work_is_cancelled_is_passed_on() -> None:
+    works = Works(1)
+    first, second, third = (asyncio.create_task(works.work(client, client)) for client in "abc")
+    await rounds()
+    works.ends.set()
+    await asyncio.sleep(0)  # the first ends, and gives its place to the second
+    second.cancel()
+    await asyncio.gather(first, second, third, return_exceptions=True)
+    assert works.ran[-1] == "c"

@@ -1,0 +1,97 @@
+"""Models are tried in a process of their own, which they may end."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from service.errors import ArtifactError
+from service.models.catalog import ModelCatalog
+from service.observe.counters import Counters
+from service.reload.reload import Reloader
+from service.reload.trial_process import TrialProcess
+from tests.support.artifact_file import rewrite
+from tests.support.graphs_with_files import with_endless_loop, with_fatal_division
+from tests.support.paths import MODELS
+from tests.support.smoke_tested import smoke_tested
+
+FORM = "exact.onnx"
+
+
+def copied(folder: Path, name: str, version: str = "1") -> Path:
+    shutil.copytree(MODELS / name / "1", folder / name / "1")
+    return (folder / name / "1").rename(folder / name / version)
+
+
+@pytest.fixture
+def trial() -> Iterator[TrialProcess]:
+    process = TrialProcess(2**30, 60.0)
+    yield process
+    process.stop()
+
+
+def fatal(folder: Path) -> Path:
+    path = copied(folder, "pattern-generation")
+    rewrite(path, FORM, with_fatal_division((path / FORM).read_bytes()))
+    return path
+
+
+def test_one_process_tries_many_models(tmp_path: Path, trial: TrialProcess) -> None:
+    good, damaged = copied(tmp_path, "delayed-match"), copied(tmp_path, "pattern-generation")
+    (damaged / FORM).write_bytes(b"other")
+    trial.check(good)
+    process = trial._process
+    with pytest.raises(ArtifactError, match="differs from its size in the manifest: copy the artifact again"):
+        trial.check(damaged)
+    with pytest.raises(ArtifactError, match="cannot be read"):
+        trial.check(tmp_path / "none" / "1")
+    trial.check(good)
+    assert trial._process is process
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="what the division does is the processor's affair")
+def test_a_graph_that_ends_its_process_is_refused_with_a_sentence(tmp_path: Path, trial: TrialProcess) -> None:
+    good, bad = copied(tmp_path, "delayed-match"), fatal(tmp_path)
+    with pytest.raises(ArtifactError, match=r"has ended the process that tested it \(SIGFPE\), so it is not served"):
+        trial.check(bad)
+    trial.check(good)  # in another process
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="what the division does is the processor's affair")
+def test_the_others_are_served(tmp_path: Path, trial: TrialProcess) -> None:
+    bad = fatal(tmp_path)
+    copied(tmp_path, "delayed-match")
+    catalog = ModelCatalog(tmp_path, is_empty=True)
+    Reloader(catalog, smoke_tested, counters := Counters(), trial_process=trial).load()
+    assert catalog.names == ["delayed-match"]
+    assert counters.models_refused == 1
+    assert trial._process is None  # it ends with the reload
+    assert bad.exists()
+
+
+def test_one_that_never_ends_is_stopped_with_its_process(
+    tmp_path: Path, trial: TrialProcess, caplog: pytest.LogCaptureFixture
+) -> None:
+    copied(tmp_path, "delayed-match")
+    endless = copied(tmp_path, "pattern-generation")
+    rewrite(endless, FORM, with_endless_loop((endless / FORM).read_bytes()))
+    catalog = ModelCatalog(tmp_path, is_empty=True)
+    Reloader(catalog, smoke_tested, Counters(), load_timeout_s=5.0, trial_process=trial).load()
+    assert catalog.names == ["delayed-match"]
+    assert f"{endless}: was not loaded and tested within 5 s" in caplog.text
+    assert "hetsyn-models" not in [thread.name for thread in threading.enumerate()]
+
+
+@pytest.mark.skipif(not hasattr(os, "wait4"), reason="Unix ends a process by a signal")
+def test_a_process_that_nobody_ends_ends_itself(tmp_path: Path) -> None:
+    endless = copied(tmp_path, "pattern-generation")
+    rewrite(endless, FORM, with_endless_loop((endless / FORM).read_bytes()))
+    trial = TrialProcess(2**30, 0.5)
+    with pytest.raises(ArtifactError, match=r"has ended the process that tested it \(SIGALRM\)"):
+        trial.check(endless)
