@@ -31,7 +31,9 @@ from hetsyn_client.extras import install_command
 if TYPE_CHECKING:
     from export import export_network
     from export.evaluation import Evaluation
+    from export.onnx_import import import_onnx
     from export.parity import Streams
+    from export.step import export_step
     from export.write import Source, write_artifact
     from hetsyn_client import StreamingClient
     from hetsyn_model import (
@@ -58,7 +60,9 @@ __all__ = [
     "Streams",
     "SurrogateSpec",
     "export_network",
+    "export_step",
     "from_reference",
+    "import_onnx",
     "main",
     "variant",
     "version",
@@ -70,6 +74,8 @@ _LAZY = {
     "export": ("export_network",),
     "export.parity": ("Streams",),
     "export.evaluation": ("Evaluation",),
+    "export.step": ("export_step",),
+    "export.onnx_import": ("import_onnx",),
     "export.write": ("Source", "write_artifact"),
     "hetsyn_client": ("StreamingClient",),
     "hetsyn_model": (
@@ -111,6 +117,7 @@ SUBCOMMANDS = {
     "export": Subcommand("export.commands", "Turn a trained checkpoint into an artifact that can be served.", "train"),
     "import-nir": Subcommand("export.nir.commands", "Import a network of another library by its NIR file.", "train"),
     "export-nir": Subcommand("export.nir.commands", "Write a network as a NIR file for other libraries.", "train"),
+    "import-onnx": Subcommand("export.onnx_commands", "Turn a stateful ONNX model into an artifact.", "train"),
     "serve": Subcommand("service.commands.serve", "Serve the models of a folder over HTTP.", "cpu"),
     "reload": Subcommand("service.commands.reload", "Make a server read its folder of models again.", "cpu"),
     "stream": Subcommand("hetsyn_client.commands", "Stream a recording to a server and show what it hears.", "cpu"),

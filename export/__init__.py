@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from export.folder import ExportError
     from export.nir.importing import import_nir
     from export.nir.writing import export_nir
+    from export.onnx_import import import_onnx
     from export.own_network import export_network
     from export.step import export_step
 
@@ -21,6 +22,7 @@ __all__ = [
     "export_nir",
     "export_step",
     "import_nir",
+    "import_onnx",
 ]
 
 _MODULE_OF = {
@@ -29,6 +31,7 @@ _MODULE_OF = {
     "export_nir": "export.nir.writing",
     "export_step": "export.step",
     "import_nir": "export.nir.importing",
+    "import_onnx": "export.onnx_import",
 }
 
 

@@ -6,15 +6,11 @@ in ``export/step_checks.py``.
 
 from __future__ import annotations
 
-import io
-import logging
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnx
 import onnx.inliner
 import torch
@@ -22,20 +18,16 @@ from torch import Tensor, nn
 
 from export.build import OPSET
 from export.folder import ExportError, Provenance
-from export.step_artifact import ScriptError, StepDescription, StepReport, check_request, write_step
-from export.step_checks import Step, check_step, checked_step, evaluating, first_line
-from export.step_graph import InputKind, StepGraph, StepState, step_layout
-from export.step_parity import TOLERANCE, Reference, StepDifference, Trace, check_difference
+from export.onnx_file import check_nodes
+from export.step_artifact import StepDescription, StepReport, check_request, write_step
+from export.step_checks import Step, check_step, checked_step, evaluating, first_line, quiet_torch
+from export.step_graph import InputKind, StepGraph, StepState
+from export.step_parity import TOLERANCE, Reference
+from export.step_script import make_script
 from export.step_streams import verification_streams
 from hetsyn_client.extras import install_command
-from hetsyn_model.readout import decision_step
 from hetsyn_model.spec import DecisionSpec, Rule
-from hetsyn_model.state import initial_state as initial_tensors
-from service.contract.graph_io import Float32Array
 from service.runtime.onnx import Array
-
-RANDOM = {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial", "Bernoulli"}
-TORCHSCRIPT = "TorchScript, step by step"
 
 
 def export_step(
@@ -105,9 +97,9 @@ def export_step(
         shape = tuple(example_input.shape[1:])
         usual = None if example_input.is_floating_point() or input_kind == "spikes" else cell.input[0].float().numpy()
         streams = verification_streams(examples, input_kind, shape, usual)
-        graph = _exported(cell)
-        script = _Script(cell, graph, described.decision, tolerance)
-        return write_step(path, graph, described, streams, _reference(cell), script.make)
+        graph, program = _exported(cell)
+        script = partial(make_script, cell, program, graph, described.decision, tolerance)
+        return write_step(path, graph, described, streams, _reference(cell), script)
 
 
 def _decision(rule: Rule, skip_steps: int) -> DecisionSpec:
@@ -130,8 +122,8 @@ class _Flat(nn.Module):
         return (output, *after)
 
 
-def _exported(cell: Step) -> StepGraph:
-    """The step as ONNX, for any batch.
+def _exported(cell: Step) -> tuple[StepGraph, nn.Module]:
+    """The step as ONNX, and in torch's own operations, for any batch.
 
     Raises:
         ExportError: torch cannot export it.
@@ -141,7 +133,7 @@ def _exported(cell: Step) -> StepGraph:
     names = [f"before.{name}" for name in cell.names]
     after = [f"after.{name}" for name in cell.names]
     flat = _Flat(cell).eval()
-    with _quiet():
+    with quiet_torch():
         try:
             program = torch.export.export(flat, inputs, dynamic_shapes=({0: batch}, tuple({0: batch} for _ in names)))
             exported = torch.onnx.export(
@@ -159,14 +151,12 @@ def _exported(cell: Step) -> StepGraph:
             raise ExportError(_why(error)) from error
     assert exported is not None
     model = onnx.inliner.inline_local_functions(exported.model_proto)
-    drawn = sorted({node.op_type for node in model.graph.node} & RANDOM)
-    if drawn:
-        raise ExportError(f"the step draws random numbers ({drawn[0]}): take them out, or make them part of the input")
+    check_nodes(model)
     states = tuple(
         StepState(name, before, later, value[0].float().numpy(), _dtype(value))
         for name, before, later, value in zip(cell.names, names, after, cell.states, strict=True)
     )
-    return StepGraph(
+    graph = StepGraph(
         model,
         "input",
         tuple(cell.input.shape[1:]),
@@ -176,6 +166,7 @@ def _exported(cell: Step) -> StepGraph:
         states,
         opsets={entry.domain: entry.version for entry in model.opset_import},
     )
+    return graph, program.module()
 
 
 def _twice(tensor: Tensor) -> Tensor:
@@ -185,20 +176,6 @@ def _twice(tensor: Tensor) -> Tensor:
 
 def _dtype(tensor: Tensor) -> Any:
     return str(tensor.dtype).removeprefix("torch.")
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without torch's notes on optional libraries and on itself."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        logger.setLevel(logging.ERROR)
-        try:
-            yield
-        finally:
-            logger.setLevel(level)
 
 
 def _why(error: Exception) -> str:
@@ -229,64 +206,3 @@ def _reference(cell: Step) -> Reference:
         return [value.float().numpy() for value in after], output.float().numpy()
 
     return run
-
-
-class _Script(nn.Module):
-    """The step and its decision as TorchScript takes it (``export/torchscript.py``).
-
-    outputs = script(values [batch, channels], *states)   readout, *next states
-    """
-
-    def __init__(self, cell: Step, graph: StepGraph, decision: DecisionSpec, tolerance: float) -> None:
-        super().__init__()
-        self.module = cell.module
-        self._cell, self._graph, self._decision = cell, graph, decision
-        self._layout = step_layout(graph, decision)
-        self._count, self._tolerance = len(cell.states), tolerance
-        for index, state in enumerate(graph.states):
-            if state.fill is None:  # as in the chunk graph: the manifest has one number a tensor
-                self.register_buffer(f"initial_{index}", torch.from_numpy(state.initial)[None], persistent=False)
-
-    def forward(self, values: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
-        step = states[-1]
-        before = []
-        for index, (value, like) in enumerate(zip(states[: self._count], self._cell.states, strict=True)):
-            if self._graph.states[index].fill is None:
-                mask = (step == 0).reshape(-1, *[1] * (value.dim() - 1))
-                value = torch.where(mask, getattr(self, f"initial_{index}"), value)
-            before.append(value.to(like.dtype))
-        x = values.reshape(-1, *self._graph.input_shape).to(self._cell.input.dtype)
-        after, output = self._cell.run(before, x)
-        readout = output.float().reshape(-1, self._graph.outputs)
-        names = [tensor.name for tensor in self._layout[self._count :]]
-        decided = decision_step(self._decision, dict(zip(names, states[self._count :], strict=True)), readout)
-        return (readout, *(value.float() for value in after), *(decided[name] for name in names))
-
-    def make(self, streams: Sequence[Float32Array], truth: Sequence[Trace]) -> tuple[bytes, StepDifference]:
-        """The traced step, and how far it is from the reference.
-
-        Raises:
-            ScriptError: the step cannot be traced, or the trace does not do what the step does.
-        """
-        states = tuple(initial_tensors(self._layout, 2).values())
-        with _quiet():
-            try:
-                traced = torch.jit.trace(self, (torch.zeros(2, self._graph.channels), *states), check_trace=False)
-                buffer = io.BytesIO()
-                torch.jit.save(traced, buffer)
-                loaded = torch.jit.load(io.BytesIO(buffer.getvalue()))
-                largest = max(self._run(loaded, *pair) for pair in zip(streams, truth, strict=True))
-                found = check_difference(StepDifference(TORCHSCRIPT, largest), self._tolerance)
-            except Exception as error:  # whatever a foreign step raises
-                raise ScriptError(f"the step cannot be traced ({first_line(error)})") from error
-        return buffer.getvalue(), found
-
-    def _run(self, loaded: Any, values: Float32Array, truth: Trace) -> float:
-        states = tuple(initial_tensors(self._layout, 1).values())
-        readout = []
-        for row in torch.from_numpy(values):
-            shown, *after = loaded(row[None], *states)
-            states = tuple(after)
-            readout.append(shown[0].numpy())
-        row = np.concatenate([state[0].reshape(-1).numpy() for state in states[:-1]])
-        return truth.difference(Trace(np.stack(readout), row, truth.scores, truth.probabilities))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -242,3 +244,17 @@ def _dtype(tensor: Tensor) -> str:
 def first_line(error: BaseException) -> str:
     """The first line of what an error says, without its end."""
     return (str(error).strip().partition("\n")[0] or type(error).__name__)[:200].rstrip(":. ")
+
+
+@contextmanager
+def quiet_torch() -> Iterator[None]:
+    """Without torch's notes on optional libraries and on itself."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        logger.setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            logger.setLevel(level)

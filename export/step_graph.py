@@ -86,6 +86,9 @@ class StepGraph:
         output: of the step.
         output_values: of one stream's step.
         states: of the step.
+        input_batch_axis: of the graph's input.
+        output_batch_axis: of the graph's output, which has ``output_axes`` others.
+        output_axes: see there.
         context: the last values of the step before that are put in front of each step's own.
         output_kind: ``probabilities`` become their logarithms, which a softmax turns back; of a single one, p, come
             those of 1 - p and p.
@@ -100,6 +103,9 @@ class StepGraph:
     output: str
     output_values: int
     states: tuple[StepState, ...]
+    input_batch_axis: int = 0
+    output_batch_axis: int = 0
+    output_axes: int = 1
     context: int = 0
     output_kind: OutputKind = "scores"
     one_at_a_time: bool = False
@@ -242,7 +248,8 @@ def _step_body(step: StepGraph, decision: DecisionSpec, layout: tuple[StateTenso
 def _apply(body: GraphBuilder, step: StepGraph, x: str, states: list[str]) -> tuple[str, list[str]]:
     """The step of a batch: float32 [batch, ...] in and out."""
     x = body.reshape(x, [-1, *step.input_shape])
-    inputs = {step.input: x if step.input_dtype == "float32" else body.cast(x, step.input_dtype)}
+    x = x if step.input_dtype == "float32" else body.cast(x, step.input_dtype)
+    inputs = {step.input: _moved(body, x, len(step.input_shape), 0, step.input_batch_axis)}
     for state, value in zip(step.states, states, strict=True):
         value = value if state.dtype == "float32" else body.cast(value, state.dtype)
         inputs[state.input] = _moved(body, value, len(state.shape), 0, state.batch_axis)
@@ -251,7 +258,7 @@ def _apply(body: GraphBuilder, step: StepGraph, x: str, states: list[str]) -> tu
     for state in step.states:
         value = _moved(body, found[state.output], len(state.shape), state.batch_axis, 0)
         after.append(body.reshape(body.cast(value, "float32"), [-1, *state.shape]))
-    return found[step.output], after
+    return _moved(body, found[step.output], step.output_axes, step.output_batch_axis, 0), after
 
 
 def _apply_each(body: GraphBuilder, step: StepGraph, x: str, states: list[str]) -> tuple[str, list[str]]:
