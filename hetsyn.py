@@ -29,7 +29,7 @@ from hetsyn_client.errors import HetsynError
 from hetsyn_client.extras import install_command
 
 if TYPE_CHECKING:
-    from export import export_network
+    from export import export_network, export_nir, import_nir
     from export.evaluation import Evaluation
     from export.onnx_import import import_onnx
     from export.parity import Streams
@@ -60,8 +60,10 @@ __all__ = [
     "Streams",
     "SurrogateSpec",
     "export_network",
+    "export_nir",
     "export_step",
     "from_reference",
+    "import_nir",
     "import_onnx",
     "main",
     "variant",
@@ -71,7 +73,7 @@ __all__ = [
 
 # public names by the module that has them
 _LAZY = {
-    "export": ("export_network",),
+    "export": ("export_network", "export_nir", "import_nir"),
     "export.parity": ("Streams",),
     "export.evaluation": ("Evaluation",),
     "export.step": ("export_step",),

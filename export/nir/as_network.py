@@ -78,6 +78,21 @@ def network_of(program: Program, decision: DecisionSpec, step_s: float) -> Netwo
     return network.eval()
 
 
+@torch.no_grad()
+def run_network(program: Program, network: Network, values: Float64Array) -> dict[str, Float64Array]:
+    """The same of the network as :func:`export.nir.reference.run_reference` gives of the graph."""
+    layers = _chain(program)
+    assert layers is not None
+    rolled = network.rollout(torch.from_numpy(values).float(), "exact")
+    readout = rolled.readout
+    traces = [spikes.double().numpy() for spikes in rolled.hidden_spikes]
+    threshold = network.layer("readout").thresholds()
+    output = (readout if threshold is None else readout > threshold).double().numpy()
+    names = [layer.neurons.name for layer in layers if layer.neurons is not None]
+    found = dict(zip(names, [*traces, output], strict=False))
+    return found | {program.graph.of_kind(OUTPUT)[0].name: output}
+
+
 def _chain(program: Program) -> list[_Found] | None:
     """The layers from Input to Output; None where there is anything else."""
     graph = program.graph

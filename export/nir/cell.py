@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from export.nir.dynamics import Neurons, Program, state_shapes
-from export.nir.graph import INPUT, OUTPUT, Node
+from export.nir.graph import INPUT, OUTPUT, Float64Array, Node
 from export.nir.shapes import flat_sides, one, pair
 
 State = dict[str, Tensor]
@@ -77,6 +77,20 @@ class NirCell(nn.Module):
         for other in others:
             first = first + other
         return first
+
+
+@torch.no_grad()
+def run_cell(cell: NirCell, values: Float64Array) -> dict[str, Float64Array]:
+    """The same of the cell as :func:`export.nir.reference.run_reference` gives of the graph."""
+    program = cell.program
+    wanted = {*program.spiking, cell.sink}
+    traces: dict[str, list[np.ndarray]] = {name: [] for name in wanted}
+    state = cell.initial_state(len(values))
+    for t in range(values.shape[1]):
+        state, outputs = cell.trace(state, torch.from_numpy(values[:, t]).float())
+        for name in wanted:
+            traces[name].append(outputs[name].numpy().astype(np.float64))
+    return {name: np.stack(trace, 1) for name, trace in traces.items()}
 
 
 def _part(program: Program, node: Node) -> nn.Module:

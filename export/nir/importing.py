@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from math import prod
 from pathlib import Path
 from typing import Any, Literal
@@ -11,14 +12,17 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from export.nir.cell import NirCell
+from export.nir.as_network import network_of, run_network
+from export.nir.cell import NirCell, run_cell
 from export.nir.convention import STEP_S, Convention, convention
 from export.nir.dynamics import Program, program_of
 from export.nir.errors import NirError
 from export.nir.graph import IDENTITY, INPUT, INTEGRATORS, OUTPUT, SPIKING, Graph
-from export.nir.probe import Fidelity, measure
+from export.nir.probe import Fidelity, Run, measure
 from export.nir.reading import from_nir, read_graph
+from export.own_network import export_network
 from export.step import export_step
+from hetsyn_model.spec import DecisionSpec
 from hetsyn_model.spec import Rule as DecisionRule
 
 InputKind = Literal["spikes", "values"]
@@ -33,7 +37,8 @@ class Imported:
         convention: by which steps were made of the graph.
         fidelity: the verdict, with what was measured.
         notes: what was read in another way than it is written.
-        runs_as: what serves it: ``operator`` or ``cell``.
+        runs_as: ``operator`` for what is a network of ours: the same to the bit in any batch and in any chunks. Else
+            ``cell``: the same within the tolerance of the manifest.
     """
 
     folder: Path
@@ -92,27 +97,36 @@ def import_nir(
     graph = read_graph(Path(source)) if isinstance(source, str | Path) else from_nir(source)
     chosen = convention(dt=dt, rule=rule, reset=reset, producer=producer, metadata=graph.metadata)
     program = program_of(graph, chosen)
-    cell = NirCell(program).eval()
-    fidelity = measure(program, cell, None if probe is None else np.asarray(probe, np.float64))
     step_s = step_s or STEP_S.get(producer or "") or chosen.dt or 1e-3
+    skipped = _metadata_number(graph, "skip_steps") if skip_steps is None else skip_steps
+    rule_of = DecisionSpec(decision or _decision(graph), skipped)
+    network = network_of(program, rule_of, step_s) if input_kind == "spikes" else None
+    cell = NirCell(program).eval()
+    run: Run = partial(run_cell, cell) if network is None else partial(run_network, program, network)
+    fidelity = measure(program, run, None if probe is None else np.asarray(probe, np.float64))
     provenance = {**fidelity.provenance(), **_chosen(program.convention), "nir.producer": producer or ""}
     if graph.notes:
         provenance["nir.read_otherwise"] = "; ".join(graph.notes)
     folder = Path(out).resolve()
-    export_step(
-        cell,
-        out=folder,
-        example_input=torch.zeros(1, _channels(program)),
-        initial_state=cell.initial_state(),
-        labels=_labels(graph, program, labels),
-        decision=decision or _decision(graph),
-        skip_steps=_metadata_number(graph, "skip_steps") if skip_steps is None else skip_steps,
-        step_s=step_s,
-        description=description or f"from NIR: {', '.join(_layers(graph, program))}",
-        input_kind=input_kind,
-        provenance=provenance,
-    )
-    return Imported(folder, program.convention, fidelity, graph.notes, "cell")
+    names = _labels(graph, program, labels)
+    description = description or f"from NIR: {', '.join(_layers(graph, program))}"
+    if network is not None:
+        export_network(network, out=folder, labels=names, form="exact", description=description, provenance=provenance)
+    else:
+        export_step(
+            cell,
+            out=folder,
+            example_input=torch.zeros(1, _channels(program)),
+            initial_state=cell.initial_state(),
+            labels=names,
+            decision=rule_of.rule,
+            skip_steps=rule_of.skip_steps,
+            step_s=step_s,
+            description=description,
+            input_kind=input_kind,
+            provenance=provenance,
+        )
+    return Imported(folder, program.convention, fidelity, graph.notes, "cell" if network is None else "operator")
 
 
 def _channels(program: Program) -> int:

@@ -1,15 +1,14 @@
-"""How faithful an import is: the spikes of the cell, in float32, against those of the graph in float64."""
+"""How faithful an import is: its spikes, in float32, against those of the graph in float64."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import prod
 from typing import Literal
 
 import numpy as np
-import torch
 
-from export.nir.cell import NirCell
 from export.nir.dynamics import Program
 from export.nir.errors import NirError
 from export.nir.graph import INPUT, OUTPUT, Float64Array
@@ -21,6 +20,7 @@ GAINS = (1.0, 4.0, 16.0, 64.0)  # tried one after the other until a neuron fires
 MAX_NUMBERS = 2**24  # that a probe has at most
 
 Verdict = Literal["faithful", "approximate"]
+Run = Callable[[Float64Array], Mapping[str, Float64Array]]
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Fidelity:
     Attributes:
         verdict: ``faithful`` if no spike differs and nothing of the file was rounded, else ``approximate``.
         spikes: of all neurons, in the float64 reference.
-        different: that the cell fires and the reference does not, or the other way round.
+        different: that the import fires and the reference does not, or the other way round.
         output_error: largest difference of the Output, relative to values above 1.
         streams: of the probe.
         steps: of each stream.
@@ -69,12 +69,12 @@ class Fidelity:
         }
 
 
-def measure(program: Program, cell: NirCell, values: Float64Array | None = None) -> Fidelity:
-    """Run a probe through a cell and through the float64 reference.
+def measure(program: Program, run: Run, values: Float64Array | None = None) -> Fidelity:
+    """Run a probe through what was made of a graph and through the float64 reference.
 
     Args:
         program: the graph in steps.
-        cell: that was made of it.
+        run: gives what was made of it, as :func:`run_reference` gives the graph's.
         values: [stream, steps, channels], what to run; seeded spikes where there is none.
 
     Raises:
@@ -96,7 +96,7 @@ def measure(program: Program, cell: NirCell, values: Float64Array | None = None)
     largest = max(float(np.abs(trace).max(initial=0.0)) for trace in truth.values())
     if not largest < float(np.finfo(np.float32).max):
         raise NirError(f"the network's numbers grow to {largest:.1g} in {spikes.shape[1]} steps: look at its loops")
-    found = run_cell(cell, spikes * gain)
+    found = run(spikes * gain)
     different = sum(float(np.abs(found[name] - truth[name]).sum()) for name in program.spiking)
     error = np.abs(found[sink] - truth[sink]) / np.maximum(np.abs(truth[sink]), 1.0)
     fired = sum(float(np.abs(truth[name]).sum()) for name in program.spiking)
@@ -119,17 +119,3 @@ def seeded_spikes(channels: int, seed: int = 0) -> Float64Array:
     steps = int(np.clip(MAX_NUMBERS // (STREAMS * channels), 10, STEPS))
     density = np.resize(DENSITIES, STREAMS)[:, None, None]
     return (np.random.default_rng(seed).random((STREAMS, steps, channels)) < density).astype(np.float64)
-
-
-@torch.no_grad()
-def run_cell(cell: NirCell, values: Float64Array) -> dict[str, Float64Array]:
-    """The same of the torch cell as :func:`run_reference` gives of the graph."""
-    program = cell.program
-    wanted = {*program.spiking, cell.sink}
-    traces: dict[str, list[np.ndarray]] = {name: [] for name in wanted}
-    state = cell.initial_state(len(values))
-    for t in range(values.shape[1]):
-        state, outputs = cell.trace(state, torch.from_numpy(values[:, t]).float())
-        for name in wanted:
-            traces[name].append(outputs[name].numpy().astype(np.float64))
-    return {name: np.stack(trace, 1) for name, trace in traces.items()}

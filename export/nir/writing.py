@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import torch
 
+from export.folder import ExportError
 from export.nir.convention import Reset, Rule
 from export.nir.errors import NirError
 from export.nir.layers import in_parts, whole
 from export.nir.reading import nir_library
 from export.nir.writer import Writer
+from export.own_network import load_network
 from hetsyn_model.compiled import Compiled
 from hetsyn_model.network import Network
 from hetsyn_model.state import Form
+from hetsyn_model.training.checkpoint import Checkpoint, CheckpointFileError
 from service.contract.artifact import Artifact
 
 DELAY_STEPS = 1  # of every loop
@@ -148,13 +149,6 @@ def _open(path: Path) -> tuple[Network, tuple[str, ...]]:
                 f"{path}: an artifact without {CHECKPOINT}, whose network is in its graph alone: give another"
             )
     try:
-        saved = torch.load(file, weights_only=True)
-        network = saved["network"] if isinstance(saved, dict) and "network" in saved else saved
-        return Network.load(network), labels
-    except OSError as error:
-        raise NirError(f"{file}: cannot be read ({error.strerror}): give an artifact or a checkpoint") from error
-    except (KeyError, TypeError, ValueError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        reason = str(error).partition("\n")[0][:120]
-        raise NirError(
-            f"{file}: neither an artifact nor a checkpoint nor a file of Network.save() ({reason}): give one of them"
-        ) from error
+        return load_network(file) or Checkpoint.load(file).network, labels
+    except (ExportError, CheckpointFileError) as error:
+        raise NirError(str(error)) from error

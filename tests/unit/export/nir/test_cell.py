@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from math import prod
 from typing import Any
 
@@ -16,10 +17,10 @@ pytest.importorskip("nir", reason=NO_NIR)
 
 import nir
 
-from export.nir.cell import NirCell
+from export.nir.cell import NirCell, run_cell
 from export.nir.convention import BY_PRODUCER, Convention, Reset, Rule
 from export.nir.dynamics import Program, program_of
-from export.nir.probe import measure, run_cell
+from export.nir.probe import measure
 from export.nir.reading import from_nir
 from export.nir.reference import run_reference
 from tests.support import nir_graphs as graphs
@@ -102,7 +103,7 @@ def test_convolutions_and_pooling_are_torch_s() -> None:
 @pytest.mark.parametrize("reset", RESETS)
 def test_the_cell_fires_as_the_float64_reference(name: str, rule: Rule, reset: Reset) -> None:
     made = program(graphs.NETWORKS[name](), Convention(1e-3, rule, reset))
-    found = measure(made, NirCell(made))
+    found = measure(made, partial(run_cell, NirCell(made)))
     assert (found.verdict, found.different) == ("faithful", 0), found.sentence()
     assert found.spikes > 500
     assert found.output_error < 1e-5
@@ -115,7 +116,7 @@ def test_the_conventions_of_producers_too(producer: str) -> None:
         graphs.linear(8, 6), graphs.lif(8, tau=10 * step, r=4.0), graphs.linear(4, 8, 1), graphs.if_(4, r=0.5 / step)
     )
     made = program(network, BY_PRODUCER[producer])
-    found = measure(made, NirCell(made))
+    found = measure(made, partial(run_cell, NirCell(made)))
     assert (found.verdict, found.different) == ("faithful", 0), found.sentence()
     assert found.spikes > 100
 
@@ -153,7 +154,7 @@ def test_edges_into_a_node_add_up() -> None:
 
 def test_a_delay_that_is_no_whole_number_of_steps_is_an_approximation() -> None:
     made = program(graphs.chain(nir.Delay(np.array([1.4e-3])), graphs.if_(1), inputs=1, outputs=1))
-    found = measure(made, NirCell(made))
+    found = measure(made, partial(run_cell, NirCell(made)))
     assert found.verdict == "approximate"
     assert "node 'n0': delays are rounded to whole steps, by up to 0.4 of a step" in found.sentence()
 
@@ -165,7 +166,7 @@ def test_a_cell_that_differs_is_an_approximation() -> None:
         for name, buffer in cell.named_buffers():
             if name.endswith(".threshold"):
                 buffer.mul_(1.01)
-    found = measure(made, cell)
+    found = measure(made, partial(run_cell, cell))
     assert found.verdict == "approximate"
     assert found.different > 0
     assert f"{found.different:,} of {found.spikes:,} spikes differ" in found.sentence()

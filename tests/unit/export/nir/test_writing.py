@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,11 @@ pytest.importorskip("nir", reason=NO_NIR)
 import nir
 
 from export import export_nir
-from export.nir.cell import NirCell
+from export.nir.cell import NirCell, run_cell
 from export.nir.convention import Rule, convention
 from export.nir.dynamics import program_of
 from export.nir.errors import NirError
-from export.nir.probe import measure, run_cell
+from export.nir.probe import measure
 from export.nir.reading import read_graph
 from hetsyn_model import DecisionSpec, Network, NetworkSpec, NeuronSpec, variant
 from hetsyn_model.training.checkpoint import Checkpoint
@@ -70,7 +71,7 @@ def round_trip(made: Network, path: Path, **options: Any) -> tuple[int, int, flo
     graph = read_graph(path)
     program = program_of(graph, convention(metadata=graph.metadata))
     cell = NirCell(program)
-    assert measure(program, cell).different == 0
+    assert measure(program, partial(run_cell, cell)).different == 0
     values = (np.random.default_rng(0).random((8, 60, 6)) < 0.2).astype(np.float64)
     with torch.no_grad():
         expected = made.rollout(torch.from_numpy(values).float(), written.form)
@@ -161,9 +162,9 @@ def test_a_checkpoint_and_a_saved_network_are_opened(tmp_path: Path) -> None:
     nodes = {export_nir(tmp_path / name, out=tmp_path / f"{name}.nir").nodes for name in ("best.pt", "saved.pt")}
     assert len(nodes) == 1
     (tmp_path / "other.pt").write_bytes(b"no checkpoint")
-    with pytest.raises(NirError, match=r"neither an artifact nor a checkpoint nor a file of Network\.save"):
+    with pytest.raises(NirError, match=r"other\.pt: not a file of torch\.save: save the network by torch\.save"):
         export_nir(tmp_path / "other.pt", out=tmp_path / "other.nir")
-    with pytest.raises(NirError, match=r"cannot be read \(No such file or directory\): give an artifact or a check"):
+    with pytest.raises(NirError, match=r"missing\.pt: cannot be read \(No such file or directory\)"):
         export_nir(tmp_path / "missing.pt", out=tmp_path / "other.nir")
     with pytest.raises(FileExistsError, match="files are never overwritten, choose another name"):
         export_nir(made, out=tmp_path / "best.pt.nir")
