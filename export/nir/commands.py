@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from export.nir.convention import PRODUCERS, RESETS, RULES, Producer, Reset, Rule
+from export.nir.convention import PRODUCERS, RESETS, RULES, Producer, Reset, Rule, Spikes
 
 if TYPE_CHECKING:
     from export.nir.importing import Imported
@@ -46,6 +46,10 @@ def import_file(
             help=f"Library that wrote the file: {', '.join(PRODUCERS)}. Its defaults hold for what is not given."
         ),
     ] = None,
+    spikes: Annotated[
+        Spikes | None,
+        typer.Option(help="That a neuron fires in a step at most: single, or multiple as Sinabs does by default."),
+    ] = None,
     labels: Annotated[str | None, typer.Option(help="Names of the outputs, with commas. Default: 0,1,…")] = None,
     decision: Annotated[
         DecisionName | None,
@@ -78,6 +82,7 @@ def import_file(
             rule=rule,
             reset=reset,
             producer=producer,
+            spikes=spikes,
             labels=None if labels is None else [label.strip() for label in labels.split(",")],
             decision=decision,
             step_s=step_s,

@@ -26,7 +26,8 @@ from export.nir.errors import NirError
 Rule = Literal["euler", "exponential"]
 Reset = Literal["zero", "subtract", "subtract-at-once", "subtract-next"]
 Producer = Literal["snntorch", "norse", "spikingjelly", "sinabs"]
-RULES, RESETS, PRODUCERS = get_args(Rule), get_args(Reset), get_args(Producer)
+Spikes = Literal["single", "multiple"]
+RULES, RESETS, PRODUCERS, SPIKES = get_args(Rule), get_args(Reset), get_args(Producer), get_args(Spikes)
 
 
 @dataclass(frozen=True)
@@ -117,6 +118,7 @@ def convention(
     rule: str | None = None,
     reset: str | None = None,
     producer: str | None = None,
+    spikes: str | None = None,
     metadata: Mapping[str, Any] | None = None,
 ) -> Convention:
     """What was asked for, over what the producer does, over what a file of ours says.
@@ -126,12 +128,19 @@ def convention(
         rule: of integration.
         reset: of a neuron that spiked.
         producer: the library that wrote the file; its defaults hold for what is not given.
+        spikes: ``single`` or ``multiple``, that a neuron fires in a step at most.
         metadata: of the graph; a file of ours has all three.
 
     Raises:
         NirError: a value is none of those that there are.
     """
-    for what, value, known in (("rule", rule, RULES), ("reset", reset, RESETS), ("producer", producer, PRODUCERS)):
+    choices = (
+        ("rule", rule, RULES),
+        ("reset", reset, RESETS),
+        ("producer", producer, PRODUCERS),
+        ("spikes", spikes, SPIKES),
+    )
+    for what, value, known in choices:
         if value is not None and value not in known:
             raise NirError(f"--{what} {value!r} is none of {', '.join(known)}: give one of them")
     if dt is not None and not 0 < dt < float("inf"):
@@ -140,7 +149,8 @@ def convention(
     if reset == "subtract" and producer is not None:
         reset = "subtract-next" if producer == "snntorch" else "subtract-at-once"
     given = {name: value for name, value in (("dt", dt), ("rule", rule), ("reset", reset)) if value is not None}
-    return replace(found, **given)  # type: ignore[arg-type]
+    multiple = found.multiple if spikes is None else spikes == "multiple"
+    return replace(found, multiple=multiple, **given)  # type: ignore[arg-type]
 
 
 def of_metadata(metadata: Mapping[str, Any]) -> Convention:

@@ -56,6 +56,7 @@ def import_nir(
     rule: str | None = None,
     reset: str | None = None,
     producer: str | None = None,
+    spikes: str | None = None,
     labels: Sequence[str] | None = None,
     decision: DecisionRule | None = None,
     skip_steps: int | None = None,
@@ -78,6 +79,7 @@ def import_nir(
             (``export/nir/convention.py``).
         producer: ``snntorch``, ``norse``, ``spikingjelly`` or ``sinabs``: what that library does by default holds for
             what is not given.
+        spikes: ``single``, or ``multiple``: as many in a step as a potential holds thresholds (Sinabs's default).
         labels: names of the outputs; 0, 1, … without.
         decision: rule of the decision; without one ``spike_count`` for an Output of spikes, else ``sum_softmax``.
         skip_steps: the first steps of a stream, which do not count.
@@ -95,7 +97,7 @@ def import_nir(
         FileExistsError: there is something at ``out``.
     """
     graph = read_graph(Path(source)) if isinstance(source, str | Path) else from_nir(source)
-    chosen = convention(dt=dt, rule=rule, reset=reset, producer=producer, metadata=graph.metadata)
+    chosen = convention(dt=dt, rule=rule, reset=reset, producer=producer, spikes=spikes, metadata=graph.metadata)
     program = program_of(graph, chosen)
     step_s = step_s or STEP_S.get(producer or "") or chosen.dt or 1e-3
     skipped = _metadata_number(graph, "skip_steps") if skip_steps is None else skip_steps
