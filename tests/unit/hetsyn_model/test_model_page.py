@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import get_args
 
 import numpy as np
@@ -9,9 +10,10 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from hetsyn_model import DecisionSpec, Network, NetworkSpec, variant
+from hetsyn_model import DecisionSpec, Network, NetworkSpec
 from hetsyn_model.layer import Layer
-from hetsyn_model.spec import Rule, Variant, decay_of
+from hetsyn_model.spec import Rule, decay_of
+from tests.support.networks import KINDS, neuron_of, set_own
 
 Array = NDArray[np.float64]
 SKIPPED = 3
@@ -21,29 +23,40 @@ class _Equations:
     """One layer. Its state is named as on the page; the currents of input and recurrent synapses stand side by side."""
 
     def __init__(self, layer: Layer) -> None:
-        exact, kappa, n = layer.exact(), layer.kappas(), layer.neurons
+        exact, kappa, theta, n = layer.exact(), layer.kappas(), layer.thresholds(), layer.neurons
         paths = [path for path in (exact.input, exact.recurrent) if path is not None]
         self.w = np.concatenate([_array(path.weight) for path in paths], 1)
         self.r = np.concatenate([np.broadcast_to(_array(path.decay), path.weight.shape) for path in paths], 1)
         self.is_recurrent = len(paths) == 2
         self.kappa = None if kappa is None else _array(kappa)
+        self.theta = None if theta is None else _array(theta)
         self.neuron = layer.spec.neuron
         self.I = np.zeros_like(self.w)
-        self.J = self.A = self.z = np.zeros(n)
+        self.J = self.A = self.z = self.v = np.zeros(n)
 
     def step(self, x: Array) -> Array:
         """Potential at this step; ``z`` has the spikes."""
         neuron = self.neuron
         arriving = np.concatenate([x, self.z]) if self.is_recurrent else x
         self.I = self.r * self.I + self.w * arriving
-        v: Array = self.I.sum(1)
+        S: Array = self.I.sum(1)
         if self.kappa is None:
-            return v
-        self.J = self.kappa * self.J + neuron.threshold * self.z
+            return S
+        if self.theta is None:
+            self.v = self.kappa * self.v + S
+            return self.v
         self.A = decay_of(neuron.adaptation_tau_steps) * self.A + neuron.adaptation_strength * self.z
-        v = v - self.J
-        self.z = (v > neuron.threshold + self.A).astype(np.float64)
-        return v
+        if neuron.potential == "currents":
+            self.J = self.kappa * self.J + self.theta * self.z
+            self.v = S - self.J
+        elif neuron.reset == "subtract":
+            self.v = self.kappa * self.v - self.theta * self.z + S
+        elif neuron.reset == "subtract_at_once":
+            self.v = self.kappa * (self.v - self.theta * self.z) + S
+        else:
+            self.v = self.kappa * self.v * (1 - self.z) + S
+        self.z = (self.v > self.theta + self.A).astype(np.float64)
+        return self.v
 
 
 def _array(tensor: torch.Tensor) -> Array:
@@ -57,11 +70,13 @@ def _score(rule: Rule, before: Array, v: Array, z: Array) -> Array:
 
 
 @pytest.mark.parametrize("rule", get_args(Rule))
-@pytest.mark.parametrize("name", get_args(Variant))
-def test_the_page_has_the_equations_of_the_code(name: Variant, rule: Rule) -> None:
-    neuron = variant(name, adaptation_strength=0.3)
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_page_has_the_equations_of_the_code(kind: str, rule: Rule) -> None:
+    neuron = neuron_of(kind)
+    neuron = replace(neuron, adaptation_strength=0.3) if neuron.adaptive else neuron
     spec = NetworkSpec(12, (9, 7), 4, neuron=neuron, decision=DecisionSpec(rule, skip_steps=SKIPPED))
     network = Network(spec, seed=3).double()
+    set_own(network, kind)
     spikes = (torch.rand(1, 40, 12, generator=torch.Generator().manual_seed(0)) < 0.3).double()
     rolled = network.rollout(spikes, form="exact")
     assert sum(float(z.detach().sum()) for z in rolled.hidden_spikes) > 10

@@ -1,0 +1,79 @@
+"""Each section of docs/own-network.md, typed as it is written in an empty folder, ends with an answer."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from benchmarks.server_process import free_port
+from tests.support.documents import commands
+from tests.support.paths import DOCS
+from tests.support.server_process import wait_until_ready
+
+PAGE = DOCS / "own-network.md"
+SECTIONS = dict(re.findall(r"^## (.*?)\n(.*?)(?=^## |\Z)", PAGE.read_text(), re.MULTILINE | re.DOTALL))
+FENCE = re.compile(r"^```(\S*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+LABELS = {"A HetSyn network of your own": "second"}
+MOST_COMMANDS = 3  # export or import, serve, curl
+
+
+@contextmanager
+def serving(command: str, folder: Path, port: int) -> Iterator[None]:
+    options = command.split()[2:]
+    process = subprocess.Popen([sys.executable, "-m", "hetsyn", "serve", *options, "--port", str(port)], cwd=folder)
+    try:
+        wait_until_ready(f"http://127.0.0.1:{port}", process)
+        yield
+    finally:
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=30) in (0, -signal.SIGTERM)
+
+
+def typed(script: str, folder: Path) -> str:
+    functions = 'python() { "$PYTHON" "$@"; }; hetsyn() { python -m hetsyn "$@"; }'
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", f"{functions}\n{script}"],
+        cwd=folder,
+        env=os.environ | {"PYTHON": sys.executable},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert done.returncode == 0, f"{script}\n{done.stdout}{done.stderr}"
+    return done.stdout
+
+
+@pytest.mark.parametrize("section", [name for name in LABELS if name in SECTIONS])
+def test_a_section_ends_with_an_answer(section: str, tmp_path: Path) -> None:
+    port, count, answers = free_port(), 0, list[str]()
+    server = None
+    for language, code in FENCE.findall(SECTIONS[section]):
+        if language == "python":
+            (tmp_path / "program.py").write_text(code)
+            typed("python program.py", tmp_path)
+            continue
+        for command in commands(code):
+            count += 1
+            if command.startswith("hetsyn serve"):
+                server = command
+            elif command.startswith("curl "):
+                assert server is not None
+                with serving(server, tmp_path, port):
+                    local = command.replace("localhost:8000", f"127.0.0.1:{port}")
+                    answers.append(typed(f"curl --silent --show-error --fail-with-body {local[5:]}", tmp_path))
+            else:
+                typed(command, tmp_path)
+    assert count <= MOST_COMMANDS
+    (answer,) = answers
+    reply = json.loads(answer)
+    assert reply["label"] == LABELS[section]
