@@ -31,7 +31,7 @@ from service.runtime.onnx import Array, load_graph
 from service.settings import Settings
 
 STREAMS, SEED = 256, 7
-UPDATES = 300
+UPDATES = 200
 CHUNK = 7  # steps, through /infer
 LIBRARIES = ("snntorch", "norse", "spikingjelly", "sinabs")
 

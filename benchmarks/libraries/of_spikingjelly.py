@@ -18,10 +18,7 @@ def _spikingjelly(neuron: Callable[[Any], nn.Module]) -> Case:
     base = "spikingjelly.activation_based"
     layer, kinds, tools = (importlib.import_module(f"{base}.{name}") for name in ("layer", "neuron", "functional"))
     network = nn.Sequential(layer.Linear(CHANNELS, HIDDEN), neuron(kinds), layer.Linear(HIDDEN, CLASSES), neuron(kinds))
-    linears: list[Any] = [network[0], network[2]]
-    with torch.no_grad():
-        for linear in linears:
-            linear.weight.mul_(4.0)  # so that neurons fire at first
+    _strengthen(network[0], network[2])
 
     def counts(spikes: Tensor) -> Tensor:
         tools.reset_net(network)
@@ -36,6 +33,13 @@ def _spikingjelly(neuron: Callable[[Any], nn.Module]) -> Case:
         return made
 
     return Case(network, counts, graph)
+
+
+def _strengthen(*layers: Any) -> None:
+    """Larger weights, so that neurons fire at first."""
+    with torch.no_grad():
+        for layer in layers:
+            layer.weight.mul_(4.0)
 
 
 def lif() -> Case:
@@ -60,6 +64,7 @@ def lif_recurrent() -> Case:
     hidden = layer.LinearRecurrentContainer(kinds.LIFNode(tau=4.0, decay_input=False), HIDDEN, HIDDEN)
     out = kinds.LIFNode(tau=4.0, decay_input=False)
     network = nn.Sequential(layer.Linear(CHANNELS, HIDDEN), hidden, layer.Linear(HIDDEN, CLASSES), out)
+    _strengthen(network[0], hidden.rc, network[2])
 
     def counts(spikes: Tensor) -> Tensor:
         tools.reset_net(network)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import prod
+
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
@@ -77,6 +79,35 @@ class NirCell(nn.Module):
         for other in others:
             first = first + other
         return first
+
+
+class CountingCell(nn.Module):
+    """A cell whose output is the number of spikes so far.
+
+    The rule ``spike_count`` adds up one spike a step at most: a server knows by that which counts are possible. Where
+    a neuron fires several, the count is a state of the cell, and the decision its last value.
+
+    Args:
+        cell: whose outputs are spikes.
+    """
+
+    COUNT = "count"
+
+    def __init__(self, cell: NirCell) -> None:
+        super().__init__()
+        self.cell = cell
+
+    def initial_state(self) -> State:
+        """See :meth:`NirCell.initial_state`."""
+        shape = self.cell.program.shapes[self.cell.sink]
+        return self.cell.initial_state() | {self.COUNT: torch.zeros(1, prod(shape))}
+
+    def step(self, state: State, values: Tensor) -> tuple[State, Tensor]:
+        """See :meth:`NirCell.step`."""
+        inner = {name: value for name, value in state.items() if name != self.COUNT}
+        after, spikes = self.cell.step(inner, values)
+        count = state[self.COUNT] + spikes
+        return after | {self.COUNT: count}, count
 
 
 @torch.no_grad()

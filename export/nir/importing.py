@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from export.nir.as_network import network_of, run_network
-from export.nir.cell import NirCell, run_cell
+from export.nir.cell import CountingCell, NirCell, run_cell
 from export.nir.convention import STEP_S, Convention, convention
 from export.nir.dynamics import Program, program_of
 from export.nir.errors import NirError
@@ -81,7 +81,8 @@ def import_nir(
             what is not given.
         spikes: ``single``, or ``multiple``: as many in a step as a potential holds thresholds (Sinabs's default).
         labels: names of the outputs; 0, 1, … without.
-        decision: rule of the decision; without one ``spike_count`` for an Output of spikes, else ``sum_softmax``.
+        decision: rule of the decision; without one ``spike_count`` for an Output of spikes, else ``sum_softmax``. With
+            several spikes in a step the cell itself counts, and the rule is ``last``.
         skip_steps: the first steps of a stream, which do not count.
         step_s: duration of a step in seconds where the file's unit of time is not the second.
         description: one line for people.
@@ -115,13 +116,17 @@ def import_nir(
     if network is not None:
         export_network(network, out=folder, labels=names, form="exact", description=description, provenance=provenance)
     else:
+        is_counted = rule_of.counts_spikes and program.convention.multiple
+        if is_counted and skipped:
+            raise NirError("several spikes in a step are counted from the first step on: give skip_steps 0")
+        module = CountingCell(cell) if is_counted else cell
         export_step(
-            cell,
+            module,
             out=folder,
             example_input=torch.zeros(1, _channels(program)),
-            initial_state=cell.initial_state(),
+            initial_state=module.initial_state(),
             labels=names,
-            decision=rule_of.rule,
+            decision="last" if is_counted else rule_of.rule,
             skip_steps=rule_of.skip_steps,
             step_s=step_s,
             description=description,
