@@ -32,6 +32,6 @@ CASES: dict[str, dict[str, Callable[[], Case]]] = {
         "LIF": of_sinabs.lif,
         "LIF, SingleSpike": of_sinabs.lif_single,
         "IAF": of_sinabs.iaf,
-        "LIFRecurrent": of_sinabs.lif_recurrent,
+        "LIFRecurrent, SingleSpike": of_sinabs.lif_recurrent,
     },
 }

@@ -80,12 +80,13 @@ def iaf() -> Case:
 
 
 def lif_recurrent() -> Case:
-    def hidden(layers: Any, activation: Any, neurons: int) -> nn.Module:  # noqa: ARG001
+    def hidden(layers: Any, activation: Any, neurons: int) -> nn.Module:
         layer: nn.Module = layers.LIFRecurrent(
             tau_mem=spread(5.0, 20.0, neurons),
             rec_connect=nn.Linear(neurons, neurons, bias=False),
             spike_threshold=spread(0.8, 1.2, neurons),
             norm_input=False,
+            spike_fn=activation.SingleSpike,  # with several spikes a step, what recurrence excites grows without end
         )
         return layer
 
@@ -102,4 +103,4 @@ def lif_recurrent() -> Case:
             lif(network[3]),
         )
 
-    return _sinabs(hidden, graph)
+    return _sinabs(hidden, graph, spikes="single")

@@ -129,7 +129,7 @@ COMMANDS = {
     words: command
     for name, subcommand in hetsyn.SUBCOMMANDS.items()
     for words, command in leaves(
-        typer.main.get_command(getattr(importlib.import_module(subcommand.module), name)), (name,)
+        typer.main.get_command(getattr(importlib.import_module(subcommand.module), name.replace("-", "_"))), (name,)
     )
 }
 

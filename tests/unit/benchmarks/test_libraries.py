@@ -20,7 +20,7 @@ from benchmarks.libraries.task import CLASSES, STEPS, streams
 CHOSEN = [
     *(("snntorch", "Leaky"), ("snntorch", "RSynaptic"), ("norse", "LIFCell"), ("norse", "LIFRecurrentCell")),
     *(("spikingjelly", "ParametricLIFNode"), ("spikingjelly", "LinearRecurrentContainer of LIFNode")),
-    *(("sinabs", "LIF"), ("sinabs", "LIFRecurrent")),
+    *(("sinabs", "LIF"), ("sinabs", "LIFRecurrent, SingleSpike")),
 ]
 
 
