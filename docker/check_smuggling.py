@@ -4,7 +4,7 @@
 
 Each request offers another protocol, or none, and its body is a request that deletes a session. Proxy and server must
 agree where the body ends: no request has two answers, and the session stays. The counters of a replica must not be
-readable through the proxy.
+readable through the proxy. The proxy must not take HTTP/2.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ OFFERS = (
     "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
     "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n",
 )
+HTTP2 = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(3) + b"\x04" + bytes(5)  # with no settings
 METRICS = ("/metrics", "/%6detrics", "/%6D%65trics", "/metrics?a=b", "http://x/metrics", "/metrics/", "//metrics")
 PAUSE_S = 0.05  # so that what follows is a segment of its own
 TIMEOUT_S = 1.0
@@ -83,6 +84,14 @@ def check_metrics(url: str) -> None:
     print(f"metrics: not through the proxy, in {len(METRICS)} spellings")
 
 
+def check_http2(url: str) -> None:
+    """One connection is one request at a time."""
+    received = answers(url, [HTTP2])
+    if not received.startswith(b"HTTP/1.1 400 "):
+        raise CheckFailed(f"HTTP/2 got {received[:200]!r}")
+    print("HTTP/2: not through the proxy")
+
+
 def main(url: str) -> None:
     chunk = pack_events(5, [], [])
     httpx.post(
@@ -90,6 +99,7 @@ def main(url: str) -> None:
     ).raise_for_status()
     check_bodies(url)
     check_metrics(url)
+    check_http2(url)
     httpx.delete(f"{url}/sessions/{VICTIM}", trust_env=False).raise_for_status()
 
 

@@ -154,3 +154,5 @@ def print_report(report: StepReport) -> None:
         highlight=False,
         soft_wrap=True,
     )
+    if report.one_at_a_time:
+        console.print("the graph takes one stream: a batch runs stream by stream", highlight=False, soft_wrap=True)

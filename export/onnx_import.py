@@ -165,6 +165,8 @@ class _Runner:
             after, output = self._run([state.initial[None] for state in states], np.zeros((1, *shape), np.float32))
         except ArtifactError as error:
             raise ExportError(f"the file does not run on a step of zeros: {error}") from error
+        except np.exceptions.AxisError as error:
+            raise ExportError(f"a batch axis is not there ({error}): look at --batch-axis") from error
         for state, value in zip(states, after, strict=True):
             if value.shape[1:] != state.shape:
                 raise ExportError(

@@ -20,7 +20,7 @@ from export.build import OPSET
 from export.folder import ExportError, Provenance
 from export.onnx_file import check_nodes
 from export.step_artifact import StepDescription, StepReport, check_request, write_step
-from export.step_checks import Step, check_step, checked_step, evaluating, first_line, quiet_torch
+from export.step_checks import Step, check_modes, check_step, checked_step, evaluating, first_line, quiet_torch
 from export.step_graph import InputKind, StepGraph, StepState
 from export.step_parity import TOLERANCE, Reference
 from export.step_script import make_script
@@ -92,8 +92,9 @@ def export_step(
     )
     check_request(path, described)
     check_step(module, example_input, initial_state, input_kind)
-    with evaluating(module), torch.no_grad():
+    with evaluating(module) as modes, torch.no_grad():
         cell = checked_step(module, example_input, initial_state)
+        check_modes(cell, modes)
         shape = tuple(example_input.shape[1:])
         usual = None if example_input.is_floating_point() or input_kind == "spikes" else cell.input[0].float().numpy()
         streams = verification_streams(examples, input_kind, shape, usual)
@@ -153,7 +154,7 @@ def _exported(cell: Step) -> tuple[StepGraph, nn.Module]:
     model = onnx.inliner.inline_local_functions(exported.model_proto)
     check_nodes(model)
     states = tuple(
-        StepState(name, before, later, value[0].float().numpy(), _dtype(value))
+        StepState(name, before, later, value[0].float().numpy().copy(), _dtype(value))
         for name, before, later, value in zip(cell.names, names, after, cell.states, strict=True)
     )
     graph = StepGraph(

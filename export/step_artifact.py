@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from pydantic import ValidationError
 
 from export.folder import ExportError, assemble_manifest, check_absent, check_labels, check_name, golden_file
 from export.folder import write_folder as write
@@ -71,6 +72,7 @@ class StepReport:
         differences: of every implementation from the step by itself.
         company: the largest difference between the graph's runs alone, in a batch, and in chunks.
         without_torchscript: why the artifact has none; None if it has.
+        one_at_a_time: the step takes one stream only, so a batch is a loop.
     """
 
     folder: Path
@@ -80,6 +82,7 @@ class StepReport:
     differences: list[StepDifference]
     company: float
     without_torchscript: str | None
+    one_at_a_time: bool
 
 
 # makes TorchScript, and how far its traces are from these of the streams
@@ -143,6 +146,29 @@ def write_step(
             differences.append(difference)
         except ScriptError as error:
             problem = str(error)
+    try:
+        manifest = _manifest(out, step, description, files, evidence)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise ExportError(f"{'.'.join(map(str, first['loc'])) or 'the model'}: {first['msg']}") from error
+    form = manifest.forms["exact"]
+    write(out, manifest, files)
+    return StepReport(
+        out,
+        form.state_bytes,
+        len(content),
+        form.tolerance,
+        differences,
+        evidence.company,
+        problem,
+        step.one_at_a_time,
+    )
+
+
+def _manifest(
+    out: Path, step: StepGraph, description: StepDescription, files: Mapping[str, bytes], evidence: StepEvidence
+) -> contract.Manifest:
+    decision = description.decision
     layout = step_layout(step, decision)
     form = contract.FormDescription(
         file=GRAPH_FILE,
@@ -155,13 +181,13 @@ def write_step(
         bank_sizes={},
         kernel_error={},
     )
-    manifest = assemble_manifest(
+    return assemble_manifest(
         name=out.parent.name,
         version=out.name,
         description=description.description,
         labels=description.labels,
         input=contract.InputDescription(
-            kind=kind,
+            kind=description.input_kind,
             channels=step.channels,
             step_s=description.step_s,
             description=description.input_description,
@@ -176,10 +202,6 @@ def write_step(
         forms={"exact": form},
         files=files,
         provenance={**description.provenance, **_measured(evidence)},
-    )
-    write(out, manifest, files)
-    return StepReport(
-        out, form.state_bytes, len(content), form.tolerance, differences, evidence.company, without_torchscript=problem
     )
 
 

@@ -45,7 +45,9 @@ class Step:
         Raises:
             ExportError: it does not return a pair of a state of the same structure and one tensor.
         """
-        result = self.module.step(pytree.tree_unflatten(states, self.structure), x)  # type: ignore[operator]
+        # copies: a step may change its arguments in place
+        before = pytree.tree_unflatten([state.clone() for state in states], self.structure)
+        result = self.module.step(before, x.clone())  # type: ignore[operator]
         if not isinstance(result, tuple | list) or len(result) != 2:
             raise ExportError(f"step returns {_what(result)}: return a pair, (state, output)")
         state, output = result
@@ -88,6 +90,8 @@ def check_step(module: nn.Module, example_input: Tensor, initial_state: Any, inp
         )
         hint = "keep its real and imaginary parts as two float32 tensors" if state.is_complex() else hint
         _check_tensor(name, state, STATE_TYPES, hint)
+        if not state.numel():
+            raise ExportError(f"{name} has shape {list(state.shape)}, no values: leave it out")
         if not torch.isfinite(state.float()).all():
             raise ExportError(f"{name} has a value that is not finite: begin with finite numbers")
     for kind, tensors in (("weight", module.named_parameters()), ("buffer", module.named_buffers())):
@@ -110,7 +114,7 @@ def checked_step(module: nn.Module, example_input: Tensor, initial_state: Any) -
     """
     leaves, structure = pytree.tree_flatten(initial_state)
     names = tuple(name for name, _ in _leaves(initial_state))
-    states = tuple(leaf.detach() for leaf in leaves)
+    states = tuple(leaf.detach().clone() for leaf in leaves)
     step = Step(module, structure, names, states, example_input.detach())
     try:
         after, output = step.run(list(states), step.input)
@@ -141,26 +145,58 @@ def checked_step(module: nn.Module, example_input: Tensor, initial_state: Any) -
     return step
 
 
+Modes = dict[nn.Module, bool]
+
+
 @contextmanager
-def evaluating(module: nn.Module) -> Iterator[None]:
-    """The module in evaluation mode.
+def evaluating(module: nn.Module) -> Iterator[Modes]:
+    """The module in evaluation mode; the modes of its parts before, which come back.
 
     Raises:
-        ExportError: in training mode, in which it is, its step does something else.
+        ExportError: a part is in training mode and does something else then.
     """
     modes = {part: part.training for part in module.modules()}
     active = [part for part in modes if part.training and isinstance(part, _DIFFERS_IN_TRAINING)]
     if active:
-        raise ExportError(
-            f"the module is in training mode, in which its {type(active[0]).__name__} does something else: call "
-            "module.eval() first"
-        )
+        raise _in_training(f"its {type(active[0]).__name__} does something else")
     module.eval()
     try:
-        yield
+        yield modes
     finally:
-        for part, mode in modes.items():
-            part.training = mode
+        _set(modes)
+
+
+def check_modes(step: Step, modes: Modes) -> None:
+    """Check that a module which came in training mode does the same in both modes.
+
+    Raises:
+        ExportError: it does not.
+    """
+    if not any(modes.values()):
+        return
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        x = _noise(step.input)
+        evaluated = step.run(list(step.states), x)
+        _set(modes)
+        trained = step.run(list(step.states), x)
+    step.module.eval()
+    pairs = zip((*evaluated[0], evaluated[1]), (*trained[0], trained[1]), strict=True)
+    if not all(torch.allclose(a.float(), b.float(), rtol=1e-4, atol=1e-5) for a, b in pairs):
+        raise _in_training("its step does something else")
+
+
+def _in_training(what: str) -> ExportError:
+    return ExportError(f"the module is in training mode, in which {what}: call module.eval() first")
+
+
+def _set(modes: Modes) -> None:
+    for part, mode in modes.items():
+        part.training = mode
+
+
+def _noise(like: Tensor) -> Tensor:
+    return torch.randn(like.shape).to(like.dtype) if like.is_floating_point() else like
 
 
 _DIFFERS_IN_TRAINING = (
@@ -172,12 +208,10 @@ _DIFFERS_IN_TRAINING = (
 
 def _check_repeatable(step: Step) -> None:
     """Check that the same state and input give the same result, whatever was drawn or run before."""
-    generator = torch.Generator().manual_seed(0)
-    x = step.input
-    if x.is_floating_point():
-        x = torch.randn(x.shape, generator=generator).to(x.dtype)
     runs = []
     with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        x = _noise(step.input)
         for seed in (1, 1, 2):
             torch.manual_seed(seed)
             after, output = step.run(list(step.states), x)

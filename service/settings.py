@@ -54,7 +54,7 @@ class Limits(_Checked):
             make room for each other.
         max_waiting: requests in flight, from when their body is complete until their reply is made.
         max_waiting_steps: network steps of all chunks that wait or are computed; eight spikes count as one step. A
-            client with nothing in flight may always send a chunk.
+            client with nothing in flight has twice the limit, and a chunk of a thousandth of it is always taken.
         queue_timeout_s: time within which the work for a chunk has to begin; a chunk that waits longer is refused.
     """
 

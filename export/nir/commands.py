@@ -50,7 +50,7 @@ def import_file(
         Spikes | None,
         typer.Option(help="That a neuron fires in a step at most: single, or multiple as Sinabs does by default."),
     ] = None,
-    labels: Annotated[str | None, typer.Option(help="Names of the outputs, with commas. Default: their numbers.")] = None,
+    labels: Annotated[str | None, typer.Option(help="Names of the outputs, with commas. Default: numbers.")] = None,
     decision: Annotated[
         DecisionName | None,
         typer.Option(help="Rule of the decision. Default: spike_count for an Output of spikes, else sum_softmax."),

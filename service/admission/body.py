@@ -8,6 +8,8 @@ from typing import Any
 from service.admission.uploads import FREE_BYTES, Upload
 from service.errors import TooLarge
 
+MOST_DIGITS = 20  # of a length in bytes
+
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 """ASGI's ``receive``."""
@@ -33,7 +35,8 @@ async def read_body(receive: Receive, declared: bytes, max_bytes: int, upload: U
         ShuttingDown: the server ends.
         ClientDisconnect: the client disconnected.
     """
-    if declared.isdigit() and int(declared) > max_bytes:
+    digits = declared.lstrip(b"0")  # thousands of zeros are valid, but ``int`` refuses so many digits
+    if digits.isdigit() and (len(digits) > MOST_DIGITS or int(digits) > max_bytes):
         raise _too_large(max_bytes)
     first = _Begun(receive())
     if first.message is not None and not first.message.get("more_body", False):

@@ -14,6 +14,7 @@ from typing import Any, Generic, TypeVar
 T = TypeVar("T")
 
 LONGEST_SEARCH = 256  # items, so that a newcomer costs little even if it is refused
+LONGEST_NAME = 64  # characters of what is no address; every session keeps its client's name
 
 
 class FairShare(Generic[T]):
@@ -102,11 +103,11 @@ def client_of(peer: Sequence[Any] | None) -> str:
     Args:
         peer: address and port, as ASGI and sockets have them; None where there is no address.
     """
-    address = str(peer[0]) if peer else ""
+    address = str(peer[0])[:LONGEST_NAME] if peer else ""  # a proxy's X-Forwarded-For may have anything
     if ":" not in address:
         return address
     try:
         full = IPv6Address(address.partition("%")[0])
-    except ValueError:  # a proxy's X-Forwarded-For may have anything
+    except ValueError:
         return address
     return str(full.ipv4_mapped or full.exploded[:19])

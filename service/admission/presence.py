@@ -8,6 +8,7 @@ batch or is computed (``batching.batcher``), or its commit is under way and is f
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Any
 
@@ -58,3 +59,8 @@ class Presence:
         self._task = None
         if self.is_gone and kind is asyncio.CancelledError:
             raise ClientDisconnect from None
+
+
+def presence_of(scope: Mapping[str, Any]) -> Presence:
+    """The client of a request. Another server than ours says nothing of its connections: there the client stays."""
+    return scope.get(SCOPE_KEY) or Presence()

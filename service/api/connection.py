@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Sized
+import struct
 from math import inf
 from typing import Any
 
 from fastapi import Response
 from httptools import HttpParserError
 from uvicorn import Config
-from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
@@ -25,7 +24,8 @@ from service.admission.fair_share import FairShare, client_of
 from service.admission.presence import SCOPE_KEY, Presence
 from service.admission.unread import Unread
 from service.api import refusals
-from service.api.refusals import MOST_HEADER_BYTES, MOST_URL_BYTES, SPECIAL
+from service.api.flow import Flow
+from service.api.refusals import MOST_FIELDS, MOST_HEADER_BYTES, MOST_URL_BYTES, SPECIAL
 from service.api.request_parser import RequestParser
 from service.api.response_writer import ResponseWriter
 from service.observe.counters import Counters
@@ -40,6 +40,7 @@ MOST_PROBE_S = 1.0  # between two; the time doubles each time, from the time of 
 RESET_S = 0.02
 
 MOST_PIPELINED = 128  # requests of a connection that wait for the response to the one before
+MOST_PIPELINED_FIELDS = 16 * MOST_PIPELINED  # headers of all of them; one of four bytes takes 120 bytes of memory
 UNREAD_S = 2.0  # a client that has not read for as long may be displaced
 # A client that does not read makes the system keep up to 4 MB for it. So much is enough for 10 MB/s over 20 ms.
 SEND_BUFFER_BYTES = 128 * 1024  # of which Linux makes twice as many
@@ -68,9 +69,7 @@ class Connections:
             Connection.was_used,
             lambda connection: connection.end("displaced"),
         )
-        self.unread: Unread[Connection] = Unread(
-            limits.max_unread_bytes, limits.client_share, lambda connection: connection.end("unread")
-        )
+        self.unread: Unread[Connection] = Unread(limits.max_unread_bytes, limits.client_share, Connection.reset)
 
     def protocol(
         self,
@@ -81,23 +80,6 @@ class Connections:
     ) -> Connection:
         """What uvicorn calls for each connection, with its own arguments."""
         return Connection(self, config, server_state, app_state, _loop)
-
-
-class _Flow(FlowControl):
-    """uvicorn's flow control, which reads no further while pipelined requests wait.
-
-    Args:
-        transport: of the connection.
-        pipeline: requests that wait.
-    """
-
-    def __init__(self, transport: asyncio.Transport, pipeline: Sized) -> None:
-        super().__init__(transport)
-        self._pipeline = pipeline
-
-    def resume_reading(self) -> None:
-        if self.read_paused and not self._pipeline:
-            super().resume_reading()
 
 
 class Connection(HttpToolsProtocol):
@@ -171,6 +153,12 @@ class Connection(HttpToolsProtocol):
         else:
             self.transport.abort()
 
+    def reset(self) -> None:
+        """End the connection of a client that does not read, and let the system forget what it has for the client."""
+        if (connected := self.transport.get_extra_info("socket")) is not None:
+            connected.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.end("unread")
+
     def _disconnect(self) -> None:
         """Tell all unanswered requests that nobody reads their responses."""
         for cycle in (*self._earlier, self.cycle):
@@ -180,10 +168,11 @@ class Connection(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self.flow = _Flow(transport, self.pipeline)
+        self.flow = Flow(transport, self.pipeline)
         self._writer = ResponseWriter(transport, self.loop)
         transport.set_write_buffer_limits(HIGH_WATER_BYTES)
-        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+        if (connected := transport.get_extra_info("socket")) is not None:
+            connected.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
         if self._connections.shares.enter(self, client_of(self.client)):
             self._expect_headers()
         else:
@@ -268,6 +257,11 @@ class Connection(HttpToolsProtocol):
             self._is_refused = True
             self._connections.counters.connections_ended[reason] += 1
             complete[-1].keep_alive = False  # a refusal would be taken for its response
+        elif self.cycle is not None and self.waits() and not (self._is_between or self._has_begun()):
+            self._is_refused = True  # in the body of a request that has its response
+            self._connections.counters.connections_ended[reason] += 1
+            self._writer.lingers = True
+            self._writer.close()
         else:
             self.end(reason, refusal)
 
@@ -280,12 +274,16 @@ class Connection(HttpToolsProtocol):
         self.headers.append((name, value))
         if name in SPECIAL:
             self._special.append((name, value))
+        if len(self.headers) > MOST_FIELDS:  # now, because each takes thirty times its length in memory
+            self._refuse("too-long", refusals.LONG_HEADERS)
+            raise Refused
 
     def on_headers_complete(self) -> None:
         special, self._special = self._special, []
         if self.parser.should_upgrade():
             return
-        if len(self.pipeline) >= MOST_PIPELINED:
+        waiting: list[Any] = [cycle.scope["headers"] for cycle, _ in self.pipeline]
+        if len(waiting) >= MOST_PIPELINED or sum(map(len, waiting)) > MOST_PIPELINED_FIELDS:
             self.end("pipelined")
             raise Refused
         version = self.parser.get_http_version()
@@ -382,7 +380,7 @@ class Connection(HttpToolsProtocol):
             self._unread_s = self.loop.time()
             count = self.transport.get_write_buffer_size() + 2 * SEND_BUFFER_BYTES
             self._connections.unread.enter(self, client_of(self.client), count)
-            self._reading_due = self.loop.call_later(self._connections.limits.idle_timeout_s, self.end, "unread")
+            self._reading_due = self.loop.call_later(self._connections.limits.idle_timeout_s, self.reset)
 
     def _cancel_reading_due(self) -> None:
         if self._reading_due is not None:

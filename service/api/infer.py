@@ -11,7 +11,7 @@ from hetsyn_client import events, frames, values
 from service.admission.body import ClientDisconnect, read_body
 from service.admission.fair_share import client_of
 from service.admission.permits import Admission
-from service.admission.presence import SCOPE_KEY, Presence
+from service.admission.presence import presence_of
 from service.admission.turns import Turns
 from service.admission.uploads import Upload, Uploads
 from service.api import problems
@@ -61,6 +61,7 @@ class InferEndpoint:
         self._counters = counters
         self._max_body_bytes = limits.max_body_bytes
         self._max_json_bytes = min(limits.max_json_bytes, limits.max_body_bytes)
+        self._max_rows = limits.max_chunk_steps
         self._large_decodes = Turns(LARGE_DECODES)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -98,15 +99,15 @@ class InferEndpoint:
                 raise unsupported(content_type)
             max_bytes = self._max_json_bytes if media_type == JSON_TYPE else self._max_body_bytes
             body = await read_body(receive, headers.get(b"content-length", b""), max_bytes, upload)
-            presence = scope.get(SCOPE_KEY) or Presence()  # another server than ours says nothing of its connections
+            presence = presence_of(scope)
             with self._admission.permit(client) as permit:
                 query = _parse_query(scope["query_string"])
                 if len(body) <= DECODE_IN_LOOP_BYTES:
-                    request = _decode(content_type, query, body)
+                    request = _decode(content_type, query, body, self._max_rows)
                 else:
                     async with self._large_decodes.turn(client, permit.due_s):
                         presence.check()
-                        request = await asyncio.to_thread(_decode, content_type, query, body)
+                        request = await asyncio.to_thread(_decode, content_type, query, body, self._max_rows)
                 del body  # frees its memory while the chunk waits for its turn
                 with presence:
                     if not request.carry:
@@ -127,9 +128,9 @@ def _parse_query(text: bytes) -> list[tuple[str, str]]:
     return [(name, value) for name, _, value in pairs]
 
 
-def _decode(content_type: str, query: list[tuple[str, str]], body: bytes) -> InferRequest:
+def _decode(content_type: str, query: list[tuple[str, str]], body: bytes, max_rows: int) -> InferRequest:
     if parse_content_type(content_type)[0] != JSON_TYPE:
         return decode_raw(content_type, query, body)
     if query:
         raise InputError(f"query parameter {query[0][0][:64]!r}: with a JSON body, put it into the body")
-    return decode_json(body)
+    return decode_json(body, max_rows)

@@ -12,6 +12,7 @@ from fastapi.responses import JSONResponse
 from service.admission.body import read_body
 from service.admission.fair_share import client_of
 from service.admission.permits import Admission
+from service.admission.presence import presence_of
 from service.admission.uploads import Upload, Uploads
 from service.api import problems
 from service.errors import ModelAbsent, StateError, TooLarge, UnsupportedInput
@@ -33,21 +34,21 @@ def router(
     @routes.get("/sessions/{session_id}", response_model=SessionDescription, responses=problems.documented(_LOOKUP))
     async def describe(request: Request, session_id: str) -> dict[str, Any]:
         """The session's model, and the number of the chunk that it expects next."""
-        with admission.permit(client_of(request.client)):
-            return await registry.describe(session_id)
+        with admission.permit(client_of(request.client)) as permit, presence_of(request.scope):
+            return await registry.describe(session_id, permit.due_s)
 
     @routes.delete("/sessions/{session_id}", status_code=204, responses=problems.documented(_LOOKUP))
     async def delete(request: Request, session_id: str) -> Response:
         """Delete a session after the chunks that came before. Its id may be used again."""
-        with admission.permit(client_of(request.client)):
-            await registry.delete(session_id)
+        with admission.permit(client_of(request.client)) as permit, presence_of(request.scope):
+            await registry.delete(session_id, permit.due_s)
         return Response(status_code=204)
 
     @routes.get("/sessions/{session_id}/state", response_class=Response, responses=_EXPORT)
     async def export_state(request: Request, session_id: str) -> Response:
         """Export the whole session as bytes. This does not change the session."""
-        with admission.permit(client_of(request.client)):
-            return Response(await transfer.export_state(session_id), media_type=MEDIA_TYPE)
+        with admission.permit(client_of(request.client)) as permit, presence_of(request.scope):
+            return Response(await transfer.export_state(session_id, permit.due_s), media_type=MEDIA_TYPE)
 
     @routes.put("/sessions/{session_id}/state", status_code=201, openapi_extra=_IMPORT_BODY, responses=_IMPORT)
     async def import_state(request: Request, session_id: Id, replace: bool = False) -> Response:
@@ -69,9 +70,9 @@ def router(
                     "send what GET /sessions/ID/state gave, to a server that has the session's model"
                 ) from None
             try:
-                with admission.permit(client):
+                with admission.permit(client) as permit, presence_of(request.scope):
                     description, is_new = await transfer.import_state(
-                        session_id, content, replace_it=replace, client=client
+                        session_id, content, replace_it=replace, client=client, due_s=permit.due_s
                     )
             except ModelAbsent:
                 raise  # 503: another server may have the model

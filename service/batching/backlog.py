@@ -14,11 +14,15 @@ a chunk waits for one segment of each other client, however many chunks those ha
 from __future__ import annotations
 
 from collections.abc import Mapping
-from math import ceil
+from math import ceil, inf
 
 from service.errors import RETRY_S, Overloaded
 
 SPIKES_A_STEP = 8
+# For clients that have nothing here the limit is twice as high, and a chunk of a thousandth of it is always taken. So
+# one client keeps none out, and a thousand addresses of an attacker, each with a long chunk, do not fill the engine.
+NEWCOMERS_LIMIT = 2
+SHORT_SHARE = 1e-3
 LATEST = 0.1  # share of the latest batch in the average time of a unit of work
 
 
@@ -76,23 +80,24 @@ class Backlog:
         return self._work
 
     def enter(self, client: str, work: int) -> Ticket:
-        """Take a chunk in. A client that has nothing here is always admitted: it has its turn soon.
+        """Take a chunk in. One of a client that has nothing here is admitted beyond the limit: it has its turn soon.
 
         Raises:
             Overloaded: the client, or all of them, have too much here already. It says when to try again.
         """
         of_client = self._of_client.get(client)
+        if of_client is not None and of_client + work > self._max_of_client:
+            # the client has its share of the engine's time
+            excess, threads = of_client + work - self._max_of_client, self._threads / len(self._of_client)
+            raise self._full(f"{of_client} steps from this address", excess, threads)
+        limit = self._max_work
         if of_client is None:
-            self._of_client[client] = work
+            limit = inf if work <= limit * SHORT_SHARE else limit * NEWCOMERS_LIMIT
+        if self._work + work > limit and self._work:
+            raise self._full(f"{self._work} steps", self._work + work - self._max_work, self._threads)
+        if of_client is None:
             self._to_the_end(client)
-        else:
-            if of_client + work > self._max_of_client:
-                # the client has its share of the engine's time
-                excess, threads = of_client + work - self._max_of_client, self._threads / len(self._of_client)
-                raise self._full(f"{of_client} steps from this address", excess, threads)
-            if self._work + work > self._max_work:
-                raise self._full(f"{self._work} steps", self._work + work - self._max_work, self._threads)
-            self._of_client[client] = of_client + work
+        self._of_client[client] = (of_client or 0) + work
         self._work += work
         return Ticket(client, work)
 

@@ -40,6 +40,7 @@ from service.models.model import Model
 # after it is decoded.
 QUIET_ROUNDS = 2
 MOST_ROUNDS = 16  # a batch starts after so many rounds although chunks keep arriving
+ABANDON_S = 2.0  # a segment takes a tenth of a second; at the server's end, one of this time counts as endless
 
 
 class Batcher:
@@ -79,7 +80,8 @@ class Batcher:
         self._is_stopped = False
         self._scheduled: asyncio.Handle | None = None
         self._waiting: list[Item] = []
-        self._running: set[asyncio.Task[None]] = set()
+        self._running: dict[asyncio.Task[None], Sequence[Item]] = {}
+        self._abandoning: asyncio.TimerHandle | None = None
         self._wake: asyncio.TimerHandle | None = None
         self._pool = self._new_pool()
 
@@ -117,18 +119,33 @@ class Batcher:
         return self._backlog.work
 
     def stop(self) -> None:
-        """Refuse the chunks that are not done, and all further ones. Those that are computed stop after the segment."""
+        """Refuse the chunks that are not done, and all further ones. Those that are computed stop after the segment.
+
+        The callers of a segment that does not end wait for ``ABANDON_S``.
+        """
         self._is_stopped = True
         waiting, self._waiting = self._waiting, []
         for item in waiting:
             _fail(item, shutting_down())
+        if self._running and self._abandoning is None:
+            self._abandoning = asyncio.get_running_loop().call_later(ABANDON_S, self._abandon)
+
+    def _abandon(self) -> None:
+        """Refuse the chunks of segments that do not end."""
+        for batch in self._running.values():
+            for item in batch:
+                _fail(item, shutting_down())
 
     async def close(self) -> None:
-        """Run the waiting chunks, and end the threads."""
+        """Run the waiting chunks, and end the threads. What nobody waits for any more, and does not end, is ended."""
         while self._running or self._waiting:
             self._start(may_wait=False)
-            if self._running:
-                await asyncio.wait(self._running)
+            if self._running and not (await asyncio.wait(self._running, timeout=ABANDON_S))[0]:
+                for batch in self._running.values():
+                    if all(item.outcome.done() for item in batch):
+                        batch[0].model.stop()
+        if self._abandoning is not None:
+            self._abandoning.cancel()
         self._pool.shutdown()
         self._pool = self._new_pool()  # a pool starts its threads when it is first used
 
@@ -201,7 +218,7 @@ class Batcher:
                 self._schedule()  # first accept the chunks that arrived meanwhile
                 return
             task = asyncio.get_running_loop().create_task(self._run(batch, limit))
-            self._running.add(task)
+            self._running[task] = batch
             task.add_done_callback(self._ended)
 
     def _drop(self) -> None:
@@ -215,7 +232,7 @@ class Batcher:
             self._waiting = wanted
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        self._running.discard(task)
+        self._running.pop(task, None)
         self._schedule()
 
     def _run_here(self, batch: Sequence[Item]) -> None:
@@ -232,7 +249,7 @@ class Batcher:
                 if encoded_s - started_s + expected_s >= self._inline_s:
                     # denser than it was before; the encoder's work is not done twice
                     task = asyncio.get_running_loop().create_task(self._run(batch, limit, segment))
-                    self._running.add(task)
+                    self._running[task] = batch
                     task.add_done_callback(self._ended)
                     return
             results = self._engine.compute(first.model, first.form, segment)

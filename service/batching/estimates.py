@@ -12,7 +12,7 @@ from service.batching.cost import CostModel
 from service.batching.policy import Waiting
 from service.contract.manifest import FormName
 from service.engine.engine import Segment
-from service.engine.work import Job, Outcome, count_events
+from service.engine.work import Job, Outcome, count_events, resampler_of
 from service.errors import HetsynError
 from service.models.model import Model
 
@@ -157,7 +157,7 @@ class Estimates:
         steps = events = audio_steps = 0
         for item in batch:
             job, left = item.job, item.left
-            resampler = job.stream.resampler
+            resampler = resampler_of(item.model, job)
             if resampler is not None and resampler.is_slow:
                 return inf  # its time does not hang on the steps
             if left > MAX_SEGMENT_STEPS or job.steps:

@@ -79,7 +79,14 @@ def _provenance(entries: dict[str, Any]) -> dict[str, Any]:
 def _forms(model: dict[str, Any]) -> Table:
     table = Table()
     table.add_column("form", no_wrap=True)
-    for heading in ("state bytes a session", "file bytes", "kernel error", "spike mismatch", "accuracy"):
+    for heading in (
+        "state bytes a session",
+        "file bytes",
+        "in any batch",
+        "kernel error",
+        "spike mismatch",
+        "accuracy",
+    ):
         table.add_column(heading, justify="right")
     for name, form in model["forms"].items():
         is_default = name == model["default_form"]
@@ -87,6 +94,7 @@ def _forms(model: dict[str, Any]) -> Table:
             f"{name} (default)" if is_default else name,
             f"{form['state_bytes']:,}",
             f"{form['file_bytes']:,}",
+            f"within {form['tolerance']:g}" if form["tolerance"] else "same bits",
             f"{max(form['kernel_error'].values(), default=0.0):.2g}",
             "-" if form["spike_mismatch"] is None else f"{form['spike_mismatch']:.2%}",
             "-" if form["accuracy"] is None else f"{form['accuracy']:.2%}",

@@ -11,7 +11,7 @@ import json
 import re
 from math import prod
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -28,7 +28,9 @@ NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 Name = Annotated[str, Field(pattern=NAME)]
 FormName = Literal["exact", "bank"]
 MAX_MANIFEST_BYTES = 2**20  # a shipped one has 5 kB
+MAX_MANIFEST_VALUES = 10_000  # each may be wrong, and costs a hundred times its length then; a shipped one has 250
 MAX_STATE_BYTES = 2**28  # of the tensors of one stream
+SHORTEST_STEP_S, LONGEST_STEP_S = 1e-6, 3_600.0  # the length of a session's record follows from it
 MAX_TAIL_STEPS = 20_000  # which the last chunk of every session runs
 MAX_VALUES = 2**20  # real numbers of a step
 Count = Annotated[int, Field(ge=0, le=2**31 - 1)]
@@ -124,7 +126,7 @@ class InputDescription(_Part):
 
     kind: Literal["spikes", "values"] = "spikes"
     channels: Positive
-    step_s: float = Field(gt=0)
+    step_s: float = Field(ge=SHORTEST_STEP_S, le=LONGEST_STEP_S)
     description: str = ""
 
     @model_validator(mode="after")
@@ -297,14 +299,29 @@ def parse_manifest(text: str | bytes, where: Path) -> Manifest:
             f"{READABLE_VERSIONS[0]} to {FORMAT_VERSION}: "
             "export the model again with a matching hetsyn"
         )
+    if _count(raw) > MAX_MANIFEST_VALUES:
+        raise ArtifactError(f"{where}: has more than {MAX_MANIFEST_VALUES:,} values: export the model again")
     try:
         return Manifest.model_validate_json(text)
     except ValidationError as error:
-        first = error.errors()[0]
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
         field = ".".join(map(str, first["loc"])) or "manifest"
         raise ArtifactError(
             f"{where}: {field:.200}: {first['msg']:.300}: export the model again with a matching hetsyn"
         ) from error
+
+
+def _count(value: Any) -> int:
+    """The number of values in parsed JSON."""
+    count, waiting = 0, [value]
+    while waiting:
+        inner = waiting.pop()
+        count += 1
+        if isinstance(inner, dict):
+            waiting.extend(inner.values())
+        elif isinstance(inner, list):
+            waiting.extend(inner)
+    return count
 
 
 def content_hash(manifest: Manifest) -> bytes:

@@ -34,6 +34,7 @@ from service.models.model import Model
 from service.runtime.state_memory import check_like, is_bounded
 from service.wire.chunk import AudioChunk, Chunk, SpikeChunk, ValuesChunk
 
+SEGMENT_VALUES = 2**22  # of all streams of a batch: a few bytes of spikes may ask for many rows of zeros
 SEGMENT_STEPS = 500  # that ``run`` gives a graph in one call, to bound the memory
 KINDS: tuple[InputKind, ...] = ("audio", "values", "spikes")
 
@@ -151,6 +152,8 @@ class Engine:
         Raises:
             ArtifactError: the encoder fails, or its output has a wrong shape.
         """
+        if model.row_values:
+            max_steps = max(1, min(max_steps, SEGMENT_VALUES // (model.row_values * len(jobs))))
         pieces = tuple([take(model, job, max_steps) for job in jobs])
         members_of: dict[InputKind, list[int]] = {kind: [] for kind in KINDS}
         for b, piece in enumerate(pieces):

@@ -14,7 +14,7 @@ from service.wire.pcm import Samples
 BLOCK_S = 0.02
 CONTEXT_SAMPLES = 160  # of the lower rate; soxr's filter at quality HQ is shorter
 SAMPLES_AT_ONCE = 1 << 17  # of input or output; bounds the memory of a long recording
-SLOW_PERIOD = 4_096  # input samples
+SLOW_PERIOD = 512  # input samples; from 44,100 to 8,000 Hz it is 441
 LEAST_COMMON_HZ = 25  # of 11,025 and 8,000 Hz: up to 0.12 s of sound waits
 COMMON_RATES_HZ = (8_000, 16_000, 44_100, 48_000)
 
@@ -111,7 +111,7 @@ class Resampler:
 
     @property
     def is_slow(self) -> bool:
-        """Whether a block takes milliseconds, because the rates have no large common divisor."""
+        """Whether a block takes up to milliseconds, because the rates have no large common divisor."""
         return self._period > SLOW_PERIOD
 
     @property

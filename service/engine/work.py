@@ -153,6 +153,13 @@ def steps_left(model: Model, job: Job) -> int:
     return -(-samples // encoder.samples_per_step) + tail
 
 
+def resampler_of(model: Model, job: Job) -> Resampler | None:
+    """What resamples a job's next sound, at the beginning of its stream too; None without any."""
+    if job.stream.resampler is None and isinstance(job.chunk, AudioChunk):
+        return Resampler.between(job.chunk.rate_hz, model.encoder.sample_rate_hz)
+    return job.stream.resampler
+
+
 def count_events(job: Job, max_steps: int) -> int | None:
     """Spikes in the next steps of a job's input; None for audio and values, of which an encoder may make spikes."""
     if job.stream.kind != "spikes":

@@ -50,7 +50,7 @@ class Model:
         values = manifest.input.channels if manifest.input.kind == "values" else 0
         self.takes_values_only = values > 0
         self.row_values = encoder.channels if encoder is not None and encoder.kind == "values" else values
-        if self.takes_values_only:
+        if self.takes_values_only or any(form.tolerance for form in manifest.forms.values()):
             device = None  # such a network is plain ONNX, loop and all, which a GPU runs slower than the CPU does
         for form, description in manifest.forms.items():
             self._networks[form] = _loaded(

@@ -13,12 +13,13 @@ import secrets
 import types
 from collections.abc import Generator
 from contextlib import suppress
+from math import inf
 from typing import Any
 
 from service.admission.permits import Permit
 from service.errors import HetsynError
 from service.observe.counters import Counters
-from service.registry.table import MAX_ATTEMPTS, SessionEntry, SessionTable, contended
+from service.registry.table import MAX_ATTEMPTS, SessionEntry, SessionTable, contended, finished
 from service.session.advance import Advance, PlannedChunk
 from service.session.protocol import Reload, Replay, check_delete, decide, status
 from service.session.session import Session
@@ -87,38 +88,47 @@ class SessionRegistry:
             await next_round()
         return reply
 
-    async def delete(self, session_id: str) -> None:
+    async def delete(self, session_id: str, due_s: float = inf) -> None:
         """Delete a session, after the chunks that arrived before. A session with a damaged record is deleted too.
+
+        Args:
+            session_id: of the session.
+            due_s: when its turn has to come at the latest (``SessionEntry.turn``).
 
         Raises:
             NotFound: there is no such session.
             SessionGone: the session has expired.
             StoreUnavailable: it may have been deleted or not.
-            Overloaded: other processes keep changing the session.
+            Overloaded: other processes keep changing the session, or the turn did not come in time.
         """
         sessions = self.sessions
         with sessions.visit(session_id) as entry:
-            async with entry.turn():
+            async with entry.turn(due_s):
                 for _ in range(MAX_ATTEMPTS):
                     snapshot = await sessions.latest(entry)
                     if snapshot.damage is None:
                         check_delete(session_id, snapshot.known, sessions.clock(), sessions.decision_lifetimes)
-                    if await sessions.remove(entry, snapshot):
+                    if await finished(sessions.remove(entry, snapshot)):
                         self._counters.sessions_deleted += 1
                         return
                 raise contended(session_id)
 
-    async def describe(self, session_id: str) -> dict[str, Any]:
+    async def describe(self, session_id: str, due_s: float = inf) -> dict[str, Any]:
         """Describe a session as JSON values, after the chunks that arrived before.
+
+        Args:
+            session_id: of the session.
+            due_s: as of ``delete``.
 
         Raises:
             NotFound: there is no such session.
             SessionGone: the session has expired.
             StoreUnavailable: the store does not answer.
             StateError: the stored record cannot be used.
+            Overloaded: the turn did not come in time.
         """
         with self.sessions.visit(session_id) as entry:
-            async with entry.turn():
+            async with entry.turn(due_s):
                 return self.sessions.description(entry.id, await self.sessions.existing(entry))
 
     async def sweep_forever(self, interval_s: float) -> None:
@@ -152,21 +162,8 @@ class SessionRegistry:
         raise contended(entry.id)
 
     async def _commit(self, entry: SessionEntry, snapshot: Snapshot, session: Session) -> bool:
-        """``SessionTable.commit``, to its end: until then nobody knows whether the chunk is applied.
-
-        A cancellation that comes meanwhile counts only if the chunk is not applied.
-        """
         commit = self.sessions.commit(entry, snapshot, session)
-        if not self.sessions.stores_state:
-            return await commit  # it waits for nothing
-        task = asyncio.create_task(commit)
-        try:
-            return await asyncio.shield(task)
-        except asyncio.CancelledError:
-            await asyncio.wait([task])
-            if task.cancelled() or not task.result():
-                raise
-            return True
+        return await (finished(commit) if self.sessions.stores_state else commit)  # else it waits for nothing
 
     def _decide(
         self, entry: SessionEntry, snapshot: Snapshot, request: InferRequest, authoritative: bool

@@ -11,6 +11,7 @@ import hashlib
 import secrets
 from array import array
 from bisect import bisect_left
+from itertools import islice, takewhile
 from typing import NamedTuple
 
 import numpy as np
@@ -111,11 +112,13 @@ class RememberedIds:
                 del self._newest[next(iter(self._newest))]
 
     def _compact(self) -> None:
-        """Make a run of the older half of the newest ids."""
+        """Make a run of the older half of the newest ids, or of fewer, so that none is kept for much too long."""
         self.forget()
         if len(self._newest) <= self._newest_size:
             return  # their time was over
-        ids = list(self._newest)[: max(1, self._newest_size // 2)]
+        half = list(islice(self._newest.items(), max(1, self._newest_size // 2)))
+        until_s = half[0][1] + self._keep_s / RUNS
+        ids = [session_id for session_id, _ in takewhile(lambda item: item[1] <= until_s, half)]
         times_s = [self._newest.pop(session_id) for session_id in ids]
         hashes = _sorted(array("Q", map(self._hash, ids)))
         self._runs.append(_Run(hashes, min(times_s), max(times_s)))

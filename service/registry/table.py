@@ -10,7 +10,7 @@ import asyncio
 import time
 from abc import ABC, abstractmethod
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from math import inf
 from typing import TYPE_CHECKING, Any, Literal
@@ -187,7 +187,7 @@ class SessionTable(ABC):
             session_id: of the session.
             client: that sends the request.
             is_one_shot: the request would begin and end the session, so it needs no room.
-            is_new_id: nobody has used the id before.
+            is_new_id: nobody has used the id before, or whoever has does not matter.
 
         Raises:
             Overloaded: there is no room.
@@ -262,7 +262,7 @@ class SessionTable(ABC):
 
     @abstractmethod
     def release_id(self, session_id: str) -> None:
-        """Let the id of an expired session be used again."""
+        """Forget that a session of this id is gone: there is another one now."""
 
     @abstractmethod
     async def start(self) -> None:
@@ -341,7 +341,7 @@ class SessionTable(ABC):
             "ended": progress.ended,
             "kind": stream.kind if stream else None,
             "state_bytes": stream.bytes if stream else 0,
-            "label": Reply.from_json(progress.last.reply).label if progress.last else None,
+            "label": Reply.label_of(progress.last.reply) if progress.last else None,
             "idle_s": self.idle_s(session),
         }
 
@@ -360,6 +360,21 @@ class SessionTable(ABC):
         Returns:
             Whether it was removed.
         """
+
+
+async def finished(change: Coroutine[Any, Any, bool]) -> bool:
+    """A ``commit`` or a ``remove``, to its end: until then nobody knows whether it is made.
+
+    A cancellation that comes meanwhile counts only if it is not made.
+    """
+    task = asyncio.create_task(change)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task])
+        if task.cancelled() or not task.result():
+            raise
+        return True
 
 
 def contended(session_id: str) -> Overloaded:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+from math import inf
 from typing import Any
 
 from service.errors import SessionExists
 from service.models.catalog import ModelCatalog
 from service.observe.counters import Counters
-from service.registry.table import MAX_ATTEMPTS, SessionTable, contended
+from service.registry.table import MAX_ATTEMPTS, SessionTable, contended, finished
 from service.session.protocol import check_import, expired, status
 from service.session.session import Session
 from service.store.record import UNPACK_IN_LOOP_BYTES, Packing, read, renamed
 
 # A record up to this length is read whether or not the server has its model, so that the client learns what is wrong.
 IMPORT_BYTES = 1024 * 1024
+LARGE_IMPORTS = 1  # read on threads at a time: more would be no faster, and keep the chunks waiting
 
 
 class SessionTransfer:
@@ -32,15 +34,21 @@ class SessionTransfer:
         self._catalog = catalog
         self._packing = packing
         self._counters = counters
+        self._large_imports = asyncio.Semaphore(LARGE_IMPORTS)
 
-    async def export_state(self, session_id: str) -> bytes:
+    async def export_state(self, session_id: str, due_s: float = inf) -> bytes:
         """Pack a session as ``store.record`` does, after the chunks that arrived before.
+
+        Args:
+            session_id: of the session.
+            due_s: when its turn has to come at the latest (``SessionEntry.turn``).
 
         Raises:
             NotFound, SessionGone, StoreUnavailable, StateError: as ``SessionTable.existing``.
+            Overloaded: the turn did not come in time.
         """
         with self._sessions.visit(session_id) as entry:
-            async with entry.turn():
+            async with entry.turn(due_s):
                 session = await self._sessions.existing(entry)
         self._counters.sessions_exported += 1
         by_s = max(self._sessions.wall_offset_s, -session.known.created_s)  # no record is from before 1970
@@ -52,7 +60,7 @@ class SessionTransfer:
         return max(IMPORT_BYTES, *map(self._packing.longest, self._catalog.models()))
 
     async def import_state(
-        self, session_id: str, content: bytes, *, replace_it: bool, client: str = ""
+        self, session_id: str, content: bytes, *, replace_it: bool, client: str = "", due_s: float = inf
     ) -> tuple[dict[str, Any], bool]:
         """Import an exported session under an id, as if it had just been used.
 
@@ -61,6 +69,7 @@ class SessionTransfer:
             content: the exported session.
             replace_it: replace an existing or expired session of this id.
             client: that sends it.
+            due_s: as of ``export_state``.
 
         Returns:
             The session's description, and whether the id was free.
@@ -70,20 +79,19 @@ class SessionTransfer:
             SessionExists: there is a session of this id, or a damaged record, and not ``replace_it``.
             SessionGone: the session of this id has expired, and not ``replace_it``; or the exported session has
                 expired or is too old.
-            Overloaded: there is no room.
+            Overloaded: there is no room, or the turn did not come in time.
             StoreUnavailable: it may have been stored or not.
         """
         sessions = self._sessions
         if len(content) <= UNPACK_IN_LOOP_BYTES:
-            exported = self._unpacked(content)
+            exported = self._unpacked(content, session_id)
         else:
-            exported = await asyncio.to_thread(self._unpacked, content)
-        session = self._imported(*exported, session_id)
-        if replace_it:
-            sessions.release_id(session_id)
-        entry = sessions.enter(session_id, client)
+            async with self._large_imports:
+                exported = await asyncio.to_thread(self._unpacked, content, session_id)
+        session = self._imported(*exported)
+        entry = sessions.enter(session_id, client, is_new_id=replace_it)
         try:
-            async with entry.turn():
+            async with entry.turn(due_s):
                 for _ in range(MAX_ATTEMPTS):
                     snapshot = await sessions.latest(entry)
                     if snapshot.damage is not None and not replace_it:
@@ -92,30 +100,32 @@ class SessionTransfer:
                         ) from snapshot.damage
                     now_s = sessions.clock()
                     check_import(session_id, snapshot.known, now_s, sessions.decision_lifetimes, replace=replace_it)
-                    if await sessions.commit(entry, snapshot, session):
+                    if await finished(sessions.commit(entry, snapshot, session)):
+                        if replace_it:  # not before, or an import that is refused would free the id
+                            sessions.release_id(session_id)
                         self._counters.sessions_imported += 1
                         return sessions.description(session_id, session), snapshot.session is None
                 raise contended(session_id)
         finally:
             sessions.leave(entry)
 
-    def _unpacked(self, content: bytes) -> tuple[str, Session]:
-        """The id of an exported session, and the session; may run on a thread.
+    def _unpacked(self, content: bytes, session_id: str) -> tuple[str, Session]:
+        """The id of an exported session, and the session under another id; may run on a thread.
 
         Raises:
             StateError: the content cannot be used.
         """
         record = read(content)
         model = self._catalog.of_session(record.model, record.version)
-        return record.session, self._packing.unpack(record, model, imported=True)
+        return record.session, renamed(self._packing.unpack(record, model, imported=True), session_id)
 
-    def _imported(self, exported_id: str, session: Session, session_id: str) -> Session:
-        """An exported session under an id, last used now.
+    def _imported(self, exported_id: str, session: Session) -> Session:
+        """An exported session, last used now.
 
         Raises:
             SessionGone: the session has expired or is too old.
         """
-        session = renamed(session, session_id).shifted(-self._sessions.wall_offset_s)
+        session = session.shifted(-self._sessions.wall_offset_s)
         now_s = self._sessions.clock()
         created_s = min(session.known.created_s, now_s)
         session = session._replace(known=session.known._replace(created_s=created_s, used_s=now_s))

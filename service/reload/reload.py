@@ -309,6 +309,8 @@ class _Trial:
         self._opened = model = self._catalog.open(self._path)
         if self._is_stopped:
             raise ArtifactError(f"{self._path}: took too long to load")
+        if content_hash(model.manifest) != content:
+            raise ArtifactError(f"{self._path}: changed while it was loaded: the next reload tries it again")
         self._smoke_test(model)
         return model
 

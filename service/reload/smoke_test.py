@@ -7,7 +7,7 @@ import numpy as np
 from service.engine.engine import Engine
 from service.engine.stream import initial_stream
 from service.engine.work import Work
-from service.errors import ArtifactError
+from service.errors import ArtifactError, StateBroken
 from service.models.model import Model
 from service.wire.chunk import AudioChunk, Chunk, ValuesChunk, spike_chunk
 from service.wire.pcm import Samples
@@ -37,6 +37,11 @@ def smoke_test(model: Model, engine: Engine) -> None:
                     raise ArtifactError(
                         f"{model.artifact.folder}: form {form!r} fails its test ({error}): export the model again with "
                         "a matching hetsyn"
+                    ) from error
+                except StateBroken as error:
+                    raise ArtifactError(
+                        f"{model.artifact.folder}: the state that form {form!r} begins with has numbers out of range: "
+                        "export the model again"
                     ) from error
                 stream = outcome.stream
 

@@ -46,14 +46,30 @@ class Ballast:
         return self._path.exists()
 
     @property
+    def free_bytes(self) -> int:
+        """Room on the disk beside the ballast."""
+        return shutil.disk_usage(self._folder).free
+
+    @property
     def has_room(self) -> bool:
         """Whether the disk has room for the ballast and as much again."""
-        return shutil.disk_usage(self._folder).free >= 2 * self.size_bytes
+        return self.free_bytes >= 2 * self.size_bytes
 
     @property
     def is_last_room(self) -> bool:
         """Whether the disk has less room than the ballast takes."""
-        return shutil.disk_usage(self._folder).free < self.size_bytes
+        return self.free_bytes < self.size_bytes
+
+    @property
+    def log_length(self) -> int:
+        """Bytes of the log's file; more than ``log_bytes`` while somebody reads what it has not written back, or did.
+
+        SQLite does not shorten the file.
+        """
+        try:
+            return self._log.stat().st_size
+        except OSError:
+            return 0
 
     def make(self) -> bool:
         """Make the ballast if the disk has room for it and as much again. Whether it exists now."""

@@ -148,5 +148,10 @@ class StateStore(Protocol):
 
 
 def new_revision() -> int:
-    """A random revision, never NO_REVISION."""
+    """A random revision, above NO_REVISION."""
     return secrets.randbits(63) | 1
+
+
+def is_revision(value: object) -> bool:
+    """Whether a value can be the revision of a record; what a store has under any other is no session record."""
+    return isinstance(value, int) and value > NO_REVISION

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import sys
 import time
 from pathlib import Path
 from typing import Literal
@@ -17,6 +18,7 @@ OPENING_S = 10.0  # longest wait for a lock at the start: another server may be 
 RETRY_S = 0.01
 APPLICATION_ID = 0x48535331  # "HSS1", in the file's header
 SCHEMA_VERSION = 1
+LOG_HEADER_BYTES, FRAME_HEADER_BYTES = 32, 24  # of the log, and before each page in it
 
 _HEADER = b"SQLite format 3\0"
 _SCHEMA = """
@@ -118,6 +120,17 @@ def has_no_room(error: sqlite3.Error) -> bool:
 def pragma(database: sqlite3.Connection, name: str) -> int:
     """The value of a pragma that is a number."""
     return int(database.execute(f"PRAGMA {name}").fetchone()[0])
+
+
+def log_bytes(database: sqlite3.Connection) -> int:
+    """Length of the log with all commits in it, as SQLite knows it from its index; 0 if SQLite is busy."""
+    try:
+        _, frames, _ = database.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+    except sqlite3.OperationalError as error:
+        # SQLite has looked for a commit that the log does not have
+        return sys.maxsize if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_IOERR_SHORT_READ else 0
+    frame_bytes = pragma(database, "page_size") + FRAME_HEADER_BYTES
+    return LOG_HEADER_BYTES + frames * frame_bytes if frames > 0 else 0
 
 
 def advice(path: Path, error: sqlite3.Error | OSError) -> str:

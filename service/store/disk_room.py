@@ -37,8 +37,9 @@ class DiskRoom:
         self._database = database
         self._ballast = Ballast(path)
         self.transaction_bytes = self._ballast.transaction_bytes
-        page_bytes = pragma(database, "page_size")
+        self._page_bytes = page_bytes = pragma(database, "page_size")
         self._max_pages = MAX_PAGES if max_bytes is None else max(1, max_bytes // page_bytes)
+        self._is_limited = False  # the log is long, and the file may grow no further than the disk's room
         self._is_pinned = False  # the database's file does not grow
         log_pages = max(1, min(PAGES_TO_LOG, self._ballast.log_bytes // page_bytes))
         database.execute(f"PRAGMA wal_autocheckpoint = {log_pages}")
@@ -56,11 +57,15 @@ class DiskRoom:
                 self._pin()
             else:
                 self._unpin()
+        if not self._is_pinned:
+            self._limit_growth()
         try:
             return change()
         except sqlite3.OperationalError as error:
             if not has_no_room(error):
                 raise
+            if not self._is_pinned and self._is_log_kept():
+                raise  # until its reader ends, the room of the ballast would be lost to the log
             is_limit = error.sqlite_errorcode == sqlite3.SQLITE_FULL and self._max_pages < MAX_PAGES
             if is_limit and not self._is_pinned and self._ballast.has_room:
                 raise  # max_bytes, and not the disk
@@ -87,6 +92,29 @@ class DiskRoom:
     def close(self) -> None:
         """Leave the ballast for the next start. The database is closed."""
         self._ballast.make()
+
+    def _limit_growth(self) -> None:
+        """While a reader keeps the log from being written back, let it take no more new pages than there is room for.
+
+        A copy of the file or a dump is such a reader. The log grows meanwhile, with pages that the database's file does
+        not have yet. Beyond the room of the ballast and what is free, they could never be written back.
+        """
+        is_long = self._ballast.log_length > 2 * self._ballast.log_bytes
+        if is_long:
+            room_bytes = self._ballast.free_bytes + self._ballast.size_bytes * 3 // 4
+            pages = (self._path.stat().st_size + room_bytes) // self._page_bytes
+            self._database.execute(f"PRAGMA max_page_count = {min(self._max_pages, pages)}")
+        elif self._is_limited:
+            self._database.execute(f"PRAGMA max_page_count = {self._max_pages}")
+        self._is_limited = is_long
+
+    def _is_log_kept(self) -> bool:
+        """Whether somebody reads what the log has not written back."""
+        try:
+            _, pages, written = self._database.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        except sqlite3.Error:  # there is no room to write it back
+            return False
+        return bool(written < pages)
 
     def _pin(self) -> None:
         """Give up the ballast, and keep the database's file from growing."""

@@ -31,9 +31,9 @@ from service.errors import (
 )
 from service.observe.clock import Clock, SteadyClock, boot_id, since_boot
 from service.store.ballast import Ballast
-from service.store.base import FOREIGN_REVISION, NO_REVISION, Change, CommitResult, Stored
-from service.store.database import Synchronous, adopt_clock, advice, has_no_room, open_database
-from service.store.database_files import DatabaseFiles
+from service.store.base import FOREIGN_REVISION, NO_REVISION, Change, CommitResult, Stored, is_revision
+from service.store.database import Synchronous, adopt_clock, advice, has_no_room, log_bytes, open_database
+from service.store.database_files import DatabaseFiles, real_path
 from service.store.disk_room import DiskRoom
 
 T = TypeVar("T")
@@ -48,7 +48,7 @@ _UPDATE = """
     UPDATE sessions SET revision = ?2, keep_until_s = ?3, record = ?4
     WHERE id = ?1 AND revision = ?6 AND keep_until_s > ?5
 """
-_IS_FOREIGN = "(typeof(record) != 'blob' OR typeof(revision) != 'integer')"
+_IS_FOREIGN = "(typeof(record) != 'blob' OR typeof(revision) != 'integer' OR revision <= 0)"
 _REPLACE_FOREIGN = f"""
     UPDATE sessions SET revision = ?2, keep_until_s = ?3, record = ?4
     WHERE id = ?1 AND keep_until_s > ?5 AND {_IS_FOREIGN}
@@ -146,14 +146,14 @@ class FileStore:
         try:
             self._database = open_database(self._path, synchronous)
         except sqlite3.OperationalError as error:
-            ballast = Ballast(self._path)
+            ballast = Ballast(real_path(self._path))
             if not (has_no_room(error) and ballast.exists):
                 raise
             ballast.give_up()
             self._database = open_database(self._path, synchronous)
         try:
             self._files = DatabaseFiles(self._path)
-            self._room = DiskRoom(self._path, self._database, max_bytes)
+            self._room = DiskRoom(real_path(self._path), self._database, max_bytes)
             try:
                 self._room.write(lambda: adopt_clock(self._database, self.clock, boot))
             except sqlite3.OperationalError as error:
@@ -191,7 +191,7 @@ class FileStore:
         if row is None:
             return None
         revision, record = row
-        if not (isinstance(record, bytes) and isinstance(revision, int)):
+        if not (isinstance(record, bytes) and is_revision(revision)):
             return StateForeign(
                 f"session {session!r}: the store's row under this id is not a session record: "
                 "delete the session to free the id, or begin another, under a new id"
@@ -267,15 +267,17 @@ class FileStore:
         """
         if self._gone:
             raise StoreUnusable(self._gone)
+        if self._files.is_log_shorter:  # before a write: it would leave a hole in the log
+            self._check_files(lambda: self._files.check_log(log_bytes(self._database)))
         try:
             result = function()
         finally:
-            self._check_files()
+            self._check_files(self._files.check)
         return result
 
-    def _check_files(self) -> None:
+    def _check_files(self, check: Callable[[], None]) -> None:
         try:
-            self._files.check()
+            check()
         except StoreUnusable as error:
             self._gone = str(error)
             if self._files.only_log_is_missing:

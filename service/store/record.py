@@ -45,6 +45,7 @@ from service.settings import Limits
 from service.store.sections import (
     DTYPES,
     STEPS,
+    check_imported_rates,
     check_stream,
     little,
     longest_reply,
@@ -243,6 +244,8 @@ class Packing:
             read_samples(pending, "pending"),
         )
         check_stream(model, form, row, stream, steps)
+        if imported:
+            check_imported_rates(stream)
         return Session(model, form, known, stream)
 
     def as_stored(self, record: bytes, session: Session) -> Session:

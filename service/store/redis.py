@@ -37,7 +37,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from service.errors import HetsynError, StateForeign, StoreError, StoreFull, StoreUnavailable, StoreUnusable
 from service.observe.clock import Clock, SteadyClock, since_boot
-from service.store.base import FOREIGN_REVISION, NO_REVISION, REVISION_BYTES, Change, CommitResult, Stored
+from service.store.base import FOREIGN_REVISION, NO_REVISION, REVISION_BYTES, Change, CommitResult, Stored, is_revision
 
 log = logging.getLogger("hetsyn.store")
 
@@ -63,7 +63,8 @@ for i, key in ipairs(KEYS) do
   if expected == '{FOREIGN.decode()}' then
     local is_other_type = type(stored) == 'table' and string.find(stored.err, 'WRONGTYPE', 1, true)
     local is_short = type(stored) == 'string' and #stored < {REVISION_BYTES} and redis.call('EXISTS', key) == 1
-    if is_other_type or is_short then stored = expected end
+    local is_zero = stored == string.rep('\\0', {REVISION_BYTES})
+    if is_other_type or is_short or is_zero then stored = expected end
   end
   if type(stored) == 'table' and stored.err then
     results[i] = stored.err
@@ -303,7 +304,10 @@ def _stored(session: str, answer: Any) -> Stored | HetsynError | None:
     value = bytes(answer)
     if len(value) < REVISION_BYTES:
         return _foreign(session, f"{len(value)} bytes, fewer than a record has")
-    return Stored(int.from_bytes(value[:REVISION_BYTES], "big"), value[REVISION_BYTES:])
+    revision = int.from_bytes(value[:REVISION_BYTES], "big")
+    if not is_revision(revision):
+        return _foreign(session, "it begins with zeros")
+    return Stored(revision, value[REVISION_BYTES:])
 
 
 def _result(change: Change, answer: Any, *, repeated: bool) -> CommitResult | HetsynError:

@@ -19,9 +19,9 @@ from pydantic import ValidationError
 from service.contract.decision import is_distribution, is_possible_score
 from service.contract.manifest import FormName, Manifest, TensorDescription
 from service.engine.fault import score_of_row
-from service.engine.resampler import Resampler
+from service.engine.resampler import Resampler, check_rates
 from service.engine.stream import StreamState
-from service.errors import StateMismatch
+from service.errors import InputError, StateMismatch
 from service.models.model import Arrays, Model
 from service.runtime.onnx import Array
 from service.runtime.state_memory import LARGEST_VALUE, is_bounded
@@ -187,6 +187,19 @@ def check_stream(model: Model, form: FormName, row: NDArray[np.float32], stream:
         and resampler.emitted == total_steps * encoder.samples_per_step + len(stream.pending)
     ):
         raise StateMismatch(_NOT_FITTING)
+
+
+def check_imported_rates(stream: StreamState) -> None:
+    """Check that a session may begin with a stream's sample rate. A store may have others, which older servers took.
+
+    Raises:
+        StateMismatch: it may not.
+    """
+    if stream.resampler is not None:
+        try:
+            check_rates(stream.resampler.rate_hz, stream.resampler.target_hz)
+        except InputError as error:
+            raise StateMismatch(f"the session record's {error}") from error
 
 
 def read_reply(content: memoryview, manifest: Manifest, max_steps: int) -> Reply:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Callable, Iterable, Mapping
+from math import inf
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -22,8 +23,12 @@ from service.wire.values import unpack_values
 _BODY: TypeAdapter[InferBody] = TypeAdapter(InferBody)
 
 
-def decode_json(body: bytes) -> InferRequest:
+def decode_json(body: bytes, max_rows: float = inf) -> InferRequest:
     """Decode a JSON body.
+
+    Args:
+        body: of a request.
+        max_rows: of a matrix in a body that is long; the engine counts the steps of others.
 
     Raises:
         InputError: the body is not JSON, or not of the schema; the message names the first wrong field.
@@ -32,7 +37,7 @@ def decode_json(body: bytes) -> InferRequest:
     """
     chunk: Chunk | None = None
     if len(body) > PIECE_BYTES:
-        parsed, chunk = decode_large(body)
+        parsed, chunk = decode_large(body, max_rows)
     else:
         try:
             parsed = _BODY.validate_json(body)

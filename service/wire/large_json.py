@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator
 from contextlib import suppress
 from itertools import chain, islice
+from math import inf
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,7 +20,7 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic_core import from_json
 
 from hetsyn_client.values import MEDIA_TYPE as VALUES_TYPE
-from service.errors import InputError, UnsupportedInput
+from service.errors import InputError, TooLarge, UnsupportedInput
 from service.wire.chunk import SpikeChunk, ValuesChunk, dense_chunk, spike_chunk, values_chunk
 from service.wire.explain import explain_invalid
 from service.wire.schema import STRICT, Bits, DenseInput, EventsInput, InferBody, Input, Rows, ValuesInput, Wholes
@@ -30,6 +31,7 @@ MOST_VALUES = 1_000  # beside the numbers; a valid body has a dozen
 UNKNOWN_FIELD = "a field of this request: leave it out"
 
 _ARRAY = re.compile(rb'"(times|units|spikes|values)"[ \t\n\r]*:[ \t\n\r]*(?=\[)')
+_NESTED = re.compile(rb"\[[^]]*\[")
 _COMMA = re.compile(rb"[ \t\n\r]*,")
 _BLANK = b" \t\n\r"
 _WHOLES: TypeAdapter[list[float]] = TypeAdapter(Wholes, config=STRICT)
@@ -51,14 +53,19 @@ class Array(NamedTuple):
     end: int
 
 
-def decode_large(body: bytes) -> tuple[InferBody, SpikeChunk | ValuesChunk | None]:
+def decode_large(body: bytes, max_rows: float = inf) -> tuple[InferBody, SpikeChunk | ValuesChunk | None]:
     """Decode a body.
+
+    Args:
+        body: of a request.
+        max_rows: of a matrix.
 
     Returns:
         The body without the numbers of its input, and their chunk; None if it has no array that was cut out.
 
     Raises:
         InputError: the body is not JSON, or not of the schema.
+        TooLarge: the input has more rows.
         UnsupportedInput: there is no such kind of input.
     """
     rest, arrays = _cut_out(body)
@@ -72,6 +79,7 @@ def decode_large(body: bytes) -> tuple[InferBody, SpikeChunk | ValuesChunk | Non
         return parsed, None
     if parsed.input is None or any(getattr(parsed.input, name, None) != [] for name in arrays):
         raise InputError("the body has a key twice, one of them for an array: send each once")  # the last one counted
+    _check_rows(arrays, max_rows)
     return parsed, _chunk(parsed.input, arrays)
 
 
@@ -129,6 +137,20 @@ def _explain_excess(rest: bytes) -> InputError | UnsupportedInput:
         f"the body has more than {MOST_VALUES:,} values that are not numbers of times, units, spikes or values: "
         "send only those"
     )
+
+
+def _check_rows(arrays: dict[str, Array], max_rows: float) -> None:
+    """Check the number of rows before they are decoded: a million rows of one number take half a second.
+
+    Raises:
+        TooLarge: they are too many.
+    """
+    for name, (body, begin, end) in arrays.items():
+        rows = body.count(b"[", begin + 1, end)
+        if rows > max_rows and not _NESTED.search(body, begin + 1, end):  # arrays in a row are explained later
+            raise TooLarge(
+                f"input.{name} has {rows} rows, and at most {max_rows} are taken: cut it into several chunks"
+            )
 
 
 def _chunk(inputs: Input | None, arrays: dict[str, Array]) -> SpikeChunk | ValuesChunk | None:

@@ -22,7 +22,11 @@ from tests.support.server_process import wait_until_ready
 PAGE = DOCS / "own-network.md"
 SECTIONS = dict(re.findall(r"^## (.*?)\n(.*?)(?=^## |\Z)", PAGE.read_text(), re.MULTILINE | re.DOTALL))
 FENCE = re.compile(r"^```(\S*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
-LABELS = {"A HetSyn network of your own": "second"}
+LABELS = {
+    "A HetSyn network of your own": "second",
+    "A recurrent cell": "right",
+    "A stateful ONNX model": "right",
+}
 MOST_COMMANDS = 3  # export or import, serve, curl
 
 

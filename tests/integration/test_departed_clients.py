@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.gate import Gate
 from tests.support.http_calls import metric
-from tests.support.listening import LIVE, Listening, Reader, Writer, chunk, listening, response
+from tests.support.listening import LATER_S, LIVE, Listening, Reader, Writer, chunk, listening, response
 
 LONG_STEPS = 20_000
 METRICS = LIVE.replace(b"/health/live", b"/metrics")
@@ -74,6 +74,54 @@ async def test_chunks_of_clients_that_go_wait_for_no_turn(models: Path, gate: Ga
         status, body = await ask(server, chunk(5, session="a", end=True))
         assert json.loads(body)["seq"] == 1
         assert gate.calls == calls + 1
+        writer.close()
+
+
+def about_a(method: str, path: str, body: bytes = b"") -> bytes:
+    """A request about session a."""
+    fields = f"Host: x\r\nContent-Type: application/octet-stream\r\nContent-Length: {len(body)}"
+    return f"{method} /sessions/a{path} HTTP/1.1\r\n{fields}\r\n\r\n".encode() + body
+
+
+ABOUT_A = [("GET", ""), ("DELETE", ""), ("GET", "/state"), ("PUT", "/state?replace=true")]
+
+
+@pytest.mark.parametrize(("method", "path"), ABOUT_A)
+async def test_other_requests_of_clients_that_go_wait_for_no_turn_either(
+    models: Path, gate: Gate, method: str, path: str
+) -> None:
+    async with listening(models, gate) as server:
+        assert (await ask(server, chunk(5, session="a", seq=0)))[0] == 200
+        assert gate.entered.acquire(blocking=False)
+        exported = (await ask(server, about_a("GET", "/state")))[1]
+        reader, writer = await begun(server, gate, chunk(5, session="a", seq=1))
+        gone = [await server.connect() for _ in range(20)]
+        for _, each in gone:
+            each.write(about_a(method, path, exported if method == "PUT" else b""))
+        await server.until(lambda: server.parts.admission.in_flight == 21)
+        for _, each in gone:
+            each.close()
+        await server.until(lambda: server.parts.admission.in_flight == 1)
+        gate.opened.set()
+        assert (await response(reader))[0] == 200
+        status, body = await ask(server, chunk(5, session="a", seq=2))
+        assert (status, json.loads(body)["total_steps"]) == (200, 15)
+        writer.close()
+
+
+@pytest.mark.parametrize(("method", "path"), ABOUT_A)
+async def test_other_requests_wait_for_their_turn_as_long_as_chunks(
+    models: Path, gate: Gate, method: str, path: str
+) -> None:
+    async with listening(models, gate, queue_timeout_s=LATER_S) as server:
+        assert (await ask(server, chunk(5, session="a", seq=0)))[0] == 200
+        assert gate.entered.acquire(blocking=False)
+        exported = (await ask(server, about_a("GET", "/state")))[1]
+        reader, writer = await begun(server, gate, chunk(5, session="a", seq=1))
+        status, body = await ask(server, about_a(method, path, exported if method == "PUT" else b""))
+        assert (status, json.loads(body)["type"]) == (503, "urn:hetsyn:problem:overloaded")
+        gate.opened.set()
+        assert (await response(reader))[0] == 200
         writer.close()
 
 

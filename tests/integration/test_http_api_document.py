@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+from pathlib import Path
 
 import httpx
 import pytest
@@ -12,7 +13,9 @@ import pytest
 from service.api.problems import PROBLEMS
 from service.carried.keys import CarryKeys
 from service.models.catalog import ModelCatalog
+from tests.support.artifact import write_artifact
 from tests.support.documents import blocks, commands
+from tests.support.fake_graph import load_fake
 from tests.support.paths import DOCS
 from tests.support.product import make_app
 from tests.support.signals import sound
@@ -31,11 +34,14 @@ def test_the_table_of_errors_is_the_table() -> None:
 
 
 def test_there_are_calls_of_every_kind() -> None:
-    assert len(CALLS) == 7
+    assert len(CALLS) == 9
 
 
 @pytest.mark.parametrize("call", CALLS, ids=range(len(CALLS)))
-async def test_the_calls_work(catalog: ModelCatalog, call: str) -> None:
+async def test_the_calls_work(tmp_path: Path, call: str) -> None:
+    write_artifact(tmp_path, "digits")
+    write_artifact(tmp_path, "sensor", takes="rows")
+    catalog = ModelCatalog(tmp_path, "digits", load=load_fake)
     printed, _, curl = call.replace("\\\n", "").rpartition("|\n")
     words = shlex.split(curl or call)
     options = dict(zip(words[2::2], words[3::2], strict=True))

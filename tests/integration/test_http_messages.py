@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from service.api.connection import MOST_PIPELINED, Connection
+from service.api.connection import MOST_PIPELINED, MOST_PIPELINED_FIELDS, Connection
 from service.api.refusals import MOST_FIELDS, MOST_HEADER_BYTES, MOST_URL_BYTES
 from tests.support.gate import Gate
 from tests.support.listening import LIVE, NEVER_S, chunk, listening, response
@@ -40,6 +40,24 @@ async def test_headers_that_are_too_long_are_refused(models: Path, gate: Gate, h
         await server.until(lambda: server.open == 0)
 
 
+@pytest.mark.parametrize(
+    ("before", "answered"), [(LIVE[:-2], 0), (LIVE + LIVE[:-2], 1), (CHUNKED + b"1\r\n{\r\n0\r\n", 0)]
+)
+async def test_too_many_headers_are_refused_before_they_are_complete(
+    models: Path, gate: Gate, before: bytes, answered: int
+) -> None:
+    async with listening(models, gate, header_timeout_s=NEVER_S) as server:
+        reader, writer = await server.connect()
+        writer.write(before)
+        for _ in range(answered):
+            assert (await response(reader))[0] == 200
+        writer.write(b"a:\r\n" * (MOST_FIELDS + 2))  # the last one may go on
+        is_refusal(await response(reader), 431)
+        assert await reader.read() == b""
+        assert server.ended == {"too-long": 1}
+        writer.close()
+
+
 @pytest.mark.parametrize("part", [b"1\r\n{\r\n0\r\nX: ", b"1\r\n{\r\n1;x="])
 async def test_trailers_and_extensions_that_are_too_long_end_the_connection(
     models: Path, gate: Gate, part: bytes
@@ -55,6 +73,24 @@ async def test_trailers_and_extensions_that_are_too_long_end_the_connection(
         await server.until(lambda: not server.process.server_state.tasks)
         assert server.parts.uploads.under_way == 0
         writer.close()
+
+
+@pytest.mark.parametrize(
+    ("rest", "reason"),
+    [(b"z\r\n", "malformed"), (b"0\r\n" + b"a:\r\n" * 200, "too-long"), (b"1;" + b"x" * 99_999, "too-long")],
+)
+async def test_a_request_that_is_answered_before_its_body_has_one_response(
+    models: Path, gate: Gate, rest: bytes, reason: str
+) -> None:
+    async with listening(models, gate) as server:
+        reader, writer = await server.connect()
+        writer.write(CHUNKED.replace(b"application/json", b"text/plain") + b"1\r\na\r\n")
+        assert (await response(reader))[0] == 415
+        writer.write(rest)
+        assert await reader.read() == b""
+        assert server.ended == {reason: 1}
+        writer.close()
+        await server.until(lambda: server.open == 0)
 
 
 async def test_long_headers_and_bodies_in_parts_are_served(models: Path, gate: Gate) -> None:
@@ -211,6 +247,20 @@ async def test_too_many_pipelined_requests_end_the_connection(models: Path, gate
         writer.write(LIVE * (MOST_PIPELINED + 2))  # the first does not wait
         with suppress(ConnectionError):
             await reader.read()
+        await server.until(lambda: server.open == 0 and not server.process.server_state.tasks)
+        assert server.ended == {"pipelined": 1}
+        writer.close()
+
+
+async def test_too_many_headers_of_pipelined_requests_end_the_connection(models: Path, gate: Gate) -> None:
+    long = LIVE[:-2] + b"a:\r\n" * (MOST_FIELDS - 1) + b"\r\n"
+    async with listening(models, gate) as server:
+        gate.opened.clear()
+        reader, writer = await server.connect()
+        writer.write(chunk(5) + long * (MOST_PIPELINED_FIELDS // MOST_FIELDS + 2))
+        with suppress(ConnectionError):
+            assert await reader.read() == b""
+        gate.opened.set()
         await server.until(lambda: server.open == 0 and not server.process.server_state.tasks)
         assert server.ended == {"pipelined": 1}
         writer.close()

@@ -43,16 +43,17 @@ REFUSED: Mapping[str, tuple[Callable[[int], bytes], str]] = {
     "bits are arrays": (lambda length: dense(b"[%b]" % joined(b"[]", length)), "input.spikes[0][0]: send a number"),
     "bits are objects": (lambda length: dense(b"[%b]" % joined(b"{}", length)), "input.spikes[0][0]: send a number"),
     "bits of a late row": (
-        lambda length: dense(b"[0,1]," * (length // 6) + b"[0,null]"),
+        lambda length: dense(b"[%b]," % joined(b"0", 600) * (length // 602) + b"[0,null]"),
         "input.spikes[",
     ),
     "a late string in a row": (
-        lambda length: dense(b"[0,1]," * (length // 12) + b"[0,%b]" % joined(b'""', length // 2)),
+        lambda length: dense(b"[%b]," % joined(b"0", 600) * (length // 1204) + b"[0,%b]" % joined(b'""', length // 2)),
         "input.spikes[",
     ),
     "a wide row": (lambda length: dense(b"[%b]" % joined(b"0", length)), "input.spikes[0] takes more than 262144"),
     "rows are numbers": (lambda length: dense(joined(b"1", length)), "input.spikes[0]: send an array"),
-    "rows are empty": (lambda length: dense(joined(b"[]", length)), "spikes[0] is empty"),
+    "rows are empty": (lambda length: dense(joined(b"[]", length)), "rows, and at most 20000 are taken"),
+    "rows are short": (lambda length: dense(joined(b"[1]", length)), "rows, and at most 20000 are taken"),
     "rows are objects": (lambda length: dense(joined(b"{}", length)), "input.spikes[0]: send an array"),
     "arrays of arrays": (
         lambda length: dense(joined(b"[" * 100 + b"]" * 100, length)),
@@ -60,14 +61,16 @@ REFUSED: Mapping[str, tuple[Callable[[int], bytes], str]] = {
     ),
     "values are strings": (lambda length: values(b"[%b]" % joined(b'""', length)), "input.values[0][0]: send a number"),
     "a late string among values": (
-        lambda length: values(b"[0,1.5]," * (length // 16) + b"[0,%b]" % joined(b'""', length // 2)),
+        lambda length: values(
+            b"[%b]," % joined(b"1.5", 600) * (length // 1204) + b"[0,%b]" % joined(b'""', length // 2)
+        ),
         "input.values[",
     ),
     "a wide row of values": (
         lambda length: values(b"[%b]" % joined(b"0.5", length)), "input.values[0] takes more than 262144",
     ),
     "rows of values are numbers": (lambda length: values(joined(b"1", length)), "input.values[0]: send an array"),
-    "rows of values are empty": (lambda length: values(joined(b"[]", length)), "values[0] is empty"),
+    "rows of values are empty": (lambda length: values(joined(b"[]", length)), "rows, and at most 20000 are taken"),
     "many fields": (
         lambda length: b"{%b}" % b",".join(b'"%07x":0' % i for i in range(length // 12)),
         "0000000 is not a field of this request",

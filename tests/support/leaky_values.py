@@ -1,6 +1,6 @@
 """A network of values as a real ONNX graph: leaky integrators, and what they answer, from their equation.
 
-potential(t) = KAPPA * potential(t-1) + values(t) @ WEIGHTS; score = the last potential; probabilities = softmax(score)
+potential(t) = KAPPA * potential(t-1) + values(t) @ weights; score = the last potential; probabilities = softmax(score)
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ from tests.support.fake_graph import CHANNELS, OUTPUTS
 
 KAPPA = 0.9
 TOLERANCE = 1e-5
-WEIGHTS = np.cos(np.arange(CHANNELS * OUTPUTS)).reshape(CHANNELS, OUTPUTS).astype(np.float32)
 
 
-def write_leaky(models: Path, name: str = "leaky") -> Path:
+def write_leaky(models: Path, name: str = "leaky", channels: int = CHANNELS) -> Path:
     """Write an artifact of the graph, for the fakes' state ``out.potential | decision.score``."""
-    folder = write_artifact(models, name, takes="values", rule="last", forms=["exact"])
-    rewrite(folder, "exact.onnx", _graph())
+    taken = {"kind": "values", "channels": channels, "step_s": 0.01, "description": "a sensor"}
+    folder = write_artifact(models, name, takes="values", rule="last", forms=["exact"], change={"input": taken})
+    rewrite(folder, "exact.onnx", _graph(channels))
     return folder
 
 
@@ -44,18 +44,23 @@ def expected(values: Array) -> Array:
     """Probabilities after rows of values [steps, channels]."""
     potential = np.zeros(OUTPUTS)
     for row in values:
-        potential = KAPPA * potential + row @ WEIGHTS
+        potential = KAPPA * potential + row @ weights(values.shape[1])
     powers = np.exp(potential - potential.max())
     return np.asarray(powers / powers.sum())
 
 
-def _graph() -> bytes:
+def weights(channels: int) -> Array:
+    """float32 [channels, outputs]."""
+    return np.cos(np.arange(channels * OUTPUTS)).reshape(channels, OUTPUTS).astype(np.float32)
+
+
+def _graph(channels: int) -> bytes:
     graph = GraphBuilder("leaky")
-    graph.input(VALUES, "float32", [BATCH, LONGEST, CHANNELS])
+    graph.input(VALUES, "float32", [BATCH, LONGEST, channels])
     graph.input(STEPS, "int64", [BATCH])
     graph.input(STATE, "float32", [BATCH, 2 * OUTPUTS])
     graph.input(STEP, "int64", [BATCH])
-    drive = graph.node("MatMul", VALUES, graph.constant(WEIGHTS))
+    drive = graph.node("MatMul", VALUES, graph.constant(weights(channels)))
     length = graph.node("Squeeze", graph.size_of(VALUES, 1), graph.constant([0], "int64"))
     ticks = graph.node("Range", graph.constant(0, "int64"), length, graph.constant(1, "int64"))
     # a stream whose chunk is shorter keeps its state through the steps that it lacks

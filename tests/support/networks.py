@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import torch
 
 from hetsyn_model import Network, NeuronSpec, variant
+from hetsyn_model.spec import Rule, Variant
 
 UNFILTERED = (0.0, 0.0)
 NEURONS: dict[str, NeuronSpec] = {
@@ -28,6 +31,13 @@ NEURONS: dict[str, NeuronSpec] = {
 # the same, with thresholds and kappas that differ by neuron
 OWN = ("hetsyn-own", "lif-own", "lif-zero-own", "cubalif-neuron-own")
 KINDS = (*NEURONS, *OWN)
+# each kind with rules whose readout has a threshold and has none; the paper's models and a LIF with all
+CASES: list[tuple[str, Rule]] = [
+    (kind, rule)
+    for kind in KINDS
+    for rule in get_args(Rule)
+    if rule in ("spike_count", "last") or kind in (*get_args(Variant), "lif-zero")
+]
 
 
 def neuron_of(kind: str) -> NeuronSpec:

@@ -36,6 +36,9 @@ class Wire(asyncio.Transport):
     def can_write_eof(self) -> bool:
         return True
 
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        pass
+
     def close(self) -> None:
         self.is_closed = True
 

@@ -34,8 +34,9 @@ def texts(page: Path) -> list[str]:
 
 def options_of_hetsyn(name: str, rest: str) -> set[str]:
     """The options of a command, and of its subcommand if the words after it begin with one."""
-    module = importlib.import_module(hetsyn.SUBCOMMANDS[name].module)
-    command = typer.main.get_command(getattr(module, name.replace("-", "_")))
+    command = typer.main.get_command(
+        getattr(importlib.import_module(hetsyn.SUBCOMMANDS[name].module), name.replace("-", "_"))
+    )
     words = rest.split()
     if words and isinstance(command, click.Group | typer.core.TyperGroup) and words[0] in command.commands:
         command = command.commands[words[0]]

@@ -14,9 +14,9 @@
 
 #include "decision.hpp"
 #include "description.hpp"
+#include "neurons.hpp"
 #include "summation.hpp"
 
-#define HETSYN_INLINE static inline __attribute__((always_inline))
 // Keeps the registers of a long loop to itself: GCC stored its sums in memory when code elsewhere in the caller changed.
 #define HETSYN_APART static __attribute__((noinline))
 
@@ -63,6 +63,7 @@ struct SpikeTrain {
 struct Scratch {
     std::vector<int32_t> arriving;     // [bank * neurons] of the largest bank: a step's input, in steps of its scale
     std::vector<float> total;          // [steps, neurons] of the widest layer: currents, then potentials
+    std::vector<double> drive;         // [neurons] of the widest layer: what arrives in a step
     std::vector<float> powers;         // [outputs], of a softmax
     std::vector<const int16_t*> rows;  // of a bank's weights: those of the units that spike
     std::vector<int32_t> fired;        // [neurons] of the widest layer: the units that spiked in the step before
@@ -77,6 +78,7 @@ struct Scratch {
         }
         arriving.resize(columns);
         fired.resize(widest_);
+        drive.resize(widest_);
         powers.resize(static_cast<size_t>(network.outputs()));
     }
     void fit(int64_t steps) { total.resize(std::max(total.size(), widest_ * static_cast<size_t>(steps))); }
@@ -250,13 +252,17 @@ HETSYN_APART void synapses_recurrent(const Layer& layer, const Units& previous, 
                                 layer.bias_rec ? layer.bias_rec + n * N : nullptr, masks.data(), current + n * N);
 }
 
-// The same with a current a neuron: state [neurons]. Without decays there is no state.
+// The same with a current a neuron: state [neurons], none without decays. drive [neurons] is working memory.
 HETSYN_INLINE void neuron_step(int64_t neurons, const float* weight, const float* decay, const float* bias,
-                               const Units& events, float* current, float* total, bool add) {
+                               const Units& events, float* __restrict current, float* __restrict total, bool add,
+                               double* __restrict drive) {
+    std::memset(drive, 0, sizeof(double) * static_cast<size_t>(neurons));
+    for (const int32_t i : events) {
+        const float* const row = weight + i * neurons;
+        for (int64_t n = 0; n < neurons; ++n) drive[n] += static_cast<double>(row[n]);
+    }
     for (int64_t n = 0; n < neurons; ++n) {
-        double drive = 0.0;
-        for (const int32_t i : events) drive += static_cast<double>(weight[i * neurons + n]);
-        float value = static_cast<float>(drive);
+        float value = static_cast<float>(drive[n]);
         if (decay) value = decay[n] * current[n] + value;
         if (bias) value += bias[n];
         if (decay) current[n] = value;
@@ -265,11 +271,11 @@ HETSYN_INLINE void neuron_step(int64_t neurons, const float* weight, const float
 }
 
 HETSYN_INLINE void neurons_step(const Layer& layer, const Units& input, const Units& previous, float* current,
-                                float* total) {
-    neuron_step(layer.neurons, layer.weight_in, layer.decay_in, layer.bias_in, input, current, total, false);
+                                float* total, double* drive) {
+    neuron_step(layer.neurons, layer.weight_in, layer.decay_in, layer.bias_in, input, current, total, false, drive);
     if (layer.recurrent())
         neuron_step(layer.neurons, layer.weight_rec, layer.decay_rec, layer.bias_rec, previous,
-                    layer.filtered ? current + layer.neurons : nullptr, total, true);
+                    layer.filtered ? current + layer.neurons : nullptr, total, true, drive);
 }
 
 // The neurons that spike, into ``fired``; their number. 64 neurons become the bits of a mask, so a branch is foreseen
@@ -289,44 +295,6 @@ HETSYN_INLINE int64_t list_spikes(const float* __restrict spikes, int64_t neuron
         for (; mask; mask &= mask - 1) fired[count++] = static_cast<int32_t>(first + __builtin_ctzll(mask));
     }
     return count;
-}
-
-// Threshold and reset: state [reset or membrane | spikes | adaptation], each [neurons]; threshold_of(n) is neuron n's
-template <class Threshold>
-HETSYN_INLINE void spikes_of(const Parameters& network, const Layer& layer, const Threshold& threshold_of,
-                             float* __restrict state, float* __restrict potential) {
-    const int64_t N = layer.neurons;
-    float* __restrict kept = state;
-    float* __restrict spikes = state + N;
-    if (network.membrane)
-        for (int64_t n = 0; n < N; ++n)
-            kept[n] = potential[n] = network.left(layer, n, kept[n], spikes[n]) + potential[n];
-    else
-        for (int64_t n = 0; n < N; ++n) {
-            kept[n] = layer.kappa[n] * kept[n] + threshold_of(n) * spikes[n];
-            potential[n] -= kept[n];
-        }
-    if (network.adaptive) {
-        float* __restrict adaptation = state + 2 * N;
-        for (int64_t n = 0; n < N; ++n) {
-            adaptation[n] = network.adaptation_decay * adaptation[n] + network.adaptation_strength * spikes[n];
-            spikes[n] = potential[n] > threshold_of(n) + adaptation[n] ? 1.0f : 0.0f;
-        }
-    } else {
-        for (int64_t n = 0; n < N; ++n) spikes[n] = potential[n] > threshold_of(n) ? 1.0f : 0.0f;
-    }
-}
-
-HETSYN_INLINE void spike_step(const Parameters& network, const Layer& layer, float* state, float* potential) {
-    if (const float* const own = layer.threshold)
-        spikes_of(network, layer, [own](int64_t n) { return own[n]; }, state, potential);
-    else
-        spikes_of(network, layer, [all = network.threshold](int64_t) { return all; }, state, potential);
-}
-
-// A readout's membrane: state [membrane]
-HETSYN_INLINE void membrane_step(const Layer& layer, float* __restrict state, float* __restrict potential) {
-    for (int64_t n = 0; n < layer.neurons; ++n) state[n] = potential[n] = layer.kappa[n] * state[n] + potential[n];
 }
 
 // All steps of the chunk, layer by layer; ``state`` [network.words()] and ``step`` are changed in place.
@@ -368,7 +336,7 @@ HETSYN_INLINE void run_stream(const Network& network, const Chunk& chunk, float*
                 sum_rows(scratch.arriving.data(), scratch.rows.data(), scratch.rows.size(), columns);
                 bank_step(layer, scratch.arriving.data(), part, total);
             } else if (!synapses) {
-                neurons_step(layer, input_spikes.of(t), previous, part, total);
+                neurons_step(layer, input_spikes.of(t), previous, part, total, scratch.drive.data());
             } else if (layer.recurrent()) {
                 synapses_recurrent(layer, previous, scratch.spike_masks, part + N * layer.inputs, total);
             }

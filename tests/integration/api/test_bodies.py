@@ -254,14 +254,14 @@ async def test_few_large_bodies_are_decoded_at_once(monkeypatch: pytest.MonkeyPa
     lock, running, most = threading.Lock(), 0, 0
     together = threading.Barrier(infer.LARGE_DECODES)  # nobody leaves before as many are in as may be
 
-    def decode(content: bytes) -> InferRequest:
+    def decode(content: bytes, max_rows: float) -> InferRequest:
         nonlocal running, most
         with lock:
             running += 1
             most = max(most, running)
         try:
             together.wait(timeout=10)
-            return decode_json(content)
+            return decode_json(content, max_rows)
         finally:
             with lock:
                 running -= 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import httpx
 import pytest
 
-from tests.support.http_calls import is_problem, metric, ok
+from tests.support.http_calls import is_problem, metric, ok, put_state
 from tests.support.http_server import HttpServer, ServeHttp
 from tests.support.json_input import events
 
@@ -30,6 +30,22 @@ async def test_one_address_leaves_room_for_the_others(serve: ServeHttp) -> None:
         assert (await other.put("/sessions/c/state", content=record, headers=headers)).status_code == 201
         await ok(one, session="whole", input=events(9), end=True)
         await ok(one, session="c", seq=1, input=events(9))  # a session may be continued from anywhere
+
+
+async def test_an_import_that_is_refused_does_not_free_the_id_of_an_expired_session(serve: ServeHttp) -> None:
+    server = await serve(max_sessions=1, client_share=1, session_idle_s=60)
+    client = server.client
+    await ok(client, session="a", input=events(9))
+    record = (await client.get("/sessions/a/state")).content
+    server.clock.now_s += 61
+    await ok(client, session="b", input=events(9))
+    is_problem(await put_state(client, "a", record, replace="true"), 503, "sessions are open")
+    await client.delete("/sessions/b")
+    is_problem(await client.post("/infer", json={"session": "a", "input": events(9)}), 410, "has expired")
+    assert (await put_state(client, "a", record, replace="true")).status_code == 201
+    assert (await ok(client, session="a", input=events(9)))["seq"] == 1
+    await client.delete("/sessions/a")
+    assert (await ok(client, session="a", input=events(9)))["seq"] == 0
 
 
 async def test_metrics_say_what_sessions_take(client: httpx.AsyncClient) -> None:

@@ -64,14 +64,15 @@ async def test_what_is_damaged_in_the_store_is_a_conflict(serve: ServeHttp) -> N
     assert (await client.delete("/sessions/abc")).status_code == 204
 
 
-@pytest.fixture(params=["a row of text", "a list", "a short string"])
+@pytest.fixture(params=["a row of text", "a row of revision 0", "a list", "a short string", "zeros"])
 def foreign(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[StateStore, Callable[[], None]]]:
     """A store, and what puts something that is no record under the id of session abc."""
-    if request.param == "a row of text":
+    if request.param.startswith("a row"):
+        row = "7, 1e18, 'text'" if request.param == "a row of text" else "0, 1e18, x'00'"
 
         def spoil() -> None:
             with sqlite3.connect(tmp_path / "s.db") as other:
-                other.execute("INSERT OR REPLACE INTO sessions VALUES ('abc', 7, 1e18, 'text')")
+                other.execute(f"INSERT OR REPLACE INTO sessions VALUES ('abc', {row})")
             other.close()
 
         yield FileStore(tmp_path / "s.db"), spoil
@@ -84,7 +85,7 @@ def foreign(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[St
             if request.param == "a list":
                 other.rpush(f"{PREFIX}abc", "x")
             else:
-                other.set(f"{PREFIX}abc", "x")
+                other.set(f"{PREFIX}abc", bytes(500) if request.param == "zeros" else "x")
 
         yield RedisStore(valkey.url), put
 

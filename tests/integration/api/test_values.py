@@ -100,7 +100,12 @@ async def test_what_a_model_does_not_take_is_refused_with_a_sentence(client: htt
         ("rows", in_json(rows(5)), 422, "the rows have 5 values, but model 'rows' takes 3 a step"),
         ("values", {"kind": "values", "values": [[1, 2], [3]]}, 422, "values[1] has 1 values, but values[0] has 2"),
         ("values", {"kind": "value", "values": [[1]]}, 415, "send one of audio, events, dense, values"),
-        ("values", {"kind": "values", "values": [[1] * 6] * 20_001}, 413, "the chunk has 20001 steps"),
+        (
+            "values",
+            {"kind": "values", "values": [[1] * 6] * 20_001},
+            413,
+            "input.values has 20001 rows, and at most 20000",
+        ),
     ):
         is_problem(await client.post("/infer", json={"model": model, "input": chunk}), status, sentence)
     await ok(client, model="rows", session="a", input=in_json(rows(ROW)))

@@ -38,7 +38,7 @@ from service.errors import ArtifactError
 from service.runtime import operators
 from service.runtime.onnx import Array, Graph, load_graph
 from service.runtime.operators import library
-from tests.support.networks import KINDS, neuron_of, set_own
+from tests.support.networks import CASES, neuron_of, set_own
 from tests.support.paths import GOLDEN, ROOT, SUPPORT
 from tests.support.tools import NO_COMPILER, NO_CUDA_COMPILER, NO_OPERATOR, cpp_compiler
 
@@ -112,8 +112,7 @@ def chunks(graph: Graph, made: Network, form: Form, cuts: list[int]) -> list[dic
     return got
 
 
-@pytest.mark.parametrize("name", KINDS)
-@pytest.mark.parametrize("rule", ["sum_softmax", "spike_count", "last", "trace"])
+@pytest.mark.parametrize(("name", "rule"), CASES)
 @pytest.mark.parametrize("form", FORMS)
 def test_a_block_gives_the_operators_bits(
     emulation: Path, monkeypatch: pytest.MonkeyPatch, name: str, rule: Rule, form: Form

@@ -19,7 +19,7 @@ from hetsyn_model.spec import Rule
 from hetsyn_model.state import Form
 from service.runtime.onnx import Graph, load_graph
 from service.runtime.operators import library
-from tests.support.networks import KINDS, neuron_of, set_own
+from tests.support.networks import CASES, neuron_of, set_own
 from tests.support.tools import NO_OPERATOR
 
 FORMS: tuple[Form, ...] = ("exact", "bank")
@@ -51,8 +51,7 @@ def streams(count: int = 5, steps: int = 40) -> Streams:
     return Streams(spikes, torch.tensor([steps, 3, steps // 2, 1, steps][:count]))
 
 
-@pytest.mark.parametrize("name", KINDS)
-@pytest.mark.parametrize("rule", ["sum_softmax", "spike_count", "last", "trace"])
+@pytest.mark.parametrize(("name", "rule"), CASES)
 @pytest.mark.parametrize("form", FORMS)
 def test_implementations_agree_to_the_bit(name: str, rule: Rule, form: Form) -> None:
     made = network(name, rule, bias=rule == "last", recurrent=rule != "trace")

@@ -59,9 +59,10 @@ def model_file(folder: Path, text: str = PLAIN, opset: int = 17, weights: str = 
     return folder / "step.onnx"
 
 
-def imported(file: Path, out: Path, **options: Any) -> Model:
+def imported(file: Path, out: Path, *, is_loop: bool = False, **options: Any) -> Model:
     request: dict[str, Any] = {"labels": LABELS, "state": {"h0": "hn"}} | options
-    import_onnx(file, out=out / "model" / "1", **request)
+    report = import_onnx(file, out=out / "model" / "1", **request)
+    assert report.one_at_a_time == is_loop
     return Model(Artifact.open(out / "model" / "1"), load_graph)
 
 
@@ -107,7 +108,7 @@ def test_a_step_is_served_as_the_file_runs_it(opset: int, tmp_path: Path) -> Non
 
 def test_a_constant_decides_a_branch_and_the_batch_may_be_any_axis(tmp_path: Path) -> None:
     file = model_file(tmp_path, BRANCHES, opset=16)
-    options = {"batch_axis": {"h0": 1}, "shape": [CHANNELS]}
+    options: dict[str, Any] = {"batch_axis": {"h0": 1}, "shape": [CHANNELS]}
     begin = np.zeros((1, 1, HIDDEN), np.float32)
     for rate in (16_000, 8_000):
         model = imported(file, tmp_path / str(rate), constants={"rate": rate}, **options)
@@ -123,12 +124,39 @@ def test_a_graph_of_one_stream_is_run_stream_by_stream(state: str, tmp_path: Pat
     text = text.replace("hn = Tanh (c)", "shape = Constant <value = int64[2] {1, 4}> ()\n d = Tanh (c)\n"
                         "hn = Reshape (d, shape)")  # fmt: skip
     file = model_file(tmp_path, text)
-    model = imported(file, tmp_path, tolerance=0.0)  # so company changes nothing at all
+    model = imported(file, tmp_path, is_loop=True, tolerance=0.0)  # so company changes nothing at all
     found = served(model, noise(), [2, 6])
     alone = [served(model, noise()[i : i + 1], [6])[READOUT][0] for i in range(3)]
     np.testing.assert_array_equal(found[READOUT], np.stack(alone))
     expected = stepwise(file, noise()[2], np.zeros((1, HIDDEN), np.float32))
     np.testing.assert_allclose(found[READOUT][2], expected, atol=1e-5)
+
+
+def test_an_lstm_of_sequences_is_a_step_of_one(tmp_path: Path) -> None:
+    """Input [1, batch, channels], states [1, batch, hidden]: as recurrent operators and their exporters have it."""
+    rng = np.random.default_rng(1)
+    kernels = {"w": (1, 4 * HIDDEN, CHANNELS), "r": (1, 4 * HIDDEN, HIDDEN)}
+    weights = ", ".join(
+        f"float[{','.join(map(str, shape))}] {name} = {{{', '.join(f'{v:.3f}' for v in rng.normal(size=shape).flat)}}}"
+        for name, shape in kernels.items()
+    )
+    text = """step (float[S, B, 3] x, float[1, B, 4] h0, float[1, B, 4] c0)
+        => (float[S, 1, B, 4] y, float[1, B, 4] hn, float[1, B, 4] cn) %s {
+        y, hn, cn = LSTM <hidden_size = 4> (x, w, r, , , h0, c0)
+    }"""
+    file = model_file(tmp_path, text, weights=f"<{weights}>")
+    model = imported(
+        file,
+        tmp_path,
+        state={"h0": "hn", "c0": "cn"},
+        batch_axis={"x": 1, "h0": 1, "c0": 1, "y": 2},
+        shape=[1, CHANNELS],
+        labels=["a", "b", "c", "d"],
+    )
+    found = served(model, noise(), [1, 4, 6])
+    whole = {"h0": np.zeros((1, 3, HIDDEN), np.float32), "c0": np.zeros((1, 3, HIDDEN), np.float32)}
+    expected = load_graph(file.read_bytes()).run(whole | {"x": noise().swapaxes(0, 1).copy()}, ["y"])["y"]
+    np.testing.assert_allclose(found[READOUT], expected[:, 0].swapaxes(0, 1), atol=1e-5)
 
 
 def test_a_context_puts_the_last_values_in_front(tmp_path: Path) -> None:
@@ -182,7 +210,7 @@ REFUSED: list[tuple[str, str, dict[str, Any], str]] = [
     ("swapped", PLAIN, {"state": {"h0": "y"}}, r"state h0 is \[4\] of a stream, y is \[2\]: is the pair"),
     ("unknown axis", PLAIN, {"batch_axis": {"hh": 1}}, "no input or output 'hh'"),
     ("wrong axis", PLAIN, {"batch_axis": {"h0": 1}}, "h0 has 4 at axis 1, where the batch should be: give"),
-    ("labels", PLAIN, {"labels": ["one"]}, "1 labels for 2 outputs: give one label an output"),
+    ("labels", PLAIN, {"labels": ["one"]}, "1 label for 2 outputs: give one label an output"),
     ("frame", PLAIN, {"audio": 8000, "frame": 7}, "takes 3 values a step, the context has 0 and the frame 7"),
     ("rate alone", PLAIN, {"audio": 8000}, "give both audio="),
     ("shape", PLAIN, {"shape": [5]}, "--shape 5 does not fit input x, which has"),

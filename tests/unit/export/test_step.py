@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from export import ExportError, export_step
@@ -79,20 +81,22 @@ def test_a_cell_s_artifact_gives_what_the_cell_gives(name: str, tmp_path: Path) 
         np.testing.assert_allclose(found[PROBABILITIES][stream], share, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", CELLS)
-def test_chunks_of_any_length_and_a_stream_that_ends_early_change_nothing(name: str, tmp_path: Path) -> None:
+@pytest.fixture(scope="module", params=CELLS)
+def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Model:
     torch.manual_seed(2)
-    model = exported(CELLS[name](), tmp_path, name)
-    values = np.random.default_rng(0).normal(size=(3, 9, model.manifest.input.channels)).astype(np.float32)
-    whole = run(model, values, [9])
-    cut = run(model, values, [0, 1, 1, 5, 9])
-    for output in whole:
-        np.testing.assert_allclose(cut[output], whole[output], rtol=1e-5, atol=1e-5)
-    early = run(model, values, [4, 9], steps=[9, 0, 3])
-    alone = run(model, values[2:, :3], [3])
-    np.testing.assert_allclose(early[NEXT_STATE][0], whole[NEXT_STATE][0], rtol=1e-5, atol=1e-5)
-    np.testing.assert_allclose(early[NEXT_STATE][2], alone[NEXT_STATE][0], rtol=1e-5, atol=1e-5)
-    assert early[NEXT_STEP].tolist() == [9, 0, 3]
+    return exported(CELLS[request.param](), tmp_path_factory.mktemp("models"), request.param)
+
+
+@given(st.lists(st.integers(0, 9), max_size=5), st.lists(st.integers(0, 9), min_size=1, max_size=4))
+@settings(max_examples=40, deadline=None)
+def test_chunks_of_any_length_in_any_company_change_nothing(model: Model, cuts: list[int], lengths: list[int]) -> None:
+    values = np.random.default_rng(0).normal(size=(4, 9, model.manifest.input.channels)).astype(np.float32)
+    together = run(model, values[: len(lengths)], [*sorted(cuts), 9], steps=lengths)
+    for stream, length in enumerate(lengths):
+        alone = run(model, values[stream : stream + 1, :length], [length])
+        for output in (NEXT_STATE, NEXT_STEP, SCORES, PROBABILITIES):
+            np.testing.assert_allclose(together[output][stream], alone[output][0], rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(together[READOUT][stream, :length], alone[READOUT][0], rtol=1e-5, atol=1e-5)
 
 
 def test_a_chunk_in_which_no_stream_has_a_step_keeps_the_state(tmp_path: Path) -> None:
@@ -194,6 +198,8 @@ class Odd(nn.Module):
             return state, y - y.mean(0)
         if self.fault == "infinite":
             return state * 1e30 + 1e30, y
+        if self.fault == "functional":
+            return state, nn.functional.dropout(y, 0.5, self.training)
         return state, self.drop(y) if self.fault == "dropout" else y
 
     def initial(self) -> Tensor:
@@ -214,11 +220,14 @@ class Odd(nn.Module):
         ("batch of one", "takes a batch of 1, but fails on one of 2 .*: take the batch from the input's shape"),
         ("mixes", "must treat each row of the batch by itself"),
         ("infinite", "is not finite after 2 steps: give usual inputs as examples="),
+        ("functional", r"training mode, in which its step does something else: call module.eval\(\)"),
         ("dropout", r"training mode, in which its Dropout does something else: call module.eval\(\)"),
     ],
 )
 def test_a_step_that_cannot_be_served_gets_a_sentence_and_no_folder(fault: str, sentence: str, tmp_path: Path) -> None:
-    cell = Odd(fault) if fault == "dropout" else Odd(fault).eval()
+    cell = Odd(fault).train(fault in ("dropout", "functional"))
+    if fault == "functional":
+        cell.drop = nn.Identity()  # type: ignore[assignment]
     with pytest.raises((ExportError, ParityError), match=sentence) as caught:
         exported(cell, tmp_path)
     assert "\n" not in str(caught.value)
@@ -228,7 +237,7 @@ def test_a_step_that_cannot_be_served_gets_a_sentence_and_no_folder(fault: str, 
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"labels": ["one"]}, "1 labels for 2 outputs: give one label an output"),
+        ({"labels": ["one"]}, "1 label for 2 outputs: give one label an output"),
         ({"labels": ["one", "one"]}, "label 'one' stands for two outputs"),
         ({"example_input": torch.zeros(CHANNELS)}, r"example_input has shape \[3\]: put a batch axis of 1 in front"),
         ({"example_input": torch.zeros(1, CHANNELS + 1)}, "step fails on initial_state and example_input .*: give"),
@@ -240,6 +249,8 @@ def test_a_step_that_cannot_be_served_gets_a_sentence_and_no_folder(fault: str, 
         ),
         ({"initial_state": torch.zeros(1, HIDDEN).double()}, "state is float64, .*: keep it as float32$"),
         ({"initial_state": torch.zeros(1, HIDDEN) * 1j}, "keep its real and imaginary parts as two float32 tensors"),
+        ({"initial_state": torch.zeros(1, 0)}, r"state has shape \[1, 0\], no values: leave it out"),
+        ({"tail_steps": -1}, "tail_steps: Input should be greater than or equal to 0"),
         ({"initial_state": torch.zeros(2, HIDDEN)}, r"state has shape \[2, 5\]: put a batch axis of 1 in front"),
         ({"initial_state": (torch.zeros(1, HIDDEN), 3)}, r"state.1 is a int: make it a tensor"),
         ({"decision": "most"}, "decision.rule: 'most' is none of"),
@@ -305,3 +316,51 @@ def test_tokens_and_single_numbers_are_inputs_too(tmp_path: Path) -> None:
     state, _ = cell.step(torch.zeros(1, OUTPUTS), torch.tensor([1]))
     state, output = cell.step(state, torch.tensor([2]))
     np.testing.assert_allclose(found[SCORES], output.detach(), atol=1e-6)
+
+
+def test_a_step_may_change_its_arguments_in_place(tmp_path: Path) -> None:
+    class InPlace(Gru):
+        def step(self, state: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+            state *= 0.5
+            state[:, :CHANNELS] += x.mul_(2)
+            return state, self.readout(state)
+
+    cell, begin = InPlace(), Gru.initial()
+    kept = begin.clone()
+    export_step(
+        cell,
+        out=tmp_path / "cell" / "1",
+        example_input=torch.ones(1, CHANNELS),
+        initial_state=begin,
+        labels=LABELS,
+    )
+    torch.testing.assert_close(begin, kept)
+    model = Model(Artifact.open(tmp_path / "cell" / "1"), load_graph)
+    found = run(model, np.ones((2, 3, CHANNELS), np.float32), [1, 3])
+    for _ in range(3):
+        kept, output = cell.step(kept.clone(), torch.ones(1, CHANNELS))
+    np.testing.assert_allclose(found[READOUT][1, -1], output[0].detach(), atol=1e-6)
+
+
+def test_a_surrogate_gradient_goes_into_torchscript(tmp_path: Path) -> None:
+    class Spike(torch.autograd.Function):
+        @staticmethod
+        def forward(_: Any, potential: Tensor) -> Tensor:
+            return (potential > 1).float()
+
+        @staticmethod
+        def backward(_: Any, *gradients: Tensor) -> Tensor:
+            return gradients[0]
+
+    class Spiking(Gru):
+        def step(self, state: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+            potential = 0.9 * state + 2 * x.sum(-1, keepdim=True)
+            spikes: Tensor = Spike.apply(potential)  # type: ignore[no-untyped-call]
+            return potential * (1 - spikes), spikes[:, :OUTPUTS]
+
+    model = exported(Spiking(), tmp_path, decision="spike_count", input_kind="spikes")
+    script = load_torchscript(model.artifact.read("exact.pt"))
+    states = [torch.zeros(1, *t.shape, dtype=getattr(torch, t.dtype)) for t in model.manifest.forms["exact"].state]
+    for _ in range(3):
+        readout, *states = script(torch.ones(1, CHANNELS), *states)
+        assert readout.tolist() == [[1.0] * OUTPUTS]

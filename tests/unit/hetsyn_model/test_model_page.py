@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import get_args
 
 import numpy as np
 import pytest
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 from hetsyn_model import DecisionSpec, Network, NetworkSpec
 from hetsyn_model.layer import Layer
 from hetsyn_model.spec import Rule, decay_of
-from tests.support.networks import KINDS, neuron_of, set_own
+from tests.support.networks import CASES, neuron_of, set_own
 
 Array = NDArray[np.float64]
 SKIPPED = 3
@@ -69,8 +68,7 @@ def _score(rule: Rule, before: Array, v: Array, z: Array) -> Array:
     return before + z if rule == "spike_count" else v
 
 
-@pytest.mark.parametrize("rule", get_args(Rule))
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("kind", "rule"), CASES)
 def test_the_page_has_the_equations_of_the_code(kind: str, rule: Rule) -> None:
     neuron = neuron_of(kind)
     neuron = replace(neuron, adaptation_strength=0.3) if neuron.adaptive else neuron

@@ -13,7 +13,7 @@ from hetsyn_model.rollout import Rollout
 from hetsyn_model.spec import NeuronSpec, Rule
 from hetsyn_model.state import Form
 from hetsyn_model.step import step
-from tests.support.networks import KINDS, neuron_of, set_own
+from tests.support.networks import CASES, KINDS, neuron_of, set_own
 from tests.support.tools import NO_ROLLOUT
 
 FORMS: tuple[Form, ...] = ("exact", "bank")
@@ -70,8 +70,7 @@ def gradients(made: Network, rolled: Rollout) -> dict[str, Tensor]:
     return {name: p.grad.clone() for name, p in made.named_parameters() if p.grad is not None}
 
 
-@pytest.mark.parametrize("name", KINDS)
-@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize(("name", "rule"), CASES)
 def test_bank_is_exact_when_its_kernels_are(name: str, rule: Rule) -> None:
     made = network(name, rule, bias=True)
     exact, bank = made.rollout(spikes(), "exact"), made.rollout(spikes(), "bank")

@@ -31,7 +31,7 @@ from service.reload.trial_process import TrialProcess
 from service.runtime.onnx import operator_status
 from service.runtime.operators import MODE
 from service.shutdown import GracefulServer
-from tests.support.artifact import write_artifact
+from tests.support.artifact import Takes, write_artifact
 from tests.support.fake_device import FakeDevice
 from tests.support.fake_graph import LABELS, OUTPUTS, TAIL, load_fake
 from tests.support.product import make_app
@@ -128,11 +128,41 @@ def test_inspect_prints_json(tmp_path: Path, path: str) -> None:
 @pytest.mark.parametrize("takes_audio", [True, False])
 def test_inspect_prints_tables(tmp_path: Path, takes_audio: bool) -> None:
     write_artifact(tmp_path, takes_audio=takes_audio, change={"description": "[bold]a fake"})
-    done = CliRunner().invoke(inspect, [str(tmp_path / "digits")])
+    done = CliRunner().invoke(inspect, [str(tmp_path / "digits")], env={"COLUMNS": "160"})
     assert done.exit_code == 0, done.output
-    for expected in ("exact (default)", "bank", "0.001", "1.00%", "90.00%", "6-4-3", "[bold]a fake", "sum_softmax"):
+    for expected in (
+        "exact (default)",
+        "bank",
+        "0.001",
+        "1.00%",
+        "90.00%",
+        "6-4-3",
+        "[bold]a fake",
+        "sum_softmax",
+        "same bits",
+    ):
         assert expected in done.output
     assert ("audio at 8000 Hz" in done.output) is takes_audio
+
+
+@pytest.mark.parametrize(
+    ("takes", "encoder"),
+    [
+        ("spikes", "none: takes spikes"),
+        ("values", "none: takes values"),
+        ("rows", "values, 3 a step, 12 bytes of state"),
+        ("frames", "none: takes audio at 8000 Hz, 6 samples a step, as they are"),
+    ],
+)
+def test_inspect_says_what_a_model_takes(tmp_path: Path, takes: Takes, encoder: str) -> None:
+    folder = write_artifact(tmp_path, takes=takes, forms=["exact"])
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["forms"]["exact"]["tolerance"] = 1e-5
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    done = CliRunner().invoke(inspect, [str(tmp_path / "digits")], env={"COLUMNS": "160"})
+    assert done.exit_code == 0, done.output
+    assert encoder in done.output
+    assert "within 1e-05" in done.output
 
 
 @pytest.mark.parametrize(

@@ -121,6 +121,7 @@ def test_bounds_hold_and_nothing_is_kept_of_those_that_left(events: list[tuple[s
         (("testclient", 5), "testclient"),
         (("192.0.2.7:5", 0), "192.0.2.7:5"),
         (("a:b", 0), "a:b"),
+        (("x:" * 30_000, 0), "x:" * 32),
         (None, ""),
     ],
 )

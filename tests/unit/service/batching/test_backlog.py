@@ -38,15 +38,32 @@ def test_all_together_have_a_limit() -> None:
     backlog.enter("b", 100)
 
 
-def test_a_client_that_has_nothing_here_may_always_send_a_chunk() -> None:
-    backlog = Backlog(1_000, 0.5, threads=1)
-    first = backlog.enter("a", 20_000)
-    second = backlog.enter("b", 20_000)
+def test_a_client_that_has_nothing_here_may_send_a_chunk_beyond_the_limit() -> None:
+    backlog = Backlog(1_000, 1.0, threads=1)
+    first = backlog.enter("a", 1_000)
+    second = backlog.enter("b", 600)
     with pytest.raises(Overloaded):
         backlog.enter("a", 1)
     backlog.leave(first)
-    backlog.enter("a", 20_000)
+    backlog.enter("a", 1_000)
     backlog.leave(second)
+
+
+def test_the_first_chunk_of_all_is_taken_however_long_it_is() -> None:
+    backlog = Backlog(1_000, 0.5, threads=1)
+    backlog.enter("a", 20_000)
+
+
+def test_long_chunks_of_a_thousand_addresses_do_not_add_up() -> None:
+    backlog, taken = Backlog(1_000_000, 0.5, threads=2), 0
+    for n in range(1_024):
+        try:
+            backlog.enter(str(n), 20_000)
+        except Overloaded:
+            continue
+        taken += 1
+    assert (taken, backlog.work) == (100, 2_000_000)
+    backlog.enter("good", 1_000)  # a short one has its turn after one segment of each
 
 
 def test_what_is_done_makes_room() -> None:
@@ -101,9 +118,9 @@ def test_the_sums_are_those_of_the_chunks(events: list[tuple[str, int, int, bool
         try:
             tickets.append(backlog.enter(client, work))
         except Overloaded:
-            assert before
-            assert before + work > 50 or total + work > 100
+            assert before + work > 50 if before and total + work <= 100 else total + work > (100 if before else 200)
         else:
+            assert total + work <= 200
             assert not before or (before + work <= 50 and total + work <= 100)
         if tickets:
             backlog.progress(tickets[0], done)

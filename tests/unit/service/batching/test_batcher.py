@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,9 +17,11 @@ from service.engine.engine import Engine, Segment
 from service.engine.stream import initial_stream
 from service.engine.work import Job, Outcome, Work
 from service.errors import ArtifactError, HetsynError
+from service.models.catalog import ModelCatalog
 from service.models.model import Model
-from service.wire.chunk import AudioChunk, spike_chunk
-from tests.support.fake_graph import CHANNELS, RATE_HZ, STEP_SAMPLES
+from service.wire.chunk import AudioChunk, ValuesChunk, spike_chunk
+from tests.support.artifact import Takes, write_artifact
+from tests.support.fake_graph import CHANNELS, RATE_HZ, STEP_SAMPLES, load_fake
 from tests.support.gate import Gate
 from tests.support.recording_engine import Metered, RecordingEngine, Threads, gathered, warmed, work
 from tests.support.signals import sound
@@ -155,6 +158,21 @@ async def test_a_rate_that_is_slow_to_resample_runs_on_a_thread(model: Model, ra
     await batcher.close()
 
 
+@pytest.mark.parametrize(
+    ("rate_hz", "on_loop"), [(2 * RATE_HZ, True), (44_100, True), (171_850, False), (191_999, False)]
+)
+async def test_the_first_chunk_of_a_rate_that_is_slow_to_resample_runs_on_a_thread_too(
+    model: Model, rate_hz: int, on_loop: bool
+) -> None:
+    engine = Threads()
+    batcher = await warmed(engine, model)
+    for rate in (RATE_HZ, RATE_HZ, rate_hz):  # what the encoder takes for a step is known
+        chunk = AudioChunk(np.zeros(STEP_SAMPLES * rate // RATE_HZ, np.float32), rate)
+        await batcher.run(model, "bank", Work(initial_stream(model, "bank"), chunk, end=True))
+    assert engine.on_loop[-1] is on_loop
+    await batcher.close()
+
+
 async def test_a_batch_is_expected_to_take_longer_the_more_steps_it_has(model: Model) -> None:
     engine = Metered()
     batcher = engine.batcher(inline_s=0.05)
@@ -235,6 +253,45 @@ async def test_the_time_of_the_encoder_counts_in_a_segment(model: Model, togethe
     engine.longest_s = 0.0
     await asyncio.gather(*(batcher.run(model, "bank", audio) for _ in range(together)))
     assert 0 < engine.longest_s <= 2 * SEGMENT_S
+    await batcher.close()
+
+
+@pytest.mark.parametrize("takes", ["values", "rows", "frames"])
+async def test_values_are_batched_and_cut_as_the_other_kinds(tmp_path: Path, takes: Takes) -> None:
+    write_artifact(tmp_path, takes=takes)
+    model = ModelCatalog(tmp_path, load=load_fake).get()
+
+    def of_values(steps: int, seed: int = 0) -> Work:
+        values = np.random.default_rng(seed).normal(size=(steps, model.row_values)).astype(np.float32)
+        return Work(initial_stream(model, "bank"), ValuesChunk(values), end=seed % 2 == 1)
+
+    engine = Metered()
+    batcher = engine.batcher(inline_s=0.05)
+    for _ in range(4):
+        await batcher.run(model, "bank", of_values(3))
+    assert engine.on_loop[0] is False  # its cost was not known
+    assert engine.on_loop[-1] is True
+    works = [of_values(steps, seed) for seed, steps in enumerate((3, 700, 3, 90, 1))] + [work(model, steps=9)]
+    outcomes = await asyncio.gather(*(batcher.run(model, "bank", each) for each in works))
+    for each, outcome in zip(works, outcomes, strict=True):
+        (alone,) = Engine(10_000, 10_000).run(model, "bank", [each])
+        assert outcome.result.probabilities.tobytes() == alone.result.probabilities.tobytes()
+        assert outcome.result.steps == alone.result.steps
+    assert engine.longest_s <= 0.05
+    await batcher.close()
+
+
+async def test_a_row_of_values_is_a_step_of_work(tmp_path: Path, gate: Gate) -> None:
+    write_artifact(tmp_path, takes="values")
+    model = ModelCatalog(tmp_path, load=gate.load).get()
+    batcher = Batcher(RecordingEngine(), BatchPolicy(), threads=1)
+    gate.opened.clear()
+    chunk = ValuesChunk(np.ones((25, CHANNELS), np.float32))
+    task = asyncio.create_task(batcher.run(model, "bank", Work(initial_stream(model, "bank"), chunk, end=False)))
+    await asyncio.sleep(0)
+    assert batcher.waiting_work == 25 + 1
+    gate.opened.set()
+    await task
     await batcher.close()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -13,9 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.contract.graph_io import NEXT_STATE
+from service.contract.manifest import MANIFEST
 from service.engine.engine import Engine
 from service.engine.stream import StreamState, initial_stream
-from service.engine.work import Outcome, Work
+from service.engine.work import Outcome, Work, begin
 from service.errors import ArtifactError, InputError, TooLarge, UnsupportedInput
 from service.models.catalog import ModelCatalog
 from service.models.model import Model
@@ -145,8 +147,8 @@ def test_any_cutting_gives_the_same_bits(models: dict[str, Model], name: str, cu
     model, engine = models[takes], Engine(1000, segment)
     expected = whole(model, joined(chunks))
     stream, steps = initial_stream(model, "exact"), 0
-    for begin, end in pairwise([0, *sorted(cuts), len(chunks)]):
-        outcome = run(model, stream, joined(chunks[begin:end]), end == len(chunks), engine)
+    for start, stop in pairwise([0, *sorted(cuts), len(chunks)]):
+        outcome = run(model, stream, joined(chunks[start:stop]), stop == len(chunks), engine)
         stream, steps = outcome.stream, steps + outcome.result.steps
     assert steps == expected.result.steps
     assert bits(outcome) == bits(expected)
@@ -208,6 +210,16 @@ def test_values_are_checked_against_the_model_and_the_session(models: dict[str, 
         ENGINE.check(models["frames"], begun, ValuesChunk(rows(1, CHANNELS)))
 
 
+def test_a_segment_has_a_bounded_number_of_values(models: dict[str, Model], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.engine.engine.SEGMENT_VALUES", 10 * CHANNELS)
+    model, engine = models["values"], Engine(1000, 1000)
+    works = [Work(initial_stream(model, "exact"), spike_chunk(steps, [0], [1]), end=False) for steps in (300, 2, 300)]
+    segment = engine.take(model, [begin(model, work) for work in works], 1000)
+    assert [piece.steps for piece in segment.pieces] == [3, 2, 3]
+    together = engine.run(model, "exact", works)
+    assert list(map(bits, together)) == [bits(ENGINE.run(model, "exact", [work])[0]) for work in works]
+
+
 def test_states_own_their_memory(models: dict[str, Model]) -> None:
     work = Work(initial_stream(models["values"], "exact"), ValuesChunk(rows(9, CHANNELS)), False)
     for outcome in ENGINE.run(models["values"], "exact", [work] * 3):
@@ -247,3 +259,11 @@ def test_a_network_of_values_runs_on_the_cpu_beside_a_gpu(tmp_path: Path) -> Non
     model = catalog.get("sensors")
     assert model.states("exact").is_host
     assert whole(model, ValuesChunk(rows(5, CHANNELS))).result.steps == 5 + TAIL
+
+
+def test_so_does_a_network_that_promises_a_tolerance(tmp_path: Path) -> None:
+    folder = write_artifact(tmp_path, takes="spikes", forms=["exact"])
+    manifest = json.loads((folder / MANIFEST).read_text())
+    manifest["forms"]["exact"]["tolerance"] = 1e-6
+    (folder / MANIFEST).write_text(json.dumps(manifest))
+    assert ModelCatalog(tmp_path, load=load_fake, device=FakeDevice(load_fake)).get().states("exact").is_host

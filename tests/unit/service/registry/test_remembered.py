@@ -89,3 +89,18 @@ def test_where_the_time_of_all_is_over_none_is_kept() -> None:
     clock.now_s = KEEP_S
     ids.add("late", 0.0)
     assert len(ids) == 0
+
+
+def test_ids_that_come_seldom_are_not_remembered_for_much_longer_either() -> None:
+    clock = Clock(0.0)
+    ids = remembered(clock)
+    for n in range(20):  # more than are kept as they are, and half of those take longer than a run may
+        clock.now_s = n * KEEP_S / RUNS
+        ids.add(f"s{n}", clock())
+    for n in range(20):
+        gone_s = n * KEEP_S / RUNS + KEEP_S
+        if gone_s > clock():
+            clock.now_s = gone_s - 0.001
+            assert f"s{n}" in ids
+        clock.now_s = max(clock(), gone_s + SLACK_S)
+        assert f"s{n}" not in ids

@@ -14,6 +14,7 @@ import pytest
 
 from service.errors import ModelAbsent, NotFound
 from service.models.catalog import ModelCatalog
+from service.models.model import Model
 from service.reload.reload import ReloadPlan, plan_reload, signature
 from service.runtime.onnx import Graph
 from tests.support.artifact import write_artifact
@@ -123,6 +124,27 @@ def test_damaged_and_misplaced_artifacts_are_refused(models: Path, catalog: Mode
     rewrite(models / "digits" / "2", "bank.onnx", (models / "digits" / "1" / "bank.onnx").read_bytes())
     adopt(catalog)
     assert catalog.versions("digits") == ["1", "2"]  # mended
+
+
+def test_a_version_that_changes_while_it_is_loaded_is_refused(
+    models: Path, catalog: ModelCatalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = write_artifact(models, version="2")
+    described = (folder / "manifest.json").read_text()
+    load = catalog.open
+
+    def swapped(path: Path) -> Model:
+        if path == folder:
+            (folder / "manifest.json").write_text(described.replace("a fake", "another"))
+        return load(path)
+
+    monkeypatch.setattr(catalog, "open", swapped)
+    assert "changed while it was loaded" in reasons(adopt(catalog))
+    assert catalog.versions("digits") == ["1"]
+    (folder / "manifest.json").write_text(described)
+    monkeypatch.undo()
+    assert not adopt(catalog).refused
+    assert catalog.versions("digits") == ["1", "2"]
 
 
 @pytest.mark.parametrize("how", ["other", "broken"])

@@ -110,6 +110,54 @@ async def test_a_shorter_copy_that_is_written_over_the_file_is_noticed(path: Pat
         await store.health()
 
 
+async def test_the_path_may_be_a_link(path: Path, start_store: StartStore) -> None:
+    elsewhere = path.parent / "elsewhere"
+    elsewhere.mkdir()
+    path.symlink_to(elsewhere / "real.db")
+    for n in range(2):
+        store = await start_store(FileStore(path))
+        assert await store.commit([put(f"s{n}", NO_REVISION, 1)]) == [COMMITTED]
+        assert {file.name for file in elsewhere.iterdir()} >= {"real.db", "real.db-wal", "real.db-ballast"}
+        assert list(path.parent.iterdir()) in ([path, elsewhere], [elsewhere, path])
+    (elsewhere / "real.db").rename(elsewhere / "other.db")
+    with pytest.raises(StoreUnusable, match=r"s\.db was deleted"):
+        await store.health()
+
+
+@pytest.mark.parametrize("left", [0, 20_000])
+@pytest.mark.parametrize("notices", ["commit", "load"])
+async def test_a_log_that_is_cut_off_is_noticed_before_the_next_write(
+    path: Path, left: int, notices: str, start_store: StartStore
+) -> None:
+    store = await start_store(FileStore(path))
+    assert await store.commit([put("a", NO_REVISION, 1)]) == [COMMITTED]
+    with closing(sqlite3.connect(path)) as other:
+        other.execute("PRAGMA wal_checkpoint(FULL)").fetchall()
+    for n in range(10):
+        assert await store.commit([put(f"s{n}", NO_REVISION, 1)]) == [COMMITTED]
+    os.truncate(f"{path}-wal", left)
+    (answer,) = await (store.load(["a"]) if notices == "load" else store.commit([put("late", NO_REVISION, 1)]))
+    assert isinstance(answer, StoreUnusable)
+    assert "s.db-wal was cut off" in str(answer)
+    copied = path.with_name("copy.db")  # the next server's recovery takes what the log still has
+    for suffix in ("", "-wal"):
+        shutil.copyfile(f"{path}{suffix}", f"{copied}{suffix}")
+    later = await start_store(FileStore(copied))
+    assert await later.load(["a", "late"]) == [Stored(1, b"record"), None]
+
+
+async def test_a_log_that_sqlite_cuts_off_is_whole(path: Path, start_store: StartStore) -> None:
+    store = await start_store(FileStore(path))
+    for n in range(4):
+        assert await store.commit([put(f"s{n}", NO_REVISION, 1, bytes(9_000))]) == [COMMITTED]
+        if n % 2:
+            with closing(sqlite3.connect(path)) as other:
+                other.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            assert path.with_name("s.db-wal").stat().st_size == 0
+    await store.health()
+    assert None not in await store.load([f"s{n}" for n in range(4)])
+
+
 async def test_a_deleted_log_loses_nothing_that_was_acknowledged(path: Path) -> None:
     async with started(FileStore(path)) as store:
         for n in range(5):

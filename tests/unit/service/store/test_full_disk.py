@@ -201,3 +201,26 @@ async def test_a_disk_on_which_no_change_is_possible_is_reported_until_it_has_ro
     (disk / "other").unlink()
     await store.health()
     assert await store.commit([put("a", 1, 2, RECORD)]) == [COMMITTED]
+
+
+async def test_a_disk_that_fills_while_somebody_reads_the_file_is_no_dead_end(
+    disk: Path, start_store: StartStore
+) -> None:
+    """As a backup does. Until it ends, the log takes what changes, and nothing of it can be written back."""
+    store = await start_store(FileStore(disk / "s.db"))
+    await store.commit([put("first", NO_REVISION, 1, RECORD)])
+    with closing(sqlite3.connect(disk / "s.db", isolation_level=None)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM sessions").fetchall()
+        names = await fill_with_sessions(store)
+        assert (disk / "s.db").stat().st_size < 200_000
+    await assert_kept(store, names)
+    first, second, *others = names
+    assert await store.commit([delete(first, 1)]) == [COMMITTED]
+    assert await store.commit([put(second, 2, 5_001, END)]) == [COMMITTED]
+    for n, name in enumerate(others[:20], 3):
+        assert await store.commit([delete(name, n)]) == [COMMITTED]
+    for n in range(10):
+        assert await store.commit([put(f"new{n}", NO_REVISION, 6_000 + n, RECORD)]) == [COMMITTED]
+    await store.health()
+    await assert_kept(store, others[20:])

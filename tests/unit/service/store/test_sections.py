@@ -209,7 +209,7 @@ def test_the_network_has_done_the_session_s_steps(model: Model, spikes_record: b
 def test_what_waits_in_a_resampler_follows_from_what_it_received(model: Model, rate_hz: int, chunks: int) -> None:
     session = made_session(model, rate_hz=rate_hz, samples=1234, chunks=chunks)
     record = PACKING.pack("abc", session)
-    assert_same(unpacked(record, model), session)
+    assert_same(unpacked(record, model, imported=False), session)
     waiting = sections(record)[Section.waiting]
     received = session.open_stream.resampler.received  # type: ignore[union-attr]
     for other in (
@@ -223,6 +223,18 @@ def test_what_waits_in_a_resampler_follows_from_what_it_received(model: Model, r
         rewritten(record, parts={Section.pending: sections(record)[Section.pending] + bytes(4)}),
     ):
         refuses(other, model, "waiting sound does not fit|progress is not possible|samples are cut off")
+
+
+def test_an_import_has_a_sample_rate_that_a_session_may_begin_with(model: Model) -> None:
+    """A record of a store may have another one: older servers took them."""
+    for rate_hz, is_taken in ((11_025, True), (192_000, True), (8_001, False), (191_999, False)):
+        record = PACKING.pack("abc", made_session(model, rate_hz=rate_hz, samples=1234))
+        assert unpacked(record, model, imported=False)
+        if is_taken:
+            assert unpacked(record, model)
+        else:
+            with pytest.raises(StateMismatch, match=f"sample rate {rate_hz} Hz is not taken"):
+                unpacked(record, model)
 
 
 @pytest.mark.parametrize("count", ["expected", "steps"])

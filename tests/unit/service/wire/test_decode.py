@@ -6,6 +6,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from hetsyn_client.events import MEDIA_TYPE, pack_events
 from hetsyn_client.frames import pack_frame
@@ -74,6 +77,25 @@ def test_values_are_float32_in_either_encoding() -> None:
     others = [[[0.1, -2], [3e38, 1], [0.0, -1e-45]], [[0.1, -2, 3e38], [1, 0.0, 0]]]
     for other in others:  # another shape, or another number
         assert decode_json(body(input={"kind": "values", "values": other})).digest != in_json.digest
+
+
+@given(
+    rows=st.integers(1, 4).flatmap(
+        lambda channels: st.lists(
+            st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), min_size=channels, max_size=channels),
+            min_size=1,
+            max_size=6,
+        )
+    ),
+    blanks=st.sampled_from([0, 70_000]),
+)
+def test_equal_values_have_one_digest_in_every_encoding(rows: list[list[float]], blanks: int) -> None:
+    packed, kind = pack_values(rows)
+    in_json = decode_json(body(input={"kind": "values", "values": rows}) + b" " * blanks)
+    in_bytes = decode_raw(kind, [], packed)
+    assert in_json.digest == in_bytes.digest
+    assert isinstance(in_json.chunk, ValuesChunk)
+    assert in_json.chunk.values.tobytes() == np.array(rows, np.float32).tobytes()
 
 
 @pytest.mark.parametrize(
@@ -292,3 +314,30 @@ def test_a_reply_has_a_readout_only_where_there_is_one() -> None:
     assert json.loads(traced.to_json())["readout"] == [[1.0, 2.0]]
     exact = reply.model_copy(update={"probabilities": tuple(np.array([0.1, 0.9], np.float32).tolist())})
     assert json.loads(exact.to_json())["probabilities"] == [np.float32(0.1), np.float32(0.9)]
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("", ""),
+        ("", ',"readout":[[0.5],[1.0]]'),
+        (',"readout":[[0.5]]', ""),
+        (',"labels":[",\\"readout\\":"]', ',"readout":[]'),
+        (',"readout":[]', ',"label":"b"'),
+    ],
+)
+def test_the_label_of_a_reply_is_found_wherever_its_readout_stands(before: str, after: str) -> None:
+    fields = '"model":"m","version":"1","form":"bank","seq":0,"steps":1,"total_steps":1,"labels":["a"],"end":false'
+    content = f'{{"session":"s",{fields},"probabilities":[1]{before},"label":"a"{after}}}'.encode()
+    assert Reply.label_of(content) == Reply.from_json(content).label
+
+
+def test_the_label_of_a_reply_is_found_without_its_readout() -> None:
+    reply = Reply(
+        session="s", model="m", version="1", form="bank", seq=0, steps=1, total_steps=1, label="a", labels=("a",),
+        probabilities=None, end=False, readout=((0.5,),),
+    )  # fmt: skip
+    wrong = reply.to_json().replace(b"0.5", b"null")
+    with pytest.raises(ValidationError):
+        Reply.from_json(wrong)
+    assert Reply.label_of(wrong) == "a"

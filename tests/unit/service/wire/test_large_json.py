@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.errors import HetsynError, InputError
+from service.errors import HetsynError, InputError, TooLarge
+from service.settings import Limits
 from service.wire import decode, large_json
 from service.wire.chunk import ValuesChunk
 from service.wire.decode import decode_json
@@ -35,7 +36,7 @@ def refusal(body: bytes) -> tuple[HetsynError, int]:
     tracemalloc.start()
     try:
         with pytest.raises(HetsynError) as caught:
-            decode_json(body)
+            decode_json(body, Limits.max_chunk_steps)
         return caught.value, tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
@@ -161,3 +162,11 @@ def test_positions_are_those_in_the_whole_body(monkeypatch: pytest.MonkeyPatch) 
     }.items():
         with pytest.raises(InputError, match=sentence):
             decode_json(b'{"input": {"kind": %b}}' % text.encode())
+
+
+@pytest.mark.parametrize(("kind", "name"), [("dense", "spikes"), ("values", "values")])
+def test_rows_are_counted_before_they_are_decoded(kind: str, name: str) -> None:
+    content = b'{"input":{"kind":"%s","%s":[%s]}}' % (kind.encode(), name.encode(), b",".join([b"[1]"] * 40_000))
+    assert decode_json(content, 40_000).chunk is not None
+    with pytest.raises(TooLarge, match=rf"input\.{name} has 40000 rows, and at most 39999 are taken: cut it into"):
+        decode_json(content, 39_999)
