@@ -64,7 +64,7 @@ def import_file(
     ] = None,
     probe: Annotated[
         Path | None,
-        typer.Option(help=".npy of [stream, step, channel], on which the verdict is measured. Default: seeded spikes."),
+        typer.Option(help="A .npy of streams, steps and channels to measure the verdict on. Default: seeded spikes."),
     ] = None,
     description: Annotated[str, typer.Option(help="One line for people.")] = "",
 ) -> None:
