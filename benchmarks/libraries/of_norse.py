@@ -27,6 +27,10 @@ def _norse(cell: str, parameters: str, **values: float) -> Case:
     network = norse.SequentialState(
         nn.Linear(CHANNELS, HIDDEN), neurons(HIDDEN), nn.Linear(HIDDEN, CLASSES), neurons(CLASSES)
     )
+    linears: list[Any] = [module for module in network.modules() if isinstance(module, nn.Linear)]
+    with torch.no_grad():
+        for linear in linears:
+            linear.weight.mul_(3.0)  # so that neurons fire at first
 
     def counts(spikes: Tensor) -> Tensor:
         state, total = None, torch.zeros(())

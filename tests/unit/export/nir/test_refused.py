@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -243,3 +244,9 @@ def test_nothing_is_overwritten(tmp_path: Path) -> None:
     (tmp_path / "m" / "1").mkdir(parents=True)
     with pytest.raises(FileExistsError, match="artifacts are never overwritten, choose another version"):
         import_nir(layer(), out=tmp_path / "m" / "1", **GIVEN)
+
+
+def test_without_the_library_it_says_how_to_install_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "nir", None)
+    with pytest.raises(NirError, match=r"NIR files need nir: pip install -e '\.\[nir\]' in the checkout of hetsyn"):
+        read_graph(tmp_path / "network.nir")
