@@ -20,7 +20,7 @@ from torch import Tensor
 from hetsyn_model.bank import Bank, BankError
 from hetsyn_model.spec import ERROR_BOUND
 
-KERNEL_SAMPLES = 400  # decays, spread over a layer's own, that the grid is fitted to
+BINS = 500  # of a layer's decays, whose ends the grid is fitted to
 LARGEST_BANK = 32  # enough for ERROR_BOUND of any float32 decays, from 0 to the last one below 1
 RESOLVED = 1e-8  # a kernel error below which more decays only crowd the grid
 NEAR_THE_BEST = 1.01  # a worst error, over the least that is possible, at which the search ends
@@ -81,7 +81,8 @@ def fit_bank(r: Tensor, *, size: int | None = None, error_bound: float = ERROR_B
         return Bank((1.0,))
     if size is not None and size < 1 + integrator:
         raise BankError("a bank of 1 decay cannot represent both r = 1 and other decays: give 2 or more")
-    fit = functools.cache(functools.partial(_fit_leaky, leaky))
+    judged = _thinned(leaky)
+    fit = functools.cache(lambda count: _fit_leaky(leaky, judged, count))
     if size is None:
         count = _smallest(fit, leaky, max(error_bound, RESOLVED))
     else:
@@ -120,17 +121,23 @@ def _enough_for_an_interval(leaky: Numbers, enough: float) -> int:
     return max(1, math.ceil(2.0 * (ratio + math.log(4.0)) * math.log(2.0 / enough) / math.pi**2))
 
 
-def _fit_leaky(r: Numbers, count: int) -> tuple[tuple[float, ...], float]:
-    """The grid of so many decays, fastest first, and its worst error at the decays r, which are sorted."""
+def _fit_leaky(r: Numbers, judged: Numbers, count: int) -> tuple[tuple[float, ...], float]:
+    """The grid of so many decays, fastest first, fitted to the judged ones in atanh, and its worst error at all r."""
     if count >= r.size:
         return tuple(r.tolist()), 0.0
-    spread = r[np.linspace(0, r.size - 1, min(r.size, KERNEL_SAMPLES)).round().astype(int)]
-    between = np.tanh(np.linspace(np.arctanh(r[0]), np.arctanh(r[-1]), 64))  # gaps in r do not hide the ends
-    near = r[np.clip(np.searchsorted(r, between), 0, r.size - 1)]
-    decays = np.arctanh(np.unique(np.concatenate([spread, near])))
-    apart = np.unique(np.floor(decays / RESOLVED), return_index=True)[1]
-    alpha = np.tanh(best_grid(decays[apart], count))
+    alpha = np.tanh(best_grid(judged, count))
     return tuple(alpha.tolist()), float(_error(alpha, r).max())
+
+
+def _thinned(r: Numbers) -> Numbers:
+    """Of many decays those at both ends of each of BINS intervals, in atanh: crowds are thinned, no loner is lost."""
+    decays = np.arctanh(r)
+    decays = decays[np.unique(np.floor(decays / RESOLVED), return_index=True)[1]]
+    if decays.size <= 2 * BINS:
+        return decays
+    bins = np.floor((decays - decays[0]) * (BINS / (decays[-1] - decays[0])))
+    edge = np.flatnonzero(np.diff(bins)) + 1
+    return np.asarray(decays[np.unique(np.concatenate([[0], edge - 1, edge, [decays.size - 1]]))])
 
 
 def best_grid(decays: Numbers, count: int) -> Numbers:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import gc
 import os
 import signal
@@ -249,8 +250,9 @@ def serve_models(
     from service.reload.trial_process import TrialProcess
 
     trial_process = TrialProcess(max_model_bytes, load_timeout_s)
-    trial_process.start()  # it imports what it needs while this process does
     context.call_on_close(trial_process.stop)
+    with suppress(OSError):  # standard error is no file
+        faulthandler.enable()  # a graph can end the process; this says where
 
     import uvicorn
 

@@ -143,6 +143,20 @@ def test_no_grid_is_better(found: list[float], count: int) -> None:
     assert min(maxima) > 0.98 * max(maxima)
 
 
+@given(
+    st.lists(st.floats(1.5, 8.6), min_size=1, max_size=8, unique=True), st.integers(3, 16), st.integers(0, 2**32 - 1)
+)
+@settings(max_examples=40, deadline=None)
+def test_a_decay_far_from_the_crowd_is_not_overlooked(loners: list[float], size: int, seed: int) -> None:
+    """Training sends a few decays of thousands towards 1; they alone decide the worst error."""
+    crowd = np.random.default_rng(seed).uniform(0.5, 1.5, 5000)
+    h = np.unique(np.concatenate([crowd, loners]))
+    bank = fit_bank(torch.from_numpy(np.tanh(h)), size=size)
+    error = np.abs(np.tanh(h[:, None] - np.arctanh(bank.decays))).prod(1)
+    maxima = [part.max() for part in np.split(error, np.searchsorted(h, np.arctanh(bank.decays)))]
+    assert max(maxima) < 1.05 * min(maxima)
+
+
 @pytest.mark.parametrize(("length", "count"), [(0.7, 4), (2.5, 8), (8.6, 24)])
 def test_a_filled_interval_has_zolotarevs_error(length: float, count: int) -> None:
     """2 exp(-pi^2 K / (2 ln(4 b / a))), with ln(b / a) twice the length in atanh."""

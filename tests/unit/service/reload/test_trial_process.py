@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -64,28 +63,32 @@ def test_a_graph_that_ends_its_process_is_refused_with_a_sentence(tmp_path: Path
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="what the division does is the processor's affair")
-def test_the_others_are_served(tmp_path: Path, trial: TrialProcess) -> None:
-    bad = fatal(tmp_path)
+async def test_a_server_that_runs_refuses_it_and_offers_the_others(tmp_path: Path, trial: TrialProcess) -> None:
     copied(tmp_path, "delayed-match")
     catalog = ModelCatalog(tmp_path, is_empty=True)
-    Reloader(catalog, smoke_tested, counters := Counters(), trial_process=trial).load()
-    assert catalog.names == ["delayed-match"]
+    reloader = Reloader(catalog, smoke_tested, counters := Counters(), trial_process=trial)
+    reloader.load()
+    fatal(tmp_path)
+    copied(tmp_path, "delayed-match", "2")
+    await reloader.reload()
+    assert (catalog.names, catalog.versions("delayed-match")) == (["delayed-match"], ["1", "2"])
     assert counters.models_refused == 1
     assert trial._process is None  # it ends with the reload
-    assert bad.exists()
 
 
-def test_one_that_never_ends_is_stopped_with_its_process(
+async def test_one_that_never_ends_is_stopped_with_its_process(
     tmp_path: Path, trial: TrialProcess, caplog: pytest.LogCaptureFixture
 ) -> None:
     copied(tmp_path, "delayed-match")
+    catalog = ModelCatalog(tmp_path, is_empty=True)
+    reloader = Reloader(catalog, smoke_tested, Counters(), load_timeout_s=5.0, trial_process=trial)
+    reloader.load()
     endless = copied(tmp_path, "pattern-generation")
     rewrite(endless, FORM, with_endless_loop((endless / FORM).read_bytes()))
-    catalog = ModelCatalog(tmp_path, is_empty=True)
-    Reloader(catalog, smoke_tested, Counters(), load_timeout_s=5.0, trial_process=trial).load()
+    await reloader.reload()
     assert catalog.names == ["delayed-match"]
     assert f"{endless}: was not loaded and tested within 5 s" in caplog.text
-    assert "hetsyn-models" not in [thread.name for thread in threading.enumerate()]
+    assert trial._process is None
 
 
 @pytest.mark.skipif(not hasattr(os, "wait4"), reason="Unix ends a process by a signal")
