@@ -29,7 +29,7 @@ from hetsyn_client.errors import HetsynError
 from hetsyn_client.extras import install_command
 
 if TYPE_CHECKING:
-    from export import export_network
+    from export import export_network, export_nir, import_nir
     from export.evaluation import Evaluation
     from export.onnx_import import import_onnx
     from export.parity import Streams
@@ -61,9 +61,11 @@ __all__ = [
     "Streams",
     "SurrogateSpec",
     "export_network",
+    "export_nir",
     "export_step",
     "fit",
     "from_reference",
+    "import_nir",
     "import_onnx",
     "main",
     "variant",
@@ -73,7 +75,7 @@ __all__ = [
 
 # public names by the module that has them
 _LAZY = {
-    "export": ("export_network",),
+    "export": ("export_network", "export_nir", "import_nir"),
     "export.parity": ("Streams",),
     "export.evaluation": ("Evaluation",),
     "export.step": ("export_step",),
@@ -118,6 +120,8 @@ SUBCOMMANDS = {
     "train": Subcommand("hetsyn_model.commands", "Train a network on sound, spikes or series of values.", "train"),
     "experiment": Subcommand("experiments.commands", "Run one of the paper's experiments.", "train"),
     "export": Subcommand("export.commands", "Turn a trained checkpoint into an artifact that can be served.", "train"),
+    "import-nir": Subcommand("export.nir.commands", "Import a network of another library by its NIR file.", "train"),
+    "export-nir": Subcommand("export.nir.commands", "Write a network as a NIR file for other libraries.", "train"),
     "import-onnx": Subcommand("export.onnx_commands", "Turn a stateful ONNX model into an artifact.", "train"),
     "serve": Subcommand("service.commands.serve", "Serve the models of a folder over HTTP.", "cpu"),
     "reload": Subcommand("service.commands.reload", "Make a server read its folder of models again.", "cpu"),

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from export.folder import ExportError
+    from export.nir.importing import import_nir
+    from export.nir.writing import export_nir
     from export.onnx_import import import_onnx
     from export.own_network import export_network
     from export.step import export_step
@@ -17,14 +19,18 @@ if TYPE_CHECKING:
 __all__ = [
     "ExportError",
     "export_network",
+    "export_nir",
     "export_step",
+    "import_nir",
     "import_onnx",
 ]
 
 _MODULE_OF = {
     "ExportError": "export.folder",
     "export_network": "export.own_network",
+    "export_nir": "export.nir.writing",
     "export_step": "export.step",
+    "import_nir": "export.nir.importing",
     "import_onnx": "export.onnx_import",
 }
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from export.build import OPSET
-from export.folder import ExportError
+from export.folder import ExportError, Provenance
 from export.onnx_file import check_nodes
 from export.step_artifact import StepDescription, StepReport, check_request, write_step
 from export.step_checks import Step, check_modes, check_step, checked_step, evaluating, first_line, quiet_torch
@@ -46,6 +46,7 @@ def export_step(
     tail_steps: int = 0,
     tolerance: float = TOLERANCE,
     examples: Sequence[Any] | None = None,
+    provenance: Provenance | None = None,
 ) -> StepReport:
     """Export a recurrent cell into ``out``, a folder NAME/VERSION that does not exist yet.
 
@@ -67,6 +68,7 @@ def export_step(
         tolerance: a stream's results differ by at most so much from those that it has alone or in other chunks,
             relative to values above 1. The manifest states it.
         examples: streams [steps, ...] that verify the artifact; seeded noise or spikes where there are none.
+        provenance: further entries of the manifest: where the step comes from.
 
     Returns:
         What was measured.
@@ -86,6 +88,7 @@ def export_step(
         input_description=input_description,
         tail_steps=tail_steps,
         tolerance=tolerance,
+        provenance=provenance or {},
     )
     check_request(path, described)
     check_step(module, example_input, initial_state, input_kind)

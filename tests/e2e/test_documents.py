@@ -49,7 +49,7 @@ NOT_RUN = {
     r"hetsyn export runs/speech-digits/": "exports what the hour before it trained",
 }
 RUN = (
-    r"make demo$|hetsyn (serve|reload|train|experiment|export|inspect|stream|bench)\b|"
+    r"make demo$|hetsyn (serve|reload|train|experiment|export|import-nir|inspect|stream|bench)\b|"
     r"python (-P )?-m service\.runtime\.operators$|python examples/|"
     r"(curl|head|tail|printf|openssl|cp|kill) |(type|url)="
 )

@@ -18,6 +18,7 @@ from benchmarks.server_process import free_port
 from tests.support.documents import commands
 from tests.support.paths import DOCS
 from tests.support.server_process import wait_until_ready
+from tests.support.tools import NO_NIR
 
 PAGE = DOCS / "own-network.md"
 SECTIONS = dict(re.findall(r"^## (.*?)\n(.*?)(?=^## |\Z)", PAGE.read_text(), re.MULTILINE | re.DOTALL))
@@ -26,6 +27,7 @@ LABELS = {
     "A HetSyn network of your own": "second",
     "A recurrent cell": "right",
     "A stateful ONNX model": "right",
+    "A network in NIR": "second",
 }
 MOST_COMMANDS = 3  # export or import, serve, curl
 
@@ -59,6 +61,8 @@ def typed(script: str, folder: Path) -> str:
 
 @pytest.mark.parametrize("section", [name for name in LABELS if name in SECTIONS])
 def test_a_section_ends_with_an_answer(section: str, tmp_path: Path) -> None:
+    if section == "A network in NIR":
+        pytest.importorskip("nir", reason=NO_NIR)
     port, count, answers = free_port(), 0, list[str]()
     server = None
     for language, code in FENCE.findall(SECTIONS[section]):

