@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 BUILD = "install hetsyn again, in a checkout with pip install -e (without g++, pip downloads a compiler)"
+FORMAT = 2  # of ``hetsyn_rollout_format`` in level.cpp
 _BUILT = Path(__file__).with_name("_rollout.so")
 _log = logging.getLogger(__name__)
 
@@ -46,11 +47,13 @@ class Library:
         path: the shared library.
 
     Raises:
-        OSError: it cannot be loaded, or has no version for this processor.
+        OSError: it cannot be loaded, is of another version of hetsyn, or has no version for this processor.
     """
 
     def __init__(self, path: Path) -> None:
         self._loaded = ctypes.CDLL(str(path))
+        if not hasattr(self._loaded, "hetsyn_rollout_format") or self._loaded.hetsyn_rollout_format() != FORMAT:
+            raise OSError(f"another version of hetsyn has built it: {BUILD}")
         kernel = self._loaded.hetsyn_kernel
         kernel.restype = ctypes.c_char_p
         level = kernel()
