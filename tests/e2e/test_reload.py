@@ -48,17 +48,26 @@ def test_a_model_that_never_ends_stops_neither_reloads_nor_the_end(tmp_path: Pat
             wait_for(replica.url, 'hetsyn_model_versions_total{event="opened"} 1.0')
             assert persist(lambda: send(replica.url, "a", 0, pieces()))["version"] == "3"
         else:
-            while not loads_a_model(replica.process.pid):
+            deadline_s = time.monotonic() + 60
+            while not (trials := busy_children(replica.process.pid)):
+                assert time.monotonic() < deadline_s
                 time.sleep(0.02)
+            replica.stop()
+            assert not [pid for pid in trials if Path(f"/proc/{pid}").exists()]
     finally:
         replica.stop()
 
 
-def loads_a_model(pid: int) -> bool:
-    """Whether a thread of a process has computed for some time, besides the one that serves."""
-    tasks = [path for path in Path(f"/proc/{pid}/task").iterdir() if path.name != str(pid)]
-    ticks = [sum(map(int, (path / "stat").read_text().rpartition(")")[2].split()[11:13])) for path in tasks]
-    return max(ticks, default=0) > os.sysconf("SC_CLK_TCK")
+def busy_children(pid: int) -> list[int]:
+    """The processes that a process has started, and that have computed for some time."""
+    children = [
+        int(child) for task in Path(f"/proc/{pid}/task").iterdir() for child in (task / "children").read_text().split()
+    ]
+    ticks = {
+        child: sum(map(int, Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[11:13]))
+        for child in children
+    }
+    return [child for child, count in ticks.items() if count > 2 * os.sysconf("SC_CLK_TCK")]
 
 
 def wait_for(url: str, line: str) -> None:
