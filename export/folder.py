@@ -10,7 +10,7 @@ import io
 import platform
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version as version_of
 from pathlib import Path
 
@@ -56,6 +56,19 @@ def check_absent(out: Path) -> None:
     """
     if out.exists():
         raise FileExistsError(f"{out} exists: artifacts are never overwritten, choose another version")
+
+
+def names_of(labels: Sequence[str]) -> tuple[str, ...]:
+    """Labels as a tuple.
+
+    Raises:
+        ExportError: they are one text, whose letters would be the names, or no texts.
+    """
+    if isinstance(labels, str):
+        raise ExportError(f"labels are one text, {labels!r}: give a list of names")
+    if any(not isinstance(label, str) for label in labels):
+        raise ExportError("labels are texts: give one text an output, in their order")
+    return tuple(labels)
 
 
 def check_labels(labels: tuple[str, ...], outputs: int, rule: str) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from export.folder import ExportError
+from export.folder import ExportError, names_of
 from export.onnx_file import OnnxFile, folded, read_onnx
 from export.onnx_ports import Number, Ports, assign_ports, initial_states, input_shape
 from export.step_artifact import StepDescription, StepReport, check_request, write_step
@@ -103,7 +103,7 @@ def import_onnx(
     except ValueError as error:
         raise ExportError(str(error)) from error
     described = StepDescription(
-        labels=tuple(labels),
+        labels=names_of(labels),
         decision=rule,
         step_s=1e-3 if step_s is None else step_s,
         description=description,
