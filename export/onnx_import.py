@@ -176,6 +176,17 @@ class _Runner:
         if not output.size:
             raise ExportError(f"output {ports.output.name} is empty: choose another with --output")
         self.output_values, self.output_axes = output.size, output.ndim - 1
+        self._check_repeatable()
+
+    def _check_repeatable(self) -> None:
+        states, shape = [state.initial[None] for state in self._states], (1, *self._shape)
+        x = np.ones(shape, np.float32) if self._ports.input.dtype.startswith("float") else np.zeros(shape, np.float32)
+        first, second = (self._run(states, x)[1].astype(np.float32) for _ in range(2))
+        if not np.array_equal(first, second, equal_nan=True):
+            raise ExportError(
+                "the graph gives another result when it runs again, as a Dropout of training does: export the model "
+                "for inference"
+            )
 
     def _run(self, states: list[Array], x: Array) -> tuple[list[Array], Array]:
         name, feed = self._ports.input.name, dict(self._ports.constants)

@@ -16,6 +16,7 @@ from export.write import FormReport, OnProgress, Source, write_artifact
 from hetsyn_model.network import Network
 from hetsyn_model.spec import ERROR_BOUND, SpecError
 from hetsyn_model.state import FORMS, Form
+from service.contract.manifest import MAX_TAIL_STEPS
 
 Forms = Literal["exact", "bank", "both"]
 SAVE = "torch.save(network.save(), FILE)"
@@ -64,6 +65,8 @@ def export_network(
         FileExistsError: there is something at ``out``.
     """
     out = Path(out).resolve()
+    if not 0 <= tail_steps <= MAX_TAIL_STEPS:
+        raise ExportError(f"tail_steps is {tail_steps}: give 0 to {MAX_TAIL_STEPS}")
     source = replace(
         source_of(network, out, labels, description, input_description),
         tail_steps=tail_steps,

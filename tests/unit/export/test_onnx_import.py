@@ -241,6 +241,16 @@ REFUSED: list[tuple[str, str, dict[str, Any], str]] = [
         {},
         "draws random numbers .RandomNormalLike.: take them out",
     ),
+    (
+        "dropout of training",
+        PLAIN.replace(
+            "y = MatMul (hn, wo)",
+            "z = MatMul (hn, wo) half = Constant <value = float {0.5}> () on = Constant <value = bool {1}> ()"
+            " y = Dropout (z, half, on)",
+        ),
+        {},
+        "gives another result when it runs again, as a Dropout of training does: export the model for inference",
+    ),
     ("one text", PLAIN, {"labels": "ab"}, "labels are one text, 'ab': give a list"),
     ("state as text", PLAIN, {"state": "h0=hn"}, "state is 'h0=hn': give a dict"),
     ("initial text", PLAIN, {"initial": {"h0": "low"}}, "initial h0 is no array of numbers .*: give one"),

@@ -301,6 +301,12 @@ def test_paths_that_no_server_reads_and_existing_folders_are_refused(tmp_path: P
         make("gru/1")
 
 
+def test_a_place_that_cannot_be_written_gets_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "gru").write_text("a file where the model's folder would be")
+    with pytest.raises(ExportError, match=r"gru/1 cannot be written \(.*\): write where there is room and you may"):
+        exported(Gru(), tmp_path)
+
+
 def test_tokens_and_single_numbers_are_inputs_too(tmp_path: Path) -> None:
     class Tokens(nn.Module):
         def __init__(self) -> None:
