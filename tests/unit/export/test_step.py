@@ -194,6 +194,8 @@ class Odd(nn.Module):
             return state, y + self.last
         if self.fault == "batch of one":
             return state, y.reshape(1, OUTPUTS)
+        if self.fault == "keeps one":
+            return state[:1] + y[:1], y
         if self.fault == "mixes":
             return state, y - y.mean(0)
         if self.fault == "infinite":
@@ -218,6 +220,7 @@ class Odd(nn.Module):
         ("random", "draws random numbers: take them out"),
         ("keeps", "another result when it is called again: the module keeps a state of its own; pass all of it"),
         ("batch of one", "takes a batch of 1, but fails on one of 2 .*: take the batch from the input's shape"),
+        ("keeps one", r"state is float32 \[2, 2\] before a step and float32 \[1, 2\] after it: a state keeps"),
         ("mixes", "must treat each row of the batch by itself"),
         ("infinite", r"is not finite, or not below 1e\+30, after step 1: give usual inputs as examples="),
         ("functional", r"training mode, in which its step does something else: call module.eval\(\)"),
