@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from export import ExportError, export_step
 from export.folder import ArtifactPathError
 from export.parity import ParityError
+from export.step_parity import StepDifference, StepEvidence, check_evidence
 from export.torchscript import load_torchscript
 from service.contract.artifact import Artifact
 from service.contract.graph_io import (
@@ -302,6 +303,20 @@ def test_paths_that_no_server_reads_and_existing_folders_are_refused(tmp_path: P
     (tmp_path / "gru" / "1").mkdir(parents=True)
     with pytest.raises(FileExistsError, match="never overwritten, choose another version"):
         make("gru/1")
+
+
+@pytest.mark.parametrize(("company", "tolerance"), [(1e-7, 0.0), (1e-7, 1e-8), (float("nan"), 1.0)])
+def test_what_differs_in_company_beyond_the_promise_is_refused(company: float, tolerance: float) -> None:
+    evidence = StepEvidence([], [StepDifference("alone", 0.0), StepDifference("one batch", company)], company)
+    with pytest.raises(ParityError, match="a stream in a batch differs by 1e-07|not finite where the step by itself"):
+        check_evidence(evidence, tolerance)
+    check_evidence(StepEvidence([], evidence.differences[:1], 0.0), tolerance)
+
+
+def test_a_mask_of_a_module_may_be_infinite(tmp_path: Path) -> None:
+    cell = Gru()
+    cell.register_buffer("mask", torch.full((OUTPUTS,), float("-inf")))
+    assert exported(cell, tmp_path).manifest.outputs == OUTPUTS
 
 
 def test_a_place_that_cannot_be_written_gets_a_sentence(tmp_path: Path) -> None:
