@@ -137,7 +137,10 @@ def _whole(values: object, name: str, count: int, least: int, most: int) -> NDAr
     """One whole number a stream; None where there are none."""
     if values is None:
         return None
-    numbers = np.asarray(values.detach().cpu() if isinstance(values, torch.Tensor) else values)
+    try:
+        numbers = np.asarray(values.detach().cpu() if isinstance(values, torch.Tensor) else values)
+    except ValueError as error:
+        raise ExportError(f"{name} are of different lengths: give one whole number a stream, {count}") from error
     if numbers.shape != (count,) or numbers.dtype.kind not in "iu":
         raise ExportError(f"{name} of shape {numbers.shape}, {numbers.dtype}: give one whole number a stream, {count}")
     if numbers.min() < least or numbers.max() > most:

@@ -10,7 +10,7 @@ import io
 import platform
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import version as version_of
 from pathlib import Path
 
@@ -56,6 +56,19 @@ def check_absent(out: Path) -> None:
     """
     if out.exists():
         raise FileExistsError(f"{out} exists: artifacts are never overwritten, choose another version")
+
+
+def names_of(labels: Sequence[str]) -> tuple[str, ...]:
+    """Labels as a tuple.
+
+    Raises:
+        ExportError: they are one text, whose letters would be the names, or no texts.
+    """
+    if isinstance(labels, str):
+        raise ExportError(f"labels are one text, {labels!r}: give a list of names")
+    if not isinstance(labels, Iterable) or any(not isinstance(label, str) for label in labels):
+        raise ExportError("labels are texts: give one text an output, in their order")
+    return tuple(labels)
 
 
 def check_labels(labels: tuple[str, ...], outputs: int, rule: str) -> None:
@@ -155,7 +168,20 @@ def write_folder(out: Path, manifest: contract.Manifest, files: Mapping[str, byt
         out: folder NAME/VERSION.
         manifest: of the files.
         files: content of every other file, by name.
+
+    Raises:
+        ExportError: the system does not let it be written.
     """
+    try:
+        _write(out, manifest, files)
+    except OSError as error:
+        raise ExportError(
+            f"{out} cannot be written ({error.strerror or error}): write where there is room and you may"
+        ) from error
+    Artifact.open(out)
+
+
+def _write(out: Path, manifest: contract.Manifest, files: Mapping[str, bytes]) -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
     try:
@@ -167,4 +193,3 @@ def write_folder(out: Path, manifest: contract.Manifest, files: Mapping[str, byt
     except BaseException:
         shutil.rmtree(scratch)
         raise
-    Artifact.open(out)

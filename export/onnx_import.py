@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from export.folder import ExportError
+from export.folder import ExportError, names_of
 from export.onnx_file import OnnxFile, folded, read_onnx
 from export.onnx_ports import Number, Ports, assign_ports, initial_states, input_shape
 from export.step_artifact import StepDescription, StepReport, check_request, write_step
@@ -24,6 +24,8 @@ from service.contract.graph_io import Float32Array
 from service.contract.manifest import EncoderDescription
 from service.errors import ArtifactError
 from service.runtime.onnx import Array, Graph, load_graph
+
+REPEATED = 32  # runs that have to be the same: of two, a few numbers drawn may be equal
 
 
 def import_onnx(
@@ -103,7 +105,7 @@ def import_onnx(
     except ValueError as error:
         raise ExportError(str(error)) from error
     described = StepDescription(
-        labels=tuple(labels),
+        labels=names_of(labels),
         decision=rule,
         step_s=1e-3 if step_s is None else step_s,
         description=description,
@@ -176,6 +178,17 @@ class _Runner:
         if not output.size:
             raise ExportError(f"output {ports.output.name} is empty: choose another with --output")
         self.output_values, self.output_axes = output.size, output.ndim - 1
+        self._check_repeatable()
+
+    def _check_repeatable(self) -> None:
+        states, shape = [state.initial[None] for state in self._states], (1, *self._shape)
+        x = np.ones(shape, np.float32) if self._ports.input.dtype.startswith("float") else np.zeros(shape, np.float32)
+        first, *others = (self._run(states, x)[1].astype(np.float32) for _ in range(REPEATED))
+        if not all(np.array_equal(first, other, equal_nan=True) for other in others):
+            raise ExportError(
+                "the graph gives another result when it runs again, as a Dropout of training does: export the model "
+                "for inference"
+            )
 
     def _run(self, states: list[Array], x: Array) -> tuple[list[Array], Array]:
         name, feed = self._ports.input.name, dict(self._ports.constants)

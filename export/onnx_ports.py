@@ -11,10 +11,13 @@ from numpy.typing import NDArray
 
 from export.folder import ExportError
 from export.onnx_file import OnnxFile, Port, choose, constant_array
-from export.step_graph import StepState
+from export.step_graph import CONTEXT, StepState
+from export.step_parity import check_initial
+from hetsyn_model.state import DECISION_SCORE, DECISION_SCORE_LOW, DECISION_STEP
 
 STATE_TYPES = ("float32", "float16", "bool")
 INPUT_TYPES = ("float32", "float16", "bool", "int64", "int32", "int16", "int8", "uint8")
+RESERVED = (CONTEXT, DECISION_SCORE_LOW, DECISION_SCORE, DECISION_STEP)  # names of the artifact's own state tensors
 Number = float | Sequence[float] | NDArray[np.generic]
 
 
@@ -41,6 +44,10 @@ def assign_ports(
     Raises:
         ExportError: an unknown name, or an input or output without a part.
     """
+    if not isinstance(state, Mapping):
+        raise ExportError(
+            f"state is {state!r:.100}: give a dict of an output's name by each state input's, {{'h0': 'hn'}}"
+        )
     pairs = {
         before: (choose(before, file.inputs, "input"), choose(after, file.outputs, "output"))
         for before, after in state.items()
@@ -68,7 +75,13 @@ def assign_ports(
         raise ExportError(
             f"outputs {', '.join(unused) or 'none'} are left: give --output NAME for the one that is the result"
         )
-    return Ports(file.inputs[left[0]], choose(output or unused[0], file.outputs, "output"), pairs, arrays)
+    result = choose(output or unused[0], file.outputs, "output")
+    for port in (result, *(after for _, after in pairs.values())):
+        if port.name in file.inputs:
+            raise ExportError(
+                f"output {port.name} is an input of the graph too: export the model with a node Identity between them"
+            )
+    return Ports(file.inputs[left[0]], result, pairs, arrays)
 
 
 def input_shape(port: Port, axis: int, shape: Sequence[int] | None, context: int, frame: int | None) -> tuple[int, ...]:
@@ -151,7 +164,10 @@ def initial_states(
         axis = axes.get(name, 0)
         lengths = None if before.shape is None else _without(name, before.shape, axis)
         if name in initial:
-            value = np.asarray(initial[name], np.float32)
+            try:
+                value = np.asarray(initial[name], np.float32)
+            except (TypeError, ValueError) as error:
+                raise ExportError(f"initial {name} is no array of numbers ({error}): give one") from error
             if lengths is not None and value.ndim == len(lengths) + 1 and value.shape[axis] == 1:
                 value = value.squeeze(axis)
             if lengths is not None and (
@@ -160,8 +176,7 @@ def initial_states(
                 raise ExportError(
                     f"initial {name} has shape {list(value.shape)}, the state has {lengths} beside the batch"
                 )
-            if not np.isfinite(value).all():
-                raise ExportError(f"initial {name} has a value that is not finite: begin with finite numbers")
+            check_initial(f"initial {name}", value)
         elif lengths is None or None in lengths:
             raise ExportError(
                 f"state {name} has open lengths beside the batch at axis {axis}: give --batch-axis {name}=… if one of "
@@ -169,5 +184,6 @@ def initial_states(
             )
         else:
             value = np.zeros([length or 0 for length in lengths], np.float32)
-        states.append(StepState(name, name, pairs[name], value, before.dtype, axis))  # type: ignore[arg-type]
+        kept = f"state.{name}" if name in RESERVED else name
+        states.append(StepState(kept, name, pairs[name], value, before.dtype, axis))  # type: ignore[arg-type]
     return tuple(states)

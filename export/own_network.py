@@ -11,11 +11,12 @@ from typing import Literal
 import torch
 
 from export.evaluation import evaluation_of
-from export.folder import ExportError, Provenance, check_labels
+from export.folder import ExportError, Provenance, check_labels, names_of
 from export.write import FormReport, OnProgress, Source, write_artifact
 from hetsyn_model.network import Network
 from hetsyn_model.spec import ERROR_BOUND, SpecError
 from hetsyn_model.state import FORMS, Form
+from service.contract.manifest import MAX_TAIL_STEPS
 
 Forms = Literal["exact", "bank", "both"]
 SAVE = "torch.save(network.save(), FILE)"
@@ -64,6 +65,8 @@ def export_network(
         FileExistsError: there is something at ``out``.
     """
     out = Path(out).resolve()
+    if not 0 <= tail_steps <= MAX_TAIL_STEPS:
+        raise ExportError(f"tail_steps is {tail_steps}: give 0 to {MAX_TAIL_STEPS}")
     source = replace(
         source_of(network, out, labels, description, input_description),
         tail_steps=tail_steps,
@@ -92,11 +95,10 @@ def source_of(
         raise ExportError(
             f"a {type(network).__name__} is no hetsyn Network: export_step takes any torch module with a step"
         )
-    if isinstance(labels, str):
-        raise ExportError(f"labels are one text, {labels!r}: give a list of names")
-    check_labels(tuple(labels), network.spec.outputs, network.spec.decision.rule)
+    names = names_of(labels)
+    check_labels(names, network.spec.outputs, network.spec.decision.rule)
     check_values(network)
-    return Source(network, out.parent.name, out.name, description, tuple(labels), input_description)
+    return Source(network, out.parent.name, out.name, description, names, input_description)
 
 
 def forms_of(form: str) -> tuple[Form, ...]:

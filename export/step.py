@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from export.build import OPSET
-from export.folder import ExportError, Provenance
+from export.folder import ExportError, Provenance, names_of
 from export.onnx_file import check_nodes
 from export.step_artifact import StepDescription, StepReport, check_request, write_step
 from export.step_checks import Step, check_modes, check_step, checked_step, evaluating, first_line, quiet_torch
@@ -80,7 +80,7 @@ def export_step(
     """
     path = Path(out).resolve()
     described = StepDescription(
-        labels=tuple(labels),
+        labels=names_of(labels),
         decision=_decision(decision, skip_steps),
         step_s=step_s,
         description=description,

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from export.folder import ExportError
+from export.step_parity import check_initial
 
 STATE_TYPES = (torch.float32, torch.float16, torch.bool)
 INPUT_TYPES = (torch.float32, torch.float16, torch.bool, torch.int64, torch.int32)
@@ -82,7 +83,8 @@ def check_step(module: nn.Module, example_input: Tensor, initial_state: Any, inp
     _check_tensor("example_input", example_input, INPUT_TYPES, "use float32, bool, int32 or int64")
     if not example_input[0].numel():
         raise ExportError(f"example_input has shape {list(example_input.shape)}: give at least one value a step")
-    for name, state in _leaves(initial_state):
+    leaves = _leaves(initial_state)
+    for name, state in leaves:
         if not isinstance(state, Tensor):
             raise ExportError(f"{name} is {_what(state)}: make it a tensor [1, ...], or a constant of the module")
         hint = "keep it as float32" + (
@@ -92,8 +94,11 @@ def check_step(module: nn.Module, example_input: Tensor, initial_state: Any, inp
         _check_tensor(name, state, STATE_TYPES, hint)
         if not state.numel():
             raise ExportError(f"{name} has shape {list(state.shape)}, no values: leave it out")
-        if not torch.isfinite(state.float()).all():
-            raise ExportError(f"{name} has a value that is not finite: begin with finite numbers")
+        check_initial(name, state.detach().float().numpy())
+    names = [name for name, _ in leaves]
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ExportError(f"two tensors of initial_state are called {twice}: give their keys other names")
     for kind, tensors in (("weight", module.named_parameters()), ("buffer", module.named_buffers())):
         for name, tensor in tensors:
             if tensor.device.type != "cpu":

@@ -7,12 +7,13 @@ relative to the reference's value where that is above 1, and absolute below.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
+from export.folder import ExportError
 from export.parity import ParityError, initial_row
 from export.step_graph import CONTEXT, SMALLEST_PROBABILITY, InputKind, StepGraph, step_layout
 from hetsyn_model.readout import decision_step, probabilities
@@ -33,8 +34,10 @@ from service.contract.graph_io import (
     Float32Array,
 )
 from service.runtime.onnx import Array, Graph
+from service.runtime.state_memory import LARGEST_VALUE, is_bounded
 
 TOLERANCE = 1e-5
+ROUGH_SUM = 1e-2  # how far the sum of float16 probabilities may be from 1
 ALONE, BATCH, CHUNKS = "ONNX Runtime, streams alone", "ONNX Runtime, one batch", "ONNX Runtime, random chunks"
 SEED = 0
 MAX_CHUNK_STEPS = 5  # of the random chunks
@@ -67,7 +70,8 @@ class Trace:
             (self.scores, other.scores),
             (self.probabilities, other.probabilities),
         )
-        return max(float((np.abs(b - a) / np.maximum(1.0, np.abs(a))).max(initial=0.0)) for a, b in pairs)
+        with np.errstate(invalid="ignore"):  # of two infinite ones
+            return largest((np.abs(b - a) / np.maximum(1.0, np.abs(a))).max(initial=0.0) for a, b in pairs)
 
 
 @dataclass(frozen=True)
@@ -98,6 +102,19 @@ class StepEvidence:
     company: float
 
 
+def check_initial(name: str, values: Array) -> None:
+    """Check that a session can begin with a state's values.
+
+    Raises:
+        ExportError: one is not finite, or too large.
+    """
+    if not is_bounded(values):
+        raise ExportError(
+            f"{name} has a value that is not finite, or not below {LARGEST_VALUE:g}: begin with numbers that a session "
+            "keeps, such as -1e29 for the lowest of all"
+        )
+
+
 def reference_trace(step: StepGraph, decision: DecisionSpec, reference: Reference, values: Float32Array) -> Trace:
     """A stream through the reference, alone.
 
@@ -108,7 +125,7 @@ def reference_trace(step: StepGraph, decision: DecisionSpec, reference: Referenc
         values: [steps, channels].
 
     Raises:
-        ParityError: a number is not finite.
+        ParityError: a number is not finite, or larger than a session may have.
     """
     states: list[Array] = [state.initial[None] for state in step.states]
     context = np.zeros(step.context, np.float32)
@@ -124,10 +141,10 @@ def reference_trace(step: StepGraph, decision: DecisionSpec, reference: Referenc
         context = whole[len(whole) - step.context :]
         states, output = reference(states, whole.reshape(1, *step.input_shape))
         readouts[index] = _shown(step, output)
-        if not all(np.isfinite(found).all() for found in (*states, readouts[index])):
+        if not all(is_bounded(found) for found in (*states, readouts[index])):
             raise ParityError(
-                f"the step's result is not finite after {index + 1} steps: give usual inputs as examples=, or see "
-                "whether its state grows without end"
+                f"the step's result is not finite, or not below {LARGEST_VALUE:g}, after step {index + 1}: give usual "
+                "inputs as examples=, or see whether its state grows without end"
             )
         decided = decision_step(decision, decided, torch.from_numpy(readouts[index : index + 1]))
     by_name = {state.name: value for state, value in zip(step.states, states, strict=True)}
@@ -142,10 +159,19 @@ def reference_trace(step: StepGraph, decision: DecisionSpec, reference: Referenc
 
 
 def _shown(step: StepGraph, output: Array) -> Float32Array:
-    """The artifact's outputs of one step, [outputs]."""
+    """The artifact's outputs of one step, [outputs].
+
+    Raises:
+        ParityError: they should be probabilities, and are none.
+    """
     row = output.reshape(-1).astype(np.float32)
     if step.output_kind == "scores":
         return row
+    if row.min() < -TOLERANCE or row.max() > 1 + TOLERANCE or (len(row) > 1 and abs(row.sum() - 1) > ROUGH_SUM):
+        raise ParityError(
+            "the outputs are no probabilities, within 0 and 1 and 1 together: leave out --probabilities "
+            "(output_kind='probabilities')"
+        )
     row = np.concatenate([1 - row, row]) if step.output_values == 1 else row
     return np.log(np.maximum(row, np.float32(SMALLEST_PROBABILITY)))
 
@@ -245,12 +271,17 @@ def gather_evidence(
         CHUNKS: random_batches(lengths),
     }
     found = {way: graph_traces(graph, step, decision, kind, streams, batches) for way, batches in ways.items()}
-    company = max(_largest(found[ALONE], traces) for traces in found.values())
+    company = largest(_largest(found[ALONE], traces) for traces in found.values())
     return StepEvidence(truth, [StepDifference(way, _largest(truth, found[way])) for way in ways], company)
 
 
 def _largest(truth: Sequence[Trace], found: Sequence[Trace]) -> float:
-    return max(a.difference(b) for a, b in zip(truth, found, strict=True))
+    return largest(a.difference(b) for a, b in zip(truth, found, strict=True))
+
+
+def largest(differences: Iterable[float]) -> float:
+    """The largest of some differences; NaN if one is, which ``max`` would pass over."""
+    return float(np.max(list(differences)))
 
 
 def check_evidence(evidence: StepEvidence, tolerance: float) -> None:
@@ -263,6 +294,12 @@ def check_evidence(evidence: StepEvidence, tolerance: float) -> None:
     Raises:
         ParityError: it does not.
     """
+    worst = largest([evidence.company, *(difference.largest for difference in evidence.differences)])
+    if not np.isfinite(worst):
+        raise ParityError(
+            "the graph gives numbers that are not finite where the step by itself gives finite ones: look for a "
+            "division by zero, or by what depends on the batch"
+        )
     alone = evidence.differences[0].largest
     allowed = max(tolerance, TOLERANCE)
     if not alone <= allowed:
@@ -270,7 +307,6 @@ def check_evidence(evidence: StepEvidence, tolerance: float) -> None:
             f"the graph differs from the step by {alone:.2g}, more than {allowed:g}: a value near a threshold, or a "
             f"state that grows, makes much of rounding; give usual inputs as examples=, or tolerance={_above(alone):g}"
         )
-    worst = max(evidence.company, *(difference.largest for difference in evidence.differences))
     if not evidence.company <= tolerance or not worst <= allowed:
         figure = evidence.company if not evidence.company <= tolerance else worst
         raise ParityError(

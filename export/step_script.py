@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from export.step_artifact import ScriptError
 from export.step_checks import Step, first_line, quiet_torch
 from export.step_graph import StepGraph, step_layout
-from export.step_parity import StepDifference, Trace, check_difference
+from export.step_parity import StepDifference, Trace, check_difference, largest
 from hetsyn_model.readout import decision_step
 from hetsyn_model.spec import DecisionSpec
 from hetsyn_model.state import initial_state
@@ -69,8 +69,8 @@ def _traced(
     buffer = io.BytesIO()
     torch.jit.save(traced, buffer)
     loaded = torch.jit.load(io.BytesIO(buffer.getvalue()))
-    largest = max(_difference(loaded, script, *pair) for pair in zip(streams, truth, strict=True))
-    return buffer.getvalue(), check_difference(StepDifference(TORCHSCRIPT, largest), tolerance)
+    difference = largest(_difference(loaded, script, *pair) for pair in zip(streams, truth, strict=True))
+    return buffer.getvalue(), check_difference(StepDifference(TORCHSCRIPT, difference), tolerance)
 
 
 def _difference(loaded: Any, script: _Script, values: Float32Array, truth: Trace) -> float:

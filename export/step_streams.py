@@ -42,8 +42,11 @@ def verification_streams(
             return [(rng.random((length, channels)) < DENSITY).astype(np.float32) for length in lengths]
         return [rng.normal(size=(length, channels)).astype(np.float32) for length in lengths]
     streams = []
-    for index, example in enumerate(examples):
-        values = np.asarray(example, np.float32)
+    try:
+        arrays = [np.asarray(example, np.float32) for example in examples]
+    except (TypeError, ValueError) as error:
+        raise ExportError(f"examples are no arrays of numbers ({error}): give a list of [steps, ...] each") from error
+    for index, values in enumerate(arrays):
         if values.shape[1:] not in (shape, (channels,)) or not len(values):
             raise ExportError(
                 f"example {index} has shape {list(values.shape)}: give [steps, {', '.join(map(str, shape))}] each, "

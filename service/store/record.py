@@ -18,8 +18,9 @@
     end-32  32    SHA-256 of everything before it
 
 With float16 the network's row takes half the room. The decision's scores at the end of the row, one word or two, stay
-float32, because they add up over the session. If a value is too large for float16, the whole row stays float32. No
-other module knows the layout of a record; ``sections`` checks what its sections contain.
+float32, because they add up over the session. If a value is too large for float16, the whole row stays float32. So does
+the row of somebody's own cell, which may count in its state: float16 has no whole numbers beyond 2048. No other module
+knows the layout of a record; ``sections`` checks what its sections contain.
 """
 
 from __future__ import annotations
@@ -108,6 +109,7 @@ class _Layout:
         names: model, version and form, as a record has them.
         words: float32 values of the network's row.
         exact: values at the end of the row that are never rounded.
+        is_own: the network is one of ours, with hidden layers, whose state may be rounded.
         encoder: the encoder's state tensors, in order.
         longest: upper bound of the bytes of a record.
     """
@@ -116,6 +118,7 @@ class _Layout:
     names: bytes
     words: int
     exact: int
+    is_own: bool
     encoder: tuple[TensorDescription, ...]
     longest: int
 
@@ -265,6 +268,7 @@ class Packing:
                 "\n".join((model.name, model.version, form)).encode(),
                 manifest.forms[form].words,
                 manifest.forms[form].score_words,
+                bool(manifest.hidden),
                 manifest.encoder.state if manifest.encoder else (),
                 longest,
             )
@@ -273,7 +277,7 @@ class Packing:
     def _packed_network(self, layout: _Layout, row: NDArray[np.float32], steps: int) -> tuple[bytes, bool]:
         """The packed state of the network, and whether it is float16."""
         packed_steps = STEPS.pack(steps)
-        if self.float16:
+        if self.float16 and layout.is_own:
             split = layout.words - layout.exact
             with np.errstate(over="ignore"):
                 rounded = row[:split].astype("<f2")

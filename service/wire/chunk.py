@@ -116,8 +116,6 @@ def values_chunk(pieces: Iterable[Sequence[Sequence[float]]]) -> ValuesChunk:
         if not steps and rows:
             channels = len(rows[0])
             parts.clear()
-        if not rows:
-            continue
         _check_lengths("values", rows, steps, channels)
         try:
             numbers = np.fromiter(chain.from_iterable(rows), np.float64, len(rows) * channels)

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from export import ExportError, import_onnx
 from export.onnx_commands import import_onnx as command
+from export.parity import ParityError
 from service.contract.artifact import Artifact
 from service.contract.graph_io import NEXT_STATE, PROBABILITIES, READOUT, STATE, STEP, STEPS, VALUES, Float32Array
 from service.models.model import Model
@@ -241,6 +242,27 @@ REFUSED: list[tuple[str, str, dict[str, Any], str]] = [
         "draws random numbers .RandomNormalLike.: take them out",
     ),
     (
+        "dropout of training",
+        PLAIN.replace(
+            "y = MatMul (hn, wo)",
+            "z = MatMul (hn, wo) half = Constant <value = float {0.5}> () on = Constant <value = bool {1}> ()"
+            " y = Dropout (z, half, on)",
+        ),
+        {},
+        "gives another result when it runs again, as a Dropout of training does: export the model for inference",
+    ),
+    ("one text", PLAIN, {"labels": "ab"}, "labels are one text, 'ab': give a list"),
+    ("state as text", PLAIN, {"state": "h0=hn"}, "state is 'h0=hn': give a dict"),
+    ("initial text", PLAIN, {"initial": {"h0": "low"}}, "initial h0 is no array of numbers .*: give one"),
+    ("initial mask", PLAIN, {"initial": {"h0": np.full(4, -3e38)}}, r"initial h0 .* not below 1e\+30: begin with"),
+    ("examples", PLAIN, {"examples": 5}, "examples are no arrays of numbers .*: give a list"),
+    (
+        "an output that is the input",
+        "step (float[B, 2] x, float[B, 2] h0) => (float[B, 2] y, float[B, 2] x) { y = Add (x, h0) }",
+        {"state": {"h0": "x"}},
+        "output x is an input of the graph too: export the model with a node Identity",
+    ),
+    (
         "unsupported node",
         PLAIN.replace("hn = Tanh (c)", "hn = acme.Gate (c)").replace("step (", "step ("),
         {},
@@ -258,6 +280,45 @@ def test_what_cannot_be_served_gets_a_sentence_and_no_folder(
         imported(file, tmp_path / "out", **options)
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "out").exists()
+
+
+# 0 of a batch by the batch's size less 8: NaN in a batch of eight alone, which the verification has
+NAN_OF_EIGHT = """
+    size = Shape <start = 0, end = 1> (x)
+    batch = Cast <to = 1> (size)
+    eight = Constant <value = float[1] {8.0}> ()
+    over = Sub (batch, eight)
+    zero = Constant <value = float[1] {0.0}> ()
+    broken = Div (zero, over)
+"""
+
+
+@pytest.mark.parametrize(
+    "lines",
+    ["hn = Tanh (c) h = MatMul (hn, wo) y = Add (h, broken)", "h = Tanh (c) y = MatMul (h, wo) hn = Add (h, broken)"],
+    ids=["output", "state"],
+)
+def test_numbers_that_are_nan_in_company_alone_are_not_passed_over(lines: str, tmp_path: Path) -> None:
+    text = PLAIN.replace("hn = Tanh (c)", NAN_OF_EIGHT + lines).replace("y = MatMul (hn, wo)\n}", "}")
+    with pytest.raises(ParityError, match="gives numbers that are not finite where the step by itself gives finite"):
+        imported(model_file(tmp_path, text), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("text", [PLAIN, PLAIN.replace("y = MatMul (hn, wo)", "z = MatMul (hn, wo) y = Sigmoid (z)")])
+def test_outputs_that_are_no_distribution_are_not_taken_for_one(text: str, tmp_path: Path) -> None:
+    with pytest.raises(ParityError, match="no probabilities, within 0 and 1 and 1 together: leave out --probabilities"):
+        imported(model_file(tmp_path, text), tmp_path / "out", output_kind="probabilities")
+
+
+@pytest.mark.parametrize("name", ["context", "decision.score", "decision.score_low", "decision.step"])
+def test_a_state_may_have_the_name_of_one_of_ours(name: str, tmp_path: Path) -> None:
+    file = model_file(tmp_path)
+    graph = onnx.load(file)
+    graph.graph.input[1].name = graph.graph.node[1].input[0] = name
+    onnx.save(graph, file)
+    model = imported(file, tmp_path / "out", state={name: "hn"})
+    assert model.manifest.forms["exact"].state[0].name == f"state.{name}"
 
 
 def test_a_weight_that_is_nan_and_a_file_that_is_no_model_get_a_sentence(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from export import ExportError, export_step
 from export.folder import ArtifactPathError
 from export.parity import ParityError
+from export.step_parity import StepDifference, StepEvidence, check_evidence
 from export.torchscript import load_torchscript
 from service.contract.artifact import Artifact
 from service.contract.graph_io import (
@@ -194,6 +195,8 @@ class Odd(nn.Module):
             return state, y + self.last
         if self.fault == "batch of one":
             return state, y.reshape(1, OUTPUTS)
+        if self.fault == "keeps one":
+            return state[:1] + y[:1], y
         if self.fault == "mixes":
             return state, y - y.mean(0)
         if self.fault == "infinite":
@@ -218,8 +221,9 @@ class Odd(nn.Module):
         ("random", "draws random numbers: take them out"),
         ("keeps", "another result when it is called again: the module keeps a state of its own; pass all of it"),
         ("batch of one", "takes a batch of 1, but fails on one of 2 .*: take the batch from the input's shape"),
+        ("keeps one", r"state is float32 \[2, 2\] before a step and float32 \[1, 2\] after it: a state keeps"),
         ("mixes", "must treat each row of the batch by itself"),
-        ("infinite", "is not finite after 2 steps: give usual inputs as examples="),
+        ("infinite", r"is not finite, or not below 1e\+30, after step 1: give usual inputs as examples="),
         ("functional", r"training mode, in which its step does something else: call module.eval\(\)"),
         ("dropout", r"training mode, in which its Dropout does something else: call module.eval\(\)"),
     ],
@@ -259,6 +263,16 @@ def test_a_step_that_cannot_be_served_gets_a_sentence_and_no_folder(fault: str, 
         ({"step_s": 0.0}, "step_s is 0: give the duration"),
         ({"tolerance": 2.0}, "tolerance is 2: give 0 to 1"),
         ({"examples": [np.zeros((4, 2))]}, r"example 0 has shape \[4, 2\]: give \[steps, 3\] each"),
+        ({"examples": ["one"]}, "examples are no arrays of numbers .*: give a list"),
+        ({"labels": "ab"}, "labels are one text, 'ab': give a list of names"),
+        (
+            {"initial_state": torch.full((1, HIDDEN), -3e38)},
+            r"state has a value .* not below 1e\+30: begin with numbers",
+        ),
+        (
+            {"initial_state": {1: torch.zeros(1), "1": torch.zeros(1)}},
+            "two tensors of initial_state are called state.1",
+        ),
         ({"examples": [np.full((4, 3), np.nan)]}, "example 0 has a value that is not finite"),
         ({"examples": [np.full((4, 3), 2)], "input_kind": "spikes"}, "a value that is no spike"),
     ],
@@ -289,6 +303,26 @@ def test_paths_that_no_server_reads_and_existing_folders_are_refused(tmp_path: P
     (tmp_path / "gru" / "1").mkdir(parents=True)
     with pytest.raises(FileExistsError, match="never overwritten, choose another version"):
         make("gru/1")
+
+
+@pytest.mark.parametrize(("company", "tolerance"), [(1e-7, 0.0), (1e-7, 1e-8), (float("nan"), 1.0)])
+def test_what_differs_in_company_beyond_the_promise_is_refused(company: float, tolerance: float) -> None:
+    evidence = StepEvidence([], [StepDifference("alone", 0.0), StepDifference("one batch", company)], company)
+    with pytest.raises(ParityError, match=r"a stream in a batch differs by 1e-07|not finite where the step by itself"):
+        check_evidence(evidence, tolerance)
+    check_evidence(StepEvidence([], evidence.differences[:1], 0.0), tolerance)
+
+
+def test_a_mask_of_a_module_may_be_infinite(tmp_path: Path) -> None:
+    cell = Gru()
+    cell.register_buffer("mask", torch.full((OUTPUTS,), float("-inf")))
+    assert exported(cell, tmp_path).manifest.outputs == OUTPUTS
+
+
+def test_a_place_that_cannot_be_written_gets_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "gru").write_text("a file where the model's folder would be")
+    with pytest.raises(ExportError, match=r"gru/1 cannot be written \(.*\): write where there is room and you may"):
+        exported(Gru(), tmp_path)
 
 
 def test_tokens_and_single_numbers_are_inputs_too(tmp_path: Path) -> None:

@@ -111,6 +111,17 @@ def test_float16_is_smaller_keeps_the_decision_and_leaves_out_what_it_cannot_hol
     np.testing.assert_array_equal(back.network, large.network)
 
 
+def test_float16_does_not_round_the_state_of_somebody_s_own_cell(tmp_path: Path) -> None:
+    write_artifact(tmp_path, "cell", takes="values", change={"hidden": []})
+    model = ModelCatalog(tmp_path, load=load_fake).get("cell")
+    session = made_session(model, kind="values")
+    counts = np.array(session.open_stream.network, np.float32)
+    counts[:OUTPUTS] = 2049.0  # float16 has 2048 and 2050
+    counting = session._replace(stream=session.open_stream._replace(network=counts))
+    back = Packing().unpack(read(Packing(float16=True).pack("abc", counting)), model).open_stream
+    np.testing.assert_array_equal(back.network, counts)
+
+
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     potential=st.lists(st.floats(-BELOW, BELOW, width=32), min_size=OUTPUTS, max_size=OUTPUTS),
