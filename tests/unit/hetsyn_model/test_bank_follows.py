@@ -83,6 +83,27 @@ def test_a_loaded_network_goes_on_following() -> None:
     assert max(loaded.kernel_errors().values()) < 3e-2
 
 
+def test_a_bank_of_a_size_follows_many_small_steps() -> None:
+    made = network()
+    made.fit_banks(size=4)
+    for _ in range(100):
+        move_decays(made, 4e-4)
+        bank_of(made)
+    again = copy.deepcopy(made)
+    errors = made.kernel_errors()
+    assert all(errors[name] <= 2.1 * best for name, best in again.fit_banks(size=4).items())
+
+
+def test_a_loaded_network_follows_tensors_that_it_is_given_before_its_first_rollout() -> None:
+    made = network()
+    made.fit_banks(size=4)
+    loaded, other = Network.load(made.save()), network()
+    move_decays(other)
+    loaded.load_state_dict(other.state_dict())
+    bank_of(loaded)
+    assert loaded.kernel_errors() == other.fit_banks(size=4)
+
+
 def test_a_restored_run_goes_on_holding() -> None:
     made = network()
     made.fit_banks(size=4, hold=True)
