@@ -5,6 +5,7 @@ The exact and the bank form are two views of the same tensors: :meth:`Network.co
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
@@ -150,13 +151,14 @@ class Network(nn.Module):
             if seen.get(name) == now:
                 continue
             error = kernel_error(self.banks[name], layer.decay_values())
-            if error > allowed[name]:
+            if error > allowed.get(name, math.inf):
                 size = self.banks[name].size if fit.size is None and fit.error_bound is None else fit.size
                 bank = fit_bank(layer.decay_values(), size=size, error_bound=fit.error_bound or ERROR_BOUND)
                 self.banks[name] = bank
-                # only a fit sets what is allowed, or many small steps would raise it without end
                 error = kernel_error(bank, layer.decay_values())
-                allowed[name] = self._allowed(error, fit.size, fit.error_bound)
+                del allowed[name]
+            # only a new bank sets what is allowed, or many small steps would raise it without end
+            allowed.setdefault(name, self._allowed(error, fit.size, fit.error_bound))
             seen[name] = now
         self._fit = replace(fit, seen=seen, allowed=allowed)
 

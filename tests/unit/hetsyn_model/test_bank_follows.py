@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from hetsyn_model import Network, NetworkSpec
 from hetsyn_model.bank_fit import LARGEST_BANK, best_grid, fit_bank, kernel_error
+from hetsyn_model.network import GOOD_ENOUGH
 from hetsyn_model.spec import ERROR_BOUND
 
 
@@ -169,13 +170,16 @@ def test_no_grid_is_better(found: list[float], count: int) -> None:
 )
 @settings(max_examples=40, deadline=None)
 def test_a_decay_far_from_the_crowd_is_not_overlooked(loners: list[float], size: int, seed: int) -> None:
-    """Training sends a few decays of thousands towards 1; they alone decide the worst error."""
+    """Training sends a few decays of thousands towards 1; they alone decide the worst error.
+
+    Where that is far below the rounding of a bank's weights, the thinned crowd costs more than a twentieth of it.
+    """
     crowd = np.random.default_rng(seed).uniform(0.5, 1.5, 5000)
     h = np.unique(np.concatenate([crowd, loners]))
     bank = fit_bank(torch.from_numpy(np.tanh(h)), size=size)
     error = np.abs(np.tanh(h[:, None] - np.arctanh(bank.decays))).prod(1)
     maxima = [part.max() for part in np.split(error, np.searchsorted(h, np.arctanh(bank.decays)))]
-    assert max(maxima) < 1.05 * min(maxima)
+    assert max(maxima) < max(1.05 * min(maxima), GOOD_ENOUGH)
 
 
 @pytest.mark.parametrize(("length", "count"), [(0.7, 4), (2.5, 8), (8.6, 24)])
