@@ -21,7 +21,7 @@ from hetsyn_model.training.fitting import CONFIG, TEST, VALIDATION, DeviceError
 from hetsyn_model.training.history import History
 from hetsyn_model.training.loop import METRICS
 from hetsyn_model.training.prepared import prepare
-from hetsyn_model.training.read_arrays import examples_of
+from hetsyn_model.training.read_arrays import as_arrays, examples_of
 from tests.support.data import (
     CLASSES,
     QUICK,
@@ -176,6 +176,19 @@ def test_extra_data_of_a_group_that_judges_are_not_trained_on() -> None:
     assert found(left_out.data.extra) == found(left_out.data.real)
     by_file = replace(config, split=replace(config.split, by="file"))
     assert found(prepare(examples, by_file, extra=examples, leave_out=["p2"]).data.extra) == {*groups} - {"p2"}
+
+
+def test_the_encoder_is_fitted_to_training_examples_alone() -> None:
+    series, labels = series_arrays(36)
+    examples = examples_of(as_arrays(series, labels, None), load_config(ONE_EPOCH, "values"), "mine")
+    config = load_config({"encoder": {"values": {"quantile": 0.0}}}, "values")
+    before = prepare(examples, config)
+    judging = [item.values for item in (*before.data.validation, *before.test)]
+    for values in judging:
+        values[0] = 1e6
+    assert prepare(examples, config).front.spec == before.front.spec
+    before.data.real[0].values[0] = 1e6
+    assert prepare(examples, config).front.spec != before.front.spec
 
 
 def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(tmp_path: Path) -> None:

@@ -102,6 +102,15 @@ def test_longer_steps_and_cut_streams(tmp_path: Path) -> None:
         assert len({(int(s), int(u)) for s, u in zip(item.steps, item.units, strict=True)}) == item.steps.size
 
 
+def test_a_multiple_of_the_step_begins_a_step() -> None:
+    times = np.arange(1000) * 0.003
+    assert (np.floor(times / 0.003) != np.arange(1000)).any()  # where rounding would put it into the step before
+    arrays = {"times": times, "units": np.zeros(1000, int), "offsets": np.array([0, 500, 1000]), "labels": [0, 1]}
+    config = load_config({"encoder": {"spikes": {"step_s": 0.003}}}, "spikes")
+    found = streams(examples_of({name: np.asarray(array) for name, array in arrays.items()}, config, "mine"))
+    assert np.array_equal(np.concatenate([item.steps for item in found]), np.arange(1000))
+
+
 def test_arrays_of_events_and_dense_spikes_are_the_same_streams(tmp_path: Path) -> None:
     spikes, labels = spike_arrays()
     example, step, unit = np.nonzero(spikes)
