@@ -92,7 +92,10 @@ class LevelCrossingSpec:
             step_s: time from one row to the next.
             quantile: share of a channel's values that may lie below -1, and the same above 1.
         """
-        low, high = np.quantile(np.concatenate(series).astype(np.float64), [quantile, 1.0 - quantile], axis=0)
+        rows = np.concatenate(series).astype(np.float64)
+        low, high = np.quantile(rows, [quantile, 1.0 - quantile], axis=0)
+        rare = low == high  # a channel that seldom leaves one value: what seems outliers is all that it says
+        low, high = np.where(rare, rows.min(0), low), np.where(rare, rows.max(0), high)
         span = high - low
         scale = np.divide(2.0, span, out=np.zeros_like(span), where=span > 0)
         return LevelCrossingSpec(levels, step_s, tuple(((low + high) / 2).tolist()), tuple(scale.tolist()))

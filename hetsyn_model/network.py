@@ -5,6 +5,7 @@ The exact and the bank form are two views of the same tensors: :meth:`Network.co
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
@@ -120,13 +121,16 @@ class Network(nn.Module):
             BankError: no allowed size meets the bound.
         """
         self.banks = self._fitted(size, error_bound)
-        errors = self.kernel_errors()
-        self._fit = _Fit(
-            size,
-            None if size is not None else error_bound,
-            hold,
-            {name: _fingerprint(layer) for name, layer in self.named_layers().items()},
-            {name: self._allowed(error, size, error_bound) for name, error in errors.items()},
+        self._fit = _Fit(size, None if size is not None else error_bound, hold)
+        return self._remember_fit()
+
+    def _remember_fit(self) -> dict[str, float]:
+        """Note the decays that the banks go with, and the kernel errors, which it returns."""
+        errors, fit = self.kernel_errors(), self._fit
+        self._fit = replace(
+            fit,
+            seen={name: _fingerprint(layer) for name, layer in self.named_layers().items()},
+            allowed={name: self._allowed(error, fit.size, fit.error_bound) for name, error in errors.items()},
         )
         return errors
 
@@ -147,12 +151,15 @@ class Network(nn.Module):
             if seen.get(name) == now:
                 continue
             error = kernel_error(self.banks[name], layer.decay_values())
-            if name in seen and error > allowed[name]:
+            if error > allowed.get(name, math.inf):
                 size = self.banks[name].size if fit.size is None and fit.error_bound is None else fit.size
                 bank = fit_bank(layer.decay_values(), size=size, error_bound=fit.error_bound or ERROR_BOUND)
                 self.banks[name] = bank
                 error = kernel_error(bank, layer.decay_values())
-            seen[name], allowed[name] = now, self._allowed(error, fit.size, fit.error_bound)
+                del allowed[name]
+            # only a new bank sets what is allowed, or many small steps would raise it without end
+            allowed.setdefault(name, self._allowed(error, fit.size, fit.error_bound))
+            seen[name] = now
         self._fit = replace(fit, seen=seen, allowed=allowed)
 
     def _fitted(self, size: int | None, error_bound: float) -> dict[str, Bank]:
@@ -245,7 +252,7 @@ class Network(nn.Module):
         except RuntimeError as error:
             raise ValueError(f"not the tensors of this network: {error}") from error
         self.banks = {name: Bank(tuple(decays)) for name, decays in banks.items()}
-        self._fit = replace(self._fit, seen={})
+        self._remember_fit()
 
     @staticmethod
     def load(saved: Mapping[str, object]) -> Network:

@@ -143,21 +143,39 @@ def convention(
     for what, value, known in choices:
         if value is not None and value not in known:
             raise NirError(f"--{what} {value!r} is none of {', '.join(known)}: give one of them")
-    if dt is not None and not 0 < dt < float("inf"):
-        raise NirError(f"--dt {dt:g} is not a duration: give the seconds of a step, above 0")
     found = BY_PRODUCER[producer] if producer is not None else of_metadata(metadata or {})
     if reset == "subtract" and producer is not None:
         reset = "subtract-next" if producer == "snntorch" else "subtract-at-once"
     given = {name: value for name, value in (("dt", dt), ("rule", rule), ("reset", reset)) if value is not None}
+    step = found.dt if dt is None else dt
+    if step is not None and not 0 < step < float("inf"):
+        raise NirError(f"--dt {step:g} is not a duration: give the seconds of a step, above 0")
     multiple = found.multiple if spikes is None else spikes == "multiple"
     return replace(found, multiple=multiple, **given)  # type: ignore[arg-type]
 
 
 def of_metadata(metadata: Mapping[str, Any]) -> Convention:
-    """What a file of ours says; a convention of nothing for any other."""
-    dt, rule, reset = (metadata.get(f"hetsyn.{name}") for name in ("dt", "rule", "reset"))
+    """What a file of ours says; a convention of nothing for any other.
+
+    Raises:
+        NirError: its step is no number.
+    """
+    rule, reset = (metadata.get(f"hetsyn.{name}") for name in ("rule", "reset"))
     return Convention(
-        dt=float(dt) if dt is not None else None,
+        dt=number_of(metadata, "dt", None),
         rule=rule if rule in RULES else None,
         reset=reset if reset in RESETS else None,
     )
+
+
+def number_of(metadata: Mapping[str, Any], name: str, default: float | None) -> float | None:
+    """A number that a file of ours says.
+
+    Raises:
+        NirError: it is none.
+    """
+    value = metadata.get(f"hetsyn.{name}", default)
+    try:
+        return None if value is None else float(value)
+    except (TypeError, ValueError) as error:
+        raise NirError(f"the file's hetsyn.{name} is {value!r}, not a number: write it again") from error

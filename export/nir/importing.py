@@ -14,7 +14,7 @@ import torch
 
 from export.nir.as_network import network_of, run_network
 from export.nir.cell import CountingCell, NirCell, run_cell
-from export.nir.convention import STEP_S, Convention, convention
+from export.nir.convention import STEP_S, Convention, convention, number_of
 from export.nir.dynamics import Program, program_of
 from export.nir.errors import NirError
 from export.nir.graph import IDENTITY, INPUT, INTEGRATORS, OUTPUT, SPIKING, Graph
@@ -101,7 +101,9 @@ def import_nir(
     chosen = convention(dt=dt, rule=rule, reset=reset, producer=producer, spikes=spikes, metadata=graph.metadata)
     program = program_of(graph, chosen)
     step_s = step_s or STEP_S.get(producer or "") or chosen.dt or 1e-3
-    skipped = _metadata_number(graph, "skip_steps") if skip_steps is None else skip_steps
+    skipped = int(number_of(graph.metadata, "skip_steps", 0) or 0) if skip_steps is None else skip_steps
+    if skipped < 0:
+        raise NirError(f"skip_steps is {skipped}: give 0 or more")
     rule_of = DecisionSpec(decision or _decision(graph), skipped)
     network = network_of(program, rule_of, step_s) if input_kind == "spikes" else None
     cell = NirCell(program).eval()
@@ -161,10 +163,6 @@ def _gives_spikes(graph: Graph, name: str) -> bool:
     if graph.nodes[name].kind in (OUTPUT, IDENTITY, "Delay", "Flatten"):
         return all(_gives_spikes(graph, source) for source in graph.sources(name))
     return graph.nodes[name].kind in SPIKING
-
-
-def _metadata_number(graph: Graph, name: str) -> int:
-    return int(graph.metadata.get(f"hetsyn.{name}", 0))
 
 
 def _text(value: Any) -> str:

@@ -17,6 +17,7 @@ from export.nir.reference import run_reference
 STREAMS, STEPS = 16, 100
 DENSITIES = (0.02, 0.05, 0.1, 0.2, 0.4)  # of the spikes of a stream, in turns
 GAINS = (1.0, 4.0, 16.0, 64.0)  # tried one after the other until a neuron fires
+MOST_OUTPUT_ERROR = 1e-4  # of an import that is faithful
 MAX_NUMBERS = 2**24  # that a probe has at most
 
 Verdict = Literal["faithful", "approximate"]
@@ -28,7 +29,8 @@ class Fidelity:
     """The result of a probe.
 
     Attributes:
-        verdict: ``faithful`` if no spike differs and nothing of the file was rounded, else ``approximate``.
+        verdict: ``faithful`` if no spike differs, the Output is within MOST_OUTPUT_ERROR and nothing of the file was
+            rounded, else ``approximate``.
         spikes: of all neurons, in the float64 reference.
         different: that the import fires and the reference does not, or the other way round.
         output_error: largest difference of the Output, relative to values above 1.
@@ -52,6 +54,8 @@ class Fidelity:
         probe = f"a probe of {self.streams} streams of {self.steps} steps"
         if self.spikes or self.different:
             found = f"{self.different:,} of {self.spikes:,} spikes differ from float64 on {probe}"
+            if self.output_error >= MOST_OUTPUT_ERROR:
+                found += f", outputs by up to {self.output_error:.1e}"
         else:
             found = f"no neuron fired on {probe}; outputs differ by {self.output_error:.1e}"
         if self.gain != 1:
@@ -78,11 +82,13 @@ def measure(program: Program, run: Run, values: Float64Array | None = None) -> F
         values: [stream, steps, channels], what to run; seeded spikes where there is none.
 
     Raises:
-        NirError: the reference's numbers grow beyond float32, or those of the probe are not the Input's.
+        NirError: the reference's numbers grow beyond float32, or the probe's are not finite or not the Input's.
     """
     channels = prod(program.shapes[program.graph.of_kind(INPUT)[0].name])
     if values is not None and (values.ndim != 3 or values.shape[2] != channels):
         raise NirError(f"the probe has shape {list(values.shape)}: give [stream, steps, {channels}]")
+    if values is not None and not (values.size and np.isfinite(values).all()):
+        raise NirError("the probe is empty, or has values that are not finite: give some streams of numbers")
     gains = (1.0,) if values is not None or not program.spiking else GAINS
     spikes = seeded_spikes(channels) if values is None else values
     gain, truth = 1.0, {}
@@ -101,7 +107,7 @@ def measure(program: Program, run: Run, values: Float64Array | None = None) -> F
     error = np.abs(found[sink] - truth[sink]) / np.maximum(np.abs(truth[sink]), 1.0)
     fired = sum(float(np.abs(truth[name]).sum()) for name in program.spiking)
     output_error = float(error.max(initial=0.0))
-    is_exact = not different and not program.notes and (bool(program.spiking) or output_error < 1e-4)
+    is_exact = not different and not program.notes and output_error < MOST_OUTPUT_ERROR
     return Fidelity(
         "faithful" if is_exact else "approximate",
         int(fired),

@@ -88,6 +88,10 @@ def from_nir(graph: Any) -> Graph:
         if found != 1:
             raise NirError(f"the graph has {found} {kind} nodes, not one: give it one {kind} of all values")
     for edge in edges:
+        if nodes[edge[0]].kind == OUTPUT or nodes[edge[1]].kind == INPUT:
+            raise NirError(
+                f"the edge from {edge[0]!r} to {edge[1]!r} leads out of the Output or into the Input: remove it"
+            )
         if edges.count(edge) > 1:
             raise NirError(f"the edge from {edge[0]!r} to {edge[1]!r} stands there twice: keep one of them")
     return Graph(nodes, tuple(edges), dict(graph.metadata or {}), tuple(notes))
@@ -112,6 +116,8 @@ def _lay_flat(
             entries[key], exits[key] = (_only(prefix, key, node, kind) for kind in (INPUT, OUTPUT))
         else:
             read = _node(prefix + key, node)
+            if read.name in nodes:
+                raise NirError(f"two nodes are named {read.name!r}, with the graph around one: rename one of them")
             nodes[read.name] = replace(read, kind=IDENTITY) if prefix and read.kind in (INPUT, OUTPUT) else read
     here = [(str(source), str(target)) for source, target in graph.edges]
     for end in (end for edge in here for end in edge):
@@ -158,12 +164,14 @@ def _node(name: str, node: Any) -> Node:
     values = {}
     for parameter in arrays:
         raw = getattr(node, parameter)
-        try:
-            value = np.asarray(raw.detach() if hasattr(raw, "detach") else raw, np.float64)
-        except (TypeError, ValueError) as error:
-            raise NirError(f"node {name!r}: its {parameter} is not an array of numbers: write it again") from error
+        raw = np.asarray(raw.detach() if hasattr(raw, "detach") else raw)
+        if raw.dtype.kind not in "fiub":
+            raise NirError(f"node {name!r}: its {parameter} is not an array of numbers: write it again")
+        value = raw.astype(np.float64)
         if not np.isfinite(value).all():
             raise NirError(f"node {name!r}: its {parameter} has NaN or infinite values: train the network again")
+        if not np.abs(value).max(initial=0.0) <= np.finfo(np.float32).max:
+            raise NirError(f"node {name!r}: its {parameter} has values beyond float32: give smaller ones")
         values[parameter] = value
     _check_values(name, kind, values)
     options = {option: _plain(getattr(node, option)) for option in others}

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import math
 import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
@@ -200,6 +201,10 @@ class Config:
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
     split: SplitSpec = field(default_factory=SplitSpec)
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.seed < 2**32:
+            raise SpecError(f"seed: {self.seed} is not from 0 to {2**32 - 1}")
+
     def to_dict(self) -> dict[str, Any]:
         """As :func:`config_from` takes it, with lists for tuples."""
         values: dict[str, Any] = json.loads(json.dumps(asdict(self)))
@@ -294,6 +299,9 @@ def _check_keys(values: Mapping[str, Any], of: Any, where: str, prefix: str = ""
             near = difflib.get_close_matches(key, known, 1, 0.5)
             hint = f"did you mean {prefix}{near[0]}?" if near else f"the keys here are {', '.join(sorted(known))}"
             raise ConfigError(f"{where}: there is no {prefix}{key}: {hint}")
+        numbers = value if isinstance(value, list | tuple) else [value]
+        if any(isinstance(number, float) and not math.isfinite(number) for number in numbers):
+            raise ConfigError(f"{where}: {prefix}{key}: {value} is not finite: give a number")
         if is_dataclass(types[key]):
             if not isinstance(value, Mapping):
                 raise ConfigError(f"{where}: {prefix}{key} is a section: write [{prefix}{key}] and its keys below it")

@@ -72,10 +72,12 @@ def read_wav(path: Path, rate_hz: int) -> NDArray[np.float32]:
             own_rate, samples = file.samplerate, file.read(dtype="float32", always_2d=True)
     except soundfile.LibsndfileError as error:
         raise DataError(f"{path}: not a PCM wav file ({error.error_string})") from error
-    if not samples.size:
+    mono = samples.mean(1, dtype=np.float32) if samples.size else np.zeros(0, np.float32)
+    if mono.size and own_rate != rate_hz:  # two samples of 48 kHz are none of 8 kHz
+        mono = np.asarray(soxr.resample(mono, own_rate, rate_hz), np.float32)
+    if not mono.size:
         raise DataError(f"{path}: contains no samples")
-    mono = samples.mean(1, dtype=np.float32)
-    return mono if own_rate == rate_hz else np.asarray(soxr.resample(mono, own_rate, rate_hz), np.float32)
+    return mono
 
 
 def read_folder(folder: Path, labels: Sequence[str], rate_hz: int) -> list[Recording]:

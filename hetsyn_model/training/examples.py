@@ -113,7 +113,8 @@ class Examples:
     channels: int = 1
 
     def check_classes(self) -> None:
-        """Check that a classifier can be trained: two classes or more, and none that is empty.
+        """Check that a classifier can be trained: two classes or more, of
+        different names, and none that is empty.
 
         Raises:
             DataError: it cannot.
@@ -121,6 +122,9 @@ class Examples:
         if len(self.labels) < 2:
             every = f"all {len(self.items)} examples are of class {self.labels[0]!r}" if self.labels else "no examples"
             raise DataError(f"{self.source}: {every}: a classifier needs two classes or more")
+        twice = [label for label in self.labels if self.labels.count(label) > 1]
+        if twice:
+            raise DataError(f"{self.source}: two classes are named {twice[0]!r}: give each a name of its own")
         empty = sorted(set(range(len(self.labels))) - {item.label for item in self.items})
         if empty:
             raise DataError(

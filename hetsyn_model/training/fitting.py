@@ -21,7 +21,7 @@ from hetsyn_model.state import Form
 from hetsyn_model.training.checkpoint import Checkpoint, CheckpointFileError
 from hetsyn_model.training.config import Config, load_config, to_toml
 from hetsyn_model.training.data import DataError
-from hetsyn_model.training.examples import Examples, Kind
+from hetsyn_model.training.examples import Examples, Kind, digest_of
 from hetsyn_model.training.history import History
 from hetsyn_model.training.labelled import About, RunOptions, accuracy, classify, train_labelled
 from hetsyn_model.training.loop import BEST, Callbacks
@@ -139,6 +139,7 @@ def train_prepared(
         replace(shown, on_evaluation=on_evaluation),
     )
     history = train_labelled(out, network or prepared.spec, prepared.front, config.training, prepared.data, options)
+    _keep(prepared, out)  # a kill may have come before
     checkpoint = Checkpoint.load(out / BEST)
     return Fitted(checkpoint.network, history, checkpoint, _tested(prepared, checkpoint, out, target))
 
@@ -173,12 +174,14 @@ def _keep(prepared: Prepared, out: Path) -> None:
 
 @torch.no_grad()
 def _tested(prepared: Prepared, checkpoint: Checkpoint, out: Path, device: torch.device) -> TestResult | None:
-    """The figures on the test examples: those in the folder, where they were taken already."""
-    path = out / TEST
-    if path.exists():
-        return TestResult(**json.loads(path.read_text()))
+    """The figures on the test examples: those in the folder, where they were taken of the same already."""
     if not prepared.test:
         return None
+    path, data = out / TEST, digest_of(prepared.test)
+    if path.exists():
+        known = json.loads(path.read_text())
+        if known.pop("data", None) == data:  # else they are of other examples
+            return TestResult(**known)
     network = checkpoint.network.to(device)
     try:
         network.fit_banks()  # as an export does: the bank of the artifact, not the smaller one of the training
@@ -199,7 +202,7 @@ def _tested(prepared: Prepared, checkpoint: Checkpoint, out: Path, device: torch
     }
     network.to("cpu")
     result = TestResult(len(prepared.test), figures.get("bank"), figures["exact"], by_class, checkpoint.epoch or 0)
-    replace_file(path, (json.dumps(asdict(result), indent=1, ensure_ascii=False) + "\n").encode())
+    replace_file(path, (json.dumps(asdict(result) | {"data": data}, indent=1, ensure_ascii=False) + "\n").encode())
     return result
 
 

@@ -303,6 +303,7 @@ def train_labelled(
             "recordings": [digest_of(data.real), digest_of(data.extra), digest_of(data.validation)],
             "teachers": [_fingerprint(teacher) for teacher in options.teachers],
         }
+        | ({"labels": list(options.about.labels)} if options.about.labels else {})
         | started_from,
         network,
         labelled,

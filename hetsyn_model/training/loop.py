@@ -167,6 +167,7 @@ def train(
         optimiser.load_state_dict(saved["optimiser"])
         if mean is not model:
             mean.restore(saved["mean"])
+        _write_history(folder, history)  # a kill may have come before
     frozen = [
         (parameter, masks[name].to(device)) for name, parameter in model.named_parameters() if masks and name in masks
     ]
@@ -204,10 +205,14 @@ def train(
         history.processor_seconds.append(time.process_time() - processor_started)
         state = {"network": model.save(), "optimiser": optimiser.state_dict(), "history": history.to_dict()}
         save_tensors(folder / CHECKPOINT, state if mean is model else state | {"mean": mean.save()})
-        replace_file(folder / METRICS, json.dumps(history.to_dict(), indent=1).encode())
+        _write_history(folder, history)
         if callbacks.on_evaluation is not None:
             callbacks.on_evaluation(history)
     return history
+
+
+def _write_history(folder: Path, history: History) -> None:
+    replace_file(folder / METRICS, json.dumps(history.to_dict(), indent=1).encode())
 
 
 def _fit_banks(model: Trainee, how: Optimisation) -> None:

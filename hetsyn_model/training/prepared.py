@@ -68,7 +68,8 @@ def prepare(
         examples: to train on.
         config: of the run.
         test: examples that judge the network, instead of a part of the others.
-        extra: examples that are only trained on, a share of them in each epoch.
+        extra: examples that are only trained on, a share of them in each epoch; but none of a group that is left out,
+            or that judges where whole groups do.
         leave_out: groups that are not trained on and judge the network.
         spec: of a network of your own; None for one that the configuration describes.
 
@@ -80,6 +81,10 @@ def prepare(
     examples.check_classes()
     if test is not None and leave_out:
         raise DataError("test data and left-out groups: give one of the two")
+    named = [config.names.get(label, label) for label in examples.labels]
+    twice = [name for name in named if named.count(name) > 1]
+    if twice:
+        raise ConfigError(f"names: two classes become {twice[0]!r}: give each a name of its own")
     groups = sorted({item.group for item in examples.items if item.group})
     unknown = sorted(set(leave_out) - set(groups))
     if unknown:
@@ -91,7 +96,10 @@ def prepare(
         judged = list(test.as_of(examples).items)
     front = _front(examples, config, parts.train)
     spec = _spec(examples, config, front, spec)
-    pool = () if extra is None else extra.as_of(examples).items
+    judging = set(leave_out)
+    if parts.by == "group":
+        judging |= {item.group for item in (*parts.validation, *judged)} - {""}
+    pool = [] if extra is None else [item for item in extra.as_of(examples).items if item.group not in judging]
     return Prepared(
         config,
         front,

@@ -15,6 +15,7 @@ and one of
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from hetsyn_model.training.data import DataError
 from hetsyn_model.training.examples import Examples, Kind, Series, SpikeStream, indexed
 
 Arrays = Mapping[str, NDArray[Any]]
+MAX_CHANNELS, MAX_STEPS = 1_000_000, 1_000_000  # more is a wrong unit, or one that int32 does not hold
 _KEYS = "times, units and offsets (spikes), spikes (dense), or values"
 
 
@@ -79,10 +81,9 @@ def examples_of(arrays: Arrays, config: Config, source: str) -> Examples:
     kind = _kind(source, arrays)
     if "labels" not in arrays:
         raise DataError(f"{source}: has no labels: add an array with one number or text for each example")
-    labels = _one_axis(source, arrays, "labels").tolist()
+    labels = labels_of(source, _one_axis(source, arrays, "labels"))
     names = [str(name) for name in arrays["label_names"].tolist()] if "label_names" in arrays else None
-    if names is not None and not all(isinstance(label, int) and 0 <= label < len(names) for label in labels):
-        raise DataError(f"{source}: labels are not numbers from 0 to {len(names) - 1}, one for each of label_names")
+    check_names(source, labels, names, "label_names")
     numbers, texts = indexed(labels, names)
     groups = [str(group) for group in _groups(source, arrays, len(labels))]
     if kind == "values":
@@ -91,8 +92,32 @@ def examples_of(arrays: Arrays, config: Config, source: str) -> Examples:
     if "times" in arrays:
         streams = _events(source, arrays, numbers, groups, config.encoder.spikes)
         return Examples("spikes", streams, texts, source, channels_of(source, streams, config.encoder.spikes))
-    streams = _dense(source, arrays, numbers, groups)
-    return Examples("spikes", streams, texts, source, arrays["spikes"].shape[2])
+    streams = _dense(source, arrays, numbers, groups, config.encoder.spikes)
+    channels = channels_of(source, streams, config.encoder.spikes, arrays["spikes"].shape[2])
+    return Examples("spikes", streams, texts, source, channels)
+
+
+def labels_of(source: str, labels: NDArray[Any]) -> list[object]:
+    """Labels as numbers or texts.
+
+    Raises:
+        DataError: they are not one an example, or one is not a number.
+    """
+    if labels.ndim != 1:
+        raise DataError(f"{source}: labels has the shape {labels.shape}: give one number or text for each example")
+    if labels.dtype.kind == "f" and not np.isfinite(labels).all():
+        raise DataError(f"{source}: the label of example {int(np.isfinite(labels).argmin())} is not a number: give one")
+    return [label.decode() if isinstance(label, bytes) else label for label in labels.tolist()]
+
+
+def check_names(source: str, labels: Sequence[object], names: Sequence[str] | None, key: str) -> None:
+    """Check that labels count the names of the classes, where there are names.
+
+    Raises:
+        DataError: a label does not.
+    """
+    if names is not None and not all(isinstance(label, int) and 0 <= label < len(names) for label in labels):
+        raise DataError(f"{source}: labels are not numbers from 0 to {len(names) - 1}, one for each of {key}")
 
 
 def _one_axis(source: str, arrays: Arrays, name: str) -> NDArray[Any]:
@@ -132,8 +157,6 @@ def _events(
     times, units = arrays["times"], arrays["units"]
     if times.shape != units.shape or times.ndim != 1:
         raise DataError(f"{source}: times {times.shape} and units {units.shape} are not one list each, of one length")
-    if units.dtype.kind not in "iu":
-        raise DataError(f"{source}: units are {units.dtype}: give whole numbers")
     parts = _slices(source, arrays, len(times), len(labels))
     return streams_of(source, [times[p] for p in parts], [units[p] for p in parts], labels, groups, config)
 
@@ -157,32 +180,42 @@ def streams_of(
         config: duration of a step, and where streams are cut.
 
     Raises:
-        DataError: a time is not finite or below 0, or a unit is below 0.
+        DataError: times and units are not one list each, or one is out of range.
     """
     streams = []
     for number, (time_s, unit, label, group) in enumerate(zip(times, units, labels, groups, strict=True)):
-        wide = np.asarray(time_s, np.float64)
-        if wide.shape != np.shape(unit):
-            raise DataError(f"{source}: example {number} has {wide.size} times, but {np.size(unit)} units")
+        if unit.shape != time_s.shape or unit.ndim != 1:
+            raise DataError(
+                f"{source}: example {number} has times {time_s.shape} and units {unit.shape}, not one list each"
+            )
+        if time_s.dtype.kind not in "fiu" or unit.dtype.kind not in "iu":
+            raise DataError(
+                f"{source}: example {number} has times of {time_s.dtype} and units of {unit.dtype}: give seconds and "
+                "whole numbers"
+            )
+        wide = time_s.astype(np.float64)
         if not np.isfinite(wide).all() or (wide < 0).any():
             raise DataError(f"{source}: example {number} has a time that is not a number of seconds from 0 on")
-        if (np.asarray(unit) < 0).any():
-            raise DataError(f"{source}: example {number} has a unit below 0")
+        if unit.size and not 0 <= int(unit.min()) <= int(unit.max()) < MAX_CHANNELS:
+            raise DataError(f"{source}: example {number} has a unit below 0, or not below {MAX_CHANNELS:,}")
         kept = wide < config.longest_s if config.longest_s else np.ones(wide.shape, bool)
         # a time that was written as a multiple of the step belongs to the step that begins there
-        step = np.floor(wide[kept] / config.step_s + 1e-9).astype(np.int64)
-        if step.size and int(step.max()) >= 1_000_000:
+        steps = np.floor(wide[kept] / config.step_s + 1e-9)
+        if steps.size and not steps.max() < MAX_STEPS:
             raise DataError(
-                f"{source}: example {number} has {int(step.max()):,} steps of {config.step_s:g} s: give times in "
+                f"{source}: example {number} has {steps.max():.3g} steps of {config.step_s:g} s: give times in "
                 "seconds, or a longer encoder.spikes.step_s"
             )
+        step = steps.astype(np.int64)
         length = int(step.max()) + 1 if step.size else 1
-        streams.append(SpikeStream.of(step, np.asarray(unit)[kept], length, label, group))
+        streams.append(SpikeStream.of(step, unit[kept], length, label, group))
     return tuple(streams)
 
 
-def channels_of(source: str | Path, streams: Sequence[SpikeStream], config: SpikesConfig) -> int:
-    """Channels of streams: as configured, or the highest unit and one.
+def channels_of(
+    source: str | Path, streams: Sequence[SpikeStream], config: SpikesConfig, known: int | None = None
+) -> int:
+    """Channels of streams: as configured, or else as known, or else the highest unit and one.
 
     Raises:
         DataError: a unit is beyond the configured channels.
@@ -190,7 +223,7 @@ def channels_of(source: str | Path, streams: Sequence[SpikeStream], config: Spik
     highest = max((int(stream.units.max()) for stream in streams if stream.units.size), default=0)
     if config.channels and highest >= config.channels:
         raise DataError(f"{source}: unit {highest} is beyond encoder.spikes.channels = {config.channels}")
-    return config.channels or highest + 1
+    return config.channels or known or highest + 1
 
 
 def _lengths(source: str, arrays: Arrays, count: int, longest: int) -> list[int]:
@@ -211,13 +244,17 @@ def _three_axes(source: str, arrays: Arrays, name: str, count: int) -> NDArray[A
     return array
 
 
-def _dense(source: str, arrays: Arrays, labels: Sequence[int], groups: Sequence[str]) -> tuple[SpikeStream, ...]:
+def _dense(
+    source: str, arrays: Arrays, labels: Sequence[int], groups: Sequence[str], config: SpikesConfig
+) -> tuple[SpikeStream, ...]:
     spikes = _three_axes(source, arrays, "spikes", len(labels))
     if not np.isin(spikes, (0, 1)).all():
         raise DataError(f"{source}: spikes has entries other than 0 and 1: give real numbers as values")
     streams = []
     lengths = _lengths(source, arrays, len(labels), spikes.shape[1])
-    for rows, length, label, group in zip(spikes, lengths, labels, groups, strict=True):
+    longest = max(1, math.ceil(config.longest_s / config.step_s - 1e-9)) if config.longest_s else spikes.shape[1]
+    for rows, whole, label, group in zip(spikes, lengths, labels, groups, strict=True):
+        length = min(whole, longest)
         step, unit = np.nonzero(rows[:length])
         streams.append(SpikeStream.of(step, unit, length, label, group))
     return tuple(streams)

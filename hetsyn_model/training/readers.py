@@ -84,7 +84,7 @@ def _read_recordings(folder: Path, config: Config) -> Examples:
         if not paths:
             raise DataError(f"{sub}: class {sub.name!r} has no wav files: add some, or delete the folder")
         for path in paths:
-            match = pattern.fullmatch(path.name)
+            match = pattern.fullmatch(f"{path.stem}.wav")  # whatever the case of its end
             recordings.append(Recording(read_wav(path, rate_hz), label, match["group"] if match else "", -1))
     return _checked(Examples("audio", tuple(recordings), tuple(sub.name for sub in classes), str(folder)), rate_hz)
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from hetsyn_model import Network, NetworkSpec
 from hetsyn_model.bank_fit import LARGEST_BANK, best_grid, fit_bank, kernel_error
+from hetsyn_model.network import GOOD_ENOUGH
 from hetsyn_model.spec import ERROR_BOUND
 
 
@@ -83,6 +84,27 @@ def test_a_loaded_network_goes_on_following() -> None:
     assert max(loaded.kernel_errors().values()) < 3e-2
 
 
+def test_a_bank_of_a_size_follows_many_small_steps() -> None:
+    made = network()
+    made.fit_banks(size=4)
+    for _ in range(100):
+        move_decays(made, 4e-4)
+        bank_of(made)
+    again = copy.deepcopy(made)
+    errors = made.kernel_errors()
+    assert all(errors[name] <= 2.1 * best for name, best in again.fit_banks(size=4).items())
+
+
+def test_a_loaded_network_follows_tensors_that_it_is_given_before_its_first_rollout() -> None:
+    made = network()
+    made.fit_banks(size=4)
+    loaded, other = Network.load(made.save()), network()
+    move_decays(other)
+    loaded.load_state_dict(other.state_dict())
+    bank_of(loaded)
+    assert loaded.kernel_errors() == other.fit_banks(size=4)
+
+
 def test_a_restored_run_goes_on_holding() -> None:
     made = network()
     made.fit_banks(size=4, hold=True)
@@ -148,13 +170,16 @@ def test_no_grid_is_better(found: list[float], count: int) -> None:
 )
 @settings(max_examples=40, deadline=None)
 def test_a_decay_far_from_the_crowd_is_not_overlooked(loners: list[float], size: int, seed: int) -> None:
-    """Training sends a few decays of thousands towards 1; they alone decide the worst error."""
+    """Training sends a few decays of thousands towards 1; they alone decide the worst error.
+
+    Where that is far below the rounding of a bank's weights, the thinned crowd costs more than a twentieth of it.
+    """
     crowd = np.random.default_rng(seed).uniform(0.5, 1.5, 5000)
     h = np.unique(np.concatenate([crowd, loners]))
     bank = fit_bank(torch.from_numpy(np.tanh(h)), size=size)
     error = np.abs(np.tanh(h[:, None] - np.arctanh(bank.decays))).prod(1)
     maxima = [part.max() for part in np.split(error, np.searchsorted(h, np.arctanh(bank.decays)))]
-    assert max(maxima) < 1.05 * min(maxima)
+    assert max(maxima) < max(1.05 * min(maxima), GOOD_ENOUGH)
 
 
 @pytest.mark.parametrize(("length", "count"), [(0.7, 4), (2.5, 8), (8.6, 24)])

@@ -70,6 +70,13 @@ def test_few_outliers_do_not_move_the_levels() -> None:
     assert not constant[1:].any()  # a channel that never changes is silent after the first row
 
 
+def test_a_channel_that_seldom_changes_is_heard() -> None:
+    values = np.zeros((1000, 1), np.float32)
+    values[::300] = 2.0
+    spec = LevelCrossingSpec.learn([values], levels=4, step_s=0.01, quantile=0.01)
+    assert (spec.offset, spec.scale) == ((1.0,), (1.0,))
+
+
 def test_either_encoder_survives_a_checkpoint() -> None:
     assert encoder_from_dict(SPEC.to_dict()) == SPEC
     assert encoder_from_dict(EncoderSpec(bands=8).to_dict()) == EncoderSpec(bands=8)

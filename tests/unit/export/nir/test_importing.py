@@ -168,6 +168,24 @@ def test_a_probe_of_one_s_own(tmp_path: Path) -> None:
     assert "no neuron fired on a probe of 3 streams of 9 steps" in silent.fidelity.sentence()
 
 
+def test_outputs_that_float32_does_not_hold_are_no_faithful_import(tmp_path: Path) -> None:
+    """The difference of two large sums of the same spikes, of which one has a little more."""
+    sums = nir.Linear(np.array([[1e7] * 4, [1e7 + 1] * 4]))
+    graph = graphs.chain(
+        graphs.linear(4, 6, size=3.0),
+        graphs.lif(4),
+        sums,
+        nir.I(graphs.full(2, 1e3)),
+        nir.Linear(np.array([[-1.0, 1.0]])),
+        outputs=1,
+    )
+    found = import_nir(graph, out=tmp_path / "m" / "1", **MS).fidelity
+    assert found.spikes > 100
+    assert found.different == 0
+    assert found.verdict == "approximate"
+    assert "outputs by up to" in found.sentence()
+
+
 def test_the_commands_say_what_they_found(tmp_path: Path) -> None:
     file, run = tmp_path / "network.nir", CliRunner().invoke
     nir.write(file, layers(graphs.lif, graphs.lif(4)))

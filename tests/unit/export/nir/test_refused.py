@@ -171,6 +171,52 @@ REFUSED: dict[str, tuple[Callable[[], Any], dict[str, Any], str]] = {
         {"probe": np.zeros((2, 5, 3))},
         "the probe has shape [2, 5, 3]: give [stream, steps, 6]",
     ),
+    "a probe of no numbers": (
+        lambda: layer(),
+        {"probe": np.full((2, 5, 6), np.nan)},
+        "the probe is empty, or has values that are not finite",
+    ),
+    "an empty probe": (lambda: layer(), {"probe": np.zeros((0, 5, 6))}, "the probe is empty, or has values"),
+    "complex weights": (
+        lambda: graphs.chain(nir.Linear(np.ones((4, 6)) * 1j), graphs.lif(4)),
+        {},
+        "node 'n0': its weight is not an array of numbers: write it again",
+    ),
+    "weights beyond float32": (
+        lambda: graphs.chain(nir.Linear(graphs.full((4, 6), 1e39)), graphs.lif(4)),
+        {},
+        "node 'n0': its weight has values beyond float32: give smaller ones",
+    ),
+    "an edge out of the Output": (
+        lambda: graphs.graph({"fc": graphs.linear(4, 4)}, graphs.paths("in fc out fc"), inputs=4),
+        {},
+        "the edge from 'out' to 'fc' leads out of the Output or into the Input: remove it",
+    ),
+    "an edge into the Input": (
+        lambda: graphs.graph({"fc": graphs.lif(4)}, graphs.paths("in fc out", "fc in"), inputs=4),
+        {},
+        "the edge from 'fc' to 'in' leads out of the Output or into the Input: remove it",
+    ),
+    "two nodes of one name": (
+        lambda: graphs.graph(
+            {"a": graphs.chain(graphs.lif(4), inputs=4), "a.n0": graphs.linear(4, 4)},
+            graphs.paths("in a out", "in a.n0 out"),
+            inputs=4,
+        ),
+        {},
+        "two nodes are named 'a.n0', with the graph around one: rename one of them",
+    ),
+    "a file of ours whose step is a text": (
+        lambda: layer(**{"hetsyn.dt": "short"}),
+        {"dt": None},
+        "the file's hetsyn.dt is 'short', not a number",
+    ),
+    "a file of ours without a duration": (
+        lambda: layer(**{"hetsyn.dt": 0.0}),
+        {"dt": None},
+        "0 is not a duration: give the seconds of a step",
+    ),
+    "steps that do not count below 0": (lambda: layer(), {"skip_steps": -1}, "skip_steps is -1: give 0 or more"),
     "numbers that grow": (
         lambda: graphs.graph(
             {"fc": graphs.linear(4, 6), "i": nir.I(graphs.full(4, 1e3)), "w": nir.Linear(np.eye(4) * 9.0)},

@@ -70,6 +70,12 @@ def test_eight_bits_and_no_samples_are_refused(tmp_path: Path) -> None:
         read_wav(tmp_path / "a.wav", 8000)
 
 
+def test_a_recording_that_resampling_empties_is_refused(tmp_path: Path) -> None:
+    write_wav(tmp_path / "0_anna_1.wav", tone(2), rate_hz=48000)
+    with pytest.raises(DataError, match="contains no samples"):
+        read_wav(tmp_path / "0_anna_1.wav", 8000)
+
+
 def test_an_empty_or_absent_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="contains no"):
         read_folder(tmp_path, ["1"], 8000)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +16,12 @@ from hetsyn_model import DecisionSpec, Network, NetworkSpec, NeuronSpec, SpecErr
 from hetsyn_model.run_folder import RunError
 from hetsyn_model.training import Config, ConfigError, DataError, fit, load_config
 from hetsyn_model.training.checkpoint import Checkpoint, CheckpointFileError
-from hetsyn_model.training.examples import Kind
+from hetsyn_model.training.examples import Item, Kind
 from hetsyn_model.training.fitting import CONFIG, TEST, VALIDATION, DeviceError
 from hetsyn_model.training.history import History
+from hetsyn_model.training.loop import METRICS
+from hetsyn_model.training.prepared import prepare
+from hetsyn_model.training.read_arrays import as_arrays, examples_of
 from tests.support.data import (
     CLASSES,
     QUICK,
@@ -106,6 +111,32 @@ def test_the_test_is_taken_once(tmp_path: Path) -> None:
     assert again.test.exact == 0.125  # read, not measured again
 
 
+def test_other_test_data_are_tested_in_their_turn(tmp_path: Path) -> None:
+    spikes, labels = spike_arrays(36)
+    own = [dict(zip(("spikes", "labels"), spike_arrays(count, 2), strict=True)) for count in (9, 12)]
+    results = [fit(spikes, labels, test=test, config=ONE_EPOCH, out=tmp_path / "run").test for test in own]
+    assert results[1] == fit(spikes, labels, test=own[1], config=ONE_EPOCH).test
+    assert results[1] is not None
+    assert results[1].examples == 12
+
+
+def test_a_kill_after_the_last_checkpoint_costs_nothing(tmp_path: Path) -> None:
+    spikes, labels = spike_arrays(36)
+    fit(spikes, labels, config=ONE_EPOCH, out=tmp_path / "run")
+    before = {name: (tmp_path / "run" / name).read_bytes() for name in (METRICS, CONFIG, VALIDATION, TEST)}
+    for name in before:
+        (tmp_path / "run" / name).unlink()
+    fit(spikes, labels, config=ONE_EPOCH, out=tmp_path / "run")
+    assert {name: (tmp_path / "run" / name).read_bytes() for name in before} == before
+
+
+def test_a_run_does_not_go_on_under_other_labels(tmp_path: Path) -> None:
+    spikes, labels = spike_arrays(36)
+    fit(spikes, labels, config=ONE_EPOCH, out=tmp_path / "run")
+    with pytest.raises(RunError, match=r"another labels .* there, \['a0', 'a1', 'a2'\] now"):
+        fit(spikes, [f"a{label}" for label in labels], config=ONE_EPOCH, out=tmp_path / "run")
+
+
 def test_own_test_data_and_extra_data() -> None:
     spikes, labels = spike_arrays(36)
     more, own = spike_arrays(12, seed=1), spike_arrays(9, seed=2)
@@ -126,6 +157,38 @@ def test_a_group_is_left_out() -> None:
     fitted = fit(spikes, labels, groups=people, leave_out=["p2"], config=ONE_EPOCH)
     assert fitted.test is not None
     assert fitted.test.examples == 12
+
+
+def test_extra_data_of_a_group_that_judges_are_not_trained_on() -> None:
+    spikes, labels = spike_arrays(96)
+    groups = np.array([f"p{index // 3 % 8}" for index in range(96)])
+    config = load_config(ONE_EPOCH, "spikes")
+    examples = examples_of({"spikes": spikes, "labels": labels, "groups": groups}, config, "mine")
+
+    def found(items: Sequence[Item]) -> set[str]:
+        return {item.group for item in items}
+
+    parted = prepare(examples, config, extra=examples)
+    assert parted.by == "group"
+    assert found(parted.data.extra) == found(parted.data.real)
+    left_out = prepare(examples, config, extra=examples, leave_out=["p2"])
+    assert found(left_out.test) == {"p2"}
+    assert found(left_out.data.extra) == found(left_out.data.real)
+    by_file = replace(config, split=replace(config.split, by="file"))
+    assert found(prepare(examples, by_file, extra=examples, leave_out=["p2"]).data.extra) == {*groups} - {"p2"}
+
+
+def test_the_encoder_is_fitted_to_training_examples_alone() -> None:
+    series, labels = series_arrays(36)
+    examples = examples_of(as_arrays(series, labels, None), load_config(ONE_EPOCH, "values"), "mine")
+    config = load_config({"encoder": {"values": {"quantile": 0.0}}}, "values")
+    before = prepare(examples, config)
+    judging = [item.values for item in (*before.data.validation, *before.test)]
+    for values in judging:
+        values[0] = 1e6
+    assert prepare(examples, config).front.spec == before.front.spec
+    before.data.real[0].values[0] = 1e6
+    assert prepare(examples, config).front.spec != before.front.spec
 
 
 def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(tmp_path: Path) -> None:
@@ -169,6 +232,8 @@ SERIES, SPEEDS = series_arrays(36)
         ({"leave_out": ["bob"], "test": {"spikes": SPIKES, "labels": LABELS}}, DataError, "give one of the two"),
         ({"config": {"training": {"epoch": 1}}}, ConfigError, "did you mean training.epochs?"),
         ({"config": {"training": {"tied": True}}}, ConfigError, "only bands of audio can be tied"),
+        ({"config": {"names": {"0": "low", "2": "low"}}}, ConfigError, "two classes become 'low'"),
+        ({"seed": -1}, SpecError, "seed: -1 is not from 0"),
         ({"config": {"decision": {"rule": "trace"}}}, ConfigError, "a trace gives no class"),
         ({"config": {"network": {"hidden": []}}}, SpecError, "needs at least one layer"),
         ({"device": "gpu"}, DeviceError, "'gpu' is none that torch knows"),

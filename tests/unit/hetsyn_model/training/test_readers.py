@@ -54,7 +54,14 @@ def test_a_folder_of_classes(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "group"),
-    [("anna_3.wav", "anna"), ("0a7c_nohash_1.wav", "0a7c"), ("tom-2_12.wav", "tom-2"), ("take.wav", ""), ("1.WAV", "")],
+    [
+        ("anna_3.wav", "anna"),
+        ("0a7c_nohash_1.wav", "0a7c"),
+        ("tom-2_12.wav", "tom-2"),
+        ("take.wav", ""),
+        ("1.WAV", ""),
+        ("tom_1.WAV", "tom"),
+    ],
 )
 def test_file_names_tell_the_speaker(name: str, group: str, tmp_path: Path) -> None:
     for label in CLASSES:
@@ -93,6 +100,15 @@ def test_longer_steps_and_cut_streams(tmp_path: Path) -> None:
     assert {item.length for item in streams(found)} <= {1, 2, 3}
     for item in streams(found):  # a channel fires at most once a step
         assert len({(int(s), int(u)) for s, u in zip(item.steps, item.units, strict=True)}) == item.steps.size
+
+
+def test_a_multiple_of_the_step_begins_a_step() -> None:
+    times = np.arange(1000) * 0.003
+    assert (np.floor(times / 0.003) != np.arange(1000)).any()  # where rounding would put it into the step before
+    arrays = {"times": times, "units": np.zeros(1000, int), "offsets": np.array([0, 500, 1000]), "labels": [0, 1]}
+    config = load_config({"encoder": {"spikes": {"step_s": 0.003}}}, "spikes")
+    found = streams(examples_of({name: np.asarray(array) for name, array in arrays.items()}, config, "mine"))
+    assert np.array_equal(np.concatenate([item.steps for item in found]), np.arange(1000))
 
 
 def test_arrays_of_events_and_dense_spikes_are_the_same_streams(tmp_path: Path) -> None:
@@ -239,7 +255,10 @@ GOOD: dict[str, Any] = {
         ({"labels": np.array(["a"])}, "2 examples in offsets, but 1 labels: give each example one label"),
         ({"labels": np.array([["a"], ["b"]])}, "labels has the shape (2, 1)"),
         ({"offsets": np.array([0, 2, 1])}, "offsets do not go up from 0 to 2"),
-        ({"units": np.array([0.0, 1.0])}, "units are float64: give whole numbers"),
+        ({"units": np.array([0.0, 1.0])}, "example 0 has times of float64 and units of float64"),
+        ({"times": np.array(["a", "b"])}, "example 0 has times of <U1 and units of int64: give seconds and whole"),
+        ({"units": np.array([0, 2**33])}, "example 1 has a unit below 0, or not below 1,000,000"),
+        ({"labels": np.array([0.0, np.nan])}, "the label of example 1 is not a number"),
         ({"units": np.array([0, -1])}, "example 1 has a unit below 0"),
         ({"units": np.array([0])}, "are not one list each"),
         ({"times": np.array([0.0, np.nan])}, "example 1 has a time that is not a number of seconds"),
@@ -291,10 +310,37 @@ def test_wrong_hdf5_is_one_sentence(tmp_path: Path) -> None:
     with h5py.File(path, "a") as file:
         del file["labels"]
         file["labels"] = np.full(36, 7, "u2")
-    with pytest.raises(DataError, match="labels reach 7, but extra/keys names 3 classes"):
+    with pytest.raises(DataError, match="labels are not numbers from 0 to 2, one for each of extra/keys"):
         read(path, SPIKES)
+    for labels in (np.full(36, 1.0), np.full(36, b"low")):
+        with h5py.File(path, "a") as file:
+            del file["labels"]
+            file["labels"] = labels
+        with pytest.raises(DataError, match="one for each of extra/keys"):
+            read(path, SPIKES)
     with pytest.raises(DataError, match=r"unit 11 is beyond encoder.spikes.channels = 4"):
         read(write_shd_form(tmp_path / "b.h5"), load_config({"encoder": {"spikes": {"channels": 4}}}, "spikes"))
+
+
+def test_labels_in_bytes_are_texts(tmp_path: Path) -> None:
+    path = write_shd_form(tmp_path / "a.h5", keys=False)
+    with h5py.File(path, "a") as file:
+        names = np.array(CLASSES)[file["labels"][:]].astype("S")
+        del file["labels"]
+        file["labels"] = names
+    assert read(path, SPIKES).labels == tuple(sorted(CLASSES))
+    assert examples_of(GOOD | {"labels": np.array([b"a", b"b"])}, SPIKES, "a.npz").labels == ("a", "b")
+
+
+def test_dense_spikes_are_cut_and_padded_as_configured() -> None:
+    arrays = {"spikes": np.ones((2, 10, 3), bool), "labels": np.array([0, 1])}
+    config = load_config({"encoder": {"spikes": {"step_s": 0.004, "longest_s": 0.016, "channels": 5}}}, "spikes")
+    found = examples_of(arrays, config, "mine")
+    assert found.channels == 5
+    assert [(item.length, int(item.steps.max())) for item in streams(found)] == [(4, 3)] * 2
+    few = load_config({"encoder": {"spikes": {"channels": 2}}}, "spikes")
+    with pytest.raises(DataError, match=r"unit 2 is beyond encoder\.spikes\.channels = 2"):
+        examples_of(arrays, few, "mine")
 
 
 def test_classes_are_checked() -> None:
@@ -304,6 +350,9 @@ def test_classes_are_checked() -> None:
         one.check_classes()
     named = as_arrays(values, labels, None) | {"label_names": np.array([*CLASSES, "other"])}
     with pytest.raises(DataError, match="class 'other' has no examples: add some, or leave the class out"):
+        examples_of(named, VALUES, "mine").check_classes()
+    named["label_names"] = np.array(["a", "b", "a"])
+    with pytest.raises(DataError, match="mine: two classes are named 'a': give each a name of its own"):
         examples_of(named, VALUES, "mine").check_classes()
 
 
