@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,7 @@ from hetsyn_model.compiled import Compiled
 from hetsyn_model.network import Network
 from hetsyn_model.state import Form
 from hetsyn_model.training.checkpoint import Checkpoint, CheckpointFileError
-from service.contract.artifact import Artifact
+from service.models.folder import newest_artifact
 
 DELAY_STEPS = 1  # of every loop
 # by our own name for it
@@ -63,7 +64,7 @@ def export_nir(
     """Write a network as a NIR file.
 
     Args:
-        source: a network; or an artifact folder, a checkpoint, or a file of ``Network.save()``.
+        source: a network; or an artifact folder, a folder of versions, a checkpoint, or a file of ``Network.save()``.
         out: the file to write.
         as_lif: write LIF neurons, for importers that run no Threshold. Only a network of LIF neurons can be.
         form: that is written. Without it ``exact`` where a neuron has one decay a path, else ``bank``.
@@ -109,6 +110,9 @@ def to_nir(
             "each synapse has a decay of its own, for which NIR has no node: use the bank form (--form bank)"
         )
     chosen: Form = form or ("bank" if per_synapse and not as_lif else "exact")
+    if chosen == "bank" and not network.banks:
+        network = copy.deepcopy(network)  # the caller's network stays without banks
+        network.fit_banks()
     compiled = network.compile(chosen).detach()
     errors = network.kernel_errors() if chosen == "bank" else {}
     writer = Writer(nir_library(), spec.step_s, rule)
@@ -142,11 +146,12 @@ def _open(path: Path) -> tuple[Network, tuple[str, ...]]:
     labels: tuple[str, ...] = ()
     file = path
     if path.is_dir():
-        labels = Artifact.open(path).manifest.labels
-        file = path / CHECKPOINT
+        artifact = newest_artifact(path)
+        labels, file = artifact.manifest.labels, artifact.folder / CHECKPOINT
         if not file.is_file():
             raise NirError(
-                f"{path}: an artifact without {CHECKPOINT}, whose network is in its graph alone: give another"
+                f"{artifact.folder}: an artifact without {CHECKPOINT}, whose network is in its graph alone: "
+                "give another"
             )
     try:
         return load_network(file) or Checkpoint.load(file).network, labels
