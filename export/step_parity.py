@@ -37,6 +37,7 @@ from service.runtime.onnx import Array, Graph
 TOLERANCE = 1e-5
 ALONE, BATCH, CHUNKS = "ONNX Runtime, streams alone", "ONNX Runtime, one batch", "ONNX Runtime, random chunks"
 SEED = 0
+DISTRIBUTION_ERROR = 1e-3  # of probabilities, below 0 or of their sum; float16 adds up to less
 MAX_CHUNK_STEPS = 5  # of the random chunks
 
 # (states float32 [1, *shape] each, input float32 [1, *input_shape]) -> (states after, output)
@@ -108,7 +109,7 @@ def reference_trace(step: StepGraph, decision: DecisionSpec, reference: Referenc
         values: [steps, channels].
 
     Raises:
-        ParityError: a number is not finite.
+        ParityError: a number is not finite, or the outputs are not the distribution that they should be.
     """
     states: list[Array] = [state.initial[None] for state in step.states]
     context = np.zeros(step.context, np.float32)
@@ -147,6 +148,11 @@ def _shown(step: StepGraph, output: Array) -> Float32Array:
     if step.output_kind == "scores":
         return row
     row = np.concatenate([1 - row, row]) if step.output_values == 1 else row
+    if row.min() < -DISTRIBUTION_ERROR or abs(row.sum() - 1) > DISTRIBUTION_ERROR:
+        raise ParityError(
+            f"the outputs of a step are no distribution (they add up to {row.sum():.3g}, the least is {row.min():.3g}):"
+            " leave out --probabilities (output_kind=), which is for a model that ends in a softmax or a sigmoid"
+        )
     return np.log(np.maximum(row, np.float32(SMALLEST_PROBABILITY)))
 
 
