@@ -21,7 +21,8 @@ from hetsyn_model.compiled import Compiled
 from hetsyn_model.network import Network
 from hetsyn_model.state import Form
 from hetsyn_model.training.checkpoint import Checkpoint, CheckpointFileError
-from service.models.folder import newest_artifact
+from service.contract.artifact import Artifact
+from service.contract.manifest import MANIFEST
 
 DELAY_STEPS = 1  # of every loop
 # by our own name for it
@@ -64,7 +65,7 @@ def export_nir(
     """Write a network as a NIR file.
 
     Args:
-        source: a network; or an artifact folder, a folder of versions, a checkpoint, or a file of ``Network.save()``.
+        source: a network; or an artifact folder, a checkpoint, or a file of ``Network.save()``.
         out: the file to write.
         as_lif: write LIF neurons, for importers that run no Threshold. Only a network of LIF neurons can be.
         form: that is written. Without it ``exact`` where a neuron has one decay a path, else ``bank``.
@@ -146,7 +147,9 @@ def _open(path: Path) -> tuple[Network, tuple[str, ...]]:
     labels: tuple[str, ...] = ()
     file = path
     if path.is_dir():
-        artifact = newest_artifact(path)
+        if versions := sorted(found.parent for found in path.glob(f"*/{MANIFEST}")):
+            raise NirError(f"{path}: the folder of a model: name a version of it, such as {versions[-1]}")
+        artifact = Artifact.open(path)
         labels, file = artifact.manifest.labels, artifact.folder / CHECKPOINT
         if not file.is_file():
             raise NirError(

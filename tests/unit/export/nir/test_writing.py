@@ -26,7 +26,6 @@ from export.nir.probe import measure
 from export.nir.reading import read_graph
 from hetsyn_model import DecisionSpec, Network, NetworkSpec, NeuronSpec, variant
 from hetsyn_model.training.checkpoint import Checkpoint
-from service.errors import ArtifactError
 
 CUBA = NeuronSpec(potential="membrane", decays="neuron", reset="zero", tau_reset_steps=8.0)
 LIF = replace(CUBA, decay_range=(0.0, 0.0))
@@ -163,12 +162,10 @@ def test_the_kernel_error_is_said_where_the_network_has_no_bank_yet(tmp_path: Pa
     assert written.kernel_error == max(made.fit_banks().values()) > 0
 
 
-def test_of_a_folder_of_versions_the_newest_is_written(tmp_path: Path) -> None:
-    for version in "1", "2":
-        export_network(network("lif"), out=tmp_path / "lif" / version, labels=["a", "b", "c"])
-    assert export_nir(tmp_path / "lif", out=tmp_path / "lif.nir").nodes
-    with pytest.raises(ArtifactError, match="is neither an artifact"):
-        export_nir(tmp_path, out=tmp_path / "other.nir")
+def test_of_a_folder_of_versions_one_is_asked_for(tmp_path: Path) -> None:
+    export_network(network("lif"), out=tmp_path / "lif" / "1", labels=["a", "b", "c"])
+    with pytest.raises(NirError, match=r"lif: the folder of a model: name a version of it, such as .*lif/1$"):
+        export_nir(tmp_path / "lif", out=tmp_path / "lif.nir")
 
 
 def test_a_checkpoint_and_a_saved_network_are_opened(tmp_path: Path) -> None:
