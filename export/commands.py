@@ -162,6 +162,8 @@ def _progress() -> Iterator[OnProgress]:
 
 
 def _print(out: Path, reports: list[FormReport], streams: int) -> None:
+    from export.folder import serving
+
     table = Table(
         "form",
         "state bytes a session",
@@ -196,3 +198,4 @@ def _print(out: Path, reports: list[FormReport], streams: int) -> None:
                 f"{item.probabilities:.1e}",
             )
     console.print(agreement)
+    console.print(serving(out), highlight=False, markup=False, soft_wrap=True)

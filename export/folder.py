@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import io
 import platform
+import shlex
 import shutil
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
@@ -49,13 +50,26 @@ def check_name(name: str, version: str) -> None:
 
 
 def check_absent(out: Path) -> None:
-    """Check that there is nothing at the path.
+    """Check that there is nothing at the path, and that it is NAME/VERSION as far as its neighbours tell.
 
     Raises:
         FileExistsError: there is something.
+        ArtifactPathError: it lies in an artifact, or beside the folders of models, where a version is missing.
     """
     if out.exists():
         raise FileExistsError(f"{out} exists: artifacts are never overwritten, choose another version")
+    if (out.parent / contract.MANIFEST).exists():
+        raise ArtifactPathError(f"{out.parent} is an artifact itself: write to a folder NAME/VERSION outside of it")
+    if next(out.parent.glob(f"*/*/{contract.MANIFEST}"), None):
+        raise ArtifactPathError(f"{out.parent} has models: {out} has no version: write to {out / '1'}")
+
+
+def serving(out: Path) -> str:
+    """The line that ends an export: what it is called, and how it is served."""
+    folder = out.parent.parent
+    if folder.is_relative_to(here := Path.cwd()):
+        folder = folder.relative_to(here)
+    return f"model {out.parent.name}, version {out.name}: hetsyn serve --models {shlex.quote(str(folder))}"
 
 
 def names_of(labels: Sequence[str]) -> tuple[str, ...]:

@@ -144,6 +144,8 @@ def _arrays(path: Path) -> dict[str, Any]:
 
 def print_report(report: StepReport) -> None:
     """What was measured, as a table."""
+    from export.folder import serving
+
     table = Table("implementation against the step", "largest difference", title=str(report.folder))
     for item in report.differences:
         table.add_row(item.implementation, f"{item.largest:.1e}")
@@ -156,3 +158,4 @@ def print_report(report: StepReport) -> None:
     )
     if report.one_at_a_time:
         console.print("the graph takes one stream: a batch runs stream by stream", highlight=False, soft_wrap=True)
+    console.print(serving(report.folder), highlight=False, markup=False, soft_wrap=True)

@@ -80,7 +80,8 @@ def check_step(module: nn.Module, example_input: Tensor, initial_state: Any, inp
         raise ExportError(f"input_kind is {input_kind!r}: use 'values' or 'spikes'")
     if not isinstance(example_input, Tensor):
         raise ExportError(f"example_input is {_what(example_input)}: give a tensor [1, ...]")
-    _check_tensor("example_input", example_input, INPUT_TYPES, "use float32, bool, int32 or int64")
+    advice = ", and call module.float() first" if example_input.dtype == torch.float64 else ""
+    _check_tensor("example_input", example_input, INPUT_TYPES, f"use float32, bool, int32 or int64{advice}")
     if not example_input[0].numel():
         raise ExportError(f"example_input has shape {list(example_input.shape)}: give at least one value a step")
     leaves = _leaves(initial_state)
@@ -126,10 +127,10 @@ def checked_step(module: nn.Module, example_input: Tensor, initial_state: Any) -
     except ExportError:
         raise
     except Exception as error:
-        raise ExportError(
-            f"step fails on initial_state and example_input ({first_line(error)}): give those that it takes, with a "
-            "leading batch axis of 1"
-        ) from error
+        advice = "give those that it takes, with a leading batch axis of 1"
+        if any(weight.dtype == torch.float64 for weight in module.parameters()):
+            advice = "its weights are float64: call module.float() first"
+        raise ExportError(f"step fails on initial_state and example_input ({first_line(error)}): {advice}") from error
     _check_after(step, after, 1)
     if not output.numel() or output.shape[:1] != (1,):
         raise ExportError(f"step's output has shape {list(output.shape)}: return [batch, outputs]")

@@ -125,7 +125,7 @@ def reference_trace(step: StepGraph, decision: DecisionSpec, reference: Referenc
         values: [steps, channels].
 
     Raises:
-        ParityError: a number is not finite, or larger than a session may have.
+        ParityError: a number is not finite or larger than a session may have, or the outputs are no distribution.
     """
     states: list[Array] = [state.initial[None] for state in step.states]
     context = np.zeros(step.context, np.float32)

@@ -124,6 +124,9 @@ def _read(path: Path, step_s: float) -> Spikes | NDArray[Any]:
     raise InputError(f"{path}: has {names}: save values, or spikes, [steps, channels], or times and units")
 
 
+NUMPY_ADVICE = "; use `usecols` to select a subset and avoid this error"  # nothing that a user of ours can do
+
+
 def _read_csv(path: Path) -> NDArray[np.float64]:
     with path.open(encoding="utf-8-sig") as file:
         first = file.readline().split(",")
@@ -134,7 +137,10 @@ def _read_csv(path: Path) -> NDArray[np.float64]:
     try:
         return np.loadtxt(path, delimiter=",", skiprows=names, ndmin=2, encoding="utf-8-sig")
     except ValueError as error:
-        raise InputError(f"{path}: {error}: give one column of numbers for each channel, and no others") from error
+        raise InputError(
+            f"{path}: {str(error).removesuffix(NUMPY_ADVICE)}: give one stream, with commas between the columns, one "
+            "column of numbers for each channel, and no others"
+        ) from error
 
 
 def _matrix(path: Path, array: NDArray[Any]) -> NDArray[Any]:

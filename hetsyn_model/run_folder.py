@@ -18,8 +18,12 @@ def record_configuration(folder: Path, config: dict[str, Any]) -> None:
     """Make the folder this configuration's, in ``run.json``.
 
     Raises:
-        RunError: it holds a run of another configuration.
+        RunError: it holds a run of another configuration, or is a file.
     """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise RunError(f"{folder}: a file is in the way: name another folder for the run") from error
     path, text = folder / "run.json", json.dumps(config, indent=1)
     if not path.exists():
         replace_file(path, text.encode())
@@ -29,7 +33,7 @@ def record_configuration(folder: Path, config: dict[str, Any]) -> None:
     if differing:
         changes = ", ".join(f"{key} ({before.get(key)} there, {now.get(key)} now)" for key in differing)
         raise RunError(
-            f"{folder} contains a run with another {changes}: "
+            f"{folder} contains a run that differs in {changes}: "
             "give that run's values to continue it, choose another --out, or delete the folder"
         )
 

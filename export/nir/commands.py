@@ -145,6 +145,8 @@ def _probe(path: Path) -> object:
 
 
 def _print(imported: Imported) -> None:
+    from export.folder import serving
+
     chosen = imported.convention
     console.print(escape(imported.fidelity.sentence()))
     for note in imported.notes:
@@ -152,6 +154,7 @@ def _print(imported: Imported) -> None:
     given = {"dt": chosen.dt, "rule": chosen.rule, "reset": chosen.reset}
     console.print(escape("by " + ", ".join(f"{name} {value}" for name, value in given.items() if value is not None)))
     console.print(escape(f"{imported.folder}: written, runs as {imported.runs_as}"))
+    console.print(escape(serving(imported.folder)))
 
 
 def _fail(message: str, error: Exception) -> NoReturn:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from hetsyn_model.network import Network
 from hetsyn_model.state import Form
 from hetsyn_model.training.checkpoint import Checkpoint, CheckpointFileError
 from service.contract.artifact import Artifact
+from service.contract.manifest import MANIFEST
 
 DELAY_STEPS = 1  # of every loop
 # by our own name for it
@@ -109,6 +111,9 @@ def to_nir(
             "each synapse has a decay of its own, for which NIR has no node: use the bank form (--form bank)"
         )
     chosen: Form = form or ("bank" if per_synapse and not as_lif else "exact")
+    if chosen == "bank" and not network.banks:
+        network = copy.deepcopy(network)  # the caller's network stays without banks
+        network.fit_banks()
     compiled = network.compile(chosen).detach()
     errors = network.kernel_errors() if chosen == "bank" else {}
     writer = Writer(nir_library(), spec.step_s, rule)
@@ -142,11 +147,14 @@ def _open(path: Path) -> tuple[Network, tuple[str, ...]]:
     labels: tuple[str, ...] = ()
     file = path
     if path.is_dir():
-        labels = Artifact.open(path).manifest.labels
-        file = path / CHECKPOINT
+        if versions := sorted(found.parent for found in path.glob(f"*/{MANIFEST}")):
+            raise NirError(f"{path}: the folder of a model: name a version of it, such as {versions[-1]}")
+        artifact = Artifact.open(path)
+        labels, file = artifact.manifest.labels, artifact.folder / CHECKPOINT
         if not file.is_file():
             raise NirError(
-                f"{path}: an artifact without {CHECKPOINT}, whose network is in its graph alone: give another"
+                f"{artifact.folder}: an artifact without {CHECKPOINT}, whose network is in its graph alone: "
+                "give another"
             )
     try:
         return load_network(file) or Checkpoint.load(file).network, labels

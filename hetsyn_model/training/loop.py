@@ -152,7 +152,6 @@ def train(
     Raises:
         RunError: the folder holds a run of another configuration.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     record_configuration(folder, config)
     callbacks = callbacks or Callbacks()
     model.to(device)

@@ -35,7 +35,15 @@ def read_csv(path: Path, config: Config) -> Examples:
             header = [name.strip() for name in next(reader, [])]
             channels = [index for index in range(2, len(header)) if header[index] != config.split.group_column]
             if not channels:
-                raise DataError(f"{path}: the first line is not a header: series,label,group (optional),CHANNEL,…")
+                raise DataError(
+                    f"{path}: the first line is not a header: series,label,group (optional),CHANNEL,…, "
+                    "with commas between the columns"
+                )
+            if any(_is_measured(header[at]) for at in channels):
+                raise DataError(
+                    f"{path}: the first line has numbers for names of channels: put a header above it, "
+                    "series,label,group (optional),CHANNEL,…"
+                )
             group_at = header.index(config.split.group_column, 2) if len(channels) < len(header) - 2 else None
             for row in reader:
                 if not row:
@@ -46,9 +54,14 @@ def read_csv(path: Path, config: Config) -> Examples:
                 series, label = row[0].strip(), row[1].strip()
                 group = "" if group_at is None else row[group_at].strip()
                 if labels.setdefault(series, label) != label or groups.setdefault(series, group) != group:
-                    raise DataError(f"{where}: series {series!r} has another label or group than before")
+                    raise DataError(
+                        f"{where}: series {series!r} has another label or group than before: the first column, "
+                        f"{header[0]!r}, is the series, the second, {header[1]!r}, its label"
+                    )
                 rows.setdefault(series, []).append([_number(row[at], header[at], where) for at in channels])
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: cannot be read as CSV ({error}): save it in UTF-8") from error
+    except (OSError, csv.Error) as error:
         raise DataError(f"{path}: cannot be read as CSV ({error})") from error
     if not rows:
         raise DataError(f"{path}: contains no rows below its header")
@@ -63,11 +76,22 @@ def read_csv(path: Path, config: Config) -> Examples:
     return Examples("values", items, names, str(path), len(channels))
 
 
+def _is_measured(name: str) -> bool:
+    """Whether a channel's name is a number, and so a row of data; a whole one may be the channel's own number."""
+    try:
+        float(name)
+    except ValueError:
+        return False
+    return not name.isdecimal()
+
+
 def _number(text: str, channel: str, where: str) -> float:
     try:
         value = float(text)
     except ValueError:
-        raise DataError(f"{where}: {text!r} in column {channel!r} is not a number") from None
+        raise DataError(
+            f"{where}: {text!r} in column {channel!r} is not a number: give one with a point, and no other columns"
+        ) from None
     if not abs(value) <= float(np.finfo(np.float32).max):
         raise DataError(
             f"{where}: {text.strip()!r} in column {channel!r} is not a finite number: replace it, or leave the series "

@@ -89,6 +89,12 @@ def default_of_folder(folder: Path, names: Sequence[str]) -> str | None:
 
 def no_models_error(folder: Path) -> ArtifactError:
     """The error for a folder without models."""
+    unversioned = next(folder.glob(f"*/{MANIFEST}"), None)
+    if unversioned is not None:
+        return ArtifactError(
+            f"{folder}: contains no model, but {unversioned.parent} is an artifact without a version: export it again, "
+            f"to {unversioned.parent / '1'}"
+        )
     return ArtifactError(f"{folder}: contains no model (NAME/VERSION/{MANIFEST}): export one into it")
 
 

@@ -16,7 +16,7 @@ import pytest
 
 from benchmarks.server_process import free_port
 from tests.support.documents import commands
-from tests.support.paths import DOCS
+from tests.support.paths import DOCS, ROOT
 from tests.support.server_process import wait_until_ready
 from tests.support.tools import NO_NIR
 
@@ -28,6 +28,7 @@ LABELS = {
     "A recurrent cell": "right",
     "A stateful ONNX model": "right",
     "A network in NIR": "second",
+    "Examples": "second half",
 }
 MOST_COMMANDS = 3  # export or import, serve, curl
 
@@ -49,7 +50,7 @@ def typed(script: str, folder: Path) -> str:
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", f"{functions}\n{script}"],
         cwd=folder,
-        env=os.environ | {"PYTHON": sys.executable},
+        env=os.environ | {"PYTHON": sys.executable, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
         check=False,

@@ -116,7 +116,7 @@ def test_masked_time_constants_stay_and_others_move(tmp_path: Path) -> None:
 
 def test_a_folder_of_another_run_is_refused(tmp_path: Path) -> None:
     train(RUN, open_task(RUN), tmp_path)
-    with pytest.raises(RunError, match="another learning_rate"):
+    with pytest.raises(RunError, match="differs in learning_rate"):
         train(replace(RUN, learning_rate=1e-3), open_task(RUN), tmp_path)
 
 

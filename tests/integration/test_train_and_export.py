@@ -140,7 +140,7 @@ def test_five_spoken_words_are_right_on_files_that_were_held_out(tmp_path: Path)
 
 def test_another_number_of_epochs_is_named(run: Path, words: Path) -> None:
     printed = hetsyn("train", str(words), *DIGITS, "--out", str(run), "--epochs", "2", code=2)
-    assert "contains a run with another" in printed
+    assert "contains a run that differs in" in printed
     assert "train.epochs (1 there, 2 now)" in printed
     assert "choose another --out, or delete the folder" in printed
 

@@ -202,6 +202,12 @@ def test_one_probability_is_two_labels(tmp_path: Path) -> None:
     np.testing.assert_allclose(found[PROBABILITIES][0], [1 - last, last], atol=1e-6)
 
 
+def test_scores_are_no_probabilities(tmp_path: Path) -> None:
+    with pytest.raises(ParityError, match=r"the outputs are no probabilities, .*: leave out --probabilities"):
+        imported(model_file(tmp_path, PLAIN), tmp_path / "out", output_kind="probabilities")
+    assert not (tmp_path / "out").exists()
+
+
 REFUSED: list[tuple[str, str, dict[str, Any], str]] = [
     ("no pair", PLAIN, {"state": {}}, "inputs x, h0 are left: give --state NAME=OUTPUT .*outputs left: y, hn"),
     ("no pair, named", PLAIN, {"state": {}, "input": "x"}, "input 'h0' is neither state nor constant: give --state"),
@@ -344,6 +350,7 @@ def test_the_command_imports_and_says_what_is_wrong(tmp_path: Path) -> None:
     done = CliRunner().invoke(command, request)
     assert done.exit_code == 0, done.output
     assert "tolerance 1e-05" in done.output
+    assert done.output.endswith(f"model gate, version 1: hetsyn serve --models {tmp_path}\n")
     artifact = Artifact.open(tmp_path / "gate" / "1")
     assert artifact.manifest.labels == ("left", "right")
     again = CliRunner().invoke(command, request)

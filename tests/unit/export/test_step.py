@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from export import ExportError, export_step
-from export.folder import ArtifactPathError
+from export.folder import ArtifactPathError, check_absent
 from export.parity import ParityError
 from export.step_parity import StepDifference, StepEvidence, check_evidence
 from export.torchscript import load_torchscript
@@ -245,6 +245,7 @@ def test_a_step_that_cannot_be_served_gets_a_sentence_and_no_folder(fault: str, 
         ({"labels": ["one", "one"]}, "label 'one' stands for two outputs"),
         ({"example_input": torch.zeros(CHANNELS)}, r"example_input has shape \[3\]: put a batch axis of 1 in front"),
         ({"example_input": torch.zeros(1, CHANNELS + 1)}, "step fails on initial_state and example_input .*: give"),
+        ({"example_input": torch.zeros(1, CHANNELS).double()}, "float64, .* int64, and call module.float.. first$"),
         ({"example_input": torch.zeros(1, 0)}, "example_input has shape .*at least one value a step"),
         ({"example_input": [0.0]}, "example_input is a list: give a tensor"),
         (
@@ -323,6 +324,23 @@ def test_a_place_that_cannot_be_written_gets_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "gru").write_text("a file where the model's folder would be")
     with pytest.raises(ExportError, match=r"gru/1 cannot be written \(.*\): write where there is room and you may"):
         exported(Gru(), tmp_path)
+
+
+def test_a_version_is_missed_where_it_shows(tmp_path: Path) -> None:
+    check_absent(tmp_path / "models" / "gru" / "1")
+    for version in "1", "2":
+        (tmp_path / "models" / "gru" / version).mkdir(parents=True)
+    (tmp_path / "models" / "gru" / "1" / "manifest.json").touch()
+    check_absent(tmp_path / "models" / "gru" / "3")
+    with pytest.raises(ArtifactPathError, match=r"models has models: .*lstm has no version: write to .*lstm/1"):
+        check_absent(tmp_path / "models" / "lstm")
+    with pytest.raises(ArtifactPathError, match=r"gru/1 is an artifact itself: .*NAME/VERSION outside"):
+        check_absent(tmp_path / "models" / "gru" / "1" / "2")
+
+
+def test_weights_of_float64_are_named(tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match=r"step fails on .*: its weights are float64: call module.float\(\) first"):
+        exported(Gru().double(), tmp_path)
 
 
 def test_tokens_and_single_numbers_are_inputs_too(tmp_path: Path) -> None:

@@ -92,8 +92,13 @@ def saved(**arrays: Any) -> Callable[[Path], None]:
         ("a.npz", saved(times=[1, 2], units=[1]), "2 times and 1 units"),
         ("a.npz", saved(times=[1, 2], units=[1, 1], steps=2), r"times\[1\] is 2, outside the chunk's 2 steps"),
         ("a.npz", saved(times=[[1]], units=[1]), "times and units are not numbers"),
-        ("a.csv", lambda path: path.write_text("series,x\nwalk,1\n"), "'walk'.*: give one column of numbers for each"),
-        ("a.csv", lambda path: path.write_text("1,2\n1\n"), "give one column of numbers for each channel"),
+        (
+            "a.csv",
+            lambda path: path.write_text("series,x\nwalk,1\n"),
+            "'walk'.*: give one stream, .* one column",
+        ),
+        ("a.csv", lambda path: path.write_text("x;y\n1;2\n"), "'1;2'.*, with commas between the columns"),
+        ("a.csv", lambda path: path.write_text("1,2\n1\n"), "from 2 to 1 at row 2: give one stream"),
     ],
 )
 def test_what_is_wrong_with_a_file(tmp_path: Path, name: str, write: Callable[[Path], object], sentence: str) -> None:

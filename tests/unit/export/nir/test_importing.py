@@ -196,10 +196,11 @@ def test_the_commands_say_what_they_found(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["network.nir"]
     done = run(import_command, [*given, "--reset", "subtract", "--labels", "a,b,c,d"])
     assert done.exit_code == 0, done.output
-    verdict, by, written = done.output.strip().splitlines()
+    verdict, by, written, serving = done.output.strip().splitlines()
     assert verdict.startswith("faithful: 0 of ")
     assert by == "by dt 0.001, rule euler, reset subtract-next"
     assert written == f"{tmp_path / 'm' / '1'}: written, runs as operator"
+    assert serving == f"model m, version 1: hetsyn serve --models {tmp_path}"
     manifest = json.loads((tmp_path / "m" / "1" / "manifest.json").read_text())
     assert manifest["labels"] == ["a", "b", "c", "d"]
     back = run(export_command, [str(tmp_path / "m" / "1"), "--out", str(tmp_path / "back.nir"), "--as", "lif"])

@@ -17,7 +17,7 @@ pytest.importorskip("nir", reason=NO_NIR)
 
 import nir
 
-from export import export_nir
+from export import export_network, export_nir
 from export.nir.cell import NirCell, run_cell
 from export.nir.convention import Rule, convention
 from export.nir.dynamics import program_of
@@ -153,6 +153,19 @@ def test_decays_of_none_and_one_have_nodes_of_their_own(tmp_path: Path) -> None:
 def test_the_exact_form_of_synapses_has_no_nodes(tmp_path: Path) -> None:
     with pytest.raises(NirError, match="each synapse has a decay of its own, for which NIR has no node: use the bank"):
         export_nir(network("hetsyn"), out=tmp_path / "network.nir", form="exact")
+
+
+def test_the_kernel_error_is_said_where_the_network_has_no_bank_yet(tmp_path: Path) -> None:
+    made = Network(NetworkSpec(channels=6, hidden=(5,), outputs=3, neuron=NEURONS["hetsyn"]))
+    written = export_nir(made, out=tmp_path / "network.nir")
+    assert not made.banks
+    assert written.kernel_error == max(made.fit_banks().values()) > 0
+
+
+def test_of_a_folder_of_versions_one_is_asked_for(tmp_path: Path) -> None:
+    export_network(network("lif"), out=tmp_path / "lif" / "1", labels=["a", "b", "c"])
+    with pytest.raises(NirError, match=r"lif: the folder of a model: name a version of it, such as .*lif/1$"):
+        export_nir(tmp_path / "lif", out=tmp_path / "lif.nir")
 
 
 def test_a_checkpoint_and_a_saved_network_are_opened(tmp_path: Path) -> None:

@@ -102,9 +102,11 @@ def test_a_checkpoint_of_the_earlier_format_goes_on(tmp_path: Path) -> None:
 
 def test_another_seed_is_another_run(tmp_path: Path) -> None:
     train(tmp_path, epochs=1)
-    with pytest.raises(RunError, match=r"contains a run with another seed \(0 there, 1 now\): give that run's values"):
+    with pytest.raises(
+        RunError, match=r"contains a run that differs in seed \(0 there, 1 now\): give that run's values"
+    ):
         train(tmp_path, epochs=1, seed=1)
-    with pytest.raises(RunError, match="another recordings"):
+    with pytest.raises(RunError, match="differs in recordings"):
         train_words(tmp_path, replace(TRAIN, epochs=1), words(48, 9), words(24, 1))
 
 
@@ -117,7 +119,7 @@ def test_a_student_of_teachers_alone_learns_in_spite_of_its_labels(tied: bool, t
     for network in (teacher, student):
         labels, _ = classify(network, FRONT, words(15, 2), TRAIN.tail_steps)
         assert accuracy(labels, words(15, 2)) > 0.8
-    with pytest.raises(RunError, match="another teachers"):
+    with pytest.raises(RunError, match="differs in teachers"):
         train_words(tmp_path / "student", settings, wrong, [], seed=1)
 
 

@@ -227,7 +227,12 @@ def test_nothing_there_is_one_sentence(name: str, what: str) -> None:
         ("series,label,x\na,b,1e39\n", "not a finite number"),
         ("series,label,x\na,b,1\na,c,1\n", "line 3: series 'a' has another label or group than before"),
         ("series,label,x\na,,1\n", "series 'a' has no label"),
+        ("series,label,x\nb,1,1\nb,2,1\n", "the first column, 'series', is the series, the second, 'label', its label"),
+        ("series;label;x\na;b;1\n", "with commas between the columns"),
+        ("a,b,1,0.5\na,b,2,0.5\n", "the first line has numbers for names of channels: put a header above it"),
+        ('series,label,x\na,b,"1,5"\n', "'1,5' in column 'x' is not a number: give one with a point"),
         ("s,l,x\n\xff\xfe,b,1\n", "cannot be read as CSV"),
+        ("s,l,x\na,gr\xfcn,1\n", "save it in UTF-8"),
     ],
 )
 def test_a_wrong_row_is_one_sentence(rows: str, message: str, tmp_path: Path) -> None:
@@ -235,6 +240,11 @@ def test_a_wrong_row_is_one_sentence(rows: str, message: str, tmp_path: Path) ->
     with pytest.raises(DataError) as error:
         read(tmp_path / "a.csv", VALUES)
     assert message in str(error.value)
+
+
+def test_channels_may_be_named_by_numbers(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("series,label,0,1\na,b,1,2\nc,d,1,2\n")
+    assert read(tmp_path / "a.csv", VALUES).channels == 2
 
 
 GOOD: dict[str, Any] = {

@@ -121,3 +121,10 @@ def test_a_graph_that_does_not_load_names_its_file(models: Path) -> None:
 
     with pytest.raises(ArtifactError, match=r"digits/1/exact\.onnx: cannot load"):
         ModelCatalog(models, load=broken)
+
+
+def test_an_artifact_without_a_version_is_named(tmp_path: Path) -> None:
+    (tmp_path / "gru").mkdir()
+    (tmp_path / "gru" / "manifest.json").touch()
+    with pytest.raises(ArtifactError, match=r"gru is an artifact without a version: export it again, to .*gru/1$"):
+        ModelCatalog(tmp_path, load=load_fake)
