@@ -197,7 +197,7 @@ def _on_data(source: Source, saved: Checkpoint, config: Config, data: Path) -> E
         raise DataError(f"{data}: label {unknown[0]!r} is not one of the network's: {', '.join(labels)}")
     items: list[Any] = [replace(item, label=labels.index(names[item.label])) for item in examples.items]
     if config.split.by == "take":
-        items = split(items, labels, config.split, config.seed).validation
+        items = split(items, labels, config.split).validation
     if len(items) > KEPT_STREAMS:
         order = np.random.default_rng(0).permutation(len(items))[:KEPT_STREAMS]
         items = [items[int(index)] for index in sorted(order)]

@@ -178,7 +178,7 @@ class Config:
     Attributes:
         description: of the model, one line for people; empty for one that names the data.
         names: of classes for people, by their labels in the data; a label without one is its own name.
-        seed: of the split, weights, batches and variation.
+        seed: of weights, batches and variation; ``split`` has its own.
         network: sizes.
         neuron: the neuron model.
         surrogate: derivative of the threshold in training.

@@ -231,7 +231,7 @@ def fit(
         labels: of the examples, numbers or texts, where ``data`` has none.
         groups: of the examples, for example speakers, where ``data`` has none.
         network: your own network, or its description; None for one that the configuration describes. A network's
-            weights are where training starts; it is changed.
+            weights are where training starts; it is changed. Spikes with times, and rows of values, have its steps.
         config: name or path of a configuration, or its values; None for the shipped one of the kind of data.
         test: further data that judge the network, instead of a part of ``data``.
         extra: further data that are only trained on.
@@ -257,13 +257,16 @@ def fit(
     if named is data and (labels is not None or groups is not None):
         raise DataError("labels and groups come from the data at a path: leave the arguments out")
     settings = resolved(config, _kind_of(named), epochs=epochs, seed=seed)
+    spec = network.spec if isinstance(network, Network) else network
+    if spec is not None:
+        settings = _with_step(settings, spec.step_s)
     prepared = prepare(
         _examples(named, settings),
         settings,
         test=None if test is None else _examples(test, settings),
         extra=None if extra is None else _examples(extra, settings),
         leave_out=leave_out,
-        spec=network.spec if isinstance(network, Network) else network,
+        spec=spec,
     )
     own = network if isinstance(network, Network) else None
     callbacks = Callbacks(on_evaluation=on_epoch)
@@ -290,6 +293,13 @@ def resolved(
     if epochs is not None:
         settings = replace(settings, training=replace(settings.training, epochs=epochs))
     return settings if seed is None else replace(settings, seed=seed)
+
+
+def _with_step(config: Config, step_s: float) -> Config:
+    """A configuration whose spikes and values have a network's steps."""
+    encoder = config.encoder
+    spikes, values = replace(encoder.spikes, step_s=step_s), replace(encoder.values, step_s=step_s)
+    return replace(config, encoder=replace(encoder, spikes=spikes, values=values))
 
 
 def _kind_of(data: str | Path | Examples | Arrays) -> Kind:

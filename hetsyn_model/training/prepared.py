@@ -90,7 +90,7 @@ def prepare(
     if unknown:
         raise DataError(f"group {unknown[0]!r} is not in {examples.source}: it has {', '.join(groups) or 'no groups'}")
     known = [item for item in examples.items if item.group not in leave_out]
-    parts = split(known, examples.labels, config.split, config.seed, with_test=test is None and not leave_out)
+    parts = split(known, examples.labels, config.split, with_test=test is None and not leave_out)
     judged = [item for item in examples.items if item.group in leave_out] if leave_out else parts.test
     if test is not None:
         judged = list(test.as_of(examples).items)

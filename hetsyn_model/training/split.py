@@ -31,6 +31,8 @@ class SplitSpec:
         group_pattern: regular expression that the names of wav files in folders of classes match, whose ``group`` is
             the group. Other names are of no group.
         group_column: of a CSV file; a file without it has no groups.
+        seed: of the division. It is not the seed of the training, so that runs with other seeds, and a network's
+            teachers, have the same test examples.
     """
 
     by: By = "auto"
@@ -39,6 +41,7 @@ class SplitSpec:
     every: int = 10
     group_pattern: str = r"(?P<group>.+?)(_nohash)?_\d+\.wav"
     group_column: str = "group"
+    seed: int = 0
 
     def __post_init__(self) -> None:
         if not (0 < self.validation < 1 and 0 <= self.test < 1 and self.validation + self.test < 1):
@@ -48,6 +51,8 @@ class SplitSpec:
             )
         if self.every < 2:
             raise SpecError(f"split.every: {self.every} is below 2")
+        if not 0 <= self.seed < 2**32:
+            raise SpecError(f"split.seed: {self.seed} is not from 0 to {2**32 - 1}")
 
 
 @dataclass(frozen=True)
@@ -67,14 +72,13 @@ class Parts(Generic[T]):
     by: By
 
 
-def split(items: Sequence[T], labels: Sequence[str], spec: SplitSpec, seed: int, *, with_test: bool = True) -> Parts[T]:
-    """Divide examples; the same for the same examples, spec and seed.
+def split(items: Sequence[T], labels: Sequence[str], spec: SplitSpec, *, with_test: bool = True) -> Parts[T]:
+    """Divide examples; the same for the same examples and spec.
 
     Args:
         items: the examples.
         labels: names of the classes.
         spec: how.
-        seed: of the division.
         with_test: whether there are test examples at all; not where they come from elsewhere.
 
     Raises:
@@ -89,9 +93,9 @@ def split(items: Sequence[T], labels: Sequence[str], spec: SplitSpec, seed: int,
             raise DataError("split.by = 'take' has no test part: set split.test = 0, or give test data of their own")
         side = _by_take(items, spec.every)
     elif by == "group":
-        side = _by_group(items, len(labels), shares, seed)
+        side = _by_group(items, len(labels), shares, spec.seed)
     else:
-        side = _by_file(items, labels, shares, seed)
+        side = _by_file(items, labels, shares, spec.seed)
     parts = {name: [item for item, own in zip(items, side, strict=True) if own == name] for name in ("train", *shares)}
     for label, name in enumerate(labels):
         if not any(item.label == label for item in parts["train"]):

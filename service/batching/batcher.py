@@ -33,8 +33,9 @@ from service.batching.policy import BatchPolicy, Wait, Waiting
 from service.contract.manifest import FormName
 from service.engine.engine import Engine, Segment
 from service.engine.work import Job, Outcome, Work, begin, count_events, steps_left
-from service.errors import HetsynError
+from service.errors import ArtifactError, HetsynError, InputError
 from service.models.model import Model
+from service.wire.chunk import ValuesChunk
 
 # A chunk takes two rounds of the event loop from its socket to the batcher: one starts its request's task, one comes
 # after it is decoded.
@@ -256,7 +257,7 @@ class Batcher:
             measured = Measured(results, segment, encoded_s - started_s, timer() - encoded_s)
         except Exception as error:
             if len(batch) == 1:
-                _fail(batch[0], error)
+                _fail(batch[0], _explained(batch[0], error))
             else:
                 for item in batch:
                     self._run_here([item])
@@ -279,7 +280,7 @@ class Batcher:
             raise
         except Exception as error:
             if len(batch) == 1:
-                _fail(batch[0], error)
+                _fail(batch[0], _explained(batch[0], error))
                 return
             for item in batch:
                 if not item.outcome.done():
@@ -323,3 +324,13 @@ class Batcher:
 def _fail(item: Item, error: Exception) -> None:
     if not item.outcome.done():  # a cancelled caller's is done
         item.outcome.set_exception(error)
+
+
+def _explained(item: Item, error: Exception) -> Exception:
+    """The error of a chunk that fails alone. A cell of somebody else may not take every number: an index, for example.
+
+    The graph has passed its tests, so it is the chunk's fault where the client chose the numbers.
+    """
+    if isinstance(error, ArtifactError) and isinstance(item.job.chunk, ValuesChunk):
+        return InputError(f"model {item.model.name!r} cannot compute these values ({error}): send values that it takes")
+    return error

@@ -69,6 +69,22 @@ def test_a_network_of_your_own_is_where_training_starts() -> None:
     assert described.network.spec == spec
 
 
+def test_spikes_with_times_have_the_steps_of_your_own_network() -> None:
+    """Not those of the configuration: the manifest says the network's."""
+    rng = np.random.default_rng(0)
+    times = [np.sort(rng.uniform(0, 0.05, 40)) for _ in range(36)]
+    arrays = {
+        "times": np.concatenate(times),
+        "units": rng.integers(0, 12, 36 * 40),
+        "offsets": np.arange(37) * 40,
+        "labels": np.arange(36) % 3,
+    }
+    spec = NetworkSpec(channels=12, hidden=(7,), outputs=3, step_s=1e-3)
+    fitted = fit(arrays, network=spec, config=ONE_EPOCH)
+    assert fitted.checkpoint.config is not None
+    assert fitted.checkpoint.config["encoder"]["spikes"]["step_s"] == 1e-3
+
+
 def test_values_become_spikes_by_an_encoder_that_is_kept(tmp_path: Path) -> None:
     series, labels = series_arrays(90)
     fitted = fit(series, [CLASSES[label] for label in labels], config=SETTINGS, out=tmp_path / "run")
@@ -133,7 +149,7 @@ def test_a_kill_after_the_last_checkpoint_costs_nothing(tmp_path: Path) -> None:
 def test_a_run_does_not_go_on_under_other_labels(tmp_path: Path) -> None:
     spikes, labels = spike_arrays(36)
     fit(spikes, labels, config=ONE_EPOCH, out=tmp_path / "run")
-    with pytest.raises(RunError, match=r"another labels .* there, \['a0', 'a1', 'a2'\] now"):
+    with pytest.raises(RunError, match=r"differs in labels .* there, \['a0', 'a1', 'a2'\] now"):
         fit(spikes, [f"a{label}" for label in labels], config=ONE_EPOCH, out=tmp_path / "run")
 
 

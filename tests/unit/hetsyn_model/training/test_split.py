@@ -9,6 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hetsyn_model.spec import SpecError
+from hetsyn_model.training.config import load_config
 from hetsyn_model.training.data import DataError
 from hetsyn_model.training.examples import Series
 from hetsyn_model.training.split import Parts, SplitSpec, split
@@ -39,18 +41,18 @@ def everywhere(parts: Parts[Series]) -> list[float]:
 @given(st.lists(st.integers(3, 40), min_size=2, max_size=5), st.integers(0, 3))
 def test_files_of_each_class_are_on_every_side(counts: list[int], seed: int) -> None:
     items = made(*counts)
-    parts = split(items, names(len(counts)), SplitSpec(by="file"), seed)
+    parts = split(items, names(len(counts)), SplitSpec(by="file", seed=seed))
     assert everywhere(parts) == [float(index) for index in range(len(items))]
     for part in (parts.train, parts.validation, parts.test):
         assert set(Counter(item.label for item in part)) == set(range(len(counts)))
-    again = split(items, names(len(counts)), SplitSpec(by="file"), seed)
+    again = split(items, names(len(counts)), SplitSpec(by="file", seed=seed))
     assert numbers(again.test) == numbers(parts.test)
 
 
 @given(st.integers(3, 12), st.integers(2, 4), st.integers(12, 40), st.integers(0, 3))
 def test_no_group_is_on_two_sides(groups: int, classes: int, count: int, seed: int) -> None:
     items = made(*[count] * classes, groups=groups)
-    parts = split(items, names(classes), SplitSpec(by="group"), seed)
+    parts = split(items, names(classes), SplitSpec(by="group", seed=seed))
     assert everywhere(parts) == [float(index) for index in range(len(items))]
     sides = [{item.group for item in part} for part in (parts.train, parts.validation, parts.test)]
     assert all(sides)
@@ -61,24 +63,24 @@ def test_no_group_is_on_two_sides(groups: int, classes: int, count: int, seed: i
 
 
 def test_shares_are_kept() -> None:
-    parts = split(made(100, 200), names(2), SplitSpec(by="file", validation=0.2, test=0.1), 0)
+    parts = split(made(100, 200), names(2), SplitSpec(by="file", validation=0.2, test=0.1))
     assert Counter(item.label for item in parts.validation) == {0: 20, 1: 40}
     assert Counter(item.label for item in parts.test) == {0: 10, 1: 20}
-    by_group = split(made(100, 100, groups=20), names(2), SplitSpec(by="group", validation=0.2, test=0.1), 0)
+    by_group = split(made(100, 100, groups=20), names(2), SplitSpec(by="group", validation=0.2, test=0.1))
     assert (len(by_group.validation), len(by_group.test)) == (40, 20)
 
 
 def test_auto_takes_groups_where_each_class_has_three() -> None:
-    assert split(made(30, 30, groups=5), names(2), SplitSpec(), 0).by == "group"
-    assert split(made(30, 30, groups=2), names(2), SplitSpec(), 0).by == "file"
-    assert split(made(30, 30), names(2), SplitSpec(), 0).by == "file"
+    assert split(made(30, 30, groups=5), names(2), SplitSpec()).by == "group"
+    assert split(made(30, 30, groups=2), names(2), SplitSpec()).by == "file"
+    assert split(made(30, 30), names(2), SplitSpec()).by == "file"
     # word_1.wav, word_2.wav: the "group" is the class
     items = [Series(item.values, item.label, f"word-{item.label}") for item in made(30, 30, 30)]
-    assert split(items, names(3), SplitSpec(), 0).by == "file"
+    assert split(items, names(3), SplitSpec()).by == "file"
 
 
 def test_without_a_test_part() -> None:
-    assert split(made(2, 2), names(2), SplitSpec(), 0, with_test=False).test == []
+    assert split(made(2, 2), names(2), SplitSpec(), with_test=False).test == []
 
 
 @pytest.mark.parametrize(
@@ -94,11 +96,19 @@ def test_without_a_test_part() -> None:
 )
 def test_too_little_is_one_sentence(items: list[Series], spec: SplitSpec, message: str) -> None:
     with pytest.raises(DataError) as error:
-        split(items, names(2), spec, 0)
+        split(items, names(2), spec)
     assert message in str(error.value)
 
 
 def test_a_class_of_one_group_stays_in_training() -> None:
     items = [*made(30, groups=6), *[Series(np.zeros((2, 1), np.float32), 1, "g0") for _ in range(9)]]
-    parts = split(items, names(2), SplitSpec(by="group"), 0)
+    parts = split(items, names(2), SplitSpec(by="group"))
     assert "g0" in {item.group for item in parts.train}
+
+
+def test_a_training_with_another_seed_has_the_same_test_examples() -> None:
+    """So a teacher has not learned what its student is judged on, and seeds can be compared."""
+    parts = [load_config({"seed": seed}, "spikes").split for seed in (0, 7)]
+    assert parts[0] == parts[1]
+    with pytest.raises(SpecError, match=r"split\.seed: -1 is not from 0 to"):
+        SplitSpec(seed=-1)

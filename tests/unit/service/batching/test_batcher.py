@@ -16,7 +16,7 @@ from service.contract.manifest import FormName
 from service.engine.engine import Engine, Segment
 from service.engine.stream import initial_stream
 from service.engine.work import Job, Outcome, Work
-from service.errors import ArtifactError, HetsynError
+from service.errors import ArtifactError, HetsynError, InputError
 from service.models.catalog import ModelCatalog
 from service.models.model import Model
 from service.wire.chunk import AudioChunk, ValuesChunk, spike_chunk
@@ -292,6 +292,24 @@ async def test_a_row_of_values_is_a_step_of_work(tmp_path: Path, gate: Gate) -> 
     assert batcher.waiting_work == 25 + 1
     gate.opened.set()
     await task
+    await batcher.close()
+
+
+@pytest.mark.parametrize("inline_s", [0.0, 1.0], ids=["thread", "loop"])
+async def test_values_that_a_cell_cannot_compute_are_the_chunk_s_fault(
+    tmp_path: Path, gate: Gate, inline_s: float
+) -> None:
+    """As an index outside an embedding, with which any client could fill the error log."""
+    write_artifact(tmp_path, takes="values")
+    model = ModelCatalog(tmp_path, load=gate.load).get()
+    batcher = Batcher(Engine(max_chunk_steps=100), BatchPolicy(), threads=1, inline_s=inline_s)
+    values = Work(initial_stream(model, "bank"), ValuesChunk(np.zeros((3, CHANNELS), np.float32)), end=False)
+    await batcher.run(model, "bank", values)
+    gate.failure = ArtifactError("the graph failed in ONNX Runtime (index 77 is out of bounds)")
+    with pytest.raises(InputError, match=r"cannot compute these values .*index 77.*: send values that it takes"):
+        await batcher.run(model, "bank", values)
+    with pytest.raises(ArtifactError):  # no client chooses the numbers of spikes
+        await batcher.run(model, "bank", work(model))
     await batcher.close()
 
 
