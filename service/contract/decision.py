@@ -63,7 +63,9 @@ def is_distribution(probabilities: Sequence[float]) -> bool:
     return total <= HIGHEST_PROBABILITY or max(probabilities) <= HIGHEST_PROBABILITY
 
 
-def is_possible_score(decision: Decision, score: Float32Array, score_low: Float32Array | None, step: int) -> bool:
+def is_possible_score(
+    decision: Decision, score: Float32Array, score_low: Float32Array | None, step: int, *, counts_spikes: bool = True
+) -> bool:
     """Whether a stream can have come to a score: what each step adds is bounded.
 
     Args:
@@ -71,13 +73,14 @@ def is_possible_score(decision: Decision, score: Float32Array, score_low: Float3
         score: [outputs], the manifest's ``decision.score``.
         score_low: [outputs], ``decision.score_low``; None where a score has one word.
         step: steps done since the stream's beginning.
+        counts_spikes: what ``spike_count`` adds up is 0 or 1. The output of somebody else's cell may be any number.
     """
     counted = max(0, step - decision.skip_steps)
     if score_low is not None and not (np.abs(score_low) <= ROUNDING * (1 + np.abs(score))).all():
         return False
     if decision.rule == "sum_softmax":
         return is_distribution((score / np.float32(counted)).tolist()) if counted else not score.any()
-    if decision.rule == "spike_count":
+    if decision.rule == "spike_count" and counts_spikes:
         return bool(score.min() >= 0 and score.max() <= counted * (1 + ROUNDING))
     return True
 

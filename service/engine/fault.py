@@ -39,7 +39,12 @@ def fault(model: Model, form: FormName, piece: Piece) -> HetsynError:
     if (
         is_bounded(row, SOUND_VALUE)
         and all(is_bounded(value, SOUND_VALUE) for value in before.encoder.values())
-        and is_possible_score(model.manifest.decision, *score_of_row(model, form, row), before.step)
+        and is_possible_score(
+            model.manifest.decision,
+            *score_of_row(model, form, row),
+            before.step,
+            counts_spikes=bool(model.manifest.hidden),
+        )
     ):
         return ArtifactError(
             f"model {model.name!r} version {model.version!r} gave numbers that are not finite, too large, no "

@@ -172,7 +172,9 @@ def check_stream(model: Model, form: FormName, row: NDArray[np.float32], stream:
     resampler, encoder = stream.resampler, model.manifest.encoder
     if stream.step != total_steps:
         raise StateMismatch(f"the session record's network has done {stream.step} steps, its session {total_steps}")
-    if not is_possible_score(model.manifest.decision, *score_of_row(model, form, row), stream.step):
+    if not is_possible_score(
+        model.manifest.decision, *score_of_row(model, form, row), stream.step, counts_spikes=bool(model.manifest.hidden)
+    ):
         raise StateMismatch("the session record's steps cannot have led to its score")
     if stream.kind != "audio":
         if resampler is not None or len(stream.pending):

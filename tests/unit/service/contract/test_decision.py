@@ -58,3 +58,10 @@ def test_a_score_that_stands_still_stays_possible() -> None:
     assert is_possible_score(decision, score, None, steps)
     assert is_distribution(class_probabilities(decision, score, steps).tolist())
     assert not is_distribution([0.0, 0.0])
+
+
+def test_what_a_cell_of_somebody_else_adds_up_may_be_any_number() -> None:
+    decision = Decision(rule="spike_count", skip_steps=0, tail_steps=0)
+    score, low = np.array([-2, 50], np.float32), np.zeros(2, np.float32)
+    assert not is_possible_score(decision, score, low, 6)
+    assert is_possible_score(decision, score, low, 6, counts_spikes=False)
