@@ -26,13 +26,17 @@ pytest.importorskip("onnxscript", reason="constants are folded with onnxscript: 
 RATE_HZ, FRAME, CONTEXT, ALLOWED = 16_000, 512, 64, 1e-5
 
 
+if "HETSYN_SILERO_ONNX" not in os.environ and importlib.util.find_spec("silero_vad") is None:
+    pytest.skip("no silero-vad: pip install --no-deps silero-vad, or HETSYN_SILERO_ONNX=FILE", allow_module_level=True)
+
+
 def model_file() -> Path:
     """The file of the installed package, or of HETSYN_SILERO_ONNX."""
     if "HETSYN_SILERO_ONNX" in os.environ:
         return Path(os.environ["HETSYN_SILERO_ONNX"])
     package = importlib.util.find_spec("silero_vad")
-    if package is None or package.origin is None:
-        pytest.skip("no silero-vad: pip install --no-deps silero-vad, or HETSYN_SILERO_ONNX=FILE")
+    assert package is not None
+    assert package.origin is not None
     return Path(package.origin).parent / "data" / "silero_vad.onnx"
 
 
