@@ -14,8 +14,10 @@ HetsynError
 │   ├── SessionEnded       a chunk after the end
 │   ├── ModelMismatch      the session runs on another model
 │   ├── StateBroken        its state or its counts are out of range, so no chunk can go on from them
-│   └── SessionExists      a session of this id exists; nothing was imported
+│   ├── SessionExists      a session of this id exists; nothing was imported
+│   └── SessionTaken       another connection streams the session now
 ├── SessionGone            the session has expired, or the store has lost it
+├── StreamIdle             the client of a stream has been silent for too long
 ├── StateError             a session record cannot be used; its stored record, if any, is unchanged
 │   ├── StateForeign       not a session record
 │   ├── StateFormat        of an older or a newer format
@@ -101,6 +103,14 @@ class StateBroken(SessionError):
 
 
 class SessionExists(SessionError):
+    pass
+
+
+class SessionTaken(SessionError):
+    pass
+
+
+class StreamIdle(HetsynError):
     pass
 
 

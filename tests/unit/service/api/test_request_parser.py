@@ -20,7 +20,11 @@ class Requests:
 
     def __init__(self) -> None:
         self.parser = RequestParser(self)
+        self.takes = False
         self.complete: list[tuple[bytes, bytes, list[tuple[bytes, bytes]], bytes]] = []
+
+    def takes_offer(self, rest: bytes) -> bool:
+        return self.takes and not rest
 
     def on_message_begin(self) -> None:
         self.url, self.headers, self.body = b"", list[tuple[bytes, bytes]](), b""

@@ -1,0 +1,95 @@
+"""Which requests take their connection for a WebSocket (RFC 6455, section 4.2.1).
+
+Only a complete and valid opening handshake for ``/stream`` does. Any other offer of another protocol is ignored, as RFC
+9110 allows, and its request is answered as HTTP.
+"""
+
+from __future__ import annotations
+
+import binascii
+from base64 import b64decode
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from service.api import refusals
+from service.api.refusals import SPECIAL, Field
+
+PATH = "/stream"
+VERSION = b"13"
+BODY = frozenset((b"content-length", b"transfer-encoding", b"expect", b"trailer", b"te"))
+
+
+class Handshake(NamedTuple):
+    """An opening handshake.
+
+    Attributes:
+        key: ``Sec-WebSocket-Key``.
+        query: of the URL.
+        protocols: subprotocols that the client offers.
+        origin: of the page whose script opens the connection; empty where there is none.
+        host: to which the client has connected.
+        request_id: ``X-Request-ID``; None where there is none.
+    """
+
+    key: str
+    query: bytes
+    protocols: tuple[str, ...]
+    origin: str
+    host: str
+    request_id: bytes | None
+
+
+def handshake(method: bytes, version: str, url: bytes, headers: Sequence[Field]) -> Handshake | None:
+    """The opening handshake that a request is; None if it is none.
+
+    Args:
+        method: of the request.
+        version: of HTTP, as the parser has it.
+        url: of the request.
+        headers: all of them, with names in lower case.
+    """
+    path, _, query = url.partition(b"?")
+    if method != b"GET" or version != "1.1" or path != PATH.encode() or b"#" in url:
+        return None
+    length = len(url) + sum(len(name) + len(value) + len(": \r\n") for name, value in headers)
+    special = [field for field in headers if field[0] in SPECIAL]
+    if any(name in BODY for name, _ in headers) or refusals.of_head(version, url, headers, special, length):
+        return None
+    if [token.lower() for token in _tokens(headers, b"upgrade")] != ["websocket"]:
+        return None
+    if "upgrade" not in (token.lower() for token in _tokens(headers, b"connection")):
+        return None
+    key, versions = _values(headers, b"sec-websocket-key"), _values(headers, b"sec-websocket-version")
+    if versions != [VERSION] or len(key) != 1 or not _is_key(key[0]):
+        return None
+    origins, hosts = _values(headers, b"origin"), _values(headers, b"host")
+    if len(origins) > 1:
+        return None
+    return Handshake(
+        key[0].decode(),
+        query,
+        tuple(_tokens(headers, b"sec-websocket-protocol")),
+        origins[0].decode("latin-1") if origins else "",
+        hosts[0].decode("latin-1"),
+        next(iter(_values(headers, b"x-request-id")), None),
+    )
+
+
+def _is_key(text: bytes) -> bool:
+    try:
+        return len(text) == 24 and len(b64decode(text, validate=True)) == 16
+    except binascii.Error:
+        return False
+
+
+def _values(headers: Sequence[Field], of: bytes) -> list[bytes]:
+    return [value.strip() for name, value in headers if name == of]
+
+
+def _tokens(headers: Sequence[Field], of: bytes) -> list[str]:
+    return [
+        token
+        for value in _values(headers, of)
+        for part in value.decode("latin-1").split(",")
+        if (token := part.strip())
+    ]
