@@ -27,8 +27,9 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidSta
 from websockets.sync.client import ClientConnection, connect
 from websockets.typing import Subprotocol
 
-from hetsyn_client.bodies import EVENTS_TYPE, Body, Matrix, events_body, values_body
+from hetsyn_client.bodies import Body, Matrix, events_body, values_body
 from hetsyn_client.errors import InputError, ServiceProblem, ServiceUnreachable
+from hetsyn_client.events import MEDIA_TYPE as EVENTS_TYPE
 from hetsyn_client.transport import Transport
 
 Frame = dict[str, Any]

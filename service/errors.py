@@ -7,6 +7,7 @@ HetsynError
 │   ├── TooLarge           its body or its chunk is longer than the server takes
 │   └── TooSlow            its body did not come in time
 ├── UnsupportedInput       a content type or an input kind that the server or the model does not take
+├── OriginRefused          a page of another origin opens a stream
 ├── NotFound               no such model, version or session
 ├── SessionError           the session cannot take this chunk; it is unchanged
 │   ├── OutOfOrder         another chunk number is expected
@@ -71,6 +72,10 @@ class TooSlow(InputError):
 
 
 class UnsupportedInput(HetsynError):
+    pass
+
+
+class OriginRefused(HetsynError):
     pass
 
 

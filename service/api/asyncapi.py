@@ -10,7 +10,7 @@ from fastapi.responses import JSONResponse
 from pydantic import TypeAdapter
 
 from service.api import problems
-from service.api.upgrade import PATH
+from service.api.handshakes import PATH
 from service.live.frames import CLIENT_FRAMES, SERVER_FRAMES, SUBPROTOCOL
 from service.live.protocol import MOST_TEXT_BYTES
 from service.live.query import ENCODINGS

@@ -9,7 +9,6 @@ two parsers could read differently (RFC 9112, section 11.2).
 from __future__ import annotations
 
 import asyncio
-import socket
 from math import inf
 from typing import Any
 
@@ -24,20 +23,16 @@ from service.admission.presence import SCOPE_KEY, Presence
 from service.admission.unread import Unread
 from service.api import refusals
 from service.api.flow import Flow
-from service.api.held import SEND_BUFFER_BYTES, UNREAD_S, Held, forget_unsent
+from service.api.handshakes import handshake
+from service.api.held import SEND_BUFFER_BYTES, UNREAD_S, Held, bound_unsent, forget_unsent
 from service.api.refusals import MOST_FIELDS, MOST_HEADER_BYTES, MOST_URL_BYTES, SPECIAL
 from service.api.request_parser import RequestParser, Taken
 from service.api.response_writer import ResponseWriter
 from service.api.stream_connection import StreamConnection
 from service.api.streams import Streams
-from service.api.upgrade import handshake
 from service.observe.counters import Counters
 from service.settings import Limits
 
-# A client that has closed its connection looks like one that sends no more and waits for its response. Only bytes that
-# are sent to it tell them apart, so the server sends an interim response, which a client may discard
-# (RFC 9110, section 15.2.1). If the client has gone, its system answers with a reset, and the next one fails.
-PROBE = b"HTTP/1.1 100 Continue\r\n\r\n"
 FIRST_PROBE_S = 0.05  # most responses are sent earlier
 MOST_PROBE_S = 1.0  # between two; the time doubles each time, from the time of a reset
 RESET_S = 0.02
@@ -174,8 +169,7 @@ class Connection(HttpToolsProtocol):
         self.flow = Flow(transport, self.pipeline)
         self._writer = ResponseWriter(transport, self.loop)
         transport.set_write_buffer_limits(HIGH_WATER_BYTES)
-        if (connected := transport.get_extra_info("socket")) is not None:
-            connected.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+        bound_unsent(transport)
         if self._connections.shares.enter(self, client_of(self.client)):
             self._expect_headers()
         else:
@@ -223,7 +217,7 @@ class Connection(HttpToolsProtocol):
             return
         unanswered = self._unanswered()
         if unanswered is cycle and not cycle.response_started and not self.transport.get_write_buffer_size():
-            self._writer.write(PROBE)
+            self._writer.write(refusals.PROBE)
         self._probe_due = self.loop.call_later(pause_s, self._probe, unanswered, min(2 * pause_s, MOST_PROBE_S))
 
     def data_received(self, data: bytes) -> None:

@@ -14,7 +14,8 @@ from websockets.exceptions import PayloadTooBig
 from websockets.frames import Close, Frame, Opcode
 from websockets.protocol import Protocol, Side
 
-from service.live.protocol import MOST_TEXT_BYTES, Refusal
+from service.live.protocol import MOST_TEXT_BYTES
+from service.live.refusal import Refusal
 
 MOST_FRAGMENTS = 1_024  # of a message
 GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455, section 1.3

@@ -18,6 +18,12 @@ UNREAD_S = 2.0  # a client that has not read for as long may be displaced
 SEND_BUFFER_BYTES = 128 * 1024  # of which Linux makes twice as many
 
 
+def bound_unsent(transport: asyncio.Transport) -> None:
+    """Bound what the system keeps for the client."""
+    if (connected := transport.get_extra_info("socket")) is not None:
+        connected.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+
+
 def forget_unsent(transport: asyncio.Transport) -> None:
     """Let the system forget what it has for the client once the connection is aborted."""
     if (connected := transport.get_extra_info("socket")) is not None:

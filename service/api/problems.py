@@ -22,7 +22,7 @@ from starlette.types import Scope
 
 from service import errors
 from service.admission.body import ClientDisconnect
-from service.live.protocol import RESTART, Refusal
+from service.live.refusal import RESTART, Refusal
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -48,6 +48,7 @@ PROBLEMS: Mapping[type[errors.HetsynError], Problem] = {
     errors.TooLarge: Problem(413, "too-large", "The input is too large"),
     errors.TooSlow: Problem(408, "too-slow", "The input came too slowly"),
     errors.UnsupportedInput: Problem(415, "unsupported-input", "This kind of input is not accepted"),
+    errors.OriginRefused: Problem(403, "foreign-origin", "A page of another origin"),
     errors.NotFound: Problem(404, "not-found", "Not found"),
     errors.OutOfOrder: Problem(409, "out-of-order", "Another chunk is expected"),
     errors.ConflictingChunk: Problem(409, "conflicting-chunk", "The chunk number was used for other content"),

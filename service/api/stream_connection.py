@@ -10,32 +10,29 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from math import inf
 from typing import TYPE_CHECKING
-from urllib.parse import parse_qsl, urlsplit
 
 from fastapi import Response
 from pydantic_core import to_json
 from uvicorn.server import ServerState
 
-from service.admission.uploads import FREE_BYTES, Upload
-from service.api import problems, refusals
-from service.api.frames import PING, POLICY, FrameReader, Message, accept_key, close_frame, text_frame
+from service.admission.uploads import FREE_BYTES
+from service.api import handshakes, problems
+from service.api.frames import PING, POLICY, FrameReader, Message, close_frame, text_frame
+from service.api.handshakes import Handshake
 from service.api.held import Held
-from service.api.upgrade import Handshake
+from service.api.large_message import LargeMessage
 from service.errors import (
     HetsynError,
-    InputError,
     Overloaded,
     SessionTaken,
     ShuttingDown,
     StreamIdle,
     TooSlow,
-    UnsupportedInput,
 )
-from service.live.frames import SUBPROTOCOL
-from service.live.protocol import Action, Close, LiveStream, Refusal, Send, Work
-from service.live.query import StreamQuery, parse_stream_query
+from service.live.protocol import Action, Close, LiveStream, Send, Work
+from service.live.query import StreamQuery
+from service.live.refusal import Refusal
 
 if TYPE_CHECKING:
     from service.api.connection import Connections
@@ -45,13 +42,7 @@ CLOSING_S = 2.0  # the client has as long to answer a close frame
 SLICE_BYTES = 4 * 1024  # read at a time, so that small frames do not stop the event loop
 SLICES_A_ROUND = 16
 FRAMES_A_ROUND = 256
-MOST_PARAMETERS = 32
 MOST_CONTROLS = 1_024  # frames that are no chunks, between two pings
-
-# browsers let any page open a WebSocket to any host, and send the page's origin along
-FOREIGN = problems.problem(
-    403, "http", "Forbidden", "a page of another origin may not open a stream: serve the page from this host and port"
-)
 
 
 class StreamConnection(Held, asyncio.Protocol):
@@ -85,11 +76,8 @@ class StreamConnection(Held, asyncio.Protocol):
         self._is_over = False  # our close frame is sent: nothing is sent any more
         self._is_scheduled = False
         self._task: asyncio.Task[None] | None = None
-        self._upload: Upload | None = None
-        self._receiving: asyncio.Task[None] | None = None
-        self._complete = asyncio.Event()
+        self._large = LargeMessage(self._streams.uploads, client, self._fail)
         self._drained = asyncio.Event()
-        self._partial_s = inf  # since when a message is incomplete
         self._heard_s = self.loop.time()
         self._pinged_s = self._heard_s
         self._controls = 0  # frames that carried no chunk, at the last ping
@@ -160,10 +148,7 @@ class StreamConnection(Held, asyncio.Protocol):
 
     def _leave(self) -> None:
         """Stop working for the client."""
-        if self._upload is not None:
-            self._streams.uploads.give_back(self._upload)
-        if self._receiving is not None:
-            self._receiving.cancel()
+        self._large.end()
         if self._query is not None:
             self._streams.leave(self._query.session, self)
         if self._task is not None and self._task is not asyncio.current_task():
@@ -171,11 +156,8 @@ class StreamConnection(Held, asyncio.Protocol):
         self._drained.set()
 
     async def _open(self) -> None:
-        if (origin := self._handshake.origin) and urlsplit(origin).netloc.lower() != self._handshake.host.lower():
-            self._answer(FOREIGN)
-            return
         try:
-            query = self._checked_query()
+            query = handshakes.query_of(self._handshake)
             opening = await self._streams.open(query, self, self.client)
         except HetsynError as error:
             self._streams.counters.refused(error)
@@ -192,32 +174,10 @@ class StreamConnection(Held, asyncio.Protocol):
             return
         self._task = None
         self._live = LiveStream(opening, interim=query.interim)
-        self._accept()
+        self.transport.write(handshakes.acceptance(self._handshake, self._headers))
         self._act(self._live.begin() + (self._live.drain() if self._drains else []))
         self._ticking = self.loop.call_later(self._tick_s, self._tick)
         self._read_on()
-
-    def _checked_query(self) -> StreamQuery:
-        shake = self._handshake
-        if shake.protocols and SUBPROTOCOL not in shake.protocols:
-            raise UnsupportedInput(f"no subprotocol of these is spoken: offer {SUBPROTOCOL}, or none")
-        if shake.query.count(b"&") >= MOST_PARAMETERS:
-            raise InputError(f"the query has more than {MOST_PARAMETERS} parameters: send each once")
-        return parse_stream_query(parse_qsl(shake.query.decode("latin-1"), keep_blank_values=True))
-
-    def _accept(self) -> None:
-        shake = self._handshake
-        fields = [
-            (b"upgrade", b"websocket"),
-            (b"connection", b"Upgrade"),
-            (b"sec-websocket-accept", accept_key(shake.key).encode()),
-        ]
-        if SUBPROTOCOL in shake.protocols:
-            fields.append((b"sec-websocket-protocol", SUBPROTOCOL.encode()))
-        if shake.request_id is not None:
-            fields.append((b"x-request-id", shake.request_id))
-        lines = [b"%b: %b" % field for field in (*self._headers, *fields)]
-        self.transport.write(b"\r\n".join((b"HTTP/1.1 101 Switching Protocols", *lines, b"", b"")))
 
     def _answer(self, response: Response) -> None:
         """Refuse the handshake."""
@@ -225,17 +185,14 @@ class StreamConnection(Held, asyncio.Protocol):
         if self.transport.is_closing():
             return
         self._is_over = True
-        response.headers["Connection"] = "close"
-        if self._handshake.request_id is not None:
-            response.headers["X-Request-ID"] = self._handshake.request_id.decode("latin-1")
-        self.transport.write(refusals.to_bytes(response, self._headers))
+        self.transport.write(handshakes.refusal(self._handshake, response, self._headers))
         self.transport.close()
 
     def _pump(self) -> None:
         """Read what has come, as far as the stream takes it."""
         live, reader = self._live, self._reader
         if self._is_over:
-            self._backlog.clear()  # but for the client's close frame, which ``_discard`` looks for
+            self._backlog.clear()
             return
         if live is None:
             return
@@ -259,7 +216,8 @@ class StreamConnection(Held, asyncio.Protocol):
 
     def _look_at_reader(self, is_complete: bool) -> None:
         reader = self._reader
-        if answer := reader.take_answer():
+        answer = reader.take_answer()
+        if answer and not self.transport.is_closing():
             self.transport.write(answer)
         if reader.violation is not None:
             self._refuse(reader.violation)
@@ -273,7 +231,7 @@ class StreamConnection(Held, asyncio.Protocol):
             detail = f"more than {MOST_CONTROLS} frames came that are no chunks: a ping every {PING_S:g} s is enough"
             self._refuse(Refusal("bad-frame", 400, detail, code=POLICY))
         else:
-            self._count_partial(reader.partial_bytes, is_complete)
+            self._large.count(reader.partial_bytes, is_complete)
 
     def _deliver(self, live: LiveStream, message: Message) -> None:
         self._act(live.chunk(message.content) if message.text is None else live.text(message.text))
@@ -320,24 +278,16 @@ class StreamConnection(Held, asyncio.Protocol):
         assert self._live is not None
         while work is not None:
             actions = await self._done(work, self._live)
-            self._forget_upload()
+            if self._live.held_bytes < FREE_BYTES and not self._messages:
+                self._large.applied()
             work = self._act(actions)
             if self._drains and self.is_write_paused:
                 self.reset()
-            if self.is_write_paused:
-                await self.writable.wait()
             if work is None:
                 self._task = None  # so that the next message begins its work
+            elif self.is_write_paused:
+                await self.writable.wait()
             self._pump()
-
-    def _forget_upload(self) -> None:
-        """Count the bytes of a large message no longer, once it is applied."""
-        live, upload = self._live, self._upload
-        if upload is None or not self._complete.is_set() or self._messages:
-            return
-        if live is not None and live.held_bytes < FREE_BYTES:
-            self._streams.uploads.give_back(upload)
-            self._upload = None
 
     async def _done(self, work: Work, live: LiveStream) -> list[Action]:
         """The actions after a work."""
@@ -375,47 +325,12 @@ class StreamConnection(Held, asyncio.Protocol):
         self._leave()
         self._messages.clear()
         self._backlog.clear()
+        if self.transport.is_closing():
+            return
         if self.transport.can_write_eof():
             self.transport.write_eof()
         self.transport.resume_reading()
         self.loop.call_later(CLOSING_S, self.transport.abort)
-
-    def _count_partial(self, count: int, is_complete: bool) -> None:
-        """Count the bytes of a large message that is not complete among those of all bodies.
-
-        Args:
-            count: of them.
-            is_complete: messages were completed.
-        """
-        if is_complete:
-            self._complete.set()
-        if not count:
-            self._partial_s = inf
-        elif is_complete or self._partial_s == inf:
-            self._partial_s = self.loop.time()
-        if count <= FREE_BYTES:
-            return
-        if self._upload is None:
-            self._complete.clear()
-            self._upload = Upload(self._streams.uploads, self.client)
-            self._receiving = self.loop.create_task(self._receive(self._upload))
-        try:
-            self._streams.uploads.take(self._upload, count - self._upload.bytes)
-        except HetsynError as error:
-            self._fail(error)
-
-    async def _receive(self, upload: Upload) -> None:
-        """The time of a large message."""
-        uploads = self._streams.uploads
-        try:
-            async with uploads.begin(upload):
-                await self._complete.wait()
-        except TimeoutError:
-            self._fail(uploads.late(upload))
-        finally:
-            uploads.end(upload)
-            if not self._complete.is_set():
-                uploads.give_back(upload)
 
     def _tick(self) -> None:
         """Look at the client from time to time: whether it is there, and whether its message is complete."""
@@ -429,7 +344,7 @@ class StreamConnection(Held, asyncio.Protocol):
         if now_s - self._heard_s >= limits.idle_timeout_s:
             self.count_end("idle")
             self._fail(StreamIdle(f"the client was silent for {limits.idle_timeout_s:g} s: open the stream again"))
-        elif now_s - self._partial_s >= limits.body_timeout_s:
+        elif now_s - self._large.since_s >= limits.body_timeout_s:
             self._fail(TooSlow(f"the frame was not complete after {limits.body_timeout_s:g} s: send it faster"))
         elif now_s - self._pinged_s >= PING_S:
             self._pinged_s, self._controls = now_s, self._reader.controls

@@ -1,4 +1,4 @@
-"""Which requests take their connection for a WebSocket (RFC 6455, section 4.2.1).
+"""Opening handshakes of WebSockets: which requests are one, and the answers (RFC 6455, section 4.2).
 
 Only a complete and valid opening handshake for ``/stream`` does. Any other offer of another protocol is ignored, as RFC
 9110 allows, and its request is answered as HTTP.
@@ -8,14 +8,22 @@ from __future__ import annotations
 
 import binascii
 from base64 import b64decode
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
+from urllib.parse import parse_qsl, urlsplit
+
+from fastapi import Response
 
 from service.api import refusals
+from service.api.frames import accept_key
 from service.api.refusals import SPECIAL, Field
+from service.errors import InputError, OriginRefused, UnsupportedInput
+from service.live.frames import SUBPROTOCOL
+from service.live.query import StreamQuery, parse_stream_query
 
 PATH = "/stream"
 VERSION = b"13"
+MOST_PARAMETERS = 32  # of the query
 BODY = frozenset((b"content-length", b"transfer-encoding", b"expect", b"trailer", b"te"))
 
 
@@ -73,6 +81,57 @@ def handshake(method: bytes, version: str, url: bytes, headers: Sequence[Field])
         hosts[0].decode("latin-1"),
         next(iter(_values(headers, b"x-request-id")), None),
     )
+
+
+def query_of(shake: Handshake) -> StreamQuery:
+    """What the client asks for.
+
+    Raises:
+        OriginRefused: browsers let any page open a WebSocket to any host, and this is a page of another origin.
+        InputError, UnsupportedInput: the query or the subprotocols cannot be used.
+    """
+    if shake.origin and urlsplit(shake.origin).netloc.lower() != shake.host.lower():
+        raise OriginRefused("a page of another origin may not open a stream: serve the page from this host and port")
+    if shake.protocols and SUBPROTOCOL not in shake.protocols:
+        raise UnsupportedInput(f"none of the offered subprotocols is spoken: offer {SUBPROTOCOL}, or none")
+    if shake.query.count(b"&") >= MOST_PARAMETERS:
+        raise InputError(f"the query has more than {MOST_PARAMETERS} parameters: send each once")
+    return parse_stream_query(parse_qsl(shake.query.decode("latin-1"), keep_blank_values=True))
+
+
+def acceptance(shake: Handshake, headers: Iterable[Field]) -> bytes:
+    """The answer that makes the connection a WebSocket.
+
+    Args:
+        shake: that the client has sent.
+        headers: further ones.
+    """
+    fields = [
+        *headers,
+        (b"upgrade", b"websocket"),
+        (b"connection", b"Upgrade"),
+        (b"sec-websocket-accept", accept_key(shake.key).encode()),
+    ]
+    if SUBPROTOCOL in shake.protocols:
+        fields.append((b"sec-websocket-protocol", SUBPROTOCOL.encode()))
+    if shake.request_id is not None:
+        fields.append((b"x-request-id", shake.request_id))
+    lines = [b"%b: %b" % field for field in fields]
+    return b"\r\n".join((b"HTTP/1.1 101 Switching Protocols", *lines, b"", b""))
+
+
+def refusal(shake: Handshake, response: Response, headers: Iterable[Field]) -> bytes:
+    """The answer that ends the connection.
+
+    Args:
+        shake: that the client has sent.
+        response: a problem.
+        headers: further ones.
+    """
+    response.headers["Connection"] = "close"
+    if shake.request_id is not None:
+        response.headers["X-Request-ID"] = shake.request_id.decode("latin-1")
+    return refusals.to_bytes(response, headers)
 
 
 def _is_key(text: bytes) -> bool:
