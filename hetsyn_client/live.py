@@ -17,6 +17,7 @@ import secrets
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import ExitStack, suppress
 from types import TracebackType
 from typing import Any, Literal
 from urllib.parse import urlencode
@@ -90,6 +91,7 @@ class LiveStream:
         self._repeats = repeats
         self._sleep = sleep
         self._connection: ClientConnection | None = None
+        self._closing = ExitStack()
         self._unacknowledged: deque[tuple[int, bytes]] = deque()
         self._next_seq: int | None = None
         self._failures = 0
@@ -106,9 +108,8 @@ class LiveStream:
 
     def close(self) -> None:
         """Close the connection. The session stays on the server until it expires."""
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+        self._connection = None
+        self._closing.close()
 
     def send(self, samples: NDArray[np.int16]) -> list[Frame]:
         """Send 16-bit samples [n], one channel.
@@ -170,9 +171,7 @@ class LiveStream:
                     return final
                 try:
                     self._reopen(error)
-                except ServiceProblem as problem:
-                    if problem.status != 409:
-                        raise
+                except _HasEnded:
                     return self._ended()  # only the answer was lost
 
     def _ended(self) -> Frame:
@@ -265,10 +264,16 @@ class LiveStream:
             ConnectionClosed, OSError, TimeoutError: no connection.
         """
         try:
-            connection = connect(
-                self._url, subprotocols=[SUBPROTOCOL], compression=None, open_timeout=self._timeout_s,
-                close_timeout=1.0, max_size=None, proxy=None,
-            )  # fmt: skip
+            opening = connect(
+                self._url,
+                subprotocols=[SUBPROTOCOL],
+                compression=None,
+                open_timeout=self._timeout_s,
+                close_timeout=1.0,
+                max_size=None,
+                proxy=None,
+            )
+            connection = self._closing.enter_context(opening)
         except InvalidStatus as error:
             response = error.response
             if response.status_code in (502, 503, 504):
@@ -295,10 +300,11 @@ class LiveStream:
 
     def _reopen(self, error: Exception) -> None:
         """Open the stream again after a pause."""
+        with suppress(ConnectionClosed, OSError, TimeoutError):
+            while self._connection is not None:
+                self._frame(0)  # raises what the server said before it closed the connection
         while True:
             self.close()
-            if isinstance(error, ConnectionClosed) and error.rcvd is not None and 4000 <= error.rcvd.code < 5000:
-                raise ServiceProblem(error.rcvd.code - 4000, error.rcvd.reason, None, None) from error
             self._failures += 1
             if self._failures > self._repeats:
                 raise ServiceUnreachable(f"the stream broke {self._failures} times in a row: {error}") from error
@@ -311,9 +317,14 @@ class LiveStream:
                 return
 
 
+class _HasEnded(ServiceProblem):
+    """The session has ended."""
+
+
 def _problem(status: int, body: bytes) -> ServiceProblem:
     try:
         content = json.loads(body)
-        return ServiceProblem(status, str(content["detail"]), content.get("expected_seq"), None)
+        kind = _HasEnded if str(content["type"]).endswith(":session-ended") else ServiceProblem
+        return kind(status, str(content["detail"]), content.get("expected_seq"), None)
     except (ValueError, KeyError, TypeError):
         return ServiceProblem(status, body[:200].decode("latin-1"), None, None)

@@ -61,6 +61,7 @@ def document() -> dict[str, Any]:
             "description": f"One session on one WebSocket, subprotocol {SUBPROTOCOL}. "
             f"Text frames of a client have {MOST_TEXT_BYTES} bytes at most. POST /infer and the rest: /openapi.json.",
         },
+        "servers": {"here": {"host": "localhost:8000", "protocol": "ws", "description": "hetsyn serve, by default"}},
         "defaultContentType": "application/json",
         "channels": {
             "stream": {

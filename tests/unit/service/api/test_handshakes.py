@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from service.api.handshakes import Handshake, handshake, query_of
@@ -69,7 +71,7 @@ def test_anything_else_stays_http(method: bytes, version: str, url: bytes, heade
         ({"query": b"a=1" + b"&a=1" * 32}, InputError, "more than 32 parameters"),
     ],
 )
-def test_a_valid_one_may_be_refused(change: dict[str, object], kind: type[HetsynError], sentence: str) -> None:
+def test_a_valid_one_may_be_refused(change: dict[str, Any], kind: type[HetsynError], sentence: str) -> None:
     shake = Handshake(KEY, b"encoding=events", (), "", "x", None)._replace(**change)
     with pytest.raises(kind, match=sentence):
         query_of(shake)

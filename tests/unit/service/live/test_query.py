@@ -22,7 +22,7 @@ def test_a_frame_becomes_the_chunk_that_infer_makes_of_it() -> None:
     samples = np.array([1, -2, 300], np.int16)
     request = query.request(samples.astype("<i2").tobytes(), 7)
     assert (request.envelope.session, request.envelope.model, request.envelope.seq) == ("a", "m", 7)
-    assert request.digest == digest(AudioChunk(samples.astype(np.float32) / 32768, 8000), False)
+    assert request.digest == digest(AudioChunk(samples.astype(np.float32) / np.float32(32768), 8000), False)
     assert query.end(8).envelope.end
     assert query.interim
 
