@@ -15,6 +15,7 @@ from service.admission.permits import Admission
 from service.admission.uploads import Uploads
 from service.api.application import Application, create_application
 from service.api.connection import Connections
+from service.api.streams import Streams
 from service.batching.batcher import Batcher
 from service.batching.policy import BatchPolicy
 from service.carried.keys import CarryKeys
@@ -194,15 +195,17 @@ def build_server(
     )
     if not catalog.names:
         reloader.load()
+    registry = SessionRegistry(sessions, advance, counters)
+    streams = Streams(registry, admission, uploads, counters, limits)
     return Server(
         settings=settings,
         catalog=catalog,
         counters=counters,
         admission=admission,
         uploads=uploads,
-        connections=Connections(limits, counters),
+        connections=Connections(limits, counters, streams),
         batcher=batcher,
-        registry=SessionRegistry(sessions, advance, counters),
+        registry=registry,
         transfer=SessionTransfer(sessions, catalog, packing, counters),
         carried=CarriedSessions(tokens, advance, counters, wall),
         reloader=reloader,

@@ -7,6 +7,7 @@ HetsynError
 │   ├── TooLarge           its body or its chunk is longer than the server takes
 │   └── TooSlow            its body did not come in time
 ├── UnsupportedInput       a content type or an input kind that the server or the model does not take
+├── OriginRefused          a page of another origin opens a stream
 ├── NotFound               no such model, version or session
 ├── SessionError           the session cannot take this chunk; it is unchanged
 │   ├── OutOfOrder         another chunk number is expected
@@ -14,8 +15,10 @@ HetsynError
 │   ├── SessionEnded       a chunk after the end
 │   ├── ModelMismatch      the session runs on another model
 │   ├── StateBroken        its state or its counts are out of range, so no chunk can go on from them
-│   └── SessionExists      a session of this id exists; nothing was imported
+│   ├── SessionExists      a session of this id exists; nothing was imported
+│   └── SessionTaken       another connection streams the session now
 ├── SessionGone            the session has expired, or the store has lost it
+├── StreamIdle             the client of a stream has been silent for too long
 ├── StateError             a session record cannot be used; its stored record, if any, is unchanged
 │   ├── StateForeign       not a session record
 │   ├── StateFormat        of an older or a newer format
@@ -72,6 +75,10 @@ class UnsupportedInput(HetsynError):
     pass
 
 
+class OriginRefused(HetsynError):
+    pass
+
+
 class SessionError(HetsynError):
     pass
 
@@ -101,6 +108,14 @@ class StateBroken(SessionError):
 
 
 class SessionExists(SessionError):
+    pass
+
+
+class SessionTaken(SessionError):
+    pass
+
+
+class StreamIdle(HetsynError):
     pass
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Awaitable, Callable
 from math import inf
 
 from service.admission.uploads import Uploads
@@ -20,6 +21,9 @@ class Admission:
         client_share: share of the permits that one client may take, above 0, up to 1.
         queue_timeout_s: time within which the work for a request has to begin.
         clock: seconds, for that time.
+
+    Attributes:
+        before_stop: finishes what has come already and gets permits later, before no more are given.
     """
 
     def __init__(
@@ -41,6 +45,7 @@ class Admission:
         self._idle.set()
         self._admits = True
         self._is_ready = True
+        self.before_stop: Callable[[], Awaitable[None]] | None = None
 
     @property
     def in_flight(self) -> int:
@@ -113,6 +118,8 @@ class Admission:
         self._is_ready = False
         self._uploads.end_soon()
         await self._uploads.finish()  # those that arrive in time still get a permit
+        if self.before_stop is not None:
+            await self.before_stop()
         self._admits = False
         await self._idle.wait()
 

@@ -12,7 +12,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.admission.permits import Admission
 from service.admission.uploads import Uploads
-from service.api import docs, health, infer_openapi, metrics, models, problems, sessions
+from service.api import asyncapi, docs, health, infer_openapi, metrics, models, problems, sessions
 from service.api.connection import Connections
 from service.api.infer import PATH as INFER_PATH
 from service.api.infer import InferEndpoint
@@ -126,6 +126,7 @@ def create_application(
     rest.include_router(health.router(registry, admission))
     rest.include_router(metrics.router(counters, registry, admission, uploads, connections, batcher, catalog, operator))
     docs.install(rest)
+    asyncapi.install(rest)
     rest.openapi = lambda: _document(rest)  # type: ignore[method-assign]  # as FastAPI documents it
     app = Application(infer, rest)
     app.add_middleware(RequestIdEcho)

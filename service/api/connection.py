@@ -9,8 +9,6 @@ two parsers could read differently (RFC 9112, section 11.2).
 from __future__ import annotations
 
 import asyncio
-import socket
-import struct
 from math import inf
 from typing import Any
 
@@ -25,25 +23,22 @@ from service.admission.presence import SCOPE_KEY, Presence
 from service.admission.unread import Unread
 from service.api import refusals
 from service.api.flow import Flow
+from service.api.handshakes import handshake
+from service.api.held import SEND_BUFFER_BYTES, UNREAD_S, Held, bound_unsent, forget_unsent
 from service.api.refusals import MOST_FIELDS, MOST_HEADER_BYTES, MOST_URL_BYTES, SPECIAL
-from service.api.request_parser import RequestParser
+from service.api.request_parser import RequestParser, Taken
 from service.api.response_writer import ResponseWriter
+from service.api.stream_connection import StreamConnection
+from service.api.streams import Streams
 from service.observe.counters import Counters
 from service.settings import Limits
 
-# A client that has closed its connection looks like one that sends no more and waits for its response. Only bytes that
-# are sent to it tell them apart, so the server sends an interim response, which a client may discard
-# (RFC 9110, section 15.2.1). If the client has gone, its system answers with a reset, and the next one fails.
-PROBE = b"HTTP/1.1 100 Continue\r\n\r\n"
 FIRST_PROBE_S = 0.05  # most responses are sent earlier
 MOST_PROBE_S = 1.0  # between two; the time doubles each time, from the time of a reset
 RESET_S = 0.02
 
 MOST_PIPELINED = 128  # requests of a connection that wait for the response to the one before
 MOST_PIPELINED_FIELDS = 16 * MOST_PIPELINED  # headers of all of them; one of four bytes takes 120 bytes of memory
-UNREAD_S = 2.0  # a client that has not read for as long may be displaced
-# A client that does not read makes the system keep up to 4 MB for it. So much is enough for 10 MB/s over 20 ms.
-SEND_BUFFER_BYTES = 128 * 1024  # of which Linux makes twice as many
 HIGH_WATER_BYTES = 16 * 1024  # more that the system does not take yet counts as unread
 
 
@@ -57,19 +52,23 @@ class Connections:
     Args:
         limits: of connections.
         counters: count the connections that the server ends, by reason.
+        streams: of those that become WebSockets.
     """
 
-    def __init__(self, limits: Limits, counters: Counters) -> None:
+    def __init__(self, limits: Limits, counters: Counters, streams: Streams) -> None:
         self.limits = limits
         self.counters = counters
-        self.shares: FairShare[Connection] = FairShare(
+        self.streams = streams
+        self.shares: FairShare[Connection | Held] = FairShare(
             limits.max_connections,
             limits.client_share,
-            Connection.may_go,
-            Connection.was_used,
+            lambda connection: connection.may_go(),
+            lambda connection: connection.was_used(),
             lambda connection: connection.end("displaced"),
         )
-        self.unread: Unread[Connection] = Unread(limits.max_unread_bytes, limits.client_share, Connection.reset)
+        self.unread: Unread[Connection | Held] = Unread(
+            limits.max_unread_bytes, limits.client_share, lambda connection: connection.reset()
+        )
 
     def protocol(
         self,
@@ -155,8 +154,7 @@ class Connection(HttpToolsProtocol):
 
     def reset(self) -> None:
         """End the connection of a client that does not read, and let the system forget what it has for the client."""
-        if (connected := self.transport.get_extra_info("socket")) is not None:
-            connected.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        forget_unsent(self.transport)
         self.end("unread")
 
     def _disconnect(self) -> None:
@@ -171,8 +169,7 @@ class Connection(HttpToolsProtocol):
         self.flow = Flow(transport, self.pipeline)
         self._writer = ResponseWriter(transport, self.loop)
         transport.set_write_buffer_limits(HIGH_WATER_BYTES)
-        if (connected := transport.get_extra_info("socket")) is not None:
-            connected.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+        bound_unsent(transport)
         if self._connections.shares.enter(self, client_of(self.client)):
             self._expect_headers()
         else:
@@ -220,7 +217,7 @@ class Connection(HttpToolsProtocol):
             return
         unanswered = self._unanswered()
         if unanswered is cycle and not cycle.response_started and not self.transport.get_write_buffer_size():
-            self._writer.write(PROBE)
+            self._writer.write(refusals.PROBE)
         self._probe_due = self.loop.call_later(pause_s, self._probe, unanswered, min(2 * pause_s, MOST_PROBE_S))
 
     def data_received(self, data: bytes) -> None:
@@ -231,6 +228,8 @@ class Connection(HttpToolsProtocol):
         was_between = self._is_between
         try:
             self.parser.feed_data(data)
+        except Taken:
+            return
         except HttpParserError as error:
             if not self._is_refused:
                 is_version = "Invalid HTTP version" in str(error)
@@ -264,6 +263,17 @@ class Connection(HttpToolsProtocol):
             self._writer.close()
         else:
             self.end(reason, refusal)
+
+    def takes_offer(self, rest: bytes) -> bool:
+        """Whether the request opens a WebSocket, which has the connection from now on."""
+        shake = handshake(self.parser.get_method(), self.parser.get_http_version(), self.url, self.headers)
+        if shake is None or rest or not self.waits():
+            return False
+        self._cancel_headers_due()
+        self._connections.shares.leave(self)
+        self.connections.discard(self)
+        StreamConnection(self._connections, self.server_state, self.transport, shake, client_of(self.client)).begin()
+        return True
 
     def _has_begun(self) -> bool:
         """Whether a part of a request has come, but not all of its headers."""

@@ -22,6 +22,7 @@ from starlette.types import Scope
 
 from service import errors
 from service.admission.body import ClientDisconnect
+from service.live.refusal import RESTART, Refusal
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -47,6 +48,7 @@ PROBLEMS: Mapping[type[errors.HetsynError], Problem] = {
     errors.TooLarge: Problem(413, "too-large", "The input is too large"),
     errors.TooSlow: Problem(408, "too-slow", "The input came too slowly"),
     errors.UnsupportedInput: Problem(415, "unsupported-input", "This kind of input is not accepted"),
+    errors.OriginRefused: Problem(403, "foreign-origin", "A page of another origin"),
     errors.NotFound: Problem(404, "not-found", "Not found"),
     errors.OutOfOrder: Problem(409, "out-of-order", "Another chunk is expected"),
     errors.ConflictingChunk: Problem(409, "conflicting-chunk", "The chunk number was used for other content"),
@@ -54,6 +56,8 @@ PROBLEMS: Mapping[type[errors.HetsynError], Problem] = {
     errors.ModelMismatch: Problem(409, "model-mismatch", "The session runs on another model"),
     errors.StateBroken: Problem(409, "state-broken", "The session's state is broken"),
     errors.SessionExists: Problem(409, "session-exists", "A session of this id exists"),
+    errors.SessionTaken: Problem(409, "session-taken", "Another connection streams the session"),
+    errors.StreamIdle: Problem(408, "idle", "The client was silent for too long"),
     errors.SessionGone: Problem(410, "session-gone", "The session is gone"),
     errors.StateForeign: Problem(409, "state-foreign", "Not a session record"),
     errors.StateFormat: Problem(409, "state-format", "The session record has another format"),
@@ -125,11 +129,33 @@ def from_error(error: errors.HetsynError, status: int | None = None) -> Response
     return problem(status or usual_status, slug, title, str(error), extra, headers)
 
 
+def refusal_of(error: errors.HetsynError) -> Refusal:
+    """A domain error as a stream reports it; logged if an operator has to solve it."""
+    if isinstance(error, errors.ArtifactError | errors.RuntimeUnavailable):
+        log.error("%s", error, exc_info=error)
+    status, slug, _ = next(PROBLEMS[kind] for kind in type(error).__mro__ if kind in PROBLEMS)
+    later = errors.Overloaded | errors.StoreError | errors.ModelAbsent
+    return Refusal(
+        slug,
+        status,
+        str(error)[: 2 * LONGEST_PART],
+        retry_after_s=error.retry_after_s if isinstance(error, later) else None,
+        expected_seq=error.expected_seq if isinstance(error, errors.OutOfOrder | errors.ConflictingChunk) else None,
+        code=RESTART if isinstance(error, errors.ShuttingDown) else None,
+    )
+
+
 def from_domain_error(error: errors.HetsynError) -> Response:
     """Build the response to a domain error, and log the error if an operator has to solve it."""
     if isinstance(error, errors.ArtifactError | errors.RuntimeUnavailable):
         log.error("%s", error, exc_info=error)
     return from_error(error)
+
+
+def refusal_of_unexpected(request: str, error: Exception) -> Refusal:
+    """``from_unexpected``, as a stream reports it."""
+    response = json.loads(bytes(from_unexpected(request, error).body))
+    return Refusal("internal", 500, response["detail"])
 
 
 def from_unexpected(request: str, error: Exception) -> Response:

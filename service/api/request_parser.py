@@ -8,23 +8,34 @@ from typing import Protocol
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 
 
+class Taken(Exception):
+    """The connection speaks another protocol from now on."""
+
+
 class Receiver(Protocol):
     """What the parser calls, with the URL and the headers of the request that it has parsed."""
 
     url: bytes
     headers: list[tuple[bytes, bytes]]
 
+    def takes_offer(self, rest: bytes) -> bool:
+        """Whether the connection takes the offer of the request, whose headers are complete.
+
+        Args:
+            rest: what has come after them.
+        """
+
 
 class RequestParser:
-    """Ignores offers of other protocols, as RFC 9110 (section 7.8) allows.
+    """Ignores offers of other protocols, as RFC 9110 (section 7.8) allows, but for those that its receiver takes.
 
     Some clients offer HTTP/2 in their first request (the header ``Upgrade: h2c``). httptools takes the body of such a
     request for the other protocol: it would be lost, or parsed as the next request. So the request is parsed once more
     without its offer. Until then ``should_upgrade`` is true, and the callbacks for complete headers and complete
     requests should do nothing.
 
-    A path that takes another protocol would have to decide before that, from complete headers without a body, and then
-    take the connection. This parser must get none of the bytes that follow, or they would be read as requests.
+    An offer is taken only with complete headers and without a body. This parser gets none of the bytes that follow:
+    they would be read as requests.
 
     Args:
         receiver: has the callbacks of ``httptools.HttpRequestParser``.
@@ -51,6 +62,7 @@ class RequestParser:
 
         Raises:
             HttpParserError: the bytes are not HTTP, a callback failed, or the request has the method CONNECT.
+            Taken: the receiver has taken an offer.
         """
         while True:
             try:
@@ -58,7 +70,10 @@ class RequestParser:
             except HttpParserUpgrade as offer:
                 if self.get_method() == b"CONNECT":
                     raise HttpParserError("there is no tunnel") from None
-                data = self._head() + data[offer.args[0] :]
+                rest = data[offer.args[0] :]
+                if self._receiver.takes_offer(rest):
+                    raise Taken from None
+                data = self._head() + rest
                 self._begin()
             else:
                 return

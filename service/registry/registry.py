@@ -17,7 +17,7 @@ from math import inf
 from typing import Any
 
 from service.admission.permits import Permit
-from service.errors import HetsynError
+from service.errors import HetsynError, NotFound
 from service.observe.counters import Counters
 from service.registry.table import MAX_ATTEMPTS, SessionEntry, SessionTable, contended, finished
 from service.session.advance import Advance, PlannedChunk
@@ -130,6 +130,35 @@ class SessionRegistry:
         with self.sessions.visit(session_id) as entry:
             async with entry.turn(due_s):
                 return self.sessions.description(entry.id, await self.sessions.existing(entry))
+
+    async def delete_if_any(self, session_id: str, due_s: float = inf) -> None:
+        """``delete``, where there may be no such session any more."""
+        with suppress(NotFound):
+            await self.delete(session_id, due_s)
+
+    async def probe(self, request: InferRequest, due_s: float = inf) -> tuple[Session, bool]:
+        """The session that a chunk would go on with, after the chunks that arrived before. Nothing is applied.
+
+        Args:
+            request: such a chunk, of a session with an id; its number does not matter.
+            due_s: as of ``delete``.
+
+        Returns:
+            The session, and whether it has begun; otherwise the one that the chunk would begin.
+
+        Raises:
+            HetsynError: the chunk would be refused, for another reason than its number.
+        """
+        sessions, envelope = self.sessions, request.envelope
+        session: Session | None = None
+        with suppress(NotFound), sessions.visit(envelope.session or "") as entry:
+            async with entry.turn(due_s):
+                session = await sessions.existing(entry)
+                session.check_model(envelope)
+        has_begun = session is not None
+        session = session or self._advance.begin(envelope, sessions.clock())
+        self._advance.plan(session, session.known.progress.expected_seq, request)
+        return session, has_begun
 
     async def sweep_forever(self, interval_s: float) -> None:
         """Sweep the table at an interval, until cancelled."""

@@ -55,6 +55,7 @@ KINDS = {  # request line, status
     "options": (b"OPTIONS /health/live", 405),
     "delete": (b"DELETE /sessions/nobody", 404),
     "nowhere": (b"PUT /nowhere", 404),
+    "stream": (b"GET /stream?encoding=events", 426),  # no header says which version
     "wrong type": (b"POST /infer?end=true", 415),
     "infer": (b"POST /infer", 200),
 }

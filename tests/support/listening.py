@@ -29,6 +29,7 @@ class Listening:
 
     def __init__(self, process: GracefulServer) -> None:
         self.process = process
+        self.writers: list[Writer] = []  # of all connections, which end with the server
         self.parts = process.config.app.state.server  # type: ignore[union-attr]
         self.port: int = process.servers[0].sockets[0].getsockname()[1]
 
@@ -41,7 +42,9 @@ class Listening:
         return len(self.parts.connections.shares)
 
     async def connect(self, client: str = "127.0.0.1") -> tuple[Reader, Writer]:
-        return await asyncio.open_connection("127.0.0.1", self.port, local_addr=(client, 0))
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port, local_addr=(client, 0))
+        self.writers.append(writer)
+        return reader, writer
 
     async def until(self, condition: Callable[[], bool]) -> None:
         while not condition():
@@ -58,7 +61,10 @@ async def listening(folder: Path, gate: Gate, **limits: Any) -> AsyncIterator[Li
     try:
         while not process.started:
             await asyncio.sleep(0.001)
-        yield Listening(process)
+        listening = Listening(process)
+        yield listening
+        for writer in listening.writers:
+            writer.transport.abort()
     finally:
         gate.opened.set()
         process.should_exit = True

@@ -5,7 +5,7 @@ from __future__ import annotations
 import httptools
 import pytest
 
-from service.api.request_parser import RequestParser
+from service.api.request_parser import RequestParser, Taken
 
 PLAIN = b"POST /a?b=c HTTP/1.1\r\nhost: x\r\nx-a: 1\r\nx-a: 2\r\ncontent-length: 3\r\n\r\nabc"
 OFFER = PLAIN.replace(b"x-a", b"Connection: keep-alive, Upgrade\r\nUpgrade: h2c\r\nx-a", 1)
@@ -20,7 +20,11 @@ class Requests:
 
     def __init__(self) -> None:
         self.parser = RequestParser(self)
+        self.takes = False
         self.complete: list[tuple[bytes, bytes, list[tuple[bytes, bytes]], bytes]] = []
+
+    def takes_offer(self, rest: bytes) -> bool:
+        return self.takes and not rest
 
     def on_message_begin(self) -> None:
         self.url, self.headers, self.body = b"", list[tuple[bytes, bytes]](), b""
@@ -74,3 +78,22 @@ def test_a_tunnel_is_refused() -> None:
 def test_what_is_not_http_is_refused(content: bytes) -> None:
     with pytest.raises(httptools.HttpParserError):
         parsed(content + b"\r\n\r\n", 1000)
+
+
+@pytest.mark.parametrize("size", [*range(1, 40), 1000])
+def test_an_offer_that_is_taken_ends_the_parsing(size: int) -> None:
+    requests = Requests()
+    requests.takes = True
+    last = (len(EMPTY) - 1) // size * size
+    for start in range(0, last, size):
+        requests.parser.feed_data(EMPTY[start : start + size])
+    with pytest.raises(Taken):
+        requests.parser.feed_data(EMPTY[last:])
+    assert requests.complete == []
+
+
+def test_an_offer_with_bytes_behind_it_is_the_receivers_choice_too() -> None:
+    requests = Requests()
+    requests.takes = True
+    requests.parser.feed_data(EMPTY + PLAIN)
+    assert [request[1] for request in requests.complete] == [b"/d", b"/a?b=c"]

@@ -1,0 +1,330 @@
+"""A session over one WebSocket (``WS /stream``): chunks go out without waiting for the reply to the one before.
+
+    with LiveStream("http://127.0.0.1:8000", sample_rate_hz=16000) as stream:
+        for samples in microphone:
+            for result in stream.send(samples):
+                print(result["label"])
+        print(stream.end()["label"])
+
+The server acknowledges each chunk once it is kept. If the connection breaks, the stream opens another one under the
+same session, and sends the chunks again that were not acknowledged. None is lost, and none counts twice.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+from collections import deque
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
+from types import TracebackType
+from typing import Any, Literal
+from urllib.parse import urlencode
+
+import numpy as np
+from numpy.typing import NDArray
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
+from websockets.sync.client import ClientConnection, connect
+from websockets.typing import Subprotocol
+
+from hetsyn_client.bodies import Body, Matrix, events_body, values_body
+from hetsyn_client.errors import InputError, ServiceProblem, ServiceUnreachable
+from hetsyn_client.events import MEDIA_TYPE as EVENTS_TYPE
+from hetsyn_client.transport import Transport
+
+Frame = dict[str, Any]
+SUBPROTOCOL = Subprotocol("hetsyn.v1")
+LONGEST_PAUSE_S = 30.0
+
+
+class LiveStream:
+    """One session. Use it as a context manager; left before ``end``, the session stays on the server.
+
+    Args:
+        url: of the server, as ``http://127.0.0.1:8000``.
+        sample_rate_hz: of sound; None for events or values.
+        channels: numbers of a row of values; None for sound or events.
+        session: id of a session to begin or to go on with; by default a new one.
+        model: by default the server's default model.
+        version: by default the newest.
+        form: by default the model's default form.
+        interim: whether the server sends a result for each chunk.
+        timeout_s: for an answer of the server.
+        repeats: how often in a row the stream is opened again before it gives up.
+        sleep: waits between two tries, in seconds; tests replace it.
+
+    Attributes:
+        id: of the session.
+        begin: the last ``Begin`` of the server.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        sample_rate_hz: int | None = None,
+        channels: int | None = None,
+        session: str | None = None,
+        model: str | None = None,
+        version: str | None = None,
+        form: str | None = None,
+        interim: bool = True,
+        timeout_s: float = 30.0,
+        repeats: int = 5,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        if sample_rate_hz is not None and channels is not None:
+            raise InputError("a stream is sound or values: give sample_rate_hz or channels, not both")
+        self.id = session or secrets.token_urlsafe(16)
+        self._kind: Literal["pcm_s16le", "events", "values"] = (
+            "pcm_s16le" if sample_rate_hz is not None else "events" if channels is None else "values"
+        )
+        query = {
+            "session": self.id, "model": model, "version": version, "form": form, "encoding": self._kind,
+            "sample_rate": sample_rate_hz, "channels": channels, "interim": None if interim else "false",
+        }  # fmt: skip
+        text = urlencode({name: value for name, value in query.items() if value is not None})
+        self._url = f"ws{url.removeprefix('http').rstrip('/')}/stream?{text}"
+        self._http_url = url
+        self._timeout_s = timeout_s
+        self._repeats = repeats
+        self._sleep = sleep
+        self._connection: ClientConnection | None = None
+        self._closing = ExitStack()
+        self._unacknowledged: deque[tuple[int, bytes]] = deque()
+        self._next_seq: int | None = None
+        self._failures = 0
+        self.begin: Frame = {}
+
+    def __enter__(self) -> LiveStream:
+        self._begin()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection. The session stays on the server until it expires."""
+        self._connection = None
+        self._closing.close()
+
+    def send(self, samples: NDArray[np.int16]) -> list[Frame]:
+        """Send 16-bit samples [n], one channel.
+
+        Returns:
+            The results that have come meanwhile. It waits for some while too many chunks are not acknowledged.
+
+        Raises:
+            InputError: samples that are not whole numbers, or a stream of another kind.
+            ServiceProblem: the server refused a chunk.
+            ServiceUnreachable: the server cannot be reached.
+        """
+        self._check("pcm_s16le")
+        if np.asarray(samples).dtype.kind == "f":
+            raise InputError("the samples are floats: scale them to 16-bit integers, at most 32767")
+        return self._send(np.asarray(samples).astype("<i2").tobytes())
+
+    def send_events(self, steps: int, times: NDArray[np.int64], units: NDArray[np.int64]) -> list[Frame]:
+        """Send the spikes of ``steps`` network steps: ``times`` [spikes] and ``units`` [spikes]; as ``send``."""
+        self._check("events")
+        return self._send(events_body(steps, times, units).content)
+
+    def send_values(self, values: Matrix) -> list[Frame]:
+        """Send rows of values, an array or lists [steps, channels]; as ``send``."""
+        self._check("values")
+        return self._send(values_body(values).content)
+
+    def wait(self) -> list[Frame]:
+        """The results of all chunks that were sent and have none yet; errors as of ``send``."""
+        results: list[Frame] = []
+        while self._unacknowledged:
+            results += self._receive(self._timeout_s)
+        return results
+
+    def end(self) -> Frame:
+        """End the session, and return its final result: label, probabilities, start and end.
+
+        Raises:
+            ServiceProblem: the server refused a chunk, or there was none.
+            ServiceUnreachable: the server cannot be reached.
+        """
+        self.wait()
+        assert self._next_seq is not None
+        if not self._next_seq:
+            raise InputError("the session has no chunk yet: send one before you end it")
+        final: Frame | None = None
+        while True:
+            try:
+                self._connected().send(json.dumps({"type": "CloseStream", "last_seq": self._next_seq - 1}))
+                while True:
+                    frame = self._frame(self._timeout_s)
+                    if frame["type"] == "UtteranceEnd":
+                        final = frame
+                    elif frame["type"] == "Termination" and final is not None:
+                        self.close()
+                        return final
+            except (ConnectionClosed, OSError, TimeoutError) as error:
+                if final is not None:
+                    return final
+                try:
+                    self._reopen(error)
+                except _HasEnded:
+                    return self._ended()  # only the answer was lost
+
+    def _ended(self) -> Frame:
+        """The final result of a session that has ended: the server keeps its last reply for a while."""
+        transport = Transport(self._http_url, self._timeout_s, self._repeats, None, self._sleep)
+        try:
+            query = {"session": self.id, "seq": self._next_seq, "end": True}
+            reply: Frame = transport.post_chunk(query, Body(b"", EVENTS_TYPE), is_repeatable=True).json()
+        finally:
+            transport.close()
+        end = reply["total_steps"] * self.begin["step_ms"] / 1000
+        return {
+            "type": "UtteranceEnd", "utterance": 0, "start": 0.0, "end": end, "label": reply["label"],
+            "probabilities": reply["probabilities"], "trigger": "end",
+        }  # fmt: skip
+
+    def _check(self, kind: str) -> None:
+        if kind != self._kind:
+            raise InputError(f"this stream is one of {self._kind}: open another one for {kind}")
+
+    def _send(self, content: bytes) -> list[Frame]:
+        self._begin()
+        assert self._next_seq is not None
+        results: list[Frame] = []
+        while len(self._unacknowledged) >= self.begin["max_inflight"]:
+            results += self._receive(self._timeout_s)
+        self._unacknowledged.append((self._next_seq, content))
+        self._next_seq += 1
+        try:
+            self._connected().send(content)
+        except (ConnectionClosed, OSError) as error:
+            self._reopen(error)
+        while self._unacknowledged and (more := self._receive(0)):
+            results += more
+        return results
+
+    def _receive(self, timeout_s: float) -> list[Frame]:
+        """The next result; empty if none comes in time, where that is 0, or if the connection broke."""
+        try:
+            frame = self._frame(timeout_s)
+        except TimeoutError as error:
+            if timeout_s:
+                self._reopen(error)
+            return []
+        except (ConnectionClosed, OSError) as error:
+            self._reopen(error)
+            return []
+        if frame["type"] not in ("Result", "Ack"):
+            return []
+        self._failures = 0
+        self._acknowledge(frame["seq"])
+        return [frame] if frame["type"] == "Result" else []
+
+    def _acknowledge(self, seq: int) -> None:
+        while self._unacknowledged and self._unacknowledged[0][0] <= seq:
+            self._unacknowledged.popleft()
+
+    def _frame(self, timeout_s: float) -> Frame:
+        """The next frame of the server.
+
+        Raises:
+            ServiceProblem: it is an error that another try does not mend.
+            ConnectionClosed, OSError: the connection broke.
+            TimeoutError: none came.
+        """
+        frame: Frame = json.loads(self._connected().recv(timeout_s))
+        if frame["type"] == "Error" and not frame["retryable"]:
+            self.close()
+            raise ServiceProblem(frame["status"], frame["detail"], frame["expected_seq"], None)
+        return frame
+
+    def _connected(self) -> ClientConnection:
+        if self._connection is None:
+            raise OSError("the stream is closed")
+        return self._connection
+
+    def _begin(self) -> None:
+        """Open the stream, if it was not opened yet."""
+        if self._next_seq is None:
+            try:
+                self._open()
+            except (ConnectionClosed, OSError, TimeoutError) as error:
+                self._reopen(error)
+
+    def _open(self) -> None:
+        """Open the stream, and send again what was not acknowledged.
+
+        Raises:
+            ServiceProblem: the server refused, and another try does not mend it.
+            ConnectionClosed, OSError, TimeoutError: no connection.
+        """
+        try:
+            opening = connect(
+                self._url,
+                subprotocols=[SUBPROTOCOL],
+                compression=None,
+                open_timeout=self._timeout_s,
+                close_timeout=1.0,
+                max_size=None,
+                proxy=None,
+            )
+            connection = self._closing.enter_context(opening)
+        except InvalidStatus as error:
+            response = error.response
+            if response.status_code in (502, 503, 504):
+                raise OSError(f"the server answers {response.status_code}") from error
+            raise _problem(response.status_code, bytes(response.body or b"")) from error
+        except InvalidHandshake as error:
+            raise OSError(str(error)) from error
+        self._connection = connection
+        self.begin = self._frame(self._timeout_s)
+        if self._next_seq is None:
+            self._next_seq = self.begin["next_seq"]
+        self._acknowledge(self.begin["next_seq"] - 1)
+        first = self._unacknowledged[0][0] if self._unacknowledged else self._next_seq
+        if self.begin["next_seq"] != first:
+            self.close()
+            raise ServiceProblem(
+                409,
+                f"the session goes on with chunk {self.begin['next_seq']}, this stream with {first}: begin another",
+                self.begin["next_seq"],
+                None,
+            )
+        for _, content in self._unacknowledged:
+            connection.send(content)
+
+    def _reopen(self, error: Exception) -> None:
+        """Open the stream again after a pause."""
+        with suppress(ConnectionClosed, OSError, TimeoutError):
+            while self._connection is not None:
+                self._frame(0)  # raises what the server said before it closed the connection
+        while True:
+            self.close()
+            self._failures += 1
+            if self._failures > self._repeats:
+                raise ServiceUnreachable(f"the stream broke {self._failures} times in a row: {error}") from error
+            self._sleep(min(LONGEST_PAUSE_S, 0.1 * 2.0**self._failures))
+            try:
+                self._open()
+            except (ConnectionClosed, OSError, TimeoutError) as again:
+                error = again
+            else:
+                return
+
+
+class _HasEnded(ServiceProblem):
+    """The session has ended."""
+
+
+def _problem(status: int, body: bytes) -> ServiceProblem:
+    try:
+        content = json.loads(body)
+        kind = _HasEnded if str(content["type"]).endswith(":session-ended") else ServiceProblem
+        return kind(status, str(content["detail"]), content.get("expected_seq"), None)
+    except (ValueError, KeyError, TypeError):
+        return ServiceProblem(status, body[:200].decode("latin-1"), None, None)

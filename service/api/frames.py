@@ -1,0 +1,140 @@
+"""The frames of a WebSocket at the server's end (RFC 6455): bytes to messages, and texts to bytes.
+
+``websockets`` parses and checks the frames. There are no extensions, so nothing is compressed: a few bytes never become
+many. Messages, their fragments and texts have bounds.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from typing import NamedTuple
+
+from websockets.exceptions import PayloadTooBig
+from websockets.frames import Close, Frame, Opcode
+from websockets.protocol import Protocol, Side
+
+from service.live.protocol import MOST_TEXT_BYTES
+from service.live.refusal import Refusal
+
+MOST_FRAGMENTS = 1_024  # of a message
+GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455, section 1.3
+PROTOCOL_ERROR, INVALID_TEXT, POLICY, TOO_BIG = 1002, 1007, 1008, 1009
+
+PING = Frame(Opcode.PING, b"").serialize(mask=False)
+
+
+class Message(NamedTuple):
+    """What a client has sent.
+
+    Attributes:
+        text: of a text message; None of a binary one.
+        content: of a binary message.
+    """
+
+    text: str | None
+    content: bytes
+
+
+class FrameReader:
+    """The frames that a client sends.
+
+    Args:
+        max_bytes: of a message.
+
+    Attributes:
+        partial_bytes: of a message that is not complete.
+        violation: why nothing more is read; None if it is.
+        answer: bytes to send: pongs, and the answer to a close frame.
+        frames: number of frames that have come.
+        controls: those that carry no chunk.
+        is_closed: the client has sent its close frame.
+    """
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._protocol = Protocol(Side.SERVER, max_size=max_bytes)
+        self._fragments: list[bytes] = []
+        self._fragment_bytes = 0
+        self._is_text = False
+        self.partial_bytes = 0
+        self.violation: Refusal | None = None
+        self.answer = b""
+        self.frames = 0
+        self.controls = 0
+        self.is_closed = False
+
+    def receive(self, data: bytes) -> list[Message]:
+        """Take bytes, and return the messages that they complete."""
+        if self.violation is not None or self.is_closed:
+            return []
+        protocol = self._protocol
+        protocol.receive_data(data)
+        events, writes = protocol.events_received(), protocol.data_to_send()
+        messages: list[Message] = []
+        for frame in events:
+            if isinstance(frame, Frame):
+                self._take(frame, messages)
+        self.frames += len(events)
+        if protocol.parser_exc is not None and self.violation is None:
+            self.violation = self._explained(protocol.parser_exc)
+        if self.violation is None:
+            self.answer += b"".join(writes)
+        if events:
+            self._fragment_bytes = sum(map(len, self._fragments))
+        self.partial_bytes = self._fragment_bytes + len(protocol.reader.buffer)
+        return messages
+
+    def take_answer(self) -> bytes:
+        """What is to be sent; it is forgotten here."""
+        answer, self.answer = self.answer, b""
+        return answer
+
+    def _take(self, frame: Frame, messages: list[Message]) -> None:
+        opcode = frame.opcode
+        if opcode is Opcode.CLOSE:
+            self.is_closed = True
+        self.controls += opcode is Opcode.PING or opcode is Opcode.PONG or opcode is Opcode.TEXT or not frame.data
+        if opcode not in (Opcode.TEXT, Opcode.BINARY, Opcode.CONT) or self.violation is not None:
+            return
+        if opcode is not Opcode.CONT:
+            self._is_text = opcode is Opcode.TEXT
+        self._fragments.append(bytes(frame.data))
+        if len(self._fragments) > MOST_FRAGMENTS:
+            detail = f"the message has more than {MOST_FRAGMENTS} fragments: send it in one frame"
+            self.violation = Refusal("too-large", 413, detail, code=TOO_BIG)
+        elif self._is_text and sum(map(len, self._fragments)) > MOST_TEXT_BYTES:
+            detail = f"the text frame is longer than {MOST_TEXT_BYTES} bytes: send input in binary frames"
+            self.violation = Refusal("too-large", 413, detail, code=TOO_BIG)
+        elif frame.fin:
+            content, self._fragments = b"".join(self._fragments), []
+            if not self._is_text:
+                messages.append(Message(None, content))
+                return
+            try:
+                messages.append(Message(content.decode(), b""))
+            except UnicodeDecodeError:
+                detail = "the text frame is not UTF-8: send JSON in UTF-8"
+                self.violation = Refusal("bad-frame", 400, detail, code=INVALID_TEXT)
+
+    def _explained(self, error: Exception) -> Refusal:
+        if isinstance(error, PayloadTooBig):
+            detail = f"the frame is longer than {self._max_bytes} bytes: cut the input into several chunks"
+            return Refusal("too-large", 413, detail, code=TOO_BIG)
+        detail = f"these bytes are no frame of RFC 6455 ({error}): send masked frames without extensions"
+        return Refusal("bad-frame", 400, detail[:500], code=PROTOCOL_ERROR)
+
+
+def text_frame(content: bytes) -> bytes:
+    """A text frame of the server."""
+    return Frame(Opcode.TEXT, content).serialize(mask=False)
+
+
+def close_frame(code: int, reason: str) -> bytes:
+    """A close frame of the server."""
+    return Frame(Opcode.CLOSE, Close(code, reason).serialize()).serialize(mask=False)
+
+
+def accept_key(key: str) -> str:
+    """``Sec-WebSocket-Accept`` for a ``Sec-WebSocket-Key``."""
+    return base64.b64encode(hashlib.sha1(key.encode() + GUID).digest()).decode()

@@ -1,0 +1,154 @@
+"""Opening handshakes of WebSockets: which requests are one, and the answers (RFC 6455, section 4.2).
+
+Only a complete and valid opening handshake for ``/stream`` does. Any other offer of another protocol is ignored, as RFC
+9110 allows, and its request is answered as HTTP.
+"""
+
+from __future__ import annotations
+
+import binascii
+from base64 import b64decode
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+from urllib.parse import parse_qsl, urlsplit
+
+from fastapi import Response
+
+from service.api import refusals
+from service.api.frames import accept_key
+from service.api.refusals import SPECIAL, Field
+from service.errors import InputError, OriginRefused, UnsupportedInput
+from service.live.frames import SUBPROTOCOL
+from service.live.query import StreamQuery, parse_stream_query
+
+PATH = "/stream"
+VERSION = b"13"
+MOST_PARAMETERS = 32  # of the query
+BODY = frozenset((b"content-length", b"transfer-encoding", b"expect", b"trailer", b"te"))
+
+
+class Handshake(NamedTuple):
+    """An opening handshake.
+
+    Attributes:
+        key: ``Sec-WebSocket-Key``.
+        query: of the URL.
+        protocols: subprotocols that the client offers.
+        origin: of the page whose script opens the connection; empty where there is none.
+        host: to which the client has connected.
+        request_id: ``X-Request-ID``; None where there is none.
+    """
+
+    key: str
+    query: bytes
+    protocols: tuple[str, ...]
+    origin: str
+    host: str
+    request_id: bytes | None
+
+
+def handshake(method: bytes, version: str, url: bytes, headers: Sequence[Field]) -> Handshake | None:
+    """The opening handshake that a request is; None if it is none.
+
+    Args:
+        method: of the request.
+        version: of HTTP, as the parser has it.
+        url: of the request.
+        headers: all of them, with names in lower case.
+    """
+    path, _, query = url.partition(b"?")
+    if method != b"GET" or version != "1.1" or path != PATH.encode() or b"#" in url:
+        return None
+    length = len(url) + sum(len(name) + len(value) + len(": \r\n") for name, value in headers)
+    special = [field for field in headers if field[0] in SPECIAL]
+    if any(name in BODY for name, _ in headers) or refusals.of_head(version, url, headers, special, length):
+        return None
+    if [token.lower() for token in _tokens(headers, b"upgrade")] != ["websocket"]:
+        return None
+    if "upgrade" not in (token.lower() for token in _tokens(headers, b"connection")):
+        return None
+    key, versions = _values(headers, b"sec-websocket-key"), _values(headers, b"sec-websocket-version")
+    if versions != [VERSION] or len(key) != 1 or not _is_key(key[0]):
+        return None
+    origins, hosts = _values(headers, b"origin"), _values(headers, b"host")
+    if len(origins) > 1:
+        return None
+    return Handshake(
+        key[0].decode(),
+        query,
+        tuple(_tokens(headers, b"sec-websocket-protocol")),
+        origins[0].decode("latin-1") if origins else "",
+        hosts[0].decode("latin-1"),
+        next(iter(_values(headers, b"x-request-id")), None),
+    )
+
+
+def query_of(shake: Handshake) -> StreamQuery:
+    """What the client asks for.
+
+    Raises:
+        OriginRefused: browsers let any page open a WebSocket to any host, and this is a page of another origin.
+        InputError, UnsupportedInput: the query or the subprotocols cannot be used.
+    """
+    if shake.origin and urlsplit(shake.origin).netloc.lower() != shake.host.lower():
+        raise OriginRefused("a page of another origin may not open a stream: serve the page from this host and port")
+    if shake.protocols and SUBPROTOCOL not in shake.protocols:
+        raise UnsupportedInput(f"none of the offered subprotocols is spoken: offer {SUBPROTOCOL}, or none")
+    if shake.query.count(b"&") >= MOST_PARAMETERS:
+        raise InputError(f"the query has more than {MOST_PARAMETERS} parameters: send each once")
+    return parse_stream_query(parse_qsl(shake.query.decode("latin-1"), keep_blank_values=True))
+
+
+def acceptance(shake: Handshake, headers: Iterable[Field]) -> bytes:
+    """The answer that makes the connection a WebSocket.
+
+    Args:
+        shake: that the client has sent.
+        headers: further ones.
+    """
+    fields = [
+        *headers,
+        (b"upgrade", b"websocket"),
+        (b"connection", b"Upgrade"),
+        (b"sec-websocket-accept", accept_key(shake.key).encode()),
+    ]
+    if SUBPROTOCOL in shake.protocols:
+        fields.append((b"sec-websocket-protocol", SUBPROTOCOL.encode()))
+    if shake.request_id is not None:
+        fields.append((b"x-request-id", shake.request_id))
+    lines = [b"%b: %b" % field for field in fields]
+    return b"\r\n".join((b"HTTP/1.1 101 Switching Protocols", *lines, b"", b""))
+
+
+def refusal(shake: Handshake, response: Response, headers: Iterable[Field]) -> bytes:
+    """The answer that ends the connection.
+
+    Args:
+        shake: that the client has sent.
+        response: a problem.
+        headers: further ones.
+    """
+    response.headers["Connection"] = "close"
+    if shake.request_id is not None:
+        response.headers["X-Request-ID"] = shake.request_id.decode("latin-1")
+    return refusals.to_bytes(response, headers)
+
+
+def _is_key(text: bytes) -> bool:
+    try:
+        return len(text) == 24 and len(b64decode(text, validate=True)) == 16
+    except binascii.Error:
+        return False
+
+
+def _values(headers: Sequence[Field], of: bytes) -> list[bytes]:
+    return [value.strip() for name, value in headers if name == of]
+
+
+def _tokens(headers: Sequence[Field], of: bytes) -> list[str]:
+    return [
+        token
+        for value in _values(headers, of)
+        for part in value.decode("latin-1").split(",")
+        if (token := part.strip())
+    ]

@@ -1,0 +1,156 @@
+"""The sessions of ``WS /stream``: opens them for connections, and applies their chunks as ``/infer`` does."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from math import inf
+from typing import Protocol
+
+from pydantic_core import from_json
+
+from service.admission.permits import Admission
+from service.admission.turns import Turns
+from service.admission.uploads import Uploads
+from service.live.protocol import Applied, Opening, Work
+from service.live.query import StreamQuery
+from service.observe.counters import Counters
+from service.registry.registry import SessionRegistry
+from service.session.session import Session
+from service.settings import Limits
+
+# below this, decoding costs less than handing it to a thread
+DECODE_IN_LOOP_BYTES = 64 * 1024
+LARGE_DECODES = 2  # at the same time
+
+
+class Holder(Protocol):
+    """A connection that streams a session."""
+
+    def taken(self) -> None:
+        """Another connection has the session from now on: begin nothing more."""
+
+    def drain(self) -> None:
+        """Finish what has come, and end the stream."""
+
+    async def drained(self) -> None:
+        """Wait until that is done."""
+
+
+class Streams:
+    """All streams of a server. Used from one event loop.
+
+    Args:
+        registry: of the sessions.
+        admission: permits for chunks.
+        uploads: bytes of large chunks.
+        counters: count chunks.
+        limits: of chunks.
+    """
+
+    def __init__(
+        self, registry: SessionRegistry, admission: Admission, uploads: Uploads, counters: Counters, limits: Limits
+    ) -> None:
+        self._registry = registry
+        self._admission = admission
+        self.uploads = uploads
+        self.counters = counters
+        self._queue_timeout_s = limits.queue_timeout_s
+        # A stream whose chunk finds no permit waits. So chunks take as many permits as one client may have.
+        self._turns = Turns(max(1, int(limits.max_waiting * limits.client_share)))
+        self._large = Turns(LARGE_DECODES)
+        self._holders: dict[str, Holder] = {}
+        admission.before_stop = self.drain
+
+    def __len__(self) -> int:
+        return len(self._holders)
+
+    async def open(self, query: StreamQuery, holder: Holder, client: str) -> Opening:
+        """Open a session for a connection. Another connection that streams it loses it, once it is sure to be opened.
+
+        Args:
+            query: of the client.
+            holder: the connection.
+            client: at its other end (``fair_share.client_of``).
+
+        Raises:
+            HetsynError: the session takes no chunk, or not of this kind, or the server has no room.
+        """
+        self._admission.check(client)
+        async with self._turns.turn(client, self._due_s()):
+            with self._admission.permit(client) as permit:
+                session, has_begun = await self._registry.probe(query.probe(), permit.due_s)
+                other = self._holders.get(query.session)
+                self._holders[query.session] = holder
+                if other is not None:
+                    other.taken()
+                    try:  # its chunk may be on its way into the store
+                        session, has_begun = await self._registry.probe(query.probe(), permit.due_s)
+                    except BaseException:
+                        self.leave(query.session, holder)
+                        raise
+        return self._opening(query.session, session, has_begun)
+
+    def leave(self, session_id: str, holder: Holder) -> None:
+        """A connection streams a session no longer; it may have lost it before."""
+        if self._holders.get(session_id) is holder:
+            del self._holders[session_id]
+
+    async def apply(self, query: StreamQuery, work: Work, client: str) -> Applied:
+        """Apply a chunk, or the end of a session. If the caller is cancelled: as ``SessionRegistry.infer``.
+
+        Raises:
+            HetsynError: it was not applied.
+        """
+        async with self._turns.turn(client, self._due_s()):
+            with self._admission.permit(client) as permit:
+                if work.kind == "end":
+                    request = query.end(work.seq)
+                elif len(work.content) <= DECODE_IN_LOOP_BYTES:
+                    request = query.request(work.content, work.seq)
+                else:
+                    async with self._large.turn(client, permit.due_s):
+                        request = await asyncio.to_thread(query.request, work.content, work.seq)
+                reply = from_json(await self._registry.infer(request, permit))
+        return Applied(
+            reply["steps"], reply["total_steps"], reply["label"], reply["probabilities"], reply.get("readout")
+        )
+
+    async def reset(self, query: StreamQuery, client: str) -> Opening:
+        """Delete a session, and describe the one that the next chunk begins.
+
+        Raises:
+            HetsynError: it was not deleted, or none can begin.
+        """
+        async with self._turns.turn(client, self._due_s()):
+            with self._admission.permit(client) as permit:
+                await self._registry.delete_if_any(query.session, permit.due_s)
+                session, has_begun = await self._registry.probe(query.probe(), permit.due_s)
+        return self._opening(query.session, session, has_begun)
+
+    async def drain(self) -> None:
+        """Let all streams finish the chunks that have come, and end them."""
+        holders = list(self._holders.values())
+        for holder in holders:
+            holder.drain()
+        for holder in holders:
+            await holder.drained()
+
+    def _due_s(self) -> float:
+        return time.monotonic() + self._queue_timeout_s
+
+    def _opening(self, session_id: str, session: Session, has_begun: bool) -> Opening:
+        manifest, progress, sessions = session.model.manifest, session.known.progress, self._registry.sessions
+        expires_at = sessions.wall_offset_s + session.known.created_s + sessions.lifetimes.age_s
+        return Opening(
+            session_id,
+            manifest.name,
+            manifest.version,
+            session.form,
+            manifest.labels,
+            progress.expected_seq,
+            progress.total_steps,
+            manifest.input.step_s,
+            has_begun,
+            expires_at if expires_at < inf else None,
+        )

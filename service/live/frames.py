@@ -1,0 +1,128 @@
+"""The text frames of ``WS /stream``, as types. ``docs/reference/stream-api.md`` describes them."""
+
+from __future__ import annotations
+
+from typing import Literal, NotRequired
+
+from typing_extensions import TypedDict  # pydantic does not take that of Python 3.11
+
+SUBPROTOCOL = "hetsyn.v1"
+
+
+class Begin(TypedDict):
+    """The first frame of the server, and the one after a ``Reset``. The next chunk has the number ``next_seq``."""
+
+    type: Literal["Begin"]
+    session: str
+    model: str
+    version: str
+    form: str
+    labels: list[str]
+    next_seq: int
+    step_ms: float
+    max_inflight: int
+    resumed: bool
+    expires_at: float | None
+
+
+class Result(TypedDict):
+    """A chunk was applied, and is kept: this acknowledges it. Times are in seconds of the session's input."""
+
+    type: Literal["Result"]
+    seq: int
+    utterance: int
+    is_final: bool
+    speech_final: bool
+    start: float
+    duration: float
+    label: str | None
+    probabilities: list[float] | None
+    total_steps: int
+    readout: NotRequired[list[list[float]]]
+
+
+class Ack(TypedDict):
+    """All chunks up to ``seq`` were applied, and are kept. In place of ``Result``, with ``interim=false``."""
+
+    type: Literal["Ack"]
+    seq: int
+
+
+class UtteranceEnd(TypedDict):
+    """The final result of an utterance."""
+
+    type: Literal["UtteranceEnd"]
+    utterance: int
+    start: float
+    end: float
+    label: str | None
+    probabilities: list[float] | None
+    trigger: Literal["silence", "length", "forced", "end"]
+    readout: NotRequired[list[list[float]]]
+
+
+class Termination(TypedDict):
+    """The session has ended; the server closes the connection with 1000. Counts are those of the whole session."""
+
+    type: Literal["Termination"]
+    chunks: int
+    audio_s: float
+    utterances: int
+
+
+class Error(TypedDict):
+    """A problem of the table in ``http-api.md``. If it ends the stream, a close frame follows."""
+
+    type: Literal["Error"]
+    problem: str
+    status: int
+    detail: str
+    retryable: bool
+    retry_after_s: float | None
+    expected_seq: int | None
+
+
+class Finalize(TypedDict):
+    """End the utterance now."""
+
+    type: Literal["Finalize"]
+
+
+class Endpointing(TypedDict, total=False):
+    """When an utterance ends, in seconds."""
+
+    silence_s: float
+    no_speech_s: float
+    max_s: float
+    threshold: float
+
+
+class Configure(TypedDict):
+    """Change when utterances end."""
+
+    type: Literal["Configure"]
+    endpointing: Endpointing
+
+
+class KeepAlive(TypedDict):
+    """Says that the client is there. A pong does too."""
+
+    type: Literal["KeepAlive"]
+
+
+class CloseStream(TypedDict):
+    """End the session after the chunks before. ``last_seq``: the number of the last one, which the server checks."""
+
+    type: Literal["CloseStream"]
+    last_seq: NotRequired[int | None]
+
+
+class Reset(TypedDict):
+    """Delete the session after the chunks before, and begin it anew: the next chunk has the number 0."""
+
+    type: Literal["Reset"]
+
+
+ServerFrame = Begin | Result | Ack | UtteranceEnd | Termination | Error
+SERVER_FRAMES: tuple[type, ...] = (Begin, Result, Ack, UtteranceEnd, Termination, Error)
+CLIENT_FRAMES: tuple[type, ...] = (Finalize, Configure, KeepAlive, CloseStream, Reset)

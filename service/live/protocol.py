@@ -1,0 +1,356 @@
+"""The protocol of ``WS /stream``: a state machine without input, output, event loop or clock.
+
+What happens goes in: a message of the client, the outcome of a work, the end of the server. Actions come out, in order:
+a frame to send, a work to do, or the end of the stream. A work is a chunk to apply, the session's end, or its deletion.
+There is one at a time, so that the chunks of a stream stay in order; the next one comes with the outcome of the one
+before. So each chunk that was acknowledged is kept, and each number is applied once.
+
+    state      event                    actions
+    --------   ----------------------   --------------------------------------------------------------------
+    open       chunk                    Work, once the works before it are done
+    open       its outcome              Result, or Ack
+    open       Reset                    Work (delete); then Begin, and the next chunk has the number 0
+    open       Finalize, Configure      Error: there is no endpointing yet
+    open       KeepAlive                none
+    open       unknown or bad text      Error
+    open       CloseStream              Work (end) after the works before: the stream is ending
+    ending     outcome of the end       UtteranceEnd, Termination, Close 1000
+    open       drain                    after the works before: Error, Close 1012
+    any        refusal                  Error, Close
+    closed     any                      none
+
+The stream is not read (``reads``) while it has ``max_inflight`` works, or as many bytes as ``max_bytes``; nor once it
+is ending, drains or is closed. What is not read stays with the client, and is not lost.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple
+
+from service.live.frames import Ack, Begin, Result, ServerFrame, Termination, UtteranceEnd
+from service.live.refusal import NO_ENDPOINTING, NORMAL, SHUTTING_DOWN, Refusal
+
+MAX_INFLIGHT = 16
+MAX_BYTES = 64 * 1024
+MOST_TEXT_BYTES = 4 * 1024
+LONGEST = 64  # characters of what a client sent, in a message
+
+
+class Opening(NamedTuple):
+    """A session, as a stream begins or goes on with it.
+
+    Attributes:
+        session: its id.
+        model: that it runs on.
+        version: of the model.
+        form: of the model.
+        labels: of the model.
+        next_seq: number of the next chunk.
+        total_steps: network steps so far.
+        step_s: length of a step.
+        resumed: it has begun before.
+        expires_at: when it is too old, in seconds since 1970; None for never.
+    """
+
+    session: str
+    model: str
+    version: str
+    form: str
+    labels: Sequence[str]
+    next_seq: int
+    total_steps: int
+    step_s: float
+    resumed: bool
+    expires_at: float | None
+
+
+class Applied(NamedTuple):
+    """A chunk, or the end of a session, that was applied and is kept: the reply of ``/infer``.
+
+    Attributes:
+        steps: network steps of the chunk.
+        total_steps: network steps of the session.
+        label: the likeliest.
+        probabilities: one a label.
+        readout: one row a step, for rule trace.
+    """
+
+    steps: int
+    total_steps: int
+    label: str | None
+    probabilities: list[float] | None
+    readout: list[list[float]] | None = None
+
+
+class Send(NamedTuple):
+    """Send a text frame."""
+
+    frame: ServerFrame
+
+
+class Work(NamedTuple):
+    """Do something with the session; report with ``applied``, ``deleted`` or ``refuse``.
+
+    Attributes:
+        kind: ``chunk`` applies one, ``end`` ends the session, ``reset`` deletes it.
+        seq: number of the chunk or the end.
+        content: of the chunk.
+    """
+
+    kind: Literal["chunk", "end", "reset"]
+    seq: int
+    content: bytes = b""
+
+
+class Close(NamedTuple):
+    """End the stream: nothing follows."""
+
+    code: int
+    reason: str
+
+
+Action = Send | Work | Close
+
+
+class LiveStream:
+    """One connection's stream of one session.
+
+    Args:
+        opening: the session.
+        interim: whether each chunk is answered by its result, not by ``Ack``.
+        max_inflight: works that are not done, above which the stream is not read.
+        max_bytes: of their chunks, likewise.
+    """
+
+    def __init__(
+        self, opening: Opening, *, interim: bool = True, max_inflight: int = MAX_INFLIGHT, max_bytes: int = MAX_BYTES
+    ) -> None:
+        self._opening = opening
+        self._interim = interim
+        self._max_inflight = max_inflight
+        self._max_bytes = max_bytes
+        self._next_seq = opening.next_seq  # of the next chunk that comes
+        self._total_steps = opening.total_steps
+        self._queue: deque[Work] = deque()
+        self._current: Work | None = None
+        self._bytes = 0  # of all works that are not done
+        self._unacknowledged = 0
+        self._state: Literal["open", "ending", "closed"] = "open"
+        self._drains = False
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a work is not done."""
+        return self._current is not None
+
+    @property
+    def is_closed(self) -> bool:
+        return self._state == "closed"
+
+    @property
+    def reads(self) -> bool:
+        """Whether the next message should be read."""
+        return (
+            self._state == "open"
+            and not self._drains
+            and len(self._queue) + self.is_busy < self._max_inflight
+            and self._bytes < self._max_bytes
+        )
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes of the chunks that are not done."""
+        return self._bytes
+
+    def begin(self) -> list[Action]:
+        """The first frame."""
+        opening = self._opening
+        frame: Begin = {
+            "type": "Begin",
+            "session": opening.session,
+            "model": opening.model,
+            "version": opening.version,
+            "form": opening.form,
+            "labels": list(opening.labels),
+            "next_seq": opening.next_seq,
+            "step_ms": _rounded(1000 * opening.step_s),
+            "max_inflight": self._max_inflight,
+            "resumed": opening.resumed,
+            "expires_at": opening.expires_at,
+        }
+        return [Send(frame)]
+
+    def chunk(self, content: bytes) -> list[Action]:
+        """A binary frame has come."""
+        if self._state != "open":
+            return []
+        self._bytes += len(content)
+        self._queue.append(Work("chunk", self._next_seq, content))
+        self._next_seq += 1
+        return self._proceed()
+
+    def text(self, content: str) -> list[Action]:
+        """A text frame has come."""
+        if self._state != "open":
+            return []
+        try:
+            frame = json.loads(content)
+        except (ValueError, RecursionError):
+            frame = None
+        if not isinstance(frame, dict) or not isinstance(kind := frame.get("type"), str):
+            return _bad_frame('this text frame is no JSON object with a type: send such as {"type": "CloseStream"}')
+        if kind == "KeepAlive":
+            return []
+        if kind == "CloseStream":
+            return self._close_stream(frame)
+        if kind == "Reset":
+            self._queue.append(Work("reset", 0))
+            self._next_seq = 0
+            return self._proceed()
+        if kind == "Finalize" or (kind == "Configure" and isinstance(frame.get("endpointing"), dict)):
+            return [Send(NO_ENDPOINTING.frame())]
+        if kind == "Configure":
+            return _bad_frame("Configure has no object 'endpointing': send one, with silence_s, no_speech_s or max_s")
+        return _bad_frame(
+            f"there is no frame of type {kind[:LONGEST]!r}: send Finalize, Configure, KeepAlive, CloseStream or Reset"
+        )
+
+    def applied(self, applied: Applied) -> list[Action]:
+        """The current work, a chunk or the end, was applied and is kept."""
+        work = self._done()
+        if work is None or self.is_closed:
+            return []
+        self._total_steps = applied.total_steps
+        if work.kind == "end":
+            return [Send(self._utterance_end(applied)), *self._terminate(work.seq, 1)]
+        if self._interim:
+            answer: list[Action] = [Send(self._result(work.seq, applied))]
+        else:
+            self._unacknowledged += 1
+            is_last = not self._queue or self._queue[0].kind != "chunk"
+            is_due = is_last or 2 * self._unacknowledged >= self._max_inflight
+            answer = [Send(self._ack(work.seq))] if is_due else []
+        return answer + self._proceed()
+
+    def deleted(self, opening: Opening) -> list[Action]:
+        """The current work, a reset, is done.
+
+        Args:
+            opening: the session that the next chunk begins.
+        """
+        if self._done() is None or self.is_closed:
+            return []
+        self._opening, self._total_steps, self._unacknowledged = opening, 0, 0
+        return self.begin() + self._proceed()
+
+    def refuse(self, refusal: Refusal) -> list[Action]:
+        """End the stream: the current work was refused, or the connection has no place any more."""
+        if self.is_closed:
+            return []
+        self._state = "closed"
+        self._queue.clear()
+        self._current, self._bytes = None, 0
+        return [Send(refusal.frame()), Close(refusal.close_code, refusal.problem)]
+
+    def drain(self) -> list[Action]:
+        """The server is about to end: read no more, and end the stream when its works are done."""
+        self._drains = True
+        return [] if self.is_busy else self._proceed()
+
+    def leave(self) -> None:
+        """The client has gone."""
+        self._state = "closed"
+        self._queue.clear()
+        self._current, self._bytes = None, 0
+
+    def _done(self) -> Work | None:
+        work, self._current = self._current, None
+        if work is not None:
+            self._bytes -= len(work.content)
+        return work
+
+    def _proceed(self) -> list[Action]:
+        """Begin the next work, if there is one and none is under way."""
+        if self.is_busy or self.is_closed:
+            return []
+        if not self._queue:
+            return self.refuse(SHUTTING_DOWN) if self._drains else []
+        work = self._current = self._queue.popleft()
+        if work.kind == "end" and work.seq == 0:  # of a session that has not begun
+            self._done()
+            return self._terminate(0, 0)
+        return [work]
+
+    def _close_stream(self, frame: dict[str, Any]) -> list[Action]:
+        last = frame.get("last_seq")
+        if last is not None:
+            if not isinstance(last, int) or isinstance(last, bool):
+                return _bad_frame("CloseStream: last_seq is no whole number: send that of the last chunk, or none")
+            if last != self._next_seq - 1:
+                detail = (
+                    f"the last chunk that came has the number {self._next_seq - 1}, not {last}: open the stream "
+                    "again, and go on with the number that Begin names"
+                )
+                return self.refuse(Refusal("out-of-order", 409, detail, expected_seq=self._next_seq))
+        self._state = "ending"
+        self._queue.append(Work("end", self._next_seq))
+        return self._proceed()
+
+    def _result(self, seq: int, applied: Applied) -> Result:
+        step_s = self._opening.step_s
+        frame: Result = {
+            "type": "Result",
+            "seq": seq,
+            "utterance": 0,
+            "is_final": False,
+            "speech_final": False,
+            "start": _rounded((applied.total_steps - applied.steps) * step_s),
+            "duration": _rounded(applied.steps * step_s),
+            "label": applied.label,
+            "probabilities": applied.probabilities,
+            "total_steps": applied.total_steps,
+        }
+        if applied.readout is not None:
+            frame["readout"] = applied.readout
+        return frame
+
+    def _ack(self, seq: int) -> Ack:
+        self._unacknowledged = 0
+        return {"type": "Ack", "seq": seq}
+
+    def _utterance_end(self, applied: Applied) -> UtteranceEnd:
+        frame: UtteranceEnd = {
+            "type": "UtteranceEnd",
+            "utterance": 0,
+            "start": 0.0,
+            "end": _rounded(applied.total_steps * self._opening.step_s),
+            "label": applied.label,
+            "probabilities": applied.probabilities,
+            "trigger": "end",
+        }
+        if applied.readout is not None:
+            frame["readout"] = applied.readout
+        return frame
+
+    def _terminate(self, chunks: int, utterances: int) -> list[Action]:
+        audio_s = _rounded(self._total_steps * self._opening.step_s) if chunks else 0.0
+        frame: Termination = {
+            "type": "Termination",
+            "chunks": chunks,
+            "audio_s": audio_s,
+            "utterances": utterances,
+        }
+        self._state = "closed"
+        return [Send(frame), Close(NORMAL, "")]
+
+
+def _bad_frame(detail: str) -> list[Action]:
+    return [Send(Refusal("bad-input", 422, detail).frame())]
+
+
+def _rounded(number: float) -> float:
+    """Without the digits that a product of floats adds."""
+    return round(number, 9)

@@ -1,0 +1,164 @@
+"""``/asyncapi.json`` is an AsyncAPI 3.0 document, and says of every frame what the server sends and takes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import jsonschema_rs
+import pytest
+
+from service.live.frames import CLIENT_FRAMES, SERVER_FRAMES
+from service.live.protocol import Applied, LiveStream, Opening, Send
+from service.live.query import _ENVELOPE, _OWN
+
+# the shape of AsyncAPI 3.0.0 that matters to tools: its members, and that no object has others
+REFERENCE = {"type": "object", "required": ["$ref"], "properties": {"$ref": {"type": "string"}}}
+SHAPE: dict[str, Any] = {
+    "type": "object",
+    "required": ["asyncapi", "info"],
+    "additionalProperties": False,
+    "properties": {
+        "asyncapi": {"const": "3.0.0"},
+        "defaultContentType": {"type": "string"},
+        "info": {
+            "type": "object",
+            "required": ["title", "version"],
+            "additionalProperties": False,
+            "properties": {name: {"type": "string"} for name in ("title", "version", "description")},
+        },
+        "servers": {
+            "type": "object",
+            "additionalProperties": {
+                "type": "object",
+                "required": ["host", "protocol"],
+                "additionalProperties": False,
+                "properties": {name: {"type": "string"} for name in ("host", "protocol", "description", "pathname")},
+            },
+        },
+        "channels": {
+            "type": "object",
+            "additionalProperties": {
+                "type": "object",
+                "additionalProperties": False,
+                "properties": {
+                    "address": {"type": "string"},
+                    "messages": {"type": "object", "additionalProperties": REFERENCE},
+                    "bindings": {
+                        "type": "object",
+                        "additionalProperties": False,
+                        "properties": {
+                            "ws": {
+                                "type": "object",
+                                "additionalProperties": False,
+                                "properties": {"method": {"enum": ["GET", "POST"]}, "query": {"type": "object"}},
+                            }
+                        },
+                    },
+                },
+            },
+        },
+        "operations": {
+            "type": "object",
+            "additionalProperties": {
+                "type": "object",
+                "required": ["action", "channel"],
+                "additionalProperties": False,
+                "properties": {
+                    "action": {"enum": ["send", "receive"]},
+                    "channel": REFERENCE,
+                    "summary": {"type": "string"},
+                    "messages": {"type": "array", "items": REFERENCE},
+                },
+            },
+        },
+        "components": {
+            "type": "object",
+            "additionalProperties": False,
+            "properties": {
+                "schemas": {"type": "object"},
+                "messages": {
+                    "type": "object",
+                    "additionalProperties": {
+                        "type": "object",
+                        "additionalProperties": False,
+                        "properties": {
+                            "name": {"type": "string"},
+                            "summary": {"type": "string"},
+                            "contentType": {"type": "string"},
+                            "payload": {"type": "object"},
+                        },
+                    },
+                },
+            },
+        },
+    },
+}
+
+
+@pytest.fixture
+async def document(client: httpx.AsyncClient) -> dict[str, Any]:
+    response = await client.get("/asyncapi.json")
+    assert response.status_code == 200
+    content: dict[str, Any] = response.json()
+    return content
+
+
+def references(value: Any) -> Iterator[str]:
+    if isinstance(value, dict):
+        if isinstance(value.get("$ref"), str):
+            yield value["$ref"]
+        for member in value.values():
+            yield from references(member)
+    elif isinstance(value, list):
+        for member in value:
+            yield from references(member)
+
+
+async def test_it_has_the_shape_of_the_specification(document: dict[str, Any]) -> None:
+    jsonschema_rs.validate(SHAPE, document)
+    for reference in references(document):
+        target: Any = document
+        for part in reference.removeprefix("#/").split("/"):
+            target = target[part]
+        assert target
+    for schema in document["components"]["schemas"].values():
+        jsonschema_rs.meta.validate({"$schema": "http://json-schema.org/draft-07/schema#", **schema})
+
+
+async def test_every_frame_and_parameter_is_in_it(document: dict[str, Any]) -> None:
+    names = {kind.__name__ for kind in (*CLIENT_FRAMES, *SERVER_FRAMES)}
+    assert set(document["components"]["messages"]) == names | {"Chunk"}
+    sides = {
+        operation["action"]: {message["$ref"].rpartition("/")[2] for message in operation["messages"]}
+        for operation in document["operations"].values()
+    }
+    assert sides["receive"] | sides["send"] == names | {"Chunk"}
+    query = document["channels"]["stream"]["bindings"]["ws"]["query"]
+    assert list(query["properties"]) == [*_ENVELOPE, *_OWN]
+
+
+async def test_what_the_protocol_sends_is_as_described(document: dict[str, Any]) -> None:
+    live = LiveStream(Opening("s", "m", "1", "exact", ("a", "b"), 0, 0, 0.01, False, 5.0), interim=True)
+    live_actions = [
+        *live.begin(),
+        *live.text("{}"),
+        *live.chunk(b"a"),
+        *live.applied(Applied(1, 1, "a", [0.5, 0.5])),
+        *live.text('{"type": "CloseStream"}'),
+        *live.applied(Applied(1, 2, "a", [0.5, 0.5])),
+    ]
+    frames: list[Any] = [action.frame for action in live_actions if isinstance(action, Send)]
+    assert [frame["type"] for frame in frames] == ["Begin", "Error", "Result", "UtteranceEnd", "Termination"]
+    for frame in frames:
+        schema = document["components"]["schemas"][frame["type"]] | {"components": document["components"]}
+        jsonschema_rs.validate(schema, json.loads(json.dumps(frame)))
+        assert set(schema["properties"]) - set(frame) <= {"readout"}
+
+
+async def test_a_request_that_is_no_handshake_says_so(client: httpx.AsyncClient) -> None:
+    response = await client.get("/stream?encoding=events")
+    assert (response.status_code, response.headers["upgrade"]) == (426, "websocket")
+    assert (await client.post("/stream")).status_code == 405

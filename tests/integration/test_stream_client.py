@@ -1,0 +1,128 @@
+"""``hetsyn_client.LiveStream`` against a server, over connections that are cut at any byte."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hetsyn_client import InputError, LiveStream, ServiceProblem, ServiceUnreachable, StreamingClient
+from service.app import create_app
+from service.models.catalog import ModelCatalog
+from tests.support.artifact import write_artifact
+from tests.support.fake_graph import CHANNELS, load_fake
+from tests.support.memory_store import MemoryStore
+from tests.support.product import make_settings
+from tests.support.relay import relayed
+from tests.support.running_server import serving
+from tests.support.signals import sound, spikes
+
+CHUNKS = np.split(sound(4000), [300, 1100, 1101, 2000, 2600, 3900])
+# of the handshake, its answer, chunks and results: a whole session takes about so many
+SESSION_BYTES = 13_000
+
+
+@pytest.fixture(scope="module", params=["memory", "store"])
+def url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    folder = tmp_path_factory.mktemp("models")
+    write_artifact(folder)
+    write_artifact(folder, "sensor", takes="values")
+    store = MemoryStore() if request.param == "store" else None
+    catalog = ModelCatalog(folder, "digits", load=load_fake)
+    with serving(create_app(make_settings(folder, client_share=1.0), catalog, store=store)) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def expected(url: str) -> list[dict[str, Any]]:
+    """The replies of ``/infer`` to the chunks, and to the end."""
+    with StreamingClient(url) as client, client.session() as session:
+        return [*(session.send(chunk, 8000) for chunk in CHUNKS), session.end()]
+
+
+def test_results_are_those_of_infer(url: str, expected: list[dict[str, Any]]) -> None:
+    with LiveStream(url, sample_rate_hz=8000) as stream:
+        results = [result for chunk in CHUNKS for result in stream.send(chunk)] + stream.wait()
+        final = stream.end()
+    assert [result["probabilities"] for result in results] == [reply["probabilities"] for reply in expected[:-1]]
+    assert final["probabilities"] == expected[-1]["probabilities"]
+    assert final["end"] == pytest.approx(expected[-1]["total_steps"] / 100)
+
+
+@settings(max_examples=60)
+@given(cuts=st.lists(st.integers(1, SESSION_BYTES), min_size=1, max_size=4))
+def test_connections_that_are_cut_lose_nothing_and_repeat_nothing(
+    url: str, expected: list[dict[str, Any]], cuts: list[int]
+) -> None:
+    before = applied(url)
+    with relayed(urlsplit(url).port or 0, cuts) as relay:
+        stream = LiveStream(f"http://127.0.0.1:{relay.port}", sample_rate_hz=8000, sleep=lambda _: None)
+        with stream:
+            results = [result for chunk in CHUNKS for result in stream.send(chunk)] + stream.wait()
+            final = stream.end()
+    seqs = [result["seq"] for result in results]
+    assert sorted(set(seqs)) == seqs  # results may be lost with a connection, no chunk is
+    replies = {reply["seq"]: reply for reply in expected}
+    assert all(result["probabilities"] == replies[result["seq"]]["probabilities"] for result in results)
+    assert final["probabilities"] == expected[-1]["probabilities"]
+    assert applied(url) - before == len(expected)
+
+
+def applied(url: str) -> int:
+    text = httpx.get(f"{url}/metrics").text
+    (line,) = (line for line in text.splitlines() if line.startswith('hetsyn_chunks_total{outcome="applied"}'))
+    return int(float(line.split()[1]))
+
+
+def test_events_and_values(url: str) -> None:
+    with LiveStream(url, interim=False) as stream:
+        assert stream.send_events(25, *spikes(25)) == []
+        assert stream.wait() == []
+        assert len(stream.end()["probabilities"]) == 3
+        with pytest.raises(InputError, match="this stream is one of events"):
+            stream.send(np.zeros(3, np.int16))
+    with LiveStream(url, channels=CHANNELS, model="sensor") as stream:
+        stream.send_values(np.zeros((3, CHANNELS)))
+        assert stream.end()["label"] is not None
+
+
+def test_a_session_is_taken_up_again(url: str) -> None:
+    with LiveStream(url, sample_rate_hz=8000) as stream:
+        stream.send(CHUNKS[0])
+        stream.wait()
+    with LiveStream(url, sample_rate_hz=8000, session=stream.id) as again:
+        assert (again.begin["next_seq"], again.begin["resumed"]) == (1, True)
+        again.send(CHUNKS[1])
+        again.end()
+
+
+def test_what_the_server_refuses_is_raised_and_not_repeated(url: str) -> None:
+    with pytest.raises(ServiceProblem, match="no model 'none'"), LiveStream(url, model="none"):
+        pass
+    with LiveStream(url, sample_rate_hz=8000) as stream:
+        stream.send(CHUNKS[0])
+        stream.wait()
+        with LiveStream(url, sample_rate_hz=8000, session=stream.id) as other:
+            with pytest.raises(ServiceProblem, match="another connection streams this session"):
+                stream.end()
+            other.end()
+    with LiveStream(url) as stream, pytest.raises(InputError, match="has no chunk yet"):
+        stream.end()
+    with pytest.raises(InputError, match="not both"):
+        LiveStream(url, sample_rate_hz=8000, channels=3)
+    with LiveStream(url, sample_rate_hz=8000) as stream, pytest.raises(InputError, match="the samples are floats"):
+        stream.send(np.zeros(3))  # type: ignore[arg-type]
+
+
+def test_a_server_that_is_not_there() -> None:
+    pauses: list[float] = []
+    stream = LiveStream("http://127.0.0.1:9", repeats=2, sleep=pauses.append)
+    with pytest.raises(ServiceUnreachable, match="3 times in a row"), stream:
+        pass
+    assert pauses == [0.2, 0.4]

@@ -1,0 +1,248 @@
+"""The stream protocol, in any interleaving of what a client sends and what becomes of it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from service.live.protocol import Action, Applied, Close, LiveStream, Opening, Send, Work
+from service.live.refusal import Refusal
+
+OPENING = Opening("s", "digits", "1", "exact", ("one", "two"), 4, 40, 0.01, True, 99.0)
+NEW = OPENING._replace(next_seq=0, total_steps=0, resumed=False)
+OUT = Refusal("out-of-order", 409, "another one", expected_seq=5)
+
+
+def stream(opening: Opening = OPENING, **options: Any) -> LiveStream:
+    return LiveStream(opening, **options)
+
+
+def frames(actions: list[Action]) -> list[Any]:
+    return [action.frame for action in actions if isinstance(action, Send)]
+
+
+def applied(total_steps: int, steps: int = 10) -> Applied:
+    return Applied(steps, total_steps, "one", [0.75, 0.25])
+
+
+def test_the_first_frame_says_where_to_go_on() -> None:
+    assert frames(stream().begin()) == [
+        {
+            "type": "Begin", "session": "s", "model": "digits", "version": "1", "form": "exact",
+            "labels": ["one", "two"], "next_seq": 4, "step_ms": 10.0, "max_inflight": 16, "resumed": True,
+            "expires_at": 99.0,
+        }
+    ]  # fmt: skip
+
+
+def test_a_chunk_is_answered_by_its_result() -> None:
+    live = stream()
+    assert live.chunk(b"ab") == [Work("chunk", 4, b"ab")]
+    assert live.chunk(b"c") == []
+    results = live.applied(applied(50))
+    assert frames(results) == [
+        {
+            "type": "Result", "seq": 4, "utterance": 0, "is_final": False, "speech_final": False, "start": 0.4,
+            "duration": 0.1, "label": "one", "probabilities": [0.75, 0.25], "total_steps": 50,
+        }
+    ]  # fmt: skip
+    assert results[1:] == [Work("chunk", 5, b"c")]
+
+
+def test_a_readout_goes_along() -> None:
+    live = stream()
+    live.chunk(b"ab")
+    assert frames(live.applied(Applied(1, 41, None, None, [[0.5]])))[0]["readout"] == [[0.5]]
+
+
+def test_acknowledgements_cover_several_chunks() -> None:
+    live = stream(interim=False, max_inflight=6)
+    for _ in range(5):
+        live.chunk(b"a")
+    acks = [frames(live.applied(applied(50 + n))) for n in range(5)]
+    assert acks == [[], [], [{"type": "Ack", "seq": 6}], [], [{"type": "Ack", "seq": 8}]]
+
+
+def test_the_end_has_a_final_result_and_a_termination() -> None:
+    live = stream()
+    live.chunk(b"a")
+    assert live.text('{"type": "CloseStream", "last_seq": 4}') == []
+    assert not live.reads
+    assert live.applied(applied(50))[1:] == [Work("end", 5)]
+    actions = live.applied(applied(53, 3))
+    assert frames(actions) == [
+        {
+            "type": "UtteranceEnd", "utterance": 0, "start": 0.0, "end": 0.53, "label": "one",
+            "probabilities": [0.75, 0.25], "trigger": "end",
+        },
+        {"type": "Termination", "chunks": 5, "audio_s": 0.53, "utterances": 1},
+    ]  # fmt: skip
+    assert actions[-1] == Close(1000, "")
+    assert live.chunk(b"a") == live.text("{}") == live.refuse(OUT) == live.applied(applied(1)) == []
+
+
+def test_a_session_without_a_chunk_has_no_utterance() -> None:
+    actions = stream(NEW).text('{"type": "CloseStream"}')
+    assert frames(actions) == [{"type": "Termination", "chunks": 0, "audio_s": 0.0, "utterances": 0}]
+    assert actions[-1] == Close(1000, "")
+
+
+@pytest.mark.parametrize("last", [3, 5, -1])
+def test_another_last_chunk_than_the_clients_ends_the_stream_and_not_the_session(last: int) -> None:
+    live = stream()
+    live.chunk(b"a")
+    (send, close) = live.text(json.dumps({"type": "CloseStream", "last_seq": last}))
+    assert isinstance(send, Send)
+    assert send.frame["type"] == "Error"
+    assert (send.frame["problem"], send.frame["expected_seq"]) == ("out-of-order", 5)
+    assert close == Close(4409, "out-of-order")
+
+
+def test_a_reset_deletes_and_begins_anew() -> None:
+    live = stream()
+    live.chunk(b"a")
+    live.text('{"type": "Reset"}')
+    live.chunk(b"b")
+    assert live.applied(applied(50))[1:] == [Work("reset", 0)]
+    actions = live.deleted(NEW)
+    assert frames(actions)[0]["next_seq"] == 0
+    assert actions[1:] == [Work("chunk", 0, b"b")]
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ('{"type": "Finalize"}', "unsupported-input"),
+        ('{"type": "Configure", "endpointing": {"silence_s": 1}}', "unsupported-input"),
+        ('{"type": "Configure"}', "bad-input"),
+        ('{"type": "Hello"}', "bad-input"),
+        ('{"type": "' + "x" * 3000 + '"}', "bad-input"),
+        ('{"type": 3}', "bad-input"),
+        ('{"type": "CloseStream", "last_seq": "4"}', "bad-input"),
+        ('{"type": "CloseStream", "last_seq": true}', "bad-input"),
+        ("[]", "bad-input"),
+        ("[" * 4000, "bad-input"),
+        ("Done", "bad-input"),
+        ("", "bad-input"),
+    ],
+)
+def test_a_text_that_means_nothing_leaves_the_stream_open(text: str, problem: str) -> None:
+    live = stream()
+    (frame,) = frames(live.text(text))
+    assert (frame["type"], frame["problem"]) == ("Error", problem)
+    assert len(frame["detail"]) < 300
+    assert live.reads
+    assert live.text('{"type": "KeepAlive"}') == []
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "closes"),
+    [(409, None, 4409), (410, None, 4410), (503, None, 1013), (500, None, 1011), (413, 1009, 1009), (503, 1012, 1012)],
+)
+def test_a_refusal_is_said_before_the_close(status: int, code: int | None, closes: int) -> None:
+    live = stream()
+    live.chunk(b"a")
+    actions = live.refuse(Refusal("slug", status, "so", code=code))
+    assert frames(actions)[0]["status"] == status
+    assert actions[-1] == Close(closes, "slug")
+    assert live.is_closed
+    assert not live.is_busy
+
+
+def test_a_server_that_ends_finishes_what_has_come() -> None:
+    live = stream()
+    live.chunk(b"a")
+    live.chunk(b"b")
+    assert live.drain() == []
+    assert not live.reads
+    assert live.applied(applied(50))[1:] == [Work("chunk", 5, b"b")]
+    actions = live.applied(applied(60))
+    assert [frame["type"] for frame in frames(actions)] == ["Result", "Error"]
+    assert frames(actions)[1]["retryable"]
+    assert actions[-1] == Close(1012, "shutting-down")
+
+
+def test_an_idle_stream_ends_with_its_server_at_once() -> None:
+    assert stream().drain()[-1] == Close(1012, "shutting-down")
+
+
+def test_bytes_are_bounded_too() -> None:
+    live = stream(max_bytes=10)
+    live.chunk(b"123456789")
+    assert live.reads
+    live.chunk(b"0")
+    assert not live.reads
+    live.applied(applied(50))
+    assert live.reads
+
+
+EVENTS = st.sampled_from(["chunk", "done", "done", "bad", "keep", "reset", "end", "drain", "refuse"])
+
+
+@given(st.lists(EVENTS, max_size=60), st.booleans(), st.integers(1, 5))
+def test_any_interleaving_applies_every_chunk_once_and_in_order(
+    events: list[str], interim: bool, max_inflight: int
+) -> None:
+    live = stream(NEW, interim=interim, max_inflight=max_inflight)
+    sent: list[list[bytes]] = [[]]  # since each reset
+    done: list[list[bytes]] = [[]]
+    acknowledged = -1
+    current: Work | None = None
+    is_closed = False
+
+    def follow(actions: list[Action]) -> None:
+        nonlocal current, is_closed, acknowledged
+        for action in actions:
+            assert not is_closed
+            if isinstance(action, Work):
+                assert current is None
+                current = action
+            elif isinstance(action, Close):
+                is_closed = True
+                current = None
+            elif action.frame["type"] in ("Result", "Ack"):
+                frame: Any = action.frame
+                assert acknowledged < frame["seq"] < len(done[-1])
+                assert not interim or frame["seq"] == acknowledged + 1
+                acknowledged = frame["seq"]
+            elif action.frame["type"] == "Begin":
+                acknowledged = -1
+
+    for number, event in enumerate(events):
+        if event in ("chunk", "bad", "keep", "reset", "end"):
+            if not live.reads:
+                continue  # as the shell: nothing is read
+            if event == "chunk":
+                sent[-1].append(b"%d" % number)
+                follow(live.chunk(sent[-1][-1]))
+            elif event == "reset":
+                sent.append([])
+                follow(live.text('{"type": "Reset"}'))
+            elif event == "end":
+                follow(live.text(json.dumps({"type": "CloseStream", "last_seq": len(sent[-1]) - 1})))
+            else:
+                follow(live.text('{"type": "KeepAlive"}' if event == "keep" else "{}"))
+        elif event == "done" and current is not None:
+            work, current = current, None
+            if work.kind == "reset":
+                done.append([])
+                follow(live.deleted(NEW))
+            else:
+                if work.kind == "chunk":
+                    assert work.seq == len(done[-1])
+                    done[-1].append(work.content)
+                follow(live.applied(applied(len(done[-1]))))
+        elif event == "drain":
+            follow(live.drain())
+        elif event == "refuse":
+            follow(live.refuse(OUT))
+        assert live.is_closed == is_closed
+        assert live.is_busy == (current is not None)
+    assert [part[: len(kept)] for part, kept in zip(sent, done, strict=False)] == done
+    if current is None and not is_closed:
+        assert done == sent
+        assert acknowledged == len(done[-1]) - 1
