@@ -163,9 +163,10 @@ def microseconds(model: Model, form: FormName, batch: int, steps: int, seconds: 
 
 def _median(call: Callable[[], Any], seconds: float) -> float:
     """Median microseconds of a call, over at least three calls."""
-    taken: list[float] = []
-    while sum(taken) < seconds or len(taken) < 3:
+    taken, total = list[float](), 0.0
+    while total < seconds or len(taken) < 3:
         started = time.perf_counter()
         call()
         taken.append(time.perf_counter() - started)
+        total += taken[-1]
     return statistics.median(taken) * 1e6
