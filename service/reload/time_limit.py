@@ -22,18 +22,20 @@ STOP_S = 2.0  # for which a stopped work is waited for: ONNX Runtime aborts the 
 def start_thread(work: Callable[[], T]) -> Future[T]:
     """Run something on a thread of its own, for which the end of the process does not wait."""
     future: Future[T] = Future()
-
-    def run() -> None:
-        try:
-            value = work()
-        except BaseException as error:
-            future.set_exception(error)
-        else:
-            future.set_result(value)
-
     future.set_running_or_notify_cancel()  # so that who awaits the future may be cancelled, but not the future
-    threading.Thread(target=run, name="hetsyn-models", daemon=True).start()
+    threading.Thread(target=_run, args=(future, work), name="hetsyn-models", daemon=True).start()
     return future
+
+
+def _run(future: Future[T], work: Callable[[], T]) -> None:
+    try:
+        value = work()
+    except BaseException as error:
+        future.set_exception(error)
+        # the traceback of the error has this frame; a cycle would keep a retired model until the garbage is collected
+        del future, work
+    else:
+        future.set_result(value)
 
 
 class TimeLimit:
@@ -87,6 +89,7 @@ class TimeLimit:
             self._running = None
             if not _stopped(future, stop):
                 self._late[path] = future
+            del future  # as in ``_run``
 
     def close(self) -> None:
         """Stop the work that runs, from any thread, so that the process can exit. Nothing runs afterwards."""

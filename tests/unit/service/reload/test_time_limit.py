@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
+from contextlib import suppress
 from pathlib import Path
+from weakref import ref
 
 import pytest
 
@@ -102,3 +105,25 @@ def _with_time(limit: TimeLimit) -> TimeLimit:
     """The same limit with enough time for a slow machine."""
     limit._limit_s = 30
     return limit
+
+
+def test_a_work_that_fails_keeps_nothing_that_its_caller_has() -> None:
+    """Not even until the garbage is collected: a caller has the models that a reload retires."""
+
+    class Held:
+        pass
+
+    def caller() -> ref[Held]:
+        held = Held()
+        with suppress(ArtifactError):
+            TimeLimit(10.0).run(Path("model"), fails)
+        return ref(held)
+
+    def fails() -> None:
+        raise ArtifactError("broken")
+
+    gc.disable()
+    try:
+        assert caller()() is None
+    finally:
+        gc.enable()
