@@ -107,7 +107,10 @@ class LiveStream:
         self.close()
 
     def close(self) -> None:
-        """Close the connection. The session stays on the server until it expires."""
+        """Close the connection. The session stays on the server until it expires.
+
+        Chunks that were not acknowledged may not be applied: ``wait`` first.
+        """
         self._connection = None
         self._closing.close()
 
@@ -145,12 +148,13 @@ class LiveStream:
         return results
 
     def end(self) -> Frame:
-        """End the session, and return its final result: label, probabilities, start and end.
+        """End the session, and return its final result: label, probabilities, start and end. ``wait`` has those before.
 
         Raises:
             ServiceProblem: the server refused a chunk, or there was none.
             ServiceUnreachable: the server cannot be reached.
         """
+        self._begin()
         self.wait()
         assert self._next_seq is not None
         if not self._next_seq:

@@ -458,7 +458,7 @@ async def test_a_client_that_says_goodbye_and_does_not_read_is_ended(
         (connection,) = server.process.server_state.connections
         writer.transport.pause_reading()  # type: ignore[attr-defined]
         count = 0
-        while not connection.transport.get_write_buffer_size():  # type: ignore[union-attr]
+        while not connection.transport.get_write_buffer_size():
             count += 8
             writer.write(sent(PING, bytes(125)) * 8)
             await server.until(lambda count=count: connection._reader.controls == count)  # type: ignore
