@@ -141,7 +141,10 @@ class LiveStream:
         return self._send(values_body(values).content)
 
     def wait(self) -> list[Frame]:
-        """The results of all chunks that were sent and have none yet; errors as of ``send``."""
+        """Wait until all chunks are acknowledged, and return the results that come; errors as of ``send``.
+
+        Where the connection broke, the results of some chunks may be lost. The chunks are not.
+        """
         results: list[Frame] = []
         while self._unacknowledged:
             results += self._receive(self._timeout_s)
