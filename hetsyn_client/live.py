@@ -107,7 +107,10 @@ class LiveStream:
         self.close()
 
     def close(self) -> None:
-        """Close the connection. The session stays on the server until it expires."""
+        """Close the connection. The session stays on the server until it expires.
+
+        Chunks that were not acknowledged may not be applied: ``wait`` first.
+        """
         self._connection = None
         self._closing.close()
 
@@ -138,19 +141,23 @@ class LiveStream:
         return self._send(values_body(values).content)
 
     def wait(self) -> list[Frame]:
-        """The results of all chunks that were sent and have none yet; errors as of ``send``."""
+        """Wait until all chunks are acknowledged, and return the results that come; errors as of ``send``.
+
+        Where the connection broke, the results of some chunks may be lost. The chunks are not.
+        """
         results: list[Frame] = []
         while self._unacknowledged:
             results += self._receive(self._timeout_s)
         return results
 
     def end(self) -> Frame:
-        """End the session, and return its final result: label, probabilities, start and end.
+        """End the session, and return its final result: label, probabilities, start and end. ``wait`` has those before.
 
         Raises:
             ServiceProblem: the server refused a chunk, or there was none.
             ServiceUnreachable: the server cannot be reached.
         """
+        self._begin()
         self.wait()
         assert self._next_seq is not None
         if not self._next_seq:

@@ -80,8 +80,6 @@ class FrameReader:
             self.violation = self._explained(protocol.parser_exc)
         if self.violation is None:
             self.answer += b"".join(writes)
-        if events:
-            self._fragment_bytes = sum(map(len, self._fragments))
         self.partial_bytes = self._fragment_bytes + len(protocol.reader.buffer)
         return messages
 
@@ -100,14 +98,15 @@ class FrameReader:
         if opcode is not Opcode.CONT:
             self._is_text = opcode is Opcode.TEXT
         self._fragments.append(bytes(frame.data))
+        self._fragment_bytes += len(frame.data)
         if len(self._fragments) > MOST_FRAGMENTS:
             detail = f"the message has more than {MOST_FRAGMENTS} fragments: send it in one frame"
             self.violation = Refusal("too-large", 413, detail, code=TOO_BIG)
-        elif self._is_text and sum(map(len, self._fragments)) > MOST_TEXT_BYTES:
+        elif self._is_text and self._fragment_bytes > MOST_TEXT_BYTES:
             detail = f"the text frame is longer than {MOST_TEXT_BYTES} bytes: send input in binary frames"
             self.violation = Refusal("too-large", 413, detail, code=TOO_BIG)
         elif frame.fin:
-            content, self._fragments = b"".join(self._fragments), []
+            content, self._fragments, self._fragment_bytes = b"".join(self._fragments), [], 0
             if not self._is_text:
                 messages.append(Message(None, content))
                 return

@@ -90,7 +90,7 @@ def query_of(shake: Handshake) -> StreamQuery:
         OriginRefused: browsers let any page open a WebSocket to any host, and this is a page of another origin.
         InputError, UnsupportedInput: the query or the subprotocols cannot be used.
     """
-    if shake.origin and urlsplit(shake.origin).netloc.lower() != shake.host.lower():
+    if shake.origin and _host_of(shake.origin) != shake.host.lower():
         raise OriginRefused("a page of another origin may not open a stream: serve the page from this host and port")
     if shake.protocols and SUBPROTOCOL not in shake.protocols:
         raise UnsupportedInput(f"none of the offered subprotocols is spoken: offer {SUBPROTOCOL}, or none")
@@ -132,6 +132,13 @@ def refusal(shake: Handshake, response: Response, headers: Iterable[Field]) -> b
     if shake.request_id is not None:
         response.headers["X-Request-ID"] = shake.request_id.decode("latin-1")
     return refusals.to_bytes(response, headers)
+
+
+def _host_of(origin: str) -> str | None:
+    try:
+        return urlsplit(origin).netloc.lower()
+    except ValueError:  # such as http://[
+        return None
 
 
 def _is_key(text: bytes) -> bool:

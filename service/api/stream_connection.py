@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from math import inf
 from typing import TYPE_CHECKING
 
 from fastapi import Response
@@ -80,6 +81,7 @@ class StreamConnection(Held, asyncio.Protocol):
         self._drained = asyncio.Event()
         self._heard_s = self.loop.time()
         self._pinged_s = self._heard_s
+        self._taken_s = inf  # since when messages are read
         self._controls = 0  # frames that carried no chunk, at the last ping
         self._drains = False
         limits = connections.limits
@@ -186,7 +188,7 @@ class StreamConnection(Held, asyncio.Protocol):
             return
         self._is_over = True
         self.transport.write(handshakes.refusal(self._handshake, response, self._headers))
-        self.transport.close()
+        self._let_go()
 
     def _pump(self) -> None:
         """Read what has come, as far as the stream takes it."""
@@ -227,6 +229,7 @@ class StreamConnection(Held, asyncio.Protocol):
                 self._live.leave()
             self._leave()
             self.transport.close()
+            self.loop.call_later(CLOSING_S, self.transport.abort)  # it may not read what is before the answer
         elif reader.controls - self._controls > MOST_CONTROLS:
             detail = f"more than {MOST_CONTROLS} frames came that are no chunks: a ping every {PING_S:g} s is enough"
             self._refuse(Refusal("bad-frame", 400, detail, code=POLICY))
@@ -242,6 +245,10 @@ class StreamConnection(Held, asyncio.Protocol):
         if transport.is_closing():
             return
         is_wanted = self._is_over or self._takes()
+        if is_wanted and self._taken_s == inf:
+            self._taken_s = self.loop.time()
+        elif not is_wanted:
+            self._taken_s = inf
         if is_wanted and (self._messages or self._backlog) and not self._is_scheduled:
             self._is_scheduled = True
             self.loop.call_soon(self._next_round)
@@ -325,8 +332,13 @@ class StreamConnection(Held, asyncio.Protocol):
         self._leave()
         self._messages.clear()
         self._backlog.clear()
-        if self.transport.is_closing():
-            return
+        if not self.transport.is_closing():
+            self._let_go()
+
+    def _let_go(self) -> None:
+        """Close the connection once the client has read the rest. What it sends is dropped: bytes that the system has
+        still make it reset the connection, and then the client may not get the rest.
+        """
         if self.transport.can_write_eof():
             self.transport.write_eof()
         self.transport.resume_reading()
@@ -344,7 +356,7 @@ class StreamConnection(Held, asyncio.Protocol):
         if now_s - self._heard_s >= limits.idle_timeout_s:
             self.count_end("idle")
             self._fail(StreamIdle(f"the client was silent for {limits.idle_timeout_s:g} s: open the stream again"))
-        elif now_s - self._large.since_s >= limits.body_timeout_s:
+        elif now_s - max(self._large.since_s, self._taken_s) >= limits.body_timeout_s:
             self._fail(TooSlow(f"the frame was not complete after {limits.body_timeout_s:g} s: send it faster"))
         elif now_s - self._pinged_s >= PING_S:
             self._pinged_s, self._controls = now_s, self._reader.controls

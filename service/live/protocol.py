@@ -291,8 +291,8 @@ class LiveStream:
                 return _bad_frame("CloseStream: last_seq is no whole number: send that of the last chunk, or none")
             if last != self._next_seq - 1:
                 detail = (
-                    f"the last chunk that came has the number {self._next_seq - 1}, not {last}: open the stream "
-                    "again, and go on with the number that Begin names"
+                    f"the last chunk that came has the number {self._next_seq - 1}, not {str(last)[:LONGEST]}: open "
+                    "the stream again, and go on with the number that Begin names"
                 )
                 return self.refuse(Refusal("out-of-order", 409, detail, expected_seq=self._next_seq))
         self._state = "ending"

@@ -7,6 +7,8 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from socket import SO_RCVBUF, SOL_SOCKET
+from socket import socket as tcp_socket
 from typing import Any
 
 import httpx
@@ -22,7 +24,7 @@ from tests.support.artifact import write_artifact
 from tests.support.fake_graph import CHANNELS
 from tests.support.gate import Gate
 from tests.support.listening import LATER_S, LIVE, SOON_S, Listening, listening, response
-from tests.support.live import BINARY, CONT, PING, TEXT, Socket, handshake, said, sent
+from tests.support.live import BINARY, CLOSE, CONT, PING, TEXT, Socket, handshake, said, sent
 from tests.support.memory_store import MemoryStore
 from tests.support.signals import sound, spikes
 
@@ -371,6 +373,19 @@ async def test_a_frame_that_trickles_is_ended(models: Path, gate: Gate) -> None:
         assert await socket.refused() == ("too-slow", 4408)
 
 
+async def test_a_frame_that_the_server_does_not_read_on_has_time(models: Path, gate: Gate) -> None:
+    async with listening(models, gate, body_timeout_s=LATER_S) as server:
+        socket, begin = await opened(server)
+        count = begin["max_inflight"]
+        gate.opened.clear()
+        await socket.send(*[NOTHING] * count, NOTHING[:-1])
+        await asyncio.sleep(3 * LATER_S)
+        gate.opened.set()
+        assert [frame.get("seq") for frame in await socket.frames(count)] == list(range(count))
+        await socket.send(NOTHING[-1:])
+        assert (await socket.frame())["seq"] == count
+
+
 async def test_a_large_frame_counts_among_the_bodies_while_it_comes_and_until_it_is_applied(
     models: Path, gate: Gate
 ) -> None:
@@ -426,6 +441,53 @@ async def test_a_client_that_does_not_read_is_ended(models: Path, gate: Gate) ->
                 await socket.send(sent(BINARY, pack_events(20_000, [], [])))
         await server.until(lambda: server.open == 0)
         assert server.ended == {"unread": 1}
+
+
+async def test_a_client_that_says_goodbye_and_does_not_read_is_ended(
+    models: Path, gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream_connection, "CLOSING_S", LATER_S)
+    monkeypatch.setattr(stream_connection, "MOST_CONTROLS", 1_000_000)
+    async with listening(models, gate, finish_s=1.0) as server:
+        connected = tcp_socket()
+        connected.setsockopt(SOL_SOCKET, SO_RCVBUF, 16 * 1024)
+        connected.connect(("127.0.0.1", server.port))
+        reader, writer = await asyncio.open_connection(sock=connected, limit=1000)
+        server.writers.append(writer)
+        await Socket(reader, writer).open(EVENTS)
+        (connection,) = server.process.server_state.connections
+        writer.transport.pause_reading()  # type: ignore[attr-defined]
+        count = 0
+        while not connection.transport.get_write_buffer_size():
+            count += 8
+            writer.write(sent(PING, bytes(125)) * 8)
+            await server.until(lambda count=count: connection._reader.controls == count)  # type: ignore
+        assert not connection.is_write_paused  # type: ignore[union-attr]
+        writer.write(sent(CLOSE, b"\x03\xe8"))
+        async with asyncio.timeout(20 * LATER_S):
+            await server.until(lambda: server.open == 0)
+
+
+async def test_a_refused_handshake_is_answered_though_the_client_sends_on(models: Path, gate: Gate) -> None:
+    async with listening(models, gate) as server:
+        reader, writer = await server.connect()
+        held = asyncio.Event()
+        streams = server.parts.connections.streams
+        opens = streams.open
+
+        async def open_later(*arguments: Any) -> Any:
+            held.set()
+            await asyncio.sleep(SOON_S)
+            return await opens(*arguments)
+
+        streams.open = open_later
+        writer.write(handshake(f"{EVENTS}&model=none"))
+        await held.wait()
+        writer.write(NOTHING * 1000)
+        status, body = await response(reader)
+        assert (status, json.loads(body)["type"]) == (404, "urn:hetsyn:problem:not-found")
+        assert await reader.read() == b""
+        writer.close()
 
 
 async def test_chunks_of_a_client_that_has_gone_are_not_applied(models: Path, gate: Gate) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -113,6 +114,8 @@ def test_what_the_server_refuses_is_raised_and_not_repeated(url: str) -> None:
                 stream.end()
             other.end()
     with LiveStream(url) as stream, pytest.raises(InputError, match="has no chunk yet"):
+        stream.end()
+    with closing(LiveStream(url)) as stream, pytest.raises(InputError, match="has no chunk yet"):
         stream.end()
     with pytest.raises(InputError, match="not both"):
         LiveStream(url, sample_rate_hz=8000, channels=3)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from websockets.frames import Opcode
 
 from service.api.frames import MOST_FRAGMENTS, FrameReader, Message, accept_key, text_frame
 from service.live.protocol import MOST_TEXT_BYTES
@@ -69,6 +72,19 @@ def test_what_breaks_a_bound_or_the_rfc_is_refused(content: bytes, status: int, 
     assert reader.violation is not None
     assert (reader.violation.status, reader.violation.close_code) == (status, code)
     assert reader.take_answer() == b""
+
+
+def test_a_text_of_many_fragments_costs_as_much_as_other_messages() -> None:
+    def shortest_s(opcode: Opcode) -> float:
+        parts = [sent(opcode, b"a", fin=False), *[sent(CONT, b"a", fin=False)] * 1022, sent(CONT, b"a")]
+        reader, content, times_s = FrameReader(10_000), b"".join(parts), []
+        for _ in range(5):
+            begun_s = time.perf_counter()
+            assert len(reader.receive(content)) == 1
+            times_s.append(time.perf_counter() - begun_s)
+        return min(times_s)
+
+    assert shortest_s(TEXT) < 2 * shortest_s(BINARY)  # three times and more where each fragment adds them all
 
 
 def test_a_close_frame_is_answered_and_ends_everything() -> None:

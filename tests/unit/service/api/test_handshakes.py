@@ -67,6 +67,7 @@ def test_anything_else_stays_http(method: bytes, version: str, url: bytes, heade
     [
         ({"origin": "http://elsewhere"}, OriginRefused, "another origin"),
         ({"origin": "null"}, OriginRefused, "another origin"),
+        ({"origin": "http://["}, OriginRefused, "another origin"),
         ({"protocols": ("graphql-ws",)}, UnsupportedInput, "offer hetsyn.v1"),
         ({"query": b"a=1" + b"&a=1" * 32}, InputError, "more than 32 parameters"),
     ],

@@ -102,6 +102,13 @@ def test_another_last_chunk_than_the_clients_ends_the_stream_and_not_the_session
     assert close == Close(4409, "out-of-order")
 
 
+def test_a_long_number_of_the_last_chunk_is_not_sent_back() -> None:
+    (send, _) = stream().text('{"type": "CloseStream", "last_seq": ' + "9" * 4000 + "}")
+    assert isinstance(send, Send)
+    assert send.frame["type"] == "Error"
+    assert len(send.frame["detail"]) < 300
+
+
 def test_a_reset_deletes_and_begins_anew() -> None:
     live = stream()
     live.chunk(b"a")
