@@ -24,7 +24,7 @@ def test_the_key_is_that_of_the_rfc() -> None:
 
 @given(st.lists(st.tuples(st.booleans(), st.binary(max_size=200), st.integers(1, 4)), max_size=8), st.integers(1, 50))
 def test_messages_are_those_that_were_sent(messages: list[tuple[bool, bytes, int]], size: int) -> None:
-    content, expected = b"", []
+    content, expected, pings = b"", [], 0
     for is_text, data, parts in messages:
         data = data.hex().encode() if is_text else data
         expected.append(Message(data.decode(), b"") if is_text else Message(None, data))
@@ -33,11 +33,12 @@ def test_messages_are_those_that_were_sent(messages: list[tuple[bool, bytes, int
         for index, piece in enumerate(pieces):
             opcode = CONT if index else TEXT if is_text else BINARY
             content += sent(opcode, piece, fin=index == len(pieces) - 1) + sent(PING, b"p")
+            pings += 1
     reader = FrameReader(10_000)
     assert read(reader, content, size) == expected
     assert reader.violation is None
     assert reader.partial_bytes == 0
-    assert received(reader.take_answer()) == [(10, b"p")] * content.count(sent(PING, b"p")[:2])
+    assert received(reader.take_answer()) == [(10, b"p")] * pings
     assert reader.take_answer() == b""
 
 
