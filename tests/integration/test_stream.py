@@ -1,15 +1,11 @@
-"""``WS /stream`` on real sockets of the loopback."""
+"""``WS /stream`` on real sockets of the loopback: what a session gets, and whose it is."""
 
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from pathlib import Path
-from socket import SO_RCVBUF, SOL_SOCKET
-from socket import socket as tcp_socket
-from typing import Any
 
 import httpx
 import numpy as np
@@ -19,22 +15,13 @@ from hypothesis import strategies as st
 
 from hetsyn_client.events import pack_events
 from hetsyn_client.values import pack_values
-from service.api import stream_connection
 from tests.support.artifact import write_artifact
 from tests.support.fake_graph import CHANNELS
 from tests.support.gate import Gate
-from tests.support.listening import LATER_S, LIVE, SOON_S, Listening, listening, response
-from tests.support.live import BINARY, CLOSE, CONT, PING, TEXT, Socket, handshake, said, sent
+from tests.support.listening import SOON_S, Listening, listening, response
+from tests.support.live import BINARY, EVENTS, NOTHING, TEXT, handshake, opened, said, sent
 from tests.support.memory_store import MemoryStore
 from tests.support.signals import sound, spikes
-
-EVENTS = "encoding=events"
-NOTHING = sent(BINARY, pack_events(5, [], []))
-
-
-async def opened(server: Listening, query: str = EVENTS, *fields: str) -> tuple[Socket, dict[str, Any]]:
-    socket = Socket(*await server.connect())
-    return socket, await socket.open(query, *fields)
 
 
 @asynccontextmanager
@@ -208,288 +195,6 @@ async def test_of_two_that_write_a_session_one_is_refused(models: Path, gate: Ga
         assert await socket.refused() == ("conflicting-chunk", 4409)
 
 
-REFUSED = [
-    ("encoding=mp3", 415, "unsupported-input"),
-    ("sample_rate=1", 422, "bad-input"),
-    ("sample_rate=44101", 422, "bad-input"),
-    (f"{EVENTS}&model=none", 404, "not-found"),
-    (f"{EVENTS}&version=7", 404, "not-found"),
-    (f"{EVENTS}&endpointing=on", 415, "unsupported-input"),
-    ("encoding=values&channels=3", 415, "unsupported-input"),
-    (f"{EVENTS}&session=ended", 409, "session-ended"),
-    (f"{EVENTS}&session=open&form=bank", 409, "model-mismatch"),
-    ("sample_rate=8000&session=open", 422, "bad-input"),
-]
-
-
-@pytest.mark.parametrize(("query", "status", "problem"), REFUSED)
-async def test_what_is_known_before_the_upgrade_is_refused_as_http(
-    models: Path, gate: Gate, query: str, status: int, problem: str
-) -> None:
-    async with listening(models, gate) as server:
-        for session in ("ended", "open"):
-            socket, _ = await opened(server, f"{EVENTS}&session={session}&form=exact")
-            await socket.send(NOTHING, *([said("CloseStream")] if session == "ended" else []))
-            await socket.frames(1 if session == "open" else 3)
-            socket.writer.close()
-        reader, writer = await server.connect()
-        writer.write(handshake(query, "X-Request-ID: 7"))
-        got, body = await response(reader)
-        assert (got, json.loads(body)["type"]) == (status, f"urn:hetsyn:problem:{problem}")
-        assert await reader.read() == b""
-        writer.close()
-
-
-@pytest.mark.parametrize(
-    ("sending", "problem", "code"),
-    [
-        (sent(BINARY, b"what"), "bad-input", 4422),
-        (sent(BINARY, b""), "bad-input", 4422),
-        (sent(BINARY, pack_events(501, [], [])), "too-large", 4413),
-        (sent(BINARY, bytes(3001)), "too-large", 1009),
-        (sent(TEXT, b"x" * 2500 + b'"'), "bad-input", 0),
-        (sent(TEXT, b"\xff"), "bad-frame", 1007),
-        (sent(CONT, b"x"), "bad-frame", 1002),
-        (sent(BINARY, b"x", fin=False) * 2, "bad-frame", 1002),
-        (LIVE, "bad-frame", 1002),
-        (said("CloseStream", last_seq=3), "out-of-order", 4409),
-        (sent(PING, b"") * (stream_connection.MOST_CONTROLS + 1), "bad-frame", 1008),
-        (said("KeepAlive") * (stream_connection.MOST_CONTROLS + 1), "bad-frame", 1008),
-    ],
-)
-async def test_an_error_is_said_before_the_close(
-    models: Path, gate: Gate, sending: bytes, problem: str, code: int
-) -> None:
-    async with listening(models, gate, max_body_bytes=3000, max_chunk_steps=500) as server:
-        socket, _ = await opened(server)
-        await socket.send(sending)
-        if code:
-            assert await socket.refused() == (problem, code)
-        else:
-            assert (await socket.frame())["problem"] == problem
-            socket.writer.close()
-        await server.until(lambda: server.open == 0)
-
-
-async def test_bytes_behind_the_handshake_leave_it_http(models: Path, gate: Gate) -> None:
-    async with listening(models, gate) as server:
-        reader, writer = await server.connect()
-        writer.write(handshake(EVENTS) + LIVE)
-        assert [(await response(reader))[0] for _ in range(2)] == [426, 200]
-        reader, writer = await server.connect()
-        writer.write(handshake(EVENTS) + NOTHING)
-        assert (await response(reader))[0] == 426
-        assert await reader.read() == b""
-
-
-async def test_a_handshake_behind_a_request_that_is_not_answered_stays_http(models: Path, gate: Gate) -> None:
-    async with listening(models, gate) as server:
-        reader, writer = await server.connect()
-        writer.write(LIVE + handshake(EVENTS))
-        assert [(await response(reader))[0] for _ in range(2)] == [200, 426]
-        writer.close()
-
-
-async def test_a_connection_that_has_served_requests_can_become_a_stream(models: Path, gate: Gate) -> None:
-    async with listening(models, gate, header_timeout_s=SOON_S) as server:
-        reader, writer = await server.connect()
-        writer.write(LIVE)
-        assert (await response(reader))[0] == 200
-        socket = Socket(reader, writer)
-        await socket.open(EVENTS)
-        await asyncio.sleep(2 * SOON_S)  # no time-out of HTTP is left
-        await socket.send(NOTHING)
-        assert (await socket.frame())["seq"] == 0
-        writer.close()
-
-
-async def test_a_stream_is_not_read_while_it_has_enough(models: Path, gate: Gate) -> None:
-    async with listening(models, gate) as server:
-        socket, begin = await opened(server)
-        gate.opened.clear()
-        sending = asyncio.create_task(socket.send(*[NOTHING] * 20_000))
-        assert await asyncio.to_thread(gate.entered.acquire, timeout=10)
-        (connection,) = server.process.server_state.connections
-        await server.until(lambda: not connection._live.reads)  # type: ignore[union-attr]
-        await asyncio.sleep(SOON_S)
-        assert len(connection._live._queue) == begin["max_inflight"] - 1  # type: ignore[union-attr]
-        gate.opened.set()
-        assert [frame["seq"] for frame in await socket.frames(300)] == list(range(300))
-        socket.writer.transport.abort()
-        with suppress(ConnectionError):
-            await sending
-        await server.until(lambda: server.open == 0)
-
-
-async def test_the_end_of_the_server_answers_what_has_come(models: Path, gate: Gate) -> None:
-    async with listening(models, gate) as server:
-        idle, _ = await opened(server)
-        socket, _ = await opened(server)
-        gate.opened.clear()
-        await socket.send(NOTHING, NOTHING, NOTHING)
-        assert await asyncio.to_thread(gate.entered.acquire, timeout=10)
-        await asyncio.sleep(SOON_S)
-        stopping = asyncio.create_task(server.parts.admission.stop())
-        assert await idle.refused() == ("shutting-down", 1012)
-        reader, writer = await server.connect()
-        writer.write(handshake(EVENTS))
-        assert (await response(reader))[0] == 503
-        gate.opened.set()
-        assert [frame["type"] for frame in await socket.frames(3)] == ["Result"] * 3
-        assert await socket.refused() == ("shutting-down", 1012)
-        await stopping
-
-
-async def test_the_end_of_the_server_ends_streams_that_begin_meanwhile(models: Path, gate: Gate) -> None:
-    async with listening(models, gate) as server:
-        socket, _ = await opened(server)
-        server.process.should_exit = True
-        assert await socket.refused() == ("shutting-down", 1012)
-
-
-async def test_a_silent_client_is_ended(models: Path, gate: Gate) -> None:
-    async with listening(models, gate, idle_timeout_s=LATER_S) as server:
-        socket, _ = await opened(server)
-        assert await socket.refused() == ("idle", 4408)
-        assert server.ended == {"idle": 1}
-
-
-async def test_a_pong_says_that_the_client_is_there(models: Path, gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stream_connection, "PING_S", LATER_S / 4)
-    async with listening(models, gate, idle_timeout_s=LATER_S) as server:
-        socket, _ = await opened(server)
-        for _ in range(8):
-            opcode, _ = await socket.any_frame()
-            assert opcode == PING
-            await socket.send(sent(PING, b"")[:0] + b"\x8a\x80\0\0\0\0")
-        await socket.send(NOTHING)
-        socket.writer.close()
-
-
-async def test_a_frame_that_trickles_is_ended(models: Path, gate: Gate) -> None:
-    async with listening(models, gate, body_timeout_s=LATER_S, idle_timeout_s=60.0) as server:
-        socket, _ = await opened(server)
-        await socket.send(sent(BINARY, bytes(1000))[:-1])
-        assert await socket.refused() == ("too-slow", 4408)
-
-
-async def test_a_frame_that_the_server_does_not_read_on_has_time(models: Path, gate: Gate) -> None:
-    async with listening(models, gate, body_timeout_s=LATER_S) as server:
-        socket, begin = await opened(server)
-        count = begin["max_inflight"]
-        gate.opened.clear()
-        await socket.send(*[NOTHING] * count, NOTHING[:-1])
-        await asyncio.sleep(3 * LATER_S)
-        gate.opened.set()
-        assert [frame.get("seq") for frame in await socket.frames(count)] == list(range(count))
-        await socket.send(NOTHING[-1:])
-        assert (await socket.frame())["seq"] == count
-
-
-async def test_a_large_frame_counts_among_the_bodies_while_it_comes_and_until_it_is_applied(
-    models: Path, gate: Gate
-) -> None:
-    large = pack_events(20_000, np.repeat(np.arange(20_000), 3), np.tile(np.arange(3), 20_000))
-    assert len(large) > 200_000
-    async with listening(models, gate) as server:
-        uploads = server.parts.uploads
-        socket, _ = await opened(server)
-        frame = sent(BINARY, large)
-        await socket.send(frame[:150_000])
-        await server.until(lambda: uploads.bytes > 100_000)
-        assert uploads.under_way == 1
-        gate.opened.clear()
-        await socket.send(frame[150_000:])
-        assert await asyncio.to_thread(gate.entered.acquire, timeout=10)
-        assert uploads.bytes > 100_000
-        gate.opened.set()
-        assert (await socket.frame())["total_steps"] == 20_000
-        await server.until(lambda: uploads.bytes == uploads.under_way == 0)
-        await socket.send(frame[:150_000])
-        await server.until(lambda: uploads.bytes > 100_000)
-        socket.writer.transport.abort()
-        await server.until(lambda: uploads.bytes == uploads.under_way == 0)
-
-
-async def test_a_large_frame_that_is_too_slow_makes_room(models: Path, gate: Gate) -> None:
-    async with listening(models, gate, body_timeout_s=LATER_S) as server:
-        socket, _ = await opened(server)
-        await socket.send(sent(BINARY, bytes(200_000))[:150_000])
-        assert await socket.refused() == ("too-slow", 4408)
-        await server.until(lambda: server.parts.uploads.bytes == 0)
-
-
-async def test_streams_count_among_the_connections(models: Path, gate: Gate) -> None:
-    async with listening(models, gate, max_connections=4, client_share=0.5) as server:
-        first, _ = await opened(server)
-        second, _ = await opened(server)
-        third, _ = await opened(server)
-        assert await first.refused() == ("overloaded", 1013)
-        assert server.ended == {"displaced": 1}
-        for socket in (second, third):
-            socket.writer.close()
-        await server.until(lambda: server.open == 0)
-
-
-async def test_a_client_that_does_not_read_is_ended(models: Path, gate: Gate) -> None:
-    write_artifact(models, "trace", rule="trace")
-    async with listening(models, gate, max_unread_bytes=100_000, client_share=1.0) as server:
-        socket, _ = await opened(server, f"{EVENTS}&model=trace")
-        socket.writer.transport.pause_reading()  # type: ignore[attr-defined]
-        with suppress(ConnectionError):
-            for _ in range(500):
-                await socket.send(sent(BINARY, pack_events(20_000, [], [])))
-        await server.until(lambda: server.open == 0)
-        assert server.ended == {"unread": 1}
-
-
-async def test_a_client_that_says_goodbye_and_does_not_read_is_ended(
-    models: Path, gate: Gate, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(stream_connection, "CLOSING_S", LATER_S)
-    monkeypatch.setattr(stream_connection, "MOST_CONTROLS", 1_000_000)
-    async with listening(models, gate, finish_s=1.0) as server:
-        connected = tcp_socket()
-        connected.setsockopt(SOL_SOCKET, SO_RCVBUF, 16 * 1024)
-        connected.connect(("127.0.0.1", server.port))
-        reader, writer = await asyncio.open_connection(sock=connected, limit=1000)
-        server.writers.append(writer)
-        await Socket(reader, writer).open(EVENTS)
-        (connection,) = server.process.server_state.connections
-        writer.transport.pause_reading()  # type: ignore[attr-defined]
-        count = 0
-        while not connection.transport.get_write_buffer_size():
-            count += 8
-            writer.write(sent(PING, bytes(125)) * 8)
-            await server.until(lambda count=count: connection._reader.controls == count)  # type: ignore
-        assert not connection.is_write_paused  # type: ignore[union-attr]
-        writer.write(sent(CLOSE, b"\x03\xe8"))
-        async with asyncio.timeout(20 * LATER_S):
-            await server.until(lambda: server.open == 0)
-
-
-async def test_a_refused_handshake_is_answered_though_the_client_sends_on(models: Path, gate: Gate) -> None:
-    async with listening(models, gate) as server:
-        reader, writer = await server.connect()
-        held = asyncio.Event()
-        streams = server.parts.connections.streams
-        opens = streams.open
-
-        async def open_later(*arguments: Any) -> Any:
-            held.set()
-            await asyncio.sleep(SOON_S)
-            return await opens(*arguments)
-
-        streams.open = open_later
-        writer.write(handshake(f"{EVENTS}&model=none"))
-        await held.wait()
-        writer.write(NOTHING * 1000)
-        status, body = await response(reader)
-        assert (status, json.loads(body)["type"]) == (404, "urn:hetsyn:problem:not-found")
-        assert await reader.read() == b""
-        writer.close()
-
-
 async def test_chunks_of_a_client_that_has_gone_are_not_applied(models: Path, gate: Gate) -> None:
     async with listening(models, gate) as server:
         socket, _ = await opened(server, f"{EVENTS}&session=a")
@@ -502,13 +207,3 @@ async def test_chunks_of_a_client_that_has_gone_are_not_applied(models: Path, ga
         await server.until(lambda: server.parts.admission.in_flight == 0)
         assert server.parts.counters.chunks_applied == 0
         assert server.parts.registry.sessions.open == 0
-
-
-async def test_a_full_server_lets_chunks_of_streams_wait(models: Path, gate: Gate) -> None:
-    async with listening(models, gate, max_waiting=2, client_share=0.5) as server:
-        sockets = [(await opened(server))[0] for _ in range(4)]
-        for socket in sockets:
-            await socket.send(NOTHING, NOTHING)
-        for socket in sockets:
-            assert [frame["seq"] for frame in await socket.frames(2)] == [0, 1]
-            socket.writer.close()

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from export import export_step
+from service.contract.artifact import Artifact
+from service.models.model import Model
+from service.runtime.onnx import load_graph
 
 CHANNELS, HIDDEN, OUTPUTS = 3, 5, 2
 LABELS = ["left", "right"]
@@ -89,3 +95,11 @@ CELLS: dict[str, type[Any]] = {"lstm": Lstm, "gru": Gru, "ssm": DiagonalStateSpa
 def example_input(name: str) -> Tensor:
     """Of one stream, for a cell of ``CELLS``."""
     return torch.zeros(1, 1, 4, 6) if name == "images" else torch.zeros(1, CHANNELS)
+
+
+def exported(cell: Any, out: Path, name: str = "gru", **options: Any) -> Model:
+    """The artifact of a cell, opened, under ``out/NAME/1``."""
+    folder = out / name / "1"
+    request = {"example_input": example_input(name), "initial_state": cell.initial(), "labels": LABELS} | options
+    export_step(cell, out=folder, **request)
+    return Model(Artifact.open(folder), load_graph)

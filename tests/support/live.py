@@ -9,8 +9,12 @@ from typing import Any
 
 from websockets.frames import Frame, Opcode
 
+from hetsyn_client.events import pack_events
+from tests.support.listening import Listening
+
 TEXT, BINARY, CONT, PING, CLOSE = Opcode.TEXT, Opcode.BINARY, Opcode.CONT, Opcode.PING, Opcode.CLOSE
 KEY = "AAAAAAAAAAAAAAAAAAAAAA=="
+EVENTS = "encoding=events"
 
 
 def handshake(query: str, *fields: str, line: str = "GET /stream?{} HTTP/1.1", leave_out: str = "") -> bytes:
@@ -117,3 +121,13 @@ class Socket:
         while frame["type"] != "Error":
             frame = await self.frame()
         return frame["problem"], await self.closed()
+
+
+NOTHING = sent(BINARY, pack_events(5, [], []))
+"""A chunk of five silent steps."""
+
+
+async def opened(server: Listening, query: str = EVENTS, *fields: str) -> tuple[Socket, dict[str, Any]]:
+    """A stream, and its first frame."""
+    socket = Socket(*await server.connect())
+    return socket, await socket.open(query, *fields)

@@ -1,8 +1,7 @@
-"""A recurrent cell becomes an artifact that does what the cell does, or one sentence says why not."""
+"""A recurrent cell becomes an artifact that does what the cell does."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from export import ExportError, export_step
-from export.folder import ArtifactPathError, check_absent
-from export.parity import ParityError
-from export.step_parity import StepDifference, StepEvidence, check_evidence
+from export import export_step
 from export.torchscript import load_torchscript
 from service.contract.artifact import Artifact
 from service.contract.graph_io import (
@@ -33,16 +29,9 @@ from service.contract.graph_io import (
 )
 from service.models.model import Model
 from service.runtime.onnx import load_graph
-from tests.support.cells import CELLS, CHANNELS, HIDDEN, LABELS, OUTPUTS, Gru, Lstm, example_input
+from tests.support.cells import CELLS, CHANNELS, HIDDEN, LABELS, OUTPUTS, Gru, Lstm, example_input, exported
 
 pytest.importorskip("onnxscript", reason="torch exports ONNX with onnxscript: pip install onnxscript")
-
-
-def exported(cell: Any, out: Path, name: str = "gru", **options: Any) -> Model:
-    folder = out / name / "1"
-    request = {"example_input": example_input(name), "initial_state": cell.initial(), "labels": LABELS} | options
-    export_step(cell, out=folder, **request)
-    return Model(Artifact.open(folder), load_graph)
 
 
 def run(model: Model, values: Float32Array, cuts: list[int], steps: list[int] | None = None) -> dict[str, Any]:
@@ -166,181 +155,10 @@ def test_a_module_in_training_mode_stays_so(tmp_path: Path) -> None:
     assert cell.cell.training
 
 
-class Odd(nn.Module):
-    """A cell with one fault."""
-
-    def __init__(self, fault: str) -> None:
-        super().__init__()
-        self.fault, self.last = fault, torch.zeros(1)
-        self.layer, self.drop = nn.Linear(CHANNELS, OUTPUTS), nn.Dropout(0.5)
-        if fault == "nan weight":
-            nn.init.constant_(self.layer.weight, float("nan"))
-
-    def step(self, state: Any, x: Tensor) -> Any:
-        y = self.layer(x)
-        if self.fault == "branch":
-            return state + y if y.sum() > 0 else state, y
-        if self.fault == "grows":
-            return torch.cat([state, y], -1), y
-        if self.fault == "structure":
-            return (state,), y
-        if self.fault == "no pair":
-            return y
-        if self.fault == "two outputs":
-            return state, (y, y)
-        if self.fault == "random":
-            return state, y + torch.randn_like(y)
-        if self.fault == "keeps":
-            self.last = self.last + 1
-            return state, y + self.last
-        if self.fault == "batch of one":
-            return state, y.reshape(1, OUTPUTS)
-        if self.fault == "keeps one":
-            return state[:1] + y[:1], y
-        if self.fault == "mixes":
-            return state, y - y.mean(0)
-        if self.fault == "infinite":
-            return state * 1e30 + 1e30, y
-        if self.fault == "functional":
-            return state, nn.functional.dropout(y, 0.5, self.training)
-        return state, self.drop(y) if self.fault == "dropout" else y
-
-    def initial(self) -> Tensor:
-        return torch.zeros(1, OUTPUTS)
-
-
-@pytest.mark.parametrize(
-    ("fault", "sentence"),
-    [
-        ("nan weight", "weight layer.weight has 6 values that are NaN or infinite: load"),
-        ("branch", "decides there by a tensor's value .*use torch.where"),
-        ("grows", r"state is float32 \[1, 2\] before a step and float32 \[1, 4\] after it: a state keeps"),
-        ("structure", "state of another structure than initial_state .*: return the same"),
-        ("no pair", r"step returns a Tensor: return a pair, \(state, output\)"),
-        ("two outputs", r"step's output is a tuple: return one tensor"),
-        ("random", "draws random numbers: take them out"),
-        ("keeps", "another result when it is called again: the module keeps a state of its own; pass all of it"),
-        ("batch of one", "takes a batch of 1, but fails on one of 2 .*: take the batch from the input's shape"),
-        ("keeps one", r"state is float32 \[2, 2\] before a step and float32 \[1, 2\] after it: a state keeps"),
-        ("mixes", "must treat each row of the batch by itself"),
-        ("infinite", r"is not finite, or not below 1e\+30, after step 1: give usual inputs as examples="),
-        ("functional", r"training mode, in which its step does something else: call module.eval\(\)"),
-        ("dropout", r"training mode, in which its Dropout does something else: call module.eval\(\)"),
-    ],
-)
-def test_a_step_that_cannot_be_served_gets_a_sentence_and_no_folder(fault: str, sentence: str, tmp_path: Path) -> None:
-    cell = Odd(fault).train(fault in ("dropout", "functional"))
-    if fault == "functional":
-        cell.drop = nn.Identity()  # type: ignore[assignment]
-    with pytest.raises((ExportError, ParityError), match=sentence) as caught:
-        exported(cell, tmp_path)
-    assert "\n" not in str(caught.value)
-    assert not list(tmp_path.rglob("*.onnx"))
-
-
-@pytest.mark.parametrize(
-    ("options", "sentence"),
-    [
-        ({"labels": ["one"]}, "1 label for 2 outputs: give one label an output"),
-        ({"labels": ["one", "one"]}, "label 'one' stands for two outputs"),
-        ({"example_input": torch.zeros(CHANNELS)}, r"example_input has shape \[3\]: put a batch axis of 1 in front"),
-        ({"example_input": torch.zeros(1, CHANNELS + 1)}, "step fails on initial_state and example_input .*: give"),
-        ({"example_input": torch.zeros(1, CHANNELS).double()}, "float64, .* int64, and call module.float.. first$"),
-        ({"example_input": torch.zeros(1, 0)}, "example_input has shape .*at least one value a step"),
-        ({"example_input": [0.0]}, "example_input is a list: give a tensor"),
-        (
-            {"initial_state": torch.zeros(1, HIDDEN, dtype=torch.int64)},
-            "state is int64, .*keep it as float32, which is",
-        ),
-        ({"initial_state": torch.zeros(1, HIDDEN).double()}, "state is float64, .*: keep it as float32$"),
-        ({"initial_state": torch.zeros(1, HIDDEN) * 1j}, "keep its real and imaginary parts as two float32 tensors"),
-        ({"initial_state": torch.zeros(1, 0)}, r"state has shape \[1, 0\], no values: leave it out"),
-        ({"tail_steps": -1}, "tail_steps: Input should be greater than or equal to 0"),
-        ({"initial_state": torch.zeros(2, HIDDEN)}, r"state has shape \[2, 5\]: put a batch axis of 1 in front"),
-        ({"initial_state": (torch.zeros(1, HIDDEN), 3)}, r"state.1 is a int: make it a tensor"),
-        ({"decision": "most"}, "decision.rule: 'most' is none of"),
-        ({"decision": "spike_count"}, "adds up spikes, but an output is not within 0 and 1: return the spikes"),
-        ({"input_kind": "audio"}, "input_kind is 'audio': use 'values' or 'spikes'"),
-        ({"step_s": 0.0}, "step_s is 0: give the duration"),
-        ({"tolerance": 2.0}, "tolerance is 2: give 0 to 1"),
-        ({"examples": [np.zeros((4, 2))]}, r"example 0 has shape \[4, 2\]: give \[steps, 3\] each"),
-        ({"examples": ["one"]}, "examples are no arrays of numbers .*: give a list"),
-        ({"labels": "ab"}, "labels are one text, 'ab': give a list of names"),
-        (
-            {"initial_state": torch.full((1, HIDDEN), -3e38)},
-            r"state has a value .* not below 1e\+30: begin with numbers",
-        ),
-        (
-            {"initial_state": {1: torch.zeros(1), "1": torch.zeros(1)}},
-            "two tensors of initial_state are called state.1",
-        ),
-        ({"examples": [np.full((4, 3), np.nan)]}, "example 0 has a value that is not finite"),
-        ({"examples": [np.full((4, 3), 2)], "input_kind": "spikes"}, "a value that is no spike"),
-    ],
-)
-def test_an_argument_that_does_not_fit_gets_a_sentence(options: dict[str, Any], sentence: str, tmp_path: Path) -> None:
-    with pytest.raises((ExportError, ParityError), match=sentence):
-        exported(Gru(), tmp_path, **options)
-    assert not list(tmp_path.rglob("*.onnx"))
-
-
-def test_a_figure_above_the_tolerance_is_said_and_nothing_is_written(tmp_path: Path) -> None:
-    class Chaos(Odd):
-        def step(self, state: Any, x: Tensor) -> Any:
-            after = torch.remainder(3.7 * state + self.layer(x), 1)  # a difference grows to all of the range
-            return after, after
-
-    with pytest.raises(ParityError, match=r"differs from the step by .*more than 1e-05: .*tolerance="):
-        exported(Chaos("none").eval(), tmp_path)
-    assert not list(tmp_path.rglob("*"))
-
-
-def test_paths_that_no_server_reads_and_existing_folders_are_refused(tmp_path: Path) -> None:
-    make: Callable[[str], Any] = lambda out: export_step(  # noqa: E731
-        Gru(), out=tmp_path / out, example_input=example_input("gru"), initial_state=Gru.initial(), labels=LABELS
-    )
-    with pytest.raises(ArtifactPathError, match="name 'a b'"):
-        make("a b/1")
-    (tmp_path / "gru" / "1").mkdir(parents=True)
-    with pytest.raises(FileExistsError, match="never overwritten, choose another version"):
-        make("gru/1")
-
-
-@pytest.mark.parametrize(("company", "tolerance"), [(1e-7, 0.0), (1e-7, 1e-8), (float("nan"), 1.0)])
-def test_what_differs_in_company_beyond_the_promise_is_refused(company: float, tolerance: float) -> None:
-    evidence = StepEvidence([], [StepDifference("alone", 0.0), StepDifference("one batch", company)], company)
-    with pytest.raises(ParityError, match=r"a stream in a batch differs by 1e-07|not finite where the step by itself"):
-        check_evidence(evidence, tolerance)
-    check_evidence(StepEvidence([], evidence.differences[:1], 0.0), tolerance)
-
-
 def test_a_mask_of_a_module_may_be_infinite(tmp_path: Path) -> None:
     cell = Gru()
     cell.register_buffer("mask", torch.full((OUTPUTS,), float("-inf")))
     assert exported(cell, tmp_path).manifest.outputs == OUTPUTS
-
-
-def test_a_place_that_cannot_be_written_gets_a_sentence(tmp_path: Path) -> None:
-    (tmp_path / "gru").write_text("a file where the model's folder would be")
-    with pytest.raises(ExportError, match=r"gru/1 cannot be written \(.*\): write where there is room and you may"):
-        exported(Gru(), tmp_path)
-
-
-def test_a_version_is_missed_where_it_shows(tmp_path: Path) -> None:
-    check_absent(tmp_path / "models" / "gru" / "1")
-    for version in "1", "2":
-        (tmp_path / "models" / "gru" / version).mkdir(parents=True)
-    (tmp_path / "models" / "gru" / "1" / "manifest.json").touch()
-    check_absent(tmp_path / "models" / "gru" / "3")
-    with pytest.raises(ArtifactPathError, match=r"models has models: .*lstm has no version: write to .*lstm/1"):
-        check_absent(tmp_path / "models" / "lstm")
-    with pytest.raises(ArtifactPathError, match=r"gru/1 is an artifact itself: .*NAME/VERSION outside"):
-        check_absent(tmp_path / "models" / "gru" / "1" / "2")
-
-
-def test_weights_of_float64_are_named(tmp_path: Path) -> None:
-    with pytest.raises(ExportError, match=r"step fails on .*: its weights are float64: call module.float\(\) first"):
-        exported(Gru().double(), tmp_path)
 
 
 def test_tokens_and_single_numbers_are_inputs_too(tmp_path: Path) -> None:

@@ -1,0 +1,194 @@
+"""What bounds a connection of ``WS /stream``, and how the server's end reaches it."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from pathlib import Path
+from socket import SO_RCVBUF, SOL_SOCKET
+from socket import socket as tcp_socket
+
+import numpy as np
+import pytest
+
+from hetsyn_client.events import pack_events
+from service.api import stream_connection
+from tests.support.artifact import write_artifact
+from tests.support.gate import Gate
+from tests.support.listening import LATER_S, SOON_S, listening, response
+from tests.support.live import BINARY, CLOSE, EVENTS, NOTHING, PING, Socket, handshake, opened, sent
+
+
+async def test_a_stream_is_not_read_while_it_has_enough(models: Path, gate: Gate) -> None:
+    async with listening(models, gate) as server:
+        socket, begin = await opened(server)
+        gate.opened.clear()
+        sending = asyncio.create_task(socket.send(*[NOTHING] * 20_000))
+        assert await asyncio.to_thread(gate.entered.acquire, timeout=10)
+        (connection,) = server.process.server_state.connections
+        await server.until(lambda: not connection._live.reads)  # type: ignore[union-attr]
+        await asyncio.sleep(SOON_S)
+        assert len(connection._live._queue) == begin["max_inflight"] - 1  # type: ignore[union-attr]
+        gate.opened.set()
+        assert [frame["seq"] for frame in await socket.frames(300)] == list(range(300))
+        socket.writer.transport.abort()
+        with suppress(ConnectionError):
+            await sending
+        await server.until(lambda: server.open == 0)
+
+
+async def test_a_full_server_lets_chunks_of_streams_wait(models: Path, gate: Gate) -> None:
+    async with listening(models, gate, max_waiting=2, client_share=0.5) as server:
+        sockets = [(await opened(server))[0] for _ in range(4)]
+        for socket in sockets:
+            await socket.send(NOTHING, NOTHING)
+        for socket in sockets:
+            assert [frame["seq"] for frame in await socket.frames(2)] == [0, 1]
+            socket.writer.close()
+
+
+async def test_the_end_of_the_server_answers_what_has_come(models: Path, gate: Gate) -> None:
+    async with listening(models, gate) as server:
+        idle, _ = await opened(server)
+        socket, _ = await opened(server)
+        gate.opened.clear()
+        await socket.send(NOTHING, NOTHING, NOTHING)
+        assert await asyncio.to_thread(gate.entered.acquire, timeout=10)
+        await asyncio.sleep(SOON_S)
+        stopping = asyncio.create_task(server.parts.admission.stop())
+        assert await idle.refused() == ("shutting-down", 1012)
+        reader, writer = await server.connect()
+        writer.write(handshake(EVENTS))
+        assert (await response(reader))[0] == 503
+        gate.opened.set()
+        assert [frame["type"] for frame in await socket.frames(3)] == ["Result"] * 3
+        assert await socket.refused() == ("shutting-down", 1012)
+        await stopping
+
+
+async def test_the_end_of_the_server_ends_streams_that_begin_meanwhile(models: Path, gate: Gate) -> None:
+    async with listening(models, gate) as server:
+        socket, _ = await opened(server)
+        server.process.should_exit = True
+        assert await socket.refused() == ("shutting-down", 1012)
+
+
+async def test_a_silent_client_is_ended(models: Path, gate: Gate) -> None:
+    async with listening(models, gate, idle_timeout_s=LATER_S) as server:
+        socket, _ = await opened(server)
+        assert await socket.refused() == ("idle", 4408)
+        assert server.ended == {"idle": 1}
+
+
+async def test_a_pong_says_that_the_client_is_there(models: Path, gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream_connection, "PING_S", LATER_S / 4)
+    async with listening(models, gate, idle_timeout_s=LATER_S) as server:
+        socket, _ = await opened(server)
+        for _ in range(8):
+            opcode, _ = await socket.any_frame()
+            assert opcode == PING
+            await socket.send(sent(PING, b"")[:0] + b"\x8a\x80\0\0\0\0")
+        await socket.send(NOTHING)
+        socket.writer.close()
+
+
+async def test_a_frame_that_trickles_is_ended(models: Path, gate: Gate) -> None:
+    async with listening(models, gate, body_timeout_s=LATER_S, idle_timeout_s=60.0) as server:
+        socket, _ = await opened(server)
+        await socket.send(sent(BINARY, bytes(1000))[:-1])
+        assert await socket.refused() == ("too-slow", 4408)
+
+
+async def test_a_frame_that_the_server_does_not_read_on_has_time(models: Path, gate: Gate) -> None:
+    async with listening(models, gate, body_timeout_s=LATER_S) as server:
+        socket, begin = await opened(server)
+        count = begin["max_inflight"]
+        gate.opened.clear()
+        await socket.send(*[NOTHING] * count, NOTHING[:-1])
+        await asyncio.sleep(3 * LATER_S)
+        gate.opened.set()
+        assert [frame.get("seq") for frame in await socket.frames(count)] == list(range(count))
+        await socket.send(NOTHING[-1:])
+        assert (await socket.frame())["seq"] == count
+
+
+async def test_a_large_frame_counts_among_the_bodies_while_it_comes_and_until_it_is_applied(
+    models: Path, gate: Gate
+) -> None:
+    large = pack_events(20_000, np.repeat(np.arange(20_000), 3), np.tile(np.arange(3), 20_000))
+    assert len(large) > 200_000
+    async with listening(models, gate) as server:
+        uploads = server.parts.uploads
+        socket, _ = await opened(server)
+        frame = sent(BINARY, large)
+        await socket.send(frame[:150_000])
+        await server.until(lambda: uploads.bytes > 100_000)
+        assert uploads.under_way == 1
+        gate.opened.clear()
+        await socket.send(frame[150_000:])
+        assert await asyncio.to_thread(gate.entered.acquire, timeout=10)
+        assert uploads.bytes > 100_000
+        gate.opened.set()
+        assert (await socket.frame())["total_steps"] == 20_000
+        await server.until(lambda: uploads.bytes == uploads.under_way == 0)
+        await socket.send(frame[:150_000])
+        await server.until(lambda: uploads.bytes > 100_000)
+        socket.writer.transport.abort()
+        await server.until(lambda: uploads.bytes == uploads.under_way == 0)
+
+
+async def test_a_large_frame_that_is_too_slow_makes_room(models: Path, gate: Gate) -> None:
+    async with listening(models, gate, body_timeout_s=LATER_S) as server:
+        socket, _ = await opened(server)
+        await socket.send(sent(BINARY, bytes(200_000))[:150_000])
+        assert await socket.refused() == ("too-slow", 4408)
+        await server.until(lambda: server.parts.uploads.bytes == 0)
+
+
+async def test_streams_count_among_the_connections(models: Path, gate: Gate) -> None:
+    async with listening(models, gate, max_connections=4, client_share=0.5) as server:
+        first, _ = await opened(server)
+        second, _ = await opened(server)
+        third, _ = await opened(server)
+        assert await first.refused() == ("overloaded", 1013)
+        assert server.ended == {"displaced": 1}
+        for socket in (second, third):
+            socket.writer.close()
+        await server.until(lambda: server.open == 0)
+
+
+async def test_a_client_that_does_not_read_is_ended(models: Path, gate: Gate) -> None:
+    write_artifact(models, "trace", rule="trace")
+    async with listening(models, gate, max_unread_bytes=100_000, client_share=1.0) as server:
+        socket, _ = await opened(server, f"{EVENTS}&model=trace")
+        socket.writer.transport.pause_reading()  # type: ignore[attr-defined]
+        with suppress(ConnectionError):
+            for _ in range(500):
+                await socket.send(sent(BINARY, pack_events(20_000, [], [])))
+        await server.until(lambda: server.open == 0)
+        assert server.ended == {"unread": 1}
+
+
+async def test_a_client_that_says_goodbye_and_does_not_read_is_ended(
+    models: Path, gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream_connection, "CLOSING_S", LATER_S)
+    monkeypatch.setattr(stream_connection, "MOST_CONTROLS", 1_000_000)
+    async with listening(models, gate, finish_s=1.0) as server:
+        connected = tcp_socket()
+        connected.setsockopt(SOL_SOCKET, SO_RCVBUF, 16 * 1024)
+        connected.connect(("127.0.0.1", server.port))
+        reader, writer = await asyncio.open_connection(sock=connected, limit=1000)
+        server.writers.append(writer)
+        await Socket(reader, writer).open(EVENTS)
+        (connection,) = server.process.server_state.connections
+        writer.transport.pause_reading()  # type: ignore[attr-defined]
+        count = 0
+        while not connection.transport.get_write_buffer_size():
+            count += 8
+            writer.write(sent(PING, bytes(125)) * 8)
+            await server.until(lambda count=count: connection._reader.controls == count)  # type: ignore
+        assert not connection.is_write_paused  # type: ignore[union-attr]
+        writer.write(sent(CLOSE, b"\x03\xe8"))
+        async with asyncio.timeout(20 * LATER_S):
+            await server.until(lambda: server.open == 0)

@@ -1,0 +1,132 @@
+"""Handshakes and frames of ``WS /stream`` that are refused, and what stays HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hetsyn_client.events import pack_events
+from service.api import stream_connection
+from tests.support.gate import Gate
+from tests.support.listening import LIVE, SOON_S, listening, response
+from tests.support.live import BINARY, CONT, EVENTS, NOTHING, PING, TEXT, Socket, handshake, opened, said, sent
+
+REFUSED = [
+    ("encoding=mp3", 415, "unsupported-input"),
+    ("sample_rate=1", 422, "bad-input"),
+    ("sample_rate=44101", 422, "bad-input"),
+    (f"{EVENTS}&model=none", 404, "not-found"),
+    (f"{EVENTS}&version=7", 404, "not-found"),
+    (f"{EVENTS}&endpointing=on", 415, "unsupported-input"),
+    ("encoding=values&channels=3", 415, "unsupported-input"),
+    (f"{EVENTS}&session=ended", 409, "session-ended"),
+    (f"{EVENTS}&session=open&form=bank", 409, "model-mismatch"),
+    ("sample_rate=8000&session=open", 422, "bad-input"),
+]
+
+
+@pytest.mark.parametrize(("query", "status", "problem"), REFUSED)
+async def test_what_is_known_before_the_upgrade_is_refused_as_http(
+    models: Path, gate: Gate, query: str, status: int, problem: str
+) -> None:
+    async with listening(models, gate) as server:
+        for session in ("ended", "open"):
+            socket, _ = await opened(server, f"{EVENTS}&session={session}&form=exact")
+            await socket.send(NOTHING, *([said("CloseStream")] if session == "ended" else []))
+            await socket.frames(1 if session == "open" else 3)
+            socket.writer.close()
+        reader, writer = await server.connect()
+        writer.write(handshake(query, "X-Request-ID: 7"))
+        got, body = await response(reader)
+        assert (got, json.loads(body)["type"]) == (status, f"urn:hetsyn:problem:{problem}")
+        assert await reader.read() == b""
+        writer.close()
+
+
+@pytest.mark.parametrize(
+    ("sending", "problem", "code"),
+    [
+        (sent(BINARY, b"what"), "bad-input", 4422),
+        (sent(BINARY, b""), "bad-input", 4422),
+        (sent(BINARY, pack_events(501, [], [])), "too-large", 4413),
+        (sent(BINARY, bytes(3001)), "too-large", 1009),
+        (sent(TEXT, b"x" * 2500 + b'"'), "bad-input", 0),
+        (sent(TEXT, b"\xff"), "bad-frame", 1007),
+        (sent(CONT, b"x"), "bad-frame", 1002),
+        (sent(BINARY, b"x", fin=False) * 2, "bad-frame", 1002),
+        (LIVE, "bad-frame", 1002),
+        (said("CloseStream", last_seq=3), "out-of-order", 4409),
+        (sent(PING, b"") * (stream_connection.MOST_CONTROLS + 1), "bad-frame", 1008),
+        (said("KeepAlive") * (stream_connection.MOST_CONTROLS + 1), "bad-frame", 1008),
+    ],
+)
+async def test_an_error_is_said_before_the_close(
+    models: Path, gate: Gate, sending: bytes, problem: str, code: int
+) -> None:
+    async with listening(models, gate, max_body_bytes=3000, max_chunk_steps=500) as server:
+        socket, _ = await opened(server)
+        await socket.send(sending)
+        if code:
+            assert await socket.refused() == (problem, code)
+        else:
+            assert (await socket.frame())["problem"] == problem
+            socket.writer.close()
+        await server.until(lambda: server.open == 0)
+
+
+async def test_bytes_behind_the_handshake_leave_it_http(models: Path, gate: Gate) -> None:
+    async with listening(models, gate) as server:
+        reader, writer = await server.connect()
+        writer.write(handshake(EVENTS) + LIVE)
+        assert [(await response(reader))[0] for _ in range(2)] == [426, 200]
+        reader, writer = await server.connect()
+        writer.write(handshake(EVENTS) + NOTHING)
+        assert (await response(reader))[0] == 426
+        assert await reader.read() == b""
+
+
+async def test_a_handshake_behind_a_request_that_is_not_answered_stays_http(models: Path, gate: Gate) -> None:
+    async with listening(models, gate) as server:
+        reader, writer = await server.connect()
+        writer.write(LIVE + handshake(EVENTS))
+        assert [(await response(reader))[0] for _ in range(2)] == [200, 426]
+        writer.close()
+
+
+async def test_a_connection_that_has_served_requests_can_become_a_stream(models: Path, gate: Gate) -> None:
+    async with listening(models, gate, header_timeout_s=SOON_S) as server:
+        reader, writer = await server.connect()
+        writer.write(LIVE)
+        assert (await response(reader))[0] == 200
+        socket = Socket(reader, writer)
+        await socket.open(EVENTS)
+        await asyncio.sleep(2 * SOON_S)  # no time-out of HTTP is left
+        await socket.send(NOTHING)
+        assert (await socket.frame())["seq"] == 0
+        writer.close()
+
+
+async def test_a_refused_handshake_is_answered_though_the_client_sends_on(models: Path, gate: Gate) -> None:
+    async with listening(models, gate) as server:
+        reader, writer = await server.connect()
+        held = asyncio.Event()
+        streams = server.parts.connections.streams
+        opens = streams.open
+
+        async def open_later(*arguments: Any) -> Any:
+            held.set()
+            await asyncio.sleep(SOON_S)
+            return await opens(*arguments)
+
+        streams.open = open_later
+        writer.write(handshake(f"{EVENTS}&model=none"))
+        await held.wait()
+        writer.write(NOTHING * 1000)
+        status, body = await response(reader)
+        assert (status, json.loads(body)["type"]) == (404, "urn:hetsyn:problem:not-found")
+        assert await reader.read() == b""
+        writer.close()
