@@ -5,8 +5,9 @@ A name is imported when it is used, so that ``hetsyn export --help`` needs no to
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING
+
+from hetsyn_model.lazy import lazy_names
 
 if TYPE_CHECKING:
     from export.folder import ExportError
@@ -25,21 +26,12 @@ __all__ = [
     "import_onnx",
 ]
 
-_MODULE_OF = {
-    "ExportError": "export.folder",
-    "export_network": "export.own_network",
-    "export_nir": "export.nir.writing",
-    "export_step": "export.step",
-    "import_nir": "export.nir.importing",
-    "import_onnx": "export.onnx_import",
+_MODULES = {
+    ".folder": ("ExportError",),
+    ".nir.importing": ("import_nir",),
+    ".nir.writing": ("export_nir",),
+    ".onnx_import": ("import_onnx",),
+    ".own_network": ("export_network",),
+    ".step": ("export_step",),
 }
-
-
-def __getattr__(name: str) -> object:
-    if name not in _MODULE_OF:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(_MODULE_OF[name]), name)
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *_MODULE_OF})
+__getattr__, __dir__ = lazy_names(__name__, _MODULES)

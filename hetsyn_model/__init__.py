@@ -5,8 +5,9 @@ A name is imported when it is used, so that ``hetsyn train --help`` needs no tor
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING
+
+from hetsyn_model.lazy import lazy_names
 
 if TYPE_CHECKING:
     from hetsyn_model.bank import Bank, BankError
@@ -41,24 +42,14 @@ __all__ = [
 ]
 
 _MODULES = {
-    "bank": ("Bank", "BankError"),
-    "bank_fit": ("fit_bank",),
-    "compiled": ("Compiled",),
-    "events": ("Events",),
-    "import_reference": ("CheckpointError", "from_reference"),
-    "network": ("Network",),
-    "rollout": ("Rollout",),
-    "spec": ("DecisionSpec", "NetworkSpec", "NeuronSpec", "SpecError", "SurrogateSpec", "variant"),
-    "state": ("StateTensor", "initial_state", "state_bytes"),
+    ".bank": ("Bank", "BankError"),
+    ".bank_fit": ("fit_bank",),
+    ".compiled": ("Compiled",),
+    ".events": ("Events",),
+    ".import_reference": ("CheckpointError", "from_reference"),
+    ".network": ("Network",),
+    ".rollout": ("Rollout",),
+    ".spec": ("DecisionSpec", "NetworkSpec", "NeuronSpec", "SpecError", "SurrogateSpec", "variant"),
+    ".state": ("StateTensor", "initial_state", "state_bytes"),
 }
-_MODULE_OF = {name: f"hetsyn_model.{module}" for module, names in _MODULES.items() for name in names}
-
-
-def __getattr__(name: str) -> object:
-    if name not in _MODULE_OF:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(_MODULE_OF[name]), name)
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *_MODULE_OF})
+__getattr__, __dir__ = lazy_names(__name__, _MODULES)

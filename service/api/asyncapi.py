@@ -1,4 +1,4 @@
-"""``/asyncapi.json`` describes ``WS /stream`` (AsyncAPI 3.0). The schemas are those of the types of ``live.frames``."""
+"""``/asyncapi.json`` describes ``WS /stream`` (AsyncAPI 3.0). The schemas are those of ``live.text_frames``."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from pydantic import TypeAdapter
 
 from service.api import problems
 from service.api.handshakes import PATH
-from service.live.frames import CLIENT_FRAMES, SERVER_FRAMES, SUBPROTOCOL
 from service.live.protocol import MOST_TEXT_BYTES
 from service.live.query import ENCODINGS
+from service.live.text_frames import CLIENT_FRAMES, SERVER_FRAMES, SUBPROTOCOL
 from service.wire.schema import SESSION_ID
 
 _QUERY: dict[str, dict[str, Any]] = {

@@ -18,8 +18,8 @@ from service.api import refusals
 from service.api.frames import accept_key
 from service.api.refusals import SPECIAL, Field
 from service.errors import InputError, OriginRefused, UnsupportedInput
-from service.live.frames import SUBPROTOCOL
 from service.live.query import StreamQuery, parse_stream_query
+from service.live.text_frames import SUBPROTOCOL
 
 PATH = "/stream"
 VERSION = b"13"

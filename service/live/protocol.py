@@ -30,8 +30,8 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
-from service.live.frames import Ack, Begin, Result, ServerFrame, Termination, UtteranceEnd
 from service.live.refusal import NO_ENDPOINTING, NORMAL, SHUTTING_DOWN, Refusal
+from service.live.text_frames import Ack, Begin, Result, ServerFrame, Termination, UtteranceEnd
 
 MAX_INFLIGHT = 16
 MAX_BYTES = 64 * 1024

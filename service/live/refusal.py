@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from service.live.frames import Error
+from service.live.text_frames import Error
 
 NORMAL, RESTART, TRY_LATER, INTERNAL = 1000, 1012, 1013, 1011  # RFC 6455 and its registry of close codes
 OWN = 4000  # and the HTTP status

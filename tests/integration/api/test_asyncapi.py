@@ -10,9 +10,9 @@ import httpx
 import jsonschema_rs
 import pytest
 
-from service.live.frames import CLIENT_FRAMES, SERVER_FRAMES
 from service.live.protocol import Applied, LiveStream, Opening, Send
 from service.live.query import _ENVELOPE, _OWN
+from service.live.text_frames import CLIENT_FRAMES, SERVER_FRAMES
 
 # the shape of AsyncAPI 3.0.0 that matters to tools: its members, and that no object has others
 REFERENCE = {"type": "object", "required": ["$ref"], "properties": {"$ref": {"type": "string"}}}
