@@ -55,7 +55,6 @@ class LogLevel(StrEnum):
 
 @serve.command()
 def serve_models(
-    context: typer.Context,
     models: Annotated[Path, typer.Option(help="Folder of models, NAME/VERSION/.")] = MODELS,
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 listens on all.")] = Settings.host,
     port: Annotated[
@@ -247,13 +246,6 @@ def serve_models(
     """Serve the models of a folder over HTTP."""
     has_terminal = sys.stdin is not None and sys.stdin.isatty()
     _hold_reloads(has_terminal)
-    from service.reload.trial_process import TrialProcess
-
-    trial_process = TrialProcess(max_model_bytes, load_timeout_s)
-    context.call_on_close(trial_process.stop)
-    with suppress(OSError):  # standard error is no file
-        faulthandler.enable()  # a graph can end the process; this says where
-
     import uvicorn
 
     from service.admission.open_files import allowed_connections
@@ -262,11 +254,14 @@ def serve_models(
     from service.models.catalog import ModelCatalog
     from service.observe.logs import log_config
     from service.reload.choose_device import choose_device
+    from service.reload.trial_process import TrialProcess
     from service.runtime.cuda import open_device
     from service.runtime.onnx import check_runtime
     from service.shutdown import GracefulServer
     from service.store.url import redacted
 
+    with suppress(OSError):  # standard error is no file
+        faulthandler.enable()  # a graph can end the process; this says where
     check_runtime()
     if max_upload_bytes < max_body_bytes:
         raise typer.BadParameter(f"--max-upload-bytes {max_upload_bytes} is less than --max-body-bytes")
@@ -327,6 +322,7 @@ def serve_models(
     engine = Engine(settings.limits.max_chunk_steps)
     gpu, reason = choose_device(settings.device, open_device(settings.device), engine, empty_catalog, load_timeout_s)
     catalog = empty_catalog(gpu)
+    trial_process = TrialProcess(settings.max_model_bytes, load_timeout_s)
     app = create_app(settings, catalog, keys=keys, trial_process=trial_process)
     server = app.state.server
     console = Console(stderr=True, markup=False, highlight=False)

@@ -19,7 +19,10 @@ from contextlib import suppress
 from math import ceil
 from pathlib import Path
 
+from service.engine.engine import Engine
 from service.errors import ArtifactError, HetsynError
+from service.models.catalog import ModelCatalog
+from service.reload.smoke_test import smoke_test
 from service.settings import Limits
 
 GRACE_S = 2.0  # for the server to end the process, before it ends itself
@@ -45,7 +48,7 @@ class TrialProcess:
         Raises:
             ArtifactError: it cannot be used, or it has ended the process.
         """
-        process = self.start()
+        process = self._started()
         answer = ""
         try:
             assert process.stdin is not None
@@ -78,8 +81,7 @@ class TrialProcess:
                     with suppress(OSError):  # what was not written yet
                         pipe.close()
 
-    def start(self) -> subprocess.Popen[str]:
-        """Start the process, if it does not run. It needs half a second for its imports."""
+    def _started(self) -> subprocess.Popen[str]:
         with self._lock:
             if self._process is None or self._process.poll() is not None:
                 self._process = subprocess.Popen(
@@ -109,11 +111,6 @@ def main() -> None:
         Path("/proc/self/oom_score_adj").write_text(FIRST_TO_GO)
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what a library prints is no answer
-    # here, so that the server need not import them before it starts the process
-    from service.engine.engine import Engine
-    from service.models.catalog import ModelCatalog
-    from service.reload.smoke_test import smoke_test
-
     max_model_bytes, most_s = map(int, sys.argv[1:])
     engine = Engine(Limits.max_chunk_steps)
     for line in sys.stdin:

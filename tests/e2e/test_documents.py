@@ -29,7 +29,7 @@ from benchmarks.server_process import free_port
 from benchmarks.valkey import BINARY, MISSING, ValkeyServer
 from hetsyn_client.extras import install_command
 from service.contract.artifact import Artifact
-from tests.support.documents import PAGES, README, blocks, commands, name_of
+from tests.support.documents import PAGES, README, blocks, commands, name_of, typed
 from tests.support.json_input import Json
 from tests.support.leaky_values import write_leaky
 from tests.support.paths import DOCS, MODELS, RECORDINGS, ROOT
@@ -185,18 +185,7 @@ class PageReader:
     def _run(self, script: str) -> str:
         for pattern, shorter in SHORTER.items():
             script = re.sub(pattern, shorter, script, flags=re.MULTILINE)
-        functions = 'python() { "$PYTHON" "$@"; }; hetsyn() { python -m hetsyn "$@"; }'
-        done = subprocess.run(
-            ["bash", "-euo", "pipefail", "-c", f"{functions}\n{self.here(script)}"],
-            cwd=self.folder,
-            env=os.environ | {"PYTHON": sys.executable, "PID": str(self._server.process.pid), "COLUMNS": "200"},
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=300,
-        )
-        assert done.returncode == 0, f"{script}\n{done.stdout}{done.stderr}"
-        return done.stdout
+        return typed(self.here(script), self.folder, PID=str(self._server.process.pid), COLUMNS="200")
 
     def _wait_for(self, name: str, version: str) -> None:
         """Have the first server offer a model that was exported after its start."""

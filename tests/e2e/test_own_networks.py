@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import signal
@@ -16,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.server_process import free_port
-from tests.support.documents import commands
+from tests.support.documents import commands, typed
 from tests.support.paths import DOCS, ROOT
 from tests.support.server_process import wait_until_ready
 from tests.support.tools import NO_NIR
@@ -49,21 +48,6 @@ def serving(command: str, folder: Path, port: int) -> Iterator[None]:
         assert process.wait(timeout=30) in (0, -signal.SIGTERM)
 
 
-def typed(script: str, folder: Path) -> str:
-    functions = 'python() { "$PYTHON" "$@"; }; hetsyn() { python -m hetsyn "$@"; }'
-    done = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", f"{functions}\n{script}"],
-        cwd=folder,
-        env=os.environ | {"PYTHON": sys.executable, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-    )
-    assert done.returncode == 0, f"{script}\n{done.stdout}{done.stderr}"
-    return done.stdout
-
-
 @pytest.mark.parametrize("section", [name for name in LABELS if name in SECTIONS])
 def test_a_section_ends_with_an_answer(section: str, tmp_path: Path) -> None:
     if section == "A network in NIR":
@@ -73,7 +57,7 @@ def test_a_section_ends_with_an_answer(section: str, tmp_path: Path) -> None:
     for language, code in FENCE.findall(SECTIONS[section]):
         if language == "python":
             (tmp_path / "program.py").write_text(code)
-            typed("python program.py", tmp_path)
+            typed("python program.py", tmp_path, PYTHONPATH=str(ROOT))
             continue
         for command in commands(code):
             count += 1
@@ -85,7 +69,7 @@ def test_a_section_ends_with_an_answer(section: str, tmp_path: Path) -> None:
                     local = command.replace("localhost:8000", f"127.0.0.1:{port}")
                     answers.append(typed(f"curl --silent --show-error --fail-with-body {local[5:]}", tmp_path))
             else:
-                typed(command, tmp_path)
+                typed(command, tmp_path, PYTHONPATH=str(ROOT))
     assert count <= MOST_COMMANDS
     (answer,) = answers
     reply = json.loads(answer)

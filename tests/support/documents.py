@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,6 +37,28 @@ class Block:
 
     language: str
     code: str
+
+
+def typed(script: str, folder: Path, **environment: str) -> str:
+    """What a shell prints for commands of a page, with this Python and this checkout.
+
+    Args:
+        script: of bash; it ends at the first command that fails, which fails the test.
+        folder: in which it runs.
+        environment: further variables.
+    """
+    functions = 'python() { "$PYTHON" "$@"; }; hetsyn() { python -m hetsyn "$@"; }'
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", f"{functions}\n{script}"],
+        cwd=folder,
+        env=os.environ | {"PYTHON": sys.executable} | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert done.returncode == 0, f"{script}\n{done.stdout}{done.stderr}"
+    return done.stdout
 
 
 def name_of(page: Path) -> str:

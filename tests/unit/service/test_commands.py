@@ -27,7 +27,6 @@ from service.commands.inspect import inspect
 from service.commands.serve import serve
 from service.errors import ArtifactError, CarryUnavailable, RuntimeUnavailable, StoreUnusable
 from service.models.catalog import ModelCatalog
-from service.reload.trial_process import TrialProcess
 from service.runtime.onnx import operator_status
 from service.runtime.operators import MODE
 from service.shutdown import GracefulServer
@@ -202,7 +201,6 @@ def test_serve_loads_the_models_and_runs(models: Path, tmp_path: Path, monkeypat
 
     monkeypatch.setattr(GracefulServer, "run", run)
     monkeypatch.setenv("HETSYN_STORE", f"file://{tmp_path}/sessions.db")
-    monkeypatch.setattr(TrialProcess, "check", lambda *_: None)  # it would load real graphs
     monkeypatch.setattr("service.models.catalog.ModelCatalog", partial(ModelCatalog, load=load_fake))
     done = CliRunner().invoke(
         serve,
@@ -224,7 +222,6 @@ def served(monkeypatch: pytest.MonkeyPatch) -> list[GracefulServer]:
 
     monkeypatch.setattr(GracefulServer, "run", run)
     monkeypatch.setattr("service.models.catalog.ModelCatalog", partial(ModelCatalog, load=load_fake))
-    monkeypatch.setattr(TrialProcess, "check", lambda *_: None)  # it would load real graphs
     return servers
 
 
