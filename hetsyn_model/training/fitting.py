@@ -148,6 +148,11 @@ def _teacher(path: Path, prepared: Prepared) -> Network:
     checkpoint = Checkpoint.load(path)
     if checkpoint.network.spec != prepared.spec or checkpoint.encoder != prepared.front.spec:
         raise CheckpointFileError(f"{path}: was trained with other settings, so it cannot be a teacher")
+    if checkpoint.config is not None and checkpoint.config["split"] != prepared.config.to_dict()["split"]:
+        raise CheckpointFileError(
+            f"{path}: was trained with another split, so it may have learned from examples that test its student: "
+            "train it with the same split"
+        )
     return checkpoint.network
 
 

@@ -232,6 +232,8 @@ def test_a_teacher_must_be_of_the_same_configuration(tmp_path: Path) -> None:
     other = ONE_EPOCH | {"network": {"hidden": [9]}}
     with pytest.raises(CheckpointFileError, match="was trained with other settings"):
         fit(spikes, labels, config=other, teachers=[best])
+    with pytest.raises(CheckpointFileError, match="with another split, so it may have learned from examples that test"):
+        fit(spikes, labels, config=ONE_EPOCH | {"split": {"seed": 1}}, teachers=[best])
 
 
 SPIKES, LABELS = spike_arrays(36)
