@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.live.protocol import Action, Applied, Close, LiveStream, Opening, Send, Work
+from service.live.actions import Action, Applied, Close, Opening, Send, Work
+from service.live.protocol import LiveStream
 from service.live.refusal import Refusal
 
 OPENING = Opening("s", "digits", "1", "exact", ("one", "two"), 4, 40, 0.01, True, 99.0)
