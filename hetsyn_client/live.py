@@ -232,6 +232,9 @@ class LiveStream:
             reply: Frame = transport.post_chunk(query, Body(b"", EVENTS_TYPE), is_repeatable=True).json()
         finally:
             transport.close()
+        ends = [event for event in reply.get("events", ()) if event["type"] == "UtteranceEnd"]
+        if ends:
+            return dict(ends[-1])
         end = reply["total_steps"] * self.begin["step_ms"] / 1000
         return {
             "type": "UtteranceEnd", "utterance": 0, "start": 0.0, "end": end, "label": reply["label"],
