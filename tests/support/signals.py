@@ -30,4 +30,5 @@ def words(count: int, rate_hz: int = RATE_HZ, seed: int = 0, pause_s: float = 0.
     for _ in range(count):
         loudness[end : end + word] = rng.uniform(0.1, 0.5)
         end += word + pause
-    return (rng.uniform(-1, 1, end) * loudness[:end] * 32_767).astype(np.int16)
+    samples: Array = (rng.uniform(-1, 1, end) * loudness[:end] * 32_767).astype(np.int16)
+    return samples

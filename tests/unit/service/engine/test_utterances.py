@@ -62,9 +62,14 @@ def rows(steps: int) -> ValuesChunk:
     return ValuesChunk((rng.normal(size=(steps, ROW)) * moves[:, None]).astype(np.float32))
 
 
+def ends_of(outcome: Outcome) -> Events:
+    return list(outcome.result.heard)
+
+
 def heard(model: Model, chunk: Chunk, cuts: list[int], engine: Engine = ENGINES[0]) -> tuple[Events, Outcome]:
     """What is heard in a session of some chunks, and its last outcome."""
-    stream, events, length = initial_stream(model, "exact"), [], chunk_length(chunk)
+    events: Events = []
+    stream, length = initial_stream(model, "exact"), chunk_length(chunk)
     for first, last in pairwise(sorted({0, *(cut % length for cut in cuts), length})):
         part = part_of_chunk(chunk, first, last)
         stream = with_endpointing(model, stream, part, CHANGE if not first else None)
@@ -78,7 +83,8 @@ def heard(model: Model, chunk: Chunk, cuts: list[int], engine: Engine = ENGINES[
 def alone(model: Model, chunk: Chunk) -> list[float]:
     """The final answer of a session that is this chunk."""
     (outcome,) = ENGINES[0].run(model, "exact", [Work(initial_stream(model, "exact"), chunk, end=True)])
-    return outcome.result.probabilities.tolist()
+    probabilities: list[float] = outcome.result.probabilities.tolist()
+    return probabilities
 
 
 CUTS = st.lists(st.integers(0, 10**6), max_size=40)
@@ -158,11 +164,11 @@ def test_a_client_may_end_utterances_itself(digits: Model) -> None:
     (outcome,) = engine.run(digits, "exact", [Work(stream, part_of_chunk(sound, 0, 3_000), end=False)])
     stream = with_manual_ends(digits, outcome.stream)
     (outcome,) = engine.run(digits, "exact", [Work(stream, None, end=False, finalize=True)])
-    (first,) = outcome.result.heard
+    (first,) = ends_of(outcome)
     assert (first["type"], first["trigger"]) == ("UtteranceEnd", "forced")
     assert first["probabilities"] == alone(digits, part_of_chunk(sound, 0, 3_000))
     (outcome,) = engine.run(digits, "exact", [Work(outcome.stream, part_of_chunk(sound, 3_000), end=True)])
-    (second,) = outcome.result.heard
+    (second,) = ends_of(outcome)
     assert (second["utterance"], second["trigger"]) == (1, "end")
     assert second["probabilities"] == alone(digits, part_of_chunk(sound, 3_000))
 
@@ -172,12 +178,12 @@ def test_an_end_without_input_since_the_last_one_changes_nothing(digits: Model) 
     for _ in range(2):
         (outcome,) = ENGINES[0].run(digits, "exact", [Work(stream, None, end=False, finalize=True)])
         assert outcome.stream.utterances == stream.utterances
-        (end,) = outcome.result.heard
+        (end,) = ends_of(outcome)
         assert end["start"] == end["end"] == 0.0
 
 
 def test_a_batch_gives_each_stream_its_own_utterances(digits: Model) -> None:
-    chunks = [audio(RATE_HZ), audio(16_000, 2), spike_train(200)]
+    chunks: list[Chunk] = [audio(RATE_HZ), audio(16_000, 2), spike_train(200)]
     plain = part_of_chunk(audio(RATE_HZ), 0, 4_000)
     batch = [
         Work(with_endpointing(digits, initial_stream(digits, "exact"), chunk, CHANGE), chunk, True) for chunk in chunks
