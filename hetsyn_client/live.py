@@ -28,12 +28,15 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidSta
 from websockets.sync.client import ClientConnection, connect
 from websockets.typing import Subprotocol
 
-from hetsyn_client.bodies import Body, Matrix, events_body, values_body
+from hetsyn_client.bodies import Body, Matrix, events_body, packed_samples, values_body
 from hetsyn_client.errors import InputError, ServiceProblem, ServiceUnreachable
 from hetsyn_client.events import MEDIA_TYPE as EVENTS_TYPE
+from hetsyn_client.sent_file import SentFile
 from hetsyn_client.transport import Transport
 
 Frame = dict[str, Any]
+Encoding = Literal["pcm_s16le", "pcm_s24le", "pcm_f32le", "mulaw", "alaw", "wav", "flac", "ogg", "events", "values"]
+FILES = ("wav", "flac", "ogg")
 SUBPROTOCOL = Subprotocol("hetsyn.v1")
 LONGEST_PAUSE_S = 30.0
 
@@ -43,8 +46,10 @@ class LiveStream:
 
     Args:
         url: of the server, as ``http://127.0.0.1:8000``.
-        sample_rate_hz: of sound; None for events or values.
-        channels: numbers of a row of values; None for sound or events.
+        sample_rate_hz: of samples; None for files, events or values.
+        channels: of samples, which the server averages, by default one; or numbers of a row of values.
+        encoding: of samples (``pcm_s16le``, ``pcm_s24le``, ``pcm_f32le``, ``mulaw``, ``alaw``), or of a file (``wav``,
+            ``flac``, ``ogg``); by default 16-bit samples where there is a rate, else values or events.
         session: id of a session to begin or to go on with; by default a new one.
         model: by default the server's default model.
         version: by default the newest.
@@ -52,6 +57,7 @@ class LiveStream:
         interim: whether the server sends a result for each chunk.
         timeout_s: for an answer of the server.
         repeats: how often in a row the stream is opened again before it gives up.
+        max_kept_bytes: of a file, which is sent again from its beginning after a break.
         sleep: waits between two tries, in seconds; tests replace it.
 
     Attributes:
@@ -65,6 +71,7 @@ class LiveStream:
         *,
         sample_rate_hz: int | None = None,
         channels: int | None = None,
+        encoding: Encoding | None = None,
         session: str | None = None,
         model: str | None = None,
         version: str | None = None,
@@ -72,20 +79,25 @@ class LiveStream:
         interim: bool = True,
         timeout_s: float = 30.0,
         repeats: int = 5,
+        max_kept_bytes: int = 16 * 2**20,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        if sample_rate_hz is not None and channels is not None:
-            raise InputError("a stream is sound or values: give sample_rate_hz or channels, not both")
+        if encoding is None:
+            if sample_rate_hz is not None and channels is not None:
+                raise InputError(
+                    "a stream is sound or values: give sample_rate_hz or channels, not both, or name the encoding"
+                )
+            encoding = "pcm_s16le" if sample_rate_hz is not None else "events" if channels is None else "values"
         self.id = session or secrets.token_urlsafe(16)
-        self._kind: Literal["pcm_s16le", "events", "values"] = (
-            "pcm_s16le" if sample_rate_hz is not None else "events" if channels is None else "values"
-        )
+        self._kind: Encoding = encoding
+        self._channels = channels or 1
+        self._file = SentFile(max_kept_bytes) if encoding in FILES else None
         query = {
             "session": self.id, "model": model, "version": version, "form": form, "encoding": self._kind,
             "sample_rate": sample_rate_hz, "channels": channels, "interim": None if interim else "false",
         }  # fmt: skip
-        text = urlencode({name: value for name, value in query.items() if value is not None})
-        self._url = f"ws{url.removeprefix('http').rstrip('/')}/stream?{text}"
+        self._query = urlencode({name: value for name, value in query.items() if value is not None})
+        self._url = f"ws{url.removeprefix('http').rstrip('/')}/stream"
         self._http_url = url
         self._timeout_s = timeout_s
         self._repeats = repeats
@@ -114,21 +126,29 @@ class LiveStream:
         self._connection = None
         self._closing.close()
 
-    def send(self, samples: NDArray[np.int16]) -> list[Frame]:
-        """Send 16-bit samples [n], one channel.
+    def send(self, samples: NDArray[Any]) -> list[Frame]:
+        """Send samples of encoding ``pcm_s16le``, ``pcm_s24le`` or ``pcm_f32le``.
+
+        Args:
+            samples: whole numbers of that many bits, or floats from -1 to 1 for ``pcm_f32le``: [n], or [n, channels].
 
         Returns:
             The results that have come meanwhile. It waits for some while too many chunks are not acknowledged.
 
         Raises:
-            InputError: samples that are not whole numbers, or a stream of another kind.
+            InputError: other samples, or a stream of another kind.
             ServiceProblem: the server refused a chunk.
             ServiceUnreachable: the server cannot be reached.
         """
-        self._check("pcm_s16le")
-        if np.asarray(samples).dtype.kind == "f":
-            raise InputError("the samples are floats: scale them to 16-bit integers, at most 32767")
-        return self._send(np.asarray(samples).astype("<i2").tobytes())
+        if self._kind not in ("pcm_s16le", "pcm_s24le", "pcm_f32le"):
+            raise InputError(f"this stream is one of {self._kind}: open another one for samples")
+        return self._send(packed_samples(np.asarray(samples), self._kind, self._channels))
+
+    def send_bytes(self, content: bytes) -> list[Frame]:
+        """Send bytes of the stream's encoding: whole samples, or the next piece of the file; as ``send``."""
+        if self._kind in ("events", "values"):
+            raise InputError(f"this stream is one of {self._kind}: send them with send_{self._kind}")
+        return self._send(content)
 
     def send_events(self, steps: int, times: NDArray[np.int64], units: NDArray[np.int64]) -> list[Frame]:
         """Send the spikes of ``steps`` network steps: ``times`` [spikes] and ``units`` [spikes]; as ``send``."""
@@ -202,6 +222,8 @@ class LiveStream:
     def _send(self, content: bytes) -> list[Frame]:
         self._begin()
         assert self._next_seq is not None
+        if self._file is not None:
+            self._file.append(content)
         results: list[Frame] = []
         while len(self._unacknowledged) >= self.begin["max_inflight"]:
             results += self._receive(self._timeout_s)
@@ -271,8 +293,9 @@ class LiveStream:
             ConnectionClosed, OSError, TimeoutError: no connection.
         """
         try:
+            again = self._file is not None and self._next_seq is not None
             opening = connect(
-                self._url,
+                f"{self._url}?{self._query}{'&resend=true' if again else ''}",
                 subprotocols=[SUBPROTOCOL],
                 compression=None,
                 open_timeout=self._timeout_s,
@@ -290,8 +313,13 @@ class LiveStream:
             raise OSError(str(error)) from error
         self._connection = connection
         self.begin = self._frame(self._timeout_s)
+        if self._file is not None and again:
+            self._resend(connection, self._file)
+            return
         if self._next_seq is None:
             self._next_seq = self.begin["next_seq"]
+            if self._file is not None and self._next_seq:
+                self._file.forget()
         self._acknowledge(self.begin["next_seq"] - 1)
         first = self._unacknowledged[0][0] if self._unacknowledged else self._next_seq
         if self.begin["next_seq"] != first:
@@ -305,11 +333,28 @@ class LiveStream:
         for _, content in self._unacknowledged:
             connection.send(content)
 
+    def _resend(self, connection: ClientConnection, file: SentFile) -> None:
+        """Send a file again from its beginning: the server skips the samples that it has."""
+        self._next_seq = self.begin["next_seq"]
+        assert self._next_seq is not None
+        self._unacknowledged.clear()
+        for content in file.pieces:
+            while len(self._unacknowledged) >= self.begin["max_inflight"]:
+                frame = self._frame(self._timeout_s)
+                if frame["type"] in ("Result", "Ack"):
+                    self._failures = 0
+                    self._acknowledge(frame["seq"])
+            self._unacknowledged.append((self._next_seq, b""))
+            self._next_seq += 1
+            connection.send(content)
+
     def _reopen(self, error: Exception) -> None:
         """Open the stream again after a pause."""
         with suppress(ConnectionClosed, OSError, TimeoutError):
             while self._connection is not None:
                 self._frame(0)  # raises what the server said before it closed the connection
+        if self._file is not None and self._next_seq is not None:
+            self._file.check(error)
         while True:
             self.close()
             self._failures += 1

@@ -53,3 +53,8 @@ class StreamState(NamedTuple):
 def initial_stream(model: Model, form: FormName) -> StreamState:
     """A stream before its first chunk."""
     return StreamState(model.initial_row(form), 0, model.initial_encoder_state(), None, None, np.zeros(0, np.float32))
+
+
+def received_samples(stream: StreamState | None) -> int:
+    """Samples of sound that a stream has got so far, at their own rate."""
+    return 0 if stream is None or stream.resampler is None else stream.resampler.received
