@@ -68,7 +68,8 @@ class OggDecoder(Bounded):
         self._headers_left = 0
         self._pre_skip = 0
         self._granule_rate = 1  # granule positions a frame
-        self._first_granule = 0
+        self._first_granule = 0  # of the frames that are decoded
+        self._dropped = 0  # frames that come before those of the file
         self._input = _Growing()
         self._file: Any = None
         self._frames_done = 0
@@ -161,14 +162,16 @@ class OggDecoder(Bounded):
         if self._granule_rate == OPUS_RATE_HZ:
             # the file may have been cut out of a longer one: then its frames are fewer by those before it
             self._granule_rate = OPUS_RATE_HZ // self.rate_hz
-            self._first_granule = LAST_GRANULE - self._file.frames * self._granule_rate
+            begin = LAST_GRANULE - self._file.frames * self._granule_rate
+            self._first_granule = begin or self._pre_skip
+            self._dropped = self._pre_skip // self._granule_rate if begin else 0  # of the whole it skips them itself
         self._input.is_opened = True
 
     def _decode(self, page: Page) -> Samples:
         """The samples up to the end of a page."""
         if page.granule < 0:
             return NO_SAMPLES
-        until = (page.granule - self._pre_skip - self._first_granule) // self._granule_rate
+        until = (page.granule - self._first_granule) // self._granule_rate
         missing = until - self._frames_done
         parts = [NO_SAMPLES]
         if missing > 0:
@@ -176,7 +179,9 @@ class OggDecoder(Bounded):
         while missing > 0:
             asked = min(missing, READ_FRAMES)
             frames = read_frames(self._file, asked)
-            parts.append(mix_decoded(frames))
+            dropped = min(self._dropped, len(frames))
+            self._dropped -= dropped
+            parts.append(mix_decoded(frames[dropped:]))
             self._frames_done += len(frames)
             missing -= len(frames)
             if len(frames) < asked:
