@@ -222,11 +222,11 @@ class LiveStream:
     def _send(self, content: bytes) -> list[Frame]:
         self._begin()
         assert self._next_seq is not None
-        if self._file is not None:
-            self._file.append(content)
         results: list[Frame] = []
         while len(self._unacknowledged) >= self.begin["max_inflight"]:
             results += self._receive(self._timeout_s)
+        if self._file is not None:
+            self._file.append(content)
         self._unacknowledged.append((self._next_seq, content))
         self._next_seq += 1
         try:
