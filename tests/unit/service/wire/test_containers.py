@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import struct
+import time
 import tracemalloc
 from collections.abc import Sequence
 
@@ -86,23 +87,42 @@ def test_a_file_that_is_cut_off(name: str) -> None:
         np.testing.assert_array_equal(samples, whole[: len(samples)])
 
 
-@pytest.mark.parametrize("name", ["s16.flac", "s24.flac", "vorbis.ogg", "opus.ogg"])
+COMPRESSED = ("s16.flac", "s24.flac", "vorbis.ogg", "opus.ogg")
+LONGEST_CPU_S = 1.0
+
+
+@pytest.mark.parametrize("name", COMPRESSED)
 def test_any_change_is_decoded_or_refused(name: str) -> None:
-    rng, content, sentences = random.Random(name), FILES[name, 1], []
-    for _ in range(300):
-        changed = bytearray(content)
+    assert 0 < len(refused(name, 300)) < 300
+
+
+@pytest.mark.fuzz
+@pytest.mark.parametrize("name", COMPRESSED)
+def test_many_changes_are_decoded_or_refused(name: str) -> None:
+    refused(name, 5_000)
+
+
+def refused(name: str, count: int) -> list[str]:
+    """The sentences about changed files that are refused."""
+    rng, sentences = random.Random(name), []
+    seeds = [FILES[name, 1], FILES[name, 2], sound_file(name, frames(700), 8_000)]
+    for _ in range(count):
+        changed = bytearray(rng.choice(seeds))
         for _ in range(rng.randrange(1, 4)):
-            at = rng.randrange(len(changed))
-            changed[at : at + rng.randrange(3)] = rng.randbytes(rng.randrange(3))
-        broken = resealed(bytes(changed)) if name.endswith("ogg") else bytes(changed)
+            at = rng.randrange(len(changed)) if rng.random() < 0.5 else rng.randrange(min(300, len(changed)))
+            extreme = rng.choice([b"\xff" * 4, bytes(4), b"\x7f\xff\xff\xff", b"OggS", b"\xff\xf8"])
+            changed[at : at + rng.randrange(5)] = extreme if rng.random() < 0.3 else rng.randbytes(rng.randrange(5))
+        broken = resealed(bytes(changed)) if name.endswith("ogg") and rng.random() < 0.9 else bytes(changed)
+        began_s = time.thread_time()
         try:
-            samples, _ = in_pieces(encoding_of(name), broken, [rng.randrange(len(broken))])
+            samples, _ = in_pieces(encoding_of(name), broken, [rng.randrange(len(broken) + 1)])
             assert np.isfinite(samples).all()
             assert np.abs(samples).max(initial=0) <= 1
         except HetsynError as error:
             sentences.append(str(error))
+        assert time.thread_time() - began_s < LONGEST_CPU_S
     assert all(10 < len(sentence) < 300 for sentence in sentences)
-    assert 0 < len(sentences) < 300
+    return sentences
 
 
 @pytest.mark.parametrize(
