@@ -13,7 +13,7 @@ from service.wire.chunk import AudioChunk, Chunk
 from service.wire.containers import NO_SAMPLES, Container, WavDecoder
 from service.wire.flac import FlacDecoder
 from service.wire.ogg import OggDecoder
-from service.wire.pcm import Samples, check_channels, check_rate, decode_samples
+from service.wire.pcm import Samples, check_channels, check_rate, decode_samples, decode_wav
 
 RAW = ("pcm_s16le", "pcm_s24le", "pcm_f32le", "mulaw", "alaw")
 """Samples without a header; they need their rate."""
@@ -89,6 +89,8 @@ def decode_sound(sound: Sound, data: bytes, limit: SoundLimit = NO_LIMIT) -> Aud
         return AudioChunk(decode_samples(data, encoding, channels), rate_hz)
     if encoding in COMPRESSED and not limit.may_take_long:
         raise TakesLong
+    if encoding == "wav":
+        return AudioChunk(*decode_wav(data))
     container = CONTAINERS[encoding]()
     container.max_sound_s = limit.max_s
     parts = [part for part in (container.push(data), container.finish()) if len(part)]
