@@ -2,9 +2,10 @@
 
     with LiveStream("http://127.0.0.1:8000", sample_rate_hz=16000) as stream:
         for samples in microphone:
-            for result in stream.send(samples):
-                print(result["label"])
-        print(stream.end()["label"])
+            for frame in stream.send(samples):
+                if frame["type"] == "UtteranceEnd":
+                    print(frame["start"], frame["end"], frame["label"])
+        stream.end()
 
 The server acknowledges each chunk once it is kept. If the connection breaks, the stream opens another one under the
 same session, and sends the chunks again that were not acknowledged. None is lost, and none counts twice.
@@ -17,27 +18,24 @@ import secrets
 import time
 from collections import deque
 from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, closing, suppress
 from types import TracebackType
-from typing import Any, Literal
+from typing import Any
 from urllib.parse import urlencode
 
 import numpy as np
 from numpy.typing import NDArray
-from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
-from websockets.sync.client import ClientConnection, connect
-from websockets.typing import Subprotocol
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import ClientConnection
 
-from hetsyn_client.bodies import Body, Matrix, events_body, packed_samples, values_body
+from hetsyn_client.bodies import Matrix, events_body, packed_samples, values_body
 from hetsyn_client.errors import InputError, ServiceProblem, ServiceUnreachable
-from hetsyn_client.events import MEDIA_TYPE as EVENTS_TYPE
-from hetsyn_client.sent_file import SentFile
+from hetsyn_client.live_connection import HasEnded, SentChunk, final_of_ended, open_stream
+from hetsyn_client.sent_file import FILES, Encoding, SentFile
 from hetsyn_client.transport import Transport
 
 Frame = dict[str, Any]
-Encoding = Literal["pcm_s16le", "pcm_s24le", "pcm_f32le", "mulaw", "alaw", "wav", "flac", "ogg", "events", "values"]
-FILES = ("wav", "flac", "ogg")
-SUBPROTOCOL = Subprotocol("hetsyn.v1")
+TOLD = ("Result", "SpeechStarted", "UtteranceEnd")  # the frames of which a caller hears
 LONGEST_PAUSE_S = 30.0
 
 
@@ -55,6 +53,8 @@ class LiveStream:
         version: by default the newest.
         form: by default the model's default form.
         interim: whether the server sends a result for each chunk.
+        endpointing: whether the server finds utterances; by default as the model says. As a dict: settings, such as
+            ``{"silence_s": 0.3}`` (docs/reference/stream-api.md).
         timeout_s: for an answer of the server.
         repeats: how often in a row the stream is opened again before it gives up.
         max_kept_bytes: of a file, which is sent again from its beginning after a break.
@@ -77,6 +77,7 @@ class LiveStream:
         version: str | None = None,
         form: str | None = None,
         interim: bool = True,
+        endpointing: bool | dict[str, float] | None = None,
         timeout_s: float = 30.0,
         repeats: int = 5,
         max_kept_bytes: int = 16 * 2**20,
@@ -95,6 +96,7 @@ class LiveStream:
         query = {
             "session": self.id, "model": model, "version": version, "form": form, "encoding": self._kind,
             "sample_rate": sample_rate_hz, "channels": channels, "interim": None if interim else "false",
+            "endpointing": None if endpointing is None else "off" if endpointing is False else "on",
         }  # fmt: skip
         self._query = urlencode({name: value for name, value in query.items() if value is not None})
         self._url = f"ws{url.removeprefix('http').rstrip('/')}/stream"
@@ -104,7 +106,11 @@ class LiveStream:
         self._sleep = sleep
         self._connection: ClientConnection | None = None
         self._closing = ExitStack()
-        self._unacknowledged: deque[tuple[int, bytes]] = deque()
+        self._unacknowledged: deque[SentChunk] = deque()
+        self._late: list[Frame] = []  # that came while a file was sent again
+        self._settings = dict(endpointing) if isinstance(endpointing, dict) else {}  # for the next chunk
+        self._next_utterance = 0
+        self._last_end: Frame | None = None
         self._next_seq: int | None = None
         self._failures = 0
         self.begin: Frame = {}
@@ -133,7 +139,8 @@ class LiveStream:
             samples: whole numbers of that many bits, or floats from -1 to 1 for ``pcm_f32le``: [n], or [n, channels].
 
         Returns:
-            The results that have come meanwhile. It waits for some while too many chunks are not acknowledged.
+            The results that have come meanwhile: frames of type ``Result``, ``SpeechStarted`` and ``UtteranceEnd``. It
+            waits for some while too many chunks are not acknowledged.
 
         Raises:
             InputError: other samples, or a stream of another kind.
@@ -160,6 +167,37 @@ class LiveStream:
         self._check("values")
         return self._send(values_body(values).content)
 
+    def configure(self, **settings: float) -> None:
+        """Change settings of the endpointer, such as ``silence_s=0.3``, from the next chunk on."""
+        self._settings |= settings
+
+    def finalize(self) -> list[Frame]:
+        """End the utterance now. It waits for all chunks before.
+
+        Returns:
+            What ``wait`` returns, and last the end of the utterance, with ``trigger`` "forced".
+
+        Raises:
+            ServiceProblem: the model has no utterances.
+            ServiceUnreachable: the server cannot be reached.
+        """
+        self._begin()
+        frames = self.wait()
+        while True:
+            before = self._next_utterance
+            try:
+                self._connected().send(json.dumps({"type": "Finalize"}))
+                while True:
+                    frame = self._frame(self._timeout_s)
+                    if self._is_news(frame):
+                        frames.append(frame)
+                    if frame.get("trigger") == "forced" and frame["utterance"] >= before:
+                        return frames
+            except (ConnectionClosed, OSError, TimeoutError) as error:
+                self._reopen(error)
+                if self._last_end is not None and self._last_end["utterance"] >= before:
+                    return [*frames, self._last_end]  # only the answer was lost
+
     def wait(self) -> list[Frame]:
         """Wait until all chunks are acknowledged, and return the results that come; errors as of ``send``.
 
@@ -168,10 +206,13 @@ class LiveStream:
         results: list[Frame] = []
         while self._unacknowledged:
             results += self._receive(self._timeout_s)
-        return results
+        late, self._late = self._late, []
+        return late + results
 
     def end(self) -> Frame:
-        """End the session, and return its final result: label, probabilities, start and end. ``wait`` has those before.
+        """End the session, and return the end of its last utterance: label, probabilities, start and end.
+
+        ``wait`` has what comes before.
 
         Raises:
             ServiceProblem: the server refused a chunk, or there was none.
@@ -190,30 +231,22 @@ class LiveStream:
                     frame = self._frame(self._timeout_s)
                     if frame["type"] == "UtteranceEnd":
                         final = frame
-                    elif frame["type"] == "Termination" and final is not None:
+                    elif frame["type"] == "Termination":
                         self.close()
-                        return final
+                        return final or self._last_end or {}  # an utterance may have ended with the last chunk
             except (ConnectionClosed, OSError, TimeoutError) as error:
                 if final is not None:
                     return final
                 try:
                     self._reopen(error)
-                except _HasEnded:
+                except HasEnded:
                     return self._ended()  # only the answer was lost
 
     def _ended(self) -> Frame:
         """The final result of a session that has ended: the server keeps its last reply for a while."""
         transport = Transport(self._http_url, self._timeout_s, self._repeats, None, self._sleep)
-        try:
-            query = {"session": self.id, "seq": self._next_seq, "end": True}
-            reply: Frame = transport.post_chunk(query, Body(b"", EVENTS_TYPE), is_repeatable=True).json()
-        finally:
-            transport.close()
-        end = reply["total_steps"] * self.begin["step_ms"] / 1000
-        return {
-            "type": "UtteranceEnd", "utterance": 0, "start": 0.0, "end": end, "label": reply["label"],
-            "probabilities": reply["probabilities"], "trigger": "end",
-        }  # fmt: skip
+        with closing(transport):
+            return final_of_ended(transport, self.id, self._next_seq, self.begin["step_ms"] / 1000)
 
     def _check(self, kind: str) -> None:
         if kind != self._kind:
@@ -225,12 +258,14 @@ class LiveStream:
         results: list[Frame] = []
         while len(self._unacknowledged) >= self.begin["max_inflight"]:
             results += self._receive(self._timeout_s)
+        chunk = SentChunk(self._next_seq, content, self._settings)
         if self._file is not None:
-            self._file.append(content)
-        self._unacknowledged.append((self._next_seq, content))
+            self._file.append(content, self._settings)
+        self._settings = {}
+        self._unacknowledged.append(chunk)
         self._next_seq += 1
         try:
-            self._connected().send(content)
+            chunk.send(self._connected())
         except (ConnectionClosed, OSError) as error:
             self._reopen(error)
         while self._unacknowledged and (more := self._receive(0)):
@@ -248,14 +283,31 @@ class LiveStream:
         except (ConnectionClosed, OSError) as error:
             self._reopen(error)
             return []
-        if frame["type"] not in ("Result", "Ack"):
-            return []
-        self._failures = 0
-        self._acknowledge(frame["seq"])
-        return [frame] if frame["type"] == "Result" else []
+        return self._told(frame)
+
+    def _told(self, frame: Frame) -> list[Frame]:
+        """What the caller hears of a frame."""
+        if frame["type"] in ("Result", "Ack"):
+            self._failures = 0
+            self._acknowledge(frame["seq"])
+        return [frame] if self._is_news(frame) else []
+
+    def _is_news(self, frame: Frame) -> bool:
+        """Whether the caller has not heard of it: after a break, the server repeats what it said of utterances."""
+        if frame["type"] not in TOLD:
+            return False
+        if frame["type"] == "Result":
+            return True
+        if frame["utterance"] < self._next_utterance:
+            return False
+        if frame["type"] == "UtteranceEnd":
+            self._last_end = frame
+            if frame["end"] > frame["start"]:
+                self._next_utterance = frame["utterance"] + 1
+        return True
 
     def _acknowledge(self, seq: int) -> None:
-        while self._unacknowledged and self._unacknowledged[0][0] <= seq:
+        while self._unacknowledged and self._unacknowledged[0].seq <= seq:
             self._unacknowledged.popleft()
 
     def _frame(self, timeout_s: float) -> Frame:
@@ -292,25 +344,9 @@ class LiveStream:
             ServiceProblem: the server refused, and another try does not mend it.
             ConnectionClosed, OSError, TimeoutError: no connection.
         """
-        try:
-            again = self._file is not None and self._next_seq is not None
-            opening = connect(
-                f"{self._url}?{self._query}{'&resend=true' if again else ''}",
-                subprotocols=[SUBPROTOCOL],
-                compression=None,
-                open_timeout=self._timeout_s,
-                close_timeout=1.0,
-                max_size=None,
-                proxy=None,
-            )
-            connection = self._closing.enter_context(opening)
-        except InvalidStatus as error:
-            response = error.response
-            if response.status_code in (502, 503, 504):
-                raise OSError(f"the server answers {response.status_code}") from error
-            raise _problem(response.status_code, bytes(response.body or b"")) from error
-        except InvalidHandshake as error:
-            raise OSError(str(error)) from error
+        again = self._file is not None and self._next_seq is not None
+        opening = open_stream(f"{self._url}?{self._query}{'&resend=true' if again else ''}", self._timeout_s)
+        connection = self._closing.enter_context(opening)
         self._connection = connection
         self.begin = self._frame(self._timeout_s)
         if self._file is not None and again:
@@ -321,7 +357,7 @@ class LiveStream:
             if self._file is not None and self._next_seq:
                 self._file.forget()
         self._acknowledge(self.begin["next_seq"] - 1)
-        first = self._unacknowledged[0][0] if self._unacknowledged else self._next_seq
+        first = self._unacknowledged[0].seq if self._unacknowledged else self._next_seq
         if self.begin["next_seq"] != first:
             self.close()
             raise ServiceProblem(
@@ -330,23 +366,20 @@ class LiveStream:
                 self.begin["next_seq"],
                 None,
             )
-        for _, content in self._unacknowledged:
-            connection.send(content)
+        for chunk in self._unacknowledged:
+            chunk.send(connection)
 
     def _resend(self, connection: ClientConnection, file: SentFile) -> None:
         """Send a file again from its beginning: the server skips the samples that it has."""
         self._next_seq = self.begin["next_seq"]
         assert self._next_seq is not None
         self._unacknowledged.clear()
-        for content in file.pieces:
+        for content, settings in file.pieces:
             while len(self._unacknowledged) >= self.begin["max_inflight"]:
-                frame = self._frame(self._timeout_s)
-                if frame["type"] in ("Result", "Ack"):
-                    self._failures = 0
-                    self._acknowledge(frame["seq"])
-            self._unacknowledged.append((self._next_seq, b""))
+                self._late += self._told(self._frame(self._timeout_s))
+            SentChunk(self._next_seq, content, settings).send(connection)
+            self._unacknowledged.append(SentChunk(self._next_seq, b"", {}))
             self._next_seq += 1
-            connection.send(content)
 
     def _reopen(self, error: Exception) -> None:
         """Open the stream again after a pause."""
@@ -367,16 +400,3 @@ class LiveStream:
                 error = again
             else:
                 return
-
-
-class _HasEnded(ServiceProblem):
-    """The session has ended."""
-
-
-def _problem(status: int, body: bytes) -> ServiceProblem:
-    try:
-        content = json.loads(body)
-        kind = _HasEnded if str(content["type"]).endswith(":session-ended") else ServiceProblem
-        return kind(status, str(content["detail"]), content.get("expected_seq"), None)
-    except (ValueError, KeyError, TypeError):
-        return ServiceProblem(status, body[:200].decode("latin-1"), None, None)

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from hetsyn_client.errors import ServiceUnreachable
+
+Encoding = Literal["pcm_s16le", "pcm_s24le", "pcm_f32le", "mulaw", "alaw", "wav", "flac", "ogg", "events", "values"]
+FILES = ("wav", "flac", "ogg")
 
 
 class SentFile:
@@ -12,20 +17,20 @@ class SentFile:
         max_bytes: that are kept.
 
     Attributes:
-        pieces: as they were sent.
+        pieces: as they were sent, each with the settings that went before it.
     """
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
-        self.pieces: list[bytes] = []
+        self.pieces: list[tuple[bytes, dict[str, float]]] = []
         self._bytes = 0
         self._why_not = ""
 
-    def append(self, content: bytes) -> None:
-        """Keep a piece."""
+    def append(self, content: bytes, settings: dict[str, float]) -> None:
+        """Keep a piece, and the settings that go before it."""
         if self._why_not:
             return
-        self.pieces.append(content)
+        self.pieces.append((content, settings))
         self._bytes += len(content)
         if self._bytes > self._max_bytes:
             self.pieces.clear()

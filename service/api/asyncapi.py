@@ -27,7 +27,7 @@ _QUERY: dict[str, dict[str, Any]] = {
     "channels": {"type": "integer", "description": "of samples, which are averaged (default 1); or numbers of a row"},
     "resend": {"type": "boolean", "default": False, "description": "the file comes again from its beginning"},
     "interim": {"type": "boolean", "default": True, "description": "false: Ack in place of Result"},
-    "endpointing": {"type": "string", "enum": ["off"]},
+    "endpointing": {"type": "string", "enum": ["on", "off"]},
 }
 
 

@@ -31,7 +31,8 @@ from service.errors import (
     StreamIdle,
     TooSlow,
 )
-from service.live.protocol import Action, Close, LiveStream, Send, Work
+from service.live.actions import Action, Close, Send, Work
+from service.live.protocol import LiveStream
 from service.live.query import StreamQuery
 from service.live.refusal import Refusal
 
@@ -169,7 +170,8 @@ class StreamConnection(Held, asyncio.Protocol):
             self._answer(problems.from_unexpected("GET /stream", error))
             return
         # a model that is reloaded meanwhile shall not change what the client was told
-        named = {"model": opening.model, "version": opening.version, "form": opening.form}
+        named: dict[str, str | None] = {"model": opening.model, "version": opening.version, "form": opening.form}
+        named["endpointing"] = "on" if opening.has_endpointing else None
         self._query = query._replace(envelope=query.envelope.model_copy(update=named))
         if self.transport.is_closing():
             self._leave()
@@ -302,6 +304,8 @@ class StreamConnection(Held, asyncio.Protocol):
         try:
             if work.kind == "reset":
                 return live.deleted(await self._streams.reset(self._query, self.client))
+            if work.kind == "finalize":
+                return live.finalized(await self._streams.finalize(self._query, self.client))
             return live.applied(await self._streams.apply(self._query, work, self.client))
         except asyncio.CancelledError:
             self._streams.counters.chunks_abandoned += 1

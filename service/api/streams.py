@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
 from math import inf
 from typing import Protocol
 
@@ -13,13 +14,15 @@ from service.admission.permits import Admission
 from service.admission.turns import Turns
 from service.admission.uploads import Upload, Uploads
 from service.engine.stream import received_samples
-from service.live.protocol import Applied, Opening, Work
+from service.engine.utterances import has_own_endpointing
+from service.live.actions import Applied, Opening, Work
 from service.live.query import StreamQuery
 from service.observe.counters import Counters
 from service.registry.registry import SessionRegistry
 from service.session.session import Session
 from service.settings import Limits
 from service.wire.encodings import decoded_bytes
+from service.wire.heard import Heard
 
 # below this, decoding costs less than handing it to a thread
 DECODE_IN_LOOP_BYTES = 64 * 1024
@@ -95,7 +98,7 @@ class Streams:
         if query.file is not None:
             query.file.max_sound_s = self._max_chunk_steps * session.model.manifest.input.step_s
             query.file.begin(received_samples(session.stream))
-        return self._opening(query.session, session, has_begun)
+        return self._opening(query, session, has_begun)
 
     def leave(self, session_id: str, holder: Holder) -> None:
         """A connection streams a session no longer; it may have lost it before."""
@@ -108,24 +111,45 @@ class Streams:
         Raises:
             HetsynError: it was not applied.
         """
+        content, seq, endpointing = work.content, work.seq, work.endpointing
         async with self._turns.turn(client, self._due_s()):
             with self._admission.permit(client) as permit:
                 if work.kind == "end":
-                    request = query.end(work.seq)
-                elif len(work.content) <= DECODE_IN_LOOP_BYTES and not query.takes_long:
-                    request = query.request(work.content, work.seq)
+                    request = query.end(seq)
+                elif len(content) <= DECODE_IN_LOOP_BYTES and not query.takes_long:
+                    request = query.request(content, seq, endpointing)
                 else:
                     async with self._large.turn(client, permit.due_s):
-                        request = await asyncio.to_thread(query.request, work.content, work.seq)
-                if more := decoded_bytes(request.chunk, len(work.content)):
+                        request = await asyncio.to_thread(query.request, content, seq, endpointing)
+                if more := decoded_bytes(request.chunk, len(content)):
                     with Upload(self.uploads, client) as upload:
                         self.uploads.take(upload, more)
                         reply = from_json(await self._registry.infer(request, permit))
                 else:
                     reply = from_json(await self._registry.infer(request, permit))
         return Applied(
-            reply["steps"], reply["total_steps"], reply["label"], reply["probabilities"], reply.get("readout")
+            reply["steps"],
+            reply["total_steps"],
+            reply["label"],
+            reply["probabilities"],
+            reply.get("readout"),
+            reply.get("utterance"),
+            reply.get("events", ()),
         )
+
+    async def finalize(self, query: StreamQuery, client: str) -> Sequence[Heard]:
+        """End the utterance of a session. Cancelled or not, as ``apply``.
+
+        Returns:
+            The events of its last chunk, of which the last is this end; empty if it has no chunk yet.
+
+        Raises:
+            HetsynError: it was not ended.
+        """
+        async with self._turns.turn(client, self._due_s()):
+            with self._admission.permit(client) as permit:
+                reply = await self._registry.finalize(query.session, permit)
+        return () if reply is None else reply.events or ()
 
     async def reset(self, query: StreamQuery, client: str) -> Opening:
         """Delete a session, and describe the one that the next chunk begins.
@@ -139,7 +163,7 @@ class Streams:
                 session, has_begun = await self._registry.probe(query.probe(), permit.due_s)
         if query.file is not None:
             query.file.begin(0)
-        return self._opening(query.session, session, has_begun)
+        return self._opening(query, session, has_begun)
 
     async def drain(self) -> None:
         """Let all streams finish the chunks that have come, and end them."""
@@ -152,11 +176,18 @@ class Streams:
     def _due_s(self) -> float:
         return time.monotonic() + self._queue_timeout_s
 
-    def _opening(self, session_id: str, session: Session, has_begun: bool) -> Opening:
+    def _opening(self, query: StreamQuery, session: Session, has_begun: bool) -> Opening:
+        utterances = session.open_stream.utterances
+        if has_begun:
+            has_endpointing = utterances is not None and utterances.settings is not None
+        elif query.envelope.endpointing is None:
+            has_endpointing = has_own_endpointing(session.model, query.smallest)
+        else:
+            has_endpointing = query.envelope.endpointing != "off"
         manifest, progress, sessions = session.model.manifest, session.known.progress, self._registry.sessions
         expires_at = sessions.wall_offset_s + session.known.created_s + sessions.lifetimes.age_s
         return Opening(
-            session_id,
+            query.session,
             manifest.name,
             manifest.version,
             session.form,
@@ -166,4 +197,6 @@ class Streams:
             manifest.input.step_s,
             has_begun,
             expires_at if expires_at < inf else None,
+            has_endpointing,
+            () if utterances is None else utterances.ends,
         )

@@ -9,15 +9,54 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
+from service.contract.endpointing import Endpointing
 from service.contract.manifest import FormName
+from service.engine.endpointer import Hearing
 from service.engine.resampler import Resampler
 from service.models.model import Arrays, Model
 from service.runtime.state_memory import Row
+from service.wire.chunk import Chunk, chunk_bytes
+from service.wire.heard import UtteranceEnd
 from service.wire.pcm import Samples
 
 InputKind = Literal["audio", "spikes", "values"]
 
 STEP_BYTES = 8
+UTTERANCE_BYTES = 400  # objects of ``Utterances``, without its input and its ends
+END_BYTES, PROBABILITY_BYTES = 700, 32  # objects of one of its ends, and of each probability
+
+
+class Utterances(NamedTuple):
+    """Where a stream is among its utterances. Positions count what the client sent: samples, or steps of other input.
+
+    Attributes:
+        settings: of the endpointer; None: an utterance ends only when the client says so.
+        hearing: of the endpointer.
+        number: of the utterance that is under way, or comes next.
+        start: where that began, or the silence since the last one.
+        position: input that was taken so far.
+        recent: the latest input before ``position``, while nobody speaks; an utterance begins with some of it.
+        ends: the latest, for a client that has lost its connection.
+    """
+
+    settings: Endpointing | None
+    hearing: Hearing
+    number: int
+    start: int
+    position: int
+    recent: Chunk | None
+    ends: tuple[UtteranceEnd, ...]
+
+    @property
+    def is_speech(self) -> bool:
+        """Whether the network hears what comes."""
+        return self.settings is None or self.hearing.is_speech
+
+    @property
+    def bytes(self) -> int:
+        """Memory that it takes."""
+        count = UTTERANCE_BYTES + (0 if self.recent is None else chunk_bytes(self.recent))
+        return count + sum(END_BYTES + PROBABILITY_BYTES * len(end["probabilities"] or ()) for end in self.ends)
 
 
 class StreamState(NamedTuple):
@@ -30,6 +69,8 @@ class StreamState(NamedTuple):
         kind: of the input, fixed by the first chunk; None before it. A network of values takes spikes as values.
         resampler: to the model's sample rate; None before the first audio.
         pending: samples at the model's rate that do not fill a step yet.
+        utterances: None for a stream that is one utterance. While nobody speaks, network, step and encoder are those of
+            a stream before its first chunk.
     """
 
     network: Row
@@ -38,6 +79,7 @@ class StreamState(NamedTuple):
     kind: InputKind | None
     resampler: Resampler | None
     pending: Samples
+    utterances: Utterances | None = None
 
     @property
     def bytes(self) -> int:
@@ -47,6 +89,8 @@ class StreamState(NamedTuple):
             count += self.resampler.waiting.nbytes
         for tensor in self.encoder.values():  # a sum over a generator takes a microsecond more, of each chunk
             count += tensor.nbytes
+        if self.utterances is not None:
+            count += self.utterances.bytes
         return count
 
 
@@ -57,4 +101,8 @@ def initial_stream(model: Model, form: FormName) -> StreamState:
 
 def received_samples(stream: StreamState | None) -> int:
     """Samples of sound that a stream has got so far, at their own rate."""
-    return 0 if stream is None or stream.resampler is None else stream.resampler.received
+    if stream is None:
+        return 0
+    if stream.utterances is not None:
+        return stream.utterances.position
+    return 0 if stream.resampler is None else stream.resampler.received

@@ -155,6 +155,37 @@ def test_a_file_over_connections_that_are_cut(url: str, name: str, cuts: list[in
     assert final["end"] == pytest.approx(reply["total_steps"] / 100)
 
 
+LOUDNESS = np.repeat([0, 1, 0, 0.5, 0, 0.8, 0.8, 0], 4_000).astype(np.float32)
+WORDS = {name: sound_file(name, frames(32_000) * LOUDNESS[:, None], RATE_HZ) for name in ("s16.flac", "opus.ogg")}
+FINDING = {"silence_s": 0.2, "no_speech_s": 1.0}
+
+
+def ends_of(told: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [frame for frame in told if frame["type"] == "UtteranceEnd"]
+
+
+@pytest.mark.parametrize("name", WORDS)
+@pytest.mark.parametrize("cuts", [[], [3_000], [9_000, 5_000, 7_000]])
+def test_utterances_in_a_file(url: str, name: str, cuts: list[int]) -> None:
+    content = WORDS[name]
+    samples = read_back(content).astype("<f4").tobytes()
+    with LiveStream(url, encoding="pcm_f32le", sample_rate_hz=RATE_HZ, endpointing=FINDING) as stream:
+        told = [frame for n in range(0, len(samples), 6_000) for frame in stream.send_bytes(samples[n : n + 6_000])]
+        expected = ends_of(told + stream.wait())
+        last = stream.end()
+    assert len(expected) >= 3
+    with relayed(urlsplit(url).port or 0, cuts) as relay:
+        address = f"http://127.0.0.1:{relay.port}"
+        stream = LiveStream(address, encoding=encoding_of(name), endpointing=FINDING, sleep=lambda _: None)  # type: ignore[arg-type]
+        with stream:
+            told = [frame for n in range(0, len(content), 700) for frame in stream.send_bytes(content[n : n + 700])]
+            ends = ends_of(told + stream.wait())
+            final = stream.end()
+    found = {end["utterance"]: end for end in [*ends, final]}
+    assert found == {end["utterance"]: end for end in [*expected, last]}
+    assert len(ends) == len({end["utterance"] for end in ends})
+
+
 @pytest.mark.parametrize("why", ["too much", "begun before"])
 def test_a_file_that_cannot_be_sent_again_is_refused_after_a_break(url: str, why: str) -> None:
     content = FILES["s16.wav", 1]

@@ -10,7 +10,8 @@ import httpx
 import jsonschema_rs
 import pytest
 
-from service.live.protocol import Applied, LiveStream, Opening, Send
+from service.live.actions import Applied, Opening, Send
+from service.live.protocol import LiveStream
 from service.live.query import _ENVELOPE, _OWN
 from service.live.text_frames import CLIENT_FRAMES, SERVER_FRAMES
 
