@@ -85,9 +85,7 @@ class LiveStream:
     ) -> None:
         if encoding is None:
             if sample_rate_hz is not None and channels is not None:
-                raise InputError(
-                    "a stream is sound or values: give sample_rate_hz or channels, not both, or name the encoding"
-                )
+                raise InputError("a stream is sound or values: give sample_rate_hz or channels, not both, or encoding")
             encoding = "pcm_s16le" if sample_rate_hz is not None else "events" if channels is None else "values"
         self.id = session or secrets.token_urlsafe(16)
         self._kind: Encoding = encoding

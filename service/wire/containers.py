@@ -17,7 +17,8 @@ from service.wire.pcm import Samples, check_channels, check_rate, clipped, decod
 
 NO_SAMPLES: Samples = np.zeros(0, np.float32)
 MOST_SAMPLES = 2**24  # of all channels, decoded at once: as many as a body of mu-law may have by default
-MOST_HEADER_BYTES = 2**20
+MOST_KEPT_BYTES = 2**20  # of a header or a frame that is not complete
+STREAM_KEPT_BYTES = 2**18  # likewise, of a stream: each connection may keep as many
 MOST_PARTS = 2**16  # pages or frames at once: each takes some microseconds, whatever it contains
 
 
@@ -27,10 +28,12 @@ class Container(Protocol):
     Attributes:
         rate_hz: of the samples; 0 until the header has come.
         max_sound_s: seconds that are decoded at once, at most.
+        max_kept_bytes: of a header or a frame that is not complete, at most.
     """
 
     rate_hz: int
     max_sound_s: float
+    max_kept_bytes: int
 
     def push(self, data: bytes) -> Samples:
         """Decode the next piece of the file.
@@ -61,6 +64,7 @@ class Bounded:
         rate_hz: as of ``Container``.
         channels: of the file; 0 until the header has come.
         max_sound_s: as of ``Container``.
+        max_kept_bytes: as of ``Container``.
     """
 
     def __init__(self, name: str) -> None:
@@ -68,6 +72,7 @@ class Bounded:
         self.rate_hz = 0
         self.channels = 0
         self.max_sound_s = inf
+        self.max_kept_bytes = MOST_KEPT_BYTES
         self._counted = 0
 
     def set_format(self, rate_hz: int, channels: int) -> None:
@@ -102,11 +107,17 @@ class Bounded:
         reason = f" ({detail:.100})" if detail else ""
         return InputError(f"the {self.name} file is damaged{reason}: encode the recording again")
 
-    def without_end(self) -> InputError:
-        """The error for a header that does not end."""
-        return InputError(
-            f"the header of the {self.name} file is longer than {MOST_HEADER_BYTES} bytes: remove pictures and comments"
-        )
+    def check_kept(self, part: str, count: int) -> None:
+        """Check how much is kept of a part that is not complete.
+
+        Raises:
+            InputError: it is too long.
+        """
+        if count > self.max_kept_bytes:
+            raise InputError(
+                f"a {part} of the {self.name} file is longer than {self.max_kept_bytes} bytes: remove pictures and "
+                "comments, or encode the recording again"
+            )
 
 
 class WavDecoder(Bounded):
@@ -124,8 +135,7 @@ class WavDecoder(Bounded):
         if self._header is None:
             self._header = read_header(self._begun)
             if self._header is None:
-                if len(self._begun) > MOST_HEADER_BYTES:
-                    raise self.without_end()
+                self.check_kept("header", len(self._begun))
                 return NO_SAMPLES
             self.set_format(self._header.rate_hz, self._header.channels)
             self._left = self._header.size

@@ -10,7 +10,7 @@ import numpy as np
 
 from service.errors import InputError, UnsupportedInput
 from service.wire.chunk import AudioChunk, Chunk
-from service.wire.containers import NO_SAMPLES, Container, WavDecoder
+from service.wire.containers import NO_SAMPLES, STREAM_KEPT_BYTES, Container, WavDecoder
 from service.wire.flac import FlacDecoder
 from service.wire.ogg import OggDecoder
 from service.wire.pcm import Samples, check_channels, check_rate, decode_samples, decode_wav
@@ -186,6 +186,7 @@ class SoundFile:
             TooLarge: the piece is longer than the limit.
         """
         self._container.max_sound_s = self.max_sound_s
+        self._container.max_kept_bytes = STREAM_KEPT_BYTES
         return self._chunk(self._container.push(content))
 
     def rest(self) -> AudioChunk | None:

@@ -2,7 +2,8 @@
 
 A frame does not depend on those before it. So the frames that are complete are decoded as a file of their own, with a
 header that counts their samples. A frame is complete when the next one begins: that has the next number, and a header
-like the first one's, with a valid checksum. The last frame is decoded when the file ends.
+like the first one's, with a valid checksum. The last frame is complete when it can be decoded, if the header of the
+file says how many samples there are. Else it is decoded when the file ends.
 """
 
 from __future__ import annotations
@@ -27,7 +28,6 @@ from service.wire.pcm import Samples
 MAGIC = b"fLaC"
 STREAM_INFO_BYTES = 34
 MOST_HEAD_BYTES = 16  # of a frame
-MOST_FRAME_BYTES = 2**22  # of a frame of 65,535 samples of 8 channels, hardly compressed
 BLOCK_SIZES = {1: 192, **{code: 144 << code for code in range(2, 6)}, **{code: 1 << code for code in range(8, 16)}}
 """Samples of a frame, by their code; 6 and 7 say it further on."""
 
@@ -66,18 +66,24 @@ class FlacDecoder(Bounded):
         self.begin()
         if (self._is_in_metadata or self._skipped) and not self._skip_metadata():
             return NO_SAMPLES
-        return self._decode_complete(self._find_frames())
+        if self._is_whole:  # what follows is no sound
+            self._begun.clear()
+            return NO_SAMPLES
+        frames = self._find_frames()
+        samples = self._decode_complete(frames)
+        if frames and self._decoded + frames[-1].samples == self._total:
+            last = self._decode_last(frames[-1])
+            return np.concatenate([samples, last]) if len(samples) else last
+        return samples
 
     def finish(self) -> Samples:
         self.begin()
-        if self._is_in_metadata or self._skipped:
+        if self._is_in_metadata or self._skipped or self._is_whole:
             return NO_SAMPLES
         frames = self._find_frames(is_end=True)
         parts = [self._decode_complete(frames)]
         if frames:
-            self.count(frames[-1].samples)
-            parts.append(self._decode(bytes(self._begun), frames[-1].samples, is_last=True))
-            self._is_whole = len(parts[-1]) > 0 and self._total in (0, self._decoded)
+            parts.append(self._decode_last(frames[-1]))
         self._begun.clear()
         return np.concatenate(parts)
 
@@ -123,9 +129,7 @@ class FlacDecoder(Bounded):
         """
         data = self._begun
         longest = 0 if is_end else MOST_HEAD_BYTES
-        if self._alike is None:
-            if len(data) <= longest:
-                return []
+        if self._alike is None and len(data) > 4:
             self._alike = _Alike.of(data)
         first = None if self._alike is None else self._alike.read(data, 0)
         if self._alike is None or first is None:
@@ -137,20 +141,21 @@ class FlacDecoder(Bounded):
         while True:
             expected = frames[-1].number + (frames[-1].samples if self._alike.varies else 1)
             found = self._alike.pattern(expected).search(data, self._searched)
-            if found is None or len(data) - found.start() < longest:
-                # from here on a header may be cut off
-                self._searched = max(self._searched, len(data) - MOST_HEAD_BYTES)
+            if found is None:
+                self._searched = max(self._searched, len(data) - MOST_HEAD_BYTES)  # a header may be cut off
                 break
-            self._searched = found.start() + 1
             candidates += 1
             if candidates > MOST_PARTS:
                 raise InputError(f"more than {MOST_PARTS} frames of FLAC came at once: cut the file into chunks")
             frame = self._alike.read(data, found.start())
+            if frame is None and len(data) - found.start() < longest:
+                self._searched = found.start()  # it may be cut off
+                break
+            self._searched = found.start() + 1
             if frame is not None and frame.number == expected:
                 self.count(frames[-1].samples)
                 frames.append(frame)
-        if len(data) - frames[-1].offset > MOST_FRAME_BYTES:
-            raise self.damaged("a frame does not end")
+        self.check_kept("frame", len(data) - frames[-1].offset)
         return frames
 
     def _decode_complete(self, frames: list[Frame]) -> Samples:
@@ -161,6 +166,13 @@ class FlacDecoder(Bounded):
         samples = self._decode(bytes(self._begun[:end]), sum(frame.samples for frame in frames[:-1]))
         del self._begun[:end]
         self._searched -= end
+        return samples
+
+    def _decode_last(self, frame: Frame) -> Samples:
+        """The samples of what may be the last frame; none if it is not complete."""
+        self.count(frame.samples)
+        samples = self._decode(bytes(self._begun), frame.samples, is_last=True)
+        self._is_whole = len(samples) > 0 and self._total in (0, self._decoded)
         return samples
 
     def _decode(self, content: bytes, count: int, *, is_last: bool = False) -> Samples:

@@ -16,7 +16,6 @@ import numpy as np
 
 from service.errors import InputError, UnsupportedInput
 from service.wire.containers import (
-    MOST_HEADER_BYTES,
     MOST_PARTS,
     NO_SAMPLES,
     Bounded,
@@ -133,8 +132,7 @@ class OggDecoder(Bounded):
         if is_header:
             self._headers_left -= page.packets
         if self._file is None:
-            if len(self._input) > MOST_HEADER_BYTES:
-                raise self.without_end()
+            self.check_kept("header", len(self._input))
             if is_header or page.granule < 0:
                 return NO_SAMPLES
             self._open()

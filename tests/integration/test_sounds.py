@@ -156,7 +156,10 @@ def test_a_file_over_connections_that_are_cut(url: str, name: str, cuts: list[in
 
 
 LOUDNESS = np.repeat([0, 1, 0, 0.5, 0, 0.8, 0.8, 0], 4_000).astype(np.float32)
-WORDS = {name: sound_file(name, frames(32_000) * LOUDNESS[:, None], RATE_HZ) for name in ("s16.flac", "opus.ogg")}
+WORDS = {
+    name: sound_file(name, frames(32_000) * LOUDNESS[:, None], RATE_HZ)
+    for name in ("s16.flac", "vorbis.ogg", "s24.wav")
+}
 FINDING = {"silence_s": 0.2, "no_speech_s": 1.0}
 
 

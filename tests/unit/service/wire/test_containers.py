@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.errors import HetsynError, InputError, TooLarge, UnsupportedInput
-from service.wire.containers import MOST_HEADER_BYTES, MOST_SAMPLES
+from service.wire.containers import MOST_KEPT_BYTES, MOST_SAMPLES, STREAM_KEPT_BYTES
 from service.wire.encodings import CONTAINERS, Sound, SoundFile, SoundLimit, TakesLong, decode_sound
 from service.wire.pcm import Samples
 from tests.support.signals import sound
@@ -133,7 +133,7 @@ def refused(name: str, count: int) -> list[str]:
         ("flac", b"fLaC\x81\0\0\x22" + bytes(100), "does not begin with its format"),
         ("flac", FILES["s16.flac", 1][:90] + bytes(1000), "no frame where one begins"),
         ("ogg", b"fLaC" + bytes(100), "no page where one begins"),
-        ("wav", b"RIFF\0\0\0\0WAVE" + b"JUNK\xff\xff\xff\x7f" + bytes(MOST_HEADER_BYTES), "header .* is longer than"),
+        ("wav", b"RIFF\0\0\0\0WAVE" + b"JUNK\xff\xff\xff\x7f" + bytes(MOST_KEPT_BYTES), "a header .* is longer than"),
     ],
 )
 def test_other_files_get_a_sentence(encoding: str, content: bytes, sentence: str) -> None:
@@ -207,6 +207,27 @@ def test_a_small_file_of_hours_takes_no_memory() -> None:
         assert tracemalloc.get_traced_memory()[1] < 4 * 2**20  # 64 MiB of samples
     finally:
         tracemalloc.stop()
+
+
+@pytest.mark.parametrize("name", ["s24.flac", "s16.wav", "opus.ogg"])
+def test_a_stream_keeps_little_of_what_does_not_end(name: str) -> None:
+    begin, filler = {
+        "s24.flac": (FILES[name, 1][:100], bytes(10_000)),
+        "s16.wav": (b"RIFF\0\0\0\0WAVEJUNK\xff\xff\xff\x7f", bytes(10_000)),
+        "opus.ogg": (bytes(pages(FILES[name, 1])[0]), opus_comment()),
+    }[name]
+    file = SoundFile(encoding_of(name))
+    file.decode(begin)
+    for _ in range((STREAM_KEPT_BYTES - 2**11) // len(filler)):
+        file.decode(filler)
+    with pytest.raises(InputError, match=f"longer than {STREAM_KEPT_BYTES} bytes"):
+        file.decode(filler * 2)
+
+
+def opus_comment() -> bytes:
+    """A page of a header packet that goes on."""
+    serial = pages(FILES["opus.ogg", 1])[0][14:18]
+    return resealed(b"OggS\0\0" + b"\xff" * 8 + serial + bytes(8) + b"\xff" + b"\xff" * 255 + bytes(255 * 255))
 
 
 def test_ogg_of_more_than_a_chunk_may_have() -> None:
