@@ -210,7 +210,7 @@ class LiveStream:
     def end(self) -> Frame:
         """End the session, and return the end of its last utterance: label, probabilities, start and end.
 
-        ``wait`` has what comes before.
+        ``wait`` has what comes before; called again, what the last bytes of a file brought before this.
 
         Raises:
             ServiceProblem: the server refused a chunk, or there was none.
@@ -228,6 +228,7 @@ class LiveStream:
                 while True:
                     frame = self._frame(self._timeout_s)
                     if frame["type"] == "UtteranceEnd":
+                        self._late += [final] if final else []
                         final = frame
                     elif frame["type"] == "Termination":
                         self.close()
@@ -242,8 +243,7 @@ class LiveStream:
 
     def _ended(self) -> Frame:
         """The final result of a session that has ended: the server keeps its last reply for a while."""
-        transport = Transport(self._http_url, self._timeout_s, self._repeats, None, self._sleep)
-        with closing(transport):
+        with closing(Transport(self._http_url, self._timeout_s, self._repeats, None, self._sleep)) as transport:
             return final_of_ended(transport, self.id, self._next_seq, self.begin["step_ms"] / 1000)
 
     def _check(self, kind: str) -> None:
