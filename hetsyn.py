@@ -132,7 +132,7 @@ SUBCOMMANDS = {
     ),
 }
 OPTIONAL = (
-    *("torch", "h5py", "matplotlib", "onnx", "onnxscript", "soundfile"),
+    *("torch", "h5py", "matplotlib", "onnx", "onnxscript"),
     *("onnxruntime", "hdrh", "redis", "cryptography"),
 )
 # of a dependency that the subcommand needs only for some of its options

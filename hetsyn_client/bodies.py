@@ -44,6 +44,38 @@ def sound_body(samples: NDArray[np.int16], sample_rate_hz: int) -> Body:
     return Body(np.asarray(samples).astype(">i2").tobytes(), f"audio/L16;rate={sample_rate_hz}")
 
 
+def packed_samples(samples: NDArray[Any], encoding: str, channels: int) -> bytes:
+    """Samples as a stream takes them.
+
+    Args:
+        samples: [n], or [n, channels]: whole numbers of 16 or 24 bits, or floats from -1 to 1.
+        encoding: ``pcm_s16le``, ``pcm_s24le`` or ``pcm_f32le``.
+        channels: of the stream.
+
+    Raises:
+        InputError: samples of another kind or shape.
+    """
+    shape = (len(samples),) if samples.ndim == 1 and channels == 1 else (len(samples), channels)
+    if samples.shape != shape:
+        raise InputError(f"the samples have shape {list(samples.shape)}: give [n, {channels}], one column a channel")
+    if encoding == "pcm_f32le":
+        if samples.dtype.kind != "f":
+            raise InputError("the samples are whole numbers: divide them by their full scale, or send them as such")
+        return np.ascontiguousarray(samples, "<f4").tobytes()
+    if samples.dtype.kind == "f":
+        bits, largest = (16, 32767) if encoding == "pcm_s16le" else (24, 8388607)
+        raise InputError(f"the samples are floats: scale them to {bits}-bit integers, at most {largest}")
+    if encoding == "pcm_s16le":
+        return samples.astype("<i2").tobytes()
+    return np.ascontiguousarray(samples, "<i4").view(np.uint8).reshape(-1, 4)[:, :3].tobytes()
+
+
+def float_body(frames: NDArray[np.float32], sample_rate_hz: int) -> Body:
+    """Samples from -1 to 1, float32 [n, channels]. The server averages the channels."""
+    content_type = f"audio/pcm;encoding=pcm_f32le;rate={sample_rate_hz};channels={frames.shape[1]}"
+    return Body(np.ascontiguousarray(frames, "<f4").tobytes(), content_type)
+
+
 def events_body(steps: int, times: Sequence[int] | Integers, units: Sequence[int] | Integers) -> Body:
     """The spikes of ``steps`` steps, as ``hetsyn_client.events.pack_events`` takes them.
 

@@ -195,7 +195,7 @@ class StreamingClient:
         """The replies to a recording's chunks; the last chunk ends the session.
 
         Args:
-            path: WAV file of 16-bit PCM.
+            path: of a sound file.
             chunk_s: length of a chunk.
             model: as in ``ChunkOptions``.
             form: as in ``ChunkOptions``.
@@ -204,7 +204,7 @@ class StreamingClient:
             carry: as in ``ChunkOptions``.
 
         Raises:
-            InputError: not a WAV file of 16-bit PCM.
+            InputError: not a sound file.
             ServiceProblem: the server refused a chunk.
             ServiceUnreachable: the server cannot be reached.
         """

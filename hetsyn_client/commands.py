@@ -24,7 +24,7 @@ def stream_file(
     file: Annotated[
         Path,
         typer.Argument(
-            help="WAV file of 16-bit PCM, or spikes or values: .npz, .npy, .csv.", exists=True, dir_okay=False
+            help="Recording (WAV, FLAC, Ogg), or spikes or values: .npz, .npy, .csv.", exists=True, dir_okay=False
         ),
     ],
     server: ServerArgument = None,

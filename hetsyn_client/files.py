@@ -1,6 +1,6 @@
 """Files to stream: a recording, or the spikes or values of one stream.
 
-.wav    16-bit PCM
+.wav    samples that are not compressed; FLAC, Ogg and what else libsndfile reads, under any other suffix
 .npy    numbers [steps, channels]
 .csv    a row a step and a column a channel, with a line of names above them or without
 .npz    ``values`` [steps, channels]; or ``spikes``, 0 or 1, [steps, channels]; or ``times`` and ``units`` [spikes],
@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,10 +17,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from hetsyn_client.bodies import Body, events_body, sound_body, values_body
+from hetsyn_client.bodies import Body, events_body, float_body, sound_body, values_body
 from hetsyn_client.errors import InputError
 from hetsyn_client.events import Integers, sort_events
-from hetsyn_client.wav import Pcm, read_wav
+from hetsyn_client.wav import read_wav
 
 SUFFIXES = (".npz", ".npy", ".csv")
 """Of files with spikes or values; any other file is a recording."""
@@ -54,21 +55,22 @@ class Spikes(NamedTuple):
 
 
 def recording_chunks(path: Path, chunk_s: float) -> Iterator[FileChunk]:
-    """The chunks of a WAV file.
+    """The chunks of a recording.
 
     Args:
         path: of the file.
         chunk_s: length of a chunk.
 
     Raises:
-        InputError: not a WAV file of 16-bit PCM.
+        InputError: not a sound file.
     """
-    samples, rate_hz = _mono(read_wav(path.read_bytes()))
+    frames, rate_hz = _read_sound(path)
     length = max(1, round(chunk_s * rate_hz))
-    begins = range(0, max(1, len(samples)), length)
+    begins = range(0, max(1, len(frames)), length)
     for begin in begins:
-        piece = samples[begin : begin + length]
-        yield FileChunk(sound_body(piece, rate_hz), (begin + len(piece)) / rate_hz, begin == begins[-1])
+        piece = frames[begin : begin + length]
+        body = sound_body(piece, rate_hz) if piece.dtype == np.int16 else float_body(piece, rate_hz)
+        yield FileChunk(body, (begin + len(piece)) / rate_hz, begin == begins[-1])
 
 
 def step_chunks(path: Path, chunk_s: float, step_s: float, *, takes_values: bool) -> Iterator[FileChunk]:
@@ -171,15 +173,27 @@ def _events(path: Path, arrays: Mapping[str, NDArray[Any]], step_s: float) -> Sp
         raise InputError(f"{path}: {error}") from error
 
 
-def _mono(sound: Pcm) -> tuple[NDArray[np.int16], int]:
-    """Samples [n] of one channel, or of the mean of two, and their rate in Hz.
+def _read_sound(path: Path) -> tuple[NDArray[Any], int]:
+    """The samples of a recording, and their rate in Hz.
+
+    They are int16 [n] of a WAV file of one channel and 16 bits, else float32 [n, channels].
 
     Raises:
-        InputError: not a whole number of samples of every channel.
+        InputError: not a sound file.
     """
-    if len(sound.content) % (2 * sound.channels):
-        raise InputError(f"{len(sound.content)} bytes are not a whole number of samples: send the whole file")
-    samples = np.frombuffer(sound.content, "<i2")
-    if sound.channels > 1:
-        samples = np.round(samples.reshape(-1, sound.channels).mean(axis=1)).astype(np.int16)
-    return samples, sound.rate_hz
+    content = path.read_bytes()
+    if content.startswith(b"RIFF"):
+        pcm = read_wav(content)
+        if pcm.encoding == "pcm_s16le" and pcm.channels == 1:
+            if len(pcm.content) % 2:
+                raise InputError(f"{len(pcm.content)} bytes are not a whole number of samples: send the whole file")
+            return np.frombuffer(pcm.content, "<i2"), pcm.rate_hz
+    elif path.suffix.lower() == ".wav":
+        read_wav(content)  # raises what is wrong
+    import soundfile  # most recordings need none
+
+    try:
+        frames, rate_hz = soundfile.read(io.BytesIO(content), dtype="float32", always_2d=True)
+    except (soundfile.SoundFileError, RuntimeError) as error:
+        raise InputError(f"{path}: is no sound file ({error!s:.100}): give one of WAV, FLAC, Ogg or MP3") from error
+    return frames, rate_hz

@@ -18,25 +18,24 @@ import secrets
 import time
 from collections import deque
 from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, closing, suppress
 from types import TracebackType
-from typing import Any, Literal, NamedTuple
+from typing import Any
 from urllib.parse import urlencode
 
 import numpy as np
 from numpy.typing import NDArray
-from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
-from websockets.sync.client import ClientConnection, connect
-from websockets.typing import Subprotocol
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import ClientConnection
 
-from hetsyn_client.bodies import Body, Matrix, events_body, values_body
+from hetsyn_client.bodies import Matrix, events_body, packed_samples, values_body
 from hetsyn_client.errors import InputError, ServiceProblem, ServiceUnreachable
-from hetsyn_client.events import MEDIA_TYPE as EVENTS_TYPE
+from hetsyn_client.live_connection import HasEnded, SentChunk, final_of_ended, open_stream
+from hetsyn_client.sent_file import FILES, Encoding, SentFile
 from hetsyn_client.transport import Transport
 
 Frame = dict[str, Any]
 TOLD = ("Result", "SpeechStarted", "UtteranceEnd")  # the frames of which a caller hears
-SUBPROTOCOL = Subprotocol("hetsyn.v1")
 LONGEST_PAUSE_S = 30.0
 
 
@@ -45,8 +44,10 @@ class LiveStream:
 
     Args:
         url: of the server, as ``http://127.0.0.1:8000``.
-        sample_rate_hz: of sound; None for events or values.
-        channels: numbers of a row of values; None for sound or events.
+        sample_rate_hz: of samples; None for files, events or values.
+        channels: of samples, which the server averages, by default one; or numbers of a row of values.
+        encoding: of samples (``pcm_s16le``, ``pcm_s24le``, ``pcm_f32le``, ``mulaw``, ``alaw``), or of a file (``wav``,
+            ``flac``, ``ogg``); by default 16-bit samples where there is a rate, else values or events.
         session: id of a session to begin or to go on with; by default a new one.
         model: by default the server's default model.
         version: by default the newest.
@@ -56,6 +57,7 @@ class LiveStream:
             ``{"silence_s": 0.3}`` (docs/reference/stream-api.md).
         timeout_s: for an answer of the server.
         repeats: how often in a row the stream is opened again before it gives up.
+        max_kept_bytes: of a file, which is sent again from its beginning after a break.
         sleep: waits between two tries, in seconds; tests replace it.
 
     Attributes:
@@ -69,6 +71,7 @@ class LiveStream:
         *,
         sample_rate_hz: int | None = None,
         channels: int | None = None,
+        encoding: Encoding | None = None,
         session: str | None = None,
         model: str | None = None,
         version: str | None = None,
@@ -77,28 +80,32 @@ class LiveStream:
         endpointing: bool | dict[str, float] | None = None,
         timeout_s: float = 30.0,
         repeats: int = 5,
+        max_kept_bytes: int = 16 * 2**20,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        if sample_rate_hz is not None and channels is not None:
-            raise InputError("a stream is sound or values: give sample_rate_hz or channels, not both")
+        if encoding is None:
+            if sample_rate_hz is not None and channels is not None:
+                raise InputError("a stream is sound or values: give sample_rate_hz or channels, not both, or encoding")
+            encoding = "pcm_s16le" if sample_rate_hz is not None else "events" if channels is None else "values"
         self.id = session or secrets.token_urlsafe(16)
-        self._kind: Literal["pcm_s16le", "events", "values"] = (
-            "pcm_s16le" if sample_rate_hz is not None else "events" if channels is None else "values"
-        )
+        self._kind: Encoding = encoding
+        self._channels = channels or 1
+        self._file = SentFile(max_kept_bytes) if encoding in FILES else None
         query = {
             "session": self.id, "model": model, "version": version, "form": form, "encoding": self._kind,
             "sample_rate": sample_rate_hz, "channels": channels, "interim": None if interim else "false",
             "endpointing": None if endpointing is None else "off" if endpointing is False else "on",
         }  # fmt: skip
-        text = urlencode({name: value for name, value in query.items() if value is not None})
-        self._url = f"ws{url.removeprefix('http').rstrip('/')}/stream?{text}"
+        self._query = urlencode({name: value for name, value in query.items() if value is not None})
+        self._url = f"ws{url.removeprefix('http').rstrip('/')}/stream"
         self._http_url = url
         self._timeout_s = timeout_s
         self._repeats = repeats
         self._sleep = sleep
         self._connection: ClientConnection | None = None
         self._closing = ExitStack()
-        self._unacknowledged: deque[_Chunk] = deque()
+        self._unacknowledged: deque[SentChunk] = deque()
+        self._late: list[Frame] = []  # that came while a file was sent again
         self._settings = dict(endpointing) if isinstance(endpointing, dict) else {}  # for the next chunk
         self._next_utterance = 0
         self._last_end: Frame | None = None
@@ -123,22 +130,30 @@ class LiveStream:
         self._connection = None
         self._closing.close()
 
-    def send(self, samples: NDArray[np.int16]) -> list[Frame]:
-        """Send 16-bit samples [n], one channel.
+    def send(self, samples: NDArray[Any]) -> list[Frame]:
+        """Send samples of encoding ``pcm_s16le``, ``pcm_s24le`` or ``pcm_f32le``.
+
+        Args:
+            samples: whole numbers of that many bits, or floats from -1 to 1 for ``pcm_f32le``: [n], or [n, channels].
 
         Returns:
             The results that have come meanwhile: frames of type ``Result``, ``SpeechStarted`` and ``UtteranceEnd``. It
             waits for some while too many chunks are not acknowledged.
 
         Raises:
-            InputError: samples that are not whole numbers, or a stream of another kind.
+            InputError: other samples, or a stream of another kind.
             ServiceProblem: the server refused a chunk.
             ServiceUnreachable: the server cannot be reached.
         """
-        self._check("pcm_s16le")
-        if np.asarray(samples).dtype.kind == "f":
-            raise InputError("the samples are floats: scale them to 16-bit integers, at most 32767")
-        return self._send(np.asarray(samples).astype("<i2").tobytes())
+        if self._kind not in ("pcm_s16le", "pcm_s24le", "pcm_f32le"):
+            raise InputError(f"this stream is one of {self._kind}: open another one for samples")
+        return self._send(packed_samples(np.asarray(samples), self._kind, self._channels))
+
+    def send_bytes(self, content: bytes) -> list[Frame]:
+        """Send bytes of the stream's encoding: whole samples, or the next piece of the file; as ``send``."""
+        if self._kind in ("events", "values"):
+            raise InputError(f"this stream is one of {self._kind}: send them with send_{self._kind}")
+        return self._send(content)
 
     def send_events(self, steps: int, times: NDArray[np.int64], units: NDArray[np.int64]) -> list[Frame]:
         """Send the spikes of ``steps`` network steps: ``times`` [spikes] and ``units`` [spikes]; as ``send``."""
@@ -189,12 +204,13 @@ class LiveStream:
         results: list[Frame] = []
         while self._unacknowledged:
             results += self._receive(self._timeout_s)
-        return results
+        late, self._late = self._late, []
+        return late + results
 
     def end(self) -> Frame:
         """End the session, and return the end of its last utterance: label, probabilities, start and end.
 
-        ``wait`` has what comes before.
+        ``wait`` has what comes before; called again, what the last bytes of a file brought before this.
 
         Raises:
             ServiceProblem: the server refused a chunk, or there was none.
@@ -212,6 +228,7 @@ class LiveStream:
                 while True:
                     frame = self._frame(self._timeout_s)
                     if frame["type"] == "UtteranceEnd":
+                        self._late += [final] if final else []
                         final = frame
                     elif frame["type"] == "Termination":
                         self.close()
@@ -221,25 +238,13 @@ class LiveStream:
                     return final
                 try:
                     self._reopen(error)
-                except _HasEnded:
+                except HasEnded:
                     return self._ended()  # only the answer was lost
 
     def _ended(self) -> Frame:
         """The final result of a session that has ended: the server keeps its last reply for a while."""
-        transport = Transport(self._http_url, self._timeout_s, self._repeats, None, self._sleep)
-        try:
-            query = {"session": self.id, "seq": self._next_seq, "end": True}
-            reply: Frame = transport.post_chunk(query, Body(b"", EVENTS_TYPE), is_repeatable=True).json()
-        finally:
-            transport.close()
-        ends = [event for event in reply.get("events", ()) if event["type"] == "UtteranceEnd"]
-        if ends:
-            return dict(ends[-1])
-        end = reply["total_steps"] * self.begin["step_ms"] / 1000
-        return {
-            "type": "UtteranceEnd", "utterance": 0, "start": 0.0, "end": end, "label": reply["label"],
-            "probabilities": reply["probabilities"], "trigger": "end",
-        }  # fmt: skip
+        with closing(Transport(self._http_url, self._timeout_s, self._repeats, None, self._sleep)) as transport:
+            return final_of_ended(transport, self.id, self._next_seq, self.begin["step_ms"] / 1000)
 
     def _check(self, kind: str) -> None:
         if kind != self._kind:
@@ -251,7 +256,9 @@ class LiveStream:
         results: list[Frame] = []
         while len(self._unacknowledged) >= self.begin["max_inflight"]:
             results += self._receive(self._timeout_s)
-        chunk = _Chunk(self._next_seq, content, self._settings)
+        chunk = SentChunk(self._next_seq, content, self._settings)
+        if self._file is not None:
+            self._file.append(content, self._settings)
         self._settings = {}
         self._unacknowledged.append(chunk)
         self._next_seq += 1
@@ -274,6 +281,10 @@ class LiveStream:
         except (ConnectionClosed, OSError) as error:
             self._reopen(error)
             return []
+        return self._told(frame)
+
+    def _told(self, frame: Frame) -> list[Frame]:
+        """What the caller hears of a frame."""
         if frame["type"] in ("Result", "Ack"):
             self._failures = 0
             self._acknowledge(frame["seq"])
@@ -331,28 +342,18 @@ class LiveStream:
             ServiceProblem: the server refused, and another try does not mend it.
             ConnectionClosed, OSError, TimeoutError: no connection.
         """
-        try:
-            opening = connect(
-                self._url,
-                subprotocols=[SUBPROTOCOL],
-                compression=None,
-                open_timeout=self._timeout_s,
-                close_timeout=1.0,
-                max_size=None,
-                proxy=None,
-            )
-            connection = self._closing.enter_context(opening)
-        except InvalidStatus as error:
-            response = error.response
-            if response.status_code in (502, 503, 504):
-                raise OSError(f"the server answers {response.status_code}") from error
-            raise _problem(response.status_code, bytes(response.body or b"")) from error
-        except InvalidHandshake as error:
-            raise OSError(str(error)) from error
+        again = self._file is not None and self._next_seq is not None
+        opening = open_stream(f"{self._url}?{self._query}{'&resend=true' if again else ''}", self._timeout_s)
+        connection = self._closing.enter_context(opening)
         self._connection = connection
         self.begin = self._frame(self._timeout_s)
+        if self._file is not None and again:
+            self._resend(connection, self._file)
+            return
         if self._next_seq is None:
             self._next_seq = self.begin["next_seq"]
+            if self._file is not None and self._next_seq:
+                self._file.forget()
         self._acknowledge(self.begin["next_seq"] - 1)
         first = self._unacknowledged[0].seq if self._unacknowledged else self._next_seq
         if self.begin["next_seq"] != first:
@@ -366,11 +367,25 @@ class LiveStream:
         for chunk in self._unacknowledged:
             chunk.send(connection)
 
+    def _resend(self, connection: ClientConnection, file: SentFile) -> None:
+        """Send a file again from its beginning: the server skips the samples that it has."""
+        self._next_seq = self.begin["next_seq"]
+        assert self._next_seq is not None
+        self._unacknowledged.clear()
+        for content, settings in file.pieces:
+            while len(self._unacknowledged) >= self.begin["max_inflight"]:
+                self._late += self._told(self._frame(self._timeout_s))
+            SentChunk(self._next_seq, content, settings).send(connection)
+            self._unacknowledged.append(SentChunk(self._next_seq, b"", {}))
+            self._next_seq += 1
+
     def _reopen(self, error: Exception) -> None:
         """Open the stream again after a pause."""
         with suppress(ConnectionClosed, OSError, TimeoutError):
             while self._connection is not None:
                 self._frame(0)  # raises what the server said before it closed the connection
+        if self._file is not None and self._next_seq is not None:
+            self._file.check(error)
         while True:
             self.close()
             self._failures += 1
@@ -383,29 +398,3 @@ class LiveStream:
                 error = again
             else:
                 return
-
-
-class _Chunk(NamedTuple):
-    """A chunk that was not acknowledged, with the settings that go before it."""
-
-    seq: int
-    content: bytes
-    settings: dict[str, float]
-
-    def send(self, connection: ClientConnection) -> None:
-        if self.settings:
-            connection.send(json.dumps({"type": "Configure", "endpointing": self.settings}))
-        connection.send(self.content)
-
-
-class _HasEnded(ServiceProblem):
-    """The session has ended."""
-
-
-def _problem(status: int, body: bytes) -> ServiceProblem:
-    try:
-        content = json.loads(body)
-        kind = _HasEnded if str(content["type"]).endswith(":session-ended") else ServiceProblem
-        return kind(status, str(content["detail"]), content.get("expected_seq"), None)
-    except (ValueError, KeyError, TypeError):
-        return ServiceProblem(status, body[:200].decode("latin-1"), None, None)

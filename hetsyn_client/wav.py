@@ -1,7 +1,7 @@
-"""WAV files of 16-bit PCM.
+"""WAV files.
 
-The reader is our own because it reads what strangers send: it takes this one format, refuses the rest with a sentence
-that says how to convert it, and runs no code of libsndfile on their bytes.
+The reader is our own because it reads what strangers send, whole or piece by piece: it takes samples that are not
+compressed, and refuses the rest with a sentence that says how to convert it.
 
 "RIFF" size "WAVE", then chunks: name, uint32 size, content, and a byte of padding after an odd size
 "fmt "    uint16 format, channels; uint32 rate, bytes a second; uint16 bytes a frame, bits a sample;
@@ -13,13 +13,20 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from hetsyn_client.errors import InputError
 
-PCM, EXTENSIBLE = 0x0001, 0xFFFE
+PCM, FLOAT, ALAW, MULAW, EXTENSIBLE = 0x0001, 0x0003, 0x0006, 0x0007, 0xFFFE
 # of a subformat's GUID; the two bytes before it are a format as above
 GUID_TAIL = bytes.fromhex("0000 0000 1000 8000 00aa 0038 9b71")
-FORMATS = {0x0002: "ADPCM", 0x0003: "floating-point", 0x0006: "A-law", 0x0007: "mu-law", 0x0011: "ADPCM", 0x0055: "MP3"}
+FORMATS = {PCM: "PCM", FLOAT: "floating-point", 0x0002: "ADPCM", 0x0011: "ADPCM", 0x0031: "GSM", 0x0055: "MP3"}
+ENCODINGS = {
+    (PCM, 8): "pcm_u8", (PCM, 16): "pcm_s16le", (PCM, 24): "pcm_s24le", (PCM, 32): "pcm_s32le",
+    (FLOAT, 32): "pcm_f32le", (FLOAT, 64): "pcm_f64le", (ALAW, 8): "alaw", (MULAW, 8): "mulaw",
+}  # fmt: skip
+"""By format and bits of a sample."""
+MOST_CHANNELS = 32
 # sizes from here on are written by programs which do not know yet how much will follow; others write 0
 STREAMED_BYTES = 0x7FFF_0000
 
@@ -27,19 +34,45 @@ CUT_OFF = "the WAV file is cut off within its header: send the whole file"
 CONVERT = "convert it to 16-bit PCM, as with 'sox IN -b 16 OUT.wav'"
 
 
+class Header(NamedTuple):
+    """What a WAV file says before its samples.
+
+    Attributes:
+        encoding: of a sample, one of ``ENCODINGS``.
+        channels: up to ``MOST_CHANNELS``.
+        rate_hz: samples a second of each channel.
+        offset: of the samples in the file, in bytes.
+        size: of the samples in bytes; None if they go up to the end of the file.
+    """
+
+    encoding: str
+    channels: int
+    rate_hz: int
+    offset: int
+    size: int | None
+
+    @property
+    def frame_bytes(self) -> int:
+        """Bytes of a sample of every channel."""
+        bits = next(bits for (_, bits), encoding in ENCODINGS.items() if encoding == self.encoding)
+        return bits // 8 * self.channels
+
+
 @dataclass(frozen=True)
 class Pcm:
     """Sound of a WAV file.
 
     Attributes:
-        channels: 1 or 2.
+        channels: of the content.
         rate_hz: samples a second of each channel.
-        content: 16-bit little-endian samples, the channels interleaved.
+        content: samples, the channels interleaved.
+        encoding: of a sample, one of ``ENCODINGS``.
     """
 
     channels: int
     rate_hz: int
     content: bytes
+    encoding: str = "pcm_s16le"
 
 
 def read_wav(data: bytes) -> Pcm:
@@ -48,9 +81,29 @@ def read_wav(data: bytes) -> Pcm:
     Raises:
         InputError: another format, damaged, or cut off.
     """
+    header = read_header(data)
+    if header is None:
+        raise InputError(CUT_OFF)
+    content = data[header.offset :]
+    if header.size is not None:
+        if header.size > len(content):
+            raise InputError(
+                f"the WAV file declares {header.size} bytes of samples, but contains {len(content)}: send the whole "
+                "file"
+            )
+        content = content[: header.size]
+    return Pcm(header.channels, header.rate_hz, content, header.encoding)
+
+
+def read_header(data: bytes | bytearray) -> Header | None:
+    """The header of a WAV file, of which ``data`` is the beginning; None if it goes on after ``data``.
+
+    Raises:
+        InputError: another format, or damaged.
+    """
     if not (b"RIFF".startswith(data[:4]) and b"WAVE".startswith(data[8:12])):
         raise InputError(f"this is not a WAV file (RIFF, WAVE): {CONVERT}")
-    sound: tuple[int, int] | None = None
+    sound: tuple[str, int, int] | None = None
     offset = 12
     while offset + 8 <= len(data):
         name, size = struct.unpack_from("<4sI", data, offset)
@@ -58,29 +111,18 @@ def read_wav(data: bytes) -> Pcm:
         if name == b"data":
             if sound is None:
                 raise InputError(f"the WAV file has samples before their format: {CONVERT}")
-            return Pcm(*sound, _samples(data[offset:], size))
-        if name == b"fmt ":
+            return Header(*sound, offset, None if size == 0 or size >= STREAMED_BYTES else size)
+        if name == b"fmt " and offset + size <= len(data):
             sound = _format(data[offset : offset + size])
         offset += size + size % 2
-    raise InputError(CUT_OFF)
+    return None
 
 
-def _samples(rest: bytes, size: int) -> bytes:
-    """The samples at the beginning of ``rest``, of the declared size in bytes."""
-    if size == 0 or (size > len(rest) and size >= STREAMED_BYTES):
-        return rest
-    if size > len(rest):
-        raise InputError(
-            f"the WAV file declares {size} bytes of samples, but contains {len(rest)}: send the whole file"
-        )
-    return rest[:size]
-
-
-def _format(chunk: bytes) -> tuple[int, int]:
-    """Channels, and rate in Hz, as a ``fmt`` chunk has them.
+def _format(chunk: bytes | bytearray) -> tuple[str, int, int]:
+    """Encoding, channels, and rate in Hz, as a ``fmt`` chunk has them.
 
     Raises:
-        InputError: not 16-bit PCM of one or two channels.
+        InputError: compressed samples, or too many channels.
     """
     if len(chunk) < 16:
         raise InputError(CUT_OFF)
@@ -90,10 +132,12 @@ def _format(chunk: bytes) -> tuple[int, int]:
             raise InputError(CUT_OFF)
         # a GUID of another family stays 'extensible', which is refused below
         kind = struct.unpack_from("<H", chunk, 24)[0] if chunk[26:40] == GUID_TAIL else kind
-    if kind != PCM:
-        raise InputError(f"the WAV file has {FORMATS.get(kind, f'format {kind:#06x}')} samples: {CONVERT}")
-    if bits != 16:
-        raise InputError(f"the WAV file has {bits}-bit samples: {CONVERT}")
-    if channels not in (1, 2):
-        raise InputError(f"the WAV file has {channels} channels: send one channel, or two, which are averaged")
-    return channels, rate_hz
+    encoding = ENCODINGS.get((kind, bits))
+    if encoding is None:
+        named = FORMATS.get(kind, f"format {kind:#06x}")
+        if kind in (PCM, FLOAT):
+            raise InputError(f"the WAV file has {bits}-bit {named} samples: {CONVERT}")
+        raise InputError(f"the WAV file has {named} samples: {CONVERT}")
+    if not 1 <= channels <= MOST_CHANNELS:
+        raise InputError(f"the WAV file has {channels} channels: send 1 to {MOST_CHANNELS}, which are averaged")
+    return encoding, channels, rate_hz

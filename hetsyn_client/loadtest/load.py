@@ -13,7 +13,7 @@ from hetsyn_client.events import LARGEST, pack_events
 from hetsyn_client.events import MEDIA_TYPE as EVENTS_TYPE
 from hetsyn_client.loadtest.served_model import ServedModel
 from hetsyn_client.values import pack_values
-from hetsyn_client.wav import read_wav
+from hetsyn_client.wav import CONVERT, read_wav
 
 DISTINCT_CHUNKS = 256  # of random spikes or values; each stream begins at another of them
 MOST_NUMBERS = 2**22  # of all chunks of values together
@@ -165,6 +165,8 @@ def recorded(path: Path, chunk_s: float) -> Load:
     for file in files:
         try:
             pcm = read_wav(file.read_bytes())
+            if pcm.encoding != "pcm_s16le":
+                raise InputError(f"the WAV file has {pcm.encoding} samples: {CONVERT}")
         except (OSError, InputError) as error:
             raise InputError(f"{file}: {error}") from error
         whole = len(pcm.content) // (2 * pcm.channels) * 2 * pcm.channels

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
+from math import inf
 from typing import Any
 
 from fastapi import FastAPI
@@ -109,7 +110,15 @@ def create_application(
         operator: what runs the networks, for ``/metrics`` and ``/models``.
         lifespan: entered when the application starts, left when it stops.
     """
-    infer = InferEndpoint(registry, carried, admission, uploads, counters, limits)
+    infer = InferEndpoint(
+        registry,
+        carried,
+        admission,
+        uploads,
+        counters,
+        limits,
+        lambda: max((model.manifest.input.step_s for model in catalog.models()), default=inf),
+    )
     rest = FastAPI(
         title="hetsyn",
         summary="Streaming inference on stateful spiking networks",

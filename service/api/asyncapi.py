@@ -14,6 +14,7 @@ from service.api.handshakes import PATH
 from service.live.protocol import MOST_TEXT_BYTES
 from service.live.query import ENCODINGS
 from service.live.text_frames import CLIENT_FRAMES, SERVER_FRAMES, SUBPROTOCOL
+from service.wire.encodings import RAW
 from service.wire.schema import SESSION_ID
 
 _QUERY: dict[str, dict[str, Any]] = {
@@ -22,8 +23,9 @@ _QUERY: dict[str, dict[str, Any]] = {
     "version": {"type": "string", "description": "by default the newest"},
     "form": {"type": "string", "enum": ["exact", "bank"], "description": "by default the model's default form"},
     "encoding": {"type": "string", "enum": list(ENCODINGS), "default": "pcm_s16le"},
-    "sample_rate": {"type": "integer", "description": "in Hz, for pcm_s16le"},
-    "channels": {"type": "integer", "description": "numbers of a row, for values"},
+    "sample_rate": {"type": "integer", "description": f"in Hz, for {', '.join(RAW)}"},
+    "channels": {"type": "integer", "description": "of samples, which are averaged (default 1); or numbers of a row"},
+    "resend": {"type": "boolean", "default": False, "description": "the file comes again from its beginning"},
     "interim": {"type": "boolean", "default": True, "description": "false: Ack in place of Result"},
     "endpointing": {"type": "string", "enum": ["on", "off"]},
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from urllib.parse import parse_qsl
 
 from starlette.types import Receive, Scope, Send
@@ -20,16 +21,19 @@ from service.errors import HetsynError, InputError, UnsupportedInput
 from service.observe.counters import Counters
 from service.registry.registry import SessionRegistry
 from service.settings import Limits
-from service.wire.content_types import JSON_TYPE, L16_TYPE, LONGEST, WAV_TYPES, parse_content_type, unsupported
+from service.wire import encodings
+from service.wire.content_types import JSON_TYPE, LONGEST, parse_content_type, unsupported
 from service.wire.decode import decode_json, decode_raw
+from service.wire.encodings import SoundLimit, TakesLong, decoded_bytes
 from service.wire.schema import InferRequest
 
 PATH = "/infer"
-MEDIA_TYPES = {JSON_TYPE, *WAV_TYPES, L16_TYPE, events.MEDIA_TYPE, values.MEDIA_TYPE, frames.MEDIA_TYPE}
+MEDIA_TYPES = {JSON_TYPE, *encodings.MEDIA_TYPES, events.MEDIA_TYPE, values.MEDIA_TYPE, frames.MEDIA_TYPE}
 # below this, decoding costs less than handing it to a thread
 DECODE_IN_LOOP_BYTES = 64 * 1024
 # larger bodies that are decoded at the same time; each takes many times its length in memory
 LARGE_DECODES = 2
+IN_LOOP = SoundLimit(may_take_long=False)
 MOST_PARAMETERS = 32  # there are fewer; tens of thousands would stop the event loop for 0.1 s
 
 
@@ -43,6 +47,7 @@ class InferEndpoint:
         uploads: bodies under way.
         counters: count refused chunks.
         limits: of a body.
+        longest_step_s: length of a step of the model with the longest steps.
     """
 
     def __init__(
@@ -53,6 +58,7 @@ class InferEndpoint:
         uploads: Uploads,
         counters: Counters,
         limits: Limits,
+        longest_step_s: Callable[[], float],
     ) -> None:
         self._registry = registry
         self._carried = carried
@@ -62,6 +68,7 @@ class InferEndpoint:
         self._max_body_bytes = limits.max_body_bytes
         self._max_json_bytes = min(limits.max_json_bytes, limits.max_body_bytes)
         self._max_rows = limits.max_chunk_steps
+        self._longest_step_s = longest_step_s
         self._large_decodes = Turns(LARGE_DECODES)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -102,12 +109,17 @@ class InferEndpoint:
             presence = presence_of(scope)
             with self._admission.permit(client) as permit:
                 query = _parse_query(scope["query_string"])
-                if len(body) <= DECODE_IN_LOOP_BYTES:
-                    request = _decode(content_type, query, body, self._max_rows)
-                else:
+                try:
+                    if len(body) > DECODE_IN_LOOP_BYTES:
+                        raise TakesLong
+                    request = _decode(content_type, query, body, self._max_rows, IN_LOOP)
+                except TakesLong:
                     async with self._large_decodes.turn(client, permit.due_s):
                         presence.check()
-                        request = await asyncio.to_thread(_decode, content_type, query, body, self._max_rows)
+                        limit = SoundLimit(self._max_rows * self._longest_step_s())
+                        request = await asyncio.to_thread(_decode, content_type, query, body, self._max_rows, limit)
+                    if (more := decoded_bytes(request.chunk, len(body))) > 0:
+                        self._uploads.take(upload, more)
                 del body  # frees its memory while the chunk waits for its turn
                 with presence:
                     if not request.carry:
@@ -128,9 +140,11 @@ def _parse_query(text: bytes) -> list[tuple[str, str]]:
     return [(name, value) for name, _, value in pairs]
 
 
-def _decode(content_type: str, query: list[tuple[str, str]], body: bytes, max_rows: int) -> InferRequest:
+def _decode(
+    content_type: str, query: list[tuple[str, str]], body: bytes, max_rows: int, limit: SoundLimit
+) -> InferRequest:
     if parse_content_type(content_type)[0] != JSON_TYPE:
-        return decode_raw(content_type, query, body)
+        return decode_raw(content_type, query, body, limit)
     if query:
         raise InputError(f"query parameter {query[0][0][:64]!r}: with a JSON body, put it into the body")
-    return decode_json(body, max_rows)
+    return decode_json(body, max_rows, limit)

@@ -12,7 +12,8 @@ from pydantic_core import from_json
 
 from service.admission.permits import Admission
 from service.admission.turns import Turns
-from service.admission.uploads import Uploads
+from service.admission.uploads import Upload, Uploads
+from service.engine.stream import received_samples
 from service.engine.utterances import has_own_endpointing
 from service.live.actions import Applied, Opening, Work
 from service.live.query import StreamQuery
@@ -20,6 +21,7 @@ from service.observe.counters import Counters
 from service.registry.registry import SessionRegistry
 from service.session.session import Session
 from service.settings import Limits
+from service.wire.encodings import decoded_bytes
 from service.wire.heard import Heard
 
 # below this, decoding costs less than handing it to a thread
@@ -59,6 +61,7 @@ class Streams:
         self.uploads = uploads
         self.counters = counters
         self._queue_timeout_s = limits.queue_timeout_s
+        self._max_chunk_steps = limits.max_chunk_steps
         # A stream whose chunk finds no permit waits. So chunks take as many permits as one client may have.
         self._turns = Turns(max(1, int(limits.max_waiting * limits.client_share)))
         self._large = Turns(LARGE_DECODES)
@@ -92,6 +95,9 @@ class Streams:
                     except BaseException:
                         self.leave(query.session, holder)
                         raise
+        if query.file is not None:
+            query.file.max_sound_s = self._max_chunk_steps * session.model.manifest.input.step_s
+            query.file.begin(received_samples(session.stream))
         return self._opening(query, session, has_begun)
 
     def leave(self, session_id: str, holder: Holder) -> None:
@@ -110,12 +116,17 @@ class Streams:
             with self._admission.permit(client) as permit:
                 if work.kind == "end":
                     request = query.end(seq)
-                elif len(content) <= DECODE_IN_LOOP_BYTES:
+                elif len(content) <= DECODE_IN_LOOP_BYTES and not query.takes_long:
                     request = query.request(content, seq, endpointing)
                 else:
                     async with self._large.turn(client, permit.due_s):
                         request = await asyncio.to_thread(query.request, content, seq, endpointing)
-                reply = from_json(await self._registry.infer(request, permit))
+                if more := decoded_bytes(request.chunk, len(content)):
+                    with Upload(self.uploads, client) as upload:
+                        self.uploads.take(upload, more)
+                        reply = from_json(await self._registry.infer(request, permit))
+                else:
+                    reply = from_json(await self._registry.infer(request, permit))
         return Applied(
             reply["steps"],
             reply["total_steps"],
@@ -150,6 +161,8 @@ class Streams:
             with self._admission.permit(client) as permit:
                 await self._registry.delete_if_any(query.session, permit.due_s)
                 session, has_begun = await self._registry.probe(query.probe(), permit.due_s)
+        if query.file is not None:
+            query.file.begin(0)
         return self._opening(query, session, has_begun)
 
     async def drain(self) -> None:

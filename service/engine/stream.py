@@ -97,3 +97,12 @@ class StreamState(NamedTuple):
 def initial_stream(model: Model, form: FormName) -> StreamState:
     """A stream before its first chunk."""
     return StreamState(model.initial_row(form), 0, model.initial_encoder_state(), None, None, np.zeros(0, np.float32))
+
+
+def received_samples(stream: StreamState | None) -> int:
+    """Samples of sound that a stream has got so far, at their own rate."""
+    if stream is None:
+        return 0
+    if stream.utterances is not None:
+        return stream.utterances.position
+    return 0 if stream.resampler is None else stream.resampler.received

@@ -144,13 +144,15 @@ def kind_of(model: Model, chunk: Chunk | None) -> InputKind:
 
 def begin(model: Model, work: Work) -> Job:
     """A chunk of which nothing is computed."""
-    stream = work.stream
+    stream, chunk = work.stream, work.chunk
     if stream.kind is None:
-        stream = stream._replace(kind=kind_of(model, work.chunk))
+        stream = stream._replace(kind=kind_of(model, chunk))
+    if isinstance(chunk, AudioChunk) and not len(chunk.samples):
+        chunk = None  # a piece of a file that completes no sample: it does not fix the sample rate
     if stream.utterances is None:
-        return Job(stream, work.chunk, 0, work.end, work.needs_host)
+        return Job(stream, chunk, 0, work.end, work.needs_host)
     closes: Trigger | None = "end" if work.end else "forced" if work.finalize else None
-    return Job(stream, work.chunk, 0, False, work.needs_host, closes=closes)
+    return Job(stream, chunk, 0, False, work.needs_host, closes=closes)
 
 
 def take(model: Model, job: Job, max_steps: int) -> Piece:

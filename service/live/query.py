@@ -13,16 +13,22 @@ from service.errors import InputError, UnsupportedInput
 from service.wire.chunk import AudioChunk, Chunk, SpikeChunk, ValuesChunk, digest
 from service.wire.content_types import LONGEST
 from service.wire.decode import decode_query
+from service.wire.encodings import CONTAINERS, RAW, SoundFile
 from service.wire.events import unpack_events
-from service.wire.pcm import check_rate, decode_pcm
+from service.wire.pcm import check_channels, check_rate, decode_samples
 from service.wire.schema import Envelope, InferRequest
 from service.wire.values import unpack_values
 
-ENCODINGS = {"pcm_s16le": "sample_rate", "events": "", "values": "channels"}
-"""Of binary frames, with the parameter that each needs."""
+ENCODINGS: Mapping[str, tuple[str, ...]] = {
+    **dict.fromkeys(RAW, ("sample_rate", "channels")),
+    **dict.fromkeys(CONTAINERS, ("resend",)),
+    "events": (),
+    "values": ("channels",),
+}
+"""Of binary frames, with the parameters that each takes."""
 
 _ENVELOPE = ("session", "model", "version", "form")
-_OWN = ("encoding", "sample_rate", "channels", "interim", "endpointing")
+_OWN = ("encoding", "sample_rate", "channels", "resend", "interim", "endpointing")
 
 
 class StreamQuery(NamedTuple):
@@ -33,12 +39,19 @@ class StreamQuery(NamedTuple):
         decode: makes a chunk of a binary frame.
         smallest: a chunk of that kind, with which a session can be asked whether it takes such.
         interim: whether the client wants the result of each chunk.
+        file: that the frames make up; None where each can be decoded by itself.
     """
 
     envelope: Envelope
     decode: Callable[[bytes], Chunk]
     smallest: Chunk
     interim: bool
+    file: SoundFile | None = None
+
+    @property
+    def takes_long(self) -> bool:
+        """Whether even a short frame may take long to decode."""
+        return self.file is not None and self.file.takes_long
 
     @property
     def session(self) -> str:
@@ -61,14 +74,19 @@ class StreamQuery(NamedTuple):
             InputError: the frame cannot be used.
         """
         chunk = self.decode(content)
-        if not (len(chunk.samples) if isinstance(chunk, AudioChunk) else chunk.steps):
+        is_empty = not (len(chunk.samples) if isinstance(chunk, AudioChunk) else chunk.steps)
+        if is_empty and (self.file is None or not content):
             raise InputError("the frame is empty: send at least one sample or step, or CloseStream to end the session")
         update = {"seq": seq} if endpointing is None else {"seq": seq, "endpointing": endpointing}
         return InferRequest(self.envelope.model_copy(update=update), chunk, digest(chunk, False))
 
     def end(self, seq: int) -> InferRequest:
-        """The end of the session without further input."""
-        return InferRequest(self.envelope.model_copy(update={"seq": seq, "end": True}), None, digest(None, True))
+        """The end of the session without further input, but with the samples that only the end of a file completes.
+
+        They do not count in the digest: who asks again for the reply has no file any more.
+        """
+        rest = None if self.file is None else self.file.rest()
+        return InferRequest(self.envelope.model_copy(update={"seq": seq, "end": True}), rest, digest(None, True))
 
 
 def parse_stream_query(query: Iterable[tuple[str, str]]) -> StreamQuery:
@@ -94,31 +112,41 @@ def parse_stream_query(query: Iterable[tuple[str, str]]) -> StreamQuery:
         values["endpointing"] = endpointing
     if (interim := own.get("interim", "true")) not in ("true", "false"):
         raise InputError(f"interim={interim[:LONGEST]!r}: send true or false")
-    decode, smallest = _decoder(own)
+    decode, smallest, file = _decoder(own)
     envelope = decode_query({"session": secrets.token_urlsafe(16), **values}.items())
-    return StreamQuery(envelope, decode, smallest, interim == "true")
+    return StreamQuery(envelope, decode, smallest, interim == "true", file)
 
 
-def _decoder(own: Mapping[str, str]) -> tuple[Callable[[bytes], Chunk], Chunk]:
+def _decoder(own: Mapping[str, str]) -> tuple[Callable[[bytes], Chunk], Chunk, SoundFile | None]:
     encoding = own.get("encoding", "pcm_s16le")
     if encoding not in ENCODINGS:
         raise UnsupportedInput(f"encoding {encoding[:LONGEST]!r} is not taken: send one of {', '.join(ENCODINGS)}")
-    for name in ("sample_rate", "channels"):
-        if name in own and name != ENCODINGS[encoding]:
+    for name in ("sample_rate", "channels", "resend"):
+        if name in own and name not in ENCODINGS[encoding]:
             raise InputError(f"encoding {encoding!r} has no parameter {name!r}: leave it out")
     if encoding == "events":
         none = np.zeros(0, np.int64)
-        return unpack_events, SpikeChunk(1, none, none)
+        return unpack_events, SpikeChunk(1, none, none), None
     if encoding == "values":
         parameters = {name: own[name] for name in ("channels",) if name in own}
         smallest = unpack_values(b"", parameters)  # checks the parameter
-        channels = smallest.values.shape[1]
-        return lambda content: unpack_values(content, parameters), ValuesChunk(np.zeros((1, channels), np.float32))
-    text = own.get("sample_rate", "")
-    if not (text.isascii() and text.isdigit() and len(text) <= 9):
-        raise InputError("encoding 'pcm_s16le' needs its sample rate in Hz: send such as sample_rate=16000")
-    rate_hz = check_rate(int(text))
+        row = ValuesChunk(np.zeros((1, smallest.values.shape[1]), np.float32))
+        return lambda content: unpack_values(content, parameters), row, None
+    if encoding in CONTAINERS:
+        if (resend := own.get("resend", "false")) not in ("true", "false"):
+            raise InputError(f"resend={resend[:LONGEST]!r}: send true or false")
+        file = SoundFile(encoding, is_resent=resend == "true")
+        return file.decode, AudioChunk(np.zeros(0, np.float32), 0), file
+    rate_hz = check_rate(_whole(own.get("sample_rate", ""), f"encoding {encoding!r} needs its sample rate in Hz"))
+    channels = check_channels(_whole(own.get("channels", "1"), f"encoding {encoding!r} needs a number of channels"))
     return (
-        lambda content: AudioChunk(decode_pcm(content, "<i2"), rate_hz),
+        lambda content: AudioChunk(decode_samples(content, encoding, channels), rate_hz),
         AudioChunk(np.zeros(1, np.float32), rate_hz),
+        None,
     )
+
+
+def _whole(text: str, problem: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) <= 9):
+        raise InputError(f"{problem}: send such as sample_rate=16000&channels=1")
+    return int(text)

@@ -187,8 +187,11 @@ def check_stream(model: Model, form: FormName, row: NDArray[np.float32], stream:
         if model.takes_values_only if stream.kind == "spikes" else not model.row_values:
             raise StateMismatch(f"the session record takes {stream.kind}, which its model does not")
         return
-    if encoder is None or encoder.kind != "audio" or resampler is None:
+    has_no_sound = resampler is None and not total_steps and not len(stream.pending)  # only the header of a file came
+    if encoder is None or encoder.kind != "audio" or (resampler is None and not has_no_sound):
         raise StateMismatch("the session record takes sound, but it has no resampler, or its model has no encoder")
+    if resampler is None:
+        return
     if not (
         len(stream.pending) < encoder.samples_per_step
         # while nobody speaks, the network has not heard what was resampled

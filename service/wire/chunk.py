@@ -23,8 +23,8 @@ class AudioChunk(NamedTuple):
     """A piece of audio.
 
     Attributes:
-        samples: float32 [n], n >= 1, one channel in [-1, 1).
-        rate_hz: sample rate.
+        samples: float32 [n], one channel in [-1, 1]. n is 0 only of a piece of a file that completes no sample.
+        rate_hz: sample rate; 0 of such a piece, if the rate is not known yet.
     """
 
     samples: Samples

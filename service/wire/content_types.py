@@ -10,10 +10,9 @@ from hetsyn_client import events, frames, values
 from service.errors import InputError, UnsupportedInput
 
 JSON_TYPE = "application/json"
-L16_TYPE = "audio/l16"
-WAV_TYPES = ("audio/wav", "audio/x-wav", "audio/wave", "audio/vnd.wave")
 CONTENT_TYPES = (
-    JSON_TYPE, WAV_TYPES[0], "audio/L16;rate=8000", events.MEDIA_TYPE,
+    JSON_TYPE, "audio/wav", "audio/flac", "audio/ogg", "audio/L16;rate=8000", "audio/L24;rate=8000", "audio/PCMU",
+    "audio/PCMA", "audio/basic", "audio/pcm;encoding=pcm_f32le;rate=8000", events.MEDIA_TYPE,
     f"{values.MEDIA_TYPE};channels=3", frames.MEDIA_TYPE,
 )  # fmt: skip
 

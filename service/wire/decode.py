@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
+from functools import lru_cache
 from math import inf
 
 from pydantic import TypeAdapter, ValidationError
@@ -12,28 +13,30 @@ from pydantic import TypeAdapter, ValidationError
 from hetsyn_client import events, frames, values
 from service.errors import InputError, TokenForeign
 from service.wire.chunk import AudioChunk, Chunk, digest
-from service.wire.content_types import L16_TYPE, WAV_TYPES, parse_content_type, unsupported
+from service.wire.content_types import parse_content_type, unsupported
+from service.wire.encodings import NO_LIMIT, SoundLimit, decode_sound, sound_of_media_type
 from service.wire.events import unpack_events
 from service.wire.explain import explain_invalid
 from service.wire.large_json import PIECE_BYTES, UNKNOWN_FIELD, decode_large
-from service.wire.pcm import decode_l16, decode_wav
-from service.wire.schema import Envelope, InferBody, InferRequest
+from service.wire.schema import AudioInput, Envelope, InferBody, InferRequest
 from service.wire.values import unpack_values
 
 _BODY: TypeAdapter[InferBody] = TypeAdapter(InferBody)
 
 
-def decode_json(body: bytes, max_rows: float = inf) -> InferRequest:
+def decode_json(body: bytes, max_rows: float = inf, limit: SoundLimit = NO_LIMIT) -> InferRequest:
     """Decode a JSON body.
 
     Args:
         body: of a request.
         max_rows: of a matrix in a body that is long; the engine counts the steps of others.
+        limit: of compressed sound.
 
     Raises:
         InputError: the body is not JSON, or not of the schema; the message names the first wrong field.
         TokenForeign: the token is not base64.
         UnsupportedInput: there is no such kind of input.
+        TakesLong: as ``decode_sound``.
     """
     chunk: Chunk | None = None
     if len(body) > PIECE_BYTES:
@@ -47,35 +50,38 @@ def decode_json(body: bytes, max_rows: float = inf) -> InferRequest:
     envelope = Envelope.model_validate(parsed.model_dump(exclude={"input", "token"}))
     token = None if parsed.token is None else _decode_token(parsed.token)
     if chunk is None and parsed.input is not None:
-        chunk = parsed.input.chunk()
+        chunk = parsed.input.decode(limit) if isinstance(parsed.input, AudioInput) else parsed.input.chunk()
     return _request(envelope, chunk, token)
 
 
-def decode_raw(content_type: str, query: Iterable[tuple[str, str]], body: bytes) -> InferRequest:
+def decode_raw(
+    content_type: str, query: Iterable[tuple[str, str]], body: bytes, limit: SoundLimit = NO_LIMIT
+) -> InferRequest:
     """Decode a body that is not JSON: audio, packed events, packed values, or one of them in a frame with a token.
 
     Args:
         content_type: with its parameters.
         query: names and values of the query parameters.
         body: may be empty if the request ends a session.
+        limit: of compressed sound.
 
     Raises:
         InputError: a parameter or the body is wrong.
         UnsupportedInput: the content type is not accepted.
+        TakesLong: as ``decode_sound``.
     """
-    media_type, parameters = parse_content_type(content_type)
-    if media_type == frames.MEDIA_TYPE:
-        return _decode_frame(query, body)
-    decode = _raw_decoder(media_type, parameters)
+    if parse_content_type(content_type)[0] == frames.MEDIA_TYPE:
+        return _decode_frame(query, body, limit)
+    decode = _raw_decoder(content_type)
     envelope = decode_query(query)
-    return _request(envelope, decode(body) if body else None)
+    return _request(envelope, decode(body, limit) if body else None)
 
 
-def _decode_frame(query: Iterable[tuple[str, str]], body: bytes) -> InferRequest:
+def _decode_frame(query: Iterable[tuple[str, str]], body: bytes, limit: SoundLimit) -> InferRequest:
     """Decode a frame (``hetsyn_client.frames``). A session in a frame is carried, with or without a token yet."""
     token, content_type, inner = frames.unpack_frame(body)
     envelope = decode_query(query)
-    chunk = _raw_decoder(*parse_content_type(content_type))(inner) if inner else None
+    chunk = _raw_decoder(content_type)(inner, limit) if inner else None
     return _request(envelope, chunk, token or None)._replace(carry=True)
 
 
@@ -115,16 +121,17 @@ def decode_query(query: Iterable[tuple[str, str]]) -> Envelope:
         raise explain_invalid(error, "the query", _QUERY_FIELDS) from error
 
 
-def _raw_decoder(media_type: str, parameters: Mapping[str, str]) -> Callable[[bytes], Chunk]:
-    if media_type in WAV_TYPES:
-        return lambda body: AudioChunk(*decode_wav(body))
-    if media_type == L16_TYPE:
-        return lambda body: AudioChunk(*decode_l16(body, parameters))
+@lru_cache(maxsize=256)  # it keeps no errors
+def _raw_decoder(content_type: str) -> Callable[[bytes, SoundLimit], Chunk]:
+    media_type, parameters = parse_content_type(content_type)
     if media_type == events.MEDIA_TYPE:
-        return unpack_events
+        return lambda body, _: unpack_events(body)
     if media_type == values.MEDIA_TYPE:
-        return lambda body: unpack_values(body, parameters)
-    raise unsupported(media_type)
+        return lambda body, _: unpack_values(body, parameters)
+    sound = sound_of_media_type(media_type, parameters)
+    if sound is None:
+        raise unsupported(media_type)
+    return lambda body, limit: decode_sound(sound, body, limit)
 
 
 def _request(envelope: Envelope, chunk: Chunk | None, token: bytes | None = None) -> InferRequest:

@@ -24,10 +24,12 @@ from pydantic import (
 from hetsyn_client import frames
 from service.contract.endpointing import EndpointingChange
 from service.contract.manifest import FormName
+from service.errors import InputError
 from service.wire.chunk import AudioChunk, Chunk, SpikeChunk, ValuesChunk, dense_chunk, spike_chunk, values_chunk
 from service.wire.content_types import JSON_TYPE
+from service.wire.encodings import CONTAINERS, Sound, SoundLimit, decode_sound
 from service.wire.heard import Heard
-from service.wire.pcm import check_rate, decode_base64_pcm
+from service.wire.pcm import check_channels, check_rate, decode_base64, decode_samples
 
 SESSION_ID = r"^[A-Za-z0-9._~:-]{1,128}$"
 SessionId = Annotated[str, Field(pattern=SESSION_ID)]
@@ -60,12 +62,29 @@ class AudioInput(_Wire):
     """A piece of audio. It need not be a whole number of steps."""
 
     kind: Literal["audio"]
-    encoding: Literal["pcm_s16le"] = Field(description="16-bit little-endian PCM, mono")
-    sample_rate: Whole = Field(description="Hz, the same for a whole session")
+    encoding: Literal["pcm_s16le", "pcm_s24le", "pcm_f32le", "mulaw", "alaw", "wav", "flac", "ogg"] = Field(
+        description="samples, little endian; or a whole file"
+    )
+    sample_rate: Whole | None = Field(default=None, description="Hz, the same for a whole session; a file has its own")
+    channels: Whole | None = Field(default=None, description="of samples, interleaved; they are averaged; by default 1")
     data: str = Field(description="base64")
 
-    def chunk(self) -> AudioChunk:
-        return AudioChunk(decode_base64_pcm(self.data), check_rate(self.sample_rate))
+    def decode(self, limit: SoundLimit) -> AudioChunk:
+        """The sound.
+
+        Raises:
+            InputError, TooLarge, TakesLong: as ``decode_sound``.
+        """
+        if self.encoding in CONTAINERS:
+            for name in ("sample_rate", "channels"):
+                if getattr(self, name) is not None:
+                    raise InputError(f"input.{name} is not one of encoding {self.encoding!r}, a file: leave it out")
+            return decode_sound(Sound(self.encoding), decode_base64(self.data), limit)
+        if self.sample_rate is None:
+            raise InputError("input.sample_rate is missing: send it")
+        data = decode_base64(self.data)
+        channels = 1 if self.channels is None else check_channels(self.channels)
+        return AudioChunk(decode_samples(data, self.encoding, channels), check_rate(self.sample_rate))
 
 
 class EventsInput(_Wire):

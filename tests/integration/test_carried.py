@@ -24,6 +24,7 @@ from tests.support.http_calls import is_problem, metric
 from tests.support.json_input import Json, audio, events
 from tests.support.product import make_app
 from tests.support.signals import sound, spikes
+from tests.support.sounds import frames, sound_file
 from tests.support.wav import wav
 
 KEYS = [bytes(range(32))]
@@ -193,6 +194,15 @@ def test_every_refusal_has_its_problem(models: Path) -> None:
             server.post("/infer", json={"carry": None, "token": None, "input": EVENTS[0]}).json().get("token") is None
         )
         assert server.post("/infer", json={"token": text(token), "input": EVENTS[1]}).status_code == 200
+
+
+def test_a_frame_may_have_a_compressed_file(models: Path) -> None:
+    content = sound_file("s16.flac", frames(6_000), 8_000)
+    with InProcess(app(models)) as server:
+        whole = server.post("/infer?end=true", content=content, headers={"Content-Type": "audio/flac"}).json()
+        framed = pack_frame(b"", "audio/flac", content)
+        reply = server.post("/infer?end=true", content=framed, headers={"Content-Type": MEDIA_TYPE}).content
+        assert json.loads(unpack_frame(reply).body)["probabilities"] == whole["probabilities"]
 
 
 def test_frames_that_are_wrong_have_their_problem(models: Path) -> None:

@@ -120,7 +120,7 @@ def test_what_the_server_refuses_is_raised_and_not_repeated(url: str) -> None:
     with pytest.raises(InputError, match="not both"):
         LiveStream(url, sample_rate_hz=8000, channels=3)
     with LiveStream(url, sample_rate_hz=8000) as stream, pytest.raises(InputError, match="the samples are floats"):
-        stream.send(np.zeros(3))  # type: ignore[arg-type]
+        stream.send(np.zeros(3))
 
 
 def test_a_server_that_is_not_there() -> None:

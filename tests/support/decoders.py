@@ -25,12 +25,15 @@ from service.store.record import CHECKSUM_BYTES, Packing, read
 from service.wire.chunk import AudioChunk, Chunk, ValuesChunk
 from service.wire.content_types import parse_content_type
 from service.wire.decode import decode_json, decode_query, decode_raw
+from service.wire.encodings import decode_sound, sound_of_media_type
 from service.wire.events import unpack_events
-from service.wire.pcm import decode_base64_pcm, decode_l16
+from service.wire.pcm import decode_base64, decode_samples
 from service.wire.schema import Envelope, InferRequest, Reply
 from service.wire.values import unpack_values
 from tests.support.made_session import assert_same, made_session
 from tests.support.signals import sound, spikes
+from tests.support.sounds import frames as sounds
+from tests.support.sounds import resealed, sound_file
 from tests.support.wav import wav
 
 END = [("end", "true")]
@@ -168,7 +171,7 @@ def decoders(catalog: ModelCatalog) -> dict[str, Decoder]:
         "base64 sound": Decoder(
             [base64.b64encode(sound(20).tobytes()), b"AAA="],
             TEXT,
-            lambda data: decode_base64_pcm(data.decode("latin-1")),
+            lambda data: decode_samples(decode_base64(data.decode("latin-1")), "pcm_s16le"),
             check_samples,
         ),
         "query": Decoder(
@@ -179,6 +182,32 @@ def decoders(catalog: ModelCatalog) -> dict[str, Decoder]:
         ),
         "content type": Decoder(types, TEXT, lambda data: parse_content_type(data.decode("latin-1")), check_type),
         "WAV": Decoder(recordings, BINARY, lambda data: decode_raw("audio/wav", END, data), check_request),
+        "FLAC": Decoder(
+            [
+                sound_file(name, sounds(300, channels), 8_000)
+                for name in ("s16.flac", "s24.flac")
+                for channels in (1, 2)
+            ],
+            BINARY,
+            lambda data: decode_raw("audio/flac", END, data),
+            check_request,
+        ),
+        "Ogg": Decoder(
+            [sound_file(name, sounds(900), 8_000) for name in ("vorbis.ogg", "opus.ogg")],
+            BINARY,
+            lambda data: decode_raw("audio/ogg", END, data),
+            check_request,
+        ),
+        "resealed Ogg": Decoder(
+            [
+                sound_file(name, sounds(900, channels), 8_000)
+                for name in ("vorbis.ogg", "opus.ogg")
+                for channels in (1, 2)
+            ],
+            BINARY,
+            lambda data: decode_raw("audio/ogg", END, resealed(data)),
+            check_request,
+        ),
         "L16": Decoder(
             [kind + b"\n" + sound(20).tobytes() for kind in (b"rate=8000", b"rate=44100;channels=2")],
             [*TEXT, *BINARY],
@@ -209,7 +238,9 @@ def decoders(catalog: ModelCatalog) -> dict[str, Decoder]:
 
 def _l16(data: bytes) -> Any:
     parameters, _, body = data.partition(b"\n")
-    return decode_l16(body, parse_content_type("audio/L16;" + parameters.decode("latin-1"))[1])
+    sound = sound_of_media_type("audio/l16", parse_content_type("audio/L16;" + parameters.decode("latin-1"))[1])
+    assert sound is not None
+    return decode_sound(sound, body)
 
 
 def _values(data: bytes) -> Any:

@@ -14,6 +14,7 @@ from starlette.types import Message
 
 from service.api import infer
 from service.wire.decode import decode_json
+from service.wire.encodings import SoundLimit
 from service.wire.schema import InferRequest
 from tests.support.gate import Gate
 from tests.support.http_calls import is_problem, metric, ok
@@ -254,14 +255,14 @@ async def test_few_large_bodies_are_decoded_at_once(monkeypatch: pytest.MonkeyPa
     lock, running, most = threading.Lock(), 0, 0
     together = threading.Barrier(infer.LARGE_DECODES)  # nobody leaves before as many are in as may be
 
-    def decode(content: bytes, max_rows: float) -> InferRequest:
+    def decode(content: bytes, max_rows: float, limit: SoundLimit) -> InferRequest:
         nonlocal running, most
         with lock:
             running += 1
             most = max(most, running)
         try:
             together.wait(timeout=10)
-            return decode_json(content, max_rows)
+            return decode_json(content, max_rows, limit)
         finally:
             with lock:
                 running -= 1

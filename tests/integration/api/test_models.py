@@ -77,13 +77,15 @@ async def test_openapi_describes_the_body_with_examples_that_work(client: httpx.
     infer = document["paths"]["/infer"]["post"]
     content = infer["requestBody"]["content"]
     assert list(content) == [
-        "application/json", "audio/wav", "audio/L16;rate=8000", EVENTS_TYPE, content_type(3), CARRIED_TYPE,
+        "application/json", "audio/wav", "audio/flac", "audio/ogg", "audio/L16;rate=8000", "audio/L24;rate=8000",
+        "audio/PCMU", "audio/PCMA", "audio/basic", "audio/pcm;encoding=pcm_f32le;rate=8000", EVENTS_TYPE,
+        content_type(3), CARRIED_TYPE,
     ]  # fmt: skip
     assert "$ref" not in json.dumps(content)
     for example in content["application/json"]["examples"].values():
         decode_json(json.dumps(example["value"]).encode())
     assert {parameter["name"] for parameter in infer["parameters"]} == {
-        "session", "model", "version", "form", "seq", "end", "carry",
+        "session", "model", "version", "form", "seq", "end", "carry", "endpointing",
     }  # fmt: skip
     assert {"200", "404", "409", "410", "413", "415", "422", "501", "503"} <= set(infer["responses"])
 
