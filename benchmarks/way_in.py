@@ -19,7 +19,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 from rich.console import Console
 from rich.table import Table
 from websockets.frames import Frame, Opcode
@@ -200,7 +199,7 @@ async def _streams(
     ).encode()
     bodies = case.workload.load.chunks
     if path == STREAM:
-        one = [_sent(body if "events" in case.query else body) for body in bodies]
+        one = [_sent(body) for body in bodies]
         makers = [lambda n, offset=offset: one[(n + offset) % len(one)] for offset in range(sessions)]
         chunks_a_message = 1
     else:

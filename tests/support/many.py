@@ -67,7 +67,9 @@ async def hub(server: Listening, query: str = EVENTS) -> tuple[Hub, dict[str, An
     return opened, await opened.open(query, line=LINE)
 
 
-def silence(handles: Sequence[int], seq: int | Sequence[int], steps: int = 5, actions: Any = 0) -> bytes:
+def silence(
+    handles: Sequence[int], seq: int | Sequence[int], steps: int | Sequence[int] = 5, actions: Any = 0
+) -> bytes:
     """A frame of silent chunks."""
     return pack_chunks(handles, seq, 0, b"", steps, actions)
 
