@@ -23,6 +23,7 @@ from service.runtime.onnx import Array
 from tests.support.listening import Listening
 from tests.support.live import BINARY, PING, Socket, sent
 
+Numbers = int | Sequence[int]
 LINE = "GET /streams?{} HTTP/1.1"
 EVENTS = "encoding=events"
 
