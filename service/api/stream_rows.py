@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Sequence
+from itertools import starmap
 from typing import NamedTuple, Protocol
 
 from service.admission.uploads import FREE_BYTES
@@ -116,15 +117,9 @@ class StreamRows:
         except HetsynError:
             applied = None  # the usual way says why
         if applied is not None:
-            for number, *members in zip(
-                applied.numbers,
-                applied.steps,
-                applied.total_steps,
-                [None if index < 0 else applied.labels[index] for index in applied.label.tolist()],
-                applied.probabilities.tolist(),
-                strict=True,
-            ):
-                outcomes[number] = Applied(*members)
+            labels = [None if index < 0 else applied.labels[index] for index in applied.label.tolist()]
+            columns = zip(applied.steps, applied.total_steps, labels, applied.probabilities.tolist(), strict=True)
+            outcomes = dict(zip(applied.numbers, starmap(Applied, columns), strict=True))
         for number, waiting in enumerate(batch):
             if self._waiting.get(waiting.stream) is not waiting:
                 continue  # the stream has ended
