@@ -1,9 +1,10 @@
 """The quick way for plain chunks of many sessions: decided, computed and kept in one go, without waiting in between.
 
 A chunk is plain if it is the next one of an open session in this process that no request uses and that is one
-utterance, does not end it, and has been checked. All else goes the usual way (``registry.registry``): a first chunk, a retry, a gap, an end, a session in a
-store, a chunk that takes long. Nothing else runs on the event loop meanwhile, so no lock is needed. The rules are those
-of ``session.protocol``; ``tests/unit/service/registry/test_rows.py`` compares both ways.
+utterance, does not end it, and has been checked. All else goes the usual way (``registry.registry``): a first chunk, a
+retry, a gap, an end, a session in a store, a chunk that takes long. Nothing else runs on the event loop meanwhile, so
+no lock is needed. The rules are those of ``session.protocol``; ``tests/unit/service/registry/test_rows.py`` compares
+both ways.
 """
 
 from __future__ import annotations
