@@ -69,7 +69,8 @@ class StreamConnection(WebSocket[Work]):
         """The chunk was applied, with those of other connections."""
         assert self._stream is not None
         self._after(self._stream.applied(applied))
-        self._pump()
+        if not self.is_idle:
+            self._pump()
 
     def not_plain(self, work: Work) -> None:
         """The chunk has to be applied by itself."""

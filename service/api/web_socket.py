@@ -103,6 +103,7 @@ class WebSocket(Held, asyncio.Protocol, ABC, Generic[W]):
         self._backlog = bytearray()
         self._is_over = False  # our close frame is sent: nothing is sent any more
         self._is_scheduled = False
+        self.is_idle = False  # all that has come is read, and more is read from the socket
         self._task: asyncio.Task[None] | None = None
         self._large = LargeMessage(uploads, client, self._fail)
         self._drained = asyncio.Event()
@@ -289,6 +290,7 @@ class WebSocket(Held, asyncio.Protocol, ABC, Generic[W]):
         if transport.is_closing():
             return
         is_wanted = self._is_over or self._takes()
+        self.is_idle = is_wanted and not self._messages and not self._backlog
         if is_wanted and self._taken_s == inf:
             self._taken_s = self.loop.time()
         elif not is_wanted:
@@ -296,7 +298,7 @@ class WebSocket(Held, asyncio.Protocol, ABC, Generic[W]):
         if is_wanted and (self._messages or self._backlog) and not self._is_scheduled:
             self._is_scheduled = True
             self.loop.call_soon(self._next_round)
-        if is_wanted and not self._messages and not self._backlog:
+        if self.is_idle:
             transport.resume_reading()  # does nothing where it reads
         else:
             transport.pause_reading()
