@@ -197,7 +197,7 @@ async def _streams(
 ) -> float:
     """CPU seconds a chunk of the server, with ``sessions`` chunks under way."""
     head = (
-        f"GET {path}?{case.query} HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        f"GET {path}?{case.query}{'&endpointing=off' if path == STREAM else ''} HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
         f"Sec-WebSocket-Key: {KEY}\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: hetsyn.v1\r\n\r\n"
     ).encode()
     bodies = case.workload.load.chunks

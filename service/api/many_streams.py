@@ -30,9 +30,9 @@ from service.api.plain_rows import PlainRows
 from service.api.stream_rows import StreamRows
 from service.api.streams import Streams
 from service.errors import HetsynError, InputError, NotFound, Overloaded, SessionEnded, SessionTaken
+from service.live.actions import Applied
 from service.live.many import Offer
 from service.live.many_query import ManyQuery
-from service.live.protocol import Applied
 from service.live.query import StreamQuery
 from service.live.refusal import Refusal
 from service.registry.registry import next_round
@@ -353,8 +353,9 @@ class _Results:
                 self._label[row] = self._labels[outcome.label]
             if outcome.probabilities is not None:
                 self._probabilities[row] = outcome.probabilities
-            if outcome.readout is not None:
-                self._more[row] = {"readout": outcome.readout}
+            more = {"readout": outcome.readout, "events": outcome.heard}
+            if more := {name: value for name, value in more.items() if value}:
+                self._more[row] = more
 
     def packed(self) -> bytes:
         """The frame."""

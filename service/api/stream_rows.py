@@ -15,7 +15,7 @@ from typing import NamedTuple, Protocol
 from service.admission.uploads import FREE_BYTES
 from service.api.plain_rows import PlainRows
 from service.errors import HetsynError, InputError
-from service.live.protocol import Applied, Work
+from service.live.actions import Applied, Work
 from service.live.query import StreamQuery
 from service.registry.registry import next_round
 from service.registry.rows import Rows
@@ -56,7 +56,12 @@ class StreamRows:
 
     def takes(self, work: Work) -> bool:
         """Whether ``add`` takes a work."""
-        return work.kind == "chunk" and bool(self._plain.max_batch) and len(work.content) <= FREE_BYTES
+        return (
+            work.kind == "chunk"
+            and work.endpointing is None
+            and bool(self._plain.max_batch)
+            and len(work.content) <= FREE_BYTES
+        )
 
     def add(self, stream: RowStream, query: StreamQuery, work: Work, client: str) -> None:
         """Apply the chunk of a stream, together with those of others.

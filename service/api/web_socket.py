@@ -27,8 +27,8 @@ from service.api.handshakes import Handshake
 from service.api.held import Held
 from service.api.large_message import LargeMessage
 from service.errors import HetsynError, Overloaded, ShuttingDown, StreamIdle, TooSlow
+from service.live.actions import Close, Send
 from service.live.machine import Machine, SendBinary
-from service.live.protocol import Close, Send
 from service.live.refusal import Refusal
 from service.observe.counters import Counters
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol, TypeVar
 
-from service.live.protocol import Close, Send
+from service.live.actions import Close, Send
 from service.live.refusal import Refusal
 
 W_co = TypeVar("W_co", covariant=True)

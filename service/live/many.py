@@ -37,8 +37,8 @@ from hetsyn_client.columns import (
     unpack_sessions,
 )
 from service.errors import InputError
+from service.live.actions import Close, Send
 from service.live.machine import SendBinary
-from service.live.protocol import Close, Send
 from service.live.refusal import NORMAL, SHUTTING_DOWN, Refusal
 from service.live.text_frames import StreamsBegin, StreamsTermination
 

@@ -120,7 +120,7 @@ async def test_a_reset_begins_the_session_anew(models: Path, gate: Gate) -> None
         socket.writer.close()
 
 
-@pytest.mark.parametrize("text", ["{}", '{"type": "Hello"}', '{"type": "Finalize"}', "Done"])
+@pytest.mark.parametrize("text", ["{}", '{"type": "Hello"}', '{"type": "Configure"}', "Done"])
 async def test_a_text_that_means_nothing_leaves_the_stream_open(models: Path, gate: Gate, text: str) -> None:
     async with listening(models, gate) as server:
         socket, _ = await opened(server)
