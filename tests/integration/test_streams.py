@@ -323,3 +323,26 @@ async def test_one_frame_of_many_chunks_does_not_keep_others_waiting(models: Pat
             await client.post(url, content=pack_events(5, [], []), headers=EVENTS_TYPE)
             assert server.parts.counters.chunks_applied < 6000
         assert [(await many.results()).total_steps.max() for _ in range(2)] == [10, 15]
+
+
+@pytest.mark.parametrize("inline_s", [0.0, 1.0])
+async def test_a_session_with_utterances_keeps_them(models: Path, gate: Gate, inline_s: float) -> None:
+    async with listening(models, gate, inline_s=inline_s) as server:
+        loud = [sound(4_000, seed).astype("<i2").tobytes() for seed in range(3)]
+        quiet = bytes(2 * 16_000)
+        headers = {"Content-Type": "audio/L16;rate=8000;endianness=little-endian"}
+        many, _ = await hub(server, "encoding=pcm_s16le&sample_rate=8000")
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{server.port}", headers=headers) as client:
+            replies = []
+            for seq, part in enumerate([*loud, quiet, *loud, quiet]):
+                reply = await client.post(f"/infer?session=a&endpointing=on&seq={seq}", content=part)
+                replies.append(reply.json())
+            await client.post("/infer?session=b&endpointing=on&seq=0", content=loud[0])
+        await many.opens("b")
+        events = []
+        for seq, part in enumerate([*loud[1:], quiet, *loud, quiet], 1):
+            results = await many.chunks(pack_chunks([0], seq, [len(part) // 2], part))
+            assert results.status.tolist() == [APPLIED], results.more
+            events += results.more.get(0, {}).get("events", [])
+        assert events == [event for reply in replies[1:] for event in reply.get("events", [])]
+        assert any(event["type"] == "UtteranceEnd" for event in events)
