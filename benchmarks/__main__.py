@@ -29,6 +29,7 @@ from benchmarks import (
     slow_senders,
     soak,
     training,
+    way_in,
 )
 
 BENCHMARKS = {
@@ -52,6 +53,7 @@ BENCHMARKS = {
     "slow_senders": slow_senders,
     "soak": soak,
     "training": training,
+    "way_in": way_in,
 }
 
 

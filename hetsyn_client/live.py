@@ -18,7 +18,7 @@ import secrets
 import time
 from collections import deque
 from collections.abc import Callable
-from contextlib import ExitStack, closing, suppress
+from contextlib import closing
 from types import TracebackType
 from typing import Any
 from urllib.parse import urlencode
@@ -29,17 +29,16 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection
 
 from hetsyn_client.bodies import Matrix, events_body, packed_samples, values_body
-from hetsyn_client.errors import InputError, ServiceProblem, ServiceUnreachable
-from hetsyn_client.live_connection import HasEnded, SentChunk, final_of_ended, open_stream
+from hetsyn_client.errors import InputError, ServiceProblem
+from hetsyn_client.live_connection import SentChunk, final_of_ended
 from hetsyn_client.sent_file import FILES, Encoding, SentFile
 from hetsyn_client.transport import Transport
+from hetsyn_client.web_socket import Frame, Reconnecting, SessionHasEnded
 
-Frame = dict[str, Any]
 TOLD = ("Result", "SpeechStarted", "UtteranceEnd")  # the frames of which a caller hears
-LONGEST_PAUSE_S = 30.0
 
 
-class LiveStream:
+class LiveStream(Reconnecting):
     """One session. Use it as a context manager; left before ``end``, the session stays on the server.
 
     Args:
@@ -96,21 +95,15 @@ class LiveStream:
             "sample_rate": sample_rate_hz, "channels": channels, "interim": None if interim else "false",
             "endpointing": None if endpointing is None else "off" if endpointing is False else "on",
         }  # fmt: skip
-        self._query = urlencode({name: value for name, value in query.items() if value is not None})
-        self._url = f"ws{url.removeprefix('http').rstrip('/')}/stream"
+        text = urlencode({name: value for name, value in query.items() if value is not None})
+        super().__init__(f"{url.rstrip('/')}/stream?{text}", timeout_s, repeats, sleep)
         self._http_url = url
-        self._timeout_s = timeout_s
-        self._repeats = repeats
-        self._sleep = sleep
-        self._connection: ClientConnection | None = None
-        self._closing = ExitStack()
         self._unacknowledged: deque[SentChunk] = deque()
         self._late: list[Frame] = []  # that came while a file was sent again
         self._settings = dict(endpointing) if isinstance(endpointing, dict) else {}  # for the next chunk
         self._next_utterance = 0
         self._last_end: Frame | None = None
         self._next_seq: int | None = None
-        self._failures = 0
         self.begin: Frame = {}
 
     def __enter__(self) -> LiveStream:
@@ -121,14 +114,6 @@ class LiveStream:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-    def close(self) -> None:
-        """Close the connection. The session stays on the server until it expires.
-
-        Chunks that were not acknowledged may not be applied: ``wait`` first.
-        """
-        self._connection = None
-        self._closing.close()
 
     def send(self, samples: NDArray[Any]) -> list[Frame]:
         """Send samples of encoding ``pcm_s16le``, ``pcm_s24le`` or ``pcm_f32le``.
@@ -186,7 +171,7 @@ class LiveStream:
             try:
                 self._connected().send(json.dumps({"type": "Finalize"}))
                 while True:
-                    frame = self._frame(self._timeout_s)
+                    frame = self._read(self._timeout_s)
                     if self._is_news(frame):
                         frames.append(frame)
                     if frame.get("trigger") == "forced" and frame["utterance"] >= before:
@@ -226,7 +211,7 @@ class LiveStream:
             try:
                 self._connected().send(json.dumps({"type": "CloseStream", "last_seq": self._next_seq - 1}))
                 while True:
-                    frame = self._frame(self._timeout_s)
+                    frame = self._read(self._timeout_s)
                     if frame["type"] == "UtteranceEnd":
                         self._late += [final] if final else []
                         final = frame
@@ -238,7 +223,7 @@ class LiveStream:
                     return final
                 try:
                     self._reopen(error)
-                except HasEnded:
+                except SessionHasEnded:
                     return self._ended()  # only the answer was lost
 
     def _ended(self) -> Frame:
@@ -273,7 +258,7 @@ class LiveStream:
     def _receive(self, timeout_s: float) -> list[Frame]:
         """The next result; empty if none comes in time, where that is 0, or if the connection broke."""
         try:
-            frame = self._frame(timeout_s)
+            frame = self._read(timeout_s)
         except TimeoutError as error:
             if timeout_s:
                 self._reopen(error)
@@ -308,24 +293,13 @@ class LiveStream:
         while self._unacknowledged and self._unacknowledged[0].seq <= seq:
             self._unacknowledged.popleft()
 
-    def _frame(self, timeout_s: float) -> Frame:
-        """The next frame of the server.
-
-        Raises:
-            ServiceProblem: it is an error that another try does not mend.
-            ConnectionClosed, OSError: the connection broke.
-            TimeoutError: none came.
-        """
+    def _read(self, timeout_s: float) -> Frame:
+        """The next frame of the server."""
         frame: Frame = json.loads(self._connected().recv(timeout_s))
         if frame["type"] == "Error" and not frame["retryable"]:
             self.close()
             raise ServiceProblem(frame["status"], frame["detail"], frame["expected_seq"], None)
         return frame
-
-    def _connected(self) -> ClientConnection:
-        if self._connection is None:
-            raise OSError("the stream is closed")
-        return self._connection
 
     def _begin(self) -> None:
         """Open the stream, if it was not opened yet."""
@@ -336,17 +310,9 @@ class LiveStream:
                 self._reopen(error)
 
     def _open(self) -> None:
-        """Open the stream, and send again what was not acknowledged.
-
-        Raises:
-            ServiceProblem: the server refused, and another try does not mend it.
-            ConnectionClosed, OSError, TimeoutError: no connection.
-        """
         again = self._file is not None and self._next_seq is not None
-        opening = open_stream(f"{self._url}?{self._query}{'&resend=true' if again else ''}", self._timeout_s)
-        connection = self._closing.enter_context(opening)
-        self._connection = connection
-        self.begin = self._frame(self._timeout_s)
+        connection = self._connect("&resend=true" if again else "")
+        self.begin = self._read(self._timeout_s)
         if self._file is not None and again:
             self._resend(connection, self._file)
             return
@@ -374,27 +340,11 @@ class LiveStream:
         self._unacknowledged.clear()
         for content, settings in file.pieces:
             while len(self._unacknowledged) >= self.begin["max_inflight"]:
-                self._late += self._told(self._frame(self._timeout_s))
+                self._late += self._told(self._read(self._timeout_s))
             SentChunk(self._next_seq, content, settings).send(connection)
             self._unacknowledged.append(SentChunk(self._next_seq, b"", {}))
             self._next_seq += 1
 
-    def _reopen(self, error: Exception) -> None:
-        """Open the stream again after a pause."""
-        with suppress(ConnectionClosed, OSError, TimeoutError):
-            while self._connection is not None:
-                self._frame(0)  # raises what the server said before it closed the connection
+    def _check_repeatable(self, error: Exception) -> None:
         if self._file is not None and self._next_seq is not None:
             self._file.check(error)
-        while True:
-            self.close()
-            self._failures += 1
-            if self._failures > self._repeats:
-                raise ServiceUnreachable(f"the stream broke {self._failures} times in a row: {error}") from error
-            self._sleep(min(LONGEST_PAUSE_S, 0.1 * 2.0**self._failures))
-            try:
-                self._open()
-            except (ConnectionClosed, OSError, TimeoutError) as again:
-                error = again
-            else:
-                return

@@ -1,50 +1,15 @@
-"""A connection to ``WS /stream``, as a client opens it."""
+"""What a client of ``WS /stream`` sends, and the end of a session whose answer was lost."""
 
 from __future__ import annotations
 
 import json
 from typing import Any, NamedTuple
 
-from websockets.exceptions import InvalidHandshake, InvalidStatus
-from websockets.sync.client import ClientConnection, connect
-from websockets.typing import Subprotocol
+from websockets.sync.client import ClientConnection
 
 from hetsyn_client.bodies import Body
-from hetsyn_client.errors import ServiceProblem
 from hetsyn_client.events import MEDIA_TYPE as EVENTS_TYPE
 from hetsyn_client.transport import Transport
-
-SUBPROTOCOL = Subprotocol("hetsyn.v1")
-
-
-def open_stream(url: str, timeout_s: float) -> ClientConnection:
-    """Open a stream.
-
-    Args:
-        url: with its query.
-        timeout_s: for the server's answer.
-
-    Raises:
-        ServiceProblem: the server refused, and another try does not mend it.
-        OSError, TimeoutError: no connection.
-    """
-    try:
-        return connect(
-            url,
-            subprotocols=[SUBPROTOCOL],
-            compression=None,
-            open_timeout=timeout_s,
-            close_timeout=1.0,
-            max_size=None,
-            proxy=None,
-        )
-    except InvalidStatus as error:
-        response = error.response
-        if response.status_code in (502, 503, 504):
-            raise OSError(f"the server answers {response.status_code}") from error
-        raise _problem(response.status_code, bytes(response.body or b"")) from error
-    except InvalidHandshake as error:
-        raise OSError(str(error)) from error
 
 
 def final_of_ended(transport: Transport, session: str, seq: int | None, step_s: float) -> dict[str, Any]:
@@ -82,16 +47,3 @@ class SentChunk(NamedTuple):
         if self.settings:
             connection.send(json.dumps({"type": "Configure", "endpointing": self.settings}))
         connection.send(self.content)
-
-
-class HasEnded(ServiceProblem):
-    """The session has ended."""
-
-
-def _problem(status: int, body: bytes) -> ServiceProblem:
-    try:
-        content = json.loads(body)
-        kind = HasEnded if str(content["type"]).endswith(":session-ended") else ServiceProblem
-        return kind(status, str(content["detail"]), content.get("expected_seq"), None)
-    except (ValueError, KeyError, TypeError):
-        return ServiceProblem(status, body[:200].decode("latin-1"), None, None)

@@ -8,11 +8,17 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from struct import pack
 from typing import NamedTuple
 
 from websockets.exceptions import PayloadTooBig
 from websockets.frames import Close, Frame, Opcode
 from websockets.protocol import Protocol, Side
+
+try:
+    from websockets.speedups import apply_mask
+except ImportError:  # where it was installed without a compiler
+    from websockets.utils import apply_mask
 
 from service.live.protocol import MOST_TEXT_BYTES
 from service.live.refusal import Refusal
@@ -21,6 +27,7 @@ MOST_FRAGMENTS = 1_024  # of a message
 GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455, section 1.3
 PROTOCOL_ERROR, INVALID_TEXT, POLICY, TOO_BIG = 1002, 1007, 1008, 1009
 
+TEXT, WHOLE = 0x81, 0x82  # first bytes of a whole message, of text and binary
 PING = Frame(Opcode.PING, b"").serialize(mask=False)
 
 
@@ -44,6 +51,7 @@ class FrameReader:
 
     Attributes:
         partial_bytes: of a message that is not complete.
+        wanted_bytes: that complete the frame that has begun; 0 if none has, or if its head is not complete.
         violation: why nothing more is read; None if it is.
         answer: bytes to send: pongs, and the answer to a close frame.
         frames: number of frames that have come.
@@ -57,7 +65,9 @@ class FrameReader:
         self._fragments: list[bytes] = []
         self._fragment_bytes = 0
         self._is_text = False
+        self._head = b""  # of the frame that has begun, where even that is not complete
         self.partial_bytes = 0
+        self.wanted_bytes = 0
         self.violation: Refusal | None = None
         self.answer = b""
         self.frames = 0
@@ -68,7 +78,12 @@ class FrameReader:
         """Take bytes, and return the messages that they complete."""
         if self.violation is not None or self.is_closed:
             return []
+        if (content := self._whole(data)) is not None:
+            self.frames += 1
+            self.controls += not content
+            return [Message(None, content)]
         protocol = self._protocol
+        self._measure(data)
         protocol.receive_data(data)
         events, writes = protocol.events_received(), protocol.data_to_send()
         messages: list[Message] = []
@@ -87,6 +102,32 @@ class FrameReader:
         """What is to be sent; it is forgotten here."""
         answer, self.answer = self.answer, b""
         return answer
+
+    def _whole(self, data: bytes) -> bytes | None:
+        """The content, where ``data`` is one whole binary message: as most chunks come. ``websockets`` parses the rest.
+
+        It does the same in four times the time.
+        """
+        if self.wanted_bytes or self._head or self._fragments or len(data) < 6 or data[0] != WHOLE or data[1] < 128:
+            return None
+        length = _frame_bytes(data, 0)
+        head = 6 if data[1] < 254 else 8 if data[1] == 254 else 14
+        if length != len(data) or length - head > self._max_bytes:
+            return None
+        return apply_mask(data[head:], data[head - 4 : head])
+
+    def _measure(self, data: bytes) -> None:
+        """Find how much is missing of the frame in which ``data`` ends."""
+        at = self.wanted_bytes
+        if self._head:
+            data, at, self._head = self._head + data, 0, b""
+        while at < len(data):
+            length = _frame_bytes(data, at)
+            if not length:
+                self._head, self.wanted_bytes = data[at:], 0
+                return
+            at += length
+        self.wanted_bytes = at - len(data)
 
     def _take(self, frame: Frame, messages: list[Message]) -> None:
         opcode = frame.opcode
@@ -124,9 +165,32 @@ class FrameReader:
         return Refusal("bad-frame", 400, detail[:500], code=PROTOCOL_ERROR)
 
 
+def _frame_bytes(data: bytes, at: int) -> int:
+    """Length of the masked frame that begins there (RFC 6455, section 5.2); 0 where its head is not complete."""
+    if len(data) < at + 2:
+        return 0
+    length = data[at + 1] & 127
+    if length < 126:
+        return 6 + length
+    more = 2 if length == 126 else 8
+    return 6 + more + int.from_bytes(data[at + 2 : at + 2 + more], "big") if len(data) >= at + 2 + more else 0
+
+
 def text_frame(content: bytes) -> bytes:
     """A text frame of the server."""
-    return Frame(Opcode.TEXT, content).serialize(mask=False)
+    return _head_of(TEXT, len(content)) + content
+
+
+def binary_frame(content: bytes) -> bytes:
+    """A binary frame of the server."""
+    return _head_of(WHOLE, len(content)) + content
+
+
+def _head_of(first: int, length: int) -> bytes:
+    """The head of a whole frame of the server (RFC 6455, section 5.2)."""
+    if length < 126:
+        return bytes((first, length))
+    return pack("!BBH", first, 126, length) if length < 65_536 else pack("!BBQ", first, 127, length)
 
 
 def close_frame(code: int, reason: str) -> bytes:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from math import inf
-from typing import Protocol
+from typing import Any, Protocol
 
 from pydantic_core import from_json
 
-from service.admission.permits import Admission
+from service.admission.permits import Admission, Permit
 from service.admission.turns import Turns
 from service.admission.uploads import Upload, Uploads
 from service.engine.stream import received_samples
@@ -23,6 +24,7 @@ from service.session.session import Session
 from service.settings import Limits
 from service.wire.encodings import decoded_bytes
 from service.wire.heard import Heard
+from service.wire.schema import InferRequest
 
 # below this, decoding costs less than handing it to a thread
 DECODE_IN_LOOP_BYTES = 64 * 1024
@@ -121,21 +123,44 @@ class Streams:
                 else:
                     async with self._large.turn(client, permit.due_s):
                         request = await asyncio.to_thread(query.request, content, seq, endpointing)
-                if more := decoded_bytes(request.chunk, len(content)):
-                    with Upload(self.uploads, client) as upload:
-                        self.uploads.take(upload, more)
-                        reply = from_json(await self._registry.infer(request, permit))
-                else:
-                    reply = from_json(await self._registry.infer(request, permit))
-        return Applied(
-            reply["steps"],
-            reply["total_steps"],
-            reply["label"],
-            reply["probabilities"],
-            reply.get("readout"),
-            reply.get("utterance"),
-            reply.get("events", ()),
-        )
+                return await self._applied(request, permit, len(content))
+
+    async def infer(self, request: InferRequest, client: str) -> Applied:
+        """``apply``, of a chunk that is decoded."""
+        async with self.permit(client) as permit:
+            return _applied(await self._registry.infer(request, permit))
+
+    async def _applied(self, request: InferRequest, permit: Permit, sent_bytes: int) -> Applied:
+        """The outcome of a chunk, whose sound counts as upload as far as it is longer than what was sent."""
+        if more := decoded_bytes(request.chunk, sent_bytes):
+            with Upload(self.uploads, permit.client) as upload:
+                self.uploads.take(upload, more)
+                return _applied(await self._registry.infer(request, permit))
+        return _applied(await self._registry.infer(request, permit))
+
+    @asynccontextmanager
+    async def permit(self, client: str, turns: Turns | None = None) -> AsyncIterator[Permit]:
+        """A permit for something else, as a context.
+
+        Args:
+            client: whose work it is.
+            turns: at which clients take turns; by default those of all streams.
+
+        Raises:
+            Overloaded, ShuttingDown: as ``Admission.permit``; or the turn did not come in time.
+        """
+        async with (turns or self._turns).turn(client, self._due_s()):
+            with self._admission.permit(client) as permit:
+                yield permit
+
+    async def delete(self, session_id: str, client: str) -> None:
+        """Delete a session, if there is one.
+
+        Raises:
+            HetsynError: it was not deleted.
+        """
+        async with self.permit(client) as permit:
+            await self._registry.delete_if_any(session_id, permit.due_s)
 
     async def finalize(self, query: StreamQuery, client: str) -> Sequence[Heard]:
         """End the utterance of a session. Cancelled or not, as ``apply``.
@@ -164,6 +189,15 @@ class Streams:
         if query.file is not None:
             query.file.begin(0)
         return self._opening(query, session, has_begun)
+
+    async def describe(self, session_id: str, client: str) -> dict[str, Any]:
+        """As ``SessionRegistry.describe``."""
+        async with self.permit(client) as permit:
+            return await self._registry.describe(session_id, permit.due_s)
+
+    def offer(self, request: InferRequest) -> Session:
+        """As ``SessionRegistry.offer``."""
+        return self._registry.offer(request)
 
     async def drain(self) -> None:
         """Let all streams finish the chunks that have come, and end them."""
@@ -200,3 +234,16 @@ class Streams:
             has_endpointing,
             () if utterances is None else utterances.ends,
         )
+
+
+def _applied(content: bytes) -> Applied:
+    reply = from_json(content)
+    return Applied(
+        reply["steps"],
+        reply["total_steps"],
+        reply["label"],
+        reply["probabilities"],
+        reply.get("readout"),
+        reply.get("utterance"),
+        reply.get("events", ()),
+    )

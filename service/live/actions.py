@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 from service.contract.endpointing import EndpointingChange
-from service.live.text_frames import ServerFrame
+from service.live.text_frames import ServerFrame, StreamsFrame
 from service.wire.heard import Heard, UtteranceEnd
 
 
@@ -67,7 +67,7 @@ class Applied(NamedTuple):
 class Send(NamedTuple):
     """Send a text frame."""
 
-    frame: ServerFrame
+    frame: ServerFrame | StreamsFrame
 
 
 class Work(NamedTuple):

@@ -160,7 +160,7 @@ class Advance:
         work = Work(stream, request.chunk, end, needs_host and not end)
         outcome = await self._run(session.model, session.form, work, permit.client, permit.due_s)
         steps = _steps(session, outcome.result)
-        reply = _reply_json(session_id, session, seq, end, steps, outcome.result)
+        reply = reply_json(session_id, session, seq, end, steps, outcome.result)
         progress = applied(session.known.progress, seq=seq, digest=request.digest, steps=steps, end=end, reply=reply)
         known = Known(progress, session.known.created_s, clock())
         after = Session(session.model, session.form, known, None if end else outcome.stream)
@@ -213,7 +213,7 @@ def _steps(session: Session, result: Result) -> int:
     return max(0, result.total_steps - session.known.progress.total_steps)
 
 
-def _reply_json(session_id: str, session: Session, seq: int, end: bool, steps: int, result: Result) -> bytes:
+def reply_json(session_id: str, session: Session, seq: int, end: bool, steps: int, result: Result) -> bytes:
     """The JSON of a ``Reply``, as ``Reply.to_json`` makes it: without the object, which costs as much again."""
     manifest = session.model.manifest
     has_probabilities = manifest.decision.rule != "trace" and len(result.probabilities) > 0
