@@ -25,6 +25,7 @@ from service.api import refusals
 from service.api.flow import Flow
 from service.api.handshakes import handshake
 from service.api.held import SEND_BUFFER_BYTES, UNREAD_S, Held, bound_unsent, forget_unsent
+from service.api.home import Home
 from service.api.refusals import MOST_FIELDS, MOST_HEADER_BYTES, MOST_URL_BYTES, SPECIAL
 from service.api.request_parser import RequestParser, Taken
 from service.api.response_writer import ResponseWriter
@@ -32,6 +33,7 @@ from service.api.stream_connection import StreamConnection
 from service.api.streams import Streams
 from service.observe.counters import Counters
 from service.settings import Limits
+from service.workers.siblings import Siblings
 
 FIRST_PROBE_S = 0.05  # most responses are sent earlier
 MOST_PROBE_S = 1.0  # between two; the time doubles each time, from the time of a reset
@@ -53,9 +55,11 @@ class Connections:
         limits: of connections.
         counters: count the connections that the server ends, by reason.
         streams: of those that become WebSockets.
+        siblings: workers of the same server, to which connections move; None is this process alone.
     """
 
-    def __init__(self, limits: Limits, counters: Counters, streams: Streams) -> None:
+    def __init__(self, limits: Limits, counters: Counters, streams: Streams, siblings: Siblings | None = None) -> None:
+        self.siblings = siblings
         self.limits = limits
         self.counters = counters
         self.streams = streams
@@ -70,15 +74,9 @@ class Connections:
             limits.max_unread_bytes, limits.client_share, lambda connection: connection.reset()
         )
 
-    def protocol(
-        self,
-        config: Config,
-        server_state: ServerState,
-        app_state: dict[str, Any],
-        _loop: asyncio.AbstractEventLoop | None = None,
-    ) -> Connection:
+    def protocol(self, *arguments: Any, **more: Any) -> Connection:
         """What uvicorn calls for each connection, with its own arguments."""
-        return Connection(self, config, server_state, app_state, _loop)
+        return Connection(self, *arguments, **more)
 
 
 class Connection(HttpToolsProtocol):
@@ -90,10 +88,10 @@ class Connection(HttpToolsProtocol):
 
     Args:
         connections: all connections of the server.
-        config: of uvicorn.
-        server_state: of uvicorn.
-        app_state: of uvicorn.
-        _loop: of uvicorn.
+        config, server_state, app_state, _loop: of uvicorn.
+
+    Attributes:
+        home: which worker it belongs to.
     """
 
     def __init__(
@@ -105,13 +103,15 @@ class Connection(HttpToolsProtocol):
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
-        self.parser = RequestParser(self)  # type: ignore[assignment]  # it has all that uvicorn calls
+        self._parser = RequestParser(self)
+        self.parser = self._parser  # type: ignore[assignment]  # it has all that uvicorn calls
         self.timeout_keep_alive = connections.limits.idle_timeout_s  # type: ignore[assignment]  # a float will do
         self._connections = connections
         self._earlier: list[RequestResponseCycle] = []  # of pipelined requests, all but the last
         self._was_used = False
         self._special: list[tuple[bytes, bytes]] = []  # headers of the request that is parsed
         self._is_refused = False  # what follows is not read
+        self.home = Home(connections.siblings)
         self._is_between = False  # the last request is here as a whole
         self._header_bytes = 0  # since headers were complete or a part of a body arrived
         self._headers_due: asyncio.TimerHandle | None = None
@@ -221,7 +221,7 @@ class Connection(HttpToolsProtocol):
         self._probe_due = self.loop.call_later(pause_s, self._probe, unanswered, min(2 * pause_s, MOST_PROBE_S))
 
     def data_received(self, data: bytes) -> None:
-        if self._is_refused:
+        if self._is_refused or (self.home.is_open and self._has_left(data)):
             return
         self._unset_keepalive_if_required()
         self._header_bytes += len(data)
@@ -269,11 +269,17 @@ class Connection(HttpToolsProtocol):
         shake = handshake(self.parser.get_method(), self.parser.get_http_version(), self.url, self.headers)
         if shake is None or rest or not self.waits():
             return False
+        if self.home.moves_stream(shake, self._parser.offer, self.transport):
+            return True
         self._cancel_headers_due()
         self._connections.shares.leave(self)
         self.connections.discard(self)
         StreamConnection(self._connections, self.server_state, self.transport, shake, client_of(self.client)).begin()
         return True
+
+    def _has_left(self, data: bytes) -> bool:
+        self._is_refused = self.waits() and not self._has_begun() and self.home.moves(data, self.transport)
+        return self._is_refused
 
     def _has_begun(self) -> bool:
         """Whether a part of a request has come, but not all of its headers."""

@@ -83,8 +83,12 @@ def handshake(method: bytes, version: str, url: bytes, headers: Sequence[Field])
     )
 
 
-def query_of(shake: Handshake) -> StreamQuery:
+def query_of(shake: Handshake, session: str | None = None) -> StreamQuery:
     """What the client asks for.
+
+    Args:
+        shake: that the client has sent.
+        session: id of the session where the client names none; None makes one.
 
     Raises:
         OriginRefused: browsers let any page open a WebSocket to any host, and this is a page of another origin.
@@ -96,7 +100,7 @@ def query_of(shake: Handshake) -> StreamQuery:
         raise UnsupportedInput(f"none of the offered subprotocols is spoken: offer {SUBPROTOCOL}, or none")
     if shake.query.count(b"&") >= MOST_PARAMETERS:
         raise InputError(f"the query has more than {MOST_PARAMETERS} parameters: send each once")
-    return parse_stream_query(parse_qsl(shake.query.decode("latin-1"), keep_blank_values=True))
+    return parse_stream_query(parse_qsl(shake.query.decode("latin-1"), keep_blank_values=True), session)
 
 
 def acceptance(shake: Handshake, headers: Iterable[Field]) -> bytes:

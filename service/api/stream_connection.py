@@ -159,7 +159,7 @@ class StreamConnection(Held, asyncio.Protocol):
 
     async def _open(self) -> None:
         try:
-            query = handshakes.query_of(self._handshake)
+            query = handshakes.query_of(self._handshake, self._streams.new_id())
             opening = await self._streams.open(query, self, self.client)
         except HetsynError as error:
             self._streams.counters.refused(error)
