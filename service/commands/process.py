@@ -78,7 +78,7 @@ def run_process(
     trial_process = TrialProcess(settings.max_model_bytes, load_timeout_s)
     app = create_app(settings, catalog, keys=keys, trial_process=trial_process, place=place)
     server: Server = app.state.server
-    if place is None or place.index == 0:  # the others would say the same
+    if place is None or not (place.index or place.content):  # the other workers would say the same
         _describe(server, gpu, reason, keys)
     # a line of log costs a tenth of the time of a chunk; /metrics counts the chunks
     access_log = log_level == "debug"
@@ -110,7 +110,10 @@ def run_process(
         finish=None if worker is None else worker.finish,
     )
     with suppress(KeyboardInterrupt):  # uvicorn raises the signal again after the shutdown
-        process.run(None if place is None else place.sockets())
+        if place is None:
+            process.run()
+        else:
+            process.run(place.sockets())
     return 0 if process.started else 3
 
 

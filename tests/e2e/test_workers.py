@@ -1,0 +1,277 @@
+"""``hetsyn serve --workers``: several processes that act as one server."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+
+from hetsyn_client import LiveStream
+from hetsyn_client.errors import HetsynError
+from tests.support.json_input import Json
+from tests.support.recording_stream import pieces, send, stream
+from tests.support.server_process import STOP_TIMEOUT_S, RestartableServer
+from tests.support.versions import describe, put
+from tests.support.workers import WorkersServer, metrics
+
+SESSIONS = [f"session-{n}" for n in range(12)]  # all of one worker: once in 2,000 times
+SPIKES = {"kind": "events", "steps": 5, "times": [1], "units": [3]}
+PCM = np.frombuffer(b"".join(pieces()), "<i2")
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[WorkersServer]:
+    server = WorkersServer()
+    try:
+        server.ready()
+        yield server
+    finally:
+        server.stop()
+
+
+@pytest.fixture(scope="module")
+def expected() -> list[Json]:
+    """The replies of one process."""
+    alone = RestartableServer()
+    try:
+        alone.ready()
+        return [reply | {"session": ""} for reply in stream(alone.url, "alone", pieces())]
+    finally:
+        alone.stop()
+
+
+def spikes(url: str, session: str | None, seq: int | None, **more: object) -> httpx.Response:
+    body: Json = {"model": "shd-words", "input": SPIKES, **more}
+    return httpx.post(
+        f"{url}/infer", json=body | {k: v for k, v in (("session", session), ("seq", seq)) if v is not None}
+    )
+
+
+def test_a_session_is_found_on_every_connection(server: WorkersServer, expected: list[Json]) -> None:
+    chunks = pieces()
+    with httpx.Client(base_url=server.url) as shared:
+        for seq in range(len(chunks)):
+            for number, session in enumerate(SESSIONS):
+                if number % 2:  # a connection of its own for each chunk
+                    reply = send(server.url, session, seq, chunks)
+                else:
+                    reply = shared.post(
+                        "/infer",
+                        params={"session": session, "seq": seq, "end": seq == len(chunks) - 1},
+                        content=chunks[seq],
+                        headers={"Content-Type": "audio/L16;rate=8000;endianness=little-endian"},
+                    )
+                assert reply.json() | {"session": ""} == expected[seq]
+    counted = metrics(server.url)
+    assert counted["hetsyn_workers"] == 2
+    assert counted["hetsyn_connections_moved_total"] > 0
+    assert counted["hetsyn_requests_passed_on_total"] > 0
+    assert counted['hetsyn_chunks_total{outcome="applied"}'] == len(SESSIONS) * len(chunks)
+
+
+def test_json_names_its_session_in_the_body(server: WorkersServer) -> None:
+    with httpx.Client(base_url=server.url) as shared:
+        begun = [spikes(server.url, None, None).json()["session"] for _ in SESSIONS]
+        for seq in (1, 2):
+            for session in begun:
+                body = {"session": session, "seq": seq, "input": SPIKES}
+                assert shared.post("/infer", json=body).json()["seq"] == seq
+                assert shared.post("/infer", json=body).json()["seq"] == seq  # the stored reply
+        wrong = shared.post("/infer", json={"session": begun[0], "seq": 9, "input": SPIKES})
+        assert (wrong.status_code, wrong.json()["expected_seq"]) == (409, 3)
+
+
+def test_sessions_are_described_moved_and_deleted_wherever_they_are(server: WorkersServer) -> None:
+    with httpx.Client(base_url=server.url) as shared:
+        for n in range(6):
+            assert spikes(server.url, f"old-{n}", 0).status_code == 200
+            state = shared.get(f"/sessions/old-{n}/state").content
+            kind = {"Content-Type": "application/octet-stream"}
+            assert shared.put(f"/sessions/new-{n}/state", content=state, headers=kind).status_code == 201
+            assert shared.put(f"/sessions/new-{n}/state", content=b"?", headers=kind).status_code == 422
+            assert shared.get(f"/sessions/new-{n}").json()["expected_seq"] == 1
+            assert spikes(server.url, f"new-{n}", 1).status_code == 200
+            for session in (f"old-{n}", f"new-{n}"):
+                assert shared.delete(f"/sessions/{session}").status_code == 204
+                assert shared.get(f"/sessions/{session}").status_code == 404
+                assert spikes(server.url, session, 1).status_code == 404
+
+
+def test_a_stream_takes_its_session_over_whichever_worker_its_connection_reaches(
+    server: WorkersServer, expected: list[Json]
+) -> None:
+    for n in range(6):
+        first = LiveStream(server.url, session=f"taken-{n}", sample_rate_hz=8000)
+        with first:
+            first.send(PCM[:500])
+            (result,) = first.wait()
+            assert result["label"] == expected[0]["label"]
+            with LiveStream(server.url, session=f"taken-{n}", sample_rate_hz=8000) as second:
+                second.send(PCM[500:1000])
+                (result,) = second.wait()
+                assert result["seq"] == 1
+                assert result["probabilities"] == expected[1]["probabilities"]
+                with pytest.raises(HetsynError, match="another connection streams this session"):
+                    _ = first.send(PCM[1000:1500]), first.wait()
+
+
+def test_a_killed_worker_loses_its_own_sessions_and_says_so(server: WorkersServer) -> None:
+    server.wait_until_whole()
+    for session in SESSIONS:
+        assert spikes(server.url, f"{session}-k", 0).status_code == 200
+    killed = server.kill_worker(0)
+    seen = {httpx.get(f"{server.url}/health/ready").json().get("workers") for _ in range(20)}
+    server.wait_until_whole(without=killed)
+    assert seen <= {None, 1}
+    numbered = {session: spikes(server.url, f"{session}-k", 1) for session in SESSIONS}
+    lost = [session for session, reply in numbered.items() if reply.status_code == 410]
+    kept = [session for session, reply in numbered.items() if reply.status_code == 200]
+    assert lost
+    assert kept
+    assert len(lost) + len(kept) == len(SESSIONS)
+    for session in lost:
+        assert "the process that had it has ended" in numbered[session].json()["detail"]
+        assert spikes(server.url, f"{session}-k", None).status_code == 410  # nothing begins anew silently
+        assert spikes(server.url, f"{session}-k", 0).status_code == 410
+        assert httpx.get(f"{server.url}/sessions/{session}-k").status_code == 410
+    killed = server.kill_worker(0)  # and the next process under its number knows too
+    server.wait_until_whole(without=killed)
+    assert all(spikes(server.url, f"{session}-k", None).status_code in (200, 410) for session in SESSIONS)
+    assert all(spikes(server.url, f"{session}-k", None).status_code == 410 for session in lost)
+
+
+def test_killed_workers_lose_nothing_of_a_store(tmp_path: Path, expected: list[Json]) -> None:
+    chunks, server = pieces(), WorkersServer("--store", f"file://{tmp_path}/sessions.db", "--log-level", "warning")
+    replies: dict[str, list[Json]] = {}
+
+    def work(session: str) -> None:
+        replies[session] = []
+        for seq in range(len(chunks)):
+            replies[session] += stream(server.url, session, chunks, range(seq, seq + 1))
+            time.sleep(0.1)  # a stream nearly in real time
+
+    try:
+        server.ready()
+        threads = [threading.Thread(target=work, args=(session,)) for session in SESSIONS]
+        for thread in threads:
+            thread.start()
+        for _ in range(3):
+            time.sleep(0.2)
+            killed = server.kill_worker(0)  # the one that runs for longest
+        assert any(thread.is_alive() for thread in threads)
+        for thread in threads:
+            thread.join()
+        server.wait_until_whole(without=killed)
+    finally:
+        server.stop()
+    for session in SESSIONS:
+        assert [reply | {"session": ""} for reply in replies[session]] == expected
+
+
+def test_sigterm_ends_all_and_answers_what_is_under_way() -> None:
+    server, chunks = WorkersServer("--drain-s", "0.5"), pieces()
+    outcomes: list[int] = []
+    is_over = threading.Event()
+
+    def work(number: int) -> None:
+        seq = 0
+        with suppress(httpx.TransportError):
+            while not is_over.is_set():
+                reply = send(server.url, f"drained-{number}", seq, chunks[:1] * (seq + 2))
+                outcomes.append(reply.status_code)
+                seq += 1
+
+    try:
+        server.ready()
+        threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+        for thread in threads:
+            thread.start()
+        with LiveStream(server.url, session="drained", sample_rate_hz=8000, repeats=0) as live:
+            live.send(PCM[:500])
+            live.wait()
+            workers = server.pids()
+            server.process.send_signal(signal.SIGTERM)
+            assert server.process.wait(STOP_TIMEOUT_S) == 0
+            is_over.set()
+            with pytest.raises(HetsynError):
+                _ = live.send(PCM[:500]), live.wait()
+        for thread in threads:
+            thread.join()
+        assert outcomes.count(200) > 4
+        assert set(outcomes) <= {200, 503}
+        assert not [pid for pid in workers if Path(f"/proc/{pid}").exists()]
+    finally:
+        server.kill()
+
+
+def test_workers_end_with_their_supervisor() -> None:
+    server = WorkersServer()
+    server.ready()
+    workers = server.pids()
+    server.kill()
+    deadline_s = time.monotonic() + STOP_TIMEOUT_S
+    while [pid for pid in workers if is_running(pid)]:
+        assert time.monotonic() < deadline_s
+        time.sleep(0.05)
+
+
+def is_running(pid: int) -> bool:
+    with suppress(FileNotFoundError, ProcessLookupError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    return False
+
+
+def test_all_workers_reload_or_none(tmp_path: Path) -> None:
+    put(tmp_path, "1", "old")
+    server = WorkersServer("--models", str(tmp_path), log=tmp_path.with_name("log"))
+    try:
+        server.ready()
+        put(tmp_path, "2", "new")
+        server.process.send_signal(signal.SIGHUP)
+        wait_for(server.url, {"2"})
+        assert metrics(server.url)["hetsyn_models_offered"] == 2
+        # a worker that is started anew has not the content that the others offer, so the workers cannot agree
+        describe(tmp_path / "speech-digits" / "1", "1", "changed")
+        server.wait_until_whole(without=server.kill_worker(0))
+        server.wait_until_logged("the workers do not agree: worker 1")
+        put(tmp_path, "3", "newer")
+        server.process.send_signal(signal.SIGUSR1)
+        server.wait_until_logged("the workers do not agree: worker 1", times=2)
+        assert versions(server.url) == {"2"}
+        describe(tmp_path / "speech-digits" / "1", "1", "old")
+        os.kill(server.pids()[1], signal.SIGUSR1)  # a worker passes it on
+        wait_for(server.url, {"3"})
+    finally:
+        server.stop()
+
+
+def versions(url: str) -> set[str]:
+    """The versions that new sessions run on, on all workers."""
+    return {send(url, f"version-{time.monotonic()}-{n}", 0, pieces()[:2]).json()["version"] for n in range(16)}
+
+
+def wait_for(url: str, expected: set[str]) -> None:
+    deadline_s = time.monotonic() + 60
+    while (found := versions(url)) != expected:
+        assert found <= {"1", "2", "3"}
+        assert time.monotonic() < deadline_s
+
+
+def test_limits_hold_for_all_workers_together() -> None:
+    server = WorkersServer("--max-sessions", "6", "--client-share", "1")
+    try:
+        server.ready()
+        statuses = [spikes(server.url, None, 0).status_code for _ in range(12)]
+        assert set(statuses) == {200, 503}
+        assert statuses.count(200) <= 6
+        assert metrics(server.url)["hetsyn_sessions_held"] == statuses.count(200)
+    finally:
+        server.stop()
