@@ -41,20 +41,16 @@ class Siblings:
         folder: of their sockets.
         has_store: whether this worker can stand in for one that is away.
         counters: count what goes to other workers.
-        hands_over: whether connections move.
 
     Attributes:
         routing: see above.
     """
 
-    def __init__(
-        self, routing: Routing, folder: Path, *, has_store: bool, counters: Counters, hands_over: bool = True
-    ) -> None:
+    def __init__(self, routing: Routing, folder: Path, *, has_store: bool, counters: Counters) -> None:
         self.routing = routing
         self._folder = folder
         self._has_store = has_store
         self._counters = counters
-        self._hands_over = hands_over
         others = [index for index in range(routing.count) if index != routing.index]
         self._callers = {index: _Caller(_calls_path(folder, index)) for index in others}
         self._senders = {index: Sender(_connections_path(folder, index)) for index in others}
@@ -151,8 +147,6 @@ class Siblings:
         Returns:
             Whether it has moved; None if the request says nothing of sessions, so that the next one may move it.
         """
-        if not self._hands_over:
-            return False
         if (said := hint(data)) is None:
             return None
         index = next(self._places) if said.session is None else self.routing.worker_of(said.session)
