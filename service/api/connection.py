@@ -89,9 +89,6 @@ class Connection(HttpToolsProtocol):
     Args:
         connections: all connections of the server.
         config, server_state, app_state, _loop: of uvicorn.
-
-    Attributes:
-        home: which worker it belongs to.
     """
 
     def __init__(
@@ -103,15 +100,14 @@ class Connection(HttpToolsProtocol):
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
-        self._parser = RequestParser(self)
-        self.parser = self._parser  # type: ignore[assignment]  # it has all that uvicorn calls
+        self.parser = RequestParser(self)  # type: ignore[assignment]  # it has all that uvicorn calls
         self.timeout_keep_alive = connections.limits.idle_timeout_s  # type: ignore[assignment]  # a float will do
         self._connections = connections
         self._earlier: list[RequestResponseCycle] = []  # of pipelined requests, all but the last
         self._was_used = False
         self._special: list[tuple[bytes, bytes]] = []  # headers of the request that is parsed
         self._is_refused = False  # what follows is not read
-        self.home = Home(connections.siblings)
+        self.home = Home(connections.siblings)  # which worker has it
         self._is_between = False  # the last request is here as a whole
         self._header_bytes = 0  # since headers were complete or a part of a body arrived
         self._headers_due: asyncio.TimerHandle | None = None
@@ -221,7 +217,9 @@ class Connection(HttpToolsProtocol):
         self._probe_due = self.loop.call_later(pause_s, self._probe, unanswered, min(2 * pause_s, MOST_PROBE_S))
 
     def data_received(self, data: bytes) -> None:
-        if self._is_refused or (self.home.is_open and self._has_left(data)):
+        if self.home.is_open and not (self._is_refused or self._has_begun()) and self.waits():
+            self._is_refused = self.home.moves(data, self.transport)
+        if self._is_refused:
             return
         self._unset_keepalive_if_required()
         self._header_bytes += len(data)
@@ -269,17 +267,13 @@ class Connection(HttpToolsProtocol):
         shake = handshake(self.parser.get_method(), self.parser.get_http_version(), self.url, self.headers)
         if shake is None or rest or not self.waits():
             return False
-        if self.home.moves_stream(shake, self._parser.offer, self.transport):
+        if self.home.moves_stream(shake, self.parser.offer, self.transport):  # type: ignore[attr-defined]
             return True
         self._cancel_headers_due()
         self._connections.shares.leave(self)
         self.connections.discard(self)
         StreamConnection(self._connections, self.server_state, self.transport, shake, client_of(self.client)).begin()
         return True
-
-    def _has_left(self, data: bytes) -> bool:
-        self._is_refused = self.waits() and not self._has_begun() and self.home.moves(data, self.transport)
-        return self._is_refused
 
     def _has_begun(self) -> bool:
         """Whether a part of a request has come, but not all of its headers."""

@@ -54,6 +54,7 @@ def run_process(
     with suppress(OSError):  # standard error is no file
         faulthandler.enable()  # a graph can end the process; this says where
     check_runtime()
+    expected = {} if place is None else place.expected()
     if place is not None:
         settings = share_of(settings, place.index, place.count)
     configured_log = log_config(log_level, "" if place is None else f"worker {place.index}: ")
@@ -74,11 +75,11 @@ def run_process(
     gpu, reason = choose_device(settings.device, open_device(settings.device), engine, empty_catalog, load_timeout_s)
     catalog = empty_catalog(gpu)
     if place is not None:
-        catalog.expect(place.expected)
+        catalog.expect(expected)
     trial_process = TrialProcess(settings.max_model_bytes, load_timeout_s)
     app = create_app(settings, catalog, keys=keys, trial_process=trial_process, place=place)
     server: Server = app.state.server
-    if place is None or not (place.index or place.content):  # the other workers would say the same
+    if place is None or not (place.index or expected):  # the other workers would say the same
         _describe(server, gpu, reason, keys)
     # a line of log costs a tenth of the time of a chunk; /metrics counts the chunks
     access_log = log_level == "debug"

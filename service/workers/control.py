@@ -12,7 +12,7 @@ import socket
 from service.contract.manifest import content_hash
 from service.models.catalog import CatalogSnapshot
 from service.reload.reload import Reloader, ReloadPlan
-from service.workers.place import Place
+from service.workers.place import LINE_BYTES, Place
 
 log = logging.getLogger("hetsyn.workers")
 
@@ -44,7 +44,7 @@ class Control:
 
     async def wait_to_serve(self, snapshot: CatalogSnapshot) -> None:
         """Say that the models are loaded, and wait until the supervisor lets this worker serve."""
-        reader, self._writer = await asyncio.open_connection(sock=self._socket)
+        reader, self._writer = await asyncio.open_connection(sock=self._socket, limit=LINE_BYTES)
         self._task = asyncio.create_task(self._obey(reader))
         self._say("loaded", offer=offer_of(snapshot))
         await self._may_serve.wait()

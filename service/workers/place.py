@@ -10,6 +10,8 @@ from pathlib import Path
 
 from service.workers.routing import Routing
 
+LINE_BYTES = 2**24  # of a report: a hundred bytes a model
+
 VARIABLE = "HETSYN_WORKER"
 """In the environment of a worker: its ``Place`` as JSON."""
 
@@ -25,8 +27,6 @@ class Place:
         folder: of the workers' sockets and files.
         control: file descriptor of the control socket.
         listeners: file descriptors of the sockets that listen on the port.
-        content: hashes of the models that the other workers offer, by ``NAME/VERSION``: this one may offer no other
-            content under these names.
     """
 
     index: int
@@ -35,7 +35,6 @@ class Place:
     folder: str
     control: int
     listeners: tuple[int, ...]
-    content: dict[str, str]
 
     def to_json(self) -> str:
         return json.dumps(asdict(self))
@@ -44,10 +43,12 @@ class Place:
     def routing(self) -> Routing:
         return Routing(self.index, self.count, self.seed)
 
-    @property
     def expected(self) -> dict[tuple[str, str], bytes]:
-        """``content`` by name and version."""
-        pairs = ((key.partition("/"), value) for key, value in self.content.items())
+        """Hashes of the models that the other workers offer, by name and version; empty where none does yet."""
+        if not offer_path(self.folder).exists():
+            return {}
+        offer = json.loads(offer_path(self.folder).read_text())
+        pairs = ((key.partition("/"), value) for key, value in offer.items() if key)
         return {(name, version): bytes.fromhex(value) for (name, _, version), value in pairs}
 
     @property
@@ -58,6 +59,11 @@ class Place:
     def sockets(self) -> list[socket.socket]:
         """The sockets that listen on the port."""
         return [socket.socket(fileno=fd) for fd in self.listeners]
+
+
+def offer_path(folder: str) -> Path:
+    """File with the models that all workers offer: their hashes by ``NAME/VERSION``."""
+    return Path(folder) / "offer.json"
 
 
 def place_of_worker() -> Place | None:

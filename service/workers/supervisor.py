@@ -17,12 +17,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from service.errors import HetsynError
-from service.workers.place import VARIABLE, Place
+from service.workers.place import LINE_BYTES, VARIABLE, Place, offer_path
 
 log = logging.getLogger("hetsyn.workers")
 
 LONGEST_PAUSE_S = 30.0  # before a worker is started that has died before it was loaded
 PLAN_S = 600.0  # for the plans of a reload
+LONGEST_FOLDER_BYTES = 80  # a socket's path has 107 at most
 STILL_S = 10.0  # beyond the time that a worker has for its end
 
 
@@ -77,6 +78,8 @@ class Supervisor:
     def run(self) -> int:
         """Run until the end; the exit status."""
         with tempfile.TemporaryDirectory(prefix="hetsyn-workers-") as folder:
+            if len(os.fsencode(folder)) > LONGEST_FOLDER_BYTES:
+                raise HetsynError(f"the sockets of the workers have no room in {folder}: set TMPDIR to a shorter path")
             self._folder = folder
             self._listeners = listeners(self.host, self.port)
             try:
@@ -140,7 +143,8 @@ class Supervisor:
     async def _run_once(self, worker: _Worker) -> int:
         """Run a worker's process to its end; its status."""
         ours, theirs = socket.socketpair()
-        content = next((one.offer for one in self._workers if one.offer is not None), {})
+        if (offer := next((one.offer for one in self._workers if one.offer is not None), None)) is not None:
+            offer_path(self._folder).write_text(json.dumps(offer))
         place = Place(
             worker.index,
             self.count,
@@ -148,7 +152,6 @@ class Supervisor:
             self._folder,
             theirs.fileno(),
             tuple(listener.fileno() for listener in self._listeners),
-            {key: value for key, value in content.items() if key},
         )
         try:
             worker.process = await asyncio.create_subprocess_exec(
@@ -158,12 +161,13 @@ class Supervisor:
                 pass_fds=(place.control, *place.listeners),
                 start_new_session=True,  # a signal of the terminal reaches the supervisor alone
             )
-        except OSError as error:
+        except OSError as error:  # such as: no memory
             ours.close()
-            raise HetsynError(f"worker {worker.index} cannot be started: {error}") from error
+            log.error("worker %d cannot be started: %s", worker.index, error)
+            return 1
         finally:
             theirs.close()
-        reader, worker.writer = await asyncio.open_connection(sock=ours)
+        reader, worker.writer = await asyncio.open_connection(sock=ours, limit=LINE_BYTES)
         listening = asyncio.create_task(self._listen(worker, reader))
         try:
             return await worker.process.wait()

@@ -14,7 +14,7 @@ from service.commands.serve import serve
 from service.errors import HetsynError
 from service.settings import Limits, Settings
 from service.workers import start, supervisor
-from service.workers.place import VARIABLE, Place, place_of_worker
+from service.workers.place import VARIABLE, Place, offer_path, place_of_worker
 from service.workers.start import check_workers, supervise
 
 
@@ -47,6 +47,15 @@ def test_a_port_in_use_is_one_sentence() -> None:
         supervisor.listeners("no.such.host.invalid", 1)
 
 
+def test_a_long_temporary_folder_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / ("long" * 20)
+    folder.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(folder))
+    with pytest.raises(HetsynError, match="set TMPDIR to a shorter path"):
+        supervisor.Supervisor(2, "127.0.0.1", 0, 1.0).run()
+    assert not list(folder.iterdir())
+
+
 def test_more_workers_than_cores_is_a_warning(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -68,9 +77,11 @@ def test_every_worker_needs_a_share_of_each_limit() -> None:
     assert check_workers(Settings(Path("models"), limits=limits), 2).startswith("--max-uploads 1 is less")
 
 
-def test_a_worker_learns_its_place_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    place = Place(1, 2, 3, "/run", 4, (5, 6), {"a/1": "ff"})
+def test_a_worker_learns_its_place_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    place = Place(1, 2, 3, str(tmp_path), 4, (5, 6))
     monkeypatch.setenv(VARIABLE, place.to_json())
     assert place_of_worker() == place
-    assert place.expected == {("a", "1"): b"\xff"}
+    assert place.expected() == {}  # the first one
+    offer_path(place.folder).write_text('{"a/1": "ff", "": "a"}')
+    assert place.expected() == {("a", "1"): b"\xff"}
     assert place_of_worker() is None  # nor do its children
