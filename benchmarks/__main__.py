@@ -28,6 +28,7 @@ from benchmarks import (
     slow_senders,
     soak,
     training,
+    way_in,
     workers,
 )
 
@@ -51,6 +52,7 @@ BENCHMARKS = {
     "slow_senders": slow_senders,
     "soak": soak,
     "training": training,
+    "way_in": way_in,
     "workers": workers,
 }
 

@@ -16,6 +16,8 @@ from service.admission.permits import Admission
 from service.admission.uploads import Uploads
 from service.api.application import Application, create_application
 from service.api.connection import Connections
+from service.api.many_streams import ManyStreams
+from service.api.plain_rows import PlainRows
 from service.api.streams import Streams
 from service.batching.batcher import Batcher
 from service.batching.policy import BatchPolicy
@@ -30,6 +32,7 @@ from service.observe.counters import Counters
 from service.registry.begun import BegunSessions
 from service.registry.local import LocalSessions
 from service.registry.registry import SessionRegistry
+from service.registry.rows import RowSessions
 from service.registry.shared import SharedSessions
 from service.registry.table import SessionTable
 from service.registry.transfer import SessionTransfer
@@ -183,6 +186,7 @@ def build_server(
     )
     advance = Advance(engine, batcher.run, catalog, counters, settings.forms)
     sessions: SessionTable
+    rows: RowSessions | None = None
     if store is None:
         sessions = LocalSessions(
             limits,
@@ -193,6 +197,7 @@ def build_server(
             wall,
             None if place is None else BegunSessions(place.begun_path, place.seed, limits.max_sessions),
         )
+        rows = RowSessions(sessions, batcher.rows, counters, limits.max_chunk_steps)
     else:
         session_store = SessionStore(store, packing, catalog, lifetimes, counters, settings.store.timeout_s)
         sessions = SharedSessions(limits, lifetimes, retention.sweep_interval_s, session_store, counters, wall)
@@ -217,7 +222,9 @@ def build_server(
         counters=counters,
         admission=admission,
         uploads=uploads,
-        connections=Connections(limits, counters, streams, siblings),
+        connections=Connections(
+            limits, counters, ManyStreams(streams, limits, PlainRows(streams, batcher, rows)), siblings
+        ),
         batcher=batcher,
         registry=registry,
         transfer=SessionTransfer(sessions, catalog, packing, counters),

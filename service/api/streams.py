@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from math import inf
-from typing import Protocol
+from typing import Any, Protocol
 
 from pydantic_core import from_json
 
-from service.admission.permits import Admission
+from service.admission.permits import Admission, Permit
 from service.admission.turns import Turns
 from service.admission.uploads import Uploads
 from service.live.protocol import Applied, Opening, Work
@@ -18,6 +20,7 @@ from service.observe.counters import Counters
 from service.registry.registry import SessionRegistry
 from service.session.session import Session
 from service.settings import Limits
+from service.wire.schema import InferRequest
 from service.workers.siblings import Siblings
 
 # below this, decoding costs less than handing it to a thread
@@ -123,10 +126,36 @@ class Streams:
                 else:
                     async with self._large.turn(client, permit.due_s):
                         request = await asyncio.to_thread(query.request, work.content, work.seq)
-                reply = from_json(await self._registry.infer(request, permit))
-        return Applied(
-            reply["steps"], reply["total_steps"], reply["label"], reply["probabilities"], reply.get("readout")
-        )
+                return _applied(await self._registry.infer(request, permit))
+
+    async def infer(self, request: InferRequest, client: str) -> Applied:
+        """``apply``, of a chunk that is decoded."""
+        async with self.permit(client) as permit:
+            return _applied(await self._registry.infer(request, permit))
+
+    @asynccontextmanager
+    async def permit(self, client: str, turns: Turns | None = None) -> AsyncIterator[Permit]:
+        """A permit for something else, as a context.
+
+        Args:
+            client: whose work it is.
+            turns: at which clients take turns; by default those of all streams.
+
+        Raises:
+            Overloaded, ShuttingDown: as ``Admission.permit``; or the turn did not come in time.
+        """
+        async with (turns or self._turns).turn(client, self._due_s()):
+            with self._admission.permit(client) as permit:
+                yield permit
+
+    async def delete(self, session_id: str, client: str) -> None:
+        """Delete a session, if there is one.
+
+        Raises:
+            HetsynError: it was not deleted.
+        """
+        async with self.permit(client) as permit:
+            await self._registry.delete_if_any(session_id, permit.due_s)
 
     async def reset(self, query: StreamQuery, client: str) -> Opening:
         """Delete a session, and describe the one that the next chunk begins.
@@ -139,6 +168,15 @@ class Streams:
                 await self._registry.delete_if_any(query.session, permit.due_s)
                 session, has_begun = await self._registry.probe(query.probe(), permit.due_s)
         return self._opening(query.session, session, has_begun)
+
+    async def describe(self, session_id: str, client: str) -> dict[str, Any]:
+        """As ``SessionRegistry.describe``."""
+        async with self.permit(client) as permit:
+            return await self._registry.describe(session_id, permit.due_s)
+
+    def offer(self, request: InferRequest) -> Session:
+        """As ``SessionRegistry.offer``."""
+        return self._registry.offer(request)
 
     async def drain(self) -> None:
         """Let all streams finish the chunks that have come, and end them."""
@@ -166,3 +204,8 @@ class Streams:
             has_begun,
             expires_at if expires_at < inf else None,
         )
+
+
+def _applied(content: bytes) -> Applied:
+    reply = from_json(content)
+    return Applied(reply["steps"], reply["total_steps"], reply["label"], reply["probabilities"], reply.get("readout"))

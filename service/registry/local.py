@@ -21,6 +21,7 @@ from service.registry.table import ENTRY_BYTES, RowName, SessionEntry, SessionTa
 from service.session.protocol import NO_EXPIRY, Lifetimes, ended_without_reply, expired, status, unknown
 from service.session.session import Session
 from service.session.snapshot import ABSENT, Snapshot
+from service.session.unwritten import UnwrittenReply, reply_bytes, written
 from service.settings import Limits
 
 # shares of the bytes that ids may take: 18 million expired ones and 6 million ended ones, by default
@@ -120,10 +121,10 @@ class LocalSessions(SessionTable):
                     pass
 
     async def current(self, entry: SessionEntry, *, may_be_first: bool) -> tuple[Snapshot, bool]:  # noqa: ARG002
-        return entry.snapshot or ABSENT, True
+        return self._written(entry), True
 
     async def latest(self, entry: SessionEntry) -> Snapshot:
-        return entry.snapshot or ABSENT
+        return self._written(entry)
 
     async def commit(self, entry: SessionEntry, snapshot: Snapshot, session: Session) -> bool:  # noqa: ARG002
         self.put(entry, session)
@@ -155,7 +156,36 @@ class LocalSessions(SessionTable):
                 self._begun.release(entry.id)
             else:
                 self._begun.begin(entry.id)
-        entry.snapshot = Snapshot(session=session)
+        entry.snapshot, entry.unwritten = Snapshot(session=session), None
+
+    def unused(self, session_id: str) -> SessionEntry | None:
+        """The entry of a session that no request uses; None if there is none. It may have expired."""
+        entry = self._entries.get(session_id)
+        return None if entry is None or entry.users else entry
+
+    def put_row(self, entry: SessionEntry, session: Session, reply: UnwrittenReply) -> None:
+        """``put``, of an open session after a further chunk, whose reply is not written yet.
+
+        Raises:
+            Overloaded: as ``put``.
+        """
+        stream = session.stream
+        if entry.unwritten is not None and entry.row == "later" and stream is not None and stream.kind == "spikes":
+            for group in entry.groups:  # nothing of it has another length
+                group.rows["later"].move_to_end(entry.id)
+        else:
+            count = ENTRY_BYTES + session.bytes + reply_bytes(session.model)
+            if count > entry.bytes:
+                self._make_room(entry.groups, 0, count - entry.bytes)
+            self._room.count(entry, count, "later")
+        entry.snapshot, entry.unwritten = tuple.__new__(Snapshot, (None, session, None)), reply
+
+    def _written(self, entry: SessionEntry) -> Snapshot:
+        """The entry's snapshot, with the last reply as JSON."""
+        reply, session = entry.unwritten, entry.session
+        if reply is not None and session is not None:  # its bytes are counted already
+            entry.snapshot, entry.unwritten = Snapshot(session=written(entry.id, session, reply)), None
+        return entry.snapshot or ABSENT
 
     def release_id(self, session_id: str) -> None:
         self._expire(session_id, self.clock())
