@@ -16,6 +16,7 @@ from service.api import asyncapi, docs, health, infer_openapi, metrics, models, 
 from service.api.connection import Connections
 from service.api.infer import PATH as INFER_PATH
 from service.api.infer import InferEndpoint
+from service.api.parts import Parts
 from service.api.passed_on import PassedOn
 from service.api.request_id import RequestIdEcho
 from service.batching.batcher import Batcher
@@ -136,7 +137,8 @@ def create_application(
     rest.openapi = lambda: _document(rest)  # type: ignore[method-assign]  # as FastAPI documents it
     app = Application(infer, rest)
     if siblings is not None:
-        app.add_middleware(PassedOn, siblings=siblings, uploads=uploads, max_body_bytes=limits.max_body_bytes)
+        parts, max_bytes = Parts(connections.many), limits.max_body_bytes
+        app.add_middleware(PassedOn, siblings=siblings, parts=parts, uploads=uploads, max_body_bytes=max_bytes)
     app.add_middleware(RequestIdEcho)
     return app
 

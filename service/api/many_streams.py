@@ -167,6 +167,11 @@ class ConnectionSessions:
     def item_bytes(self) -> int:
         return self._decoder.item_bytes
 
+    @property
+    def outputs(self) -> int:
+        """Probabilities of a result."""
+        return self._outputs
+
     def release(self) -> None:
         """Stream nothing more."""
         for held in self._held.values():

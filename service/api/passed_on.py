@@ -9,6 +9,7 @@ from service.admission.fair_share import client_of
 from service.admission.presence import presence_of
 from service.admission.uploads import Upload, Uploads
 from service.api import problems
+from service.api.parts import Parts
 from service.errors import HetsynError
 from service.workers.messages import Call
 from service.workers.siblings import Siblings
@@ -22,12 +23,14 @@ class PassedOn:
     Args:
         app: that it wraps.
         siblings: workers of the same server.
+        parts: of other workers' connections of ``/streams``.
         uploads: bodies under way.
         max_body_bytes: longest body.
     """
 
-    def __init__(self, app: ASGIApp, siblings: Siblings, uploads: Uploads, max_body_bytes: int) -> None:
+    def __init__(self, app: ASGIApp, siblings: Siblings, parts: Parts, uploads: Uploads, max_body_bytes: int) -> None:
         self._app = app
+        self._parts = parts
         self._siblings = siblings
         self._uploads = uploads
         self._max_body_bytes = max_body_bytes
@@ -37,6 +40,9 @@ class PassedOn:
         if scope["type"] == "http" and scope["path"].startswith(PREFIX):
             session = scope["path"].removeprefix(PREFIX).partition("/")[0]
             index = self._siblings.other(session, scope)
+        if Parts.takes(scope):
+            await self._parts(scope, receive, send)
+            return
         if index is None:
             await self._app(scope, receive, send)
             return

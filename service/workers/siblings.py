@@ -23,6 +23,9 @@ log = logging.getLogger("hetsyn.workers")
 PASSED_ON = "hetsyn.passed-on"
 """Key of a scope that another worker has sent."""
 
+CALLER = "hetsyn.caller"
+"""Key of such a scope: that worker, as something with ``when_gone``."""
+
 ASK_S = 2.0  # for a question to all workers
 CLOSING_S = 2.0  # for replies to other workers
 
@@ -58,6 +61,7 @@ class Siblings:
         self._server: asyncio.Server | None = None
         self._receiver: Receiver | None = None
         self._served: set[_Served] = set()
+        self._telling: set[asyncio.Task[None]] = set()
 
     async def listen(self, application: Application) -> None:
         """Take calls from the other workers.
@@ -164,6 +168,16 @@ class Siblings:
             return False
         self._counters.connections_moved += 1
         return True
+
+    def tell(self, index: int, call: Call) -> None:
+        """Call another worker without waiting for its reply, if it is there."""
+        task = asyncio.get_running_loop().create_task(self._told(index, call))
+        self._telling.add(task)
+        task.add_done_callback(self._telling.discard)
+
+    async def _told(self, index: int, call: Call) -> None:
+        with suppress(Away, Overloaded):
+            await self._callers[index].call(call, b"")
 
     async def ask_all(self, path: str) -> list[Reply | None]:
         """The answers of all other workers to GET; None of one that does not answer in time."""
@@ -272,6 +286,7 @@ class _Served(asyncio.Protocol):
         self._all = all_served
         self._unpacker = Unpacker()
         self._calls: dict[int, tuple[Presence, asyncio.Task[None]]] = {}
+        self._when_gone: list[Callable[[], None]] = []
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's are no subclass
@@ -281,6 +296,12 @@ class _Served(asyncio.Protocol):
         self._all.discard(self)
         for presence, _ in list(self._calls.values()):
             presence.leave()
+        for act in self._when_gone:
+            act()
+
+    def when_gone(self, act: Callable[[], None]) -> None:
+        """Call something when the other worker has gone."""
+        self._when_gone.append(act)
 
     async def finish(self) -> None:
         """Answer what has come, and close the connection."""
@@ -312,7 +333,8 @@ class _Served(asyncio.Protocol):
                 parts.append(sent.get("body", b""))
 
         try:
-            await self._application(_scope(Call(*message.head), len(message.body), presence), receive, send)
+            scope = _scope(Call(*message.head), len(message.body), presence) | {CALLER: self}
+            await self._application(scope, receive, send)
         except asyncio.CancelledError:
             if not presence.is_gone:
                 raise

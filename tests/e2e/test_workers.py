@@ -14,7 +14,8 @@ import httpx
 import numpy as np
 import pytest
 
-from hetsyn_client import LiveStream
+from hetsyn_client import LiveStream, LiveStreams
+from hetsyn_client.columns import APPLIED, Results
 from hetsyn_client.errors import HetsynError
 from tests.support.json_input import Json
 from tests.support.recording_stream import pieces, send, stream
@@ -121,6 +122,49 @@ def test_a_stream_takes_its_session_over_whichever_worker_its_connection_reaches
                 assert result["probabilities"] == expected[1]["probabilities"]
                 with pytest.raises(HetsynError, match="another connection streams this session"):
                     _ = first.send(PCM[1000:1500]), first.wait()
+
+
+def test_a_connection_carries_the_sessions_of_all_workers(server: WorkersServer, expected: list[Json]) -> None:
+    chunks = [np.frombuffer(chunk, "<i2") for chunk in pieces()]
+    ids = [f"many-{n}" for n in range(16)]
+    with LiveStreams(server.url, sample_rate_hz=8000) as streams:
+        handles = streams.open(ids)
+        results: list[Results] = []
+        for seq, chunk in enumerate(chunks[:-1]):
+            # sessions that are not among the workers' own in the same number, and lengths that differ
+            for part in (handles[seq % 5 :], handles[: seq % 5]):
+                if part:
+                    results += streams.send(part, [chunk] * len(part))
+        results += streams.wait()
+    replies = {
+        (int(result.handle[row]), int(result.seq[row])): result.probabilities[row]
+        for result in results
+        for row in range(len(result.seq))
+        if result.status[row] == APPLIED
+    }
+    assert len(replies) == len(ids) * (len(chunks) - 1)
+    for (_, seq), probabilities in replies.items():
+        assert probabilities.tolist() == expected[seq]["probabilities"]
+    with httpx.Client(base_url=server.url) as shared:  # each is where every other request finds it
+        for session in ids:
+            assert shared.get(f"/sessions/{session}").json()["expected_seq"] == len(chunks) - 1
+
+
+def test_a_session_is_taken_over_from_a_connection_of_many(server: WorkersServer) -> None:
+    ids = [f"moved-{n}" for n in range(8)]
+    with LiveStreams(server.url, sample_rate_hz=8000) as first, LiveStreams(server.url, sample_rate_hz=8000) as second:
+        begun = first.open(ids)
+        first.send(begun, [PCM[:500]] * len(ids))
+        first.wait()
+        taken = second.open(ids[:4])
+        with LiveStream(server.url, session=ids[5], sample_rate_hz=8000) as one:
+            one.send(PCM[500:1000])
+            assert one.wait()[0]["seq"] == 1
+            second.send(taken, [PCM[500:1000]] * 4)
+            assert [result.seq.tolist() for result in second.wait()] == [[1] * 4]
+            refused = [*first.send([begun[n] for n in (0, 5, 6)], [PCM[500:1000]] * 3), *first.wait()]
+    outcomes = {int(r.handle[row]): int(r.status[row]) for r in refused for row in range(len(r.seq))}
+    assert outcomes == {begun[0]: 409, begun[5]: 409, begun[6]: APPLIED}
 
 
 def test_a_killed_worker_loses_its_own_sessions_and_says_so(server: WorkersServer) -> None:
