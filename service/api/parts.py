@@ -19,7 +19,7 @@ from service.admission.presence import presence_of
 from service.api import problems
 from service.api.many_streams import ConnectionSessions, ManyStreams
 from service.api.split_sessions import PATH
-from service.errors import HetsynError
+from service.errors import HetsynError, NotFound
 from service.live.many_query import parse_many_query
 from service.workers.siblings import CALLER, PASSED_ON
 
@@ -60,6 +60,8 @@ class Parts:
         frame = (await receive())["body"]
         try:
             part = self._parts.get(key)
+            if part is None and not frame.startswith(SESSIONS):
+                raise NotFound("this worker has nothing of the connection: open its sessions first")
             if part is None:
                 asked = parse_many_query([pair for pair in query if pair[0] != CONNECTION])
                 client = client_of(scope["client"])

@@ -2,6 +2,9 @@
 
 A frame is split by columns: the rows of this worker's sessions are applied here, those of each other worker go there as
 a frame of their own (``api.parts``), all at the same time. The results are put together in the order of the rows.
+
+If another worker is away, its rows are refused, and the client sends them again. When it is there again, its sessions
+are opened there once more: with a store they go on, without one they are lost, and their rows say so.
 """
 
 from __future__ import annotations
@@ -35,10 +38,10 @@ from hetsyn_client.columns import (
 )
 from service.api import problems
 from service.api.many_streams import TAKEN, ConnectionSessions
-from service.errors import HetsynError, Overloaded
+from service.errors import RETRY_S, HetsynError, NotFound, Overloaded
 from service.live.many import Offer
 from service.workers.messages import Call
-from service.workers.siblings import Siblings
+from service.workers.siblings import Siblings, away
 
 PATH = "/streams"
 _NUMBERS = itertools.count()  # of the connections of this process
@@ -69,7 +72,8 @@ class SplitSessions:
         key = f"{siblings.routing.index}-{os.getpid()}-{next(_NUMBERS)}"
         self._query = urlencode([*query, ("connection", key)]).encode()
         self._client = client
-        self._worker_of: dict[int, int] = {}  # by handle
+        self._worker_of: dict[int, int] = {}  # by handle, as the ids
+        self._ids: dict[int, str] = {}
         self._called: set[int] = set()
 
     @property
@@ -110,6 +114,7 @@ class SplitSessions:
         for row, status in enumerate(all_opened.status.tolist()):
             if status == APPLIED:
                 self._worker_of[sessions.handles[row]] = workers[row]
+                self._ids[sessions.handles[row]] = sessions.ids[row]
         return pack_opened(all_opened)
 
     async def apply(self, chunks: Chunks) -> tuple[bytes, int]:
@@ -123,7 +128,7 @@ class SplitSessions:
             if index == own:
                 return unpack_results((await self._local.apply(part))[0])
             try:
-                return unpack_results(await self._elsewhere(index, _packed(part)))
+                return await self._applied_elsewhere(index, _packed(part))
             except HetsynError as error:
                 status, more = _refused(error, len(rows))
                 none = np.zeros(len(rows), np.uint32)
@@ -139,23 +144,52 @@ class SplitSessions:
         """Forget the workers of handles that are free now."""
         free = (results.action == LEAVE) | ((results.action == END) & (results.status == APPLIED))
         for handle in results.handle[free].tolist():
-            self._worker_of.pop(handle, None)
+            self._drop(handle)
         for row, members in results.more.items():
             if members.get("detail") == TAKEN:
-                self._worker_of.pop(int(results.handle[row]), None)
+                self._drop(int(results.handle[row]))
+
+    def _drop(self, handle: int) -> None:
+        self._worker_of.pop(handle, None)
+        self._ids.pop(handle, None)
+
+    async def _applied_elsewhere(self, index: int, frame: bytes) -> Results:
+        """The results of a frame of chunks from another worker.
+
+        Raises:
+            HetsynError: it has none.
+        """
+        try:
+            return unpack_results(await self._elsewhere(index, frame))
+        except NotFound:  # the worker was started again
+            handles = [handle for handle, worker in self._worker_of.items() if worker == index]
+            again = pack_sessions(handles, [self._ids[handle] for handle in handles])
+            opened = unpack_opened(await self._elsewhere(index, again))
+        results = unpack_results(await self._elsewhere(index, frame))
+        refused = {int(opened.handle[row]): (opened.status[row], more) for row, more in opened.more.items()}
+        status = results.status.copy()
+        for row, handle in enumerate(results.handle.tolist()):
+            if handle in refused:
+                status[row], results.more[row] = refused[handle]
+        for handle in refused:
+            self._drop(handle)
+        return results._replace(status=status)
 
     async def _elsewhere(self, index: int, frame: bytes) -> bytes:
         """The answer of another worker to a frame.
 
         Raises:
+            NotFound: the worker does not know the connection, whose sessions are to be opened first.
             HetsynError: it has none.
         """
         self._called.add(index)
         reply = await self._siblings.call(index, self._call("POST"), frame)
         if reply is None:
-            raise Overloaded(f"worker {index}, which has this session, is being started: send the chunk again")
+            raise away(index)
+        if reply.status == 404:
+            raise NotFound("the connection has no session there")
         if reply.status != 200:
-            raise Overloaded(str(json.loads(reply.body)["detail"]))
+            raise Overloaded(str(json.loads(reply.body)["detail"]), RETRY_S)
         return reply.body
 
     def _call(self, method: str) -> Call:

@@ -128,7 +128,7 @@ class Siblings:
         except Away:
             if self._has_store:
                 return None
-            raise _away(index) from None
+            raise away(index) from None
 
     def check_stream(self, session_id: str) -> None:
         """Check that a stream may be served here.
@@ -137,7 +137,7 @@ class Siblings:
             Overloaded: its session's worker is away.
         """
         if not self._has_store and (index := self.routing.worker_of(session_id)) != self.routing.index:
-            raise _away(index)
+            raise away(index)
 
     def moves(self, fd: int, data: bytes) -> bool | None:
         """Move a connection to the worker of the session that its first request names.
@@ -192,7 +192,8 @@ class Siblings:
         return await asyncio.gather(*map(ask, self._callers))
 
 
-def _away(index: int) -> Overloaded:
+def away(index: int) -> Overloaded:
+    """The error for a request whose worker is being started."""
     return Overloaded(
         f"worker {index}, which has this session, is being started: send the chunk again in {RETRY_S:g} s", RETRY_S
     )

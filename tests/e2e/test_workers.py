@@ -220,6 +220,61 @@ def test_killed_workers_lose_nothing_of_a_store(tmp_path: Path, expected: list[J
         assert [reply | {"session": ""} for reply in replies[session]] == expected
 
 
+def test_killed_workers_lose_nothing_of_a_connection_with_many_sessions(tmp_path: Path, expected: list[Json]) -> None:
+    chunks = [np.frombuffer(chunk, "<i2") for chunk in pieces()]
+    server = WorkersServer("--store", f"file://{tmp_path}/sessions.db", "--log-level", "warning")
+    results: list[Results] = []
+    try:
+        server.ready()
+        with LiveStreams(server.url, sample_rate_hz=8000, repeats=20) as streams:
+            handles = streams.open(SESSIONS)
+            for seq, chunk in enumerate(chunks[:-1]):
+                results += streams.send(handles, [chunk] * len(handles))
+                if seq in (2, 5):  # the connection is one worker's: both kinds of break occur
+                    server.wait_until_whole(without=server.kill_worker(0))
+            results += streams.wait()
+    finally:
+        server.stop()
+    applied: dict[int, dict[int, list[float]]] = {handle: {} for handle in handles}
+    for result in results:
+        for row in np.flatnonzero(result.status == APPLIED).tolist():
+            handle, seq = int(result.handle[row]), int(result.seq[row])
+            assert seq not in applied[handle]
+            applied[handle][seq] = result.probabilities[row].tolist()
+    for of_session in applied.values():
+        assert max(of_session) == len(chunks) - 2  # those whose result was lost with a connection do not come again
+        for seq, probabilities in of_session.items():
+            assert probabilities == expected[seq]["probabilities"]
+
+
+def test_a_connection_with_many_sessions_goes_on_without_those_of_a_killed_worker(server: WorkersServer) -> None:
+    server.wait_until_whole()
+    ids = [f"alive-{n}" for n in range(16)]
+    with LiveStreams(server.url, sample_rate_hz=8000, repeats=20) as streams:
+        handles = streams.open(ids)
+        streams.send(handles, [PCM[:500]] * len(ids))
+        streams.wait()
+        home = sorted({httpx.get(f"{server.url}/sessions/{name}").status_code for name in ids})
+        assert home == [200]
+        # the worker that has no connection of this client: the other one has an open socket of it
+        killed = next(pid for pid in server.pids() if not has_connection(pid, server.port))
+        os.kill(killed, signal.SIGKILL)
+        server.wait_until_whole(without=killed)
+        results = [*streams.send(handles, [PCM[500:1000]] * len(ids)), *streams.wait()]
+        outcomes = [int(status) for result in results for status in result.status]
+        assert set(outcomes) == {APPLIED, 410}
+        there = [name for name in ids if httpx.get(f"{server.url}/sessions/{name}").status_code == 200]
+        assert len(there) == outcomes.count(APPLIED)
+
+
+def has_connection(pid: int, port: int) -> bool:
+    """Whether a process has a socket that a client has connected to a port."""
+    rows = [line.split() for line in Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]]
+    established = {row[9] for row in rows if row[1].endswith(f":{port:04X}") and row[3] == "01"}
+    links = [str(path.readlink()) for path in Path(f"/proc/{pid}/fd").iterdir() if path.is_symlink()]
+    return bool(established & {link[8:-1] for link in links if link.startswith("socket:[")})
+
+
 def test_sigterm_ends_all_and_answers_what_is_under_way() -> None:
     server, chunks = WorkersServer("--drain-s", "0.5"), pieces()
     outcomes: list[int] = []
