@@ -8,8 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from service.errors import SessionGone
 from service.registry import begun as module
 from service.registry.begun import BegunSessions
+from service.workers.place import Place
+from tests.support.server import ServeDirect
 
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 9))))
@@ -61,3 +64,38 @@ def test_a_full_file_keeps_the_sessions_that_are_there(tmp_path: Path, monkeypat
 def test_another_server_has_other_hashes(tmp_path: Path) -> None:
     BegunSessions(tmp_path / "0.begun", 5, 10).begin("a")
     assert not BegunSessions(tmp_path / "0.begun", 6, 10).has_lost("a")
+
+
+async def test_sessions_of_a_killed_process_are_lost_and_no_others(tmp_path: Path, serve: ServeDirect) -> None:
+    place = Place(0, 1, 5, str(tmp_path), 0, ())
+    killed = serve(place=place, ended_keep_s=10)
+    for session in ("open", "deleted", "replaced", "ended", "forgotten"):
+        await killed.send(session, 0, end=session in ("ended", "forgotten"))
+    exported = await killed.transfer.export_state("open")
+    await killed.registry.delete("deleted")
+    await killed.transfer.import_state("replaced", exported, replace_it=True)
+    after = serve(place=place, clock=killed.clock)
+    for session in ("open", "replaced", "ended"):
+        for seq in (None, 0, 1):
+            await after.refused(SessionGone, "is lost: the process that had it has ended", session, seq)
+        with pytest.raises(SessionGone):
+            await after.registry.describe(session)
+    assert (await after.send("deleted", 0)).seq == 0
+    assert (await after.send("new", 0)).seq == 0
+    await after.transfer.import_state("open", exported, replace_it=True)  # from a copy, it may go on
+    assert (await after.send("open", 1, seed=1)).seq == 1
+
+
+async def test_an_id_is_free_when_its_ended_session_is_forgotten(tmp_path: Path, serve: ServeDirect) -> None:
+    place = Place(0, 1, 5, str(tmp_path), 0, ())
+    killed = serve(place=place, ended_keep_s=10)
+    await killed.send("a", 0, end=True)
+    killed.clock.now_s += 11
+    killed.registry.sessions.sweep(killed.clock())
+    after = serve(place=place, clock=killed.clock, expired_keep_s=100)
+    assert (await after.send("a", 0)).seq == 0
+    again = serve(place=place, clock=killed.clock, expired_keep_s=100)
+    await again.refused(SessionGone, "is lost", "a", 1)
+    again.clock.now_s += 101
+    again.registry.sessions.sweep(again.clock())
+    assert (await again.send("a", 0)).seq == 0
