@@ -1,14 +1,10 @@
-"""``hetsyn serve --workers``: several processes that act as one server."""
+"""``hetsyn serve --workers``: several processes that act as one server, whatever connection a chunk comes on."""
 
 from __future__ import annotations
 
-import os
-import signal
-import threading
+import json
+import socket
 import time
-from collections.abc import Iterator
-from contextlib import suppress
-from pathlib import Path
 
 import httpx
 import numpy as np
@@ -18,51 +14,18 @@ from hetsyn_client import LiveStream, LiveStreams
 from hetsyn_client.columns import APPLIED, Results
 from hetsyn_client.errors import HetsynError
 from tests.support.json_input import Json
-from tests.support.recording_stream import pieces, send, stream
-from tests.support.server_process import STOP_TIMEOUT_S, RestartableServer
-from tests.support.versions import describe, put
-from tests.support.workers import WorkersServer, metrics
-
-SESSIONS = [f"session-{n}" for n in range(12)]  # all of one worker: once in 2,000 times
-SPIKES = {"kind": "events", "steps": 5, "times": [1], "units": [3]}
-PCM = np.frombuffer(b"".join(pieces()), "<i2")
+from tests.support.live import EVENTS, handshake
+from tests.support.recording_stream import pieces, send
+from tests.support.workers import PCM, SESSIONS, SPIKES, WorkersServer, metrics, spikes
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[WorkersServer]:
-    server = WorkersServer()
-    try:
-        server.ready()
-        yield server
-    finally:
-        server.stop()
-
-
-@pytest.fixture(scope="module")
-def expected() -> list[Json]:
-    """The replies of one process."""
-    alone = RestartableServer()
-    try:
-        alone.ready()
-        return [reply | {"session": ""} for reply in stream(alone.url, "alone", pieces())]
-    finally:
-        alone.stop()
-
-
-def spikes(url: str, session: str | None, seq: int | None, **more: object) -> httpx.Response:
-    body: Json = {"model": "shd-words", "input": SPIKES, **more}
-    return httpx.post(
-        f"{url}/infer", json=body | {k: v for k, v in (("session", session), ("seq", seq)) if v is not None}
-    )
-
-
-def test_a_session_is_found_on_every_connection(server: WorkersServer, expected: list[Json]) -> None:
+def test_a_session_is_found_on_every_connection(workers_server: WorkersServer, expected: list[Json]) -> None:
     chunks = pieces()
-    with httpx.Client(base_url=server.url) as shared:
+    with httpx.Client(base_url=workers_server.url) as shared:
         for seq in range(len(chunks)):
             for number, session in enumerate(SESSIONS):
                 if number % 2:  # a connection of its own for each chunk
-                    reply = send(server.url, session, seq, chunks)
+                    reply = send(workers_server.url, session, seq, chunks)
                 else:
                     reply = shared.post(
                         "/infer",
@@ -71,16 +34,16 @@ def test_a_session_is_found_on_every_connection(server: WorkersServer, expected:
                         headers={"Content-Type": "audio/L16;rate=8000;endianness=little-endian"},
                     )
                 assert reply.json() | {"session": ""} == expected[seq]
-    counted = metrics(server.url)
+    counted = metrics(workers_server.url)
     assert counted["hetsyn_workers"] == 2
     assert counted["hetsyn_connections_moved_total"] > 0
     assert counted["hetsyn_requests_passed_on_total"] > 0
     assert counted['hetsyn_chunks_total{outcome="applied"}'] == len(SESSIONS) * len(chunks)
 
 
-def test_json_names_its_session_in_the_body(server: WorkersServer) -> None:
-    with httpx.Client(base_url=server.url) as shared:
-        begun = [spikes(server.url, None, None).json()["session"] for _ in SESSIONS]
+def test_json_names_its_session_in_the_body(workers_server: WorkersServer) -> None:
+    with httpx.Client(base_url=workers_server.url) as shared:
+        begun = [spikes(workers_server.url, None, None).json()["session"] for _ in SESSIONS]
         for seq in (1, 2):
             for session in begun:
                 body = {"session": session, "seq": seq, "input": SPIKES}
@@ -90,32 +53,32 @@ def test_json_names_its_session_in_the_body(server: WorkersServer) -> None:
         assert (wrong.status_code, wrong.json()["expected_seq"]) == (409, 3)
 
 
-def test_sessions_are_described_moved_and_deleted_wherever_they_are(server: WorkersServer) -> None:
-    with httpx.Client(base_url=server.url) as shared:
+def test_sessions_are_described_moved_and_deleted_wherever_they_are(workers_server: WorkersServer) -> None:
+    with httpx.Client(base_url=workers_server.url) as shared:
         for n in range(6):
-            assert spikes(server.url, f"old-{n}", 0).status_code == 200
+            assert spikes(workers_server.url, f"old-{n}", 0).status_code == 200
             state = shared.get(f"/sessions/old-{n}/state").content
             kind = {"Content-Type": "application/octet-stream"}
             assert shared.put(f"/sessions/new-{n}/state", content=state, headers=kind).status_code == 201
             assert shared.put(f"/sessions/new-{n}/state", content=b"?", headers=kind).status_code == 422
             assert shared.get(f"/sessions/new-{n}").json()["expected_seq"] == 1
-            assert spikes(server.url, f"new-{n}", 1).status_code == 200
+            assert spikes(workers_server.url, f"new-{n}", 1).status_code == 200
             for session in (f"old-{n}", f"new-{n}"):
                 assert shared.delete(f"/sessions/{session}").status_code == 204
                 assert shared.get(f"/sessions/{session}").status_code == 404
-                assert spikes(server.url, session, 1).status_code == 404
+                assert spikes(workers_server.url, session, 1).status_code == 404
 
 
 def test_a_stream_takes_its_session_over_whichever_worker_its_connection_reaches(
-    server: WorkersServer, expected: list[Json]
+    workers_server: WorkersServer, expected: list[Json]
 ) -> None:
     for n in range(6):
-        first = LiveStream(server.url, session=f"taken-{n}", sample_rate_hz=8000)
+        first = LiveStream(workers_server.url, session=f"taken-{n}", sample_rate_hz=8000)
         with first:
             first.send(PCM[:500])
             (result,) = first.wait()
             assert result["label"] == expected[0]["label"]
-            with LiveStream(server.url, session=f"taken-{n}", sample_rate_hz=8000) as second:
+            with LiveStream(workers_server.url, session=f"taken-{n}", sample_rate_hz=8000) as second:
                 second.send(PCM[500:1000])
                 (result,) = second.wait()
                 assert result["seq"] == 1
@@ -124,10 +87,71 @@ def test_a_stream_takes_its_session_over_whichever_worker_its_connection_reaches
                     _ = first.send(PCM[1000:1500]), first.wait()
 
 
-def test_a_connection_carries_the_sessions_of_all_workers(server: WorkersServer, expected: list[Json]) -> None:
+def test_a_connection_moves_however_its_first_request_is_cut(workers_server: WorkersServer) -> None:
+    for n in range(6):
+        head = handshake(f"session=cut-{n}&{EVENTS}")
+        for at in (4, 20, len(head) - 2):
+            with socket.create_connection(("127.0.0.1", workers_server.port), timeout=20) as client:
+                client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                client.sendall(head[:at])
+                time.sleep(0.02)  # so that the server reads it alone
+                client.sendall(head[at:])
+                assert b'"type":"Begin"' in read_until(client, b'"type":"Begin"')
+    body = json.dumps({"session": "whole", "model": "shd-words", "input": SPIKES, "end": True}).encode()
+    request = b"POST /infer HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(
+        body
+    )
+    for at in (3, 30, len(request), len(request) + 9):
+        content = (request + body).replace(b"whole", b"%05d" % at)
+        with socket.create_connection(("127.0.0.1", workers_server.port), timeout=20) as client:
+            client.sendall(content[:at])
+            time.sleep(0.02)
+            client.sendall(content[at:])
+            assert b'"end":true' in read_until(client, b'"end":true')
+
+
+def read_until(client: socket.socket, text: bytes) -> bytes:
+    received = b""
+    while text not in received and (data := client.recv(65_536)):
+        received += data
+    return received
+
+
+def test_a_connection_moves_after_requests_without_a_session(workers_server: WorkersServer) -> None:
+    before = metrics(workers_server.url)["hetsyn_connections_moved_total"]
+    for n in range(8):
+        with httpx.Client(base_url=workers_server.url) as own:
+            assert own.get("/models").status_code == 200
+            assert own.get("/health/ready").json() == {"status": "ready"}
+            for seq, chunk in enumerate(pieces()[:3]):
+                assert own.post(
+                    f"/infer?session=later-{n}&seq={seq}",
+                    content=chunk,
+                    headers={"Content-Type": "audio/L16;rate=8000;endianness=little-endian"},
+                ).is_success
+    assert metrics(workers_server.url)["hetsyn_connections_moved_total"] > before
+
+
+def test_large_bodies_are_passed_on_and_refused_as_by_one_process(workers_server: WorkersServer) -> None:
+    times = list(range(9_000)) * 3
+    spikes_of = {"kind": "events", "steps": 9_000, "times": times, "units": [n % 700 for n in range(len(times))]}
+    with httpx.Client(base_url=workers_server.url, timeout=60) as shared:
+        for n in range(4):
+            body = {"session": f"large-{n}", "model": "shd-words", "seq": 0, "input": spikes_of}
+            assert len(json.dumps(body)) > 200_000
+            assert shared.post("/infer", json=body).json()["total_steps"] == 9_000
+        long = {"session": "long", "input": {"kind": "audio", "rate": 8000, "samples": "A" * 5_000_000}}
+        assert shared.post("/infer", json=long).status_code == 413
+        for n in range(4):
+            assert shared.post(f"/infer?session=l-{n}", content=b"", headers={"Content-Type": "x/y"}).status_code == 415
+            assert shared.post(f"/infer?session=l-{n}&session=l", content=b"").status_code in (415, 422)
+            assert shared.get(f"/sessions/{n}!").status_code == 404
+
+
+def test_a_connection_carries_the_sessions_of_all_workers(workers_server: WorkersServer, expected: list[Json]) -> None:
     chunks = [np.frombuffer(chunk, "<i2") for chunk in pieces()]
     ids = [f"many-{n}" for n in range(16)]
-    with LiveStreams(server.url, sample_rate_hz=8000) as streams:
+    with LiveStreams(workers_server.url, sample_rate_hz=8000) as streams:
         handles = streams.open(ids)
         results: list[Results] = []
         for seq, chunk in enumerate(chunks[:-1]):
@@ -145,19 +169,22 @@ def test_a_connection_carries_the_sessions_of_all_workers(server: WorkersServer,
     assert len(replies) == len(ids) * (len(chunks) - 1)
     for (_, seq), probabilities in replies.items():
         assert probabilities.tolist() == expected[seq]["probabilities"]
-    with httpx.Client(base_url=server.url) as shared:  # each is where every other request finds it
+    with httpx.Client(base_url=workers_server.url) as shared:  # each is where every other request finds it
         for session in ids:
             assert shared.get(f"/sessions/{session}").json()["expected_seq"] == len(chunks) - 1
 
 
-def test_a_session_is_taken_over_from_a_connection_of_many(server: WorkersServer) -> None:
+def test_a_session_is_taken_over_from_a_connection_of_many(workers_server: WorkersServer) -> None:
     ids = [f"moved-{n}" for n in range(8)]
-    with LiveStreams(server.url, sample_rate_hz=8000) as first, LiveStreams(server.url, sample_rate_hz=8000) as second:
+    with (
+        LiveStreams(workers_server.url, sample_rate_hz=8000) as first,
+        LiveStreams(workers_server.url, sample_rate_hz=8000) as second,
+    ):
         begun = first.open(ids)
         first.send(begun, [PCM[:500]] * len(ids))
         first.wait()
         taken = second.open(ids[:4])
-        with LiveStream(server.url, session=ids[5], sample_rate_hz=8000) as one:
+        with LiveStream(workers_server.url, session=ids[5], sample_rate_hz=8000) as one:
             one.send(PCM[500:1000])
             assert one.wait()[0]["seq"] == 1
             second.send(taken, [PCM[500:1000]] * 4)
@@ -165,203 +192,6 @@ def test_a_session_is_taken_over_from_a_connection_of_many(server: WorkersServer
             refused = [*first.send([begun[n] for n in (0, 5, 6)], [PCM[500:1000]] * 3), *first.wait()]
     outcomes = {int(r.handle[row]): int(r.status[row]) for r in refused for row in range(len(r.seq))}
     assert outcomes == {begun[0]: 409, begun[5]: 409, begun[6]: APPLIED}
-
-
-def test_a_killed_worker_loses_its_own_sessions_and_says_so(server: WorkersServer) -> None:
-    server.wait_until_whole()
-    for session in SESSIONS:
-        assert spikes(server.url, f"{session}-k", 0).status_code == 200
-    killed = server.kill_worker(0)
-    seen = {httpx.get(f"{server.url}/health/ready").json().get("workers") for _ in range(20)}
-    server.wait_until_whole(without=killed)
-    assert seen <= {None, 1}
-    numbered = {session: spikes(server.url, f"{session}-k", 1) for session in SESSIONS}
-    lost = [session for session, reply in numbered.items() if reply.status_code == 410]
-    kept = [session for session, reply in numbered.items() if reply.status_code == 200]
-    assert lost
-    assert kept
-    assert len(lost) + len(kept) == len(SESSIONS)
-    for session in lost:
-        assert "the process that had it has ended" in numbered[session].json()["detail"]
-        assert spikes(server.url, f"{session}-k", None).status_code == 410  # nothing begins anew silently
-        assert spikes(server.url, f"{session}-k", 0).status_code == 410
-        assert httpx.get(f"{server.url}/sessions/{session}-k").status_code == 410
-    killed = server.kill_worker(0)  # and the next process under its number knows too
-    server.wait_until_whole(without=killed)
-    assert all(spikes(server.url, f"{session}-k", None).status_code in (200, 410) for session in SESSIONS)
-    assert all(spikes(server.url, f"{session}-k", None).status_code == 410 for session in lost)
-
-
-def test_killed_workers_lose_nothing_of_a_store(tmp_path: Path, expected: list[Json]) -> None:
-    chunks, server = pieces(), WorkersServer("--store", f"file://{tmp_path}/sessions.db", "--log-level", "warning")
-    replies: dict[str, list[Json]] = {}
-
-    def work(session: str) -> None:
-        replies[session] = []
-        for seq in range(len(chunks)):
-            replies[session] += stream(server.url, session, chunks, range(seq, seq + 1))
-            time.sleep(0.1)  # a stream nearly in real time
-
-    try:
-        server.ready()
-        threads = [threading.Thread(target=work, args=(session,)) for session in SESSIONS]
-        for thread in threads:
-            thread.start()
-        for _ in range(3):
-            time.sleep(0.2)
-            killed = server.kill_worker(0)  # the one that runs for longest
-        assert any(thread.is_alive() for thread in threads)
-        for thread in threads:
-            thread.join()
-        server.wait_until_whole(without=killed)
-    finally:
-        server.stop()
-    for session in SESSIONS:
-        assert [reply | {"session": ""} for reply in replies[session]] == expected
-
-
-def test_killed_workers_lose_nothing_of_a_connection_with_many_sessions(tmp_path: Path, expected: list[Json]) -> None:
-    chunks = [np.frombuffer(chunk, "<i2") for chunk in pieces()]
-    server = WorkersServer("--store", f"file://{tmp_path}/sessions.db", "--log-level", "warning")
-    results: list[Results] = []
-    try:
-        server.ready()
-        with LiveStreams(server.url, sample_rate_hz=8000, repeats=20) as streams:
-            handles = streams.open(SESSIONS)
-            for seq, chunk in enumerate(chunks[:-1]):
-                results += streams.send(handles, [chunk] * len(handles))
-                if seq in (2, 5):  # the connection is one worker's: both kinds of break occur
-                    server.wait_until_whole(without=server.kill_worker(0))
-            results += streams.wait()
-    finally:
-        server.stop()
-    applied: dict[int, dict[int, list[float]]] = {handle: {} for handle in handles}
-    for result in results:
-        for row in np.flatnonzero(result.status == APPLIED).tolist():
-            handle, seq = int(result.handle[row]), int(result.seq[row])
-            assert seq not in applied[handle]
-            applied[handle][seq] = result.probabilities[row].tolist()
-    for of_session in applied.values():
-        assert max(of_session) == len(chunks) - 2  # those whose result was lost with a connection do not come again
-        for seq, probabilities in of_session.items():
-            assert probabilities == expected[seq]["probabilities"]
-
-
-def test_a_connection_with_many_sessions_goes_on_without_those_of_a_killed_worker(server: WorkersServer) -> None:
-    server.wait_until_whole()
-    ids = [f"alive-{n}" for n in range(16)]
-    with LiveStreams(server.url, sample_rate_hz=8000, repeats=20) as streams:
-        handles = streams.open(ids)
-        streams.send(handles, [PCM[:500]] * len(ids))
-        streams.wait()
-        home = sorted({httpx.get(f"{server.url}/sessions/{name}").status_code for name in ids})
-        assert home == [200]
-        # the worker that has no connection of this client: the other one has an open socket of it
-        killed = next(pid for pid in server.pids() if not has_connection(pid, server.port))
-        os.kill(killed, signal.SIGKILL)
-        server.wait_until_whole(without=killed)
-        results = [*streams.send(handles, [PCM[500:1000]] * len(ids)), *streams.wait()]
-        outcomes = [int(status) for result in results for status in result.status]
-        assert set(outcomes) == {APPLIED, 410}
-        there = [name for name in ids if httpx.get(f"{server.url}/sessions/{name}").status_code == 200]
-        assert len(there) == outcomes.count(APPLIED)
-
-
-def has_connection(pid: int, port: int) -> bool:
-    """Whether a process has a socket that a client has connected to a port."""
-    rows = [line.split() for line in Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]]
-    established = {row[9] for row in rows if row[1].endswith(f":{port:04X}") and row[3] == "01"}
-    links = [str(path.readlink()) for path in Path(f"/proc/{pid}/fd").iterdir() if path.is_symlink()]
-    return bool(established & {link[8:-1] for link in links if link.startswith("socket:[")})
-
-
-def test_sigterm_ends_all_and_answers_what_is_under_way() -> None:
-    server, chunks = WorkersServer("--drain-s", "0.5"), pieces()
-    outcomes: list[int] = []
-    is_over = threading.Event()
-
-    def work(number: int) -> None:
-        seq = 0
-        with suppress(httpx.TransportError):
-            while not is_over.is_set():
-                reply = send(server.url, f"drained-{number}", seq, chunks[:1] * (seq + 2))
-                outcomes.append(reply.status_code)
-                seq += 1
-
-    try:
-        server.ready()
-        threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
-        for thread in threads:
-            thread.start()
-        with LiveStream(server.url, session="drained", sample_rate_hz=8000, repeats=0) as live:
-            live.send(PCM[:500])
-            live.wait()
-            workers = server.pids()
-            server.process.send_signal(signal.SIGTERM)
-            assert server.process.wait(STOP_TIMEOUT_S) == 0
-            is_over.set()
-            with pytest.raises(HetsynError):
-                _ = live.send(PCM[:500]), live.wait()
-        for thread in threads:
-            thread.join()
-        assert outcomes.count(200) > 4
-        assert set(outcomes) <= {200, 503}
-        assert not [pid for pid in workers if Path(f"/proc/{pid}").exists()]
-    finally:
-        server.kill()
-
-
-def test_workers_end_with_their_supervisor() -> None:
-    server = WorkersServer()
-    server.ready()
-    workers = server.pids()
-    server.kill()
-    deadline_s = time.monotonic() + STOP_TIMEOUT_S
-    while [pid for pid in workers if is_running(pid)]:
-        assert time.monotonic() < deadline_s
-        time.sleep(0.05)
-
-
-def is_running(pid: int) -> bool:
-    with suppress(FileNotFoundError, ProcessLookupError):
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    return False
-
-
-def test_all_workers_reload_or_none(tmp_path: Path) -> None:
-    put(tmp_path, "1", "old")
-    server = WorkersServer("--models", str(tmp_path), log=tmp_path.with_name("log"))
-    try:
-        server.ready()
-        put(tmp_path, "2", "new")
-        server.process.send_signal(signal.SIGHUP)
-        wait_for(server.url, {"2"})
-        assert metrics(server.url)["hetsyn_models_offered"] == 2
-        # a worker that is started anew has not the content that the others offer, so the workers cannot agree
-        describe(tmp_path / "speech-digits" / "1", "1", "changed")
-        server.wait_until_whole(without=server.kill_worker(0))
-        server.wait_until_logged("the workers do not agree: worker 1")
-        put(tmp_path, "3", "newer")
-        server.process.send_signal(signal.SIGUSR1)
-        server.wait_until_logged("the workers do not agree: worker 1", times=2)
-        assert versions(server.url) == {"2"}
-        describe(tmp_path / "speech-digits" / "1", "1", "old")
-        os.kill(server.pids()[1], signal.SIGUSR1)  # a worker passes it on
-        wait_for(server.url, {"3"})
-    finally:
-        server.stop()
-
-
-def versions(url: str) -> set[str]:
-    """The versions that new sessions run on, on all workers."""
-    return {send(url, f"version-{time.monotonic()}-{n}", 0, pieces()[:2]).json()["version"] for n in range(16)}
-
-
-def wait_for(url: str, expected: set[str]) -> None:
-    deadline_s = time.monotonic() + 60
-    while (found := versions(url)) != expected:
-        assert found <= {"1", "2", "3"}
-        assert time.monotonic() < deadline_s
 
 
 def test_limits_hold_for_all_workers_together() -> None:

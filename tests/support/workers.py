@@ -9,11 +9,17 @@ import time
 from pathlib import Path
 
 import httpx
+import numpy as np
 
+from tests.support.json_input import Json
 from tests.support.paths import ROOT
+from tests.support.recording_stream import pieces
 from tests.support.server_process import RestartableServer, serve_command
 
 TIMEOUT_S = 60.0
+SPIKES = {"kind": "events", "steps": 5, "times": [1], "units": [3]}
+SESSIONS = [f"session-{n}" for n in range(12)]  # all of one worker: once in 2,000 times
+PCM = np.frombuffer(b"".join(pieces()), "<i2")
 
 
 class WorkersServer(RestartableServer):
@@ -72,3 +78,11 @@ def metrics(url: str) -> dict[str, float]:
     """The samples of ``/metrics``, by name and labels."""
     lines = [line for line in httpx.get(f"{url}/metrics").text.splitlines() if not line.startswith("#")]
     return {line.rpartition(" ")[0]: float(line.rpartition(" ")[2]) for line in lines}
+
+
+def spikes(url: str, session: str | None, seq: int | None, **more: object) -> httpx.Response:
+    """The response to a chunk of few spikes."""
+    body: Json = {"model": "shd-words", "input": SPIKES, **more}
+    return httpx.post(
+        f"{url}/infer", json=body | {k: v for k, v in (("session", session), ("seq", seq)) if v is not None}
+    )
