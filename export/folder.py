@@ -123,6 +123,7 @@ def assemble_manifest(
     default_form: contract.FormName,
     files: Mapping[str, bytes],
     provenance: Provenance,
+    endpointing: contract.Endpointing | None = None,
 ) -> contract.Manifest:
     """The manifest of these files, with what they were made with.
 
@@ -140,6 +141,7 @@ def assemble_manifest(
         default_form: that a session gets.
         files: content of every file but the manifest, by name.
         provenance: further entries.
+        endpointing: how utterances are found in a stream; None where nobody has chosen it.
 
     Raises:
         ExportError: the parts do not fit together.
@@ -162,6 +164,7 @@ def assemble_manifest(
             hidden=hidden,
             outputs=outputs,
             decision=decision,
+            endpointing=endpointing,
             default_form=default_form,
             forms=dict(forms),
             files={

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import pickle
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from pydantic import ValidationError
 
 from experiments.run import RunSpec, open_task
 from experiments.task import first_streams
@@ -25,13 +26,14 @@ from hetsyn_model.network import Network
 from hetsyn_model.spec import DecisionSpec, NetworkSpec, NeuronSpec
 from hetsyn_model.state import state_bytes
 from hetsyn_model.training.checkpoint import Checkpoint
-from hetsyn_model.training.config import Config, config_from, load_config
+from hetsyn_model.training.config import Config, ConfigError, config_from, load_config
 from hetsyn_model.training.data import DataError
 from hetsyn_model.training.examples import Kind
 from hetsyn_model.training.fitting import KEPT_STREAMS, VALIDATION
 from hetsyn_model.training.front import AudioFront, Front, SpikesFront, ValuesFront
 from hetsyn_model.training.readers import read
 from hetsyn_model.training.split import split
+from service.contract.endpointing import Endpointing
 
 VERIFIED_STREAMS = 256  # of an experiment's test data, fewer where the exact form would move more than so many bytes
 VERIFIED_BYTES = 4_000_000_000  # of state, over all steps of all streams; every implementation does it anew
@@ -158,6 +160,7 @@ def _trained(checkpoint: Path, saved: Checkpoint, out: Path, data: Path | None) 
         saved.tail_steps,
         {"epoch": saved.epoch},
         config=saved.config,
+        endpointing=_endpointing(config),
     )
     if data is not None:
         return _on_data(source, saved, config, data)
@@ -166,6 +169,21 @@ def _trained(checkpoint: Path, saved: Checkpoint, out: Path, data: Path | None) 
         return Exported(source, _kept(kept, saved))
     evaluation = Evaluation(seeded_streams(saved.network.spec.channels, 0.03, streams=8, steps=60))
     return Exported(source, evaluation, needs_data=True)
+
+
+def _endpointing(config: Config) -> Endpointing | None:
+    """How a server finds utterances, if the configuration says so.
+
+    Raises:
+        ConfigError: it says what no server takes.
+    """
+    if not config.endpointing.threshold:
+        return None
+    try:
+        return Endpointing(**asdict(config.endpointing))
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise ConfigError(f"the run's config: endpointing.{first['loc'][0]}: {first['msg']}") from error
 
 
 def _kept(path: Path, saved: Checkpoint) -> Evaluation:

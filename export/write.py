@@ -52,6 +52,7 @@ class Source:
         provenance: further entries of the manifest.
         experiment: the run that made the network, for the checkpoint's copy; None without.
         config: of its training, for the same; None without.
+        endpointing: how utterances are found in a stream; None where nobody has chosen it.
     """
 
     network: Network
@@ -65,6 +66,7 @@ class Source:
     provenance: dict[str, str | int | float | bool | None] = field(default_factory=dict)
     experiment: dict[str, Any] | None = None
     config: dict[str, Any] | None = None
+    endpointing: contract.Endpointing | None = None
 
 
 @dataclass(frozen=True)
@@ -337,6 +339,7 @@ def _manifest(
         decision=contract.Decision(
             rule=spec.decision.rule, skip_steps=spec.decision.skip_steps, tail_steps=source.tail_steps
         ),
+        endpointing=source.endpointing,
         forms=forms,
         default_form=min(forms, key=lambda form: (forms[form].state_bytes, form == "bank")),
         files=files,

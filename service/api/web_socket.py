@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
 from math import inf
-from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from fastapi import Response
 from pydantic_core import to_json
@@ -27,8 +27,8 @@ from service.api.handshakes import Handshake
 from service.api.held import Held
 from service.api.large_message import LargeMessage
 from service.errors import HetsynError, Overloaded, ShuttingDown, StreamIdle, TooSlow
-from service.live.many import SendBinary
-from service.live.protocol import Close, Send
+from service.live.actions import Close, Send
+from service.live.machine import Machine, SendBinary
 from service.live.refusal import Refusal
 from service.observe.counters import Counters
 
@@ -44,30 +44,6 @@ MOST_CONTROLS = 1_024  # frames that are no chunks, between two pings
 
 
 W = TypeVar("W")
-W_co = TypeVar("W_co", covariant=True)
-
-
-class Machine(Protocol[W_co]):
-    """The protocol of a connection: see ``live.protocol`` and ``live.many``."""
-
-    @property
-    def is_busy(self) -> bool: ...
-
-    @property
-    def reads(self) -> bool: ...
-
-    @property
-    def held_bytes(self) -> int: ...
-
-    def begin(self) -> Sequence[Send | SendBinary | Close | W_co]: ...
-
-    def text(self, content: str) -> Sequence[Send | SendBinary | Close | W_co]: ...
-
-    def refuse(self, refusal: Refusal) -> Sequence[Send | SendBinary | Close | W_co]: ...
-
-    def drain(self) -> Sequence[Send | SendBinary | Close | W_co]: ...
-
-    def leave(self) -> None: ...
 
 
 class WebSocket(Held, asyncio.Protocol, ABC, Generic[W]):
@@ -103,6 +79,7 @@ class WebSocket(Held, asyncio.Protocol, ABC, Generic[W]):
         self._backlog = bytearray()
         self._is_over = False  # our close frame is sent: nothing is sent any more
         self._is_scheduled = False
+        self.is_idle = False  # all that has come is read, and more is read from the socket
         self._task: asyncio.Task[None] | None = None
         self._large = LargeMessage(uploads, client, self._fail)
         self._drained = asyncio.Event()
@@ -289,6 +266,7 @@ class WebSocket(Held, asyncio.Protocol, ABC, Generic[W]):
         if transport.is_closing():
             return
         is_wanted = self._is_over or self._takes()
+        self.is_idle = is_wanted and not self._messages and not self._backlog
         if is_wanted and self._taken_s == inf:
             self._taken_s = self.loop.time()
         elif not is_wanted:
@@ -296,7 +274,7 @@ class WebSocket(Held, asyncio.Protocol, ABC, Generic[W]):
         if is_wanted and (self._messages or self._backlog) and not self._is_scheduled:
             self._is_scheduled = True
             self.loop.call_soon(self._next_round)
-        if is_wanted and not self._messages and not self._backlog:
+        if self.is_idle:
             transport.resume_reading()  # does nothing where it reads
         else:
             transport.pause_reading()

@@ -17,7 +17,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import from_json
 
-from service.contract.endpointing import Endpointing
+from service.contract.endpointing import Endpointing as Endpointing
 from service.errors import ArtifactError
 
 FORMAT_VERSION: Final = 4

@@ -1,9 +1,10 @@
 """The quick way for plain chunks of many sessions: decided, computed and kept in one go, without waiting in between.
 
-A chunk is plain if it is the next one of an open session in this process that no request uses, does not end it, and has
-been checked. All else goes the usual way (``registry.registry``): a first chunk, a retry, a gap, an end, a session in a
-store, a chunk that takes long. Nothing else runs on the event loop meanwhile, so no lock is needed. The rules are those
-of ``session.protocol``; ``tests/unit/service/registry/test_rows.py`` compares both ways.
+A chunk is plain if it is the next one of an open session in this process that no request uses and that is one
+utterance, does not end it, and has been checked. All else goes the usual way (``registry.registry``): a first chunk, a
+retry, a gap, an end, a session in a store, a chunk that takes long. Nothing else runs on the event loop meanwhile, so
+no lock is needed. The rules are those of ``session.protocol``; ``tests/unit/service/registry/test_rows.py`` compares
+both ways.
 """
 
 from __future__ import annotations
@@ -120,6 +121,7 @@ class RowSessions:
                 and progress.expected_seq == seq
                 and stream is not None
                 and stream.kind == kind
+                and stream.utterances is None
                 and seq < FULL_COUNT
                 and progress.total_steps < FULL_COUNT
                 and status(known, now_s, lifetimes) == "open"
@@ -202,8 +204,7 @@ class RowSessions:
         resampler = stream.resampler
         if resampler is None or resampler.rate_hz != chunk.rate_hz or resampler.is_slow:
             return False
-        encoder = model.encoder
-        steps = len(chunk.samples) * encoder.sample_rate_hz // (chunk.rate_hz * encoder.samples_per_step)
+        steps = len(chunk.samples) * resampler.target_hz // (chunk.rate_hz * model.encoder.samples_per_step)
         return resampler.received < FULL_COUNT and steps < self._max_chunk_steps
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
@@ -11,13 +12,23 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from hetsyn_client.columns import APPLIED, BEGUN, DELETE, END, ENDED, LEAVE, NEW, Results, pack_chunks
+from hetsyn_client.columns import (
+    APPLIED,
+    BEGUN,
+    DELETE,
+    END,
+    ENDED,
+    LEAVE,
+    NEW,
+    Results,
+    pack_chunks,
+)
 from hetsyn_client.events import pack_events
 from hetsyn_client.values import pack_values
 from tests.support.artifact import write_artifact
 from tests.support.fake_graph import CHANNELS, LABELS
 from tests.support.gate import Gate
-from tests.support.listening import SOON_S, listening
+from tests.support.listening import LATER_S, SOON_S, listening
 from tests.support.live import BINARY, Socket, opened, said, sent
 from tests.support.live import EVENTS as EVENTS_OF_ONE
 from tests.support.many import EVENTS, Hub, hub, silence, spikes_frame
@@ -267,3 +278,71 @@ async def test_handles_have_a_bound(models: Path, gate: Gate) -> None:
         left: Results = await many.chunks(silence([0], 0, 0, LEAVE))
         assert left.status.tolist() == [APPLIED]
         assert (await other.opens("g")).status.tolist() == [APPLIED]
+
+
+async def test_an_idle_session_expires_and_an_idle_client_is_sent_away(models: Path, gate: Gate) -> None:
+    async with listening(models, gate, session_idle_s=0.2, idle_timeout_s=1.0, inline_s=1.0) as server:
+        many, _ = await hub(server)
+        await many.opens("a")
+        await many.chunks(silence([0], 0))
+        await many.chunks(silence([0], 1))
+        await asyncio.sleep(0.3)
+        results = await many.chunks(silence([0], 2))
+        assert (results.status.tolist(), results.more[0]["problem"]) == ([410], "session-gone")
+        assert await many.refused() == ("idle", 4408)
+
+
+async def test_a_client_that_does_not_read_is_not_read(models: Path, gate: Gate) -> None:
+    async with listening(models, gate) as server:
+        many, _ = await hub(server)
+        reader: Any = many._reader
+        reader._transport.pause_reading()
+        refused, unknown, count = server.parts.counters.chunks_refused, range(4096), 12
+        sending = asyncio.create_task(many.send(*[sent(BINARY, silence(unknown, 0))] * count))
+        before = -1
+        while before != refused["NotFound"] or not before:  # until it stands still
+            before = refused["NotFound"]
+            await asyncio.sleep(LATER_S)
+        assert before < count * len(unknown)
+        reader._transport.resume_reading()
+        for _ in range(count):
+            assert (await many.results()).status.tolist() == [404] * len(unknown)
+        await sending
+
+
+async def test_one_frame_of_many_chunks_does_not_keep_others_waiting(models: Path, gate: Gate) -> None:
+    async with listening(models, gate, inline_s=1.0) as server:
+        many, _ = await hub(server)
+        names = [f"n{index}" for index in range(2000)]
+        await many.opens(*names)
+        await many.chunks(silence(range(2000), 0))
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{server.port}") as client:
+            url = "/infer?session=other&model=digits"
+            await client.post(url, content=pack_events(5, [], []), headers=EVENTS_TYPE)
+            await many.send(sent(BINARY, silence(range(2000), 1)), sent(BINARY, silence(range(2000), 2)))
+            await client.post(url, content=pack_events(5, [], []), headers=EVENTS_TYPE)
+            assert server.parts.counters.chunks_applied < 6000
+        assert [(await many.results()).total_steps.max() for _ in range(2)] == [10, 15]
+
+
+@pytest.mark.parametrize("inline_s", [0.0, 1.0])
+async def test_a_session_with_utterances_keeps_them(models: Path, gate: Gate, inline_s: float) -> None:
+    async with listening(models, gate, inline_s=inline_s) as server:
+        loud = [sound(4_000, seed).astype("<i2").tobytes() for seed in range(3)]
+        quiet = bytes(2 * 16_000)
+        headers = {"Content-Type": "audio/L16;rate=8000;endianness=little-endian"}
+        many, _ = await hub(server, "encoding=pcm_s16le&sample_rate=8000")
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{server.port}", headers=headers) as client:
+            replies = []
+            for seq, part in enumerate([*loud, quiet, *loud, quiet]):
+                reply = await client.post(f"/infer?session=a&endpointing=on&seq={seq}", content=part)
+                replies.append(reply.json())
+            await client.post("/infer?session=b&endpointing=on&seq=0", content=loud[0])
+        await many.opens("b")
+        events = []
+        for seq, part in enumerate([*loud[1:], quiet, *loud, quiet], 1):
+            results = await many.chunks(pack_chunks([0], seq, [len(part) // 2], part))
+            assert results.status.tolist() == [APPLIED], results.more
+            events += results.more.get(0, {}).get("events", [])
+        assert events == [event for reply in replies[1:] for event in reply.get("events", [])]
+        assert any(event["type"] == "UtteranceEnd" for event in events)
