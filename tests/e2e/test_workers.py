@@ -73,12 +73,12 @@ def test_a_stream_takes_its_session_over_whichever_worker_its_connection_reaches
     workers_server: WorkersServer, expected: list[Json]
 ) -> None:
     for n in range(6):
-        first = LiveStream(workers_server.url, session=f"taken-{n}", sample_rate_hz=8000)
+        first = LiveStream(workers_server.url, session=f"taken-{n}", sample_rate_hz=8000, endpointing=False)
         with first:
             first.send(PCM[:500])
             (result,) = first.wait()
             assert result["label"] == expected[0]["label"]
-            with LiveStream(workers_server.url, session=f"taken-{n}", sample_rate_hz=8000) as second:
+            with LiveStream(workers_server.url, session=f"taken-{n}", sample_rate_hz=8000, endpointing=False) as second:
                 second.send(PCM[500:1000])
                 (result,) = second.wait()
                 assert result["seq"] == 1
@@ -184,7 +184,7 @@ def test_a_session_is_taken_over_from_a_connection_of_many(workers_server: Worke
         first.send(begun, [PCM[:500]] * len(ids))
         first.wait()
         taken = second.open(ids[:4])
-        with LiveStream(workers_server.url, session=ids[5], sample_rate_hz=8000) as one:
+        with LiveStream(workers_server.url, session=ids[5], sample_rate_hz=8000, endpointing=False) as one:
             one.send(PCM[500:1000])
             assert one.wait()[0]["seq"] == 1
             second.send(taken, [PCM[500:1000]] * 4)

@@ -151,7 +151,7 @@ def test_sigterm_ends_all_and_answers_what_is_under_way() -> None:
         threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
         for thread in threads:
             thread.start()
-        with LiveStream(server.url, session="drained", sample_rate_hz=8000, repeats=0) as live:
+        with LiveStream(server.url, session="drained", sample_rate_hz=8000, endpointing=False, repeats=0) as live:
             live.send(PCM[:500])
             live.wait()
             workers = server.pids()
