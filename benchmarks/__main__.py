@@ -30,6 +30,7 @@ from benchmarks import (
     soak,
     training,
     way_in,
+    workers,
 )
 
 BENCHMARKS = {
@@ -54,6 +55,7 @@ BENCHMARKS = {
     "soak": soak,
     "training": training,
     "way_in": way_in,
+    "workers": workers,
 }
 
 

@@ -30,7 +30,7 @@ from benchmarks.servers.empty import create_app as empty_app
 from hetsyn_client.events import MEDIA_TYPE, pack_events
 from hetsyn_client.loadtest.run import RunSettings
 from service.app import create_app
-from service.commands.serve import COLLECT_AFTER
+from service.commands.process import COLLECT_AFTER
 from service.engine.engine import Engine
 from service.engine.stream import initial_stream
 from service.engine.work import Work

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from math import inf
+from pathlib import Path
 from typing import Any
 
 from service.admission.permits import Admission
@@ -28,6 +29,7 @@ from service.errors import StoreUnusable
 from service.models.catalog import ModelCatalog
 from service.observe.clock import Clock
 from service.observe.counters import Counters
+from service.registry.begun import BegunSessions
 from service.registry.local import LocalSessions
 from service.registry.registry import SessionRegistry
 from service.registry.rows import RowSessions
@@ -46,6 +48,8 @@ from service.store.base import StateStore
 from service.store.record import Packing
 from service.store.session_store import SessionStore
 from service.store.url import open_store
+from service.workers.place import Place
+from service.workers.siblings import Siblings
 
 log = logging.getLogger("hetsyn.app")
 
@@ -65,6 +69,7 @@ class Server:
         transfer: exports and imports them.
         carried: sessions that the clients carry.
         reloader: of the catalog.
+        siblings: workers of the same server; None is this process alone.
     """
 
     settings: Settings
@@ -79,6 +84,7 @@ class Server:
     carried: CarriedSessions
     reloader: Reloader
     operator: OperatorStatus
+    siblings: Siblings | None = None
 
     async def start(self) -> None:
         """Open the session store. A second call does nothing.
@@ -130,6 +136,7 @@ def build_server(
     wall: Clock = time.time,
     keys: CarryKeys | None = None,
     trial_process: TrialProcess | None = None,
+    place: Place | None = None,
 ) -> Server:
     """Build a server.
 
@@ -141,6 +148,7 @@ def build_server(
         wall: seconds since 1970, for the times of exported and of carried sessions; a store has a clock of its own.
         keys: of carried sessions; None refuses carried sessions.
         trial_process: in which models are loaded and tested first; None loads them at once.
+        place: of this process among the workers of a server; None is this process alone.
 
     Raises:
         ArtifactError: the folder has no usable models, or the default model is not among them.
@@ -153,6 +161,9 @@ def build_server(
     )
     store = store or open_store(settings.store.url, settings.store.timeout_s)
     counters = Counters()
+    siblings = None
+    if place is not None:
+        siblings = Siblings(place.routing, Path(place.folder), has_store=store is not None, counters=counters)
     lifetimes = Lifetimes(
         retention.session_idle_s,
         retention.session_age_s,
@@ -184,6 +195,7 @@ def build_server(
             counters,
             clock,
             wall,
+            None if place is None else BegunSessions(place.begun_path, place.seed, limits.max_sessions),
         )
         rows = RowSessions(sessions, batcher.rows, counters, limits.max_chunk_steps)
     else:
@@ -201,20 +213,25 @@ def build_server(
     if not catalog.names:
         reloader.load()
     registry = SessionRegistry(sessions, advance, counters)
-    streams = Streams(registry, admission, uploads, counters, limits)
+    if siblings is not None:
+        registry.new_id = siblings.routing.new_id
+    streams = Streams(registry, admission, uploads, counters, limits, siblings)
     return Server(
         settings=settings,
         catalog=catalog,
         counters=counters,
         admission=admission,
         uploads=uploads,
-        connections=Connections(limits, counters, ManyStreams(streams, limits, PlainRows(streams, batcher, rows))),
+        connections=Connections(
+            limits, counters, ManyStreams(streams, limits, PlainRows(streams, batcher, rows)), siblings
+        ),
         batcher=batcher,
         registry=registry,
         transfer=SessionTransfer(sessions, catalog, packing, counters),
         carried=CarriedSessions(tokens, advance, counters, wall),
         reloader=reloader,
         operator=operator_status(),
+        siblings=siblings,
     )
 
 
@@ -227,13 +244,16 @@ def create_app(
     wall: Clock = time.time,
     keys: CarryKeys | None = None,
     trial_process: TrialProcess | None = None,
+    place: Place | None = None,
 ) -> Application:
     """Build a server and its HTTP application.
 
     The server starts and closes with the application, and is its ``state.server``. Arguments and errors are those of
     ``build_server``.
     """
-    server = build_server(settings, catalog, clock, store=store, wall=wall, keys=keys, trial_process=trial_process)
+    server = build_server(
+        settings, catalog, clock, store=store, wall=wall, keys=keys, trial_process=trial_process, place=place
+    )
 
     @asynccontextmanager
     async def lifespan(_: Any) -> AsyncIterator[None]:
@@ -253,6 +273,7 @@ def create_app(
         counters=server.counters,
         operator=server.operator,
         lifespan=lifespan,
+        siblings=server.siblings,
     )
     app.state.server = server
     return app

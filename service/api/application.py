@@ -17,6 +17,8 @@ from service.api import asyncapi, docs, health, infer_openapi, metrics, models, 
 from service.api.connection import Connections
 from service.api.infer import PATH as INFER_PATH
 from service.api.infer import InferEndpoint
+from service.api.parts import Parts
+from service.api.passed_on import PassedOn
 from service.api.request_id import RequestIdEcho
 from service.batching.batcher import Batcher
 from service.carried.sessions import CarriedSessions
@@ -27,6 +29,7 @@ from service.registry.transfer import SessionTransfer
 from service.runtime.operators import OperatorStatus
 from service.settings import Limits
 from service.wire.content_types import JSON_TYPE
+from service.workers.siblings import Siblings
 
 
 class Application:
@@ -93,6 +96,7 @@ def create_application(
     counters: Counters,
     operator: OperatorStatus,
     lifespan: Callable[[Any], AbstractAsyncContextManager[None]],
+    siblings: Siblings | None = None,
 ) -> Application:
     """Build the HTTP interface of a server.
 
@@ -109,6 +113,7 @@ def create_application(
         counters: for ``/metrics``.
         operator: what runs the networks, for ``/metrics`` and ``/models``.
         lifespan: entered when the application starts, left when it stops.
+        siblings: workers of the same server; None is this process alone.
     """
     infer = InferEndpoint(
         registry,
@@ -118,6 +123,7 @@ def create_application(
         counters,
         limits,
         lambda: max((model.manifest.input.step_s for model in catalog.models()), default=inf),
+        siblings,
     )
     rest = FastAPI(
         title="hetsyn",
@@ -132,12 +138,17 @@ def create_application(
     infer_openapi.add_route(rest, infer)
     rest.include_router(sessions.router(registry, transfer, admission, uploads, limits.max_body_bytes))
     rest.include_router(models.router(catalog, operator))
-    rest.include_router(health.router(registry, admission))
-    rest.include_router(metrics.router(counters, registry, admission, uploads, connections, batcher, catalog, operator))
+    rest.include_router(health.router(registry, admission, siblings))
+    rest.include_router(
+        metrics.router(counters, registry, admission, uploads, connections, batcher, catalog, operator, siblings)
+    )
     docs.install(rest)
     asyncapi.install(rest)
     rest.openapi = lambda: _document(rest)  # type: ignore[method-assign]  # as FastAPI documents it
     app = Application(infer, rest)
+    if siblings is not None:
+        parts, max_bytes = Parts(connections.many), limits.max_body_bytes
+        app.add_middleware(PassedOn, siblings=siblings, parts=parts, uploads=uploads, max_body_bytes=max_bytes)
     app.add_middleware(RequestIdEcho)
     return app
 

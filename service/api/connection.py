@@ -25,6 +25,7 @@ from service.api import refusals
 from service.api.flow import Flow
 from service.api.handshakes import PATH, handshake
 from service.api.held import SEND_BUFFER_BYTES, UNREAD_S, Held, bound_unsent, forget_unsent
+from service.api.home import Home
 from service.api.many_connection import ManyConnection
 from service.api.many_streams import ManyStreams
 from service.api.refusals import MOST_FIELDS, MOST_HEADER_BYTES, MOST_URL_BYTES, SPECIAL
@@ -33,6 +34,7 @@ from service.api.response_writer import ResponseWriter
 from service.api.stream_connection import StreamConnection
 from service.observe.counters import Counters
 from service.settings import Limits
+from service.workers.siblings import Siblings
 
 FIRST_PROBE_S = 0.05  # most responses are sent earlier
 MOST_PROBE_S = 1.0  # between two; the time doubles each time, from the time of a reset
@@ -53,9 +55,11 @@ class Connections:
         limits: of connections.
         counters: count the connections that the server ends, by reason.
         many: of those that become WebSockets.
+        siblings: workers of the same server, to which connections move; None is this process alone.
     """
 
-    def __init__(self, limits: Limits, counters: Counters, many: ManyStreams) -> None:
+    def __init__(self, limits: Limits, counters: Counters, many: ManyStreams, siblings: Siblings | None = None) -> None:
+        self.siblings = siblings
         self.limits = limits
         self.counters = counters
         self.many = many
@@ -70,15 +74,9 @@ class Connections:
             limits.max_unread_bytes, limits.client_share, lambda connection: connection.reset()
         )
 
-    def protocol(
-        self,
-        config: Config,
-        server_state: ServerState,
-        app_state: dict[str, Any],
-        _loop: asyncio.AbstractEventLoop | None = None,
-    ) -> Connection:
+    def protocol(self, *arguments: Any, **more: Any) -> Connection:
         """What uvicorn calls for each connection, with its own arguments."""
-        return Connection(self, config, server_state, app_state, _loop)
+        return Connection(self, *arguments, **more)
 
 
 class Connection(HttpToolsProtocol):
@@ -90,10 +88,7 @@ class Connection(HttpToolsProtocol):
 
     Args:
         connections: all connections of the server.
-        config: of uvicorn.
-        server_state: of uvicorn.
-        app_state: of uvicorn.
-        _loop: of uvicorn.
+        config, server_state, app_state, _loop: of uvicorn.
     """
 
     def __init__(
@@ -112,6 +107,7 @@ class Connection(HttpToolsProtocol):
         self._was_used = False
         self._special: list[tuple[bytes, bytes]] = []  # headers of the request that is parsed
         self._is_refused = False  # what follows is not read
+        self.home = Home(connections.siblings)  # which worker has it
         self._is_between = False  # the last request is here as a whole
         self._header_bytes = 0  # since headers were complete or a part of a body arrived
         self._headers_due: asyncio.TimerHandle | None = None
@@ -221,6 +217,8 @@ class Connection(HttpToolsProtocol):
         self._probe_due = self.loop.call_later(pause_s, self._probe, unanswered, min(2 * pause_s, MOST_PROBE_S))
 
     def data_received(self, data: bytes) -> None:
+        if self.home.is_open and not (self._is_refused or self._has_begun()) and self.waits():
+            self._is_refused = self.home.moves(data, self.transport)
         if self._is_refused:
             return
         self._unset_keepalive_if_required()
@@ -269,6 +267,8 @@ class Connection(HttpToolsProtocol):
         shake = handshake(self.parser.get_method(), self.parser.get_http_version(), self.url, self.headers)
         if shake is None or rest or not self.waits():
             return False
+        if self.home.moves_stream(shake, self.parser.offer, self.transport):  # type: ignore[attr-defined]
+            return True
         self._cancel_headers_due()
         self._connections.shares.leave(self)
         self.connections.discard(self)

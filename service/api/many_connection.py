@@ -11,6 +11,7 @@ from uvicorn.server import ServerState
 from hetsyn_client.columns import Sessions
 from service.api.handshakes import Handshake, query_of
 from service.api.many_streams import ConnectionSessions
+from service.api.split_sessions import SplitSessions
 from service.api.web_socket import WebSocket
 from service.live.many import Action, ManyStreams, RowsWork
 from service.live.many_query import parse_many_query
@@ -31,14 +32,16 @@ class ManyConnection(WebSocket[RowsWork]):
         client: str,
     ) -> None:
         self._many = connections.many
-        self._sessions: ConnectionSessions | None = None
+        self._sessions: ConnectionSessions | SplitSessions | None = None
         self._machine: ManyStreams | None = None
         streams = self._many.streams
         super().__init__(connections, server_state, transport, handshake, client, streams.uploads, streams.counters)
 
     async def _opened(self) -> ManyStreams:
-        query = parse_many_query(query_of(self._handshake))
-        self._sessions = ConnectionSessions(self._many, self, query, self.client)
+        query = query_of(self._handshake)
+        self._sessions = local = ConnectionSessions(self._many, self, parse_many_query(query), self.client)
+        if (siblings := self.connections.siblings) is not None:
+            self._sessions = SplitSessions(local, siblings, query, self.transport.get_extra_info("peername"))
         self._machine = ManyStreams(self._sessions.offer, self._sessions.item_bytes)
         return self._machine
 

@@ -159,7 +159,7 @@ class ConnectionSessions:
         self._query = query.named(manifest.name, manifest.version, session.form)
         self._decoder = query.decoder
         self._labels = {label: index for index, label in enumerate(manifest.labels)}
-        self._outputs = 0 if manifest.decision.rule == "trace" else manifest.outputs
+        self.outputs = 0 if manifest.decision.rule == "trace" else manifest.outputs
         self._held: dict[int, HeldSession] = {}
         self.offer = Offer(
             manifest.name, manifest.version, session.form, manifest.labels, manifest.input.step_s, many.max_handles
@@ -198,7 +198,7 @@ class ConnectionSessions:
             decoded = self._decoder.decode(chunks)
         else:
             decoded = await asyncio.to_thread(self._decoder.decode, chunks)
-        results = _Results(chunks, self._outputs, self._labels)
+        results = _Results(chunks, self.outputs, self._labels)
         handles, seq = chunks.handle.tolist(), chunks.seq.tolist()
         try:
             if self._many.plain.max_batch:

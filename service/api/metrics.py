@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric, SummaryMetricFamily
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
@@ -13,11 +13,15 @@ from prometheus_client.registry import Collector
 from service.admission.permits import Admission
 from service.admission.uploads import Uploads
 from service.api.connection import Connections
+from service.api.merged_metrics import merged
 from service.batching.batcher import Batcher
 from service.models.catalog import ModelCatalog
 from service.observe.counters import Counters
 from service.registry.registry import SessionRegistry
 from service.runtime.operators import OperatorStatus
+from service.workers.siblings import PASSED_ON, Siblings
+
+PATH = "/metrics"
 
 
 class _ServerCollector(Collector):
@@ -125,6 +129,13 @@ class _ServerCollector(Collector):
         labels = [str(self._operator.built).lower(), self._operator.kernel or "none"]
         operator.add_metric(labels, float(self._operator.in_use))
         yield operator
+        yield _gauge("hetsyn_workers", "Processes that serve.", 1)
+        yield _counter(
+            "hetsyn_connections_moved", "Connections that moved to another worker.", counters.connections_moved
+        )
+        yield _counter(
+            "hetsyn_requests_passed_on", "Requests that another worker answered.", counters.requests_passed_on
+        )
 
 
 def router(
@@ -136,6 +147,7 @@ def router(
     batcher: Batcher,
     catalog: ModelCatalog,
     operator: OperatorStatus,
+    siblings: Siblings | None = None,
 ) -> APIRouter:
     routes = APIRouter(tags=["health"])
     collectors = CollectorRegistry(auto_describe=False)
@@ -143,10 +155,14 @@ def router(
         _ServerCollector(counters, registry, admission, uploads, connections, batcher, catalog, operator)
     )
 
-    @routes.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
-    async def metrics() -> Response:
-        """Counters of this process in Prometheus's text format."""
-        return Response(generate_latest(collectors), headers={"Content-Type": CONTENT_TYPE_LATEST})
+    @routes.get(PATH, response_class=Response, responses={200: {"content": {"text/plain": {}}}})
+    async def metrics(request: Request) -> Response:
+        """Counters of this server, of all its workers together, in Prometheus's text format."""
+        content = generate_latest(collectors)
+        if siblings is not None and PASSED_ON not in request.scope:
+            replies = await siblings.ask_all(PATH)
+            content = merged([content, *(reply.body for reply in replies if reply is not None)])
+        return Response(content, headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     return routes
 

@@ -78,8 +78,12 @@ class RequestParser:
             else:
                 return
 
-    def _head(self) -> bytes:
+    def offer(self) -> bytes:
+        """The request line and the headers of the request that has an offer."""
+        return self._head(without=b"")
+
+    def _head(self, without: bytes = b"upgrade") -> bytes:
         """The request line and the headers, without the offer."""
         line = b"%b %b HTTP/%b" % (self.get_method(), self._receiver.url, self.get_http_version().encode())
-        fields = (b"%b: %b" % field for field in self._receiver.headers if field[0] != b"upgrade")
+        fields = (b"%b: %b" % field for field in self._receiver.headers if field[0] != without)
         return b"\r\n".join((line, *fields, b"", b""))

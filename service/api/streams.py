@@ -25,6 +25,7 @@ from service.settings import Limits
 from service.wire.encodings import decoded_bytes
 from service.wire.heard import Heard
 from service.wire.schema import InferRequest
+from service.workers.siblings import Siblings
 
 # below this, decoding costs less than handing it to a thread
 DECODE_IN_LOOP_BYTES = 64 * 1024
@@ -53,12 +54,21 @@ class Streams:
         uploads: bytes of large chunks.
         counters: count chunks.
         limits: of chunks.
+        siblings: workers of the same server; None is this process alone.
     """
 
     def __init__(
-        self, registry: SessionRegistry, admission: Admission, uploads: Uploads, counters: Counters, limits: Limits
+        self,
+        registry: SessionRegistry,
+        admission: Admission,
+        uploads: Uploads,
+        counters: Counters,
+        limits: Limits,
+        siblings: Siblings | None = None,
     ) -> None:
         self._registry = registry
+        self._siblings = siblings
+        self.new_id = registry.new_id
         self._admission = admission
         self.uploads = uploads
         self.counters = counters
@@ -85,6 +95,8 @@ class Streams:
             HetsynError: the session takes no chunk, or not of this kind, or the server has no room.
         """
         self._admission.check(client)
+        if self._siblings is not None:
+            self._siblings.check_stream(query.session)
         async with self._turns.turn(client, self._due_s()):
             with self._admission.permit(client) as permit:
                 session, has_begun = await self._registry.probe(query.probe(), permit.due_s)

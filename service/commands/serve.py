@@ -2,32 +2,20 @@
 
 from __future__ import annotations
 
-import faulthandler
-import gc
-import os
 import signal
 import sys
-from contextlib import suppress
 from enum import StrEnum
-from logging.config import dictConfig
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from service.commands import MODELS
 from service.settings import Batching, Limits, Retention, Settings, StoreSettings
 
-if TYPE_CHECKING:
-    from service.carried.keys import CarryKeys
-    from service.models.catalog import ModelCatalog
-    from service.runtime.device import Device
-
 serve = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 # headings of the help
 LIMITS, RETENTION, BATCHING, STORE = "Limits", "Retention", "Batching", "Store"
-COLLECT_AFTER = (20_000, 50, 100)  # thresholds of ``gc.set_threshold``
 
 
 class DeviceName(StrEnum):
@@ -80,6 +68,9 @@ def serve_models(
     forms: Annotated[
         Forms, typer.Option(help="Forms that clients may choose; default is each model's default form only.")
     ] = Forms.any,
+    workers: Annotated[
+        int, typer.Option(min=1, envvar="HETSYN_WORKERS", help="Processes that serve the port, about one a CPU core.")
+    ] = 1,
     drain_s: Annotated[
         float, typer.Option(min=0, help="After SIGTERM, continue to serve for this time while /health/ready says 503.")
     ] = Settings.drain_s,
@@ -246,23 +237,10 @@ def serve_models(
     """Serve the models of a folder over HTTP."""
     has_terminal = sys.stdin is not None and sys.stdin.isatty()
     _hold_reloads(has_terminal)
-    import uvicorn
-
     from service.admission.open_files import allowed_connections
-    from service.app import create_app
-    from service.engine.engine import Engine
-    from service.models.catalog import ModelCatalog
-    from service.observe.logs import log_config
-    from service.reload.choose_device import choose_device
-    from service.reload.trial_process import TrialProcess
-    from service.runtime.cuda import open_device
-    from service.runtime.onnx import check_runtime
-    from service.shutdown import GracefulServer
-    from service.store.url import redacted
+    from service.workers.place import place_of_worker
+    from service.workers.start import check_workers, supervise
 
-    with suppress(OSError):  # standard error is no file
-        faulthandler.enable()  # a graph can end the process; this says where
-    check_runtime()
     if max_upload_bytes < max_body_bytes:
         raise typer.BadParameter(f"--max-upload-bytes {max_upload_bytes} is less than --max-body-bytes")
     settings = Settings(
@@ -306,75 +284,17 @@ def serve_models(
         batching=Batching(engine_threads=engine_threads, max_batch=max_batch, inline_s=inline_s),
         store=StoreSettings(url=store, timeout_s=store_timeout_s, dtype="float16" if store_half else store_dtype.value),
     )
-    configured_log = log_config(log_level.value)
-    dictConfig(configured_log)  # before uvicorn does it: devices and models that cannot be used are logged
+    place = place_of_worker()
+    if workers > 1 and place is None:
+        if wrong := check_workers(settings, workers):
+            raise typer.BadParameter(wrong)
+        raise typer.Exit(supervise(settings, workers, log_level.value, has_terminal=has_terminal))
+    from service.commands.process import run_process  # it imports the server, which takes a second
 
-    def empty_catalog(device: Device | None) -> ModelCatalog:
-        return ModelCatalog(
-            settings.models,
-            settings.default_model,
-            device=device,
-            is_empty=True,
-            max_model_bytes=settings.max_model_bytes,
-        )
-
-    keys = _carry_keys(carry_keys)
-    engine = Engine(settings.limits.max_chunk_steps)
-    gpu, reason = choose_device(settings.device, open_device(settings.device), engine, empty_catalog, load_timeout_s)
-    catalog = empty_catalog(gpu)
-    trial_process = TrialProcess(settings.max_model_bytes, load_timeout_s)
-    app = create_app(settings, catalog, keys=keys, trial_process=trial_process)
-    server = app.state.server
-    console = Console(stderr=True, markup=False, highlight=False)
-    console.print(f"models: {', '.join(catalog.names)} on {'the CPU' if gpu is None else gpu.name}")
-    if reason:
-        console.print(f"device: {reason}")
-    console.print(server.operator.sentence, soft_wrap=True)
-    console.print(f"sessions: {redacted(settings.store.url)}")
-    if keys is not None:
-        console.print(f"carried sessions: keys {', '.join(key.hex() for key in keys.ids)}")
-    # a line of log costs a tenth of the time of a chunk; /metrics counts the chunks
-    access_log = log_level is LogLevel.debug
-    config = uvicorn.Config(
-        app,
-        host=settings.host,
-        port=settings.port,
-        log_config=configured_log,
-        log_level=log_level.value,
-        access_log=access_log,
-        http=server.connections.protocol,
-        ws="none",
-    )
-    # The loaded models stay, so the garbage collector need not walk them. A batch makes thousands of objects and hardly
-    # any cycle: collecting after every 700 objects (Python's default) took a tenth of a server's time.
-    gc.freeze()
-    gc.set_threshold(*COLLECT_AFTER)
-    process = GracefulServer(
-        config,
-        server.admission,
-        settings.drain_s,
-        server.reloader.request_reload,
-        finish_s=settings.finish_s,
-        refuse=server.batcher.stop,
-        prepare=server.start,
-        has_terminal=has_terminal,
-    )
-    with suppress(KeyboardInterrupt):  # uvicorn raises the signal again after the shutdown
-        process.run()
-    if not process.started:
-        raise typer.Exit(3)
+    raise typer.Exit(run_process(settings, carry_keys, log_level.value, place, has_terminal=has_terminal))
 
 
 def _hold_reloads(has_terminal: bool) -> None:
     """Let requests for a reload wait until the server handles them: their signals would end the process."""
     if hasattr(signal, "SIGUSR1"):
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1} if has_terminal else {signal.SIGUSR1, signal.SIGHUP})
-
-
-def _carry_keys(path: Path | None) -> CarryKeys | None:
-    """Keys from the file, else from the environment; never from the command line, which other users can read."""
-    from service.carried.keys import VARIABLE, parse_keys, read_keys
-
-    if path is not None:
-        return read_keys(path)
-    return parse_keys(os.environ[VARIABLE], VARIABLE) if os.environ.get(VARIABLE) else None

@@ -89,8 +89,12 @@ class StreamQuery(NamedTuple):
         return InferRequest(self.envelope.model_copy(update={"seq": seq, "end": True}), rest, digest(None, True))
 
 
-def parse_stream_query(query: Iterable[tuple[str, str]]) -> StreamQuery:
+def parse_stream_query(query: Iterable[tuple[str, str]], session: str | None = None) -> StreamQuery:
     """Parse the query parameters.
+
+    Args:
+        query: names and values.
+        session: id of the session where the client names none; None makes one.
 
     Raises:
         InputError: a parameter is unknown, missing, occurs twice, or is wrong.
@@ -113,7 +117,7 @@ def parse_stream_query(query: Iterable[tuple[str, str]]) -> StreamQuery:
     if (interim := own.get("interim", "true")) not in ("true", "false"):
         raise InputError(f"interim={interim[:LONGEST]!r}: send true or false")
     decode, smallest, file = _decoder(own)
-    envelope = decode_query({"session": secrets.token_urlsafe(16), **values}.items())
+    envelope = decode_query({"session": session or secrets.token_urlsafe(16), **values}.items())
     return StreamQuery(envelope, decode, smallest, interim == "true", file)
 
 

@@ -39,6 +39,8 @@ class Counters:
         models_opened: versions that a reload has opened.
         models_retired: versions that a reload has retired.
         models_refused: parts of the folder that the start or a reload has refused.
+        connections_moved: connections that were handed to another worker.
+        requests_passed_on: requests that another worker answered.
     """
 
     sessions_opened: int = 0
@@ -67,6 +69,8 @@ class Counters:
     models_opened: int = 0
     models_retired: int = 0
     models_refused: int = 0
+    connections_moved: int = 0
+    requests_passed_on: int = 0
 
     def refused(self, error: HetsynError) -> None:
         """Count a refused chunk."""

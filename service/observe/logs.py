@@ -9,11 +9,19 @@ from uvicorn.config import LOGGING_CONFIG
 LOGGERS = ("uvicorn", "uvicorn.error", "uvicorn.access", "hetsyn")
 
 
-def log_config(level: str) -> dict[str, Any]:
+def log_config(level: str, prefix: str = "") -> dict[str, Any]:
     """A configuration for ``logging.config.dictConfig``.
 
     Args:
         level: ``debug``, ``info``, ``warning`` or ``error``; the least severe messages to log.
+        prefix: of each line, after its level.
     """
     loggers: dict[str, Any] = LOGGING_CONFIG["loggers"] | {"hetsyn": {"handlers": ["default"]}}
-    return LOGGING_CONFIG | {"loggers": {name: loggers[name] | {"level": level.upper()} for name in LOGGERS}}
+    formatters: dict[str, Any] = {
+        name: formatter | {"fmt": formatter["fmt"].replace("%(levelprefix)s ", f"%(levelprefix)s {prefix}")}
+        for name, formatter in LOGGING_CONFIG["formatters"].items()
+    }
+    return LOGGING_CONFIG | {
+        "formatters": formatters,
+        "loggers": {name: loggers[name] | {"level": level.upper()} for name in LOGGERS},
+    }

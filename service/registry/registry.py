@@ -11,7 +11,7 @@ import asyncio
 import logging
 import secrets
 import types
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import suppress
 from math import inf
 from typing import Any
@@ -47,10 +47,15 @@ class SessionRegistry:
         sessions: the table, in this process or with a store behind it.
         advance: computes a chunk.
         counters: count chunks and sessions.
+
+    Attributes:
+        sessions: see above.
+        new_id: makes the id of a session that a client begins without one.
     """
 
     def __init__(self, sessions: SessionTable, advance: Advance, counters: Counters) -> None:
         self.sessions = sessions
+        self.new_id: Callable[[], str] = lambda: secrets.token_urlsafe(16)
         self._advance = advance
         self._counters = counters
 
@@ -74,7 +79,7 @@ class SessionRegistry:
         await next_round()
         envelope = request.envelope
         entry = self.sessions.enter(
-            envelope.session or secrets.token_urlsafe(16),
+            envelope.session or self.new_id(),
             permit.client,
             is_one_shot=envelope.end and not envelope.seq,
             is_new_id=envelope.session is None,

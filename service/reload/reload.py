@@ -141,6 +141,9 @@ class Reloader:
         watch_s: interval at which the folder is checked; 0 never checks it.
         load_timeout_s: for each version.
         trial_process: in which a reload opens and tests a version first; None is none.
+
+    Attributes:
+        coordinate: called in place of ``reload``, where several processes reload together; None is this one alone.
     """
 
     def __init__(
@@ -160,6 +163,7 @@ class Reloader:
         self._watch_s = watch_s
         self._requested = asyncio.Event()
         self._reloading = asyncio.Lock()
+        self.coordinate: Callable[[], None] | None = None
 
     def request_reload(self) -> None:
         """Make ``run_forever`` reload soon. A request during a reload makes it reload once more."""
@@ -182,7 +186,10 @@ class Reloader:
             if is_requested or (current == previous and current != loaded):
                 loaded = current
                 try:
-                    await self.reload()
+                    if self.coordinate is None:
+                        await self.reload()
+                    else:
+                        self.coordinate()
                 except Exception as error:
                     log.error("the models could not be reloaded", exc_info=error)
             previous = current
@@ -199,14 +206,23 @@ class Reloader:
             raise ArtifactError("; ".join(refused.reason for refused in plan.refused))
         self._refuse(plan.refused)
         _default(self._catalog, plan.snapshot.names)
-        self._catalog.publish(plan.snapshot)
+        self._catalog.begin(plan.snapshot)
 
     async def reload(self) -> ReloadPlan:
         """Open and test the folder's new versions on a thread, then offer the folder's models."""
         async with self._reloading:
-            work = partial(plan_reload, self._catalog, self._smoke_test, self._limit, self._trial_process)
-            plan = await asyncio.wrap_future(start_thread(work))
-            self._catalog.publish(plan.snapshot)
+            plan = await self.plan()
+            self.publish(plan)
+        return plan
+
+    async def plan(self) -> ReloadPlan:
+        """Open and test the folder's new versions on a thread. Changes nothing."""
+        work = partial(plan_reload, self._catalog, self._smoke_test, self._limit, self._trial_process)
+        return await asyncio.wrap_future(start_thread(work))
+
+    def publish(self, plan: ReloadPlan) -> None:
+        """Offer the models of a plan, the last one that was made."""
+        self._catalog.publish(plan.snapshot)
         self._counters.model_reloads += 1
         self._counters.models_opened += len(plan.opened)
         self._counters.models_retired += len(plan.retired)
@@ -222,7 +238,6 @@ class Reloader:
             len(plan.refused),
             plan.snapshot.count,
         )
-        return plan
 
     def _refuse(self, parts: tuple[Refused, ...]) -> None:
         self._counters.models_refused += len(parts)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import signal
@@ -14,20 +13,9 @@ import pytest
 
 from tests.support.artifact_file import rewrite
 from tests.support.graphs_with_files import with_endless_loop
-from tests.support.paths import MODELS
 from tests.support.recording_stream import persist, pieces, send, stream
 from tests.support.server_process import RestartableServer
-
-SHIPPED = MODELS / "speech-digits" / "1"
-
-
-def put(models: Path, version: str, described: str) -> Path:
-    """The shipped model as a version of another description, and so of another content."""
-    folder = models / "speech-digits" / version
-    shutil.copytree(SHIPPED, folder)
-    manifest = json.loads((folder / "manifest.json").read_text())
-    (folder / "manifest.json").write_text(json.dumps(manifest | {"version": version, "description": described}))
-    return folder
+from tests.support.versions import SHIPPED, put
 
 
 @pytest.mark.parametrize("load_timeout_s", ["2", "60"], ids=["timed out", "under way"])

@@ -201,7 +201,7 @@ def test_serve_loads_the_models_and_runs(models: Path, tmp_path: Path, monkeypat
 
     monkeypatch.setattr(GracefulServer, "run", run)
     monkeypatch.setenv("HETSYN_STORE", f"file://{tmp_path}/sessions.db")
-    monkeypatch.setattr("service.models.catalog.ModelCatalog", partial(ModelCatalog, load=load_fake))
+    monkeypatch.setattr("service.commands.process.ModelCatalog", partial(ModelCatalog, load=load_fake))
     done = CliRunner().invoke(
         serve,
         ["--models", str(models), "--host", "0.0.0.0", "--port", "8123", "--log-level", "error", "--drain-s", "5"],
@@ -221,7 +221,7 @@ def served(monkeypatch: pytest.MonkeyPatch) -> list[GracefulServer]:
         server.started = True
 
     monkeypatch.setattr(GracefulServer, "run", run)
-    monkeypatch.setattr("service.models.catalog.ModelCatalog", partial(ModelCatalog, load=load_fake))
+    monkeypatch.setattr("service.commands.process.ModelCatalog", partial(ModelCatalog, load=load_fake))
     return servers
 
 
@@ -279,7 +279,7 @@ def test_serve_refuses_what_are_no_keys(models: Path, tmp_path: Path, served: li
 def test_serve_says_why_it_does_not_take_a_gpu(
     models: Path, served: list[GracefulServer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.runtime.cuda.open_device", lambda _: FakeDevice())
+    monkeypatch.setattr("service.commands.process.open_device", lambda _: FakeDevice())
     done = CliRunner().invoke(serve, ["--models", str(models)])  # without golden streams
     assert done.exit_code == 0, done.output
     assert "models: digits on the CPU" in done.output
@@ -338,7 +338,7 @@ def test_real_graphs_that_are_none_are_refused_before_serving(models: Path) -> N
 def test_serve_refuses_what_is_no_store(
     models: Path, monkeypatch: pytest.MonkeyPatch, store: str, sentence: str
 ) -> None:
-    monkeypatch.setattr("service.models.catalog.ModelCatalog", partial(ModelCatalog, load=load_fake))
+    monkeypatch.setattr("service.commands.process.ModelCatalog", partial(ModelCatalog, load=load_fake))
     done = CliRunner().invoke(serve, ["--models", str(models), "--store", store])
     assert isinstance(done.exception, StoreUnusable)
     assert sentence in str(done.exception)
