@@ -6,6 +6,7 @@ import json
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from enum import StrEnum
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -24,6 +25,13 @@ bench = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 STREAMS = 10
 DENSITY = 0.045  # of the Spiking Heidelberg Digits
 DURATION_S, TRIAL_S = 10.0, 4.0
+
+
+class Transport(StrEnum):
+    """How chunks go to the server."""
+
+    infer = "infer"
+    stream = "stream"
 
 
 @bench.command()
@@ -82,7 +90,13 @@ def bench_server(
     session_chunks: Annotated[
         int, typer.Option(min=1, help="Number of chunks in a session; after it, another begins.")
     ] = 50,
-    connections: Annotated[int, typer.Option(min=1, help="The most connections.")] = 256,
+    transport: Annotated[
+        Transport,
+        typer.Option(help="infer: a request a chunk. stream: WS /stream, a connection a session."),
+    ] = Transport.infer,
+    connections: Annotated[
+        int, typer.Option(min=1, help="The most connections. --transport stream has one for each stream.")
+    ] = 256,
     timeout_s: Annotated[float, typer.Option(min=0.1, max=600, help="Time limit of one request.")] = 10.0,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the arrivals and of the synthesised input.")] = 0,
     json_path: Annotated[Path | None, typer.Option("--json", help="Write the results to this file.")] = None,
@@ -111,7 +125,8 @@ def bench_server(
     from hetsyn_client.loadtest.ramp import Goal, RampSettings
     from hetsyn_client.loadtest.run import ClosedLoop, OpenLoop, RunSettings, Stop, measure, run_loop, saturate
     from hetsyn_client.loadtest.served_model import fetch_model
-    from hetsyn_client.loadtest.target import Address, HetsynTarget
+    from hetsyn_client.loadtest.target import Address
+    from hetsyn_client.loadtest.transports import TARGETS
     from hetsyn_client.loadtest.view import View
 
     address = Address.parse(server_url(server, url))
@@ -119,7 +134,7 @@ def bench_server(
     load = choose_load(
         served, chunk_ms / 1000, recordings=recordings, density=density, default_density=DENSITY, seed=seed
     )
-    target = HetsynTarget(address, load.content_type, served.name, served.version, served.form)
+    target = TARGETS[transport](address, load.content_type, served.name, served.version, served.form)
     settings = RunSettings(
         duration_s=duration_s or (TRIAL_S if ramp else DURATION_S),
         warmup_s=warmup_s,
@@ -146,6 +161,7 @@ def bench_server(
         "model": served.name,
         "version": served.version,
         "form": served.form,
+        "transport": transport.value,
         "load": load.description,
         "chunk_ms": 1000 * load.period_s,
         "duration_s": settings.duration_s,
