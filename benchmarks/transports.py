@@ -189,7 +189,7 @@ def show(results: dict[str, Any]) -> None:
     """Print the results."""
     console = Console()
     heading = f"streams <{LIMIT_MS:g} ms"
-    columns = (heading, "of rounds", "/ infer", "server µs a chunk", "generator µs", "others, cores")
+    columns = (heading, "of rounds", "/infer", "server µs", "generator µs", "others")
     table = Table(
         "model", "transport", *columns, title="real-time streams of one server, a chunk of 100 ms each 100 ms"
     )
