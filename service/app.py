@@ -15,6 +15,7 @@ from service.admission.permits import Admission
 from service.admission.uploads import Uploads
 from service.api.application import Application, create_application
 from service.api.connection import Connections
+from service.api.many_streams import ManyStreams
 from service.api.streams import Streams
 from service.batching.batcher import Batcher
 from service.batching.policy import BatchPolicy
@@ -203,7 +204,7 @@ def build_server(
         counters=counters,
         admission=admission,
         uploads=uploads,
-        connections=Connections(limits, counters, streams),
+        connections=Connections(limits, counters, ManyStreams(streams, limits)),
         batcher=batcher,
         registry=registry,
         transfer=SessionTransfer(sessions, catalog, packing, counters),

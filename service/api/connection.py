@@ -23,13 +23,14 @@ from service.admission.presence import SCOPE_KEY, Presence
 from service.admission.unread import Unread
 from service.api import refusals
 from service.api.flow import Flow
-from service.api.handshakes import handshake
+from service.api.handshakes import PATH, handshake
 from service.api.held import SEND_BUFFER_BYTES, UNREAD_S, Held, bound_unsent, forget_unsent
+from service.api.many_connection import ManyConnection
+from service.api.many_streams import ManyStreams
 from service.api.refusals import MOST_FIELDS, MOST_HEADER_BYTES, MOST_URL_BYTES, SPECIAL
 from service.api.request_parser import RequestParser, Taken
 from service.api.response_writer import ResponseWriter
 from service.api.stream_connection import StreamConnection
-from service.api.streams import Streams
 from service.observe.counters import Counters
 from service.settings import Limits
 
@@ -52,13 +53,13 @@ class Connections:
     Args:
         limits: of connections.
         counters: count the connections that the server ends, by reason.
-        streams: of those that become WebSockets.
+        many: of those that become WebSockets.
     """
 
-    def __init__(self, limits: Limits, counters: Counters, streams: Streams) -> None:
+    def __init__(self, limits: Limits, counters: Counters, many: ManyStreams) -> None:
         self.limits = limits
         self.counters = counters
-        self.streams = streams
+        self.many = many
         self.shares: FairShare[Connection | Held] = FairShare(
             limits.max_connections,
             limits.client_share,
@@ -272,7 +273,8 @@ class Connection(HttpToolsProtocol):
         self._cancel_headers_due()
         self._connections.shares.leave(self)
         self.connections.discard(self)
-        StreamConnection(self._connections, self.server_state, self.transport, shake, client_of(self.client)).begin()
+        kind = StreamConnection if shake.path == PATH else ManyConnection
+        kind(self._connections, self.server_state, self.transport, shake, client_of(self.client)).begin()
         return True
 
     def _has_begun(self) -> bool:

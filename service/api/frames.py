@@ -129,6 +129,11 @@ def text_frame(content: bytes) -> bytes:
     return Frame(Opcode.TEXT, content).serialize(mask=False)
 
 
+def binary_frame(content: bytes) -> bytes:
+    """A binary frame of the server."""
+    return Frame(Opcode.BINARY, content).serialize(mask=False)
+
+
 def close_frame(code: int, reason: str) -> bytes:
     """A close frame of the server."""
     return Frame(Opcode.CLOSE, Close(code, reason).serialize()).serialize(mask=False)

@@ -1,7 +1,7 @@
 """Opening handshakes of WebSockets: which requests are one, and the answers (RFC 6455, section 4.2).
 
-Only a complete and valid opening handshake for ``/stream`` does. Any other offer of another protocol is ignored, as RFC
-9110 allows, and its request is answered as HTTP.
+Only a complete and valid opening handshake for ``/stream`` or ``/streams`` is one. Any other offer of another protocol
+is ignored, as RFC 9110 allows, and its request is answered as HTTP.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from service.api import refusals
 from service.api.frames import accept_key
 from service.api.refusals import SPECIAL, Field
 from service.errors import InputError, OriginRefused, UnsupportedInput
-from service.live.query import StreamQuery, parse_stream_query
 from service.live.text_frames import SUBPROTOCOL
 
-PATH = "/stream"
+PATH, MANY_PATH = "/stream", "/streams"
+PATHS = {PATH.encode(), MANY_PATH.encode()}
 VERSION = b"13"
 MOST_PARAMETERS = 32  # of the query
 BODY = frozenset((b"content-length", b"transfer-encoding", b"expect", b"trailer", b"te"))
@@ -31,6 +31,7 @@ class Handshake(NamedTuple):
     """An opening handshake.
 
     Attributes:
+        path: of the URL.
         key: ``Sec-WebSocket-Key``.
         query: of the URL.
         protocols: subprotocols that the client offers.
@@ -39,6 +40,7 @@ class Handshake(NamedTuple):
         request_id: ``X-Request-ID``; None where there is none.
     """
 
+    path: str
     key: str
     query: bytes
     protocols: tuple[str, ...]
@@ -57,7 +59,7 @@ def handshake(method: bytes, version: str, url: bytes, headers: Sequence[Field])
         headers: all of them, with names in lower case.
     """
     path, _, query = url.partition(b"?")
-    if method != b"GET" or version != "1.1" or path != PATH.encode() or b"#" in url:
+    if method != b"GET" or version != "1.1" or path not in PATHS or b"#" in url:
         return None
     length = len(url) + sum(len(name) + len(value) + len(": \r\n") for name, value in headers)
     special = [field for field in headers if field[0] in SPECIAL]
@@ -74,6 +76,7 @@ def handshake(method: bytes, version: str, url: bytes, headers: Sequence[Field])
     if len(origins) > 1:
         return None
     return Handshake(
+        path.decode(),
         key[0].decode(),
         query,
         tuple(_tokens(headers, b"sec-websocket-protocol")),
@@ -83,8 +86,8 @@ def handshake(method: bytes, version: str, url: bytes, headers: Sequence[Field])
     )
 
 
-def query_of(shake: Handshake) -> StreamQuery:
-    """What the client asks for.
+def query_of(shake: Handshake) -> list[tuple[str, str]]:
+    """The parameters of the client's query.
 
     Raises:
         OriginRefused: browsers let any page open a WebSocket to any host, and this is a page of another origin.
@@ -96,7 +99,7 @@ def query_of(shake: Handshake) -> StreamQuery:
         raise UnsupportedInput(f"none of the offered subprotocols is spoken: offer {SUBPROTOCOL}, or none")
     if shake.query.count(b"&") >= MOST_PARAMETERS:
         raise InputError(f"the query has more than {MOST_PARAMETERS} parameters: send each once")
-    return parse_stream_query(parse_qsl(shake.query.decode("latin-1"), keep_blank_values=True))
+    return parse_qsl(shake.query.decode("latin-1"), keep_blank_values=True)
 
 
 def acceptance(shake: Handshake, headers: Iterable[Field]) -> bytes:

@@ -1,61 +1,25 @@
-"""A connection that has become a WebSocket: the asyncio shell around ``live.protocol`` and ``api.frames``.
-
-It has the bounds of an HTTP connection (``api.connection``): it counts among the connections and may be displaced while
-it waits; what its client does not read is bounded; it ends if the client is silent. While the stream should not be
-read, or the client does not read, nothing is read from the socket. So a client can make the server hold one large
-message, some small ones, and what one call of the system has read.
-"""
+"""A connection of ``WS /stream``: ``live.protocol`` on a WebSocket."""
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from math import inf
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from fastapi import Response
-from pydantic_core import to_json
 from uvicorn.server import ServerState
 
-from service.admission.uploads import FREE_BYTES
-from service.api import handshakes, problems
-from service.api.frames import PING, POLICY, FrameReader, Message, close_frame, text_frame
-from service.api.handshakes import Handshake
-from service.api.held import Held
-from service.api.large_message import LargeMessage
-from service.errors import (
-    HetsynError,
-    Overloaded,
-    SessionTaken,
-    ShuttingDown,
-    StreamIdle,
-    TooSlow,
-)
-from service.live.protocol import Action, Close, LiveStream, Send, Work
-from service.live.query import StreamQuery
-from service.live.refusal import Refusal
+from service.api.handshakes import Handshake, query_of
+from service.api.web_socket import WebSocket
+from service.errors import SessionTaken
+from service.live.protocol import Action, LiveStream, Work
+from service.live.query import StreamQuery, parse_stream_query
 
 if TYPE_CHECKING:
     from service.api.connection import Connections
 
-PING_S = 20.0
-CLOSING_S = 2.0  # the client has as long to answer a close frame
-SLICE_BYTES = 4 * 1024  # read at a time, so that small frames do not stop the event loop
-SLICES_A_ROUND = 16
-FRAMES_A_ROUND = 256
-MOST_CONTROLS = 1_024  # frames that are no chunks, between two pings
 
-
-class StreamConnection(Held, asyncio.Protocol):
-    """One WebSocket.
-
-    Args:
-        connections: all connections of the server.
-        server_state: of uvicorn.
-        transport: of the connection.
-        handshake: that the client has sent.
-        client: at the other end (``fair_share.client_of``).
-    """
+class StreamConnection(WebSocket[Work]):
+    """One session on one WebSocket. Arguments as those of ``WebSocket``."""
 
     def __init__(
         self,
@@ -65,299 +29,35 @@ class StreamConnection(Held, asyncio.Protocol):
         handshake: Handshake,
         client: str,
     ) -> None:
-        super().__init__(connections, server_state, transport, client)
-        self._streams = connections.streams
-        self._handshake = handshake
-        self._headers = server_state.default_headers
+        self._streams = connections.many.streams
         self._query: StreamQuery | None = None
-        self._live: LiveStream | None = None  # None while the session is opened
-        self._reader = FrameReader(connections.limits.max_body_bytes)
-        self._messages: deque[Message] = deque()
-        self._backlog = bytearray()
-        self._is_over = False  # our close frame is sent: nothing is sent any more
-        self._is_scheduled = False
-        self._task: asyncio.Task[None] | None = None
-        self._large = LargeMessage(self._streams.uploads, client, self._fail)
-        self._drained = asyncio.Event()
-        self._heard_s = self.loop.time()
-        self._pinged_s = self._heard_s
-        self._taken_s = inf  # since when messages are read
-        self._controls = 0  # frames that carried no chunk, at the last ping
-        self._drains = False
-        limits = connections.limits
-        self._tick_s = min(PING_S, limits.idle_timeout_s, limits.body_timeout_s)
-        self._ticking: asyncio.TimerHandle | None = None
-
-    def begin(self) -> None:
-        """Take the connection, and open the session."""
-        self.transport.set_protocol(self)
-        self.transport.pause_reading()  # a client sends nothing before the answer to its handshake
-        if self.enter():
-            self._task = self.loop.create_task(self._open())
-        else:
-            self.end("refused")
-
-    def waits(self) -> bool:
-        """Whether the connection may be displaced: no work is under way."""
-        return self._live is not None and not self._live.is_busy
-
-    def end(self, reason: str) -> None:
-        """End the connection, for the sake of others."""
-        self.count_end(reason)
-        if reason == "displaced" and self._live is not None and not self._is_over:
-            self._fail(Overloaded("the server has more connections than it takes: open the stream again later"))
-            self.transport.close()
-        else:
-            self.transport.abort()
+        self._stream: LiveStream | None = None
+        uploads, counters = self._streams.uploads, self._streams.counters
+        super().__init__(connections, server_state, transport, handshake, client, uploads, counters)
 
     def taken(self) -> None:
         self._fail(SessionTaken("another connection streams this session now: send on there"))
 
-    def drain(self) -> None:
-        self._drains = True
-        if self.is_write_paused:
-            self.reset()  # whoever does not read does not hold the server up
-        elif self._live is not None:
-            self._act(self._live.drain())
-            self._read_on()
-
-    async def drained(self) -> None:
-        await self._drained.wait()
-
-    def shutdown(self) -> None:
-        """The server closes: uvicorn calls this for each connection."""
-        if self._live is None:
-            self._fail(ShuttingDown("the server is shutting down: open the stream again"))
-        else:
-            self.drain()
-
-    def connection_lost(self, error: Exception | None) -> None:
-        super().connection_lost(error)
-        if self._live is not None:
-            self._live.leave()
-        self._leave()
-        if self._ticking is not None:
-            self._ticking.cancel()
-
-    def data_received(self, data: bytes) -> None:
-        self._heard_s = self.loop.time()
-        self._backlog += data
-        self._pump()
-
-    def resume_writing(self) -> None:
-        super().resume_writing()
-        self._read_on()
-
-    def _leave(self) -> None:
-        """Stop working for the client."""
-        self._large.end()
-        if self._query is not None:
-            self._streams.leave(self._query.session, self)
-        if self._task is not None and self._task is not asyncio.current_task():
-            self._task.cancel()
-        self._drained.set()
-
-    async def _open(self) -> None:
-        try:
-            query = handshakes.query_of(self._handshake)
-            opening = await self._streams.open(query, self, self.client)
-        except HetsynError as error:
-            self._streams.counters.refused(error)
-            self._answer(problems.from_domain_error(error))
-            return
-        except Exception as error:
-            self._answer(problems.from_unexpected("GET /stream", error))
-            return
+    async def _opened(self) -> LiveStream:
+        query = parse_stream_query(query_of(self._handshake))
+        opening = await self._streams.open(query, self, self.client)
         # a model that is reloaded meanwhile shall not change what the client was told
         named = {"model": opening.model, "version": opening.version, "form": opening.form}
         self._query = query._replace(envelope=query.envelope.model_copy(update=named))
-        if self.transport.is_closing():
-            self._leave()
-            return
-        self._task = None
-        self._live = LiveStream(opening, interim=query.interim)
-        self.transport.write(handshakes.acceptance(self._handshake, self._headers))
-        self._act(self._live.begin() + (self._live.drain() if self._drains else []))
-        self._ticking = self.loop.call_later(self._tick_s, self._tick)
-        self._read_on()
+        self._stream = LiveStream(opening, interim=query.interim)
+        return self._stream
 
-    def _answer(self, response: Response) -> None:
-        """Refuse the handshake."""
-        self._leave()
-        if self.transport.is_closing():
-            return
-        self._is_over = True
-        self.transport.write(handshakes.refusal(self._handshake, response, self._headers))
-        self._let_go()
+    def _receive(self, content: bytes) -> Sequence[Action]:
+        assert self._stream is not None
+        return self._stream.chunk(content)
 
-    def _pump(self) -> None:
-        """Read what has come, as far as the stream takes it."""
-        live, reader = self._live, self._reader
-        if self._is_over:
-            self._backlog.clear()
-            return
-        if live is None:
-            return
-        self.used = True
-        frames = reader.frames + FRAMES_A_ROUND
-        for _ in range(SLICES_A_ROUND):
-            while self._messages and self._takes():
-                self._deliver(live, self._messages.popleft())
-            if self._messages or not self._takes() or not self._backlog or reader.frames > frames:
-                break
-            data = bytes(self._backlog[:SLICE_BYTES])
-            del self._backlog[:SLICE_BYTES]
-            messages = reader.receive(data)
-            self._messages += messages
-            self._look_at_reader(bool(messages))
-        self._read_on()
-
-    def _takes(self) -> bool:
-        """Whether the next message may be read."""
-        return self._live is not None and self._live.reads and not self.is_write_paused
-
-    def _look_at_reader(self, is_complete: bool) -> None:
-        reader = self._reader
-        answer = reader.take_answer()
-        if answer and not self.transport.is_closing():
-            self.transport.write(answer)
-        if reader.violation is not None:
-            self._refuse(reader.violation)
-        elif reader.is_closed:
-            self._is_over = True
-            if self._live is not None:
-                self._live.leave()
-            self._leave()
-            self.transport.close()
-            self.loop.call_later(CLOSING_S, self.transport.abort)  # it may not read what is before the answer
-        elif reader.controls - self._controls > MOST_CONTROLS:
-            detail = f"more than {MOST_CONTROLS} frames came that are no chunks: a ping every {PING_S:g} s is enough"
-            self._refuse(Refusal("bad-frame", 400, detail, code=POLICY))
-        else:
-            self._large.count(reader.partial_bytes, is_complete)
-
-    def _deliver(self, live: LiveStream, message: Message) -> None:
-        self._act(live.chunk(message.content) if message.text is None else live.text(message.text))
-
-    def _read_on(self) -> None:
-        """Read from the socket, or do not; come again if more has come than one round takes."""
-        transport = self.transport
-        if transport.is_closing():
-            return
-        is_wanted = self._is_over or self._takes()
-        if is_wanted and self._taken_s == inf:
-            self._taken_s = self.loop.time()
-        elif not is_wanted:
-            self._taken_s = inf
-        if is_wanted and (self._messages or self._backlog) and not self._is_scheduled:
-            self._is_scheduled = True
-            self.loop.call_soon(self._next_round)
-        if is_wanted and not self._messages and not self._backlog:
-            transport.resume_reading()  # does nothing where it reads
-        else:
-            transport.pause_reading()
-
-    def _next_round(self) -> None:
-        self._is_scheduled = False
-        self._pump()
-
-    def _act(self, actions: list[Action]) -> Work | None:
-        """Do what the stream says. A work begins, unless one is under way here: then it is returned."""
-        sent: list[bytes] = []
-        work = None
-        for action in actions:
-            if isinstance(action, Send):
-                sent.append(text_frame(to_json(action.frame)))
-            elif isinstance(action, Close):
-                sent.append(close_frame(action.code, action.reason))
-            else:
-                work = action
-        if sent and not self.transport.is_closing() and not self._is_over:
-            self.transport.write(b"".join(sent))
-        if actions and isinstance(actions[-1], Close):
-            self._end_stream()
-        if work is not None and self._task is None:
-            self._task = self.loop.create_task(self._run(work))
-        return work
-
-    async def _run(self, work: Work | None) -> None:
-        """Do works, one after the other."""
-        assert self._live is not None
-        while work is not None:
-            actions = await self._done(work, self._live)
-            if self._live.held_bytes < FREE_BYTES and not self._messages:
-                self._large.applied()
-            work = self._act(actions)
-            if self._drains and self.is_write_paused:
-                self.reset()
-            if work is None:
-                self._task = None  # so that the next message begins its work
-            elif self.is_write_paused:
-                await self.writable.wait()
-            self._pump()
-
-    async def _done(self, work: Work, live: LiveStream) -> list[Action]:
-        """The actions after a work."""
+    async def _done(self, work: Work) -> Sequence[Action]:
         assert self._query is not None
-        try:
-            if work.kind == "reset":
-                return live.deleted(await self._streams.reset(self._query, self.client))
-            return live.applied(await self._streams.apply(self._query, work, self.client))
-        except asyncio.CancelledError:
-            self._streams.counters.chunks_abandoned += 1
-            raise
-        except HetsynError as error:
-            self._streams.counters.refused(error)
-            return live.refuse(problems.refusal_of(error))
-        except Exception as error:
-            return live.refuse(problems.refusal_of_unexpected("WS /stream", error))
+        assert self._stream is not None
+        if work.kind == "reset":
+            return self._stream.deleted(await self._streams.reset(self._query, self.client))
+        return self._stream.applied(await self._streams.apply(self._query, work, self.client))
 
-    def _fail(self, error: HetsynError) -> None:
-        """End the stream, or the handshake."""
-        if self._live is None:
-            if not self._is_over:
-                self._answer(problems.from_domain_error(error))
-        else:
-            self._refuse(problems.refusal_of(error))
-
-    def _refuse(self, refusal: Refusal) -> None:
-        assert self._live is not None
-        self._act(self._live.refuse(refusal))
-
-    def _end_stream(self) -> None:
-        """The last frame is sent: the client may answer the close frame, and what else it sends is not read."""
-        if self._is_over:
-            return
-        self._is_over = True
-        self._leave()
-        self._messages.clear()
-        self._backlog.clear()
-        if not self.transport.is_closing():
-            self._let_go()
-
-    def _let_go(self) -> None:
-        """Close the connection once the client has read the rest. What it sends is dropped: bytes that the system has
-        still make it reset the connection, and then the client may not get the rest.
-        """
-        if self.transport.can_write_eof():
-            self.transport.write_eof()
-        self.transport.resume_reading()
-        self.loop.call_later(CLOSING_S, self.transport.abort)
-
-    def _tick(self) -> None:
-        """Look at the client from time to time: whether it is there, and whether its message is complete."""
-        assert self._live is not None
-        if self._is_over:
-            return
-        now_s, limits = self.loop.time(), self.connections.limits
-        self._ticking = self.loop.call_later(self._tick_s, self._tick)
-        if self._live.is_busy or not self._live.reads:
-            self._heard_s = now_s  # it is our turn, not the client's
-        if now_s - self._heard_s >= limits.idle_timeout_s:
-            self.count_end("idle")
-            self._fail(StreamIdle(f"the client was silent for {limits.idle_timeout_s:g} s: open the stream again"))
-        elif now_s - max(self._large.since_s, self._taken_s) >= limits.body_timeout_s:
-            self._fail(TooSlow(f"the frame was not complete after {limits.body_timeout_s:g} s: send it faster"))
-        elif now_s - self._pinged_s >= PING_S:
-            self._pinged_s, self._controls = now_s, self._reader.controls
-            self.transport.write(PING)
+    def _release(self) -> None:
+        if self._query is not None:
+            self._streams.leave(self._query.session, self)

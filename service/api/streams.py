@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from math import inf
-from typing import Protocol
+from typing import Any, Protocol
 
 from pydantic_core import from_json
 
@@ -18,6 +18,7 @@ from service.observe.counters import Counters
 from service.registry.registry import SessionRegistry
 from service.session.session import Session
 from service.settings import Limits
+from service.wire.schema import InferRequest
 
 # below this, decoding costs less than handing it to a thread
 DECODE_IN_LOOP_BYTES = 64 * 1024
@@ -111,10 +112,23 @@ class Streams:
                 else:
                     async with self._large.turn(client, permit.due_s):
                         request = await asyncio.to_thread(query.request, work.content, work.seq)
-                reply = from_json(await self._registry.infer(request, permit))
-        return Applied(
-            reply["steps"], reply["total_steps"], reply["label"], reply["probabilities"], reply.get("readout")
-        )
+                return _applied(await self._registry.infer(request, permit))
+
+    async def infer(self, request: InferRequest, client: str) -> Applied:
+        """``apply``, of a chunk that is decoded."""
+        async with self._turns.turn(client, self._due_s()):
+            with self._admission.permit(client) as permit:
+                return _applied(await self._registry.infer(request, permit))
+
+    async def delete(self, session_id: str, client: str) -> None:
+        """Delete a session, if there is one.
+
+        Raises:
+            HetsynError: it was not deleted.
+        """
+        async with self._turns.turn(client, self._due_s()):
+            with self._admission.permit(client) as permit:
+                await self._registry.delete_if_any(session_id, permit.due_s)
 
     async def reset(self, query: StreamQuery, client: str) -> Opening:
         """Delete a session, and describe the one that the next chunk begins.
@@ -127,6 +141,16 @@ class Streams:
                 await self._registry.delete_if_any(query.session, permit.due_s)
                 session, has_begun = await self._registry.probe(query.probe(), permit.due_s)
         return self._opening(query.session, session, has_begun)
+
+    async def describe(self, session_id: str, client: str) -> dict[str, Any]:
+        """As ``SessionRegistry.describe``."""
+        async with self._turns.turn(client, self._due_s()):
+            with self._admission.permit(client) as permit:
+                return await self._registry.describe(session_id, permit.due_s)
+
+    def offer(self, request: InferRequest) -> Session:
+        """As ``SessionRegistry.offer``."""
+        return self._registry.offer(request)
 
     async def drain(self) -> None:
         """Let all streams finish the chunks that have come, and end them."""
@@ -154,3 +178,8 @@ class Streams:
             has_begun,
             expires_at if expires_at < inf else None,
         )
+
+
+def _applied(content: bytes) -> Applied:
+    reply = from_json(content)
+    return Applied(reply["steps"], reply["total_steps"], reply["label"], reply["probabilities"], reply.get("readout"))

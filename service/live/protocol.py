@@ -31,7 +31,7 @@ from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
 from service.live.refusal import NO_ENDPOINTING, NORMAL, SHUTTING_DOWN, Refusal
-from service.live.text_frames import Ack, Begin, Result, ServerFrame, Termination, UtteranceEnd
+from service.live.text_frames import Ack, Begin, Result, ServerFrame, StreamsFrame, Termination, UtteranceEnd
 
 MAX_INFLIGHT = 16
 MAX_BYTES = 64 * 1024
@@ -88,7 +88,7 @@ class Applied(NamedTuple):
 class Send(NamedTuple):
     """Send a text frame."""
 
-    frame: ServerFrame
+    frame: ServerFrame | StreamsFrame
 
 
 class Work(NamedTuple):

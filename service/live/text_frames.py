@@ -1,4 +1,4 @@
-"""The text frames of ``WS /stream``, as types. ``docs/reference/stream-api.md`` describes them."""
+"""The text frames of ``WS /stream`` and ``WS /streams``, as types. ``docs/reference`` describes them."""
 
 from __future__ import annotations
 
@@ -70,6 +70,27 @@ class Termination(TypedDict):
     utterances: int
 
 
+class StreamsBegin(TypedDict):
+    """The first frame of the server on ``/streams``: what all sessions of the connection have in common."""
+
+    type: Literal["Begin"]
+    model: str
+    version: str
+    form: str
+    labels: list[str]
+    step_ms: float
+    max_inflight: int
+    max_rows: int
+    max_sessions: int
+
+
+class StreamsTermination(TypedDict):
+    """All frames of ``/streams`` are answered; the server closes the connection with 1000. ``chunks`` were applied."""
+
+    type: Literal["Termination"]
+    chunks: int
+
+
 class Error(TypedDict):
     """A problem of the table in ``http-api.md``. If it ends the stream, a close frame follows."""
 
@@ -124,5 +145,8 @@ class Reset(TypedDict):
 
 
 ServerFrame = Begin | Result | Ack | UtteranceEnd | Termination | Error
+StreamsFrame = StreamsBegin | StreamsTermination | Error
 SERVER_FRAMES: tuple[type, ...] = (Begin, Result, Ack, UtteranceEnd, Termination, Error)
 CLIENT_FRAMES: tuple[type, ...] = (Finalize, Configure, KeepAlive, CloseStream, Reset)
+STREAMS_CLIENT_FRAMES: tuple[type, ...] = (KeepAlive, CloseStream)
+STREAMS_SERVER_FRAMES: tuple[type, ...] = (StreamsBegin, StreamsTermination, Error)

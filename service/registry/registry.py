@@ -160,6 +160,16 @@ class SessionRegistry:
         self._advance.plan(session, session.known.progress.expected_seq, request)
         return session, has_begun
 
+    def offer(self, request: InferRequest) -> Session:
+        """The session that a chunk of a new id would begin. Nothing is begun.
+
+        Raises:
+            HetsynError: the chunk would be refused, whatever its id.
+        """
+        session = self._advance.begin(request.envelope, self.sessions.clock())
+        self._advance.plan(session, 0, request)
+        return session
+
     async def sweep_forever(self, interval_s: float) -> None:
         """Sweep the table at an interval, until cancelled."""
         while True:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from hetsyn_client.events import pack_events
-from service.api import stream_connection
+from service.api import web_socket
 from tests.support.artifact import write_artifact
 from tests.support.gate import Gate
 from tests.support.listening import LATER_S, SOON_S, listening, response
@@ -81,7 +81,7 @@ async def test_a_silent_client_is_ended(models: Path, gate: Gate) -> None:
 
 
 async def test_a_pong_says_that_the_client_is_there(models: Path, gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stream_connection, "PING_S", LATER_S / 4)
+    monkeypatch.setattr(web_socket, "PING_S", LATER_S / 4)
     async with listening(models, gate, idle_timeout_s=LATER_S) as server:
         socket, _ = await opened(server)
         for _ in range(8):
@@ -172,8 +172,8 @@ async def test_a_client_that_does_not_read_is_ended(models: Path, gate: Gate) ->
 async def test_a_client_that_says_goodbye_and_does_not_read_is_ended(
     models: Path, gate: Gate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stream_connection, "CLOSING_S", LATER_S)
-    monkeypatch.setattr(stream_connection, "MOST_CONTROLS", 1_000_000)
+    monkeypatch.setattr(web_socket, "CLOSING_S", LATER_S)
+    monkeypatch.setattr(web_socket, "MOST_CONTROLS", 1_000_000)
     async with listening(models, gate, finish_s=1.0) as server:
         connected = tcp_socket()
         connected.setsockopt(SOL_SOCKET, SO_RCVBUF, 16 * 1024)

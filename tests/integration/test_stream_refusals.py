@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from hetsyn_client.events import pack_events
-from service.api import stream_connection
+from service.api import web_socket
 from tests.support.gate import Gate
 from tests.support.listening import LIVE, SOON_S, listening, response
 from tests.support.live import BINARY, CONT, EVENTS, NOTHING, PING, TEXT, Socket, handshake, opened, said, sent
@@ -60,8 +60,8 @@ async def test_what_is_known_before_the_upgrade_is_refused_as_http(
         (sent(BINARY, b"x", fin=False) * 2, "bad-frame", 1002),
         (LIVE, "bad-frame", 1002),
         (said("CloseStream", last_seq=3), "out-of-order", 4409),
-        (sent(PING, b"") * (stream_connection.MOST_CONTROLS + 1), "bad-frame", 1008),
-        (said("KeepAlive") * (stream_connection.MOST_CONTROLS + 1), "bad-frame", 1008),
+        (sent(PING, b"") * (web_socket.MOST_CONTROLS + 1), "bad-frame", 1008),
+        (said("KeepAlive") * (web_socket.MOST_CONTROLS + 1), "bad-frame", 1008),
     ],
 )
 async def test_an_error_is_said_before_the_close(
@@ -114,7 +114,7 @@ async def test_a_refused_handshake_is_answered_though_the_client_sends_on(models
     async with listening(models, gate) as server:
         reader, writer = await server.connect()
         held = asyncio.Event()
-        streams = server.parts.connections.streams
+        streams = server.parts.connections.many.streams
         opens = streams.open
 
         async def open_later(*arguments: Any) -> Any:

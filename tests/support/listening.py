@@ -52,8 +52,8 @@ class Listening:
 
 
 @asynccontextmanager
-async def listening(folder: Path, gate: Gate, **limits: Any) -> AsyncIterator[Listening]:
-    app = make_app(ModelCatalog(folder, load=gate.load), inline_s=0.0, **limits)
+async def listening(folder: Path, gate: Gate, *, inline_s: float = 0.0, **limits: Any) -> AsyncIterator[Listening]:
+    app = make_app(ModelCatalog(folder, load=gate.load), inline_s=inline_s, **limits)
     server = app.state.server
     config = uvicorn.Config(app, port=0, log_level="error", http=server.connections.protocol, ws="none")
     process = GracefulServer(config, server.admission, 0.0, refuse=server.batcher.stop)

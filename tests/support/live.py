@@ -76,9 +76,9 @@ class Socket:
         self._reader = reader
         self.writer = writer
 
-    async def open(self, query: str, *fields: str) -> dict[str, Any]:
+    async def open(self, query: str, *fields: str, line: str = "GET /stream?{} HTTP/1.1") -> dict[str, Any]:
         """Send the handshake, and return ``Begin``."""
-        self.writer.write(handshake(query, *fields))
+        self.writer.write(handshake(query, *fields, line=line))
         head = await self._reader.readuntil(b"\r\n\r\n")
         assert head.startswith(b"HTTP/1.1 101 "), head + await self._reader.read(2000)
         return await self.frame()

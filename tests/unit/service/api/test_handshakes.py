@@ -27,8 +27,8 @@ def without(name: bytes, *more: tuple[bytes, bytes]) -> list[tuple[bytes, bytes]
 def test_a_valid_one_is_taken() -> None:
     more = [(b"sec-websocket-protocol", b"a, hetsyn.v1"), (b"x-request-id", b"7"), (b"origin", b"http://x:8000")]
     shake = handshake(b"GET", "1.1", URL, [*HEADERS, *more])
-    assert shake == Handshake(KEY, b"encoding=events", ("a", "hetsyn.v1"), "http://x:8000", "x:8000", b"7")
-    assert query_of(shake).envelope.session
+    assert shake == Handshake("/stream", KEY, b"encoding=events", ("a", "hetsyn.v1"), "http://x:8000", "x:8000", b"7")
+    assert query_of(shake) == [("encoding", "events")]
 
 
 @pytest.mark.parametrize(
@@ -36,7 +36,7 @@ def test_a_valid_one_is_taken() -> None:
     [
         (b"POST", "1.1", URL, HEADERS),
         (b"GET", "1.0", URL, HEADERS),
-        (b"GET", "1.1", b"/streams", HEADERS),
+        (b"GET", "1.1", b"/streamer", HEADERS),
         (b"GET", "1.1", b"/stream/", HEADERS),
         (b"GET", "1.1", b"http://x/stream", HEADERS),
         (b"GET", "1.1", b"/stream?" + b"a" * 9000, HEADERS),
@@ -73,6 +73,6 @@ def test_anything_else_stays_http(method: bytes, version: str, url: bytes, heade
     ],
 )
 def test_a_valid_one_may_be_refused(change: dict[str, Any], kind: type[HetsynError], sentence: str) -> None:
-    shake = Handshake(KEY, b"encoding=events", (), "", "x", None)._replace(**change)
+    shake = Handshake("/stream", KEY, b"encoding=events", (), "", "x", None)._replace(**change)
     with pytest.raises(kind, match=sentence):
         query_of(shake)

@@ -1,0 +1,317 @@
+"""The binary frames of ``WS /streams``: chunks of many sessions and their results, as columns. Little endian.
+
+All frames begin with 16 bytes: a name, the number of rows n, and two more numbers. Then the columns follow, one after
+the other, each with n entries, and at last a part whose length the head says. A row is a chunk, a session or a result.
+
+    chunks    HSC1  n  items     0           seq u64  handle u32  action u32  steps u32  length u32  content
+    sessions  HSO1  n  id bytes  0           handle u32  length u32  ids
+    results   HSR1  n  outputs   JSON bytes  seq u64  total_steps u64  handle u32  action u32  status u32  steps u32
+                                             label i32  probabilities f32 [n, outputs]  JSON
+    opened    HSP1  n  0         JSON bytes  next_seq u64  total_steps u64  handle u32  status u32  state u32    JSON
+
+``items`` is the sum of the lengths. The content is that of all rows, one after the other: events are all times (u16)
+and then all units (u16); samples are i16; values are f32, a row of channels for each step. The JSON part is an object
+that has what does not fit in a column, by the number of the row as a string; it is empty where no row has such.
+
+Nothing here reads or writes: this is for any client, with threads or asyncio, and for the server.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from hetsyn_client.errors import InputError
+
+Column = NDArray[Any]
+More = dict[int, dict[str, Any]]
+
+HEAD = struct.Struct("<4sIII")
+CHUNKS, SESSIONS, RESULTS, OPENED = b"HSC1", b"HSO1", b"HSR1", b"HSP1"
+CHUNK, END, DELETE, LEAVE = 0, 1, 2, 3  # actions of a row: see ``Chunks``
+NEW, BEGUN, ENDED = 0, 1, 2  # states of a session that is opened
+APPLIED = 200  # the status of a row that was applied
+LONGEST_ID = 128
+MOST_ROWS = 4_096  # of a frame
+
+_CHUNK_ROW, _SESSION_ROW, _RESULT_ROW, _OPENED_ROW = 24, 8, 36, 28  # bytes without the content
+
+
+class Chunks(NamedTuple):
+    """Chunks of sessions, at most one of each.
+
+    Attributes:
+        seq: uint64 [n], number of each chunk in its session; of no meaning for ``DELETE`` and ``LEAVE``.
+        handle: uint32 [n], the session's on this connection.
+        action: uint32 [n]. ``CHUNK``: apply the content. ``END``: apply the content, if there is any, and end the
+            session. ``DELETE``: delete the session; the next chunk begins it anew. ``LEAVE``: this connection streams
+            the session no more, and the handle is free; the session stays.
+        steps: uint32 [n], network steps of events; 0 for samples and values.
+        length: uint32 [n], items of each: events, samples, or rows of values.
+        content: of all.
+    """
+
+    seq: NDArray[np.uint64]
+    handle: NDArray[np.uint32]
+    action: NDArray[np.uint32]
+    steps: NDArray[np.uint32]
+    length: NDArray[np.uint32]
+    content: memoryview
+
+
+class Sessions(NamedTuple):
+    """Sessions to open.
+
+    Attributes:
+        handles: that the client has chosen.
+        ids: of the sessions.
+    """
+
+    handles: list[int]
+    ids: list[str]
+
+
+class Results(NamedTuple):
+    """The outcome of each row of a frame of chunks.
+
+    Attributes:
+        seq: uint64 [n], number of the chunk.
+        total_steps: uint64 [n], network steps of the session so far.
+        handle: uint32 [n].
+        action: uint32 [n], as sent.
+        status: uint32 [n], ``APPLIED``, or that of a problem in HTTP: then the row was not applied.
+        steps: uint32 [n], network steps of the chunk.
+        label: int32 [n], index among the labels; -1 for none.
+        probabilities: float32 [n, outputs]; no columns for rule trace. Zeros where a row was not applied.
+        more: by row: of a problem ``problem``, ``detail``, ``retryable``, ``retry_after_s`` and ``expected_seq``; of a
+            chunk its ``readout`` for rule trace, and its ``events``.
+    """
+
+    seq: NDArray[np.uint64]
+    total_steps: NDArray[np.uint64]
+    handle: NDArray[np.uint32]
+    action: NDArray[np.uint32]
+    status: NDArray[np.uint32]
+    steps: NDArray[np.uint32]
+    label: NDArray[np.int32]
+    probabilities: NDArray[np.float32]
+    more: More
+
+
+class Opened(NamedTuple):
+    """The outcome of each row of a frame of sessions.
+
+    Attributes:
+        next_seq: uint64 [n], number of the next chunk.
+        total_steps: uint64 [n], network steps of the session so far.
+        handle: uint32 [n].
+        status: uint32 [n], ``APPLIED``, or that of a problem: then the handle is free.
+        state: uint32 [n], ``NEW``; ``BEGUN`` before; or ``ENDED``: its last row, sent again, gets its result.
+        more: by row: of a problem, as in ``Results``.
+    """
+
+    next_seq: NDArray[np.uint64]
+    total_steps: NDArray[np.uint64]
+    handle: NDArray[np.uint32]
+    status: NDArray[np.uint32]
+    state: NDArray[np.uint32]
+    more: More
+
+
+def pack_chunks(
+    handles: ArrayLike,
+    seq: ArrayLike,
+    lengths: ArrayLike,
+    content: bytes,
+    steps: ArrayLike = 0,
+    actions: ArrayLike = CHUNK,
+) -> bytes:
+    """A frame of chunks; arguments as the attributes of ``Chunks``.
+
+    Args:
+        handles: [n].
+        seq: [n].
+        lengths: [n].
+        content: of all; see ``events_content``.
+        steps: [n], or one number for all.
+        actions: [n], or one number for all.
+    """
+    handle = np.asarray(handles, "<u4")
+    rows = handle.shape
+    length = np.broadcast_to(np.asarray(lengths, "<u4"), rows)
+    columns = [np.broadcast_to(np.asarray(column, "<u4"), rows) for column in (actions, steps)]
+    head = HEAD.pack(CHUNKS, len(handle), int(length.sum(dtype=np.int64)), 0)
+    numbers = np.broadcast_to(np.asarray(seq, "<u8"), rows)
+    return b"".join(
+        (
+            head,
+            numbers.tobytes(),
+            handle.tobytes(),
+            *(column.tobytes() for column in columns),
+            length.tobytes(),
+            content,
+        )
+    )
+
+
+def events_content(times: ArrayLike, units: ArrayLike) -> bytes:
+    """The content of a frame of events.
+
+    Args:
+        times: of all rows, one after the other; each ascends from 0 in its own chunk.
+        units: of all rows.
+    """
+    return np.asarray(times, "<u2").tobytes() + np.asarray(units, "<u2").tobytes()
+
+
+def unpack_chunks(data: bytes, item_bytes: int, *, most_rows: int = MOST_ROWS) -> Chunks:
+    """Unpack a frame of chunks.
+
+    Args:
+        data: the frame.
+        item_bytes: of an event (4), a sample (2), or a row of values (4 for each channel).
+        most_rows: of a frame.
+
+    Raises:
+        InputError: the bytes are no such frame. Nothing is allocated before its length is found to be right.
+    """
+    count, items, zero = _head(data, CHUNKS, most_rows)
+    _check_length(data, HEAD.size + count * _CHUNK_ROW + items * item_bytes, f"{count} chunks of {items} items")
+    if zero:
+        raise InputError("bytes 12 to 15 of the frame are not 0: send 0 there")
+    seq, at = np.frombuffer(data, "<u8", count, HEAD.size), HEAD.size + 8 * count
+    handle, action, steps, length = np.frombuffer(data, "<u4", 4 * count, at).reshape(4, count)
+    if int(length.sum(dtype=np.int64)) != items:
+        raise InputError(
+            f"the lengths of the chunks are {int(length.sum(dtype=np.int64))} together, the head says {items}"
+        )
+    if count and int(action.max()) > LEAVE:
+        raise InputError(f"there is no action {int(action.max())}: send 0 chunk, 1 end, 2 delete or 3 leave")
+    if np.count_nonzero(length[action >= DELETE]):
+        raise InputError("a row that deletes or leaves a session has content: send its length as 0")
+    ordered = np.sort(handle)
+    if np.count_nonzero(ordered[1:] == ordered[:-1]):
+        raise InputError("a handle occurs twice in the frame: send the session's next chunk in another frame")
+    return Chunks(seq, handle, action, steps, length, memoryview(data)[at + 16 * count :])
+
+
+def pack_sessions(handles: Sequence[int], ids: Sequence[str]) -> bytes:
+    """A frame of sessions to open."""
+    encoded = [name.encode() for name in ids]
+    lengths = np.array([len(name) for name in encoded], "<u4")
+    head = HEAD.pack(SESSIONS, len(encoded), int(lengths.sum()), 0)
+    return b"".join((head, np.asarray(handles, "<u4").tobytes(), lengths.tobytes(), *encoded))
+
+
+def unpack_sessions(data: bytes, *, most_rows: int = MOST_ROWS) -> Sessions:
+    """Unpack a frame of sessions to open.
+
+    Raises:
+        InputError: the bytes are no such frame, or an id is too long or not ASCII.
+    """
+    count, length, _ = _head(data, SESSIONS, most_rows)
+    _check_length(data, HEAD.size + count * _SESSION_ROW + length, f"{count} sessions with {length} bytes of ids")
+    handles, lengths = np.frombuffer(data, "<u4", 2 * count, HEAD.size).reshape(2, count)
+    if int(lengths.sum(dtype=np.int64)) != length:
+        raise InputError(
+            f"the lengths of the ids are {int(lengths.sum(dtype=np.int64))} together, the head says {length}"
+        )
+    if count and int(lengths.max()) > LONGEST_ID:
+        raise InputError(f"an id has {int(lengths.max())} characters: send at most {LONGEST_ID}")
+    try:
+        text = data[HEAD.size + count * _SESSION_ROW :].decode("ascii")
+    except UnicodeDecodeError:
+        raise InputError("an id is not ASCII: send letters, digits and . _ ~ : -") from None
+    ends = np.cumsum(lengths, dtype=np.int64).tolist()
+    ids = [text[begin:end] for begin, end in zip([0, *ends], ends, strict=False)]
+    return Sessions(handles.tolist(), ids)
+
+
+def pack_results(results: Results) -> bytes:
+    """A frame of results."""
+    more = _pack_more(results.more)
+    head = HEAD.pack(RESULTS, len(results.seq), results.probabilities.shape[1], len(more))
+    return b"".join(
+        (
+            head,
+            results.seq.astype("<u8").tobytes(),
+            results.total_steps.astype("<u8").tobytes(),
+            results.handle.astype("<u4").tobytes(),
+            results.action.astype("<u4").tobytes(),
+            results.status.astype("<u4").tobytes(),
+            results.steps.astype("<u4").tobytes(),
+            results.label.astype("<i4").tobytes(),
+            results.probabilities.astype("<f4").tobytes(),
+            more,
+        )
+    )
+
+
+def unpack_results(data: bytes) -> Results:
+    """Unpack a frame of results.
+
+    Raises:
+        InputError: the bytes are no such frame.
+    """
+    count, outputs, length = _head(data, RESULTS, None)
+    _check_length(data, HEAD.size + count * (_RESULT_ROW + 4 * outputs) + length, f"{count} results")
+    seq, total_steps = np.frombuffer(data, "<u8", 2 * count, HEAD.size).reshape(2, count)
+    at = HEAD.size + 16 * count
+    handle, action, status, steps = np.frombuffer(data, "<u4", 4 * count, at).reshape(4, count)
+    label = np.frombuffer(data, "<i4", count, at + 16 * count)
+    at += 20 * count
+    probabilities = np.frombuffer(data, "<f4", count * outputs, at).reshape(count, outputs)
+    more = _unpack_more(data[at + 4 * count * outputs :])
+    return Results(seq, total_steps, handle, action, status, steps, label, probabilities, more)
+
+
+def pack_opened(opened: Opened) -> bytes:
+    """A frame of sessions that were opened."""
+    more = _pack_more(opened.more)
+    columns = [column.astype("<u4").tobytes() for column in (opened.handle, opened.status, opened.state)]
+    numbers = (opened.next_seq.astype("<u8").tobytes(), opened.total_steps.astype("<u8").tobytes())
+    return b"".join((HEAD.pack(OPENED, len(opened.handle), 0, len(more)), *numbers, *columns, more))
+
+
+def unpack_opened(data: bytes) -> Opened:
+    """Unpack a frame of sessions that were opened.
+
+    Raises:
+        InputError: the bytes are no such frame.
+    """
+    count, _, length = _head(data, OPENED, None)
+    _check_length(data, HEAD.size + count * _OPENED_ROW + length, f"{count} opened sessions")
+    next_seq, total_steps = np.frombuffer(data, "<u8", 2 * count, HEAD.size).reshape(2, count)
+    handle, status, state = np.frombuffer(data, "<u4", 3 * count, HEAD.size + 16 * count).reshape(3, count)
+    more = _unpack_more(data[HEAD.size + count * _OPENED_ROW :])
+    return Opened(next_seq, total_steps, handle, status, state, more)
+
+
+def _head(data: bytes, name: bytes, most_rows: int | None) -> tuple[int, int, int]:
+    if len(data) < HEAD.size or not data.startswith(name):
+        raise InputError(f"the frame does not begin with {name.decode()} and three numbers (16 bytes): pack it again")
+    _, count, second, third = HEAD.unpack_from(data)
+    if most_rows is not None and count > most_rows:
+        raise InputError(f"the frame has {count} rows: send at most {most_rows}, and the others in further frames")
+    return count, second, third
+
+
+def _check_length(data: bytes, expected: int, what: str) -> None:
+    if len(data) != expected:
+        raise InputError(f"{what} take {expected} bytes, the frame has {len(data)}: send all of it, and nothing more")
+
+
+def _pack_more(more: Mapping[int, Mapping[str, Any]]) -> bytes:
+    return json.dumps({str(row): members for row, members in more.items()}).encode() if more else b""
+
+
+def _unpack_more(text: bytes) -> More:
+    try:
+        return {int(row): members for row, members in json.loads(text).items()} if text else {}
+    except (ValueError, AttributeError) as error:
+        raise InputError(f"the JSON part of the frame cannot be read ({error})") from error

@@ -1,0 +1,58 @@
+"""A connection of ``WS /streams``: ``live.many`` on a WebSocket."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from uvicorn.server import ServerState
+
+from hetsyn_client.columns import Sessions
+from service.api.handshakes import Handshake, query_of
+from service.api.many_streams import ConnectionSessions
+from service.api.web_socket import WebSocket
+from service.live.many import Action, ManyStreams, RowsWork
+from service.live.many_query import parse_many_query
+
+if TYPE_CHECKING:
+    from service.api.connection import Connections
+
+
+class ManyConnection(WebSocket[RowsWork]):
+    """Many sessions on one WebSocket. Arguments as those of ``WebSocket``."""
+
+    def __init__(
+        self,
+        connections: Connections,
+        server_state: ServerState,
+        transport: asyncio.Transport,
+        handshake: Handshake,
+        client: str,
+    ) -> None:
+        self._many = connections.many
+        self._sessions: ConnectionSessions | None = None
+        self._machine: ManyStreams | None = None
+        streams = self._many.streams
+        super().__init__(connections, server_state, transport, handshake, client, streams.uploads, streams.counters)
+
+    async def _opened(self) -> ManyStreams:
+        query = parse_many_query(query_of(self._handshake))
+        self._sessions = ConnectionSessions(self._many, self, query, self.client)
+        self._machine = ManyStreams(self._sessions.offer, self._sessions.item_bytes)
+        return self._machine
+
+    def _receive(self, content: bytes) -> Sequence[Action]:
+        assert self._machine is not None
+        return self._machine.binary(content)
+
+    async def _done(self, work: RowsWork) -> Sequence[Action]:
+        assert self._sessions is not None
+        assert self._machine is not None
+        if isinstance(work.rows, Sessions):
+            return self._machine.done(await self._sessions.open(work.rows), 0)
+        return self._machine.done(*await self._sessions.apply(work.rows))
+
+    def _release(self) -> None:
+        if self._sessions is not None:
+            self._sessions.release()

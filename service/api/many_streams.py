@@ -1,0 +1,299 @@
+"""The sessions of ``WS /streams``: opens them for connections, and applies their chunks as ``/infer`` does."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections import Counter
+from collections.abc import Coroutine, Sequence
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+
+from hetsyn_client.columns import (
+    APPLIED,
+    BEGUN,
+    DELETE,
+    END,
+    ENDED,
+    LEAVE,
+    NEW,
+    Chunks,
+    Opened,
+    Results,
+    Sessions,
+    pack_opened,
+    pack_results,
+)
+from service.api import problems
+from service.api.streams import DECODE_IN_LOOP_BYTES, Streams
+from service.errors import HetsynError, InputError, NotFound, Overloaded, SessionEnded, SessionTaken
+from service.live.many import Offer
+from service.live.many_query import ManyQuery
+from service.live.protocol import Applied
+from service.live.query import StreamQuery
+from service.live.refusal import Refusal
+from service.settings import Limits
+from service.wire.chunk import digest
+from service.wire.columns import Decoded
+from service.wire.schema import SESSION_ID, InferRequest
+
+IDS_A_SESSION = 4  # handles of a server for each session that it may have open: with a store, others are there too
+OPENED_AT_A_TIME = 64
+TAKEN = "another connection streams this session now: send on there, or open it again"
+
+T = TypeVar("T")
+_is_id = re.compile(SESSION_ID).match
+
+
+class Connection(Protocol):
+    """Whose sessions these are."""
+
+    def drain(self) -> None:
+        """Finish what has come, and end the connection."""
+
+    async def drained(self) -> None:
+        """Wait until that is done."""
+
+
+class HeldSession:
+    """A session that a connection streams, under a handle of its own.
+
+    Args:
+        session_id: of the session.
+        connection: that streams it.
+
+    Attributes:
+        id: of the session.
+        is_taken: another connection streams it now.
+    """
+
+    __slots__ = ("_connection", "id", "is_taken")
+
+    def __init__(self, session_id: str, connection: Connection) -> None:
+        self.id = session_id
+        self.is_taken = False
+        self._connection = connection
+
+    def taken(self) -> None:
+        self.is_taken = True
+
+    def drain(self) -> None:
+        self._connection.drain()
+
+    async def drained(self) -> None:
+        await self._connection.drained()
+
+
+class ManyStreams:
+    """What the connections of a server share. Used from one event loop.
+
+    Args:
+        streams: open sessions and apply chunks.
+        limits: of sessions.
+
+    Attributes:
+        streams: see above.
+        max_handles: of one client.
+    """
+
+    def __init__(self, streams: Streams, limits: Limits) -> None:
+        self.streams = streams
+        self._max_handles = IDS_A_SESSION * limits.max_sessions
+        self.max_handles = max(1, int(self._max_handles * limits.client_share))
+        self._of_client: Counter[str] = Counter()
+
+    def __len__(self) -> int:
+        """Handles of all connections."""
+        return self._of_client.total()
+
+    def enter(self, client: str) -> None:
+        """Count another handle.
+
+        Raises:
+            Overloaded: the client, or all of them, have too many.
+        """
+        if self._of_client[client] >= self.max_handles or self._of_client.total() >= self._max_handles:
+            raise Overloaded(
+                f"{self._of_client[client]} sessions of this address are open on connections, of "
+                f"{self._of_client.total()} in all: let the connections leave some"
+            )
+        self._of_client[client] += 1
+
+    def leave(self, client: str, count: int = 1) -> None:
+        """Count handles no more."""
+        self._of_client[client] -= count
+        if not self._of_client[client]:
+            del self._of_client[client]
+
+
+class ConnectionSessions:
+    """The sessions of one connection.
+
+    Args:
+        many: of all connections.
+        connection: whose sessions they are.
+        query: of the client.
+        client: at the other end (``fair_share.client_of``).
+    """
+
+    def __init__(self, many: ManyStreams, connection: Connection, query: ManyQuery, client: str) -> None:
+        self._many = many
+        self._streams = many.streams
+        self._connection = connection
+        self._client = client
+        session = self._streams.offer(query.one.probe())
+        manifest = session.model.manifest
+        # a model that is reloaded meanwhile shall not change what the client is told
+        self._query = query.named(manifest.name, manifest.version, session.form)
+        self._decoder = query.decoder
+        self._labels = {label: index for index, label in enumerate(manifest.labels)}
+        self._outputs = 0 if manifest.decision.rule == "trace" else manifest.outputs
+        self._held: dict[int, HeldSession] = {}
+        self.offer = Offer(
+            manifest.name, manifest.version, session.form, manifest.labels, manifest.input.step_s, many.max_handles
+        )
+
+    @property
+    def item_bytes(self) -> int:
+        return self._decoder.item_bytes
+
+    def release(self) -> None:
+        """Stream nothing more."""
+        for held in self._held.values():
+            self._streams.leave(held.id, held)
+        self._many.leave(self._client, len(self._held))
+        self._held = {}
+
+    async def open(self, sessions: Sessions) -> bytes:
+        """Open sessions, and return the frame that says so."""
+        opened = await _gathered(
+            [self._open(handle, name) for handle, name in zip(sessions.handles, sessions.ids, strict=True)],
+            OPENED_AT_A_TIME,
+        )
+        rows = [(0, 0, row.status, NEW) if isinstance(row, Refusal) else row for row in opened]
+        table = np.array(rows, np.uint64).reshape(len(rows), 4).T
+        more = {index: _members(row) for index, row in enumerate(opened) if isinstance(row, Refusal)}
+        handles = np.array(sessions.handles, np.uint32)
+        return pack_opened(Opened(table[0], table[1], handles, table[2], table[3], more))
+
+    async def apply(self, chunks: Chunks) -> tuple[bytes, int]:
+        """Apply chunks, each to its session.
+
+        Returns:
+            The frame of the results, and the number of those that were applied.
+        """
+        if len(chunks.content) <= DECODE_IN_LOOP_BYTES:
+            decoded = self._decoder.decode(chunks)
+        else:
+            decoded = await asyncio.to_thread(self._decoder.decode, chunks)
+        rows = zip(chunks.handle.tolist(), chunks.seq.tolist(), chunks.action.tolist(), decoded, strict=True)
+        outcomes = await _gathered([self._apply(*row) for row in rows], len(decoded))
+        return self._packed(chunks, outcomes), sum(isinstance(outcome, Applied) for outcome in outcomes)
+
+    async def _open(self, handle: int, name: str) -> tuple[int, int, int, int] | Refusal:
+        """Open a session.
+
+        Returns:
+            The number of its next chunk, its steps, the status and the session's state; or why it was refused.
+        """
+        try:
+            if handle in self._held:
+                raise InputError(f"handle {handle} has a session: leave it first, or choose another handle")
+            if not _is_id(name):
+                raise InputError(f"{name!r} is no id: send 1 to 128 letters, digits and . _ ~ : -")
+            self._many.enter(self._client)
+            held = self._held[handle] = HeldSession(name, self._connection)
+            try:
+                return await self._opened(self._query.of_session(name), held)
+            except BaseException:
+                self._forget(handle)
+                raise
+        except HetsynError as error:
+            return self._refused(error)
+        except Exception as error:
+            return problems.refusal_of_unexpected("WS /streams", error)
+
+    async def _opened(self, query: StreamQuery, held: HeldSession) -> tuple[int, int, int, int]:
+        try:
+            opening = await self._streams.open(query, held, self._client)
+        except SessionEnded:
+            described = await self._streams.describe(held.id, self._client)
+            return described["expected_seq"], described["total_steps"], APPLIED, ENDED
+        return opening.next_seq, opening.total_steps, APPLIED, BEGUN if opening.resumed else NEW
+
+    async def _apply(self, handle: int, seq: int, action: int, decoded: Decoded) -> Applied | Refusal | None:
+        """Apply a row; the outcome is None where there is none to report."""
+        try:
+            held = self._held.get(handle)
+            if held is None:
+                raise NotFound(f"handle {handle} has no session on this connection: open one first")
+            if action == LEAVE:
+                self._forget(handle)
+                return None
+            if held.is_taken:
+                self._forget(handle)
+                raise SessionTaken(TAKEN)
+            if action == DELETE:
+                await self._streams.delete(held.id, self._client)
+                return None
+            if isinstance(decoded, InputError):
+                raise decoded
+            end = action == END
+            envelope = self._query.envelope.model_copy(update={"session": held.id, "seq": seq, "end": end})
+            applied = await self._streams.infer(InferRequest(envelope, decoded, digest(decoded, end)), self._client)
+            if end:
+                self._forget(handle)
+            return applied
+        except HetsynError as error:
+            return self._refused(error)
+        except Exception as error:
+            return problems.refusal_of_unexpected("WS /streams", error)
+
+    def _forget(self, handle: int) -> None:
+        held = self._held.pop(handle, None)
+        if held is not None:
+            self._streams.leave(held.id, held)
+            self._many.leave(self._client)
+
+    def _refused(self, error: HetsynError) -> Refusal:
+        self._streams.counters.refused(error)
+        return problems.refusal_of(error)
+
+    def _packed(self, chunks: Chunks, outcomes: Sequence[Applied | Refusal | None]) -> bytes:
+        count = len(outcomes)
+        total_steps, label = np.zeros(count, np.uint64), np.full(count, -1, np.int32)
+        status, steps = np.full(count, APPLIED, np.uint32), np.zeros(count, np.uint32)
+        probabilities = np.zeros((count, self._outputs), np.float32)
+        more: dict[int, dict[str, Any]] = {}
+        for row, outcome in enumerate(outcomes):
+            if isinstance(outcome, Refusal):
+                status[row] = outcome.status
+                more[row] = _members(outcome)
+            elif outcome is not None:
+                total_steps[row], steps[row] = outcome.total_steps, outcome.steps
+                if outcome.label is not None:
+                    label[row] = self._labels[outcome.label]
+                if outcome.probabilities is not None:
+                    probabilities[row] = outcome.probabilities
+                if outcome.readout is not None:
+                    more[row] = {"readout": outcome.readout}
+        return pack_results(
+            Results(chunks.seq, total_steps, chunks.handle, chunks.action, status, steps, label, probabilities, more)
+        )
+
+
+def _members(refusal: Refusal) -> dict[str, Any]:
+    frame = dict(refusal.frame())
+    del frame["type"], frame["status"]
+    return frame
+
+
+async def _gathered(works: Sequence[Coroutine[Any, Any, T]], at_a_time: int) -> list[T]:
+    """The results of works; if the caller is cancelled, all that are under way are cancelled, and are awaited."""
+    results: list[T] = []
+    for begin in range(0, len(works), at_a_time or 1):
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(work) for work in works[begin : begin + at_a_time]]
+        results += [task.result() for task in tasks]
+    return results

@@ -1,0 +1,248 @@
+"""The protocol of ``WS /streams``: a state machine without input, output, event loop or clock.
+
+One connection carries chunks of many sessions. What happens goes in: a message of the client, the answer to a work, the
+end of the server. Actions come out, in order. A work is one frame of the client: sessions to open, or chunks. There is
+one at a time, so the chunks of each session stay in order, and each frame is answered by one frame, in order too.
+
+    state    event                     actions
+    ------   -----------------------   --------------------------------------------------------------
+    open     frame of rows             Work, once the works before it are done
+    open     its answer                SendBinary, then the next Work
+    open     other bytes               Error, Close 4422: nothing of the frame was applied
+    open     KeepAlive                 none
+    open     unknown or bad text       Error
+    open     CloseStream               after the works before: Termination, Close 1000
+    open     drain                     after the works before: Error, Close 1012
+    any      refusal                   Error, Close
+    closed   any                       none
+
+A row that is refused is the business of its session alone: its answer has the problem, and the connection goes on. The
+connection is not read (``reads``) while ``max_inflight`` rows or ``max_bytes`` wait; what is not read is not lost.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+from hetsyn_client.columns import (
+    CHUNKS,
+    MOST_ROWS,
+    SESSIONS,
+    Chunks,
+    Sessions,
+    unpack_chunks,
+    unpack_sessions,
+)
+from service.errors import InputError
+from service.live.protocol import Close, Send
+from service.live.refusal import NORMAL, SHUTTING_DOWN, Refusal
+from service.live.text_frames import StreamsBegin, StreamsTermination
+
+MAX_INFLIGHT = MOST_ROWS  # rows
+MAX_BYTES = 1024 * 1024
+MAX_FRAMES = 64
+LONGEST = 64  # characters of what a client sent, in a message
+
+
+class SendBinary(NamedTuple):
+    """Send a binary frame."""
+
+    content: bytes
+
+
+class RowsWork(NamedTuple):
+    """Open sessions, or apply chunks; answer with ``done``.
+
+    Attributes:
+        rows: of the frame.
+        size: of the frame, in bytes.
+    """
+
+    rows: Sessions | Chunks
+    size: int
+
+    @property
+    def row_count(self) -> int:
+        return len(self.rows[0])
+
+
+Action = Send | SendBinary | RowsWork | Close
+
+
+class Offer(NamedTuple):
+    """What the sessions of a connection have in common.
+
+    Attributes:
+        model: that they run on.
+        version: of the model.
+        form: of the model.
+        labels: of the model.
+        step_s: length of a step.
+        max_sessions: that the connection may have open.
+    """
+
+    model: str
+    version: str
+    form: str
+    labels: Sequence[str]
+    step_s: float
+    max_sessions: int
+
+
+class ManyStreams:
+    """One connection.
+
+    Args:
+        offer: to the client.
+        item_bytes: of an event, a sample or a row of values.
+        max_inflight: rows that are not answered, above which the connection is not read.
+        max_bytes: of their frames, likewise.
+    """
+
+    def __init__(
+        self, offer: Offer, item_bytes: int, *, max_inflight: int = MAX_INFLIGHT, max_bytes: int = MAX_BYTES
+    ) -> None:
+        self._offer = offer
+        self._item_bytes = item_bytes
+        self._max_inflight = max_inflight
+        self._max_bytes = max_bytes
+        self._queue: deque[RowsWork] = deque()
+        self._current: RowsWork | None = None
+        self._rows = 0  # of all works that are not done
+        self._bytes = 0
+        self._applied = 0
+        self._state: Literal["open", "ending", "closed"] = "open"
+        self._drains = False
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a work is not done."""
+        return self._current is not None
+
+    @property
+    def is_closed(self) -> bool:
+        return self._state == "closed"
+
+    @property
+    def reads(self) -> bool:
+        """Whether the next message should be read."""
+        return (
+            self._state == "open"
+            and not self._drains
+            and self._rows < self._max_inflight
+            and self._bytes < self._max_bytes
+            and len(self._queue) < MAX_FRAMES
+        )
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes of the frames that are not answered."""
+        return self._bytes
+
+    def begin(self) -> list[Action]:
+        """The first frame."""
+        offer = self._offer
+        frame: StreamsBegin = {
+            "type": "Begin",
+            "model": offer.model,
+            "version": offer.version,
+            "form": offer.form,
+            "labels": list(offer.labels),
+            "step_ms": round(1000 * offer.step_s, 9),
+            "max_inflight": self._max_inflight,
+            "max_rows": MOST_ROWS,
+            "max_sessions": offer.max_sessions,
+        }
+        return [Send(frame)]
+
+    def binary(self, content: bytes) -> list[Action]:
+        """A binary frame has come."""
+        if self._state != "open":
+            return []
+        try:
+            work = RowsWork(self._unpacked(content), len(content))
+        except InputError as error:
+            return self.refuse(Refusal("bad-input", 422, str(error)))
+        self._rows += work.row_count
+        self._bytes += work.size
+        self._queue.append(work)
+        return self._proceed()
+
+    def text(self, content: str) -> list[Action]:
+        """A text frame has come."""
+        if self._state != "open":
+            return []
+        try:
+            frame = json.loads(content)
+        except (ValueError, RecursionError):
+            frame = None
+        kind = frame.get("type") if isinstance(frame, dict) else None
+        if kind == "KeepAlive":
+            return []
+        if kind == "CloseStream":
+            self._state = "ending"
+            return self._proceed()
+        if not isinstance(kind, str):
+            detail = 'this text frame is no JSON object with a type: send such as {"type": "CloseStream"}'
+        else:
+            detail = f"there is no text frame of type {kind[:LONGEST]!r}: send KeepAlive or CloseStream"
+        return [Send(Refusal("bad-input", 422, detail).frame())]
+
+    def done(self, answer: bytes, applied: int) -> list[Action]:
+        """The current work is done, and what it applied is kept.
+
+        Args:
+            answer: the frame for the client.
+            applied: chunks that were applied.
+        """
+        work, self._current = self._current, None
+        if work is None or self.is_closed:
+            return []
+        self._rows -= work.row_count
+        self._bytes -= work.size
+        self._applied += applied
+        return [SendBinary(answer), *self._proceed()]
+
+    def refuse(self, refusal: Refusal) -> list[Action]:
+        """End the connection. Rows that are not answered may not be applied."""
+        if self.is_closed:
+            return []
+        self.leave()
+        return [Send(refusal.frame()), Close(refusal.close_code, refusal.problem)]
+
+    def drain(self) -> list[Action]:
+        """The server is about to end: read no more, and end the connection when its works are done."""
+        self._drains = True
+        return [] if self.is_busy else self._proceed()
+
+    def leave(self) -> None:
+        """The client has gone."""
+        self._state = "closed"
+        self._queue.clear()
+        self._current, self._rows, self._bytes = None, 0, 0
+
+    def _unpacked(self, content: bytes) -> Sessions | Chunks:
+        if content.startswith(CHUNKS):
+            return unpack_chunks(content, self._item_bytes)
+        if content.startswith(SESSIONS):
+            return unpack_sessions(content)
+        raise InputError(
+            f"the binary frame begins with neither {CHUNKS.decode()} (chunks) nor {SESSIONS.decode()} (sessions to "
+            "open): pack it again"
+        )
+
+    def _proceed(self) -> list[Action]:
+        """Begin the next work, if there is one and none is under way."""
+        if self.is_busy or self.is_closed:
+            return []
+        if self._queue:
+            self._current = self._queue.popleft()
+            return [self._current]
+        if self._state == "ending":
+            frame: StreamsTermination = {"type": "Termination", "chunks": self._applied}
+            self.leave()
+            return [Send(frame), Close(NORMAL, "")]
+        return self.refuse(SHUTTING_DOWN) if self._drains else []

@@ -1,0 +1,60 @@
+"""The query of ``WS /streams``: what the sessions of a connection have in common, and what their chunks are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple, cast
+
+from service.errors import InputError
+from service.live.query import StreamQuery, parse_stream_query
+from service.wire.columns import Decoder, Encoding, decoder_of
+from service.wire.content_types import LONGEST
+from service.wire.schema import Envelope
+
+PARAMETERS = ("model", "version", "form", "encoding", "sample_rate", "channels")
+
+
+class ManyQuery(NamedTuple):
+    """What a client asks for.
+
+    Attributes:
+        one: the query of ``/stream`` for a session of such; its id stands for any.
+        decoder: of the frames.
+    """
+
+    one: StreamQuery
+    decoder: Decoder
+
+    @property
+    def envelope(self) -> Envelope:
+        """Model, version and form."""
+        return self.one.envelope
+
+    def of_session(self, session_id: str) -> StreamQuery:
+        """The query of ``/stream`` for a session."""
+        return self.one._replace(envelope=self.envelope.model_copy(update={"session": session_id}))
+
+    def named(self, model: str, version: str, form: str) -> ManyQuery:
+        """The same for a certain model, version and form."""
+        named = {"model": model, "version": version, "form": form}
+        return self._replace(one=self.one._replace(envelope=self.envelope.model_copy(update=named)))
+
+
+def parse_many_query(query: Iterable[tuple[str, str]]) -> ManyQuery:
+    """Parse the query parameters.
+
+    Raises:
+        InputError: a parameter is unknown, missing, occurs twice, or is wrong.
+        UnsupportedInput: there is no such encoding.
+    """
+    pairs = list(query)
+    for name, _ in pairs:
+        if name not in PARAMETERS:
+            raise InputError(
+                f"query parameter {name[:LONGEST]!r} is not one of /streams: it takes {', '.join(PARAMETERS)}; "
+                "sessions are opened by frames"
+            )
+    one, values = parse_stream_query(pairs), dict(pairs)
+    encoding = cast(Encoding, values.get("encoding", "pcm_s16le"))
+    decoder = decoder_of(encoding, int(values.get("sample_rate", 0)), int(values.get("channels", 0)))
+    return ManyQuery(one, decoder)
