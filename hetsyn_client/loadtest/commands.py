@@ -32,6 +32,7 @@ class Transport(StrEnum):
 
     infer = "infer"
     stream = "stream"
+    streams = "streams"
 
 
 @bench.command()
@@ -92,10 +93,12 @@ def bench_server(
     ] = 50,
     transport: Annotated[
         Transport,
-        typer.Option(help="infer: a request a chunk. stream: WS /stream, a connection a session."),
+        typer.Option(
+            help="infer: a request a chunk. stream: WS /stream, a connection a session. streams: WS /streams."
+        ),
     ] = Transport.infer,
     connections: Annotated[
-        int, typer.Option(min=1, help="The most connections. --transport stream has one for each stream.")
+        int, typer.Option(min=1, help="The most connections; for --transport streams at most 4. stream has one each.")
     ] = 256,
     timeout_s: Annotated[float, typer.Option(min=0.1, max=600, help="Time limit of one request.")] = 10.0,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the arrivals and of the synthesised input.")] = 0,

@@ -40,7 +40,7 @@ def test_streams_in_real_time_are_all_answered(models: Path, gate: Gate, tmp_pat
     assert (tmp_path / "x.html").read_text().count("<svg") == 4
 
 
-@pytest.mark.parametrize("transport", ["stream"])
+@pytest.mark.parametrize("transport", ["stream", "streams"])
 @pytest.mark.parametrize("mode", ["--streams", "--closed"])
 def test_live_transports_answer_every_chunk_and_leave_no_session(
     models: Path, gate: Gate, tmp_path: Path, transport: str, mode: str
@@ -64,9 +64,10 @@ def test_live_transports_answer_every_chunk_and_leave_no_session(
     assert 'hetsyn_chunks_total{outcome="replayed"} 0.0' in chunks
 
 
-def test_a_full_server_is_no_crash_of_streams_either(models: Path, gate: Gate, tmp_path: Path) -> None:
+@pytest.mark.parametrize("transport", ["stream", "streams"])
+def test_a_full_server_is_no_crash_of_streams_either(models: Path, gate: Gate, tmp_path: Path, transport: str) -> None:
     with running(models, gate.load, max_sessions=2) as url:
-        arguments = ("--transport", "stream", "--streams", "6", "--duration-s", "0.6")
+        arguments = ("--transport", transport, "--streams", "6", "--duration-s", "0.6")
         run(url, *arguments, "--json", str(tmp_path / "x.json"))
     measurement = json.loads((tmp_path / "x.json").read_text())["measurement"]
     assert set(measurement["errors"]) == {"refused (503)"}
