@@ -61,10 +61,8 @@ def bench_server(
         ),
     ] = None,
     warmup_s: Annotated[float, typer.Option(min=0, max=3_600, help="Time before the measurement begins.")] = 1.0,
-    target_ms: Annotated[float, typer.Option(min=0.1, help="--ramp: the latency to hold.")] = 100.0,
-    percentile: Annotated[
-        float, typer.Option(min=1, max=99.9, help="--ramp: the percentile of the latency to hold.")
-    ] = 99.0,
+    target_ms: Annotated[float, typer.Option(min=0.1, help="The latency to hold in real time.")] = 100.0,
+    percentile: Annotated[float, typer.Option(min=1, max=99.9, help="The percentile of the latency to hold.")] = 99.0,
     max_streams: Annotated[int, typer.Option(min=1, help="--ramp: the most streams to try.")] = 10_000,
     patience: Annotated[
         int,
@@ -130,7 +128,7 @@ def bench_server(
     from hetsyn_client.loadtest.served_model import fetch_model
     from hetsyn_client.loadtest.target import Address
     from hetsyn_client.loadtest.transports import TARGETS
-    from hetsyn_client.loadtest.view import View
+    from hetsyn_client.loadtest.view import View, verdict
 
     address = Address.parse(server_url(server, url))
     served = fetch_model(address.url, model, version, form)
@@ -146,13 +144,13 @@ def bench_server(
         timeout_s=timeout_s,
         seed=seed,
     )
+    goal = Goal(target_ms, percentile)
     console = Console()
     console.print(f"{served.name} {served.version}, {served.form}: {load.description}", highlight=False, markup=False)
     stop = Stop()
     result: Measurement | RampResult
     with _interruptible(stop), View(console) as view:
         if ramp:
-            goal = Goal(target_ms, percentile)
             limits = RampSettings(max_streams=max_streams, patience=patience)
             result = run_loop(saturate(target, load, goal, settings, limits, stop=stop, watch=view))
         else:
@@ -174,9 +172,11 @@ def bench_server(
         "timeout_s": timeout_s,
         "seed": seed,
         "expected_interval_ms": expected_interval_ms,
-        **({"target_ms": target_ms, "percentile": percentile} if ramp else {}),
+        **({"target_ms": target_ms, "percentile": percentile} if closed is None else {}),
     }
     _show(console, result)
+    found = verdict(result, transport.value, None if closed is not None else goal)
+    console.print(found, style="bold", highlight=False, markup=False, soft_wrap=True)
     _write(described, result, json_path, html_path)
     if not _is_anything_answered(result):
         typer.echo("hetsyn: no chunk got a good answer", err=True)
@@ -200,7 +200,7 @@ def _interruptible(stop: Stop) -> Iterator[None]:
 
 def _show(console: Console, result: Measurement | RampResult) -> None:
     from hetsyn_client.loadtest.run import RampResult
-    from hetsyn_client.loadtest.view import measurement_table, notes, saturation_line, trial_table
+    from hetsyn_client.loadtest.view import measurement_table, notes, trial_table
 
     measurement: Measurement | None
     if isinstance(result, RampResult):
@@ -213,8 +213,6 @@ def _show(console: Console, result: Measurement | RampResult) -> None:
         console.print(measurement_table(measurement))
         for note in notes(measurement):
             console.print(f"note: {note}", style="yellow", highlight=False, markup=False)
-    if isinstance(result, RampResult):
-        console.print(saturation_line(result), style="bold", highlight=False, markup=False, soft_wrap=True)
 
 
 def _write(
