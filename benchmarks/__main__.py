@@ -28,6 +28,7 @@ from benchmarks import (
     slow_senders,
     soak,
     training,
+    way_in,
 )
 
 BENCHMARKS = {
@@ -50,6 +51,7 @@ BENCHMARKS = {
     "slow_senders": slow_senders,
     "soak": soak,
     "training": training,
+    "way_in": way_in,
 }
 
 

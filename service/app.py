@@ -29,6 +29,7 @@ from service.observe.clock import Clock
 from service.observe.counters import Counters
 from service.registry.local import LocalSessions
 from service.registry.registry import SessionRegistry
+from service.registry.rows import RowSessions
 from service.registry.shared import SharedSessions
 from service.registry.table import SessionTable
 from service.registry.transfer import SessionTransfer
@@ -173,6 +174,7 @@ def build_server(
     )
     advance = Advance(engine, batcher.run, catalog, counters, settings.forms)
     sessions: SessionTable
+    rows: RowSessions | None = None
     if store is None:
         sessions = LocalSessions(
             limits,
@@ -182,6 +184,7 @@ def build_server(
             clock,
             wall,
         )
+        rows = RowSessions(sessions, batcher.rows, counters, limits.max_chunk_steps)
     else:
         session_store = SessionStore(store, packing, catalog, lifetimes, counters, settings.store.timeout_s)
         sessions = SharedSessions(limits, lifetimes, retention.sweep_interval_s, session_store, counters, wall)
@@ -204,7 +207,7 @@ def build_server(
         counters=counters,
         admission=admission,
         uploads=uploads,
-        connections=Connections(limits, counters, ManyStreams(streams, limits)),
+        connections=Connections(limits, counters, ManyStreams(streams, limits, batcher, rows)),
         batcher=batcher,
         registry=registry,
         transfer=SessionTransfer(sessions, catalog, packing, counters),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections import Counter
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -25,18 +25,22 @@ from hetsyn_client.columns import (
     pack_opened,
     pack_results,
 )
+from service.admission.turns import Turns
 from service.api import problems
 from service.api.streams import DECODE_IN_LOOP_BYTES, Streams
+from service.batching.batcher import Batcher
 from service.errors import HetsynError, InputError, NotFound, Overloaded, SessionEnded, SessionTaken
 from service.live.many import Offer
 from service.live.many_query import ManyQuery
 from service.live.protocol import Applied
 from service.live.query import StreamQuery
 from service.live.refusal import Refusal
+from service.registry.registry import next_round
+from service.registry.rows import AppliedRows, Row, RowSessions
 from service.settings import Limits
 from service.wire.chunk import digest
 from service.wire.columns import Decoded
-from service.wire.schema import SESSION_ID, InferRequest
+from service.wire.schema import SESSION_ID, Envelope, InferRequest
 
 IDS_A_SESSION = 4  # handles of a server for each session that it may have open: with a store, others are there too
 OPENED_AT_A_TIME = 64
@@ -91,14 +95,19 @@ class ManyStreams:
     Args:
         streams: open sessions and apply chunks.
         limits: of sessions.
+        batcher: says when a batch of rows may run.
+        rows: apply plain chunks; None where sessions are in a store.
 
     Attributes:
         streams: see above.
         max_handles: of one client.
     """
 
-    def __init__(self, streams: Streams, limits: Limits) -> None:
+    def __init__(self, streams: Streams, limits: Limits, batcher: Batcher, rows: RowSessions | None) -> None:
         self.streams = streams
+        self._rows = rows
+        self._batcher = batcher
+        self._row_turns = Turns(1)
         self._max_handles = IDS_A_SESSION * limits.max_sessions
         self.max_handles = max(1, int(self._max_handles * limits.client_share))
         self._of_client: Counter[str] = Counter()
@@ -119,6 +128,22 @@ class ManyStreams:
                 f"{self._of_client.total()} in all: let the connections leave some"
             )
         self._of_client[client] += 1
+
+    @property
+    def max_batch(self) -> int:
+        """Most rows of ``apply_plain``; 0 where it applies none."""
+        return 0 if self._rows is None else self._rows.max_batch
+
+    async def apply_plain(self, envelope: Envelope, rows: Sequence[Row], client: str) -> AppliedRows | None:
+        """As ``RowSessions.apply``, when it is the client's turn.
+
+        Raises:
+            Overloaded, ShuttingDown: as ``Admission.permit``; or the turn did not come in time.
+        """
+        assert self._rows is not None
+        async with self.streams.permit(client, self._row_turns) as permit:
+            await self._batcher.turn(permit.due_s)
+            return self._rows.apply(envelope, rows)
 
     def leave(self, client: str, count: int = 1) -> None:
         """Count handles no more."""
@@ -187,9 +212,37 @@ class ConnectionSessions:
             decoded = self._decoder.decode(chunks)
         else:
             decoded = await asyncio.to_thread(self._decoder.decode, chunks)
-        rows = zip(chunks.handle.tolist(), chunks.seq.tolist(), chunks.action.tolist(), decoded, strict=True)
-        outcomes = await _gathered([self._apply(*row) for row in rows], len(decoded))
-        return self._packed(chunks, outcomes), sum(isinstance(outcome, Applied) for outcome in outcomes)
+        results = _Results(chunks, self._outputs, self._labels)
+        try:
+            if self._many.max_batch:
+                await self._apply_plain(chunks, decoded, results)
+        except HetsynError as error:
+            for row in results.missing():
+                results.set(row, self._refused(error))
+        missing = results.missing()
+        columns = zip(chunks.handle.tolist(), chunks.seq.tolist(), chunks.action.tolist(), decoded, strict=True)
+        rows = list(columns) if missing else []
+        outcomes = await _gathered([self._apply(*rows[row]) for row in missing], len(rows))
+        for row, outcome in zip(missing, outcomes, strict=True):
+            results.set(row, outcome)
+        return results.packed(), results.applied
+
+    async def _apply_plain(self, chunks: Chunks, decoded: Sequence[Decoded], results: _Results) -> None:
+        held_of, rows, numbers = self._held, [], []
+        columns = zip(chunks.handle.tolist(), chunks.seq.tolist(), chunks.action.tolist(), decoded, strict=True)
+        for number, (handle, seq, action, chunk) in enumerate(columns):
+            held = held_of.get(handle)
+            if held is None or held.is_taken or action or chunk is None or isinstance(chunk, InputError):
+                continue
+            rows.append(Row(held.id, seq, chunk))
+            numbers.append(number)
+        most = self._many.max_batch
+        for begin in range(0, len(rows), most):
+            if begin:
+                await next_round()  # others have their turn between two batches
+            applied = await self._many.apply_plain(self._query.envelope, rows[begin : begin + most], self._client)
+            if applied is not None:
+                results.set_rows([numbers[begin + index] for index in applied.indices], applied)
 
     async def _open(self, handle: int, name: str) -> tuple[int, int, int, int] | Refusal:
         """Open a session.
@@ -260,26 +313,75 @@ class ConnectionSessions:
         self._streams.counters.refused(error)
         return problems.refusal_of(error)
 
-    def _packed(self, chunks: Chunks, outcomes: Sequence[Applied | Refusal | None]) -> bytes:
-        count = len(outcomes)
-        total_steps, label = np.zeros(count, np.uint64), np.full(count, -1, np.int32)
-        status, steps = np.full(count, APPLIED, np.uint32), np.zeros(count, np.uint32)
-        probabilities = np.zeros((count, self._outputs), np.float32)
-        more: dict[int, dict[str, Any]] = {}
-        for row, outcome in enumerate(outcomes):
-            if isinstance(outcome, Refusal):
-                status[row] = outcome.status
-                more[row] = _members(outcome)
-            elif outcome is not None:
-                total_steps[row], steps[row] = outcome.total_steps, outcome.steps
-                if outcome.label is not None:
-                    label[row] = self._labels[outcome.label]
-                if outcome.probabilities is not None:
-                    probabilities[row] = outcome.probabilities
-                if outcome.readout is not None:
-                    more[row] = {"readout": outcome.readout}
+
+class _Results:
+    """The results of a frame, while they come.
+
+    Args:
+        chunks: of the frame.
+        outputs: of the model; 0 where it gives no probabilities.
+        labels: index of each.
+
+    Attributes:
+        applied: rows that were applied.
+    """
+
+    def __init__(self, chunks: Chunks, outputs: int, labels: Mapping[str, int]) -> None:
+        count = len(chunks.seq)
+        self._chunks = chunks
+        self._labels = labels
+        self._total_steps, self._label = np.zeros(count, np.uint64), np.full(count, -1, np.int32)
+        self._status, self._steps = np.zeros(count, np.uint32), np.zeros(count, np.uint32)
+        self._probabilities = np.zeros((count, outputs), np.float32)
+        self._more: dict[int, dict[str, Any]] = {}
+        self.applied = 0
+
+    def missing(self) -> list[int]:
+        """Rows without an outcome."""
+        missing: list[int] = np.flatnonzero(self._status == 0).tolist()
+        return missing
+
+    def set_rows(self, numbers: list[int], rows: AppliedRows) -> None:
+        """Rows that were applied together."""
+        self._total_steps[numbers] = rows.total_steps
+        self._label[numbers] = rows.label
+        self._steps[numbers] = rows.steps
+        self._probabilities[numbers] = rows.probabilities
+        self._status[numbers] = APPLIED
+        self.applied += len(numbers)
+
+    def set(self, row: int, outcome: Applied | Refusal | None) -> None:
+        """A row that was applied or refused; None where there is nothing to say."""
+        if isinstance(outcome, Refusal):
+            self._status[row] = outcome.status
+            self._more[row] = _members(outcome)
+            return
+        self._status[row] = APPLIED
+        if outcome is not None:
+            self.applied += 1
+            self._total_steps[row], self._steps[row] = outcome.total_steps, outcome.steps
+            if outcome.label is not None:
+                self._label[row] = self._labels[outcome.label]
+            if outcome.probabilities is not None:
+                self._probabilities[row] = outcome.probabilities
+            if outcome.readout is not None:
+                self._more[row] = {"readout": outcome.readout}
+
+    def packed(self) -> bytes:
+        """The frame."""
+        chunks = self._chunks
         return pack_results(
-            Results(chunks.seq, total_steps, chunks.handle, chunks.action, status, steps, label, probabilities, more)
+            Results(
+                chunks.seq,
+                self._total_steps,
+                chunks.handle,
+                chunks.action,
+                self._status,
+                self._steps,
+                self._label,
+                self._probabilities,
+                self._more,
+            )
         )
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from math import inf
 from typing import Any, Protocol
 
 from pydantic_core import from_json
 
-from service.admission.permits import Admission
+from service.admission.permits import Admission, Permit
 from service.admission.turns import Turns
 from service.admission.uploads import Uploads
 from service.live.protocol import Applied, Opening, Work
@@ -116,9 +118,23 @@ class Streams:
 
     async def infer(self, request: InferRequest, client: str) -> Applied:
         """``apply``, of a chunk that is decoded."""
-        async with self._turns.turn(client, self._due_s()):
+        async with self.permit(client) as permit:
+            return _applied(await self._registry.infer(request, permit))
+
+    @asynccontextmanager
+    async def permit(self, client: str, turns: Turns | None = None) -> AsyncIterator[Permit]:
+        """A permit for something else, as a context.
+
+        Args:
+            client: whose work it is.
+            turns: at which clients take turns; by default those of all streams.
+
+        Raises:
+            Overloaded, ShuttingDown: as ``Admission.permit``; or the turn did not come in time.
+        """
+        async with (turns or self._turns).turn(client, self._due_s()):
             with self._admission.permit(client) as permit:
-                return _applied(await self._registry.infer(request, permit))
+                yield permit
 
     async def delete(self, session_id: str, client: str) -> None:
         """Delete a session, if there is one.
@@ -126,9 +142,8 @@ class Streams:
         Raises:
             HetsynError: it was not deleted.
         """
-        async with self._turns.turn(client, self._due_s()):
-            with self._admission.permit(client) as permit:
-                await self._registry.delete_if_any(session_id, permit.due_s)
+        async with self.permit(client) as permit:
+            await self._registry.delete_if_any(session_id, permit.due_s)
 
     async def reset(self, query: StreamQuery, client: str) -> Opening:
         """Delete a session, and describe the one that the next chunk begins.
@@ -144,9 +159,8 @@ class Streams:
 
     async def describe(self, session_id: str, client: str) -> dict[str, Any]:
         """As ``SessionRegistry.describe``."""
-        async with self._turns.turn(client, self._due_s()):
-            with self._admission.permit(client) as permit:
-                return await self._registry.describe(session_id, permit.due_s)
+        async with self.permit(client) as permit:
+            return await self._registry.describe(session_id, permit.due_s)
 
     def offer(self, request: InferRequest) -> Session:
         """As ``SessionRegistry.offer``."""

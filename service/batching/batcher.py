@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from math import inf
@@ -30,6 +31,7 @@ from service.admission.permits import shutting_down, waited_too_long
 from service.batching.backlog import Backlog, Ticket, work_of
 from service.batching.estimates import MAX_SEGMENT_STEPS, Estimates, Item, Measured, has_unknown_spikes
 from service.batching.policy import BatchPolicy, Wait, Waiting
+from service.batching.rows import RowBatches
 from service.contract.manifest import FormName
 from service.engine.engine import Engine, Segment
 from service.engine.work import Job, Outcome, Work, begin, count_events, steps_left
@@ -57,6 +59,9 @@ class Batcher:
             a thread that waits for its turn does not make a batch dearer.
         max_work: units of work that may wait (``backlog``).
         client_share: share of ``max_work`` that one client may have waiting.
+
+    Attributes:
+        rows: runs plain chunks of many sessions, one batch in each ``turn``.
     """
 
     def __init__(
@@ -77,6 +82,8 @@ class Batcher:
         self._clock = clock
         self._own_timer = timer
         self._estimates = Estimates(inline_s)
+        self.rows = RowBatches(engine, self._estimates, policy.max_batch)
+        self._turns: deque[asyncio.Future[None]] = deque()
         self._backlog = Backlog(max_work, client_share, threads)
         self._is_stopped = False
         self._scheduled: asyncio.Handle | None = None
@@ -114,6 +121,25 @@ class Batcher:
         finally:
             self._backlog.leave(ticket)
 
+    async def turn(self, due_s: float = inf) -> None:
+        """Wait until a batch of ``rows`` may run: at once if no chunk waits, else after a batch of those that do.
+
+        Args:
+            due_s: when that has to be at the latest, by ``clock``.
+
+        Raises:
+            Overloaded: it was not in time.
+        """
+        if not self._waiting:
+            return
+        turn = asyncio.get_running_loop().create_future()
+        self._turns.append(turn)
+        try:
+            async with asyncio.timeout(None if due_s == inf else max(0.0, due_s - self._clock())):
+                await turn
+        except TimeoutError:
+            raise waited_too_long() from None
+
     @property
     def waiting_work(self) -> int:
         """Units of work that wait or are computed (``backlog``)."""
@@ -124,7 +150,7 @@ class Batcher:
 
         The callers of a segment that does not end wait for ``ABANDON_S``.
         """
-        self._is_stopped = True
+        self._is_stopped = self.rows.is_stopped = True
         waiting, self._waiting = self._waiting, []
         for item in waiting:
             _fail(item, shutting_down())
@@ -198,6 +224,11 @@ class Batcher:
             if handle is not None:
                 handle.cancel()
         self._wake = self._scheduled = None
+        while self._turns:  # one batch of rows after each of these
+            turn = self._turns.popleft()
+            if not turn.done():  # else its caller has gone
+                turn.set_result(None)
+                break
         self._drop()
         while len(self._running) < self._threads:
             now_s = self._clock() if may_wait else inf

@@ -66,11 +66,14 @@ class Estimates:
     """Estimates of batches, from those that ran.
 
     Args:
+        inline_s: see below.
+
+    Attributes:
         inline_s: a batch that is expected to take less time is short.
     """
 
     def __init__(self, inline_s: float) -> None:
-        self._inline_s = inline_s
+        self.inline_s = inline_s
         self._costs = CostModel()
 
     def observe(self, batch: Sequence[Item], measured: Measured) -> float:
@@ -82,10 +85,34 @@ class Estimates:
         group: Hashable = batch[0].waiting.group
         steps = measured.segment.steps + len(batch)
         if has_unknown_spikes(batch):
-            self._costs.observe(("encode", group), steps, 0, measured.encode_s)
-            self._costs.observe_density(("network", group), measured.segment.events / steps)
-        self._costs.observe(("network", group), steps, measured.segment.events, measured.network_s)
+            self.observe_encoded(group, steps, measured.segment.events, measured.encode_s)
+        self.observe_rows(group, steps, measured.segment.events, measured.network_s)
         return (measured.encode_s + measured.network_s) / steps
+
+    def rows_s(self, group: Hashable, steps: int, events: int | None) -> float:
+        """Time that plain chunks should take (``batching.rows``); inf if it is not known.
+
+        Args:
+            group: of the chunks.
+            steps: of all, and one of each.
+            events: of all; None where an encoder makes them.
+        """
+        if events is not None:
+            return self._costs.expected_s(("network", group), steps, events)
+        density = self._costs.density(("network", group))
+        if density is None:
+            return inf
+        encode_s = self._costs.expected_s(("encode", group), steps, 0)
+        return encode_s + self._costs.expected_s(("network", group), steps, round(density * steps))
+
+    def observe_encoded(self, group: Hashable, steps: int, events: int, seconds: float) -> None:
+        """Remember how long an encoder took for steps, and how many spikes it made."""
+        self._costs.observe(("encode", group), steps, 0, seconds)
+        self._costs.observe_density(("network", group), events / steps)
+
+    def observe_rows(self, group: Hashable, steps: int, events: int, seconds: float) -> None:
+        """Remember how long a network took for steps and spikes."""
+        self._costs.observe(("network", group), steps, events, seconds)
 
     def network_s(self, batch: Sequence[Item], segment: Segment) -> float:
         """Upper estimate of the network's time for a segment; inf if it is not known."""
@@ -139,16 +166,16 @@ class Estimates:
     def count_inline(self, batch: Sequence[Item]) -> int:
         """Number of chunks, from the first on, that are short enough together to run on the event loop."""
         first = batch[0]
-        if self._inline_s <= 0 or not first.model.states(first.form).is_host:
+        if self.inline_s <= 0 or not first.model.states(first.form).is_host:
             return 0
         count = len(batch)
         while count:
             expected_s = self._expected_s(batch[:count])
-            if expected_s < self._inline_s:
+            if expected_s < self.inline_s:
                 return count
             if expected_s == inf:
                 return 0
-            count = min(count - 1, int(count * self._inline_s / expected_s))
+            count = min(count - 1, int(count * self.inline_s / expected_s))
         return 0
 
     def _expected_s(self, batch: Sequence[Item]) -> float:

@@ -20,6 +20,7 @@ from service.registry.table import ENTRY_BYTES, RowName, SessionEntry, SessionTa
 from service.session.protocol import NO_EXPIRY, Lifetimes, ended_without_reply, expired, status, unknown
 from service.session.session import Session
 from service.session.snapshot import ABSENT, Snapshot
+from service.session.unwritten import UnwrittenReply, reply_bytes, written
 from service.settings import Limits
 
 # shares of the bytes that ids may take: 18 million expired ones and 6 million ended ones, by default
@@ -112,10 +113,10 @@ class LocalSessions(SessionTable):
                     pass
 
     async def current(self, entry: SessionEntry, *, may_be_first: bool) -> tuple[Snapshot, bool]:  # noqa: ARG002
-        return entry.snapshot or ABSENT, True
+        return self._written(entry), True
 
     async def latest(self, entry: SessionEntry) -> Snapshot:
-        return entry.snapshot or ABSENT
+        return self._written(entry)
 
     async def commit(self, entry: SessionEntry, snapshot: Snapshot, session: Session) -> bool:  # noqa: ARG002
         self.put(entry, session)
@@ -142,7 +143,35 @@ class LocalSessions(SessionTable):
             if row != "ended" and (count > entry.bytes or not entry.has_place):
                 self._make_room(entry.groups, not entry.has_place, count - entry.bytes)
             self._room.count(entry, count, row)
-        entry.snapshot = Snapshot(session=session)
+        entry.snapshot, entry.unwritten = Snapshot(session=session), None
+
+    def unused(self, session_id: str) -> SessionEntry | None:
+        """The entry of a session that no request uses; None if there is none. It may have expired."""
+        entry = self._entries.get(session_id)
+        return None if entry is None or entry.users else entry
+
+    def put_row(self, entry: SessionEntry, session: Session, reply: UnwrittenReply) -> None:
+        """``put``, of an open session after a further chunk, whose reply is not written yet.
+
+        Raises:
+            Overloaded: as ``put``.
+        """
+        stream, before = session.stream, entry.session
+        if entry.unwritten is not None and before is not None and stream is not None and stream.kind == "spikes":
+            count = entry.bytes  # nothing of it has another length
+        else:
+            count = ENTRY_BYTES + session.bytes + reply_bytes(session.model)
+            if count > entry.bytes:
+                self._make_room(entry.groups, 0, count - entry.bytes)
+        self._room.count(entry, count, "later")
+        entry.snapshot, entry.unwritten = Snapshot(None, session), reply
+
+    def _written(self, entry: SessionEntry) -> Snapshot:
+        """The entry's snapshot, with the last reply as JSON."""
+        reply, session = entry.unwritten, entry.session
+        if reply is not None and session is not None:  # its bytes are counted already
+            entry.snapshot, entry.unwritten = Snapshot(session=written(entry.id, session, reply)), None
+        return entry.snapshot or ABSENT
 
     def release_id(self, session_id: str) -> None:
         self._expire(session_id, self.clock())

@@ -25,6 +25,7 @@ from service.wire.schema import Reply
 
 if TYPE_CHECKING:
     from service.registry.room import SessionGroup
+    from service.session.unwritten import UnwrittenReply
 
 RowName = Literal["", "first", "later", "ended"]
 """Of ``room.SessionGroup.rows``; empty for none."""
@@ -57,11 +58,12 @@ class SessionEntry:
         groups: of sessions that the entry counts in (``room``).
         has_place: the session counts as an open one.
         row: that has the entry.
+        unwritten: the session's last reply, where the session has none as JSON; ``SessionTable.latest`` writes it.
     """
 
     __slots__ = (
         "bytes", "client", "groups", "has_place", "id", "last_used_s", "lock", "row", "seen_before", "snapshot",
-        "store_failures", "users",
+        "store_failures", "unwritten", "users",
     )  # fmt: skip
 
     def __init__(self, session_id: str, snapshot: Snapshot | None, client: str = "") -> None:
@@ -77,6 +79,7 @@ class SessionEntry:
         self.groups: tuple[SessionGroup, ...] = ()
         self.has_place = False
         self.row: RowName = ""
+        self.unwritten: UnwrittenReply | None = None
 
     def turn(self, due_s: float = inf) -> _Turn:
         """A context in which a request has the session to itself, first come, first served.

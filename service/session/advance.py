@@ -145,7 +145,7 @@ class Advance:
         work = Work(stream, request.chunk, end, needs_host and not end)
         outcome = await self._run(session.model, session.form, work, permit.client, permit.due_s)
         steps = outcome.result.steps
-        reply = _reply_json(session_id, session, seq, end, outcome)
+        reply = reply_json(session_id, session, seq, end, outcome)
         progress = applied(session.known.progress, seq=seq, digest=request.digest, steps=steps, end=end, reply=reply)
         known = Known(progress, session.known.created_s, clock())
         after = Session(session.model, session.form, known, None if end else outcome.stream)
@@ -159,7 +159,7 @@ class Advance:
         self._counters.sessions_ended += chunk.session.known.progress.ended
 
 
-def _reply_json(session_id: str, session: Session, seq: int, end: bool, outcome: Outcome) -> bytes:
+def reply_json(session_id: str, session: Session, seq: int, end: bool, outcome: Outcome) -> bytes:
     """The JSON of a ``Reply``, as ``Reply.to_json`` makes it: without the object, which costs as much again."""
     manifest, result = session.model.manifest, outcome.result
     is_trace = manifest.decision.rule == "trace"
