@@ -318,11 +318,12 @@ def plot(results: dict[str, Any], path: Path) -> None:
     """The medians of all parts, one bar a way, as a PNG."""
     figure, axes = pyplot().subplots(figsize=(9, 3.6), layout="constrained")
     colours = pyplot().get_cmap("tab10").colors
+    labelled = next(name for name, way in results["ways"].items() if "parts_us" in way)
     for row, (name, way) in enumerate(results["ways"].items()):
         left = 0.0
         for index, (part, taken_us) in enumerate(way.get("parts_us", {"all": way["p50_us"]}).items()):
             colour = colours[index] if "parts_us" in way else "#bbbbbb"
-            axes.barh(row, taken_us, 0.6, left, color=colour, label=part if name == INFER else None)
+            axes.barh(row, taken_us, 0.6, left, color=colour, label=part if name == labelled else None)
             left += taken_us
         axes.annotate(f" {way['p50_us']:.0f} µs", (left, row), va="center", fontsize=9)
     axes.set_yticks(range(len(results["ways"])), list(results["ways"]))

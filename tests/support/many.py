@@ -20,6 +20,7 @@ from hetsyn_client.columns import (
     unpack_results,
 )
 from service.runtime.onnx import Array
+from tests.support.described import check_described, describes
 from tests.support.listening import Listening
 from tests.support.live import BINARY, PING, Socket, sent
 
@@ -29,6 +30,8 @@ EVENTS = "encoding=events"
 
 class Hub(Socket):
     """A connection of ``/streams``."""
+
+    is_described = describes("streams")
 
     async def opens(self, *names: str, first: int = 0) -> Opened:
         """Open sessions under the handles ``first``, ``first + 1``, ..."""
@@ -44,6 +47,8 @@ class Hub(Socket):
             opcode, content = await self.any_frame()
         if opcode != BINARY:
             frame: dict[str, Any] = json.loads(content)
+            if self.is_described:
+                check_described(frame)
             return frame
         if content.startswith(OPENED):
             return unpack_opened(content)
