@@ -95,6 +95,7 @@ class LiveStream:
         self._unacknowledged: deque[tuple[int, bytes]] = deque()
         self._next_seq: int | None = None
         self._failures = 0
+        self._retry_after_s = 0.0  # as the server has asked for
         self.begin: Frame = {}
 
     def __enter__(self) -> LiveStream:
@@ -248,6 +249,8 @@ class LiveStream:
         if frame["type"] == "Error" and not frame["retryable"]:
             self.close()
             raise ServiceProblem(frame["status"], frame["detail"], frame["expected_seq"], None)
+        if frame["type"] == "Error":
+            self._retry_after_s = frame["retry_after_s"] or 0.0
         return frame
 
     def _connected(self) -> ClientConnection:
@@ -284,6 +287,8 @@ class LiveStream:
         except InvalidStatus as error:
             response = error.response
             if response.status_code in (502, 503, 504):
+                retry = response.headers.get("Retry-After", "")
+                self._retry_after_s = float(retry) if retry.isdecimal() else 0.0
                 raise OSError(f"the server answers {response.status_code}") from error
             raise _problem(response.status_code, bytes(response.body or b"")) from error
         except InvalidHandshake as error:
@@ -315,7 +320,8 @@ class LiveStream:
             self._failures += 1
             if self._failures > self._repeats:
                 raise ServiceUnreachable(f"the stream broke {self._failures} times in a row: {error}") from error
-            self._sleep(min(LONGEST_PAUSE_S, 0.1 * 2.0**self._failures))
+            pause_s, self._retry_after_s = max(0.1 * 2.0**self._failures, self._retry_after_s), 0.0
+            self._sleep(min(LONGEST_PAUSE_S, pause_s))
             try:
                 self._open()
             except (ConnectionClosed, OSError, TimeoutError) as again:
