@@ -201,13 +201,14 @@ def build_server(
         reloader.load()
     registry = SessionRegistry(sessions, advance, counters)
     streams = Streams(registry, admission, uploads, counters, limits)
+    many = ManyStreams(streams, limits, batcher, rows)
     return Server(
         settings=settings,
         catalog=catalog,
         counters=counters,
         admission=admission,
         uploads=uploads,
-        connections=Connections(limits, counters, ManyStreams(streams, limits, batcher, rows)),
+        connections=Connections(limits, counters, many, settings.allowed_origins),
         batcher=batcher,
         registry=registry,
         transfer=SessionTransfer(sessions, catalog, packing, counters),

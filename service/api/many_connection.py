@@ -37,7 +37,7 @@ class ManyConnection(WebSocket[RowsWork]):
         super().__init__(connections, server_state, transport, handshake, client, streams.uploads, streams.counters)
 
     async def _opened(self) -> ManyStreams:
-        query = parse_many_query(query_of(self._handshake))
+        query = parse_many_query(query_of(self._handshake, self.connections.allowed_origins))
         self._sessions = ConnectionSessions(self._many, self, query, self.client)
         self._machine = ManyStreams(self._sessions.offer, self._sessions.item_bytes)
         return self._machine
@@ -51,7 +51,9 @@ class ManyConnection(WebSocket[RowsWork]):
         assert self._machine is not None
         if isinstance(work.rows, Sessions):
             return self._machine.done(await self._sessions.open(work.rows), 0)
-        return self._machine.done(*await self._sessions.apply(work.rows))
+        answer, applied = await self._sessions.apply(work.rows)
+        self._counters.stream_chunks["streams"] += applied
+        return self._machine.done(answer, applied)
 
     def _release(self) -> None:
         if self._sessions is not None:

@@ -39,7 +39,7 @@ class StreamConnection(WebSocket[Work]):
         self._fail(SessionTaken("another connection streams this session now: send on there"))
 
     async def _opened(self) -> LiveStream:
-        query = parse_stream_query(query_of(self._handshake))
+        query = parse_stream_query(query_of(self._handshake, self.connections.allowed_origins))
         opening = await self._streams.open(query, self, self.client)
         # a model that is reloaded meanwhile shall not change what the client was told
         named = {"model": opening.model, "version": opening.version, "form": opening.form}
@@ -56,7 +56,10 @@ class StreamConnection(WebSocket[Work]):
         assert self._stream is not None
         if work.kind == "reset":
             return self._stream.deleted(await self._streams.reset(self._query, self.client))
-        return self._stream.applied(await self._streams.apply(self._query, work, self.client))
+        applied = await self._streams.apply(self._query, work, self.client)
+        if work.kind == "chunk":
+            self._counters.stream_chunks["stream"] += 1
+        return self._stream.applied(applied)
 
     def _release(self) -> None:
         if self._query is not None:

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from service.api.connection import Connections
 
 PING_S = 20.0
+PROBE_S, MOST_PROBE_S = 0.02, 1.0  # between two pings to a client that sends no more; the pause doubles each time
 CLOSING_S = 2.0  # the client has as long to answer a close frame
 SLICE_BYTES = 4 * 1024  # read at a time, so that small frames do not stop the event loop
 SLICES_A_ROUND = 16
@@ -110,6 +111,8 @@ class WebSocket(Held, asyncio.Protocol, ABC, Generic[W]):
         self._taken_s = inf  # since when messages are read
         self._controls = 0  # frames that carried no chunk, at the last ping
         self._drains = False
+        self._has_ended = False  # the client sends no more
+        self._transport_name = handshake.path.removeprefix("/")
         limits = connections.limits
         self._tick_s = min(PING_S, limits.idle_timeout_s, limits.body_timeout_s)
         self._ticking: asyncio.TimerHandle | None = None
@@ -182,6 +185,7 @@ class WebSocket(Held, asyncio.Protocol, ABC, Generic[W]):
         super().connection_lost(error)
         if self._live is not None:
             self._live.leave()
+            self._counters.streams_open[self._transport_name] -= 1
         self._leave()
         if self._ticking is not None:
             self._ticking.cancel()
@@ -190,6 +194,25 @@ class WebSocket(Held, asyncio.Protocol, ABC, Generic[W]):
         self._heard_s = self.loop.time()
         self._backlog += data
         self._pump()
+
+    def eof_received(self) -> bool:
+        """The client sends no more. It still gets the answers to what has come; then the connection is closed."""
+        if self._is_over or not self._is_unanswered():
+            return False  # asyncio closes the connection
+        self._has_ended = True
+        self._probe(PROBE_S)
+        return True
+
+    def _is_unanswered(self) -> bool:
+        return self._live is not None and (self._live.is_busy or bool(self._messages or self._backlog))
+
+    def _probe(self, pause_s: float) -> None:
+        """Find out whether a client that sends no more is there: the system of one that is gone refuses a ping, and
+        the one after it ends the connection.
+        """
+        if not self.transport.is_closing():
+            self.transport.write(PING)
+            self.loop.call_later(pause_s, self._probe, min(2 * pause_s, MOST_PROBE_S))
 
     def resume_writing(self) -> None:
         super().resume_writing()
@@ -218,6 +241,7 @@ class WebSocket(Held, asyncio.Protocol, ABC, Generic[W]):
             return
         self._task = None
         self._live = live
+        self._counters.streams_open[self._transport_name] += 1
         self.transport.write(handshakes.acceptance(self._handshake, self._headers))
         self._act([*live.begin(), *(live.drain() if self._drains else ())])
         self._ticking = self.loop.call_later(self._tick_s, self._tick)
@@ -241,7 +265,8 @@ class WebSocket(Held, asyncio.Protocol, ABC, Generic[W]):
         if live is None:
             return
         self.used = True
-        frames = reader.frames + FRAMES_A_ROUND
+        frames_before = reader.frames
+        frames = frames_before + FRAMES_A_ROUND
         for _ in range(SLICES_A_ROUND):
             while self._messages and self._takes():
                 self._deliver(live, self._messages.popleft())
@@ -252,6 +277,7 @@ class WebSocket(Held, asyncio.Protocol, ABC, Generic[W]):
             messages = reader.receive(data)
             self._messages += messages
             self._look_at_reader(bool(messages))
+        self._counters.stream_frames[self._transport_name] += reader.frames - frames_before
         self._read_on()
 
     def _takes(self) -> bool:
@@ -286,6 +312,9 @@ class WebSocket(Held, asyncio.Protocol, ABC, Generic[W]):
         transport = self.transport
         if transport.is_closing():
             return
+        if self._has_ended and not self._is_unanswered():
+            transport.close()
+            return
         is_wanted = self._is_over or self._takes()
         if is_wanted and self._taken_s == inf:
             self._taken_s = self.loop.time()
@@ -294,6 +323,8 @@ class WebSocket(Held, asyncio.Protocol, ABC, Generic[W]):
         if is_wanted and (self._messages or self._backlog) and not self._is_scheduled:
             self._is_scheduled = True
             self.loop.call_soon(self._next_round)
+        if self._has_ended:
+            return
         if is_wanted and not self._messages and not self._backlog:
             transport.resume_reading()  # does nothing where it reads
         else:

@@ -17,7 +17,7 @@ import typer
 from rich.console import Console
 
 from service.commands import MODELS
-from service.settings import Batching, Limits, Retention, Settings, StoreSettings
+from service.settings import Batching, Limits, Retention, Settings, StoreSettings, is_origin
 
 if TYPE_CHECKING:
     from service.carried.keys import CarryKeys
@@ -28,6 +28,13 @@ serve = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 # headings of the help
 LIMITS, RETENTION, BATCHING, STORE = "Limits", "Retention", "Batching", "Store"
 COLLECT_AFTER = (20_000, 50, 100)  # thresholds of ``gc.set_threshold``
+
+
+def check_origins(origins: list[str] | None) -> list[str]:
+    for origin in origins or ():
+        if not is_origin(origin):
+            raise typer.BadParameter(f"{origin!r} is no origin: write such as https://example.org, without a path")
+    return origins or []
 
 
 class DeviceName(StrEnum):
@@ -74,6 +81,14 @@ def serve_models(
     max_model_bytes: Annotated[
         int, typer.Option(min=1, help="A model whose files and states are larger is not served.")
     ] = Settings.max_model_bytes,
+    allowed_origins: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--allowed-origin",
+            callback=check_origins,
+            help="Origin whose pages may open streams, as https://example.org; can be repeated.",
+        ),
+    ] = None,
     device: Annotated[
         DeviceName, typer.Option(help="Where networks run; auto is a GPU if it gives the CPU's answers, else the CPU.")
     ] = DeviceName.auto,
@@ -273,6 +288,7 @@ def serve_models(
         max_model_bytes=max_model_bytes,
         host=host,
         port=port,
+        allowed_origins=tuple(allowed_origins or ()),
         device=device.value,
         forms=forms.value,
         drain_s=drain_s,
