@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -199,15 +200,15 @@ async def _streams(
     ).encode()
     bodies = case.workload.load.chunks
     if path == STREAM:
-        one = [_sent(body if "events" in case.query else body) for body in bodies]
-        makers = [lambda n, offset=offset: one[(n + offset) % len(one)] for offset in range(sessions)]
+        messages = [_sent(body) for body in bodies]
+        makers = [_one(messages, offset) for offset in range(sessions)]
         chunks_a_message = 1
     else:
         makers, chunks_a_message = [_hub(case, bodies, sessions)], sessions
     loop = asyncio.get_running_loop()
     clients = []
     for make in makers:
-        _, client = await loop.create_connection(lambda make=make: _Client(head, make), address.host, address.port)
+        _, client = await loop.create_connection(partial(_Client, head, make), address.host, address.port)
         clients.append(client)
     await asyncio.sleep(WARM_UP_S)
     before, started_s = sum(client.answers for client in clients), server.cpu_s()
@@ -217,6 +218,11 @@ async def _streams(
         client.is_stopped = True
     await asyncio.gather(*(client.done for client in clients))
     return cpu_s / (applied * chunks_a_message)
+
+
+def _one(messages: Sequence[bytes], offset: int) -> Callable[[int], bytes]:
+    """The messages of a connection of ``/stream``."""
+    return lambda number: messages[(number + offset) % len(messages)]
 
 
 def _hub(case: Case, bodies: Sequence[bytes], sessions: int) -> Callable[[int], bytes]:

@@ -1,4 +1,4 @@
-"""What talks to a server: ``StreamingClient``, ``LiveStream``, ``hetsyn stream`` and ``hetsyn bench``.
+"""What talks to a server: ``StreamingClient``, ``LiveStream``, ``LiveStreams``, ``hetsyn stream`` and ``hetsyn bench``.
 
 It imports nothing of ``service``, so that it works beside a folder of the user's own with that name.
 """
@@ -6,12 +6,14 @@ It imports nothing of ``service``, so that it works beside a folder of the user'
 from hetsyn_client.client import ChunkOptions, Reply, Session, StreamingClient
 from hetsyn_client.errors import HetsynError, InputError, NotFound, ServiceProblem, ServiceUnreachable
 from hetsyn_client.live import LiveStream
+from hetsyn_client.many import LiveStreams
 
 __all__ = [
     "ChunkOptions",
     "HetsynError",
     "InputError",
     "LiveStream",
+    "LiveStreams",
     "NotFound",
     "Reply",
     "ServiceProblem",

@@ -17,28 +17,22 @@ import secrets
 import time
 from collections import deque
 from collections.abc import Callable
-from contextlib import ExitStack, suppress
 from types import TracebackType
-from typing import Any, Literal
+from typing import Literal
 from urllib.parse import urlencode
 
 import numpy as np
 from numpy.typing import NDArray
-from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
-from websockets.sync.client import ClientConnection, connect
-from websockets.typing import Subprotocol
+from websockets.exceptions import ConnectionClosed
 
 from hetsyn_client.bodies import Body, Matrix, events_body, values_body
-from hetsyn_client.errors import InputError, ServiceProblem, ServiceUnreachable
+from hetsyn_client.errors import InputError, ServiceProblem
 from hetsyn_client.events import MEDIA_TYPE as EVENTS_TYPE
 from hetsyn_client.transport import Transport
-
-Frame = dict[str, Any]
-SUBPROTOCOL = Subprotocol("hetsyn.v1")
-LONGEST_PAUSE_S = 30.0
+from hetsyn_client.web_socket import Frame, Reconnecting, SessionHasEnded
 
 
-class LiveStream:
+class LiveStream(Reconnecting):
     """One session. Use it as a context manager; left before ``end``, the session stays on the server.
 
     Args:
@@ -85,17 +79,10 @@ class LiveStream:
             "sample_rate": sample_rate_hz, "channels": channels, "interim": None if interim else "false",
         }  # fmt: skip
         text = urlencode({name: value for name, value in query.items() if value is not None})
-        self._url = f"ws{url.removeprefix('http').rstrip('/')}/stream?{text}"
+        super().__init__(f"{url.rstrip('/')}/stream?{text}", timeout_s, repeats, sleep)
         self._http_url = url
-        self._timeout_s = timeout_s
-        self._repeats = repeats
-        self._sleep = sleep
-        self._connection: ClientConnection | None = None
-        self._closing = ExitStack()
         self._unacknowledged: deque[tuple[int, bytes]] = deque()
         self._next_seq: int | None = None
-        self._failures = 0
-        self._retry_after_s = 0.0  # as the server has asked for
         self.begin: Frame = {}
 
     def __enter__(self) -> LiveStream:
@@ -106,14 +93,6 @@ class LiveStream:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-    def close(self) -> None:
-        """Close the connection. The session stays on the server until it expires.
-
-        Chunks that were not acknowledged may not be applied: ``wait`` first.
-        """
-        self._connection = None
-        self._closing.close()
 
     def send(self, samples: NDArray[np.int16]) -> list[Frame]:
         """Send 16-bit samples [n], one channel.
@@ -168,7 +147,7 @@ class LiveStream:
             try:
                 self._connected().send(json.dumps({"type": "CloseStream", "last_seq": self._next_seq - 1}))
                 while True:
-                    frame = self._frame(self._timeout_s)
+                    frame = self._read(self._timeout_s)
                     if frame["type"] == "UtteranceEnd":
                         final = frame
                     elif frame["type"] == "Termination" and final is not None:
@@ -179,7 +158,7 @@ class LiveStream:
                     return final
                 try:
                     self._reopen(error)
-                except _HasEnded:
+                except SessionHasEnded:
                     return self._ended()  # only the answer was lost
 
     def _ended(self) -> Frame:
@@ -219,7 +198,7 @@ class LiveStream:
     def _receive(self, timeout_s: float) -> list[Frame]:
         """The next result; empty if none comes in time, where that is 0, or if the connection broke."""
         try:
-            frame = self._frame(timeout_s)
+            frame = self._read(timeout_s)
         except TimeoutError as error:
             if timeout_s:
                 self._reopen(error)
@@ -237,14 +216,8 @@ class LiveStream:
         while self._unacknowledged and self._unacknowledged[0][0] <= seq:
             self._unacknowledged.popleft()
 
-    def _frame(self, timeout_s: float) -> Frame:
-        """The next frame of the server.
-
-        Raises:
-            ServiceProblem: it is an error that another try does not mend.
-            ConnectionClosed, OSError: the connection broke.
-            TimeoutError: none came.
-        """
+    def _read(self, timeout_s: float) -> Frame:
+        """The next frame of the server."""
         frame: Frame = json.loads(self._connected().recv(timeout_s))
         if frame["type"] == "Error" and not frame["retryable"]:
             self.close()
@@ -252,11 +225,6 @@ class LiveStream:
         if frame["type"] == "Error":
             self._retry_after_s = frame["retry_after_s"] or 0.0
         return frame
-
-    def _connected(self) -> ClientConnection:
-        if self._connection is None:
-            raise OSError("the stream is closed")
-        return self._connection
 
     def _begin(self) -> None:
         """Open the stream, if it was not opened yet."""
@@ -267,34 +235,8 @@ class LiveStream:
                 self._reopen(error)
 
     def _open(self) -> None:
-        """Open the stream, and send again what was not acknowledged.
-
-        Raises:
-            ServiceProblem: the server refused, and another try does not mend it.
-            ConnectionClosed, OSError, TimeoutError: no connection.
-        """
-        try:
-            opening = connect(
-                self._url,
-                subprotocols=[SUBPROTOCOL],
-                compression=None,
-                open_timeout=self._timeout_s,
-                close_timeout=1.0,
-                max_size=None,
-                proxy=None,
-            )
-            connection = self._closing.enter_context(opening)
-        except InvalidStatus as error:
-            response = error.response
-            if response.status_code in (502, 503, 504):
-                retry = response.headers.get("Retry-After", "")
-                self._retry_after_s = float(retry) if retry.isdecimal() else 0.0
-                raise OSError(f"the server answers {response.status_code}") from error
-            raise _problem(response.status_code, bytes(response.body or b"")) from error
-        except InvalidHandshake as error:
-            raise OSError(str(error)) from error
-        self._connection = connection
-        self.begin = self._frame(self._timeout_s)
+        connection = self._connect()
+        self.begin = self._read(self._timeout_s)
         if self._next_seq is None:
             self._next_seq = self.begin["next_seq"]
         self._acknowledge(self.begin["next_seq"] - 1)
@@ -309,35 +251,3 @@ class LiveStream:
             )
         for _, content in self._unacknowledged:
             connection.send(content)
-
-    def _reopen(self, error: Exception) -> None:
-        """Open the stream again after a pause."""
-        with suppress(ConnectionClosed, OSError, TimeoutError):
-            while self._connection is not None:
-                self._frame(0)  # raises what the server said before it closed the connection
-        while True:
-            self.close()
-            self._failures += 1
-            if self._failures > self._repeats:
-                raise ServiceUnreachable(f"the stream broke {self._failures} times in a row: {error}") from error
-            pause_s, self._retry_after_s = max(0.1 * 2.0**self._failures, self._retry_after_s), 0.0
-            self._sleep(min(LONGEST_PAUSE_S, pause_s))
-            try:
-                self._open()
-            except (ConnectionClosed, OSError, TimeoutError) as again:
-                error = again
-            else:
-                return
-
-
-class _HasEnded(ServiceProblem):
-    """The session has ended."""
-
-
-def _problem(status: int, body: bytes) -> ServiceProblem:
-    try:
-        content = json.loads(body)
-        kind = _HasEnded if str(content["type"]).endswith(":session-ended") else ServiceProblem
-        return kind(status, str(content["detail"]), content.get("expected_seq"), None)
-    except (ValueError, KeyError, TypeError):
-        return ServiceProblem(status, body[:200].decode("latin-1"), None, None)

@@ -16,6 +16,7 @@ from service.admission.uploads import Uploads
 from service.api.application import Application, create_application
 from service.api.connection import Connections
 from service.api.many_streams import ManyStreams
+from service.api.plain_rows import PlainRows
 from service.api.streams import Streams
 from service.batching.batcher import Batcher
 from service.batching.policy import BatchPolicy
@@ -201,7 +202,7 @@ def build_server(
         reloader.load()
     registry = SessionRegistry(sessions, advance, counters)
     streams = Streams(registry, admission, uploads, counters, limits)
-    many = ManyStreams(streams, limits, batcher, rows)
+    many = ManyStreams(streams, limits, PlainRows(streams, batcher, rows))
     return Server(
         settings=settings,
         catalog=catalog,

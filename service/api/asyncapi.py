@@ -1,19 +1,27 @@
-"""``/asyncapi.json`` describes ``WS /stream`` (AsyncAPI 3.0). The schemas are those of ``live.text_frames``."""
+"""``/asyncapi.json``: ``WS /stream`` and ``WS /streams`` in AsyncAPI 3.0, by the types of ``live.text_frames``."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
-from fastapi import FastAPI, Response
+from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import TypeAdapter
 
 from service.api import problems
-from service.api.handshakes import PATH
+from service.api.handshakes import MANY_PATH, PATH
+from service.live.many_query import PARAMETERS
 from service.live.protocol import MOST_TEXT_BYTES
 from service.live.query import ENCODINGS
-from service.live.text_frames import CLIENT_FRAMES, SERVER_FRAMES, SUBPROTOCOL
+from service.live.text_frames import (
+    CLIENT_FRAMES,
+    SERVER_FRAMES,
+    STREAMS_CLIENT_FRAMES,
+    STREAMS_SERVER_FRAMES,
+    SUBPROTOCOL,
+)
 from service.wire.schema import SESSION_ID
 
 _QUERY: dict[str, dict[str, Any]] = {
@@ -29,19 +37,30 @@ _QUERY: dict[str, dict[str, Any]] = {
 }
 
 
+_MANY_QUERY = {name: _QUERY[name] for name in PARAMETERS}
+_BINARY = {
+    "Chunk": "A binary frame is one chunk. The first after Begin has the number next_seq.",
+    "Sessions": "Sessions to open, as columns: HSO1. docs/reference/streams-api.md has the columns of all such frames.",
+    "Chunks": "Chunks of sessions, as columns: HSC1.",
+    "Opened": "The outcome of each row of Sessions: HSP1.",
+    "Results": "The outcome of each row of Chunks: HSR1.",
+}
+
+
 @cache
 def document() -> dict[str, Any]:
     """The document as JSON values."""
     messages: dict[str, Any] = {
-        "Chunk": {
-            "name": "Chunk",
-            "summary": "A binary frame is one chunk. The first after Begin has the number next_seq.",
+        name: {
+            "name": name,
+            "summary": summary,
             "contentType": "application/octet-stream",
             "payload": {"type": "string", "format": "binary"},
         }
+        for name, summary in _BINARY.items()
     }
     schemas: dict[str, Any] = {}
-    for kind in (*CLIENT_FRAMES, *SERVER_FRAMES):
+    for kind in dict.fromkeys((*CLIENT_FRAMES, *SERVER_FRAMES, *STREAMS_CLIENT_FRAMES, *STREAMS_SERVER_FRAMES)):
         schema = TypeAdapter(kind).json_schema(ref_template="#/components/schemas/{model}")
         schemas |= schema.pop("$defs", {})
         schemas[kind.__name__] = schema
@@ -51,61 +70,69 @@ def document() -> dict[str, Any]:
             "contentType": "application/json",
             "payload": {"$ref": f"#/components/schemas/{kind.__name__}"},
         }
-    client, server = ["Chunk", *(kind.__name__ for kind in CLIENT_FRAMES)], [kind.__name__ for kind in SERVER_FRAMES]
-    channel = "#/channels/stream"
+    one = _names("Chunk", frames=CLIENT_FRAMES), _names(frames=SERVER_FRAMES)
+    many = (
+        _names("Sessions", "Chunks", frames=STREAMS_CLIENT_FRAMES),
+        _names("Opened", "Results", frames=STREAMS_SERVER_FRAMES),
+    )
     return {
         "asyncapi": "3.0.0",
         "info": {
             "title": "hetsyn",
             "version": SUBPROTOCOL.rpartition(".")[2],
-            "description": f"One session on one WebSocket, subprotocol {SUBPROTOCOL}. "
+            "description": f"One session, or many, on one WebSocket, subprotocol {SUBPROTOCOL}. "
             f"Text frames of a client have {MOST_TEXT_BYTES} bytes at most. POST /infer and the rest: /openapi.json.",
         },
         "servers": {"here": {"host": "localhost:8000", "protocol": "ws", "description": "hetsyn serve, by default"}},
         "defaultContentType": "application/json",
-        "channels": {
-            "stream": {
-                "address": PATH,
-                "messages": {name: {"$ref": f"#/components/messages/{name}"} for name in messages},
-                "bindings": {
-                    "ws": {
-                        "method": "GET",
-                        "query": {"type": "object", "properties": _QUERY, "additionalProperties": False},
-                    }
-                },
-            }
-        },
+        "channels": {"stream": _channel(PATH, _QUERY, *one), "streams": _channel(MANY_PATH, _MANY_QUERY, *many)},
         "operations": {
-            "receiveFromClient": {
-                "action": "receive",
-                "channel": {"$ref": channel},
-                "summary": "What a client sends.",
-                "messages": [{"$ref": f"{channel}/messages/{name}"} for name in client],
-            },
-            "sendToClient": {
-                "action": "send",
-                "channel": {"$ref": channel},
-                "summary": "What the server sends.",
-                "messages": [{"$ref": f"{channel}/messages/{name}"} for name in server],
-            },
+            "receiveFromClient": _operation("stream", "receive", one[0]),
+            "sendToClient": _operation("stream", "send", one[1]),
+            "receiveRowsFromClient": _operation("streams", "receive", many[0]),
+            "sendRowsToClient": _operation("streams", "send", many[1]),
         },
         "components": {"messages": messages, "schemas": schemas},
     }
 
 
+def _names(*binary: str, frames: Sequence[type]) -> list[str]:
+    return [*binary, *(kind.__name__ for kind in frames)]
+
+
+def _channel(path: str, query: dict[str, Any], client: list[str], server: list[str]) -> dict[str, Any]:
+    parameters = {"type": "object", "properties": query, "additionalProperties": False}
+    return {
+        "address": path,
+        "messages": {name: {"$ref": f"#/components/messages/{name}"} for name in dict.fromkeys(client + server)},
+        "bindings": {"ws": {"method": "GET", "query": parameters}},
+    }
+
+
+def _operation(channel: str, action: str, names: list[str]) -> dict[str, Any]:
+    who = "a client" if action == "receive" else "the server"
+    return {
+        "action": action,
+        "channel": {"$ref": f"#/channels/{channel}"},
+        "summary": f"What {who} sends.",
+        "messages": [{"$ref": f"#/channels/{channel}/messages/{name}"} for name in names],
+    }
+
+
 def install(app: FastAPI) -> None:
-    """Add the document, and the answer to a request for ``/stream`` that is no opening handshake."""
+    """Add the document, and the answer to a request for ``/stream`` or ``/streams`` that is no opening handshake."""
 
     @app.get("/asyncapi.json", include_in_schema=False)
     async def asyncapi() -> Response:
         return JSONResponse(document())
 
     @app.get(PATH, include_in_schema=False)
-    async def no_handshake() -> Response:
+    @app.get(MANY_PATH, include_in_schema=False)
+    async def no_handshake(request: Request) -> Response:
         return problems.problem(
             426,
             "http",
             "Upgrade Required",
-            f"{PATH} is a WebSocket: send a complete opening handshake of RFC 6455, version 13, without a body",
+            f"{request.url.path} is a WebSocket: send a complete opening handshake of RFC 6455, version 13, no body",
             headers={"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13"},
         )

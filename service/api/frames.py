@@ -44,6 +44,7 @@ class FrameReader:
 
     Attributes:
         partial_bytes: of a message that is not complete.
+        wanted_bytes: that complete the frame that has begun; 0 if none has, or if its head is not complete.
         violation: why nothing more is read; None if it is.
         answer: bytes to send: pongs, and the answer to a close frame.
         frames: number of frames that have come.
@@ -57,7 +58,9 @@ class FrameReader:
         self._fragments: list[bytes] = []
         self._fragment_bytes = 0
         self._is_text = False
+        self._head = b""  # of the frame that has begun, where even that is not complete
         self.partial_bytes = 0
+        self.wanted_bytes = 0
         self.violation: Refusal | None = None
         self.answer = b""
         self.frames = 0
@@ -69,6 +72,7 @@ class FrameReader:
         if self.violation is not None or self.is_closed:
             return []
         protocol = self._protocol
+        self._measure(data)
         protocol.receive_data(data)
         events, writes = protocol.events_received(), protocol.data_to_send()
         messages: list[Message] = []
@@ -87,6 +91,19 @@ class FrameReader:
         """What is to be sent; it is forgotten here."""
         answer, self.answer = self.answer, b""
         return answer
+
+    def _measure(self, data: bytes) -> None:
+        """Find how much is missing of the frame in which ``data`` ends."""
+        at = self.wanted_bytes
+        if self._head:
+            data, at, self._head = self._head + data, 0, b""
+        while at < len(data):
+            length = _frame_bytes(data, at)
+            if not length:
+                self._head, self.wanted_bytes = data[at:], 0
+                return
+            at += length
+        self.wanted_bytes = at - len(data)
 
     def _take(self, frame: Frame, messages: list[Message]) -> None:
         opcode = frame.opcode
@@ -122,6 +139,17 @@ class FrameReader:
             return Refusal("too-large", 413, detail, code=TOO_BIG)
         detail = f"these bytes are no frame of RFC 6455 ({error}): send masked frames without extensions"
         return Refusal("bad-frame", 400, detail[:500], code=PROTOCOL_ERROR)
+
+
+def _frame_bytes(data: bytes, at: int) -> int:
+    """Length of the masked frame that begins there (RFC 6455, section 5.2); 0 where its head is not complete."""
+    if len(data) < at + 2:
+        return 0
+    length = data[at + 1] & 127
+    if length < 126:
+        return 6 + length
+    more = 2 if length == 126 else 8
+    return 6 + more + int.from_bytes(data[at + 2 : at + 2 + more], "big") if len(data) >= at + 2 + more else 0
 
 
 def text_frame(content: bytes) -> bytes:

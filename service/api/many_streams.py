@@ -25,10 +25,10 @@ from hetsyn_client.columns import (
     pack_opened,
     pack_results,
 )
-from service.admission.turns import Turns
 from service.api import problems
+from service.api.plain_rows import PlainRows
+from service.api.stream_rows import StreamRows
 from service.api.streams import DECODE_IN_LOOP_BYTES, Streams
-from service.batching.batcher import Batcher
 from service.errors import HetsynError, InputError, NotFound, Overloaded, SessionEnded, SessionTaken
 from service.live.many import Offer
 from service.live.many_query import ManyQuery
@@ -36,11 +36,11 @@ from service.live.protocol import Applied
 from service.live.query import StreamQuery
 from service.live.refusal import Refusal
 from service.registry.registry import next_round
-from service.registry.rows import AppliedRows, Row, RowSessions
+from service.registry.rows import AppliedRows, Rows
 from service.settings import Limits
 from service.wire.chunk import digest
-from service.wire.columns import Decoded
-from service.wire.schema import SESSION_ID, Envelope, InferRequest
+from service.wire.columns import Decoded, DecodedFrame
+from service.wire.schema import SESSION_ID, InferRequest
 
 IDS_A_SESSION = 4  # handles of a server for each session that it may have open: with a store, others are there too
 OPENED_AT_A_TIME = 64
@@ -95,19 +95,19 @@ class ManyStreams:
     Args:
         streams: open sessions and apply chunks.
         limits: of sessions.
-        batcher: says when a batch of rows may run.
-        rows: apply plain chunks; None where sessions are in a store.
+        plain: apply plain chunks.
 
     Attributes:
         streams: see above.
+        plain: see above.
+        rows: of the connections of ``/stream``.
         max_handles: of one client.
     """
 
-    def __init__(self, streams: Streams, limits: Limits, batcher: Batcher, rows: RowSessions | None) -> None:
+    def __init__(self, streams: Streams, limits: Limits, plain: PlainRows) -> None:
         self.streams = streams
-        self._rows = rows
-        self._batcher = batcher
-        self._row_turns = Turns(1)
+        self.plain = plain
+        self.rows = StreamRows(plain)
         self._max_handles = IDS_A_SESSION * limits.max_sessions
         self.max_handles = max(1, int(self._max_handles * limits.client_share))
         self._of_client: Counter[str] = Counter()
@@ -128,22 +128,6 @@ class ManyStreams:
                 f"{self._of_client.total()} in all: let the connections leave some"
             )
         self._of_client[client] += 1
-
-    @property
-    def max_batch(self) -> int:
-        """Most rows of ``apply_plain``; 0 where it applies none."""
-        return 0 if self._rows is None else self._rows.max_batch
-
-    async def apply_plain(self, envelope: Envelope, rows: Sequence[Row], client: str) -> AppliedRows | None:
-        """As ``RowSessions.apply``, when it is the client's turn.
-
-        Raises:
-            Overloaded, ShuttingDown: as ``Admission.permit``; or the turn did not come in time.
-        """
-        assert self._rows is not None
-        async with self.streams.permit(client, self._row_turns) as permit:
-            await self._batcher.turn(permit.due_s)
-            return self._rows.apply(envelope, rows)
 
     def leave(self, client: str, count: int = 1) -> None:
         """Count handles no more."""
@@ -213,36 +197,39 @@ class ConnectionSessions:
         else:
             decoded = await asyncio.to_thread(self._decoder.decode, chunks)
         results = _Results(chunks, self._outputs, self._labels)
+        handles, seq = chunks.handle.tolist(), chunks.seq.tolist()
         try:
-            if self._many.max_batch:
-                await self._apply_plain(chunks, decoded, results)
+            if self._many.plain.max_batch:
+                await self._apply_plain(handles, seq, decoded, results)
         except HetsynError as error:
             for row in results.missing():
                 results.set(row, self._refused(error))
         missing = results.missing()
-        columns = zip(chunks.handle.tolist(), chunks.seq.tolist(), chunks.action.tolist(), decoded, strict=True)
-        rows = list(columns) if missing else []
-        outcomes = await _gathered([self._apply(*rows[row]) for row in missing], len(rows))
-        for row, outcome in zip(missing, outcomes, strict=True):
-            results.set(row, outcome)
+        if missing:
+            actions = chunks.action.tolist()
+            rows = [self._apply(handles[row], seq[row], actions[row], decoded.chunk(row)) for row in missing]
+            for row, outcome in zip(missing, await _gathered(rows, len(rows)), strict=True):
+                results.set(row, outcome)
         return results.packed(), results.applied
 
-    async def _apply_plain(self, chunks: Chunks, decoded: Sequence[Decoded], results: _Results) -> None:
-        held_of, rows, numbers = self._held, [], []
-        columns = zip(chunks.handle.tolist(), chunks.seq.tolist(), chunks.action.tolist(), decoded, strict=True)
-        for number, (handle, seq, action, chunk) in enumerate(columns):
+    async def _apply_plain(
+        self, handles: Sequence[int], seq: Sequence[int], decoded: DecodedFrame, results: _Results
+    ) -> None:
+        held_of, sessions, numbers = self._held, [], []
+        for number, (handle, is_valid) in enumerate(zip(handles, decoded.is_valid, strict=True)):
             held = held_of.get(handle)
-            if held is None or held.is_taken or action or chunk is None or isinstance(chunk, InputError):
-                continue
-            rows.append(Row(held.id, seq, chunk))
-            numbers.append(number)
-        most = self._many.max_batch
-        for begin in range(0, len(rows), most):
+            if is_valid and held is not None and not held.is_taken:
+                sessions.append(held.id)
+                numbers.append(number)
+        most = self._many.plain.max_batch
+        for begin in range(0, len(numbers), most):
             if begin:
                 await next_round()  # others have their turn between two batches
-            applied = await self._many.apply_plain(self._query.envelope, rows[begin : begin + most], self._client)
+            part = numbers[begin : begin + most]
+            rows = Rows(sessions[begin : begin + most], [seq[number] for number in part], part, decoded)
+            applied = await self._many.plain.apply(self._query.envelope, rows, self._client)
             if applied is not None:
-                results.set_rows([numbers[begin + index] for index in applied.indices], applied)
+                results.set_rows(applied)
 
     async def _open(self, handle: int, name: str) -> tuple[int, int, int, int] | Refusal:
         """Open a session.
@@ -341,8 +328,9 @@ class _Results:
         missing: list[int] = np.flatnonzero(self._status == 0).tolist()
         return missing
 
-    def set_rows(self, numbers: list[int], rows: AppliedRows) -> None:
+    def set_rows(self, rows: AppliedRows) -> None:
         """Rows that were applied together."""
+        numbers = rows.numbers
         self._total_steps[numbers] = rows.total_steps
         self._label[numbers] = rows.label
         self._steps[numbers] = rows.steps

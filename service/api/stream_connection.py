@@ -11,7 +11,7 @@ from uvicorn.server import ServerState
 from service.api.handshakes import Handshake, query_of
 from service.api.web_socket import WebSocket
 from service.errors import SessionTaken
-from service.live.protocol import Action, LiveStream, Work
+from service.live.protocol import Action, Applied, LiveStream, Work
 from service.live.query import StreamQuery, parse_stream_query
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ class StreamConnection(WebSocket[Work]):
         client: str,
     ) -> None:
         self._streams = connections.many.streams
+        self._rows = connections.many.rows
         self._query: StreamQuery | None = None
         self._stream: LiveStream | None = None
         uploads, counters = self._streams.uploads, self._streams.counters
@@ -61,6 +62,24 @@ class StreamConnection(WebSocket[Work]):
             self._counters.stream_chunks["stream"] += 1
         return self._stream.applied(applied)
 
+    def _begin_work(self, work: Work) -> None:
+        if self._query is not None and self._rows.takes(work):
+            self._rows.add(self, self._query, work, self.client)
+        else:
+            super()._begin_work(work)
+
+    def answered(self, applied: Applied) -> None:
+        """The chunk was applied, with those of other connections."""
+        assert self._stream is not None
+        self._after(self._stream.applied(applied))
+        self._pump()
+
+    def not_plain(self, work: Work) -> None:
+        """The chunk has to be applied by itself."""
+        super()._begin_work(work)
+
     def _release(self) -> None:
+        if self._rows.discard(self):
+            self._streams.counters.chunks_abandoned += 1
         if self._query is not None:
             self._streams.leave(self._query.session, self)

@@ -12,6 +12,7 @@ import asyncio
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from math import inf
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
@@ -272,8 +273,9 @@ class WebSocket(Held, asyncio.Protocol, ABC, Generic[W]):
                 self._deliver(live, self._messages.popleft())
             if self._messages or not self._takes() or not self._backlog or reader.frames > frames:
                 break
-            data = bytes(self._backlog[:SLICE_BYTES])
-            del self._backlog[:SLICE_BYTES]
+            length = max(SLICE_BYTES, reader.wanted_bytes)  # the rest of one frame is no more work than a slice
+            data = bytes(self._backlog[:length])
+            del self._backlog[:length]
             messages = reader.receive(data)
             self._messages += messages
             self._look_at_reader(bool(messages))
@@ -352,19 +354,27 @@ class WebSocket(Held, asyncio.Protocol, ABC, Generic[W]):
         if actions and isinstance(actions[-1], Close):
             self._end_stream()
         if work is not None and self._task is None:
-            self._task = self.loop.create_task(self._run(work))
+            self._begin_work(work)
+        return work
+
+    def _begin_work(self, work: W) -> None:
+        """Begin a work while none is under way."""
+        self._task = self.loop.create_task(self._run(work))
+
+    def _after(self, actions: Sequence[Send | SendBinary | Close | W]) -> W | None:
+        """Do what the machine says after a work."""
+        if self._live is not None and self._live.held_bytes < FREE_BYTES and not self._messages:
+            self._large.applied()
+        work = self._act(actions)
+        if self._drains and self.is_write_paused:
+            self.reset()
         return work
 
     async def _run(self, work: W | None) -> None:
         """Do works, one after the other."""
         assert self._live is not None
         while work is not None:
-            actions = await self._outcome(work, self._live)
-            if self._live.held_bytes < FREE_BYTES and not self._messages:
-                self._large.applied()
-            work = self._act(actions)
-            if self._drains and self.is_write_paused:
-                self.reset()
+            work = self._after(await self._outcome(work, self._live))
             if work is None:
                 self._task = None  # so that the next message begins its work
             elif self.is_write_paused:
@@ -411,7 +421,7 @@ class WebSocket(Held, asyncio.Protocol, ABC, Generic[W]):
         """Close the connection once the client has read the rest. What it sends is dropped: bytes that the system has
         still make it reset the connection, and then the client may not get the rest.
         """
-        if self.transport.can_write_eof():
+        with suppress(OSError):  # the client has reset the connection, and asyncio does not know yet
             self.transport.write_eof()
         self.transport.resume_reading()
         self.loop.call_later(CLOSING_S, self.transport.abort)

@@ -121,6 +121,11 @@ class Batcher:
         finally:
             self._backlog.leave(ticket)
 
+    @property
+    def runs_rows(self) -> bool:
+        """Whether batches run on the event loop at all."""
+        return self._inline_s > 0
+
     async def turn(self, due_s: float = inf) -> None:
         """Wait until a batch of ``rows`` may run: at once if no chunk waits, else after a batch of those that do.
 

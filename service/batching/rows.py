@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import cast
 
 from service.batching.estimates import MAX_SEGMENT_STEPS, Estimates
 from service.contract.manifest import FormName
 from service.engine.engine import Engine
 from service.engine.rows import RowsAfter, run_segment, run_spikes, take_rows
 from service.engine.stream import StreamState
-from service.errors import HetsynError
 from service.models.model import Model
-from service.wire.chunk import AudioChunk, Chunk, SpikeChunk
+from service.wire.chunk import AudioChunk, Chunk
+from service.wire.columns import Spikes
 
 
 class RowBatches:
@@ -35,53 +34,54 @@ class RowBatches:
         self.max_batch = max_batch
         self.is_stopped = False
 
-    def run(
-        self, model: Model, form: FormName, streams: Sequence[StreamState], chunks: Sequence[Chunk]
+    def run_spikes(
+        self, model: Model, form: FormName, streams: Sequence[StreamState], spikes: Spikes
     ) -> RowsAfter | None:
         """Run one chunk of each stream. No state is changed in place.
 
         Args:
             model: of the streams.
             form: of the model.
-            streams: all with the same kind of input.
-            chunks: plain ones, checked by ``Engine.check``, but for the channels of spikes.
+            streams: of spikes.
+            spikes: of plain chunks, checked by ``Engine.check``, but for their channels.
 
         Returns:
-            None if they should go the usual way: they take too long to run here, are not all plain, or one fails.
+            None if they should go the usual way: they take too long to run here, or one of them fails.
         """
-        if self.is_stopped:
-            return None
-        try:
-            if streams[0].kind == "spikes":
-                return self._run_spikes(model, form, streams, cast(Sequence[SpikeChunk], chunks))
-            return self._run_encoded(model, form, streams, chunks)
-        except HetsynError:
-            return None  # ``Engine`` finds out whose fault it is
-
-    def _run_spikes(
-        self, model: Model, form: FormName, streams: Sequence[StreamState], chunks: Sequence[SpikeChunk]
-    ) -> RowsAfter | None:
         group = (model.name, model.version, form)
-        steps = sum([chunk.steps for chunk in chunks]) + len(chunks)
-        events = sum([len(chunk.step) for chunk in chunks])
-        if self._estimates.rows_s(group, steps, events) >= self._estimates.inline_s:
+        steps, events = sum(spikes.steps) + len(streams), len(spikes.step)
+        if self.is_stopped or self._estimates.rows_s(group, steps, events) >= self._estimates.inline_s:
             return None
         started_s = time.thread_time()
-        after = run_spikes(model, form, streams, chunks)
+        try:
+            after = run_spikes(model, form, streams, spikes)
+        except Exception:
+            return None  # the usual way finds out whose fault it is
         self._estimates.observe_rows(group, steps, events, time.thread_time() - started_s)
         return after
 
-    def _run_encoded(
+    def run(
         self, model: Model, form: FormName, streams: Sequence[StreamState], chunks: Sequence[Chunk]
     ) -> RowsAfter | None:
+        """As ``run_spikes``, of audio or values.
+
+        Args:
+            model: of the streams.
+            form: of the model.
+            streams: all of audio, or all of values.
+            chunks: plain ones, checked by ``Engine.check``.
+        """
         group = (model.name, model.version, form)
         steps = _most_steps(model, streams, chunks)
-        if self._estimates.rows_s(group, steps, None) >= self._estimates.inline_s:
+        if self.is_stopped or self._estimates.rows_s(group, steps, None) >= self._estimates.inline_s:
             return None
         started_s = time.thread_time()
-        segment = take_rows(self._engine, model, streams, chunks, MAX_SEGMENT_STEPS)
-        encoded_s = time.thread_time()
-        after = run_segment(self._engine, model, form, segment)
+        try:
+            segment = take_rows(self._engine, model, streams, chunks, MAX_SEGMENT_STEPS)
+            encoded_s = time.thread_time()
+            after = run_segment(self._engine, model, form, segment)
+        except Exception:
+            return None
         ended_s = time.thread_time()
         steps = segment.steps + len(chunks)
         self._estimates.observe_encoded(group, steps, segment.events, encoded_s - started_s)

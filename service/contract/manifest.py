@@ -17,6 +17,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import from_json
 
+from service.contract.endpointing import Endpointing
 from service.errors import ArtifactError
 
 FORMAT_VERSION: Final = 4
@@ -219,7 +220,10 @@ class FormDescription(_Part):
 
 
 class Manifest(_Part):
-    """Everything that a server knows about a model."""
+    """Everything that a server knows about a model.
+
+    ``endpointing``: how utterances are found in a stream; None where nobody has chosen it.
+    """
 
     format_version: Literal[2, 3, 4]
     name: Name
@@ -231,6 +235,7 @@ class Manifest(_Part):
     hidden: tuple[Positive, ...]
     outputs: Positive
     decision: Decision
+    endpointing: Endpointing | None = None
     default_form: FormName
     forms: dict[FormName, FormDescription]
     files: dict[str, FileEntry]

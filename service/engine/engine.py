@@ -28,6 +28,7 @@ from service.engine.fault import broken, fault, probabilities_of_row, score_of_r
 from service.engine.inputs import Inputs, inputs_of
 from service.engine.resampler import check_rates
 from service.engine.stream import InputKind, StreamState
+from service.engine.utterances import closed, ended, hear, outcome
 from service.engine.work import Job, Outcome, Piece, Result, Work, begin, kind_of, take
 from service.errors import ArtifactError, HetsynError, InputError, TooLarge
 from service.models.model import Model
@@ -154,7 +155,7 @@ class Engine:
         """
         if model.row_values:
             max_steps = max(1, min(max_steps, SEGMENT_VALUES // (model.row_values * len(jobs))))
-        pieces = tuple([take(model, job, max_steps) for job in jobs])
+        pieces = tuple([take(model, job, max_steps) if job.is_plain else hear(model, job, max_steps) for job in jobs])
         members_of: dict[InputKind, list[int]] = {kind: [] for kind in KINDS}
         for b, piece in enumerate(pieces):
             if piece.steps:
@@ -187,7 +188,7 @@ class Engine:
             results.update(zip(group.members, self._run_group(model, form, segment, group), strict=True))
         for b, piece in enumerate(segment.pieces):
             if b not in results:  # no step to run
-                results[b] = _outcome_of_state(model, form, piece.job) if piece.is_last else piece.job
+                results[b] = _after_no_step(model, form, piece)
         states = model.states(form)
         if not states.is_host:  # a commit reads them on the event loop
             needed = [b for b, piece in enumerate(segment.pieces) if piece.job.needs_host]
@@ -234,7 +235,13 @@ class Engine:
             ):
                 results.append(fault(model, form, piece))
                 continue
-            after = StreamState(rows[b], total, encoders[b], stream.kind, stream.resampler, stream.pending)
+            after = StreamState(
+                rows[b], total, encoders[b], stream.kind, stream.resampler, stream.pending, stream.utterances
+            )
+            if not job.is_plain:
+                done = job._replace(stream=after, scores=scores[b].copy(), probabilities=probabilities[b].copy())
+                results.append(_after_piece(model, form, piece, done))
+                continue
             steps = job.steps + piece.steps
             readouts = job.readouts
             if has_trace:  # a copy, or a chunk that goes on would keep the whole batch in memory
@@ -263,6 +270,29 @@ def _check_values(model: Model, chunk: ValuesChunk) -> None:
         raise model.takes_no("values")
     if channels != model.row_values:
         raise InputError(f"the rows have {channels} values, but model {model.name!r} takes {model.row_values} a step")
+
+
+def _after_no_step(model: Model, form: FormName, piece: Piece) -> Job | Outcome | HetsynError:
+    """What comes after a piece that does not fill a step."""
+    if piece.job.is_plain:
+        return _outcome_of_state(model, form, piece.job) if piece.is_last else piece.job
+    return _after_piece(model, form, piece, piece.job)
+
+
+def _after_piece(model: Model, form: FormName, piece: Piece, job: Job) -> Job | Outcome | HetsynError:
+    """What comes after a piece of a stream that has utterances.
+
+    Args:
+        job: after the piece.
+    """
+    if job.after is None:
+        if piece.found is not None:
+            return ended(job, piece.found)
+        return outcome(model, job) if piece.is_last else job
+    if not piece.is_last:
+        return job
+    last = _outcome_of_state(model, form, job)
+    return closed(model, form, job, last.result) if isinstance(last, Outcome) else last
 
 
 def _outcome_of_state(model: Model, form: FormName, job: Job) -> Outcome | HetsynError:

@@ -97,17 +97,33 @@ class Resampler:
         after, output = self.push(ahead)
         return replace(after, received=self.received, emitted=self.emitted + missing), output[:missing]
 
+    def emitted_after(self, received: int) -> int:
+        """Output samples of ``push`` after so many input samples of the stream."""
+        if self.rate_hz == self.target_hz:
+            return received
+        return max(0, (received - self._context) // self._block) * self._block * self.target_hz // self.rate_hz
+
+    def needed_for(self, emitted: int) -> int:
+        """The least input samples of the stream after which ``push`` has given so many output samples."""
+        if self.rate_hz == self.target_hz or not emitted:
+            return emitted
+        return -(-emitted * self.rate_hz // (self._block * self.target_hz)) * self._block + self._context
+
+    @property
+    def longest_delay(self) -> int:
+        """Input samples that may wait in the resampler."""
+        return 0 if self.rate_hz == self.target_hz else self._block + self._context
+
     @property
     def is_possible(self) -> bool:
         """Whether ``push`` can have made it from its beginning: how much waits and was emitted follows from
         ``received``."""
         if self.rate_hz == self.target_hz:
             return not len(self.waiting) and self.emitted == self.received
-        blocks = max(0, (self.received - self._context) // self._block)
-        return (
-            self.silence + len(self.waiting) == self._context + self.received - blocks * self._block
-            and self.emitted == blocks * self._block * self.target_hz // self.rate_hz
-        )
+        begun = self.emitted * self.rate_hz // self.target_hz
+        return self.silence + len(
+            self.waiting
+        ) == self._context + self.received - begun and self.emitted == self.emitted_after(self.received)
 
     @property
     def is_slow(self) -> bool:

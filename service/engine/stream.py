@@ -5,19 +5,90 @@ Nothing in it is changed in place; the engine takes one and returns the next.
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, NotRequired, TypedDict
 
 import numpy as np
 
+from service.contract.endpointing import Endpointing
 from service.contract.manifest import FormName
+from service.engine.endpointer import Hearing
 from service.engine.resampler import Resampler
 from service.models.model import Arrays, Model
 from service.runtime.state_memory import Row
+from service.wire.chunk import Chunk, chunk_bytes
 from service.wire.pcm import Samples
 
 InputKind = Literal["audio", "spikes", "values"]
 
 STEP_BYTES = 8
+UTTERANCE_BYTES = 400  # objects of ``Utterances``, without its input and its ends
+END_BYTES, PROBABILITY_BYTES = 700, 32  # objects of one of its ends, and of each probability
+
+Trigger = Literal["silence", "length", "forced", "end"]
+
+
+class SpeechStarted(TypedDict):
+    """An utterance has begun.
+
+    ``at`` is where speech began, in seconds of the session; the utterance takes what came before too.
+    """
+
+    type: Literal["SpeechStarted"]
+    utterance: int
+    at: float
+
+
+class UtteranceEnd(TypedDict):
+    """An utterance has ended: what was heard between ``start`` and ``end``, in seconds of the session.
+
+    ``label`` and ``probabilities`` are those of ``/infer`` with ``end`` for exactly this input; null if nothing
+    was heard.
+    """
+
+    type: Literal["UtteranceEnd"]
+    utterance: int
+    start: float
+    end: float
+    label: str | None
+    probabilities: list[float] | None
+    trigger: Trigger
+    readout: NotRequired[list[list[float]]]
+
+
+Heard = SpeechStarted | UtteranceEnd
+
+
+class Utterances(NamedTuple):
+    """Where a stream is among its utterances. Positions count what the client sent: samples, or steps of other input.
+
+    Attributes:
+        settings: of the endpointer; None: an utterance ends only when the client says so.
+        hearing: of the endpointer.
+        number: of the utterance that is under way, or comes next.
+        start: where that began, or the silence since the last one.
+        position: input that was taken so far.
+        recent: the latest input before ``position``, while nobody speaks; an utterance begins with some of it.
+        ends: the latest, for a client that has lost its connection.
+    """
+
+    settings: Endpointing | None
+    hearing: Hearing
+    number: int
+    start: int
+    position: int
+    recent: Chunk | None
+    ends: tuple[UtteranceEnd, ...]
+
+    @property
+    def is_speech(self) -> bool:
+        """Whether the network hears what comes."""
+        return self.settings is None or self.hearing.is_speech
+
+    @property
+    def bytes(self) -> int:
+        """Memory that it takes."""
+        count = UTTERANCE_BYTES + (0 if self.recent is None else chunk_bytes(self.recent))
+        return count + sum(END_BYTES + PROBABILITY_BYTES * len(end["probabilities"] or ()) for end in self.ends)
 
 
 class StreamState(NamedTuple):
@@ -30,6 +101,8 @@ class StreamState(NamedTuple):
         kind: of the input, fixed by the first chunk; None before it. A network of values takes spikes as values.
         resampler: to the model's sample rate; None before the first audio.
         pending: samples at the model's rate that do not fill a step yet.
+        utterances: None for a stream that is one utterance. While nobody speaks, network, step and encoder are those of
+            a stream before its first chunk.
     """
 
     network: Row
@@ -38,6 +111,7 @@ class StreamState(NamedTuple):
     kind: InputKind | None
     resampler: Resampler | None
     pending: Samples
+    utterances: Utterances | None = None
 
     @property
     def bytes(self) -> int:
@@ -47,6 +121,8 @@ class StreamState(NamedTuple):
             count += self.resampler.waiting.nbytes
         for tensor in self.encoder.values():  # a sum over a generator takes a microsecond more, of each chunk
             count += tensor.nbytes
+        if self.utterances is not None:
+            count += self.utterances.bytes
         return count
 
 

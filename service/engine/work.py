@@ -14,7 +14,7 @@ import numpy as np
 from hetsyn_client.events import Integers
 from service.contract.graph_io import Float32Array
 from service.engine.resampler import Resampler
-from service.engine.stream import InputKind, StreamState
+from service.engine.stream import Heard, InputKind, StreamState, Trigger
 from service.models.model import Model
 from service.wire.chunk import AudioChunk, Chunk, SpikeChunk, ValuesChunk
 from service.wire.pcm import Samples
@@ -32,12 +32,14 @@ class Work(NamedTuple):
         chunk: None when the stream only ends.
         end: the stream ends with the chunk.
         needs_host: the state after the chunk is read on the host (it is stored or sent).
+        finalize: the utterance ends with the chunk, and the stream goes on; it has ``utterances``.
     """
 
     stream: StreamState
     chunk: Chunk | None
     end: bool
     needs_host: bool = False
+    finalize: bool = False
 
 
 class Result(NamedTuple):
@@ -46,9 +48,12 @@ class Result(NamedTuple):
     Attributes:
         steps: network steps run, the tail at the end included.
         scores: [outputs].
-        probabilities: [outputs].
+        probabilities: [outputs]; empty, as the scores, where nothing is heard.
         is_decided: a step that counts for the decision has been run.
         readout: [steps, outputs] where the rule is ``trace``, else None.
+        heard: where utterances began and ended in the chunk.
+        utterance: the one that is under way, or comes next; None in a stream that is one utterance.
+        total_steps: of the session, in a stream that has utterances; ``steps`` is 0 then.
     """
 
     steps: int
@@ -56,6 +61,9 @@ class Result(NamedTuple):
     probabilities: Float32Array
     is_decided: bool
     readout: Float32Array | None
+    heard: tuple[Heard, ...] = ()
+    utterance: int | None = None
+    total_steps: int = 0
 
 
 class Outcome(NamedTuple):
@@ -78,6 +86,10 @@ class Job(NamedTuple):
         scores: [outputs] after them; None before the first.
         probabilities: likewise.
         readouts: of each part, [steps, outputs], where the rule is ``trace``.
+        closes: the utterance ends after the chunk, for this reason.
+        heard: where utterances began and ended so far.
+        after: this job is only the end of an utterance, on a copy of the stream; with that one the chunk goes on.
+        trigger: why that utterance ends.
     """
 
     stream: StreamState
@@ -89,6 +101,15 @@ class Job(NamedTuple):
     scores: Float32Array | None = None
     probabilities: Float32Array | None = None
     readouts: tuple[Float32Array, ...] = ()
+    closes: Trigger | None = None
+    heard: tuple[Heard, ...] = ()
+    after: Job | None = None
+    trigger: Trigger | None = None
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the stream is one utterance."""
+        return self.stream.utterances is None and self.after is None
 
 
 class Piece(NamedTuple):
@@ -101,6 +122,7 @@ class Piece(NamedTuple):
         step: int64 [events], ascending, of each spike, from 0; empty for audio and values.
         unit: int64 [events], of each spike.
         is_last: the job is done when these steps are.
+        found: the utterance ends after these steps, for this reason.
     """
 
     job: Job
@@ -109,6 +131,7 @@ class Piece(NamedTuple):
     step: Integers
     unit: Integers
     is_last: bool
+    found: Trigger | None = None
 
 
 def kind_of(model: Model, chunk: Chunk | None) -> InputKind:
@@ -123,7 +146,10 @@ def begin(model: Model, work: Work) -> Job:
     stream = work.stream
     if stream.kind is None:
         stream = stream._replace(kind=kind_of(model, work.chunk))
-    return Job(stream, work.chunk, 0, work.end, work.needs_host)
+    if stream.utterances is None:
+        return Job(stream, work.chunk, 0, work.end, work.needs_host)
+    closes: Trigger | None = "end" if work.end else "forced" if work.finalize else None
+    return Job(stream, work.chunk, 0, False, work.needs_host, closes=closes)
 
 
 def take(model: Model, job: Job, max_steps: int) -> Piece:
@@ -236,7 +262,6 @@ def _take_audio(model: Model, job: Job, max_steps: int) -> Piece:
     if len(samples) > steps * per_step:  # a copy, or the rest would keep the whole chunk in memory
         pending, samples = samples[steps * per_step :].copy(), samples[: steps * per_step]
     stream = StreamState(stream.network, stream.step, stream.encoder, stream.kind, resampler, pending)
-    so_far = (job.scores, job.probabilities, job.readouts)
-    after = Job(stream, job.chunk, taken, ends, job.needs_host, job.steps, *so_far)
+    after = job._replace(stream=stream, taken=taken, ends=ends)
     is_last = taken == total and not ends and len(pending) < per_step
     return Piece(after, steps, samples.reshape(steps, per_step), NO_EVENTS, NO_EVENTS, is_last)

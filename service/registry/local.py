@@ -156,15 +156,16 @@ class LocalSessions(SessionTable):
         Raises:
             Overloaded: as ``put``.
         """
-        stream, before = session.stream, entry.session
-        if entry.unwritten is not None and before is not None and stream is not None and stream.kind == "spikes":
-            count = entry.bytes  # nothing of it has another length
+        stream = session.stream
+        if entry.unwritten is not None and entry.row == "later" and stream is not None and stream.kind == "spikes":
+            for group in entry.groups:  # nothing of it has another length
+                group.rows["later"].move_to_end(entry.id)
         else:
             count = ENTRY_BYTES + session.bytes + reply_bytes(session.model)
             if count > entry.bytes:
                 self._make_room(entry.groups, 0, count - entry.bytes)
-        self._room.count(entry, count, "later")
-        entry.snapshot, entry.unwritten = Snapshot(None, session), reply
+            self._room.count(entry, count, "later")
+        entry.snapshot, entry.unwritten = tuple.__new__(Snapshot, (None, session, None)), reply
 
     def _written(self, entry: SessionEntry) -> Snapshot:
         """The entry's snapshot, with the last reply as JSON."""

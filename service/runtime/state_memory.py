@@ -105,7 +105,7 @@ class HostMemory:
         self, graph: Graph, rows: Sequence[Row], inputs: Mapping[str, Array], outputs: Sequence[str]
     ) -> tuple[Sequence[Row], Mapping[str, Array], Collection[int]]:
         before = [self.to_host(row) for row in rows]
-        states = before[0][np.newaxis] if len(before) == 1 else np.stack(before)
+        states = before[0][np.newaxis] if len(before) == 1 else np.concatenate(before).reshape(len(before), -1)
         values = graph.run({**inputs, STATE: states}, [NEXT_STATE, *outputs])
         after = values[NEXT_STATE]
         check_like(self._model, NEXT_STATE, after, states)

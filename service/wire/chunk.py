@@ -66,6 +66,41 @@ class ValuesChunk(NamedTuple):
 Chunk = AudioChunk | SpikeChunk | ValuesChunk
 
 
+def chunk_bytes(chunk: Chunk) -> int:
+    """Memory of a chunk's input."""
+    if isinstance(chunk, AudioChunk):
+        return chunk.samples.nbytes
+    return chunk.values.nbytes if isinstance(chunk, ValuesChunk) else chunk.step.nbytes + chunk.unit.nbytes
+
+
+def chunk_length(chunk: Chunk) -> int:
+    """Samples, or steps of other input."""
+    return len(chunk.samples) if isinstance(chunk, AudioChunk) else chunk.steps
+
+
+def part_of_chunk(chunk: Chunk, first: int, last: int | None = None) -> Chunk:
+    """The samples, or steps, of a chunk from one on and before another."""
+    last = chunk_length(chunk) if last is None else last
+    if isinstance(chunk, AudioChunk):
+        return AudioChunk(chunk.samples[first:last], chunk.rate_hz)
+    if isinstance(chunk, ValuesChunk):
+        return ValuesChunk(chunk.values[first:last])
+    begin, end = np.searchsorted(chunk.step, (first, last))
+    return SpikeChunk(last - first, chunk.step[begin:end] - first, chunk.unit[begin:end], chunk.channels)
+
+
+def joined_chunks(first: Chunk, second: Chunk) -> Chunk:
+    """Two chunks of one kind, one after the other."""
+    if isinstance(first, AudioChunk) and isinstance(second, AudioChunk):
+        return AudioChunk(np.concatenate([first.samples, second.samples]), first.rate_hz)
+    if isinstance(first, ValuesChunk) and isinstance(second, ValuesChunk):
+        return ValuesChunk(np.concatenate([first.values, second.values]))
+    if isinstance(first, SpikeChunk) and isinstance(second, SpikeChunk):
+        step = np.concatenate([first.step, second.step + first.steps])
+        return SpikeChunk(first.steps + second.steps, step, np.concatenate([first.unit, second.unit]))
+    raise TypeError(f"{type(first).__name__} and {type(second).__name__} are chunks of two kinds")
+
+
 def spike_chunk(steps: int, times: Numbers, units: Numbers) -> SpikeChunk:
     """A chunk from events.
 

@@ -2,21 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import cached_property
 from itertools import pairwise
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
+import xxhash
 from numpy.typing import NDArray
 
 from hetsyn_client.columns import CHUNK, Chunks
-from hetsyn_client.events import LARGEST, Integers
+from hetsyn_client.events import HEADER, LARGEST, MAGIC, Integers
 from service.errors import InputError
-from service.wire.chunk import AudioChunk, Chunk, SpikeChunk, ValuesChunk, spike_chunk
+from service.wire.chunk import AudioChunk, Chunk, SpikeChunk, ValuesChunk, digest, spike_chunk
 from service.wire.pcm import FULL_SCALE
 
 Encoding = Literal["events", "pcm_s16le", "values"]
 Decoded = Chunk | InputError | None
+
+
+class DecodedFrame(Protocol):
+    """The chunks of a frame.
+
+    Attributes:
+        is_valid: of each row, whether it is a chunk that does not end its session.
+    """
+
+    is_valid: list[bool]
+
+    def chunk(self, row: int) -> Decoded:
+        """A row. None has no content, and is taken where the row ends its session. An error is one of its row."""
+
+    def digest(self, row: int) -> bytes:
+        """``chunk.digest`` of a valid row."""
 
 
 class Decoder(NamedTuple):
@@ -24,12 +42,27 @@ class Decoder(NamedTuple):
 
     Attributes:
         item_bytes: of an item.
-        decode: makes a chunk of each row. None has no content, and is taken where the row ends its session. An error
-            is one of its row.
+        decode: a frame.
     """
 
     item_bytes: int
-    decode: Callable[[Chunks], list[Decoded]]
+    decode: Callable[[Chunks], DecodedFrame]
+
+
+class Spikes(NamedTuple):
+    """Spikes of some rows.
+
+    Attributes:
+        steps: network steps of each row.
+        counts: spikes of each row.
+        step: int64 [spikes], of all rows, one after the other.
+        unit: int64 [spikes].
+    """
+
+    steps: list[int]
+    counts: list[int]
+    step: Integers
+    unit: Integers
 
 
 def decoder_of(encoding: Encoding, rate_hz: int, channels: int) -> Decoder:
@@ -41,76 +74,161 @@ def decoder_of(encoding: Encoding, rate_hz: int, channels: int) -> Decoder:
         channels: of values.
     """
     if encoding == "events":
-        return Decoder(4, _decode_events)
+        return Decoder(4, EventFrame)
     if encoding == "values":
         return Decoder(4 * channels, lambda chunks: _decode_values(chunks, channels))
     return Decoder(2, lambda chunks: _decode_samples(chunks, rate_hz))
 
 
-def bounds_of(chunks: Chunks) -> list[int]:
+def _bounds_of(chunks: Chunks) -> list[int]:
     """Where each row's items begin, and where the last ones end, [n + 1]."""
     return [0, *np.cumsum(chunks.length, dtype=np.int64).tolist()]
 
 
-def _decode_events(chunks: Chunks) -> list[Decoded]:
-    bounds, items = bounds_of(chunks), len(chunks.content) // 4
-    times = np.frombuffer(chunks.content, "<u2", items)
-    units = np.frombuffer(chunks.content, "<u2", items, 2 * items)
-    positions = times.astype(np.uint32) << 16 | units
-    step, unit = times.astype(np.int64), units.astype(np.int64)
-    is_valid = _valid_rows(chunks, bounds, times, positions).tolist()
-    rows: list[Decoded] = []
-    begin = 0
-    for valid, steps, end in zip(is_valid, chunks.steps.tolist(), bounds[1:], strict=True):
-        if valid:
-            rows.append(SpikeChunk(steps, step[begin:end], unit[begin:end], None, positions[begin:end]))
-        else:
-            rows.append(_explained(steps, step[begin:end], unit[begin:end]))
-        begin = end
-    return _checked(chunks, rows)
+class EventFrame:
+    """Spikes. Rows that ascend and are in range, as most clients send them, are checked all at once.
+
+    Args:
+        chunks: of the frame.
+
+    Attributes:
+        is_valid: as of ``DecodedFrame``.
+        steps: network steps of each row.
+    """
+
+    def __init__(self, chunks: Chunks) -> None:
+        self._bounds = _bounds_of(chunks)
+        items = self._bounds[-1]
+        self.steps: list[int] = chunks.steps.tolist()
+        self._times = np.frombuffer(chunks.content, "<u2", items)
+        self._units = np.frombuffer(chunks.content, "<u2", items, 2 * items)
+        self._positions = self._times.astype(np.uint32) << 16 | self._units
+        self._are_in_order = self._checked(chunks)
+        self.is_valid: list[bool] = (self._are_in_order & (chunks.action == CHUNK)).tolist()
+        self._is_end: list[bool] = (chunks.action != CHUNK).tolist()
+
+    def chunk(self, row: int) -> Decoded:
+        begin, end = self._bounds[row], self._bounds[row + 1]
+        steps, step, unit = self.steps[row], self._step[begin:end], self._unit[begin:end]
+        if self._are_in_order[row]:
+            return SpikeChunk(steps, step, unit, None, self._positions[begin:end])
+        if not steps and not len(step):
+            return None if self._is_end[row] else _empty()
+        try:
+            return spike_chunk(steps, step, unit)
+        except InputError as error:
+            return error
+
+    def digest(self, row: int) -> bytes:
+        begin, end = self._bounds[row], self._bounds[row + 1]
+        head = b"spikes %d %d False\n" % (self.steps[row], end - begin)
+        of_row: bytes = xxhash.xxh3_128_digest(head + self._content[4 * begin : 4 * end])
+        return of_row
+
+    def spikes(self, rows: list[int]) -> Spikes:
+        """The spikes of valid rows, in ascending order of the rows."""
+        bounds = self._bounds
+        steps = [self.steps[row] for row in rows]
+        counts = [bounds[row + 1] - bounds[row] for row in rows]
+        first, last = rows[0], rows[-1] + 1
+        if last - first == len(rows):
+            begin, end = bounds[first], bounds[last]
+            step, unit = self._times[begin:end], self._units[begin:end]
+            return Spikes(steps, counts, step.astype(np.int64), unit.astype(np.int64))
+        parts = [slice(bounds[row], bounds[row + 1]) for row in rows]
+        step, unit = (np.concatenate([column[part] for part in parts]) for column in (self._times, self._units))
+        return Spikes(steps, counts, step.astype(np.int64), unit.astype(np.int64))
+
+    @cached_property
+    def _step(self) -> Integers:
+        return self._times.astype(np.int64)
+
+    @cached_property
+    def _unit(self) -> Integers:
+        return self._units.astype(np.int64)
+
+    @cached_property
+    def _content(self) -> bytes:
+        content: bytes = self._positions.tobytes()
+        return content
+
+    def _checked(self, chunks: Chunks) -> NDArray[np.bool_]:
+        """Rows that have steps, and whose pairs of time and unit ascend and are within their steps."""
+        times, positions = self._times, self._positions
+        ends = np.array(self._bounds[1:], np.int64)
+        are_in_order = (chunks.steps > 0) & (chunks.steps <= LARGEST + 1)
+        if not len(times):
+            return are_in_order
+        are_in_order &= (times[np.maximum(ends - 1, 0)] < chunks.steps) | (chunks.length == 0)
+        is_first = np.zeros(len(times) + 1, bool)  # of a row: there the order does not matter
+        is_first[ends] = True
+        descents = np.flatnonzero(positions[1:] <= positions[:-1]) + 1
+        are_in_order[np.searchsorted(ends, descents[~is_first[descents]], side="right")] = False
+        return are_in_order
 
 
-def _valid_rows(
-    chunks: Chunks, bounds: list[int], times: NDArray[np.uint16], positions: NDArray[np.uint32]
-) -> NDArray[np.bool_]:
-    """Rows that have steps and spikes, whose pairs ascend and are within their steps: as most clients send them."""
-    ends = np.array(bounds[1:], np.int64)
-    is_valid = (chunks.length > 0) & (chunks.steps > 0) & (chunks.steps <= LARGEST + 1)
-    if not len(times):
-        return is_valid
-    is_valid &= times[np.maximum(ends - 1, 0)] < chunks.steps
-    is_first = np.zeros(len(times) + 1, bool)  # of a row: there the order does not matter
-    is_first[ends] = True
-    descents = np.flatnonzero(positions[1:] <= positions[:-1]) + 1
-    is_valid[np.searchsorted(ends, descents[~is_first[descents]], side="right")] = False
-    return is_valid
+class ChunkFrame:
+    """Samples or values.
+
+    Args:
+        rows: what each is.
+        is_end: of each, whether it ends its session.
+    """
+
+    def __init__(self, rows: list[Decoded], is_end: list[bool]) -> None:
+        self._rows = rows
+        self._is_end = is_end
+        self.is_valid: list[bool] = [
+            not (is_end or chunk is None or isinstance(chunk, InputError))
+            for is_end, chunk in zip(self._is_end, rows, strict=True)
+        ]
+
+    def chunk(self, row: int) -> Decoded:
+        return self._rows[row] if self._is_end[row] or self._rows[row] is not None else _empty()
+
+    def digest(self, row: int) -> bytes:
+        chunk = self._rows[row]
+        return b"" if isinstance(chunk, InputError) else digest(chunk, False)
 
 
-def _explained(steps: int, step: Integers, unit: Integers) -> Decoded:
-    """A row of events in any order."""
-    if not steps and not len(step):
-        return None
-    try:
-        return spike_chunk(steps, step, unit)
-    except InputError as error:
-        return error
+def joined_events(messages: Sequence[bytes]) -> EventFrame:
+    """A frame of packed events (``hetsyn_client.events``), one message a row.
 
-
-def _decode_samples(chunks: Chunks, rate_hz: int) -> list[Decoded]:
-    samples = np.frombuffer(chunks.content, "<i2").astype(np.float32) / FULL_SCALE
-    bounds = bounds_of(chunks)
-    return _checked(
-        chunks,
-        [AudioChunk(samples[begin:end], rate_hz) if end > begin else None for begin, end in pairwise(bounds)],
+    A message that is not complete becomes a row that is not valid, without content.
+    """
+    heads, halves = [], []
+    for message in messages:
+        magic, steps, count = HEADER.unpack_from(message) if len(message) >= HEADER.size else (b"", 0, 0)
+        if magic != MAGIC or len(message) != HEADER.size + 4 * count:
+            steps, count, message = 0, 0, b""
+        heads.append((steps, count))
+        halves.append((message[HEADER.size : HEADER.size + 2 * count], message[HEADER.size + 2 * count :]))
+    content = b"".join([times for times, _ in halves] + [units for _, units in halves])
+    numbers = np.array(heads, np.uint32).reshape(-1, 2)
+    unused = np.zeros(len(numbers), np.uint32)
+    action = np.full(len(numbers), CHUNK, np.uint32)
+    return EventFrame(
+        Chunks(unused.astype(np.uint64), unused, action, numbers[:, 0], numbers[:, 1], memoryview(content))
     )
 
 
-def _decode_values(chunks: Chunks, channels: int) -> list[Decoded]:
+def _empty() -> InputError:
+    return InputError("the chunk is empty: send at least one sample or step, or end the session")
+
+
+def _decode_samples(chunks: Chunks, rate_hz: int) -> ChunkFrame:
+    samples = np.frombuffer(chunks.content, "<i2").astype(np.float32) / FULL_SCALE
+    rows: list[Decoded] = [
+        AudioChunk(samples[begin:end], rate_hz) if end > begin else None for begin, end in pairwise(_bounds_of(chunks))
+    ]
+    return ChunkFrame(rows, (chunks.action != CHUNK).tolist())
+
+
+def _decode_values(chunks: Chunks, channels: int) -> ChunkFrame:
     values = np.frombuffer(chunks.content, "<f4").reshape(-1, channels).astype(np.float32)
-    bounds = bounds_of(chunks)
     is_finite = np.logical_and.reduce(np.isfinite(values), axis=1)
     rows: list[Decoded] = []
-    for begin, end in pairwise(bounds):
+    for begin, end in pairwise(_bounds_of(chunks)):
         if end == begin:
             rows.append(None)
         elif is_finite[begin:end].all():
@@ -118,13 +236,4 @@ def _decode_values(chunks: Chunks, channels: int) -> list[Decoded]:
         else:
             step = int(np.flatnonzero(~is_finite[begin:end])[0])
             rows.append(InputError(f"the values of step {step} are not finite: send numbers that float32 can hold"))
-    return _checked(chunks, rows)
-
-
-def _checked(chunks: Chunks, rows: list[Decoded]) -> list[Decoded]:
-    """Refuse rows that should have content and have none."""
-    if None in rows:
-        for row, action in enumerate(chunks.action.tolist()):
-            if action == CHUNK and rows[row] is None:
-                rows[row] = InputError("the chunk is empty: send at least one sample or step, or end the session")
-    return rows
+    return ChunkFrame(rows, (chunks.action != CHUNK).tolist())

@@ -23,11 +23,6 @@ def _validator(kind: str) -> jsonschema_rs.Validator:
     return jsonschema_rs.validator_for({"anyOf": known, "components": components})
 
 
-def describes(channel: str) -> bool:
-    """Whether the document has a channel."""
-    return channel in document()["channels"]
-
-
 def check_described(frame: dict[str, Any]) -> None:
     """Fail unless the document describes a frame, with all of its members."""
     _validator(frame["type"]).validate(frame)

@@ -73,8 +73,6 @@ class Socket:
         writer: of the connection.
     """
 
-    is_described = True
-
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
         self.writer = writer
@@ -104,8 +102,7 @@ class Socket:
             opcode, content = await self.any_frame()
         assert opcode == TEXT, (opcode, content)
         frame: dict[str, Any] = json.loads(content)
-        if self.is_described:
-            check_described(frame)
+        check_described(frame)
         return frame
 
     async def frames(self, count: int) -> list[dict[str, Any]]:

@@ -20,18 +20,17 @@ from hetsyn_client.columns import (
     unpack_results,
 )
 from service.runtime.onnx import Array
-from tests.support.described import check_described, describes
+from tests.support.described import check_described
 from tests.support.listening import Listening
 from tests.support.live import BINARY, PING, Socket, sent
 
+Numbers = int | Sequence[int]
 LINE = "GET /streams?{} HTTP/1.1"
 EVENTS = "encoding=events"
 
 
 class Hub(Socket):
     """A connection of ``/streams``."""
-
-    is_described = describes("streams")
 
     async def opens(self, *names: str, first: int = 0) -> Opened:
         """Open sessions under the handles ``first``, ``first + 1``, ..."""
@@ -47,8 +46,7 @@ class Hub(Socket):
             opcode, content = await self.any_frame()
         if opcode != BINARY:
             frame: dict[str, Any] = json.loads(content)
-            if self.is_described:
-                check_described(frame)
+            check_described(frame)
             return frame
         if content.startswith(OPENED):
             return unpack_opened(content)
@@ -72,7 +70,9 @@ async def hub(server: Listening, query: str = EVENTS) -> tuple[Hub, dict[str, An
     return opened, await opened.open(query, line=LINE)
 
 
-def silence(handles: Sequence[int], seq: int | Sequence[int], steps: int = 5, actions: Any = 0) -> bytes:
+def silence(
+    handles: Sequence[int], seq: int | Sequence[int], steps: int | Sequence[int] = 5, actions: Any = 0
+) -> bytes:
     """A frame of silent chunks."""
     return pack_chunks(handles, seq, 0, b"", steps, actions)
 

@@ -10,9 +10,11 @@ import httpx
 import jsonschema_rs
 import pytest
 
+from service.live.many import ManyStreams, Offer
+from service.live.many_query import PARAMETERS
 from service.live.protocol import Applied, LiveStream, Opening, Send
 from service.live.query import _ENVELOPE, _OWN
-from service.live.text_frames import CLIENT_FRAMES, SERVER_FRAMES
+from service.live.text_frames import CLIENT_FRAMES, SERVER_FRAMES, STREAMS_CLIENT_FRAMES, STREAMS_SERVER_FRAMES
 from tests.support.tools import ASYNCAPI_SCHEMA, NO_ASYNCAPI_SCHEMA
 
 # the shape of AsyncAPI 3.0.0 that matters to tools: its members, and that no object has others
@@ -138,15 +140,26 @@ async def test_it_is_valid_by_the_official_schema(document: dict[str, Any]) -> N
 
 
 async def test_every_frame_and_parameter_is_in_it(document: dict[str, Any]) -> None:
-    names = {kind.__name__ for kind in (*CLIENT_FRAMES, *SERVER_FRAMES)}
-    assert set(document["components"]["messages"]) == names | {"Chunk"}
-    sides = {
-        operation["action"]: {message["$ref"].rpartition("/")[2] for message in operation["messages"]}
-        for operation in document["operations"].values()
-    }
-    assert sides["receive"] | sides["send"] == names | {"Chunk"}
+    expected = {
+        "stream": ["Chunk", *(kind.__name__ for kind in (*CLIENT_FRAMES, *SERVER_FRAMES))],
+        "streams": [
+            "Sessions", "Chunks", "Opened", "Results",
+            *(kind.__name__ for kind in (*STREAMS_CLIENT_FRAMES, *STREAMS_SERVER_FRAMES)),
+        ],
+    }  # fmt: skip
+    assert set(document["components"]["messages"]) == {name for names in expected.values() for name in names}
+    for channel, names in expected.items():
+        assert set(document["channels"][channel]["messages"]) == set(names)
+        sides = [
+            message["$ref"].rpartition("/")[2]
+            for operation in document["operations"].values()
+            if operation["channel"]["$ref"] == f"#/channels/{channel}"
+            for message in operation["messages"]
+        ]
+        assert sorted(sides) == sorted(names)
     query = document["channels"]["stream"]["bindings"]["ws"]["query"]
     assert list(query["properties"]) == [*_ENVELOPE, *_OWN]
+    assert list(document["channels"]["streams"]["bindings"]["ws"]["query"]["properties"]) == list(PARAMETERS)
 
 
 async def test_what_the_protocol_sends_is_as_described(document: dict[str, Any]) -> None:
@@ -167,7 +180,18 @@ async def test_what_the_protocol_sends_is_as_described(document: dict[str, Any])
         assert set(schema["properties"]) - set(frame) <= {"readout"}
 
 
-async def test_a_request_that_is_no_handshake_says_so(client: httpx.AsyncClient) -> None:
-    response = await client.get("/stream?encoding=events")
+async def test_what_the_protocol_of_many_sends_is_as_described(document: dict[str, Any]) -> None:
+    many = ManyStreams(Offer("m", "1", "exact", ("a", "b"), 0.01, 7), 4)
+    actions = [*many.begin(), *many.text("{}"), *many.text('{"type": "CloseStream"}')]
+    frames: list[Any] = [action.frame for action in actions if isinstance(action, Send)]
+    for frame, name in zip(frames, ("StreamsBegin", "Error", "StreamsTermination"), strict=True):
+        schema = document["components"]["schemas"][name] | {"components": document["components"]}
+        jsonschema_rs.validate(schema, json.loads(json.dumps(frame)))
+        assert set(schema["properties"]) == set(frame)
+
+
+@pytest.mark.parametrize("path", ["/stream", "/streams"])
+async def test_a_request_that_is_no_handshake_says_so(client: httpx.AsyncClient, path: str) -> None:
+    response = await client.get(f"{path}?encoding=events")
     assert (response.status_code, response.headers["upgrade"]) == (426, "websocket")
-    assert (await client.post("/stream")).status_code == 405
+    assert (await client.post(path)).status_code == 405

@@ -1,0 +1,311 @@
+"""Many sessions over one WebSocket (``WS /streams``), for a program that has many streams, such as a gateway.
+
+    with LiveStreams("http://127.0.0.1:8000", sample_rate_hz=16000) as streams:
+        hall, kitchen = streams.open(["hall", "kitchen"])
+        for results in streams.send([hall, kitchen], [hall_samples, kitchen_samples]):
+            print(results.handle, results.label, results.probabilities)
+        for results in streams.end([hall, kitchen]) + streams.wait():
+            print(results.handle, results.label)
+
+The server acknowledges each chunk once it is kept. If the connection breaks, another one is opened, and of each session
+the chunks are sent again that were not acknowledged. None is lost, and none counts twice.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterable, Sequence
+from itertools import count
+from types import TracebackType
+from typing import Literal, NamedTuple, TypeVar
+from urllib.parse import urlencode
+
+import numpy as np
+from numpy.typing import NDArray
+from websockets.exceptions import ConnectionClosed
+
+from hetsyn_client.bodies import Matrix
+from hetsyn_client.columns import (
+    CHUNK,
+    DELETE,
+    END,
+    ENDED,
+    LEAVE,
+    MOST_ROWS,
+    Opened,
+    Results,
+    pack_chunks,
+    pack_sessions,
+    unpack_opened,
+    unpack_results,
+)
+from hetsyn_client.errors import InputError, ServiceProblem
+from hetsyn_client.events import LARGEST, Numbers, sort_events
+from hetsyn_client.pending import Content, Pending
+from hetsyn_client.values import check_values
+from hetsyn_client.web_socket import Frame, Reconnecting
+
+T = TypeVar("T")
+
+
+class _OpenedRow(NamedTuple):
+    next_seq: int
+    state: int
+    more: Frame
+
+
+class LiveStreams(Reconnecting):
+    """Many sessions. Use it as a context manager; those that were not ended stay on the server.
+
+    Args:
+        url: of the server, as ``http://127.0.0.1:8000``.
+        sample_rate_hz: of sound; None for events or values.
+        channels: numbers of a row of values; None for sound or events.
+        model: by default the server's default model.
+        version: by default the newest.
+        form: by default the model's default form.
+        timeout_s: for an answer of the server.
+        repeats: how often in a row the connection is opened again before it gives up.
+        sleep: waits between two tries, in seconds; tests replace it.
+
+    Attributes:
+        begin: the last ``Begin`` of the server; it has the ``labels``.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        sample_rate_hz: int | None = None,
+        channels: int | None = None,
+        model: str | None = None,
+        version: str | None = None,
+        form: str | None = None,
+        timeout_s: float = 30.0,
+        repeats: int = 5,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        if sample_rate_hz is not None and channels is not None:
+            raise InputError("the streams are sound or values: give sample_rate_hz or channels, not both")
+        self._kind: Literal["pcm_s16le", "events", "values"] = (
+            "pcm_s16le" if sample_rate_hz is not None else "events" if channels is None else "values"
+        )
+        self._channels = channels
+        query = {
+            "model": model, "version": version, "form": form, "encoding": self._kind, "sample_rate": sample_rate_hz,
+            "channels": channels,
+        }  # fmt: skip
+        text = urlencode({name: value for name, value in query.items() if value is not None})
+        super().__init__(f"{url.rstrip('/')}/streams?{text}", timeout_s, repeats, sleep)
+        self._pending = Pending()
+        self._handles = count()
+        self.begin: Frame = {}
+
+    def __enter__(self) -> LiveStreams:
+        try:
+            self._open()
+        except (ConnectionClosed, OSError, TimeoutError) as error:
+            self._reopen(error)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def open(self, ids: Sequence[str]) -> list[int]:
+        """Open sessions, and return a handle for each. A session that has begun goes on with its next chunk.
+
+        Raises:
+            ServiceProblem: the server refused one; then none of them is open here.
+            ServiceUnreachable: the server cannot be reached.
+        """
+        handles = [next(self._handles) for _ in ids]
+        self.wait()
+        opened = self._exchanged(lambda: self._opened(handles, ids))
+        refused = {index for index, row in enumerate(opened) if row.more or row.state == ENDED}
+        if refused:
+            self._close_out([handle for index, handle in enumerate(handles) if not opened[index].more], LEAVE)
+            first = min(refused)
+            more = opened[first].more
+            detail = more.get("detail", "it has ended: begin another one under a new id")
+            raise ServiceProblem(int(more.get("status", 409)), f"session {ids[first]!r}: {detail}", None, None)
+        for handle, name, row in zip(handles, ids, opened, strict=True):
+            self._pending.add(handle, name, row.next_seq)
+        return handles
+
+    def send(self, handles: Sequence[int], samples: Sequence[NDArray[np.int16]]) -> list[Results]:
+        """Send 16-bit samples, [n] of each session, one channel.
+
+        Returns:
+            The results that have come meanwhile. A row that the server refused has a status other than ``APPLIED``.
+            It waits for some while too many chunks are not acknowledged.
+
+        Raises:
+            InputError: samples that are not whole numbers, or streams of another kind.
+            ServiceProblem: the server ended the connection for another reason than its own end.
+            ServiceUnreachable: the server cannot be reached.
+        """
+        self._check("pcm_s16le")
+        arrays = [np.asarray(row) for row in samples]
+        if any(row.dtype.kind == "f" for row in arrays):
+            raise InputError("the samples are floats: scale them to 16-bit integers, at most 32767")
+        return self._rows(handles, CHUNK, [Content(0, len(row), row.astype("<i2").tobytes()) for row in arrays])
+
+    def send_events(
+        self, handles: Sequence[int], steps: Sequence[int], times: Sequence[Numbers], units: Sequence[Numbers]
+    ) -> list[Results]:
+        """Send of each session ``steps`` network steps with spikes: ``times`` and ``units``, [spikes]; as ``send``."""
+        self._check("events")
+        rows = []
+        for length, of_times, of_units in zip(steps, times, units, strict=True):
+            step, unit = sort_events(length, of_times, of_units)
+            if len(step) and max(int(step.max()), int(unit.max())) > LARGEST:
+                raise InputError("a time or a unit is beyond 16 bits: cut the chunk into several")
+            rows.append(Content(length, len(step), step.astype("<u2").tobytes(), unit.astype("<u2").tobytes()))
+        return self._rows(handles, CHUNK, rows)
+
+    def send_values(self, handles: Sequence[int], values: Sequence[Matrix]) -> list[Results]:
+        """Send rows of values, [steps, channels] of each session; as ``send``."""
+        self._check("values")
+        checked = [check_values(np.asarray(rows).reshape(-1, self._channels or 1)) for rows in values]
+        return self._rows(handles, CHUNK, [Content(0, len(rows), rows.astype("<f4").tobytes()) for rows in checked])
+
+    def end(self, handles: Sequence[int]) -> list[Results]:
+        """End sessions; their final results come as those of chunks do; as ``send``."""
+        return self._rows(handles, END, [Content()] * len(handles))
+
+    def wait(self) -> list[Results]:
+        """Wait until all chunks are answered, and return the results that come; errors as of ``send``.
+
+        Where the connection broke, the results of some chunks may be lost. The chunks are not.
+        """
+        results: list[Results] = []
+        while self._pending.under_way:
+            results += self._receive(self._timeout_s)
+        return results
+
+    def delete(self, handles: Sequence[int]) -> list[Results]:
+        """Delete sessions, after the chunks before. Their handles stay: the next chunk begins each anew.
+
+        Returns:
+            The results that come meanwhile, and those of the deletions.
+        """
+        results = [*self.wait(), self._close_out(handles, DELETE)]
+        for handle in handles:
+            self._pending.restart(handle)
+        return results
+
+    def leave(self, handles: Sequence[int]) -> list[Results]:
+        """Leave sessions as they are, after the chunks before, and return the results that come meanwhile."""
+        results = self.wait()
+        self._close_out(handles, LEAVE)
+        for handle in handles:
+            self._pending.remove(handle)
+        return results
+
+    def _check(self, kind: str) -> None:
+        if kind != self._kind:
+            raise InputError(f"these streams are of {self._kind}: open others for {kind}")
+
+    def _rows(self, handles: Sequence[int], action: int, content: Sequence[Content]) -> list[Results]:
+        if len(content) != len(handles) or len(set(handles)) != len(handles):
+            raise InputError(f"{len(content)} chunks for {len(handles)} handles: send one chunk of each session")
+        if unknown := [handle for handle in handles if handle not in self._pending]:
+            raise InputError(f"handle {unknown[0]} is not open: open the session first")
+        results: list[Results] = []
+        for at in _starts(handles):
+            part = slice(at, at + MOST_ROWS)
+            while self._pending.under_way and self._pending.under_way + len(handles[part]) > self.begin["max_inflight"]:
+                results += self._receive(self._timeout_s)
+            self._send_all(self._pending.frames(handles[part], action, content[part]))
+        while self._pending.under_way and (more := self._receive(0)):
+            results += more
+        return results
+
+    def _send_all(self, frames: Iterable[bytes]) -> None:
+        try:
+            for frame in frames:
+                self._connected().send(frame)
+        except (ConnectionClosed, OSError) as error:
+            self._reopen(error)  # sends all that is pending
+
+    def _receive(self, timeout_s: float) -> list[Results]:
+        """The next results; empty if none come in time, where that is 0, or if the connection broke."""
+        try:
+            results = unpack_results(self._read(timeout_s))
+        except TimeoutError as error:
+            if timeout_s:
+                self._reopen(error)
+            return []
+        except (ConnectionClosed, OSError) as error:
+            self._reopen(error)
+            return []
+        self._failures = 0
+        again, pause = self._pending.take(results)
+        if again:
+            self._sleep(pause)
+            self._send_all(self._pending.repeat(again))
+        return [results]
+
+    def _close_out(self, handles: Sequence[int], action: int) -> Results:
+        """Delete or leave sessions that have nothing pending."""
+
+        def exchange() -> Results:
+            self._connected().send(pack_chunks(handles, 0, 0, b"", 0, action))
+            return unpack_results(self._read(self._timeout_s))
+
+        return self._exchanged(exchange)
+
+    def _exchanged(self, exchange: Callable[[], T]) -> T:
+        """The outcome of something that may be done again, where the connection breaks. Nothing is pending."""
+        while True:
+            try:
+                return exchange()
+            except (ConnectionClosed, OSError, TimeoutError) as error:
+                self._reopen(error)
+
+    def _read(self, timeout_s: float) -> bytes:
+        """The next binary frame."""
+        while True:
+            content = self._connected().recv(timeout_s)
+            if isinstance(content, bytes):
+                return content
+            frame: Frame = json.loads(content)
+            if frame["type"] == "Error" and not frame["retryable"]:
+                self.close()
+                raise ServiceProblem(frame["status"], frame["detail"], None, None)
+            if frame["type"] == "Error":
+                self._retry_after_s = frame["retry_after_s"] or 0.0
+
+    def _opened(self, handles: Sequence[int], ids: Sequence[str]) -> list[_OpenedRow]:
+        """Open sessions on the connection."""
+        rows = []
+        for at in _starts(handles):
+            opened = self._opened_part(handles[at : at + MOST_ROWS], ids[at : at + MOST_ROWS])
+            columns = zip(opened.next_seq.tolist(), opened.state.tolist(), opened.status.tolist(), strict=True)
+            for row, (next_seq, state, status) in enumerate(columns):
+                more = {"status": status} | opened.more[row] if row in opened.more else {}
+                rows.append(_OpenedRow(next_seq, state, more))
+        return rows
+
+    def _opened_part(self, handles: Sequence[int], ids: Sequence[str]) -> Opened:
+        self._connected().send(pack_sessions(handles, ids))
+        return unpack_opened(self._read(self._timeout_s))
+
+    def _open(self) -> None:
+        connection = self._connect()
+        self.begin = json.loads(connection.recv(self._timeout_s))
+        ids = self._pending.ids()
+        handles = list(ids)
+        for at in _starts(handles):
+            part = handles[at : at + MOST_ROWS]
+            self._pending.reopen(part, self._opened_part(part, [ids[handle] for handle in part]))
+        for frame in self._pending.repeat():
+            connection.send(frame)
+
+
+def _starts(items: Sequence[object]) -> range:
+    """Where the frames begin that so many rows take."""
+    return range(0, len(items), MOST_ROWS)

@@ -1,0 +1,185 @@
+"""The chunks of many sessions until the server has acknowledged them: pure, for ``LiveStreams`` and clients like it."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+from hetsyn_client.columns import APPLIED, DELETE, END, ENDED, MOST_ROWS, Opened, Results, pack_chunks
+from hetsyn_client.errors import ServiceProblem
+
+
+class Content(NamedTuple):
+    """The content of a chunk.
+
+    Attributes:
+        steps: network steps of events; else 0.
+        length: events, samples or rows of values.
+        first: times of events; all of samples and values.
+        second: units of events.
+    """
+
+    steps: int = 0
+    length: int = 0
+    first: bytes = b""
+    second: bytes = b""
+
+
+class _Row(NamedTuple):
+    handle: int
+    seq: int
+    action: int
+    content: Content
+
+
+class _Session:
+    """A session of a connection.
+
+    Attributes:
+        id: of the session.
+        next_seq: number of the next chunk.
+        rows: that were not acknowledged.
+        under_way: rows that the server has not answered.
+        is_behind: a row was refused for the moment, and those after it with it.
+    """
+
+    def __init__(self, session_id: str, next_seq: int) -> None:
+        self.id = session_id
+        self.next_seq = next_seq
+        self.rows: deque[_Row] = deque()
+        self.under_way = 0
+        self.is_behind = False
+
+    def acknowledge(self, seq: int) -> None:
+        while self.rows and self.rows[0].seq <= seq:
+            self.rows.popleft()
+
+
+class Pending:
+    """The sessions of a connection, by handle.
+
+    Attributes:
+        under_way: rows that the server has not answered.
+    """
+
+    def __init__(self) -> None:
+        self._sessions: dict[int, _Session] = {}
+        self.under_way = 0
+
+    def __contains__(self, handle: int) -> bool:
+        return handle in self._sessions
+
+    def ids(self) -> dict[int, str]:
+        """Handles and ids of all sessions."""
+        return {handle: session.id for handle, session in self._sessions.items()}
+
+    def add(self, handle: int, session_id: str, next_seq: int) -> None:
+        """A session is open."""
+        self._sessions[handle] = _Session(session_id, next_seq)
+
+    def restart(self, handle: int) -> None:
+        """A session was deleted: its next chunk has the number 0."""
+        self._sessions[handle].next_seq = 0
+
+    def remove(self, handle: int) -> None:
+        """A session is streamed no more."""
+        self._sessions.pop(handle, None)
+
+    def frames(self, handles: Sequence[int], action: int, content: Sequence[Content]) -> Iterator[bytes]:
+        """Number and keep a chunk of each session; the frames to send. Each counts as under way when it is taken."""
+        rows = []
+        for handle, one in zip(handles, content, strict=True):
+            session = self._sessions[handle]
+            row = _Row(handle, session.next_seq, action, one)
+            session.rows.append(row)
+            session.next_seq += 1
+            if not session.is_behind:  # else it goes with those before it
+                rows.append(row)
+        return self._packed(rows)
+
+    def take(self, results: Results) -> tuple[list[int], float]:
+        """Take results.
+
+        Returns:
+            The sessions whose chunks should be sent again (``repeat``), and after how many seconds.
+        """
+        self.under_way -= len(results.seq)
+        again: list[int] = []
+        pause_s = 0.0
+        columns = (results.handle.tolist(), results.seq.tolist(), results.action.tolist(), results.status.tolist())
+        for row, (handle, seq, action, status) in enumerate(zip(*columns, strict=True)):
+            session = self._sessions.get(handle)
+            if session is None or action >= DELETE:
+                continue
+            session.under_way -= 1
+            more = results.more.get(row, {})
+            if status == APPLIED:
+                session.acknowledge(seq)
+                if action == END:
+                    del self._sessions[handle]
+            elif more.get("retryable") or session.is_behind:
+                session.is_behind = True
+                pause_s = max(pause_s, more.get("retry_after_s") or 0.0)
+            else:
+                session.rows.clear()  # the caller learns of it, and what follows is refused too
+            if session.is_behind and not session.under_way:
+                again.append(handle)
+        return again, pause_s
+
+    def reopen(self, handles: Sequence[int], opened: Opened) -> None:
+        """Sessions were opened on another connection.
+
+        Raises:
+            ServiceProblem: one of them cannot go on.
+            OSError: one of them can go on later.
+        """
+        columns = zip(handles, opened.next_seq.tolist(), opened.state.tolist(), strict=True)
+        for row, (handle, next_seq, state) in enumerate(columns):
+            session = self._sessions[handle]
+            if more := opened.more.get(row):
+                if more["retryable"]:
+                    raise OSError(str(more["detail"]))
+                detail = f"session {session.id!r}: {more['detail']}"
+                raise ServiceProblem(int(opened.status[row]), detail, more["expected_seq"], None)
+            next_seq -= state == ENDED  # the server sends the last result again
+            session.acknowledge(next_seq - 1)
+            first = session.rows[0].seq if session.rows else session.next_seq
+            if first != next_seq:
+                detail = f"session {session.id!r} goes on with chunk {next_seq}, this stream with {first}"
+                raise ServiceProblem(409, f"{detail}: begin another", next_seq, None)
+
+    def repeat(self, handles: Iterable[int] | None = None) -> Iterator[bytes]:
+        """What was not acknowledged: the first chunk of all sessions, then the second of all, and so on.
+
+        Args:
+            handles: of the sessions; None for all, on a new connection.
+        """
+        if handles is None:
+            handles, self.under_way = list(self._sessions), 0
+        waves: list[list[_Row]] = []
+        for handle in handles:
+            session = self._sessions[handle]
+            session.is_behind, session.under_way = False, 0
+            for wave, row in enumerate(session.rows):
+                if wave == len(waves):
+                    waves.append([])
+                waves[wave].append(row)
+        for rows in waves:
+            yield from self._packed(rows)
+
+    def _packed(self, rows: Sequence[_Row]) -> Iterator[bytes]:
+        for at in range(0, len(rows), MOST_ROWS):
+            part = rows[at : at + MOST_ROWS]
+            for row in part:
+                self._sessions[row.handle].under_way += 1
+            self.under_way += len(part)
+            content = b"".join([row.content.first for row in part] + [row.content.second for row in part])
+            yield pack_chunks(
+                [row.handle for row in part],
+                [row.seq for row in part],
+                [row.content.length for row in part],
+                content,
+                [row.content.steps for row in part],
+                [row.action for row in part],
+            )

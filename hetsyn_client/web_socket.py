@@ -1,0 +1,128 @@
+"""A WebSocket of the server, for ``LiveStream`` and ``LiveStreams``."""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
+from typing import Any
+
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
+from websockets.sync.client import ClientConnection, connect
+from websockets.typing import Subprotocol
+
+from hetsyn_client.errors import ServiceProblem, ServiceUnreachable
+
+Frame = dict[str, Any]
+SUBPROTOCOL = Subprotocol("hetsyn.v1")
+LONGEST_PAUSE_S = 30.0
+
+
+class SessionHasEnded(ServiceProblem):
+    """The session has ended."""
+
+
+class Reconnecting(ABC):
+    """A WebSocket that is opened again when it breaks.
+
+    Args:
+        url: with its query.
+        timeout_s: for an answer of the server.
+        repeats: how often in a row it is opened again before it gives up.
+        sleep: waits between two tries, in seconds; tests replace it.
+    """
+
+    def __init__(self, url: str, timeout_s: float, repeats: int, sleep: Callable[[float], None]) -> None:
+        self._url = f"ws{url.removeprefix('http')}"
+        self._timeout_s = timeout_s
+        self._repeats = repeats
+        self._sleep = sleep
+        self._connection: ClientConnection | None = None
+        self._closing = ExitStack()
+        self._failures = 0
+        self._retry_after_s = 0.0  # as the server has asked for
+
+    def close(self) -> None:
+        """Close the connection. The sessions stay on the server until they expire.
+
+        Chunks that were not acknowledged may not be applied: ``wait`` first.
+        """
+        self._connection = None
+        self._closing.close()
+
+    @abstractmethod
+    def _open(self) -> None:
+        """Open the connection, and send again what was not acknowledged; errors as of ``_connect``."""
+
+    @abstractmethod
+    def _read(self, timeout_s: float) -> object:
+        """Read a frame.
+
+        Raises:
+            ServiceProblem: it is an error that another try does not mend.
+            ConnectionClosed, OSError: the connection broke.
+            TimeoutError: none came.
+        """
+
+    def _connected(self) -> ClientConnection:
+        if self._connection is None:
+            raise OSError("the connection is closed")
+        return self._connection
+
+    def _connect(self) -> ClientConnection:
+        """Open the WebSocket.
+
+        Raises:
+            ServiceProblem: the server refused, and another try does not mend it.
+            ConnectionClosed, OSError, TimeoutError: no connection.
+        """
+        try:
+            opening = connect(
+                self._url,
+                subprotocols=[SUBPROTOCOL],
+                compression=None,
+                open_timeout=self._timeout_s,
+                close_timeout=1.0,
+                max_size=None,
+                proxy=None,
+            )
+            self._connection = self._closing.enter_context(opening)
+        except InvalidStatus as error:
+            response = error.response
+            if response.status_code in (502, 503, 504):
+                retry = response.headers.get("Retry-After", "")
+                self._retry_after_s = float(retry) if retry.isdecimal() else 0.0
+                raise OSError(f"the server answers {response.status_code}") from error
+            raise _problem(response.status_code, bytes(response.body or b"")) from error
+        except InvalidHandshake as error:
+            raise OSError(str(error)) from error
+        return self._connection
+
+    def _reopen(self, error: Exception) -> None:
+        """Open the connection again after a pause."""
+        with suppress(ConnectionClosed, OSError, TimeoutError):
+            while self._connection is not None:
+                self._read(0)  # raises what the server said before it closed the connection
+        while True:
+            self.close()
+            self._failures += 1
+            if self._failures > self._repeats:
+                raise ServiceUnreachable(f"the connection broke {self._failures} times in a row: {error}") from error
+            pause_s, self._retry_after_s = max(0.1 * 2.0**self._failures, self._retry_after_s), 0.0
+            self._sleep(min(LONGEST_PAUSE_S, pause_s))
+            try:
+                self._open()
+            except (ConnectionClosed, OSError, TimeoutError) as again:
+                error = again
+            else:
+                return
+
+
+def _problem(status: int, body: bytes) -> ServiceProblem:
+    try:
+        content = json.loads(body)
+        kind = SessionHasEnded if str(content["type"]).endswith(":session-ended") else ServiceProblem
+        return kind(status, str(content["detail"]), content.get("expected_seq"), None)
+    except (ValueError, KeyError, TypeError):
+        return ServiceProblem(status, body[:200].decode("latin-1"), None, None)

@@ -1,0 +1,41 @@
+"""Plain chunks of many sessions at once (``registry.rows``), for ``/stream`` and ``/streams``."""
+
+from __future__ import annotations
+
+from service.admission.turns import Turns
+from service.api.streams import Streams
+from service.batching.batcher import Batcher
+from service.registry.rows import AppliedRows, Rows, RowSessions
+from service.wire.schema import Envelope
+
+
+class PlainRows:
+    """Batches of plain chunks, one at a time. Clients take turns, and so do these and the chunks of requests.
+
+    Args:
+        streams: give permits.
+        batcher: says when a batch may run.
+        rows: apply it; None where sessions are in a store.
+    """
+
+    def __init__(self, streams: Streams, batcher: Batcher, rows: RowSessions | None) -> None:
+        self._streams = streams
+        self._batcher = batcher
+        self._rows = rows
+        self._turns = Turns(1)
+
+    @property
+    def max_batch(self) -> int:
+        """Most rows of a batch; 0 where none is applied."""
+        return 0 if self._rows is None or not self._batcher.runs_rows else self._rows.max_batch
+
+    async def apply(self, envelope: Envelope, rows: Rows, client: str) -> AppliedRows | None:
+        """As ``RowSessions.apply``, when it is the client's turn.
+
+        Raises:
+            Overloaded, ShuttingDown: as ``Admission.permit``; or the turn did not come in time.
+        """
+        assert self._rows is not None
+        async with self._streams.permit(client, self._turns) as permit:
+            await self._batcher.turn(permit.due_s)
+            return self._rows.apply(envelope, rows)

@@ -1,0 +1,149 @@
+"""The chunks of all ``/stream`` connections that came together, applied together where they are plain.
+
+Without this, each chunk would have a task, a permit, a lock, a future and a reply of its own
+(docs/explanation/performance.md has what that costs).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Sequence
+from itertools import starmap
+from typing import NamedTuple, Protocol
+
+from service.admission.uploads import FREE_BYTES
+from service.api.plain_rows import PlainRows
+from service.errors import HetsynError, InputError
+from service.live.protocol import Applied, Work
+from service.live.query import StreamQuery
+from service.registry.registry import next_round
+from service.registry.rows import Rows
+from service.wire.chunk import AudioChunk, SpikeChunk
+from service.wire.columns import ChunkFrame, Decoded, DecodedFrame, joined_events
+
+MOST_ROUNDS = 16  # of the event loop, in which further chunks may come
+
+
+class RowStream(Protocol):
+    """A connection that waits for its chunk to be applied."""
+
+    def answered(self, applied: Applied) -> None:
+        """The chunk was applied, and is kept."""
+
+    def not_plain(self, work: Work) -> None:
+        """The chunk has to be applied the usual way."""
+
+
+class _Waiting(NamedTuple):
+    stream: RowStream
+    query: StreamQuery
+    work: Work
+    client: str
+
+
+class StreamRows:
+    """Collects chunks. Used from one event loop.
+
+    Args:
+        plain: apply them.
+    """
+
+    def __init__(self, plain: PlainRows) -> None:
+        self._plain = plain
+        self._waiting: OrderedDict[RowStream, _Waiting] = OrderedDict()
+        self._task: asyncio.Task[None] | None = None
+
+    def takes(self, work: Work) -> bool:
+        """Whether ``add`` takes a work."""
+        return work.kind == "chunk" and bool(self._plain.max_batch) and len(work.content) <= FREE_BYTES
+
+    def add(self, stream: RowStream, query: StreamQuery, work: Work, client: str) -> None:
+        """Apply the chunk of a stream, together with those of others.
+
+        Args:
+            stream: that is told of the outcome. It has one chunk here at a time.
+            query: of the stream.
+            work: with the chunk.
+            client: at the other end (``fair_share.client_of``).
+        """
+        self._waiting[stream] = _Waiting(stream, query, work, client)
+        if self._task is None:
+            self._task = asyncio.get_running_loop().create_task(self._run())
+
+    def discard(self, stream: RowStream) -> bool:
+        """Forget the chunk of a stream; whether there was one."""
+        return self._waiting.pop(stream, None) is not None
+
+    async def _run(self) -> None:
+        try:
+            while self._waiting:
+                for _ in range(MOST_ROUNDS):
+                    count = len(self._waiting)
+                    await next_round()
+                    if len(self._waiting) == count:
+                        break
+                if batch := self._batch():
+                    await self._apply(batch)
+        finally:
+            self._task = None
+
+    def _batch(self) -> list[_Waiting]:
+        """Chunks of one model and kind, in order of arrival; of each client no more than its share, if others wait."""
+        group: object = None
+        chosen: list[_Waiting] = []
+        clients = len({waiting.client for waiting in self._waiting.values()})
+        share, of_client = -(-self._plain.max_batch // max(1, clients)), dict[str, int]()
+        for waiting in self._waiting.values():
+            group = group or _group(waiting)
+            count = of_client.get(waiting.client, 0)
+            if count < share and _group(waiting) == group:
+                of_client[waiting.client] = count + 1
+                chosen.append(waiting)
+                if len(chosen) == self._plain.max_batch:
+                    break
+        return chosen
+
+    async def _apply(self, batch: Sequence[_Waiting]) -> None:
+        frame = _decoded(batch)
+        numbers = [number for number, is_valid in enumerate(frame.is_valid) if is_valid]
+        rows = Rows(
+            [batch[number].query.session for number in numbers], [batch[number].work.seq for number in numbers],
+            numbers, frame,
+        )  # fmt: skip
+        outcomes: dict[int, Applied] = {}
+        try:
+            applied = await self._plain.apply(batch[0].query.envelope, rows, "") if numbers else None
+        except HetsynError:
+            applied = None  # the usual way says why
+        if applied is not None:
+            labels = [None if index < 0 else applied.labels[index] for index in applied.label.tolist()]
+            columns = zip(applied.steps, applied.total_steps, labels, applied.probabilities.tolist(), strict=True)
+            outcomes = dict(zip(applied.numbers, starmap(Applied, columns), strict=True))
+        for number, waiting in enumerate(batch):
+            if self._waiting.get(waiting.stream) is not waiting:
+                continue  # the stream has ended
+            del self._waiting[waiting.stream]
+            if (outcome := outcomes.get(number)) is not None:
+                waiting.stream.answered(outcome)
+            else:
+                waiting.stream.not_plain(waiting.work)
+
+
+def _group(waiting: _Waiting) -> object:
+    envelope = waiting.query.envelope
+    return envelope.model, envelope.version, envelope.form, type(waiting.query.smallest)
+
+
+def _decoded(batch: Sequence[_Waiting]) -> DecodedFrame:
+    if isinstance(batch[0].query.smallest, SpikeChunk):
+        return joined_events([waiting.work.content for waiting in batch])
+    return ChunkFrame([_chunk(waiting) for waiting in batch], [False] * len(batch))
+
+
+def _chunk(waiting: _Waiting) -> Decoded:
+    try:
+        chunk = waiting.query.decode(waiting.work.content)
+    except InputError as error:
+        return error
+    return chunk if (len(chunk.samples) if isinstance(chunk, AudioChunk) else chunk.steps) else None

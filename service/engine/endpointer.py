@@ -1,0 +1,146 @@
+"""Where utterances begin and end: a state machine over one number a step, without input, output or clock.
+
+The number is the step's activity: of sound its level in dB, of other input its spikes. It is smoothed, and compared
+with a background that follows it: down at once, up slowly, and hardly while somebody speaks.
+
+    phase     after each step                                              found
+    -------   ----------------------------------------------------------   -------
+    silence   ``threshold`` above the background for ``onset``             start
+    silence   no speech for ``no_speech`` (rule 1)                         nothing
+    speech    below ``release * threshold`` for ``silence`` (rule 2)       silence
+    speech    the utterance has ``longest`` steps (rule 3)                 length
+
+``scan`` stops at the first step at which something is found. One step follows another in the same way however the input
+is cut, so the result is the same. Why not the encoder's spikes for sound: it normalises its level, so that it makes as
+many of noise as of speech (44 and 40 a step at 20 dB, 1 and 31 without noise).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import exp
+from typing import Literal, NamedTuple
+
+from service.contract.endpointing import Endpointing
+
+Found = Literal["start", "nothing", "silence", "length"]
+
+SMOOTHING_S = 0.02
+FALL = 0.3  # share of the way down to the activity that the background goes in a step
+RISE_IN_SILENCE, RISE_IN_SPEECH = 0.2, 0.05  # shares of the threshold that the background rises in a second
+FIRST_BACKGROUND_DB = -40.0  # the highest: a stream may begin with speech
+QUIETEST = 1e-9  # mean square of a step that has the level -90 dB
+
+
+class Rules(NamedTuple):
+    """Settings in steps.
+
+    Attributes:
+        threshold: rise of the activity above the background that is speech.
+        release: rise below which speech is silence.
+        onset: steps of speech before an utterance begins.
+        preroll: steps before the onset that belong to it.
+        silence: steps of silence that end an utterance.
+        no_speech: steps without speech after which nothing was heard; 0 for never.
+        longest: steps of an utterance.
+        memory: share of the smoothed activity that is left after a step.
+        rise_in_silence: of the background, a step.
+        rise_in_speech: likewise.
+        first_background: the highest one of a stream's first step.
+    """
+
+    threshold: float
+    release: float
+    onset: int
+    preroll: int
+    silence: int
+    no_speech: int
+    longest: int
+    memory: float
+    rise_in_silence: float
+    rise_in_speech: float
+    first_background: float
+
+    @staticmethod
+    def of(settings: Endpointing, step_s: float, *, is_sound: bool) -> Rules:
+        def steps(duration_s: float) -> int:
+            return max(1, round(duration_s / step_s))
+
+        rise = settings.threshold * step_s
+        return Rules(
+            settings.threshold,
+            settings.threshold * settings.release,
+            steps(settings.onset_s),
+            round(settings.preroll_s / step_s),
+            steps(settings.silence_s),
+            steps(settings.no_speech_s) if settings.no_speech_s else 0,
+            steps(settings.max_s),
+            exp(-step_s / SMOOTHING_S),
+            RISE_IN_SILENCE * rise,
+            RISE_IN_SPEECH * rise,
+            FIRST_BACKGROUND_DB if is_sound else 0.0,
+        )
+
+
+class Hearing(NamedTuple):
+    """What an endpointer has heard.
+
+    Attributes:
+        is_speech: an utterance is under way.
+        steps: of the utterance, or since the last one.
+        run: the latest of them that would change the phase.
+        skip: steps that were heard before, at the beginning of an utterance.
+        activity: smoothed.
+        background: that it is compared with.
+    """
+
+    is_speech: bool = False
+    steps: int = 0
+    run: int = 0
+    skip: int = 0
+    activity: float = 0.0
+    background: float = 0.0
+    has_begun: bool = False
+
+
+def scan(rules: Rules, hearing: Hearing, activity: Sequence[float]) -> tuple[Hearing, int, Found | None]:
+    """Hear some steps, as far as the first at which something is found.
+
+    Args:
+        rules: of the stream.
+        hearing: before the steps.
+        activity: of each.
+
+    Returns:
+        What was heard, how many steps it took, and what was found at the last of them.
+    """
+    is_speech, steps, run, skip, smooth, background, has_begun = hearing
+    for index, now in enumerate(activity):
+        steps += 1
+        if skip:
+            skip -= 1
+            continue
+        if has_begun:
+            smooth = rules.memory * smooth + (1.0 - rules.memory) * now
+        else:
+            smooth, background, has_begun = now, min(now, rules.first_background), True
+        rise = smooth - background
+        if rise < 0.0:
+            background += FALL * rise
+        else:
+            background += rules.rise_in_speech if is_speech else rules.rise_in_silence
+        found: Found | None = None
+        if is_speech:
+            run = run + 1 if rise < rules.release else 0
+            found = "silence" if run >= rules.silence else "length" if steps >= rules.longest else None
+        else:
+            run = run + 1 if rise >= rules.threshold else 0
+            if run >= rules.onset:
+                found = "start"
+            elif rules.no_speech and not run and steps >= rules.no_speech:
+                found = "nothing"
+        if found is not None:
+            if found == "length":
+                background = smooth  # so that a noise that has come to stay is no speech any more
+            return Hearing(is_speech, steps, run, skip, smooth, background, has_begun), index + 1, found
+    return Hearing(is_speech, steps, run, skip, smooth, background, has_begun), len(activity), None

@@ -1,0 +1,360 @@
+"""Utterances in a stream: which pieces the network hears, where an utterance begins, and its end.
+
+While nobody speaks, neither encoder nor network runs: the endpointer alone hears the input, and the stream keeps the
+latest of it. At a start, the stream begins as a new one would, with the input from ``preroll`` before the onset on. At
+an end, a copy of the stream gets the end of a session. So the final answer of an utterance is that of ``/infer`` with
+``end`` for exactly its input, bit for bit.
+
+All is cut at the first input with which the endpointer can hear the step, not where a chunk ends. So the result is the
+same however the input is cut.
+"""
+
+from __future__ import annotations
+
+from math import ceil, log10
+
+import numpy as np
+
+from service.contract.decision import is_decided
+from service.contract.endpointing import Endpointing, EndpointingChange
+from service.contract.graph_io import EVENT_ROW
+from service.contract.manifest import FormName
+from service.engine.endpointer import QUIETEST, Hearing, Rules, scan
+from service.engine.inputs import inputs_of
+from service.engine.resampler import Resampler
+from service.engine.stream import Heard, StreamState, Trigger, UtteranceEnd, Utterances
+from service.engine.work import NO_EVENTS, NO_SAMPLES, NO_VALUES, Job, Outcome, Piece, Result, kind_of, take
+from service.errors import InputError, UnsupportedInput
+from service.models.model import Model
+from service.wire.chunk import AudioChunk, Chunk, chunk_length, joined_chunks, part_of_chunk
+
+KEPT_ENDS = 8
+SOUND_THRESHOLD_DB, OTHER_THRESHOLD = 6.0, 1.0  # where the manifest has no settings
+
+
+def settings_of(model: Model, change: EndpointingChange | None, kind: str | None) -> Endpointing:
+    """The settings of a stream that begins.
+
+    Args:
+        kind: of its input.
+    """
+    default = SOUND_THRESHOLD_DB if kind == "audio" else OTHER_THRESHOLD
+    settings = model.manifest.endpointing or Endpointing(threshold=default)
+    return settings if change is None else change.applied(settings)
+
+
+def with_endpointing(
+    model: Model, stream: StreamState, chunk: Chunk | None, choice: str | EndpointingChange | None
+) -> StreamState:
+    """A stream before a chunk that comes with a choice of endpointing.
+
+    Args:
+        choice: ``on``, ``off``, or settings; None leaves it as it is.
+
+    Raises:
+        InputError: the stream has begun otherwise.
+        UnsupportedInput: the model has no utterances.
+    """
+    utterances = stream.utterances
+    if choice is None or (choice == "on" and utterances is not None and utterances.settings is not None):
+        return stream
+    is_on = utterances is not None and utterances.settings is not None
+    if choice == "off":
+        if is_on:
+            raise InputError("the session began with endpointing: leave it on, or begin another session")
+        return stream
+    change = choice if isinstance(choice, EndpointingChange) else None
+    if utterances is not None and utterances.settings is not None:
+        settings = utterances.settings if change is None else change.applied(utterances.settings)
+        return stream._replace(utterances=utterances._replace(settings=settings))
+    if stream.kind is not None:
+        raise InputError("the session began without endpointing: leave it off, or begin another session")
+    kind = kind_of(model, chunk) if chunk is not None else None
+    if kind is not None:
+        check_has_utterances(model, kind)
+    return stream._replace(utterances=Utterances(settings_of(model, change, kind), Hearing(), 0, 0, 0, None, ()))
+
+
+def check_has_utterances(model: Model, kind: str) -> None:
+    """Check that a model's answers are those of utterances, and that its input can be heard.
+
+    Raises:
+        UnsupportedInput: it is not so.
+    """
+    if model.manifest.decision.rule == "trace":
+        raise UnsupportedInput(f"model {model.name!r} draws a trace, which has no utterances: leave endpointing off")
+    if kind == "values" and model.takes_values_only:
+        raise UnsupportedInput(
+            f"model {model.name!r} takes {kind} without an encoder, so no activity can be heard in them: leave "
+            "endpointing off, and end each utterance yourself"
+        )
+
+
+def with_manual_ends(model: Model, stream: StreamState) -> StreamState:
+    """A stream whose utterances the client ends; one that has had none is its first.
+
+    Raises:
+        UnsupportedInput: the model has no utterances.
+    """
+    if stream.utterances is not None:
+        return stream
+    if model.manifest.decision.rule == "trace":
+        raise UnsupportedInput(f"model {model.name!r} draws a trace, which has no utterances: use CloseStream")
+    position = stream.step if stream.resampler is None else stream.resampler.received
+    return stream._replace(utterances=Utterances(None, Hearing(), 0, 0, position, None, ()))
+
+
+def steps_at(model: Model, stream: StreamState, position: int) -> int:
+    """Whole steps of a session before a position of its input."""
+    resampler = stream.resampler
+    if resampler is None:
+        return position
+    return position * resampler.target_hz // (resampler.rate_hz * model.encoder.samples_per_step)
+
+
+def hear(model: Model, job: Job, max_steps: int) -> Piece:
+    """``take``, for a stream that has utterances: the next piece that the network hears.
+
+    Raises:
+        ArtifactError: as ``inputs_of``.
+    """
+    if job.after is not None:
+        return take(model, job, max_steps)
+    left = max_steps
+    while True:
+        utterances = _utterances(job)
+        piece = _cut(model, job, left)
+        hearing, found = utterances.hearing, None
+        if utterances.settings is not None:
+            rules = _rules(model, utterances.settings, job)
+            activity = _activity(model, piece)
+            hearing, used, found = scan(rules, hearing, activity)
+            if found is not None:
+                piece = _cut(model, job, used, is_exact=True)
+        consumed = _consumed(job, piece)
+        position = utterances.position + consumed
+        heard = utterances._replace(hearing=hearing, position=position)
+        if utterances.is_speech:
+            trigger: Trigger | None = "silence" if found == "silence" else "length" if found == "length" else None
+            after = _with(piece.job, heard)
+            return piece._replace(job=after, is_last=piece.is_last and trigger is None, found=trigger)
+        taken = part_of_chunk(job.chunk, job.taken, job.taken + consumed) if job.chunk is not None else None
+        heard = heard._replace(recent=_latest(model, piece.job, utterances, taken))
+        after = _with(piece.job, heard)
+        left -= piece.steps
+        if found == "start":
+            after = _started(model, after)
+        elif found == "nothing":
+            after = _nothing_heard(model, after, "silence")
+        if piece.is_last and found is None:
+            return Piece(after, 0, NO_VALUES, NO_EVENTS, NO_EVENTS, is_last=True)
+        if left <= 0:
+            return Piece(after, 0, NO_VALUES, NO_EVENTS, NO_EVENTS, is_last=False)
+        job = after
+
+
+def ended(job: Job, trigger: Trigger) -> Job:
+    """The job that ends an utterance: on a copy of the stream, which gets the end of a session."""
+    copy = job.stream._replace(utterances=None)
+    return Job(copy, None, 0, True, False, 0, job.scores, job.probabilities, after=job, trigger=trigger)
+
+
+def closed(model: Model, form: FormName, job: Job, result: Result) -> Job | Outcome:
+    """What comes after the end of an utterance.
+
+    Args:
+        job: from ``ended``.
+        result: of the utterance.
+    """
+    assert job.after is not None
+    assert job.trigger is not None
+    after, utterances = job.after, _utterances(job.after)
+    stream, probabilities = after.stream, result.probabilities
+    label = model.manifest.labels[int(probabilities.argmax())] if result.is_decided else None
+    end = _end(model, after, label, probabilities.tolist(), job.trigger)
+    hearing = utterances.hearing._replace(is_speech=False, steps=0, run=0, skip=0)
+    if utterances.settings is None and stream.resampler is not None:  # the next utterance begins with the next sample
+        resampler = Resampler.between(stream.resampler.rate_hz, stream.resampler.target_hz)
+        stream = stream._replace(resampler=resampler, pending=NO_SAMPLES)
+    silence = utterances._replace(hearing=hearing, number=utterances.number + 1, start=utterances.position)
+    silence = silence._replace(ends=(*utterances.ends, end)[-KEPT_ENDS:])
+    stream = stream._replace(
+        network=model.initial_row(form), step=0, encoder=model.initial_encoder_state(), utterances=silence
+    )
+    after = after._replace(stream=stream, scores=None, probabilities=None, heard=(*after.heard, end))
+    return outcome(model, after._replace(closes=None)) if job.trigger in ("end", "forced") else after
+
+
+def outcome(model: Model, job: Job) -> Job | Outcome:
+    """What comes after the last piece of a chunk: the end of its utterance, if it is to end, or the outcome."""
+    utterances = _utterances(job)
+    if job.closes is not None:
+        if utterances.is_speech and utterances.position > utterances.start:
+            return ended(job, job.closes)
+        job = _nothing_heard(model, job, job.closes)
+        utterances = _utterances(job)
+    steps = steps_at(model, job.stream, utterances.position)
+    scores, probabilities = NO_SAMPLES, NO_SAMPLES
+    if utterances.is_speech and job.scores is not None and job.probabilities is not None:
+        scores, probabilities = job.scores, job.probabilities
+    is_decided_now = len(probabilities) > 0 and is_decided(model.manifest.decision, job.stream.step)
+    result = Result(0, scores, probabilities, is_decided_now, None, job.heard, utterances.number, steps)
+    return Outcome(job.stream, result)
+
+
+def _utterances(job: Job) -> Utterances:
+    assert job.stream.utterances is not None
+    return job.stream.utterances
+
+
+def _with(job: Job, utterances: Utterances) -> Job:
+    return job._replace(stream=job.stream._replace(utterances=utterances))
+
+
+def _rules(model: Model, settings: Endpointing, job: Job) -> Rules:
+    return Rules.of(settings, model.manifest.input.step_s, is_sound=job.stream.kind == "audio")
+
+
+def _activity(model: Model, piece: Piece) -> list[float]:
+    """Of each step of a piece: the level of sound in dB, or the spikes of other input."""
+    if not piece.steps:
+        return []
+    if piece.job.stream.kind == "audio":
+        power = np.square(piece.values.astype(np.float64)).mean(1).tolist()
+        return [10.0 * log10(mean + QUIETEST) for mean in power]
+    step = piece.step
+    if piece.job.stream.kind == "values":
+        step = inputs_of(model, "values", [piece], np.array([piece.steps])).network[EVENT_ROW]
+    counts: list[float] = np.bincount(step, minlength=piece.steps).tolist()
+    return counts
+
+
+def _cut(model: Model, job: Job, max_steps: int, *, is_exact: bool = False) -> Piece:
+    """The next steps of a job's input, and no more of it than they need.
+
+    Args:
+        is_exact: the steps are there: take just what they need, though the rest of the chunk fills no step.
+    """
+    if job.chunk is None and job.stream.kind != "audio":
+        return Piece(job, 0, NO_VALUES, NO_EVENTS, NO_EVENTS, is_last=True)
+    if job.stream.kind != "audio":
+        piece = take(model, job, max_steps)
+        return piece._replace(job=piece.job._replace(taken=job.taken + piece.steps))
+    stream, per_step = job.stream, model.encoder.samples_per_step
+    pending, samples = stream.pending, NO_SAMPLES
+    resampler, taken, total = stream.resampler, job.taken, job.taken
+    if isinstance(job.chunk, AudioChunk):
+        total = len(job.chunk.samples)
+        resampler = resampler or Resampler.between(job.chunk.rate_hz, model.encoder.sample_rate_hz)
+        available = len(pending) + resampler.emitted_after(resampler.received + total - taken) - resampler.emitted
+        until = total
+        if is_exact or available // per_step > max_steps:
+            needed = resampler.emitted + max(0, max_steps * per_step - len(pending))
+            until = min(total, taken + max(0, resampler.needed_for(needed) - resampler.received))
+        if until > taken:
+            resampler, samples = resampler.push(job.chunk.samples[taken:until])
+            taken = until
+    samples = np.concatenate([pending, samples]) if len(pending) else samples
+    steps = min(len(samples) // per_step, max_steps)
+    stream = stream._replace(resampler=resampler, pending=samples[steps * per_step :].copy())
+    is_last = taken == total and len(stream.pending) < per_step
+    values = samples[: steps * per_step].reshape(steps, per_step)
+    return Piece(job._replace(stream=stream, taken=taken), steps, values, NO_EVENTS, NO_EVENTS, is_last)
+
+
+def _consumed(job: Job, piece: Piece) -> int:
+    """Input that a piece has taken from its job, as the client counts it."""
+    return piece.job.taken - job.taken
+
+
+def _per_step(model: Model, job: Job, steps: int) -> int:
+    """Input of so many steps, as the client counts it, rounded up."""
+    resampler = job.stream.resampler
+    if job.stream.kind != "audio" or resampler is None:
+        return steps
+    return ceil(steps * model.encoder.samples_per_step * resampler.rate_hz / resampler.target_hz)
+
+
+def _latest(model: Model, job: Job, before: Utterances, taken: Chunk | None) -> Chunk | None:
+    """What an utterance that begins soon may need of the input so far."""
+    recent = before.recent
+    if taken is not None:
+        recent = taken if recent is None else joined_chunks(recent, taken)
+    if recent is None or before.settings is None:
+        return recent
+    rules = _rules(model, before.settings, job)
+    delay = job.stream.resampler.longest_delay if job.stream.resampler is not None else 0
+    most = _per_step(model, job, rules.onset + rules.preroll + 2) + delay
+    length = chunk_length(recent)
+    kept = part_of_chunk(recent, max(0, length - most))
+    if isinstance(kept, AudioChunk):  # a copy, or the session would keep the whole chunk in memory
+        return AudioChunk(kept.samples.copy(), kept.rate_hz)
+    return kept
+
+
+def _started(model: Model, job: Job) -> Job:
+    """The job at the beginning of an utterance, which it hears anew from there on."""
+    utterances, resampler = _utterances(job), job.stream.resampler
+    settings, recent = utterances.settings, utterances.recent
+    assert settings is not None
+    assert recent is not None
+    rules = _rules(model, settings, job)
+    late = 0  # input that is taken, but not heard yet
+    if resampler is not None:
+        waiting = resampler.emitted - len(job.stream.pending)
+        late = resampler.received - waiting * resampler.rate_hz // resampler.target_hz
+    now = utterances.position - late
+    first = max(utterances.start, utterances.position - chunk_length(recent))
+    start = max(first, now - _per_step(model, job, rules.onset + rules.preroll))
+    onset = max(first, now - _per_step(model, job, rules.onset))
+    chunk = part_of_chunk(recent, chunk_length(recent) - (utterances.position - start))
+    if job.chunk is not None:
+        chunk = joined_chunks(chunk, part_of_chunk(job.chunk, job.taken))
+    stream = job.stream
+    if resampler is not None:
+        resampler = Resampler.between(resampler.rate_hz, resampler.target_hz)
+    begun = utterances._replace(
+        hearing=utterances.hearing._replace(is_speech=True, steps=0, run=0, skip=steps_at(model, stream, now - start)),
+        start=start,
+        position=start,
+        recent=None,
+    )
+    started: Heard = {
+        "type": "SpeechStarted",
+        "utterance": utterances.number,
+        "at": _seconds(model, stream, onset),
+    }
+    stream = stream._replace(resampler=resampler, pending=NO_SAMPLES, utterances=begun)
+    return job._replace(stream=stream, chunk=chunk, taken=0, heard=(*job.heard, started))
+
+
+def _nothing_heard(model: Model, job: Job, trigger: Trigger) -> Job:
+    """The job after a stretch in which nobody spoke. One without length is told to a client that asked, and no more."""
+    utterances = _utterances(job)
+    end = _end(model, job, None, None, trigger)
+    if utterances.position == utterances.start:
+        return job if trigger == "end" else job._replace(heard=(*job.heard, end))
+    hearing = utterances.hearing._replace(steps=0, run=0)
+    after = utterances._replace(hearing=hearing, start=utterances.position, ends=(*utterances.ends, end)[-KEPT_ENDS:])
+    return _with(job, after._replace(number=utterances.number + 1))._replace(heard=(*job.heard, end))
+
+
+def _end(
+    model: Model, job: Job, label: str | None, probabilities: list[float] | None, trigger: Trigger
+) -> UtteranceEnd:
+    utterances, stream = _utterances(job), job.stream
+    return {
+        "type": "UtteranceEnd",
+        "utterance": utterances.number,
+        "start": _seconds(model, stream, utterances.start),
+        "end": _seconds(model, stream, utterances.position),
+        "label": label,
+        "probabilities": probabilities,
+        "trigger": trigger,
+    }
+
+
+def _seconds(model: Model, stream: StreamState, position: int) -> float:
+    resampler = stream.resampler
+    seconds = position * model.manifest.input.step_s if resampler is None else position / resampler.rate_hz
+    return round(seconds, 9)

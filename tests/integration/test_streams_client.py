@@ -1,0 +1,145 @@
+"""``hetsyn_client.LiveStreams`` against a server, over connections that are cut at any byte."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hetsyn_client import InputError, LiveStreams, ServiceProblem, ServiceUnreachable, StreamingClient
+from hetsyn_client.columns import APPLIED, Results
+from service.app import create_app
+from service.models.catalog import ModelCatalog
+from tests.support.artifact import write_artifact
+from tests.support.fake_graph import CHANNELS, LABELS, load_fake
+from tests.support.memory_store import MemoryStore
+from tests.support.product import make_settings
+from tests.support.relay import relayed
+from tests.support.running_server import serving
+from tests.support.signals import sound, spikes
+
+SESSIONS, CHUNKS = 3, 4
+INPUTS = [np.split(sound(2400, seed), [300 + 100 * seed, 1101, 2000]) for seed in range(SESSIONS)]
+# of the handshake, its answer, frames and results: all takes about so many
+BYTES = 17_000
+
+
+@pytest.fixture(scope="module", params=["memory", "store"])
+def url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    folder = tmp_path_factory.mktemp("models")
+    write_artifact(folder)
+    write_artifact(folder, "sensor", takes="values")
+    write_artifact(folder, "trace", rule="trace")
+    store = MemoryStore() if request.param == "store" else None
+    catalog = ModelCatalog(folder, "digits", load=load_fake)
+    with serving(create_app(make_settings(folder, client_share=1.0), catalog, store=store)) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def expected(url: str) -> list[list[list[float]]]:
+    """The probabilities that ``/infer`` gives for each chunk of each session, and for its end."""
+    answers = []
+    for chunks in INPUTS:
+        with StreamingClient(url) as client, client.session() as session:
+            replies = [*(session.send(chunk, 8000) for chunk in chunks), session.end()]
+        answers.append([reply["probabilities"] for reply in replies])
+    return answers
+
+
+def streamed(streams: LiveStreams) -> dict[tuple[int, int], list[float]]:
+    """Send all chunks, and return the probabilities that came, by session and number."""
+    handles = streams.open([f"s-{secrets.token_hex(8)}-{index}" for index in range(SESSIONS)])
+    results: list[Results] = []
+    for number in range(CHUNKS):
+        results += streams.send(handles, [chunks[number] for chunks in INPUTS])
+    results += streams.end(handles) + streams.wait()
+    rows: dict[tuple[int, int], list[float]] = {}
+    for one in results:
+        assert one.status.tolist() == [APPLIED] * len(one.status), one.more
+        for row, (handle, seq) in enumerate(zip(one.handle.tolist(), one.seq.tolist(), strict=True)):
+            assert (handles.index(handle), seq) not in rows
+            rows[handles.index(handle), seq] = one.probabilities[row].tolist()
+    return rows
+
+
+def test_results_are_those_of_infer(url: str, expected: list[list[list[float]]]) -> None:
+    with LiveStreams(url, sample_rate_hz=8000) as streams:
+        rows = streamed(streams)
+        assert streams.begin["labels"] == list(LABELS)
+    assert rows == {(index, seq): row for index, answers in enumerate(expected) for seq, row in enumerate(answers)}
+
+
+@settings(max_examples=50)
+@given(cuts=st.lists(st.integers(1, BYTES), min_size=1, max_size=4))
+def test_connections_that_are_cut_lose_nothing_and_repeat_nothing(
+    url: str, expected: list[list[list[float]]], cuts: list[int]
+) -> None:
+    before = applied(url)
+    with relayed(urlsplit(url).port or 0, cuts) as relay:
+        streams = LiveStreams(f"http://127.0.0.1:{relay.port}", sample_rate_hz=8000, sleep=lambda _: None)
+        with streams:
+            rows = streamed(streams)
+    assert all(row == expected[index][seq] for (index, seq), row in rows.items())  # a result may be lost, no chunk is
+    assert {(index, CHUNKS) for index in range(SESSIONS)} <= set(rows)
+    assert applied(url) - before == SESSIONS * (CHUNKS + 1)
+
+
+def applied(url: str) -> int:
+    text = httpx.get(f"{url}/metrics").text
+    (line,) = (line for line in text.splitlines() if line.startswith('hetsyn_chunks_total{outcome="applied"}'))
+    return int(float(line.split()[1]))
+
+
+def test_events_values_and_a_trace(url: str) -> None:
+    with LiveStreams(url) as streams:
+        handles = streams.open(["e1", "e2"])
+        times, units = zip(*(spikes(30, seed) for seed in (1, 2)), strict=True)
+        got = streams.send_events(handles, [30, 30], times, units) + streams.wait()
+        assert [one.total_steps.tolist() for one in got] == [[30, 30]]
+        assert streams.delete(handles)[-1].status.tolist() == [APPLIED, APPLIED]
+        got = streams.send_events(handles, [7, 8], [[], []], [[], []]) + streams.wait()
+        assert [one.total_steps.tolist() for one in got] == [[7, 8]]
+        streams.leave(handles)
+        (again,) = streams.open(["e1"])
+        assert streams.send_events([again], [3], [[]], [[]]) + streams.wait()
+    with LiveStreams(url, model="sensor", channels=CHANNELS) as streams:
+        handles = streams.open(["v1"])
+        got = streams.send_values(handles, [np.zeros((5, CHANNELS))]) + streams.wait()
+        assert got[0].total_steps.tolist() == [5]
+    with LiveStreams(url, model="trace") as streams:
+        handles = streams.open(["t1"])
+        got = streams.send_events(handles, [4], [[]], [[]]) + streams.wait()
+        assert got[0].label.tolist() == [-1]
+        assert len(got[0].more[0]["readout"]) == 4
+
+
+def test_what_is_wrong_gets_a_sentence(url: str) -> None:
+    with LiveStreams(url, sample_rate_hz=8000) as streams:
+        (handle,) = streams.open(["w1"])
+        floats: Any = np.zeros(4)
+        wrong: list[tuple[Any, str]] = [
+            (lambda: streams.send([handle], [floats]), "floats"),
+            (lambda: streams.send([handle, handle], [sound(10), sound(10)]), "one chunk of each session"),
+            (lambda: streams.send([99], [sound(10)]), "handle 99 is not open"),
+            (lambda: streams.send_values([handle], [[[1.0]]]), "these streams are of pcm_s16le"),
+        ]
+        for call, sentence in wrong:
+            with pytest.raises(InputError, match=sentence):
+                call()
+        with pytest.raises(ServiceProblem, match="is no id"):
+            streams.open(["good", "no good"])
+        assert len(streams.open(["good"])) == 1
+    with pytest.raises(InputError, match="not both"):
+        LiveStreams(url, sample_rate_hz=8000, channels=2)
+    with pytest.raises(ServiceProblem, match="no model"), LiveStreams(url, model="none"):
+        pass
+    with pytest.raises(ServiceUnreachable), LiveStreams("http://127.0.0.1:9", repeats=1, sleep=lambda _: None):
+        pass

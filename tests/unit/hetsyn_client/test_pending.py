@@ -1,0 +1,67 @@
+"""What a client of many sessions keeps until it is acknowledged, against a server that may refuse for the moment."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hetsyn_client.columns import APPLIED, CHUNK, END, Chunks, Results, unpack_chunks
+from hetsyn_client.pending import Content, Pending
+
+
+class FakeServer:
+    """Applies chunks in order; refuses some rows for the moment, as ``refusals`` says."""
+
+    def __init__(self, refusals: list[bool]) -> None:
+        self.expected: dict[int, int] = {}
+        self.applied: list[tuple[int, int]] = []
+        self._refusals = list(refusals)
+
+    def answer(self, chunks: Chunks) -> Results:
+        status, more = [], {}
+        for row, (handle, seq) in enumerate(zip(chunks.handle.tolist(), chunks.seq.tolist(), strict=True)):
+            expected = self.expected.setdefault(handle, 0)
+            if self._refusals and self._refusals.pop(0):
+                status.append(503)
+                more[row] = {"retryable": True, "retry_after_s": 1.5, "problem": "overloaded"}
+            elif seq != expected:
+                status.append(409)
+                more[row] = {"retryable": False, "problem": "out-of-order", "retry_after_s": None}
+            else:
+                status.append(APPLIED)
+                self.expected[handle] += 1
+                self.applied.append((handle, seq))
+        zeros: Any = np.zeros(len(status), np.uint64)
+        return Results(
+            chunks.seq, zeros, chunks.handle, chunks.action, np.array(status), zeros, zeros, zeros[:, None], more
+        )
+
+
+@given(refusals=st.lists(st.booleans(), max_size=12), sent=st.integers(1, 4), in_between=st.booleans())
+def test_chunks_refused_for_the_moment_are_sent_again_in_order(
+    refusals: list[bool], sent: int, in_between: bool
+) -> None:
+    server, pending = FakeServer(refusals), Pending()
+    for handle in (3, 9):
+        pending.add(handle, f"s{handle}", 0)
+    frames: list[bytes] = []
+
+    def serve() -> None:
+        while frames:
+            again, pause_s = pending.take(server.answer(unpack_chunks(frames.pop(0), 2)))
+            assert pause_s in (0.0, 1.5)
+            frames.extend(pending.repeat(again))
+
+    for _ in range(sent):
+        frames.extend(pending.frames([3, 9], CHUNK, [Content(length=1, first=b"ab")] * 2))
+        if in_between:
+            serve()
+    frames.extend(pending.frames([3, 9], END, [Content()] * 2))
+    serve()
+    for handle in (3, 9):
+        assert [seq for of, seq in server.applied if of == handle] == list(range(sent + 1))
+        assert handle not in pending
+    assert pending.under_way == 0
