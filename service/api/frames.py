@@ -8,11 +8,17 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from struct import pack
 from typing import NamedTuple
 
 from websockets.exceptions import PayloadTooBig
 from websockets.frames import Close, Frame, Opcode
 from websockets.protocol import Protocol, Side
+
+try:
+    from websockets.speedups import apply_mask
+except ImportError:  # where it was installed without a compiler
+    from websockets.utils import apply_mask
 
 from service.live.protocol import MOST_TEXT_BYTES
 from service.live.refusal import Refusal
@@ -21,6 +27,7 @@ MOST_FRAGMENTS = 1_024  # of a message
 GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455, section 1.3
 PROTOCOL_ERROR, INVALID_TEXT, POLICY, TOO_BIG = 1002, 1007, 1008, 1009
 
+TEXT, WHOLE = 0x81, 0x82  # first bytes of a whole message, of text and binary
 PING = Frame(Opcode.PING, b"").serialize(mask=False)
 
 
@@ -71,6 +78,10 @@ class FrameReader:
         """Take bytes, and return the messages that they complete."""
         if self.violation is not None or self.is_closed:
             return []
+        if (content := self._whole(data)) is not None:
+            self.frames += 1
+            self.controls += not content
+            return [Message(None, content)]
         protocol = self._protocol
         self._measure(data)
         protocol.receive_data(data)
@@ -91,6 +102,19 @@ class FrameReader:
         """What is to be sent; it is forgotten here."""
         answer, self.answer = self.answer, b""
         return answer
+
+    def _whole(self, data: bytes) -> bytes | None:
+        """The content, where ``data`` is one whole binary message: as most chunks come. ``websockets`` parses the rest.
+
+        It does the same in four times the time.
+        """
+        if self.wanted_bytes or self._head or self._fragments or len(data) < 6 or data[0] != WHOLE or data[1] < 128:
+            return None
+        length = _frame_bytes(data, 0)
+        head = 6 if data[1] < 254 else 8 if data[1] == 254 else 14
+        if length != len(data) or length - head > self._max_bytes:
+            return None
+        return apply_mask(data[head:], data[head - 4 : head])
 
     def _measure(self, data: bytes) -> None:
         """Find how much is missing of the frame in which ``data`` ends."""
@@ -154,12 +178,19 @@ def _frame_bytes(data: bytes, at: int) -> int:
 
 def text_frame(content: bytes) -> bytes:
     """A text frame of the server."""
-    return Frame(Opcode.TEXT, content).serialize(mask=False)
+    return _head_of(TEXT, len(content)) + content
 
 
 def binary_frame(content: bytes) -> bytes:
     """A binary frame of the server."""
-    return Frame(Opcode.BINARY, content).serialize(mask=False)
+    return _head_of(WHOLE, len(content)) + content
+
+
+def _head_of(first: int, length: int) -> bytes:
+    """The head of a whole frame of the server (RFC 6455, section 5.2)."""
+    if length < 126:
+        return bytes((first, length))
+    return pack("!BBH", first, 126, length) if length < 65_536 else pack("!BBQ", first, 127, length)
 
 
 def close_frame(code: int, reason: str) -> bytes:

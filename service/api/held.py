@@ -10,9 +10,12 @@ from typing import TYPE_CHECKING
 
 from uvicorn.server import ServerState
 
+from service.api.frames import PING
+
 if TYPE_CHECKING:
     from service.api.connection import Connections
 
+PROBE_S, MOST_PROBE_S = 0.02, 1.0  # between two pings to a client that sends no more; the pause doubles each time
 UNREAD_S = 2.0  # a client that has not read for as long may be displaced
 # A client that does not read makes the system keep up to 4 MB for it. So much is enough for 10 MB/s over 20 ms.
 SEND_BUFFER_BYTES = 128 * 1024  # of which Linux makes twice as many
@@ -92,6 +95,14 @@ class Held:
         """End the connection of a client that does not read."""
         forget_unsent(self.transport)
         self.end("unread")
+
+    def probe(self, pause_s: float) -> None:
+        """Find out whether a client that sends no more is there: the system of one that is gone refuses a ping, and
+        the one after it ends the connection.
+        """
+        if not self.transport.is_closing():
+            self.transport.write(PING)
+            self.loop.call_later(pause_s, self.probe, min(2 * pause_s, MOST_PROBE_S))
 
     def count_end(self, reason: str) -> None:
         """Count the end of the connection."""

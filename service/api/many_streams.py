@@ -28,7 +28,7 @@ from hetsyn_client.columns import (
 from service.api import problems
 from service.api.plain_rows import PlainRows
 from service.api.stream_rows import StreamRows
-from service.api.streams import DECODE_IN_LOOP_BYTES, Streams
+from service.api.streams import Streams
 from service.errors import HetsynError, InputError, NotFound, Overloaded, SessionEnded, SessionTaken
 from service.live.many import Offer
 from service.live.many_query import ManyQuery
@@ -44,6 +44,7 @@ from service.wire.schema import SESSION_ID, InferRequest
 
 IDS_A_SESSION = 4  # handles of a server for each session that it may have open: with a store, others are there too
 OPENED_AT_A_TIME = 64
+DECODE_IN_LOOP_BYTES = 1024 * 1024  # a frame is decoded by array operations: this takes a millisecond
 TAKEN = "another connection streams this session now: send on there, or open it again"
 
 T = TypeVar("T")

@@ -71,8 +71,10 @@ class StreamConnection(WebSocket[Work]):
     def answered(self, applied: Applied) -> None:
         """The chunk was applied, with those of other connections."""
         assert self._stream is not None
+        self._counters.stream_chunks["stream"] += 1
         self._after(self._stream.applied(applied))
-        self._pump()
+        if not self.is_idle:
+            self._pump()
 
     def not_plain(self, work: Work) -> None:
         """The chunk has to be applied by itself."""

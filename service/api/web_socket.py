@@ -24,7 +24,7 @@ from service.admission.uploads import FREE_BYTES, Uploads
 from service.api import handshakes, problems
 from service.api.frames import PING, POLICY, FrameReader, Message, binary_frame, close_frame, text_frame
 from service.api.handshakes import Handshake
-from service.api.held import Held
+from service.api.held import PROBE_S, Held
 from service.api.large_message import LargeMessage
 from service.errors import HetsynError, Overloaded, ShuttingDown, StreamIdle, TooSlow
 from service.live.many import SendBinary
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     from service.api.connection import Connections
 
 PING_S = 20.0
-PROBE_S, MOST_PROBE_S = 0.02, 1.0  # between two pings to a client that sends no more; the pause doubles each time
 CLOSING_S = 2.0  # the client has as long to answer a close frame
 SLICE_BYTES = 4 * 1024  # read at a time, so that small frames do not stop the event loop
 SLICES_A_ROUND = 16
@@ -104,6 +103,7 @@ class WebSocket(Held, asyncio.Protocol, ABC, Generic[W]):
         self._backlog = bytearray()
         self._is_over = False  # our close frame is sent: nothing is sent any more
         self._is_scheduled = False
+        self.is_idle = False  # all that has come is read, and more is read from the socket
         self._task: asyncio.Task[None] | None = None
         self._large = LargeMessage(uploads, client, self._fail)
         self._drained = asyncio.Event()
@@ -200,20 +200,12 @@ class WebSocket(Held, asyncio.Protocol, ABC, Generic[W]):
         """The client sends no more. It still gets the answers to what has come; then the connection is closed."""
         if self._is_over or not self._is_unanswered():
             return False  # asyncio closes the connection
-        self._has_ended = True
-        self._probe(PROBE_S)
+        self._has_ended, self.is_idle = True, False
+        self.probe(PROBE_S)
         return True
 
     def _is_unanswered(self) -> bool:
         return self._live is not None and (self._live.is_busy or bool(self._messages or self._backlog))
-
-    def _probe(self, pause_s: float) -> None:
-        """Find out whether a client that sends no more is there: the system of one that is gone refuses a ping, and
-        the one after it ends the connection.
-        """
-        if not self.transport.is_closing():
-            self.transport.write(PING)
-            self.loop.call_later(pause_s, self._probe, min(2 * pause_s, MOST_PROBE_S))
 
     def resume_writing(self) -> None:
         super().resume_writing()
@@ -318,6 +310,7 @@ class WebSocket(Held, asyncio.Protocol, ABC, Generic[W]):
             transport.close()
             return
         is_wanted = self._is_over or self._takes()
+        self.is_idle = is_wanted and not (self._messages or self._backlog or self._has_ended)
         if is_wanted and self._taken_s == inf:
             self._taken_s = self.loop.time()
         elif not is_wanted:
@@ -326,8 +319,8 @@ class WebSocket(Held, asyncio.Protocol, ABC, Generic[W]):
             self._is_scheduled = True
             self.loop.call_soon(self._next_round)
         if self._has_ended:
-            return
-        if is_wanted and not self._messages and not self._backlog:
+            return  # there is nothing to read
+        if self.is_idle:
             transport.resume_reading()  # does nothing where it reads
         else:
             transport.pause_reading()
