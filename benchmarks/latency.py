@@ -40,6 +40,7 @@ from hetsyn_client.loadtest.websocket import BINARY, WebSocket, handshake, maske
 CHUNK_S = 0.02
 WARMUP = 50  # chunks that are not measured
 TIMEOUT_S = 5.0
+AFTER_NS = 1_000_000  # the server may note that it has sent an answer after the client has it; the next chunk is later
 SAMPLE_BYTES = 2
 # moments of a chunk in order, with the part that ends there; the first is when its last sample is there
 MOMENTS = {
@@ -278,7 +279,7 @@ def summary(times: dict[str, list[tuple[int, int, int]]], noted: Sequence[tuple[
             continue
         parts = np.array(
             [
-                _parts(due, sent, answered, noted[bisect_left(at_ns, due) : bisect_right(at_ns, answered)])
+                _parts(due, sent, answered, noted[bisect_left(at_ns, due) : bisect_right(at_ns, answered + AFTER_NS)])
                 for due, sent, answered in chunks
             ]
         )

@@ -17,12 +17,16 @@ from typing import Any
 
 from hetsyn import main
 from service.api.connection import Connection
+from service.api.plain_rows import PlainRows
 from service.api.response_writer import ResponseWriter
+from service.api.stream_rows import StreamRows
 from service.api.web_socket import WebSocket
 from service.app import Server
 from service.batching.batcher import Batcher
+from service.batching.rows import RowBatches
 from service.engine.engine import Engine
 from service.registry.registry import SessionRegistry
+from service.registry.rows import RowSessions
 
 MOMENTS: list[tuple[int, str]] = []
 # class, method, what its beginning and its end are called
@@ -34,6 +38,12 @@ PASSED: list[tuple[type, str, str, str]] = [
     (Engine, "take", "engine", ""),
     (Engine, "compute", "", "computed"),
     (SessionRegistry, "_commit", "commit", "kept"),
+    # plain chunks of streams go together
+    (StreamRows, "add", "session", ""),
+    (PlainRows, "apply", "queue", ""),
+    (RowBatches, "run", "engine", "computed"),
+    (RowBatches, "run_spikes", "engine", "computed"),
+    (RowSessions, "_keep", "commit", "kept"),
     (ResponseWriter, "write", "", "written"),
     (ResponseWriter, "flush", "", "written"),
     (WebSocket, "_act", "", "written"),

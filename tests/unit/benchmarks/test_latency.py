@@ -35,8 +35,13 @@ def test_what_was_not_noted_belongs_to_the_part_after_it() -> None:
     assert sum(found.values()) == 100
 
 
+def test_an_answer_that_is_there_before_the_server_has_noted_it_took_the_server_all_the_time() -> None:
+    found = parts([*NOTED[:-1], (110_000, "written")])
+    assert (found["frame or response, send"], found["system: to the client's loop"]) == (20, 0)
+
+
 def test_moments_of_other_chunks_do_not_count() -> None:
-    assert parts([(-5_000, "received"), *NOTED, (150_000, "written")]) == parts(NOTED)
+    assert parts([(-5_000, "received"), *NOTED, (5_000_000, "written")]) == parts(NOTED)
 
 
 def test_a_server_that_begins_before_the_system_returns_to_the_client_takes_no_negative_time() -> None:
