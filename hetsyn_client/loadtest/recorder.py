@@ -59,6 +59,7 @@ class Recorder:
         self._latencies_s: list[float] = []  # of the present window, as the next two
         self._services_s: list[float] = []
         self._lags_s: list[float] = []
+        self._waits_s: list[float] = []  # of chunks that were never answered
         self._window_begin_s = begin_s
         self._window_answered = 0
         self._window_errors = 0
@@ -92,7 +93,7 @@ class Recorder:
         """A chunk has no answer, and the run is over."""
         if self.begin_s <= intended_s < self.end_s:
             self.unanswered_count += 1
-            self._latency.add(microseconds([now_s - intended_s]))
+            self._waits_s.append(now_s - intended_s)
 
     def roll(self, now_s: float) -> None:
         """Close the windows that are over. Answers after the end go into the last window."""
@@ -117,6 +118,7 @@ class Recorder:
             stopped: why the run ended early, or "".
         """
         self._close_window()
+        self._latency.add(microseconds(self._waits_s))
         duration_s = self.end_s - self.begin_s
         span_s = max(duration_s, 1e-9)
         return Measurement(
