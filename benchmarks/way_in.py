@@ -196,8 +196,9 @@ async def _streams(
     path: str, case: Case, server: ServerProcess, address: Address, seconds: float, sessions: int
 ) -> float:
     """CPU seconds a chunk of the server, with ``sessions`` chunks under way."""
+    query = f"{case.query}&endpointing=off" if path == STREAM else case.query
     head = (
-        f"GET {path}?{case.query} HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        f"GET {path}?{query} HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
         f"Sec-WebSocket-Key: {KEY}\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: hetsyn.v1\r\n\r\n"
     ).encode()
     bodies = case.workload.load.chunks

@@ -2,9 +2,10 @@
 
     with LiveStream("http://127.0.0.1:8000", sample_rate_hz=16000) as stream:
         for samples in microphone:
-            for result in stream.send(samples):
-                print(result["label"])
-        print(stream.end()["label"])
+            for frame in stream.send(samples):
+                if frame["type"] == "UtteranceEnd":
+                    print(frame["start"], frame["end"], frame["label"])
+        stream.end()
 
 The server acknowledges each chunk once it is kept. If the connection breaks, the stream opens another one under the
 same session, and sends the chunks again that were not acknowledged. None is lost, and none counts twice.
@@ -18,18 +19,21 @@ import time
 from collections import deque
 from collections.abc import Callable
 from types import TracebackType
-from typing import Literal
+from typing import Literal, NamedTuple
 from urllib.parse import urlencode
 
 import numpy as np
 from numpy.typing import NDArray
 from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import ClientConnection
 
 from hetsyn_client.bodies import Body, Matrix, events_body, values_body
 from hetsyn_client.errors import InputError, ServiceProblem
 from hetsyn_client.events import MEDIA_TYPE as EVENTS_TYPE
 from hetsyn_client.transport import Transport
 from hetsyn_client.web_socket import Frame, Reconnecting, SessionHasEnded
+
+TOLD = ("Result", "SpeechStarted", "UtteranceEnd")  # the frames of which a caller hears
 
 
 class LiveStream(Reconnecting):
@@ -44,6 +48,8 @@ class LiveStream(Reconnecting):
         version: by default the newest.
         form: by default the model's default form.
         interim: whether the server sends a result for each chunk.
+        endpointing: whether the server finds utterances; by default as the model says. As a dict: settings, such as
+            ``{"silence_s": 0.3}`` (docs/reference/stream-api.md).
         timeout_s: for an answer of the server.
         repeats: how often in a row the stream is opened again before it gives up.
         sleep: waits between two tries, in seconds; tests replace it.
@@ -64,6 +70,7 @@ class LiveStream(Reconnecting):
         version: str | None = None,
         form: str | None = None,
         interim: bool = True,
+        endpointing: bool | dict[str, float] | None = None,
         timeout_s: float = 30.0,
         repeats: int = 5,
         sleep: Callable[[float], None] = time.sleep,
@@ -77,11 +84,15 @@ class LiveStream(Reconnecting):
         query = {
             "session": self.id, "model": model, "version": version, "form": form, "encoding": self._kind,
             "sample_rate": sample_rate_hz, "channels": channels, "interim": None if interim else "false",
+            "endpointing": None if endpointing is None else "off" if endpointing is False else "on",
         }  # fmt: skip
         text = urlencode({name: value for name, value in query.items() if value is not None})
         super().__init__(f"{url.rstrip('/')}/stream?{text}", timeout_s, repeats, sleep)
         self._http_url = url
-        self._unacknowledged: deque[tuple[int, bytes]] = deque()
+        self._unacknowledged: deque[_Chunk] = deque()
+        self._settings = dict(endpointing) if isinstance(endpointing, dict) else {}  # for the next chunk
+        self._next_utterance = 0
+        self._last_end: Frame | None = None
         self._next_seq: int | None = None
         self.begin: Frame = {}
 
@@ -98,7 +109,8 @@ class LiveStream(Reconnecting):
         """Send 16-bit samples [n], one channel.
 
         Returns:
-            The results that have come meanwhile. It waits for some while too many chunks are not acknowledged.
+            The results that have come meanwhile: frames of type ``Result``, ``SpeechStarted`` and ``UtteranceEnd``. It
+            waits for some while too many chunks are not acknowledged.
 
         Raises:
             InputError: samples that are not whole numbers, or a stream of another kind.
@@ -120,6 +132,37 @@ class LiveStream(Reconnecting):
         self._check("values")
         return self._send(values_body(values).content)
 
+    def configure(self, **settings: float) -> None:
+        """Change settings of the endpointer, such as ``silence_s=0.3``, from the next chunk on."""
+        self._settings |= settings
+
+    def finalize(self) -> list[Frame]:
+        """End the utterance now. It waits for all chunks before.
+
+        Returns:
+            What ``wait`` returns, and last the end of the utterance, with ``trigger`` "forced".
+
+        Raises:
+            ServiceProblem: the model has no utterances.
+            ServiceUnreachable: the server cannot be reached.
+        """
+        self._begin()
+        frames = self.wait()
+        while True:
+            before = self._next_utterance
+            try:
+                self._connected().send(json.dumps({"type": "Finalize"}))
+                while True:
+                    frame = self._read(self._timeout_s)
+                    if self._is_news(frame):
+                        frames.append(frame)
+                    if frame.get("trigger") == "forced" and frame["utterance"] >= before:
+                        return frames
+            except (ConnectionClosed, OSError, TimeoutError) as error:
+                self._reopen(error)
+                if self._last_end is not None and self._last_end["utterance"] >= before:
+                    return [*frames, self._last_end]  # only the answer was lost
+
     def wait(self) -> list[Frame]:
         """Wait until all chunks are acknowledged, and return the results that come; errors as of ``send``.
 
@@ -131,7 +174,9 @@ class LiveStream(Reconnecting):
         return results
 
     def end(self) -> Frame:
-        """End the session, and return its final result: label, probabilities, start and end. ``wait`` has those before.
+        """End the session, and return the end of its last utterance: label, probabilities, start and end.
+
+        ``wait`` has what comes before.
 
         Raises:
             ServiceProblem: the server refused a chunk, or there was none.
@@ -150,9 +195,9 @@ class LiveStream(Reconnecting):
                     frame = self._read(self._timeout_s)
                     if frame["type"] == "UtteranceEnd":
                         final = frame
-                    elif frame["type"] == "Termination" and final is not None:
+                    elif frame["type"] == "Termination":
                         self.close()
-                        return final
+                        return final or self._last_end or {}  # an utterance may have ended with the last chunk
             except (ConnectionClosed, OSError, TimeoutError) as error:
                 if final is not None:
                     return final
@@ -169,6 +214,9 @@ class LiveStream(Reconnecting):
             reply: Frame = transport.post_chunk(query, Body(b"", EVENTS_TYPE), is_repeatable=True).json()
         finally:
             transport.close()
+        ends = [event for event in reply.get("events", ()) if event["type"] == "UtteranceEnd"]
+        if ends:
+            return dict(ends[-1])
         end = reply["total_steps"] * self.begin["step_ms"] / 1000
         return {
             "type": "UtteranceEnd", "utterance": 0, "start": 0.0, "end": end, "label": reply["label"],
@@ -185,10 +233,12 @@ class LiveStream(Reconnecting):
         results: list[Frame] = []
         while len(self._unacknowledged) >= self.begin["max_inflight"]:
             results += self._receive(self._timeout_s)
-        self._unacknowledged.append((self._next_seq, content))
+        chunk = _Chunk(self._next_seq, content, self._settings)
+        self._settings = {}
+        self._unacknowledged.append(chunk)
         self._next_seq += 1
         try:
-            self._connected().send(content)
+            chunk.send(self._connected())
         except (ConnectionClosed, OSError) as error:
             self._reopen(error)
         while self._unacknowledged and (more := self._receive(0)):
@@ -206,14 +256,27 @@ class LiveStream(Reconnecting):
         except (ConnectionClosed, OSError) as error:
             self._reopen(error)
             return []
-        if frame["type"] not in ("Result", "Ack"):
-            return []
-        self._failures = 0
-        self._acknowledge(frame["seq"])
-        return [frame] if frame["type"] == "Result" else []
+        if frame["type"] in ("Result", "Ack"):
+            self._failures = 0
+            self._acknowledge(frame["seq"])
+        return [frame] if self._is_news(frame) else []
+
+    def _is_news(self, frame: Frame) -> bool:
+        """Whether the caller has not heard of it: after a break, the server repeats what it said of utterances."""
+        if frame["type"] not in TOLD:
+            return False
+        if frame["type"] == "Result":
+            return True
+        if frame["utterance"] < self._next_utterance:
+            return False
+        if frame["type"] == "UtteranceEnd":
+            self._last_end = frame
+            if frame["end"] > frame["start"]:
+                self._next_utterance = frame["utterance"] + 1
+        return True
 
     def _acknowledge(self, seq: int) -> None:
-        while self._unacknowledged and self._unacknowledged[0][0] <= seq:
+        while self._unacknowledged and self._unacknowledged[0].seq <= seq:
             self._unacknowledged.popleft()
 
     def _read(self, timeout_s: float) -> Frame:
@@ -240,7 +303,7 @@ class LiveStream(Reconnecting):
         if self._next_seq is None:
             self._next_seq = self.begin["next_seq"]
         self._acknowledge(self.begin["next_seq"] - 1)
-        first = self._unacknowledged[0][0] if self._unacknowledged else self._next_seq
+        first = self._unacknowledged[0].seq if self._unacknowledged else self._next_seq
         if self.begin["next_seq"] != first:
             self.close()
             raise ServiceProblem(
@@ -249,5 +312,18 @@ class LiveStream(Reconnecting):
                 self.begin["next_seq"],
                 None,
             )
-        for _, content in self._unacknowledged:
-            connection.send(content)
+        for chunk in self._unacknowledged:
+            chunk.send(connection)
+
+
+class _Chunk(NamedTuple):
+    """A chunk that was not acknowledged, with the settings that go before it."""
+
+    seq: int
+    content: bytes
+    settings: dict[str, float]
+
+    def send(self, connection: ClientConnection) -> None:
+        if self.settings:
+            connection.send(json.dumps({"type": "Configure", "endpointing": self.settings}))
+        connection.send(self.content)

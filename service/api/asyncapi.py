@@ -33,7 +33,7 @@ _QUERY: dict[str, dict[str, Any]] = {
     "sample_rate": {"type": "integer", "description": "in Hz, for pcm_s16le"},
     "channels": {"type": "integer", "description": "numbers of a row, for values"},
     "interim": {"type": "boolean", "default": True, "description": "false: Ack in place of Result"},
-    "endpointing": {"type": "string", "enum": ["off"]},
+    "endpointing": {"type": "string", "enum": ["on", "off"]},
 }
 
 

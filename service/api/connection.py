@@ -38,7 +38,6 @@ from service.settings import Limits
 FIRST_PROBE_S = 0.05  # most responses are sent earlier
 MOST_PROBE_S = 1.0  # between two; the time doubles each time, from the time of a reset
 RESET_S = 0.02
-
 MOST_PIPELINED = 128  # requests of a connection that wait for the response to the one before
 MOST_PIPELINED_FIELDS = 16 * MOST_PIPELINED  # headers of all of them; one of four bytes takes 120 bytes of memory
 HIGH_WATER_BYTES = 16 * 1024  # more that the system does not take yet counts as unread

@@ -6,6 +6,7 @@ import asyncio
 import re
 from collections import Counter
 from collections.abc import Coroutine, Mapping, Sequence
+from functools import partial
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -30,9 +31,9 @@ from service.api.plain_rows import PlainRows
 from service.api.stream_rows import StreamRows
 from service.api.streams import Streams
 from service.errors import HetsynError, InputError, NotFound, Overloaded, SessionEnded, SessionTaken
+from service.live.actions import Applied
 from service.live.many import Offer
 from service.live.many_query import ManyQuery
-from service.live.protocol import Applied
 from service.live.query import StreamQuery
 from service.live.refusal import Refusal
 from service.registry.registry import next_round
@@ -216,21 +217,29 @@ class ConnectionSessions:
     async def _apply_plain(
         self, handles: Sequence[int], seq: Sequence[int], decoded: DecodedFrame, results: _Results
     ) -> None:
-        held_of, sessions, numbers = self._held, [], []
-        for number, (handle, is_valid) in enumerate(zip(handles, decoded.is_valid, strict=True)):
-            held = held_of.get(handle)
-            if is_valid and held is not None and not held.is_taken:
-                sessions.append(held.id)
-                numbers.append(number)
         most = self._many.plain.max_batch
-        for begin in range(0, len(numbers), most):
+        valid = [number for number, is_valid in enumerate(decoded.is_valid) if is_valid]
+        for begin in range(0, len(valid), most):
             if begin:
                 await next_round()  # others have their turn between two batches
-            part = numbers[begin : begin + most]
-            rows = Rows(sessions[begin : begin + most], [seq[number] for number in part], part, decoded)
+            part = valid[begin : begin + most]
+            rows = partial(self._held_rows, part, handles, seq, decoded)
             applied = await self._many.plain.apply(self._query.envelope, rows, self._client)
             if applied is not None:
                 results.set_rows(applied)
+
+    def _held_rows(
+        self, numbers: Sequence[int], handles: Sequence[int], seq: Sequence[int], decoded: DecodedFrame
+    ) -> Rows:
+        """Those rows of a frame whose sessions are streamed here now."""
+        rows = Rows([], [], [], decoded)
+        for number in numbers:
+            held = self._held.get(handles[number])
+            if held is not None and not held.is_taken:
+                rows.sessions.append(held.id)
+                rows.seq.append(seq[number])
+                rows.numbers.append(number)
+        return rows
 
     async def _open(self, handle: int, name: str) -> tuple[int, int, int, int] | Refusal:
         """Open a session.
@@ -353,8 +362,9 @@ class _Results:
                 self._label[row] = self._labels[outcome.label]
             if outcome.probabilities is not None:
                 self._probabilities[row] = outcome.probabilities
-            if outcome.readout is not None:
-                self._more[row] = {"readout": outcome.readout}
+            more = {"readout": outcome.readout, "events": outcome.heard}
+            if more := {name: value for name, value in more.items() if value}:
+                self._more[row] = more
 
     def packed(self) -> bytes:
         """The frame."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from service.admission.turns import Turns
 from service.api.streams import Streams
 from service.batching.batcher import Batcher
@@ -29,8 +31,13 @@ class PlainRows:
         """Most rows of a batch; 0 where none is applied."""
         return 0 if self._rows is None or not self._batcher.runs_rows else self._rows.max_batch
 
-    async def apply(self, envelope: Envelope, rows: Rows, client: str) -> AppliedRows | None:
+    async def apply(self, envelope: Envelope, rows: Callable[[], Rows], client: str) -> AppliedRows | None:
         """As ``RowSessions.apply``, when it is the client's turn.
+
+        Args:
+            envelope: as there.
+            rows: called then, because a session may have been taken meanwhile.
+            client: whose turn it has to be.
 
         Raises:
             Overloaded, ShuttingDown: as ``Admission.permit``; or the turn did not come in time.
@@ -38,4 +45,5 @@ class PlainRows:
         assert self._rows is not None
         async with self._streams.permit(client, self._turns) as permit:
             await self._batcher.turn(permit.due_s)
-            return self._rows.apply(envelope, rows)
+            chosen = rows()
+            return self._rows.apply(envelope, chosen) if chosen.numbers else None

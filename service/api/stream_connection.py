@@ -11,7 +11,8 @@ from uvicorn.server import ServerState
 from service.api.handshakes import Handshake, query_of
 from service.api.web_socket import WebSocket
 from service.errors import SessionTaken
-from service.live.protocol import Action, Applied, LiveStream, Work
+from service.live.actions import Action, Applied, Work
+from service.live.protocol import LiveStream
 from service.live.query import StreamQuery, parse_stream_query
 
 if TYPE_CHECKING:
@@ -43,7 +44,8 @@ class StreamConnection(WebSocket[Work]):
         query = parse_stream_query(query_of(self._handshake, self.connections.allowed_origins))
         opening = await self._streams.open(query, self, self.client)
         # a model that is reloaded meanwhile shall not change what the client was told
-        named = {"model": opening.model, "version": opening.version, "form": opening.form}
+        named: dict[str, str | None] = {"model": opening.model, "version": opening.version, "form": opening.form}
+        named["endpointing"] = "on" if opening.has_endpointing else None
         self._query = query._replace(envelope=query.envelope.model_copy(update=named))
         self._stream = LiveStream(opening, interim=query.interim)
         return self._stream
@@ -57,6 +59,8 @@ class StreamConnection(WebSocket[Work]):
         assert self._stream is not None
         if work.kind == "reset":
             return self._stream.deleted(await self._streams.reset(self._query, self.client))
+        if work.kind == "finalize":
+            return self._stream.finalized(await self._streams.finalize(self._query, self.client))
         applied = await self._streams.apply(self._query, work, self.client)
         if work.kind == "chunk":
             self._counters.stream_chunks["stream"] += 1

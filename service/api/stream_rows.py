@@ -7,20 +7,24 @@ Without this, each chunk would have a task, a permit, a lock, a future and a rep
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import OrderedDict
 from collections.abc import Sequence
+from functools import partial
 from itertools import starmap
 from typing import NamedTuple, Protocol
 
 from service.admission.uploads import FREE_BYTES
 from service.api.plain_rows import PlainRows
 from service.errors import HetsynError, InputError
-from service.live.protocol import Applied, Work
+from service.live.actions import Applied, Work
 from service.live.query import StreamQuery
 from service.registry.registry import next_round
 from service.registry.rows import Rows
 from service.wire.chunk import AudioChunk, SpikeChunk
 from service.wire.columns import ChunkFrame, Decoded, DecodedFrame, joined_events
+
+log = logging.getLogger("hetsyn.api")
 
 MOST_ROUNDS = 16  # of the event loop, in which further chunks may come
 
@@ -56,7 +60,12 @@ class StreamRows:
 
     def takes(self, work: Work) -> bool:
         """Whether ``add`` takes a work."""
-        return work.kind == "chunk" and bool(self._plain.max_batch) and len(work.content) <= FREE_BYTES
+        return (
+            work.kind == "chunk"
+            and work.endpointing is None
+            and bool(self._plain.max_batch)
+            and len(work.content) <= FREE_BYTES
+        )
 
     def add(self, stream: RowStream, query: StreamQuery, work: Work, client: str) -> None:
         """Apply the chunk of a stream, together with those of others.
@@ -106,16 +115,15 @@ class StreamRows:
 
     async def _apply(self, batch: Sequence[_Waiting]) -> None:
         frame = _decoded(batch)
-        numbers = [number for number, is_valid in enumerate(frame.is_valid) if is_valid]
-        rows = Rows(
-            [batch[number].query.session for number in numbers], [batch[number].work.seq for number in numbers],
-            numbers, frame,
-        )  # fmt: skip
         outcomes: dict[int, Applied] = {}
         try:
-            applied = await self._plain.apply(batch[0].query.envelope, rows, "") if numbers else None
+            rows = partial(self._rows, batch, frame)
+            applied = await self._plain.apply(batch[0].query.envelope, rows, "")
         except HetsynError:
             applied = None  # the usual way says why
+        except Exception as error:
+            log.error("chunks of streams are applied one by one", exc_info=error)
+            applied = None
         if applied is not None:
             labels = [None if index < 0 else applied.labels[index] for index in applied.label.tolist()]
             columns = zip(applied.steps, applied.total_steps, labels, applied.probabilities.tolist(), strict=True)
@@ -124,10 +132,23 @@ class StreamRows:
             if self._waiting.get(waiting.stream) is not waiting:
                 continue  # the stream has ended
             del self._waiting[waiting.stream]
-            if (outcome := outcomes.get(number)) is not None:
-                waiting.stream.answered(outcome)
-            else:
-                waiting.stream.not_plain(waiting.work)
+            try:
+                if (outcome := outcomes.get(number)) is not None:
+                    waiting.stream.answered(outcome)
+                else:
+                    waiting.stream.not_plain(waiting.work)
+            except Exception as error:  # the others shall hear of theirs
+                log.error("a stream could not be answered", exc_info=error)
+
+    def _rows(self, batch: Sequence[_Waiting], frame: DecodedFrame) -> Rows:
+        """Those chunks whose streams are still there."""
+        rows = Rows([], [], [], frame)
+        for number, waiting in enumerate(batch):
+            if frame.is_valid[number] and self._waiting.get(waiting.stream) is waiting:
+                rows.sessions.append(waiting.query.session)
+                rows.seq.append(waiting.work.seq)
+                rows.numbers.append(number)
+        return rows
 
 
 def _group(waiting: _Waiting) -> object:

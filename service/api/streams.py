@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from math import inf
 from typing import Any, Protocol
@@ -14,12 +14,14 @@ from pydantic_core import from_json
 from service.admission.permits import Admission, Permit
 from service.admission.turns import Turns
 from service.admission.uploads import Uploads
-from service.live.protocol import Applied, Opening, Work
+from service.engine.utterances import has_own_endpointing
+from service.live.actions import Applied, Opening, Work
 from service.live.query import StreamQuery
 from service.observe.counters import Counters
 from service.registry.registry import SessionRegistry
 from service.session.session import Session
 from service.settings import Limits
+from service.wire.heard import Heard
 from service.wire.schema import InferRequest
 
 # below this, decoding costs less than handing it to a thread
@@ -92,7 +94,7 @@ class Streams:
                     except BaseException:
                         self.leave(query.session, holder)
                         raise
-        return self._opening(query.session, session, has_begun)
+        return self._opening(query, session, has_begun)
 
     def leave(self, session_id: str, holder: Holder) -> None:
         """A connection streams a session no longer; it may have lost it before."""
@@ -105,15 +107,16 @@ class Streams:
         Raises:
             HetsynError: it was not applied.
         """
+        content, seq, endpointing = work.content, work.seq, work.endpointing
         async with self._turns.turn(client, self._due_s()):
             with self._admission.permit(client) as permit:
                 if work.kind == "end":
-                    request = query.end(work.seq)
-                elif len(work.content) <= DECODE_IN_LOOP_BYTES:
-                    request = query.request(work.content, work.seq)
+                    request = query.end(seq)
+                elif len(content) <= DECODE_IN_LOOP_BYTES:
+                    request = query.request(content, seq, endpointing)
                 else:
                     async with self._large.turn(client, permit.due_s):
-                        request = await asyncio.to_thread(query.request, work.content, work.seq)
+                        request = await asyncio.to_thread(query.request, content, seq, endpointing)
                 return _applied(await self._registry.infer(request, permit))
 
     async def infer(self, request: InferRequest, client: str) -> Applied:
@@ -145,6 +148,20 @@ class Streams:
         async with self.permit(client) as permit:
             await self._registry.delete_if_any(session_id, permit.due_s)
 
+    async def finalize(self, query: StreamQuery, client: str) -> Sequence[Heard]:
+        """End the utterance of a session. Cancelled or not, as ``apply``.
+
+        Returns:
+            The events of its last chunk, of which the last is this end; empty if it has no chunk yet.
+
+        Raises:
+            HetsynError: it was not ended.
+        """
+        async with self._turns.turn(client, self._due_s()):
+            with self._admission.permit(client) as permit:
+                reply = await self._registry.finalize(query.session, permit)
+        return () if reply is None else reply.events or ()
+
     async def reset(self, query: StreamQuery, client: str) -> Opening:
         """Delete a session, and describe the one that the next chunk begins.
 
@@ -155,7 +172,7 @@ class Streams:
             with self._admission.permit(client) as permit:
                 await self._registry.delete_if_any(query.session, permit.due_s)
                 session, has_begun = await self._registry.probe(query.probe(), permit.due_s)
-        return self._opening(query.session, session, has_begun)
+        return self._opening(query, session, has_begun)
 
     async def describe(self, session_id: str, client: str) -> dict[str, Any]:
         """As ``SessionRegistry.describe``."""
@@ -177,11 +194,18 @@ class Streams:
     def _due_s(self) -> float:
         return time.monotonic() + self._queue_timeout_s
 
-    def _opening(self, session_id: str, session: Session, has_begun: bool) -> Opening:
+    def _opening(self, query: StreamQuery, session: Session, has_begun: bool) -> Opening:
+        utterances = session.open_stream.utterances
+        if has_begun:
+            has_endpointing = utterances is not None and utterances.settings is not None
+        elif query.envelope.endpointing is None:
+            has_endpointing = has_own_endpointing(session.model, query.smallest)
+        else:
+            has_endpointing = query.envelope.endpointing != "off"
         manifest, progress, sessions = session.model.manifest, session.known.progress, self._registry.sessions
         expires_at = sessions.wall_offset_s + session.known.created_s + sessions.lifetimes.age_s
         return Opening(
-            session_id,
+            query.session,
             manifest.name,
             manifest.version,
             session.form,
@@ -191,9 +215,19 @@ class Streams:
             manifest.input.step_s,
             has_begun,
             expires_at if expires_at < inf else None,
+            has_endpointing,
+            () if utterances is None else utterances.ends,
         )
 
 
 def _applied(content: bytes) -> Applied:
     reply = from_json(content)
-    return Applied(reply["steps"], reply["total_steps"], reply["label"], reply["probabilities"], reply.get("readout"))
+    return Applied(
+        reply["steps"],
+        reply["total_steps"],
+        reply["label"],
+        reply["probabilities"],
+        reply.get("readout"),
+        reply.get("utterance"),
+        reply.get("events", ()),
+    )

@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
 from math import inf
-from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from fastapi import Response
 from pydantic_core import to_json
@@ -27,8 +27,8 @@ from service.api.handshakes import Handshake
 from service.api.held import PROBE_S, Held
 from service.api.large_message import LargeMessage
 from service.errors import HetsynError, Overloaded, ShuttingDown, StreamIdle, TooSlow
-from service.live.many import SendBinary
-from service.live.protocol import Close, Send
+from service.live.actions import Close, Send
+from service.live.machine import Machine, SendBinary
 from service.live.refusal import Refusal
 from service.observe.counters import Counters
 
@@ -44,30 +44,6 @@ MOST_CONTROLS = 1_024  # frames that are no chunks, between two pings
 
 
 W = TypeVar("W")
-W_co = TypeVar("W_co", covariant=True)
-
-
-class Machine(Protocol[W_co]):
-    """The protocol of a connection: see ``live.protocol`` and ``live.many``."""
-
-    @property
-    def is_busy(self) -> bool: ...
-
-    @property
-    def reads(self) -> bool: ...
-
-    @property
-    def held_bytes(self) -> int: ...
-
-    def begin(self) -> Sequence[Send | SendBinary | Close | W_co]: ...
-
-    def text(self, content: str) -> Sequence[Send | SendBinary | Close | W_co]: ...
-
-    def refuse(self, refusal: Refusal) -> Sequence[Send | SendBinary | Close | W_co]: ...
-
-    def drain(self) -> Sequence[Send | SendBinary | Close | W_co]: ...
-
-    def leave(self) -> None: ...
 
 
 class WebSocket(Held, asyncio.Protocol, ABC, Generic[W]):

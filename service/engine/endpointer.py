@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from math import exp
 from typing import Literal, NamedTuple
 
-from service.contract.endpointing import Endpointing
+from service.contract.endpointing import SHORTEST_S, Endpointing
 
 Found = Literal["start", "nothing", "silence", "length"]
 
@@ -73,7 +73,7 @@ class Rules(NamedTuple):
             steps(settings.onset_s),
             round(settings.preroll_s / step_s),
             steps(settings.silence_s),
-            steps(settings.no_speech_s) if settings.no_speech_s else 0,
+            steps(max(settings.no_speech_s, SHORTEST_S)) if settings.no_speech_s else 0,
             steps(settings.max_s),
             exp(-step_s / SMOOTHING_S),
             RISE_IN_SILENCE * rise,

@@ -5,7 +5,7 @@ Nothing in it is changed in place; the engine takes one and returns the next.
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple, NotRequired, TypedDict
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from service.engine.resampler import Resampler
 from service.models.model import Arrays, Model
 from service.runtime.state_memory import Row
 from service.wire.chunk import Chunk, chunk_bytes
+from service.wire.heard import UtteranceEnd
 from service.wire.pcm import Samples
 
 InputKind = Literal["audio", "spikes", "values"]
@@ -23,39 +24,6 @@ InputKind = Literal["audio", "spikes", "values"]
 STEP_BYTES = 8
 UTTERANCE_BYTES = 400  # objects of ``Utterances``, without its input and its ends
 END_BYTES, PROBABILITY_BYTES = 700, 32  # objects of one of its ends, and of each probability
-
-Trigger = Literal["silence", "length", "forced", "end"]
-
-
-class SpeechStarted(TypedDict):
-    """An utterance has begun.
-
-    ``at`` is where speech began, in seconds of the session; the utterance takes what came before too.
-    """
-
-    type: Literal["SpeechStarted"]
-    utterance: int
-    at: float
-
-
-class UtteranceEnd(TypedDict):
-    """An utterance has ended: what was heard between ``start`` and ``end``, in seconds of the session.
-
-    ``label`` and ``probabilities`` are those of ``/infer`` with ``end`` for exactly this input; null if nothing
-    was heard.
-    """
-
-    type: Literal["UtteranceEnd"]
-    utterance: int
-    start: float
-    end: float
-    label: str | None
-    probabilities: list[float] | None
-    trigger: Trigger
-    readout: NotRequired[list[list[float]]]
-
-
-Heard = SpeechStarted | UtteranceEnd
 
 
 class Utterances(NamedTuple):

@@ -22,24 +22,34 @@ from service.contract.manifest import FormName
 from service.engine.endpointer import QUIETEST, Hearing, Rules, scan
 from service.engine.inputs import inputs_of
 from service.engine.resampler import Resampler
-from service.engine.stream import Heard, StreamState, Trigger, UtteranceEnd, Utterances
+from service.engine.stream import InputKind, StreamState, Utterances
 from service.engine.work import NO_EVENTS, NO_SAMPLES, NO_VALUES, Job, Outcome, Piece, Result, kind_of, take
 from service.errors import InputError, UnsupportedInput
 from service.models.model import Model
 from service.wire.chunk import AudioChunk, Chunk, chunk_length, joined_chunks, part_of_chunk
+from service.wire.heard import Heard, Trigger, UtteranceEnd
 
 KEPT_ENDS = 8
 SOUND_THRESHOLD_DB, OTHER_THRESHOLD = 6.0, 1.0  # where the manifest has no settings
 
 
-def settings_of(model: Model, change: EndpointingChange | None, kind: str | None) -> Endpointing:
-    """The settings of a stream that begins.
+def has_own_endpointing(model: Model, chunk: Chunk) -> bool:
+    """Whether the manifest says how utterances are found in this kind of input."""
+    return model.manifest.endpointing is not None and kind_of(model, chunk) == _own_kind(model)
 
-    Args:
-        kind: of its input.
-    """
-    default = SOUND_THRESHOLD_DB if kind == "audio" else OTHER_THRESHOLD
-    settings = model.manifest.endpointing or Endpointing(threshold=default)
+
+def _own_kind(model: Model) -> InputKind:
+    """The kind of input that the manifest's settings are for."""
+    encoder = model.manifest.encoder
+    return "spikes" if encoder is None else encoder.kind
+
+
+def _settings(model: Model, change: EndpointingChange | None, kind: InputKind) -> Endpointing:
+    """The settings of a stream that begins."""
+    threshold = SOUND_THRESHOLD_DB if kind == "audio" else OTHER_THRESHOLD
+    settings = model.manifest.endpointing or Endpointing(threshold=threshold)
+    if kind != _own_kind(model):
+        settings = settings.model_copy(update={"threshold": threshold})
     return settings if change is None else change.applied(settings)
 
 
@@ -69,13 +79,14 @@ def with_endpointing(
         return stream._replace(utterances=utterances._replace(settings=settings))
     if stream.kind is not None:
         raise InputError("the session began without endpointing: leave it off, or begin another session")
-    kind = kind_of(model, chunk) if chunk is not None else None
-    if kind is not None:
-        check_has_utterances(model, kind)
-    return stream._replace(utterances=Utterances(settings_of(model, change, kind), Hearing(), 0, 0, 0, None, ()))
+    if chunk is None:
+        return stream  # it cannot begin with nothing
+    kind = kind_of(model, chunk)
+    check_has_utterances(model, kind)
+    return stream._replace(utterances=Utterances(_settings(model, change, kind), Hearing(), 0, 0, 0, None, ()))
 
 
-def check_has_utterances(model: Model, kind: str) -> None:
+def check_has_utterances(model: Model, kind: InputKind) -> None:
     """Check that a model's answers are those of utterances, and that its input can be heard.
 
     Raises:

@@ -14,9 +14,10 @@ import numpy as np
 from hetsyn_client.events import Integers
 from service.contract.graph_io import Float32Array
 from service.engine.resampler import Resampler
-from service.engine.stream import Heard, InputKind, StreamState, Trigger
+from service.engine.stream import InputKind, StreamState
 from service.models.model import Model
 from service.wire.chunk import AudioChunk, Chunk, SpikeChunk, ValuesChunk
+from service.wire.heard import Heard, Trigger
 from service.wire.pcm import Samples
 
 NO_EVENTS: Integers = np.zeros(0, np.int64)

@@ -37,7 +37,8 @@ from hetsyn_client.columns import (
     unpack_sessions,
 )
 from service.errors import InputError
-from service.live.protocol import Close, Send
+from service.live.actions import Close, Send
+from service.live.machine import SendBinary
 from service.live.refusal import NORMAL, SHUTTING_DOWN, Refusal
 from service.live.text_frames import StreamsBegin, StreamsTermination
 
@@ -45,12 +46,6 @@ MAX_INFLIGHT = MOST_ROWS  # rows
 MAX_BYTES = 1024 * 1024
 MAX_FRAMES = 64
 LONGEST = 64  # characters of what a client sent, in a message
-
-
-class SendBinary(NamedTuple):
-    """Send a binary frame."""
-
-    content: bytes
 
 
 class RowsWork(NamedTuple):

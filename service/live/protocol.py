@@ -1,16 +1,17 @@
 """The protocol of ``WS /stream``: a state machine without input, output, event loop or clock.
 
 What happens goes in: a message of the client, the outcome of a work, the end of the server. Actions come out, in order:
-a frame to send, a work to do, or the end of the stream. A work is a chunk to apply, the session's end, or its deletion.
-There is one at a time, so that the chunks of a stream stay in order; the next one comes with the outcome of the one
-before. So each chunk that was acknowledged is kept, and each number is applied once.
+a frame to send, a work to do, or the end of the stream. A work is a chunk to apply, the end of its utterance, the
+session's end, or its deletion. There is one at a time, so that the chunks of a stream stay in order; the next one comes
+with the outcome of the one before. So each chunk that was acknowledged is kept, and each number is applied once.
 
     state      event                    actions
     --------   ----------------------   --------------------------------------------------------------------
     open       chunk                    Work, once the works before it are done
-    open       its outcome              Result, or Ack
+    open       its outcome              SpeechStarted, UtteranceEnd; then Result, or Ack
+    open       Finalize                 Work (finalize); then UtteranceEnd
+    open       Configure                none; the next chunk carries it
     open       Reset                    Work (delete); then Begin, and the next chunk has the number 0
-    open       Finalize, Configure      Error: there is no endpointing yet
     open       KeepAlive                none
     open       unknown or bad text      Error
     open       CloseStream              Work (end) after the works before: the stream is ending
@@ -18,6 +19,9 @@ before. So each chunk that was acknowledged is kept, and each number is applied 
     open       drain                    after the works before: Error, Close 1012
     any        refusal                  Error, Close
     closed     any                      none
+
+What ended before the chunk is acknowledged is told before, so that it is told again if the acknowledgement is lost.
+``begin`` repeats the latest ends too, for a client that comes back: chunks of which it knows nothing may be applied.
 
 The stream is not read (``reads``) while it has ``max_inflight`` works, or as many bytes as ``max_bytes``; nor once it
 is ending, drains or is closed. What is not read stays with the client, and is not lost.
@@ -28,10 +32,15 @@ from __future__ import annotations
 import json
 from collections import deque
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
-from service.live.refusal import NO_ENDPOINTING, NORMAL, SHUTTING_DOWN, Refusal
-from service.live.text_frames import Ack, Begin, Result, ServerFrame, StreamsFrame, Termination, UtteranceEnd
+from pydantic import ValidationError
+
+from service.contract.endpointing import EndpointingChange
+from service.live.actions import Action, Applied, Close, Opening, Send, Work
+from service.live.refusal import NORMAL, SHUTTING_DOWN, Refusal
+from service.live.text_frames import Ack, Begin, Result, Termination
+from service.wire.heard import Heard, UtteranceEnd
 
 MAX_INFLIGHT = 16
 MAX_BYTES = 64 * 1024
@@ -39,80 +48,15 @@ MOST_TEXT_BYTES = 4 * 1024
 LONGEST = 64  # characters of what a client sent, in a message
 
 
-class Opening(NamedTuple):
-    """A session, as a stream begins or goes on with it.
-
-    Attributes:
-        session: its id.
-        model: that it runs on.
-        version: of the model.
-        form: of the model.
-        labels: of the model.
-        next_seq: number of the next chunk.
-        total_steps: network steps so far.
-        step_s: length of a step.
-        resumed: it has begun before.
-        expires_at: when it is too old, in seconds since 1970; None for never.
-    """
-
-    session: str
-    model: str
-    version: str
-    form: str
-    labels: Sequence[str]
-    next_seq: int
-    total_steps: int
-    step_s: float
-    resumed: bool
-    expires_at: float | None
-
-
-class Applied(NamedTuple):
-    """A chunk, or the end of a session, that was applied and is kept: the reply of ``/infer``.
-
-    Attributes:
-        steps: network steps of the chunk.
-        total_steps: network steps of the session.
-        label: the likeliest.
-        probabilities: one a label.
-        readout: one row a step, for rule trace.
-    """
-
-    steps: int
-    total_steps: int
-    label: str | None
-    probabilities: list[float] | None
-    readout: list[list[float]] | None = None
-
-
-class Send(NamedTuple):
-    """Send a text frame."""
-
-    frame: ServerFrame | StreamsFrame
-
-
-class Work(NamedTuple):
-    """Do something with the session; report with ``applied``, ``deleted`` or ``refuse``.
-
-    Attributes:
-        kind: ``chunk`` applies one, ``end`` ends the session, ``reset`` deletes it.
-        seq: number of the chunk or the end.
-        content: of the chunk.
-    """
-
-    kind: Literal["chunk", "end", "reset"]
-    seq: int
-    content: bytes = b""
-
-
-class Close(NamedTuple):
-    """End the stream: nothing follows."""
-
-    code: int
-    reason: str
-
-
-Action = Send | Work | Close
+NOTHING_YET: UtteranceEnd = {
+    "type": "UtteranceEnd",
+    "utterance": 0,
+    "start": 0.0,
+    "end": 0.0,
+    "label": None,
+    "probabilities": None,
+    "trigger": "forced",
+}
 
 
 class LiveStream:
@@ -138,6 +82,7 @@ class LiveStream:
         self._current: Work | None = None
         self._bytes = 0  # of all works that are not done
         self._unacknowledged = 0
+        self._endpointing: EndpointingChange | None = None  # for the next chunk
         self._state: Literal["open", "ending", "closed"] = "open"
         self._drains = False
 
@@ -181,14 +126,15 @@ class LiveStream:
             "resumed": opening.resumed,
             "expires_at": opening.expires_at,
         }
-        return [Send(frame)]
+        return [Send(frame), *map(Send, opening.ends)]
 
     def chunk(self, content: bytes) -> list[Action]:
         """A binary frame has come."""
         if self._state != "open":
             return []
         self._bytes += len(content)
-        self._queue.append(Work("chunk", self._next_seq, content))
+        self._queue.append(Work("chunk", self._next_seq, content, self._endpointing))
+        self._endpointing = None
         self._next_seq += 1
         return self._proceed()
 
@@ -210,10 +156,11 @@ class LiveStream:
             self._queue.append(Work("reset", 0))
             self._next_seq = 0
             return self._proceed()
-        if kind == "Finalize" or (kind == "Configure" and isinstance(frame.get("endpointing"), dict)):
-            return [Send(NO_ENDPOINTING.frame())]
+        if kind == "Finalize":
+            self._queue.append(Work("finalize", self._next_seq))
+            return self._proceed()
         if kind == "Configure":
-            return _bad_frame("Configure has no object 'endpointing': send one, with silence_s, no_speech_s or max_s")
+            return self._configure(frame)
         return _bad_frame(
             f"there is no frame of type {kind[:LONGEST]!r}: send Finalize, Configure, KeepAlive, CloseStream or Reset"
         )
@@ -224,8 +171,11 @@ class LiveStream:
         if work is None or self.is_closed:
             return []
         self._total_steps = applied.total_steps
+        heard: list[Action] = [Send(frame) for frame in applied.heard]
         if work.kind == "end":
-            return [Send(self._utterance_end(applied)), *self._terminate(work.seq, 1)]
+            if applied.utterance is None:
+                return [Send(self._utterance_end(applied)), *self._terminate(work.seq, 1)]
+            return heard + self._terminate(work.seq, applied.utterance)
         if self._interim:
             answer: list[Action] = [Send(self._result(work.seq, applied))]
         else:
@@ -233,7 +183,18 @@ class LiveStream:
             is_last = not self._queue or self._queue[0].kind != "chunk"
             is_due = is_last or 2 * self._unacknowledged >= self._max_inflight
             answer = [Send(self._ack(work.seq))] if is_due else []
-        return answer + self._proceed()
+        return heard + answer + self._proceed()
+
+    def finalized(self, heard: Sequence[Heard]) -> list[Action]:
+        """The current work, the end of an utterance, is done and is kept.
+
+        Args:
+            heard: the events of the last chunk; the last of them is this end. Empty: no chunk was applied yet.
+        """
+        if self._done() is None or self.is_closed:
+            return []
+        answer = heard[-1] if heard else NOTHING_YET
+        return [Send(answer), *self._proceed()]
 
     def deleted(self, opening: Opening) -> list[Action]:
         """The current work, a reset, is done.
@@ -244,6 +205,7 @@ class LiveStream:
         if self._done() is None or self.is_closed:
             return []
         self._opening, self._total_steps, self._unacknowledged = opening, 0, 0
+        self._endpointing = None
         return self.begin() + self._proceed()
 
     def refuse(self, refusal: Refusal) -> list[Action]:
@@ -299,12 +261,27 @@ class LiveStream:
         self._queue.append(Work("end", self._next_seq))
         return self._proceed()
 
+    def _configure(self, frame: dict[str, Any]) -> list[Action]:
+        if not self._opening.has_endpointing:
+            return _bad_frame("this session has no endpointing: open one with endpointing=on, and then configure it")
+        try:
+            change = EndpointingChange.model_validate(frame.get("endpointing"))
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False)[0]
+            field = ".".join(map(str, ("endpointing", *first["loc"])))[:LONGEST]
+            return _bad_frame(
+                f"Configure: {field}: {first['msg']}: send an object with some of "
+                f"{', '.join(EndpointingChange.model_fields)}, all numbers"
+            )
+        self._endpointing = change if self._endpointing is None else self._endpointing.followed_by(change)
+        return []
+
     def _result(self, seq: int, applied: Applied) -> Result:
         step_s = self._opening.step_s
         frame: Result = {
             "type": "Result",
             "seq": seq,
-            "utterance": 0,
+            "utterance": applied.utterance or 0,
             "is_final": False,
             "speech_final": False,
             "start": _rounded((applied.total_steps - applied.steps) * step_s),

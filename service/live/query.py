@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from service.contract.endpointing import EndpointingChange
 from service.errors import InputError, UnsupportedInput
 from service.wire.chunk import AudioChunk, Chunk, SpikeChunk, ValuesChunk, digest
 from service.wire.content_types import LONGEST
@@ -48,8 +49,13 @@ class StreamQuery(NamedTuple):
         """A request that is never applied."""
         return InferRequest(self.envelope, self.smallest, b"")
 
-    def request(self, content: bytes, seq: int) -> InferRequest:
+    def request(self, content: bytes, seq: int, endpointing: EndpointingChange | None = None) -> InferRequest:
         """The chunk of a binary frame.
+
+        Args:
+            content: of the frame.
+            seq: number of the chunk.
+            endpointing: settings that hold from this chunk on.
 
         Raises:
             InputError: the frame cannot be used.
@@ -57,7 +63,8 @@ class StreamQuery(NamedTuple):
         chunk = self.decode(content)
         if not (len(chunk.samples) if isinstance(chunk, AudioChunk) else chunk.steps):
             raise InputError("the frame is empty: send at least one sample or step, or CloseStream to end the session")
-        return InferRequest(self.envelope.model_copy(update={"seq": seq}), chunk, digest(chunk, False))
+        update = {"seq": seq} if endpointing is None else {"seq": seq, "endpointing": endpointing}
+        return InferRequest(self.envelope.model_copy(update=update), chunk, digest(chunk, False))
 
     def end(self, seq: int) -> InferRequest:
         """The end of the session without further input."""
@@ -81,8 +88,10 @@ def parse_stream_query(query: Iterable[tuple[str, str]]) -> StreamQuery:
             raise InputError(f"query parameter {name!r} occurs twice: send it once")
         values[name] = value
     own = {name: values.pop(name) for name in _OWN if name in values}
-    if own.get("endpointing", "off") != "off":
-        raise UnsupportedInput("this server does not find utterances in a stream yet: leave out endpointing, or off")
+    if (endpointing := own.get("endpointing", "on")) not in ("on", "off"):
+        raise InputError(f"endpointing={endpointing[:LONGEST]!r}: send on or off, and settings with Configure")
+    if "endpointing" in own:
+        values["endpointing"] = endpointing
     if (interim := own.get("interim", "true")) not in ("true", "false"):
         raise InputError(f"interim={interim[:LONGEST]!r}: send true or false")
     decode, smallest = _decoder(own)

@@ -49,11 +49,6 @@ class Refusal(NamedTuple):
         }
 
 
-NO_ENDPOINTING = Refusal(
-    "unsupported-input",
-    415,
-    "this server does not find utterances in a stream yet: send one utterance a session, and CloseStream at its end",
-)
 SHUTTING_DOWN = Refusal(
     "shutting-down",
     503,

@@ -6,6 +6,8 @@ from typing import Literal, NotRequired
 
 from typing_extensions import TypedDict  # pydantic does not take that of Python 3.11
 
+from service.wire.heard import SpeechStarted, UtteranceEnd
+
 SUBPROTOCOL = "hetsyn.v1"
 
 
@@ -46,19 +48,6 @@ class Ack(TypedDict):
 
     type: Literal["Ack"]
     seq: int
-
-
-class UtteranceEnd(TypedDict):
-    """The final result of an utterance."""
-
-    type: Literal["UtteranceEnd"]
-    utterance: int
-    start: float
-    end: float
-    label: str | None
-    probabilities: list[float] | None
-    trigger: Literal["silence", "length", "forced", "end"]
-    readout: NotRequired[list[list[float]]]
 
 
 class Termination(TypedDict):
@@ -110,16 +99,19 @@ class Finalize(TypedDict):
 
 
 class Endpointing(TypedDict, total=False):
-    """When an utterance ends, in seconds."""
+    """When utterances begin and end (``contract.endpointing``); times are in seconds."""
 
+    threshold: float
+    release: float
+    onset_s: float
+    preroll_s: float
     silence_s: float
     no_speech_s: float
     max_s: float
-    threshold: float
 
 
 class Configure(TypedDict):
-    """Change when utterances end."""
+    """Change when utterances begin and end, from the next chunk on."""
 
     type: Literal["Configure"]
     endpointing: Endpointing
@@ -144,9 +136,9 @@ class Reset(TypedDict):
     type: Literal["Reset"]
 
 
-ServerFrame = Begin | Result | Ack | UtteranceEnd | Termination | Error
+ServerFrame = Begin | Result | Ack | SpeechStarted | UtteranceEnd | Termination | Error
 StreamsFrame = StreamsBegin | StreamsTermination | Error
-SERVER_FRAMES: tuple[type, ...] = (Begin, Result, Ack, UtteranceEnd, Termination, Error)
+SERVER_FRAMES: tuple[type, ...] = (Begin, Result, Ack, SpeechStarted, UtteranceEnd, Termination, Error)
 CLIENT_FRAMES: tuple[type, ...] = (Finalize, Configure, KeepAlive, CloseStream, Reset)
 STREAMS_CLIENT_FRAMES: tuple[type, ...] = (KeepAlive, CloseStream)
 STREAMS_SERVER_FRAMES: tuple[type, ...] = (StreamsBegin, StreamsTermination, Error)

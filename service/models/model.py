@@ -47,6 +47,7 @@ class Model:
         self._initial_rows: dict[FormName, Row] = {}
         manifest = artifact.manifest
         encoder = manifest.encoder
+        self._audio = encoder if encoder is not None and encoder.kind == "audio" else None
         values = manifest.input.channels if manifest.input.kind == "values" else 0
         self.takes_values_only = values > 0
         self.row_values = encoder.channels if encoder is not None and encoder.kind == "values" else values
@@ -95,10 +96,9 @@ class Model:
         Raises:
             UnsupportedInput: the model takes no audio.
         """
-        encoder = self.manifest.encoder
-        if encoder is None or encoder.kind != "audio":
+        if self._audio is None:
             raise self.takes_no("audio")
-        return encoder
+        return self._audio
 
     @property
     def encoder_graph(self) -> Graph | None:

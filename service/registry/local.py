@@ -20,7 +20,7 @@ from service.registry.table import ENTRY_BYTES, RowName, SessionEntry, SessionTa
 from service.session.protocol import NO_EXPIRY, Lifetimes, ended_without_reply, expired, status, unknown
 from service.session.session import Session
 from service.session.snapshot import ABSENT, Snapshot
-from service.session.unwritten import UnwrittenReply, reply_bytes, written
+from service.session.unwritten import UnwrittenReply, reply_bytes
 from service.settings import Limits
 
 # shares of the bytes that ids may take: 18 million expired ones and 6 million ended ones, by default
@@ -113,10 +113,10 @@ class LocalSessions(SessionTable):
                     pass
 
     async def current(self, entry: SessionEntry, *, may_be_first: bool) -> tuple[Snapshot, bool]:  # noqa: ARG002
-        return self._written(entry), True
+        return entry.written() or ABSENT, True
 
     async def latest(self, entry: SessionEntry) -> Snapshot:
-        return self._written(entry)
+        return entry.written() or ABSENT
 
     async def commit(self, entry: SessionEntry, snapshot: Snapshot, session: Session) -> bool:  # noqa: ARG002
         self.put(entry, session)
@@ -145,19 +145,13 @@ class LocalSessions(SessionTable):
             self._room.count(entry, count, row)
         entry.snapshot, entry.unwritten = Snapshot(session=session), None
 
-    def unused(self, session_id: str) -> SessionEntry | None:
-        """The entry of a session that no request uses; None if there is none. It may have expired."""
-        entry = self._entries.get(session_id)
-        return None if entry is None or entry.users else entry
-
     def put_row(self, entry: SessionEntry, session: Session, reply: UnwrittenReply) -> None:
         """``put``, of an open session after a further chunk, whose reply is not written yet.
 
         Raises:
             Overloaded: as ``put``.
         """
-        stream = session.stream
-        if entry.unwritten is not None and entry.row == "later" and stream is not None and stream.kind == "spikes":
+        if entry.unwritten is not None and entry.row == "later" and _are_alike(entry.session, session):
             for group in entry.groups:  # nothing of it has another length
                 group.rows["later"].move_to_end(entry.id)
         else:
@@ -166,13 +160,6 @@ class LocalSessions(SessionTable):
                 self._make_room(entry.groups, 0, count - entry.bytes)
             self._room.count(entry, count, "later")
         entry.snapshot, entry.unwritten = tuple.__new__(Snapshot, (None, session, None)), reply
-
-    def _written(self, entry: SessionEntry) -> Snapshot:
-        """The entry's snapshot, with the last reply as JSON."""
-        reply, session = entry.unwritten, entry.session
-        if reply is not None and session is not None:  # its bytes are counted already
-            entry.snapshot, entry.unwritten = Snapshot(session=written(entry.id, session, reply)), None
-        return entry.snapshot or ABSENT
 
     def release_id(self, session_id: str) -> None:
         self._expire(session_id, self.clock())
@@ -226,7 +213,8 @@ class LocalSessions(SessionTable):
                     or (lack == "bytes" and self._drop_reply(group))
                     or self._drop_due(group, idle_after_first=True)
                 ):
-                    raise self._full(group, lack)
+                    owner = "" if group is self._room.all else " of this address"
+                    raise _full(group, lack, owner, self.lifetimes, self._retry_s, self.clock())
 
     def _drop_due(self, group: SessionGroup, *, idle_after_first: bool = False) -> bool:
         """Drop an expired session of a group, or one that was idle for long after its first chunk."""
@@ -286,17 +274,41 @@ class LocalSessions(SessionTable):
         self._room.all.bytes += taken - self._id_bytes
         self._id_bytes = taken
 
-    def _full(self, group: SessionGroup, lack: str) -> Overloaded:
-        owner = "" if group is self._room.all else " of this address"
-        what = f"sessions{owner} take {group.bytes} bytes, and may take {group.max_bytes}"
-        if lack == "places":
-            what = f"{group.max_open} sessions{owner} are open"
-        idle_s = self.lifetimes.idle_s
-        rows: tuple[tuple[RowName, float], ...] = (
-            ("first", min(idle_s, self.lifetimes.first_idle_s)),
-            ("later", idle_s),
-        )
-        oldest = [(next(group.unused(row), None), idle_s) for row, idle_s in rows]
-        due_s = [entry.session.known.used_s + idle_s for entry, idle_s in oldest if entry and entry.session]
-        wait_s = max(1.0, min(due_s) - self.clock()) if due_s else self._retry_s
-        return Overloaded(f"{what}: end some, or try again in {ceil(wait_s)} s", wait_s)
+
+def _are_alike(before: Session | None, after: Session) -> bool:
+    """Whether two states of an open session take the same memory, beside their last replies."""
+    one, other = None if before is None else before.stream, after.stream
+    if one is None or other is None or one.utterances is not None or other.utterances is not None:
+        return False
+    first, second = one.resampler, other.resampler
+    waiting = 0 if first is None else first.waiting.nbytes
+    return (
+        one.step > 0  # its network's state is not the one that all streams begin with
+        and one.pending.nbytes == other.pending.nbytes
+        and waiting == (0 if second is None else second.waiting.nbytes)
+    )
+
+
+def _full(group: SessionGroup, lack: str, owner: str, lifetimes: Lifetimes, retry_s: float, now_s: float) -> Overloaded:
+    """The error for a session without room.
+
+    Args:
+        group: that has no room.
+        lack: of what.
+        owner: of the group, for the message.
+        lifetimes: of sessions.
+        retry_s: when to try again, where nothing else is known.
+        now_s: time, by the clock of sessions.
+    """
+    what = f"sessions{owner} take {group.bytes} bytes, and may take {group.max_bytes}"
+    if lack == "places":
+        what = f"{group.max_open} sessions{owner} are open"
+    idle_s = lifetimes.idle_s
+    rows: tuple[tuple[RowName, float], ...] = (
+        ("first", min(idle_s, lifetimes.first_idle_s)),
+        ("later", idle_s),
+    )
+    oldest = [(next(group.unused(row), None), idle_s) for row, idle_s in rows]
+    due_s = [entry.session.known.used_s + idle_s for entry, idle_s in oldest if entry and entry.session]
+    wait_s = max(1.0, min(due_s) - now_s) if due_s else retry_s
+    return Overloaded(f"{what}: end some, or try again in {ceil(wait_s)} s", wait_s)

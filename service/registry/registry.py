@@ -24,7 +24,7 @@ from service.session.advance import Advance, PlannedChunk
 from service.session.protocol import Reload, Replay, check_delete, decide, status
 from service.session.session import Session
 from service.session.snapshot import Snapshot
-from service.wire.schema import InferRequest
+from service.wire.schema import InferRequest, Reply
 
 log = logging.getLogger("hetsyn.sessions")
 
@@ -169,6 +169,43 @@ class SessionRegistry:
         session = self._advance.begin(request.envelope, self.sessions.clock())
         self._advance.plan(session, 0, request)
         return session
+
+    async def finalize(self, session_id: str, permit: Permit) -> Reply | None:
+        """End the utterance of a session now, after the chunks that arrived before. It changes the last chunk's reply,
+        and takes no number. Repeated, it says again that nothing was heard since.
+
+        Args:
+            session_id: of the session.
+            permit: that the caller holds.
+
+        Returns:
+            The last reply, at the end of whose events is the end of the utterance; None if no chunk was applied yet.
+
+        Raises:
+            HetsynError: the session is unchanged.
+        """
+        sessions = self.sessions
+        try:
+            entry = sessions.find(session_id)
+        except NotFound:
+            return None
+        try:
+            async with entry.turn(permit.due_s):
+                for _ in range(MAX_ATTEMPTS):
+                    snapshot = await sessions.latest(entry)
+                    if snapshot.damage is not None:
+                        raise snapshot.damage
+                    if snapshot.session is None:
+                        return None
+                    check_delete(session_id, snapshot.known, sessions.clock(), sessions.decision_lifetimes)
+                    finalized = await self._advance.finalize(
+                        snapshot.session, permit, sessions.clock, needs_host=sessions.stores_state
+                    )
+                    if finalized.session is None or await self._commit(entry, snapshot, finalized.session):
+                        return finalized.reply
+                raise contended(session_id)
+        finally:
+            sessions.leave(entry)
 
     async def sweep_forever(self, interval_s: float) -> None:
         """Sweep the table at an interval, until cancelled."""

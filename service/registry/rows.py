@@ -204,8 +204,7 @@ class RowSessions:
         resampler = stream.resampler
         if resampler is None or resampler.rate_hz != chunk.rate_hz or resampler.is_slow:
             return False
-        encoder = model.encoder
-        steps = len(chunk.samples) * encoder.sample_rate_hz // (chunk.rate_hz * encoder.samples_per_step)
+        steps = len(chunk.samples) * resampler.target_hz // (chunk.rate_hz * model.encoder.samples_per_step)
         return resampler.received < FULL_COUNT and steps < self._max_chunk_steps
 
 

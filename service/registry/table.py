@@ -21,11 +21,11 @@ from service.observe.clock import Clock
 from service.session.protocol import Lifetimes, check_delete, unknown
 from service.session.session import Session
 from service.session.snapshot import Snapshot
+from service.session.unwritten import UnwrittenReply, written
 from service.wire.schema import Reply
 
 if TYPE_CHECKING:
     from service.registry.room import SessionGroup
-    from service.session.unwritten import UnwrittenReply
 
 RowName = Literal["", "first", "later", "ended"]
 """Of ``room.SessionGroup.rows``; empty for none."""
@@ -58,7 +58,7 @@ class SessionEntry:
         groups: of sessions that the entry counts in (``room``).
         has_place: the session counts as an open one.
         row: that has the entry.
-        unwritten: the session's last reply, where the session has none as JSON; ``SessionTable.latest`` writes it.
+        unwritten: the session's last reply, where the session has none as JSON: ``written`` makes it.
     """
 
     __slots__ = (
@@ -97,6 +97,13 @@ class SessionEntry:
     @property
     def session(self) -> Session | None:
         return None if self.snapshot is None else self.snapshot.session
+
+    def written(self) -> Snapshot | None:
+        """The snapshot, with the session's last reply as JSON."""
+        reply, session = self.unwritten, self.session
+        if reply is not None and session is not None:  # its bytes are counted already
+            self.snapshot, self.unwritten = Snapshot(session=written(self.id, session, reply)), None
+        return self.snapshot
 
     @property
     def ended(self) -> bool:
@@ -169,6 +176,11 @@ class SessionTable(ABC):
     def shortage(self) -> StoreError | None:
         """Why a session was refused lately, if there was no room for it."""
         return None
+
+    def unused(self, session_id: str) -> SessionEntry | None:
+        """The entry of a session that no request uses; None if there is none. It may have expired."""
+        entry = self._entries.get(session_id)
+        return None if entry is None or entry.users else entry
 
     @property
     @abstractmethod

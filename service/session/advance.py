@@ -11,7 +11,8 @@ from service.admission.permits import Permit
 from service.contract.manifest import FormName
 from service.engine.engine import Engine
 from service.engine.stream import StreamState, initial_stream
-from service.engine.work import Outcome, Work
+from service.engine.utterances import with_endpointing, with_manual_ends
+from service.engine.work import Outcome, Result, Work
 from service.errors import NotFound
 from service.models.catalog import ModelCatalog
 from service.models.model import Model
@@ -20,7 +21,7 @@ from service.observe.counters import Counters
 from service.session.protocol import Known, Progress, applied
 from service.session.session import Session
 from service.settings import FormsChoice
-from service.wire.schema import Envelope, InferRequest
+from service.wire.schema import Envelope, InferRequest, Reply
 
 RunChunk = Callable[[Model, FormName, Work, str, float], Awaitable[Outcome]]
 """``Batcher.run``."""
@@ -54,6 +55,18 @@ class Advanced(NamedTuple):
     reply: bytes
     seq: int
     steps: int
+
+
+class Finalized(NamedTuple):
+    """A session whose utterance was ended.
+
+    Attributes:
+        session: afterwards; None if nothing came since the last utterance, so that there is nothing to change.
+        reply: to its last chunk, which says so.
+    """
+
+    session: Session | None
+    reply: Reply
 
 
 class Advance:
@@ -110,10 +123,12 @@ class Advance:
         Raises:
             SessionEnded: the session takes no chunk any more.
             StateBroken: as ``Session.check_counts``.
-            InputError, UnsupportedInput: as ``Engine.check``.
+            InputError, UnsupportedInput: as ``Engine.check`` and ``with_endpointing``.
         """
         stream = session.open_stream
         session.check_counts()
+        if request.envelope.endpointing is not None:
+            stream = with_endpointing(session.model, stream, request.chunk, request.envelope.endpointing)
         self._engine.check(session.model, stream, request.chunk)
         return PlannedChunk(session, stream, seq)
 
@@ -144,12 +159,44 @@ class Advance:
         end = request.envelope.end
         work = Work(stream, request.chunk, end, needs_host and not end)
         outcome = await self._run(session.model, session.form, work, permit.client, permit.due_s)
-        steps = outcome.result.steps
-        reply = reply_json(session_id, session, seq, end, outcome)
+        steps = _steps(session, outcome.result)
+        reply = reply_json(session_id, session, seq, end, steps, outcome.result)
         progress = applied(session.known.progress, seq=seq, digest=request.digest, steps=steps, end=end, reply=reply)
         known = Known(progress, session.known.created_s, clock())
         after = Session(session.model, session.form, known, None if end else outcome.stream)
         return Advanced(after, reply, seq, steps)
+
+    async def finalize(self, session: Session, permit: Permit, clock: Clock, *, needs_host: bool) -> Finalized:
+        """End the utterance of a session, of which a chunk was applied.
+
+        Args:
+            session: as it is.
+            permit: of the request.
+            clock: gives the time of use.
+            needs_host: the state after it is stored or sent.
+
+        Raises:
+            SessionEnded: the session takes no chunk any more.
+            UnsupportedInput: the model has no utterances.
+            HetsynError: as ``Batcher.run``.
+        """
+        stream = with_manual_ends(session.model, session.open_stream)
+        progress = session.known.progress
+        last = progress.last
+        assert last is not None
+        work = Work(stream, None, False, needs_host, finalize=True)
+        outcome = await self._run(session.model, session.form, work, permit.client, permit.due_s)
+        result, before = outcome.result, Reply.from_json(last.reply)
+        changed = {
+            "utterance": result.utterance, "events": (*(before.events or ()), *result.heard),
+            "label": None, "probabilities": None,
+        }  # fmt: skip
+        reply = before.model_copy(update=changed)
+        if outcome.stream.utterances == stream.utterances:
+            return Finalized(None, reply)
+        progress = progress._replace(last=last._replace(reply=reply.to_json()))
+        known = Known(progress, session.known.created_s, clock())
+        return Finalized(Session(session.model, session.form, known, outcome.stream), reply)
 
     def count(self, chunk: Advanced) -> None:
         """Count a chunk that was applied and committed."""
@@ -159,23 +206,33 @@ class Advance:
         self._counters.sessions_ended += chunk.session.known.progress.ended
 
 
-def reply_json(session_id: str, session: Session, seq: int, end: bool, outcome: Outcome) -> bytes:
+def _steps(session: Session, result: Result) -> int:
+    """Network steps of a chunk: in a session with utterances those that its input has."""
+    if result.utterance is None:
+        return result.steps
+    return max(0, result.total_steps - session.known.progress.total_steps)
+
+
+def reply_json(session_id: str, session: Session, seq: int, end: bool, steps: int, result: Result) -> bytes:
     """The JSON of a ``Reply``, as ``Reply.to_json`` makes it: without the object, which costs as much again."""
-    manifest, result = session.model.manifest, outcome.result
-    is_trace = manifest.decision.rule == "trace"
+    manifest = session.model.manifest
+    has_probabilities = manifest.decision.rule != "trace" and len(result.probabilities) > 0
+    label = manifest.labels[int(result.probabilities.argmax())] if has_probabilities and result.is_decided else None
     reply = {
         "session": session_id,
         "model": manifest.name,
         "version": manifest.version,
         "form": session.form,
         "seq": seq,
-        "steps": result.steps,
-        "total_steps": session.known.progress.total_steps + result.steps,
-        "label": manifest.labels[int(result.probabilities.argmax())] if result.is_decided and not is_trace else None,
+        "steps": steps,
+        "total_steps": session.known.progress.total_steps + steps,
+        "label": label,
         "labels": manifest.labels,
-        "probabilities": None if is_trace else result.probabilities.tolist(),
+        "probabilities": result.probabilities.tolist() if has_probabilities else None,
         "end": end,
     }
+    if result.utterance is not None:
+        reply["utterance"], reply["events"] = result.utterance, result.heard
     if result.readout is not None:
         reply["readout"] = result.readout.tolist()
     return to_json(reply)

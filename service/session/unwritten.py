@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from service.contract.decision import is_decided
-from service.engine.work import Outcome, Result
+from service.engine.work import Result
 from service.models.model import Model
 from service.session.advance import reply_json
 from service.session.session import Session
@@ -55,6 +55,6 @@ def written(session_id: str, session: Session, reply: UnwrittenReply) -> Session
     before = session._replace(
         known=session.known._replace(progress=progress._replace(total_steps=progress.total_steps - reply.steps))
     )
-    content = reply_json(session_id, before, progress.last.seq, False, Outcome(stream, result))
+    content = reply_json(session_id, before, progress.last.seq, False, reply.steps, result)
     last = progress.last._replace(reply=content)
     return session._replace(known=session.known._replace(progress=progress._replace(last=last)))

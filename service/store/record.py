@@ -2,7 +2,7 @@
 
     offset  size  little endian
     0       4     magic "HSST"
-    4       2     format version
+    4       2     format version: 1; 2 for a session with utterances, which has two more sections
     6       1     status: 0 open, 1 ended, 2 dropped
     7       1     flags: 1 float16 network, 2 audio, 4 spikes, 8 resampler, 16 values
     8       8     bytes of the whole record
@@ -11,10 +11,11 @@
     64      8+8   expected seq, total steps: uint64
     80      4+4   resampler: rate and target rate, Hz
     88      8+8   resampler: samples received and emitted
-    104     4*8   bytes of each section
+    104     4*8   bytes of each section; 4*10 in format 2
     136           sections: session id; model, version and form (by line); digest and reply (JSON) of the last
                   chunk; state of the network (its row of float32, then its steps, int64) and of the encoder, tensor
-                  after tensor, both in the manifest's order; samples (float32) waiting in the resampler, for a step
+                  after tensor, both in the manifest's order; samples (float32) waiting in the resampler, for a step;
+                  in format 2 from 144 on, and then its utterances and recent input (``utterance_sections``)
     end-32  32    SHA-256 of everything before it
 
 With float16 the network's row takes half the room. The decision's scores at the end of the row, one word or two, stay
@@ -58,12 +59,13 @@ from service.store.sections import (
     read_resampler,
     read_samples,
 )
+from service.store.utterance_sections import has_utterances, longest_utterances, pack_utterances, read_utterances
 from service.wire.chunk import DIGEST_BYTES
 from service.wire.schema import SESSION_ID, Reply
 
 MEDIA_TYPE = "application/vnd.hetsyn.session"
 MAGIC = b"HSST"
-FORMAT_VERSION = 1
+FORMAT_VERSION, FORMAT_WITH_UTTERANCES = 1, 2
 CHECKSUM_BYTES = 32
 LONGEST_ID, LONGEST_NAMES = 128, 3 * 64 + 2  # bytes of the session's id; of model, version and form
 UNPACK_IN_LOOP_BYTES = 64 * 1024  # of a record; a longer one is better read and unpacked on a thread
@@ -74,6 +76,7 @@ _FLAG_OF_KIND: Mapping[InputKind | None, int] = {"audio": AUDIO, "spikes": SPIKE
 _KIND_OF_FLAG: Mapping[int, InputKind] = {AUDIO: "audio", SPIKES: "spikes", VALUES: "values"}
 
 _HEAD = struct.Struct("<4sHBBQ32sddQQIIQQ8I")
+_MORE_SIZES = struct.Struct("<2I")
 _START = struct.Struct("<4sH2xQ")
 
 
@@ -88,7 +91,7 @@ class Record:
         version: of the model.
         form: of the model.
         model_hash: SHA-256 of the manifest's content.
-        sections: the eight sections, views of ``content``.
+        sections: the eight or ten sections, views of ``content``.
     """
 
     content: bytes
@@ -161,16 +164,23 @@ class Packing:
                 received, emitted = resampler.received, resampler.emitted
                 waiting = little(resampler.with_silence(), "<f4")
         progress = known.progress
-        sections = (
+        sections: tuple[bytes, ...] = (
             session_id.encode(), layout.names, last.digest, last.reply, network, encoder, waiting, pending,
         )  # fmt: skip
+        version, head_bytes = FORMAT_VERSION, _HEAD.size
+        if has_utterances(stream, last.reply):
+            utterances = stream.utterances if stream is not None else None
+            sections = (*sections, *pack_utterances(utterances))
+            version, head_bytes = FORMAT_WITH_UTTERANCES, head_bytes + _MORE_SIZES.size
         sizes = [len(section) for section in sections]
         head = _HEAD.pack(
-            MAGIC, FORMAT_VERSION,
+            MAGIC, version,
             ENDED if progress.ended else DROPPED if stream is None else OPEN, flags,
-            _HEAD.size + sum(sizes) + CHECKSUM_BYTES, layout.model_hash, known.created_s, known.used_s,
-            progress.expected_seq, progress.total_steps, rate_hz, target_hz, received, emitted, *sizes,
+            head_bytes + sum(sizes) + CHECKSUM_BYTES, layout.model_hash, known.created_s, known.used_s,
+            progress.expected_seq, progress.total_steps, rate_hz, target_hz, received, emitted, *sizes[:8],
         )  # fmt: skip
+        if sizes[8:]:
+            head += _MORE_SIZES.pack(*sizes[8:])
         content = b"".join((head, *sections))
         return content + hashlib.sha256(content).digest()
 
@@ -209,14 +219,14 @@ class Packing:
         head = _HEAD.unpack_from(record.content)
         status, flags = head[2:4]
         created_s, used_s, expected, steps, rate_hz, target_hz, received, emitted = head[6:14]
-        digest, reply_json, network, encoder, waiting, pending = record.sections[2:]
+        digest, reply_json, network, encoder, waiting, pending = record.sections[2:8]
         limit = FULL_COUNT - 1 if imported else LARGEST_COUNT
         if not (1 <= expected <= limit and steps <= limit and received <= limit and status in (OPEN, ENDED, DROPPED)):
             raise StateMismatch("the session record's progress is not possible")
         if len(digest) != DIGEST_BYTES:
             raise StateMismatch(f"the session record's digest has {len(digest)} bytes, a digest has {DIGEST_BYTES}")
         max_steps = min(steps, longest_reply_steps(model.manifest, self._max_chunk_steps)) if imported else steps
-        reply = read_reply(reply_json, model.manifest, max_steps)
+        reply = read_reply(reply_json, model.manifest, max_steps, has_utterances=len(record.sections) > 8)
         if not (math.isfinite(created_s) and math.isfinite(used_s) and created_s >= 0 and used_s >= 0):
             raise StateMismatch("the session record's times are not valid")
         if (reply.session, reply.seq, reply.end) != (record.session, expected - 1, status == ENDED):
@@ -226,7 +236,7 @@ class Packing:
         progress = Progress(expected, steps, status == ENDED, Answered(expected - 1, bytes(digest), reply.to_json()))
         known = Known(progress, created_s, used_s, dropped=status == DROPPED)
         if status != OPEN:
-            if any((network, encoder, waiting, pending)):
+            if any((network, encoder, waiting, pending, *record.sections[8:])):
                 raise StateMismatch("the session record has ended, but still has a state")
             return Session(model, form, known, None)
         kind = _KIND_OF_FLAG.get(flags & (AUDIO | SPIKES | VALUES))
@@ -245,6 +255,7 @@ class Packing:
             kind,
             resampler,
             read_samples(pending, "pending"),
+            read_utterances(record.sections[8:], model, kind, rate_hz),
         )
         check_stream(model, form, row, stream, steps)
         if imported:
@@ -261,8 +272,10 @@ class Packing:
         if layout is None:
             manifest = model.manifest
             longest = _HEAD.size + LONGEST_ID + LONGEST_NAMES + DIGEST_BYTES + CHECKSUM_BYTES
-            longest += longest_reply(manifest, longest_reply_steps(manifest, self._max_chunk_steps))
-            longest += longest_state(manifest, form)
+            longest += longest_reply(
+                manifest, longest_reply_steps(manifest, self._max_chunk_steps), has_utterances=True
+            )
+            longest += longest_state(manifest, form) + _MORE_SIZES.size + longest_utterances(manifest)
             layout = layouts[form] = _Layout(
                 model_hash(model),
                 "\n".join((model.name, model.version, form)).encode(),
@@ -310,13 +323,14 @@ def read(content: bytes, session_id: str | None = None) -> Record:
     if len(content) < _START.size:
         raise StateTruncated(f"the session record is cut off after {len(content)} bytes")
     _, version, total = _START.unpack_from(content)
-    if version != FORMAT_VERSION:
+    if version not in (FORMAT_VERSION, FORMAT_WITH_UTTERANCES):
         relation = "an older" if version < FORMAT_VERSION else "a newer"
         raise StateFormat(
-            f"the session record has {relation} format, {version}, but this server reads {FORMAT_VERSION}: "
-            "finish the session on a server of its own version, or begin another"
+            f"the session record has {relation} format, {version}, but this server reads {FORMAT_VERSION} and "
+            f"{FORMAT_WITH_UTTERANCES}: finish the session on a server of its own version, or begin another"
         )
-    if len(content) < max(total, _HEAD.size + CHECKSUM_BYTES):
+    head_bytes = _HEAD.size + (_MORE_SIZES.size if version == FORMAT_WITH_UTTERANCES else 0)
+    if len(content) < max(total, head_bytes + CHECKSUM_BYTES):
         raise StateTruncated(f"the session record is cut off: it has {len(content)} bytes of {total}")
     if len(content) > total:
         raise StateCorrupt(f"the session record has {len(content)} bytes, but declares {total}")
@@ -324,9 +338,11 @@ def read(content: bytes, session_id: str | None = None) -> Record:
         raise StateCorrupt("the session record is damaged: its checksum does not match its content")
     head = _HEAD.unpack_from(content)
     sizes = head[14:]
-    if _HEAD.size + sum(sizes) + CHECKSUM_BYTES != total:
+    if version == FORMAT_WITH_UTTERANCES:
+        sizes += _MORE_SIZES.unpack_from(content, _HEAD.size)
+    if head_bytes + sum(sizes) + CHECKSUM_BYTES != total:
         raise StateMismatch("the session record's sections do not add up to its size")
-    view, offset, sections = memoryview(content), _HEAD.size, []
+    view, offset, sections = memoryview(content), head_bytes, []
     for size in sizes:
         sections.append(view[offset : offset + size])
         offset += size

@@ -26,6 +26,7 @@ from service.models.model import Arrays, Model
 from service.runtime.onnx import Array
 from service.runtime.state_memory import LARGEST_VALUE, is_bounded
 from service.session.session import LARGEST_COUNT
+from service.store.utterance_sections import longest_heard
 from service.wire.pcm import HIGHEST_RATE_HZ, LOWEST_RATE_HZ, Samples
 from service.wire.schema import Reply
 
@@ -49,16 +50,20 @@ def longest_reply_steps(manifest: Manifest, max_chunk_steps: int) -> int:
     return max_chunk_steps + math.ceil(LONGEST_WAIT_S / manifest.input.step_s) + 1 + manifest.decision.tail_steps
 
 
-def longest_reply(manifest: Manifest, steps: int) -> int:
+def longest_reply(manifest: Manifest, steps: int, *, has_utterances: bool) -> int:
     """Upper bound of the bytes of a reply's JSON.
 
     Args:
         manifest: of the reply's model.
         steps: the most that the reply can be to.
+        has_utterances: it may say where utterances began and ended.
     """
     labels = 2 * len(json.dumps(manifest.labels)) + LIST_BYTES  # one of them as the label
     numbers = manifest.outputs * NUMBER_BYTES + LIST_BYTES
-    return REPLY_BYTES + labels + numbers + (steps * numbers if manifest.decision.rule == "trace" else 0)
+    more = steps * numbers if manifest.decision.rule == "trace" else 0
+    if has_utterances:
+        more += longest_heard(manifest, steps)
+    return REPLY_BYTES + labels + numbers + more
 
 
 def longest_state(manifest: Manifest, form: FormName) -> int:
@@ -169,8 +174,8 @@ def check_stream(model: Model, form: FormName, row: NDArray[np.float32], stream:
     Raises:
         StateMismatch: it cannot.
     """
-    resampler, encoder = stream.resampler, model.manifest.encoder
-    if stream.step != total_steps:
+    resampler, encoder, utterances = stream.resampler, model.manifest.encoder, stream.utterances
+    if utterances is None and stream.step != total_steps:
         raise StateMismatch(f"the session record's network has done {stream.step} steps, its session {total_steps}")
     if not is_possible_score(
         model.manifest.decision, *score_of_row(model, form, row), stream.step, counts_spikes=bool(model.manifest.hidden)
@@ -186,7 +191,11 @@ def check_stream(model: Model, form: FormName, row: NDArray[np.float32], stream:
         raise StateMismatch("the session record takes sound, but it has no resampler, or its model has no encoder")
     if not (
         len(stream.pending) < encoder.samples_per_step
-        and resampler.emitted == total_steps * encoder.samples_per_step + len(stream.pending)
+        # while nobody speaks, the network has not heard what was resampled
+        and (
+            resampler.emitted == stream.step * encoder.samples_per_step + len(stream.pending)
+            or (utterances is not None and not utterances.is_speech and resampler.emitted >= len(stream.pending))
+        )
     ):
         raise StateMismatch(_NOT_FITTING)
 
@@ -204,18 +213,19 @@ def check_imported_rates(stream: StreamState) -> None:
             raise StateMismatch(f"the session record's {error}") from error
 
 
-def read_reply(content: memoryview, manifest: Manifest, max_steps: int) -> Reply:
+def read_reply(content: memoryview, manifest: Manifest, max_steps: int, *, has_utterances: bool) -> Reply:
     """Parse the last reply, and check it against the session's model.
 
     Args:
         content: the section.
         manifest: of the session's model.
         max_steps: the most that the reply can be to.
+        has_utterances: the session has them.
 
     Raises:
         StateMismatch: no such reply came from the model.
     """
-    longest = longest_reply(manifest, max_steps)
+    longest = longest_reply(manifest, max_steps, has_utterances=has_utterances)
     if len(content) > longest:  # before it is parsed: it would take many times its length
         raise StateMismatch(f"the session record's last reply has {len(content)} bytes, its model's at most {longest}")
     try:
@@ -228,7 +238,10 @@ def read_reply(content: memoryview, manifest: Manifest, max_steps: int) -> Reply
     if reply.labels != manifest.labels or (reply.label is not None and reply.label not in manifest.labels):
         raise StateMismatch("the session record's last reply has other labels than its model")
     is_trace = manifest.decision.rule == "trace"
-    if (reply.probabilities is None, reply.readout is not None) != (is_trace, is_trace):
+    if (reply.utterance is not None, reply.events is not None) != (has_utterances, has_utterances):
+        raise StateMismatch("the session record's last reply and its session do not both have utterances")
+    may_be_unheard = has_utterances and not is_trace
+    if (reply.readout is not None) != is_trace or (reply.probabilities is None and not may_be_unheard) != is_trace:
         raise StateMismatch("the session record's last reply does not follow its model's rule")
     if reply.probabilities is not None and not (
         len(reply.probabilities) == manifest.outputs and is_distribution(reply.probabilities)

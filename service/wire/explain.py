@@ -19,6 +19,7 @@ _ADVICE: Mapping[str, str] = {
     "list_type": "send an array",
     "string_type": "send a string",
     "literal_error": "send {expected}",
+    "greater_than": "send a number above {gt}",
     "greater_than_equal": "send a number of at least {ge}",
     "less_than_equal": "send a number of at most {le}",
     "string_too_short": "send at least {min_length} character(s)",
@@ -85,9 +86,14 @@ def _whole_location(location: tuple[int | str, ...], within: tuple[str, ...], fi
 
 
 def _path(location: tuple[int | str, ...]) -> str:
-    """A field as ``input.times[3]``. Pydantic's location has the chosen kind after ``input``, which is left out."""
+    """A field as ``input.times[3]``. Pydantic's location has the chosen kind after ``input``, which is left out.
+
+    The same goes for ``endpointing``.
+    """
     parts = list(location)
     if len(parts) > 1 and parts[0] == "input" and parts[1] in INPUT_KINDS:
+        del parts[1]
+    if len(parts) > 1 and parts[0] == "endpointing":
         del parts[1]
     if _kind_of_bit(location) == "float":
         del parts[-1]

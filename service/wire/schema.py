@@ -1,7 +1,7 @@
 """The schemas of ``/infer``: requests and replies.
 
-A request's body is JSON; or raw bytes, with session, model, version, form, seq, end and carry as query parameters; or
-such bytes in a frame with a carried session's token."""
+A request's body is JSON; or raw bytes, with session, model, version, form, seq, end, carry and endpointing as query
+parameters; or such bytes in a frame with a carried session's token."""
 
 from __future__ import annotations
 
@@ -9,12 +9,24 @@ import base64
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, FailFast, Field, WithJsonSchema, field_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    FailFast,
+    Field,
+    Tag,
+    WithJsonSchema,
+    field_validator,
+)
 
 from hetsyn_client import frames
+from service.contract.endpointing import EndpointingChange
 from service.contract.manifest import FormName
 from service.wire.chunk import AudioChunk, Chunk, SpikeChunk, ValuesChunk, dense_chunk, spike_chunk, values_chunk
 from service.wire.content_types import JSON_TYPE
+from service.wire.heard import Heard
 from service.wire.pcm import check_rate, decode_base64_pcm
 
 SESSION_ID = r"^[A-Za-z0-9._~:-]{1,128}$"
@@ -92,6 +104,16 @@ Input = Annotated[AudioInput | EventsInput | DenseInput | ValuesInput, Field(dis
 INPUT_KINDS = ("audio", "events", "dense", "values")
 
 
+def _kind_of_choice(choice: Any) -> str:
+    return "settings" if isinstance(choice, dict | EndpointingChange) else "switch"
+
+
+Choice = Annotated[
+    Annotated[Literal["on", "off"], Tag("switch")] | Annotated[EndpointingChange, Tag("settings")],
+    Discriminator(_kind_of_choice),
+]
+
+
 class Envelope(_Wire):
     """The parameters of a request beside its input, in the JSON body or as query parameters."""
 
@@ -102,6 +124,11 @@ class Envelope(_Wire):
     seq: int | None = Field(default=None, ge=0, le=2**53, description="number of the chunk, from 0")
     end: bool = Field(default=False, description="true: the session ends with this chunk")
     carry: bool = Field(default=False, description="true: the client carries the session, as the reply's token")
+    endpointing: Choice | None = Field(
+        default=None,
+        description="on, or settings as an object: the session is cut into utterances; with its first chunk. Settings "
+        "with a later chunk hold from there on",
+    )
 
     @property
     def names_a_model(self) -> bool:
@@ -144,15 +171,24 @@ class Reply(BaseModel):
     label: str | None = Field(description="the likeliest; null before the first step that counts, and for rule trace")
     labels: tuple[str, ...] = Field(description="labels of the model's outputs, in order", fail_fast=True)
     probabilities: tuple[float, ...] | None = Field(
-        description="one a label, from the session's beginning to this chunk; null for rule trace", fail_fast=True
+        description="one a label, from the beginning of the session or utterance to this chunk; null for rule trace, "
+        "and while nothing is heard",
+        fail_fast=True,
     )
     end: bool = Field(description="whether the session has ended with this chunk")
+    utterance: int | None = Field(
+        default=None, description="number of the utterance that is under way or comes next; only with endpointing"
+    )
+    events: tuple[Heard, ...] | None = Field(
+        default=None, description="where utterances began and ended in this chunk; only with endpointing"
+    )
     readout: Annotated[tuple[ReadoutRow, ...], Field(fail_fast=True)] | None = Field(
         default=None, description="one row a step of this chunk, one value an output; only for rule trace"
     )
 
     def to_json(self) -> bytes:
-        return self.model_dump_json(exclude={"readout"} if self.readout is None else None).encode()
+        absent = {name for name in ("utterance", "events", "readout") if getattr(self, name) is None}
+        return self.model_dump_json(exclude=absent).encode()
 
     @classmethod
     def from_json(cls, content: bytes) -> Reply:

@@ -120,7 +120,7 @@ async def test_a_reset_begins_the_session_anew(models: Path, gate: Gate) -> None
         socket.writer.close()
 
 
-@pytest.mark.parametrize("text", ["{}", '{"type": "Hello"}', '{"type": "Finalize"}', "Done"])
+@pytest.mark.parametrize("text", ["{}", '{"type": "Hello"}', '{"type": "Configure"}', "Done"])
 async def test_a_text_that_means_nothing_leaves_the_stream_open(models: Path, gate: Gate, text: str) -> None:
     async with listening(models, gate) as server:
         socket, _ = await opened(server)
@@ -207,3 +207,29 @@ async def test_chunks_of_a_client_that_has_gone_are_not_applied(models: Path, ga
         await server.until(lambda: server.parts.admission.in_flight == 0)
         assert server.parts.counters.chunks_applied == 0
         assert server.parts.registry.sessions.open == 0
+
+
+async def test_chunks_of_many_streams_at_once_are_those_of_their_sessions(models: Path, gate: Gate) -> None:
+    async with listening(models, gate, inline_s=1.0) as server:
+        sockets = [(await opened(server, f"{EVENTS}&session=s{index}"))[0] for index in range(12)]
+        for seq in range(5):
+            for index, socket in enumerate(sockets):
+                await socket.send(sent(BINARY, pack_events(index + 1, *spikes(index + 1, seq))))
+            for index, socket in enumerate(sockets):
+                result = await socket.frame()
+                assert (result["seq"], result["total_steps"]) == (seq, (index + 1) * (seq + 1))
+        async with http(server) as client:
+            content, headers = pack_events(1, [], []), {"Content-Type": "application/vnd.hetsyn.events"}
+            await client.post("/infer?session=s0", content=content, headers=headers)
+        await sockets[0].send(NOTHING)
+        await sockets[1].send(sent(BINARY, b"no events"))
+        await sockets[2].send(NOTHING, said("CloseStream"))
+        assert await sockets[0].refused() == ("conflicting-chunk", 4409)
+        assert await sockets[1].refused() == ("bad-input", 4422)
+        assert [frame["type"] for frame in await sockets[2].frames(3)] == ["Result", "UtteranceEnd", "Termination"]
+        taken, begin = await opened(server, f"{EVENTS}&session=s3")
+        assert begin["next_seq"] == 5
+        assert await sockets[3].refused() == ("session-taken", 4409)
+        await taken.send(NOTHING)
+        assert (await taken.frame())["total_steps"] == 4 * 5 + 5
+        taken.writer.close()

@@ -21,7 +21,7 @@ REFUSED = [
     ("sample_rate=44101", 422, "bad-input"),
     (f"{EVENTS}&model=none", 404, "not-found"),
     (f"{EVENTS}&version=7", 404, "not-found"),
-    (f"{EVENTS}&endpointing=on", 415, "unsupported-input"),
+    (f"{EVENTS}&endpointing=maybe", 422, "bad-input"),
     ("encoding=values&channels=3", 415, "unsupported-input"),
     (f"{EVENTS}&session=ended", 409, "session-ended"),
     (f"{EVENTS}&session=open&form=bank", 409, "model-mismatch"),

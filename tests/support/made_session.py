@@ -9,7 +9,7 @@ import numpy as np
 
 from service.contract.manifest import FormName
 from service.engine.engine import Engine
-from service.engine.stream import initial_stream
+from service.engine.stream import Utterances, initial_stream
 from service.engine.work import Work
 from service.models.model import Model
 from service.session.protocol import Answered, Known, Progress
@@ -71,9 +71,21 @@ def assert_same(one: Session, other: Session) -> None:
         assert value.dtype == other.stream.encoder[name].dtype
         np.testing.assert_array_equal(value, other.stream.encoder[name])
     np.testing.assert_array_equal(one.stream.pending, other.stream.pending)
+    assert_same_utterances(one.stream.utterances, other.stream.utterances)
     have_r, want_r = one.stream.resampler, other.stream.resampler
     assert (have_r is None) == (want_r is None)
     if have_r is not None and want_r is not None:
         np.testing.assert_array_equal(have_r.waiting, want_r.waiting)
         for field in fields(have_r):  # a dataclass with an array cannot be compared as one
             assert field.name == "waiting" or getattr(have_r, field.name) == getattr(want_r, field.name)
+
+
+def assert_same_utterances(one: Utterances | None, other: Utterances | None) -> None:
+    assert (one is None) == (other is None)
+    if one is None or other is None:
+        return
+    assert one._replace(recent=None) == other._replace(recent=None)
+    assert type(one.recent) is type(other.recent)
+    for mine, theirs in zip(one.recent or (), other.recent or (), strict=True):
+        if isinstance(mine, np.ndarray):
+            np.testing.assert_array_equal(mine, theirs)

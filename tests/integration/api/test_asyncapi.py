@@ -10,9 +10,10 @@ import httpx
 import jsonschema_rs
 import pytest
 
+from service.live.actions import Applied, Opening, Send
 from service.live.many import ManyStreams, Offer
 from service.live.many_query import PARAMETERS
-from service.live.protocol import Applied, LiveStream, Opening, Send
+from service.live.protocol import LiveStream
 from service.live.query import _ENVELOPE, _OWN
 from service.live.text_frames import CLIENT_FRAMES, SERVER_FRAMES, STREAMS_CLIENT_FRAMES, STREAMS_SERVER_FRAMES
 from tests.support.tools import ASYNCAPI_SCHEMA, NO_ASYNCAPI_SCHEMA

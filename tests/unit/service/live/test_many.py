@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hetsyn_client.columns import pack_chunks, pack_sessions
-from service.live.many import Action, ManyStreams, Offer, RowsWork, SendBinary
-from service.live.protocol import Close, Send
+from service.live.actions import Close, Send
+from service.live.machine import SendBinary
+from service.live.many import Action, ManyStreams, Offer, RowsWork
 from service.live.refusal import Refusal
 
 OFFER = Offer("digits", "1", "bank", ("one", "two"), 0.01, 7)

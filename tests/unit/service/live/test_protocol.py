@@ -9,8 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.live.protocol import Action, Applied, Close, LiveStream, Opening, Send, Work
+from service.contract.endpointing import EndpointingChange
+from service.live.actions import Action, Applied, Close, Opening, Send, Work
+from service.live.protocol import LiveStream
 from service.live.refusal import Refusal
+from service.wire.heard import Heard, UtteranceEnd
 
 OPENING = Opening("s", "digits", "1", "exact", ("one", "two"), 4, 40, 0.01, True, 99.0)
 NEW = OPENING._replace(next_seq=0, total_steps=0, resumed=False)
@@ -102,6 +105,74 @@ def test_another_last_chunk_than_the_clients_ends_the_stream_and_not_the_session
     assert close == Close(4409, "out-of-order")
 
 
+STARTED: Heard = {"type": "SpeechStarted", "utterance": 2, "at": 0.4}
+ENDED: UtteranceEnd = {
+    "type": "UtteranceEnd", "utterance": 2, "start": 0.3, "end": 0.9, "label": "one", "probabilities": [0.5, 0.5],
+    "trigger": "silence",
+}  # fmt: skip
+HEARING = OPENING._replace(has_endpointing=True)
+
+
+def test_what_was_heard_goes_before_the_acknowledgement() -> None:
+    for interim, kind in ((True, "Result"), (False, "Ack")):
+        live = stream(HEARING, interim=interim)
+        live.chunk(b"a")
+        actions = live.applied(applied(50)._replace(utterance=3, heard=[STARTED, ENDED]))
+        assert frames(actions)[:2] == [STARTED, ENDED]
+        assert (frames(actions)[2]["type"], frames(actions)[2].get("utterance", 3)) == (kind, 3)
+
+
+def test_a_client_that_comes_back_hears_the_latest_ends_again() -> None:
+    assert [frame["type"] for frame in frames(stream(HEARING._replace(ends=[ENDED])).begin())] == [
+        "Begin",
+        "UtteranceEnd",
+    ]
+
+
+def test_finalize_is_done_in_its_turn() -> None:
+    live = stream(HEARING)
+    live.chunk(b"a")
+    assert live.text('{"type": "Finalize"}') == []
+    assert live.applied(applied(50))[1:] == [Work("finalize", 5)]
+    live.chunk(b"b")
+    forced: Any = {**ENDED, "trigger": "forced"}
+    assert live.finalized([STARTED, ENDED, forced]) == [Send(forced), Work("chunk", 5, b"b")]
+
+
+def test_finalize_before_the_first_chunk_has_an_answer() -> None:
+    live = stream(NEW)
+    assert live.text('{"type": "Finalize"}') == [Work("finalize", 0)]
+    (frame,) = frames(live.finalized(()))
+    assert (frame["type"], frame["label"], frame["start"], frame["end"]) == ("UtteranceEnd", None, 0.0, 0.0)
+
+
+def test_settings_go_with_the_next_chunk() -> None:
+    live = stream(HEARING)
+    assert live.text('{"type": "Configure", "endpointing": {"silence_s": 1, "max_s": 5}}') == []
+    assert live.text('{"type": "Configure", "endpointing": {"silence_s": 0.3}}') == []
+    assert live.chunk(b"a") == [Work("chunk", 4, b"a", EndpointingChange(silence_s=0.3, max_s=5))]
+    live.chunk(b"b")
+    assert live.applied(applied(50))[1:] == [Work("chunk", 5, b"b")]
+
+
+@pytest.mark.parametrize("settings", ["null", "3", "[]", '{"silence_s": "1"}', '{"silence_s": 0.001}', '{"wait_s": 1}'])
+def test_settings_that_mean_nothing_are_refused(settings: str) -> None:
+    live = stream(HEARING)
+    (frame,) = frames(live.text('{"type": "Configure", "endpointing": ' + settings + "}"))
+    assert (frame["type"], frame["problem"]) == ("Error", "bad-input")
+    assert "silence_s" in frame["detail"]
+    assert live.chunk(b"a") == [Work("chunk", 4, b"a")]
+
+
+def test_the_end_of_a_session_with_utterances_counts_them() -> None:
+    live = stream(HEARING)
+    live.text('{"type": "CloseStream"}')
+    last: Any = {**ENDED, "trigger": "end"}
+    end, termination = frames(live.applied(applied(50)._replace(utterance=3, heard=[last])))
+    assert end == last
+    assert termination["utterances"] == 3
+
+
 def test_a_long_number_of_the_last_chunk_is_not_sent_back() -> None:
     (send, _) = stream().text('{"type": "CloseStream", "last_seq": ' + "9" * 4000 + "}")
     assert isinstance(send, Send)
@@ -123,8 +194,7 @@ def test_a_reset_deletes_and_begins_anew() -> None:
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ('{"type": "Finalize"}', "unsupported-input"),
-        ('{"type": "Configure", "endpointing": {"silence_s": 1}}', "unsupported-input"),
+        ('{"type": "Configure", "endpointing": {"silence_s": 1}}', "bad-input"),
         ('{"type": "Configure"}', "bad-input"),
         ('{"type": "Hello"}', "bad-input"),
         ('{"type": "' + "x" * 3000 + '"}', "bad-input"),

@@ -48,7 +48,7 @@ def test_acknowledgements_can_be_asked_for() -> None:
         ("encoding=events&encoding=events", InputError, "occurs twice"),
         ("encoding=events&seq=3", InputError, "'seq' is not one of a stream"),
         ("encoding=events&interim=no", InputError, "send true or false"),
-        ("encoding=events&endpointing=on", UnsupportedInput, "does not find utterances"),
+        ("encoding=events&endpointing=maybe", InputError, "send on or off"),
         ("encoding=events&session=a/b", InputError, "session"),
     ],
 )

@@ -235,10 +235,10 @@ def test_foreign_bytes_are_reported() -> None:
             read(content)
 
 
-@pytest.mark.parametrize(("version", "age"), [(0, "an older"), (2, "a newer"), (65_535, "a newer")])
+@pytest.mark.parametrize(("version", "age"), [(0, "an older"), (3, "a newer"), (65_535, "a newer")])
 def test_another_format_is_reported(model: Model, version: int, age: str) -> None:
     record = Packing().pack("abc", made_session(model))
-    with pytest.raises(StateFormat, match=f"{age} format, {version}, but this server reads 1"):
+    with pytest.raises(StateFormat, match=f"{age} format, {version}, but this server reads 1 and 2"):
         read(changed(record, 4, "<H", version))
 
 

@@ -300,7 +300,7 @@ def test_parsing_ends_at_the_first_error(folder: Path, trace_record: bytes) -> N
         json.dumps(json.loads(sections(trace_record)[Section.reply]) | {"readout": [[""] * 3] * 1_000}).encode()
     )
     with pytest.raises(StateMismatch) as caught:
-        read_reply(content, model.manifest, 1_000)
+        read_reply(content, model.manifest, 1_000, has_utterances=False)
     error = caught.value.__cause__
     assert error is not None
     assert error.error_count() == 1  # type: ignore[attr-defined]
@@ -317,7 +317,7 @@ def test_no_reply_is_longer_than_its_bound(folder: Path, name: str) -> None:
         probabilities=None if is_trace else (1.2345678901234567e-300,) * OUTPUTS,
         readout=((-1.2345678901234567e-300,) * OUTPUTS,) * steps if is_trace else None,
     )  # fmt: skip
-    assert len(longest.to_json()) <= longest_reply(manifest, steps)
+    assert len(longest.to_json()) <= longest_reply(manifest, steps, has_utterances=False)
 
 
 @pytest.mark.parametrize("rate_hz", [8_000, 44_101, 191_999])

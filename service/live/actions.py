@@ -1,0 +1,96 @@
+"""What goes into the protocol of a stream, and what comes out (``live.protocol``)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+from service.contract.endpointing import EndpointingChange
+from service.live.text_frames import ServerFrame, StreamsFrame
+from service.wire.heard import Heard, UtteranceEnd
+
+
+class Opening(NamedTuple):
+    """A session, as a stream begins or goes on with it.
+
+    Attributes:
+        session: its id.
+        model: that it runs on.
+        version: of the model.
+        form: of the model.
+        labels: of the model.
+        next_seq: number of the next chunk.
+        total_steps: network steps so far.
+        step_s: length of a step.
+        resumed: it has begun before.
+        expires_at: when it is too old, in seconds since 1970; None for never.
+        has_endpointing: the server finds its utterances.
+        ends: the latest ends of utterances.
+    """
+
+    session: str
+    model: str
+    version: str
+    form: str
+    labels: Sequence[str]
+    next_seq: int
+    total_steps: int
+    step_s: float
+    resumed: bool
+    expires_at: float | None
+    has_endpointing: bool = False
+    ends: Sequence[UtteranceEnd] = ()
+
+
+class Applied(NamedTuple):
+    """A chunk, or the end of a session, that was applied and is kept: the reply of ``/infer``.
+
+    Attributes:
+        steps: network steps of the chunk.
+        total_steps: network steps of the session.
+        label: the likeliest.
+        probabilities: one a label.
+        readout: one row a step, for rule trace.
+        utterance: number of the one that is under way or comes next; None where the session is one.
+        heard: where utterances began and ended in the chunk.
+    """
+
+    steps: int
+    total_steps: int
+    label: str | None
+    probabilities: list[float] | None
+    readout: list[list[float]] | None = None
+    utterance: int | None = None
+    heard: Sequence[Heard] = ()
+
+
+class Send(NamedTuple):
+    """Send a text frame."""
+
+    frame: ServerFrame | StreamsFrame
+
+
+class Work(NamedTuple):
+    """Do something with the session; report with ``applied``, ``finalized``, ``deleted`` or ``refuse``.
+
+    Attributes:
+        kind: ``chunk`` applies one, ``finalize`` ends its utterance, ``end`` the session, ``reset`` deletes it.
+        seq: number of the chunk or the end.
+        content: of the chunk.
+        endpointing: settings that the client has sent before the chunk.
+    """
+
+    kind: Literal["chunk", "finalize", "end", "reset"]
+    seq: int
+    content: bytes = b""
+    endpointing: EndpointingChange | None = None
+
+
+class Close(NamedTuple):
+    """End the stream: nothing follows."""
+
+    code: int
+    reason: str
+
+
+Action = Send | Work | Close

@@ -1,0 +1,238 @@
+"""Utterances of a stream: the same however it is cut, and each the answer of a session of its own."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from service.contract.endpointing import EndpointingChange
+from service.engine.engine import Engine
+from service.engine.stream import initial_stream
+from service.engine.utterances import with_endpointing, with_manual_ends
+from service.engine.work import Outcome, Work
+from service.errors import InputError, UnsupportedInput
+from service.models.catalog import ModelCatalog
+from service.models.model import Model
+from service.wire.chunk import AudioChunk, Chunk, SpikeChunk, ValuesChunk, chunk_length, part_of_chunk
+from tests.support.artifact import write_artifact
+from tests.support.fake_graph import CHANNELS, RATE_HZ, ROW, load_fake
+from tests.support.signals import words
+
+ENGINES = (Engine(max_chunk_steps=20_000), Engine(max_chunk_steps=20_000, segment_steps=7))
+CHANGE = EndpointingChange(silence_s=0.15, preroll_s=0.1, no_speech_s=0.6, max_s=0.5)
+Events = list[Any]
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Model:
+    folder = tmp_path_factory.mktemp("models")
+    write_artifact(folder)
+    return ModelCatalog(folder, load=load_fake).get()
+
+
+@pytest.fixture(scope="module")
+def sensor(tmp_path_factory: pytest.TempPathFactory) -> Model:
+    folder = tmp_path_factory.mktemp("models")
+    write_artifact(folder, takes="rows")
+    return ModelCatalog(folder, load=load_fake).get()
+
+
+def audio(rate_hz: int, count: int = 4) -> AudioChunk:
+    return AudioChunk(words(count, rate_hz).astype(np.float32) / np.float32(32_768), rate_hz)
+
+
+def spike_train(steps: int) -> SpikeChunk:
+    """Bursts of spikes in a sparse background."""
+    rng = np.random.default_rng(0)
+    rate = np.where(np.arange(steps) % 60 < 25, 0.6, 0.01)
+    step, unit = np.nonzero(rng.random((steps, CHANNELS)) < rate[:, None])
+    return SpikeChunk(steps, step.astype(np.int64), unit.astype(np.int64))
+
+
+def rows(steps: int) -> ValuesChunk:
+    """A sensor that moves now and then."""
+    rng = np.random.default_rng(0)
+    moves = np.where(np.arange(steps) % 60 < 25, 1.0, 0.0)
+    return ValuesChunk((rng.normal(size=(steps, ROW)) * moves[:, None]).astype(np.float32))
+
+
+def ends_of(outcome: Outcome) -> Events:
+    return list(outcome.result.heard)
+
+
+def heard(model: Model, chunk: Chunk, cuts: list[int], engine: Engine = ENGINES[0]) -> tuple[Events, Outcome]:
+    """What is heard in a session of some chunks, and its last outcome."""
+    events: Events = []
+    stream, length = initial_stream(model, "exact"), chunk_length(chunk)
+    for first, last in pairwise(sorted({0, *(cut % length for cut in cuts), length})):
+        part = part_of_chunk(chunk, first, last)
+        stream = with_endpointing(model, stream, part, CHANGE if not first else None)
+        engine.check(model, stream, part)
+        (outcome,) = engine.run(model, "exact", [Work(stream, part, end=last == length)])
+        stream = outcome.stream
+        events += outcome.result.heard
+    return events, outcome
+
+
+def alone(model: Model, chunk: Chunk) -> list[float]:
+    """The final answer of a session that is this chunk."""
+    (outcome,) = ENGINES[0].run(model, "exact", [Work(initial_stream(model, "exact"), chunk, end=True)])
+    probabilities: list[float] = outcome.result.probabilities.tolist()
+    return probabilities
+
+
+CUTS = st.lists(st.integers(0, 10**6), max_size=40)
+
+
+@settings(max_examples=25, deadline=None)
+@given(cuts=CUTS, rate_hz=st.sampled_from([RATE_HZ, 16_000, 11_025, 44_100]), engine=st.sampled_from(ENGINES))
+def test_sound_is_cut_into_the_same_utterances_in_any_chunks(
+    digits: Model, cuts: list[int], rate_hz: int, engine: Engine
+) -> None:
+    sound = audio(rate_hz)
+    whole, _ = heard(digits, sound, [])
+    assert heard(digits, sound, cuts, engine)[0] == whole
+    assert [event["type"] for event in whole if event["type"] == "SpeechStarted"] == ["SpeechStarted"] * 4
+
+
+@settings(max_examples=25, deadline=None)
+@given(cuts=CUTS, engine=st.sampled_from(ENGINES))
+def test_spikes_are_cut_into_the_same_utterances_in_any_chunks(digits: Model, cuts: list[int], engine: Engine) -> None:
+    train = spike_train(300)
+    whole, _ = heard(digits, train, [])
+    assert heard(digits, train, cuts, engine)[0] == whole
+    check_alone(digits, train, whole, 0.01)
+
+
+@settings(max_examples=25, deadline=None)
+@given(cuts=CUTS, engine=st.sampled_from(ENGINES))
+def test_rows_are_cut_into_the_same_utterances_in_any_chunks(sensor: Model, cuts: list[int], engine: Engine) -> None:
+    chunk = rows(300)
+    whole, _ = heard(sensor, chunk, [])
+    assert heard(sensor, chunk, cuts, engine)[0] == whole
+    check_alone(sensor, chunk, whole, 0.01)
+
+
+@pytest.mark.parametrize("rate_hz", [RATE_HZ, 16_000, 11_025, 22_050, 44_100, 48_000])
+def test_an_utterance_is_answered_as_a_session_of_its_samples(digits: Model, rate_hz: int) -> None:
+    sound = audio(rate_hz)
+    check_alone(digits, sound, heard(digits, sound, [])[0], 1 / rate_hz)
+
+
+def check_alone(model: Model, chunk: Chunk, events: Events, unit_s: float) -> None:
+    ends = [event for event in events if event["type"] == "UtteranceEnd" and event["probabilities"] is not None]
+    assert len(ends) > 3
+    for end in ends:
+        first, last = round(end["start"] / unit_s), round(end["end"] / unit_s)
+        assert end["probabilities"] == alone(model, part_of_chunk(chunk, first, last))
+        assert end["label"] in model.manifest.labels
+
+
+def test_an_utterance_takes_what_came_before_its_onset(digits: Model) -> None:
+    events, _ = heard(digits, audio(RATE_HZ), [])
+    started, ended = events[:2]
+    assert started["at"] - ended["start"] == pytest.approx(0.1)
+    assert 0.3 <= started["at"] <= 0.34  # the first word begins at 0.3 s
+    assert 0.5 + 0.15 <= ended["end"] <= 0.5 + 0.2
+
+
+def test_an_utterance_begins_at_the_earliest_where_the_last_one_ended(digits: Model) -> None:
+    long = AudioChunk(np.concatenate([audio(RATE_HZ, 1).samples[:2400], np.full(16_000, 0.3, np.float32)]), RATE_HZ)
+    ends = [event for event in heard(digits, long, [])[0] if event["type"] == "UtteranceEnd"]
+    assert "length" in {end["trigger"] for end in ends}
+    assert all(one["end"] <= other["start"] for one, other in pairwise(ends))
+
+
+def test_silence_is_answered_by_nothing(digits: Model) -> None:
+    events, outcome = heard(digits, AudioChunk(np.zeros(RATE_HZ, np.float32), RATE_HZ), [])
+    assert [(event["type"], event["label"], event["trigger"]) for event in events] == [
+        ("UtteranceEnd", None, "silence"), ("UtteranceEnd", None, "end"),
+    ]  # fmt: skip
+    assert not len(outcome.result.probabilities)
+    assert not outcome.result.is_decided
+
+
+def test_a_client_may_end_utterances_itself(digits: Model) -> None:
+    sound = audio(RATE_HZ)
+    engine, stream = ENGINES[0], initial_stream(digits, "exact")
+    (outcome,) = engine.run(digits, "exact", [Work(stream, part_of_chunk(sound, 0, 3_000), end=False)])
+    stream = with_manual_ends(digits, outcome.stream)
+    (outcome,) = engine.run(digits, "exact", [Work(stream, None, end=False, finalize=True)])
+    (first,) = ends_of(outcome)
+    assert (first["type"], first["trigger"]) == ("UtteranceEnd", "forced")
+    assert first["probabilities"] == alone(digits, part_of_chunk(sound, 0, 3_000))
+    (outcome,) = engine.run(digits, "exact", [Work(outcome.stream, part_of_chunk(sound, 3_000), end=True)])
+    (second,) = ends_of(outcome)
+    assert (second["utterance"], second["trigger"]) == (1, "end")
+    assert second["probabilities"] == alone(digits, part_of_chunk(sound, 3_000))
+
+
+def test_an_end_without_input_since_the_last_one_changes_nothing(digits: Model) -> None:
+    stream = with_manual_ends(digits, initial_stream(digits, "exact")._replace(kind="spikes"))
+    for _ in range(2):
+        (outcome,) = ENGINES[0].run(digits, "exact", [Work(stream, None, end=False, finalize=True)])
+        assert outcome.stream.utterances == stream.utterances
+        (end,) = ends_of(outcome)
+        assert end["start"] == end["end"] == 0.0
+
+
+def test_a_batch_gives_each_stream_its_own_utterances(digits: Model) -> None:
+    chunks: list[Chunk] = [audio(RATE_HZ), audio(16_000, 2), spike_train(200)]
+    plain = part_of_chunk(audio(RATE_HZ), 0, 4_000)
+    batch = [
+        Work(with_endpointing(digits, initial_stream(digits, "exact"), chunk, CHANGE), chunk, True) for chunk in chunks
+    ]
+    outcomes = ENGINES[1].run(digits, "exact", [*batch, Work(initial_stream(digits, "exact"), plain, True)])
+    for chunk, outcome in zip(chunks, outcomes, strict=False):
+        assert list(outcome.result.heard) == heard(digits, chunk, [])[0]
+    assert outcomes[-1].result.probabilities.tolist() == alone(digits, plain)
+
+
+def test_settings_may_change_between_two_chunks(digits: Model) -> None:
+    sound = audio(RATE_HZ)
+    stream = with_endpointing(digits, initial_stream(digits, "exact"), sound, "on")
+    assert stream.utterances is not None
+    assert stream.utterances.settings is not None
+    changed = with_endpointing(digits, stream, sound, EndpointingChange(silence_s=1.5)).utterances
+    assert changed is not None
+    assert changed.settings == stream.utterances.settings.model_copy(update={"silence_s": 1.5})
+
+
+def test_endpointing_is_chosen_with_the_first_chunk(digits: Model) -> None:
+    sound = audio(RATE_HZ)
+    (outcome,) = ENGINES[0].run(digits, "exact", [Work(initial_stream(digits, "exact"), sound, end=False)])
+    with pytest.raises(InputError, match="began without endpointing"):
+        with_endpointing(digits, outcome.stream, sound, "on")
+    stream = with_endpointing(digits, initial_stream(digits, "exact"), sound, "on")
+    with pytest.raises(InputError, match="began with endpointing"):
+        with_endpointing(digits, stream, sound, "off")
+    assert with_endpointing(digits, outcome.stream, sound, "off") is outcome.stream
+
+
+def test_a_model_without_activity_or_answers_has_no_utterances(tmp_path: Path) -> None:
+    write_artifact(tmp_path, "trace", rule="trace")
+    write_artifact(tmp_path, "values", takes="values")
+    catalog = ModelCatalog(tmp_path, load=load_fake)
+    for name, chunk in (("trace", spike_train(10)), ("values", ValuesChunk(np.zeros((3, CHANNELS), np.float32)))):
+        model = catalog.get(name)
+        with pytest.raises(UnsupportedInput, match="leave endpointing off"):
+            with_endpointing(model, initial_stream(model, "exact"), chunk, "on")
+    with pytest.raises(UnsupportedInput, match="draws a trace"):
+        with_manual_ends(catalog.get("trace"), initial_stream(catalog.get("trace"), "exact"))
+
+
+def test_recent_input_is_charged_and_bounded(digits: Model) -> None:
+    silence = AudioChunk(np.zeros(20 * RATE_HZ, np.float32), RATE_HZ)
+    stream = with_endpointing(digits, initial_stream(digits, "exact"), silence, "on")
+    (outcome,) = ENGINES[0].run(digits, "exact", [Work(stream, silence, end=False)])
+    utterances = outcome.stream.utterances
+    assert utterances is not None
+    assert utterances.recent is not None
+    assert 0.2 * RATE_HZ <= chunk_length(utterances.recent) <= 0.3 * RATE_HZ
+    assert outcome.stream.bytes > 4 * chunk_length(utterances.recent)

@@ -1,0 +1,151 @@
+"""A session with utterances as bytes and back, wherever it is among them, and what no session can have written."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from service.admission.permits import Admission, Permit
+from service.admission.uploads import Uploads
+from service.engine.engine import Engine
+from service.engine.stream import initial_stream
+from service.engine.work import Outcome, Work
+from service.errors import StateMismatch
+from service.models.catalog import ModelCatalog
+from service.models.model import Model
+from service.observe.counters import Counters
+from service.session.advance import Advance
+from service.session.protocol import Known, Progress
+from service.session.session import Session
+from service.settings import Limits
+from service.store.record import Packing, read
+from service.store.utterance_sections import longest_utterances, pack_utterances
+from service.wire.chunk import AudioChunk, Chunk, SpikeChunk, ValuesChunk, chunk_length, part_of_chunk
+from service.wire.schema import Envelope, InferRequest
+from tests.support.artifact import write_artifact
+from tests.support.fake_graph import CHANNELS, ROW, load_fake
+from tests.support.made_session import assert_same
+from tests.support.signals import words
+
+ENGINE = Engine(max_chunk_steps=20_000)
+PERMIT = Permit(Admission(1, Uploads(Limits())), "")
+
+
+@pytest.fixture(scope="module")
+def catalog(tmp_path_factory: pytest.TempPathFactory) -> ModelCatalog:
+    folder = tmp_path_factory.mktemp("models")
+    write_artifact(folder)
+    write_artifact(folder, "sensor", takes="rows")
+    return ModelCatalog(folder, load=load_fake)
+
+
+@pytest.fixture(scope="module")
+def digits(catalog: ModelCatalog) -> Model:
+    return catalog.get("digits")
+
+
+def chunk_of(kind: str, rate_hz: int) -> Chunk:
+    rng = np.random.default_rng(1)
+    if kind == "audio":
+        return AudioChunk(words(3, rate_hz).astype(np.float32) / np.float32(32_768), rate_hz)
+    active = np.arange(300) % 60 < 25
+    if kind == "values":
+        return ValuesChunk((rng.normal(size=(300, ROW)) * active[:, None]).astype(np.float32))
+    step, unit = np.nonzero(rng.random((300, CHANNELS)) < np.where(active, 0.6, 0.01)[:, None])
+    return SpikeChunk(300, step.astype(np.int64), unit.astype(np.int64))
+
+
+async def session_after(catalog: ModelCatalog, chunk: Chunk | None, *, end: bool, before: Session) -> Session:
+    async def run(model: Model, form: Any, work: Work, client: str, due_s: float) -> Outcome:  # noqa: ARG001
+        return ENGINE.run(model, form, [work])[0]
+
+    advance = Advance(ENGINE, run, catalog, Counters())
+    seq = before.known.progress.expected_seq
+    request = InferRequest(Envelope(end=end, endpointing=None if seq else "on"), chunk, b"d" * 16)
+    planned = advance.plan(before, seq, request)
+    after = await advance.apply("abc", planned, request, PERMIT, lambda: 7.25, needs_host=True)
+    return after.session
+
+
+def begun(model: Model) -> Session:
+    return Session(model, "bank", Known(Progress(), 1.5, 1.5), initial_stream(model, "bank"))
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    part=st.floats(0.01, 1),
+    kind=st.sampled_from(["audio", "spikes", "values"]),
+    rate_hz=st.sampled_from([8_000, 44_100]),
+)
+def test_a_session_goes_on_from_its_record(catalog: ModelCatalog, part: float, kind: str, rate_hz: int) -> None:
+    model, chunk = catalog.get("sensor" if kind == "values" else "digits"), chunk_of(kind, rate_hz)
+    first = part_of_chunk(chunk, 0, max(1, int(part * chunk_length(chunk))))
+    session = asyncio.run(session_after(catalog, first, end=False, before=begun(model)))
+    packed = Packing().pack("abc", session)
+    unpacked = Packing().unpack(read(packed, "abc"), model, imported=True)
+    assert_same(unpacked, session)
+    assert Packing().pack("abc", unpacked) == packed
+    assert len(packed) <= Packing().longest(model)
+
+
+async def test_an_ended_session_keeps_what_it_heard_last(catalog: ModelCatalog, digits: Model) -> None:
+    session = await session_after(catalog, chunk_of("audio", 8_000), end=True, before=begun(digits))
+    unpacked = Packing().unpack(read(Packing().pack("abc", session)), digits, imported=True)
+    assert_same(unpacked, session)
+    assert unpacked.known.progress.last is not None
+    assert len(json.loads(unpacked.known.progress.last.reply)["events"]) == 2
+
+
+def changed(record: bytes, **fields: Any) -> bytes:
+    """The record with other fields of its utterances, or another recent input."""
+    sections = [bytes(section) for section in read(record).sections]
+    values = json.loads(sections[8])
+    recent = fields.pop("recent", sections[9])
+    sections[8:] = [json.dumps(values | fields).encode(), recent]
+    body = record[:104] + b"".join(len(section).to_bytes(4, "little") for section in sections) + b"".join(sections)
+    body = body[:8] + (len(body) + 32).to_bytes(8, "little") + body[16:]
+    return body + hashlib.sha256(body).digest()
+
+
+END = {"type": "UtteranceEnd", "utterance": 0, "start": 0.0, "end": 1.0, "label": "one", "trigger": "end"}
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"start": 10**9}, {"position": -1}, {"number": -1}, {"number": 2**60}, {"settings": {}}, {"settings": 3},
+        {"settings": {"threshold": -1.0}}, {"hearing": [True]}, {"hearing": [False, -1, 0, 0, 0.0, 0.0, True]},
+        {"hearing": [False, 0, 0, 2**60, 0.0, 0.0, True]}, {"hearing": [True, 0, 0, 0, 0.0, 0.0, True]},
+        {"ends": [END | {"probabilities": [1.0]}]}, {"ends": [END | {"probabilities": None, "label": "x"}]},
+        {"ends": [END | {"probabilities": None}] * 9}, {"ends": [3]}, {"settings": None}, {"recent_steps": None},
+        {"recent_steps": 3}, {"recent_steps": 10**9}, {"more": 1}, {"recent": b"abc"},
+        {"recent": np.full(2400, np.nan, "<f4").tobytes()}, {"recent": b""},
+    ],
+)  # fmt: skip
+async def test_what_no_session_can_have_written_is_refused(
+    catalog: ModelCatalog, digits: Model, fields: dict[str, Any]
+) -> None:
+    quiet = AudioChunk(np.zeros(4_000, np.float32), 8_000)
+    session = await session_after(catalog, quiet, end=False, before=begun(digits))
+    record = Packing().pack("abc", session)
+    Packing().unpack(read(changed(record)), digits, imported=True)
+    with pytest.raises(StateMismatch):
+        Packing().unpack(read(changed(record, **fields)), digits, imported=True)
+
+
+async def test_sections_that_are_too_long_are_not_parsed(catalog: ModelCatalog, digits: Model) -> None:
+    quiet = AudioChunk(np.zeros(4_000, np.float32), 8_000)
+    record = Packing().pack("abc", await session_after(catalog, quiet, end=False, before=begun(digits)))
+    with pytest.raises(StateMismatch, match="they have"):
+        Packing().unpack(read(changed(record, recent=bytes(longest_utterances(digits.manifest)))), digits)
+
+
+def test_an_ended_session_has_empty_sections() -> None:
+    assert pack_utterances(None) == (b"", b"")
