@@ -201,7 +201,7 @@ def build_server(
     if not catalog.names:
         reloader.load()
     registry = SessionRegistry(sessions, advance, counters)
-    streams = Streams(registry, admission, uploads, counters, limits)
+    streams = Streams(registry, admission, uploads, counters, limits, settings.allowed_origins)
     many = ManyStreams(streams, limits, PlainRows(streams, batcher, rows))
     return Server(
         settings=settings,
@@ -209,7 +209,7 @@ def build_server(
         counters=counters,
         admission=admission,
         uploads=uploads,
-        connections=Connections(limits, counters, many, settings.allowed_origins),
+        connections=Connections(limits, counters, many),
         batcher=batcher,
         registry=registry,
         transfer=SessionTransfer(sessions, catalog, packing, counters),

@@ -9,7 +9,6 @@ two parsers could read differently (RFC 9112, section 11.2).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from math import inf
 from typing import Any
 
@@ -54,14 +53,10 @@ class Connections:
         limits: of connections.
         counters: count the connections that the server ends, by reason.
         many: of those that become WebSockets.
-        allowed_origins: whose pages may open WebSockets.
     """
 
-    def __init__(
-        self, limits: Limits, counters: Counters, many: ManyStreams, allowed_origins: Sequence[str] = ()
-    ) -> None:
+    def __init__(self, limits: Limits, counters: Counters, many: ManyStreams) -> None:
         self.limits = limits
-        self.allowed_origins = frozenset(origin.lower() for origin in allowed_origins)
         self.counters = counters
         self.many = many
         self.shares: FairShare[Connection | Held] = FairShare(

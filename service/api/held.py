@@ -48,6 +48,8 @@ class Held:
         loop: of the connection.
         is_write_paused: the client does not read, and the system takes no more.
         writable: set while it is not so.
+        has_ended: the client sends no more.
+        is_idle: all that has come is read, and more is read from the socket.
     """
 
     def __init__(
@@ -62,6 +64,8 @@ class Held:
         self.writable = asyncio.Event()
         self.writable.set()
         self.used = False
+        self.has_ended = False
+        self.is_idle = False
         self._unread_s = inf
         self._reading_due: asyncio.TimerHandle | None = None
 
@@ -95,6 +99,18 @@ class Held:
         """End the connection of a client that does not read."""
         forget_unsent(self.transport)
         self.end("unread")
+
+    def is_unanswered(self) -> bool:
+        """Whether something that has come is not answered yet."""
+        raise NotImplementedError
+
+    def eof_received(self) -> bool:
+        """The client sends no more. It still gets the answers to what has come; then the connection is closed."""
+        if not self.is_unanswered():
+            return False  # asyncio closes the connection
+        self.has_ended, self.is_idle = True, False
+        self.probe(PROBE_S)
+        return True
 
     def probe(self, pause_s: float) -> None:
         """Find out whether a client that sends no more is there: the system of one that is gone refuses a ping, and

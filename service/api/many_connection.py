@@ -37,7 +37,7 @@ class ManyConnection(WebSocket[RowsWork]):
         super().__init__(connections, server_state, transport, handshake, client, streams.uploads, streams.counters)
 
     async def _opened(self) -> ManyStreams:
-        query = parse_many_query(query_of(self._handshake, self.connections.allowed_origins))
+        query = parse_many_query(query_of(self._handshake, self._many.streams.allowed_origins))
         self._sessions = ConnectionSessions(self._many, self, query, self.client)
         self._machine = ManyStreams(self._sessions.offer, self._sessions.item_bytes)
         return self._machine

@@ -41,7 +41,7 @@ class StreamConnection(WebSocket[Work]):
         self._fail(SessionTaken("another connection streams this session now: send on there"))
 
     async def _opened(self) -> LiveStream:
-        query = parse_stream_query(query_of(self._handshake, self.connections.allowed_origins))
+        query = parse_stream_query(query_of(self._handshake, self._streams.allowed_origins))
         opening = await self._streams.open(query, self, self.client)
         # a model that is reloaded meanwhile shall not change what the client was told
         named: dict[str, str | None] = {"model": opening.model, "version": opening.version, "form": opening.form}

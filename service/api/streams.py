@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from math import inf
 from typing import Any, Protocol
@@ -51,11 +51,19 @@ class Streams:
         uploads: bytes of large chunks.
         counters: count chunks.
         limits: of chunks.
+        allowed_origins: whose pages may open streams.
     """
 
     def __init__(
-        self, registry: SessionRegistry, admission: Admission, uploads: Uploads, counters: Counters, limits: Limits
+        self,
+        registry: SessionRegistry,
+        admission: Admission,
+        uploads: Uploads,
+        counters: Counters,
+        limits: Limits,
+        allowed_origins: Iterable[str] = (),
     ) -> None:
+        self.allowed_origins = frozenset(origin.lower() for origin in allowed_origins)
         self._registry = registry
         self._admission = admission
         self.uploads = uploads

@@ -24,7 +24,7 @@ from service.admission.uploads import FREE_BYTES, Uploads
 from service.api import handshakes, problems
 from service.api.frames import PING, POLICY, FrameReader, Message, binary_frame, close_frame, text_frame
 from service.api.handshakes import Handshake
-from service.api.held import PROBE_S, Held
+from service.api.held import Held
 from service.api.large_message import LargeMessage
 from service.errors import HetsynError, Overloaded, ShuttingDown, StreamIdle, TooSlow
 from service.live.actions import Close, Send
@@ -79,16 +79,13 @@ class WebSocket(Held, asyncio.Protocol, ABC, Generic[W]):
         self._backlog = bytearray()
         self._is_over = False  # our close frame is sent: nothing is sent any more
         self._is_scheduled = False
-        self.is_idle = False  # all that has come is read, and more is read from the socket
         self._task: asyncio.Task[None] | None = None
         self._large = LargeMessage(uploads, client, self._fail)
         self._drained = asyncio.Event()
-        self._heard_s = self.loop.time()
-        self._pinged_s = self._heard_s
+        self._heard_s = self._pinged_s = self.loop.time()
         self._taken_s = inf  # since when messages are read
         self._controls = 0  # frames that carried no chunk, at the last ping
         self._drains = False
-        self._has_ended = False  # the client sends no more
         self._transport_name = handshake.path.removeprefix("/")
         limits = connections.limits
         self._tick_s = min(PING_S, limits.idle_timeout_s, limits.body_timeout_s)
@@ -172,16 +169,10 @@ class WebSocket(Held, asyncio.Protocol, ABC, Generic[W]):
         self._backlog += data
         self._pump()
 
-    def eof_received(self) -> bool:
-        """The client sends no more. It still gets the answers to what has come; then the connection is closed."""
-        if self._is_over or not self._is_unanswered():
-            return False  # asyncio closes the connection
-        self._has_ended, self.is_idle = True, False
-        self.probe(PROBE_S)
-        return True
-
-    def _is_unanswered(self) -> bool:
-        return self._live is not None and (self._live.is_busy or bool(self._messages or self._backlog))
+    def is_unanswered(self) -> bool:
+        if self._is_over or self._live is None:
+            return False
+        return self._live.is_busy or bool(self._messages or self._backlog)
 
     def resume_writing(self) -> None:
         super().resume_writing()
@@ -234,20 +225,18 @@ class WebSocket(Held, asyncio.Protocol, ABC, Generic[W]):
         if live is None:
             return
         self.used = True
-        frames_before = reader.frames
-        frames = frames_before + FRAMES_A_ROUND
+        frames = reader.frames + FRAMES_A_ROUND
         for _ in range(SLICES_A_ROUND):
             while self._messages and self._takes():
                 self._deliver(live, self._messages.popleft())
             if self._messages or not self._takes() or not self._backlog or reader.frames > frames:
                 break
             length = max(SLICE_BYTES, reader.wanted_bytes)  # the rest of one frame is no more work than a slice
-            data = bytes(self._backlog[:length])
+            messages = reader.receive(bytes(self._backlog[:length]))
             del self._backlog[:length]
-            messages = reader.receive(data)
             self._messages += messages
             self._look_at_reader(bool(messages))
-        self._counters.stream_frames[self._transport_name] += reader.frames - frames_before
+        self._counters.stream_frames[self._transport_name] += reader.frames - frames + FRAMES_A_ROUND
         self._read_on()
 
     def _takes(self) -> bool:
@@ -256,8 +245,7 @@ class WebSocket(Held, asyncio.Protocol, ABC, Generic[W]):
 
     def _look_at_reader(self, is_complete: bool) -> None:
         reader = self._reader
-        answer = reader.take_answer()
-        if answer and not self.transport.is_closing():
+        if (answer := reader.take_answer()) and not self.transport.is_closing():
             self.transport.write(answer)
         if reader.violation is not None:
             self._refuse(reader.violation)
@@ -282,11 +270,11 @@ class WebSocket(Held, asyncio.Protocol, ABC, Generic[W]):
         transport = self.transport
         if transport.is_closing():
             return
-        if self._has_ended and not self._is_unanswered():
+        if self.has_ended and not self.is_unanswered():
             transport.close()
             return
         is_wanted = self._is_over or self._takes()
-        self.is_idle = is_wanted and not (self._messages or self._backlog or self._has_ended)
+        self.is_idle = is_wanted and not (self._messages or self._backlog or self.has_ended)
         if is_wanted and self._taken_s == inf:
             self._taken_s = self.loop.time()
         elif not is_wanted:
@@ -294,8 +282,6 @@ class WebSocket(Held, asyncio.Protocol, ABC, Generic[W]):
         if is_wanted and (self._messages or self._backlog) and not self._is_scheduled:
             self._is_scheduled = True
             self.loop.call_soon(self._next_round)
-        if self._has_ended:
-            return  # there is nothing to read
         if self.is_idle:
             transport.resume_reading()  # does nothing where it reads
         else:
