@@ -24,8 +24,9 @@ from benchmarks.contenders import RECORDINGS, newest_speech, serve_speech
 from benchmarks.load import LoadError
 from benchmarks.plots import plain, pyplot, save
 from benchmarks.server_process import ServerProcess
+from hetsyn_client.loadtest.carrier import Job
 from hetsyn_client.loadtest.load import Load, recorded
-from hetsyn_client.loadtest.pool import Job, Pool
+from hetsyn_client.loadtest.pool import Pool
 from hetsyn_client.loadtest.run import run_loop
 from hetsyn_client.loadtest.target import ChunkOutcome, HetsynTarget, Response
 
@@ -142,7 +143,7 @@ class _Walk:
         self._answer = asyncio.Event()
 
     async def open(self) -> None:
-        await self._pool.open(CONCURRENCY)
+        await self._pool.connect(CONCURRENCY)
 
     async def close(self) -> None:
         await self._pool.close()

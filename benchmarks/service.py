@@ -4,6 +4,8 @@ A stream is a session that sends 25 steps (100 ms) of packed events every 100 ms
 Measured of each server in turn: the most streams that hold a p99 under 50 ms and under 100 ms, by a ramp; chunks a
 second in a closed loop at concurrency 16 and 64; and the server's CPU time a chunk. Latency counts from when a chunk
 was due. ``ratios`` has ours over the dict's, and over the empty endpoint's.
+
+With `--transports`, the same search over `/infer`, `/stream` and `/streams` of one server, in turns, on two models.
 """
 
 from __future__ import annotations
@@ -12,13 +14,14 @@ import argparse
 import statistics
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks import transports
 from benchmarks.contenders import MODEL, STEPS, Contender, dict_server, empty, ours, shd_load
 from benchmarks.load import Figures, StreamTarget, closed_loop, real_time_streams, typical
 from benchmarks.plots import plain, pyplot, save
@@ -63,6 +66,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--patience", type=float, default=15.0, help="seconds to wait for other programs before each closed loop"
     )
     parser.add_argument("--trials", type=int, default=20, help="of each ramp, at most")
+    parser.add_argument(
+        "--transports", action="store_true", help="/infer, /stream and /streams in place of the servers"
+    )
+    parser.add_argument("--session-chunks", type=int, default=50, help="with --transports: length of a session")
     parser.add_argument("--plot", type=Path, help="where a PNG of the result goes")
 
 
@@ -73,6 +80,12 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     )
     if arguments.quick:
         effort = QUICK
+    if arguments.transports:
+        settings = replace(effort.settings, session_chunks=arguments.session_chunks)
+        results = transports.run(effort.repeats, settings, effort.ramp)
+        if arguments.plot:
+            transports.plot(results, arguments.plot)
+        return results
     console = Console(stderr=True)
     with tempfile.TemporaryDirectory(prefix="hetsyn-service-") as name:
         folder = Path(name)

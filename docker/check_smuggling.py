@@ -32,6 +32,7 @@ OFFERS = (
     "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
     "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n",
 )
+STREAMS = ("/stream", "/streams")
 HTTP2 = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(3) + b"\x04" + bytes(5)  # with no settings
 METRICS = ("/metrics", "/%6detrics", "/%6D%65trics", "/metrics?a=b", "http://x/metrics", "/metrics/", "//metrics")
 PAUSE_S = 0.05  # so that what follows is a segment of its own
@@ -74,6 +75,25 @@ def check_bodies(url: str) -> None:
     print(f"smuggling: {count} requests with requests as bodies, none of which was obeyed")
 
 
+def check_streams(url: str) -> None:
+    """What follows the handshake of a stream is no request: neither a body, nor what comes once it is open."""
+    bodies = {
+        "": SMUGGLED,
+        f"Content-Length: {len(SMUGGLED)}\r\n": SMUGGLED,
+        "Transfer-Encoding: chunked\r\n": b"%x\r\n%b\r\n0\r\n\r\n" % (len(SMUGGLED), SMUGGLED),
+    }
+    count = 0
+    for path, (framing, body), is_cut in itertools.product(STREAMS, bodies.items(), (False, True)):
+        head = f"GET {path}?encoding=events HTTP/1.1\r\nHost: x\r\nX-Request-ID: first\r\n{OFFERS[-1]}{framing}\r\n"
+        received = answers(url, [head.encode(), body] if is_cut else [head.encode() + body])
+        if received.startswith(b"HTTP/1.1 101 ") == bool(framing):
+            raise CheckFailed(f"{head!r} got {received!r}")
+        if b"smuggled" in received or httpx.get(f"{url}/sessions/{VICTIM}", trust_env=False).status_code != 200:
+            raise CheckFailed(f"{head!r} was obeyed: {received!r}")
+        count += 1
+    print(f"streams: {count} handshakes with requests behind them, none of which was obeyed")
+
+
 def check_metrics(url: str) -> None:
     """The counters of one replica cannot be read through the proxy."""
     for path in METRICS:
@@ -98,6 +118,7 @@ def main(url: str) -> None:
         f"{url}/infer?session={VICTIM}", content=chunk, headers={"Content-Type": MEDIA_TYPE}, trust_env=False
     ).raise_for_status()
     check_bodies(url)
+    check_streams(url)
     check_metrics(url)
     check_http2(url)
     httpx.delete(f"{url}/sessions/{VICTIM}", trust_env=False).raise_for_status()

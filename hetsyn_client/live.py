@@ -299,6 +299,8 @@ class LiveStream(Reconnecting):
         if frame["type"] == "Error" and not frame["retryable"]:
             self.close()
             raise ServiceProblem(frame["status"], frame["detail"], frame["expected_seq"], None)
+        if frame["type"] == "Error":
+            self._retry_after_s = frame["retry_after_s"] or 0.0
         return frame
 
     def _begin(self) -> None:

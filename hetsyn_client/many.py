@@ -276,6 +276,8 @@ class LiveStreams(Reconnecting):
             if frame["type"] == "Error" and not frame["retryable"]:
                 self.close()
                 raise ServiceProblem(frame["status"], frame["detail"], None, None)
+            if frame["type"] == "Error":
+                self._retry_after_s = frame["retry_after_s"] or 0.0
 
     def _opened(self, handles: Sequence[int], ids: Sequence[str]) -> list[_OpenedRow]:
         """Open sessions on the connection."""

@@ -41,6 +41,7 @@ class Reconnecting(ABC):
         self._connection: ClientConnection | None = None
         self._closing = ExitStack()
         self._failures = 0
+        self._retry_after_s = 0.0  # as the server has asked for
 
     def close(self) -> None:
         """Close the connection. The sessions stay on the server until they expire.
@@ -100,6 +101,8 @@ class Reconnecting(ABC):
         except InvalidStatus as error:
             response = error.response
             if response.status_code in (502, 503, 504):
+                retry = response.headers.get("Retry-After", "")
+                self._retry_after_s = float(retry) if retry.isdecimal() else 0.0
                 raise OSError(f"the server answers {response.status_code}") from error
             raise _problem(response.status_code, bytes(response.body or b"")) from error
         except InvalidHandshake as error:
@@ -117,7 +120,8 @@ class Reconnecting(ABC):
             self._failures += 1
             if self._failures > self._repeats:
                 raise ServiceUnreachable(f"the connection broke {self._failures} times in a row: {error}") from error
-            self._sleep(min(LONGEST_PAUSE_S, 0.1 * 2.0**self._failures))
+            pause_s, self._retry_after_s = max(0.1 * 2.0**self._failures, self._retry_after_s), 0.0
+            self._sleep(min(LONGEST_PAUSE_S, pause_s))
             try:
                 self._open()
             except (ConnectionClosed, OSError, TimeoutError) as again:

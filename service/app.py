@@ -215,16 +215,15 @@ def build_server(
     registry = SessionRegistry(sessions, advance, counters)
     if siblings is not None:
         registry.new_id = siblings.routing.new_id
-    streams = Streams(registry, admission, uploads, counters, limits, siblings)
+    streams = Streams(registry, admission, uploads, counters, limits, siblings, settings.allowed_origins)
+    many = ManyStreams(streams, limits, PlainRows(streams, batcher, rows))
     return Server(
         settings=settings,
         catalog=catalog,
         counters=counters,
         admission=admission,
         uploads=uploads,
-        connections=Connections(
-            limits, counters, ManyStreams(streams, limits, PlainRows(streams, batcher, rows)), siblings
-        ),
+        connections=Connections(limits, counters, many, siblings),
         batcher=batcher,
         registry=registry,
         transfer=SessionTransfer(sessions, catalog, packing, counters),

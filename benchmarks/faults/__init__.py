@@ -3,14 +3,16 @@
 Clients stream recordings whose answers are known, each chunk to a replica at random. They also send chunks twice,
 early, late, under a used number, and in part. One client in four sends no numbers, and repeats no chunk. Meanwhile a
 seeded script kills and pauses replicas and the store. Every reply is compared with that of an undisturbed server, byte
-for byte. With ``--store memory`` a session stays on its replica, and the same script shows the losses without a store.
+for byte. With ``--transport stream`` or ``streams``, the clients use WebSockets, cut them at any byte, and move between
+the replicas. With ``--store memory`` a session stays on its replica, and the same script shows the losses without a
+store.
 """
 
 from __future__ import annotations
 
 import argparse
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,8 @@ from rich.console import Console
 
 from benchmarks.contenders import RECORDINGS, ROOT
 from benchmarks.faults.clients import Acknowledgements, Client, ReferenceRecording
+from benchmarks.faults.hub import HubClient
+from benchmarks.faults.live import LiveClient, StreamClient
 from benchmarks.faults.report import plot, print_results, summary
 from benchmarks.faults.schedule import MIXES, schedule
 from benchmarks.faults.script import Occurred, Script
@@ -38,6 +42,7 @@ UNNUMBERED_EVERY = 4  # one of so many clients sends no numbers
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--store", choices=list(MIXES), default="valkey", help="the store of the replicas")
+    parser.add_argument("--transport", choices=list(CLIENTS), default="infer", help="how chunks go to the replicas")
     parser.add_argument("--faults", type=int, default=54, help="number of faults")
     parser.add_argument("--chunks", type=int, default=10_000, help="the least number of acknowledged chunks")
     parser.add_argument("--clients", type=int, default=16, help="each with one session at a time")
@@ -60,6 +65,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
                 clients,
                 arguments.seed,
                 arguments.appendfsync,
+                arguments.transport,
                 quick=arguments.quick,
             )
         )
@@ -77,6 +83,7 @@ async def disturbed(
     clients: int,
     seed: int,
     appendfsync: str = "always",
+    transport: str = "infer",
     *,
     quick: bool = True,
 ) -> dict[str, Any]:
@@ -90,13 +97,14 @@ async def disturbed(
         clients: number of clients.
         seed: of the faults, and of the clients.
         appendfsync: of Valkey.
+        transport: ``infer``, ``stream`` or ``streams``.
         quick: the run may be too short to prove anything.
 
     Raises:
         ServerError: a server or the store does not start.
     """
     console = Console(stderr=True)
-    recordings = await _recordings(folder)
+    recordings = await _recordings(folder, is_end_apart=transport != "infer")
     tally, acknowledgements = Tally(), Acknowledgements()
 
     def report(number: int, occurred: Occurred) -> None:
@@ -119,32 +127,62 @@ async def disturbed(
             await replica.ready()
         targets = [_target(replica) for replica in replicas]
         pinned = store_name == "memory"
+        make = CLIENTS[transport]
         streams = [
-            Client(
-                index, recordings, targets, tally, acknowledgements, seed,
-                pinned=pinned, is_numbering=index % UNNUMBERED_EVERY != UNNUMBERED_EVERY - 1,
-            )
-            for index in range(clients)
-        ]  # fmt: skip
+            make(index, recordings, targets, tally, acknowledgements, seed, pinned=pinned) for index in range(clients)
+        ]
         script = Script(replicas, store, streams, tally, acknowledgements, report)
         occurred = await script.play(schedule(store_name, faults, REPLICAS, seed), chunks)
     finally:
         for replica in replicas:
             replica.kill()
         store.close()
-    settings = {"store": store.described, "clients": clients, "replicas": REPLICAS, "seed": seed}
+    settings = {
+        "store": store.described,
+        "clients": clients,
+        "replicas": REPLICAS,
+        "seed": seed,
+        "transport": transport,
+    }
     return summary(settings, tally, acknowledgements, occurred, quick=quick)
 
 
-async def _recordings(folder: Path) -> list[ReferenceRecording]:
-    """Recordings with the answers of an undisturbed server: one process, sessions in memory, one chunk at a time."""
+def _http_client(
+    index: int,
+    recordings: Sequence[ReferenceRecording],
+    targets: Sequence[HetsynTarget],
+    tally: Tally,
+    acknowledgements: Acknowledgements,
+    seed: int,
+    *,
+    pinned: bool,
+) -> Client:
+    is_numbering = index % UNNUMBERED_EVERY != UNNUMBERED_EVERY - 1
+    return Client(index, recordings, targets, tally, acknowledgements, seed, pinned=pinned, is_numbering=is_numbering)
+
+
+CLIENTS: dict[str, Callable[..., Client | LiveClient]] = {
+    "infer": _http_client,
+    "stream": StreamClient,
+    "streams": HubClient,
+}
+
+
+async def _recordings(folder: Path, *, is_end_apart: bool) -> list[ReferenceRecording]:
+    """Recordings with the answers of an undisturbed server: one process, sessions in memory, one chunk at a time.
+
+    Args:
+        folder: for its log.
+        is_end_apart: whether an empty chunk ends a session, as ``CloseStream`` does, or the last one with sound.
+    """
+    apart = (b"",) if is_end_apart else ()
     replica = Replica("memory://", folder / "undisturbed.log")
     replica.start()
     try:
         await replica.ready()
         target = _target(replica)
         return [
-            _undisturbed(target, f"{name}-{1000 * chunk_s:g}ms", pieces)
+            _undisturbed(target, f"{name}-{1000 * chunk_s:g}ms", (*pieces, *apart))
             for chunk_s in CHUNKS_S
             for name, pieces in _sessions(chunk_s)
         ]

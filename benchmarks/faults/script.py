@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from benchmarks.faults.clients import Acknowledgements, Client, client_path, replica_path
+from benchmarks.faults.live import LiveClient
 from benchmarks.faults.schedule import Fault, Kind
 from benchmarks.faults.stage import UNDER_WAY_TIMEOUT_S, Replica, Store
 from benchmarks.faults.tally import Tally
@@ -61,7 +62,7 @@ class Script:
         self,
         replicas: Sequence[Replica],
         store: Store,
-        clients: Sequence[Client],
+        clients: Sequence[Client | LiveClient],
         tally: Tally,
         acknowledgements: Acknowledgements,
         report: Callable[[int, Occurred], None],

@@ -144,6 +144,59 @@ class Tally:
             return ChunkVerdict.skipped
         return self._refused(stream, seq, status, kind)
 
+    def resumed(self, stream: ClientSession, next_seq: int) -> bool:
+        """The number with which a session goes on. False if chunks are lost, or more are applied than were sent."""
+        if next_seq < stream.acknowledged:
+            self._lost(stream, next_seq, stream.acknowledged - next_seq, f"it goes on with {next_seq}")
+        elif next_seq > stream.sent:
+            self.twice += next_seq - stream.sent
+            self._blame(stream, next_seq, f"it goes on with {next_seq}, {stream.sent} were sent")
+            self._give_up(stream)
+        else:
+            self.skipped += next_seq - stream.acknowledged
+            stream.acknowledged = next_seq
+        return not stream.broken
+
+    def result(
+        self,
+        stream: ClientSession,
+        seq: int,
+        expected_seq: int,
+        label: str | None,
+        probabilities: list[float] | None,
+        total_steps: int,
+    ) -> bool:
+        """A result of ``/stream`` or ``/streams``. False if it is not the one that is expected.
+
+        Args:
+            stream: the session.
+            seq: number in the result.
+            expected_seq: of the next chunk that has no result.
+            label: in the result.
+            probabilities: in the result.
+            total_steps: in the result.
+        """
+        reference = json.loads(stream.replies[expected_seq])
+        wanted = reference["label"], reference["probabilities"], reference["total_steps"]
+        if seq == expected_seq and (label, probabilities, total_steps) == wanted:
+            stream.acknowledged = seq + 1
+            self.acknowledged += 1
+            return True
+        if total_steps > wanted[2] or seq < expected_seq:
+            self.twice += 1
+        elif total_steps < wanted[2] or seq > expected_seq:
+            self.lost += 1
+        else:
+            self.wrong += 1
+        got = f"{seq}, {label}, {total_steps} steps, {str(probabilities)[:100]}"
+        self._blame(stream, expected_seq, f"{got} instead of {str(wanted)[:200]}")
+        self._give_up(stream)
+        return False
+
+    def gone(self, stream: ClientSession, why: str) -> None:
+        """A session cannot be opened again."""
+        self._lost(stream, stream.acknowledged, max(1, stream.acknowledged), why)
+
     def inspected(self, stream: ClientSession, status: int, body: bytes) -> ChunkVerdict:
         """The state of a session whose last chunk had no number and no answer."""
         if status == 503:

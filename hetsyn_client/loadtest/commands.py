@@ -6,6 +6,7 @@ import json
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from enum import StrEnum
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -24,6 +25,14 @@ bench = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 STREAMS = 10
 DENSITY = 0.045  # of the Spiking Heidelberg Digits
 DURATION_S, TRIAL_S = 10.0, 4.0
+
+
+class Transport(StrEnum):
+    """How chunks go to the server."""
+
+    infer = "infer"
+    stream = "stream"
+    streams = "streams"
 
 
 @bench.command()
@@ -52,10 +61,8 @@ def bench_server(
         ),
     ] = None,
     warmup_s: Annotated[float, typer.Option(min=0, max=3_600, help="Time before the measurement begins.")] = 1.0,
-    target_ms: Annotated[float, typer.Option(min=0.1, help="--ramp: the latency to hold.")] = 100.0,
-    percentile: Annotated[
-        float, typer.Option(min=1, max=99.9, help="--ramp: the percentile of the latency to hold.")
-    ] = 99.0,
+    target_ms: Annotated[float, typer.Option(min=0.1, help="The latency to hold in real time.")] = 100.0,
+    percentile: Annotated[float, typer.Option(min=1, max=99.9, help="The percentile of the latency to hold.")] = 99.0,
     max_streams: Annotated[int, typer.Option(min=1, help="--ramp: the most streams to try.")] = 10_000,
     patience: Annotated[
         int,
@@ -82,7 +89,15 @@ def bench_server(
     session_chunks: Annotated[
         int, typer.Option(min=1, help="Number of chunks in a session; after it, another begins.")
     ] = 50,
-    connections: Annotated[int, typer.Option(min=1, help="The most connections.")] = 256,
+    transport: Annotated[
+        Transport,
+        typer.Option(
+            help="infer: a request a chunk. stream: WS /stream, a connection a session. streams: WS /streams."
+        ),
+    ] = Transport.infer,
+    connections: Annotated[
+        int, typer.Option(min=1, help="The most connections; for --transport streams at most 4. stream has one each.")
+    ] = 256,
     timeout_s: Annotated[float, typer.Option(min=0.1, max=600, help="Time limit of one request.")] = 10.0,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the arrivals and of the synthesised input.")] = 0,
     json_path: Annotated[Path | None, typer.Option("--json", help="Write the results to this file.")] = None,
@@ -111,15 +126,16 @@ def bench_server(
     from hetsyn_client.loadtest.ramp import Goal, RampSettings
     from hetsyn_client.loadtest.run import ClosedLoop, OpenLoop, RunSettings, Stop, measure, run_loop, saturate
     from hetsyn_client.loadtest.served_model import fetch_model
-    from hetsyn_client.loadtest.target import Address, HetsynTarget
-    from hetsyn_client.loadtest.view import View
+    from hetsyn_client.loadtest.target import Address
+    from hetsyn_client.loadtest.transports import TARGETS
+    from hetsyn_client.loadtest.view import View, verdict
 
     address = Address.parse(server_url(server, url))
     served = fetch_model(address.url, model, version, form)
     load = choose_load(
         served, chunk_ms / 1000, recordings=recordings, density=density, default_density=DENSITY, seed=seed
     )
-    target = HetsynTarget(address, load.content_type, served.name, served.version, served.form)
+    target = TARGETS[transport](address, load.content_type, served.name, served.version, served.form)
     settings = RunSettings(
         duration_s=duration_s or (TRIAL_S if ramp else DURATION_S),
         warmup_s=warmup_s,
@@ -128,13 +144,13 @@ def bench_server(
         timeout_s=timeout_s,
         seed=seed,
     )
+    goal = Goal(target_ms, percentile)
     console = Console()
     console.print(f"{served.name} {served.version}, {served.form}: {load.description}", highlight=False, markup=False)
     stop = Stop()
     result: Measurement | RampResult
     with _interruptible(stop), View(console) as view:
         if ramp:
-            goal = Goal(target_ms, percentile)
             limits = RampSettings(max_streams=max_streams, patience=patience)
             result = run_loop(saturate(target, load, goal, settings, limits, stop=stop, watch=view))
         else:
@@ -146,6 +162,7 @@ def bench_server(
         "model": served.name,
         "version": served.version,
         "form": served.form,
+        "transport": transport.value,
         "load": load.description,
         "chunk_ms": 1000 * load.period_s,
         "duration_s": settings.duration_s,
@@ -155,9 +172,11 @@ def bench_server(
         "timeout_s": timeout_s,
         "seed": seed,
         "expected_interval_ms": expected_interval_ms,
-        **({"target_ms": target_ms, "percentile": percentile} if ramp else {}),
+        **({"target_ms": target_ms, "percentile": percentile} if closed is None else {}),
     }
     _show(console, result)
+    found = verdict(result, transport.value, None if closed is not None else goal)
+    console.print(found, style="bold", highlight=False, markup=False, soft_wrap=True)
     _write(described, result, json_path, html_path)
     if not _is_anything_answered(result):
         typer.echo("hetsyn: no chunk got a good answer", err=True)
@@ -181,7 +200,7 @@ def _interruptible(stop: Stop) -> Iterator[None]:
 
 def _show(console: Console, result: Measurement | RampResult) -> None:
     from hetsyn_client.loadtest.run import RampResult
-    from hetsyn_client.loadtest.view import measurement_table, notes, saturation_line, trial_table
+    from hetsyn_client.loadtest.view import measurement_table, notes, trial_table
 
     measurement: Measurement | None
     if isinstance(result, RampResult):
@@ -194,8 +213,6 @@ def _show(console: Console, result: Measurement | RampResult) -> None:
         console.print(measurement_table(measurement))
         for note in notes(measurement):
             console.print(f"note: {note}", style="yellow", highlight=False, markup=False)
-    if isinstance(result, RampResult):
-        console.print(saturation_line(result), style="bold", highlight=False, markup=False, soft_wrap=True)
 
 
 def _write(

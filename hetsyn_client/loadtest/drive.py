@@ -8,9 +8,10 @@ import time
 from collections.abc import Callable, Iterator
 
 from hetsyn_client.loadtest.arrivals import Schedule, first_chunks, first_session_chunks
+from hetsyn_client.loadtest.carrier import SWEEP_S, Carried, Carrier, Job
 from hetsyn_client.loadtest.load import Load
 from hetsyn_client.loadtest.measurement import Generator, Measurement, Mode
-from hetsyn_client.loadtest.pool import SWEEP_S, Job, Pool
+from hetsyn_client.loadtest.pool import Pool
 from hetsyn_client.loadtest.recorder import Recorder
 from hetsyn_client.loadtest.streams import LoadStream
 from hetsyn_client.loadtest.target import ChunkOutcome, Response, Target
@@ -63,7 +64,6 @@ class Drive:
         self._target = target
         self._load = load
         self._schedule = schedule
-        self._connections = min(connections, streams)
         self._timeout_s = timeout_s
         self._warmup_s = warmup_s
         self._duration_s = duration_s
@@ -71,7 +71,11 @@ class Drive:
         self._expected_interval_s = expected_interval_s
         self._give_up = give_up
         self._watch = watch
-        self._pool = Pool(target.address, connections, timeout_s, self)
+        self._carrier: Carrier
+        if isinstance(target, Carried):
+            self._carrier = target.carrier(connections, timeout_s, self)
+        else:
+            self._carrier = Pool(target.address, connections, timeout_s, self)
         run = secrets.token_hex(4)
         firsts = first_session_chunks(streams, session_chunks, seed)
         positions = first_chunks(streams, len(load.chunks), seed)
@@ -81,6 +85,7 @@ class Drive:
         ]
         self._abandoned_sessions: list[str] = []
         self._undropped = 0
+        self._answers = 0  # to chunks
         self._is_over = False
         self._sent_until_s = 0.0  # once it is over
         self._start_s = 0.0
@@ -96,41 +101,46 @@ class Drive:
             ServiceUnreachable: no server answers.
         """
         try:
-            await self._pool.open(self._connections)
+            await self._carrier.open(self._streams)
             self._start_s = time.perf_counter() + HEAD_START_S
             begin_s = self._start_s + self._warmup_s
             end_s = begin_s + self._duration_s
             self._recorder = Recorder(begin_s, end_s, self._late_s, self._expected_interval_s)
             self._begin()
-            stopped, cpu_share = await self._until(end_s)
+            stopped, cpu_share, cpu_us = await self._until(end_s)
+            connections = self._carrier.size
             self._finish(end_s, stopped)
-            await self._pool.idle(self._timeout_s)
+            await self._carrier.idle(self._timeout_s)
             offered = self._note_unanswered()
             sessions_left = await self._drop_sessions()
-            generator = Generator(cpu_share, self._recorder.lag_ms(99.0), self._pool.size, self._pool.waits)
+            lag_ms = self._recorder.lag_ms(99.0)
+            generator = Generator(cpu_share, lag_ms, connections, self._carrier.waits, cpu_us)
             mode: Mode = "closed" if self._schedule is None else "open"
             return self._recorder.measurement(mode, len(self._streams), offered, generator, sessions_left, stopped)
         finally:
             self._is_over = True
             if self._timer is not None:
                 self._timer.cancel()
-            await self._pool.close()
+            await self._carrier.close()
 
-    async def _until(self, end_s: float) -> tuple[str, float]:
-        """Run until ``end_s``. The reason for an early end, or "", and this process's share of a core."""
+    async def _until(self, end_s: float) -> tuple[str, float, float | None]:
+        """Run until ``end_s``. The reason for an early end, or ""; and of this process the share of a core, and CPU
+        microseconds an answer.
+        """
         stopped = ""
-        wall_s, cpu_s = time.perf_counter(), time.process_time()
+        wall_s, cpu_s, answers = time.perf_counter(), time.process_time(), self._answers
         while not stopped and (now_s := time.perf_counter()) < end_s:
             await asyncio.sleep(min(SWEEP_S, end_s - now_s))
             now_s = time.perf_counter()
-            self._pool.sweep(now_s)
+            self._carrier.sweep(now_s)
             if now_s < end_s:
                 self._recorder.roll(now_s)
                 stopped = self._give_up(self._recorder)
                 self._watch(self._recorder, now_s)
         if stopped:
             self._recorder.stop(time.perf_counter())
-        return stopped, (time.process_time() - cpu_s) / (time.perf_counter() - wall_s)
+        cpu_s, answers = time.process_time() - cpu_s, self._answers - answers
+        return stopped, cpu_s / (time.perf_counter() - wall_s), 1e6 * cpu_s / answers if answers else None
 
     def _finish(self, end_s: float, stopped: str) -> None:
         """From now on send only chunks that were due before the end; none if the run was stopped."""
@@ -177,7 +187,7 @@ class Drive:
         chunk = chunks[stream.position % len(chunks)]
         request = self._target.request(stream.session, stream.seq, chunk, is_last=stream.is_last)
         stream.take()
-        self._pool.send(Job(request, stream, intended_s))
+        self._carrier.send(Job(request, stream, intended_s))
 
     def _go_on(self, stream: LoadStream, now_s: float, pause_s: float = 0.0) -> None:
         """After an answer: send the next chunk if it is due."""
@@ -192,7 +202,7 @@ class Drive:
         else:
             self._send(stream, time.perf_counter())
 
-    # the pool calls these
+    # the carrier calls these
 
     def answered(self, job: Job, response: Response, now_s: float) -> None:
         stream = job.stream
@@ -200,6 +210,7 @@ class Drive:
             if response.status < 500:
                 self._undropped -= 1  # deleted, or never opened
             return
+        self._answers += 1
         pause_s = 0.0
         outcome = self._target.judge(response)
         if outcome is ChunkOutcome.APPLIED:
@@ -227,7 +238,7 @@ class Drive:
         """Record the chunks that were due and have no answer, each with its waiting time. The number that was due."""
         now_s = time.perf_counter()
         recorder = self._recorder
-        for job in self._pool.abandon():
+        for job in self._carrier.abandon():
             if job.stream is not None:
                 self._abandoned_sessions.append(job.stream.abandon())
                 recorder.unanswered(job.intended_s, now_s)
@@ -249,7 +260,7 @@ class Drive:
         self._undropped = len(requests)
         now_s = time.perf_counter()
         for request in requests:
-            self._pool.send(Job(request, None, now_s))
-        if not await self._pool.idle(DROP_TIMEOUT_S):
-            self._pool.abandon()
+            self._carrier.send(Job(request, None, now_s))
+        if not await self._carrier.idle(DROP_TIMEOUT_S):
+            self._carrier.abandon()
         return self._undropped

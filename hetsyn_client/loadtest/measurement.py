@@ -72,6 +72,7 @@ class Generator:
         lag_p99_ms: how much later than due it sent a chunk of a stream with no other chunk under way, 99th percentile.
         connections: open at the end.
         connection_waits: chunks that found no free connection.
+        cpu_us_a_chunk: its CPU time an answer, in microseconds; None where nothing was answered.
         server_cores: cores that the server used, if it runs on this machine; else None.
         other_cores: cores that all other programs used, if the server runs on this machine; else None.
     """
@@ -80,6 +81,7 @@ class Generator:
     lag_p99_ms: float
     connections: int
     connection_waits: int
+    cpu_us_a_chunk: float | None = None
     server_cores: float | None = None
     other_cores: float | None = None
 

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from hetsyn_client.loadtest.measurement import Measurement
+from hetsyn_client.loadtest.ramp import Goal
 from hetsyn_client.loadtest.run import JudgedTrial, RampResult
 
 BLUE, ORANGE, RED, GREEN, GREY = "#2f6fb0", "#d9822b", "#c23b3b", "#3a8f5c", "#8a8f98"
@@ -28,7 +29,7 @@ STYLE: dict[Any, Any] = {
     "axes.axisbelow": True,
     "legend.frameon": False,
 }
-SIZE_INCHES = (6.4, 3.4)
+SIZE_INCHES = (4.8, 3.0)  # letters stay readable on a phone
 KINDS = ("held", "failed", "not counted")
 TAIL_SHARES = (0.5, 0.1, 0.01, 0.001, 0.0001, 0.00001)
 
@@ -45,7 +46,7 @@ def latency_over_load(search: RampResult) -> str:
             _points(axes, "held", colour, [], [], f"p{percentile:g}")
         for kind in KINDS[1:]:
             _points(axes, kind, GREY, [], [], kind)
-        axes.axhline(search.goal.target_ms, color=RED, linewidth=1, linestyle="--", label="target")
+        _target(axes, search.goal)
         known = search.saturation
         axes.axvspan(known.low, known.high, color=GREEN, alpha=0.15, linewidth=0)
         axes.axvline(known.streams, color=GREEN, linewidth=1, label="saturation")
@@ -80,7 +81,7 @@ def throughput_over_load(search: RampResult) -> str:
     return _svg(draw)
 
 
-def latency_over_time(measurement: Measurement) -> str:
+def latency_over_time(measurement: Measurement, goal: Goal | None = None) -> str:
     """Percentiles of each second of the run."""
 
     def draw(axes: Axes) -> None:
@@ -92,6 +93,7 @@ def latency_over_time(measurement: Measurement) -> str:
             ("p50", BLUE, [w.p50_ms for w in windows]),
         ):
             axes.plot(times, values, marker="o", markersize=3, color=colour, label=name)
+        _target(axes, goal)
         _log_milliseconds(axes)
         _seconds(axes, measurement)
         axes.set_ylabel("latency, ms")
@@ -122,7 +124,7 @@ def throughput_over_time(measurement: Measurement) -> str:
     return _svg(draw)
 
 
-def percentile_curve(measurement: Measurement) -> str:
+def percentile_curve(measurement: Measurement, goal: Goal | None = None) -> str:
     """Latency over the share of slower chunks, on a scale that stretches the tail."""
 
     def draw(axes: Axes) -> None:
@@ -132,6 +134,9 @@ def percentile_curve(measurement: Measurement) -> str:
         for name, colour, distribution in curves:
             shares = [1 - percentile / 100 for percentile, _ in distribution.curve]
             axes.plot(shares, [value for _, value in distribution.curve], color=colour, label=name)
+        _target(axes, goal)
+        if goal is not None:
+            axes.axvline(1 - goal.percentile / 100, color=RED, linewidth=1, linestyle=":")
         axes.set_xscale("log")
         smallest = min((1 - p / 100 for p, _ in measurement.latency.curve), default=0.01)
         axes.set_xlim(1.0, smallest)
@@ -147,7 +152,7 @@ def percentile_curve(measurement: Measurement) -> str:
     return _svg(draw)
 
 
-def histogram(measurement: Measurement) -> str:
+def histogram(measurement: Measurement, goal: Goal | None = None) -> str:
     """Chunks by latency."""
 
     def draw(axes: Axes) -> None:
@@ -161,6 +166,9 @@ def histogram(measurement: Measurement) -> str:
             edgecolor="white",
             linewidth=0.5,
         )
+        if goal is not None:
+            axes.axvline(goal.target_ms, color=RED, linewidth=1, linestyle="--", label="target")
+            axes.legend(fontsize=8)
         axes.set_xscale("log")
         axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
@@ -169,6 +177,12 @@ def histogram(measurement: Measurement) -> str:
         axes.set_ylabel("chunks")
 
     return _svg(draw)
+
+
+def _target(axes: Axes, goal: Goal | None) -> None:
+    if goal is not None:
+        axes.axhline(goal.target_ms, color=RED, linewidth=1, linestyle="--", label="target")
+        axes.update_datalim([(0.0, goal.target_ms / 2), (0.0, goal.target_ms * 2)], updatex=False)
 
 
 def _kind(trial: JudgedTrial) -> str:

@@ -6,54 +6,21 @@ import asyncio
 import ssl
 import time
 from collections import deque
+from collections.abc import Sequence
 from contextlib import suppress
-from typing import Protocol
 
 from hetsyn_client.errors import ServiceUnreachable
+from hetsyn_client.loadtest.carrier import (
+    CONNECT_TIMEOUT_S,
+    OPENED_TOGETHER,
+    RECONNECT_PAUSE_S,
+    SWEEP_S,
+    CarrierOwner,
+    Job,
+)
 from hetsyn_client.loadtest.connection import Connection
 from hetsyn_client.loadtest.streams import LoadStream
 from hetsyn_client.loadtest.target import Address, Response
-
-CONNECT_TIMEOUT_S = 5.0
-RECONNECT_PAUSE_S = 0.1  # after a failed attempt, so that a dead server is not hammered
-OPENED_TOGETHER = 64
-SWEEP_S = 0.1
-
-
-class Job:
-    """A request under way. Times are those of ``time.perf_counter``.
-
-    Args:
-        request: head and body.
-        stream: sender of the chunk; None for a request that deletes a session.
-        intended_s: when the chunk was due.
-
-    Attributes:
-        request: see above.
-        stream: see above.
-        intended_s: see above.
-        queued_s: when the job came to the pool.
-        sent_s: when it was last sent.
-        is_repeated: whether it was sent a second time.
-    """
-
-    __slots__ = ("intended_s", "is_repeated", "queued_s", "request", "sent_s", "stream")
-
-    def __init__(self, request: bytes, stream: LoadStream | None, intended_s: float) -> None:
-        self.request = request
-        self.stream = stream
-        self.intended_s = intended_s
-        self.queued_s = 0.0
-        self.sent_s = 0.0
-        self.is_repeated = False
-
-
-class PoolOwner(Protocol):
-    """Receives the outcome of each job: one call of either method."""
-
-    def answered(self, job: Job, response: Response, now_s: float) -> None: ...
-
-    def failed(self, job: Job, error: str, now_s: float) -> None: ...
 
 
 class Pool:
@@ -72,7 +39,7 @@ class Pool:
         waits: number of jobs that found no free connection.
     """
 
-    def __init__(self, address: Address, limit: int, timeout_s: float, owner: PoolOwner) -> None:
+    def __init__(self, address: Address, limit: int, timeout_s: float, owner: CarrierOwner) -> None:
         self.waits = 0
         self._address = address
         self._limit = limit
@@ -94,8 +61,12 @@ class Pool:
         """Open connections."""
         return len(self._connections)
 
-    async def open(self, count: int) -> None:
-        """Open connections before a run starts.
+    async def open(self, streams: Sequence[LoadStream]) -> None:
+        """As ``connect``, one connection a stream."""
+        await self.connect(len(streams))
+
+    async def connect(self, count: int) -> None:
+        """Open connections before a run starts, within the limit.
 
         Raises:
             ServiceUnreachable: the first connection fails.

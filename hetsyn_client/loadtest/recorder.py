@@ -13,22 +13,13 @@ from collections import Counter
 import numpy as np
 from hdrh.histogram import HdrHistogram
 
+from hetsyn_client.loadtest.histogram import Histogram, Integers, corrected, microseconds
 from hetsyn_client.loadtest.measurement import PERCENTILES, Distribution, Generator, Measurement, Mode, Window
 
-LONGEST_US = 3_600_000_000
-DIGITS = 3
 WINDOW_S = 1.0
 BINS_A_DECADE = 20
 # up to 99.999; four steps halve the distance to 100
 CURVE = (0.0, *(100.0 * (1 - 2 ** (-n / 4)) for n in range(1, 67)))
-
-
-def _histogram() -> HdrHistogram:
-    return HdrHistogram(1, LONGEST_US, DIGITS)
-
-
-def _us(seconds: float) -> int:
-    return min(max(int(seconds * 1e6), 1), LONGEST_US)
 
 
 class Recorder:
@@ -61,18 +52,21 @@ class Recorder:
         self.errors: Counter[str] = Counter()
         self.windows: list[Window] = []
         self._late_s = late_s
-        self._interval_us = _us(expected_interval_s) if expected_interval_s else 0
-        self._latency = _histogram()
-        self._service = _histogram()
-        self._lag = _histogram()
-        self._window = _histogram()
+        self._interval_us = int(microseconds([expected_interval_s])[0]) if expected_interval_s else 0
+        self._latency = Histogram()
+        self._service = Histogram()
+        self._lag = Histogram()
+        self._latencies_s: list[float] = []  # of the present window, as the next two
+        self._services_s: list[float] = []
+        self._lags_s: list[float] = []
+        self._waits_s: list[float] = []  # of chunks that were never answered
         self._window_begin_s = begin_s
         self._window_answered = 0
         self._window_errors = 0
 
     def lagged(self, lag_s: float) -> None:
         """A chunk was sent so much later than it was due."""
-        self._lag.record_value(_us(lag_s))
+        self._lags_s.append(lag_s)
 
     def answered(self, intended_s: float, sent_s: float, now_s: float) -> None:
         if now_s >= self._window_begin_s + WINDOW_S:
@@ -85,8 +79,8 @@ class Recorder:
             latency_s = now_s - intended_s
             if latency_s > self._late_s:
                 self.late += 1
-            self._window.record_corrected_value(_us(latency_s), self._interval_us)
-            self._service.record_value(_us(now_s - sent_s))
+            self._latencies_s.append(latency_s)
+            self._services_s.append(now_s - sent_s)
 
     def failed(self, error: str, intended_s: float, now_s: float) -> None:
         if now_s >= self._window_begin_s + WINDOW_S:
@@ -99,7 +93,7 @@ class Recorder:
         """A chunk has no answer, and the run is over."""
         if self.begin_s <= intended_s < self.end_s:
             self.unanswered_count += 1
-            self._latency.record_value(_us(now_s - intended_s))
+            self._waits_s.append(now_s - intended_s)
 
     def roll(self, now_s: float) -> None:
         """Close the windows that are over. Answers after the end go into the last window."""
@@ -124,6 +118,7 @@ class Recorder:
             stopped: why the run ended early, or "".
         """
         self._close_window()
+        self._latency.add(microseconds(self._waits_s))
         duration_s = self.end_s - self.begin_s
         span_s = max(duration_s, 1e-9)
         return Measurement(
@@ -135,8 +130,8 @@ class Recorder:
             answered=self.answered_count,
             errors=dict(self.errors),
             unanswered=self.unanswered_count,
-            latency=_distribution(self._latency),
-            service=_distribution(self._service),
+            latency=_distribution(self._latency.hdr()),
+            service=_distribution(self._service.hdr()),
             windows=tuple(self.windows),
             generator=generator,
             sessions_left=sessions_left,
@@ -144,23 +139,33 @@ class Recorder:
         )
 
     def lag_ms(self, percentile: float) -> float:
-        return float(self._lag.get_value_at_percentile(percentile)) / 1000
+        self._lag.add(microseconds(self._lags_s))
+        self._lags_s.clear()
+        return float(self._lag.hdr().get_value_at_percentile(percentile)) / 1000
+
+    def _fold(self) -> Integers:
+        """Count the times of the present window. Its latencies in microseconds."""
+        latencies = corrected(microseconds(self._latencies_s), self._interval_us)
+        self._latency.add(latencies)
+        self._service.add(microseconds(self._services_s))
+        self._lag.add(microseconds(self._lags_s))
+        for times in (self._latencies_s, self._services_s, self._lags_s):
+            times.clear()
+        return latencies
 
     def _close_window(self) -> None:
-        window = self._window
-        values = window.get_percentile_to_value_dict([50.0, 99.0]) if window.total_count else {}
+        latencies = self._fold()
+        p50, p99 = np.percentile(latencies, (50, 99), method="inverted_cdf") if len(latencies) else (0, 0)
         self.windows.append(
             Window(
                 begin_s=self._window_begin_s - self.begin_s,
                 answered=self._window_answered,
                 errors=self._window_errors,
-                p50_ms=values.get(50.0, 0) / 1000,
-                p99_ms=values.get(99.0, 0) / 1000,
-                max_ms=window.get_max_value() / 1000,
+                p50_ms=float(p50) / 1000,
+                p99_ms=float(p99) / 1000,
+                max_ms=float(latencies.max(initial=0)) / 1000,
             )
         )
-        self._latency.add(window)
-        self._window = _histogram()
         self._window_answered = self._window_errors = 0
         self._window_begin_s += WINDOW_S
 

@@ -19,6 +19,7 @@ class LoadStream:
         position: index of the next chunk in the load, counted on beyond its end.
         taken: chunks sent so far, whatever their outcome.
         is_waiting: whether the last chunk has no reply yet.
+        is_last_sent: whether the last chunk ends its session.
     """
 
     __slots__ = (
@@ -27,6 +28,7 @@ class LoadStream:
         "_name",
         "_session_chunks",
         "index",
+        "is_last_sent",
         "is_waiting",
         "position",
         "seq",
@@ -39,6 +41,7 @@ class LoadStream:
         self.position = position
         self.taken = 0
         self.is_waiting = False
+        self.is_last_sent = False
         self.seq = 0
         self._name = name
         self._session_chunks = session_chunks
@@ -59,6 +62,7 @@ class LoadStream:
     def take(self) -> None:
         """The next chunk was sent."""
         self.is_waiting = True
+        self.is_last_sent = self._left == 1
         self.taken += 1
         self.position += 1
 

@@ -129,18 +129,24 @@ class HetsynTarget:
         model: name of the model.
         version: of the model.
         form: of the model.
+
+    Attributes:
+        address, content_type, model, version, form: see above.
     """
 
     def __init__(self, address: Address, content_type: str, model: str, version: str, form: str) -> None:
         self.address = address
-        self._content_type = content_type
+        self.content_type = content_type
+        self.model = model
+        self.version = version
+        self.form = form
         self._opening = "&" + urlencode({"model": model, "version": version, "form": form})
 
     def request(self, session: str, seq: int, chunk: bytes, *, is_last: bool, is_numbered: bool = True) -> bytes:
         number = f"&seq={seq}" if is_numbered else ""
         opening = self._opening if seq == 0 else ""
         end = "&end=true" if is_last else ""
-        return post(self.address, f"/infer?session={session}{number}{opening}{end}", self._content_type, chunk)
+        return post(self.address, f"/infer?session={session}{number}{opening}{end}", self.content_type, chunk)
 
     def judge(self, response: Response) -> ChunkOutcome:
         if response.status == 200:

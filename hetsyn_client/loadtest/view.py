@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from hetsyn_client.loadtest.measurement import PERCENTILES, Measurement
-from hetsyn_client.loadtest.ramp import Saturation
+from hetsyn_client.loadtest.ramp import Goal, Saturation
 from hetsyn_client.loadtest.recorder import Recorder
 from hetsyn_client.loadtest.run import ClosedLoop, JudgedTrial, OpenLoop, RampResult, RunSettings, Watch
 
@@ -164,6 +164,28 @@ def saturation_line(search: RampResult) -> str:
     if not known.is_certain:
         return f"the search ended early: from {known.low:,} to {known.high:,} streams hold {target} (90% sure)"
     return f"saturation: {known.streams:,} streams hold {target} (90% sure: {known.low:,} to {known.high:,})"
+
+
+def verdict(result: Measurement | RampResult, transport: str, goal: Goal | None = None) -> str:
+    """What a run has found, in a sentence.
+
+    Args:
+        result: of one load, or of a search.
+        transport: over which the chunks went.
+        goal: that one load had; None for a closed loop.
+    """
+    if isinstance(result, RampResult):
+        return f"{saturation_line(result)}, over /{transport}"
+    chunks = f"{result.streams:,} {'streams' if result.streams > 1 else 'stream'}"
+    if not result.answered:
+        return f"no chunk got a good answer over /{transport}"
+    if goal is None or result.mode == "closed":
+        return f"{result.achieved_per_s:,.0f} chunks/s over /{transport}, of {chunks} that each wait for their answer"
+    target = f"p99 within {goal.target_ms:g} ms".replace("p99", f"p{goal.percentile:g}")
+    found = f"p{goal.percentile:g} {result.latency.at(goal.percentile):,.1f} ms"
+    if missed := goal.missed(result):
+        return f"{chunks} do not hold {target} over /{transport}: {found if missed.startswith('p') else missed}"
+    return f"{chunks} hold {target} over /{transport}: {found}"
 
 
 def _headline(m: Measurement) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import binascii
 from base64 import b64decode
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 from urllib.parse import parse_qsl, urlsplit
 
@@ -86,15 +86,23 @@ def handshake(method: bytes, version: str, url: bytes, headers: Sequence[Field])
     )
 
 
-def query_of(shake: Handshake) -> list[tuple[str, str]]:
+def query_of(shake: Handshake, allowed_origins: Collection[str] = ()) -> list[tuple[str, str]]:
     """The parameters of the client's query.
+
+    Args:
+        shake: that the client has sent.
+        allowed_origins: whose pages may open streams, in lower case; those of the server's own host always may.
 
     Raises:
         OriginRefused: browsers let any page open a WebSocket to any host, and this is a page of another origin.
         InputError, UnsupportedInput: the query or the subprotocols cannot be used.
     """
-    if shake.origin and _host_of(shake.origin) != shake.host.lower():
-        raise OriginRefused("a page of another origin may not open a stream: serve the page from this host and port")
+    is_own = not shake.origin or _host_of(shake.origin) == shake.host.lower()
+    if not is_own and shake.origin.lower() not in allowed_origins:
+        raise OriginRefused(
+            "a page of another origin may not open a stream: serve the page from this host and port, or start the "
+            "server with --allowed-origin"
+        )
     if shake.protocols and SUBPROTOCOL not in shake.protocols:
         raise UnsupportedInput(f"none of the offered subprotocols is spoken: offer {SUBPROTOCOL}, or none")
     if shake.query.count(b"&") >= MOST_PARAMETERS:

@@ -10,9 +10,12 @@ from typing import TYPE_CHECKING
 
 from uvicorn.server import ServerState
 
+from service.api.frames import PING
+
 if TYPE_CHECKING:
     from service.api.connection import Connections
 
+PROBE_S, MOST_PROBE_S = 0.02, 1.0  # between two pings to a client that sends no more; the pause doubles each time
 UNREAD_S = 2.0  # a client that has not read for as long may be displaced
 # A client that does not read makes the system keep up to 4 MB for it. So much is enough for 10 MB/s over 20 ms.
 SEND_BUFFER_BYTES = 128 * 1024  # of which Linux makes twice as many
@@ -45,6 +48,8 @@ class Held:
         loop: of the connection.
         is_write_paused: the client does not read, and the system takes no more.
         writable: set while it is not so.
+        has_ended: the client sends no more.
+        is_idle: all that has come is read, and more is read from the socket.
     """
 
     def __init__(
@@ -59,6 +64,8 @@ class Held:
         self.writable = asyncio.Event()
         self.writable.set()
         self.used = False
+        self.has_ended = False
+        self.is_idle = False
         self._unread_s = inf
         self._reading_due: asyncio.TimerHandle | None = None
 
@@ -92,6 +99,26 @@ class Held:
         """End the connection of a client that does not read."""
         forget_unsent(self.transport)
         self.end("unread")
+
+    def is_unanswered(self) -> bool:
+        """Whether something that has come is not answered yet."""
+        raise NotImplementedError
+
+    def eof_received(self) -> bool:
+        """The client sends no more. It still gets the answers to what has come; then the connection is closed."""
+        if not self.is_unanswered():
+            return False  # asyncio closes the connection
+        self.has_ended, self.is_idle = True, False
+        self.probe(PROBE_S)
+        return True
+
+    def probe(self, pause_s: float) -> None:
+        """Find out whether a client that sends no more is there: the system of one that is gone refuses a ping, and
+        the one after it ends the connection.
+        """
+        if not self.transport.is_closing():
+            self.transport.write(PING)
+            self.loop.call_later(pause_s, self.probe, min(2 * pause_s, MOST_PROBE_S))
 
     def count_end(self, reason: str) -> None:
         """Count the end of the connection."""

@@ -38,7 +38,7 @@ class ManyConnection(WebSocket[RowsWork]):
         super().__init__(connections, server_state, transport, handshake, client, streams.uploads, streams.counters)
 
     async def _opened(self) -> ManyStreams:
-        query = query_of(self._handshake)
+        query = query_of(self._handshake, self._many.streams.allowed_origins)
         self._sessions = local = ConnectionSessions(self._many, self, parse_many_query(query), self.client)
         if (siblings := self.connections.siblings) is not None:
             self._sessions = SplitSessions(local, siblings, query, self.transport.get_extra_info("peername"))
@@ -54,7 +54,9 @@ class ManyConnection(WebSocket[RowsWork]):
         assert self._machine is not None
         if isinstance(work.rows, Sessions):
             return self._machine.done(await self._sessions.open(work.rows), 0)
-        return self._machine.done(*await self._sessions.apply(work.rows))
+        answer, applied = await self._sessions.apply(work.rows)
+        self._counters.stream_chunks["streams"] += applied
+        return self._machine.done(answer, applied)
 
     def _release(self) -> None:
         if self._sessions is not None:

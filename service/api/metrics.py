@@ -60,6 +60,12 @@ class _ServerCollector(Collector):
         )
         yield _gauge("hetsyn_uploads", "Bodies under way.", self._uploads.under_way)
         yield _gauge("hetsyn_connections", "Open connections.", len(self._connections.shares))
+        streams = GaugeMetricFamily("hetsyn_streams", "Open WebSockets, by transport.", labels=["transport"])
+        for name in ("stream", "streams"):
+            streams.add_metric([name], counters.streams_open[name])
+        yield streams
+        yield _by_label("hetsyn_stream_frames", "Frames that came on them.", "transport", counters.stream_frames)
+        yield _by_label("hetsyn_stream_chunks", "Chunks answered on them.", "transport", counters.stream_chunks)
         yield _by_label(
             "hetsyn_connections_ended",
             "Connections that the server ended, by reason.",

@@ -41,7 +41,8 @@ class StreamConnection(WebSocket[Work]):
         self._fail(SessionTaken("another connection streams this session now: send on there"))
 
     async def _opened(self) -> LiveStream:
-        query = parse_stream_query(query_of(self._handshake), self._streams.new_id())
+        query_text = query_of(self._handshake, self._streams.allowed_origins)
+        query = parse_stream_query(query_text, self._streams.new_id())
         opening = await self._streams.open(query, self, self.client)
         # a model that is reloaded meanwhile shall not change what the client was told
         named: dict[str, str | None] = {"model": opening.model, "version": opening.version, "form": opening.form}
@@ -61,7 +62,10 @@ class StreamConnection(WebSocket[Work]):
             return self._stream.deleted(await self._streams.reset(self._query, self.client))
         if work.kind == "finalize":
             return self._stream.finalized(await self._streams.finalize(self._query, self.client))
-        return self._stream.applied(await self._streams.apply(self._query, work, self.client))
+        applied = await self._streams.apply(self._query, work, self.client)
+        if work.kind == "chunk":
+            self._counters.stream_chunks["stream"] += 1
+        return self._stream.applied(applied)
 
     def _begin_work(self, work: Work) -> None:
         if self._query is not None and self._rows.takes(self._query, work):
@@ -72,6 +76,7 @@ class StreamConnection(WebSocket[Work]):
     def answered(self, applied: Applied) -> None:
         """The chunk was applied, with those of other connections."""
         assert self._stream is not None
+        self._counters.stream_chunks["stream"] += 1
         self._after(self._stream.applied(applied))
         if not self.is_idle:
             self._pump()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from math import inf
 from typing import Any, Protocol
@@ -55,6 +55,7 @@ class Streams:
         counters: count chunks.
         limits: of chunks.
         siblings: workers of the same server; None is this process alone.
+        allowed_origins: whose pages may open streams.
     """
 
     def __init__(
@@ -65,7 +66,9 @@ class Streams:
         counters: Counters,
         limits: Limits,
         siblings: Siblings | None = None,
+        allowed_origins: Iterable[str] = (),
     ) -> None:
+        self.allowed_origins = frozenset(origin.lower() for origin in allowed_origins)
         self._registry = registry
         self._siblings = siblings
         self.new_id = registry.new_id

@@ -79,15 +79,14 @@ class WebSocket(Held, asyncio.Protocol, ABC, Generic[W]):
         self._backlog = bytearray()
         self._is_over = False  # our close frame is sent: nothing is sent any more
         self._is_scheduled = False
-        self.is_idle = False  # all that has come is read, and more is read from the socket
         self._task: asyncio.Task[None] | None = None
         self._large = LargeMessage(uploads, client, self._fail)
         self._drained = asyncio.Event()
-        self._heard_s = self.loop.time()
-        self._pinged_s = self._heard_s
+        self._heard_s = self._pinged_s = self.loop.time()
         self._taken_s = inf  # since when messages are read
         self._controls = 0  # frames that carried no chunk, at the last ping
         self._drains = False
+        self._transport_name = handshake.path.removeprefix("/")
         limits = connections.limits
         self._tick_s = min(PING_S, limits.idle_timeout_s, limits.body_timeout_s)
         self._ticking: asyncio.TimerHandle | None = None
@@ -160,6 +159,7 @@ class WebSocket(Held, asyncio.Protocol, ABC, Generic[W]):
         super().connection_lost(error)
         if self._live is not None:
             self._live.leave()
+            self._counters.streams_open[self._transport_name] -= 1
         self._leave()
         if self._ticking is not None:
             self._ticking.cancel()
@@ -168,6 +168,11 @@ class WebSocket(Held, asyncio.Protocol, ABC, Generic[W]):
         self._heard_s = self.loop.time()
         self._backlog += data
         self._pump()
+
+    def is_unanswered(self) -> bool:
+        if self._is_over or self._live is None:
+            return False
+        return self._live.is_busy or bool(self._messages or self._backlog)
 
     def resume_writing(self) -> None:
         super().resume_writing()
@@ -196,6 +201,7 @@ class WebSocket(Held, asyncio.Protocol, ABC, Generic[W]):
             return
         self._task = None
         self._live = live
+        self._counters.streams_open[self._transport_name] += 1
         self.transport.write(handshakes.acceptance(self._handshake, self._headers))
         self._act([*live.begin(), *(live.drain() if self._drains else ())])
         self._ticking = self.loop.call_later(self._tick_s, self._tick)
@@ -226,11 +232,11 @@ class WebSocket(Held, asyncio.Protocol, ABC, Generic[W]):
             if self._messages or not self._takes() or not self._backlog or reader.frames > frames:
                 break
             length = max(SLICE_BYTES, reader.wanted_bytes)  # the rest of one frame is no more work than a slice
-            data = bytes(self._backlog[:length])
+            messages = reader.receive(bytes(self._backlog[:length]))
             del self._backlog[:length]
-            messages = reader.receive(data)
             self._messages += messages
             self._look_at_reader(bool(messages))
+        self._counters.stream_frames[self._transport_name] += reader.frames - frames + FRAMES_A_ROUND
         self._read_on()
 
     def _takes(self) -> bool:
@@ -239,8 +245,7 @@ class WebSocket(Held, asyncio.Protocol, ABC, Generic[W]):
 
     def _look_at_reader(self, is_complete: bool) -> None:
         reader = self._reader
-        answer = reader.take_answer()
-        if answer and not self.transport.is_closing():
+        if (answer := reader.take_answer()) and not self.transport.is_closing():
             self.transport.write(answer)
         if reader.violation is not None:
             self._refuse(reader.violation)
@@ -265,8 +270,11 @@ class WebSocket(Held, asyncio.Protocol, ABC, Generic[W]):
         transport = self.transport
         if transport.is_closing():
             return
+        if self.has_ended and not self.is_unanswered():
+            transport.close()
+            return
         is_wanted = self._is_over or self._takes()
-        self.is_idle = is_wanted and not self._messages and not self._backlog
+        self.is_idle = is_wanted and not (self._messages or self._backlog or self.has_ended)
         if is_wanted and self._taken_s == inf:
             self._taken_s = self.loop.time()
         elif not is_wanted:

@@ -11,11 +11,18 @@ from typing import Annotated
 import typer
 
 from service.commands import MODELS
-from service.settings import Batching, Limits, Retention, Settings, StoreSettings
+from service.settings import Batching, Limits, Retention, Settings, StoreSettings, is_origin
 
 serve = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 # headings of the help
 LIMITS, RETENTION, BATCHING, STORE = "Limits", "Retention", "Batching", "Store"
+
+
+def check_origins(origins: list[str] | None) -> list[str]:
+    for origin in origins or ():
+        if not is_origin(origin):
+            raise typer.BadParameter(f"{origin!r} is no origin: write such as https://example.org, without a path")
+    return origins or []
 
 
 class DeviceName(StrEnum):
@@ -62,6 +69,14 @@ def serve_models(
     max_model_bytes: Annotated[
         int, typer.Option(min=1, help="A model whose files and states are larger is not served.")
     ] = Settings.max_model_bytes,
+    allowed_origins: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--allowed-origin",
+            callback=check_origins,
+            help="Origin whose pages may open streams, as https://example.org; can be repeated.",
+        ),
+    ] = None,
     device: Annotated[
         DeviceName, typer.Option(help="Where networks run; auto is a GPU if it gives the CPU's answers, else the CPU.")
     ] = DeviceName.auto,
@@ -251,6 +266,7 @@ def serve_models(
         max_model_bytes=max_model_bytes,
         host=host,
         port=port,
+        allowed_origins=tuple(allowed_origins or ()),
         device=device.value,
         forms=forms.value,
         drain_s=drain_s,

@@ -35,6 +35,9 @@ class Counters:
         tokens_opened: tokens of carried sessions that were opened.
         token_bytes: length of all sealed tokens.
         model_reloads: reloads of the models folder.
+        streams_open: open WebSockets, by transport.
+        stream_frames: frames that have come on them, likewise.
+        stream_chunks: chunks that were answered on them, likewise.
         connections_ended: connections that the server ended because of their client, by reason.
         models_opened: versions that a reload has opened.
         models_retired: versions that a reload has retired.
@@ -65,6 +68,9 @@ class Counters:
     tokens_opened: int = 0
     token_bytes: int = 0
     model_reloads: int = 0
+    streams_open: Counter[str] = field(default_factory=Counter)
+    stream_frames: Counter[str] = field(default_factory=Counter)
+    stream_chunks: Counter[str] = field(default_factory=Counter)
     connections_ended: Counter[str] = field(default_factory=Counter)
     models_opened: int = 0
     models_retired: int = 0

@@ -40,6 +40,40 @@ def test_streams_in_real_time_are_all_answered(models: Path, gate: Gate, tmp_pat
     assert (tmp_path / "x.html").read_text().count("<svg") == 4
 
 
+@pytest.mark.parametrize("transport", ["stream", "streams"])
+@pytest.mark.parametrize("mode", ["--streams", "--closed"])
+def test_live_transports_answer_every_chunk_and_leave_no_session(
+    models: Path, gate: Gate, tmp_path: Path, transport: str, mode: str
+) -> None:
+    with running(models, gate.load) as url:
+        run(
+            url,
+            *(mode, "5", "--transport", transport, "--duration-s", "0.6", "--chunk-ms", "50"),
+            *("--session-chunks", "4", "--json", str(tmp_path / "x.json")),
+        )
+        chunks = httpx.get(f"{url}/metrics").text
+    written = json.loads((tmp_path / "x.json").read_text())
+    assert written["settings"]["transport"] == transport
+    measurement = written["measurement"]
+    assert measurement["errors"] == {}
+    assert measurement["unanswered"] == 0
+    assert measurement["sessions_left"] == 0
+    assert measurement["generator"]["cpu_us_a_chunk"] > 0
+    if mode == "--streams":
+        assert measurement["answered"] == 5 * 12
+    assert 'hetsyn_chunks_total{outcome="replayed"} 0.0' in chunks
+
+
+@pytest.mark.parametrize("transport", ["stream", "streams"])
+def test_a_full_server_is_no_crash_of_streams_either(models: Path, gate: Gate, tmp_path: Path, transport: str) -> None:
+    with running(models, gate.load, max_sessions=2) as url:
+        arguments = ("--transport", transport, "--streams", "6", "--duration-s", "0.6")
+        run(url, *arguments, "--json", str(tmp_path / "x.json"))
+    measurement = json.loads((tmp_path / "x.json").read_text())["measurement"]
+    assert set(measurement["errors"]) == {"refused (503)"}
+    assert measurement["answered"] > 0
+
+
 def test_a_closed_loop_of_spikes(models: Path, gate: Gate) -> None:
     write_artifact(models, "spikes", takes_audio=False)
     with running(models, gate.load) as url:

@@ -24,6 +24,26 @@ def test_nothing_is_lost_with_a_store(store: str, seed: int, tmp_path: Path) -> 
     assert counts["faults"] == 2
 
 
+# a replica is killed, connections are cut and a disk is full
+@pytest.mark.parametrize("transport", ["stream", "streams"])
+def test_nothing_is_lost_over_websockets(transport: str, tmp_path: Path) -> None:
+    results = asyncio.run(disturbed("file", tmp_path, faults=3, chunks=200, clients=4, seed=2, transport=transport))
+    counts = results["counts"]
+    assert results["violations"] == []
+    assert results["passed"]
+    assert counts["acknowledged"] >= 200
+    assert counts["faults"] == 3
+    assert counts["finished"] > 0
+    assert counts["manners"]["connection cut at some byte"] > 0
+
+
+@pytest.mark.parametrize("transport", ["stream", "streams"])
+def test_a_killed_server_without_a_store_is_reported_over_websockets(transport: str, tmp_path: Path) -> None:
+    results = asyncio.run(disturbed("memory", tmp_path, faults=2, chunks=100, clients=4, seed=4, transport=transport))
+    assert not results["passed"]
+    assert results["counts"]["lost"] > 0
+
+
 def test_a_killed_server_without_a_store_is_reported(tmp_path: Path) -> None:
     results = asyncio.run(disturbed("memory", tmp_path, faults=2, chunks=100, clients=4, seed=4))
     assert not results["passed"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import threading
 from collections.abc import Iterator
 from contextlib import closing
 from typing import Any
@@ -12,6 +14,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from websockets.http11 import Request, Response
+from websockets.sync.server import ServerConnection, serve
 
 from hetsyn_client import InputError, LiveStream, ServiceProblem, ServiceUnreachable, StreamingClient
 from service.app import create_app
@@ -129,3 +133,34 @@ def test_a_server_that_is_not_there() -> None:
     with pytest.raises(ServiceUnreachable, match="3 times in a row"), stream:
         pass
     assert pauses == [0.2, 0.4]
+
+
+def test_a_stream_is_opened_again_when_the_server_has_asked_for_it() -> None:
+    begin = {"type": "Begin", "session": "s", "next_seq": 0, "max_inflight": 4, "step_ms": 4.0}
+    error = {"type": "Error", "problem": "overloaded", "status": 503, "detail": "", "retryable": True}
+    pauses: list[float] = []
+
+    def overloaded(connection: ServerConnection) -> None:
+        connection.send(json.dumps(begin))
+        connection.recv()
+        connection.send(json.dumps(error | {"retry_after_s": 7.5, "expected_seq": None}))
+        connection.close(1013)
+
+    def refused(connection: ServerConnection, _: Request) -> Response | None:
+        if len(pauses) != 1:
+            return None
+        response = connection.respond(503, "full")
+        response.headers["Retry-After"] = "9"
+        return response
+
+    with serve(overloaded, "127.0.0.1", 0, process_request=refused) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        port = server.socket.getsockname()[1]
+        stream = LiveStream(f"http://127.0.0.1:{port}", repeats=2, sleep=pauses.append)
+        stream.send_events(5, np.zeros(0, np.int64), np.zeros(0, np.int64))
+        with pytest.raises(ServiceUnreachable, match="3 times in a row"), stream:
+            stream.wait()
+        server.shutdown()
+    thread.join()
+    assert pauses == [7.5, 9.0]

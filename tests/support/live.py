@@ -10,6 +10,7 @@ from typing import Any
 from websockets.frames import Frame, Opcode
 
 from hetsyn_client.events import pack_events
+from tests.support.described import check_described
 from tests.support.listening import Listening
 
 TEXT, BINARY, CONT, PING, CLOSE = Opcode.TEXT, Opcode.BINARY, Opcode.CONT, Opcode.PING, Opcode.CLOSE
@@ -95,12 +96,13 @@ class Socket:
         return head[0] & 15, await self._reader.readexactly(length)
 
     async def frame(self) -> dict[str, Any]:
-        """The next text frame."""
+        """The next text frame, which is as ``/asyncapi.json`` says."""
         opcode, content = await self.any_frame()
         while opcode in (PING, Opcode.PONG):
             opcode, content = await self.any_frame()
         assert opcode == TEXT, (opcode, content)
         frame: dict[str, Any] = json.loads(content)
+        check_described(frame)
         return frame
 
     async def frames(self, count: int) -> list[dict[str, Any]]:

@@ -20,6 +20,7 @@ from hetsyn_client.columns import (
     unpack_results,
 )
 from service.runtime.onnx import Array
+from tests.support.described import check_described
 from tests.support.listening import Listening
 from tests.support.live import BINARY, PING, Socket, sent
 
@@ -45,6 +46,7 @@ class Hub(Socket):
             opcode, content = await self.any_frame()
         if opcode != BINARY:
             frame: dict[str, Any] = json.loads(content)
+            check_described(frame)
             return frame
         if content.startswith(OPENED):
             return unpack_opened(content)

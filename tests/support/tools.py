@@ -10,6 +10,7 @@ from importlib.util import find_spec
 
 import pytest
 
+from benchmarks.contenders import ROOT
 from benchmarks.peers import PEERS_PYTHON
 from benchmarks.valkey import BINARY, MISSING
 from build_support.compiling import ZIG
@@ -31,8 +32,10 @@ NO_FASHION_MNIST = "no Fashion-MNIST: apt-get install dataset-fashion-mnist"
 NO_RECORDINGS = "no Free Spoken Digit Dataset: put its recordings into ../shared/data/fsdd/recordings"
 NO_ESPEAK = "no espeak-ng: apt-get install espeak-ng"
 NO_PEERS = f"no peers to compare with: {PEERS_PYTHON} names no Python with benchmarks/servers/requirements.txt"
+ASYNCAPI_SCHEMA = ROOT / ".venv/asyncapi/node_modules/@asyncapi/specs/schemas/3.0.0-without-$id.json"
+NO_ASYNCAPI_SCHEMA = "no schema of AsyncAPI: npm install --prefix .venv/asyncapi @asyncapi/specs@6"
 # CI has these, and there their tests may not be skipped
-LACKING = (NO_VALKEY, NO_COMPILER, NO_HEADER, NO_ZIG, NO_TERMINALS, NO_OPERATOR, NO_ROLLOUT, NO_NIR)
+LACKING = (NO_VALKEY, NO_COMPILER, NO_HEADER, NO_ZIG, NO_TERMINALS, NO_OPERATOR, NO_ROLLOUT, NO_NIR, NO_ASYNCAPI_SCHEMA)
 
 
 def require_valkey() -> None:

@@ -16,6 +16,7 @@ from service.live.many_query import PARAMETERS
 from service.live.protocol import LiveStream
 from service.live.query import _ENVELOPE, _OWN
 from service.live.text_frames import CLIENT_FRAMES, SERVER_FRAMES, STREAMS_CLIENT_FRAMES, STREAMS_SERVER_FRAMES
+from tests.support.tools import ASYNCAPI_SCHEMA, NO_ASYNCAPI_SCHEMA
 
 # the shape of AsyncAPI 3.0.0 that matters to tools: its members, and that no object has others
 REFERENCE = {"type": "object", "required": ["$ref"], "properties": {"$ref": {"type": "string"}}}
@@ -129,6 +130,14 @@ async def test_it_has_the_shape_of_the_specification(document: dict[str, Any]) -
         assert target
     for schema in document["components"]["schemas"].values():
         jsonschema_rs.meta.validate({"$schema": "http://json-schema.org/draft-07/schema#", **schema})
+
+
+@pytest.mark.skipif(not ASYNCAPI_SCHEMA.exists(), reason=NO_ASYNCAPI_SCHEMA)
+async def test_it_is_valid_by_the_official_schema(document: dict[str, Any]) -> None:
+    validator = jsonschema_rs.validator_for(json.loads(ASYNCAPI_SCHEMA.read_text()))
+    validator.validate(document)
+    document["channels"]["stream"]["adress"] = "/stream"
+    assert not validator.is_valid(document)
 
 
 async def test_every_frame_and_parameter_is_in_it(document: dict[str, Any]) -> None:

@@ -208,3 +208,52 @@ def test_a_reference_has_the_session_taken_out_once() -> None:
     assert as_reference(reply(0, "undisturbed"), "undisturbed") == reply(0)
     with pytest.raises(ValueError, match="session"):
         as_reference(reply(0, "o"), "o")
+
+
+def result(tally: Tally, one: ClientSession, seq: int, **changes: Any) -> bool:
+    """Judge the result of a stream for the next chunk."""
+    fields = json.loads(reply(one.acknowledged)) | changes
+    return tally.result(one, seq, one.acknowledged, fields["label"], fields["probabilities"], fields["total_steps"])
+
+
+def test_the_results_of_a_stream_are_those_of_the_undisturbed_server() -> None:
+    tally, one = Tally(), stream(sent=CHUNKS)
+    assert all(result(tally, one, seq) for seq in range(CHUNKS))
+    assert (tally.acknowledged, one.acknowledged, tally.is_clean) == (CHUNKS, CHUNKS, True)
+
+
+@pytest.mark.parametrize(
+    ("seq", "changes", "count"),
+    [
+        (1, {"total_steps": 75}, "twice"),
+        (0, {}, "twice"),
+        (2, {}, "lost"),
+        (1, {"total_steps": 25}, "lost"),
+        (1, {"label": "two"}, "wrong"),
+        (1, {"probabilities": [0.51, 0.49000001]}, "wrong"),
+    ],
+)
+def test_any_other_result_of_a_stream_is_counted(seq: int, changes: dict[str, Any], count: str) -> None:
+    tally, one = Tally(), stream(acknowledged=1, sent=2)
+    assert not result(tally, one, seq, **changes)
+    assert {name: getattr(tally, name) for name in ("lost", "twice", "wrong")} == {
+        name: int(name == count) for name in ("lost", "twice", "wrong")
+    }
+    assert one.broken
+    assert tally.violations
+
+
+@pytest.mark.parametrize(("next_seq", "lost", "twice"), [(1, 1, 0), (2, 0, 0), (3, 0, 0), (4, 0, 1)])
+def test_where_a_stream_goes_on_shows_what_is_lost_or_applied_twice(next_seq: int, lost: int, twice: int) -> None:
+    tally, one = Tally(), stream(acknowledged=2, sent=3)
+    assert tally.resumed(one, next_seq) == (not lost and not twice)
+    assert (tally.lost, tally.twice) == (lost, twice)
+    assert tally.is_clean == (not lost and not twice)
+    if tally.is_clean:
+        assert (one.acknowledged, tally.skipped) == (next_seq, next_seq - 2)
+
+
+def test_a_session_that_cannot_be_opened_again_is_lost() -> None:
+    tally, one = Tally(), stream(acknowledged=2, sent=3)
+    tally.gone(one, "410 session-gone")
+    assert (tally.lost, one.broken, tally.is_clean) == (2, True, False)

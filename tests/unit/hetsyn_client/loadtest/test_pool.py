@@ -8,7 +8,8 @@ from contextlib import asynccontextmanager
 import pytest
 
 from hetsyn_client.errors import ServiceUnreachable
-from hetsyn_client.loadtest.pool import Job, Pool
+from hetsyn_client.loadtest.carrier import Job
+from hetsyn_client.loadtest.pool import Pool
 from hetsyn_client.loadtest.target import Address, Response
 from tests.support.scripted_server import OK, serving
 
@@ -146,7 +147,7 @@ def test_a_server_that_is_gone_fails_what_waits_for_it() -> None:
         async with serving(lambda _: asyncio.sleep(0, OK)) as address:
             pass
         with pytest.raises(ServiceUnreachable, match="is the server running there"):
-            await Pool(address, 1, DEADLINE_S, owner).open(1)
+            await Pool(address, 1, DEADLINE_S, owner).connect(1)
         pool = Pool(address, 2, DEADLINE_S, owner)
         for job in jobs(3):
             pool.send(job)
@@ -161,4 +162,4 @@ def test_a_server_that_is_gone_fails_what_waits_for_it() -> None:
 def test_a_host_that_does_not_exist_is_unreachable() -> None:
     pool = Pool(Address("no-such-host.invalid", 80), 1, DEADLINE_S, PoolEvents())
     with pytest.raises(ServiceUnreachable, match=r"no-such-host\.invalid"):
-        asyncio.run(pool.open(1))
+        asyncio.run(pool.connect(1))

@@ -16,7 +16,7 @@ from hetsyn_client.loadtest.recorder import Recorder
 from hetsyn_client.loadtest.report import as_html
 from hetsyn_client.loadtest.results import as_json
 from hetsyn_client.loadtest.run import JudgedTrial, RampResult
-from hetsyn_client.loadtest.view import measurement_table, notes, saturation_line, trial_table
+from hetsyn_client.loadtest.view import measurement_table, notes, saturation_line, trial_table, verdict
 from tests.support.measurement import QUIET, measurement
 
 SETTINGS = {"url": "http://h:1", "model": "<m>", "seed": 0, "expected_interval_ms": None}
@@ -65,11 +65,28 @@ def test_the_page_of_a_run_has_four_plots_and_escapes_names() -> None:
 
 
 def test_the_page_of_a_search_has_two_more() -> None:
-    page = as_html(SETTINGS, search())
+    page = as_html(SETTINGS | {"transport": "stream"}, search())
     assert len(svgs(page)) == 6
     assert {"target", "saturation", "failed", "not counted", "offered", "achieved"} <= set(texts(page))
-    assert "saturation: 12 streams hold p99 within 100 ms (90% sure: 11 to 13)" in page
+    assert "<h1>Saturation: 12 streams hold p99 within 100 ms (90% sure: 11 to 13), over /stream</h1>" in page
     assert "p99 600 ms (not counted)" in page
+
+
+def test_the_page_of_a_run_begins_with_its_verdict_and_draws_the_target() -> None:
+    page = as_html(SETTINGS | {"target_ms": 100.0, "percentile": 99.0}, measurement())
+    assert page.index("<h1>10 streams do not hold p99 within 100 ms over /infer: ") < page.index("<svg")
+    assert texts(page).count("target") == 3
+    held = replace(measurement(), errors={}, offered_per_s=100.0)
+    page = as_html(SETTINGS | {"target_ms": 1000.0, "percentile": 90.0}, held)
+    assert "<h1>10 streams hold p90 within 1000 ms over /infer: p90 " in page
+    assert "over /stream, of 2 streams that each wait" in verdict(replace(measurement(2), mode="closed"), "stream")
+
+
+def test_nothing_on_the_page_is_wider_than_a_phone_but_tables_that_scroll() -> None:
+    page = as_html(SETTINGS, search())
+    assert 'content="width=device-width, initial-scale=1"' in page
+    assert page.count("<table>") == page.count("<div class=wide><table>")
+    assert "minmax(min(100%, 440px), 1fr)" in page
 
 
 def test_pages_of_runs_without_an_answer() -> None:

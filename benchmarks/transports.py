@@ -1,0 +1,242 @@
+"""Real-time streams of one `hetsyn serve` over `/infer`, `/stream` and `/streams`, in turns, on two models.
+
+A stream is a session that sends a chunk of 100 ms every 100 ms; the streams are not synchronised. A ramp finds the most
+streams that hold the limit of the p99. Server and load generator share the machine. The CPU time of each a chunk is
+that of the largest load that held, or else of the smallest tried.
+"""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.contenders import (
+    DENSITY,
+    ENVIRONMENT,
+    HERE,
+    MODEL,
+    RECORDINGS,
+    ROOT,
+    SILENCE,
+    newest_speech,
+    shd_load,
+)
+from benchmarks.load import missing_answer, real_time_streams
+from benchmarks.plots import plain, pyplot, save
+from benchmarks.server_process import ServerProcess, free_port
+from hetsyn_client.loadtest.load import Load, recorded
+from hetsyn_client.loadtest.measurement import Measurement
+from hetsyn_client.loadtest.ramp import Goal, RampSettings
+from hetsyn_client.loadtest.run import RampResult, RunSettings
+from hetsyn_client.loadtest.target import Address, HetsynTarget
+from hetsyn_client.loadtest.transports import TARGETS
+from service.contract.artifact import Artifact
+
+LIMIT_MS = 100.0
+CHUNK_S = 0.1
+BASE = "infer"
+# all streams come from one address
+OPTIONS = ("--client-share", "1", "--log-level", "warning")
+
+
+@dataclass(frozen=True)
+class Case:
+    """A model, and what it gets.
+
+    Attributes:
+        artifact: of the model.
+        load: the chunks.
+    """
+
+    artifact: Artifact
+    load: Load
+
+    def target(self, transport: str, address: Address) -> HetsynTarget:
+        manifest = self.artifact.manifest
+        target = TARGETS[transport]
+        return target(address, self.load.content_type, manifest.name, manifest.version, manifest.default_form)
+
+
+def cases() -> list[Case]:
+    """The SHD-size model with random spikes, and the speech model with recordings."""
+    return [Case(Artifact.open(MODEL), shd_load()), Case(newest_speech(), recorded(RECORDINGS, CHUNK_S))]
+
+
+def run(repeats: int, settings: RunSettings, ramp: RampSettings) -> dict[str, Any]:
+    """Measure all transports, and print them. The results as JSON values.
+
+    Args:
+        repeats: rounds over all transports.
+        settings: of each trial.
+        ramp: of each search.
+    """
+    console = Console(stderr=True)
+    rounds: dict[str, dict[str, list[dict[str, Any]]]] = {}
+    for repeat in range(repeats):
+        for case in cases():
+            name = case.artifact.manifest.name
+            with _serving(case) as address:
+                for transport in TARGETS:
+                    console.print(f"round {repeat + 1} of {repeats}: {name}, {transport}", highlight=False)
+                    target, goal = case.target(transport, address), Goal(LIMIT_MS, 99.0)
+                    search = real_time_streams(target, case.load, goal, settings, ramp)
+                    rounds.setdefault(name, {}).setdefault(transport, []).append(_round(search))
+    results = summary(rounds)
+    results["settings"] = {
+        "chunk_ms": 1000 * CHUNK_S,
+        "limit_ms": LIMIT_MS,
+        "density": DENSITY,
+        "session_chunks": settings.session_chunks,
+        "seconds": settings.duration_s,
+        "connections": settings.connections,
+        "serve": list(OPTIONS),
+    }
+    show(results)
+    return results
+
+
+@contextmanager
+def _serving(case: Case) -> Iterator[Address]:
+    address = Address("127.0.0.1", free_port())
+    command = [*HERE, "hetsyn", "serve", "--models", str(ROOT / "models"), "--port", str(address.port), *OPTIONS]
+    chunk = SILENCE if case.artifact.manifest.encoder is None else case.load.chunks[0]
+    missing = missing_answer(case.target(BASE, address), chunk)
+    with (
+        tempfile.TemporaryDirectory(prefix="hetsyn-transports-") as folder,
+        ServerProcess(command, ENVIRONMENT, missing, Path(folder) / "serve.log"),
+    ):
+        yield address
+
+
+def _round(search: RampResult) -> dict[str, Any]:
+    trials = [
+        {
+            "streams": trial.measurement.streams,
+            "p50_ms": trial.measurement.latency.at(50.0) if trial.measurement.latency.count else None,
+            "p99_ms": trial.measurement.latency.at(99.0) if trial.measurement.latency.count else None,
+            "missed": trial.missed,
+            "counted": trial.is_counted,
+            **_cpu(trial.measurement),
+        }
+        for trial in search.trials
+    ]
+    known = search.saturation
+    return {"streams": known.streams, "low": known.low, "high": known.high, "trials": trials}
+
+
+def _cpu(measurement: Measurement) -> dict[str, Any]:
+    """CPU microseconds a chunk of the server and of the load generator, and cores of other programs."""
+    generator, rate = measurement.generator, measurement.achieved_per_s
+    is_known = generator.server_cores is not None and rate > 0
+    return {
+        "server_us": 1e6 * (generator.server_cores or 0.0) / rate if is_known else None,
+        "generator_us": generator.cpu_us_a_chunk,
+        "other_cores": generator.other_cores,
+    }
+
+
+def summary(rounds: dict[str, dict[str, list[dict[str, Any]]]]) -> dict[str, Any]:
+    """Medians of the rounds, and ratios to ``/infer``.
+
+    Args:
+        rounds: by model and transport.
+    """
+    models: dict[str, Any] = {}
+    ratios: dict[str, float] = {}
+    for model, by_transport in rounds.items():
+        typical = {transport: _typical(taken) for transport, taken in by_transport.items()}
+        models[model] = typical
+        base = typical[BASE]
+        for transport, figures in typical.items():
+            if transport != BASE:
+                ratios[f"{model}: streams, {transport} / {BASE}"] = figures["streams"] / max(1, base["streams"])
+    return {"models": models, "ratios": ratios, "rounds": rounds}
+
+
+def _typical(taken: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    chosen = [_chosen(one["trials"]) for one in taken]
+    return {
+        "streams": statistics.median(one["streams"] for one in taken),
+        "streams_of_rounds": [one["streams"] for one in taken],
+        "server_us": _median(trial["server_us"] for trial in chosen),
+        "generator_us": _median(trial["generator_us"] for trial in chosen),
+        "other_cores": max((trial["other_cores"] or 0.0 for trial in chosen), default=0.0),
+    }
+
+
+def _chosen(trials: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The largest load that held; else the smallest."""
+    held = [trial for trial in trials if not trial["missed"]]
+    if held:
+        return max(held, key=lambda trial: int(trial["streams"]))
+    return min(trials, key=lambda trial: int(trial["streams"]))
+
+
+def _median(values: Iterator[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return statistics.median(known) if known else None
+
+
+def show(results: dict[str, Any]) -> None:
+    """Print the results."""
+    console = Console()
+    heading = f"streams <{LIMIT_MS:g} ms"
+    columns = (heading, "of rounds", "/infer", "server µs", "generator µs", "others")
+    table = Table(
+        "model", "transport", *columns, title="real-time streams of one server, a chunk of 100 ms each 100 ms"
+    )
+    for model, by_transport in results["models"].items():
+        base = max(1, by_transport[BASE]["streams"])
+        for transport, figures in by_transport.items():
+            table.add_row(
+                model,
+                f"/{transport}",
+                f"{figures['streams']:g}",
+                ", ".join(f"{count:g}" for count in figures["streams_of_rounds"]),
+                f"{figures['streams'] / base:.2f}",
+                "-" if figures["server_us"] is None else f"{figures['server_us']:.0f}",
+                "-" if figures["generator_us"] is None else f"{figures['generator_us']:.0f}",
+                f"{figures['other_cores']:.2f}",
+            )
+    console.print(table)
+
+
+COLOURS = {"infer": "#8a8a8a", "stream": "#5b7fa6", "streams": "#0b6e4f"}
+
+
+def plot(results: dict[str, Any], path: Path) -> None:
+    """The p99 of every trial over its streams, and the most streams of each transport, as a PNG; a panel a model."""
+    models = results["models"]
+    figure, panels = pyplot().subplots(
+        1, len(models), figsize=(6 * len(models), 4.6), layout="constrained", squeeze=False
+    )
+    for axes, (model, by_transport) in zip(panels[0], models.items(), strict=True):
+        for transport, figures in by_transport.items():
+            rounds = results["rounds"][model][transport]
+            trials = [(t["streams"], t["p99_ms"]) for one in rounds for t in one["trials"] if t["p99_ms"]]
+            axes.scatter(*zip(*trials, strict=True), s=22, color=COLOURS[transport], alpha=0.6, edgecolors="none")
+            axes.axvline(
+                figures["streams"],
+                color=COLOURS[transport],
+                linestyle=":",
+                label=f"/{transport}: {figures['streams']:,.0f} streams",
+            )
+        axes.axhline(LIMIT_MS, color="#c0392b", linewidth=1, linestyle="--", label=f"target: p99 {LIMIT_MS:g} ms")
+        axes.set_xscale("log")
+        axes.set_yscale("log")
+        axes.set_title(model, fontsize=10)
+        axes.set_xlabel("real-time streams, each with a chunk of 100 ms every 100 ms")
+        axes.set_ylabel("p99 of the latency, ms")
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value:,g}")
+        axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        axes.legend(fontsize=8, loc="upper left")
+        plain(axes)
+    save(figure, path, dpi=150)

@@ -1,0 +1,107 @@
+"""Clients of WebSockets that send no more, counters of WebSockets, and pages of other origins."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.support.gate import Gate
+from tests.support.listening import Listening, listening, response
+from tests.support.live import CLOSE, EVENTS, NOTHING, PING, handshake, opened, said
+from tests.support.many import hub, silence
+
+
+async def test_a_client_that_sends_no_more_gets_the_answers_to_what_has_come(models: Path, gate: Gate) -> None:
+    async with listening(models, gate) as server:
+        socket, _ = await opened(server, f"{EVENTS}&session=s")
+        gate.opened.clear()
+        await socket.send(NOTHING * 3)
+        await server.until(lambda: gate.calls > 0)
+        socket.writer.write_eof()
+        await asyncio.sleep(0)
+        gate.opened.set()
+        assert [frame["seq"] for frame in await socket.frames(3)] == [0, 1, 2]
+        await server.until(lambda: not server.open)
+
+
+async def test_its_session_ends_if_it_said_so(models: Path, gate: Gate) -> None:
+    async with listening(models, gate) as server:
+        socket, _ = await opened(server)
+        await socket.send(NOTHING, said("CloseStream"))
+        socket.writer.write_eof()
+        assert [frame["type"] for frame in await socket.frames(3)] == ["Result", "UtteranceEnd", "Termination"]
+        opcode, content = await socket.any_frame()
+        while opcode == PING:
+            opcode, content = await socket.any_frame()
+        assert (opcode, int.from_bytes(content[:2], "big")) == (CLOSE, 1000)
+
+
+async def test_an_idle_client_that_sends_no_more_is_let_go(models: Path, gate: Gate) -> None:
+    async with listening(models, gate) as server:
+        socket, _ = await opened(server)
+        socket.writer.write_eof()
+        await server.until(lambda: not server.open)
+
+
+async def test_a_client_that_is_gone_is_not_taken_for_one_that_reads(models: Path, gate: Gate) -> None:
+    async with listening(models, gate) as server:
+        socket, _ = await opened(server)
+        gate.opened.clear()
+        await socket.send(NOTHING * 3)
+        await server.until(lambda: gate.calls > 0)
+        socket.writer.close()
+        await server.until(lambda: not server.open)  # though the chunk is still computed
+        assert gate.calls > 0
+        gate.opened.set()
+
+
+def metrics(text: str) -> dict[str, float]:
+    lines = (line.rpartition(" ") for line in text.splitlines() if line.startswith("hetsyn_stream"))
+    return {name: float(value) for name, _, value in lines}
+
+
+async def scraped(server: Listening) -> dict[str, float]:
+    async with httpx.AsyncClient() as client:
+        return metrics((await client.get(f"http://127.0.0.1:{server.port}/metrics")).text)
+
+
+async def test_open_websockets_and_what_comes_on_them_are_counted(models: Path, gate: Gate) -> None:
+    async with listening(models, gate) as server:
+        socket, _ = await opened(server)
+        await socket.send(NOTHING * 2, said("KeepAlive"))
+        await socket.frames(2)
+        many, _ = await hub(server)
+        await many.opens("a", "b")
+        await many.chunks(silence([0, 1], 0))
+        counted = await scraped(server)
+        assert counted['hetsyn_streams{transport="stream"}'] == 1
+        assert counted['hetsyn_streams{transport="streams"}'] == 1
+        assert counted['hetsyn_stream_frames_total{transport="stream"}'] == 3
+        assert counted['hetsyn_stream_frames_total{transport="streams"}'] == 2
+        assert counted['hetsyn_stream_chunks_total{transport="stream"}'] == 2
+        assert counted['hetsyn_stream_chunks_total{transport="streams"}'] == 2
+        for one in (socket, many):
+            one.writer.close()
+        await server.until(lambda: not server.open)
+        assert (await scraped(server))['hetsyn_streams{transport="stream"}'] == 0
+
+
+@pytest.mark.parametrize(
+    ("origin", "status"), [("https://a.example", 101), ("https://b.example", 403), ("http://x", 101)]
+)
+@pytest.mark.parametrize("path", ["stream", "streams"])
+async def test_pages_of_allowed_origins_may_open_streams(
+    models: Path, gate: Gate, path: str, origin: str, status: int
+) -> None:
+    async with listening(models, gate, allowed_origins=("https://A.example",)) as server:
+        reader, writer = await server.connect()
+        writer.write(handshake(EVENTS, f"Origin: {origin}", line=f"GET /{path}?{{}} HTTP/1.1"))
+        if status == 101:
+            assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 101 ")
+        else:
+            got, body = await response(reader)
+            assert got == status
+            assert b"--allowed-origin" in body
