@@ -8,7 +8,7 @@ from collections import deque
 from hetsyn_client.loadtest.carrier import Job
 from hetsyn_client.loadtest.streams import LoadStream
 from hetsyn_client.loadtest.target import Response
-from hetsyn_client.loadtest.websocket import WebSocket
+from hetsyn_client.loadtest.websocket import WebSocket, WebSocketOwner
 
 
 class Hub(WebSocket):
