@@ -10,9 +10,12 @@ from service.batching.batcher import Batcher
 from service.registry.rows import AppliedRows, Rows, RowSessions
 from service.wire.schema import Envelope
 
+BATCHES = 2  # that are under way
+
 
 class PlainRows:
-    """Batches of plain chunks, one at a time. Clients take turns, and so do these and the chunks of requests.
+    """Batches of plain chunks: while one is on a thread, the next is prepared. Clients take turns, and so do these
+    and the chunks of requests.
 
     Args:
         streams: give permits.
@@ -24,7 +27,7 @@ class PlainRows:
         self._streams = streams
         self._batcher = batcher
         self._rows = rows
-        self._turns = Turns(1)
+        self._turns = Turns(BATCHES)
 
     @property
     def max_batch(self) -> int:
@@ -46,4 +49,4 @@ class PlainRows:
         async with self._streams.permit(client, self._turns) as permit:
             await self._batcher.turn(permit.due_s)
             chosen = rows()
-            return self._rows.apply(envelope, chosen) if chosen.numbers else None
+            return await self._rows.apply(envelope, chosen) if chosen.numbers else None

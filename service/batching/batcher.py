@@ -179,6 +179,7 @@ class Batcher:
         if self._abandoning is not None:
             self._abandoning.cancel()
         self._pool.shutdown()
+        self.rows.close()
         self._pool = self._new_pool()  # a pool starts its threads when it is first used
 
     def _item(

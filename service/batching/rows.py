@@ -1,9 +1,16 @@
-"""Runs plain chunks of many sessions on the event loop at once (``engine.rows``), by the cost model of all batches."""
+"""Runs plain chunks of many sessions at once (``engine.rows``), by the cost model of all batches.
+
+A short batch runs on the event loop. A longer one runs on a thread, so that the event loop decodes and answers other
+frames meanwhile: most of its time is ONNX Runtime's, which needs no lock of the interpreter.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
 
 from service.batching.estimates import MAX_SEGMENT_STEPS, Estimates
 from service.contract.manifest import FormName
@@ -13,6 +20,45 @@ from service.engine.stream import StreamState
 from service.models.model import Model
 from service.wire.chunk import AudioChunk, Chunk
 from service.wire.columns import Spikes
+
+THREAD_S = 1e-3  # a batch that takes longer is worth the way to a thread and back
+
+
+class Measured(NamedTuple):
+    """A batch that ran.
+
+    Attributes:
+        after: the streams; None if one of them fails.
+        steps: of all, and one of each.
+        events: of all.
+        encode_s: time of the encoder; None where there is none.
+        network_s: time of the network.
+    """
+
+    after: RowsAfter | None
+    steps: int
+    events: int
+    encode_s: float | None
+    network_s: float
+
+
+class RowBatch(NamedTuple):
+    """A batch that may run.
+
+    Attributes:
+        group: of its chunks.
+        expected_s: time that it should take.
+        compute: runs it; no state is changed in place.
+    """
+
+    group: Hashable
+    expected_s: float
+    compute: Callable[[], Measured]
+
+    @property
+    def is_long(self) -> bool:
+        """Whether it should run on a thread."""
+        return self.expected_s >= THREAD_S
 
 
 class RowBatches:
@@ -33,11 +79,12 @@ class RowBatches:
         self._estimates = estimates
         self.max_batch = max_batch
         self.is_stopped = False
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="rows")  # it starts its thread when it is first used
 
-    def run_spikes(
+    def of_spikes(
         self, model: Model, form: FormName, streams: Sequence[StreamState], spikes: Spikes
-    ) -> RowsAfter | None:
-        """Run one chunk of each stream. No state is changed in place.
+    ) -> RowBatch | None:
+        """One chunk of each stream.
 
         Args:
             model: of the streams.
@@ -46,24 +93,21 @@ class RowBatches:
             spikes: of plain chunks, checked by ``Engine.check``, but for their channels.
 
         Returns:
-            None if they should go the usual way: they take too long to run here, or one of them fails.
+            None if they should go the usual way, because they take too long together.
         """
-        group = (model.name, model.version, form)
         steps, events = sum(spikes.steps) + len(streams), len(spikes.step)
-        if self.is_stopped or self._estimates.rows_s(group, steps, events) >= self._estimates.inline_s:
-            return None
-        started_s = time.thread_time()
-        try:
-            after = run_spikes(model, form, streams, spikes)
-        except Exception:
-            return None  # the usual way finds out whose fault it is
-        self._estimates.observe_rows(group, steps, events, time.thread_time() - started_s)
-        return after
 
-    def run(
+        def compute() -> Measured:
+            started_s = time.thread_time()
+            after = run_spikes(model, form, streams, spikes)
+            return Measured(after, steps, events, None, time.thread_time() - started_s)
+
+        return self._batch(model, form, steps, events, compute)
+
+    def of_chunks(
         self, model: Model, form: FormName, streams: Sequence[StreamState], chunks: Sequence[Chunk]
-    ) -> RowsAfter | None:
-        """As ``run_spikes``, of audio or values.
+    ) -> RowBatch | None:
+        """As ``of_spikes``, of audio or values.
 
         Args:
             model: of the streams.
@@ -71,21 +115,52 @@ class RowBatches:
             streams: all of audio, or all of values.
             chunks: plain ones, checked by ``Engine.check``.
         """
-        group = (model.name, model.version, form)
-        steps = _most_steps(model, streams, chunks)
-        if self.is_stopped or self._estimates.rows_s(group, steps, None) >= self._estimates.inline_s:
-            return None
-        started_s = time.thread_time()
-        try:
+
+        def compute() -> Measured:
+            started_s = time.thread_time()
             segment = take_rows(self._engine, model, streams, chunks, MAX_SEGMENT_STEPS)
             encoded_s = time.thread_time()
             after = run_segment(self._engine, model, form, segment)
+            steps, ended_s = segment.steps + len(chunks), time.thread_time()
+            return Measured(after, steps, segment.events, encoded_s - started_s, ended_s - encoded_s)
+
+        return self._batch(model, form, _most_steps(model, streams, chunks), None, compute)
+
+    def run(self, batch: RowBatch) -> RowsAfter | None:
+        """Run a batch here; None if it should go the usual way: one of its chunks fails."""
+        try:
+            return self._observed(batch, batch.compute())
+        except Exception:
+            return None  # the usual way finds out whose fault it is
+
+    async def run_on_thread(self, batch: RowBatch) -> RowsAfter | None:
+        """As ``run``, on a thread. If the caller is cancelled, the batch is computed for nobody."""
+        try:
+            measured = await asyncio.get_running_loop().run_in_executor(self._pool, batch.compute)
         except Exception:
             return None
-        ended_s = time.thread_time()
-        steps = segment.steps + len(chunks)
-        self._estimates.observe_encoded(group, steps, segment.events, encoded_s - started_s)
-        self._estimates.observe_rows(group, steps, segment.events, ended_s - encoded_s)
+        return self._observed(batch, measured)
+
+    def close(self) -> None:
+        """End the thread, after the batch that it runs."""
+        self._pool.shutdown()
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="rows")
+
+    def _batch(
+        self, model: Model, form: FormName, steps: int, events: int | None, compute: Callable[[], Measured]
+    ) -> RowBatch | None:
+        group = (model.name, model.version, form)
+        expected_s = self._estimates.rows_s(group, steps, events)
+        if self.is_stopped or expected_s >= self._estimates.inline_s:
+            return None
+        return RowBatch(group, expected_s, compute)
+
+    def _observed(self, batch: RowBatch, measured: Measured) -> RowsAfter | None:
+        after, steps, events, encode_s, network_s = measured
+        if after is not None:
+            if encode_s is not None:
+                self._estimates.observe_encoded(batch.group, steps, events, encode_s)
+            self._estimates.observe_rows(batch.group, steps, events, network_s)
         return after
 
 

@@ -1,10 +1,10 @@
-"""The quick way for plain chunks of many sessions: decided, computed and kept in one go, without waiting in between.
+"""The quick way for plain chunks of many sessions: decided, computed and kept in one go.
 
 A chunk is plain if it is the next one of an open session in this process that no request uses and that is one
 utterance, does not end it, and has been checked. All else goes the usual way (``registry.registry``): a first chunk, a
-retry, a gap, an end, a session in a store, a chunk that takes long. Nothing else runs on the event loop meanwhile, so
-no lock is needed. The rules are those of ``session.protocol``; ``tests/unit/service/registry/test_rows.py`` compares
-both ways.
+retry, a gap, an end, a session in a store, a chunk that takes long. While a batch runs on the event loop, nothing else
+does, so no lock is needed; for a batch on a thread, the sessions are locked. The rules are those of
+``session.protocol``; ``tests/unit/service/registry/test_rows.py`` compares both ways.
 """
 
 from __future__ import annotations
@@ -90,8 +90,9 @@ class RowSessions:
         """Most rows of a call."""
         return self._batches.max_batch
 
-    def apply(self, envelope: Envelope, rows: Rows) -> AppliedRows | None:
-        """Apply the plain chunks among some. The others are to be applied the usual way.
+    async def apply(self, envelope: Envelope, rows: Rows) -> AppliedRows | None:
+        """Apply the plain chunks among some. The others are to be applied the usual way. If the caller is cancelled,
+        none is applied.
 
         Args:
             envelope: names model, version and form of all sessions.
@@ -133,15 +134,27 @@ class RowSessions:
         streams = [stream for _, _, _, stream in taken]
         numbers = [number for number, _, _, _ in taken]
         if isinstance(frame, EventFrame) and kind == "spikes":
-            after = self._batches.run_spikes(model, form, streams, frame.spikes(numbers))
+            batch = self._batches.of_spikes(model, form, streams, frame.spikes(numbers))
         else:
-            after = self._batches.run(model, form, streams, [cast(Chunk, frame.chunk(number)) for number in numbers])
-        if after is None:
+            chunks = [cast(Chunk, frame.chunk(number)) for number in numbers]
+            batch = self._batches.of_chunks(model, form, streams, chunks)
+        if batch is None:
             return None
         for _, entry, _, _ in taken:
             entry.users += 1  # so that none makes room for another
         try:
-            return self._keep(frame, taken, after, now_s)
+            # a cell of somebody else may never end, and only the batches of chunks can end it then
+            if not (batch.is_long and model.manifest.hidden):
+                after = self._batches.run(batch)
+                return None if after is None else self._keep(frame, taken, after, now_s)
+            for _, entry, _, _ in taken:
+                await entry.lock.acquire()  # at once: nobody uses the entry
+            try:
+                after = await self._batches.run_on_thread(batch)
+                return None if after is None else self._keep(frame, taken, after, now_s)
+            finally:
+                for _, entry, _, _ in taken:
+                    entry.lock.release()
         finally:
             for _, entry, _, _ in taken:
                 entry.users -= 1

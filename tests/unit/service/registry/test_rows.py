@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hetsyn_client.columns import events_content, pack_chunks, unpack_chunks
+from service.batching import rows as batching
 from service.models.catalog import ModelCatalog
 from service.registry.local import LocalSessions
 from service.registry.rows import AppliedRows, Rows, RowSessions
 from service.session.session import Session
 from service.wire.chunk import AudioChunk, spike_chunk
 from service.wire.columns import DecodedFrame, EventFrame, decoder_of
-from service.wire.schema import Envelope
+from service.wire.schema import Envelope, Reply
 from tests.support.artifact import write_artifact
 from tests.support.gate import Gate
 from tests.support.infer_request import infer_request
@@ -67,7 +69,7 @@ async def begin(server: DirectServer, kind: str, names: str) -> None:
 async def apply(server: DirectServer, kind: str, names: str, seq: int, seeds: list[int]) -> AppliedRows | None:
     """A chunk of each session, as plain ones."""
     rows = Rows(list(names), [seq] * len(names), list(range(len(names))), frame_of(kind, seeds))
-    return row_sessions(server).apply(NAMED, rows)
+    return await row_sessions(server).apply(NAMED, rows)
 
 
 async def kept(server: DirectServer, name: str) -> Session:
@@ -146,10 +148,12 @@ async def test_what_is_not_plain_is_left_to_the_usual_way(folder: Path) -> None:
     assert await apply(server, "spikes", "ab", 4, [0, 0]) is None  # a gap
     rows = Rows(["e"], [2], [0], frame_of("spikes", [0]))
     for other in (NAMED.model_copy(update={"form": "exact"}), NAMED.model_copy(update={"version": "2"})):
-        assert row_sessions(server).apply(other, rows) is None
-    assert row_sessions(server).apply(NAMED, Rows(["e"], [2], [0], frame_of("audio", [0]))) is None  # of another kind
+        assert await row_sessions(server).apply(other, rows) is None
+    assert (
+        await row_sessions(server).apply(NAMED, Rows(["e"], [2], [0], frame_of("audio", [0]))) is None
+    )  # of another kind
     server.gate.failure = RuntimeError("broken")
-    assert row_sessions(server).apply(NAMED, rows) is None
+    assert await row_sessions(server).apply(NAMED, rows) is None
     server.gate.failure = None
     assert (await kept(server, "e")).known.progress.expected_seq == 2
     server.clock.now_s += 61
@@ -158,11 +162,62 @@ async def test_what_is_not_plain_is_left_to_the_usual_way(folder: Path) -> None:
     await server.close()
 
 
+async def entered(server: DirectServer, call: Coroutine[Any, Any, AppliedRows | None]) -> asyncio.Task[Any]:
+    """The call, once it waits at the gate."""
+    while server.gate.entered.acquire(blocking=False):
+        pass
+    task = asyncio.create_task(call)
+    await asyncio.to_thread(server.gate.entered.acquire)
+    return task
+
+
+@pytest.mark.parametrize("kind", ["spikes", "audio"])
+async def test_a_long_batch_runs_on_a_thread_while_its_sessions_are_locked(
+    folder: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server, other = direct(folder), direct(folder)
+    for each in (server, other):
+        await begin(each, kind, "ab")
+    expected = await apply(other, kind, "ab", 2, [1, 2])
+    monkeypatch.setattr(batching, "THREAD_S", 0.0)
+    server.gate.opened.clear()
+    running = await entered(server, apply(server, kind, "ab", 2, [1, 2]))
+    assert await apply(server, kind, "ab", 2, [1, 2]) is None  # they are in use
+    request = infer_request("a", 3, chunk=chunk_of(kind, 3), model="digits", version="1", form="bank")
+    with server.admission.permit("") as permit:
+        later = asyncio.create_task(server.registry.infer(request, permit))
+        server.gate.opened.set()
+        applied = await running
+        assert Reply.from_json(await later).seq == 3
+    assert applied is not None
+    assert expected is not None
+    np.testing.assert_array_equal(applied.probabilities, expected.probabilities)
+    for each in (server, other):
+        await each.close()
+
+
+async def test_a_batch_whose_caller_has_gone_changes_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    server = direct(folder)
+    await begin(server, "spikes", "ab")
+    monkeypatch.setattr(batching, "THREAD_S", 0.0)
+    server.gate.opened.clear()
+    running = await entered(server, apply(server, "spikes", "ab", 2, [1, 2]))
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    server.gate.opened.set()
+    assert (await kept(server, "a")).known.progress.expected_seq == 2
+    applied = await apply(server, "spikes", "ab", 2, [1, 2])
+    assert applied is not None
+    assert applied.numbers == [0, 1]
+    await server.close()
+
+
 async def test_a_unit_that_the_model_lacks_is_left_to_the_usual_way(folder: Path) -> None:
     server = direct(folder)
     await begin(server, "spikes", "a")
     wrong = EventFrame(unpack_chunks(pack_chunks([0], 0, [1], events_content([0], [60_000]), STEPS), 4))
-    assert row_sessions(server).apply(NAMED, Rows(["a"], [2], [0], wrong)) is None
+    assert await row_sessions(server).apply(NAMED, Rows(["a"], [2], [0], wrong)) is None
     await server.close()
 
 
