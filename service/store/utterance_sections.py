@@ -34,7 +34,7 @@ class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False, strict=True)
 
     settings: Endpointing | None
-    hearing: tuple[bool, int, int, int, float, float, bool]
+    hearing: tuple[bool, int, int, int, float, float, bool, float, float, float, int]
     number: int = Field(ge=0, le=LARGEST_COUNT)
     start: int = Field(ge=0, le=LARGEST_COUNT)
     position: int = Field(ge=0, le=LARGEST_COUNT)
@@ -128,7 +128,8 @@ def read_utterances(sections: Sequence[memoryview], model: Model, kind: InputKin
         first = error.errors(include_url=False, include_input=False)[0]
         raise StateMismatch(f"{_WRONG} ({first['msg']})") from error
     hearing = Hearing(*read.hearing)
-    if min(hearing[1:4]) < 0 or max(hearing[1:4]) > LARGEST_COUNT or not read.start <= read.position:
+    counts = (hearing.steps, hearing.run, hearing.skip, hearing.low_steps)
+    if min(counts) < 0 or max(counts) > LARGEST_COUNT or not read.start <= read.position:
         raise StateMismatch(_WRONG)
     for end in read.ends:
         probabilities, label = end["probabilities"], end["label"]
