@@ -33,7 +33,7 @@ RISE_IN_SILENCE, RISE_IN_SPEECH = 0.2, 0.05  # shares of the threshold that the 
 GAP_S = 0.75  # speech falls nearly to its background at least once in so long, and at most twice as long
 FIRST_BACKGROUND_DB = -40.0  # the highest: a stream may begin with speech
 LOWEST = -1e9  # below every activity
-QUIETEST = 1e-9  # mean square of a step that has the level -90 dB
+QUIETEST = 1e-9  # power of a step that has the level -90 dB
 
 
 class Rules(NamedTuple):

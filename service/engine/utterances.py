@@ -228,12 +228,16 @@ def _rules(model: Model, settings: Endpointing, job: Job) -> Rules:
 
 
 def _activity(model: Model, piece: Piece) -> list[float]:
-    """Of each step of a piece: the level of sound in dB, or the spikes of other input."""
+    """Of each step of a piece: the level of sound in dB, or the spikes of other input.
+
+    The level is without the step's mean: rumble and a constant offset are no speech, and would hide its gaps.
+    """
     if not piece.steps:
         return []
     if piece.job.stream.kind == "audio":
-        power = np.square(piece.values.astype(np.float64)).mean(1).tolist()
-        return [10.0 * log10(mean + QUIETEST) for mean in power]
+        values = piece.values.astype(np.float64)
+        power = values.var(1) if values.shape[1] > 1 else np.square(values).mean(1)
+        return [10.0 * log10(mean + QUIETEST) for mean in power.tolist()]
     step = piece.step
     if piece.job.stream.kind == "values":
         step = inputs_of(model, "values", [piece], np.array([piece.steps])).network[EVENT_ROW]

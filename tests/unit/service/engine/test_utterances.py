@@ -134,6 +134,22 @@ def check_alone(model: Model, chunk: Chunk, events: Events, unit_s: float) -> No
         assert end["label"] in model.manifest.labels
 
 
+def test_rumble_and_an_offset_hide_nothing(digits: Model) -> None:
+    sound = audio(RATE_HZ)
+    time_s = np.arange(len(sound.samples)) / RATE_HZ
+    rumble = (0.05 + 0.2 * np.sin(2 * np.pi * 3.0 * time_s)).astype(np.float32)
+    starts = [
+        [
+            event["at"]
+            for event in heard(digits, AudioChunk(samples, RATE_HZ), [])[0]
+            if event["type"] == "SpeechStarted"
+        ]
+        for samples in (sound.samples, sound.samples + rumble)
+    ]
+    assert len(starts[0]) == 4
+    assert starts[1] == pytest.approx(starts[0], abs=0.02)
+
+
 def test_an_utterance_takes_what_came_before_its_onset(digits: Model) -> None:
     events, _ = heard(digits, audio(RATE_HZ), [])
     started, ended = events[:2]
