@@ -230,13 +230,18 @@ def _rules(model: Model, settings: Endpointing, job: Job) -> Rules:
 def _activity(model: Model, piece: Piece) -> list[float]:
     """Of each step of a piece: the level of sound in dB, or the spikes of other input.
 
-    The level is without the step's mean: rumble and a constant offset are no speech, and would hide its gaps.
+    The level is without the step's mean and slope: an offset and rumble are no speech, and would hide its gaps.
     """
     if not piece.steps:
         return []
     if piece.job.stream.kind == "audio":
         values = piece.values.astype(np.float64)
-        power = values.var(1) if values.shape[1] > 1 else np.square(values).mean(1)
+        power = np.square(values).mean(1)
+        if (count := values.shape[1]) > 2:
+            place = np.arange(count) - (count - 1) / 2
+            # sums, not products of matrices: those of a row may depend on the number of rows
+            slope = (values * place).sum(1) / np.square(place).sum()
+            power = np.maximum(values.var(1) - np.square(slope) * np.square(place).mean(), 0.0)
         return [10.0 * log10(mean + QUIETEST) for mean in power.tolist()]
     step = piece.step
     if piece.job.stream.kind == "values":
