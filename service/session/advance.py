@@ -192,7 +192,8 @@ class Advance:
             "label": None, "probabilities": None,
         }  # fmt: skip
         reply = before.model_copy(update=changed)
-        if outcome.stream.utterances == stream.utterances:
+        assert stream.utterances is not None
+        if result.utterance == stream.utterances.number:
             return Finalized(None, reply)
         progress = progress._replace(last=last._replace(reply=reply.to_json()))
         known = Known(progress, session.known.created_s, clock())

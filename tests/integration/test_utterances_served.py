@@ -135,6 +135,15 @@ def test_a_client_ends_utterances_itself(url: str) -> None:
     assert (again["utterance"], again["label"], again["start"] == again["end"]) == (1, None, True)
 
 
+def test_silence_may_be_ended_twice(url: str) -> None:
+    with LiveStream(url, sample_rate_hz=RATE_HZ) as stream:
+        stream.send(np.zeros_like(SOUND[: RATE_HZ // 2]))
+        *_, first = stream.finalize()
+        (again,) = stream.finalize()
+    assert (first["utterance"], first["label"], first["end"]) == (0, None, 0.5)
+    assert (again["utterance"], again["start"], again["end"]) == (1, 0.5, 0.5)
+
+
 @settings(max_examples=15, deadline=None)
 @given(cuts=st.lists(st.integers(1, 40_000), min_size=1, max_size=3))
 def test_an_end_that_a_client_asks_for_is_made_once(url: str, cuts: list[int]) -> None:
