@@ -143,8 +143,10 @@ def hear(model: Model, job: Job, max_steps: int) -> Piece:
         heard = utterances._replace(hearing=hearing, position=position)
         if utterances.is_speech:
             trigger: Trigger | None = "silence" if found == "silence" else "length" if found == "length" else None
-            after = _with(piece.job, heard)
-            return piece._replace(job=after, is_last=piece.is_last and trigger is None, found=trigger)
+            is_last = piece.is_last and trigger is None
+            return piece._replace(
+                job=_with(piece.job, heard), is_last=is_last, found=trigger, heard=max_steps - left
+            )  # fmt: skip
         taken = part_of_chunk(job.chunk, job.taken, job.taken + consumed) if job.chunk is not None else None
         heard = heard._replace(recent=_latest(model, piece.job, utterances, taken))
         after = _with(_encoded(model, piece), heard)
@@ -153,10 +155,9 @@ def hear(model: Model, job: Job, max_steps: int) -> Piece:
             after = _started(model, after)
         elif found == "nothing":
             after = _nothing_heard(model, after, "silence")
-        if piece.is_last and found is None:
-            return Piece(after, 0, NO_VALUES, NO_EVENTS, NO_EVENTS, is_last=True)
-        if left <= 0:
-            return Piece(after, 0, NO_VALUES, NO_EVENTS, NO_EVENTS, is_last=False)
+        is_last = piece.is_last and found is None
+        if is_last or left <= 0:
+            return Piece(after, 0, NO_VALUES, NO_EVENTS, NO_EVENTS, is_last, heard=max_steps - left)
         job = after
 
 
@@ -349,10 +350,9 @@ def _started(model: Model, job: Job) -> Job:
     stream = job.stream
     if resampler is not None:
         resampler = Resampler.between(resampler.rate_hz, resampler.target_hz)
+    skip = steps_at(model, stream, max(0, now - start))
     begun = utterances._replace(
-        hearing=utterances.hearing._replace(
-            is_speech=True, steps=0, run=0, skip=steps_at(model, stream, max(0, now - start))
-        ),
+        hearing=utterances.hearing._replace(is_speech=True, steps=0, run=0, skip=skip),
         start=start,
         position=start,
         recent=None,

@@ -158,8 +158,9 @@ def test_speech_that_goes_on_after_an_end_is_ended_by_its_length_too(digits: Mod
 
 def test_many_short_utterances_in_a_chunk_take_little_time_to_hear(sensor: Model) -> None:
     """Each is looked for a little ahead, not to the end of the chunk."""
-    steps = 0
-    encode = sensor.encoder_graph.run
+    steps, graph = 0, sensor.encoder_graph
+    assert graph is not None
+    encode = graph.run
 
     def counting(inputs: Any, names: Any) -> Any:
         nonlocal steps
@@ -169,7 +170,7 @@ def test_many_short_utterances_in_a_chunk_take_little_time_to_hear(sensor: Model
     chunk = ValuesChunk(np.zeros((2_000, ROW), np.float32))
     change = EndpointingChange(no_speech_s=0.05)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sensor.encoder_graph, "run", counting)
+        patch.setattr(graph, "run", counting)
         events, _ = heard(sensor, chunk, [], change=change)
     assert len(events) == 400
     assert steps <= 10 * chunk.steps
