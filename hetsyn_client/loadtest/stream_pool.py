@@ -41,7 +41,10 @@ class StreamTarget(HetsynTarget):
 
     def __init__(self, address: Address, content_type: str, model: str, version: str, form: str) -> None:
         super().__init__(address, content_type, model, version, form)
-        self._query = {"model": model, "version": version, "form": form, **encoding_of(content_type)}
+        self._query = {
+            "model": model, "version": version, "form": form, **encoding_of(content_type),
+            "endpointing": "off",  # as at ``/infer``
+        }  # fmt: skip
         self._frames: dict[bytes, bytes] = {}
         self._close = masked(TEXT, CLOSE_STREAM)
 
