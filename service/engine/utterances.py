@@ -28,7 +28,7 @@ from service.engine.work import NO_EVENTS, NO_SAMPLES, NO_VALUES, Job, Outcome, 
 from service.errors import InputError, UnsupportedInput
 from service.models.model import Model
 from service.runtime.state_memory import is_bounded
-from service.wire.chunk import AudioChunk, Chunk, chunk_length, joined_chunks, part_of_chunk
+from service.wire.chunk import AudioChunk, Chunk, chunk_length, copied, joined_chunks, part_of_chunk
 from service.wire.heard import Heard, Trigger, UtteranceEnd
 
 KEPT_ENDS = 8
@@ -323,10 +323,7 @@ def _latest(model: Model, job: Job, before: Utterances, taken: Chunk | None) -> 
     delay = job.stream.resampler.longest_delay if job.stream.resampler is not None else 0
     most = _per_step(model, job, rules.onset + rules.preroll + 2) + delay
     length = chunk_length(recent)
-    kept = part_of_chunk(recent, max(0, length - most))
-    if isinstance(kept, AudioChunk):  # a copy, or the session would keep the whole chunk in memory
-        return AudioChunk(kept.samples.copy(), kept.rate_hz)
-    return kept
+    return copied(part_of_chunk(recent, max(0, length - most)))  # else the session would keep the whole chunk in memory
 
 
 def _started(model: Model, job: Job) -> Job:

@@ -293,3 +293,19 @@ def test_recent_input_is_charged_and_bounded(digits: Model) -> None:
     assert utterances.recent is not None
     assert 0.2 * RATE_HZ <= chunk_length(utterances.recent) <= 0.3 * RATE_HZ
     assert outcome.stream.bytes > 4 * chunk_length(utterances.recent)
+
+
+def test_recent_input_does_not_keep_its_chunk_in_memory(digits: Model, sensor: Model) -> None:
+    spikes = SpikeChunk(2_000, np.arange(2_000), np.zeros(2_000, np.int64))
+    for model, chunk in ((sensor, ValuesChunk(np.zeros((2_000, ROW), np.float32))), (digits, spikes)):
+        stream = initial_stream(model, "exact")
+        for _ in range(2):
+            stream = with_endpointing(model, stream, chunk, EndpointingChange(threshold=1e6))
+            (outcome,) = ENGINES[0].run(model, "exact", [Work(stream, chunk, end=False)])
+            stream = outcome.stream
+            assert stream.utterances is not None
+            recent = stream.utterances.recent
+            assert recent is not None
+            assert not isinstance(recent, AudioChunk)
+            arrays = (recent.values,) if isinstance(recent, ValuesChunk) else (recent.step, recent.unit)
+            assert all(array.base is None or array.base.nbytes <= array.nbytes for array in arrays)
