@@ -20,7 +20,7 @@ from service.engine.stream import InputKind, StreamState, Utterances
 from service.engine.utterances import KEPT_ENDS
 from service.errors import StateMismatch
 from service.models.model import Model
-from service.runtime.state_memory import is_bounded
+from service.runtime.state_memory import LARGEST_VALUE, is_bounded
 from service.session.session import LARGEST_COUNT
 from service.wire.chunk import AudioChunk, Chunk, SpikeChunk, ValuesChunk, chunk_length
 from service.wire.heard import UtteranceEnd
@@ -128,7 +128,8 @@ def read_utterances(sections: Sequence[memoryview], model: Model, kind: InputKin
         first = error.errors(include_url=False, include_input=False)[0]
         raise StateMismatch(f"{_WRONG} ({first['msg']})") from error
     hearing = Hearing(*read.hearing)
-    if min(hearing[1:4]) < 0 or max(hearing[1:4]) > LARGEST_COUNT or not read.start <= read.position:
+    is_counted = min(hearing[1:4]) >= 0 and max(hearing[1:4]) <= LARGEST_COUNT and read.start <= read.position
+    if not is_counted or max(map(abs, hearing[4:6])) >= LARGEST_VALUE:  # whose differences are floats too
         raise StateMismatch(_WRONG)
     for end in read.ends:
         probabilities, label = end["probabilities"], end["label"]

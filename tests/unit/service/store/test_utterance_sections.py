@@ -120,7 +120,8 @@ END = {"type": "UtteranceEnd", "utterance": 0, "start": 0.0, "end": 1.0, "label"
 @pytest.mark.parametrize(
     "fields",
     [
-        {"start": 10**9}, {"position": -1}, {"number": -1}, {"number": 2**60}, {"settings": {}}, {"settings": 3},
+        {"start": 10**9}, {"position": -1}, {"position": 2**52}, {"hearing": [False, 9, 0, 0, -1e308, 1e308, True]},
+        {"number": -1}, {"number": 2**60}, {"settings": {}}, {"settings": 3},
         {"settings": {"threshold": -1.0}}, {"hearing": [True]}, {"hearing": [False, -1, 0, 0, 0.0, 0.0, True]},
         {"hearing": [False, 0, 0, 2**60, 0.0, 0.0, True]}, {"hearing": [True, 0, 0, 0, 0.0, 0.0, True]},
         {"ends": [END | {"probabilities": [1.0]}]}, {"ends": [END | {"probabilities": None, "label": "x"}]},
