@@ -290,7 +290,9 @@ def _after_piece(model: Model, form: FormName, piece: Piece, job: Job) -> Job | 
         job: after the piece.
     """
     if job.after is None:
-        if piece.found is not None:
+        if piece.found == "noise":
+            return closed(model, form, ended(job, "silence"), None)
+        if piece.found == "silence" or piece.found == "length":
             return ended(job, piece.found)
         return outcome(model, job) if piece.is_last else job
     if not piece.is_last:

@@ -142,10 +142,9 @@ def hear(model: Model, job: Job, max_steps: int) -> Piece:
         position = utterances.position + consumed
         heard = utterances._replace(hearing=hearing, position=position)
         if utterances.is_speech:
-            trigger: Trigger | None = "silence" if found == "silence" else "length" if found == "length" else None
-            is_last = piece.is_last and trigger is None
+            is_last = piece.is_last and found is None
             return piece._replace(
-                job=_with(piece.job, heard), is_last=is_last, found=trigger, heard=max_steps - left
+                job=_with(piece.job, heard), is_last=is_last, found=found, heard=max_steps - left
             )  # fmt: skip
         taken = part_of_chunk(job.chunk, job.taken, job.taken + consumed) if job.chunk is not None else None
         heard = heard._replace(recent=_latest(model, piece.job, utterances, taken))
@@ -201,19 +200,21 @@ def ended(job: Job, trigger: Trigger) -> Job:
     return Job(copy, None, 0, True, False, 0, job.scores, job.probabilities, after=job, trigger=trigger)
 
 
-def closed(model: Model, form: FormName, job: Job, result: Result) -> Job | Outcome:
+def closed(model: Model, form: FormName, job: Job, result: Result | None) -> Job | Outcome:
     """What comes after the end of an utterance.
 
     Args:
         job: from ``ended``.
-        result: of the utterance.
+        result: of the utterance; None if it was noise.
     """
     assert job.after is not None
     assert job.trigger is not None
     after, utterances = job.after, _utterances(job.after)
-    stream, probabilities = after.stream, result.probabilities
-    label = model.manifest.labels[int(probabilities.argmax())] if result.is_decided else None
-    end = _end(model, after, label, probabilities.tolist(), job.trigger)
+    stream, label, values = after.stream, None, None
+    if result is not None:
+        values = result.probabilities.tolist()
+        label = model.manifest.labels[int(result.probabilities.argmax())] if result.is_decided else None
+    end = _end(model, after, label, values, job.trigger)
     hearing = utterances.hearing._replace(is_speech=False, steps=0, run=0, skip=0)
     if utterances.settings is None:  # the next utterance begins with the next input
         stream = stream._replace(encoder=model.initial_encoder_state())

@@ -13,6 +13,7 @@ import numpy as np
 
 from hetsyn_client.events import Integers
 from service.contract.graph_io import Float32Array
+from service.engine.endpointer import Found
 from service.engine.resampler import Resampler
 from service.engine.stream import InputKind, StreamState
 from service.models.model import Model
@@ -123,7 +124,7 @@ class Piece(NamedTuple):
         step: int64 [events], ascending, of each spike, from 0; empty for audio and values.
         unit: int64 [events], of each spike.
         is_last: the job is done when these steps are.
-        found: the utterance ends after these steps, for this reason.
+        found: the utterance ends after these steps, for this reason; or it was noise.
         heard: steps before these, which the endpointer alone has heard.
     """
 
@@ -133,7 +134,7 @@ class Piece(NamedTuple):
     step: Integers
     unit: Integers
     is_last: bool
-    found: Trigger | None = None
+    found: Found | None = None
     heard: int = 0
 
 

@@ -181,6 +181,7 @@ class Advance:
             HetsynError: as ``Batcher.run``.
         """
         stream = with_manual_ends(session.model, session.open_stream)
+        assert stream.utterances is not None
         progress = session.known.progress
         last = progress.last
         assert last is not None
@@ -192,8 +193,9 @@ class Advance:
             "label": None, "probabilities": None,
         }  # fmt: skip
         reply = before.model_copy(update=changed)
-        assert stream.utterances is not None
-        if result.utterance == stream.utterances.number:
+        after = outcome.stream.utterances
+        assert after is not None
+        if after.number == stream.utterances.number:  # nothing came since the last one
             return Finalized(None, reply)
         progress = progress._replace(last=last._replace(reply=reply.to_json()))
         known = Known(progress, session.known.created_s, clock())

@@ -135,13 +135,15 @@ def test_a_client_ends_utterances_itself(url: str) -> None:
     assert (again["utterance"], again["label"], again["start"] == again["end"]) == (1, None, True)
 
 
-def test_silence_may_be_ended_twice(url: str) -> None:
+def test_finalize_after_the_end_of_an_utterance_hears_nothing(url: str) -> None:
     with LiveStream(url, sample_rate_hz=RATE_HZ) as stream:
-        stream.send(np.zeros_like(SOUND[: RATE_HZ // 2]))
-        *_, first = stream.finalize()
-        (again,) = stream.finalize()
-    assert (first["utterance"], first["label"], first["end"]) == (0, None, 0.5)
-    assert (again["utterance"], again["start"], again["end"]) == (1, 0.5, 0.5)
+        stream.send(SOUND)
+        *_, last = stream.finalize()
+        for _ in range(2):
+            (nothing,) = stream.finalize()
+            assert (nothing["utterance"], nothing["label"]) == (last["utterance"] + 1, None)
+            assert nothing["start"] == nothing["end"] == last["end"]
+        assert stream.end()["type"] == "UtteranceEnd"
 
 
 @settings(max_examples=15, deadline=None)
