@@ -19,17 +19,20 @@ from service.contract.decision import is_decided
 from service.contract.endpointing import Endpointing, EndpointingChange
 from service.contract.graph_io import EVENT_ROW
 from service.contract.manifest import FormName
-from service.engine.endpointer import QUIETEST, Hearing, Rules, scan
+from service.engine.endpointer import QUIETEST, Found, Hearing, Rules, scan
+from service.engine.fault import out_of_range
 from service.engine.inputs import inputs_of
 from service.engine.resampler import Resampler
 from service.engine.stream import InputKind, StreamState, Utterances
 from service.engine.work import NO_EVENTS, NO_SAMPLES, NO_VALUES, Job, Outcome, Piece, Result, kind_of, take
 from service.errors import InputError, UnsupportedInput
 from service.models.model import Model
-from service.wire.chunk import AudioChunk, Chunk, chunk_length, joined_chunks, part_of_chunk
+from service.runtime.state_memory import is_bounded
+from service.wire.chunk import AudioChunk, Chunk, chunk_length, copied, joined_chunks, part_of_chunk
 from service.wire.heard import Heard, Trigger, UtteranceEnd
 
 KEPT_ENDS = 8
+FIRST_STEPS, FURTHER = 32, 4  # that are looked at for an end, and how many times as many then
 SOUND_THRESHOLD_DB, OTHER_THRESHOLD = 6.0, 1.0  # where the manifest has no settings
 
 
@@ -134,33 +137,61 @@ def hear(model: Model, job: Job, max_steps: int) -> Piece:
     left = max_steps
     while True:
         utterances = _utterances(job)
-        piece = _cut(model, job, left)
-        hearing, found = utterances.hearing, None
-        if utterances.settings is not None:
-            rules = _rules(model, utterances.settings, job)
-            activity = _activity(model, piece)
-            hearing, used, found = scan(rules, hearing, activity)
-            if found is not None:
-                piece = _cut(model, job, used, is_exact=True)
-        consumed = _consumed(job, piece)
+        piece, hearing, found = _scanned(model, job, left)
+        consumed = piece.job.taken - job.taken  # as the client counts it
         position = utterances.position + consumed
         heard = utterances._replace(hearing=hearing, position=position)
         if utterances.is_speech:
-            after = _with(piece.job, heard)
-            return piece._replace(job=after, is_last=piece.is_last and found is None, found=found)
+            is_last = piece.is_last and found is None
+            return piece._replace(
+                job=_with(piece.job, heard), is_last=is_last, found=found, heard=max_steps - left
+            )  # fmt: skip
         taken = part_of_chunk(job.chunk, job.taken, job.taken + consumed) if job.chunk is not None else None
         heard = heard._replace(recent=_latest(model, piece.job, utterances, taken))
-        after = _with(piece.job, heard)
+        after = _with(_encoded(model, piece), heard)
         left -= piece.steps
         if found == "start":
             after = _started(model, after)
         elif found == "nothing":
             after = _nothing_heard(model, after, "silence")
-        if piece.is_last and found is None:
-            return Piece(after, 0, NO_VALUES, NO_EVENTS, NO_EVENTS, is_last=True)
-        if left <= 0:
-            return Piece(after, 0, NO_VALUES, NO_EVENTS, NO_EVENTS, is_last=False)
+        is_last = piece.is_last and found is None
+        if is_last or left <= 0:
+            return Piece(after, 0, NO_VALUES, NO_EVENTS, NO_EVENTS, is_last, heard=max_steps - left)
         job = after
+
+
+def _scanned(model: Model, job: Job, max_steps: int) -> tuple[Piece, Hearing, Found | None]:
+    """The next piece of a job, as far as the first step at which something is found, and what was heard in it.
+
+    It looks a little ahead, and then further: else a chunk of many short utterances would be heard to its end for each.
+    """
+    utterances = _utterances(job)
+    if utterances.settings is None:
+        return _cut(model, job, max_steps), utterances.hearing, None
+    rules, ahead = _rules(model, utterances.settings, job), min(FIRST_STEPS, max_steps)
+    while True:
+        piece = _cut(model, job, ahead)
+        hearing, used, found = scan(rules, utterances.hearing, _activity(model, piece))
+        if found is not None:
+            return _cut(model, job, used, is_exact=True), hearing, found
+        if piece.is_last or ahead == max_steps:
+            return piece, hearing, None
+        ahead = min(FURTHER * ahead, max_steps)
+
+
+def _encoded(model: Model, piece: Piece) -> Job:
+    """The job after a piece that only the endpointer hears. It hears values by their encoder, whose state goes on.
+
+    Raises:
+        InputError: the values are out of range.
+    """
+    job = piece.job
+    if job.stream.kind != "values" or not piece.steps:
+        return job
+    inputs = inputs_of(model, "values", [piece], np.array([piece.steps]))
+    if inputs.unbounded or not is_bounded(piece.values):
+        raise out_of_range(model)
+    return job._replace(stream=job.stream._replace(encoder=inputs.encoders[0])) if inputs.encoders else job
 
 
 def ended(job: Job, trigger: Trigger) -> Job:
@@ -185,14 +216,14 @@ def closed(model: Model, form: FormName, job: Job, result: Result | None) -> Job
         label = model.manifest.labels[int(result.probabilities.argmax())] if result.is_decided else None
     end = _end(model, after, label, values, job.trigger)
     hearing = utterances.hearing._replace(is_speech=False, steps=0, run=0, skip=0)
-    if utterances.settings is None and stream.resampler is not None:  # the next utterance begins with the next sample
-        resampler = Resampler.between(stream.resampler.rate_hz, stream.resampler.target_hz)
-        stream = stream._replace(resampler=resampler, pending=NO_SAMPLES)
+    if utterances.settings is None:  # the next utterance begins with the next input
+        stream = stream._replace(encoder=model.initial_encoder_state())
+        if stream.resampler is not None:
+            resampler = Resampler.between(stream.resampler.rate_hz, stream.resampler.target_hz)
+            stream = stream._replace(resampler=resampler, pending=NO_SAMPLES)
     silence = utterances._replace(hearing=hearing, number=utterances.number + 1, start=utterances.position)
     silence = silence._replace(ends=(*utterances.ends, end)[-KEPT_ENDS:])
-    stream = stream._replace(
-        network=model.initial_row(form), step=0, encoder=model.initial_encoder_state(), utterances=silence
-    )
+    stream = stream._replace(network=model.initial_row(form), step=0, utterances=silence)
     after = after._replace(stream=stream, scores=None, probabilities=None, heard=(*after.heard, end))
     return outcome(model, after._replace(closes=None)) if job.trigger in ("end", "forced") else after
 
@@ -283,11 +314,6 @@ def _cut(model: Model, job: Job, max_steps: int, *, is_exact: bool = False) -> P
     return Piece(job._replace(stream=stream, taken=taken), steps, values, NO_EVENTS, NO_EVENTS, is_last)
 
 
-def _consumed(job: Job, piece: Piece) -> int:
-    """Input that a piece has taken from its job, as the client counts it."""
-    return piece.job.taken - job.taken
-
-
 def _per_step(model: Model, job: Job, steps: int) -> int:
     """Input of so many steps, as the client counts it, rounded up."""
     resampler = job.stream.resampler
@@ -307,10 +333,7 @@ def _latest(model: Model, job: Job, before: Utterances, taken: Chunk | None) -> 
     delay = job.stream.resampler.longest_delay if job.stream.resampler is not None else 0
     most = _per_step(model, job, rules.onset + rules.preroll + 2) + delay
     length = chunk_length(recent)
-    kept = part_of_chunk(recent, max(0, length - most))
-    if isinstance(kept, AudioChunk):  # a copy, or the session would keep the whole chunk in memory
-        return AudioChunk(kept.samples.copy(), kept.rate_hz)
-    return kept
+    return copied(part_of_chunk(recent, max(0, length - most)))  # else the session would keep the whole chunk in memory
 
 
 def _started(model: Model, job: Job) -> Job:
@@ -334,8 +357,9 @@ def _started(model: Model, job: Job) -> Job:
     stream = job.stream
     if resampler is not None:
         resampler = Resampler.between(resampler.rate_hz, resampler.target_hz)
+    skip = steps_at(model, stream, max(0, now - start))
     begun = utterances._replace(
-        hearing=utterances.hearing._replace(is_speech=True, steps=0, run=0, skip=steps_at(model, stream, now - start)),
+        hearing=utterances.hearing._replace(is_speech=True, steps=0, run=0, skip=skip),
         start=start,
         position=start,
         recent=None,
@@ -345,7 +369,8 @@ def _started(model: Model, job: Job) -> Job:
         "utterance": utterances.number,
         "at": _seconds(model, stream, onset),
     }
-    stream = stream._replace(resampler=resampler, pending=NO_SAMPLES, utterances=begun)
+    encoder = model.initial_encoder_state()
+    stream = stream._replace(encoder=encoder, resampler=resampler, pending=NO_SAMPLES, utterances=begun)
     return job._replace(stream=stream, chunk=chunk, taken=0, heard=(*job.heard, started))
 
 

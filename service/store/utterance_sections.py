@@ -20,7 +20,7 @@ from service.engine.stream import InputKind, StreamState, Utterances
 from service.engine.utterances import KEPT_ENDS
 from service.errors import StateMismatch
 from service.models.model import Model
-from service.runtime.state_memory import is_bounded
+from service.runtime.state_memory import LARGEST_VALUE, is_bounded
 from service.session.session import LARGEST_COUNT
 from service.wire.chunk import AudioChunk, Chunk, SpikeChunk, ValuesChunk, chunk_length
 from service.wire.heard import UtteranceEnd
@@ -129,7 +129,9 @@ def read_utterances(sections: Sequence[memoryview], model: Model, kind: InputKin
         raise StateMismatch(f"{_WRONG} ({first['msg']})") from error
     hearing = Hearing(*read.hearing)
     counts = (hearing.steps, hearing.run, hearing.skip, hearing.low_steps)
-    if min(counts) < 0 or max(counts) > LARGEST_COUNT or not read.start <= read.position:
+    is_counted = min(counts) >= 0 and max(counts) <= LARGEST_COUNT and read.start <= read.position
+    levels = (hearing.activity, hearing.background, hearing.peak, hearing.low, hearing.last_low)
+    if not is_counted or max(map(abs, levels)) >= LARGEST_VALUE:  # whose differences are floats too
         raise StateMismatch(_WRONG)
     for end in read.ends:
         probabilities, label = end["probabilities"], end["label"]

@@ -121,7 +121,8 @@ END = {"type": "UtteranceEnd", "utterance": 0, "start": 0.0, "end": 1.0, "label"
 @pytest.mark.parametrize(
     "fields",
     [
-        {"start": 10**9}, {"position": -1}, {"number": -1}, {"number": 2**60}, {"settings": {}}, {"settings": 3},
+        {"start": 10**9}, {"position": -1}, {"position": 2**52}, {"number": -1}, {"number": 2**60},
+        {"hearing": [*HEARING[:4], -1e308, 1e308, *HEARING[6:]]}, {"settings": {}}, {"settings": 3},
         {"settings": {"threshold": -1.0}}, {"hearing": [True]}, {"hearing": [False, -1, *HEARING[2:]]},
         {"hearing": [*HEARING[:-1], 2**60]}, {"hearing": [True, *HEARING[1:]]},
         {"ends": [END | {"probabilities": [1.0]}]}, {"ends": [END | {"probabilities": None, "label": "x"}]},
