@@ -9,9 +9,9 @@ from pydantic_core import to_json
 
 from service.admission.permits import Permit
 from service.contract.manifest import FormName
+from service.engine.endpointing_choice import with_endpointing, with_manual_ends
 from service.engine.engine import Engine
 from service.engine.stream import StreamState, initial_stream
-from service.engine.utterances import with_endpointing, with_manual_ends
 from service.engine.work import Outcome, Result, Work
 from service.errors import NotFound
 from service.models.catalog import ModelCatalog

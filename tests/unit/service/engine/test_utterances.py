@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.contract.endpointing import EndpointingChange
+from service.engine.endpointing_choice import with_endpointing, with_manual_ends
 from service.engine.engine import Engine
 from service.engine.stream import initial_stream
-from service.engine.utterances import with_endpointing, with_manual_ends
 from service.engine.work import Outcome, Work
 from service.errors import InputError, UnsupportedInput
 from service.models.catalog import ModelCatalog
@@ -217,7 +217,7 @@ def test_an_utterance_takes_what_came_before_its_onset(digits: Model) -> None:
 
 def test_an_utterance_begins_at_the_earliest_where_the_last_one_ended(digits: Model) -> None:
     long = AudioChunk(
-        np.concatenate([audio(RATE_HZ, 1).samples[:2400], np.tile(np.float32([0.3, -0.3]), 8_000)]), RATE_HZ
+        np.concatenate([audio(RATE_HZ, 1).samples[:2400], np.tile(np.array([0.3, -0.3], np.float32), 8_000)]), RATE_HZ
     )
     ends = [event for event in heard(digits, long, [])[0] if event["type"] == "UtteranceEnd"]
     assert "length" in {end["trigger"] for end in ends}
