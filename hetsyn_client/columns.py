@@ -194,8 +194,7 @@ def unpack_chunks(data: bytes, item_bytes: int, *, most_rows: int = MOST_ROWS) -
         raise InputError(f"there is no action {int(action.max())}: send 0 chunk, 1 end, 2 delete or 3 leave")
     if np.count_nonzero(length[action >= DELETE]):
         raise InputError("a row that deletes or leaves a session has content: send its length as 0")
-    ordered = np.sort(handle)
-    if np.count_nonzero(ordered[1:] == ordered[:-1]):
+    if _has_twice(handle):
         raise InputError("a handle occurs twice in the frame: send the session's next chunk in another frame")
     return Chunks(seq, handle, action, steps, length, memoryview(data)[at + 16 * count :])
 
@@ -227,9 +226,16 @@ def unpack_sessions(data: bytes, *, most_rows: int = MOST_ROWS) -> Sessions:
         text = data[HEAD.size + count * _SESSION_ROW :].decode("ascii")
     except UnicodeDecodeError:
         raise InputError("an id is not ASCII: send letters, digits and . _ ~ : -") from None
+    if _has_twice(handles):
+        raise InputError("a handle occurs twice in the frame: choose another one for each session")
     ends = np.cumsum(lengths, dtype=np.int64).tolist()
     ids = [text[begin:end] for begin, end in zip([0, *ends], ends, strict=False)]
     return Sessions(handles.tolist(), ids)
+
+
+def _has_twice(handles: NDArray[np.uint32]) -> bool:
+    ordered = np.sort(handles)
+    return bool(np.count_nonzero(ordered[1:] == ordered[:-1]))
 
 
 def pack_results(results: Results) -> bytes:

@@ -195,5 +195,8 @@ def _read_sound(path: Path) -> tuple[NDArray[Any], int]:
     try:
         frames, rate_hz = soundfile.read(io.BytesIO(content), dtype="float32", always_2d=True)
     except (soundfile.SoundFileError, RuntimeError) as error:
-        raise InputError(f"{path}: is no sound file ({error!s:.100}): give one of WAV, FLAC, Ogg or MP3") from error
+        reason = getattr(error, "error_string", str(error)).removeprefix("Error : ").rstrip(".")
+        raise InputError(f"{path}: cannot be read ({reason:.100}): give a whole WAV, FLAC, Ogg or MP3 file") from error
+    if not len(frames):
+        raise InputError(f"{path}: has no sound: give a whole recording")
     return frames, rate_hz

@@ -131,7 +131,7 @@ class LiveStream(Reconnecting):
             ServiceUnreachable: the server cannot be reached.
         """
         if self._kind not in ("pcm_s16le", "pcm_s24le", "pcm_f32le"):
-            raise InputError(f"this stream is one of {self._kind}: open another one for samples")
+            raise InputError(f"this stream is one of {self._kind}: open another one, with sample_rate_hz, for samples")
         return self._send(packed_samples(np.asarray(samples), self._kind, self._channels))
 
     def send_bytes(self, content: bytes) -> list[Frame]:

@@ -118,9 +118,12 @@ class LiveStreams(Reconnecting):
         """Open sessions, and return a handle for each. A session that has begun goes on with its next chunk.
 
         Raises:
+            InputError: one id in place of a list.
             ServiceProblem: the server refused one; then none of them is open here.
             ServiceUnreachable: the server cannot be reached.
         """
+        if isinstance(ids, str):
+            raise InputError(f"{ids!r} is one id: give a list of ids")
         handles = [next(self._handles) for _ in ids]
         self.wait()
         opened = self._exchanged(lambda: self._opened(handles, ids))

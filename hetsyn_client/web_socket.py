@@ -12,7 +12,7 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidSta
 from websockets.sync.client import ClientConnection, connect
 from websockets.typing import Subprotocol
 
-from hetsyn_client.errors import ServiceProblem, ServiceUnreachable
+from hetsyn_client.errors import InputError, ServiceProblem, ServiceUnreachable
 
 Frame = dict[str, Any]
 SUBPROTOCOL = Subprotocol("hetsyn.v1")
@@ -31,9 +31,15 @@ class Reconnecting(ABC):
         timeout_s: for an answer of the server.
         repeats: how often in a row it is opened again before it gives up.
         sleep: waits between two tries, in seconds; tests replace it.
+
+    Raises:
+        InputError: not a URL of http or https.
     """
 
     def __init__(self, url: str, timeout_s: float, repeats: int, sleep: Callable[[float], None]) -> None:
+        if not url.startswith(("http://", "https://")):
+            server = url.partition("/stream")[0]
+            raise InputError(f"{server!r} is not the address of a server: write http://HOST:PORT")
         self._url = f"ws{url.removeprefix('http')}"
         self._timeout_s = timeout_s
         self._repeats = repeats

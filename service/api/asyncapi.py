@@ -12,6 +12,7 @@ from pydantic import TypeAdapter
 
 from service.api import problems
 from service.api.handshakes import MANY_PATH, PATH
+from service.live.many_query import ENCODINGS as MANY_ENCODINGS
 from service.live.many_query import PARAMETERS
 from service.live.protocol import MOST_TEXT_BYTES
 from service.live.query import ENCODINGS
@@ -39,7 +40,10 @@ _QUERY: dict[str, dict[str, Any]] = {
 }
 
 
-_MANY_QUERY = {name: _QUERY[name] for name in PARAMETERS}
+_MANY_QUERY = {name: _QUERY[name] for name in PARAMETERS} | {
+    "encoding": {"type": "string", "enum": list(MANY_ENCODINGS), "default": "pcm_s16le"},
+    "sample_rate": {"type": "integer", "description": "in Hz, for pcm_s16le"},
+}
 _BINARY = {
     "Chunk": "A binary frame is one chunk. The first after Begin has the number next_seq.",
     "Sessions": "Sessions to open, as columns: HSO1. docs/reference/streams-api.md has the columns of all such frames.",

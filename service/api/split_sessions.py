@@ -92,6 +92,8 @@ class SplitSessions:
 
     async def open(self, sessions: Sessions) -> bytes:
         """As ``ConnectionSessions.open``."""
+        if not sessions.handles:  # no worker has a row
+            return await self._local.open(sessions)
         routing = self._siblings.routing
         workers = [
             self._worker_of.get(handle, routing.worker_of(name))  # a handle that is in use is refused there
@@ -121,6 +123,8 @@ class SplitSessions:
         """As ``ConnectionSessions.apply``."""
         own = self._siblings.routing.index
         handles = chunks.handle.tolist()
+        if not handles:  # no worker has a row
+            return await self._local.apply(chunks)
         workers = [self._worker_of.get(handle, own) for handle in handles]
 
         async def applied(index: int, rows: Rows) -> Results:

@@ -14,8 +14,8 @@ from pydantic_core import from_json
 from service.admission.permits import Admission, Permit
 from service.admission.turns import Turns
 from service.admission.uploads import Upload, Uploads
+from service.engine.endpointing_choice import has_own_endpointing
 from service.engine.stream import received_samples
-from service.engine.utterances import has_own_endpointing
 from service.live.actions import Applied, Opening, Work
 from service.live.query import StreamQuery
 from service.observe.counters import Counters

@@ -83,11 +83,13 @@ class Estimates:
             Seconds that one step took.
         """
         group: Hashable = batch[0].waiting.group
-        steps = measured.segment.steps + len(batch)
+        segment = measured.segment
+        steps = segment.steps + len(batch)
         if has_unknown_spikes(batch):
-            self.observe_encoded(group, steps, measured.segment.events, measured.encode_s)
-        self.observe_rows(group, steps, measured.segment.events, measured.network_s)
-        return (measured.encode_s + measured.network_s) / steps
+            self.observe_encoded(group, steps + segment.heard, segment.events, measured.encode_s)
+        if segment.steps or not segment.heard:  # else it says nothing of the network
+            self.observe_rows(group, steps, segment.events, measured.network_s)
+        return (measured.encode_s + measured.network_s) / (steps + segment.heard)
 
     def rows_s(self, group: Hashable, steps: int, events: int | None) -> float:
         """Time that plain chunks should take (``batching.rows``); inf if it is not known.

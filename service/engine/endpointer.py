@@ -1,7 +1,8 @@
 """Where utterances begin and end: a state machine over one number a step, without input, output or clock.
 
 The number is the step's activity: of sound its level in dB, of other input its spikes. It is smoothed, and compared
-with a background that follows it: down at once, up slowly, and hardly while somebody speaks.
+with a background that follows it: down at once, up slowly, and hardly while somebody speaks. But the background is at
+least what the activity never fell below for a while, since speech has gaps: so a noise that stays becomes background.
 
     phase     after each step                                              found
     -------   ----------------------------------------------------------   -------
@@ -9,6 +10,7 @@ with a background that follows it: down at once, up slowly, and hardly while som
     silence   no speech for ``no_speech`` (rule 1)                         nothing
     speech    below ``release * threshold`` for ``silence`` (rule 2)       silence
     speech    the utterance has ``longest`` steps (rule 3)                 length
+    speech    one of both, but nothing rose above the background of now    noise
 
 ``scan`` stops at the first step at which something is found. One step follows another in the same way however the input
 is cut, so the result is the same. Why not the encoder's spikes for sound: it normalises its level, so that it makes as
@@ -23,13 +25,15 @@ from typing import Literal, NamedTuple
 
 from service.contract.endpointing import SHORTEST_S, Endpointing
 
-Found = Literal["start", "nothing", "silence", "length"]
+Found = Literal["start", "nothing", "silence", "length", "noise"]
 
 SMOOTHING_S = 0.02
 FALL = 0.3  # share of the way down to the activity that the background goes in a step
 RISE_IN_SILENCE, RISE_IN_SPEECH = 0.2, 0.05  # shares of the threshold that the background rises in a second
+GAP_S = 0.75  # speech falls nearly to its background at least once in so long, and at most twice as long
 FIRST_BACKGROUND_DB = -40.0  # the highest: a stream may begin with speech
-QUIETEST = 1e-9  # mean square of a step that has the level -90 dB
+LOWEST = -1e9  # below every activity
+QUIETEST = 1e-9  # power of a step that has the level -90 dB
 
 
 class Rules(NamedTuple):
@@ -47,6 +51,7 @@ class Rules(NamedTuple):
         rise_in_silence: of the background, a step.
         rise_in_speech: likewise.
         first_background: the highest one of a stream's first step.
+        gap: steps within which speech falls nearly to its background.
     """
 
     threshold: float
@@ -60,6 +65,7 @@ class Rules(NamedTuple):
     rise_in_silence: float
     rise_in_speech: float
     first_background: float
+    gap: int
 
     @staticmethod
     def of(settings: Endpointing, step_s: float, *, is_sound: bool) -> Rules:
@@ -79,6 +85,7 @@ class Rules(NamedTuple):
             RISE_IN_SILENCE * rise,
             RISE_IN_SPEECH * rise,
             FIRST_BACKGROUND_DB if is_sound else 0.0,
+            steps(GAP_S),
         )
 
 
@@ -92,6 +99,11 @@ class Hearing(NamedTuple):
         skip: steps that were heard before, at the beginning of an utterance.
         activity: smoothed.
         background: that it is compared with.
+        has_begun: there was a step.
+        peak: the highest activity of the utterance.
+        low: the lowest activity of the latest ``low_steps`` steps.
+        last_low: that of the ``gap`` steps before them.
+        low_steps: see there.
     """
 
     is_speech: bool = False
@@ -101,6 +113,10 @@ class Hearing(NamedTuple):
     activity: float = 0.0
     background: float = 0.0
     has_begun: bool = False
+    peak: float = 0.0
+    low: float = 0.0
+    last_low: float = LOWEST
+    low_steps: int = 0
 
 
 def scan(rules: Rules, hearing: Hearing, activity: Sequence[float]) -> tuple[Hearing, int, Found | None]:
@@ -114,8 +130,11 @@ def scan(rules: Rules, hearing: Hearing, activity: Sequence[float]) -> tuple[Hea
     Returns:
         What was heard, how many steps it took, and what was found at the last of them.
     """
-    is_speech, steps, run, skip, smooth, background, has_begun = hearing
-    for index, now in enumerate(activity):
+    is_speech, steps, run, skip, smooth, background, has_begun, peak, low, last_low, low_steps = hearing
+    found: Found | None = None
+    used = 0
+    for now in activity:
+        used += 1
         steps += 1
         if skip:
             skip -= 1
@@ -124,23 +143,33 @@ def scan(rules: Rules, hearing: Hearing, activity: Sequence[float]) -> tuple[Hea
             smooth = rules.memory * smooth + (1.0 - rules.memory) * now
         else:
             smooth, background, has_begun = now, min(now, rules.first_background), True
+            peak = low = now
+        low, low_steps = min(low, smooth), low_steps + 1
+        if low_steps == rules.gap:
+            low, last_low, low_steps = smooth, low, 0
         rise = smooth - background
         if rise < 0.0:
             background += FALL * rise
         else:
             background += rules.rise_in_speech if is_speech else rules.rise_in_silence
-        found: Found | None = None
+        background = max(background, min(low, last_low))
+        rise = smooth - background
         if is_speech:
+            peak = max(peak, smooth)
             run = run + 1 if rise < rules.release else 0
             found = "silence" if run >= rules.silence else "length" if steps >= rules.longest else None
+            if found is not None and peak - background < rules.threshold:
+                found = "noise"
+            elif found == "length":
+                background = max(background, smooth)  # what is as loud as its end is not the next utterance at once
         else:
+            peak = smooth
             run = run + 1 if rise >= rules.threshold else 0
             if run >= rules.onset:
                 found = "start"
             elif rules.no_speech and not run and steps >= rules.no_speech:
                 found = "nothing"
         if found is not None:
-            if found == "length":
-                background = smooth  # so that a noise that has come to stay is no speech any more
-            return Hearing(is_speech, steps, run, skip, smooth, background, has_begun), index + 1, found
-    return Hearing(is_speech, steps, run, skip, smooth, background, has_begun), len(activity), None
+            break
+    after = Hearing(is_speech, steps, run, skip, smooth, background, has_begun, peak, low, last_low, low_steps)
+    return after, used, found

@@ -62,12 +62,14 @@ class Segment(NamedTuple):
         groups: the streams that have a step to run.
         steps: network steps of all streams.
         events: spikes of all streams.
+        heard: further steps, which the endpointer alone has heard.
     """
 
     pieces: tuple[Piece, ...]
     groups: tuple[Group, ...]
     steps: int
     events: int
+    heard: int = 0
 
 
 class Engine:
@@ -171,7 +173,7 @@ class Engine:
                 groups.append(Group(tuple(members), steps, inputs))
                 total_steps += int(steps.sum())
                 total_events += inputs.events
-        return Segment(pieces, tuple(groups), total_steps, total_events)
+        return Segment(pieces, tuple(groups), total_steps, total_events, sum([piece.heard for piece in pieces]))
 
     def compute(self, model: Model, form: FormName, segment: Segment) -> list[Job | Outcome | HetsynError]:
         """Run the network on a segment.
@@ -288,7 +290,9 @@ def _after_piece(model: Model, form: FormName, piece: Piece, job: Job) -> Job | 
         job: after the piece.
     """
     if job.after is None:
-        if piece.found is not None:
+        if piece.found == "noise":
+            return closed(model, form, ended(job, "silence"), None)
+        if piece.found == "silence" or piece.found == "length":
             return ended(job, piece.found)
         return outcome(model, job) if piece.is_last else job
     if not piece.is_last:

@@ -31,10 +31,7 @@ def fault(model: Model, form: FormName, piece: Piece) -> HetsynError:
     """
     before = piece.job.stream
     if piece.values.size and not np.abs(piece.values).max() <= SOUND_INPUT:
-        return InputError(
-            f"the chunk has values beyond {SOUND_INPUT:g}, from which model {model.name!r} comes to numbers out of "
-            "range: scale them as those that it was trained on; this chunk was not applied"
-        )
+        return out_of_range(model)
     row = model.states(form).to_host(before.network)
     if (
         is_bounded(row, SOUND_VALUE)
@@ -51,6 +48,14 @@ def fault(model: Model, form: FormName, piece: Piece) -> HetsynError:
             "probabilities or a wrong count of steps, from a sound state: check it, and export it again"
         )
     return broken()
+
+
+def out_of_range(model: Model) -> InputError:
+    """The error of a chunk whose values lead to such numbers."""
+    return InputError(
+        f"the chunk has values beyond {SOUND_INPUT:g}, from which model {model.name!r} comes to numbers out of "
+        "range: scale them as those that it was trained on; this chunk was not applied"
+    )
 
 
 def broken() -> StateBroken:

@@ -69,8 +69,8 @@ class StreamState(NamedTuple):
         kind: of the input, fixed by the first chunk; None before it. A network of values takes spikes as values.
         resampler: to the model's sample rate; None before the first audio.
         pending: samples at the model's rate that do not fill a step yet.
-        utterances: None for a stream that is one utterance. While nobody speaks, network, step and encoder are those of
-            a stream before its first chunk.
+        utterances: None for a stream that is one utterance. While nobody speaks, network and step are those of a stream
+            before its first chunk; the encoder's is that of the input so far, since the endpointer hears values by it.
     """
 
     network: Row

@@ -16,103 +16,22 @@ from math import ceil, log10
 import numpy as np
 
 from service.contract.decision import is_decided
-from service.contract.endpointing import Endpointing, EndpointingChange
+from service.contract.endpointing import Endpointing
 from service.contract.graph_io import EVENT_ROW
 from service.contract.manifest import FormName
-from service.engine.endpointer import QUIETEST, Hearing, Rules, scan
+from service.engine.endpointer import QUIETEST, Found, Hearing, Rules, scan
+from service.engine.fault import out_of_range
 from service.engine.inputs import inputs_of
 from service.engine.resampler import Resampler
-from service.engine.stream import InputKind, StreamState, Utterances
-from service.engine.work import NO_EVENTS, NO_SAMPLES, NO_VALUES, Job, Outcome, Piece, Result, kind_of, take
-from service.errors import InputError, UnsupportedInput
+from service.engine.stream import StreamState, Utterances
+from service.engine.work import NO_EVENTS, NO_SAMPLES, NO_VALUES, Job, Outcome, Piece, Result, take
 from service.models.model import Model
-from service.wire.chunk import AudioChunk, Chunk, chunk_length, joined_chunks, part_of_chunk
+from service.runtime.state_memory import is_bounded
+from service.wire.chunk import AudioChunk, Chunk, chunk_length, copied, joined_chunks, part_of_chunk
 from service.wire.heard import Heard, Trigger, UtteranceEnd
 
 KEPT_ENDS = 8
-SOUND_THRESHOLD_DB, OTHER_THRESHOLD = 6.0, 1.0  # where the manifest has no settings
-
-
-def has_own_endpointing(model: Model, chunk: Chunk) -> bool:
-    """Whether the manifest says how utterances are found in this kind of input."""
-    return model.manifest.endpointing is not None and kind_of(model, chunk) == _own_kind(model)
-
-
-def _own_kind(model: Model) -> InputKind:
-    """The kind of input that the manifest's settings are for."""
-    encoder = model.manifest.encoder
-    return "spikes" if encoder is None else encoder.kind
-
-
-def _settings(model: Model, change: EndpointingChange | None, kind: InputKind) -> Endpointing:
-    """The settings of a stream that begins."""
-    threshold = SOUND_THRESHOLD_DB if kind == "audio" else OTHER_THRESHOLD
-    settings = model.manifest.endpointing or Endpointing(threshold=threshold)
-    if kind != _own_kind(model):
-        settings = settings.model_copy(update={"threshold": threshold})
-    return settings if change is None else change.applied(settings)
-
-
-def with_endpointing(
-    model: Model, stream: StreamState, chunk: Chunk | None, choice: str | EndpointingChange | None
-) -> StreamState:
-    """A stream before a chunk that comes with a choice of endpointing.
-
-    Args:
-        choice: ``on``, ``off``, or settings; None leaves it as it is.
-
-    Raises:
-        InputError: the stream has begun otherwise.
-        UnsupportedInput: the model has no utterances.
-    """
-    utterances = stream.utterances
-    if choice is None or (choice == "on" and utterances is not None and utterances.settings is not None):
-        return stream
-    is_on = utterances is not None and utterances.settings is not None
-    if choice == "off":
-        if is_on:
-            raise InputError("the session began with endpointing: leave it on, or begin another session")
-        return stream
-    change = choice if isinstance(choice, EndpointingChange) else None
-    if utterances is not None and utterances.settings is not None:
-        settings = utterances.settings if change is None else change.applied(utterances.settings)
-        return stream._replace(utterances=utterances._replace(settings=settings))
-    if stream.kind is not None:
-        raise InputError("the session began without endpointing: leave it off, or begin another session")
-    if chunk is None:
-        return stream  # it cannot begin with nothing
-    kind = kind_of(model, chunk)
-    check_has_utterances(model, kind)
-    return stream._replace(utterances=Utterances(_settings(model, change, kind), Hearing(), 0, 0, 0, None, ()))
-
-
-def check_has_utterances(model: Model, kind: InputKind) -> None:
-    """Check that a model's answers are those of utterances, and that its input can be heard.
-
-    Raises:
-        UnsupportedInput: it is not so.
-    """
-    if model.manifest.decision.rule == "trace":
-        raise UnsupportedInput(f"model {model.name!r} draws a trace, which has no utterances: leave endpointing off")
-    if kind == "values" and model.takes_values_only:
-        raise UnsupportedInput(
-            f"model {model.name!r} takes {kind} without an encoder, so no activity can be heard in them: leave "
-            "endpointing off, and end each utterance yourself"
-        )
-
-
-def with_manual_ends(model: Model, stream: StreamState) -> StreamState:
-    """A stream whose utterances the client ends; one that has had none is its first.
-
-    Raises:
-        UnsupportedInput: the model has no utterances.
-    """
-    if stream.utterances is not None:
-        return stream
-    if model.manifest.decision.rule == "trace":
-        raise UnsupportedInput(f"model {model.name!r} draws a trace, which has no utterances: use CloseStream")
-    position = stream.step if stream.resampler is None else stream.resampler.received
-    return stream._replace(utterances=Utterances(None, Hearing(), 0, 0, position, None, ()))
+FIRST_STEPS, FURTHER = 32, 4  # that are looked at for an end, and how many times as many then
 
 
 def steps_at(model: Model, stream: StreamState, position: int) -> int:
@@ -134,34 +53,61 @@ def hear(model: Model, job: Job, max_steps: int) -> Piece:
     left = max_steps
     while True:
         utterances = _utterances(job)
-        piece = _cut(model, job, left)
-        hearing, found = utterances.hearing, None
-        if utterances.settings is not None:
-            rules = _rules(model, utterances.settings, job)
-            activity = _activity(model, piece)
-            hearing, used, found = scan(rules, hearing, activity)
-            if found is not None:
-                piece = _cut(model, job, used, is_exact=True)
-        consumed = _consumed(job, piece)
+        piece, hearing, found = _scanned(model, job, left)
+        consumed = piece.job.taken - job.taken  # as the client counts it
         position = utterances.position + consumed
         heard = utterances._replace(hearing=hearing, position=position)
         if utterances.is_speech:
-            trigger: Trigger | None = "silence" if found == "silence" else "length" if found == "length" else None
-            after = _with(piece.job, heard)
-            return piece._replace(job=after, is_last=piece.is_last and trigger is None, found=trigger)
+            is_last = piece.is_last and found is None
+            return piece._replace(
+                job=_with(piece.job, heard), is_last=is_last, found=found, heard=max_steps - left
+            )  # fmt: skip
         taken = part_of_chunk(job.chunk, job.taken, job.taken + consumed) if job.chunk is not None else None
         heard = heard._replace(recent=_latest(model, piece.job, utterances, taken))
-        after = _with(piece.job, heard)
+        after = _with(_encoded(model, piece), heard)
         left -= piece.steps
         if found == "start":
             after = _started(model, after)
         elif found == "nothing":
             after = _nothing_heard(model, after, "silence")
-        if piece.is_last and found is None:
-            return Piece(after, 0, NO_VALUES, NO_EVENTS, NO_EVENTS, is_last=True)
-        if left <= 0:
-            return Piece(after, 0, NO_VALUES, NO_EVENTS, NO_EVENTS, is_last=False)
+        is_last = piece.is_last and found is None
+        if is_last or left <= 0:
+            return Piece(after, 0, NO_VALUES, NO_EVENTS, NO_EVENTS, is_last, heard=max_steps - left)
         job = after
+
+
+def _scanned(model: Model, job: Job, max_steps: int) -> tuple[Piece, Hearing, Found | None]:
+    """The next piece of a job, as far as the first step at which something is found, and what was heard in it.
+
+    It looks a little ahead, and then further: else a chunk of many short utterances would be heard to its end for each.
+    """
+    utterances = _utterances(job)
+    if utterances.settings is None:
+        return _cut(model, job, max_steps), utterances.hearing, None
+    rules, ahead = _rules(model, utterances.settings, job), min(FIRST_STEPS, max_steps)
+    while True:
+        piece = _cut(model, job, ahead)
+        hearing, used, found = scan(rules, utterances.hearing, _activity(model, piece))
+        if found is not None:
+            return _cut(model, job, used, is_exact=True), hearing, found
+        if piece.is_last or ahead == max_steps:
+            return piece, hearing, None
+        ahead = min(FURTHER * ahead, max_steps)
+
+
+def _encoded(model: Model, piece: Piece) -> Job:
+    """The job after a piece that only the endpointer hears. It hears values by their encoder, whose state goes on.
+
+    Raises:
+        InputError: the values are out of range.
+    """
+    job = piece.job
+    if job.stream.kind != "values" or not piece.steps:
+        return job
+    inputs = inputs_of(model, "values", [piece], np.array([piece.steps]))
+    if inputs.unbounded or not is_bounded(piece.values):
+        raise out_of_range(model)
+    return job._replace(stream=job.stream._replace(encoder=inputs.encoders[0])) if inputs.encoders else job
 
 
 def ended(job: Job, trigger: Trigger) -> Job:
@@ -170,28 +116,30 @@ def ended(job: Job, trigger: Trigger) -> Job:
     return Job(copy, None, 0, True, False, 0, job.scores, job.probabilities, after=job, trigger=trigger)
 
 
-def closed(model: Model, form: FormName, job: Job, result: Result) -> Job | Outcome:
+def closed(model: Model, form: FormName, job: Job, result: Result | None) -> Job | Outcome:
     """What comes after the end of an utterance.
 
     Args:
         job: from ``ended``.
-        result: of the utterance.
+        result: of the utterance; None if it was noise.
     """
     assert job.after is not None
     assert job.trigger is not None
     after, utterances = job.after, _utterances(job.after)
-    stream, probabilities = after.stream, result.probabilities
-    label = model.manifest.labels[int(probabilities.argmax())] if result.is_decided else None
-    end = _end(model, after, label, probabilities.tolist(), job.trigger)
+    stream, label, values = after.stream, None, None
+    if result is not None:
+        values = result.probabilities.tolist()
+        label = model.manifest.labels[int(result.probabilities.argmax())] if result.is_decided else None
+    end = _end(model, after, label, values, job.trigger)
     hearing = utterances.hearing._replace(is_speech=False, steps=0, run=0, skip=0)
-    if utterances.settings is None and stream.resampler is not None:  # the next utterance begins with the next sample
-        resampler = Resampler.between(stream.resampler.rate_hz, stream.resampler.target_hz)
-        stream = stream._replace(resampler=resampler, pending=NO_SAMPLES)
+    if utterances.settings is None:  # the next utterance begins with the next input
+        stream = stream._replace(encoder=model.initial_encoder_state())
+        if stream.resampler is not None:
+            resampler = Resampler.between(stream.resampler.rate_hz, stream.resampler.target_hz)
+            stream = stream._replace(resampler=resampler, pending=NO_SAMPLES)
     silence = utterances._replace(hearing=hearing, number=utterances.number + 1, start=utterances.position)
     silence = silence._replace(ends=(*utterances.ends, end)[-KEPT_ENDS:])
-    stream = stream._replace(
-        network=model.initial_row(form), step=0, encoder=model.initial_encoder_state(), utterances=silence
-    )
+    stream = stream._replace(network=model.initial_row(form), step=0, utterances=silence)
     after = after._replace(stream=stream, scores=None, probabilities=None, heard=(*after.heard, end))
     return outcome(model, after._replace(closes=None)) if job.trigger in ("end", "forced") else after
 
@@ -227,12 +175,21 @@ def _rules(model: Model, settings: Endpointing, job: Job) -> Rules:
 
 
 def _activity(model: Model, piece: Piece) -> list[float]:
-    """Of each step of a piece: the level of sound in dB, or the spikes of other input."""
+    """Of each step of a piece: the level of sound in dB, or the spikes of other input.
+
+    The level is without the step's mean and slope: an offset and rumble are no speech, and would hide its gaps.
+    """
     if not piece.steps:
         return []
     if piece.job.stream.kind == "audio":
-        power = np.square(piece.values.astype(np.float64)).mean(1).tolist()
-        return [10.0 * log10(mean + QUIETEST) for mean in power]
+        values = piece.values.astype(np.float64)
+        power = np.square(values).mean(1)
+        if (count := values.shape[1]) > 2:
+            place = np.arange(count) - (count - 1) / 2
+            # sums, not products of matrices: those of a row may depend on the number of rows
+            slope = (values * place).sum(1) / np.square(place).sum()
+            power = np.maximum(values.var(1) - np.square(slope) * np.square(place).mean(), 0.0)
+        return [10.0 * log10(mean + QUIETEST) for mean in power.tolist()]
     step = piece.step
     if piece.job.stream.kind == "values":
         step = inputs_of(model, "values", [piece], np.array([piece.steps])).network[EVENT_ROW]
@@ -273,11 +230,6 @@ def _cut(model: Model, job: Job, max_steps: int, *, is_exact: bool = False) -> P
     return Piece(job._replace(stream=stream, taken=taken), steps, values, NO_EVENTS, NO_EVENTS, is_last)
 
 
-def _consumed(job: Job, piece: Piece) -> int:
-    """Input that a piece has taken from its job, as the client counts it."""
-    return piece.job.taken - job.taken
-
-
 def _per_step(model: Model, job: Job, steps: int) -> int:
     """Input of so many steps, as the client counts it, rounded up."""
     resampler = job.stream.resampler
@@ -297,10 +249,7 @@ def _latest(model: Model, job: Job, before: Utterances, taken: Chunk | None) -> 
     delay = job.stream.resampler.longest_delay if job.stream.resampler is not None else 0
     most = _per_step(model, job, rules.onset + rules.preroll + 2) + delay
     length = chunk_length(recent)
-    kept = part_of_chunk(recent, max(0, length - most))
-    if isinstance(kept, AudioChunk):  # a copy, or the session would keep the whole chunk in memory
-        return AudioChunk(kept.samples.copy(), kept.rate_hz)
-    return kept
+    return copied(part_of_chunk(recent, max(0, length - most)))  # else the session would keep the whole chunk in memory
 
 
 def _started(model: Model, job: Job) -> Job:
@@ -324,8 +273,9 @@ def _started(model: Model, job: Job) -> Job:
     stream = job.stream
     if resampler is not None:
         resampler = Resampler.between(resampler.rate_hz, resampler.target_hz)
+    skip = steps_at(model, stream, max(0, now - start))
     begun = utterances._replace(
-        hearing=utterances.hearing._replace(is_speech=True, steps=0, run=0, skip=steps_at(model, stream, now - start)),
+        hearing=utterances.hearing._replace(is_speech=True, steps=0, run=0, skip=skip),
         start=start,
         position=start,
         recent=None,
@@ -335,7 +285,8 @@ def _started(model: Model, job: Job) -> Job:
         "utterance": utterances.number,
         "at": _seconds(model, stream, onset),
     }
-    stream = stream._replace(resampler=resampler, pending=NO_SAMPLES, utterances=begun)
+    encoder = model.initial_encoder_state()
+    stream = stream._replace(encoder=encoder, resampler=resampler, pending=NO_SAMPLES, utterances=begun)
     return job._replace(stream=stream, chunk=chunk, taken=0, heard=(*job.heard, started))
 
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from hetsyn_client.events import Integers
 from service.contract.graph_io import Float32Array
+from service.engine.endpointer import Found
 from service.engine.resampler import Resampler
 from service.engine.stream import InputKind, StreamState
 from service.models.model import Model
@@ -123,7 +124,8 @@ class Piece(NamedTuple):
         step: int64 [events], ascending, of each spike, from 0; empty for audio and values.
         unit: int64 [events], of each spike.
         is_last: the job is done when these steps are.
-        found: the utterance ends after these steps, for this reason.
+        found: the utterance ends after these steps, for this reason; or it was noise.
+        heard: steps before these, which the endpointer alone has heard.
     """
 
     job: Job
@@ -132,7 +134,8 @@ class Piece(NamedTuple):
     step: Integers
     unit: Integers
     is_last: bool
-    found: Trigger | None = None
+    found: Found | None = None
+    heard: int = 0
 
 
 def kind_of(model: Model, chunk: Chunk | None) -> InputKind:
@@ -168,6 +171,8 @@ def take(model: Model, job: Job, max_steps: int) -> Piece:
 
 def steps_left(model: Model, job: Job) -> int:
     """Steps that a job still takes, the tail at the end included; for audio a few more where samples stay waiting."""
+    if job.after is not None:  # the chunk goes on after the end of an utterance
+        return steps_left(model, job._replace(after=None)) + steps_left(model, job.after)
     tail = model.manifest.decision.tail_steps if job.ends else 0
     if job.stream.kind != "audio":
         return (job.chunk.steps if isinstance(job.chunk, SpikeChunk | ValuesChunk) else 0) + tail - job.taken

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple, cast
+from typing import NamedTuple, cast, get_args
 
-from service.errors import InputError
+from service.errors import InputError, UnsupportedInput
 from service.live.query import StreamQuery, parse_stream_query
 from service.wire.columns import Decoder, Encoding, decoder_of
 from service.wire.content_types import LONGEST
 from service.wire.schema import Envelope
 
+ENCODINGS: tuple[str, ...] = get_args(Encoding)
 PARAMETERS = ("model", "version", "form", "encoding", "sample_rate", "channels")
 
 
@@ -45,7 +46,7 @@ def parse_many_query(query: Iterable[tuple[str, str]]) -> ManyQuery:
 
     Raises:
         InputError: a parameter is unknown, missing, occurs twice, or is wrong.
-        UnsupportedInput: there is no such encoding.
+        UnsupportedInput: columns have no such encoding.
     """
     pairs = list(query)
     for name, _ in pairs:
@@ -54,7 +55,13 @@ def parse_many_query(query: Iterable[tuple[str, str]]) -> ManyQuery:
                 f"query parameter {name[:LONGEST]!r} is not one of /streams: it takes {', '.join(PARAMETERS)}; "
                 "sessions are opened by frames"
             )
-    one, values = parse_stream_query(pairs), dict(pairs)
-    encoding = cast(Encoding, values.get("encoding", "pcm_s16le"))
-    decoder = decoder_of(encoding, int(values.get("sample_rate", 0)), int(values.get("channels", 0)))
+    values = dict(pairs)
+    encoding = values.get("encoding", "pcm_s16le")
+    if encoding not in ENCODINGS:
+        raise UnsupportedInput(
+            f"encoding {encoding[:LONGEST]!r} is not taken by /streams: send one of {', '.join(ENCODINGS)}, "
+            "or open a /stream for each session"
+        )
+    one = parse_stream_query(pairs)
+    decoder = decoder_of(cast(Encoding, encoding), int(values.get("sample_rate", 0)), int(values.get("channels", 0)))
     return ManyQuery(one, decoder)

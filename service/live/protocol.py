@@ -40,6 +40,7 @@ from service.contract.endpointing import EndpointingChange
 from service.live.actions import Action, Applied, Close, Opening, Send, Work
 from service.live.refusal import NORMAL, SHUTTING_DOWN, Refusal
 from service.live.text_frames import Ack, Begin, Result, Termination
+from service.wire.explain import explain_invalid
 from service.wire.heard import Heard, UtteranceEnd
 
 MAX_INFLIGHT = 16
@@ -267,12 +268,9 @@ class LiveStream:
         try:
             change = EndpointingChange.model_validate(frame.get("endpointing"))
         except ValidationError as error:
-            first = error.errors(include_url=False, include_input=False)[0]
-            field = ".".join(map(str, ("endpointing", *first["loc"])))[:LONGEST]
-            return _bad_frame(
-                f"Configure: {field}: {first['msg']}: send an object with some of "
-                f"{', '.join(EndpointingChange.model_fields)}, all numbers"
-            )
+            settings = f"a setting: send some of {', '.join(EndpointingChange.model_fields)}"
+            within = ("endpointing", "settings")  # as pydantic has it in a body
+            return _bad_frame(str(explain_invalid(error, "endpointing", settings, within=within)))
         self._endpointing = change if self._endpointing is None else self._endpointing.followed_by(change)
         return []
 

@@ -132,7 +132,9 @@ def _decoder(own: Mapping[str, str]) -> tuple[Callable[[bytes], Chunk], Chunk, S
         none = np.zeros(0, np.int64)
         return unpack_events, SpikeChunk(1, none, none), None
     if encoding == "values":
-        parameters = {name: own[name] for name in ("channels",) if name in own}
+        if "channels" not in own:
+            raise InputError("encoding 'values' needs the length of a row: send channels=3 where a row has 3 numbers")
+        parameters = {"channels": own["channels"]}
         smallest = unpack_values(b"", parameters)  # checks the parameter
         row = ValuesChunk(np.zeros((1, smallest.values.shape[1]), np.float32))
         return lambda content: unpack_values(content, parameters), row, None

@@ -54,7 +54,8 @@ class CatalogSnapshot:
         """
         if name is None and self.default_name is None:
             raise NotFound(f"name a model: the server has {listing(self.names)} and no default")
-        versions = self.versions(name or self.default_name or "")
+        name = name or self.default_name or ""
+        versions = self.versions(name)
         if version is None:
             return versions[list(versions)[-1]]
         if version not in versions:

@@ -22,7 +22,7 @@ def find_artifacts(models: Path) -> list[Path]:
         ArtifactError: the folder does not exist.
     """
     if not models.is_dir():
-        raise ArtifactError(f"{models}: no such folder of models")
+        raise ArtifactError(f"{models}: no such folder of models: name yours, as in --models DIR")
     folders = (path.parent for path in models.glob(f"*/*/{MANIFEST}"))
     return sorted(folder for folder in folders if is_name(folder.parent.name, folder.name))
 

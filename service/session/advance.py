@@ -9,9 +9,9 @@ from pydantic_core import to_json
 
 from service.admission.permits import Permit
 from service.contract.manifest import FormName
+from service.engine.endpointing_choice import with_endpointing, with_manual_ends
 from service.engine.engine import Engine
 from service.engine.stream import StreamState, initial_stream
-from service.engine.utterances import with_endpointing, with_manual_ends
 from service.engine.work import Outcome, Result, Work
 from service.errors import NotFound
 from service.models.catalog import ModelCatalog
@@ -181,6 +181,7 @@ class Advance:
             HetsynError: as ``Batcher.run``.
         """
         stream = with_manual_ends(session.model, session.open_stream)
+        assert stream.utterances is not None
         progress = session.known.progress
         last = progress.last
         assert last is not None
@@ -192,7 +193,9 @@ class Advance:
             "label": None, "probabilities": None,
         }  # fmt: skip
         reply = before.model_copy(update=changed)
-        if outcome.stream.utterances == stream.utterances:
+        after = outcome.stream.utterances
+        assert after is not None
+        if after.number == stream.utterances.number:  # nothing came since the last one
             return Finalized(None, reply)
         progress = progress._replace(last=last._replace(reply=reply.to_json()))
         known = Known(progress, session.known.created_s, clock())

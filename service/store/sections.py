@@ -21,6 +21,7 @@ from service.contract.manifest import FormName, Manifest, TensorDescription
 from service.engine.fault import score_of_row
 from service.engine.resampler import Resampler, check_rates
 from service.engine.stream import StreamState
+from service.engine.utterances import steps_at
 from service.errors import InputError, StateMismatch
 from service.models.model import Arrays, Model
 from service.runtime.onnx import Array
@@ -181,6 +182,10 @@ def check_stream(model: Model, form: FormName, row: NDArray[np.float32], stream:
         model.manifest.decision, *score_of_row(model, form, row), stream.step, counts_spikes=bool(model.manifest.hidden)
     ):
         raise StateMismatch("the session record's steps cannot have led to its score")
+    if utterances is not None:
+        ahead = steps_at(model, stream, utterances.position) - total_steps  # as sound that the resampler holds back
+        if not 0 <= ahead <= math.ceil(LONGEST_WAIT_S / model.manifest.input.step_s):
+            raise StateMismatch("the session record's utterances are not where its steps are")
     if stream.kind != "audio":
         if resampler is not None or len(stream.pending):
             raise StateMismatch(f"the session record takes {stream.kind}, but has sound that waits")

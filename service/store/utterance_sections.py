@@ -20,7 +20,7 @@ from service.engine.stream import InputKind, StreamState, Utterances
 from service.engine.utterances import KEPT_ENDS
 from service.errors import StateMismatch
 from service.models.model import Model
-from service.runtime.state_memory import is_bounded
+from service.runtime.state_memory import LARGEST_VALUE, is_bounded
 from service.session.session import LARGEST_COUNT
 from service.wire.chunk import AudioChunk, Chunk, SpikeChunk, ValuesChunk, chunk_length
 from service.wire.heard import UtteranceEnd
@@ -34,7 +34,7 @@ class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False, strict=True)
 
     settings: Endpointing | None
-    hearing: tuple[bool, int, int, int, float, float, bool]
+    hearing: tuple[bool, int, int, int, float, float, bool, float, float, float, int]
     number: int = Field(ge=0, le=LARGEST_COUNT)
     start: int = Field(ge=0, le=LARGEST_COUNT)
     position: int = Field(ge=0, le=LARGEST_COUNT)
@@ -128,7 +128,10 @@ def read_utterances(sections: Sequence[memoryview], model: Model, kind: InputKin
         first = error.errors(include_url=False, include_input=False)[0]
         raise StateMismatch(f"{_WRONG} ({first['msg']})") from error
     hearing = Hearing(*read.hearing)
-    if min(hearing[1:4]) < 0 or max(hearing[1:4]) > LARGEST_COUNT or not read.start <= read.position:
+    counts = (hearing.steps, hearing.run, hearing.skip, hearing.low_steps)
+    is_counted = min(counts) >= 0 and max(counts) <= LARGEST_COUNT and read.start <= read.position
+    levels = (hearing.activity, hearing.background, hearing.peak, hearing.low, hearing.last_low)
+    if not is_counted or max(map(abs, levels)) >= LARGEST_VALUE:  # whose differences are floats too
         raise StateMismatch(_WRONG)
     for end in read.ends:
         probabilities, label = end["probabilities"], end["label"]

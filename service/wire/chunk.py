@@ -89,6 +89,15 @@ def part_of_chunk(chunk: Chunk, first: int, last: int | None = None) -> Chunk:
     return SpikeChunk(last - first, chunk.step[begin:end] - first, chunk.unit[begin:end], chunk.channels)
 
 
+def copied(chunk: Chunk) -> Chunk:
+    """A chunk in memory of its own."""
+    if isinstance(chunk, AudioChunk):
+        return AudioChunk(chunk.samples.copy(), chunk.rate_hz)
+    if isinstance(chunk, ValuesChunk):
+        return ValuesChunk(chunk.values.copy())
+    return SpikeChunk(chunk.steps, chunk.step.copy(), chunk.unit.copy(), chunk.channels)
+
+
 def joined_chunks(first: Chunk, second: Chunk) -> Chunk:
     """Two chunks of one kind, one after the other."""
     if isinstance(first, AudioChunk) and isinstance(second, AudioChunk):

@@ -12,7 +12,7 @@ import pytest
 
 from hetsyn_client import LiveStream, LiveStreams
 from hetsyn_client.columns import APPLIED, Results
-from hetsyn_client.errors import HetsynError
+from hetsyn_client.errors import HetsynError, InputError, ServiceProblem
 from tests.support.json_input import Json
 from tests.support.live import EVENTS, handshake
 from tests.support.recording_stream import pieces, send
@@ -172,6 +172,18 @@ def test_a_connection_carries_the_sessions_of_all_workers(workers_server: Worker
     with httpx.Client(base_url=workers_server.url) as shared:  # each is where every other request finds it
         for session in ids:
             assert shared.get(f"/sessions/{session}").json()["expected_seq"] == len(chunks) - 1
+
+
+def test_a_frame_without_rows_and_a_refused_session_end_no_connection(workers_server: WorkersServer) -> None:
+    with LiveStreams(workers_server.url, sample_rate_hz=8000) as streams:
+        with pytest.raises(ServiceProblem, match="is no id"):
+            streams.open(["no id"])  # and then a frame without rows
+        assert streams.open([]) == []
+        streams.send(streams.open(["good"]), [PCM[:500]])
+        (result,) = streams.wait()
+        assert result.status.tolist() == [APPLIED]
+        with pytest.raises(InputError, match="give a list of ids"):
+            streams.open("good")
 
 
 def test_a_session_is_taken_over_from_a_connection_of_many(workers_server: WorkersServer) -> None:

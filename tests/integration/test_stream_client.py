@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from websockets.http11 import Request, Response
 from websockets.sync.server import ServerConnection, serve
 
-from hetsyn_client import InputError, LiveStream, ServiceProblem, ServiceUnreachable, StreamingClient
+from hetsyn_client import InputError, LiveStream, LiveStreams, ServiceProblem, ServiceUnreachable, StreamingClient
 from service.app import create_app
 from service.models.catalog import ModelCatalog
 from tests.support.artifact import write_artifact
@@ -95,6 +95,15 @@ def test_events_and_values(url: str) -> None:
     with LiveStream(url, channels=CHANNELS, model="sensor") as stream:
         stream.send_values(np.zeros((3, CHANNELS)))
         assert stream.end()["label"] is not None
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:8000", "ws://127.0.0.1:8000", ""])
+def test_an_address_that_is_no_url_gets_a_sentence(address: str) -> None:
+    sentence = f"{address!r} is not the address of a server: write http://HOST:PORT"
+    with pytest.raises(InputError, match=sentence):
+        LiveStream(address, sample_rate_hz=8000)
+    with pytest.raises(InputError, match=sentence):
+        LiveStreams(address, sample_rate_hz=8000)
 
 
 def test_a_session_is_taken_up_again(url: str) -> None:

@@ -135,6 +135,17 @@ def test_a_client_ends_utterances_itself(url: str) -> None:
     assert (again["utterance"], again["label"], again["start"] == again["end"]) == (1, None, True)
 
 
+def test_finalize_after_the_end_of_an_utterance_hears_nothing(url: str) -> None:
+    with LiveStream(url, sample_rate_hz=RATE_HZ) as stream:
+        stream.send(SOUND)
+        *_, last = stream.finalize()
+        for _ in range(2):
+            (nothing,) = stream.finalize()
+            assert (nothing["utterance"], nothing["label"]) == (last["utterance"] + 1, None)
+            assert nothing["start"] == nothing["end"] == last["end"]
+        assert stream.end()["type"] == "UtteranceEnd"
+
+
 @settings(max_examples=15, deadline=None)
 @given(cuts=st.lists(st.integers(1, 40_000), min_size=1, max_size=3))
 def test_an_end_that_a_client_asks_for_is_made_once(url: str, cuts: list[int]) -> None:

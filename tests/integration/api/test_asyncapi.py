@@ -160,7 +160,9 @@ async def test_every_frame_and_parameter_is_in_it(document: dict[str, Any]) -> N
         assert sorted(sides) == sorted(names)
     query = document["channels"]["stream"]["bindings"]["ws"]["query"]
     assert list(query["properties"]) == [*_ENVELOPE, *_OWN]
-    assert list(document["channels"]["streams"]["bindings"]["ws"]["query"]["properties"]) == list(PARAMETERS)
+    many = document["channels"]["streams"]["bindings"]["ws"]["query"]["properties"]
+    assert list(many) == list(PARAMETERS)
+    assert many["encoding"]["enum"] == ["events", "pcm_s16le", "values"]
 
 
 async def test_what_the_protocol_sends_is_as_described(document: dict[str, Any]) -> None:

@@ -46,7 +46,9 @@ def test_chunks(rows: list[tuple[int, int, int, int, int]], item_bytes: int) -> 
     assert [chunks.steps.tolist(), chunks.length.tolist(), bytes(chunks.content)] == [steps, lengths, content]
 
 
-@given(st.lists(st.tuples(U32, st.text("aZ0._~:-", min_size=0, max_size=128)), max_size=8))
+@given(
+    st.lists(st.tuples(U32, st.text("aZ0._~:-", min_size=0, max_size=128)), max_size=8, unique_by=lambda row: row[0])
+)
 def test_sessions(rows: list[tuple[int, str]]) -> None:
     sessions = unpack_sessions(pack_sessions([handle for handle, _ in rows], [name for _, name in rows]))
     assert list(zip(*sessions, strict=True)) == rows
@@ -99,6 +101,7 @@ def test_other_bytes_are_refused(frame: bytes, sentence: str) -> None:
     [
         (pack_sessions([1], ["a" * 129]), "an id has 129 characters"),
         (pack_sessions([1], ["é"]), "not ASCII"),
+        (pack_sessions([7, 7], ["a", "b"]), "a handle occurs twice"),
         (pack_sessions([1], ["ab"])[:-1], "with 2 bytes of ids take 26 bytes"),
         (pack_sessions([1, 2], ["ab", "c"])[:24] + bytes([1, 0, 0, 0] * 2) + b"abc", "are 2 together, the head says 3"),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,8 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+import soundfile
+from numpy.typing import NDArray
 
 from hetsyn_client.client import StreamingClient
 from hetsyn_client.errors import InputError, NotFound
@@ -122,6 +125,12 @@ class DescribedServer:
         return httpx.Response(200, json=dict(request.url.params))
 
 
+def encoded(samples: NDArray[np.int16], container: str = "FLAC") -> bytes:
+    file = io.BytesIO()
+    soundfile.write(file, samples, 8000, format=container)
+    return file.getvalue()
+
+
 def streaming(server: DescribedServer) -> StreamingClient:
     return StreamingClient("http://server", transport=httpx.MockTransport(server))
 
@@ -145,6 +154,20 @@ def test_a_recording_needs_no_description(tmp_path: Path) -> None:
     (tmp_path / "a.WAV").write_bytes(wav(sound(900).tobytes()))
     server = DescribedServer([], default=None)
     assert [reply["end"] for reply in streaming(server).stream_file(tmp_path / "a.WAV")] == ["false", "true"]
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (b"", r"a\.flac: cannot be read \(Format not recognised\): give a whole WAV, FLAC, Ogg or MP3 file"),
+        (encoded(sound(9000))[:-900], r"a\.flac: cannot be read \(flac decoder lost sync\): give a whole WAV"),
+        (encoded(sound(0), "AIFF"), r"a\.flac: has no sound: give a whole recording"),
+    ],
+)
+def test_a_recording_that_cannot_be_read_gets_a_sentence(tmp_path: Path, content: bytes, sentence: str) -> None:
+    (tmp_path / "a.flac").write_bytes(content)
+    with pytest.raises(InputError, match=sentence):
+        list(streaming(DescribedServer([])).stream_file(tmp_path / "a.flac"))
 
 
 def test_a_server_without_default_model_wants_a_name(tmp_path: Path) -> None:

@@ -55,10 +55,25 @@ def test_silence_is_told_again_and_again() -> None:
     assert found([QUIET] * 350, SETTINGS.model_copy(update={"no_speech_s": 0.0})) == []
 
 
-def test_an_utterance_has_a_greatest_length_and_a_noise_that_stays_is_no_speech() -> None:
-    events = found([QUIET] * 50 + [LOUD] * 800)
+def test_an_utterance_has_a_greatest_length() -> None:
+    speech = ([LOUD] * 20 + [QUIET + 4.0] * 10) * 30  # with gaps, as speech has them
+    events = found([QUIET] * 50 + speech)
     assert events[1] == (events[0][0] + 200, "length")
-    assert {what for _, what in events[2:]} == {"nothing"}
+    assert {what for _, what in events} == {"start", "length"}
+
+
+@pytest.mark.parametrize("before", [0, 50, 300])
+def test_a_noise_that_stays_is_no_speech(before: int) -> None:
+    events = found([QUIET] * before + [-25.0, -26.0, -24.5, -25.5] * 200)
+    heard = [what for _, what in events if what != "nothing"]
+    assert heard == ["start", "noise"]
+    assert events[1][0] <= events[0][0] + 200
+
+
+def test_speech_in_a_noise_that_stays_is_heard() -> None:
+    noise = [-25.0, -26.0, -24.5, -25.5] * 50
+    events = found(noise + [-5.0] * 30 + noise)
+    assert [what for _, what in events if what != "nothing"] == ["start", "noise", "start", "silence"]
 
 
 def test_a_stream_may_begin_with_speech() -> None:

@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.contract.endpointing import EndpointingChange
+from service.engine.endpointing_choice import with_endpointing, with_manual_ends
 from service.engine.engine import Engine
 from service.engine.stream import initial_stream
-from service.engine.utterances import with_endpointing, with_manual_ends
 from service.engine.work import Outcome, Work
 from service.errors import InputError, UnsupportedInput
 from service.models.catalog import ModelCatalog
@@ -66,13 +66,15 @@ def ends_of(outcome: Outcome) -> Events:
     return list(outcome.result.heard)
 
 
-def heard(model: Model, chunk: Chunk, cuts: list[int], engine: Engine = ENGINES[0]) -> tuple[Events, Outcome]:
+def heard(
+    model: Model, chunk: Chunk, cuts: list[int], engine: Engine = ENGINES[0], change: EndpointingChange = CHANGE
+) -> tuple[Events, Outcome]:
     """What is heard in a session of some chunks, and its last outcome."""
     events: Events = []
     stream, length = initial_stream(model, "exact"), chunk_length(chunk)
     for first, last in pairwise(sorted({0, *(cut % length for cut in cuts), length})):
         part = part_of_chunk(chunk, first, last)
-        stream = with_endpointing(model, stream, part, CHANGE if not first else None)
+        stream = with_endpointing(model, stream, part, change if not first else None)
         engine.check(model, stream, part)
         (outcome,) = engine.run(model, "exact", [Work(stream, part, end=last == length)])
         stream = outcome.stream
@@ -119,6 +121,61 @@ def test_rows_are_cut_into_the_same_utterances_in_any_chunks(sensor: Model, cuts
     check_alone(sensor, chunk, whole, 0.01)
 
 
+@settings(max_examples=25, deadline=None)
+@given(cuts=CUTS, engine=st.sampled_from(ENGINES))
+def test_rows_are_heard_by_the_encoder_of_all_the_silence(sensor: Model, cuts: list[int], engine: Engine) -> None:
+    """A sensor that keeps still, but not always at 0."""
+    chunk = ValuesChunk(np.where(np.arange(200)[:, None] % 60 < 40, np.float32(0.7), rows(200).values))
+    change = CHANGE.followed_by(EndpointingChange(onset_s=0.0, threshold=0.5))
+    whole, _ = heard(sensor, chunk, [], change=change)
+    assert heard(sensor, chunk, cuts, engine, change)[0] == whole
+    starts = {round(100 * event["at"]) for event in whole if event["type"] == "SpeechStarted"}
+    assert starts == {0, 40, 60, 100, 120, 160, 180}  # where it moves
+
+
+def test_values_that_no_encoder_takes_are_refused_in_silence_too(sensor: Model) -> None:
+    chunk = ValuesChunk(np.full((10, ROW), 3e38, np.float32))
+    change = EndpointingChange(threshold=1e6)
+    stream = with_endpointing(sensor, initial_stream(sensor, "exact"), chunk, change)
+    with pytest.raises(InputError, match="out of range"):
+        ENGINES[0].run(sensor, "exact", [Work(stream, chunk, end=False)])
+
+
+@pytest.mark.parametrize("rate_hz", [16_000, 11_025, 44_100])
+def test_speech_that_goes_on_after_an_end_is_ended_by_its_length_too(digits: Model, rate_hz: int) -> None:
+    """The endpointer hears sound later than it comes: it finds a start in what the last utterance has taken."""
+    half = AudioChunk(audio(rate_hz, 1).samples[: round(0.4 * rate_hz)], rate_hz)
+    change = EndpointingChange(onset_s=0.0, silence_s=3.0, max_s=0.3)
+    stream = with_endpointing(digits, initial_stream(digits, "exact"), half, change)
+    (outcome,) = ENGINES[0].run(digits, "exact", [Work(stream, half, end=False)])
+    (outcome,) = ENGINES[0].run(digits, "exact", [Work(outcome.stream, None, end=False, finalize=True)])
+    loud = AudioChunk(np.random.default_rng(0).uniform(-1, 1, 2 * rate_hz).astype(np.float32), rate_hz)
+    (outcome,) = ENGINES[0].run(digits, "exact", [Work(outcome.stream, loud, end=False)])
+    started, ended = ends_of(outcome)[:2]
+    assert (started["type"], ended["trigger"]) == ("SpeechStarted", "length")
+    assert ended["end"] - ended["start"] == pytest.approx(0.3, abs=0.1)
+
+
+def test_many_short_utterances_in_a_chunk_take_little_time_to_hear(sensor: Model) -> None:
+    """Each is looked for a little ahead, not to the end of the chunk."""
+    steps, graph = 0, sensor.encoder_graph
+    assert graph is not None
+    encode = graph.run
+
+    def counting(inputs: Any, names: Any) -> Any:
+        nonlocal steps
+        steps += int(inputs["steps"].sum())
+        return encode(inputs, names)
+
+    chunk = ValuesChunk(np.zeros((2_000, ROW), np.float32))
+    change = EndpointingChange(no_speech_s=0.05)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(graph, "run", counting)
+        events, _ = heard(sensor, chunk, [], change=change)
+    assert len(events) == 400
+    assert steps <= 10 * chunk.steps
+
+
 @pytest.mark.parametrize("rate_hz", [RATE_HZ, 16_000, 11_025, 22_050, 44_100, 48_000])
 def test_an_utterance_is_answered_as_a_session_of_its_samples(digits: Model, rate_hz: int) -> None:
     sound = audio(rate_hz)
@@ -134,6 +191,22 @@ def check_alone(model: Model, chunk: Chunk, events: Events, unit_s: float) -> No
         assert end["label"] in model.manifest.labels
 
 
+def test_rumble_and_an_offset_hide_nothing(digits: Model) -> None:
+    sound = audio(RATE_HZ)
+    time_s = np.arange(len(sound.samples)) / RATE_HZ
+    rumble = (0.05 + 0.05 * np.sin(2 * np.pi * 2.0 * time_s)).astype(np.float32)
+    starts = [
+        [
+            event["at"]
+            for event in heard(digits, AudioChunk(samples, RATE_HZ), [])[0]
+            if event["type"] == "SpeechStarted"
+        ]
+        for samples in (sound.samples, sound.samples + rumble)
+    ]
+    assert len(starts[0]) == 4
+    assert starts[1] == pytest.approx(starts[0], abs=0.02)
+
+
 def test_an_utterance_takes_what_came_before_its_onset(digits: Model) -> None:
     events, _ = heard(digits, audio(RATE_HZ), [])
     started, ended = events[:2]
@@ -143,7 +216,9 @@ def test_an_utterance_takes_what_came_before_its_onset(digits: Model) -> None:
 
 
 def test_an_utterance_begins_at_the_earliest_where_the_last_one_ended(digits: Model) -> None:
-    long = AudioChunk(np.concatenate([audio(RATE_HZ, 1).samples[:2400], np.full(16_000, 0.3, np.float32)]), RATE_HZ)
+    long = AudioChunk(
+        np.concatenate([audio(RATE_HZ, 1).samples[:2400], np.tile(np.array([0.3, -0.3], np.float32), 8_000)]), RATE_HZ
+    )
     ends = [event for event in heard(digits, long, [])[0] if event["type"] == "UtteranceEnd"]
     assert "length" in {end["trigger"] for end in ends}
     assert all(one["end"] <= other["start"] for one, other in pairwise(ends))
@@ -236,3 +311,19 @@ def test_recent_input_is_charged_and_bounded(digits: Model) -> None:
     assert utterances.recent is not None
     assert 0.2 * RATE_HZ <= chunk_length(utterances.recent) <= 0.3 * RATE_HZ
     assert outcome.stream.bytes > 4 * chunk_length(utterances.recent)
+
+
+def test_recent_input_does_not_keep_its_chunk_in_memory(digits: Model, sensor: Model) -> None:
+    spikes = SpikeChunk(2_000, np.arange(2_000), np.zeros(2_000, np.int64))
+    for model, chunk in ((sensor, ValuesChunk(np.zeros((2_000, ROW), np.float32))), (digits, spikes)):
+        stream = initial_stream(model, "exact")
+        for _ in range(2):
+            stream = with_endpointing(model, stream, chunk, EndpointingChange(threshold=1e6))
+            (outcome,) = ENGINES[0].run(model, "exact", [Work(stream, chunk, end=False)])
+            stream = outcome.stream
+            assert stream.utterances is not None
+            recent = stream.utterances.recent
+            assert recent is not None
+            assert not isinstance(recent, AudioChunk)
+            arrays = (recent.values,) if isinstance(recent, ValuesChunk) else (recent.step, recent.unit)
+            assert all(array.base is None or array.base.nbytes <= array.nbytes for array in arrays)

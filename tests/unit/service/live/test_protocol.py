@@ -155,12 +155,23 @@ def test_settings_go_with_the_next_chunk() -> None:
     assert live.applied(applied(50))[1:] == [Work("chunk", 5, b"b")]
 
 
-@pytest.mark.parametrize("settings", ["null", "3", "[]", '{"silence_s": "1"}', '{"silence_s": 0.001}', '{"wait_s": 1}'])
-def test_settings_that_mean_nothing_are_refused(settings: str) -> None:
+@pytest.mark.parametrize(
+    ("settings", "detail"),
+    [
+        ("null", "endpointing: send one JSON object"),
+        ("3", "endpointing: send one JSON object"),
+        ("[]", "endpointing: send one JSON object"),
+        ('{"silence_s": "1"}', "endpointing.silence_s: send a number"),
+        ('{"silence_s": 0.001}', "endpointing.silence_s: send a number of at least 0.05"),
+        ('{"silence_s": NaN}', "endpointing.silence_s: send a number"),
+        ('{"wait_s": 1}', "endpointing.wait_s is not a setting: send some of threshold, release, onset_s, preroll_s, "
+                          "silence_s, no_speech_s, max_s"),
+    ],
+)  # fmt: skip
+def test_settings_that_mean_nothing_are_refused(settings: str, detail: str) -> None:
     live = stream(HEARING)
     (frame,) = frames(live.text('{"type": "Configure", "endpointing": ' + settings + "}"))
-    assert (frame["type"], frame["problem"]) == ("Error", "bad-input")
-    assert "silence_s" in frame["detail"]
+    assert (frame["type"], frame["problem"], frame["detail"]) == ("Error", "bad-input", detail)
     assert live.chunk(b"a") == [Work("chunk", 4, b"a")]
 
 

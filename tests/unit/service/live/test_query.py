@@ -50,7 +50,7 @@ def test_acknowledgements_can_be_asked_for() -> None:
         ("sample_rate=fast", InputError, "needs its sample rate in Hz"),
         ("sample_rate=999", InputError, "is not within"),
         ("encoding=events&sample_rate=8000", InputError, "has no parameter 'sample_rate'"),
-        ("encoding=values", InputError, "has no channels"),
+        ("encoding=values", InputError, "send channels=3 where a row has 3 numbers"),
         ("encoding=values&channels=0", InputError, "is no number of channels"),
         ("encoding=events&encoding=events", InputError, "occurs twice"),
         ("encoding=events&seq=3", InputError, "'seq' is not one of a stream"),

@@ -26,7 +26,10 @@ def test_versions_are_in_natural_order_and_the_newest_is_the_default(tmp_path: P
 
 def test_the_default_is_the_only_model_or_the_configured_one(tmp_path: Path) -> None:
     write_artifact(tmp_path, "digits")
-    assert ModelCatalog(tmp_path, load=load_fake).get().name == "digits"
+    only = ModelCatalog(tmp_path, load=load_fake)
+    assert only.get().name == "digits"
+    with pytest.raises(NotFound, match=r"model 'digits' has no version '9', it has '1'"):
+        only.get(None, "9")
     write_artifact(tmp_path, "words", rule="trace", takes_audio=False)
     assert ModelCatalog(tmp_path, "words", load=load_fake).get().name == "words"
     undecided = ModelCatalog(tmp_path, load=load_fake)
@@ -85,7 +88,7 @@ def test_what_is_not_there_is_named_with_what_is(catalog: ModelCatalog) -> None:
 
 @pytest.mark.parametrize("name", [None, "digits"])
 def test_folders_without_models_are_refused(tmp_path: Path, name: str | None) -> None:
-    with pytest.raises(ArtifactError, match="no such folder"):
+    with pytest.raises(ArtifactError, match="no such folder of models: name yours, as in --models DIR"):
         ModelCatalog(tmp_path / "nowhere", name, load=load_fake)
     with pytest.raises(ArtifactError, match="contains no model"):
         ModelCatalog(tmp_path, name, load=load_fake)

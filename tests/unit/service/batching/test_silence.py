@@ -1,0 +1,64 @@
+"""Chunks in which nobody speaks: the network does not run, so they say nothing of its time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from service.batching.batcher import Batcher
+from service.batching.policy import BatchPolicy
+from service.contract.endpointing import EndpointingChange
+from service.engine.endpointing_choice import with_endpointing
+from service.engine.engine import Engine
+from service.engine.stream import initial_stream
+from service.engine.work import Job, Work, begin, steps_left
+from service.models.catalog import ModelCatalog
+from service.models.model import Model
+from service.wire.chunk import AudioChunk, SpikeChunk
+from tests.support.artifact import write_artifact
+from tests.support.fake_graph import RATE_HZ, load_fake
+from tests.support.recording_engine import RecordingEngine
+from tests.support.signals import words
+
+
+@pytest.fixture
+def digits(tmp_path: Path) -> Model:
+    write_artifact(tmp_path)
+    return ModelCatalog(tmp_path, load=load_fake).get()
+
+
+def silence(model: Model, steps: int) -> Work:
+    chunk = SpikeChunk(steps, np.zeros(0, np.int64), np.zeros(0, np.int64))
+    stream = with_endpointing(model, initial_stream(model, "bank"), chunk, EndpointingChange(threshold=0.5))
+    return Work(stream, chunk, end=False)
+
+
+async def test_the_estimate_of_a_network_is_not_of_chunks_that_it_does_not_hear(digits: Model) -> None:
+    engine = RecordingEngine()
+    batcher = Batcher(engine, BatchPolicy(), threads=1, inline_s=0.0, timer=iter(np.arange(0.0, 1e3, 1.0)).__next__)
+    for _ in range(20):
+        await batcher.run(digits, "bank", silence(digits, 1))
+    group = (digits.name, digits.version, "bank")
+    assert batcher._estimates.rows_s(group, 2, 0) == float("inf")
+    await batcher.close()
+
+
+def test_work_that_is_left_does_not_shrink_while_an_utterance_ends(digits: Model) -> None:
+    sound = AudioChunk(words(3).astype(np.float32) / np.float32(32_768), RATE_HZ)
+    stream = with_endpointing(digits, initial_stream(digits, "bank"), sound, EndpointingChange(silence_s=0.1))
+    engine = Engine(20_000)
+    job, ended = begin(digits, Work(stream, sound, end=True)), 0
+    while isinstance(job, Job):
+        ended += job.after is not None
+        left = steps_left(digits, job)
+        assert left * digits.encoder.samples_per_step >= len(sound.samples) - _position(job) - RATE_HZ // 50
+        (job,) = engine.compute(digits, "bank", engine.take(digits, [job], 7))  # type: ignore[assignment]
+    assert ended >= 3
+
+
+def _position(job: Job) -> int:
+    stream = job.stream if job.after is None else job.after.stream
+    assert stream.utterances is not None
+    return stream.utterances.position
