@@ -39,9 +39,9 @@ from hetsyn_client.loadtest.streams import LoadStream
 from hetsyn_client.loadtest.target import Address, HetsynTarget, Response
 from hetsyn_client.loadtest.websocket import BINARY, WebSocket, handshake, masked
 
-GATHER_S = 0.005
+GATHER_S = 0.01
 MOST_FRAMES = 2  # of a connection that are not answered
-MOST_CONNECTIONS = 4  # unless fewer are wanted
+MOST_CONNECTIONS = 2  # unless fewer are wanted
 DONE = Response(APPLIED, b"", None)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import OrderedDict
 from collections.abc import Sequence
 from functools import partial
@@ -27,6 +28,9 @@ from service.wire.columns import ChunkFrame, Decoded, DecodedFrame, joined_event
 log = logging.getLogger("hetsyn.api")
 
 MOST_ROUNDS = 16  # of the event loop, in which further chunks may come
+# From so many chunks a second on, a batch waits until it has some: each batch costs as much as a few chunks
+BUSY_RATE, WANTED_ROWS, LONGEST_WAIT_S = 2_000.0, 16, 0.004
+RATE_S = 0.1  # the rate is that of at least so long
 
 
 class RowStream(Protocol):
@@ -57,6 +61,9 @@ class StreamRows:
         self._plain = plain
         self._waiting: OrderedDict[RowStream, _Waiting] = OrderedDict()
         self._task: asyncio.Task[None] | None = None
+        self._count = 0  # chunks since ``_since_s``
+        self._since_s = 0.0
+        self._rate = 0.0
 
     def takes(self, query: StreamQuery, work: Work) -> bool:
         """Whether ``add`` takes a work: a chunk of a stream that has neither utterances nor a file to decode."""
@@ -79,6 +86,7 @@ class StreamRows:
             client: at the other end (``fair_share.client_of``).
         """
         self._waiting[stream] = _Waiting(stream, query, work, client)
+        self._count += 1
         if self._task is None:
             self._task = asyncio.get_running_loop().create_task(self._run())
 
@@ -89,15 +97,24 @@ class StreamRows:
     async def _run(self) -> None:
         try:
             while self._waiting:
-                for _ in range(MOST_ROUNDS):
-                    count = len(self._waiting)
-                    await next_round()
-                    if len(self._waiting) == count:
-                        break
+                await self._gather()
                 if batch := self._batch():
                     await self._apply(batch)
         finally:
             self._task = None
+
+    async def _gather(self) -> None:
+        """Wait for the chunks that come together with those that are here, and at a high rate for some more."""
+        now_s = time.monotonic()
+        if (past_s := now_s - self._since_s) >= RATE_S:
+            self._rate, self._count, self._since_s = self._count / past_s, 0, now_s
+        if self._rate >= BUSY_RATE and len(self._waiting) < WANTED_ROWS:
+            await asyncio.sleep(min(LONGEST_WAIT_S, (WANTED_ROWS - len(self._waiting)) / self._rate))
+        for _ in range(MOST_ROUNDS):
+            count = len(self._waiting)
+            await next_round()
+            if len(self._waiting) == count:
+                break
 
     def _batch(self) -> list[_Waiting]:
         """Chunks of one model and kind, in order of arrival; of each client no more than its share, if others wait."""
