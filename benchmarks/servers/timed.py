@@ -41,8 +41,7 @@ PASSED: list[tuple[type, str, str, str]] = [
     # plain chunks of streams go together
     (StreamRows, "add", "session", ""),
     (PlainRows, "apply", "queue", ""),
-    (RowBatches, "run", "engine", "computed"),
-    (RowBatches, "run_spikes", "engine", "computed"),
+    (RowBatches, "run", "engine", "computed"),  # a single chunk runs on the event loop
     (RowSessions, "_keep", "commit", "kept"),
     (ResponseWriter, "write", "", "written"),
     (ResponseWriter, "flush", "", "written"),
