@@ -12,7 +12,7 @@ import random
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import urlencode
 
 from benchmarks.faults.clients import GIVE_UP_S, PAUSE_S, REQUEST_TIMEOUT_S, Acknowledgements, ReferenceRecording
@@ -132,6 +132,7 @@ class LiveClient(ABC):
     """
 
     path: str
+    more: ClassVar[dict[str, str]] = {}  # further parameters
 
     def __init__(
         self,
@@ -220,7 +221,8 @@ class LiveClient(ABC):
             self._replica = self._rng.randrange(len(self._targets))
         target = self._targets[self._replica]
         parameters = {**query, "model": target.model, "version": target.version, "form": target.form}
-        path = f"{self.path}?{urlencode({**parameters, **encoding_of(target.content_type)})}"
+        parameters |= encoding_of(target.content_type) | self.more
+        path = f"{self.path}?{urlencode(parameters)}"
         cut = self._rng if self._rng.random() < CUT_SHARE / 4 else None
         self._link = Link()
         await self._link.open(target, path, cut)
@@ -265,6 +267,7 @@ class StreamClient(LiveClient):
     """One session at a time over ``/stream``."""
 
     path = "/stream"
+    more: ClassVar[dict[str, str]] = {"endpointing": "off"}  # each result is compared with that of ``/infer``
     _session: ClientSession | None = None
     _recording: ReferenceRecording
 
