@@ -88,7 +88,7 @@ class WebSocket(Held, asyncio.Protocol, ABC, Generic[W]):
         self._drains = False
         self._transport_name = handshake.path.removeprefix("/")
         limits = connections.limits
-        self._tick_s = min(PING_S, limits.idle_timeout_s, limits.body_timeout_s)
+        self._tick_s = min(PING_S, limits.idle_timeout_s / 2, limits.body_timeout_s)
         self._ticking: asyncio.TimerHandle | None = None
 
     @abstractmethod
@@ -395,6 +395,6 @@ class WebSocket(Held, asyncio.Protocol, ABC, Generic[W]):
             self._fail(StreamIdle(f"the client was silent for {limits.idle_timeout_s:g} s: open the stream again"))
         elif now_s - max(self._large.since_s, self._taken_s) >= limits.body_timeout_s:
             self._fail(TooSlow(f"the frame was not complete after {limits.body_timeout_s:g} s: send it faster"))
-        elif now_s - self._pinged_s >= PING_S:
+        elif now_s - self._pinged_s >= min(PING_S, limits.idle_timeout_s / 2):
             self._pinged_s, self._controls = now_s, self._reader.controls
             self.transport.write(PING)

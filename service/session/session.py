@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from service.contract.manifest import FormName
-from service.engine.stream import StreamState
+from service.engine.stream import StreamState, received_samples
 from service.errors import ModelMismatch, SessionEnded, StateBroken
 from service.models.model import Model
 from service.session.protocol import Known
@@ -67,9 +67,8 @@ class Session(NamedTuple):
         Raises:
             StateBroken: they cannot. Only an import leads there.
         """
-        progress, stream = self.known.progress, self.stream
-        received = stream.resampler.received if stream and stream.resampler else 0
-        if max(progress.expected_seq, progress.total_steps, received) >= FULL_COUNT:
+        progress = self.known.progress
+        if max(progress.expected_seq, progress.total_steps, received_samples(self.stream)) >= FULL_COUNT:
             raise StateBroken(
                 "the session has counted as many chunks, steps or samples as it can: delete it, and begin another, "
                 "under a new id; this chunk was not applied"

@@ -27,11 +27,10 @@ from service.models.model import Arrays, Model
 from service.runtime.onnx import Array
 from service.runtime.state_memory import LARGEST_VALUE, is_bounded
 from service.session.session import LARGEST_COUNT
-from service.store.utterance_sections import longest_heard
+from service.store.utterance_sections import LONGEST_WAIT_S, longest_heard
 from service.wire.pcm import HIGHEST_RATE_HZ, LOWEST_RATE_HZ, Samples
 from service.wire.schema import Reply
 
-LONGEST_WAIT_S = 4  # length of the samples in a resampler; it needs three seconds at the oddest rates
 LARGEST_SAMPLE = 100.0  # plus or minus; PCM is within 1, and a resampler may overshoot by a few
 
 # upper bounds of the JSON of a reply: all but labels, probabilities and readout; a number; the ends of a list

@@ -26,7 +26,7 @@ from service.wire.chunk import AudioChunk, Chunk, SpikeChunk, ValuesChunk, chunk
 from service.wire.heard import UtteranceEnd
 
 SECTION_BYTES, END_BYTES, NUMBER_BYTES = 1_024, 400, 26  # upper bounds of the JSON, of an end, and of a number
-LONGEST_WAIT_S = 4  # as in ``sections``: what a resampler may hold back
+LONGEST_WAIT_S = 4  # length of the samples in a resampler; it needs three seconds at the oddest rates
 _WRONG = "the session record's utterances are not those of a session"
 
 
