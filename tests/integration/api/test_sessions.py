@@ -74,7 +74,7 @@ async def test_an_export_needs_a_session_and_an_import_a_good_one(client: httpx.
         (b"anything else", "state-foreign"),
         (content[:-5], "state-truncated"),
         (content[:200] + bytes([content[200] ^ 8]) + content[201:], "state-corrupt"),
-        (content[:4] + b"\x02" + content[5:], "state-format"),
+        (content[:4] + b"\x03" + content[5:], "state-format"),
     ):
         problem = is_problem(await put_state(client, "def", bad), 422, "session record")
         assert problem["type"].endswith(slug)
