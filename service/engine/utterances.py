@@ -193,7 +193,7 @@ def _activity(model: Model, piece: Piece) -> list[float]:
     step = piece.step
     if piece.job.stream.kind == "values":
         step = inputs_of(model, "values", [piece], np.array([piece.steps])).network[EVENT_ROW]
-    counts: list[float] = np.bincount(step, minlength=piece.steps).tolist()
+    counts: list[float] = np.bincount(step, minlength=piece.steps).astype(np.float64).tolist()
     return counts
 
 
