@@ -33,7 +33,8 @@ def test_a_client_that_reads_nothing_does_not_keep_a_server_from_its_end(tmp_pat
             client.settimeout(3.0)
             client.sendall(REQUESTS * long_answer())
             answered, before = 0.0, -1.0
-            while answered != before or not answered:  # the answers fill the sockets, and then no further request is answered
+            # the answers fill the sockets, and then no further request is answered
+            while answered != before or not answered:
                 time.sleep(0.5)
                 answered, before = applied(url), answered
             assert 0 < answered < REQUESTS
