@@ -102,7 +102,8 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
                     strings = [string_of(arguments.data, speaker, n, noise, arguments.snr_db) for n in range(count)]
                     heard = [hear(url, best.parent.name, string) for string in strings]
                     speakers[speaker] = judged(strings, heard)
-                results["noises"][noise] = {"speakers": speakers, "all": _together(list(speakers.values()))}
+                found = {**speakers, "all": _together(list(speakers.values()))}
+                results["noises"][noise] = {speaker: _summary(counts) for speaker, counts in found.items()}
     _print(results)
     return results
 
@@ -214,6 +215,16 @@ def _together(speakers: Sequence[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
+def _summary(counts: dict[str, Any]) -> dict[str, Any]:
+    """Counts with the percentiles of latencies in place of all of them."""
+    return {
+        key: {f"p{share}": float(np.percentile(value, share)) for share in PRINTED if value}
+        if isinstance(value, list)
+        else value
+        for key, value in counts.items()
+    }
+
+
 def _pause(rng: np.random.Generator) -> Audio:
     return np.zeros(round(rng.uniform(*PAUSES_S) * RATE_HZ))
 
@@ -259,19 +270,19 @@ def _print(results: dict[str, Any]) -> None:
     for noise, found in results["noises"].items():
         level = "" if noise == "none" else f" at {results['snr_db']:g} dB"
         table = Table(title=f"Strings of digits, noise: {noise}{level}")
-        columns = ("left out", "words", "wrong", "sub", "del", "ins", "missed", "false starts", "start, end told after")
+        columns = ("left out", "words", "wrong", "sub", "del", "ins", "missed", "false", "start, ms", "end, ms")
         for n, column in enumerate(columns):
             table.add_column(column, justify="right" if n else "left")
-        for speaker, counts in [*found["speakers"].items(), ("all", found["all"])]:
-            latencies = ", ".join(
-                "/".join(f"{1000 * np.percentile(counts[key], share):.0f}" for share in PRINTED) + " ms"
+        for speaker, counts in found.items():
+            latencies = [
+                ", ".join(f"{1000 * latency_s:.0f}" for latency_s in counts[key].values())
                 for key in ("start_latency_s", "end_latency_s")
-                if counts[key]
-            )
+            ]
             table.add_row(
                 speaker, str(counts["words"]), f"{word_error_rate(counts):.1%}",
                 *(str(counts[key]) for key in ("substitutions", "deletions", "insertions", "missed", "false_starts")),
-                latencies,
+                *latencies,
             )  # fmt: skip
         console.print(table)
-    console.print(f"latencies: {' and '.join(f'{share}%' for share in PRINTED)} of the words, of sound that was sent")
+    shares = " and ".join(f"{share}%" for share in PRINTED)
+    console.print(f"false: starts that meet no word; start, end: told after, for {shares} of the words")

@@ -7,7 +7,6 @@ the load. A chunk's latency counts from when it was due, so it contains this.
 from __future__ import annotations
 
 import asyncio
-import ssl
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -31,9 +30,9 @@ from hetsyn_client.columns import (
 )
 from hetsyn_client.errors import ServiceUnreachable
 from hetsyn_client.events import HEADER
-from hetsyn_client.loadtest.carrier import CONNECT_TIMEOUT_S, OPENED_TOGETHER, SWEEP_S, Carrier, CarrierOwner, Job
+from hetsyn_client.loadtest.carrier import CONNECT_TIMEOUT_S, Carrier, CarrierOwner, Job
 from hetsyn_client.loadtest.columns_hub import Hub
-from hetsyn_client.loadtest.pool import Pool
+from hetsyn_client.loadtest.socket_pool import SocketPool
 from hetsyn_client.loadtest.stream_pool import BEGIN, UNREACHABLE, encoding_of
 from hetsyn_client.loadtest.streams import LoadStream
 from hetsyn_client.loadtest.target import Address, HetsynTarget, Response
@@ -93,7 +92,7 @@ class ColumnsTarget(HetsynTarget):
         return Row(steps, count, (chunk[HEADER.size : middle], chunk[middle:]))
 
 
-class ColumnsPool:
+class ColumnsPool(SocketPool):
     """The connections of all streams.
 
     Args:
@@ -101,22 +100,12 @@ class ColumnsPool:
         limit: the most connections.
         timeout_s: time limit of one chunk.
         owner: receives the outcomes.
-
-    Attributes:
-        waits: number of chunks that were due before their connection was open.
     """
 
     def __init__(self, target: ColumnsTarget, limit: int, timeout_s: float, owner: CarrierOwner) -> None:
-        self.waits = 0
+        super().__init__(target.address, timeout_s, owner)
         self._target = target
-        self._timeout_s = timeout_s
-        self._owner = owner
-        self._tls = ssl.create_default_context() if target.address.is_tls else None
-        self._deletions = Pool(target.address, OPENED_TOGETHER, timeout_s, owner)
         self._hubs: list[Hub | None] = [None] * limit
-        self._connecting: set[asyncio.Task[None]] = set()
-        self._under_way = 0
-        self._is_closed = False
         self._changed = asyncio.Event()  # a hub is ready, or has opened its sessions
 
     @property
@@ -132,7 +121,7 @@ class ColumnsPool:
         """
         try:
             for index in range(min(len(self._hubs), len(streams))):
-                await self._connect(index)
+                await self._create(self._made(index))
         except OSError as error:
             raise ServiceUnreachable(UNREACHABLE.format(self._target.address.url, error)) from error
         await self._until(lambda: all(hub is None or hub.is_ready for hub in self._hubs))
@@ -154,9 +143,7 @@ class ColumnsPool:
         hub = self._hubs[index]
         if hub is None:
             hub = self._made(index)
-            task = asyncio.ensure_future(self._connect_later(hub))
-            self._connecting.add(task)
-            task.add_done_callback(self._connecting.discard)
+            self._open_later(self._connect_later(hub))
         hub.pending.append(job)
         if not hub.is_ready:
             self.waits += 1
@@ -173,14 +160,6 @@ class ColumnsPool:
                 hub.abort()
         self._deletions.sweep(now_s)
 
-    async def idle(self, timeout_s: float) -> bool:
-        """Wait until every job has an outcome. False if the time ran out first."""
-        deadline_s = time.perf_counter() + timeout_s
-        while self._under_way and (left_s := deadline_s - time.perf_counter()) > 0:
-            await asyncio.sleep(min(SWEEP_S, left_s))
-            self.sweep(time.perf_counter())
-        return await self._deletions.idle(max(0.0, deadline_s - time.perf_counter())) and not self._under_way
-
     def abandon(self) -> list[Job]:
         """Close all connections. The jobs that have no outcome yet."""
         jobs = self._deletions.abandon()
@@ -193,11 +172,7 @@ class ColumnsPool:
         return jobs
 
     async def close(self) -> None:
-        self._is_closed = True
-        connecting = list(self._connecting)
-        for task in connecting:
-            task.cancel()
-        await asyncio.gather(*connecting, return_exceptions=True)
+        await self._stop_opening()
         for hub in self._hubs:
             if hub is not None:
                 self._drop(hub)
@@ -206,9 +181,6 @@ class ColumnsPool:
         await asyncio.sleep(0)  # the transports close in the loop's next turn
 
     # hubs call these
-
-    def opened(self, socket: WebSocket) -> None:
-        """``Begin`` follows."""
 
     def received(self, socket: WebSocket, opcode: int, content: bytes) -> None:  # noqa: ARG002
         assert isinstance(socket, Hub)
@@ -342,22 +314,9 @@ class ColumnsPool:
 
     async def _connect_later(self, hub: Hub) -> None:
         try:
-            await self._connected(hub)
+            await self._create(hub)
         except OSError:
             self._fail(hub, "cannot connect")
-
-    async def _connect(self, index: int) -> None:
-        await self._connected(self._made(index))
-
-    async def _connected(self, hub: Hub) -> None:
-        """Open a connection.
-
-        Raises:
-            OSError: refused, not resolved, or too slow.
-        """
-        address = self._target.address
-        async with asyncio.timeout(CONNECT_TIMEOUT_S):
-            await asyncio.get_running_loop().create_connection(lambda: hub, address.host, address.port, ssl=self._tls)
 
     async def _until(self, is_so: Callable[[], bool]) -> None:
         """Wait for the answers to an opening, no longer than for a connection."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import ssl
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -13,8 +12,8 @@ from urllib.parse import urlencode
 
 from hetsyn_client.errors import ServiceUnreachable
 from hetsyn_client.events import MEDIA_TYPE as EVENTS_TYPE
-from hetsyn_client.loadtest.carrier import CONNECT_TIMEOUT_S, OPENED_TOGETHER, SWEEP_S, Carrier, CarrierOwner, Job
-from hetsyn_client.loadtest.pool import Pool
+from hetsyn_client.loadtest.carrier import CONNECT_TIMEOUT_S, OPENED_TOGETHER, Carrier, CarrierOwner, Job
+from hetsyn_client.loadtest.socket_pool import SocketPool
 from hetsyn_client.loadtest.streams import LoadStream
 from hetsyn_client.loadtest.target import Address, HetsynTarget, Response
 from hetsyn_client.loadtest.websocket import BINARY, TEXT, WebSocket, handshake, masked
@@ -86,7 +85,7 @@ class SessionSocket(WebSocket):
         self.is_ready = False
 
 
-class StreamPool:
+class StreamPool(SocketPool):
     """The connections of all streams.
 
     A chunk is answered by its ``Result``, the last one of a session by the final result. Then the next session's
@@ -96,25 +95,15 @@ class StreamPool:
         target: the server.
         timeout_s: time limit of one chunk.
         owner: receives the outcomes.
-
-    Attributes:
-        waits: number of chunks that were due before their connection was open.
     """
 
     def __init__(self, target: StreamTarget, timeout_s: float, owner: CarrierOwner) -> None:
-        self.waits = 0
+        super().__init__(target.address, timeout_s, owner)
         self._target = target
-        self._timeout_s = timeout_s
-        self._owner = owner
-        self._tls = ssl.create_default_context() if target.address.is_tls else None
-        self._deletions = Pool(target.address, OPENED_TOGETHER, timeout_s, owner)
         self._current: dict[int, SessionSocket] = {}
         self._sockets: set[WebSocket] = set()
-        self._opening: set[asyncio.Task[None]] = set()
-        self._under_way = 0
         self._awaited = 0  # connections that have no ``Begin`` yet, before the run
         self._begun = asyncio.Event()
-        self._is_closed = False
 
     @property
     def size(self) -> int:
@@ -166,15 +155,6 @@ class StreamPool:
             socket.abort()
         self._deletions.sweep(now_s)
 
-    async def idle(self, timeout_s: float) -> bool:
-        """Wait until every job has an outcome. False if the time ran out first."""
-        deadline_s = time.perf_counter() + timeout_s
-        while self._under_way and (left_s := deadline_s - time.perf_counter()) > 0:
-            await asyncio.sleep(min(SWEEP_S, left_s))
-            self.sweep(time.perf_counter())
-        left_s = deadline_s - time.perf_counter()
-        return await self._deletions.idle(max(0.0, left_s)) and not self._under_way
-
     def abandon(self) -> list[Job]:
         """Close all connections. The jobs that have no outcome yet."""
         jobs = self._deletions.abandon()
@@ -188,11 +168,7 @@ class StreamPool:
         return jobs
 
     async def close(self) -> None:
-        self._is_closed = True
-        opening = list(self._opening)
-        for task in opening:
-            task.cancel()
-        await asyncio.gather(*opening, return_exceptions=True)
+        await self._stop_opening()
         for socket in list(self._sockets):
             socket.abort()
         while self._sockets:  # the transports close in the loop's next turns
@@ -200,9 +176,6 @@ class StreamPool:
         await self._deletions.close()
 
     # sockets call these
-
-    def opened(self, socket: WebSocket) -> None:
-        """``Begin`` follows."""
 
     def received(self, socket: WebSocket, opcode: int, content: bytes) -> None:  # noqa: ARG002
         assert isinstance(socket, SessionSocket)
@@ -281,9 +254,7 @@ class StreamPool:
     def _begin(self, stream: LoadStream) -> SessionSocket:
         """Open the connection of a stream's session."""
         socket = self._socket(stream)
-        task = asyncio.ensure_future(self._connect_later(socket))
-        self._opening.add(task)
-        task.add_done_callback(self._opening.discard)
+        self._open_later(self._connect_later(socket))
         return socket
 
     async def _connect_later(self, socket: SessionSocket) -> None:
@@ -293,18 +264,10 @@ class StreamPool:
             self._fail(socket, "cannot connect")
 
     async def _connect(self, socket: SessionSocket) -> None:
-        """Open a connection.
-
-        Raises:
-            OSError: refused, not resolved, or too slow.
-        """
-        address = self._target.address
+        """``_create``."""
         self._sockets.add(socket)
         try:
-            async with asyncio.timeout(CONNECT_TIMEOUT_S):
-                await asyncio.get_running_loop().create_connection(
-                    lambda: socket, address.host, address.port, ssl=self._tls
-                )
+            await self._create(socket)
         except BaseException:
             self._sockets.discard(socket)
             raise

@@ -2,40 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
-
-from uvicorn.server import ServerState
 
 from hetsyn_client.columns import Sessions
-from service.api.handshakes import Handshake, query_of
+from service.api.handshakes import query_of
 from service.api.many_streams import ConnectionSessions
 from service.api.split_sessions import SplitSessions
 from service.api.web_socket import WebSocket
 from service.live.many import Action, ManyStreams, RowsWork
 from service.live.many_query import parse_many_query
 
-if TYPE_CHECKING:
-    from service.api.connection import Connections
-
 
 class ManyConnection(WebSocket[RowsWork]):
     """Many sessions on one WebSocket. Arguments as those of ``WebSocket``."""
 
-    def __init__(
-        self,
-        connections: Connections,
-        server_state: ServerState,
-        transport: asyncio.Transport,
-        handshake: Handshake,
-        client: str,
-    ) -> None:
-        self._many = connections.many
-        self._sessions: ConnectionSessions | SplitSessions | None = None
-        self._machine: ManyStreams | None = None
-        streams = self._many.streams
-        super().__init__(connections, server_state, transport, handshake, client, streams.uploads, streams.counters)
+    _sessions: ConnectionSessions | SplitSessions | None = None
+    _machine: ManyStreams | None = None
 
     async def _opened(self) -> ManyStreams:
         query = query_of(self._handshake, self._many.streams.allowed_origins)

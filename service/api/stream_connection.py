@@ -2,48 +2,29 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
-from uvicorn.server import ServerState
-
-from service.api.handshakes import Handshake, query_of
+from service.api.handshakes import query_of
 from service.api.web_socket import WebSocket
 from service.errors import SessionTaken
 from service.live.actions import Action, Applied, Work
 from service.live.protocol import LiveStream
 from service.live.query import StreamQuery, parse_stream_query
 
-if TYPE_CHECKING:
-    from service.api.connection import Connections
-
 
 class StreamConnection(WebSocket[Work]):
     """One session on one WebSocket. Arguments as those of ``WebSocket``."""
 
-    def __init__(
-        self,
-        connections: Connections,
-        server_state: ServerState,
-        transport: asyncio.Transport,
-        handshake: Handshake,
-        client: str,
-    ) -> None:
-        self._streams = connections.many.streams
-        self._rows = connections.many.rows
-        self._query: StreamQuery | None = None
-        self._stream: LiveStream | None = None
-        uploads, counters = self._streams.uploads, self._streams.counters
-        super().__init__(connections, server_state, transport, handshake, client, uploads, counters)
+    _query: StreamQuery | None = None
+    _stream: LiveStream | None = None
 
     def taken(self) -> None:
         self._fail(SessionTaken("another connection streams this session now: send on there"))
 
     async def _opened(self) -> LiveStream:
-        query_text = query_of(self._handshake, self._streams.allowed_origins)
-        query = parse_stream_query(query_text, self._streams.new_id())
-        opening = await self._streams.open(query, self, self.client)
+        query_text = query_of(self._handshake, self._many.streams.allowed_origins)
+        query = parse_stream_query(query_text, self._many.streams.new_id())
+        opening = await self._many.streams.open(query, self, self.client)
         # a model that is reloaded meanwhile shall not change what the client was told
         named: dict[str, str | None] = {"model": opening.model, "version": opening.version, "form": opening.form}
         named["endpointing"] = "on" if opening.has_endpointing else None
@@ -59,17 +40,17 @@ class StreamConnection(WebSocket[Work]):
         assert self._query is not None
         assert self._stream is not None
         if work.kind == "reset":
-            return self._stream.deleted(await self._streams.reset(self._query, self.client))
+            return self._stream.deleted(await self._many.streams.reset(self._query, self.client))
         if work.kind == "finalize":
-            return self._stream.finalized(await self._streams.finalize(self._query, self.client))
-        applied = await self._streams.apply(self._query, work, self.client)
+            return self._stream.finalized(await self._many.streams.finalize(self._query, self.client))
+        applied = await self._many.streams.apply(self._query, work, self.client)
         if work.kind == "chunk":
             self._counters.stream_chunks["stream"] += 1
         return self._stream.applied(applied)
 
     def _begin_work(self, work: Work) -> None:
-        if self._query is not None and self._rows.takes(self._query, work):
-            self._rows.add(self, self._query, work, self.client)
+        if self._query is not None and self._many.rows.takes(self._query, work):
+            self._many.rows.add(self, self._query, work, self.client)
         else:
             super()._begin_work(work)
 
@@ -86,7 +67,7 @@ class StreamConnection(WebSocket[Work]):
         super()._begin_work(work)
 
     def _release(self) -> None:
-        if self._rows.discard(self):
-            self._streams.counters.chunks_abandoned += 1
+        if self._many.rows.discard(self):
+            self._counters.chunks_abandoned += 1
         if self._query is not None:
-            self._streams.leave(self._query.session, self)
+            self._many.streams.leave(self._query.session, self)

@@ -20,17 +20,16 @@ from fastapi import Response
 from pydantic_core import to_json
 from uvicorn.server import ServerState
 
-from service.admission.uploads import FREE_BYTES, Uploads
+from service.admission.uploads import FREE_BYTES
 from service.api import handshakes, problems
 from service.api.frames import PING, POLICY, FrameReader, Message, binary_frame, close_frame, text_frame
 from service.api.handshakes import Handshake
 from service.api.held import Held
 from service.api.large_message import LargeMessage
 from service.errors import HetsynError, Overloaded, ShuttingDown, StreamIdle, TooSlow
-from service.live.actions import Close, Send
-from service.live.machine import Machine, SendBinary
+from service.live.actions import Close, Send, SendBinary
+from service.live.machine import Machine
 from service.live.refusal import Refusal
-from service.observe.counters import Counters
 
 if TYPE_CHECKING:
     from service.api.connection import Connections
@@ -55,8 +54,6 @@ class WebSocket(Held, asyncio.Protocol, ABC, Generic[W]):
         transport: of the connection.
         handshake: that the client has sent.
         client: at the other end (``fair_share.client_of``).
-        uploads: bytes of large messages.
-        counters: count what is refused.
     """
 
     def __init__(
@@ -66,11 +63,10 @@ class WebSocket(Held, asyncio.Protocol, ABC, Generic[W]):
         transport: asyncio.Transport,
         handshake: Handshake,
         client: str,
-        uploads: Uploads,
-        counters: Counters,
     ) -> None:
         super().__init__(connections, server_state, transport, client)
-        self._counters = counters
+        self._many = connections.many
+        self._counters = self._many.streams.counters
         self._handshake = handshake
         self._headers = server_state.default_headers
         self._live: Machine[W] | None = None  # None while the connection is opened
@@ -80,7 +76,7 @@ class WebSocket(Held, asyncio.Protocol, ABC, Generic[W]):
         self._is_over = False  # our close frame is sent: nothing is sent any more
         self._is_scheduled = False
         self._task: asyncio.Task[None] | None = None
-        self._large = LargeMessage(uploads, client, self._fail)
+        self._large = LargeMessage(self._many.streams.uploads, client, self._fail)
         self._drained = asyncio.Event()
         self._heard_s = self._pinged_s = self.loop.time()
         self._taken_s = inf  # since when messages are read

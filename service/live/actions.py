@@ -70,6 +70,12 @@ class Send(NamedTuple):
     frame: ServerFrame | StreamsFrame
 
 
+class SendBinary(NamedTuple):
+    """Send a binary frame."""
+
+    content: bytes
+
+
 class Work(NamedTuple):
     """Do something with the session; report with ``applied``, ``finalized``, ``deleted`` or ``refuse``.
 
@@ -93,4 +99,4 @@ class Close(NamedTuple):
     reason: str
 
 
-Action = Send | Work | Close
+Action = Send | SendBinary | Work | Close

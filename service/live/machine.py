@@ -1,40 +1,137 @@
-"""What the protocols of ``/stream`` and ``/streams`` have in common, for the shell that drives either."""
+"""What the protocols of ``/stream`` and ``/streams`` have in common: works in a queue, one at a time, and the end."""
 
 from __future__ import annotations
 
+import json
+from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
-from service.live.actions import Close, Send
-from service.live.refusal import Refusal
+from service.live.actions import Close, Send, SendBinary
+from service.live.refusal import SHUTTING_DOWN, Refusal
 
-W_co = TypeVar("W_co", covariant=True)
+LONGEST = 64  # characters of what a client sent, in a message
 
-
-class SendBinary(NamedTuple):
-    """Send a binary frame."""
-
-    content: bytes
+W = TypeVar("W")
 
 
-class Machine(Protocol[W_co]):
-    """The protocol of a connection: see ``live.protocol`` and ``live.many``."""
+class Machine(ABC, Generic[W]):
+    """The protocol of a connection: see ``live.protocol`` and ``live.many``.
+
+    Args:
+        max_inflight: of what ``_size`` counts in works that are not done, above which the connection is not read.
+        max_bytes: of these works, likewise.
+    """
+
+    def __init__(self, max_inflight: int, max_bytes: int) -> None:
+        self._max_inflight = max_inflight
+        self._max_bytes = max_bytes
+        self._queue: deque[W] = deque()
+        self._current: W | None = None
+        self._inflight = 0  # of all works that are not done
+        self._bytes = 0
+        self._state: Literal["open", "ending", "closed"] = "open"
+        self._drains = False
 
     @property
-    def is_busy(self) -> bool: ...
+    def is_busy(self) -> bool:
+        """Whether a work is not done."""
+        return self._current is not None
 
     @property
-    def reads(self) -> bool: ...
+    def is_closed(self) -> bool:
+        return self._state == "closed"
 
     @property
-    def held_bytes(self) -> int: ...
+    def reads(self) -> bool:
+        """Whether the next message should be read."""
+        return (
+            self._state == "open"
+            and not self._drains
+            and self._inflight < self._max_inflight
+            and self._bytes < self._max_bytes
+        )
 
-    def begin(self) -> Sequence[Send | SendBinary | Close | W_co]: ...
+    @property
+    def held_bytes(self) -> int:
+        """Bytes of the works that are not done."""
+        return self._bytes
 
-    def text(self, content: str) -> Sequence[Send | SendBinary | Close | W_co]: ...
+    @abstractmethod
+    def begin(self) -> Sequence[Send | SendBinary | Close | W]:
+        """The first frame."""
 
-    def refuse(self, refusal: Refusal) -> Sequence[Send | SendBinary | Close | W_co]: ...
+    def text(self, content: str) -> Sequence[Send | SendBinary | Close | W]:
+        """A text frame has come."""
+        if self._state != "open":
+            return []
+        try:
+            frame = json.loads(content)
+        except (ValueError, RecursionError):
+            frame = None
+        if not isinstance(frame, dict) or not isinstance(kind := frame.get("type"), str):
+            return [bad_frame('this text frame is no JSON object with a type: send such as {"type": "CloseStream"}')]
+        return [] if kind == "KeepAlive" else self._told(kind, frame)
 
-    def drain(self) -> Sequence[Send | SendBinary | Close | W_co]: ...
+    def refuse(self, refusal: Refusal) -> Sequence[Send | SendBinary | Close | W]:
+        """End the connection: a work was refused, or the connection has no place any more. What waits is dropped."""
+        if self.is_closed:
+            return []
+        self.leave()
+        return [Send(refusal.frame()), Close(refusal.close_code, refusal.problem)]
 
-    def leave(self) -> None: ...
+    def drain(self) -> Sequence[Send | SendBinary | Close | W]:
+        """The server is about to end: read no more, and end the connection when its works are done."""
+        self._drains = True
+        return [] if self.is_busy else self._proceed()
+
+    def leave(self) -> None:
+        """The client has gone."""
+        self._state = "closed"
+        self._queue.clear()
+        self._current, self._inflight, self._bytes = None, 0, 0
+
+    @abstractmethod
+    def _told(self, kind: str, frame: dict[str, Any]) -> Sequence[Send | SendBinary | Close | W]:
+        """A text frame of a type has come."""
+
+    @abstractmethod
+    def _size(self, work: W) -> tuple[int, int]:
+        """How much of ``max_inflight`` and of ``max_bytes`` a work takes."""
+
+    def _add(self, work: W) -> Sequence[Send | SendBinary | Close | W]:
+        """Do a work after those before it."""
+        inflight, size = self._size(work)
+        self._inflight += inflight
+        self._bytes += size
+        self._queue.append(work)
+        return self._proceed()
+
+    def _done(self) -> W | None:
+        """The current work is done; None if there is none any more."""
+        work, self._current = self._current, None
+        if work is None:
+            return None
+        inflight, size = self._size(work)
+        self._inflight -= inflight
+        self._bytes -= size
+        return work
+
+    def _proceed(self) -> Sequence[Send | SendBinary | Close | W]:
+        """Begin the next work, if there is one and none is under way."""
+        if self.is_busy or self.is_closed:
+            return []
+        if not self._queue:
+            return self._all_done()
+        work = self._current = self._queue.popleft()
+        return [work]
+
+    def _all_done(self) -> Sequence[Send | SendBinary | Close | W]:
+        """No work is left."""
+        return self.refuse(SHUTTING_DOWN) if self._drains else []
+
+
+def bad_frame(detail: str) -> Send:
+    """The answer to a text frame that means nothing; the connection stays open."""
+    return Send(Refusal("bad-input", 422, detail).frame())

@@ -22,10 +22,8 @@ connection is not read (``reads``) while ``max_inflight`` rows or ``max_bytes`` 
 
 from __future__ import annotations
 
-import json
-from collections import deque
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import Any, NamedTuple
 
 from hetsyn_client.columns import (
     CHUNKS,
@@ -37,15 +35,14 @@ from hetsyn_client.columns import (
     unpack_sessions,
 )
 from service.errors import InputError
-from service.live.actions import Close, Send
-from service.live.machine import SendBinary
-from service.live.refusal import NORMAL, SHUTTING_DOWN, Refusal
+from service.live.actions import Close, Send, SendBinary
+from service.live.machine import LONGEST, Machine, bad_frame
+from service.live.refusal import NORMAL, Refusal
 from service.live.text_frames import StreamsBegin, StreamsTermination
 
 MAX_INFLIGHT = MOST_ROWS  # rows
 MAX_BYTES = 1024 * 1024
 MAX_FRAMES = 64
-LONGEST = 64  # characters of what a client sent, in a message
 
 
 class RowsWork(NamedTuple):
@@ -87,7 +84,7 @@ class Offer(NamedTuple):
     max_sessions: int
 
 
-class ManyStreams:
+class ManyStreams(Machine[RowsWork]):
     """One connection.
 
     Args:
@@ -100,44 +97,16 @@ class ManyStreams:
     def __init__(
         self, offer: Offer, item_bytes: int, *, max_inflight: int = MAX_INFLIGHT, max_bytes: int = MAX_BYTES
     ) -> None:
+        super().__init__(max_inflight, max_bytes)
         self._offer = offer
         self._item_bytes = item_bytes
-        self._max_inflight = max_inflight
-        self._max_bytes = max_bytes
-        self._queue: deque[RowsWork] = deque()
-        self._current: RowsWork | None = None
-        self._rows = 0  # of all works that are not done
-        self._bytes = 0
         self._applied = 0
-        self._state: Literal["open", "ending", "closed"] = "open"
-        self._drains = False
-
-    @property
-    def is_busy(self) -> bool:
-        """Whether a work is not done."""
-        return self._current is not None
-
-    @property
-    def is_closed(self) -> bool:
-        return self._state == "closed"
 
     @property
     def reads(self) -> bool:
-        """Whether the next message should be read."""
-        return (
-            self._state == "open"
-            and not self._drains
-            and self._rows < self._max_inflight
-            and self._bytes < self._max_bytes
-            and len(self._queue) < MAX_FRAMES
-        )
+        return super().reads and len(self._queue) < MAX_FRAMES
 
-    @property
-    def held_bytes(self) -> int:
-        """Bytes of the frames that are not answered."""
-        return self._bytes
-
-    def begin(self) -> list[Action]:
+    def begin(self) -> Sequence[Action]:
         """The first frame."""
         offer = self._offer
         frame: StreamsBegin = {
@@ -153,7 +122,7 @@ class ManyStreams:
         }
         return [Send(frame)]
 
-    def binary(self, content: bytes) -> list[Action]:
+    def binary(self, content: bytes) -> Sequence[Action]:
         """A binary frame has come."""
         if self._state != "open":
             return []
@@ -161,63 +130,28 @@ class ManyStreams:
             work = RowsWork(self._unpacked(content), len(content))
         except InputError as error:
             return self.refuse(Refusal("bad-input", 422, str(error)))
-        self._rows += work.row_count
-        self._bytes += work.size
-        self._queue.append(work)
-        return self._proceed()
+        return self._add(work)
 
-    def text(self, content: str) -> list[Action]:
-        """A text frame has come."""
-        if self._state != "open":
-            return []
-        try:
-            frame = json.loads(content)
-        except (ValueError, RecursionError):
-            frame = None
-        kind = frame.get("type") if isinstance(frame, dict) else None
-        if kind == "KeepAlive":
-            return []
-        if kind == "CloseStream":
-            self._state = "ending"
-            return self._proceed()
-        if not isinstance(kind, str):
-            detail = 'this text frame is no JSON object with a type: send such as {"type": "CloseStream"}'
-        else:
-            detail = f"there is no text frame of type {kind[:LONGEST]!r}: send KeepAlive or CloseStream"
-        return [Send(Refusal("bad-input", 422, detail).frame())]
-
-    def done(self, answer: bytes, applied: int) -> list[Action]:
+    def done(self, answer: bytes, applied: int) -> Sequence[Action]:
         """The current work is done, and what it applied is kept.
 
         Args:
             answer: the frame for the client.
             applied: chunks that were applied.
         """
-        work, self._current = self._current, None
-        if work is None or self.is_closed:
+        if self._done() is None or self.is_closed:
             return []
-        self._rows -= work.row_count
-        self._bytes -= work.size
         self._applied += applied
         return [SendBinary(answer), *self._proceed()]
 
-    def refuse(self, refusal: Refusal) -> list[Action]:
-        """End the connection. Rows that are not answered may not be applied."""
-        if self.is_closed:
-            return []
-        self.leave()
-        return [Send(refusal.frame()), Close(refusal.close_code, refusal.problem)]
+    def _told(self, kind: str, frame: dict[str, Any]) -> Sequence[Action]:  # noqa: ARG002
+        if kind == "CloseStream":
+            self._state = "ending"
+            return self._proceed()
+        return [bad_frame(f"there is no text frame of type {kind[:LONGEST]!r}: send KeepAlive or CloseStream")]
 
-    def drain(self) -> list[Action]:
-        """The server is about to end: read no more, and end the connection when its works are done."""
-        self._drains = True
-        return [] if self.is_busy else self._proceed()
-
-    def leave(self) -> None:
-        """The client has gone."""
-        self._state = "closed"
-        self._queue.clear()
-        self._current, self._rows, self._bytes = None, 0, 0
+    def _size(self, work: RowsWork) -> tuple[int, int]:
+        return work.row_count, work.size
 
     def _unpacked(self, content: bytes) -> Sessions | Chunks:
         if content.startswith(CHUNKS):
@@ -229,15 +163,9 @@ class ManyStreams:
             "open): pack it again"
         )
 
-    def _proceed(self) -> list[Action]:
-        """Begin the next work, if there is one and none is under way."""
-        if self.is_busy or self.is_closed:
-            return []
-        if self._queue:
-            self._current = self._queue.popleft()
-            return [self._current]
+    def _all_done(self) -> Sequence[Action]:
         if self._state == "ending":
             frame: StreamsTermination = {"type": "Termination", "chunks": self._applied}
             self.leave()
             return [Send(frame), Close(NORMAL, "")]
-        return self.refuse(SHUTTING_DOWN) if self._drains else []
+        return super()._all_done()

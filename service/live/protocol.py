@@ -29,16 +29,15 @@ is ending, drains or is closed. What is not read stays with the client, and is n
 
 from __future__ import annotations
 
-import json
-from collections import deque
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import ValidationError
 
 from service.contract.endpointing import EndpointingChange
 from service.live.actions import Action, Applied, Close, Opening, Send, Work
-from service.live.refusal import NORMAL, SHUTTING_DOWN, Refusal
+from service.live.machine import LONGEST, Machine, bad_frame
+from service.live.refusal import NORMAL, Refusal
 from service.live.text_frames import Ack, Begin, Result, Termination
 from service.wire.explain import explain_invalid
 from service.wire.heard import Heard, UtteranceEnd
@@ -46,8 +45,6 @@ from service.wire.heard import Heard, UtteranceEnd
 MAX_INFLIGHT = 16
 MAX_BYTES = 64 * 1024
 MOST_TEXT_BYTES = 4 * 1024
-LONGEST = 64  # characters of what a client sent, in a message
-
 
 NOTHING_YET: UtteranceEnd = {
     "type": "UtteranceEnd",
@@ -60,7 +57,7 @@ NOTHING_YET: UtteranceEnd = {
 }
 
 
-class LiveStream:
+class LiveStream(Machine[Work]):
     """One connection's stream of one session.
 
     Args:
@@ -73,45 +70,15 @@ class LiveStream:
     def __init__(
         self, opening: Opening, *, interim: bool = True, max_inflight: int = MAX_INFLIGHT, max_bytes: int = MAX_BYTES
     ) -> None:
+        super().__init__(max_inflight, max_bytes)
         self._opening = opening
         self._interim = interim
-        self._max_inflight = max_inflight
-        self._max_bytes = max_bytes
         self._next_seq = opening.next_seq  # of the next chunk that comes
         self._total_steps = opening.total_steps
-        self._queue: deque[Work] = deque()
-        self._current: Work | None = None
-        self._bytes = 0  # of all works that are not done
         self._unacknowledged = 0
         self._endpointing: EndpointingChange | None = None  # for the next chunk
-        self._state: Literal["open", "ending", "closed"] = "open"
-        self._drains = False
 
-    @property
-    def is_busy(self) -> bool:
-        """Whether a work is not done."""
-        return self._current is not None
-
-    @property
-    def is_closed(self) -> bool:
-        return self._state == "closed"
-
-    @property
-    def reads(self) -> bool:
-        """Whether the next message should be read."""
-        return (
-            self._state == "open"
-            and not self._drains
-            and len(self._queue) + self.is_busy < self._max_inflight
-            and self._bytes < self._max_bytes
-        )
-
-    @property
-    def held_bytes(self) -> int:
-        """Bytes of the chunks that are not done."""
-        return self._bytes
-
-    def begin(self) -> list[Action]:
+    def begin(self) -> Sequence[Action]:
         """The first frame."""
         opening = self._opening
         frame: Begin = {
@@ -129,44 +96,16 @@ class LiveStream:
         }
         return [Send(frame), *map(Send, opening.ends)]
 
-    def chunk(self, content: bytes) -> list[Action]:
+    def chunk(self, content: bytes) -> Sequence[Action]:
         """A binary frame has come."""
         if self._state != "open":
             return []
-        self._bytes += len(content)
-        self._queue.append(Work("chunk", self._next_seq, content, self._endpointing))
+        work = Work("chunk", self._next_seq, content, self._endpointing)
         self._endpointing = None
         self._next_seq += 1
-        return self._proceed()
+        return self._add(work)
 
-    def text(self, content: str) -> list[Action]:
-        """A text frame has come."""
-        if self._state != "open":
-            return []
-        try:
-            frame = json.loads(content)
-        except (ValueError, RecursionError):
-            frame = None
-        if not isinstance(frame, dict) or not isinstance(kind := frame.get("type"), str):
-            return _bad_frame('this text frame is no JSON object with a type: send such as {"type": "CloseStream"}')
-        if kind == "KeepAlive":
-            return []
-        if kind == "CloseStream":
-            return self._close_stream(frame)
-        if kind == "Reset":
-            self._queue.append(Work("reset", 0))
-            self._next_seq = 0
-            return self._proceed()
-        if kind == "Finalize":
-            self._queue.append(Work("finalize", self._next_seq))
-            return self._proceed()
-        if kind == "Configure":
-            return self._configure(frame)
-        return _bad_frame(
-            f"there is no frame of type {kind[:LONGEST]!r}: send Finalize, Configure, KeepAlive, CloseStream or Reset"
-        )
-
-    def applied(self, applied: Applied) -> list[Action]:
+    def applied(self, applied: Applied) -> Sequence[Action]:
         """The current work, a chunk or the end, was applied and is kept."""
         work = self._done()
         if work is None or self.is_closed:
@@ -176,7 +115,7 @@ class LiveStream:
         if work.kind == "end":
             if applied.utterance is None:
                 return [Send(self._utterance_end(applied)), *self._terminate(work.seq, 1)]
-            return heard + self._terminate(work.seq, applied.utterance)
+            return [*heard, *self._terminate(work.seq, applied.utterance)]
         if self._interim:
             answer: list[Action] = [Send(self._result(work.seq, applied))]
         else:
@@ -184,9 +123,9 @@ class LiveStream:
             is_last = not self._queue or self._queue[0].kind != "chunk"
             is_due = is_last or 2 * self._unacknowledged >= self._max_inflight
             answer = [Send(self._ack(work.seq))] if is_due else []
-        return heard + answer + self._proceed()
+        return [*heard, *answer, *self._proceed()]
 
-    def finalized(self, heard: Sequence[Heard]) -> list[Action]:
+    def finalized(self, heard: Sequence[Heard]) -> Sequence[Action]:
         """The current work, the end of an utterance, is done and is kept.
 
         Args:
@@ -197,7 +136,7 @@ class LiveStream:
         answer = heard[-1] if heard else NOTHING_YET
         return [Send(answer), *self._proceed()]
 
-    def deleted(self, opening: Opening) -> list[Action]:
+    def deleted(self, opening: Opening) -> Sequence[Action]:
         """The current work, a reset, is done.
 
         Args:
@@ -207,51 +146,36 @@ class LiveStream:
             return []
         self._opening, self._total_steps, self._unacknowledged = opening, 0, 0
         self._endpointing = None
-        return self.begin() + self._proceed()
+        return [*self.begin(), *self._proceed()]
 
-    def refuse(self, refusal: Refusal) -> list[Action]:
-        """End the stream: the current work was refused, or the connection has no place any more."""
-        if self.is_closed:
-            return []
-        self._state = "closed"
-        self._queue.clear()
-        self._current, self._bytes = None, 0
-        return [Send(refusal.frame()), Close(refusal.close_code, refusal.problem)]
+    def _told(self, kind: str, frame: dict[str, Any]) -> Sequence[Action]:
+        if kind == "CloseStream":
+            return self._close_stream(frame)
+        if kind == "Reset":
+            self._next_seq = 0
+            return self._add(Work("reset", 0))
+        if kind == "Finalize":
+            return self._add(Work("finalize", self._next_seq))
+        if kind == "Configure":
+            return self._configure(frame)
+        detail = f"there is no frame of type {kind[:LONGEST]!r}"
+        return [bad_frame(f"{detail}: send Finalize, Configure, KeepAlive, CloseStream or Reset")]
 
-    def drain(self) -> list[Action]:
-        """The server is about to end: read no more, and end the stream when its works are done."""
-        self._drains = True
-        return [] if self.is_busy else self._proceed()
+    def _size(self, work: Work) -> tuple[int, int]:
+        return 1, len(work.content)
 
-    def leave(self) -> None:
-        """The client has gone."""
-        self._state = "closed"
-        self._queue.clear()
-        self._current, self._bytes = None, 0
-
-    def _done(self) -> Work | None:
-        work, self._current = self._current, None
-        if work is not None:
-            self._bytes -= len(work.content)
-        return work
-
-    def _proceed(self) -> list[Action]:
-        """Begin the next work, if there is one and none is under way."""
-        if self.is_busy or self.is_closed:
-            return []
-        if not self._queue:
-            return self.refuse(SHUTTING_DOWN) if self._drains else []
-        work = self._current = self._queue.popleft()
-        if work.kind == "end" and work.seq == 0:  # of a session that has not begun
-            self._done()
+    def _proceed(self) -> Sequence[Action]:
+        actions = super()._proceed()
+        work = self._current
+        if actions and work is not None and work.kind == "end" and work.seq == 0:  # of a session that has not begun
             return self._terminate(0, 0)
-        return [work]
+        return actions
 
-    def _close_stream(self, frame: dict[str, Any]) -> list[Action]:
+    def _close_stream(self, frame: dict[str, Any]) -> Sequence[Action]:
         last = frame.get("last_seq")
         if last is not None:
             if not isinstance(last, int) or isinstance(last, bool):
-                return _bad_frame("CloseStream: last_seq is no whole number: send that of the last chunk, or none")
+                return [bad_frame("CloseStream: last_seq is no whole number: send that of the last chunk, or none")]
             if last != self._next_seq - 1:
                 detail = (
                     f"the last chunk that came has the number {self._next_seq - 1}, not {str(last)[:LONGEST]}: open "
@@ -259,18 +183,17 @@ class LiveStream:
                 )
                 return self.refuse(Refusal("out-of-order", 409, detail, expected_seq=self._next_seq))
         self._state = "ending"
-        self._queue.append(Work("end", self._next_seq))
-        return self._proceed()
+        return self._add(Work("end", self._next_seq))
 
-    def _configure(self, frame: dict[str, Any]) -> list[Action]:
+    def _configure(self, frame: dict[str, Any]) -> Sequence[Action]:
         if not self._opening.has_endpointing:
-            return _bad_frame("this session has no endpointing: open one with endpointing=on, and then configure it")
+            return [bad_frame("this session has no endpointing: open one with endpointing=on, and then configure it")]
         try:
             change = EndpointingChange.model_validate(frame.get("endpointing"))
         except ValidationError as error:
             settings = f"a setting: send some of {', '.join(EndpointingChange.model_fields)}"
             within = ("endpointing", "settings")  # as pydantic has it in a body
-            return _bad_frame(str(explain_invalid(error, "endpointing", settings, within=within)))
+            return [bad_frame(str(explain_invalid(error, "endpointing", settings, within=within)))]
         self._endpointing = change if self._endpointing is None else self._endpointing.followed_by(change)
         return []
 
@@ -310,7 +233,7 @@ class LiveStream:
             frame["readout"] = applied.readout
         return frame
 
-    def _terminate(self, chunks: int, utterances: int) -> list[Action]:
+    def _terminate(self, chunks: int, utterances: int) -> Sequence[Action]:
         audio_s = _rounded(self._total_steps * self._opening.step_s) if chunks else 0.0
         frame: Termination = {
             "type": "Termination",
@@ -318,12 +241,8 @@ class LiveStream:
             "audio_s": audio_s,
             "utterances": utterances,
         }
-        self._state = "closed"
+        self.leave()
         return [Send(frame), Close(NORMAL, "")]
-
-
-def _bad_frame(detail: str) -> list[Action]:
-    return [Send(Refusal("bad-input", 422, detail).frame())]
 
 
 def _rounded(number: float) -> float:

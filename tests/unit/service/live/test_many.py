@@ -11,8 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hetsyn_client.columns import pack_chunks, pack_sessions
-from service.live.actions import Close, Send
-from service.live.machine import SendBinary
+from service.live.actions import Close, Send, SendBinary
 from service.live.many import Action, ManyStreams, Offer, RowsWork
 from service.live.refusal import Refusal
 
@@ -30,11 +29,11 @@ def kinds(actions: Sequence[Action]) -> list[str]:
     return [type(action).__name__ for action in actions]
 
 
-def said(machine: ManyStreams, kind: str) -> list[Action]:
+def said(machine: ManyStreams, kind: str) -> Sequence[Action]:
     return machine.text(json.dumps({"type": kind}))
 
 
-def left(machine: ManyStreams) -> list[Action]:
+def left(machine: ManyStreams) -> Sequence[Action]:
     machine.leave()
     return []
 
