@@ -19,7 +19,6 @@ import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import closing
-from types import TracebackType
 from typing import Any
 from urllib.parse import urlencode
 
@@ -105,15 +104,6 @@ class LiveStream(Reconnecting):
         self._last_end: Frame | None = None
         self._next_seq: int | None = None
         self.begin: Frame = {}
-
-    def __enter__(self) -> LiveStream:
-        self._begin()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def send(self, samples: NDArray[Any]) -> list[Frame]:
         """Send samples of encoding ``pcm_s16le``, ``pcm_s24le`` or ``pcm_f32le``.
@@ -304,12 +294,8 @@ class LiveStream(Reconnecting):
         return frame
 
     def _begin(self) -> None:
-        """Open the stream, if it was not opened yet."""
-        if self._next_seq is None:
-            try:
-                self._open()
-            except (ConnectionClosed, OSError, TimeoutError) as error:
-                self._reopen(error)
+        if self._next_seq is None:  # else it was opened before
+            super()._begin()
 
     def _open(self) -> None:
         again = self._file is not None and self._next_seq is not None

@@ -17,7 +17,6 @@ import json
 import time
 from collections.abc import Callable, Iterable, Sequence
 from itertools import count
-from types import TracebackType
 from typing import Literal, NamedTuple, TypeVar
 from urllib.parse import urlencode
 
@@ -101,18 +100,6 @@ class LiveStreams(Reconnecting):
         self._pending = Pending()
         self._handles = count()
         self.begin: Frame = {}
-
-    def __enter__(self) -> LiveStreams:
-        try:
-            self._open()
-        except (ConnectionClosed, OSError, TimeoutError) as error:
-            self._reopen(error)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def open(self, ids: Sequence[str]) -> list[int]:
         """Open sessions, and return a handle for each. A session that has begun goes on with its next chunk.

@@ -6,7 +6,8 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
@@ -49,6 +50,15 @@ class Reconnecting(ABC):
         self._failures = 0
         self._retry_after_s = 0.0  # as the server has asked for
 
+    def __enter__(self) -> Self:
+        self._begin()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
     def close(self) -> None:
         """Close the connection. The sessions stay on the server until they expire.
 
@@ -56,6 +66,13 @@ class Reconnecting(ABC):
         """
         self._connection = None
         self._closing.close()
+
+    def _begin(self) -> None:
+        """Open the connection for the first time."""
+        try:
+            self._open()
+        except (ConnectionClosed, OSError, TimeoutError) as error:
+            self._reopen(error)
 
     @abstractmethod
     def _open(self) -> None:
