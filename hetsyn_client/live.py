@@ -53,6 +53,7 @@ class LiveStream(Reconnecting):
         interim: whether the server sends a result for each chunk.
         endpointing: whether the server finds utterances; by default as the model says. As a dict: settings, such as
             ``{"silence_s": 0.3}`` (docs/reference/stream-api.md).
+        spikes: whether each result has the spikes of its chunk, of the input and of each hidden layer.
         timeout_s: for an answer of the server.
         repeats: how often in a row the stream is opened again before it gives up.
         max_kept_bytes: of a file, which is sent again from its beginning after a break.
@@ -76,6 +77,7 @@ class LiveStream(Reconnecting):
         form: str | None = None,
         interim: bool = True,
         endpointing: bool | dict[str, float] | None = None,
+        spikes: bool = False,
         timeout_s: float = 30.0,
         repeats: int = 5,
         max_kept_bytes: int = 16 * 2**20,
@@ -93,6 +95,7 @@ class LiveStream(Reconnecting):
             "session": self.id, "model": model, "version": version, "form": form, "encoding": self._kind,
             "sample_rate": sample_rate_hz, "channels": channels, "interim": None if interim else "false",
             "endpointing": None if endpointing is None else "off" if endpointing is False else "on",
+            "spikes": "true" if spikes else None,
         }  # fmt: skip
         text = urlencode({name: value for name, value in query.items() if value is not None})
         super().__init__(f"{url.rstrip('/')}/stream?{text}", timeout_s, repeats, sleep)
@@ -125,9 +128,10 @@ class LiveStream(Reconnecting):
         return self._send(packed_samples(np.asarray(samples), self._kind, self._channels))
 
     def send_bytes(self, content: bytes) -> list[Frame]:
-        """Send bytes of the stream's encoding: whole samples, or the next piece of the file; as ``send``."""
-        if self._kind in ("events", "values"):
-            raise InputError(f"this stream is one of {self._kind}: send them with send_{self._kind}")
+        """Send bytes as a frame of the stream's encoding has them; as ``send``.
+
+        They are whole samples, the next piece of the file, a chunk of packed events, or rows of values.
+        """
         return self._send(content)
 
     def send_events(self, steps: int, times: NDArray[np.int64], units: NDArray[np.int64]) -> list[Frame]:
@@ -170,6 +174,29 @@ class LiveStream(Reconnecting):
                 self._reopen(error)
                 if self._last_end is not None and self._last_end["utterance"] >= before:
                     return [*frames, self._last_end]  # only the answer was lost
+
+    @property
+    def waits(self) -> bool:
+        """Whether a chunk is not acknowledged yet."""
+        return bool(self._unacknowledged)
+
+    def receive(self, timeout_s: float) -> list[Frame]:
+        """The results that come within a time; errors as of ``send``.
+
+        Args:
+            timeout_s: for the first of them.
+        """
+        late, self._late = self._late, []
+        try:
+            results = self._told(self._read(timeout_s))
+        except TimeoutError:
+            return late
+        except (ConnectionClosed, OSError) as error:
+            self._reopen(error)
+            return late
+        while self._unacknowledged and (more := self._receive(0)):
+            results += more
+        return late + results
 
     def wait(self) -> list[Frame]:
         """Wait until all chunks are acknowledged, and return the results that come; errors as of ``send``.
