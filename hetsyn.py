@@ -126,6 +126,7 @@ SUBCOMMANDS = {
     "serve": Subcommand("service.commands.serve", "Serve the models of a folder over HTTP.", "cpu"),
     "reload": Subcommand("service.commands.reload", "Make a server read its folder of models again.", "cpu"),
     "stream": Subcommand("hetsyn_client.commands", "Stream a recording, spikes or values to a server.", "cpu"),
+    "record": Subcommand("hetsyn_client.commands", "Record words that are spoken, to train on them.", "cpu"),
     "bench": Subcommand("hetsyn_client.loadtest.commands", "Put a server under load and measure its latency.", "bench"),
     "inspect": Subcommand(
         "service.commands.inspect", "Check an artifact and show its sizes, errors and accuracy.", "cpu"

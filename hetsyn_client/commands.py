@@ -1,4 +1,4 @@
-"""``hetsyn stream``."""
+"""``hetsyn stream`` and ``hetsyn record``."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from hetsyn_client.terminal.options import (
 )
 
 stream = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+record = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
 @stream.command()
@@ -67,3 +68,25 @@ def stream_file(
         encoding=None if encoding is None else encoding.value,
     )
     stream_all(Server(address, model), choices)
+
+
+@record.command()
+def record_words(
+    folder: Annotated[Path, typer.Argument(help="Of the recordings; its name is the word, such as words/yes.")],
+    server: ServerArgument = None,
+    url: ServerOption = None,
+    model: Annotated[
+        str | None, typer.Option(help="That finds the words; default: the server's default model.")
+    ] = None,
+    count: Annotated[int | None, typer.Option(min=1, help="Stop after so many words.")] = None,
+    rate: Rate = DEFAULT_RATE_HZ,
+) -> None:
+    """Write each word that is spoken on standard input into a file of its own, to train on.
+
+    Standard input is WAV or 16-bit samples of one channel: arecord -f S16_LE -c 1 -r 16000 | hetsyn record words/yes
+    """
+    address = server_url(server, url)
+    from hetsyn_client.terminal import record as recording
+    from hetsyn_client.terminal.backend import Server
+
+    recording.record_words(Server(address, model), folder, count, rate)

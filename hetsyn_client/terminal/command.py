@@ -87,7 +87,10 @@ def stream_all(backend: Backend, choices: Choices) -> None:
 
 def _stream_one(backend: Backend, described: Mapping[str, Any], choices: Choices, stop: Stop) -> None:
     path = choices.paths[0]
-    source = _standard_input(choices, stop) if path == STANDARD_INPUT else _file(path, choices.chunk_s, described)
+    if path == STANDARD_INPUT:
+        source = open_standard_input(stop, choices.chunk_s, choices.encoding, choices.rate_hz, choices.channels)
+    else:
+        source = _file(path, choices.chunk_s, described)
     words = _has_words(described, source) if choices.utterances is None else choices.utterances
     recorded = Recorded() if choices.save is not None else None
     with printer(source.name, words=words, as_json=choices.as_json) as show:
@@ -165,11 +168,22 @@ def _file(path: Path, chunk_s: float, described: Mapping[str, Any]) -> Source:
         ) from error
 
 
-def _standard_input(choices: Choices, stop: Stop) -> Source:
+def open_standard_input(stop: Stop, chunk_s: float, encoding: Encoding | None, rate_hz: int, channels: int) -> Source:
+    """What a pipe brings.
+
+    Args:
+        stop: ends it.
+        chunk_s: the longest piece of samples.
+        encoding: of samples without a header; see ``standard_input_source``.
+        rate_hz: of those.
+        channels: of those.
+
+    Raises:
+        InputError: standard input is a terminal, or something else than sound or values.
+    """
     if sys.stdin is None or sys.stdin.isatty():
         raise InputError("standard input is a terminal: send sound into it, as 'arecord -f S16_LE -r 16000 | ...'")
-    incoming = StandardInput(sys.stdin.fileno(), stop)
-    return standard_input_source(incoming, choices.chunk_s, choices.encoding, choices.rate_hz, choices.channels)
+    return standard_input_source(StandardInput(sys.stdin.fileno(), stop), chunk_s, encoding, rate_hz, channels)
 
 
 def _has_words(described: Mapping[str, Any], source: Source) -> bool:
