@@ -6,8 +6,9 @@ so that the result is the same to the bit.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from math import ceil
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -17,6 +18,7 @@ from service.engine.endpointer import Found
 from service.engine.resampler import Resampler
 from service.engine.stream import InputKind, StreamState
 from service.models.model import Model
+from service.observe.watch import Watch
 from service.wire.chunk import AudioChunk, Chunk, SpikeChunk, ValuesChunk
 from service.wire.heard import Heard, Trigger
 from service.wire.pcm import Samples
@@ -24,6 +26,21 @@ from service.wire.pcm import Samples
 NO_EVENTS: Integers = np.zeros(0, np.int64)
 NO_SAMPLES: Samples = np.zeros(0, np.float32)
 NO_VALUES: Float32Array = np.zeros((0, 0), np.float32)
+
+
+class RasterPart(NamedTuple):
+    """The spikes of a segment.
+
+    Attributes:
+        first: step of the session with which it begins.
+        layers: int64 [spikes], steps of the session and units, by the layer's name.
+    """
+
+    first: int
+    layers: Mapping[str, tuple[Integers, Integers]]
+
+
+Raster: TypeAlias = tuple[RasterPart, ...]
 
 
 class Work(NamedTuple):
@@ -35,6 +52,8 @@ class Work(NamedTuple):
         end: the stream ends with the chunk.
         needs_host: the state after the chunk is read on the host (it is stored or sent).
         finalize: the utterance ends with the chunk, and the stream goes on; it has ``utterances``.
+        spikes: the client asks for them.
+        watch: of the chunk's time; None where nobody asks.
     """
 
     stream: StreamState
@@ -42,6 +61,8 @@ class Work(NamedTuple):
     end: bool
     needs_host: bool = False
     finalize: bool = False
+    spikes: bool = False
+    watch: Watch | None = None
 
 
 class Result(NamedTuple):
@@ -56,6 +77,7 @@ class Result(NamedTuple):
         heard: where utterances began and ended in the chunk.
         utterance: the one that is under way, or comes next; None in a stream that is one utterance.
         total_steps: of the session, in a stream that has utterances; ``steps`` is 0 then.
+        raster: the spikes; None where nobody asks.
     """
 
     steps: int
@@ -66,6 +88,7 @@ class Result(NamedTuple):
     heard: tuple[Heard, ...] = ()
     utterance: int | None = None
     total_steps: int = 0
+    raster: Raster | None = None
 
 
 class Outcome(NamedTuple):
@@ -92,6 +115,7 @@ class Job(NamedTuple):
         heard: where utterances began and ended so far.
         after: this job is only the end of an utterance, on a copy of the stream; with that one the chunk goes on.
         trigger: why that utterance ends.
+        raster: the spikes so far; None where nobody asks.
     """
 
     stream: StreamState
@@ -107,6 +131,7 @@ class Job(NamedTuple):
     heard: tuple[Heard, ...] = ()
     after: Job | None = None
     trigger: Trigger | None = None
+    raster: Raster | None = None
 
     @property
     def is_plain(self) -> bool:
@@ -152,10 +177,11 @@ def begin(model: Model, work: Work) -> Job:
         stream = stream._replace(kind=kind_of(model, chunk))
     if isinstance(chunk, AudioChunk) and not len(chunk.samples):
         chunk = None  # a piece of a file that completes no sample: it does not fix the sample rate
+    raster: Raster | None = () if work.spikes else None
     if stream.utterances is None:
-        return Job(stream, chunk, 0, work.end, work.needs_host)
+        return Job(stream, chunk, 0, work.end, work.needs_host, raster=raster)
     closes: Trigger | None = "end" if work.end else "forced" if work.finalize else None
-    return Job(stream, chunk, 0, False, work.needs_host, closes=closes)
+    return Job(stream, chunk, 0, False, work.needs_host, closes=closes, raster=raster)
 
 
 def take(model: Model, job: Job, max_steps: int) -> Piece:
