@@ -82,8 +82,7 @@ def same(first: tuple[Model, Outcome], second: tuple[Model, Outcome], form: Form
 
 def raster_of(outcome: Outcome) -> list[Any]:
     return [
-        (part.first, {name: (step.tolist(), unit.tolist()) for name, (step, unit) in part.layers.items()})
-        for part in outcome.result.raster or ()
+        (part.first, {name: bits.tobytes() for name, bits in part.bits.items()}) for part in outcome.result.raster or ()
     ]
 
 
