@@ -96,7 +96,7 @@ def spikes_of(model: Model, form: FormName, chunk: Chunk | None, raster: Raster,
 
 
 def _span(model: Model, job: Job) -> tuple[int, int | None]:
-    """Step of the session with which a piece begins; and, if an utterance ends with it, the one with which that ends."""
+    """Step of the session with which a piece begins; and the end of its utterance, if the piece ends it, else None."""
     before = job.stream.step
     heard = job if job.after is None else job.after
     utterances = heard.stream.utterances
