@@ -11,12 +11,11 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from hetsyn_client.events import Integers
 from service.contract.graph_io import EVENT_ROW, EVENT_UNIT, spikes_name
 from service.contract.manifest import FormName
 from service.engine.inputs import Inputs
 from service.engine.utterances import steps_at
-from service.engine.work import NO_EVENTS, Job, Piece, Raster, RasterPart
+from service.engine.work import Job, Piece, Raster, RasterPart
 from service.errors import ArtifactError
 from service.models.model import Model
 from service.runtime.onnx import Array
@@ -24,8 +23,8 @@ from service.wire.chunk import Chunk, SpikeChunk
 from service.wire.raster import LayerSpikes, Spikes
 
 INPUT = "input"
-MOST_CELLS = 2**20
-"""Steps of a chunk times units of input and hidden layers, each of which may spike: so a reply has 10 MB at most."""
+MOST_CELLS = 2**19
+"""Steps of a chunk times units of input and hidden layers, each of which may spike: so a reply has 5 MB at most."""
 
 
 def most_steps(model: Model) -> int:
@@ -39,7 +38,7 @@ def seen(
     """The raster of a job with another part.
 
     Args:
-        piece: the steps that were run, with the stream before them; its job has a raster.
+        piece: the steps that were run, with the stream before them.
         inputs: of its batch.
         outputs: of the network, with those of ``spikes_name``.
         b: index in the batch.
@@ -48,14 +47,14 @@ def seen(
     Raises:
         ArtifactError: an output has a wrong shape.
     """
-    first, end = _span(model, piece.job)
-    layers: dict[str, tuple[Integers, Integers]] = {}
+    traces: dict[str, Array] = {}
     if EVENT_ROW in inputs.network:
         rows, units = inputs.network[EVENT_ROW], inputs.network[EVENT_UNIT]
         begin, until = np.searchsorted(rows, (b * longest, b * longest + piece.steps))
-        layers[INPUT] = rows[begin:until] - b * longest, units[begin:until].copy()
+        traces[INPUT] = np.zeros((piece.steps, model.manifest.input.channels), bool)
+        traces[INPUT][rows[begin:until] - b * longest, units[begin:until]] = True
     elif isinstance(piece.job.chunk, SpikeChunk):
-        layers[INPUT] = _spikes(piece.values)
+        traces[INPUT] = piece.values
     for name, neurons in model.hidden_layers(form).items():
         trace = outputs[spikes_name(name)]
         if trace.shape[1:] != (longest, neurons):
@@ -63,11 +62,11 @@ def seen(
                 f"model {model.name!r} version {model.version!r}: form {form!r} gave spikes of {name} as "
                 f"{list(trace.shape[1:])}, not {[longest, neurons]}: export the model again with a matching hetsyn"
             )
-        layers[name] = _spikes(trace[b, : piece.steps])
-    if first + piece.steps > end:
-        layers = {name: _before(end - first, *spikes) for name, spikes in layers.items()}
-    part = RasterPart(first, {name: (step + first, unit) for name, (step, unit) in layers.items()})
-    return (*(piece.job.raster or ()), part)
+        traces[name] = trace[b, : piece.steps]
+    first, end = _span(model, piece.job)
+    kept = piece.steps if end is None else max(0, min(piece.steps, end - first))
+    bits = {name: np.packbits(trace[:kept] != 0, axis=1) for name, trace in traces.items()}
+    return (*(piece.job.raster or ()), RasterPart(first, bits))
 
 
 def spikes_of(model: Model, form: FormName, chunk: Chunk | None, raster: Raster, first: int, end: int) -> Spikes:
@@ -87,30 +86,21 @@ def spikes_of(model: Model, form: FormName, chunk: Chunk | None, raster: Raster,
         sizes = {INPUT: model.manifest.input.channels, **sizes}
     layers: list[LayerSpikes] = []
     for name, size in sizes.items():
-        parts = [part.layers[name] for part in raster if name in part.layers]
-        step = np.concatenate([NO_EVENTS, *(step for step, _ in parts)])
-        unit = np.concatenate([NO_EVENTS, *(unit for _, unit in parts)])
-        layers.append({"name": name, "size": size, "times": (step - first).tolist(), "units": unit.tolist()})
+        layer: LayerSpikes = {"name": name, "size": size, "times": [], "units": []}
+        for part in raster:
+            step, unit = np.nonzero(np.unpackbits(part.bits[name], axis=1, count=size))
+            layer["times"] += (step + (part.first - first)).tolist()
+            layer["units"] += unit.tolist()
+        layers.append(layer)
     return {"first_step": first, "steps": end - first, "layers": layers}
 
 
-def _span(model: Model, job: Job) -> tuple[int, float]:
-    """Step of the session with which a piece begins, and the one with which its input ends."""
+def _span(model: Model, job: Job) -> tuple[int, int | None]:
+    """Step of the session with which a piece begins; and the end of its utterance, if the piece ends it, else None."""
     before = job.stream.step
     heard = job if job.after is None else job.after
     utterances = heard.stream.utterances
     if utterances is None:
-        return before, np.inf
-    end = np.inf if job.after is None else steps_at(model, heard.stream, utterances.position)
+        return before, None
+    end = None if job.after is None else steps_at(model, heard.stream, utterances.position)
     return steps_at(model, heard.stream, utterances.start) + before, end
-
-
-def _spikes(trace: Array) -> tuple[Integers, Integers]:
-    """Steps and units of a trace [steps, units]."""
-    step, unit = np.nonzero(trace)
-    return step, unit
-
-
-def _before(end: float, step: Integers, unit: Integers) -> tuple[Integers, Integers]:
-    is_input = step < end
-    return step[is_input], unit[is_input]

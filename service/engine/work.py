@@ -11,6 +11,7 @@ from math import ceil
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hetsyn_client.events import Integers
 from service.contract.graph_io import Float32Array
@@ -33,11 +34,12 @@ class RasterPart(NamedTuple):
 
     Attributes:
         first: step of the session with which it begins.
-        layers: int64 [spikes], steps of the session and units, by the layer's name.
+        bits: uint8 [steps, bytes], a bit a unit (``np.packbits``), by the layer's name: lists of spikes would take a
+            hundred times as much while a chunk waits, if somebody makes all units spike.
     """
 
     first: int
-    layers: Mapping[str, tuple[Integers, Integers]]
+    bits: Mapping[str, NDArray[np.uint8]]
 
 
 Raster: TypeAlias = tuple[RasterPart, ...]

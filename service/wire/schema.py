@@ -1,7 +1,7 @@
 """The schemas of ``/infer``: requests and replies.
 
-A request's body is JSON; or raw bytes, with session, model, version, form, seq, end, carry and endpointing as query
-parameters; or such bytes in a frame with a carried session's token."""
+A request's body is JSON; or raw bytes, with session, model, version, form, seq, end, carry, endpointing, spikes and
+timing as query parameters; or such bytes in a frame with a carried session's token."""
 
 from __future__ import annotations
 
