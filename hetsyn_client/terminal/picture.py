@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
-import tempfile
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +12,7 @@ import numpy as np
 from hetsyn_client.errors import InputError
 from hetsyn_client.extras import install_command
 from hetsyn_client.terminal.recorded import Layer, Recorded
+from hetsyn_client.whole_file import write_whole
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -66,18 +65,7 @@ def write_picture(recorded: Recorded, name: str, path: Path) -> None:
         InputError: it cannot be written.
     """
     content = draw(recorded, name, path.suffix.lower().removeprefix("."))
-    try:
-        number, fresh = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-        try:
-            with os.fdopen(number, "wb") as file:
-                file.write(content)
-            Path(fresh).chmod(0o644)
-            Path(fresh).replace(path)
-        except BaseException:
-            Path(fresh).unlink(missing_ok=True)
-            raise
-    except OSError as error:
-        raise InputError(f"--save {path}: cannot be written ({error.strerror}): name another file") from error
+    write_whole(path, content, "--save")
 
 
 def draw(recorded: Recorded, name: str, kind: str) -> bytes:
