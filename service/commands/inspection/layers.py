@@ -87,10 +87,20 @@ def read_layers(artifact: Artifact) -> list[Layer]:
     for name, neurons in sizes(artifact.manifest).items():
         if f"{name}.weight_in" not in (exact or bank):
             return []
-        layer = _layer(name, inputs, neurons, exact, bank)
-        layers.append(layer)
+        try:
+            layers.append(_layer(name, inputs, neurons, exact, bank))
+        except (ValueError, IndexError):  # of other sizes than ours
+            return []
         inputs = neurons
-    return layers
+    return layers if all(_is_sound(tensors) for tensors in forms.values()) else []
+
+
+def _is_sound(tensors: Mapping[str, Numbers]) -> bool:
+    """Whether all numbers are finite, and all decays from 0 to 1."""
+    return all(
+        np.isfinite(values).all() and ("decay" not in name or not len(values) or 0 <= values.min() <= values.max() <= 1)
+        for name, values in tensors.items()
+    )
 
 
 def sizes(manifest: Manifest) -> dict[str, int]:
@@ -100,6 +110,7 @@ def sizes(manifest: Manifest) -> dict[str, int]:
 
 
 def _named(tensors: Mapping[str, Any]) -> dict[str, Numbers]:
+    """Tensors by the names that the exporter gave them, in one type."""
     return {name.rpartition("/")[2]: array.astype(np.float64) for name, array in tensors.items()}
 
 

@@ -70,7 +70,7 @@ def _layers(manifest: Manifest, layers: Sequence[Layer]) -> str:
         layer = known.get(name)
         detail = "" if layer is None else f"{layer.synapses:,} synapses"
         detail += ", recurrent" if layer is not None and layer.is_recurrent else ""
-        boxes.append(_box(name, f"{neurons:,} neurons", detail))
+        boxes.append(_box(name, _count(neurons, "neuron"), detail))
     boxes.append(_box("decision", manifest.decision.rule, _count(len(manifest.labels), "label")))
     arrows = '<li class="arrow" aria-hidden="true">→</li>'.join(boxes)
     total = sum(layer.synapses for layer in layers)
