@@ -66,4 +66,4 @@ def stream_file(
         channels=channels,
         encoding=None if encoding is None else encoding.value,
     )
-    stream_all(Server(address, model), choices)
+    stream_all(lambda: Server(address, model), choices)

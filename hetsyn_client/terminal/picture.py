@@ -81,7 +81,8 @@ def draw(recorded: Recorded, name: str, kind: str) -> bytes:
             :, 0
         ].tolist()
         begin = recorded.begin
-        every[0].set_title(f"{name}: {begin['model']} {begin['version']}, {begin['form']}", loc="left", color=INK)
+        every[0].set_title(f"{name}: {begin['model']} {begin['version']}, {begin['form']}", loc="left", color=INK,
+                           pad=None if layers else 20)  # fmt: skip  # the words stand between title and curves
         spikes = sum(len(layer.units) for layer in layers)
         for axes, layer in zip(every, layers, strict=False):
             _draw_layer(axes, layer, as_image=spikes > MOST_VECTORS)
@@ -123,7 +124,7 @@ def _draw_answers(axes: Axes, recorded: Recorded) -> None:
     if recorded.is_trace:
         axes.set_ylabel("readout")
     else:
-        axes.set_ylim(0, 1.12)
+        axes.set_ylim(0, 1.03)
         axes.set_yticks([0, 0.5, 1], ["0", "50%", "100%"])
         axes.set_ylabel("probability")
     axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize=8)

@@ -73,4 +73,4 @@ def run_model(
         channels=channels,
         encoding=None if encoding is None else encoding.value,
     )
-    stream_all(InProcess(open_model(model, models), None if form is None else form.value), choices)
+    stream_all(lambda: InProcess(open_model(model, models), None if form is None else form.value), choices)

@@ -161,7 +161,7 @@ def feed(backend: Backend, content: bytes, monkeypatch: pytest.MonkeyPatch) -> N
     with os.fdopen(read) as pipe:
         monkeypatch.setattr(sys, "stdin", pipe)
         choices = Choices([Path("-")], None, False, None, None, False, RATE_HZ, 1, None)
-        stream_all(backend, choices)
+        stream_all(lambda: backend, choices)
         writer.join()
 
 
