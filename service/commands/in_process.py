@@ -33,6 +33,7 @@ from service.observe.counters import Counters
 from service.runtime.onnx import check_runtime, load_graph
 from service.session.advance import Advance
 from service.settings import Limits
+from service.wire.raster import extended
 from service.wire.schema import InferRequest
 
 SESSION = "here"  # id of a session, of which there is one at a time
@@ -165,4 +166,4 @@ class _InProcessAnswers:
         applying = self._advance.apply(SESSION, planned, request, self._permit, lambda: 0.0, needs_host=False)
         advanced = self._runner.run(applying)
         self._session = advanced.session
-        return advanced.reply
+        return extended(advanced.reply, request.envelope, advanced.spikes)
