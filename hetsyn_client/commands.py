@@ -67,7 +67,7 @@ def stream_file(
         channels=channels,
         encoding=None if encoding is None else encoding.value,
     )
-    stream_all(Server(address, model), choices)
+    stream_all(lambda: Server(address, model), choices)
 
 
 @record.command()

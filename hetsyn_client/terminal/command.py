@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,8 +60,12 @@ class Choices:
         return (self.chunk_ms or (CHUNK_MS if self.save is None else PICTURE_CHUNK_MS)) / 1000
 
 
-def stream_all(backend: Backend, choices: Choices) -> None:
+def stream_all(open_backend: Callable[[], Backend], choices: Choices) -> None:
     """Stream what the user has named, and show the answers.
+
+    Args:
+        open_backend: makes what answers, once the choices are checked.
+        choices: of the user.
 
     Raises:
         HetsynError: something cannot be used, or the backend fails.
@@ -77,6 +81,7 @@ def stream_all(backend: Backend, choices: Choices) -> None:
             raise InputError("- is standard input, which goes alone: name either - or files")
         if path != STANDARD_INPUT and not path.exists():
             raise InputError(f"{path}: there is no such file: name a recording, a folder, or - for standard input")
+    backend = open_backend()
     described = backend.describe()
     with interruptible() as stop:
         if is_many:

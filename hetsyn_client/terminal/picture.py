@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
-import tempfile
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +12,7 @@ import numpy as np
 from hetsyn_client.errors import InputError
 from hetsyn_client.extras import install_command
 from hetsyn_client.terminal.recorded import Layer, Recorded
+from hetsyn_client.whole_file import write_whole
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -66,18 +65,7 @@ def write_picture(recorded: Recorded, name: str, path: Path) -> None:
         InputError: it cannot be written.
     """
     content = draw(recorded, name, path.suffix.lower().removeprefix("."))
-    try:
-        number, fresh = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-        try:
-            with os.fdopen(number, "wb") as file:
-                file.write(content)
-            Path(fresh).chmod(0o644)
-            Path(fresh).replace(path)
-        except BaseException:
-            Path(fresh).unlink(missing_ok=True)
-            raise
-    except OSError as error:
-        raise InputError(f"--save {path}: cannot be written ({error.strerror}): name another file") from error
+    write_whole(path, content, "--save")
 
 
 def draw(recorded: Recorded, name: str, kind: str) -> bytes:
@@ -93,7 +81,8 @@ def draw(recorded: Recorded, name: str, kind: str) -> bytes:
             :, 0
         ].tolist()
         begin = recorded.begin
-        every[0].set_title(f"{name}: {begin['model']} {begin['version']}, {begin['form']}", loc="left", color=INK)
+        every[0].set_title(f"{name}: {begin['model']} {begin['version']}, {begin['form']}", loc="left", color=INK,
+                           pad=None if layers else 20)  # fmt: skip  # the words stand between title and curves
         spikes = sum(len(layer.units) for layer in layers)
         for axes, layer in zip(every, layers, strict=False):
             _draw_layer(axes, layer, as_image=spikes > MOST_VECTORS)
@@ -135,7 +124,7 @@ def _draw_answers(axes: Axes, recorded: Recorded) -> None:
     if recorded.is_trace:
         axes.set_ylabel("readout")
     else:
-        axes.set_ylim(0, 1.12)
+        axes.set_ylim(0, 1.03)
         axes.set_yticks([0, 0.5, 1], ["0", "50%", "100%"])
         axes.set_ylabel("probability")
     axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize=8)

@@ -14,10 +14,10 @@ LONGEST_S = 60.0
 
 
 class Answer(NamedTuple):
-    """The answer to a chunk.
+    """The answer to a chunk, or the last one to an utterance.
 
     Attributes:
-        start_s: of the chunk in the input.
+        start_s: of the chunk in the input; the end of the utterance.
         end_s: likewise.
         utterance: that the chunk belongs to.
         values: probabilities [outputs], or readouts [steps, outputs]; None while nothing is heard.
@@ -72,9 +72,10 @@ class Recorded:
         if frame["type"] == "Begin":
             self.begin = frame
         elif frame["type"] == "Result":
-            self._result(frame)
+            self._answer(frame, frame["start"], frame["start"] + frame["duration"])
         elif frame["type"] == "UtteranceEnd":
             self.utterances.append(Utterance(frame["start"], frame["end"], frame["label"]))
+            self._answer(frame, frame["end"], frame["end"])  # with the silence that ends it
 
     @property
     def span_s(self) -> tuple[float, float]:
@@ -101,8 +102,7 @@ class Recorded:
             for name, (size, times, units) in found.items()
         ]
 
-    def _result(self, frame: Frame) -> None:
-        start_s, end_s = frame["start"], frame["start"] + frame["duration"]
+    def _answer(self, frame: Frame, start_s: float, end_s: float) -> None:
         told = frame.get("readout") or frame["probabilities"]
         values = None if told is None else np.asarray(told, np.float64)
         self.answers.append(Answer(start_s, end_s, frame["utterance"], values))

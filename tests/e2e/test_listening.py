@@ -1,0 +1,77 @@
+"""``hetsyn stream -`` and ``hetsyn run MODEL -`` as programs: live sound on standard input, and Ctrl-C."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from tests.support.microphone import RATE_HZ, spoken
+from tests.support.paths import ROOT
+
+WORDS = ("three", "seven", "zero")
+RAW = ("--rate", str(RATE_HZ))
+
+
+def hetsyn(*arguments: str, stdin: Any = subprocess.PIPE) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "hetsyn", *arguments]
+    return subprocess.Popen(command, cwd=ROOT, stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+def heard(lines: list[str]) -> list[str]:
+    """The words that lines of a time and a word show."""
+    return [line.split()[4] for line in lines if " s  " in line]
+
+
+def command_of(kind: str, url: str) -> list[str]:
+    return ["stream", "-", url] if kind == "stream" else ["run", "speech-digits", "-"]
+
+
+@pytest.mark.parametrize("kind", ["stream", "run"])
+def test_words_show_while_the_source_still_runs(url: str, kind: str) -> None:
+    source = subprocess.Popen(
+        [sys.executable, "-m", "tests.support.microphone", *WORDS], cwd=ROOT, stdout=subprocess.PIPE
+    )
+    with source, hetsyn(*command_of(kind, url), *RAW, stdin=source.stdout) as listener:
+        assert source.stdout is not None
+        assert listener.stdout is not None
+        source.stdout.close()  # the listener has it
+        first = listener.stdout.readline().decode()
+        assert source.poll() is None, "the source had ended before the first word was shown"
+        rest = listener.stdout.read().decode()
+    assert source.returncode == listener.returncode == 0
+    assert heard([first, *rest.splitlines()]) == list(WORDS)
+    assert rest.splitlines()[-1] == "standard input: three seven zero (speech-digits 1, bank)"
+
+
+@pytest.mark.parametrize("kind", ["stream", "run"])
+def test_a_word_shows_before_anything_else_comes(url: str, kind: str) -> None:
+    with hetsyn(*command_of(kind, url), *RAW) as listener:
+        assert listener.stdin is not None
+        assert listener.stdout is not None
+        listener.stdin.write(spoken("seven"))
+        listener.stdin.flush()
+        assert heard([listener.stdout.readline().decode()]) == ["seven"]
+        listener.stdin.write(spoken("two"))
+        listener.stdin.close()
+        assert heard(listener.stdout.read().decode().splitlines()) == ["two"]
+    assert listener.returncode == 0
+
+
+@pytest.mark.parametrize("kind", ["stream", "run"])
+def test_ctrl_c_ends_the_input_and_what_came_is_answered(url: str, kind: str) -> None:
+    with hetsyn(*command_of(kind, url), *RAW) as listener:
+        assert listener.stdin is not None
+        assert listener.stdout is not None
+        listener.stdin.write(spoken("seven") + spoken("two")[: 2 * RATE_HZ])  # the second word has not ended
+        listener.stdin.flush()
+        assert heard([listener.stdout.readline().decode()]) == ["seven"]
+        listener.send_signal(signal.SIGINT)
+        rest = listener.stdout.read().decode().splitlines()
+        assert listener.wait(timeout=30) == 0
+        assert listener.stderr is not None
+        assert listener.stderr.read() == b""
+    assert rest[-1].startswith("standard input: seven")
