@@ -11,32 +11,35 @@ const DIGITS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "
 
 const byId = (id) => document.getElementById(id);
 const views = new Views();
-const page = { model: null, source: null, stream: null, lost_s: 0, attempt: 0, countdown: null };
+const page = { model: null, source: null, stream: null, lost_s: 0, attempt: 0, timer: null };
 
-// What the page says. A problem is told at once, by the alert; all else by the status.
+// What the page says: a problem in the alert, which is read out at once, all else in the status. What changes all the
+// time stands beside it, and is not read out.
 
 function tell(text, problem = "") {
-  clearInterval(page.countdown);
+  clearInterval(page.timer);
   byId("status").textContent = text;
   byId("alert").textContent = problem;
+  byId("countdown").textContent = "";
 }
 
-function tellCountdown(reason, detail, delay_s) {
+function tellWaiting(reason, detail, delay_s) {
   const due_ms = performance.now() + 1000 * delay_s;
   const sentence = {
-    full: `The server is full: ${detail}.`,
+    full: "The server is full and takes nothing more now.",
     gone: "The server cannot be reached.",
+    unavailable: `The server cannot take the stream now: ${detail}.`,
     ending: "The server is restarting.",
   }[reason];
-  tell("", sentence);
+  tell("Trying again. Meanwhile the input waits here.", sentence);
   const count = () => {
     const left_s = Math.max(0, Math.ceil((due_ms - performance.now()) / 1000));
-    const waiting = page.stream?.waiting_s ?? 0;
-    const kept = waiting > 0.1 ? ` ${waiting.toFixed(1)} s of input wait here; nothing is lost.` : "";
-    byId("status").textContent = left_s ? `Trying again in ${left_s} s.${kept}` : `Trying again.${kept}`;
+    const { waiting_s = 0 } = page.stream ?? {};
+    const lost = page.lost_s ? `, ${page.lost_s.toFixed(1)} s are lost` : "";
+    byId("countdown").textContent = `Next attempt in ${left_s} s; ${waiting_s.toFixed(1)} s wait${lost}.`;
   };
   count();
-  page.countdown = setInterval(count, 1000);
+  page.timer = setInterval(count, 200);
 }
 
 // Running and stopping
@@ -66,7 +69,10 @@ function run(source, query, text, slowness = 1) {
       step_s = frame.step_ms / 1000;
       if (lost) views.clear(model, slowness);
       byId("session").textContent = `Session ${frame.session}`;
-      if (lost) tell("Connected again. The server kept no sessions, so a new one goes on (see hetsyn serve --store).");
+      const gap_s = page.lost_s;
+      page.lost_s = 0;
+      if (gap_s) tell(`Connected again. ${gap_s.toFixed(1)} s of sound were lost meanwhile.`);
+      else if (lost) tell("Connected again. The server kept no sessions, so a new one goes on (see hetsyn serve --store).");
       else if (resumed) tell("Connected again. The session goes on: nothing was lost, nothing counted twice.");
       else tell(text);
     },
@@ -76,7 +82,7 @@ function run(source, query, text, slowness = 1) {
       if (frame.type === "UtteranceEnd" && !model.isTrace) views.word(frame);
     },
     waiting({ reason, detail, delay_s }) {
-      if (mine()) tellCountdown(reason, detail, delay_s);
+      if (mine()) tellWaiting(reason, detail, delay_s);
     },
     ended(problem) {
       if (mine()) finished(problem);
@@ -87,8 +93,8 @@ function run(source, query, text, slowness = 1) {
     (content, duration_s) => {
       const taken = stream.send(content, duration_s);
       if (!taken && source.isLive && mine()) {
+        if (!page.lost_s) byId("status").textContent = "The server is away for too long: new sound is lost.";
         page.lost_s += duration_s;
-        byId("status").textContent = `The server is away for too long: ${page.lost_s.toFixed(0)} s of sound are lost.`;
       }
       return taken;
     },
@@ -108,7 +114,7 @@ function finished(problem) {
   page.source.stop();
   page.stream = null;
   if (problem) tell("", `The server refused the stream: ${problem.detail}.`);
-  else if (!page.lost_s) tell("");
+  else tell("");
   views.say(null, null);
   showRunning();
 }
@@ -122,22 +128,25 @@ function leave() {
   showRunning();
 }
 
-/** Do something that may need a person; only the latest counts. */
+/** Open a source and run it; only the latest attempt counts. `open` makes the arguments of `run`. */
 async function attempt(open) {
   leave();
   const mine = page.attempt;
   tell("");
   try {
-    const begin = await open();
-    if (mine === page.attempt) begin();
+    const [source, ...how] = await open();
+    if (mine === page.attempt) run(source, ...how);
+    else source.stop();
   } catch (error) {
     if (mine === page.attempt) tell("", error instanceof SourceError ? error.message : `${error.message}.`);
   }
 }
 
+const pcm = ({ rate_hz }) => ({ encoding: "pcm_s16le", sample_rate: rate_hz });
+
 function ofSound(sound, text) {
   const source = fromSamples(sound);
-  run(source, { encoding: "pcm_s16le", sample_rate: source.rate_hz }, text);
+  return [source, pcm(source), text];
 }
 
 async function fetched(path, query) {
@@ -160,7 +169,7 @@ const speak = () =>
     const source = await openMicrophone();
     const kHz = source.rate_hz / 1000;
     const text = `Listening at ${kHz} kHz.`;
-    return () => run({ ...source, isLive: true }, { encoding: "pcm_s16le", sample_rate: source.rate_hz }, text);
+    return [{ ...source, isLive: true }, pcm(source), text];
   });
 
 const playRecording = () =>
@@ -173,13 +182,13 @@ const playRecording = () =>
         return decodeSound(await response.arrayBuffer(), name);
       }),
     );
-    return () => ofSound(joined(sounds, PAUSE_S), choice === "all" ? "Playing ten recordings." : `Playing ${choice}.`);
+    return ofSound(joined(sounds, PAUSE_S), choice === "all" ? "Playing ten recordings." : `Playing ${choice}.`);
   });
 
 const playFile = (file) =>
   attempt(async () => {
     const sound = await decodeSound(await file.arrayBuffer(), file.name);
-    return () => ofSound(sound, `Playing ${file.name}.`);
+    return ofSound(sound, `Playing ${file.name}.`);
   });
 
 const playExample = () =>
@@ -188,9 +197,9 @@ const playExample = () =>
     const index = Number(byId("example").value);
     const { input } = await (await fetched(`models/${encodeURIComponent(name)}/example`, { version, index })).json();
     const source = fromExample(input, page.model.step_s);
-    const slow = source.slowness > 1.05 ? `, ${source.slowness.toPrecision(2)} times slower than in truth` : "";
+    const slow = source.slowness > 1.05 ? `, ${source.slowness.toPrecision(2)} times slower` : "";
     const query = input.kind === "events" ? { encoding: "events" } : { encoding: "values", channels: input.values[0].length };
-    return () => run(source, query, `Playing example ${index + 1}${slow}.`, source.slowness);
+    return [source, query, `Playing example ${index + 1}${slow}.`, source.slowness];
   });
 
 // Models
@@ -263,6 +272,8 @@ addEventListener("drop", (event) => {
   const file = event.dataTransfer.files[0];
   if (file && page.model?.takesSound) playFile(file);
 });
+
+addEventListener("pagehide", leave);
 
 showRunning();
 showLoad(byId("load"));

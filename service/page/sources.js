@@ -46,7 +46,7 @@ export async function openMicrophone() {
     stop() {
       node.port.onmessage = null;
       for (const track of media.getTracks()) track.stop();
-      context.close();
+      if (context.state !== "closed") context.close();
     },
   };
 }

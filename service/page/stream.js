@@ -2,6 +2,7 @@
 
 const SUBPROTOCOL = "hetsyn.v1";
 const PAUSES_S = [0.5, 1, 2, 4, 8]; // before the next attempts, until a chunk is answered again
+const LONGEST_PAUSE_S = 15; // a full server names the time by which it has room for sure; it may have some earlier
 const ASK_S = 5; // the longest wait for the reason of a refusal
 const PROXY = [502, 504]; // a proxy found no server
 
@@ -24,7 +25,7 @@ function newId() { // crypto.randomUUID needs a secure context
  * on: functions.
  *   begun({ resumed, lost, frame }): a connection was opened; `lost`: the server does not know the session any more.
  *   frame(frame, sent): a Result (`sent` has the chunk's times in ms), a SpeechStarted, or an UtteranceEnd that is new.
- *   waiting({ reason, detail, delay_s }): there is no connection, for reason "gone", "full" or "ending".
+ *   waiting({ reason, detail, delay_s }): there is no connection, for reason gone, full, unavailable or ending.
  *   ended(problem): the session is over; `problem` is null, or { status, detail }.
  */
 export class Stream {
@@ -64,10 +65,12 @@ export class Stream {
     this.#pump();
   }
 
-  /** Leave the session as it is. */
+  /** Give the session up: nobody will ask for it again. */
   abandon() {
+    if (this.isOver) return;
     this.#over();
-    this.socket?.close();
+    this.socket.close();
+    fetch(address(`sessions/${this.session}`), { method: "DELETE", keepalive: true }).catch(() => {});
   }
 
   #open() {
@@ -154,7 +157,7 @@ export class Stream {
     if (problem && code >= 4000 && !["session-gone", "idle"].includes(problem.problem)) return this.#end(problem);
     if (problem?.problem === "session-gone") return this.#renew();
     if (code === 1012) return this.#wait("ending", problem?.detail ?? "", 0);
-    if (problem?.retryable) return this.#wait("full", problem.detail, problem.retry_after_s);
+    if (problem?.retryable) return this.#unavailable(problem.problem, problem.detail, problem.retry_after_s);
     return this.#askWhy();
   }
 
@@ -173,7 +176,7 @@ export class Stream {
     const detail = body.detail ?? response.statusText;
     const after_s = Number(response.headers.get("Retry-After")) || 0;
     if (status === 426 || PROXY.includes(status)) return this.#wait("gone", "", after_s);
-    if (status === 503 || status === 429) return this.#wait("full", detail, after_s);
+    if (status === 503 || status === 429) return this.#unavailable(body.type ?? "overloaded", detail, after_s);
     if (status === 410) return this.#renew();
     if (status === 422 && this.query.spikes) { // TEMPORARY: a server without spikes
       const { spikes, timing, ...query } = this.query;
@@ -182,6 +185,10 @@ export class Stream {
     }
     if (body.type?.endsWith(":session-ended") && this.isEnding) return this.#lastReply();
     return this.#end({ status, detail });
+  }
+
+  #unavailable(problem, detail, after_s) {
+    this.#wait(problem.endsWith("overloaded") ? "full" : "unavailable", detail, after_s);
   }
 
   /** The session has ended, and the connection broke before it was told: the final reply is kept for a while. */
@@ -210,7 +217,7 @@ export class Stream {
   #wait(reason, detail, after_s) {
     if (this.isOver) return;
     const pause_s = PAUSES_S[Math.min(this.failures++, PAUSES_S.length - 1)];
-    const delay_s = Math.max(after_s, pause_s * (0.8 + 0.4 * Math.random()));
+    const delay_s = Math.min(LONGEST_PAUSE_S, Math.max(after_s, pause_s * (0.8 + 0.4 * Math.random())));
     this.timer = setTimeout(() => this.#open(), 1000 * delay_s);
     this.on.waiting({ reason, detail, delay_s });
   }

@@ -32,7 +32,7 @@ export class Views {
     });
   }
 
-  /** Forget all, and begin with a model: `slowness` says how much slower than in truth its input is streamed. */
+  /** Forget everything, and begin with a model: `slowness` says how much slower than in truth its input is streamed. */
   clear({ labels, isTrace }, slowness = 1) {
     for (const ring of this.rings.values()) ring.remove();
     this.rings.clear();
@@ -135,8 +135,8 @@ export class Views {
     const when = end === null ? "" : `${start.toFixed(2)}–${end.toFixed(2)} s`;
     item.append(
       made("strong", "", label),
+      made("span", "number", when),
       made("span", "number", percent(Math.max(...probabilities))),
-      made("span", "number when", when),
     );
     const words = byId("words");
     words.prepend(item);
