@@ -178,11 +178,6 @@ export class Stream {
     if (status === 426 || PROXY.includes(status)) return this.#wait("gone", "", after_s);
     if (status === 503 || status === 429) return this.#unavailable(body.type ?? "overloaded", detail, after_s);
     if (status === 410) return this.#renew();
-    if (status === 422 && this.query.spikes) { // TEMPORARY: a server without spikes
-      const { spikes, timing, ...query } = this.query;
-      this.query = query;
-      return this.#open();
-    }
     if (body.type?.endsWith(":session-ended") && this.isEnding) return this.#lastReply();
     return this.#end({ status, detail });
   }

@@ -93,7 +93,7 @@ async def test_open_websockets_and_what_comes_on_them_are_counted(models: Path, 
     ("origin", "status"), [("https://a.example", 101), ("https://b.example", 403), ("http://x", 101)]
 )
 @pytest.mark.parametrize("path", ["stream", "streams"])
-async def test_pages_of_cors_origins_may_open_streams(
+async def test_pages_of_allowed_origins_may_open_streams(
     models: Path, gate: Gate, path: str, origin: str, status: int
 ) -> None:
     async with listening(models, gate, cors_origins=("https://A.example",)) as server:

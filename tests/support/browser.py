@@ -55,7 +55,7 @@ class Browser:
 
     def run(self, script: str, *arguments: Any) -> Any:
         """The value of a script's body."""
-        return self.driver.execute_script(script, *arguments)  # type: ignore[no-untyped-call]
+        return self.driver.execute_script(script, *arguments)
 
     def until(self, what: str, condition: Any, timeout_s: float = WAIT_S) -> None:
         """Wait for a condition."""
@@ -94,7 +94,7 @@ class Browser:
         if not AXE.is_file():
             pytest.skip(NO_AXE)
         self.run(AXE.read_text())
-        found = self.driver.execute_async_script(  # type: ignore[no-untyped-call]
+        found = self.driver.execute_async_script(
             "const done = arguments[0]; axe.run().then((r) => done(r.violations), (e) => done([{id: String(e)}]))"
         )
         return [
@@ -108,7 +108,7 @@ class Browser:
         return [entry["message"] for entry in logged if entry["level"] == "SEVERE"]
 
     def _tell(self, command: str, parameters: dict[str, Any]) -> None:
-        self.driver.execute_cdp_cmd(command, parameters)  # type: ignore[no-untyped-call]
+        self.driver.execute_cdp_cmd(command, parameters)
 
 
 @contextmanager
