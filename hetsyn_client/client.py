@@ -47,6 +47,8 @@ class ChunkOptions(TypedDict, total=False):
         form: ``exact`` or ``bank``; by default the model's default form.
         carry: the server keeps nothing of the session; the reply has all of it, as ``token``.
         token: the token of the reply to the chunk before. Any server with the same keys takes it.
+        spikes: the reply has the chunk's spikes, of the input and of the hidden layers.
+        timing: the reply has the time that the server took, by part.
     """
 
     session: str | None
@@ -57,6 +59,8 @@ class ChunkOptions(TypedDict, total=False):
     form: str | None
     carry: bool
     token: bytes | None
+    spikes: bool
+    timing: bool
 
 
 class StreamingClient:
@@ -240,10 +244,13 @@ class StreamingClient:
         form: str | None = None,
         carry: bool = False,
         token: bytes | None = None,
+        spikes: bool = False,
+        timing: bool = False,
     ) -> Reply:
         """``POST /infer`` with a raw body, or with a frame where the session is carried."""
         named = {"session": session, "seq": seq, "end": end, "model": model, "version": version, "form": form}
         query = {name: value for name, value in named.items() if value is not None}
+        query |= {name: True for name, is_asked in (("spikes", spikes), ("timing", timing)) if is_asked}
         is_carried = carry or token is not None
         if is_carried:
             body = Body(pack_frame(token or b"", body.content_type, body.content), CARRIED_TYPE)

@@ -53,6 +53,8 @@ class LiveStream(Reconnecting):
         interim: whether the server sends a result for each chunk.
         endpointing: whether the server finds utterances; by default as the model says. As a dict: settings, such as
             ``{"silence_s": 0.3}`` (docs/reference/stream-api.md).
+        spikes: whether each result has the chunk's spikes, of the input and of the hidden layers.
+        timing: whether each result has the time that the server took, by part.
         timeout_s: for an answer of the server.
         repeats: how often in a row the stream is opened again before it gives up.
         max_kept_bytes: of a file, which is sent again from its beginning after a break.
@@ -76,6 +78,8 @@ class LiveStream(Reconnecting):
         form: str | None = None,
         interim: bool = True,
         endpointing: bool | dict[str, float] | None = None,
+        spikes: bool = False,
+        timing: bool = False,
         timeout_s: float = 30.0,
         repeats: int = 5,
         max_kept_bytes: int = 16 * 2**20,
@@ -93,6 +97,7 @@ class LiveStream(Reconnecting):
             "session": self.id, "model": model, "version": version, "form": form, "encoding": self._kind,
             "sample_rate": sample_rate_hz, "channels": channels, "interim": None if interim else "false",
             "endpointing": None if endpointing is None else "off" if endpointing is False else "on",
+            "spikes": "true" if spikes else None, "timing": "true" if timing else None,
         }  # fmt: skip
         text = urlencode({name: value for name, value in query.items() if value is not None})
         super().__init__(f"{url.rstrip('/')}/stream?{text}", timeout_s, repeats, sleep)
