@@ -215,7 +215,7 @@ def build_server(
     registry = SessionRegistry(sessions, advance, counters)
     if siblings is not None:
         registry.new_id = siblings.routing.new_id
-    streams = Streams(registry, admission, uploads, counters, limits, siblings, settings.allowed_origins)
+    streams = Streams(registry, admission, uploads, counters, limits, siblings, settings.cors_origins)
     many = ManyStreams(streams, limits, PlainRows(streams, batcher, rows))
     return Server(
         settings=settings,
@@ -273,6 +273,7 @@ def create_app(
         operator=server.operator,
         lifespan=lifespan,
         siblings=server.siblings,
+        cors_origins=settings.cors_origins,
     )
     app.state.server = server
     return app

@@ -156,8 +156,8 @@ class Settings(_Checked):
         watch_s: interval at which the folder is checked for changes; 0 never checks it.
         load_timeout_s: time for reading, loading and testing one version; one that takes longer is not served.
         max_model_bytes: of a version's files and its states together; a larger one is not served.
-        allowed_origins: origins (``https://HOST[:PORT]``) whose pages may open streams; pages of the server's own host
-            and port always may.
+        cors_origins: origins (``https://HOST[:PORT]``) whose pages may send requests and open streams; pages of the
+            server's own host and port always may.
         host: address on which ``hetsyn serve`` listens.
         port: TCP port, likewise; 0 takes a free one.
         device: where networks run and their states live: ``cpu``, ``cuda`` (the first visible NVIDIA GPU; the server
@@ -179,7 +179,7 @@ class Settings(_Checked):
     watch_s: float = 0.0
     load_timeout_s: float = 60.0
     max_model_bytes: int = 2**30
-    allowed_origins: tuple[str, ...] = ()
+    cors_origins: tuple[str, ...] = ()
     host: str = "127.0.0.1"
     port: int = 8000
     device: DeviceChoice = "auto"
@@ -195,9 +195,9 @@ class Settings(_Checked):
         super().__post_init__()
         if not 0 <= self.port <= 65_535:
             raise ValueError(f"port: {self.port} is not within 0-65535")
-        for origin in self.allowed_origins:
+        for origin in self.cors_origins:
             if not is_origin(origin):
-                raise ValueError(f"allowed_origins: {origin!r} is no origin: write such as https://example.org")
+                raise ValueError(f"cors_origins: {origin!r} is no origin: write such as https://example.org")
         _check_choice("device", self.device, get_args(DeviceChoice))
         _check_choice("forms", self.forms, get_args(FormsChoice))
 

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from math import inf
 from typing import Any
 
 from fastapi import FastAPI
 from starlette.datastructures import State
+from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.admission.permits import Admission
 from service.admission.uploads import Uploads
-from service.api import asyncapi, docs, health, infer_openapi, metrics, models, problems, sessions
+from service.api import asyncapi, docs, health, infer_openapi, metrics, models, page, problems, sessions
 from service.api.connection import Connections
 from service.api.infer import PATH as INFER_PATH
 from service.api.infer import InferEndpoint
@@ -97,6 +98,7 @@ def create_application(
     operator: OperatorStatus,
     lifespan: Callable[[Any], AbstractAsyncContextManager[None]],
     siblings: Siblings | None = None,
+    cors_origins: Sequence[str] = (),
 ) -> Application:
     """Build the HTTP interface of a server.
 
@@ -114,6 +116,7 @@ def create_application(
         operator: what runs the networks, for ``/metrics`` and ``/models``.
         lifespan: entered when the application starts, left when it stops.
         siblings: workers of the same server; None is this process alone.
+        cors_origins: whose pages may send requests.
     """
     infer = InferEndpoint(
         registry,
@@ -143,13 +146,22 @@ def create_application(
         metrics.router(counters, registry, admission, uploads, connections, batcher, catalog, operator, siblings)
     )
     docs.install(rest)
-    asyncapi.install(rest)
+    page.install(rest)
+    asyncapi.install(rest, connections.many.streams)
     rest.openapi = lambda: _document(rest)  # type: ignore[method-assign]  # as FastAPI documents it
     app = Application(infer, rest)
     if siblings is not None:
         parts, max_bytes = Parts(connections.many), limits.max_body_bytes
         app.add_middleware(PassedOn, siblings=siblings, parts=parts, uploads=uploads, max_body_bytes=max_bytes)
     app.add_middleware(RequestIdEcho)
+    if cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=[origin.lower() for origin in cors_origins],  # as browsers send them
+            allow_methods=["GET", "HEAD", "POST", "PUT", "DELETE"],
+            allow_headers=["*"],
+            expose_headers=["Retry-After", "X-Request-ID"],
+        )
     return app
 
 

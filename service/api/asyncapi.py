@@ -10,12 +10,15 @@ from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import TypeAdapter
 
+from service.admission.fair_share import client_of
 from service.api import problems
 from service.api.handshakes import MANY_PATH, PATH
+from service.api.streams import Streams
+from service.errors import HetsynError
 from service.live.many_query import ENCODINGS as MANY_ENCODINGS
 from service.live.many_query import PARAMETERS
 from service.live.protocol import MOST_TEXT_BYTES
-from service.live.query import ENCODINGS
+from service.live.query import ENCODINGS, parse_stream_query
 from service.live.text_frames import (
     CLIENT_FRAMES,
     SERVER_FRAMES,
@@ -127,8 +130,12 @@ def _operation(channel: str, action: str, names: list[str]) -> dict[str, Any]:
     }
 
 
-def install(app: FastAPI) -> None:
-    """Add the document, and the answer to a request for ``/stream`` or ``/streams`` that is no opening handshake."""
+def install(app: FastAPI, streams: Streams) -> None:
+    """Add the document, and the answer to a request for ``/stream`` or ``/streams`` that is no opening handshake.
+
+    A browser does not show a page why its handshake was refused. So a request for ``/stream`` with the same query, but
+    without the handshake, is refused for the same reason; 426 says that a handshake would not be refused now.
+    """
 
     @app.get("/asyncapi.json", include_in_schema=False)
     async def asyncapi() -> Response:
@@ -137,6 +144,11 @@ def install(app: FastAPI) -> None:
     @app.get(PATH, include_in_schema=False)
     @app.get(MANY_PATH, include_in_schema=False)
     async def no_handshake(request: Request) -> Response:
+        if request.url.path == PATH and request.url.query:
+            try:
+                await streams.check(parse_stream_query(request.query_params.multi_items()), _client(request))
+            except HetsynError as error:
+                return problems.from_error(error)
         return problems.problem(
             426,
             "http",
@@ -144,3 +156,7 @@ def install(app: FastAPI) -> None:
             f"{request.url.path} is a WebSocket: send a complete opening handshake of RFC 6455, version 13, no body",
             headers={"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13"},
         )
+
+
+def _client(request: Request) -> str:
+    return client_of(request.scope.get("client"))

@@ -86,22 +86,22 @@ def handshake(method: bytes, version: str, url: bytes, headers: Sequence[Field])
     )
 
 
-def query_of(shake: Handshake, allowed_origins: Collection[str] = ()) -> list[tuple[str, str]]:
+def query_of(shake: Handshake, cors_origins: Collection[str] = ()) -> list[tuple[str, str]]:
     """The parameters of the client's query.
 
     Args:
         shake: that the client has sent.
-        allowed_origins: whose pages may open streams, in lower case; those of the server's own host always may.
+        cors_origins: whose pages may open streams, in lower case; those of the server's own host always may.
 
     Raises:
         OriginRefused: browsers let any page open a WebSocket to any host, and this is a page of another origin.
         InputError, UnsupportedInput: the query or the subprotocols cannot be used.
     """
     is_own = not shake.origin or _host_of(shake.origin) == shake.host.lower()
-    if not is_own and shake.origin.lower() not in allowed_origins:
+    if not is_own and shake.origin.lower() not in cors_origins:
         raise OriginRefused(
             "a page of another origin may not open a stream: serve the page from this host and port, or start the "
-            "server with --allowed-origin"
+            "server with --cors-origin"
         )
     if shake.protocols and SUBPROTOCOL not in shake.protocols:
         raise UnsupportedInput(f"none of the offered subprotocols is spoken: offer {SUBPROTOCOL}, or none")

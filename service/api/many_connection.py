@@ -20,7 +20,7 @@ class ManyConnection(WebSocket[RowsWork]):
     _machine: ManyStreams | None = None
 
     async def _opened(self) -> ManyStreams:
-        query = query_of(self._handshake, self._many.streams.allowed_origins)
+        query = query_of(self._handshake, self._many.streams.cors_origins)
         self._sessions = local = ConnectionSessions(self._many, self, parse_many_query(query), self.client)
         if (siblings := self.connections.siblings) is not None:
             self._sessions = SplitSessions(local, siblings, query, self.transport.get_extra_info("peername"))

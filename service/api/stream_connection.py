@@ -22,7 +22,7 @@ class StreamConnection(WebSocket[Work]):
         self._fail(SessionTaken("another connection streams this session now: send on there"))
 
     async def _opened(self) -> LiveStream:
-        query_text = query_of(self._handshake, self._many.streams.allowed_origins)
+        query_text = query_of(self._handshake, self._many.streams.cors_origins)
         query = parse_stream_query(query_text, self._many.streams.new_id())
         opening = await self._many.streams.open(query, self, self.client)
         # a model that is reloaded meanwhile shall not change what the client was told

@@ -55,7 +55,7 @@ class Streams:
         counters: count chunks.
         limits: of chunks.
         siblings: workers of the same server; None is this process alone.
-        allowed_origins: whose pages may open streams.
+        cors_origins: whose pages may open streams.
     """
 
     def __init__(
@@ -66,9 +66,9 @@ class Streams:
         counters: Counters,
         limits: Limits,
         siblings: Siblings | None = None,
-        allowed_origins: Iterable[str] = (),
+        cors_origins: Iterable[str] = (),
     ) -> None:
-        self.allowed_origins = frozenset(origin.lower() for origin in allowed_origins)
+        self.cors_origins = frozenset(origin.lower() for origin in cors_origins)
         self._registry = registry
         self._siblings = siblings
         self.new_id = registry.new_id
@@ -116,6 +116,18 @@ class Streams:
             query.file.max_sound_s = self._max_chunk_steps * session.model.manifest.input.step_s
             query.file.begin(received_samples(session.stream))
         return self._opening(query, session, has_begun)
+
+    async def check(self, query: StreamQuery, client: str) -> None:
+        """Check that ``open`` would open a session now. Nothing is opened.
+
+        Raises:
+            HetsynError: it would not, and why.
+        """
+        self._admission.check(client)
+        if self._siblings is not None:
+            self._siblings.check_stream(query.session)
+        async with self.permit(client) as permit:
+            await self._registry.probe(query.probe(), permit.due_s)
 
     def leave(self, session_id: str, holder: Holder) -> None:
         """A connection streams a session no longer; it may have lost it before."""

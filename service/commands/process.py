@@ -33,6 +33,7 @@ from service.workers.control import Control
 from service.workers.division import share_of
 from service.workers.place import Place
 
+ANY_ADDRESS = ("0.0.0.0", "::")
 COLLECT_AFTER = (20_000, 50, 100)  # thresholds of ``gc.set_threshold``
 
 
@@ -164,6 +165,9 @@ def _describe(server: Server, gpu: Device | None, reason: str, keys: CarryKeys |
         console.print(f"device: {reason}")
     console.print(server.operator.sentence, soft_wrap=True)
     console.print(f"sessions: {redacted(server.settings.store.url)}")
+    if server.settings.port:  # else uvicorn says which port is free
+        host = server.settings.host if server.settings.host not in ANY_ADDRESS else "localhost"
+        console.print(f"page: http://{f'[{host}]' if ':' in host else host}:{server.settings.port}/", soft_wrap=True)
     if keys is not None:
         console.print(f"carried sessions: keys {', '.join(key.hex() for key in keys.ids)}")
 

@@ -69,12 +69,12 @@ def serve_models(
     max_model_bytes: Annotated[
         int, typer.Option(min=1, help="A model whose files and states are larger is not served.")
     ] = Settings.max_model_bytes,
-    allowed_origins: Annotated[
+    cors_origins: Annotated[
         list[str] | None,
         typer.Option(
-            "--allowed-origin",
+            "--cors-origin",
             callback=check_origins,
-            help="Origin whose pages may open streams, as https://example.org; can be repeated.",
+            help="Origin whose pages may use this server, as https://example.org; can be repeated.",
         ),
     ] = None,
     device: Annotated[
@@ -266,7 +266,7 @@ def serve_models(
         max_model_bytes=max_model_bytes,
         host=host,
         port=port,
-        allowed_origins=tuple(allowed_origins or ()),
+        cors_origins=tuple(cors_origins or ()),
         device=device.value,
         forms=forms.value,
         drain_s=drain_s,

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import zipfile
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -14,12 +11,11 @@ from service.engine.engine import Engine
 from service.engine.stream import initial_stream
 from service.engine.work import Outcome, Work
 from service.errors import ArtifactError
+from service.models.golden import Inputs, golden_streams
 from service.models.model import Model
 from service.wire.chunk import Chunk, ValuesChunk, spike_chunk
 
-MAX_UNPACKED_BYTES = 2**28
 TOLERANCE = 1e-5  # at least: of a probability or a readout, and relative of a large one: another order of sums
-Inputs = NDArray[np.uint8] | NDArray[np.float32]
 
 
 def golden_test(model: Model, engine: Engine) -> None:
@@ -30,7 +26,7 @@ def golden_test(model: Model, engine: Engine) -> None:
         RuntimeUnavailable: the runtime fails.
         Overloaded: the device has no room for the states.
     """
-    inputs, lengths, recorded = _recorded(model)
+    inputs, lengths, recorded = golden_streams(model)
     for form in model.manifest.forms:
         streams = [initial_stream(model, form) for _ in lengths]
         parts: list[list[Outcome]] = []
@@ -41,30 +37,6 @@ def golden_test(model: Model, engine: Engine) -> None:
             streams = [outcome.stream for outcome in parts[-1]]
         for index, (first, last) in enumerate(zip(*parts, strict=True)):
             _compare(model, form, index, int(lengths[index]), first, last, recorded)
-
-
-def _recorded(model: Model) -> tuple[Inputs, NDArray[np.int64], dict[str, NDArray[np.float32]]]:
-    """The golden streams: spikes or values [streams, steps, channels], the steps of each, and the answers by name.
-
-    Raises:
-        ArtifactError: the file cannot be read.
-    """
-    path = model.artifact.folder / GOLDEN
-    content = model.artifact.read(GOLDEN)
-    try:
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            unpacked_bytes = sum(info.file_size for info in archive.infolist())
-        if unpacked_bytes > MAX_UNPACKED_BYTES:
-            raise ValueError(f"unpacked, it has more than {MAX_UNPACKED_BYTES:,} bytes")
-        with np.load(io.BytesIO(content), allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-        inputs, steps = arrays.pop(model.manifest.input.kind), arrays.pop("steps")
-    except Exception as error:  # a damaged file may raise anything
-        raise ArtifactError(f"{path}: cannot be read ({error!s:.300}): export it again") from error
-    if inputs.shape != (len(steps), steps.max(initial=0), model.manifest.input.channels):
-        kind = model.manifest.input.kind
-        raise ArtifactError(f"{path}: has {kind} {inputs.shape} for {len(steps)} streams: export it again")
-    return inputs, steps, arrays
 
 
 def _half(inputs: Inputs, length: int, is_first: bool) -> Chunk:

@@ -35,6 +35,7 @@ OPERATIONS = (
     "GET /metrics",
     "GET /models",
     "GET /models/{name}",
+    "GET /models/{name}/example",
     "GET /sessions/{session_id}",
     "GET /sessions/{session_id}/state",
     "HEAD /health/live",

@@ -96,7 +96,7 @@ async def test_open_websockets_and_what_comes_on_them_are_counted(models: Path, 
 async def test_pages_of_allowed_origins_may_open_streams(
     models: Path, gate: Gate, path: str, origin: str, status: int
 ) -> None:
-    async with listening(models, gate, allowed_origins=("https://A.example",)) as server:
+    async with listening(models, gate, cors_origins=("https://A.example",)) as server:
         reader, writer = await server.connect()
         writer.write(handshake(EVENTS, f"Origin: {origin}", line=f"GET /{path}?{{}} HTTP/1.1"))
         if status == 101:
@@ -104,4 +104,4 @@ async def test_pages_of_allowed_origins_may_open_streams(
         else:
             got, body = await response(reader)
             assert got == status
-            assert b"--allowed-origin" in body
+            assert b"--cors-origin" in body

@@ -34,8 +34,24 @@ NO_ESPEAK = "no espeak-ng: apt-get install espeak-ng"
 NO_PEERS = f"no peers to compare with: {PEERS_PYTHON} names no Python with benchmarks/servers/requirements.txt"
 ASYNCAPI_SCHEMA = ROOT / ".venv/asyncapi/node_modules/@asyncapi/specs/schemas/3.0.0-without-$id.json"
 NO_ASYNCAPI_SCHEMA = "no schema of AsyncAPI: npm install --prefix .venv/asyncapi @asyncapi/specs@6"
+CHROMIUM, CHROMEDRIVER = shutil.which("chromium"), shutil.which("chromedriver")
+NO_CHROMIUM = "no Chromium with its driver: apt-get install chromium chromium-driver"
+AXE = ROOT / ".venv/axe/node_modules/axe-core/axe.min.js"
+NO_AXE = "no axe-core: npm install --prefix .venv/axe axe-core@4"
 # CI has these, and there their tests may not be skipped
-LACKING = (NO_VALKEY, NO_COMPILER, NO_HEADER, NO_ZIG, NO_TERMINALS, NO_OPERATOR, NO_ROLLOUT, NO_NIR, NO_ASYNCAPI_SCHEMA)
+LACKING = (
+    NO_VALKEY,
+    NO_COMPILER,
+    NO_HEADER,
+    NO_ZIG,
+    NO_TERMINALS,
+    NO_OPERATOR,
+    NO_ROLLOUT,
+    NO_NIR,
+    NO_ASYNCAPI_SCHEMA,
+    NO_CHROMIUM,
+    NO_AXE,
+)
 
 
 def require_valkey() -> None:

@@ -59,8 +59,8 @@ def test_a_port_is_16_bits() -> None:
 @pytest.mark.parametrize("origin", ["example.org", "https://example.org/", "https://", "ftp://a", "http://[", "*"])
 def test_an_origin_is_a_scheme_and_a_host(origin: str) -> None:
     with pytest.raises(ValueError, match="is no origin: write such as https"):
-        Settings(models=Path("models"), allowed_origins=("https://a.example:8443", origin))
-    result = CliRunner().invoke(serve, ["--allowed-origin", origin], env={"COLUMNS": "200"})
+        Settings(models=Path("models"), cors_origins=("https://a.example:8443", origin))
+    result = CliRunner().invoke(serve, ["--cors-origin", origin], env={"COLUMNS": "200"})
     assert result.exit_code == 2
     assert "is no origin: write such as https://example.org" in result.output
 
