@@ -45,16 +45,18 @@ NOT_RUN = {
     r"python -m benchmarks ": "takes minutes: tests/integration/test_bench.py and tests/e2e run them shortened",
     r"hetsyn bench \S+ --ramp": "takes minutes: tests/unit/hetsyn_client/loadtest/test_ramp.py",
     r"hetsyn export shd-size ": "takes a minute: tests/contract has what it writes",
+    r"arecord ": "needs a microphone: examples/speak.py takes its place",
     r"hetsyn train voices |digits=|for seed in|\$digits ": "needs speech engines and recordings, and takes an hour",
     r"hetsyn export runs/speech-digits/": "exports what the hour before it trained",
 }
 RUN = (
-    r"make demo$|hetsyn (serve|reload|train|experiment|export|import-nir|inspect|stream|bench)\b|"
+    r"make demo$|hetsyn (serve|reload|train|experiment|export|import-nir|inspect|stream|record|run|bench)\b|"
     r"python (-P )?-m service\.runtime\.operators$|python examples/|"
     r"(curl|head|tail|printf|openssl|cp|kill) |(type|url)="
 )
 SHORTER = {
-    r"^(hetsyn train (?!voices|shd-voices).*)$": r"\1 --epochs 1",
+    r"^(hetsyn train words .*)$": r"\1 --epochs 20 --threads 1",
+    r"^(hetsyn train (?!voices|shd-voices|words).*)$": r"\1 --epochs 1",
     r"^(hetsyn bench .*)$": r"\1 --duration-s 0.5 --warmup-s 0",
     r"^make demo$": "python examples/demo.py",
     r"\bcurl ": "curl --silent --show-error --fail-with-body ",
@@ -185,7 +187,13 @@ class PageReader:
     def _run(self, script: str) -> str:
         for pattern, shorter in SHORTER.items():
             script = re.sub(pattern, shorter, script, flags=re.MULTILINE)
-        return typed(self.here(script), self.folder, PID=str(self._server.process.pid), COLUMNS="200")
+        return typed(
+            self.here(script),
+            self.folder,
+            PID=str(self._server.process.pid),
+            HETSYN_URL=self._server.url,
+            COLUMNS="200",
+        )
 
     def _wait_for(self, name: str, version: str) -> None:
         """Have the first server offer a model that was exported after its start."""
@@ -298,6 +306,11 @@ def test_a_page_does_what_it_says(
         assert shown.splitlines()[-2:] == [
             f"{name} {form.state_bytes} {form.accuracy:.0%}" for name, form in forms.items()
         ]
+    elif page.name == "tutorial.md":
+        assert printed.count(": 20 new recordings") == 5
+        assert re.search(r"^test, .* examples: (9\d|100)\.", printed, re.MULTILINE)
+        assert "standard input: three three three (words 1, bank)" in printed
+        assert re.findall(r"s: (.*)", shown) == ["three", "three"]
     elif page.name == "sessions.md":
         assert "after chunk 1: seven" in printed
         deadline_s = time.monotonic() + 20
