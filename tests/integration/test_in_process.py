@@ -173,3 +173,17 @@ def test_a_header_on_standard_input_is_recognised(
     for backend in (Server(url, "speech-digits"), InProcess(open_model(Path("speech-digits"), MODELS))):
         feed(backend, content, monkeypatch)
         assert capsys.readouterr().out.splitlines()[-1] == "standard input: three seven zero (speech-digits 1, bank)"
+
+
+@pytest.mark.parametrize("choice", ["--one-word", "--utterances"])
+def test_run_and_stream_draw_the_same_picture(url: str, tmp_path: Path, choice: str) -> None:
+    words = str(write_words(tmp_path / "words.wav"))
+    lines_of(stream, words, choice, "--no-realtime", "--url", url, "--save", str(tmp_path / "a.svg"))
+    told = frames(
+        lines_of(run, str(MODELS / "speech-digits"), words, choice, "--save", str(tmp_path / "b.svg"), "--json")
+    )
+    assert not any("spikes" in frame for frame in told)  # they are for the picture
+    drawn = (tmp_path / "a.svg").read_text()
+    assert (tmp_path / "b.svg").read_text() == drawn
+    for text in ("input", "960 channels", "hidden1", "128 neurons", "hidden2", "64 neurons", "seven"):
+        assert f">{text}<" in drawn
