@@ -172,7 +172,8 @@ def _file(path: Path, chunk_s: float, described: Mapping[str, Any]) -> Source:
 
 def _standard_input(choices: Choices, stop: Stop) -> Source:
     if sys.stdin is None or sys.stdin.isatty():
-        raise InputError("standard input is a terminal: send sound into it, as 'arecord -f S16_LE -r 16000 | ...'")
+        there = "closed" if sys.stdin is None else "a terminal"
+        raise InputError(f"standard input is {there}: send sound into it, as 'arecord -f S16_LE -r 16000 | ...'")
     incoming = StandardInput(sys.stdin.fileno(), stop)
     return standard_input_source(incoming, choices.chunk_s, choices.encoding, choices.rate_hz, choices.channels)
 
