@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import os
+import re
 import signal
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.support.microphone import RATE_HZ, spoken
 from tests.support.paths import ROOT
+from tests.support.tools import NO_TERMINALS
 
+pty = pytest.importorskip("pty", reason="no pseudo-terminals: only POSIX has them")
 WORDS = ("three", "seven", "zero")
 RAW = ("--rate", str(RATE_HZ))
 
@@ -75,3 +80,28 @@ def test_ctrl_c_ends_the_input_and_what_came_is_answered(url: str, kind: str) ->
         assert listener.stderr is not None
         assert listener.stderr.read() == b""
     assert rest[-1].startswith("standard input: seven")
+
+
+def test_on_a_terminal_the_line_below_is_overwritten(tmp_path: Path) -> None:
+    try:
+        terminal, stdout = pty.openpty()
+    except OSError:
+        pytest.skip(NO_TERMINALS)
+    (tmp_path / "words.raw").write_bytes(spoken("seven", "two"))
+    command = [sys.executable, "-m", "hetsyn", "run", "speech-digits", "-", *RAW]
+    with (tmp_path / "words.raw").open("rb") as words:
+        listener = subprocess.Popen(command, cwd=ROOT, stdin=words, stdout=stdout, env=os.environ | {"TERM": "xterm"})
+    os.close(stdout)
+    written = b""
+    try:
+        while more := os.read(terminal, 4096):
+            written += more
+    except OSError:  # Linux says so when nobody writes any more
+        pass
+    os.close(terminal)
+    assert listener.wait() == 0
+    text = re.sub(r"\x1b\[[?0-9;]*m", "", written.decode())
+    assert re.search(r"\r\x1b\[2K +1\.\d0 s  seven", text)  # what is heard just now
+    final = [line.rpartition("\x1b[2K")[2] for line in text.replace("\r\n", "\n").split("\n")]
+    assert heard([line for line in final if " - " in line]) == ["seven", "two"]
+    assert final[-2].endswith("standard input: seven two (speech-digits 1, bank)")
