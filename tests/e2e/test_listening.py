@@ -14,6 +14,7 @@ import pytest
 
 from tests.support.microphone import RATE_HZ, spoken
 from tests.support.paths import ROOT
+from tests.support.server_process import RestartableServer
 from tests.support.tools import NO_TERMINALS
 
 pty = pytest.importorskip("pty", reason="no pseudo-terminals: only POSIX has them")
@@ -80,6 +81,35 @@ def test_ctrl_c_ends_the_input_and_what_came_is_answered(url: str, kind: str) ->
         assert listener.stderr is not None
         assert listener.stderr.read() == b""
     assert rest[-1].startswith("standard input: seven")
+
+
+def test_a_server_that_is_started_again_is_found_again(tmp_path: Path) -> None:
+    server = RestartableServer("--store", f"file://{tmp_path / 'sessions.db'}")
+    try:
+        server.ready()
+        with hetsyn("stream", "-", server.url, *RAW) as listener:
+            assert listener.stdin is not None
+            assert listener.stdout is not None
+            word = spoken("seven")
+            listener.stdin.write(word + spoken("two")[: 2 * RATE_HZ])  # the server ends in the midst of a word
+            listener.stdin.flush()
+            first = listener.stdout.readline().decode().rstrip()
+            server.kill()
+            server.restart()
+            listener.stdin.write(spoken("two")[2 * RATE_HZ :])
+            listener.stdin.close()
+            lines = [first, *listener.stdout.read().decode().splitlines()]
+        assert listener.returncode == 0
+    finally:
+        server.stop()
+    assert lines[:-1] == lines_of_run(word + spoken("two"))
+
+
+def lines_of_run(content: bytes) -> list[str]:
+    """The words that ``hetsyn run`` hears, undisturbed."""
+    command = [sys.executable, "-m", "hetsyn", "run", "speech-digits", "-", *RAW]
+    done = subprocess.run(command, cwd=ROOT, input=content, capture_output=True, check=True)
+    return done.stdout.decode().splitlines()[:-1]
 
 
 def test_on_a_terminal_the_line_below_is_overwritten(tmp_path: Path) -> None:
