@@ -187,7 +187,8 @@ def open_standard_input(stop: Stop, chunk_s: float, encoding: Encoding | None, r
         InputError: standard input is a terminal, or something else than sound or values.
     """
     if sys.stdin is None or sys.stdin.isatty():
-        raise InputError("standard input is a terminal: send sound into it, as 'arecord -f S16_LE -r 16000 | ...'")
+        there = "closed" if sys.stdin is None else "a terminal"
+        raise InputError(f"standard input is {there}: send sound into it, as 'arecord -f S16_LE -r 16000 | ...'")
     return standard_input_source(StandardInput(sys.stdin.fileno(), stop), chunk_s, encoding, rate_hz, channels)
 
 

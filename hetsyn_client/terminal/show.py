@@ -39,6 +39,7 @@ class OneWord:
         self._console = console
         self._update = update
         self._begin: Frame = {}
+        self._end: Frame = {}
 
     def __call__(self, frame: Frame) -> None:
         if frame["type"] == "Begin":
@@ -46,15 +47,16 @@ class OneWord:
         elif frame["type"] == "Result":
             self._update(_progress(frame))
         elif frame["type"] == "UtteranceEnd":
-            self._console.print(self._verdict(frame), soft_wrap=True)
+            self._end = frame
 
-    def _verdict(self, end: Frame) -> Text:
-        line = Text(f"{self._name}: ")
+    def verdict(self) -> None:
+        """Show the answer to all of it."""
+        line, end = Text(f"{self._name}: "), self._end
         if end["label"] is None:
             line.append(f"{round(1000 * end['end'] / self._begin['step_ms'])} steps")
         else:
             line.append(end["label"], style="bold green").append(f"  {max(end['probabilities']):.1%}")
-        return line.append(f" ({model_of(self._begin)})")
+        self._console.print(line.append(f" ({model_of(self._begin)})"), soft_wrap=True)
 
 
 class Words:
@@ -104,20 +106,19 @@ def printer(name: str, *, words: bool, as_json: bool) -> Iterator[Hear]:
         yield Json()
         return
     console = Console(highlight=False)
+    shown: OneWord | Words
     if not console.is_terminal:
         if words:
             shown = Words(name, console, None)
-            yield shown
-            shown.verdict()
         else:
-            yield OneWord(name, console, lambda line: console.print(line, soft_wrap=True))
-        return
-    with Live(console=console, auto_refresh=False, transient=words) as live:
-        show = Words if words else OneWord
-        on_terminal = show(name, console, lambda line: live.update(line, refresh=True))
-        yield on_terminal
-    if isinstance(on_terminal, Words):
-        on_terminal.verdict()
+            shown = OneWord(name, console, lambda line: console.print(line, soft_wrap=True))
+        yield shown
+    else:
+        with Live(console=console, auto_refresh=False, transient=words) as live:
+            kind = Words if words else OneWord
+            shown = kind(name, console, lambda line: live.update(line, refresh=True))
+            yield shown
+    shown.verdict()
 
 
 def model_of(begin: Frame) -> str:

@@ -8,6 +8,8 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
+from hetsyn_client.errors import InputError
+
 READ_BYTES = 64 * 1024
 MOST_WAITING = 8  # reads; while they wait, the program that writes has to wait too
 PATIENCE_S = 0.05  # between two looks at what else there is to do
@@ -44,7 +46,7 @@ class StandardInput:
         """The next bytes, as many or more; fewer at the end.
 
         Raises:
-            OSError: it cannot be read.
+            InputError: it cannot be read.
         """
         content = b""
         while len(content) < count and not self._is_over():
@@ -64,7 +66,7 @@ class StandardInput:
             A piece as soon as there is one; None when nothing has come for a moment.
 
         Raises:
-            OSError: it cannot be read.
+            InputError: it cannot be read.
         """
         left = head
         while True:
@@ -92,7 +94,7 @@ class StandardInput:
         except queue.Empty:
             return None
         if isinstance(came, OSError):
-            raise came
+            raise InputError(f"standard input cannot be read ({came.strerror}): send sound into it") from came
         self._has_ended = not came
         return came
 

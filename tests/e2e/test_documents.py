@@ -41,11 +41,11 @@ NOT_RUN = {
     r"make (test|lint)$": "runs this test itself",
     r"make wheel$": "takes minutes, and downloads a compiler: tests/unit/build_support",
     r"docker |HETSYN_FSYNC=\w+ docker ": "needs Docker: docker/check does it in CI",
+    r"arecord |ffmpeg ": "needs a microphone: tests/e2e/test_listening.py, and examples/speak.py in the tutorial",
     r"make operators-cuda|hetsyn serve --device cuda|python -m benchmarks gpu ": "needs nvcc or a GPU",
     r"python -m benchmarks ": "takes minutes: tests/integration/test_bench.py and tests/e2e run them shortened",
     r"hetsyn bench \S+ --ramp": "takes minutes: tests/unit/hetsyn_client/loadtest/test_ramp.py",
     r"hetsyn export shd-size ": "takes a minute: tests/contract has what it writes",
-    r"arecord ": "needs a microphone: examples/speak.py takes its place",
     r"hetsyn train voices |digits=|for seed in|\$digits ": "needs speech engines and recordings, and takes an hour",
     r"hetsyn export runs/speech-digits/": "exports what the hour before it trained",
 }

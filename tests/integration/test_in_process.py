@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
+import subprocess
 import sys
 import threading
 import wave
@@ -18,6 +20,7 @@ import soundfile
 from typer.testing import CliRunner
 
 from hetsyn_client.commands import stream
+from hetsyn_client.errors import HetsynError
 from hetsyn_client.terminal.backend import Backend, Server
 from hetsyn_client.terminal.command import Choices, stream_all
 from service.commands.in_process import InProcess, open_model
@@ -126,6 +129,41 @@ def test_a_file_that_is_no_recording_does_not_stop_a_folder(tmp_path: Path) -> N
     assert lines[-3].split() == ["│", "one", "│", "2", "│", "1", "│", "two", "│"]
 
 
+def test_it_needs_neither_torch_nor_a_server_nor_a_picture() -> None:
+    arguments = ["hetsyn", "run", "speech-digits", str(RECORDINGS / "seven.wav"), "--models", str(MODELS)]
+    code = (
+        "import sys; sys.modules |= dict.fromkeys(('torch', 'fastapi', 'starlette', 'uvicorn', 'matplotlib', 'onnx'))\n"
+        f"sys.argv = {arguments!r}\n"
+        "import hetsyn\n"
+        "hetsyn.main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "seven.wav: seven (speech-digits 1, bank)"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "advice"),
+    [
+        (["no-such-model", "a.wav"], "there is no such file"),
+        (
+            ["no-such-model", str(RECORDINGS)],
+            r"no such model: name the folder of an artifact, or a model \(.*speech-digits",
+        ),
+        (["speech-digits", str(RECORDINGS), "--save", "a.png"], "a picture is of one recording"),
+        (["speech-digits", "-", str(RECORDINGS)], "standard input, which goes alone"),
+        (["shd-size", str(RECORDINGS / "one.wav")], "takes spikes, not audio"),
+        (["shd-size", str(RECORDINGS / "one.wav"), "--form", "exact", "--utterances"], "takes spikes, not audio"),
+        (["pattern-generation", str(RECORDINGS)], "draws a trace, which has no labels"),
+        (["speech-digits", str(MODELS / "default")], "give a whole WAV, FLAC, Ogg or MP3 file"),
+    ],
+)
+def test_what_cannot_be_run_is_one_sentence(arguments: list[str], advice: str) -> None:
+    done = CliRunner().invoke(run, [*arguments, "--models", str(MODELS)])
+    assert isinstance(done.exception, HetsynError), done.output
+    assert re.search(advice, str(done.exception)), done.exception
+
+
 def containers(content: bytes) -> dict[str, bytes]:
     """Sound as files of each kind that a program may write to a pipe."""
     samples = np.frombuffer(content, "<i2")
@@ -163,6 +201,9 @@ def feed(backend: Backend, content: bytes, monkeypatch: pytest.MonkeyPatch) -> N
         choices = Choices([Path("-")], None, False, None, None, False, RATE_HZ, 1, None)
         stream_all(lambda: backend, choices)
         writer.join()
+        for thread in threading.enumerate():
+            if thread.name == "standard input":  # else it would read from the next file of this number
+                thread.join()
 
 
 @pytest.mark.parametrize("name", containers(bytes(8)))
@@ -173,3 +214,17 @@ def test_a_header_on_standard_input_is_recognised(
     for backend in (Server(url, "speech-digits"), InProcess(open_model(Path("speech-digits"), MODELS))):
         feed(backend, content, monkeypatch)
         assert capsys.readouterr().out.splitlines()[-1] == "standard input: three seven zero (speech-digits 1, bank)"
+
+
+@pytest.mark.parametrize("choice", ["--one-word", "--utterances"])
+def test_run_and_stream_draw_the_same_picture(url: str, tmp_path: Path, choice: str) -> None:
+    words = str(write_words(tmp_path / "words.wav"))
+    lines_of(stream, words, choice, "--no-realtime", "--url", url, "--save", str(tmp_path / "a.svg"))
+    told = frames(
+        lines_of(run, str(MODELS / "speech-digits"), words, choice, "--save", str(tmp_path / "b.svg"), "--json")
+    )
+    assert not any("spikes" in frame for frame in told)  # they are for the picture
+    drawn = (tmp_path / "a.svg").read_text()
+    assert (tmp_path / "b.svg").read_text() == drawn
+    for text in ("input", "960 channels", "hidden1", "128 neurons", "hidden2", "64 neurons", "seven"):
+        assert f">{text}<" in drawn

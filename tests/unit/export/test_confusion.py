@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -43,3 +44,23 @@ def test_an_export_without_labels_counts_nothing(tmp_path: Path) -> None:
     artifact = Artifact.open(tmp_path / "tiny/1")
     assert read_confusion(artifact) == {}
     assert "Confusion" not in as_html(artifact, {})
+
+
+def test_of_many_labels_the_most_frequent_confusions_are_listed(tmp_path: Path) -> None:
+    labels = tuple(f"word {index}" for index in range(45))
+    network = Network(NetworkSpec(channels=8, hidden=(6,), outputs=45, decision=DecisionSpec()), seed=1)
+    streams, truth = seeded_streams(8, 0.2, streams=90, steps=20), torch.arange(90) % 45
+    write_artifact(
+        Source(network, "tiny", "1", "a test", labels, "bands"),
+        Evaluation(streams, truth),
+        tmp_path / "tiny/1",
+        forms=("exact",),
+    )
+    artifact = Artifact.open(tmp_path / "tiny/1")
+    counts = read_confusion(artifact)["exact"]
+    np.fill_diagonal(counts, 0)
+    page = as_html(artifact, {})
+    rows = re.findall(r"<tr><td>word (\d+)</td><td>word (\d+)</td><td>(\d+)</td></tr>", page)
+    assert [int(count) for *_, count in rows] == sorted(counts.ravel().tolist(), reverse=True)[:20]
+    assert all(counts[int(i), int(j)] == int(count) for i, j, count in rows)
+    assert 'scope="row"' not in page

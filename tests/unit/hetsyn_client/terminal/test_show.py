@@ -76,8 +76,10 @@ def test_one_word_and_a_trace() -> None:
     show(BEGIN)
     show(result(None, None, readout=[[0.5, 1.0], [0.25, -2.0]]))
     show(end(None, 0.0, 0.3))
+    show.verdict()
     assert [str(line) for line in lines] == ["   0.30 s  +0.250  -2.000"]
     show(end("yes", 0.0, 0.3))
+    show.verdict()
     assert file.getvalue().splitlines() == ["x.npz: 30 steps (digits 1, bank)", "x.npz: yes  75.0% (digits 1, bank)"]
 
 

@@ -33,9 +33,11 @@ def pipe(*writes: bytes) -> Iterator[StandardInput]:
 
     thread = threading.Thread(target=writer)
     thread.start()
+    incoming = StandardInput(read)
     try:
-        yield StandardInput(read)
+        yield incoming
     finally:
+        incoming.at_least(2**30)  # to its end: a reader that is left would read from the next file of this number
         thread.join()
         os.close(read)
 
