@@ -110,7 +110,7 @@ export class Stream {
     this.sent = 0;
     this.inflight = frame.max_inflight;
     this.isReady = true;
-    this.on.begun({ resumed: this.hasBegun, lost, frame });
+    this.on.begun({ resumed: this.hasBegun && frame.resumed, lost, frame });
     this.hasBegun = true;
     this.#pump();
   }
