@@ -36,7 +36,7 @@ function tellWaiting(reason, detail, delay_s) {
     const left_s = Math.max(0, Math.ceil((due_ms - performance.now()) / 1000));
     const { waiting_s = 0 } = page.stream ?? {};
     const lost = page.lost_s ? `, ${page.lost_s.toFixed(1)} s are lost` : "";
-    byId("countdown").textContent = `Next attempt in ${left_s} s; ${waiting_s.toFixed(1)} s wait${lost}.`;
+    byId("countdown").textContent = `Next attempt in ${left_s} s, with ${waiting_s.toFixed(1)} s of input${lost}.`;
   };
   count();
   page.timer = setInterval(count, 200);
@@ -214,6 +214,7 @@ async function choose(name) {
     version: described.version,
     labels: described.labels,
     step_s: described.input.step_s,
+    layers: layersOf(described),
     isTrace: described.decision.rule === "trace",
     takesSound,
   };
@@ -225,6 +226,11 @@ async function choose(name) {
   views.clear(page.model);
   showRunning();
   if (takesSound && !isSecureContext) tell(INSECURE);
+}
+
+function layersOf({ input, hidden }) {
+  const layers = hidden.map((size, n) => ({ name: `hidden${n + 1}`, size }));
+  return input.kind === "spikes" ? [{ name: "input", size: input.channels }, ...layers] : layers;
 }
 
 async function listExamples(name, version) {
