@@ -9,6 +9,9 @@ const MOST_WAITING_S = 30; // of input that waits here while the server is away
 const PAUSE_S = 0.6; // between the words of all recordings
 const DIGITS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"];
 
+const LOST = "Connected again. The server kept no sessions, so a new one goes on (see hetsyn serve --store).";
+const RESUMED = "Connected again. The session goes on: nothing was lost, nothing counted twice.";
+
 const byId = (id) => document.getElementById(id);
 const views = new Views();
 const page = { model: null, source: null, stream: null, lost_s: 0, attempt: 0, timer: null };
@@ -59,7 +62,7 @@ function run(source, query, text, slowness = 1) {
   const { model } = page;
   page.source = source;
   page.lost_s = 0;
-  views.clear(model, slowness);
+  views.begin(model, slowness);
   let step_s = model.step_s;
   const mine = () => page.stream === stream;
   const parameters = { model: model.name, version: model.version, spikes: true, timing: true, ...query };
@@ -72,8 +75,8 @@ function run(source, query, text, slowness = 1) {
       const gap_s = page.lost_s;
       page.lost_s = 0;
       if (gap_s) tell(`Connected again. ${gap_s.toFixed(1)} s of sound were lost meanwhile.`);
-      else if (lost) tell("Connected again. The server kept no sessions, so a new one goes on (see hetsyn serve --store).");
-      else if (resumed) tell("Connected again. The session goes on: nothing was lost, nothing counted twice.");
+      else if (lost) tell(LOST);
+      else if (resumed) tell(RESUMED);
       else tell(text);
     },
     frame(frame, sent) {
@@ -198,7 +201,8 @@ const playExample = () =>
     const { input } = await (await fetched(`models/${encodeURIComponent(name)}/example`, { version, index })).json();
     const source = fromExample(input, page.model.step_s);
     const slow = source.slowness > 1.05 ? `, ${source.slowness.toPrecision(2)} times slower` : "";
-    const query = input.kind === "events" ? { encoding: "events" } : { encoding: "values", channels: input.values[0].length };
+    const isEvents = input.kind === "events";
+    const query = isEvents ? { encoding: "events" } : { encoding: "values", channels: input.values[0].length };
     return [source, query, `Playing example ${index + 1}${slow}.`, source.slowness];
   });
 
@@ -223,7 +227,7 @@ async function choose(name) {
   byId("sound").hidden = !takesSound;
   byId("examples").hidden = takesSound;
   if (!takesSound) await listExamples(name, described.version);
-  views.clear(page.model);
+  views.begin(page.model);
   showRunning();
   if (takesSound && !isSecureContext) tell(INSECURE);
 }

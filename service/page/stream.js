@@ -161,12 +161,13 @@ export class Stream {
     return this.#askWhy();
   }
 
-  /** A browser does not say why a handshake was refused; the same request without one is refused for the same reason. */
+  /** A browser does not say why a handshake was refused; a plain request is refused for the same reason. */
   async #askWhy() {
     let response, body;
     try {
       const query = { ...this.query, session: this.session };
-      response = await fetch(address("stream", query), { cache: "no-store", signal: AbortSignal.timeout(1000 * ASK_S) });
+      const signal = AbortSignal.timeout(1000 * ASK_S);
+      response = await fetch(address("stream", query), { cache: "no-store", signal });
       body = await response.json().catch(() => ({}));
     } catch {
       return this.#wait("gone", "", 0);

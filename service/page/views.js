@@ -31,7 +31,14 @@ export class Views {
     });
   }
 
-  /** Forget everything, and begin with a model: `slowness` says how much slower than in truth its input is streamed. */
+  /** Begin with a model: `slowness` says how much slower than in truth its input is streamed. */
+  begin(model, slowness = 1) {
+    byId("words").replaceChildren();
+    byId("no-words").hidden = false;
+    this.clear(model, slowness);
+  }
+
+  /** Begin anew, but keep the words. */
   clear({ labels, isTrace, layers }, slowness = 1) {
     for (const ring of this.rings.values()) ring.remove();
     this.rings.clear();
@@ -42,8 +49,6 @@ export class Views {
     const shown_s = this.window_s;
     const ago = shown_s < 1 ? `${Math.round(1000 * shown_s)} ms` : `${Math.round(10 * shown_s) / 10} s`;
     document.querySelector(".axis span").textContent = `${ago} ago`;
-    byId("words").replaceChildren();
-    byId("no-words").hidden = false;
     this.latency.clear();
     this.say(null, null);
   }
