@@ -192,16 +192,18 @@ export class Stream {
     const seq = this.first + this.chunks.length;
     const body = JSON.stringify({ session: this.session, seq, end: true });
     const headers = { "Content-Type": "application/json" };
+    let response, reply;
     try {
-      const response = await fetch(address("infer"), { method: "POST", body, headers });
-      const reply = await response.json();
-      if (!response.ok) return this.#end({ status: response.status, detail: reply.detail });
-      const whole = { type: "UtteranceEnd", utterance: 0, start: 0, end: null, trigger: "end", ...reply };
-      for (const event of reply.events ?? [whole]) if (event.type === "UtteranceEnd") this.#utteranceEnded(event);
-      return this.#end(null);
+      response = await fetch(address("infer"), { method: "POST", body, headers });
+      reply = await response.json();
     } catch {
       return this.#wait("gone", "", 0);
     }
+    if (this.isOver) return;
+    if (!response.ok) return this.#end({ status: response.status, detail: reply.detail });
+    const whole = { ...reply, type: "UtteranceEnd", utterance: 0, start: 0, end: null, trigger: "end" };
+    for (const event of reply.events ?? [whole]) if (event.type === "UtteranceEnd") this.#utteranceEnded(event);
+    this.#end(null);
   }
 
   /** The server has dropped the session: go on with another. */

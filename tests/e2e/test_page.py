@@ -230,6 +230,53 @@ def test_a_page_of_another_host_without_tls_has_no_microphone_and_says_so(url: s
         browser.until("a word", lambda: browser.words() == ["zero"])
 
 
+# a WebSocket whose first connection breaks when it has read the end of the session, of which the page learns nothing
+DEAF = """
+window.WebSocket = class extends WebSocket {
+  set onmessage(act) {
+    super.onmessage = (event) => {
+      if (window.isOver || !this.isEnding) act(event);
+      else if (JSON.parse(event.data).type === "Termination") { window.isOver = true; this.close(); }
+    };
+  }
+  set onclose(act) {
+    super.onclose = (event) => act(event.code === 1000 && this.isEnding ? { code: 1006 } : event);
+  }
+  send(content) {
+    this.isEnding = content === '{"type":"CloseStream"}';
+    super.send(content);
+  }
+};
+"""
+
+
+def test_an_answer_that_is_lost_at_the_end_is_asked_for(url: str) -> None:
+    with browsing() as browser:
+        browser.before_pages(DEAF)
+        browser.open(f"{url}?model=shd-words")
+        browser.click("speak")
+        browser.until("the word", lambda: browser.words() == ["zwei"])
+        browser.until("the end", lambda: not browser.is_running())
+        assert browser.run("return window.isOver")
+        assert browser.text("alert") == ""
+        assert all("409" in message for message in browser.complaints())  # the page has asked why
+
+
+def test_input_that_waits_is_bounded(page: Browser) -> None:
+    """Beyond the bound a chunk is refused here, and the source says so or waits."""
+    taken = page.driver.execute_async_script(
+        """const done = arguments[0];
+        window.WebSocket = class { close() {} };
+        import("./page/stream.js").then(({ Stream }) => {
+          const stream = new Stream({ encoding: "events" }, 0.1, {});
+          const taken = [1, 2, 3].map(() => stream.send(new ArrayBuffer(12), 0.05));
+          stream.abandon();
+          done([...taken, stream.waiting_s, stream.send(new ArrayBuffer(12), 0)]);
+        });"""
+    )
+    assert taken == [True, True, False, 0.1, False]
+
+
 def infer(url: str, session: str, seq: int) -> None:
     body = {"session": session, "seq": seq, "input": {"kind": "events", "steps": 1, "times": [], "units": []}}
     request = Request(f"{url}/infer", json.dumps(body).encode(), {"Content-Type": "application/json"})
