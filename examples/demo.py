@@ -19,7 +19,7 @@ Next, in this folder:
     . .venv/bin/activate
     hetsyn serve
 
-Then open http://127.0.0.1:8000/docs, or in a second terminal:
+Then open http://127.0.0.1:8000/ and speak, or in a second terminal:
 
     . .venv/bin/activate
     hetsyn stream docs/recordings/three.wav

@@ -166,10 +166,21 @@ def _describe(server: Server, gpu: Device | None, reason: str, keys: CarryKeys |
     console.print(server.operator.sentence, soft_wrap=True)
     console.print(f"sessions: {redacted(server.settings.store.url)}")
     if server.settings.port:  # else uvicorn says which port is free
-        host = server.settings.host if server.settings.host not in ANY_ADDRESS else "localhost"
-        console.print(f"page: http://{f'[{host}]' if ':' in host else host}:{server.settings.port}/", soft_wrap=True)
+        console.print(f"page: {page_address(server.settings.host, server.settings.port)}", soft_wrap=True)
     if keys is not None:
         console.print(f"carried sessions: keys {', '.join(key.hex() for key in keys.ids)}")
+
+
+def page_address(host: str, port: int) -> str:
+    """The address at which a browser of this machine finds the page.
+
+    Args:
+        host: on which the server listens.
+        port: likewise.
+    """
+    if host in ANY_ADDRESS:
+        host = "localhost"  # where browsers give a page the microphone
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}/"
 
 
 def _carry_keys(path: Path | None) -> CarryKeys | None:

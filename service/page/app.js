@@ -9,6 +9,9 @@ const MOST_WAITING_S = 30; // of input that waits here while the server is away
 const PAUSE_S = 0.6; // between the words of all recordings
 const DIGITS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"];
 
+const LOST = "Connected again. The server kept no sessions, so a new one goes on (see hetsyn serve --store).";
+const RESUMED = "Connected again. The session goes on: nothing was lost, nothing counted twice.";
+
 const byId = (id) => document.getElementById(id);
 const views = new Views();
 const page = { model: null, source: null, stream: null, lost_s: 0, attempt: 0, timer: null };
@@ -36,7 +39,7 @@ function tellWaiting(reason, detail, delay_s) {
     const left_s = Math.max(0, Math.ceil((due_ms - performance.now()) / 1000));
     const { waiting_s = 0 } = page.stream ?? {};
     const lost = page.lost_s ? `, ${page.lost_s.toFixed(1)} s are lost` : "";
-    byId("countdown").textContent = `Next attempt in ${left_s} s; ${waiting_s.toFixed(1)} s wait${lost}.`;
+    byId("countdown").textContent = `Next attempt in ${left_s} s, with ${waiting_s.toFixed(1)} s of input${lost}.`;
   };
   count();
   page.timer = setInterval(count, 200);
@@ -59,7 +62,7 @@ function run(source, query, text, slowness = 1) {
   const { model } = page;
   page.source = source;
   page.lost_s = 0;
-  views.clear(model, slowness);
+  views.begin(model, slowness);
   let step_s = model.step_s;
   const mine = () => page.stream === stream;
   const parameters = { model: model.name, version: model.version, spikes: true, timing: true, ...query };
@@ -72,8 +75,8 @@ function run(source, query, text, slowness = 1) {
       const gap_s = page.lost_s;
       page.lost_s = 0;
       if (gap_s) tell(`Connected again. ${gap_s.toFixed(1)} s of sound were lost meanwhile.`);
-      else if (lost) tell("Connected again. The server kept no sessions, so a new one goes on (see hetsyn serve --store).");
-      else if (resumed) tell("Connected again. The session goes on: nothing was lost, nothing counted twice.");
+      else if (lost) tell(LOST);
+      else if (resumed) tell(RESUMED);
       else tell(text);
     },
     frame(frame, sent) {
@@ -198,7 +201,8 @@ const playExample = () =>
     const { input } = await (await fetched(`models/${encodeURIComponent(name)}/example`, { version, index })).json();
     const source = fromExample(input, page.model.step_s);
     const slow = source.slowness > 1.05 ? `, ${source.slowness.toPrecision(2)} times slower` : "";
-    const query = input.kind === "events" ? { encoding: "events" } : { encoding: "values", channels: input.values[0].length };
+    const isEvents = input.kind === "events";
+    const query = isEvents ? { encoding: "events" } : { encoding: "values", channels: input.values[0].length };
     return [source, query, `Playing example ${index + 1}${slow}.`, source.slowness];
   });
 
@@ -214,6 +218,7 @@ async function choose(name) {
     version: described.version,
     labels: described.labels,
     step_s: described.input.step_s,
+    layers: layersOf(described),
     isTrace: described.decision.rule === "trace",
     takesSound,
   };
@@ -222,9 +227,14 @@ async function choose(name) {
   byId("sound").hidden = !takesSound;
   byId("examples").hidden = takesSound;
   if (!takesSound) await listExamples(name, described.version);
-  views.clear(page.model);
+  views.begin(page.model);
   showRunning();
   if (takesSound && !isSecureContext) tell(INSECURE);
+}
+
+function layersOf({ input, hidden }) {
+  const layers = hidden.map((size, n) => ({ name: `hidden${n + 1}`, size }));
+  return input.kind === "spikes" ? [{ name: "input", size: input.channels }, ...layers] : layers;
 }
 
 async function listExamples(name, version) {

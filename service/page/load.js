@@ -40,6 +40,7 @@ export function showLoad(list) {
     let now;
     try {
       const response = await fetch(address("metrics"), { cache: "no-store" });
+      list.parentElement.hidden = response.status === 404; // a proxy does not show it
       if (!response.ok) throw new Error(response.statusText);
       now = { at_ms: performance.now(), values: parseMetrics(await response.text()) };
     } catch {

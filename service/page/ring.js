@@ -1,5 +1,5 @@
-// Canvases that show the last seconds of a session. A ring of columns keeps what was drawn, so a chunk costs what is new
-// in it, and a frame costs two copies.
+// Canvases that show the last seconds of a session. A ring of columns keeps what was drawn, so a chunk costs what is
+// new in it, and a frame costs two copies.
 
 const still = matchMedia("(prefers-reduced-motion: reduce)");
 const dark = matchMedia("(prefers-color-scheme: dark)");

@@ -1,5 +1,5 @@
-// What is streamed: a microphone, samples of a file, or an example that a model has. Each calls `emit(content, seconds)`
-// for each chunk, and `done()` when there is no more; `stop()` ends it.
+// What is streamed: a microphone, samples of a file, or an example that a model has. Each calls
+// `emit(content, seconds)` for each chunk, and `done()` when there is no more; `stop()` ends it.
 
 export const CHUNK_S = 0.05;
 const LARGEST_FILE_BYTES = 64 * 2 ** 20;
@@ -18,10 +18,10 @@ const MICROPHONE_PROBLEMS = {
 };
 
 export const INSECURE =
-  "Browsers give a page no microphone that came over plain HTTP from another machine. Open it through HTTPS, or on the " +
-  "server itself as http://localhost. Recordings and files work here too.";
+  "Browsers give a page no microphone that came over plain HTTP from another machine. Open it through HTTPS, or on " +
+  "the server itself as http://localhost. Recordings and files work here too.";
 
-/** The microphone at its own rate, as 16-bit samples; without the processing that would change what the network hears. */
+/** The microphone at its own rate, as 16-bit samples, without the processing that would change what is heard. */
 export async function openMicrophone() {
   if (!isSecureContext || !navigator.mediaDevices) throw new SourceError(INSECURE);
   let media;
@@ -98,7 +98,9 @@ export function joined(sounds, pause_s) {
 
 /** The samples of a sound file: those of a 16-bit WAV file as they are, of others as the browser decodes them. */
 export async function decodeSound(content, name) {
-  if (content.byteLength > LARGEST_FILE_BYTES) throw new SourceError(`${name} is larger than 64 MiB: choose a shorter one.`);
+  if (content.byteLength > LARGEST_FILE_BYTES) {
+    throw new SourceError(`${name} is larger than 64 MiB: choose a shorter one.`);
+  }
   const wav = decodeWav(content);
   if (wav) return wav;
   let sound;

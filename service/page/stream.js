@@ -110,7 +110,7 @@ export class Stream {
     this.sent = 0;
     this.inflight = frame.max_inflight;
     this.isReady = true;
-    this.on.begun({ resumed: this.hasBegun, lost, frame });
+    this.on.begun({ resumed: this.hasBegun && frame.resumed, lost, frame });
     this.hasBegun = true;
     this.#pump();
   }
@@ -161,12 +161,13 @@ export class Stream {
     return this.#askWhy();
   }
 
-  /** A browser does not say why a handshake was refused; the same request without one is refused for the same reason. */
+  /** A browser does not say why a handshake was refused; a plain request is refused for the same reason. */
   async #askWhy() {
     let response, body;
     try {
       const query = { ...this.query, session: this.session };
-      response = await fetch(address("stream", query), { cache: "no-store", signal: AbortSignal.timeout(1000 * ASK_S) });
+      const signal = AbortSignal.timeout(1000 * ASK_S);
+      response = await fetch(address("stream", query), { cache: "no-store", signal });
       body = await response.json().catch(() => ({}));
     } catch {
       return this.#wait("gone", "", 0);
@@ -191,16 +192,18 @@ export class Stream {
     const seq = this.first + this.chunks.length;
     const body = JSON.stringify({ session: this.session, seq, end: true });
     const headers = { "Content-Type": "application/json" };
+    let response, reply;
     try {
-      const response = await fetch(address("infer"), { method: "POST", body, headers });
-      const reply = await response.json();
-      if (!response.ok) return this.#end({ status: response.status, detail: reply.detail });
-      const whole = { type: "UtteranceEnd", utterance: 0, start: 0, end: null, trigger: "end", ...reply };
-      for (const event of reply.events ?? [whole]) if (event.type === "UtteranceEnd") this.#utteranceEnded(event);
-      return this.#end(null);
+      response = await fetch(address("infer"), { method: "POST", body, headers });
+      reply = await response.json();
     } catch {
       return this.#wait("gone", "", 0);
     }
+    if (this.isOver) return;
+    if (!response.ok) return this.#end({ status: response.status, detail: reply.detail });
+    const whole = { ...reply, type: "UtteranceEnd", utterance: 0, start: 0, end: null, trigger: "end" };
+    for (const event of reply.events ?? [whole]) if (event.type === "UtteranceEnd") this.#utteranceEnded(event);
+    this.#end(null);
   }
 
   /** The server has dropped the session: go on with another. */

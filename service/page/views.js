@@ -25,26 +25,30 @@ export class Views {
     this.rings = new Map();
     this.latency = new Latency(byId("latency"), byId("parts").tBodies[0]);
     this.isDue = false;
-    this.labels = [];
     onAppearance(() => {
       for (const ring of this.rings.values()) ring.resize();
       this.latency.draw();
     });
   }
 
-  /** Forget everything, and begin with a model: `slowness` says how much slower than in truth its input is streamed. */
-  clear({ labels, isTrace }, slowness = 1) {
+  /** Begin with a model: `slowness` says how much slower than in truth its input is streamed. */
+  begin(model, slowness = 1) {
+    byId("words").replaceChildren();
+    byId("no-words").hidden = false;
+    this.clear(model, slowness);
+  }
+
+  /** Begin anew, but keep the words. */
+  clear({ labels, isTrace, layers }, slowness = 1) {
     for (const ring of this.rings.values()) ring.remove();
     this.rings.clear();
-    this.labels = labels;
     this.window_s = WINDOW_S / slowness;
-    byId("raster").replaceChildren(made("p", "empty", "The spikes appear here when something is heard."));
+    byId("raster").replaceChildren();
+    for (const layer of layers) this.#layer(layer);
     this.#answerRows(labels, isTrace);
     const shown_s = this.window_s;
     const ago = shown_s < 1 ? `${Math.round(1000 * shown_s)} ms` : `${Math.round(10 * shown_s) / 10} s`;
     document.querySelector(".axis span").textContent = `${ago} ago`;
-    byId("words").replaceChildren();
-    byId("no-words").hidden = false;
     this.latency.clear();
     this.say(null, null);
   }
@@ -67,15 +71,14 @@ export class Views {
   #layer({ name, size }) {
     const key = `spikes ${name}`;
     if (!this.rings.has(key)) {
-      const raster = byId("raster");
-      if (!raster.querySelector(".row")) raster.replaceChildren();
       const [row, names, canvas] = [made("div", "row"), made("p", "names"), made("canvas", "")];
       names.append(made("b", "", name.replace(/(\d+)$/, " $1")), made("span", "", `${size} neurons`));
       if (name === "input") names.lastChild.textContent = `${size} channels`;
       canvas.setAttribute("role", "img");
+      canvas.setAttribute("aria-label", `Spikes of ${name}: none yet`);
       canvas.className = name === "input" ? "tall" : "";
       row.append(names, canvas);
-      raster.append(row);
+      byId("raster").append(row);
       const ring = new Raster(canvas, this.window_s, size, name === "input" ? "ink" : "accent");
       ring.described_ms = -LABEL_MS;
       this.rings.set(key, ring);
@@ -87,6 +90,7 @@ export class Views {
   result(frame, step_s, sent) {
     const begin_s = frame.start;
     const end_s = begin_s + frame.duration;
+    if (frame.spikes) this.#keepLayers(frame.spikes.layers.map(({ name }) => `spikes ${name}`));
     for (const layer of frame.spikes?.layers ?? []) {
       const ring = this.#layer(layer);
       ring.add({ begin_s, end_s, step_s, times: layer.times, units: layer.units });
@@ -101,6 +105,16 @@ export class Views {
     }
     if (sent) this.latency.add(sent.received_ms - sent.sent_ms, frame.timing);
     this.#draw();
+  }
+
+  /** Remove the rows of layers of which the server tells nothing. */
+  #keepLayers(keys) {
+    for (const [key, ring] of this.rings) {
+      if (!key.startsWith("spikes ") || keys.includes(key)) continue;
+      ring.remove();
+      ring.canvas.parentElement.remove();
+      this.rings.delete(key);
+    }
   }
 
   #describe(ring, { name }) {

@@ -72,7 +72,7 @@ def test_the_demo_shows_a_recording_becoming_a_word() -> None:
     )
     before, _, after = done.stdout.partition("seven.wav: seven")
     assert before
-    for advice in (". .venv/bin/activate", "hetsyn serve", "http://127.0.0.1:8000/docs", "README.md"):
+    for advice in (". .venv/bin/activate", "hetsyn serve", "http://127.0.0.1:8000/ and speak", "README.md"):
         assert advice in after
 
 

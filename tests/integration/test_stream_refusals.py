@@ -51,19 +51,6 @@ async def test_what_is_known_before_the_upgrade_is_refused_as_http(
         writer.close()
 
 
-async def test_a_full_server_tells_a_page_why(models: Path, gate: Gate) -> None:
-    async with listening(models, gate, max_sessions=1, client_share=1.0) as server:
-        socket, _ = await opened(server, f"{EVENTS}&session=one")
-        await socket.send(NOTHING, NOTHING)
-        await socket.frames(2)
-        reader, writer = await server.connect()
-        for session, status in (("two", 503), ("one", 426)):
-            writer.write(f"GET /stream?{EVENTS}&session={session} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
-            assert (await response(reader))[0] == status
-        for one in (writer, socket.writer):
-            one.close()
-
-
 @pytest.mark.parametrize(
     ("sending", "problem", "code"),
     [

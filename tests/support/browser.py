@@ -57,6 +57,10 @@ class Browser:
         """The value of a script's body."""
         return self.driver.execute_script(script, *arguments)
 
+    def before_pages(self, script: str) -> None:
+        """Run a script at the beginning of each page from now on."""
+        self._tell("Page.addScriptToEvaluateOnNewDocument", {"source": script})
+
     def until(self, what: str, condition: Any, timeout_s: float = WAIT_S) -> None:
         """Wait for a condition."""
         try:

@@ -17,6 +17,7 @@ PAGES = (
     ROOT / "CHANGELOG.md",
     ROOT / "benchmarks/README.md",
     ROOT / "models/README.md",
+    ROOT / "service/page/recordings/README.md",
     *sorted(DOCS.rglob("*.md")),
 )
 LANGUAGES = ("sh", "python", "text", "json")  # of a fenced block; the first two are run by a test

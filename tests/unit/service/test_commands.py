@@ -22,6 +22,7 @@ from hetsyn_client.client import StreamingClient
 from hetsyn_client.commands import stream
 from service.carried.keys import VARIABLE, key_id
 from service.commands.inspect import inspect
+from service.commands.process import page_address
 from service.commands.serve import serve
 from service.errors import ArtifactError, CarryUnavailable, RuntimeUnavailable, StoreUnusable
 from service.models.catalog import ModelCatalog
@@ -321,3 +322,17 @@ def test_serve_refuses_what_is_no_store(
     done = CliRunner().invoke(serve, ["--models", str(models), "--store", store])
     assert isinstance(done.exception, StoreUnusable)
     assert sentence in str(done.exception)
+
+
+@pytest.mark.parametrize(
+    ("host", "address"),
+    [
+        ("127.0.0.1", "http://127.0.0.1:8000/"),
+        ("0.0.0.0", "http://localhost:8000/"),
+        ("::", "http://localhost:8000/"),
+        ("::1", "http://[::1]:8000/"),
+        ("host.example", "http://host.example:8000/"),
+    ],
+)
+def test_serve_says_where_the_page_is(host: str, address: str) -> None:
+    assert page_address(host, 8000) == address
