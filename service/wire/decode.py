@@ -47,7 +47,7 @@ def decode_json(body: bytes, max_rows: float = inf, limit: SoundLimit = NO_LIMIT
         except ValidationError as error:
             raise explain_invalid(error, "the body", UNKNOWN_FIELD) from error
     # without the input, which would stay in memory beside the chunk
-    envelope = Envelope.model_validate(parsed.model_dump(exclude={"input", "token"}))
+    envelope = Envelope.model_validate(parsed.model_dump(exclude={"input", "token"}, exclude_unset=True))
     token = None if parsed.token is None else _decode_token(parsed.token)
     if chunk is None and parsed.input is not None:
         chunk = parsed.input.decode(limit) if isinstance(parsed.input, AudioInput) else parsed.input.chunk()
