@@ -34,11 +34,16 @@ def test_a_session_is_found_on_every_connection(workers_server: WorkersServer, e
                         headers={"Content-Type": "audio/L16;rate=8000;endianness=little-endian"},
                     )
                 assert reply.json() | {"session": ""} == expected[seq]
+        # the kernel chooses a worker for each connection: of sixteen sessions, some are with another than the first
+        begun = [spikes(workers_server.url, None, None).json()["session"] for _ in range(16)]
+        for session in begun:
+            body = {"session": session, "seq": 1, "input": SPIKES}
+            assert shared.post("/infer", json=body).json()["seq"] == 1
     counted = metrics(workers_server.url)
     assert counted["hetsyn_workers"] == 2
     assert counted["hetsyn_connections_moved_total"] > 0
     assert counted["hetsyn_requests_passed_on_total"] > 0
-    assert counted['hetsyn_chunks_total{outcome="applied"}'] == len(SESSIONS) * len(chunks)
+    assert counted['hetsyn_chunks_total{outcome="applied"}'] == len(SESSIONS) * len(chunks) + 2 * len(begun)
 
 
 def test_json_names_its_session_in_the_body(workers_server: WorkersServer) -> None:
