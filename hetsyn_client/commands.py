@@ -6,13 +6,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from hetsyn_client.results import Reply
 from hetsyn_client.server_url import ServerArgument, ServerOption, server_url
 
 stream = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -63,7 +64,7 @@ def _line_printer(console: Console) -> Iterator[Callable[[Text, bool], None]]:
         yield lambda line, is_last: live.update(line, refresh=True)  # noqa: ARG005
 
 
-def _progress_line(time_s: float, reply: dict[str, Any]) -> Text:
+def _progress_line(time_s: float, reply: Reply) -> Text:
     line = Text(f"{time_s:7.2f} s  ")
     if reply["probabilities"] is None:
         last = reply["readout"][-1] if reply["readout"] else []
@@ -75,9 +76,9 @@ def _progress_line(time_s: float, reply: dict[str, Any]) -> Text:
     return line.append(f" {share:6.1%}" if reply["label"] else "")
 
 
-def _verdict(file: Path, reply: dict[str, Any]) -> Text:
+def _verdict(file: Path, reply: Reply) -> Text:
     model = f"{reply['model']} {reply['version']}, {reply['form']}"
-    if reply["label"] is None:
+    if reply["label"] is None or reply["probabilities"] is None:
         return Text(f"{file.name}: {reply['total_steps']} steps ({model})")
     verdict = Text(f"{file.name}: ").append(reply["label"], style="bold green")
     return verdict.append(f"  {max(reply['probabilities']):.1%} ({model})")

@@ -21,7 +21,7 @@ import hetsyn_client.loadtest.view
 
 assert "service" not in sys.modules, "the client imported a package called service"
 transport = httpx.MockTransport(lambda request: httpx.Response(200, json=dict(request.url.params)))
-with hetsyn_client.StreamingClient("http://server", transport=transport) as client, client.session() as session:
+with hetsyn_client.StreamingClient("http://server", network=transport) as client, client.session() as session:
     session.send(np.zeros(800, np.int16), 8000)
     print(session.end()["seq"])
 
