@@ -51,7 +51,7 @@ def recording_chunks(path: Path, chunk_s: float) -> Iterator[Chunk]:
     Raises:
         InputError: not a sound file.
     """
-    yield from array_chunks(*_read_sound(path), chunk_s)
+    yield from array_chunks(*read_sound(path), chunk_s)
 
 
 def step_chunks(path: Path, chunk_s: float, step_s: float, *, takes_values: bool) -> Iterator[Chunk]:
@@ -154,7 +154,7 @@ def _events(path: Path, arrays: Mapping[str, NDArray[Any]], step_s: float) -> Sp
         raise InputError(f"{path}: {error}") from error
 
 
-def _read_sound(path: Path) -> tuple[NDArray[Any], int]:
+def read_sound(path: Path) -> tuple[NDArray[Any], int]:
     """The samples of a recording, and their rate in Hz.
 
     They are int16 [n] of a WAV file of one channel and 16 bits, else float32 [n, channels].
