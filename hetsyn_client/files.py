@@ -41,7 +41,7 @@ class Spikes(NamedTuple):
     unit: Integers
 
 
-def recording_chunks(path: Path, chunk_s: float) -> Iterator[Chunk]:
+def recording_chunks(path: str | Path, chunk_s: float = 0.1) -> Iterator[Chunk]:
     """The chunks of a recording.
 
     Args:
@@ -51,7 +51,7 @@ def recording_chunks(path: Path, chunk_s: float) -> Iterator[Chunk]:
     Raises:
         InputError: not a sound file.
     """
-    yield from array_chunks(*read_sound(path), chunk_s)
+    yield from array_chunks(*read_sound(Path(path)), chunk_s)
 
 
 def step_chunks(path: Path, chunk_s: float, step_s: float, *, takes_values: bool) -> Iterator[Chunk]:

@@ -98,9 +98,12 @@ def test_they_go_with_streams(gateway: tuple[str, list[str]], files: tuple[Path,
 def test_a_certificate_of_somebody_else_is_refused(gateway: tuple[str, list[str]], transport: TransportName) -> None:
     url, heads = gateway
     sentence = r"its certificate is not trusted .*: name the file of its certificate authority with ca_file"
-    with StreamingClient(url, repeats=0) as client, client.session(transport=transport) as session:
-        with pytest.raises(ServiceUnreachable, match=sentence):
-            session.send(SOUND, 8000)
+    with (
+        StreamingClient(url, repeats=0) as client,
+        client.session(transport=transport) as session,
+        pytest.raises(ServiceUnreachable, match=sentence),
+    ):
+        session.send(SOUND, 8000)
 
     async def stream() -> None:
         async with AsyncStreamingClient(url, repeats=0) as client, client.session(transport=transport) as session:
