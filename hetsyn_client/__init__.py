@@ -18,7 +18,7 @@ from hetsyn_client.files import recording_chunks
 from hetsyn_client.live import LiveStream
 from hetsyn_client.many import LiveStreams
 from hetsyn_client.microphone import Microphone
-from hetsyn_client.results import Reply, SpeechStarted, UtteranceEnd
+from hetsyn_client.results import Reply, SpeechStarted, Spikes, Timing, UtteranceEnd
 
 if TYPE_CHECKING:
     from hetsyn_client.async_client import AsyncSession, AsyncStreamingClient
@@ -40,7 +40,9 @@ __all__ = [
     "Session",
     "SessionOptions",
     "SpeechStarted",
+    "Spikes",
     "StreamingClient",
+    "Timing",
     "UtteranceEnd",
     "array_chunks",
     "recording_chunks",

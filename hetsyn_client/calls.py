@@ -35,6 +35,8 @@ class SessionOptions(TypedDict, total=False):
         form: ``exact`` or ``bank``; by default the model's default form.
         carry: the server keeps nothing of the session; the reply has all of it, as ``token``.
         endpointing: the server finds the utterances in the session.
+        spikes: each reply has the chunk's spikes, of the input and of the hidden layers.
+        timing: each reply has the time that the server took, by part.
     """
 
     model: str | None
@@ -42,6 +44,8 @@ class SessionOptions(TypedDict, total=False):
     form: str | None
     carry: bool
     endpointing: bool | None
+    spikes: bool
+    timing: bool
 
 
 class ChunkOptions(SessionOptions, total=False):
@@ -139,8 +143,9 @@ class Calls:
         token = options.pop("token", None)
         is_carried = options.pop("carry", False) or token is not None
         query: dict[str, Any] = {"end": False, **options}
-        if query.pop("endpointing", None):
-            query["endpointing"] = "on"
+        for name, asked in (("endpointing", "on"), ("spikes", True), ("timing", True)):
+            if query.pop(name, False):
+                query[name] = asked
         if is_carried:
             body = Body(pack_frame(token or b"", body.content_type, body.content), CARRIED_TYPE)
         # a carried chunk may be sent again though it has no number: the same token and chunk have the same answer

@@ -56,6 +56,8 @@ class LiveStream(Reconnecting):
         interim: whether the server sends a result for each chunk.
         endpointing: whether the server finds utterances; by default as the model says. As a dict: settings, such as
             ``{"silence_s": 0.3}`` (docs/reference/stream-api.md).
+        spikes: whether each result has the chunk's spikes, of the input and of the hidden layers.
+        timing: whether each result has the time that the server took, by part.
         headers: of the opening request, such as ``{"X-Api-Key": "..."}``.
         key: sent as ``Authorization: Bearer KEY``.
         ca_file: certificates to trust in place of the usual ones, PEM.
@@ -82,6 +84,8 @@ class LiveStream(Reconnecting):
         form: str | None = None,
         interim: bool = True,
         endpointing: bool | dict[str, float] | None = None,
+        spikes: bool = False,
+        timing: bool = False,
         headers: Mapping[str, str] | None = None,
         key: str | None = None,
         ca_file: str | Path | None = None,
@@ -102,6 +106,7 @@ class LiveStream(Reconnecting):
             "session": self.id, "model": model, "version": version, "form": form, "encoding": self._kind,
             "sample_rate": sample_rate_hz, "channels": channels, "interim": None if interim else "false",
             "endpointing": None if endpointing is None else "off" if endpointing is False else "on",
+            "spikes": "true" if spikes else None, "timing": "true" if timing else None,
         }  # fmt: skip
         access = Access.checked(url, headers, key, ca_file)
         super().__init__(access, target("/stream", query), timeout_s, repeats, sleep)

@@ -20,7 +20,57 @@ class SpeechStarted(TypedDict):
     at: float
 
 
-class UtteranceEnd(TypedDict):
+class LayerSpikes(TypedDict):
+    """The spikes of a layer.
+
+    Attributes:
+        name: ``input``, ``hidden1`` and so on.
+        size: units of the layer.
+        times: [spikes], the step of each, from the first one of ``Spikes``.
+        units: [spikes], its unit.
+    """
+
+    name: str
+    size: int
+    times: list[int]
+    units: list[int]
+
+
+class Spikes(TypedDict):
+    """The spikes of a chunk.
+
+    Attributes:
+        first_step: of the session, from which times count.
+        steps: of the network.
+        layers: those that have spikes.
+    """
+
+    first_step: int
+    steps: int
+    layers: list[LayerSpikes]
+
+
+class Timing(TypedDict):
+    """Milliseconds of a chunk in the server: waited, computed, stored."""
+
+    queue_ms: float
+    engine_ms: float
+    store_ms: float
+
+
+class More(TypedDict, total=False):
+    """What comes if it is asked for.
+
+    Attributes:
+        spikes: of the chunk; None if it was sent again.
+        timing: likewise.
+    """
+
+    spikes: Spikes | None
+    timing: Timing | None
+
+
+class UtteranceEnd(More):
     """An utterance has ended: its final result.
 
     Attributes:
@@ -43,7 +93,7 @@ class UtteranceEnd(TypedDict):
     readout: NotRequired[list[list[float]]]
 
 
-class Reply(TypedDict):
+class Reply(More):
     """The reply to a chunk, the same over HTTP and over a WebSocket.
 
     Attributes:

@@ -141,7 +141,8 @@ class SessionSteps:
     def _open_socket(self, query: dict[str, str]) -> Steps[None]:
         named = {name: self._options.get(name) for name in ("model", "version", "form")}
         endpointing = "on" if self._options.get("endpointing") else "off"
-        opening = target("/stream", {"session": self.id, **named, **query, "endpointing": endpointing})
+        more = {name: self._options.get(name) or None for name in ("spikes", "timing")}
+        opening = target("/stream", {"session": self.id, **named, **query, "endpointing": endpointing, **more})
         self._socket = yield OpenSocket(opening)
         self._socket_query = query
         self._begin = yield from self._frame()
@@ -170,8 +171,9 @@ class SessionSteps:
         }  # fmt: skip
         if self._options.get("endpointing"):
             reply |= {"utterance": frame["utterance"], "events": events}
-        if "readout" in frame:
-            reply["readout"] = frame["readout"]
+        for name in ("readout", "spikes", "timing"):
+            if name in frame:
+                reply[name] = frame[name]
         return reply
 
     def _frame(self) -> Steps[dict[str, Any]]:

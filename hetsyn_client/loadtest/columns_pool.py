@@ -324,4 +324,5 @@ class ColumnsPool(SocketPool):
         while not is_so() and (left_s := deadline_s - time.perf_counter()) > 0:
             self._changed.clear()
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._changed.wait(), left_s)
+                async with asyncio.timeout(left_s):
+                    await self._changed.wait()

@@ -109,7 +109,8 @@ class Pool:
         deadline_s = time.perf_counter() + timeout_s
         while not self._idle.is_set() and (left_s := deadline_s - time.perf_counter()) > 0:
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._idle.wait(), min(SWEEP_S, left_s))
+                async with asyncio.timeout(min(SWEEP_S, left_s)):
+                    await self._idle.wait()
             self.sweep(time.perf_counter())
         return self._idle.is_set()
 

@@ -128,7 +128,8 @@ class StreamPool(SocketPool):
             self._awaited -= sum(isinstance(result, BaseException) for result in results)
             if self._awaited > 0:
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(self._begun.wait(), CONNECT_TIMEOUT_S)
+                    async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                        await self._begun.wait()
 
     def send(self, job: Job) -> None:
         stream = job.stream

@@ -37,6 +37,8 @@ _QUERY: dict[str, dict[str, Any]] = {
     "resend": {"type": "boolean", "default": False, "description": "the file comes again from its beginning"},
     "interim": {"type": "boolean", "default": True, "description": "false: Ack in place of Result"},
     "endpointing": {"type": "string", "enum": ["on", "off"]},
+    "spikes": {"type": "boolean", "default": False, "description": "Result has the spikes of input and hidden layers"},
+    "timing": {"type": "boolean", "default": False, "description": "Result has the time that the chunk took, by part"},
 }
 
 

@@ -14,13 +14,27 @@ from hetsyn_client import frames
 from service.api.infer import PATH
 from service.api.problems import documented
 from service.wire.content_types import CONTENT_TYPES, JSON_TYPE
+from service.wire.raster import Spikes, Timing
 from service.wire.schema import Envelope, InferBody, Reply
 
 
-class CarriedReply(Reply):
+# of the document alone: ``extended`` and ``ReplyWithToken`` are what a server sends
+class WholeReply(Reply):
+    """The reply to a chunk, with what only a client gets that asks for it."""
+
+    spikes: Spikes | None = Field(
+        default=None,
+        description="of input and hidden layers; only with spikes=true; null of a chunk that was applied before",
+    )
+    timing: Timing | None = Field(
+        default=None,
+        description="time that the chunk took, by part; only with timing=true; null of a chunk that was applied before",
+    )
+
+
+class CarriedReply(WholeReply):
     """The reply to a chunk of a session that the client carries."""
 
-    # of the document alone: ``ReplyWithToken`` is what a server sends
     token: str | None = Field(description="the session, to send with its next chunk, base64; null once it has ended")
 
 
@@ -30,7 +44,7 @@ def add_route(app: FastAPI, endpoint: ASGIApp) -> None:
     @app.post(
         PATH,
         tags=["streaming"],
-        response_model=Reply | CarriedReply,
+        response_model=WholeReply | CarriedReply,
         openapi_extra=_operation(),
         responses={200: {"content": {frames.MEDIA_TYPE: _BINARY}}, **_PROBLEMS},
     )

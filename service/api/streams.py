@@ -17,7 +17,7 @@ from service.admission.uploads import Upload, Uploads
 from service.engine.endpointing_choice import has_own_endpointing
 from service.engine.stream import received_samples
 from service.live.actions import Applied, Opening, Work
-from service.live.query import StreamQuery
+from service.live.query import MORE, StreamQuery
 from service.observe.counters import Counters
 from service.registry.registry import SessionRegistry
 from service.session.session import Session
@@ -129,6 +129,7 @@ class Streams:
             HetsynError: it was not applied.
         """
         content, seq, endpointing = work.content, work.seq, work.endpointing
+        came_s = time.perf_counter() if query.envelope.timing else None
         async with self._turns.turn(client, self._due_s()):
             with self._admission.permit(client) as permit:
                 if work.kind == "end":
@@ -138,6 +139,8 @@ class Streams:
                 else:
                     async with self._large.turn(client, permit.due_s):
                         request = await asyncio.to_thread(query.request, content, seq, endpointing)
+                if came_s is not None:
+                    request = request._replace(came_s=came_s)
                 return await self._applied(request, permit, len(content))
 
     async def infer(self, request: InferRequest, client: str) -> Applied:
@@ -253,6 +256,7 @@ class Streams:
 
 def _applied(content: bytes) -> Applied:
     reply = from_json(content)
+    more: Any = {name: reply[name] for name in MORE if name in reply}
     return Applied(
         reply["steps"],
         reply["total_steps"],
@@ -261,4 +265,5 @@ def _applied(content: bytes) -> Applied:
         reply.get("readout"),
         reply.get("utterance"),
         reply.get("events", ()),
+        more or None,
     )

@@ -23,7 +23,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from math import inf
 
@@ -37,6 +37,7 @@ from service.engine.engine import Engine, Segment
 from service.engine.work import Job, Outcome, Work, begin, count_events, steps_left
 from service.errors import ArtifactError, HetsynError, InputError
 from service.models.model import Model
+from service.observe.watch import Watch
 from service.wire.chunk import ValuesChunk
 
 # A chunk takes two rounds of the event loop from its socket to the batcher: one starts its request's task, one comes
@@ -115,7 +116,7 @@ class Batcher:
         ticket = self._backlog.enter(client, work_of(left, count_events(job, left) or 0))
         try:
             outcome: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-            self._waiting.append(self._item(model, form, job, left, outcome, ticket, due_s))
+            self._waiting.append(self._item(model, form, job, left, outcome, ticket, due_s, work.watch))
             self._schedule()
             return await outcome
         finally:
@@ -191,10 +192,13 @@ class Batcher:
         outcome: asyncio.Future[Outcome],
         ticket: Ticket,
         due_s: float,
+        watch: Watch | None,
     ) -> Item:
-        group = (model.name, model.version, form)
+        group: Hashable = (model.name, model.version, form)
+        if job.raster is not None:  # its segments cost more, which the others shall neither pay nor be judged by
+            group = (group, "spikes")
         waiting = Waiting(group, min(left, MAX_SEGMENT_STEPS), self._clock(), ticket.client)
-        return Item(model, form, job, left, waiting, outcome, ticket, due_s)
+        return Item(model, form, job, left, waiting, outcome, ticket, due_s, watch)
 
     def _new_pool(self) -> ThreadPoolExecutor:
         return ThreadPoolExecutor(self._threads, thread_name_prefix="engine")
@@ -278,6 +282,7 @@ class Batcher:
         first = batch[0]
         limit = max([item.left for item in batch])
         timer = self._timer(first)
+        begun_s = time.perf_counter()
         try:
             started_s = timer()
             segment = self._engine.take(first.model, [item.job for item in batch], limit)
@@ -291,7 +296,9 @@ class Batcher:
                     task.add_done_callback(self._ended)
                     return
             results = self._engine.compute(first.model, first.form, segment)
-            measured = Measured(results, segment, encoded_s - started_s, timer() - encoded_s)
+            network_s = timer() - encoded_s
+            wall_s = time.perf_counter() - begun_s
+            measured = Measured(results, segment, encoded_s - started_s, network_s, wall_s)
         except Exception as error:
             if len(batch) == 1:
                 _fail(batch[0], _explained(batch[0], error))
@@ -328,18 +335,21 @@ class Batcher:
     def _compute(self, batch: Sequence[Item], limit: int, segment: Segment | None) -> Measured:
         first = batch[0]
         timer = self._timer(first)
-        started_s = timer()
+        begun_s, started_s = time.perf_counter(), timer()
         encode_s = 0.0
         if segment is None:
             segment = self._engine.take(first.model, [item.job for item in batch], limit)
             encode_s = timer() - started_s
         results = self._engine.compute(first.model, first.form, segment)
-        return Measured(results, segment, encode_s, timer() - started_s - encode_s)
+        network_s = timer() - started_s - encode_s
+        return Measured(results, segment, encode_s, network_s, time.perf_counter() - begun_s)
 
     def _finish(self, batch: Sequence[Item], measured: Measured) -> None:
         """Answer the chunks that are done, and let the others wait again, behind those that came meanwhile."""
         self._backlog.observe(self._estimates.observe(batch, measured))
         for item, result in zip(batch, measured.results, strict=True):
+            if item.watch is not None:
+                item.watch.engine_s += measured.wall_s
             if item.outcome.done():  # its caller has gone
                 continue
             if isinstance(result, HetsynError):
@@ -355,7 +365,7 @@ class Batcher:
         """Let a chunk wait for its next segment."""
         left = steps_left(item.model, job) or 1
         self._backlog.progress(item.ticket, item.left - left)
-        self._waiting.append(self._item(item.model, item.form, job, left, item.outcome, item.ticket, inf))
+        self._waiting.append(self._item(item.model, item.form, job, left, item.outcome, item.ticket, inf, item.watch))
 
 
 def _fail(item: Item, error: Exception) -> None:

@@ -15,6 +15,7 @@ from service.engine.engine import Segment
 from service.engine.work import Job, Outcome, count_events, resampler_of
 from service.errors import HetsynError
 from service.models.model import Model
+from service.observe.watch import Watch
 
 SEGMENT_S = 5e-3
 MAX_SEGMENT_STEPS = 1_000  # of each stream, to bound the memory
@@ -34,6 +35,7 @@ class Item(NamedTuple):
         outcome: of the chunk; done once its caller has gone.
         ticket: of the chunk, in the backlog.
         due_s: when the chunk has to begin at the latest; inf once it has.
+        watch: of the chunk's time; None where nobody asks.
     """
 
     model: Model
@@ -44,6 +46,7 @@ class Item(NamedTuple):
     outcome: asyncio.Future[Outcome]
     ticket: Ticket
     due_s: float
+    watch: Watch | None = None
 
 
 class Measured(NamedTuple):
@@ -54,12 +57,14 @@ class Measured(NamedTuple):
         segment: the steps that were run.
         encode_s: seconds until the network ran.
         network_s: seconds of the network.
+        wall_s: seconds of both, by a clock that also counts while others have the processor.
     """
 
     results: Sequence[Job | Outcome | HetsynError]
     segment: Segment
     encode_s: float
     network_s: float
+    wall_s: float
 
 
 class Estimates:

@@ -14,8 +14,10 @@ from service.carried.token import Tokens
 from service.errors import CarryUnavailable, StateMismatch
 from service.observe.clock import Clock
 from service.observe.counters import Counters
+from service.observe.watch import Watch
 from service.session.advance import Advance
 from service.session.protocol import NO_EXPIRY, Replay, decide, opening
+from service.wire.raster import extended
 from service.wire.schema import InferRequest, ReplyWithToken
 
 
@@ -58,6 +60,7 @@ class CarriedSessions:
 
     async def _infer(self, tokens: Tokens, request: InferRequest, permit: Permit) -> ReplyWithToken:
         envelope, now_s = request.envelope, self._wall()
+        watch = Watch(request.came_s) if envelope.timing else None
         if request.token is None:
             session_id = envelope.session or secrets.token_urlsafe(16)
             opening(session_id, envelope.seq)
@@ -74,9 +77,13 @@ class CarriedSessions:
             decision = decide(session_id, session.known, envelope.seq, request.digest, now_s, NO_EXPIRY)
             if isinstance(decision, Replay):
                 self._counters.chunks_replayed += 1
-                return ReplyWithToken(decision.reply, tokens.seal(session_id, session))
+                return ReplyWithToken(extended(decision.reply, envelope), tokens.seal(session_id, session))
             seq = decision.seq
         step = self._advance.plan(session, seq, request)
-        after = await self._advance.apply(session_id, step, request, permit, self._wall, needs_host=True)
+        after = await self._advance.apply(session_id, step, request, permit, self._wall, needs_host=True, watch=watch)
         self._advance.count(after)
-        return ReplyWithToken(after.reply, tokens.seal(session_id, after.session) if after.session.stream else None)
+        begun_s = time.perf_counter()
+        token = tokens.seal(session_id, after.session) if after.session.stream else None
+        if watch is not None:  # it is stored at the client
+            watch.store_s = time.perf_counter() - begun_s
+        return ReplyWithToken(extended(after.reply, envelope, after.spikes, watch), token)

@@ -97,7 +97,8 @@ def network_inputs(words: int, values: int = 0) -> dict[str, TensorType]:
 
 
 def network_outputs(words: int, outputs: int, hidden: Mapping[str, int]) -> dict[str, TensorType]:
-    """The outputs of a network graph, in order. A server needs all but the spikes of hidden layers.
+    """The outputs of a network graph, in order. A server needs all but the spikes of hidden layers, which it reads only
+    for clients that ask for them.
 
     Args:
         words: float32 values of a stream's state.

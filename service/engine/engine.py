@@ -22,10 +22,11 @@ import numpy as np
 
 from hetsyn_client.events import Integers
 from service.contract.decision import is_decided, is_distribution
-from service.contract.graph_io import NEXT_STEP, PROBABILITIES, READOUT, SCORES, STEP, STEPS
+from service.contract.graph_io import NEXT_STEP, PROBABILITIES, READOUT, SCORES, STEP, STEPS, spikes_name
 from service.contract.manifest import FormName
 from service.engine.fault import broken, fault, probabilities_of_row, score_of_row
 from service.engine.inputs import Inputs, inputs_of
+from service.engine.raster import most_steps, seen
 from service.engine.resampler import check_rates
 from service.engine.stream import InputKind, StreamState
 from service.engine.utterances import closed, ended, hear, outcome
@@ -84,8 +85,11 @@ class Engine:
         self._max_chunk_steps = max_chunk_steps
         self._segment_steps = segment_steps
 
-    def check(self, model: Model, stream: StreamState, chunk: Chunk | None) -> None:
+    def check(self, model: Model, stream: StreamState, chunk: Chunk | None, *, spikes: bool = False) -> None:
         """Check a chunk against its stream; ``run`` relies on it.
+
+        Args:
+            spikes: the client asks for them.
 
         Raises:
             InputError: a channel that the model lacks, another kind or sample rate than the stream's, a sample rate
@@ -126,6 +130,11 @@ class Engine:
                 f"the chunk has {steps} steps of {model.manifest.input.step_s:g} s, at most {self._max_chunk_steps} "
                 "are taken: cut it into several"
             )
+        if spikes and steps > most_steps(model):
+            raise TooLarge(
+                f"the chunk has {steps} steps, at most {most_steps(model)} of model {model.name!r} are taken with "
+                "spikes=true: cut it into several, or leave spikes out"
+            )
 
     def run(self, model: Model, form: FormName, batch: Sequence[Work]) -> list[Outcome]:
         """The outcome of each chunk, in order. The chunks must have passed ``check``.
@@ -159,6 +168,8 @@ class Engine:
         """
         if model.row_values:
             max_steps = max(1, min(max_steps, SEGMENT_VALUES // (model.row_values * len(jobs))))
+        if jobs[0].raster is not None and model.manifest.hidden:  # as of all jobs of a batch (``Batcher``)
+            max_steps = max(1, min(max_steps, SEGMENT_VALUES // (sum(model.manifest.hidden) * len(jobs))))
         pieces = tuple([take(model, job, max_steps) if job.is_plain else hear(model, job, max_steps) for job in jobs])
         members_of: dict[InputKind, list[int]] = {kind: [] for kind in KINDS}
         for b, piece in enumerate(pieces):
@@ -210,6 +221,10 @@ class Engine:
         streams = [piece.job.stream for piece in pieces]
         has_trace = manifest.decision.rule == "trace"
         names = [NEXT_STEP, SCORES, PROBABILITIES, *([READOUT] if has_trace else [])]
+        rasters = [piece.job.raster for piece in pieces]
+        has_raster = rasters.count(None) < len(rasters)
+        if has_raster:
+            names += map(spikes_name, model.hidden_layers(form))
         step = np.array([stream.step for stream in streams], np.int64)
         rows, outputs, unbounded = states.run(
             model.network(form),
@@ -230,6 +245,9 @@ class Engine:
         totals = outputs[NEXT_STEP].tolist()
         for b, (piece, stream) in enumerate(zip(pieces, streams, strict=True)):
             job, total = piece.job, totals[b]
+            if has_raster and job.raster is not None:
+                raster = seen(model, form, piece, group.inputs, outputs, b, int(group.steps.max()))
+                job = job._replace(raster=raster)
             if (
                 total != stream.step + piece.steps
                 or b in unbounded
@@ -253,10 +271,12 @@ class Engine:
             if piece.is_last:
                 readout = np.concatenate(readouts) if has_trace else None
                 decided = is_decided(manifest.decision, total)
-                results.append(Outcome(after, Result(steps, scores[b], probabilities[b], decided, readout)))
+                result = Result(steps, scores[b], probabilities[b], decided, readout, raster=job.raster)
+                results.append(Outcome(after, result))
             else:
                 parts = (steps, scores[b], probabilities[b], readouts)
-                results.append(Job(after, job.chunk, job.taken, job.ends, job.needs_host, *parts))
+                before = (after, job.chunk, job.taken, job.ends, job.needs_host)
+                results.append(Job(*before, *parts, raster=job.raster))
         return results
 
 
@@ -315,4 +335,4 @@ def _outcome_of_state(model: Model, form: FormName, job: Job) -> Outcome | Hetsy
     if decision.rule == "trace":
         readout = np.concatenate([np.zeros((0, outputs), np.float32), *job.readouts])
     decided = is_decided(decision, job.stream.step)
-    return Outcome(job.stream, Result(job.steps, scores, probabilities, decided, readout))
+    return Outcome(job.stream, Result(job.steps, scores, probabilities, decided, readout, raster=job.raster))

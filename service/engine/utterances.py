@@ -113,7 +113,8 @@ def _encoded(model: Model, piece: Piece) -> Job:
 def ended(job: Job, trigger: Trigger) -> Job:
     """The job that ends an utterance: on a copy of the stream, which gets the end of a session."""
     copy = job.stream._replace(utterances=None)
-    return Job(copy, None, 0, True, False, 0, job.scores, job.probabilities, after=job, trigger=trigger)
+    scores, probabilities, raster = job.scores, job.probabilities, job.raster
+    return Job(copy, None, 0, True, False, 0, scores, probabilities, after=job, trigger=trigger, raster=raster)
 
 
 def closed(model: Model, form: FormName, job: Job, result: Result | None) -> Job | Outcome:
@@ -140,7 +141,7 @@ def closed(model: Model, form: FormName, job: Job, result: Result | None) -> Job
     silence = utterances._replace(hearing=hearing, number=utterances.number + 1, start=utterances.position)
     silence = silence._replace(ends=(*utterances.ends, end)[-KEPT_ENDS:])
     stream = stream._replace(network=model.initial_row(form), step=0, utterances=silence)
-    after = after._replace(stream=stream, scores=None, probabilities=None, heard=(*after.heard, end))
+    after = after._replace(stream=stream, scores=None, probabilities=None, heard=(*after.heard, end), raster=job.raster)
     return outcome(model, after._replace(closes=None)) if job.trigger in ("end", "forced") else after
 
 
@@ -157,7 +158,7 @@ def outcome(model: Model, job: Job) -> Job | Outcome:
     if utterances.is_speech and job.scores is not None and job.probabilities is not None:
         scores, probabilities = job.scores, job.probabilities
     is_decided_now = len(probabilities) > 0 and is_decided(model.manifest.decision, job.stream.step)
-    result = Result(0, scores, probabilities, is_decided_now, None, job.heard, utterances.number, steps)
+    result = Result(0, scores, probabilities, is_decided_now, None, job.heard, utterances.number, steps, job.raster)
     return Outcome(job.stream, result)
 
 

@@ -6,10 +6,12 @@ so that the result is the same to the bit.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from math import ceil
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hetsyn_client.events import Integers
 from service.contract.graph_io import Float32Array
@@ -17,6 +19,7 @@ from service.engine.endpointer import Found
 from service.engine.resampler import Resampler
 from service.engine.stream import InputKind, StreamState
 from service.models.model import Model
+from service.observe.watch import Watch
 from service.wire.chunk import AudioChunk, Chunk, SpikeChunk, ValuesChunk
 from service.wire.heard import Heard, Trigger
 from service.wire.pcm import Samples
@@ -24,6 +27,22 @@ from service.wire.pcm import Samples
 NO_EVENTS: Integers = np.zeros(0, np.int64)
 NO_SAMPLES: Samples = np.zeros(0, np.float32)
 NO_VALUES: Float32Array = np.zeros((0, 0), np.float32)
+
+
+class RasterPart(NamedTuple):
+    """The spikes of a segment.
+
+    Attributes:
+        first: step of the session with which it begins.
+        bits: uint8 [steps, bytes], a bit a unit (``np.packbits``), by the layer's name: lists of spikes would take a
+            hundred times as much while a chunk waits, if somebody makes all units spike.
+    """
+
+    first: int
+    bits: Mapping[str, NDArray[np.uint8]]
+
+
+Raster: TypeAlias = tuple[RasterPart, ...]
 
 
 class Work(NamedTuple):
@@ -35,6 +54,8 @@ class Work(NamedTuple):
         end: the stream ends with the chunk.
         needs_host: the state after the chunk is read on the host (it is stored or sent).
         finalize: the utterance ends with the chunk, and the stream goes on; it has ``utterances``.
+        spikes: the client asks for them.
+        watch: of the chunk's time; None where nobody asks.
     """
 
     stream: StreamState
@@ -42,6 +63,8 @@ class Work(NamedTuple):
     end: bool
     needs_host: bool = False
     finalize: bool = False
+    spikes: bool = False
+    watch: Watch | None = None
 
 
 class Result(NamedTuple):
@@ -56,6 +79,7 @@ class Result(NamedTuple):
         heard: where utterances began and ended in the chunk.
         utterance: the one that is under way, or comes next; None in a stream that is one utterance.
         total_steps: of the session, in a stream that has utterances; ``steps`` is 0 then.
+        raster: the spikes; None where nobody asks.
     """
 
     steps: int
@@ -66,6 +90,7 @@ class Result(NamedTuple):
     heard: tuple[Heard, ...] = ()
     utterance: int | None = None
     total_steps: int = 0
+    raster: Raster | None = None
 
 
 class Outcome(NamedTuple):
@@ -92,6 +117,7 @@ class Job(NamedTuple):
         heard: where utterances began and ended so far.
         after: this job is only the end of an utterance, on a copy of the stream; with that one the chunk goes on.
         trigger: why that utterance ends.
+        raster: the spikes so far; None where nobody asks.
     """
 
     stream: StreamState
@@ -107,6 +133,7 @@ class Job(NamedTuple):
     heard: tuple[Heard, ...] = ()
     after: Job | None = None
     trigger: Trigger | None = None
+    raster: Raster | None = None
 
     @property
     def is_plain(self) -> bool:
@@ -152,10 +179,11 @@ def begin(model: Model, work: Work) -> Job:
         stream = stream._replace(kind=kind_of(model, chunk))
     if isinstance(chunk, AudioChunk) and not len(chunk.samples):
         chunk = None  # a piece of a file that completes no sample: it does not fix the sample rate
+    raster: Raster | None = () if work.spikes else None
     if stream.utterances is None:
-        return Job(stream, chunk, 0, work.end, work.needs_host)
+        return Job(stream, chunk, 0, work.end, work.needs_host, raster=raster)
     closes: Trigger | None = "end" if work.end else "forced" if work.finalize else None
-    return Job(stream, chunk, 0, False, work.needs_host, closes=closes)
+    return Job(stream, chunk, 0, False, work.needs_host, closes=closes, raster=raster)
 
 
 def take(model: Model, job: Job, max_steps: int) -> Piece:

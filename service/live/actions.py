@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 from service.contract.endpointing import EndpointingChange
-from service.live.text_frames import ServerFrame, StreamsFrame
+from service.live.text_frames import More, ServerFrame, StreamsFrame
 from service.wire.heard import Heard, UtteranceEnd
 
 
@@ -53,6 +53,7 @@ class Applied(NamedTuple):
         readout: one row a step, for rule trace.
         utterance: number of the one that is under way or comes next; None where the session is one.
         heard: where utterances began and ended in the chunk.
+        more: spikes and time of the chunk, where the client asks for them.
     """
 
     steps: int
@@ -62,6 +63,7 @@ class Applied(NamedTuple):
     readout: list[list[float]] | None = None
     utterance: int | None = None
     heard: Sequence[Heard] = ()
+    more: More | None = None
 
 
 class Send(NamedTuple):

@@ -30,7 +30,7 @@ is ending, drains or is closed. What is not read stays with the client, and is n
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar, cast
 
 from pydantic import ValidationError
 
@@ -38,13 +38,15 @@ from service.contract.endpointing import EndpointingChange
 from service.live.actions import Action, Applied, Close, Opening, Send, Work
 from service.live.machine import LONGEST, Machine, bad_frame
 from service.live.refusal import NORMAL, Refusal
-from service.live.text_frames import Ack, Begin, Result, Termination
+from service.live.text_frames import Ack, Begin, Result, Termination, UtteranceEnd
 from service.wire.explain import explain_invalid
-from service.wire.heard import Heard, UtteranceEnd
+from service.wire.heard import Heard
 
 MAX_INFLIGHT = 16
 MAX_BYTES = 64 * 1024
 MOST_TEXT_BYTES = 4 * 1024
+
+F = TypeVar("F", Result, UtteranceEnd)
 
 NOTHING_YET: UtteranceEnd = {
     "type": "UtteranceEnd",
@@ -113,6 +115,8 @@ class LiveStream(Machine[Work]):
         self._total_steps = applied.total_steps
         heard: list[Action] = [Send(frame) for frame in applied.heard]
         if work.kind == "end":
+            if applied.more and applied.heard and (last := applied.heard[-1])["type"] == "UtteranceEnd":
+                heard[-1] = Send(_with_more(cast(UtteranceEnd, {**last}), applied))
             if applied.utterance is None:
                 return [Send(self._utterance_end(applied)), *self._terminate(work.seq, 1)]
             return [*heard, *self._terminate(work.seq, applied.utterance)]
@@ -213,7 +217,7 @@ class LiveStream(Machine[Work]):
         }
         if applied.readout is not None:
             frame["readout"] = applied.readout
-        return frame
+        return _with_more(frame, applied)
 
     def _ack(self, seq: int) -> Ack:
         self._unacknowledged = 0
@@ -231,7 +235,7 @@ class LiveStream(Machine[Work]):
         }
         if applied.readout is not None:
             frame["readout"] = applied.readout
-        return frame
+        return _with_more(frame, applied)
 
     def _terminate(self, chunks: int, utterances: int) -> Sequence[Action]:
         audio_s = _rounded(self._total_steps * self._opening.step_s) if chunks else 0.0
@@ -243,6 +247,16 @@ class LiveStream(Machine[Work]):
         }
         self.leave()
         return [Send(frame), Close(NORMAL, "")]
+
+
+def _with_more(frame: F, applied: Applied) -> F:
+    """A frame with what the client asks for beside the classification."""
+    if applied.more is not None:
+        if "spikes" in applied.more:
+            frame["spikes"] = applied.more["spikes"]
+        if "timing" in applied.more:
+            frame["timing"] = applied.more["timing"]
+    return frame
 
 
 def _rounded(number: float) -> float:

@@ -28,7 +28,8 @@ ENCODINGS: Mapping[str, tuple[str, ...]] = {
 """Of binary frames, with the parameters that each takes."""
 
 _ENVELOPE = ("session", "model", "version", "form")
-_OWN = ("encoding", "sample_rate", "channels", "resend", "interim", "endpointing")
+MORE = ("spikes", "timing")  # that a result may have
+_OWN = ("encoding", "sample_rate", "channels", "resend", "interim", "endpointing", "spikes", "timing")
 
 
 class StreamQuery(NamedTuple):
@@ -116,6 +117,11 @@ def parse_stream_query(query: Iterable[tuple[str, str]], session: str | None = N
         values["endpointing"] = endpointing
     if (interim := own.get("interim", "true")) not in ("true", "false"):
         raise InputError(f"interim={interim[:LONGEST]!r}: send true or false")
+    for name in MORE:
+        if name in own:
+            values[name] = own[name]
+            if interim == "false" and own[name] == "true":
+                raise InputError(f"{name}=true needs results: leave interim=false out, or {name}")
     decode, smallest, file = _decoder(own)
     envelope = decode_query({"session": session or secrets.token_urlsafe(16), **values}.items())
     return StreamQuery(envelope, decode, smallest, interim == "true", file)

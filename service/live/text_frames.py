@@ -6,9 +6,18 @@ from typing import Literal, NotRequired
 
 from typing_extensions import TypedDict  # pydantic does not take that of Python 3.11
 
-from service.wire.heard import SpeechStarted, UtteranceEnd
+from service.wire import heard
+from service.wire.heard import SpeechStarted
+from service.wire.raster import Spikes, Timing
 
 SUBPROTOCOL = "hetsyn.v1"
+
+
+class More(TypedDict, total=False):
+    """What a client asks for with ``spikes`` and ``timing``; null of a chunk that was applied before."""
+
+    spikes: Spikes | None
+    timing: Timing | None
 
 
 class Begin(TypedDict):
@@ -27,7 +36,7 @@ class Begin(TypedDict):
     expires_at: float | None
 
 
-class Result(TypedDict):
+class Result(More):
     """A chunk was applied, and is kept: this acknowledges it. Times are in seconds of the session's input."""
 
     type: Literal["Result"]
@@ -41,6 +50,15 @@ class Result(TypedDict):
     probabilities: list[float] | None
     total_steps: int
     readout: NotRequired[list[list[float]]]
+
+
+class UtteranceEnd(heard.UtteranceEnd, More):
+    """An utterance has ended: what was heard between ``start`` and ``end``.
+
+    ``label`` and ``probabilities`` are those of ``/infer`` with ``end`` for exactly this input; null if nothing was
+    heard. ``trigger`` says what ended it: silence, its length, the client (``Finalize``), or the end of the session.
+    Spikes and time are those of the end of the session.
+    """
 
 
 class Ack(TypedDict):
@@ -136,7 +154,7 @@ class Reset(TypedDict):
     type: Literal["Reset"]
 
 
-ServerFrame = Begin | Result | Ack | SpeechStarted | UtteranceEnd | Termination | Error
+ServerFrame = Begin | Result | Ack | heard.Heard | UtteranceEnd | Termination | Error
 StreamsFrame = StreamsBegin | StreamsTermination | Error
 SERVER_FRAMES: tuple[type, ...] = (Begin, Result, Ack, SpeechStarted, UtteranceEnd, Termination, Error)
 CLIENT_FRAMES: tuple[type, ...] = (Finalize, Configure, KeepAlive, CloseStream, Reset)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from math import prod
 from pathlib import Path
 
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.contract.artifact import Artifact
-from service.contract.graph_io import encoder_inputs, encoder_outputs, network_inputs, network_outputs
+from service.contract.graph_io import encoder_inputs, encoder_outputs, network_inputs, network_outputs, spikes_name
 from service.contract.manifest import EncoderDescription, FormName, Manifest, TensorDescription
 from service.errors import ArtifactError, NotFound, UnsupportedInput, listing
 from service.runtime.device import Device
@@ -45,6 +45,7 @@ class Model:
         self._networks: dict[FormName, Graph] = {}
         self._states: dict[FormName, StateMemory] = {}
         self._initial_rows: dict[FormName, Row] = {}
+        self._hidden_layers: dict[FormName, Mapping[str, int]] = {}
         manifest = artifact.manifest
         encoder = manifest.encoder
         self._audio = encoder if encoder is not None and encoder.kind == "audio" else None
@@ -61,8 +62,11 @@ class Model:
                 inputs=network_inputs(description.words, values),
                 outputs=network_outputs(description.words, manifest.outputs, hidden={}),
             )
+            hidden = self._hidden_layers[form] = _hidden_layers(manifest, self._networks[form])
             self._states[form] = (
-                HostMemory(self.name) if device is None else DeviceMemory(device, description.words, manifest.outputs)
+                HostMemory(self.name)
+                if device is None
+                else DeviceMemory(device, description.words, manifest.outputs, hidden)
             )
             row = self.initial_state(form)
             row.flags.writeable = False
@@ -132,6 +136,10 @@ class Model:
         """The memory of the states of the form's streams."""
         return self._states[form]
 
+    def hidden_layers(self, form: FormName) -> Mapping[str, int]:
+        """Neurons of the hidden layers whose spikes the form's graph gives, by the layer's name."""
+        return self._hidden_layers[form]
+
     def initial_state(self, form: FormName) -> NDArray[np.float32]:
         """The network's state before the first step, float32 [words]."""
         row = self.manifest.forms[form].state[:-1]
@@ -175,6 +183,11 @@ def _loaded(artifact: Artifact, file: str, load: GraphLoader, inputs: Iterable[s
         raise ArtifactError(f"{path}: {error}") from error
     _check_names(path, graph, set(inputs), set(outputs))
     return graph
+
+
+def _hidden_layers(manifest: Manifest, graph: Graph) -> Mapping[str, int]:
+    layers = {f"hidden{number}": neurons for number, neurons in enumerate(manifest.hidden, 1)}
+    return {name: neurons for name, neurons in layers.items() if spikes_name(name) in graph.outputs}
 
 
 def _check_names(path: Path, graph: Graph, inputs: set[str], outputs: set[str]) -> None:

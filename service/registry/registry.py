@@ -19,11 +19,13 @@ from typing import Any
 from service.admission.permits import Permit
 from service.errors import HetsynError, NotFound
 from service.observe.counters import Counters
+from service.observe.watch import Watch
 from service.registry.table import MAX_ATTEMPTS, SessionEntry, SessionTable, contended, finished
 from service.session.advance import Advance, PlannedChunk
 from service.session.protocol import Reload, Replay, check_delete, decide, status
 from service.session.session import Session
 from service.session.snapshot import Snapshot
+from service.wire.raster import extended
 from service.wire.schema import InferRequest, Reply
 
 log = logging.getLogger("hetsyn.sessions")
@@ -223,6 +225,7 @@ class SessionRegistry:
 
     async def _answer(self, entry: SessionEntry, request: InferRequest, permit: Permit) -> bytes:
         sessions, envelope = self.sessions, request.envelope
+        watch = Watch(request.came_s) if envelope.timing else None
         for attempt in range(MAX_ATTEMPTS):
             if attempt:  # another process has changed the session: decide again on its latest snapshot
                 snapshot, authoritative = await sessions.latest(entry), True
@@ -232,14 +235,15 @@ class SessionRegistry:
             decision = self._decide(entry, snapshot, request, authoritative)
             if isinstance(decision, Replay):
                 self._counters.chunks_replayed += 1
-                return decision.reply
+                return extended(decision.reply, envelope) if envelope.asks_more else decision.reply
             if isinstance(decision, PlannedChunk):
                 after = await self._advance.apply(
-                    entry.id, decision, request, permit, sessions.clock, needs_host=sessions.stores_state
+                    entry.id, decision, request, permit, sessions.clock, needs_host=sessions.stores_state, watch=watch
                 )
-                if await self._commit(entry, snapshot, after.session):
+                committing = self._commit(entry, snapshot, after.session)
+                if await (committing if watch is None else watch.stored(committing)):
                     self._advance.count(after)
-                    return after.reply
+                    return extended(after.reply, envelope, after.spikes, watch) if envelope.asks_more else after.reply
         raise contended(entry.id)
 
     async def _commit(self, entry: SessionEntry, snapshot: Snapshot, session: Session) -> bool:

@@ -118,13 +118,14 @@ class DeviceMemory:
         device: has the memory.
         words: float32 values of a stream's state.
         outputs: neurons of the network's readout.
+        hidden: neurons of each hidden layer whose spikes the graph gives, by the layer's name.
     """
 
     is_host = False
 
-    def __init__(self, device: Device, words: int, outputs: int) -> None:
+    def __init__(self, device: Device, words: int, outputs: int, hidden: Mapping[str, int] | None = None) -> None:
         self._device = device
-        self._output_types = network_outputs(words, outputs, hidden={})
+        self._output_types = network_outputs(words, outputs, hidden or {})
         self._row_bytes = 4 * words
         self._pool = SlotPool()
         self._blocks: list[int] = []

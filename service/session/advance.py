@@ -11,6 +11,7 @@ from service.admission.permits import Permit
 from service.contract.manifest import FormName
 from service.engine.endpointing_choice import with_endpointing, with_manual_ends
 from service.engine.engine import Engine
+from service.engine.raster import spikes_of
 from service.engine.stream import StreamState, initial_stream
 from service.engine.work import Outcome, Result, Work
 from service.errors import NotFound
@@ -18,9 +19,11 @@ from service.models.catalog import ModelCatalog
 from service.models.model import Model
 from service.observe.clock import Clock
 from service.observe.counters import Counters
+from service.observe.watch import Watch
 from service.session.protocol import Known, Progress, applied
 from service.session.session import Session
 from service.settings import FormsChoice
+from service.wire.raster import Spikes
 from service.wire.schema import Envelope, InferRequest, Reply
 
 RunChunk = Callable[[Model, FormName, Work, str, float], Awaitable[Outcome]]
@@ -49,12 +52,14 @@ class Advanced(NamedTuple):
         reply: to the chunk, as JSON.
         seq: number of the chunk.
         steps: network steps of the chunk.
+        spikes: of the chunk; None where nobody asks. They are not kept.
     """
 
     session: Session
     reply: bytes
     seq: int
     steps: int
+    spikes: Spikes | None
 
 
 class Finalized(NamedTuple):
@@ -129,7 +134,7 @@ class Advance:
         session.check_counts()
         if request.envelope.endpointing is not None:
             stream = with_endpointing(session.model, stream, request.chunk, request.envelope.endpointing)
-        self._engine.check(session.model, stream, request.chunk)
+        self._engine.check(session.model, stream, request.chunk, spikes=request.envelope.spikes)
         return PlannedChunk(session, stream, seq)
 
     async def apply(
@@ -141,6 +146,7 @@ class Advance:
         clock: Clock,
         *,
         needs_host: bool,
+        watch: Watch | None = None,
     ) -> Advanced:
         """Compute a chunk.
 
@@ -151,20 +157,25 @@ class Advance:
             permit: of the request.
             clock: gives the time of use.
             needs_host: the state after the chunk is stored or sent.
+            watch: of the chunk's time; None where nobody asks.
 
         Raises:
             HetsynError: as ``Batcher.run``.
         """
         session, stream, seq = chunk
         end = request.envelope.end
-        work = Work(stream, request.chunk, end, needs_host and not end)
+        work = Work(stream, request.chunk, end, needs_host and not end, False, request.envelope.spikes, watch)
         outcome = await self._run(session.model, session.form, work, permit.client, permit.due_s)
         steps = _steps(session, outcome.result)
         reply = reply_json(session_id, session, seq, end, steps, outcome.result)
         progress = applied(session.known.progress, seq=seq, digest=request.digest, steps=steps, end=end, reply=reply)
         known = Known(progress, session.known.created_s, clock())
         after = Session(session.model, session.form, known, None if end else outcome.stream)
-        return Advanced(after, reply, seq, steps)
+        spikes = None
+        if outcome.result.raster is not None:
+            total, raster = session.known.progress.total_steps, outcome.result.raster
+            spikes = spikes_of(session.model, session.form, request.chunk, raster, total, total + steps)
+        return Advanced(after, reply, seq, steps, spikes)
 
     async def finalize(self, session: Session, permit: Permit, clock: Clock, *, needs_host: bool) -> Finalized:
         """End the utterance of a session, of which a chunk was applied.

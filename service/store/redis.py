@@ -262,15 +262,17 @@ class RedisStore:
             StoreUnavailable: no connection, or no answer in time; the server may still run the request.
             StoreUnusable: the server would lose sessions.
         """
+        task = asyncio.current_task()
+        cancelled_before = task.cancelling() if task else 0
         try:
             async with asyncio.timeout(self._timeout_s):
                 try:
-                    return await self._checked(send), False
+                    result = await self._checked(send), False
                 except RedisConnectionError:
                     self._is_checked = False  # it may be another server, or have other settings
                     # the other idle connections are as old, and may be as stale
                     await self._redis.connection_pool.disconnect(inuse_connections=False)
-                    return await self._checked(send), True
+                    result = await self._checked(send), True
         except (RedisTimeoutError, TimeoutError) as error:
             self._is_checked = False
             raise StoreUnavailable(
@@ -279,6 +281,12 @@ class RedisStore:
         except (RedisError, OSError) as error:
             self._is_checked = False
             raise _unavailable(error) from error
+        finally:
+            # redis-py writes with asyncio.wait_for, which loses a cancellation in Python 3.11 if the write ends in the
+            # same turn: a task that works for ever would never end
+            if task and task.cancelling() > cancelled_before:
+                raise asyncio.CancelledError
+        return result
 
     async def _checked(self, send: Callable[[], Awaitable[list[Any]]]) -> list[Any]:
         if not self._is_checked:

@@ -1,7 +1,7 @@
 """The schemas of ``/infer``: requests and replies.
 
-A request's body is JSON; or raw bytes, with session, model, version, form, seq, end, carry and endpointing as query
-parameters; or such bytes in a frame with a carried session's token."""
+A request's body is JSON; or raw bytes, with session, model, version, form, seq, end, carry, endpointing, spikes and
+timing as query parameters; or such bytes in a frame with a carried session's token."""
 
 from __future__ import annotations
 
@@ -148,10 +148,17 @@ class Envelope(_Wire):
         description="on, or settings as an object: the session is cut into utterances; with its first chunk. Settings "
         "with a later chunk hold from there on",
     )
+    spikes: bool = Field(default=False, description="true: the reply has the spikes of input and hidden layers")
+    timing: bool = Field(default=False, description="true: the reply has the time that the chunk took, by part")
 
     @property
     def names_a_model(self) -> bool:
         return not (self.model is self.version is self.form is None)
+
+    @property
+    def asks_more(self) -> bool:
+        """Whether the reply is to have more than it keeps."""
+        return self.spikes or self.timing
 
 
 class InferBody(Envelope):
@@ -165,7 +172,7 @@ class InferBody(Envelope):
     def _seq_may_be_a_float(cls, value: Any) -> Any:
         return _whole(value)
 
-    @field_validator("end", "carry", mode="before")
+    @field_validator("end", "carry", "spikes", "timing", mode="before")
     @classmethod
     def _null_is_the_default(cls, value: Any) -> Any:
         return False if value is None else value
@@ -257,6 +264,7 @@ class InferRequest(NamedTuple):
         digest: of chunk and end flag, 16 bytes.
         carry: whether the client carries the session.
         token: the carried session; None if it begins, or is not carried.
+        came_s: when it came, in seconds of ``time.perf_counter``, if that was before it was decoded.
     """
 
     envelope: Envelope
@@ -264,6 +272,7 @@ class InferRequest(NamedTuple):
     digest: bytes
     carry: bool = False
     token: bytes | None = None
+    came_s: float | None = None
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
+from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from hetsyn_model.encoder import Encoder, EncoderSpec
 from hetsyn_model.state import Form
 from service.contract.artifact import Artifact
 from service.engine.engine import Engine
+from service.engine.raster import spikes_of
 from service.engine.stream import STEP_BYTES, initial_stream
 from service.engine.work import Outcome, Work
 from service.errors import ArtifactError
@@ -71,6 +73,63 @@ def test_audio_gives_torchs_answer(
     assert np.allclose(last.result.scores, expected.scores[0], atol=1e-5)
     assert np.allclose(last.result.probabilities, expected.probabilities[0], atol=1e-6)
     assert last.stream.step == steps
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("cut", [56, 800, 100_000])
+def test_the_spikes_of_a_session_are_torchs(
+    model: Model, network: Network, encoder_spec: EncoderSpec, form: Form, cut: int
+) -> None:
+    audio = sound()
+    encoder = Encoder(encoder_spec)
+    whole = torch.zeros(1, (-(-audio.size // 80) + TAIL_STEPS) * 80)
+    whole[0, : audio.size] = torch.from_numpy(audio)
+    spikes, _ = encoder.step(whole, encoder.initial_state(1))
+    with torch.no_grad():
+        hidden = network.rollout(spikes.float(), form).hidden_spikes
+    expected = {"input": spikes[0], "hidden1": hidden[0][0], "hidden2": hidden[1][0]}
+    sound_chunks: list[Chunk] = [AudioChunk(audio[start : start + cut], 8000) for start in range(0, audio.size, cut)]
+    seen = shown(model, form, sound_chunks)
+    assert seen == {name: {(t, unit) for t, unit in layer.nonzero().tolist()} for name, layer in expected.items()}
+    assert all(seen.values())
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_the_spikes_of_a_session_are_those_in_its_state_after_each_step(model: Model, form: Form) -> None:
+    offsets, offset = {}, 0
+    for tensor in model.manifest.forms[form].state[:-1]:
+        offsets[tensor.name] = slice(offset, offset := offset + prod(tensor.shape))
+    audio, engine = sound(2400), Engine(10_000, 64)
+    expected: dict[str, set[tuple[int, int]]] = {"hidden1": set(), "hidden2": set()}
+    stream = initial_stream(model, form)
+    for step in range(30):
+        (outcome,) = engine.run(model, form, [Work(stream, AudioChunk(audio[80 * step : 80 * step + 80], 8000), False)])
+        stream = outcome.stream
+        row = model.states(form).to_host(stream.network)
+        for layer, seen in expected.items():
+            seen |= {(step, int(unit)) for unit in np.flatnonzero(row[offsets[f"{layer}.spikes"]])}
+    (outcome,) = engine.run(
+        model, form, [Work(initial_stream(model, form), AudioChunk(audio, 8000), False, spikes=True)]
+    )
+    assert outcome.result.raster is not None
+    layers = spikes_of(model, form, None, outcome.result.raster, 0, 30)["layers"]
+    assert {layer["name"]: set(zip(layer["times"], layer["units"], strict=True)) for layer in layers[1:]} == expected
+    assert all(expected.values())
+
+
+def shown(model: Model, form: Form, chunks: Sequence[Chunk]) -> dict[str, set[tuple[int, int]]]:
+    """Step of the session and unit of all spikes of a session of chunks, by layer."""
+    engine, stream, seen = Engine(10_000, 64), initial_stream(model, form), dict[str, set[tuple[int, int]]]()
+    for index, chunk in enumerate(chunks):
+        (outcome,) = engine.run(model, form, [Work(stream, chunk, index + 1 == len(chunks), spikes=True)])
+        raster, before = outcome.result.raster, stream.step
+        assert raster is not None
+        stream = outcome.stream
+        spikes = spikes_of(model, form, chunk, raster, before, stream.step)
+        for layer in spikes["layers"]:
+            times = [spikes["first_step"] + time for time in layer["times"]]
+            seen.setdefault(layer["name"], set()).update(zip(times, layer["units"], strict=True))
+    return seen
 
 
 @pytest.mark.parametrize("form", FORMS)

@@ -177,6 +177,21 @@ def test_floats_of_several_channels_and_a_rate_that_changes(url: str, transport:
 
 
 @each_transport
+def test_spikes_and_times_for_those_that_ask(url: str, transport: TransportName) -> None:
+    chunks = list(array_chunks(sound(4000), RATE_HZ))
+    with StreamingClient(url) as client:
+        plain = list(client.session(transport=transport).stream(chunks))
+        asked = list(client.session(transport=transport, spikes=True, timing=True).stream(chunks))
+    for reply, told in zip(plain, asked, strict=True):
+        assert told.keys() - reply.keys() == {"spikes", "timing"}
+        assert told["probabilities"] == reply["probabilities"]
+        assert told["spikes"] is not None
+        assert told["timing"] is not None
+        assert [layer["name"] for layer in told["spikes"]["layers"]] == ["input", "hidden1"]
+        assert told["timing"]["engine_ms"] > 0
+
+
+@each_transport
 def test_a_session_goes_on_in_another_program(
     url: str, expected: list[dict[str, Any]], transport: TransportName
 ) -> None:

@@ -3,7 +3,8 @@
 They are deterministic and treat each stream alone, step by step, so their results depend neither on the batch nor
 on the chunking. A fake's file is JSON; ``load_fake`` takes the place of ``load_graph``.
 
-    network   potential(t) = 0.5 potential(t-1) + sum of weights of the spikes; score by the decision rule
+    network   potential(t) = 0.5 potential(t-1) + sum of weights of the spikes; score by the decision rule;
+              hidden unit i spikes where the potential of output i mod 3 is above 0.2 i
     values    the same, with the values of the step in place of its spikes: a leaky integrator
     encoder   spike on channel k where the step's loudness rises above (k + 1) / (channels + 1)
     crossing  spike on channel 2k where value k of the step is above its last one, on 2k + 1 where it is below
@@ -36,6 +37,7 @@ from service.contract.graph_io import (
     network_inputs,
     network_outputs,
     next_name,
+    spikes_name,
     state_name,
 )
 from service.contract.manifest import DECISION_SCORE, DECISION_STEP, Decision, TensorDescription
@@ -60,11 +62,18 @@ LATEST = "latest"
 CROSSING_STATE = (TensorDescription(name=LATEST, shape=(ROW,), dtype="float32", initial=0.0),)
 
 
+def hidden_spikes(potential: Array) -> Array:
+    """The spikes of the hidden layer, [hidden], at a potential [outputs]."""
+    units = np.arange(HIDDEN)
+    spikes: Array = (potential[units % OUTPUTS] > 0.2 * units).astype(np.float32)
+    return spikes
+
+
 class FakeNetwork:
     """The contract's network graph, for a row of state ``out.potential | decision.score``."""
 
     inputs = tuple(network_inputs(words=2 * OUTPUTS))
-    outputs = tuple(network_outputs(2 * OUTPUTS, OUTPUTS, {"hidden": HIDDEN}))
+    outputs = tuple(network_outputs(2 * OUTPUTS, OUTPUTS, {"hidden1": HIDDEN}))
 
     def __init__(self, rule: Rule, scale: float) -> None:
         self.decision = Decision(rule=rule, skip_steps=SKIP, tail_steps=TAIL)
@@ -80,12 +89,14 @@ class FakeNetwork:
         step = inputs[STEP].copy()
         # past a stream's end the contract leaves the readout undefined
         readout = np.full((len(steps), longest, OUTPUTS), np.nan, np.float32)
+        hidden = np.full((len(steps), longest, HIDDEN), np.nan, np.float32)
         for b, count in enumerate(steps):
             for t in range(count):
                 potential[b] = np.float32(0.5) * potential[b]
                 for drive in drives[b][t]:
                     potential[b] += drive
                 readout[b, t] = potential[b]
+                hidden[b, t] = hidden_spikes(potential[b])
                 if step[b] >= SKIP:
                     score[b] = self._score(score[b], potential[b])
                 step[b] += 1
@@ -97,6 +108,7 @@ class FakeNetwork:
                 [class_probabilities(self.decision, s, int(n)) for s, n in zip(score, step, strict=True)]
             ),
             READOUT: readout,
+            spikes_name("hidden1"): hidden,
         }
         return {name: values[name] for name in outputs}
 

@@ -15,7 +15,8 @@ from service.live.many import ManyStreams, Offer
 from service.live.many_query import PARAMETERS
 from service.live.protocol import LiveStream
 from service.live.query import _ENVELOPE, _OWN
-from service.live.text_frames import CLIENT_FRAMES, SERVER_FRAMES, STREAMS_CLIENT_FRAMES, STREAMS_SERVER_FRAMES
+from service.live.text_frames import CLIENT_FRAMES, SERVER_FRAMES, STREAMS_CLIENT_FRAMES, STREAMS_SERVER_FRAMES, More
+from service.wire.raster import Spikes
 from tests.support.tools import ASYNCAPI_SCHEMA, NO_ASYNCAPI_SCHEMA
 
 # the shape of AsyncAPI 3.0.0 that matters to tools: its members, and that no object has others
@@ -166,14 +167,17 @@ async def test_every_frame_and_parameter_is_in_it(document: dict[str, Any]) -> N
 
 
 async def test_what_the_protocol_sends_is_as_described(document: dict[str, Any]) -> None:
+    spikes: Spikes = {"first_step": 0, "steps": 1, "layers": [{"name": "input", "size": 4, "times": [0], "units": [3]}]}
+    more: More = {"spikes": spikes, "timing": {"queue_ms": 0.5, "engine_ms": 1.0, "store_ms": 0.0}}
+    applied = Applied(1, 1, "a", [0.5, 0.5], more=more)
     live = LiveStream(Opening("s", "m", "1", "exact", ("a", "b"), 0, 0, 0.01, False, 5.0), interim=True)
     live_actions = [
         *live.begin(),
         *live.text("{}"),
         *live.chunk(b"a"),
-        *live.applied(Applied(1, 1, "a", [0.5, 0.5])),
+        *live.applied(applied),
         *live.text('{"type": "CloseStream"}'),
-        *live.applied(Applied(1, 2, "a", [0.5, 0.5])),
+        *live.applied(applied),
     ]
     frames: list[Any] = [action.frame for action in live_actions if isinstance(action, Send)]
     assert [frame["type"] for frame in frames] == ["Begin", "Error", "Result", "UtteranceEnd", "Termination"]

@@ -19,6 +19,7 @@ from service.engine.work import Job, Outcome, Work
 from service.errors import ArtifactError, HetsynError, InputError
 from service.models.catalog import ModelCatalog
 from service.models.model import Model
+from service.observe.watch import Watch
 from service.wire.chunk import AudioChunk, ValuesChunk, spike_chunk
 from tests.support.artifact import Takes, write_artifact
 from tests.support.fake_graph import CHANNELS, RATE_HZ, STEP_SAMPLES, load_fake
@@ -310,6 +311,31 @@ async def test_values_that_a_cell_cannot_compute_are_the_chunk_s_fault(
         await batcher.run(model, "bank", values)
     with pytest.raises(ArtifactError):  # no client chooses the numbers of spikes
         await batcher.run(model, "bank", work(model))
+    await batcher.close()
+
+
+async def test_chunks_whose_spikes_are_wanted_have_batches_of_their_own(model: Model, gate: Gate) -> None:
+    engine = RecordingEngine()
+    batcher = Batcher(engine, BatchPolicy(), threads=1)
+    works = [work(model)._replace(spikes=n % 2 == 0) for n in range(5)]
+    tasks = await gathered(batcher, model, gate, works)
+    gate.opened.set()
+    outcomes = [await task for task in tasks]
+    assert sorted(engine.sizes) == [1, 2, 3]
+    assert [outcome.result.raster is None for outcome in outcomes] == [True, False, True, False, True, False]
+    assert len({outcome.result.probabilities.tobytes() for outcome in outcomes}) == 1
+    await batcher.close()
+
+
+@pytest.mark.parametrize("inline_s", [0.0, 3600.0])
+async def test_the_time_of_a_chunk_is_that_of_its_segments(model: Model, inline_s: float) -> None:
+    batcher = Batcher(RecordingEngine(), BatchPolicy(), threads=1, inline_s=inline_s)
+    for steps in (4, 3000):  # the first of a model runs on a thread, and so does a long one
+        for _ in range(2):
+            watch = Watch()
+            await batcher.run(model, "bank", work(model, steps=steps)._replace(watch=watch))
+            assert watch.engine_s > 0
+            assert watch.queue_s > 0
     await batcher.close()
 
 

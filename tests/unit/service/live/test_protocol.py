@@ -15,6 +15,7 @@ from service.live.actions import Action, Applied, Close, Opening, Send, Work
 from service.live.protocol import LiveStream
 from service.live.refusal import Refusal
 from service.wire.heard import Heard, UtteranceEnd
+from service.wire.raster import Spikes
 
 OPENING = Opening("s", "digits", "1", "exact", ("one", "two"), 4, 40, 0.01, True, 99.0)
 NEW = OPENING._replace(next_seq=0, total_steps=0, resumed=False)
@@ -61,6 +62,29 @@ def test_a_readout_goes_along() -> None:
     live = stream()
     live.chunk(b"ab")
     assert frames(live.applied(Applied(1, 41, None, None, [[0.5]])))[0]["readout"] == [[0.5]]
+
+
+def test_what_a_client_asks_for_goes_along_and_with_the_end() -> None:
+    live = stream()
+    live.chunk(b"ab")
+    spikes: Spikes = {"first_step": 40, "steps": 1, "layers": []}
+    frame = frames(live.applied(applied(41, 1)._replace(more={"spikes": spikes, "timing": None})))[0]
+    assert (frame["spikes"], frame["timing"]) == (spikes, None)
+    live.text('{"type": "CloseStream"}')
+    end, _ = frames(live.applied(applied(41, 1)._replace(more={"spikes": spikes})))
+    assert end["spikes"] == spikes
+    assert "timing" not in end
+
+
+def test_the_end_of_the_last_utterance_has_the_spikes_of_the_end() -> None:
+    live, heard = stream(), (STARTED, ENDED)
+    live.chunk(b"ab")
+    live.applied(applied(41, 1))
+    live.text('{"type": "CloseStream"}')
+    spikes: Spikes = {"first_step": 40, "steps": 1, "layers": []}
+    done = applied(41, 1)._replace(utterance=3, heard=heard, more={"spikes": spikes})
+    assert frames(live.applied(done))[:2] == [STARTED, ENDED | {"spikes": spikes}]
+    assert "spikes" not in ENDED
 
 
 def test_acknowledgements_cover_several_chunks() -> None:

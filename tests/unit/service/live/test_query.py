@@ -32,6 +32,14 @@ def test_a_session_without_an_id_gets_one() -> None:
     assert len(parsed("encoding=events").session) > 10
 
 
+def test_spikes_and_times_can_be_asked_for() -> None:
+    asked = parsed("encoding=events&spikes=true&timing=false").envelope
+    assert (asked.spikes, asked.timing, asked.asks_more) == (True, False, True)
+    assert not parsed("encoding=events").envelope.asks_more
+    assert parsed("encoding=events&spikes=true").end(3).envelope.spikes
+    assert not parsed("encoding=events&spikes=false&interim=false").interim
+
+
 def test_acknowledgements_can_be_asked_for() -> None:
     assert not parsed("encoding=events&interim=false&endpointing=off").interim
 
@@ -55,6 +63,10 @@ def test_acknowledgements_can_be_asked_for() -> None:
         ("encoding=events&encoding=events", InputError, "occurs twice"),
         ("encoding=events&seq=3", InputError, "'seq' is not one of a stream"),
         ("encoding=events&interim=no", InputError, "send true or false"),
+        ("encoding=events&spikes=yes!", InputError, "spikes: send true or false"),
+        ("encoding=events&timing=", InputError, "timing: send true or false"),
+        ("encoding=events&interim=false&spikes=true", InputError, "needs results: leave interim=false out, or spikes"),
+        ("encoding=events&interim=false&timing=true", InputError, "needs results: leave interim=false out, or timing"),
         ("encoding=events&endpointing=maybe", InputError, "send on or off"),
         ("encoding=events&session=a/b", InputError, "session"),
     ],

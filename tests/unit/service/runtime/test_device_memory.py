@@ -80,6 +80,12 @@ def same(first: tuple[Model, Outcome], second: tuple[Model, Outcome], form: Form
     )
 
 
+def raster_of(outcome: Outcome) -> list[Any]:
+    return [
+        (part.first, {name: bits.tobytes() for name, bits in part.bits.items()}) for part in outcome.result.raster or ()
+    ]
+
+
 Rounds = list[list[tuple[int, int]]]
 ROUNDS: st.SearchStrategy[Rounds] = st.lists(
     st.lists(st.tuples(st.integers(0, 5), st.integers(0, 20)), min_size=1, max_size=6, unique_by=lambda item: item[0]),
@@ -147,7 +153,7 @@ def test_a_real_network_bound_to_addresses_gives_the_same_bits(form: FormName, u
             rng = np.random.default_rng(number)
             trains = [np.nonzero(rng.random((20 + 5 * who, channels)) < 0.045) for who in batch]
             work = [
-                Work(current[who], spike_chunk(20 + 5 * who, *train), False)
+                Work(current[who], spike_chunk(20 + 5 * who, *train), False, spikes=number > 2)
                 for who, train in zip(batch, trains, strict=True)
             ]
             outcomes.append(engine.run(model, form, work))
@@ -155,6 +161,8 @@ def test_a_real_network_bound_to_addresses_gives_the_same_bits(form: FormName, u
                 current[who] = outcome.stream
         for a, b in zip(*outcomes, strict=True):
             assert same((models[0], a), (models[1], b), form)
+            assert raster_of(a) == raster_of(b)
+            assert (len(raster_of(a)) > 0) == (number > 2)
 
 
 def test_states_travel_where_they_are_exported_and_imported_alone(resident: Model, device: FakeDevice) -> None:

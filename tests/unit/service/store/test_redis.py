@@ -206,3 +206,21 @@ async def test_a_connection_that_has_gone_stale_is_made_again(relay: Relay, star
 def test_a_wrong_url_is_refused(url: str) -> None:
     with pytest.raises(StoreUnusable, match="not valid for Redis"):
         RedisStore(url)
+
+
+async def test_a_task_that_is_cancelled_while_it_asks_the_store_ends(
+    own_valkey: ValkeyServer, start_store: StartStore
+) -> None:
+    store = await start_store(RedisStore(own_valkey.url))
+
+    async def ask_forever() -> None:
+        while True:
+            await store.health()
+
+    for turns in range(200):
+        task = asyncio.create_task(ask_forever())
+        for _ in range(turns % 40):
+            await asyncio.sleep(0)
+        task.cancel()
+        assert await asyncio.wait([task], timeout=5) == ({task}, set()), "it goes on after it was cancelled"
+    assert await store.commit([put("a", NO_REVISION, 1)]) == [COMMITTED]

@@ -1,0 +1,41 @@
+"""How long a chunk took, by part, for clients that ask for it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+class Watch:
+    """The time of one chunk. Seconds are those of ``time.perf_counter``.
+
+    Args:
+        started_s: when the chunk came; by default now.
+
+    Attributes:
+        engine_s: seconds of the segments in which it was computed, together with others.
+        store_s: seconds of its commits.
+    """
+
+    __slots__ = ("_started_s", "engine_s", "store_s")
+
+    def __init__(self, started_s: float | None = None) -> None:
+        self._started_s = time.perf_counter() if started_s is None else started_s
+        self.engine_s = 0.0
+        self.store_s = 0.0
+
+    @property
+    def queue_s(self) -> float:
+        """Seconds until now that are neither of the engine nor of the store."""
+        return max(0.0, time.perf_counter() - self._started_s - self.engine_s - self.store_s)
+
+    async def stored(self, commit: Awaitable[T]) -> T:
+        """The outcome of a commit, whose time counts as that of the store."""
+        begun_s = time.perf_counter()
+        try:
+            return await commit
+        finally:
+            self.store_s += time.perf_counter() - begun_s
