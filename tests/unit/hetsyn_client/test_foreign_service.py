@@ -13,6 +13,12 @@ import httpx
 import numpy as np
 
 import hetsyn_client
+
+theirs = ("aiohttp", "fastapi", "onnxruntime", "pydantic", "sounddevice", "soundfile", "soxr", "typer", "uvicorn")
+assert not set(theirs) & set(sys.modules), "the client imported what it can do without"
+assert hetsyn_client.AsyncStreamingClient.__name__ in hetsyn_client.__all__
+assert not set(theirs[1:]) & set(sys.modules), "the client for asyncio imported what it can do without"
+
 import hetsyn_client.commands
 import hetsyn_client.loadtest.commands
 import hetsyn_client.loadtest.report
