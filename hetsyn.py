@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from export.parity import Streams
     from export.step import export_step
     from export.write import Source, write_artifact
-    from hetsyn_client import StreamingClient
+    from hetsyn_client import AsyncStreamingClient, StreamingClient
     from hetsyn_model import (
         DecisionSpec,
         Events,
@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from hetsyn_model.training import fit
 
 __all__ = [
+    "AsyncStreamingClient",
     "DecisionSpec",
     "Evaluation",
     "Events",
@@ -81,7 +82,7 @@ _LAZY = {
     "export.step": ("export_step",),
     "export.onnx_import": ("import_onnx",),
     "export.write": ("Source", "write_artifact"),
-    "hetsyn_client": ("StreamingClient",),
+    "hetsyn_client": ("AsyncStreamingClient", "StreamingClient"),
     "hetsyn_model": (
         *("DecisionSpec", "Events", "Network", "NetworkSpec", "NeuronSpec", "SurrogateSpec"),
         *("from_reference", "variant"),

@@ -11,6 +11,7 @@ from pathlib import Path
 from benchmarks import (
     agreement,
     carried,
+    clients,
     compare,
     digit_strings,
     durability,
@@ -37,6 +38,7 @@ from benchmarks import (
 BENCHMARKS = {
     "agreement": agreement,
     "carried": carried,
+    "clients": clients,
     "compare": compare,
     "digit_strings": digit_strings,
     "durability": durability,

@@ -76,7 +76,7 @@ def all_digits(folder: Path) -> Path:
 def undisturbed(url: str, recording: Path) -> list[Any]:
     """The content of the reply to each chunk while nothing is broken."""
     with StreamingClient(url, repeats=0) as client:
-        return [content(reply) for reply in client.stream_wav(recording, CHUNK_S)]
+        return [content(reply) for reply in client.stream_file(recording, CHUNK_S)]
 
 
 def check_words(url: str) -> None:
@@ -85,7 +85,7 @@ def check_words(url: str) -> None:
     recordings = sorted(RECORDINGS.glob("*.wav"))
     with StreamingClient(url, repeats=0) as client:
         for recording in recordings:
-            *_, last = client.stream_wav(recording, CHUNK_S)
+            *_, last = client.stream_file(recording, CHUNK_S)
             recognised += last["label"] == recording.stem
     if recognised < RECOGNISED:
         raise CheckFailed(f"{recognised} of {len(recordings)} recordings were recognised, {RECOGNISED} are expected")

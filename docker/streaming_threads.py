@@ -10,6 +10,7 @@ from typing import Any
 
 from hetsyn_client.client import StreamingClient
 from hetsyn_client.errors import HetsynError
+from hetsyn_client.results import Reply
 
 CHUNK_S = 0.1
 SPEED = 2.0  # times real time
@@ -62,7 +63,7 @@ class StreamingThread(threading.Thread):
 
         count = 0
         try:
-            for reply in client.stream_wav(self._recording, CHUNK_S, before_chunk=keep_pace):
+            for reply in client.stream_file(self._recording, CHUNK_S, before_chunk=keep_pace):
                 if content(reply) != self._expected[count]:
                     self.error = f"chunk {count} got another answer: {reply}"
                     return
@@ -130,6 +131,6 @@ class StreamingThreads:
         return f"{chunks} chunks of {CLIENTS} clients, no error, equal answers; {repeated} chunks were sent again"
 
 
-def content(reply: dict[str, Any]) -> dict[str, Any]:
+def content(reply: Reply) -> dict[str, Any]:
     """A reply without the session's id."""
     return {name: value for name, value in reply.items() if name != "session"}

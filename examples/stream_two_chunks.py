@@ -20,4 +20,4 @@ with StreamingClient(url) as client, client.session(model="speech-digits") as se
     last = session.send(samples[half:], rate_hz, end=True)
 
 print(f"after chunk {first['seq']}: {first['label']}")
-print(f"after chunk {last['seq']}: {last['label']} ({max(last['probabilities']):.0%})")
+print(f"after chunk {last['seq']}: {last['label']} ({max(last['probabilities'] or [0.0]):.0%})")

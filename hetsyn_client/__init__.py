@@ -1,23 +1,58 @@
-"""What talks to a server: ``StreamingClient``, ``LiveStream``, ``LiveStreams``, ``hetsyn stream`` and ``hetsyn bench``.
+"""What talks to a server: ``StreamingClient``, ``AsyncStreamingClient``, ``LiveStream``, ``LiveStreams``, and the
+commands ``hetsyn stream`` and ``hetsyn bench``.
 
-It imports nothing of ``service``, so that it works beside a folder of the user's own with that name.
+It imports nothing of ``service``, so that it works beside a folder of the user's own with that name. It needs numpy,
+httpx and websockets; ``AsyncStreamingClient`` needs aiohttp, which is imported when it is used; files other than WAV
+need soundfile, and ``Microphone`` needs sounddevice.
 """
 
-from hetsyn_client.client import ChunkOptions, Reply, Session, StreamingClient
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from hetsyn_client.calls import ChunkOptions, SessionOptions
+from hetsyn_client.chunks import Chunk, array_chunks
+from hetsyn_client.client import Session, StreamingClient
 from hetsyn_client.errors import HetsynError, InputError, NotFound, ServiceProblem, ServiceUnreachable
+from hetsyn_client.files import recording_chunks
 from hetsyn_client.live import LiveStream
 from hetsyn_client.many import LiveStreams
+from hetsyn_client.microphone import Microphone
+from hetsyn_client.results import Reply, SpeechStarted, Spikes, Timing, UtteranceEnd
+
+if TYPE_CHECKING:
+    from hetsyn_client.async_client import AsyncSession, AsyncStreamingClient
 
 __all__ = [
+    "AsyncSession",
+    "AsyncStreamingClient",
+    "Chunk",
     "ChunkOptions",
     "HetsynError",
     "InputError",
     "LiveStream",
     "LiveStreams",
+    "Microphone",
     "NotFound",
     "Reply",
     "ServiceProblem",
     "ServiceUnreachable",
     "Session",
+    "SessionOptions",
+    "SpeechStarted",
+    "Spikes",
     "StreamingClient",
+    "Timing",
+    "UtteranceEnd",
+    "array_chunks",
+    "recording_chunks",
 ]
+
+
+def __getattr__(name: str) -> object:
+    if name not in ("AsyncSession", "AsyncStreamingClient"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from hetsyn_client import async_client  # brings aiohttp
+
+    found: object = getattr(async_client, name)
+    return found

@@ -17,27 +17,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from hetsyn_client.bodies import Body, events_body, float_body, sound_body, values_body
+from hetsyn_client.bodies import events_body, values_body
+from hetsyn_client.chunks import Chunk, array_chunks
 from hetsyn_client.errors import InputError
 from hetsyn_client.events import Integers, sort_events
 from hetsyn_client.wav import read_wav
 
 SUFFIXES = (".npz", ".npy", ".csv")
 """Of files with spikes or values; any other file is a recording."""
-
-
-class FileChunk(NamedTuple):
-    """A chunk of a file.
-
-    Attributes:
-        body: to send.
-        until_s: the time in the file, in seconds, at which the chunk ends.
-        is_last: whether it ends the file.
-    """
-
-    body: Body
-    until_s: float
-    is_last: bool
 
 
 class Spikes(NamedTuple):
@@ -54,7 +41,7 @@ class Spikes(NamedTuple):
     unit: Integers
 
 
-def recording_chunks(path: Path, chunk_s: float) -> Iterator[FileChunk]:
+def recording_chunks(path: str | Path, chunk_s: float = 0.1) -> Iterator[Chunk]:
     """The chunks of a recording.
 
     Args:
@@ -64,16 +51,10 @@ def recording_chunks(path: Path, chunk_s: float) -> Iterator[FileChunk]:
     Raises:
         InputError: not a sound file.
     """
-    frames, rate_hz = read_sound(path)
-    length = max(1, round(chunk_s * rate_hz))
-    begins = range(0, max(1, len(frames)), length)
-    for begin in begins:
-        piece = frames[begin : begin + length]
-        body = sound_body(piece, rate_hz) if piece.dtype == np.int16 else float_body(piece, rate_hz)
-        yield FileChunk(body, (begin + len(piece)) / rate_hz, begin == begins[-1])
+    yield from array_chunks(*read_sound(Path(path)), chunk_s)
 
 
-def step_chunks(path: Path, chunk_s: float, step_s: float, *, takes_values: bool) -> Iterator[FileChunk]:
+def step_chunks(path: Path, chunk_s: float, step_s: float, *, takes_values: bool) -> Iterator[Chunk]:
     """The chunks of a file of spikes or values.
 
     Args:
@@ -100,7 +81,7 @@ def step_chunks(path: Path, chunk_s: float, step_s: float, *, takes_values: bool
             body = events_body(end - begin, content.step[first:last] - begin, content.unit[first:last])
         else:
             body = values_body(content[begin:end])
-        yield FileChunk(body, end * step_s, end == steps)
+        yield Chunk(body, end * step_s, end == steps)
 
 
 def _read(path: Path, step_s: float) -> Spikes | NDArray[Any]:

@@ -17,20 +17,23 @@ import json
 import secrets
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import closing
+from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode
 
 import numpy as np
 from numpy.typing import NDArray
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection
 
+from hetsyn_client.access import Access
 from hetsyn_client.bodies import Matrix, events_body, packed_samples, values_body
+from hetsyn_client.calls import Calls
 from hetsyn_client.errors import InputError, ServiceProblem
 from hetsyn_client.live_connection import SentChunk, final_of_ended
 from hetsyn_client.sent_file import FILES, Encoding, SentFile
+from hetsyn_client.steps import target
 from hetsyn_client.transport import Transport
 from hetsyn_client.web_socket import Frame, Reconnecting, SessionHasEnded
 
@@ -55,6 +58,9 @@ class LiveStream(Reconnecting):
             ``{"silence_s": 0.3}`` (docs/reference/stream-api.md).
         spikes: whether each result has the chunk's spikes, of the input and of the hidden layers.
         timing: whether each result has the time that the server took, by part.
+        headers: of the opening request, such as ``{"X-Api-Key": "..."}``.
+        key: sent as ``Authorization: Bearer KEY``.
+        ca_file: certificates to trust in place of the usual ones, PEM.
         timeout_s: for an answer of the server.
         repeats: how often in a row the stream is opened again before it gives up.
         max_kept_bytes: of a file, which is sent again from its beginning after a break.
@@ -80,6 +86,9 @@ class LiveStream(Reconnecting):
         endpointing: bool | dict[str, float] | None = None,
         spikes: bool = False,
         timing: bool = False,
+        headers: Mapping[str, str] | None = None,
+        key: str | None = None,
+        ca_file: str | Path | None = None,
         timeout_s: float = 30.0,
         repeats: int = 5,
         max_kept_bytes: int = 16 * 2**20,
@@ -99,9 +108,8 @@ class LiveStream(Reconnecting):
             "endpointing": None if endpointing is None else "off" if endpointing is False else "on",
             "spikes": "true" if spikes else None, "timing": "true" if timing else None,
         }  # fmt: skip
-        text = urlencode({name: value for name, value in query.items() if value is not None})
-        super().__init__(f"{url.rstrip('/')}/stream?{text}", timeout_s, repeats, sleep)
-        self._http_url = url
+        access = Access.checked(url, headers, key, ca_file)
+        super().__init__(access, target("/stream", query), timeout_s, repeats, sleep)
         self._unacknowledged: deque[SentChunk] = deque()
         self._late: list[Frame] = []  # that came while a file was sent again
         self._settings = dict(endpointing) if isinstance(endpointing, dict) else {}  # for the next chunk
@@ -247,8 +255,10 @@ class LiveStream(Reconnecting):
 
     def _ended(self) -> Frame:
         """The final result of a session that has ended: the server keeps its last reply for a while."""
-        with closing(Transport(self._http_url, self._timeout_s, self._repeats, None, self._sleep)) as transport:
-            return final_of_ended(transport, self.id, self._next_seq, self.begin["step_ms"] / 1000)
+        calls = Calls(self._access.url, self._repeats)
+        with closing(Transport(self._access, self._timeout_s, sleep=self._sleep)) as transport:
+            steps = final_of_ended(calls, self.id, self._next_seq, self.begin["step_ms"] / 1000)
+            return transport.run(steps)
 
     def _check(self, kind: str) -> None:
         if kind != self._kind:
@@ -317,7 +327,7 @@ class LiveStream(Reconnecting):
         frame: Frame = json.loads(self._connected().recv(timeout_s))
         if frame["type"] == "Error" and not frame["retryable"]:
             self.close()
-            raise ServiceProblem(frame["status"], frame["detail"], frame["expected_seq"], None)
+            raise ServiceProblem(frame["status"], frame["detail"], frame["expected_seq"], None, frame["problem"])
         if frame["type"] == "Error":
             self._retry_after_s = frame["retry_after_s"] or 0.0
         return frame

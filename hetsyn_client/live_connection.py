@@ -8,15 +8,16 @@ from typing import Any, NamedTuple
 from websockets.sync.client import ClientConnection
 
 from hetsyn_client.bodies import Body
+from hetsyn_client.calls import Calls
 from hetsyn_client.events import MEDIA_TYPE as EVENTS_TYPE
-from hetsyn_client.transport import Transport
+from hetsyn_client.steps import Steps
 
 
-def final_of_ended(transport: Transport, session: str, seq: int | None, step_s: float) -> dict[str, Any]:
+def final_of_ended(calls: Calls, session: str, seq: int | None, step_s: float) -> Steps[dict[str, Any]]:
     """The end of the last utterance of a session that has ended.
 
     Args:
-        transport: to the server.
+        calls: of the server.
         session: its id.
         seq: number of the end.
         step_s: length of a network step.
@@ -26,7 +27,8 @@ def final_of_ended(transport: Transport, session: str, seq: int | None, step_s: 
         ServiceUnreachable: the server cannot be reached.
     """
     query = {"session": session, "seq": seq, "end": True}
-    reply: dict[str, Any] = transport.post_chunk(query, Body(b"", EVENTS_TYPE), is_repeatable=True).json()
+    response = yield from calls.post_chunk(query, Body(b"", EVENTS_TYPE), is_repeatable=True)
+    reply = json.loads(response.content)
     ends = [event for event in reply.get("events", ()) if event["type"] == "UtteranceEnd"]
     if ends:
         return dict(ends[-1])

@@ -15,15 +15,16 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import count
+from pathlib import Path
 from typing import Literal, NamedTuple, TypeVar
-from urllib.parse import urlencode
 
 import numpy as np
 from numpy.typing import NDArray
 from websockets.exceptions import ConnectionClosed
 
+from hetsyn_client.access import Access
 from hetsyn_client.bodies import Matrix
 from hetsyn_client.columns import (
     CHUNK,
@@ -42,6 +43,7 @@ from hetsyn_client.columns import (
 from hetsyn_client.errors import InputError, ServiceProblem
 from hetsyn_client.events import LARGEST, Numbers, sort_events
 from hetsyn_client.pending import Content, Pending
+from hetsyn_client.steps import target
 from hetsyn_client.values import check_values
 from hetsyn_client.web_socket import Frame, Reconnecting
 
@@ -64,6 +66,9 @@ class LiveStreams(Reconnecting):
         model: by default the server's default model.
         version: by default the newest.
         form: by default the model's default form.
+        headers: of the opening request, such as ``{"X-Api-Key": "..."}``.
+        key: sent as ``Authorization: Bearer KEY``.
+        ca_file: certificates to trust in place of the usual ones, PEM.
         timeout_s: for an answer of the server.
         repeats: how often in a row the connection is opened again before it gives up.
         sleep: waits between two tries, in seconds; tests replace it.
@@ -81,6 +86,9 @@ class LiveStreams(Reconnecting):
         model: str | None = None,
         version: str | None = None,
         form: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        key: str | None = None,
+        ca_file: str | Path | None = None,
         timeout_s: float = 30.0,
         repeats: int = 5,
         sleep: Callable[[float], None] = time.sleep,
@@ -95,8 +103,8 @@ class LiveStreams(Reconnecting):
             "model": model, "version": version, "form": form, "encoding": self._kind, "sample_rate": sample_rate_hz,
             "channels": channels,
         }  # fmt: skip
-        text = urlencode({name: value for name, value in query.items() if value is not None})
-        super().__init__(f"{url.rstrip('/')}/streams?{text}", timeout_s, repeats, sleep)
+        access = Access.checked(url, headers, key, ca_file)
+        super().__init__(access, target("/streams", query), timeout_s, repeats, sleep)
         self._pending = Pending()
         self._handles = count()
         self.begin: Frame = {}
@@ -265,7 +273,7 @@ class LiveStreams(Reconnecting):
             frame: Frame = json.loads(content)
             if frame["type"] == "Error" and not frame["retryable"]:
                 self.close()
-                raise ServiceProblem(frame["status"], frame["detail"], None, None)
+                raise ServiceProblem(frame["status"], frame["detail"], None, None, frame["problem"])
             if frame["type"] == "Error":
                 self._retry_after_s = frame["retry_after_s"] or 0.0
 

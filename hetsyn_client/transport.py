@@ -1,117 +1,133 @@
-"""Requests to one server, and when they are sent again."""
+"""Carries out the steps of a client, blocking: httpx for HTTP, websockets for WebSockets."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any
+from contextlib import ExitStack, closing, suppress
+from typing import Any, cast
 
 import httpx
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
+from websockets.sync.client import ClientConnection
 
-from hetsyn_client.bodies import Body
-from hetsyn_client.errors import ServiceProblem, ServiceUnreachable
-
-_PROXY_LOST_THE_SERVER = (502, 504)
-LONGEST_PAUSE_S = 30.0
+from hetsyn_client.access import Access
+from hetsyn_client.steps import (
+    Broken,
+    CloseSocket,
+    OpenSocket,
+    Pause,
+    ReadFrame,
+    Request,
+    Response,
+    SendFrame,
+    Step,
+    Steps,
+    T,
+    retry_after_s,
+)
+from hetsyn_client.web_socket import connecting
 
 
 class Transport:
-    """Connections to one server.
+    """Connections to one server. Threads may share them.
 
     Args:
-        url: as ``http://127.0.0.1:8000``.
-        timeout_s: for one request.
-        repeats: how often a chunk that can be repeated is sent again.
-        transport: replaces the network in tests.
-        sleep: waits between two tries, in seconds.
+        access: to the server.
+        timeout_s: for one answer.
+        network: replaces the network for HTTP in tests.
+        sleep: waits between two tries, in seconds; tests replace it.
     """
 
     def __init__(
         self,
-        url: str,
+        access: Access,
         timeout_s: float,
-        repeats: int,
-        transport: httpx.BaseTransport | None,
+        network: httpx.BaseTransport | None = None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        self._url = url
-        self._repeats = repeats
+        self._access = access
+        self._timeout_s = timeout_s
         self._sleep = sleep
-        self._http = httpx.Client(base_url=url, timeout=timeout_s, transport=transport)
+        self._sockets: dict[ClientConnection, ExitStack] = {}  # each with what closes it
+        self._http = httpx.Client(
+            headers=dict(access.headers), timeout=timeout_s, transport=network, verify=access.tls or True
+        )
 
     def close(self) -> None:
+        for socket in list(self._sockets):
+            self._closed(socket)
         self._http.close()
 
-    def request(self, method: str, path: str) -> httpx.Response:
-        """The response to a request without a body.
-
-        Raises:
-            ServiceProblem: the server refused.
-            ServiceUnreachable: the server cannot be reached.
-        """
-        try:
-            response = self._http.request(method, path)
-        except httpx.TransportError as error:
-            raise self._unreachable(error) from error
-        return _checked(response)
-
-    def post_chunk(self, query: dict[str, Any], body: Body, *, is_repeatable: bool) -> httpx.Response:
-        """The response to ``POST /infer``, of the last try.
-
-        Args:
-            query: parameters of the request.
-            body: of the request.
-            is_repeatable: the server counts the chunk once, however often it is sent.
-
-        Raises:
-            ServiceProblem: the server refused.
-            ServiceUnreachable: the last try had no response.
-        """
-        tries = 1 + (self._repeats if is_repeatable else 0)
-        headers = {"Content-Type": body.content_type}
-        for attempt in range(tries):
-            is_last = attempt == tries - 1
-            pause_s = 0.1 * 2**attempt
+    def run(self, steps: Steps[T]) -> T:
+        """Carry out steps to their result, or to their error."""
+        with closing(steps):
             try:
-                response = self._http.post("/infer", params=query, content=body.content, headers=headers)
-                if is_last or not _is_repeatable(response):
-                    break
-                later_s = _retry_after_s(response)
-                if later_s is not None:
-                    if later_s > LONGEST_PAUSE_S:
-                        break
-                    pause_s = later_s
-            except httpx.TransportError as error:
-                if is_last:
-                    raise self._unreachable(error) from error
-            self._sleep(pause_s)
-        return _checked(response)
+                step = next(steps)
+                while True:
+                    try:
+                        answer = self._do(step)
+                    except Broken as broken:
+                        step = steps.throw(broken)
+                    else:
+                        step = steps.send(answer)
+            except StopIteration as end:
+                return cast(T, end.value)
 
-    def _unreachable(self, error: httpx.TransportError) -> ServiceUnreachable:
-        return ServiceUnreachable(f"{self._url}: {error}: is 'hetsyn serve' running there?")
+    def _do(self, step: Step) -> Any:
+        match step:
+            case Request():
+                return self._exchanged(step)
+            case SendFrame(socket, content):
+                return self._sent(cast(ClientConnection, socket), content)
+            case ReadFrame(socket):
+                return self._read(cast(ClientConnection, socket))
+            case Pause(seconds):
+                return self._sleep(seconds)
+            case OpenSocket(target):
+                return self._opened(target)
+            case CloseSocket(socket):
+                return self._closed(cast(ClientConnection, socket))
 
+    def _exchanged(self, request: Request) -> Response:
+        headers = {} if request.content_type is None else {"Content-Type": request.content_type}
+        try:
+            response = self._http.request(
+                request.method, self._access.url + request.target, content=request.content, headers=headers
+            )
+        except httpx.TransportError as error:
+            waited_s = self._timeout_s if isinstance(error, httpx.TimeoutException) else 0.0
+            raise Broken(str(error) or type(error).__name__, waited_s=waited_s) from error
+        return Response(response.status_code, response.reason_phrase, response.headers, response.content)
 
-def _is_repeatable(response: httpx.Response) -> bool:
-    """Whether to send a numbered chunk again: the server says "later", or a proxy lost the server."""
-    if response.status_code == 503:
-        return _retry_after_s(response) is not None
-    return response.status_code in _PROXY_LOST_THE_SERVER
+    def _opened(self, target: str) -> ClientConnection:
+        try:
+            closing_it = ExitStack()
+            socket = closing_it.enter_context(connecting(self._access, target, self._timeout_s))
+        except InvalidStatus as error:
+            refusal = error.response
+            raise Broken(
+                str(error), status=refusal.status_code, retry_after_s=retry_after_s(refusal.headers)
+            ) from error
+        except (InvalidHandshake, ConnectionClosed, OSError) as error:  # TimeoutError is an OSError
+            raise Broken(str(error)) from error
+        self._sockets[socket] = closing_it
+        return socket
 
+    def _closed(self, socket: ClientConnection) -> None:
+        with suppress(OSError, ConnectionClosed):
+            self._sockets.pop(socket).close()
 
-def _retry_after_s(response: httpx.Response) -> float | None:
-    retry_after = response.headers.get("Retry-After", "")
-    return float(retry_after) if retry_after.isdecimal() else None
+    def _sent(self, socket: ClientConnection, content: bytes) -> None:
+        try:
+            socket.send(content)
+        except (ConnectionClosed, OSError) as error:
+            raise Broken(str(error)) from error
 
-
-def _checked(response: httpx.Response) -> httpx.Response:
-    """The response, if it is a success."""
-    if response.is_success:
-        return response
-    try:
-        body = response.json()
-    except ValueError:
-        body = None
-    if not isinstance(body, dict):
-        body = {}
-    detail = str(body.get("detail") or response.reason_phrase)
-    raise ServiceProblem(response.status_code, detail, body.get("expected_seq"), _retry_after_s(response))
+    def _read(self, socket: ClientConnection) -> str:
+        try:
+            return str(socket.recv(self._timeout_s, decode=True))
+        except TimeoutError as error:
+            raise Broken("the server does not answer", waited_s=self._timeout_s) from error
+        except (ConnectionClosed, OSError) as error:
+            raise Broken(str(error)) from error

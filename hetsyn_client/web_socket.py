@@ -1,11 +1,11 @@
-"""A WebSocket of the server, for ``LiveStream`` and ``LiveStreams``."""
+"""WebSockets of the server, blocking."""
 
 from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from contextlib import AbstractContextManager, ExitStack, suppress
 from types import TracebackType
 from typing import Any, Self
 
@@ -13,11 +13,38 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidSta
 from websockets.sync.client import ClientConnection, connect
 from websockets.typing import Subprotocol
 
-from hetsyn_client.errors import InputError, ServiceProblem, ServiceUnreachable
+from hetsyn_client.access import Access
+from hetsyn_client.errors import ServiceProblem, ServiceUnreachable
+from hetsyn_client.steps import retry_after_s
 
 Frame = dict[str, Any]
 SUBPROTOCOL = Subprotocol("hetsyn.v1")
 LONGEST_PAUSE_S = 30.0
+
+
+def connecting(access: Access, target: str, timeout_s: float) -> AbstractContextManager[ClientConnection]:
+    """A context in which a WebSocket is open.
+
+    Args:
+        access: to the server.
+        target: path and query.
+        timeout_s: for the opening.
+
+    Raises:
+        InvalidHandshake: the server refused.
+        ConnectionClosed, OSError, TimeoutError: no connection.
+    """
+    return connect(
+        f"ws{access.url.removeprefix('http')}{target}",
+        subprotocols=[SUBPROTOCOL],
+        compression=None,
+        additional_headers=access.headers,
+        ssl=access.tls,
+        open_timeout=timeout_s,
+        close_timeout=1.0,
+        max_size=None,
+        proxy=None,
+    )
 
 
 class SessionHasEnded(ServiceProblem):
@@ -28,20 +55,18 @@ class Reconnecting(ABC):
     """A WebSocket that is opened again when it breaks.
 
     Args:
-        url: with its query.
+        access: to the server.
+        target: path and query.
         timeout_s: for an answer of the server.
         repeats: how often in a row it is opened again before it gives up.
         sleep: waits between two tries, in seconds; tests replace it.
-
-    Raises:
-        InputError: not a URL of http or https.
     """
 
-    def __init__(self, url: str, timeout_s: float, repeats: int, sleep: Callable[[float], None]) -> None:
-        if not url.startswith(("http://", "https://")):
-            server = url.partition("/stream")[0]
-            raise InputError(f"{server!r} is not the address of a server: write http://HOST:PORT")
-        self._url = f"ws{url.removeprefix('http')}"
+    def __init__(
+        self, access: Access, target: str, timeout_s: float, repeats: int, sleep: Callable[[float], None]
+    ) -> None:
+        self._access = access
+        self._target = target
         self._timeout_s = timeout_s
         self._repeats = repeats
         self._sleep = sleep
@@ -111,21 +136,12 @@ class Reconnecting(ABC):
             ConnectionClosed, OSError, TimeoutError: no connection.
         """
         try:
-            opening = connect(
-                self._url + more,
-                subprotocols=[SUBPROTOCOL],
-                compression=None,
-                open_timeout=self._timeout_s,
-                close_timeout=1.0,
-                max_size=None,
-                proxy=None,
-            )
+            opening = connecting(self._access, self._target + more, self._timeout_s)
             self._connection = self._closing.enter_context(opening)
         except InvalidStatus as error:
             response = error.response
             if response.status_code in (502, 503, 504):
-                retry = response.headers.get("Retry-After", "")
-                self._retry_after_s = float(retry) if retry.isdecimal() else 0.0
+                self._retry_after_s = retry_after_s(response.headers) or 0.0
                 raise OSError(f"the server answers {response.status_code}") from error
             raise _problem(response.status_code, bytes(response.body or b"")) from error
         except InvalidHandshake as error:
@@ -156,7 +172,8 @@ class Reconnecting(ABC):
 def _problem(status: int, body: bytes) -> ServiceProblem:
     try:
         content = json.loads(body)
-        kind = SessionHasEnded if str(content["type"]).endswith(":session-ended") else ServiceProblem
-        return kind(status, str(content["detail"]), content.get("expected_seq"), None)
+        problem = str(content["type"]).rpartition(":")[2]
+        kind = SessionHasEnded if problem == "session-ended" else ServiceProblem
+        return kind(status, str(content["detail"]), content.get("expected_seq"), None, problem)
     except (ValueError, KeyError, TypeError):
         return ServiceProblem(status, body[:200].decode("latin-1"), None, None)

@@ -43,4 +43,4 @@ def test_a_killed_server_loses_no_values_and_takes_none_twice(tmp_path: Path) ->
     finally:
         server.kill()
     with_tail = np.concatenate([values, np.zeros((TAIL, CHANNELS), np.float32)])
-    np.testing.assert_allclose(reply["probabilities"], expected(with_tail), atol=TOLERANCE)
+    np.testing.assert_allclose(np.asarray(reply["probabilities"]), expected(with_tail), atol=TOLERANCE)

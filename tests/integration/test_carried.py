@@ -139,10 +139,10 @@ def test_the_client_has_no_server_of_its_own(models: Path, tmp_path: Path) -> No
     (tmp_path / "a.wav").write_bytes(wav(sound(2000).tobytes()))
     with InProcess(app(models)) as one, InProcess(app(models)) as two, InProcess(app(models)) as three:
         servers = Alternating([one, two, three], break_after=(2, 5, 6))
-        with StreamingClient("http://server", transport=servers, sleep=lambda _: None) as client:
-            replies = list(client.stream_wav(tmp_path / "a.wav", 0.03, carry=True))
-        with StreamingClient("http://server", transport=Alternating([one])) as client:
-            expected = list(client.stream_wav(tmp_path / "a.wav", 0.03))
+        with StreamingClient("http://server", network=servers, sleep=lambda _: None) as client:
+            replies = list(client.stream_file(tmp_path / "a.wav", 0.03, carry=True))
+        with StreamingClient("http://server", network=Alternating([one])) as client:
+            expected = list(client.stream_file(tmp_path / "a.wav", 0.03))
     assert servers.requests == len(replies) + 3
     assert replies[-1]["token"] is None
     assert [reply | {"session": "", "token": None} for reply in replies] == [
@@ -151,8 +151,9 @@ def test_the_client_has_no_server_of_its_own(models: Path, tmp_path: Path) -> No
 
 
 def test_the_client_carries_events(models: Path) -> None:
-    with InProcess(app(models)) as one, StreamingClient("http://s", transport=Alternating([one])) as client:
+    with InProcess(app(models)) as one, StreamingClient("http://s", network=Alternating([one])) as client:
         first = client.infer_events(10, *spikes(10), carry=True)
+        assert first["token"] is not None
         second = client.infer_events(10, *spikes(10, 1), token=first["token"], seq=1, end=True)
         assert (second["session"], second["total_steps"], second["token"]) == (first["session"], 23, None)
         with pytest.raises(ServiceProblem, match=r"\(422\).*was changed after it was sealed"):

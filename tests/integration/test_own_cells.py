@@ -156,4 +156,4 @@ def test_spikes_are_ones_for_a_network_of_values(made: Made, tmp_path: Path) -> 
     ones = (rows(made) > 0.8).astype(np.float32)
     times, units = ones.nonzero()
     with with_store(made, tmp_path / "sessions.db") as url, StreamingClient(url) as client:
-        compare(made, client.infer_events(STEPS, times, units, end=True), expected(made, ones), STEPS)
+        compare(made, dict(client.infer_events(STEPS, times, units, end=True)), expected(made, ones), STEPS)

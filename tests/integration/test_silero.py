@@ -119,5 +119,5 @@ def test_two_labels_and_the_latest_probability(models: Path, tmp_path: Path) -> 
     with with_store(models, tmp_path / "sessions.db") as url, StreamingClient(url) as client:
         reply = client.infer_chunk(samples, RATE_HZ, model="vad", end=True)
     last = float(own_probabilities(samples)[-1])
-    np.testing.assert_allclose(reply["probabilities"], [1 - last, last], atol=ALLOWED)
+    np.testing.assert_allclose(np.asarray(reply["probabilities"]), [1 - last, last], atol=ALLOWED)
     assert reply["labels"] == ["silence", "speech"]

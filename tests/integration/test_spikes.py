@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +55,7 @@ def posted(url: str, status: int = 200, **fields: Any) -> Any:
     return response.json()
 
 
-def seen_in(replies: list[dict[str, Any]]) -> Seen:
+def seen_in(replies: Iterable[Mapping[str, Any]]) -> Seen:
     """Layer, step of the session and unit of each spike. No reply has a spike of another one."""
     seen: Seen = set()
     for reply in replies:

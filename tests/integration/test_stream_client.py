@@ -6,7 +6,6 @@ import json
 import threading
 from collections.abc import Iterator
 from contextlib import closing
-from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
@@ -17,7 +16,15 @@ from hypothesis import strategies as st
 from websockets.http11 import Request, Response
 from websockets.sync.server import ServerConnection, serve
 
-from hetsyn_client import InputError, LiveStream, LiveStreams, ServiceProblem, ServiceUnreachable, StreamingClient
+from hetsyn_client import (
+    InputError,
+    LiveStream,
+    LiveStreams,
+    Reply,
+    ServiceProblem,
+    ServiceUnreachable,
+    StreamingClient,
+)
 from service.app import create_app
 from service.models.catalog import ModelCatalog
 from tests.support.artifact import write_artifact
@@ -45,13 +52,13 @@ def url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 
 
 @pytest.fixture(scope="module")
-def expected(url: str) -> list[dict[str, Any]]:
+def expected(url: str) -> list[Reply]:
     """The replies of ``/infer`` to the chunks, and to the end."""
     with StreamingClient(url) as client, client.session() as session:
         return [*(session.send(chunk, 8000) for chunk in CHUNKS), session.end()]
 
 
-def test_results_are_those_of_infer(url: str, expected: list[dict[str, Any]]) -> None:
+def test_results_are_those_of_infer(url: str, expected: list[Reply]) -> None:
     with LiveStream(url, sample_rate_hz=8000) as stream:
         results = [result for chunk in CHUNKS for result in stream.send(chunk)] + stream.wait()
         final = stream.end()
@@ -63,7 +70,7 @@ def test_results_are_those_of_infer(url: str, expected: list[dict[str, Any]]) ->
 @settings(max_examples=60)
 @given(cuts=st.lists(st.integers(1, SESSION_BYTES), min_size=1, max_size=4))
 def test_connections_that_are_cut_lose_nothing_and_repeat_nothing(
-    url: str, expected: list[dict[str, Any]], cuts: list[int]
+    url: str, expected: list[Reply], cuts: list[int]
 ) -> None:
     before = applied(url)
     with relayed(urlsplit(url).port or 0, cuts) as relay:

@@ -44,7 +44,7 @@ def url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 
 
 @pytest.fixture(scope="module")
-def expected(url: str) -> list[list[list[float]]]:
+def expected(url: str) -> list[list[list[float] | None]]:
     """The probabilities that ``/infer`` gives for each chunk of each session, and for its end."""
     answers = []
     for chunks in INPUTS:

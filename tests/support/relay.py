@@ -13,7 +13,7 @@ READ_BYTES = 4096
 
 
 class Relay:
-    """Relays to a port of the loopback, one connection after the other.
+    """Relays to a port of the loopback.
 
     Args:
         port: of the server.
@@ -28,20 +28,27 @@ class Relay:
         self.connections = 0
 
     def run(self) -> None:
-        while True:
-            try:
+        """Relay until it is stopped, and the clients have closed their connections."""
+        threads = []
+        with suppress(OSError):  # the listener was closed
+            while True:
                 client, _ = self._listener.accept()
-            except OSError:  # closed
-                return
-            self.connections += 1
-            with client, socket.create_connection(("127.0.0.1", self._port)) as server, suppress(OSError):
-                self._relay(client, server, self._cuts.pop(0) if self._cuts else None)
+                self.connections += 1
+                left = self._cuts.pop(0) if self._cuts else None
+                threads.append(threading.Thread(target=self._serve, args=(client, left, self.connections % 2 == 1)))
+                threads[-1].start()
+        for thread in threads:
+            thread.join()
 
     def stop(self) -> None:
         self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
 
-    def _relay(self, client: socket.socket, server: socket.socket, left: int | None) -> None:
+    def _serve(self, client: socket.socket, left: int | None, resets: bool) -> None:
+        with client, socket.create_connection(("127.0.0.1", self._port)) as server, suppress(OSError):
+            self._relay(client, server, left, resets)
+
+    def _relay(self, client: socket.socket, server: socket.socket, left: int | None, resets: bool) -> None:
         other = {client: server, server: client}
         while True:
             for source in select.select([client, server], [], [])[0]:
@@ -50,7 +57,7 @@ class Relay:
                     return
                 other[source].sendall(data)
                 if left is not None and not (left := left - len(data)):
-                    if self.connections % 2:  # a reset; else an orderly end
+                    if resets:  # else an orderly end
                         for end in (client, server):
                             end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                     return

@@ -132,7 +132,7 @@ def encoded(samples: NDArray[np.int16], container: str = "FLAC") -> bytes:
 
 
 def streaming(server: DescribedServer) -> StreamingClient:
-    return StreamingClient("http://server", transport=httpx.MockTransport(server))
+    return StreamingClient("http://server", network=httpx.MockTransport(server))
 
 
 def test_a_file_is_streamed_as_the_model_takes_it(tmp_path: Path) -> None:
@@ -143,7 +143,7 @@ def test_a_file_is_streamed_as_the_model_takes_it(tmp_path: Path) -> None:
     ):
         server, times = DescribedServer(inputs), list[float]()
         replies = list(streaming(server).stream_file(tmp_path / "a.npy", before_chunk=times.append))
-        assert [(reply["model"], reply["seq"], reply["end"]) for reply in replies] == [
+        assert [(reply["model"], str(reply["seq"]), str(reply["end"])) for reply in replies] == [
             ("digits", "0", "false"), ("digits", "1", "false"), ("digits", "2", "true"),
         ]  # fmt: skip
         assert {request.headers["Content-Type"] for request in server.chunks} == {media_type}
@@ -153,7 +153,7 @@ def test_a_file_is_streamed_as_the_model_takes_it(tmp_path: Path) -> None:
 def test_a_recording_needs_no_description(tmp_path: Path) -> None:
     (tmp_path / "a.WAV").write_bytes(wav(sound(900).tobytes()))
     server = DescribedServer([], default=None)
-    assert [reply["end"] for reply in streaming(server).stream_file(tmp_path / "a.WAV")] == ["false", "true"]
+    assert [str(reply["end"]) for reply in streaming(server).stream_file(tmp_path / "a.WAV")] == ["false", "true"]
 
 
 @pytest.mark.parametrize(

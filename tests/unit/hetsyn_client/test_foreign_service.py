@@ -13,6 +13,12 @@ import httpx
 import numpy as np
 
 import hetsyn_client
+
+theirs = ("aiohttp", "fastapi", "onnxruntime", "pydantic", "sounddevice", "soundfile", "soxr", "typer", "uvicorn")
+assert not set(theirs) & set(sys.modules), "the client imported what it can do without"
+assert hetsyn_client.AsyncStreamingClient.__name__ in hetsyn_client.__all__
+assert not set(theirs[1:]) & set(sys.modules), "the client for asyncio imported what it can do without"
+
 import hetsyn_client.commands
 import hetsyn_client.loadtest.commands
 import hetsyn_client.loadtest.report
@@ -21,7 +27,7 @@ import hetsyn_client.loadtest.view
 
 assert "service" not in sys.modules, "the client imported a package called service"
 transport = httpx.MockTransport(lambda request: httpx.Response(200, json=dict(request.url.params)))
-with hetsyn_client.StreamingClient("http://server", transport=transport) as client, client.session() as session:
+with hetsyn_client.StreamingClient("http://server", network=transport) as client, client.session() as session:
     session.send(np.zeros(800, np.int16), 8000)
     print(session.end()["seq"])
 

@@ -44,7 +44,7 @@ class ScriptedServer:
 
 
 def client(server: ScriptedServer) -> StreamingClient:
-    return StreamingClient("http://server", transport=httpx.MockTransport(server), sleep=lambda _: None)
+    return StreamingClient("http://server", network=httpx.MockTransport(server), sleep=lambda _: None)
 
 
 def test_chunks_are_numbered_and_the_end_sends_nothing_more() -> None:
@@ -54,7 +54,7 @@ def test_chunks_are_numbered_and_the_end_sends_nothing_more() -> None:
         session.send(SILENCE, 8000)
         session.end()
     named = {"session": session.id, "model": "digits", "version": "2", "form": "bank"}
-    assert reply == named | {"seq": "0", "end": "false"}
+    assert dict(reply) == named | {"seq": "0", "end": "false"}
     assert server.calls == [("POST", "0", "false"), ("POST", "1", "false"), ("POST", "2", "true")]
     assert [len(request.content) for request in server.requests] == [1600, 1600, 0]
     assert {request.headers["Content-Type"] for request in server.requests} == {"audio/L16;rate=8000"}

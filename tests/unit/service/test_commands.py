@@ -88,7 +88,7 @@ def test_stream_shows_the_traces_of_a_tracer(url: str, recording: Path) -> None:
 
 def test_the_client_streams_what_the_server_classifies(url: str, recording: Path) -> None:
     with StreamingClient(url) as client:
-        by_chunks = list(client.stream_wav(recording, 0.007, form="bank"))
+        by_chunks = list(client.stream_file(recording, 0.007, form="bank"))
         whole = client.infer_chunk(sound(2000), 8000, end=True, form="bank")
     assert by_chunks[-1]["probabilities"] == whole["probabilities"]
     assert by_chunks[-1]["total_steps"] == whole["total_steps"]

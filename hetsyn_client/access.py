@@ -1,0 +1,64 @@
+"""Where a server is, and what opens it: headers, a key, and the file of a certificate authority."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from hetsyn_client.errors import InputError
+
+
+@dataclass(frozen=True)
+class Access:
+    """The way to a server.
+
+    Attributes:
+        url: without a slash at its end.
+        headers: of every request. They may have a key, so they are not shown.
+        tls: trusts the file of a certificate authority; None for the usual ones.
+    """
+
+    url: str
+    headers: Mapping[str, str] = field(repr=False)
+    tls: ssl.SSLContext | None = None
+
+    @classmethod
+    def checked(
+        cls,
+        url: str,
+        headers: Mapping[str, str] | None = None,
+        key: str | None = None,
+        ca_file: str | Path | None = None,
+    ) -> Access:
+        """The way to a server as somebody has given it.
+
+        Args:
+            url: as ``http://127.0.0.1:8000``.
+            headers: of every request, such as ``{"X-Api-Key": "..."}``.
+            key: sent as ``Authorization: Bearer KEY``.
+            ca_file: certificates to trust in place of the usual ones, PEM.
+
+        Raises:
+            InputError: one of them cannot be used.
+        """
+        if not url.startswith(("http://", "https://")):
+            raise InputError(f"{url!r} is not the address of a server: write http://HOST:PORT")
+        sent = dict(headers or {})
+        if key is not None:
+            if any(name.lower() == "authorization" for name in sent):
+                raise InputError("there are a key and a header Authorization: give one of them")
+            sent["Authorization"] = f"Bearer {key}"
+        for name, value in sent.items():
+            if not (name and value.isascii() and value.isprintable() and name.isascii() and name.isprintable()):
+                raise InputError(f"the header {name!r} has characters that HTTP does not take: give ASCII, one line")
+        tls = None
+        if ca_file is not None:
+            try:
+                tls = ssl.create_default_context(cafile=ca_file)
+            except (OSError, ssl.SSLError) as error:
+                raise InputError(
+                    f"{ca_file}: no certificates ({error}): give a PEM file of the certificate authority"
+                ) from error
+        return cls(url.rstrip("/"), sent, tls)

@@ -1,0 +1,189 @@
+"""The client for asyncio: that of ``hetsyn_client.client``, with ``await``.
+
+    async with AsyncStreamingClient("http://127.0.0.1:8000") as client, client.session() as session:
+        await session.send(first_samples, 8000)
+        reply = await session.send(last_samples, 8000, end=True)
+
+Hundreds of sessions share one client. Within a session, wait for a reply before you send the next chunk.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, Unpack
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hetsyn_client.access import Access
+from hetsyn_client.async_transport import AsyncTransport
+from hetsyn_client.bodies import Body, Matrix, events_body, sound_body, values_body
+from hetsyn_client.calls import Calls, ChunkOptions, SessionOptions
+from hetsyn_client.chunks import Chunk
+from hetsyn_client.results import Reply
+from hetsyn_client.session_steps import SessionSteps, TransportName
+
+
+class AsyncStreamingClient:
+    """Connections to one server. Close it, or use it as an asynchronous context manager, in one event loop.
+
+    Its arguments are those of ``StreamingClient``, except for ``network``. Its methods raise the same errors.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        key: str | None = None,
+        ca_file: str | Path | None = None,
+        timeout_s: float = 30.0,
+        repeats: int = 3,
+        patience_s: float = 60.0,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        access = Access.checked(url, headers, key, ca_file)
+        self._calls = Calls(access.url, repeats, patience_s)
+        self._transport = AsyncTransport(access, timeout_s, sleep)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._transport.close()
+
+    def session(
+        self, session: str | None = None, *, transport: TransportName = "http", **options: Unpack[SessionOptions]
+    ) -> AsyncSession:
+        """A session, as ``StreamingClient.session``."""
+        return AsyncSession(self._transport, SessionSteps(self._calls, session, transport, options))
+
+    async def infer_chunk(
+        self, samples: NDArray[np.int16], sample_rate_hz: int, **options: Unpack[ChunkOptions]
+    ) -> Reply:
+        """Send 16-bit samples [n], one channel."""
+        return await self._infer(sound_body(samples, sample_rate_hz), options)
+
+    async def infer_events(
+        self, steps: int, times: NDArray[np.int64], units: NDArray[np.int64], **options: Unpack[ChunkOptions]
+    ) -> Reply:
+        """Send the spikes of ``steps`` network steps: steps ``times`` [spikes] and channels ``units`` [spikes]."""
+        return await self._infer(events_body(steps, times, units), options)
+
+    async def infer_values(self, values: Matrix, **options: Unpack[ChunkOptions]) -> Reply:
+        """Send rows of values, an array or lists [steps, channels]."""
+        return await self._infer(values_body(values), options)
+
+    async def describe(self, model: str | None = None) -> dict[str, Any]:
+        """A model, by default the server's default model, as ``GET /models/{name}`` describes it."""
+        return await self._transport.run(self._calls.describe(model))
+
+    async def stream_file(
+        self,
+        path: str | Path,
+        chunk_s: float = 0.1,
+        *,
+        before_chunk: Callable[[float], Awaitable[None]] | None = None,
+        transport: TransportName = "http",
+        **options: Unpack[SessionOptions],
+    ) -> AsyncIterator[Reply]:
+        """The replies to the chunks of a file, as ``StreamingClient.stream_file``; ``before_chunk`` is awaited."""
+        model = options.get("model")
+        chunks, options["model"] = await self._transport.run(self._calls.file_chunks(Path(path), chunk_s, model))
+        session = self.session(transport=transport, **options)
+        async for reply in session.stream(_paced(chunks, before_chunk) if before_chunk else chunks):
+            yield reply
+
+    async def drop(self, session: str) -> None:
+        """Delete a session on the server."""
+        await self._transport.run(self._calls.drop(session))
+
+    async def _infer(self, body: Body, options: ChunkOptions) -> Reply:
+        return await self._transport.run(self._calls.infer(body, options))
+
+
+async def _paced(chunks: Iterable[Chunk], before_chunk: Callable[[float], Awaitable[None]]) -> AsyncIterator[Chunk]:
+    for chunk in chunks:
+        await before_chunk(chunk.until_s)
+        yield chunk
+
+
+async def _asynchronous(chunks: Iterable[Chunk]) -> AsyncIterator[Chunk]:
+    for chunk in chunks:
+        yield chunk
+
+
+class AsyncSession:
+    """One session on a server, as ``Session``. A chunk that raised, or was cancelled, keeps its number.
+
+    ``AsyncStreamingClient.session`` makes one. Use it as an asynchronous context manager.
+    """
+
+    def __init__(self, transport: AsyncTransport, steps: SessionSteps) -> None:
+        self._transport = transport
+        self._steps = steps
+
+    @property
+    def id(self) -> str:
+        """Its id on the server."""
+        return self._steps.id
+
+    @property
+    def seq(self) -> int | None:
+        """Number of the next chunk; None before the first chunk of a session that you have named."""
+        return self._steps.seq
+
+    @property
+    def transport(self) -> TransportName:
+        """Over which chunks go: ``http`` also after a proxy has refused WebSockets."""
+        return self._steps.transport
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._transport.run(self._steps.leave())
+
+    async def send(self, samples: NDArray[np.int16], sample_rate_hz: int, *, end: bool = False) -> Reply:
+        """Send 16-bit samples [n], one channel. The sample rate is the same for all chunks."""
+        return await self._send(sound_body(samples, sample_rate_hz), end)
+
+    async def send_events(
+        self, steps: int, times: NDArray[np.int64], units: NDArray[np.int64], *, end: bool = False
+    ) -> Reply:
+        """Send the spikes of ``steps`` network steps: steps ``times`` [spikes] and channels ``units`` [spikes]."""
+        return await self._send(events_body(steps, times, units), end)
+
+    async def send_values(self, values: Matrix, *, end: bool = False) -> Reply:
+        """Send rows of values, an array or lists [steps, channels]."""
+        return await self._send(values_body(values), end)
+
+    async def stream(self, chunks: AsyncIterable[Chunk] | Iterable[Chunk]) -> AsyncIterator[Reply]:
+        """Send the chunks of a source, such as a ``Microphone``, and end the session with it, as ``Session.stream``.
+
+        A source that blocks has to be asynchronous, as a ``Microphone`` is.
+        """
+        is_last = True
+        async for chunk in chunks if isinstance(chunks, AsyncIterable) else _asynchronous(chunks):
+            is_last = chunk.is_last
+            yield await self._send(chunk.body, is_last)
+        if not is_last:
+            yield await self.end()
+
+    async def end(self) -> Reply:
+        """End the session without further input, for the final reply."""
+        return await self._transport.run(self._steps.end())
+
+    async def _send(self, body: Body, end: bool) -> Reply:
+        return await self._transport.run(self._steps.send(body, end=end))

@@ -1,0 +1,154 @@
+"""Carries out the steps of a client with asyncio: aiohttp for HTTP and for WebSockets.
+
+httpx is no choice here: its pool looks at each of its connections whenever a request begins or ends, which for 300
+sessions takes thirty times as long as all the rest (docs/explanation/performance.md).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import closing
+from typing import Any, cast
+
+import aiohttp
+from yarl import URL
+
+from hetsyn_client.access import Access
+from hetsyn_client.steps import (
+    Broken,
+    CloseSocket,
+    OpenSocket,
+    Pause,
+    ReadFrame,
+    Request,
+    Response,
+    SendFrame,
+    Step,
+    Steps,
+    T,
+    retry_after_s,
+)
+from hetsyn_client.web_socket import SUBPROTOCOL
+
+Socket = aiohttp.ClientWebSocketResponse
+CLOSING_S = 1.0
+
+
+class AsyncTransport:
+    """Connections to one server, in the event loop in which the first of them is made.
+
+    Args:
+        access: to the server.
+        timeout_s: for one answer.
+        sleep: waits between two tries, in seconds; tests replace it.
+    """
+
+    def __init__(
+        self, access: Access, timeout_s: float, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+    ) -> None:
+        self._access = access
+        self._timeout_s = timeout_s
+        self._sleep = sleep
+        self._http: aiohttp.ClientSession | None = None
+
+    async def close(self) -> None:
+        if self._http is not None:
+            await self._http.close()
+
+    async def run(self, steps: Steps[T]) -> T:
+        """Carry out steps to their result, or to their error."""
+        with closing(steps):
+            try:
+                step = next(steps)
+                while True:
+                    try:
+                        answer = await self._do(step)
+                    except Broken as broken:
+                        step = steps.throw(broken)
+                    else:
+                        step = steps.send(answer)
+            except StopIteration as end:
+                return cast(T, end.value)
+
+    async def _do(self, step: Step) -> Any:
+        match step:
+            case Request():
+                return await self._exchanged(step)
+            case SendFrame(socket, content):
+                return await self._sent(cast(Socket, socket), content)
+            case ReadFrame(socket):
+                return await self._read(cast(Socket, socket))
+            case Pause(seconds):
+                return await self._sleep(seconds)
+            case OpenSocket(target):
+                return await self._opened(target)
+            case CloseSocket(socket):
+                await cast(Socket, socket).close()
+        return None
+
+    def _session(self) -> aiohttp.ClientSession:
+        if self._http is None:
+            connector = (
+                aiohttp.TCPConnector(limit=0)  # each session has at most one request under way
+                if self._access.tls is None
+                else aiohttp.TCPConnector(limit=0, ssl=self._access.tls)
+            )
+            self._http = aiohttp.ClientSession(
+                connector=connector,
+                headers=self._access.headers,
+                timeout=aiohttp.ClientTimeout(self._timeout_s),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                auto_decompress=False,
+            )
+        return self._http
+
+    def _url(self, target: str) -> URL:
+        return URL(self._access.url + target, encoded=True)
+
+    async def _exchanged(self, request: Request) -> Response:
+        headers = {} if request.content_type is None else {"Content-Type": request.content_type}
+        try:
+            async with self._session().request(
+                request.method,
+                self._url(request.target),
+                data=request.content,
+                headers=headers,
+                allow_redirects=False,
+            ) as response:
+                return Response(response.status, response.reason or "", response.headers, await response.read())
+        except TimeoutError as error:
+            raise Broken("the server does not answer", waited_s=self._timeout_s) from error
+        except (aiohttp.ClientError, OSError) as error:
+            raise Broken(str(error) or type(error).__name__) from error
+
+    async def _opened(self, target: str) -> Socket:
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                return await self._session().ws_connect(
+                    self._url(target),
+                    protocols=(SUBPROTOCOL,),
+                    timeout=aiohttp.ClientWSTimeout(ws_close=CLOSING_S),
+                    compress=0,
+                    max_msg_size=0,
+                )
+        except aiohttp.WSServerHandshakeError as error:
+            later_s = None if error.headers is None else retry_after_s(error.headers)
+            raise Broken(str(error), status=error.status, retry_after_s=later_s) from error
+        except (aiohttp.ClientError, OSError) as error:  # TimeoutError is an OSError
+            raise Broken(str(error) or type(error).__name__) from error
+
+    async def _sent(self, socket: Socket, content: bytes) -> None:
+        try:
+            await socket.send_bytes(content)
+        except (aiohttp.ClientError, OSError) as error:
+            raise Broken(str(error)) from error
+
+    async def _read(self, socket: Socket) -> str:
+        try:
+            message = await socket.receive(self._timeout_s)
+        except TimeoutError as error:
+            raise Broken("the server does not answer", waited_s=self._timeout_s) from error
+        if message.type is not aiohttp.WSMsgType.TEXT:
+            raise Broken(f"the connection broke ({message.type.name.lower()})")
+        return str(message.data)

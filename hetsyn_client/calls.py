@@ -1,0 +1,238 @@
+"""The calls of a client, when a chunk is sent again, and when to give up: pure.
+
+A numbered chunk can be repeated: a server that has applied it sends the stored reply. A chunk of a carried session can
+be repeated because the server keeps nothing of it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, TypedDict
+from urllib.parse import quote
+
+from hetsyn_client.bodies import Body
+from hetsyn_client.chunks import Chunk
+from hetsyn_client.errors import NotFound, ServiceProblem, ServiceUnreachable
+from hetsyn_client.files import SUFFIXES, recording_chunks, step_chunks
+from hetsyn_client.frames import MEDIA_TYPE as CARRIED_TYPE
+from hetsyn_client.frames import pack_frame, unpack_frame
+from hetsyn_client.results import Reply
+from hetsyn_client.steps import Broken, Pause, Request, Response, Steps, retry_after_s, target
+
+PROXY_LOST_THE_SERVER = (502, 504)
+LONGEST_PAUSE_S = 30.0
+LONGEST_OWN_PAUSE_S = 2.0  # where the server names none: it is noticed so soon that it is back
+
+
+class SessionOptions(TypedDict, total=False):
+    """What holds for all chunks of a session; an option that is left out or None is not sent.
+
+    Attributes:
+        model: by default the server's default model. Fixed by a session's first chunk, as are version and form.
+        version: by default the newest.
+        form: ``exact`` or ``bank``; by default the model's default form.
+        carry: the server keeps nothing of the session; the reply has all of it, as ``token``.
+        endpointing: the server finds the utterances in the session.
+        spikes: each reply has the chunk's spikes, of the input and of the hidden layers.
+        timing: each reply has the time that the server took, by part.
+    """
+
+    model: str | None
+    version: str | None
+    form: str | None
+    carry: bool
+    endpointing: bool | None
+    spikes: bool
+    timing: bool
+
+
+class ChunkOptions(SessionOptions, total=False):
+    """What may go with a chunk beside its input: ``SessionOptions``, and these.
+
+    Attributes:
+        session: id of the session; the server makes one up for a chunk without.
+        seq: number of the chunk in its session, from 0. A numbered chunk is repeated when it is not answered.
+        end: the session ends with this chunk.
+        token: the token of the reply to the chunk before. Any server with the same keys takes it.
+    """
+
+    session: str | None
+    seq: int | None
+    end: bool
+    token: bytes | None
+
+
+def check_names(options: Mapping[str, object], names: Iterable[str]) -> None:
+    """Check that there are no other options.
+
+    Raises:
+        TypeError: there is one, as for an argument of a function.
+    """
+    for name in options.keys() - set(names):
+        raise TypeError(f"there is no option {name!r}: choose from {', '.join(sorted(names))}")
+
+
+class Calls:
+    """The calls of a client of one server.
+
+    Args:
+        url: of the server, for messages.
+        repeats: how often a chunk that can be repeated is sent again; 0 for never.
+        patience_s: for how long it is sent again at least, once a session has begun.
+    """
+
+    def __init__(self, url: str, repeats: int, patience_s: float = 0.0) -> None:
+        self._url = url
+        self._repeats = repeats
+        self._patience_s = patience_s if repeats else 0.0
+
+    def request(self, method: str, path: str) -> Steps[Response]:
+        """A request without a body.
+
+        Raises:
+            ServiceProblem: the server refused.
+            ServiceUnreachable: the server cannot be reached.
+        """
+        try:
+            response = yield Request(method, path)
+        except Broken as error:
+            raise self._unreachable(error) from error
+        return checked(response)
+
+    def post_chunk(
+        self, query: dict[str, Any], body: Body, *, is_repeatable: bool, has_begun: bool = False
+    ) -> Steps[Response]:
+        """``POST /infer``, again and again if need be.
+
+        Args:
+            query: parameters of the request.
+            body: of the request.
+            is_repeatable: the server counts the chunk once, however often it is sent.
+            has_begun: the server has answered an earlier chunk of the session, so it will be back.
+
+        Raises:
+            ServiceProblem: the server refused.
+            ServiceUnreachable: the last try had no response.
+        """
+        request = Request("POST", target("/infer", query), body.content, body.content_type)
+        left_s = self._patience_s if has_begun else 0.0
+        attempt = 0
+        while True:
+            is_last = not is_repeatable or (attempt >= self._repeats and left_s <= 0)
+            pause_s = min(LONGEST_OWN_PAUSE_S, 0.1 * 2**attempt)
+            try:
+                response: Response = yield request
+                later_s = retry_after_s(response.headers)
+                if is_last or not _is_repeatable(response, later_s):
+                    return checked(response)
+                pause_s = pause_s if later_s is None else later_s
+            except Broken as error:
+                if is_last:
+                    raise self._unreachable(error) from error
+                left_s -= error.waited_s
+            yield Pause(pause_s)
+            left_s -= pause_s
+            attempt += 1
+
+    def infer(self, body: Body, options: ChunkOptions, *, has_begun: bool = False) -> Steps[Reply]:
+        """The reply to a chunk: a raw body, or a frame where the session is carried; errors as ``post_chunk``."""
+        check_names(options, ChunkOptions.__optional_keys__)
+        options = options.copy()
+        token = options.pop("token", None)
+        is_carried = options.pop("carry", False) or token is not None
+        query: dict[str, Any] = {"end": False, **options}
+        for name, asked in (("endpointing", "on"), ("spikes", True), ("timing", True)):
+            if query.pop(name, False):
+                query[name] = asked
+        if is_carried:
+            body = Body(pack_frame(token or b"", body.content_type, body.content), CARRIED_TYPE)
+        # a carried chunk may be sent again though it has no number: the same token and chunk have the same answer
+        is_numbered = query.get("session") is not None and query.get("seq") is not None
+        response = yield from self.post_chunk(query, body, is_repeatable=is_carried or is_numbered, has_begun=has_begun)
+        if is_carried:
+            frame = unpack_frame(response.content)
+            carried: Reply = json.loads(frame.body)
+            carried["token"] = frame.token or None
+            return carried
+        reply: Reply = json.loads(response.content)
+        return reply
+
+    def describe(self, model: str | None) -> Steps[dict[str, Any]]:
+        """A model, by default the default model, as ``GET /models/{name}`` has it.
+
+        Raises:
+            NotFound: the server has no default model.
+            ServiceProblem, ServiceUnreachable: as ``request``.
+        """
+        if model is None:
+            listed = json.loads((yield from self.request("GET", "/models")).content)
+            model = listed["default_model"]
+            if model is None:
+                names = ", ".join(entry["name"] for entry in listed["models"])
+                raise NotFound(f"the server has no default model: name one of {names}")
+        response = yield from self.request("GET", f"/models/{quote(model, safe='')}")
+        described: dict[str, Any] = json.loads(response.content)
+        return described
+
+    def file_chunks(self, path: Path, chunk_s: float, model: str | None) -> Steps[tuple[Iterator[Chunk], str | None]]:
+        """The chunks of a file, and the model that takes them: steps of spikes or values are of the model's length.
+
+        Raises:
+            NotFound, ServiceProblem, ServiceUnreachable: as ``describe``.
+        """
+        if path.suffix.lower() not in SUFFIXES:
+            return recording_chunks(path, chunk_s), model
+        described = yield from self.describe(model)
+        takes_values = "values" in described["inputs"]
+        return step_chunks(path, chunk_s, described["input"]["step_s"], takes_values=takes_values), described["name"]
+
+    def drop(self, session: str) -> Steps[None]:
+        """Delete a session on the server; errors as ``request``."""
+        yield from self.request("DELETE", f"/sessions/{quote(session, safe='')}")
+
+    def expected_seq(self, session: str) -> Steps[int]:
+        """Number of the next chunk of a session; 0 if the server has none of this id; errors as ``request``."""
+        try:
+            response = yield from self.request("GET", f"/sessions/{quote(session, safe='')}")
+        except ServiceProblem as problem:
+            if problem.status == 404:
+                return 0
+            raise
+        return int(json.loads(response.content)["expected_seq"])
+
+    def _unreachable(self, error: Broken) -> ServiceUnreachable:
+        if "CERTIFICATE_VERIFY_FAILED" in str(error):
+            return ServiceUnreachable(
+                f"{self._url}: its certificate is not trusted ({error}): name the file of its certificate authority "
+                "with ca_file"
+            )
+        return ServiceUnreachable(f"{self._url}: {error}: is 'hetsyn serve' running there?")
+
+
+def _is_repeatable(response: Response, later_s: float | None) -> bool:
+    """Whether to send a numbered chunk again: the server says "later", or a proxy lost the server."""
+    if later_s is not None and later_s > LONGEST_PAUSE_S:
+        return False
+    return response.status in PROXY_LOST_THE_SERVER or (response.status == 503 and later_s is not None)
+
+
+def checked(response: Response) -> Response:
+    """The response, if it is a success.
+
+    Raises:
+        ServiceProblem: it is none.
+    """
+    if 200 <= response.status < 300:
+        return response
+    try:
+        body = json.loads(response.content)
+    except ValueError:
+        body = None
+    if not isinstance(body, dict):
+        body = {}
+    detail = str(body.get("detail") or response.reason)
+    problem = str(body.get("type", "")).rpartition(":")[2] or None
+    later_s = retry_after_s(response.headers)
+    raise ServiceProblem(response.status, detail, body.get("expected_seq"), later_s, problem)

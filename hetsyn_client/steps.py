@@ -1,0 +1,129 @@
+"""What a client does on the network, as values.
+
+The rules of ``calls`` and ``session_steps`` are generators that yield these steps; ``transport`` (blocking) and
+``async_transport`` (asyncio) carry them out. So numbers, repeats and pauses are written once, know neither threads nor
+event loops, and are tested without a network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol, TypeVar
+from urllib.parse import urlencode
+
+T = TypeVar("T")
+
+
+class Headers(Protocol):
+    """Headers of a response, in any case."""
+
+    def get(self, name: str, default: str, /) -> str: ...
+
+
+class Response(NamedTuple):
+    """The answer to a ``Request``.
+
+    Attributes:
+        status: of HTTP.
+        reason: its phrase.
+        headers: of the response.
+        content: the body.
+    """
+
+    status: int
+    reason: str
+    headers: Headers
+    content: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """Send a request; answered by ``Response``, or by ``Broken``.
+
+    Attributes:
+        method: of HTTP.
+        target: path and query.
+        content: the body.
+        content_type: of the body.
+    """
+
+    method: str
+    target: str
+    content: bytes = b""
+    content_type: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Wait for so many seconds."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class OpenSocket:
+    """Open a WebSocket at this path and query; answered by a socket, or by ``Broken``."""
+
+    target: str
+
+
+@dataclass(frozen=True, slots=True)
+class SendFrame:
+    """Send a binary frame; ``Broken`` if the connection is gone."""
+
+    socket: object
+    content: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ReadFrame:
+    """Read a text frame; answered by its text, or by ``Broken``."""
+
+    socket: object
+
+
+@dataclass(frozen=True, slots=True)
+class CloseSocket:
+    """Close a WebSocket. It never fails."""
+
+    socket: object
+
+
+Step = Request | Pause | OpenSocket | SendFrame | ReadFrame | CloseSocket
+Steps = Generator[Step, Any, T]
+"""Steps that end with a result."""
+
+
+class Broken(Exception):
+    """There is no answer.
+
+    Attributes:
+        waited_s: how long it was waited for.
+        status: with which the server refused a WebSocket.
+        retry_after_s: how long to wait before the next try, if the server named it.
+    """
+
+    def __init__(
+        self, reason: str, *, waited_s: float = 0.0, status: int | None = None, retry_after_s: float | None = None
+    ) -> None:
+        super().__init__(reason)
+        self.waited_s = waited_s
+        self.status = status
+        self.retry_after_s = retry_after_s
+
+
+def target(path: str, query: Mapping[str, Any]) -> str:
+    """A path with a query, without the parameters that are None."""
+    named = {
+        name: str(value).lower() if isinstance(value, bool) else value
+        for name, value in query.items()
+        if value is not None
+    }
+    return f"{path}?{urlencode(named)}" if named else path
+
+
+def retry_after_s(headers: Headers) -> float | None:
+    """Seconds of ``Retry-After``; None if there is none, or if it is a date."""
+    text = headers.get("Retry-After", "")
+    return float(text) if text.isdecimal() else None

@@ -1,0 +1,128 @@
+"""A microphone streams for a minute through a server that is killed and started again twice: no chunk is lost, none
+counts twice, and every reply is that of a server that was left alone."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import threading
+import wave
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+import pytest
+
+from hetsyn_client import AsyncStreamingClient, Microphone, Reply, StreamingClient, array_chunks
+from hetsyn_client.session_steps import TransportName
+from tests.support.fake_sounddevice import FakeSounddevice
+from tests.support.paths import RECORDINGS
+from tests.support.server_process import RestartableServer
+
+RATE_HZ, CHUNK_S, SOUND_S = 8000, 0.1, 60
+CHUNKS = round(SOUND_S / CHUNK_S)
+KILLED_AT = (CHUNKS // 3, 2 * CHUNKS // 3)
+Replied = Callable[[Reply], None]
+
+
+def minute() -> np.ndarray:
+    """Words with pauses, int16."""
+    sound = []
+    for path in sorted(RECORDINGS.glob("*.wav")):
+        with wave.open(str(path)) as file:
+            assert file.getframerate() == RATE_HZ
+            sound += [np.frombuffer(file.readframes(file.getnframes()), "<i2"), np.zeros(RATE_HZ * 2 // 3, np.int16)]
+    return np.resize(np.concatenate(sound), RATE_HZ * SOUND_S)
+
+
+def blocking(url: str, transport: TransportName, replied: Replied) -> None:
+    with (
+        StreamingClient(url) as client,
+        client.session(transport=transport, endpointing=True) as session,
+        Microphone(CHUNK_S) as microphone,
+    ):
+        for reply in session.stream(microphone):
+            replied(reply)
+        assert (session.seq, session.transport) == (CHUNKS + 1, transport)
+
+
+def with_asyncio(url: str, transport: TransportName, replied: Replied) -> None:
+    async def stream() -> None:
+        async with (
+            AsyncStreamingClient(url) as client,
+            client.session(transport=transport, endpointing=True) as session,
+        ):
+            with Microphone(CHUNK_S) as microphone:
+                async for reply in session.stream(microphone):
+                    replied(reply)
+            assert (session.seq, session.transport) == (CHUNKS + 1, transport)
+
+    asyncio.run(stream())
+
+
+WAYS: dict[str, tuple[Callable[[str, TransportName, Replied], None], TransportName]] = {
+    f"{how.__name__} {transport}": (how, transport)
+    for how in (blocking, with_asyncio)
+    for transport in get_args(TransportName)
+}
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[RestartableServer]:
+    started = RestartableServer("--store", f"file://{tmp_path}/sessions.db", "--log-level", "warning")
+    try:
+        started.ready()
+        yield started
+    finally:
+        started.kill()
+
+
+@pytest.mark.parametrize("speed", [15.0, pytest.param(1.0, marks=pytest.mark.fuzz)], ids=["fast", "real time"])
+def test_a_minute_through_a_server_that_is_killed_twice(
+    server: RestartableServer, speed: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sound = minute()
+    with StreamingClient(server.url) as client:
+        undisturbed = list(client.session(endpointing=True).stream(array_chunks(sound, RATE_HZ, CHUNK_S)))
+    assert len(undisturbed) == CHUNKS  # the last one ends the session; a microphone's end is a chunk of its own
+    monkeypatch.setitem(sys.modules, "sounddevice", FakeSounddevice(sound, RATE_HZ, speed))
+    replies: dict[str, list[Reply]] = {name: [] for name in WAYS}
+    due = [threading.Event() for _ in KILLED_AT]
+
+    def run(name: str) -> None:
+        how, transport = WAYS[name]
+
+        def replied(reply: Reply) -> None:
+            replies[name].append(reply)
+            for event, at in zip(due, KILLED_AT, strict=True):
+                if all(len(got) >= at for got in replies.values()):
+                    event.set()
+
+        try:
+            how(server.url, transport, replied)
+        finally:
+            for event in due:
+                event.set()
+
+    with ThreadPoolExecutor(len(WAYS)) as threads:
+        running = {name: threads.submit(run, name) for name in WAYS}
+        for event in due:
+            assert event.wait(timeout=120), {name: len(got) for name, got in replies.items()}
+            server.kill()  # whatever is under way
+            for future in running.values():
+                assert not future.done(), future.result()
+            server.restart()
+        for future in running.values():
+            future.result()
+    *before_the_end, last = undisturbed
+    for name, got in replies.items():
+        assert [reply["seq"] for reply in got] == list(range(CHUNKS + 1)), name
+        for reply, expected in zip(got, before_the_end, strict=False):
+            assert reply | {"session": ""} == expected | {"session": ""}, name
+        final = got[-1]
+        assert (final["end"], final["total_steps"], final["label"]) == (True, last["total_steps"], last["label"]), name
+        heard = [event for reply in got for event in reply["events"]]
+        assert heard == [event for reply in undisturbed for event in reply["events"]], name
+        assert len([event for event in heard if event["type"] == "UtteranceEnd"]) > 20, name

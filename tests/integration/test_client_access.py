@@ -1,0 +1,137 @@
+"""Headers, keys and the files of certificate authorities, in front of a server, over HTTP and WebSockets."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, get_args
+from urllib.parse import urlsplit
+
+import pytest
+
+from hetsyn_client import (
+    AsyncStreamingClient,
+    InputError,
+    LiveStream,
+    LiveStreams,
+    ServiceUnreachable,
+    StreamingClient,
+)
+from hetsyn_client.access import Access
+from hetsyn_client.session_steps import TransportName
+from tests.support.artifact import write_artifact
+from tests.support.fake_graph import load_fake
+from tests.support.running_server import running
+from tests.support.signals import sound
+from tests.support.tls_relay import relayed_with_tls, write_certificate
+
+KEY, HEADERS = "secret-3", {"X-Tenant": "ward 7"}
+SENT = {"authorization: Bearer secret-3", "x-tenant: ward 7"}
+SOUND = sound(800)
+each_transport = pytest.mark.parametrize("transport", get_args(TransportName))
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    return write_certificate(tmp_path_factory.mktemp("tls"))
+
+
+@pytest.fixture(scope="module")
+def gateway(files: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, list[str]]]:
+    folder = tmp_path_factory.mktemp("models")
+    write_artifact(folder)
+    with running(folder, load_fake) as url, relayed_with_tls(urlsplit(url).port or 0, *files) as relay:
+        yield relay
+
+
+def options(files: tuple[Path, Path]) -> dict[str, Any]:
+    return {"key": KEY, "headers": HEADERS, "ca_file": files[0]}
+
+
+def check_heads(heads: list[str], *paths: str) -> None:
+    """Each connection of a client had the headers."""
+    assert [head.split()[1].partition("?")[0] for head in heads] == list(paths)
+    for head in heads:
+        named = {f"{name.lower()}: {value}" for name, _, value in (line.partition(": ") for line in head.split("\r\n"))}
+        assert named >= SENT
+    heads.clear()
+
+
+@each_transport
+def test_they_go_with_every_connection(
+    gateway: tuple[str, list[str]], files: tuple[Path, Path], transport: TransportName
+) -> None:
+    url, heads = gateway
+    paths = ("/infer",) if transport == "http" else ("/stream", "/infer")
+    with StreamingClient(url, **options(files)) as client, client.session(transport=transport) as session:
+        first = session.send(SOUND, 8000)
+        session.end()
+    check_heads(heads, *paths)
+
+    async def stream() -> None:
+        async with (
+            AsyncStreamingClient(url, **options(files)) as client,
+            client.session(transport=transport) as session,
+        ):
+            assert (await session.send(SOUND, 8000))["probabilities"] == first["probabilities"]
+            await session.end()
+
+    asyncio.run(stream())
+    check_heads(heads, *paths)
+
+
+def test_they_go_with_streams(gateway: tuple[str, list[str]], files: tuple[Path, Path]) -> None:
+    url, heads = gateway
+    with LiveStream(url, sample_rate_hz=8000, **options(files)) as stream:
+        stream.send(SOUND)
+        stream.end()
+    with LiveStreams(url, sample_rate_hz=8000, **options(files)) as streams:
+        handles = streams.open(["one"])
+        streams.send(handles, [SOUND])
+        streams.end(handles)
+        streams.wait()
+    check_heads(heads, "/stream", "/streams")
+
+
+@each_transport
+def test_a_certificate_of_somebody_else_is_refused(gateway: tuple[str, list[str]], transport: TransportName) -> None:
+    url, heads = gateway
+    sentence = r"its certificate is not trusted .*: name the file of its certificate authority with ca_file"
+    with (
+        StreamingClient(url, repeats=0) as client,
+        client.session(transport=transport) as session,
+        pytest.raises(ServiceUnreachable, match=sentence),
+    ):
+        session.send(SOUND, 8000)
+
+    async def stream() -> None:
+        async with AsyncStreamingClient(url, repeats=0) as client, client.session(transport=transport) as session:
+            with pytest.raises(ServiceUnreachable, match=sentence):
+                await session.send(SOUND, 8000)
+
+    asyncio.run(stream())
+    assert not heads
+
+
+def test_what_cannot_be_used_gets_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "empty.pem").write_text("")
+    for given, sentence in (
+        ({"key": "a\nb"}, "the header 'Authorization' has characters that HTTP does not take"),
+        ({"headers": {"X-Näme": "a"}}, "the header 'X-Näme' has characters"),
+        ({"key": "a", "headers": {"authorization": "Basic b"}}, "there are a key and a header Authorization"),
+        ({"ca_file": tmp_path / "none.pem"}, r"none\.pem: no certificates \(.*\): give a PEM file"),
+        ({"ca_file": tmp_path / "empty.pem"}, r"empty\.pem: no certificates \(.*\): give a PEM file"),
+    ):
+        for client in (StreamingClient, AsyncStreamingClient, LiveStream):
+            with pytest.raises(InputError, match=sentence):
+                client("http://127.0.0.1:9", **given)
+    for client in (StreamingClient, AsyncStreamingClient):
+        with pytest.raises(InputError, match=r"'127.0.0.1:8000' is not the address of a server: write http"):
+            client("127.0.0.1:8000")
+
+
+def test_a_key_is_not_shown() -> None:
+    access = Access.checked("http://127.0.0.1:9/", key=KEY)
+    assert access.url == "http://127.0.0.1:9"
+    assert KEY not in repr(access)

@@ -1,0 +1,317 @@
+"""Sessions of both clients over both transports against a server, over connections that are cut at any byte."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any, Protocol, get_args
+from urllib.parse import urlsplit
+
+import httpx
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hetsyn_client import (
+    AsyncSession,
+    AsyncStreamingClient,
+    InputError,
+    Reply,
+    ServiceProblem,
+    Session,
+    StreamingClient,
+    array_chunks,
+)
+from hetsyn_client.session_steps import TransportName
+from service.app import create_app
+from service.models.catalog import ModelCatalog
+from tests.support.artifact import write_artifact
+from tests.support.fake_graph import CHANNELS, TAIL, load_fake
+from tests.support.memory_store import MemoryStore
+from tests.support.product import make_settings
+from tests.support.relay import relayed
+from tests.support.running_server import serving
+from tests.support.signals import sound, spikes
+
+RATE_HZ = 8000
+CHUNKS = np.split(sound(4000), [300, 1100, 1101, 2000, 2600, 3900])
+SESSION_BYTES = 13_000  # of a whole session, about
+
+
+@pytest.fixture(scope="module", params=["memory", "store"])
+def url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    folder = tmp_path_factory.mktemp("models")
+    write_artifact(folder)
+    write_artifact(folder, "sensor", takes="values")
+    store = MemoryStore() if request.param == "store" else None
+    catalog = ModelCatalog(folder, "digits", load=load_fake)
+    with serving(create_app(make_settings(folder, client_share=1.0), catalog, store=store)) as url:
+        yield url
+
+
+class Way(Protocol):
+    def __call__(self, url: str, transport: TransportName) -> list[Reply]: ...
+
+
+def blocking(url: str, transport: TransportName) -> list[Reply]:
+    with StreamingClient(url, sleep=lambda _: None) as client, client.session(transport=transport) as session:
+        replies = [session.send(chunk, RATE_HZ) for chunk in CHUNKS]
+        replies.append(session.end())
+    assert (session.seq, session.transport) == (len(CHUNKS) + 1, transport)
+    return replies
+
+
+def with_asyncio(url: str, transport: TransportName) -> list[Reply]:
+    async def no_pause(_: float) -> None:
+        await asyncio.sleep(0)
+
+    async def stream() -> list[Reply]:
+        async with (
+            AsyncStreamingClient(url, sleep=no_pause) as client,
+            client.session(transport=transport) as session,
+        ):
+            replies = [await session.send(chunk, RATE_HZ) for chunk in CHUNKS]
+            replies.append(await session.end())
+        assert (session.seq, session.transport) == (len(CHUNKS) + 1, transport)
+        return replies
+
+    return asyncio.run(stream())
+
+
+each_way = pytest.mark.parametrize("way", [blocking, with_asyncio], ids=["blocking", "asyncio"])
+each_transport = pytest.mark.parametrize("transport", get_args(TransportName))
+
+
+def contents(replies: list[Reply]) -> list[dict[str, Any]]:
+    """Replies without the session's id."""
+    return [{**reply, "session": ""} for reply in replies]
+
+
+@pytest.fixture(scope="module")
+def expected(url: str) -> list[dict[str, Any]]:
+    return contents(blocking(url, "http"))
+
+
+def metric(url: str, name: str) -> int:
+    lines = httpx.get(f"{url}/metrics").text.splitlines()
+    return sum(int(float(line.rpartition(" ")[2])) for line in lines if line.startswith(name))
+
+
+STREAMED = 'hetsyn_stream_chunks_total{transport="stream"}'
+APPLIED = 'hetsyn_chunks_total{outcome="applied"}'
+
+
+@each_way
+@each_transport
+def test_every_way_has_the_same_replies(
+    url: str, expected: list[dict[str, Any]], way: Way, transport: TransportName
+) -> None:
+    before = metric(url, STREAMED)
+    assert contents(way(url, transport)) == expected
+    assert metric(url, STREAMED) - before == (len(CHUNKS) if transport == "websocket" else 0)
+
+
+@each_way
+@each_transport
+@settings(max_examples=40, deadline=None)
+@given(cuts=st.lists(st.integers(1, SESSION_BYTES), min_size=1, max_size=3))
+def test_connections_that_are_cut_lose_nothing_and_repeat_nothing(
+    url: str, expected: list[dict[str, Any]], way: Way, transport: TransportName, cuts: list[int]
+) -> None:
+    before = metric(url, APPLIED)
+    with relayed(urlsplit(url).port or 0, cuts) as relay:
+        replies = way(f"http://127.0.0.1:{relay.port}", transport)
+    assert contents(replies) == expected
+    assert metric(url, APPLIED) - before == len(expected)
+
+
+def within(url: str, transport: TransportName, use: Callable[[AsyncSession], Awaitable[None]], **options: Any) -> None:
+    async def run() -> None:
+        async with AsyncStreamingClient(url) as client, client.session(transport=transport, **options) as session:
+            await use(session)
+
+    asyncio.run(run())
+
+
+@each_transport
+def test_events_and_values(url: str, transport: TransportName) -> None:
+    rows = np.arange(3 * CHANNELS).reshape(3, CHANNELS) / 10
+    with StreamingClient(url) as client:
+        with client.session(transport=transport) as session:
+            session.send_events(25, *spikes(25))
+            ended = session.end()
+        with client.session(transport=transport, model="sensor") as session:
+            session.send_values(rows)
+            valued = session.send_values(rows.tolist(), end=True)
+    assert (ended["total_steps"], valued["seq"], valued["end"]) == (25 + TAIL, 1, True)
+
+    async def send_events(session: AsyncSession) -> None:
+        await session.send_events(25, *spikes(25))
+        assert (await session.end())["probabilities"] == ended["probabilities"]
+
+    async def send_values(session: AsyncSession) -> None:
+        await session.send_values(rows)
+        assert (await session.send_values(rows, end=True))["probabilities"] == valued["probabilities"]
+
+    within(url, transport, send_events)
+    within(url, transport, send_values, model="sensor")
+
+
+@each_transport
+def test_floats_of_several_channels_and_a_rate_that_changes(url: str, transport: TransportName) -> None:
+    stereo = np.stack([sound(900), sound(900)], axis=1).astype(np.float32) / 32768
+    with StreamingClient(url) as client:
+        whole, by_frames = (
+            list(client.session(transport=way).stream(array_chunks(stereo, RATE_HZ, 0.05)))
+            for way in ("http", transport)
+        )
+        assert contents(by_frames) == contents(whole)
+        assert len(whole) == 3
+        with client.session(transport=transport) as session:
+            session.send(CHUNKS[0], RATE_HZ)
+            with pytest.raises(ServiceProblem, match="rate"):
+                session.send(CHUNKS[1], 16_000)
+            assert session.seq == 1
+            session.send(CHUNKS[1], RATE_HZ)
+
+
+@each_transport
+def test_spikes_and_times_for_those_that_ask(url: str, transport: TransportName) -> None:
+    chunks = list(array_chunks(sound(4000), RATE_HZ))
+    with StreamingClient(url) as client:
+        plain = list(client.session(transport=transport).stream(chunks))
+        asked = list(client.session(transport=transport, spikes=True, timing=True).stream(chunks))
+    for reply, told in zip(plain, asked, strict=True):
+        assert told.keys() - reply.keys() == {"spikes", "timing"}
+        assert told["probabilities"] == reply["probabilities"]
+        assert told["spikes"] is not None
+        assert told["timing"] is not None
+        assert [layer["name"] for layer in told["spikes"]["layers"]] == ["input", "hidden1"]
+        assert told["timing"]["engine_ms"] > 0
+
+
+@each_transport
+def test_a_session_goes_on_in_another_program(
+    url: str, expected: list[dict[str, Any]], transport: TransportName
+) -> None:
+    name = f"resumed-{transport}"
+    with StreamingClient(url) as client:
+        with client.session(name, transport=transport) as session:
+            assert session.seq is None
+            replies = [session.send(chunk, RATE_HZ) for chunk in CHUNKS[:3]]
+
+        async def go_on(session: AsyncSession) -> None:
+            replies.extend([await session.send(chunk, RATE_HZ) for chunk in CHUNKS[3:]])
+            replies.append(await session.end())
+
+        within(url, transport, go_on, session=name)
+    assert contents(replies) == expected
+
+
+@each_transport
+def test_a_session_that_is_left_is_gone_from_the_server_unless_it_was_named(url: str, transport: TransportName) -> None:
+    with StreamingClient(url) as client:
+        with client.session(transport=transport) as unnamed, client.session(f"n-{transport}") as named:
+            unnamed.send(CHUNKS[0], RATE_HZ)
+            named.send(CHUNKS[0], RATE_HZ)
+        assert httpx.get(f"{url}/sessions/{unnamed.id}").status_code == 404
+        client.drop(named.id)
+
+    left = []
+
+    async def leave(session: AsyncSession) -> None:
+        await session.send(CHUNKS[0], RATE_HZ)
+        left.append(session.id)
+
+    within(url, transport, leave)
+    assert httpx.get(f"{url}/sessions/{left[0]}").status_code == 404
+
+
+@each_transport
+def test_one_chunk_at_a_time(url: str, transport: TransportName) -> None:
+    async def twice(session: AsyncSession) -> None:
+        first = asyncio.ensure_future(session.send(CHUNKS[0], RATE_HZ))
+        await asyncio.sleep(0)
+        with pytest.raises(InputError, match="a chunk of this session is under way: wait for its reply"):
+            await session.send(CHUNKS[1], RATE_HZ)
+        assert (await first)["seq"] == 0
+        assert (await session.send(CHUNKS[1], RATE_HZ))["seq"] == 1
+
+    within(url, transport, twice)
+
+
+@each_transport
+def test_a_chunk_that_was_cancelled_is_sent_again(
+    url: str, expected: list[dict[str, Any]], transport: TransportName
+) -> None:
+    async def cancel(session: AsyncSession) -> None:
+        replies = []
+        for turn, chunk in enumerate(CHUNKS):
+            sending = asyncio.ensure_future(session.send(chunk, RATE_HZ))
+            for _ in range(3 * turn):  # ends of the request at several points
+                await asyncio.sleep(0)
+            if not sending.done():
+                sending.cancel()
+            try:
+                replies.append(await sending)
+            except asyncio.CancelledError:
+                assert session.seq == turn
+                replies.append(await session.send(chunk, RATE_HZ))
+        replies.append(await session.end())
+        assert contents(replies) == expected
+
+    within(url, transport, cancel)
+
+
+def test_another_connection_that_streams_the_session_is_no_broken_one(url: str) -> None:
+    with StreamingClient(url) as client:
+        with client.session("taken", transport="websocket") as first, client.session("taken") as second:
+            second_by_socket = client.session("taken", transport="websocket")
+            first.send(CHUNKS[0], RATE_HZ)
+            second_by_socket.send(CHUNKS[1], RATE_HZ)
+            with pytest.raises(ServiceProblem, match="another connection streams this session") as caught:
+                first.send(CHUNKS[1], RATE_HZ)
+            assert caught.value.problem == "session-taken"
+            assert second.send(CHUNKS[2], RATE_HZ)["seq"] == 2
+        client.drop("taken")
+
+
+def test_a_session_of_another_server_is_a_problem(url: str) -> None:
+    with StreamingClient(url) as client, client.session(transport="websocket") as session:
+        session.send(CHUNKS[0], RATE_HZ)
+        client.drop(session.id)  # as if a server had lost it
+        with pytest.raises(ServiceProblem, match=r"404|409"):
+            session.send(CHUNKS[1], RATE_HZ)
+
+
+def test_what_cannot_go_together_is_refused_at_once(url: str) -> None:
+    with StreamingClient(url) as client:
+        with pytest.raises(InputError, match="a carried session is new, and goes over HTTP"):
+            client.session(carry=True, transport="websocket")
+        with pytest.raises(InputError, match="there is no transport 'udp': choose http or websocket"):
+            client.session(transport="udp")  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match="no option 'modle': choose from"):
+            client.session(modle="digits")  # type: ignore[call-arg]
+        with client.session() as session:
+            assert list(session.stream([])) == []
+
+
+def test_a_client_of_asyncio_has_the_calls_of_the_other(url: str, expected: list[dict[str, Any]]) -> None:
+    async def call() -> None:
+        async with AsyncStreamingClient(url) as client:
+            assert (await client.describe())["name"] == "digits"
+            reply = await client.infer_chunk(np.concatenate(CHUNKS), RATE_HZ, end=True)
+            assert reply["probabilities"] == expected[-1]["probabilities"]
+            await client.infer_events(25, *spikes(25), session="dropped", seq=0)
+            await client.drop("dropped")
+            with pytest.raises(ServiceProblem, match="404"):
+                await client.drop("dropped")
+            assert (await client.infer_values([[0.0] * CHANNELS], model="sensor", end=True))["end"]
+
+    asyncio.run(call())
+
+
+def test_a_session_is_one_of_its_client() -> None:
+    with StreamingClient("http://127.0.0.1:9") as client:
+        assert isinstance(client.session(), Session)
