@@ -125,7 +125,10 @@ SUBCOMMANDS = {
     "import-onnx": Subcommand("export.onnx_commands", "Turn a stateful ONNX model into an artifact.", "train"),
     "serve": Subcommand("service.commands.serve", "Serve the models of a folder over HTTP.", "cpu"),
     "reload": Subcommand("service.commands.reload", "Make a server read its folder of models again.", "cpu"),
-    "stream": Subcommand("hetsyn_client.commands", "Stream a recording, spikes or values to a server.", "cpu"),
+    "stream": Subcommand(
+        "hetsyn_client.commands", "Stream sound, spikes or values to a server, live or from files.", "cpu"
+    ),
+    "run": Subcommand("service.commands.run", "Run a model on files or live sound, without a server.", "cpu"),
     "bench": Subcommand("hetsyn_client.loadtest.commands", "Put a server under load and measure its latency.", "bench"),
     "inspect": Subcommand(
         "service.commands.inspect", "Check an artifact and show its sizes, errors and accuracy.", "cpu"

@@ -43,8 +43,8 @@ def main() -> int:
         if not _ready(url, server):
             print("the server did not start; its message stands above", file=sys.stderr)
             return 1
-        print(f"$ hetsyn stream {RECORDING.relative_to(ROOT)} --url {url} --chunk-ms 100", flush=True)
-        streamed = subprocess.run([*hetsyn, "stream", str(RECORDING), "--url", url, "--chunk-ms", "100"], check=False)
+        print(f"$ hetsyn stream {RECORDING.relative_to(ROOT)} --url {url} --one-word", flush=True)
+        streamed = subprocess.run([*hetsyn, "stream", str(RECORDING), "--url", url, "--one-word"], check=False)
         if streamed.returncode == 0:
             print(NEXT)
         return streamed.returncode

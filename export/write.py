@@ -103,7 +103,8 @@ class _Verified:
         script: serialised TorchScript.
         differences: of every implementation from torch.
         hidden: torch's hidden spikes, of every segment of the evaluation and every layer.
-        hits: streams whose class torch finds.
+        confusion: streams by their class and by the one that torch finds, int64 [outputs, outputs]; None where the
+            evaluation has no labels.
         golden: a few streams and their traces.
     """
 
@@ -111,7 +112,7 @@ class _Verified:
     script: bytes
     differences: list[Difference]
     hidden: list[Float32Array]
-    hits: int
+    confusion: NDArray[np.int64] | None
     golden: dict[str, NDArray[np.generic]]
 
 
@@ -187,11 +188,15 @@ def write_artifact(
             state_bytes=state_bytes(compiled.layout),
             bank_sizes=sizes,
             kernel_error=errors if form == "bank" else dict.fromkeys(errors, 0.0),
-            accuracy=None if evaluation.labels is None else verified.hits / len(evaluation.labels),
+            accuracy=None
+            if verified.confusion is None
+            else float(verified.confusion.trace() / verified.confusion.sum()),
             spike_mismatch=_mismatch(reference, verified.hidden) if "exact" in forms else None,
         )
         files[described.file], files[script] = verified.graph, verified.script
         golden |= verified.golden
+        if verified.confusion is not None:
+            golden[f"{form}.confusion"] = verified.confusion
         described_forms[form] = described
         reports.append(_report(form, described, verified))
     files[GOLDEN] = golden_file(golden)
@@ -236,7 +241,8 @@ def _verified_form(compiled: Compiled, evaluation: Evaluation, on_progress: OnPr
     differences: list[Difference] = []
     hidden: list[Float32Array] = []
     golden: dict[str, NDArray[np.generic]] = {}
-    hits, done, total = 0, 0, len(evaluation.streams.steps)
+    done, total, outputs = 0, len(evaluation.streams.steps), compiled.spec.outputs
+    confusion = None if evaluation.labels is None else np.zeros((outputs, outputs), np.int64)
     for part, truth in _segments(evaluation):
         of = f"streams {done + 1} to {done + len(part.steps)} of {total}"
         done += len(part.steps)
@@ -244,11 +250,11 @@ def _verified_form(compiled: Compiled, evaluation: Evaluation, on_progress: OnPr
         differences = _worst(differences, found)
         traces = run_torch(compiled, part)
         hidden += traces.hidden
-        if truth is not None:
-            hits += int((torch.from_numpy(traces.probabilities).argmax(-1) == truth).sum())
+        if truth is not None and confusion is not None:
+            np.add.at(confusion, (truth.numpy(), traces.probabilities.argmax(-1)), 1)
         if not golden:
             golden = _golden(compiled, Streams(part.spikes[:4, : int(part.steps[:4].max())], part.steps[:4]))
-    return _Verified(content, script, differences, hidden, hits, golden)
+    return _Verified(content, script, differences, hidden, confusion, golden)
 
 
 def _on_run(on_progress: OnProgress, stage: str, of: str, implementation: str) -> None:

@@ -64,7 +64,7 @@ def recording_chunks(path: Path, chunk_s: float) -> Iterator[FileChunk]:
     Raises:
         InputError: not a sound file.
     """
-    frames, rate_hz = _read_sound(path)
+    frames, rate_hz = read_sound(path)
     length = max(1, round(chunk_s * rate_hz))
     begins = range(0, max(1, len(frames)), length)
     for begin in begins:
@@ -173,7 +173,7 @@ def _events(path: Path, arrays: Mapping[str, NDArray[Any]], step_s: float) -> Sp
         raise InputError(f"{path}: {error}") from error
 
 
-def _read_sound(path: Path) -> tuple[NDArray[Any], int]:
+def read_sound(path: Path) -> tuple[NDArray[Any], int]:
     """The samples of a recording, and their rate in Hz.
 
     They are int16 [n] of a WAV file of one channel and 16 bits, else float32 [n, channels].

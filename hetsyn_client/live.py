@@ -130,9 +130,10 @@ class LiveStream(Reconnecting):
         return self._send(packed_samples(np.asarray(samples), self._kind, self._channels))
 
     def send_bytes(self, content: bytes) -> list[Frame]:
-        """Send bytes of the stream's encoding: whole samples, or the next piece of the file; as ``send``."""
-        if self._kind in ("events", "values"):
-            raise InputError(f"this stream is one of {self._kind}: send them with send_{self._kind}")
+        """Send bytes as a frame of the stream's encoding has them; as ``send``.
+
+        They are whole samples, the next piece of the file, a chunk of packed events, or rows of values.
+        """
         return self._send(content)
 
     def send_events(self, steps: int, times: NDArray[np.int64], units: NDArray[np.int64]) -> list[Frame]:
@@ -175,6 +176,29 @@ class LiveStream(Reconnecting):
                 self._reopen(error)
                 if self._last_end is not None and self._last_end["utterance"] >= before:
                     return [*frames, self._last_end]  # only the answer was lost
+
+    @property
+    def waits(self) -> bool:
+        """Whether a chunk is not acknowledged yet."""
+        return bool(self._unacknowledged)
+
+    def receive(self, timeout_s: float) -> list[Frame]:
+        """The results that come within a time; errors as of ``send``.
+
+        Args:
+            timeout_s: for the first of them.
+        """
+        late, self._late = self._late, []
+        try:
+            results = self._told(self._read(timeout_s))
+        except TimeoutError:
+            return late
+        except (ConnectionClosed, OSError) as error:
+            self._reopen(error)
+            return late
+        while self._unacknowledged and (more := self._receive(0)):
+            results += more
+        return late + results
 
     def wait(self) -> list[Frame]:
         """Wait until all chunks are acknowledged, and return the results that come; errors as of ``send``.

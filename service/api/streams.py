@@ -158,15 +158,15 @@ class Streams:
     async def infer(self, request: InferRequest, client: str) -> Applied:
         """``apply``, of a chunk that is decoded."""
         async with self.permit(client) as permit:
-            return _applied(await self._registry.infer(request, permit))
+            return applied_of_reply(await self._registry.infer(request, permit))
 
     async def _applied(self, request: InferRequest, permit: Permit, sent_bytes: int) -> Applied:
         """The outcome of a chunk, whose sound counts as upload as far as it is longer than what was sent."""
         if more := decoded_bytes(request.chunk, sent_bytes):
             with Upload(self.uploads, permit.client) as upload:
                 self.uploads.take(upload, more)
-                return _applied(await self._registry.infer(request, permit))
-        return _applied(await self._registry.infer(request, permit))
+                return applied_of_reply(await self._registry.infer(request, permit))
+        return applied_of_reply(await self._registry.infer(request, permit))
 
     @asynccontextmanager
     async def permit(self, client: str, turns: Turns | None = None) -> AsyncIterator[Permit]:
@@ -266,7 +266,8 @@ class Streams:
         )
 
 
-def _applied(content: bytes) -> Applied:
+def applied_of_reply(content: bytes) -> Applied:
+    """The outcome of a chunk, of its reply as JSON."""
     reply = from_json(content)
     more: Any = {name: reply[name] for name in MORE if name in reply}
     return Applied(

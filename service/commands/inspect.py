@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from hetsyn_client.whole_file import write_whole
 from service.commands import MODELS
 
 inspect = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -23,24 +24,41 @@ def inspect_model(
         typer.Argument(help="An artifact's folder, a model's folder (for its newest version), or a name in models/."),
     ],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    html: Annotated[
+        Path | None,
+        typer.Option(help="Write a page with its layers, time constants, kernels and confusions into this file."),
+    ] = None,
 ) -> None:
     """Check an artifact's files and show its sizes, errors and accuracy."""
     from service.models.describe import summary
     from service.models.folder import newest_artifact
 
+    if html is not None and not html.parent.is_dir():
+        raise typer.BadParameter(f"--html {html}: there is no folder {html.parent}: make it first")
     if not model.exists() and (MODELS / model).exists():
         model = MODELS / model
-    description = summary(newest_artifact(model).manifest)
+    artifact = newest_artifact(model)
+    description = summary(artifact.manifest)
+    if html is not None:
+        from service.commands.inspection.page import as_html
+
+        write_whole(html, as_html(artifact, _facts(description)).encode(), "--html")
     if as_json:
         typer.echo(json.dumps(description, indent=2))
         return
     console = Console()
-    console.print(_facts(description))
+    console.print(_table(description))
     console.print(_forms(description))
 
 
-def _facts(model: dict[str, Any]) -> Table:
+def _table(model: dict[str, Any]) -> Table:
     table = Table(title=escape(f"{model['name']} {model['version']}"), show_header=False, title_justify="left")
+    for name, value in _facts(model).items():
+        table.add_row(escape(name), escape(str(value)))
+    return table
+
+
+def _facts(model: dict[str, Any]) -> dict[str, Any]:
     encoder, decision = model["encoder"], model["decision"]
     hidden = "-".join(map(str, [model["input"]["channels"], *model["hidden"], model["outputs"]]))
     facts = {
@@ -53,9 +71,7 @@ def _facts(model: dict[str, Any]) -> Table:
         "decision": f"{decision['rule']}, skips {decision['skip_steps']} steps, tail of {decision['tail_steps']}",
         "files": f"{len(model['files'])}, {model['total_bytes']:,} bytes, hashes match",
     }
-    for name, value in (facts | _provenance(model["provenance"])).items():
-        table.add_row(escape(name), escape(str(value)))
-    return table
+    return facts | _provenance(model["provenance"])
 
 
 def _encoder(encoder: dict[str, Any]) -> str:

@@ -29,6 +29,7 @@ def summary(manifest: Manifest) -> dict[str, Any]:
         "hidden": list(manifest.hidden),
         "outputs": manifest.outputs,
         "decision": manifest.decision.model_dump(mode="json"),
+        "endpointing": manifest.endpointing and manifest.endpointing.model_dump(mode="json"),
         "default_form": manifest.default_form,
         "forms": {
             name: {

@@ -54,13 +54,13 @@ def check_graph_file(content: bytes) -> None:
         is_tensor = message == "TensorProto"
         while at < end:
             fields += 1
-            tag, at = _varint(content, at, end)
+            tag, at = read_varint(content, at, end)
             number, framing, value = tag >> 3, tag & 7, 0
             begin = at
             if framing == VARINT:
-                value, at = _varint(content, at, end)
+                value, at = read_varint(content, at, end)
             elif framing == BYTES:
-                length, begin = _varint(content, at, end)
+                length, begin = read_varint(content, at, end)
                 at = begin + length
             elif framing in (FIXED64, FIXED32):
                 at += 8 if framing == FIXED64 else 4
@@ -79,7 +79,7 @@ def check_graph_file(content: bytes) -> None:
                 waiting.append((nested[number], begin, at))
 
 
-def _varint(content: bytes, at: int, end: int) -> tuple[int, int]:
+def read_varint(content: bytes, at: int, end: int) -> tuple[int, int]:
     """A number of variable length, and the position after it.
 
     Raises:

@@ -41,6 +41,7 @@ NOT_RUN = {
     r"make (test|lint)$": "runs this test itself",
     r"make wheel$": "takes minutes, and downloads a compiler: tests/unit/build_support",
     r"docker |HETSYN_FSYNC=\w+ docker ": "needs Docker: docker/check does it in CI",
+    r"arecord |ffmpeg ": "needs a microphone: tests/e2e/test_listening.py",
     r"make operators-cuda|hetsyn serve --device cuda|python -m benchmarks gpu ": "needs nvcc or a GPU",
     r"python -m benchmarks ": "takes minutes: tests/integration/test_bench.py and tests/e2e run them shortened",
     r"hetsyn bench \S+ --ramp": "takes minutes: tests/unit/hetsyn_client/loadtest/test_ramp.py",
@@ -49,7 +50,7 @@ NOT_RUN = {
     r"hetsyn export runs/speech-digits/": "exports what the hour before it trained",
 }
 RUN = (
-    r"make demo$|hetsyn (serve|reload|train|experiment|export|import-nir|inspect|stream|bench)\b|"
+    r"make demo$|hetsyn (serve|reload|train|experiment|export|import-nir|inspect|stream|run|bench)\b|"
     r"python (-P )?-m service\.runtime\.operators$|python examples/|"
     r"(curl|head|tail|printf|openssl|cp|kill) |(type|url)="
 )
@@ -153,6 +154,8 @@ class PageReader:
         """A command or a program with this folder's servers in place of the pages' ones."""
         for port, own in self._ports.items():
             text = re.sub(rf"\b(localhost|127\.0\.0\.1):{port}\b", rf"127.0.0.1:{own}", text)
+        default = f"--url http://127.0.0.1:{self._server.port}"
+        text = re.sub(r"\bhetsyn stream (?!.*(http|--help))", f"hetsyn stream {default} ", text)
         return text.replace("$PWD", str(self.folder))
 
     def type(self, script: str) -> str:

@@ -42,7 +42,7 @@ def test_streaming_a_file_ends_with_the_same_word(url: str) -> None:
     whole = httpx.post(
         f"{url}/infer", params={"end": True}, content=path.read_bytes(), headers={"content-type": "audio/wav"}
     ).json()
-    printed = hetsyn("stream", str(path), "--url", url, "--chunk-ms", "100", "--no-realtime")
+    printed = hetsyn("stream", str(path), "--url", url, "--one-word", "--no-realtime")
     lines = printed.strip().splitlines()
     assert len(lines) >= 8  # one a chunk, and the verdict
     assert whole["label"] == "seven"

@@ -10,6 +10,8 @@ import pytest
 import typer
 
 import hetsyn
+from hetsyn_client.commands import stream
+from service.commands.run import run
 from service.commands.serve import serve
 from tests.support.documents import LANGUAGES, PAGES, README, anchors, blocks, commands, links, name_of, paths, prose
 from tests.support.paths import DOCS, ROOT
@@ -109,10 +111,22 @@ def test_the_commands_page_lists_every_command() -> None:
 
 
 def test_the_commands_page_lists_every_option_of_serve_with_its_default() -> None:
-    rows = re.findall(r"^\| `(--[a-z-]+)[^`]*` \|([^|]*)\|", (DOCS / "reference/commands.md").read_text(), re.MULTILINE)
+    _, _, section = (DOCS / "reference/commands.md").read_text().partition("\n## `hetsyn serve`\n")
+    rows = re.findall(r"^\| `(--[a-z-]+)[^`]*` \|([^|]*)\|", section, re.MULTILINE)
     listed = {name: _default(text.strip(" `")) for name, text in rows}
     options = [each for each in typer.main.get_command(serve).params if each.name not in ("help", "store_half")]
     assert listed == {each.opts[0]: _default(each.default) for each in options}
+
+
+@pytest.mark.parametrize("command", [stream, run], ids=["stream", "run"])
+def test_the_commands_page_lists_every_option_of_stream_and_run(command: typer.Typer) -> None:
+    _, _, rest = (DOCS / "reference/commands.md").read_text().partition("\n## `hetsyn stream` and `hetsyn run`\n")
+    rows = re.findall(r"^\| (`--[^|]*)\|", rest.partition("\n## ")[0], re.MULTILINE)
+    listed = {option for row in rows for option in re.findall(r"--[a-z-]+", row)}
+    params = typer.main.get_command(command).params
+    options = {option for each in params for option in (*each.opts, *each.secondary_opts) if option.startswith("--")}
+    of_other = {"--models", "--form"} if command is stream else {"--model", "--url"}
+    assert listed - of_other == options - {"--help"}
 
 
 def _default(value: object) -> object:

@@ -10,14 +10,12 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
 import pytest
-import uvicorn
 from typer.testing import CliRunner
 
 from hetsyn_client.client import StreamingClient
@@ -35,20 +33,9 @@ from tests.support.artifact import Takes, write_artifact
 from tests.support.fake_device import FakeDevice
 from tests.support.fake_graph import LABELS, OUTPUTS, TAIL, load_fake
 from tests.support.product import make_app
+from tests.support.running_server import serving
 from tests.support.signals import sound
 from tests.support.wav import wav
-
-
-class _Announced(uvicorn.Server):
-    """Says when it listens."""
-
-    def __init__(self, config: uvicorn.Config) -> None:
-        super().__init__(config)
-        self.listening = threading.Event()
-
-    async def startup(self, sockets: list[object] | None = None) -> None:  # type: ignore[override]
-        await super().startup(sockets)  # type: ignore[arg-type]
-        self.listening.set()
 
 
 @pytest.fixture(autouse=True)
@@ -67,16 +54,8 @@ def url(tmp_path: Path) -> Iterator[str]:
     """A server on a free port, with a fake of a classifier and one of a tracer."""
     write_artifact(tmp_path, "digits")
     write_artifact(tmp_path, "tracer", rule="trace")
-    catalog = ModelCatalog(tmp_path, "digits", load=load_fake)
-    app = make_app(catalog)
-    server = _Announced(uvicorn.Config(app, port=0, log_level="error"))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    assert server.listening.wait(timeout=20)
-    port = server.servers[0].sockets[0].getsockname()[1]
-    yield f"http://127.0.0.1:{port}"
-    server.should_exit = True
-    thread.join(timeout=20)
+    with serving(make_app(ModelCatalog(tmp_path, "digits", load=load_fake))) as address:
+        yield address
 
 
 @pytest.fixture

@@ -2,9 +2,11 @@ from __future__ import annotations
 
 import json
 
+from service.contract.artifact import Artifact
 from service.models.describe import summary
 from service.models.model import Model
 from tests.support.fake_graph import OUTPUTS
+from tests.support.paths import MODELS
 
 
 def test_the_summary_is_json_with_the_sizes(model: Model) -> None:
@@ -12,4 +14,10 @@ def test_the_summary_is_json_with_the_sizes(model: Model) -> None:
     assert described["forms"]["exact"]["state_bytes"] == 8 * OUTPUTS + 8
     assert described["forms"]["bank"]["kernel_error"] == {"out": 0.001}
     assert described["encoder"]["state_bytes"] == 8
+    assert described["endpointing"] is None
     assert described["total_bytes"] == sum(entry["bytes"] for entry in described["files"].values())
+
+
+def test_the_summary_says_how_utterances_are_found() -> None:
+    described = summary(Artifact.describe(MODELS / "speech-digits/1").manifest)
+    assert described["endpointing"]["silence_s"] == 0.2

@@ -1,0 +1,185 @@
+"""What ``hetsyn stream`` and ``hetsyn run`` do, whatever answers."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from hetsyn_client.errors import HetsynError, InputError, ServiceUnreachable
+from hetsyn_client.sent_file import Encoding
+from hetsyn_client.terminal.backend import Backend, Frame
+from hetsyn_client.terminal.folder import Heard, Summary, file_line, find_files, label_table, truth_of
+from hetsyn_client.terminal.listen import Stop, interruptible, listen
+from hetsyn_client.terminal.picture import check_picture, write_picture
+from hetsyn_client.terminal.recorded import Recorded
+from hetsyn_client.terminal.show import printer
+from hetsyn_client.terminal.source import Source, file_source, standard_input_source
+from hetsyn_client.terminal.standard_input import StandardInput
+
+STANDARD_INPUT = Path("-")
+CHUNK_MS, PICTURE_CHUNK_MS = 100.0, 20.0
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What the user has chosen.
+
+    Attributes:
+        paths: files, folders, or ``-`` alone for standard input.
+        utterances: whether to find the words of a stream; None takes the default.
+        as_json: print JSON.
+        save: file of a picture.
+        chunk_ms: length of a chunk; None takes the default.
+        realtime: send a file no faster than it lasts.
+        rate_hz: of samples without a header on standard input.
+        channels: of those, or numbers of a row of values.
+        encoding: of those.
+    """
+
+    paths: Sequence[Path]
+    utterances: bool | None
+    as_json: bool
+    save: Path | None
+    chunk_ms: float | None
+    realtime: bool
+    rate_hz: int
+    channels: int
+    encoding: Encoding | None
+
+    @property
+    def chunk_s(self) -> float:
+        return (self.chunk_ms or (CHUNK_MS if self.save is None else PICTURE_CHUNK_MS)) / 1000
+
+
+def stream_all(open_backend: Callable[[], Backend], choices: Choices) -> None:
+    """Stream what the user has named, and show the answers.
+
+    Args:
+        open_backend: makes what answers, once the choices are checked.
+        choices: of the user.
+
+    Raises:
+        HetsynError: something cannot be used, or the backend fails.
+        typer.Exit: some of many files could not be streamed.
+    """
+    if choices.save is not None:
+        check_picture(choices.save)
+    is_many = len(choices.paths) > 1 or choices.paths[0].is_dir()
+    if is_many and choices.save is not None:
+        raise InputError(f"--save {choices.save}: a picture is of one recording: name one file")
+    for path in choices.paths:
+        if path == STANDARD_INPUT and is_many:
+            raise InputError("- is standard input, which goes alone: name either - or files")
+        if path != STANDARD_INPUT and not path.exists():
+            raise InputError(f"{path}: there is no such file: name a recording, a folder, or - for standard input")
+    backend = open_backend()
+    described = backend.describe()
+    with interruptible() as stop:
+        if is_many:
+            _stream_many(backend, described, choices, stop)
+        else:
+            _stream_one(backend, described, choices, stop)
+
+
+def _stream_one(backend: Backend, described: Mapping[str, Any], choices: Choices, stop: Stop) -> None:
+    path = choices.paths[0]
+    source = _standard_input(choices, stop) if path == STANDARD_INPUT else _file(path, choices.chunk_s, described)
+    words = _has_words(described, source) if choices.utterances is None else choices.utterances
+    recorded = Recorded() if choices.save is not None else None
+    with printer(source.name, words=words, as_json=choices.as_json) as show:
+
+        def hear(frame: Frame) -> None:
+            if recorded is not None:
+                recorded(frame)
+                frame = {name: value for name, value in frame.items() if name != "spikes"}
+            show(frame)
+
+        listen(
+            backend, source, hear, stop, endpointing=words, spikes=recorded is not None, realtime=choices.realtime
+        )  # fmt: skip
+    if recorded is not None and choices.save is not None:
+        write_picture(recorded, source.name, choices.save)
+
+
+def _stream_many(backend: Backend, described: Mapping[str, Any], choices: Choices, stop: Stop) -> None:
+    if described["decision"]["rule"] == "trace":
+        raise InputError(f"model {described['name']!r} draws a trace, which has no labels: stream one file at a time")
+    files = find_files(choices.paths)
+    console = Console(highlight=False)
+    all_heard: list[Heard] = []
+    began_s = time.monotonic()
+    for file in files:
+        if stop():
+            break
+        heard = _stream_file(backend, described, choices, file, stop)
+        all_heard.append(heard)
+        if choices.as_json:
+            typer.echo(json.dumps(heard.as_json()))
+        else:
+            console.print(file_line(heard), soft_wrap=True)
+    summary = Summary.of(all_heard, time.monotonic() - began_s)
+    if choices.as_json:
+        typer.echo(json.dumps(summary.as_json()))
+    else:
+        table = label_table(all_heard)
+        if table is not None:
+            console.print(table)
+        console.print(Text(summary.line()), soft_wrap=True)
+    if summary.failed:
+        raise typer.Exit(1)
+
+
+def _stream_file(backend: Backend, described: Mapping[str, Any], choices: Choices, file: Path, stop: Stop) -> Heard:
+    """One of many files. One that cannot be streamed does not keep the others from it."""
+    labels, duration_s, probability = list[str](), 0.0, None
+
+    def hear(frame: Frame) -> None:
+        nonlocal duration_s, probability
+        if frame["type"] == "Result":
+            duration_s = frame["start"] + frame["duration"]
+        elif frame["type"] == "UtteranceEnd" and frame["label"] is not None:
+            labels.append(frame["label"])
+            probability = max(frame["probabilities"])
+
+    truth, error = truth_of(file, described["labels"]), ""
+    try:
+        source = _file(file, choices.chunk_s, described)
+        listen(backend, source, hear, stop, endpointing=bool(choices.utterances), realtime=choices.realtime)
+    except ServiceUnreachable:
+        raise
+    except HetsynError as problem:
+        error = str(problem)
+    return Heard(str(file), truth, tuple(labels), probability, duration_s, error)
+
+
+def _file(path: Path, chunk_s: float, described: Mapping[str, Any]) -> Source:
+    try:
+        return file_source(path, chunk_s, described)
+    except OSError as error:
+        raise InputError(
+            f"{path}: cannot be read ({error.strerror or error}): name a file that you may read"
+        ) from error
+
+
+def _standard_input(choices: Choices, stop: Stop) -> Source:
+    if sys.stdin is None or sys.stdin.isatty():
+        there = "closed" if sys.stdin is None else "a terminal"
+        raise InputError(f"standard input is {there}: send sound into it, as 'arecord -f S16_LE -r 16000 | ...'")
+    incoming = StandardInput(sys.stdin.fileno(), stop)
+    return standard_input_source(incoming, choices.chunk_s, choices.encoding, choices.rate_hz, choices.channels)
+
+
+def _has_words(described: Mapping[str, Any], source: Source) -> bool:
+    """Whether the model says how words are found in this kind of input."""
+    encoder = described["encoder"]
+    own = "spikes" if encoder is None else encoder["kind"]
+    return described.get("endpointing") is not None and own == source.kind

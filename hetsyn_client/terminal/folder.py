@@ -1,0 +1,161 @@
+"""Many files: which they are, what they should be heard as, and how many are."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from rich.table import Table
+from rich.text import Text
+
+from hetsyn_client.errors import InputError
+from hetsyn_client.files import SUFFIXES
+
+SOUNDS = (
+    *(".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc", ".au", ".snd", ".caf"),
+    *(".w64", ".rf64"),
+)
+"""Suffixes of recordings in a folder; a file that is named itself may have another one."""
+
+
+class Heard(NamedTuple):
+    """A file and what was heard in it.
+
+    Attributes:
+        file: for people.
+        truth: the label of the model that the names of folder or file are; None without.
+        labels: that were heard, in order; empty where nothing was heard.
+        probability: of the last of them; None without.
+        duration_s: of the input.
+        error: why the file could not be streamed; empty where it was.
+    """
+
+    file: str
+    truth: str | None
+    labels: tuple[str, ...]
+    probability: float | None
+    duration_s: float
+    error: str = ""
+
+    @property
+    def is_right(self) -> bool | None:
+        """Whether the label was heard and nothing else; None without a label, or if the file was not streamed."""
+        return None if self.truth is None or self.error else self.labels == (self.truth,)
+
+    def as_json(self) -> dict[str, Any]:
+        told = self._asdict() | {"labels": list(self.labels), "right": self.is_right, "error": self.error or None}
+        return {"type": "File", **told}
+
+
+def find_files(paths: Iterable[Path]) -> list[Path]:
+    """The files to stream, those of folders with all their folders in order.
+
+    Raises:
+        InputError: a folder has none.
+    """
+    files: list[Path] = []
+    for path in paths:
+        if not path.is_dir():
+            files.append(path)
+            continue
+        found = sorted(
+            each
+            for each in path.rglob("*")
+            if each.suffix.lower() in (*SOUNDS, *SUFFIXES)
+            and each.is_file()
+            and not any(part.startswith(".") for part in each.relative_to(path).parts)
+        )
+        if not found:
+            raise InputError(f"{path}: has no recording and no .npz, .npy or .csv file: name a folder that has some")
+        files += found
+    return files
+
+
+def truth_of(file: Path, labels: Sequence[str]) -> str | None:
+    """The label that a file's folder names, or else the file, as ``seven.wav`` or ``seven_anna_0.wav``."""
+    known = {label.casefold(): label for label in labels}
+    stem = file.stem.casefold()
+    for name in (file.resolve().parent.name.casefold(), stem, re.split(r"[_.\- ]", stem, maxsplit=1)[0]):
+        if name in known:
+            return known[name]
+    return None
+
+
+def file_line(heard: Heard) -> Text:
+    """A file, for people."""
+    line = Text(f"{heard.file}: ")
+    if heard.error:
+        return line.append(heard.error.removeprefix(f"{heard.file}: "), style="red")
+    is_right = heard.is_right
+    style = "bold" if is_right is None else "bold green" if is_right else "bold red"
+    line.append(" ".join(heard.labels) or "nothing heard", style=style)
+    if heard.probability is not None and len(heard.labels) == 1:
+        line.append(f"  {heard.probability:.1%}")
+    return line.append(f"  (is {heard.truth})" if is_right is False else "")
+
+
+class Summary(NamedTuple):
+    """How many files were heard, and how many as what they are.
+
+    Attributes:
+        files: that were streamed.
+        failed: that could not be.
+        labelled: streamed files with a label.
+        right: of those.
+        duration_s: of all input.
+        took_s: time that it took.
+    """
+
+    files: int
+    failed: int
+    labelled: int
+    right: int
+    duration_s: float
+    took_s: float
+
+    @staticmethod
+    def of(all_heard: Sequence[Heard], took_s: float) -> Summary:
+        verdicts = [heard.is_right for heard in all_heard]
+        failed = sum(bool(heard.error) for heard in all_heard)
+        labelled = sum(verdict is not None for verdict in verdicts)
+        duration_s = sum(heard.duration_s for heard in all_heard)
+        return Summary(len(all_heard) - failed, failed, labelled, verdicts.count(True), duration_s, took_s)
+
+    @property
+    def accuracy(self) -> float | None:
+        return self.right / self.labelled if self.labelled else None
+
+    def as_json(self) -> dict[str, Any]:
+        return {"type": "Summary", **self._asdict(), "accuracy": self.accuracy}
+
+    def line(self) -> str:
+        """For people."""
+        files = "1 file" if self.files == 1 else f"{self.files:,} files"
+        text = f"{files}, {self.duration_s:.1f} s of input in {self.took_s:.1f} s"
+        if self.failed:
+            text += f", {self.failed:,} not streamed"
+        if self.accuracy is None:
+            return f"{text}; no folder or file is named after a label, so there is no accuracy"
+        return f"{text}: {self.right:,} of {self.labelled:,} right ({self.accuracy:.1%})"
+
+
+def label_table(all_heard: Sequence[Heard]) -> Table | None:
+    """How the files of each label were heard; None where no file has a label."""
+    labelled = [heard for heard in all_heard if heard.is_right is not None]
+    if not labelled:
+        return None
+    table = Table()
+    table.add_column("label", no_wrap=True)
+    for heading in ("files", "right"):
+        table.add_column(heading, justify="right")
+    table.add_column("else heard as")
+    for label in dict.fromkeys(sorted(str(heard.truth) for heard in labelled)):
+        of_label = [heard for heard in labelled if heard.truth == label]
+        wrong = Counter(" ".join(heard.labels) or "nothing" for heard in of_label if not heard.is_right)
+        others = ", ".join(f"{name} ({count})" if count > 1 else name for name, count in wrong.most_common())
+        right = sum(bool(heard.is_right) for heard in of_label)
+        table.add_row(Text(label), str(len(of_label)), str(right), Text(others))
+    return table

@@ -1,0 +1,138 @@
+"""Answers as lines: of one word, of utterances, or of JSON for programs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import typer
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+from hetsyn_client.terminal.backend import Frame
+from hetsyn_client.terminal.listen import Hear
+
+BAR_WIDTH = 30
+LABEL_WIDTH = 12
+
+
+class Json:
+    """A line of JSON for each frame."""
+
+    def __call__(self, frame: Frame) -> None:
+        typer.echo(json.dumps(frame))
+
+
+class OneWord:
+    """A line for each chunk, and the answer to all of it. On a terminal, the next chunk overwrites the line.
+
+    Args:
+        name: of the input.
+        console: of the user.
+        update: shows the line of a chunk.
+    """
+
+    def __init__(self, name: str, console: Console, update: Callable[[Text], None]) -> None:
+        self._name = name
+        self._console = console
+        self._update = update
+        self._begin: Frame = {}
+        self._end: Frame = {}
+
+    def __call__(self, frame: Frame) -> None:
+        if frame["type"] == "Begin":
+            self._begin = frame
+        elif frame["type"] == "Result":
+            self._update(_progress(frame))
+        elif frame["type"] == "UtteranceEnd":
+            self._end = frame
+
+    def verdict(self) -> None:
+        """Show the answer to all of it."""
+        line, end = Text(f"{self._name}: "), self._end
+        if end["label"] is None:
+            line.append(f"{round(1000 * end['end'] / self._begin['step_ms'])} steps")
+        else:
+            line.append(end["label"], style="bold green").append(f"  {max(end['probabilities']):.1%}")
+        self._console.print(line.append(f" ({model_of(self._begin)})"), soft_wrap=True)
+
+
+class Words:
+    """A line for each utterance in which something was heard, and at last all of them. On a terminal, the line below
+    shows what is heard just now.
+
+    Args:
+        name: of the input.
+        console: of the user.
+        update: shows what is heard just now; None where that cannot be overwritten.
+    """
+
+    def __init__(self, name: str, console: Console, update: Callable[[Text], None] | None) -> None:
+        self._name = name
+        self._console = console
+        self._update = update
+        self._begin: Frame = {}
+        self._words: list[str] = []
+
+    def __call__(self, frame: Frame) -> None:
+        if frame["type"] == "Begin":
+            self._begin = frame
+        elif frame["type"] == "Result" and self._update is not None:
+            self._update(_progress(frame))
+        elif frame["type"] == "UtteranceEnd" and frame["label"] is not None:
+            self._words.append(frame["label"])
+            line = Text(f"{frame['start']:7.2f} - {frame['end']:7.2f} s  ")
+            line.append(f"{frame['label']:<{LABEL_WIDTH}}", style="bold green")
+            self._console.print(line.append(f" {max(frame['probabilities']):6.1%}"), soft_wrap=True)
+
+    def verdict(self) -> None:
+        """Show all words."""
+        line = Text(f"{self._name}: ").append(" ".join(self._words) or "nothing heard", style="bold green")
+        self._console.print(line.append(f" ({model_of(self._begin)})"), soft_wrap=True)
+
+
+@contextmanager
+def printer(name: str, *, words: bool, as_json: bool) -> Iterator[Hear]:
+    """What shows the frames of a stream.
+
+    Args:
+        name: of the input.
+        words: the stream has utterances.
+        as_json: show lines of JSON.
+    """
+    if as_json:
+        yield Json()
+        return
+    console = Console(highlight=False)
+    shown: OneWord | Words
+    if not console.is_terminal:
+        if words:
+            shown = Words(name, console, None)
+        else:
+            shown = OneWord(name, console, lambda line: console.print(line, soft_wrap=True))
+        yield shown
+    else:
+        with Live(console=console, auto_refresh=False, transient=words) as live:
+            kind = Words if words else OneWord
+            shown = kind(name, console, lambda line: live.update(line, refresh=True))
+            yield shown
+    shown.verdict()
+
+
+def model_of(begin: Frame) -> str:
+    """The model of a stream, for people."""
+    return f"{begin['model']} {begin['version']}, {begin['form']}"
+
+
+def _progress(result: Frame) -> Text:
+    line = Text(f"{result['start'] + result['duration']:7.2f} s  ")
+    if "readout" in result:
+        last = result["readout"][-1] if result["readout"] else []
+        return line.append("  ".join(f"{value:+.3f}" for value in last))
+    share = max(result["probabilities"] or [0.0])
+    filled = round(share * BAR_WIDTH) if result["label"] else 0
+    line.append(f"{result['label'] or '...':<{LABEL_WIDTH}} ", style="bold")
+    line.append("█" * filled, style="green").append("░" * (BAR_WIDTH - filled), style="dim")
+    return line.append(f" {share:6.1%}" if result["label"] else "")

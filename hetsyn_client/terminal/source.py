@@ -1,0 +1,148 @@
+"""What is streamed: a file, or standard input, as pieces in one of the encodings of ``WS /stream``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+from hetsyn_client.bodies import packed_samples
+from hetsyn_client.errors import InputError
+from hetsyn_client.events import MEDIA_TYPE as EVENTS_TYPE
+from hetsyn_client.files import SUFFIXES, read_sound, step_chunks
+from hetsyn_client.sent_file import FILES, Encoding
+from hetsyn_client.terminal.standard_input import Piece, StandardInput
+from hetsyn_client.wav import read_header
+
+SAMPLE_BYTES = {"pcm_s16le": 2, "pcm_s24le": 3, "pcm_f32le": 4, "mulaw": 1, "alaw": 1}
+"""Encodings of samples without a header, and the bytes of a sample."""
+HEADERS: Mapping[bytes, Encoding] = {b"RIFF": "wav", b"fLaC": "flac", b"OggS": "ogg"}
+FOREIGN_HEADERS = {b"ID3": "an MP3 file", b"FORM": "an AIFF file", b".snd": "an AU file", b"RIFX": "a RIFX file"}
+PIECE_BYTES = 4_096  # of a file on standard input
+LONGEST_HEADER_BYTES = 2**20
+
+Kind = Literal["audio", "spikes", "values"]
+
+
+class Source(NamedTuple):
+    """What is streamed.
+
+    Attributes:
+        name: for people.
+        encoding: of the pieces.
+        rate_hz: of samples; None for files, spikes and values.
+        channels: of samples, or numbers of a row of values; None for files and spikes.
+        pieces: of the stream; None among them: nothing has come for a while.
+    """
+
+    name: str
+    encoding: Encoding
+    rate_hz: int | None
+    channels: int | None
+    pieces: Iterator[Piece | None]
+
+    @property
+    def kind(self) -> Kind:
+        if self.encoding == "events":
+            return "spikes"
+        return "values" if self.encoding == "values" else "audio"
+
+
+def file_source(path: Path, chunk_s: float, described: Mapping[str, Any]) -> Source:
+    """A recording, or a file of spikes or values (``hetsyn_client.files``).
+
+    Args:
+        path: of the file.
+        chunk_s: length of a piece.
+        described: the model, as ``GET /models/{name}`` describes it.
+
+    Raises:
+        InputError: the file cannot be used.
+    """
+    if path.suffix.lower() not in SUFFIXES:
+        return _recording(path, chunk_s)
+    takes_values = "values" in described["inputs"]
+    chunks = step_chunks(path, chunk_s, described["input"]["step_s"], takes_values=takes_values)
+    first = next(chunks)
+    content_type = first.body.content_type
+    is_events = content_type == EVENTS_TYPE
+    channels = None if is_events else int(content_type.rpartition("=")[2])
+
+    def pieces() -> Iterator[Piece]:
+        yield Piece(first.body.content, first.until_s)
+        for chunk in chunks:
+            yield Piece(chunk.body.content, chunk.until_s)
+
+    return Source(path.name, "events" if is_events else "values", None, channels, pieces())
+
+
+def _recording(path: Path, chunk_s: float) -> Source:
+    frames, rate_hz = read_sound(path)
+    encoding: Encoding = "pcm_s16le" if frames.dtype == np.int16 else "pcm_f32le"
+    channels = 1 if frames.ndim == 1 else frames.shape[1]
+    length = max(1, round(chunk_s * rate_hz))
+
+    def pieces() -> Iterator[Piece]:
+        for begin in range(0, len(frames), length):
+            piece = frames[begin : begin + length]
+            yield Piece(packed_samples(piece, encoding, channels), (begin + len(piece)) / rate_hz)
+
+    return Source(path.name, encoding, rate_hz, channels, pieces())
+
+
+def standard_input_source(
+    incoming: StandardInput, chunk_s: float, encoding: Encoding | None, rate_hz: int, channels: int
+) -> Source:
+    """Standard input. A file is known by its header, whatever the arguments say; the samples of a WAV file go on
+    without it, so that the stream may last as long as it likes.
+
+    Args:
+        incoming: its bytes.
+        chunk_s: the longest piece of samples.
+        encoding: of samples without a header, or ``values``, or of a file; by default 16-bit samples.
+        rate_hz: of samples without a header.
+        channels: of samples without a header, or numbers of a row of values.
+
+    Raises:
+        InputError: another kind of file, or an encoding that cannot be cut anywhere.
+    """
+    if encoding == "events":
+        raise InputError("spikes come in frames, which a pipe does not keep: write them to a .npz file, and stream it")
+    head = incoming.at_least(4)
+    for magic, name in FOREIGN_HEADERS.items():
+        if head.startswith(magic):
+            raise InputError(f"standard input is {name}: send WAV, FLAC, Ogg or samples, as 'ffmpeg -i IN -f wav -'")
+    found = HEADERS.get(head[:4])
+    if found == "wav":
+        return _wav(incoming, head, chunk_s)
+    if found is not None or encoding in FILES:
+        return Source("standard input", found or encoding or "wav", None, None, incoming.pieces(head, PIECE_BYTES, 1))
+    if encoding == "values":
+        row_bytes = 4 * channels
+        pieces = incoming.pieces(head, row_bytes * max(1, PIECE_BYTES // row_bytes), row_bytes)
+        return Source("standard input", "values", None, channels, pieces)
+    raw = encoding or "pcm_s16le"
+    return _samples(incoming, head, chunk_s, raw, rate_hz, channels, None)
+
+
+def _wav(incoming: StandardInput, head: bytes, chunk_s: float) -> Source:
+    while (header := read_header(head)) is None:
+        more = incoming.at_least(1) if len(head) < LONGEST_HEADER_BYTES else b""
+        if not more:
+            raise InputError("standard input ends within the header of a WAV file: send the whole file")
+        head += more
+    if header.encoding not in SAMPLE_BYTES:  # 8, 32 or 64 bits: the server decodes them
+        return Source("standard input", "wav", None, None, incoming.pieces(head, PIECE_BYTES, 1))
+    rest, encoding = head[header.offset :], header.encoding
+    return _samples(incoming, rest, chunk_s, encoding, header.rate_hz, header.channels, header.size)
+
+
+def _samples(
+    incoming: StandardInput, head: bytes, chunk_s: float, encoding: str, rate_hz: int, channels: int, size: int | None
+) -> Source:
+    frame_bytes = SAMPLE_BYTES[encoding] * channels
+    piece_bytes = frame_bytes * max(1, round(chunk_s * rate_hz))
+    pieces = incoming.pieces(head, piece_bytes, frame_bytes, size)
+    return Source("standard input", encoding, rate_hz, channels, pieces)  # type: ignore[arg-type]  # one of SAMPLE_BYTES

@@ -1,0 +1,109 @@
+"""Standard input as it comes: a thread reads, so that answers can be shown while nothing comes."""
+
+from __future__ import annotations
+
+import os
+import queue
+import threading
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+from hetsyn_client.errors import InputError
+
+READ_BYTES = 64 * 1024
+MOST_WAITING = 8  # reads; while they wait, the program that writes has to wait too
+PATIENCE_S = 0.05  # between two looks at what else there is to do
+
+
+class Piece(NamedTuple):
+    """A chunk.
+
+    Attributes:
+        content: as a binary frame of ``WS /stream`` has it.
+        until_s: the time in a file, in seconds, at which it ends; None for a source that keeps its own time.
+    """
+
+    content: bytes
+    until_s: float | None = None
+
+
+class StandardInput:
+    """The bytes of a pipe.
+
+    Args:
+        descriptor: of the pipe.
+        is_stopped: whether the user has had enough: then it ends as if the pipe had.
+    """
+
+    def __init__(self, descriptor: int, is_stopped: Callable[[], bool] = lambda: False) -> None:
+        self._descriptor = descriptor
+        self._is_stopped = is_stopped
+        self._waiting: queue.Queue[bytes | OSError] = queue.Queue(MOST_WAITING)
+        self._has_ended = False
+        threading.Thread(target=self._read, name="standard input", daemon=True).start()
+
+    def at_least(self, count: int) -> bytes:
+        """The next bytes, as many or more; fewer at the end.
+
+        Raises:
+            InputError: it cannot be read.
+        """
+        content = b""
+        while len(content) < count and not self._is_over():
+            content += self._next(PATIENCE_S) or b""
+        return content
+
+    def pieces(self, head: bytes, most: int, unit: int, size: int | None = None) -> Iterator[Piece | None]:
+        """All that comes, in pieces of whole units. What is no whole unit at the end is dropped.
+
+        Args:
+            head: what was read already.
+            most: bytes of a piece, a multiple of ``unit``.
+            unit: bytes that belong together.
+            size: of all, in bytes; None for all up to the end.
+
+        Yields:
+            A piece as soon as there is one; None when nothing has come for a moment.
+
+        Raises:
+            InputError: it cannot be read.
+        """
+        left = head
+        while True:
+            if size is not None:
+                left = left[:size]
+            while length := min(most, len(left) // unit * unit):
+                yield Piece(left[:length])
+                left = left[length:]
+                size = None if size is None else size - length
+            if self._is_over() or (size is not None and size < unit):
+                return
+            came = self._next(0) or b""
+            if not came:
+                yield None
+                came = self._next(PATIENCE_S) or b""
+            left += came
+
+    def _is_over(self) -> bool:
+        return self._has_ended or self._is_stopped()
+
+    def _next(self, timeout_s: float) -> bytes | None:
+        """What has come; None if nothing does in time."""
+        try:
+            came = self._waiting.get(timeout=timeout_s) if timeout_s else self._waiting.get_nowait()
+        except queue.Empty:
+            return None
+        if isinstance(came, OSError):
+            raise InputError(f"standard input cannot be read ({came.strerror}): send sound into it") from came
+        self._has_ended = not came
+        return came
+
+    def _read(self) -> None:
+        while True:
+            try:
+                came: bytes | OSError = os.read(self._descriptor, READ_BYTES)
+            except OSError as error:
+                came = error
+            self._waiting.put(came)
+            if not came or isinstance(came, OSError):
+                return

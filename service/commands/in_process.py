@@ -1,0 +1,169 @@
+"""A model in this process, for ``hetsyn run``: the engine, the rules of a session and the protocol of ``WS /stream``,
+without a server around them. So its frames are those that a server sends, bit for bit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from hetsyn_client.terminal.backend import Answers, Frame
+from hetsyn_client.terminal.source import Source
+from service.admission.permits import Admission, Permit
+from service.admission.uploads import Uploads
+from service.api.streams import applied_of_reply
+from service.contract.artifact import Artifact
+from service.contract.manifest import FormName
+from service.engine.engine import Engine
+from service.engine.work import Outcome
+from service.engine.work import Work as EngineWork
+from service.errors import ArtifactError
+from service.live.actions import Action, Opening, Send, Work
+from service.live.protocol import LiveStream
+from service.live.query import StreamQuery, parse_stream_query
+from service.models.catalog import CatalogSnapshot, ModelCatalog
+from service.models.describe import summary
+from service.models.folder import newest_artifact
+from service.models.model import Model
+from service.observe.counters import Counters
+from service.runtime.onnx import check_runtime, load_graph
+from service.session.advance import Advance
+from service.settings import Limits
+from service.wire.raster import extended
+from service.wire.schema import InferRequest
+
+SESSION = "here"  # id of a session, of which there is one at a time
+
+
+def open_model(model: Path, models: Path) -> Artifact:
+    """Find a model.
+
+    Args:
+        model: folder of an artifact, of a model's versions (for the newest), or a name in ``models``.
+        models: folder of models.
+
+    Raises:
+        ArtifactError: there is none, or it is damaged.
+    """
+    found = model if model.exists() else models / model
+    if not found.is_dir():
+        names = sorted(path.name for path in models.glob("*/") if path.is_dir()) if models.is_dir() else []
+        there = f"{models} has {', '.join(names)}" if names else f"{models} has no models"
+        raise ArtifactError(f"{model}: there is no such model: name the folder of an artifact, or a model ({there})")
+    return newest_artifact(found)
+
+
+class InProcess:
+    """A model as a backend of ``hetsyn_client.terminal``.
+
+    Args:
+        artifact: of the model.
+        form: of the model; None takes its default.
+
+    Raises:
+        ArtifactError: a graph does not load.
+        NotFound: the model has no such form.
+        RuntimeUnavailable: there is no ONNX Runtime.
+    """
+
+    def __init__(self, artifact: Artifact, form: FormName | None = None) -> None:
+        check_runtime()
+        self._model = Model(artifact, load_graph)
+        self._form = self._model.choose_form(form)
+        self._engine = Engine(Limits.max_chunk_steps)
+        catalog = ModelCatalog(artifact.folder, is_empty=True)
+        catalog.publish(CatalogSnapshot({self._model.name: {self._model.version: self._model}}, self._model.name))
+        self._counters = Counters()
+        self._advance = Advance(self._engine, self._run, catalog, self._counters)
+
+    def describe(self) -> dict[str, Any]:
+        return summary(self._model.manifest)
+
+    @contextmanager
+    def open(self, source: Source, *, endpointing: bool, spikes: bool) -> Iterator[Answers]:
+        query = {
+            "session": SESSION, "form": self._form, "encoding": source.encoding,
+            "endpointing": "on" if endpointing else "off", "sample_rate": source.rate_hz, "channels": source.channels,
+            "spikes": "true" if spikes else None,
+        }  # fmt: skip
+        text = [(name, str(value)) for name, value in query.items() if value is not None]
+        with asyncio.Runner() as runner:
+            yield _InProcessAnswers(self._advance, parse_stream_query(text), runner, endpointing=endpointing)
+
+    async def _run(self, model: Model, form: FormName, work: EngineWork, client: str, due_s: float) -> Outcome:  # noqa: ARG002
+        """As ``Batcher.run``, of one chunk at once."""
+        return self._engine.run(model, form, [work])[0]
+
+
+class _InProcessAnswers:
+    """A session as ``Answers``: each chunk is answered before ``send`` returns.
+
+    Args:
+        advance: applies chunks.
+        query: of the stream.
+        runner: of the coroutines of ``advance``, which wait for nothing.
+        endpointing: whether utterances are found.
+    """
+
+    def __init__(self, advance: Advance, query: StreamQuery, runner: asyncio.Runner, *, endpointing: bool) -> None:
+        self._advance = advance
+        self._query = query
+        self._runner = runner
+        self._permit = Permit(Admission(1, Uploads(Limits())), "")
+        self._session = advance.begin(query.envelope, 0.0)
+        if query.file is not None:
+            query.file.begin(0)
+        manifest = self._session.model.manifest
+        opening = Opening(
+            SESSION, manifest.name, manifest.version, self._session.form, manifest.labels, 0, 0,
+            manifest.input.step_s, False, None, endpointing,
+        )  # fmt: skip
+        self._protocol = LiveStream(opening, max_inflight=1)
+        (self._begin,) = self._follow(self._protocol.begin())
+
+    @property
+    def begin(self) -> Frame:
+        return self._begin
+
+    @property
+    def waits(self) -> bool:
+        return False
+
+    def send(self, content: bytes) -> list[Frame]:
+        return self._follow(self._protocol.chunk(content))
+
+    def receive(self, timeout_s: float) -> list[Frame]:  # noqa: ARG002
+        return []
+
+    def end(self) -> list[Frame]:
+        frames = self._follow(self._protocol.text(json.dumps({"type": "CloseStream"})))
+        return [frame for frame in frames if frame["type"] != "Termination"]
+
+    def _follow(self, actions: Sequence[Action]) -> list[Frame]:
+        """Do what the protocol says; the frames that it sends."""
+        frames: list[Frame] = []
+        waiting = list(actions)
+        while waiting:
+            action = waiting.pop(0)
+            if isinstance(action, Send):
+                frames.append(dict(action.frame))
+            elif isinstance(action, Work):
+                waiting += self._protocol.applied(applied_of_reply(self._applied(action)))
+        return frames
+
+    def _applied(self, work: Work) -> bytes:
+        """Apply a chunk or the end; the reply as JSON."""
+        request: InferRequest
+        if work.kind == "end":
+            request = self._query.end(work.seq)
+        else:
+            request = self._query.request(work.content, work.seq)
+        planned = self._advance.plan(self._session, work.seq, request)
+        applying = self._advance.apply(SESSION, planned, request, self._permit, lambda: 0.0, needs_host=False)
+        advanced = self._runner.run(applying)
+        self._session = advanced.session
+        return extended(advanced.reply, request.envelope, advanced.spikes)

@@ -1,0 +1,1 @@
+"""``hetsyn inspect MODEL --html FILE``: a model as one page."""

@@ -1,0 +1,158 @@
+"""What the graphs of an artifact say of each layer: neurons, synapses, time constants and kernels.
+
+Names of tensors are those that ``export/network_graph.py`` gives them. A network of somebody else has others: then
+nothing is known of its layers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.contract.artifact import Artifact
+from service.contract.manifest import Manifest
+from service.runtime.graph_weights import read_tensors
+
+Numbers = NDArray[np.float64]
+SHOWN_KERNELS = (0.0, 0.25, 0.5, 0.75, 1.0)  # quantiles of the decays
+LARGE_WEIGHT = 0.1  # share of the largest, from which on a synapse is shown: the bank's weights are rounded to 16 bits
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """The current that one spike leaves in a synapse, relative to its weight.
+
+    Attributes:
+        decay: a step, of the exact form.
+        bank: weights of the bank's decays, relative to that of the synapse, [K]; None without a bank.
+    """
+
+    decay: float
+    bank: Numbers | None
+
+    def exact_at(self, steps: Numbers) -> Numbers:
+        """At steps after the spike."""
+        return np.asarray(self.decay**steps)
+
+    def bank_at(self, steps: Numbers, decays: Numbers) -> Numbers:
+        """As the bank of ``decays`` [K] has it."""
+        assert self.bank is not None
+        return np.asarray((self.bank * decays ** steps[:, None]).sum(1))
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A layer.
+
+    Attributes:
+        name: of the layer.
+        inputs: from the layer before.
+        neurons: in it.
+        is_recurrent: its neurons have synapses on each other.
+        decays: a step, of synapses by their kind, ``input`` or ``recurrent``; empty without an exact form.
+        reset_decay: of the reset or the membrane, of each neuron; empty without.
+        bank: its decays a step, fastest first; empty without a bank form.
+        kernels: a few synapses, from the fastest to the slowest.
+        weights: of the exact form, by kind; empty without.
+    """
+
+    name: str
+    inputs: int
+    neurons: int
+    is_recurrent: bool
+    decays: dict[str, Numbers]
+    reset_decay: Numbers
+    bank: Numbers
+    kernels: list[Kernel] = field(default_factory=list)
+    weights: dict[str, Numbers] = field(default_factory=dict)
+
+    @property
+    def synapses(self) -> int:
+        return self.neurons * (self.inputs + (self.neurons if self.is_recurrent else 0))
+
+
+def read_layers(artifact: Artifact) -> list[Layer]:
+    """The layers of a network, in order; empty where the graphs are not those of ours.
+
+    Raises:
+        ArtifactError: a graph is damaged.
+    """
+    forms = {form: _named(read_tensors(artifact.read(text.file))) for form, text in artifact.manifest.forms.items()}
+    exact, bank = forms.get("exact", {}), forms.get("bank", {})
+    layers, inputs = [], artifact.manifest.input.channels
+    for name, neurons in sizes(artifact.manifest).items():
+        if f"{name}.weight_in" not in (exact or bank):
+            return []
+        try:
+            layers.append(_layer(name, inputs, neurons, exact, bank))
+        except (ValueError, IndexError):  # of other sizes than ours
+            return []
+        inputs = neurons
+    return layers if all(_is_sound(tensors) for tensors in forms.values()) else []
+
+
+def _is_sound(tensors: Mapping[str, Numbers]) -> bool:
+    """Whether all numbers are finite, and all decays from 0 to 1."""
+    return all(
+        np.isfinite(values).all() and ("decay" not in name or not len(values) or 0 <= values.min() <= values.max() <= 1)
+        for name, values in tensors.items()
+    )
+
+
+def sizes(manifest: Manifest) -> dict[str, int]:
+    """The neurons of each layer, by name."""
+    hidden = {f"hidden{number}": neurons for number, neurons in enumerate(manifest.hidden, 1)}
+    return hidden | {"readout": manifest.outputs}
+
+
+def _named(tensors: Mapping[str, Any]) -> dict[str, Numbers]:
+    """Tensors by the names that the exporter gave them, in one type."""
+    return {name.rpartition("/")[2]: array.astype(np.float64) for name, array in tensors.items()}
+
+
+def _layer(name: str, inputs: int, neurons: int, exact: Mapping[str, Numbers], bank: Mapping[str, Numbers]) -> Layer:
+    nothing = np.zeros(0)
+    either = exact or bank
+    suffixes = {"input": "in", "recurrent": "rec"}
+    decays, weights = {}, {}
+    for kind, suffix in suffixes.items():
+        if f"{name}.weight_{suffix}" in exact:
+            weights[kind] = exact[f"{name}.weight_{suffix}"].T  # [neurons, inputs]
+            if f"{name}.decay_{suffix}" in exact:
+                decays[kind] = np.broadcast_to(exact[f"{name}.decay_{suffix}"], weights[kind].shape)
+    reset = either.get(f"{name}.kappa", either.get(f"{name}.reset_decay", nothing)).ravel()
+    bank_decays = bank.get(f"{name}.decays", nothing)
+    basis = None
+    if len(bank_decays) and "input" in decays:
+        wide = bank[f"{name}.weight_in"] * bank[f"{name}.scale"]  # [inputs, K * neurons]
+        basis = wide.reshape(wide.shape[0], len(bank_decays), neurons)
+    kernels = _kernels(decays["input"], weights["input"], basis) if "input" in decays else []
+    is_recurrent = f"{name}.weight_rec" in either
+    return Layer(name, inputs, neurons, is_recurrent, decays, reset, bank_decays, kernels, weights)
+
+
+def _kernels(decay: Numbers, weight: Numbers, basis: Numbers | None) -> list[Kernel]:
+    """Kernels of synapses [neurons, inputs] whose weights are large.
+
+    Args:
+        decay: of each.
+        weight: of each.
+        basis: weights of the bank, [inputs, K, neurons].
+    """
+    largest = np.abs(weight).max(initial=0.0)
+    neuron, source = np.nonzero((np.abs(weight) >= LARGE_WEIGHT * largest) & (weight != 0))
+    if not len(neuron):
+        return []
+    order = np.argsort(decay[neuron, source], kind="stable")
+    kernels: list[Kernel] = []
+    for quantile in SHOWN_KERNELS:
+        index = order[round(quantile * (len(order) - 1))]
+        j, i = neuron[index], source[index]
+        of_bank = None if basis is None else basis[i, :, j] / weight[j, i]
+        if not kernels or kernels[-1].decay != decay[j, i]:
+            kernels.append(Kernel(float(decay[j, i]), of_bank))
+    return kernels

@@ -1,0 +1,231 @@
+"""A model as one HTML page, which loads nothing and runs no script."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from html import escape
+from math import log
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.commands.inspection.drawing import Chart
+from service.commands.inspection.layers import Layer, read_layers, sizes
+from service.commands.inspection.style import page
+from service.contract.artifact import GOLDEN, Artifact
+from service.contract.manifest import Manifest
+from service.models.describe import summary
+
+Numbers = NDArray[np.float64]
+BINS = 24
+SMALL = 0.02  # of a kernel, by which its axis is not made longer
+LONGEST_KERNEL_STEPS = 2_000
+CURVE_POINTS, DOTS = 60, 13
+MOST_CELLS = 40  # labels of a confusion matrix that is shown whole
+MOST_CONFUSIONS = 20  # that are listed where it is not
+COLOURS = ("c0", "c1", "c2", "c3", "c4")
+
+
+def as_html(artifact: Artifact, facts: Mapping[str, Any]) -> str:
+    """The page of a model.
+
+    Args:
+        artifact: of the model.
+        facts: about it, by name.
+
+    Raises:
+        ArtifactError: a file is damaged.
+    """
+    manifest = artifact.manifest
+    layers = read_layers(artifact)
+    sections: list[tuple[str, str | None]] = [
+        ("Layers", _layers(manifest, layers)),
+        ("Time constants", _time_constants(manifest, layers)),
+        ("Bank against exact kernels", _kernels(manifest, layers)),
+        ("Forms", _forms(summary(manifest))),
+        ("Confusion", _confusion(artifact)),
+    ]
+    body = "".join(f"<section><h2>{title}</h2>{content}</section>" for title, content in sections if content)
+    rows = "".join(
+        f"<tr><th>{escape(name)}</th><td>{escape(str(value))}</td></tr>"
+        for name, value in facts.items()
+        if name != "description"
+    )
+    title = f"{manifest.name} {manifest.version}"
+    head = f"<h1>{escape(title)}</h1><p class=lead>{escape(manifest.description)}</p>"
+    return page(escape(title), f"{head}<table class=facts>{rows}</table>{body}")
+
+
+def _layers(manifest: Manifest, layers: Sequence[Layer]) -> str:
+    encoder, known = manifest.encoder, {layer.name: layer for layer in layers}
+    boxes = []
+    if encoder is not None:
+        source = f"{encoder.sample_rate_hz:,} Hz" if encoder.kind == "audio" else f"{encoder.channels} values a step"
+        boxes.append(_box(encoder.kind, source, ""))
+    channels = f"{manifest.input.channels:,} {'values' if manifest.input.kind == 'values' else 'channels'}"
+    boxes.append(_box("input", channels, manifest.input.description))
+    for name, neurons in sizes(manifest).items():
+        layer = known.get(name)
+        detail = "" if layer is None else f"{layer.synapses:,} synapses"
+        detail += ", recurrent" if layer is not None and layer.is_recurrent else ""
+        boxes.append(_box(name, _count(neurons, "neuron"), detail))
+    boxes.append(_box("decision", manifest.decision.rule, _count(len(manifest.labels), "label")))
+    arrows = '<li class="arrow" aria-hidden="true">→</li>'.join(boxes)
+    total = sum(layer.synapses for layer in layers)
+    said = f"<p>{total:,} synapses in all.</p>" if total else ""
+    return f"<ol class=boxes>{arrows}</ol>{said}"
+
+
+def _box(name: str, size: str, detail: str) -> str:
+    more = f"<small>{escape(detail)}</small>" if detail else ""
+    return f"<li class=box><b>{escape(name)}</b><span>{escape(size)}</span>{more}</li>"
+
+
+def _time_constants(manifest: Manifest, layers: Sequence[Layer]) -> str | None:
+    """Histograms of all decays as time constants, with those of bank and reset."""
+    figures, step_ms = [], 1000 * manifest.input.step_s
+    for layer in layers:
+        taus = {kind: _taus_ms(decays, step_ms) for kind, decays in layer.decays.items()}
+        taus = {kind: values for kind, values in taus.items() if len(values)}
+        bank, reset = _taus_ms(layer.bank, step_ms), np.unique(np.round(_taus_ms(layer.reset_decay, step_ms), 6))
+        every = np.concatenate([*taus.values(), bank, reset])
+        if not len(every):
+            continue
+        low, high = float(every.min()) / 1.2, float(every.max()) * 1.2
+        edges = np.geomspace(low, high, BINS + 1)
+        shares = {kind: np.histogram(values, edges)[0] / len(values) for kind, values in taus.items()}
+        top = max((float(share.max()) for share in shares.values()), default=0.0) or 1.0
+        chart = Chart((low, high), (0.0, top), "time constant, ms", "share of synapses", percent=True)
+        for (kind, share), colour in zip(shares.items(), COLOURS, strict=False):
+            chart.bars(edges, share, colour, f"{kind} synapses")
+        if len(bank):
+            chart.marks(bank.tolist(), "c2", f"the {len(bank)} of the bank")
+        if 0 < len(reset) <= 12:
+            chart.marks(reset.tolist(), "c3", "reset" if len(reset) == 1 else "reset, of each neuron")
+        medians = ", ".join(f"{kind} {np.median(values):.3g} ms" for kind, values in taus.items())
+        endless = sum(int((decays >= 1).sum()) for decays in layer.decays.values())
+        note = f"Median: {medians}." if medians else ""
+        note += f" {endless:,} synapses never decay." if endless else ""
+        figures.append(_figure(layer.name, chart.svg(f"time constants of {layer.name}. {note}"), note))
+    return _grid(figures)
+
+
+def _kernels(manifest: Manifest, layers: Sequence[Layer]) -> str | None:
+    """The current after one spike, of a few synapses: exact as lines, bank as dots."""
+    figures, step_ms = [], 1000 * manifest.input.step_s
+    bank_form = manifest.forms.get("bank")
+    for layer in layers:
+        shown = [kernel for kernel in layer.kernels if kernel.decay > 0]
+        if not shown or not len(layer.bank):
+            continue
+        tau = max((-1 / log(kernel.decay) for kernel in shown if kernel.decay < 1), default=LONGEST_KERNEL_STEPS)
+        longest = int(min(LONGEST_KERNEL_STEPS, max(8.0, 4 * tau)))
+        steps = np.unique(np.geomspace(1, longest, CURVE_POINTS).round()) - 1  # after the spike; its own step is first
+        dots = np.unique(np.geomspace(1, longest, DOTS).round()) - 1
+        values = [kernel.bank_at(dots, layer.bank) for kernel in shown]
+        ends = (
+            min(0.0, *(float(value.min()) for value in values)),
+            max(1.0, *(float(value.max()) for value in values)),
+        )
+        span, x_name = (step_ms, step_ms * longest), "time with the spike's own step, ms"
+        y_range = (0.0 if ends[0] > -SMALL else ends[0], 1.0 if ends[1] < 1 + SMALL else ends[1])
+        chart = Chart(span, y_range, x_name, "current, relative to the weight", percent=False)
+        for kernel, value, colour in zip(shown, values, COLOURS, strict=False):
+            chart.line((steps + 1) * step_ms, kernel.exact_at(steps), colour)
+            chart.dots((dots + 1) * step_ms, value, colour)
+            constant = "no decay" if kernel.decay >= 1 else f"{-step_ms / log(kernel.decay):.3g} ms"
+            chart.name(colour, constant)
+        error = bank_form.kernel_error.get(layer.name) if bank_form is not None else None
+        note = f"{_count(len(layer.bank), 'decay')} in the bank."
+        note += "" if error is None else f" Worst kernel of all synapses: {error:.2%} off (relative L2)."
+        figures.append(_figure(layer.name, chart.svg(f"kernels of {layer.name}. {note}"), note))
+    if not figures:
+        return None
+    said = "<p>Lines: a synapse of its own, as the exact form has it. Dots: the same synapse out of the bank.</p>"
+    return said + str(_grid(figures))
+
+
+def _forms(description: Mapping[str, Any]) -> str:
+    head = ("form", "state of a session", "file", "kernel error", "spike mismatch", "accuracy")
+    rows = ["<tr>" + "".join(f"<th>{name}</th>" for name in head) + "</tr>"]
+    for name, form in description["forms"].items():
+        cells = (
+            f"{name} (default)" if name == description["default_form"] else name,
+            f"{form['state_bytes']:,} bytes",
+            f"{form['file_bytes']:,} bytes",
+            f"{max(form['kernel_error'].values(), default=0.0):.2g}",
+            _share(form["spike_mismatch"]),
+            _share(form["accuracy"]),
+        )
+        rows.append("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in cells) + "</tr>")
+    return f"<div class=wide><table>{''.join(rows)}</table></div>"
+
+
+def _confusion(artifact: Artifact) -> str | None:
+    """What the examples of each label were taken for, where the export has counted it."""
+    form, labels = artifact.manifest.default_form, artifact.manifest.labels
+    counts = read_confusion(artifact).get(form)
+    if counts is None or counts.shape != (len(labels), len(labels)) or not counts.sum():
+        return None
+    right, total = int(np.trace(counts)), int(counts.sum())
+    said = f"<p>{right:,} of {total:,} examples of the export right ({right / total:.1%}), {form} form.</p>"
+    if len(labels) > MOST_CELLS:
+        return said + _worst_confusions(counts, labels)
+    heads = "".join(f'<th scope="col"><span>{escape(label)}</span></th>' for label in labels)
+    rows = [f"<tr><th>is \\ heard as</th>{heads}</tr>"]
+    for label, row in zip(labels, counts.tolist(), strict=True):
+        of_label = max(1, sum(row))
+        cells = "".join(f'<td style="--share:{100 * count / of_label:.0f}%">{count or ""}</td>' for count in row)
+        rows.append(f'<tr><th scope="row">{escape(label)}</th>{cells}</tr>')
+    return f"{said}<div class=wide><table class=confusion>{''.join(rows)}</table></div>"
+
+
+def _worst_confusions(counts: NDArray[np.int64], labels: Sequence[str]) -> str:
+    wrong = counts - np.diag(np.diag(counts))
+    order = np.argsort(-wrong, axis=None)[:MOST_CONFUSIONS]
+    pairs = [(i, j) for i, j in zip(*np.unravel_index(order, wrong.shape), strict=True) if wrong[i, j]]
+    rows = "".join(
+        f"<tr><td>{escape(labels[i])}</td><td>{escape(labels[j])}</td><td>{wrong[i, j]:,}</td></tr>" for i, j in pairs
+    )
+    return f"<div class=wide><table><tr><th>is</th><th>heard as</th><th>times</th></tr>{rows}</table></div>"
+
+
+def read_confusion(artifact: Artifact) -> dict[str, NDArray[np.int64]]:
+    """Counts [label, heard as] of the examples of the export, by form; empty where it had no labels.
+
+    Raises:
+        ArtifactError: the file is damaged.
+    """
+    if GOLDEN not in artifact.manifest.files:
+        return {}
+    try:
+        with np.load(io.BytesIO(artifact.read(GOLDEN)), allow_pickle=False) as file:
+            names = {form: f"{form}.confusion" for form in artifact.manifest.forms}
+            return {form: file[name] for form, name in names.items() if name in file.files}
+    except (OSError, ValueError, EOFError, KeyError, AttributeError):
+        return {}  # the server's golden test says so
+
+
+def _taus_ms(decays: Numbers, step_ms: float) -> Numbers:
+    """Time constants of decays that have one."""
+    within = decays[(decays > 1e-12) & (decays < 1)].ravel()
+    return np.asarray(-step_ms / np.log(within))
+
+
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2%}"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"1 {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def _figure(name: str, chart: str, note: str) -> str:
+    said = f"<p class=note>{escape(note)}</p>" if note else ""
+    return f"<figure><figcaption>{escape(name)}</figcaption>{chart}{said}</figure>"
+
+
+def _grid(figures: Sequence[str]) -> str | None:
+    return f"<div class=figures>{''.join(figures)}</div>" if figures else None

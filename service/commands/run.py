@@ -1,0 +1,76 @@
+"""``hetsyn run``: what ``hetsyn stream`` does, without a server. It imports the engine when it runs."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hetsyn_client.terminal.options import (
+    DEFAULT_RATE_HZ,
+    AsJson,
+    Channels,
+    ChunkMs,
+    EncodingChoice,
+    Rate,
+    Save,
+    Utterances,
+)
+from service.commands import MODELS
+
+run = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+class Form(StrEnum):
+    exact = "exact"
+    bank = "bank"
+
+
+@run.command()
+def run_model(
+    model: Annotated[
+        Path,
+        typer.Argument(help="An artifact's folder, a model's folder (for its newest version), or a name in --models."),
+    ],
+    files: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="FILE|FOLDER|-...",
+            help="Recordings (WAV, FLAC, Ogg), or spikes or values: .npz, .npy, .csv; folders of them; or - for sound "
+            "on standard input.",
+        ),
+    ],
+    models: Annotated[Path, typer.Option(help="Folder of models, NAME/VERSION/.")] = MODELS,
+    form: Annotated[Form | None, typer.Option(help="Form of the model; by default its own default.")] = None,
+    utterances: Utterances = None,
+    as_json: AsJson = False,
+    save: Save = None,
+    chunk_ms: ChunkMs = None,
+    realtime: Annotated[
+        bool, typer.Option("--realtime/--no-realtime", help="Hear a file no faster than it lasts.")
+    ] = False,
+    rate: Rate = DEFAULT_RATE_HZ,
+    channels: Channels = 1,
+    encoding: EncodingChoice = None,
+) -> None:
+    """Run a model on recordings, spikes, values or standard input, without a server.
+
+    Several files are summed up, with the accuracy where files or their folders are named after labels.
+    """
+    from hetsyn_client.terminal.command import Choices, stream_all
+    from service.commands.in_process import InProcess, open_model
+
+    choices = Choices(
+        paths=files,
+        utterances=utterances,
+        as_json=as_json,
+        save=save,
+        chunk_ms=chunk_ms,
+        realtime=realtime,
+        rate_hz=rate,
+        channels=channels,
+        encoding=None if encoding is None else encoding.value,
+    )
+    stream_all(lambda: InProcess(open_model(model, models), None if form is None else form.value), choices)

@@ -1,0 +1,81 @@
+"""The tensors that an ONNX file keeps, read without ONNX Runtime: as ``graph_file``, by the framing of protobuf."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from math import prod
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.errors import ArtifactError
+from service.runtime.graph_file import BYTES, FIXED32, FIXED64, VARINT, check_graph_file, read_varint
+
+MODEL_GRAPH, GRAPH_INITIALIZER = 7, 5  # fields of ModelProto and GraphProto
+DIMS, DATA_TYPE, NAME, RAW_DATA = 1, 2, 8, 9  # of TensorProto
+DTYPES = {1: "<f4", 2: "u1", 3: "i1", 5: "<i2", 6: "<i4", 7: "<i8", 10: "<f2", 11: "<f8"}
+
+
+def read_tensors(content: bytes) -> dict[str, NDArray[Any]]:
+    """The constants of a graph by name. A tensor that is not kept as raw bytes is left out.
+
+    Args:
+        content: of an ONNX file.
+
+    Raises:
+        ArtifactError: it is none, or damaged.
+    """
+    check_graph_file(content)
+    tensors: dict[str, NDArray[Any]] = {}
+    for number, graph in _fields(content):
+        for inner, tensor in _fields(graph) if number == MODEL_GRAPH and isinstance(graph, bytes) else ():
+            if inner == GRAPH_INITIALIZER and isinstance(tensor, bytes):
+                name, array = _tensor(tensor)
+                if array is not None:
+                    tensors[name] = array
+    return tensors
+
+
+def _tensor(content: bytes) -> tuple[str, NDArray[Any] | None]:
+    name, kind, raw, dims = "", 0, b"", list[int]()
+    for number, value in _fields(content):
+        if number == DIMS:
+            dims += [value] if isinstance(value, int) else _packed(value)
+        elif number == DATA_TYPE and isinstance(value, int):
+            kind = value
+        elif number == NAME and isinstance(value, bytes):
+            name = value.decode(errors="replace")
+        elif number == RAW_DATA and isinstance(value, bytes):
+            raw = value
+    dtype = np.dtype(DTYPES.get(kind, "V0"))
+    if not dtype.itemsize or prod(dims) * dtype.itemsize != len(raw):
+        return name, None
+    return name, np.frombuffer(raw, dtype).reshape(dims)
+
+
+def _packed(content: bytes) -> list[int]:
+    values, at = [], 0
+    while at < len(content):
+        value, at = read_varint(content, at, len(content))
+        values.append(value)
+    return values
+
+
+def _fields(content: bytes) -> Iterator[tuple[int, int | bytes]]:
+    """Number and value of each field of a message that ``check_graph_file`` has seen."""
+    at, end = 0, len(content)
+    while at < end:
+        tag, at = read_varint(content, at, end)
+        framing = tag & 7
+        if framing == VARINT:
+            value, at = read_varint(content, at, end)
+            yield tag >> 3, value
+        elif framing == BYTES:
+            length, at = read_varint(content, at, end)
+            yield tag >> 3, content[at : at + length]
+            at += length
+        elif framing in (FIXED64, FIXED32):
+            at += 8 if framing == FIXED64 else 4
+        else:
+            raise ArtifactError("cannot read the graph: it is damaged: export the model again")

@@ -1,0 +1,137 @@
+"""``hetsyn stream -`` and ``hetsyn run MODEL -`` as programs: live sound on standard input, and Ctrl-C."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.microphone import RATE_HZ, spoken
+from tests.support.paths import ROOT
+from tests.support.server_process import RestartableServer
+from tests.support.tools import NO_TERMINALS
+
+pty = pytest.importorskip("pty", reason="no pseudo-terminals: only POSIX has them")
+WORDS = ("three", "seven", "zero")
+RAW = ("--rate", str(RATE_HZ))
+
+
+def hetsyn(*arguments: str, stdin: Any = subprocess.PIPE) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "hetsyn", *arguments]
+    return subprocess.Popen(command, cwd=ROOT, stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+def heard(lines: list[str]) -> list[str]:
+    """The words that lines of a time and a word show."""
+    return [line.split()[4] for line in lines if " s  " in line]
+
+
+def command_of(kind: str, url: str) -> list[str]:
+    return ["stream", "-", url] if kind == "stream" else ["run", "speech-digits", "-"]
+
+
+@pytest.mark.parametrize("kind", ["stream", "run"])
+def test_words_show_while_the_source_still_runs(url: str, kind: str) -> None:
+    source = subprocess.Popen(
+        [sys.executable, "-m", "tests.support.microphone", *WORDS], cwd=ROOT, stdout=subprocess.PIPE
+    )
+    with source, hetsyn(*command_of(kind, url), *RAW, stdin=source.stdout) as listener:
+        assert source.stdout is not None
+        assert listener.stdout is not None
+        source.stdout.close()  # the listener has it
+        first = listener.stdout.readline().decode()
+        assert source.poll() is None, "the source had ended before the first word was shown"
+        rest = listener.stdout.read().decode()
+    assert source.returncode == listener.returncode == 0
+    assert heard([first, *rest.splitlines()]) == list(WORDS)
+    assert rest.splitlines()[-1] == "standard input: three seven zero (speech-digits 1, bank)"
+
+
+@pytest.mark.parametrize("kind", ["stream", "run"])
+def test_a_word_shows_before_anything_else_comes(url: str, kind: str) -> None:
+    with hetsyn(*command_of(kind, url), *RAW) as listener:
+        assert listener.stdin is not None
+        assert listener.stdout is not None
+        listener.stdin.write(spoken("seven"))
+        listener.stdin.flush()
+        assert heard([listener.stdout.readline().decode()]) == ["seven"]
+        listener.stdin.write(spoken("two"))
+        listener.stdin.close()
+        assert heard(listener.stdout.read().decode().splitlines()) == ["two"]
+    assert listener.returncode == 0
+
+
+@pytest.mark.parametrize("kind", ["stream", "run"])
+def test_ctrl_c_ends_the_input_and_what_came_is_answered(url: str, kind: str) -> None:
+    with hetsyn(*command_of(kind, url), *RAW) as listener:
+        assert listener.stdin is not None
+        assert listener.stdout is not None
+        listener.stdin.write(spoken("seven") + spoken("two")[: 2 * RATE_HZ])  # the second word has not ended
+        listener.stdin.flush()
+        assert heard([listener.stdout.readline().decode()]) == ["seven"]
+        listener.send_signal(signal.SIGINT)
+        rest = listener.stdout.read().decode().splitlines()
+        assert listener.wait(timeout=30) == 0
+        assert listener.stderr is not None
+        assert listener.stderr.read() == b""
+    assert rest[-1].startswith("standard input: seven")
+
+
+def test_a_server_that_is_started_again_is_found_again(tmp_path: Path) -> None:
+    server = RestartableServer("--store", f"file://{tmp_path / 'sessions.db'}")
+    try:
+        server.ready()
+        with hetsyn("stream", "-", server.url, *RAW) as listener:
+            assert listener.stdin is not None
+            assert listener.stdout is not None
+            word = spoken("seven")
+            listener.stdin.write(word + spoken("two")[: 2 * RATE_HZ])  # the server ends in the midst of a word
+            listener.stdin.flush()
+            first = listener.stdout.readline().decode().rstrip()
+            server.kill()
+            server.restart()
+            listener.stdin.write(spoken("two")[2 * RATE_HZ :])
+            listener.stdin.close()
+            lines = [first, *listener.stdout.read().decode().splitlines()]
+        assert listener.returncode == 0
+    finally:
+        server.stop()
+    assert lines[:-1] == lines_of_run(word + spoken("two"))
+
+
+def lines_of_run(content: bytes) -> list[str]:
+    """The words that ``hetsyn run`` hears, undisturbed."""
+    command = [sys.executable, "-m", "hetsyn", "run", "speech-digits", "-", *RAW]
+    done = subprocess.run(command, cwd=ROOT, input=content, capture_output=True, check=True)
+    return done.stdout.decode().splitlines()[:-1]
+
+
+def test_on_a_terminal_the_line_below_is_overwritten(tmp_path: Path) -> None:
+    try:
+        terminal, stdout = pty.openpty()
+    except OSError:
+        pytest.skip(NO_TERMINALS)
+    (tmp_path / "words.raw").write_bytes(spoken("seven", "two"))
+    command = [sys.executable, "-m", "hetsyn", "run", "speech-digits", "-", *RAW]
+    with (tmp_path / "words.raw").open("rb") as words:
+        listener = subprocess.Popen(command, cwd=ROOT, stdin=words, stdout=stdout, env=os.environ | {"TERM": "xterm"})
+    os.close(stdout)
+    written = b""
+    try:
+        while more := os.read(terminal, 4096):
+            written += more
+    except OSError:  # Linux says so when nobody writes any more
+        pass
+    os.close(terminal)
+    assert listener.wait() == 0
+    text = re.sub(r"\x1b\[[?0-9;]*m", "", written.decode())
+    assert re.search(r"\r\x1b\[2K +1\.\d0 s  seven", text)  # what is heard just now
+    final = [line.rpartition("\x1b[2K")[2] for line in text.replace("\r\n", "\n").split("\n")]
+    assert heard([line for line in final if " - " in line]) == ["seven", "two"]
+    assert final[-2].endswith("standard input: seven two (speech-digits 1, bank)")

@@ -1,0 +1,131 @@
+"""The page of ``hetsyn inspect --html``."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from service.commands.inspect import inspect
+from service.commands.inspection.drawing import Chart
+from service.commands.inspection.layers import read_layers
+from service.contract.artifact import Artifact
+from tests.support.artifact import write_artifact
+from tests.support.leaky_values import write_leaky
+from tests.support.paths import MODELS
+
+NAMES = [path.name for path in sorted(MODELS.glob("*/")) if path.is_dir()]
+ROUNDING = 2e-3  # by the 16 bits of a weight, of a synapse whose weight is at least a tenth of the largest
+
+
+class Page(HTMLParser):
+    """What a page has: its tags that are open at the end, and what it would load or run."""
+
+    VOID = ("meta", "link", "img", "br", "path", "rect", "circle", "polyline")
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.foreign: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        if tag in ("script", "link", "img", "iframe") or any(name in ("src", "href") for name, _ in attributes):
+            self.foreign.append(tag)
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in self.VOID:
+            assert self.open.pop() == tag
+
+
+def page_of(model: Path, out: Path) -> str:
+    done = CliRunner().invoke(inspect, [str(model), "--html", str(out)], env={"COLUMNS": "200"})
+    assert done.exit_code == 0, (done.output, done.exception)
+    text = out.read_text()
+    parsed = Page(text)
+    assert parsed.open == []
+    assert parsed.foreign == []
+    assert not re.search(r"@import|url\(|nan|\binf\b", text)
+    return text
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_shipped_model(name: str, tmp_path: Path) -> None:
+    text = page_of(MODELS / name, tmp_path / "page.html")
+    manifest = Artifact.describe(MODELS / name / "1").manifest
+    layers = len(manifest.hidden) + 1
+    assert text.count("<figcaption>hidden1</figcaption>") == 2
+    assert text.count("<svg") == 2 * layers
+    assert text.count('aria-label="time constants of') == text.count('aria-label="kernels of') == layers
+    assert "prefers-color-scheme: dark" in text
+    assert 'name="viewport"' in text
+    for form in manifest.forms.values():
+        assert f"{form.state_bytes:,} bytes" in text
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_kernels_out_of_the_bank_are_as_close_as_the_manifest_says(name: str) -> None:
+    artifact = Artifact.open(MODELS / name / "1")
+    steps = np.arange(2000.0)
+    for layer in read_layers(artifact):
+        bound = artifact.manifest.forms["bank"].kernel_error[layer.name]
+        assert layer.kernels
+        assert [kernel.decay for kernel in layer.kernels] == sorted(kernel.decay for kernel in layer.kernels)
+        for kernel in layer.kernels:
+            exact, bank = kernel.exact_at(steps), kernel.bank_at(steps, layer.bank)
+            error = np.linalg.norm(bank - exact) / np.linalg.norm(exact)
+            assert error <= bound + ROUNDING, (layer.name, kernel.decay)
+
+
+def test_a_network_of_somebody_else_shows_what_is_known(tmp_path: Path) -> None:
+    write_leaky(tmp_path / "models", "sensor", channels=3)
+    text = page_of(tmp_path / "models/sensor", tmp_path / "page.html")
+    assert "<h2>Forms</h2>" in text
+    assert "3 values" in text
+    assert "<h2>Time constants</h2>" not in text
+    assert "<svg" not in text
+
+
+def test_names_are_text(tmp_path: Path) -> None:
+    write_leaky(tmp_path / "models", "sensor", channels=3)
+    manifest = tmp_path / "models/sensor/1/manifest.json"
+    manifest.write_text(manifest.read_text().replace('"description": "', '"description": "<script>alert(1)</script>'))
+    assert "&lt;script&gt;" in page_of(tmp_path / "models/sensor", tmp_path / "page.html")
+
+
+def test_it_needs_neither_torch_nor_the_runtime(tmp_path: Path) -> None:
+    code = (
+        "import sys; sys.modules |= dict.fromkeys(('torch', 'onnx', 'onnxruntime', 'matplotlib', 'fastapi'))\n"
+        f"sys.argv = ['hetsyn', 'inspect', {str(MODELS / 'delayed-match')!r}, '--html', {str(tmp_path / 'a.html')!r}]\n"
+        "import hetsyn\n"
+        "hetsyn.main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "a.html").exists()
+
+
+def test_a_page_that_cannot_be_written_is_explained(tmp_path: Path) -> None:
+    write_artifact(tmp_path)
+    done = CliRunner().invoke(
+        inspect, [str(tmp_path / "digits"), "--html", str(tmp_path / "no/page.html")], env={"COLUMNS": "300"}
+    )
+    assert done.exit_code == 2
+    assert "make it first" in " ".join(done.output.split())
+
+
+@pytest.mark.parametrize("top", [1e-9, 0.07, 1.0, 12.3, 4e8])
+def test_a_chart_ends_on_round_numbers(top: float) -> None:
+    svg = Chart((1.0, 2.0), (0.0, top), "x", "y", percent=False).svg("a chart")
+    heights = [float(y) for y in re.findall(r'x="40.0" y="([\d.]+)"', svg)]
+    assert 2 <= len(heights) <= 7
+    assert max(heights) == 214.0
+    assert min(heights) == 30.0
