@@ -46,7 +46,9 @@ def router(catalog: ModelCatalog, operator: OperatorStatus) -> APIRouter:
         """One model as its manifest describes it; by default its newest version."""
         return {**summary(catalog.get(name, version).manifest), "versions": catalog.versions(name)}
 
-    @routes.get("/models/{name}/example", responses=documented({404: "no such model, version or example"}))
+    problems = {404: "no such model, version or example", 422: "`index` is no whole number from 0"}
+
+    @routes.get("/models/{name}/example", responses=documented(problems))
     async def example(
         name: str, version: str | None = None, index: Annotated[int, Query(ge=0, le=2**31)] = 0
     ) -> dict[str, Any]:
