@@ -17,7 +17,7 @@ import torch
 from experiments.delayed_match import DelayedMatch
 from experiments.lstm import SequenceLSTM
 from experiments.neurons import build_network, time_constants
-from experiments.pattern_generation import PatternGeneration, repeat_distance
+from experiments.pattern_generation import PatternGeneration
 from experiments.precision import bank_against_exact, weight_formats
 from experiments.run import RunSpec, evaluate, run_batch
 from experiments.task import Task, first_streams
@@ -194,7 +194,6 @@ def analyse(run: RunSpec, task: Task, network: Network | SequenceLSTM, exact: in
     if isinstance(task, PatternGeneration):
         with torch.no_grad():
             rolled = run_batch(network, test[0])
-        figures["repeat_distance"] = repeat_distance(rolled)
         figures["trace"] = {
             "target": _every(task.target.tolist(), 20),
             "outputs": [_every(rolled.readout[index, :, 0].tolist(), 20) for index in range(2)],

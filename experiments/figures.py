@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from statistics import fmean, stdev
+from statistics import fmean
 from typing import Any
 
 import matplotlib
 import numpy as np
 
 from experiments.analysis import TAU_EDGES_STEPS
+from experiments.names import NAMES
 from experiments.results import RunResult
-from experiments.verdicts import NAMES
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
@@ -28,7 +28,7 @@ def curves(
     *,
     evenly: bool = False,
 ) -> None:
-    """Mean and deviation over seeds of a figure along a test-time change, one line a neuron model.
+    """A figure along a test-time change: the mean as a line, each seed as a dot, one colour a neuron model.
 
     Args:
         results: of one condition and architecture.
@@ -45,11 +45,8 @@ def curves(
         named = [point[0] for point in lines[0]]
         position = list(range(len(named))) if evenly else named
         values = np.array([[point[1] for point in line] for line in lines]) * factor
-        mean, deviation = values.mean(0), values.std(0)
-        low, high = np.maximum(mean - deviation, 0.0), mean + deviation
-        high = np.minimum(high, 100.0) if metric == "accuracy" else high
-        plot.plot(position, mean, "o-", color=COLOURS[model], label=NAMES[model], markersize=3)
-        plot.fill_between(position, low, high, color=COLOURS[model], alpha=0.15, linewidth=0)
+        plot.plot(position, values.mean(0), color=COLOURS[model], label=NAMES[model])
+        _dots(plot, [(x, y) for line in values for x, y in zip(position, line, strict=True)], COLOURS[model])
         if evenly:
             plot.set_xticks(position, [f"{value:g}" for value in named])
     plot.set(xlabel=axis, ylabel=_unit(metric))
@@ -57,7 +54,7 @@ def curves(
 
 
 def conditions(results: Sequence[RunResult], numbers: dict[str, float], axis: str, path: Path) -> None:
-    """The figure over conditions that lie on a line (hidden neurons, delay), one line a neuron model."""
+    """The figure over conditions that lie on a line (hidden neurons, delay): means as lines, each seed as a dot."""
     figure, plot = plt.subplots(figsize=(6, 4), layout="constrained")
     metric = results[0].metric
     factor = 100.0 if metric == "accuracy" else 1.0
@@ -67,24 +64,25 @@ def conditions(results: Sequence[RunResult], numbers: dict[str, float], axis: st
             if result.run["model"] == model and result.run["condition"] in numbers:
                 by_number.setdefault(numbers[result.run["condition"]], []).append(factor * result.figure)
         number = sorted(by_number)
-        mean = np.array([fmean(by_number[n]) for n in number])
-        deviation = np.array([stdev(by_number[n]) if len(by_number[n]) > 1 else 0.0 for n in number])
-        up = np.minimum(deviation, 100.0 - mean) if metric == "accuracy" else deviation
-        plot.errorbar(number, mean, (deviation, up), fmt="o-", color=COLOURS[model], label=NAMES[model], capsize=3)
+        plot.plot(number, [fmean(by_number[n]) for n in number], color=COLOURS[model], label=NAMES[model])
+        _dots(plot, [(n, value) for n in number for value in by_number[n]], COLOURS[model])
     plot.set(xlabel=axis, ylabel=_unit(metric))
     _finish(figure, plot, path)
 
 
 def learning(results: Sequence[RunResult], path: Path) -> None:
-    """Validation figure by update, mean over seeds, one line a neuron model."""
+    """Validation figure by update: the mean as a thick line, each seed as a thin one, one colour a neuron model."""
     figure, plot = plt.subplots(figsize=(6, 4), layout="constrained")
     metric = results[0].metric
     factor = 100.0 if metric == "accuracy" else 1.0
     for model in _models(results):
         lines = [result.curve for result in results if result.run["model"] == model]
         points = min(len(line) for line in lines)
+        for line in lines:
+            updates, figures = [point[0] for point in line], [factor * point[2] for point in line]
+            plot.plot(updates, figures, color=COLOURS[model], alpha=0.35, linewidth=0.7)
         mean = [factor * fmean(line[i][2] for line in lines) for i in range(points)]
-        plot.plot([lines[0][i][0] for i in range(points)], mean, color=COLOURS[model], label=NAMES[model])
+        plot.plot([lines[0][i][0] for i in range(points)], mean, color=COLOURS[model], label=NAMES[model], linewidth=2)
     plot.set(xlabel="update", ylabel=f"validation, {_unit(metric)}")
     if metric == "mse":
         plot.set_yscale("log")
@@ -130,7 +128,8 @@ def bank_sizes(results: Sequence[RunResult], path: Path) -> None:
     sizes = [row["size"] for row in rows(results[0], "bank")]
     for axis, key, scale in ((left, "figure", factor), (right, "spike_mismatch", 100.0)):
         values = np.array([[row[key] for row in rows(result, "bank")] for result in results]) * scale
-        axis.errorbar(sizes, values.mean(0), values.std(0), fmt="o-", color=COLOURS["hetsyn"], label="bank")
+        axis.plot(sizes, values.mean(0), color=COLOURS["hetsyn"], label="bank")
+        _dots(axis, [(size, y) for line in values for size, y in zip(sizes, line, strict=True)], COLOURS["hetsyn"])
         axis.set(xlabel="decays of a layer's bank, K")
         axis.grid(alpha=0.3)
     exact = factor * fmean(rows(result, "exact")[0]["figure"] for result in results)
@@ -162,6 +161,39 @@ def traces(results: Sequence[RunResult], path: Path) -> None:
     panels[-1, 0].set_xlabel("time, s")
     figure.savefig(path, dpi=100, metadata={"Software": None})
     plt.close(figure)
+
+
+def seeds(groups: Sequence[tuple[str, str, Sequence[RunResult]]], path: Path) -> None:
+    """Every run of an experiment: conditions from top to bottom, each seed a dot, each mean a bar.
+
+    Args:
+        groups: (condition, neuron model, its runs).
+        path: of the PNG file.
+    """
+    names = list(dict.fromkeys(name for name, _, _ in groups))
+    models = [model for model in NAMES if any(model == of for _, of, _ in groups)]
+    figure, plot = plt.subplots(figsize=(7, 1.2 + 0.5 * len(names)), layout="constrained")
+    metric = groups[0][2][0].metric
+    factor = 100.0 if metric == "accuracy" else 1.0
+    for name, model, results in groups:
+        lane = names.index(name) + 0.8 * ((models.index(model) + 0.5) / len(models) - 0.5)
+        values = [factor * result.figure for result in results]
+        _dots(plot, [(value, lane) for value in values], COLOURS[model])
+        plot.plot(fmean(values), lane, "|", color=COLOURS[model], markersize=10, markeredgewidth=2)
+    for model in models:
+        plot.plot([], [], "o", color=COLOURS[model], label=NAMES[model])
+    plot.set_yticks(range(len(names)), names)
+    plot.set(ylim=(len(names) - 0.5, -0.5), xlabel=_unit(metric), xscale="linear" if metric == "accuracy" else "log")
+    plot.grid(axis="x", alpha=0.3)
+    figure.legend(loc="outside upper right", ncols=len(models), frameon=False)
+    figure.savefig(path, dpi=100, metadata={"Software": None})
+    plt.close(figure)
+
+
+def _dots(plot: Any, points: Sequence[tuple[float, float]], colour: str) -> None:
+    """One dot a seed; where several coincide, it is darker."""
+    x, y = zip(*points, strict=True)
+    plot.plot(x, y, "o", color=colour, alpha=0.5, markersize=4, markeredgewidth=0)
 
 
 def _models(results: Sequence[RunResult]) -> list[str]:

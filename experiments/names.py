@@ -1,4 +1,4 @@
-"""The names of the experiments, for ``hetsyn experiment --help``; ``catalog.py`` has the experiments."""
+"""The names of the neuron models, and of the experiments for ``hetsyn experiment --help``; ``catalog.py`` has these."""
 
 EXPERIMENT_NAMES = (
     "pattern-generation",
@@ -9,3 +9,4 @@ EXPERIMENT_NAMES = (
     "shd",
     "shd-recorded",
 )
+NAMES = {"hetsyn": "HetSyn", "hetneu": "HetNeu", "alif": "ALIF", "homneu": "LIF", "lstm": "LSTM"}

@@ -159,12 +159,3 @@ class PatternGeneration:
         error = ((rolled.readout - batch.target) ** 2).mean()
         rates = [(z.mean((0, 1)) * 1e3 - self.spec.rate_hz) / self.spec.rate_hz for z in rolled.hidden_spikes]
         return error + self.spec.rate_weight * (torch.cat(rates) ** 2).mean()
-
-
-def repeat_distance(rolled: Rollout) -> float:
-    """How far two repeats of a trial, with different noise, are apart: ``|a - b| / (|a| + |b|)``, mean over pairs."""
-    traces = rolled.readout.double().flatten(1)
-    first, second = traces[0::2], traces[1::2]
-    count = min(len(first), len(second))
-    apart = (first[:count] - second[:count]).norm(dim=1)
-    return float((apart / (first[:count].norm(dim=1) + second[:count].norm(dim=1)).clamp_min(1e-12)).mean())

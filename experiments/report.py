@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from statistics import fmean
@@ -15,11 +15,15 @@ from statistics import fmean
 from experiments import figures
 from experiments.catalog import EXPERIMENTS
 from experiments.checkout import PAGE, RESULTS, CheckoutError, in_checkout
+from experiments.measures import normalised_distance
+from experiments.names import NAMES
 from experiments.plan import BASE, Condition, Experiment, belongs, cells, run_count, searched_conditions
 from experiments.results import RunResult, read_folder
 from experiments.run import is_search, open_task_shape
 from experiments.runner import chosen_by_search
-from experiments.verdicts import NAMES, findings, number, spread
+from experiments.tables import table
+from experiments.verdict_section import verdict_section
+from experiments.wording import number, spread
 
 SCALED = {
     "pattern-generation": "As in the paper: 100 inputs, one output, batches of one trial. Different: two hidden "
@@ -65,7 +69,8 @@ Data: MNIST-5k comes with `pip install -e '.[experiments]'`, Fashion-MNIST with
 `apt-get install dataset-fashion-mnist`. `speech` needs `--data` with the recordings of the Free Spoken Digit Dataset.
 `shd` needs `--data` with the files of `hetsyn train shd-voices`. For `all`, write `--data speech=DIR --data shd=DIR`.
 
-All networks are trained and tested in the bank form. Validation data chooses the epoch, and the test data is used once.
+All networks are trained and tested in the bank form. Validation data chooses the epoch. On images, some search ranges
+and the encoding were chosen by test figures of HetSyn ([Settings](explanation/experiment-settings.md)).
 Each neuron model gets the same search on the base condition, with a separate seed: all pairs of a few learning rates
 and time constants. For LIF and ALIF this is the fixed time constant, for HetNeu and HetSyn the mean of the initial
 ones. The LSTM has no time constant, and gets as many learning rates as the others get pairs. Most conditions use the
@@ -77,49 +82,54 @@ form, so this share can be more than 100%.
 """
 
 
+class Pictures:
+    """The pictures of a page, to be drawn once the page is written.
+
+    Attributes:
+        folder: beside the page.
+        drawings: what draws each file.
+    """
+
+    def __init__(self, folder: str) -> None:
+        self.folder = folder
+        self.drawings: dict[str, Callable[[Path], None]] = {}
+
+    def add(self, name: str, caption: str, draw: Callable[[Path], None]) -> str:
+        """The Markdown of a picture with its caption."""
+        self.drawings[f"{name}.png"] = draw
+        return f"![{caption}]({self.folder}/{name}.png)\n*{caption}*\n\n"
+
+
 def build(results: Sequence[RunResult], page: Path) -> None:
     """Write the page and its pictures, in a folder of the page's name beside it; old pictures go."""
-    pictures = page.with_suffix("")
-    if pictures.exists():
-        shutil.rmtree(pictures)
+    folder = page.with_suffix("")
+    if folder.exists():
+        shutil.rmtree(folder)
+    pictures = Pictures(folder.name)
+    text = compose(results, pictures)
+    page.parent.mkdir(parents=True, exist_ok=True)
+    page.write_text(text)
+    for name, draw in pictures.drawings.items():
+        folder.mkdir(exist_ok=True)
+        draw(folder / name)
+
+
+def compose(results: Sequence[RunResult], pictures: Pictures) -> str:
+    """The page's text; its pictures are added to those given."""
     plans = {name: make() for name, make in EXPERIMENTS.items()}
     planned = [r for r in results if belongs(plans[r.run["experiment"]], r.run)]
     names = ", ".join(f"`{name}`" for name in EXPERIMENTS)
     hours = sum(result.seconds for result in planned) / 3600
-    parts = [INTRODUCTION.format(names=names, hours=hours, shared=hours / 2 + 1), _verdicts(planned)]
+    parts = [INTRODUCTION.format(names=names, hours=hours, shared=hours / 2 + 1), verdict_section(planned)]
     if len(planned) < len(results):
         parts.append(f"Left out: {len(results) - len(planned)} results of runs that are no longer in the plan.\n")
     for name, plan in plans.items():
         mine = [result for result in planned if result.run["experiment"] == name]
         parts.append(_experiment(plan, mine, pictures))
-    page.parent.mkdir(parents=True, exist_ok=True)
-    page.write_text("\n".join(parts))
+    return "\n".join(parts)
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "".join("| " + " | ".join(line) + " |\n" for line in lines)
-
-
-def _verdicts(results: Sequence[RunResult]) -> str:
-    rows = findings(results)
-    counts = {
-        verdict: sum(row.verdict == verdict for row in rows) for verdict in dict.fromkeys(r.verdict for r in rows)
-    }
-    text = "## Verdicts\n\n" + ", ".join(f"{count} {verdict}" for verdict, count in counts.items()) + ".\n"
-    text += (
-        "A claim needs three finished seeds of each group. Groups are compared seed by seed, over the seeds that all\n"
-        "of them have: a seed gives every model the same target trace, or the same speaker to leave out.\n"
-        '"Better" means a mean difference of more than twice its standard error. Claims marked "ours" are questions\n'
-        "of this project, not of the paper.\n\n"
-    )
-    return text + _table(
-        ("claim", "source", "rule", "numbers", "verdict"),
-        ((row.claim, row.source, row.rule, row.numbers, f"**{row.verdict}**") for row in rows),
-    )
-
-
-def _experiment(experiment: Experiment, results: Sequence[RunResult], pictures: Path) -> str:
+def _experiment(experiment: Experiment, results: Sequence[RunResult], pictures: Pictures) -> str:
     searches, finals = run_count(experiment)
     finished = [r for r in results if not is_search(r.run["condition"])]
     searched = len(results) - len(finished)
@@ -138,6 +148,7 @@ def _experiment(experiment: Experiment, results: Sequence[RunResult], pictures: 
     return (
         text
         + _main_table(experiment, finished)
+        + _seeds(experiment, finished, pictures)
         + "".join(_analyses(experiment, condition, finished, pictures) for condition in analysed)
     )
 
@@ -157,7 +168,7 @@ def _search_table(experiment: Experiment, results: Sequence[RunResult]) -> str:
                 )
             )
     head = ("search on", "model", "", "candidates", "learning rate", "tau, steps", "validation")
-    return _table(head, rows) + "\n" if rows else ""
+    return table(head, rows) + "\n" if rows else ""
 
 
 def _main_table(experiment: Experiment, finished: Sequence[RunResult]) -> str:
@@ -179,7 +190,14 @@ def _main_table(experiment: Experiment, finished: Sequence[RunResult]) -> str:
         )
     figure = "accuracy" if finished[0].metric == "accuracy" else "mean squared error"
     head = ("condition", "model", "", "hidden", "seeds", figure, "rate, Hz", "trained values", "state, exact", "bank")
-    return _table(head, rows) + "\n"
+    return table(head, rows) + "\n"
+
+
+def _seeds(experiment: Experiment, finished: Sequence[RunResult], pictures: Pictures) -> str:
+    groups = [(f"{c.name}, {_kind(r)}", model, group) for c, model, r, group in _groups(experiment, finished)]
+    return pictures.add(
+        f"{experiment.name}-seeds", "Every run: each dot is a seed, each bar a mean", partial(figures.seeds, groups)
+    )
 
 
 def _groups(
@@ -196,20 +214,21 @@ def _groups(
     return groups
 
 
-def _analyses(experiment: Experiment, condition: Condition, finished: Sequence[RunResult], pictures: Path) -> str:
-    pictures.mkdir(parents=True, exist_ok=True)
+def _analyses(experiment: Experiment, condition: Condition, finished: Sequence[RunResult], pictures: Pictures) -> str:
     text = ""
 
     def picture(name: str, caption: str, draw: Callable[[Path], None]) -> str:
-        path = pictures / f"{experiment.name}-{condition.name}-{name}.png"
-        draw(path)
-        return f"![{caption}]({pictures.name}/{path.name})\n*{caption}*\n\n"
+        return pictures.add(f"{experiment.name}-{condition.name}-{name}", caption, draw)
 
     recurrent = condition.recurrent[0]
     base = [r for r in finished if r.run["condition"] == condition.name and r.run["recurrent"] == recurrent]
     kind = f"{condition.name}, {_kind(recurrent)}"
     if base:
-        text += picture("learning", f"Learning, {kind}", lambda p: figures.learning(base, p))
+        text += picture(
+            "learning",
+            f"Learning, {kind}. The thick line is the mean, each thin one a seed",
+            lambda p: figures.learning(base, p),
+        )
     analysed = [r for r in base if r.analysis]
     for name, axis, caption in (
         ("deletion", "share of input spikes deleted", "Spikes deleted at test time"),
@@ -219,7 +238,7 @@ def _analyses(experiment: Experiment, condition: Condition, finished: Sequence[R
         having = [r for r in analysed if name in r.analysis]
         if having:
             draw = partial(_draw_curves, having, name, axis)
-            text += picture(name, f"{caption}, {kind}. The band is the standard deviation over seeds", draw)
+            text += picture(name, f"{caption}, {kind}. The line is the mean, each dot a seed", draw)
     for prefix, axis in (("hidden-", "hidden neurons"), ("delay-", "delay, ms"), ("noise-channels-", "noise channels")):
         text += _along(experiment, condition, finished, prefix, axis, picture)
     with_trace = [r for r in analysed if "trace" in r.analysis]
@@ -235,7 +254,11 @@ def _analyses(experiment: Experiment, condition: Condition, finished: Sequence[R
             lambda p: figures.time_constants(het, step_s, p),
         )
         text += _tau_table(het, step_s) + _lesion_table(het)
-        text += picture("bank", f"HetSyn, {kind}: bank against exact", lambda p: figures.bank_sizes(het, p))
+        text += picture(
+            "bank",
+            f"HetSyn, {kind}: bank against exact. The line is the mean, each dot a seed",
+            lambda p: figures.bank_sizes(het, p),
+        )
         text += _bank_table(het) + _weights_table(het)
     return text
 
@@ -267,18 +290,21 @@ def _along(
     having += [r for r in finished if r.run["condition"] == condition.name and r.run["recurrent"] == recurrent]
     return picture(
         prefix.rstrip("-"),
-        f"By {axis}, {condition.name}, {_kind(recurrent)}. The bars are the standard deviation over seeds",
+        f"By {axis}, {condition.name}, {_kind(recurrent)}. The line is the mean, each dot a seed",
         lambda p: figures.conditions(having, numbers, axis, p),
     )
 
 
 def _repeats(experiment: Experiment, finished: Sequence[RunResult]) -> str:
-    having = [r for r in finished if r.run["condition"] == BASE and "repeat_distance" in r.analysis]
-    rows = [
-        (NAMES[model], _kind(recurrent), f"{fmean(r.analysis['repeat_distance'] for r in group):.4f}")
-        for _, model, recurrent, group in _groups(experiment, having)
-    ]
-    return _table(("model", "", "distance of two repeats, \\|a - b\\| / (\\|a\\| + \\|b\\|)"), rows) + "\n"
+    having = [r for r in finished if r.run["condition"] == BASE and "trace" in r.analysis]
+    rows = []
+    for _, model, recurrent, group in _groups(experiment, having):
+        distances = [normalised_distance(r) for r in group]
+        single = ", ".join(f"{distance:.2f}" for distance in distances)
+        rows.append((NAMES[model], _kind(recurrent), f"{fmean(distances):.2f}", single))
+    return (
+        table(("model", "", "normalised distance of two occurrences (the target's is 1)", "of each seed"), rows) + "\n"
+    )
 
 
 def _tau_table(results: Sequence[RunResult], step_s: float) -> str:
@@ -292,7 +318,7 @@ def _tau_table(results: Sequence[RunResult], step_s: float) -> str:
         ]
         rows.append((group, *cells_))
     head = ("time constants of HetSyn, ms", "median before", "after", "geometric mean before", "after")
-    return _table(head, rows) + "\n"
+    return table(head, rows) + "\n"
 
 
 def _lesion_table(results: Sequence[RunResult]) -> str:
@@ -305,7 +331,7 @@ def _lesion_table(results: Sequence[RunResult]) -> str:
             if (other["which"], other["share"]) == (row["which"], row["share"])
         ]
         rows.append((f"{100 * row['share']:g}%", row["which"], spread(results[0].metric, same)))
-    return _table(("synapses cut", "by time constant", "HetSyn"), rows) + "\n"
+    return table(("synapses cut", "by time constant", "HetSyn"), rows) + "\n"
 
 
 def _bank_table(results: Sequence[RunResult]) -> str:
@@ -321,7 +347,7 @@ def _bank_table(results: Sequence[RunResult]) -> str:
                 f"{row['state_bytes']:,}",
             )
         )
-    return _table(("form", "HetSyn", "spikes that differ", "worst kernel error", "state bytes"), rows) + "\n"
+    return table(("form", "HetSyn", "spikes that differ", "worst kernel error", "state bytes"), rows) + "\n"
 
 
 def _weights_table(results: Sequence[RunResult]) -> str:
@@ -335,7 +361,7 @@ def _weights_table(results: Sequence[RunResult]) -> str:
                 f"{row['weight_bytes']:,}",
             )
         )
-    return _table(("form", "weights", "HetSyn", "spikes that differ", "bytes of synapses"), rows) + "\n"
+    return table(("form", "weights", "HetSyn", "spikes that differ", "bytes of synapses"), rows) + "\n"
 
 
 def _percent(share: float) -> str:

@@ -1,389 +1,359 @@
-"""The verdict on each claim, computed from the results by rules that the report states.
+"""The verdict on each claim: the rules of ``rules.py`` applied to the kept results.
 
-A group (condition, neuron model, architecture) counts once it has MIN_SEEDS finished runs; before that a claim that
-needs it is "not yet run". Groups are compared seed by seed, over the seeds that all of them have: models of one seed
-had the same task (the same trace to draw, the same speaker left out). "Better" means that the mean of those differences
-is more than twice its standard error.
+A group counts once it has MIN_SEEDS finished runs; before that a claim that needs it is "not yet run". Groups are
+compared seed by seed, over the seeds that all of a claim's groups have: a seed gives every model the same task (the
+same trace to draw, the same speaker left out).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from statistics import fmean, stdev
-from typing import Any, Literal
+from typing import Literal
 
-from experiments.plan import PAPER
+from experiments import statistics
+from experiments.groups import NotYetRun, Results
+from experiments.measures import Measure, Unit, scored
+from experiments.names import NAMES
 from experiments.results import RunResult
+from experiments.rules import (
+    CEILING,
+    SAME_FACTOR,
+    SAME_POINTS,
+    SUCCESS,
+    Better,
+    Beyond,
+    Claim,
+    Group,
+    MoreSuccesses,
+    Planned,
+    Same,
+    Side,
+    TrainedValues,
+    WithoutData,
+    groups_of,
+)
+from experiments.run import open_task_shape
+from experiments.statistics import ALPHA, Interval
+from experiments.wording import interval_text, odds_text, spread
 
-ClaimVerdict = Literal["reproduced", "not reproduced", "not testable here", "not yet run"]
-MIN_SEEDS = 3
-NAMES = {"hetsyn": "HetSyn", "hetneu": "HetNeu", "alif": "ALIF", "homneu": "LIF", "lstm": "LSTM"}
-OTHERS = ("hetneu", "alif", "homneu")
-
-
-@dataclass(frozen=True)
-class Group:
-    """Finished runs of one condition, model and architecture, by seed."""
-
-    results: tuple[RunResult, ...]
-
-    @property
-    def metric(self) -> str:
-        return self.results[0].metric
-
-    def values(self, of: Callable[[RunResult], float] = lambda result: result.figure) -> list[float]:
-        return [of(result) for result in self.results]
+ClaimVerdict = Literal["supported", "contradicted", "inconclusive", "ceiling", "not testable here", "not yet run"]
+Relation = Literal["better", "worse", "same", "ceiling", "undecided"]
+MARGIN: dict[Unit, float] = {"points": SAME_POINTS, "error": math.log(SAME_FACTOR), "factor": math.log(SAME_FACTOR)}
 
 
 @dataclass(frozen=True)
 class Finding:
-    """A row of the table of claims.
+    """A claim and its verdict.
 
     Attributes:
-        claim: in words.
-        source: the paper, or this project's own question.
-        rule: when the claim counts as reproduced.
-        numbers: that the rule is applied to, or why it is not.
+        claim: the claim.
+        seeds: of each group; empty where nothing was judged.
+        figures: of the groups, as mean and standard deviation over seeds; or why nothing was judged.
+        intervals: of the differences.
         verdict: the outcome.
+        needed: seeds for 80% power at the effect seen; empty where the verdict stands.
+        hours: core hours of these seeds, or of runs that are planned; 0 where they are not known.
     """
 
-    claim: str
-    source: Literal["paper", "ours"]
-    rule: str
-    numbers: str
+    claim: Claim
+    seeds: str
+    figures: str
+    intervals: str
     verdict: ClaimVerdict
+    needed: str = ""
+    hours: float = 0.0
 
 
-class NotYetRun(Exception):
-    """A group that a claim needs has too few finished runs."""
-
-
-class Groups:
-    """The results by experiment, condition, model and architecture."""
-
-    def __init__(self, results: Sequence[RunResult]) -> None:
-        self.results = sorted(results, key=lambda result: result.key)
-
-    def get(self, experiment: str, condition: str, model: str, recurrent: bool = True) -> Group:
-        """The finished runs of one group.
-
-        Raises:
-            NotYetRun: fewer than MIN_SEEDS runs.
-        """
-        wanted = (experiment, condition, model, recurrent)
-        finished = tuple(r for r in self.results if r.key[:4] == wanted)
-        if len(finished) < MIN_SEEDS:
-            raise NotYetRun(f"{condition}, {NAMES[model]}: {len(finished)} of {MIN_SEEDS} seeds")
-        return Group(finished)
-
-    def four(self, experiment: str, condition: str, recurrent: bool = True) -> dict[str, Group]:
-        """The four neuron models on the seeds that all of them have.
-
-        Raises:
-            NotYetRun: fewer than MIN_SEEDS such seeds.
-        """
-        models = ("hetsyn", *OTHERS)
-        shared = on_the_same_seeds([self.get(experiment, condition, model, recurrent) for model in models])
-        return dict(zip(models, shared, strict=True))
-
-
-def mean_and_error(values: Sequence[float]) -> tuple[float, float]:
-    """Mean, and its standard error."""
-    return fmean(values), stdev(values) / math.sqrt(len(values)) if len(values) > 1 else 0.0
-
-
-def clearly_above(a: Sequence[float], b: Sequence[float]) -> bool:
-    """Whether a is above b, seed by seed, by more than twice the standard error of the mean difference."""
-    mean, error = mean_and_error([x - y for x, y in zip(a, b, strict=True)])
-    return mean > 2 * error
-
-
-def on_the_same_seeds(groups: Sequence[Group]) -> list[Group]:
-    """The groups' runs of the seeds that all of them have.
-
-    Raises:
-        NotYetRun: fewer than MIN_SEEDS such seeds.
-    """
-    seeds = set.intersection(*({result.run["seed"] for result in group.results} for group in groups))
-    if len(seeds) < MIN_SEEDS:
-        raise NotYetRun(f"{len(seeds)} of {MIN_SEEDS} seeds that all models have")
-    return [Group(tuple(r for r in group.results if r.run["seed"] in seeds)) for group in groups]
-
-
-def number(metric: str, value: float) -> str:
-    """A figure as text: accuracy, in [0, 1], in percent; an error as it is."""
-    return f"{100 * value:.1f}%" if metric == "accuracy" else f"{value:.4f}"
-
-
-def spread(metric: str, values: Sequence[float]) -> str:
-    """Mean and standard deviation over seeds."""
-    deviation = stdev(values) if len(values) > 1 else 0.0
-    if metric == "accuracy":
-        return f"{100 * fmean(values):.1f} ± {100 * deviation:.1f}%"
-    return f"{fmean(values):.4f} ± {deviation:.4f}"
-
-
-def mean_of_curve(name: str) -> Callable[[RunResult], float]:
-    """Mean figure over a test-time curve, the point of no change left out."""
-
-    def mean(result: RunResult) -> float:
-        unchanged = result.run["task_spec"]["noise_hz"] if name == "noise" else 0.0
-        return fmean(figure for point, figure in result.analysis[name] if point != unchanged)
-
-    return mean
-
-
-def findings(results: Sequence[RunResult]) -> list[Finding]:
+def findings(results: Iterable[RunResult], claims: Sequence[Claim]) -> list[Finding]:
     """Every claim with its verdict."""
-    groups = Groups(results)
-    return [
-        *(_best_of_four(groups, "pattern-generation", recurrent) for recurrent in (True, False)),
-        _best_of_four(groups, "pattern-generation", True, PAPER),
-        _reaches(groups, PAPER, 0.995, "HetSyn solves delayed match-to-sample (paper: 100%)"),
-        *(_best_of_four(groups, "delayed-match", recurrent, PAPER) for recurrent in (True, False)),
-        *(_best_of_four(groups, "delayed-match", recurrent) for recurrent in (True, False)),
-        *(
-            _reaches(groups, f"{PAPER}-hidden-5", 0.9, "Five hidden neurons are enough for HetSyn", recurrent)
-            for recurrent in (True, False)
-        ),
-        *(_best_of_four(groups, "delayed-match", recurrent, "hidden-5") for recurrent in (True, False)),
-        _reaches(groups, f"{PAPER}-delay-2500", 0.99, "HetSyn bridges a delay of 2,500 ms (paper: 100%)"),
-        _reaches(
-            groups, "masked-0.8", 0.99, "HetSyn still solves it with 80% of the time constants masked (paper: 100%)"
-        ),
-        _cue_and_noise(groups),
-        *(
-            _robust(groups, experiment, curve)
-            for experiment in ("delayed-match", "speech", "shd", "vision-rows")
-            for curve in ("deletion", "warp")
-        ),
-        _robust(groups, "delayed-match", "noise"),
-        _best_of_four(groups, "delayed-match", True, "noise-channels-90"),
-        _ordering(groups, "speech", ("hetsyn", "hetneu", "alif", "homneu")),
-        _best_of_four(groups, "shd", True),
-        _best_of_four(groups, "vision-rows", True),
-        _best_of_four(groups, "vision-pixels", True),
-        _shd(groups),
-        *(
-            _untestable(claim, why)
-            for claim, why in (
-                ("TiDigits: HetSyn 99.0%", "licensed data"),
-                ("Ti46-Alpha: HetSyn 96.5%", "licensed data"),
-                (
-                    "Sequential MNIST, 60,000 images: HetSyn 98.9%",
-                    "5,000 images are freely available: see vision-pixels",
-                ),
-            )
-        ),
-        _lesion(groups),
-        *(_matched(groups, experiment, "same-parameters") for experiment in _MATCHED),
-        *(_matched(groups, experiment, "same-state") for experiment in _MATCHED),
-        *(_bank_costs_little(groups, experiment, 8) for experiment in _JUDGED_EXACT),
-        *(_int8_costs_little(groups, experiment) for experiment in _JUDGED_EXACT),
-    ]
+    kept = Results(results)
+    return [_judged(claim, kept) for claim in claims]
 
 
-_JUDGED_EXACT = ("delayed-match", "vision-rows", "speech", "shd")
-_MATCHED = ("pattern-generation", "delayed-match", "vision-rows")
-
-
-def _finding(claim: str, source: Literal["paper", "ours"], rule: str, judge: Callable[[], tuple[str, bool]]) -> Finding:
+def _judged(claim: Claim, results: Results) -> Finding:
+    rule = claim.rule
+    if isinstance(rule, WithoutData):
+        return Finding(claim, "", rule.why, "", "not testable here")
+    if isinstance(rule, Planned):
+        needed = f"{rule.seeds}" if rule.seeds else "those of the row above"
+        return Finding(claim, "", "", "", "not yet run", needed, results.hours(rule.like, rule.runs))
+    if claim.without and not results.has(groups_of(rule)[0].experiment):
+        return Finding(claim, "", claim.without, "", "not testable here")
     try:
-        numbers, holds = judge()
+        if isinstance(rule, Better):
+            return _better(claim, rule, results)
+        if isinstance(rule, MoreSuccesses):
+            return _more_successes(claim, rule, results)
+        if isinstance(rule, Beyond):
+            return _beyond(claim, rule, results)
+        if isinstance(rule, Same):
+            return _same(claim, rule, results)
+        return _trained_values(claim, rule, results)
     except NotYetRun as error:
-        return Finding(claim, source, rule, str(error), "not yet run")
-    return Finding(claim, source, rule, numbers, "reproduced" if holds else "not reproduced")
+        return Finding(claim, "", str(error), "", "not yet run")
 
 
-def _shd(groups: Groups) -> Finding:
-    """From runs on SHD itself alone; the synthesised set decides nothing about it."""
-    if any(result.run["experiment"] == "shd-recorded" for result in groups.results):
-        return _ordering(groups, "shd-recorded", ("hetsyn", "hetneu", "alif", "homneu"))
-    why = "the data set is not on the project's machines; with its files, run `hetsyn experiment shd-recorded`"
-    return _untestable("SHD: HetSyn 92.4%, ordering of the four", why)
+def relation(
+    differences: Sequence[float],
+    alpha: float,
+    *,
+    margin: float = 0.0,
+    same_alpha: float = ALPHA,
+    resolution: float = 0.0,
+    at_ceiling: bool = False,
+) -> Relation:
+    """What differences seed by seed say; more is better.
+
+    Args:
+        differences: one a seed.
+        alpha: of the difference, from Holm's procedure.
+        margin: within which two sides are the same; 0 where there is none.
+        same_alpha: of each of the two one-sided tests of that.
+        resolution: see :func:`experiments.statistics.t_interval`.
+        at_ceiling: whether both sides are too near to the best possible figure to differ.
+    """
+    interval = statistics.t_interval(differences, 1 - alpha, resolution)
+    if interval.above(0):
+        return "better"
+    if interval.below(0):
+        return "worse"
+    if at_ceiling:
+        return "ceiling"
+    if statistics.t_interval(differences, 1 - 2 * same_alpha, resolution).within(margin):
+        return "same"
+    return "undecided"
 
 
-def _where(experiment: str) -> str:
-    return "shd (synthesised voices, not SHD)" if experiment == "shd" else experiment
+def all_better(relations: Sequence[Relation]) -> ClaimVerdict:
+    """The verdict on "better in every comparison"."""
+    if "worse" in relations or "same" in relations:
+        return "contradicted"
+    if all(relation == "better" for relation in relations):
+        return "supported"
+    return "ceiling" if "ceiling" in relations else "inconclusive"
 
 
-def _untestable(claim: str, why: str) -> Finding:
-    return Finding(claim, "paper", "", why, "not testable here")
-
-
-def _towards_better(metric: str, values: Sequence[float]) -> list[float]:
-    return [value if metric == "accuracy" else -value for value in values]
-
-
-def _kind(recurrent: bool) -> str:
-    return "recurrent" if recurrent else "feedforward"
-
-
-def _best_of_four(groups: Groups, experiment: str, recurrent: bool, condition: str = "base") -> Finding:
-    def judge() -> tuple[str, bool]:
-        four = groups.four(experiment, condition, recurrent)
-        metric = four["hetsyn"].metric
-        ours = _towards_better(metric, four["hetsyn"].values())
-        holds = all(clearly_above(ours, _towards_better(metric, four[model].values())) for model in OTHERS)
-        return ", ".join(f"{NAMES[m]} {spread(metric, g.values())}" for m, g in four.items()), holds
-
-    where = f"{_where(experiment)}, {_kind(recurrent)}, {'equal search' if condition == 'base' else condition}"
-    source: Literal["paper", "ours"] = "ours" if experiment == "shd" else "paper"
-    return _finding(f"HetSyn is the best of the four: {where}", source, "better than each of the others", judge)
-
-
-def _ordering(groups: Groups, experiment: str, order: tuple[str, ...]) -> Finding:
-    def judge() -> tuple[str, bool]:
-        four = groups.four(experiment, "base")
-        ordered = [four[model] for model in order]
-        metric = ordered[0].metric
-        ranked = [_towards_better(metric, group.values()) for group in ordered]
-        holds = all(clearly_above(a, b) for a, b in pairwise(ranked))
-        numbers = (f"{NAMES[m]} {spread(metric, g.values())}" for m, g in zip(order, ordered, strict=True))
-        return ", ".join(numbers), holds
-
-    ranking = " > ".join(NAMES[model] for model in order)
-    return _finding(f"{experiment}: {ranking}", "paper", "each better than the next", judge)
-
-
-def _reaches(groups: Groups, condition: str, goal: float, claim: str, recurrent: bool = True) -> Finding:
-    def judge() -> tuple[str, bool]:
-        group = groups.get("delayed-match", condition, "hetsyn", recurrent)
-        return spread(group.metric, group.values()), fmean(group.values()) >= goal
-
-    return _finding(f"{claim}: {condition}, {_kind(recurrent)}", "paper", f"mean at least {100 * goal:g}%", judge)
-
-
-def _cue_and_noise(groups: Groups) -> Finding:
-    def judge() -> tuple[str, bool]:
-        group = groups.get("delayed-match", PAPER, "hetsyn")
-
-        def ratio(name: str) -> list[float]:
-            return group.values(lambda r: _change(r.analysis["time_constants"][name]))
-
-        cue, noise = ratio("cue"), ratio("noise")
-        numbers = f"geometric mean of tau, after / before: cue {fmean(cue):.2f}, noise {fmean(noise):.2f}"
-        unchanged = [1.0] * len(cue)
-        return numbers, clearly_above(cue, unchanged) and clearly_above(unchanged, noise)
-
-    return _finding(
-        "Time constants of cue channels grow, those of noise channels shrink (delayed match)",
-        "paper",
-        "ratio clearly above 1 for cues, clearly below 1 for noise",
-        judge,
+def _better(claim: Claim, rule: Better, results: Results) -> Finding:
+    runs = results.on_shared_seeds(rule)
+    pairs = [_Pair(a, b, runs[a.group], runs[b.group]) for a, b in rule.comparisons]
+    alphas = statistics.holm([statistics.t_test(pair.differences, pair.resolution) for pair in pairs])
+    relations = [pair.relation(alpha, ALPHA / len(pairs)) for pair, alpha in zip(pairs, alphas, strict=True)]
+    verdict = all_better(relations)
+    undecided = [pair for pair, said in zip(pairs, relations, strict=True) if said == "undecided"]
+    needed = [pair.seeds_for_difference(ALPHA / len(pairs)) for pair in undecided]
+    sides = list(dict.fromkeys(side for pair in rule.comparisons for side in pair))
+    is_one_against_all = len({a for a, _ in rule.comparisons}) == 1
+    return Finding(
+        claim,
+        str(len(pairs[0].runs_a)),
+        ", ".join(_spread(side, runs[side.group]) for side in sides),
+        "; ".join(
+            (_name(pair.b) if is_one_against_all else f"{_name(pair.a)} over {_name(pair.b)}")
+            + f" {pair.interval_text(1 - alpha)}"
+            + (f", {said}" if said in ("same", "ceiling") else "")
+            for pair, alpha, said in zip(pairs, alphas, relations, strict=True)
+        ),
+        verdict,
+        *_needed(verdict, needed, statistics.MOST_RUNS, runs, results),
     )
 
 
-def _change(group: dict[str, Any]) -> float:
-    return float(group["after"]["log_mean"] / group["before"]["log_mean"])
+@dataclass(frozen=True)
+class _Pair:
+    """Two sides on the same seeds."""
 
+    a: Side
+    b: Side
+    runs_a: list[RunResult]
+    runs_b: list[RunResult]
 
-def _robust(groups: Groups, experiment: str, curve: str) -> Finding:
-    def judge() -> tuple[str, bool]:
-        four = groups.four(experiment, "base")
-        means = {model: group.values(mean_of_curve(curve)) for model, group in four.items()}
-        metric = four["hetsyn"].metric
-        ours = _towards_better(metric, means["hetsyn"])
-        holds = all(clearly_above(ours, _towards_better(metric, means[model])) for model in OTHERS)
-        return ", ".join(f"{NAMES[m]} {spread(metric, v)}" for m, v in means.items()), holds
+    @property
+    def unit(self) -> Unit:
+        return self.a.measure.unit_of(self.runs_a[0])
 
-    what = {"deletion": "deleted spikes", "warp": "warped time", "noise": "louder and quieter noise channels"}[curve]
-    return _finding(
-        f"HetSyn is the most robust to {what} at test time: {_where(experiment)}",
-        "ours" if experiment == "shd" else "paper",
-        "mean over the curve better than each of the others'",
-        judge,
-    )
+    @property
+    def differences(self) -> list[float]:
+        """Of the first side over the second, more is better."""
+        pairs = zip(self.runs_a, self.runs_b, strict=True)
+        return [self.a.measure.score(a) - self.b.measure.score(b) for a, b in pairs]
 
+    @property
+    def resolution(self) -> float:
+        return max(self.a.measure.resolution(self.runs_a[0]), self.b.measure.resolution(self.runs_b[0]))
 
-def _lesion(groups: Groups) -> Finding:
-    def judge() -> tuple[str, bool]:
-        group = groups.get("delayed-match", PAPER, "hetsyn")
+    @property
+    def at_ceiling(self) -> bool:
+        means = (_mean(self.a.measure, self.runs_a), _mean(self.b.measure, self.runs_b))
+        is_accuracy = self.a.measure.unit is None and self.unit == "points"
+        return is_accuracy and min(means) >= CEILING
 
-        def without(which: str) -> list[float]:
-            return group.values(
-                lambda r: next(
-                    row["figure"] for row in r.analysis["lesion"] if row["which"] == which and row["share"] == 0.1
-                )
-            )
-
-        longest, random = without("longest"), without("random")
-        numbers = f"without the longest tenth {spread(group.metric, longest)}"
-        numbers += f", without a random tenth {spread(group.metric, random)}"
-        return numbers, clearly_above(random, longest)
-
-    return _finding(
-        "The long time constants carry the memory (delayed match)",
-        "ours",
-        "cutting the longest tenth is worse than cutting a random tenth",
-        judge,
-    )
-
-
-def _matched(groups: Groups, experiment: str, condition: str) -> Finding:
-    def judge() -> tuple[str, bool]:
-        pair = groups.get(experiment, condition, "hetsyn"), groups.get(experiment, "base", "hetneu")
-        ours, theirs = on_the_same_seeds(pair)
-        metric = ours.metric
-        small, large = ours.results[0], theirs.results[0]
-        numbers = (
-            f"HetSyn {_layers(small)} {spread(metric, ours.values())} ({small.parameters:,} values, "
-            f"{small.state_bytes['bank']:,} bytes as a bank), HetNeu {_layers(large)} "
-            f"{spread(metric, theirs.values())} ({large.parameters:,} values, {large.state_bytes['exact']:,} bytes)"
+    def relation(self, alpha: float, same_alpha: float) -> Relation:
+        return relation(
+            self.differences,
+            alpha,
+            margin=MARGIN.get(self.unit, 0.0),
+            same_alpha=same_alpha,
+            resolution=self.resolution,
+            at_ceiling=self.at_ceiling,
         )
-        holds = clearly_above(_towards_better(metric, ours.values()), _towards_better(metric, theirs.values()))
-        return numbers, holds
 
-    what = "trained values" if condition == "same-parameters" else "bytes of state"
-    return _finding(f"HetSyn beats HetNeu with as many {what}: {experiment}", "ours", "better", judge)
+    def interval_text(self, level: float) -> str:
+        return interval_text(statistics.t_interval(self.differences, level, self.resolution), self.unit)
+
+    def seeds_for_difference(self, alpha: float) -> int | None:
+        spread = statistics.deviation(self.differences, self.resolution)
+        return statistics.seeds_for_difference(fmean(self.differences), spread, alpha)
+
+    def seeds_for_margin(self, margin: float) -> int | None:
+        """Seeds that show what was seen: the same within the margin, or a difference beyond it."""
+        effect, spread = fmean(self.differences), statistics.deviation(self.differences, self.resolution)
+        if abs(effect) < margin:
+            return statistics.seeds_for_equivalence(effect, spread, margin)
+        return statistics.seeds_for_difference(abs(effect) - margin, spread, 2 * ALPHA)
 
 
-def _layers(result: RunResult) -> str:
-    return "-".join(str(size) for size in result.run["task_spec"]["hidden"])
-
-
-def _bank_costs_little(groups: Groups, experiment: str, size: int) -> Finding:
-    def judge() -> tuple[str, bool]:
-        group = groups.get(experiment, "base", "hetsyn")
-
-        def row(result: RunResult, form: str) -> dict[str, Any]:
-            rows: list[dict[str, Any]] = result.analysis["bank"]
-            return next(r for r in rows if r["form"] == form and r.get("size", size) == size)
-
-        exact, bank = (group.values(lambda r, f=form: row(r, f)["figure"]) for form in ("exact", "bank"))  # type: ignore[misc]
-        first = group.results[0]
-        numbers = (
-            f"exact {spread(group.metric, exact)} in {row(first, 'exact')['state_bytes']:,} bytes, "
-            f"bank {spread(group.metric, bank)} in {row(first, 'bank')['state_bytes']:,}"
-        )
-        return numbers, fmean(exact) - fmean(bank) <= 0.01
-
-    return _finding(
-        f"A bank of {size} decays is as good as a current a synapse: {_where(experiment)}",
-        "ours",
-        "mean accuracy at most a point below the exact form's",
-        judge,
+def _more_successes(claim: Claim, rule: MoreSuccesses, results: Results) -> Finding:
+    runs = {group: results.of(group) for group in groups_of(rule)}
+    counts = {group: (sum(r.figure >= SUCCESS for r in found), len(found)) for group, found in runs.items()}
+    tables = [(*counts[a], *counts[b]) for a, b in rule.comparisons]
+    alphas = statistics.holm([statistics.fisher_test(*table) for table in tables])
+    intervals = [statistics.odds_interval(*table, level=1 - alpha) for table, alpha in zip(tables, alphas, strict=True)]
+    relations = [
+        _success_relation(interval, won == of and other_won == other_of)
+        for interval, (won, of, other_won, other_of) in zip(intervals, tables, strict=True)
+    ]
+    verdict = all_better(relations)
+    rates = [
+        (won / of, other_won / other_of)
+        for said, (won, of, other_won, other_of) in zip(relations, tables, strict=True)
+        if said == "undecided"
+    ]
+    needed = [statistics.runs_for_rates(*pair, ALPHA / len(tables)) for pair in rates]
+    return Finding(
+        claim,
+        str(min(len(found) for found in runs.values())),
+        ", ".join(_successes(group, *counted) for group, counted in counts.items()),
+        "odds ratio: "
+        + "; ".join(
+            f"{NAMES[other.model]} {odds_text(interval)}"
+            for (_, other), interval in zip(rule.comparisons, intervals, strict=True)
+        ),
+        verdict,
+        *_needed(verdict, needed, statistics.MOST_FISHER_RUNS, runs, results),
     )
 
 
-def _int8_costs_little(groups: Groups, experiment: str) -> Finding:
-    def judge() -> tuple[str, bool]:
-        group = groups.get(experiment, "base", "hetsyn")
+def _success_relation(odds: Interval, is_ceiling: bool) -> Relation:
+    if odds.above(1):
+        return "better"
+    if odds.below(1):
+        return "worse"
+    return "ceiling" if is_ceiling else "undecided"
 
-        def row(result: RunResult, weights: str) -> dict[str, Any]:
-            rows: list[dict[str, Any]] = result.analysis["weights"]
-            return next(r for r in rows if r["form"] == "bank" and r["weights"] == weights)
 
-        wide, narrow = (group.values(lambda r, w=w: row(r, w)["figure"]) for w in ("float32", "int8"))  # type: ignore[misc]
-        numbers = f"float32 {spread(group.metric, wide)}, int8 {spread(group.metric, narrow)}"
-        return numbers, fmean(wide) - fmean(narrow) <= 0.01
+def _successes(group: Group, successes: int, runs: int) -> str:
+    rate = statistics.rate_interval(successes, runs)
+    return f"{NAMES[group.model]} {successes} of {runs} ({100 * rate.low:.0f} to {100 * rate.high:.0f}%)"
 
-    return _finding(
-        f"The bank's weights fit in 8 bits: {_where(experiment)}",
-        "ours",
-        "mean accuracy at most a point below that of float32",
-        judge,
+
+def _beyond(claim: Claim, rule: Beyond, results: Results) -> Finding:
+    runs = results.on_shared_seeds(rule)
+    side, found = rule.side, runs[rule.side.group]
+    unit, resolution = side.measure.unit_of(found[0]), side.measure.resolution(found[0])
+    over = [side.measure.score(result) - scored(rule.goal, unit) for result in found]
+    interval = statistics.t_interval(over, resolution=resolution)
+    verdict: ClaimVerdict = "inconclusive"
+    if interval.above(0) or interval.below(0):
+        verdict = "supported" if interval.above(0) else "contradicted"
+    needed = statistics.seeds_for_difference(fmean(over), statistics.deviation(over, resolution), ALPHA)
+    return Finding(
+        claim,
+        str(len(found)),
+        _spread(side, found),
+        interval_text(interval, unit),
+        verdict,
+        *_needed(verdict, [needed], statistics.MOST_RUNS, runs, results),
     )
+
+
+def same_within(
+    differences: Sequence[float], margin: float, resolution: float = 0.0, at_ceiling: bool = False
+) -> ClaimVerdict:
+    """The verdict on "the same within a margin": two one-sided tests, as an interval of level 1 - 2 ALPHA."""
+    if at_ceiling:
+        return "ceiling"
+    interval = statistics.t_interval(differences, 1 - 2 * ALPHA, resolution)
+    if interval.within(margin):
+        return "supported"
+    return "contradicted" if interval.above(margin) or interval.below(-margin) else "inconclusive"
+
+
+def _same(claim: Claim, rule: Same, results: Results) -> Finding:
+    runs = results.on_shared_seeds(rule)
+    a, b = rule.sides
+    pair = _Pair(a, b, runs[a.group], runs[b.group])
+    verdict = same_within(pair.differences, rule.margin, pair.resolution, pair.at_ceiling)
+    needed = pair.seeds_for_margin(rule.margin)
+    return Finding(
+        claim,
+        str(len(pair.runs_a)),
+        f"{_spread(a, pair.runs_a)}, {_spread(b, pair.runs_b)}",
+        pair.interval_text(1 - 2 * ALPHA),
+        verdict,
+        *_needed(verdict, [needed], statistics.MOST_RUNS, runs, results),
+    )
+
+
+def _trained_values(claim: Claim, rule: TrainedValues, results: Results) -> Finding:
+    numbers, holds = [], True
+    for group in rule.groups:
+        first = results.of(group)[0]
+        expected = trained_values(first)
+        holds = holds and first.parameters == expected
+        numbers.append(f"{NAMES[group.model]} {first.parameters:,} (formula: {expected:,})")
+    return Finding(claim, "", ", ".join(numbers), "none needed: arithmetic", "supported" if holds else "contradicted")
+
+
+def trained_values(result: RunResult) -> int:
+    """Values that training changes, by the formulas of Table 3 for each layer, the readout among them."""
+    shape, model = open_task_shape(result.run), result.run["model"]
+    total, inputs = 0, shape.channels
+    for neurons, is_recurrent in (*((n, result.run["recurrent"]) for n in shape.hidden), (shape.outputs, False)):
+        synapses = inputs * neurons + (neurons * neurons if is_recurrent else 0)
+        total += {"hetsyn": 2 * synapses, "hetneu": synapses + neurons}.get(model, synapses)
+        inputs = neurons
+    return total
+
+
+def _needed(
+    verdict: ClaimVerdict, needed: Sequence[int | None], most: int, runs: dict[Group, list[RunResult]], results: Results
+) -> tuple[str, float]:
+    """Seeds that an open verdict needs, and their core hours."""
+    if verdict != "inconclusive":
+        return "", 0.0
+    known = [count for count in needed if count is not None]
+    if len(known) < len(needed):
+        return f"above {most:,}", 0.0
+    return str(max(known)), results.hours(runs, max(known))
+
+
+def _mean(measure: Measure, runs: Sequence[RunResult]) -> float:
+    return fmean(measure.of(result) for result in runs)
+
+
+def _name(side: Side) -> str:
+    return side.label or NAMES[side.group.model]
+
+
+def _spread(side: Side, runs: Sequence[RunResult]) -> str:
+    values, unit = [side.measure.of(result) for result in runs], side.measure.unit_of(runs[0])
+    if unit == "points":
+        return f"{_name(side)} {spread('accuracy', values)}"
+    if unit == "updates":
+        return f"{_name(side)} {fmean(values):.0f} ± {stdev(values):.0f}"
+    if unit == "factor":
+        return f"{_name(side)} {fmean(values):.2f} ± {stdev(values):.2f}"
+    return f"{_name(side)} {spread('mse', values)}"

@@ -9,7 +9,6 @@ import torch
 from experiments.pattern_generation import (
     PatternGeneration,
     PatternGenerationSpec,
-    repeat_distance,
     target_trace,
     template,
     trials,
@@ -74,14 +73,3 @@ def test_the_loss_is_the_error_and_what_draws_rates_to_ten_hz() -> None:
     spikes[:, ::100] = 1.0
     rate_hz = float(spikes.mean()) * 1e3
     assert float(task.loss(rolled, batch)) == pytest.approx(0.01 * ((rate_hz - 10) / 10) ** 2)
-
-
-def test_repeats_that_agree_have_no_distance() -> None:
-    trace = torch.sin(torch.arange(100.0)).view(1, -1, 1)
-    steps = torch.tensor([100, 100])
-
-    def distance(a: torch.Tensor, b: torch.Tensor) -> float:
-        return repeat_distance(Rollout(torch.cat([a, b]), [], a[:, -1], steps, DecisionSpec("trace")))
-
-    assert distance(trace, trace) == 0.0
-    assert distance(trace, -trace) == pytest.approx(1.0)

@@ -1,0 +1,182 @@
+"""Claims and the rules that judge them, as data; ``claims.py`` has the claims and ``verdicts.py`` applies the rules."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from experiments.measures import FIGURE, Measure
+from experiments.run import NeuronModel
+
+MIN_SEEDS = 3
+SUCCESS = 0.9  # accuracy of a successful run, as in the paper
+CEILING = 0.99  # where two groups are at least as accurate, a task cannot tell them apart
+SAME_POINTS = 1.0
+SAME_FACTOR = 1.1
+
+
+@dataclass(frozen=True)
+class Group:
+    """Runs that differ in their seed alone.
+
+    Attributes:
+        experiment: name.
+        condition: name.
+        model: neuron model.
+        recurrent: architecture.
+    """
+
+    experiment: str
+    condition: str
+    model: NeuronModel
+    recurrent: bool = True
+
+
+@dataclass(frozen=True)
+class Side:
+    """One side of a comparison.
+
+    Attributes:
+        group: its runs.
+        measure: what is compared.
+        label: in the report; the neuron model's name if empty.
+    """
+
+    group: Group
+    measure: Measure = FIGURE
+    label: str = ""
+
+
+@dataclass(frozen=True)
+class Better:
+    """The first side of every comparison is better than the second: t intervals on differences seed by seed."""
+
+    comparisons: tuple[tuple[Side, Side], ...]
+
+
+@dataclass(frozen=True)
+class MoreSuccesses:
+    """The first group of every comparison succeeds more often than the second: Fisher's exact test."""
+
+    comparisons: tuple[tuple[Group, Group], ...]
+
+
+@dataclass(frozen=True)
+class Beyond:
+    """The mean of one side is better than a goal, a number of its measure: t interval.
+
+    Attributes:
+        side: judged.
+        goal: accuracy in [0, 1], error, factor.
+    """
+
+    side: Side
+    goal: float
+
+
+@dataclass(frozen=True)
+class Same:
+    """Two sides are the same within a margin: two one-sided t tests on differences seed by seed.
+
+    Attributes:
+        sides: compared.
+        margin: points, or updates.
+    """
+
+    sides: tuple[Side, Side]
+    margin: float
+
+
+@dataclass(frozen=True)
+class TrainedValues:
+    """The networks of a condition train as many values as Table 3's formulas say: arithmetic."""
+
+    groups: tuple[Group, ...]
+
+
+@dataclass(frozen=True)
+class Planned:
+    """Not in the plan yet: the rule that will judge it, and its cost.
+
+    Attributes:
+        rule: in words.
+        like: groups whose runs cost about as much.
+        seeds: of each condition; 0 where the runs of another claim are enough.
+        conditions: with as many seeds each.
+    """
+
+    rule: str
+    like: tuple[Group, ...]
+    seeds: int
+    conditions: int = 1
+
+    @property
+    def runs(self) -> int:
+        return self.seeds * self.conditions
+
+
+@dataclass(frozen=True)
+class WithoutData:
+    """The data cannot be had freely.
+
+    Attributes:
+        why: in words.
+    """
+
+    why: str
+
+
+Rule = Better | MoreSuccesses | Beyond | Same | TrainedValues | Planned | WithoutData
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A row of the report.
+
+    Attributes:
+        text: the claim in words.
+        source: figure or table of the paper that claims it; empty for a question of this project.
+        rule: that judges it.
+        differs: how our runs differ from the paper's, or the place in the paper that a question of ours is after.
+        without: why it cannot be judged where its experiment has no results; empty where anybody can run it.
+    """
+
+    text: str
+    source: str
+    rule: Rule
+    differs: str = ""
+    without: str = ""
+
+
+def groups_of(rule: Rule) -> list[Group]:
+    """The groups that a rule needs, each once."""
+    if isinstance(rule, Better):
+        return list(dict.fromkeys(side.group for pair in rule.comparisons for side in pair))
+    if isinstance(rule, MoreSuccesses):
+        return list(dict.fromkeys(group for pair in rule.comparisons for group in pair))
+    if isinstance(rule, Same):
+        return list(dict.fromkeys(side.group for side in rule.sides))
+    if isinstance(rule, Beyond):
+        return [rule.side.group]
+    return list(rule.groups) if isinstance(rule, TrainedValues) else []
+
+
+def describe(rule: Rule) -> str:
+    """The rule in a few words, for the report; empty where nothing is judged."""
+    if isinstance(rule, Better):
+        first = rule.comparisons[0][0].measure
+        what = "" if first == FIGURE or len({s.measure for pair in rule.comparisons for s in pair}) > 1 else first.name
+        how = {1: "better", 3: "better, three comparisons"}.get(len(rule.comparisons), "better, every comparison")
+        return f"{how}; {what}" if what else how
+    if isinstance(rule, MoreSuccesses):
+        return "more successes, three comparisons"
+    if isinstance(rule, Beyond):
+        if rule.side.measure.unit is None:
+            return f"mean above {rule.goal:.0%}"
+        direction = "below" if rule.side.measure.unit == "error" else "above"
+        return f"mean {direction} {rule.goal:g}; {rule.side.measure.name}"
+    if isinstance(rule, Same):
+        unit = "updates" if rule.sides[0].measure.unit == "updates" else "point"
+        return f"same within {rule.margin:g} {unit}"
+    if isinstance(rule, Planned):
+        return rule.rule
+    return "equal counts" if isinstance(rule, TrainedValues) else ""

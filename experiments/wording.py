@@ -1,0 +1,48 @@
+"""Numbers of the report as text."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from statistics import fmean, stdev
+
+from experiments.measures import Unit
+from experiments.statistics import Interval
+
+
+def interval_text(interval: Interval, unit: Unit) -> str:
+    """A difference with its interval; of logarithms as a factor."""
+    if math.isinf(interval.low):
+        return "no spread between seeds"
+    ends = (interval.estimate, interval.low, interval.high)
+    if unit in ("error", "factor"):
+        middle, low, high = (three_digits(math.exp(end)) for end in ends)
+        return f"x {middle} ({low} to {high})"
+    digits = 0 if unit == "updates" else 1
+    middle, low, high = (f"{end:+.{digits}f}" for end in ends)
+    return f"{middle} ({low} to {high})"
+
+
+def odds_text(interval: Interval) -> str:
+    """An odds ratio with its interval."""
+    return f"{three_digits(interval.estimate)} ({three_digits(interval.low)} to {three_digits(interval.high)})"
+
+
+def three_digits(value: float) -> str:
+    """Three digits, without an exponent for what people can read."""
+    if math.isinf(value):
+        return "∞"
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def spread(metric: str, values: Sequence[float]) -> str:
+    """Mean and standard deviation over seeds; accuracy in percent, an error as it is."""
+    deviation = stdev(values) if len(values) > 1 else 0.0
+    if metric == "accuracy":
+        return f"{100 * fmean(values):.1f} ± {100 * deviation:.1f}%"
+    return f"{fmean(values):.4f} ± {deviation:.4f}"
+
+
+def number(metric: str, value: float) -> str:
+    """A figure as text: accuracy, in [0, 1], in percent; an error as it is."""
+    return f"{100 * value:.1f}%" if metric == "accuracy" else f"{value:.4f}"
