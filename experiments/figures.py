@@ -46,7 +46,8 @@ def curves(
         position = list(range(len(named))) if evenly else named
         values = np.array([[point[1] for point in line] for line in lines]) * factor
         plot.plot(position, values.mean(0), color=COLOURS[model], label=NAMES[model])
-        _dots(plot, [(x, y) for line in values for x, y in zip(position, line, strict=True)], COLOURS[model])
+        beside = _beside(position, model, _models(results))
+        _dots(plot, [(x, y) for line in values for x, y in zip(beside, line, strict=True)], COLOURS[model])
         if evenly:
             plot.set_xticks(position, [f"{value:g}" for value in named])
     plot.set(xlabel=axis, ylabel=_unit(metric))
@@ -65,7 +66,8 @@ def conditions(results: Sequence[RunResult], numbers: dict[str, float], axis: st
                 by_number.setdefault(numbers[result.run["condition"]], []).append(factor * result.figure)
         number = sorted(by_number)
         plot.plot(number, [fmean(by_number[n]) for n in number], color=COLOURS[model], label=NAMES[model])
-        _dots(plot, [(n, value) for n in number for value in by_number[n]], COLOURS[model])
+        beside = _beside(number, model, _models(results))
+        _dots(plot, [(x, value) for x, n in zip(beside, number, strict=True) for value in by_number[n]], COLOURS[model])
     plot.set(xlabel=axis, ylabel=_unit(metric))
     _finish(figure, plot, path)
 
@@ -185,9 +187,21 @@ def seeds(groups: Sequence[tuple[str, str, Sequence[RunResult]]], path: Path) ->
     plot.set_yticks(range(len(names)), names)
     plot.set(ylim=(len(names) - 0.5, -0.5), xlabel=_unit(metric), xscale="linear" if metric == "accuracy" else "log")
     plot.grid(axis="x", alpha=0.3)
-    figure.legend(loc="outside upper right", ncols=len(models), frameon=False)
+    for between in range(1, len(names)):
+        plot.axhline(between - 0.5, color="black", alpha=0.15, linewidth=0.7)
+    _legend_above(figure, len(models))
     figure.savefig(path, dpi=100, metadata={"Software": None})
     plt.close(figure)
+
+
+def _legend_above(figure: Any, entries: int) -> None:
+    figure.legend(loc="outside upper right", ncols=entries, frameon=False)
+
+
+def _beside(positions: Sequence[float], model: str, models: Sequence[str]) -> list[float]:
+    """The positions of a model's dots, so that dots of several models lie side by side."""
+    width = 0.008 * (max(positions) - min(positions))
+    return [position + width * (models.index(model) - (len(models) - 1) / 2) for position in positions]
 
 
 def _dots(plot: Any, points: Sequence[tuple[float, float]], colour: str) -> None:
@@ -207,6 +221,6 @@ def _unit(metric: str) -> str:
 
 def _finish(figure: Any, plot: Any, path: Path) -> None:
     plot.grid(alpha=0.3)
-    plot.legend()
+    _legend_above(figure, len(plot.get_legend_handles_labels()[0]))
     figure.savefig(path, dpi=100, metadata={"Software": None})
     plt.close(figure)

@@ -62,6 +62,15 @@ def scored(value: float, unit: Unit) -> float:
     return math.log(value) if unit == "factor" else -math.log(value)
 
 
+def unscored(score: float, unit: Unit) -> float:
+    """The number of a score; of accuracy, in percent."""
+    if unit == "points":
+        return score
+    if unit == "updates":
+        return -score
+    return math.exp(score) if unit == "factor" else math.exp(-score)
+
+
 @lru_cache
 def plan_of(name: str) -> Experiment:
     return EXPERIMENTS[name]()

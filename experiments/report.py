@@ -15,7 +15,7 @@ from statistics import fmean
 from experiments import figures
 from experiments.catalog import EXPERIMENTS
 from experiments.checkout import PAGE, RESULTS, CheckoutError, in_checkout
-from experiments.measures import normalised_distance
+from experiments.measures import normalised_distance, plan_of
 from experiments.names import NAMES
 from experiments.plan import BASE, Condition, Experiment, belongs, cells, run_count, searched_conditions
 from experiments.results import RunResult, read_folder
@@ -116,7 +116,7 @@ def build(results: Sequence[RunResult], page: Path) -> None:
 
 def compose(results: Sequence[RunResult], pictures: Pictures) -> str:
     """The page's text; its pictures are added to those given."""
-    plans = {name: make() for name, make in EXPERIMENTS.items()}
+    plans = {name: plan_of(name) for name in EXPERIMENTS}
     planned = [r for r in results if belongs(plans[r.run["experiment"]], r.run)]
     names = ", ".join(f"`{name}`" for name in EXPERIMENTS)
     hours = sum(result.seconds for result in planned) / 3600

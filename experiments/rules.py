@@ -1,12 +1,19 @@
-"""Claims and the rules that judge them, as data; ``claims.py`` has the claims and ``verdicts.py`` applies the rules."""
+"""Claims and the rules that judge them, as data.
+
+``paper_claims.py`` and ``our_claims.py`` have the claims, and ``verdicts.py`` applies the rules.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from experiments.measures import FIGURE, Measure
+from experiments.plan import BASE, NEURONS
 from experiments.run import NeuronModel
 
+OTHERS: tuple[NeuronModel, ...] = ("hetneu", "alif", "homneu")
 MIN_SEEDS = 3
 SUCCESS = 0.9  # accuracy of a successful run, as in the paper
 CEILING = 0.99  # where two groups are at least as accurate, a task cannot tell them apart
@@ -180,3 +187,41 @@ def describe(rule: Rule) -> str:
     if isinstance(rule, Planned):
         return rule.rule
     return "equal counts" if isinstance(rule, TrainedValues) else ""
+
+
+def best(experiment: str, condition: str, recurrent: bool = True, measure: Measure = FIGURE) -> Better:
+    """HetSyn is better than each of the three others."""
+    own = Side(Group(experiment, condition, "hetsyn", recurrent), measure)
+    return Better(tuple((own, Side(Group(experiment, condition, model, recurrent), measure)) for model in OTHERS))
+
+
+def ordered(experiment: str, models: Sequence[NeuronModel] = NEURONS) -> Better:
+    """Each neuron model is better than the next."""
+    sides = [Side(Group(experiment, BASE, model)) for model in models]
+    return Better(tuple(pairwise(sides)))
+
+
+def most_successes(condition: str, recurrent: bool) -> MoreSuccesses:
+    """HetSyn succeeds in delayed match more often than each of the three others."""
+    own = Group("delayed-match", condition, "hetsyn", recurrent)
+    return MoreSuccesses(tuple((own, Group("delayed-match", condition, model, recurrent)) for model in OTHERS))
+
+
+def planned(
+    rule: str,
+    experiment: str,
+    condition: str,
+    seeds: int,
+    models: Sequence[NeuronModel] = NEURONS,
+    conditions: int = 1,
+) -> Planned:
+    """Runs to come, which cost about as much as those of a condition of the plan."""
+    return Planned(rule, tuple(Group(experiment, condition, model) for model in models), seeds, conditions)
+
+
+def kind_of(recurrent: bool) -> str:
+    return "recurrent" if recurrent else "feedforward"
+
+
+def hetsyn(experiment: str, condition: str, measure: Measure = FIGURE, label: str = "", recurrent: bool = True) -> Side:
+    return Side(Group(experiment, condition, "hetsyn", recurrent), measure, label)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import get_args
 
-from experiments.claims import OUR_CLAIMS, PAPER_CLAIMS
+from experiments.our_claims import OUR_CLAIMS
+from experiments.paper_claims import PAPER_CLAIMS
 from experiments.results import RunResult
 from experiments.rules import CEILING, MIN_SEEDS, SAME_FACTOR, SAME_POINTS, SUCCESS, Claim, describe
 from experiments.statistics import ALPHA, MOST_FISHER_RUNS, MOST_RUNS, POWER
@@ -14,7 +15,7 @@ from experiments.verdicts import ClaimVerdict, Finding, findings
 
 RULES = f"""## Verdicts
 
-The rules are in `experiments/rules.py` and `experiments/claims.py`, so that they stand before the runs that they judge.
+`experiments/paper_claims.py` and `experiments/our_claims.py` have the rules, so that they stand before the runs.
 The runs below are older than the rules: whoever wrote the rules knew their figures.
 
 **Seeds.** Groups are compared seed by seed, over the seeds that all of them have: a seed gives every model the same
@@ -24,7 +25,7 @@ target trace, or the same speaker to leave out. A claim needs {MIN_SEEDS} seeds 
 comparisons" is HetSyn against each of the others, or each model against the next. Errors and time constants are
 compared as logarithms, so a difference is a factor: "HetNeu x 4.9" means that HetNeu has 4.9 times the error. In
 parentheses is Student's t interval. The comparisons of a claim share an error of {ALPHA:.0%} by Holm's procedure, and
-each interval has the level of its step: {1 - ALPHA / 3:.1%} for the first of three comparisons, {1 - ALPHA:.0%} for one.
+each interval has the level of its step: {1 - ALPHA / 3:.1%} for the first of three, {1 - ALPHA:.0%} for a single one.
 An accuracy is never taken to be more precise than one test stream, nor a number of updates more than the time between
 two evaluations. A run that never reaches an accuracy counts as one evaluation longer than it was.
 
@@ -103,7 +104,7 @@ def _cost(row: Finding) -> str:
 
 
 def _table(place: str, rows: Iterable[tuple[Finding, str]], letters: dict[str, str]) -> str:
-    head = ("claim", place, "rule", "seeds", "figures", "difference (interval)", "verdict", "seeds needed")
+    head = ("claim", place, "rule", "seeds", "figures", "difference or mean (interval)", "verdict", "seeds needed")
     return table(
         head,
         (

@@ -37,7 +37,7 @@ from experiments.rules import (
 )
 from experiments.run import open_task_shape
 from experiments.statistics import ALPHA, Interval
-from experiments.wording import interval_text, odds_text, spread
+from experiments.wording import interval_text, mean_text, odds_text, spread
 
 ClaimVerdict = Literal["supported", "contradicted", "inconclusive", "ceiling", "not testable here", "not yet run"]
 Relation = Literal["better", "worse", "same", "ceiling", "undecided"]
@@ -273,7 +273,7 @@ def _beyond(claim: Claim, rule: Beyond, results: Results) -> Finding:
         claim,
         str(len(found)),
         _spread(side, found),
-        interval_text(interval, unit),
+        mean_text(interval, rule.goal, unit),
         verdict,
         *_needed(verdict, [needed], statistics.MOST_RUNS, runs, results),
     )

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from statistics import fmean, stdev
 
-from experiments.measures import Unit
+from experiments.measures import Unit, scored, unscored
 from experiments.statistics import Interval
 
 
@@ -20,6 +20,22 @@ def interval_text(interval: Interval, unit: Unit) -> str:
         return f"x {middle} ({low} to {high})"
     digits = 0 if unit == "updates" else 1
     middle, low, high = (f"{end:+.{digits}f}" for end in ends)
+    return f"{middle} ({low} to {high})"
+
+
+def mean_text(over: Interval, goal: float, unit: Unit) -> str:
+    """A mean with its interval; of logarithms it is the geometric mean.
+
+    Args:
+        over: the interval of the score over the goal's.
+        goal: of the rule.
+        unit: of the score.
+    """
+    if math.isinf(over.low):
+        return "no spread between seeds"
+    ends = sorted(unscored(end + scored(goal, unit), unit) for end in (over.low, over.high))
+    numbers = (unscored(over.estimate + scored(goal, unit), unit), *ends)
+    middle, low, high = (f"{value:.1f}%" if unit == "points" else three_digits(value) for value in numbers)
     return f"{middle} ({low} to {high})"
 
 

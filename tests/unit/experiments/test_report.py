@@ -1,73 +1,19 @@
-"""The report from made-up results: verdicts by their rules, missing runs named, the same bytes again."""
+"""The report from made-up results: missing runs named, the same bytes again; and the page of the kept results."""
 
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from experiments import report
 from experiments.catalog import EXPERIMENTS
-from experiments.plan import BASE, PAPER, Cell, ChosenSettings, final_runs
-from experiments.results import RunResult, add_to_file, read_folder, rounded
-from experiments.verdicts import Finding, clearly_above, findings
-
-ANALYSIS: dict[str, Any] = {
-    "deletion": [[0.0, 0.9], [0.5, 0.7]],
-    "warp": [[-0.5, 0.6], [0.0, 0.9], [0.5, 0.7]],
-    "noise": [[0.0, 0.9], [10.0, 0.95], [40.0, 0.6]],
-    "bank": [
-        {"form": "exact", "figure": 0.9, "spike_mismatch": 0.0, "kernel_error": 0.0, "state_bytes": 5000},
-        {"form": "bank", "size": 8, "largest": 8, "figure": 0.895, "spike_mismatch": 0.1, "kernel_error": 0.01}
-        | {"state_bytes": 500},
-    ],
-    "weights": [
-        {"form": "bank", "weights": weights, "figure": figure, "spike_mismatch": 0.0, "weight_bytes": 100}
-        for weights, figure in (("float32", 0.9), ("int8", 0.8))
-    ],
-    "time_constants": {
-        group: {
-            when: {"counts": [1] * 22, "median": tau, "log_mean": tau}
-            for when, tau in (("before", 8.0), ("after", after))
-        }
-        for group, after in (("cue", 30.0), ("noise", 4.0))
-    },
-    "lesion": [
-        {"share": 0.1, "which": which, "figure": figure}
-        for which, figure in (("longest", 0.6), ("shortest", 0.9), ("random", 0.85))
-    ],
-}
-
-
-def made_up(model: str, mean: float, seeds: int = 3, condition: str = BASE) -> list[RunResult]:
-    experiment = EXPERIMENTS["delayed-match"]()
-    chosen = dict.fromkeys((BASE, "hidden-5"), ChosenSettings(5e-3, 8.0))
-    runs = final_runs(experiment, Cell(model, True), chosen)  # type: ignore[arg-type]
-    return [
-        RunResult(
-            *(run.to_dict(), "accuracy", mean + 0.001 * run.seed, 0.1, mean, 0.1, 900, 4.0, 8000),
-            bank_sizes={"hidden1": 8, "readout": 8},
-            kernel_error=1e-2,
-            state_bytes={"exact": 5000, "bank": 500},
-            seconds=60.0,
-            machine="a test",
-            curve=[[50, 0.7, 0.5], [100, 0.1, mean]],
-            analysis=ANALYSIS if condition in (BASE, PAPER) else {},
-        )
-        for run in runs
-        if run.condition == condition and run.seed < seeds
-    ]
-
-
-BEST = "HetSyn is the best of the four: delayed-match, recurrent, equal search"
-
-
-def verdict(results: list[RunResult], claim: str) -> Finding:
-    return next(finding for finding in findings(results) if finding.claim.startswith(claim))
-
+from experiments.checkout import PAGE, RESULTS, ROOT
+from experiments.plan import PAPER
+from experiments.results import add_to_file, read_folder, rounded
+from tests.support.made_up_results import made_up
 
 ALL = [
     *made_up("hetsyn", 0.997),
@@ -76,55 +22,6 @@ ALL = [
     *made_up("alif", 0.7),
     *made_up("homneu", 0.6),
 ]
-
-
-def test_nothing_has_run_yet() -> None:
-    assert {finding.verdict for finding in findings([])} == {"not yet run", "not testable here"}
-
-
-def test_two_seeds_are_not_enough() -> None:
-    found = verdict(made_up("hetsyn", 0.997, seeds=2, condition=PAPER), "HetSyn solves delayed match")
-    assert found.verdict == "not yet run"
-    assert "2 of 3 seeds" in found.numbers
-
-
-def test_verdicts_follow_from_the_numbers() -> None:
-    assert verdict(ALL, "HetSyn solves delayed match").verdict == "reproduced"
-    assert verdict(ALL, BEST).verdict == "reproduced"
-    assert verdict(ALL, "Time constants of cue channels grow").verdict == "reproduced"
-    assert verdict(ALL, "The long time constants carry the memory").verdict == "reproduced"
-    assert verdict(ALL, "A bank of 8 decays is as good").verdict == "reproduced"
-    assert verdict(ALL, "The bank's weights fit in 8 bits: delayed-match").verdict == "not reproduced"
-    assert verdict(ALL, "HetSyn is the most robust to louder").numbers.startswith("HetSyn 75.0")  # 10 Hz is no change
-    # all four have the same curve
-    assert verdict(ALL, "HetSyn is the most robust to deleted spikes").verdict == "not reproduced"
-
-
-def test_a_model_that_is_as_good_spoils_being_the_best() -> None:
-    results = [
-        *made_up("hetsyn", 0.9),
-        *made_up("hetsyn", 0.9, condition=PAPER),
-        *made_up("hetneu", 0.9),
-        *made_up("alif", 0.7),
-        *made_up("homneu", 0.6),
-    ]
-    assert verdict(results, BEST).verdict == "not reproduced"
-    assert verdict(results, "HetSyn solves delayed match").verdict == "not reproduced"
-
-
-def test_clearly_above_is_judged_seed_by_seed() -> None:
-    assert clearly_above([0.9, 0.5, 1.0], [0.8, 0.4, 0.88])  # always a tenth, however seeds differ
-    assert not clearly_above([0.9, 0.5, 1.0], [0.8, 0.6, 0.88])
-    assert not clearly_above([1.0, 1.0, 1.0], [1.0, 1.0, 1.0])
-
-
-def test_models_are_compared_on_the_seeds_that_all_have() -> None:
-    lucky = [replace(r, figure=1.0) if r.run["seed"] > 2 else r for r in made_up("alif", 0.4, 5, "hidden-5")]
-    results = [*made_up("hetsyn", 0.9, 3, "hidden-5"), *made_up("hetneu", 0.5, 5, "hidden-5"), *lucky]
-    results += made_up("homneu", 0.4, 5, "hidden-5")
-    found = verdict(results, "HetSyn is the best of the four: delayed-match, recurrent, hidden-5")
-    assert found.verdict == "reproduced"
-    assert "ALIF 40.1 ± 0.1%" in found.numbers
 
 
 def test_the_page_is_the_same_again_and_says_what_is_missing(tmp_path: Path) -> None:
@@ -141,6 +38,13 @@ def test_the_page_is_the_same_again_and_says_what_is_missing(tmp_path: Path) -> 
         assert f"experiments/{name}" in page
     assert "Not yet run: `hetsyn experiment vision-pixels`" in page
     assert "| base | HetSyn | recurrent | 100 | 3 of 3 | **99.8 ± 0.1%** |" in page
+
+
+def test_the_page_in_the_repository_is_that_of_the_kept_results() -> None:
+    pictures = report.Pictures(PAGE.stem)
+    assert report.compose(read_folder(ROOT / RESULTS), pictures) == (ROOT / PAGE).read_text()
+    kept = {path.name for path in (ROOT / PAGE).with_suffix("").iterdir()}
+    assert set(pictures.drawings) == kept
 
 
 def test_pictures_of_results_that_are_gone_go_too(tmp_path: Path) -> None:
@@ -193,31 +97,6 @@ def test_results_of_one_file_come_back(tmp_path: Path) -> None:
     assert len(back) == len(ALL)
     assert {result.run["model"] for result in back} == {"hetsyn", "hetneu", "alif", "homneu"}
     assert back[0] == replace(back[0])
-
-
-def in_spikes(name: str, mean: float, model: str) -> list[RunResult]:
-    experiment = EXPERIMENTS[name]()
-    (run, *_) = final_runs(experiment, Cell(model, True), {BASE: ChosenSettings(5e-3, 12.5)})  # type: ignore[arg-type]
-    like = made_up(model, mean)[0]
-    return [replace(like, run=replace(run, seed=seed).to_dict(), figure=mean + 0.001 * seed) for seed in range(3)]
-
-
-def test_the_synthesised_digits_are_never_taken_for_shd() -> None:
-    means = {"hetsyn": 0.9, "hetneu": 0.8, "alif": 0.7, "homneu": 0.6}
-    made, recorded = (
-        [r for model, mean in means.items() for r in in_spikes(name, mean, model)] for name in ("shd", "shd-recorded")
-    )
-
-    def verdicts(results: list[RunResult], start: str) -> dict[str, str]:
-        return {row.claim: row.verdict for row in findings(results) if row.claim.startswith(start)}
-
-    assert verdicts(made, "SHD") == {"SHD: HetSyn 92.4%, ordering of the four": "not testable here"}
-    best = "HetSyn is the best of the four: shd"
-    assert verdicts(made, best) == {f"{best} (synthesised voices, not SHD), recurrent, equal search": "reproduced"}
-    assert set(verdicts(recorded, best).values()) == {"not yet run"}
-    assert verdicts(recorded, "SHD") == {}
-    assert verdicts(recorded, "shd-recorded") == {"shd-recorded: HetSyn > HetNeu > ALIF > LIF": "reproduced"}
-    assert {r.run["task_spec"]["data_set"] for r in made} == {"synthesised"}
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)

@@ -1,0 +1,312 @@
+"""Verdicts from made-up results: each rule at each of its verdicts."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Sequence
+from dataclasses import replace
+from statistics import fmean
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from experiments.measures import CUE_OVER_NOISE, NORMALISED_DISTANCE, plan_of, updates_until
+from experiments.our_claims import OUR_CLAIMS
+from experiments.paper_claims import PAPER_CLAIMS
+from experiments.plan import BASE, PAPER, Cell
+from experiments.results import RunResult
+from experiments.rules import (
+    Better,
+    Beyond,
+    Claim,
+    Group,
+    MoreSuccesses,
+    Planned,
+    Rule,
+    Same,
+    Side,
+    TrainedValues,
+    WithoutData,
+    best,
+    describe,
+    groups_of,
+    hetsyn,
+    most_successes,
+)
+from experiments.verdicts import ClaimVerdict, Finding, all_better, findings, relation, same_within
+from tests.support.made_up_results import ANALYSIS, made_up, runs_of
+
+DM, PG = "delayed-match", "pattern-generation"
+CLAIMS = (*PAPER_CLAIMS, *OUR_CLAIMS)
+DIFFERENCES = st.lists(st.floats(-20, 20).map(lambda x: round(x, 2)), min_size=3, max_size=8)
+
+
+def judged(rule: Rule, *runs: list[RunResult]) -> Finding:
+    (finding,) = findings([result for group in runs for result in group], [Claim("a claim", "2D", rule)])
+    return finding
+
+
+def four(hetsyn: Sequence[float], hetneu: Sequence[float], alif: Sequence[float], lif: Sequence[float]) -> Finding:
+    names = ("hetsyn", "hetneu", "alif", "homneu")
+    figures = zip(names, (hetsyn, hetneu, alif, lif), strict=True)
+    return judged(best(DM, BASE), *(runs_of(Group(DM, BASE, name), values) for name, values in figures))  # type: ignore[arg-type]
+
+
+def test_nothing_has_run_yet() -> None:
+    verdicts = {finding.claim.text: finding.verdict for finding in findings([], CLAIMS)}
+    assert set(verdicts.values()) == {"not yet run", "not testable here"}
+    assert verdicts["TiDigits: 98.99%"] == "not testable here"
+
+
+def test_two_seeds_are_not_enough() -> None:
+    found = judged(Beyond(hetsyn(DM, PAPER), 0.9), made_up("hetsyn", 0.997, seeds=2, condition=PAPER))
+    assert found.verdict == "not yet run"
+    assert "2 of 3 seeds" in found.figures
+
+
+def test_better_than_each_is_supported_by_three_intervals_above_zero() -> None:
+    found = four((0.95, 0.94, 0.96), (0.80, 0.80, 0.80), (0.70, 0.70, 0.71), (0.60, 0.60, 0.60))
+    assert found.verdict == "supported"
+    assert found.seeds == "3"
+    assert found.needed == ""
+    # 15 points with a deviation of 1 point: +- 4.302653 / sqrt(3) at 95%, the step of the largest p
+    assert "HetNeu +15.0 (+12.5 to +17.5)" in found.intervals
+
+
+def test_one_worse_comparison_contradicts() -> None:
+    found = four((0.80, 0.80, 0.81), (0.95, 0.94, 0.96), (0.70, 0.70, 0.71), (0.60, 0.60, 0.60))
+    assert found.verdict == "contradicted"
+
+
+def test_one_that_is_the_same_contradicts() -> None:
+    found = four((0.800, 0.801, 0.802), (0.800, 0.802, 0.801), (0.70, 0.70, 0.71), (0.60, 0.60, 0.60))
+    assert found.verdict == "contradicted"
+    assert "HetNeu +0.0 (-0.2 to +0.2), same" in found.intervals
+
+
+def test_what_scatters_is_inconclusive_and_says_how_many_seeds_it_needs() -> None:
+    found = four((0.90, 0.94, 0.86), (0.85, 0.80, 0.90), (0.70, 0.70, 0.71), (0.60, 0.60, 0.60))
+    assert found.verdict == "inconclusive"
+    # effect 5 of deviation 9 points, at 5% / 3
+    assert 30 <= int(found.needed) <= 45
+    assert found.hours == pytest.approx(int(found.needed) * 4 * 60 / 3600)
+
+
+def test_two_at_the_top_are_a_ceiling() -> None:
+    found = four((1.0, 1.0, 1.0), (1.0, 0.995, 1.0), (0.70, 0.70, 0.71), (0.60, 0.60, 0.60))
+    assert found.verdict == "ceiling"
+    assert "HetNeu +0.2 (" in found.intervals
+    assert found.needed == ""
+
+
+def test_errors_are_compared_as_factors() -> None:
+    ours, theirs = Group(PG, BASE, "hetsyn"), Group(PG, BASE, "alif")
+    # twice, four and eight times the error: log2 is 1, 2, 3, mean 2, deviation 1
+    runs = runs_of(ours, (0.01, 0.02, 0.01)), runs_of(theirs, (0.02, 0.08, 0.08))
+    found = judged(Better(((Side(ours), Side(theirs)),)), *runs)
+    low, high = (2 ** (2 + sign * 4.302653 / math.sqrt(3)) for sign in (-1, 1))
+    assert found.intervals == f"ALIF x 4 ({low:.3g} to {high:.3g})"
+    assert found.verdict == "inconclusive"
+    assert "HetSyn 0.0133 ± 0.0058" in found.figures
+
+
+def test_a_model_is_better_seed_by_seed_however_seeds_differ() -> None:
+    found = four((0.9, 0.5, 0.99), (0.8, 0.4, 0.88), (0.7, 0.3, 0.78), (0.6, 0.2, 0.69))
+    assert found.verdict == "supported"
+
+
+def test_models_are_compared_on_the_seeds_that_all_have() -> None:
+    groups = [Group(DM, "hidden-5", model) for model in ("hetsyn", "hetneu", "alif", "homneu")]
+    figures = (0.9, 0.9, 0.91), (0.5,) * 5, (0.4, 0.4, 0.4, 1.0, 1.0), (0.4,) * 5
+    runs = [runs_of(group, values) for group, values in zip(groups, figures, strict=True)]
+    found = judged(best(DM, "hidden-5"), *runs)
+    assert found.verdict == "supported"
+    assert "ALIF 40.0 ± 0.0%" in found.figures
+
+
+def successes(ours: int, theirs: int, runs: int) -> Finding:
+    rule = MoreSuccesses(((Group(DM, "hidden-5", "hetsyn"), Group(DM, "hidden-5", "alif")),))
+    results = [
+        runs_of(group, [0.9] * won + [0.89] * (runs - won))
+        for group, won in zip(groups_of(rule), (ours, theirs), strict=True)
+    ]
+    return judged(rule, *results)
+
+
+def test_success_rates_are_judged_by_fisher() -> None:
+    assert successes(5, 0, 5).verdict == "supported"
+    assert successes(0, 5, 5).verdict == "contradicted"
+    assert successes(3, 3, 3).verdict == "ceiling"
+    found = successes(3, 0, 3)  # p = 0.1
+    assert found.verdict == "inconclusive"
+    assert found.needed == "4"
+    assert found.figures == "HetSyn 3 of 3 (44 to 100%), ALIF 0 of 3 (0 to 56%)"
+    assert successes(0, 0, 3).needed == "above 200"
+
+
+def test_three_success_rates_share_their_error() -> None:
+    # each has p = 2 / 70 = 0.029: enough alone, and not among three
+    groups = [Group(DM, "hidden-5", model) for model in ("hetsyn", "hetneu", "alif", "homneu")]
+    runs = [runs_of(group, [0.95 if group.model == "hetsyn" else 0.5] * 4) for group in groups]
+    assert judged(most_successes("hidden-5", True), *runs).verdict == "inconclusive"
+    assert judged(MoreSuccesses(((groups[0], groups[1]),)), *runs).verdict == "supported"
+
+
+def test_a_goal_is_above_or_below_the_interval() -> None:
+    group = Group(DM, PAPER, "hetsyn")
+    rule = Beyond(Side(group), 0.9)
+    assert judged(rule, runs_of(group, (0.95, 0.96, 0.97))).verdict == "supported"
+    assert judged(rule, runs_of(group, (0.85, 0.84, 0.83))).verdict == "contradicted"
+    assert judged(rule, runs_of(group, (0.85, 0.92, 0.99))).verdict == "inconclusive"
+    # three times 100% of 1,000 trials: 100 +- 4.3 * 0.1 / sqrt(3)
+    found = judged(Beyond(Side(group), 0.99), runs_of(group, (1.0, 1.0, 1.0)))
+    assert found.verdict == "supported"
+    assert found.intervals == "100.0% (99.8% to 100.2%)"
+
+
+def test_cue_and_noise_channels_are_compared_as_a_ratio() -> None:
+    group = Group(DM, PAPER, "hetsyn")
+    runs = runs_of(group, (1.0, 1.0, 1.0), analysis=ANALYSIS)
+    assert judged(Beyond(Side(group, CUE_OVER_NOISE), 1.0), runs).intervals == "no spread between seeds"
+    changed = [
+        {
+            "cue": {"before": {"log_mean": 8.0}, "after": {"log_mean": after}},
+            "noise": ANALYSIS["time_constants"]["noise"],
+        }
+        for after in (28.0, 30.0, 32.0)
+    ]
+    runs = [replace(run, analysis={"time_constants": change}) for run, change in zip(runs, changed, strict=True)]
+    found = judged(Beyond(Side(group, CUE_OVER_NOISE), 1.0), runs)
+    assert found.verdict == "supported"
+    assert found.figures == "HetSyn 7.50 ± 0.50"
+
+
+def test_the_same_within_a_margin() -> None:
+    def same(bank: Sequence[float], exact: Sequence[float]) -> Finding:
+        a, b = Group(DM, BASE, "hetsyn"), Group(DM, BASE, "alif")
+        return judged(Same((Side(a), Side(b)), 1), runs_of(a, bank), runs_of(b, exact))
+
+    assert same((0.900, 0.901, 0.902), (0.900, 0.902, 0.901)).verdict == "supported"
+    assert same((0.90, 0.90, 0.91), (0.95, 0.95, 0.96)).verdict == "contradicted"
+    assert same((1.0, 1.0, 1.0), (1.0, 1.0, 1.0)).verdict == "ceiling"
+    found = same((0.90, 0.92, 0.91), (0.92, 0.90, 0.91))
+    assert found.verdict == "inconclusive"
+    assert int(found.needed) > 3
+
+
+def test_a_run_that_never_gets_there_counts_as_a_little_longer() -> None:
+    group = Group(DM, PAPER, "hetsyn")
+    (fast, slow, *_) = runs_of(group, (1.0, 0.5, 0.5))
+    measure = updates_until(0.95)
+    fast = replace(fast, curve=[[25, 0.7, 0.5], [50, 0.1, 0.95], [75, 0.1, 0.4]])
+    assert measure.of(fast) == 50
+    assert measure.of(replace(slow, curve=[[25, 0.7, 0.5]])) == 525
+    assert measure.score(fast) > measure.score(slow)
+    assert measure.resolution(fast) == 25
+
+
+def test_the_normalised_distance_of_the_target_is_one() -> None:
+    (run,) = runs_of(Group(PG, BASE, "hetsyn"), (0.1,))
+    target = [math.sin(0.05 * n) for n in range(100)]
+    half = [0.5 * value for value in target]
+    flat = [0.3] * 100
+    distances = [
+        NORMALISED_DISTANCE.of(replace(run, analysis={"trace": {"target": target, "outputs": outputs}}))
+        for outputs in ([target, target], [half, half], [flat, flat])
+    ]
+    assert distances == pytest.approx([1.0, 0.25, 0.0])
+
+
+def test_trained_values_follow_table_3() -> None:
+    right = {"hetsyn": 2 * (13000 + 200), "hetneu": 13200 + 102, "homneu": 13200}
+    groups = tuple(Group(DM, PAPER, model) for model in ("hetsyn", "hetneu", "homneu"))
+    runs = [runs_of(group, (0.5,) * 3, parameters=right[group.model]) for group in groups]
+    assert judged(TrainedValues(groups), *runs).verdict == "supported"
+    wrong = [replace(run, parameters=run.parameters + 1) for run in runs[0]]
+    assert judged(TrainedValues(groups), wrong, *runs[1:]).verdict == "contradicted"
+
+
+def test_planned_runs_say_what_they_cost() -> None:
+    group = Group(DM, PAPER, "hetsyn")
+    found = judged(Planned("a rule", (group,), seeds=20, conditions=3), runs_of(group, (0.5,) * 3, seconds=30.0))
+    assert found.verdict == "not yet run"
+    assert found.needed == "20"
+    assert found.hours == pytest.approx(60 * 30 / 3600)
+
+
+@given(DIFFERENCES, st.sampled_from((0.05, 0.05 / 3)), st.floats(0, 5), st.floats(0, 2), st.booleans(), st.randoms())
+def test_a_verdict_never_depends_on_the_order_of_seeds(
+    values: list[float], alpha: float, margin: float, resolution: float, at_ceiling: bool, shuffler: random.Random
+) -> None:
+    shuffled = list(values)
+    shuffler.shuffle(shuffled)
+    settings = {"margin": margin, "resolution": resolution, "at_ceiling": at_ceiling}
+    assert relation(values, alpha, **settings) == relation(shuffled, alpha, **settings)  # type: ignore[arg-type]
+    assert same_within(values, margin, resolution) == same_within(shuffled, margin, resolution)
+
+
+@given(DIFFERENCES, st.floats(0.01, 5), st.floats(0.01, 2))
+def test_equivalence_and_difference_exclude_each_other(values: list[float], margin: float, resolution: float) -> None:
+    beyond = [value - math.copysign(margin, fmean(values)) for value in values]
+    verdict = same_within(values, margin, resolution)
+    if verdict == "supported":  # no difference of more than the margin, in either direction
+        for shifted in ([v - margin for v in values], [v + margin for v in values]):
+            assert relation(shifted, 0.1, resolution=resolution) == ("worse" if shifted[0] < values[0] else "better")
+    if verdict == "contradicted":
+        assert relation(beyond, 0.1, resolution=resolution) == ("better" if fmean(values) > 0 else "worse")
+    said = relation(values, 0.05, margin=margin, resolution=resolution)
+    mirrored = relation([-value for value in values], 0.05, margin=margin, resolution=resolution)
+    assert mirrored == {"better": "worse", "worse": "better"}.get(said, said)
+
+
+@given(st.lists(st.sampled_from(("better", "worse", "same", "ceiling", "undecided")), min_size=1, max_size=4))
+def test_better_in_every_comparison(relations: list[str]) -> None:
+    verdict: ClaimVerdict = all_better(relations)  # type: ignore[arg-type]
+    assert (verdict == "supported") == (set(relations) == {"better"})
+    assert (verdict == "contradicted") == bool({"worse", "same"} & set(relations))
+    assert verdict == all_better(sorted(relations))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("claim", CLAIMS, ids=lambda claim: claim.text)
+def test_every_claim_is_in_the_plan_and_has_a_rule_in_words(claim: Claim) -> None:
+    rule = claim.rule
+    groups = rule.like if isinstance(rule, Planned) else groups_of(rule)
+    for group in groups:
+        condition = plan_of(group.experiment).condition(group.condition)
+        assert condition.has(Cell(group.model, group.recurrent))
+    assert groups or isinstance(rule, WithoutData)
+    assert describe(rule) or isinstance(rule, WithoutData)
+    assert (claim in PAPER_CLAIMS) == bool(claim.source)
+
+
+def test_no_claim_is_there_twice() -> None:
+    assert len({claim.text for claim in CLAIMS}) == len(CLAIMS)
+
+
+def test_the_synthesised_digits_are_never_taken_for_shd() -> None:
+    models = ("hetsyn", "hetneu", "alif", "homneu")
+    figures = (0.90, 0.90, 0.91), (0.80, 0.80, 0.80), (0.70, 0.70, 0.70), (0.60, 0.60, 0.60)
+    changes = {
+        group: {"before": {"median": 8.0}, "after": {"median": 4.0, "counts": [1] * 22}} for group in ("cue", "noise")
+    }
+    made, recorded = (
+        [
+            run
+            for model, values in zip(models, figures, strict=True)
+            for run in runs_of(Group(name, BASE, model), values, analysis=ANALYSIS | {"time_constants": changes})  # type: ignore[arg-type]
+        ]
+        for name in ("shd", "shd-recorded")
+    )
+
+    def verdicts(results: list[RunResult], start: str) -> dict[str, str]:
+        return {f.claim.text: f.verdict for f in findings(results, CLAIMS) if f.claim.text.startswith(start)}
+
+    assert set(verdicts(made, "SHD").values()) == {"not testable here"}
+    best_of = "HetSyn is the best of the four: shd (synthesised voices, not SHD), recurrent, equal search"
+    assert verdicts(made, best_of) == {best_of: "supported"}
+    assert verdicts(recorded, best_of) == {best_of: "not yet run"}
+    order = "SHD: HetSyn > HetNeu > ALIF > LIF"
+    assert verdicts(recorded, order) == {order: "supported"}
+    assert {r.run["task_spec"]["data_set"] for r in made} == {"synthesised"}
