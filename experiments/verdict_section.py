@@ -23,9 +23,10 @@ target trace, or the same speaker to leave out. A claim needs {MIN_SEEDS} seeds 
 
 **Differences** are the first group minus the other one, in points of accuracy or in updates saved. "Better, three
 comparisons" is HetSyn against each of the others, or each model against the next. Errors and time constants are
-compared as logarithms, so a difference is a factor: "HetNeu x 4.9" means that HetNeu has 4.9 times the error. In
-parentheses is Student's t interval. The comparisons of a claim share an error of {ALPHA:.0%} by Holm's procedure, and
-each interval has the level of its step: {1 - ALPHA / 3:.1%} for the first of three, {1 - ALPHA:.0%} for a single one.
+compared as logarithms, so a difference is a factor, above 1 if the first group is better: "HetNeu x 4.9" means that
+HetNeu has 4.9 times the error. In parentheses is Student's t interval. The comparisons of a claim share an error of
+{ALPHA:.0%} by Holm's procedure, and each interval has the level of its step: {1 - ALPHA / 3:.1%} for the first of
+three, {1 - ALPHA:.0%} for a single one.
 An accuracy is never taken to be more precise than one test stream, nor a number of updates more than the time between
 two evaluations. A run that never reaches an accuracy counts as one evaluation longer than it was.
 
@@ -46,8 +47,9 @@ the {1 - 2 * ALPHA:.0%} interval lies within the margin.
 
 **Seeds needed** are the seeds in all for {POWER:.0%} power in each comparison that is not decided, if the effect is as
 seen here (for three comparisons at {ALPHA / 3:.1%}), with the core hours for all models. The search ends at
-{MOST_RUNS:,} seeds, or {MOST_FISHER_RUNS} for success rates. An effect seen with three seeds is itself uncertain. Where
-nothing has run, they are the planned seeds, with the time of similar runs.
+{MOST_RUNS:,} seeds, or {MOST_FISHER_RUNS} for success rates. An effect seen with three seeds is itself uncertain. For
+speech, a seed is a speaker, and the data has five. Where nothing has run, the planned seeds stand, with the time of
+similar runs.
 """
 
 PAPER = """### Claims of the paper

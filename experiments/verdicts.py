@@ -20,6 +20,7 @@ from experiments.names import NAMES
 from experiments.results import RunResult
 from experiments.rules import (
     CEILING,
+    MOST_SEEDS,
     SAME_FACTOR,
     SAME_POINTS,
     SUCCESS,
@@ -337,6 +338,9 @@ def _needed(
     known = [count for count in needed if count is not None]
     if len(known) < len(needed):
         return f"above {most:,}", 0.0
+    possible = min(MOST_SEEDS.get(group.experiment, max(known)) for group in runs)
+    if possible < max(known):
+        return f"{max(known)}, and there are {possible}", 0.0
     return str(max(known)), results.hours(runs, max(known))
 
 

@@ -94,6 +94,15 @@ def test_what_scatters_is_inconclusive_and_says_how_many_seeds_it_needs() -> Non
     assert found.hours == pytest.approx(int(found.needed) * 4 * 60 / 3600)
 
 
+def test_speech_has_no_more_speakers() -> None:
+    groups = [Group("speech", BASE, model) for model in ("hetsyn", "hetneu", "alif", "homneu")]
+    figures = (0.8, 0.6, 0.9), (0.7, 0.62, 0.75), (0.7, 0.5, 0.8), (0.7, 0.5, 0.8)
+    found = judged(best("speech", BASE), *(runs_of(g, values) for g, values in zip(groups, figures, strict=True)))
+    assert found.verdict == "inconclusive"
+    assert found.needed.endswith(", and there are 5")
+    assert found.hours == 0
+
+
 def test_two_at_the_top_are_a_ceiling() -> None:
     found = four((1.0, 1.0, 1.0), (1.0, 0.995, 1.0), (0.70, 0.70, 0.71), (0.60, 0.60, 0.60))
     assert found.verdict == "ceiling"
@@ -150,7 +159,9 @@ def test_three_success_rates_share_their_error() -> None:
     # each has p = 2 / 70 = 0.029: enough alone, and not among three
     groups = [Group(DM, "hidden-5", model) for model in ("hetsyn", "hetneu", "alif", "homneu")]
     runs = [runs_of(group, [0.95 if group.model == "hetsyn" else 0.5] * 4) for group in groups]
-    assert judged(most_successes("hidden-5", True), *runs).verdict == "inconclusive"
+    together = judged(most_successes("hidden-5", True), *runs)
+    assert together.verdict == "inconclusive"
+    assert together.needed == "5"  # p = 2 / 252
     assert judged(MoreSuccesses(((groups[0], groups[1]),)), *runs).verdict == "supported"
 
 
@@ -194,6 +205,17 @@ def test_the_same_within_a_margin() -> None:
     found = same((0.90, 0.92, 0.91), (0.92, 0.90, 0.91))
     assert found.verdict == "inconclusive"
     assert int(found.needed) > 3
+
+
+def test_sameness_is_judged_by_an_interval_of_90_percent() -> None:
+    # t of two degrees of freedom is 2.92 at 90% and 4.30 at 95%: +- 0.84 and +- 1.24 for a deviation of 0.5
+    assert same_within([-0.5, 0.0, 0.5], 1.0) == "supported"
+    assert same_within([-0.65, 0.0, 0.65], 1.0) == "inconclusive"
+    near, far = (0.805, 0.800, 0.795), (0.60, 0.60, 0.60)
+    alone = Better(((Side(Group(DM, BASE, "hetsyn")), Side(Group(DM, BASE, "hetneu"))),))
+    runs = runs_of(Group(DM, BASE, "hetsyn"), near), runs_of(Group(DM, BASE, "hetneu"), (0.8, 0.8, 0.8))
+    assert judged(alone, *runs).verdict == "contradicted"
+    assert four(near, (0.8, 0.8, 0.8), far, far).verdict == "inconclusive"  # a third of the error each
 
 
 def test_a_run_that_never_gets_there_counts_as_a_little_longer() -> None:
