@@ -31,15 +31,16 @@ An accuracy is never taken to be more precise than one test stream, nor a number
 two evaluations. A run that never reaches an accuracy counts as one evaluation longer than it was.
 
 **Success rates** (runs with an accuracy of {SUCCESS:.0%} or more) are compared by Fisher's exact test, as twice its
-one-sided p, with the exact interval of the odds ratio. Percentages in parentheses are Wilson's 95% intervals.
+one-sided p, with the exact interval of the odds ratio: above 1 means that the first group succeeds more often.
+Percentages in parentheses are Wilson's 95% intervals.
 
 **Sameness** is shown by two one-sided t tests at {ALPHA:.0%}, divided by the number of comparisons. For one comparison,
 the {1 - 2 * ALPHA:.0%} interval lies within the margin.
 
 | verdict | "better" | "same within a margin" | "mean above a goal" |
 | --- | --- | --- | --- |
-| supported | all intervals are above 0 | the interval is within the margin | the interval is above the goal |
-| contradicted | an interval is below 0, or two groups are the same within {SAME_POINTS:g} point or a factor of \
+| supported | all intervals are above 0 (factors and odds: above 1) | the interval is within the margin | the interval is above the goal |
+| contradicted | an interval is below 0 (1), or two groups are the same within {SAME_POINTS:g} point or a factor of \
 {SAME_FACTOR:g} | the interval is beyond the margin | the interval is below the goal |
 | ceiling | two groups are at {CEILING:.0%} or more, or always succeed, and nothing separates them | both are at \
 {CEILING:.0%} or more | |
