@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from hetsyn_client.whole_file import write_whole
+from hetsyn_client.whole_file import check_file, write_whole
 from service.commands import MODELS
 
 inspect = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -33,8 +33,8 @@ def inspect_model(
     from service.models.describe import summary
     from service.models.folder import newest_artifact
 
-    if html is not None and not html.parent.is_dir():
-        raise typer.BadParameter(f"--html {html}: there is no folder {html.parent}: make it first")
+    if html is not None:
+        check_file(html, "--html")
     if not model.exists() and (MODELS / model).exists():
         model = MODELS / model
     artifact = newest_artifact(model)
