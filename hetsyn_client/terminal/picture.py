@@ -120,9 +120,9 @@ def _draw_answers(axes: Axes, recorded: Recorded) -> None:
     shown = []
     for k, label in enumerate(labels):
         colour = COLOURS[k % len(COLOURS)]
-        style = {"linewidth": 1.6} if k in named else {"linewidth": 0.6, "alpha": 0.5}
+        width, alpha = (1.6, 1.0) if k in named else (0.6, 0.5)
         size = 2 if len(times) < 200 else 0
-        (line,) = axes.plot(times, rows[:, k], color=colour, marker="o", markersize=size, **style)
+        (line,) = axes.plot(times, rows[:, k], color=colour, marker="o", markersize=size, linewidth=width, alpha=alpha)
         shown += [(line, label)] if k in named else []
     if recorded.is_trace:
         axes.set_ylabel("readout")

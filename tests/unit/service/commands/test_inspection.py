@@ -32,7 +32,8 @@ ROUNDING = 2e-3  # by the 16 bits of a weight, of a synapse whose weight is at l
 
 def packed(counts: NDArray[Any]) -> bytes:
     file = io.BytesIO()
-    np.savez(file, **{"bank.confusion": counts, "exact.confusion": counts})
+    arrays: dict[str, Any] = {"bank.confusion": counts, "exact.confusion": counts}
+    np.savez(file, **arrays)
     return file.getvalue()
 
 
