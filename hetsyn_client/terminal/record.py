@@ -119,4 +119,4 @@ def record_words(backend: Backend, folder: Path, count: int | None, rate_hz: int
         source = open_standard_input(stop, CHUNK_S, None, rate_hz, 1)
         recorder = Recorder(folder, source, count, stop)
         listen(backend, recorder.heard(), recorder, stop, endpointing=True)
-    typer.echo(f"{folder}: {recorder.recorded} new recordings")
+    typer.echo(f"{folder}: {recorder.recorded} new recording{'s' * (recorder.recorded != 1)}")
