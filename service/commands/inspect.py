@@ -31,13 +31,11 @@ def inspect_model(
 ) -> None:
     """Check an artifact's files and show its sizes, errors and accuracy."""
     from service.models.describe import summary
-    from service.models.folder import newest_artifact
+    from service.models.folder import named_artifact
 
     if html is not None and not html.parent.is_dir():
         raise typer.BadParameter(f"--html {html}: there is no folder {html.parent}: make it first")
-    if not model.exists() and (MODELS / model).exists():
-        model = MODELS / model
-    artifact = newest_artifact(model)
+    artifact = named_artifact(model, MODELS)
     description = summary(artifact.manifest)
     if html is not None:
         from service.commands.inspection.page import as_html
