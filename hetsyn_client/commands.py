@@ -7,7 +7,15 @@ from typing import Annotated
 
 import typer
 
-from hetsyn_client.server_url import ServerArgument, ServerOption, server_url
+from hetsyn_client.server_url import (
+    CaFileOption,
+    HeaderOption,
+    KeyOption,
+    ServerArgument,
+    ServerOption,
+    headers_of,
+    server_url,
+)
 from hetsyn_client.terminal.options import (
     DEFAULT_RATE_HZ,
     AsJson,
@@ -47,12 +55,15 @@ def stream_file(
     rate: Rate = DEFAULT_RATE_HZ,
     channels: Channels = 1,
     encoding: EncodingChoice = None,
+    key: KeyOption = None,
+    header: HeaderOption = None,
+    ca_file: CaFileOption = None,
 ) -> None:
     """Stream a recording, spikes, values or standard input to a server, and show what it hears while it comes.
 
     A folder is summed up, with the accuracy where files or their folders are named after labels.
     """
-    address = server_url(server, url)
+    address, headers = server_url(server, url), headers_of(header)
     from hetsyn_client.terminal.backend import Server
     from hetsyn_client.terminal.command import Choices, stream_all
 
@@ -67,7 +78,7 @@ def stream_file(
         channels=channels,
         encoding=None if encoding is None else encoding.value,
     )
-    stream_all(lambda: Server(address, model), choices)
+    stream_all(lambda: Server(address, model, headers=headers, key=key, ca_file=ca_file), choices)
 
 
 @record.command()
@@ -80,13 +91,16 @@ def record_words(
     ] = None,
     count: Annotated[int | None, typer.Option(min=1, help="Stop after so many words.")] = None,
     rate: Rate = DEFAULT_RATE_HZ,
+    key: KeyOption = None,
+    header: HeaderOption = None,
+    ca_file: CaFileOption = None,
 ) -> None:
     """Write each word that is spoken on standard input into a file of its own, to train on.
 
     Standard input is WAV or 16-bit samples of one channel: arecord -f S16_LE -c 1 -r 16000 | hetsyn record words/yes
     """
-    address = server_url(server, url)
+    address, headers = server_url(server, url), headers_of(header)
     from hetsyn_client.terminal import record as recording
     from hetsyn_client.terminal.backend import Server
 
-    recording.record_words(Server(address, model), folder, count, rate)
+    recording.record_words(Server(address, model, headers=headers, key=key, ca_file=ca_file), folder, count, rate)

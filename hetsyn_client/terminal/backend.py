@@ -65,14 +65,16 @@ class Server:
     Args:
         url: of the server.
         model: by default the server's default model.
+        access: ``headers``, ``key`` and ``ca_file``, as of ``StreamingClient``.
     """
 
-    def __init__(self, url: str, model: str | None) -> None:
+    def __init__(self, url: str, model: str | None, **access: Any) -> None:
         self._url = url
         self._model = model
+        self._access = access
 
     def describe(self) -> dict[str, Any]:
-        with StreamingClient(self._url) as client:
+        with StreamingClient(self._url, **self._access) as client:
             described = client.describe(self._model)
         self._model = described["name"]
         return described
@@ -87,6 +89,7 @@ class Server:
             channels=source.channels,
             endpointing=endpointing,
             spikes=spikes,
+            **self._access,
         ) as stream:
             yield _ServerAnswers(stream)
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import wave
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args
 from urllib.parse import urlsplit
 
 import pytest
+from typer.testing import CliRunner
 
 from hetsyn_client import (
     AsyncStreamingClient,
@@ -19,6 +21,7 @@ from hetsyn_client import (
     StreamingClient,
 )
 from hetsyn_client.access import Access
+from hetsyn_client.commands import stream
 from hetsyn_client.session_steps import TransportName
 from tests.support.artifact import write_artifact
 from tests.support.fake_graph import load_fake
@@ -135,3 +138,19 @@ def test_a_key_is_not_shown() -> None:
     access = Access.checked("http://127.0.0.1:9/", key=KEY)
     assert access.url == "http://127.0.0.1:9"
     assert KEY not in repr(access)
+
+
+def test_the_terminal_sends_them_too(gateway: tuple[str, list[str]], files: tuple[Path, Path], tmp_path: Path) -> None:
+    url, heads = gateway
+    with wave.open(str(tmp_path / "sound.wav"), "wb") as file:
+        file.setparams((1, 2, 8000, 0, "NONE", ""))
+        file.writeframes(SOUND.tobytes())
+    command = [str(tmp_path / "sound.wav"), url, "--one-word", "--header", "X-Tenant: ward 7"]
+    environment = {"HETSYN_KEY": KEY, "HETSYN_CA_FILE": str(files[0])}
+    done = CliRunner().invoke(stream, command, env=environment)
+    assert done.exit_code == 0, done.output
+    check_heads(heads, "/models", "/stream")
+    done = CliRunner().invoke(stream, [*command, "--header", "X-Tenant"], env=environment)
+    assert done.exit_code == 2
+    assert "'X-Tenant' is no header: write NAME:VALUE" in done.output
+    assert not heads

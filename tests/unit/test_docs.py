@@ -125,7 +125,8 @@ def test_the_commands_page_lists_every_option_of_stream_and_run(command: typer.T
     listed = {option for row in rows for option in re.findall(r"--[a-z-]+", row)}
     params = typer.main.get_command(command).params
     options = {option for each in params for option in (*each.opts, *each.secondary_opts) if option.startswith("--")}
-    of_other = {"--models", "--form"} if command is stream else {"--model", "--url"}
+    of_server = {"--model", "--url", "--key", "--header", "--ca-file"}
+    of_other = {"--models", "--form"} if command is stream else of_server
     assert listed - of_other == options - {"--help"}
 
 
