@@ -31,13 +31,11 @@ def inspect_model(
 ) -> None:
     """Check an artifact's files and show its sizes, errors and accuracy."""
     from service.models.describe import summary
-    from service.models.folder import newest_artifact
+    from service.models.folder import named_artifact
 
     if html is not None:
         check_file(html, "--html")
-    if not model.exists() and (MODELS / model).exists():
-        model = MODELS / model
-    artifact = newest_artifact(model)
+    artifact = named_artifact(model, MODELS)
     description = summary(artifact.manifest)
     if html is not None:
         from service.commands.inspection.page import as_html

@@ -200,7 +200,7 @@ const playExample = () =>
     const index = Number(byId("example").value);
     const { input } = await (await fetched(`models/${encodeURIComponent(name)}/example`, { version, index })).json();
     const source = fromExample(input, page.model.step_s);
-    const slow = source.slowness > 1.05 ? `, ${source.slowness.toPrecision(2)} times slower` : "";
+    const slow = source.slowness > 1.05 ? `, ${Number(source.slowness.toPrecision(2))} times slower` : "";
     const isEvents = input.kind === "events";
     const query = isEvents ? { encoding: "events" } : { encoding: "values", channels: input.values[0].length };
     return [source, query, `Playing example ${index + 1}${slow}.`, source.slowness];
@@ -253,6 +253,9 @@ async function begin() {
   const chosen = names.includes(wanted) ? wanted : (default_model ?? names[0]);
   byId("model").replaceChildren(...names.map((name) => new Option(name, name, name === chosen, name === chosen)));
   await choose(chosen);
+  if (wanted !== null && chosen !== wanted) {
+    tell(byId("status").textContent, `There is no model “${wanted}” on this server: choose another one.`);
+  }
 }
 
 const orTell = (promise) => promise.catch((error) => tell("", error.message));
