@@ -129,11 +129,13 @@ def _formula(work: Work) -> dict[str, Any]:
     spikes = {}
     for source in work.sources:
         one = count(work, silent | {source.name: 1 / len(source.fanouts[0].of_unit)}).to_dict()
-        spikes[source.name] = {name: value - constant[name] for name, value in one.items() if value != constant[name]}
+        more = {name: round(value - constant[name], 6) for name, value in one.items()}
+        spikes[source.name] = {name: value for name, value in more.items() if value}
     return {"step": constant, "spike": spikes}
 
 
-def _cells(row: Operations) -> list[str]:
+def cells(row: Operations) -> list[str]:
+    """The figures of a row as text, by ``COLUMNS``."""
     whole = (row.dense, row.effective_macs, row.effective_acs, row.multiplications)
     traffic = (row.weight_bytes_read, row.state_bytes_read + row.state_bytes_written)
     return [*(f"{value:,.0f}" for value in (*whole, *traffic)), f"{row.arithmetic_nj:,.1f}"]
@@ -150,7 +152,7 @@ def energy_table(energy: Energy) -> Table:
     for heading in COLUMNS:
         table.add_column(heading, justify="right")
     for name, row in energy.rows.items():
-        table.add_row(name, *_cells(row))
+        table.add_row(name, *cells(row))
     return table
 
 
@@ -158,7 +160,7 @@ def energy_section(energy: Energy) -> str:
     """For the page, as HTML."""
     heads = "".join(f"<th>{name}</th>" for name in ("network", *COLUMNS))
     rows = "".join(
-        f"<tr><td>{escape(name)}</td>{''.join(f'<td>{cell}</td>' for cell in _cells(row))}</tr>"
+        f"<tr><td>{escape(name)}</td>{''.join(f'<td>{cell}</td>' for cell in cells(row))}</tr>"
         for name, row in energy.rows.items()
     )
     said = (

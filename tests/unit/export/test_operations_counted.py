@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
+from export.evaluation import Evaluation, seeded_streams
 from export.network_graph import network_graph
+from export.parity import run_torch
+from export.write import Source, write_artifact
 from hetsyn_model import DecisionSpec, Network, NetworkSpec
 from hetsyn_model.compiled import Compiled
 from hetsyn_model.rollout import rollout
 from hetsyn_model.spec import Rule, decay_of
 from hetsyn_model.state import FORMS, Form
+from service.commands.inspection.activity import Measured, measure
 from service.commands.inspection.operations import count, work_of_form
+from service.contract.artifact import Artifact
 from service.contract.manifest import TensorDescription
 from service.runtime.graph_weights import read_tensors
 from tests.support.counted_network import CountedNetwork
@@ -122,3 +129,21 @@ def test_decays_are_multiplied_whatever_the_spikes(rate: float) -> None:
         of_bank = 6 * sizes["hidden1"] + 5 * sizes["hidden2"] + 3 * sizes["readout"]
         assert counted.synaptic_decays == (synapses if form == "exact" else of_bank)
         assert counted.neuron_decays == 6 + 5
+
+
+def test_the_spikes_that_inspect_counts_are_those_of_torch(tmp_path: Path) -> None:
+    network = network_of("hetsyn", "spike_count")
+    network.fit_banks()
+    streams = seeded_streams(CHANNELS, 0.4, streams=4, steps=40)
+    write_artifact(Source(network, "tiny", "1", "", ("a", "b", "c"), ""), Evaluation(streams), tmp_path / "tiny/1")
+    measured = measure(Artifact.open(tmp_path / "tiny/1"))
+    assert isinstance(measured, Measured)
+    steps = int(streams.steps.sum())
+    assert (measured.streams, measured.steps) == (4, steps)
+    for form in FORMS:
+        traces = run_torch(network.compile(form), streams)
+        for name, hidden in zip(SIZES, traces.hidden, strict=False):
+            assert measured.rates[form][name] == pytest.approx(hidden.sum((0, 1)) / steps)
+        outputs = rollout(network.compile(form), streams.spikes, streams.steps).scores.detach().numpy().sum(0)
+        assert outputs.any()
+        assert measured.rates[form]["readout"] == pytest.approx(outputs / steps)

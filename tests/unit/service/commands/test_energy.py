@@ -17,12 +17,12 @@ import pytest
 from typer.testing import CliRunner
 
 from service.commands.inspect import inspect
-from service.commands.inspection.energy import Energy, energy_of
+from service.commands.inspection.energy import Energy, cells, energy_of
 from service.commands.inspection.operations import count
 from service.contract.artifact import GOLDEN, Artifact
 from tests.support.artifact import write_artifact
 from tests.support.leaky_values import write_leaky
-from tests.support.paths import MODELS
+from tests.support.paths import DOCS, MODELS
 
 NAMES = [path.name for path in sorted(MODELS.glob("*/")) if path.is_dir()]
 
@@ -181,3 +181,38 @@ def test_spikes_are_those_within_the_streams(tmp_path: Path) -> None:
     assert energy.sources["input"][0] == 30
     assert energy.sources["input"][1] == pytest.approx((5 * 1 + 2 * 3) / 7)
     assert (energy.streams, energy.steps) == (2, 7)
+
+
+def rows_of(page: str, columns: int) -> dict[str, list[str]]:
+    """The tables of a page that have so many columns, by their first."""
+    rows = [[cell.strip(" `") for cell in line.strip("|").split("|")] for line in page.splitlines() if line[:1] == "|"]
+    return {first: rest for first, *rest in rows if len(rest) == columns - 1}
+
+
+@pytest.fixture(scope="module")
+def page() -> str:
+    return (DOCS / "explanation/energy.md").read_text()
+
+
+def test_the_page_has_the_figures_of_the_speech_model(page: str) -> None:
+    _, energy = shipped("speech-digits")
+    tables = rows_of(page, 8)
+    for name, row in energy.rows.items():
+        assert tables[name] == cells(row), name
+    exact, bank = energy.rows["exact"], energy.rows["bank"]
+    traffic = [row.weight_bytes_read + row.state_bytes_read + row.state_bytes_written for row in (exact, bank)]
+    assert f"1/{traffic[0] / traffic[1]:.0f} of the bytes" in page
+    silent = {name: count(energy.works[name], dict.fromkeys(energy.sources, 0.0)) for name in ("exact", "bank")}
+    assert f"and {silent['exact'].additions / exact.additions:.0%} of its additions" in page
+    assert f"and {silent['bank'].additions / bank.additions:.0%} of its additions" in page
+    for rate, bank_is_cheaper in ((0.56, True), (0.57, False)):  # less than 57%
+        nj = {name: count(energy.works[name], dict.fromkeys(energy.sources, rate)).arithmetic_nj for name in silent}
+        assert (nj["bank"] < nj["exact"]) is bank_is_cheaper
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_page_has_the_figures_of_every_model(name: str, page: str) -> None:
+    _, energy = shipped(name)
+    exact, bank, lif = (energy.rows[row] for row in ("exact", "bank", "LIF"))
+    figures = [f"{getattr(row, kind):,.0f}" for kind in ("multiplications", "effective_acs") for row in (exact, bank)]
+    assert rows_of(page, 8)[name] == [*figures, *(f"{row.arithmetic_nj:.1f}" for row in (exact, bank, lif))]
