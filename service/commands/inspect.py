@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from hetsyn_client.whole_file import write_whole
+from hetsyn_client.whole_file import check_file, write_whole
 from service.commands import MODELS
 
 inspect = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -35,13 +35,11 @@ def inspect_model(
     """Check an artifact's files and show its sizes, errors, accuracy and operations a step."""
     from service.commands.inspection.energy import energy_of, energy_table
     from service.models.describe import summary
-    from service.models.folder import newest_artifact
+    from service.models.folder import named_artifact
 
-    if html is not None and not html.parent.is_dir():
-        raise typer.BadParameter(f"--html {html}: there is no folder {html.parent}: make it first")
-    if not model.exists() and (MODELS / model).exists():
-        model = MODELS / model
-    artifact = newest_artifact(model)
+    if html is not None:
+        check_file(html, "--html")
+    artifact = named_artifact(model, MODELS)
     description = summary(artifact.manifest)
     energy = energy_of(artifact)
     if html is not None:

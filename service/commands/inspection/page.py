@@ -206,9 +206,10 @@ def read_confusion(artifact: Artifact) -> dict[str, NDArray[np.int64]]:
     try:
         with np.load(io.BytesIO(artifact.read(GOLDEN)), allow_pickle=False) as file:
             names = {form: f"{form}.confusion" for form in artifact.manifest.forms}
-            return {form: file[name] for form, name in names.items() if name in file.files}
-    except (OSError, ValueError, EOFError, KeyError, AttributeError):
-        return {}  # the server's golden test says so
+            found = {form: file[name] for form, name in names.items() if name in file.files}
+    except Exception:  # a damaged file may raise anything; the server's golden test says so
+        return {}
+    return {form: counts for form, counts in found.items() if counts.dtype.kind in "iu"}
 
 
 def _taus_ms(decays: Numbers, step_ms: float) -> Numbers:
