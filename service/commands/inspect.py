@@ -1,4 +1,7 @@
-"""``hetsyn inspect``: what an artifact's manifest says, without ONNX Runtime."""
+"""``hetsyn inspect``: what an artifact's manifest and weights say.
+
+ONNX Runtime, where it is installed, runs the golden streams, so that operations are counted at their spikes.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +32,8 @@ def inspect_model(
         typer.Option(help="Write a page with its layers, time constants, kernels and confusions into this file."),
     ] = None,
 ) -> None:
-    """Check an artifact's files and show its sizes, errors and accuracy."""
+    """Check an artifact's files and show its sizes, errors, accuracy and operations a step."""
+    from service.commands.inspection.energy import energy_of, energy_table
     from service.models.describe import summary
     from service.models.folder import named_artifact
 
@@ -37,16 +41,20 @@ def inspect_model(
         check_file(html, "--html")
     artifact = named_artifact(model, MODELS)
     description = summary(artifact.manifest)
+    energy = energy_of(artifact)
     if html is not None:
         from service.commands.inspection.page import as_html
 
-        write_whole(html, as_html(artifact, _facts(description)).encode(), "--html")
+        write_whole(html, as_html(artifact, _facts(description), energy).encode(), "--html")
     if as_json:
-        typer.echo(json.dumps(description, indent=2))
+        operations = {"operations": energy and energy.to_dict()}
+        typer.echo(json.dumps(description | operations, indent=2))
         return
     console = Console()
     console.print(_table(description))
     console.print(_forms(description))
+    if energy is not None:
+        console.print(energy_table(energy))
 
 
 def _table(model: dict[str, Any]) -> Table:
