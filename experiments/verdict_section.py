@@ -39,7 +39,8 @@ the {1 - 2 * ALPHA:.0%} interval lies within the margin.
 
 | verdict | "better" | "same within a margin" | "mean above a goal" |
 | --- | --- | --- | --- |
-| supported | all intervals are above 0 (factors and odds: above 1) | the interval is within the margin | the interval is above the goal |
+| supported | all intervals are above 0 (factors and odds: above 1) \
+| the interval is within the margin | the interval is above the goal |
 | contradicted | an interval is below 0 (1), or two groups are the same within {SAME_POINTS:g} point or a factor of \
 {SAME_FACTOR:g} | the interval is beyond the margin | the interval is below the goal |
 | ceiling | two groups are at {CEILING:.0%} or more, or always succeed, and nothing separates them | both are at \

@@ -53,11 +53,29 @@ def sound_body(samples: NDArray[np.int16], sample_rate_hz: int) -> Body:
     """16-bit samples [n], one channel, in network byte order (RFC 2586).
 
     Raises:
-        InputError: samples that are not whole numbers.
+        InputError: samples that are not whole numbers of 16 bits, or of several channels.
     """
-    if np.asarray(samples).dtype.kind == "f":
+    samples = np.asarray(samples)
+    if samples.dtype.kind == "f":
         raise InputError("the samples are floats: scale them to 16-bit integers, at most 32767")
-    return Body(np.asarray(samples).astype(">i2").tobytes(), f"audio/L16;rate={sample_rate_hz}")
+    if samples.ndim != 1:
+        raise InputError(f"the samples have shape {list(samples.shape)}: give one channel, [n]")
+    _check_whole(samples, 16)
+    return Body(samples.astype(">i2").tobytes(), f"audio/L16;rate={sample_rate_hz}")
+
+
+def _check_whole(samples: NDArray[Any], bits: int) -> None:
+    """Check that samples are whole numbers of so many bits: others would be cut to noise.
+
+    Raises:
+        InputError: they are not.
+    """
+    if samples.dtype.kind not in "iu":
+        raise InputError(f"the samples have type {samples.dtype}: give {bits}-bit integers")
+    largest = 2 ** (bits - 1) - 1
+    is_wider = 8 * samples.dtype.itemsize > bits or samples.dtype.kind == "u"
+    if is_wider and len(samples) and not (samples.min() >= -largest - 1 and samples.max() <= largest):
+        raise InputError(f"a sample has more than {bits} bits: scale them to {bits}-bit integers, at most {largest}")
 
 
 def packed_samples(samples: NDArray[Any], encoding: str, channels: int) -> bytes:
@@ -81,6 +99,7 @@ def packed_samples(samples: NDArray[Any], encoding: str, channels: int) -> bytes
     if samples.dtype.kind == "f":
         bits, largest = (16, 32767) if encoding == "pcm_s16le" else (24, 8388607)
         raise InputError(f"the samples are floats: scale them to {bits}-bit integers, at most {largest}")
+    _check_whole(samples, 16 if encoding == "pcm_s16le" else 24)
     if encoding == "pcm_s16le":
         return samples.astype("<i2").tobytes()
     return np.ascontiguousarray(samples, "<i4").view(np.uint8).reshape(-1, 4)[:, :3].tobytes()

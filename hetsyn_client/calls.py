@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, TypedDict, cast
 from urllib.parse import quote
 
 from hetsyn_client.bodies import Body
@@ -19,7 +19,7 @@ from hetsyn_client.files import SUFFIXES, recording_chunks, step_chunks
 from hetsyn_client.frames import MEDIA_TYPE as CARRIED_TYPE
 from hetsyn_client.frames import pack_frame, unpack_frame
 from hetsyn_client.results import Reply
-from hetsyn_client.steps import Broken, Pause, Request, Response, Steps, retry_after_s, target
+from hetsyn_client.steps import Broken, Pause, Request, Response, Steps, own_pause_s, retry_after_s, target
 
 PROXY_LOST_THE_SERVER = (502, 504)
 LONGEST_PAUSE_S = 30.0
@@ -121,13 +121,13 @@ class Calls:
         attempt = 0
         while True:
             is_last = not is_repeatable or (attempt >= self._repeats and left_s <= 0)
-            pause_s = min(LONGEST_OWN_PAUSE_S, 0.1 * 2**attempt)
+            pause_s = min(LONGEST_OWN_PAUSE_S, own_pause_s(attempt))
             try:
                 response: Response = yield request
                 later_s = retry_after_s(response.headers)
                 if is_last or not _is_repeatable(response, later_s):
                     return checked(response)
-                pause_s = pause_s if later_s is None else later_s
+                pause_s = later_s or pause_s  # a server that says 0 is not asked without a pause
             except Broken as error:
                 if is_last:
                     raise self._unreachable(error) from error
@@ -153,11 +153,10 @@ class Calls:
         response = yield from self.post_chunk(query, body, is_repeatable=is_carried or is_numbered, has_begun=has_begun)
         if is_carried:
             frame = unpack_frame(response.content)
-            carried: Reply = json.loads(frame.body)
+            carried: Reply = cast(Reply, self.read(frame.body))
             carried["token"] = frame.token or None
             return carried
-        reply: Reply = json.loads(response.content)
-        return reply
+        return cast(Reply, self.read(response.content))
 
     def describe(self, model: str | None) -> Steps[dict[str, Any]]:
         """A model, by default the default model, as ``GET /models/{name}`` has it.
@@ -167,14 +166,13 @@ class Calls:
             ServiceProblem, ServiceUnreachable: as ``request``.
         """
         if model is None:
-            listed = json.loads((yield from self.request("GET", "/models")).content)
+            listed = self.read((yield from self.request("GET", "/models")).content)
             model = listed["default_model"]
             if model is None:
                 names = ", ".join(entry["name"] for entry in listed["models"])
                 raise NotFound(f"the server has no default model: name one of {names}")
         response = yield from self.request("GET", f"/models/{quote(model, safe='')}")
-        described: dict[str, Any] = json.loads(response.content)
-        return described
+        return self.read(response.content)
 
     def file_chunks(self, path: Path, chunk_s: float, model: str | None) -> Steps[tuple[Iterator[Chunk], str | None]]:
         """The chunks of a file, and the model that takes them: steps of spikes or values are of the model's length.
@@ -200,7 +198,21 @@ class Calls:
             if problem.status == 404:
                 return 0
             raise
-        return int(json.loads(response.content)["expected_seq"])
+        return int(self.read(response.content)["expected_seq"])
+
+    def read(self, content: bytes | str) -> dict[str, Any]:
+        """An answer of the server, or a frame, as JSON.
+
+        Raises:
+            ServiceUnreachable: it is none of ours.
+        """
+        try:
+            answer = json.loads(content)
+        except ValueError:
+            answer = None
+        if not isinstance(answer, dict):
+            raise ServiceUnreachable(f"{self._url}: answers, but not as 'hetsyn serve' does: is this its address?")
+        return answer
 
     def _unreachable(self, error: Broken) -> ServiceUnreachable:
         if "CERTIFICATE_VERIFY_FAILED" in str(error):

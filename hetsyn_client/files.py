@@ -10,9 +10,12 @@
 from __future__ import annotations
 
 import io
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any, NamedTuple
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +26,18 @@ from hetsyn_client.errors import InputError
 from hetsyn_client.events import Integers, sort_events
 from hetsyn_client.wav import read_wav
 
+DAMAGE = (
+    OSError,
+    ValueError,
+    EOFError,
+    MemoryError,
+    NotImplementedError,
+    SyntaxError,
+    TokenError,
+    BadZipFile,
+    zlib.error,
+)
+"""What numpy raises for a damaged file."""
 SUFFIXES = (".npz", ".npy", ".csv")
 """Of files with spikes or values; any other file is a recording."""
 
@@ -90,12 +105,13 @@ def _read(path: Path, step_s: float) -> Spikes | NDArray[Any]:
     try:
         if suffix == ".csv":
             return _matrix(path, _read_csv(path))
-        loaded = np.load(path, allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            return _matrix(path, loaded)
-        with loaded:
-            arrays = {name: loaded[name] for name in loaded.files}
-    except (OSError, ValueError, EOFError) as error:
+        with path.open("rb") as file:  # numpy does not close a damaged one
+            loaded = np.load(file, allow_pickle=False)
+            if isinstance(loaded, np.ndarray):
+                return _matrix(path, loaded)
+            with loaded:
+                arrays = {name: loaded[name] for name in loaded.files}
+    except DAMAGE as error:
         raise InputError(f"{path}: cannot be read as {suffix[1:]} ({error!s:.200}): write it with numpy") from error
     if "values" in arrays:
         return _matrix(path, arrays["values"])
@@ -143,11 +159,16 @@ def _as_spikes(path: Path, matrix: NDArray[Any]) -> Spikes:
 
 def _events(path: Path, arrays: Mapping[str, NDArray[Any]], step_s: float) -> Spikes:
     times, units = arrays["times"], arrays["units"]
-    if times.ndim != 1 or units.ndim != 1 or times.dtype.kind not in "iuf":
+    if times.ndim != 1 or units.ndim != 1 or times.dtype.kind not in "iuf" or units.dtype.kind not in "iuf":
         raise InputError(f"{path}: times and units are not numbers [spikes]: save one of each for every spike")
+    if not np.isfinite(times).all():
+        raise InputError(f"{path}: a time is not finite: give the step or the second of each spike")
     if times.dtype.kind == "f":
         times = np.floor(times / step_s + 1e-9)  # a time on a step's beginning is in this step, whatever its last bit
-    steps = int(arrays["steps"]) if "steps" in arrays and arrays["steps"].ndim == 0 else int(times.max(initial=-1)) + 1
+    length = arrays.get("steps", times.max(initial=-1) + 1)
+    if np.ndim(length) or np.asarray(length).dtype.kind not in "iuf" or not np.isfinite(length):
+        raise InputError(f"{path}: steps is not a number: save how many steps the file has, or leave it out")
+    steps = int(length)
     try:
         return Spikes(steps, *sort_events(steps, times, units))
     except InputError as error:

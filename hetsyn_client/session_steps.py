@@ -7,7 +7,6 @@ reply is lost. The next chunk opens another WebSocket. The end goes to ``POST /i
 
 from __future__ import annotations
 
-import json
 import secrets
 from contextlib import suppress
 from typing import Any, Literal
@@ -177,7 +176,7 @@ class SessionSteps:
         return reply
 
     def _frame(self) -> Steps[dict[str, Any]]:
-        frame: dict[str, Any] = json.loads((yield ReadFrame(self._socket)))
+        frame = self._calls.read((yield ReadFrame(self._socket)))
         if frame["type"] == "Error":
             if frame["retryable"]:
                 raise Broken(frame["detail"], retry_after_s=frame["retry_after_s"])

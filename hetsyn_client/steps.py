@@ -123,6 +123,11 @@ def target(path: str, query: Mapping[str, Any]) -> str:
     return f"{path}?{urlencode(named)}" if named else path
 
 
+def own_pause_s(attempt: int) -> float:
+    """Seconds to wait before another try: 0.1 first, and twice as long each time, up to two minutes."""
+    return 0.1 * 2.0 ** min(attempt, 10)
+
+
 def retry_after_s(headers: Headers) -> float | None:
     """Seconds of ``Retry-After``; None if there is none, or if it is a date."""
     text = headers.get("Retry-After", "")

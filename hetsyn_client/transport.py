@@ -8,7 +8,7 @@ from contextlib import ExitStack, closing, suppress
 from typing import Any, cast
 
 import httpx
-from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, InvalidURI
 from websockets.sync.client import ClientConnection
 
 from hetsyn_client.access import Access
@@ -95,7 +95,7 @@ class Transport:
             response = self._http.request(
                 request.method, self._access.url + request.target, content=request.content, headers=headers
             )
-        except httpx.TransportError as error:
+        except httpx.RequestError as error:
             waited_s = self._timeout_s if isinstance(error, httpx.TimeoutException) else 0.0
             raise Broken(str(error) or type(error).__name__, waited_s=waited_s) from error
         return Response(response.status_code, response.reason_phrase, response.headers, response.content)
@@ -109,14 +109,16 @@ class Transport:
             raise Broken(
                 str(error), status=refusal.status_code, retry_after_s=retry_after_s(refusal.headers)
             ) from error
-        except (InvalidHandshake, ConnectionClosed, OSError) as error:  # TimeoutError is an OSError
+        except (InvalidHandshake, InvalidURI, ConnectionClosed, OSError) as error:  # TimeoutError is an OSError
             raise Broken(str(error)) from error
         self._sockets[socket] = closing_it
         return socket
 
     def _closed(self, socket: ClientConnection) -> None:
-        with suppress(OSError, ConnectionClosed):
-            self._sockets.pop(socket).close()
+        closing_it = self._sockets.pop(socket, None)  # None: the client was closed before its session
+        if closing_it is not None:
+            with suppress(OSError, ConnectionClosed):
+                closing_it.close()
 
     def _sent(self, socket: ClientConnection, content: bytes) -> None:
         try:

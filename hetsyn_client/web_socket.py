@@ -9,13 +9,13 @@ from contextlib import AbstractContextManager, ExitStack, suppress
 from types import TracebackType
 from typing import Any, Self
 
-from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, InvalidURI
 from websockets.sync.client import ClientConnection, connect
 from websockets.typing import Subprotocol
 
 from hetsyn_client.access import Access
 from hetsyn_client.errors import ServiceProblem, ServiceUnreachable
-from hetsyn_client.steps import retry_after_s
+from hetsyn_client.steps import own_pause_s, retry_after_s
 
 Frame = dict[str, Any]
 SUBPROTOCOL = Subprotocol("hetsyn.v1")
@@ -144,7 +144,7 @@ class Reconnecting(ABC):
                 self._retry_after_s = retry_after_s(response.headers) or 0.0
                 raise OSError(f"the server answers {response.status_code}") from error
             raise _problem(response.status_code, bytes(response.body or b"")) from error
-        except InvalidHandshake as error:
+        except (InvalidHandshake, InvalidURI) as error:  # a redirect leads to an address that is none
             raise OSError(str(error)) from error
         return self._connection
 
@@ -159,7 +159,7 @@ class Reconnecting(ABC):
             self._failures += 1
             if self._failures > self._repeats:
                 raise ServiceUnreachable(f"the connection broke {self._failures} times in a row: {error}") from error
-            pause_s, self._retry_after_s = max(0.1 * 2.0**self._failures, self._retry_after_s), 0.0
+            pause_s, self._retry_after_s = max(own_pause_s(self._failures), self._retry_after_s), 0.0
             self._sleep(min(LONGEST_PAUSE_S, pause_s))
             try:
                 self._open()

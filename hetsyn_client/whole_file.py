@@ -9,6 +9,25 @@ from pathlib import Path
 from hetsyn_client.errors import InputError
 
 
+def check_file(path: Path, option: str) -> None:
+    """Check that a file may be written or replaced, before the work for it is done.
+
+    Args:
+        path: of the file.
+        option: of the command that names it.
+
+    Raises:
+        InputError: it may not.
+    """
+    if not path.parent.is_dir():
+        raise InputError(f"{option} {path}: there is no folder {path.parent}: make it first")
+    if path.exists() and not path.is_file():
+        there = "a folder" if path.is_dir() else "no file, but a pipe or a device"  # which would be replaced
+        raise InputError(f"{option} {path}: this is {there}: name a file")
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise InputError(f"{option} {path}: nothing may be written in {path.parent}: name another folder")
+
+
 def write_whole(path: Path, content: bytes, option: str) -> None:
     """Write a file, or replace it.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -202,13 +203,22 @@ class Settings(_Checked):
         _check_choice("forms", self.forms, get_args(FormsChoice))
 
 
+USUAL_PORTS = {"http": 80, "https": 443}
+
+
 def is_origin(text: str) -> bool:
-    """Whether a text is the origin of a page: scheme, host and port, and nothing more."""
+    """Whether a text is the origin of a page as browsers send it: scheme, host, a port that is not the usual one, and
+    nothing more.
+    """
     try:
         parts = urlsplit(text)
-    except ValueError:  # such as http://[
+        port = parts.port
+    except ValueError:  # such as http://[, or a port above 65535
         return False
-    return parts.scheme in ("http", "https") and parts.netloc != "" and text == f"{parts.scheme}://{parts.netloc}"
+    if parts.scheme not in USUAL_PORTS or port == USUAL_PORTS[parts.scheme] or not parts.hostname:
+        return False
+    has_host_alone = re.fullmatch(r"[\w.\[\]:-]+", parts.netloc, re.ASCII) is not None
+    return has_host_alone and text == f"{parts.scheme}://{parts.netloc}"
 
 
 def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:

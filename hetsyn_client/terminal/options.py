@@ -36,7 +36,9 @@ Save = Annotated[
     Path | None,
     typer.Option(help="Draw the spikes of all layers and the probabilities over time into this .png or .svg file."),
 ]
-ChunkMs = Annotated[float | None, typer.Option(min=1, help="Length of a chunk; by default 100, and 20 for a picture.")]
+ChunkMs = Annotated[
+    float | None, typer.Option(min=1, max=60_000, help="Length of a chunk; by default 100, 20 for a picture.")
+]
 Rate = Annotated[
     int, typer.Option("--rate", min=1, help="Sample rate of samples without a header, in Hz.", rich_help_panel=INPUT)
 ]

@@ -12,7 +12,7 @@ import numpy as np
 from hetsyn_client.errors import InputError
 from hetsyn_client.extras import install_command
 from hetsyn_client.terminal.recorded import Layer, Recorded
-from hetsyn_client.whole_file import write_whole
+from hetsyn_client.whole_file import check_file, write_whole
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -30,6 +30,7 @@ COLOURS = (
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "hetsyn",
+    "text.parse_math": False,  # names of files and labels may have any characters
     "font.family": "sans-serif",
     "font.size": 9,
     "axes.spines.top": False,
@@ -47,8 +48,7 @@ def check_picture(path: Path) -> None:
     """
     if path.suffix.lower() not in SUFFIXES:
         raise InputError(f"--save {path}: name a file that ends in .png or .svg")
-    if not path.parent.is_dir():
-        raise InputError(f"--save {path}: there is no folder {path.parent}: make it first")
+    check_file(path, "--save")
     if find_spec("matplotlib") is None:
         raise InputError(f"--save draws with matplotlib, which is missing: {install_command('bench')}")
 
@@ -117,17 +117,21 @@ def _draw_answers(axes: Axes, recorded: Recorded) -> None:
     labels = recorded.begin["labels"] or [f"output {k}" for k in range(rows.shape[1])]
     peaks = np.nanmax(np.abs(rows), axis=0)
     named = set(np.argsort(-peaks)[:NAMED].tolist())
+    shown = []
     for k, label in enumerate(labels):
         colour = COLOURS[k % len(COLOURS)]
-        style = {"linewidth": 1.6, "label": label} if k in named else {"linewidth": 0.6, "alpha": 0.5}
-        axes.plot(times, rows[:, k], color=colour, marker="o", markersize=2 if len(times) < 200 else 0, **style)
+        width, alpha = (1.6, 1.0) if k in named else (0.6, 0.5)
+        size = 2 if len(times) < 200 else 0
+        (line,) = axes.plot(times, rows[:, k], color=colour, marker="o", markersize=size, linewidth=width, alpha=alpha)
+        shown += [(line, label)] if k in named else []
     if recorded.is_trace:
         axes.set_ylabel("readout")
     else:
         axes.set_ylim(0, 1.03)
         axes.set_yticks([0, 0.5, 1], ["0", "50%", "100%"])
         axes.set_ylabel("probability")
-    axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize=8)
+    # by itself, matplotlib leaves out names that begin with _, such as _silence_
+    axes.legend(*zip(*shown, strict=True), loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize=8)
 
 
 def _curves(recorded: Recorded) -> tuple[Any, Any]:

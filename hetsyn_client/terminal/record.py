@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import wave
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ from hetsyn_client.terminal.command import open_standard_input
 from hetsyn_client.terminal.listen import Stop, interruptible, listen
 from hetsyn_client.terminal.source import Source
 from hetsyn_client.terminal.standard_input import Piece
+from hetsyn_client.whole_file import write_whole
 
 CHUNK_S = 0.1
 KEPT_S = 120.0  # of the input; longer utterances are not recorded
@@ -80,26 +82,36 @@ class Recorder:
             yield piece
 
     def _write(self, content: bytes) -> Path:
-        """Write a file under the first number that is free above all others. It appears whole."""
-        self._folder.mkdir(parents=True, exist_ok=True)
+        """Write a file under the first number that is free above all others. It appears whole.
+
+        Raises:
+            InputError: it cannot be written.
+        """
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"{self._folder}: cannot be made ({error.strerror}): name another folder") from error
         taken = [int(path.stem) for path in self._folder.glob("*.wav") if path.stem.isdecimal()]
         path = self._folder / f"{max(taken, default=0) + 1:03}.wav"
-        partial = path.with_suffix(".partial")
-        with wave.open(str(partial), "wb") as file:
+        whole = io.BytesIO()
+        with wave.open(whole, "wb") as file:
             file.setnchannels(1)
             file.setsampwidth(2)
             file.setframerate(self._rate_hz)
             file.writeframes(content)
-        return partial.rename(path)
+        write_whole(path, whole.getvalue(), "recording")
+        return path
 
 
 def record_words(backend: Backend, folder: Path, count: int | None, rate_hz: int) -> None:
     """Record the words on standard input, until it ends, there are enough, or the user presses Ctrl-C.
 
     Raises:
-        InputError: the model finds no words in sound, or the input is of another kind.
+        InputError: the model finds no words in sound, the input is of another kind, or a file cannot be written.
         HetsynError: the backend fails.
     """
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder}: this is no folder: name one for the recordings, such as words/yes")
     described = backend.describe()
     if described["endpointing"] is None or "audio" not in described["inputs"]:
         raise InputError(f"model {described['name']!r} does not find words in sound: name another one with --model")
@@ -107,4 +119,4 @@ def record_words(backend: Backend, folder: Path, count: int | None, rate_hz: int
         source = open_standard_input(stop, CHUNK_S, None, rate_hz, 1)
         recorder = Recorder(folder, source, count, stop)
         listen(backend, recorder.heard(), recorder, stop, endpointing=True)
-    typer.echo(f"{folder}: {recorder.recorded} new recordings")
+    typer.echo(f"{folder}: {recorder.recorded} new recording{'s' * (recorder.recorded != 1)}")

@@ -8,7 +8,6 @@ import asyncio
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from hetsyn_client.terminal.backend import Answers, Frame
@@ -21,13 +20,11 @@ from service.contract.manifest import FormName
 from service.engine.engine import Engine
 from service.engine.work import Outcome
 from service.engine.work import Work as EngineWork
-from service.errors import ArtifactError
 from service.live.actions import Action, Opening, Send, Work
 from service.live.protocol import LiveStream
 from service.live.query import StreamQuery, parse_stream_query
 from service.models.catalog import CatalogSnapshot, ModelCatalog
 from service.models.describe import summary
-from service.models.folder import newest_artifact
 from service.models.model import Model
 from service.observe.counters import Counters
 from service.runtime.onnx import check_runtime, load_graph
@@ -37,24 +34,6 @@ from service.wire.raster import extended
 from service.wire.schema import InferRequest
 
 SESSION = "here"  # id of a session, of which there is one at a time
-
-
-def open_model(model: Path, models: Path) -> Artifact:
-    """Find a model.
-
-    Args:
-        model: folder of an artifact, of a model's versions (for the newest), or a name in ``models``.
-        models: folder of models.
-
-    Raises:
-        ArtifactError: there is none, or it is damaged.
-    """
-    found = model if model.exists() else models / model
-    if not found.is_dir():
-        names = sorted(path.name for path in models.glob("*/") if path.is_dir()) if models.is_dir() else []
-        there = f"{models} has {', '.join(names)}" if names else f"{models} has no models"
-        raise ArtifactError(f"{model}: there is no such model: name the folder of an artifact, or a model ({there})")
-    return newest_artifact(found)
 
 
 class InProcess:

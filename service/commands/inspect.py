@@ -1,4 +1,7 @@
-"""``hetsyn inspect``: what an artifact's manifest says, without ONNX Runtime."""
+"""``hetsyn inspect``: what an artifact's manifest and weights say.
+
+ONNX Runtime, where it is installed, runs the golden streams, so that operations are counted at their spikes.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from hetsyn_client.whole_file import write_whole
+from hetsyn_client.whole_file import check_file, write_whole
 from service.commands import MODELS
 
 inspect = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -29,26 +32,29 @@ def inspect_model(
         typer.Option(help="Write a page with its layers, time constants, kernels and confusions into this file."),
     ] = None,
 ) -> None:
-    """Check an artifact's files and show its sizes, errors and accuracy."""
+    """Check an artifact's files and show its sizes, errors, accuracy and operations a step."""
+    from service.commands.inspection.energy import energy_of, energy_table
     from service.models.describe import summary
-    from service.models.folder import newest_artifact
+    from service.models.folder import named_artifact
 
-    if html is not None and not html.parent.is_dir():
-        raise typer.BadParameter(f"--html {html}: there is no folder {html.parent}: make it first")
-    if not model.exists() and (MODELS / model).exists():
-        model = MODELS / model
-    artifact = newest_artifact(model)
+    if html is not None:
+        check_file(html, "--html")
+    artifact = named_artifact(model, MODELS)
     description = summary(artifact.manifest)
+    energy = energy_of(artifact)
     if html is not None:
         from service.commands.inspection.page import as_html
 
-        write_whole(html, as_html(artifact, _facts(description)).encode(), "--html")
+        write_whole(html, as_html(artifact, _facts(description), energy).encode(), "--html")
     if as_json:
-        typer.echo(json.dumps(description, indent=2))
+        operations = {"operations": energy and energy.to_dict()}
+        typer.echo(json.dumps(description | operations, indent=2))
         return
     console = Console()
     console.print(_table(description))
     console.print(_forms(description))
+    if energy is not None:
+        console.print(energy_table(energy))
 
 
 def _table(model: dict[str, Any]) -> Table:

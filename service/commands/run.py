@@ -60,7 +60,8 @@ def run_model(
     Several files are summed up, with the accuracy where files or their folders are named after labels.
     """
     from hetsyn_client.terminal.command import Choices, stream_all
-    from service.commands.in_process import InProcess, open_model
+    from service.commands.in_process import InProcess
+    from service.models.folder import named_artifact
 
     choices = Choices(
         paths=files,
@@ -73,4 +74,4 @@ def run_model(
         channels=channels,
         encoding=None if encoding is None else encoding.value,
     )
-    stream_all(lambda: InProcess(open_model(model, models), None if form is None else form.value), choices)
+    stream_all(lambda: InProcess(named_artifact(model, models), None if form is None else form.value), choices)

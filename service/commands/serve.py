@@ -21,7 +21,9 @@ LIMITS, RETENTION, BATCHING, STORE = "Limits", "Retention", "Batching", "Store"
 def check_origins(origins: list[str] | None) -> list[str]:
     for origin in origins or ():
         if not is_origin(origin):
-            raise typer.BadParameter(f"{origin!r} is no origin: write such as https://example.org, without a path")
+            raise typer.BadParameter(
+                f"{origin!r} is no origin: write such as https://example.org, with no path and no usual port"
+            )
     return origins or []
 
 

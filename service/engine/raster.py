@@ -23,8 +23,9 @@ from service.wire.chunk import Chunk, SpikeChunk
 from service.wire.raster import LayerSpikes, Spikes
 
 INPUT = "input"
-MOST_CELLS = 2**19
-"""Steps of a chunk times units of input and hidden layers, each of which may spike: so a reply has 5 MB at most."""
+MOST_CELLS = 2**17
+"""Steps of a chunk times units of input and hidden layers, each of which may spike: a reply has 1.3 MB at most, and
+is made on the event loop."""
 
 
 def most_steps(model: Model) -> int:

@@ -119,3 +119,24 @@ def newest_artifact(path: Path) -> Artifact:
     if not versions:
         raise ArtifactError(f"{path} is neither an artifact ({MANIFEST}) nor a folder with versions of a model")
     return Artifact.open(versions[-1])
+
+
+def named_artifact(model: Path, models: Path) -> Artifact:
+    """Open an artifact by its folder or by its model's name.
+
+    Args:
+        model: folder of an artifact, of a model's versions (for the newest), or a name in ``models``. Another folder
+            of that name, such as that of the recordings that the model was trained on, is passed over.
+        models: folder of models.
+
+    Raises:
+        ArtifactError: there is none, or it is damaged.
+    """
+    for folder in (model, models / model):
+        if (folder / MANIFEST).is_file() or find_versions(folder):
+            return newest_artifact(folder)
+    if model.exists():
+        return newest_artifact(model)  # says what is missing in it
+    names = sorted(path.name for path in models.glob("*/") if find_versions(path)) if models.is_dir() else []
+    there = f"{models} has {', '.join(names)}" if names else f"{models} has no models"
+    raise ArtifactError(f"{model}: there is no such model: name the folder of an artifact, or a model ({there})")

@@ -14,7 +14,7 @@ const RESUMED = "Connected again. The session goes on: nothing was lost, nothing
 
 const byId = (id) => document.getElementById(id);
 const views = new Views();
-const page = { model: null, source: null, stream: null, lost_s: 0, attempt: 0, timer: null };
+const page = { chosen: null, model: null, source: null, stream: null, lost_s: 0, attempt: 0, timer: null };
 
 // What the page says: a problem in the alert, which is read out at once, all else in the status. What changes all the
 // time stands beside it, and is not read out.
@@ -200,7 +200,7 @@ const playExample = () =>
     const index = Number(byId("example").value);
     const { input } = await (await fetched(`models/${encodeURIComponent(name)}/example`, { version, index })).json();
     const source = fromExample(input, page.model.step_s);
-    const slow = source.slowness > 1.05 ? `, ${source.slowness.toPrecision(2)} times slower` : "";
+    const slow = source.slowness > 1.05 ? `, ${Number(source.slowness.toPrecision(2))} times slower` : "";
     const isEvents = input.kind === "events";
     const query = isEvents ? { encoding: "events" } : { encoding: "values", channels: input.values[0].length };
     return [source, query, `Playing example ${index + 1}${slow}.`, source.slowness];
@@ -211,7 +211,9 @@ const playExample = () =>
 async function choose(name) {
   leave();
   tell("");
+  page.chosen = name; // what is answered late must not replace a later choice
   const described = await (await fetched(`models/${encodeURIComponent(name)}`)).json();
+  if (page.chosen !== name) return;
   const takesSound = described.inputs.includes("audio");
   page.model = {
     name,
@@ -227,6 +229,7 @@ async function choose(name) {
   byId("sound").hidden = !takesSound;
   byId("examples").hidden = takesSound;
   if (!takesSound) await listExamples(name, described.version);
+  if (page.chosen !== name) return;
   views.begin(page.model);
   showRunning();
   if (takesSound && !isSecureContext) tell(INSECURE);
@@ -250,6 +253,9 @@ async function begin() {
   const chosen = names.includes(wanted) ? wanted : (default_model ?? names[0]);
   byId("model").replaceChildren(...names.map((name) => new Option(name, name, name === chosen, name === chosen)));
   await choose(chosen);
+  if (wanted !== null && chosen !== wanted) {
+    tell(byId("status").textContent, `There is no model “${wanted}” on this server: choose another one.`);
+  }
 }
 
 const orTell = (promise) => promise.catch((error) => tell("", error.message));

@@ -32,7 +32,13 @@ export async function openMicrophone() {
     throw new SourceError(MICROPHONE_PROBLEMS[error.name] ?? `The microphone cannot be used: ${error.message}`);
   }
   const context = new AudioContext();
-  await context.audioWorklet.addModule(new URL("worklet.js", import.meta.url));
+  try {
+    await context.audioWorklet.addModule(new URL("worklet.js", import.meta.url));
+  } catch (error) {
+    for (const track of media.getTracks()) track.stop();
+    await context.close();
+    throw new SourceError(`The browser cannot capture sound here: ${error.message}`);
+  }
   const length = Math.round(CHUNK_S * context.sampleRate);
   const node = new AudioWorkletNode(context, "capture", { numberOfOutputs: 0, processorOptions: { length } });
   return {

@@ -168,7 +168,7 @@ export class Stream {
       const query = { ...this.query, session: this.session };
       const signal = AbortSignal.timeout(1000 * ASK_S);
       response = await fetch(address("stream", query), { cache: "no-store", signal });
-      body = await response.json().catch(() => ({}));
+      body = (await response.json().catch(() => null)) ?? {};
     } catch {
       return this.#wait("gone", "", 0);
     }

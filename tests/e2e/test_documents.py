@@ -127,7 +127,7 @@ class PageReader:
         for name in ("docs", "examples", "benchmarks"):
             (folder / name).symlink_to(ROOT / name)
         # without what a reader of the pages may have made already
-        shutil.copytree(MODELS, folder / "models", ignore=shutil.ignore_patterns("my-digits", "[2-9]"))
+        shutil.copytree(MODELS, folder / "models", ignore=shutil.ignore_patterns("my-digits", "words", "[2-9]"))
         write_leaky(folder / "models", "sensor", channels=3)  # as the page of the HTTP interface has it
         (folder / "carry.keys").write_text("MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=\n")
         (folder / "recordings").mkdir()

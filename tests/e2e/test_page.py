@@ -165,6 +165,20 @@ def test_networks_that_take_no_sound_have_examples(page: Browser, url: str, mode
     assert page.complaints() == []
 
 
+def test_a_slowed_down_example_says_how_much(page: Browser, url: str) -> None:
+    page.open(f"{url}?model=fashion-rows")
+    page.click("speak")
+    page.until("it plays", page.is_running)
+    assert page.text("status") == "Playing example 1, 110 times slower."
+
+
+def test_an_address_with_an_unknown_model_says_so(page: Browser, url: str) -> None:
+    page.open(f"{url}?model=word")
+    page.until("it says so", lambda: page.text("alert") != "")
+    assert page.text("alert") == "There is no model “word” on this server: choose another one."
+    assert page.attribute("model", "value") == "speech-digits"
+
+
 def test_a_network_that_draws_shows_its_trace(page: Browser) -> None:
     page.element("model").send_keys("pattern-generation")
     page.until("the model", lambda: page.text("speak") == "Play example")

@@ -23,8 +23,9 @@ from hetsyn_client.commands import stream
 from hetsyn_client.errors import HetsynError
 from hetsyn_client.terminal.backend import Backend, Server
 from hetsyn_client.terminal.command import Choices, stream_all
-from service.commands.in_process import InProcess, open_model
+from service.commands.in_process import InProcess
 from service.commands.run import run
+from service.models.folder import named_artifact
 from tests.support.leaky_values import write_leaky
 from tests.support.microphone import RATE_HZ, spoken
 from tests.support.paths import MODELS, RECORDINGS
@@ -211,7 +212,7 @@ def test_a_header_on_standard_input_is_recognised(
     url: str, name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     content = containers(spoken(*WORDS))[name]
-    for backend in (Server(url, "speech-digits"), InProcess(open_model(Path("speech-digits"), MODELS))):
+    for backend in (Server(url, "speech-digits"), InProcess(named_artifact(Path("speech-digits"), MODELS))):
         feed(backend, content, monkeypatch)
         assert capsys.readouterr().out.splitlines()[-1] == "standard input: three seven zero (speech-digits 1, bank)"
 

@@ -184,7 +184,7 @@ def test_values_are_no_spikes_and_those_of_an_encoder_are(url: str) -> None:
 
 
 def test_a_chunk_that_is_too_long_for_spikes_is_refused_and_may_be_sent_without(url: str) -> None:
-    most = 2**19 // (CHANNELS + HIDDEN)
+    most = 2**17 // (CHANNELS + HIDDEN)
     chunk = {"kind": "events", "steps": most + 1, "times": [], "units": []}
     problem = posted(url, 413, session="long", seq=0, input=chunk, spikes=True, model="digits")
     assert problem["type"].endswith(":too-large")

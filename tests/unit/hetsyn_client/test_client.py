@@ -155,3 +155,20 @@ def test_a_server_that_a_proxy_lost_is_a_broken_connection(status: int) -> None:
     with client(lambda _: answers.pop(0), pauses) as streaming:
         assert streaming.infer_chunk(np.zeros(3, np.int16), 8000, session="a", seq=1)["seq"] == 1
     assert pauses == [0.1, 0.2]
+
+
+@pytest.mark.parametrize("content", [b"<html>", b"[]", b"", b"\xff"])
+def test_a_success_that_no_server_of_ours_sends_says_so(content: bytes) -> None:
+    with client(lambda _: httpx.Response(200, content=content)) as other:
+        with pytest.raises(ServiceUnreachable, match="not as 'hetsyn serve' does"):
+            other.infer_chunk(np.zeros(3, np.int16), 8000)
+        with pytest.raises(ServiceUnreachable, match="not as 'hetsyn serve' does"):
+            other.describe()
+
+
+def test_a_body_that_cannot_be_unpacked_is_a_broken_connection() -> None:
+    def damaged(_: httpx.Request) -> httpx.Response:
+        return httpx.Response(200, headers={"Content-Encoding": "gzip"}, stream=httpx.ByteStream(b"none"))
+
+    with pytest.raises(ServiceUnreachable, match="decompressing"):
+        client(damaged).infer_chunk(np.zeros(3, np.int16), 8000)

@@ -78,6 +78,24 @@ def test_spikes_of_every_kind_of_file(tmp_path: Path) -> None:
         np.testing.assert_array_equal(spikes_of(tmp_path / f"{name}.npz", takes_values=True), SPIKES)
 
 
+ENDLESS = "{'descr': '<f8', 'fortran_order': False, 'shape': (1000000000, 1000000)}"
+
+
+def headed(header: str) -> bytes:
+    """A .npy file of nothing but a header."""
+    return b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header.encode()
+
+
+def flipped(spikes: NDArray[np.uint8]) -> bytes:
+    """A compressed .npz file with a damaged array."""
+    file = io.BytesIO()
+    np.savez_compressed(file, spikes=spikes)
+    content = bytearray(file.getvalue())
+    content[80] ^= 255
+    content[90] ^= 255
+    return bytes(content)
+
+
 def saved(**arrays: Any) -> Callable[[Path], None]:
     return lambda path: np.savez(path, **arrays)
 
@@ -95,6 +113,14 @@ def saved(**arrays: Any) -> Callable[[Path], None]:
         ("a.npz", saved(times=[1, 2], units=[1]), "2 times and 1 units"),
         ("a.npz", saved(times=[1, 2], units=[1, 1], steps=2), r"times\[1\] is 2, outside the chunk's 2 steps"),
         ("a.npz", saved(times=[[1]], units=[1]), "times and units are not numbers"),
+        ("a.npz", saved(times=[1], units=["a"]), "times and units are not numbers"),
+        ("a.npz", saved(times=[np.nan], units=[1]), "a time is not finite"),
+        ("a.npz", saved(times=[np.inf], units=[1]), "a time is not finite"),
+        ("a.npz", saved(times=[1], units=[1], steps="two"), "steps is not a number"),
+        ("a.npz", lambda path: path.write_bytes(b"PK\x03\x04 no"), "cannot be read as npz"),
+        ("a.npz", lambda path: path.write_bytes(flipped(SPIKES)), "cannot be read as npz"),
+        ("a.npy", lambda path: path.write_bytes(headed("{'descr': '<f8', 'shape': (((((")), "cannot be read as npy"),
+        ("a.npy", lambda path: path.write_bytes(headed(ENDLESS)), "cannot be read as npy"),
         (
             "a.csv",
             lambda path: path.write_text("series,x\nwalk,1\n"),

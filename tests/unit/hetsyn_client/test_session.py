@@ -7,6 +7,7 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from hetsyn_client.client import StreamingClient
 from hetsyn_client.errors import InputError, ServiceProblem
@@ -171,3 +172,18 @@ def test_a_carried_session_takes_its_token_along_and_leaves_nothing() -> None:
 def test_floats_are_refused_rather_than_cut_to_zero() -> None:
     with client(ScriptedServer()).session() as session, pytest.raises(InputError, match="32767"):
         session.send(np.array([0.5]), 8000)
+
+
+@pytest.mark.parametrize(
+    ("samples", "sentence"),
+    [
+        (np.array([40_000]), "more than 16 bits"),
+        (np.array([40_000], np.uint16), "more than 16 bits"),
+        (np.zeros((5, 2), np.int16), r"shape \[5, 2\]: give one channel"),
+        (np.array(["1"]), "give 16-bit integers"),
+        (np.array([True]), "give 16-bit integers"),
+    ],
+)
+def test_samples_that_would_become_noise_are_refused(samples: NDArray[Any], sentence: str) -> None:
+    with client(ScriptedServer()).session() as session, pytest.raises(InputError, match=sentence):
+        session.send(samples, 8000)

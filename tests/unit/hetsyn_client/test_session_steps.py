@@ -264,3 +264,23 @@ def test_after_a_chunk_that_was_cancelled_another_connection_is_opened() -> None
 def test_a_certificate_that_is_not_trusted_has_a_sentence_of_its_own() -> None:
     with pytest.raises(ServiceUnreachable, match=r"its certificate is not trusted .* with ca_file"):
         Script(Broken("[SSL: CERTIFICATE_VERIFY_FAILED] self-signed")).run(Calls("https://s", 0).describe("m"))
+
+
+def test_a_server_that_says_later_and_means_now_is_not_asked_without_a_pause() -> None:
+    one = begun(session("http", repeats=1, patience_s=3.0))
+    script = Script(*[refused(503, {"Retry-After": "0"})] * 6)
+    with pytest.raises(ServiceProblem):
+        script.run(one.send(CHUNK))
+    assert script.pauses == [0.1, 0.2, 0.4, 0.8, 1.6]
+
+
+def test_it_is_repeated_as_often_as_somebody_likes() -> None:
+    one, script = session("http", repeats=1_200), Script(*[Broken("x")] * 1_201)
+    with pytest.raises(ServiceUnreachable):
+        script.run(one.send(CHUNK))
+    assert len(script.pauses) == 1_200
+
+
+def test_a_frame_that_no_server_of_ours_sends_says_so() -> None:
+    with pytest.raises(ServiceUnreachable, match="not as 'hetsyn serve' does"):
+        Script(SOCKET, "<html>").run(session().send(CHUNK))

@@ -56,7 +56,13 @@ def test_a_port_is_16_bits() -> None:
         Settings(models=Path("models"), port=70_000)
 
 
-@pytest.mark.parametrize("origin", ["example.org", "https://example.org/", "https://", "ftp://a", "http://[", "*"])
+@pytest.mark.parametrize(
+    "origin",
+    [
+        *("example.org", "https://example.org/", "https://", "ftp://a", "http://[", "*", "null"),
+        *("https://a:443", "http://a:80", "https://a:70000", "https://me@a", "https://a b"),  # never sent by browsers
+    ],
+)
 def test_an_origin_is_a_scheme_and_a_host(origin: str) -> None:
     with pytest.raises(ValueError, match="is no origin: write such as https"):
         Settings(models=Path("models"), cors_origins=("https://a.example:8443", origin))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -101,9 +102,24 @@ def test_a_picture_that_cannot_be_written_is_refused_before(tmp_path: Path) -> N
     with pytest.raises(InputError, match="make it first"):
         check_picture(tmp_path / "no/a.png")
     (tmp_path / "b.png").mkdir()
+    with pytest.raises(InputError, match="is a folder: name a file"):
+        check_picture(tmp_path / "b.png")
     with pytest.raises(InputError, match="name another file"):
         write_picture(recorded(0.4), "x", tmp_path / "b.png")
     assert [path.name for path in tmp_path.iterdir()] == ["b.png"]
+    os.mkfifo(tmp_path / "c.png")  # would be replaced, as would a device
+    with pytest.raises(InputError, match="a pipe or a device: name a file"):
+        check_picture(tmp_path / "c.png")
+
+
+def test_names_of_files_and_labels_may_have_any_characters(tmp_path: Path) -> None:
+    stream = recorded(1.0)
+    stream.begin = BEGIN | {"labels": ["_silence_", r"$\frac$"]}
+    write_picture(stream, r"a$x$ $\frac$<b>.wav", tmp_path / "a.svg")
+    text = (tmp_path / "a.svg").read_text()
+    words = [element.text for element in ElementTree.fromstring(text).iter("{http://www.w3.org/2000/svg}text")]
+    assert r"a$x$ $\frac$<b>.wav: digits 1, bank" in words
+    assert {"_silence_", r"$\frac$"} <= set(words)
 
 
 def test_without_matplotlib_it_says_what_to_install(tmp_path: Path) -> None:

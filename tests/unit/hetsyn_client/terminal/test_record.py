@@ -16,6 +16,7 @@ from hetsyn_client.terminal.listen import Stop
 from hetsyn_client.terminal.record import Recorder
 from hetsyn_client.terminal.source import Source
 from hetsyn_client.terminal.standard_input import Piece
+from tests.support.small_disk import small_disk
 
 RATE_HZ = 1_000
 SAMPLES = np.arange(5_000, dtype="<i2")
@@ -110,3 +111,17 @@ def test_other_samples_are_refused(tmp_path: Path) -> None:
         with pytest.raises(InputError, match="16-bit samples of one channel"):
             Recorder(tmp_path / "new", other, None, Stop())
     assert not (tmp_path / "new").exists()
+
+
+def test_a_recording_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    recorder = Recorder(tmp_path / "file" / "yes", source(), None, Stop())
+    passed(recorder)
+    with pytest.raises(InputError, match=r"cannot be made \(Not a directory\): name another folder"):
+        recorder(end(0, 1))
+    with small_disk(tmp_path / "disk", 8192) as disk:
+        recorder = Recorder(disk / "yes", source(), None, Stop())
+        passed(recorder)
+        with pytest.raises(InputError, match=r"recording .*001.wav: cannot be written \(No space left on device\)"):
+            recorder(end(0, 9))
+        assert list((disk / "yes").iterdir()) == []

@@ -2,26 +2,39 @@
 
 from __future__ import annotations
 
+import io
+import json
 import re
 import subprocess
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from typer.testing import CliRunner
 
+from hetsyn_client.errors import InputError
 from service.commands.inspect import inspect
 from service.commands.inspection.drawing import Chart
 from service.commands.inspection.layers import read_layers
 from service.contract.artifact import Artifact
 from tests.support.artifact import write_artifact
+from tests.support.artifact_file import rewrite
 from tests.support.leaky_values import write_leaky
 from tests.support.paths import MODELS
 
 NAMES = [path.name for path in sorted(MODELS.glob("*/")) if path.is_dir()]
 ROUNDING = 2e-3  # by the 16 bits of a weight, of a synapse whose weight is at least a tenth of the largest
+
+
+def packed(counts: NDArray[Any]) -> bytes:
+    file = io.BytesIO()
+    arrays: dict[str, Any] = {"bank.confusion": counts, "exact.confusion": counts}
+    np.savez(file, **arrays)
+    return file.getvalue()
 
 
 class Page(HTMLParser):
@@ -101,6 +114,18 @@ def test_names_are_text(tmp_path: Path) -> None:
     assert "&lt;script&gt;" in page_of(tmp_path / "models/sensor", tmp_path / "page.html")
 
 
+def test_confusions_that_are_no_counts_are_left_out(tmp_path: Path) -> None:
+    write_leaky(tmp_path / "models", "sensor", channels=3)
+    folder = tmp_path / "models/sensor/1"
+    labels = len(json.loads((folder / "manifest.json").read_text())["labels"])
+    rewrite(folder, "golden.npz", packed(np.ones((labels, labels), int)))
+    assert "<h2>Confusion" in page_of(folder, tmp_path / "page.html")
+    damaged = [packed(np.full((labels, labels), cell)) for cell in ("<b>", np.nan, 1j)]
+    for content in (*damaged, b"PK\x03\x04 damaged"):
+        rewrite(folder, "golden.npz", content)
+        assert "<h2>Confusion" not in page_of(folder, tmp_path / "page.html")
+
+
 def test_it_needs_neither_torch_nor_the_runtime(tmp_path: Path) -> None:
     code = (
         "import sys; sys.modules |= dict.fromkeys(('torch', 'onnx', 'onnxruntime', 'matplotlib', 'fastapi'))\n"
@@ -118,8 +143,8 @@ def test_a_page_that_cannot_be_written_is_explained(tmp_path: Path) -> None:
     done = CliRunner().invoke(
         inspect, [str(tmp_path / "digits"), "--html", str(tmp_path / "no/page.html")], env={"COLUMNS": "300"}
     )
-    assert done.exit_code == 2
-    assert "make it first" in " ".join(done.output.split())
+    assert isinstance(done.exception, InputError)
+    assert "make it first" in str(done.exception)
 
 
 @pytest.mark.parametrize("top", [1e-9, 0.07, 1.0, 12.3, 4e8])

@@ -242,7 +242,7 @@ def test_spikes_of_another_shape_are_the_models_fault(tmp_path: Path) -> None:
 
 def test_a_chunk_with_spikes_is_bounded(digits: Model) -> None:
     most = most_steps(digits)
-    assert most == 2**19 // (CHANNELS + HIDDEN)
+    assert most == 2**17 // (CHANNELS + HIDDEN)
     engine, stream = Engine(max_chunk_steps=2 * most), initial_stream(digits, FORM)
     engine.check(digits, stream, SpikeChunk(most, *spikes(10)), spikes=True)
     engine.check(digits, stream, SpikeChunk(most + 1, *spikes(10)))

@@ -7,7 +7,7 @@ import pytest
 from service.contract.artifact import Artifact
 from service.errors import ArtifactError, NotFound
 from service.models.catalog import ModelCatalog
-from service.models.folder import newest_artifact
+from service.models.folder import named_artifact, newest_artifact
 from service.runtime.onnx import Graph
 from tests.support.artifact import write_artifact
 from tests.support.fake_graph import load_fake
@@ -94,6 +94,26 @@ def test_folders_without_models_are_refused(tmp_path: Path, name: str | None) ->
         ModelCatalog(tmp_path, name, load=load_fake)
     with pytest.raises(ArtifactError, match="neither an artifact"):
         newest_artifact(tmp_path)
+
+
+def test_a_model_is_found_by_its_name_beside_a_folder_of_recordings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models = tmp_path / "models"
+    artifact = write_artifact(models)
+    name = Path(artifact.parent.name)
+    monkeypatch.chdir(tmp_path)
+    for wanted in (name, Path("models") / name, artifact):
+        assert named_artifact(wanted, models).manifest.name == str(name)
+    name.mkdir()  # the recordings that the model was trained on
+    assert named_artifact(name, models).manifest.name == str(name)
+    Path("other").mkdir()
+    with pytest.raises(ArtifactError, match="other is neither an artifact"):
+        named_artifact(Path("other"), models)
+    with pytest.raises(ArtifactError, match=rf"nowhere: there is no such model: .* \(.*models has {name}\)"):
+        named_artifact(Path("nowhere"), models)
+    with pytest.raises(ArtifactError, match="other has no models"):
+        named_artifact(Path("nowhere"), Path("other"))
 
 
 def test_a_misplaced_artifact_is_refused(tmp_path: Path) -> None:

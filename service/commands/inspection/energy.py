@@ -1,0 +1,173 @@
+"""Operations of a model's step beside those of other networks of its size, as JSON values, a table and a section."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.markup import escape as escape_markup
+from rich.table import Table
+
+from service.commands.inspection.activity import Measured, measure
+from service.commands.inspection.layers import sizes
+from service.commands.inspection.operations import (
+    Numbers,
+    Operations,
+    Work,
+    all_connected,
+    count,
+    lif_work,
+    lstm_hidden,
+    lstm_work,
+    work_of_form,
+)
+from service.contract.artifact import Artifact
+from service.errors import ArtifactError
+from service.runtime.graph_weights import read_tensors
+
+COLUMNS = ("dense", "MACs", "ACs", "multiplies", "weight bytes", "state bytes", "nJ")
+
+
+@dataclass(frozen=True)
+class Energy:
+    """Operations of a step.
+
+    Attributes:
+        rows: by name: the model's forms, and networks of its size for comparison.
+        works: what the rows were counted from.
+        sources: units that spike, by name, and how many of them do in a step; None where it was not measured.
+        streams: golden ones that were measured; 0 where none was, and the rows are of a step without any spike.
+        steps: of these streams.
+        problem: why none was measured; None where one was.
+    """
+
+    rows: dict[str, Operations]
+    works: dict[str, Work]
+    sources: dict[str, tuple[int, float | None]]
+    streams: int
+    steps: int
+    problem: str | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON values. ``formula`` has the constant part of a step, and what one spike of a source adds to it."""
+        return {
+            "streams": self.streams,
+            "steps": self.steps,
+            "problem": self.problem,
+            "sources": {name: {"units": units, "spikes": spikes} for name, (units, spikes) in self.sources.items()},
+            "step": {name: row.to_dict() for name, row in self.rows.items()},
+            "formula": {name: _formula(work) for name, work in self.works.items()},
+        }
+
+    @property
+    def conditions(self) -> str:
+        """What the rows hold for, as a sentence."""
+        if self.problem:
+            return f"A step in which nothing spikes: {self.problem}."
+        measured = ", ".join(f"{name} {spikes:.3g} of {units:,}" for name, (units, spikes) in self.sources.items())
+        return f"Spikes a step, mean of {self.steps:,} golden steps: {measured}."
+
+
+def energy_of(artifact: Artifact) -> Energy | None:
+    """Count a model's operations; None where its layers are not ours, so that nobody knows what they compute."""
+    manifest = artifact.manifest
+    channels, layers, is_binary = manifest.input.channels, sizes(manifest), manifest.input.kind == "spikes"
+    works: dict[str, Work] = {}
+    recurrent, values = False, 0
+    if not manifest.hidden:
+        return None
+    try:
+        for form, described in manifest.forms.items():
+            named = read_tensors(artifact.read(described.file))
+            tensors = {name.rpartition("/")[2]: array for name, array in named.items()}
+            works[form] = work_of_form(tensors, described.state, layers, channels, is_binary=is_binary)
+            recurrent = "hidden1.weight_rec" in tensors
+            if form == "exact":
+                kinds = ("weight_in", "weight_rec", "decay_in", "decay_rec", "bias_in", "bias_rec")
+                values = sum(tensors[f"{name}.{kind}"].size for name in layers for kind in kinds
+                             if f"{name}.{kind}" in tensors)  # fmt: skip
+    except (ArtifactError, ValueError):
+        return None
+    measured = measure(artifact)
+    connected = works.get("exact") or all_connected(channels, layers, recurrent, is_binary=is_binary)
+    works["LIF"] = lif_work(connected, layers, own_decays=False)
+    works["HetNeu"] = lif_work(connected, layers, own_decays=True)
+    hidden = manifest.hidden
+    works[_named("LSTM", hidden)] = lstm_work(channels, hidden, manifest.outputs, is_binary=is_binary)
+    if values:
+        fewer = lstm_hidden(channels, hidden, manifest.outputs, values)
+        works[_named("LSTM", fewer)] = lstm_work(channels, fewer, manifest.outputs, is_binary=is_binary)
+    return _counted(artifact, works, connected, measured)
+
+
+def _named(kind: str, hidden: Any) -> str:
+    return f"{kind} {'-'.join(map(str, hidden))}"
+
+
+def _counted(artifact: Artifact, works: dict[str, Work], connected: Work, measured: Measured | str) -> Energy:
+    units = {source.name: len(source.fanouts[0].of_unit) for source in connected.sources}
+    if isinstance(measured, str):
+        silent: Mapping[str, Numbers | float] = dict.fromkeys(units, 0.0)
+        rows = {name: count(work, silent) for name, work in works.items()}
+        return Energy(rows, works, {name: (number, None) for name, number in units.items()}, 0, 0, measured)
+    base = measured.rates.get("exact", measured.rates[artifact.manifest.default_form])
+    of_form: dict[str, dict[str, Numbers]] = {str(form): rates for form, rates in measured.rates.items()}
+    rows = {name: count(work, of_form.get(name, base)) for name, work in works.items()}
+    shown = measured.rates[artifact.manifest.default_form]
+    sources: dict[str, tuple[int, float | None]] = {
+        name: (number, float(shown[name].sum())) for name, number in units.items()
+    }
+    return Energy(rows, works, sources, measured.streams, measured.steps, None)
+
+
+def _formula(work: Work) -> dict[str, Any]:
+    silent = dict.fromkeys((source.name for source in work.sources), 0.0)
+    constant = count(work, silent).to_dict()
+    spikes = {}
+    for source in work.sources:
+        one = count(work, silent | {source.name: 1 / len(source.fanouts[0].of_unit)}).to_dict()
+        more = {name: round(value - constant[name], 6) for name, value in one.items()}
+        spikes[source.name] = {name: value for name, value in more.items() if value}
+    return {"step": constant, "spike": spikes}
+
+
+def cells(row: Operations) -> list[str]:
+    """The figures of a row as text, by ``COLUMNS``."""
+    whole = (row.dense, row.effective_macs, row.effective_acs, row.multiplications)
+    traffic = (row.weight_bytes_read, row.state_bytes_read + row.state_bytes_written)
+    return [*(f"{value:,.0f}" for value in (*whole, *traffic)), f"{row.arithmetic_nj:,.1f}"]
+
+
+def energy_table(energy: Energy) -> Table:
+    """For a terminal."""
+    conditions = escape_markup(energy.conditions)
+    table = Table(
+        title="operations of a step", title_justify="left", caption=conditions, caption_justify="left",
+        box=SIMPLE_HEAD, padding=0,  # whole at 80 columns
+    )  # fmt: skip
+    table.add_column("network", no_wrap=True)
+    for heading in COLUMNS:
+        table.add_column(heading, justify="right")
+    for name, row in energy.rows.items():
+        table.add_row(name, *cells(row))
+    return table
+
+
+def energy_section(energy: Energy) -> str:
+    """For the page, as HTML."""
+    heads = "".join(f"<th>{name}</th>" for name in ("network", *COLUMNS))
+    rows = "".join(
+        f"<tr><td>{escape(name)}</td>{''.join(f'<td>{cell}</td>' for cell in cells(row))}</tr>"
+        for name, row in energy.rows.items()
+    )
+    said = (
+        f"{energy.conditions} Synaptic operations as NeuroBench defines them: all (dense), and effective MACs and ACs. "
+        "Multiplies are decays and MACs. State bytes are those read and written. The last column is all additions and "
+        "multiplications in float32 at 45 nm (Horowitz, ISSCC 2014), without memory. Encoder and decision are not "
+        "counted. LIF, HetNeu and the first LSTM have as many neurons as the model; a second LSTM has as many trained "
+        "values as the exact form."
+    )
+    return f"<div class=wide><table><tr>{heads}</tr>{rows}</table></div><p class=note>{escape(said)}</p>"

@@ -1,0 +1,149 @@
+"""The formulas of ``service.commands.inspection.operations`` against a network that counts what it does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from export.evaluation import Evaluation, seeded_streams
+from export.network_graph import network_graph
+from export.parity import run_torch
+from export.write import Source, write_artifact
+from hetsyn_model import DecisionSpec, Network, NetworkSpec
+from hetsyn_model.compiled import Compiled
+from hetsyn_model.rollout import rollout
+from hetsyn_model.spec import Rule, decay_of
+from hetsyn_model.state import FORMS, Form
+from service.commands.inspection.activity import Measured, measure
+from service.commands.inspection.operations import count, work_of_form
+from service.contract.artifact import Artifact
+from service.contract.manifest import TensorDescription
+from service.runtime.graph_weights import read_tensors
+from tests.support.counted_network import CountedNetwork
+from tests.support.networks import CASES, KINDS, neuron_of, set_own
+
+CHANNELS, OUTPUTS, STEPS, MOST_SILENT_STEPS = 7, 3, 30, 400
+SIZES = {"hidden1": 6, "hidden2": 5, "readout": OUTPUTS}
+
+
+def network_of(kind: str, rule: Rule = "last", *, recurrent: bool = True, bias: bool = False) -> Network:
+    spec = NetworkSpec(
+        channels=CHANNELS, hidden=(6, 5), outputs=OUTPUTS, neuron=neuron_of(kind), recurrent=recurrent, bias=bias,
+        self_recurrent=False, decision=DecisionSpec(rule=rule),
+    )  # fmt: skip
+    network = Network(spec, seed=3)
+    set_own(network, kind)
+    with torch.no_grad():
+        for layer in network.named_layers().values():
+            layer.w_in.abs_().mul_(1.5)
+            layer.w_in[0, 0] = 0.0  # a connection that is none
+            for drive in (layer.b_in, layer.b_rec):
+                if drive is not None:
+                    drive.fill_(-0.01)
+    return network
+
+
+def check(compiled: Compiled, rate: float) -> dict[str, np.ndarray]:
+    """Count a stream, compare its spikes and potentials with torch's, and its operations with the formula.
+
+    A spike acts on its own layer in the next step. So the stream goes on until a step has none.
+
+    Returns:
+        How often each unit fired, by source.
+    """
+    neuron = compiled.spec.neuron
+    tensors = {n.rpartition("/")[2]: a for n, a in read_tensors(network_graph(compiled)).items()}
+    layout = [each for each in compiled.layout if not each.name.startswith("decision.")]
+    counted = CountedNetwork(
+        tensors, {each.name: each.shape for each in layout}, list(SIZES), reset=neuron.reset,
+        threshold=neuron.threshold,
+        adaptation=(decay_of(neuron.adaptation_tau_steps), neuron.adaptation_strength),
+    )  # fmt: skip
+    spikes = torch.zeros(1, STEPS + MOST_SILENT_STEPS, CHANNELS)
+    spikes[:, :STEPS] = (torch.rand(1, STEPS, CHANNELS, generator=torch.Generator().manual_seed(5)) < rate).float()
+    with torch.no_grad():
+        rolled = rollout(compiled, spikes)
+    tolerance = 1e-5 * max(10.0, float(rolled.readout.abs().max()))  # torch rounds to float32, this does not
+    fired = {"input": spikes[0].sum(0).numpy()} | {name: np.zeros(neurons) for name, neurons in SIZES.items()}
+    for t in range(STEPS + MOST_SILENT_STEPS):
+        layers, potential = counted.step(np.flatnonzero(spikes[0, t]).tolist())
+        for name, neurons in zip(SIZES, layers, strict=True):
+            fired[name][neurons] += 1
+        for hidden, neurons in zip(rolled.hidden_spikes, layers, strict=False):
+            assert np.flatnonzero(hidden[0, t]).tolist() == neurons
+        assert potential == pytest.approx(rolled.readout[0, t].tolist(), abs=tolerance)
+        if t >= STEPS and not any(layers):
+            break
+    else:
+        pytest.fail("the network does not become silent: the formula has spikes that no step follows")
+    steps, tally = t + 1, counted.tally
+    described = [TensorDescription(name=e.name, shape=e.shape, dtype=e.dtype, initial=e.initial) for e in layout]
+    work = work_of_form(tensors, described, SIZES, CHANNELS)
+    expected = count(work, {name: spiked / steps for name, spiked in fired.items()})
+    assert steps * expected.effective_acs == pytest.approx(tally.accumulates)
+    assert steps * expected.additions == pytest.approx(tally.additions)
+    assert steps * expected.multiplications == tally.multiplications
+    assert steps * expected.scalings == tally.scalings
+    assert steps * expected.weight_bytes_read == pytest.approx(tally.weight_bytes)
+    assert steps * expected.state_bytes_read == tally.state_bytes_read
+    assert steps * expected.state_bytes_written == tally.state_bytes_written
+    assert expected.dense == sum(array.size for name, array in tensors.items() if ".weight_" in name)
+    assert expected.effective_macs == 0
+    return fired
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize(("kind", "rule"), CASES)
+def test_the_formula_counts_what_a_step_does(kind: str, rule: Rule, form: Form) -> None:
+    network = network_of(kind, rule)
+    network.fit_banks()
+    fired = check(network.compile(form), 0.4)
+    assert all(fired[name].any() for name in ("input", "hidden1", "hidden2")), "nothing fires: nothing was counted"
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind in ("hetsyn", "hetneu", "lif", "hetsyn-membrane")])
+@pytest.mark.parametrize(("recurrent", "bias"), [(False, False), (True, True)])
+def test_so_it_does_with_biases_and_without_recurrence(kind: str, form: Form, recurrent: bool, bias: bool) -> None:
+    network = network_of(kind, recurrent=recurrent, bias=bias)
+    network.fit_banks()
+    check(network.compile(form), 0.4)
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.1, 1.0])
+def test_decays_are_multiplied_whatever_the_spikes(rate: float) -> None:
+    """The exact form multiplies once a synapse, the bank once a neuron and decay of it."""
+    network = network_of("hetsyn")
+    network.fit_banks()
+    for form in FORMS:
+        compiled = network.compile(form)
+        check(compiled, rate)
+        tensors = {n.rpartition("/")[2]: a for n, a in read_tensors(network_graph(compiled)).items()}
+        state = [TensorDescription(name=t.name, shape=t.shape, dtype=t.dtype, initial=0.0) for t in compiled.layout]
+        counted = count(work_of_form(tensors, state, SIZES, CHANNELS), dict.fromkeys(("input", *SIZES), rate))
+        sizes = {name: bank.size for name, bank in network.banks.items()}
+        synapses = 6 * (7 + 6) + 5 * (6 + 5) + 3 * 5
+        of_bank = 6 * sizes["hidden1"] + 5 * sizes["hidden2"] + 3 * sizes["readout"]
+        assert counted.synaptic_decays == (synapses if form == "exact" else of_bank)
+        assert counted.neuron_decays == 6 + 5
+
+
+def test_the_spikes_that_inspect_counts_are_those_of_torch(tmp_path: Path) -> None:
+    network = network_of("hetsyn", "spike_count")
+    network.fit_banks()
+    streams = seeded_streams(CHANNELS, 0.4, streams=4, steps=40)
+    write_artifact(Source(network, "tiny", "1", "", ("a", "b", "c"), ""), Evaluation(streams), tmp_path / "tiny/1")
+    measured = measure(Artifact.open(tmp_path / "tiny/1"))
+    assert isinstance(measured, Measured)
+    steps = int(streams.steps.sum())
+    assert (measured.streams, measured.steps) == (4, steps)
+    for form in FORMS:
+        traces = run_torch(network.compile(form), streams)
+        for name, hidden in zip(SIZES, traces.hidden, strict=False):
+            assert measured.rates[form][name] == pytest.approx(hidden.sum((0, 1)) / steps)
+        outputs = rollout(network.compile(form), streams.spikes, streams.steps).scores.detach().numpy().sum(0)
+        assert outputs.any()
+        assert measured.rates[form]["readout"] == pytest.approx(outputs / steps)
