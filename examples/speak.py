@@ -8,6 +8,7 @@ It writes what ``arecord -f S16_LE -c 1 -r 8000`` writes: 16-bit samples, at the
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -67,8 +68,8 @@ def main() -> None:
             sys.stdout.buffer.write(sound[begin : begin + PIECE].tobytes())
             sys.stdout.buffer.flush()
             time.sleep(max(0.0, began_s + (begin + PIECE) / RATE_HZ / chosen.speed - time.monotonic()))
-    except BrokenPipeError:  # the listener has heard enough
-        sys.stderr.close()
+    except BrokenPipeError:  # the listener has heard enough; nothing is left to be flushed at the end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":
