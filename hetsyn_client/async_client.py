@@ -24,7 +24,7 @@ from hetsyn_client.bodies import Body, Matrix, events_body, sound_body, values_b
 from hetsyn_client.calls import Calls, ChunkOptions, SessionOptions
 from hetsyn_client.chunks import Chunk
 from hetsyn_client.results import Reply
-from hetsyn_client.session_steps import SessionSteps, TransportName
+from hetsyn_client.session_steps import NumberedSession, SessionSteps, TransportName
 
 
 class AsyncStreamingClient:
@@ -122,30 +122,15 @@ async def _asynchronous(chunks: Iterable[Chunk]) -> AsyncIterator[Chunk]:
         yield chunk
 
 
-class AsyncSession:
+class AsyncSession(NumberedSession):
     """One session on a server, as ``Session``. A chunk that raised, or was cancelled, keeps its number.
 
     ``AsyncStreamingClient.session`` makes one. Use it as an asynchronous context manager.
     """
 
     def __init__(self, transport: AsyncTransport, steps: SessionSteps) -> None:
+        super().__init__(steps)
         self._transport = transport
-        self._steps = steps
-
-    @property
-    def id(self) -> str:
-        """Its id on the server."""
-        return self._steps.id
-
-    @property
-    def seq(self) -> int | None:
-        """Number of the next chunk; None before the first chunk of a session that you have named."""
-        return self._steps.seq
-
-    @property
-    def transport(self) -> TransportName:
-        """Over which chunks go: ``http`` also after a proxy has refused WebSockets."""
-        return self._steps.transport
 
     async def __aenter__(self) -> Self:
         return self

@@ -25,7 +25,7 @@ from hetsyn_client.bodies import Body, Matrix, events_body, sound_body, values_b
 from hetsyn_client.calls import Calls, ChunkOptions, SessionOptions
 from hetsyn_client.chunks import Chunk
 from hetsyn_client.results import Reply
-from hetsyn_client.session_steps import SessionSteps, TransportName
+from hetsyn_client.session_steps import NumberedSession, SessionSteps, TransportName
 from hetsyn_client.transport import Transport
 
 
@@ -192,7 +192,7 @@ def _paced(chunks: Iterable[Chunk], before_chunk: Callable[[float], None]) -> It
         yield chunk
 
 
-class Session:
+class Session(NumberedSession):
     """One session on a server. It numbers its chunks, so that each counts once however often it is sent.
 
     ``StreamingClient.session`` makes one. Left as a context manager before its end, it is deleted on the server, unless
@@ -200,23 +200,8 @@ class Session:
     """
 
     def __init__(self, transport: Transport, steps: SessionSteps) -> None:
+        super().__init__(steps)
         self._transport = transport
-        self._steps = steps
-
-    @property
-    def id(self) -> str:
-        """Its id on the server."""
-        return self._steps.id
-
-    @property
-    def seq(self) -> int | None:
-        """Number of the next chunk; None before the first chunk of a session that you have named."""
-        return self._steps.seq
-
-    @property
-    def transport(self) -> TransportName:
-        """Over which chunks go: ``http`` also after a proxy has refused WebSockets."""
-        return self._steps.transport
 
     def __enter__(self) -> Self:
         return self

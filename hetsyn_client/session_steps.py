@@ -182,3 +182,25 @@ class SessionSteps:
                 raise Broken(frame["detail"], retry_after_s=frame["retry_after_s"])
             raise ServiceProblem(frame["status"], frame["detail"], frame["expected_seq"], None, frame["problem"])
         return frame
+
+
+class NumberedSession:
+    """What a session tells of itself, blocking or not."""
+
+    def __init__(self, steps: SessionSteps) -> None:
+        self._steps = steps
+
+    @property
+    def id(self) -> str:
+        """Its id on the server."""
+        return self._steps.id
+
+    @property
+    def seq(self) -> int | None:
+        """Number of the next chunk; None before the first chunk of a session that you have named."""
+        return self._steps.seq
+
+    @property
+    def transport(self) -> TransportName:
+        """Over which chunks go: ``http`` also after a proxy has refused WebSockets."""
+        return self._steps.transport

@@ -24,14 +24,9 @@ from hetsyn_client import (
     array_chunks,
 )
 from hetsyn_client.session_steps import TransportName
-from service.app import create_app
-from service.models.catalog import ModelCatalog
-from tests.support.artifact import write_artifact
-from tests.support.fake_graph import CHANNELS, TAIL, load_fake
-from tests.support.memory_store import MemoryStore
-from tests.support.product import make_settings
+from tests.support.fake_graph import CHANNELS, TAIL
 from tests.support.relay import relayed
-from tests.support.running_server import serving
+from tests.support.running_server import serving_fakes
 from tests.support.signals import sound, spikes
 
 RATE_HZ = 8000
@@ -41,12 +36,7 @@ SESSION_BYTES = 13_000  # of a whole session, about
 
 @pytest.fixture(scope="module", params=["memory", "store"])
 def url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    folder = tmp_path_factory.mktemp("models")
-    write_artifact(folder)
-    write_artifact(folder, "sensor", takes="values")
-    store = MemoryStore() if request.param == "store" else None
-    catalog = ModelCatalog(folder, "digits", load=load_fake)
-    with serving(create_app(make_settings(folder, client_share=1.0), catalog, store=store)) as url:
+    with serving_fakes(tmp_path_factory.mktemp("models"), request.param) as url:
         yield url
 
 

@@ -14,6 +14,9 @@ from service.api.application import Application
 from service.app import create_app
 from service.models.catalog import ModelCatalog
 from service.runtime.onnx import GraphLoader, load_graph
+from tests.support.artifact import write_artifact
+from tests.support.fake_graph import load_fake
+from tests.support.memory_store import MemoryStore
 from tests.support.product import make_settings
 
 START_TIMEOUT_S = 30.0
@@ -55,3 +58,19 @@ def running(models: Path, load: GraphLoader = load_graph, **settings: Any) -> It
     with serving(app) as url:
         yield url
         assert app.state.server.registry.sessions.open == 0
+
+
+@contextmanager
+def serving_fakes(folder: Path, keeps: str) -> Iterator[str]:
+    """The URL of a server of fake models, ``digits`` and ``sensor``, that takes any number of sessions of one client.
+
+    Args:
+        folder: for the models.
+        keeps: sessions in ``memory`` or in a ``store``.
+    """
+    write_artifact(folder)
+    write_artifact(folder, "sensor", takes="values")
+    catalog = ModelCatalog(folder, "digits", load=load_fake)
+    store = MemoryStore() if keeps == "store" else None
+    with serving(create_app(make_settings(folder, client_share=1.0), catalog, store=store)) as url:
+        yield url

@@ -42,6 +42,21 @@ def test_where_nothing_held_the_smallest_load_counts() -> None:
     assert summary({"m": {"infer": [taken]}})["models"]["m"]["infer"]["server_us"] == 1.0
 
 
+def test_a_round_without_a_load_that_was_too_much_tells_the_most_that_was_tried(
+    results: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    taken = one_round(1188, 80.0)
+    taken["trials"] = [trial | {"streams": 616} for trial in taken["trials"] if not trial["missed"]]
+    unbounded = summary({"m": {"infer": [one_round(500, 165.0)], "streams": [taken]}})
+    figures = unbounded["models"]["m"]["streams"]
+    assert (figures["streams"], figures["is_least"]) == (616, True)
+    assert unbounded["ratios"] == {"m: streams, streams / infer": 616 / 500}
+    assert not results["models"]["m"]["streams"]["is_least"]
+    show(unbounded)
+    assert "≥ 616" in capsys.readouterr().out
+    plot(unbounded, tmp_path / "x.png")
+
+
 def test_the_table_and_the_plot(results: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     show(results)
     printed = capsys.readouterr().out
