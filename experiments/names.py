@@ -1,4 +1,4 @@
-"""The names of the neuron models, and of the experiments for ``hetsyn experiment --help``; ``catalog.py`` has these."""
+"""The names of the neuron models, and of the experiments for ``hetsyn experiment --help``; ``catalog`` has these."""
 
 EXPERIMENT_NAMES = (
     "pattern-generation",

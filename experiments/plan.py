@@ -4,7 +4,7 @@ Equal effort: each model and architecture of an experiment has the same number o
 the experiment's base condition with a seed of its own, over learning rates and time constants (the fixed one of LIF
 and ALIF, the mean of the initial ones of HetNeu and HetSyn). The best on validation data is used in all conditions
 except those with a search of their own and those of the paper's settings, where every model has the paper's learning
-rate and (initial) time constant. ``catalog.py`` has the experiments themselves.
+rate and (initial) time constant. ``catalog`` has the experiments themselves.
 """
 
 from __future__ import annotations

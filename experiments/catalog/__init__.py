@@ -1,0 +1,24 @@
+"""The experiments themselves, one function each, and their small versions for ``--smoke``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from experiments.catalog.images import vision_pixels, vision_rows
+from experiments.catalog.paper_tasks import delayed_match, pattern_generation
+from experiments.catalog.small import smoke
+from experiments.catalog.voices import shd, speech
+from experiments.plan import Experiment
+
+__all__ = ["EXPERIMENTS", "smoke"]
+
+EXPERIMENTS: dict[str, Callable[[], Experiment]] = {
+    "pattern-generation": pattern_generation,
+    "delayed-match": delayed_match,
+    "vision-rows": vision_rows,
+    "vision-pixels": vision_pixels,
+    "speech": speech,
+    "shd": partial(shd, "shd", "synthesised", updates=300),
+    "shd-recorded": partial(shd, "shd-recorded", "recorded", updates=2550),
+}

@@ -1,0 +1,43 @@
+"""The small version of an experiment, for ``--smoke``."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from experiments.delayed_match import DelayedMatchSpec
+from experiments.pattern_generation import PatternGenerationSpec
+from experiments.plan import BASE, Experiment
+from experiments.shd import ShdSpec
+from experiments.speech import SpeechSpec
+from experiments.vision import ImageSpec
+
+
+def smoke(experiment: Experiment) -> Experiment:
+    """The same path in seconds: one search of two candidates, one seed, tiny networks and tests."""
+    base = experiment.condition(BASE)
+    spec: Any = base.task_spec
+    small: dict[str, Any] = {"hidden": tuple(6 for _ in spec.hidden)}
+    if isinstance(spec, PatternGenerationSpec):
+        small |= {"template_ms": 60, "gap_ms": 20, "validation_trials": 2, "test_trials": 2}
+    elif isinstance(spec, DelayedMatchSpec):
+        small |= {"delay_ms": 200, "validation_trials": 32, "test_trials": 32}
+    elif isinstance(spec, ImageSpec):
+        small |= {"images": "mnist-5k", "validation_images": 20, "test_images": 20}
+    elif isinstance(spec, SpeechSpec):
+        small |= {"augmented": False}
+    elif isinstance(spec, ShdSpec):
+        small |= {"data_set": "drawn", "bins_a_step": 5}
+    batch = 1 if experiment.training.batch == 1 else 8
+    training = replace(experiment.training, updates=4, evaluate_every=2, batch=batch, bank_size=4)
+    search = replace(
+        experiment.search,
+        learning_rates=experiment.search.learning_rates[:2],
+        tau_steps=experiment.search.tau_steps[:1],
+        lstm_rates=experiment.search.lstm_rates[:2],
+        updates=2,
+    )
+    condition = replace(base, task_spec=replace(spec, **small), seeds=1, recurrent=base.recurrent[:1])
+    return replace(
+        experiment, training=training, search=search, conditions=(condition,), analysis_streams=4, changed_streams=8
+    )
