@@ -17,7 +17,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from experiments.task import Figure, Shape
-from experiments.vision import CLOTHES, DEBIAN_FASHION, DIGITS, SIDE, Images, ImageSet, read_fashion_mnist, read_mnist_5k
+from experiments.vision import (
+    CLOTHES,
+    DEBIAN_FASHION,
+    DIGITS,
+    SIDE,
+    Images,
+    ImageSet,
+    read_fashion_mnist,
+    read_mnist_5k,
+)
 from hetsyn_model.encoder import EncoderSpec
 from hetsyn_model.events import Events
 from hetsyn_model.rollout import Rollout

@@ -109,7 +109,7 @@ class BankWeights:
         bias: [K * neurons], constant drive a step; None without.
         decays: alpha a step, [K].
         grid: [K * neurons], the power of two that a column's weights and bias are multiples of.
-        takes_values: whether the input is real numbers (``values.py``), not spikes.
+        value_channels: channels of an input that is real numbers (``values.py``); 0 where it is spikes.
     """
 
     weight_in: Tensor
@@ -117,7 +117,7 @@ class BankWeights:
     bias: Tensor | None
     decays: Tensor
     grid: Tensor
-    takes_values: bool = False
+    value_channels: int = 0
 
     @property
     def neurons(self) -> int:
@@ -138,7 +138,7 @@ class BankWeights:
             None if self.bias is None else self.bias.detach(),
             self.decays.detach(),
             self.grid.detach(),
-            self.takes_values,
+            self.value_channels,
         )
 
     def step(self, layer: str, state: State, x: Tensor) -> tuple[State, Tensor]:
@@ -168,8 +168,9 @@ class BankWeights:
         Args:
             x: [b, i], or [b, t, i], which may be events.
         """
-        if self.takes_values:
-            drive = values_product(x.dense(self.dtype) if isinstance(x, Events) else x, self.weight_in)
+        if self.value_channels:
+            values = x.dense(self.dtype) if isinstance(x, Events) else x
+            drive = values_product(values, self.weight_in, self.value_channels)
         elif isinstance(x, Tensor) and x.dim() == 2:
             drive = x @ self.weight_in
         else:
@@ -210,7 +211,7 @@ def compile_bank(bank: Bank, exact: ExactWeights, *, takes_values: bool = False)
         rounded["bias"].squeeze(0) if "bias" in rounded else None,
         torch.tensor(bank.decays, dtype=exact.dtype, device=exact.device),
         grid,
-        takes_values,
+        exact.input.weight.shape[1] if takes_values else 0,
     )
 
 

@@ -30,31 +30,31 @@ def alignment(channels: int) -> float:
     return 2.0 ** (SPARE_BITS + (channels - 1).bit_length())
 
 
-def aligned(values: Tensor) -> Tensor:
+def aligned(values: Tensor, channels: int) -> Tensor:
     """x' of values [..., channels], float64."""
     wide = values.to(torch.float64)
-    s = wide.abs().amax(-1, keepdim=True) * alignment(values.shape[-1])
+    s = wide.abs().amax(-1, keepdim=True) * alignment(channels)
     return (s + wide) - s
 
 
 class _ValuesProduct(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, values: Tensor, weight: Tensor) -> Tensor:
+    def forward(ctx: Any, values: Tensor, weight: Tensor, channels: int) -> Tensor:
         ctx.save_for_backward(values, weight)
         rows, wide = values.reshape(-1, values.shape[-1]), weight.to(torch.float64)
         out = torch.empty(rows.shape[0], weight.shape[1], dtype=weight.dtype, device=weight.device)
         for part, into in zip(rows.split(ROWS), out.split(ROWS), strict=True):
-            into.copy_(aligned(part) @ wide)
+            into.copy_(aligned(part, channels) @ wide)
         return out.view(*values.shape[:-1], weight.shape[1])
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor, None]:
         values, weight = ctx.saved_tensors
         rows, grad = values.reshape(-1, values.shape[-1]), grads[0].reshape(-1, weight.shape[1])
-        return grads[0] @ weight.T if ctx.needs_input_grad[0] else None, rows.T @ grad
+        return grads[0] @ weight.T if ctx.needs_input_grad[0] else None, rows.T @ grad, None
 
 
-def values_product(values: Tensor, weight: Tensor) -> Tensor:
+def values_product(values: Tensor, weight: Tensor, channels: int) -> Tensor:
     """The drive of a layer, [..., columns].
 
     float64, in which the mathematics is checked, keeps the numbers as they are. Gradients are those of ``values @
@@ -63,11 +63,12 @@ def values_product(values: Tensor, weight: Tensor) -> Tensor:
     Args:
         values: [..., channels], of any magnitude.
         weight: [channels, columns], a bank's.
+        channels: a number of Python, which a trace to TorchScript keeps as it is.
     """
     values = values.to(weight.dtype)
     if weight.dtype == torch.float64:
         return values @ weight
     if torch.jit.is_tracing():  # type: ignore[no-untyped-call]
-        return (aligned(values) @ weight.to(torch.float64)).to(weight.dtype)
-    drive: Tensor = _ValuesProduct.apply(values, weight)
+        return (aligned(values, channels) @ weight.to(torch.float64)).to(weight.dtype)
+    drive: Tensor = _ValuesProduct.apply(values, weight, channels)
     return drive
