@@ -153,7 +153,7 @@ def _array(values: object, name: str) -> NDArray[Any]:
     try:
         return values.detach().cpu().numpy() if isinstance(values, torch.Tensor) else np.asarray(values, np.float32)
     except (TypeError, ValueError) as error:
-        raise ExportError(f"{name} are no array of numbers: give {SHAPES.get(name, SHAPES['spikes'])}") from error
+        raise ExportError(f"{name} are no array of numbers: give {SHAPES[name]}") from error
 
 
 def _whole(values: object, name: str, count: int, least: int, most: int) -> NDArray[np.int64] | None:

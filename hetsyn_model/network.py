@@ -197,7 +197,7 @@ class Network(nn.Module):
             if self.banks:
                 self._follow_decays()
             banks = self.banks or self._fitted(None, ERROR_BOUND)
-        layers = []
+        layers: list[LayerWeights] = []
         for name, layer in self.named_layers().items():
             synapses: ExactWeights | BankWeights = layer.exact()
             if form == "bank":

@@ -61,14 +61,14 @@ def values_product(values: Tensor, weight: Tensor, channels: int) -> Tensor:
     weight``.
 
     Args:
-        values: [..., channels], of any magnitude.
+        values: [b, channels] of one step, or [b, t, channels], of any magnitude.
         weight: [channels, columns], a bank's.
         channels: a number of Python, which a trace to TorchScript keeps as it is.
     """
     values = values.to(weight.dtype)
     if weight.dtype == torch.float64:
         return values @ weight
-    if torch.jit.is_tracing():  # type: ignore[no-untyped-call]
+    if values.dim() == 2:  # of one step, which exports
         return (aligned(values, channels) @ weight.to(torch.float64)).to(weight.dtype)
     drive: Tensor = _ValuesProduct.apply(values, weight, channels)
     return drive
