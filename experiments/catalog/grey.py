@@ -23,13 +23,13 @@ def sequential_mnist() -> Experiment:
         training,
         SearchPlan((), (), updates=70),  # the paper's settings take the place of a search
         (
-            Condition(BASE, GreyImageSpec(), ("hetsyn",), (True,), 1, settings=PAPER_SETTINGS, analysed=True),
+            Condition(BASE, GreyImageSpec(), ("hetsyn",), (True,), 3, settings=PAPER_SETTINGS, analysed=True),
             Condition(
                 "fashion",
                 GreyImageSpec("fashion", validation_images=1000, test_images=2000),
                 ("hetsyn",),
                 (True,),
-                1,
+                3,
                 settings=PAPER_SETTINGS,
                 analysed=True,
             ),
