@@ -118,8 +118,8 @@ def evaluation_of(examples: object, channels: int, outputs: int, input_kind: Inp
     spikes = _array(parts[input_kind], input_kind)
     if spikes.ndim != 3 or 0 in spikes.shape or spikes.shape[2] != channels:
         raise ExportError(f"{input_kind} of shape {spikes.shape}: give {shape}, with the network's {channels} channels")
-    if not np.isfinite(spikes).all():
-        raise ExportError(f"{input_kind} have numbers that are not finite: take these streams out")
+    if input_kind == "values" and not np.isfinite(spikes).all():
+        raise ExportError("values have numbers that are not finite: take these streams out")
     if input_kind == "spikes" and not np.isin(spikes, (0, 1)).all():
         raise ExportError("spikes have other values than 0 and 1: give examples of what the network is going to get")
     count, longest = spikes.shape[:2]
