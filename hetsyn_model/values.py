@@ -8,8 +8,8 @@ brought onto one grid first, which hangs on the largest of them alone. In float6
     x_i'   = (s + x_i) - s
     drive  = float32(sum_i w_i x_i')
 
-Both operations round to multiples of half the spacing of float64 at s, so x' has 37 - L bits: of one channel that is
-x itself, and of 6 channels the error is below 2^-33 of the largest number. Every product and every partial sum then
+Both operations round to multiples of half the spacing of float64 at s. The error is at most 2^(L - 36) of the largest
+number, and one channel is not rounded at all, since x has 24 bits. Every product and every partial sum then
 has at most 53 bits, and float64 holds it exactly. A step's numbers do not touch another step or stream: chunks and
 batch mates cannot change a bit.
 """

@@ -77,8 +77,9 @@ def test_a_network_is_trained_and_judged_in_both_forms(task: GreyImages) -> None
     batch = task.training_batch(8, seed=0, update=0)
     loss = task.loss(network.rollout(batch.events), batch)
     loss.backward()
-    assert network.layer("hidden1").w_in.grad is not None
-    assert network.layer("hidden1").w_in.grad.abs().max() > 0
+    gradient = network.layer("hidden1").w_in.grad
+    assert gradient is not None
+    assert gradient.abs().max() > 0
     found = analyse(run, task, network, exact=4, changed=0)
     assert set(found) == {"bank", "time_constants"}
     assert [row["form"] for row in found["bank"]] == ["exact"] + ["bank"] * len(BANK_SIZES)

@@ -17,7 +17,7 @@ from hetsyn_model.spec import Rule
 from hetsyn_model.state import Form
 from service.contract.graph_io import NEXT_STATE, NEXT_STEP, READOUT, STATE, STEPS, VALUES
 from service.errors import ArtifactError
-from service.runtime.onnx import Graph, load_graph
+from service.runtime.onnx import Array, Graph, load_graph
 from service.runtime.operators import library
 from tests.support.networks import neuron_of, set_own
 from tests.support.tools import NO_OPERATOR
@@ -111,7 +111,7 @@ def test_a_chunk_of_no_steps_changes_nothing(form_graph: tuple[Compiled, Graph])
     compiled, graph = form_graph
     row = initial_row(compiled.layout, 2)
     row[STATE][:] = np.random.default_rng(0).random(row[STATE].shape, np.float32)
-    feed = {VALUES: np.zeros((2, 0, 6), np.float32), STEPS: np.zeros(2, np.int64)}
+    feed: dict[str, Array] = {VALUES: np.zeros((2, 0, 6), np.float32), STEPS: np.zeros(2, np.int64)}
     out = graph.run(feed | row, [NEXT_STATE, NEXT_STEP, READOUT])
     assert np.array_equal(out[NEXT_STATE], row[STATE])
     assert not out[NEXT_STEP].any()
