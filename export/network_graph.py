@@ -215,7 +215,9 @@ def _step_graph(
     shared = _shared_threshold(compiled.layers)
     potential = fired = ""
     for position, layer in enumerate(compiled.layers):
-        potential = _currents(body, layer, weights, before, after, x, driven=position == 0)
+        potential = _currents(
+            body, layer, weights, before, after, x, driven=position == 0, takes_values=spec.takes_values
+        )
         if layer.threshold is None:
             if layer.kappa is not None:
                 membrane = state_name(layer.name, "membrane")
@@ -247,6 +249,7 @@ def _currents(
     x: str,
     *,
     driven: bool,
+    takes_values: bool,
 ) -> str:
     """The layer's currents of this step into ``after``; their sum a neuron, [batch, neurons]."""
     name = layer.name
@@ -256,7 +259,7 @@ def _currents(
         if f"{name}.weight_rec" in weights:
             recurrent = body.node("MatMul", before[state_name(name, "spikes")], _wide(f"{name}.weight_rec"))
             arriving = body.node("Add", arriving, recurrent)
-        if f"{name}.bias_in" in weights and not (driven and layer.synapses.value_channels):
+        if f"{name}.bias_in" in weights and not (driven and takes_values):
             arriving = body.node("Add", arriving, body.reshape(f"{name}.bias_in", [-1]))
         bank, neurons = len(weights[f"{name}.decays"]), layer.neurons
         current = body.node(
@@ -270,10 +273,11 @@ def _currents(
         for part in parts[1:]:  # a fixed order, the same in every implementation
             total = body.node("Add", total, part)
         return body.reshape(total, [0, neurons])
-    sums = [_exact_path(body, name, "input", x, layer.synapses, weights, before, after)]
+    real = driven and takes_values
+    sums = [_exact_path(body, name, "input", x, layer.synapses, weights, before, after, takes_values=real)]
     if f"{name}.weight_rec" in weights:
         x = before[state_name(name, "spikes")]
-        sums.append(_exact_path(body, name, "recurrent", x, layer.synapses, weights, before, after))
+        sums.append(_exact_path(body, name, "recurrent", x, layer.synapses, weights, before, after, takes_values=False))
     return sums[0] if len(sums) == 1 else str(body.node("Add", *sums))
 
 
@@ -286,12 +290,18 @@ def _exact_path(
     weights: Mapping[str, Numbers],
     before: dict[str, str],
     after: dict[str, str],
+    *,
+    takes_values: bool,
 ) -> str:
     suffix = "rec" if path == "recurrent" else "in"
     weight, decay, bias = f"{layer}.weight_{suffix}", f"{layer}.decay_{suffix}", f"{layer}.bias_{suffix}"
     name = state_name(layer, "recurrent_current" if path == "recurrent" else "input_current")
     if synapses.per_synapse:
         drive = body.node("Mul", body.node("Transpose", weight, perm=[1, 0]), body.unsqueeze(x, 1))
+    elif takes_values:  # a matrix product may add up in another order for another batch
+        rows = body.node("Transpose", body.cast(weight, "float64"), perm=[1, 0])
+        products = body.node("Mul", rows, body.unsqueeze(body.cast(x, "float64"), 1))
+        drive = body.cast(body.node("ReduceSum", products, body.constant([-1], "int64"), keepdims=1), "float32")
     else:
         wide = body.cast(weight, "float64")
         drive = body.unsqueeze(body.cast(body.node("MatMul", body.cast(x, "float64"), wide), "float32"), 2)
