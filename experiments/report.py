@@ -258,13 +258,13 @@ def _analyses(experiment: Experiment, condition: Condition, finished: Sequence[R
             f"Time constants of HetSyn before and after training, {kind}, all seeds",
             lambda p: figures.time_constants(het, step_s, p),
         )
-        text += _tau_table(het, step_s) + _lesion_table(het)
+        text += _tau_table(het, step_s) + (_lesion_table(het) if "lesion" in het[0].analysis else "")
         text += picture(
             "bank",
             f"HetSyn, {kind}: bank against exact. The line is the mean, each dot a seed",
             lambda p: figures.bank_sizes(het, p),
         )
-        text += _bank_table(het) + _weights_table(het)
+        text += _bank_table(het) + (_weights_table(het) if "weights" in het[0].analysis else "")
     return text
 
 
