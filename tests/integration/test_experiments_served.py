@@ -20,6 +20,7 @@ from experiments.run import RunSpec, TaskSpec, Training, open_task, run_batch
 from experiments.train import load_best, train
 from experiments.vision import ImageSpec, image_events
 from export.commands import export
+from hetsyn_model.network import Network
 from service.app import create_app
 from tests.support.product import make_settings
 
@@ -121,8 +122,10 @@ def test_a_grey_image_is_values_in_any_chunks(tmp_path: Path) -> None:
     train(run, task, tmp_path / "run")
     CliRunner().invoke(export, [str(tmp_path / "run/best.pt"), "--out", str(tmp_path / "models/grey/1")])
     rows = grey_values(vision.read_mnist_5k().test[0][:1])
+    network = load_best(run, task, tmp_path / "run")
+    assert isinstance(network, Network)
     with torch.no_grad():
-        expected = load_best(run, task, tmp_path / "run").rollout(rows).probabilities[0]
+        expected = network.rollout(rows).probabilities[0]
     values = rows[0].tolist()
     whole = [{"end": True, "input": {"kind": "values", "values": values}}]
     parts = [
