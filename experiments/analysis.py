@@ -178,17 +178,17 @@ def analyse(run: RunSpec, task: Task, network: Network | SequenceLSTM, exact: in
         return {}
     every = task.test()
     test, few = first_streams(every, changed), first_streams(every, exact)
+    if network.spec.takes_values:  # there are no spikes to delete, and a bank of any size is judged against exact
+        return {"bank": bank_against_exact(network, task, few, BANK_SIZES)} | _time_constants(run, task, network)
     figures: dict[str, Any] = {
         "deletion": deletion_curve(network, task, test, run.seed),
         "warp": warp_curve(network, task, test),
         "bank": bank_against_exact(network, task, few, BANK_SIZES),
         "weights": weight_formats(network, task, few),
     }
-    if network.spec.neuron.learn_decays:
-        untrained = build_network(task.shape, network.spec, tau_steps=run.tau_steps, seed=run.seed)
-        figures["time_constants"] = time_constant_change(untrained, network, task)
-        if network.spec.neuron.decays == "synapse":
-            figures["lesion"] = lesion_figures(network, task, test, run.seed)
+    figures |= _time_constants(run, task, network)
+    if network.spec.neuron.learn_decays and network.spec.neuron.decays == "synapse":
+        figures["lesion"] = lesion_figures(network, task, test, run.seed)
     if isinstance(task, DelayedMatch):
         figures["noise"] = noise_curve(network, task, changed)
     if isinstance(task, PatternGeneration):
@@ -199,6 +199,14 @@ def analyse(run: RunSpec, task: Task, network: Network | SequenceLSTM, exact: in
             "outputs": [_every(rolled.readout[index, :, 0].tolist(), 20) for index in range(2)],
         }
     return figures
+
+
+def _time_constants(run: RunSpec, task: Task, network: Network) -> dict[str, Any]:
+    """How training has moved the time constants; nothing where it leaves them alone."""
+    if not network.spec.neuron.learn_decays:
+        return {}
+    untrained = build_network(task.shape, network.spec, tau_steps=run.tau_steps, seed=run.seed)
+    return {"time_constants": time_constant_change(untrained, network, task)}
 
 
 def _every(values: list[float], step: int) -> list[float]:

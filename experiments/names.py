@@ -5,6 +5,7 @@ EXPERIMENT_NAMES = (
     "delayed-match",
     "vision-rows",
     "vision-pixels",
+    "sequential-mnist",
     "speech",
     "shd",
     "shd-recorded",

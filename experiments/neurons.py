@@ -44,6 +44,7 @@ def network_spec(shape: Shape, model: Variant, *, recurrent: bool, tau_steps: fl
         neuron=neuron,
         surrogate=shape.surrogate,
         decision=shape.decision,
+        input_kind=shape.input_kind,
     )
 
 

@@ -193,7 +193,7 @@ DATA_SETS: tuple[Claim, ...] = (
     Claim(
         "Sequential MNIST: 98.93%",
         "Table 1",
-        WithoutData("60,000 images are not on the project's machines; 5,000 are: see vision-pixels"),
+        WithoutData("60,000 images are not on the project's machines; 5,000 are: see sequential-mnist"),
     ),
     Claim(
         "A network of M inputs and N neurons trains 2MN values as HetSyn, MN + N as HetNeu, MN as LIF",

@@ -55,6 +55,7 @@ def _rounded_bank(synapses: BankWeights, weight_format: WeightFormat) -> BankWei
         on_grid["bias"].squeeze(0) if "bias" in on_grid else None,
         synapses.decays,
         grid,
+        synapses.value_channels,
     )
 
 

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import torch
 
 from experiments.delayed_match import DelayedMatch, DelayedMatchSpec
+from experiments.grey_images import GreyImages, GreyImageSpec
 from experiments.lstm import SequenceLSTM
 from experiments.neurons import build_network, network_spec
 from experiments.pattern_generation import PatternGeneration, PatternGenerationSpec
@@ -26,11 +27,12 @@ from hetsyn_model.training.batch import Batch
 from hetsyn_model.training.history import ValidationResult
 
 NeuronModel = Literal["hetsyn", "hetneu", "homneu", "alif", "lstm"]
-TaskSpec = PatternGenerationSpec | DelayedMatchSpec | ImageSpec | SpeechSpec | ShdSpec
+TaskSpec = PatternGenerationSpec | DelayedMatchSpec | ImageSpec | GreyImageSpec | SpeechSpec | ShdSpec
 TASKS: dict[str, type[TaskSpec]] = {
     "pattern-generation": PatternGenerationSpec,
     "delayed-match": DelayedMatchSpec,
     "vision": ImageSpec,
+    "grey-images": GreyImageSpec,
     "speech": SpeechSpec,
     "shd": ShdSpec,
 }
@@ -141,6 +143,8 @@ def open_task(run: RunSpec, data: Path | None = None) -> Task:
         return DelayedMatch(spec, run.seed)
     if isinstance(spec, ImageSpec):
         return SequentialImages(spec, data)
+    if isinstance(spec, GreyImageSpec):
+        return GreyImages(spec, data)
     if isinstance(spec, ShdSpec):
         return Shd(spec, data, run.seed)
     return Speech(spec, data, run.seed)

@@ -6,13 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-import torch
 from torch import Tensor
 
 from hetsyn_model.encoder import EncoderSpec
-from hetsyn_model.events import Events
 from hetsyn_model.rollout import Rollout
-from hetsyn_model.spec import DecisionSpec, SurrogateSpec
+from hetsyn_model.spec import DecisionSpec, InputKind, SurrogateSpec
 from hetsyn_model.training.batch import Batch
 
 Figure = Literal["accuracy", "mse"]
@@ -27,7 +25,7 @@ class Shape:
     """What a task needs of a network, apart from its neuron model.
 
     Attributes:
-        channels: spike channels of the input.
+        channels: of the input.
         hidden: neurons of each hidden layer, as the paper has them or scaled down.
         outputs: classes or traces.
         step_s: duration of a step in seconds.
@@ -43,6 +41,7 @@ class Shape:
             input is sparse.
         steady_rate: spikes a step of each presynaptic unit that the initial weights expect to go on for longer than a
             time constant; see :func:`experiments.neurons.build_network`.
+        input_kind: spikes, or values.
     """
 
     channels: int
@@ -59,6 +58,7 @@ class Shape:
     dropout: float = 0.0
     weight_gain: float = 1.0
     steady_rate: float = 0.0
+    input_kind: InputKind = "spikes"
 
 
 class Task(Protocol):
@@ -121,8 +121,7 @@ def first_streams(batches: Sequence[Batch], count: int) -> list[Batch]:
     for batch in batches:
         take = min(count, len(batch.steps))
         if take < len(batch.steps):
-            events = Events.of(torch.from_numpy(batch.dense()[:take]))
-            batch = Batch(events, batch.steps[:take], batch.target[:take])
+            batch = Batch(batch.events.first(take), batch.steps[:take], batch.target[:take])
         if take:
             chosen.append(batch)
         count -= take

@@ -74,8 +74,8 @@ def export_checkpoint(
         Path | None,
         typer.Option(
             metavar="FILE.npz",
-            help="Verify a network of yours on its array spikes, of 0 and 1 by stream, step and channel; an array "
-            "labels gives the accuracy. Default: random spikes.",
+            help="Verify a network of yours on its array spikes, of 0 and 1 by stream, step and channel, or values; an "
+            "array labels gives the accuracy. Default: random ones.",
         ),
     ] = None,
     description: Annotated[str, typer.Option(help="One line about a network of yours, for people.")] = "",

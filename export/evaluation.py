@@ -1,4 +1,4 @@
-"""What verifies a network before it is exported: streams of spikes, with or without labels."""
+"""What verifies a network before it is exported: streams of spikes or values, with or without labels."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from export.folder import ExportError
 from export.parity import Streams
 from hetsyn_model.encoder import EncoderSpec
+from hetsyn_model.spec import InputKind
 
-SHAPE = "spikes [stream, step, channel] of 0 and 1"
+SHAPES = {"spikes": "spikes [stream, step, channel] of 0 and 1", "values": "values [stream, step, channel]"}
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class Evaluation:
     """What verifies and judges a network.
 
     Attributes:
-        streams: spikes to run through every implementation.
+        streams: spikes or values to run through every implementation.
         labels: int64 [stream], their classes; None where there are none.
     """
 
@@ -50,6 +51,20 @@ def seeded_streams(channels: int, density: float, *, streams: int, steps: int, s
     return Streams(torch.from_numpy(spikes), torch.from_numpy(rng.integers(steps // 2, steps + 1, streams)))
 
 
+def seeded_values(channels: int, *, streams: int, steps: int, seed: int = 0) -> Streams:
+    """Random values of the standard normal distribution, in streams of half as many steps at least.
+
+    Args:
+        channels: of the streams.
+        streams: number of streams.
+        steps: of the longest stream.
+        seed: of values and lengths.
+    """
+    rng = np.random.default_rng(seed)
+    values = rng.normal(size=(streams, steps, channels)).astype(np.float32)
+    return Streams(torch.from_numpy(values), torch.from_numpy(rng.integers(steps // 2, steps + 1, streams)))
+
+
 def noise_and_silence(encoder: EncoderSpec, duration_s: float = 1.0) -> torch.Tensor:
     """Seeded audio, float32 [4, whole steps]: loud and faint noise, noise that begins late, and silence."""
     steps = max(1, round(duration_s * encoder.sample_rate_hz / encoder.step_samples))
@@ -65,39 +80,47 @@ def padded(spikes: Sequence[torch.Tensor]) -> Streams:
     return Streams(torch.nn.utils.rnn.pad_sequence(list(spikes), batch_first=True).float(), steps)
 
 
-def evaluation_of(examples: object, channels: int, outputs: int) -> Evaluation:
+def evaluation_of(examples: object, channels: int, outputs: int, input_kind: InputKind = "spikes") -> Evaluation:
     """What a user has given as examples, checked.
 
     Args:
         examples: an Evaluation; spikes as a tensor or array [stream, step, channel] of 0 and 1; the pair (spikes,
             labels); or a mapping, as ``numpy.load`` gives, of ``spikes`` and, where there are some, ``labels``
-            [stream] and ``steps`` [stream]. None: seeded spikes, without labels.
+            [stream] and ``steps`` [stream]. None: seeded spikes, without labels. ``values`` in place of ``spikes``
+            where the network takes those.
         channels: of the network.
         outputs: of the network.
+        input_kind: of the network.
 
     Raises:
         ExportError: something else, or of other sizes.
     """
     if examples is None:
+        if input_kind == "values":
+            return Evaluation(seeded_values(channels, streams=8, steps=60))
         return Evaluation(seeded_streams(channels, 0.1, streams=8, steps=60))
     if isinstance(examples, Evaluation):
         parts: Mapping[str, Any] = {
-            "spikes": examples.streams.spikes,
+            input_kind: examples.streams.spikes,
             "steps": examples.streams.steps,
             "labels": examples.labels,
         }
     elif isinstance(examples, Mapping):
         parts = examples
     elif isinstance(examples, tuple) and len(examples) == 2:
-        parts = {"spikes": examples[0], "labels": examples[1]}
+        parts = {input_kind: examples[0], "labels": examples[1]}
     else:
-        parts = {"spikes": examples}
-    if "spikes" not in parts:
-        raise ExportError(f"examples have {', '.join(map(str, parts)) or 'nothing'}: name the array spikes, {SHAPE}")
-    spikes = _array(parts["spikes"], "spikes")
+        parts = {input_kind: examples}
+    shape = SHAPES[input_kind]
+    if input_kind not in parts:
+        named = ", ".join(map(str, parts)) or "nothing"
+        raise ExportError(f"examples have {named}: name the array {input_kind}, {shape}")
+    spikes = _array(parts[input_kind], input_kind)
     if spikes.ndim != 3 or 0 in spikes.shape or spikes.shape[2] != channels:
-        raise ExportError(f"spikes of shape {spikes.shape}: give {SHAPE}, with the network's {channels} channels")
-    if not np.isin(spikes, (0, 1)).all():
+        raise ExportError(f"{input_kind} of shape {spikes.shape}: give {shape}, with the network's {channels} channels")
+    if input_kind == "values" and not np.isfinite(spikes).all():
+        raise ExportError("values have numbers that are not finite: take these streams out")
+    if input_kind == "spikes" and not np.isin(spikes, (0, 1)).all():
         raise ExportError("spikes have other values than 0 and 1: give examples of what the network is going to get")
     count, longest = spikes.shape[:2]
     steps = _whole(parts.get("steps"), "steps", count, 1, longest)
@@ -130,7 +153,7 @@ def _array(values: object, name: str) -> NDArray[Any]:
     try:
         return values.detach().cpu().numpy() if isinstance(values, torch.Tensor) else np.asarray(values, np.float32)
     except (TypeError, ValueError) as error:
-        raise ExportError(f"{name} are no array of numbers: give {SHAPE}") from error
+        raise ExportError(f"{name} are no array of numbers: give {SHAPES[name]}") from error
 
 
 def _whole(values: object, name: str, count: int, least: int, most: int) -> NDArray[np.int64] | None:

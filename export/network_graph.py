@@ -1,11 +1,12 @@
 """A network as an ONNX graph that runs a chunk of steps for a batch of streams of different lengths.
 
 The contract of names and shapes is in ``service/contract/graph_io.py``. The graph is one call of ``hetsyn::Network``,
-with the weights as its constants. A runtime that has our operator (``service/runtime/operators``) runs that; to any
-other the name means the function of plain ONNX that stands in the same file:
+or of ``hetsyn::ValuesNetwork`` where the input is real numbers, with the weights as its constants. A runtime that has
+our operators (``service/runtime/operators``) runs those; to any other the name means the function of plain ONNX that
+stands in the same file:
 
-The input product of a bank covers all steps of the chunk at once, event by event; the steps themselves are the body
-of a Scan. A stream whose chunk is shorter than the batch's longest keeps its state through the steps that it does
+The input product of a bank covers all steps of the chunk at once (``input_drive.py``); the steps themselves are the
+body of a Scan. A stream whose chunk is shorter than the batch's longest keeps its state through the steps that it does
 not have.
 """
 
@@ -22,14 +23,13 @@ from torch import Tensor
 
 from export.build import GraphBuilder
 from export.decision_graph import class_probabilities, decide
+from export.input_drive import event_drive, padded_values, values_drive
 from hetsyn_model.bank import BankWeights
 from hetsyn_model.compiled import Compiled, LayerWeights
 from hetsyn_model.spec import NetworkSpec, Reset, decay_of
 from hetsyn_model.state import DECISION_SCORE, state_name
 from hetsyn_model.synapse import ExactWeights, SynapsePath
 from service.contract.graph_io import (
-    EVENT_ROW,
-    EVENT_UNIT,
     NEXT_STATE,
     NEXT_STEP,
     PROBABILITIES,
@@ -43,7 +43,7 @@ from service.contract.graph_io import (
     spikes_name,
 )
 
-OPERATOR = "Network"
+OPERATOR, VALUES_OPERATOR = "Network", "ValuesNetwork"
 
 Numbers = NDArray[Any]
 
@@ -57,7 +57,7 @@ def network_graph(compiled: Compiled) -> bytes:
     spec, layers = compiled.spec, compiled.layers
     words = sum(prod(tensor.shape) for tensor in compiled.layout if tensor.dtype == "float32")
     graph = GraphBuilder("network")
-    inputs = network_inputs(words)
+    inputs = network_inputs(words, spec.channels if spec.takes_values else 0)
     for name, (dtype, shape) in inputs.items():
         graph.input(name, dtype, shape)
     outputs = network_outputs(words, spec.outputs, {layer.name: layer.neurons for layer in layers[:-1]})
@@ -83,7 +83,8 @@ def network_graph(compiled: Compiled) -> bytes:
         "score_words": 2 if spec.decision.adds_up else 1,
     }
     body = _chunk_body(compiled, weights)
-    function = body.function(OPERATOR, [*inputs, *weights], list(outputs), list(attributes))
+    operator = VALUES_OPERATOR if spec.takes_values else OPERATOR
+    function = body.function(operator, [*inputs, *weights], list(outputs), list(attributes))
     constants = [graph.constant(array, name=name) for name, array in weights.items()]
     graph.call(function, [*inputs, *constants], list(outputs), **attributes)
     for name, (dtype, shape) in outputs.items():
@@ -155,24 +156,19 @@ def _chunk_body(compiled: Compiled, weights: Mapping[str, Numbers]) -> GraphBuil
         graph.unsqueeze(graph.node("Range", graph.constant(0, "int64"), scanned, graph.constant(1, "int64")), 0),
         graph.unsqueeze(STEPS, 1),
     )
-    batch, length = graph.size_of(STEPS, 0), graph.unsqueeze(scanned, 0)
     for name, array in weights.items():
         if array.dtype == np.int16:
             scale = f"{name.rsplit('.', 1)[0]}.scale"
             graph.bind(_wide(name), graph.node("Mul", graph.cast(name, "float32"), scale))
-    if isinstance(layers[0].synapses, BankWeights):
-        first = f"{layers[0].name}.weight_in"
-        width = weights[first].shape[1]
-        arrived = graph.node("Gather", _wide(first), EVENT_UNIT)
-        index = graph.unsqueeze(EVENT_ROW, 1)
+    first, bias = f"{layers[0].name}.weight_in", f"{layers[0].name}.bias_in"
+    is_bank = isinstance(layers[0].synapses, BankWeights)
+    width = weights[first].shape[1] if is_bank else spec.channels
+    if spec.takes_values:
+        drive = padded_values(graph, spec.channels, longest, scanned)
+        if is_bank:
+            drive = values_drive(graph, drive, spec.channels, _wide(first), bias if bias in weights else None)
     else:
-        width = spec.channels
-        arrived = graph.node("Expand", graph.constant(1.0, "float32"), graph.size_of(EVENT_UNIT, 0))
-        index = graph.node("Concat", graph.unsqueeze(EVENT_ROW, 1), graph.unsqueeze(EVENT_UNIT, 1), axis=1)
-    columns = graph.constant([width], "int64")
-    blank = graph.node("ConstantOfShape", graph.node("Concat", graph.node("Mul", batch, length), columns, axis=0))
-    scattered = graph.node("ScatterND", blank, index, arrived, reduction="add")
-    drive = graph.node("Reshape", scattered, graph.node("Concat", batch, length, columns, axis=0))
+        drive = event_drive(graph, _wide(first) if is_bank else None, width, scanned)
 
     traces = {READOUT: spec.outputs} | {spikes_name(layer.name): layer.neurons for layer in layers[:-1]}
     after = graph.node(
@@ -194,9 +190,9 @@ def _chunk_body(compiled: Compiled, weights: Mapping[str, Numbers]) -> GraphBuil
     after_chunk = dict(zip([tensor.name for tensor in layout], final, strict=True))
     graph.bind(SCORES, after_chunk[DECISION_SCORE])
     graph.bind(PROBABILITIES, class_probabilities(graph, spec.decision, spec.outputs, after_chunk, step))
-    first, axis = graph.constant([0], "int64"), graph.constant([1], "int64")
+    start, axis = graph.constant([0], "int64"), graph.constant([1], "int64")
     for name, trace in zip(traces, after[len(states) + 1 :], strict=True):
-        graph.bind(name, graph.node("Slice", trace, first, graph.unsqueeze(longest, 0), axis))
+        graph.bind(name, graph.node("Slice", trace, start, graph.unsqueeze(longest, 0), axis))
     return graph
 
 
@@ -219,7 +215,9 @@ def _step_graph(
     shared = _shared_threshold(compiled.layers)
     potential = fired = ""
     for position, layer in enumerate(compiled.layers):
-        potential = _currents(body, layer, weights, before, after, x, driven=position == 0)
+        potential = _currents(
+            body, layer, weights, before, after, x, driven=position == 0, takes_values=spec.takes_values
+        )
         if layer.threshold is None:
             if layer.kappa is not None:
                 membrane = state_name(layer.name, "membrane")
@@ -251,16 +249,17 @@ def _currents(
     x: str,
     *,
     driven: bool,
+    takes_values: bool,
 ) -> str:
     """The layer's currents of this step into ``after``; their sum a neuron, [batch, neurons]."""
     name = layer.name
     if isinstance(layer.synapses, BankWeights):
-        # the first layer's product was made for the whole chunk
+        # the first layer's product was made for the whole chunk, and that of values has the bias
         arriving = x if driven else body.node("MatMul", x, _wide(f"{name}.weight_in"))
         if f"{name}.weight_rec" in weights:
             recurrent = body.node("MatMul", before[state_name(name, "spikes")], _wide(f"{name}.weight_rec"))
             arriving = body.node("Add", arriving, recurrent)
-        if f"{name}.bias_in" in weights:
+        if f"{name}.bias_in" in weights and not (driven and takes_values):
             arriving = body.node("Add", arriving, body.reshape(f"{name}.bias_in", [-1]))
         bank, neurons = len(weights[f"{name}.decays"]), layer.neurons
         current = body.node(
@@ -274,10 +273,11 @@ def _currents(
         for part in parts[1:]:  # a fixed order, the same in every implementation
             total = body.node("Add", total, part)
         return body.reshape(total, [0, neurons])
-    sums = [_exact_path(body, name, "input", x, layer.synapses, weights, before, after)]
+    real = driven and takes_values
+    sums = [_exact_path(body, name, "input", x, layer.synapses, weights, before, after, takes_values=real)]
     if f"{name}.weight_rec" in weights:
         x = before[state_name(name, "spikes")]
-        sums.append(_exact_path(body, name, "recurrent", x, layer.synapses, weights, before, after))
+        sums.append(_exact_path(body, name, "recurrent", x, layer.synapses, weights, before, after, takes_values=False))
     return sums[0] if len(sums) == 1 else str(body.node("Add", *sums))
 
 
@@ -290,12 +290,18 @@ def _exact_path(
     weights: Mapping[str, Numbers],
     before: dict[str, str],
     after: dict[str, str],
+    *,
+    takes_values: bool,
 ) -> str:
     suffix = "rec" if path == "recurrent" else "in"
     weight, decay, bias = f"{layer}.weight_{suffix}", f"{layer}.decay_{suffix}", f"{layer}.bias_{suffix}"
     name = state_name(layer, "recurrent_current" if path == "recurrent" else "input_current")
     if synapses.per_synapse:
         drive = body.node("Mul", body.node("Transpose", weight, perm=[1, 0]), body.unsqueeze(x, 1))
+    elif takes_values:  # a matrix product may add up in another order for another batch
+        rows = body.node("Transpose", body.cast(weight, "float64"), perm=[1, 0])
+        products = body.node("Mul", rows, body.unsqueeze(body.cast(x, "float64"), 1))
+        drive = body.cast(body.node("ReduceSum", products, body.constant([-1], "int64"), keepdims=1), "float32")
     else:
         wide = body.cast(weight, "float64")
         drive = body.unsqueeze(body.cast(body.node("MatMul", body.cast(x, "float64"), wide), "float32"), 2)

@@ -43,8 +43,8 @@ def export_network(
         network: trained; it is not changed.
         out: folder NAME/VERSION, which does not exist yet; NAME is the model's name.
         labels: name of each output, in their order; a network of rule ``trace`` may have none.
-        examples: spikes [stream, step, channel] of 0 and 1 to verify the artifact with, with or without their classes,
-            which give its accuracy: see :func:`export.evaluation.evaluation_of`. None: random spikes.
+        examples: spikes [stream, step, channel] of 0 and 1, or values, to verify the artifact with, with or without
+            their classes, which give its accuracy: see :func:`export.evaluation.evaluation_of`. None: random ones.
         form: ``exact``, ``bank``, or both. A session gets the form with the smaller state by default, exact where they
             are equal.
         description: one line for people.
@@ -74,7 +74,7 @@ def export_network(
     )
     return write_artifact(
         source,
-        evaluation_of(examples, network.spec.channels, network.spec.outputs),
+        evaluation_of(examples, network.spec.channels, network.spec.outputs, network.spec.input_kind),
         out,
         bank_size=bank_size,
         error_bound=error_bound,

@@ -23,6 +23,7 @@ from hetsyn_model.encoder import Encoder
 from hetsyn_model.level_crossing import LevelCrossing
 from hetsyn_model.readout import probabilities
 from hetsyn_model.rollout import rollout
+from hetsyn_model.spec import InputKind
 from hetsyn_model.state import DECISION_SCORE, StateTensor, initial_state
 from service.contract.graph_io import (
     AUDIO,
@@ -50,10 +51,10 @@ class ParityError(ValueError):
 
 @dataclass(frozen=True)
 class Streams:
-    """Spike trains of different lengths.
+    """Streams of different lengths, of spikes or values.
 
     Attributes:
-        spikes: float32 [stream, longest, channels].
+        spikes: float32 [stream, longest, channels]; values where the network takes those.
         steps: int64 [stream], length of each.
     """
 
@@ -106,8 +107,12 @@ def initial_row(layout: Sequence[StateTensor], batch: int) -> dict[str, Array]:
     return {STATE: np.tile(row, (batch, 1)), STEP: np.zeros(batch, np.int64)}
 
 
-def chunk_feed(spikes: NDArray[np.float32], steps: NDArray[np.int64]) -> dict[str, Array]:
-    """A graph's inputs, without state, for a chunk [stream, at least longest, channels]."""
+def chunk_feed(
+    spikes: NDArray[np.float32], steps: NDArray[np.int64], input_kind: InputKind = "spikes"
+) -> dict[str, Array]:
+    """A graph's inputs, without state, for a chunk [stream, at least longest, channels] of spikes or values."""
+    if input_kind == "values":
+        return {VALUES: _silence(spikes[:, : int(steps.max())], steps), STEPS: steps}
     stream, t, unit = np.nonzero(spikes)
     inside = t < steps[stream]
     row = stream[inside] * int(steps.max()) + t[inside]
@@ -115,7 +120,12 @@ def chunk_feed(spikes: NDArray[np.float32], steps: NDArray[np.int64]) -> dict[st
 
 
 def run_graph(
-    graph: Graph, layout: Sequence[StateTensor], streams: Streams, hidden: int, cuts: Sequence[int]
+    graph: Graph,
+    layout: Sequence[StateTensor],
+    streams: Streams,
+    hidden: int,
+    cuts: Sequence[int],
+    input_kind: InputKind = "spikes",
 ) -> Traces:
     """Streams through a network graph.
 
@@ -125,6 +135,7 @@ def run_graph(
         streams: what to run.
         hidden: number of hidden layers.
         cuts: lengths of the chunks, which repeat.
+        input_kind: of the network.
     """
     spikes, lengths = streams.spikes.numpy(), streams.steps.numpy()
     longest = int(lengths.max())
@@ -138,7 +149,7 @@ def run_graph(
             break
         steps = np.clip(lengths - start, 0, cut)
         width = int(steps.max())
-        feed = chunk_feed(spikes[:, start : start + width], steps) | state
+        feed = chunk_feed(spikes[:, start : start + width], steps, input_kind) | state
         out = graph.run(feed, [*traced, PROBABILITIES, *(next_name(name) for name in state)])
         state = {name: out[next_name(name)] for name in state}
         for piece, name in zip(pieces, traced, strict=True):
@@ -237,7 +248,8 @@ def verify_form(
     for runtime, graph in graphs.items():
         for how, cuts in cuttings.items():
             on_run(name := f"{form}: {runtime}, {how}")
-            differences.append(difference(name, reference, run_graph(graph, layout, streams, hidden, cuts)))
+            found = run_graph(graph, layout, streams, hidden, cuts, compiled.spec.input_kind)
+            differences.append(difference(name, reference, found))
     on_run(name := f"{form}: TorchScript, steps")
     differences.append(difference(name, reference, run_script(script, compiled, streams)))
     traced = compiled.spec.decision.rule == "trace"

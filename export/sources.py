@@ -86,7 +86,7 @@ def from_saved_network(
         path: of the file.
         out: folder of the artifact, NAME/VERSION.
         labels: names of the outputs, with commas between them.
-        examples: ``.npz`` of spikes, and of labels where there are some.
+        examples: ``.npz`` of spikes or values, and of labels where there are some.
         description: one line for people.
         input_description: of the channels, for people.
 
@@ -102,7 +102,7 @@ def from_saved_network(
         raise ExportError(f"{path}: a network without names for its {spec.outputs} outputs: give --labels A,B,C")
     source = source_of(network, out, names, description, input_description)
     given = None if examples is None else read_examples(examples)
-    return Exported(source, evaluation_of(given, spec.channels, spec.outputs))
+    return Exported(source, evaluation_of(given, spec.channels, spec.outputs, spec.input_kind))
 
 
 def _experiment(saved: Checkpoint, run: RunSpec, out: Path, data: Path | None) -> Exported:
@@ -131,13 +131,13 @@ def _experiment(saved: Checkpoint, run: RunSpec, out: Path, data: Path | None) -
     test = task.test()
     moved = state_bytes(saved.network.compile("exact").layout) * max(int(batch.steps.max()) for batch in test)
     batches = first_streams(test, min(VERIFIED_STREAMS, max(24, VERIFIED_BYTES // moved)))
-    spikes = [
-        torch.from_numpy(stream[:steps])
+    streams = [
+        stream[:steps]
         for batch in batches
-        for stream, steps in zip(batch.dense(), batch.steps.tolist(), strict=True)
+        for stream, steps in zip(batch.events.dense(), batch.steps.tolist(), strict=True)
     ]
     labels = None if task.figure == "mse" else torch.cat([batch.target for batch in batches])
-    return Exported(source, Evaluation(padded(spikes), labels), bank_size=run.training.bank_size)
+    return Exported(source, Evaluation(padded(streams), labels), bank_size=run.training.bank_size)
 
 
 def _trained(checkpoint: Path, saved: Checkpoint, out: Path, data: Path | None) -> Exported:

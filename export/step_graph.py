@@ -17,6 +17,7 @@ import onnx
 
 from export.build import GraphBuilder
 from export.decision_graph import class_probabilities, decide
+from export.input_drive import padded_values
 from hetsyn_model.spec import DecisionSpec
 from hetsyn_model.state import DECISION_SCORE, DECISION_SCORE_LOW, DECISION_STEP, StateTensor
 from service.contract.graph_io import (
@@ -30,7 +31,6 @@ from service.contract.graph_io import (
     STATE,
     STEP,
     STEPS,
-    VALUES,
     Float32Array,
     network_inputs,
     network_outputs,
@@ -171,7 +171,7 @@ def chunk_graph(step: StepGraph, decision: DecisionSpec, input_kind: InputKind) 
         graph.unsqueeze(STEPS, 1),
     )
     if input_kind == "values":
-        rows = _values(graph, step.channels, longest, scanned)
+        rows = padded_values(graph, step.channels, longest, scanned)
     else:
         rows = _spikes(graph, step.channels, scanned)
     after = graph.node(
@@ -201,13 +201,6 @@ def chunk_graph(step: StepGraph, decision: DecisionSpec, input_kind: InputKind) 
     for name, (dtype, shape) in network_outputs(words, step.outputs, {}).items():
         graph.output(name, dtype, shape, results[name])
     return graph.model(opsets=step.opsets)
-
-
-def _values(graph: GraphBuilder, channels: int, longest: str, scanned: str) -> str:
-    """The values [batch, scanned, channels]: none may have come."""
-    missing = graph.unsqueeze(graph.node("Sub", scanned, longest), 0)
-    shape = graph.node("Concat", graph.size_of(STEPS, 0), missing, graph.constant([channels], "int64"), axis=0)
-    return str(graph.node("Concat", VALUES, graph.node("ConstantOfShape", shape), axis=1))
 
 
 def _spikes(graph: GraphBuilder, channels: int, scanned: str) -> str:

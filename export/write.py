@@ -47,7 +47,7 @@ class Source:
         description: one line for people.
         labels: names of the outputs.
         input_description: meaning of the channels.
-        encoder: of the audio or the values; None for a network that takes spikes.
+        encoder: of the audio or the values; None for a network that takes spikes, or values as they are.
         tail_steps: steps of silence that end a stream.
         provenance: further entries of the manifest.
         experiment: the run that made the network, for the checkpoint's copy; None without.
@@ -315,9 +315,9 @@ def _worst(before: list[Difference], now: list[Difference]) -> list[Difference]:
 
 def _golden(compiled: Compiled, streams: Streams) -> dict[str, NDArray[np.generic]]:
     """A few streams and their traces in one form; a reader can check itself against them."""
-    traces = run_torch(compiled, streams)
+    traces, kind = run_torch(compiled, streams), compiled.spec.input_kind
     return {
-        "spikes": streams.spikes.numpy().astype(np.uint8),
+        kind: streams.spikes.numpy().astype(np.uint8 if kind == "spikes" else np.float32),
         "steps": streams.steps.numpy(),
         f"{compiled.form}.readout": traces.readout,
         f"{compiled.form}.probabilities": traces.probabilities,
@@ -337,7 +337,10 @@ def _manifest(
         description=source.description,
         labels=source.labels,
         input=contract.InputDescription(
-            channels=spec.channels, step_s=spec.step_s, description=source.input_description
+            kind=spec.input_kind,
+            channels=spec.channels,
+            step_s=spec.step_s,
+            description=source.input_description,
         ),
         encoder=encoder,
         hidden=spec.hidden,

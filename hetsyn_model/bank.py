@@ -20,7 +20,8 @@ instead of [neurons, inputs]. Input and recurrent synapses of a layer share one 
 
 The weights ``w c`` are rounded to multiples of a power of two, fine enough that any sum of a column's
 entries is exact in the state's type. The order in which spikes are added up then cannot matter: torch,
-ONNX Runtime and any batch give the same currents, bit for bit.
+ONNX Runtime and any batch give the same currents, bit for bit. ``values.py`` does the same for inputs that are real
+numbers.
 """
 
 from __future__ import annotations
@@ -32,8 +33,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from hetsyn_model.events import Events, event_product
 from hetsyn_model.state import State, state_name
 from hetsyn_model.synapse import ExactWeights, SynapsePath
+from hetsyn_model.values import values_product
 
 WEIGHT_BITS = 16  # of a weight in the served form: half the memory traffic, and no more spikes differ for it
 
@@ -106,6 +109,7 @@ class BankWeights:
         bias: [K * neurons], constant drive a step; None without.
         decays: alpha a step, [K].
         grid: [K * neurons], the power of two that a column's weights and bias are multiples of.
+        value_channels: channels of an input that is real numbers (``values.py``); 0 where it is spikes.
     """
 
     weight_in: Tensor
@@ -113,6 +117,7 @@ class BankWeights:
     bias: Tensor | None
     decays: Tensor
     grid: Tensor
+    value_channels: int = 0
 
     @property
     def neurons(self) -> int:
@@ -133,6 +138,7 @@ class BankWeights:
             None if self.bias is None else self.bias.detach(),
             self.decays.detach(),
             self.grid.detach(),
+            self.value_channels,
         )
 
     def step(self, layer: str, state: State, x: Tensor) -> tuple[State, Tensor]:
@@ -142,19 +148,34 @@ class BankWeights:
             layer: the layer's name.
             state: holds ``{layer}.bank_current`` [b, K, j] and, with recurrence, ``{layer}.spikes`` [b, j] of the
                 step before.
-            x: [b, i], input spikes.
+            x: [b, i], input spikes or values.
 
         Returns:
             The new current tensor, and its sum a neuron [b, j] (the first term of equation 5).
         """
         before = state[state_name(layer, "bank_current")]
-        arriving = x @ self.weight_in
+        arriving = self.input_drive(x)
         if self.weight_rec is not None:
             arriving = arriving + state[state_name(layer, "spikes")] @ self.weight_rec
-        if self.bias is not None:
-            arriving = arriving + self.bias
         current = self.decays.unsqueeze(-1) * before + arriving.view(before.shape)
         return {state_name(layer, "bank_current"): current}, sum_bank(current)
+
+    def input_drive(self, x: Tensor | Events) -> Tensor:
+        """What a step's input and the bias bring, [b, K * j], or that of all steps, [b, t, K * j].
+
+        The recurrent part is added to it: of spikes all sums are exact, but of values this order is part of the result.
+
+        Args:
+            x: [b, i], or [b, t, i], which may be events.
+        """
+        if self.value_channels:
+            values = x.dense(self.dtype) if isinstance(x, Events) else x
+            drive = values_product(values, self.weight_in, self.value_channels)
+        elif isinstance(x, Tensor) and x.dim() == 2:
+            drive = x @ self.weight_in
+        else:
+            drive = event_product(x, self.weight_in)
+        return drive if self.bias is None else drive + self.bias
 
 
 def sum_bank(current: Tensor) -> Tensor:
@@ -165,8 +186,14 @@ def sum_bank(current: Tensor) -> Tensor:
     return total
 
 
-def compile_bank(bank: Bank, exact: ExactWeights) -> BankWeights:
-    """A layer's synapses in the bank's basis, differentiable in its weights, decays and biases."""
+def compile_bank(bank: Bank, exact: ExactWeights, *, takes_values: bool = False) -> BankWeights:
+    """A layer's synapses in the bank's basis, differentiable in its weights, decays and biases.
+
+    Args:
+        bank: of the layer.
+        exact: the synapses.
+        takes_values: whether the layer's input is real numbers.
+    """
     paths = [exact.input] if exact.recurrent is None else [exact.input, exact.recurrent]
     # input rows last: autograd adds up the gradients of a shared decay in the reverse order of these operations, and
     # another order rounds differently
@@ -184,6 +211,7 @@ def compile_bank(bank: Bank, exact: ExactWeights) -> BankWeights:
         rounded["bias"].squeeze(0) if "bias" in rounded else None,
         torch.tensor(bank.decays, dtype=exact.dtype, device=exact.device),
         grid,
+        exact.input.weight.shape[1] if takes_values else 0,
     )
 
 

@@ -50,6 +50,12 @@ class Events:
         rows[row, self.units.long()] = self.values.to(dtype)
         return rows.view(self.batch, self.steps, self.channels)
 
+    def first(self, streams: int) -> Events:
+        """The events of the first so many streams."""
+        splits = self.row_splits[: streams * self.steps + 1]
+        count = int(splits[-1])
+        return Events(streams, self.steps, self.channels, splits, self.units[:count], self.values[:count])
+
     def to(self, device: torch.device | str) -> Events:
         """The same events in a device's memory."""
         moved = (tensor.to(device) for tensor in (self.row_splits, self.units, self.values))

@@ -197,11 +197,12 @@ class Network(nn.Module):
             if self.banks:
                 self._follow_decays()
             banks = self.banks or self._fitted(None, ERROR_BOUND)
-        layers = []
+        layers: list[LayerWeights] = []
         for name, layer in self.named_layers().items():
             synapses: ExactWeights | BankWeights = layer.exact()
             if form == "bank":
-                synapses = compile_bank(banks[name], layer.exact())
+                takes_values = self.spec.takes_values and not layers
+                synapses = compile_bank(banks[name], layer.exact(), takes_values=takes_values)
             layers.append(LayerWeights(name, synapses, layer.kappas(), layer.thresholds()))
         sizes = {name: bank.size for name, bank in banks.items()}
         return Compiled(self.spec, form, tuple(layers), state_layout(self.spec, form, sizes))
@@ -218,7 +219,7 @@ class Network(nn.Module):
         """Run whole streams from their initial state; differentiable, with dropout in training mode.
 
         Args:
-            spikes: float [batch, steps, channels], or the same as events.
+            spikes: float [batch, steps, channels], or the same as events; values where the network takes those.
             form: ``exact``, a current a synapse, or ``bank``, K shared decays a layer.
             steps: int64 [batch], length of each stream where they differ.
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from hetsyn_model import native
 from hetsyn_model.bank import sum_bank
 from hetsyn_model.compiled import Compiled, LayerWeights
-from hetsyn_model.events import Events, event_product, pointer
+from hetsyn_model.events import Events, pointer
 from hetsyn_model.readout import decide, probabilities
 from hetsyn_model.spec import DecisionSpec, NetworkSpec, Reset, decay_of
 from hetsyn_model.spike import spike_step, surrogate_derivative
@@ -56,7 +56,7 @@ def rollout(
 
     Args:
         compiled: the network in one form.
-        spikes: float [batch, steps, channels], or the same as events.
+        spikes: float [batch, steps, channels], or the same as events; values where the network takes those.
         steps: int64 [batch], length of each stream where they differ; the score ends there.
         dropout: probability with which a spike does not reach the next layer, in training.
 
@@ -66,16 +66,17 @@ def rollout(
     Raises:
         ValueError: the input's shape is not the network's.
     """
-    if not isinstance(spikes, Tensor | Events):
-        raise ValueError(f"spikes are a {type(spikes).__name__}: give a tensor [batch, steps, channels], or Events")
-    if isinstance(spikes, Tensor) and not bool(torch.isfinite(spikes).all()):
-        raise ValueError("spikes contain values that are not finite")
-    if isinstance(spikes, Tensor) and spikes.dim() != 3:
-        raise ValueError(f"spikes of shape {tuple(spikes.shape)} are not [batch, steps, channels]")
     spec = compiled.spec
+    kind = spec.input_kind
+    if not isinstance(spikes, Tensor | Events):
+        raise ValueError(f"{kind} are a {type(spikes).__name__}: give a tensor [batch, steps, channels], or Events")
+    if isinstance(spikes, Tensor) and not bool(torch.isfinite(spikes).all()):
+        raise ValueError(f"{kind} contain numbers that are not finite")
+    if isinstance(spikes, Tensor) and spikes.dim() != 3:
+        raise ValueError(f"{kind} of shape {tuple(spikes.shape)} are not [batch, steps, channels]")
     channels = spikes.channels if isinstance(spikes, Events) else spikes.shape[-1]
     if channels != spec.channels:
-        raise ValueError(f"spikes have {channels} channels, but the network takes {spec.channels}")
+        raise ValueError(f"{kind} have {channels} channels, but the network takes {spec.channels}")
     batch, longest = (spikes.batch, spikes.steps) if isinstance(spikes, Events) else spikes.shape[:2]
     if steps is None:
         steps = torch.full((batch,), longest, dtype=torch.int64, device=compiled.device)
@@ -118,10 +119,7 @@ def _by_layer(compiled: Compiled, spikes: Tensor | Events, dropout: float) -> La
     hidden: list[Tensor] = []
     fired = potential = torch.empty(0, device=compiled.device)
     for layer in compiled.layers:
-        drive = event_product(x, layer.bank.weight_in)
-        if layer.bank.bias is not None:
-            drive = drive + layer.bank.bias
-        fired, potential = layer_rollout(spec, layer, drive)
+        fired, potential = layer_rollout(spec, layer, layer.bank.input_drive(x))
         if layer.name != "readout":
             hidden.append(fired)
         x = torch.nn.functional.dropout(fired, dropout)

@@ -17,6 +17,7 @@ from typing import Any, Literal, get_args
 Decays = Literal["synapse", "neuron", "shared"]
 Potential = Literal["currents", "membrane"]
 Reset = Literal["subtract", "subtract_at_once", "zero"]
+InputKind = Literal["spikes", "values"]
 Rule = Literal["sum_softmax", "spike_count", "last", "trace"]
 SurrogateKind = Literal["gaussian", "triangular"]
 Variant = Literal["hetsyn", "hetneu", "homneu", "alif"]
@@ -195,7 +196,7 @@ class NetworkSpec:
     """A whole network.
 
     Attributes:
-        channels: spike channels of the input.
+        channels: of the input: places for a spike, or numbers, of a step.
         hidden: neurons of each hidden layer.
         outputs: classes or traces.
         recurrent: whether hidden layers have synapses from their own neurons.
@@ -206,6 +207,7 @@ class NetworkSpec:
         neuron: the neuron model.
         surrogate: derivative of the threshold in training.
         decision: how the readout becomes a decision.
+        input_kind: ``spikes``, 0 or 1; or ``values``, real numbers x_i(t) that drive the synapses as w_ji x_i(t).
     """
 
     channels: int
@@ -219,6 +221,7 @@ class NetworkSpec:
     neuron: NeuronSpec = field(default_factory=NeuronSpec)
     surrogate: SurrogateSpec = field(default_factory=SurrogateSpec)
     decision: DecisionSpec = field(default_factory=DecisionSpec)
+    input_kind: InputKind = "spikes"
 
     def __post_init__(self) -> None:
         for name, value in (("channels", self.channels), ("outputs", self.outputs)):
@@ -229,6 +232,14 @@ class NetworkSpec:
         )
         _require(0 <= self.dropout < 1, f"dropout: {self.dropout} is not in [0, 1)")
         _require(self.step_s > 0, f"step_s: {self.step_s} is not above 0")
+        _require(
+            self.input_kind in get_args(InputKind), f"input_kind: {self.input_kind!r} is none of {get_args(InputKind)}"
+        )
+
+    @property
+    def takes_values(self) -> bool:
+        """Whether the input is real numbers, not spikes."""
+        return self.input_kind == "values"
 
     @property
     def layer_names(self) -> tuple[str, ...]:

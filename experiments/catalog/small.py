@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from experiments.delayed_match import DelayedMatchSpec
+from experiments.grey_images import GreyImageSpec
 from experiments.pattern_generation import PatternGenerationSpec
 from experiments.plan import BASE, Experiment
 from experiments.shd import ShdSpec
@@ -22,7 +23,7 @@ def smoke(experiment: Experiment) -> Experiment:
         small |= {"template_ms": 60, "gap_ms": 20, "validation_trials": 2, "test_trials": 2}
     elif isinstance(spec, DelayedMatchSpec):
         small |= {"delay_ms": 200, "validation_trials": 32, "test_trials": 32}
-    elif isinstance(spec, ImageSpec):
+    elif isinstance(spec, ImageSpec | GreyImageSpec):
         small |= {"images": "mnist-5k", "validation_images": 20, "test_images": 20}
     elif isinstance(spec, SpeechSpec):
         small |= {"augmented": False}

@@ -149,17 +149,22 @@ void layer_forward(const Layer& layer, const T* drive, const T* recurrent_weight
             const T* before = nullptr;
             for (int64_t t = 0; t < layer.steps; ++t) {
                 const int64_t row = b * layer.steps + t;
-                std::memcpy(arriving.data(), drive + row * KN, sizeof(T) * KN);
-                if (layer.recurrent)
+                const T* input = drive + row * KN;
+                if (layer.recurrent && !fired.empty()) {
+                    // first their own sum, which is exact, then the input: a drive of values rounds once, as elsewhere
+                    T* sum = arriving.data();
+                    std::memset(sum, 0, sizeof(T) * KN);
                     for (const int32_t unit : fired) {
                         const T* source = recurrent_weight + static_cast<int64_t>(unit) * KN;
-                        T* target = arriving.data();
-                        for (int64_t c = 0; c < KN; ++c) target[c] += source[c];
+                        for (int64_t c = 0; c < KN; ++c) sum[c] += source[c];
                     }
+                    for (int64_t c = 0; c < KN; ++c) sum[c] = input[c] + sum[c];
+                    input = sum;
+                }
                 T* v = potential + row * N;
                 for (int64_t k = 0; k < K; ++k) {
                     T* u = current.data() + k * N;
-                    const T* a = arriving.data() + k * N;
+                    const T* a = input + k * N;
                     const T alpha = decay[k];
                     if (k == 0)
                         for (int64_t n = 0; n < N; ++n) v[n] = u[n] = alpha * u[n] + a[n];

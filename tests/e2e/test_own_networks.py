@@ -28,6 +28,7 @@ SECTIONS = dict(re.findall(r"^## (.*?)\n(.*?)(?=^## |\Z)", PAGE.read_text(), re.
 FENCE = re.compile(r"^```(\S*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 LABELS = {
     "A HetSyn network of your own": "second",
+    "A HetSyn network of values": "fast",
     "A recurrent cell": "right",
     "A stateful ONNX model": "right",
     "A network in NIR": "second",

@@ -12,13 +12,15 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from experiments import vision
+from experiments import grey_images, vision
 from experiments.delayed_match import DelayedMatchSpec
+from experiments.grey_images import GreyImageSpec, grey_values
 from experiments.pattern_generation import PatternGenerationSpec
 from experiments.run import RunSpec, TaskSpec, Training, open_task, run_batch
 from experiments.train import load_best, train
 from experiments.vision import ImageSpec, image_events
 from export.commands import export
+from hetsyn_model.network import Network
 from service.app import create_app
 from tests.support.product import make_settings
 
@@ -27,18 +29,20 @@ TASKS: dict[str, TaskSpec] = {
     "pattern-generation": PatternGenerationSpec(hidden=(10, 10), template_ms=60, gap_ms=20, test_trials=2),
     "vision": ImageSpec(hidden=(10, 10), test_images=12),
 }
+OF_VALUES: dict[str, TaskSpec] = {"grey-images": GreyImageSpec(hidden=(10, 10), test_images=12)}
 
 
 def run_of(task: str) -> RunSpec:
     training = Training(updates=4, batch=4, schedule="step", evaluate_every=2, bank_size=4)
-    return RunSpec(task, "base", task, TASKS[task], "hetsyn", True, 0, 5e-3, 8.0, training)
+    return RunSpec(task, "base", task, (TASKS | OF_VALUES)[task], "hetsyn", True, 0, 5e-3, 8.0, training)
 
 
 @pytest.fixture(autouse=True)
 def _images(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(0)
     part = (rng.integers(0, 256, (12, 28, 28)).astype(np.uint8), np.arange(12) % 10)
-    monkeypatch.setattr(vision, "read_mnist_5k", lambda: vision.ImageSet(part, part, part))
+    for module in (vision, grey_images):
+        monkeypatch.setattr(module, "read_mnist_5k", lambda: vision.ImageSet(part, part, part))
 
 
 def infer(models: Path, bodies: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -110,3 +114,30 @@ def test_an_image_is_one_request(tmp_path: Path) -> None:
     (reply,) = infer(tmp_path / "models", [{"end": True, "input": events}])
     assert reply["label"] in vision.DIGITS
     assert reply["steps"] == 28
+
+
+def test_a_grey_image_is_values_in_any_chunks(tmp_path: Path) -> None:
+    run = run_of("grey-images")
+    task = open_task(run)
+    train(run, task, tmp_path / "run")
+    CliRunner().invoke(export, [str(tmp_path / "run/best.pt"), "--out", str(tmp_path / "models/grey/1")])
+    rows = grey_values(vision.read_mnist_5k().test[0][:1])
+    network = load_best(run, task, tmp_path / "run")
+    assert isinstance(network, Network)
+    with torch.no_grad():
+        expected = network.rollout(rows).probabilities[0]
+    values = rows[0].tolist()
+    whole = [{"end": True, "input": {"kind": "values", "values": values}}]
+    parts = [
+        {
+            "session": "image",
+            "seq": seq,
+            "end": seq == 3,
+            "input": {"kind": "values", "values": values[196 * seq :][:196]},
+        }
+        for seq in range(4)
+    ]
+    *_, alone, last = infer(tmp_path / "models", [*parts[:-1], *whole, parts[-1]])
+    assert alone["steps"] == 784
+    assert alone["probabilities"] == last["probabilities"]
+    assert np.abs(np.array(alone["probabilities"]) - expected.numpy()).max() < 1e-6

@@ -55,15 +55,16 @@ struct EmulatedBlock {
     }
 };
 
+template <bool takes_values>
 class Kernel {
    public:
     explicit Kernel(const ort::Node& node)
         : network_(hetsyn::read_network(
-              node, [](const ort::Tensor& value, size_t) -> const void* { return value.data<unsigned char>(); })),
+              node, takes_values, [](const ort::Tensor& value, size_t) -> const void* { return value.data<unsigned char>(); })),
           block_network_(hetsyn::block_network(network_)) {}
 
     void compute(const ort::Context& context) {
-        const hetsyn::Call call(context, network_);
+        const hetsyn::Call call(context, network_, takes_values);
         hetsyn::BlockCall blocks = hetsyn::block_call(call);
         const hetsyn::Packing packing{call.streams, call.longest, call.events};
         std::vector<uint64_t> packed(packing.bytes() / 8 + 1);
@@ -101,13 +102,14 @@ class Kernel {
     Memory memories_[2];
 };
 
-struct NetworkOperator : hetsyn::Signature<NetworkOperator, Kernel> {};
+struct NetworkOperator : hetsyn::Signature<NetworkOperator, Kernel<false>, false> {};
+struct ValuesOperator : hetsyn::Signature<ValuesOperator, Kernel<true>, true> {};
 
 }  // namespace
 
 extern "C" __attribute__((visibility("default"))) ort::Status* RegisterCustomOps(ort::SessionOptions* options,
                                                                                  const ort::ApiBase* base) {
-    return ort::register_operators<NetworkOperator>(options, base);
+    return ort::register_operators<NetworkOperator, ValuesOperator>(options, base);
 }
 
 extern "C" __attribute__((visibility("default"))) int hetsyn_format() { return hetsyn::kFormat; }

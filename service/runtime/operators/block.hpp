@@ -13,9 +13,11 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "block_call.hpp"
 #include "decision.hpp"
 #include "description.hpp"
 #include "summation.hpp"
+#include "values.hpp"
 
 #if defined(__CUDA_ARCH__)
 #define HETSYN_UNROLL _Pragma("unroll 4")
@@ -26,8 +28,6 @@
 #endif
 
 namespace hetsyn {
-
-constexpr int kMaxLayers = 16;
 
 // A Network without its vector, to be handed to a kernel by value.
 struct BlockNetwork : Parameters {
@@ -50,65 +50,6 @@ inline BlockNetwork block_network(const Network& network) {
         made.neurons += layer.neurons;
         made.needs_sums = made.needs_sums || (!layer.bank && layer.per_synapse);
     }
-    return made;
-}
-
-// A call as its blocks see it. split[b * longest + t] is where the events of stream b's step t begin in unit.
-struct BlockCall {
-    int64_t streams, longest;
-    const int64_t* step;                  // [streams]
-    const int32_t *steps, *split, *unit;  // [streams], [streams * longest + 1], [events]
-    const float* state;                   // [streams, words]
-    float *next_state, *scores, *probabilities, *readout;
-    int64_t* next_step;
-    float* spikes[kMaxLayers];
-};
-
-// A call's small inputs in one piece of memory, so that they travel to a device in one copy: step, steps, split, unit.
-struct Packing {
-    int64_t streams, longest, events;
-
-    size_t bytes() const {
-        return static_cast<size_t>(streams) * 8 + 4 * static_cast<size_t>(streams + streams * longest + 1 + events);
-    }
-    template <class Call>
-    void write(const Call& call, unsigned char* to) const {
-        int64_t* step = reinterpret_cast<int64_t*>(to);
-        int32_t* steps = reinterpret_cast<int32_t*>(step + streams);
-        int32_t* split = steps + streams;
-        int32_t* unit = split + streams * longest + 1;
-        int64_t event = 0;
-        for (int64_t b = 0; b < streams; ++b) {
-            step[b] = call.step[b];
-            steps[b] = static_cast<int32_t>(call.steps[b]);
-        }
-        for (int64_t row = 0; row < streams * longest; ++row) {
-            split[row] = static_cast<int32_t>(event);
-            while (event < events && call.row[event] == row) ++event;
-        }
-        split[streams * longest] = static_cast<int32_t>(event);
-        for (int64_t e = 0; e < events; ++e) unit[e] = static_cast<int32_t>(call.unit[e]);
-    }
-    void point(BlockCall& call, const unsigned char* at) const {
-        call.step = reinterpret_cast<const int64_t*>(at);
-        call.steps = reinterpret_cast<const int32_t*>(call.step + streams);
-        call.split = call.steps + streams;
-        call.unit = call.split + streams * longest + 1;
-    }
-};
-
-template <class Call>
-BlockCall block_call(const Call& call) {
-    BlockCall made{};
-    made.streams = call.streams;
-    made.longest = call.longest;
-    made.state = call.state;
-    made.next_state = call.next_state;
-    made.scores = call.scores;
-    made.probabilities = call.probabilities;
-    made.readout = call.readout;
-    made.next_step = call.next_step;
-    for (size_t l = 0; l < call.spikes.size(); ++l) made.spikes[l] = call.spikes[l];
     return made;
 }
 
@@ -181,10 +122,12 @@ HETSYN_BOTH void list_fired(const Block& block, const SharedMemory& shared, cons
 }
 
 // total = sum over the decays of u, with u = decay * u + the rows of the units that spike: input, and previous, the
-// layer's own in the step before. Thread n % threads writes total[n].
+// layer's own in the step before. Of values, input is their drive. Thread n % threads writes total[n].
 template <class Block>
 HETSYN_BOTH void bank_currents(const Block& block, const Layer& layer, const int32_t* input, int32_t input_count,
-                               const int32_t* previous, int32_t previous_count, float* current, float* total) {
+                               const float* values, const int32_t* previous, int32_t previous_count, float* current,
+                               float* total) {
+    const double s = values ? alignment_of(values, layer.inputs) : 0.0;
     const int neurons = static_cast<int>(layer.neurons);
     const int columns = static_cast<int>(layer.bank) * neurons;
     for (int c = block.thread(); c < columns; c += block.threads()) {
@@ -198,7 +141,16 @@ HETSYN_BOTH void bank_currents(const Block& block, const Layer& layer, const int
             for (int32_t e = 0; e < previous_count; ++e) sum += column[static_cast<int64_t>(previous[e]) * columns];
         }
         float added = static_cast<float>(sum) * layer.scale[c];
-        if (layer.bias_in) added += layer.bias_in[c];
+        if (values) {
+            double drive = 0.0;
+            for (int64_t i = 0; i < layer.inputs; ++i)
+                drive += aligned(values[i], s) * static_cast<double>(layer.bank_in[i * columns + c]);
+            float arriving = static_cast<float>(drive * static_cast<double>(layer.scale[c]));
+            if (layer.bias_in) arriving += layer.bias_in[c];
+            added = layer.recurrent() ? arriving + added : arriving;
+        } else if (layer.bias_in) {
+            added += layer.bias_in[c];
+        }
         current[c] = layer.decay_in[c / neurons] * current[c] + added;
     }
     block.sync();
@@ -209,7 +161,8 @@ HETSYN_BOTH void bank_currents(const Block& block, const Layer& layer, const int
     }
 }
 
-// One path of an exact layer with a current a synapse: state [neurons, inputs], flags [inputs]. A warp has a neuron.
+// One path of an exact layer with a current a synapse: state [neurons, inputs], flags [inputs], 0 and 1 or values. A
+// warp has a neuron.
 template <class Block, class Flag>
 HETSYN_BOTH void synapse_currents(const Block& block, const SharedMemory& shared, int64_t neurons, int64_t inputs,
                                   const float* weight, const float* decay, const float* bias, const Flag* flags,
@@ -220,7 +173,7 @@ HETSYN_BOTH void synapse_currents(const Block& block, const SharedMemory& shared
         const float *r = decay + n * inputs, *b = bias ? bias + n * inputs : nullptr;
         const auto advance = [&](int64_t i) {
             float value = r[i] * row[i];
-            if (flags[i] != Flag(0)) value += weight[i * neurons + n];
+            if (flags[i] != Flag(0)) value += weight[i * neurons + n] * static_cast<float>(flags[i]);
             if (b) value += b[i];
             row[i] = value;
             return value;
@@ -242,12 +195,14 @@ HETSYN_BOTH void synapse_currents(const Block& block, const SharedMemory& shared
 // The same with a current a neuron: state [neurons]. Without decays there is no state.
 template <class Block>
 HETSYN_BOTH void neuron_currents(const Block& block, int64_t neurons, const float* weight, const float* decay,
-                                 const float* bias, const int32_t* units, int32_t count, float* current, float* total,
-                                 bool add) {
+                                 const float* bias, const int32_t* units, int32_t count, const float* values,
+                                 int64_t inputs, float* current, float* total, bool add) {
     for (int64_t n = block.thread(); n < neurons; n += block.threads()) {
         double drive = 0.0;
         for (int32_t e = 0; e < count; ++e)
             drive += static_cast<double>(weight[static_cast<int64_t>(units[e]) * neurons + n]);
+        for (int64_t i = 0; values && i < inputs; ++i)
+            drive += static_cast<double>(values[i]) * static_cast<double>(weight[i * neurons + n]);
         float value = static_cast<float>(drive);
         if (decay) value = decay[n] * current[n] + value;
         if (bias) value += bias[n];
@@ -326,7 +281,8 @@ HETSYN_BOTH void run_block(const Block& block, const BlockNetwork& network, cons
         }
         const int32_t* input = events;  // the units of the layer before that spike; at first the events
         int32_t input_count = event_count;
-        const float* input_spikes = nullptr;  // the same as flags; null for the events
+        // the same as flags, or the step's values; null for the events
+        const float* input_spikes = call.values ? call.values + row * network.channels : nullptr;
         part = state;
         fired = shared.fired;
         for (int l = 0; l <= last; ++l) {
@@ -334,9 +290,10 @@ HETSYN_BOTH void run_block(const Block& block, const BlockNetwork& network, cons
             const int64_t N = layer.neurons, I = layer.inputs;
             float* const neuron_state = part + layer.current_words();
             float* const spikes = neuron_state + N;
+            const float* const values = l == 0 ? input_spikes : nullptr;
             const int32_t previous_count = layer.spiking ? shared.fired_count[l] : 0;
             if (layer.bank) {
-                bank_currents(block, layer, input, input_count, fired, previous_count, part, shared.total);
+                bank_currents(block, layer, input, input_count, values, fired, previous_count, part, shared.total);
             } else if (layer.per_synapse) {
                 if (input_spikes)
                     synapse_currents(block, shared, N, I, layer.weight_in, layer.decay_in, layer.bias_in, input_spikes,
@@ -349,11 +306,11 @@ HETSYN_BOTH void run_block(const Block& block, const BlockNetwork& network, cons
                                      static_cast<const float*>(spikes), part + N * I, true);
                 block.sync();  // threads go on with sums that warps wrote
             } else {
-                neuron_currents(block, N, layer.weight_in, layer.decay_in, layer.bias_in, input, input_count, part,
-                                shared.total, false);
+                neuron_currents(block, N, layer.weight_in, layer.decay_in, layer.bias_in, input, input_count,
+                                values, I, part, shared.total, false);
                 if (layer.recurrent())
                     neuron_currents(block, N, layer.weight_rec, layer.decay_rec, layer.bias_rec, fired, previous_count,
-                                    part + N, shared.total, true);
+                                    nullptr, 0, part + N, shared.total, true);
             }
             if (layer.spiking) {
                 spike(block, network, layer, neuron_state, shared.total);

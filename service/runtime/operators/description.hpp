@@ -97,7 +97,8 @@ struct Network : Parameters {
 // row is stream * longest + step, ascending.
 struct Batch {
     int64_t streams, longest, events, words;
-    const int64_t *row, *unit;      // [events]
+    const int64_t *row, *unit;      // [events]; none where the input is values
+    const float* values;            // [streams, longest, channels]; null where it is events
     const int64_t *steps, *step;    // [streams]
     const float* state;             // [streams, words]
     float* next_state;              // [streams, words]

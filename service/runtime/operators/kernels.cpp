@@ -28,6 +28,7 @@ void run_one(const Network& network, const Batch& batch, int64_t b, Scratch& scr
                 batch.unit + (begin - batch.row),
                 end - begin,
                 first_row,
+                batch.values ? batch.values + first_row * network.channels() : nullptr,
                 batch.scores + b * outputs,
                 batch.probabilities + b * outputs,
                 batch.readout + first_row * outputs,

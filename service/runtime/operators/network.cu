@@ -1,4 +1,4 @@
-// ``hetsyn::Network`` for ONNX Runtime's CUDA provider, and functions that keep sessions' states on the GPU.
+// ``hetsyn::Network`` and ``hetsyn::ValuesNetwork`` for ONNX Runtime's CUDA provider, and functions that keep sessions' states on the GPU.
 //
 // One launch a call: a block runs a stream over all steps of its chunk (block.hpp). The small integer inputs are
 // declared to be on the host, where the shapes and the checks need them anyway; they travel in one copy, packed. The
@@ -65,11 +65,12 @@ class AsyncBuffer {
     cudaStream_t stream_;
 };
 
+template <bool takes_values>
 class Kernel {
    public:
     explicit Kernel(const ort::Node& node)
         : network_(hetsyn::read_network(
-              node, [this](const ort::Tensor& value, size_t bytes) { return on_device(value, bytes); })) {
+              node, takes_values, [this](const ort::Tensor& value, size_t bytes) { return on_device(value, bytes); })) {
         if (network_.layers.size() > static_cast<size_t>(hetsyn::kMaxLayers))
             hetsyn::fail("more than " + std::to_string(hetsyn::kMaxLayers) + " layers");
         block_network_ = hetsyn::block_network(network_);
@@ -91,7 +92,7 @@ class Kernel {
     Kernel(const Kernel&) = delete;
     Kernel& operator=(const Kernel&) = delete;
     void compute(const ort::Context& context) const {
-        const hetsyn::Call call(context, network_);
+        const hetsyn::Call call(context, network_, takes_values);
         const auto stream = static_cast<cudaStream_t>(context.gpu_stream());
         if (call.events > INT32_MAX || call.streams * call.longest >= INT32_MAX)
             hetsyn::fail("the batch is too large: cut it");
@@ -131,12 +132,18 @@ class Kernel {
     bool with_state_ = false;
 };
 
-struct NetworkOperator : hetsyn::Signature<NetworkOperator, Kernel> {
+// Values are read by the blocks, as state and weights are; what shapes and checks need is on the host.
+template <class Self, bool takes_values>
+struct OnDevice : hetsyn::Signature<Self, Kernel<takes_values>, takes_values> {
     const char* provider_name() const { return "CUDAExecutionProvider"; }
     ort::Memory memory_of_input(size_t index) const {
-        return index < hetsyn::kWeights && index != 3 ? ort::Memory::cpu_input : ort::Memory::of_provider;
+        constexpr hetsyn::Places at = hetsyn::places(takes_values);
+        const bool is_read_by_blocks = index >= at.weights || index == at.state || (takes_values && index == 0);
+        return is_read_by_blocks ? ort::Memory::of_provider : ort::Memory::cpu_input;
     }
 };
+struct NetworkOperator : OnDevice<NetworkOperator, false> {};
+struct ValuesOperator : OnDevice<ValuesOperator, true> {};
 
 // Rows from anywhere to anywhere; their addresses travel as the kernel's arguments.
 constexpr int kRowsPerLaunch = 200;
@@ -163,7 +170,7 @@ int copy(int device, void* stream, void* to, const void* from, int64_t bytes, cu
 #define HETSYN_API extern "C" __attribute__((visibility("default")))
 
 HETSYN_API ort::Status* RegisterCustomOps(ort::SessionOptions* options, const ort::ApiBase* base) {
-    return ort::register_operators<NetworkOperator>(options, base);
+    return ort::register_operators<NetworkOperator, ValuesOperator>(options, base);
 }
 
 HETSYN_API int hetsyn_format() { return hetsyn::kFormat; }

@@ -16,6 +16,7 @@
 #include "description.hpp"
 #include "neurons.hpp"
 #include "summation.hpp"
+#include "values.hpp"
 
 // Keeps the registers of a long loop to itself: GCC stored its sums in memory when code elsewhere in the caller changed.
 #define HETSYN_APART static __attribute__((noinline))
@@ -27,6 +28,7 @@ struct Chunk {
     int64_t steps;
     const int64_t *row, *unit;
     int64_t events, first_row;
+    const float* values;            // [steps, channels] in place of the events, or null
     float *scores, *probabilities;  // [outputs]
     float* readout;                 // [steps, outputs]
     std::vector<float*> spikes;     // a hidden layer each: [steps, neurons]
@@ -64,6 +66,8 @@ struct Scratch {
     std::vector<int32_t> arriving;     // [bank * neurons] of the largest bank: a step's input, in steps of its scale
     std::vector<float> total;          // [steps, neurons] of the widest layer: currents, then potentials
     std::vector<double> drive;         // [neurons] of the widest layer: what arrives in a step
+    std::vector<double> value_sums;    // [bank * neurons] of a first layer that takes values
+    std::vector<float> value_drive;    // the same in float32, with the bias
     std::vector<float> powers;         // [outputs], of a softmax
     std::vector<const int16_t*> rows;  // of a bank's weights: those of the units that spike
     std::vector<int32_t> fired;        // [neurons] of the widest layer: the units that spiked in the step before
@@ -80,6 +84,10 @@ struct Scratch {
         fired.resize(widest_);
         drive.resize(widest_);
         powers.resize(static_cast<size_t>(network.outputs()));
+    }
+    void fit_values(const Layer& first) {
+        value_sums.resize(static_cast<size_t>(first.bank * first.neurons));
+        value_drive.resize(value_sums.size());
     }
     void fit(int64_t steps) { total.resize(std::max(total.size(), widest_ * static_cast<size_t>(steps))); }
 
@@ -270,9 +278,12 @@ HETSYN_INLINE void neuron_step(int64_t neurons, const float* weight, const float
     }
 }
 
-HETSYN_INLINE void neurons_step(const Layer& layer, const Units& input, const Units& previous, float* current,
-                                float* total, double* drive) {
-    neuron_step(layer.neurons, layer.weight_in, layer.decay_in, layer.bias_in, input, current, total, false, drive);
+HETSYN_INLINE void neurons_step(const Layer& layer, const Units& input, const float* values, const Units& previous,
+                                float* current, float* total, double* drive) {
+    if (values)
+        values_neurons(layer, values, current, total, drive);
+    else
+        neuron_step(layer.neurons, layer.weight_in, layer.decay_in, layer.bias_in, input, current, total, false, drive);
     if (layer.recurrent())
         neuron_step(layer.neurons, layer.weight_rec, layer.decay_rec, layer.bias_rec, previous,
                     layer.filtered ? current + layer.neurons : nullptr, total, true, drive);
@@ -323,7 +334,10 @@ HETSYN_INLINE void run_stream(const Network& network, const Chunk& chunk, float*
         int32_t* const fired = scratch.fired.data();
         Units previous{fired, fired + (layer.spiking ? list_spikes(spikes, N, fired) : 0)};
         const bool synapses = !layer.bank && layer.per_synapse;
-        if (synapses) synapses_input(layer, input_spikes, chunk.steps, scratch.spike_masks, part, scratch.total.data());
+        const float* const values = l == 0 ? chunk.values : nullptr;
+        if (values) scratch.fit_values(layer);
+        if (synapses && !values)
+            synapses_input(layer, input_spikes, chunk.steps, scratch.spike_masks, part, scratch.total.data());
         output_spikes.fit(chunk.steps, layer.spiking ? chunk.steps * N : 0, N);
         for (int64_t t = 0; t < chunk.steps; ++t) {
             float* total = scratch.total.data() + (synapses ? t * N : 0);
@@ -334,11 +348,21 @@ HETSYN_INLINE void run_stream(const Network& network, const Chunk& chunk, float*
                 if (layer.recurrent())
                     for (const int32_t i : previous) scratch.rows.push_back(layer.bank_rec + i * columns);
                 sum_rows(scratch.arriving.data(), scratch.rows.data(), scratch.rows.size(), columns);
-                bank_step(layer, scratch.arriving.data(), part, total);
+                if (values) {
+                    values_bank_drive(layer, values + t * layer.inputs, scratch.value_sums.data(),
+                                      scratch.value_drive.data());
+                    values_bank_step(layer, scratch.value_drive.data(),
+                                     layer.recurrent() ? scratch.arriving.data() : nullptr, part, total);
+                } else {
+                    bank_step(layer, scratch.arriving.data(), part, total);
+                }
             } else if (!synapses) {
-                neurons_step(layer, input_spikes.of(t), previous, part, total, scratch.drive.data());
-            } else if (layer.recurrent()) {
-                synapses_recurrent(layer, previous, scratch.spike_masks, part + N * layer.inputs, total);
+                neurons_step(layer, input_spikes.of(t), values ? values + t * layer.inputs : nullptr, previous, part,
+                             total, scratch.drive.data());
+            } else {
+                if (values) values_synapses(layer, values + t * layer.inputs, part, total);
+                if (layer.recurrent())
+                    synapses_recurrent(layer, previous, scratch.spike_masks, part + N * layer.inputs, total);
             }
             if (layer.spiking) {
                 spike_step(network, layer, neuron_state, total);

@@ -18,7 +18,13 @@
 
 namespace hetsyn {
 
-constexpr size_t kWeights = 5;  // inputs before the weights
+// The inputs of a network before its weights: events.row, events.unit, or values in their place, then these three.
+struct Places {
+    size_t steps, state, step, weights;
+};
+constexpr Places places(bool takes_values) {
+    return takes_values ? Places{1, 2, 3, 4} : Places{2, 3, 4, 5};
+}
 constexpr size_t kSpikes = 5;   // outputs before the hidden layers' spikes
 
 [[noreturn]] inline void fail(const std::string& problem) { throw std::runtime_error("hetsyn::Network: " + problem); }
@@ -84,7 +90,8 @@ using Locate = std::function<const void*(const ort::Tensor& value, size_t bytes)
 // Reads the constant weights one after the other and checks their sizes.
 class Weights {
    public:
-    Weights(const ort::Node& node, const Locate& locate) : node_(node), locate_(locate), count_(node.input_count()) {}
+    Weights(const ort::Node& node, const Locate& locate, size_t first)
+        : node_(node), locate_(locate), count_(node.input_count()), at_(first) {}
 
     const float* floats(int64_t size) { return next<float>(size, ort::Element::float32); }
     const int16_t* steps(int64_t size) { return next<int16_t>(size, ort::Element::int16); }
@@ -106,10 +113,10 @@ class Weights {
 
     const ort::Node& node_;
     const Locate& locate_;
-    size_t count_, at_ = kWeights;
+    size_t count_, at_;
 };
 
-inline Network read_network(const ort::Node& node, const Locate& locate) {
+inline Network read_network(const ort::Node& node, bool takes_values, const Locate& locate) {
     const Attributes attributes(node);
     const auto neurons = attributes.all_whole("neurons", 1);
     const auto banks = attributes.all_whole("banks", 0);
@@ -131,7 +138,7 @@ inline Network read_network(const ort::Node& node, const Locate& locate) {
     const bool recurrent = attributes.flag("recurrent"), biased = attributes.flag("biased");
     const bool per_synapse = attributes.flag("per_synapse");
     if (per_synapse && !filtered) fail("a synapse without decay has no current of its own");
-    Weights weights(node, locate);
+    Weights weights(node, locate, places(takes_values).weights);
     int64_t inputs = attributes.whole("channels", 1);
     for (size_t l = 0; l < neurons.size(); ++l) {
         const bool hidden = l + 1 < neurons.size();
@@ -173,25 +180,25 @@ inline Network read_network(const ort::Node& node, const Locate& locate) {
 // One call: its inputs, checked, and its outputs, made. ``state`` and the outputs are where the operator's device has
 // its memory, the other inputs on the host.
 struct Call : Batch {
-    Call(const ort::Context& context, const Network& network) : Batch{} {
-        const ort::Tensor rows = context.input(0), units = context.input(1), chunk_steps = context.input(2),
-                          states = context.input(3), steps_so_far = context.input(4);
+    Call(const ort::Context& context, const Network& network, bool takes_values) : Batch{} {
+        const Places at = places(takes_values);
+        const ort::Tensor chunk_steps = context.input(at.steps), states = context.input(at.state),
+                          steps_so_far = context.input(at.step);
         streams = chunk_steps.count();
-        events = rows.count();
         words = network.words();
-        row = rows.data<int64_t>();
-        unit = units.data<int64_t>();
         steps = chunk_steps.data<int64_t>();
         state = states.data<float>();
         step = steps_so_far.data<int64_t>();
-        if (units.count() != events) fail("events.row and events.unit differ in length");
         if (streams == 0) fail("the batch is empty");
         if (states.count() != product(streams, words) || steps_so_far.count() != streams)
             fail("state or step does not have a row a stream");
         longest = *std::max_element(steps, steps + streams);
         if (*std::min_element(steps, steps + streams) < 0) fail("steps are negative");
         if (longest > kMost) fail("a chunk has more than " + std::to_string(kMost) + " steps");
-        check_events(network);
+        if (takes_values)
+            read_values(context, network);
+        else
+            read_events(context, network);
 
         const int64_t B = streams, O = network.outputs(), T = longest;
         next_state = context.output<float>(0, {B, words});
@@ -204,6 +211,20 @@ struct Call : Batch {
     }
 
    private:
+    void read_values(const ort::Context& context, const Network& network) {
+        const ort::Tensor rows = context.input(0);
+        if (rows.count() != product(product(streams, longest), network.channels()))
+            fail("values do not have the channels of each step");
+        values = rows.data<float>();
+    }
+    void read_events(const ort::Context& context, const Network& network) {
+        const ort::Tensor rows = context.input(0), units = context.input(1);
+        events = rows.count();
+        row = rows.data<int64_t>();
+        unit = units.data<int64_t>();
+        if (units.count() != events) fail("events.row and events.unit differ in length");
+        check_events(network);
+    }
     // they come from outside: a wrong one would write past an array
     void check_events(const Network& network) const {
         const int64_t rows = product(streams, longest), channels = network.channels();
@@ -217,17 +238,21 @@ struct Call : Batch {
     }
 };
 
-// The operator's signature. Devices differ in the kernel and in the execution provider.
-template <class Self, class Kernel>
+// The operators' signature: of events, or of values. Devices differ in the kernel and in the execution provider.
+template <class Self, class Kernel, bool takes_values>
 struct Signature : ort::Operator<Self, Kernel> {
-    const char* operator_name() const { return "Network"; }
+    static constexpr Places at = places(takes_values);
 
-    size_t inputs() const { return kWeights + 1; }
+    const char* operator_name() const { return takes_values ? "ValuesNetwork" : "Network"; }
+
+    size_t inputs() const { return at.weights + 1; }
     ort::Element type_of_input(size_t index) const {
-        if (index == kWeights) return ort::Element::undefined;  // the weights are of two types
-        return index < 3 || index == 4 ? ort::Element::int64 : ort::Element::float32;
+        if (index == at.weights) return ort::Element::undefined;  // the weights are of two types
+        return index == at.state || (takes_values && index == 0) ? ort::Element::float32 : ort::Element::int64;
     }
-    ort::Kind kind_of_input(size_t index) const { return index < kWeights ? ort::Kind::required : ort::Kind::variadic; }
+    ort::Kind kind_of_input(size_t index) const {
+        return index < at.weights ? ort::Kind::required : ort::Kind::variadic;
+    }
     size_t outputs() const { return kSpikes + 1; }
     ort::Element type_of_output(size_t index) const { return index == 1 ? ort::Element::int64 : ort::Element::float32; }
     ort::Kind kind_of_output(size_t index) const { return index < kSpikes ? ort::Kind::required : ort::Kind::variadic; }

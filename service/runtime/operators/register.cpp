@@ -1,10 +1,11 @@
-// ONNX Runtime's operator ``hetsyn::Network``: a network over a batch of chunks, each stream in a loop of its own.
+// ONNX Runtime's operators ``hetsyn::Network`` and, for real numbers, ``hetsyn::ValuesNetwork``: a network over a batch of chunks, each stream in a loop of its own.
 //
-// Its definition is the function of the same name in the graph that holds it (export/network_graph.py), which ONNX
+// The definition is the function of the same name in the graph that holds it (export/network_graph.py), which ONNX
 // Runtime runs where this library is not registered. A stream's result depends neither on its batch mates nor on
 // how its steps are cut into chunks, because its loop does not.
 //
-//     inputs   events.row, events.unit, steps, state, step (service/contract/graph_io.py), then the weights of each layer:
+//     inputs   events.row, events.unit (or values), steps, state, step (service/contract/graph_io.py), then the weights
+//              of each layer:
 //              bank    weight_in int16, weight_rec? int16, scale, bias?, decays, kappa?, threshold?
 //              exact   weight_in, decay_in?, bias_in?, weight_rec?, decay_rec?, bias_rec?, kappa?, threshold?
 //     outputs  next.state, next.step, scores, probabilities, readout, spikes of each hidden layer
@@ -21,11 +22,12 @@ using hetsyn::Call;
 using hetsyn::Network;
 namespace ort = hetsyn::ort;
 
+template <bool takes_values>
 class Kernel {
    public:
     explicit Kernel(const ort::Node& node)
         : network_(hetsyn::read_network(
-              node, [](const ort::Tensor& value, size_t) -> const void* { return value.data<unsigned char>(); })) {
+              node, takes_values, [](const ort::Tensor& value, size_t) -> const void* { return value.data<unsigned char>(); })) {
         for (hetsyn::Layer& layer : network_.layers) {
             if (layer.bank || !layer.per_synapse) continue;
             layer.rows_in = by_neuron(layer.weight_in, layer.inputs, layer.neurons);
@@ -34,7 +36,7 @@ class Kernel {
     }
 
     void compute(const ort::Context& context) const {
-        const Call call(context, network_);
+        const Call call(context, network_, takes_values);
         // a step of one stream is a few microseconds: threads for less cost more than they give
         constexpr int64_t worth_a_thread = 32;
         const int64_t B = call.streams, shares = std::min(B, B * call.longest / worth_a_thread);
@@ -76,7 +78,8 @@ class Kernel {
     std::vector<std::vector<float>> rows_;  // a vector that moves keeps its values in place
 };
 
-struct NetworkOperator : hetsyn::Signature<NetworkOperator, Kernel> {};
+struct NetworkOperator : hetsyn::Signature<NetworkOperator, Kernel<false>, false> {};
+struct ValuesOperator : hetsyn::Signature<ValuesOperator, Kernel<true>, true> {};
 
 }  // namespace
 
@@ -85,7 +88,7 @@ struct NetworkOperator : hetsyn::Signature<NetworkOperator, Kernel> {};
 HETSYN_EXPORTED ort::Status* RegisterCustomOps(ort::SessionOptions* options, const ort::ApiBase* base) {
     if (!hetsyn::cpu_level_name())
         return base->get_api(1)->create_status(ort::Code::not_implemented, "this processor is older than x86-64-v2");
-    return ort::register_operators<NetworkOperator, hetsyn::EncoderOperator>(options, base);
+    return ort::register_operators<NetworkOperator, ValuesOperator, hetsyn::EncoderOperator>(options, base);
 }
 
 // The version of the loops that this processor runs: v2, v3, v4 or generic; null where it runs none.

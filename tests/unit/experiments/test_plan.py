@@ -25,8 +25,11 @@ from experiments.run import RunSpec, open_task
 from experiments.runner import Selection
 from hetsyn_model.run_folder import RunError
 
+# the paper's settings take the place of a search, and of the other models
+UNSEARCHED = ("sequential-mnist",)
 
-@pytest.mark.parametrize("name", EXPERIMENTS)
+
+@pytest.mark.parametrize("name", [name for name in EXPERIMENTS if name not in UNSEARCHED])
 def test_every_model_gets_the_same_search(name: str) -> None:
     experiment = EXPERIMENTS[name]()
     searches = {cell: search_runs(experiment, cell) for cell in cells(experiment)}
@@ -55,7 +58,7 @@ def test_runs_have_a_folder_each_and_seeds_that_the_search_did_not_see(name: str
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_a_description_survives_json(name: str) -> None:
     experiment = EXPERIMENTS[name]()
-    run = search_runs(experiment, cells(experiment)[0])[0]
+    run = final_runs(experiment, cells(experiment)[0], dict.fromkeys((BASE, "hidden-5"), ChosenSettings(1e-3, 10.0)))[0]
     assert RunSpec.from_dict(json.loads(json.dumps(run.to_dict()))) == run
 
 
@@ -96,3 +99,10 @@ def test_shares_split_the_cells_and_lose_none() -> None:
         assert sorted(map(str, chain(*shares))) == sorted(map(str, cells(experiment)))
     halves = [Selection(share=(index, 2)).cells(experiment) for index in range(2)]
     assert [sum(cell.recurrent for cell in half) for half in halves] == [2, 2]
+
+
+@pytest.mark.parametrize("name", UNSEARCHED)
+def test_an_experiment_without_a_search_has_settings_for_every_condition(name: str) -> None:
+    experiment = EXPERIMENTS[name]()
+    assert run_count(experiment)[0] == 0
+    assert all(condition.settings is not None for condition in experiment.conditions)

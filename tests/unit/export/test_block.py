@@ -11,6 +11,7 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ import torch
 from export.network_graph import network_graph
 from export.parity import chunk_feed, initial_row
 from hetsyn_model import DecisionSpec, Network, NetworkSpec
-from hetsyn_model.spec import Rule
+from hetsyn_model.spec import InputKind, Rule
 from hetsyn_model.state import Form
 from service.contract.graph_io import (
     EVENT_ROW,
@@ -77,7 +78,16 @@ def load(content: bytes, built: Path, monkeypatch: pytest.MonkeyPatch) -> Graph:
         return load_graph(content)
 
 
-def network(name: str, rule: Rule, *, channels: int, hidden: tuple[int, ...], recurrent: bool, bias: bool) -> Network:
+def network(
+    name: str,
+    rule: Rule,
+    *,
+    channels: int,
+    hidden: tuple[int, ...],
+    recurrent: bool,
+    bias: bool,
+    input_kind: InputKind = "spikes",
+) -> Network:
     spec = NetworkSpec(
         channels=channels,
         hidden=hidden,
@@ -86,6 +96,7 @@ def network(name: str, rule: Rule, *, channels: int, hidden: tuple[int, ...], re
         bias=bias,
         neuron=neuron_of(name),
         decision=DecisionSpec(rule, skip_steps=3),
+        input_kind=input_kind,
     )
     made = Network(spec, seed=3).eval()
     set_own(made, name)
@@ -104,8 +115,10 @@ def chunks(graph: Graph, made: Network, form: Form, cuts: list[int]) -> list[dic
     state = initial_row(made.compile(form).layout, 4)
     got = []
     for cut in cuts:
-        spikes = (rng.random((4, cut, made.spec.channels)) < 0.1).astype(np.float32)
-        feed = chunk_feed(spikes, np.array([cut, cut // 2, 0, cut], np.int64))
+        inputs = (rng.random((4, cut, made.spec.channels)) < 0.1).astype(np.float32)
+        if made.spec.takes_values:
+            inputs *= rng.normal(size=inputs.shape).astype(np.float32)
+        feed = chunk_feed(inputs, np.array([cut, cut // 2, 0, cut], np.int64), made.spec.input_kind)
         out = graph.run(feed | state, list(graph.outputs))
         state = {STATE: out[NEXT_STATE], STEP: out[NEXT_STEP]}
         got.append(out)
@@ -119,6 +132,33 @@ def test_a_block_gives_the_operators_bits(
 ) -> None:
     # more channels than an exact neuron has partial sums, more neurons than a block has threads
     made = network(name, rule, channels=70, hidden=(37, 9), recurrent=rule != "trace", bias=rule == "last")
+    assert_same_bits(emulation, monkeypatch, made, form)
+
+
+@pytest.mark.parametrize(
+    ("name", "rule"),
+    [
+        ("hetsyn", "spike_count"),
+        ("hetsyn-own", "last"),
+        ("hetneu", "spike_count"),
+        ("alif", "last"),
+        ("lif-zero", "trace"),
+        ("hetsyn-membrane", "sum_softmax"),
+    ],
+)
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("channels", [1, 70])
+def test_a_block_gives_the_operators_bits_of_values(
+    emulation: Path, monkeypatch: pytest.MonkeyPatch, name: str, rule: Rule, form: Form, channels: int
+) -> None:
+    sizes: dict[str, Any] = {"channels": channels, "hidden": (37, 9)}
+    made = network(name, rule, recurrent=rule != "trace", bias=rule == "last", input_kind="values", **sizes)
+    with torch.no_grad():
+        made.layer("hidden1").w_in.mul_(4.0)
+    assert_same_bits(emulation, monkeypatch, made, form)
+
+
+def assert_same_bits(emulation: Path, monkeypatch: pytest.MonkeyPatch, made: Network, form: Form) -> None:
     content = network_graph(made.compile(form))
     lengths = np.array([[12, 1, 7], [6, 0, 3], [0, 0, 0], [12, 1, 7]])
     expected = chunks(load_graph(content), made, form, [12, 1, 7])

@@ -197,3 +197,39 @@ def test_a_file_that_is_none_gets_one_sentence(tmp_path: Path) -> None:
     ):
         with pytest.raises(ExportError, match=re.escape(sentence)):
             load_network(path)
+
+
+def of_values() -> Network:
+    spec = NetworkSpec(6, (5,), 2, decision=DecisionSpec("spike_count"), input_kind="values")
+    return Network(spec, seed=0)
+
+
+def test_a_network_of_values_is_exported_as_one(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).normal(size=(3, 12, 6)).astype(np.float32)
+    reports = export.export_network(of_values(), out=tmp_path / "m/1", labels=LABELS, examples=(values, [0, 1, 1]))
+    artifact = Artifact.open(tmp_path / "m/1")
+    assert artifact.manifest.input.kind == "values"
+    assert artifact.manifest.inputs == ("values", "events", "dense")
+    assert [report.form for report in reports] == ["exact", "bank"]
+    assert reports[0].accuracy in (0.0, 1 / 3, 2 / 3, 1.0)
+    with np.load(tmp_path / "m/1/golden.npz") as golden:
+        assert np.array_equal(golden["values"], values)
+    torch.save(of_values().save(), tmp_path / "m.pt")
+    loaded = load_network(tmp_path / "m.pt")
+    assert loaded is not None
+    assert loaded.spec.takes_values
+
+
+@pytest.mark.parametrize(
+    ("examples", "sentence"),
+    [
+        ({"spikes": np.zeros((1, 4, 6))}, "examples have spikes: name the array values"),
+        (np.zeros((1, 4, 5)), "values of shape .* with the network's 6 channels"),
+        (np.full((1, 4, 6), np.nan), "values have numbers that are not finite: take these streams out"),
+        ([[[0.5], [0.5, 1.0]]], "values are no array of numbers"),
+    ],
+)
+def test_examples_of_values_that_do_not_fit_get_one_sentence(tmp_path: Path, examples: Any, sentence: str) -> None:
+    with pytest.raises(ExportError, match=sentence):
+        export.export_network(of_values(), out=tmp_path / "m/1", labels=LABELS, examples=examples)
+    assert not (tmp_path / "m").exists()

@@ -1,0 +1,74 @@
+"""Real numbers as input: the drive w_ji x_i(t) of a bank, exact whatever the order of its sum.
+
+A bank's weights are whole numbers of 16 bits on a grid, so sums of spikes are exact (``bank.py``). A real number has
+24 bits at any magnitude, and a sum of products with it would depend on the order. Therefore the numbers of a step are
+brought onto one grid first, which hangs on the largest of them alone. In float64, with L = ceil(log2 channels):
+
+    s      = 2^(17 + L) * max_i |x_i|
+    x_i'   = (s + x_i) - s
+    drive  = float32(sum_i w_i x_i')
+
+Both operations round to multiples of half the spacing of float64 at s. The error is at most 2^(L - 36) of the largest
+number, and one channel is not rounded at all, since x has 24 bits. Every product and every partial sum then
+has at most 53 bits, and float64 holds it exactly. A step's numbers do not touch another step or stream: chunks and
+batch mates cannot change a bit.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+SPARE_BITS = 17  # 53 of float64, less 16 of a weight and 20 that the alignment itself takes
+ROWS = 1 << 14  # of a product at a time: float64 takes twice the memory of the result
+
+
+def alignment(channels: int) -> float:
+    """The factor from a step's largest magnitude to the number s that aligns its numbers."""
+    return 2.0 ** (SPARE_BITS + (channels - 1).bit_length())
+
+
+def aligned(values: Tensor, channels: int) -> Tensor:
+    """x' of values [..., channels], float64."""
+    wide = values.to(torch.float64)
+    s = wide.abs().amax(-1, keepdim=True) * alignment(channels)
+    return (s + wide) - s
+
+
+class _ValuesProduct(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, weight: Tensor, channels: int) -> Tensor:
+        ctx.save_for_backward(values, weight)
+        rows, wide = values.reshape(-1, values.shape[-1]), weight.to(torch.float64)
+        out = torch.empty(rows.shape[0], weight.shape[1], dtype=weight.dtype, device=weight.device)
+        for part, into in zip(rows.split(ROWS), out.split(ROWS), strict=True):
+            into.copy_(aligned(part, channels) @ wide)
+        return out.view(*values.shape[:-1], weight.shape[1])
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor, None]:
+        values, weight = ctx.saved_tensors
+        rows, grad = values.reshape(-1, values.shape[-1]), grads[0].reshape(-1, weight.shape[1])
+        return grads[0] @ weight.T if ctx.needs_input_grad[0] else None, rows.T @ grad, None
+
+
+def values_product(values: Tensor, weight: Tensor, channels: int) -> Tensor:
+    """The drive of a layer, [..., columns].
+
+    float64, in which the mathematics is checked, keeps the numbers as they are. Gradients are those of ``values @
+    weight``.
+
+    Args:
+        values: [b, channels] of one step, or [b, t, channels], of any magnitude.
+        weight: [channels, columns], a bank's.
+        channels: a number of Python, which a trace to TorchScript keeps as it is.
+    """
+    values = values.to(weight.dtype)
+    if weight.dtype == torch.float64:
+        return values @ weight
+    if values.dim() == 2:  # of one step, which exports
+        return (aligned(values, channels) @ weight.to(torch.float64)).to(weight.dtype)
+    drive: Tensor = _ValuesProduct.apply(values, weight, channels)
+    return drive

@@ -1,0 +1,138 @@
+"""Graphs and scripts of networks of values against torch: every neuron model, any chunks, any company."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from export.network_graph import OPERATOR, VALUES_OPERATOR, network_graph
+from export.parity import Streams, chunk_feed, initial_row, run_graph, run_torch, verify_form
+from export.torchscript import torchscript
+from export.write import graphs_by_runtime
+from hetsyn_model import Compiled, DecisionSpec, Network, NetworkSpec
+from hetsyn_model.spec import Rule
+from hetsyn_model.state import Form
+from service.contract.graph_io import NEXT_STATE, NEXT_STEP, READOUT, STATE, STEPS, VALUES
+from service.errors import ArtifactError
+from service.runtime.onnx import Array, Graph, load_graph
+from service.runtime.operators import library
+from tests.support.networks import neuron_of, set_own
+from tests.support.tools import NO_OPERATOR
+
+FORMS: tuple[Form, ...] = ("exact", "bank")
+CASES: list[tuple[str, Rule]] = [
+    ("hetsyn", "spike_count"),
+    ("hetsyn", "sum_softmax"),
+    ("hetneu", "spike_count"),
+    ("alif", "last"),
+    ("no-synapse-memory", "spike_count"),
+    ("lif-zero", "spike_count"),
+    ("hetsyn-membrane", "trace"),
+    ("hetsyn-own", "spike_count"),
+]
+
+
+def network(name: str, rule: Rule, channels: int, *, bias: bool = False, recurrent: bool = True) -> Network:
+    spec = NetworkSpec(
+        channels=channels,
+        hidden=(17, 9),
+        outputs=5,
+        recurrent=recurrent,
+        bias=bias,
+        neuron=neuron_of(name),
+        decision=DecisionSpec(rule, skip_steps=3),
+        input_kind="values",
+    )
+    made = Network(spec, seed=3).eval()
+    set_own(made, name)
+    with torch.no_grad():
+        for layer in made.layers:
+            layer.get_parameter("w_in").mul_(2.0)
+            if bias:
+                layer.get_parameter("b_in").normal_(0.0, 0.01)
+    made.fit_banks()
+    return made
+
+
+def streams(channels: int, count: int = 5, steps: int = 40) -> Streams:
+    """Values whose magnitudes differ from step to step by a factor of thousands."""
+    generator = torch.Generator().manual_seed(0)
+    size = torch.exp(2 * torch.randn(count, steps, 1, generator=generator))
+    values = size * torch.randn(count, steps, channels, generator=generator)
+    return Streams(values, torch.tensor([steps, 3, steps // 2, 1, steps][:count]))
+
+
+@pytest.mark.parametrize(("name", "rule"), CASES)
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("channels", [1, 35])
+def test_implementations_agree_to_the_bit(name: str, rule: Rule, form: Form, channels: int) -> None:
+    made = network(name, rule, channels, bias=rule != "sum_softmax", recurrent=rule != "trace")
+    compiled = made.compile(form)
+    graphs = graphs_by_runtime(network_graph(compiled))
+    differences = verify_form(compiled, graphs, torchscript(compiled), streams(channels))
+    assert run_torch(compiled, streams(channels)).hidden[1].any()
+    assert [(d.labels, d.spikes, d.readout) for d in differences] == [(0, 0, 0.0)] * (3 * len(graphs) + 1)
+    assert max(d.probabilities for d in differences) < 1e-6
+
+
+@pytest.fixture(scope="module", params=["operator", "plain ONNX"])
+def runtime(request: pytest.FixtureRequest) -> str:
+    if request.param == "operator" and library() is None:
+        pytest.skip(NO_OPERATOR)
+    return str(request.param)
+
+
+@pytest.fixture(scope="module", params=[("hetsyn", "exact"), ("hetsyn", "bank"), ("hetneu", "exact")])
+def form_graph(request: pytest.FixtureRequest, runtime: str) -> tuple[Compiled, Graph]:
+    name, form = request.param
+    compiled = network(name, "spike_count", 6, bias=True).compile(form)
+    return compiled, graphs_by_runtime(network_graph(compiled))[runtime]
+
+
+@given(
+    cuts=st.lists(st.integers(1, 15), min_size=1, max_size=6), order=st.permutations(range(5)), count=st.integers(1, 5)
+)
+@settings(max_examples=25, deadline=None)
+def test_any_chunks_in_any_company_give_the_same_bits(
+    form_graph: tuple[Compiled, Graph], cuts: list[int], order: list[int], count: int
+) -> None:
+    compiled, graph = form_graph
+    every, chosen = streams(6), order[:count]
+    some = Streams(every.spikes[chosen], every.steps[chosen])
+    whole = run_graph(graph, compiled.layout, every, 2, [1 << 30], "values")
+    parts = run_graph(graph, compiled.layout, some, 2, cuts, "values")
+    assert np.array_equal(whole.readout[chosen, : parts.readout.shape[1]], parts.readout)
+    assert np.array_equal(whole.probabilities[chosen], parts.probabilities)
+
+
+def test_a_chunk_of_no_steps_changes_nothing(form_graph: tuple[Compiled, Graph]) -> None:
+    compiled, graph = form_graph
+    row = initial_row(compiled.layout, 2)
+    row[STATE][:] = np.random.default_rng(0).random(row[STATE].shape, np.float32)
+    feed: dict[str, Array] = {VALUES: np.zeros((2, 0, 6), np.float32), STEPS: np.zeros(2, np.int64)}
+    out = graph.run(feed | row, [NEXT_STATE, NEXT_STEP, READOUT])
+    assert np.array_equal(out[NEXT_STATE], row[STATE])
+    assert not out[NEXT_STEP].any()
+    assert out[READOUT].shape == (2, 0, 5)
+
+
+def test_the_operator_refuses_values_of_another_shape() -> None:
+    if library() is None:
+        pytest.skip(NO_OPERATOR)
+    compiled = network("hetsyn", "spike_count", 6).compile("bank")
+    graph = load_graph(network_graph(compiled))
+    feed = chunk_feed(np.zeros((1, 4, 6), np.float32), np.array([9], np.int64), "values")
+    with pytest.raises(ArtifactError, match="values do not have the channels of each step"):
+        graph.run(feed | initial_row(compiled.layout, 1), [READOUT])
+
+
+def test_the_graph_names_the_operator_of_its_input() -> None:
+    made = network("hetsyn", "spike_count", 2)
+    assert VALUES_OPERATOR.encode() in network_graph(made.compile("bank"))
+    of_spikes = Network(NetworkSpec(2, (3,), 2))
+    content = network_graph(of_spikes.compile("exact"))
+    assert OPERATOR.encode() in content
+    assert VALUES_OPERATOR.encode() not in content
