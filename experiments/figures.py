@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -11,6 +11,7 @@ import matplotlib
 import numpy as np
 
 from experiments.analysis import TAU_EDGES_STEPS
+from experiments.measures import bank_row
 from experiments.names import NAMES
 from experiments.results import RunResult
 
@@ -145,6 +146,36 @@ def bank_sizes(results: Sequence[RunResult], path: Path) -> None:
     plt.close(figure)
 
 
+def trained_and_judged(
+    trained: Mapping[float, Mapping[int, Sequence[RunResult]]], judged: Sequence[int | None], path: Path
+) -> None:
+    """Accuracy by the bank that judges; a panel for each factor on the decays' rate, a line for each size in training.
+
+    Args:
+        trained: results by factor, then by size in training (0: the exact form).
+        judged: sizes of the banks that judge (None: the exact form).
+        path: of the PNG file.
+    """
+    figure, panels = plt.subplots(1, len(trained), figsize=(9, 3.8), layout="constrained", sharey=True)
+    names = ["exact" if size is None else str(size) for size in judged]
+    for panel, (factor, by_size) in zip(panels, trained.items(), strict=True):
+        for index, (size, results) in enumerate(by_size.items()):
+            if not results:
+                continue
+            values = [[100 * bank_row(result, k)["figure"] for k in judged] for result in results]
+            colour = "black" if size == 0 else plt.colormaps["viridis"](0.95 * index / len(by_size))
+            panel.plot(range(len(judged)), np.mean(values, 0), color=colour, label=f"K = {size}" if size else "exact")
+            _dots(panel, [(x, y) for line in values for x, y in enumerate(line)], colour)
+        panel.set_xticks(range(len(judged)), names)
+        panel.set(xlabel="judged at K", title=f"decays' learning rate x {factor:g}")
+        panel.grid(alpha=0.3)
+    panels[0].set_ylabel("accuracy, %")
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside right upper", title="trained at", frameon=False)
+    figure.savefig(path, dpi=100, metadata={"Software": None})
+    plt.close(figure)
+
+
 def traces(results: Sequence[RunResult], path: Path) -> None:
     """The target of pattern generation, and the traces of each neuron model in two trials; the first seed."""
     models = _models(results)
@@ -204,7 +235,7 @@ def _beside(positions: Sequence[float], model: str, models: Sequence[str]) -> li
     return [position + width * (models.index(model) - (len(models) - 1) / 2) for position in positions]
 
 
-def _dots(plot: Any, points: Sequence[tuple[float, float]], colour: str) -> None:
+def _dots(plot: Any, points: Sequence[tuple[float, float]], colour: Any) -> None:
     """One dot a seed; where several coincide, it is darker."""
     x, y = zip(*points, strict=True)
     plot.plot(x, y, "o", color=colour, alpha=0.5, markersize=4, markeredgewidth=0)

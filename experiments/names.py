@@ -5,6 +5,7 @@ EXPERIMENT_NAMES = (
     "delayed-match",
     "vision-rows",
     "vision-pixels",
+    "bank-size",
     "speech",
     "shd",
     "shd-recorded",

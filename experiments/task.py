@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -113,6 +113,15 @@ def stream_figures(figure: Figure, rolled: Rollout, batch: Batch) -> Tensor:
 def better(figure: Figure, a: float, b: float) -> bool:
     """Whether ``a`` is the better value of the figure."""
     return a > b if figure == "accuracy" else a < b
+
+
+def in_batches(batches: Iterable[Batch], size: int) -> Iterator[Batch]:
+    """The same streams in batches of at most so many."""
+    for batch in batches:
+        dense = batch.dense()
+        for start in range(0, len(batch.steps), size):
+            part = slice(start, start + size)
+            yield Batch(Events.of(torch.from_numpy(dense[part])), batch.steps[part], batch.target[part])
 
 
 def first_streams(batches: Sequence[Batch], count: int) -> list[Batch]:
