@@ -104,7 +104,7 @@ def run_experiment(
         MissingData: the task's data is not on this machine.
         RunError: ``out`` contains a run with another configuration.
     """
-    work = _Work(out / experiment.name, results_file, data, listener or Listener())
+    work = Work(out / experiment.name, results_file, data, listener or Listener())
     mine = choice.cells(experiment)
     wanted = [c for c in experiment.conditions if choice.conditions is None or c.name in choice.conditions]
     chosen: dict[Cell, dict[str, ChosenSettings]] = {cell: {} for cell in mine}
@@ -146,7 +146,7 @@ def streams_for(experiment: Experiment, run: RunSpec) -> AnalysisStreams:
 
 
 @dataclass(frozen=True)
-class _Work:
+class Work:
     """Where runs, results and data are.
 
     Attributes:
@@ -173,7 +173,7 @@ class _Work:
         return next((one for one in results.read_file(self.results_file) if one.identity == wanted), None)
 
 
-def search(experiment: Experiment, cell: Cell, condition: str, work: _Work) -> ChosenSettings:
+def search(experiment: Experiment, cell: Cell, condition: str, work: Work) -> ChosenSettings:
     """The candidate with the best validation figure, ties by validation loss."""
     candidates = [finish(run, work, AnalysisStreams()) for run in search_runs(experiment, cell, condition)]
     best = chosen_by_search(candidates, cell, condition)[0].run
@@ -185,7 +185,7 @@ def search(experiment: Experiment, cell: Cell, condition: str, work: _Work) -> C
     return ChosenSettings(best["learning_rate"], best["tau_steps"], best["training"]["decay_rate_factor"])
 
 
-def finish(run: RunSpec, work: _Work, streams: AnalysisStreams) -> RunResult:
+def finish(run: RunSpec, work: Work, streams: AnalysisStreams) -> RunResult:
     """Train and judge a run unless that was done before."""
     result = work.before(run)
     if result is not None:

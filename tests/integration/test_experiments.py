@@ -10,7 +10,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from experiments import vision
+from experiments import runner, vision
 from experiments.catalog import EXPERIMENTS, smoke
 from experiments.commands import experiment as command
 from experiments.delayed_match import DelayedMatchSpec
@@ -112,6 +112,19 @@ def test_masked_time_constants_stay_and_others_move(tmp_path: Path) -> None:
         start, end = before.decays()[name], after.decays()[name]
         assert torch.equal(start[mask], end[mask])
         assert not torch.equal(start[~mask], end[~mask])
+
+
+def test_a_run_in_the_exact_form_needs_no_bank_and_is_judged_as_it_was_trained(tmp_path: Path) -> None:
+    run = replace(RUN, training=replace(RUN.training, bank_size=0), masked_share=0.0)
+    work = runner.Work(tmp_path / "runs", tmp_path / "results.json", None, runner.Listener())
+    result = runner.finish(run, work, runner.AnalysisStreams(exact=8))
+    assert result.bank_sizes == {}
+    assert set(result.state_bytes) == {"exact"}
+    assert result.exact == {"figure": result.figure, "loss": result.loss, "streams": 16}
+    assert [row["form"] for row in result.analysis["bank"]][:2] == ["exact", "bank"]
+    through_a_bank = runner.finish(replace(RUN, seed=1), work, runner.AnalysisStreams())
+    assert set(through_a_bank.bank_sizes.values()) == {4}
+    assert through_a_bank.exact["streams"] == 16
 
 
 def test_a_folder_of_another_run_is_refused(tmp_path: Path) -> None:
