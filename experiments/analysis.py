@@ -177,10 +177,10 @@ def analyse(run: RunSpec, task: Task, network: Network | SequenceLSTM, exact: in
     if isinstance(network, SequenceLSTM):
         return {}
     every = task.test()
+    few = list(in_batches(first_streams(every, exact), EXACT_BATCH))
     if not changed:
-        few = list(in_batches(first_streams(every, exact), EXACT_BATCH))
         return {"bank": bank_against_exact(network, task, few, BANK_SIZES)}
-    test, few = first_streams(every, changed), first_streams(every, exact)
+    test = first_streams(every, changed)
     figures: dict[str, Any] = {
         "deletion": deletion_curve(network, task, test, run.seed),
         "warp": warp_curve(network, task, test),

@@ -48,11 +48,7 @@ def vision_pixels() -> Experiment:
         "vision",
         training,
         SearchPlan((2e-3, 5e-3), (12.5, 50.0), updates=140, lstm_rates=(1e-3, 2e-3, 4e-3, 8e-3)),
-        (
-            Condition(BASE, spec, (*NEURONS, "lstm"), (True,), seeds=3, analysed=True),
-            # how far the best and the yardstick come with four times as long, which two cores have no time for thrice
-            Condition("longer", spec, ("hetsyn", "lstm"), (True,), seeds=1, updates=2800),
-        ),
+        (Condition(BASE, spec, (*NEURONS, "lstm"), (True,), seeds=3, analysed=True),),
         analysis_streams=100,
         changed_streams=250,
     )
