@@ -10,6 +10,7 @@ from experiments.plan import BASE
 from experiments.rules import Better, Claim, Same, best, hetsyn
 
 SIZES = "bank-size"
+Named = Sequence[tuple[str, str]]  # experiments with their names in the report
 
 
 def _same(experiment: str, condition: str) -> Same:
@@ -22,12 +23,13 @@ def _worse_exact(condition: str) -> Better:
     )
 
 
-def bank_claims(named: Sequence[tuple[str, str]], refitted: Sequence[tuple[str, str]]) -> tuple[Claim, ...]:
+def bank_claims(judged: Named, trained: Named, refitted: Named) -> tuple[Claim, ...]:
     """The claims.
 
     Args:
-        named: (experiment, its name in the report) of those that train through a bank of 8.
-        refitted: the same, of those that train through a smaller bank, and are refitted with 8.
+        judged: whose models are compared in the exact form.
+        trained: that train through a bank of 8.
+        refitted: that train through a smaller bank, and are refitted with 8.
     """
     return (
         *(
@@ -36,7 +38,7 @@ def bank_claims(named: Sequence[tuple[str, str]], refitted: Sequence[tuple[str, 
                 "",
                 best(experiment, BASE, measure=EXACT),
             )
-            for experiment, name in named
+            for experiment, name in judged
         ),
         *(
             Claim(
@@ -44,7 +46,7 @@ def bank_claims(named: Sequence[tuple[str, str]], refitted: Sequence[tuple[str, 
                 "",
                 _same(experiment, BASE),
             )
-            for experiment, name in named
+            for experiment, name in trained
         ),
         *(
             Claim(

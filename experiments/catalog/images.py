@@ -26,7 +26,7 @@ def vision_rows() -> Experiment:
         SearchPlan(
             *((2e-3, 5e-3), (4.0, 12.5, 40.0), 107),
             lstm_rates=(5e-4, 1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2),
-            refinement=Refinement(428, decay_factors=(0.4, 1.0, 2.0), rate_factors=(0.5, 1.0, 2.0)),
+            refinement=Refinement(428, decay_factors=(0.2, 0.4, 1.0, 2.0), rate_factors=(0.5, 1.0, 1.5, 2.0)),
         ),
         (
             Condition(BASE, spec, (*NEURONS, "lstm"), (True,), seeds=5, analysed=True),

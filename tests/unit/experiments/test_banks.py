@@ -65,7 +65,7 @@ def test_a_bank_that_hides_what_the_exact_form_is_shows_in_the_verdicts() -> Non
     bank_of_8 = sized(8, [0.85, 0.851, 0.852, 0.849, 0.85], 0.849)
     hiding, honest = sized(4, [0.86, 0.862, 0.861], 0.82), sized(4, [0.86, 0.862, 0.861], 0.861)
     for bank_of_4, verdict in ((hiding, "supported"), (honest, "contradicted")):
-        found = findings([*bank_of_8, *bank_of_4], bank_claims((), ()))
+        found = findings([*bank_of_8, *bank_of_4], bank_claims((), (), ()))
         verdicts = {finding.claim.text: finding.verdict for finding in found}
         assert verdicts[f"The same, with the decays' learning rate x 2: {SIZES}"] == "supported"
         worse = (

@@ -45,15 +45,15 @@ def test_every_model_gets_the_same_search(name: str) -> None:
 def test_the_second_stage_is_as_large_for_every_model_and_chooses_the_decays_rate() -> None:
     experiment = EXPERIMENTS["vision-rows"]()
     stages = {cell.model: refinement_runs(experiment, cell, BEST) for cell in cells(experiment)}
-    assert {len(runs) for runs in stages.values()} == {3}
+    assert {len(runs) for runs in stages.values()} == {4}
     assert {run.training.updates for runs in stages.values() for run in runs} == {428}
     for model, runs in stages.items():
         factors = [run.training.decay_rate_factor for run in runs]
         rates = [run.learning_rate for run in runs]
         if model in ("hetsyn", "hetneu"):
-            assert (factors, rates) == ([0.4, 1.0, 2.0], [1e-3] * 3)
+            assert (factors, rates) == ([0.2, 0.4, 1.0, 2.0], [1e-3] * 4)
         else:
-            assert (factors, rates) == ([1.0] * 3, [5e-4, 1e-3, 2e-3])
+            assert (factors, rates) == ([1.0] * 4, [5e-4, 1e-3, 1.5e-3, 2e-3])
         assert all(run.searching for run in runs)
     chosen = ChosenSettings(1e-3, 10.0, 0.4)
     hetsyn = final_run(experiment, experiment.condition(BASE), Cell("hetsyn", True), 0, {BASE: chosen})
