@@ -67,11 +67,9 @@ def test_a_bank_that_hides_what_the_exact_form_is_shows_in_the_verdicts() -> Non
     for bank_of_4, verdict in ((hiding, "supported"), (honest, "contradicted")):
         found = findings([*bank_of_8, *bank_of_4], bank_claims((), (), ()))
         verdicts = {finding.claim.text: finding.verdict for finding in found}
-        assert verdicts[f"The same, with the decays' learning rate x 2: {SIZES}"] == "supported"
-        worse = (
-            "A network trained through a bank of 4 is worse in the exact form, "
-            f"with the decays' learning rate x 2: {SIZES}"
-        )
+        ending = f"in the exact form, with the decays' learning rate x 2: {SIZES}"
+        assert verdicts[f"A network trained through a bank of 8 is as good {ending}"] == "supported"
+        worse = f"A network trained through a bank of 4 is worse {ending}"
         assert verdicts[worse] == verdict
         assert verdicts[worse.replace("x 2", "x 0.4")] == "not yet run"
 
