@@ -155,6 +155,8 @@ def test_the_smoke_version_of_every_experiment(name: str, tmp_path: Path) -> Non
     all_of_them = {"deletion", "warp", "bank", "weights", "time_constants", "lesion"}
     assert (all_of_them if planned.changed_streams else {"bank"}) <= set(hetsyn.analysis)
     assert hetsyn.exact["streams"] > 0
+    if planned.search.refinement is not None:  # its only candidate
+        assert (hetsyn.run["training"]["decay_rate_factor"],) == planned.search.refinement.decay_factors
     again = run_experiment(planned, tmp_path, results_file, Selection(models), data)
     assert [result.seconds for result in again] == [result.seconds for result in results]  # nothing was done again
     searches, finals = run_count(planned)
