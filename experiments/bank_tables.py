@@ -38,7 +38,7 @@ def size_section(finished: Sequence[RunResult], picture: Picture) -> str:
             for size, results in present.items()
         ]
         text += f"The decays learn at {factor:g} times the learning rate. In parentheses: the worst kernel error.\n\n"
-        head = ("trained at", "seeds", *(f"judged at {_size_name(judged)}" for judged in JUDGED_SIZES))
+        head = ("trained", "seeds", *(f"judged: {_size_name(judged)}" for judged in JUDGED_SIZES))
         text += table(head, rows) + "\n"
     lines = {
         factor: {size: _of(finished, condition_name(size, factor)) for size in TRAINED_SIZES}
