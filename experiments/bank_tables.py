@@ -28,11 +28,13 @@ Picture = Callable[[str, str, Callable[[Path], None]], str]
 def size_section(finished: Sequence[RunResult], picture: Picture) -> str:
     """K trained by K judged, with the worst kernel error of the judged bank, and the same as a picture."""
     text = ""
+    lines: dict[float, dict[int, list[RunResult]]] = {}
     for factor in DECAY_FACTORS:
         trained = {size: _of(finished, condition_name(size, factor)) for size in TRAINED_SIZES}
         present = {size: results for size, results in trained.items() if results}
         if not present:
             continue
+        lines[factor] = trained
         rows = [
             (_size_name(size or None), str(len(results)), *(_judged(results, judged) for judged in JUDGED_SIZES))
             for size, results in present.items()
@@ -40,10 +42,6 @@ def size_section(finished: Sequence[RunResult], picture: Picture) -> str:
         text += f"The decays learn at {factor:g} times the learning rate. In parentheses: the worst kernel error.\n\n"
         head = ("trained", "seeds", *(f"judged: {_size_name(judged)}" for judged in JUDGED_SIZES))
         text += table(head, rows) + "\n"
-    lines = {
-        factor: {size: _of(finished, condition_name(size, factor)) for size in TRAINED_SIZES}
-        for factor in DECAY_FACTORS
-    }
     caption = "Accuracy by the size of the bank that judges, for each size in training. Each dot is a seed"
     return text + picture("judged", caption, partial(figures.trained_and_judged, lines, JUDGED_SIZES))
 

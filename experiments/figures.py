@@ -156,22 +156,24 @@ def trained_and_judged(
         judged: sizes of the banks that judge (None: the exact form).
         path: of the PNG file.
     """
-    figure, panels = plt.subplots(1, len(trained), figsize=(9, 3.8), layout="constrained", sharey=True)
+    size = (1.5 + 3.75 * len(trained), 3.8)
+    figure, grid = plt.subplots(1, len(trained), figsize=size, layout="constrained", sharey=True, squeeze=False)
+    panels, labels = grid[0], dict[str, Any]()
     names = ["exact" if size is None else str(size) for size in judged]
     for panel, (factor, by_size) in zip(panels, trained.items(), strict=True):
-        for index, (size, results) in enumerate(by_size.items()):
+        for index, (trained_size, results) in enumerate(by_size.items()):
             if not results:
                 continue
             values = [[100 * bank_row(result, k)["figure"] for k in judged] for result in results]
-            colour = "black" if size == 0 else plt.colormaps["viridis"](0.95 * index / len(by_size))
-            panel.plot(range(len(judged)), np.mean(values, 0), color=colour, label=f"K = {size}" if size else "exact")
-            _dots(panel, [(x, y) for line in values for x, y in enumerate(line)], colour)
+            colour = plt.colormaps["viridis"](0.95 * index / len(by_size)) if trained_size else "black"
+            (line,) = panel.plot(range(len(judged)), np.mean(values, 0), color=colour)
+            labels[f"K = {trained_size}" if trained_size else "exact"] = line
+            _dots(panel, [point for row in values for point in enumerate(row)], colour)
         panel.set_xticks(range(len(judged)), names)
         panel.set(xlabel="judged at K", title=f"decays' learning rate x {factor:g}")
         panel.grid(alpha=0.3)
     panels[0].set_ylabel("accuracy, %")
-    handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside right upper", title="trained at", frameon=False)
+    figure.legend(labels.values(), labels.keys(), loc="outside right upper", title="trained at", frameon=False)
     figure.savefig(path, dpi=100, metadata={"Software": None})
     plt.close(figure)
 
