@@ -19,8 +19,8 @@ from experiments.lstm import SequenceLSTM
 from experiments.neurons import build_network, time_constants
 from experiments.pattern_generation import PatternGeneration
 from experiments.precision import bank_against_exact, weight_formats
-from experiments.run import RunSpec, evaluate, run_batch
-from experiments.task import Task, first_streams
+from experiments.run import EXACT_BATCH, RunSpec, evaluate, run_batch
+from experiments.task import Task, first_streams, in_batches
 from hetsyn_model.events import Events
 from hetsyn_model.network import Network
 from hetsyn_model.training.batch import Batch, Spikes
@@ -172,14 +172,15 @@ def analyse(run: RunSpec, task: Task, network: Network | SequenceLSTM, exact: in
         task: of the run.
         network: trained.
         exact: test streams for what runs in the exact form, which is slow.
-        changed: test streams for changed inputs and lesions, of which there are many.
+        changed: test streams for changed inputs and lesions, of which there are many; 0: only banks are compared.
     """
     if isinstance(network, SequenceLSTM):
         return {}
     every = task.test()
-    test, few = first_streams(every, changed), first_streams(every, exact)
-    if network.spec.takes_values:  # there are no spikes to delete, and a bank of any size is judged against exact
+    few = list(in_batches(first_streams(every, exact), EXACT_BATCH))
+    if not changed:
         return {"bank": bank_against_exact(network, task, few, BANK_SIZES)} | _time_constants(run, task, network)
+    test = first_streams(every, changed)
     figures: dict[str, Any] = {
         "deletion": deletion_curve(network, task, test, run.seed),
         "warp": warp_curve(network, task, test),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -11,6 +11,7 @@ import matplotlib
 import numpy as np
 
 from experiments.analysis import TAU_EDGES_STEPS
+from experiments.measures import bank_row
 from experiments.names import NAMES
 from experiments.results import RunResult
 
@@ -145,6 +146,38 @@ def bank_sizes(results: Sequence[RunResult], path: Path) -> None:
     plt.close(figure)
 
 
+def trained_and_judged(
+    trained: Mapping[float, Mapping[int, Sequence[RunResult]]], judged: Sequence[int | None], path: Path
+) -> None:
+    """Accuracy by the bank that judges; a panel for each factor on the decays' rate, a line for each size in training.
+
+    Args:
+        trained: results by factor, then by size in training (0: the exact form).
+        judged: sizes of the banks that judge (None: the exact form).
+        path: of the PNG file.
+    """
+    size = (1.5 + 3.75 * len(trained), 3.8)
+    figure, grid = plt.subplots(1, len(trained), figsize=size, layout="constrained", sharey=True, squeeze=False)
+    panels, labels = grid[0], dict[str, Any]()
+    names = ["exact" if size is None else str(size) for size in judged]
+    for panel, (factor, by_size) in zip(panels, trained.items(), strict=True):
+        for index, (trained_size, results) in enumerate(by_size.items()):
+            if not results:
+                continue
+            values = [[100 * bank_row(result, k)["figure"] for k in judged] for result in results]
+            colour = plt.colormaps["viridis"](0.95 * index / len(by_size)) if trained_size else "black"
+            (line,) = panel.plot(range(len(judged)), np.mean(values, 0), color=colour)
+            labels[f"K = {trained_size}" if trained_size else "exact"] = line
+            _dots(panel, [point for row in values for point in enumerate(row)], colour)
+        panel.set_xticks(range(len(judged)), names)
+        panel.set(xlabel="judged at K", title=f"decays' learning rate x {factor:g}")
+        panel.grid(alpha=0.3)
+    panels[0].set_ylabel("accuracy, %")
+    figure.legend(labels.values(), labels.keys(), loc="outside right upper", title="trained at", frameon=False)
+    figure.savefig(path, dpi=100, metadata={"Software": None})
+    plt.close(figure)
+
+
 def traces(results: Sequence[RunResult], path: Path) -> None:
     """The target of pattern generation, and the traces of each neuron model in two trials; the first seed."""
     models = _models(results)
@@ -204,7 +237,7 @@ def _beside(positions: Sequence[float], model: str, models: Sequence[str]) -> li
     return [position + width * (models.index(model) - (len(models) - 1) / 2) for position in positions]
 
 
-def _dots(plot: Any, points: Sequence[tuple[float, float]], colour: str) -> None:
+def _dots(plot: Any, points: Sequence[tuple[float, float]], colour: Any) -> None:
     """One dot a seed; where several coincide, it is darker."""
     x, y = zip(*points, strict=True)
     plot.plot(x, y, "o", color=colour, alpha=0.5, markersize=4, markeredgewidth=0)

@@ -87,7 +87,9 @@ def analysis_streams(result: RunResult) -> int:
 
 
 def test_streams(result: RunResult) -> int:
-    """Of the whole test, where the task says it; else at least as many as changed inputs had."""
+    """Of the whole test, where result or task say it; else at least as many as changed inputs had."""
+    if result.exact:
+        return int(result.exact["streams"])
     return int(result.run["task_spec"].get("test_trials", changed_streams(result)))
 
 
@@ -122,6 +124,17 @@ def bank_figure(size: int | None) -> Measure:
     """The figure of a trained network whose banks are refitted, on the streams of the exact form."""
     name = "exact" if size is None else f"bank of {size}"
     return Measure(name, lambda result: float(bank_row(result, size)["figure"]), streams=analysis_streams)
+
+
+def _exact_figure(result: RunResult) -> float:
+    return float(result.exact["figure"] if result.exact else bank_row(result, None)["figure"])
+
+
+EXACT = Measure(
+    "exact form",
+    _exact_figure,
+    streams=lambda result: test_streams(result) if result.exact else analysis_streams(result),
+)
 
 
 def weight_figure(weights: str) -> Measure:

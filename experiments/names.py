@@ -6,6 +6,7 @@ EXPERIMENT_NAMES = (
     "vision-rows",
     "vision-pixels",
     "sequential-mnist",
+    "bank-size",
     "speech",
     "shd",
     "shd-recorded",

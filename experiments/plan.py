@@ -13,13 +13,34 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from experiments.run import NeuronModel, RunSpec, TaskSpec, Training
+from experiments.run import REFINED, NeuronModel, RunSpec, TaskSpec, Training
 from hetsyn_model.run_folder import RunError
 from hetsyn_model.spec import Variant
 
 NEURONS: tuple[Variant, ...] = ("hetsyn", "hetneu", "alif", "homneu")
 SEARCH_SEED = 1000
 BASE, PAPER = "base", "paper-settings"
+
+
+@dataclass(frozen=True)
+class Refinement:
+    """The second stage of a search, longer than the first: around its best pair, as many candidates for every model.
+
+    Attributes:
+        updates: of each candidate.
+        decay_factors: learning rate of the decays over that of the weights, for models that train their decays.
+        rate_factors: on the learning rate, for models that do not.
+    """
+
+    updates: int
+    decay_factors: tuple[float, ...]
+    rate_factors: tuple[float, ...]
+
+    def chooses(self, condition: Condition, run: RunSpec) -> bool:
+        """Whether a run of a condition has a factor on the decays' learning rate that this stage may have chosen."""
+        searched = condition.settings is None and run.condition != search_name(condition.name)
+        trained = Cell(run.model, run.recurrent).trains_decays
+        return searched and trained and run.training.decay_rate_factor in self.decay_factors
 
 
 @dataclass(frozen=True)
@@ -31,12 +52,17 @@ class SearchPlan:
         tau_steps: time constants, see :func:`experiments.neurons.network_spec`.
         updates: of each candidate.
         lstm_rates: learning rates of the LSTM, as many as there are pairs.
+        refinement: what is tried with the best pair; None for no second stage.
     """
 
     learning_rates: tuple[float, ...]
     tau_steps: tuple[float, ...]
     updates: int
     lstm_rates: tuple[float, ...] = ()
+    refinement: Refinement | None = None
+
+
+NO_SEARCH = SearchPlan((), (), 0)  # where all conditions have settings
 
 
 @dataclass(frozen=True)
@@ -46,10 +72,12 @@ class ChosenSettings:
     Attributes:
         learning_rate: of the weights.
         tau_steps: time constant, see :func:`experiments.neurons.network_spec`.
+        decay_rate_factor: see :class:`experiments.run.Training`; None for the experiment's.
     """
 
     learning_rate: float
     tau_steps: float
+    decay_rate_factor: float | None = None
 
 
 @dataclass(frozen=True)
@@ -66,6 +94,7 @@ class Condition:
         settings: used instead of what the search found.
         own_search: whether every cell is searched for this condition apart, with the same candidates.
         updates: instead of the experiment's.
+        bank_size: instead of the experiment's; 0: training in the exact form.
         analysed: whether trained networks are analysed, for the first of the architectures.
     """
 
@@ -78,6 +107,7 @@ class Condition:
     settings: ChosenSettings | None = None
     own_search: bool = False
     updates: int | None = None
+    bank_size: int | None = None
     analysed: bool = False
 
     @property
@@ -105,7 +135,7 @@ class Experiment:
         search: what every cell tries first.
         conditions: in the order of their runs.
         analysis_streams: test streams for the exact form, see :func:`experiments.analysis.analyse`.
-        changed_streams: test streams for changed inputs and lesions.
+        changed_streams: test streams for changed inputs and lesions; 0: only banks are compared.
     """
 
     name: str
@@ -132,14 +162,20 @@ class Cell:
     model: NeuronModel
     recurrent: bool
 
+    @property
+    def trains_decays(self) -> bool:
+        return self.model in ("hetsyn", "hetneu")
+
 
 def search_runs(experiment: Experiment, cell: Cell, condition: str = BASE) -> list[RunSpec]:
     """The candidates of a cell, on a condition that has a search of its own or on the base."""
-    search, base = experiment.search, experiment.condition(condition)
+    search = experiment.search
     pairs = [(rate, tau) for rate in search.learning_rates for tau in search.tau_steps]
     if cell.model == "lstm":
         pairs = [(rate, 1.0) for rate in search.lstm_rates]
-    training = search_training(experiment)
+    if not pairs:
+        return []
+    training, base = search_training(experiment), experiment.condition(condition)
     return [
         RunSpec(
             experiment=experiment.name,
@@ -157,9 +193,29 @@ def search_runs(experiment: Experiment, cell: Cell, condition: str = BASE) -> li
     ]
 
 
-def search_training(experiment: Experiment) -> Training:
+def refinement_runs(experiment: Experiment, cell: Cell, best: ChosenSettings, condition: str = BASE) -> list[RunSpec]:
+    """The second stage of a cell's search, around the best settings of the first; none where the plan has none."""
+    refinement = experiment.search.refinement
+    if refinement is None:
+        return []
+    like = replace(
+        search_runs(experiment, cell, condition)[0],
+        condition=refined_name(condition),
+        learning_rate=best.learning_rate,
+        tau_steps=best.tau_steps,
+        training=search_training(experiment, refinement.updates),
+    )
+    if cell.trains_decays:
+        return [
+            replace(like, training=replace(like.training, decay_rate_factor=factor))
+            for factor in refinement.decay_factors
+        ]
+    return [replace(like, learning_rate=factor * best.learning_rate) for factor in refinement.rate_factors]
+
+
+def search_training(experiment: Experiment, updates: int | None = None) -> Training:
     """A candidate's: the experiment's, shorter."""
-    updates = experiment.search.updates
+    updates = updates or experiment.search.updates
     return replace(
         experiment.training, updates=updates, evaluate_every=min(experiment.training.evaluate_every, updates)
     )
@@ -170,10 +226,16 @@ def search_name(condition: str) -> str:
     return "search" if condition == BASE else f"search-{condition}"
 
 
+def refined_name(condition: str) -> str:
+    """The condition's name of the candidates of the second stage."""
+    return search_name(condition) + REFINED
+
+
 def searched_conditions(experiment: Experiment, cell: Cell) -> list[str]:
-    """The base, and the conditions of a cell with a search of their own."""
-    own = [condition.name for condition in experiment.conditions if condition.own_search and condition.has(cell)]
-    return [BASE, *own]
+    """The conditions that a cell is searched on: the base where one uses it, and those with a search of their own."""
+    having = [condition.searched_on for condition in experiment.conditions if condition.has(cell)]
+    names = list(dict.fromkeys(name for name in having if name is not None))
+    return sorted(names, key=lambda name: name != BASE)
 
 
 def final_run(
@@ -189,6 +251,9 @@ def final_run(
         chosen: what the searches found, by the condition that was searched.
     """
     settings = condition.settings or chosen[condition.searched_on or BASE]
+    training = training_of(experiment, condition)
+    if settings.decay_rate_factor is not None:
+        training = replace(training, decay_rate_factor=settings.decay_rate_factor)
     return RunSpec(
         experiment=experiment.name,
         condition=condition.name,
@@ -199,7 +264,7 @@ def final_run(
         seed=seed,
         learning_rate=settings.learning_rate,
         tau_steps=settings.tau_steps,
-        training=training_of(experiment, condition),
+        training=training,
         masked_share=condition.masked_share,
     )
 
@@ -215,23 +280,31 @@ def final_runs(experiment: Experiment, cell: Cell, chosen: Mapping[str, ChosenSe
 
 
 def training_of(experiment: Experiment, condition: Condition) -> Training:
-    """The experiment's, with the condition's own number of updates, if it has one."""
-    return replace(experiment.training, updates=condition.updates or experiment.training.updates)
+    """The experiment's, with what a condition has of its own: updates, size of banks, learning rate of the decays."""
+    own: dict[str, Any] = {"updates": condition.updates, "bank_size": condition.bank_size}
+    if condition.settings is not None:
+        own["decay_rate_factor"] = condition.settings.decay_rate_factor
+    return replace(experiment.training, **{name: value for name, value in own.items() if value is not None})
 
 
 def belongs(experiment: Experiment, run: Mapping[str, Any]) -> bool:
     """Whether the plan has a described run (:meth:`RunSpec.to_dict`); a run of an earlier plan is not in it."""
+    refinement = experiment.search.refinement
     for condition in experiment.conditions:
         if run["condition"] == condition.name:
             training, masked = training_of(experiment, condition), condition.masked_share
         elif run["condition"] == search_name(condition.name):
             training, masked = search_training(experiment), 0.0
+        elif refinement is not None and run["condition"] == refined_name(condition.name):
+            training, masked = search_training(experiment, refinement.updates), 0.0
         else:
             continue
         try:
             described = RunSpec.from_dict(dict(run))
         except RunError:  # of a task that had other settings
             return False
+        if refinement is not None and refinement.chooses(condition, described):
+            training = replace(training, decay_rate_factor=described.training.decay_rate_factor)
         planned = replace(described, task_spec=condition.task_spec, training=training, masked_share=masked)
         return planned == described
     return False
@@ -252,10 +325,12 @@ def run_count(experiment: Experiment) -> tuple[int, int]:
     """Search runs and final runs."""
     every = cells(experiment)
     searches = {cell: searched_conditions(experiment, cell) for cell in every}
+    any_settings = ChosenSettings(1.0, 1.0)
     return (
-        sum(len(search_runs(experiment, cell, name)) for cell, names in searches.items() for name in names),
         sum(
-            len(final_runs(experiment, cell, dict.fromkeys(names, ChosenSettings(1.0, 1.0))))
+            len(search_runs(experiment, cell, name)) + len(refinement_runs(experiment, cell, any_settings, name))
             for cell, names in searches.items()
+            for name in names
         ),
+        sum(len(final_runs(experiment, cell, dict.fromkeys(names, any_settings))) for cell, names in searches.items()),
     )

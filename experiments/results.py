@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,8 @@ class RunResult:
         machine: that it was trained on.
         curve: [update, loss, validation figure] of some evaluations.
         analysis: see :func:`experiments.analysis.analyse`.
+        exact: ``figure`` and ``loss`` of the exact form on the same test data, and its ``streams``; empty for a search,
+            an LSTM and results from before it was measured.
     """
 
     run: dict[str, Any]
@@ -58,13 +60,14 @@ class RunResult:
     machine: str
     curve: list[list[float]]
     analysis: dict[str, Any]
+    exact: dict[str, float] = field(default_factory=dict)
 
     @property
-    def key(self) -> tuple[str, str, str, bool, float, float, int]:
+    def key(self) -> tuple[str, str, str, bool, float, float, float, int]:
         run = self.run
         return (
             *(run["experiment"], run["condition"], run["model"], run["recurrent"]),
-            *(run["learning_rate"], run["tau_steps"], run["seed"]),
+            *(run["learning_rate"], run["tau_steps"], run["training"]["decay_rate_factor"], run["seed"]),
         )
 
     @property

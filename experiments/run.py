@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -17,7 +17,7 @@ from experiments.neurons import build_network, network_spec
 from experiments.pattern_generation import PatternGeneration, PatternGenerationSpec
 from experiments.shd import Shd, ShdSpec
 from experiments.speech import Speech, SpeechSpec
-from experiments.task import Shape, Task, stream_figures
+from experiments.task import Shape, Task, in_batches, stream_figures
 from experiments.vision import ImageSpec, SequentialImages
 from hetsyn_model.network import Network
 from hetsyn_model.rollout import Rollout
@@ -26,6 +26,8 @@ from hetsyn_model.state import Form
 from hetsyn_model.training.batch import Batch
 from hetsyn_model.training.history import ValidationResult
 
+EXACT_BATCH = 25  # streams at a time in the exact form: a current a synapse and stream must fit the cache
+REFINED = "-refined"  # ends the name of a search's second stage
 NeuronModel = Literal["hetsyn", "hetneu", "homneu", "alif", "lstm"]
 TaskSpec = PatternGenerationSpec | DelayedMatchSpec | ImageSpec | GreyImageSpec | SpeechSpec | ShdSpec
 TASKS: dict[str, type[TaskSpec]] = {
@@ -49,7 +51,8 @@ class Training:
         decay_rate_factor: learning rate of the decays over that of the weights.
         weight_decay: of the weights.
         evaluate_every: updates between two evaluations on validation data, which also refit the banks.
-        bank_size: decays of each bank in training (a bank takes fewer where fewer are exact).
+        bank_size: decays of each bank in training (a bank takes fewer where fewer are exact); 0: training in the exact
+            form.
         clip: largest norm of the gradient.
     """
 
@@ -61,6 +64,11 @@ class Training:
     evaluate_every: int = 25
     bank_size: int = 8
     clip: float = 5.0
+
+    @property
+    def form(self) -> Form:
+        """That the network trains in, and is chosen in."""
+        return "bank" if self.bank_size else "exact"
 
 
 @dataclass(frozen=True)
@@ -98,6 +106,8 @@ class RunSpec:
         """The run's folder, below the experiment's."""
         kind = "recurrent" if self.recurrent else "feedforward"
         chosen = f"rate-{self.learning_rate:g}-tau-{self.tau_steps:g}/" if self.searching else ""
+        if self.condition.endswith(REFINED):
+            chosen = chosen.replace("/", f"-decays-{self.training.decay_rate_factor:g}/")
         return f"{self.condition}/{self.model}-{kind}/{chosen}seed-{self.seed}"
 
     @property
@@ -178,7 +188,7 @@ def run_batch(network: Network | SequenceLSTM, batch: Batch, form: Form = "bank"
 
 @torch.no_grad()
 def evaluate(
-    network: Network | SequenceLSTM, task: Task, batches: Sequence[Batch], form: Form = "bank"
+    network: Network | SequenceLSTM, task: Task, batches: Iterable[Batch], form: Form = "bank"
 ) -> ValidationResult:
     """Judge a network.
 
@@ -193,6 +203,8 @@ def evaluate(
     """
     network.eval()
     figures, losses, streams = 0.0, 0.0, 0
+    if form == "exact" and isinstance(network, Network):
+        batches = in_batches(batches, EXACT_BATCH)
     for batch in batches:
         rolled = run_batch(network, batch, form)
         figures += float(stream_figures(task.figure, rolled, batch).sum())

@@ -13,13 +13,24 @@ import torch
 from experiments import results
 from experiments.analysis import analyse
 from experiments.lstm import SequenceLSTM
-from experiments.plan import BASE, Cell, ChosenSettings, Experiment, cells, final_run, search_name, search_runs
+from experiments.plan import (
+    BASE,
+    Cell,
+    ChosenSettings,
+    Experiment,
+    cells,
+    final_run,
+    refined_name,
+    refinement_runs,
+    search_name,
+    search_runs,
+)
 from experiments.results import RunResult, read_result, write_result
 from experiments.run import RunSpec, evaluate, open_task
 from experiments.train import learning_curve, load_best, train
 from hetsyn_model.network import Network
 from hetsyn_model.run_folder import record_configuration
-from hetsyn_model.state import state_bytes
+from hetsyn_model.state import FORMS, state_bytes
 from hetsyn_model.training.history import History, ValidationResult
 
 
@@ -93,7 +104,7 @@ def run_experiment(
         MissingData: the task's data is not on this machine.
         RunError: ``out`` contains a run with another configuration.
     """
-    work = _Work(out / experiment.name, results_file, data, listener or Listener())
+    work = Work(out / experiment.name, results_file, data, listener or Listener())
     mine = choice.cells(experiment)
     wanted = [c for c in experiment.conditions if choice.conditions is None or c.name in choice.conditions]
     chosen: dict[Cell, dict[str, ChosenSettings]] = {cell: {} for cell in mine}
@@ -135,7 +146,7 @@ def streams_for(experiment: Experiment, run: RunSpec) -> AnalysisStreams:
 
 
 @dataclass(frozen=True)
-class _Work:
+class Work:
     """Where runs, results and data are.
 
     Attributes:
@@ -162,14 +173,19 @@ class _Work:
         return next((one for one in results.read_file(self.results_file) if one.identity == wanted), None)
 
 
-def search(experiment: Experiment, cell: Cell, condition: str, work: _Work) -> ChosenSettings:
+def search(experiment: Experiment, cell: Cell, condition: str, work: Work) -> ChosenSettings:
     """The candidate with the best validation figure, ties by validation loss."""
     candidates = [finish(run, work, AnalysisStreams()) for run in search_runs(experiment, cell, condition)]
     best = chosen_by_search(candidates, cell, condition)[0].run
-    return ChosenSettings(best["learning_rate"], best["tau_steps"])
+    settings = ChosenSettings(best["learning_rate"], best["tau_steps"])
+    refined = refinement_runs(experiment, cell, settings, condition)
+    if not refined:
+        return settings
+    best = chosen_by_search([finish(run, work, AnalysisStreams()) for run in refined], cell, condition)[0].run
+    return ChosenSettings(best["learning_rate"], best["tau_steps"], best["training"]["decay_rate_factor"])
 
 
-def finish(run: RunSpec, work: _Work, streams: AnalysisStreams) -> RunResult:
+def finish(run: RunSpec, work: Work, streams: AnalysisStreams) -> RunResult:
     """Train and judge a run unless that was done before."""
     result = work.before(run)
     if result is not None:
@@ -183,7 +199,13 @@ def finish(run: RunSpec, work: _Work, streams: AnalysisStreams) -> RunResult:
     at = history.chosen
     validation = ValidationResult(history.validation[at], history.validation_loss[at])
     # the search is judged on validation data alone
-    judged = validation if run.searching else evaluate(network, task, task.test())
+    exact: dict[str, float] = {}
+    judged = validation
+    if not run.searching:
+        test = task.test()
+        judged = evaluate(network, task, test, run.training.form)
+        if isinstance(network, Network):
+            exact = vars(evaluate(network, task, test, "exact")) | {"streams": sum(len(batch.steps) for batch in test)}
     result = RunResult(
         run=run.to_dict(),
         metric=task.figure,
@@ -197,6 +219,7 @@ def finish(run: RunSpec, work: _Work, streams: AnalysisStreams) -> RunResult:
         machine=_machine(),
         curve=learning_curve(history),
         analysis=analyse(run, task, network, streams.exact, streams.changed) if streams.exact else {},
+        exact=exact,
         **_sizes(network, run),
     )
     result = write_result(folder, result)
@@ -216,18 +239,18 @@ def _sizes(network: Network | SequenceLSTM, run: RunSpec) -> dict[str, Any]:
     return {
         "parameters": round(learned - run.masked_share * decays),
         "bank_sizes": {name: bank.size for name, bank in network.banks.items()},
-        "kernel_error": max(network.kernel_errors().values()),
+        "kernel_error": max(network.kernel_errors().values(), default=0.0),
         "state_bytes": {
-            "exact": state_bytes(network.compile("exact").layout),
-            "bank": state_bytes(network.compile("bank").layout),
+            form: state_bytes(network.compile(form).layout) for form in FORMS if form == "exact" or network.banks
         },
     }
 
 
 def chosen_by_search(searched: Sequence[RunResult], cell: Cell, condition: str = BASE) -> list[RunResult]:
-    """A cell's search results on a condition, best first."""
-    wanted = (search_name(condition), cell.model, cell.recurrent)
-    mine = [r for r in searched if r.key[1:4] == wanted]
+    """A cell's search results on a condition, those of the second stage if there are any, best first."""
+    of_cell = [r for r in searched if r.key[2:4] == (cell.model, cell.recurrent)]
+    mine = [r for r in of_cell if r.key[1] == refined_name(condition)]
+    mine = mine or [r for r in of_cell if r.key[1] == search_name(condition)]
     sign = -1.0 if mine and mine[0].metric == "accuracy" else 1.0
     return sorted(mine, key=lambda r: (sign * r.validation, r.validation_loss))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -115,13 +115,20 @@ def better(figure: Figure, a: float, b: float) -> bool:
     return a > b if figure == "accuracy" else a < b
 
 
+def in_batches(batches: Iterable[Batch], size: int) -> Iterator[Batch]:
+    """The same streams in batches of at most so many."""
+    for batch in batches:
+        for start in range(0, len(batch.steps), size):
+            yield batch.streams(start, start + size)
+
+
 def first_streams(batches: Sequence[Batch], count: int) -> list[Batch]:
     """The first so many streams."""
     chosen: list[Batch] = []
     for batch in batches:
         take = min(count, len(batch.steps))
         if take < len(batch.steps):
-            batch = Batch(batch.events.first(take), batch.steps[:take], batch.target[:take])
+            batch = batch.streams(0, take)
         if take:
             chosen.append(batch)
         count -= take

@@ -42,7 +42,7 @@ class TaskData:
             yield self.task.training_batch(self.run.training.batch, self.run.seed, update)
 
     def forward(self, model: Network | SequenceLSTM, batch: Batch) -> Rollout:
-        return run_batch(model, batch)
+        return run_batch(model, batch, self.run.training.form)
 
     def loss(self, rolled: Rollout, batch: Batch) -> Tensor:
         return self.task.loss(rolled, batch)
@@ -57,7 +57,7 @@ class TaskData:
         return list(self.task.validation())
 
     def evaluate(self, model: Network | SequenceLSTM) -> ValidationResult:
-        return evaluate(model, self.task, self._validation)
+        return evaluate(model, self.task, self._validation, self.run.training.form)
 
     def better(self, a: ValidationResult, b: ValidationResult) -> bool:
         return better(self.task.figure, a.figure, b.figure) or (a.figure == b.figure and a.loss < b.loss)

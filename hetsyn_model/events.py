@@ -50,11 +50,14 @@ class Events:
         rows[row, self.units.long()] = self.values.to(dtype)
         return rows.view(self.batch, self.steps, self.channels)
 
-    def first(self, streams: int) -> Events:
-        """The events of the first so many streams."""
-        splits = self.row_splits[: streams * self.steps + 1]
-        count = int(splits[-1])
-        return Events(streams, self.steps, self.channels, splits, self.units[:count], self.values[:count])
+    def streams(self, first: int, last: int) -> Events:
+        """The events of the streams from the first up to, not with, the last."""
+        splits = self.row_splits[first * self.steps : last * self.steps + 1]
+        begin, end = int(splits[0]), int(splits[-1])
+        return Events(
+            *(min(last, self.batch) - first, self.steps, self.channels),
+            *(splits - begin, self.units[begin:end], self.values[begin:end]),
+        )
 
     def to(self, device: torch.device | str) -> Events:
         """The same events in a device's memory."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
+from experiments.catalog.banks import bank_size
 from experiments.catalog.grey import sequential_mnist
 from experiments.catalog.images import vision_pixels, vision_rows
 from experiments.catalog.paper_tasks import delayed_match, pattern_generation
@@ -20,6 +21,7 @@ EXPERIMENTS: dict[str, Callable[[], Experiment]] = {
     "vision-rows": vision_rows,
     "vision-pixels": vision_pixels,
     "sequential-mnist": sequential_mnist,
+    "bank-size": bank_size,
     "speech": speech,
     "shd": partial(shd, "shd", "synthesised", updates=300),
     "shd-recorded": partial(shd, "shd-recorded", "recorded", updates=2550),

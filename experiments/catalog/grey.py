@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from experiments.grey_images import GreyImageSpec
-from experiments.plan import BASE, ChosenSettings, Condition, Experiment, SearchPlan
+from experiments.plan import BASE, NO_SEARCH, ChosenSettings, Condition, Experiment
 from experiments.run import Training
 
 PAPER_SETTINGS = ChosenSettings(learning_rate=1e-3, tau_steps=12.5)  # U(5, 20)
@@ -21,7 +21,7 @@ def sequential_mnist() -> Experiment:
         "sequential-mnist",
         "grey-images",
         training,
-        SearchPlan((), (), updates=70),  # the paper's settings take the place of a search
+        NO_SEARCH,  # the paper's settings take its place
         (
             Condition(BASE, GreyImageSpec(), ("hetsyn",), (True,), 3, settings=PAPER_SETTINGS, analysed=True),
             Condition(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from experiments.catalog.matched import matched
-from experiments.plan import BASE, NEURONS, Condition, Experiment, SearchPlan
+from experiments.plan import BASE, NEURONS, Condition, Experiment, Refinement, SearchPlan
 from experiments.run import Training
 from experiments.vision import ImageSpec
 
@@ -18,15 +18,19 @@ def vision_rows() -> Experiment:
         rows_skipped=14,
         validation_images=2500,
     )
-    training = Training(856, 256, "cosine", 2.0, 4e-3, evaluate_every=107, bank_size=4)
+    training = Training(856, 256, "cosine", 1.0, 4e-3, evaluate_every=107, bank_size=8)
     return Experiment(
         "vision-rows",
         "vision",
         training,
-        SearchPlan((2e-3, 5e-3), (4.0, 12.5, 40.0), updates=107, lstm_rates=(5e-4, 1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2)),
+        SearchPlan(
+            *((2e-3, 5e-3), (4.0, 12.5, 40.0), 107),
+            lstm_rates=(5e-4, 1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2),
+            refinement=Refinement(428, decay_factors=(0.2, 0.4, 1.0, 2.0), rate_factors=(0.5, 1.0, 1.5, 2.0)),
+        ),
         (
-            Condition(BASE, spec, (*NEURONS, "lstm"), (True,), seeds=3, analysed=True),
-            *matched("vision", spec, training.bank_size, True, 3),
+            Condition(BASE, spec, (*NEURONS, "lstm"), (True,), seeds=5, analysed=True),
+            *matched("vision", spec, 8, True, 5),
         ),
         analysis_streams=1000,
         changed_streams=1000,
@@ -38,17 +42,13 @@ def vision_pixels() -> Experiment:
     spec = ImageSpec("mnist-5k", "pixel", "crossings", levels=8, hidden=(64, 64), rows_skipped=14, shift=1)
     # Adam moves a decay by the learning rate whatever its gradient: at tau = 50 steps, r = 0.98, two updates of 0.01
     # made every synapse an integrator and the network a storm, from which it did not come back
-    training = Training(700, 50, "cosine", 0.2, 4e-3, evaluate_every=70, bank_size=4)
+    training = Training(700, 50, "cosine", 0.2, 4e-3, evaluate_every=70, bank_size=8)
     return Experiment(
         "vision-pixels",
         "vision",
         training,
         SearchPlan((2e-3, 5e-3), (12.5, 50.0), updates=140, lstm_rates=(1e-3, 2e-3, 4e-3, 8e-3)),
-        (
-            Condition(BASE, spec, (*NEURONS, "lstm"), (True,), seeds=3, analysed=True),
-            # how far the best and the yardstick come with four times as long, which two cores have no time for thrice
-            Condition("longer", spec, ("hetsyn", "lstm"), (True,), seeds=1, updates=2800),
-        ),
+        (Condition(BASE, spec, (*NEURONS, "lstm"), (True,), seeds=3, analysed=True),),
         analysis_streams=100,
         changed_streams=250,
     )

@@ -8,7 +8,7 @@ from typing import Any
 from experiments.delayed_match import DelayedMatchSpec
 from experiments.grey_images import GreyImageSpec
 from experiments.pattern_generation import PatternGenerationSpec
-from experiments.plan import BASE, Experiment
+from experiments.plan import BASE, Experiment, Refinement
 from experiments.shd import ShdSpec
 from experiments.speech import SpeechSpec
 from experiments.vision import ImageSpec
@@ -16,7 +16,8 @@ from experiments.vision import ImageSpec
 
 def smoke(experiment: Experiment) -> Experiment:
     """The same path in seconds: one search of two candidates, one seed, tiny networks and tests."""
-    base = experiment.condition(BASE)
+    named = {condition.name: condition for condition in experiment.conditions}
+    base = named.get(BASE, experiment.conditions[0])
     spec: Any = base.task_spec
     small: dict[str, Any] = {"hidden": tuple(6 for _ in spec.hidden)}
     if isinstance(spec, PatternGenerationSpec):
@@ -31,14 +32,23 @@ def smoke(experiment: Experiment) -> Experiment:
         small |= {"data_set": "drawn", "bins_a_step": 5}
     batch = 1 if experiment.training.batch == 1 else 8
     training = replace(experiment.training, updates=4, evaluate_every=2, batch=batch, bank_size=4)
+    refinement = experiment.search.refinement
     search = replace(
         experiment.search,
         learning_rates=experiment.search.learning_rates[:2],
         tau_steps=experiment.search.tau_steps[:1],
         lstm_rates=experiment.search.lstm_rates[:2],
         updates=2,
+        refinement=None
+        if refinement is None
+        else Refinement(2, refinement.decay_factors[:1], refinement.rate_factors[:1]),
     )
     condition = replace(base, task_spec=replace(spec, **small), seeds=1, recurrent=base.recurrent[:1])
     return replace(
-        experiment, training=training, search=search, conditions=(condition,), analysis_streams=4, changed_streams=8
+        experiment,
+        training=training,
+        search=search,
+        conditions=(condition,),
+        analysis_streams=4,
+        changed_streams=min(8, experiment.changed_streams),
     )

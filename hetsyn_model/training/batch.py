@@ -40,6 +40,12 @@ class Batch:
     def dense(self) -> Spikes:
         return self.events.dense().cpu().numpy() > 0
 
+    def streams(self, first: int, last: int) -> Batch:
+        """The streams from the first up to, not with, the last."""
+        part = slice(first, last)
+        analog = None if self.analog is None else self.analog[part]
+        return Batch(self.events.streams(first, last), self.steps[part], self.target[part], analog)
+
     def to(self, device: torch.device | str) -> Batch:
         """The same streams in a device's memory."""
         analog = None if self.analog is None else self.analog.to(device)

@@ -92,7 +92,8 @@ class Optimisation:
         evaluate_every: updates between two evaluations, which also refit the banks. The last update ends with one.
         learning_rate: of the weights, where the schedule's factor is 1.
         schedule: factor on the learning rates at an update, counted from 0.
-        bank_size: decays of each bank in training (a bank takes fewer where fewer are exact).
+        bank_size: decays of each bank in training (a bank takes fewer where fewer are exact); 0: no banks, for
+            training in the exact form.
         decay_rate_factor: learning rate of the decays over that of the weights.
         weight_decay: of the weights; the decays have none.
         clip: largest norm of the gradient.
@@ -215,7 +216,7 @@ def _write_history(folder: Path, history: History) -> None:
 
 
 def _fit_banks(model: Trainee, how: Optimisation) -> None:
-    if isinstance(model, Network):
+    if isinstance(model, Network) and how.bank_size:
         model.fit_banks(size=how.bank_size, hold=True)  # until the next evaluation
 
 

@@ -10,11 +10,11 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from experiments import grey_images, vision
+from experiments import grey_images, runner, vision
 from experiments.catalog import EXPERIMENTS, smoke
 from experiments.commands import experiment as command
 from experiments.delayed_match import DelayedMatchSpec
-from experiments.plan import BASE, PAPER, ChosenSettings
+from experiments.plan import BASE, PAPER, ChosenSettings, run_count
 from experiments.results import read_folder
 from experiments.run import RunSpec, Training, build, open_task
 from experiments.runner import Selection, run_experiment
@@ -115,6 +115,19 @@ def test_masked_time_constants_stay_and_others_move(tmp_path: Path) -> None:
         assert not torch.equal(start[~mask], end[~mask])
 
 
+def test_a_run_in_the_exact_form_needs_no_bank_and_is_judged_as_it_was_trained(tmp_path: Path) -> None:
+    run = replace(RUN, training=replace(RUN.training, bank_size=0), masked_share=0.0)
+    work = runner.Work(tmp_path / "runs", tmp_path / "results.json", None, runner.Listener())
+    result = runner.finish(run, work, runner.AnalysisStreams(exact=8))
+    assert result.bank_sizes == {}
+    assert set(result.state_bytes) == {"exact"}
+    assert result.exact == {"figure": result.figure, "loss": result.loss, "streams": 16}
+    assert [row["form"] for row in result.analysis["bank"]][:2] == ["exact", "bank"]
+    through_a_bank = runner.finish(replace(RUN, seed=1), work, runner.AnalysisStreams())
+    assert set(through_a_bank.bank_sizes.values()) == {4}
+    assert through_a_bank.exact["streams"] == 16
+
+
 def test_a_folder_of_another_run_is_refused(tmp_path: Path) -> None:
     train(RUN, open_task(RUN), tmp_path)
     with pytest.raises(RunError, match="differs in learning_rate"):
@@ -126,14 +139,14 @@ def test_a_folder_of_another_run_is_refused(tmp_path: Path) -> None:
 def test_the_smoke_version_of_every_experiment(name: str, tmp_path: Path) -> None:
     data = write_words(tmp_path / "words", ("anna", "bert", "carl")) if name == "speech" else None
     # all models once, else two: what differs between models does not depend on the task
-    planned_models: dict[str, tuple[str, ...] | None] = {
+    planned = smoke(EXPERIMENTS[name]())
+    models = {
         "delayed-match": None,
         "vision-rows": ("hetsyn", "lstm"),
         "vision-pixels": ("hetsyn", "lstm"),
+        "bank-size": ("hetsyn",),
         "sequential-mnist": ("hetsyn",),
-    }
-    models, is_searched = planned_models.get(name, ("hetsyn", "alif")), name != "sequential-mnist"
-    planned = smoke(EXPERIMENTS[name]())
+    }.get(name, ("hetsyn", "alif"))
     results_file = tmp_path / "results" / f"{name}.json"
     results = run_experiment(planned, tmp_path, results_file, Selection(models), data)
     assert {result.run["model"] for result in results} == set(models or ("hetsyn", "hetneu", "alif", "homneu"))
@@ -141,19 +154,23 @@ def test_the_smoke_version_of_every_experiment(name: str, tmp_path: Path) -> Non
         assert np.isfinite(result.figure)
         assert result.curve
     hetsyn = next(result for result in results if result.run["model"] == "hetsyn")
-    of_spikes = {"deletion", "warp", "weights", "lesion"} if is_searched else set()
-    assert {"bank", "time_constants"} | of_spikes <= set(hetsyn.analysis)
+    of_changed_spikes = {"deletion", "warp", "weights", "lesion"} if planned.changed_streams else set()
+    assert {"bank", "time_constants"} | of_changed_spikes <= set(hetsyn.analysis)
+    assert hetsyn.exact["streams"] > 0
+    if planned.search.refinement is not None:  # its only candidate
+        assert (hetsyn.run["training"]["decay_rate_factor"],) == planned.search.refinement.decay_factors
     again = run_experiment(planned, tmp_path, results_file, Selection(models), data)
     assert [result.seconds for result in again] == [result.seconds for result in results]  # nothing was done again
-    # two candidates and one run a model
-    assert len(read_folder(results_file.parent)) == (3 if is_searched else 1) * len(results)
+    searches, finals = run_count(planned)
+    runs_a_model = (searches + finals) // finals  # two or three candidates, if any, and one run
+    assert len(read_folder(results_file.parent)) == runs_a_model * len(results)
     # nor on a machine that has only the kept results
     elsewhere = run_experiment(planned, tmp_path / "elsewhere", results_file, Selection(models), data)
     assert [result.figure for result in elsewhere] == [result.figure for result in results]
     assert not (tmp_path / "elsewhere").exists()
 
     out = tmp_path / "models" / name / "1"
-    best = tmp_path / name / "base/hetsyn-recurrent/seed-0/best.pt"
+    best = tmp_path / name / planned.conditions[0].name / "hetsyn-recurrent/seed-0/best.pt"
     done = CliRunner().invoke(
         export, [str(best), "--out", str(out), *(["--data", str(data)] if data else [])], catch_exceptions=False
     )

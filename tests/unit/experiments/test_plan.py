@@ -14,9 +14,13 @@ from experiments.plan import (
     BASE,
     NEURONS,
     SEARCH_SEED,
+    Cell,
     ChosenSettings,
+    belongs,
     cells,
+    final_run,
     final_runs,
+    refinement_runs,
     run_count,
     search_runs,
     searched_conditions,
@@ -25,11 +29,10 @@ from experiments.run import RunSpec, open_task
 from experiments.runner import Selection
 from hetsyn_model.run_folder import RunError
 
-# the paper's settings take the place of a search, and of the other models
-UNSEARCHED = ("sequential-mnist",)
+BEST = ChosenSettings(1e-3, 10.0)
 
 
-@pytest.mark.parametrize("name", [name for name in EXPERIMENTS if name not in UNSEARCHED])
+@pytest.mark.parametrize("name", [name for name, make in EXPERIMENTS.items() if make().search.learning_rates])
 def test_every_model_gets_the_same_search(name: str) -> None:
     experiment = EXPERIMENTS[name]()
     searches = {cell: search_runs(experiment, cell) for cell in cells(experiment)}
@@ -39,26 +42,59 @@ def test_every_model_gets_the_same_search(name: str) -> None:
     assert all(run.seed == SEARCH_SEED for runs in searches.values() for run in runs)
 
 
+def test_the_second_stage_is_as_large_for_every_model_and_chooses_the_decays_rate() -> None:
+    experiment = EXPERIMENTS["vision-rows"]()
+    stages = {cell.model: refinement_runs(experiment, cell, BEST) for cell in cells(experiment)}
+    assert {len(runs) for runs in stages.values()} == {4}
+    assert {run.training.updates for runs in stages.values() for run in runs} == {428}
+    for model, runs in stages.items():
+        factors = [run.training.decay_rate_factor for run in runs]
+        rates = [run.learning_rate for run in runs]
+        if model in ("hetsyn", "hetneu"):
+            assert (factors, rates) == ([0.2, 0.4, 1.0, 2.0], [1e-3] * 4)
+        else:
+            assert (factors, rates) == ([1.0] * 4, [5e-4, 1e-3, 1.5e-3, 2e-3])
+        assert all(run.searching for run in runs)
+    chosen = ChosenSettings(1e-3, 10.0, 0.4)
+    hetsyn = final_run(experiment, experiment.condition(BASE), Cell("hetsyn", True), 0, {BASE: chosen})
+    assert hetsyn.training.decay_rate_factor == 0.4
+    planned = [hetsyn, *stages["hetsyn"], *stages["lstm"]]
+    assert all(belongs(experiment, run.to_dict()) for run in planned)
+    other = replace(hetsyn, training=replace(hetsyn.training, decay_rate_factor=3.0))
+    fixed = replace(hetsyn, model="homneu")
+    assert not any(belongs(experiment, run.to_dict()) for run in (other, fixed))
+
+
+def test_a_condition_trains_at_a_size_of_its_own() -> None:
+    experiment = EXPERIMENTS["bank-size"]()
+    sizes = {}
+    for condition in experiment.conditions:
+        run = final_run(experiment, condition, Cell("hetsyn", True), 0, {})
+        sizes[condition.name] = (run.training.bank_size, run.training.form, run.training.decay_rate_factor)
+        assert belongs(experiment, run.to_dict())
+    assert sizes["trained-4-decays-2"] == (4, "bank", 2.0)
+    assert sizes["trained-exact-decays-0.4"] == (0, "exact", 0.4)
+    assert run_count(experiment)[0] == 0
+
+
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_runs_have_a_folder_each_and_seeds_that_the_search_did_not_see(name: str) -> None:
     experiment = EXPERIMENTS[name]()
     searched = {cell: searched_conditions(experiment, cell) for cell in cells(experiment)}
-    runs = [
-        run
-        for cell, names in searched.items()
-        for run in final_runs(experiment, cell, dict.fromkeys(names, ChosenSettings(1e-3, 10.0)))
-    ]
-    runs += [run for cell, names in searched.items() for name in names for run in search_runs(experiment, cell, name)]
+    runs = [run for cell, names in searched.items() for run in final_runs(experiment, cell, dict.fromkeys(names, BEST))]
+    for cell, names in searched.items():
+        for name in names:
+            runs += [*search_runs(experiment, cell, name), *refinement_runs(experiment, cell, BEST, name)]
     assert len({run.name for run in runs}) == len(runs) == sum(run_count(experiment))
     for condition in experiment.conditions:
-        # no claim rests on "longer", which says how far more training brings one network
-        assert (1 if condition.name == "longer" else 3) <= condition.seeds < SEARCH_SEED
+        assert 3 <= condition.seeds < SEARCH_SEED
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_a_description_survives_json(name: str) -> None:
     experiment = EXPERIMENTS[name]()
-    run = final_runs(experiment, cells(experiment)[0], dict.fromkeys((BASE, "hidden-5"), ChosenSettings(1e-3, 10.0)))[0]
+    cell = cells(experiment)[0]
+    run = final_runs(experiment, cell, dict.fromkeys(searched_conditions(experiment, cell), BEST))[0]
     assert RunSpec.from_dict(json.loads(json.dumps(run.to_dict()))) == run
 
 
@@ -88,7 +124,7 @@ def test_matched_networks_are_within_what_hetneu_has_and_no_unit_larger_would_be
 def test_the_smoke_version_has_one_run_a_model() -> None:
     for make in EXPERIMENTS.values():
         small = smoke(make())
-        assert [c.name for c in small.conditions] == [BASE]
+        assert len(small.conditions) == 1
         assert len({cell.recurrent for cell in cells(small)}) == 1
 
 
@@ -101,7 +137,7 @@ def test_shares_split_the_cells_and_lose_none() -> None:
     assert [sum(cell.recurrent for cell in half) for half in halves] == [2, 2]
 
 
-@pytest.mark.parametrize("name", UNSEARCHED)
+@pytest.mark.parametrize("name", [name for name, make in EXPERIMENTS.items() if not make().search.learning_rates])
 def test_an_experiment_without_a_search_has_settings_for_every_condition(name: str) -> None:
     experiment = EXPERIMENTS[name]()
     assert run_count(experiment)[0] == 0

@@ -364,7 +364,9 @@ def test_the_synthesised_digits_are_never_taken_for_shd() -> None:
         return {f.claim.text: f.verdict for f in findings(results, CLAIMS) if f.claim.text.startswith(start)}
 
     assert set(verdicts(made, "SHD").values()) == {"not testable here"}
-    best_of = "HetSyn is the best of the four: shd (synthesised voices, not SHD), recurrent, equal search"
+    best_of = (
+        "HetSyn is the best of the four: shd (synthesised voices, not SHD; trained at K = 4), recurrent, equal search"
+    )
     assert verdicts(made, best_of) == {best_of: "supported"}
     assert verdicts(recorded, best_of) == {best_of: "not yet run"}
     order = "SHD: HetSyn > HetNeu > ALIF > LIF"

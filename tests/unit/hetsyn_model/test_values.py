@@ -195,7 +195,9 @@ def test_events_carry_values_too() -> None:
     x = torch.where(values() > 0.5, values(), 0.0)
     for form in FORMS:
         assert torch.equal(made.rollout(x, form).readout, made.rollout(Events.of(x), form).readout)
-    assert torch.equal(Events.of(x).first(2).dense(), x[:2])
+    events = Events.of(x)
+    assert torch.equal(events.streams(0, 2).dense(), x[:2])
+    assert torch.equal(events.streams(1, 9).dense(), x[1:])
 
 
 def test_spikes_are_values_of_one() -> None:
