@@ -48,6 +48,8 @@ class Training:
         weight_decay: of the weights.
         evaluate_every: updates between two evaluations on validation data, which also refit the banks.
         bank_size: decays of each bank in training (a bank takes fewer where fewer are exact).
+        whole_range_banks: whether these banks are fitted to every decay that training may reach, see
+            :class:`hetsyn_model.training.loop.Optimisation`.
         clip: largest norm of the gradient.
     """
 
@@ -58,6 +60,7 @@ class Training:
     weight_decay: float = 0.0
     evaluate_every: int = 25
     bank_size: int = 8
+    whole_range_banks: bool = False
     clip: float = 5.0
 
 

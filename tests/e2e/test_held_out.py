@@ -48,8 +48,7 @@ def described(model: str) -> RunSpec:
 def reported(model: str) -> RunResult:
     """What the report says of the shipped network's run."""
     run = described(model)
-    wanted = identity(run.to_dict())
-    found = [r for r in read_file(ROOT / RESULTS / f"{run.experiment}.json") if r.identity == wanted]
+    found = [r for r in read_file(ROOT / RESULTS / f"{run.experiment}.json") if r.is_of(run)]
     assert len(found) == 1, f"the kept results have no run that made {model}"
     return found[0]
 
