@@ -7,11 +7,12 @@ from typing import get_args
 
 from experiments.our_claims import OUR_CLAIMS
 from experiments.paper_claims import PAPER_CLAIMS
+from experiments.relations import ClaimVerdict
 from experiments.results import RunResult
 from experiments.rules import CEILING, MIN_SEEDS, SAME_FACTOR, SAME_POINTS, SUCCESS, Claim, describe
 from experiments.statistics import ALPHA, MOST_FISHER_RUNS, MOST_RUNS, POWER
 from experiments.tables import table
-from experiments.verdicts import ClaimVerdict, Finding, findings
+from experiments.verdicts import Finding, findings
 
 RULES = f"""## Verdicts
 
@@ -37,6 +38,8 @@ Percentages in parentheses are Wilson's 95% intervals.
 **Sameness** is shown by two one-sided t tests at {ALPHA:.0%}, divided by the number of comparisons. For one comparison,
 the {1 - 2 * ALPHA:.0%} interval lies within the margin.
 
+"Mean within a range" is shown in the same way.
+
 | verdict | "better" | "same within a margin" | "mean above a goal" |
 | --- | --- | --- | --- |
 | supported | all intervals are above 0 (factors and odds: above 1) \
@@ -50,8 +53,7 @@ the {1 - 2 * ALPHA:.0%} interval lies within the margin.
 **Seeds needed** are the seeds in all for {POWER:.0%} power in each comparison that is not decided, if the effect is as
 seen here (for three comparisons at {ALPHA / 3:.1%}), with the core hours for all models. The search ends at
 {MOST_RUNS:,} seeds, or {MOST_FISHER_RUNS} for success rates. An effect seen with three seeds is itself uncertain. For
-speech, a seed is a speaker, and the data has five. Where nothing has run, the planned seeds stand, with the time of
-similar runs.
+speech, a seed is a speaker, and the data has five. Where too little has run, the planned seeds stand.
 """
 
 PAPER = """### Claims of the paper

@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 
 from experiments.checkout import RESULTS
-from experiments.results import RunResult, identity, read_file
+from experiments.results import RunResult, read_file
 from experiments.run import RunSpec, open_task
 from experiments.shd import ShdSpec
 from experiments.speech import LABELS, VALIDATION_EVERY

@@ -202,3 +202,16 @@ def test_a_fit_of_a_speech_layer_takes_milliseconds() -> None:
         return time.process_time() - started
 
     assert min(once() for _ in range(5)) < 0.05
+
+
+def test_a_bank_of_the_whole_range_stays_good_while_decays_move() -> None:
+    made = network()
+    made.fit_banks(size=8)
+    narrow = made.banks
+    made.fit_banks(size=8, hold=True, whole_range=True)
+    whole = made.banks
+    move_decays(made, -0.3)
+    assert max(made.kernel_errors().values()) < 0.2
+    made.banks = narrow
+    assert max(made.kernel_errors().values()) > 0.9
+    assert whole["hidden1"] == whole["readout"]
