@@ -212,7 +212,7 @@ def successes(by_size: dict[int, list[RunResult]], path: Path) -> None:
             plot.errorbar([x], [100 * rate.estimate], ends, color=COLOURS[model], capsize=3, linewidth=1)
         plot.bar(0, 0, 0, color=COLOURS[model], alpha=0.7, label=NAMES[model])
     plot.set_xticks(range(len(by_size)), [str(size) for size in by_size])
-    plot.set(xlabel="hidden neurons", ylabel="successful runs, %", ylim=(0, 105))
+    plot.set(xlabel="hidden neurons", ylabel="successful runs, %", xlim=(-0.5, len(by_size) - 0.5), ylim=(0, 105))
     _finish(figure, plot, path)
 
 
