@@ -1,7 +1,8 @@
 """Analyses of a trained network, as functions of the network and its task; nothing here trains.
 
-Deleted spikes, warped time and louder noise at test time (arXiv 2508.11644, appendix D); time constants before and
-after training; lesions of synapses by time constant. ``precision.py`` compares bank and exact form.
+Deleted spikes and warped time at test time (arXiv 2508.11644, appendix D); time constants before and after training;
+lesions of synapses by time constant. ``precision.py`` compares bank and exact form, and ``paper_figures.py`` has the
+measures of the paper's own tasks.
 """
 
 from __future__ import annotations
@@ -14,12 +15,10 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from experiments.delayed_match import DelayedMatch
 from experiments.lstm import SequenceLSTM
 from experiments.neurons import build_network, time_constants
-from experiments.pattern_generation import PatternGeneration
 from experiments.precision import bank_against_exact, weight_formats
-from experiments.run import EXACT_BATCH, RunSpec, evaluate, run_batch
+from experiments.run import EXACT_BATCH, RunSpec, evaluate
 from experiments.task import Task, first_streams, in_batches
 from hetsyn_model.events import Events
 from hetsyn_model.network import Network
@@ -27,7 +26,6 @@ from hetsyn_model.training.batch import Batch, Spikes
 
 DELETED = (0.0, 0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64)
 WARPS_LOG2 = (-0.5, -0.375, -0.25, -0.125, 0.0, 0.125, 0.25, 0.375, 0.5)
-NOISE_HZ = (0.0, 5.0, 10.0, 20.0, 40.0)
 LESIONED = (0.05, 0.1, 0.2)
 TAU_EDGES_STEPS = tuple(float(edge) for edge in np.geomspace(1.0, 2048.0, 23))  # half octaves
 BANK_SIZES = (2, 3, 4, 6, 8, 12, 16)
@@ -84,12 +82,6 @@ def warp_curve(network: Network, task: Task, batches: Sequence[Batch]) -> list[l
         [log2, evaluate(network, task, [warp_time(batch, 2.0**log2) for batch in batches]).figure]
         for log2 in WARPS_LOG2
     ]
-
-
-def noise_curve(network: Network, task: DelayedMatch, streams: int) -> list[list[float]]:
-    """[rate of the noise channels in Hz, figure]; the task's own rate is what training had."""
-    louder = {rate: replace(task, spec=replace(task.spec, noise_hz=rate)).test() for rate in NOISE_HZ}
-    return [[rate, evaluate(network, task, first_streams(test, streams)).figure] for rate, test in louder.items()]
 
 
 def lesioned(network: Network, share: float, which: Lesion, seed: int) -> Network:
@@ -190,15 +182,6 @@ def analyse(run: RunSpec, task: Task, network: Network | SequenceLSTM, exact: in
     figures |= _time_constants(run, task, network)
     if network.spec.neuron.learn_decays and network.spec.neuron.decays == "synapse":
         figures["lesion"] = lesion_figures(network, task, test, run.seed)
-    if isinstance(task, DelayedMatch):
-        figures["noise"] = noise_curve(network, task, changed)
-    if isinstance(task, PatternGeneration):
-        with torch.no_grad():
-            rolled = run_batch(network, test[0])
-        figures["trace"] = {
-            "target": _every(task.target.tolist(), 20),
-            "outputs": [_every(rolled.readout[index, :, 0].tolist(), 20) for index in range(2)],
-        }
     return figures
 
 
@@ -208,7 +191,3 @@ def _time_constants(run: RunSpec, task: Task, network: Network) -> dict[str, Any
         return {}
     untrained = build_network(task.shape, network.spec, tau_steps=run.tau_steps, seed=run.seed)
     return {"time_constants": time_constant_change(untrained, network, task)}
-
-
-def _every(values: list[float], step: int) -> list[float]:
-    return [round(value, 4) for value in values[::step]]

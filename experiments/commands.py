@@ -99,7 +99,7 @@ def run(
     for each in names:
         planned = smoke(EXPERIMENTS[each]()) if small else EXPERIMENTS[each]()
         searches, finals = run_count(planned)
-        if not choice.cells(planned):
+        if not choice.wanted(planned):
             _fail(f"{each} does not have this model or architecture")
         console.print(f"{each}: {searches} search runs, then {finals} final runs; folder: {out / each}")
         try:

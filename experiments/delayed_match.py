@@ -14,11 +14,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from experiments.task import Figure, Shape
+from experiments.task import Figure, Shape, rate_loss
 from hetsyn_model.encoder import EncoderSpec
 from hetsyn_model.rollout import Rollout
 from hetsyn_model.spec import DecisionSpec, SurrogateSpec
 from hetsyn_model.training.batch import Batch, Spikes
+
+TEST_BATCH = 250  # trials, so that the currents of a long delay fit into memory
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,9 @@ class DelayedMatchSpec:
         delay_ms: from the end of the first cue to the beginning of the second.
         cue_hz: rate of a cue's channels.
         noise_hz: rate of the noise channels.
+        added_noise_hz: rate of further spikes on every channel, over the whole trial (figure A3).
+        rate_weight: of the loss that draws every hidden neuron's rate to ``rate_hz``.
+        rate_hz: target rate of the hidden neurons.
         validation_trials: number of trials that choose the update.
         test_trials: number of trials that judge.
     """
@@ -48,7 +53,10 @@ class DelayedMatchSpec:
     delay_ms: int = 800
     cue_hz: float = 40.0
     noise_hz: float = 10.0
-    validation_trials: int = 512
+    added_noise_hz: float = 0.0
+    rate_weight: float = 0.01
+    rate_hz: float = 10.0
+    validation_trials: int = 128
     test_trials: int = 1000
 
     @property
@@ -64,7 +72,7 @@ def trials(spec: DelayedMatchSpec, count: int, rng: np.random.Generator) -> tupl
     """Spikes [count, steps, channels] (left, right, noise) and labels [count], 1 for a match."""
     sides = rng.integers(0, 2, (count, 2))
     step_s = spec.step_ms * 1e-3
-    rate_hz = np.zeros((count, spec.steps, spec.channels))
+    rate_hz = np.zeros((count, spec.steps, spec.channels), np.float32)
     rate_hz[:, :, 2 * spec.cue_channels :] = spec.noise_hz
     for cue in range(2):
         start = (spec.lead_ms + cue * (spec.cue_ms + spec.delay_ms)) // spec.step_ms
@@ -72,7 +80,10 @@ def trials(spec: DelayedMatchSpec, count: int, rng: np.random.Generator) -> tupl
         for side in range(2):
             channels = slice(side * spec.cue_channels, (side + 1) * spec.cue_channels)
             rate_hz[sides[:, cue] == side, during, channels] = spec.cue_hz
-    return rng.random(rate_hz.shape) < rate_hz * step_s, (sides[:, 0] == sides[:, 1]).astype(np.int64)
+    spikes = rng.random(rate_hz.shape, np.float32) < rate_hz * step_s
+    if spec.added_noise_hz:
+        spikes |= rng.random(rate_hz.shape, np.float32) < spec.added_noise_hz * step_s
+    return spikes, (sides[:, 0] == sides[:, 1]).astype(np.int64)
 
 
 @dataclass(frozen=True)
@@ -116,7 +127,8 @@ class DelayedMatch:
             tau_normal=True,
             adaptation_tau_steps=800.0 / self.spec.step_ms,
             adaptation_strength=0.15,
-            weight_gain=2.0,
+            fixed_reset=True,
+            weights_by_inputs=True,
         )
 
     @property
@@ -135,7 +147,10 @@ class DelayedMatch:
         return [self._batch(self.spec.validation_trials, 4)]
 
     def test(self) -> Sequence[Batch]:
-        return [self._batch(self.spec.test_trials, 5)]
+        count = self.spec.test_trials
+        sizes = [min(TEST_BATCH, count - start) for start in range(0, count, TEST_BATCH)]
+        return [self._batch(size, 5, index) for index, size in enumerate(sizes)]
 
     def loss(self, rolled: Rollout, batch: Batch) -> Tensor:
-        return torch.nn.functional.cross_entropy(rolled.scores, batch.target)
+        rates = rate_loss(rolled.hidden_spikes, self.spec.step_ms * 1e-3, self.spec.rate_hz)
+        return torch.nn.functional.cross_entropy(rolled.scores, batch.target) + self.spec.rate_weight * rates

@@ -13,7 +13,10 @@ import numpy as np
 from experiments.analysis import TAU_EDGES_STEPS
 from experiments.measures import bank_row
 from experiments.names import NAMES
+from experiments.paper_figures import TRACE_EVERY
 from experiments.results import RunResult
+from experiments.rules import SUCCESS
+from experiments.statistics import rate_interval
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
@@ -55,8 +58,25 @@ def curves(
     _finish(figure, plot, path)
 
 
-def conditions(results: Sequence[RunResult], numbers: dict[str, float], axis: str, path: Path) -> None:
-    """The figure over conditions that lie on a line (hidden neurons, delay): means as lines, each seed as a dot."""
+def conditions(
+    results: Sequence[RunResult],
+    numbers: dict[str, float],
+    axis: str,
+    path: Path,
+    *,
+    of: Callable[[RunResult], float] | None = None,
+    logarithmic: bool = False,
+) -> None:
+    """A number over conditions that lie on a line (delay, noise): means as lines, each seed as a dot.
+
+    Args:
+        results: of these conditions and one architecture.
+        numbers: place of each condition on the line.
+        axis: label of the line.
+        path: of the PNG file.
+        of: the number of a result; None: its figure.
+        logarithmic: whether the line is.
+    """
     figure, plot = plt.subplots(figsize=(6, 4), layout="constrained")
     metric = results[0].metric
     factor = 100.0 if metric == "accuracy" else 1.0
@@ -64,12 +84,17 @@ def conditions(results: Sequence[RunResult], numbers: dict[str, float], axis: st
         by_number: dict[float, list[float]] = {}
         for result in results:
             if result.run["model"] == model and result.run["condition"] in numbers:
-                by_number.setdefault(numbers[result.run["condition"]], []).append(factor * result.figure)
+                value = result.figure if of is None else of(result)
+                by_number.setdefault(numbers[result.run["condition"]], []).append(factor * value)
         number = sorted(by_number)
         plot.plot(number, [fmean(by_number[n]) for n in number], color=COLOURS[model], label=NAMES[model])
-        beside = _beside(number, model, _models(results))
+        beside = number if logarithmic else _beside(number, model, _models(results))
         _dots(plot, [(x, value) for x, n in zip(beside, number, strict=True) for value in by_number[n]], COLOURS[model])
     plot.set(xlabel=axis, ylabel=_unit(metric))
+    if metric == "mse":
+        plot.set_yscale("log")
+    if logarithmic:
+        plot.set_xscale("log")
     _finish(figure, plot, path)
 
 
@@ -179,23 +204,49 @@ def trained_and_judged(
 
 
 def traces(results: Sequence[RunResult], path: Path) -> None:
-    """The target of pattern generation, and the traces of each neuron model in two trials; the first seed."""
-    models = _models(results)
+    """The targets of pattern generation, and the traces of each neuron model in two trials; the first seed."""
+    models, targets = _models(results), len(results[0].analysis["traces"])
     figure, panels = plt.subplots(
-        len(models), 1, figsize=(7, 1.6 * len(models)), layout="constrained", squeeze=False, sharex=True
+        *(len(models), targets),
+        figsize=(max(7, 4 * targets), 1.6 * len(models)),
+        layout="constrained",
+        squeeze=False,
+        sharex=True,
     )
-    for panel, model in zip(panels[:, 0], models, strict=True):
+    for row, model in zip(panels, models, strict=True):
         first = next(result for result in results if result.run["model"] == model)
-        trace = first.analysis["trace"]
-        time_s = np.arange(len(trace["target"])) * 0.02
-        panel.plot(time_s, trace["target"], color="black", linewidth=1, label="target")
-        for output in trace["outputs"]:
-            panel.plot(time_s, output, color=COLOURS[model], alpha=0.7, linewidth=1)
-        panel.set_title(f"{NAMES[model]}, mean squared error {first.figure:.4f}", fontsize=9)
-        panel.grid(alpha=0.3)
-    panels[-1, 0].set_xlabel("time, s")
+        for panel, trace in zip(row, first.analysis["traces"], strict=True):
+            time_s = np.arange(len(trace["target"])) * TRACE_EVERY * 1e-3
+            panel.plot(time_s, trace["target"], color="black", linewidth=1, label="target")
+            for output in trace["outputs"]:
+                panel.plot(time_s, output, color=COLOURS[model], alpha=0.7, linewidth=1)
+            panel.grid(alpha=0.3)
+        row[0].set_title(f"{NAMES[model]}, mean squared error {first.figure:.4f}", fontsize=9)
+    for panel in panels[-1]:
+        panel.set_xlabel("time, s")
     figure.savefig(path, dpi=100, metadata={"Software": None})
     plt.close(figure)
+
+
+def successes(by_size: dict[int, list[RunResult]], path: Path) -> None:
+    """Success rates with their intervals: a group of bars for each number of hidden neurons, one bar a neuron model."""
+    figure, plot = plt.subplots(figsize=(6, 3.6), layout="constrained")
+    models = _models([result for results in by_size.values() for result in results])
+    width = 0.8 / len(models)
+    for index, model in enumerate(models):
+        for position, results in enumerate(by_size.values()):
+            figures = [result.figure for result in results if result.run["model"] == model]
+            if not figures:
+                continue
+            rate = rate_interval(sum(value >= SUCCESS for value in figures), len(figures))
+            x = position + width * (index - (len(models) - 1) / 2)
+            ends = [[100 * max(0.0, rate.estimate - rate.low)], [100 * max(0.0, rate.high - rate.estimate)]]
+            plot.bar(x, 100 * rate.estimate, width, color=COLOURS[model], alpha=0.7)
+            plot.errorbar([x], [100 * rate.estimate], ends, color=COLOURS[model], capsize=3, linewidth=1)
+        plot.bar(0, 0, 0, color=COLOURS[model], alpha=0.7, label=NAMES[model])
+    plot.set_xticks(range(len(by_size)), [str(size) for size in by_size])
+    plot.set(xlabel="hidden neurons", ylabel="successful runs, %", xlim=(-0.5, len(by_size) - 0.5), ylim=(0, 105))
+    _finish(figure, plot, path)
 
 
 def seeds(groups: Sequence[tuple[str, str, Sequence[RunResult]]], path: Path) -> None:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import pairwise
 from statistics import fmean
 from typing import Any, Literal
 
@@ -14,10 +13,11 @@ import numpy as np
 
 from experiments.analysis import DELETED, TAU_EDGES_STEPS
 from experiments.catalog import EXPERIMENTS
+from experiments.paper_figures import EXACT_STREAMS
 from experiments.plan import Experiment
 from experiments.results import RunResult
 
-Unit = Literal["points", "error", "factor", "updates"]
+Unit = Literal["points", "error", "factor", "updates", "share"]
 LEAST = 1e-6  # of what has a logarithm: a silent network's distance is 0, and so is the share of what nobody has
 
 
@@ -28,9 +28,10 @@ class Measure:
     Attributes:
         name: in the report.
         of: the number itself.
-        unit: how numbers are compared. "points": accuracy, in points of a hundred. "error": the logarithm, less is
-            better; differences are factors. "factor": the logarithm, more is more. "updates": of training, less is
-            better. None: points or error, by the metric of the run.
+        unit: how numbers are compared. "points": accuracy, in points of a hundred. "share": likewise, of something
+            that is no accuracy. "error": the logarithm, less is better; differences are factors. "factor": the
+            logarithm, more is more. "updates": of training, less is better. None: points or error, by the metric of
+            the run.
         streams: that an accuracy was tested on.
     """
 
@@ -56,7 +57,7 @@ class Measure:
 
 def scored(value: float, unit: Unit) -> float:
     """A number on the scale of a unit, on which more is better."""
-    if unit == "points":
+    if unit in ("points", "share"):
         return 100.0 * value
     if unit == "updates":
         return -value
@@ -65,8 +66,8 @@ def scored(value: float, unit: Unit) -> float:
 
 
 def unscored(score: float, unit: Unit) -> float:
-    """The number of a score; of accuracy, in percent."""
-    if unit == "points":
+    """The number of a score; of accuracy and shares, in percent."""
+    if unit in ("points", "share"):
         return score
     if unit == "updates":
         return -score
@@ -100,8 +101,7 @@ def curve_mean(name: str) -> Measure:
     """Mean figure over a test-time curve, the point of no change left out."""
 
     def mean(result: RunResult) -> float:
-        unchanged = result.run["task_spec"]["noise_hz"] if name == "noise" else 0.0
-        return fmean(figure for point, figure in result.analysis[name] if point != unchanged)
+        return fmean(figure for point, figure in result.analysis[name] if point != 0.0)
 
     return Measure("mean over the curve", mean)
 
@@ -145,18 +145,6 @@ def weight_figure(weights: str) -> Measure:
         return float(next(row["figure"] for row in rows if row["form"] == "bank" and row["weights"] == weights))
 
     return Measure(weights, figure, streams=analysis_streams)
-
-
-def lesion_figure(which: str, share: float) -> Measure:
-    """The figure without a share of the synapses: those with the longest time constants, or random ones."""
-
-    def figure(result: RunResult) -> float:
-        rows: list[dict[str, Any]] = result.analysis["lesion"]
-        return float(next(row["figure"] for row in rows if row["which"] == which and row["share"] == share))
-
-    return Measure(
-        f"without the {which} {share:.0%}" if which == "longest" else f"without {share:.0%} at random", figure
-    )
 
 
 def _change(group: dict[str, Any], mean: str) -> float:
@@ -212,22 +200,23 @@ LEARNING_CURVE = Measure(
 )
 
 
-def normalised_distance(result: RunResult) -> float:
-    """Mean squared difference of the output between two occurrences of the template, over that of the target.
-
-    First and second occurrence, second and third, in both kept trials. Traces are kept every 20 ms; between them the
-    output is taken as straight.
-    """
-    spec, trace = result.run["task_spec"], result.analysis["trace"]
-    length, period = spec["template_ms"], spec["template_ms"] + spec["gap_ms"]
-    time_ms = np.arange(len(trace["target"])) * 20.0
-    inside = np.arange(0.0, length, 20.0)
-
-    def apart(values: Sequence[float]) -> float:
-        pieces = [np.interp(inside + start * period, time_ms, values) for start in range(spec["repeats"])]
-        return fmean(float(np.mean((a - b) ** 2)) for a, b in pairwise(pieces))
-
-    return fmean(apart(output) for output in trace["outputs"]) / apart(trace["target"])
+NORMALISED_DISTANCE = Measure(
+    "normalised distance of two occurrences", lambda result: float(result.analysis["distance"]), "factor"
+)
+OUTPUT_IN_GAPS = Measure(
+    "mean absolute output in the gaps, over the target's",
+    lambda result: float(result.analysis["gaps"]["output"] / result.analysis["gaps"]["target"]),
+    "error",
+)
+LONG_SHARE = Measure(
+    "share of time constants above 700 ms", lambda result: float(result.analysis["long"]["share"]), "share"
+)
+LONG_RESET = Measure(
+    "time constants above 700 ms reset", lambda result: float(result.analysis["long"]["reset"]), streams=test_streams
+)
 
 
-NORMALISED_DISTANCE = Measure("normalised distance of two occurrences", normalised_distance, "factor")
+def form_figure(form: str, unit: Unit | None = None) -> Measure:
+    """The figure of a trained network in one form, on the same part of the test; of the paper's own tasks."""
+    streams = lambda result: EXACT_STREAMS[result.run["task"]]  # noqa: E731
+    return Measure(form, lambda result: float(result.analysis["forms"][form]), unit, streams)

@@ -31,6 +31,7 @@ def network_spec(shape: Shape, model: Variant, *, recurrent: bool, tau_steps: fl
         tau_init_steps=(tau_steps - half, tau_steps + half),
         adaptation_tau_steps=shape.adaptation_tau_steps,
         adaptation_strength=shape.adaptation_strength,
+        reset_tau_steps=shape.tau_reset_steps if shape.fixed_reset else None,
     )
     if neuron.learn_decays:
         neuron = type(neuron)(**(vars(neuron) | {"decay_range": (0.0, decay_of(LONGEST_TAU_STEPS))}))
@@ -57,11 +58,14 @@ def build_network(shape: Shape, spec: NetworkSpec, *, tau_steps: float, seed: in
     """
     network = Network(spec, seed=seed)
     generator = torch.Generator().manual_seed(seed + 1_000_003)
+    of_weights = torch.Generator().manual_seed(seed + 3_000_017)
     with torch.no_grad():
         for layer in network.named_layers().values():
-            layer.w_in.mul_(shape.weight_gain)
             for weight in (layer.w_in, layer.w_rec):
-                if weight is not None:
+                if weight is not None and shape.weights_by_inputs:
+                    normal = torch.randn(weight.shape, generator=of_weights, dtype=torch.float64)
+                    weight.copy_(normal / math.sqrt(weight.shape[1]))
+                elif weight is not None:
                     fluctuation = 1.0 + weight.shape[1] * 0.05 * tau_steps / 2
                     mean = weight.shape[1] * (shape.steady_rate * tau_steps) ** 2
                     weight.mul_(math.sqrt(fluctuation / (fluctuation + mean)))

@@ -2,9 +2,8 @@
 
 Channels fire a fixed template of Poisson spikes three times, with gaps, under background noise that is new in every
 trial. The target is one trace over the whole trial, a sum of cosines of multiples of a base frequency with random
-amplitudes and phases, scaled to [-1, 1] (arXiv 2508.11644, appendix B, with amplitudes of U(0.5, 2) instead of
-U(0, 1)); so the network has to tell the repeats apart. Template and target belong to the task's seed, the noise to the
-trial.
+amplitudes and phases, scaled to [-1, 1] (arXiv 2508.11644, appendix B); so the network has to tell the repeats apart.
+Template and target belong to the task's seed, the noise to the trial.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from experiments.task import Figure, Shape
+from experiments.task import Figure, Shape, rate_loss
 from hetsyn_model.encoder import EncoderSpec
 from hetsyn_model.rollout import Rollout
 from hetsyn_model.spec import DecisionSpec, SurrogateSpec
@@ -36,7 +35,8 @@ class PatternGenerationSpec:
         repeats: of the template in a trial.
         gap_ms: between two repeats.
         template_hz: rate of the template.
-        noise_hz: lowest and highest rate of a trial's background noise.
+        noise_hz: rate of the background noise, on every channel.
+        targets: traces to draw at once, each with a readout.
         cosines: number of the target's components.
         base_hz: frequency of the first component.
         rate_weight: of the loss that draws every hidden neuron's rate to ``rate_hz``.
@@ -46,12 +46,13 @@ class PatternGenerationSpec:
     """
 
     channels: int = 100
-    hidden: tuple[int, ...] = (100, 100)
+    hidden: tuple[int, ...] = (100,)
     template_ms: int = 500
     repeats: int = 3
     gap_ms: int = 250
     template_hz: float = 10.0
-    noise_hz: tuple[float, float] = (1.0, 4.0)
+    noise_hz: float = 2.0
+    targets: int = 1
     cosines: int = 5
     base_hz: float = 0.5
     rate_weight: float = 0.01
@@ -72,7 +73,7 @@ def template(spec: PatternGenerationSpec, rng: np.random.Generator) -> Spikes:
 def target_trace(spec: PatternGenerationSpec, rng: np.random.Generator) -> NDArray[np.float32]:
     """The trace to draw, [steps], from -1 to 1 or touching one of them."""
     time_s = np.arange(spec.steps) * 1e-3
-    amplitude = rng.uniform(0.5, 2.0, spec.cosines)
+    amplitude = rng.uniform(0.0, 1.0, spec.cosines)
     phase = rng.uniform(0, 2 * np.pi, spec.cosines)
     harmonics = spec.base_hz * np.arange(1, spec.cosines + 1)
     trace = (amplitude * np.cos(2 * np.pi * harmonics * time_s[:, None] + phase)).sum(1)
@@ -81,8 +82,7 @@ def target_trace(spec: PatternGenerationSpec, rng: np.random.Generator) -> NDArr
 
 def trials(spec: PatternGenerationSpec, pattern: Spikes, count: int, rng: np.random.Generator) -> Spikes:
     """Trials of one template, each with its own noise: [count, steps, channels]."""
-    rate_hz = rng.uniform(*spec.noise_hz, (count, 1, 1))
-    spikes = rng.random((count, spec.steps, spec.channels)) < rate_hz * 1e-3
+    spikes = rng.random((count, spec.steps, spec.channels), np.float32) < spec.noise_hz * 1e-3
     for repeat in range(spec.repeats):
         start = repeat * (spec.template_ms + spec.gap_ms)
         spikes[:, start : start + spec.template_ms] |= pattern
@@ -97,7 +97,6 @@ class PatternGeneration:
         spec: trials and network.
         seed: of template, target and trials.
         figure: see :class:`experiments.task.Task`, as the following.
-        labels: of the outputs.
         description: for the artifact.
         input_description: for the artifact.
         encoder: None; the input is spikes.
@@ -107,18 +106,22 @@ class PatternGeneration:
     spec: PatternGenerationSpec = field(default_factory=PatternGenerationSpec)
     seed: int = 0
     figure: Figure = "mse"
-    labels: tuple[str, ...] = ("trace",)
     description: str = "Draws a fixed two-second trace while a noisy spike template is repeated"
     input_description: str = "Poisson spikes, 1 ms steps: a fixed 500 ms template three times, 250 ms apart, and noise"
     encoder: EncoderSpec | None = None
     tail_steps: int = 0
 
     @property
+    def labels(self) -> tuple[str, ...]:
+        count = self.spec.targets
+        return ("trace",) if count == 1 else tuple(f"trace {index + 1}" for index in range(count))
+
+    @property
     def shape(self) -> Shape:
         return Shape(
             channels=self.spec.channels,
             hidden=self.spec.hidden,
-            outputs=1,
+            outputs=self.spec.targets,
             step_s=1e-3,
             decision=DecisionSpec("trace"),
             surrogate=SurrogateSpec("triangular"),
@@ -127,7 +130,8 @@ class PatternGeneration:
             tau_normal=True,
             adaptation_tau_steps=500.0,
             adaptation_strength=0.01,
-            weight_gain=2.0,
+            fixed_reset=True,
+            weights_by_inputs=True,
         )
 
     @property
@@ -140,11 +144,13 @@ class PatternGeneration:
 
     @cached_property
     def target(self) -> Tensor:
-        return torch.from_numpy(target_trace(self.spec, np.random.default_rng([self.seed, 2])))
+        """The traces to draw, [steps, targets]."""
+        rng = np.random.default_rng([self.seed, 2])
+        return torch.from_numpy(np.stack([target_trace(self.spec, rng) for _ in range(self.spec.targets)], 1))
 
     def _batch(self, count: int, *key: int) -> Batch:
         spikes = trials(self.spec, self.pattern, count, np.random.default_rng([self.seed, *key]))
-        return Batch.of(spikes, self.target.view(1, -1, 1).expand(count, -1, -1))
+        return Batch.of(spikes, self.target.expand(count, -1, -1))
 
     def training_batch(self, size: int, seed: int, update: int) -> Batch:
         return self._batch(size, 3, seed, update)
@@ -157,5 +163,4 @@ class PatternGeneration:
 
     def loss(self, rolled: Rollout, batch: Batch) -> Tensor:
         error = ((rolled.readout - batch.target) ** 2).mean()
-        rates = [(z.mean((0, 1)) * 1e3 - self.spec.rate_hz) / self.spec.rate_hz for z in rolled.hidden_spikes]
-        return error + self.spec.rate_weight * (torch.cat(rates) ** 2).mean()
+        return error + self.spec.rate_weight * rate_loss(rolled.hidden_spikes, 1e-3, self.spec.rate_hz)

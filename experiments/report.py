@@ -17,9 +17,11 @@ from experiments.bank_tables import SCALED as BANK_SIZE_SCALED
 from experiments.bank_tables import bank_table, size_section, weights_table
 from experiments.catalog import EXPERIMENTS
 from experiments.checkout import PAGE, RESULTS, CheckoutError, in_checkout
-from experiments.measures import normalised_distance, plan_of
+from experiments.measures import plan_of
 from experiments.names import NAMES
-from experiments.plan import BASE, Cell, Condition, Experiment, belongs, cells, run_count, searched_conditions
+from experiments.paper_section import paper_section
+from experiments.pictures import Pictures
+from experiments.plan import Cell, Condition, Experiment, belongs, cells, run_count, searched_conditions
 from experiments.results import RunResult, read_folder
 from experiments.run import is_search, open_task_shape
 from experiments.runner import chosen_by_search
@@ -28,13 +30,13 @@ from experiments.verdict_section import verdict_section
 from experiments.wording import number, spread
 
 SCALED = {
-    "pattern-generation": "As in the paper: 100 inputs, one output, batches of one trial. Different: two hidden "
-    "layers of 100 neurons (the paper has one), three seeds, and 600 updates instead of 1,000 (1,000 with the paper's "
-    "settings). Learning rates and time constants are searched, which the paper does not do.",
-    "delayed-match": "As in the paper: 30-N-2 with N = 100 unless the condition gives another number, batches of 32. "
-    "Scaled down: 500 updates instead of 1,000, because HetSyn solves the task within 100; with five hidden neurons "
-    "1,000. 256 trials choose the update, and 1,000 test it. There are three seeds, or five with five hidden neurons. "
-    "The base condition has a delay of 800 ms.",
+    "pattern-generation": "As in the paper: 100-100-1, amplitudes U(0, 1), background noise of 2 Hz (or what the "
+    "condition says), 1,000 updates of one trial, the rate term, and a reset of 20 ms in all models. The base "
+    "condition searches learning rates and time constants, which the paper does not do.",
+    "delayed-match": "As in the paper: 30-N-2 with N = 100 unless the condition gives another number, 1,000 updates "
+    "of 32 trials, the rate term, and a reset of 40 ms in all models. 128 trials choose the update, and 1,000 test it. "
+    "The base condition has 20 neurons and a delay of 800 ms. It searches learning rates and time constants, which the "
+    "paper does not do.",
     "vision-rows": "Not in the paper: Fashion-MNIST, one row a step. An image takes 28 steps instead of 784, which is "
     "thirty times faster. Scaled down: four epochs of 55,000 images instead of 150 of 60,000. 2,500 images choose the "
     "epoch, and all 10,000 test images are used for the test. The LSTM gets grey values, the other models get spikes. "
@@ -87,28 +89,12 @@ and `shd-recorded`, a second, longer stage tries four candidates at the best pai
 rates of the decays (x 0.2, 0.4, 1 and 2), for the others four learning rates (x 0.5, 1, 1.5 and 2). Most conditions use
 the result of this search. Some conditions have a search of their own (see the tables). In "paper-settings", every
 model has the paper's learning rate and (initial) time constant. The paper compares the models in this way; it does not
-tune the shared time constant of LIF and ALIF.
+tune the shared time constant of LIF and ALIF. Names of such conditions end with what differs: `hidden-20` has 20 hidden
+neurons, `tau-100` an initial time constant of 100 ms, `noise-3` background noise of 3 Hz (in delayed match: added
+noise), `rate-1e-4` a learning rate.
 "±" is the standard deviation over seeds. Spikes that differ from the exact form are a share of the spikes of the exact
 form, so this share can be more than 100%.
 """
-
-
-class Pictures:
-    """The pictures of a page, to be drawn once the page is written.
-
-    Attributes:
-        folder: beside the page.
-        drawings: what draws each file.
-    """
-
-    def __init__(self, folder: str) -> None:
-        self.folder = folder
-        self.drawings: dict[str, Callable[[Path], None]] = {}
-
-    def add(self, name: str, caption: str, draw: Callable[[Path], None]) -> str:
-        """The Markdown of a picture with its caption."""
-        self.drawings[f"{name}.png"] = draw
-        return f"![{caption}]({self.folder}/{name}.png)\n*{caption}*\n\n"
 
 
 def build(results: Sequence[RunResult], page: Path) -> None:
@@ -163,6 +149,7 @@ def _experiment(experiment: Experiment, results: Sequence[RunResult], pictures: 
         text
         + _main_table(experiment, finished)
         + _seeds(experiment, finished, pictures)
+        + paper_section(experiment.name, finished, pictures)
         + "".join(_analyses(experiment, condition, finished, pictures) for condition in analysed)
     )
 
@@ -249,18 +236,11 @@ def _analyses(experiment: Experiment, condition: Condition, finished: Sequence[R
     for name, axis, caption in (
         ("deletion", "share of input spikes deleted", "Spikes deleted at test time"),
         ("warp", "log2 of the factor on time", "Time warped at test time"),
-        ("noise", "rate of the noise channels, Hz", "Noise channels with another rate at test time"),
     ):
         having = [r for r in analysed if name in r.analysis]
         if having:
             draw = partial(_draw_curves, having, name, axis)
             text += picture(name, f"{caption}, {kind}. The line is the mean, each dot a seed", draw)
-    for prefix, axis in (("hidden-", "hidden neurons"), ("delay-", "delay, ms"), ("noise-channels-", "noise channels")):
-        text += _along(experiment, condition, finished, prefix, axis, picture)
-    with_trace = [r for r in analysed if "trace" in r.analysis]
-    if with_trace:
-        text += picture("traces", f"Two trials of the first seed, {kind}", lambda p: figures.traces(with_trace, p))
-        text += _repeats(experiment, finished)
     het = [r for r in analysed if r.run["model"] == "hetsyn"]
     if het:
         step_s = open_task_shape(het[0].run).step_s
@@ -285,46 +265,6 @@ def _picture(pictures: Pictures, prefix: str, name: str, caption: str, draw: Cal
 
 def _draw_curves(results: Sequence[RunResult], name: str, axis: str, path: Path) -> None:
     figures.curves(results, lambda result: result.analysis[name], axis, path, evenly=name == "deletion")
-
-
-def _along(
-    experiment: Experiment,
-    condition: Condition,
-    finished: Sequence[RunResult],
-    prefix: str,
-    axis: str,
-    picture: Callable[[str, str, Callable[[Path], None]], str],
-) -> str:
-    """Conditions that differ from this one in a number that ends their names."""
-    start = prefix if condition.name == BASE else f"{condition.name}-{prefix}"
-    numbers = {c.name: float(c.name.removeprefix(start)) for c in experiment.conditions if c.name.startswith(start)}
-    recurrent = condition.recurrent[0]
-    having = [r for r in finished if r.run["condition"] in numbers and r.run["recurrent"] == recurrent]
-    if not having:
-        return ""
-    spec = condition.task_spec
-    own = {"hidden-": spec.hidden[0], "delay-": getattr(spec, "delay_ms", 0)} | {
-        "noise-channels-": getattr(spec, "noise_channels", 0)
-    }
-    numbers[condition.name] = float(own[prefix])
-    having += [r for r in finished if r.run["condition"] == condition.name and r.run["recurrent"] == recurrent]
-    return picture(
-        prefix.rstrip("-"),
-        f"By {axis}, {condition.name}, {_kind(recurrent)}. The line is the mean, each dot a seed",
-        lambda p: figures.conditions(having, numbers, axis, p),
-    )
-
-
-def _repeats(experiment: Experiment, finished: Sequence[RunResult]) -> str:
-    having = [r for r in finished if r.run["condition"] == BASE and "trace" in r.analysis]
-    rows = []
-    for _, model, recurrent, group in _groups(experiment, having):
-        distances = [normalised_distance(r) for r in group]
-        single = ", ".join(f"{distance:.2f}" for distance in distances)
-        rows.append((NAMES[model], _kind(recurrent), f"{fmean(distances):.2f}", single))
-    return (
-        table(("model", "", "normalised distance of two occurrences (the target's is 1)", "of each seed"), rows) + "\n"
-    )
 
 
 def _tau_table(results: Sequence[RunResult], step_s: float) -> str:

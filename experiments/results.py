@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hetsyn_model.run_folder import replace_file
+from experiments.run import RunSpec
+from hetsyn_model.run_folder import RunError, replace_file
 
 if sys.platform != "win32":
     import fcntl
@@ -70,10 +71,13 @@ class RunResult:
             *(run["learning_rate"], run["tau_steps"], run["training"]["decay_rate_factor"], run["seed"]),
         )
 
-    @property
-    def identity(self) -> str:
-        """The run's whole description as text; runs are the same if it is."""
-        return identity(self.run)
+    def is_of(self, run: RunSpec) -> bool:
+        """Whether it is the result of a run; settings that are younger than the result count as their defaults."""
+        try:
+            described = RunSpec.from_dict(self.run)
+        except RunError:  # of a task that had other settings
+            return False
+        return identity(described.to_dict()) == identity(run.to_dict())
 
 
 def identity(run: dict[str, Any]) -> str:

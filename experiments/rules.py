@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -47,11 +48,17 @@ class Side:
         group: its runs.
         measure: what is compared.
         label: in the report; the neuron model's name if empty.
+        since: if there is one, the change of the measure from these runs to those of ``group``, seed by seed.
     """
 
     group: Group
     measure: Measure = FIGURE
     label: str = ""
+    since: Group | None = None
+
+    @property
+    def groups(self) -> tuple[Group, ...]:
+        return (self.group,) if self.since is None else (self.group, self.since)
 
 
 @dataclass(frozen=True)
@@ -82,12 +89,27 @@ class Beyond:
 
 
 @dataclass(frozen=True)
+class Within:
+    """The mean of one side is in a range: two one-sided t tests.
+
+    Attributes:
+        side: judged.
+        low: accuracy or share in [0, 1].
+        high: likewise.
+    """
+
+    side: Side
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
 class Same:
     """Two sides are the same within a margin: two one-sided t tests on differences seed by seed.
 
     Attributes:
         sides: compared.
-        margin: points, or updates.
+        margin: points, or updates; of errors, the logarithm of a factor.
     """
 
     sides: tuple[Side, Side]
@@ -102,27 +124,6 @@ class TrainedValues:
 
 
 @dataclass(frozen=True)
-class Planned:
-    """Not in the plan yet: the rule that will judge it, and its cost.
-
-    Attributes:
-        rule: in words.
-        like: groups whose runs cost about as much.
-        seeds: of each condition; 0 where the runs of another claim are enough.
-        conditions: with as many seeds each.
-    """
-
-    rule: str
-    like: tuple[Group, ...]
-    seeds: int
-    conditions: int = 1
-
-    @property
-    def runs(self) -> int:
-        return self.seeds * self.conditions
-
-
-@dataclass(frozen=True)
 class WithoutData:
     """The data cannot be had freely.
 
@@ -133,7 +134,7 @@ class WithoutData:
     why: str
 
 
-Rule = Better | MoreSuccesses | Beyond | Same | TrainedValues | Planned | WithoutData
+Rule = Better | MoreSuccesses | Beyond | Within | Same | TrainedValues | WithoutData
 
 
 @dataclass(frozen=True)
@@ -158,12 +159,12 @@ class Claim:
 def groups_of(rule: Rule) -> list[Group]:
     """The groups that a rule needs, each once."""
     if isinstance(rule, Better):
-        return list(dict.fromkeys(side.group for pair in rule.comparisons for side in pair))
+        return list(dict.fromkeys(group for pair in rule.comparisons for side in pair for group in side.groups))
     if isinstance(rule, MoreSuccesses):
         return list(dict.fromkeys(group for pair in rule.comparisons for group in pair))
     if isinstance(rule, Same):
         return list(dict.fromkeys(side.group for side in rule.sides))
-    if isinstance(rule, Beyond):
+    if isinstance(rule, Beyond | Within):
         return [rule.side.group]
     return list(rule.groups) if isinstance(rule, TrainedValues) else []
 
@@ -173,6 +174,8 @@ def describe(rule: Rule) -> str:
     if isinstance(rule, Better):
         first = rule.comparisons[0][0].measure
         what = "" if first == FIGURE or len({s.measure for pair in rule.comparisons for s in pair}) > 1 else first.name
+        if rule.comparisons[0][0].since is not None:
+            what = "change"
         how = {1: "better", 3: "better, three comparisons"}.get(len(rule.comparisons), "better, every comparison")
         return f"{how}; {what}" if what else how
     if isinstance(rule, MoreSuccesses):
@@ -182,11 +185,14 @@ def describe(rule: Rule) -> str:
             return f"mean above {rule.goal:.0%}"
         direction = "below" if rule.side.measure.unit == "error" else "above"
         return f"mean {direction} {rule.goal:g}; {rule.side.measure.name}"
+    if isinstance(rule, Within):
+        name = f"; {rule.side.measure.name}" if rule.side.measure.unit else ""
+        return f"mean within {100 * rule.low:g} to {100 * rule.high:g}%{name}"
     if isinstance(rule, Same):
+        if rule.sides[0].measure.unit == "error":
+            return f"same within a factor of {math.exp(rule.margin):.3g}"
         unit = "updates" if rule.sides[0].measure.unit == "updates" else "point"
         return f"same within {rule.margin:g} {unit}"
-    if isinstance(rule, Planned):
-        return rule.rule
     return "equal counts" if isinstance(rule, TrainedValues) else ""
 
 
@@ -206,18 +212,6 @@ def most_successes(condition: str, recurrent: bool) -> MoreSuccesses:
     """HetSyn succeeds in delayed match more often than each of the three others."""
     own = Group("delayed-match", condition, "hetsyn", recurrent)
     return MoreSuccesses(tuple((own, Group("delayed-match", condition, model, recurrent)) for model in OTHERS))
-
-
-def planned(
-    rule: str,
-    experiment: str,
-    condition: str,
-    seeds: int,
-    models: Sequence[NeuronModel] = NEURONS,
-    conditions: int = 1,
-) -> Planned:
-    """Runs to come, which cost about as much as those of a condition of the plan."""
-    return Planned(rule, tuple(Group(experiment, condition, model) for model in models), seeds, conditions)
 
 
 def kind_of(recurrent: bool) -> str:

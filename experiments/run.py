@@ -53,6 +53,8 @@ class Training:
         evaluate_every: updates between two evaluations on validation data, which also refit the banks.
         bank_size: decays of each bank in training (a bank takes fewer where fewer are exact); 0: training in the exact
             form.
+        whole_range_banks: whether these banks are fitted to every decay that training may reach, see
+            :class:`hetsyn_model.training.loop.Optimisation`.
         clip: largest norm of the gradient.
     """
 
@@ -63,6 +65,7 @@ class Training:
     weight_decay: float = 0.0
     evaluate_every: int = 25
     bank_size: int = 8
+    whole_range_banks: bool = False
     clip: float = 5.0
 
     @property

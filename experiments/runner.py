@@ -13,10 +13,12 @@ import torch
 from experiments import results
 from experiments.analysis import analyse
 from experiments.lstm import SequenceLSTM
+from experiments.paper_figures import EXACT_STREAMS, paper_figures
 from experiments.plan import (
     BASE,
     Cell,
     ChosenSettings,
+    Condition,
     Experiment,
     cells,
     final_run,
@@ -27,11 +29,14 @@ from experiments.plan import (
 )
 from experiments.results import RunResult, read_result, write_result
 from experiments.run import RunSpec, evaluate, open_task
+from experiments.task import Task
 from experiments.train import learning_curve, load_best, train
 from hetsyn_model.network import Network
 from hetsyn_model.run_folder import record_configuration
 from hetsyn_model.state import FORMS, state_bytes
 from hetsyn_model.training.history import History, ValidationResult
+
+SEEDS_A_ROUND = 10
 
 
 @dataclass(frozen=True)
@@ -43,8 +48,9 @@ class Selection:
         recurrent: architecture.
         seeds: of the final runs.
         conditions: names.
-        share: (index from 0, of how many). Shares take cells in turns there and back, so that no share has all the
-            expensive ones (HetSyn, recurrent).
+        share: (index from 0, of how many). Of conditions with settings of their own, shares take runs in turns. Of
+            those that are searched they take cells, in turns there and back, so that no share has all the expensive
+            ones (HetSyn, recurrent).
     """
 
     models: tuple[str, ...] | None = None
@@ -53,16 +59,31 @@ class Selection:
     conditions: tuple[str, ...] | None = None
     share: tuple[int, int] = (0, 1)
 
-    def cells(self, experiment: Experiment) -> list[Cell]:
-        wanted = [
+    def wanted(self, experiment: Experiment) -> list[Cell]:
+        """The cells of all shares."""
+        return [
             cell
             for cell in cells(experiment)
             if (self.models is None or cell.model in self.models)
             and (self.recurrent is None or cell.recurrent == self.recurrent)
         ]
+
+    def cells(self, experiment: Experiment) -> list[Cell]:
+        """The cells that this share searches."""
+        wanted = self.wanted(experiment)
         index, count = self.share
         turns = [position % (2 * count) for position in range(len(wanted))]
         return [cell for cell, turn in zip(wanted, turns, strict=True) if min(turn, 2 * count - 1 - turn) == index]
+
+    def has(self, experiment: Experiment, condition: Condition, cell: Cell, seed: int) -> bool:
+        """Whether this share has a final run."""
+        if self.seeds is not None and seed not in self.seeds:
+            return False
+        if condition.searched_on is not None:  # where its cell was searched
+            return cell in self.cells(experiment)
+        index, count = self.share
+        wanted = self.wanted(experiment)
+        return cell in wanted and (wanted.index(cell) + seed) % count == index
 
 
 @dataclass(frozen=True)
@@ -105,23 +126,22 @@ def run_experiment(
         RunError: ``out`` contains a run with another configuration.
     """
     work = Work(out / experiment.name, results_file, data, listener or Listener())
-    mine = choice.cells(experiment)
     wanted = [c for c in experiment.conditions if choice.conditions is None or c.name in choice.conditions]
-    chosen: dict[Cell, dict[str, ChosenSettings]] = {cell: {} for cell in mine}
-    for cell in mine:
-        if any(condition.has(cell) and condition.searched_on == BASE for condition in wanted):
-            chosen[cell][BASE] = search(experiment, cell, BASE, work)
+    chosen: dict[Cell, dict[str, ChosenSettings]] = {cell: {} for cell in cells(experiment)}
     finished: list[RunResult] = []
-    for condition in wanted:
-        having = [cell for cell in mine if condition.has(cell)]
-        if condition.own_search:
-            for cell in having:
-                chosen[cell][condition.name] = search(experiment, cell, condition.name, work)
-        # every model's first seed before anyone's second: an interruption leaves something to compare
-        for seed in range(condition.seeds):
-            for cell in having if choice.seeds is None or seed in choice.seeds else ():
-                run = final_run(experiment, condition, cell, seed, chosen[cell])
-                finished.append(finish(run, work, streams_for(experiment, run)))
+    # some seeds of every condition before any has more: an interruption leaves an answer to every question
+    for first in range(0, max((condition.seeds for condition in wanted), default=0), SEEDS_A_ROUND):
+        for condition in wanted:
+            # every model's first seed before anyone's second: an interruption leaves something to compare
+            for seed in range(first, min(first + SEEDS_A_ROUND, condition.seeds)):
+                for cell in filter(condition.has, cells(experiment)):
+                    if not choice.has(experiment, condition, cell, seed):
+                        continue
+                    searched = condition.searched_on
+                    if searched is not None and searched not in chosen[cell]:
+                        chosen[cell][searched] = search(experiment, cell, searched, work)
+                    run = final_run(experiment, condition, cell, seed, chosen[cell])
+                    finished.append(finish(run, work, streams_for(experiment, run)))
     return finished
 
 
@@ -169,8 +189,7 @@ class Work:
             record_configuration(folder, run.to_dict())
             results.add_to_file([result], self.results_file)
             return result
-        wanted = results.identity(run.to_dict())
-        return next((one for one in results.read_file(self.results_file) if one.identity == wanted), None)
+        return next((one for one in results.read_file(self.results_file) if one.is_of(run)), None)
 
 
 def search(experiment: Experiment, cell: Cell, condition: str, work: Work) -> ChosenSettings:
@@ -204,7 +223,7 @@ def finish(run: RunSpec, work: Work, streams: AnalysisStreams) -> RunResult:
     if not run.searching:
         test = task.test()
         judged = evaluate(network, task, test, run.training.form)
-        if isinstance(network, Network):
+        if isinstance(network, Network) and run.task not in EXACT_STREAMS:  # those are judged by paper_figures
             exact = vars(evaluate(network, task, test, "exact")) | {"streams": sum(len(batch.steps) for batch in test)}
     result = RunResult(
         run=run.to_dict(),
@@ -218,7 +237,7 @@ def finish(run: RunSpec, work: Work, streams: AnalysisStreams) -> RunResult:
         seconds=sum(history.processor_seconds),
         machine=_machine(),
         curve=learning_curve(history),
-        analysis=analyse(run, task, network, streams.exact, streams.changed) if streams.exact else {},
+        analysis=_analysis(run, task, network, streams),
         exact=exact,
         **_sizes(network, run),
     )
@@ -227,6 +246,13 @@ def finish(run: RunSpec, work: Work, streams: AnalysisStreams) -> RunResult:
     if work.listener.on_result is not None:
         work.listener.on_result(run, result, True)
     return result
+
+
+def _analysis(run: RunSpec, task: Task, network: Network | SequenceLSTM, streams: AnalysisStreams) -> dict[str, Any]:
+    if run.searching or isinstance(network, SequenceLSTM):
+        return {}
+    shown = paper_figures(run, task, network)
+    return shown | (analyse(run, task, network, streams.exact, streams.changed) if streams.exact else {})
 
 
 def _sizes(network: Network | SequenceLSTM, run: RunSpec) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+import torch
 from torch import Tensor
 
 from hetsyn_model.encoder import EncoderSpec
@@ -31,14 +32,16 @@ class Shape:
         step_s: duration of a step in seconds.
         decision: the decision rule.
         surrogate: derivative of the threshold in training.
-        tau_reset_steps: time constant of the reset current (HetSyn).
+        tau_reset_steps: time constant of the reset current.
+        fixed_reset: whether every model's reset has it, as in the paper's experiments. Otherwise only HetSyn's has it;
+            with the others the reset decays as the neuron does (Propositions 1 to 3).
         tau_spread: deviation of the initial time constants as a share of their mean.
         tau_normal: whether they are normally distributed; else uniformly.
         adaptation_tau_steps: time constant of the adaptation (ALIF).
         adaptation_strength: rise of the threshold at a spike (ALIF).
         dropout: of spikes between layers, in training.
-        weight_gain: factor on the initial input weights, so that hidden neurons fire at first although the task's
-            input is sparse.
+        weights_by_inputs: whether initial weights are N(0, 1/n) for n synapses a neuron and path, as in the paper's
+            reference code. Otherwise they are the network's own (:class:`hetsyn_model.layer.Layer`).
         steady_rate: spikes a step of each presynaptic unit that the initial weights expect to go on for longer than a
             time constant; see :func:`experiments.neurons.build_network`.
         input_kind: spikes, or values.
@@ -56,7 +59,8 @@ class Shape:
     adaptation_tau_steps: float
     adaptation_strength: float
     dropout: float = 0.0
-    weight_gain: float = 1.0
+    fixed_reset: bool = False
+    weights_by_inputs: bool = False
     steady_rate: float = 0.0
     input_kind: InputKind = "spikes"
 
@@ -101,6 +105,18 @@ class Task(Protocol):
     def test(self) -> Sequence[Batch]: ...
 
     def loss(self, rolled: Rollout, batch: Batch) -> Tensor: ...
+
+
+def rate_loss(hidden_spikes: Sequence[Tensor], step_s: float, rate_hz: float) -> Tensor:
+    """Mean over all hidden neurons of ((rate - rate_hz) / rate_hz)^2 (appendices B and C of the paper).
+
+    Args:
+        hidden_spikes: one [batch, steps, neurons] a layer; a neuron's rate is that over the whole batch.
+        step_s: duration of a step.
+        rate_hz: goal.
+    """
+    rates = [(z.mean((0, 1)) / step_s - rate_hz) / rate_hz for z in hidden_spikes]
+    return (torch.cat(rates) ** 2).mean()
 
 
 def stream_figures(figure: Figure, rolled: Rollout, batch: Batch) -> Tensor:

@@ -113,6 +113,7 @@ def train(
             learning_rate=run.learning_rate,
             schedule=schedule,
             bank_size=training.bank_size,
+            whole_range_banks=training.whole_range_banks,
             decay_rate_factor=training.decay_rate_factor,
             weight_decay=training.weight_decay,
             clip=training.clip,

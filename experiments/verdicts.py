@@ -11,12 +11,12 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
-from typing import Literal
 
 from experiments import statistics
 from experiments.groups import NotYetRun, Results
-from experiments.measures import Measure, Unit, scored
+from experiments.measures import Measure, Unit, plan_of, scored
 from experiments.names import NAMES
+from experiments.relations import ClaimVerdict, Relation, all_better, relation, same_within
 from experiments.results import RunResult
 from experiments.rules import (
     CEILING,
@@ -29,10 +29,10 @@ from experiments.rules import (
     Claim,
     Group,
     MoreSuccesses,
-    Planned,
     Same,
     Side,
     TrainedValues,
+    Within,
     WithoutData,
     groups_of,
 )
@@ -40,8 +40,6 @@ from experiments.run import open_task_shape
 from experiments.statistics import ALPHA, Interval
 from experiments.wording import interval_text, mean_text, odds_text, spread
 
-ClaimVerdict = Literal["supported", "contradicted", "inconclusive", "ceiling", "not testable here", "not yet run"]
-Relation = Literal["better", "worse", "same", "ceiling", "undecided"]
 MARGIN: dict[Unit, float] = {"points": SAME_POINTS, "error": math.log(SAME_FACTOR), "factor": math.log(SAME_FACTOR)}
 
 
@@ -78,9 +76,6 @@ def _judged(claim: Claim, results: Results) -> Finding:
     rule = claim.rule
     if isinstance(rule, WithoutData):
         return Finding(claim, "", rule.why, "", "not testable here")
-    if isinstance(rule, Planned):
-        needed = f"{rule.seeds}" if rule.seeds else "those of the row above"
-        return Finding(claim, "", "", "", "not yet run", needed, results.hours(rule.like, rule.runs))
     if claim.without and not results.has(groups_of(rule)[0].experiment):
         return Finding(claim, "", claim.without, "", "not testable here")
     try:
@@ -90,56 +85,20 @@ def _judged(claim: Claim, results: Results) -> Finding:
             return _more_successes(claim, rule, results)
         if isinstance(rule, Beyond):
             return _beyond(claim, rule, results)
+        if isinstance(rule, Within):
+            return _within(claim, rule, results)
         if isinstance(rule, Same):
             return _same(claim, rule, results)
         return _trained_values(claim, rule, results)
     except NotYetRun as error:
-        return Finding(claim, "", str(error), "", "not yet run")
-
-
-def relation(
-    differences: Sequence[float],
-    alpha: float,
-    *,
-    margin: float = 0.0,
-    same_alpha: float = ALPHA,
-    resolution: float = 0.0,
-    at_ceiling: bool = False,
-) -> Relation:
-    """What differences seed by seed say; more is better.
-
-    Args:
-        differences: one a seed.
-        alpha: of the difference, from Holm's procedure.
-        margin: within which two sides are the same; 0 where there is none.
-        same_alpha: of each of the two one-sided tests of that.
-        resolution: see :func:`experiments.statistics.t_interval`.
-        at_ceiling: whether both sides are too near to the best possible figure to differ.
-    """
-    interval = statistics.t_interval(differences, 1 - alpha, resolution)
-    if interval.above(0):
-        return "better"
-    if interval.below(0):
-        return "worse"
-    if at_ceiling:
-        return "ceiling"
-    if statistics.t_interval(differences, 1 - 2 * same_alpha, resolution).within(margin):
-        return "same"
-    return "undecided"
-
-
-def all_better(relations: Sequence[Relation]) -> ClaimVerdict:
-    """The verdict on "better in every comparison"."""
-    if "worse" in relations or "same" in relations:
-        return "contradicted"
-    if all(relation == "better" for relation in relations):
-        return "supported"
-    return "ceiling" if "ceiling" in relations else "inconclusive"
+        groups = groups_of(rule)
+        seeds = max(plan_of(group.experiment).condition(group.condition).seeds for group in groups)
+        return Finding(claim, "", str(error), "", "not yet run", str(seeds), results.hours(groups, seeds))
 
 
 def _better(claim: Claim, rule: Better, results: Results) -> Finding:
     runs = results.on_shared_seeds(rule)
-    pairs = [_Pair(a, b, runs[a.group], runs[b.group]) for a, b in rule.comparisons]
+    pairs = [_Pair(a, b, runs[a.group], runs[b.group], _before(a, runs), _before(b, runs)) for a, b in rule.comparisons]
     alphas = statistics.holm([statistics.t_test(pair.differences, pair.resolution) for pair in pairs])
     relations = [pair.relation(alpha, ALPHA / len(pairs)) for pair, alpha in zip(pairs, alphas, strict=True)]
     verdict = all_better(relations)
@@ -150,7 +109,7 @@ def _better(claim: Claim, rule: Better, results: Results) -> Finding:
     return Finding(
         claim,
         str(len(pairs[0].runs_a)),
-        ", ".join(_spread(side, runs[side.group]) for side in sides),
+        ", ".join(_spread(side, runs[side.group], _before(side, runs)) for side in sides),
         "; ".join(
             (_name(pair.b) if is_one_against_all else f"{_name(pair.a)} over {_name(pair.b)}")
             + f" {pair.interval_text(1 - alpha)}"
@@ -170,6 +129,8 @@ class _Pair:
     b: Side
     runs_a: list[RunResult]
     runs_b: list[RunResult]
+    since_a: list[RunResult] | None = None
+    since_b: list[RunResult] | None = None
 
     @property
     def unit(self) -> Unit:
@@ -178,8 +139,11 @@ class _Pair:
     @property
     def differences(self) -> list[float]:
         """Of the first side over the second, more is better."""
-        pairs = zip(self.runs_a, self.runs_b, strict=True)
-        return [self.a.measure.score(a) - self.b.measure.score(b) for a, b in pairs]
+        scores_a, scores_b = (
+            _scores(self.a.measure, self.runs_a, self.since_a),
+            _scores(self.b.measure, self.runs_b, self.since_b),
+        )
+        return [a - b for a, b in zip(scores_a, scores_b, strict=True)]
 
     @property
     def resolution(self) -> float:
@@ -188,7 +152,7 @@ class _Pair:
     @property
     def at_ceiling(self) -> bool:
         means = (_mean(self.a.measure, self.runs_a), _mean(self.b.measure, self.runs_b))
-        is_accuracy = self.a.measure.unit is None and self.unit == "points"
+        is_accuracy = self.a.measure.unit is None and self.unit == "points" and self.since_a is None
         return is_accuracy and min(means) >= CEILING
 
     def relation(self, alpha: float, same_alpha: float) -> Relation:
@@ -285,16 +249,29 @@ def _beyond(claim: Claim, rule: Beyond, results: Results) -> Finding:
     )
 
 
-def same_within(
-    differences: Sequence[float], margin: float, resolution: float = 0.0, at_ceiling: bool = False
-) -> ClaimVerdict:
-    """The verdict on "the same within a margin": two one-sided tests, as an interval of level 1 - 2 ALPHA."""
-    if at_ceiling:
-        return "ceiling"
-    interval = statistics.t_interval(differences, 1 - 2 * ALPHA, resolution)
-    if interval.within(margin):
-        return "supported"
-    return "contradicted" if interval.above(margin) or interval.below(-margin) else "inconclusive"
+def _within(claim: Claim, rule: Within, results: Results) -> Finding:
+    runs = results.on_shared_seeds(rule)
+    side, found = rule.side, runs[rule.side.group]
+    unit, resolution = side.measure.unit_of(found[0]), side.measure.resolution(found[0])
+    low, high = scored(rule.low, unit), scored(rule.high, unit)
+    middle, margin = (low + high) / 2, abs(high - low) / 2
+    over = [side.measure.score(result) - middle for result in found]
+    verdict = same_within(over, margin, resolution)
+    spread = statistics.deviation(over, resolution)
+    needed = (
+        statistics.seeds_for_equivalence(fmean(over), spread, margin)
+        if abs(fmean(over)) < margin
+        else statistics.seeds_for_difference(abs(fmean(over)) - margin, spread, 2 * ALPHA)
+    )
+    interval = statistics.t_interval(over, 1 - 2 * ALPHA, resolution)
+    return Finding(
+        claim,
+        str(len(found)),
+        _spread(side, found),
+        mean_text(interval, (rule.low + rule.high) / 2, unit),
+        verdict,
+        *_needed(verdict, [needed], statistics.MOST_RUNS, runs, results),
+    )
 
 
 def _same(claim: Claim, rule: Same, results: Results) -> Finding:
@@ -349,6 +326,19 @@ def _needed(
     return str(max(known)), results.hours(runs, max(known))
 
 
+def _before(side: Side, runs: dict[Group, list[RunResult]]) -> list[RunResult] | None:
+    """The runs that a side's change starts from."""
+    return None if side.since is None else runs[side.since]
+
+
+def _scores(measure: Measure, runs: Sequence[RunResult], since: Sequence[RunResult] | None) -> list[float]:
+    """The score of each run, or its change since the run of the same seed."""
+    scores = [measure.score(result) for result in runs]
+    if since is None:
+        return scores
+    return [score - measure.score(before) for score, before in zip(scores, since, strict=True)]
+
+
 def _mean(measure: Measure, runs: Sequence[RunResult]) -> float:
     return fmean(measure.of(result) for result in runs)
 
@@ -357,12 +347,13 @@ def _name(side: Side) -> str:
     return side.label or NAMES[side.group.model]
 
 
-def _spread(side: Side, runs: Sequence[RunResult]) -> str:
+def _spread(side: Side, runs: Sequence[RunResult], since: Sequence[RunResult] | None = None) -> str:
     values, unit = [side.measure.of(result) for result in runs], side.measure.unit_of(runs[0])
-    if unit == "points":
+    if since is not None:  # of errors: the factor by which they grow
+        grown = [math.exp(-change) for change in _scores(side.measure, runs, since)]
+        return f"{_name(side)} x {fmean(grown):.2f} ± {stdev(grown):.2f}"
+    if unit in ("points", "share"):
         return f"{_name(side)} {spread('accuracy', values)}"
     if unit == "updates":
         return f"{_name(side)} {fmean(values):.0f} ± {stdev(values):.0f}"
-    if unit == "factor":
-        return f"{_name(side)} {fmean(values):.2f} ± {stdev(values):.2f}"
-    return f"{_name(side)} {spread('mse', values)}"
+    return f"{_name(side)} {spread('factor' if unit == 'factor' else 'mse', values)}"

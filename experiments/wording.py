@@ -35,7 +35,7 @@ def mean_text(over: Interval, goal: float, unit: Unit) -> str:
         return "no spread between seeds"
     ends = sorted(unscored(end + scored(goal, unit), unit) for end in (over.low, over.high))
     numbers = (unscored(over.estimate + scored(goal, unit), unit), *ends)
-    middle, low, high = (f"{value:.1f}%" if unit == "points" else three_digits(value) for value in numbers)
+    middle, low, high = (f"{value:.1f}%" if unit in ("points", "share") else three_digits(value) for value in numbers)
     return f"{middle} ({low} to {high})"
 
 
@@ -52,10 +52,12 @@ def three_digits(value: float) -> str:
 
 
 def spread(metric: str, values: Sequence[float]) -> str:
-    """Mean and standard deviation over seeds; accuracy in percent, an error as it is."""
+    """Mean and standard deviation over seeds; accuracy in percent, a factor with two digits, an error with four."""
     deviation = stdev(values) if len(values) > 1 else 0.0
     if metric == "accuracy":
         return f"{100 * fmean(values):.1f} ± {100 * deviation:.1f}%"
+    if metric == "factor":
+        return f"{fmean(values):.2f} ± {deviation:.2f}"
     return f"{fmean(values):.4f} ± {deviation:.4f}"
 
 

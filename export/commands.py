@@ -96,6 +96,7 @@ def export_checkpoint(
     from hetsyn_model.training.data import DataError
 
     out = out.resolve()  # its last two names are the model's name and version
+    as_trained = bank_size is None and error_bound is None
     try:
         if checkpoint == SHD_SIZE:
             exported = shd_size(out, seed)
@@ -103,7 +104,7 @@ def export_checkpoint(
             exported = own
         else:
             exported = from_checkpoint(Path(checkpoint), out, data)
-            if bank_size is None and error_bound is None:
+            if as_trained:
                 bank_size = exported.bank_size
         if exported.needs_data:
             _note_without_data()
@@ -113,6 +114,7 @@ def export_checkpoint(
                 exported.evaluation,
                 out,
                 bank_size=bank_size,
+                whole_range=as_trained and exported.whole_range_banks,
                 error_bound=ERROR_BOUND if error_bound is None else error_bound,
                 forms=forms_of(form.value),
                 audio=exported.audio,

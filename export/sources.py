@@ -48,6 +48,7 @@ class Exported:
         evaluation: what verifies and judges it.
         audio: float32 [stream, whole steps], what verifies its encoder; None without.
         bank_size: decays a layer that it was trained with; None where the error bound decides.
+        whole_range_banks: whether these banks were fitted to all decays that training may reach.
         needs_data: whether recordings would give it an accuracy.
     """
 
@@ -55,6 +56,7 @@ class Exported:
     evaluation: Evaluation
     audio: torch.Tensor | None = None
     bank_size: int | None = None
+    whole_range_banks: bool = False
     needs_data: bool = False
 
 
@@ -137,7 +139,12 @@ def _experiment(saved: Checkpoint, run: RunSpec, out: Path, data: Path | None) -
         for stream, steps in zip(batch.events.dense(), batch.steps.tolist(), strict=True)
     ]
     labels = None if task.figure == "mse" else torch.cat([batch.target for batch in batches])
-    return Exported(source, Evaluation(padded(streams), labels), bank_size=run.training.bank_size)
+    return Exported(
+        source,
+        Evaluation(padded(streams), labels),
+        bank_size=run.training.bank_size,
+        whole_range_banks=run.training.whole_range_banks,
+    )
 
 
 def _trained(checkpoint: Path, saved: Checkpoint, out: Path, data: Path | None) -> Exported:

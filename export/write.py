@@ -123,6 +123,7 @@ def write_artifact(
     *,
     bank_size: int | None = None,
     error_bound: float = ERROR_BOUND,
+    whole_range: bool = False,
     forms: Sequence[Form] = FORMS,
     audio: torch.Tensor | None = None,
     on_progress: OnProgress = lambda stage, detail: None,  # noqa: ARG005
@@ -135,6 +136,8 @@ def write_artifact(
         out: the folder to write.
         bank_size: decays a layer; without it the smallest number that meets the error bound.
         error_bound: relative L2 error of the worst kernel.
+        whole_range: whether the banks are those of all decays that training may reach, see
+            :meth:`hetsyn_model.network.Network.fit_banks`.
         forms: what the artifact gets: both, or one. With both, a session gets the bank form by default if its state
             is the smaller one.
         audio: float32 [stream, whole steps], or values [stream, steps, channels], to verify the encoder with; noise
@@ -158,7 +161,7 @@ def write_artifact(
     errors = dict.fromkeys(network.spec.layer_names, 0.0)
     if "bank" in forms:
         on_progress("fit the bank", "")
-        errors = network.fit_banks(size=bank_size, error_bound=error_bound)
+        errors = network.fit_banks(size=bank_size, error_bound=error_bound, whole_range=whole_range)
         if bank_size is None and max(errors.values()) > error_bound:
             raise ParityError(f"kernel error {max(errors.values()):.2g} is above the bound {error_bound:.2g}")
 

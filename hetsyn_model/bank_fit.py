@@ -54,6 +54,16 @@ def _error(leaky: list[float] | Numbers, decays: Numbers) -> Numbers:
     return np.asarray(np.abs(product))
 
 
+def evenly_apart(decay_range: tuple[float, float]) -> Tensor:
+    """Decays that stand for a whole range, float64 [BINS]: evenly apart in atanh(r), as a bank sees them.
+
+    Args:
+        decay_range: lower and upper end, in [0, 1]; 1 counts as the largest float32 below it.
+    """
+    low, high = (math.atanh(min(end, 1 - 2.0**-24)) for end in decay_range)
+    return torch.tanh(torch.linspace(low, high, BINS, dtype=torch.float64))
+
+
 def fit_bank(r: Tensor, *, size: int | None = None, error_bound: float = ERROR_BOUND) -> Bank:
     """Fit a bank to a layer's own decays.
 

@@ -54,7 +54,7 @@ class Layer(nn.Module):
         self.threshold: Tensor | None
         self.kappa: Tensor | None
         self.register_buffer("threshold", _constant(neurons, neuron.threshold) if spiking else None)
-        has_kappa = neuron.is_membrane or (spiking and not neuron.tied)
+        has_kappa = neuron.is_membrane or (spiking and neuron.has_own_reset)
         self.register_buffer("kappa", _constant(neurons, decay_of(neuron.tau_reset_steps)) if has_kappa else None)
         self.w_in, self.r_in, self.b_in = self._path(inputs, generator)
         self.w_rec: nn.Parameter | None = None

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from hetsyn_model.bank import Bank, BankWeights, compile_bank
-from hetsyn_model.bank_fit import fit_bank, kernel_error
+from hetsyn_model.bank_fit import evenly_apart, fit_bank, kernel_error
 from hetsyn_model.compiled import Compiled, LayerWeights
 from hetsyn_model.events import Events
 from hetsyn_model.layer import NEURON_BUFFERS, Layer
@@ -100,7 +100,12 @@ class Network(nn.Module):
             decay.clamp_(*self.spec.neuron.decay_range)
 
     def fit_banks(
-        self, *, size: int | None = None, error_bound: float = ERROR_BOUND, hold: bool = False
+        self,
+        *,
+        size: int | None = None,
+        error_bound: float = ERROR_BOUND,
+        hold: bool = False,
+        whole_range: bool = False,
     ) -> dict[str, float]:
         """Fit every layer's bank to its decays as they are now, and keep the banks.
 
@@ -113,6 +118,8 @@ class Network(nn.Module):
             error_bound: relative L2 error of the worst kernel, used without ``size``.
             hold: keep these banks until the next call, however the decays change: for a training loop that fits at
                 times of its own, as ``hetsyn train`` does once an epoch. :meth:`kernel_errors` gives their error.
+            whole_range: fit to all decays that the description allows to be learned (``decay_range``), and not to the
+                layer's own. Such a bank stays as good as it is, however training moves the decays.
 
         Returns:
             Each layer's kernel error.
@@ -120,7 +127,7 @@ class Network(nn.Module):
         Raises:
             BankError: no allowed size meets the bound.
         """
-        self.banks = self._fitted(size, error_bound)
+        self.banks = self._fitted(size, error_bound, whole_range)
         self._fit = _Fit(size, None if size is not None else error_bound, hold)
         return self._remember_fit()
 
@@ -162,9 +169,11 @@ class Network(nn.Module):
             seen[name] = now
         self._fit = replace(fit, seen=seen, allowed=allowed)
 
-    def _fitted(self, size: int | None, error_bound: float) -> dict[str, Bank]:
+    def _fitted(self, size: int | None, error_bound: float, whole_range: bool = False) -> dict[str, Bank]:
+        neuron = self.spec.neuron
+        allowed = evenly_apart(neuron.decay_range) if whole_range and neuron.learn_decays else None
         return {
-            name: fit_bank(layer.decay_values(), size=size, error_bound=error_bound)
+            name: fit_bank(layer.decay_values() if allowed is None else allowed, size=size, error_bound=error_bound)
             for name, layer in self.named_layers().items()
         }
 

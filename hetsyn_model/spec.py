@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal, get_args
 
 Decays = Literal["synapse", "neuron", "shared"]
@@ -76,9 +76,10 @@ class NeuronSpec:
             (snnTorch); ``subtract_at_once`` in the spike's own step, so it decays with the rest (Norse, SpikingJelly,
             Sinabs); ``zero`` empties it. The potential of currents knows ``subtract`` alone.
         tied: input, recurrent and reset path of a neuron share one decay (needs ``neuron`` or ``shared``).
+        tied_reset: whether that decay is the reset's too; if not, the reset has ``tau_reset_steps``.
         learn_decays: whether training changes the decays.
         threshold: potential above which (strictly) a neuron fires; also the size of its reset.
-        tau_reset_steps: time constant of the reset current where it is not tied, or of the membrane.
+        tau_reset_steps: time constant of the reset current, unless tied, or of the membrane.
         tau_init_steps: lower and upper end of the uniform distribution of initial time constants.
         decay_range: ``Network.clamp_decays_`` brings the decays into this range after an optimiser step; 1 is legal.
             (0, 0): the synapses have no decays and no currents; a spike's weight arrives in one step and is gone.
@@ -91,6 +92,7 @@ class NeuronSpec:
     potential: Potential = "currents"
     reset: Reset = "subtract"
     tied: bool = False
+    tied_reset: bool = True
     learn_decays: bool = True
     threshold: float = 1.0
     tau_reset_steps: float = 20.0
@@ -128,6 +130,7 @@ class NeuronSpec:
             f"neuron.decay_range: {self.decay_range} is neither 0 <= low < high <= 1 nor (0, 0)",
         )
         _require(not self.tied or self.is_filtered, "neuron.tied: without decays there is nothing to share")
+        _require(self.tied or self.tied_reset, "neuron.tied_reset: false needs tied: true")
         _require(self.adaptation_strength >= 0, f"neuron.adaptation_strength: {self.adaptation_strength} is below 0")
         _require(
             self.adaptation_tau_steps > 0, f"neuron.adaptation_tau_steps: {self.adaptation_tau_steps} is not above 0"
@@ -136,6 +139,11 @@ class NeuronSpec:
     @property
     def adaptive(self) -> bool:
         return self.adaptation_strength > 0
+
+    @property
+    def has_own_reset(self) -> bool:
+        """Whether the reset current has a time constant of its own."""
+        return not (self.is_membrane or (self.tied and self.tied_reset))
 
     @property
     def is_membrane(self) -> bool:
@@ -280,6 +288,7 @@ def variant(
     threshold: float = 1.0,
     adaptation_tau_steps: float = 100.0,
     adaptation_strength: float = 0.05,
+    reset_tau_steps: float | None = None,
 ) -> NeuronSpec:
     """One of the paper's neuron models (arXiv 2508.11644, section 3.3).
 
@@ -292,6 +301,8 @@ def variant(
         threshold: potential above which a neuron fires.
         adaptation_tau_steps: time constant of the adaptation (``alif``).
         adaptation_strength: rise of the threshold at a spike (``alif``).
+        reset_tau_steps: fixed time constant of the reset current, whatever the model, as in the paper's experiments
+            (tau_J); None: tied to the neuron's decay, as in the propositions.
 
     Returns:
         The neuron's description.
@@ -299,21 +310,19 @@ def variant(
     Raises:
         SpecError: no model has that name.
     """
+    if name not in get_args(Variant):
+        raise SpecError(f"variant: {name!r} is not one of {get_args(Variant)}")
     if name == "hetsyn":
-        return NeuronSpec(threshold=threshold, tau_reset_steps=tau_steps, tau_init_steps=tau_init_steps)
-    if name == "hetneu":
-        return NeuronSpec(decays="neuron", tied=True, threshold=threshold, tau_init_steps=tau_init_steps)
-    fixed = (tau_steps, tau_steps)
-    if name == "homneu":
-        return NeuronSpec(decays="shared", tied=True, learn_decays=False, threshold=threshold, tau_init_steps=fixed)
+        tau_reset = tau_steps if reset_tau_steps is None else reset_tau_steps
+        return NeuronSpec(threshold=threshold, tau_reset_steps=tau_reset, tau_init_steps=tau_init_steps)
+    learned = name == "hetneu"
+    neuron = NeuronSpec(
+        decays="neuron" if learned else "shared",
+        tied=True,
+        learn_decays=learned,
+        threshold=threshold,
+        tau_init_steps=tau_init_steps if learned else (tau_steps, tau_steps),
+    )
     if name == "alif":
-        return NeuronSpec(
-            decays="shared",
-            tied=True,
-            learn_decays=False,
-            threshold=threshold,
-            tau_init_steps=fixed,
-            adaptation_strength=adaptation_strength,
-            adaptation_tau_steps=adaptation_tau_steps,
-        )
-    raise SpecError(f"variant: {name!r} is not one of {get_args(Variant)}")
+        neuron = replace(neuron, adaptation_strength=adaptation_strength, adaptation_tau_steps=adaptation_tau_steps)
+    return neuron if reset_tau_steps is None else replace(neuron, tied_reset=False, tau_reset_steps=reset_tau_steps)

@@ -1,4 +1,7 @@
-"""The paper's two tasks that need no data: pattern generation and delayed match."""
+"""The paper's two tasks that need no data: pattern generation and delayed match.
+
+Conditions stand in the order of their runs. Those of the paper's settings say which figure or table they are for.
+"""
 
 from __future__ import annotations
 
@@ -10,19 +13,45 @@ from experiments.pattern_generation import PatternGenerationSpec
 from experiments.plan import BASE, NEURONS, PAPER, ChosenSettings, Condition, Experiment, SearchPlan
 from experiments.run import Training
 
+BOTH, RECURRENT = (True, False), (True,)
+PG_RATE, PG_TAU_STEPS = 1e-3, 20.0  # 20 ms
+DM_RATE, DM_TAU_STEPS = 5e-3, 8.0  # 40 ms
+OTHER_NOISE_HZ, OTHER_RATES = (1, 3, 4), ("1e-4", "5e-4", "5e-3")
+ADDED_NOISE_HZ, DELAYS_MS, INITIAL_TAU_MS = (20, 10, 5), (2500, 1600), (100, 200, 400)
+CLAIMED, ALONG = 20, 5  # seeds of what the paper makes a claim of, and of what only fills a curve
+
 
 def pattern_generation() -> Experiment:
     spec = PatternGenerationSpec()
-    training = Training(updates=600, batch=1, schedule="step", evaluate_every=50, bank_size=6)
+    training = Training(updates=1000, batch=1, schedule="step", evaluate_every=50, bank_size=12, whole_range_banks=True)
+    paper = ChosenSettings(PG_RATE, PG_TAU_STEPS)
     return Experiment(
         "pattern-generation",
         "pattern-generation",
         training,
-        SearchPlan((2e-3, 5e-3), (20.0, 60.0, 200.0), updates=150),
+        SearchPlan((2e-3, 5e-3), (20.0, 60.0, 200.0), updates=250),
         (
-            Condition(BASE, spec, NEURONS, (True, False), seeds=3, analysed=True),
-            Condition(PAPER, spec, NEURONS, (True,), seeds=3, settings=ChosenSettings(1e-3, 20.0), updates=1000),
-            *matched("pattern-generation", spec, training.bank_size, True, 3),
+            Condition(PAPER, spec, NEURONS, BOTH, seeds=20, settings=paper),  # 2A-D
+            *(  # 2E-F
+                Condition(
+                    f"{PAPER}-noise-{hz}", replace(spec, noise_hz=float(hz)), NEURONS, RECURRENT, 10, settings=paper
+                )
+                for hz in OTHER_NOISE_HZ
+            ),
+            *(  # A1
+                Condition(
+                    f"{PAPER}-rate-{rate}",
+                    spec,
+                    NEURONS,
+                    RECURRENT,
+                    10,
+                    settings=replace(paper, learning_rate=float(rate)),
+                )
+                for rate in OTHER_RATES
+            ),
+            Condition(f"{PAPER}-targets-3", replace(spec, targets=3), NEURONS, RECURRENT, 10, settings=paper),  # A2
+            Condition(BASE, spec, NEURONS, RECURRENT, seeds=5, analysed=True),
+            *matched("pattern-generation", spec, training.bank_size, True, 5),
         ),
         analysis_streams=4,
         changed_streams=20,
@@ -30,14 +59,17 @@ def pattern_generation() -> Experiment:
 
 
 def delayed_match() -> Experiment:
-    spec = DelayedMatchSpec(validation_trials=256)
-    # half of the paper's updates: a hundred HetSyn neurons have solved the task after 100
-    training = Training(updates=500, batch=32, schedule="step", evaluate_every=25, bank_size=6)
-    both, recurrent = (True, False), (True,)
-    paper = ChosenSettings(5e-3, 8.0)  # 40 ms
+    spec = DelayedMatchSpec()
+    training = Training(
+        updates=1000, batch=32, schedule="step", evaluate_every=25, bank_size=12, whole_range_banks=True
+    )
+    paper = ChosenSettings(DM_RATE, DM_TAU_STEPS)
 
     def hidden(size: int) -> DelayedMatchSpec:
         return replace(spec, hidden=(size,))
+
+    def of_hetsyn(name: str, task: DelayedMatchSpec, seeds: int, settings: ChosenSettings = paper) -> Condition:
+        return Condition(f"{PAPER}-{name}", task, ("hetsyn",), RECURRENT, seeds, settings=settings)
 
     return Experiment(
         "delayed-match",
@@ -45,20 +77,26 @@ def delayed_match() -> Experiment:
         training,
         SearchPlan((5e-3, 1e-2), (8.0, 40.0, 160.0), updates=250),
         (
-            Condition(PAPER, spec, NEURONS, both, seeds=3, settings=paper, analysed=True),
-            Condition(BASE, spec, NEURONS, both, seeds=3, analysed=True),
-            Condition("masked-0.8", spec, ("hetsyn",), recurrent, seeds=3, masked_share=0.8, settings=paper),
-            *matched("delayed-match", spec, training.bank_size, True, 3),
-            # what trains a hundred neurons does not train five
-            Condition(f"{PAPER}-hidden-5", hidden(5), NEURONS, both, seeds=5, settings=paper, updates=1000),
-            Condition(f"{PAPER}-delay-2500", replace(spec, delay_ms=2500), NEURONS, recurrent, 3, settings=paper),
-            Condition("hidden-5", hidden(5), NEURONS, both, seeds=5, own_search=True, updates=1000),
-            Condition("noise-channels-90", replace(spec, noise_channels=90), NEURONS, recurrent, seeds=3),
-            *(
-                Condition(f"{PAPER}-hidden-{size}", hidden(size), NEURONS, recurrent, 3, settings=paper)
-                for size in (20, 50)
+            *(  # 3D-G
+                Condition(f"{PAPER}-hidden-{size}", hidden(size), NEURONS, BOTH, seeds=50, settings=paper)
+                for size in (5, 20)
             ),
-            Condition("masked-1", spec, ("hetsyn",), recurrent, seeds=3, masked_share=1.0, settings=paper),
+            Condition(PAPER, spec, NEURONS, BOTH, seeds=20, settings=paper),  # 3B, 3D-G
+            *(  # Table 4, appendix G
+                of_hetsyn(f"tau-{ms}", spec, 20, ChosenSettings(DM_RATE, ms / spec.step_ms)) for ms in INITIAL_TAU_MS
+            ),
+            Condition("masked-0.8", spec, ("hetsyn",), RECURRENT, 10, masked_share=0.8, settings=paper),  # 3C
+            *(  # A3
+                of_hetsyn(f"delay-{ms}", replace(spec, delay_ms=ms), CLAIMED if ms == 2500 else ALONG)
+                for ms in DELAYS_MS
+            ),
+            *(  # A3
+                of_hetsyn(f"noise-{hz}", replace(spec, added_noise_hz=float(hz)), CLAIMED if hz == 20 else ALONG)
+                for hz in ADDED_NOISE_HZ
+            ),
+            Condition(f"{PAPER}-hidden-50", hidden(50), NEURONS, BOTH, seeds=20, settings=paper),  # 3D-G
+            # ours: a time constant that all models may choose
+            Condition(BASE, hidden(20), NEURONS, BOTH, seeds=5, analysed=True),
         ),
         analysis_streams=128,
         changed_streams=250,

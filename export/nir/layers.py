@@ -80,7 +80,7 @@ def whole(writer: Writer, spec: NetworkSpec, layer: LayerWeights, source: str) -
     n, synapses = layer.neurons, layer.synapses
     if not isinstance(synapses, ExactWeights) or synapses.per_synapse:
         raise NirError("the network is not LIF: each synapse has a decay of its own; write it without --as lif")
-    if spec.neuron.adaptive or not (spec.neuron.tied or spec.neuron.is_membrane):
+    if spec.neuron.adaptive or spec.neuron.has_own_reset:
         what = "a threshold that adapts" if spec.neuron.adaptive else "currents and resets with decays of their own"
         raise NirError(f"the network is not LIF: its neurons have {what}; write it without --as lif")
     weight, synaptic, bias = _path(synapses.input, n)

@@ -94,6 +94,8 @@ class Optimisation:
         schedule: factor on the learning rates at an update, counted from 0.
         bank_size: decays of each bank in training (a bank takes fewer where fewer are exact); 0: no banks, for
             training in the exact form.
+        whole_range_banks: whether the banks are fitted to all decays that training may reach. Otherwise they are
+            fitted to the decays of the last evaluation, and become worse as these move on.
         decay_rate_factor: learning rate of the decays over that of the weights.
         weight_decay: of the weights; the decays have none.
         clip: largest norm of the gradient.
@@ -106,6 +108,7 @@ class Optimisation:
     schedule: Callable[[int], float]
     bank_size: int
     decay_rate_factor: float = 1.0
+    whole_range_banks: bool = False
     weight_decay: float = 0.0
     clip: float = 5.0
     average: float | None = None
@@ -217,7 +220,8 @@ def _write_history(folder: Path, history: History) -> None:
 
 def _fit_banks(model: Trainee, how: Optimisation) -> None:
     if isinstance(model, Network) and how.bank_size:
-        model.fit_banks(size=how.bank_size, hold=True)  # until the next evaluation
+        # until the next evaluation
+        model.fit_banks(size=how.bank_size, hold=True, whole_range=how.whole_range_banks)
 
 
 def _optimiser(model: Trainee, how: Optimisation) -> torch.optim.AdamW:

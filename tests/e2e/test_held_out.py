@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 
 from experiments.checkout import RESULTS
-from experiments.results import RunResult, identity, read_file
+from experiments.results import RunResult, read_file
 from experiments.run import RunSpec, open_task
 from experiments.shd import ShdSpec
 from experiments.speech import LABELS, VALIDATION_EVERY
@@ -48,8 +48,7 @@ def described(model: str) -> RunSpec:
 def reported(model: str) -> RunResult:
     """What the report says of the shipped network's run."""
     run = described(model)
-    wanted = identity(run.to_dict())
-    found = [r for r in read_file(ROOT / RESULTS / f"{run.experiment}.json") if r.identity == wanted]
+    found = [r for r in read_file(ROOT / RESULTS / f"{run.experiment}.json") if r.is_of(run)]
     assert len(found) == 1, f"the kept results have no run that made {model}"
     return found[0]
 

@@ -15,6 +15,7 @@ NEURONS: dict[str, NeuronSpec] = {
     "hetneu": variant("hetneu"),
     "homneu": variant("homneu"),
     "alif": variant("alif"),
+    "hetneu-fixed-reset": variant("hetneu", reset_tau_steps=9.0),
     "no-synapse-memory": NeuronSpec(decay_range=UNFILTERED),
     "lif": NeuronSpec(potential="membrane", decay_range=UNFILTERED),
     "lif-at-once": NeuronSpec(potential="membrane", reset="subtract_at_once", decay_range=UNFILTERED),

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from experiments.delayed_match import DelayedMatch, DelayedMatchSpec, trials
+from hetsyn_model.rollout import Rollout
+from hetsyn_model.spec import DecisionSpec
 
 SPEC = DelayedMatchSpec()
 FIRST, SECOND = slice(10, 30), slice(190, 210)  # steps of 5 ms: 50-150 ms and 950-1050 ms
@@ -35,6 +39,34 @@ def test_cues_fire_at_their_rate_on_one_side_and_nowhere_else() -> None:
 def test_noise_channels_fire_all_the_time() -> None:
     spikes, _ = trials(SPEC, 500, np.random.default_rng(0))
     assert spikes[:, :, 20:].mean() * 200 == pytest.approx(10.0, rel=0.02)
+
+
+def test_added_noise_is_on_every_channel_all_the_time() -> None:
+    spikes, _ = trials(replace(SPEC, added_noise_hz=20.0, noise_hz=0.0), 200, np.random.default_rng(0))
+    silent = np.ones(210, np.bool_)
+    silent[FIRST] = silent[SECOND] = False
+    rates_hz = spikes[:, silent].mean((0, 1)) * 200
+    assert rates_hz == pytest.approx(np.full(30, 20.0), rel=0.1)
+
+
+def test_the_loss_has_the_rate_term() -> None:
+    task = DelayedMatch(replace(SPEC, validation_trials=4))
+    batch = task.validation()[0]
+    spikes = torch.zeros(4, SPEC.steps, 5)
+
+    def loss() -> float:
+        scores = torch.zeros(4, 2)
+        return float(task.loss(Rollout(scores, [spikes], scores, batch.steps, DecisionSpec("last")), batch))
+
+    assert loss() == pytest.approx(math.log(2) + 0.01)  # silence is a rate off by all of it
+    spikes[:, ::20] = 1.0
+    assert loss() == pytest.approx(math.log(2), abs=1e-3)  # 200 / 20 Hz
+
+
+def test_the_test_comes_in_parts_that_differ() -> None:
+    batches = DelayedMatch().test()
+    assert sum(len(batch.steps) for batch in batches) == 1000
+    assert not np.array_equal(batches[0].dense(), batches[1].dense())
 
 
 def test_the_label_says_whether_the_sides_are_the_same() -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
 
+from experiments.neurons import build_network, network_spec, parameter_count
 from experiments.pattern_generation import (
     PatternGeneration,
     PatternGenerationSpec,
@@ -13,8 +16,9 @@ from experiments.pattern_generation import (
     template,
     trials,
 )
+from experiments.plan import NEURONS
 from hetsyn_model.rollout import Rollout
-from hetsyn_model.spec import DecisionSpec
+from hetsyn_model.spec import DecisionSpec, Variant
 
 SPEC = PatternGenerationSpec()
 
@@ -40,15 +44,53 @@ def test_the_template_is_in_every_trial_three_times_under_new_noise() -> None:
     assert not np.array_equal(spikes[0], spikes[1])
 
 
-def test_the_gaps_hold_noise_of_one_to_four_hz() -> None:
-    spikes = trials(SPEC, np.zeros((500, 100), np.bool_), 200, np.random.default_rng(0))
-    rates_hz = spikes[:, 500:750].mean((1, 2)) * 1e3
-    assert rates_hz.mean() == pytest.approx(2.5, abs=0.15)
-    assert rates_hz.min() > 0.5
-    assert rates_hz.max() < 5.0
+@pytest.mark.parametrize("noise_hz", [1.0, 2.0, 4.0])
+def test_the_gaps_hold_noise_of_the_conditions_rate(noise_hz: float) -> None:
+    spec = PatternGenerationSpec(noise_hz=noise_hz)
+    spikes = trials(spec, np.zeros((500, 100), np.bool_), 100, np.random.default_rng(0))
+    assert spikes[:, 500:750].mean() * 1e3 == pytest.approx(noise_hz, rel=0.03)
+
+
+def test_the_network_is_the_papers() -> None:
+    task = PatternGeneration()
+    assert (task.shape.channels, task.shape.hidden, task.shape.outputs) == (100, (100,), 1)
+    values = {
+        model: parameter_count(network_spec(task.shape, model, recurrent=True, tau_steps=20.0)) for model in NEURONS
+    }
+    synapses = 100 * 100 + 100 * 100 + 100
+    assert values == {"hetsyn": 2 * synapses, "hetneu": synapses + 101, "alif": synapses, "homneu": synapses}
+
+
+@pytest.mark.parametrize("model", NEURONS)
+def test_every_models_reset_is_the_papers(model: Variant) -> None:
+    shape = PatternGeneration().shape
+    spec = network_spec(shape, model, recurrent=True, tau_steps=60.0)
+    layer = build_network(shape, spec, tau_steps=60.0, seed=0).layer("hidden1")
+    assert layer.kappa is not None
+    assert layer.kappa.tolist() == pytest.approx([math.exp(-1 / 20)] * 100)
+
+
+def test_initial_weights_go_by_the_number_of_synapses() -> None:
+    shape = PatternGeneration().shape
+    for model in NEURONS:
+        spec = network_spec(shape, model, recurrent=True, tau_steps=20.0)
+        layer = build_network(shape, spec, tau_steps=20.0, seed=0).layer("hidden1")
+        for weight in (layer.w_in, layer.w_rec):
+            assert weight is not None
+            assert weight.std().item() == pytest.approx(0.1, rel=0.03)
+
+
+def test_three_targets_are_three_traces_of_which_the_first_is_that_of_one_target() -> None:
+    task = PatternGeneration(PatternGenerationSpec(targets=3))
+    assert task.labels == ("trace 1", "trace 2", "trace 3")
+    assert task.shape.outputs == 3
+    assert task.training_batch(1, 0, 0).target.shape == (1, 2000, 3)
+    assert torch.equal(task.target[:, :1], PatternGeneration().target)
+    assert float((task.target[:, 1] - task.target[:, 2]).abs().max()) > 0.1
 
 
 def test_the_target_is_a_sum_of_harmonics_scaled_to_one() -> None:
+    assert np.abs(target_trace(SPEC, np.random.default_rng(2))).max() == 1.0
     trace = target_trace(SPEC, np.random.default_rng(3))
     assert np.abs(trace).max() == 1.0
     power = np.abs(np.fft.rfft(trace)) ** 2  # two seconds: bin n is n * 0.5 Hz

@@ -104,7 +104,7 @@ def test_what_is_no_description_is_refused() -> None:
 
 
 def test_matched_networks_are_within_what_hetneu_has_and_no_unit_larger_would_be() -> None:
-    experiment = EXPERIMENTS["delayed-match"]()
+    experiment = EXPERIMENTS["pattern-generation"]()
     base = experiment.condition(BASE).task_spec
 
     def spec(hidden: tuple[int, ...], model: str):  # type: ignore[no-untyped-def]
@@ -142,3 +142,19 @@ def test_an_experiment_without_a_search_has_settings_for_every_condition(name: s
     experiment = EXPERIMENTS[name]()
     assert run_count(experiment)[0] == 0
     assert all(condition.settings is not None for condition in experiment.conditions)
+
+
+@pytest.mark.parametrize("name", ["delayed-match", "vision-rows"])
+def test_every_final_run_has_one_share(name: str) -> None:
+    experiment = EXPERIMENTS[name]()
+    shares = [Selection(share=(index, 2)) for index in range(2)]
+    sizes = [0, 0]
+    for condition in experiment.conditions:
+        for cell in filter(condition.has, cells(experiment)):
+            mine = [
+                [share.has(experiment, condition, cell, seed) for seed in range(condition.seeds)] for share in shares
+            ]
+            assert all(a != b for a, b in zip(*mine, strict=True))
+            sizes = [size + sum(each) for size, each in zip(sizes, mine, strict=True)]
+    assert min(sizes) >= 0.25 * sum(sizes)
+    assert not Selection(seeds=(1,)).has(experiment, experiment.conditions[0], cells(experiment)[0], 0)

@@ -11,9 +11,11 @@ import pytest
 from experiments import report
 from experiments.catalog import EXPERIMENTS
 from experiments.checkout import PAGE, RESULTS, ROOT
+from experiments.pictures import Pictures
 from experiments.plan import PAPER
 from experiments.results import add_to_file, read_folder, rounded
-from tests.support.made_up_results import made_up
+from experiments.rules import Group
+from tests.support.made_up_results import ANALYSIS, made_up, runs_of
 
 ALL = [
     *made_up("hetsyn", 0.997),
@@ -25,7 +27,8 @@ ALL = [
 
 
 def test_the_page_is_the_same_again_and_says_what_is_missing(tmp_path: Path) -> None:
-    results = [*ALL, *made_up("hetsyn", 0.9, condition="hidden-5"), *made_up("hetsyn", 0.98, condition="delay-2000")]
+    five = made_up("hetsyn", 0.9, condition=f"{PAPER}-hidden-5")
+    results = [*ALL, *five, *made_up("hetsyn", 0.98, condition=f"{PAPER}-delay-2500")]
     for name, order in (("a", results), ("b", list(reversed(results)))):
         add_to_file(order, tmp_path / name / "kept" / "delayed-match.json")
         report.build(read_folder(tmp_path / name / "kept"), tmp_path / name / "experiments.md")
@@ -37,11 +40,36 @@ def test_the_page_is_the_same_again_and_says_what_is_missing(tmp_path: Path) -> 
         assert (tmp_path / "a/experiments" / name).read_bytes() == (tmp_path / "b/experiments" / name).read_bytes()
         assert f"experiments/{name}" in page
     assert "Not yet run: `hetsyn experiment vision-pixels`" in page
-    assert "| base | HetSyn | recurrent | 100 | 3 of 3 | **99.8 ± 0.1%** |" in page
+    assert "| base | HetSyn | recurrent | 20 | 3 of 5 | **99.8 ± 0.1%** |" in page
+    assert {f"delayed-match-paper-{what}.png" for what in ("learning-recurrent", "success-recurrent", "delay")} <= set(
+        pictures
+    )
+    assert "| 40 ms | 3 | +275% | -50% | 10.0 ± 0.0% | 99.8 ± 0.1% | 70.0 ± 0.0% |" in page
+
+
+def test_the_papers_figures_of_pattern_generation(tmp_path: Path) -> None:
+    trace = {"target": [0.0, 0.5], "outputs": [[0.0, 0.4], [0.1, 0.5]]}
+    analysis = ANALYSIS | {"distance": 0.8, "gaps": {"output": 0.1, "target": 0.4}}
+    conditions = (PAPER, f"{PAPER}-noise-4", f"{PAPER}-rate-1e-4", f"{PAPER}-targets-3")
+    results = [
+        replace(run, curve=[[50, 0.1, 0.2], [100, 0.1, 0.1]])
+        for condition in conditions
+        for model in ("hetsyn", "homneu")
+        for run in runs_of(
+            Group("pattern-generation", condition, model),
+            (0.1, 0.2, 0.1),
+            analysis=analysis | {"traces": [trace] * (3 if condition.endswith("targets-3") else 1)},
+        )
+    ]
+    report.build(results, tmp_path / "experiments.md")
+    page = (tmp_path / "experiments.md").read_text()
+    assert "| HetSyn | recurrent | 3 | 0.80 ± 0.00 | 0.25 ± 0.00 |" in page
+    for what in ("learning-recurrent", "traces-recurrent", "noise", "rates", "targets"):
+        assert (tmp_path / f"experiments/pattern-generation-paper-{what}.png").stat().st_size > 1000
 
 
 def test_the_page_in_the_repository_is_that_of_the_kept_results() -> None:
-    pictures = report.Pictures(PAGE.stem)
+    pictures = Pictures(PAGE.stem)
     assert report.compose(read_folder(ROOT / RESULTS), pictures) == (ROOT / PAGE).read_text()
     kept = {path.name for path in (ROOT / PAGE).with_suffix("").iterdir()}
     assert set(pictures.drawings) == kept
@@ -71,7 +99,7 @@ def test_a_run_of_the_same_place_in_a_new_plan_replaces_the_old_one(tmp_path: Pa
     old = [replace(r, run=r.run | {"training": r.run["training"] | {"updates": 7}}) for r in new]
     add_to_file(old, tmp_path / "delayed-match.json")
     add_to_file(new[:1], tmp_path / "delayed-match.json")
-    assert [r.run["training"]["updates"] for r in read_folder(tmp_path)] == [500, 7, 7]
+    assert [r.run["training"]["updates"] for r in read_folder(tmp_path)] == [1000, 7, 7]
 
 
 def test_processes_that_keep_at_once_lose_nothing(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hetsyn_model.bank import Bank, BankError, dyadic
-from hetsyn_model.bank_fit import fit_bank, kernel_error
+from hetsyn_model.bank_fit import evenly_apart, fit_bank, kernel_error
 
 TAU = torch.linspace(3.0, 200.0, 300, dtype=torch.float64)
 R = torch.exp(-1 / TAU)
@@ -53,6 +53,14 @@ def test_the_grid_is_no_worse_than_first_measured(low: float, high: float, size:
     bank = fit_bank(r, size=size)
     assert kernel_error(bank, r) <= bound
     assert float(bank.coefficients(r).abs().sum(-1).max()) < 7
+
+
+def test_a_bank_of_a_whole_range_is_as_good_anywhere_in_it() -> None:
+    whole = (0.0, float(np.exp(-1 / 2000)))
+    bank = fit_bank(evenly_apart(whole), size=12)
+    anywhere = torch.tanh(torch.linspace(0.0, float(np.arctanh(whole[1])), 10_001, dtype=torch.float64))
+    assert kernel_error(bank, anywhere) < 4.5e-3
+    assert evenly_apart((0.0, 1.0)).max() < 1
 
 
 def test_size_is_the_smallest_that_meets_the_bound() -> None:

@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hetsyn_model import Network, NetworkSpec
+from hetsyn_model import Network, NetworkSpec, NeuronSpec
 from hetsyn_model.bank_fit import LARGEST_BANK, best_grid, fit_bank, kernel_error
 from hetsyn_model.network import GOOD_ENOUGH
 from hetsyn_model.spec import ERROR_BOUND
@@ -202,3 +202,21 @@ def test_a_fit_of_a_speech_layer_takes_milliseconds() -> None:
         return time.process_time() - started
 
     assert min(once() for _ in range(5)) < 0.05
+
+
+def test_a_bank_of_the_whole_range_stays_good_while_decays_move() -> None:
+    spec = NetworkSpec(
+        channels=12, hidden=(8,), outputs=3, neuron=NeuronSpec(tau_init_steps=(8, 9), decay_range=(0, 0.9995))
+    )
+    made = Network(spec, seed=0)
+    made.fit_banks(size=12)
+    narrow = made.banks
+    made.fit_banks(size=12, hold=True, whole_range=True)
+    whole = made.banks
+    assert whole["hidden1"] == whole["readout"]
+    with torch.no_grad():
+        made.layer("hidden1").r_in[:, :6] = 0.9995
+        made.layer("hidden1").r_in[:, 6:] = 0.0
+    assert max(made.kernel_errors().values()) < 5e-3
+    made.banks = narrow
+    assert max(made.kernel_errors().values()) > 0.5

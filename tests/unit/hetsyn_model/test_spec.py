@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 
 import pytest
 import torch
 
 from hetsyn_model import DecisionSpec, Network, NetworkSpec, NeuronSpec, SpecError, SurrogateSpec, state_bytes, variant
+from hetsyn_model.spec import Variant
 from hetsyn_model.spike import surrogate_derivative
 from hetsyn_model.state import initial_state
 
@@ -18,6 +20,7 @@ from hetsyn_model.state import initial_state
     [
         (lambda: NeuronSpec(decays="layer"), "neuron.decays"),  # type: ignore[arg-type]
         (lambda: NeuronSpec(tied=True), "neuron.tied"),
+        (lambda: NeuronSpec(tied_reset=False), "neuron.tied_reset"),
         (lambda: NeuronSpec(threshold=0), "neuron.threshold"),
         (lambda: NeuronSpec(tau_reset_steps=0), "neuron.tau_reset_steps"),
         (lambda: NeuronSpec(tau_init_steps=(5, 2)), "neuron.tau_init_steps"),
@@ -58,6 +61,32 @@ def test_a_description_survives_json() -> None:
 def test_a_foreign_description_is_refused(change: dict[str, object]) -> None:
     with pytest.raises(SpecError):
         NetworkSpec.from_dict(NetworkSpec(channels=7, hidden=(5,), outputs=3).to_dict() | change)
+
+
+def test_a_fixed_reset_leaves_one_decay_a_neuron() -> None:
+    spec = NetworkSpec(channels=7, hidden=(5,), outputs=3, neuron=variant("hetneu", reset_tau_steps=9.0))
+    network = Network(spec)
+    layer = network.layer("hidden1")
+    assert layer.r_rec is None
+    assert layer.kappa is not None
+    assert layer.kappa.tolist() == pytest.approx([math.exp(-1 / 9)] * 5)
+    # Table 3: M N + N N + N, and the readout's M N + N
+    assert sum(p.numel() for p in network.parameters() if p.requires_grad) == (35 + 25 + 5) + (15 + 3)
+    assert NetworkSpec.from_dict(json.loads(json.dumps(spec.to_dict()))) == spec
+
+
+@pytest.mark.parametrize("name", ["homneu", "alif"])
+def test_a_fixed_reset_of_the_neurons_own_time_constant_changes_nothing(name: Variant) -> None:
+    spikes = (torch.rand(2, 40, 6, generator=torch.Generator().manual_seed(0)) < 0.4).float()
+    made = []
+    for reset_tau_steps in (None, 12.0):
+        neuron = variant(name, tau_steps=12.0, reset_tau_steps=reset_tau_steps)
+        network = Network(NetworkSpec(channels=6, hidden=(8,), outputs=2, neuron=neuron), seed=1)
+        with torch.no_grad():
+            network.layer("hidden1").w_in.mul_(4)
+        made.append(network.rollout(spikes, "exact"))
+    assert made[0].hidden_spikes[0].sum() > 10
+    assert torch.equal(made[0].hidden_spikes[0], made[1].hidden_spikes[0])
 
 
 def test_state_of_the_papers_network() -> None:
