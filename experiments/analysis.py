@@ -16,6 +16,7 @@ import torch
 
 from experiments.delayed_match import DelayedMatch
 from experiments.lstm import SequenceLSTM
+from experiments.motion import Motion, as_it_evolves
 from experiments.neurons import build_network, time_constants
 from experiments.pattern_generation import PatternGeneration
 from experiments.precision import bank_against_exact, weight_formats
@@ -174,11 +175,13 @@ def analyse(run: RunSpec, task: Task, network: Network | SequenceLSTM, exact: in
         exact: test streams for what runs in the exact form, which is slow.
         changed: test streams for changed inputs and lesions, of which there are many.
     """
+    with torch.no_grad():
+        whole = {"stream": stream_figures(network, task)} if isinstance(task, Motion) else {}
     if isinstance(network, SequenceLSTM):
-        return {}
+        return whole
     every = task.test()
     test, few = first_streams(every, changed), first_streams(every, exact)
-    figures: dict[str, Any] = {
+    figures: dict[str, Any] = whole | {
         "deletion": deletion_curve(network, task, test, run.seed),
         "warp": warp_curve(network, task, test),
         "bank": bank_against_exact(network, task, few, BANK_SIZES),
@@ -199,6 +202,12 @@ def analyse(run: RunSpec, task: Task, network: Network | SequenceLSTM, exact: in
             "outputs": [_every(rolled.readout[index, :, 0].tolist(), 20) for index in range(2)],
         }
     return figures
+
+
+def stream_figures(network: Network | SequenceLSTM, task: Motion) -> dict[str, Any]:
+    """How the decision evolves in whole recordings, see :func:`experiments.motion.as_it_evolves`."""
+    batch = task.whole()
+    return as_it_evolves(run_batch(network.eval(), batch), batch, task.spec.window_steps)
 
 
 def _every(values: list[float], step: int) -> list[float]:

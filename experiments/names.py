@@ -8,5 +8,6 @@ EXPERIMENT_NAMES = (
     "speech",
     "shd",
     "shd-recorded",
+    "motion",
 )
 NAMES = {"hetsyn": "HetSyn", "hetneu": "HetNeu", "alif": "ALIF", "homneu": "LIF", "lstm": "LSTM"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -32,6 +33,8 @@ def network_spec(shape: Shape, model: Variant, *, recurrent: bool, tau_steps: fl
         adaptation_tau_steps=shape.adaptation_tau_steps,
         adaptation_strength=shape.adaptation_strength,
     )
+    if shape.own_reset and neuron.tied:
+        neuron = replace(neuron, tied=False, tau_reset_steps=shape.tau_reset_steps)
     if neuron.learn_decays:
         neuron = type(neuron)(**(vars(neuron) | {"decay_range": (0.0, decay_of(LONGEST_TAU_STEPS))}))
     return NetworkSpec(

@@ -15,6 +15,7 @@ from experiments.measures import (
 )
 from experiments.plan import BASE, PAPER
 from experiments.rules import Better, Beyond, Claim, Group, Same, Side, best, hetsyn, kind_of, most_successes, ordered
+from experiments.stream_claims import STREAM_CLAIMS
 
 PG, DM, ROWS, PIXELS, SPEECH = "pattern-generation", "delayed-match", "vision-rows", "vision-pixels", "speech"
 VOICES = "shd"
@@ -160,4 +161,5 @@ OUR_CLAIMS: tuple[Claim, ...] = (
         )
         for experiment in (DM, ROWS, SPEECH, VOICES)
     ),
+    *STREAM_CLAIMS,
 )

@@ -31,12 +31,15 @@ class SearchPlan:
         tau_steps: time constants, see :func:`experiments.neurons.network_spec`.
         updates: of each candidate.
         lstm_rates: learning rates of the LSTM, as many as there are pairs.
+        seeds: of the searches. A run of seed s takes what the search of ``seeds[s % len(seeds)]`` finds: where a seed
+            leaves out a part of the data, a search can leave out that part too.
     """
 
     learning_rates: tuple[float, ...]
     tau_steps: tuple[float, ...]
     updates: int
     lstm_rates: tuple[float, ...] = ()
+    seeds: tuple[int, ...] = (SEARCH_SEED,)
 
 
 @dataclass(frozen=True)
@@ -148,11 +151,12 @@ def search_runs(experiment: Experiment, cell: Cell, condition: str = BASE) -> li
             task_spec=base.task_spec,
             model=cell.model,
             recurrent=cell.recurrent,
-            seed=SEARCH_SEED,
+            seed=seed,
             learning_rate=rate,
             tau_steps=tau,
             training=training,
         )
+        for seed in search.seeds
         for rate, tau in pairs
     ]
 
@@ -176,6 +180,18 @@ def searched_conditions(experiment: Experiment, cell: Cell) -> list[str]:
     return [BASE, *own]
 
 
+def searches(experiment: Experiment, cell: Cell) -> list[str]:
+    """The names of all searches of a cell, see :func:`searched_as`."""
+    indices = range(len(experiment.search.seeds))
+    return [searched_as(experiment, name, index) for name in searched_conditions(experiment, cell) for index in indices]
+
+
+def searched_as(experiment: Experiment, condition: str, seed: int) -> str:
+    """The name of the search on a condition whose settings a run of a seed takes; the condition's, if it has one."""
+    seeds = experiment.search.seeds
+    return condition if len(seeds) == 1 else f"{condition}, search {seeds[seed % len(seeds)]}"
+
+
 def final_run(
     experiment: Experiment, condition: Condition, cell: Cell, seed: int, chosen: Mapping[str, ChosenSettings]
 ) -> RunSpec:
@@ -186,9 +202,10 @@ def final_run(
         condition: one of its conditions.
         cell: a cell of the condition.
         seed: of the run.
-        chosen: what the searches found, by the condition that was searched.
+        chosen: what the searches found, by :func:`searched_as`.
     """
-    settings = condition.settings or chosen[condition.searched_on or BASE]
+    searched = searched_as(experiment, condition.searched_on or BASE, seed)
+    settings = condition.settings or chosen[searched]
     return RunSpec(
         experiment=experiment.name,
         condition=condition.name,
@@ -251,11 +268,12 @@ def cells(experiment: Experiment) -> list[Cell]:
 def run_count(experiment: Experiment) -> tuple[int, int]:
     """Search runs and final runs."""
     every = cells(experiment)
-    searches = {cell: searched_conditions(experiment, cell) for cell in every}
+    any_settings = ChosenSettings(1.0, 1.0)
     return (
-        sum(len(search_runs(experiment, cell, name)) for cell, names in searches.items() for name in names),
         sum(
-            len(final_runs(experiment, cell, dict.fromkeys(names, ChosenSettings(1.0, 1.0))))
-            for cell, names in searches.items()
+            len(search_runs(experiment, cell, name)) for cell in every for name in searched_conditions(experiment, cell)
+        ),
+        sum(
+            len(final_runs(experiment, cell, dict.fromkeys(searches(experiment, cell), any_settings))) for cell in every
         ),
     )

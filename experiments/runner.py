@@ -13,7 +13,18 @@ import torch
 from experiments import results
 from experiments.analysis import analyse
 from experiments.lstm import SequenceLSTM
-from experiments.plan import BASE, Cell, ChosenSettings, Experiment, cells, final_run, search_name, search_runs
+from experiments.plan import (
+    BASE,
+    SEARCH_SEED,
+    Cell,
+    ChosenSettings,
+    Experiment,
+    cells,
+    final_run,
+    search_name,
+    search_runs,
+    searched_as,
+)
 from experiments.results import RunResult, read_result, write_result
 from experiments.run import RunSpec, evaluate, open_task
 from experiments.train import learning_curve, load_best, train
@@ -99,13 +110,13 @@ def run_experiment(
     chosen: dict[Cell, dict[str, ChosenSettings]] = {cell: {} for cell in mine}
     for cell in mine:
         if any(condition.has(cell) and condition.searched_on == BASE for condition in wanted):
-            chosen[cell][BASE] = search(experiment, cell, BASE, work)
+            chosen[cell] |= search(experiment, cell, BASE, work)
     finished: list[RunResult] = []
     for condition in wanted:
         having = [cell for cell in mine if condition.has(cell)]
         if condition.own_search:
             for cell in having:
-                chosen[cell][condition.name] = search(experiment, cell, condition.name, work)
+                chosen[cell] |= search(experiment, cell, condition.name, work)
         # every model's first seed before anyone's second: an interruption leaves something to compare
         for seed in range(condition.seeds):
             for cell in having if choice.seeds is None or seed in choice.seeds else ():
@@ -162,11 +173,14 @@ class _Work:
         return next((one for one in results.read_file(self.results_file) if one.identity == wanted), None)
 
 
-def search(experiment: Experiment, cell: Cell, condition: str, work: _Work) -> ChosenSettings:
-    """The candidate with the best validation figure, ties by validation loss."""
+def search(experiment: Experiment, cell: Cell, condition: str, work: _Work) -> dict[str, ChosenSettings]:
+    """By :func:`experiments.plan.searched_as`: the candidate with the best validation figure, ties by its loss."""
     candidates = [finish(run, work, AnalysisStreams()) for run in search_runs(experiment, cell, condition)]
-    best = chosen_by_search(candidates, cell, condition)[0].run
-    return ChosenSettings(best["learning_rate"], best["tau_steps"])
+    found = {}
+    for index, seed in enumerate(experiment.search.seeds):
+        best = chosen_by_search(candidates, cell, condition, seed)[0].run
+        found[searched_as(experiment, condition, index)] = ChosenSettings(best["learning_rate"], best["tau_steps"])
+    return found
 
 
 def finish(run: RunSpec, work: _Work, streams: AnalysisStreams) -> RunResult:
@@ -224,10 +238,12 @@ def _sizes(network: Network | SequenceLSTM, run: RunSpec) -> dict[str, Any]:
     }
 
 
-def chosen_by_search(searched: Sequence[RunResult], cell: Cell, condition: str = BASE) -> list[RunResult]:
-    """A cell's search results on a condition, best first."""
+def chosen_by_search(
+    searched: Sequence[RunResult], cell: Cell, condition: str = BASE, seed: int = SEARCH_SEED
+) -> list[RunResult]:
+    """A cell's results of one search on a condition, best first."""
     wanted = (search_name(condition), cell.model, cell.recurrent)
-    mine = [r for r in searched if r.key[1:4] == wanted]
+    mine = [r for r in searched if r.key[1:4] == wanted and r.run["seed"] == seed]
     sign = -1.0 if mine and mine[0].metric == "accuracy" else 1.0
     return sorted(mine, key=lambda r: (sign * r.validation, r.validation_loss))
 

@@ -9,8 +9,8 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor
 
-from hetsyn_model.encoder import EncoderSpec
 from hetsyn_model.events import Events
+from hetsyn_model.level_crossing import AnyEncoderSpec
 from hetsyn_model.rollout import Rollout
 from hetsyn_model.spec import DecisionSpec, SurrogateSpec
 from hetsyn_model.training.batch import Batch
@@ -43,6 +43,10 @@ class Shape:
             input is sparse.
         steady_rate: spikes a step of each presynaptic unit that the initial weights expect to go on for longer than a
             time constant; see :func:`experiments.neurons.build_network`.
+        own_reset: whether the reset has ``tau_reset_steps`` in every neuron model; else it shares the time constant of
+            a neuron's synapses where the model has one.
+        features: values of a step before their encoding in spikes, for an LSTM; 0 where there are none.
+        lstm_hidden: cells of each LSTM layer; empty for as many as the hidden layers have neurons.
     """
 
     channels: int
@@ -59,6 +63,9 @@ class Shape:
     dropout: float = 0.0
     weight_gain: float = 1.0
     steady_rate: float = 0.0
+    own_reset: bool = False
+    features: int = 0
+    lstm_hidden: tuple[int, ...] = ()
 
 
 class Task(Protocol):
@@ -80,8 +87,8 @@ class Task(Protocol):
     def input_description(self) -> str: ...
 
     @property
-    def encoder(self) -> EncoderSpec | None:
-        """The encoder of the audio; None where a stream is spikes."""
+    def encoder(self) -> AnyEncoderSpec | None:
+        """The encoder of audio or values; None where a stream is spikes."""
         ...
 
     @property
@@ -122,7 +129,8 @@ def first_streams(batches: Sequence[Batch], count: int) -> list[Batch]:
         take = min(count, len(batch.steps))
         if take < len(batch.steps):
             events = Events.of(torch.from_numpy(batch.dense()[:take]))
-            batch = Batch(events, batch.steps[:take], batch.target[:take])
+            analog = None if batch.analog is None else batch.analog[:take]
+            batch = Batch(events, batch.steps[:take], batch.target[:take], analog)
         if take:
             chosen.append(batch)
         count -= take

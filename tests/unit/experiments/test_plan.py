@@ -20,6 +20,7 @@ from experiments.plan import (
     run_count,
     search_runs,
     searched_conditions,
+    searches,
 )
 from experiments.run import RunSpec, open_task
 from experiments.runner import Selection
@@ -29,11 +30,12 @@ from hetsyn_model.run_folder import RunError
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_every_model_gets_the_same_search(name: str) -> None:
     experiment = EXPERIMENTS[name]()
-    searches = {cell: search_runs(experiment, cell) for cell in cells(experiment)}
-    assert {cell.model for cell in searches} >= set(NEURONS)
-    assert len({len(runs) for runs in searches.values()}) == 1
-    assert len({run.training for runs in searches.values() for run in runs}) == 1
-    assert all(run.seed == SEARCH_SEED for runs in searches.values() for run in runs)
+    candidates = {cell: search_runs(experiment, cell) for cell in cells(experiment)}
+    assert {cell.model for cell in candidates} >= set(NEURONS)
+    assert len({len(runs) for runs in candidates.values()}) == 1
+    assert len({run.training for runs in candidates.values() for run in runs}) == 1
+    assert all({run.seed for run in runs} == set(experiment.search.seeds) for runs in candidates.values())
+    assert experiment.search.seeds[0] == SEARCH_SEED
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
@@ -42,8 +44,8 @@ def test_runs_have_a_folder_each_and_seeds_that_the_search_did_not_see(name: str
     searched = {cell: searched_conditions(experiment, cell) for cell in cells(experiment)}
     runs = [
         run
-        for cell, names in searched.items()
-        for run in final_runs(experiment, cell, dict.fromkeys(names, ChosenSettings(1e-3, 10.0)))
+        for cell in searched
+        for run in final_runs(experiment, cell, dict.fromkeys(searches(experiment, cell), ChosenSettings(1e-3, 10.0)))
     ]
     runs += [run for cell, names in searched.items() for name in names for run in search_runs(experiment, cell, name)]
     assert len({run.name for run in runs}) == len(runs) == sum(run_count(experiment))
