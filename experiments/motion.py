@@ -244,7 +244,8 @@ def as_it_evolves(rolled: Rollout, batch: Batch, window_steps: int) -> dict[str,
     def right(scores: Tensor) -> float:
         return float((scores.argmax(-1) == batch.target).double().mean())
 
-    heard = [[seconds, right(score[:, round(seconds / STEP_S) - 1])] for seconds in HEARD_S]
+    last = score.shape[1] - 1
+    heard = [[seconds, right(score[:, min(round(seconds / STEP_S) - 1, last)])] for seconds in HEARD_S]
     correct, count = 0, 0
     for end in range(window_steps, evidence.shape[1] + 1, window_steps):
         within = batch.steps >= end

@@ -9,5 +9,6 @@ EXPERIMENT_NAMES = (
     "shd",
     "shd-recorded",
     "motion",
+    "mnist1d",
 )
 NAMES = {"hetsyn": "HetSyn", "hetneu": "HetNeu", "alif": "ALIF", "homneu": "LIF", "lstm": "LSTM"}

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from experiments.run import NeuronModel, RunSpec, TaskSpec, Training
 from hetsyn_model.run_folder import RunError
@@ -180,10 +180,27 @@ def searched_conditions(experiment: Experiment, cell: Cell) -> list[str]:
     return [BASE, *own]
 
 
-def searches(experiment: Experiment, cell: Cell) -> list[str]:
-    """The names of all searches of a cell, see :func:`searched_as`."""
-    indices = range(len(experiment.search.seeds))
-    return [searched_as(experiment, name, index) for name in searched_conditions(experiment, cell) for index in indices]
+class Search(NamedTuple):
+    """A search of a cell.
+
+    Attributes:
+        name: see :func:`searched_as`.
+        condition: that was searched.
+        seed: of its candidates.
+    """
+
+    name: str
+    condition: str
+    seed: int
+
+
+def searches(experiment: Experiment, cell: Cell) -> list[Search]:
+    """All searches of a cell."""
+    return [
+        Search(searched_as(experiment, condition, index), condition, seed)
+        for condition in searched_conditions(experiment, cell)
+        for index, seed in enumerate(experiment.search.seeds)
+    ]
 
 
 def searched_as(experiment: Experiment, condition: str, seed: int) -> str:
@@ -268,12 +285,8 @@ def cells(experiment: Experiment) -> list[Cell]:
 def run_count(experiment: Experiment) -> tuple[int, int]:
     """Search runs and final runs."""
     every = cells(experiment)
-    any_settings = ChosenSettings(1.0, 1.0)
-    return (
-        sum(
-            len(search_runs(experiment, cell, name)) for cell in every for name in searched_conditions(experiment, cell)
-        ),
-        sum(
-            len(final_runs(experiment, cell, dict.fromkeys(searches(experiment, cell), any_settings))) for cell in every
-        ),
+    candidates = sum(
+        len(search_runs(experiment, cell, name)) for cell in every for name in searched_conditions(experiment, cell)
     )
+    chosen = {cell: {s.name: ChosenSettings(1.0, 1.0) for s in searches(experiment, cell)} for cell in every}
+    return candidates, sum(len(final_runs(experiment, cell, chosen[cell])) for cell in every)

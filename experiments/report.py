@@ -17,10 +17,11 @@ from experiments.catalog import EXPERIMENTS
 from experiments.checkout import PAGE, RESULTS, CheckoutError, in_checkout
 from experiments.measures import normalised_distance, plan_of
 from experiments.names import NAMES
-from experiments.plan import BASE, Condition, Experiment, belongs, cells, run_count, searched_as, searched_conditions
+from experiments.plan import BASE, Condition, Experiment, belongs, cells, run_count, searches
 from experiments.results import RunResult, read_folder
 from experiments.run import is_search, open_task_shape
 from experiments.runner import chosen_by_search
+from experiments.stream_section import ABOUT, streams_part
 from experiments.tables import table
 from experiments.verdict_section import verdict_section
 from experiments.wording import number, spread
@@ -44,14 +45,6 @@ SCALED = {
     "leaves out one speaker. Scaled down: real recordings only and a short training, so that all four models can be "
     "compared. The shipped speech model is trained longer, with synthesised voices "
     "([training](explanation/training.md)).",
-    "motion": "Not in the paper: a watch's accelerometer and gyroscope, 50 Hz, during seven shoulder exercises of ten "
-    "people (seglearn). Each of ten seeds leaves out one person, and the next one chooses the update. A stream is a "
-    "window of three seconds from the initial state. The reset has the same time constant in all models. The LSTM "
-    'takes the scaled values, or the same spikes ("on-spikes"), and has at most as many trained values as the HetSyn '
-    "network. The settings of a person come from a search without that person: search 1000 is that of even seeds, "
-    "1001 that of odd ones. On unseen people, the authors of the recordings report 87.3% for the best of four "
-    "classifiers with ten people, and 88.9% with twenty (arXiv 1802.01489, first and second version), on windows and "
-    "a division of their own.",
     "shd": "**Not SHD.** The experiment trains the paper's network for SHD on a set in SHD's form: German and English "
     "digits of synthesised voices (`hetsyn train shd-voices`), in 700 channels of the project's own encoder instead "
     "of a cochlea model. The figures compare the four models with each other. They cannot be compared with figures on "
@@ -60,7 +53,7 @@ SCALED = {
     "speakers; these choose the update.",
     "shd-recorded": "The Spiking Heidelberg Digits themselves (`--data DIR` with `shd_train.h5` and `shd_test.h5`), "
     "with the same plan and ten epochs. `shd` and `shd-recorded` each refuse the other's files.",
-}
+} | ABOUT
 INTRODUCTION = """# The paper's experiments
 
 `make report` writes this page from `benchmarks/results/experiments/`; do not edit it. It shows the experiments of
@@ -163,24 +156,13 @@ def _experiment(experiment: Experiment, results: Sequence[RunResult], pictures: 
 
 def _search_table(experiment: Experiment, results: Sequence[RunResult]) -> str:
     rows = []
-    searches = [
-        (cell, condition, index, seed)
-        for cell in cells(experiment)
-        for condition in searched_conditions(experiment, cell)
-        for index, seed in enumerate(experiment.search.seeds)
-    ]
-    for cell, condition, index, seed in searches:
-        candidates = chosen_by_search(results, cell, condition, seed)
+    for cell, search in ((each, search) for each in cells(experiment) for search in searches(experiment, each)):
+        candidates = chosen_by_search(results, cell, search.condition, search.seed)
         if candidates:
             best = candidates[0]
             rows.append(
                 (
-                    *(
-                        searched_as(experiment, condition, index),
-                        NAMES[cell.model],
-                        _kind(cell.recurrent),
-                        str(len(candidates)),
-                    ),
+                    *(search.name, NAMES[cell.model], _kind(cell.recurrent), str(len(candidates))),
                     *(f"{best.run['learning_rate']:g}", f"{best.run['tau_steps']:g}"),
                     number(best.metric, best.validation),
                 )
@@ -259,6 +241,7 @@ def _analyses(experiment: Experiment, condition: Condition, finished: Sequence[R
             text += picture(name, f"{caption}, {kind}. The line is the mean, each dot a seed", draw)
     for prefix, axis in (("hidden-", "hidden neurons"), ("delay-", "delay, ms"), ("noise-channels-", "noise channels")):
         text += _along(experiment, condition, finished, prefix, axis, picture)
+    text += streams_part([r for r in analysed if "stream" in r.analysis], kind, picture)
     with_trace = [r for r in analysed if "trace" in r.analysis]
     if with_trace:
         text += picture("traces", f"Two trials of the first seed, {kind}", lambda p: figures.traces(with_trace, p))

@@ -12,6 +12,7 @@ import torch
 
 from experiments.delayed_match import DelayedMatch, DelayedMatchSpec
 from experiments.lstm import SequenceLSTM
+from experiments.mnist1d import Mnist1d, Mnist1dSpec
 from experiments.motion import Motion, MotionSpec
 from experiments.neurons import build_network, network_spec
 from experiments.pattern_generation import PatternGeneration, PatternGenerationSpec
@@ -27,7 +28,7 @@ from hetsyn_model.training.batch import Batch
 from hetsyn_model.training.history import ValidationResult
 
 NeuronModel = Literal["hetsyn", "hetneu", "homneu", "alif", "lstm"]
-TaskSpec = PatternGenerationSpec | DelayedMatchSpec | ImageSpec | SpeechSpec | ShdSpec | MotionSpec
+TaskSpec = PatternGenerationSpec | DelayedMatchSpec | ImageSpec | SpeechSpec | ShdSpec | MotionSpec | Mnist1dSpec
 TASKS: dict[str, type[TaskSpec]] = {
     "pattern-generation": PatternGenerationSpec,
     "delayed-match": DelayedMatchSpec,
@@ -35,6 +36,7 @@ TASKS: dict[str, type[TaskSpec]] = {
     "speech": SpeechSpec,
     "shd": ShdSpec,
     "motion": MotionSpec,
+    "mnist1d": Mnist1dSpec,
 }
 
 
@@ -147,6 +149,8 @@ def open_task(run: RunSpec, data: Path | None = None) -> Task:
         return Shd(spec, data, run.seed)
     if isinstance(spec, MotionSpec):
         return Motion(spec, data, run.seed)
+    if isinstance(spec, Mnist1dSpec):
+        return Mnist1d(spec, data, run.seed)
     return Speech(spec, data, run.seed)
 
 

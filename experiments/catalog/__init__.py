@@ -8,7 +8,7 @@ from functools import partial
 from experiments.catalog.images import vision_pixels, vision_rows
 from experiments.catalog.paper_tasks import delayed_match, pattern_generation
 from experiments.catalog.small import smoke
-from experiments.catalog.streams import motion
+from experiments.catalog.streams import mnist1d, motion
 from experiments.catalog.voices import shd, speech
 from experiments.plan import Experiment
 
@@ -23,4 +23,5 @@ EXPERIMENTS: dict[str, Callable[[], Experiment]] = {
     "shd": partial(shd, "shd", "synthesised", updates=300),
     "shd-recorded": partial(shd, "shd-recorded", "recorded", updates=2550),
     "motion": motion,
+    "mnist1d": mnist1d,
 }

@@ -1,9 +1,10 @@
-"""Streams of a sensor: the watch's motion."""
+"""Streams of values: the watch's motion, and digits as series."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
+from experiments.mnist1d import Mnist1dSpec
 from experiments.motion import PEOPLE, MotionSpec
 from experiments.plan import BASE, NEURONS, SEARCH_SEED, Condition, Experiment, SearchPlan
 from experiments.run import Training
@@ -27,6 +28,20 @@ def motion() -> Experiment:
             Condition(BASE, spec, (*NEURONS, "lstm"), (True,), seeds=PEOPLE, analysed=True),
             Condition("on-spikes", replace(spec, lstm_input="spikes"), ("lstm",), (True,), PEOPLE, own_search=True),
         ),
-        analysis_streams=1000,
-        changed_streams=1000,
+        analysis_streams=150,
+        changed_streams=150,
+    )
+
+
+def mnist1d() -> Experiment:
+    # twenty epochs of 3,500 series
+    training = Training(1400, 50, "cosine", 1.0, 4e-3, evaluate_every=140, bank_size=8)
+    return Experiment(
+        "mnist1d",
+        "mnist1d",
+        training,
+        SearchPlan((2e-3, 5e-3), (5.0, 20.0), updates=280, lstm_rates=(2e-3, 4e-3, 8e-3, 1.6e-2)),
+        (Condition(BASE, Mnist1dSpec(), (*NEURONS, "lstm"), (True,), seeds=50, analysed=True),),
+        analysis_streams=250,
+        changed_streams=250,
     )

@@ -10,7 +10,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from experiments import vision
+from experiments import mnist1d, vision
 from experiments.catalog import EXPERIMENTS, smoke
 from experiments.commands import experiment as command
 from experiments.delayed_match import DelayedMatchSpec
@@ -25,7 +25,10 @@ from hetsyn_model.run_folder import RunError
 from hetsyn_model.training.checkpoint import Checkpoint
 from hetsyn_model.training.history import History
 from service.contract.artifact import Artifact
+from tests.support.watch_file import write_watch
 from tests.support.words import write_words
+
+STREAMS = ("motion", "mnist1d")  # of values
 
 RUN = RunSpec(
     experiment="delayed-match",
@@ -51,6 +54,14 @@ def images(monkeypatch: pytest.MonkeyPatch) -> None:
         picture[:, 2 * label : 2 * label + 4] = 200
     part = (pictures, labels)
     monkeypatch.setattr(vision, "read_mnist_5k", lambda: vision.ImageSet(part, part, part))
+
+
+@pytest.fixture
+def series(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A few ramps instead of MNIST-1D, whose package need not be installed."""
+    labels = np.arange(600) % 10
+    ramps = (np.linspace(-1, 1, 40) * (labels[:, None] - 4.5)).astype(np.float32)[..., None]
+    monkeypatch.setattr(mnist1d, "make_series", lambda: mnist1d.SeriesSet((ramps, labels), (ramps[:20], labels[:20])))
 
 
 class Killed(Exception):
@@ -121,13 +132,16 @@ def test_a_folder_of_another_run_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
-@pytest.mark.usefixtures("images")
+@pytest.mark.usefixtures("images", "series")
 def test_the_smoke_version_of_every_experiment(name: str, tmp_path: Path) -> None:
-    data = write_words(tmp_path / "words", ("anna", "bert", "carl")) if name == "speech" else None
+    data = None
+    if name == "speech":
+        data = write_words(tmp_path / "words", ("anna", "bert", "carl"))
+    if name == "motion":
+        data = write_watch(tmp_path / "watch", steps=120)
     # all models once, else two: what differs between models does not depend on the task
-    models = (
-        None if name == "delayed-match" else ("hetsyn", "lstm") if name.startswith("vision") else ("hetsyn", "alif")
-    )
+    has_values = name.startswith("vision") or name in STREAMS
+    models = None if name == "delayed-match" else ("hetsyn", "lstm") if has_values else ("hetsyn", "alif")
     planned = smoke(EXPERIMENTS[name]())
     results_file = tmp_path / "results" / f"{name}.json"
     results = run_experiment(planned, tmp_path, results_file, Selection(models), data)
@@ -139,7 +153,8 @@ def test_the_smoke_version_of_every_experiment(name: str, tmp_path: Path) -> Non
     assert {"deletion", "warp", "bank", "weights", "time_constants", "lesion"} <= set(hetsyn.analysis)
     again = run_experiment(planned, tmp_path, results_file, Selection(models), data)
     assert [result.seconds for result in again] == [result.seconds for result in results]  # nothing was done again
-    assert len(read_folder(results_file.parent)) == 3 * len(results)  # two candidates and one run a model
+    candidates = 2 * len(planned.search.seeds)
+    assert len(read_folder(results_file.parent)) == (candidates + 1) * len(results)
     # nor on a machine that has only the kept results
     elsewhere = run_experiment(planned, tmp_path / "elsewhere", results_file, Selection(models), data)
     assert [result.figure for result in elsewhere] == [result.figure for result in results]
@@ -153,7 +168,7 @@ def test_the_smoke_version_of_every_experiment(name: str, tmp_path: Path) -> Non
     assert done.exit_code == 0, done.output
     manifest = Artifact.open(out).manifest
     assert manifest.provenance["experiment"] == name
-    assert (manifest.encoder is not None) == (name == "speech")
+    assert (manifest.encoder is not None) == (name in ("speech", *STREAMS))
     assert manifest.decision.rule == {"pattern-generation": "trace", "delayed-match": "last"}.get(name, "sum_softmax")
     trained = Checkpoint.load(best).network
     assert manifest.forms["bank"].bank_sizes == {layer: bank.size for layer, bank in trained.banks.items()}

@@ -45,7 +45,9 @@ def test_runs_have_a_folder_each_and_seeds_that_the_search_did_not_see(name: str
     runs = [
         run
         for cell in searched
-        for run in final_runs(experiment, cell, dict.fromkeys(searches(experiment, cell), ChosenSettings(1e-3, 10.0)))
+        for run in final_runs(
+            experiment, cell, {s.name: ChosenSettings(1e-3, 10.0) for s in searches(experiment, cell)}
+        )
     ]
     runs += [run for cell, names in searched.items() for name in names for run in search_runs(experiment, cell, name)]
     assert len({run.name for run in runs}) == len(runs) == sum(run_count(experiment))
