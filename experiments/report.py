@@ -66,7 +66,7 @@ start two processes with `--share 1/2` and `--share 2/2`. The runs below took {h
 the analysis of trained networks, the full set takes about {shared:.0f} hours on two cores (estimated).
 [Settings](explanation/experiment-settings.md) explains how the settings were found.
 
-Data: MNIST-5k comes with `pip install -e '.[experiments]'`, Fashion-MNIST with
+Data: MNIST-5k, MNIST-1D and the watch's motion come with `pip install -e '.[experiments]'`, Fashion-MNIST with
 `apt-get install dataset-fashion-mnist`. `speech` needs `--data` with the recordings of the Free Spoken Digit Dataset.
 `shd` needs `--data` with the files of `hetsyn train shd-voices`. For `all`, write `--data speech=DIR --data shd=DIR`.
 

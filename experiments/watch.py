@@ -138,7 +138,8 @@ def main() -> None:
     if not found:
         parser.error(f"--person {chosen.person}: give one of {', '.join(map(str, people(recordings)))}")
     values = found[0].values
-    np.savetxt(chosen.out, values, fmt="%.9g", delimiter=",", header=",".join(CHANNELS), comments="")  # exact
+    rows = values.astype(str)  # the shortest text of each float32
+    np.savetxt(chosen.out, rows, fmt="%s", delimiter=",", header=",".join(CHANNELS), comments="")
     print(f"{chosen.out}: {len(values)} rows of {len(CHANNELS)} channels, {len(values) * STEP_S:.1f} s")
 
 

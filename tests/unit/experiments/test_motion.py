@@ -19,10 +19,13 @@ from experiments.run import run_batch
 from experiments.stream_claims import STREAM_CLAIMS
 from experiments.task import MissingData
 from experiments.verdicts import findings
-from experiments.watch import CHANNELS, FILE, read_watch, windows
+from experiments.watch import CHANNELS, EXERCISES, FILE, STEP_S, main, read_watch, windows
 from hetsyn_model.rollout import Rollout
 from hetsyn_model.spec import DecisionSpec
 from hetsyn_model.training.batch import Batch
+from hetsyn_model.training.config import load_config
+from hetsyn_model.training.prepared import prepare
+from hetsyn_model.training.read_arrays import read_arrays
 from tests.support.made_up_results import ANALYSIS, runs_of
 from tests.support.watch_file import write_watch
 
@@ -179,3 +182,55 @@ def test_the_claims_have_four_comparisons_and_a_verdict() -> None:
     assert verdicts[better[0].text] == "supported"
     whole = next(finding for finding in findings(runs, better) if "whole recordings" in finding.claim.text)
     assert whole.verdict == "inconclusive"  # all the same, but one of fourteen recordings is seven points
+
+
+def test_the_windows_are_what_hetsyn_train_reads(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "watch.npz"
+    monkeypatch.setattr("sys.argv", ["watch", str(out), "--window-s", "2", "--data", str(folder)])
+    main()
+    config = load_config("motion")
+    examples = read_arrays(out, config)
+    assert examples.labels == EXERCISES
+    assert examples.channels == len(CHANNELS)
+    assert {item.group for item in examples.items} == {f"person-{n:02d}" for n in range(1, 11)}
+    assert {item.length for item in examples.items} == {100}
+    prepared = prepare(examples, config, leave_out=["person-03"])
+    assert prepared.by == "group"
+    assert {item.group for item in prepared.test} == {"person-03"}
+    assert prepared.spec.decision.skip_steps == round(MotionSpec().skip_s / STEP_S)
+
+
+def test_a_recording_is_written_without_loss(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "pendulum.csv"
+    chosen = ["--person", "4", "--exercise", "pendulum", "--arm", "left", "--data", str(folder)]
+    monkeypatch.setattr("sys.argv", ["watch", str(out), *chosen])
+    main()
+    (recording,) = [r for r in read_watch(folder) if (r.person, r.exercise, r.arm) == (4, 0, "left")]
+    assert out.read_text().splitlines()[0] == ",".join(CHANNELS)
+    assert (np.loadtxt(out, delimiter=",", skiprows=1).astype(np.float32) == recording.values).all()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["watch.txt"], "end it in .npz for windows to train on, or in .csv"),
+        (["watch.npz", "--window-s", "0"], "--window-s 0: give 0.02 to 6.4 seconds"),
+        (["watch.npz", "--window-s", "60"], "--window-s 60: give 0.02 to 6.4 seconds"),
+        (["one.csv", "--person", "11"], "--person 11: give one of 1, 2, 3"),
+        (["one.csv", "--data", "nowhere"], "give --data with the folder of"),
+    ],
+)
+def test_what_cannot_be_written_is_said(
+    arguments: list[str],
+    message: str,
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["watch", "--data", str(folder), *arguments])
+    with pytest.raises(SystemExit):
+        main()
+    assert message in " ".join(capsys.readouterr().err.split())
+    assert not list(tmp_path.iterdir())
