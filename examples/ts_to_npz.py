@@ -16,13 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-def read_ts(path: Path) -> dict[str, NDArray[Any]]:
+def read_ts(path: Path) -> dict[str, Any]:
     """The arrays of a ``.npz`` file for ``hetsyn train``.
 
     Raises:
         ValueError: a line is not an example with a class; the message says which and why.
     """
-    series, labels = [], []
+    series: list[NDArray[np.float64]] = []
+    labels: list[str] = []
     in_data = False
     for number, line in enumerate(path.read_text().splitlines(), 1):
         text = line.strip()

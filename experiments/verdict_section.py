@@ -51,8 +51,8 @@ the {1 - 2 * ALPHA:.0%} interval lies within the margin.
 **Seeds needed** are the seeds in all for {POWER:.0%} power in each comparison that is not decided, if the effect is as
 seen here (for three comparisons at {ALPHA / 3:.1%}), with the core hours for all models. The search ends at
 {MOST_RUNS:,} seeds, or {MOST_FISHER_RUNS} for success rates. An effect seen with three seeds is itself uncertain. For
-speech and motion, a seed is a person, and the data has five and ten. Where nothing has run, the planned seeds stand, with the time of
-similar runs.
+speech and motion, a seed is a person, and the data has five and ten. Where nothing has run, the planned seeds stand,
+with the time of similar runs.
 """
 
 PAPER = """### Claims of the paper

@@ -98,7 +98,7 @@ def windows(recordings: Sequence[WatchRecording], steps: int) -> list[tuple[Watc
     ]
 
 
-def as_arrays(recordings: Sequence[WatchRecording], steps: int) -> dict[str, NDArray[Any]]:
+def as_arrays(recordings: Sequence[WatchRecording], steps: int) -> dict[str, Any]:
     """Windows as ``hetsyn train`` takes them from a ``.npz`` file; groups are people, ``person-01`` the first."""
     parts = windows(recordings, steps)
     return {
