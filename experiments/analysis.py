@@ -16,9 +16,10 @@ import numpy as np
 import torch
 
 from experiments.lstm import SequenceLSTM
+from experiments.motion import Motion, as_it_evolves
 from experiments.neurons import build_network, time_constants
 from experiments.precision import bank_against_exact, weight_formats
-from experiments.run import EXACT_BATCH, RunSpec, evaluate
+from experiments.run import EXACT_BATCH, RunSpec, evaluate, run_batch
 from experiments.task import Task, first_streams, in_batches
 from hetsyn_model.events import Events
 from hetsyn_model.network import Network
@@ -166,14 +167,18 @@ def analyse(run: RunSpec, task: Task, network: Network | SequenceLSTM, exact: in
         exact: test streams for what runs in the exact form, which is slow.
         changed: test streams for changed inputs and lesions, of which there are many; 0: only banks are compared.
     """
+    with torch.no_grad():
+        whole = {"stream": stream_figures(network, task)} if isinstance(task, Motion) else {}
     if isinstance(network, SequenceLSTM):
-        return {}
+        return whole
     every = task.test()
     few = list(in_batches(first_streams(every, exact), EXACT_BATCH))
     if not changed:
-        return {"bank": bank_against_exact(network, task, few, BANK_SIZES)} | _time_constants(run, task, network)
+        return (
+            whole | {"bank": bank_against_exact(network, task, few, BANK_SIZES)} | _time_constants(run, task, network)
+        )
     test = first_streams(every, changed)
-    figures: dict[str, Any] = {
+    figures: dict[str, Any] = whole | {
         "deletion": deletion_curve(network, task, test, run.seed),
         "warp": warp_curve(network, task, test),
         "bank": bank_against_exact(network, task, few, BANK_SIZES),
@@ -191,3 +196,9 @@ def _time_constants(run: RunSpec, task: Task, network: Network) -> dict[str, Any
         return {}
     untrained = build_network(task.shape, network.spec, tau_steps=run.tau_steps, seed=run.seed)
     return {"time_constants": time_constant_change(untrained, network, task)}
+
+
+def stream_figures(network: Network | SequenceLSTM, task: Motion) -> dict[str, Any]:
+    """How the decision evolves in whole recordings, see :func:`experiments.motion.as_it_evolves`."""
+    batch = task.whole()
+    return as_it_evolves(run_batch(network.eval(), batch), batch, task.spec.window_steps)

@@ -10,5 +10,7 @@ EXPERIMENT_NAMES = (
     "speech",
     "shd",
     "shd-recorded",
+    "motion",
+    "mnist1d",
 )
 NAMES = {"hetsyn": "HetSyn", "hetneu": "HetNeu", "alif": "ALIF", "homneu": "LIF", "lstm": "LSTM"}

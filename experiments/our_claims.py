@@ -18,6 +18,7 @@ from experiments.measures import (
 )
 from experiments.plan import BASE, PAPER
 from experiments.rules import SAME_FACTOR, Better, Beyond, Claim, Group, Same, Side, best, hetsyn, kind_of, ordered
+from experiments.stream_claims import STREAM_CLAIMS
 
 PG, DM, ROWS, PIXELS, SPEECH = "pattern-generation", "delayed-match", "vision-rows", "vision-pixels", "speech"
 VOICES = "shd"
@@ -159,4 +160,5 @@ OUR_CLAIMS: tuple[Claim, ...] = (
         )
         for experiment in (DM, ROWS, SPEECH, VOICES)
     ),
+    *STREAM_CLAIMS,
 )

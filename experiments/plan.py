@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from experiments.run import REFINED, NeuronModel, RunSpec, TaskSpec, Training
 from hetsyn_model.run_folder import RunError
@@ -53,6 +53,8 @@ class SearchPlan:
         updates: of each candidate.
         lstm_rates: learning rates of the LSTM, as many as there are pairs.
         refinement: what is tried with the best pair; None for no second stage.
+        seeds: of the searches. A run of seed s takes what the search of ``seeds[s % len(seeds)]`` finds: where a seed
+            leaves out a part of the data, a search can leave out that part too.
     """
 
     learning_rates: tuple[float, ...]
@@ -60,6 +62,7 @@ class SearchPlan:
     updates: int
     lstm_rates: tuple[float, ...] = ()
     refinement: Refinement | None = None
+    seeds: tuple[int, ...] = (SEARCH_SEED,)
 
 
 NO_SEARCH = SearchPlan((), (), 0)  # where all conditions have settings
@@ -184,16 +187,19 @@ def search_runs(experiment: Experiment, cell: Cell, condition: str = BASE) -> li
             task_spec=base.task_spec,
             model=cell.model,
             recurrent=cell.recurrent,
-            seed=SEARCH_SEED,
+            seed=seed,
             learning_rate=rate,
             tau_steps=tau,
             training=training,
         )
+        for seed in search.seeds
         for rate, tau in pairs
     ]
 
 
-def refinement_runs(experiment: Experiment, cell: Cell, best: ChosenSettings, condition: str = BASE) -> list[RunSpec]:
+def refinement_runs(
+    experiment: Experiment, cell: Cell, best: ChosenSettings, condition: str = BASE, seed: int = SEARCH_SEED
+) -> list[RunSpec]:
     """The second stage of a cell's search, around the best settings of the first; none where the plan has none."""
     refinement = experiment.search.refinement
     if refinement is None:
@@ -201,6 +207,7 @@ def refinement_runs(experiment: Experiment, cell: Cell, best: ChosenSettings, co
     like = replace(
         search_runs(experiment, cell, condition)[0],
         condition=refined_name(condition),
+        seed=seed,
         learning_rate=best.learning_rate,
         tau_steps=best.tau_steps,
         training=search_training(experiment, refinement.updates),
@@ -238,6 +245,35 @@ def searched_conditions(experiment: Experiment, cell: Cell) -> list[str]:
     return sorted(names, key=lambda name: name != BASE)
 
 
+class Search(NamedTuple):
+    """A search of a cell.
+
+    Attributes:
+        name: see :func:`searched_as`.
+        condition: that was searched.
+        seed: of its candidates.
+    """
+
+    name: str
+    condition: str
+    seed: int
+
+
+def searches(experiment: Experiment, cell: Cell) -> list[Search]:
+    """All searches of a cell."""
+    return [
+        Search(searched_as(experiment, condition, index), condition, seed)
+        for condition in searched_conditions(experiment, cell)
+        for index, seed in enumerate(experiment.search.seeds)
+    ]
+
+
+def searched_as(experiment: Experiment, condition: str, seed: int) -> str:
+    """The name of the search on a condition whose settings a run of a seed takes; the condition's, if it has one."""
+    seeds = experiment.search.seeds
+    return condition if len(seeds) == 1 else f"{condition}, search {seeds[seed % len(seeds)]}"
+
+
 def final_run(
     experiment: Experiment, condition: Condition, cell: Cell, seed: int, chosen: Mapping[str, ChosenSettings]
 ) -> RunSpec:
@@ -248,9 +284,10 @@ def final_run(
         condition: one of its conditions.
         cell: a cell of the condition.
         seed: of the run.
-        chosen: what the searches found, by the condition that was searched.
+        chosen: what the searches found, by :func:`searched_as`.
     """
-    settings = condition.settings or chosen[condition.searched_on or BASE]
+    searched = searched_as(experiment, condition.searched_on or BASE, seed)
+    settings = condition.settings or chosen[searched]
     training = training_of(experiment, condition)
     if settings.decay_rate_factor is not None:
         training = replace(training, decay_rate_factor=settings.decay_rate_factor)
@@ -324,13 +361,12 @@ def cells(experiment: Experiment) -> list[Cell]:
 def run_count(experiment: Experiment) -> tuple[int, int]:
     """Search runs and final runs."""
     every = cells(experiment)
-    searches = {cell: searched_conditions(experiment, cell) for cell in every}
     any_settings = ChosenSettings(1.0, 1.0)
-    return (
-        sum(
-            len(search_runs(experiment, cell, name)) + len(refinement_runs(experiment, cell, any_settings, name))
-            for cell, names in searches.items()
-            for name in names
-        ),
-        sum(len(final_runs(experiment, cell, dict.fromkeys(names, any_settings))) for cell, names in searches.items()),
+    candidates = sum(
+        len(search_runs(experiment, cell, name))
+        + len(experiment.search.seeds) * len(refinement_runs(experiment, cell, any_settings, name))
+        for cell in every
+        for name in searched_conditions(experiment, cell)
     )
+    chosen = {cell: {s.name: any_settings for s in searches(experiment, cell)} for cell in every}
+    return candidates, sum(len(final_runs(experiment, cell, chosen[cell])) for cell in every)

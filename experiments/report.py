@@ -21,10 +21,11 @@ from experiments.measures import plan_of
 from experiments.names import NAMES
 from experiments.paper_section import paper_section
 from experiments.pictures import Pictures
-from experiments.plan import Cell, Condition, Experiment, belongs, cells, run_count, searched_conditions
+from experiments.plan import Cell, Condition, Experiment, belongs, cells, run_count, searches
 from experiments.results import RunResult, read_folder
 from experiments.run import is_search, open_task_shape
 from experiments.runner import chosen_by_search
+from experiments.stream_section import ABOUT, streams_part
 from experiments.tables import table
 from experiments.verdict_section import verdict_section
 from experiments.wording import number, spread
@@ -63,7 +64,7 @@ SCALED = {
     "bank-size": BANK_SIZE_SCALED,
     "shd-recorded": "The Spiking Heidelberg Digits themselves (`--data DIR` with `shd_train.h5` and `shd_test.h5`), "
     "with the same plan and ten epochs. `shd` and `shd-recorded` each refuse the other's files.",
-}
+} | ABOUT
 INTRODUCTION = """# The paper's experiments
 
 `make report` writes this page from `benchmarks/results/experiments/`; do not edit it. It shows the experiments of
@@ -76,7 +77,7 @@ start two processes with `--share 1/2` and `--share 2/2`. The runs below took {h
 the analysis of trained networks, the full set takes about {shared:.0f} hours on two cores (estimated).
 [Settings](explanation/experiment-settings.md) explains how the settings were found.
 
-Data: MNIST-5k comes with `pip install -e '.[experiments]'`, Fashion-MNIST with
+Data: MNIST-5k, MNIST-1D and the watch's motion come with `pip install -e '.[experiments]'`, Fashion-MNIST with
 `apt-get install dataset-fashion-mnist`. `speech` needs `--data` with the recordings of the Free Spoken Digit Dataset.
 `shd` needs `--data` with the files of `hetsyn train shd-voices`. For `all`, write `--data speech=DIR --data shd=DIR`.
 
@@ -156,14 +157,13 @@ def _experiment(experiment: Experiment, results: Sequence[RunResult], pictures: 
 
 def _search_table(experiment: Experiment, results: Sequence[RunResult]) -> str:
     rows = []
-    searches = [(cell, condition) for cell in cells(experiment) for condition in searched_conditions(experiment, cell)]
-    for cell, condition in searches:
-        candidates = chosen_by_search(results, cell, condition)
+    for cell, search in ((each, search) for each in cells(experiment) for search in searches(experiment, each)):
+        candidates = chosen_by_search(results, cell, search.condition, search.seed)
         if candidates:
             best = candidates[0]
             rows.append(
                 (
-                    *(condition, NAMES[cell.model], _kind(cell.recurrent), str(len(candidates))),
+                    *(search.name, NAMES[cell.model], _kind(cell.recurrent), str(len(candidates))),
                     *(f"{best.run['learning_rate']:g}", f"{best.run['tau_steps']:g}", _decays_rate(cell, best)),
                     number(best.metric, best.validation),
                 )
@@ -241,6 +241,7 @@ def _analyses(experiment: Experiment, condition: Condition, finished: Sequence[R
         if having:
             draw = partial(_draw_curves, having, name, axis)
             text += picture(name, f"{caption}, {kind}. The line is the mean, each dot a seed", draw)
+    text += streams_part([r for r in analysed if "stream" in r.analysis], kind, picture)
     het = [r for r in analysed if r.run["model"] == "hetsyn"]
     if het:
         step_s = open_task_shape(het[0].run).step_s

@@ -13,6 +13,8 @@ import torch
 from experiments.delayed_match import DelayedMatch, DelayedMatchSpec
 from experiments.grey_images import GreyImages, GreyImageSpec
 from experiments.lstm import SequenceLSTM
+from experiments.mnist1d import Mnist1d, Mnist1dSpec
+from experiments.motion import Motion, MotionSpec
 from experiments.neurons import build_network, network_spec
 from experiments.pattern_generation import PatternGeneration, PatternGenerationSpec
 from experiments.shd import Shd, ShdSpec
@@ -29,7 +31,16 @@ from hetsyn_model.training.history import ValidationResult
 EXACT_BATCH = 25  # streams at a time in the exact form: a current a synapse and stream must fit the cache
 REFINED = "-refined"  # ends the name of a search's second stage
 NeuronModel = Literal["hetsyn", "hetneu", "homneu", "alif", "lstm"]
-TaskSpec = PatternGenerationSpec | DelayedMatchSpec | ImageSpec | GreyImageSpec | SpeechSpec | ShdSpec
+TaskSpec = (
+    PatternGenerationSpec
+    | DelayedMatchSpec
+    | ImageSpec
+    | GreyImageSpec
+    | SpeechSpec
+    | ShdSpec
+    | MotionSpec
+    | Mnist1dSpec
+)
 TASKS: dict[str, type[TaskSpec]] = {
     "pattern-generation": PatternGenerationSpec,
     "delayed-match": DelayedMatchSpec,
@@ -37,6 +48,8 @@ TASKS: dict[str, type[TaskSpec]] = {
     "grey-images": GreyImageSpec,
     "speech": SpeechSpec,
     "shd": ShdSpec,
+    "motion": MotionSpec,
+    "mnist1d": Mnist1dSpec,
 }
 
 
@@ -147,7 +160,7 @@ def open_task(run: RunSpec, data: Path | None = None) -> Task:
 
     Args:
         run: the run.
-        data: folder of the recordings (speech), of SHD's or of Fashion-MNIST's files.
+        data: folder of the recordings (speech), of SHD's, Fashion-MNIST's or the watch's files.
     """
     spec = run.task_spec
     if isinstance(spec, PatternGenerationSpec):
@@ -160,6 +173,10 @@ def open_task(run: RunSpec, data: Path | None = None) -> Task:
         return GreyImages(spec, data)
     if isinstance(spec, ShdSpec):
         return Shd(spec, data, run.seed)
+    if isinstance(spec, MotionSpec):
+        return Motion(spec, data, run.seed)
+    if isinstance(spec, Mnist1dSpec):
+        return Mnist1d(spec, data, run.seed)
     return Speech(spec, data, run.seed)
 
 
@@ -172,12 +189,12 @@ def build(run: RunSpec, task: Task) -> Network | SequenceLSTM:
     """The untrained network of a run.
 
     Raises:
-        RunError: an LSTM for a task without images.
+        RunError: an LSTM for a task whose streams are spikes from the start.
     """
     if run.model == "lstm":
-        if not isinstance(run.task_spec, ImageSpec):
-            raise RunError(f"the LSTM takes images, but {run.task} has none")
-        return SequenceLSTM.of(task.shape, run.task_spec.columns, seed=run.seed)
+        if not task.shape.features:
+            raise RunError(f"the LSTM takes values, but {run.task} has spikes from the start: leave it out")
+        return SequenceLSTM.of(task.shape, seed=run.seed)
     spec = network_spec(task.shape, run.model, recurrent=run.recurrent, tau_steps=run.tau_steps)
     return build_network(task.shape, spec, tau_steps=run.tau_steps, seed=run.seed)
 

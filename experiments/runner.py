@@ -16,6 +16,7 @@ from experiments.lstm import SequenceLSTM
 from experiments.paper_figures import EXACT_STREAMS, paper_figures
 from experiments.plan import (
     BASE,
+    SEARCH_SEED,
     Cell,
     ChosenSettings,
     Condition,
@@ -26,6 +27,7 @@ from experiments.plan import (
     refinement_runs,
     search_name,
     search_runs,
+    searched_as,
 )
 from experiments.results import RunResult, read_result, write_result
 from experiments.run import RunSpec, evaluate, open_task
@@ -138,8 +140,8 @@ def run_experiment(
                     if not choice.has(experiment, condition, cell, seed):
                         continue
                     searched = condition.searched_on
-                    if searched is not None and searched not in chosen[cell]:
-                        chosen[cell][searched] = search(experiment, cell, searched, work)
+                    if searched is not None and searched_as(experiment, searched, seed) not in chosen[cell]:
+                        chosen[cell] |= search(experiment, cell, searched, work)
                     run = final_run(experiment, condition, cell, seed, chosen[cell])
                     finished.append(finish(run, work, streams_for(experiment, run)))
     return finished
@@ -192,16 +194,21 @@ class Work:
         return next((one for one in results.read_file(self.results_file) if one.is_of(run)), None)
 
 
-def search(experiment: Experiment, cell: Cell, condition: str, work: Work) -> ChosenSettings:
-    """The candidate with the best validation figure, ties by validation loss."""
+def search(experiment: Experiment, cell: Cell, condition: str, work: Work) -> dict[str, ChosenSettings]:
+    """By :func:`experiments.plan.searched_as`: the candidate with the best validation figure, ties by its loss."""
     candidates = [finish(run, work, AnalysisStreams()) for run in search_runs(experiment, cell, condition)]
-    best = chosen_by_search(candidates, cell, condition)[0].run
-    settings = ChosenSettings(best["learning_rate"], best["tau_steps"])
-    refined = refinement_runs(experiment, cell, settings, condition)
-    if not refined:
-        return settings
-    best = chosen_by_search([finish(run, work, AnalysisStreams()) for run in refined], cell, condition)[0].run
-    return ChosenSettings(best["learning_rate"], best["tau_steps"], best["training"]["decay_rate_factor"])
+    found = {}
+    for index, seed in enumerate(experiment.search.seeds):
+        best = chosen_by_search(candidates, cell, condition, seed)[0].run
+        settings = ChosenSettings(best["learning_rate"], best["tau_steps"])
+        refined = refinement_runs(experiment, cell, settings, condition, seed)
+        if refined:
+            judged = [finish(run, work, AnalysisStreams()) for run in refined]
+            best = chosen_by_search(judged, cell, condition, seed)[0].run
+            factor = best["training"]["decay_rate_factor"]
+            settings = ChosenSettings(best["learning_rate"], best["tau_steps"], factor)
+        found[searched_as(experiment, condition, index)] = settings
+    return found
 
 
 def finish(run: RunSpec, work: Work, streams: AnalysisStreams) -> RunResult:
@@ -272,9 +279,11 @@ def _sizes(network: Network | SequenceLSTM, run: RunSpec) -> dict[str, Any]:
     }
 
 
-def chosen_by_search(searched: Sequence[RunResult], cell: Cell, condition: str = BASE) -> list[RunResult]:
-    """A cell's search results on a condition, those of the second stage if there are any, best first."""
-    of_cell = [r for r in searched if r.key[2:4] == (cell.model, cell.recurrent)]
+def chosen_by_search(
+    searched: Sequence[RunResult], cell: Cell, condition: str = BASE, seed: int = SEARCH_SEED
+) -> list[RunResult]:
+    """A cell's results of one search on a condition, those of the second stage if there are any, best first."""
+    of_cell = [r for r in searched if r.key[2:4] == (cell.model, cell.recurrent) and r.run["seed"] == seed]
     mine = [r for r in of_cell if r.key[1] == refined_name(condition)]
     mine = mine or [r for r in of_cell if r.key[1] == search_name(condition)]
     sign = -1.0 if mine and mine[0].metric == "accuracy" else 1.0

@@ -9,7 +9,7 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor
 
-from hetsyn_model.encoder import EncoderSpec
+from hetsyn_model.level_crossing import AnyEncoderSpec
 from hetsyn_model.rollout import Rollout
 from hetsyn_model.spec import DecisionSpec, InputKind, SurrogateSpec
 from hetsyn_model.training.batch import Batch
@@ -45,6 +45,8 @@ class Shape:
         steady_rate: spikes a step of each presynaptic unit that the initial weights expect to go on for longer than a
             time constant; see :func:`experiments.neurons.build_network`.
         input_kind: spikes, or values.
+        features: values of a step before their encoding in spikes, for an LSTM; 0 where there are none.
+        lstm_hidden: cells of each LSTM layer; empty for as many as the hidden layers have neurons.
     """
 
     channels: int
@@ -63,6 +65,8 @@ class Shape:
     weights_by_inputs: bool = False
     steady_rate: float = 0.0
     input_kind: InputKind = "spikes"
+    features: int = 0
+    lstm_hidden: tuple[int, ...] = ()
 
 
 class Task(Protocol):
@@ -84,8 +88,8 @@ class Task(Protocol):
     def input_description(self) -> str: ...
 
     @property
-    def encoder(self) -> EncoderSpec | None:
-        """The encoder of the audio; None where a stream is spikes."""
+    def encoder(self) -> AnyEncoderSpec | None:
+        """The encoder of audio or values; None where a stream is spikes."""
         ...
 
     @property

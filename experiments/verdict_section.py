@@ -16,12 +16,12 @@ from experiments.verdicts import Finding, findings
 
 RULES = f"""## Verdicts
 
-`experiments/paper_claims.py` and `experiments/our_claims.py` have the rules, so that they stand before the runs.
-Those of pattern generation and delayed match did; whoever wrote them knew the figures of short earlier runs. The other
-runs are older than the rules.
+`experiments/paper_claims.py`, `experiments/our_claims.py` and `experiments/stream_claims.py` have the rules, so that
+they stand before the runs. Those of pattern generation, delayed match, `motion` and `mnist1d` did; whoever wrote those
+of the first two knew the figures of short earlier runs. The other runs are older than the rules.
 
 **Seeds.** Groups are compared seed by seed, over the seeds that all of them have: a seed gives every model the same
-target trace, or the same speaker to leave out. A claim needs {MIN_SEEDS} seeds of each group.
+target trace, or the same person to leave out. A claim needs {MIN_SEEDS} seeds of each group.
 
 **Differences** are the first group minus the other one, in points of accuracy or in updates saved. "Better, three
 comparisons" is HetSyn against each of the others, or each model against the next. Errors and time constants are
@@ -54,12 +54,12 @@ the {1 - 2 * ALPHA:.0%} interval lies within the margin.
 **Seeds needed** are the seeds in all for {POWER:.0%} power in each comparison that is not decided, if the effect is as
 seen here (for three comparisons at {ALPHA / 3:.1%}), with the core hours for all models. The search ends at
 {MOST_RUNS:,} seeds, or {MOST_FISHER_RUNS} for success rates. An effect seen with three seeds is itself uncertain. For
-speech, a seed is a speaker, and the data has five. A comparison that hardly differs is decided too once the two groups
-are the same within the margin: the fewer seeds count. Where too little has run, the planned seeds stand. Old and new
-seeds are judged together, though the old ones chose the number. In simulations without any effect, one such extension
-of three or five seeds to at most 50 finds one in 11 to 12% of the cases, not in 5%. So a verdict near the limit after
-an extension needs new seeds alone. The numbers of seeds of pattern generation and delayed match were fixed before the
-runs.
+speech and motion, a seed is a person, and the data has five and ten. A comparison that hardly differs is decided too
+once the two groups are the same within the margin: the fewer seeds count. Where too little has run, the planned seeds
+stand. Old and new seeds are judged together, though the old ones chose the number. In simulations without any effect,
+one such extension of three or five seeds to at most 50 finds one in 11 to 12% of the cases, not in 5%. So a verdict
+near the limit after an extension needs new seeds alone. The numbers of seeds of pattern generation and delayed match
+were fixed before the runs.
 """
 
 PAPER = """### Claims of the paper

@@ -235,6 +235,7 @@ class SequentialImages:
             adaptation_strength=0.05,
             dropout=self.spec.dropout,
             steady_rate=0.02 if self.spec.scan == "pixel" else 0.0,
+            features=self.spec.columns,
         )
 
     @property

@@ -106,8 +106,8 @@ def train_on_data(
     config: Annotated[
         str | None,
         typer.Option(
-            help="TOML file of hyperparameters, or the name of a shipped one: audio, spikes, values, speech-digits. "
-            "Default: that of the kind of data."
+            help="TOML file of hyperparameters, or the name of a shipped one: audio, spikes, values, motion, "
+            "speech-digits. Default: that of the kind of data."
         ),
     ] = None,
     test: Annotated[

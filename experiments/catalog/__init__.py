@@ -10,6 +10,7 @@ from experiments.catalog.grey import sequential_mnist
 from experiments.catalog.images import vision_pixels, vision_rows
 from experiments.catalog.paper_tasks import delayed_match, pattern_generation
 from experiments.catalog.small import smoke
+from experiments.catalog.streams import mnist1d, motion
 from experiments.catalog.voices import shd, speech
 from experiments.plan import Experiment
 
@@ -25,4 +26,6 @@ EXPERIMENTS: dict[str, Callable[[], Experiment]] = {
     "speech": speech,
     "shd": partial(shd, "shd", "synthesised", updates=300),
     "shd-recorded": partial(shd, "shd-recorded", "recorded", updates=2550),
+    "motion": motion,
+    "mnist1d": mnist1d,
 }

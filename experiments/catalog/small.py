@@ -7,6 +7,8 @@ from typing import Any
 
 from experiments.delayed_match import DelayedMatchSpec
 from experiments.grey_images import GreyImageSpec
+from experiments.mnist1d import Mnist1dSpec
+from experiments.motion import MotionSpec
 from experiments.pattern_generation import PatternGenerationSpec
 from experiments.plan import BASE, Experiment, Refinement
 from experiments.shd import ShdSpec
@@ -30,6 +32,10 @@ def smoke(experiment: Experiment) -> Experiment:
         small |= {"augmented": False}
     elif isinstance(spec, ShdSpec):
         small |= {"data_set": "drawn", "bins_a_step": 5}
+    elif isinstance(spec, MotionSpec):
+        small |= {"window_s": 1.0, "skip_s": 0.2}
+    elif isinstance(spec, Mnist1dSpec):
+        small |= {"levels": 4}
     batch = 1 if experiment.training.batch == 1 else 8
     training = replace(experiment.training, updates=4, evaluate_every=2, batch=batch, bank_size=4)
     refinement = experiment.search.refinement

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -138,7 +138,7 @@ class SpikesFront:
 
 
 class ValuesFront:
-    """Series through the level-crossing encoder.
+    """Series through the level-crossing encoder; a batch's ``analog`` has the scaled values.
 
     Args:
         spec: of the encoder.
@@ -174,7 +174,10 @@ class ValuesFront:
             rate = rng.uniform(0.0, self._augment.delete, (len(values), 1, 1)).astype(np.float32)
             spikes = spikes * torch.from_numpy(rng.random(tuple(spikes.shape), np.float32) >= rate)
         spikes = torch.nn.functional.pad(spikes, (0, 0, 0, tail_steps))
-        return _batch(items, Events.of(spikes.to(torch.float32)), lengths + tail_steps)
+        y = (padded.to(torch.float64) - self._encoder.offset) * self._encoder.scale
+        y = torch.nn.functional.pad(y * inside.unsqueeze(-1), (0, 0, 0, tail_steps))
+        batch = _batch(items, Events.of(spikes.to(torch.float32)), lengths + tail_steps)
+        return replace(batch, analog=y.to(torch.float32))
 
     def _changed(self, values: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
         how, channels = self._augment, values.shape[1]

@@ -34,6 +34,7 @@ from tests.support.json_input import Json
 from tests.support.leaky_values import write_leaky
 from tests.support.paths import DOCS, MODELS, RECORDINGS, ROOT
 from tests.support.server_process import wait_until_ready
+from tests.support.tools import NO_WATCH
 
 NOT_RUN = {
     r"pip install ": "changes the environment, from the network",
@@ -51,7 +52,7 @@ NOT_RUN = {
 }
 RUN = (
     r"make demo$|hetsyn (serve|reload|train|experiment|export|import-nir|inspect|stream|record|run|bench)\b|"
-    r"python (-P )?-m service\.runtime\.operators$|python examples/|"
+    r"python (-P )?-m (service\.runtime\.operators$|experiments\.watch )|python examples/|"
     r"(curl|head|tail|printf|openssl|cp|kill) |(type|url)="
 )
 SHORTER = {
@@ -64,6 +65,7 @@ SHORTER = {
 # what a command needs, and what to say where it is missing
 NEEDS = {
     r"\bcurl ": (shutil.which("curl"), "no curl: apt-get install curl"),
+    r"experiments\.watch |watch\.npz|runs/watch/": (find_spec("seglearn"), NO_WATCH),
     r"\bopenssl ": (shutil.which("openssl"), "no openssl: apt-get install openssl"),
     r"valkey://": (BINARY, MISSING),
     r"--carry-keys": (find_spec("cryptography"), f"no cryptography: {install_command('carried')}"),

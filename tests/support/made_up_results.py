@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from experiments.measures import plan_of
-from experiments.plan import BASE, Cell, ChosenSettings, final_run, final_runs
+from experiments.plan import BASE, Cell, ChosenSettings, final_run, final_runs, searches
 from experiments.results import RunResult
 from experiments.rules import Group
 
@@ -49,13 +49,14 @@ def runs_of(group: Group, figures: Sequence[float], **changes: Any) -> list[RunR
     """
     experiment = plan_of(group.experiment)
     condition = experiment.condition(group.condition)
-    chosen = {name: ChosenSettings(5e-3, 8.0) for name in (BASE, group.condition)}
+    cell = Cell(group.model, group.recurrent)
+    chosen = {search.name: ChosenSettings(5e-3, 8.0) for search in searches(experiment, cell)}
     like = made_up("hetsyn", 0.9)[0]
     metric = "mse" if group.experiment == "pattern-generation" else "accuracy"
     return [
         replace(like, run=run.to_dict(), metric=metric, figure=figure, **changes)
         for seed, figure in enumerate(figures)
-        for run in [final_run(experiment, condition, Cell(group.model, group.recurrent), seed, chosen)]
+        for run in [final_run(experiment, condition, cell, seed, chosen)]
     ]
 
 

@@ -24,6 +24,7 @@ from experiments.plan import (
     run_count,
     search_runs,
     searched_conditions,
+    searches,
 )
 from experiments.run import RunSpec, open_task
 from experiments.runner import Selection
@@ -35,11 +36,12 @@ BEST = ChosenSettings(1e-3, 10.0)
 @pytest.mark.parametrize("name", [name for name, make in EXPERIMENTS.items() if make().search.learning_rates])
 def test_every_model_gets_the_same_search(name: str) -> None:
     experiment = EXPERIMENTS[name]()
-    searches = {cell: search_runs(experiment, cell) for cell in cells(experiment)}
-    assert {cell.model for cell in searches} >= set(NEURONS)
-    assert len({len(runs) for runs in searches.values()}) == 1
-    assert len({run.training for runs in searches.values() for run in runs}) == 1
-    assert all(run.seed == SEARCH_SEED for runs in searches.values() for run in runs)
+    candidates = {cell: search_runs(experiment, cell) for cell in cells(experiment)}
+    assert {cell.model for cell in candidates} >= set(NEURONS)
+    assert len({len(runs) for runs in candidates.values()}) == 1
+    assert len({run.training for runs in candidates.values() for run in runs}) == 1
+    assert all({run.seed for run in runs} == set(experiment.search.seeds) for runs in candidates.values())
+    assert experiment.search.seeds[0] == SEARCH_SEED
 
 
 def test_the_second_stage_is_as_large_for_every_model_and_chooses_the_decays_rate() -> None:
@@ -81,10 +83,15 @@ def test_a_condition_trains_at_a_size_of_its_own() -> None:
 def test_runs_have_a_folder_each_and_seeds_that_the_search_did_not_see(name: str) -> None:
     experiment = EXPERIMENTS[name]()
     searched = {cell: searched_conditions(experiment, cell) for cell in cells(experiment)}
-    runs = [run for cell, names in searched.items() for run in final_runs(experiment, cell, dict.fromkeys(names, BEST))]
-    for cell, names in searched.items():
-        for name in names:
-            runs += [*search_runs(experiment, cell, name), *refinement_runs(experiment, cell, BEST, name)]
+    runs = [
+        run
+        for cell in searched
+        for run in final_runs(experiment, cell, {s.name: BEST for s in searches(experiment, cell)})
+    ]
+    for cell in searched:
+        for _, name, seed in searches(experiment, cell):
+            runs += [run for run in search_runs(experiment, cell, name) if run.seed == seed]
+            runs += refinement_runs(experiment, cell, BEST, name, seed)
     assert len({run.name for run in runs}) == len(runs) == sum(run_count(experiment))
     for condition in experiment.conditions:
         assert 3 <= condition.seeds < SEARCH_SEED
@@ -94,7 +101,7 @@ def test_runs_have_a_folder_each_and_seeds_that_the_search_did_not_see(name: str
 def test_a_description_survives_json(name: str) -> None:
     experiment = EXPERIMENTS[name]()
     cell = cells(experiment)[0]
-    run = final_runs(experiment, cell, dict.fromkeys(searched_conditions(experiment, cell), BEST))[0]
+    run = final_runs(experiment, cell, {s.name: BEST for s in searches(experiment, cell)})[0]
     assert RunSpec.from_dict(json.loads(json.dumps(run.to_dict()))) == run
 
 

@@ -12,7 +12,7 @@ from hetsyn_model.training.config import Config, ConfigError, TrainSpec, config_
 from hetsyn_model.training.examples import Kind
 
 
-@pytest.mark.parametrize("name", ["audio", "spikes", "values", "speech-digits"])
+@pytest.mark.parametrize("name", ["audio", "spikes", "values", "motion", "speech-digits"])
 def test_a_shipped_configuration_survives_its_own_file(name: str, tmp_path: Path) -> None:
     config = load_config(name)
     (tmp_path / "all.toml").write_text(to_toml(config))
@@ -23,7 +23,7 @@ def test_a_shipped_configuration_survives_its_own_file(name: str, tmp_path: Path
 
 
 def test_all_are_shipped() -> None:
-    assert shipped() == ("audio", "speech-digits", "spikes", "values")
+    assert shipped() == ("audio", "motion", "speech-digits", "spikes", "values")
 
 
 def test_the_speech_model_is_what_the_results_were_made_with() -> None:
@@ -99,7 +99,7 @@ def test_a_mistake_is_one_sentence(values: dict[str, Any], message: str) -> None
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (None, "cannot be read .*: give a TOML file, or one of audio, speech-digits, spikes, values"),
+        (None, "cannot be read .*: give a TOML file, or one of audio, motion, speech-digits, spikes, values"),
         ("epochs =", "not TOML"),
         ('base = "sound"', "base: 'sound' is not one of audio"),
         ("seed = 2024-01-01", "dates and times"),
