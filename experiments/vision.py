@@ -34,7 +34,9 @@ from hetsyn_model.encoder import EncoderSpec
 from hetsyn_model.rollout import Rollout
 from hetsyn_model.spec import DecisionSpec, SurrogateSpec
 from hetsyn_model.training.batch import Batch, Spikes
+from hetsyn_model.training.data import DataError
 from hetsyn_model.training.loss import score_loss
+from hetsyn_model.training.read_idx import read_idx_images
 
 Images = NDArray[np.uint8]  # [n, 28, 28]
 DEBIAN_FASHION = Path("/usr/share/datasets/fashion-mnist")  # where Debian's package puts it
@@ -93,21 +95,10 @@ def read_fashion_mnist(folder: Path = DEBIAN_FASHION) -> ImageSet:
         MissingData: the files are not there.
     """
     try:
-        images, test = (_read_idx(folder / f"{part}-images-idx3-ubyte.gz") for part in ("train", "t10k"))
-        labels, truth = (
-            _read_idx(folder / f"{part}-labels-idx1-ubyte.gz").astype(np.int64) for part in ("train", "t10k")
-        )
-    except OSError as error:
-        raise MissingData(
-            f"Fashion-MNIST is not in {folder}: apt-get install dataset-fashion-mnist, or give --data"
-        ) from error
-    return ImageSet((images[:-5000], labels[:-5000]), (images[-5000:], labels[-5000:]), (test, truth))
-
-
-def _read_idx(path: Path) -> NDArray[np.uint8]:
-    content = gzip.decompress(path.read_bytes())
-    shape = np.frombuffer(content, ">u4", content[3], offset=4)
-    return np.frombuffer(content, np.uint8, offset=4 + 4 * content[3]).reshape(shape)
+        (images, labels), test = read_idx_images(folder, "train"), read_idx_images(folder, "test")
+    except DataError as error:
+        raise MissingData(f"Fashion-MNIST: {error}, with apt-get install dataset-fashion-mnist or --data") from error
+    return ImageSet((images[:-5000], labels[:-5000]), (images[-5000:], labels[-5000:]), test)
 
 
 @dataclass(frozen=True)
