@@ -60,7 +60,10 @@ def build_network(shape: Shape, spec: NetworkSpec, *, tau_steps: float, seed: in
         for layer in network.named_layers().values():
             layer.w_in.mul_(shape.weight_gain)
             for weight in (layer.w_in, layer.w_rec):
-                if weight is not None:
+                if weight is not None and shape.weights == "fan-in":
+                    drawn = torch.randn(weight.shape, generator=generator, dtype=torch.float64)
+                    weight.copy_(drawn / math.sqrt(weight.shape[1]))
+                elif weight is not None:
                     fluctuation = 1.0 + weight.shape[1] * 0.05 * tau_steps / 2
                     mean = weight.shape[1] * (shape.steady_rate * tau_steps) ** 2
                     weight.mul_(math.sqrt(fluctuation / (fluctuation + mean)))

@@ -18,8 +18,10 @@ from hetsyn_model.run_folder import RunError
 from hetsyn_model.spec import Variant
 
 NEURONS: tuple[Variant, ...] = ("hetsyn", "hetneu", "alif", "homneu")
+FIXED_TAU: tuple[Variant, ...] = ("alif", "homneu")  # whose time constants are not learned
 SEARCH_SEED = 1000
 BASE, PAPER = "base", "paper-settings"
+WHOLE = f"{PAPER}-whole-file"  # nothing is left out of the training file to choose the update
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,9 @@ class Condition:
         own_search: whether every cell is searched for this condition apart, with the same candidates.
         updates: instead of the experiment's.
         analysed: whether trained networks are analysed, for the first of the architectures.
+        training: instead of the experiment's.
+        fixed_tau_steps: time constant of LIF and ALIF instead of that of ``settings``.
+        judged_exact: whether the test is made in the exact form as well.
     """
 
     name: str
@@ -79,6 +84,9 @@ class Condition:
     own_search: bool = False
     updates: int | None = None
     analysed: bool = False
+    training: Training | None = None
+    fixed_tau_steps: float | None = None
+    judged_exact: bool = False
 
     @property
     def searched_on(self) -> str | None:
@@ -189,6 +197,9 @@ def final_run(
         chosen: what the searches found, by the condition that was searched.
     """
     settings = condition.settings or chosen[condition.searched_on or BASE]
+    tau_steps = settings.tau_steps
+    if condition.fixed_tau_steps is not None and cell.model in FIXED_TAU:
+        tau_steps = condition.fixed_tau_steps
     return RunSpec(
         experiment=experiment.name,
         condition=condition.name,
@@ -198,7 +209,7 @@ def final_run(
         recurrent=cell.recurrent,
         seed=seed,
         learning_rate=settings.learning_rate,
-        tau_steps=settings.tau_steps,
+        tau_steps=tau_steps,
         training=training_of(experiment, condition),
         masked_share=condition.masked_share,
     )
@@ -215,8 +226,9 @@ def final_runs(experiment: Experiment, cell: Cell, chosen: Mapping[str, ChosenSe
 
 
 def training_of(experiment: Experiment, condition: Condition) -> Training:
-    """The experiment's, with the condition's own number of updates, if it has one."""
-    return replace(experiment.training, updates=condition.updates or experiment.training.updates)
+    """The condition's own or the experiment's, with the condition's own number of updates, if it has one."""
+    training = condition.training or experiment.training
+    return replace(training, updates=condition.updates or training.updates)
 
 
 def belongs(experiment: Experiment, run: Mapping[str, Any]) -> bool:

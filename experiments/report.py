@@ -13,6 +13,7 @@ from pathlib import Path
 from statistics import fmean
 
 from experiments import figures
+from experiments.by_epoch import by_epoch_table
 from experiments.catalog import EXPERIMENTS
 from experiments.checkout import PAGE, RESULTS, CheckoutError, in_checkout
 from experiments.measures import normalised_distance, plan_of
@@ -51,7 +52,8 @@ SCALED = {
     "of 100, three seeds. Every fifth speaker is in the test file only. The seed selects a sixth of the other "
     "speakers; these choose the update.",
     "shd-recorded": "The Spiking Heidelberg Digits themselves (`--data DIR` with `shd_train.h5` and `shd_test.h5`), "
-    "with the same plan and ten epochs. `shd` and `shd-recorded` each refuse the other's files.",
+    "with the same plan and ten epochs. `paper-settings` is the paper's experiment for a hundred epochs "
+    "([If you have the data](guides/paper-data.md)). `shd` and `shd-recorded` each refuse the other's files.",
 }
 INTRODUCTION = """# The paper's experiments
 
@@ -68,6 +70,7 @@ the analysis of trained networks, the full set takes about {shared:.0f} hours on
 Data: MNIST-5k comes with `pip install -e '.[experiments]'`, Fashion-MNIST with
 `apt-get install dataset-fashion-mnist`. `speech` needs `--data` with the recordings of the Free Spoken Digit Dataset.
 `shd` needs `--data` with the files of `hetsyn train shd-voices`. For `all`, write `--data speech=DIR --data shd=DIR`.
+The paper's own data sets are not here: [If you have the data](guides/paper-data.md) has commands, times and figures.
 
 All networks are trained and tested in the bank form. Validation data chooses the epoch. On images, some search ranges
 and the encoding were chosen by test figures of HetSyn ([Settings](explanation/experiment-settings.md)).
@@ -148,6 +151,7 @@ def _experiment(experiment: Experiment, results: Sequence[RunResult], pictures: 
     return (
         text
         + _main_table(experiment, finished)
+        + by_epoch_table(_groups(experiment, finished))
         + _seeds(experiment, finished, pictures)
         + "".join(_analyses(experiment, condition, finished, pictures) for condition in analysed)
     )

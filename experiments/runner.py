@@ -16,7 +16,8 @@ from experiments.lstm import SequenceLSTM
 from experiments.plan import BASE, Cell, ChosenSettings, Experiment, cells, final_run, search_name, search_runs
 from experiments.results import RunResult, read_result, write_result
 from experiments.run import RunSpec, evaluate, open_task
-from experiments.train import learning_curve, load_best, train
+from experiments.task import Task
+from experiments.train import learning_curve, load_best, tested_curve, train
 from hetsyn_model.network import Network
 from hetsyn_model.run_folder import record_configuration
 from hetsyn_model.state import state_bytes
@@ -121,17 +122,20 @@ class AnalysisStreams:
     Attributes:
         exact: in the exact form.
         changed: with a changed input.
+        judged_exact: whether the whole test is made in the exact form too.
     """
 
     exact: int = 0
     changed: int = 0
+    judged_exact: bool = False
 
 
 def streams_for(experiment: Experiment, run: RunSpec) -> AnalysisStreams:
     """The streams for a run's analysis; no streams where its condition is not analysed."""
-    if not experiment.condition(run.condition).analyses(run):
-        return AnalysisStreams()
-    return AnalysisStreams(experiment.analysis_streams, experiment.changed_streams)
+    condition = experiment.condition(run.condition)
+    if not condition.analyses(run):
+        return AnalysisStreams(judged_exact=condition.judged_exact)
+    return AnalysisStreams(experiment.analysis_streams, experiment.changed_streams, condition.judged_exact)
 
 
 @dataclass(frozen=True)
@@ -196,7 +200,7 @@ def finish(run: RunSpec, work: _Work, streams: AnalysisStreams) -> RunResult:
         seconds=sum(history.processor_seconds),
         machine=_machine(),
         curve=learning_curve(history),
-        analysis=analyse(run, task, network, streams.exact, streams.changed) if streams.exact else {},
+        analysis=_analysed(run, task, network, history, streams),
         **_sizes(network, run),
     )
     result = write_result(folder, result)
@@ -204,6 +208,16 @@ def finish(run: RunSpec, work: _Work, streams: AnalysisStreams) -> RunResult:
     if work.listener.on_result is not None:
         work.listener.on_result(run, result, True)
     return result
+
+
+def _analysed(
+    run: RunSpec, task: Task, network: Network | SequenceLSTM, history: History, streams: AnalysisStreams
+) -> dict[str, Any]:
+    figures = analyse(run, task, network, streams.exact, streams.changed) if streams.exact else {}
+    if streams.judged_exact and isinstance(network, Network):
+        figures["exact_test"] = evaluate(network, task, task.test(), "exact").figure
+    by_epoch = tested_curve(history)
+    return figures | ({"test_by_epoch": by_epoch} if by_epoch else {})
 
 
 def _sizes(network: Network | SequenceLSTM, run: RunSpec) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Final, Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -16,6 +16,9 @@ from hetsyn_model.spec import DecisionSpec, SurrogateSpec
 from hetsyn_model.training.batch import Batch
 
 Figure = Literal["accuracy", "mse"]
+# of a field of a run's description that came after the first results: left out where it has its default, so that runs
+# of before have the description that they had
+LATER: Final = {"later": True}
 
 
 class MissingData(ValueError):
@@ -41,6 +44,8 @@ class Shape:
         dropout: of spikes between layers, in training.
         weight_gain: factor on the initial input weights, so that hidden neurons fire at first although the task's
             input is sparse.
+        weights: how they are drawn: ``fluctuation``, as :func:`experiments.neurons.build_network` says; ``fan-in``,
+            normal with variance 1/n for n inputs, as the authors do on SHD.
         steady_rate: spikes a step of each presynaptic unit that the initial weights expect to go on for longer than a
             time constant; see :func:`experiments.neurons.build_network`.
     """
@@ -58,6 +63,7 @@ class Shape:
     adaptation_strength: float
     dropout: float = 0.0
     weight_gain: float = 1.0
+    weights: Literal["fluctuation", "fan-in"] = "fluctuation"
     steady_rate: float = 0.0
 
 

@@ -8,7 +8,7 @@ from functools import partial
 from experiments.catalog.images import vision_pixels, vision_rows
 from experiments.catalog.paper_tasks import delayed_match, pattern_generation
 from experiments.catalog.small import smoke
-from experiments.catalog.voices import shd, speech
+from experiments.catalog.voices import shd, shd_recorded, speech
 from experiments.plan import Experiment
 
 __all__ = ["EXPERIMENTS", "smoke"]
@@ -20,5 +20,5 @@ EXPERIMENTS: dict[str, Callable[[], Experiment]] = {
     "vision-pixels": vision_pixels,
     "speech": speech,
     "shd": partial(shd, "shd", "synthesised", updates=300),
-    "shd-recorded": partial(shd, "shd-recorded", "recorded", updates=2550),
+    "shd-recorded": shd_recorded,
 }

@@ -94,8 +94,9 @@ class Optimisation:
         schedule: factor on the learning rates at an update, counted from 0.
         bank_size: decays of each bank in training (a bank takes fewer where fewer are exact).
         decay_rate_factor: learning rate of the decays over that of the weights.
-        weight_decay: of the weights; the decays have none.
-        clip: largest norm of the gradient.
+        weight_decay: of the weights.
+        decay_weight_decay: of the synapses' decays: AdamW pulls them towards 0, a time constant of 0.
+        clip: largest norm of the gradient; None: any.
         average: decay of the running mean of the weights, which is then evaluated and kept; None: no mean.
     """
 
@@ -106,7 +107,8 @@ class Optimisation:
     bank_size: int
     decay_rate_factor: float = 1.0
     weight_decay: float = 0.0
-    clip: float = 5.0
+    decay_weight_decay: float = 0.0
+    clip: float | None = 5.0
     average: float | None = None
 
 
@@ -226,8 +228,8 @@ def _optimiser(model: Trainee, how: Optimisation) -> torch.optim.AdamW:
     rate = how.learning_rate
     groups: list[dict[str, Any]] = [{"params": weights, "lr": rate, "weight_decay": how.weight_decay, "factor": 1.0}]
     if decays:
-        factor = how.decay_rate_factor
-        groups.append({"params": list(decays.values()), "lr": rate, "weight_decay": 0.0, "factor": factor})
+        own = {"weight_decay": how.decay_weight_decay, "factor": how.decay_rate_factor}
+        groups.append({"params": list(decays.values()), "lr": rate} | own)
     return torch.optim.AdamW(groups)
 
 
@@ -237,7 +239,7 @@ def _update(
     loss: Tensor,
     rate: float,
     factor: float,
-    clip: float,
+    clip: float | None,
     frozen: list[tuple[nn.Parameter, Tensor]],
 ) -> None:
     """One optimiser step, after which every decay is legal."""
@@ -248,7 +250,8 @@ def _update(
     for parameter, mask in frozen:
         if parameter.grad is not None:
             parameter.grad.masked_fill_(mask, 0.0)
-    nn.utils.clip_grad_norm_(model.parameters(), clip)
+    if clip is not None:
+        nn.utils.clip_grad_norm_(model.parameters(), clip)
     optimiser.step()
     if isinstance(model, Network):
         model.clamp_decays_()

@@ -62,7 +62,8 @@ def write_ntidigits(path: Path, speakers: int = 3, *, channels: int = 64) -> Pat
 
 def write_speech_commands(folder: Path, words: Sequence[str] = ("down", "up"), speakers: int = 6) -> Path:
     """``word/SPEAKER_nohash_N.wav`` at 16 kHz, the two lists, and what else the archive has."""
-    validation, testing = [], []
+    validation: list[str] = []
+    testing: list[str] = []
     for label, word in enumerate(words):
         (folder / word).mkdir(parents=True)
         for speaker in range(speakers):

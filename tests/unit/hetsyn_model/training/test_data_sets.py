@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from hetsyn_model.training.config import load_config
-from hetsyn_model.training.data import DataError
-from hetsyn_model.training.examples import Examples, Recording, Series, SpikeStream
+from hetsyn_model.training.data import DataError, Recording
+from hetsyn_model.training.examples import Examples, Series, SpikeStream
 from hetsyn_model.training.fitting import fit
 from hetsyn_model.training.prepared import Prepared, prepare
 from hetsyn_model.training.read_idx import read_idx_images
