@@ -87,17 +87,31 @@ def read_mnist_5k() -> ImageSet:
     return ImageSet(*((images[part], labels[part]) for part in parts))
 
 
-@cache
 def read_fashion_mnist(folder: Path = DEBIAN_FASHION) -> ImageSet:
     """Fashion-MNIST from its four IDX files; the last 5,000 training images validate.
 
     Raises:
         MissingData: the files are not there.
     """
+    return read_image_files(folder, "Fashion-MNIST", "apt-get install dataset-fashion-mnist, or give --data")
+
+
+@cache
+def read_image_files(folder: Path, name: str, how: str) -> ImageSet:
+    """Images from four IDX files, compressed or not, as MNIST has them; the last 5,000 training images validate.
+
+    Args:
+        folder: of the files.
+        name: of the data set, for messages.
+        how: to get it, for messages.
+
+    Raises:
+        MissingData: a file is not there, or is none.
+    """
     try:
         (images, labels), test = read_idx_images(folder, "train"), read_idx_images(folder, "test")
     except DataError as error:
-        raise MissingData(f"Fashion-MNIST: {error}, with apt-get install dataset-fashion-mnist or --data") from error
+        raise MissingData(f"{name}: {error}: {how}") from error
     return ImageSet((images[:-5000], labels[:-5000]), (images[-5000:], labels[-5000:]), test)
 
 

@@ -44,7 +44,7 @@ def read_idx_images(folder: Path, part: Part) -> tuple[Images, NDArray[np.int64]
     for what, axes in (("images", 3), ("labels", 1)):
         path = _file(folder, prefix, what, axes)
         if path is None:
-            raise DataError(f"{folder}: has no {prefix}-{what}-idx{axes}-ubyte, compressed or not: add it")
+            raise DataError(f"{folder}: has no {prefix}-{what}-idx{axes}-ubyte, compressed or not")
         arrays.append(read_idx(path, axes))
     images, labels = arrays
     if len(images) != len(labels):

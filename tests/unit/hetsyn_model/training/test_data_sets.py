@@ -266,7 +266,7 @@ IMAGES, LABELS = "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        (LABELS, None, "has no t10k-labels-idx1-ubyte, compressed or not: add it"),
+        (LABELS, None, "has no t10k-labels-idx1-ubyte, compressed or not"),
         (LABELS, idx(np.zeros(19, np.uint8)), "20 images, but 19 labels in t10k"),
         (LABELS, idx(np.zeros((20, 1), np.uint8)), "t10k-labels-idx1-ubyte: not an IDX file of bytes with 1 axis"),
         (IMAGES, idx(np.zeros((20, 28, 28), np.uint8))[:-5], "has 15675 values, but 15680 by its head"),
