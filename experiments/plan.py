@@ -197,9 +197,7 @@ def final_run(
         chosen: what the searches found, by the condition that was searched.
     """
     settings = condition.settings or chosen[condition.searched_on or BASE]
-    tau_steps = settings.tau_steps
-    if condition.fixed_tau_steps is not None and cell.model in FIXED_TAU:
-        tau_steps = condition.fixed_tau_steps
+    learning_rate, tau_steps = settings_of(condition, settings, cell.model)
     return RunSpec(
         experiment=experiment.name,
         condition=condition.name,
@@ -208,11 +206,18 @@ def final_run(
         model=cell.model,
         recurrent=cell.recurrent,
         seed=seed,
-        learning_rate=settings.learning_rate,
+        learning_rate=learning_rate,
         tau_steps=tau_steps,
         training=training_of(experiment, condition),
         masked_share=condition.masked_share,
     )
+
+
+def settings_of(condition: Condition, settings: ChosenSettings, model: NeuronModel) -> tuple[float, float]:
+    """Learning rate and time constant of a model in a condition."""
+    if condition.fixed_tau_steps is not None and model in FIXED_TAU:
+        return settings.learning_rate, condition.fixed_tau_steps
+    return settings.learning_rate, settings.tau_steps
 
 
 def final_runs(experiment: Experiment, cell: Cell, chosen: Mapping[str, ChosenSettings]) -> list[RunSpec]:
@@ -245,6 +250,10 @@ def belongs(experiment: Experiment, run: Mapping[str, Any]) -> bool:
         except RunError:  # of a task that had other settings
             return False
         planned = replace(described, task_spec=condition.task_spec, training=training, masked_share=masked)
+        if condition.settings is not None and not described.searching:
+            # else a seed would count twice, with the settings of before and of now
+            rate, tau = settings_of(condition, condition.settings, described.model)
+            planned = replace(planned, learning_rate=rate, tau_steps=tau)
         return planned == described
     return False
 

@@ -13,9 +13,13 @@ from experiments.neurons import bank_state_bytes, exact_state_bytes, network_spe
 from experiments.plan import (
     BASE,
     NEURONS,
+    PAPER,
     SEARCH_SEED,
+    Cell,
     ChosenSettings,
+    belongs,
     cells,
+    final_run,
     final_runs,
     run_count,
     search_runs,
@@ -96,3 +100,12 @@ def test_shares_split_the_cells_and_lose_none() -> None:
         assert sorted(map(str, chain(*shares))) == sorted(map(str, cells(experiment)))
     halves = [Selection(share=(index, 2)).cells(experiment) for index in range(2)]
     assert [sum(cell.recurrent for cell in half) for half in halves] == [2, 2]
+
+
+def test_a_run_with_other_settings_than_the_paper_s_is_not_in_the_plan() -> None:
+    """It would be a second run of its seed."""
+    experiment = EXPERIMENTS["shd-recorded"]()
+    run = final_run(experiment, experiment.condition(PAPER), Cell("homneu", True), 0, {})
+    assert belongs(experiment, run.to_dict())
+    for changes in ({"learning_rate": 1e-3}, {"tau_steps": 12.5}):
+        assert not belongs(experiment, replace(run, **changes).to_dict())  # type: ignore[arg-type]
