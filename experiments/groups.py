@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import pairwise
 from statistics import fmean
 
 from experiments.names import NAMES
@@ -11,7 +12,7 @@ from experiments.rules import MIN_SEEDS, Group, Rule, groups_of
 
 
 class NotYetRun(Exception):
-    """A group that a claim needs has too few finished runs."""
+    """A group that a claim needs has too few finished runs, or two of one seed."""
 
 
 class Results:
@@ -26,9 +27,17 @@ class Results:
         """The runs of a group, by seed.
 
         Raises:
-            NotYetRun: fewer than MIN_SEEDS.
+            NotYetRun: fewer than MIN_SEEDS, or two runs of one seed.
         """
         found = self._by_group.get((group.experiment, group.condition, group.model, group.recurrent), [])
+        # by seed alone: in the order of the keys, other settings of one seed would pair it with another
+        found = sorted(found, key=lambda result: int(result.run["seed"]))
+        for one, other in pairwise(found):
+            if (seed := one.run["seed"]) == other.run["seed"]:
+                raise NotYetRun(
+                    f"{group.condition}, {NAMES[group.model]}: two runs of seed {seed}; "
+                    "delete the one of the earlier plan from the results"
+                )
         if len(found) < MIN_SEEDS:
             raise NotYetRun(f"{group.condition}, {NAMES[group.model]}: {len(found)} of {MIN_SEEDS} seeds")
         return found

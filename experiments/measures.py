@@ -18,6 +18,7 @@ from experiments.plan import Experiment
 from experiments.results import RunResult
 
 Unit = Literal["points", "error", "factor", "updates"]
+LEAST = 1e-6  # of what has a logarithm: a silent network's distance is 0, and so is the share of what nobody has
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,8 @@ def scored(value: float, unit: Unit) -> float:
         return 100.0 * value
     if unit == "updates":
         return -value
-    return math.log(value) if unit == "factor" else -math.log(value)
+    logarithm = math.log(max(value, LEAST))
+    return logarithm if unit == "factor" else -logarithm
 
 
 def unscored(score: float, unit: Unit) -> float:

@@ -144,7 +144,7 @@ def _better(claim: Claim, rule: Better, results: Results) -> Finding:
     relations = [pair.relation(alpha, ALPHA / len(pairs)) for pair, alpha in zip(pairs, alphas, strict=True)]
     verdict = all_better(relations)
     undecided = [pair for pair, said in zip(pairs, relations, strict=True) if said == "undecided"]
-    needed = [pair.seeds_for_difference(ALPHA / len(pairs)) for pair in undecided]
+    needed = [pair.seeds_to_decide(ALPHA / len(pairs)) for pair in undecided]
     sides = list(dict.fromkeys(side for pair in rule.comparisons for side in pair))
     is_one_against_all = len({a for a, _ in rule.comparisons}) == 1
     return Finding(
@@ -204,9 +204,14 @@ class _Pair:
     def interval_text(self, level: float) -> str:
         return interval_text(statistics.t_interval(self.differences, level, self.resolution), self.unit)
 
-    def seeds_for_difference(self, alpha: float) -> int | None:
-        spread = statistics.deviation(self.differences, self.resolution)
-        return statistics.seeds_for_difference(fmean(self.differences), spread, alpha)
+    def seeds_to_decide(self, alpha: float) -> int | None:
+        """Seeds that show a difference, or that there is none to speak of, whichever are fewer."""
+        effect, spread = fmean(self.differences), statistics.deviation(self.differences, self.resolution)
+        possible = (
+            statistics.seeds_for_difference(effect, spread, alpha),
+            statistics.seeds_for_equivalence(effect, spread, MARGIN.get(self.unit, 0.0), alpha),
+        )
+        return min((seeds for seeds in possible if seeds is not None), default=None)
 
     def seeds_for_margin(self, margin: float) -> int | None:
         """Seeds that show what was seen: the same within the margin, or a difference beyond it."""

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from experiments.measures import CUE_OVER_NOISE, NORMALISED_DISTANCE, plan_of, updates_until
+from experiments.measures import CUE_OVER_NOISE, NORMALISED_DISTANCE, Unit, plan_of, scored, updates_until
 from experiments.our_claims import OUR_CLAIMS
 from experiments.paper_claims import PAPER_CLAIMS
 from experiments.plan import BASE, PAPER, Cell
@@ -64,6 +64,44 @@ def test_two_seeds_are_not_enough() -> None:
     found = judged(Beyond(hetsyn(DM, PAPER), 0.9), made_up("hetsyn", 0.997, seeds=2, condition=PAPER))
     assert found.verdict == "not yet run"
     assert "2 of 3 seeds" in found.figures
+
+
+def test_seeds_are_paired_whatever_their_settings() -> None:
+    """Seeds of one group may have other settings than those of another group, and still are the same seeds."""
+    ours, other = runs_of(Group(DM, BASE, "hetsyn"), (0.6, 0.7, 0.8)), made_up("homneu", 0.9)
+    ours[0] = replace(ours[0], run=ours[0].run | {"learning_rate": 1e-2})
+    other = [replace(result, figure=figure) for result, figure in zip(other, (0.5, 0.61, 0.7), strict=True)]
+    found = judged(Better(((hetsyn(DM, BASE), Side(Group(DM, BASE, "homneu"))),)), ours, other)
+    assert found.verdict == "supported"
+    assert "+9.7" in found.intervals
+
+
+def test_a_seed_with_two_runs_is_not_judged() -> None:
+    runs = runs_of(Group(DM, PAPER, "hetsyn"), (0.96, 0.97, 0.98))
+    earlier = replace(runs[1], run=runs[1].run | {"learning_rate": 1e-2})
+    found = judged(Beyond(hetsyn(DM, PAPER), 0.9), [*runs, earlier])
+    assert found.verdict == "not yet run"
+    assert "two runs of seed 1" in found.figures
+
+
+@pytest.mark.parametrize(("unit", "worst"), [("factor", True), ("error", False)])
+def test_nothing_at_all_has_a_logarithm(unit: Unit, worst: bool) -> None:
+    """A silent network's distance is 0, and so is the share of time constants above 20 steps if none is."""
+    assert math.isfinite(scored(0.0, unit))
+    assert (scored(0.0, unit) < scored(1e-5, unit)) is worst
+
+
+def test_seeds_needed_may_show_sameness() -> None:
+    """Two groups that hardly differ are the same, and the claim contradicted, long before a difference is found."""
+    lower = (0.700, 0.710, 0.705, 0.700, 0.710)
+    other = [lower[i] - delta for i, delta in enumerate((0.014, -0.014, 0.009, -0.009, 0.0005))]
+    found = judged(
+        Better(((hetsyn(DM, BASE), Side(Group(DM, BASE, "homneu"))),)),
+        runs_of(Group(DM, BASE, "hetsyn"), lower),
+        runs_of(Group(DM, BASE, "homneu"), other),
+    )
+    assert found.verdict == "inconclusive"
+    assert 5 < int(found.needed) < 20
 
 
 def test_better_than_each_is_supported_by_three_intervals_above_zero() -> None:
