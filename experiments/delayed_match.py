@@ -128,7 +128,7 @@ class DelayedMatch:
             adaptation_tau_steps=800.0 / self.spec.step_ms,
             adaptation_strength=0.15,
             fixed_reset=True,
-            weights_by_inputs=True,
+            weights="fan-in",
         )
 
     @property

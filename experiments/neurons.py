@@ -62,7 +62,7 @@ def build_network(shape: Shape, spec: NetworkSpec, *, tau_steps: float, seed: in
     with torch.no_grad():
         for layer in network.named_layers().values():
             for weight in (layer.w_in, layer.w_rec):
-                if weight is not None and shape.weights_by_inputs:
+                if weight is not None and shape.weights == "fan-in":
                     normal = torch.randn(weight.shape, generator=of_weights, dtype=torch.float64)
                     weight.copy_(normal / math.sqrt(weight.shape[1]))
                 elif weight is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from experiments.by_epoch import BEST_BY_TEST, LATE_MEAN
 from experiments.measures import (
     CUE_OVER_NOISE,
     DELETION_LOSS,
@@ -16,7 +17,7 @@ from experiments.measures import (
     updates_until,
 )
 from experiments.names import NAMES
-from experiments.plan import BASE, NEURONS, PAPER
+from experiments.plan import NEURONS, PAPER, WHOLE
 from experiments.rules import (
     OTHERS,
     Better,
@@ -43,6 +44,7 @@ ADDED_NOISE = f"{DIFFERS}; the added noise is on every channel, which the paper 
 NOISE_HZ = {1: f"{PAPER}-noise-1", 2: PAPER, 3: f"{PAPER}-noise-3", 4: f"{PAPER}-noise-4"}
 RATES = {"1e-4": f"{PAPER}-rate-1e-4", "5e-4": f"{PAPER}-rate-5e-4", "1e-3": PAPER, "5e-3": f"{PAPER}-rate-5e-3"}
 INITIAL_TAU_MS = {ms: f"{PAPER}-tau-{ms}" for ms in (100, 200, 400)}
+SHD_DIFFERS = "a bank of 12 decays for the exact form; speakers left out choose the epoch (paper: the test data)"
 NO_SHD = "SHD is not on the project's machines; with its files: `hetsyn experiment shd-recorded`"
 
 
@@ -216,35 +218,54 @@ DELAYED_MATCH: tuple[Claim, ...] = (
 )
 
 DATA_SETS: tuple[Claim, ...] = (
-    Claim("SHD: HetSyn > HetNeu > ALIF > LIF", "4A", ordered(SHD), without=NO_SHD),
+    Claim("SHD: HetSyn > HetNeu > ALIF > LIF", "4A", ordered(SHD, PAPER), SHD_DIFFERS, without=NO_SHD),
+    Claim("SHD: HetSyn learns fastest", "4A", best(SHD, PAPER, measure=updates_until(0.8)), SHD_DIFFERS, NO_SHD),
     *(
         Claim(
             f"SHD: HetSyn is the most accurate with {what}",
             place,
-            best(SHD, BASE, measure=curve_mean(curve)),
-            without=NO_SHD,
+            best(SHD, PAPER, measure=curve_mean(curve)),
+            SHD_DIFFERS,
+            NO_SHD,
         )
         for curve, what, place in (("deletion", "deleted spikes", "4B, A4"), ("warp", "warped time", "4E, F, A4"))
     ),
     Claim(
         "SHD: HetSyn is stable from 32 to 64% of deleted spikes, the others drop sharply",
         "4C",
-        best(SHD, BASE, measure=DELETION_LOSS),
-        without=NO_SHD,
+        best(SHD, PAPER, measure=DELETION_LOSS),
+        SHD_DIFFERS,
+        NO_SHD,
     ),
     Claim(
         "SHD: time constants move to lower values in all layers",
         "4D, A5",
-        Beyond(hetsyn(SHD, BASE, MEDIANS_FALL), 1.0),
-        without=NO_SHD,
+        Beyond(hetsyn(SHD, PAPER, MEDIANS_FALL), 1.0),
+        SHD_DIFFERS,
+        NO_SHD,
     ),
     Claim(
         "SHD: a mild long tail, 2.0% of the time constants above 20 ms",
         "4D",
-        Beyond(hetsyn(SHD, BASE, TAIL), 0.02),
-        without=NO_SHD,
+        Beyond(hetsyn(SHD, PAPER, TAIL), 0.02),
+        SHD_DIFFERS,
+        NO_SHD,
     ),
-    Claim("SHD: 92.36%", "Table 1", WithoutData(NO_SHD)),
+    # the published log of one run: 92.36 at the best epoch by test, 91.5 as mean of epochs 40 to 99
+    Claim(
+        "SHD: 92.36% at the best epoch by test, to within a point",
+        "Table 1",
+        Beyond(hetsyn(SHD, WHOLE, BEST_BY_TEST), 0.9136),
+        "a bank of 12 decays for the exact form",
+        NO_SHD,
+    ),
+    Claim(
+        "SHD: 91.5% over epochs 40 to 99, to within a point",
+        "published log",
+        Beyond(hetsyn(SHD, WHOLE, LATE_MEAN), 0.905),
+        "a bank of 12 decays for the exact form",
+        NO_SHD,
+    ),
     Claim("TiDigits: 98.99%", "Table 1", WithoutData("licensed data")),
     Claim("Ti46-Alpha: 96.53%", "Table 1", WithoutData("licensed data")),
     Claim(

@@ -131,7 +131,7 @@ class PatternGeneration:
             adaptation_tau_steps=500.0,
             adaptation_strength=0.01,
             fixed_reset=True,
-            weights_by_inputs=True,
+            weights="fan-in",
         )
 
     @property

@@ -18,8 +18,10 @@ from hetsyn_model.run_folder import RunError
 from hetsyn_model.spec import Variant
 
 NEURONS: tuple[Variant, ...] = ("hetsyn", "hetneu", "alif", "homneu")
+FIXED_TAU: tuple[Variant, ...] = ("alif", "homneu")  # whose time constants are not learned
 SEARCH_SEED = 1000
 BASE, PAPER = "base", "paper-settings"
+WHOLE = f"{PAPER}-whole-file"  # nothing is left out of the training file to choose the update
 
 
 @dataclass(frozen=True)
@@ -99,6 +101,8 @@ class Condition:
         updates: instead of the experiment's.
         bank_size: instead of the experiment's; 0: training in the exact form.
         analysed: whether trained networks are analysed, for the first of the architectures.
+        training: instead of the experiment's.
+        fixed_tau_steps: time constant of LIF and ALIF instead of that of ``settings``.
     """
 
     name: str
@@ -112,6 +116,8 @@ class Condition:
     updates: int | None = None
     bank_size: int | None = None
     analysed: bool = False
+    training: Training | None = None
+    fixed_tau_steps: float | None = None
 
     @property
     def searched_on(self) -> str | None:
@@ -288,6 +294,7 @@ def final_run(
     """
     searched = searched_as(experiment, condition.searched_on or BASE, seed)
     settings = condition.settings or chosen[searched]
+    learning_rate, tau_steps = settings_of(condition, settings, cell.model)
     training = training_of(experiment, condition)
     if settings.decay_rate_factor is not None:
         training = replace(training, decay_rate_factor=settings.decay_rate_factor)
@@ -299,11 +306,18 @@ def final_run(
         model=cell.model,
         recurrent=cell.recurrent,
         seed=seed,
-        learning_rate=settings.learning_rate,
-        tau_steps=settings.tau_steps,
+        learning_rate=learning_rate,
+        tau_steps=tau_steps,
         training=training,
         masked_share=condition.masked_share,
     )
+
+
+def settings_of(condition: Condition, settings: ChosenSettings, model: NeuronModel) -> tuple[float, float]:
+    """Learning rate and time constant of a model in a condition."""
+    if condition.fixed_tau_steps is not None and model in FIXED_TAU:
+        return settings.learning_rate, condition.fixed_tau_steps
+    return settings.learning_rate, settings.tau_steps
 
 
 def final_runs(experiment: Experiment, cell: Cell, chosen: Mapping[str, ChosenSettings]) -> list[RunSpec]:
@@ -317,11 +331,12 @@ def final_runs(experiment: Experiment, cell: Cell, chosen: Mapping[str, ChosenSe
 
 
 def training_of(experiment: Experiment, condition: Condition) -> Training:
-    """The experiment's, with what a condition has of its own: updates, size of banks, learning rate of the decays."""
+    """The condition's or the experiment's, with a condition's own updates, size of banks and decays' learning rate."""
     own: dict[str, Any] = {"updates": condition.updates, "bank_size": condition.bank_size}
     if condition.settings is not None:
         own["decay_rate_factor"] = condition.settings.decay_rate_factor
-    return replace(experiment.training, **{name: value for name, value in own.items() if value is not None})
+    training = condition.training or experiment.training
+    return replace(training, **{name: value for name, value in own.items() if value is not None})
 
 
 def belongs(experiment: Experiment, run: Mapping[str, Any]) -> bool:
@@ -343,6 +358,10 @@ def belongs(experiment: Experiment, run: Mapping[str, Any]) -> bool:
         if refinement is not None and refinement.chooses(condition, described):
             training = replace(training, decay_rate_factor=described.training.decay_rate_factor)
         planned = replace(described, task_spec=condition.task_spec, training=training, masked_share=masked)
+        if condition.settings is not None and not described.searching:
+            # else a seed would count twice, with the settings of before and of now
+            rate, tau = settings_of(condition, condition.settings, described.model)
+            planned = replace(planned, learning_rate=rate, tau_steps=tau)
         return planned == described
     return False
 

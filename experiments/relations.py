@@ -56,9 +56,9 @@ def same_within(
     differences: Sequence[float], margin: float, resolution: float = 0.0, at_ceiling: bool = False
 ) -> ClaimVerdict:
     """The verdict on "the same within a margin": two one-sided tests, as an interval of level 1 - 2 ALPHA."""
+    interval = statistics.t_interval(differences, 1 - 2 * ALPHA, resolution)
+    if interval.above(margin) or interval.below(-margin):
+        return "contradicted"
     if at_ceiling:
         return "ceiling"
-    interval = statistics.t_interval(differences, 1 - 2 * ALPHA, resolution)
-    if interval.within(margin):
-        return "supported"
-    return "contradicted" if interval.above(margin) or interval.below(-margin) else "inconclusive"
+    return "supported" if interval.within(margin) else "inconclusive"

@@ -15,6 +15,7 @@ from statistics import fmean
 from experiments import figures
 from experiments.bank_tables import SCALED as BANK_SIZE_SCALED
 from experiments.bank_tables import bank_table, size_section, weights_table
+from experiments.by_epoch import by_epoch_table
 from experiments.catalog import EXPERIMENTS
 from experiments.checkout import PAGE, RESULTS, CheckoutError, in_checkout
 from experiments.measures import plan_of
@@ -63,7 +64,8 @@ SCALED = {
     "speakers; these choose the update. These networks were trained through banks of 4 decays, not of 8.",
     "bank-size": BANK_SIZE_SCALED,
     "shd-recorded": "The Spiking Heidelberg Digits themselves (`--data DIR` with `shd_train.h5` and `shd_test.h5`), "
-    "with the same plan and ten epochs. `shd` and `shd-recorded` each refuse the other's files.",
+    "with the same plan and ten epochs. `paper-settings` is the paper's experiment for a hundred epochs "
+    "([If you have the data](guides/paper-data.md)). `shd` and `shd-recorded` each refuse the other's files.",
 } | ABOUT
 INTRODUCTION = """# The paper's experiments
 
@@ -80,6 +82,7 @@ the analysis of trained networks, the full set takes about {shared:.0f} hours on
 Data: MNIST-5k, MNIST-1D and the watch's motion come with `pip install -e '.[experiments]'`, Fashion-MNIST with
 `apt-get install dataset-fashion-mnist`. `speech` needs `--data` with the recordings of the Free Spoken Digit Dataset.
 `shd` needs `--data` with the files of `hetsyn train shd-voices`. For `all`, write `--data speech=DIR --data shd=DIR`.
+The paper's own data sets are not here: [If you have the data](guides/paper-data.md) has commands, times and figures.
 
 Networks are trained in the bank form, and tested in both forms. Validation data chooses the epoch. On images, some
 search ranges and the encoding were chosen by test figures of HetSyn ([Settings](explanation/experiment-settings.md)).
@@ -149,6 +152,7 @@ def _experiment(experiment: Experiment, results: Sequence[RunResult], pictures: 
     return (
         text
         + _main_table(experiment, finished)
+        + by_epoch_table(_groups(experiment, finished))
         + _seeds(experiment, finished, pictures)
         + paper_section(experiment.name, finished, pictures)
         + "".join(_analyses(experiment, condition, finished, pictures) for condition in analysed)

@@ -202,9 +202,9 @@ def best(experiment: str, condition: str, recurrent: bool = True, measure: Measu
     return Better(tuple((own, Side(Group(experiment, condition, model, recurrent), measure)) for model in OTHERS))
 
 
-def ordered(experiment: str, models: Sequence[NeuronModel] = NEURONS) -> Better:
+def ordered(experiment: str, condition: str = BASE, models: Sequence[NeuronModel] = NEURONS) -> Better:
     """Each neuron model is better than the next."""
-    sides = [Side(Group(experiment, BASE, model)) for model in models]
+    sides = [Side(Group(experiment, condition, model)) for model in models]
     return Better(tuple(pairwise(sides)))
 
 

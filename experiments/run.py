@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,7 +19,7 @@ from experiments.neurons import build_network, network_spec
 from experiments.pattern_generation import PatternGeneration, PatternGenerationSpec
 from experiments.shd import Shd, ShdSpec
 from experiments.speech import Speech, SpeechSpec
-from experiments.task import Shape, Task, in_batches, stream_figures
+from experiments.task import LATER, Shape, Task, in_batches, stream_figures
 from experiments.vision import ImageSpec, SequentialImages
 from hetsyn_model.network import Network
 from hetsyn_model.rollout import Rollout
@@ -60,26 +60,35 @@ class Training:
     Attributes:
         updates: optimiser steps.
         batch: streams of an update.
-        schedule: ``step``, times 0.8 after every tenth of the updates, or ``cosine`` with warm-up.
+        schedule: ``step``, times 0.8 after every tenth of the updates; ``cosine`` with warm-up; or ``held-cosine``,
+            over ``cosine_updates``, then constant.
         decay_rate_factor: learning rate of the decays over that of the weights.
         weight_decay: of the weights.
         evaluate_every: updates between two evaluations on validation data, which also refit the banks.
         bank_size: decays of each bank in training (a bank takes fewer where fewer are exact); 0: training in the exact
             form.
+        clip: largest norm of the gradient; None: any.
         whole_range_banks: whether these banks are fitted to every decay that training may reach, see
             :class:`hetsyn_model.training.loop.Optimisation`.
-        clip: largest norm of the gradient.
+        decay_weight_decay: AdamW's, of the synapses' decays.
+        cosine_updates: of the schedule ``held-cosine``.
+        choose: the evaluation whose network is kept: the best on ``validation`` data, or the ``last``.
+        test_each: whether each evaluation judges the network on test data too, for the history; that chooses nothing.
     """
 
     updates: int
     batch: int
-    schedule: Literal["step", "cosine"]
+    schedule: Literal["step", "cosine", "held-cosine"]
     decay_rate_factor: float = 1.0
     weight_decay: float = 0.0
     evaluate_every: int = 25
     bank_size: int = 8
-    whole_range_banks: bool = False
-    clip: float = 5.0
+    clip: float | None = 5.0
+    whole_range_banks: bool = field(default=False, metadata=LATER)
+    decay_weight_decay: float = field(default=0.0, metadata=LATER)
+    cosine_updates: int = field(default=0, metadata=LATER)
+    choose: Literal["validation", "last"] = field(default="validation", metadata=LATER)
+    test_each: bool = field(default=False, metadata=LATER)
 
     @property
     def form(self) -> Form:
@@ -132,7 +141,12 @@ class RunSpec:
         return is_search(self.condition)
 
     def to_dict(self) -> dict[str, Any]:
-        return json.loads(json.dumps(asdict(self)))  # type: ignore[no-any-return]
+        values: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        for name, part in (("task_spec", self.task_spec), ("training", self.training)):
+            for each in fields(part):
+                if each.metadata.get("later") and getattr(part, each.name) == each.default:
+                    del values[name][each.name]
+        return values
 
     @staticmethod
     def from_dict(values: dict[str, Any]) -> RunSpec:

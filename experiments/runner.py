@@ -32,7 +32,7 @@ from experiments.plan import (
 from experiments.results import RunResult, read_result, write_result
 from experiments.run import RunSpec, evaluate, open_task
 from experiments.task import Task
-from experiments.train import learning_curve, load_best, train
+from experiments.train import learning_curve, load_best, tested_curve, train
 from hetsyn_model.network import Network
 from hetsyn_model.run_folder import record_configuration
 from hetsyn_model.state import FORMS, state_bytes
@@ -162,7 +162,8 @@ class AnalysisStreams:
 
 def streams_for(experiment: Experiment, run: RunSpec) -> AnalysisStreams:
     """The streams for a run's analysis; no streams where its condition is not analysed."""
-    if not experiment.condition(run.condition).analyses(run):
+    condition = experiment.condition(run.condition)
+    if not condition.analyses(run):
         return AnalysisStreams()
     return AnalysisStreams(experiment.analysis_streams, experiment.changed_streams)
 
@@ -244,7 +245,7 @@ def finish(run: RunSpec, work: Work, streams: AnalysisStreams) -> RunResult:
         seconds=sum(history.processor_seconds),
         machine=_machine(),
         curve=learning_curve(history),
-        analysis=_analysis(run, task, network, streams),
+        analysis=_analysis(run, task, network, history, streams),
         exact=exact,
         **_sizes(network, run),
     )
@@ -255,11 +256,16 @@ def finish(run: RunSpec, work: Work, streams: AnalysisStreams) -> RunResult:
     return result
 
 
-def _analysis(run: RunSpec, task: Task, network: Network | SequenceLSTM, streams: AnalysisStreams) -> dict[str, Any]:
-    if run.searching or isinstance(network, SequenceLSTM):
+def _analysis(
+    run: RunSpec, task: Task, network: Network | SequenceLSTM, history: History, streams: AnalysisStreams
+) -> dict[str, Any]:
+    if run.searching:
         return {}
-    shown = paper_figures(run, task, network)
-    return shown | (analyse(run, task, network, streams.exact, streams.changed) if streams.exact else {})
+    figures = {} if isinstance(network, SequenceLSTM) else paper_figures(run, task, network)
+    if streams.exact:
+        figures |= analyse(run, task, network, streams.exact, streams.changed)
+    by_epoch = tested_curve(history)
+    return figures | ({"test_by_epoch": by_epoch} if by_epoch else {})
 
 
 def _sizes(network: Network | SequenceLSTM, run: RunSpec) -> dict[str, Any]:

@@ -8,6 +8,7 @@ update.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -18,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from experiments.task import Figure, MissingData, Shape
+from experiments.task import LATER, Figure, MissingData, Shape
 from hetsyn_model.encoder import EncoderSpec
 from hetsyn_model.rollout import Rollout
 from hetsyn_model.spec import DecisionSpec, SurrogateSpec
@@ -51,12 +52,18 @@ class ShdSpec:
         hidden: neurons of each hidden layer.
         dropout: of spikes between layers, in training.
         bins_a_step: bins of 4 ms that are one step.
+        as_paper: whether weights, time constants and loss are the paper's: N(0, 1/n) for n inputs, U(0.4, 1.6) times
+            the mean (5 to 20 steps), and the cross entropy of the sum of softmax.
+        whole_file: whether the network is trained on all speakers of the training file; every tenth recording of these
+            then "validates", so it must not choose the update.
     """
 
     data_set: ShdSource = "synthesised"
     hidden: tuple[int, ...] = (128, 64)
     dropout: float = 0.2
     bins_a_step: int = 1
+    as_paper: bool = field(default=False, metadata=LATER)
+    whole_file: bool = field(default=False, metadata=LATER)
 
     @property
     def steps(self) -> int:
@@ -157,11 +164,13 @@ class Shd:
             decision=DecisionSpec("sum_softmax", skip_steps=11 // self.spec.bins_a_step),
             surrogate=SurrogateSpec("gaussian"),
             tau_reset_steps=20.0 / self.spec.bins_a_step,
-            tau_spread=0.35,
+            tau_spread=0.6 / math.sqrt(3.0) if self.spec.as_paper else 0.35,
             tau_normal=False,
             adaptation_tau_steps=100.0 / self.spec.bins_a_step,
             adaptation_strength=0.05,
             dropout=self.spec.dropout,
+            fixed_reset=self.spec.as_paper,
+            weights="fan-in" if self.spec.as_paper else "fluctuation",
         )
 
     @property
@@ -171,6 +180,8 @@ class Shd:
     def split(self) -> tuple[list[SpikeRecording], list[SpikeRecording]]:
         """Training and validation recordings."""
         recordings = self.read(TRAIN_FILE)
+        if self.spec.whole_file:
+            return list(recordings), list(recordings[::10])
         speakers = sorted({recording.speaker for recording in recordings})
         turn = self.seed % min(VALIDATION_TURNS, len(speakers))
         chosen = set(speakers[turn :: min(VALIDATION_TURNS, len(speakers))])
@@ -206,4 +217,4 @@ class Shd:
         return self._batches([recordings[int(index)] for index in order])
 
     def loss(self, rolled: Rollout, batch: Batch) -> Tensor:
-        return score_loss(rolled, batch.target)
+        return score_loss(rolled, batch.target, sharpness=None if self.spec.as_paper else 10.0)

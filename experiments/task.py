@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Final, Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -15,6 +15,9 @@ from hetsyn_model.spec import DecisionSpec, InputKind, SurrogateSpec
 from hetsyn_model.training.batch import Batch
 
 Figure = Literal["accuracy", "mse"]
+# of a field of a run's description that came after the first results: left out where it has its default, so that runs
+# of before have the description that they had
+LATER: Final = {"later": True}
 
 
 class MissingData(ValueError):
@@ -40,8 +43,8 @@ class Shape:
         adaptation_tau_steps: time constant of the adaptation (ALIF).
         adaptation_strength: rise of the threshold at a spike (ALIF).
         dropout: of spikes between layers, in training.
-        weights_by_inputs: whether initial weights are N(0, 1/n) for n synapses a neuron and path, as in the paper's
-            reference code. Otherwise they are the network's own (:class:`hetsyn_model.layer.Layer`).
+        weights: how the initial ones are drawn: ``fluctuation``, as :func:`experiments.neurons.build_network` says;
+            ``fan-in``, N(0, 1/n) for n synapses a neuron and path, as in the paper's reference code.
         steady_rate: spikes a step of each presynaptic unit that the initial weights expect to go on for longer than a
             time constant; see :func:`experiments.neurons.build_network`.
         input_kind: spikes, or values.
@@ -62,7 +65,7 @@ class Shape:
     adaptation_strength: float
     dropout: float = 0.0
     fixed_reset: bool = False
-    weights_by_inputs: bool = False
+    weights: Literal["fluctuation", "fan-in"] = "fluctuation"
     steady_rate: float = 0.0
     input_kind: InputKind = "spikes"
     features: int = 0

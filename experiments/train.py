@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from functools import cached_property
 from io import BytesIO
 from pathlib import Path
@@ -21,7 +22,9 @@ from hetsyn_model.training import loop
 from hetsyn_model.training.batch import Batch
 from hetsyn_model.training.checkpoint import Checkpoint
 from hetsyn_model.training.history import History, ValidationResult
-from hetsyn_model.training.schedule import cosine_factor, step_factor
+from hetsyn_model.training.schedule import cosine_factor, held_cosine_factor, step_factor
+
+TEST_FIGURE = "test"  # in the history of a run that tests at each evaluation
 
 
 class TaskData:
@@ -56,10 +59,20 @@ class TaskData:
     def _validation(self) -> list[Batch]:
         return list(self.task.validation())
 
+    @cached_property
+    def _test(self) -> list[Batch]:
+        return list(self.task.test())
+
     def evaluate(self, model: Network | SequenceLSTM) -> ValidationResult:
-        return evaluate(model, self.task, self._validation, self.run.training.form)
+        result = evaluate(model, self.task, self._validation, self.run.training.form)
+        if not self.run.training.test_each:
+            return result
+        test = evaluate(model, self.task, self._test, self.run.training.form)
+        return replace(result, measures={TEST_FIGURE: test.figure})
 
     def better(self, a: ValidationResult, b: ValidationResult) -> bool:
+        if self.run.training.choose == "last":
+            return True
         return better(self.task.figure, a.figure, b.figure) or (a.figure == b.figure and a.loss < b.loss)
 
     def checkpoint(self, model: Network | SequenceLSTM, update: int) -> bytes:
@@ -100,6 +113,8 @@ def train(
     def schedule(update: int) -> float:
         if training.schedule == "cosine":
             return cosine_factor((update + 1) / training.updates)
+        if training.schedule == "held-cosine":
+            return held_cosine_factor((update + 1) / training.cosine_updates)
         return step_factor(update, training.updates)
 
     return loop.train(
@@ -116,6 +131,7 @@ def train(
             whole_range_banks=training.whole_range_banks,
             decay_rate_factor=training.decay_rate_factor,
             weight_decay=training.weight_decay,
+            decay_weight_decay=training.decay_weight_decay,
             clip=training.clip,
         ),
         masks=masks(run, network),
@@ -154,3 +170,9 @@ def learning_curve(history: History, points: int = 40) -> list[list[float]]:
     count = len(history.update)
     chosen = sorted({round(i) for i in np.linspace(0, count - 1, min(points, count))})
     return [[history.update[i], round(history.loss[i], 5), round(history.validation[i], 5)] for i in chosen]
+
+
+def tested_curve(history: History) -> list[list[float]]:
+    """[update, test figure] of every evaluation; none where the run did not test at each."""
+    figures = history.measures.get(TEST_FIGURE, [])
+    return [[update, round(figure, 5)] for update, figure in zip(history.update, figures, strict=bool(figures))]

@@ -34,7 +34,9 @@ from hetsyn_model.encoder import EncoderSpec
 from hetsyn_model.rollout import Rollout
 from hetsyn_model.spec import DecisionSpec, SurrogateSpec
 from hetsyn_model.training.batch import Batch, Spikes
+from hetsyn_model.training.data import DataError
 from hetsyn_model.training.loss import score_loss
+from hetsyn_model.training.read_idx import read_idx_images
 
 Images = NDArray[np.uint8]  # [n, 28, 28]
 DEBIAN_FASHION = Path("/usr/share/datasets/fashion-mnist")  # where Debian's package puts it
@@ -85,29 +87,32 @@ def read_mnist_5k() -> ImageSet:
     return ImageSet(*((images[part], labels[part]) for part in parts))
 
 
-@cache
 def read_fashion_mnist(folder: Path = DEBIAN_FASHION) -> ImageSet:
     """Fashion-MNIST from its four IDX files; the last 5,000 training images validate.
 
     Raises:
         MissingData: the files are not there.
     """
+    return read_image_files(folder, "Fashion-MNIST", "apt-get install dataset-fashion-mnist, or give --data")
+
+
+@cache
+def read_image_files(folder: Path, name: str, how: str) -> ImageSet:
+    """Images from four IDX files, compressed or not, as MNIST has them; the last 5,000 training images validate.
+
+    Args:
+        folder: of the files.
+        name: of the data set, for messages.
+        how: to get it, for messages.
+
+    Raises:
+        MissingData: a file is not there, or is none.
+    """
     try:
-        images, test = (_read_idx(folder / f"{part}-images-idx3-ubyte.gz") for part in ("train", "t10k"))
-        labels, truth = (
-            _read_idx(folder / f"{part}-labels-idx1-ubyte.gz").astype(np.int64) for part in ("train", "t10k")
-        )
-    except OSError as error:
-        raise MissingData(
-            f"Fashion-MNIST is not in {folder}: apt-get install dataset-fashion-mnist, or give --data"
-        ) from error
-    return ImageSet((images[:-5000], labels[:-5000]), (images[-5000:], labels[-5000:]), (test, truth))
-
-
-def _read_idx(path: Path) -> NDArray[np.uint8]:
-    content = gzip.decompress(path.read_bytes())
-    shape = np.frombuffer(content, ">u4", content[3], offset=4)
-    return np.frombuffer(content, np.uint8, offset=4 + 4 * content[3]).reshape(shape)
+        (images, labels), test = read_idx_images(folder, "train"), read_idx_images(folder, "test")
+    except DataError as error:
+        raise MissingData(f"{name}: {error}: {how}") from error
+    return ImageSet((images[:-5000], labels[:-5000]), (images[-5000:], labels[-5000:]), test)
 
 
 @dataclass(frozen=True)

@@ -84,7 +84,7 @@ def _run(prepared: Prepared, out: Path, title: str, teachers: list[Path], device
     data = prepared.data
     console.print(
         f"{len(prepared.labels)} classes: {len(data.real)} examples train, {len(data.validation)} validate, "
-        f"{len(prepared.test)} test, divided by {prepared.by}",
+        f"{len(prepared.test)} test, divided {'as the data say' if prepared.by == 'own' else f'by {prepared.by}'}",
         highlight=False,
     )
     with _bars() as bars:
@@ -98,8 +98,8 @@ def train_on_data(
     data: Annotated[
         Path,
         typer.Argument(
-            help="Folder of class/*.wav or of label_speaker_take.wav; spikes in SHD's form (.h5); arrays (.npz); or "
-            "series (.csv). A folder that has the name of a command: ./NAME."
+            help="Folder of class/*.wav or of label_speaker_take.wav; spikes in SHD's form (.h5); arrays (.npz); "
+            "series (.csv); or a folder of SHD, SSC or MNIST. A folder that has the name of a command: ./NAME."
         ),
     ],
     out: Annotated[Path, typer.Option(help="Folder for checkpoints, metrics and curves. An unfinished run continues.")],

@@ -11,7 +11,7 @@ from experiments.catalog.images import vision_pixels, vision_rows
 from experiments.catalog.paper_tasks import delayed_match, pattern_generation
 from experiments.catalog.small import smoke
 from experiments.catalog.streams import mnist1d, motion
-from experiments.catalog.voices import shd, speech
+from experiments.catalog.voices import shd, shd_recorded, speech
 from experiments.plan import Experiment
 
 __all__ = ["EXPERIMENTS", "smoke"]
@@ -25,7 +25,7 @@ EXPERIMENTS: dict[str, Callable[[], Experiment]] = {
     "bank-size": bank_size,
     "speech": speech,
     "shd": partial(shd, "shd", "synthesised", updates=300),
-    "shd-recorded": partial(shd, "shd-recorded", "recorded", updates=2550),
+    "shd-recorded": shd_recorded,
     "motion": motion,
     "mnist1d": mnist1d,
 }

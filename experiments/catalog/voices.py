@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from experiments.plan import BASE, NEURONS, Condition, Experiment, Refinement, SearchPlan
+from experiments.plan import BASE, NEURONS, PAPER, WHOLE, ChosenSettings, Condition, Experiment, Refinement, SearchPlan
 from experiments.run import Training
 from experiments.shd import ShdSource, ShdSpec
 from experiments.speech import SpeechSpec
@@ -26,6 +26,39 @@ def speech() -> Experiment:
         analysis_streams=100,
         changed_streams=500,
     )
+
+
+def shd_recorded() -> Experiment:
+    """SHD itself: the plan of the synthesised set for ten epochs, and the paper's settings for a hundred."""
+    plan = shd("shd-recorded", "recorded", updates=2550)
+    # an epoch is 255 batches of 32; the cosine is over 40 epochs; the bank is larger than in other plans, as the paper
+    # trains the exact form, and the test is made in the exact form too
+    chosen = Training(
+        *(100 * 255, 32, "held-cosine", 2.0, 4e-3),
+        evaluate_every=255,
+        bank_size=12,
+        clip=None,
+        decay_weight_decay=4e-3,
+        cosine_updates=40 * 255,
+        test_each=True,
+    )
+    paper = Condition(
+        *(PAPER, ShdSpec("recorded", as_paper=True), NEURONS, (True,)),
+        seeds=3,
+        settings=ChosenSettings(2e-3, 12.5),  # U(5, 20)
+        analysed=True,
+        training=chosen,
+        fixed_tau_steps=20.0,
+    )
+    whole = replace(
+        paper,
+        name=WHOLE,
+        task_spec=ShdSpec("recorded", as_paper=True, whole_file=True),
+        training=replace(chosen, choose="last"),
+        analysed=False,
+    )
+    # the paper changes the whole test; the exact form takes a quarter of a second a stream
+    return replace(plan, conditions=(*plan.conditions, paper, whole), analysis_streams=256, changed_streams=2264)
 
 
 def shd(name: str, data_set: ShdSource, updates: int) -> Experiment:

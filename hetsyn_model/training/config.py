@@ -70,11 +70,13 @@ class ValuesConfig:
         levels: of each channel.
         step_s: time from one row to the next, in seconds.
         quantile: share of a channel's values that may lie below its levels, and the same above them.
+        scan: of images: a ``row`` or a ``pixel`` a step.
     """
 
     levels: int = 12
     step_s: float = 0.01
     quantile: float = 0.01
+    scan: Literal["row", "pixel"] = "row"
 
     def __post_init__(self) -> None:
         if self.levels < 1 or not self.step_s > 0 or not 0 <= self.quantile < 0.5:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from hetsyn_model.training.data import DataError, Recording
 
 Kind = Literal["audio", "spikes", "values"]
+Part = Literal["train", "validation", "test"]
 
 
 class Example(Protocol):
@@ -104,6 +105,7 @@ class Examples:
         labels: names of the classes, which the examples' labels count.
         source: what people call it.
         channels: of spikes or values; 1 for audio.
+        parts: what each example is for, where the data say so, as data sets with a test of their own do; else None.
     """
 
     kind: Kind
@@ -111,6 +113,7 @@ class Examples:
     labels: tuple[str, ...]
     source: str
     channels: int = 1
+    parts: tuple[Part, ...] | None = None
 
     def check_classes(self) -> None:
         """Check that a classifier can be trained: two classes or more, of

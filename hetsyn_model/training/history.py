@@ -14,10 +14,12 @@ class ValidationResult:
     Attributes:
         figure: accuracy, or the mean squared error of a trace.
         loss: of the same streams.
+        measures: further figures of the network, by name, for the history. They choose nothing.
     """
 
     figure: float
     loss: float
+    measures: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass
@@ -29,7 +31,7 @@ class History:
         loss: mean training loss since the evaluation before.
         validation: figure on validation data.
         validation_loss: loss on validation data.
-        measures: further means over the training batches since the evaluation before, by name.
+        measures: further means over the training batches since the evaluation before, and of the evaluation, by name.
         seconds: since the evaluation before.
         processor_seconds: the same of processor time, all threads added up.
         chosen: index of the best evaluation, whose network is in ``best.pt``; -1 before the first.
@@ -58,7 +60,7 @@ class History:
         self.loss.append(loss)
         self.validation.append(evaluation.figure)
         self.validation_loss.append(evaluation.loss)
-        for name, value in measures.items():
+        for name, value in (*measures.items(), *evaluation.measures.items()):
             self.measures.setdefault(name, []).append(value)
 
     def to_dict(self) -> dict[str, Any]:

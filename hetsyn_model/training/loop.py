@@ -97,8 +97,9 @@ class Optimisation:
         whole_range_banks: whether the banks are fitted to all decays that training may reach. Otherwise they are
             fitted to the decays of the last evaluation, and become worse as these move on.
         decay_rate_factor: learning rate of the decays over that of the weights.
-        weight_decay: of the weights; the decays have none.
-        clip: largest norm of the gradient.
+        weight_decay: of the weights.
+        decay_weight_decay: of the synapses' decays: AdamW pulls them towards 0, a time constant of 0.
+        clip: largest norm of the gradient; None: any.
         average: decay of the running mean of the weights, which is then evaluated and kept; None: no mean.
     """
 
@@ -110,7 +111,8 @@ class Optimisation:
     decay_rate_factor: float = 1.0
     whole_range_banks: bool = False
     weight_decay: float = 0.0
-    clip: float = 5.0
+    decay_weight_decay: float = 0.0
+    clip: float | None = 5.0
     average: float | None = None
 
 
@@ -231,8 +233,8 @@ def _optimiser(model: Trainee, how: Optimisation) -> torch.optim.AdamW:
     rate = how.learning_rate
     groups: list[dict[str, Any]] = [{"params": weights, "lr": rate, "weight_decay": how.weight_decay, "factor": 1.0}]
     if decays:
-        factor = how.decay_rate_factor
-        groups.append({"params": list(decays.values()), "lr": rate, "weight_decay": 0.0, "factor": factor})
+        own = {"weight_decay": how.decay_weight_decay, "factor": how.decay_rate_factor}
+        groups.append({"params": list(decays.values()), "lr": rate} | own)
     return torch.optim.AdamW(groups)
 
 
@@ -242,7 +244,7 @@ def _update(
     loss: Tensor,
     rate: float,
     factor: float,
-    clip: float,
+    clip: float | None,
     frozen: list[tuple[nn.Parameter, Tensor]],
 ) -> None:
     """One optimiser step, after which every decay is legal."""
@@ -253,7 +255,8 @@ def _update(
     for parameter, mask in frozen:
         if parameter.grad is not None:
             parameter.grad.masked_fill_(mask, 0.0)
-    nn.utils.clip_grad_norm_(model.parameters(), clip)
+    if clip is not None:
+        nn.utils.clip_grad_norm_(model.parameters(), clip)
     optimiser.step()
     if isinstance(model, Network):
         model.clamp_decays_()

@@ -9,7 +9,7 @@ from torch.nn.functional import cross_entropy
 from hetsyn_model.rollout import Rollout
 
 
-def score_loss(rolled: Rollout, target: Tensor, *, sharpness: float = 10.0, smoothing: float = 0.0) -> Tensor:
+def score_loss(rolled: Rollout, target: Tensor, *, sharpness: float | None = 10.0, smoothing: float = 0.0) -> Tensor:
     """Cross entropy of the decision's scores.
 
     The paper puts the sum of softmax itself into the cross entropy. Streams of different lengths need its mean, which
@@ -18,11 +18,11 @@ def score_loss(rolled: Rollout, target: Tensor, *, sharpness: float = 10.0, smoo
     Args:
         rolled: a batch of streams.
         target: int64 [b], classes.
-        sharpness: factor on the mean of softmax; other rules have none.
+        sharpness: factor on the mean of softmax; other rules have none. None: the sum itself, as in the paper.
         smoothing: share of a label that is spread over all classes.
     """
     scores = rolled.scores
-    if rolled.decision.rule == "sum_softmax":
+    if rolled.decision.rule == "sum_softmax" and sharpness is not None:
         counted = (rolled.steps - rolled.decision.skip_steps).unsqueeze(-1)
         scores = scores / counted * sharpness
     return cross_entropy(scores, target, label_smoothing=smoothing)

@@ -69,7 +69,7 @@ def prepare(
         config: of the run.
         test: examples that judge the network, instead of a part of the others.
         extra: examples that are only trained on, a share of them in each epoch; but none of a group that is left out,
-            or that judges where whole groups do.
+            or that judges where whole groups do, or where the data say which examples judge.
         leave_out: groups that are not trained on and judge the network.
         spec: of a network of your own; None for one that the configuration describes.
 
@@ -89,15 +89,17 @@ def prepare(
     unknown = sorted(set(leave_out) - set(groups))
     if unknown:
         raise DataError(f"group {unknown[0]!r} is not in {examples.source}: it has {', '.join(groups) or 'no groups'}")
-    known = [item for item in examples.items if item.group not in leave_out]
-    parts = split(known, examples.labels, config.split, with_test=test is None and not leave_out)
+    kept = [index for index, item in enumerate(examples.items) if item.group not in leave_out]
+    known = [examples.items[index] for index in kept]
+    own = None if examples.parts is None else [examples.parts[index] for index in kept]
+    parts = split(known, examples.labels, config.split, with_test=test is None and not leave_out, own=own)
     judged = [item for item in examples.items if item.group in leave_out] if leave_out else parts.test
     if test is not None:
         judged = list(test.as_of(examples).items)
     front = _front(examples, config, parts.train)
     spec = _spec(examples, config, front, spec)
     judging = set(leave_out)
-    if parts.by == "group":
+    if parts.by in ("group", "own"):
         judging |= {item.group for item in (*parts.validation, *judged)} - {""}
     pool = [] if extra is None else [item for item in extra.as_of(examples).items if item.group not in judging]
     return Prepared(

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -163,8 +163,8 @@ def _events(
 
 def streams_of(
     source: str | Path,
-    times: Sequence[NDArray[Any]],
-    units: Sequence[NDArray[Any]],
+    times: Iterable[NDArray[Any]],
+    units: Iterable[NDArray[Any]],
     labels: Sequence[int],
     groups: Sequence[str],
     config: SpikesConfig,

@@ -1,4 +1,8 @@
-"""Data sets by their path: folders of recordings, HDF5 and NumPy files of spikes or values, CSV files of series."""
+"""Data sets by their path: folders of recordings, HDF5 and NumPy files of spikes or values, CSV files of series.
+
+Folders of SHD, SSC and MNIST, the file of N-TIDIGITS, and the lists of Speech Commands are known by their names; they
+say which examples test, and some which validate.
+"""
 
 from __future__ import annotations
 
@@ -7,21 +11,24 @@ from pathlib import Path
 
 from hetsyn_model.training.config import Config
 from hetsyn_model.training.data import DataError, Recording, read_folder, read_wav
-from hetsyn_model.training.examples import Examples, Kind
+from hetsyn_model.training.examples import Examples, Kind, Part
 from hetsyn_model.training.read_arrays import kind_of_arrays, read_arrays
 from hetsyn_model.training.read_csv import read_csv
-from hetsyn_model.training.read_hdf5 import read_hdf5
+from hetsyn_model.training.read_hdf5 import read_hdf5, read_hdf5_folder, spike_file
+from hetsyn_model.training.read_idx import is_idx_folder, read_idx_folder
 
 FORMS = (
     "a folder of class/*.wav, a folder of label_speaker_take.wav, spikes in SHD's form (.h5), arrays (.npz), "
-    "or series (.csv)"
+    "series (.csv), or a folder of SHD's, SSC's or MNIST's files"
 )
 MAX_SAMPLES = 400_000  # of a recording: a variation of it takes a stretch of a minute of noise
+# of Speech Commands: a line is class/file.wav; who is in neither list is trained on
+_LISTS: dict[Part, str] = {"validation": "validation_list.txt", "test": "testing_list.txt"}
 _FLAT_NAME = re.compile(r"([^_]+)_[^_]+_\d+\.wav")
 
 
 def kind_of(path: Path) -> Kind:
-    """The kind of data at a path, from its name; of a ``.npz`` file, from its arrays.
+    """The kind of data at a path, from its name or the names in a folder; of a ``.npz`` file, from its arrays.
 
     Raises:
         DataError: there is nothing, or nothing that can be read.
@@ -29,7 +36,7 @@ def kind_of(path: Path) -> Kind:
     if not path.exists():
         raise DataError(f"{path}: no such {'file' if path.suffix else 'folder'}")
     if path.is_dir():
-        return "audio"
+        return "spikes" if spike_file(path) else "values" if is_idx_folder(path) else "audio"
     suffix = path.suffix.lower()
     if suffix in (".h5", ".hdf5"):
         return "spikes"
@@ -37,6 +44,8 @@ def kind_of(path: Path) -> Kind:
         return "values"
     if suffix == ".npz":
         return kind_of_arrays(path)
+    if suffix in (".gz", ".zip"):
+        raise DataError(f"{path}: is compressed: unpack it first, with gunzip or unzip")
     raise DataError(f"{path}: not data that hetsyn trains on: give {FORMS}")
 
 
@@ -52,7 +61,10 @@ def read(path: Path, config: Config) -> Examples:
     """
     kind = kind_of(path)
     if path.is_dir():
-        return _read_recordings(path, config)
+        train = spike_file(path)
+        if train is not None:
+            return read_hdf5_folder(train, config)
+        return read_idx_folder(path, config) if kind == "values" else _read_recordings(path, config)
     if path.suffix.lower() == ".npz":
         return read_arrays(path, config)
     return read_hdf5(path, config) if kind == "spikes" else read_csv(path, config)
@@ -78,7 +90,9 @@ def _read_recordings(folder: Path, config: Config) -> Examples:
     if not classes:
         raise DataError(f"{folder}: contains no recordings: give {FORMS}")
     pattern = _pattern(config.split.group_pattern)
+    listed = _listed(folder)
     recordings = []
+    parts: list[Part] = []
     for label, sub in enumerate(classes):
         paths = sorted(path for path in sub.iterdir() if path.suffix.lower() == ".wav" and path.name[0] != ".")
         if not paths:
@@ -86,7 +100,32 @@ def _read_recordings(folder: Path, config: Config) -> Examples:
         for path in paths:
             match = pattern.fullmatch(f"{path.stem}.wav")  # whatever the case of its end
             recordings.append(Recording(read_wav(path, rate_hz), label, match["group"] if match else "", -1))
-    return _checked(Examples("audio", tuple(recordings), tuple(sub.name for sub in classes), str(folder)), rate_hz)
+            parts.append(listed.get(f"{sub.name}/{path.name}", "train"))
+    lacking = [name for part, name in _LISTS.items() if listed and part not in parts]
+    if lacking:
+        raise DataError(f"{folder / lacking[0]}: names no recording of the folder: take the list of this data set")
+    own = tuple(parts) if listed else None
+    return _checked(
+        Examples("audio", tuple(recordings), tuple(sub.name for sub in classes), str(folder), parts=own), rate_hz
+    )
+
+
+def _listed(folder: Path) -> dict[str, Part]:
+    """What the recordings are for by their names, ``class/file.wav``, where Speech Commands' lists are there."""
+    there = [name for name in _LISTS.values() if (folder / name).exists()]
+    if len(there) == 1:
+        other = next(name for name in _LISTS.values() if name not in there)
+        raise DataError(f"{folder}: has {there[0]}, but no {other}: give both lists, or neither")
+    listed: dict[str, Part] = {}
+    for part, name in _LISTS.items() if there else ():
+        try:
+            lines = (folder / name).read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise DataError(f"{folder / name}: cannot be read as lines of class/file.wav ({error})") from error
+        for line in filter(None, (text.strip() for text in lines)):
+            if listed.setdefault(line, part) != part:
+                raise DataError(f"{folder / name}: {line} is in both lists: keep it in one")
+    return listed
 
 
 def _checked(examples: Examples, rate_hz: int) -> Examples:

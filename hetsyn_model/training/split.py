@@ -1,19 +1,19 @@
-"""Training, validation and test examples: by file, by group (no speaker on two sides), or by take."""
+"""Training, validation and test examples: as the data say, by file, by group (no speaker on two sides), or by take."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Generic, Literal
 
 import numpy as np
 
 from hetsyn_model.spec import SpecError
 from hetsyn_model.training.data import DataError, Recording
-from hetsyn_model.training.examples import T
+from hetsyn_model.training.examples import Part, T
 
-By = Literal["auto", "file", "group", "take"]
+By = Literal["auto", "own", "file", "group", "take"]
 FEWEST_GROUPS = 3  # of each class, for `auto` to split by them
 
 
@@ -23,8 +23,9 @@ class SplitSpec:
 
     Attributes:
         by: ``file``, each class divided at random; ``group``, whole groups, so that no speaker is on two sides;
-            ``take``, every so-manieth take of each speaker and class validates; ``auto``, by group where each class
-            has three groups or more, else by file.
+            ``take``, every so-manieth take of each speaker and class validates; ``own``, as the data say, and where
+            they have no validation examples of their own, a share of their training examples; ``auto``, as the data
+            say, else by group where each class has three groups or more, else by file.
         validation: share of the examples that choose the epoch.
         test: share of the examples that judge the network; 0 for none.
         every: with ``take``: each take that this divides validates.
@@ -72,7 +73,14 @@ class Parts(Generic[T]):
     by: By
 
 
-def split(items: Sequence[T], labels: Sequence[str], spec: SplitSpec, *, with_test: bool = True) -> Parts[T]:
+def split(
+    items: Sequence[T],
+    labels: Sequence[str],
+    spec: SplitSpec,
+    *,
+    with_test: bool = True,
+    own: Sequence[Part] | None = None,
+) -> Parts[T]:
     """Divide examples; the same for the same examples and spec.
 
     Args:
@@ -80,11 +88,16 @@ def split(items: Sequence[T], labels: Sequence[str], spec: SplitSpec, *, with_te
         labels: names of the classes.
         spec: how.
         with_test: whether there are test examples at all; not where they come from elsewhere.
+        own: what each example is for, as the data say; None where they do not.
 
     Raises:
         DataError: there are too few examples, or they have no groups or takes.
     """
     by = spec.by
+    if by == "own" and own is None:
+        raise DataError("split.by = 'own', but the data do not say which examples validate and test: use 'auto'")
+    if own is not None and by in ("auto", "own"):
+        return _by_own(items, labels, spec, own, with_test)
     if by == "auto":
         by = "group" if _fewest_groups(items, len(labels)) >= FEWEST_GROUPS else "file"
     shares = {"test": spec.test if with_test else 0.0, "validation": spec.validation}
@@ -103,6 +116,24 @@ def split(items: Sequence[T], labels: Sequence[str], spec: SplitSpec, *, with_te
     if not parts["validation"]:
         raise DataError("no validation examples: add examples, or split another way")
     return Parts(parts["train"], parts["validation"], parts["test"], by)
+
+
+def _by_own(
+    items: Sequence[T], labels: Sequence[str], spec: SplitSpec, own: Sequence[Part], with_test: bool
+) -> Parts[T]:
+    """As the data say. Test examples of their own are never trained on, even where others test."""
+    train, validation, test = (
+        [item for item, part in zip(items, own, strict=True) if part == wanted]
+        for wanted in ("train", "validation", "test")
+    )
+    trained = {item.label for item in train}
+    for label, name in enumerate(labels):
+        if label not in trained:
+            raise DataError(f"class {name!r} has no training examples: add some, or set split.by = 'file'")
+    if not validation:
+        drawn = split(train, labels, replace(spec, by="auto"), with_test=False)
+        train, validation = drawn.train, drawn.validation
+    return Parts(train, validation, test if with_test else [], "own")
 
 
 def _fewest_groups(items: Sequence[T], classes: int) -> int:

@@ -29,6 +29,7 @@ from benchmarks.server_process import free_port
 from benchmarks.valkey import BINARY, MISSING, ValkeyServer
 from hetsyn_client.extras import install_command
 from service.contract.artifact import Artifact
+from tests.support.data_sets import write_mnist, write_ntidigits, write_speech_commands
 from tests.support.documents import PAGES, README, blocks, commands, name_of, typed
 from tests.support.json_input import Json
 from tests.support.leaky_values import write_leaky
@@ -49,6 +50,9 @@ NOT_RUN = {
     r"hetsyn export shd-size ": "takes a minute: tests/contract has what it writes",
     r"hetsyn train voices |digits=|for seed in|\$digits ": "needs speech engines and recordings, and takes an hour",
     r"hetsyn export runs/speech-digits/": "exports what the hour before it trained",
+    r"hetsyn train data/ssc |hetsyn train data/mnist --config ": "takes half a minute; what reads it is tested in "
+    "tests/unit/hetsyn_model/training/test_data_sets.py",
+    r"hetsyn experiment shd-recorded ": "needs SHD itself, and takes hours: tests/unit/experiments/test_shd.py",
 }
 RUN = (
     r"make demo$|hetsyn (serve|reload|train|experiment|export|import-nir|inspect|stream|record|run|bench)\b|"
@@ -137,6 +141,7 @@ class PageReader:
             digit = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"].index(path.stem)
             for take in (0, 1):
                 shutil.copy(path, folder / f"recordings/{digit}_flite_{take}.wav")
+        self._data_sets(folder / "data")
         self._next_version()
         carried = ["--carry-keys", "carry.keys"] if find_spec("cryptography") else []
         self._server, self._second = (stack.enter_context(PageServer(folder, *carried)) for _ in range(2))
@@ -145,6 +150,14 @@ class PageReader:
         stack.callback(echo.shutdown)
         threading.Thread(target=echo.serve_forever, daemon=True).start()
         self._ports = {8000: self._server.port, 8001: self._second.port, 9000: echo.server_port}
+
+    @staticmethod
+    def _data_sets(data: Path) -> None:
+        """Small files in the form of the data sets that a reader may have."""
+        data.mkdir()
+        write_speech_commands(data / "speech_commands")
+        write_ntidigits(data / "n-tidigits.hdf5", speakers=2)
+        write_mnist(data / "mnist")
 
     def _next_version(self) -> None:
         """``build/speech-digits/2``, what an export of a second version leaves."""

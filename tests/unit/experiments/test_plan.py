@@ -13,6 +13,7 @@ from experiments.neurons import bank_state_bytes, exact_state_bytes, network_spe
 from experiments.plan import (
     BASE,
     NEURONS,
+    PAPER,
     SEARCH_SEED,
     Cell,
     ChosenSettings,
@@ -165,3 +166,12 @@ def test_every_final_run_has_one_share(name: str) -> None:
             sizes = [size + sum(each) for size, each in zip(sizes, mine, strict=True)]
     assert min(sizes) >= 0.25 * sum(sizes)
     assert not Selection(seeds=(1,)).has(experiment, experiment.conditions[0], cells(experiment)[0], 0)
+
+
+def test_a_run_with_other_settings_than_the_paper_s_is_not_in_the_plan() -> None:
+    """It would be a second run of its seed."""
+    experiment = EXPERIMENTS["shd-recorded"]()
+    run = final_run(experiment, experiment.condition(PAPER), Cell("homneu", True), 0, {})
+    assert belongs(experiment, run.to_dict())
+    for changes in ({"learning_rate": 1e-3}, {"tau_steps": 12.5}):
+        assert not belongs(experiment, replace(run, **changes).to_dict())  # type: ignore[arg-type]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import math
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -9,10 +12,19 @@ import numpy as np
 import pytest
 import torch
 
+from experiments.by_epoch import BEST_BY_TEST, LATE_MEAN, by_epoch_table
 from experiments.catalog import EXPERIMENTS, smoke
-from experiments.plan import BASE
+from experiments.checkout import RESULTS, ROOT
+from experiments.plan import BASE, NEURONS, PAPER, WHOLE, Cell, Experiment, final_run
+from experiments.results import read_file
+from experiments.run import RunSpec, build, open_task
+from experiments.runner import Selection, run_experiment
 from experiments.shd import Shd, ShdSpec, coarser
 from experiments.task import MissingData
+from hetsyn_model.network import Network
+from hetsyn_model.rollout import Rollout
+from hetsyn_model.run_folder import RunError
+from hetsyn_model.training.batch import Batch
 from hetsyn_model.training.data import ShdSample, SpikeRecording, write_shd
 from hetsyn_model.training.voices.digits import KEYS
 
@@ -108,3 +120,124 @@ def test_the_smoke_version_needs_no_files() -> None:
         task = Shd(spec)
         assert {r.speaker for r in task.read("shd_test.h5")}.isdisjoint(r.speaker for r in task.read("shd_train.h5"))
         assert len(task.test()[0].steps) == 40
+
+
+def paper_run(condition: str, model: str, seed: int = 0) -> RunSpec:
+    experiment = EXPERIMENTS["shd-recorded"]()
+    cell = Cell(model, True)  # type: ignore[arg-type]
+    return final_run(experiment, experiment.condition(condition), cell, seed, {})
+
+
+def test_the_papers_settings_are_the_papers() -> None:
+    for condition in (PAPER, WHOLE):
+        runs = {model: paper_run(condition, model) for model in NEURONS}
+        assert {run.learning_rate for run in runs.values()} == {2e-3}
+        assert [runs[model].tau_steps for model in NEURONS] == [12.5, 12.5, 20.0, 20.0]
+        assert len({run.training for run in runs.values()}) == 1
+        training = runs["hetsyn"].training
+        assert (training.weight_decay, training.decay_weight_decay, training.decay_rate_factor) == (4e-3, 4e-3, 2.0)
+        assert training.clip is None
+        assert training.bank_size >= 12
+        per_epoch = math.ceil(8156 / 32)
+        assert (training.updates, training.cosine_updates, training.evaluate_every) == (
+            *(100 * per_epoch, 40 * per_epoch, per_epoch),
+        )
+        shape = open_task(runs["hetsyn"]).shape
+        assert (shape.hidden, shape.dropout, shape.tau_reset_steps) == ((128, 64), 0.2, 20.0)
+
+
+@pytest.mark.parametrize("model", NEURONS)
+def test_the_papers_initial_values(model: str) -> None:
+    run = paper_run(PAPER, model)
+    network = build(run, open_task(run))
+    assert isinstance(network, Network)
+    for layer in network.named_layers().values():
+        for weight in (layer.w_in, layer.w_rec):
+            if weight is not None:
+                assert float(weight.detach().std() * math.sqrt(weight.shape[1])) == pytest.approx(1.0, abs=0.05)
+        tau = -1.0 / layer.r_in.detach().double().log()
+        if model in ("hetsyn", "hetneu"):
+            assert 5.0 - 1e-3 <= float(tau.min()) <= float(tau.max()) <= 20.0 + 1e-3
+            assert float(tau.mean()) == pytest.approx(12.5, abs=2.0)
+        else:
+            assert torch.allclose(tau, torch.full_like(tau, 20.0), rtol=1e-5)
+
+
+def test_the_papers_loss_is_on_the_sum_of_softmax() -> None:
+    batch = Batch.of(np.zeros((2, 20, 700), bool), torch.tensor([3, 4]))
+    run = paper_run(PAPER, "homneu")
+    task = open_task(run)
+    network = build(run, task)
+    assert isinstance(network, Network)
+    rolled: Rollout = network.rollout(batch.events, "exact", batch.steps)
+    summed = torch.softmax(rolled.readout[:, 11:], -1).sum(1)
+    assert torch.allclose(task.loss(rolled, batch), torch.nn.functional.cross_entropy(summed, batch.target))
+    ours = Shd(ShdSpec("recorded")).loss(rolled, batch)
+    assert torch.allclose(ours, torch.nn.functional.cross_entropy(summed / 9 * 10, batch.target))
+
+
+def test_runs_of_before_have_the_description_that_they_had() -> None:
+    kept = read_file(ROOT / RESULTS / "shd.json")
+    assert kept
+    for result in kept:
+        try:
+            again = RunSpec.from_dict(json.loads(json.dumps(result.run)))
+        except RunError:  # of a plan that is gone
+            continue
+        assert again.to_dict() == result.run
+    for condition in (PAPER, WHOLE):
+        run = paper_run(condition, "hetsyn")
+        assert RunSpec.from_dict(json.loads(json.dumps(run.to_dict()))) == run
+
+
+def toy(condition: str) -> Experiment:
+    """The plan of a condition at a size for seconds, on spikes at random."""
+    experiment = EXPERIMENTS["shd-recorded"]()
+    planned = experiment.condition(condition)
+    assert isinstance(planned.task_spec, ShdSpec)
+    assert planned.training is not None
+    spec = replace(planned.task_spec, data_set="drawn", bins_a_step=10, hidden=(6, 5))
+    training = replace(planned.training, updates=10, evaluate_every=2, batch=8, cosine_updates=4)
+    small = replace(planned, task_spec=spec, training=training, seeds=1, models=("hetsyn",))
+    return replace(experiment, conditions=(small,), analysis_streams=2, changed_streams=4)
+
+
+@pytest.mark.parametrize("condition", [PAPER, WHOLE])
+def test_each_epoch_is_tested_and_the_test_chooses_nothing(tmp_path: Path, condition: str) -> None:
+    (result,) = run_experiment(toy(condition), tmp_path, tmp_path / "results.json", Selection())
+    by_epoch = result.analysis["test_by_epoch"]
+    assert [update for update, _ in by_epoch] == [2, 4, 6, 8, 10]
+    figures = {int(update): figure for update, figure in by_epoch}
+    assert result.figure == pytest.approx(figures[result.chosen_update], abs=1e-4)
+    assert 0.0 <= result.exact["figure"] <= 1.0
+    validation = {int(update): figure for update, _, figure in result.curve}
+    if condition == WHOLE:
+        assert result.chosen_update == 10
+        assert "deletion" not in result.analysis
+    else:
+        assert validation[result.chosen_update] == max(validation.values())
+        assert "time_constants" in result.analysis
+
+
+def test_the_table_by_epoch_tells_what_was_chosen_by_what() -> None:
+    result = replace(
+        read_file(ROOT / RESULTS / "shd.json")[0],
+        run=paper_run(WHOLE, "hetsyn").to_dict(),
+        figure=0.8,
+        exact={"figure": 0.79},
+        analysis={"test_by_epoch": [[255 * n, 0.5 + 0.03 * (n % 9)] for n in range(1, 11)]},
+    )
+    assert BEST_BY_TEST.of(result) == pytest.approx(0.74)
+    assert LATE_MEAN.of(result) == pytest.approx(0.5 + 0.03 * (5 + 6 + 7 + 8 + 0 + 1) / 6)
+    condition = EXPERIMENTS["shd-recorded"]().condition(WHOLE)
+    text = by_epoch_table([(condition, "hetsyn", True, [result])])
+    assert "| paper-settings-whole-file | HetSyn | 1 | last epoch | 80.0 ± 0.0% | 79.0 ± 0.0% | 53.0 ± 0.0% |" in text
+    assert "best epoch by test (optimistic) |" in text
+    assert by_epoch_table([(condition, "hetsyn", True, [replace(result, analysis={})])]) == ""
+
+
+def test_the_whole_file_trains_on_every_speaker(folder: Path) -> None:
+    train, validation = Shd(ShdSpec(whole_file=True), folder).split()
+    assert len(train) == 20 * SPEAKERS
+    assert {recording.speaker for recording in train} == set(range(SPEAKERS))
+    assert len(validation) == 2 * SPEAKERS

@@ -425,9 +425,9 @@ def test_the_synthesised_digits_are_never_taken_for_shd() -> None:
         [
             run
             for model, values in zip(models, figures, strict=True)
-            for run in runs_of(Group(name, BASE, model), values, analysis=ANALYSIS | {"time_constants": changes})  # type: ignore[arg-type]
+            for run in runs_of(Group(name, condition, model), values, analysis=ANALYSIS | {"time_constants": changes})  # type: ignore[arg-type]
         ]
-        for name in ("shd", "shd-recorded")
+        for name, condition in (("shd", BASE), ("shd-recorded", PAPER))
     )
 
     def verdicts(results: list[RunResult], start: str) -> dict[str, str]:
@@ -442,3 +442,8 @@ def test_the_synthesised_digits_are_never_taken_for_shd() -> None:
     order = "SHD: HetSyn > HetNeu > ALIF > LIF"
     assert verdicts(recorded, order) == {order: "supported"}
     assert {r.run["task_spec"]["data_set"] for r in made} == {"synthesised"}
+
+
+def test_a_ceiling_hides_no_difference_beyond_the_margin() -> None:
+    assert same_within([0.80, 0.82, 0.81], 0.5, at_ceiling=True) == "contradicted"
+    assert same_within([0.10, 0.12, 0.11], 0.5, at_ceiling=True) == "ceiling"

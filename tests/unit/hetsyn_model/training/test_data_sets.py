@@ -1,0 +1,294 @@
+"""Public data sets by the names of their files: SSC, SHD, N-TIDIGITS, Speech Commands, MNIST."""
+
+from __future__ import annotations
+
+import gzip
+import shutil
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from hetsyn_model.training.config import load_config
+from hetsyn_model.training.data import DataError, Recording
+from hetsyn_model.training.examples import Examples, Series, SpikeStream
+from hetsyn_model.training.fitting import fit
+from hetsyn_model.training.prepared import Prepared, prepare
+from hetsyn_model.training.read_idx import read_idx_images
+from hetsyn_model.training.readers import kind_of, read
+from tests.support.data_sets import (
+    DIGITS,
+    idx,
+    write_heidelberg,
+    write_mnist,
+    write_ntidigits,
+    write_speech_commands,
+    write_ssc,
+)
+
+AUDIO, SPIKES, VALUES = load_config("audio"), load_config("spikes"), load_config("values")
+
+
+def parts(examples: Examples) -> Counter[str]:
+    return Counter(examples.parts or ())
+
+
+def sizes(prepared: Prepared) -> tuple[int, int, int]:
+    return len(prepared.data.real), len(prepared.data.validation), len(prepared.test)
+
+
+def test_ssc_has_35_classes_and_files_of_its_own_to_validate_and_test(tmp_path: Path) -> None:
+    folder = write_ssc(tmp_path / "ssc")
+    assert kind_of(folder) == "spikes"
+    found = read(folder, SPIKES)
+    assert (found.labels, found.channels) == (tuple(str(n) for n in range(35)), 700)
+    assert parts(found) == {"train": 140, "validation": 70, "test": 70}
+    prepared = prepare(found, SPIKES)
+    assert (sizes(prepared), prepared.by, prepared.spec.outputs) == ((140, 70, 70), "own", 35)
+    alone = read(folder / "ssc_train.h5", SPIKES)
+    assert alone.parts is None
+    for mine, other in zip(found.items, alone.items, strict=False):
+        assert isinstance(mine, SpikeStream)
+        assert isinstance(other, SpikeStream)
+        assert (mine.label, mine.length) == (other.label, other.length)
+        assert np.array_equal(mine.units, other.units)
+
+
+def test_shd_has_no_file_to_validate_so_speakers_of_the_training_file_do(tmp_path: Path) -> None:
+    # a class that the test file lacks, and names
+    write_heidelberg(tmp_path / "shd_train.h5", [0, 1, 2] * 8, speakers=[n // 3 for n in range(24)])
+    write_heidelberg(tmp_path / "shd_test.h5", [2, 0], speakers=[8, 9])
+    prepared = prepare(read(tmp_path, SPIKES), SPIKES)
+    assert prepared.labels == ("word-0", "word-1", "word-2")
+    assert [item.label for item in prepared.test] == [2, 0]
+    groups = [{item.group for item in part} for part in (prepared.data.real, prepared.data.validation)]
+    assert groups[1]
+    assert groups[0] | groups[1] == {str(n) for n in range(8)}
+    assert not groups[0] & groups[1]
+
+
+def test_ntidigits_has_eleven_classes_and_speakers(tmp_path: Path) -> None:
+    path = write_ntidigits(tmp_path / "n-tidigits.hdf5")
+    found = read(path, SPIKES)
+    assert (found.kind, found.labels, found.channels) == ("spikes", DIGITS, 64)
+    assert parts(found) == {"train": 66, "test": 66}  # sequences are left out
+    assert {item.group for item in found.items} == {f"{('man', 'woman')[n % 2]}-s{n}" for n in range(6)}
+    with h5py.File(path) as file:
+        time_s = file["train_timestamps/man-s0-a-1"][:]
+        unit = file["train_addresses/man-s0-a-1"][:]
+    first = found.items[0]
+    assert isinstance(first, SpikeStream)
+    assert set(zip(first.steps.tolist(), first.units.tolist(), strict=True)) == set(
+        zip(np.floor(time_s.astype(float) / 4e-3 + 1e-9).astype(int).tolist(), unit.tolist(), strict=True)
+    )
+    prepared = prepare(found, SPIKES)
+    assert {item.group for item in prepared.test} == {"woman-s3", "man-s4", "woman-s5"}
+    assert len({item.group for item in prepared.data.validation}) == 1  # a whole speaker of three
+
+
+def test_speech_commands_lists_say_what_validates_and_tests(tmp_path: Path) -> None:
+    folder = write_speech_commands(tmp_path / "commands")
+    found = read(folder, AUDIO)
+    assert (found.kind, found.labels) == ("audio", ("down", "up"))
+    prepared = prepare(found, AUDIO)
+    assert sizes(prepared) == (8, 2, 2)
+    assert {item.group for item in prepared.data.validation} == {"00000005"}
+    assert {item.group for item in prepared.test} == {"00000004"}
+    assert all(isinstance(item, Recording) and item.audio.size == 2000 for item in found.items)  # 16 to 8 kHz
+
+
+@pytest.mark.parametrize(("packed", "mark"), [(True, "-"), (False, "-"), (False, ".")])
+def test_mnist_files_are_series_of_rows_or_pixels(tmp_path: Path, packed: bool, mark: str) -> None:
+    folder = write_mnist(tmp_path / "mnist", packed=packed, mark=mark)
+    assert kind_of(folder) == "values"
+    rows = read(folder, VALUES)
+    pixels = read(folder, load_config({"encoder": {"values": {"scan": "pixel"}}}, "values"))
+    assert (rows.channels, pixels.channels, rows.labels) == (28, 1, tuple("0123456789"))
+    assert parts(rows) == parts(pixels) == {"train": 60, "test": 20}
+    images, labels = read_idx_images(folder, "train")
+    for index in (0, 7):
+        row, pixel = rows.items[index], pixels.items[index]
+        assert isinstance(row, Series)
+        assert isinstance(pixel, Series)
+        assert np.array_equal(np.rint(row.values * 255).astype(np.uint8), images[index])
+        assert np.array_equal(pixel.values.ravel(), row.values.ravel())
+        assert row.label == labels[index]
+    prepared = prepare(rows, VALUES)
+    assert sizes(prepared)[2] == 20
+    assert sizes(prepared)[0] + sizes(prepared)[1] == 60
+
+
+QUICK = {
+    "network": {"hidden": [24]},
+    "training": {"epochs": 5, "batch": 8, "learning_rate": 1e-2, "average": 0.8},
+}
+
+
+@pytest.mark.parametrize(
+    ("write", "kind", "goal"),
+    [
+        (lambda path: write_ssc(path, classes=3, each=6), "spikes", 0.8),
+        (lambda path: write_mnist(path), "values", 0.8),
+    ],
+)
+def test_one_call_trains_and_tests_as_the_data_say(
+    tmp_path: Path, write: Callable[[Path], Path], kind: str, goal: float
+) -> None:
+    fitted = fit(write(tmp_path / "data"), config=QUICK | {"base": kind}, out=tmp_path / "run")
+    assert fitted.test is not None
+    assert fitted.test.exact >= goal
+    assert fitted.test.examples == {"spikes": 18, "values": 20}[kind]
+
+
+def test_left_out_groups_and_test_data_take_the_place_of_the_datas_own_test(tmp_path: Path) -> None:
+    found = read(write_ntidigits(tmp_path / "n-tidigits.hdf5", speakers=4), SPIKES)
+    left_out = prepare(found, SPIKES, leave_out=["man-s0"])
+    used = (*left_out.data.real, *left_out.data.validation)
+    assert {item.group for item in left_out.test} == {"man-s0"}
+    # neither the group nor the examples that test are trained on
+    assert {item.group for item in used} == {"woman-s1", "man-s2", "woman-s3"}
+    other = prepare(found, SPIKES, test=found)
+    assert len(other.test) == len(found.items)
+    assert {item.group for item in (*other.data.real, *other.data.validation)} == {
+        *("man-s0", "woman-s1", "man-s2", "woman-s3")
+    }
+
+
+def test_another_division_is_a_choice(tmp_path: Path) -> None:
+    found = read(write_ntidigits(tmp_path / "n-tidigits.hdf5"), SPIKES)
+    by_group = prepare(found, load_config({"split": {"by": "group"}}, "spikes"))
+    assert by_group.by == "group"
+    assert sum(sizes(by_group)) == len(found.items)
+    path = write_heidelberg(tmp_path / "a.h5", [0, 1] * 4)
+    own = load_config({"split": {"by": "own"}}, "spikes")
+    with pytest.raises(DataError, match="the data do not say which examples validate and test: use 'auto'"):
+        prepare(read(path, SPIKES), own)
+
+
+def break_heidelberg(folder: Path, how: str) -> None:
+    write_ssc(folder, classes=3)
+    if how == "two":
+        shutil.copy(folder / "ssc_train.h5", folder / "shd_train.h5")
+    elif how == "no test":
+        (folder / "ssc_test.h5").unlink()
+    elif how == "packed":
+        (folder / "ssc_train.h5").rename(folder / "ssc_train.h5.gz")
+    else:
+        write_heidelberg(folder / "ssc_test.h5", [0, 1, 5])
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        ("two", "has shd_train.h5 and ssc_train.h5: give each data set a folder of its own"),
+        ("no test", "has ssc_train.h5, but no ssc_test.h5: add it, or give the file alone"),
+        ("packed", "ssc_train.h5.gz: is compressed: unpack the files of this folder first"),
+        ("class", "ssc_test.h5: label '5' is not one of "),
+    ],
+)
+def test_files_that_do_not_belong_together_are_one_sentence(tmp_path: Path, how: str, message: str) -> None:
+    break_heidelberg(tmp_path / "ssc", how)
+    with pytest.raises(DataError) as error:
+        read(tmp_path / "ssc", SPIKES)
+    assert message in str(error.value)
+
+
+def test_a_compressed_file_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "shd_train.h5.gz").touch()
+    with pytest.raises(DataError, match="is compressed: unpack it first"):
+        kind_of(tmp_path / "shd_train.h5.gz")
+
+
+def rename(file: h5py.File, name: bytes) -> None:
+    names = file["train_labels"][:].astype("S32")
+    names[0] = name
+    del file["train_labels"]
+    file["train_labels"] = names
+
+
+def only_sequences(file: h5py.File) -> None:
+    for part in ("train", "test"):
+        names = [name for name in file[f"{part}_labels"][:] if len(name.decode().split("-")[-1]) > 1]
+        del file[f"{part}_labels"]
+        file[f"{part}_labels"] = np.array(names)
+
+
+def far_channel(file: h5py.File) -> None:
+    file["train_addresses/man-s0-a-1"][0] = 64
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda file: file.pop("test_labels"), "has no test_labels, which N-TIDIGITS has: download the file again"),
+        (lambda file: file.pop("train_addresses"), "has no train_addresses"),
+        (lambda file: rename(file, b"man-s0-7"), "'man-s0-7' in train_labels is not GENDER-SPEAKER-RECORDING-DIGITS"),
+        (lambda file: rename(file, b"man-s9-a-7"), "train_timestamps has no man-s9-a-7: download the file again"),
+        (only_sequences, "has no recordings of a single digit, only of several"),
+        (far_channel, "channel 64 is beyond the 64 of N-TIDIGITS"),
+    ],
+)
+def test_a_wrong_ntidigits_is_one_sentence(tmp_path: Path, change: Callable[[h5py.File], object], message: str) -> None:
+    path = write_ntidigits(tmp_path / "n-tidigits.hdf5")
+    with h5py.File(path, "a") as file:
+        change(file)
+    with pytest.raises(DataError) as error:
+        read(path, SPIKES)
+    assert message in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("testing_list.txt", None, "has validation_list.txt, but no testing_list.txt: give both lists, or neither"),
+        ("testing_list.txt", "up/none.wav\n", "testing_list.txt: names no recording of the folder"),
+        ("testing_list.txt", "up/00000005_nohash_0.wav\n", "up/00000005_nohash_0.wav is in both lists: keep it in one"),
+        ("validation_list.txt", b"\xff\xfe", "validation_list.txt: cannot be read as lines of class/file.wav"),
+    ],
+)
+def test_wrong_lists_are_one_sentence(tmp_path: Path, name: str, content: str | bytes | None, message: str) -> None:
+    folder = write_speech_commands(tmp_path / "commands")
+    if content is None:
+        (folder / name).unlink()
+    else:
+        (folder / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(DataError) as error:
+        read(folder, AUDIO)
+    assert message in str(error.value)
+
+
+IMAGES, LABELS = "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        (LABELS, None, "has no t10k-labels-idx1-ubyte, compressed or not"),
+        (LABELS, idx(np.zeros(19, np.uint8)), "20 images, but 19 labels in t10k"),
+        (LABELS, idx(np.zeros((20, 1), np.uint8)), "t10k-labels-idx1-ubyte: not an IDX file of bytes with 1 axis"),
+        (IMAGES, idx(np.zeros((20, 28, 28), np.uint8))[:-5], "has 15675 values, but 15680 by its head"),
+        (IMAGES, b"", "not an IDX file of bytes with 3 axes"),
+        (IMAGES, gzip.compress(bytes(9000))[:20], "t10k-images-idx3-ubyte: cannot be read"),
+        (IMAGES, idx(np.zeros((20, 14, 28), np.uint8)), "images of 14 x 28 and 28 x 28 pixels"),
+    ],
+    ids=["missing", "fewer labels", "axes", "cut off", "empty", "gzip", "sizes"],
+)
+def test_wrong_images_are_one_sentence(tmp_path: Path, name: str, content: bytes | None, message: str) -> None:
+    folder = write_mnist(tmp_path / "mnist", packed=False)
+    if content is None:
+        (folder / name).unlink()
+    else:
+        (folder / name).write_bytes(content)
+    with pytest.raises(DataError) as error:
+        read(folder, VALUES)
+    assert message in str(error.value)
+
+
+def test_a_class_that_only_the_test_has_is_one_sentence(tmp_path: Path) -> None:
+    folder = write_mnist(tmp_path / "mnist", packed=False)
+    (folder / LABELS).write_bytes(idx(np.full(20, 10, np.uint8)))
+    with pytest.raises(DataError, match="class '10' has no training examples"):
+        prepare(read(folder, VALUES), VALUES)
