@@ -203,12 +203,13 @@ class _LayerRollout(torch.autograd.Function):
         )
         spikes = torch.zeros(batch, steps, neurons, dtype=drive.dtype)
         potential = torch.empty_like(spikes)
+        risen = torch.empty_like(spikes) if neuron.adaptive else None  # A(t), from the spikes before t
         library.function("layer_forward", drive)(
             ctypes.byref(struct),
-            *map(pointer, (drive, weight_rec, decays, kappa, threshold, spikes, potential)),
+            *map(pointer, (drive, weight_rec, decays, kappa, threshold, spikes, potential, risen)),
             torch.get_num_threads(),
         )
-        ctx.save_for_backward(weight_rec, kappa, threshold, decays, spikes, potential)
+        ctx.save_for_backward(weight_rec, kappa, threshold, decays, spikes, potential, risen)
         ctx.struct, ctx.spec, ctx.drive_shape = struct, spec, drive.shape
         ctx.set_materialize_grads(True)
         return spikes, potential
@@ -216,13 +217,12 @@ class _LayerRollout(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         library = native.required()
-        weight_rec, kappa, threshold, decays, spikes, potential = ctx.saved_tensors
-        neuron = ctx.spec.neuron
+        weight_rec, kappa, threshold, decays, spikes, potential, risen = ctx.saved_tensors
         surrogate = None
         if threshold is not None:
             u = potential - threshold
-            if neuron.adaptive:
-                u = u - _adaptation(spikes, decay_of(neuron.adaptation_tau_steps), neuron.adaptation_strength)
+            if risen is not None:
+                u = u - risen
             surrogate = surrogate_derivative(u, ctx.spec.surrogate, threshold).contiguous()
         grad_drive = torch.empty(ctx.drive_shape, dtype=spikes.dtype)
         grad_rec = None if weight_rec is None else torch.zeros_like(weight_rec)
@@ -251,11 +251,3 @@ class _LayerRollout(torch.autograd.Function):
             torch.get_num_threads(),
         )
         return grad_drive, grad_rec, None if grad_kappa is None else grad_kappa.sum(0), None, None, None
-
-
-def _adaptation(spikes: Tensor, decay: float, strength: float) -> Tensor:
-    """A(t) from the spikes before t, [batch, steps, neurons]."""
-    level = torch.zeros_like(spikes)
-    for t in range(1, spikes.shape[1]):
-        level[:, t] = decay * level[:, t - 1] + strength * spikes[:, t - 1]
-    return level

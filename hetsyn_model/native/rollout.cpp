@@ -130,9 +130,10 @@ inline T left(int reset, T kappa, T threshold, T membrane, T spike) {
     return kappa * membrane - threshold * spike;
 }
 
+// Writes spikes and potential, and the rise of each threshold where there is room for it: the surrogate needs it.
 template <typename T>
 void layer_forward(const Layer& layer, const T* drive, const T* recurrent_weight, const T* decay, const T* kappa,
-                   const T* threshold, T* spikes, T* potential, int threads) {
+                   const T* threshold, T* spikes, T* potential, T* risen, int threads) {
     const int64_t N = layer.neurons, K = layer.bank, KN = K * N;
     const T adaptation_decay = static_cast<T>(layer.adaptation_decay);
     const T adaptation_strength = static_cast<T>(layer.adaptation_strength);
@@ -189,6 +190,7 @@ void layer_forward(const Layer& layer, const T* drive, const T* recurrent_weight
                 if (before)
                     for (int64_t n = 0; n < N; ++n)
                         adaptation[n] = adaptation_decay * adaptation[n] + adaptation_strength * before[n];
+                if (risen) std::copy(adaptation.begin(), adaptation.end(), risen + row * N);
                 fired.clear();
                 for (int64_t n = 0; n < N; ++n) z[n] = v[n] > threshold[n] + adaptation[n] ? T(1) : T(0);
                 for (int64_t n = 0; n < N; ++n)
@@ -340,8 +342,8 @@ void layer_backward(const Layer& layer, const T* spikes, const T* potential, con
     }                                                                                                                 \
     HETSYN_FUNCTION(layer_forward, T)                                                                                 \
     (const Layer* layer, const T* drive, const T* recurrent, const T* decay, const T* kappa, const T* threshold,      \
-     T* spikes, T* potential, int threads) {                                                                          \
-        layer_forward<T>(*layer, drive, recurrent, decay, kappa, threshold, spikes, potential, threads);              \
+     T* spikes, T* potential, T* risen, int threads) {                                                                \
+        layer_forward<T>(*layer, drive, recurrent, decay, kappa, threshold, spikes, potential, risen, threads);       \
     }                                                                                                                 \
     HETSYN_FUNCTION(layer_backward, T)                                                                                \
     (const Layer* layer, const T* spikes, const T* potential, const T* surrogate, const T* grad_spikes,               \
