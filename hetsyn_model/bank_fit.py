@@ -55,13 +55,15 @@ def _error(leaky: list[float] | Numbers, decays: Numbers) -> Numbers:
 
 
 def evenly_apart(decay_range: tuple[float, float]) -> Tensor:
-    """Decays that stand for a whole range, float64 [BINS]: evenly apart in atanh(r), as a bank sees them.
+    """Decays that stand for a whole range, float64 [BINS or one more]: evenly apart in atanh(r), as a bank sees them.
 
     Args:
-        decay_range: lower and upper end, in [0, 1]; 1 counts as the largest float32 below it.
+        decay_range: lower and upper end, in [0, 1]. An end of 1 counts as the largest float32 below it, and as 1 itself,
+            where clamped decays come to rest.
     """
     low, high = (math.atanh(min(end, 1 - 2.0**-24)) for end in decay_range)
-    return torch.tanh(torch.linspace(low, high, BINS, dtype=torch.float64))
+    leaky = torch.tanh(torch.linspace(low, high, BINS, dtype=torch.float64))
+    return torch.cat([leaky, leaky.new_ones(1)]) if decay_range[1] >= 1.0 else leaky
 
 
 def fit_bank(r: Tensor, *, size: int | None = None, error_bound: float = ERROR_BOUND) -> Bank:
@@ -200,6 +202,8 @@ def _levelled(grid: Numbers, references: Numbers) -> Numbers:
     """The grid moved until its log errors at the references, between which it stays, are equal."""
     for _ in range(MAX_NEWTON_STEPS):
         gap = references[:, None] - grid
+        if not gap.all():  # in a crowd a grid point ends up on a reference, whose error cannot be raised any more
+            break
         log_error = np.log(np.maximum(np.abs(np.tanh(gap)), TINY)).sum(1)
         excess = log_error - log_error.mean()
         slope = -2.0 / np.sinh(np.clip(2.0 * gap, -600.0, 600.0))

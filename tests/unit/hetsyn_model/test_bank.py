@@ -60,7 +60,20 @@ def test_a_bank_of_a_whole_range_is_as_good_anywhere_in_it() -> None:
     bank = fit_bank(evenly_apart(whole), size=12)
     anywhere = torch.tanh(torch.linspace(0.0, float(np.arctanh(whole[1])), 10_001, dtype=torch.float64))
     assert kernel_error(bank, anywhere) < 4.5e-3
-    assert evenly_apart((0.0, 1.0)).max() < 1
+
+
+def test_a_bank_of_a_whole_range_holds_a_decay_of_one() -> None:
+    bank = fit_bank(evenly_apart((0.0, 1.0)), size=12)
+    assert bank.size == 12
+    assert kernel_error(bank, torch.tensor([0.5, 1 - 2.0**-24, 1.0], dtype=torch.float64)) < 0.2
+
+
+@pytest.mark.parametrize("size", range(2, 17))
+def test_a_crowd_of_decays_beside_a_few_others_is_fitted(size: int) -> None:
+    crowd = 0.9 + torch.arange(40, dtype=torch.float64) ** 2 * 4e-8
+    r = torch.cat([torch.tensor([0.1, 0.4, 0.7], dtype=torch.float64), crowd])
+    bank = fit_bank(r, size=size)  # a warning is an error
+    assert kernel_error(bank, r) < (1e-8 if bank.size < size or size > 6 else 1.0)
 
 
 def test_size_is_the_smallest_that_meets_the_bound() -> None:
