@@ -70,6 +70,8 @@ def read_wav(path: Path, rate_hz: int) -> NDArray[np.float32]:
             if file.subtype != "PCM_16":
                 raise DataError(f"{path}: is {file.subtype_info}: convert it to 16-bit PCM")
             own_rate, samples = file.samplerate, file.read(dtype="float32", always_2d=True)
+    except UnicodeEncodeError as error:
+        raise DataError(f"{str(path)!r}: the name is not in UTF-8: rename the file") from error
     except soundfile.LibsndfileError as error:
         raise DataError(f"{path}: not a PCM wav file ({error.error_string})") from error
     mono = samples.mean(1, dtype=np.float32) if samples.size else np.zeros(0, np.float32)

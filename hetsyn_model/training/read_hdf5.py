@@ -43,8 +43,10 @@ def read_hdf5(path: Path, config: Config) -> Examples:
             return read_ntidigits(file, path, config) if is_ntidigits(file) else _read(file, path, config)
     except DataError:
         raise  # a ValueError too
-    except (OSError, KeyError, ValueError, TypeError) as error:
-        raise DataError(f"{path}: not in SHD's form (spikes/times, spikes/units, labels): {error}") from error
+    except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:  # h5py's of a damaged file
+        raise DataError(
+            f"{path}: not in SHD's form (spikes/times, spikes/units, labels), nor in that of N-TIDIGITS: {error}"
+        ) from error
 
 
 def _read(file: h5py.File, path: Path, config: Config) -> Examples:
@@ -102,6 +104,9 @@ def read_hdf5_folder(train: Path, config: Config) -> Examples:
     if not paths["test"].exists():
         raise DataError(f"{train.parent}: has {train.name}, but no {stem}_test.h5: add it, or give the file alone")
     files = {part: read_hdf5(path, config) for part, path in paths.items() if path.exists()}
+    empty = next((part for part, each in files.items() if not each.items), None)
+    if empty is not None:
+        raise DataError(f"{paths[empty]}: has no examples: download it again, or give the training file alone")
     channels = max(each.channels for each in files.values())
     first = replace(files["train"], channels=channels)
     parts = {part: replace(each, channels=channels).as_of(first) for part, each in files.items()}

@@ -8,6 +8,7 @@ An image is a series of its grey values, from 0 to 1: a row a step, or a pixel a
 from __future__ import annotations
 
 import gzip
+import math
 import zlib
 from pathlib import Path
 from typing import Any, Final
@@ -21,6 +22,7 @@ from hetsyn_model.training.examples import Examples, Part, Series, indexed
 
 Images = NDArray[np.uint8]  # [n, rows, columns]
 _PARTS: Final[dict[Part, str]] = {"train": "train", "test": "t10k"}
+MAX_VALUES = 1_000_000_000  # twenty times MNIST
 _UBYTE = 8  # code of the values' type in the third byte
 
 
@@ -59,19 +61,23 @@ def read_idx(path: Path, axes: int) -> NDArray[np.uint8]:
         DataError: it is not such a file, or is cut off.
     """
     try:
-        content = path.read_bytes()
-        if content[:2] == b"\x1f\x8b":
-            content = gzip.decompress(content)
+        with path.open("rb") as file:
+            packed = file.read(2) == b"\x1f\x8b"
+        with gzip.open(path) if packed else path.open("rb") as file:
+            head = file.read(4 + 4 * axes)
+            if len(head) < 4 + 4 * axes or head[:4] != bytes((0, 0, _UBYTE, axes)):
+                raise DataError(f"{path}: not an IDX file of bytes with {axes} {'axis' if axes == 1 else 'axes'}")
+            shape = [int(n) for n in np.frombuffer(head, ">u4", axes, offset=4)]
+            expected = math.prod(shape)
+            if expected > MAX_VALUES:
+                raise DataError(f"{path}: has {expected} values by its head, above {MAX_VALUES:,}: download it again")
+            content = file.read(expected + 1)  # a small file may unpack to more than the memory has
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path}: cannot be read ({error}): download it again") from error
-    head = 4 + 4 * axes
-    if len(content) < head or content[:4] != bytes((0, 0, _UBYTE, axes)):
-        raise DataError(f"{path}: not an IDX file of bytes with {axes} {'axis' if axes == 1 else 'axes'}")
-    shape = [int(n) for n in np.frombuffer(content, ">u4", axes, offset=4)]
-    expected = int(np.prod(shape, dtype=np.int64))
-    if len(content) - head != expected:
-        raise DataError(f"{path}: has {len(content) - head} values, but {expected} by its head: download it again")
-    return np.frombuffer(content, np.uint8, offset=head).reshape(shape)
+    if len(content) != expected:
+        found = len(content) if len(content) < expected else f"more than {expected}"
+        raise DataError(f"{path}: has {found} values, but {expected} by its head: download it again")
+    return np.frombuffer(content, np.uint8).reshape(shape)
 
 
 def read_idx_folder(folder: Path, config: Config) -> Examples:

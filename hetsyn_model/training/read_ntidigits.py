@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from hetsyn_model.training.config import Config
 from hetsyn_model.training.data import DataError
 from hetsyn_model.training.examples import Examples, Part, indexed
-from hetsyn_model.training.read_arrays import streams_of
+from hetsyn_model.training.read_arrays import MAX_CHANNELS, streams_of
 
 if TYPE_CHECKING:
     import h5py
@@ -72,6 +72,9 @@ def read_ntidigits(file: h5py.File, path: Path, config: Config) -> Examples:
             units.append(_whole(np.asarray(addresses[name][:])))
     if not names:
         raise DataError(f"{path}: has no recordings of a single digit, only of several")
+    for prefix, part in _PARTS.items():
+        if part not in parts:
+            raise DataError(f"{path}: {prefix}_labels has no recording of a single digit: download the file again")
     numbers, labels = indexed(names)
     streams = streams_of(path, times, units, numbers, groups, config.encoder.spikes)
     highest = max((int(stream.units.max()) for stream in streams if stream.units.size), default=0)
@@ -83,5 +86,6 @@ def read_ntidigits(file: h5py.File, path: Path, config: Config) -> Examples:
 
 def _whole(units: NDArray[Any]) -> NDArray[Any]:
     """Channels as whole numbers, which some copies of the file have as floats."""
-    rounded = np.rint(units)
-    return rounded.astype(np.int64) if units.dtype.kind == "f" and np.array_equal(rounded, units) else units
+    if units.dtype.kind != "f" or not (np.abs(units) < MAX_CHANNELS).all() or (np.rint(units) != units).any():
+        return units
+    return units.astype(np.int64)

@@ -36,7 +36,7 @@ def kind_of(path: Path) -> Kind:
     if not path.exists():
         raise DataError(f"{path}: no such {'file' if path.suffix else 'folder'}")
     if path.is_dir():
-        return "spikes" if spike_file(path) else "values" if is_idx_folder(path) else "audio"
+        return _kind_of_folder(path)
     suffix = path.suffix.lower()
     if suffix in (".h5", ".hdf5"):
         return "spikes"
@@ -47,6 +47,19 @@ def kind_of(path: Path) -> Kind:
     if suffix in (".gz", ".zip"):
         raise DataError(f"{path}: is compressed: unpack it first, with gunzip or unzip")
     raise DataError(f"{path}: not data that hetsyn trains on: give {FORMS}")
+
+
+def _kind_of_folder(folder: Path) -> Kind:
+    has: dict[Kind, bool] = {"spikes": spike_file(folder) is not None, "values": is_idx_folder(folder)}
+    found = [kind for kind, there in has.items() if there]
+    if found and any(next(folder.glob(pattern), None) for pattern in ("*.wav", "*/*.wav")):
+        found.append("audio")
+    if len(found) > 1:
+        names = {"spikes": "spikes in SHD's form", "values": "MNIST's files", "audio": "recordings"}
+        raise DataError(
+            f"{folder}: has {' and '.join(names[kind] for kind in found)}: give each data set a folder of its own"
+        )
+    return found[0] if found else "audio"
 
 
 def read(path: Path, config: Config) -> Examples:
@@ -119,7 +132,7 @@ def _listed(folder: Path) -> dict[str, Part]:
     listed: dict[str, Part] = {}
     for part, name in _LISTS.items() if there else ():
         try:
-            lines = (folder / name).read_text(encoding="utf-8").splitlines()
+            lines = (folder / name).read_text(encoding="utf-8-sig").splitlines()
         except (OSError, UnicodeDecodeError) as error:
             raise DataError(f"{folder / name}: cannot be read as lines of class/file.wav ({error})") from error
         for line in filter(None, (text.strip() for text in lines)):

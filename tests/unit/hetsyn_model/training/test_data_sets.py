@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gzip
+import os
 import shutil
+import sys
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -176,6 +178,21 @@ def break_heidelberg(folder: Path, how: str) -> None:
         (folder / "ssc_test.h5").unlink()
     elif how == "packed":
         (folder / "ssc_train.h5").rename(folder / "ssc_train.h5.gz")
+    elif how == "images too":
+        (folder / "train-images-idx3-ubyte").touch()
+    elif how == "sound too":
+        (folder / "yes").mkdir()
+        (folder / "yes/a_nohash_0.wav").touch()
+    elif how == "empty":
+        with h5py.File(folder / "ssc_test.h5", "a") as file:
+            for name in ("spikes/times", "spikes/units", "labels"):
+                del file[name]
+                file[name] = np.zeros(0, "u2")
+    elif how == "damaged":
+        content = bytearray((folder / "ssc_test.h5").read_bytes())
+        at = content.index(b"TREE")  # the root's table of names
+        content[at : at + 4] = b"EERT"
+        (folder / "ssc_test.h5").write_bytes(content)
     else:
         write_heidelberg(folder / "ssc_test.h5", [0, 1, 5])
 
@@ -187,6 +204,10 @@ def break_heidelberg(folder: Path, how: str) -> None:
         ("no test", "has ssc_train.h5, but no ssc_test.h5: add it, or give the file alone"),
         ("packed", "ssc_train.h5.gz: is compressed: unpack the files of this folder first"),
         ("class", "ssc_test.h5: label '5' is not one of "),
+        ("images too", "has spikes in SHD's form and MNIST's files: give each data set a folder of its own"),
+        ("sound too", "has spikes in SHD's form and recordings: give each data set a folder of its own"),
+        ("empty", "ssc_test.h5: has no examples: download it again"),
+        ("damaged", "ssc_test.h5: not in SHD's form (spikes/times, spikes/units, labels), nor in that of N-TIDIGITS"),
     ],
 )
 def test_files_that_do_not_belong_together_are_one_sentence(tmp_path: Path, how: str, message: str) -> None:
@@ -216,6 +237,16 @@ def only_sequences(file: h5py.File) -> None:
         file[f"{part}_labels"] = np.array(names)
 
 
+def only_sequences_to_test(file: h5py.File) -> None:
+    del file["test_labels"]
+    file["test_labels"] = np.array([b"man-s4-a-9z1"])
+
+
+def huge_channel(file: h5py.File) -> None:
+    del file["train_addresses/man-s0-a-1"]
+    file["train_addresses/man-s0-a-1"] = np.full(40, 1e300)
+
+
 def far_channel(file: h5py.File) -> None:
     file["train_addresses/man-s0-a-1"][0] = 64
 
@@ -228,6 +259,8 @@ def far_channel(file: h5py.File) -> None:
         (lambda file: rename(file, b"man-s0-7"), "'man-s0-7' in train_labels is not GENDER-SPEAKER-RECORDING-DIGITS"),
         (lambda file: rename(file, b"man-s9-a-7"), "train_timestamps has no man-s9-a-7: download the file again"),
         (only_sequences, "has no recordings of a single digit, only of several"),
+        (only_sequences_to_test, "test_labels has no recording of a single digit: download the file again"),
+        (huge_channel, "example 0 has times of float32 and units of float64: give seconds and whole numbers"),
         (far_channel, "channel 64 is beyond the 64 of N-TIDIGITS"),
     ],
 )
@@ -260,7 +293,27 @@ def test_wrong_lists_are_one_sentence(tmp_path: Path, name: str, content: str | 
     assert message in str(error.value)
 
 
+def test_a_list_with_a_byte_order_mark_names_its_first_recording_too(tmp_path: Path) -> None:
+    folder = write_speech_commands(tmp_path / "commands")
+    before = read(folder, AUDIO).parts
+    path = folder / "testing_list.txt"
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert read(folder, AUDIO).parts == before
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names of files are Unicode on this system")
+def test_a_name_that_is_not_utf8_is_one_sentence(tmp_path: Path) -> None:
+    folder = write_speech_commands(tmp_path / "commands")
+    shutil.copy(folder / "up/00000001_nohash_0.wav", folder / "up" / os.fsdecode(b"\xff_nohash_0.wav"))
+    with pytest.raises(DataError, match="the name is not in UTF-8: rename the file"):
+        read(folder, AUDIO)
+
+
 IMAGES, LABELS = "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"
+
+
+def idx_head(*shape: int) -> bytes:
+    return bytes((0, 0, 8, len(shape))) + np.array(shape, ">u4").tobytes()
 
 
 @pytest.mark.parametrize(
@@ -272,9 +325,11 @@ IMAGES, LABELS = "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"
         (IMAGES, idx(np.zeros((20, 28, 28), np.uint8))[:-5], "has 15675 values, but 15680 by its head"),
         (IMAGES, b"", "not an IDX file of bytes with 3 axes"),
         (IMAGES, gzip.compress(bytes(9000))[:20], "t10k-images-idx3-ubyte: cannot be read"),
+        (IMAGES, idx_head(2**31, 2**31, 4), "has 18446744073709551616 values by its head, above 1,000,000,000"),
+        (IMAGES, gzip.compress(idx_head(1, 1, 1) + bytes(1 << 20)), "has more than 1 values, but 1 by its head"),
         (IMAGES, idx(np.zeros((20, 14, 28), np.uint8)), "images of 14 x 28 and 28 x 28 pixels"),
     ],
-    ids=["missing", "fewer labels", "axes", "cut off", "empty", "gzip", "sizes"],
+    ids=["missing", "fewer labels", "axes", "cut off", "empty", "gzip", "overflow", "unpacks to more", "sizes"],
 )
 def test_wrong_images_are_one_sentence(tmp_path: Path, name: str, content: bytes | None, message: str) -> None:
     folder = write_mnist(tmp_path / "mnist", packed=False)
