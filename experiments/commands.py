@@ -19,8 +19,9 @@ from experiments.names import EXPERIMENT_NAMES
 
 if TYPE_CHECKING:
     from experiments.results import RunResult
+    from experiments.plan import Experiment
     from experiments.run import RunSpec
-    from experiments.runner import Listener
+    from experiments.runner import Listener, Selection
     from hetsyn_model.training.history import History
 
 experiment = typer.Typer(
@@ -101,6 +102,8 @@ def run(
         searches, finals = run_count(planned)
         if not choice.wanted(planned):
             _fail(f"{each} does not have this model or architecture")
+        if len(names) == 1:  # not every experiment has every condition
+            _check_choice(planned, choice)
         console.print(f"{each}: {searches} search runs, then {finals} final runs; folder: {out / each}")
         try:
             with (
@@ -125,6 +128,17 @@ def run(
     if without:
         console.print("not run, because their data is missing:")
         _fail("\n".join(without))
+
+
+def _check_choice(planned: Experiment, choice: Selection) -> None:
+    known = [each.name for each in planned.conditions]
+    unknown = [name for name in choice.conditions or () if name not in known]
+    if unknown:
+        _fail(f"{planned.name} has no condition {unknown[0]!r}: choose one of {', '.join(known)}")
+    most = max(each.seeds for each in planned.conditions if choice.conditions is None or each.name in choice.conditions)
+    beyond = [seed for seed in choice.seeds or () if not 0 <= seed < most]
+    if beyond:
+        _fail(f"{planned.name} has no run of seed {beyond[0]}: choose from 0 to {most - 1}")
 
 
 def _folders(options: list[str], names: list[str]) -> dict[str, Path]:

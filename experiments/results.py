@@ -93,9 +93,18 @@ def write_result(folder: Path, result: RunResult) -> RunResult:
 
 
 def read_result(folder: Path) -> RunResult | None:
-    """None where the run has not finished."""
+    """None where the run has not finished.
+
+    Raises:
+        RunError: the file is damaged.
+    """
     path = folder / RESULT
-    return RunResult(**json.loads(path.read_text())) if path.exists() else None
+    if not path.exists():
+        return None
+    try:
+        return RunResult(**json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise RunError(f"{path}: not the result of a run ({error}): delete it, and the run is judged again") from error
 
 
 def add_to_file(results: Iterable[RunResult], path: Path) -> None:
@@ -126,8 +135,22 @@ def _locked(folder: Path) -> Iterator[None]:
 
 
 def read_file(path: Path) -> list[RunResult]:
-    """The results of one file; none where there is no file yet."""
-    return [RunResult(**values) for values in json.loads(path.read_text())] if path.exists() else []
+    """The results of one file; none where there is no file yet.
+
+    Raises:
+        RunError: the file is damaged.
+    """
+    if not path.exists():
+        return []
+    try:
+        found = [RunResult(**values) for values in json.loads(path.read_text(encoding="utf-8"))]
+        for result in found:
+            hash(result.key)
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise RunError(
+            f"{path}: not a list of results ({error}): take the file of an earlier commit, or move it away"
+        ) from error
+    return found
 
 
 def read_folder(folder: Path) -> list[RunResult]:

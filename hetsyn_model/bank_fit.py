@@ -58,8 +58,8 @@ def evenly_apart(decay_range: tuple[float, float]) -> Tensor:
     """Decays that stand for a whole range, float64 [BINS or one more]: evenly apart in atanh(r), as a bank sees them.
 
     Args:
-        decay_range: lower and upper end, in [0, 1]. An end of 1 counts as the largest float32 below it, and as 1 itself,
-            where clamped decays come to rest.
+        decay_range: lower and upper end, in [0, 1]. An end of 1 counts as the largest float32 below it, and as 1
+            itself, where clamped decays come to rest.
     """
     low, high = (math.atanh(min(end, 1 - 2.0**-24)) for end in decay_range)
     leaky = torch.tanh(torch.linspace(low, high, BINS, dtype=torch.float64))

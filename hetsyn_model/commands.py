@@ -164,6 +164,11 @@ def train_on_data(
         if leave_one_out and not groups:
             raise DataError(f"{data}: has no groups that could be left out")
         left_out = groups if leave_one_out else leave_out or []
+        nameless = [group for group in left_out if set(group) & set("/\\\0") or len(group.encode()) > 200]
+        if nameless:
+            raise DataError(
+                f"group {nameless[0]!r} cannot name the folder of its run: give groups short names without / and \\"
+            )
         if not left_out:
             prepared = prepare(examples, settings, test=own_test, extra=pool)
             result = _run(prepared, out, data.name, [run / "best.pt" for run in teacher or []], device)
@@ -208,6 +213,8 @@ def _show_test(result: TestResult | None) -> None:
 
 
 def _report(out: Path, results: dict[str, TestResult]) -> None:
+    from hetsyn_model.run_folder import replace_file
+
     table = Table("left out", "examples", "accuracy, bank", "accuracy, exact", "epoch")
     for group, result in results.items():
         table.add_row(
@@ -221,7 +228,7 @@ def _report(out: Path, results: dict[str, TestResult]) -> None:
     table.add_row("mean", "", _share(mean["bank"]), _share(mean["exact"]), "", style="bold")
     console.print(table)
     rows = [{"group": group, **vars(result)} for group, result in results.items()]
-    (out / "leave-one-out.json").write_text(json.dumps({"mean": mean, "groups": rows}, indent=1) + "\n")
+    replace_file(out / "leave-one-out.json", (json.dumps({"mean": mean, "groups": rows}, indent=1) + "\n").encode())
 
 
 @train.command("voices")

@@ -18,7 +18,7 @@ def record_configuration(folder: Path, config: dict[str, Any]) -> None:
     """Make the folder this configuration's, in ``run.json``.
 
     Raises:
-        RunError: it holds a run of another configuration, or is a file.
+        RunError: it holds a run of another configuration or a damaged one, or is a file.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -28,7 +28,12 @@ def record_configuration(folder: Path, config: dict[str, Any]) -> None:
     if not path.exists():
         replace_file(path, text.encode())
         return
-    before, now = _flat(json.loads(path.read_text())), _flat(json.loads(text))
+    try:
+        before, now = _flat(json.loads(path.read_text(encoding="utf-8"))), _flat(json.loads(text))
+    except (OSError, ValueError, AttributeError) as error:
+        raise RunError(
+            f"{path}: not the configuration of a run ({error}): choose another --out, or delete the folder"
+        ) from error
     differing = [key for key in {**now, **before} if before.get(key) != now.get(key)]
     if differing:
         changes = ", ".join(f"{key} ({before.get(key)} there, {now.get(key)} now)" for key in differing)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import json
+import pickle
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from torch import Tensor, nn
 
 from hetsyn_model.network import Network
 from hetsyn_model.rollout import Rollout
-from hetsyn_model.run_folder import record_configuration, replace_file, save_tensors
+from hetsyn_model.run_folder import RunError, record_configuration, replace_file, save_tensors
 from hetsyn_model.training.batch import Batch
 from hetsyn_model.training.history import History, ValidationResult
 
@@ -156,7 +157,7 @@ def train(
         The history of the whole run.
 
     Raises:
-        RunError: the folder holds a run of another configuration.
+        RunError: the folder holds a run of another configuration, or a damaged one.
     """
     record_configuration(folder, config)
     callbacks = callbacks or Callbacks()
@@ -166,7 +167,7 @@ def train(
     optimiser = _optimiser(model, how)
     history = History()
     if (folder / CHECKPOINT).exists():
-        saved = torch.load(folder / CHECKPOINT, weights_only=True, map_location="cpu")
+        saved = _load(folder / CHECKPOINT)
         history = History(**saved["history"]) if "history" in saved else data.earlier_history(saved)
         model.restore(saved["network"])
         optimiser.load_state_dict(saved["optimiser"])
@@ -214,6 +215,16 @@ def train(
         if callbacks.on_evaluation is not None:
             callbacks.on_evaluation(history)
     return history
+
+
+def _load(path: Path) -> dict[str, Any]:
+    try:
+        return dict(torch.load(path, weights_only=True, map_location="cpu"))
+    except (OSError, ValueError, TypeError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        reason = str(error).partition("\n")[0][:120]
+        raise RunError(
+            f"{path}: cannot be continued from ({reason}): choose another folder for the run, or delete this one"
+        ) from error
 
 
 def _write_history(folder: Path, history: History) -> None:

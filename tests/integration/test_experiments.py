@@ -240,6 +240,8 @@ def test_all_runs_what_has_its_data_and_says_what_has_not(tmp_path: Path, monkey
         (["all", "--data", "recordings"], "--data speech=recordings"),
         (["delayed-match", "--share", "3/2"], "--share"),
         (["delayed-match", "--model", "perceptron"], "does not have this model"),
+        (["delayed-match", "--condition", "bass"], "delayed-match has no condition 'bass': choose one of "),
+        (["delayed-match", "--smoke", "--seed", "7"], "delayed-match has no run of seed 7: choose from 0 to 0"),
         (["speech", "--smoke", "--model", "hetsyn"], "give --data"),
         (["shd", "--model", "hetsyn"], "hetsyn train shd-voices"),
     ],

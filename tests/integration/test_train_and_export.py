@@ -158,6 +158,14 @@ def test_leaving_a_speaker_out_reports_on_them(words: Path, tmp_path: Path) -> N
     )
 
 
+def test_a_group_that_would_leave_the_folder_of_the_runs_is_refused(tmp_path: Path) -> None:
+    rows = [f"{n},{n % 2},{group},{n % 2 + k / 9}" for n in range(9) for k in range(9) for group in ["../../../a"]]
+    (tmp_path / "a.csv").write_text("series,label,group,x\n" + "\n".join(rows) + "\n")
+    printed = hetsyn("train", str(tmp_path / "a.csv"), "--leave-one-out", "--out", str(tmp_path / "runs"), code=2)
+    assert "group '../../../a' cannot name the folder of its run: give groups short names" in printed
+    assert [path.name for path in tmp_path.iterdir()] == ["a.csv"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

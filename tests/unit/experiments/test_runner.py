@@ -11,9 +11,10 @@ import pytest
 from experiments import runner
 from experiments.catalog import EXPERIMENTS
 from experiments.plan import PAPER
-from experiments.results import RunResult
+from experiments.results import RunResult, add_to_file, read_file, read_result
 from experiments.run import RunSpec
 from experiments.runner import Selection, run_experiment
+from hetsyn_model.run_folder import RunError
 from tests.support.made_up_results import made_up
 
 
@@ -60,3 +61,16 @@ def test_a_result_counts_for_settings_that_are_younger_than_it() -> None:
     assert without.is_of(replace(run, training=replace(run.training, whole_range_banks=False)))
     assert not without.is_of(run)
     assert not replace(result, run=result.run | {"task_spec": {"gone": 1}}).is_of(run)
+
+
+@pytest.mark.parametrize("content", [b"[", b'{"run": 1}', b"[1]", b'[{"a": 1}]', b"\xff"])
+def test_damaged_results_are_one_sentence_and_stay_as_they_are(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "result.json"
+    path.write_bytes(content)
+    with pytest.raises(RunError, match="result.json: not a list of results .*: take the file of an earlier commit"):
+        read_file(path)
+    with pytest.raises(RunError, match="not a list of results"):
+        add_to_file(made_up("hetsyn", 0.9), path)
+    with pytest.raises(RunError, match="result.json: not the result of a run .*: delete it"):
+        read_result(tmp_path)
+    assert path.read_bytes() == content

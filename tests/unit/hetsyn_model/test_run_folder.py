@@ -25,3 +25,10 @@ def test_a_file_in_the_way_is_named(name: str, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(RunError, match="a file is in the way: name another folder for the run"):
         record_configuration(tmp_path / name, {})
+
+
+@pytest.mark.parametrize("content", [b'{"seed": ', b"[1]", b"\xff"])
+def test_a_damaged_configuration_is_one_sentence(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_bytes(content)
+    with pytest.raises(RunError, match=r"run.json: not the configuration of a run \(.*\): choose another --out, or"):
+        record_configuration(tmp_path, {"seed": 0})

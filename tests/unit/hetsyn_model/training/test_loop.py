@@ -81,6 +81,17 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(tmp_path: Path) -> None
     assert loss[0] == loss[1]
 
 
+def test_a_damaged_checkpoint_is_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path, stop_after=1)
+    path = tmp_path / "checkpoint.pt"
+    whole = path.read_bytes()
+    for content in (b"", b"no archive", whole[: len(whole) // 2]):
+        path.write_bytes(content)
+        with pytest.raises(RunError, match=r"checkpoint.pt: cannot be continued from \(.*\): choose another folder"):
+            train(tmp_path)
+
+
 def test_a_checkpoint_of_the_earlier_format_goes_on(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         train(tmp_path / "old", stop_after=1)
