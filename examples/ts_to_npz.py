@@ -25,7 +25,11 @@ def read_ts(path: Path) -> dict[str, Any]:
     series: list[NDArray[np.float64]] = []
     labels: list[str] = []
     in_data = False
-    for number, line in enumerate(path.read_text().splitlines(), 1):
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: not text in UTF-8 ({error}): give a .ts file") from error
+    for number, line in enumerate(lines, 1):
         text = line.strip()
         if not in_data:
             in_data = text.lower() == "@data"
@@ -40,8 +44,12 @@ def read_ts(path: Path) -> dict[str, Any]:
                 ) from error
             if values.ndim != 2 or (series and values.shape[1] != series[0].shape[1]):
                 raise ValueError(f"{path}, line {number}: give each example the same channels, and a class at the end")
+            if not label.strip():
+                raise ValueError(f"{path}, line {number}: has no class at its end: add one, or delete the line")
+            if not np.isfinite(values).all():
+                raise ValueError(f"{path}, line {number}: a value is not a finite number: fill in missing values")
             series.append(values)
-            labels.append(label)
+            labels.append(label.strip())
     if not series:
         raise ValueError(f"{path}: no examples after a line @data: give a .ts file")
     offsets = np.cumsum([0, *(len(values) for values in series)])

@@ -18,8 +18,8 @@ from experiments.checkout import RESULTS, CheckoutError, in_checkout
 from experiments.names import EXPERIMENT_NAMES
 
 if TYPE_CHECKING:
-    from experiments.results import RunResult
     from experiments.plan import Experiment
+    from experiments.results import RunResult
     from experiments.run import RunSpec
     from experiments.runner import Listener, Selection
     from hetsyn_model.training.history import History

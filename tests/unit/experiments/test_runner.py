@@ -67,10 +67,10 @@ def test_a_result_counts_for_settings_that_are_younger_than_it() -> None:
 def test_damaged_results_are_one_sentence_and_stay_as_they_are(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "result.json"
     path.write_bytes(content)
-    with pytest.raises(RunError, match="result.json: not a list of results .*: take the file of an earlier commit"):
+    with pytest.raises(RunError, match=r"result.json: not a list of results .*: take the file of an earlier commit"):
         read_file(path)
     with pytest.raises(RunError, match="not a list of results"):
         add_to_file(made_up("hetsyn", 0.9), path)
-    with pytest.raises(RunError, match="result.json: not the result of a run .*: delete it"):
+    with pytest.raises(RunError, match=r"result.json: not the result of a run .*: delete it"):
         read_result(tmp_path)
     assert path.read_bytes() == content

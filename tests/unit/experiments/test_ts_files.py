@@ -29,9 +29,13 @@ def test_series_of_several_lengths_and_channels(tmp_path: Path) -> None:
         ("1,2:3:a\n", "line 5: not lists of numbers, one a channel, all as long"),
         ("1,2:a\n1,2:3,4:a\n", "line 6: give each example the same channels"),
         ("", "no examples after a line @data"),
+        ("1,2:\n", "line 5: has no class at its end"),
+        ("1,NaN:a\n", "line 5: a value is not a finite number: fill in missing values"),
+        ("1,1e999:a\n", "line 5: a value is not a finite number"),
+        ("1,2:\udcff\n", "bad.ts: not text in UTF-8"),
     ],
 )
 def test_what_is_no_example_is_named(tmp_path: Path, lines: str, message: str) -> None:
-    (tmp_path / "bad.ts").write_text(HEAD + lines)
+    (tmp_path / "bad.ts").write_text(HEAD + lines, encoding="utf-8", errors="surrogateescape")
     with pytest.raises(ValueError, match=message):
         read_ts(tmp_path / "bad.ts")
