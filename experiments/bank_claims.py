@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from experiments.catalog.banks import DECAY_FACTORS, condition_name
-from experiments.measures import EXACT, FIGURE, bank_figure
+from experiments.measures import EXACT, EXACT_WHOLE, FIGURE, bank_figure
 from experiments.plan import BASE
 from experiments.rules import Better, Claim, Same, best, hetsyn
 
@@ -14,12 +14,12 @@ Named = Sequence[tuple[str, str]]  # experiments with their names in the report
 
 
 def _same(experiment: str, condition: str) -> Same:
-    return Same((hetsyn(experiment, condition, FIGURE, "bank"), hetsyn(experiment, condition, EXACT, "exact")), 1)
+    return Same((hetsyn(experiment, condition, FIGURE, "bank"), hetsyn(experiment, condition, EXACT_WHOLE, "exact")), 1)
 
 
 def _worse_exact(condition: str) -> Better:
     return Better(
-        ((hetsyn(SIZES, condition, FIGURE, "as trained"), hetsyn(SIZES, condition, EXACT, "exact")),),
+        ((hetsyn(SIZES, condition, FIGURE, "as trained"), hetsyn(SIZES, condition, EXACT_WHOLE, "exact")),),
     )
 
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 from statistics import fmean
 from typing import Any, Literal
 
@@ -13,12 +14,17 @@ import numpy as np
 
 from experiments.analysis import DELETED, TAU_EDGES_STEPS
 from experiments.catalog import EXPERIMENTS
+from experiments.names import NAMES
 from experiments.paper_figures import EXACT_STREAMS
 from experiments.plan import Experiment
 from experiments.results import RunResult
 
-Unit = Literal["points", "error", "factor", "updates", "share"]
+Unit = Literal["points", "error", "mse", "factor", "updates", "share"]
 LEAST = 1e-6  # of what has a logarithm: a silent network's distance is 0, and so is the share of what nobody has
+
+
+class NotMeasured(Exception):
+    """A finished run is older than a measure that a claim needs."""
 
 
 @dataclass(frozen=True)
@@ -29,16 +35,18 @@ class Measure:
         name: in the report.
         of: the number itself.
         unit: how numbers are compared. "points": accuracy, in points of a hundred. "share": likewise, of something
-            that is no accuracy. "error": the logarithm, less is better; differences are factors. "factor": the
-            logarithm, more is more. "updates": of training, less is better. None: points or error, by the metric of
-            the run.
+            that is no accuracy. "error": the logarithm, less is better; differences are factors. "mse": an error as it
+            is. "factor": the logarithm, more is more. "updates": of training, less is better. None: points or error,
+            by the metric of the run.
         streams: that an accuracy was tested on.
+        is_reached: whether the number is one that the run had, and not one that stands for "never".
     """
 
     name: str
     of: Callable[[RunResult], float]
     unit: Unit | None = None
     streams: Callable[[RunResult], int] = lambda result: changed_streams(result)
+    is_reached: Callable[[RunResult], bool] = lambda result: True  # noqa: ARG005
 
     def unit_of(self, result: RunResult) -> Unit:
         return self.unit or ("points" if result.metric == "accuracy" else "error")
@@ -52,14 +60,18 @@ class Measure:
         unit = self.unit_of(result)
         if unit == "points":
             return 100.0 / self.streams(result)
-        return float(result.run["training"]["evaluate_every"]) if unit == "updates" else 0.0
+        if unit != "updates":
+            return 0.0
+        # of a long history the result keeps some evaluations only
+        apart = [later[0] - earlier[0] for earlier, later in pairwise(result.curve)]
+        return float(max([result.run["training"]["evaluate_every"], *apart]))
 
 
 def scored(value: float, unit: Unit) -> float:
     """A number on the scale of a unit, on which more is better."""
     if unit in ("points", "share"):
         return 100.0 * value
-    if unit == "updates":
+    if unit in ("updates", "mse"):
         return -value
     logarithm = math.log(max(value, LEAST))
     return logarithm if unit == "factor" else -logarithm
@@ -69,7 +81,7 @@ def unscored(score: float, unit: Unit) -> float:
     """The number of a score; of accuracy and shares, in percent."""
     if unit in ("points", "share"):
         return score
-    if unit == "updates":
+    if unit in ("updates", "mse"):
         return -score
     return math.exp(score) if unit == "factor" else math.exp(-score)
 
@@ -95,6 +107,7 @@ def test_streams(result: RunResult) -> int:
 
 
 FIGURE = Measure("figure", lambda result: result.figure, streams=test_streams)
+ERROR_ITSELF = Measure("error", lambda result: result.figure, "mse")
 
 
 def curve_mean(name: str) -> Measure:
@@ -111,6 +124,9 @@ def _lost(result: RunResult) -> float:
     return float(kept[DELETED[-1]] - kept[DELETED[-2]])
 
 
+MOST_DELETED = Measure(
+    f"{DELETED[-1]:.0%} deleted", lambda result: float(dict(result.analysis["deletion"])[DELETED[-1]]), "points"
+)
 DELETION_LOSS = Measure(f"change from {DELETED[-2]:.0%} to {DELETED[-1]:.0%} deleted", _lost, "points")
 
 
@@ -135,6 +151,20 @@ EXACT = Measure(
     _exact_figure,
     streams=lambda result: test_streams(result) if result.exact else analysis_streams(result),
 )
+
+
+def _exact_whole(result: RunResult) -> float:
+    if not result.exact:
+        run = result.run
+        raise NotMeasured(
+            f"{run['condition']}, {NAMES[run['model']]}: seed {run['seed']} is older than the exact form on the whole "
+            "test; delete it from the results to run it again"
+        )
+    return float(result.exact["figure"])
+
+
+# beside a figure of the whole test: the first streams of an ordered test can lack a class
+EXACT_WHOLE = Measure("exact form, whole test", _exact_whole, streams=test_streams)
 
 
 def weight_figure(weights: str) -> Measure:
@@ -168,29 +198,40 @@ def _medians_fall(result: RunResult) -> float:
 MEDIANS_FALL = Measure("median of tau, after over before, of the layer where it falls least", _medians_fall, "error")
 
 
-def share_above(result: RunResult, steps: float) -> float:
-    """Share of all trained synapses whose tau is above so many steps; histograms are read evenly within a bin."""
+def share_above(result: RunResult, steps: float, group: str | None = None) -> float:
+    """Share of the synapses of a group, or of all that are trained, whose tau is above so many steps.
+
+    Histograms are read evenly within a bin.
+    """
     edges = np.array(TAU_EDGES_STEPS)
     above = total = 0.0
-    for group in result.analysis["time_constants"].values():
-        counts = np.array(group["after"]["counts"], float)
+    groups = result.analysis["time_constants"]
+    for change in groups.values() if group is None else [groups[group]]:
+        counts = np.array(change["after"]["counts"], float)
         inside = np.clip((np.log(edges[1:]) - math.log(steps)) / np.diff(np.log(edges)), 0.0, 1.0)
         above, total = above + float(counts @ inside), total + float(counts.sum())
     return above / total
 
 
 TAIL = Measure("share of time constants above 20 steps", lambda result: share_above(result, 20.0), "error")
+READOUT_TAIL = Measure(
+    "share of the readout's time constants above 20 steps",
+    lambda result: share_above(result, 20.0, "readout input"),
+    "share",
+)
 
 
 def updates_until(goal: float) -> Measure:
     """Updates until the validation accuracy reaches a goal; one evaluation more than the run had if it never does."""
 
-    def updates(result: RunResult) -> float:
-        training = result.run["training"]
-        reached = [update for update, _, figure in result.curve if figure >= goal]
-        return float(reached[0]) if reached else float(training["updates"] + training["evaluate_every"])
+    def reached(result: RunResult) -> list[float]:
+        return [update for update, _, figure in result.curve if figure >= goal]
 
-    return Measure(f"updates to {goal:.0%}", updates, "updates")
+    def updates(result: RunResult) -> float:
+        training, found = result.run["training"], reached(result)
+        return float(found[0]) if found else float(training["updates"] + training["evaluate_every"])
+
+    return Measure(f"updates to {goal:.0%}", updates, "updates", is_reached=lambda result: bool(reached(result)))
 
 
 LEARNING_CURVE = Measure(

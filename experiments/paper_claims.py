@@ -5,14 +5,14 @@ from __future__ import annotations
 from experiments.by_epoch import BEST_BY_TEST, LATE_MEAN
 from experiments.measures import (
     CUE_OVER_NOISE,
-    DELETION_LOSS,
+    ERROR_ITSELF,
     LEARNING_CURVE,
     LONG_RESET,
     LONG_SHARE,
     MEDIANS_FALL,
     NORMALISED_DISTANCE,
     OUTPUT_IN_GAPS,
-    TAIL,
+    READOUT_TAIL,
     curve_mean,
     updates_until,
 )
@@ -34,47 +34,58 @@ from experiments.rules import (
     kind_of,
     most_successes,
     ordered,
+    stable,
 )
 from experiments.run import NeuronModel
 
 PG, DM, SHD = "pattern-generation", "delayed-match", "shd-recorded"
 
-DIFFERS = "initial weights N(0, 1/n), time constants of at most 2,000 steps, gradients clipped at a norm of 5"
+DIFFERS = (
+    "initial weights N(0, 1/n), time constants of at most 2,000 steps, gradients clipped at a norm of 5, a bank of 12 "
+    "decays for the exact form, the update chosen by validation trials"
+)
+PG_DIFFERS = f"{DIFFERS}, the target divided by its largest absolute value"
+OTHER_KIND = f"{PG_DIFFERS}; recurrent, and the paper's figure is of feedforward networks"
+DISTANCE = f"{PG_DIFFERS}; one distance over both pairs of occurrences, where the paper has one for each"
+SEEDS = f"{DIFFERS}; 20 runs in place of 50"
+TABLE_4 = f"{DIFFERS}; recurrent networks and all of their synapses, where the paper does not say which"
 ADDED_NOISE = f"{DIFFERS}; the added noise is on every channel, which the paper does not say"
 NOISE_HZ = {1: f"{PAPER}-noise-1", 2: PAPER, 3: f"{PAPER}-noise-3", 4: f"{PAPER}-noise-4"}
 RATES = {"1e-4": f"{PAPER}-rate-1e-4", "5e-4": f"{PAPER}-rate-5e-4", "1e-3": PAPER, "5e-3": f"{PAPER}-rate-5e-3"}
 INITIAL_TAU_MS = {ms: f"{PAPER}-tau-{ms}" for ms in (100, 200, 400)}
+MEANS = f"{DIFFERS}; recurrent networks and geometric means, where the paper does not say which"
 SHD_DIFFERS = "a bank of 12 decays for the exact form; speakers left out choose the epoch (paper: the test data)"
+SHD_WARPS = f"{SHD_DIFFERS}; nine set factors in place of 20 drawn ones"
 NO_SHD = "SHD is not on the project's machines; with its files: `hetsyn experiment shd-recorded`"
 
 
 def _degrades(model: NeuronModel) -> Side:
-    """The change of a model's error from 1 Hz of noise to 4 Hz."""
-    return Side(Group(PG, NOISE_HZ[4], model), since=Group(PG, NOISE_HZ[1], model))
+    """How much a model's error grows from 1 Hz of noise to 4 Hz; as a factor, a small error would grow the most."""
+    return Side(Group(PG, NOISE_HZ[4], model), ERROR_ITSELF, since=Group(PG, NOISE_HZ[1], model))
 
 
 PATTERN_GENERATION: tuple[Claim, ...] = (
     *(
         Claim(
             f"Pattern generation, {kind_of(recurrent)}: HetSyn has the lowest error",
-            "2D",
+            "2F" if recurrent else "2D, E",
             best(PG, PAPER, recurrent),
-            DIFFERS,
+            PG_DIFFERS,
         )
         for recurrent in (True, False)
     ),
     Claim(
-        "Pattern generation, feedforward: HetSyn learns fastest",
-        "2D",
+        "Pattern generation, feedforward: HetSyn has the lowest error on average over training",
+        "2D, A1",
         best(PG, PAPER, False, LEARNING_CURVE),
-        DIFFERS,
+        PG_DIFFERS,
     ),
     *(
         Claim(
-            f"Pattern generation, recurrent: HetSyn learns fastest at a learning rate of {rate}",
+            f"Pattern generation, recurrent, rate {rate}: HetSyn has the lowest error on average over training",
             "2D, A1" if condition == PAPER else "A1",
             best(PG, condition, measure=LEARNING_CURVE),
-            DIFFERS,
+            OTHER_KIND,
         )
         for rate, condition in RATES.items()
     ),
@@ -83,7 +94,7 @@ PATTERN_GENERATION: tuple[Claim, ...] = (
             f"Pattern generation, {kind_of(recurrent)}: {NAMES[model]} gives almost no output in the gaps",
             "2A",
             Beyond(Side(Group(PG, PAPER, model, recurrent), OUTPUT_IN_GAPS), 0.5),
-            DIFFERS,
+            PG_DIFFERS,
         )
         for recurrent in (True, False)
         for model in ("alif", "homneu")
@@ -93,7 +104,7 @@ PATTERN_GENERATION: tuple[Claim, ...] = (
             f"Pattern generation, {kind_of(recurrent)}: HetSyn has the highest normalised distance",
             "2B, C",
             best(PG, PAPER, recurrent, NORMALISED_DISTANCE),
-            DIFFERS,
+            DISTANCE,
         )
         for recurrent in (True, False)
     ),
@@ -110,31 +121,31 @@ PATTERN_GENERATION: tuple[Claim, ...] = (
                     for model in ("hetsyn", "hetneu", "alif")
                 )
             ),
-            DIFFERS,
+            DISTANCE,
         )
         for recurrent in (True, False)
     ),
     *(
         Claim(
             f"Pattern generation: HetSyn has the lowest error with noise of {hz} Hz",
-            "2E, F",
+            "2F",
             best(PG, condition),
-            DIFFERS,
+            PG_DIFFERS,
         )
         for hz, condition in NOISE_HZ.items()
         if condition != PAPER
     ),
     Claim(
         "Pattern generation: the others degrade more from 1 Hz of noise to 4 Hz",
-        "2E, F",
+        "2F",
         Better(tuple((_degrades("hetsyn"), _degrades(model)) for model in OTHERS)),
-        DIFFERS,
+        PG_DIFFERS,
     ),
     Claim(
         "Pattern generation: HetSyn has the lowest error with three targets at once",
         "A2",
         best(PG, f"{PAPER}-targets-3"),
-        DIFFERS,
+        f"{OTHER_KIND}, and shows HetSyn alone",
     ),
 )
 
@@ -157,7 +168,7 @@ DELAYED_MATCH: tuple[Claim, ...] = (
             f"Delayed match, {size} neurons, {kind_of(recurrent)}: HetSyn succeeds more often",
             "3D-G",
             most_successes(PAPER if size == 100 else f"{PAPER}-hidden-{size}", recurrent),
-            DIFFERS,
+            DIFFERS if size in (5, 20) else SEEDS,
         )
         for recurrent in (True, False)
         for size in (5, 20, 50, 100)
@@ -191,7 +202,7 @@ DELAYED_MATCH: tuple[Claim, ...] = (
             f"Delayed match, initial {ms} ms: cue synapses end longer than noise synapses",
             "Table 4",
             Beyond(hetsyn(DM, condition, CUE_OVER_NOISE), 1.0),
-            DIFFERS,
+            MEANS,
         )
         for ms, condition in INITIAL_TAU_MS.items()
     ),
@@ -200,7 +211,7 @@ DELAYED_MATCH: tuple[Claim, ...] = (
             f"Delayed match, initial {ms} ms: 5 to 6% of the synapses end above 700 ms (with a margin of 1%)",
             "Table 4",
             Within(hetsyn(DM, condition, LONG_SHARE), 0.04, 0.07),
-            DIFFERS,
+            TABLE_4,
         )
         for ms, condition in INITIAL_TAU_MS.items()
     ),
@@ -213,7 +224,7 @@ DELAYED_MATCH: tuple[Claim, ...] = (
                 for ms, condition in INITIAL_TAU_MS.items()
             )
         ),
-        DIFFERS,
+        TABLE_4,
     ),
 )
 
@@ -225,7 +236,7 @@ DATA_SETS: tuple[Claim, ...] = (
             f"SHD: HetSyn is the most accurate with {what}",
             place,
             best(SHD, PAPER, measure=curve_mean(curve)),
-            SHD_DIFFERS,
+            SHD_WARPS if curve == "warp" else SHD_DIFFERS,
             NO_SHD,
         )
         for curve, what, place in (("deletion", "deleted spikes", "4B, A4"), ("warp", "warped time", "4E, F, A4"))
@@ -233,7 +244,7 @@ DATA_SETS: tuple[Claim, ...] = (
     Claim(
         "SHD: HetSyn is stable from 32 to 64% of deleted spikes, the others drop sharply",
         "4C",
-        best(SHD, PAPER, measure=DELETION_LOSS),
+        stable(SHD, PAPER),
         SHD_DIFFERS,
         NO_SHD,
     ),
@@ -245,9 +256,9 @@ DATA_SETS: tuple[Claim, ...] = (
         NO_SHD,
     ),
     Claim(
-        "SHD: a mild long tail, 2.0% of the time constants above 20 ms",
+        "SHD: a mild long tail, 2.0% of the readout's time constants above 20 ms (with a margin of 1%)",
         "4D",
-        Beyond(hetsyn(SHD, PAPER, TAIL), 0.02),
+        Within(hetsyn(SHD, PAPER, READOUT_TAIL), 0.01, 0.03),
         SHD_DIFFERS,
         NO_SHD,
     ),

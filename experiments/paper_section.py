@@ -95,8 +95,14 @@ def _pattern_generation(finished: Sequence[RunResult], pictures: Pictures) -> st
         )
         text += table(head, rows) + "\n"
     for label, axis, conditions, of, place in (
-        ("noise", "background noise, Hz", NOISE_HZ, None, "Figures 2E-F: error by noise"),
-        ("rates", "learning rate", RATES, LEARNING_CURVE, "Figure A1: mean error over training, by learning rate"),
+        ("noise", "background noise, Hz", NOISE_HZ, None, "Figure 2F: error by noise"),
+        (
+            "rates",
+            "learning rate",
+            RATES,
+            LEARNING_CURVE,
+            "After figure A1 (there feedforward): mean error over training, by learning rate",
+        ),
     ):
         numbers = {condition: float(number) for number, condition in conditions.items()}
         runs = [r for condition in numbers for r in _of(finished, condition, True)]
@@ -108,7 +114,7 @@ def _pattern_generation(finished: Sequence[RunResult], pictures: Pictures) -> st
             text += pictures.add(f"{name}-paper-{label}", caption, draw)
     drawn = [r for r in _of(finished, f"{PAPER}-targets-3", True) if "traces" in r.analysis]
     if drawn:
-        caption = "Figure A2: three targets at once, two trials of the first seed, recurrent"
+        caption = "After figure A2 (there feedforward): three targets at once, two trials of the first seed, recurrent"
         text += pictures.add(f"{name}-paper-targets", caption, partial(figures.traces, drawn))
     return text
 

@@ -18,7 +18,8 @@ RULES = f"""## Verdicts
 
 `experiments/paper_claims.py`, `experiments/our_claims.py` and `experiments/stream_claims.py` have the rules, so that
 they stand before the runs. Those of pattern generation, delayed match, `motion` and `mnist1d` did; whoever wrote those
-of the first two knew the figures of short earlier runs. The other runs are older than the rules.
+of the first two knew the figures of short earlier runs. The rule on how errors grow with noise is younger than the
+first runs of pattern generation, and older than those with other noise. The other runs are older than the rules.
 
 **Seeds.** Groups are compared seed by seed, over the seeds that all of them have: a seed gives every model the same
 target trace, or the same person to leave out. A claim needs {MIN_SEEDS} seeds of each group.
@@ -26,11 +27,13 @@ target trace, or the same person to leave out. A claim needs {MIN_SEEDS} seeds o
 **Differences** are the first group minus the other one, in points of accuracy or in updates saved. "Better, three
 comparisons" is HetSyn against each of the others, or each model against the next. Errors and time constants are
 compared as logarithms, so a difference is a factor, above 1 if the first group is better: "HetNeu x 4.9" means that
-HetNeu has 4.9 times the error. In parentheses is Student's t interval. The comparisons of a claim share an error of
-{ALPHA:.0%} by Holm's procedure, and each interval has the level of its step: {1 - ALPHA / 3:.1%} for the first of
-three, {1 - ALPHA:.0%} for a single one.
+HetNeu has 4.9 times the error. How much an error grows with noise is compared as it is, as in the paper's figure: as a
+factor, the smallest error would grow the most. In parentheses is Student's t interval. The comparisons of a claim share
+an error of {ALPHA:.0%} by Holm's procedure, and each interval has the level of its step: {1 - ALPHA / 3:.1%} for the
+first of three, {1 - ALPHA:.0%} for a single one.
 An accuracy is never taken to be more precise than one test stream, nor a number of updates more than the time between
-two evaluations. A run that never reaches an accuracy counts as one evaluation longer than it was.
+two evaluations. A run that never reaches an accuracy counts as one evaluation longer than it was, and two that never
+do are not the same.
 
 **Success rates** (runs with an accuracy of {SUCCESS:.0%} or more) are compared by Fisher's exact test, as twice its
 one-sided p, with the exact interval of the odds ratio: above 1 means that the first group succeeds more often.

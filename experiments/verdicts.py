@@ -14,7 +14,7 @@ from statistics import fmean, stdev
 
 from experiments import statistics
 from experiments.groups import NotYetRun, Results
-from experiments.measures import Measure, Unit, plan_of, scored
+from experiments.measures import Measure, NotMeasured, Unit, plan_of, scored
 from experiments.names import NAMES
 from experiments.relations import ClaimVerdict, Relation, all_better, relation, same_within
 from experiments.results import RunResult
@@ -90,7 +90,7 @@ def _judged(claim: Claim, results: Results) -> Finding:
         if isinstance(rule, Same):
             return _same(claim, rule, results)
         return _trained_values(claim, rule, results)
-    except NotYetRun as error:
+    except (NotYetRun, NotMeasured) as error:
         groups = groups_of(rule)
         seeds = max(plan_of(group.experiment).condition(group.condition).seeds for group in groups)
         return Finding(claim, "", str(error), "", "not yet run", str(seeds), results.hours(groups, seeds))
@@ -154,6 +154,12 @@ class _Pair:
         means = (_mean(self.a.measure, self.runs_a), _mean(self.b.measure, self.runs_b))
         is_accuracy = self.a.measure.unit is None and self.unit == "points" and self.since_a is None
         return is_accuracy and min(means) >= CEILING
+
+    @property
+    def has_seeds_without_either(self) -> bool:
+        """Whether there is a seed on which neither side has a number of its own."""
+        reached_a, reached_b = self.a.measure.is_reached, self.b.measure.is_reached
+        return any(not (reached_a(a) or reached_b(b)) for a, b in zip(self.runs_a, self.runs_b, strict=True))
 
     def relation(self, alpha: float, same_alpha: float) -> Relation:
         return relation(
@@ -280,6 +286,8 @@ def _same(claim: Claim, rule: Same, results: Results) -> Finding:
     pair = _Pair(a, b, runs[a.group], runs[b.group])
     verdict = same_within(pair.differences, rule.margin, pair.resolution, pair.at_ceiling)
     needed = pair.seeds_for_margin(rule.margin)
+    if verdict == "supported" and pair.has_seeds_without_either:  # two that never got there are not equally fast
+        verdict, needed = "inconclusive", None
     return Finding(
         claim,
         str(len(pair.runs_a)),
@@ -349,8 +357,11 @@ def _name(side: Side) -> str:
 
 def _spread(side: Side, runs: Sequence[RunResult], since: Sequence[RunResult] | None = None) -> str:
     values, unit = [side.measure.of(result) for result in runs], side.measure.unit_of(runs[0])
-    if since is not None:  # of errors: the factor by which they grow
-        grown = [math.exp(-change) for change in _scores(side.measure, runs, since)]
+    if since is not None:  # of errors: the factor by which they grow, or how much
+        changes = _scores(side.measure, runs, since)
+        if unit == "mse":
+            return f"{_name(side)} {-fmean(changes):+.4f} ± {stdev(changes):.4f}"
+        grown = [math.exp(-change) for change in changes]
         return f"{_name(side)} x {fmean(grown):.2f} ± {stdev(grown):.2f}"
     if unit in ("points", "share"):
         return f"{_name(side)} {spread('accuracy', values)}"

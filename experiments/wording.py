@@ -18,7 +18,7 @@ def interval_text(interval: Interval, unit: Unit) -> str:
     if unit in ("error", "factor"):
         middle, low, high = (three_digits(math.exp(end)) for end in ends)
         return f"x {middle} ({low} to {high})"
-    digits = 0 if unit == "updates" else 1
+    digits = {"updates": 0, "mse": 4}.get(unit, 1)
     middle, low, high = (f"{end:+.{digits}f}" for end in ends)
     return f"{middle} ({low} to {high})"
 

@@ -419,7 +419,8 @@ def test_the_synthesised_digits_are_never_taken_for_shd() -> None:
     models = ("hetsyn", "hetneu", "alif", "homneu")
     figures = (0.90, 0.90, 0.91), (0.80, 0.80, 0.80), (0.70, 0.70, 0.70), (0.60, 0.60, 0.60)
     changes = {
-        group: {"before": {"median": 8.0}, "after": {"median": 4.0, "counts": [1] * 22}} for group in ("cue", "noise")
+        group: {"before": {"median": 8.0}, "after": {"median": 4.0, "counts": [1] * 22}}
+        for group in ("hidden1 input", "readout input")
     }
     made, recorded = (
         [
