@@ -124,6 +124,9 @@ def _lost(result: RunResult) -> float:
     return float(kept[DELETED[-1]] - kept[DELETED[-2]])
 
 
+MOST_DELETED = Measure(
+    f"{DELETED[-1]:.0%} deleted", lambda result: float(dict(result.analysis["deletion"])[DELETED[-1]]), "points"
+)
 DELETION_LOSS = Measure(f"change from {DELETED[-2]:.0%} to {DELETED[-1]:.0%} deleted", _lost, "points")
 
 

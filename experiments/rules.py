@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from experiments.measures import FIGURE, Measure
+from experiments.measures import DELETION_LOSS, FIGURE, MOST_DELETED, Measure
+from experiments.names import NAMES
 from experiments.plan import BASE, NEURONS
 from experiments.run import NeuronModel
 
@@ -200,6 +201,14 @@ def best(experiment: str, condition: str, recurrent: bool = True, measure: Measu
     """HetSyn is better than each of the three others."""
     own = Side(Group(experiment, condition, "hetsyn", recurrent), measure)
     return Better(tuple((own, Side(Group(experiment, condition, model, recurrent), measure)) for model in OTHERS))
+
+
+def stable(experiment: str, condition: str) -> Better:
+    """HetSyn loses the least to deleted spikes, and is the most accurate after: at chance nothing is left to lose."""
+    own, *others = (Group(experiment, condition, model) for model in ("hetsyn", *OTHERS))
+    after = [Side(group, MOST_DELETED, f"{NAMES[group.model]} {MOST_DELETED.name}") for group in (own, *others)]
+    lost = [Side(group, DELETION_LOSS, f"{NAMES[group.model]} loss") for group in (own, *others)]
+    return Better(tuple((sides[0], other) for sides in (lost, after) for other in sides[1:]))
 
 
 def ordered(experiment: str, condition: str = BASE, models: Sequence[NeuronModel] = NEURONS) -> Better:

@@ -130,3 +130,16 @@ def test_every_figure_of_pattern_generation_is_of_the_architecture_that_ran() ->
         (ran,) = {group.recurrent for group in groups}
         assert cited <= (recurrent if ran else feedforward) or "figure is of feedforward" in claim.differs, claim.text
     assert BASE not in {group.condition for claim in PAPER_CLAIMS for group in groups_of(claim.rule)}
+
+
+@pytest.mark.parametrize(("kept", "verdict"), [((0.06, 0.05), "contradicted"), ((0.6, 0.55), "supported")])
+def test_a_model_at_chance_is_not_stable(kept: tuple[float, float], verdict: str) -> None:
+    models = {"hetsyn": kept, "hetneu": (0.5, 0.2), "alif": (0.5, 0.2), "homneu": (0.5, 0.2)}
+    runs = [
+        replace(run, analysis={"deletion": [[0.32, before + 0.01 * seed], [0.64, after + 0.005 * seed]]})
+        for model, (before, after) in models.items()
+        for seed, run in enumerate(runs_of(Group(SHD, PAPER, model), [0.9] * 5))  # type: ignore[arg-type]
+    ]
+    found = judged(claim_of(PAPER_CLAIMS, "SHD: HetSyn is stable"), runs)
+    assert found.verdict == verdict
+    assert found.intervals.startswith("HetSyn loss over HetNeu loss ")
