@@ -33,9 +33,7 @@ def pattern_generation() -> Experiment:
         (
             Condition(PAPER, spec, NEURONS, BOTH, seeds=20, settings=paper),  # 2A-D
             *(  # 2E-F
-                Condition(
-                    f"{PAPER}-noise-{hz}", replace(spec, noise_hz=float(hz)), NEURONS, RECURRENT, 10, settings=paper
-                )
+                Condition(f"{PAPER}-noise-{hz}", replace(spec, noise_hz=float(hz)), NEURONS, BOTH, 10, settings=paper)
                 for hz in OTHER_NOISE_HZ
             ),
             *(  # A1
@@ -43,13 +41,13 @@ def pattern_generation() -> Experiment:
                     f"{PAPER}-rate-{rate}",
                     spec,
                     NEURONS,
-                    RECURRENT,
+                    BOTH,
                     10,
                     settings=replace(paper, learning_rate=float(rate)),
                 )
                 for rate in OTHER_RATES
             ),
-            Condition(f"{PAPER}-targets-3", replace(spec, targets=3), NEURONS, RECURRENT, 10, settings=paper),  # A2
+            Condition(f"{PAPER}-targets-3", replace(spec, targets=3), NEURONS, BOTH, 10, settings=paper),  # A2
             Condition(BASE, spec, NEURONS, RECURRENT, seeds=5, analysed=True),
             *matched("pattern-generation", spec, training.bank_size, True, 5),
         ),

@@ -40,7 +40,7 @@ def test_a_small_error_may_grow_by_a_larger_factor_and_yet_degrade_less() -> Non
             Group(PG, f"{PAPER}-noise-{hz}", model), [error * (1 + 0.002 * seed * hz * index) for seed in range(5)]
         )
     ]
-    degrades = judged(claim_of(PAPER_CLAIMS, "the others degrade more"), runs)
+    degrades = judged(claim_of(PAPER_CLAIMS, "recurrent: the others degrade more"), runs)
     assert degrades.verdict == "supported"
     assert degrades.figures.startswith("HetSyn +0.0050 ± 0.0000, HetNeu +0.0104 ± ")
     assert degrades.intervals.startswith("HetNeu +0.0054 (")
