@@ -94,27 +94,29 @@ def _pattern_generation(finished: Sequence[RunResult], pictures: Pictures) -> st
             "mean absolute output in the gaps, over the target's",
         )
         text += table(head, rows) + "\n"
-    for label, axis, conditions, of, place in (
-        ("noise", "background noise, Hz", NOISE_HZ, None, "Figure 2F: error by noise"),
+    for label, axis, conditions, of, place, recurrent in (
+        ("noise-feedforward", "background noise, Hz", NOISE_HZ, None, "Figure 2E: error by noise", False),
+        ("noise", "background noise, Hz", NOISE_HZ, None, "Figure 2F: error by noise", True),
         (
             "rates",
             "learning rate",
             RATES,
             LEARNING_CURVE,
-            "After figure A1 (there feedforward): mean error over training, by learning rate",
+            "Figure A1: mean error over training, by learning rate",
+            False,
         ),
     ):
         numbers = {condition: float(number) for number, condition in conditions.items()}
-        runs = [r for condition in numbers for r in _of(finished, condition, True)]
+        runs = [r for condition in numbers for r in _of(finished, condition, recurrent)]
         if len({r.run["condition"] for r in runs}) > 1:
             draw = partial(
                 figures.conditions, runs, numbers, axis, of=None if of is None else of.of, logarithmic=label == "rates"
             )
-            caption = f"{place}, recurrent. The line is the mean, each dot a seed"
+            caption = f"{place}, {kind_of(recurrent)}. The line is the mean, each dot a seed"
             text += pictures.add(f"{name}-paper-{label}", caption, draw)
-    drawn = [r for r in _of(finished, f"{PAPER}-targets-3", True) if "traces" in r.analysis]
+    drawn = [r for r in _of(finished, f"{PAPER}-targets-3", False) if "traces" in r.analysis]
     if drawn:
-        caption = "After figure A2 (there feedforward): three targets at once, two trials of the first seed, recurrent"
+        caption = "Figure A2: three targets at once, two trials of the first seed, feedforward"
         text += pictures.add(f"{name}-paper-targets", caption, partial(figures.traces, drawn))
     return text
 

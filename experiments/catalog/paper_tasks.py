@@ -13,7 +13,7 @@ from experiments.pattern_generation import PatternGenerationSpec
 from experiments.plan import BASE, NEURONS, PAPER, ChosenSettings, Condition, Experiment, SearchPlan
 from experiments.run import Training
 
-BOTH, RECURRENT = (True, False), (True,)
+BOTH, RECURRENT, FEEDFORWARD = (True, False), (True,), (False,)
 PG_RATE, PG_TAU_STEPS = 1e-3, 20.0  # 20 ms
 DM_RATE, DM_TAU_STEPS = 5e-3, 8.0  # 40 ms
 OTHER_NOISE_HZ, OTHER_RATES = (1, 3, 4), ("1e-4", "5e-4", "5e-3")
@@ -41,13 +41,13 @@ def pattern_generation() -> Experiment:
                     f"{PAPER}-rate-{rate}",
                     spec,
                     NEURONS,
-                    BOTH,
+                    FEEDFORWARD,
                     10,
                     settings=replace(paper, learning_rate=float(rate)),
                 )
                 for rate in OTHER_RATES
             ),
-            Condition(f"{PAPER}-targets-3", replace(spec, targets=3), NEURONS, BOTH, 10, settings=paper),  # A2
+            Condition(f"{PAPER}-targets-3", replace(spec, targets=3), NEURONS, FEEDFORWARD, 10, settings=paper),  # A2
             Condition(BASE, spec, NEURONS, RECURRENT, seeds=5, analysed=True),
             *matched("pattern-generation", spec, training.bank_size, True, 5),
         ),
