@@ -140,7 +140,10 @@ def test_what_is_wrong_gets_a_sentence(url: str) -> None:
     with LiveStreams(url, model="sensor", channels=CHANNELS) as streams:
         (handle,) = streams.open(["w2"])
         other, empty = np.zeros((CHANNELS, CHANNELS + 1)), [[None] * CHANNELS]
-        for rows, sentence in ((other, "7 values, but the stream has channels=6"), (empty, "type object: send numbers")):
+        for rows, sentence in (
+            (other, "7 values, but the stream has channels=6"),
+            (empty, "type object: send numbers"),
+        ):
             with pytest.raises(InputError, match=sentence):
                 streams.send_values([handle], [rows])
     with pytest.raises(InputError, match="not both"):
