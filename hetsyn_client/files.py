@@ -145,8 +145,8 @@ def _read_csv(path: Path) -> NDArray[np.float64]:
             return np.loadtxt(path, delimiter=",", skiprows=names, ndmin=2, encoding="utf-8-sig")
     except ValueError as error:
         raise InputError(
-            f"{path}: {str(error).removesuffix(NUMPY_ADVICE).rstrip('.')}: give one stream, with commas between the columns, one "
-            "column of numbers for each channel, and no others"
+            f"{path}: {str(error).removesuffix(NUMPY_ADVICE).rstrip('.')}: give one stream, with commas between the "
+            "columns, one column of numbers for each channel, and no others"
         ) from error
 
 

@@ -139,10 +139,10 @@ def test_what_is_wrong_gets_a_sentence(url: str) -> None:
         assert len(streams.open(["good"])) == 1
     with LiveStreams(url, model="sensor", channels=CHANNELS) as streams:
         (handle,) = streams.open(["w2"])
-        other, empty = np.zeros((CHANNELS, CHANNELS + 1)), [[None] * CHANNELS]
+        rows: Any
         for rows, sentence in (
-            (other, "7 values, but the stream has channels=6"),
-            (empty, "type object: send numbers"),
+            (np.zeros((CHANNELS, CHANNELS + 1)), "7 values, but the stream has channels=6"),
+            ([[None] * CHANNELS], "type object: send numbers"),
         ):
             with pytest.raises(InputError, match=sentence):
                 streams.send_values([handle], [rows])
