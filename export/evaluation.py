@@ -119,14 +119,14 @@ def evaluation_of(examples: object, channels: int, outputs: int, input_kind: Inp
     if spikes.ndim != 3 or 0 in spikes.shape or spikes.shape[2] != channels:
         raise ExportError(f"{input_kind} of shape {spikes.shape}: give {shape}, with the network's {channels} channels")
     if input_kind == "values" and not np.isfinite(spikes).all():
-        raise ExportError("values have numbers that are not finite: take these streams out")
+        raise ExportError("values have numbers that are not finite, or beyond float32: take these streams out")
     if input_kind == "spikes" and not np.isin(spikes, (0, 1)).all():
         raise ExportError("spikes have other values than 0 and 1: give examples of what the network is going to get")
     count, longest = spikes.shape[:2]
     steps = _whole(parts.get("steps"), "steps", count, 1, longest)
     labels = _whole(parts.get("labels"), "labels", count, 0, outputs - 1)
     streams = Streams(
-        torch.from_numpy(spikes.astype(np.float32)),
+        torch.from_numpy(spikes.copy()),
         torch.full((count,), longest) if steps is None else torch.from_numpy(steps),
     )
     return Evaluation(streams, None if labels is None else torch.from_numpy(labels))
@@ -151,7 +151,11 @@ def read_examples(path: Path) -> dict[str, NDArray[Any]]:
 
 def _array(values: object, name: str) -> NDArray[Any]:
     try:
-        return values.detach().cpu().numpy() if isinstance(values, torch.Tensor) else np.asarray(values, np.float32)
+        array = values.detach().cpu().numpy() if isinstance(values, torch.Tensor) else np.asarray(values)
+        if array.dtype.kind == "c":  # numpy would drop the imaginary part
+            raise TypeError("complex numbers")
+        with np.errstate(over="ignore"):  # to infinity, which is refused
+            return array.astype(np.float32, copy=False)
     except (TypeError, ValueError) as error:
         raise ExportError(f"{name} are no array of numbers: give {SHAPES[name]}") from error
 

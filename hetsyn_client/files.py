@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -24,6 +25,7 @@ from hetsyn_client.bodies import events_body, values_body
 from hetsyn_client.chunks import Chunk, array_chunks
 from hetsyn_client.errors import InputError
 from hetsyn_client.events import Integers, sort_events
+from hetsyn_client.values import check_values
 from hetsyn_client.wav import read_wav
 
 DAMAGE = (
@@ -85,6 +87,11 @@ def step_chunks(path: Path, chunk_s: float, step_s: float, *, takes_values: bool
     if not takes_values and not isinstance(content, Spikes):
         content = _as_spikes(path, content)
     steps = content.steps if isinstance(content, Spikes) else len(content)
+    if not isinstance(content, Spikes):
+        try:
+            content = check_values(content)  # before a part of it is sent, and by the steps of the file
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from error
     if not steps:
         raise InputError(f"{path}: has no steps: give a file with input")
     length = max(1, round(chunk_s / step_s))
@@ -134,11 +141,12 @@ def _read_csv(path: Path) -> NDArray[np.float64]:
     except ValueError:
         names = 1
     try:
-        return np.loadtxt(path, delimiter=",", skiprows=names, ndmin=2, encoding="utf-8-sig")
+        with warnings.catch_warnings(action="ignore"):  # about no numbers, of which the caller says what to do
+            return np.loadtxt(path, delimiter=",", skiprows=names, ndmin=2, encoding="utf-8-sig")
     except ValueError as error:
         raise InputError(
-            f"{path}: {str(error).removesuffix(NUMPY_ADVICE)}: give one stream, with commas between the columns, one "
-            "column of numbers for each channel, and no others"
+            f"{path}: {str(error).removesuffix(NUMPY_ADVICE).rstrip('.')}: give one stream, with commas between the "
+            "columns, one column of numbers for each channel, and no others"
         ) from error
 
 

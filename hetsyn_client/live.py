@@ -28,13 +28,14 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection
 
 from hetsyn_client.access import Access
-from hetsyn_client.bodies import Matrix, events_body, packed_samples, values_body
+from hetsyn_client.bodies import Matrix, events_body, packed_samples
 from hetsyn_client.calls import Calls
 from hetsyn_client.errors import InputError, ServiceProblem
 from hetsyn_client.live_connection import SentChunk, final_of_ended
 from hetsyn_client.sent_file import FILES, Encoding, SentFile
 from hetsyn_client.steps import target
 from hetsyn_client.transport import Transport
+from hetsyn_client.values import rows_of
 from hetsyn_client.web_socket import Frame, Reconnecting, SessionHasEnded
 
 TOLD = ("Result", "SpeechStarted", "UtteranceEnd")  # the frames of which a caller hears
@@ -152,7 +153,7 @@ class LiveStream(Reconnecting):
     def send_values(self, values: Matrix) -> list[Frame]:
         """Send rows of values, an array or lists [steps, channels]; as ``send``."""
         self._check("values")
-        return self._send(values_body(values).content)
+        return self._send(rows_of(values, self._channels).astype("<f4").tobytes())
 
     def configure(self, **settings: float) -> None:
         """Change settings of the endpointer, such as ``silence_s=0.3``, from the next chunk on."""

@@ -44,7 +44,7 @@ from hetsyn_client.errors import InputError, ServiceProblem
 from hetsyn_client.events import LARGEST, Numbers, sort_events
 from hetsyn_client.pending import Content, Pending
 from hetsyn_client.steps import target
-from hetsyn_client.values import check_values
+from hetsyn_client.values import rows_of
 from hetsyn_client.web_socket import Frame, Reconnecting
 
 T = TypeVar("T")
@@ -167,7 +167,7 @@ class LiveStreams(Reconnecting):
     def send_values(self, handles: Sequence[int], values: Sequence[Matrix]) -> list[Results]:
         """Send rows of values, [steps, channels] of each session; as ``send``."""
         self._check("values")
-        checked = [check_values(np.asarray(rows).reshape(-1, self._channels or 1)) for rows in values]
+        checked = [rows_of(rows, self._channels) for rows in values]
         return self._rows(handles, CHUNK, [Content(0, len(rows), rows.astype("<f4").tobytes()) for rows in checked])
 
     def end(self, handles: Sequence[int]) -> list[Results]:

@@ -34,6 +34,20 @@ def pack_values(values: Sequence[Sequence[float]] | NDArray[Any]) -> tuple[bytes
         values: [steps, channels], finite numbers.
 
     Raises:
+        InputError: as ``rows_of``.
+    """
+    rows = rows_of(values)
+    return rows.astype("<f4").tobytes(), content_type(rows.shape[1])
+
+
+def rows_of(values: Sequence[Sequence[float]] | NDArray[Any], channels: int | None = None) -> Values:
+    """Rows as float32, [steps, channels].
+
+    Args:
+        values: [steps, channels], finite numbers.
+        channels: numbers that a row must have; None for any.
+
+    Raises:
         InputError: other than such a matrix, or a number that float32 cannot hold; names the index.
     """
     try:
@@ -44,7 +58,9 @@ def pack_values(values: Sequence[Sequence[float]] | NDArray[Any]) -> tuple[bytes
         raise InputError(
             f"the values have shape {list(rows.shape)} and type {rows.dtype}: send numbers [steps, channels]"
         )
-    return check_values(rows).astype("<f4").tobytes(), content_type(rows.shape[1])
+    if channels is not None and rows.shape[1] != channels:
+        raise InputError(f"the rows have {rows.shape[1]} values, but the stream has channels={channels}: send as many")
+    return check_values(rows)
 
 
 def check_values(numbers: NDArray[Any], first: int = 0) -> Values:

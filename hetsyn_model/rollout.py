@@ -70,7 +70,9 @@ def rollout(
     kind = spec.input_kind
     if not isinstance(spikes, Tensor | Events):
         raise ValueError(f"{kind} are a {type(spikes).__name__}: give a tensor [batch, steps, channels], or Events")
-    if isinstance(spikes, Tensor) and not bool(torch.isfinite(spikes).all()):
+    spikes = spikes.to(compiled.dtype) if isinstance(spikes, Tensor) else spikes
+    numbers = spikes if isinstance(spikes, Tensor) else spikes.values.to(compiled.dtype)
+    if not bool(torch.isfinite(numbers).all()):  # in the network's type, which may not hold a float64
         raise ValueError(f"{kind} contain numbers that are not finite")
     if isinstance(spikes, Tensor) and spikes.dim() != 3:
         raise ValueError(f"{kind} of shape {tuple(spikes.shape)} are not [batch, steps, channels]")
@@ -91,7 +93,7 @@ LayerOutputs = tuple[Tensor, list[Tensor], Tensor]
 
 def _by_step(compiled: Compiled, spikes: Tensor | Events, dropout: float) -> LayerOutputs:
     spec, dtype = compiled.spec, compiled.dtype
-    dense = spikes.dense(dtype) if isinstance(spikes, Events) else spikes.to(dtype)
+    dense = spikes.dense(dtype) if isinstance(spikes, Events) else spikes
     state = initial_state(compiled.layout, dense.shape[0], dtype, dense.device)
     readout_at: list[Tensor] = []
     fired_at: list[Tensor] = []
@@ -115,7 +117,7 @@ def _stacked(steps: list[Tensor], like: Tensor, width: int) -> Tensor:
 
 def _by_layer(compiled: Compiled, spikes: Tensor | Events, dropout: float) -> LayerOutputs:
     spec = compiled.spec
-    x = spikes.to(compiled.dtype) if isinstance(spikes, Tensor) else spikes
+    x = spikes
     hidden: list[Tensor] = []
     fired = potential = torch.empty(0, device=compiled.device)
     for layer in compiled.layers:

@@ -90,6 +90,8 @@ def test_events_and_values(url: str) -> None:
         with pytest.raises(InputError, match="this stream is one of events"):
             stream.send(np.zeros(3, np.int16))
     with LiveStream(url, channels=CHANNELS, model="sensor") as stream:
+        with pytest.raises(InputError, match="7 values, but the stream has channels=6"):
+            stream.send_values(np.zeros((CHANNELS, CHANNELS + 1)))  # as many numbers as seven rows
         stream.send_values(np.zeros((3, CHANNELS)))
         assert stream.end()["label"] is not None
 

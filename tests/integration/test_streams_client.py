@@ -137,6 +137,15 @@ def test_what_is_wrong_gets_a_sentence(url: str) -> None:
         with pytest.raises(ServiceProblem, match="is no id"):
             streams.open(["good", "no good"])
         assert len(streams.open(["good"])) == 1
+    with LiveStreams(url, model="sensor", channels=CHANNELS) as streams:
+        (handle,) = streams.open(["w2"])
+        rows: Any
+        for rows, sentence in (
+            (np.zeros((CHANNELS, CHANNELS + 1)), "7 values, but the stream has channels=6"),
+            ([[None] * CHANNELS], "type object: send numbers"),
+        ):
+            with pytest.raises(InputError, match=sentence):
+                streams.send_values([handle], [rows])
     with pytest.raises(InputError, match="not both"):
         LiveStreams(url, sample_rate_hz=8000, channels=2)
     with pytest.raises(ServiceProblem, match="no model"), LiveStreams(url, model="none"):

@@ -225,8 +225,14 @@ def test_a_network_of_values_is_exported_as_one(tmp_path: Path) -> None:
     [
         ({"spikes": np.zeros((1, 4, 6))}, "examples have spikes: name the array values"),
         (np.zeros((1, 4, 5)), "values of shape .* with the network's 6 channels"),
-        (np.full((1, 4, 6), np.nan), "values have numbers that are not finite: take these streams out"),
+        (
+            np.full((1, 4, 6), np.nan),
+            "values have numbers that are not finite, or beyond float32: take these streams out",
+        ),
         ([[[0.5], [0.5, 1.0]]], "values are no array of numbers"),
+        (np.ones((1, 4, 6), np.complex64), "values are no array of numbers"),
+        (np.full((1, 4, 6), 1e39), "not finite, or beyond float32"),
+        (torch.full((1, 4, 6), 1e39, dtype=torch.float64), "not finite, or beyond float32"),
     ],
 )
 def test_examples_of_values_that_do_not_fit_get_one_sentence(tmp_path: Path, examples: Any, sentence: str) -> None:

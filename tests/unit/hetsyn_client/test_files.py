@@ -128,12 +128,23 @@ def saved(**arrays: Any) -> Callable[[Path], None]:
         ),
         ("a.csv", lambda path: path.write_text("x;y\n1;2\n"), "'1;2'.*, with commas between the columns"),
         ("a.csv", lambda path: path.write_text("1,2\n1\n"), "from 2 to 1 at row 2: give one stream"),
+        ("a.csv", lambda path: path.write_text("1,2\n1,\n"), "at row 1, column 2: give one stream"),
+        ("a.csv", lambda path: path.write_text(""), "a.csv: has no steps"),
+        ("a.csv", lambda path: path.write_text("x,y\n"), "a.csv: has no steps"),
     ],
 )
 def test_what_is_wrong_with_a_file(tmp_path: Path, name: str, write: Callable[[Path], object], sentence: str) -> None:
     write(tmp_path / name)
     with pytest.raises(InputError, match=sentence):
         list(step_chunks(tmp_path / name, 0.1, STEP_S, takes_values=False))
+
+
+def test_no_part_of_a_file_with_a_wrong_value_is_sent(tmp_path: Path) -> None:
+    values = VALUES.astype(np.float64)
+    values[23, 1] = 1e39
+    np.save(tmp_path / "a.npy", values)
+    with pytest.raises(InputError, match=r"a\.npy: values\[23\]\[1\] is 1e\+39: send finite numbers"):
+        next(step_chunks(tmp_path / "a.npy", 0.1, STEP_S, takes_values=True))
 
 
 class DescribedServer:

@@ -218,5 +218,7 @@ def test_a_network_of_values_is_saved_and_described() -> None:
     assert NetworkSpec.from_dict(older).input_kind == "spikes"
     with pytest.raises(SpecError, match="input_kind: 'sound' is none of"):
         NetworkSpec(1, (2,), 2, input_kind="sound")  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="values contain numbers that are not finite"):
-        made.rollout(torch.full((1, 2, 3), torch.nan))
+    wrong, beyond = torch.full((1, 2, 3), torch.nan), torch.full((1, 2, 3), 1e39, dtype=torch.float64)
+    for x in (wrong, Events.of(wrong), beyond, Events.of(beyond)):
+        with pytest.raises(ValueError, match="values contain numbers that are not finite"):
+            made.rollout(x, "exact")
