@@ -33,7 +33,8 @@ console = Console()
 def run(
     name: Annotated[str, typer.Argument(help=f"One of {', '.join(EXPERIMENT_NAMES)}; or 'all'.")],
     model: Annotated[
-        list[str] | None, typer.Option(help="hetsyn, hetneu, homneu, alif or lstm; may be repeated. Default: all.")
+        list[str] | None,
+        typer.Option(help="hetsyn, hetneu, homneu (LIF), alif or lstm; may be repeated. Default: all."),
     ] = None,
     seed: Annotated[
         list[int] | None, typer.Option(help="Seed of the final runs; may be repeated. Default: all.")
@@ -99,8 +100,12 @@ def run(
     for each in names:
         planned = smoke(EXPERIMENTS[each]()) if small else EXPERIMENTS[each]()
         searches, finals = run_count(planned)
-        if not choice.wanted(planned):
-            _fail(f"{each} does not have this model or architecture")
+        if missing := choice.missing(planned):
+            message = f"{each}{' with --smoke' if small else ''} does not have {missing}"
+            if len(names) == 1:
+                _fail(message)
+            console.print(f"left out: {escape(message)}")
+            continue
         console.print(f"{each}: {searches} search runs, then {finals} final runs; folder: {out / each}")
         try:
             with (
@@ -121,7 +126,8 @@ def run(
         except RunError as error:
             _fail(str(error))
         console.print(_table(each, finished))
-        console.print(f"results: {results_folder / f'{each}.json'}   report: make report")
+        report = "" if small else "   report: make report"  # which has no figures of smoke runs
+        console.print(f"results: {results_folder / f'{each}.json'}{report}")
     if without:
         console.print("not run, because their data is missing:")
         _fail("\n".join(without))
