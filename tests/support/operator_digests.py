@@ -62,12 +62,15 @@ def _network(graph: Graph, layout: list[dict[str, Any]], golden: Mapping[str, Ar
 
 
 def _encoder(graph: Graph, described: dict[str, Any]) -> str:
-    samples, steps = described["samples_per_step"], 50
-    noise = np.random.default_rng(0).normal(size=(3, steps * samples)) * [[0.3], [0.01], [0.0001]]
+    steps, is_values = 50, described.get("kind") == "values"  # older manifests have sound alone
+    shape = (3, steps, described["channels"]) if is_values else (3, steps * described["samples_per_step"])
+    loudness = np.reshape([0.3, 0.01, 0.0001], (3, *[1] * (len(shape) - 1)))
+    noise = np.random.default_rng(0).normal(size=shape) * loudness
     state: dict[str, Array] = {
         f"state.{t['name']}": np.full((3, *t["shape"]), t["initial"], t["dtype"]) for t in described["state"]
     }
-    inputs: dict[str, Array] = {"audio": noise.astype(np.float32), "steps": np.array([steps, steps, 7], np.int64)}
+    signal = "values" if is_values else "audio"
+    inputs: dict[str, Array] = {signal: noise.astype(np.float32), "steps": np.array([steps, steps, 7], np.int64)}
     got = graph.run(inputs | state, graph.outputs)
     return hashlib.sha256(b"".join(got[name].tobytes() for name in sorted(got))).hexdigest()
 
