@@ -243,6 +243,12 @@ def _analyses(experiment: Experiment, condition: Condition, finished: Sequence[R
             lambda p: figures.learning(base, p),
         )
     analysed = [r for r in base if r.analysis]
+    if analysed:
+        text += (
+            f"Changed inputs and lesions are tested on the first {experiment.changed_streams:,} test streams, banks "
+            f"and weights on the first {experiment.analysis_streams:,}, or on all where there are fewer. So their "
+            "accuracies may differ from those of the table of conditions.\n\n"
+        )
     for name, axis, caption in (
         ("deletion", "share of input spikes deleted", "Spikes deleted at test time"),
         ("warp", "log2 of the factor on time", "Time warped at test time"),

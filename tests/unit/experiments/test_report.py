@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -73,6 +74,14 @@ def test_the_page_in_the_repository_is_that_of_the_kept_results() -> None:
     assert report.compose(read_folder(ROOT / RESULTS), pictures) == (ROOT / PAGE).read_text()
     kept = {path.name for path in (ROOT / PAGE).with_suffix("").iterdir()}
     assert set(pictures.drawings) == kept
+
+
+def test_the_page_says_how_much_of_the_plan_has_run_and_on_how_many_streams() -> None:
+    page = report.compose(read_folder(ROOT / RESULTS), Pictures(PAGE.stem))
+    assert re.search(r"\b\d+ of [\d,]+ runs of the plan are finished", page) is not None
+    assert "Finished: 0 of 0" not in page
+    shd = page[page.index("## shd\n") : page.index("## shd-recorded\n")]
+    assert "lesions are tested on the first 64 test streams, banks and weights on the first 32" in shd
 
 
 def test_pictures_of_results_that_are_gone_go_too(tmp_path: Path) -> None:
