@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from hetsyn_client import StreamingClient
+from hetsyn_client import HetsynError, StreamingClient
 
 RECORDING = Path(__file__).resolve().parent / "recordings/abduction.csv"
 WINDOW_S = 3.0
@@ -83,11 +83,17 @@ def main() -> None:
     parser.add_argument("--url", default="http://127.0.0.1:8000", help="of the server (default: %(default)s)")
     parser.add_argument("--speed", type=float, default=10.0, help="times the watch's; 0: no waiting (default: 10)")
     chosen = parser.parse_args()
-    values = np.loadtxt(chosen.recording, delimiter=",", skiprows=1)
-    with StreamingClient(chosen.url) as client:
-        for moment in recognise(client, values, speed=chosen.speed):
-            recent = moment.recent or "-"
-            print(f"{moment.at_s:6.1f} s   now: {recent:20}   so far: {moment.so_far} ({moment.share:.0%})", flush=True)
+    try:
+        values = np.loadtxt(chosen.recording, delimiter=",", skiprows=1)
+        with StreamingClient(chosen.url) as client:
+            for moment in recognise(client, values, speed=chosen.speed):
+                print(
+                    f"{moment.at_s:6.1f} s   now: {moment.recent or '-':20}   "
+                    f"so far: {moment.so_far} ({moment.share:.0%})",
+                    flush=True,
+                )
+    except (OSError, ValueError, HetsynError) as error:
+        raise SystemExit(f"examples.motion: {error}") from error
 
 
 if __name__ == "__main__":

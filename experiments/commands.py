@@ -18,10 +18,9 @@ from experiments.checkout import RESULTS, CheckoutError, in_checkout
 from experiments.names import EXPERIMENT_NAMES
 
 if TYPE_CHECKING:
-    from experiments.plan import Experiment
     from experiments.results import RunResult
     from experiments.run import RunSpec
-    from experiments.runner import Listener, Selection
+    from experiments.runner import Listener
     from hetsyn_model.training.history import History
 
 experiment = typer.Typer(
@@ -34,7 +33,8 @@ console = Console()
 def run(
     name: Annotated[str, typer.Argument(help=f"One of {', '.join(EXPERIMENT_NAMES)}; or 'all'.")],
     model: Annotated[
-        list[str] | None, typer.Option(help="hetsyn, hetneu, homneu, alif or lstm; may be repeated. Default: all.")
+        list[str] | None,
+        typer.Option(help="hetsyn, hetneu, homneu (LIF), alif or lstm; may be repeated. Default: all."),
     ] = None,
     seed: Annotated[
         list[int] | None, typer.Option(help="Seed of the final runs; may be repeated. Default: all.")
@@ -100,10 +100,12 @@ def run(
     for each in names:
         planned = smoke(EXPERIMENTS[each]()) if small else EXPERIMENTS[each]()
         searches, finals = run_count(planned)
-        if not choice.wanted(planned):
-            _fail(f"{each} does not have this model or architecture")
-        if len(names) == 1:  # not every experiment has every condition
-            _check_choice(planned, choice)
+        if missing := choice.missing(planned):
+            message = f"{each}{' with --smoke' if small else ''} does not have {missing}"
+            if len(names) == 1:
+                _fail(message)
+            console.print(f"left out: {escape(message)}")
+            continue
         console.print(f"{each}: {searches} search runs, then {finals} final runs; folder: {out / each}")
         try:
             with (
@@ -124,21 +126,11 @@ def run(
         except RunError as error:
             _fail(str(error))
         console.print(_table(each, finished))
-        console.print(f"results: {results_folder / f'{each}.json'}   report: make report")
+        report = "" if small else "   report: make report"  # which has no figures of smoke runs
+        console.print(f"results: {results_folder / f'{each}.json'}{report}")
     if without:
         console.print("not run, because their data is missing:")
         _fail("\n".join(without))
-
-
-def _check_choice(planned: Experiment, choice: Selection) -> None:
-    known = [each.name for each in planned.conditions]
-    unknown = [name for name in choice.conditions or () if name not in known]
-    if unknown:
-        _fail(f"{planned.name} has no condition {unknown[0]!r}: choose one of {', '.join(known)}")
-    most = max(each.seeds for each in planned.conditions if choice.conditions is None or each.name in choice.conditions)
-    beyond = [seed for seed in choice.seeds or () if not 0 <= seed < most]
-    if beyond:
-        _fail(f"{planned.name} has no run of seed {beyond[0]}: choose from 0 to {most - 1}")
 
 
 def _folders(options: list[str], names: list[str]) -> dict[str, Path]:

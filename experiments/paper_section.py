@@ -67,7 +67,8 @@ def _pattern_generation(finished: Sequence[RunResult], pictures: Pictures) -> st
         if drawn:
             text += pictures.add(
                 f"{name}-paper-traces-{kind_of(recurrent)}",
-                f"Figure 2A: two trials of the first seed, {kind_of(recurrent)}",
+                f"Figure 2A: two trials of the first seed, {kind_of(recurrent)}. Black: the target. The gaps without "
+                "the template are 0.5 to 0.75 s and 1.25 to 1.5 s",
                 partial(figures.traces, drawn),
             )
     rows = []
@@ -129,7 +130,8 @@ def _delayed_match(finished: Sequence[RunResult], pictures: Pictures) -> str:
             kind = kind_of(recurrent)
             text += pictures.add(
                 f"{name}-paper-success-{kind}",
-                f"Figures 3D-G: runs that reach 90%, by hidden neurons, {kind}. Lines are 95% intervals",
+                f"Figures 3D-G: runs that reach 90%, by hidden neurons, {kind}. Lines are 95% intervals; a line "
+                "without a bar: no run did; neither: not yet run",
                 partial(figures.successes, by_size),
             )
     for label, axis, conditions in (

@@ -75,8 +75,8 @@ HetSyn (arXiv 2508.11644) at a size that two cores can run in hours.
 `hetsyn experiment NAME` runs one experiment. With `--smoke`, it only tests the program, in seconds. NAME is
 {names}.
 Finished runs are never repeated, not even on another machine: results accumulate in that folder. To use two cores,
-start two processes with `--share 1/2` and `--share 2/2`. The runs below took {hours:.1f} core hours of training. With
-the analysis of trained networks, the full set takes about {shared:.0f} hours on two cores (estimated).
+start two processes with `--share 1/2` and `--share 2/2`. {finished:,} of {planned:,} runs of the plan are finished,
+with those of the searches. Their training took {hours:.1f} core hours; the analysis of trained networks comes on top.
 [Settings](explanation/experiment-settings.md) explains how the settings were found.
 
 Data: MNIST-5k, MNIST-1D and the watch's motion come with `pip install -e '.[experiments]'`, Fashion-MNIST with
@@ -84,8 +84,10 @@ Data: MNIST-5k, MNIST-1D and the watch's motion come with `pip install -e '.[exp
 `shd` needs `--data` with the files of `hetsyn train shd-voices`. For `all`, write `--data speech=DIR --data shd=DIR`.
 The paper's own data sets are not here: [If you have the data](guides/paper-data.md) has commands, times and figures.
 
-Networks are trained in the bank form, and tested in both forms. Validation data chooses the epoch. On images, some
-search ranges and the encoding were chosen by test figures of HetSyn ([Settings](explanation/experiment-settings.md)).
+Networks are trained in the bank form, and tested in both forms. Where the column "exact form" is empty, the exact form
+was tested on some of the test streams only: see the claims, and the tables of banks. Validation data chooses the epoch.
+On images, some search ranges and the encoding were chosen by test figures of HetSyn
+([Settings](explanation/experiment-settings.md)).
 Each neuron model gets the same search on the base condition, with a separate seed: all pairs of a few learning rates
 and time constants. For LIF and ALIF this is the fixed time constant, for HetNeu and HetSyn the mean of the initial
 ones. The LSTM has no time constant, and gets as many learning rates as the others get pairs. In `vision-rows`, `speech`
@@ -121,7 +123,10 @@ def compose(results: Sequence[RunResult], pictures: Pictures) -> str:
     planned = [r for r in results if belongs(plans[r.run["experiment"]], r.run)]
     names = ", ".join(f"`{name}`" for name in EXPERIMENTS)
     hours = sum(result.seconds for result in planned) / 3600
-    parts = [INTRODUCTION.format(names=names, hours=hours, shared=hours / 2 + 1), verdict_section(planned)]
+    introduction = INTRODUCTION.format(
+        names=names, hours=hours, finished=len(planned), planned=sum(sum(run_count(plan)) for plan in plans.values())
+    )
+    parts = [introduction, verdict_section(planned)]
     if len(planned) < len(results):
         parts.append(f"Left out: {len(results) - len(planned)} results of runs that are no longer in the plan.\n")
     for name, plan in plans.items():
@@ -136,7 +141,8 @@ def _experiment(experiment: Experiment, results: Sequence[RunResult], pictures: 
     searched = len(results) - len(finished)
     text = f"## {experiment.name}\n\n{SCALED[experiment.name]}\n\n"
     hours = sum(result.seconds for result in results) / 3600
-    text += f"Finished: {searched} of {searches} search runs, {len(finished)} of {finals} runs"
+    search = f"{searched} of {searches} search runs, " if searches else ""
+    text += f"Finished: {search}{len(finished)} of {finals} runs"
     text += f"; {hours:.1f} core hours of training." if results else "."
     if results and (searched, len(finished)) != (searches, finals):
         text += f" `hetsyn experiment {experiment.name}` runs the rest."
@@ -200,7 +206,7 @@ def _main_table(experiment: Experiment, finished: Sequence[RunResult]) -> str:
         )
     figure = "accuracy" if finished[0].metric == "accuracy" else "mean squared error"
     head = ("condition", "model", "", "hidden", "seeds", f"{figure}, as trained", "exact form", "rate, Hz")
-    return table((*head, "trained values", "state, exact", "bank"), rows) + "\n"
+    return table((*head, "trained values", "bytes of state, exact", "bank"), rows) + "\n"
 
 
 def _seeds(experiment: Experiment, finished: Sequence[RunResult], pictures: Pictures) -> str:
@@ -237,6 +243,12 @@ def _analyses(experiment: Experiment, condition: Condition, finished: Sequence[R
             lambda p: figures.learning(base, p),
         )
     analysed = [r for r in base if r.analysis]
+    if analysed:
+        text += (
+            f"Changed inputs and lesions are tested on the first {experiment.changed_streams:,} test streams, banks "
+            f"and weights on the first {experiment.analysis_streams:,}, or on all where there are fewer. So their "
+            "accuracies may differ from those of the table of conditions.\n\n"
+        )
     for name, axis, caption in (
         ("deletion", "share of input spikes deleted", "Spikes deleted at test time"),
         ("warp", "log2 of the factor on time", "Time warped at test time"),

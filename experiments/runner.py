@@ -70,6 +70,22 @@ class Selection:
             and (self.recurrent is None or cell.recurrent == self.recurrent)
         ]
 
+    def missing(self, experiment: Experiment) -> str:
+        """What is selected but not in the plan, and what is there instead; empty where there is something to run."""
+        names = [condition.name for condition in experiment.conditions]
+        for name in self.conditions or ():
+            if name not in names:
+                return f"the condition {name!r}: choose one of {', '.join(names)}"
+        conditions = [c for c in experiment.conditions if self.conditions is None or c.name in self.conditions]
+        if not any(condition.has(cell) for condition in conditions for cell in self.wanted(experiment)):
+            models = dict.fromkeys(cell.model for cell in cells(experiment) if any(c.has(cell) for c in conditions))
+            return f"this model or architecture: choose one of the models {', '.join(models)}"
+        most = max(condition.seeds for condition in conditions)
+        for seed in self.seeds or ():
+            if not 0 <= seed < most:
+                return f"the seed {seed}: choose one of 0 to {most - 1}"
+        return ""
+
     def cells(self, experiment: Experiment) -> list[Cell]:
         """The cells that this share searches."""
         wanted = self.wanted(experiment)

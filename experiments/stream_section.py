@@ -15,7 +15,8 @@ from experiments.wording import spread
 ABOUT = {
     "motion": "Not in the paper: a watch's accelerometer and gyroscope, 50 Hz, during seven shoulder exercises of ten "
     "people (seglearn). Each of ten seeds leaves out one person, and the next one chooses the update. A stream is a "
-    "window of three seconds from the initial state. The reset has the same time constant in all models. The LSTM "
+    "window of three seconds from the initial state. The reset has the same time constant in all models. Spikes are "
+    "deleted and time is warped for the neuron models only. The LSTM "
     'takes the scaled values, or the same spikes ("on-spikes"), and has at most as many trained values as the HetSyn '
     "network. The settings of a person come from a search without that person: search 1000 is that of even seeds, "
     "1001 that of odd ones. On unseen people, the authors of the recordings report 87.3% for the best of four "

@@ -107,7 +107,10 @@ def counts(rows: Sequence[Finding]) -> str:
     )
     hours = sum(row.hours for row in rows)
     if hours:
-        text += f".\nThe open ones need {hours:.1f} core hours, where the number of seeds is known"
+        text += (
+            f".\nThe core hours in the last column add up to {hours:.1f}. Claims share runs, so "
+            "together they need less; conditions of which no run is finished have no hours yet"
+        )
     return f"{text}."
 
 

@@ -52,13 +52,15 @@ def three_digits(value: float) -> str:
 
 
 def spread(metric: str, values: Sequence[float]) -> str:
-    """Mean and standard deviation over seeds; accuracy in percent, a factor with two digits, an error with four."""
-    deviation = stdev(values) if len(values) > 1 else 0.0
-    if metric == "accuracy":
-        return f"{100 * fmean(values):.1f} ± {100 * deviation:.1f}%"
-    if metric == "factor":
-        return f"{fmean(values):.2f} ± {deviation:.2f}"
-    return f"{fmean(values):.4f} ± {deviation:.4f}"
+    """Mean and standard deviation over seeds, or the one seed's value.
+
+    Args:
+        metric: accuracy is shown in percent, a factor with two digits, an error with four.
+        values: of the seeds.
+    """
+    factor, digits, unit = {"accuracy": (100, 1, "%"), "factor": (1, 2, "")}.get(metric, (1, 4, ""))
+    deviation = f" ± {factor * stdev(values):.{digits}f}" if len(values) > 1 else ""
+    return f"{factor * fmean(values):.{digits}f}{deviation}{unit}"
 
 
 def number(metric: str, value: float) -> str:

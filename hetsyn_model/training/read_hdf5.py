@@ -43,7 +43,9 @@ def read_hdf5(path: Path, config: Config) -> Examples:
             return read_ntidigits(file, path, config) if is_ntidigits(file) else _read(file, path, config)
     except DataError:
         raise  # a ValueError too
-    except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:  # h5py's of a damaged file
+    except (OSError, RuntimeError) as error:  # RuntimeError: h5py's, of broken tables
+        raise DataError(f"{path}: not an HDF5 file, or damaged: get it again, and unpack it ({error})") from error
+    except (KeyError, ValueError, TypeError) as error:
         raise DataError(
             f"{path}: not in SHD's form (spikes/times, spikes/units, labels), nor in that of N-TIDIGITS: {error}"
         ) from error

@@ -70,6 +70,21 @@ def test_the_example_prints_it(url: str) -> None:
     assert f"so far: {EXERCISE}" in lines[-1]
 
 
+def test_the_example_says_that_there_is_no_server() -> None:
+    done = subprocess.run(
+        [sys.executable, "examples/motion.py", "--url", "http://127.0.0.1:1"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("examples.motion: ")
+    assert "is 'hetsyn serve' running there?" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
 def test_the_page_has_an_example_to_play(url: str) -> None:
     example = httpx.get(f"{url}/models/motion/example").json()
     assert example["input"]["kind"] == "events"

@@ -221,6 +221,17 @@ def test_the_command_runs_a_part_and_says_where_results_are(tmp_path: Path) -> N
     assert done.exit_code == 0, done.output
     assert "base/homneu-recurrent/seed-0: accuracy" in done.output
     assert [r.run["model"] for r in read_folder(tmp_path / "smoke/results")] == ["homneu"] * 3
+    assert "make report" not in done.output  # the report has no figures of smoke runs
+
+
+def test_all_leaves_out_what_does_not_have_the_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    planned = {name: EXPERIMENTS[name] for name in ("bank-size", "delayed-match")}
+    monkeypatch.setattr("experiments.catalog.EXPERIMENTS", planned)
+    arguments = ["all", "--smoke", "--model", "homneu", "--out", str(tmp_path)]
+    done = CliRunner().invoke(command, arguments, catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    assert "left out: bank-size with --smoke does not have this model" in " ".join(done.output.split())
+    assert {r.run["experiment"] for r in read_folder(tmp_path / "smoke/results")} == {"delayed-match"}
 
 
 def test_all_runs_what_has_its_data_and_says_what_has_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -239,9 +250,16 @@ def test_all_runs_what_has_its_data_and_says_what_has_not(tmp_path: Path, monkey
         (["juggling"], "is not an experiment"),
         (["all", "--data", "recordings"], "--data speech=recordings"),
         (["delayed-match", "--share", "3/2"], "--share"),
-        (["delayed-match", "--model", "perceptron"], "does not have this model"),
-        (["delayed-match", "--condition", "bass"], "delayed-match has no condition 'bass': choose one of "),
-        (["delayed-match", "--smoke", "--seed", "7"], "delayed-match has no run of seed 7: choose from 0 to 0"),
+        (
+            ["delayed-match", "--model", "perceptron"],
+            "does not have this model or architecture: choose one of the models",
+        ),
+        (
+            ["motion", "--condition", "paper-setings"],
+            "does not have the condition 'paper-setings': choose one of base,",
+        ),
+        (["shd", "--smoke", "--condition", "other"], "shd with --smoke does not have the condition 'other'"),
+        (["motion", "--seed", "10"], "does not have the seed 10: choose one of 0 to 9"),
         (["speech", "--smoke", "--model", "hetsyn"], "give --data"),
         (["shd", "--model", "hetsyn"], "hetsyn train shd-voices"),
     ],

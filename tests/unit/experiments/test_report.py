@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -50,13 +51,14 @@ def test_the_page_is_the_same_again_and_says_what_is_missing(tmp_path: Path) -> 
 def test_the_papers_figures_of_pattern_generation(tmp_path: Path) -> None:
     trace = {"target": [0.0, 0.5], "outputs": [[0.0, 0.4], [0.1, 0.5]]}
     analysis = ANALYSIS | {"distance": 0.8, "gaps": {"output": 0.1, "target": 0.4}}
-    conditions = (PAPER, f"{PAPER}-noise-4", f"{PAPER}-rate-1e-4", f"{PAPER}-targets-3")
+    both, feedforward = (PAPER, f"{PAPER}-noise-4"), (f"{PAPER}-rate-1e-4", f"{PAPER}-targets-3")
+    groups = [(name, True) for name in both] + [(name, False) for name in (*both, *feedforward)]
     results = [
         replace(run, curve=[[50, 0.1, 0.2], [100, 0.1, 0.1]])
-        for condition in conditions
+        for condition, recurrent in groups
         for model in ("hetsyn", "homneu")
         for run in runs_of(
-            Group("pattern-generation", condition, model),
+            Group("pattern-generation", condition, model, recurrent),
             (0.1, 0.2, 0.1),
             analysis=analysis | {"traces": [trace] * (3 if condition.endswith("targets-3") else 1)},
         )
@@ -64,7 +66,7 @@ def test_the_papers_figures_of_pattern_generation(tmp_path: Path) -> None:
     report.build(results, tmp_path / "experiments.md")
     page = (tmp_path / "experiments.md").read_text()
     assert "| HetSyn | recurrent | 3 | 0.80 ± 0.00 | 0.25 ± 0.00 |" in page
-    for what in ("learning-recurrent", "traces-recurrent", "noise", "rates", "targets"):
+    for what in ("learning-recurrent", "traces-recurrent", "noise-feedforward", "noise", "rates", "targets"):
         assert (tmp_path / f"experiments/pattern-generation-paper-{what}.png").stat().st_size > 1000
 
 
@@ -73,6 +75,14 @@ def test_the_page_in_the_repository_is_that_of_the_kept_results() -> None:
     assert report.compose(read_folder(ROOT / RESULTS), pictures) == (ROOT / PAGE).read_text()
     kept = {path.name for path in (ROOT / PAGE).with_suffix("").iterdir()}
     assert set(pictures.drawings) == kept
+
+
+def test_the_page_says_how_much_of_the_plan_has_run_and_on_how_many_streams() -> None:
+    page = report.compose(read_folder(ROOT / RESULTS), Pictures(PAGE.stem))
+    assert re.search(r"\b\d+ of [\d,]+ runs of the plan are finished", page) is not None
+    assert "Finished: 0 of 0" not in page
+    shd = page[page.index("## shd\n") : page.index("## shd-recorded\n")]
+    assert "lesions are tested on the first 64 test streams, banks and weights on the first 32" in shd
 
 
 def test_pictures_of_results_that_are_gone_go_too(tmp_path: Path) -> None:

@@ -231,7 +231,7 @@ def test_the_table_by_epoch_tells_what_was_chosen_by_what() -> None:
     assert LATE_MEAN.of(result) == pytest.approx(0.5 + 0.03 * (5 + 6 + 7 + 8 + 0 + 1) / 6)
     condition = EXPERIMENTS["shd-recorded"]().condition(WHOLE)
     text = by_epoch_table([(condition, "hetsyn", True, [result])])
-    assert "| paper-settings-whole-file | HetSyn | 1 | last epoch | 80.0 ± 0.0% | 79.0 ± 0.0% | 53.0 ± 0.0% |" in text
+    assert "| paper-settings-whole-file | HetSyn | 1 | last epoch | 80.0% | 79.0% | 53.0% |" in text
     assert "best epoch by test (optimistic) |" in text
     assert by_epoch_table([(condition, "hetsyn", True, [replace(result, analysis={})])]) == ""
 

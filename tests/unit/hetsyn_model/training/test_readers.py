@@ -303,7 +303,7 @@ def test_files_that_are_none_are_named(tmp_path: Path) -> None:
     for name, message in (
         ("a.npz", "not a .npz file of plain arrays"),
         ("objects.npz", "not a .npz file of plain arrays"),
-        ("a.h5", "not in SHD's form"),
+        ("a.h5", "not an HDF5 file, or damaged: get it again, and unpack it"),
         ("a.txt", "not data that hetsyn trains on: give a folder of class"),
     ):
         with pytest.raises(DataError, match=message):
