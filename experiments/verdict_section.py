@@ -87,6 +87,7 @@ def verdict_section(results: Sequence[RunResult]) -> str:
     legend = "".join(f"- {letter}: {text}\n" for text, letter in letters.items())
     return "\n".join(
         (
+            in_short(paper, ours),
             RULES,
             PAPER,
             f"{counts(paper)}\n",
@@ -99,12 +100,28 @@ def verdict_section(results: Sequence[RunResult]) -> str:
     )
 
 
-def counts(rows: Sequence[Finding]) -> str:
-    """How often each verdict occurs, and what the open ones cost."""
+def in_short(paper: Sequence[Finding], ours: Sequence[Finding]) -> str:
+    """What is decided, for a reader in a hurry: the claims of each verdict, of the paper's and of ours."""
+    text = "## In short\n\n"
+    for title, rows in (("Claims of the paper", paper), ("Questions of this project", ours)):
+        text += f"**{title}**: {verdict_counts(rows)}.\n\n"
+        for verdict in ("supported", "contradicted", "ceiling"):
+            found = [row.claim.text for row in rows if row.verdict == verdict]
+            text += "".join(f"- {verdict}: {claim}\n" for claim in found) + ("\n" if found else "")
+    return text
+
+
+def verdict_counts(rows: Sequence[Finding]) -> str:
+    """How often each verdict occurs."""
     verdicts = [row.verdict for row in rows]
-    text = ", ".join(
+    return ", ".join(
         f"{verdicts.count(verdict)} {verdict}" for verdict in get_args(ClaimVerdict) if verdict in verdicts
     )
+
+
+def counts(rows: Sequence[Finding]) -> str:
+    """How often each verdict occurs, and what the open ones cost."""
+    text = verdict_counts(rows)
     hours = sum(row.hours for row in rows)
     if hours:
         text += (
