@@ -33,10 +33,13 @@ def paper_figures(run: RunSpec, task: Task, network: Network) -> dict[str, Any]:
     if not isinstance(task, PatternGeneration | DelayedMatch):
         return {}
     few = first_streams(task.test(), EXACT_STREAMS[run.task])
-    figures: dict[str, Any] = {"forms": {form: evaluate(network, task, few, form).figure for form in ("bank", "exact")}}
+    form = run.training.form
+    figures: dict[str, Any] = {
+        "forms": {each: evaluate(network, task, few, each).figure for each in dict.fromkeys((form, "exact"))}
+    }
     if isinstance(task, PatternGeneration):
         with torch.no_grad():
-            output = run_batch(network, task.test()[0]).readout
+            output = run_batch(network, task.test()[0], form).readout
         figures |= {"distance": normalised_distance(task.spec, output, task.target)}
         figures |= {"gaps": {"output": in_gaps(task.spec, output), "target": in_gaps(task.spec, task.target)}}
         if run.seed == 0:
@@ -46,9 +49,9 @@ def paper_figures(run: RunSpec, task: Task, network: Network) -> dict[str, Any]:
         figures["time_constants"] = time_constant_change(untrained, network, task)
         long_steps = LONG_MS / task.spec.step_ms
         reset, share = without_long(network, long_steps, run.tau_steps)
-        # its bank would be fitted to the decays that are gone
-        reset.fit_banks(size=run.training.bank_size, hold=True, whole_range=run.training.whole_range_banks)
-        figures["long"] = {"share": share, "reset": evaluate(reset, task, task.test()).figure}
+        if run.training.bank_size:  # its bank would be fitted to the decays that are gone
+            reset.fit_banks(size=run.training.bank_size, hold=True, whole_range=run.training.whole_range_banks)
+        figures["long"] = {"share": share, "reset": evaluate(reset, task, task.test(), form).figure}
     return figures
 
 
