@@ -102,7 +102,9 @@ def verdict_section(results: Sequence[RunResult]) -> str:
 
 def in_short(paper: Sequence[Finding], ours: Sequence[Finding]) -> str:
     """What is decided, for a reader in a hurry: the claims of each verdict, of the paper's and of ours."""
-    text = "## In short\n\n"
+    text = (
+        '## In short\n\nA verdict from fewer seeds than planned is not final: the tables say so, as in "3 of 20".\n\n'
+    )
     for title, rows in (("Claims of the paper", paper), ("Questions of this project", ours)):
         text += f"**{title}**: {verdict_counts(rows)}.\n\n"
         for verdict in ("supported", "contradicted", "ceiling"):

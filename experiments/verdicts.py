@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean, stdev
 
 from experiments import statistics
@@ -69,7 +69,15 @@ class Finding:
 def findings(results: Iterable[RunResult], claims: Sequence[Claim]) -> list[Finding]:
     """Every claim with its verdict."""
     kept = Results(results)
-    return [_judged(claim, kept) for claim in claims]
+    return [_with_planned_seeds(_judged(claim, kept)) for claim in claims]
+
+
+def _with_planned_seeds(row: Finding) -> Finding:
+    """The row, whose seeds say how many are planned where some of them are still to come."""
+    planned = [plan_of(group.experiment).condition(group.condition).seeds for group in groups_of(row.claim.rule)]
+    if row.seeds.isdigit() and int(row.seeds) < min(planned, default=0):
+        return replace(row, seeds=f"{row.seeds} of {min(planned)}")
+    return row
 
 
 def _judged(claim: Claim, results: Results) -> Finding:

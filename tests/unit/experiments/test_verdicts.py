@@ -117,7 +117,7 @@ def test_seeds_needed_may_show_sameness() -> None:
 def test_better_than_each_is_supported_by_three_intervals_above_zero() -> None:
     found = four((0.95, 0.94, 0.96), (0.80, 0.80, 0.80), (0.70, 0.70, 0.71), (0.60, 0.60, 0.60))
     assert found.verdict == "supported"
-    assert found.seeds == "3"
+    assert found.seeds == "3 of 5"
     assert found.needed == ""
     # 15 points with a deviation of 1 point: +- 4.302653 / sqrt(3) at 95%, the step of the largest p
     assert "HetNeu +15.0 (+12.5 to +17.5)" in found.intervals
