@@ -207,7 +207,7 @@ def break_heidelberg(folder: Path, how: str) -> None:
         ("images too", "has spikes in SHD's form and MNIST's files: give each data set a folder of its own"),
         ("sound too", "has spikes in SHD's form and recordings: give each data set a folder of its own"),
         ("empty", "ssc_test.h5: has no examples: download it again"),
-        ("damaged", "ssc_test.h5: not in SHD's form (spikes/times, spikes/units, labels), nor in that of N-TIDIGITS"),
+        ("damaged", "ssc_test.h5: not an HDF5 file, or damaged: get it again"),
     ],
 )
 def test_files_that_do_not_belong_together_are_one_sentence(tmp_path: Path, how: str, message: str) -> None:
