@@ -24,8 +24,9 @@ from tests.support.tools import NO_TERMINALS, require_valkey
 
 pty = pytest.importorskip("pty", reason="no pseudo-terminals: only POSIX has them")
 # makes standard input the controlling terminal of a session of its own, then becomes the command
-ADOPT_TERMINAL = (
-    "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execv(sys.argv[1], sys.argv[1:])"
+ADOPT_TERMINAL = (  # and be no child of nohup, even if the tests are: such a server outlives its terminal
+    "import fcntl, os, signal, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); "
+    "signal.signal(signal.SIGHUP, signal.SIG_DFL); os.execv(sys.argv[1], sys.argv[1:])"
 )
 
 
