@@ -223,7 +223,9 @@ def test_a_search_finds_what_the_server_refuses(monkeypatch: pytest.MonkeyPatch)
     assert found.saturation.streams == 3
     assert found.at_saturation is not None
     assert found.at_saturation.streams == 3
-    assert {trial.missed for trial in found.trials} == {"", "refused (503)"}
+    # a busy machine may be late with fewer streams, which are tried again
+    assert {trial.missed for trial in found.trials if trial.measurement.streams > 3} == {"refused (503)"}
+    assert "" in {trial.missed for trial in found.trials if trial.measurement.streams <= 3}
 
 
 def test_a_search_that_is_interrupted_keeps_its_trials(monkeypatch: pytest.MonkeyPatch) -> None:
