@@ -98,7 +98,7 @@ def run(
         _fail(str(error))
     without: list[str] = []
     for each in names:
-        planned = smoke(EXPERIMENTS[each]()) if small else EXPERIMENTS[each]()
+        planned = smoke(EXPERIMENTS[each](), has_data=each in folders) if small else EXPERIMENTS[each]()
         searches, finals = run_count(planned)
         if missing := choice.missing(planned):
             message = f"{each}{' with --smoke' if small else ''} does not have {missing}"

@@ -6,9 +6,7 @@ the loss is the cross entropy of the counts. ``vision.py`` has the same images i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -16,23 +14,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from experiments.task import Figure, Shape
-from experiments.vision import (
-    CLOTHES,
-    DEBIAN_FASHION,
-    DIGITS,
-    SIDE,
-    Images,
-    ImageSet,
-    read_fashion_mnist,
-    read_mnist_5k,
-)
-from hetsyn_model.encoder import EncoderSpec
+from experiments.images import SIDE, Images, ImageTask
+from experiments.task import Shape
 from hetsyn_model.events import Events
-from hetsyn_model.rollout import Rollout
 from hetsyn_model.spec import DecisionSpec, SurrogateSpec
 from hetsyn_model.training.batch import Batch
-from hetsyn_model.training.loss import score_loss
 
 
 @dataclass(frozen=True)
@@ -58,37 +44,14 @@ def grey_values(images: Images) -> Tensor:
 
 
 @dataclass(frozen=True)
-class GreyImages:
-    """The task; its data does not depend on a seed.
-
-    Attributes:
-        spec: images and network.
-        folder: of Fashion-MNIST's files; None for the folder of Debian's package.
-        figure: see :class:`experiments.task.Task`, as the following.
-        encoder: None; the input is the grey values themselves.
-        tail_steps: steps of silence that end a stream.
-    """
+class GreyImages(ImageTask[GreyImageSpec]):
+    """Images as grey values; attributes as of :class:`experiments.images.ImageTask`."""
 
     spec: GreyImageSpec = field(default_factory=GreyImageSpec)
-    folder: Path | None = None
-    figure: Figure = "accuracy"
-    encoder: EncoderSpec | None = None
-    tail_steps: int = 0
-
-    @property
-    def data(self) -> ImageSet:
-        if self.spec.images == "mnist-5k":
-            return read_mnist_5k()
-        return read_fashion_mnist(self.folder or DEBIAN_FASHION)
-
-    @property
-    def labels(self) -> tuple[str, ...]:
-        return DIGITS if self.spec.images == "mnist-5k" else CLOTHES
 
     @property
     def description(self) -> str:
-        name = "Handwritten digits (MNIST)" if self.spec.images == "mnist-5k" else "Clothes (Fashion-MNIST)"
-        return f"{name}, 28 x 28, a grey value a step"
+        return f"{self.data_name}, a grey value a step"
 
     @property
     def input_description(self) -> str:
@@ -118,27 +81,3 @@ class GreyImages:
     def _batch(self, images: Images, labels: NDArray[np.int64]) -> Batch:
         steps = torch.full((len(images),), SIDE * SIDE, dtype=torch.int64)
         return Batch(Events.of(grey_values(images)), steps, torch.from_numpy(labels))
-
-    def training_batch(self, size: int, seed: int, update: int) -> Batch:
-        images, labels = self.data.train
-        per_epoch = len(labels) // size
-        order = np.random.default_rng([seed, 3, update // per_epoch]).permutation(len(labels))
-        chosen = order[update % per_epoch * size :][:size]
-        return self._batch(images[chosen], labels[chosen])
-
-    def _batches(self, images: Images, labels: NDArray[np.int64], count: int) -> Sequence[Batch]:
-        size = 250
-        count = min(count, len(labels))
-        return [
-            self._batch(images[start : min(start + size, count)], labels[start : min(start + size, count)])
-            for start in range(0, count, size)
-        ]
-
-    def validation(self) -> Sequence[Batch]:
-        return self._batches(*self.data.validation, self.spec.validation_images)
-
-    def test(self) -> Sequence[Batch]:
-        return self._batches(*self.data.test, self.spec.test_images)
-
-    def loss(self, rolled: Rollout, batch: Batch) -> Tensor:
-        return score_loss(rolled, batch.target)

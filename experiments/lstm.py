@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import lru_cache
 
 import torch
 from torch import Tensor, nn
 
+from experiments.neurons import network_spec, parameter_count
 from experiments.task import Shape
 from hetsyn_model.readout import decide
 from hetsyn_model.rollout import Rollout
@@ -95,6 +98,13 @@ def lstm_values(features: int, hidden: Sequence[int], outputs: int) -> int:
     inputs = (features, *hidden)
     gates = sum(4 * cells * (units + cells + 2) for units, cells in zip(inputs, hidden, strict=False))
     return gates + (hidden[-1] + 1) * outputs
+
+
+@lru_cache
+def with_equal_lstm(shape: Shape) -> Shape:
+    """The same, with cells for an LSTM that has at most the trained values of the recurrent HetSyn network."""
+    values = parameter_count(network_spec(shape, "hetsyn", recurrent=True, tau_steps=10.0))
+    return replace(shape, lstm_hidden=lstm_hidden(shape.features, shape.hidden, shape.outputs, values))
 
 
 def lstm_hidden(features: int, hidden: Sequence[int], outputs: int, values: int) -> tuple[int, ...]:

@@ -11,17 +11,16 @@ A value is a step, and becomes spikes by the encoder that is served. The seed ch
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from functools import cache, cached_property, lru_cache
+from dataclasses import dataclass, field
+from functools import cache, cached_property
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from experiments.lstm import lstm_hidden
-from experiments.neurons import network_spec, parameter_count
-from experiments.task import Figure, MissingData, Shape
+from experiments.lstm import with_equal_lstm
+from experiments.task import Figure, MissingData, Shape, epoch_indices
 from hetsyn_client.extras import install_command
 from hetsyn_model.level_crossing import LevelCrossingSpec
 from hetsyn_model.rollout import Rollout
@@ -105,13 +104,6 @@ def _shape(spec: Mnist1dSpec) -> Shape:
     )
 
 
-@lru_cache
-def _lstm_hidden(spec: Mnist1dSpec) -> tuple[int, ...]:
-    """Cells with at most the trained values of the HetSyn network."""
-    goal = parameter_count(network_spec(_shape(spec), "hetsyn", recurrent=True, tau_steps=10.0))
-    return lstm_hidden(1, spec.hidden, CLASSES, goal)
-
-
 @dataclass(frozen=True)
 class Mnist1d:
     """The task.
@@ -138,7 +130,7 @@ class Mnist1d:
 
     @property
     def shape(self) -> Shape:
-        return replace(_shape(self.spec), lstm_hidden=_lstm_hidden(self.spec))
+        return with_equal_lstm(_shape(self.spec))
 
     @property
     def channel_groups(self) -> dict[str, tuple[int, int]]:
@@ -164,9 +156,7 @@ class Mnist1d:
 
     def training_batch(self, size: int, seed: int, update: int) -> Batch:
         train = self._order[VALIDATION:]
-        per_epoch = len(train) // size
-        order = np.random.default_rng([seed, 3, update // per_epoch]).permutation(train)
-        return self._batch(make_series().train, order[update % per_epoch * size :][:size].tolist())
+        return self._batch(make_series().train, train[epoch_indices(len(train), size, seed, update)].tolist())
 
     def validation(self) -> Sequence[Batch]:
         return [self._batch(make_series().train, self._order[:VALIDATION].tolist())]

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,8 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from experiments.lstm import lstm_hidden
-from experiments.neurons import network_spec, parameter_count
+from experiments.lstm import with_equal_lstm
 from experiments.task import Figure, Shape
 from experiments.watch import CHANNELS, EXERCISES, STEP_S, WatchRecording, people, read_watch, windows
 from hetsyn_model.level_crossing import LevelCrossingSpec
@@ -105,14 +104,6 @@ def division(seed: int) -> Division:
     return Division(heard[:HELD], heard[HELD:], ())
 
 
-@lru_cache
-def _lstm_hidden(spec: MotionSpec) -> tuple[int, ...]:
-    """Cells with at most the trained values of the HetSyn network."""
-    shape = _shape(spec)
-    goal = parameter_count(network_spec(shape, "hetsyn", recurrent=True, tau_steps=10.0))
-    return lstm_hidden(spec.features, spec.hidden, shape.outputs, goal)
-
-
 def _shape(spec: MotionSpec) -> Shape:
     return Shape(
         channels=spec.channels,
@@ -158,7 +149,7 @@ class Motion:
 
     @property
     def shape(self) -> Shape:
-        return replace(_shape(self.spec), lstm_hidden=_lstm_hidden(self.spec))
+        return with_equal_lstm(_shape(self.spec))
 
     @property
     def channel_groups(self) -> dict[str, tuple[int, int]]:

@@ -98,8 +98,6 @@ class Condition:
         masked_share: share of the decays that training does not change.
         settings: used instead of what the search found.
         own_search: whether every cell is searched for this condition apart, with the same candidates.
-        updates: instead of the experiment's.
-        bank_size: instead of the experiment's; 0: training in the exact form.
         analysed: whether trained networks are analysed, for the first of the architectures.
         training: instead of the experiment's.
         fixed_tau_steps: time constant of LIF and ALIF instead of that of ``settings``.
@@ -113,8 +111,6 @@ class Condition:
     masked_share: float = 0.0
     settings: ChosenSettings | None = None
     own_search: bool = False
-    updates: int | None = None
-    bank_size: int | None = None
     analysed: bool = False
     training: Training | None = None
     fixed_tau_steps: float | None = None
@@ -331,12 +327,11 @@ def final_runs(experiment: Experiment, cell: Cell, chosen: Mapping[str, ChosenSe
 
 
 def training_of(experiment: Experiment, condition: Condition) -> Training:
-    """The condition's or the experiment's, with a condition's own updates, size of banks and decays' learning rate."""
-    own: dict[str, Any] = {"updates": condition.updates, "bank_size": condition.bank_size}
-    if condition.settings is not None:
-        own["decay_rate_factor"] = condition.settings.decay_rate_factor
-    training = condition.training or experiment.training
-    return replace(training, **{name: value for name, value in own.items() if value is not None})
+    """The condition's or the experiment's, with the decays' learning rate of a condition that sets it."""
+    training, settings = condition.training or experiment.training, condition.settings
+    if settings is None or settings.decay_rate_factor is None:
+        return training
+    return replace(training, decay_rate_factor=settings.decay_rate_factor)
 
 
 def belongs(experiment: Experiment, run: Mapping[str, Any]) -> bool:

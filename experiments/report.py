@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from statistics import fmean
+from textwrap import fill
 
 from experiments import figures
 from experiments.bank_tables import SCALED as BANK_SIZE_SCALED
@@ -121,7 +122,7 @@ def compose(results: Sequence[RunResult], pictures: Pictures) -> str:
     """The page's text; its pictures are added to those given."""
     plans = {name: plan_of(name) for name in EXPERIMENTS}
     planned = [r for r in results if belongs(plans[r.run["experiment"]], r.run)]
-    names = ", ".join(f"`{name}`" for name in EXPERIMENTS)
+    names = fill(", ".join(f"`{name}`" for name in EXPERIMENTS), 120, break_on_hyphens=False)
     hours = sum(result.seconds for result in planned) / 3600
     introduction = INTRODUCTION.format(
         names=names, hours=hours, finished=len(planned), planned=sum(sum(run_count(plan)) for plan in plans.values())

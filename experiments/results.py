@@ -72,12 +72,8 @@ class RunResult:
         )
 
     def is_of(self, run: RunSpec) -> bool:
-        """Whether it is the result of a run; settings that are younger than the result count as their defaults."""
-        try:
-            described = RunSpec.from_dict(self.run)
-        except RunError:  # of a task that had other settings
-            return False
-        return identity(described.to_dict()) == identity(run.to_dict())
+        """Whether it is the result of a run; settings that came later are in neither where they have their defaults."""
+        return identity(self.run) == identity(run.to_dict())
 
 
 def identity(run: dict[str, Any]) -> str:

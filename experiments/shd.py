@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from experiments.task import LATER, Figure, MissingData, Shape
+from experiments.task import LATER, Figure, MissingData, Shape, epoch_indices
 from hetsyn_model.encoder import EncoderSpec
 from hetsyn_model.rollout import Rollout
 from hetsyn_model.spec import DecisionSpec, SurrogateSpec
@@ -192,9 +192,7 @@ class Shd:
 
     def training_batch(self, size: int, seed: int, update: int) -> Batch:
         train, _ = self.split()
-        per_epoch = max(1, len(train) // size)
-        order = np.random.default_rng([seed, 3, update // per_epoch]).permutation(len(train))
-        return self._batch([train[int(index)] for index in order[update % per_epoch * size :][:size]])
+        return self._batch([train[int(index)] for index in epoch_indices(len(train), size, seed, update)])
 
     def _batch(self, recordings: Sequence[SpikeRecording]) -> Batch:
         steps = self.spec.steps

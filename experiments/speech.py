@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from experiments.task import Figure, MissingData, Shape
+from experiments.task import Figure, MissingData, Shape, epoch_indices
 from hetsyn_model.encoder import Encoder, EncoderSpec
 from hetsyn_model.rollout import Rollout
 from hetsyn_model.spec import DecisionSpec, SurrogateSpec
@@ -142,9 +142,7 @@ class Speech:
     @lru_cache(maxsize=512)  # noqa: B019 - few tasks, and all live as long as the process
     def training_batch(self, size: int, seed: int, update: int) -> Batch:
         train, _ = self._split()
-        per_epoch = max(1, len(train) // size)
-        order = np.random.default_rng([seed, 3, update // per_epoch]).permutation(len(train))
-        chosen = [train[int(index)] for index in order[update % per_epoch * size :][:size]]
+        chosen = [train[int(index)] for index in epoch_indices(len(train), size, seed, update)]
         if not self.spec.augmented:
             return encode_batch(Encoder(ENCODER), chosen, TAIL_STEPS)
         rng = np.random.default_rng([seed, 4, update])

@@ -6,7 +6,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, Protocol
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from hetsyn_model.level_crossing import AnyEncoderSpec
@@ -136,6 +138,13 @@ def stream_figures(figure: Figure, rolled: Rollout, batch: Batch) -> Tensor:
 def better(figure: Figure, a: float, b: float) -> bool:
     """Whether ``a`` is the better value of the figure."""
     return a > b if figure == "accuracy" else a < b
+
+
+def epoch_indices(count: int, size: int, seed: int, update: int) -> NDArray[np.int64]:
+    """Which of so many streams an update of a seed trains on; each comes once an epoch, in an order of its own."""
+    per_epoch = max(1, count // size)
+    order = np.random.default_rng([seed, 3, update // per_epoch]).permutation(count)
+    return order[update % per_epoch * size :][:size]
 
 
 def in_batches(batches: Iterable[Batch], size: int) -> Iterator[Batch]:

@@ -127,8 +127,8 @@ def counts(rows: Sequence[Finding]) -> str:
     hours = sum(row.hours for row in rows)
     if hours:
         text += (
-            f".\nThe core hours in the last column add up to {hours:.1f}. Claims share runs, so "
-            "together they need less; conditions of which no run is finished have no hours yet"
+            f".\nThe core hours in the last column add up to {hours:.1f}. Claims share runs, so together they need "
+            "less;\nconditions of which no run is finished have no hours yet"
         )
     return f"{text}."
 

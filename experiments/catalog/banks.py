@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from experiments.plan import NO_SEARCH, ChosenSettings, Condition, Experiment
 from experiments.run import Training
 from experiments.vision import ImageSpec
@@ -26,10 +28,11 @@ def bank_size() -> Experiment:
         rows_skipped=14,
         validation_images=2500,
     )
+    training = Training(800, 64, "cosine", 1.0, 4e-3, evaluate_every=100, bank_size=8)
     return Experiment(
         "bank-size",
         "vision",
-        Training(800, 64, "cosine", 1.0, 4e-3, evaluate_every=100, bank_size=8),
+        training,
         NO_SEARCH,
         tuple(
             Condition(
@@ -40,7 +43,7 @@ def bank_size() -> Experiment:
                 seeds=BANK_SEEDS if size else EXACT_SEEDS,
                 # learning rate and time constant that vision-rows' search has always found for HetSyn
                 settings=ChosenSettings(5e-3, 4.0, factor),
-                bank_size=size,
+                training=replace(training, bank_size=size),
                 analysed=True,
             )
             for factor in DECAY_FACTORS

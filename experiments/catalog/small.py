@@ -16,8 +16,13 @@ from experiments.speech import SpeechSpec
 from experiments.vision import ImageSpec
 
 
-def smoke(experiment: Experiment) -> Experiment:
-    """The same path in seconds: one search of two candidates, one seed, tiny networks and tests."""
+def smoke(experiment: Experiment, *, has_data: bool = False) -> Experiment:
+    """The same path in seconds: one search of two candidates, one seed, tiny networks and tests.
+
+    Args:
+        experiment: the experiment.
+        has_data: whether there are files of SHD's form; without, their spikes are drawn.
+    """
     named = {condition.name: condition for condition in experiment.conditions}
     base = named.get(BASE, experiment.conditions[0])
     spec: Any = base.task_spec
@@ -31,7 +36,7 @@ def smoke(experiment: Experiment) -> Experiment:
     elif isinstance(spec, SpeechSpec):
         small |= {"augmented": False}
     elif isinstance(spec, ShdSpec):
-        small |= {"data_set": "drawn", "bins_a_step": 5}
+        small |= {"bins_a_step": 5} | ({} if has_data else {"data_set": "drawn"})
     elif isinstance(spec, MotionSpec):
         small |= {"window_s": 1.0, "skip_s": 0.2}
     elif isinstance(spec, Mnist1dSpec):

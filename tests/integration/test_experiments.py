@@ -10,7 +10,8 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from experiments import grey_images, mnist1d, runner, vision
+from experiments import images as image_data
+from experiments import mnist1d, runner
 from experiments.catalog import EXPERIMENTS, smoke
 from experiments.commands import experiment as command
 from experiments.delayed_match import DelayedMatchSpec
@@ -53,8 +54,7 @@ def images(monkeypatch: pytest.MonkeyPatch) -> None:
     for picture, label in zip(pictures, labels, strict=True):
         picture[:, 2 * label : 2 * label + 4] = 200
     part = (pictures, labels)
-    for module in (vision, grey_images):
-        monkeypatch.setattr(module, "read_mnist_5k", lambda: vision.ImageSet(part, part, part))
+    monkeypatch.setattr(image_data, "read_mnist_5k", lambda: image_data.ImageSet(part, part, part))
 
 
 @pytest.fixture

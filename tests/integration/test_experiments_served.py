@@ -12,7 +12,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from experiments import grey_images, vision
+from experiments import images as image_data
 from experiments.delayed_match import DelayedMatchSpec
 from experiments.grey_images import GreyImageSpec, grey_values
 from experiments.pattern_generation import PatternGenerationSpec
@@ -41,8 +41,7 @@ def run_of(task: str) -> RunSpec:
 def _images(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(0)
     part = (rng.integers(0, 256, (12, 28, 28)).astype(np.uint8), np.arange(12) % 10)
-    for module in (vision, grey_images):
-        monkeypatch.setattr(module, "read_mnist_5k", lambda: vision.ImageSet(part, part, part))
+    monkeypatch.setattr(image_data, "read_mnist_5k", lambda: image_data.ImageSet(part, part, part))
 
 
 def infer(models: Path, bodies: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -109,10 +108,10 @@ def test_an_image_is_one_request(tmp_path: Path) -> None:
     CliRunner().invoke(export, [str(tmp_path / "run/best.pt"), "--out", str(tmp_path / "models/images/1")])
     spec = TASKS["vision"]
     assert isinstance(spec, ImageSpec)
-    times, units = image_events(spec, vision.read_mnist_5k().test[0][0])
+    times, units = image_events(spec, image_data.read_mnist_5k().test[0][0])
     events = {"kind": "events", "steps": spec.steps, "times": times, "units": units}
     (reply,) = infer(tmp_path / "models", [{"end": True, "input": events}])
-    assert reply["label"] in vision.DIGITS
+    assert reply["label"] in image_data.DIGITS
     assert reply["steps"] == 28
 
 
@@ -121,7 +120,7 @@ def test_a_grey_image_is_values_in_any_chunks(tmp_path: Path) -> None:
     task = open_task(run)
     train(run, task, tmp_path / "run")
     CliRunner().invoke(export, [str(tmp_path / "run/best.pt"), "--out", str(tmp_path / "models/grey/1")])
-    rows = grey_values(vision.read_mnist_5k().test[0][:1])
+    rows = grey_values(image_data.read_mnist_5k().test[0][:1])
     network = load_best(run, task, tmp_path / "run")
     assert isinstance(network, Network)
     with torch.no_grad():

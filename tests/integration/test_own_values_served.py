@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -21,6 +20,7 @@ from service.runtime.onnx import Array
 from tests.support.grey_network import CHANNELS, LABELS, TOLERANCE, expected, write_grey
 from tests.support.product import make_settings
 from tests.support.running_server import serving
+from tests.support.value_streams import answers_in_chunks
 
 STEPS = 60
 
@@ -44,16 +44,7 @@ def url(folder: Path) -> Iterator[str]:
 
 
 def test_any_chunks_in_any_company_have_torchs_answer(url: str) -> None:
-    def one_stream(seed: int) -> list[float]:
-        rng = np.random.default_rng(seed)
-        cuts = sorted(rng.choice(STEPS - 1, rng.integers(1, 9), replace=False) + 1)
-        with StreamingClient(url) as client, client.session(carry=seed % 2 == 1) as session:
-            for part in np.split(rows(seed % 4), cuts):
-                session.send_values(part if seed % 3 else part.tolist())
-            return session.end()["probabilities"] or []
-
-    with ThreadPoolExecutor(8) as threads:
-        answers = list(threads.map(one_stream, range(16)))
+    answers = answers_in_chunks(url, [rows(seed % 4) for seed in range(16)])
     for seed, answer in enumerate(answers):
         assert answer == answers[seed % 4]  # the same stream in other chunks: to the bit
         np.testing.assert_allclose(answer, expected(rows(seed % 4)), atol=TOLERANCE)

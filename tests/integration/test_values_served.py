@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -24,6 +23,7 @@ from tests.support.fake_graph import CHANNELS, TAIL, load_fake
 from tests.support.leaky_values import TOLERANCE, expected, write_leaky
 from tests.support.product import make_settings
 from tests.support.running_server import running, serving
+from tests.support.value_streams import answers_in_chunks
 
 STEPS = 60
 SILENCE = np.zeros((TAIL, CHANNELS), np.float32)
@@ -48,16 +48,7 @@ def url(folder: Path) -> Iterator[str]:
 
 
 def test_any_chunks_in_any_company_have_the_answer_of_the_equation(url: str) -> None:
-    def one_stream(seed: int) -> list[float]:
-        rng = np.random.default_rng(seed)
-        cuts = sorted(rng.choice(STEPS - 1, rng.integers(1, 9), replace=False) + 1)
-        with StreamingClient(url) as client, client.session(carry=seed % 2 == 1) as session:
-            for part in np.split(rows(seed), cuts):
-                session.send_values(part if seed % 3 else part.tolist())
-            return session.end()["probabilities"] or []
-
-    with ThreadPoolExecutor(8) as threads:
-        answers = list(threads.map(one_stream, range(24)))
+    answers = answers_in_chunks(url, [rows(seed) for seed in range(24)])
     for seed, answer in enumerate(answers):
         np.testing.assert_allclose(answer, expected(np.concatenate([rows(seed), SILENCE])), atol=TOLERANCE)
 

@@ -6,8 +6,8 @@ from typing import get_args
 
 import torch
 
-from hetsyn_model import Network, NeuronSpec, variant
-from hetsyn_model.spec import Rule, Variant
+from hetsyn_model import Network, NetworkSpec, NeuronSpec, variant
+from hetsyn_model.spec import DecisionSpec, InputKind, Rule, Variant
 
 UNFILTERED = (0.0, 0.0)
 NEURONS: dict[str, NeuronSpec] = {
@@ -43,6 +43,38 @@ CASES: list[tuple[str, Rule]] = [
 
 def neuron_of(kind: str) -> NeuronSpec:
     return NEURONS[kind.removesuffix("-own")]
+
+
+def small_network(
+    kind: str,
+    rule: Rule,
+    *,
+    channels: int = 30,
+    hidden: tuple[int, ...] = (17, 9),
+    recurrent: bool = True,
+    bias: bool = False,
+    input_kind: InputKind = "spikes",
+) -> Network:
+    """A network of a kind that fires, with its banks; the same at every call."""
+    spec = NetworkSpec(
+        channels=channels,
+        hidden=hidden,
+        outputs=5,
+        recurrent=recurrent,
+        bias=bias,
+        neuron=neuron_of(kind),
+        decision=DecisionSpec(rule, skip_steps=3),
+        input_kind=input_kind,
+    )
+    made = Network(spec, seed=3).eval()
+    set_own(made, kind)
+    with torch.no_grad():
+        for layer in made.layers:
+            layer.get_parameter("w_in").mul_(2.0)
+            if bias:
+                layer.get_parameter("b_in").normal_(0.0, 0.01)
+    made.fit_banks()
+    return made
 
 
 @torch.no_grad()

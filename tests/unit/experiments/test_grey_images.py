@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from experiments import grey_images
+from experiments import images as image_data
 from experiments.analysis import BANK_SIZES, analyse
 from experiments.catalog.grey import sequential_mnist
 from experiments.grey_images import GreyImages, GreyImageSpec, grey_values
+from experiments.images import Images, ImageSet
 from experiments.plan import BASE, Cell, final_run
 from experiments.run import build, evaluate, open_task
 from experiments.task import first_streams
-from experiments.vision import Images, ImageSet
 from hetsyn_model.network import Network
 
 
@@ -25,7 +25,7 @@ def images(count: int) -> tuple[Images, np.ndarray]:
 @pytest.fixture
 def task(monkeypatch: pytest.MonkeyPatch) -> GreyImages:
     drawn = ImageSet(images(30), images(6), images(12))
-    monkeypatch.setattr(grey_images, "read_mnist_5k", lambda: drawn)
+    monkeypatch.setattr(image_data, "read_mnist_5k", lambda: drawn)
     return GreyImages(GreyImageSpec(hidden=(5, 4), test_images=8))
 
 

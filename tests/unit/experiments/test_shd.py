@@ -122,6 +122,15 @@ def test_the_smoke_version_needs_no_files() -> None:
         assert len(task.test()[0].steps) == 40
 
 
+def test_the_smoke_version_reads_the_files_that_are_given(folder: Path) -> None:
+    spec = smoke(EXPERIMENTS["shd"](), has_data=True).condition(BASE).task_spec
+    assert isinstance(spec, ShdSpec)
+    assert spec.data_set == "synthesised"
+    assert len(Shd(spec, folder).test()) > 0
+    with pytest.raises(MissingData, match="no file"):
+        Shd(spec, folder / "nothing").test()
+
+
 def paper_run(condition: str, model: str, seed: int = 0) -> RunSpec:
     experiment = EXPERIMENTS["shd-recorded"]()
     cell = Cell(model, True)  # type: ignore[arg-type]

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import math
-import random
 from collections.abc import Sequence
 from dataclasses import replace
-from statistics import fmean
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from experiments.measures import (
     CUE_OVER_NOISE,
@@ -18,14 +14,11 @@ from experiments.measures import (
     OUTPUT_IN_GAPS,
     Unit,
     form_figure,
-    plan_of,
     scored,
     updates_until,
 )
-from experiments.our_claims import OUR_CLAIMS
-from experiments.paper_claims import PAPER_CLAIMS
-from experiments.plan import BASE, PAPER, Cell
-from experiments.relations import ClaimVerdict, all_better, relation, same_within
+from experiments.plan import BASE, PAPER
+from experiments.relations import same_within
 from experiments.results import RunResult
 from experiments.rules import (
     Better,
@@ -38,7 +31,6 @@ from experiments.rules import (
     Side,
     TrainedValues,
     Within,
-    WithoutData,
     best,
     describe,
     groups_of,
@@ -49,8 +41,6 @@ from experiments.verdicts import Finding, findings
 from tests.support.made_up_results import ANALYSIS, made_up, runs_of
 
 DM, PG = "delayed-match", "pattern-generation"
-CLAIMS = (*PAPER_CLAIMS, *OUR_CLAIMS)
-DIFFERENCES = st.lists(st.floats(-20, 20).map(lambda x: round(x, 2)), min_size=3, max_size=8)
 
 
 def judged(rule: Rule, *runs: list[RunResult]) -> Finding:
@@ -62,12 +52,6 @@ def four(hetsyn: Sequence[float], hetneu: Sequence[float], alif: Sequence[float]
     names = ("hetsyn", "hetneu", "alif", "homneu")
     figures = zip(names, (hetsyn, hetneu, alif, lif), strict=True)
     return judged(best(DM, BASE), *(runs_of(Group(DM, BASE, name), values) for name, values in figures))  # type: ignore[arg-type]
-
-
-def test_nothing_has_run_yet() -> None:
-    verdicts = {finding.claim.text: finding.verdict for finding in findings([], CLAIMS)}
-    assert set(verdicts.values()) == {"not yet run", "not testable here"}
-    assert verdicts["TiDigits: 98.99%"] == "not testable here"
 
 
 def test_two_seeds_are_not_enough() -> None:
@@ -364,87 +348,3 @@ def test_errors_of_two_forms_are_the_same_within_a_factor() -> None:
         ]
         assert judged(rule, runs).verdict == verdict
     assert describe(rule) == "same within a factor of 1.1"
-
-
-@given(DIFFERENCES, st.sampled_from((0.05, 0.05 / 3)), st.floats(0, 5), st.floats(0, 2), st.booleans(), st.randoms())
-def test_a_verdict_never_depends_on_the_order_of_seeds(
-    values: list[float], alpha: float, margin: float, resolution: float, at_ceiling: bool, shuffler: random.Random
-) -> None:
-    shuffled = list(values)
-    shuffler.shuffle(shuffled)
-    settings = {"margin": margin, "resolution": resolution, "at_ceiling": at_ceiling}
-    assert relation(values, alpha, **settings) == relation(shuffled, alpha, **settings)  # type: ignore[arg-type]
-    assert same_within(values, margin, resolution) == same_within(shuffled, margin, resolution)
-
-
-@given(DIFFERENCES, st.floats(0.01, 5), st.floats(0.01, 2))
-def test_equivalence_and_difference_exclude_each_other(values: list[float], margin: float, resolution: float) -> None:
-    beyond = [value - math.copysign(margin, fmean(values)) for value in values]
-    verdict = same_within(values, margin, resolution)
-    if verdict == "supported":  # no difference of more than the margin, in either direction
-        for shifted in ([v - margin for v in values], [v + margin for v in values]):
-            assert relation(shifted, 0.1, resolution=resolution) == ("worse" if shifted[0] < values[0] else "better")
-    if verdict == "contradicted":
-        assert relation(beyond, 0.1, resolution=resolution) == ("better" if fmean(values) > 0 else "worse")
-    said = relation(values, 0.05, margin=margin, resolution=resolution)
-    mirrored = relation([-value for value in values], 0.05, margin=margin, resolution=resolution)
-    assert mirrored == {"better": "worse", "worse": "better"}.get(said, said)
-
-
-@given(st.lists(st.sampled_from(("better", "worse", "same", "ceiling", "undecided")), min_size=1, max_size=4))
-def test_better_in_every_comparison(relations: list[str]) -> None:
-    verdict: ClaimVerdict = all_better(relations)  # type: ignore[arg-type]
-    assert (verdict == "supported") == (set(relations) == {"better"})
-    assert (verdict == "contradicted") == bool({"worse", "same"} & set(relations))
-    assert verdict == all_better(sorted(relations))  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize("claim", CLAIMS, ids=lambda claim: claim.text)
-def test_every_claim_is_in_the_plan_and_has_a_rule_in_words(claim: Claim) -> None:
-    rule = claim.rule
-    groups = groups_of(rule)
-    for group in groups:
-        condition = plan_of(group.experiment).condition(group.condition)
-        assert condition.has(Cell(group.model, group.recurrent))
-    assert groups or isinstance(rule, WithoutData)
-    assert describe(rule) or isinstance(rule, WithoutData)
-    assert (claim in PAPER_CLAIMS) == bool(claim.source)
-
-
-def test_no_claim_is_there_twice() -> None:
-    assert len({claim.text for claim in CLAIMS}) == len(CLAIMS)
-
-
-def test_the_synthesised_digits_are_never_taken_for_shd() -> None:
-    models = ("hetsyn", "hetneu", "alif", "homneu")
-    figures = (0.90, 0.90, 0.91), (0.80, 0.80, 0.80), (0.70, 0.70, 0.70), (0.60, 0.60, 0.60)
-    changes = {
-        group: {"before": {"median": 8.0}, "after": {"median": 4.0, "counts": [1] * 22}}
-        for group in ("hidden1 input", "readout input")
-    }
-    made, recorded = (
-        [
-            run
-            for model, values in zip(models, figures, strict=True)
-            for run in runs_of(Group(name, condition, model), values, analysis=ANALYSIS | {"time_constants": changes})  # type: ignore[arg-type]
-        ]
-        for name, condition in (("shd", BASE), ("shd-recorded", PAPER))
-    )
-
-    def verdicts(results: list[RunResult], start: str) -> dict[str, str]:
-        return {f.claim.text: f.verdict for f in findings(results, CLAIMS) if f.claim.text.startswith(start)}
-
-    assert set(verdicts(made, "SHD").values()) == {"not testable here"}
-    best_of = (
-        "HetSyn is the best of the four: shd (synthesised voices, not SHD; trained at K = 4), recurrent, equal search"
-    )
-    assert verdicts(made, best_of) == {best_of: "supported"}
-    assert verdicts(recorded, best_of) == {best_of: "not yet run"}
-    order = "SHD: HetSyn > HetNeu > ALIF > LIF"
-    assert verdicts(recorded, order) == {order: "supported"}
-    assert {r.run["task_spec"]["data_set"] for r in made} == {"synthesised"}
-
-
-def test_a_ceiling_hides_no_difference_beyond_the_margin() -> None:
-    assert same_within([0.80, 0.82, 0.81], 0.5, at_ceiling=True) == "contradicted"
-    assert same_within([0.10, 0.12, 0.11], 0.5, at_ceiling=True) == "ceiling"

@@ -19,8 +19,8 @@ import torch
 
 from export.network_graph import network_graph
 from export.parity import chunk_feed, initial_row
-from hetsyn_model import DecisionSpec, Network, NetworkSpec
-from hetsyn_model.spec import InputKind, Rule
+from hetsyn_model import Network
+from hetsyn_model.spec import Rule
 from hetsyn_model.state import Form
 from service.contract.graph_io import (
     EVENT_ROW,
@@ -39,7 +39,7 @@ from service.errors import ArtifactError
 from service.runtime import operators
 from service.runtime.onnx import Array, Graph, load_graph
 from service.runtime.operators import library
-from tests.support.networks import CASES, neuron_of, set_own
+from tests.support.networks import CASES, small_network
 from tests.support.paths import GOLDEN, ROOT, SUPPORT
 from tests.support.tools import NO_COMPILER, NO_CUDA_COMPILER, NO_OPERATOR, cpp_compiler
 
@@ -78,37 +78,6 @@ def load(content: bytes, built: Path, monkeypatch: pytest.MonkeyPatch) -> Graph:
         return load_graph(content)
 
 
-def network(
-    name: str,
-    rule: Rule,
-    *,
-    channels: int,
-    hidden: tuple[int, ...],
-    recurrent: bool,
-    bias: bool,
-    input_kind: InputKind = "spikes",
-) -> Network:
-    spec = NetworkSpec(
-        channels=channels,
-        hidden=hidden,
-        outputs=5,
-        recurrent=recurrent,
-        bias=bias,
-        neuron=neuron_of(name),
-        decision=DecisionSpec(rule, skip_steps=3),
-        input_kind=input_kind,
-    )
-    made = Network(spec, seed=3).eval()
-    set_own(made, name)
-    with torch.no_grad():
-        for layer in made.layers:
-            layer.get_parameter("w_in").mul_(2.0)
-            if bias:
-                layer.get_parameter("b_in").normal_(0.0, 0.01)
-    made.fit_banks()
-    return made
-
-
 def chunks(graph: Graph, made: Network, form: Form, cuts: list[int]) -> list[dict[str, Array]]:
     """All outputs of chunks of these lengths, for streams of which some have fewer steps."""
     rng = np.random.default_rng(0)
@@ -131,7 +100,7 @@ def test_a_block_gives_the_operators_bits(
     emulation: Path, monkeypatch: pytest.MonkeyPatch, name: str, rule: Rule, form: Form
 ) -> None:
     # more channels than an exact neuron has partial sums, more neurons than a block has threads
-    made = network(name, rule, channels=70, hidden=(37, 9), recurrent=rule != "trace", bias=rule == "last")
+    made = small_network(name, rule, channels=70, hidden=(37, 9), recurrent=rule != "trace", bias=rule == "last")
     assert_same_bits(emulation, monkeypatch, made, form)
 
 
@@ -152,7 +121,7 @@ def test_a_block_gives_the_operators_bits_of_values(
     emulation: Path, monkeypatch: pytest.MonkeyPatch, name: str, rule: Rule, form: Form, channels: int
 ) -> None:
     sizes: dict[str, Any] = {"channels": channels, "hidden": (37, 9)}
-    made = network(name, rule, recurrent=rule != "trace", bias=rule == "last", input_kind="values", **sizes)
+    made = small_network(name, rule, recurrent=rule != "trace", bias=rule == "last", input_kind="values", **sizes)
     with torch.no_grad():
         made.layer("hidden1").w_in.mul_(4.0)
     assert_same_bits(emulation, monkeypatch, made, form)
@@ -189,7 +158,7 @@ def test_a_block_gives_the_operators_bits_of_a_score_of_one_word(
 
 
 def test_a_call_is_checked_as_the_cpus_is(emulation: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = network("hetsyn", "last", channels=6, hidden=(4,), recurrent=True, bias=False)
+    made = small_network("hetsyn", "last", channels=6, hidden=(4,), recurrent=True, bias=False)
     graph = load(network_graph(made.compile("bank")), emulation, monkeypatch)
     inputs = initial_row(made.compile("bank").layout, 1) | {STEPS: np.array([2], np.int64)}
     events = {EVENT_ROW: np.array([2], np.int64), EVENT_UNIT: np.array([0], np.int64)}

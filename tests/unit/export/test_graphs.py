@@ -13,37 +13,20 @@ from export.network_graph import network_graph
 from export.parity import ParityError, Streams, run_graph, run_script, run_torch, verify_encoder, verify_form
 from export.torchscript import torchscript
 from export.write import graphs_by_runtime
-from hetsyn_model import Compiled, DecisionSpec, Network, NetworkSpec
+from hetsyn_model import Compiled, Network
 from hetsyn_model.encoder import Encoder, EncoderSpec
 from hetsyn_model.spec import Rule
 from hetsyn_model.state import Form
 from service.runtime.onnx import Graph, load_graph
 from service.runtime.operators import library
-from tests.support.networks import CASES, neuron_of, set_own
+from tests.support.networks import CASES, small_network
 from tests.support.tools import NO_OPERATOR
 
 FORMS: tuple[Form, ...] = ("exact", "bank")
 
 
 def network(name: str = "hetsyn", rule: Rule = "sum_softmax", *, recurrent: bool = True, bias: bool = False) -> Network:
-    spec = NetworkSpec(
-        channels=30,
-        hidden=(17, 9),
-        outputs=5,
-        recurrent=recurrent,
-        bias=bias,
-        neuron=neuron_of(name),
-        decision=DecisionSpec(rule, skip_steps=3),
-    )
-    made = Network(spec, seed=3).eval()
-    set_own(made, name)
-    with torch.no_grad():
-        for layer in made.layers:
-            layer.get_parameter("w_in").mul_(2.0)
-            if bias:
-                layer.get_parameter("b_in").normal_(0.0, 0.01)
-    made.fit_banks()
-    return made
+    return small_network(name, rule, recurrent=recurrent, bias=bias)
 
 
 def streams(count: int = 5, steps: int = 40) -> Streams:

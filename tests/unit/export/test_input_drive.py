@@ -12,14 +12,14 @@ from export.network_graph import OPERATOR, VALUES_OPERATOR, network_graph
 from export.parity import Streams, chunk_feed, initial_row, run_graph, run_torch, verify_form
 from export.torchscript import torchscript
 from export.write import graphs_by_runtime
-from hetsyn_model import Compiled, DecisionSpec, Network, NetworkSpec
+from hetsyn_model import Compiled, Network, NetworkSpec
 from hetsyn_model.spec import Rule
 from hetsyn_model.state import Form
 from service.contract.graph_io import NEXT_STATE, NEXT_STEP, READOUT, STATE, STEPS, VALUES
 from service.errors import ArtifactError
 from service.runtime.onnx import Array, Graph, load_graph
 from service.runtime.operators import library
-from tests.support.networks import neuron_of, set_own
+from tests.support.networks import small_network
 from tests.support.tools import NO_OPERATOR
 
 FORMS: tuple[Form, ...] = ("exact", "bank")
@@ -36,25 +36,7 @@ CASES: list[tuple[str, Rule]] = [
 
 
 def network(name: str, rule: Rule, channels: int, *, bias: bool = False, recurrent: bool = True) -> Network:
-    spec = NetworkSpec(
-        channels=channels,
-        hidden=(17, 9),
-        outputs=5,
-        recurrent=recurrent,
-        bias=bias,
-        neuron=neuron_of(name),
-        decision=DecisionSpec(rule, skip_steps=3),
-        input_kind="values",
-    )
-    made = Network(spec, seed=3).eval()
-    set_own(made, name)
-    with torch.no_grad():
-        for layer in made.layers:
-            layer.get_parameter("w_in").mul_(2.0)
-            if bias:
-                layer.get_parameter("b_in").normal_(0.0, 0.01)
-    made.fit_banks()
-    return made
+    return small_network(name, rule, channels=channels, bias=bias, recurrent=recurrent, input_kind="values")
 
 
 def streams(channels: int, count: int = 5, steps: int = 40) -> Streams:
