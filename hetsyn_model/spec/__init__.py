@@ -1,0 +1,34 @@
+"""Frozen description of a network: a small value for each of its parts, all with units.
+
+Index letters, used in every file: ``b`` stream, ``t`` step, ``j`` (or ``n``) postsynaptic neuron,
+``i`` presynaptic unit, ``k`` decay of a timescale bank. Times are in steps unless a name says ``_s``.
+
+The four neuron models of the paper are values of one description, not classes
+(arXiv 2508.11644, Propositions 1-3): see :func:`variant`.
+"""
+
+from hetsyn_model.spec.decision import DecisionSpec, Rule
+from hetsyn_model.spec.errors import SpecError
+from hetsyn_model.spec.network import InputKind, NetworkSpec
+from hetsyn_model.spec.neuron import Decays, NeuronSpec, Potential, Reset, Variant, decay_of, variant
+from hetsyn_model.spec.surrogate import SurrogateKind, SurrogateSpec
+
+ERROR_BOUND = 1e-3  # relative L2 error of a bank's worst kernel, where the bank has no set size
+
+__all__ = [
+    "ERROR_BOUND",
+    "Decays",
+    "DecisionSpec",
+    "InputKind",
+    "NetworkSpec",
+    "NeuronSpec",
+    "Potential",
+    "Reset",
+    "Rule",
+    "SpecError",
+    "SurrogateKind",
+    "SurrogateSpec",
+    "Variant",
+    "decay_of",
+    "variant",
+]

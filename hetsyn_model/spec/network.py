@@ -1,0 +1,95 @@
+"""A whole network: the values of its parts, its sizes, and its form as a dictionary."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal, get_args
+
+from hetsyn_model.spec.decision import DecisionSpec
+from hetsyn_model.spec.errors import SpecError, require
+from hetsyn_model.spec.neuron import NeuronSpec
+from hetsyn_model.spec.surrogate import SurrogateSpec
+
+InputKind = Literal["spikes", "values"]
+
+
+@dataclass(frozen=True)
+class NetworkSpec:
+    """A whole network.
+
+    Attributes:
+        channels: of the input: places for a spike, or numbers, of a step.
+        hidden: neurons of each hidden layer.
+        outputs: classes or traces.
+        recurrent: whether hidden layers have synapses from their own neurons.
+        self_recurrent: whether a neuron has a synapse from itself.
+        bias: whether there is a constant drive for each current.
+        dropout: probability with which a spike does not reach the next layer, in training.
+        step_s: duration of a step in seconds.
+        neuron: the neuron model.
+        surrogate: derivative of the threshold in training.
+        decision: how the readout becomes a decision.
+        input_kind: ``spikes``, 0 or 1; or ``values``, real numbers x_i(t) that drive the synapses as w_ji x_i(t).
+    """
+
+    channels: int
+    hidden: tuple[int, ...]
+    outputs: int
+    recurrent: bool = True
+    self_recurrent: bool = True
+    bias: bool = False
+    dropout: float = 0.0
+    step_s: float = 1e-3
+    neuron: NeuronSpec = field(default_factory=NeuronSpec)
+    surrogate: SurrogateSpec = field(default_factory=SurrogateSpec)
+    decision: DecisionSpec = field(default_factory=DecisionSpec)
+    input_kind: InputKind = "spikes"
+
+    def __post_init__(self) -> None:
+        for name, value in (("channels", self.channels), ("outputs", self.outputs)):
+            require(value >= 1, f"{name}: {value} is below 1")
+        require(
+            len(self.hidden) >= 1 and min(self.hidden) >= 1,
+            f"hidden: {self.hidden} needs at least one layer of at least one neuron",
+        )
+        require(0 <= self.dropout < 1, f"dropout: {self.dropout} is not in [0, 1)")
+        require(self.step_s > 0, f"step_s: {self.step_s} is not above 0")
+        require(
+            self.input_kind in get_args(InputKind), f"input_kind: {self.input_kind!r} is none of {get_args(InputKind)}"
+        )
+
+    @property
+    def takes_values(self) -> bool:
+        """Whether the input is real numbers, not spikes."""
+        return self.input_kind == "values"
+
+    @property
+    def layer_names(self) -> tuple[str, ...]:
+        """``hidden1``, ``hidden2``, …, ``readout``: in the order in which a step runs through them."""
+        return (*(f"hidden{index + 1}" for index in range(len(self.hidden))), "readout")
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @staticmethod
+    def from_dict(values: Mapping[str, Any]) -> NetworkSpec:
+        """Inverse of :meth:`to_dict`, also after a trip through JSON.
+
+        Raises:
+            SpecError: a field is unknown or missing, or its value is out of range.
+        """
+        parts = dict(values)
+        try:
+            neuron = dict(parts.pop("neuron"))
+            for pair in ("tau_init_steps", "decay_range"):
+                neuron[pair] = tuple(neuron[pair])
+            return NetworkSpec(
+                neuron=NeuronSpec(**neuron),
+                surrogate=SurrogateSpec(**parts.pop("surrogate")),
+                decision=DecisionSpec(**parts.pop("decision")),
+                hidden=tuple(parts.pop("hidden")),
+                **parts,
+            )
+        except (KeyError, TypeError) as error:
+            raise SpecError(f"not a network description: {error}") from error

@@ -1,0 +1,177 @@
+"""What a neuron does with its currents, and the four neuron models of the paper."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Literal, get_args
+
+from hetsyn_model.spec.errors import SpecError, require
+
+Decays = Literal["synapse", "neuron", "shared"]
+Potential = Literal["currents", "membrane"]
+Reset = Literal["subtract", "subtract_at_once", "zero"]
+Variant = Literal["hetsyn", "hetneu", "homneu", "alif"]
+
+
+def decay_of(tau_steps: float) -> float:
+    """Decay a step, ``exp(-1 / tau)``, of a time constant in steps."""
+    return math.exp(-1.0 / tau_steps)
+
+
+@dataclass(frozen=True)
+class NeuronSpec:
+    """What a neuron does with its currents, and where its decays live.
+
+    ``docs/model.md`` has the equations. A layer holds thresholds and kappa by neuron (``hetsyn_model.layer``): the
+    numbers here are what they are at first.
+
+    Attributes:
+        decays: one decay a ``synapse`` (HetSyn), a ``neuron`` and path, or one ``shared`` by a layer.
+        potential: what the potential is: the sum of the ``currents`` less a reset current (equation 5), or a
+            ``membrane`` with a decay kappa of its own, which adds the currents up (the LIF and CubaLIF of other
+            libraries). In a network of membranes the readout has one too.
+        reset: what a spike does to a membrane: ``subtract`` takes the threshold off in the next step, after the decay
+            (snnTorch); ``subtract_at_once`` in the spike's own step, so it decays with the rest (Norse, SpikingJelly,
+            Sinabs); ``zero`` empties it. The potential of currents knows ``subtract`` alone.
+        tied: input, recurrent and reset path of a neuron share one decay (needs ``neuron`` or ``shared``).
+        tied_reset: whether that decay is the reset's too; if not, the reset has ``tau_reset_steps``.
+        learn_decays: whether training changes the decays.
+        threshold: potential above which (strictly) a neuron fires; also the size of its reset.
+        tau_reset_steps: time constant of the reset current, unless tied, or of the membrane.
+        tau_init_steps: lower and upper end of the uniform distribution of initial time constants.
+        decay_range: ``Network.clamp_decays_`` brings the decays into this range after an optimiser step; 1 is legal.
+            (0, 0): the synapses have no decays and no currents; a spike's weight arrives in one step and is gone.
+        adaptation_strength: a spike raises the threshold by this much (ALIF); 0 means no adaptation and no state
+            for it.
+        adaptation_tau_steps: time constant with which that rise decays.
+    """
+
+    decays: Decays = "synapse"
+    potential: Potential = "currents"
+    reset: Reset = "subtract"
+    tied: bool = False
+    tied_reset: bool = True
+    learn_decays: bool = True
+    threshold: float = 1.0
+    tau_reset_steps: float = 20.0
+    tau_init_steps: tuple[float, float] = (5.0, 20.0)
+    decay_range: tuple[float, float] = (0.0, 1.0)
+    adaptation_strength: float = 0.0
+    adaptation_tau_steps: float = 100.0
+
+    def __post_init__(self) -> None:
+        require(self.decays in get_args(Decays), f"neuron.decays: {self.decays!r} is none of {get_args(Decays)}")
+        require(
+            not (self.tied and self.decays == "synapse"),
+            "neuron.tied: one decay for all paths needs decays 'neuron' or 'shared'",
+        )
+        require(
+            self.potential in get_args(Potential),
+            f"neuron.potential: {self.potential!r} is none of {get_args(Potential)}",
+        )
+        require(self.reset in get_args(Reset), f"neuron.reset: {self.reset!r} is none of {get_args(Reset)}")
+        require(
+            self.is_membrane or self.reset == "subtract",
+            f"neuron.reset: {self.reset!r} needs potential 'membrane': currents know 'subtract' alone",
+        )
+        require(
+            not (self.tied and self.is_membrane),
+            "neuron.tied: a membrane's decay is its own: leave tied out, or take potential 'currents'",
+        )
+        require(self.threshold > 0, f"neuron.threshold: {self.threshold} is not above 0")
+        require(self.tau_reset_steps > 0, f"neuron.tau_reset_steps: {self.tau_reset_steps} is not above 0")
+        low, high = self.tau_init_steps
+        require(0 < low <= high, f"neuron.tau_init_steps: {self.tau_init_steps} is not 0 < low <= high")
+        low, high = self.decay_range
+        require(
+            0 <= low < high <= 1 or low == high == 0,
+            f"neuron.decay_range: {self.decay_range} is neither 0 <= low < high <= 1 nor (0, 0)",
+        )
+        require(not self.tied or self.is_filtered, "neuron.tied: without decays there is nothing to share")
+        require(self.tied or self.tied_reset, "neuron.tied_reset: false needs tied: true")
+        require(self.adaptation_strength >= 0, f"neuron.adaptation_strength: {self.adaptation_strength} is below 0")
+        require(
+            self.adaptation_tau_steps > 0, f"neuron.adaptation_tau_steps: {self.adaptation_tau_steps} is not above 0"
+        )
+
+    @property
+    def adaptive(self) -> bool:
+        return self.adaptation_strength > 0
+
+    @property
+    def has_own_reset(self) -> bool:
+        """Whether the reset current has a time constant of its own."""
+        return not (self.is_membrane or (self.tied and self.tied_reset))
+
+    @property
+    def is_membrane(self) -> bool:
+        return self.potential == "membrane"
+
+    @property
+    def is_filtered(self) -> bool:
+        """Whether synapses have decays, and so currents that last."""
+        return self.decay_range[1] > 0
+
+    @property
+    def per_synapse(self) -> bool:
+        """Whether each synapse has a decay, and so a current, of its own."""
+        return self.decays == "synapse" and self.is_filtered
+
+    @property
+    def memory_steps(self) -> float:
+        """Twice the steps over which a neuron adds up the squared effect of a spike, from the initial constants."""
+        low, high = self.tau_init_steps
+        synaptic = (low + high) / 2
+        if not self.is_membrane:
+            return synaptic if self.is_filtered else 0.0
+        membrane = self.tau_reset_steps
+        return (synaptic * membrane) ** 2 / (synaptic + membrane) if self.is_filtered else membrane
+
+
+def variant(
+    name: Variant,
+    *,
+    tau_steps: float = 20.0,
+    tau_init_steps: tuple[float, float] = (5.0, 20.0),
+    threshold: float = 1.0,
+    adaptation_tau_steps: float = 100.0,
+    adaptation_strength: float = 0.05,
+    reset_tau_steps: float | None = None,
+) -> NeuronSpec:
+    """One of the paper's neuron models (arXiv 2508.11644, section 3.3).
+
+    Args:
+        name: ``hetsyn``, a learned decay a synapse and a fixed reset; ``hetneu``, a learned decay a neuron, tied
+            (Proposition 3); ``homneu``, one fixed decay for all (Proposition 1); ``alif``, the same with an adaptive
+            threshold (Proposition 2).
+        tau_steps: time constant of the reset (``hetsyn``), or of everything (``homneu``, ``alif``).
+        tau_init_steps: range of the initial time constants where they are learned.
+        threshold: potential above which a neuron fires.
+        adaptation_tau_steps: time constant of the adaptation (``alif``).
+        adaptation_strength: rise of the threshold at a spike (``alif``).
+        reset_tau_steps: fixed time constant of the reset current, whatever the model, as in the paper's experiments
+            (tau_J); None: tied to the neuron's decay, as in the propositions.
+
+    Returns:
+        The neuron's description.
+
+    Raises:
+        SpecError: no model has that name.
+    """
+    if name not in get_args(Variant):
+        raise SpecError(f"variant: {name!r} is not one of {get_args(Variant)}")
+    if name == "hetsyn":
+        tau_reset = tau_steps if reset_tau_steps is None else reset_tau_steps
+        return NeuronSpec(threshold=threshold, tau_reset_steps=tau_reset, tau_init_steps=tau_init_steps)
+    learned = name == "hetneu"
+    neuron = NeuronSpec(
+        decays="neuron" if learned else "shared",
+        tied=True,
+        learn_decays=learned,
+        threshold=threshold,
+        tau_init_steps=tau_init_steps if learned else (tau_steps, tau_steps),
+    )
+    if name == "alif":
+        neuron = replace(neuron, adaptation_strength=adaptation_strength, adaptation_tau_steps=adaptation_tau_steps)
+    return neuron if reset_tau_steps is None else replace(neuron, tied_reset=False, tau_reset_steps=reset_tau_steps)

@@ -1,0 +1,31 @@
+"""The derivative that stands in for that of the spike threshold in training."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from hetsyn_model.spec.errors import require
+
+SurrogateKind = Literal["gaussian", "triangular"]
+
+
+@dataclass(frozen=True)
+class SurrogateSpec:
+    """Derivative that stands in for that of the spike threshold, see :func:`hetsyn_model.spike.surrogate_derivative`.
+
+    Attributes:
+        kind: ``gaussian``, the paper's shape for speech, or ``triangular``, its shape for the other tasks.
+        gain: factor on the derivative.
+        width: half-width of ``triangular``, as a factor on the threshold.
+    """
+
+    kind: SurrogateKind = "gaussian"
+    gain: float = 1.0
+    width: float = 1.0
+
+    def __post_init__(self) -> None:
+        require(
+            self.kind in get_args(SurrogateKind), f"surrogate.kind: {self.kind!r} is none of {get_args(SurrogateKind)}"
+        )
+        require(self.width > 0, f"surrogate.width: {self.width} is not above 0")
