@@ -18,11 +18,12 @@ from torch import Tensor
 
 from hetsyn_model.bank import Bank, BankError
 from hetsyn_model.bank_fit import LARGEST_BANK, evenly_apart, fit_bank, kernel_error
-from hetsyn_model.kernels import SPAN, Fractional, Mixture, Pair, Shape, coefficients, map_parts, mixture
+from hetsyn_model.kernels import Fractional, Mixture, Pair, Shape, coefficients, map_parts, mixture
 from hetsyn_model.spec import ERROR_BOUND, NetworkSpec
 
-JUDGED, FITTED = 8, 3  # cells along each of order and logit(r), of which one kernel each is judged, and fitted to
-FIT_NODES = 64  # of a kernel, in the search for a grid
+JUDGED, FITTED = 4, 2  # cells along each of order and logit(r), of which one kernel each is judged, and fitted to
+FIT_NODES = 48  # of a kernel, in the search for a grid
+LARGEST_FRACTIONAL = 16  # decays: more come no closer within a window
 ITERATIONS = 40  # of L-BFGS
 SHARPNESS = 8.0  # of the power mean that stands for the worst error
 LEAST_NORM = 1e-12  # squared, relative to r^n: a pair that cancels to the last digits has no error of its own
@@ -133,16 +134,17 @@ def fit_kernels(decay: Tensor, shape: Shape, *, size: int | None = None, error_b
         if size is not None:
             return fit_bank(used, size=size)
         # a grid for the decays is one for pairs too, but for pairs that nearly cancel a larger one
-        return _smallest(lambda count: fit_bank(used, size=count), decay, shape, error_bound, first=4)
+        return _smallest(lambda count: fit_bank(used, size=count), decay, shape, error_bound, 4, LARGEST_BANK)
     if size is not None and size < 1:
         raise BankError(f"a bank of {size} decays is empty: give 1 or more")
     few, few_shape = _representatives(decay, shape, FITTED)
     if size is not None:
         return _fractional_bank(few, few_shape, size)
-    return _smallest(lambda count: _fractional_bank(few, few_shape, count), decay, shape, error_bound, first=7)
+    of_size = lambda count: _fractional_bank(few, few_shape, count)  # noqa: E731
+    return _smallest(of_size, decay, shape, error_bound, 7, LARGEST_FRACTIONAL)
 
 
-def _smallest(fit: Callable[[int], Bank], decay: Tensor, shape: Shape, bound: float, first: int) -> Bank:
+def _smallest(fit: Callable[[int], Bank], decay: Tensor, shape: Shape, bound: float, first: int, largest: int) -> Bank:
     """The smallest bank within a bound, from about the right size on.
 
     Raises:
@@ -150,7 +152,7 @@ def _smallest(fit: Callable[[int], Bank], decay: Tensor, shape: Shape, bound: fl
     """
     count, bank = first, fit(first)
     while (error := kernels_error(bank, decay, shape)) > bound:
-        if count == LARGEST_BANK:
+        if count == largest:
             raise BankError(
                 f"{count} decays leave a kernel error of {error:.2g}, above the bound {bound:.2g}: raise the bound, "
                 "or give the size"
@@ -191,7 +193,7 @@ def _searched(decays: tuple[float, ...], orders: tuple[float, ...], window_steps
     """The grid whose worst error at these kernels is about the smallest, by L-BFGS on a power mean of the errors."""
     shape = Fractional(torch.tensor(orders, dtype=torch.float64), "first", window_steps)
     of = mixture(torch.tensor(decays, dtype=torch.float64), shape, FIT_NODES)
-    slowest = -math.log(SPAN * window_steps)
+    slowest = -math.log(4.0 * window_steps)
     gram = 1.0 / (1.0 - of.decays.unsqueeze(-1) * of.decays.unsqueeze(-2))
     norm = torch.einsum("pm,pn,pmn->p", of.masses, of.masses, gram)
     # ln((1 - alpha) / alpha), fastest first; a bank of one sits in the middle
@@ -233,7 +235,7 @@ def lattice(spec: NetworkSpec, decay: Tensor, shape: Shape) -> tuple[Tensor, Sha
         high = torch.full_like(ends, max(spec.kernel.factor_range))
         return ends, Pair(ends.flip(0), high)
     low, high_r = (math.log(end / (1.0 - end)) for end in spec.decay_range)
-    r = torch.sigmoid(torch.linspace(low, high_r, JUDGED, dtype=torch.float64))
-    orders = torch.linspace(*spec.kernel.order_range, JUDGED, dtype=torch.float64)
+    r = torch.sigmoid(torch.linspace(low, high_r, 2 * JUDGED, dtype=torch.float64))
+    orders = torch.linspace(*spec.kernel.order_range, 2 * JUDGED, dtype=torch.float64)
     grid = torch.meshgrid(r, orders, indexing="ij")
     return grid[0].flatten(), map_parts(shape, lambda _: grid[1].flatten())

@@ -33,7 +33,8 @@ from hetsyn_model.spec.kernel import KernelUnit
 
 NODES = 192  # of the integral over u
 FASTEST, SLOWEST = 32.0, -32.0  # ln S of a node: beyond, its decay is 0 or 1 to the last digit
-SPAN = 4.0  # a node's time constant is at most so many windows
+SPAN = 32.0  # a node's time constant is at most so many windows
+NEAR_ONE = 1.0 - 1e-6  # the order whose gradient those above it have: at 1 itself, the integrand has none
 DIRECT = 2048  # kernels from which on fractional coefficients are interpolated
 DEGREES = (20, 16)  # of the Chebyshev polynomials in order and in logit(r)
 
@@ -149,15 +150,11 @@ def _fractional(r: Tensor, shape: Fractional, nodes: int) -> Mixture:
     log_s = (log_rate + torch.log(torch.sin(angle * rest) / torch.sin(angle * u))) / order
     log_s = log_s.clamp(SLOWEST, FASTEST)
     masses = torch.sigmoid(log_s) * du
-    if shape.unit == "first":
-        masses = masses / (1.0 - r).unsqueeze(-1)
+    first = (1.0 - r).unsqueeze(-1)
     # a bank that ends at some time constant cannot follow slower ones: within the window they are all alike
     slowest = math.log(math.expm1(1.0 / (SPAN * shape.window_steps)))
     decays = torch.sigmoid(-slowest - softplus(2.0 * (log_s - slowest)) / 2.0)  # a smooth maximum
-    # the very decay at order 1, with the gradient of the order: it must be able to leave 1 in training
-    at_one = (order >= 1.0).expand_as(decays)
-    whole = r.unsqueeze(-1).expand_as(decays)
-    return Mixture(torch.where(at_one, whole + (decays - decays.detach()) - (whole - whole.detach()), decays), masses)
+    return Mixture(decays, masses / first if shape.unit == "first" else masses)
 
 
 def coefficients(bank: Basis, decay: Tensor, shape: Shape) -> Tensor:
@@ -175,7 +172,17 @@ def coefficients(bank: Basis, decay: Tensor, shape: Shape) -> Tensor:
         return bank.coefficients(decay)
     if isinstance(shape, Fractional) and decay.numel() > DIRECT:
         return _interpolated(bank, decay.double(), shape)
-    of = mixture(decay, shape)
+    if isinstance(shape, Pair):
+        return _summed(bank, mixture(decay, shape))
+    order = shape.order.double()
+    c = _summed(bank, mixture(decay, replace(shape, order=order - (order - NEAR_ONE).clamp_min(0.0).detach())))
+    # the very r^n at order 1, with the gradient of the integral: training must be able to leave 1
+    r = decay.detach().double()
+    whole = bank.coefficients(r) * (1.0 if shape.unit == "first" else 1.0 - r.unsqueeze(-1))
+    return torch.where((order >= 1.0).unsqueeze(-1), whole + c - c.detach(), c)
+
+
+def _summed(bank: Basis, of: Mixture) -> Tensor:
     return (bank.coefficients(of.decays) * of.masses.unsqueeze(-1)).sum(-2)
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from hetsyn_model import Network, NetworkSpec, NeuronSpec
 from hetsyn_model.layer import Layer
-from hetsyn_model.spec import DecisionSpec, KernelSpec
+from hetsyn_model.spec import DecisionSpec, KernelSpec, Rule
 
 KERNELS: dict[str, tuple[NeuronSpec, KernelSpec]] = {
     "self-synapse": (NeuronSpec(reset="same_kernel"), KernelSpec()),
@@ -28,7 +28,13 @@ KERNELS: dict[str, tuple[NeuronSpec, KernelSpec]] = {
 
 
 def kernel_network(
-    kind: str, *, channels: int = 12, hidden: tuple[int, ...] = (9, 7), outputs: int = 3, recurrent: bool = True
+    kind: str,
+    *,
+    channels: int = 12,
+    hidden: tuple[int, ...] = (9, 7),
+    outputs: int = 3,
+    recurrent: bool = True,
+    rule: Rule = "sum_softmax",
 ) -> Network:
     """A network of a kind of kernels that fires, without banks; the same at every call."""
     neuron, kernel = KERNELS[kind]
@@ -39,7 +45,7 @@ def kernel_network(
         recurrent=recurrent,
         neuron=neuron,
         kernel=kernel,
-        decision=DecisionSpec(skip_steps=2),
+        decision=DecisionSpec(rule, skip_steps=2),
     )
     made = Network(spec, seed=3).eval()
     with torch.no_grad():
@@ -105,8 +111,8 @@ def _layer(layer: Layer, x: NDArray[np.float64]) -> tuple[NDArray[np.float64], N
     n, neuron = layer.neurons, layer.spec.neuron
     weight = layer.w_in.detach().double().numpy()
     into = np.broadcast_to(kernels_of(layer, "in", steps), (n, inputs, steps))
-    tied = layer.r_rec is None
-    own = np.broadcast_to(kernels_of(layer, "in" if tied else "rec", steps), (n, n, steps)) if layer.spiking else into
+    tied, has_own = layer.r_rec is None, layer.spiking and (layer.w_rec is not None or neuron.reset == "same_kernel")
+    own = np.broadcast_to(kernels_of(layer, "in" if tied else "rec", steps), (n, n, steps)) if has_own else into
     w_rec = np.zeros((n, n)) if layer.w_rec is None else layer.w_rec.detach().double().numpy()
     theta = neuron.threshold
     if neuron.reset == "same_kernel":
@@ -119,7 +125,7 @@ def _layer(layer: Layer, x: NDArray[np.float64]) -> tuple[NDArray[np.float64], N
         v[:, t] = np.einsum("bin,ji,jin->bj", past, weight, into[..., : t + 1])
         if not layer.spiking:
             continue
-        if t:
+        if t and has_own:
             fired = z[:, t - 1 :: -1].transpose(0, 2, 1)
             v[:, t] += np.einsum("bin,ji,jin->bj", fired, w_rec, own[..., :t])
         before = z[:, t - 1] if t else np.zeros((batch, n))
