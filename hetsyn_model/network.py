@@ -204,7 +204,7 @@ class Network(nn.Module):
         """
         if form not in FORMS:
             raise ValueError(f"form {form!r} is neither 'exact' nor 'bank'")
-        if form == "exact" and self.spec.kernel.shape == "fractional":
+        if form == "exact" and not self.spec.has_exact_form:
             raise ValueError("fractional kernels have no finite state, and so no exact form: use the bank form")
         banks: dict[str, Bank] = {}
         if form == "bank":

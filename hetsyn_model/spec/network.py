@@ -96,6 +96,11 @@ class NetworkSpec:
         return self.input_kind == "values"
 
     @property
+    def has_exact_form(self) -> bool:
+        """Whether finitely many currents are enough; fractional kernels have a bank only."""
+        return self.kernel.shape != "fractional"
+
+    @property
     def has_own_synapses(self) -> bool:
         """Whether neurons of hidden layers have synapses from their layer, if only those that reset them."""
         return self.recurrent or self.neuron.resets_by_synapse

@@ -89,6 +89,7 @@ def test_values_become_spikes_by_an_encoder_that_is_kept(tmp_path: Path) -> None
     series, labels = series_arrays(90)
     fitted = fit(series, [CLASSES[label] for label in labels], config=SETTINGS, out=tmp_path / "run")
     assert fitted.test is not None
+    assert fitted.test.exact is not None
     assert fitted.test.exact > 0.85
     assert set(fitted.test.by_class) == set(CLASSES)
     kept = Checkpoint.load(tmp_path / "run/best.pt")
