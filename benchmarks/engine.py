@@ -160,7 +160,7 @@ def _implementations(workload: CostWorkload, other: Path | None) -> tuple[dict[s
     from export.network_graph import network_graph
     from export.parity import Streams, initial_row, run_graph
     from export.torchscript import load_torchscript, torchscript
-    from hetsyn_model.state import initial_state
+    from hetsyn_model.state import DECISION_SCORE_LOW, initial_state
     from hetsyn_model.training.checkpoint import Checkpoint
     from service.contract.artifact import Artifact
     from service.runtime.onnx import load_graph
@@ -207,7 +207,8 @@ def _implementations(workload: CostWorkload, other: Path | None) -> tuple[dict[s
         return state
 
     step_session = load_graph(step_graph(network))
-    stepped = [tensor.name for tensor in layout]
+    step_layout = [tensor for tensor in layout if tensor.name != DECISION_SCORE_LOW]  # as benchmarks.step_graph
+    stepped = [tensor.name for tensor in step_layout]
 
     def advance_step(state: Any, x: torch.Tensor, _: int) -> Any:
         dense_steps = x.numpy()
@@ -219,7 +220,7 @@ def _implementations(workload: CostWorkload, other: Path | None) -> tuple[dict[s
         return state
 
     def zeros(batch: int) -> dict[str, Any]:
-        return {f"state.{t.name}": np.zeros((batch, *t.shape), t.dtype) for t in layout}
+        return {f"state.{t.name}": np.zeros((batch, *t.shape), t.dtype) for t in step_layout}
 
     def graph(content: bytes, form: Any, use_operators: bool, operators: Path | None = None) -> Side:
         loaded = load_graph(content, use_operators=use_operators, operators=operators)

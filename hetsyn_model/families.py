@@ -27,8 +27,8 @@ def f_lif(*, order: float = 0.5, tau: float = 2.0, step: float = 1.0, learned: b
 
     Args:
         order: of the derivative; the paper searches one for each data set, 0.1 to 0.9.
-        tau: of ``tau D^a v = u - v``, in units of the solver's time.
-        step: of the solver in these units, h. The rate is ``h^a / tau``.
+        tau: of ``tau D^p v = u - v``, in units of the solver's time.
+        step: of the solver in these units, h. The rate is ``h^p / tau``.
         learned: whether training changes order and rate.
     """
     rate = step**order / tau

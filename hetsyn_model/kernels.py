@@ -6,13 +6,13 @@ state or operator.
 
     pair         g(n) = r^n - g r_f^n
     fractional   (1 - r) g(n) = int_0^1 (1 - R(u)) R(u)^n du,    R(u) = 1 / (1 + S(u)),
-                 S(u) = (rate sin(pi a (1 - u)) / sin(pi a u))^(1 / a),    rate = (1 - r) / r
+                 S(u) = (rate sin(pi p (1 - u)) / sin(pi p u))^(1 / p),    rate = (1 - r) / r
 
-The fractional kernel is the impulse response of the implicit Gruenwald-Letnikov step of order a of
-``D^a v = rate (u - v)``, divided by its first value 1 - r: ``v(t) (1 + rate) = rate u(t) - sum_(j>0) b_j v(t-j)`` with
-``b_0 = 1, b_j = (1 - (1 + a) / j) b_(j-1)``. At order 1, S(u) is the rate, R(u) is r, and the kernel is r^n.
+The fractional kernel is the impulse response of the implicit Gruenwald-Letnikov step of order p of
+``D^p v = rate (u - v)``, divided by its first value 1 - r: ``v(t) (1 + rate) = rate u(t) - sum_(j>0) b_j v(t-j)`` with
+``b_0 = 1, b_j = (1 - (1 + p) / j) b_(j-1)``. At order 1, S(u) is the rate, R(u) is r, and the kernel is r^n.
 
-The integral is the spectral density of the relaxation, brought to a form without a pole: with ``S^a = w``, the density
+The integral is the spectral density of the relaxation, brought to a form without a pole: with ``S^p = w``, the density
 is Lorentzian in w, and the uniform u is its distribution function (derived here; the samples of stable laws by Kanter,
 Annals of Probability 3(4), 1975, have the same form). ``y = ln(u / (1 - u))`` makes the trapezoid rule converge
 exponentially: NODES of them give 1e-6 of the kernel's norm at order 0.1, and 1e-9 from 0.5 on.
@@ -65,7 +65,7 @@ class Fractional:
     """What a fractional kernel has beside the decay r that it has at order 1.
 
     Attributes:
-        order: a, in [0.1, 1], shaped as r.
+        order: p, in [0.1, 1], shaped as r.
         unit: what is 1: the kernel's ``first`` value or its ``sum``.
         window_steps: over which a bank keeps its error.
     """

@@ -26,7 +26,7 @@ class KernelSpec:
 
     Attributes:
         shape: ``exponential``, r^n; ``pair``, r^n - g r_f^n, an excitatory and an inhibitory synapse in one;
-            ``fractional``, the response of a leaky integrator of order a, which is r^n at order 1.
+            ``fractional``, the response of a leaky integrator of order p, which is r^n at order 1.
         tau_fast_init_steps: of a pair, ends of the uniform distribution of the initial time constants of r_f.
         factor_init: of a pair, the same of g.
         factor_range: of a pair, where ``Network.clamp_decays_`` brings g. 0: today's exponential.

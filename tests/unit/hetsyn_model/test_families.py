@@ -15,7 +15,7 @@ from tests.support.kernels import gruenwald_letnikov
 @torch.no_grad()
 @pytest.mark.parametrize(("order", "tau", "step"), [(0.5, 2.0, 1.0), (0.8, 2.0, 0.5), (1.0, 4.0, 1.0)])
 def test_an_f_lif_neuron_follows_the_solver_of_its_equation(order: float, tau: float, step: float) -> None:
-    """``tau D^a v = u - v`` by the implicit Gruenwald-Letnikov step, and a spike that takes theta off the drive."""
+    """``tau D^p v = u - v`` by the implicit Gruenwald-Letnikov step, and a spike that takes theta off the drive."""
     network = Network(NetworkSpec(1, (1,), 1, recurrent=False, **f_lif(order=order, tau=tau, step=step))).double()
     network.layer("hidden1").w_in.fill_(3.0)
     network.fit_banks(error_bound=2e-4)
