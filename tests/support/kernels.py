@@ -54,6 +54,11 @@ def kernel_network(
     return made
 
 
+def spikes(batch: int = 3, steps: int = 60, channels: int = 12, seed: int = 0) -> Tensor:
+    """Spikes [batch, steps, channels] of a seed."""
+    return (torch.rand(batch, steps, channels, generator=torch.Generator().manual_seed(seed)) < 0.15).float()
+
+
 def gruenwald_letnikov(order: float, decay: float, steps: int) -> NDArray[np.float64]:
     """Impulse response of ``v(t) (1 + rate) = rate u(t) - sum_(j>0) b_j v(t-j)``, whose sum is 1, step by step.
 
